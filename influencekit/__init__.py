@@ -1,0 +1,1 @@
+"""Training-data attribution for scikit-learn and torch."""

@@ -1,0 +1,64 @@
+"""Warnings and errors, each with the paragraph that a user needs."""
+
+from sklearn.exceptions import NotFittedError
+
+__all__ = [
+    "InfluenceKitWarning",
+    "NotFittedError",
+    "NotStationaryWarning",
+    "HeldOutRowsWarning",
+    "LambdaPathWarning",
+    "ProjectionWarning",
+    "CurvatureWarning",
+    "ResourceError",
+    "UnsupportedModelError",
+]
+
+
+class InfluenceKitWarning(UserWarning):
+    """Parent of every warning of this package, so that one filter silences all."""
+
+
+class NotStationaryWarning(InfluenceKitWarning):
+    """The model's training gradient is far from zero.
+
+    Influence functions linearise around a stationary point.  A network stopped early, or a
+    model whose training used weights that the attributor does not know, is not at one.
+    Scores remain useful as rankings; their size is then not that of leave-one-out.
+    """
+
+
+class HeldOutRowsWarning(InfluenceKitWarning):
+    """Some rows given as training data were held out when the model was trained.
+
+    skorch's default ``train_split`` and scikit-learn's ``early_stopping=True`` keep rows
+    apart for validation.  The model never learned from them, so their score is 0.
+    """
+
+
+class LambdaPathWarning(InfluenceKitWarning):
+    """The surrogate indicator's path does not determine the damping clearly.
+
+    Its mean never crosses the threshold on the grid, or crosses it more than once.
+    Look at the path with ``LambdaPathDisplay`` and widen ``dampings``.
+    """
+
+
+class ProjectionWarning(InfluenceKitWarning):
+    """Gradients were projected although no projection was asked for.
+
+    The exact curvature would have cost more time or memory than allowed; the message has
+    the numbers.  Set ``projection_dim`` to choose the size yourself.
+    """
+
+
+class CurvatureWarning(InfluenceKitWarning):
+    """A curvature matrix is not what its name promises (negative or missing directions)."""
+
+
+class ResourceError(MemoryError):
+    """The work would need more memory than ``max_memory``; nothing was started."""
+
+
+class UnsupportedModelError(TypeError):
+    """The model's training objective cannot be carried into a Task; the message says why."""

@@ -1,0 +1,96 @@
+"""The scalar of the model that a score explains: a function of outputs and targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from influencekit.models._losses import class_positions
+from influencekit.models._task import Task
+
+__all__ = ["OUTPUTS", "OutputFunction", "predicted_targets", "resolve_output"]
+
+OutputFunction = Callable[[Tensor, Tensor], Tensor]
+
+OUTPUTS = ("neg_loss", "margin", "logit", "prediction")
+
+
+def resolve_output(task: Task, output: str | OutputFunction, has_targets: bool) -> OutputFunction:
+    """Function (outputs, targets) -> (n,) whose value is higher when the model does better.
+
+    Parameters
+    ----------
+    task : Task
+    output : {"neg_loss", "margin", "logit", "prediction"} or callable
+    has_targets : bool
+        Whether y was given.  Without it the model's own prediction is the target, at which
+        the loss gradient of a regressor is zero.
+
+    Returns
+    -------
+    callable
+
+    Raises
+    ------
+    ValueError
+        If the output does not exist for this kind of model.
+    """
+    if callable(output):
+        return output
+    if output == "neg_loss":
+        if not has_targets and task.kind != "classification":
+            raise ValueError(
+                "output='neg_loss' needs y: without it the model's own prediction is the target, "
+                "and the gradient of a regression loss there is zero. "
+                "Pass y, or use output='prediction'."
+            )
+        return lambda outputs, targets: -task.loss(outputs, targets)
+    if output == "prediction":
+        return _prediction(task)
+    if output in ("margin", "logit"):
+        return _class_output(task, output)
+    raise ValueError(f"output: got {output!r}; accepted are {list(OUTPUTS)} or a callable.")
+
+
+def _prediction(task: Task) -> OutputFunction:
+    if task.kind == "classification":
+        raise ValueError(
+            "output='prediction' is for regressors; a classifier has 'neg_loss', 'margin' or 'logit'."
+        )
+
+    def prediction(outputs: Tensor, targets: Tensor | None) -> Tensor:
+        flat = outputs.flatten(1)
+        if flat.shape[1] != 1:
+            raise ValueError(
+                f"output='prediction' explains one number an example, but {task.name} has "
+                f"{flat.shape[1]} outputs. Pass a callable, for instance "
+                "output=lambda outputs, targets: outputs[:, 0]."
+            )
+        return flat[:, 0]
+
+    return prediction
+
+
+def _class_output(task: Task, output: str) -> OutputFunction:
+    if task.kind != "classification":
+        raise ValueError(
+            f"output={output!r} is for classifiers, but {task.name} is of kind {task.kind!r}; "
+            "use 'neg_loss', 'prediction' or a callable."
+        )
+    per_class = task.loss.class_margins if output == "margin" else task.loss.class_logits
+
+    def value(outputs: Tensor, targets: Tensor) -> Tensor:
+        positions = class_positions(targets)
+        return per_class(outputs).gather(1, positions[:, None])[:, 0]
+
+    return value
+
+
+def predicted_targets(task: Task, outputs: Tensor) -> Tensor:
+    """The model's own prediction, encoded as targets."""
+    if task.kind == "classification":
+        logits = task.loss.class_logits(outputs)
+        return task.loss.encode_classes(logits.argmax(1), logits.shape[1]).to(outputs.device)
+    return torch.as_tensor(outputs)

@@ -1,0 +1,182 @@
+"""A frozen snapshot of a fitted model: everything that attribution needs to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, singledispatch
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from influencekit.exceptions import UnsupportedModelError
+from influencekit.models._losses import OutputLoss, class_positions
+
+__all__ = ["Task", "as_task"]
+
+Inputs = Any  # a tensor, or a tuple / dict of tensors: what the module's forward takes
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Snapshot of a fitted model.
+
+    The model's training objective is read as::
+
+        (1 / W) Σ_i w_i loss(outputs(x_i; θ), y_i)  +  ½ Σ_k r_k θ_k²,     W = Σ_i w_i
+
+    with ``r = penalty`` for ``penalty_kind="mean"`` and ``r = penalty / W`` for ``"sum"``.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Own copy in eval mode; trainable parameters have ``requires_grad=True``.
+    loss : OutputLoss
+        Per-example loss of the natural outputs.
+    link : callable or None
+        Natural outputs from the module's raw outputs (``log`` for a softmax module).
+    classes : ndarray or None
+        Label that each class position stands for; None for regression and for
+        torch modules, whose targets reach the loss untouched.
+    transform : callable or None
+        What happens to raw ``X`` before the module (a Pipeline's fitted steps).
+    penalty : mapping of parameter name to Tensor
+        Strength of the L2 penalty, broadcastable to the parameter; missing names are 0.
+    penalty_kind : {"sum", "mean"}
+        "sum": the penalty stands beside the *summed* loss and stays as it is when the model
+        is retrained without a row (Ridge, LogisticRegression's C).  "mean": it stands beside
+        the mean loss, which renormalises with the number of rows (weight decay).  Scores
+        always refer to taking the row's term out and leaving the rest of the objective
+        alone, which for "sum" is retraining without the row.
+    class_weight : Tensor of shape (n_classes,), "balanced" or None
+        Weight of each class in the training objective; "balanced" as in scikit-learn.
+    training_rows : callable or None
+        ``training_rows(X, y) -> bool ndarray (n,)``: which of the rows given to ``fit`` the
+        model learned from; ``X`` is transformed, ``y`` raw.  None: all of them.
+    estimator : object
+        The fitted estimator (a Pipeline's last step, a search's best), or the module.
+        Kept for retraining; never changed.
+    name : str
+        What to call the model in messages.
+    feature_names_in : ndarray of str or None
+    """
+
+    module: nn.Module
+    loss: OutputLoss
+    link: Callable[[Tensor], Tensor] | None = None
+    classes: np.ndarray | None = None
+    transform: Callable[[Any], Any] | None = None
+    penalty: Mapping[str, Tensor] = field(default_factory=dict)
+    penalty_kind: Literal["sum", "mean"] = "mean"
+    class_weight: Tensor | Literal["balanced"] | None = None
+    training_rows: Callable[[Any, Any], np.ndarray] | None = None
+    estimator: Any = None
+    name: str = "model"
+    n_features_in: int | None = None
+    feature_names_in: np.ndarray | None = None
+
+    @property
+    def kind(self) -> str:
+        """ "classification", "regression" or "other"."""
+        return self.loss.kind
+
+    @cached_property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Trainable parameters in the order that every flattened gradient follows."""
+        return {k: p for k, p in self.module.named_parameters() if p.requires_grad}
+
+    @cached_property
+    def n_parameters(self) -> int:
+        """Number of trainable scalars."""
+        return sum(p.numel() for p in self.parameters.values())
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """Floating dtype of the trainable parameters; inputs are cast to it."""
+        return next(iter(self.parameters.values())).dtype
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Device of the trainable parameters; batches are moved to it."""
+        return next(iter(self.parameters.values())).device
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Natural outputs of a batch, (n, n_outputs) or (n, ..., n_outputs)."""
+        raw = call_module(self.module, inputs)
+        raw = raw[0] if isinstance(raw, tuple) else raw
+        outputs = raw if self.link is None else self.link(raw)
+        return outputs[:, None] if outputs.ndim == 1 else outputs
+
+    def penalty_vector(self, total_weight: float) -> Tensor:
+        """Diagonal of the penalty beside the *mean* loss, float64, shape (n_parameters,)."""
+        scale = 1.0 / total_weight if self.penalty_kind == "sum" else 1.0
+        parts = []
+        for name, p in self.parameters.items():
+            strength = torch.as_tensor(
+                self.penalty.get(name, 0.0), dtype=torch.float64, device=p.device
+            )
+            parts.append(scale * strength.expand(p.shape).reshape(-1))
+        return torch.cat(parts)
+
+    def example_weights(self, targets: Tensor) -> Tensor | None:
+        """Weights (n,) of the whole training set from its targets; None if all equal 1."""
+        if self.class_weight is None:
+            return None
+        targets = class_positions(targets)
+        if isinstance(self.class_weight, str):
+            counts = torch.bincount(targets, minlength=len(self.classes))
+            weight = len(targets) / (int((counts > 0).sum()) * counts.clamp_min(1).to(self.dtype))
+        else:
+            weight = self.class_weight
+        return weight[targets]
+
+
+def call_module(module: nn.Module, inputs: Inputs) -> Any:
+    """Call a module on a tensor, a dict (keyword arguments) or a tuple (positional)."""
+    if isinstance(inputs, dict):
+        return module(**inputs)
+    if isinstance(inputs, (tuple, list)):
+        return module(*inputs)
+    return module(inputs)
+
+
+@singledispatch
+def as_task(model: Any, loss: Any = None) -> Task:
+    """Snapshot a fitted model as a :class:`Task`.
+
+    Extend it to your own models with ``@as_task.register``.
+
+    Parameters
+    ----------
+    model : fitted model
+        torch module (give ``loss``), skorch net, fitted Pipeline, fitted
+        GridSearchCV / RandomizedSearchCV, FrozenEstimator, LogisticRegression, Ridge,
+        LinearRegression, SGDClassifier, SGDRegressor, MLPClassifier, MLPRegressor, or a
+        Task, which is returned as it is.
+    loss : callable or torch.nn.Module, default=None
+        Needed for a bare torch module, refused elsewhere: the loss it was trained with.
+
+    Returns
+    -------
+    Task
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the model's objective cannot be carried: the message says why.
+    """
+    raise UnsupportedModelError(
+        f"model: got {type(model).__name__}, which is not a model that influencekit knows. "
+        "Accepted: a fitted torch.nn.Module, skorch net, scikit-learn Pipeline, search, "
+        "LogisticRegression, Ridge, LinearRegression, SGDClassifier, SGDRegressor, "
+        "MLPClassifier or MLPRegressor. Register your own with @as_task.register."
+    )
+
+
+@as_task.register
+def _(model: Task, loss: Any = None) -> Task:
+    if loss is not None:
+        raise TypeError("loss: the model is already a Task, which has its loss; leave it out.")
+    return model
