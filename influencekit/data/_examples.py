@@ -1,0 +1,224 @@
+"""Ordered, re-iterable examples from arrays, DataFrames, tensors, Datasets and DataLoaders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from influencekit.data._batch import Batch, Placement
+from influencekit.data._checks import check_same_length
+from influencekit.data._inputs import open_inputs, row_labels, uses_matrix
+from influencekit.data._sources import DatasetSource, Source
+from influencekit.data._targets import check_targets, encode_targets
+from influencekit.models import Task
+
+__all__ = ["Examples", "make_examples"]
+
+
+class Examples:
+    """Examples in a fixed order, read a batch at a time as often as wanted.
+
+    Made by :func:`make_examples`.
+
+    Parameters
+    ----------
+    source : Source
+        Where inputs are read from.
+    placement : Placement
+        Device and dtype of the batches.
+    targets : Tensor of shape (n_examples, ...) or None
+        All targets, encoded for the task's loss, on its device.
+    index : pandas.Index or None
+        Row labels.
+    rows : ndarray of int or None
+        Positions in the source; None is all of them in order.
+
+    Attributes
+    ----------
+    n_examples : int
+        Number of examples.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        placement: Placement,
+        targets: Tensor | None = None,
+        index: Any = None,
+        rows: np.ndarray | None = None,
+    ):
+        self.source = source
+        self.placement = placement
+        self.targets = targets
+        self.index = index
+        self.rows = rows
+        self.n_examples = len(source) if rows is None else len(rows)
+
+    def __len__(self) -> int:
+        return self.n_examples
+
+    def __repr__(self) -> str:
+        targets = "no targets" if self.targets is None else f"targets {tuple(self.targets.shape)}"
+        return f"Examples(n_examples={self.n_examples}, {targets})"
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """Yield the examples in order.
+
+        Parameters
+        ----------
+        batch_size : int
+            Number of examples in a batch; the last one may be shorter.
+
+        Yields
+        ------
+        Batch
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size: got {batch_size}; accepted is 1 or more.")
+        for start in range(0, self.n_examples, batch_size):
+            yield self._batch(slice(start, min(start + batch_size, self.n_examples)))
+
+    def _batch(self, rows: slice) -> Batch:
+        read = rows if self.rows is None else self.rows[rows]
+        inputs = self.placement.place(self.source.read(read))
+        return Batch(inputs, None if self.targets is None else self.targets[rows], rows)
+
+    def take(self, rows: Any) -> Examples:
+        """Some of the examples, in the order of ``rows``.
+
+        Parameters
+        ----------
+        rows : slice, int array-like or bool mask of shape (n_examples,)
+
+        Returns
+        -------
+        Examples
+            Inputs are read from the same source; only positions are copied.
+
+        Raises
+        ------
+        IndexError
+            If a position does not exist or a mask has another length.
+        """
+        positions = _positions(rows, self.n_examples)
+        targets = self.targets
+        if targets is not None:
+            targets = targets[torch.as_tensor(positions, device=targets.device)]
+        index = None if self.index is None else self.index[positions]
+        inner = positions if self.rows is None else self.rows[positions]
+        return Examples(self.source, self.placement, targets, index, inner)
+
+    def with_targets(self, targets: Tensor) -> Examples:
+        """Return the same inputs with other, already encoded targets.
+
+        Parameters
+        ----------
+        targets : Tensor of shape (n_examples, ...)
+
+        Returns
+        -------
+        Examples
+        """
+        check_same_length({"examples": self.n_examples, "targets": len(targets)})
+        if targets.is_floating_point():
+            targets = targets.to(self.placement.dtype)
+        targets = targets.detach().to(self.placement.device)
+        return Examples(self.source, self.placement, targets, self.index, self.rows)
+
+
+def make_examples(
+    task: Task, X: Any, y: Any = None, *, require_y: bool = True, name: str = "X"
+) -> Examples:
+    """Read data as the examples of a task.
+
+    Parameters
+    ----------
+    task : Task
+        Gives the input transform, the classes and the device and dtype of the batches.
+    X : array-like, DataFrame, sparse matrix, Tensor, tuple or dict of them, Dataset, DataLoader
+        A tuple holds several inputs of the module, a dict its keyword arguments; a list is
+        a list of rows.  The task's transform is applied here, once.  A Dataset is map-style
+        and yields x, (x, y), or a dict whose entry "labels" holds the targets.  A
+        DataLoader stands for its dataset in order (also with ``shuffle=True``), collated by
+        its ``collate_fn``.  A Dataset should give the same item whenever it is asked.
+    y : array-like or Tensor of shape (n_examples,) or (n_examples, n_outputs), default=None
+        Raw labels or values.  Left out where the Dataset yields them.
+    require_y : bool, default=True
+        Whether targets are needed.
+    name : str, default="X"
+        The argument's name in messages.
+
+    Returns
+    -------
+    Examples
+
+    Raises
+    ------
+    ValueError
+        If lengths, features, labels or values do not fit the task, or targets are missing
+        or given twice.
+    TypeError
+        If X is of a kind or dtype that cannot be read.
+    """
+    if isinstance(X, Examples):
+        return X
+    y_name = "y" + name[1:] if name.startswith("X") else "y"
+    source = open_inputs(task, X, name)
+    y = _targets_of(source, y, require_y, name, y_name)
+    targets = None if y is None else _encode(task, source, y, name, y_name)
+    placement = Placement(task.device, task.dtype, all_float=uses_matrix(task))
+    examples = Examples(source, placement, targets, row_labels(X, y))
+    if targets is not None:
+        with torch.no_grad():
+            outputs = task.forward(examples._batch(slice(0, 1)).inputs)
+        check_targets(task, outputs, targets, y_name)
+    return examples
+
+
+def _targets_of(source: Source, y: Any, require_y: bool, name: str, y_name: str) -> Any:
+    """The raw targets, from the argument or from the Dataset, not from both."""
+    own = source.read_targets() if isinstance(source, DatasetSource) else None
+    if own is not None and y is not None:
+        raise ValueError(
+            f"{y_name}: targets were given twice, in {y_name} and by the Dataset in {name}. "
+            f"Leave {y_name} out, or give a Dataset that yields inputs only (several inputs "
+            "go in one tuple: ((x1, x2),))."
+        )
+    y = y if own is None else own
+    if y is None and require_y:
+        raise ValueError(
+            f"{y_name}: got None, but training examples need targets. Give {y_name}, or as "
+            f"{name} a Dataset that yields (x, y)."
+        )
+    return y
+
+
+def _encode(task: Task, source: Source, y: Any, name: str, y_name: str) -> Tensor:
+    y = y if hasattr(y, "shape") else np.asarray(y)
+    if len(y.shape) == 0:
+        raise ValueError(f"{y_name}: got {y!r}; accepted is an array with one target an example.")
+    check_same_length({name: len(source), y_name: y.shape[0]})
+    return encode_targets(task, y, y_name)
+
+
+def _positions(rows: Any, n: int) -> np.ndarray:
+    """Non-negative positions of a slice, mask or index array."""
+    if isinstance(rows, slice):
+        return np.arange(n)[rows]
+    rows = rows.detach().cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
+    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iub"):
+        raise IndexError(
+            f"rows: got {rows.dtype} of shape {rows.shape}; accepted is a slice, a one-dimensional "
+            "array of positions, or a boolean mask."
+        )
+    if rows.dtype.kind == "b":
+        if len(rows) != n:
+            raise IndexError(f"rows: the mask has {len(rows)} entries for {n} examples.")
+        return np.flatnonzero(rows)
+    if rows.size and (rows.min() < -n or rows.max() >= n):
+        raise IndexError(f"rows: positions run from {rows.min()} to {rows.max()} for {n} examples.")
+    return np.arange(n)[rows.astype(np.int64)]

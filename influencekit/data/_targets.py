@@ -1,0 +1,151 @@
+"""Raw labels and values to the tensors that a task's loss takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from influencekit.data._checks import check_dtype, check_finite
+from influencekit.data._sources import to_tensor
+from influencekit.models import BinaryCrossEntropy, CrossEntropy, SquaredError, Task
+
+__all__ = ["check_targets", "encode_targets"]
+
+
+def encode_targets(task: Task, y: Any, name: str = "y") -> Tensor:
+    """All targets of a set of examples.
+
+    Parameters
+    ----------
+    task : Task
+    y : array-like or Tensor of shape (n,) or (n, n_outputs)
+        Labels where the task has classes, else what its loss takes.
+    name : str, default="y"
+        The argument's name in messages.
+
+    Returns
+    -------
+    Tensor of shape (n, ...)
+        On the task's device.  A regression target has two axes, as the outputs do.
+
+    Raises
+    ------
+    ValueError
+        If a label is unknown, y is missing a value, or its shape is not the loss's.
+    TypeError
+        If values are no numbers where numbers are needed.
+    """
+    if task.classes is not None:
+        positions = torch.from_numpy(label_positions(y, task.classes, name))
+        targets = task.loss.encode_classes(positions, len(task.classes))
+    else:
+        targets = _numbers(task, y, name)
+    if targets.is_floating_point():
+        return targets.to(device=task.device, dtype=task.dtype)
+    return targets.to(task.device)
+
+
+def label_positions(y: Any, classes: np.ndarray, name: str) -> np.ndarray:
+    """Position (n,) of each label in ``classes``."""
+    labels = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+    if labels.ndim != 1:
+        raise ValueError(
+            f"{name}: got shape {labels.shape}; accepted for a classifier is one label an example, "
+            f"shape (n_examples,). Use np.ravel({name}) for a column, {name}.argmax(axis=1) for "
+            "one-hot rows."
+        )
+    if labels.dtype.kind in "OUS":
+        values, inverse = _unique_objects(labels, name)
+    else:
+        check_finite(labels, name)
+        unique, inverse = np.unique(labels, return_inverse=True)
+        values = unique.tolist()
+    known = {label: i for i, label in enumerate(np.asarray(classes).tolist())}
+    unseen = [value for value in values if value not in known]
+    if unseen:
+        raise ValueError(
+            f"{name}: got the label {_list(unseen)}, which the model was not fitted with; accepted "
+            f"are {_list(list(known))}. Drop those rows, or fit the model on all labels."
+        )
+    return np.array([known[value] for value in values], dtype=np.int64)[inverse]
+
+
+def _unique_objects(labels: np.ndarray, name: str) -> tuple[list, np.ndarray]:
+    """Unique labels, in order of appearance, of an array that may mix types."""
+    seen: dict[Any, int] = {}
+    inverse = np.empty(len(labels), dtype=np.int64)
+    for i, label in enumerate(labels.tolist()):
+        if _is_missing(label):
+            raise ValueError(f"{name}: the label in row {i} is missing ({label!r}); drop the row.")
+        inverse[i] = seen.setdefault(label, len(seen))
+    return list(seen), inverse
+
+
+def _is_missing(label: Any) -> bool:
+    if label is None or type(label).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(label, float) and label != label
+
+
+def _numbers(task: Task, y: Any, name: str) -> Tensor:
+    """Targets of a task without classes: tensors as they are, floats where the loss needs them."""
+    array = y if isinstance(y, Tensor) else np.asarray(y)
+    if not isinstance(array, Tensor) and array.dtype == object:
+        array = _float_array(array, name)
+    check_dtype(array, name)
+    check_finite(array, name, task.dtype)
+    # to() with copy: later changes of the user's y must not reach the targets
+    targets = to_tensor(array).detach().clone()
+    if isinstance(task.loss, (SquaredError, BinaryCrossEntropy)):
+        targets = targets.to(task.dtype)
+        return targets[:, None] if targets.ndim == 1 else targets
+    if targets.is_floating_point() or targets.dtype == torch.bool:
+        return targets
+    return targets.long()
+
+
+def _float_array(array: np.ndarray, name: str) -> np.ndarray:
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name}: got values that are no numbers ({error}); the model's loss takes numbers."
+        ) from error
+
+
+def check_targets(task: Task, outputs: Tensor, targets: Tensor, name: str = "y") -> None:
+    """Check targets (n, ...) against the model's outputs (1, ...) for one example.
+
+    Without this check a wrong shape would be broadcast, and the scores silently wrong.
+    """
+    if isinstance(task.loss, (SquaredError, BinaryCrossEntropy)):
+        if targets.shape[1:] != outputs.shape[1:]:
+            raise ValueError(
+                f"{name}: got shape {tuple(targets.shape)}, {task.name} has outputs of shape "
+                f"{('n', *outputs.shape[1:])}; accepted is one target for each output."
+            )
+    elif isinstance(task.loss, CrossEntropy) and task.classes is None:
+        _check_positions(task, outputs, targets, name)
+
+
+def _check_positions(task: Task, outputs: Tensor, targets: Tensor, name: str) -> None:
+    n_classes = outputs.shape[-1]
+    accepted = f"accepted are integer class positions 0 to {n_classes - 1}, shape (n_examples,)"
+    if targets.is_floating_point() or targets.dtype == torch.bool:
+        raise TypeError(f"{name}: got dtype {targets.dtype}; {accepted}. Use {name}.long().")
+    if targets.ndim != outputs.ndim - 1:
+        raise ValueError(f"{name}: got shape {tuple(targets.shape)}; {accepted}.")
+    low, high = int(targets.min()), int(targets.max())
+    if low < 0 or high >= n_classes:
+        bad = low if low < 0 else high
+        raise ValueError(
+            f"{name}: got the label {bad}, but {task.name} has {n_classes} outputs; {accepted}."
+        )
+
+
+def _list(values: list) -> str:
+    shown = ", ".join(repr(v) for v in values[:10])
+    return shown if len(values) <= 10 else f"{shown} and {len(values) - 10} more"
