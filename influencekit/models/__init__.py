@@ -7,10 +7,16 @@ from influencekit.models._losses import (
     OutputLoss,
     SquaredError,
 )
-from influencekit.models._outputs import OutputFunction, predicted_targets, resolve_output
+from influencekit.models._outputs import (
+    OUTPUTS,
+    OutputFunction,
+    predicted_targets,
+    resolve_output,
+)
 from influencekit.models._task import Task, as_task
 
 __all__ = [
+    "OUTPUTS",
     "BinaryCrossEntropy",
     "CrossEntropy",
     "CustomLoss",

@@ -53,8 +53,9 @@ class Task:
     class_weight : Tensor of shape (n_classes,), "balanced" or None
         Weight of each class in the training objective; "balanced" as in scikit-learn.
     training_rows : callable or None
-        ``training_rows(X, y) -> bool ndarray (n,)``: which of the rows given to ``fit`` the
-        model learned from; ``X`` is transformed, ``y`` raw.  None: all of them.
+        ``training_rows(rows, y) -> bool ndarray (n,)``: which of the rows given to ``fit`` the
+        model learned from, given a column of row numbers (n, 1) and the targets (class
+        positions for a classifier).  None: all of them.
     estimator : object
         The fitted estimator (a Pipeline's last step, a search's best), or the module.
         Kept for retraining; never changed.

@@ -1,0 +1,75 @@
+"""First-order attribution by the angle between gradients."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+
+from influencekit.attributors._gradients import GRADIENT_CONSTRAINTS, query_cotangent
+from influencekit.base import BaseAttributor
+from influencekit.gradients import GradientEngine, loss_cotangent
+
+__all__ = ["GradCos"]
+
+
+class GradCos(BaseAttributor):
+    """Cosine of the test output's and the training losses' gradients.
+
+    ``score_ij = -cos(∇f_i, ∇loss_j)``, between -1 and 1; 0 where a gradient is zero.  Unlike
+    :class:`GradDot` it does not favour training examples with a large loss.
+
+    Parameters
+    ----------
+    output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
+        What is explained; see :class:`InfluenceFunction`.
+    batch_size : int or None, default=None
+        Examples whose gradients are taken at a time; None chooses from ``max_memory``.
+    max_memory : int, str or None, default=None
+        Bytes that may be taken, or a text such as "2GB"; None is half of the free memory.
+
+    Attributes
+    ----------
+    task_ : Task
+        Snapshot of the model.
+    n_train_ : int
+    train_rows_ : ndarray of int
+        Rows of the training data that the model learned from.
+
+    References
+    ----------
+    .. [1] K. Hanawa, S. Yokoi, S. Hara, K. Inui. Evaluation of similarity-based explanations.
+       ICLR 2021, arXiv 2006.04528.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from influencekit import GradCos
+    >>> X, y = load_iris(return_X_y=True)
+    >>> GradCos().fit(LogisticRegression().fit(X, y), X, y).score(X[:2], y[:2]).shape
+    (2, 150)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = GRADIENT_CONSTRAINTS
+
+    def __init__(self, output="auto", *, batch_size=None, max_memory=None):
+        self.output = output
+        self.batch_size = batch_size
+        self.max_memory = max_memory
+
+    def _fit(self, task, train):
+        self._engine = GradientEngine(task, batch_size=self.batch_size, max_memory=self.max_memory)
+        self._train = train
+        self._train_norms = self._engine.squared_norms(train, loss_cotangent(task)).sqrt()
+
+    def _score(self, queries):
+        cotangent = query_cotangent(self.task_, self.output, queries)
+        products = self._engine.dot(queries, cotangent, self._train, loss_cotangent(self.task_))
+        norms = self._engine.squared_norms(queries, cotangent).sqrt()
+        scale = norms[:, None].to(torch.float64) * self._train_norms.to(torch.float64)
+        cosine = torch.where(scale > 0, -products / torch.where(scale > 0, scale, 1.0), 0.0)
+        return cosine.clamp(-1.0, 1.0).cpu().numpy()
+
+    def _self_influence(self):
+        return (self._train_norms > 0).to(torch.float64).cpu().numpy()

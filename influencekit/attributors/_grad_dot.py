@@ -1,0 +1,84 @@
+"""First-order attribution: inner products of gradients."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+
+from influencekit.attributors._gradients import GRADIENT_CONSTRAINTS, query_cotangent, training_weights
+from influencekit.base import BaseAttributor
+from influencekit.gradients import GradientEngine, loss_cotangent
+
+__all__ = ["GradDot"]
+
+
+class GradDot(BaseAttributor):
+    """Inner products of the test output's and the training losses' gradients.
+
+    ``score_ij = -<∇f_i, ∇loss_j> w_j / mean(w)``, the effect of one plain gradient step on
+    example j, up to the step size.  It is the influence function whose damping is infinite,
+    up to scale.
+
+    Parameters
+    ----------
+    output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
+        What is explained; see :class:`InfluenceFunction`.
+    batch_size : int or None, default=None
+        Examples whose gradients are taken at a time; None chooses from ``max_memory``.
+    max_memory : int, str or None, default=None
+        Bytes that may be taken, or a text such as "2GB"; None is half of the free memory.
+
+    Attributes
+    ----------
+    task_ : Task
+        Snapshot of the model.
+    n_train_ : int
+    train_rows_ : ndarray of int
+        Rows of the training data that the model learned from.
+
+    Notes
+    -----
+    Cost ``O((n + m) p)`` for gradients, kept as factors, and ``O(n m Σ (d_in + d_out))`` for the
+    products of layers with ``d_in`` inputs and ``d_out`` outputs; p-sized gradients are not formed.
+
+    References
+    ----------
+    .. [1] G. Charpiat, N. Girard, L. Felardos, Y. Tarabalka. Input similarity from the neural
+       network perspective. NeurIPS 2019, arXiv 2102.05262.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from influencekit import GradDot
+    >>> X, y = load_iris(return_X_y=True)
+    >>> GradDot().fit(LogisticRegression().fit(X, y), X, y).score(X[:2], y[:2]).shape
+    (2, 150)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = GRADIENT_CONSTRAINTS
+
+    def __init__(self, output="auto", *, batch_size=None, max_memory=None):
+        self.output = output
+        self.batch_size = batch_size
+        self.max_memory = max_memory
+
+    def _fit(self, task, train):
+        self._engine = GradientEngine(task, batch_size=self.batch_size, max_memory=self.max_memory)
+        self._train = train
+        weights = training_weights(task, train)
+        self._weights = weights / weights.mean()
+
+    def _score(self, queries):
+        products = self._engine.dot(
+            queries,
+            query_cotangent(self.task_, self.output, queries),
+            self._train,
+            loss_cotangent(self.task_),
+        )
+        return (-products * self._weights).cpu().numpy()
+
+    def _self_influence(self):
+        norms = self._engine.squared_norms(self._train, loss_cotangent(self.task_))
+        return (norms.to(torch.float64) * self._weights).cpu().numpy()

@@ -1,0 +1,218 @@
+"""The contract of every attributor."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.metadata_routing import UNUSED
+from sklearn.utils.validation import check_is_fitted
+
+from influencekit.data import Examples, make_examples
+from influencekit.exceptions import HeldOutRowsWarning, UnsupportedModelError
+from influencekit.models import Task, as_task
+from influencekit.models._losses import class_positions
+from influencekit.utils import OutputContainerMixin, validate_parameters
+
+__all__ = ["BaseAttributor"]
+
+#: Scores held at a time by the streaming methods, in numbers.
+_STREAM_SIZE = 2**25
+
+
+class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
+    """Scores the influence of every training example on every test example.
+
+    Method authors write ``_fit(task, train)`` and ``_score(queries)``; everything else is here.
+
+    Notes
+    -----
+    Sign: a positive score marks a *proponent*, a training example without which the model is
+    predicted to do worse on the test example; a negative one marks an opponent.
+    """
+
+    # The model is no sample-aligned metadata: keep it out of scikit-learn's routing.
+    __metadata_request__fit: ClassVar[dict[str, Any]] = {"model": UNUSED}
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {}
+
+    @abstractmethod
+    def _fit(self, task: Task, train: Examples) -> None:
+        """Learn from the training examples that the model learned from."""
+
+    @abstractmethod
+    def _score(self, queries: Examples) -> np.ndarray:
+        """Scores (n_queries, n_train) for the examples given to ``_fit``."""
+
+    def _self_influence(self) -> np.ndarray:
+        """Self-influence (n_train,) of the examples given to ``_fit``."""
+        raise NotImplementedError(f"{type(self).__name__} does not define self-influence.")
+
+    def fit(self, model, X, y=None):
+        """Learn what scoring needs from a fitted model and its training data.
+
+        Parameters
+        ----------
+        model : fitted model or Task
+            Anything that :func:`~influencekit.as_task` takes.  It is left untouched.
+        X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_train examples
+            The data that the model was trained on, as it was given to the model's ``fit``.
+        y : array-like of shape (n_train,) or (n_train, n_outputs), default=None
+            Training targets; None where ``X`` is a Dataset or DataLoader that yields them.
+
+        Returns
+        -------
+        self : object
+        """
+        _reject_data_as_model(self, model, X)
+        validate_parameters(self)
+        task = as_task(model)
+        train = make_examples(task, X, y)
+        self.task_ = task
+        self.n_train_ = len(train)
+        self.train_index_ = train.index
+        self.n_features_in_ = task.n_features_in
+        if task.feature_names_in is not None:
+            self.feature_names_in_ = task.feature_names_in
+        self.train_rows_ = _learned_rows(task, train)
+        if len(self.train_rows_) < len(train):
+            train = train.take(self.train_rows_)
+        self._fit(task, train)
+        return self
+
+    def score(self, X, y=None) -> np.ndarray:
+        """Score every training example for every test example.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
+        y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
+            Test targets.  None explains the model's own predictions.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_test, n_train)
+            Positive marks a proponent.  Training rows that the model never learned from
+            (held out for validation) score 0.
+        """
+        return self._scatter(self._score(self._queries(X, y)))
+
+    def transform(self, X, y=None):
+        """Scores under the name of scikit-learn's transformers; honours ``set_output``.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
+        y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
+
+        Returns
+        -------
+        scores : ndarray or DataFrame of shape (n_test, n_train)
+        """
+        return self.score(X, y)
+
+    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+        """Names of the score columns: the training rows' index labels, else ``train0``, ...
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for scikit-learn's convention.
+
+        Returns
+        -------
+        names : ndarray of str objects of shape (n_train,)
+        """
+        check_is_fitted(self)
+        if self.train_index_ is None:
+            names = [f"train{i}" for i in range(self.n_train_)]
+        else:
+            names = [str(label) for label in self.train_index_]
+        return np.asarray(names, dtype=object)
+
+    def self_influence(self) -> np.ndarray:
+        """Score of every training example on itself, with the loss as output.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_train,)
+        """
+        check_is_fitted(self)
+        return self._scatter(self._self_influence()[None])[0]
+
+    def top_k(self, X, y=None, k: int = 10, *, opponents: bool = False):
+        """Training examples with the highest scores, without holding the whole score matrix.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
+        y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
+        k : int, default=10
+        opponents : bool, default=False
+            Take the lowest scores in place of the highest.
+
+        Returns
+        -------
+        indices : ndarray of shape (n_test, k)
+            Rows of the training data, strongest first; equal scores in row order.
+        scores : ndarray of shape (n_test, k)
+        """
+        queries = self._queries(X, y)
+        if not isinstance(k, (int, np.integer)) or not 1 <= k <= self.n_train_:
+            raise ValueError(f"k: got {k!r}; accepted are integers from 1 to n_train={self.n_train_}.")
+        sign = 1.0 if opponents else -1.0
+        step = max(1, _STREAM_SIZE // self.n_train_)
+        found = []
+        for start in range(0, len(queries), step):
+            scores = self._scatter(self._score(queries.take(slice(start, start + step))))
+            found.append(np.argsort(sign * scores, axis=1, kind="stable")[:, :k])
+            found.append(np.take_along_axis(scores, found[-1], axis=1))
+        return np.concatenate(found[0::2]), np.concatenate(found[1::2])
+
+    def _queries(self, X, y) -> Examples:
+        check_is_fitted(self)
+        return make_examples(self.task_, X, y, require_y=False)
+
+    def _scatter(self, scores: np.ndarray) -> np.ndarray:
+        """Columns of the training rows that the model learned from, among zeros for the rest."""
+        if scores.shape[1] == self.n_train_:
+            return scores
+        full = np.zeros((len(scores), self.n_train_))
+        full[:, self.train_rows_] = scores
+        return full
+
+
+def _reject_data_as_model(attributor, model, X) -> None:
+    looks_like_data = isinstance(model, (np.ndarray, torch.Tensor, list, tuple)) or (
+        hasattr(model, "iloc") or hasattr(model, "tocsr")
+    )
+    if looks_like_data or X is None:
+        name = type(attributor).__name__
+        raise UnsupportedModelError(
+            f"model: got {type(model).__name__}. {name}.fit takes the fitted model first, "
+            f"then its training data: {name}().fit(model, X_train, y_train). An attributor "
+            "cannot be a step of a Pipeline; fit the pipeline and give it as the model."
+        )
+
+
+def _learned_rows(task: Task, train: Examples) -> np.ndarray:
+    """Positions of the rows that the model was trained on; warn about the others."""
+    if task.training_rows is None:
+        return np.arange(len(train))
+    targets = train.targets if task.kind != "classification" else class_positions(train.targets)
+    rows = np.arange(len(train))
+    learned = np.flatnonzero(task.training_rows(rows[:, None], targets.cpu().numpy()))
+    if len(learned) < len(train):
+        warnings.warn(
+            f"{task.name} was trained on {len(learned):,} of the {len(train):,} rows given as "
+            "training data; it held the others out (skorch's train_split, scikit-learn's "
+            "early_stopping). They score 0. To train on all rows, refit the model with "
+            "train_split=None or early_stopping=False.",
+            HeldOutRowsWarning,
+            stacklevel=3,
+        )
+    return learned

@@ -1,0 +1,140 @@
+"""Choice of the space in which a curvature is decomposed, guarded by its cost."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from influencekit.curvature._parameter_space import decompose_parameters, decompose_projected
+from influencekit.curvature._rows import CurvatureRows
+from influencekit.curvature._sample_space import decompose_samples, odd_parameters
+from influencekit.curvature._spectrum import Spectrum
+from influencekit.exceptions import ProjectionWarning, ResourceError
+from influencekit.gradients import make_projection
+from influencekit.utils import available_memory, format_bytes
+
+__all__ = ["DecompositionPlan", "decompose", "plan_decomposition"]
+
+#: Largest matrix that is decomposed without being asked for: about half a minute on two cores.
+LARGEST_EXACT = 6_000
+#: Dimension to project to when the exact matrix is too large.
+FALLBACK_DIM = 2_048
+#: Floating point operations of a symmetric eigendecomposition are about this times size³.
+EIGH_FLOPS = 9.0
+
+
+@dataclass(frozen=True)
+class DecompositionPlan:
+    """Where a curvature will be decomposed and what that costs.
+
+    Attributes
+    ----------
+    space : {"parameters", "samples", "projected"}
+    size : int
+        Order of the matrix.
+    memory : int
+        Bytes needed by the matrix, its eigenvectors and workspace.
+    flops : float
+        Of the eigendecomposition and of building the matrix.
+    """
+
+    space: str
+    size: int
+    memory: int
+    flops: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.size:,} x {self.size:,} matrix in the space of {self.space}, "
+            f"{format_bytes(self.memory)}, {self.flops:.1e} floating point operations"
+        )
+
+
+def plan_decomposition(
+    curvature: CurvatureRows, penalty: Tensor, projection_dim: int | None, max_memory: int | None
+) -> tuple[DecompositionPlan, DecompositionPlan | None]:
+    """Plan a decomposition; also return the exact plan that had to be given up, if any.
+
+    Raises
+    ------
+    ResourceError
+        If the matrix of the wanted projection does not fit ``max_memory``.
+    """
+    p = curvature.engine.task.n_parameters
+    budget = max_memory if max_memory is not None else available_memory() // 2
+    if projection_dim is not None and projection_dim < p:
+        plan = _plan("projected", projection_dim, projection_dim, curvature.n_rows)
+        if plan.memory > budget:
+            raise ResourceError(
+                f"projection_dim={projection_dim} needs a {plan}, but max_memory allows "
+                f"{format_bytes(budget)}. Lower projection_dim or raise max_memory."
+            )
+        return plan, None
+    exact = _exact_plan(curvature, penalty, p)
+    if exact.memory <= budget and exact.size <= LARGEST_EXACT:
+        return exact, None
+    dim = min(FALLBACK_DIM, int((budget / 32) ** 0.5))
+    return _plan("projected", dim, dim, curvature.n_rows), exact
+
+
+def _exact_plan(curvature: CurvatureRows, penalty: Tensor, p: int) -> DecompositionPlan:
+    n_rows = curvature.n_rows
+    parameters = _plan("parameters", p, p, n_rows)
+    if curvature.gradient_coordinates is None:
+        return parameters
+    size = n_rows + len(odd_parameters(penalty)[1])
+    samples = _plan("samples", size, n_rows, p)
+    return samples if size < p else parameters
+
+
+def _plan(space: str, size: int, left: int, inner: int) -> DecompositionPlan:
+    flops = EIGH_FLOPS * size**3 + 2.0 * left**2 * inner
+    return DecompositionPlan(space, size, 4 * 8 * size**2, flops)
+
+
+def decompose(
+    curvature: CurvatureRows,
+    penalty: Tensor,
+    *,
+    projection_dim: int | None = None,
+    projection: str = "auto",
+    max_memory: int | None = None,
+    random_state=None,
+) -> Spectrum:
+    """Decompose ``F + diag(penalty)`` in whichever space is smallest.
+
+    Parameters
+    ----------
+    curvature : CurvatureRows
+    penalty : Tensor of shape (p,), float64
+    projection_dim : int or None, default=None
+        Project gradients to this dimension first.  None decomposes exactly, unless the matrix
+        is larger than memory or patience allow: then it projects and warns.
+    projection : str, default="auto"
+        Kind of random projection.
+    max_memory : int or None, default=None
+        Bytes; None allows half of the free memory.
+    random_state : int, RandomState instance or None, default=None
+
+    Returns
+    -------
+    Spectrum
+    """
+    plan, refused = plan_decomposition(curvature, penalty, projection_dim, max_memory)
+    if refused is not None:
+        warnings.warn(
+            f"The exact curvature would need a {refused}. Gradients are projected to "
+            f"{plan.size} dimensions instead; set projection_dim to choose the size yourself.",
+            ProjectionWarning,
+            stacklevel=4,
+        )
+    if plan.space == "projected":
+        sketch = make_projection(
+            curvature.engine, plan.size, kind=projection, random_state=random_state
+        )
+        return decompose_projected(curvature, penalty, sketch)
+    if plan.space == "samples":
+        return decompose_samples(curvature, penalty)
+    return decompose_parameters(curvature, penalty)

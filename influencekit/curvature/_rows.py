@@ -1,0 +1,87 @@
+"""Curvature matrices as weighted sums of outer products of gradient rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from influencekit.data import Examples
+from influencekit.gradients import GradientEngine, ggn_cotangent, loss_cotangent
+
+__all__ = ["CURVATURES", "CurvatureRows", "curvature_rows"]
+
+
+@dataclass
+class CurvatureRows:
+    """A data curvature ``F = Σ_r ω_r b_r b_rᵀ`` over N = n * rows_per_example rows.
+
+    Attributes
+    ----------
+    engine : GradientEngine
+    examples : Examples
+        The training examples.
+    cotangent : callable
+        Cotangent function whose gradients are the rows ``b_r``.
+    rows_per_example : int
+    example_weights : Tensor of shape (n,), float64
+        ``w_i / W``: each example's share of the mean loss.
+    gradient_coordinates : Tensor of shape (n, rows_per_example) or None
+        ``c`` with ``∇loss_i = Σ_r c_ir b_ir``; None where a gradient is not such a sum.
+    """
+
+    engine: GradientEngine
+    examples: Examples
+    cotangent: Callable
+    rows_per_example: int
+    example_weights: Tensor
+    gradient_coordinates: Tensor | None
+
+    @property
+    def n_rows(self) -> int:
+        """Number N of rows."""
+        return len(self.examples) * self.rows_per_example
+
+    @property
+    def row_weights(self) -> Tensor:
+        """ω, shape (N,)."""
+        return self.example_weights.repeat_interleave(self.rows_per_example)
+
+    @property
+    def tolerance(self) -> float:
+        """Relative size below which an eigenvalue is rounding noise of the gradients."""
+        return max(1e-12, torch.finfo(self.engine.task.dtype).eps)
+
+
+def fisher_rows(engine, examples, example_weights) -> CurvatureRows:
+    """Empirical Fisher: the rows are the training examples' own loss gradients."""
+    ones = torch.ones(len(examples), 1, dtype=torch.float64, device=engine.task.device)
+    return CurvatureRows(
+        engine, examples, loss_cotangent(engine.task), 1, example_weights, ones
+    )
+
+
+def ggn_rows(engine, examples, example_weights) -> CurvatureRows:
+    """Generalised Gauss-Newton: the rows are ``J_iᵀ L_i`` with the loss Hessian ``L_i L_iᵀ``."""
+    loss = engine.task.loss
+    parts, inside, rank = [], True, 0
+    with torch.no_grad():
+        for batch in examples.batches(256):
+            found = loss.hessian_factor(engine.task.forward(batch.inputs), batch.targets)
+            rank = found.factor.shape[-1]
+            inside = inside and found.coordinates is not None
+            parts.append(found.coordinates)
+    coordinates = torch.cat(parts).to(torch.float64) if inside else None
+    return CurvatureRows(
+        engine, examples, ggn_cotangent(engine.task), rank, example_weights, coordinates
+    )
+
+
+CURVATURES: dict[str, Callable[..., CurvatureRows]] = {"ggn": ggn_rows, "fisher": fisher_rows}
+
+
+def curvature_rows(name: str, engine, examples, example_weights) -> CurvatureRows:
+    """Rows of a curvature by name, one of :data:`CURVATURES`."""
+    return CURVATURES[name](engine, examples, example_weights)

@@ -1,0 +1,133 @@
+"""Exact decomposition through the Gram matrix of the curvature rows, for p larger than N.
+
+The curvature ``A = B̃ᵀB̃ + R`` acts as a multiple of the identity outside the span of its
+rows and of the parameters whose penalty differs from the rest (an unpenalised intercept).
+Inside that span it is a small matrix, built from inner products alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from influencekit.curvature._rows import CurvatureRows
+from influencekit.curvature._spectrum import Spectrum
+
+__all__ = ["SampleSpectrum", "decompose_samples", "odd_parameters"]
+
+
+@dataclass
+class SampleSpectrum(Spectrum):
+    """Spectrum whose eigenvectors are combinations of curvature rows and odd parameters.
+
+    Attributes
+    ----------
+    curvature : CurvatureRows
+    odd : Tensor of shape (q,)
+        Positions of the parameters whose penalty differs from the most common one.
+    mixing : Tensor of shape (N + q, rank)
+        ``M`` with eigenvectors ``V = [B̃; E]ᵀ M``.
+    """
+
+    curvature: CurvatureRows
+    odd: Tensor
+    mixing: Tensor
+
+    def coordinates(self, examples, cotangent):
+        return _span_products(self.curvature, self.odd, examples, cotangent) @ self.mixing
+
+
+def odd_parameters(penalty: Tensor) -> tuple[float, Tensor]:
+    """Most common penalty and the positions of all others.
+
+    Examples
+    --------
+    >>> import torch
+    >>> odd_parameters(torch.tensor([0.1, 0.1, 0.0]).double())
+    (0.1..., tensor([2]))
+    """
+    common = torch.mode(penalty).values
+    return float(common), torch.nonzero(penalty != common)[:, 0]
+
+
+def decompose_samples(curvature: CurvatureRows, penalty: Tensor) -> SampleSpectrum:
+    """Decompose ``F + diag(penalty)`` on the span of the curvature rows.
+
+    Parameters
+    ----------
+    curvature : CurvatureRows
+        Its ``gradient_coordinates`` must be known.
+    penalty : Tensor of shape (p,)
+
+    Returns
+    -------
+    SampleSpectrum
+
+    Notes
+    -----
+    Cost ``O(N³)`` after the Gram matrix, memory ``O(N²)``.
+    """
+    constant, odd = odd_parameters(penalty)
+    n = curvature.n_rows
+    gram = _span_gram(curvature, odd)
+    lengths, directions = torch.linalg.eigh(gram)
+    keep = lengths > curvature.tolerance * lengths[-1]
+    lengths, directions = lengths[keep], directions[:, keep]
+    spread = directions * lengths.sqrt()  # [B̃; E] in an orthonormal basis of the span
+    if len(odd) == 0:
+        data, rotation = lengths, None
+        eigenvalues = lengths + constant
+    else:
+        excess = (penalty[odd] - constant)[:, None]
+        inside = spread[:n].mT @ spread[:n]
+        small = inside + spread[n:].mT @ (excess * spread[n:])
+        small.diagonal().add_(constant)
+        eigenvalues, rotation = torch.linalg.eigh(small)
+        data = (rotation * (inside @ rotation)).sum(0).clamp_min(0.0)
+        eigenvalues = eigenvalues.clamp_min(0.0)
+    mixing, rows = directions / lengths.sqrt(), spread[:n]
+    if rotation is not None:
+        mixing, rows = mixing @ rotation, rows @ rotation
+    return SampleSpectrum(
+        eigenvalues=eigenvalues,
+        data_eigenvalues=data,
+        train_coordinates=_loss_coordinates(curvature, rows),
+        tolerance=curvature.tolerance,
+        curvature=curvature,
+        odd=odd,
+        mixing=mixing,
+    )
+
+
+def _loss_coordinates(curvature: CurvatureRows, rows: Tensor) -> Tensor:
+    """Coordinates of the loss gradients ``Σ_r c_ir b_ir`` from those of the rows ``√ω b``."""
+    scale = curvature.gradient_coordinates.reshape(-1) / curvature.row_weights.sqrt()
+    scaled = rows * torch.where(curvature.row_weights > 0, scale, 0.0)[:, None]
+    return scaled.reshape(len(curvature.examples), curvature.rows_per_example, -1).sum(1)
+
+
+def _span_gram(curvature: CurvatureRows, odd: Tensor) -> Tensor:
+    """Gram matrix of the rows of ``[B̃; E]``, float64, (N + q, N + q)."""
+    n, q = curvature.n_rows, len(odd)
+    products = _span_products(curvature, odd, curvature.examples, curvature.cotangent)
+    gram = torch.eye(n + q, dtype=products.dtype, device=products.device)
+    gram[:n] = products * curvature.row_weights.sqrt()[:, None]
+    gram[n:, :n] = gram[:n, n:].mT
+    return (gram + gram.mT) / 2
+
+
+def _span_products(curvature: CurvatureRows, odd: Tensor, examples, cotangent) -> Tensor:
+    """Inner products of gradients with the rows of ``[B̃; E]``, float64, (n_rows, N + q)."""
+    engine = curvature.engine
+    products = engine.dot(examples, cotangent, curvature.examples, curvature.cotangent)
+    products = products * curvature.row_weights.sqrt()
+    if len(odd) == 0:
+        return products
+    selector = torch.zeros(
+        engine.task.n_parameters, len(odd), dtype=engine.task.dtype, device=products.device
+    )
+    selector[odd, torch.arange(len(odd), device=odd.device)] = 1.0
+    entries = engine.matmul(examples, cotangent, selector).to(products.dtype)
+    return torch.cat([products, entries], dim=1)

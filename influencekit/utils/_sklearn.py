@@ -1,0 +1,31 @@
+"""What this package needs of scikit-learn's private side, in one place."""
+
+from __future__ import annotations
+
+from sklearn.utils._param_validation import (
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
+from sklearn.utils._set_output import _SetOutputMixin
+
+__all__ = ["Interval", "OutputContainerMixin", "StrOptions", "validate_parameters"]
+
+
+class OutputContainerMixin(_SetOutputMixin):
+    """``set_output(transform="pandas")`` for whatever has transform and feature names out."""
+
+
+def validate_parameters(estimator) -> None:
+    """Check an estimator's constructor parameters against its ``_parameter_constraints``.
+
+    Raises
+    ------
+    sklearn.utils._param_validation.InvalidParameterError
+        A ValueError that names the parameter, what was got and what is accepted.
+    """
+    validate_parameter_constraints(
+        estimator._parameter_constraints,
+        estimator.get_params(deep=False),
+        caller_name=type(estimator).__name__,
+    )
