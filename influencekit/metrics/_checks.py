@@ -1,0 +1,77 @@
+"""Checks of the arrays that every metric takes, with errors that name the argument."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["check_finite", "check_masks", "check_outputs", "check_same_shape"]
+
+
+def check_finite(values: ArrayLike, name: str, ndim: int | tuple[int, ...], axes: str) -> NDArray:
+    """Float64 array of the given number of axes, without NaN or infinity.
+
+    Parameters
+    ----------
+    values : array-like
+    name : str
+        Name of the argument, for the messages.
+    ndim : int or tuple of int
+        Accepted numbers of axes.
+    axes : str
+        The accepted shapes in words, for the messages.
+
+    Raises
+    ------
+    ValueError
+        If it is not numeric, has another number of axes, is empty, or holds NaN or infinity.
+    """
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` must be numeric with shape {axes}: {error}") from error
+    accepted = (ndim,) if isinstance(ndim, int) else ndim
+    if array.ndim not in accepted or array.size == 0:
+        raise ValueError(f"`{name}` must have shape {axes}, none of them 0; got {array.shape}.")
+    n_bad = int(array.size - np.isfinite(array).sum())
+    if n_bad:
+        raise ValueError(
+            f"`{name}` holds {n_bad} NaN or infinite values of {array.size}. "
+            "Drop those queries (or find the training run that diverged) and call again."
+        )
+    return array
+
+
+def check_outputs(outputs: ArrayLike, name: str = "outputs") -> NDArray:
+    """Outputs as (n_subsets, n_repeats, n_query); a missing axis of repeats becomes 1."""
+    axes = "(n_subsets, n_query) or (n_subsets, n_repeats, n_query)"
+    array = check_finite(outputs, name, (2, 3), axes)
+    if len(array) < 3:
+        raise ValueError(f"`{name}` has {len(array)} subsets; a correlation needs at least 3.")
+    return array[:, None, :] if array.ndim == 2 else array
+
+
+def check_masks(masks: ArrayLike, n_subsets: int | None = None) -> NDArray:
+    """Boolean membership masks (n_subsets, n_train) from booleans or zeros and ones."""
+    array = np.asarray(masks)
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError(f"`masks` must have shape (n_subsets, n_train); got {array.shape}.")
+    if array.dtype != np.bool_ and not np.isin(array, (0, 1)).all():
+        raise ValueError(
+            "`masks` must hold booleans or zeros and ones (is the example in the subset?); "
+            "got other values. Were positions given in place of masks?"
+        )
+    if n_subsets is not None and len(array) != n_subsets:
+        raise ValueError(
+            f"`masks` has {len(array)} subsets, the outputs have {n_subsets}. "
+            "Both need one row a subset, in the same order."
+        )
+    return array.astype(bool)
+
+
+def check_same_shape(array: NDArray, name: str, expected: tuple[int, ...], axes: str) -> None:
+    """Raise ValueError unless `array` has the expected shape."""
+    if array.shape == expected:
+        return
+    hint = " It looks transposed." if array.shape == expected[::-1] else ""
+    raise ValueError(f"`{name}` must have shape {axes} = {expected}; got {array.shape}.{hint}")

@@ -1,0 +1,84 @@
+"""Correlation of many rows at once, with ties handled and constant rows undefined."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from sklearn.exceptions import UndefinedMetricWarning
+
+from influencekit.exceptions import InfluenceKitWarning
+
+__all__ = [
+    "UndefinedCorrelationWarning",
+    "check_method",
+    "row_correlation",
+    "standardise_rows",
+    "warn_undefined",
+]
+
+# A row whose spread is below this share of its size is constant up to rounding.  A sum of
+# n equal float64 numbers errs by about sqrt(n) * 2e-16 of its size.
+CONSTANT_SPREAD = 1e-13
+
+
+class UndefinedCorrelationWarning(InfluenceKitWarning, UndefinedMetricWarning):
+    """The correlation of some queries is undefined, because one side is constant.
+
+    They are NaN in ``per_query``, counted in ``n_undefined`` and left out of the mean.
+    Usual causes: all scores of the query are 0 (its gradient vanished), or the model's
+    output on it is the same whatever subset it was trained on.
+    """
+
+
+def check_method(method: str) -> str:
+    """Return `method` if it names a correlation, else raise ValueError."""
+    if method not in ("spearman", "pearson"):
+        raise ValueError(f"`method` must be 'spearman' or 'pearson'; got {method!r}.")
+    return method
+
+
+def standardise_rows(rows: NDArray, method: str) -> NDArray:
+    """Rows centred and scaled to norm 1, after average ranking if `method` is "spearman".
+
+    Parameters
+    ----------
+    rows : ndarray of shape (..., n)
+    method : {"spearman", "pearson"}
+
+    Returns
+    -------
+    ndarray of shape (..., n)
+        Rows that are constant up to rounding are NaN.
+    """
+    low, high = rows.min(axis=-1), rows.max(axis=-1)
+    size = np.maximum(np.abs(low), np.abs(high))
+    with np.errstate(over="ignore"):
+        constant = high - low <= CONSTANT_SPREAD * size
+    if method == "spearman":
+        rows = rankdata(rows, axis=-1)
+    else:  # to size 1 first: squares of very large or small numbers leave float64's range
+        rows = rows / np.where(size > 0, size, 1.0)[..., None]
+    centred = rows - rows.mean(axis=-1, keepdims=True)
+    norms = np.linalg.norm(centred, axis=-1)
+    norms[constant] = np.nan
+    return centred / norms[..., None]
+
+
+def row_correlation(first: NDArray, second: NDArray) -> NDArray:
+    """Inner products of standardised rows, cut to [-1, 1]; NaN stays NaN."""
+    return np.clip(np.einsum("...n,...n->...", first, second), -1.0, 1.0)
+
+
+def warn_undefined(per_query: NDArray, stacklevel: int = 3) -> None:
+    """Warn if some correlations are NaN."""
+    n_undefined = int(np.isnan(per_query).sum())
+    if n_undefined:
+        warnings.warn(
+            f"The correlation is undefined for {n_undefined} of {per_query.size} queries "
+            "(constant scores or constant outputs); they are NaN and left out of the mean.",
+            UndefinedCorrelationWarning,
+            stacklevel=stacklevel,
+        )
