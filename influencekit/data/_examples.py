@@ -96,7 +96,7 @@ class Examples:
 
         Returns
         -------
-        Examples
+        examples : Examples
             Inputs are read from the same source; only positions are copied.
 
         Raises
@@ -121,7 +121,7 @@ class Examples:
 
         Returns
         -------
-        Examples
+        examples : Examples
         """
         check_same_length({"examples": self.n_examples, "targets": len(targets)})
         if targets.is_floating_point():
@@ -154,7 +154,7 @@ def make_examples(
 
     Returns
     -------
-    Examples
+    examples : Examples
 
     Raises
     ------

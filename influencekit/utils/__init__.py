@@ -1,7 +1,8 @@
 """Small tools: scikit-learn's private side, memory."""
 
 from influencekit.utils._memory import available_memory, format_bytes, parse_memory
-from influencekit.utils._sklearn import (
+from influencekit.utils._progress import progress
+from influencekit.utils.validation import (
     Interval,
     OutputContainerMixin,
     StrOptions,
@@ -15,5 +16,6 @@ __all__ = [
     "available_memory",
     "format_bytes",
     "parse_memory",
+    "progress",
     "validate_parameters",
 ]

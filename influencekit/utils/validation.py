@@ -1,4 +1,4 @@
-"""What this package needs of scikit-learn's private side, in one place."""
+"""The one file that touches scikit-learn's private side."""
 
 from __future__ import annotations
 
