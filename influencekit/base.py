@@ -68,6 +68,15 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         -------
         self : object
         """
+        task, train = self._open(model, X, y)
+        self.train_rows_ = _learned_rows(task, train)
+        if len(self.train_rows_) < len(train):
+            train = train.take(self.train_rows_)
+        self._fit(task, train)
+        return self
+
+    def _open(self, model, X, y) -> tuple[Task, Examples]:
+        """Check what ``fit`` was given and remember what every attributor remembers."""
         _reject_data_as_model(self, model, X)
         validate_parameters(self)
         task = as_task(model)
@@ -75,14 +84,11 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         self.task_ = task
         self.n_train_ = len(train)
         self.train_index_ = train.index
-        self.n_features_in_ = task.n_features_in
+        if task.n_features_in is not None:
+            self.n_features_in_ = task.n_features_in
         if task.feature_names_in is not None:
             self.feature_names_in_ = task.feature_names_in
-        self.train_rows_ = _learned_rows(task, train)
-        if len(self.train_rows_) < len(train):
-            train = train.take(self.train_rows_)
-        self._fit(task, train)
-        return self
+        return task, train
 
     def score(self, X, y=None) -> np.ndarray:
         """Score every training example for every test example.
@@ -163,7 +169,9 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         """
         queries = self._queries(X, y)
         if not isinstance(k, (int, np.integer)) or not 1 <= k <= self.n_train_:
-            raise ValueError(f"k: got {k!r}; accepted are integers from 1 to n_train={self.n_train_}.")
+            raise ValueError(
+                f"k: got {k!r}; accepted are integers from 1 to n_train={self.n_train_}."
+            )
         sign = 1.0 if opponents else -1.0
         step = max(1, _STREAM_SIZE // self.n_train_)
         found = []
@@ -195,7 +203,8 @@ def _reject_data_as_model(attributor, model, X) -> None:
         raise UnsupportedModelError(
             f"model: got {type(model).__name__}. {name}.fit takes the fitted model first, "
             f"then its training data: {name}().fit(model, X_train, y_train). An attributor "
-            "cannot be a step of a Pipeline; fit the pipeline and give it as the model."
+            "cannot be a step of a Pipeline: fit the pipeline and give it as the model. Nor can "
+            "GridSearchCV search it: use SurrogateLambdaSearchCV or LDSSearch."
         )
 
 

@@ -6,7 +6,11 @@ from typing import ClassVar
 
 import torch
 
-from influencekit.attributors._gradients import GRADIENT_CONSTRAINTS, query_cotangent, training_weights
+from influencekit.attributors._gradients import (
+    GRADIENT_CONSTRAINTS,
+    query_cotangent,
+    training_weights,
+)
 from influencekit.base import BaseAttributor
 from influencekit.gradients import GradientEngine, loss_cotangent
 

@@ -16,7 +16,7 @@ __all__ = ["GRADIENT_CONSTRAINTS", "query_cotangent", "training_weights"]
 
 #: Constraints of the constructor parameters that all gradient attributors share.
 GRADIENT_CONSTRAINTS: dict[str, list] = {
-    "output": [StrOptions({"auto", *OUTPUTS}), callable],
+    "output": [StrOptions(set(OUTPUTS)), callable],
     "batch_size": [Interval(Integral, 1, None, closed="left"), None],
     "max_memory": [Interval(Integral, 1, None, closed="left"), str, None],
 }
@@ -25,14 +25,9 @@ GRADIENT_CONSTRAINTS: dict[str, list] = {
 def query_cotangent(task: Task, output, queries: Examples):
     """Cotangent function of the explained output ``f``, whose value is higher for a better model.
 
-    ``output="auto"`` is the negative loss, except for a regressor explained without targets,
-    whose own prediction is explained.  Queries without targets take the model's prediction
-    as target.
+    Queries without targets take the model's prediction as target.
     """
     has_targets = queries.targets is not None
-    if output == "auto":
-        regression = task.kind != "classification"
-        output = "prediction" if regression and not has_targets else "neg_loss"
     function = resolve_output(task, output, has_targets)
     if has_targets:
         return output_cotangent(function)

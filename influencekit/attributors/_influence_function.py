@@ -22,9 +22,10 @@ from influencekit.curvature import (
     decompose,
 )
 from influencekit.gradients import PROJECTIONS, GradientEngine
-from influencekit.utils import Interval, StrOptions, parse_memory
+from influencekit.utils import Interval, StrOptions, parse_memory, validate_parameters
 
 __all__ = ["InfluenceFunction"]
+
 
 class InfluenceFunction(BaseAttributor):
     """Predicted effect of taking a training example out, to first order around the model.
@@ -150,12 +151,24 @@ class InfluenceFunction(BaseAttributor):
             random_state=self.random_state,
         )
         self.eigenvalues_ = self._spectrum.eigenvalues.cpu().numpy()
-        self._set_damping()
+        self.set_damping(self.damping)
 
-    def _set_damping(self) -> None:
-        """Take the damping from the parameters: nothing else of a fit depends on it."""
-        auto = isinstance(self.damping, str)
-        self.damping_ = auto_damping(self._spectrum) if auto else float(self.damping)
+    def set_damping(self, damping):
+        """Change the damping of a fitted attributor; nothing else of the fit depends on it.
+
+        Parameters
+        ----------
+        damping : float or "auto"
+
+        Returns
+        -------
+        self : object
+        """
+        self.set_params(damping=damping)
+        validate_parameters(self)
+        auto = isinstance(damping, str)
+        self.damping_ = auto_damping(self._spectrum) if auto else float(damping)
+        return self
 
     def damping_path(self, X, y=None) -> DampingPath:
         """Scores, surrogate indicator and subset sums of test examples at any damping.

@@ -1,5 +1,6 @@
 """Curvature matrices and their factorisations."""
 
+from influencekit.curvature._damping import auto_damping
 from influencekit.curvature._decompose import DecompositionPlan, decompose, plan_decomposition
 from influencekit.curvature._path import DampingPath
 from influencekit.curvature._rows import CURVATURES, CurvatureRows, curvature_rows
@@ -11,6 +12,7 @@ __all__ = [
     "DampingPath",
     "DecompositionPlan",
     "Spectrum",
+    "auto_damping",
     "curvature_rows",
     "decompose",
     "plan_decomposition",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from influencekit.curvature._spectrum import Spectrum
 
-__all__ = ["DampingPath"]
+__all__ = ["DampingPath", "SubsetSums"]
 
 
 @dataclass
@@ -54,25 +54,38 @@ class DampingPath:
         t1, t2, t3 = (inverses.pow(k) @ weights.mT for k in (1, 2, 3))
         return (t2 / torch.sqrt(t1 * t3)).cpu().numpy()
 
-    def subset_sums(self, masks, dampings) -> np.ndarray:
-        """Sum of each query's scores over subsets, (n_dampings, n_query, n_subsets).
+    def subset_sums(self, masks) -> SubsetSums:
+        """Bring subsets of the training examples into the eigenbasis, once for all dampings.
 
         Parameters
         ----------
         masks : array-like of shape (n_subsets, n_train)
-        dampings : array-like of shape (n_dampings,)
 
-        Notes
-        -----
-        The masks are brought into the eigenbasis once; no score matrix is formed.
+        Returns
+        -------
+        SubsetSums
         """
         train = self.spectrum.train_coordinates
         weighted = torch.as_tensor(np.asarray(masks, dtype=np.float64), device=train.device)
         weighted = (weighted * self.train_weights).to(train.dtype)
-        sums = (weighted @ train).to(torch.float64).mT
-        return np.stack(
-            [
-                (-(self.query_coordinates * self.spectrum.inverse(float(d))) @ sums).cpu().numpy()
-                for d in np.atleast_1d(dampings)
-            ]
-        )
+        return SubsetSums(self, (weighted @ train).to(torch.float64))
+
+
+@dataclass
+class SubsetSums:
+    """Sums of scores over subsets of the training examples, without a score matrix.
+
+    Attributes
+    ----------
+    path : DampingPath
+    coordinates : Tensor of shape (n_subsets, rank), float64
+        ``Σ_{j in subset} w_j Vᵀ ∇loss_j / W``.
+    """
+
+    path: DampingPath
+    coordinates: Tensor
+
+    def at(self, damping: float) -> np.ndarray:
+        """Sum of each query's scores over each subset, (n_query, n_subsets)."""
+        left = self.path.query_coordinates * self.path.spectrum.inverse(damping)
+        return -(left @ self.coordinates.mT).cpu().numpy()

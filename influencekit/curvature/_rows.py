@@ -23,8 +23,8 @@ class CurvatureRows:
     engine : GradientEngine
     examples : Examples
         The training examples.
-    cotangent : callable
-        Cotangent function whose gradients are the rows ``b_r``.
+    make_cotangent : callable
+        From a Task, the cotangent function whose gradients are the rows ``b_r``.
     rows_per_example : int
     example_weights : Tensor of shape (n,), float64
         ``w_i / W``: each example's share of the mean loss.
@@ -34,10 +34,15 @@ class CurvatureRows:
 
     engine: GradientEngine
     examples: Examples
-    cotangent: Callable
+    make_cotangent: Callable
     rows_per_example: int
     example_weights: Tensor
     gradient_coordinates: Tensor | None
+
+    @property
+    def cotangent(self) -> Callable:
+        """Cotangent function of the rows."""
+        return self.make_cotangent(self.engine.task)
 
     @property
     def n_rows(self) -> int:
@@ -58,9 +63,7 @@ class CurvatureRows:
 def fisher_rows(engine, examples, example_weights) -> CurvatureRows:
     """Empirical Fisher: the rows are the training examples' own loss gradients."""
     ones = torch.ones(len(examples), 1, dtype=torch.float64, device=engine.task.device)
-    return CurvatureRows(
-        engine, examples, loss_cotangent(engine.task), 1, example_weights, ones
-    )
+    return CurvatureRows(engine, examples, loss_cotangent, 1, example_weights, ones)
 
 
 def ggn_rows(engine, examples, example_weights) -> CurvatureRows:
@@ -74,9 +77,7 @@ def ggn_rows(engine, examples, example_weights) -> CurvatureRows:
             inside = inside and found.coordinates is not None
             parts.append(found.coordinates)
     coordinates = torch.cat(parts).to(torch.float64) if inside else None
-    return CurvatureRows(
-        engine, examples, ggn_cotangent(engine.task), rank, example_weights, coordinates
-    )
+    return CurvatureRows(engine, examples, ggn_cotangent, rank, example_weights, coordinates)
 
 
 CURVATURES: dict[str, Callable[..., CurvatureRows]] = {"ggn": ggn_rows, "fisher": fisher_rows}

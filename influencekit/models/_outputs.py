@@ -14,7 +14,7 @@ __all__ = ["OUTPUTS", "OutputFunction", "predicted_targets", "resolve_output"]
 
 OutputFunction = Callable[[Tensor, Tensor], Tensor]
 
-OUTPUTS = ("neg_loss", "margin", "logit", "prediction")
+OUTPUTS = ("auto", "neg_loss", "margin", "logit", "prediction")
 
 
 def resolve_output(task: Task, output: str | OutputFunction, has_targets: bool) -> OutputFunction:
@@ -23,7 +23,8 @@ def resolve_output(task: Task, output: str | OutputFunction, has_targets: bool) 
     Parameters
     ----------
     task : Task
-    output : {"neg_loss", "margin", "logit", "prediction"} or callable
+    output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable
+        "auto" is the negative loss, or the prediction of a regressor without targets.
     has_targets : bool
         Whether y was given.  Without it the model's own prediction is the target, at which
         the loss gradient of a regressor is zero.
@@ -39,6 +40,8 @@ def resolve_output(task: Task, output: str | OutputFunction, has_targets: bool) 
     """
     if callable(output):
         return output
+    if output == "auto":
+        output = "neg_loss" if has_targets or task.kind == "classification" else "prediction"
     if output == "neg_loss":
         if not has_targets and task.kind != "classification":
             raise ValueError(

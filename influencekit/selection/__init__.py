@@ -1,1 +1,7 @@
-""""""
+"""Choice of hyperparameters, with and without retraining."""
+
+from influencekit.selection._lds_search import LDSSearch
+from influencekit.selection._scorer import lds_scorer
+from influencekit.selection._surrogate import SurrogateLambdaSearchCV
+
+__all__ = ["LDSSearch", "SurrogateLambdaSearchCV", "lds_scorer"]

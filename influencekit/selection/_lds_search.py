@@ -1,0 +1,280 @@
+"""Search of an attributor's parameters by the linear datamodeling score, with Optuna."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import ClassVar
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from sklearn.utils import check_random_state
+
+from influencekit.base import BaseAttributor
+from influencekit.data import make_examples
+from influencekit.metrics import PreparedOutputs
+from influencekit.selection._damping import damping_range
+from influencekit.selection._fits import FitCache
+from influencekit.training import SubsetOutputs, retrain_on_subsets
+from influencekit.utils import Interval, StrOptions, progress
+
+__all__ = ["LDSSearch"]
+
+
+class LDSSearch(BaseAttributor):
+    """Choose an attributor's parameters by its linear datamodeling score (LDS).
+
+    The model is retrained on random subsets of its training data once; then Optuna looks for
+    the parameters whose scores, summed over each subset, best rank the retrained outputs of
+    the queries.  This is the expensive way; :class:`SurrogateLambdaSearchCV` needs no
+    retraining.  The search is itself an attributor, with the parameters it chose.
+
+    Parameters
+    ----------
+    attributor : attributor
+    search_space : dict or None, default=None
+        Parameter name (``a__b`` for nested ones) to an Optuna distribution or a list of
+        choices.  None searches ``damping`` over the range of the curvature's eigenvalues.
+    n_trials : int, default=30
+    sampler : optuna sampler or None, default=None
+        None is TPE seeded by ``random_state``.
+    storage : str, optuna storage or None, default=None
+        Where the study is kept, such as ``"sqlite:///study.db"``; None is in memory.
+    study_name : str or None, default=None
+        A study of that name in ``storage`` is continued.
+    n_subsets : int, default=50
+    subset_fraction : float in (0, 1), default=0.5
+    n_repeats : int, default=1
+        Retrainings of each subset with other seeds.
+    retrain : "auto" or callable, default="auto"
+        "auto" retrains as the model was trained.  ``retrain(X, y, seed) -> fitted model``
+        is needed for bare torch modules.
+    method : {"spearman", "pearson"}, default="spearman"
+    cache_dir : str, path or None, default=None
+        Where finished retrainings are saved, and found again.
+    n_jobs : int or None, default=None
+        Of the retrainings that go through joblib.
+    random_state : int, RandomState instance or None, default=None
+        Of the subsets, the retrainings and the sampler.
+    verbose : int, default=0
+        1 shows progress.
+
+    Attributes
+    ----------
+    best_attributor_ : attributor
+        Fitted, with the best parameters.
+    best_params_ : dict
+    best_score_ : float
+        Mean LDS over the queries of the search.  It is tuned on them: report the LDS on
+        other queries.
+    study_ : optuna.Study
+    subset_outputs_ : SubsetOutputs
+        The ground truth, to be used again: ``fit(..., subset_outputs=...)``.
+    lds_ : LDSResult
+        Of the best parameters, per query.
+
+    Notes
+    -----
+    Cost: ``n_subsets · n_repeats`` retrainings, one factorisation for each combination of the
+    parameters other than the damping, and one small product for each trial.
+
+    References
+    ----------
+    .. [1] S. M. Park, K. Georgiev, A. Ilyas, G. Leclerc, A. Madry. TRAK: attributing model
+       behavior at scale. ICML 2023, arXiv 2303.14186.
+    .. [2] T. Akiba, S. Sano, T. Yanase, T. Ohta, M. Koyama. Optuna: a next-generation
+       hyperparameter optimization framework. KDD 2019, arXiv 1907.10902.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from influencekit import InfluenceFunction, LDSSearch
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LogisticRegression().fit(X[::2], y[::2])
+    >>> search = LDSSearch(InfluenceFunction(), n_subsets=10, n_trials=5, random_state=0)
+    >>> search = search.fit(model, X[::2], y[::2], X_query=X[1::10], y_query=y[1::10])
+    >>> list(search.best_params_)
+    ['damping']
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        "attributor": [BaseAttributor],
+        "search_space": [dict, None],
+        "n_trials": [Interval(Integral, 1, None, closed="left")],
+        "sampler": [optuna.samplers.BaseSampler, None],
+        "storage": [str, optuna.storages.BaseStorage, None],
+        "study_name": [str, None],
+        "n_subsets": [Interval(Integral, 3, None, closed="left")],
+        "subset_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_repeats": [Interval(Integral, 1, None, closed="left")],
+        "retrain": [StrOptions({"auto"}), callable],
+        "method": [StrOptions({"spearman", "pearson"})],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        attributor,
+        search_space=None,
+        *,
+        n_trials=30,
+        sampler=None,
+        storage=None,
+        study_name=None,
+        n_subsets=50,
+        subset_fraction=0.5,
+        n_repeats=1,
+        retrain="auto",
+        method="spearman",
+        cache_dir=None,
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.attributor = attributor
+        self.search_space = search_space
+        self.n_trials = n_trials
+        self.sampler = sampler
+        self.storage = storage
+        self.study_name = study_name
+        self.n_subsets = n_subsets
+        self.subset_fraction = subset_fraction
+        self.n_repeats = n_repeats
+        self.retrain = retrain
+        self.method = method
+        self.cache_dir = cache_dir
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, model, X, y=None, *, X_query=None, y_query=None, subset_outputs=None):
+        """Retrain on subsets, search, and fit the attributor with the best parameters.
+
+        Parameters
+        ----------
+        model : fitted model or Task
+        X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_train examples
+            The data that the model was trained on.
+        y : array-like of shape (n_train,) or (n_train, n_outputs), default=None
+        X_query : array-like, DataFrame, Tensor, Dataset or DataLoader
+            Examples on which the LDS is measured; not training data.
+        y_query : array-like, default=None
+        subset_outputs : SubsetOutputs or None, default=None
+            Ground truth of an earlier run on the same data and queries; nothing is retrained.
+
+        Returns
+        -------
+        self : object
+        """
+        task, train = self._open(model, X, y)
+        if X_query is None:
+            raise ValueError(
+                "X_query: got None; LDSSearch measures on examples that the model was not "
+                "trained on. Give them: fit(model, X, y, X_query=X_val, y_query=y_val)."
+            )
+        queries = make_examples(task, X_query, y_query, require_y=False, name="X_query")
+        if queries.targets is None and task.kind == "classification":
+            raise ValueError(
+                "y_query: got None; retrained models must be compared on the same labels. Give "
+                "y_query, for instance model.predict(X_query)."
+            )
+        if subset_outputs is None:
+            subset_outputs = self._retrain(model, X, y, X_query, y_query)
+        _check_shape(subset_outputs, len(train), len(queries))
+        self.subset_outputs_ = subset_outputs
+        self._search(task, train, queries)
+        return self
+
+    def _fit(self, task, train):
+        raise TypeError("LDSSearch.fit needs X_query, so it does its own fitting.")
+
+    def _score(self, queries):
+        return self.best_attributor_.score(queries)
+
+    def _self_influence(self):
+        return self.best_attributor_.self_influence()
+
+    def _retrain(self, model, X, y, X_query, y_query) -> SubsetOutputs:
+        output = self.attributor.get_params().get("output", "auto")
+        return retrain_on_subsets(
+            model,
+            X,
+            y,
+            X_query,
+            y_query,
+            n_subsets=self.n_subsets,
+            subset_fraction=self.subset_fraction,
+            n_repeats=self.n_repeats,
+            output=output,
+            retrain=self.retrain,
+            cache_dir=self.cache_dir,
+            n_jobs=self.n_jobs,
+            random_state=self.random_state,
+            verbose=self.verbose,
+        )
+
+    def _search(self, task, train, queries) -> None:
+        truth = PreparedOutputs(self.subset_outputs_.outputs, self.method)
+        fits = FitCache(self.attributor, task, train, queries, self.subset_outputs_.masks)
+        space = _distributions(self.search_space, fits)
+        self.study_ = self._open_study(space, fits)
+        for _ in progress(range(self.n_trials), "LDSSearch trials", self.verbose):
+            trial = self.study_.ask(fixed_distributions=space)
+            self.study_.tell(trial, truth.score(fits.predict(trial.params)).mean)
+        self.best_params_ = dict(self.study_.best_params)
+        self.best_score_ = float(self.study_.best_value)
+        self.best_attributor_ = fits.at(self.best_params_)
+        self.train_rows_ = self.best_attributor_.train_rows_
+        self.lds_ = truth.score(fits.predict(self.best_params_))
+
+    def _open_study(self, space, fits) -> optuna.Study:
+        """Open the study; a new one over λ alone starts from the attributor's own damping."""
+        sampler = self.sampler
+        if sampler is None:
+            seed = check_random_state(self.random_state).randint(2**31 - 1)
+            sampler = optuna.samplers.TPESampler(seed=int(seed))
+        study = optuna.create_study(
+            storage=self.storage,
+            sampler=sampler,
+            study_name=self.study_name,
+            direction="maximize",
+            load_if_exists=True,
+        )
+        if list(space) == ["damping"] and not study.trials:
+            study.enqueue_trial({"damping": fits.at({}).damping_})
+        return study
+
+
+def _distributions(search_space, fits) -> dict[str, BaseDistribution]:
+    """Search space as Optuna distributions."""
+    if search_space is None:
+        params = fits.attributor.get_params()
+        if "damping" not in params:
+            raise ValueError(
+                f"search_space: {type(fits.attributor).__name__} has no parameter 'damping', "
+                "which is what None searches. Give a dict of parameters and their choices; "
+                f"its parameters are {sorted(params)}."
+            )
+        return {"damping": FloatDistribution(*damping_range(fits.at({})), log=True)}
+    unknown = sorted(set(search_space) - set(fits.attributor.get_params()))
+    if unknown or not search_space:
+        raise ValueError(
+            f"search_space: {unknown or 'an empty dict'} names no parameter of "
+            f"{type(fits.attributor).__name__}; accepted are "
+            f"{sorted(fits.attributor.get_params())}."
+        )
+    return {
+        name: d if isinstance(d, BaseDistribution) else CategoricalDistribution(list(d))
+        for name, d in search_space.items()
+    }
+
+
+def _check_shape(subset_outputs: SubsetOutputs, n_train: int, n_query: int) -> None:
+    got = subset_outputs.masks.shape[1], subset_outputs.outputs.shape[2]
+    if got != (n_train, n_query):
+        raise ValueError(
+            f"subset_outputs: holds {got[0]:,} training rows and {got[1]:,} queries, but X has "
+            f"{n_train:,} rows and X_query {n_query:,}. It must come from the same data."
+        )

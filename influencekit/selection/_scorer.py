@@ -1,0 +1,65 @@
+"""Linear datamodeling score of fitted attributors, for searches and for people's own loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from influencekit.metrics import PreparedOutputs
+from influencekit.training import SubsetOutputs
+
+__all__ = ["SubsetPredictor", "lds_scorer"]
+
+
+class SubsetPredictor:
+    """Scores of queries summed over subsets, from a fitted attributor.
+
+    Where the attributor has a damping path, gradients and masks are brought into its
+    eigenbasis once, every damping is a small product, and no score matrix is formed.
+
+    Parameters
+    ----------
+    fitted : fitted attributor
+    queries : Examples
+    masks : ndarray of bool of shape (n_subsets, n_train)
+    """
+
+    def __init__(self, fitted, queries, masks: np.ndarray):
+        self.fitted = fitted
+        self.queries = queries
+        self.masks = masks
+        self._sums = None
+        if hasattr(fitted, "damping_path"):
+            path = fitted.damping_path(queries)
+            self._sums = path.subset_sums(masks[:, fitted.train_rows_])
+
+    def __call__(self, fitted=None) -> np.ndarray:
+        """Sums (n_queries, n_subsets), of the same fit at another damping if one is given."""
+        fitted = self.fitted if fitted is None else fitted
+        if self._sums is not None:
+            return self._sums.at(fitted.damping_)
+        return fitted.score(self.queries) @ self.masks.T.astype(np.float64)
+
+
+def lds_scorer(subset_outputs: SubsetOutputs, method: str = "spearman") -> Callable:
+    """Make a scorer ``scorer(fitted_attributor, X_query, y_query=None) -> LDS``.
+
+    Parameters
+    ----------
+    subset_outputs : SubsetOutputs
+        Ground truth, from :func:`influencekit.training.retrain_on_subsets`.
+    method : {"spearman", "pearson"}, default="spearman"
+
+    Returns
+    -------
+    callable
+        Its result is the mean LDS over the queries, a float; higher is better.
+    """
+    truth = PreparedOutputs(subset_outputs.outputs, method)
+
+    def scorer(attributor, X_query, y_query=None) -> float:
+        queries = attributor._queries(X_query, y_query)
+        return truth.score(SubsetPredictor(attributor, queries, subset_outputs.masks)()).mean
+
+    return scorer

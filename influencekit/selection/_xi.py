@@ -1,0 +1,71 @@
+"""The surrogate indicator ξ of queries at many dampings, in either of its two forms."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.base import clone
+
+__all__ = ["score_vector_xi", "spectral_xi"]
+
+#: Relative step of the derivative with respect to λ: its error is about the square.
+_STEP = 1e-3
+#: λ in units of the largest damping asked for at which scores count as inner products.
+_FAR = 1e6
+
+
+def spectral_xi(attributor, queries, dampings) -> np.ndarray:
+    """ξ from the curvature's eigenvalues, (n_dampings, n_queries).
+
+    Parameters
+    ----------
+    attributor : fitted attributor with a ``damping_path`` method
+    queries : Examples
+    dampings : ndarray of shape (n_dampings,)
+
+    Returns
+    -------
+    ndarray
+    """
+    return attributor.damping_path(queries).xi(dampings)
+
+
+def score_vector_xi(attributor, task, train, queries, dampings) -> np.ndarray:
+    """ξ from score vectors alone, for any attributor with a damping, (n_dampings, n_queries).
+
+    With ``K = C + λI``: ``A_1 = Jᵀ K⁻¹ g`` are the scores, ``A_2 = Jᵀ K⁻² g = -∂A_1/∂λ`` and
+    ``A_0 = Jᵀ g = lim λ A_1``, all seen from outside; then
+    ``ξ = (A_1·A_1) / √((A_0·A_1)(A_1·A_2))``.
+
+    Parameters
+    ----------
+    attributor : attributor with a ``damping`` parameter
+        Cloned; one fit for each of ``2 n_dampings + 1`` values.
+    task : Task
+    train, queries : Examples
+    dampings : ndarray of shape (n_dampings,)
+
+    Returns
+    -------
+    ndarray
+        NaN where ``A_0·A_1`` or ``A_1·A_2`` is not positive: the curvature is then not that of
+        the scored gradients, and the indicator is not defined.
+    """
+
+    def scores(damping: float) -> np.ndarray:
+        return clone(attributor).set_params(damping=damping).fit(task, train).score(queries)
+
+    far = _FAR * float(np.max(dampings))
+    a0 = far * scores(far)
+    result = np.empty((len(dampings), len(queries)))
+    for i, damping in enumerate(dampings):
+        above, below = scores(damping * (1 + _STEP)), scores(damping * (1 - _STEP))
+        a1, a2 = (above + below) / 2, (below - above) / (2 * _STEP * damping)
+        result[i] = _xi(a0, a1, a2)
+    return result
+
+
+def _xi(a0: np.ndarray, a1: np.ndarray, a2: np.ndarray) -> np.ndarray:
+    first, second = (a0 * a1).sum(1), (a1 * a2).sum(1)
+    defined = (first > 0) & (second > 0)
+    root = np.sqrt(np.where(defined, first, 1.0)) * np.sqrt(np.where(defined, second, 1.0))
+    return np.where(defined, (a1 * a1).sum(1) / root, np.nan)
