@@ -1,1 +1,32 @@
-""""""
+"""Per-example gradients: factored where layers allow, dense where not, projected on request."""
+
+from influencekit.gradients._block import Block, BlockSpec
+from influencekit.gradients._cotangents import (
+    CotangentFunction,
+    ggn_cotangent,
+    loss_cotangent,
+    output_cotangent,
+)
+from influencekit.gradients._dense import DenseBlock
+from influencekit.gradients._engine import GradientEngine
+from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients._index import IndexBlock
+from influencekit.gradients._outer import OuterBlock
+from influencekit.gradients._projection import PROJECTIONS, Projection, make_projection
+
+__all__ = [
+    "PROJECTIONS",
+    "Block",
+    "BlockSpec",
+    "CotangentFunction",
+    "DenseBlock",
+    "GradientEngine",
+    "GradientFeatures",
+    "IndexBlock",
+    "OuterBlock",
+    "Projection",
+    "ggn_cotangent",
+    "loss_cotangent",
+    "make_projection",
+    "output_cotangent",
+]

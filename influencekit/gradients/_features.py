@@ -1,0 +1,273 @@
+"""Gradients of a set of examples, block by block, and the operations on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from influencekit.gradients._block import WORKSPACE, Block, chunks, row_slice
+from influencekit.gradients._dense import DenseBlock
+
+if TYPE_CHECKING:
+    from influencekit.gradients._projection import Projection
+
+__all__ = ["GradientFeatures"]
+
+_TILE = 2048  # rows of a tile of dot products: casts and products stay in cache
+
+
+class GradientFeatures:
+    """Gradients of ``n_examples`` examples with ``rows_per_example`` rows each.
+
+    Row ``i * rows_per_example + r`` is gradient r of example i.  Columns of dense results
+    follow ``task.parameters``.
+
+    Parameters
+    ----------
+    blocks : dict of str to Block
+        One block a layer (weight and bias together), and "rest" for what has no factors.
+    n_examples, rows_per_example, n_parameters : int
+    workspace : int
+        Bytes that one operation may take for intermediates.
+    """
+
+    def __init__(
+        self,
+        blocks: dict[str, Block],
+        n_examples: int,
+        rows_per_example: int,
+        n_parameters: int,
+        workspace: int = WORKSPACE,
+    ):
+        self.blocks = blocks
+        self.n_examples = n_examples
+        self.rows_per_example = rows_per_example
+        self.n_parameters = n_parameters
+        self.workspace = workspace
+
+    def __len__(self) -> int:
+        return self.n_examples
+
+    def __repr__(self) -> str:
+        return (
+            f"GradientFeatures(n_examples={self.n_examples}, "
+            f"rows_per_example={self.rows_per_example}, n_parameters={self.n_parameters}, "
+            f"blocks={list(self.blocks)})"
+        )
+
+    @property
+    def n_rows(self) -> int:
+        """Number of gradients, ``n_examples * rows_per_example``."""
+        return self.n_examples * self.rows_per_example
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by all blocks."""
+        return sum(block.nbytes for block in self.blocks.values())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating dtype of the gradients."""
+        return next(iter(self.blocks.values())).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the gradients."""
+        return next(iter(self.blocks.values())).device
+
+    def _like(self, blocks: dict[str, Block], n_examples: int) -> GradientFeatures:
+        return GradientFeatures(
+            blocks, n_examples, self.rows_per_example, self.n_parameters, self.workspace
+        )
+
+    def __getitem__(self, examples) -> GradientFeatures:
+        """Features of some examples: a slice, a bool mask or an index tensor."""
+        if not isinstance(examples, slice):
+            examples = torch.as_tensor(examples, device=self.device)
+        blocks = {name: block[examples] for name, block in self.blocks.items()}
+        return self._like(blocks, next(iter(blocks.values())).n_examples)
+
+    def to(self, dtype: torch.dtype | None) -> GradientFeatures:
+        """The same features in another floating dtype."""
+        return self._like({k: block.to(dtype) for k, block in self.blocks.items()}, self.n_examples)
+
+    def _zeros(self, n_columns: int, dtype: torch.dtype | None) -> Tensor:
+        return torch.zeros(self.n_rows, n_columns, dtype=dtype or self.dtype, device=self.device)
+
+    def _tiles(self, size: int = _TILE):
+        return chunks(self.n_examples, self.rows_per_example, size)
+
+    # -- operations -----------------------------------------------------------------------
+
+    def dot(
+        self, other: GradientFeatures, dtype: torch.dtype | None = None, *, route: str = "auto"
+    ) -> Tensor:
+        """Dot products of all pairs of gradients.
+
+        Parameters
+        ----------
+        other : GradientFeatures
+            Of the same task.
+        dtype : torch.dtype, optional
+            dtype of products and sums; None keeps the gradients' own.
+        route : {"auto", "factors", "dense"}
+            How blocks with factors are multiplied; "auto" counts operations.
+
+        Returns
+        -------
+        Tensor of shape (n_rows, other.n_rows)
+        """
+        out = self._zeros(other.n_rows, dtype)
+        for columns in other._tiles():
+            right = other[columns].to(dtype)
+            for rows in self._tiles():
+                self._dot_tile(rows, columns, right, out, dtype, route)
+        return out
+
+    def gram(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Dot products of all pairs of these gradients, (n_rows, n_rows), each taken once."""
+        out = self._zeros(self.n_rows, dtype)
+        for columns in self._tiles():
+            right = self[columns].to(dtype)
+            own = row_slice(columns, self.rows_per_example)
+            for rows in self._tiles():
+                if rows.start > columns.start:
+                    break
+                tile = self._dot_tile(rows, columns, right, out, dtype, "auto")
+                if rows.start < columns.start:
+                    out[own, row_slice(rows, self.rows_per_example)] = tile.T
+        return out
+
+    def _dot_tile(self, rows, columns, right, out, dtype, route) -> Tensor:
+        left = self[rows].to(dtype)
+        tile = out[
+            row_slice(rows, self.rows_per_example), row_slice(columns, right.rows_per_example)
+        ]
+        for name, block in left.blocks.items():
+            block.add_dot(right.blocks[name], tile, self.workspace, route)
+        return tile
+
+    def materialize(self, dtype: torch.dtype | None = None, out: Tensor | None = None) -> Tensor:
+        """Dense gradients (n_rows, n_parameters), written to ``out`` if given."""
+        out = self._zeros(self.n_parameters, dtype) if out is None else out
+        for block in self.blocks.values():
+            for part in chunks(self.n_examples, block.dense_bytes, self.workspace):
+                rows = out[row_slice(part, self.rows_per_example)]
+                block.spec.scatter(block[part].dense(), rows)
+        return out
+
+    def matmul(self, matrix: Tensor) -> Tensor:
+        """Product of all gradients with ``matrix`` (n_parameters, k): (n_rows, k).
+
+        The result has the dtype of ``matrix``.
+        """
+        if matrix.ndim != 2 or len(matrix) != self.n_parameters:
+            raise ValueError(
+                f"matrix: got shape {tuple(matrix.shape)}; expected ({self.n_parameters}, k), "
+                "one row a trainable scalar of the model."
+            )
+        return self._matmul_rows(
+            lambda start, stop: matrix[start:stop], matrix.shape[1], matrix.dtype
+        )
+
+    def _matmul_rows(self, rows, k: int, dtype: torch.dtype) -> Tensor:
+        out = self._zeros(k, dtype)
+        for block in self.blocks.values():
+            provider = block.spec.provider(rows)
+            for part in self._tiles():
+                target = out[row_slice(part, self.rows_per_example)]
+                block[part].to(dtype).add_matmul(provider, target, self.workspace)
+        return out
+
+    def weighted_sums(self, weights: Tensor) -> Tensor:
+        """Sums of the gradients for every group.
+
+        Parameters
+        ----------
+        weights : Tensor of shape (g, n_rows)
+            Weight of every gradient in every group.
+
+        Returns
+        -------
+        Tensor of shape (g, n_parameters)
+            In the dtype of ``weights``.
+        """
+        if weights.ndim != 2 or weights.shape[1] != self.n_rows:
+            raise ValueError(
+                f"weights: got shape {tuple(weights.shape)}; expected (n_groups, {self.n_rows}), "
+                "one column a gradient."
+            )
+        by_example = weights.unflatten(1, (self.n_examples, self.rows_per_example))
+        used = (by_example != 0).any(2)
+        out = weights.new_zeros(len(weights), self.n_parameters)
+        if len(weights) > 1 and int(used.sum()) < used.numel() // 4:
+            for group, row in enumerate(used):
+                rows = row.nonzero()[:, 0]
+                self[rows]._add_sums(by_example[group : group + 1, rows], out[group : group + 1])
+        else:
+            self._add_sums(by_example, out)
+        return out
+
+    def _add_sums(self, weights: Tensor, out: Tensor) -> None:
+        for block in self.blocks.values():
+            sums = 0
+            for part in self._tiles():
+                sums = sums + block[part].to(out.dtype).weighted_sums(
+                    weights[:, part], self.workspace
+                )
+            if self.n_examples:
+                block.spec.scatter(sums, out)
+
+    def project(self, projection: Projection) -> Tensor:
+        """Projected gradients (n_rows, projection.dim)."""
+        return projection(self)
+
+    def squared_norms(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Squared Euclidean norm of every gradient, (n_rows,)."""
+        parts = []
+        for part in self._tiles():
+            features = self[part].to(dtype)
+            blocks = features.blocks.values()
+            parts.append(sum(block.squared_norms(self.workspace) for block in blocks))
+        return torch.cat(parts)
+
+    @staticmethod
+    def cat(features: Sequence[GradientFeatures]) -> GradientFeatures:
+        """Features of all examples of several parts, in order."""
+        features = list(features)
+        if not features:
+            raise ValueError("features: got an empty list; expected at least one part.")
+        first = features[0]
+        if any(f.rows_per_example != first.rows_per_example for f in features):
+            counts = sorted({f.rows_per_example for f in features})
+            raise ValueError(f"features: parts have different rows_per_example {counts}.")
+        if len(features) == 1:
+            return first
+        blocks = {name: _cat_blocks([f.blocks[name] for f in features]) for name in first.blocks}
+        return first._like(blocks, sum(f.n_examples for f in features))
+
+
+def _cat_blocks(blocks: list[Block]) -> Block:
+    first = blocks[0]
+    if any(type(block) is not type(first) for block in blocks):
+        dense = [b.dense().unflatten(0, (b.n_examples, b.rows_per_example)) for b in blocks]
+        return DenseBlock(first.spec, torch.cat(dense))
+    if isinstance(first, DenseBlock):
+        return first.replace(torch.cat([block.rows for block in blocks]))
+    length = max(block.length for block in blocks)
+    padded = [_pad_length(block, length) for block in blocks]
+    return first.replace(*(torch.cat(tensors) for tensors in zip(*padded, strict=True)))
+
+
+def _pad_length(block: Block, length: int) -> tuple[Tensor, ...]:
+    """Tensors of a block of factors, padded with zero terms to a common length."""
+    missing = length - block.length
+    if missing == 0:
+        return block.tensors
+    inputs, b = block.tensors
+    inputs_pad = (0, missing) if inputs.ndim == 2 else (0, 0, 0, missing)
+    return F.pad(inputs, inputs_pad), F.pad(b, (0, 0, 0, missing))

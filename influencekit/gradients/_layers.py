@@ -1,0 +1,179 @@
+"""Which layers have factored or closed-form per-example gradients, and how to make them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["RULES", "LayerRule", "rule_for"]
+
+
+@dataclass(frozen=True)
+class LayerRule:
+    """How one type of layer turns its input x and output gradients g into factors.
+
+    Parameters
+    ----------
+    inputs : callable
+        ``(module, x (n, ...)) -> (n, T, d_in)``, or (n, T) integers for an embedding, or
+        whatever ``dense`` takes.
+    outputs : callable
+        ``(module, g (n, R, ...), inputs) -> (n, R, T, d_out)``.
+    dense : callable or None
+        ``(module, inputs, g (n, R, ...)) -> (weight (n, R, w), bias (n, R, d_out))`` for layers
+        that have no factors; None for those that have.
+    accepts : callable
+        ``(module) -> bool``: False sends the layer to the fallback.
+    """
+
+    inputs: Callable
+    outputs: Callable | None = None
+    dense: Callable | None = None
+    accepts: Callable = lambda module: True
+
+
+def rule_for(module: nn.Module) -> LayerRule | None:
+    """The rule of a module, None where it must be differentiated the slow way.
+
+    Subclasses count if they keep the layer's ``forward``; modules with further parameters
+    (parametrisations, weight norm) do not.
+    """
+    for kind, rule in RULES.items():
+        if isinstance(module, kind) and type(module).forward is kind.forward:
+            if getattr(module, "groups", 1) > 1:
+                rule = _GROUPED_CONV
+            plain = set(module._parameters) <= {"weight", "bias"} and module.weight is not None
+            return rule if plain and not list(module.children()) and rule.accepts(module) else None
+    return None
+
+
+# -- linear -----------------------------------------------------------------------------------
+
+
+def _linear_inputs(module: nn.Linear, x: Tensor) -> Tensor:
+    return x.reshape(len(x), -1, x.shape[-1])
+
+
+def _linear_outputs(module: nn.Linear, g: Tensor, inputs: Tensor) -> Tensor:
+    return g.reshape(*g.shape[:2], -1, g.shape[-1])
+
+
+# -- convolutions -----------------------------------------------------------------------------
+
+
+def _unfold(module: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
+    """Patches (n, channels * kernel, T) that the kernel is multiplied with."""
+    padding = module._reversed_padding_repeated_twice
+    if any(padding):
+        mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+        x = F.pad(x, padding, mode=mode)
+    if isinstance(module, nn.Conv1d):
+        x = x[:, :, None]
+    lead = (1,) if isinstance(module, nn.Conv1d) else ()
+    return F.unfold(
+        x,
+        lead + module.kernel_size,
+        dilation=lead + module.dilation,
+        stride=lead + module.stride,
+    )
+
+
+def _conv_inputs(module: nn.Module, x: Tensor) -> Tensor:
+    return _unfold(module, x).mT
+
+
+def _conv_outputs(module: nn.Module, g: Tensor, inputs: Tensor) -> Tensor:
+    return g.flatten(3).mT
+
+
+def _grouped_conv(module: nn.Module, patches: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    g = g.flatten(3).unflatten(2, (module.groups, -1))
+    weight = torch.einsum("ngit,nrgot->nrgoi", patches.unflatten(1, (module.groups, -1)), g)
+    return weight.flatten(2), g.sum(-1).flatten(2)
+
+
+# -- embeddings -------------------------------------------------------------------------------
+
+
+def _index(module: nn.Embedding, x: Tensor) -> Tensor:
+    return x.reshape(len(x), -1)
+
+
+def _index_outputs(module: nn.Embedding, g: Tensor, inputs: Tensor) -> Tensor:
+    g = g.reshape(*g.shape[:2], -1, g.shape[-1])
+    if module.padding_idx is None:
+        return g
+    return g.masked_fill((inputs == module.padding_idx)[:, None, :, None], 0)
+
+
+def _plain_embedding(module: nn.Embedding) -> bool:
+    return module.max_norm is None and not (module.sparse or module.scale_grad_by_freq)
+
+
+# -- normalisation: the input is standardised once, the rest is a product and a sum -----------
+
+
+def _affine_last(module: nn.Module, standard: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    """Affine parameters over the last dimensions (LayerNorm, RMSNorm)."""
+    kept = len(module.normalized_shape)
+    middle = tuple(range(2, g.ndim - kept))
+    weight = g * standard[:, None]
+    if middle:
+        weight, g = weight.sum(middle), g.sum(middle)
+    return weight.flatten(2), g.flatten(2)
+
+
+def _affine_channels(module: nn.Module, standard: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    """Affine parameters over channels (GroupNorm, BatchNorm): dimension 1 of the input."""
+    return (g * standard[:, None]).flatten(3).sum(3), g.flatten(3).sum(3)
+
+
+def _affine_vector(module: nn.Module, standard: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    return g * standard[:, None], g
+
+
+def _layer_norm(module: nn.LayerNorm, x: Tensor) -> Tensor:
+    return F.layer_norm(x, module.normalized_shape, eps=module.eps)
+
+
+def _rms_norm(module: nn.RMSNorm, x: Tensor) -> Tensor:
+    return F.rms_norm(x, module.normalized_shape, eps=module.eps)
+
+
+def _group_norm(module: nn.GroupNorm, x: Tensor) -> Tensor:
+    return F.group_norm(x, module.num_groups, eps=module.eps)
+
+
+def _batch_norm(module: nn.Module, x: Tensor) -> Tensor:
+    return F.batch_norm(x, module.running_mean, module.running_var, eps=module.eps)
+
+
+def _has_statistics(module: nn.Module) -> bool:
+    return module.running_mean is not None and not module.training
+
+
+def _channels(module: nn.Module, standard: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    rule = _affine_vector if g.ndim == 3 else _affine_channels
+    return rule(module, standard, g)
+
+
+_BATCH_NORM = LayerRule(_batch_norm, dense=_channels, accepts=_has_statistics)
+_CONV = LayerRule(_conv_inputs, _conv_outputs)
+_GROUPED_CONV = LayerRule(_unfold, dense=_grouped_conv)
+
+RULES: dict[type[nn.Module], LayerRule] = {
+    nn.Linear: LayerRule(_linear_inputs, _linear_outputs),
+    nn.Embedding: LayerRule(_index, _index_outputs, accepts=_plain_embedding),
+    nn.LayerNorm: LayerRule(_layer_norm, dense=_affine_last),
+    nn.RMSNorm: LayerRule(_rms_norm, dense=_affine_last),
+    nn.GroupNorm: LayerRule(_group_norm, dense=_channels),
+    nn.BatchNorm1d: _BATCH_NORM,
+    nn.BatchNorm2d: _BATCH_NORM,
+    nn.BatchNorm3d: _BATCH_NORM,
+    nn.Conv1d: _CONV,
+    nn.Conv2d: _CONV,
+}

@@ -1,0 +1,93 @@
+"""Amounts of memory: reading them, and finding out what is free."""
+
+from __future__ import annotations
+
+import os
+import re
+from numbers import Integral
+
+import torch
+
+__all__ = ["format_bytes", "free_memory", "parse_memory"]
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_BINARY = {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+def parse_memory(max_memory: int | str | None, device: torch.device | None = None) -> int:
+    """Bytes meant by ``max_memory``.
+
+    Parameters
+    ----------
+    max_memory : int, str or None
+        Bytes, a string such as "500MB", "2GB" or "1.5GiB", or None for half of what is free.
+    device : torch.device, optional
+        Where the memory is wanted; the main memory if None.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If the amount cannot be read or is not positive.
+    """
+    if max_memory is None:
+        return free_memory(device) // 2
+    amount = -1
+    if isinstance(max_memory, Integral) and not isinstance(max_memory, bool):
+        amount = int(max_memory)
+    elif isinstance(max_memory, str):
+        found = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?I?)B?\s*", max_memory.upper())
+        unit = {**_UNITS, **_BINARY}.get(found[2]) if found else None
+        if unit and re.fullmatch(r"\d+\.?\d*|\.\d+", found[1]):
+            amount = int(float(found[1]) * unit)
+    if amount <= 0:
+        raise ValueError(
+            f"max_memory: got {max_memory!r}; accepted are a positive number of bytes, a string "
+            "such as '500MB', '2GB' or '1.5GiB', or None for half of the free memory."
+        )
+    return amount
+
+
+def free_memory(device: torch.device | None = None) -> int:
+    """Bytes free on a device (main memory: what can be had without swapping)."""
+    if device is not None and not torch.empty(0, device=device).is_cpu:
+        backend = torch.get_device_module(device)
+        if hasattr(backend, "mem_get_info"):
+            return int(backend.mem_get_info(device)[0])
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return min(int(fields["MemAvailable"].split()[0]) * 1024, _cgroup_room())
+    except (OSError, KeyError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, OSError, ValueError):
+        return 4 * 2**30
+
+
+def _cgroup_room() -> int:
+    """Bytes left under the control group's limit, huge if there is none."""
+    base = "/sys/fs/cgroup/memory"
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        (f"{base}/memory.limit_in_bytes", f"{base}/memory.usage_in_bytes"),
+    ):
+        try:
+            with open(limit, encoding="ascii") as a, open(used, encoding="ascii") as b:
+                return max(0, int(a.read()) - int(b.read()))
+        except (OSError, ValueError):
+            continue
+    return 2**62
+
+
+def format_bytes(n: float) -> str:
+    """A readable amount of memory, for instance "1.2 GB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(n) < 1000:
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.1f} TB"

@@ -1,0 +1,111 @@
+"""The dense fallback: per-example gradients of some parameters by torch.func, or one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from influencekit.gradients._batches import map_tensors, plain_kernels, select_rows
+from influencekit.gradients._block import chunks
+from influencekit.models import Task
+
+__all__ = ["dense_rows"]
+
+
+class _Natural(nn.Module):
+    """The task's forward as a module, so that its parameters can be replaced."""
+
+    def __init__(self, task: Task):
+        super().__init__()
+        self.inner = task.module
+        self._task = [task]
+
+    def forward(self, inputs) -> Tensor:
+        return self._task[0].forward(inputs)
+
+
+def dense_rows(
+    task: Task,
+    names: Sequence[str],
+    inputs,
+    cotangents: Tensor,
+    *,
+    vmaps: bool = True,
+    workspace: int,
+) -> Tensor:
+    """Gradients of some parameters, dense.
+
+    Parameters
+    ----------
+    task : Task
+    names : sequence of str
+        Parameters to differentiate with respect to.
+    inputs : tensor, tuple or dict of tensors
+        A batch of n examples.
+    cotangents : Tensor of shape (n, R, *output_shape)
+    vmaps : bool
+        Whether to run under vmap; else examples are taken one by one.
+    workspace : int
+        Bytes that a chunk's gradients may take.
+
+    Returns
+    -------
+    Tensor of shape (n, R, width)
+    """
+    n, rows = cotangents.shape[:2]
+    parameters = {name: task.parameters[name] for name in names}
+    width = sum(p.numel() for p in parameters.values())
+    out = cotangents.new_empty(n, rows, width)
+    if not vmaps:
+        for i in range(n):
+            _one_example(
+                task, parameters, select_rows(inputs, slice(i, i + 1), n), cotangents[i], out[i]
+            )
+        return out
+    each = 3 * rows * width * out.element_size()
+    with plain_kernels():
+        for part in chunks(n, each, workspace):
+            chunk = select_rows(inputs, part, n)
+            out[part] = _vmapped(task, parameters, chunk, cotangents[part])
+    return out
+
+
+def _one_example(task: Task, parameters: dict, inputs, cotangents: Tensor, out: Tensor) -> None:
+    with torch.enable_grad():
+        outputs = task.forward(inputs)
+    wanted = tuple(parameters.values())
+    for r, cotangent in enumerate(cotangents):
+        grads = torch.autograd.grad(
+            outputs,
+            wanted,
+            cotangent[None],
+            retain_graph=r + 1 < len(cotangents),
+            allow_unused=True,
+        )
+        torch.cat([_flat(g, p) for g, p in zip(grads, wanted, strict=True)], out=out[r])
+
+
+def _flat(gradient: Tensor | None, parameter: Tensor) -> Tensor:
+    return torch.zeros_like(parameter).flatten() if gradient is None else gradient.flatten()
+
+
+def _vmapped(task: Task, parameters: dict, inputs, cotangents: Tensor) -> Tensor:
+    natural = _Natural(task).eval()
+    replaced = {f"inner.{name}": p.detach() for name, p in parameters.items()}
+
+    def rows_of_one(example, example_cotangents: Tensor) -> tuple[Tensor, ...]:
+        example = map_tensors(lambda t: t[None], example)
+
+        def forward(values):
+            return torch.func.functional_call(natural, values, (example,))
+
+        _, pull_back = torch.func.vjp(forward, replaced)
+        if len(example_cotangents) == 1:
+            grads = pull_back(example_cotangents)[0]
+            return tuple(g.reshape(1, -1) for g in grads.values())
+        grads = torch.func.vmap(lambda c: pull_back(c[None])[0])(example_cotangents)
+        return tuple(g.flatten(1) for g in grads.values())
+
+    return torch.cat(torch.func.vmap(rows_of_one)(inputs, cotangents), dim=2)
