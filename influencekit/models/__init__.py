@@ -1,30 +1,62 @@
 """Fitted models as Tasks."""
 
+from influencekit.models._linear import linear_regression_task, ridge_task
+from influencekit.models._logistic import logistic_task
 from influencekit.models._losses import (
     BinaryCrossEntropy,
+    BinaryLoss,
+    ColumnLoss,
     CrossEntropy,
     CustomLoss,
+    ElementwiseLoss,
+    HessianFactor,
+    MarginLoss,
     OutputLoss,
+    PoissonLoss,
     SquaredError,
+    class_positions,
 )
-from influencekit.models._outputs import (
-    OUTPUTS,
-    OutputFunction,
-    predicted_targets,
-    resolve_output,
+from influencekit.models._meta import frozen_task, pipeline_task, search_task
+from influencekit.models._outputs import OutputFunction, predicted_targets, resolve_output
+from influencekit.models._predict import (
+    decision_function,
+    model_outputs,
+    predict,
+    predict_proba,
 )
-from influencekit.models._task import Task, as_task
+from influencekit.models._skorch import skorch_task
+from influencekit.models._task import Task, as_task, call_module
+from influencekit.models._torch import torch_task
 
 __all__ = [
-    "OUTPUTS",
     "BinaryCrossEntropy",
+    "BinaryLoss",
+    "ColumnLoss",
     "CrossEntropy",
     "CustomLoss",
+    "ElementwiseLoss",
+    "HessianFactor",
+    "MarginLoss",
     "OutputFunction",
     "OutputLoss",
+    "PoissonLoss",
     "SquaredError",
     "Task",
     "as_task",
+    "call_module",
+    "class_positions",
+    "decision_function",
+    "frozen_task",
+    "linear_regression_task",
+    "logistic_task",
+    "model_outputs",
+    "pipeline_task",
+    "predict",
+    "predict_proba",
     "predicted_targets",
     "resolve_output",
+    "ridge_task",
+    "search_task",
+    "skorch_task",
+    "torch_task",
 ]

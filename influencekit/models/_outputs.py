@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
-from influencekit.models._losses import class_positions
+from influencekit.models._loss_base import class_positions
 from influencekit.models._task import Task
 
 __all__ = ["OUTPUTS", "OutputFunction", "predicted_targets", "resolve_output"]
@@ -64,7 +63,7 @@ def _prediction(task: Task) -> OutputFunction:
         )
 
     def prediction(outputs: Tensor, targets: Tensor | None) -> Tensor:
-        flat = outputs.flatten(1)
+        flat = task.loss.prediction(outputs).flatten(1)
         if flat.shape[1] != 1:
             raise ValueError(
                 f"output='prediction' explains one number an example, but {task.name} has "
@@ -93,7 +92,5 @@ def _class_output(task: Task, output: str) -> OutputFunction:
 
 def predicted_targets(task: Task, outputs: Tensor) -> Tensor:
     """The model's own prediction, encoded as targets."""
-    if task.kind == "classification":
-        logits = task.loss.class_logits(outputs)
-        return task.loss.encode_classes(logits.argmax(1), logits.shape[1]).to(outputs.device)
-    return torch.as_tensor(outputs)
+    targets = task.loss.predicted_targets(outputs)
+    return targets.to(outputs) if targets.is_floating_point() else targets

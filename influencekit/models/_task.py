@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from sklearn.base import clone
+from skorch import NeuralNet
 from torch import Tensor, nn
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models._losses import OutputLoss, class_positions
+from influencekit.models._loss_base import OutputLoss, class_positions
 
 __all__ = ["Task", "as_task"]
 
@@ -52,13 +54,15 @@ class Task:
         alone, which for "sum" is retraining without the row.
     class_weight : Tensor of shape (n_classes,), "balanced" or None
         Weight of each class in the training objective; "balanced" as in scikit-learn.
+        Losses that weigh each output column (one-versus-rest) keep their weights themselves.
     training_rows : callable or None
         ``training_rows(rows, y) -> bool ndarray (n,)``: which of the rows given to ``fit`` the
         model learned from, given a column of row numbers (n, 1) and the targets (class
         positions for a classifier).  None: all of them.
     estimator : object
         The fitted estimator (a Pipeline's last step, a search's best), or the module.
-        Kept for retraining; never changed.
+        Kept for retraining; never changed.  In a pickled or copied Task a skorch net is its
+        unfitted clone.
     name : str
         What to call the model in messages.
     feature_names_in : ndarray of str or None
@@ -106,7 +110,13 @@ class Task:
     def forward(self, inputs: Inputs) -> Tensor:
         """Natural outputs of a batch, (n, n_outputs) or (n, ..., n_outputs)."""
         raw = call_module(self.module, inputs)
-        raw = raw[0] if isinstance(raw, tuple) else raw
+        raw = raw[0] if isinstance(raw, (tuple, list)) else raw
+        if not isinstance(raw, Tensor):
+            raise UnsupportedModelError(
+                f"model: {type(self.module).__name__} returned {type(raw).__name__}; accepted is "
+                "a Tensor, or a tuple whose first item is one. Wrap it in a module that picks "
+                "the tensor that the loss takes."
+            )
         outputs = raw if self.link is None else self.link(raw)
         return outputs[:, None] if outputs.ndim == 1 else outputs
 
@@ -131,7 +141,22 @@ class Task:
             weight = len(targets) / (int((counts > 0).sum()) * counts.clamp_min(1).to(self.dtype))
         else:
             weight = self.class_weight
-        return weight[targets]
+        return weight.to(targets.device)[targets]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State for pickle and copy.
+
+        A skorch net travels as its unfitted clone: a fitted net pickles its module inside its
+        own bytes, which another process cannot read when the module's class is defined in
+        ``__main__``.  Retraining needs the clone only.
+        """
+        state = {key: value for key, value in vars(self).items() if key not in _CACHED}
+        if isinstance(self.estimator, NeuralNet):
+            state["estimator"] = clone(self.estimator)
+        return state
+
+
+_CACHED = ("parameters", "n_parameters", "dtype", "device")
 
 
 def call_module(module: nn.Module, inputs: Inputs) -> Any:
@@ -157,7 +182,8 @@ def as_task(model: Any, loss: Any = None) -> Task:
         LinearRegression, SGDClassifier, SGDRegressor, MLPClassifier, MLPRegressor, or a
         Task, which is returned as it is.
     loss : callable or torch.nn.Module, default=None
-        Needed for a bare torch module, refused elsewhere: the loss it was trained with.
+        Needed for a bare torch module: the loss it was trained with.  A skorch net takes it
+        in place of its criterion.  Refused elsewhere.
 
     Returns
     -------
@@ -167,6 +193,14 @@ def as_task(model: Any, loss: Any = None) -> Task:
     ------
     UnsupportedModelError
         If the model's objective cannot be carried: the message says why.
+    NotFittedError
+        If the model is not fitted.
+    TypeError
+        If a loss is missing or not wanted.
+
+    Notes
+    -----
+    ``sample_weight`` given to fit leaves no trace in a fitted model; it is not carried.
     """
     raise UnsupportedModelError(
         f"model: got {type(model).__name__}, which is not a model that influencekit knows. "
@@ -174,6 +208,14 @@ def as_task(model: Any, loss: Any = None) -> Task:
         "LogisticRegression, Ridge, LinearRegression, SGDClassifier, SGDRegressor, "
         "MLPClassifier or MLPRegressor. Register your own with @as_task.register."
     )
+
+
+def refuse_loss(model: Any, loss: Any) -> None:
+    """Refuse ``loss`` for a model that has its own."""
+    if loss is not None:
+        raise TypeError(
+            f"loss: {type(model).__name__} has its own loss, which is read from it; leave it out."
+        )
 
 
 @as_task.register

@@ -1,0 +1,89 @@
+"""What a loss must know of itself: value, curvature and gradient in output space."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["HessianFactor", "OutputLoss", "class_positions", "log_floor"]
+
+
+class HessianFactor(NamedTuple):
+    """Factor of a batch of output-space Hessians.
+
+    Attributes
+    ----------
+    factor : Tensor of shape (n, n_outputs, rank)
+        ``L`` with ``H = L Lᵀ`` for every example (outputs flattened).
+    coordinates : Tensor of shape (n, rank) or None
+        ``c`` with ``∇loss = L c``; None where some gradient leaves the range of ``L``.
+    """
+
+    factor: Tensor
+    coordinates: Tensor | None
+
+
+class OutputLoss(ABC):
+    """A per-example loss of the natural outputs.  Lower is better.
+
+    A natural output is what the loss is convex in: logits for a classifier, the prediction
+    for a regressor.
+    """
+
+    #: "classification", "regression" or "other"
+    kind: str = "other"
+
+    @abstractmethod
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each example: (n, ...), (n, ...) -> (n,)."""
+
+    @abstractmethod
+    def hessian_factor(self, outputs: Tensor, targets: Tensor) -> HessianFactor:
+        """Factor of the Hessian with respect to the flattened outputs."""
+
+    def prediction(self, outputs: Tensor) -> Tensor:
+        """What the model predicts, in the units of its target (n, n_outputs)."""
+        return outputs
+
+    def predict_proba(self, outputs: Tensor) -> Tensor:
+        """Class probabilities (n, n_classes) from natural outputs."""
+        raise TypeError(f"{type(self).__name__} does not define class probabilities.")
+
+    def encode_classes(self, indices: Tensor, n_classes: int) -> Tensor:
+        """Targets in the form that this loss takes, from class positions (n,)."""
+        return indices
+
+    def predicted_targets(self, outputs: Tensor) -> Tensor:
+        """The model's own prediction, in the form of this loss's targets."""
+        if self.kind != "classification":
+            return self.prediction(outputs)
+        logits = self.class_logits(outputs)
+        return self.encode_classes(logits.argmax(1), logits.shape[1])
+
+    def class_margins(self, outputs: Tensor) -> Tensor:
+        """Log-odds of every class, log(p / (1 - p)), shape (n, n_classes)."""
+        raise TypeError(f"{type(self).__name__} has no classes, so it has no margin.")
+
+    def class_logits(self, outputs: Tensor) -> Tensor:
+        """Raw score of every class, shape (n, n_classes)."""
+        raise TypeError(f"{type(self).__name__} has no classes, so it has no logit.")
+
+
+def class_positions(targets: Tensor) -> Tensor:
+    """Class position (n,) of targets in any encoding: positions, one column, or one-hot."""
+    if targets.ndim == 2 and targets.shape[1] > 1:
+        return targets.argmax(1)
+    flat = targets.reshape(-1)
+    return flat.round().long() if flat.is_floating_point() else flat.long()
+
+
+def log_floor(dtype: torch.dtype) -> float:
+    """Smallest log-probability whose reciprocal square root, squared, is still finite.
+
+    Factors of saturated outputs are clamped here, so that ``L`` and ``c`` stay finite while
+    their product, the gradient, stays right.
+    """
+    return -0.9 * float(torch.log(torch.tensor(torch.finfo(dtype).max, dtype=torch.float64)))

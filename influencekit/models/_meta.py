@@ -1,0 +1,131 @@
+"""Models around models: Pipeline, fitted searches, FrozenEstimator."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from influencekit.exceptions import UnsupportedModelError
+from influencekit.models._task import Task, as_task
+
+__all__ = ["Steps", "frozen_task", "pipeline_task", "search_task"]
+
+BaseSearchCV = GridSearchCV.__base__  # of grid, randomised and halving searches
+
+
+class Steps:
+    """Fitted transformers applied one after another.
+
+    Parameters
+    ----------
+    transformers : list
+        Objects with ``transform``, or callables.
+    """
+
+    def __init__(self, transformers: list[Any]):
+        self.transformers = transformers
+
+    def __call__(self, X: Any) -> Any:
+        """Transformed X, in whatever container the last step returns."""
+        for step in self.transformers:
+            X = step.transform(X) if hasattr(step, "transform") else step(X)
+        return X
+
+
+@as_task.register(Pipeline)
+def pipeline_task(model: Pipeline, loss: Any = None) -> Task:
+    """Task of a fitted Pipeline: its last step's, behind the other steps' transforms.
+
+    The Task keeps its own copy of the fitted transformers.
+
+    Parameters
+    ----------
+    model : Pipeline
+    loss : callable, default=None
+        Handed to the last step.
+
+    Returns
+    -------
+    Task
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the last step is no model, or a step resamples rows.
+    """
+    last_name, last = model.steps[-1]
+    if last is None or isinstance(last, str):
+        raise UnsupportedModelError(
+            f"model: the last step {last_name!r} of the Pipeline is {last!r}; accepted is a model."
+        )
+    steps = [step for _, step in model.steps[:-1] if step is not None and step != "passthrough"]
+    for step in steps:
+        if hasattr(step, "fit_resample"):
+            raise UnsupportedModelError(
+                f"model: the step {type(step).__name__} resamples rows, so the model's training "
+                "examples are not the rows given to fit. Resample first, then fit a Pipeline of "
+                "the other steps."
+            )
+        check_is_fitted(step)
+    task = as_task(last, loss)
+    if not steps:
+        return task
+    inner = [] if task.transform is None else [task.transform]
+    return dataclasses.replace(
+        task,
+        transform=Steps([*copy.deepcopy(steps), *inner]),
+        name=f"Pipeline({task.name})",
+        n_features_in=getattr(model, "n_features_in_", None),
+        feature_names_in=getattr(model, "feature_names_in_", None),
+    )
+
+
+@as_task.register(BaseSearchCV)
+def search_task(model: Any, loss: Any = None) -> Task:
+    """Task of a fitted search: that of its ``best_estimator_``.
+
+    Parameters
+    ----------
+    model : GridSearchCV, RandomizedSearchCV or a halving search
+    loss : callable, default=None
+        Handed to the best estimator.
+
+    Returns
+    -------
+    Task
+
+    Raises
+    ------
+    UnsupportedModelError
+        If it was made with ``refit=False``.
+    """
+    if not model.refit:
+        raise UnsupportedModelError(
+            f"model: {type(model).__name__}(refit=False) keeps no fitted model. "
+            "Fit it with refit=True, or give the model that you fitted from best_params_."
+        )
+    check_is_fitted(model)
+    return as_task(model.best_estimator_, loss)
+
+
+@as_task.register(FrozenEstimator)
+def frozen_task(model: FrozenEstimator, loss: Any = None) -> Task:
+    """Task of the estimator inside a FrozenEstimator.
+
+    Parameters
+    ----------
+    model : FrozenEstimator
+    loss : callable, default=None
+        Handed to the estimator.
+
+    Returns
+    -------
+    Task
+    """
+    return as_task(model.estimator, loss)

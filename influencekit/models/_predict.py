@@ -1,0 +1,107 @@
+"""What a Task predicts: for checking that it reproduces its model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from influencekit.models._task import Task
+
+__all__ = ["decision_function", "model_outputs", "predict", "predict_proba"]
+
+
+@torch.no_grad()
+def model_outputs(task: Task, X: Any, batch_size: int = 1024) -> Tensor:
+    """Natural outputs of raw inputs.
+
+    Parameters
+    ----------
+    task : Task
+    X : array-like, DataFrame, sparse matrix, Tensor, or a dict or tuple of these
+        Raw inputs, as the fitted model takes them.
+    batch_size : int, default=1024
+
+    Returns
+    -------
+    Tensor of shape (n, n_outputs)
+    """
+    X = X if task.transform is None else task.transform(X)
+    return torch.cat([task.forward(batch) for batch in _batches(task, X, batch_size)])
+
+
+def predict(task: Task, X: Any) -> np.ndarray:
+    """Predicted label, or value, of every example.
+
+    Parameters
+    ----------
+    task : Task
+    X : see :func:`model_outputs`
+
+    Returns
+    -------
+    ndarray of shape (n,), or (n, n_outputs) for several values an example
+    """
+    outputs = model_outputs(task, X)
+    if task.kind != "classification":
+        return _array(task.loss.prediction(outputs))
+    if getattr(task.loss, "multilabel", False) and outputs.shape[1] > 1:
+        return task.loss.predicted_targets(outputs).cpu().numpy().astype(int)
+    positions = task.loss.class_logits(outputs).argmax(1).cpu().numpy()
+    return positions if task.classes is None else np.asarray(task.classes)[positions]
+
+
+def predict_proba(task: Task, X: Any) -> np.ndarray:
+    """Probability of every class, (n, n_classes); see :func:`predict`.
+
+    Raises
+    ------
+    TypeError
+        If the model defines no probabilities.
+    """
+    return task.loss.predict_proba(model_outputs(task, X)).cpu().numpy()
+
+
+def decision_function(task: Task, X: Any) -> np.ndarray:
+    """Raw scores, (n,) for a single output column and else (n, n_outputs)."""
+    return _array(model_outputs(task, X))
+
+
+def _array(outputs: Tensor) -> np.ndarray:
+    outputs = outputs[:, 0] if outputs.ndim == 2 and outputs.shape[1] == 1 else outputs
+    return outputs.cpu().numpy()
+
+
+def _batches(task: Task, X: Any, batch_size: int) -> Iterator[Any]:
+    n = _length(X)
+    for start in range(0, n, batch_size):
+        yield _part(task, X, slice(start, start + batch_size))
+
+
+def _length(X: Any) -> int:
+    if isinstance(X, Mapping):
+        return _length(next(iter(X.values())))
+    if isinstance(X, tuple):
+        return _length(X[0])
+    return X.shape[0] if hasattr(X, "shape") else len(X)
+
+
+def _part(task: Task, X: Any, rows: slice) -> Any:
+    """Rows of X as tensors on the task's device, floats in its dtype."""
+    if isinstance(X, Mapping):
+        return {key: _part(task, value, rows) for key, value in X.items()}
+    if isinstance(X, tuple):
+        return tuple(_part(task, value, rows) for value in X)
+    part = X.iloc[rows] if hasattr(X, "iloc") else X[rows]
+    part = part.toarray() if hasattr(part, "toarray") else part
+    tensor = part if isinstance(part, Tensor) else torch.from_numpy(np.array(part))
+    integers = not tensor.is_floating_point() and not _reads_numbers(task)
+    return tensor.to(task.device, torch.long if integers else task.dtype)
+
+
+def _reads_numbers(task: Task) -> bool:
+    """Whether the model is scikit-learn's, which reads every feature as a number."""
+    return type(task.estimator).__module__.startswith("sklearn.")

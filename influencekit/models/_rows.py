@@ -1,0 +1,102 @@
+"""Which rows given to fit a model learned from, when it held some out for validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from numbers import Number
+from typing import Any
+
+import numpy as np
+from skorch.dataset import ValidSplit, get_len
+from skorch.helper import predefined_split
+from torch.utils.data import Dataset
+
+from influencekit.exceptions import UnsupportedModelError
+
+__all__ = ["RowFunction", "SkorchRows", "seeded_rows_error", "skorch_training_rows"]
+
+RowFunction = Callable[[Any, Any], np.ndarray]
+
+
+class SkorchRows:
+    """Rows that skorch's ``train_split`` keeps for training, found by running it on row numbers.
+
+    Parameters
+    ----------
+    train_split : callable
+        ``train_split(dataset, y) -> dataset_train, dataset_valid``.
+    """
+
+    def __init__(self, train_split: Callable):
+        self.train_split = train_split
+
+    def __call__(self, X: Any, y: Any) -> np.ndarray:
+        """Mask (n,) of the training rows."""
+        n = len(y) if y is not None else get_len(X)
+        numbers = _RowNumbers(n, y)
+        train, _ = self.train_split(numbers) if y is None else self.train_split(numbers, y)
+        rows = np.array([train[i][0] for i in range(len(train))], dtype=np.int64)
+        mask = np.zeros(n, dtype=bool)
+        mask[rows] = True
+        return mask
+
+
+class _RowNumbers(Dataset):
+    """Dataset of (row number, target)."""
+
+    def __init__(self, n: int, y: Any):
+        self.n = n
+        self.y = np.zeros(n) if y is None else y
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, i: int) -> tuple[int, Any]:
+        if not 0 <= i < self.n:
+            raise IndexError(i)
+        return int(i), self.y.iloc[i] if hasattr(self.y, "iloc") else self.y[i]
+
+
+def skorch_training_rows(train_split: Any) -> RowFunction | None:
+    """Row function of a skorch ``train_split``; None where every row is trained on.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the split was drawn without a seed.
+    """
+    if not train_split or _is_predefined(train_split):
+        return None
+    if isinstance(train_split, ValidSplit):
+        _check_seeded(train_split)
+    return SkorchRows(train_split)
+
+
+def _is_predefined(train_split: Any) -> bool:
+    """Whether it is skorch's predefined_split, whose validation data come from elsewhere."""
+    return isinstance(train_split, partial) and train_split.func is predefined_split(None).func
+
+
+def _check_seeded(split: ValidSplit) -> None:
+    cv = split.cv
+    if isinstance(cv, Number):
+        shuffled = not float(cv).is_integer()
+        seed = split.random_state
+    else:
+        shuffled = getattr(cv, "shuffle", hasattr(cv, "random_state"))
+        seed = getattr(cv, "random_state", None)
+    if shuffled and not isinstance(seed, (int, np.integer)):
+        raise seeded_rows_error(
+            "train_split", "ValidSplit(0.2, random_state=0)", "train_split=None"
+        )
+
+
+def seeded_rows_error(parameter: str, seeded: str, off: str) -> UnsupportedModelError:
+    """Error of a model that drew its held-out rows without an integer seed."""
+    return UnsupportedModelError(
+        f"model: its {parameter} held out random rows for validation and random_state is no "
+        "integer, so it is not known which rows it was trained on. "
+        f"Fit again with {seeded}; or, if you give only rows that it was trained on, say so with "
+        f"model.set_params({off})."
+    )
