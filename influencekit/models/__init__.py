@@ -17,7 +17,12 @@ from influencekit.models._losses import (
     class_positions,
 )
 from influencekit.models._meta import frozen_task, pipeline_task, search_task
-from influencekit.models._outputs import OutputFunction, predicted_targets, resolve_output
+from influencekit.models._outputs import (
+    OUTPUTS,
+    OutputFunction,
+    predicted_targets,
+    resolve_output,
+)
 from influencekit.models._predict import (
     decision_function,
     model_outputs,
@@ -29,6 +34,7 @@ from influencekit.models._task import Task, as_task, call_module
 from influencekit.models._torch import torch_task
 
 __all__ = [
+    "OUTPUTS",
     "BinaryCrossEntropy",
     "BinaryLoss",
     "ColumnLoss",
