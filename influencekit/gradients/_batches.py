@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-__all__ = ["count_rows", "map_tensors", "plain_kernels", "select_rows"]
+__all__ = ["count_rows", "map_tensors", "plain_kernels", "select_rows", "simple_kernels"]
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], inputs: Any) -> Any:
@@ -34,6 +35,17 @@ def count_rows(inputs: Any) -> int:
         return len(inputs)
     values = inputs.values() if isinstance(inputs, dict) else inputs
     return next(count_rows(v) for v in values)
+
+
+@contextmanager
+def simple_kernels() -> Iterator[None]:
+    """Use kernels that ``torch.func.vmap`` can look into (attention, recurrent layers)."""
+    with (
+        plain_kernels(),
+        sdpa_kernel(SDPBackend.MATH),
+        torch.backends.mkldnn.flags(enabled=False),
+    ):
+        yield
 
 
 @contextmanager

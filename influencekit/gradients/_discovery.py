@@ -10,7 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.gradients._batches import count_rows, plain_kernels, select_rows
@@ -87,8 +87,11 @@ def _discover(task: Task, inputs: Any) -> Layout:
 
 
 def _trained(layer: Layer) -> list[Tensor]:
-    module = layer.module
-    return [module.weight] * layer.trains_weight + [module.bias] * layer.trains_bias
+    return _chosen(layer.module, layer.trains_weight, layer.trains_bias)
+
+
+def _chosen(module: nn.Module, weight: bool, bias: bool) -> list[Tensor]:
+    return [module.weight] * weight + ([module.bias] if bias else [])
 
 
 def _candidates(task: Task) -> list[Layer]:
@@ -108,8 +111,7 @@ def _candidates(task: Task) -> list[Layer]:
             continue
         bias = getattr(module, "bias", None)
         weight, bias = (p is not None and p.requires_grad for p in (module.weight, bias))
-        order = [module.weight] * weight + [module.bias] * bias
-        places = tuple(columns[id(p)] for p in order)
+        places = tuple(columns[id(p)] for p in _chosen(module, weight, bias))
         layers.append(Layer(name, module, rule, weight, bias, places))
     return layers
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from influencekit.gradients._batches import map_tensors, plain_kernels, select_rows
+from influencekit.gradients._batches import map_tensors, select_rows, simple_kernels
 from influencekit.gradients._block import chunks
 from influencekit.models import Task
 
@@ -65,7 +65,7 @@ def dense_rows(
             )
         return out
     each = 3 * rows * width * out.element_size()
-    with plain_kernels():
+    with torch.no_grad(), simple_kernels():
         for part in chunks(n, each, workspace):
             chunk = select_rows(inputs, part, n)
             out[part] = _vmapped(task, parameters, chunk, cotangents[part])

@@ -1,0 +1,382 @@
+"""Models of every kind, each with real-looking inputs and what is expected to have factors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from tests.gradients._reference import integers, normal
+
+N = 6
+
+
+@dataclass(frozen=True)
+class Case:
+    """``factored``: names of blocks with factors; ``dense``: parameters of the fallback."""
+
+    name: str
+    module: Callable[[], nn.Module]
+    inputs: Callable[[], Any]
+    factored: tuple[str, ...] = ()
+    fallback: tuple[str, ...] = ()
+    tolerance: float = 1e-10
+
+
+class Apply(nn.Module):
+    """A module around a function of (self, *inputs)."""
+
+    def __init__(self, function, **children):
+        super().__init__()
+        self.function = function
+        for name, child in children.items():
+            setattr(self, name, child)
+
+    def forward(self, *args, **kwargs):
+        return self.function(self, *args, **kwargs)
+
+
+def _frozen(module, *names):
+    for name, p in module.named_parameters():
+        p.requires_grad_(name not in names)
+    return module
+
+
+def _tied():
+    net = nn.Sequential(nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 2))
+    net[2].weight = net[0].weight
+    return net
+
+
+def _language_model(tied: bool):
+    embedding, decoder = nn.Embedding(7, 4), nn.Linear(4, 7, bias=False)
+    if tied:
+        decoder.weight = embedding.weight
+    return Apply(
+        lambda self, x: self.decoder(torch.tanh(self.embedding(x)).cumsum(1)),
+        embedding=embedding,
+        decoder=decoder,
+    )
+
+
+def _conv(*args, kind=nn.Conv2d, **kwargs):
+    return lambda: nn.Sequential(kind(*args, **kwargs), nn.ReLU(inplace=True), nn.Flatten())
+
+
+def _batch_norm():
+    net = nn.Sequential(
+        nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.BatchNorm1d(48)
+    )
+    for m in net.modules():
+        if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            m.running_mean.copy_(normal(m.num_features, seed=3))
+            m.running_var.copy_(normal(m.num_features, seed=4).square() + 0.1)
+            nn.init.normal_(m.weight)
+    return net
+
+
+class Attention(nn.Module):
+    def __init__(self, batch_first):
+        super().__init__()
+        self.mha = nn.MultiheadAttention(4, 2, batch_first=batch_first)
+        self.batch_first = batch_first
+
+    def forward(self, x):
+        x = x if self.batch_first else x.transpose(0, 1)
+        y = self.mha(x, x, x, need_weights=False)[0]
+        return (y if self.batch_first else y.transpose(0, 1)).flatten(1)
+
+
+def _transformer(**kwargs):
+    layer = nn.TransformerEncoderLayer(4, 2, dim_feedforward=6, batch_first=True, **kwargs)
+    return nn.Sequential(nn.TransformerEncoder(layer, 2), nn.Flatten(), nn.Linear(12, 2))
+
+
+def _sequence_first():
+    return Apply(
+        lambda self, x: self.head(torch.tanh(self.body(x.transpose(0, 1)))).transpose(0, 1),
+        body=nn.Linear(4, 5),
+        head=nn.Linear(5, 2),
+    )
+
+
+def _recurrent(kind):
+    return Apply(
+        lambda self, x: self.head(self.cell(x)[0][:, -1]),
+        cell=kind(4, 3, batch_first=True),
+        head=nn.Linear(3, 2),
+    )
+
+
+def _residual(self, x):
+    x = self.first(x)
+    x = x + self.shared(F.relu(x, inplace=False))
+    x = torch.tanh(x)
+    return self.shared(x)
+
+
+def image(c=2, h=6, w=6):
+    return lambda: normal(N, c, h, w)
+
+
+def table():
+    return normal(N, 5)
+
+
+def sequence():
+    return normal(N, 3, 4)
+
+
+def tokens():
+    return integers(7, N, 5)
+
+
+CASES = [
+    Case("linear", lambda: nn.Linear(5, 3), table, ("",)),
+    Case("no_bias", lambda: nn.Linear(5, 3, bias=False), table, ("",)),
+    Case("one_output", lambda: nn.Sequential(nn.Linear(5, 1), nn.Flatten(0)), table, ("0",)),
+    Case(
+        "relu_in_place",
+        lambda: nn.Sequential(nn.Linear(5, 6), nn.ReLU(inplace=True), nn.Linear(6, 2)),
+        table,
+        ("0", "2"),
+    ),
+    Case(
+        "sequence",
+        lambda: nn.Sequential(
+            nn.Linear(4, 9), nn.GELU(), nn.Linear(9, 12), nn.Flatten(), nn.Linear(36, 2)
+        ),
+        sequence,
+        ("0", "2", "4"),
+    ),
+    Case(
+        "two_sequence_dims",
+        lambda: nn.Sequential(nn.Linear(4, 20), nn.Tanh(), nn.Linear(20, 20)),
+        lambda: normal(N, 3, 2, 4),
+        ("0", "2"),
+    ),
+    Case("sequence_first", _sequence_first, sequence, ("body", "head")),
+    Case(
+        "rows_side_by_side",
+        lambda: Apply(
+            lambda self, x: self.one(x.reshape(-1, 4)).reshape(len(x), -1), one=nn.Linear(4, 6)
+        ),
+        sequence,
+        ("one",),
+    ),
+    Case("tied", _tied, table, ("4",), ("0.weight", "0.bias", "2.bias")),
+    Case(
+        "reused",
+        lambda: Apply(_residual, first=nn.Linear(5, 6), shared=nn.Linear(6, 6)),
+        table,
+        ("first", "shared"),
+    ),
+    Case("conv2d", _conv(2, 5, 3), image(), ("0",)),
+    Case(
+        "conv2d_strided",
+        _conv(2, 4, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2)),
+        image(),
+        ("0",),
+    ),
+    Case("conv2d_same", _conv(2, 4, (3, 4), padding="same", dilation=2), image(), ("0",)),
+    Case("conv2d_valid_no_bias", _conv(2, 4, 5, padding="valid", bias=False), image(), ("0",)),
+    Case("conv2d_reflect", _conv(2, 4, 3, padding=1, padding_mode="reflect"), image(), ("0",)),
+    Case("conv2d_circular", _conv(2, 4, 3, padding=2, padding_mode="circular"), image(), ("0",)),
+    Case("conv2d_groups", _conv(4, 6, 3, groups=2), image(4)),
+    Case("conv2d_depthwise", _conv(4, 8, 3, groups=4, padding=1, bias=False), image(4)),
+    Case(
+        "conv1d",
+        _conv(3, 4, 3, kind=nn.Conv1d, stride=2, padding=1),
+        lambda: normal(N, 3, 8),
+        ("0",),
+    ),
+    Case(
+        "conv1d_same_replicate",
+        _conv(3, 4, 4, kind=nn.Conv1d, padding="same", padding_mode="replicate"),
+        lambda: normal(N, 3, 8),
+        ("0",),
+    ),
+    Case(
+        "conv3d",
+        _conv(2, 3, 2, kind=nn.Conv3d),
+        lambda: normal(N, 2, 3, 3, 3),
+        (),
+        ("0.weight", "0.bias"),
+    ),
+    Case(
+        "conv_transposed",
+        _conv(2, 3, 2, kind=nn.ConvTranspose2d),
+        image(),
+        (),
+        ("0.weight", "0.bias"),
+    ),
+    Case("batch_norm", _batch_norm, image(), ("0",)),
+    Case(
+        "norms",
+        lambda: nn.Sequential(
+            nn.Conv2d(2, 4, 3),
+            nn.GroupNorm(2, 4),
+            nn.LayerNorm((4, 4)),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.LayerNorm(64),
+            nn.RMSNorm(64),
+            nn.GroupNorm(4, 64),
+            nn.Linear(64, 2),
+        ),
+        image(),
+        ("0", "8"),
+    ),
+    Case(
+        "layer_norm_sequence",
+        lambda: nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 7)),
+        sequence,
+        ("1",),
+    ),
+    Case("embedding", lambda: _language_model(False), tokens, ("embedding", "decoder")),
+    Case("tied_embedding", lambda: _language_model(True), tokens, (), ("embedding.weight",)),
+    Case(
+        "embedding_padding",
+        lambda: nn.Sequential(nn.Embedding(7, 4, padding_idx=2), nn.Flatten(), nn.Linear(20, 2)),
+        tokens,
+        ("0", "2"),
+    ),
+    Case(
+        "embedding_max_norm",
+        lambda: nn.Sequential(
+            _frozen(nn.Embedding(7, 4, max_norm=50.0)), nn.Flatten(), nn.Linear(20, 2)
+        ),
+        tokens,
+        ("2",),
+        ("0.weight",),
+    ),
+    Case(
+        "attention",
+        lambda: Attention(True),
+        sequence,
+        (),
+        ("mha.in_proj_weight", "mha.in_proj_bias", "mha.out_proj.weight", "mha.out_proj.bias"),
+    ),
+    Case(
+        "attention_sequence_first",
+        lambda: Attention(False),
+        sequence,
+        (),
+        ("mha.in_proj_weight", "mha.in_proj_bias", "mha.out_proj.weight", "mha.out_proj.bias"),
+    ),
+    Case(
+        "transformer",
+        _transformer,
+        sequence,
+        (
+            "0.layers.0.linear1",
+            "0.layers.0.linear2",
+            "0.layers.1.linear1",
+            "0.layers.1.linear2",
+            "2",
+        ),
+    ),
+    Case(
+        "transformer_norm_first", lambda: _transformer(norm_first=True, activation="gelu"), sequence
+    ),
+    Case(
+        "lstm",
+        lambda: _recurrent(nn.LSTM),
+        sequence,
+        ("head",),
+        ("cell.weight_ih_l0", "cell.weight_hh_l0", "cell.bias_ih_l0", "cell.bias_hh_l0"),
+    ),
+    Case("gru", lambda: _recurrent(nn.GRU), sequence, ("head",)),
+    Case(
+        "parametrised",
+        lambda: nn.Sequential(
+            nn.utils.parametrizations.weight_norm(nn.Linear(5, 4)), nn.Linear(4, 2)
+        ),
+        table,
+        ("1",),
+        ("0.bias", "0.parametrizations.weight.original0", "0.parametrizations.weight.original1"),
+    ),
+    Case(
+        "frozen",
+        lambda: _frozen(
+            nn.Sequential(
+                nn.Linear(5, 6),
+                nn.Tanh(),
+                nn.Linear(6, 6),
+                nn.Tanh(),
+                nn.Linear(6, 2),
+                nn.LayerNorm(2),
+            ),
+            "0.weight",
+            "0.bias",
+            "2.weight",
+            "4.bias",
+            "5.weight",
+        ),
+        table,
+        ("4",),
+    ),
+    Case("frozen_conv_weight", lambda: _frozen(_conv(2, 5, 3)(), "0.weight"), image()),
+    Case(
+        "loose_parameter",
+        lambda: Apply(
+            lambda self, x: self.scale * self.one(x) + self.table[1],
+            one=nn.Linear(5, 3),
+            scale=nn.Parameter(torch.ones(3)),
+            table=nn.Parameter(torch.ones(2, 3)),
+        ),
+        table,
+        ("one",),
+        ("scale", "table"),
+    ),
+    Case(
+        "never_called",
+        lambda: Apply(lambda self, x: self.one(x), one=nn.Linear(5, 3), spare=nn.Linear(5, 2)),
+        table,
+        ("one",),
+        ("spare.weight", "spare.bias"),
+    ),
+    Case(
+        "bilinear",
+        lambda: Apply(lambda self, x: self.b(x, x.sin()), b=nn.Bilinear(5, 5, 2)),
+        table,
+        (),
+        ("b.weight", "b.bias"),
+    ),
+    Case(
+        "dict_inputs",
+        lambda: Apply(
+            lambda self, number, word: self.head(
+                torch.cat([self.n(input=number), self.w(word).mean(1)], 1)
+            ),
+            n=nn.Linear(5, 3),
+            w=nn.Embedding(7, 2),
+            head=nn.Linear(5, 2),
+        ),
+        lambda: {"word": tokens(), "number": table()},
+        ("n", "w", "head"),
+    ),
+    Case(
+        "tuple_inputs",
+        lambda: Apply(
+            lambda self, x, y: self.one(x) * self.two(y), one=nn.Linear(5, 3), two=nn.Linear(5, 3)
+        ),
+        lambda: (table(), table().cos()),
+        ("one", "two"),
+    ),
+    Case(
+        "unsupported_under_vmap",
+        lambda: Apply(
+            lambda self, x: self.one(x) * (self.scale if float(x.detach().sum()) < 1e9 else 0),
+            one=nn.Linear(5, 3),
+            scale=nn.Parameter(torch.ones(3)),
+        ),
+        table,
+        ("one",),
+        ("scale",),
+    ),
+]
