@@ -25,6 +25,8 @@ __all__ = [
     "check_map_style",
     "check_n_features",
     "check_same_length",
+    "given_twice",
+    "one_dimensional",
 ]
 
 #: number of values looked at together when an array is searched for NaN
@@ -103,6 +105,15 @@ def check_same_length(lengths: dict[str, int]) -> None:
             f"Different numbers of examples: {said}. Accepted are arguments with the same "
             "number of rows; look whether one of them was filtered or split alone."
         )
+
+
+def given_twice(name: str, y_name: str) -> ValueError:
+    """Error for targets that come both as an argument and with the data."""
+    return ValueError(
+        f"{y_name}: targets were given twice, in {y_name} and by the data in {name}. Leave "
+        f"{y_name} out, or give a Dataset that yields inputs only (several inputs go in one "
+        "tuple: ((x1, x2),))."
+    )
 
 
 def check_n_features(shape: tuple, expected: int | None, name: str, model: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from influencekit.data._batch import Batch, Placement
-from influencekit.data._checks import check_same_length
+from influencekit.data._checks import check_same_length, given_twice
 from influencekit.data._inputs import open_inputs, row_labels, uses_matrix
 from influencekit.data._sources import DatasetSource, Source
 from influencekit.data._targets import check_targets, encode_targets
@@ -164,9 +164,11 @@ def make_examples(
     TypeError
         If X is of a kind or dtype that cannot be read.
     """
-    if isinstance(X, Examples):
-        return X
     y_name = "y" + name[1:] if name.startswith("X") else "y"
+    if isinstance(X, Examples):
+        if y is not None:
+            raise given_twice(name, y_name)
+        return X
     source = open_inputs(task, X, name)
     y = _targets_of(source, y, require_y, name, y_name)
     targets = None if y is None else _encode(task, source, y, name, y_name)
@@ -183,11 +185,7 @@ def _targets_of(source: Source, y: Any, require_y: bool, name: str, y_name: str)
     """The raw targets, from the argument or from the Dataset, not from both."""
     own = source.read_targets() if isinstance(source, DatasetSource) else None
     if own is not None and y is not None:
-        raise ValueError(
-            f"{y_name}: targets were given twice, in {y_name} and by the Dataset in {name}. "
-            f"Leave {y_name} out, or give a Dataset that yields inputs only (several inputs "
-            "go in one tuple: ((x1, x2),))."
-        )
+        raise given_twice(name, y_name)
     y = y if own is None else own
     if y is None and require_y:
         raise ValueError(
@@ -208,7 +206,7 @@ def _encode(task: Task, source: Source, y: Any, name: str, y_name: str) -> Tenso
 def _positions(rows: Any, n: int) -> np.ndarray:
     """Non-negative positions of a slice, mask or index array."""
     if isinstance(rows, slice):
-        return np.arange(n)[rows]
+        return np.arange(n)[rows].copy()  # torch takes no negative strides
     rows = rows.detach().cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
     if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iub"):
         raise IndexError(

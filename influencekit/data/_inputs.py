@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -51,12 +51,13 @@ def open_inputs(task: Task, X: Any, name: str = "X") -> Source:
     -------
     Source
     """
-    if X is None or isinstance(X, (str, bytes, Iterator)) or np.isscalar(X):
-        raise TypeError(f"{name}: got {type(X).__name__}; accepted is {ACCEPTED}.")
     if task.transform is not None:
         _check_transformable(X, task, name)
     if is_dataset(X):
         return open_dataset(X, name)
+    _check_kind(X, name)
+    if isinstance(X, (Mapping, tuple)):
+        X = _without_lists(X)
     _check_features(task, X, name)
     if task.transform is not None:
         n_rows = _n_rows(X)
@@ -77,6 +78,12 @@ def row_labels(X: Any, y: Any) -> Any:
         if hasattr(data, "iloc"):
             return data.index
     return None
+
+
+def _check_kind(X: Any, name: str) -> None:
+    array_like = hasattr(X, "shape") or hasattr(X, "__array__")
+    if not (array_like or isinstance(X, (list, tuple, Mapping))):
+        raise TypeError(f"{name}: got {type(X).__name__}; accepted is {ACCEPTED}.")
 
 
 def _check_transformable(X: Any, task: Task, name: str) -> None:
@@ -114,12 +121,9 @@ def _arrays(task: Task, X: Any, name: str) -> Any:
     """Checked arrays, csr matrices and tensors; nothing is copied that is one already."""
     if is_frame(X) and isinstance(task.estimator, NeuralNet):
         X = {column: X[[column]] for column in X.columns}  # what skorch hands to the module
+    X = _without_lists(X)
     single = not isinstance(X, (Mapping, tuple))
-    if single:
-        tree = _array(X, name)
-    else:
-        X = dict(X) if isinstance(X, Mapping) else X
-        tree = map_tree(lambda leaf, path: _array(leaf, name + path), _no_lists(X))
+    tree = map_tree(lambda leaf, path: _array(leaf, name + path), X)
     for path, leaf in leaves(tree):
         check_leaf(leaf, name + path, task.dtype, single=single)
     if not single:
@@ -127,12 +131,12 @@ def _arrays(task: Task, X: Any, name: str) -> Any:
     return tree
 
 
-def _no_lists(X: Any) -> Any:
-    """Inner lists are rows, not further inputs: make them arrays."""
+def _without_lists(X: Any) -> Any:
+    """Make arrays of the lists in a tuple or dict: they are rows, not further inputs."""
     if isinstance(X, Mapping):
-        return {k: _no_lists(v) for k, v in X.items()}
+        return {k: _without_lists(v) for k, v in X.items()}
     if isinstance(X, tuple):
-        return tuple(_no_lists(v) for v in X)
+        return tuple(_without_lists(v) for v in X)
     return row_list(X) if isinstance(X, list) else X
 
 
@@ -148,10 +152,6 @@ def _array(X: Any, name: str) -> Any:
         return X.tocsr()
     if is_frame(X):
         return _frame_values(X, name)
-    if isinstance(X, list):
-        X = row_list(X)
-    if isinstance(X, Tensor):
-        return X
     return X if isinstance(X, np.ndarray) else np.asarray(X)
 
 

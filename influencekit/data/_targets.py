@@ -97,6 +97,11 @@ def _numbers(task: Task, y: Any, name: str) -> Tensor:
         array = _float_array(array, name)
     check_dtype(array, name)
     check_finite(array, name, task.dtype)
+    if isinstance(task.loss, CrossEntropy) and not _is_integer(array):
+        raise TypeError(
+            f"{name}: got dtype {array.dtype}; accepted are integer class positions, shape "
+            f"(n_examples,). Cast whole numbers: {name}.astype(int) or, of a Tensor, {name}.long()."
+        )
     # to() with copy: later changes of the user's y must not reach the targets
     targets = to_tensor(array).detach().clone()
     if isinstance(task.loss, (SquaredError, BinaryCrossEntropy)):
@@ -105,6 +110,12 @@ def _numbers(task: Task, y: Any, name: str) -> Tensor:
     if targets.is_floating_point() or targets.dtype == torch.bool:
         return targets
     return targets.long()
+
+
+def _is_integer(array: Any) -> bool:
+    if isinstance(array, Tensor):
+        return not (array.is_floating_point() or array.dtype == torch.bool)
+    return array.dtype.kind in "iu"
 
 
 def _float_array(array: np.ndarray, name: str) -> np.ndarray:
@@ -134,8 +145,6 @@ def check_targets(task: Task, outputs: Tensor, targets: Tensor, name: str = "y")
 def _check_positions(task: Task, outputs: Tensor, targets: Tensor, name: str) -> None:
     n_classes = outputs.shape[-1]
     accepted = f"accepted are integer class positions 0 to {n_classes - 1}, shape (n_examples,)"
-    if targets.is_floating_point() or targets.dtype == torch.bool:
-        raise TypeError(f"{name}: got dtype {targets.dtype}; {accepted}. Use {name}.long().")
     if targets.ndim != outputs.ndim - 1:
         raise ValueError(f"{name}: got shape {tuple(targets.shape)}; {accepted}.")
     low, high = int(targets.min()), int(targets.max())

@@ -1,0 +1,30 @@
+"""What every room's tests share: one thread, real data by permission, random numbers."""
+
+import os
+from pathlib import Path
+
+# before torch and BLAS are loaded: parallel workers would wait for each other's threads
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import numpy as np
+import pytest
+import torch
+
+if os.environ["OMP_NUM_THREADS"] == "1":
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def rng():
+    """Generator of random numbers with a fixed seed."""
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def data_home():
+    """Folder with real data sets, named by the environment variable INFLUENCEKIT_DATA."""
+    folder = os.environ.get("INFLUENCEKIT_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("real data: set INFLUENCEKIT_DATA to the folder that holds it")
+    return Path(folder)
