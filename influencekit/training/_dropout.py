@@ -1,0 +1,84 @@
+"""Dropout for stacked models: every model's mask comes from the model's own random stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from influencekit.training._randomness import RandomStream
+
+__all__ = ["StackedDropout"]
+
+#: dropouts that multiply their input by noise which depends on its shape only
+DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
+
+
+class StackedDropout(TorchFunctionMode):
+    """While active, dropout inside a vmapped forward draws each model's own noise.
+
+    The noise is what the native function makes of a tensor of ones under the model's random
+    state, so a stacked model consumes its stream exactly as it would alone.  Any other random
+    function is left alone, and ``vmap(randomness="error")`` refuses it.
+
+    Parameters
+    ----------
+    streams : sequence of RandomStream
+        One a model, in the order of the stack; advanced in place.
+    """
+
+    def __init__(self, streams: Sequence[RandomStream]):
+        super().__init__()
+        self.streams = _Streams(streams)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func not in DROPOUTS:
+            return func(*args, **kwargs)
+        x, p, training, inplace = _arguments(*args, **kwargs)
+        if p == 0 or not training:
+            return x
+        noise = _Noise.apply(x.detach(), func, p, self.streams)
+        return x.mul_(noise) if inplace else x * noise
+
+
+class _Streams:
+    """Opaque to vmap, which would copy a list."""
+
+    def __init__(self, streams: Sequence[RandomStream]):
+        self.each = streams
+
+
+def _arguments(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> tuple[Tensor, float, bool, bool]:
+    return input, p, training, inplace
+
+
+class _Noise(torch.autograd.Function):
+    """Noise (models, ...) of dropout's input, drawn a model at a time outside of vmap."""
+
+    @staticmethod
+    def forward(x: Tensor, func: Callable, p: float, streams: _Streams) -> Tensor:
+        raise RuntimeError("dropout of a tensor that all stacked models share")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        """Keep nothing: noise has no gradient."""
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple:
+        return None, None, None, None
+
+    @staticmethod
+    def vmap(info, in_dims, x: Tensor, func: Callable, p: float, streams: _Streams):
+        x = x.movedim(in_dims[0], 0)
+        noise = []
+        for one, stream in zip(x, streams.each, strict=True):
+            with stream.use():
+                noise.append(func(torch.ones_like(one), p, True))
+        return torch.stack(noise), 0

@@ -1,0 +1,100 @@
+"""Retraining one model at a time, spread over processes, threads or a cluster by joblib."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import joblib
+import numpy as np
+from sklearn.pipeline import Pipeline
+from skorch import NeuralNet
+
+from influencekit.training._evaluate import model_outputs
+from influencekit.training._randomness import seeded
+from influencekit.training._recipe import device_of, fresh_copy
+from influencekit.training._rows import take_rows
+
+__all__ = ["Job", "run_jobs"]
+
+
+@dataclass
+class Job:
+    """Everything that a worker needs besides rows and seed; travels to the workers.
+
+    Parameters
+    ----------
+    estimator : estimator or None
+        Cloned and fitted; None where ``retrain`` is given.
+    retrain : callable or None
+        ``retrain(X_subset, y_subset, seed) -> fitted model``.
+    X, y, X_query, y_query : array-like
+        As the estimator takes them.
+    output : str or callable
+    """
+
+    estimator: Any
+    retrain: Callable | None
+    X: Any
+    y: Any
+    X_query: Any
+    y_query: Any
+    output: Any
+
+
+def run_jobs(
+    job: Job, runs: list[tuple[np.ndarray, int]], n_jobs: int | None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Train and evaluate, yielding each run's outputs as soon as it is done.
+
+    Parameters
+    ----------
+    job : Job
+    runs : list of (rows, seed)
+    n_jobs : int or None
+        As in joblib; the backend is that of :func:`joblib.parallel_config`.
+
+    Yields
+    ------
+    position : int
+        Which run.
+    outputs : ndarray of shape (n_query,), float64
+    """
+    calls = (joblib.delayed(run_one)(job, i, rows, seed) for i, (rows, seed) in enumerate(runs))
+    try:
+        parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+    except ValueError:  # a backend that cannot stream (multiprocessing)
+        parallel = joblib.Parallel(n_jobs=n_jobs)
+    yield from parallel(calls)
+
+
+def run_one(job: Job, position: int, rows: np.ndarray, seed: int) -> tuple[int, np.ndarray]:
+    """Train one model on its rows and evaluate it at the queries."""
+    X, y = take_rows(job.X, rows), take_rows(job.y, rows)
+    seeding = nullcontext() if _seeds_itself(job) else seeded(seed, device_of(job.estimator))
+    with seeding:
+        if job.retrain is not None:
+            model = job.retrain(X, y, seed)
+        else:
+            model = fresh_copy(job.estimator, seed)
+            model = model.fit(X, y)
+    know_all_classes(model, job.y)
+    return position, model_outputs(model, job.X_query, job.y_query, job.output)
+
+
+def know_all_classes(model: Any, y: Any) -> None:
+    """A net's outputs stand for all classes, also where its subset misses one."""
+    net = model.steps[-1][1] if isinstance(model, Pipeline) else model
+    if isinstance(net, NeuralNet) and hasattr(net, "classes_inferred_"):
+        net.classes_inferred_ = np.unique(np.asarray(y))
+
+
+def _seeds_itself(job: Job) -> bool:
+    """Whether all randomness comes from ``random_state``, so that threads need not queue."""
+    if job.retrain is not None:
+        return False
+    parts = [job.estimator, *job.estimator.get_params(deep=True).values()]
+    estimators = [part for part in parts if hasattr(part, "fit")]
+    return all(type(part).__module__.startswith("sklearn.") for part in estimators)

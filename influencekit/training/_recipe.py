@@ -1,0 +1,174 @@
+"""What is trained anew: the estimator inside a fitted model, and a fresh copy of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNet
+
+from influencekit.exceptions import UnsupportedModelError
+
+__all__ = ["Recipe", "device_of", "fresh_copy", "read_recipe"]
+
+
+@dataclass
+class Recipe:
+    """How to train a model anew.
+
+    Parameters
+    ----------
+    estimator : estimator with ``fit``
+        What is cloned and fitted.
+    transformers : list of fitted Pipeline
+        Fitted steps that stay as they are; X passes through them once, in order.
+    """
+
+    estimator: Any
+    transformers: list[Pipeline]
+
+    def transform(self, X: Any) -> Any:
+        """X as the estimator sees it."""
+        for transformer in self.transformers:
+            X = transformer.transform(X)
+        return X
+
+
+def read_recipe(model: Any, refit_transformers: bool = False) -> Recipe:
+    """Find what has to be trained anew.
+
+    A search stands for its ``best_estimator_``, a FrozenEstimator for what it holds, a
+    Pipeline for its last step unless its transformers are fitted again too.
+
+    Parameters
+    ----------
+    model : estimator
+    refit_transformers : bool, default=False
+
+    Returns
+    -------
+    Recipe
+
+    Raises
+    ------
+    NotFittedError
+        If a search, or a Pipeline whose transformers are kept, was not fitted.
+    UnsupportedModelError
+        If the model has no ``fit``.
+    """
+    transformers = []
+    while True:
+        if hasattr(model, "best_estimator_"):
+            model = model.best_estimator_
+        elif type(model).__name__ == "FrozenEstimator":
+            model = model.estimator
+        elif isinstance(model, Pipeline) and not refit_transformers:
+            if len(model.steps) > 1:
+                transformers.append(_fitted_steps(model))
+            model = model.steps[-1][1]
+        else:
+            break
+    _check_trainable(model)
+    return Recipe(model, transformers)
+
+
+def _fitted_steps(pipeline: Pipeline) -> Pipeline:
+    steps = pipeline[:-1]
+    for name, step in steps.steps:
+        if step is None or step == "passthrough":
+            continue
+        try:
+            check_is_fitted(step)
+        except NotFittedError as error:
+            raise NotFittedError(
+                f"model: step {name!r} of the Pipeline is not fitted, so it cannot be kept while "
+                "the last step is retrained. Fit the Pipeline first, or use "
+                "refit_transformers=True to fit the whole Pipeline on every subset."
+            ) from error
+    return steps
+
+
+def _check_trainable(model: Any) -> None:
+    if hasattr(model, "best_estimator_") or hasattr(model, "param_grid"):
+        raise NotFittedError(
+            f"model: this {type(model).__name__} has no best_estimator_; call its fit first."
+        )
+    if isinstance(model, torch.nn.Module) or not hasattr(model, "fit"):
+        raise UnsupportedModelError(
+            f"model: got {type(model).__name__}, which cannot be trained anew because it has no "
+            "fit. Accepted: a skorch net, a scikit-learn estimator or Pipeline. For anything "
+            "else pass retrain=function(X_subset, y_subset, seed) -> fitted model."
+        )
+    for name, net in _nets(model):
+        _check_net(net, name)
+
+
+def _nets(model: Any) -> list[tuple[str, NeuralNet]]:
+    """Skorch nets inside an estimator, each with the prefix of its parameters."""
+    if isinstance(model, NeuralNet):
+        return [("", model)]
+    if not isinstance(model, Pipeline):
+        return []
+    return [(f"{n}__{m}", net) for n, step in model.steps for m, net in _nets(step)]
+
+
+def _check_net(net: NeuralNet, prefix: str) -> None:
+    trained = getattr(net, "module_", None)
+    if trained is not None and net.module is trained:
+        raise UnsupportedModelError(
+            "model: the net was given its module as an instance, which fit trained in place: "
+            "a clone would start from the trained weights and the retrained models would not "
+            "be independent. Give the class (module=Net, module__width=32), or pass "
+            "retrain=function(X_subset, y_subset, seed) -> fitted model."
+        )
+    for item in net.callbacks if isinstance(net.callbacks, (list, tuple)) else ():
+        name, callback = item if isinstance(item, tuple) else (type(item).__name__, item)
+        monitor = getattr(callback, "monitor", None)
+        if isinstance(monitor, str) and monitor.startswith("valid"):
+            epochs = len(getattr(net, "history", None) or [])
+            raise ValueError(
+                f"model: callback {name!r} monitors {monitor!r}, which does not exist while "
+                "retraining: every retraining learns from all rows of its subset "
+                "(train_split=None). Replace it by a fixed number of epochs, for instance "
+                f"model.set_params({prefix}callbacks=None, {prefix}max_epochs={epochs or 20})."
+            )
+
+
+def device_of(estimator: Any) -> Any:
+    """Device on which an estimator trains."""
+    nets = _nets(estimator)
+    return nets[0][1].device or "cpu" if nets else "cpu"
+
+
+def fresh_copy(estimator: Any, seed: int) -> Any:
+    """Unfitted clone that trains on every row it is given, seeded throughout.
+
+    Parameters
+    ----------
+    estimator : estimator
+    seed : int
+        Written into every ``random_state`` of the estimator and its parts.
+
+    Returns
+    -------
+    estimator
+    """
+    copy = clone(estimator)
+    changes: dict[str, Any] = {}
+    for name, value in copy.get_params(deep=True).items():
+        last = name.rsplit("__", 1)[-1]
+        if last == "random_state":
+            changes[name] = int(seed)
+        elif last in ("early_stopping", "warm_start") and isinstance(value, (bool, np.bool_)):
+            changes[name] = False
+    for prefix, _ in _nets(copy):
+        changes = {k: v for k, v in changes.items() if not k.startswith(f"{prefix}train_split__")}
+        changes |= {f"{prefix}train_split": None, f"{prefix}verbose": 0}
+        changes[f"{prefix}warm_start"] = False
+    return copy.set_params(**changes)

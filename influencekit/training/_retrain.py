@@ -1,0 +1,287 @@
+"""Retraining a model on subsets of its training rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import sklearn
+import skorch
+import torch
+from sklearn.base import is_classifier
+from sklearn.utils import check_random_state
+from tqdm.auto import tqdm
+
+from influencekit.training._cache import OutputCache
+from influencekit.training._fingerprint import fingerprint
+from influencekit.training._joblib import Job, run_jobs
+from influencekit.training._randomness import draw_seeds, spawn_generators
+from influencekit.training._recipe import Recipe, read_recipe
+from influencekit.training._rows import count_rows
+from influencekit.training._stacked import StackedRetrainer
+from influencekit.training._subsets import SubsetOutputs, check_masks, draw_masks
+
+__all__ = ["retrain_on_subsets"]
+
+ENGINES = ("auto", "stacked", "joblib")
+
+Runs = list[tuple[np.ndarray, int]]  # rows and seed of each training
+
+
+def retrain_on_subsets(
+    model: Any,
+    X: Any,
+    y: Any,
+    X_query: Any,
+    y_query: Any = None,
+    *,
+    n_subsets: int = 50,
+    subset_fraction: float = 0.5,
+    masks: Any = None,
+    n_repeats: int = 1,
+    output: str | Callable = "neg_loss",
+    engine: str = "auto",
+    refit_transformers: bool = False,
+    retrain: str | Callable = "auto",
+    cache_dir: str | os.PathLike | None = None,
+    n_jobs: int | None = None,
+    random_state: Any = None,
+    verbose: int = 0,
+) -> SubsetOutputs:
+    """Retrain a model on random subsets of its training rows and evaluate it at queries.
+
+    The outputs are the ground truth of the linear datamodeling score.
+
+    Parameters
+    ----------
+    model : estimator
+        A skorch net, a scikit-learn estimator, a Pipeline, a fitted search (its
+        ``best_estimator_`` counts) or a FrozenEstimator.  It is cloned, never changed.
+    X, y : array-like of shape (n_train, ...) and (n_train,)
+        All training rows.  Subsets are drawn from all of them, also where the model's own
+        ``train_split`` or ``early_stopping`` held rows out: every retraining learns from
+        all rows of its subset.
+    X_query, y_query : array-like of shape (n_query, ...) and (n_query,)
+        Where the retrained models are evaluated.  Without ``y_query`` a classifier is
+        evaluated at the labels that the given model predicts.
+    n_subsets : int, default=50
+        Number of subsets; more of them leave the first ones as they were.
+    subset_fraction : float in (0, 1), default=0.5
+        Share of the rows in a subset.
+    masks : bool array-like of shape (n_subsets, n_train), default=None
+        Subsets of your own, of any sizes, in place of random ones.
+    n_repeats : int, default=1
+        Trainings of each subset, under different seeds.
+    output : {"neg_loss", "margin", "logit", "prediction"} or callable, default="neg_loss"
+        Evaluated on the retrained model, higher is better; a callable is
+        ``output(outputs, targets) -> (n,)`` on natural outputs.
+    engine : {"auto", "stacked", "joblib"}, default="auto"
+        "stacked" trains many skorch nets at once, each exactly as it would train alone
+        under its seed, to rounding.  "joblib" trains one model a worker.  "auto" stacks
+        where it can.
+    refit_transformers : bool, default=False
+        Whether a Pipeline's transformers are fitted again on each subset, rather than kept
+        as they are.  Takes ``engine="joblib"``.
+    retrain : callable, default="auto"
+        ``retrain(X_subset, y_subset, seed) -> fitted model``, your own training in place of
+        ``clone(model).fit``.  ``model`` is not used then and may be None.
+    cache_dir : path-like, default=None
+        Where finished work is written as it comes, and found again by a later call with
+        the same data, model, output and ``random_state``.  Nothing is pickled.
+    n_jobs : int, default=None
+        Workers of the joblib engine; see :func:`joblib.parallel_config` for backends
+        (loky, threading, dask).  torch and numpy have one random state a process, so that
+        threads train nets by turns.
+    random_state : int, RandomState or None, default=None
+        Draws subsets and seeds.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Returns
+    -------
+    SubsetOutputs
+
+    Raises
+    ------
+    ValueError
+        If an argument is not among those accepted, or engine="stacked" cannot train this
+        model; the message says why.
+    UnsupportedModelError
+        If the model cannot be trained anew.
+
+    Notes
+    -----
+    One training is ``torch.manual_seed(seed); clone(net).set_params(train_split=None).fit(...)``;
+    every ``random_state`` inside a scikit-learn estimator is set to the seed.  The random
+    states of torch, numpy and Python are left as they were.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from influencekit.training import retrain_on_subsets
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(60, 3))
+    >>> y = (X[:, 0] > 0).astype(int)
+    >>> truth = retrain_on_subsets(
+    ...     LogisticRegression(), X, y, X[:5], y[:5], n_subsets=4, random_state=0
+    ... )
+    >>> truth
+    SubsetOutputs(n_subsets=4, n_repeats=1, n_train=60, n_query=5, output='neg_loss')
+    """
+    _check_arguments(n_subsets, n_repeats, engine, retrain, refit_transformers)
+    if cache_dir is not None and random_state is None:
+        raise ValueError(
+            "cache_dir: with random_state=None every call draws other subsets and seeds, so "
+            "nothing stored could be found again. Set random_state to an int."
+        )
+    n_train = count_rows(X)
+    if masks is not None:
+        masks = check_masks(masks, n_train)
+        n_subsets = len(masks)
+    entropy = check_random_state(random_state).randint(2**31 - 1)
+    generators = spawn_generators(entropy, n_subsets)
+    if masks is None:
+        masks = draw_masks(generators, n_train, subset_fraction)
+    seeds = np.stack([draw_seeds(generator, n_repeats) for generator in generators])
+
+    if y_query is None and model is not None and is_classifier(model):
+        y_query = model.predict(X_query)
+    retrain = None if retrain == "auto" else retrain
+    recipe = Recipe(None, []) if retrain else read_recipe(model, refit_transformers)
+    job = Job(
+        recipe.estimator,
+        retrain,
+        recipe.transform(X),
+        y,
+        recipe.transform(X_query),
+        y_query,
+        output,
+    )
+    rows = [np.flatnonzero(mask) for mask in masks]
+    runs = [(rows[s], int(seed)) for s in range(n_subsets) for seed in seeds[s]]
+    outputs = evaluate_runs(job, runs, engine, cache_dir, n_jobs, verbose)
+    outputs = outputs.reshape(n_subsets, n_repeats, -1)
+    name = output if isinstance(output, str) else getattr(output, "__name__", repr(output))
+    return SubsetOutputs(masks, outputs, seeds, name)
+
+
+def _check_arguments(n_subsets, n_repeats, engine, retrain, refit_transformers) -> None:
+    for name, value in (("n_subsets", n_subsets), ("n_repeats", n_repeats)):
+        if not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{name}: got {value!r}; accepted is an int of 1 or more.")
+    if engine not in ENGINES:
+        raise ValueError(f"engine: got {engine!r}; accepted are {list(ENGINES)}.")
+    if retrain != "auto" and not callable(retrain):
+        raise ValueError(
+            f"retrain: got {retrain!r}; accepted are 'auto' or a callable "
+            "(X_subset, y_subset, seed) -> fitted model."
+        )
+    if engine == "stacked" and callable(retrain):
+        raise ValueError(
+            "engine='stacked' cannot run a training function of your own; "
+            "use engine='joblib' or 'auto' with retrain=."
+        )
+    if engine == "stacked" and refit_transformers:
+        raise ValueError(
+            "engine='stacked' keeps the Pipeline's fitted transformers; "
+            "use engine='joblib' or 'auto' with refit_transformers=True."
+        )
+
+
+def evaluate_runs(
+    job: Job,
+    runs: Runs,
+    engine: str = "auto",
+    cache_dir: str | os.PathLike | None = None,
+    n_jobs: int | None = None,
+    verbose: int = 0,
+) -> np.ndarray:
+    """Train once for each (rows, seed) and evaluate at the job's queries.
+
+    Rows may be any subset of any size: all rows is the model itself, all but one is
+    leave-one-out.
+
+    Parameters
+    ----------
+    job : Job
+    runs : list of (ndarray of int, int)
+    engine : {"auto", "stacked", "joblib"}, default="auto"
+    cache_dir : path-like, default=None
+    n_jobs : int, default=None
+    verbose : int, default=0
+
+    Returns
+    -------
+    ndarray of shape (n_runs, n_query), float64
+    """
+    stacked = _stacked_engine(job, runs, engine)
+    if stacked is None:
+        chunks = [np.array([i]) for i in range(len(runs))]
+    else:
+        chunks = stacked.chunks([rows for rows, _ in runs])
+    cache = _open_cache(job, stacked is not None, cache_dir)
+    keys = [_chunk_key([runs[i] for i in chunk]) for chunk in chunks] if cache else []
+    outputs = np.full((len(runs), count_rows(job.X_query)), np.nan)
+    missing = []
+    for c, chunk in enumerate(chunks):
+        stored = cache.load(keys[c], outputs[chunk].shape) if cache else None
+        if stored is None:
+            missing.append(c)
+        else:
+            outputs[chunk] = stored
+    bar = tqdm(total=len(runs), desc="retraining", unit="model", disable=not verbose)
+    with bar:
+        bar.update(len(runs) - sum(len(chunks[c]) for c in missing))
+        for c, values in _compute(job, stacked, runs, [(c, chunks[c]) for c in missing], n_jobs):
+            outputs[chunks[c]] = values
+            if cache:
+                cache.store(keys[c], values)
+            bar.update(len(chunks[c]))
+    return outputs
+
+
+def _stacked_engine(job: Job, runs: Runs, engine: str) -> StackedRetrainer | None:
+    """The stacked engine if it is wanted and able, else None."""
+    if engine == "joblib" or job.retrain is not None:
+        return None
+    stacked = StackedRetrainer(job.estimator, job.X, job.y, job.X_query, job.y_query, job.output)
+    reason = stacked.reason or stacked.probe(min(len(rows) for rows, _ in runs))
+    if reason is None:
+        return stacked
+    if engine == "stacked":
+        raise ValueError(
+            f"engine='stacked' cannot train this model: {reason}. "
+            "Use engine='joblib', or 'auto', which stacks where it can."
+        )
+    return None
+
+
+def _compute(
+    job: Job, stacked: StackedRetrainer | None, runs: Runs, chunks: list, n_jobs: int | None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Outputs of each missing chunk as they are done."""
+    if stacked is None:
+        todo = [(c, int(chunk[0])) for c, chunk in chunks]
+        for position, values in run_jobs(job, [runs[i] for _, i in todo], n_jobs):
+            yield todo[position][0], values[None]
+        return
+    for c, chunk in chunks:
+        rows, seeds = zip(*(runs[i] for i in chunk), strict=True)
+        yield c, stacked.run(rows, seeds)
+
+
+def _open_cache(job: Job, stacked: bool, cache_dir: Any) -> OutputCache | None:
+    if cache_dir is None:
+        return None
+    what = (job.estimator, job.retrain, job.X, job.y, job.X_query, job.y_query, job.output)
+    versions = (torch.__version__, sklearn.__version__, skorch.__version__)
+    key = fingerprint("influencekit-1", "stacked" if stacked else "joblib", versions, *what)
+    return OutputCache(cache_dir, key)
+
+
+def _chunk_key(runs: Runs) -> str:
+    return fingerprint([(rows, seed) for rows, seed in runs])

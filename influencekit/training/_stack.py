@@ -1,0 +1,125 @@
+"""Many copies of one net: parameters, buffers and random streams stacked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from torch import Tensor, nn
+
+from influencekit.training._randomness import RandomStream, seeded
+from influencekit.training._recipe import fresh_copy
+
+__all__ = ["NetLoss", "Stack", "initial_stack"]
+
+
+class NetLoss(nn.Module):
+    """A net's training loss as one module: its own ``infer`` and ``get_loss``.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Initialised.  Its modules and criteria become children, so that
+        :func:`torch.func.functional_call` can put other tensors in their place.
+    """
+
+    def __init__(self, net: NeuralNet):
+        super().__init__()
+        self.net = net
+        for name in [*net._modules, *net._criteria]:
+            part = getattr(net, name + "_")
+            if isinstance(part, nn.Module):
+                self.add_module(name, part)
+
+    def forward(self, inputs: Any, targets: Any) -> Tensor:
+        """Loss of one batch, a scalar."""
+        predicted = self.net.infer(inputs)
+        return self.net.get_loss(predicted, targets, X=inputs, training=True)
+
+
+@dataclass
+class Stack:
+    """State of M models in training.
+
+    Parameters
+    ----------
+    loss : NetLoss
+        Template; its own tensors are never trained.
+    parameters : dict of str to Tensor of shape (M, ...)
+    buffers : dict of str to Tensor of shape (M, ...)
+    shared : dict of str to Tensor
+        Buffers of the criterion (class weights), the same for all models.
+    streams : list of RandomStream
+    """
+
+    loss: NetLoss
+    parameters: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    shared: dict[str, Tensor]
+    streams: list[RandomStream]
+
+    @property
+    def n_models(self) -> int:
+        """M."""
+        return len(self.streams)
+
+    @property
+    def net(self) -> NeuralNet:
+        """The template's net."""
+        return self.loss.net
+
+    def load(self, model: int, target: nn.Module, prefix: str = "module.") -> None:
+        """Copy one model's tensors into a module like the template's."""
+        with torch.no_grad():
+            for tensors, own in (
+                (self.parameters, target.named_parameters()),
+                (self.buffers, target.named_buffers()),
+            ):
+                for name, tensor in own:
+                    if prefix + name in tensors:
+                        tensor.copy_(tensors[prefix + name][model])
+
+
+def initial_stack(estimator: NeuralNet, seeds: Sequence[int]) -> Stack:
+    """Initialise one net after the other, each under its own seed, and stack them.
+
+    Parameters
+    ----------
+    estimator : NeuralNet
+        Cloned, never changed.
+    seeds : sequence of int
+        One a model.
+
+    Returns
+    -------
+    Stack
+        Every model stands where ``torch.manual_seed(seed); net.initialize()`` leaves it.
+    """
+    device = estimator.device or "cpu"
+    parts, streams, template = [], [], None
+    for seed in seeds:
+        with seeded(int(seed), device):
+            loss = NetLoss(fresh_copy(estimator, int(seed)).initialize())
+            streams.append(RandomStream.capture(device))
+        template = template or loss
+        parts.append((dict(loss.named_parameters()), dict(loss.named_buffers())))
+    parameters = {
+        name: _stacked([p[name] for p, _ in parts]).requires_grad_(example.requires_grad)
+        for name, example in parts[0][0].items()
+    }
+    stacked = {name: _stacked([b[name] for _, b in parts]) for name in parts[0][1]}
+    shared = {name: t[0] for name, t in stacked.items() if _is_shared(name, t, template.net)}
+    buffers = {name: t for name, t in stacked.items() if name not in shared}
+    return Stack(template, parameters, buffers, shared, streams)
+
+
+def _stacked(tensors: list[Tensor]) -> Tensor:
+    return torch.stack([t.detach() for t in tensors])
+
+
+def _is_shared(name: str, stacked: Tensor, net: NeuralNet) -> bool:
+    """A criterion's buffer that is the same in every model."""
+    return name.split(".")[0] in net._criteria and bool((stacked == stacked[:1]).all())

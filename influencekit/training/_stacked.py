@@ -1,0 +1,104 @@
+"""Retraining many skorch nets at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from skorch import NeuralNet
+
+from influencekit.data import make_examples
+from influencekit.models import as_task
+from influencekit.training._evaluate import task_outputs
+from influencekit.training._probe import bytes_per_model, probe_stack
+from influencekit.training._randomness import untouched
+from influencekit.training._schedule import SubsetSchedule, steps_per_epoch
+from influencekit.training._stack import Stack, initial_stack
+from influencekit.training._stackable import why_not_stacked
+from influencekit.training._step import Data, StackedStep, collate_all
+
+__all__ = ["StackedRetrainer", "train_stack"]
+
+#: Bytes that one stack may take; fixed, so that chunks are the same on every machine.
+MEMORY_BUDGET = 2**29
+MAX_MODELS = 128
+
+
+def train_stack(stack: Stack, schedule: SubsetSchedule, step: StackedStep, n_epochs: int) -> None:
+    """Train every model of a stack, in place."""
+    for _ in range(n_epochs):
+        for groups in schedule.epoch():
+            step(groups)
+
+
+class StackedRetrainer:
+    """Trains a net on many subsets of the same data, a chunk of models at a time.
+
+    Parameters
+    ----------
+    estimator : NeuralNet
+    X, y : array-like
+        All rows, as the net takes them.
+    X_query, y_query : array-like
+    output : str or callable
+
+    Attributes
+    ----------
+    reason : str or None
+        Why this net cannot be stacked; None if it can.
+    """
+
+    def __init__(self, estimator: Any, X: Any, y: Any, X_query: Any, y_query: Any, output: Any):
+        self.estimator = estimator
+        self.X, self.y = X, y
+        self.queries = (X_query, y_query)
+        self.output = output
+        self.data: Data | None = None
+        self.reason = why_not_stacked(estimator)
+        if self.reason is None:
+            self.data = collate_all(estimator, X, y)
+
+    def chunks(self, subsets: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Positions of the models that are trained together.
+
+        Models of one chunk take the same number of steps, so that one optimiser serves them.
+        """
+        net: NeuralNet = self.estimator
+        lengths = [len(rows) for rows in subsets]
+        steps = steps_per_epoch(net, lengths)
+        batch = min(max(lengths), net.batch_size if net.batch_size > 0 else max(lengths))
+        size = MEMORY_BUDGET // max(1, bytes_per_model(net, self.data, batch))
+        size = int(np.clip(size, 1, MAX_MODELS))
+        order = np.argsort(steps, kind="stable")
+        cohorts = np.split(order, np.flatnonzero(np.diff(steps[order])) + 1)
+        return [c[i : i + size] for c in cohorts for i in range(0, len(c), size)]
+
+    def probe(self, length: int) -> str | None:
+        """Try one step; what went wrong, or None."""
+        self.reason = self.reason or probe_stack(self.estimator, self.data, length)
+        return self.reason
+
+    def run(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> np.ndarray:
+        """Train one chunk and evaluate it.
+
+        Returns
+        -------
+        ndarray of shape (n_models, n_query), float64
+        """
+        with untouched(self.estimator.device or "cpu"):
+            stack = initial_stack(self.estimator, seeds)
+            step = StackedStep(stack, self.data)
+            train_stack(stack, SubsetSchedule(stack, subsets), step, stack.net.max_epochs)
+            return np.stack(list(self._outputs(stack)))
+
+    def _outputs(self, stack: Stack) -> Iterator[np.ndarray]:
+        net = stack.net
+        net.check_data(self.X, self.y)  # tells a classifier all classes
+        stack.load(0, net.module_)
+        task = as_task(net)
+        X_query, y_query = self.queries
+        examples = make_examples(task, X_query, y_query, require_y=False, name="X_query")
+        for model in range(stack.n_models):
+            stack.load(model, task.module)
+            yield task_outputs(task, examples, self.output)

@@ -1,0 +1,174 @@
+"""Outputs of models retrained on subsets: ground truth that is computed once and kept."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["SubsetOutputs", "check_masks", "draw_masks"]
+
+
+@dataclass(eq=False)
+class SubsetOutputs:
+    """What models retrained on subsets of the training rows say at the queries.
+
+    Parameters
+    ----------
+    masks : ndarray of shape (n_subsets, n_train), bool
+        True where a row was in the subset.
+    outputs : ndarray of shape (n_subsets, n_repeats, n_query), float64
+        Output of each retrained model on each query; higher is better.
+    seeds : ndarray of shape (n_subsets, n_repeats), int64
+        Seed of each training.
+    output : str
+        Name of the output.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit together.
+
+    See Also
+    --------
+    retrain_on_subsets : Makes them.
+    """
+
+    masks: np.ndarray
+    outputs: np.ndarray
+    seeds: np.ndarray
+    output: str = "neg_loss"
+
+    def __post_init__(self):
+        self.masks = check_masks(self.masks)
+        self.outputs = np.asarray(self.outputs, dtype=np.float64)
+        self.seeds = np.asarray(self.seeds, dtype=np.int64)
+        if self.outputs.ndim != 3 or len(self.outputs) != len(self.masks):
+            raise ValueError(
+                f"outputs: got shape {self.outputs.shape}; accepted is (n_subsets, n_repeats, "
+                f"n_query) with n_subsets = {len(self.masks)}, as masks have."
+            )
+        if self.seeds.shape != self.outputs.shape[:2]:
+            raise ValueError(
+                f"seeds: got shape {self.seeds.shape}; accepted is (n_subsets, n_repeats) = "
+                f"{self.outputs.shape[:2]}, one for each training."
+            )
+
+    def __repr__(self) -> str:
+        n_subsets, n_repeats, n_query = self.outputs.shape
+        return (
+            f"SubsetOutputs(n_subsets={n_subsets}, n_repeats={n_repeats}, "
+            f"n_train={self.masks.shape[1]}, n_query={n_query}, output={self.output!r})"
+        )
+
+    def mean_outputs(self) -> np.ndarray:
+        """Mean over repeats.
+
+        Returns
+        -------
+        ndarray of shape (n_subsets, n_query)
+        """
+        return self.outputs.mean(axis=1)
+
+    def noise_variance(self) -> np.ndarray:
+        """Variance between repeats of the same subset, averaged over subsets.
+
+        It is the part of the outputs' variance that comes from seeds alone, which no score
+        can explain; :func:`influencekit.metrics.noise_ceiling` turns ``outputs`` into the
+        correlation that can be attained.
+
+        Returns
+        -------
+        ndarray of shape (n_query,)
+            In squared units of the output.
+
+        Raises
+        ------
+        ValueError
+            If there is one repeat only.
+        """
+        if self.outputs.shape[1] < 2:
+            raise ValueError(
+                "noise_variance needs two repeats or more, but these outputs have one; "
+                "retrain with n_repeats=2."
+            )
+        return self.outputs.var(axis=1, ddof=1).mean(axis=0)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write everything to one npz file, without pickle.
+
+        Parameters
+        ----------
+        path : path-like
+            Taken as it is; an existing file is replaced.
+        """
+        partial = f"{os.fspath(path)}.unfinished"
+        with open(partial, "wb") as file:
+            np.savez_compressed(
+                file,
+                masks=self.masks,
+                outputs=self.outputs,
+                seeds=self.seeds,
+                output=np.array(self.output),
+            )
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> SubsetOutputs:
+        """Read what :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Returns
+        -------
+        SubsetOutputs
+
+        Raises
+        ------
+        ValueError
+            If the file holds something else.
+        """
+        with np.load(path, allow_pickle=False) as stored:
+            missing = {"masks", "outputs", "seeds", "output"} - set(stored.files)
+            if missing:
+                raise ValueError(
+                    f"path: {os.fspath(path)} lacks {sorted(missing)}; accepted is a file "
+                    "written by SubsetOutputs.save."
+                )
+            return cls(stored["masks"], stored["outputs"], stored["seeds"], str(stored["output"]))
+
+
+def check_masks(masks: np.ndarray, n_train: int | None = None) -> np.ndarray:
+    """Masks as a bool array (n_subsets, n_train), every subset with one row or more."""
+    masks = np.asarray(masks)
+    if masks.dtype != bool or masks.ndim != 2:
+        raise ValueError(
+            f"masks: got dtype {masks.dtype} and shape {masks.shape}; accepted is a bool array "
+            "of shape (n_subsets, n_train), True for the rows of a subset."
+        )
+    if n_train is not None and masks.shape[1] != n_train:
+        raise ValueError(
+            f"masks: got {masks.shape[1]} columns for {n_train} training rows; accepted is "
+            "one column for each row of X."
+        )
+    empty = np.flatnonzero(~masks.any(axis=1))
+    if len(empty):
+        raise ValueError(f"masks: subset {empty[0]} has no row; every subset needs one or more.")
+    return masks
+
+
+def draw_masks(generators: list[np.random.Generator], n_train: int, fraction: float) -> np.ndarray:
+    """One subset of fixed size from each generator, bool (n_subsets, n_train)."""
+    size = round(fraction * n_train)
+    if not (0 < fraction < 1 and 1 <= size < n_train):
+        raise ValueError(
+            f"subset_fraction: got {fraction} of {n_train} rows; accepted is a number between "
+            "0 and 1 that keeps at least one row and leaves at least one out."
+        )
+    masks = np.zeros((len(generators), n_train), dtype=bool)
+    for mask, generator in zip(masks, generators, strict=True):
+        mask[generator.permutation(n_train)[:size]] = True
+    return masks
