@@ -17,6 +17,7 @@ from influencekit.models._losses import (
     class_positions,
 )
 from influencekit.models._meta import frozen_task, pipeline_task, search_task
+from influencekit.models._mlp import mlp_task
 from influencekit.models._outputs import (
     OUTPUTS,
     OutputFunction,
@@ -29,6 +30,7 @@ from influencekit.models._predict import (
     predict,
     predict_proba,
 )
+from influencekit.models._sgd import sgd_classifier_task, sgd_regressor_task
 from influencekit.models._skorch import skorch_task
 from influencekit.models._task import Task, as_task, call_module
 from influencekit.models._torch import torch_task
@@ -55,6 +57,7 @@ __all__ = [
     "frozen_task",
     "linear_regression_task",
     "logistic_task",
+    "mlp_task",
     "model_outputs",
     "pipeline_task",
     "predict",
@@ -63,6 +66,8 @@ __all__ = [
     "resolve_output",
     "ridge_task",
     "search_task",
+    "sgd_classifier_task",
+    "sgd_regressor_task",
     "skorch_task",
     "torch_task",
 ]

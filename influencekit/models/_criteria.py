@@ -151,7 +151,7 @@ def _squared_error(criterion: nn.MSELoss) -> Criterion:
 def _elementwise(criterion: nn.Module) -> Criterion:
     reduction = _reduction(criterion)
     function = copy.deepcopy(criterion)
-    function.reduction = "none"
+    setattr(function, "reduction", "none")  # noqa: B010
     return Criterion(ElementwiseLoss(function, reduction == "mean"), reduction=reduction)
 
 
@@ -181,7 +181,7 @@ def _frozen(criterion: nn.Module) -> nn.Module:
     return copy.deepcopy(criterion).eval().requires_grad_(False)
 
 
-def _check_ignore_index(criterion: nn.Module) -> None:
+def _check_ignore_index(criterion: nn.CrossEntropyLoss | nn.NLLLoss) -> None:
     if criterion.ignore_index >= 0:
         raise UnsupportedModelError(
             f"loss: {type(criterion).__name__} ignores the class {criterion.ignore_index} "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from influencekit.models._module import linear_module
 from influencekit.models._task import Task, as_task, refuse_loss
 
 __all__ = ["logistic_task"]
+
+ClassWeight = Tensor | Literal["balanced"] | None
 
 
 @as_task.register(LogisticRegression)
@@ -74,10 +76,10 @@ def _strength(model: LogisticRegression) -> Tensor:
                 "model: LogisticRegressionCV(refit=False) averages the coefficients of its folds, "
                 "which minimise no single objective. Fit it with refit=True."
             )
-        C, l1_ratio = np.asarray(model.C_), np.ravel(model.l1_ratio_)
-        l1_ratio = max((0.0 if r is None else float(r) for r in l1_ratio), default=0.0)
+        C = np.asarray(model.C_)
+        l1_ratio = max(float(ratio or 0.0) for ratio in np.ravel(model.l1_ratio_))
     else:
-        C, l1_ratio = np.asarray(model.C), model.l1_ratio or 0.0
+        C, l1_ratio = np.asarray(model.C), float(model.l1_ratio or 0.0)
     penalty = getattr(model, "penalty", "deprecated")
     if penalty is None:
         C = np.asarray(np.inf)
@@ -91,7 +93,7 @@ def _strength(model: LogisticRegression) -> Tensor:
     return torch.as_tensor(1.0 / C.astype(np.float64).reshape(-1, 1))
 
 
-def _loss(model: LogisticRegression) -> tuple[OutputLoss, Tensor | str | None]:
+def _loss(model: LogisticRegression) -> tuple[OutputLoss, ClassWeight]:
     """Loss and class weight of the Task."""
     multi_class = getattr(model, "multi_class", "deprecated")
     binary = len(model.classes_) == 2
@@ -117,7 +119,7 @@ def _loss(model: LogisticRegression) -> tuple[OutputLoss, Tensor | str | None]:
     return BinaryCrossEntropy(), weight
 
 
-def _class_weight(model: LogisticRegression) -> Tensor | str | None:
+def _class_weight(model: LogisticRegression) -> ClassWeight:
     if model.class_weight is None or isinstance(model.class_weight, str):
         return model.class_weight
     weights = [float(model.class_weight.get(label, 1.0)) for label in model.classes_.tolist()]

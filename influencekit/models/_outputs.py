@@ -59,7 +59,8 @@ def resolve_output(task: Task, output: str | OutputFunction, has_targets: bool) 
 def _prediction(task: Task) -> OutputFunction:
     if task.kind == "classification":
         raise ValueError(
-            "output='prediction' is for regressors; a classifier has 'neg_loss', 'margin' or 'logit'."
+            "output='prediction' is for regressors; a classifier has 'neg_loss', 'margin' or "
+            "'logit'."
         )
 
     def prediction(outputs: Tensor, targets: Tensor | None) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,14 @@ from torch.utils.data import Dataset
 
 from influencekit.exceptions import UnsupportedModelError
 
-__all__ = ["RowFunction", "SkorchRows", "seeded_rows_error", "skorch_training_rows"]
+__all__ = [
+    "RowFunction",
+    "SkorchRows",
+    "SplitRows",
+    "check_seed",
+    "rows_mask",
+    "skorch_training_rows",
+]
 
 RowFunction = Callable[[Any, Any], np.ndarray]
 
@@ -37,9 +43,7 @@ class SkorchRows:
         numbers = _RowNumbers(n, y)
         train, _ = self.train_split(numbers) if y is None else self.train_split(numbers, y)
         rows = np.array([train[i][0] for i in range(len(train))], dtype=np.int64)
-        mask = np.zeros(n, dtype=bool)
-        mask[rows] = True
-        return mask
+        return rows_mask(rows, n)
 
 
 class _RowNumbers(Dataset):
@@ -80,19 +84,17 @@ def _is_predefined(train_split: Any) -> bool:
 
 def _check_seeded(split: ValidSplit) -> None:
     cv = split.cv
-    if isinstance(cv, Number):
+    if isinstance(cv, (int, float, np.number)):
         shuffled = not float(cv).is_integer()
         seed = split.random_state
     else:
         shuffled = getattr(cv, "shuffle", hasattr(cv, "random_state"))
         seed = getattr(cv, "random_state", None)
     if shuffled and not isinstance(seed, (int, np.integer)):
-        raise seeded_rows_error(
-            "train_split", "ValidSplit(0.2, random_state=0)", "train_split=None"
-        )
+        raise _seed_error("train_split", "ValidSplit(0.2, random_state=0)", "train_split=None")
 
 
-def seeded_rows_error(parameter: str, seeded: str, off: str) -> UnsupportedModelError:
+def _seed_error(parameter: str, seeded: str, off: str) -> UnsupportedModelError:
     """Error of a model that drew its held-out rows without an integer seed."""
     return UnsupportedModelError(
         f"model: its {parameter} held out random rows for validation and random_state is no "
@@ -100,3 +102,34 @@ def seeded_rows_error(parameter: str, seeded: str, off: str) -> UnsupportedModel
         f"Fit again with {seeded}; or, if you give only rows that it was trained on, say so with "
         f"model.set_params({off})."
     )
+
+
+class SplitRows:
+    """Training rows of a seeded scikit-learn splitter.
+
+    Parameters
+    ----------
+    splitter : ShuffleSplit or StratifiedShuffleSplit
+    """
+
+    def __init__(self, splitter: Any):
+        self.splitter = splitter
+
+    def __call__(self, X: Any, y: Any) -> np.ndarray:
+        """Mask (n,) of the training rows."""
+        y = np.asarray(y).reshape(len(y), -1)[:, 0]
+        train, _ = next(self.splitter.split(np.zeros((len(y), 1)), y))
+        return rows_mask(train, len(y))
+
+
+def rows_mask(rows: np.ndarray, n: int) -> np.ndarray:
+    """Mask (n,) of the given row numbers."""
+    mask = np.zeros(n, dtype=bool)
+    mask[rows] = True
+    return mask
+
+
+def check_seed(random_state: Any, name: str) -> None:
+    """Refuse ``early_stopping`` whose held-out rows cannot be drawn again."""
+    if not isinstance(random_state, (int, np.integer)):
+        raise _seed_error("early_stopping", f"{name}(..., random_state=0)", "early_stopping=False")

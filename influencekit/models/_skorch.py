@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
@@ -113,7 +113,7 @@ def _read(net: NeuralNet) -> Criterion:
     return read
 
 
-def _penalty_scale(net: NeuralNet, criterion: Criterion) -> tuple[str, float]:
+def _penalty_scale(net: NeuralNet, criterion: Criterion) -> tuple[Literal["sum", "mean"], float]:
     """Kind of penalty that weight decay is, and its factor.
 
     A criterion that sums over the batch meets weight decay once a batch: beside the mean loss

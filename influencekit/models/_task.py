@@ -84,7 +84,7 @@ class Task:
 
     @property
     def kind(self) -> str:
-        """ "classification", "regression" or "other"."""
+        """Kind of model: "classification", "regression" or "other"."""
         return self.loss.kind
 
     @cached_property
@@ -137,7 +137,7 @@ class Task:
             return None
         targets = class_positions(targets)
         if isinstance(self.class_weight, str):
-            counts = torch.bincount(targets, minlength=len(self.classes))
+            counts = torch.bincount(targets)
             weight = len(targets) / (int((counts > 0).sum()) * counts.clamp_min(1).to(self.dtype))
         else:
             weight = self.class_weight
