@@ -1,1 +1,23 @@
 """Training-data attribution for scikit-learn and torch."""
+
+from influencekit._version import __version__
+from influencekit.attributors import GradCos, GradDot, InfluenceFunction
+from influencekit.base import BaseAttributor
+from influencekit.models import Task, as_task
+from influencekit.selection import LDSSearch, SurrogateLambdaSearchCV, lds_scorer
+from influencekit.training import SubsetOutputs, retrain_on_subsets
+
+__all__ = [
+    "BaseAttributor",
+    "GradCos",
+    "GradDot",
+    "InfluenceFunction",
+    "LDSSearch",
+    "SubsetOutputs",
+    "SurrogateLambdaSearchCV",
+    "Task",
+    "__version__",
+    "as_task",
+    "lds_scorer",
+    "retrain_on_subsets",
+]
