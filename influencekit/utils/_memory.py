@@ -11,7 +11,12 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def available_memory() -> int:
-    """Bytes of memory that can be taken without swapping, as the operating system tells."""
+    """Memory that can be taken without swapping, as the operating system tells.
+
+    Returns
+    -------
+    n_bytes : int
+    """
     try:
         with open("/proc/meminfo") as lines:
             for line in lines:
@@ -27,6 +32,20 @@ def available_memory() -> int:
 
 def parse_memory(max_memory: int | str | None) -> int:
     """Bytes from a number, a text such as "2GB", or None for half of what is free.
+
+    Parameters
+    ----------
+    max_memory : int, str or None
+        A text is a number and a unit: B, KB, MB, GB or TB, powers of 1024.
+
+    Returns
+    -------
+    n_bytes : int
+
+    Raises
+    ------
+    ValueError
+        If the text cannot be read or the number is not positive.
 
     Examples
     --------
@@ -50,6 +69,14 @@ def parse_memory(max_memory: int | str | None) -> int:
 
 def format_bytes(n: float) -> str:
     """Bytes as a person writes them.
+
+    Parameters
+    ----------
+    n : float
+
+    Returns
+    -------
+    text : str
 
     Examples
     --------

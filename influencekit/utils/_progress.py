@@ -13,5 +13,20 @@ T = TypeVar("T")
 
 
 def progress(items: Iterable[T], description: str, verbose: int = 0, **options) -> Iterable[T]:
-    """Go through items, with a bar if ``verbose`` is positive."""
+    """Go through items, with a bar if ``verbose`` is positive.
+
+    Parameters
+    ----------
+    items : iterable
+    description : str
+        What is being done, shown before the bar.
+    verbose : int, default=0
+    **options
+        Further arguments of tqdm, such as ``total``.
+
+    Returns
+    -------
+    items : iterable
+        The same items.
+    """
     return tqdm(items, desc=description, disable=verbose <= 0, **options)

@@ -19,6 +19,10 @@ class OutputContainerMixin(_SetOutputMixin):
 def validate_parameters(estimator) -> None:
     """Check an estimator's constructor parameters against its ``_parameter_constraints``.
 
+    Parameters
+    ----------
+    estimator : BaseEstimator
+
     Raises
     ------
     sklearn.utils._param_validation.InvalidParameterError
