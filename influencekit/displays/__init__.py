@@ -1,1 +1,6 @@
-""""""
+"""Pictures of results; matplotlib is needed only when something is drawn."""
+
+from influencekit.displays._lambda_path import LambdaPathDisplay
+from influencekit.displays._top_examples import TopExamplesDisplay
+
+__all__ = ["LambdaPathDisplay", "TopExamplesDisplay"]

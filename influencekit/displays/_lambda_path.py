@@ -1,0 +1,269 @@
+"""The surrogate indicator ξ along the path of dampings, with the picks made on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Real
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
+
+from influencekit.displays._layout import curve, emptiest_corner, label_levels
+from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_colour
+
+__all__ = ["LambdaPathDisplay"]
+
+
+class LambdaPathDisplay:
+    """Mean ξ against the damping λ, and the LDS beside it where it is known.
+
+    Parameters
+    ----------
+    dampings : array-like of shape (n_dampings,)
+        Any order; λ = 0 has no place on a logarithmic axis and is not drawn.
+    mean_xi : array-like of shape (n_dampings,)
+        Mean of the surrogate indicator over queries, from 0 to 1.
+    std_xi : array-like of shape (n_dampings,), default=None
+        Half-width of the band around it.
+    threshold : float or None, default=0.5
+        Level at which λ is picked.
+    best_damping : float, default=None
+        The pick, marked as "ξ pick".
+    lds, lds_se : array-like of shape (n_lds_dampings,), default=None
+        Linear datamodeling score of each damping, on the right axis, and its standard error.
+    lds_dampings : array-like of shape (n_lds_dampings,), default=None
+        Dampings of `lds`; None takes `dampings`.
+    picks : dict of str to float, default=None
+        More dampings to mark, under their labels, e.g. ``{"default": 1e-6}``.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+    ax_ : matplotlib Axes
+        Of ξ.
+    ax_lds_ : matplotlib Axes or None
+        Right axis, of the LDS.
+    line_ : matplotlib Line2D
+        Mean ξ.
+    ax_picks_ : matplotlib Axes or None
+        Upper axis, with the labels of the picks.
+    lds_line_ : matplotlib Line2D or None
+    threshold_line_ : matplotlib Line2D or None
+    pick_lines_ : dict of str to matplotlib Line2D
+        The vertical lines; their labels stand on the upper axis.
+
+    Raises
+    ------
+    ValueError
+        If lengths disagree or a damping is not a finite number of 0 or more.
+
+    See Also
+    --------
+    influencekit.selection.SurrogateLambdaSearchCV : Makes the path and the pick.
+
+    Examples
+    --------
+    >>> from influencekit.displays import LambdaPathDisplay
+    >>> display = LambdaPathDisplay([1e-3, 1e-2, 1e-1], [0.2, 0.45, 0.9], best_damping=1e-2)
+    >>> display.plot().ax_.get_ylabel()  # doctest: +SKIP
+    'mean ξ'
+    """
+
+    def __init__(
+        self,
+        dampings: ArrayLike,
+        mean_xi: ArrayLike,
+        std_xi: ArrayLike | None = None,
+        *,
+        threshold: float | None = 0.5,
+        best_damping: float | None = None,
+        lds: ArrayLike | None = None,
+        lds_se: ArrayLike | None = None,
+        lds_dampings: ArrayLike | None = None,
+        picks: Mapping[str, float] | None = None,
+    ):
+        self.dampings, self.mean_xi, self.std_xi = curve(
+            dampings, mean_xi, std_xi, ("dampings", "mean_xi", "std_xi")
+        )
+        self.threshold = threshold
+        self.best_damping = best_damping
+        self.lds = self.lds_se = self.lds_dampings = None
+        if lds is not None:
+            name = "dampings" if lds_dampings is None else "lds_dampings"
+            self.lds_dampings, self.lds, self.lds_se = curve(
+                dampings if lds_dampings is None else lds_dampings,
+                lds,
+                lds_se,
+                (name, "lds", "lds_se"),
+            )
+        elif lds_se is not None or lds_dampings is not None:
+            raise ValueError(
+                "`lds_se` and `lds_dampings` describe `lds`, which is None; give it too."
+            )
+        if self.lds is not None and not np.isfinite(self.lds).any():
+            raise ValueError("`lds` has no finite value to draw.")
+        self.picks = {} if best_damping is None else {"ξ pick": best_damping}
+        self.picks.update(picks or {})
+        for label, damping in self.picks.items():
+            if not isinstance(damping, Real) or not 0 < damping < np.inf:
+                raise ValueError(
+                    f"`picks`: {label!r} is {damping!r}; a damping on the logarithmic axis must "
+                    "be positive and finite."
+                )
+
+    @classmethod
+    def from_estimator(
+        cls,
+        search,
+        *,
+        lds: ArrayLike | None = None,
+        lds_se: ArrayLike | None = None,
+        lds_dampings: ArrayLike | None = None,
+        picks: Mapping[str, float] | None = None,
+        ax=None,
+        legend_loc: str | None = "auto",
+    ) -> LambdaPathDisplay:
+        """Draw the path of a fitted search.
+
+        Parameters
+        ----------
+        search : SurrogateLambdaSearchCV
+            Fitted.
+        lds, lds_se, lds_dampings, picks
+            As in the constructor.
+        ax, legend_loc
+            As in `plot`.
+
+        Returns
+        -------
+        LambdaPathDisplay
+
+        Raises
+        ------
+        NotFittedError
+            If `search` is not fitted.
+        """
+        import_pyplot(f"{cls.__name__}.from_estimator")
+        check_is_fitted(search, "cv_results_")
+        results = search.cv_results_
+        return cls(
+            results["param_damping"],
+            results["mean_xi"],
+            results.get("std_xi"),
+            threshold=search.threshold,
+            best_damping=search.best_params_["damping"],
+            lds=lds,
+            lds_se=lds_se,
+            lds_dampings=lds_dampings,
+            picks=picks,
+        ).plot(ax=ax, legend_loc=legend_loc)
+
+    @classmethod
+    def from_predictions(
+        cls, dampings: ArrayLike, mean_xi: ArrayLike, *, ax=None, legend_loc="auto", **arrays
+    ) -> LambdaPathDisplay:
+        """Draw a path given as arrays: the constructor, then `plot`.
+
+        Parameters
+        ----------
+        dampings, mean_xi : array-like of shape (n_dampings,)
+        ax, legend_loc
+            As in `plot`.
+        **arrays
+            Other arguments of the constructor.
+
+        Returns
+        -------
+        LambdaPathDisplay
+        """
+        return cls(dampings, mean_xi, **arrays).plot(ax=ax, legend_loc=legend_loc)
+
+    def plot(self, ax=None, *, legend_loc: str | None = "auto") -> LambdaPathDisplay:
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None makes a new figure.
+        legend_loc : str or None, default="auto"
+            Matplotlib's ``loc``, None for no legend; "auto" takes the emptiest corner.
+
+        Returns
+        -------
+        self : LambdaPathDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        plt = import_pyplot(f"{type(self).__name__}.plot")
+        if ax is None:
+            _, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+        self.ax_, self.figure_ = ax, ax.figure
+        self._plot_xi(ax)
+        self._plot_lds(ax)
+        self._mark_picks(ax)
+        if legend_loc is not None:
+            self._add_legend(legend_loc)
+        return self
+
+    def _plot_xi(self, ax) -> None:
+        label = "mean ξ" if self.lds is None else "mean ξ (left)"
+        (self.line_,) = ax.plot(self.dampings, self.mean_xi, **FIRST, markersize=4, label=label)
+        if self.std_xi is not None:
+            low, high = self.mean_xi - self.std_xi, self.mean_xi + self.std_xi
+            ax.fill_between(self.dampings, low, high, color=FIRST["color"], alpha=0.2, lw=0)
+        self.threshold_line_ = None
+        if self.threshold is not None:
+            self.threshold_line_ = ax.axhline(
+                self.threshold,
+                color=neutral_colour(),
+                linestyle=":",
+                linewidth=1,
+                label=f"threshold {self.threshold:g}",
+            )
+        ax.set(xscale="log", ylim=(0, 1.02), xlabel="damping λ")
+        ax.set_ylabel("mean ξ", color=FIRST["color"])
+
+    def _plot_lds(self, ax) -> None:
+        self.ax_lds_ = self.lds_line_ = None
+        if self.lds is None:
+            return
+        self.ax_lds_ = right = ax.twinx()
+        (self.lds_line_,) = right.plot(
+            self.lds_dampings, self.lds, **SECOND, markersize=4, label="LDS (right)"
+        )
+        error = np.zeros_like(self.lds) if self.lds_se is None else self.lds_se
+        if self.lds_se is not None:
+            low, high = self.lds - error, self.lds + error
+            right.fill_between(self.lds_dampings, low, high, color=SECOND["color"], alpha=0.2, lw=0)
+        top, bottom = np.nanmax(self.lds + error), min(0.0, np.nanmin(self.lds - error))
+        right.set_ylim(bottom * 1.05, max(top, 0.05) * 1.15)
+        right.set_ylabel("LDS", color=SECOND["color"])
+
+    def _mark_picks(self, ax) -> None:
+        self.pick_lines_, self.ax_picks_ = {}, None
+        if not self.picks:
+            return
+        labels = sorted(self.picks, key=self.picks.get)
+        for label in labels:
+            self.pick_lines_[label] = ax.axvline(
+                self.picks[label], color=neutral_colour(), linewidth=1, linestyle="-.", zorder=1
+            )
+        upper = ax.secondary_xaxis("top")
+        upper.minorticks_off()
+        positions = [self.picks[label] for label in labels]
+        # a label that would touch its neighbour is lifted by empty lines below it
+        levels = label_levels(np.log10(positions), labels, ax)
+        texts = [label + "\n" * level for label, level in zip(labels, levels, strict=True)]
+        upper.set_xticks(positions, texts, minor=False)
+        self.ax_picks_ = upper
+
+    def _add_legend(self, loc: str) -> None:
+        lines = [self.line_, self.threshold_line_, self.lds_line_]
+        handles = [line for line in lines if line is not None]
+        if loc == "auto":
+            loc = emptiest_corner([line for line in handles if line is not self.threshold_line_])
+        (self.ax_lds_ or self.ax_).legend(handles=handles, loc=loc, fontsize="small")

@@ -1,0 +1,94 @@
+"""Rows of the containers that displays accept, their features and their labels."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "NONE",
+    "as_table",
+    "check_rows",
+    "features",
+    "label_line",
+    "label_or_none",
+    "take",
+    "top",
+]
+
+#: Position of a cell without an example.
+NONE = -1
+
+
+def as_table(X, name: str):
+    """DataFrame or Series as it is, anything else as an array with an axis of examples."""
+    if hasattr(X, "iloc"):
+        return X
+    if hasattr(X, "tocsr"):
+        raise ValueError(
+            f"`{name}` is sparse; give what a reader can look at: the raw texts, a DataFrame, "
+            "or a dense array."
+        )
+    array = np.asarray(X)
+    if array.ndim == 0:
+        raise ValueError(f"`{name}` must hold examples along its first axis; got {X!r}.")
+    return array
+
+
+def take(X, rows: NDArray):
+    """Rows of a table by position."""
+    return X.iloc[rows] if hasattr(X, "iloc") else X[rows]
+
+
+def features(X, row: int) -> dict:
+    """One row as a mapping from column to value."""
+    if hasattr(X, "columns"):
+        return dict(zip(X.columns, X.iloc[row], strict=True))
+    values = X.iloc[row] if hasattr(X, "iloc") else X[row]
+    if np.ndim(values) == 0:
+        return {"example": values}
+    return {f"x{i}": value for i, value in enumerate(np.ravel(values))}
+
+
+def label_or_none(y: NDArray | None, row: int):
+    """Label of a row, None where labels are unknown."""
+    return None if y is None else y[row]
+
+
+def label_line(y: NDArray | None, row: int) -> str:
+    """Second line of a caption: names as they are, numbers after the word "label"."""
+    if y is None:
+        return ""
+    label = y[row]
+    if isinstance(label, Integral | np.bool_):
+        return f"\nlabel {label}"
+    if isinstance(label, Real):
+        return f"\ny = {label:.3g}"
+    text = str(label)
+    return "\n" + (text if len(text) <= 12 else text[:11] + "…")
+
+
+def check_rows(rows: ArrayLike | None, n_test: int) -> NDArray:
+    """Positions of the test examples to show; None takes the first three."""
+    if rows is None:
+        return np.arange(min(3, n_test))
+    positions = np.atleast_1d(np.asarray(rows))
+    integral = positions.ndim == 1 and positions.size and positions.dtype.kind in "iu"
+    if not integral or positions.min() < 0 or positions.max() >= n_test:
+        raise ValueError(
+            f"`rows` must be integer positions of test examples from 0 to {n_test - 1}; "
+            f"got {rows!r}."
+        )
+    return positions
+
+
+def top(scores: NDArray, k: int) -> tuple[NDArray, NDArray]:
+    """Positions and values of the k highest positive scores of each row.
+
+    Equal scores come in row order; where fewer than k are positive, -1 and NaN fill up.
+    """
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    values = np.take_along_axis(scores, order, axis=1)
+    return np.where(values > 0, order, NONE), np.where(values > 0, values, np.nan)

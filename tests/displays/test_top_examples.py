@@ -1,0 +1,271 @@
+"""Which examples the grid and the table show, with which labels and frames."""
+
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from influencekit.displays import TopExamplesDisplay
+
+N_TRAIN, N_TEST = 20, 4
+
+
+@pytest.fixture
+def problem():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(N_TEST, N_TRAIN))
+    scores[1, 3:] = np.abs(scores[1, 3:])  # test 1 has three opponents at most
+    scores[1, :3] = [-0.25, -3.0, 0.5]
+    return {
+        "scores": scores,
+        "X_train": rng.random((N_TRAIN, 12)),
+        "X_test": rng.random((N_TEST, 12)),
+        "y_train": rng.integers(3, size=N_TRAIN),
+        "y_test": rng.integers(3, size=N_TEST),
+    }
+
+
+def image(cell):
+    return np.asarray(cell.images[0].get_array())
+
+
+def test_grid_shows_the_top_examples_of_each_row(problem):
+    display = TopExamplesDisplay.from_predictions(**problem, k=3, rows=[2, 1], image_shape=(3, 4))
+    assert display.axes_.shape == (2, 7)
+    for row, test in enumerate([2, 1]):
+        scores = problem["scores"][test]
+        order = np.argsort(scores)
+        expected = [*order[::-1][:3], *[j for j in order[:3] if scores[j] < 0]]
+        cells = [cell for cell in display.axes_[row, 1:] if cell is not None]
+        assert len(cells) == len(expected) == (6 if test == 2 else 5)
+        np.testing.assert_array_equal(
+            image(display.axes_[row, 0]), problem["X_test"][test].reshape(3, 4)
+        )
+        label = problem["y_test"][test]
+        assert display.axes_[row, 0].get_xlabel() == f"test {test}\nlabel {label}"
+        for cell, train in zip(cells, expected, strict=True):
+            np.testing.assert_array_equal(image(cell), problem["X_train"][train].reshape(3, 4))
+            value, label = cell.get_xlabel().split("\n")
+            assert float(value) == pytest.approx(scores[train], rel=5e-3)
+            assert value[0] == ("+" if scores[train] > 0 else "-")
+            assert label == f"label {problem['y_train'][train]}"
+
+
+def test_groups_are_named_and_framed_apart(problem):
+    display = TopExamplesDisplay.from_predictions(**problem, k=2, image_shape=(3, 4))
+    headings = {text.get_text(): text.get_color() for text in display.ax_.texts}
+    assert list(headings) == ["test", "proponents (score > 0)", "opponents (score < 0)"]
+    left, right = display.axes_[0, 1].spines["top"], display.axes_[0, 3].spines["top"]
+    assert to_hex(left.get_edgecolor()) == headings["proponents (score > 0)"].lower()
+    assert to_hex(right.get_edgecolor()) == headings["opponents (score < 0)"].lower()
+    assert left.get_linestyle() != right.get_linestyle()
+
+
+def test_cells_lie_under_their_headings_and_do_not_overlap(problem):
+    display = TopExamplesDisplay.from_predictions(**problem, k=2, image_shape=(3, 4))
+    display.figure_.canvas.draw()
+    boxes = [cell.get_tightbbox() for cell in display.axes_.ravel() if cell is not None]
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i])
+    figure = display.figure_.bbox
+    for box in boxes:
+        assert figure.x0 <= box.x0 and box.x1 <= figure.x1 and figure.y0 <= box.y0
+    middle = [text.get_window_extent() for text in display.ax_.texts]
+    columns = [0, slice(1, 3), slice(3, 5)]
+    for heading, column in zip(middle, columns, strict=True):
+        cells = np.atleast_1d(display.axes_[0, column])
+        extents = [cell.get_window_extent() for cell in cells]
+        centre = (min(e.x0 for e in extents) + max(e.x1 for e in extents)) / 2
+        assert centre == pytest.approx((heading.x0 + heading.x1) / 2, abs=2)
+        assert all(heading.y0 >= e.y1 for e in extents)
+
+
+def test_a_side_without_examples_says_none(problem):
+    problem["scores"] = np.abs(problem["scores"])
+    display = TopExamplesDisplay.from_predictions(**problem, k=2, rows=[0], image_shape=(3, 4))
+    assert [text.get_text() for text in display.ax_.texts].count("none") == 1
+    assert [cell is None for cell in display.axes_[0]] == [False, False, False, True, True]
+    np.testing.assert_array_equal(display.opponents, [[-1, -1]])
+    problem["scores"] *= 0
+    empty = TopExamplesDisplay.from_predictions(**problem, rows=[0], image_shape=(3, 4))
+    assert [text.get_text() for text in empty.ax_.texts].count("none") == 2
+
+
+def test_equal_scores_come_in_row_order_and_k_is_cut():
+    display = TopExamplesDisplay.from_predictions(
+        [[1.0, 2.0, 1.0, -1.0, -1.0]], np.zeros((5, 2)), np.zeros((1, 2)), k=9, plot=False
+    )
+    assert display.proponents.tolist() == [[1, 0, 2, -1, -1]]
+    assert display.opponents.tolist() == [[3, 4, -1, -1, -1]]
+
+
+def test_default_rows_are_the_first_three(problem):
+    display = TopExamplesDisplay.from_predictions(**problem, plot=False)
+    assert display.test_positions.tolist() == [0, 1, 2] and not hasattr(display, "ax_")
+
+
+@pytest.mark.parametrize("channels_first", [True, False])
+def test_colour_images_of_any_range(problem, channels_first):
+    rng = np.random.default_rng(1)
+    train, test = rng.normal(size=(N_TRAIN, 5, 6, 3)), rng.normal(size=(N_TEST, 5, 6, 3))
+    given = [np.moveaxis(a, -1, 1) if channels_first else a for a in (train, test)]
+    display = TopExamplesDisplay.from_predictions(problem["scores"], *given, k=1, rows=[0])
+    j = problem["scores"][0].argmax()
+    shown = np.stack([train[j], train[problem["scores"][0].argmin()], test[0]])
+    low, high = shown.min(), shown.max()
+    np.testing.assert_allclose(image(display.axes_[0, 1]), (train[j] - low) / (high - low))
+
+
+def test_uint8_colour_images_keep_their_values(problem):
+    rng = np.random.default_rng(1)
+    train, test = (rng.integers(0, 90, size=(n, 4, 4, 3), dtype=np.uint8) for n in (N_TRAIN, 4))
+    display = TopExamplesDisplay.from_predictions(problem["scores"], train, test, k=1)
+    np.testing.assert_allclose(image(display.axes_[0, 0]), test[0] / 255)
+
+
+def test_grey_images_share_one_range(problem):
+    train = problem["X_train"].reshape(-1, 3, 4)
+    display = TopExamplesDisplay.from_predictions(
+        problem["scores"], train, problem["X_test"].reshape(-1, 3, 4), k=2
+    )
+    ranges = {c.images[0].get_clim() for c in display.axes_.ravel() if c is not None}
+    assert len(ranges) == 1
+    assert "\n" not in display.axes_[0, 1].get_xlabel()  # no labels were given
+
+
+def test_names_and_real_targets_in_captions(problem):
+    names = np.array(["cat", "a very long class name", "dog"])
+    problem["y_train"] = names[problem["y_train"]]
+    problem["y_test"] = np.array([1.23456, 2, 3, 4])
+    display = TopExamplesDisplay.from_predictions(**problem, image_shape=(3, 4), rows=[0], k=9)
+    assert display.axes_[0, 0].get_xlabel().endswith("y = 1.23")
+    shown = {c.get_xlabel().split("\n")[1] for c in display.axes_[0, 1:] if c is not None}
+    assert shown == {"cat", "a very long…", "dog"}
+
+
+def test_given_axes_hold_the_grid(problem):
+    figure, (left, right) = plt.subplots(1, 2)
+    display = TopExamplesDisplay.from_predictions(**problem, image_shape=(3, 4), k=1, ax=right)
+    assert display.ax_ is right and display.figure_ is figure
+    assert set(right.child_axes) == {c for c in display.axes_.ravel() if c is not None}
+    assert not left.child_axes
+
+
+class Attributor:
+    """Scores by inner products, and keeps what it was asked."""
+
+    def __init__(self, X):
+        self.X = X
+
+    def score(self, X, y=None):
+        self.asked = np.asarray(X), y
+        return np.asarray(X) @ self.X.T - 3.0
+
+
+def test_from_estimator_scores_only_the_rows_shown(problem):
+    attributor = Attributor(problem["X_train"])
+    keep = {k: v for k, v in problem.items() if k != "scores"}
+    display = TopExamplesDisplay.from_estimator(
+        attributor, **keep, rows=[3, 1], k=2, image_shape=(3, 4)
+    )
+    np.testing.assert_array_equal(attributor.asked[0], problem["X_test"][[3, 1]])
+    np.testing.assert_array_equal(attributor.asked[1], problem["y_test"][[3, 1]])
+    scores = problem["X_test"] @ problem["X_train"].T - 3.0
+    direct = TopExamplesDisplay.from_predictions(
+        **{**problem, "scores": scores}, rows=[3, 1], k=2, plot=False
+    )
+    np.testing.assert_array_equal(display.proponents, direct.proponents)
+    np.testing.assert_array_equal(display.opponents, direct.opponents)
+    assert display.axes_[0, 0].get_xlabel().startswith("test 3")
+    del keep["y_test"]
+    TopExamplesDisplay.from_estimator(attributor, **keep, plot=False)
+    assert attributor.asked[1] is None
+
+
+def test_table_of_a_dataframe(problem):
+    pd = pytest.importorskip("pandas", reason="to_frame needs pandas")
+    columns = [f"c{i}" for i in range(12)]
+    names = [f"row{i}" for i in range(N_TRAIN)]
+    train = pd.DataFrame(problem["X_train"], columns=columns, index=names)
+    test = pd.DataFrame(problem["X_test"], columns=columns, index=list("abcd"))
+    display = TopExamplesDisplay.from_predictions(
+        problem["scores"], train, test, y_train=problem["y_train"], y_test=problem["y_test"],
+        k=3, rows=[1], plot=False,
+    )  # fmt: skip
+    table = display.to_frame()
+    assert table.columns.tolist() == ["train", "score", "label", *columns]
+    assert table.index.tolist() == [
+        (1, "test", 0),
+        *[(1, "proponent", r) for r in (1, 2, 3)],
+        *[(1, "opponent", r) for r in (1, 2)],
+    ]
+    opponent = table.loc[(1, "opponent", 1)]
+    assert (opponent["train"], opponent["score"]) == ("row1", -3.0)
+    assert opponent["label"] == problem["y_train"][1]
+    np.testing.assert_array_equal(opponent[columns].astype(float), problem["X_train"][1])
+    np.testing.assert_array_equal(
+        table.loc[(1, "test", 0), columns].astype(float), problem["X_test"][1]
+    )
+
+
+def test_table_of_texts():
+    pytest.importorskip("pandas", reason="to_frame needs pandas")
+    display = TopExamplesDisplay.from_predictions(
+        [[1.0, -1.0, 0.5]], ["good film", "bad", "meh"], ["a film"], k=2, plot=False
+    )
+    table = display.to_frame()
+    assert table["example"].tolist() == ["a film", "good film", "meh", "bad"]
+    assert "label" not in table and table["train"].tolist()[1:] == [0, 2, 1]
+    with pytest.raises(ValueError, match=r"`X_train` holds no numbers.*to_frame"):
+        display.plot()
+
+
+def test_without_matplotlib_or_pandas(problem, monkeypatch):
+    display = TopExamplesDisplay.from_predictions(**problem, plot=False)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r"influencekit\[plot\]"):
+        display.plot()
+    with pytest.raises(ImportError, match="needs pandas"):
+        display.to_frame()
+
+
+def test_errors_name_the_argument(problem):
+    def fails(message, **changes):
+        with pytest.raises(ValueError, match=message):
+            TopExamplesDisplay.from_predictions(**{**problem, **changes})
+
+    fails(r"`scores` must have shape .* = \(4, 20\)", scores=problem["scores"].T)
+    fails("`scores` holds NaN", scores=problem["scores"] * np.nan)
+    fails("`k` must be 1 or more", k=0)
+    fails("`rows` must be integer positions", rows=[4])
+    fails("`rows` must be integer positions", rows=[0.5])
+    fails(r"`y_train` must have shape \(20,\)", y_train=[1, 2])
+    fails("`image_shape`", image_shape=None)
+    fails(r"`image_shape` \(5, 5\) has 25 values, .*has 12", image_shape=(5, 5))
+    fails("must agree", X_train=np.zeros((20, 3, 3)), X_test=np.zeros((4, 2, 2)))
+
+
+def test_constructor_checks_positions():
+    arguments = {
+        "proponents": [[0, 1]],
+        "opponents": [[2, -1]],
+        "proponent_scores": [[2.0, 1.0]],
+        "opponent_scores": [[-1.0, np.nan]],
+        "X_train": np.zeros((3, 4)),
+        "X_test": np.zeros((1, 4)),
+        "image_shape": (2, 2),
+    }
+    display = TopExamplesDisplay(**arguments).plot()
+    assert [cell is None for cell in display.axes_[0]] == [False, False, False, False, True]
+    for changes, message in [
+        ({"proponents": [[0, 3]]}, "`proponents` must be integer positions from 0 to 2"),
+        ({"opponents": [[2, -2]]}, "`opponents` must be integer positions"),
+        ({"proponents": [0, 1]}, r"`proponents` must have shape \(n_shown, k\)"),
+        ({"opponent_scores": [[1.0]]}, "`opponent_scores` must have the shape of `opponents`"),
+        ({"test_positions": [1, 2]}, r"`test_positions` must have shape \(1,\)"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            TopExamplesDisplay(**{**arguments, **changes})
