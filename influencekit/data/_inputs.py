@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 from torch import Tensor
 
@@ -69,7 +68,8 @@ def open_inputs(task: Task, X: Any, name: str = "X") -> Source:
 
 def uses_matrix(task: Task) -> bool:
     """Whether the model is scikit-learn's own, which reads all features as one float matrix."""
-    return isinstance(task.estimator, BaseEstimator) and not isinstance(task.estimator, NeuralNet)
+    rooms = [kind.__module__.split(".")[:2] for kind in type(task.estimator).__mro__]
+    return any(r[0] == "sklearn" and r[1] not in ("base", "utils") for r in rooms)
 
 
 def row_labels(X: Any, y: Any) -> Any:

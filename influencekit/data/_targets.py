@@ -10,7 +10,7 @@ from torch import Tensor
 
 from influencekit.data._checks import check_dtype, check_finite
 from influencekit.data._sources import to_tensor
-from influencekit.models import BinaryCrossEntropy, CrossEntropy, SquaredError, Task
+from influencekit.models import ColumnLoss, CrossEntropy, Task
 
 __all__ = ["check_targets", "encode_targets"]
 
@@ -97,14 +97,15 @@ def _numbers(task: Task, y: Any, name: str) -> Tensor:
         array = _float_array(array, name)
     check_dtype(array, name)
     check_finite(array, name, task.dtype)
-    if isinstance(task.loss, CrossEntropy) and not _is_integer(array):
+    if isinstance(task.loss, CrossEntropy) and not _are_classes(array):
         raise TypeError(
-            f"{name}: got dtype {array.dtype}; accepted are integer class positions, shape "
-            f"(n_examples,). Cast whole numbers: {name}.astype(int) or, of a Tensor, {name}.long()."
+            f"{name}: got dtype {array.dtype}, shape {tuple(array.shape)}; accepted are integer "
+            "class positions, shape (n_examples,), or the share of each class, shape (n_examples, "
+            f"n_classes). Cast whole numbers: {name}.astype(int) or, of a Tensor, {name}.long()."
         )
     # to() with copy: later changes of the user's y must not reach the targets
     targets = to_tensor(array).detach().clone()
-    if isinstance(task.loss, (SquaredError, BinaryCrossEntropy)):
+    if isinstance(task.loss, ColumnLoss):
         targets = targets.to(task.dtype)
         return targets[:, None] if targets.ndim == 1 else targets
     if targets.is_floating_point() or targets.dtype == torch.bool:
@@ -112,10 +113,12 @@ def _numbers(task: Task, y: Any, name: str) -> Tensor:
     return targets.long()
 
 
-def _is_integer(array: Any) -> bool:
-    if isinstance(array, Tensor):
-        return not (array.is_floating_point() or array.dtype == torch.bool)
-    return array.dtype.kind in "iu"
+def _are_classes(array: Any) -> bool:
+    """Whether values may be class positions, or floats in columns: class shares."""
+    floating = array.is_floating_point() if isinstance(array, Tensor) else array.dtype.kind == "f"
+    if array.dtype in (torch.bool, np.bool_):
+        return False
+    return array.ndim == 2 if floating else True
 
 
 def _float_array(array: np.ndarray, name: str) -> np.ndarray:
@@ -132,7 +135,8 @@ def check_targets(task: Task, outputs: Tensor, targets: Tensor, name: str = "y")
 
     Without this check a wrong shape would be broadcast, and the scores silently wrong.
     """
-    if isinstance(task.loss, (SquaredError, BinaryCrossEntropy)):
+    shares = isinstance(task.loss, CrossEntropy) and targets.is_floating_point()
+    if isinstance(task.loss, ColumnLoss) or shares:
         if targets.shape[1:] != outputs.shape[1:]:
             raise ValueError(
                 f"{name}: got shape {tuple(targets.shape)}, {task.name} has outputs of shape "

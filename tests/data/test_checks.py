@@ -230,6 +230,12 @@ class TestTargets:
         refuses(task, X, y.astype(float), TypeError, "got dtype float64", "y.long()")
         refuses(task, X, y[:, None], ValueError, "got shape (10, 1)", accepted)
 
+    def test_class_shares_of_a_torch_module(self):
+        task = classifier(classes=None)
+        shares = np.full((10, 2), 0.5)
+        assert make_examples(task, X, shares).targets.tolist() == shares.tolist()
+        refuses(task, X, np.full((10, 3), 1 / 3), ValueError, "(10, 3)", "one target for each")
+
     def test_scalar(self):
         refuses(classifier(), X, 1, ValueError, "y: got", "one target an example")
 

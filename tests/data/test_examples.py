@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import Ridge
 from skorch import NeuralNetClassifier
 from torch import nn
@@ -224,6 +225,12 @@ class TestFeatureDtypes:
         (batch,) = make_examples(task, np.arange(30).reshape(10, 3), y).batches(10)
         assert batch.inputs.dtype == torch.float64
 
+    def test_own_estimators_keep_integers(self):
+        """A class of the user's that only borrows scikit-learn's base may hold an embedding."""
+        task = Task(nn.Embedding(4, 2), CrossEntropy(), estimator=Own())
+        (batch,) = make_examples(task, np.arange(10) % 4, None, require_y=False).batches(10)
+        assert batch.inputs.dtype == torch.long
+
     def test_a_single_array_of_flags_is_cast(self, task):
         (batch,) = make_examples(task, X > 0, y).batches(10)
         assert torch.equal(batch.inputs, torch.tensor(X > 0, dtype=torch.float32))
@@ -240,6 +247,10 @@ class TestFeatureDtypes:
         (batch,) = make_examples(task, pd.DataFrame(X, columns=["a", "b", "c"]), y).batches(10)
         assert list(batch.inputs) == ["a", "b", "c"]
         assert torch.equal(batch.inputs["b"], torch.tensor(X[:, 1:2], dtype=torch.float32))
+
+
+class Own(ClassifierMixin, BaseEstimator):
+    pass
 
 
 class Columns(nn.Module):
