@@ -89,6 +89,9 @@ def _feed(digest: Any, part: Any) -> None:
 def _feed_code(digest: Any, part: Any, tell: Any) -> None:
     """Describe a class or function by name, source and what it closes over."""
     tell("code", part.__qualname__, _source(part))
+    for base in getattr(part, "__mro__", ())[1:]:
+        known = base.__module__.split(".")[0] in ("builtins", "torch", "skorch", "sklearn", "abc")
+        tell(base.__qualname__, "" if known else _source(base))
     function = getattr(part, "__func__", part)
     if isinstance(function, types.FunctionType):
         _feed(digest, function.__defaults__)

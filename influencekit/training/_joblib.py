@@ -11,6 +11,7 @@ import joblib
 import numpy as np
 from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
+from skorch.callbacks import EarlyStopping
 
 from influencekit.training._evaluate import model_outputs
 from influencekit.training._randomness import seeded
@@ -62,7 +63,9 @@ def run_jobs(
         Which run.
     outputs : ndarray of shape (n_query,), float64
     """
-    calls = (joblib.delayed(run_one)(job, i, rows, seed) for i, (rows, seed) in enumerate(runs))
+    # the job's arrays go as arguments of their own, so that a cluster sends each of them once
+    parts = vars(job)
+    calls = (joblib.delayed(run_one)(i, rows, seed, **parts) for i, (rows, seed) in enumerate(runs))
     try:
         parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
     except ValueError:  # a backend that cannot stream (multiprocessing)
@@ -70,8 +73,9 @@ def run_jobs(
     yield from parallel(calls)
 
 
-def run_one(job: Job, position: int, rows: np.ndarray, seed: int) -> tuple[int, np.ndarray]:
+def run_one(position: int, rows: np.ndarray, seed: int, **parts: Any) -> tuple[int, np.ndarray]:
     """Train one model on its rows and evaluate it at the queries."""
+    job = Job(**parts)
     X, y = take_rows(job.X, rows), take_rows(job.y, rows)
     seeding = nullcontext() if _seeds_itself(job) else seeded(seed, device_of(job.estimator))
     with seeding:
@@ -80,13 +84,38 @@ def run_one(job: Job, position: int, rows: np.ndarray, seed: int) -> tuple[int, 
         else:
             model = fresh_copy(job.estimator, seed)
             model = model.fit(X, y)
+            _check_finished(model)
     know_all_classes(model, job.y)
     return position, model_outputs(model, job.X_query, job.y_query, job.output)
 
 
+def _check_finished(model: Any) -> None:
+    """Do not take a half-trained net for a result: skorch's fit swallows Ctrl-C."""
+    net = last_step(model)
+    if not isinstance(net, NeuralNet):
+        return
+    history = net.history
+    done = len(history) == net.max_epochs and (
+        not len(history) or "train_batch_count" in history[-1]
+    )
+    if not done and not any(_may_stop(callback) for _, callback in net.callbacks_):
+        raise KeyboardInterrupt("training was interrupted")
+
+
+def _may_stop(callback: Any) -> bool:
+    """Whether a callback may end training early: EarlyStopping, or one that we do not know."""
+    known = type(callback).__module__.startswith("skorch.")
+    return not known or isinstance(callback, EarlyStopping)
+
+
+def last_step(model: Any) -> Any:
+    """Last step of a Pipeline, or the model."""
+    return last_step(model.steps[-1][1]) if isinstance(model, Pipeline) else model
+
+
 def know_all_classes(model: Any, y: Any) -> None:
     """A net's outputs stand for all classes, also where its subset misses one."""
-    net = model.steps[-1][1] if isinstance(model, Pipeline) else model
+    net = last_step(model)
     if isinstance(net, NeuralNet) and hasattr(net, "classes_inferred_"):
         net.classes_inferred_ = np.unique(np.asarray(y))
 

@@ -49,6 +49,8 @@ def probe_stack(estimator: NeuralNet, data: Data, length: int) -> str | None:
             got = together[name][model]
             if (got is None) != (value is None):
                 return f"{name} has a gradient on one side only"
+            if value is not None and value.is_sparse:
+                return f"{name} is sparse"
             if value is not None and not _close(got, value):
                 return f"{name} differs between the stack and a model alone"
     return None

@@ -13,11 +13,12 @@ import skorch
 import torch
 from sklearn.base import is_classifier
 from sklearn.utils import check_random_state
+from skorch import NeuralNet
 from tqdm.auto import tqdm
 
 from influencekit.training._cache import OutputCache
 from influencekit.training._fingerprint import fingerprint
-from influencekit.training._joblib import Job, run_jobs
+from influencekit.training._joblib import Job, last_step, run_jobs
 from influencekit.training._randomness import draw_seeds, spawn_generators
 from influencekit.training._recipe import Recipe, read_recipe
 from influencekit.training._rows import count_rows
@@ -161,6 +162,8 @@ def retrain_on_subsets(
         y_query,
         output,
     )
+    if retrain is None:
+        check_classes(recipe.estimator, masks, y, y_query)
     rows = [np.flatnonzero(mask) for mask in masks]
     runs = [(rows[s], int(seed)) for s in range(n_subsets) for seed in seeds[s]]
     outputs = evaluate_runs(job, runs, engine, cache_dir, n_jobs, verbose)
@@ -190,6 +193,25 @@ def _check_arguments(n_subsets, n_repeats, engine, retrain, refit_transformers) 
             "engine='stacked' keeps the Pipeline's fitted transformers; "
             "use engine='joblib' or 'auto' with refit_transformers=True."
         )
+
+
+def check_classes(estimator: Any, masks: np.ndarray, y: Any, y_query: Any) -> None:
+    """Refuse subsets that miss a class of the queries, where the model then lacks it.
+
+    A net's outputs are there for every class; scikit-learn's classifiers know those they saw.
+    """
+    if isinstance(last_step(estimator), NeuralNet) or not is_classifier(estimator):
+        return
+    labels = np.asarray(y)
+    for label in np.unique(np.asarray(y_query)):
+        without = np.flatnonzero(~masks[:, labels == label].any(axis=1))
+        if len(without):
+            raise ValueError(
+                f"masks: subset {without[0]} ({len(without)} in all) has no row of class "
+                f"{label!r}, which y_query holds, so the model retrained on it has no output "
+                "for it. Use a larger subset_fraction, masks that hold every class, or leave "
+                "those queries out."
+            )
 
 
 def evaluate_runs(

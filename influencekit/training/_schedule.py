@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from influencekit.training._stack import Stack
 
-__all__ = ["Group", "SubsetSchedule", "steps_per_epoch", "training_loader"]
+__all__ = ["Group", "SubsetSchedule", "batch_length", "steps_per_epoch", "training_loader"]
 
 
 class Group(NamedTuple):
@@ -41,24 +41,24 @@ class _Positions(Dataset):
     def __len__(self) -> int:
         return self.length
 
-    def __getitems__(self, positions: list[int]) -> list[int]:
-        return positions
-
     def __getitem__(self, position: int) -> int:
         return position
 
 
 def training_loader(net: NeuralNet, length: int) -> DataLoader:
     """Return the net's own training iterator over ``length`` positions instead of rows."""
-    loader = net.get_iterator(_Positions(length), training=True)
-    loader.collate_fn = torch.tensor
-    return loader
+    return net.get_iterator(_Positions(length), training=True)
 
 
 def steps_per_epoch(net: NeuralNet, lengths: Sequence[int]) -> np.ndarray:
     """Number of batches (n,) of an epoch over subsets of the given lengths."""
     known = {length: len(training_loader(net, length)) for length in set(lengths)}
     return np.array([known[length] for length in lengths], dtype=np.int64)
+
+
+def batch_length(net: NeuralNet, length: int) -> int:
+    """Rows of the first batch of an epoch over ``length`` rows."""
+    return min(length, training_loader(net, length).batch_sampler.batch_size)
 
 
 class SubsetSchedule:
@@ -86,10 +86,15 @@ class SubsetSchedule:
         for step in zip(*batches, strict=True):
             yield list(_grouped(step))
 
-    def _batches(self, model: int) -> list[Tensor]:
+    def _batches(self, model: int) -> Sequence[Tensor]:
+        """One model's batches of an epoch, in order."""
         rows = self.subsets[model]
+        loader = self.loaders[len(rows)]
         with self.stack.streams[model].use():
-            return [rows[batch] for batch in self.loaders[len(rows)]]
+            iter(loader)  # draws the workers' seed, as it does at the start of every epoch
+            order = np.fromiter(loader.sampler, dtype=np.int64)
+        batches = rows[torch.from_numpy(order)].split(loader.batch_sampler.batch_size)
+        return batches[: len(loader)]  # without the last one where drop_last is set
 
 
 def _grouped(batches: Sequence[Tensor]) -> Iterator[Group]:

@@ -13,7 +13,7 @@ from influencekit.models import as_task
 from influencekit.training._evaluate import task_outputs
 from influencekit.training._probe import bytes_per_model, probe_stack
 from influencekit.training._randomness import untouched
-from influencekit.training._schedule import SubsetSchedule, steps_per_epoch
+from influencekit.training._schedule import SubsetSchedule, batch_length, steps_per_epoch
 from influencekit.training._stack import Stack, initial_stack
 from influencekit.training._stackable import why_not_stacked
 from influencekit.training._step import Data, StackedStep, collate_all
@@ -67,16 +67,18 @@ class StackedRetrainer:
         net: NeuralNet = self.estimator
         lengths = [len(rows) for rows in subsets]
         steps = steps_per_epoch(net, lengths)
-        batch = min(max(lengths), net.batch_size if net.batch_size > 0 else max(lengths))
-        size = MEMORY_BUDGET // max(1, bytes_per_model(net, self.data, batch))
+        length = batch_length(net, max(lengths))
+        size = MEMORY_BUDGET // max(1, bytes_per_model(net, self.data, length))
         size = int(np.clip(size, 1, MAX_MODELS))
         order = np.argsort(steps, kind="stable")
         cohorts = np.split(order, np.flatnonzero(np.diff(steps[order])) + 1)
         return [c[i : i + size] for c in cohorts for i in range(0, len(c), size)]
 
     def probe(self, length: int) -> str | None:
-        """Try one step; what went wrong, or None."""
-        self.reason = self.reason or probe_stack(self.estimator, self.data, length)
+        """Try one step of a subset of this length; what went wrong, or None."""
+        if self.reason is None:
+            length = batch_length(self.estimator, length)
+            self.reason = probe_stack(self.estimator, self.data, length)
         return self.reason
 
     def run(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> np.ndarray:
