@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-__all__ = ["count_rows", "map_tensors", "plain_kernels", "select_rows", "simple_kernels"]
+__all__ = [
+    "count_rows",
+    "map_tensors",
+    "no_hidden_loops",
+    "plain_kernels",
+    "select_rows",
+    "simple_kernels",
+]
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], inputs: Any) -> Any:
@@ -39,13 +46,27 @@ def count_rows(inputs: Any) -> int:
 
 @contextmanager
 def simple_kernels() -> Iterator[None]:
-    """Use kernels that ``torch.func.vmap`` can look into (attention, recurrent layers)."""
-    with (
-        plain_kernels(),
-        sdpa_kernel(SDPBackend.MATH),
-        torch.backends.mkldnn.flags(enabled=False),
-    ):
+    """Use kernels that ``torch.func.vmap`` can look into (for attention)."""
+    with plain_kernels(), sdpa_kernel(SDPBackend.MATH):
         yield
+
+
+@contextmanager
+def no_hidden_loops() -> Iterator[None]:
+    """Let ``torch.func.vmap`` fail on operations that it would run example by example.
+
+    Without this an LSTM under vmap takes many times as long as a plain loop.
+    """
+    functorch = torch._C._functorch
+    if not hasattr(functorch, "_set_vmap_fallback_enabled"):
+        yield
+        return
+    before = functorch._is_vmap_fallback_enabled()
+    functorch._set_vmap_fallback_enabled(False)
+    try:
+        yield
+    finally:
+        functorch._set_vmap_fallback_enabled(before)
 
 
 @contextmanager

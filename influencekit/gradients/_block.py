@@ -162,15 +162,12 @@ class Block(ABC):
                 tile = out[row_slice(left, self.rows_per_example), columns]
                 tile.addmm_(self[left].dense(), dense)
 
+    @abstractmethod
     def add_matmul(self, rows: RowProvider, out: Tensor, workspace: int = WORKSPACE) -> None:
-        """Add the product with a matrix (width, k), given by its rows, to ``out`` (n_rows, k)."""
-        width, size = self.spec.width, out.element_size()
-        for left in chunks(self.n_examples, self.dense_bytes, workspace // 2):
-            dense = self[left].dense()
-            for columns in chunks(width, out.shape[1] * size, workspace // 2):
-                part = rows(columns.start, columns.stop)
-                target = out[row_slice(left, self.rows_per_example)]
-                target.addmm_(dense[:, columns], part)
+        """Add the product with a matrix (width, k), given by its rows, to ``out`` (n_rows, k).
+
+        Every row of the matrix is asked for at most once.
+        """
 
     def weighted_sums(self, weights: Tensor, workspace: int = WORKSPACE) -> Tensor:
         """Sums (g, width) of the rows, weighted by ``weights`` (g, n_examples, R)."""

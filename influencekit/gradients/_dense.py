@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from influencekit.gradients._block import WORKSPACE, Block, BlockSpec
+from influencekit.gradients._block import WORKSPACE, Block, BlockSpec, RowProvider, chunks
 
 __all__ = ["DenseBlock"]
 
@@ -35,3 +35,8 @@ class DenseBlock(Block):
 
     def squared_norms(self, workspace: int = WORKSPACE) -> Tensor:
         return self.rows.square().sum(-1).flatten()
+
+    def add_matmul(self, rows: RowProvider, out: Tensor, workspace: int = WORKSPACE) -> None:
+        dense = self.dense()
+        for columns in chunks(self.spec.width, out.shape[1] * out.element_size(), workspace):
+            out.addmm_(dense[:, columns], rows(columns.start, columns.stop))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.gradients._batches import count_rows, plain_kernels, select_rows
+from influencekit.gradients._batches import count_rows, no_hidden_loops, plain_kernels, select_rows
 from influencekit.gradients._block import WORKSPACE
 from influencekit.gradients._factored import forward_recorded, layer_blocks
 from influencekit.gradients._layers import rule_for
@@ -198,8 +197,7 @@ def _fallback_vmaps(task, names, inputs, cotangents, reference, scale) -> bool:
     if not names:
         return True
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with no_hidden_loops():
             rows = dense_rows(task, names, inputs, cotangents[:, None], workspace=WORKSPACE)
     except (RuntimeError, NotImplementedError, ValueError, TypeError, IndexError):
         return False

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GradientFeatures"]
 
-_TILE = 2048  # rows of a tile of dot products: casts and products stay in cache
+_TILE = 1024  # rows of a tile of dot products: casts and products stay in cache
 
 
 class GradientFeatures:
@@ -175,10 +175,12 @@ class GradientFeatures:
         )
 
     def _matmul_rows(self, rows, k: int, dtype: torch.dtype) -> Tensor:
+        """Product with a matrix given by ``rows(start, stop)``."""
         out = self._zeros(k, dtype)
         for block in self.blocks.values():
             provider = block.spec.provider(rows)
-            for part in self._tiles():
+            cast = block.dtype != dtype
+            for part in self._tiles() if cast else [slice(0, self.n_examples)]:
                 target = out[row_slice(part, self.rows_per_example)]
                 block[part].to(dtype).add_matmul(provider, target, self.workspace)
         return out

@@ -5,7 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from influencekit.gradients._block import WORKSPACE, Block, BlockSpec, chunks, row_slice
+from influencekit.gradients._block import (
+    WORKSPACE,
+    Block,
+    BlockSpec,
+    RowProvider,
+    chunks,
+    row_slice,
+)
 
 __all__ = ["IndexBlock"]
 
@@ -91,3 +98,17 @@ class IndexBlock(Block):
                 products *= same
                 sums = products.sum((2, 5)).flatten(2).flatten(0, 1)
                 out[row_slice(left, r), row_slice(right, s)] += sums
+
+    def add_matmul(self, rows: RowProvider, out: Tensor, workspace: int = WORKSPACE) -> None:
+        dim, k, size = self.spec.d_in, out.shape[1], out.element_size()
+        target = out.unflatten(0, (self.n_examples, self.rows_per_example))
+        for entries in chunks(self.spec.d_out, dim * k * size, workspace // 2):
+            inside = (self.index >= entries.start) & (self.index < entries.stop)
+            example, place = inside.nonzero(as_tuple=True)
+            if not len(example):
+                continue
+            matrix = rows(entries.start * dim, entries.stop * dim).view(-1, dim, k)
+            for part in chunks(len(example), dim * k * size, workspace // 2):
+                i, t = example[part], place[part]
+                moved = torch.bmm(self.b[i, :, t], matrix[self.index[i, t] - entries.start])
+                target.index_add_(0, i, moved)

@@ -47,7 +47,7 @@ class OuterBlock(Block):
     def dense(self) -> Tensor:
         n, rows, d_out = self.n_examples, self.rows_per_example, self.spec.d_out
         d_in, size = self.spec.d_in, self.spec.d_out * self.spec.d_in
-        out = self.b.new_empty(n, rows, self.spec.width)
+        out = self.b.new_empty(n, rows, size + d_out * self.spec.has_bias)
         weight = out[:, :, :size].unflatten(2, (d_out, d_in))
         if self.length == 1:
             torch.mul(self.b[:, :, 0, :, None], self.a[:, None, 0, None, :], out=weight)
@@ -136,26 +136,39 @@ class OuterBlock(Block):
     def add_matmul(self, rows: RowProvider, out: Tensor, workspace: int = WORKSPACE) -> None:
         r, t, k = self.rows_per_example, self.length, out.shape[1]
         d_in, d_out = self.spec.d_in, self.spec.d_out
-        by_factors = t * d_out * k * (d_in + r) < r * d_in * d_out * (t + k)
-        if not by_factors or (r == 1 and t == 1):
-            return super().add_matmul(rows, out, workspace)
-        size = self.b.element_size()
-        for units in chunks(d_out, d_in * k * size, workspace // 4):
-            n_units = units.stop - units.start
-            matrix = rows(units.start * d_in, units.stop * d_in).view(n_units, d_in, k)
-            bias = None
-            if self.spec.has_bias:
-                bias = rows(d_out * d_in + units.start, d_out * d_in + units.stop)[:, None]
-            for part in chunks(self.n_examples, 2 * n_units * t * k * size, workspace // 2):
-                inputs = self.a[part].flatten(0, 1).expand(n_units, -1, -1)
-                moved = (
-                    torch.bmm(inputs, matrix)
-                    if bias is None
-                    else torch.baddbmm(bias, inputs, matrix)
-                )
-                moved = moved.unflatten(1, (-1, t)).permute(1, 2, 0, 3).flatten(1, 2)
-                target = out[row_slice(part, r)].unflatten(0, (-1, r))
-                target += torch.bmm(self.b[part, :, :, units].flatten(2), moved)
+        by_factors = t * k * (d_in + r) < r * d_in * (t + k) and (r > 1 or t > 1)
+        for units in chunks(d_out, d_in * k * out.element_size(), workspace // 4):
+            matrix = rows(units.start * d_in, units.stop * d_in)
+            spec = BlockSpec("", (), units.stop - units.start, d_in)
+            part = OuterBlock(spec, self.a, self.b[..., units])
+            if by_factors:
+                part._add_matmul_factors(matrix, out, workspace)
+            else:
+                part._add_matmul_dense(matrix, out, workspace)
+        if self.spec.has_bias:
+            out.addmm_(self.b.sum(2).flatten(0, 1), rows(d_in * d_out, self.spec.width))
+
+    def _add_matmul_dense(self, matrix: Tensor, out: Tensor, workspace: int) -> None:
+        each = self.rows_per_example * len(matrix) * self.b.element_size()
+        for part in chunks(self.n_examples, each, workspace // 2):
+            out[row_slice(part, self.rows_per_example)].addmm_(self[part].dense(), matrix)
+
+    def _add_matmul_factors(self, matrix: Tensor, out: Tensor, workspace: int) -> None:
+        # the matrix meets the inputs first, once for all rows of an example
+        r, t, d_in, units, k = (
+            self.rows_per_example,
+            self.length,
+            self.spec.d_in,
+            self.spec.d_out,
+            out.shape[1],
+        )
+        matrix = matrix.view(units, d_in, k)
+        each = 2 * units * t * k * self.b.element_size()
+        for part in chunks(self.n_examples, each, workspace // 2):
+            moved = torch.matmul(self.a[part].flatten(0, 1), matrix)  # (units, n t, k)
+            moved = moved.unflatten(1, (-1, t)).permute(1, 2, 0, 3).flatten(1, 2)
+            target = out[row_slice(part, r)].unflatten(0, (-1, r))
+            target += torch.bmm(self.b[part].flatten(2), moved)
 
     def weighted_sums(self, weights: Tensor, workspace: int = WORKSPACE) -> Tensor:
         g, t, d_in, d_out = len(weights), self.length, self.spec.d_in, self.spec.d_out

@@ -1,0 +1,53 @@
+"""Random matrices that follow from a seed alone: the same on every device, in any chunks."""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["random_rows"]
+
+_ENTRIES = 2**18  # entries drawn from one stream
+
+
+def random_rows(
+    kind: str, seed: int, name: str, start: int, stop: int, dim: int, like: Tensor
+) -> Tensor:
+    """Rows ``start`` to ``stop`` of a random matrix with ``dim`` columns and unit variance.
+
+    Parameters
+    ----------
+    kind : {"rademacher", "gaussian"}
+        Signs, or normal variates.
+    seed : int
+    name : str
+        Which matrix of the seed: matrices of different names are independent.
+    start, stop : int
+    dim : int
+    like : Tensor
+        Gives dtype and device.
+
+    Returns
+    -------
+    Tensor of shape (stop - start, dim)
+    """
+    out = np.empty((stop - start, dim), dtype=np.float32)
+    step = max(1, _ENTRIES // dim)
+    for chunk in range(start // step, -(-stop // step)):
+        values = _draw(kind, (seed, crc32(name.encode()), dim, chunk), step * dim)
+        first = chunk * step
+        low, high = max(start, first), min(stop, first + step)
+        out[low - start : high - start] = values.reshape(step, dim)[low - first : high - first]
+    return torch.from_numpy(out).to(device=like.device, dtype=like.dtype)
+
+
+def _draw(kind: str, entropy: tuple[int, ...], size: int) -> np.ndarray:
+    bits = np.random.SFC64(np.random.SeedSequence(entropy))
+    if kind == "gaussian":
+        return np.random.Generator(bits).standard_normal(size, dtype=np.float32)
+    words = bits.random_raw(-(-size // 64)).astype("<u8", copy=False)
+    signs = np.unpackbits(words.view(np.uint8), count=size).view(np.int8)
+    return 1 - 2 * signs
