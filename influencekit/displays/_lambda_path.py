@@ -247,7 +247,7 @@ class LambdaPathDisplay:
         self.pick_lines_, self.ax_picks_ = {}, None
         if not self.picks:
             return
-        labels = sorted(self.picks, key=self.picks.get)
+        labels = sorted(self.picks, key=lambda label: self.picks[label])
         for label in labels:
             self.pick_lines_[label] = ax.axvline(
                 self.picks[label], color=neutral_colour(), linewidth=1, linestyle="-.", zorder=1

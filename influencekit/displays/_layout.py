@@ -8,22 +8,29 @@ from numpy.typing import NDArray
 __all__ = ["curve", "emptiest_corner", "label_levels"]
 
 
-def curve(x, y, error, names) -> tuple[NDArray, NDArray, NDArray | None]:
-    """Curve sorted by x, as float arrays of one length."""
-    arrays = [None if a is None else np.asarray(a, dtype=np.float64) for a in (x, y, error)]
-    for array, name in zip(arrays, names, strict=True):
-        if array is not None and (array.ndim != 1 or array.shape != arrays[0].shape):
-            raise ValueError(
-                f"`{name}` must be 1-d and as long as `{names[0]}`; got shape {array.shape} "
-                f"beside {arrays[0].shape}."
-            )
-    if not arrays[0].size or not np.isfinite(arrays[0]).all() or (arrays[0] < 0).any():
-        raise ValueError(f"`{names[0]}` must be finite dampings of 0 or more, at least one.")
-    order = np.argsort(arrays[0], kind="stable")
-    order = order[arrays[0][order] > 0]
-    if not order.size:
-        raise ValueError(f"`{names[0]}` has no positive damping; a logarithmic axis needs one.")
-    return tuple(None if array is None else array[order] for array in arrays)
+def curve(x, y, error, names: tuple[str, str, str]) -> tuple[NDArray, NDArray, NDArray | None]:
+    """Curve sorted by x, as float arrays of one length, without the points at x = 0."""
+    x = _float_array(x, names[0], names[0], None)
+    y = _float_array(y, names[1], names[0], x.shape)
+    error = None if error is None else _float_array(error, names[2], names[0], x.shape)
+    if not np.isfinite(x).all() or not (x >= 0).all() or not (x > 0).any():
+        raise ValueError(
+            f"`{names[0]}` must be finite dampings of 0 or more, at least one of them positive: "
+            f"the axis is logarithmic. Got values from {x.min()} to {x.max()}."
+        )
+    order = np.argsort(x, kind="stable")
+    order = order[x[order] > 0]
+    return x[order], y[order], None if error is None else error[order]
+
+
+def _float_array(values, name: str, x_name: str, shape: tuple[int, ...] | None) -> NDArray:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not array.size or shape not in (None, array.shape):
+        raise ValueError(
+            f"`{name}` must be 1-d, not empty, and as long as `{x_name}`; got shape "
+            f"{array.shape}" + ("." if shape is None else f" beside {shape}.")
+        )
+    return array
 
 
 def label_levels(positions: NDArray, labels: list[str], ax) -> list[int]:
@@ -58,4 +65,4 @@ def emptiest_corner(lines) -> str:
         for vertical, height in (("upper", y > 0.7), ("lower", y < 0.3))
         for horizontal, side in (("left", x < 0.4), ("right", x > 0.6))
     }
-    return min(inside, key=inside.get)
+    return min(inside, key=lambda corner: inside[corner])

@@ -91,8 +91,8 @@ class TopExamplesDisplay:
         self.y_train = None if y_train is None else np.asarray(y_train)
         self.y_test = None if y_test is None else np.asarray(y_test)
         n_shown = len(self.X_test)
-        self.test_positions = np.arange(n_shown) if test_positions is None else test_positions
-        self.test_positions = np.asarray(self.test_positions)
+        counted = np.arange(n_shown)
+        self.test_positions = counted if test_positions is None else np.asarray(test_positions)
         self.image_shape = image_shape
         self._check()
 

@@ -1,4 +1,4 @@
-"""Linear datamodeling score (LDS): do sums of scores rank retrained outputs?"""
+"""Linear datamodeling score (LDS): how well sums of scores rank retrained outputs."""
 
 from __future__ import annotations
 

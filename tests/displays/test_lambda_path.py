@@ -187,14 +187,15 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"mean_xi": XI[1:]}, "`mean_xi` must be 1-d and as long as `dampings`"),
+        ({"mean_xi": XI[1:]}, "`mean_xi` must be 1-d, not empty, and as long as `dampings`"),
         ({"std_xi": XI[:, None]}, "`std_xi` must be 1-d"),
-        ({"lds": [0.1, 0.2]}, "`lds` must be 1-d and as long as `dampings`"),
+        ({"lds": [0.1, 0.2]}, "`lds` must be 1-d.* as long as `dampings`"),
         ({"lds": [0.1], "lds_dampings": [1, 2]}, "`lds` must be .* as long as `lds_dampings`"),
         ({"lds": XI * np.nan}, "`lds` has no finite value"),
+        ({"dampings": []}, "`dampings` must be 1-d, not empty"),
         ({"lds_se": XI}, "describe `lds`, which is None"),
         ({"dampings": -DAMPINGS}, "`dampings` must be finite dampings"),
-        ({"dampings": 0 * DAMPINGS}, "`dampings` has no positive damping"),
+        ({"dampings": 0 * DAMPINGS}, "`dampings` must be .* at least one of them positive"),
         ({"picks": {"none": 0.0}}, "`picks`: 'none' is 0.0"),
         ({"best_damping": np.nan}, "`picks`: 'ξ pick' is nan"),
     ],
