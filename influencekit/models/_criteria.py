@@ -150,8 +150,8 @@ def _squared_error(criterion: nn.MSELoss) -> Criterion:
 
 def _elementwise(criterion: nn.Module) -> Criterion:
     reduction = _reduction(criterion)
-    function = copy.deepcopy(criterion)
-    setattr(function, "reduction", "none")  # noqa: B010
+    function: Any = copy.deepcopy(criterion)
+    function.reduction = "none"
     return Criterion(ElementwiseLoss(function, reduction == "mean"), reduction=reduction)
 
 

@@ -119,8 +119,10 @@ def _loss(model: LogisticRegression) -> tuple[OutputLoss, ClassWeight]:
     return BinaryCrossEntropy(), weight
 
 
-def _class_weight(model: LogisticRegression) -> ClassWeight:
-    if model.class_weight is None or isinstance(model.class_weight, str):
-        return model.class_weight
+def _class_weight(model: Any) -> ClassWeight:
+    if model.class_weight is None:
+        return None
+    if isinstance(model.class_weight, str):
+        return "balanced"
     weights = [float(model.class_weight.get(label, 1.0)) for label in model.classes_.tolist()]
     return torch.tensor(weights, dtype=torch.from_numpy(np.zeros(0, model.coef_.dtype)).dtype)
