@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 import warnings
 import zipfile
 from pathlib import Path
@@ -13,6 +14,9 @@ import numpy as np
 from influencekit.exceptions import InfluenceKitWarning
 
 __all__ = ["OutputCache"]
+
+_UNFINISHED = "unfinished-"
+_STALE_SECONDS = 3600  # longer than any write takes
 
 
 class OutputCache:
@@ -29,6 +33,9 @@ class OutputCache:
     def __init__(self, directory: str | os.PathLike, key: str):
         self.folder = Path(directory) / key
         self.folder.mkdir(parents=True, exist_ok=True)
+        for path in self.folder.glob(f"{_UNFINISHED}*"):  # left behind by a kill
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                path.unlink(missing_ok=True)
 
     def load(self, chunk_key: str, shape: tuple[int, int]) -> np.ndarray | None:
         """Outputs of a chunk; None if they are not there, or are damaged."""
@@ -46,7 +53,7 @@ class OutputCache:
 
     def store(self, chunk_key: str, outputs: np.ndarray) -> None:
         """Write a chunk: to a file of its own first, which then takes the name at once."""
-        handle, name = tempfile.mkstemp(dir=self.folder, prefix="unfinished-", suffix=".npz")
+        handle, name = tempfile.mkstemp(dir=self.folder, prefix=_UNFINISHED, suffix=".npz")
         try:
             with os.fdopen(handle, "wb") as file:
                 np.savez(file, outputs=outputs, key=np.array(chunk_key))

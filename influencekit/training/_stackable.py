@@ -17,6 +17,7 @@ from torch.utils.data import (
     default_collate,
 )
 
+from influencekit.training._randomness import seeded
 from influencekit.training._recipe import fresh_copy
 
 __all__ = ["STACKED_OPTIMIZERS", "why_not_stacked"]
@@ -73,7 +74,8 @@ def why_not_stacked(estimator: Any) -> str | None:
     net = fresh_copy(estimator, 0)
     if net.compile:
         return "compile=True"
-    return _changed_loop(net) or _iterator_reason(net) or _initialised_reason(net.initialize())
+    with seeded(0, net.device or "cpu"):
+        return _changed_loop(net) or _iterator_reason(net) or _initialised_reason(net.initialize())
 
 
 def _changed_loop(net: NeuralNet) -> str | None:

@@ -1,0 +1,38 @@
+"""A retraining in many small chunks, for a process of its own that may be killed."""
+
+import warnings
+
+import torch
+
+from influencekit.training import _stacked, retrain_on_subsets
+from tests.training._training_nets import Dropped, make_data, make_net
+
+torch.set_num_threads(1)
+# the first optimiser imports much: once in the fork server rather than in each process
+torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+
+N_CHUNKS = 10
+
+
+def run(cache_dir, engine, path=None):
+    """Retrain; write the result to ``path``."""
+    _stacked.MAX_MODELS = 2
+    X, y = make_data()
+    n_subsets = N_CHUNKS * 2 if engine == "stacked" else N_CHUNKS
+    net = make_net(Dropped, max_epochs=12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        truth = retrain_on_subsets(
+            net,
+            X,
+            y,
+            X[:7],
+            y[:7],
+            n_subsets=n_subsets,
+            engine=engine,
+            cache_dir=cache_dir,
+            random_state=4,
+        )
+    if path is not None:
+        truth.save(path)
+    return truth
