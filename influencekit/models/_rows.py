@@ -39,10 +39,18 @@ class SkorchRows:
 
     def __call__(self, X: Any, y: Any) -> np.ndarray:
         """Mask (n,) of the training rows."""
+        y = np.asarray(y) if isinstance(y, list) else y
         n = len(y) if y is not None else get_len(X)
         numbers = _RowNumbers(n, y)
-        train, _ = self.train_split(numbers) if y is None else self.train_split(numbers, y)
-        rows = np.array([train[i][0] for i in range(len(train))], dtype=np.int64)
+        try:
+            train, _ = self.train_split(numbers) if y is None else self.train_split(numbers, y)
+            rows = np.array([train[i][0] for i in range(len(train))], dtype=np.int64)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise UnsupportedModelError(
+                f"model: its train_split could not be run on row numbers ({error!r}), so it is "
+                "not known which rows it was trained on. If you give only rows that it was "
+                "trained on, say so with model.set_params(train_split=None)."
+            ) from error
         return rows_mask(rows, n)
 
 

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
-from skorch.exceptions import NotInitializedError
 from torch import nn
 
 from influencekit.exceptions import UnsupportedModelError
@@ -50,12 +49,7 @@ def skorch_task(model: NeuralNet, loss: Any = None) -> Task:
     UnsupportedModelError
         If the net overrides the steps that make its objective, or its split is lost.
     """
-    try:
-        check_is_fitted(model)
-    except NotInitializedError as error:
-        raise NotInitializedError(
-            f"model: this {type(model).__name__} is not fitted. Call fit first."
-        ) from error
+    check_is_fitted(model)
     _check_trained(model)
     criterion = _read(model) if loss is None else read_criterion(loss)
     trained = getattr(model.module_, "_orig_mod", model.module_)

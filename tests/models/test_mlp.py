@@ -56,7 +56,9 @@ def fit_tightly(model, *data):
 @pytest.mark.parametrize("case", [*CASES, *OTHERS])
 def test_predictions(case, activation):
     kind, y = (CASES | OTHERS)[case]
-    model = fit(kind(hidden_layer_sizes=(6, 5), activation=activation, max_iter=20, random_state=0), X, y)
+    model = fit(
+        kind(hidden_layer_sizes=(6, 5), activation=activation, max_iter=20, random_state=0), X, y
+    )
     task = as_task(model)
     assert task.dtype == torch.float64
     if kind is MLPRegressor:
@@ -83,7 +85,9 @@ def test_gradient_is_the_one_that_scikit_learn_follows(case, monkeypatch):
     """One step of plain SGD on all rows moves along the Task's gradient."""
     kind, y = (CASES | OTHERS)[case]
     options = {"solver": "sgd", "momentum": 0.0, "shuffle": False, "max_iter": 1}
-    model = kind(hidden_layer_sizes=(3,), alpha=2.0, learning_rate_init=1e-3, warm_start=True, **options)
+    model = kind(
+        hidden_layer_sizes=(3,), alpha=2.0, learning_rate_init=1e-3, warm_start=True, **options
+    )
     fit(model.set_params(random_state=0, batch_size=len(X)), X, y)
     task = as_task(model)
     assert task.penalty_kind == "sum"
@@ -100,7 +104,9 @@ def test_gradient_is_the_one_that_scikit_learn_follows(case, monkeypatch):
 )
 def test_alpha_is_divided_by_the_batch_size(batch_size, n, expected):
     data = (np.tile(X, (5, 1))[:n], np.tile(Y3, 5)[:n])
-    model = fit(MLPClassifier(hidden_layer_sizes=(3,), alpha=2.0, batch_size=batch_size, max_iter=3), *data)
+    model = fit(
+        MLPClassifier(hidden_layer_sizes=(3,), alpha=2.0, batch_size=batch_size, max_iter=3), *data
+    )
     task = as_task(model)
     assert task.penalty_kind == expected[0]
     assert {k: float(v) for k, v in task.penalty.items()} == {
@@ -113,7 +119,13 @@ def test_alpha_is_divided_by_the_batch_size(batch_size, n, expected):
 def test_early_stopping_rows(case, monkeypatch):
     """The rows that scikit-learn itself held out."""
     kind, y = (CASES | OTHERS)[case]
-    model = kind(hidden_layer_sizes=(6, 5), early_stopping=True, validation_fraction=0.3, random_state=7, max_iter=5)
+    model = kind(
+        hidden_layer_sizes=(6, 5),
+        early_stopping=True,
+        validation_fraction=0.3,
+        random_state=7,
+        max_iter=5,
+    )
     seen = []
     split = _multilayer_perceptron.train_test_split
 
@@ -172,7 +184,11 @@ def test_unfitted():
 
 
 def test_model_untouched_pickle_and_copy():
-    model = fit(MLPClassifier(hidden_layer_sizes=(3,), early_stopping=True, random_state=0, max_iter=5), X, Y3)
+    model = fit(
+        MLPClassifier(hidden_layer_sizes=(3,), early_stopping=True, random_state=0, max_iter=5),
+        X,
+        Y3,
+    )
     before = copy.deepcopy(model.coefs_)
     rng = torch.get_rng_state()
     task = as_task(model)
