@@ -8,7 +8,7 @@ WORKERS ?= 2
 
 BIN := $(VENV)/bin
 # constraints.txt pins what the tests ran with, torch among it
-INSTALL := $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check -c constraints.txt
+INSTALL := $(BIN)/python -m pip install -qq --no-input --disable-pip-version-check -c constraints.txt
 INSTALLED_BY := pyproject.toml constraints.txt
 
 .PHONY: demo test lint format clean

@@ -175,7 +175,8 @@ def check_loader(loader: DataLoader, name: str) -> None:
     sampler = loader.sampler
     partial = isinstance(sampler, (SubsetRandomSampler, WeightedRandomSampler))
     if isinstance(sampler, RandomSampler):
-        partial = sampler.replacement or sampler.num_samples != len(loader.dataset)
+        size = len(loader.dataset)  # type: ignore[arg-type]
+        partial = sampler.replacement or sampler.num_samples != size
     if partial:
         raise ValueError(
             f"{name}: got a DataLoader with a {type(sampler).__name__} that does not show every "

@@ -134,8 +134,8 @@ def is_dataset(X: Any) -> bool:
 def open_dataset(X: Any, name: str) -> DatasetSource:
     """Read a Dataset, or a DataLoader's Dataset with its ``collate_fn``, in order."""
     if isinstance(X, DataLoader):
-        check_loader(X, name)
         check_map_style(X.dataset, name)
+        check_loader(X, name)
         return DatasetSource(X.dataset, X.collate_fn, name)
     check_map_style(X, name)
     return DatasetSource(X, None, name)
@@ -153,7 +153,7 @@ def to_tensor(block: Any) -> Tensor:
 
 def _rows_of(leaf: Any, rows: Rows) -> Tensor:
     if isinstance(leaf, Tensor) and isinstance(rows, np.ndarray):
-        rows = torch.as_tensor(rows, device=leaf.device)
+        return leaf[torch.as_tensor(rows, device=leaf.device)]
     return to_tensor(leaf[rows])
 
 

@@ -54,6 +54,7 @@ def parse_memory(max_memory: int | str | None) -> int:
     """
     if max_memory is None:
         return available_memory() // 2
+    n_bytes: float
     if isinstance(max_memory, str):
         match = re.fullmatch(r"\s*([\d.]+)\s*([KMGT]?)i?B?\s*", max_memory, flags=re.IGNORECASE)
         if match is None:
@@ -61,10 +62,12 @@ def parse_memory(max_memory: int | str | None) -> int:
                 f"max_memory: got {max_memory!r}; accepted are a number of bytes, None, "
                 'or a text such as "500MB" or "2GB".'
             )
-        max_memory = float(match[1]) * _UNITS[match[2].upper()]
-    if max_memory <= 0:
+        n_bytes = float(match[1]) * _UNITS[match[2].upper()]
+    else:
+        n_bytes = max_memory
+    if n_bytes <= 0:
         raise ValueError(f"max_memory: got {max_memory!r}; it must be positive.")
-    return int(max_memory)
+    return int(n_bytes)
 
 
 def format_bytes(n: float) -> str:
