@@ -12,6 +12,7 @@ from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._index import IndexBlock
 from influencekit.gradients._outer import OuterBlock
+from influencekit.gradients._plan import Plan
 from influencekit.gradients._projection import PROJECTIONS, Projection, make_projection
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "GradientFeatures",
     "IndexBlock",
     "OuterBlock",
+    "Plan",
     "Projection",
     "ggn_cotangent",
     "loss_cotangent",

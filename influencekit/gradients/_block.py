@@ -151,6 +151,12 @@ class Block(ABC):
             return self
         return self.replace(*(t.to(dtype) if t.is_floating_point() else t for t in self.tensors))
 
+    def to_device(self, device: torch.device) -> Block:
+        """The same block on another device."""
+        return (
+            self if self.device == device else self.replace(*(t.to(device) for t in self.tensors))
+        )
+
     def add_dot(
         self, other: Block, out: Tensor, workspace: int = WORKSPACE, route: str = "auto"
     ) -> None:

@@ -171,7 +171,7 @@ def _reference(
     wanted = tuple(task.parameters.values())
     for i, inputs in enumerate(alone):
         with torch.enable_grad(), plain_kernels():
-            single = task.forward(inputs)
+            single = _forward_alone(task, inputs)
         _check_unmixed(task, single.detach(), outputs[i : i + 1].detach())
         grads = torch.autograd.grad(single, wanted, cotangents[i : i + 1], allow_unused=True)
         for (name, p), g in zip(task.parameters.items(), grads, strict=True):
@@ -179,12 +179,25 @@ def _reference(
     return {name: torch.stack(parts) for name, parts in rows.items()}
 
 
+def _forward_alone(task: Task, inputs: Any) -> Tensor:
+    try:
+        return task.forward(inputs)
+    except (RuntimeError, ValueError) as error:
+        raise UnsupportedModelError(
+            f"{_mixed(task)} Alone, the first example fails: {error}"
+        ) from error
+
+
 def _check_unmixed(task: Task, single: Tensor, together: Tensor) -> None:
     if single.shape == together.shape:
         allowed = 10 * _tolerance(single.dtype) * (1e-30 + float(single.abs().max()))
         if bool(((single - together).abs() <= allowed).all()) or bool(single.isnan().any()):
             return
-    raise UnsupportedModelError(
+    raise UnsupportedModelError(_mixed(task))
+
+
+def _mixed(task: Task) -> str:
+    return (
         f"model: an example's outputs change with the other examples in the batch of {task.name}, "
         "so it has no gradient per example. Causes: batch statistics (BatchNorm with "
         "track_running_stats=False), attention or normalisation across the batch dimension, a "

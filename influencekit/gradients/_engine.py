@@ -7,17 +7,26 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from influencekit.exceptions import ResourceError
 from influencekit.gradients._batches import plain_kernels
 from influencekit.gradients._block import WORKSPACE
 from influencekit.gradients._cotangents import CotangentFunction
-from influencekit.gradients._covariance import add_covariance
+from influencekit.gradients._covariance import add_covariance, mirror
 from influencekit.gradients._discovery import discover
+from influencekit.gradients._dot import Side, all_dots, all_self_dots
 from influencekit.gradients._factored import batch_features
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._layout import Layout
 from influencekit.gradients._memory import format_bytes, parse_memory
+from influencekit.gradients._plan import (
+    OPERATIONS,
+    Plan,
+    block_shapes,
+    matmul_rate,
+    operation_cost,
+)
 from influencekit.models import Task
 
 if TYPE_CHECKING:
@@ -55,7 +64,6 @@ class GradientEngine:
         self.batch_size = batch_size
         self.max_memory = parse_memory(max_memory, task.device)
         self.workspace = max(2**16, min(WORKSPACE, self.max_memory // 8))
-        self._sizes: dict = {}
 
     # -- a batch at a time ----------------------------------------------------------------
 
@@ -157,9 +165,47 @@ class GradientEngine:
         cotangent_b: CotangentFunction,
         dtype: torch.dtype = torch.float64,
     ) -> Tensor:
-        """Dot products of all pairs of gradients, (n_a * R_a, n_b * R_b)."""
-        fb = self.features(examples_b, cotangent_b)
-        return torch.cat([f.dot(fb, dtype) for f in self.batches(examples_a, cotangent_a)])
+        """Dot products of all pairs of gradients, (n_a * R_a, n_b * R_b).
+
+        Gradients that do not fit ``max_memory`` go to a temporary folder.  With the same
+        examples and cotangent on both sides each pair is taken once.
+
+        Parameters
+        ----------
+        examples_a, examples_b : Examples
+        cotangent_a, cotangent_b : callable
+        dtype : torch.dtype, default=torch.float64
+            In which products are taken and summed.
+
+        Raises
+        ------
+        ResourceError
+            If the result alone would take more than ``max_memory``.
+        """
+        same = examples_a is examples_b and cotangent_a == cotangent_b
+        side_a = self._side(examples_a, cotangent_a)
+        side_b = side_a if same else self._side(examples_b, cotangent_b)
+        shape = (side_a.n_rows, side_b.n_rows)
+        needed = shape[0] * shape[1] * torch.finfo(dtype).bits // 8 + 2 * self.workspace
+        self._require(
+            needed,
+            f"dot products of {shape[0]:,} x {shape[1]:,} gradients",
+            "Take fewer examples at a time, project the gradients",
+        )
+        out = torch.empty(shape, dtype=dtype, device=self.task.device)
+        memory = self.max_memory - needed
+        if same:
+            return all_self_dots(side_a, out, memory)
+        return all_dots(side_a, side_b, out, memory)
+
+    def _side(self, examples: Examples, cotangent: CotangentFunction) -> Side:
+        sample = self._sample(examples, cotangent)
+        n = len(examples)
+        return Side(
+            lambda: self.batches(examples, cotangent),
+            n * sample.rows_per_example,
+            n * sample.nbytes // sample.n_examples,
+        )
 
     def matrix(self, examples, cotangent, dtype: torch.dtype = torch.float64) -> Tensor:
         """Dense gradients of all examples, (n * R, n_parameters)."""
@@ -227,7 +273,68 @@ class GradientEngine:
             own = None if weights is None else weights[start : start + features.n_rows]
             add_covariance(features, own, out)
             start += features.n_rows
-        return out
+        return mirror(self.layout(examples).specs, out)
+
+    def plan(
+        self,
+        operation: str,
+        examples: Examples,
+        cotangent: CotangentFunction,
+        *,
+        other: Examples | None = None,
+        other_cotangent: CotangentFunction | None = None,
+        dim: int | None = None,
+        dtype: torch.dtype = torch.float64,
+    ) -> Plan:
+        """Estimate an operation before it runs.
+
+        Parameters
+        ----------
+        operation : {"features", "dot", "matrix", "covariance", "project", "matmul", \
+                "weighted_sums"}
+        examples, cotangent
+            As for the operation.
+        other, other_cotangent : optional
+            The other side of "dot"; by default the same as this side.
+        dim : int, optional
+            Columns of the matrix or projection, or number of groups.
+        dtype : torch.dtype, default=torch.float64
+            Of the result.
+
+        Returns
+        -------
+        Plan
+            ``print`` it for a summary.
+        """
+        if operation not in OPERATIONS:
+            raise ValueError(f"operation: got {operation!r}; accepted are {list(OPERATIONS)}.")
+        if dim is None and operation in ("project", "matmul", "weighted_sums"):
+            raise ValueError(f"dim: plan({operation!r}) needs it, the number of columns or groups.")
+        sides = [(examples, cotangent)]
+        if other is not None or other_cotangent is not None:
+            sides.append((other or examples, other_cotangent or cotangent))
+        passes, samples = 0.0, []
+        for data, function in sides:
+            self.layout(data)
+            with FlopCounterMode(display=False) as counter:
+                sample = self._sample(data, function)
+            passes += len(data) * counter.get_total_flops() / sample.n_examples
+            samples.append(sample)
+        first, last = samples[0], samples[-1]
+        flops, n_bytes = operation_cost(
+            operation,
+            block_shapes(first),
+            len(examples),
+            first.rows_per_example,
+            len(examples) * first.nbytes // first.n_examples,
+            n_other=len(sides[-1][0]),
+            other_rows=last.rows_per_example,
+            dim=dim or 0,
+            item=torch.finfo(dtype).bits // 8,
+        )
+        seconds = passes / matmul_rate(self.task.device, self.task.dtype)
+        seconds += flops / matmul_rate(self.task.device, dtype)
+        return Plan(operation, passes + flops, n_bytes, seconds, self.max_memory)
 
     @torch.no_grad()
     def outputs(self, examples: Examples) -> Tensor:

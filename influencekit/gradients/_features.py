@@ -79,6 +79,10 @@ class GradientFeatures:
         """Device of the gradients."""
         return next(iter(self.blocks.values())).device
 
+    def with_blocks(self, blocks: dict[str, Block]) -> GradientFeatures:
+        """The same examples around other blocks."""
+        return self._like(blocks, self.n_examples)
+
     def _like(self, blocks: dict[str, Block], n_examples: int) -> GradientFeatures:
         return GradientFeatures(
             blocks, n_examples, self.rows_per_example, self.n_parameters, self.workspace

@@ -27,7 +27,7 @@ __all__ = [
 PROJECTIONS = ("rademacher", "gaussian", "two_sided", "factored")
 
 _CACHE = 2**28  # bytes of random numbers that a projection keeps between calls
-_DENSE_ENTRIES = 2**25  # "auto" takes a dense matrix up to this many entries
+_DENSE_ENTRIES = 2**24  # "auto" takes a dense matrix up to this many entries
 
 
 class Projection(ABC):
@@ -127,12 +127,12 @@ def make_projection(
     kind : {"auto", "rademacher", "gaussian", "two_sided", "factored"}, default="auto"
         - "rademacher", "gaussian": a dense random matrix; the most faithful for its dim.  It
           costs ``n_parameters * dim`` operations a gradient.
-        - "factored": coordinate j is ``Σ_layers (p_j · a)(q_j · b)`` with random signs p, q for
+        - "factored": coordinate j is ``Σ_layers (q_j · a)(p_j · b)`` with random signs p, q for
           the layer's inputs a and output gradients b; a gradient is never formed.  It costs
-          ``(d_in + d_out) * dim`` operations a layer.
+          ``(d_in + d_out) * dim`` operations a layer (and position of a sequence).
         - "two_sided": ``P G Qᵀ`` for the gradient matrix G of every layer, the dims shared out
-          over layers.  The cheapest for its dim, and the least faithful.
-        - "auto": "rademacher" while ``n_parameters * dim`` is below 34 million, else "factored".
+          over layers.  The cheapest for its dim, and the least faithful by far.
+        - "auto": "rademacher" while ``n_parameters * dim`` is at most 2**24, else "factored".
     random_state : int, RandomState instance or None, default=None
 
     Returns
@@ -143,6 +143,14 @@ def make_projection(
     ------
     ValueError
         If ``dim`` or ``kind`` is none of the above.
+
+    Notes
+    -----
+    Measured on the handwritten digits, the root-mean-square error of cosines between gradients
+    was, times ``sqrt(dim)``: dense kinds 1.0, "factored" 1.1 to 2.0, "two_sided" 4 to 18.  For a
+    perceptron with 113k parameters and dim=1024 the cost a gradient was 7.4, 0.15 and 0.03 ms
+    on one core.  So "factored" with twice to four times the dim is as faithful as a dense
+    matrix, and still many times cheaper.
     """
     from influencekit.gradients._sketches import FactoredProjection, TwoSidedProjection
 

@@ -37,10 +37,10 @@ def random_rows(
     out = np.empty((stop - start, dim), dtype=np.float32)
     step = max(1, _ENTRIES // dim)
     for chunk in range(start // step, -(-stop // step)):
-        values = _draw(kind, (seed, crc32(name.encode()), dim, chunk), step * dim)
         first = chunk * step
         low, high = max(start, first), min(stop, first + step)
-        out[low - start : high - start] = values.reshape(step, dim)[low - first : high - first]
+        values = _draw(kind, (seed, crc32(name.encode()), dim, chunk), (high - first) * dim)
+        out[low - start : high - start] = values.reshape(-1, dim)[low - first :]
     return torch.from_numpy(out).to(device=like.device, dtype=like.dtype)
 
 

@@ -1,0 +1,131 @@
+"""What an operation will take, said before it runs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from influencekit.gradients._dense import DenseBlock
+from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients._memory import format_bytes
+
+__all__ = ["OPERATIONS", "Plan", "block_shapes", "matmul_rate", "operation_cost"]
+
+OPERATIONS = ("features", "dot", "matrix", "covariance", "project", "matmul", "weighted_sums")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Estimate of an operation's work and memory.
+
+    Attributes
+    ----------
+    operation : str
+    flops : float
+        Multiplications and additions, those of the model's passes among them.
+    bytes : int
+        The result and what must be held to make it.
+    seconds : float
+        From a matrix product timed on this machine: right within a factor of a few.
+    max_memory : int
+    """
+
+    operation: str
+    flops: float
+    bytes: int
+    seconds: float
+    max_memory: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether the operation stays within ``max_memory``."""
+        return self.bytes <= self.max_memory
+
+    def __str__(self) -> str:
+        verdict = "fits" if self.fits else "does not fit"
+        return (
+            f"{self.operation}: about {self.seconds:.2g} s ({self.flops:.2g} flops), "
+            f"{format_bytes(self.bytes)}; {verdict} in {format_bytes(self.max_memory)}"
+        )
+
+
+def block_shapes(features: GradientFeatures) -> list[tuple[int, int, int]]:
+    """(T, d_in, d_out) of every block; (0, width, 1) for dense ones."""
+    return [
+        (0, block.spec.width, 1)
+        if isinstance(block, DenseBlock)
+        else (block.length, block.spec.d_in + block.spec.has_bias, block.spec.d_out)
+        for block in features.blocks.values()
+    ]
+
+
+def operation_cost(
+    operation: str,
+    block_shapes: list[tuple[int, int, int]],
+    n: int,
+    rows: int,
+    feature_bytes: int,
+    *,
+    n_other: int = 0,
+    other_rows: int = 1,
+    dim: int = 0,
+    item: int = 8,
+) -> tuple[float, int]:
+    """Flops and bytes of an operation after the gradients are made.
+
+    Parameters
+    ----------
+    operation : str
+        One of ``OPERATIONS``.
+    block_shapes : list of (T, d_in, d_out)
+        Of every block; T = 0 and d_in the width for dense ones.
+    n, rows : int
+        Examples and rows an example.
+    feature_bytes : int
+        Bytes of all gradients as they are kept.
+    n_other, other_rows : int
+        The other side of "dot".
+    dim : int
+        Columns of a matrix or projection, or number of groups.
+    item : int
+        Bytes of one number of the result.
+    """
+    p = sum(d_in if t == 0 else d_in * d_out for t, d_in, d_out in block_shapes)
+    n_rows = n * rows
+    if operation == "features":
+        return 0.0, feature_bytes
+    if operation == "dot":
+        pairs = n * n_other
+        each = sum(
+            _pair_flops(t, d_in, d_out, rows * other_rows) for t, d_in, d_out in block_shapes
+        )
+        return 2.0 * pairs * each, n_rows * n_other * other_rows * item
+    if operation == "matrix":
+        return float(n_rows * p), n_rows * p * item
+    if operation == "covariance":
+        return 2.0 * n_rows * p * p, p * p * item
+    if operation == "weighted_sums":
+        return 2.0 * n * p * dim, dim * p * item
+    return 2.0 * n_rows * p * dim, n_rows * dim * item
+
+
+def _pair_flops(t: int, d_in: int, d_out: int, row_pairs: int) -> int:
+    if t == 0:
+        return row_pairs * d_in
+    factors = t * t * (d_in + row_pairs * d_out)
+    return min(factors, row_pairs * d_in * d_out)
+
+
+@lru_cache(maxsize=8)
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Flops a second of a medium matrix product, measured once in some milliseconds."""
+    left = torch.ones(384, 384, device=device, dtype=dtype)
+    float((left @ left).sum())
+    start = time.perf_counter()
+    for _ in range(4):
+        product = left @ left
+    float(product.sum())  # waits for the device
+    return 4 * 2 * 384**3 / max(1e-9, time.perf_counter() - start)

@@ -1,0 +1,94 @@
+"""Gradients of many examples, kept in memory while they fit and in a temporary folder after."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from influencekit.gradients._features import GradientFeatures
+
+__all__ = ["FeatureStore", "disk_room"]
+
+
+def disk_room() -> int:
+    """Bytes free where temporary files go."""
+    return shutil.disk_usage(tempfile.gettempdir()).free
+
+
+class FeatureStore:
+    """Batches of features that can be gone through many times.
+
+    Use it as a context manager: leaving it deletes the temporary files.
+
+    Parameters
+    ----------
+    batches : iterable of GradientFeatures
+    memory : int
+        Bytes that may stay in memory; further batches are written to memory-mapped files.
+    """
+
+    def __init__(self, batches: Iterable[GradientFeatures], memory: int):
+        self._parts: list[GradientFeatures] = []
+        self._folder: tempfile.TemporaryDirectory | None = None
+        self.spilled = 0
+        held = 0
+        try:
+            for features in batches:
+                self._device = features.device
+                held += features.nbytes
+                if held > memory:
+                    features, held = self._spill(features), held - features.nbytes
+                    self.spilled += 1
+                self._parts.append(features)
+        except BaseException:
+            self.close()
+            raise
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __getitem__(self, position: int) -> GradientFeatures:
+        features = self._parts[position]
+        blocks = {k: block.to_device(self._device) for k, block in features.blocks.items()}
+        return features.with_blocks(blocks)
+
+    def __iter__(self) -> Iterator[GradientFeatures]:
+        return (self[position] for position in range(len(self)))
+
+    def __enter__(self) -> FeatureStore:
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Forget the features and delete the temporary files."""
+        self._parts = []
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def _spill(self, features: GradientFeatures) -> GradientFeatures:
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="influencekit-")
+        folder = Path(self._folder.name)
+        blocks = {}
+        for number, (name, block) in enumerate(features.blocks.items()):
+            paths = (folder / f"{len(self._parts)}-{number}-{i}" for i in range(len(block.tensors)))
+            mapped = [_to_file(t, path) for t, path in zip(block.tensors, paths, strict=True)]
+            blocks[name] = block.replace(*mapped)
+        return features.with_blocks(blocks)
+
+
+def _to_file(tensor: Tensor, path: Path) -> Tensor:
+    """A copy of a tensor in a memory-mapped file, which the system may drop from memory."""
+    if not tensor.numel():
+        return tensor
+    mapped = torch.from_file(str(path), shared=True, size=tensor.numel(), dtype=tensor.dtype)
+    mapped = mapped.view(tensor.shape)
+    return mapped.copy_(tensor)

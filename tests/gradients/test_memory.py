@@ -1,0 +1,43 @@
+"""Amounts of memory as users write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from influencekit.gradients._memory import format_bytes, free_memory, parse_memory
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (5, 5),
+        ("7", 7),
+        ("2GB", 2 * 10**9),
+        ("1.5 GiB", 3 * 2**29),
+        ("300 kb", 300_000),
+        (".5M", 500_000),
+    ],
+)
+def test_accepted_amounts(written, expected):
+    assert parse_memory(written) == expected
+
+
+@pytest.mark.parametrize("written", [0, -3, "", "GB", "2 apples", "1.2.3GB", 1.5, True, "-1GB"])
+def test_refused_amounts(written):
+    with pytest.raises(ValueError, match="max_memory: got"):
+        parse_memory(written)
+
+
+def test_default_is_half_of_what_is_free():
+    free = free_memory()
+    assert free > 2**20
+    assert abs(parse_memory(None) / (free / 2) - 1) < 0.5
+
+
+def test_format():
+    assert [format_bytes(n) for n in (12, 3400, 5.6e9, 7e13)] == [
+        "12 B",
+        "3.4 kB",
+        "5.6 GB",
+        "70.0 TB",
+    ]
