@@ -65,7 +65,10 @@ class Task:
         unfitted clone.
     name : str
         What to call the model in messages.
+    n_features_in : int or None
+        Number of features of raw ``X``, where the model knows it.
     feature_names_in : ndarray of str or None
+        Column names of raw ``X``, where the model was fitted on a DataFrame.
     """
 
     module: nn.Module
@@ -202,6 +205,10 @@ def as_task(model: Any, loss: Any = None) -> Task:
     -----
     ``sample_weight`` given to fit leaves no trace in a fitted model; it is not carried.
     """
+    if isinstance(model, type):
+        raise UnsupportedModelError(
+            f"model: got the class {model.__name__}; accepted is a fitted instance of it."
+        )
     raise UnsupportedModelError(
         f"model: got {type(model).__name__}, which is not a model that influencekit knows. "
         "Accepted: a fitted torch.nn.Module, skorch net, scikit-learn Pipeline, search, "

@@ -75,6 +75,11 @@ LOGISTIC = {
     "cv": (LogisticRegressionCV(Cs=[0.01, 0.1], cv=3, **TIGHT), Y3),
     "cv_balanced": (LogisticRegressionCV(Cs=3, cv=3, class_weight="balanced", **TIGHT), Y2),
 }
+if parse_version(sklearn.__version__) >= parse_version("1.9"):
+    LOGISTIC["cv_new_attributes"] = (
+        LogisticRegressionCV(Cs=[0.01, 0.1], cv=3, use_legacy_attributes=False, **TIGHT),
+        Y3,
+    )
 if not NEW:  # removed in scikit-learn 1.8
     LOGISTIC["ovr"] = (LogisticRegression(multi_class="ovr", class_weight={1: 3.0}, **TIGHT), Y3)
     LOGISTIC["liblinear_ovr"] = (
@@ -121,11 +126,11 @@ def test_stationarity_sees_a_wrong_penalty():
 
 
 def test_float32_stays_float32():
-    model = fit(LogisticRegression(), X.astype(np.float32), Y3)
+    model = Ridge().fit(XR.astype(np.float32), YR.astype(np.float32))
     task = as_task(model)
     assert task.dtype == torch.float32
-    expected = model.predict_proba(X.astype(np.float32))
-    np.testing.assert_allclose(predict_proba(task, X), expected, atol=1e-6)
+    expected = model.predict(XR.astype(np.float32))
+    np.testing.assert_allclose(predict(task, XR), expected, rtol=1e-5, atol=1e-4)
 
 
 def test_sparse_coefficients_and_inputs():
@@ -139,7 +144,7 @@ RIDGES = {
     "one": (Ridge(alpha=3.0), YR[:, 0]),
     "column": (Ridge(alpha=3.0), YR[:, :1]),
     "several": (Ridge(alpha=3.0), YR),
-    "alpha_per_target": (Ridge(alpha=[0.1, 3.0, 100.0]), YR),
+    "alpha_per_target": (Ridge(alpha=np.array([0.1, 3.0, 100.0])), YR),
     "no_intercept": (Ridge(alpha=3.0, fit_intercept=False), YR),
     "lsqr": (Ridge(alpha=3.0, solver="lsqr", tol=1e-14), YR[:, 0]),
     "cv": (RidgeCV(alphas=[0.5, 2.0]), YR[:, 0]),

@@ -118,6 +118,8 @@ def test_alpha_is_divided_by_the_batch_size(batch_size, n, expected):
 @pytest.mark.parametrize("case", [*CASES, *OTHERS])
 def test_early_stopping_rows(case, monkeypatch):
     """The rows that scikit-learn itself held out."""
+    if case == "strings" and not POISSON:
+        pytest.skip("scikit-learn 1.6 itself fails on strings with early_stopping")
     kind, y = (CASES | OTHERS)[case]
     model = kind(
         hidden_layer_sizes=(6, 5),

@@ -270,6 +270,7 @@ def batch_statistics():
         (frozen, F.mse_loss, UnsupportedModelError, "no trainable parameter"),
         (lazy, F.mse_loss, UnsupportedModelError, "no shape yet"),
         (batch_statistics, F.mse_loss, UnsupportedModelError, "running statistics"),
+        (lambda: nn.Linear, F.mse_loss, UnsupportedModelError, "got the class Linear"),
         (object, F.mse_loss, UnsupportedModelError, "not a model that influencekit knows"),
     ],
 )
