@@ -36,8 +36,6 @@ BLOCK = 2**22
 def check_leaf(leaf: Any, name: str, dtype: torch.dtype, *, single: bool) -> None:
     """Check shape, dtype and values of one array of inputs."""
     check_dtype(leaf, name)
-    if leaf.ndim == 0:
-        raise ValueError(f"{name}: got one number; accepted is an array with a row an example.")
     if leaf.shape[0] == 0:
         raise ValueError(f"{name}: got no rows (shape {tuple(leaf.shape)}); give at least one.")
     if 0 in leaf.shape:

@@ -54,9 +54,9 @@ def open_inputs(task: Task, X: Any, name: str = "X") -> Source:
         _check_transformable(X, task, name)
     if is_dataset(X):
         return open_dataset(X, name)
-    _check_kind(X, name)
     if isinstance(X, (Mapping, tuple)):
         X = _without_lists(X)
+    _check_kind(X, name)
     _check_features(task, X, name)
     if task.transform is not None:
         n_rows = _n_rows(X)
@@ -81,9 +81,14 @@ def row_labels(X: Any, y: Any) -> Any:
 
 
 def _check_kind(X: Any, name: str) -> None:
-    array_like = hasattr(X, "shape") or hasattr(X, "__array__")
-    if not (array_like or isinstance(X, (list, tuple, Mapping))):
-        raise TypeError(f"{name}: got {type(X).__name__}; accepted is {ACCEPTED}.")
+    """Refuse what has no rows."""
+    found = list(leaves(X)) if isinstance(X, (Mapping, tuple)) else [("", X)]
+    if not found:
+        raise ValueError(f"{name}: got an empty {type(X).__name__}; accepted is {ACCEPTED}.")
+    for path, leaf in found:
+        rows = isinstance(leaf, list) or len(getattr(leaf, "shape", ())) > 0
+        if not rows:
+            raise TypeError(f"{name}{path}: got {type(leaf).__name__}; accepted is {ACCEPTED}.")
 
 
 def _check_transformable(X: Any, task: Task, name: str) -> None:
@@ -113,7 +118,7 @@ def is_frame(X: Any) -> bool:
 
 def _n_rows(X: Any) -> int:
     if isinstance(X, (Mapping, tuple)):
-        _, X = next(leaves(X), ("", ()))
+        _, X = next(leaves(X))
     return X.shape[0] if hasattr(X, "shape") else len(X)
 
 

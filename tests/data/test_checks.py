@@ -135,9 +135,16 @@ class TestInputs:
         refuses(regressor(), X[:, 0], y, ValueError, *said)
         refuses(regressor(), pd.Series(X[:, 0]), y, ValueError, *said)
 
-    @pytest.mark.parametrize("data", [None, "text", 3.0, iter([1]), object()])
+    @pytest.mark.parametrize(
+        "data",
+        [None, "text", 3.0, iter([1]), object(), np.array(3.0), np.float64(1), torch.tensor(2)],
+    )
     def test_no_data_at_all(self, data):
         refuses(regressor(), data, y, TypeError, f"X: got {type(data).__name__}", "accepted")
+
+    def test_numbers_in_a_dict(self):
+        refuses(regressor(), {"a": X, "b": 3.0}, y, TypeError, "X['b']: got float")
+        refuses(regressor(), {}, y, ValueError, "X: got an empty dict")
 
     def test_torch_sparse(self):
         refuses(classifier(), torch.tensor(X).to_sparse(), y, TypeError, "sparse", "to_dense()")

@@ -127,8 +127,10 @@ def test_in_place_work_on_a_batch_spares_the_data(data, task):
     assert (data == before).all()
 
 
-def test_targets_are_own_copy(regression):
-    values = np.ones(10, dtype=np.float32)
+@pytest.mark.parametrize("ones", [np.ones, torch.ones])
+def test_targets_are_own_copy(ones, regression):
+    values = ones(10)
+    values = values.astype(np.float32) if isinstance(values, np.ndarray) else values
     examples = make_examples(regression, X, values)
     values[:] = 5
     assert (examples.targets == 1).all()
