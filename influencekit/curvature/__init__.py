@@ -1,6 +1,6 @@
 """Curvature matrices and their factorisations."""
 
-from influencekit.curvature._damping import auto_damping
+from influencekit.curvature._damping import auto_damping, damping_range
 from influencekit.curvature._decompose import DecompositionPlan, decompose, plan_decomposition
 from influencekit.curvature._path import DampingPath
 from influencekit.curvature._rows import CURVATURES, CurvatureRows, curvature_rows
@@ -13,6 +13,7 @@ __all__ = [
     "DecompositionPlan",
     "Spectrum",
     "auto_damping",
+    "damping_range",
     "curvature_rows",
     "decompose",
     "plan_decomposition",

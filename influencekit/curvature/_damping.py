@@ -2,14 +2,71 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
+
+from influencekit.curvature._path import DampingPath
 from influencekit.curvature._spectrum import Spectrum
 
-__all__ = ["auto_damping"]
+__all__ = ["DAMPING_RANGE", "XI_OF_BEST_DAMPING", "auto_damping", "damping_range"]
 
-#: Multiple of the mean eigenvalue.
-SCALE = 1.0
+#: Range of dampings worth trying, in units of the curvature's largest eigenvalue.
+DAMPING_RANGE = (1e-8, 1e1)
+#: Mean surrogate indicator at which the linear datamodeling score was measured to peak.
+XI_OF_BEST_DAMPING = 0.37
+#: Training examples over which the indicator is averaged, and dampings tried.
+_N_EXAMPLES, _N_DAMPINGS = 500, 91
+
+
+def damping_range(eigenvalues) -> tuple[float, float]:
+    """Smallest and largest damping worth trying for a curvature.
+
+    Raises
+    ------
+    ValueError
+        If all eigenvalues are zero.
+    """
+    largest = float(eigenvalues.max())
+    if not largest > 0:
+        raise ValueError(
+            "The curvature of the model on its training data is zero: it fits every example "
+            "with a vanishing gradient, so no damping can be told from another. Check that the "
+            "model was trained on this data and that its outputs are not saturated, or give "
+            "a damping."
+        )
+    return DAMPING_RANGE[0] * largest, DAMPING_RANGE[1] * largest
 
 
 def auto_damping(spectrum: Spectrum) -> float:
-    """Multiple of the mean eigenvalue of the data's curvature."""
-    return SCALE * float(spectrum.data_eigenvalues.mean())
+    """Damping at which the mean surrogate indicator of training examples reaches 0.37.
+
+    The indicator ξ compares the damping with the eigenvalues that gradients see, so the result
+    scales with the spectrum.  Where the model's own penalty already lifts ξ to 0.37 nothing is
+    added, unless the curvature is singular.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+
+    Returns
+    -------
+    float
+    """
+    low, high = damping_range(spectrum.eigenvalues)
+    rows = torch.linspace(0, len(spectrum.train_coordinates) - 1, _N_EXAMPLES).long().unique()
+    coordinates = spectrum.train_coordinates[rows].to(torch.float64)
+    weights = torch.ones(len(spectrum.train_coordinates), dtype=torch.float64)
+    dampings = np.geomspace(low, high, _N_DAMPINGS)
+    xi = DampingPath(spectrum, coordinates, weights).xi(dampings)
+    defined = ~np.isnan(xi).any(axis=0)
+    if not defined.any():
+        return float(spectrum.data_eigenvalues.mean())
+    mean = xi[:, defined].mean(axis=1)
+    above = np.flatnonzero(mean >= XI_OF_BEST_DAMPING)
+    if len(above) == 0:
+        return high
+    first = int(above[0])
+    if first == 0:
+        return 0.0 if float(spectrum.eigenvalues.min()) > low else low
+    share = (XI_OF_BEST_DAMPING - mean[first - 1]) / (mean[first] - mean[first - 1])
+    return float(dampings[first - 1] * (dampings[first] / dampings[first - 1]) ** share)

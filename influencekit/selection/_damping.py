@@ -7,15 +7,15 @@ import copy
 import numpy as np
 from sklearn.base import clone
 
-__all__ = ["at_damping", "damping_grid", "damping_range"]
+from influencekit.curvature import damping_range
 
-#: Range of candidates in units of the curvature's largest eigenvalue.
-LOWEST, HIGHEST = 1e-8, 1e1
+__all__ = ["at_damping", "attributor_damping_range", "damping_grid"]
+
 #: Candidates a decade.
 DENSITY = 4
 
 
-def damping_range(fitted) -> tuple[float, float]:
+def attributor_damping_range(fitted) -> tuple[float, float]:
     """Smallest and largest damping worth trying, from a fitted attributor's eigenvalues.
 
     Raises
@@ -29,20 +29,13 @@ def damping_range(fitted) -> tuple[float, float]:
             f"{type(fitted).__name__} has not. Give the dampings to try, for instance "
             "np.geomspace(1e-6, 1e1, 29)."
         )
-    largest = float(fitted.eigenvalues_.max())
-    if not largest > 0:
-        raise ValueError(
-            "The curvature of the model on its training data is zero: it fits every example "
-            "with a vanishing gradient, so no damping can be told from another. Check that the "
-            "model was trained on this data and that its outputs are not saturated."
-        )
-    return LOWEST * largest, HIGHEST * largest
+    return damping_range(fitted.eigenvalues_)
 
 
 def damping_grid(dampings, fitted) -> np.ndarray:
-    """Candidates in ascending order: as given, or log-spaced over :func:`damping_range`."""
+    """Candidates in ascending order: as given, or log-spaced over the spectrum."""
     if isinstance(dampings, str):
-        low, high = damping_range(fitted)
+        low, high = attributor_damping_range(fitted)
         return np.geomspace(low, high, round(np.log10(high / low) * DENSITY) + 1)
     grid = np.asarray(dampings, dtype=np.float64)
     if grid.ndim != 1 or grid.size == 0 or not np.isfinite(grid).all() or grid.min() <= 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import ClassVar
 
@@ -12,7 +14,7 @@ from sklearn.utils import check_random_state
 from influencekit.base import BaseAttributor
 from influencekit.data import make_examples
 from influencekit.metrics import PreparedOutputs
-from influencekit.selection._damping import damping_range
+from influencekit.selection._damping import attributor_damping_range
 from influencekit.selection._fits import FitCache
 from influencekit.training import SubsetOutputs, retrain_on_subsets
 from influencekit.utils import Interval, StrOptions, progress
@@ -235,16 +237,28 @@ class LDSSearch(BaseAttributor):
         if sampler is None:
             seed = check_random_state(self.random_state).randint(2**31 - 1)
             sampler = optuna.samplers.TPESampler(seed=int(seed))
-        study = optuna.create_study(
-            storage=self.storage,
-            sampler=sampler,
-            study_name=self.study_name,
-            direction="maximize",
-            load_if_exists=True,
-        )
+        with quiet_optuna():
+            study = optuna.create_study(
+                storage=self.storage,
+                sampler=sampler,
+                study_name=self.study_name,
+                direction="maximize",
+                load_if_exists=True,
+            )
         if list(space) == ["damping"] and not study.trials:
             study.enqueue_trial({"damping": fits.at({}).damping_})
         return study
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Keep Optuna's log to warnings while inside."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 def _distributions(search_space, fits) -> dict[str, BaseDistribution]:
@@ -257,7 +271,7 @@ def _distributions(search_space, fits) -> dict[str, BaseDistribution]:
                 "which is what None searches. Give a dict of parameters and their choices; "
                 f"its parameters are {sorted(params)}."
             )
-        return {"damping": FloatDistribution(*damping_range(fits.at({})), log=True)}
+        return {"damping": FloatDistribution(*attributor_damping_range(fits.at({})), log=True)}
     unknown = sorted(set(search_space) - set(fits.attributor.get_params()))
     if unknown or not search_space:
         raise ValueError(
