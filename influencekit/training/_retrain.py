@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any
 
 import numpy as np
-import sklearn
-import skorch
-import torch
 from sklearn.base import is_classifier
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
-from tqdm.auto import tqdm
 
-from influencekit.training._cache import OutputCache
-from influencekit.training._fingerprint import fingerprint
-from influencekit.training._joblib import Job, last_step, run_jobs
+from influencekit.training._engines import ENGINES, evaluate_runs
+from influencekit.training._joblib import Job, last_step
 from influencekit.training._randomness import draw_seeds, spawn_generators
 from influencekit.training._recipe import Recipe, read_recipe
 from influencekit.training._rows import count_rows
-from influencekit.training._stacked import StackedRetrainer
 from influencekit.training._subsets import SubsetOutputs, check_masks, draw_masks
 
 __all__ = ["retrain_on_subsets"]
-
-ENGINES = ("auto", "stacked", "joblib")
-
-Runs = list[tuple[np.ndarray, int]]  # rows and seed of each training
 
 
 def retrain_on_subsets(
@@ -151,18 +141,18 @@ def retrain_on_subsets(
 
     if y_query is None and model is not None and is_classifier(model):
         y_query = model.predict(X_query)
-    retrain = None if retrain == "auto" else retrain
-    recipe = Recipe(None, []) if retrain else read_recipe(model, refit_transformers)
+    own_training = retrain if callable(retrain) else None
+    recipe = Recipe(None, []) if own_training else read_recipe(model, refit_transformers)
     job = Job(
         recipe.estimator,
-        retrain,
+        own_training,
         recipe.transform(X),
         y,
         recipe.transform(X_query),
         y_query,
         output,
     )
-    if retrain is None:
+    if own_training is None:
         check_classes(recipe.estimator, masks, y, y_query)
     rows = [np.flatnonzero(mask) for mask in masks]
     runs = [(rows[s], int(seed)) for s in range(n_subsets) for seed in seeds[s]]
@@ -212,98 +202,3 @@ def check_classes(estimator: Any, masks: np.ndarray, y: Any, y_query: Any) -> No
                 "for it. Use a larger subset_fraction, masks that hold every class, or leave "
                 "those queries out."
             )
-
-
-def evaluate_runs(
-    job: Job,
-    runs: Runs,
-    engine: str = "auto",
-    cache_dir: str | os.PathLike | None = None,
-    n_jobs: int | None = None,
-    verbose: int = 0,
-) -> np.ndarray:
-    """Train once for each (rows, seed) and evaluate at the job's queries.
-
-    Rows may be any subset of any size: all rows is the model itself, all but one is
-    leave-one-out.
-
-    Parameters
-    ----------
-    job : Job
-    runs : list of (ndarray of int, int)
-    engine : {"auto", "stacked", "joblib"}, default="auto"
-    cache_dir : path-like, default=None
-    n_jobs : int, default=None
-    verbose : int, default=0
-
-    Returns
-    -------
-    ndarray of shape (n_runs, n_query), float64
-    """
-    stacked = _stacked_engine(job, runs, engine)
-    if stacked is None:
-        chunks = [np.array([i]) for i in range(len(runs))]
-    else:
-        chunks = stacked.chunks([rows for rows, _ in runs])
-    cache = _open_cache(job, stacked is not None, cache_dir)
-    keys = [_chunk_key([runs[i] for i in chunk]) for chunk in chunks] if cache else []
-    outputs = np.full((len(runs), count_rows(job.X_query)), np.nan)
-    missing = []
-    for c, chunk in enumerate(chunks):
-        stored = cache.load(keys[c], outputs[chunk].shape) if cache else None
-        if stored is None:
-            missing.append(c)
-        else:
-            outputs[chunk] = stored
-    bar = tqdm(total=len(runs), desc="retraining", unit="model", disable=not verbose)
-    with bar:
-        bar.update(len(runs) - sum(len(chunks[c]) for c in missing))
-        for c, values in _compute(job, stacked, runs, [(c, chunks[c]) for c in missing], n_jobs):
-            outputs[chunks[c]] = values
-            if cache:
-                cache.store(keys[c], values)
-            bar.update(len(chunks[c]))
-    return outputs
-
-
-def _stacked_engine(job: Job, runs: Runs, engine: str) -> StackedRetrainer | None:
-    """The stacked engine if it is wanted and able, else None."""
-    if engine == "joblib" or job.retrain is not None:
-        return None
-    stacked = StackedRetrainer(job.estimator, job.X, job.y, job.X_query, job.y_query, job.output)
-    reason = stacked.reason or stacked.probe(min(len(rows) for rows, _ in runs))
-    if reason is None:
-        return stacked
-    if engine == "stacked":
-        raise ValueError(
-            f"engine='stacked' cannot train this model: {reason}. "
-            "Use engine='joblib', or 'auto', which stacks where it can."
-        )
-    return None
-
-
-def _compute(
-    job: Job, stacked: StackedRetrainer | None, runs: Runs, chunks: list, n_jobs: int | None
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Outputs of each missing chunk as they are done."""
-    if stacked is None:
-        todo = [(c, int(chunk[0])) for c, chunk in chunks]
-        for position, values in run_jobs(job, [runs[i] for _, i in todo], n_jobs):
-            yield todo[position][0], values[None]
-        return
-    for c, chunk in chunks:
-        rows, seeds = zip(*(runs[i] for i in chunk), strict=True)
-        yield c, stacked.run(rows, seeds)
-
-
-def _open_cache(job: Job, stacked: bool, cache_dir: Any) -> OutputCache | None:
-    if cache_dir is None:
-        return None
-    what = (job.estimator, job.retrain, job.X, job.y, job.X_query, job.y_query, job.output)
-    versions = (torch.__version__, sklearn.__version__, skorch.__version__)
-    key = fingerprint("influencekit-1", "stacked" if stacked else "joblib", versions, *what)
-    return OutputCache(cache_dir, key)
-
-
-def _chunk_key(runs: Runs) -> str:
-    return fingerprint([(rows, seed) for rows, seed in runs])

@@ -71,16 +71,24 @@ class Stack:
         """The template's net."""
         return self.loss.net
 
-    def load(self, model: int, target: nn.Module, prefix: str = "module.") -> None:
-        """Copy one model's tensors into a module like the template's."""
+    def load(self, model: int, target: nn.Module) -> None:
+        """Copy one model's tensors into a module with the names of the net's own."""
+        tensors = {**self.parameters, **self.buffers}
         with torch.no_grad():
-            for tensors, own in (
-                (self.parameters, target.named_parameters()),
-                (self.buffers, target.named_buffers()),
-            ):
-                for name, tensor in own:
-                    if prefix + name in tensors:
-                        tensor.copy_(tensors[prefix + name][model])
+            for name, own in _named_tensors(target).items():
+                own.copy_(tensors[f"module.{name}"][model])
+
+    def can_load(self, target: nn.Module) -> bool:
+        """Whether :meth:`load` knows every tensor of a module."""
+        tensors = {**self.parameters, **self.buffers}
+        return all(
+            f"module.{name}" in tensors and tensors[f"module.{name}"].shape[1:] == own.shape
+            for name, own in _named_tensors(target).items()
+        )
+
+
+def _named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    return dict(module.named_parameters()) | dict(module.named_buffers())
 
 
 def initial_stack(estimator: NeuralNet, seeds: Sequence[int]) -> Stack:

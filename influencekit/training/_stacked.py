@@ -101,6 +101,7 @@ class StackedRetrainer:
         task = as_task(net)
         X_query, y_query = self.queries
         examples = make_examples(task, X_query, y_query, require_y=False, name="X_query")
+        in_place = stack.can_load(task.module)
         for model in range(stack.n_models):
-            stack.load(model, task.module)
-            yield task_outputs(task, examples, self.output)
+            stack.load(model, task.module if in_place else net.module_)
+            yield task_outputs(task if in_place else as_task(net), examples, self.output)

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from influencekit.exceptions import InfluenceKitWarning
-from influencekit.training import SubsetOutputs, _retrain, _stacked, retrain_on_subsets
+from influencekit.training import SubsetOutputs, _engines, _stacked, retrain_on_subsets
 from influencekit.training._fingerprint import fingerprint
 from tests.training import _resumable
 from tests.training._training_nets import Dropped, Logits, make_data, make_net
@@ -71,7 +71,7 @@ def test_found_again_without_training(tmp_path, monkeypatch):
     net = make_net(Dropped)
     first = retrain(net, cache_dir=tmp_path)
     monkeypatch.setattr(_stacked.StackedRetrainer, "run", None)
-    monkeypatch.setattr(_retrain, "run_jobs", None)
+    monkeypatch.setattr(_engines, "run_jobs", None)
     np.testing.assert_array_equal(retrain(net, cache_dir=tmp_path).outputs, first.outputs)
     fitted = make_net(Dropped).fit(X, Y)  # what it learned does not count
     monkeypatch.undo()

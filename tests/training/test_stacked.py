@@ -174,6 +174,32 @@ def test_regressor_and_binary_classifier():
     np.testing.assert_allclose(truth.outputs[:, 0], alone, atol=1e-6)  # skorch casts p
 
 
+class Frozen(Logits):
+    """A random frozen layer, a tied weight, an unused parameter, a running buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first.requires_grad_(False)
+        self.middle = nn.Linear(8, 8, bias=False, dtype=torch.float64)
+        self.again = nn.Linear(8, 8, dtype=torch.float64)
+        self.again.weight = self.middle.weight
+        self.unused = nn.Parameter(torch.ones(2, dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(8, dtype=torch.float64))
+
+    def forward(self, X):
+        h = torch.relu(self.first(X))
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * h.detach().mean(0)  # replaced, not changed
+        return self.second(torch.tanh(self.again(self.middle(h - self.mean))))
+
+
+@pytest.mark.parametrize("sizes", [[20, 20, 20], [20, 21, 23]])
+def test_frozen_tied_unused_and_replaced_tensors(sizes):
+    net = make_net(Frozen, optimizer__weight_decay=0.1, lr=0.2)
+    masks = np.array([np.arange(45) % 45 < size for size in sizes])
+    assert_equals_alone(net, stacked(net, masks=masks))
+
+
 def test_random_state_is_left_alone():
     torch.manual_seed(5)
     np.random.seed(5)
