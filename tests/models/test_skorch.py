@@ -130,6 +130,16 @@ def test_links():
     assert isinstance(as_task(plain).link, NormalisedLogProbabilities)
 
 
+def test_link_has_the_epsilon_of_skorch():
+    """A class of probability zero costs log(1 / eps), as in ``get_loss``, and not infinity."""
+    net = classifier().fit(X, Y3)
+    task = as_task(net)
+    raw = torch.tensor([[1.0, 0.0, 0.0], [0.2, 0.3, 0.5]])
+    targets = torch.tensor([1, 2])
+    expected = net.get_loss(raw, targets)
+    torch.testing.assert_close(task.loss(task.link(raw), targets).mean(), expected)
+
+
 def test_logits_with_nll_are_refused_when_it_shows():
     net = classifier(nn.Sequential(layers(), nn.Softplus())).fit(X, Y3)
     with pytest.raises(UnsupportedModelError, match="sum to"):

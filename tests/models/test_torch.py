@@ -20,6 +20,7 @@ from influencekit.models import (
     as_task,
     decision_function,
     predict,
+    predicted_targets,
 )
 
 W3 = torch.tensor([1.0, 2.0, 0.5])
@@ -206,6 +207,14 @@ def test_several_inputs_and_a_tuple_of_outputs():
     expected = module(a, b)[0].detach().numpy()
     np.testing.assert_allclose(decision_function(task, {"a": a, "b": b}), expected)
     np.testing.assert_allclose(decision_function(task, (a, b)), expected)
+
+
+def test_several_columns_of_binary_cross_entropy_are_several_labels():
+    task = as_task(net(), loss=nn.BCEWithLogitsLoss())
+    outputs = net()(data()[0]).detach()
+    np.testing.assert_array_equal(predict(task, data()[0]), outputs > 0)
+    assert torch.equal(predicted_targets(task, outputs), (outputs > 0).double())
+    torch.testing.assert_close(task.loss.predict_proba(outputs), torch.sigmoid(outputs))
 
 
 def test_old_weight_norm_is_copied():
