@@ -58,6 +58,7 @@ class StackedRetrainer:
         self.reason = why_not_stacked(estimator)
         if self.reason is None:
             self.data = collate_all(estimator, X, y)
+            self._try_queries()
 
     def chunks(self, subsets: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Positions of the models that are trained together.
@@ -93,6 +94,11 @@ class StackedRetrainer:
             step = StackedStep(stack, self.data)
             train_stack(stack, SubsetSchedule(stack, subsets), step, stack.net.max_epochs)
             return np.stack(list(self._outputs(stack)))
+
+    def _try_queries(self) -> None:
+        """Evaluate an untrained net, so that a wrong output or query is told before training."""
+        for _ in self._outputs(initial_stack(self.estimator, [0])):
+            pass
 
     def _outputs(self, stack: Stack) -> Iterator[np.ndarray]:
         net = stack.net

@@ -200,6 +200,35 @@ def test_frozen_tied_unused_and_replaced_tensors(sizes):
     assert_equals_alone(net, stacked(net, masks=masks))
 
 
+class Images(nn.Module):
+    """Convolution, batch norm of channels, whole channels dropped, layer norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, dtype=torch.float64)
+        self.norm = nn.BatchNorm2d(4, dtype=torch.float64)
+        self.drop = nn.Dropout2d(0.3)
+        self.layer_norm = nn.LayerNorm(36, dtype=torch.float64)
+        self.out = nn.Linear(36, 3, dtype=torch.float64)
+
+    def forward(self, X):
+        h = self.drop(torch.relu(self.norm(self.conv(X))))
+        h = nn.functional.max_pool2d(h, 2).flatten(1)
+        return self.out(self.layer_norm(h))
+
+
+def test_convolutional_net(rng):
+    images = rng.normal(size=(40, 1, 8, 8))
+    net = make_net(Images)
+    both = [
+        retrain_on_subsets(
+            net, images, Y[:40], images[:5], Y[:5], n_subsets=3, engine=engine, random_state=0
+        )
+        for engine in ("stacked", "joblib")
+    ]
+    np.testing.assert_allclose(both[0].outputs, both[1].outputs, atol=1e-10)
+
+
 def test_random_state_is_left_alone():
     torch.manual_seed(5)
     np.random.seed(5)
@@ -233,7 +262,17 @@ class Branching(Logits):
         return super().forward(X if X.sum() > 0 else 2 * X)
 
 
+class Recurrent(Logits):
+    def __init__(self):
+        super().__init__()
+        self.gru = nn.GRU(5, 5, batch_first=True, dtype=torch.float64)
+
+    def forward(self, X):
+        return super().forward(self.gru(X[:, None])[0][:, -1])
+
+
 REFUSED = {
+    "cannot be vmapped": make_net(Recurrent),
     "LBFGS is not one of": make_net(optimizer=optim.LBFGS),
     "LRScheduler": make_net(callbacks=[LRScheduler("StepLR", step_size=1)]),
     "GradientNormClipping": make_net(callbacks=[GradientNormClipping(1.0)]),
@@ -257,6 +296,19 @@ def test_auto_takes_the_other_engine(reason):
     net = REFUSED[reason]
     truth = stacked(net, engine="auto", n_subsets=2)
     assert_equals_alone(net, truth)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"output": "best"}, "output: got 'best'"),
+        ({"output": lambda o, t: o}, "one number a query"),
+    ],
+)
+def test_wrong_outputs_are_told_before_training(monkeypatch, options, message):
+    monkeypatch.setattr(_stacked, "train_stack", None)
+    with pytest.raises(ValueError, match=message):
+        stacked(make_net(), **options)
 
 
 def test_passive_callbacks_are_accepted():
