@@ -1,0 +1,171 @@
+"""Spectra against dense float64 curvatures, in every space and with every kind of penalty."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.curvature._dense_reference import (
+    gauss_newton,
+    loss_gradients,
+    output_gradients,
+    scores,
+    surrogate_indicator,
+)
+from influencekit import as_task
+from influencekit.curvature import DampingPath, curvature_rows, damping_range
+from influencekit.curvature._parameter_space import decompose_parameters, decompose_projected
+from influencekit.curvature._sample_space import decompose_samples
+from influencekit.data import make_examples
+from influencekit.gradients import GradientEngine, loss_cotangent, make_projection, output_cotangent
+
+N, M, D = 25, 6, 4
+
+
+def problem(seed=0, classes=3):
+    generator = torch.Generator().manual_seed(seed)
+    net = nn.Sequential(nn.Linear(D, 5), nn.Tanh(), nn.Linear(5, classes)).double()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator, dtype=p.dtype))
+    X = torch.randn(N + M, D, generator=generator, dtype=torch.float64)
+    t = torch.randint(classes, (N + M,), generator=generator)
+    task = as_task(net, loss=nn.CrossEntropyLoss())
+    return task, X[:N], t[:N], X[N:], t[N:]
+
+
+def penalties(task):
+    p = task.n_parameters
+    bias = torch.zeros(p, dtype=torch.float64)
+    bias[: p - 3] = 0.1
+    mixed = torch.linspace(0.0, 0.3, p, dtype=torch.float64)
+    return {
+        "none": torch.zeros(p, dtype=torch.float64),
+        "constant": torch.full((p,), 0.2, dtype=torch.float64),
+        "bias free": bias,
+        "all different": mixed,
+    }
+
+
+def margin(outputs, targets):
+    return outputs.gather(1, targets[:, None])[:, 0] * 2.0
+
+
+@pytest.mark.parametrize("penalty_name", ["none", "constant", "bias free", "all different"])
+@pytest.mark.parametrize("space", [decompose_parameters, decompose_samples])
+@pytest.mark.parametrize("curvature", ["fisher", "ggn"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_scores_and_xi_equal_dense(curvature, space, penalty_name, weighted):
+    task, X, t, Xq, tq = problem()
+    penalty = penalties(task)[penalty_name]
+    weights = np.random.RandomState(0).uniform(0.5, 2, N) if weighted else np.ones(N)
+    weights = weights / weights.sum()
+    engine = GradientEngine(task)
+    train, queries = make_examples(task, X, t), make_examples(task, Xq, tq)
+    rows = curvature_rows(curvature, engine, train, torch.as_tensor(weights))
+    spectrum = space(rows, penalty)
+    coordinates = spectrum.coordinates(queries, output_cotangent(margin)).double()
+    path = DampingPath(spectrum, coordinates, torch.as_tensor(weights))
+
+    g, q = loss_gradients(task, X, t), output_gradients(task, Xq, tq, margin)
+    data = gauss_newton(task, X, t, weights) if curvature == "ggn" else (g.T * weights) @ g
+    for damping in (1e-2, 1.0, 30.0):
+        dense = data + np.diag(penalty.numpy()) + damping * np.eye(len(penalty))
+        expected = scores(q, dense, g, weights)
+        np.testing.assert_allclose(path.scores(damping), expected, rtol=1e-8, atol=1e-12)
+        masks = np.random.RandomState(1).rand(7, N) < 0.5
+        np.testing.assert_allclose(
+            path.subset_sums(masks).at(damping), expected @ masks.T, rtol=1e-8, atol=1e-12
+        )
+        if penalty_name in ("none", "constant"):  # penalty and data curvature commute
+            xi = surrogate_indicator(q, data, np.linalg.inv(dense))
+            np.testing.assert_allclose(path.xi([damping])[0], xi, rtol=1e-7)
+
+
+@pytest.mark.parametrize("space", [decompose_parameters, decompose_samples])
+def test_without_damping_a_singular_curvature_is_pseudo_inverted(space):
+    task, X, t, Xq, tq = problem()
+    weights = np.full(N, 1 / N)
+    rows = curvature_rows(
+        "fisher", GradientEngine(task), make_examples(task, X, t), torch.as_tensor(weights)
+    )
+    spectrum = space(rows, penalties(task)["none"])
+    queries = make_examples(task, Xq, tq)
+    coordinates = spectrum.coordinates(queries, output_cotangent(margin)).double()
+    found = DampingPath(spectrum, coordinates, torch.as_tensor(weights)).scores(0.0)
+    g, q = loss_gradients(task, X, t), output_gradients(task, Xq, tq, margin)
+    assert task.n_parameters > N  # so that the curvature is singular
+    expected = -q @ np.linalg.pinv(g.T @ g / N) @ g.T / N
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_projected_spectrum_equals_dense_projection():
+    task, X, t, Xq, tq = problem()
+    engine, weights = GradientEngine(task), np.full(N, 1 / N)
+    train, queries = make_examples(task, X, t), make_examples(task, Xq, tq)
+    sketch = make_projection(engine, 11, kind="gaussian", random_state=3)
+    penalty = penalties(task)["constant"]
+    rows = curvature_rows("ggn", engine, train, torch.as_tensor(weights))
+    spectrum = decompose_projected(rows, penalty, sketch)
+    coordinates = spectrum.coordinates(queries, output_cotangent(margin)).double()
+    found = DampingPath(spectrum, coordinates, torch.as_tensor(weights)).scores(0.3)
+    b = engine.project(train, rows.cotangent, sketch).numpy()
+    g = engine.project(train, loss_cotangent(task), sketch).numpy()
+    q = engine.project(queries, output_cotangent(margin), sketch).numpy()
+    dense = b.T @ b / N + (0.2 + 0.3) * np.eye(11)
+    np.testing.assert_allclose(found, scores(q, dense, g, weights), rtol=1e-8, atol=1e-12)
+
+
+class TestIndicatorLaws:
+    """Laws of ξ, on random spectra."""
+
+    def path(self, scale=1.0, query_scale=1.0, seed=0):
+        task, X, t, Xq, tq = problem(seed)
+        weights = torch.full((N,), scale / N, dtype=torch.float64)
+        rows = curvature_rows("fisher", GradientEngine(task), make_examples(task, X, t), weights)
+        spectrum = decompose_samples(rows, penalties(task)["none"])
+
+        def output(outputs, targets):
+            return query_scale * margin(outputs, targets)
+
+        queries = make_examples(task, Xq, tq)
+        coordinates = spectrum.coordinates(queries, output_cotangent(output)).double()
+        return DampingPath(spectrum, coordinates, weights)
+
+    def test_between_zero_and_one_and_rising_to_one(self):
+        xi = self.path().xi(np.geomspace(1e-9, 1e9, 60))
+        assert (xi > 0).all()
+        assert (xi <= 1 + 1e-12).all()
+        assert (xi[-1] > 1 - 1e-6).all()
+        assert (xi[0] < 0.5).all()
+
+    def test_scale_of_the_query_cancels(self):
+        dampings = np.geomspace(1e-4, 10, 9)
+        np.testing.assert_allclose(self.path(query_scale=-7.0).xi(dampings), self.path().xi(dampings))
+
+    def test_joint_scaling_of_curvature_and_damping_cancels(self):
+        dampings = np.geomspace(1e-4, 10, 9)
+        scaled = self.path(scale=100.0).xi(100.0 * dampings)
+        np.testing.assert_allclose(scaled, self.path().xi(dampings), rtol=1e-9)
+
+    def test_one_where_all_eigenvalues_are_equal(self):
+        path = self.path()
+        path.spectrum.eigenvalues = torch.full_like(path.spectrum.eigenvalues, 0.3)
+        path.spectrum.data_eigenvalues = path.spectrum.eigenvalues
+        np.testing.assert_allclose(path.xi([1e-6, 1.0]), 1.0, rtol=1e-12)
+
+    def test_no_underflow_at_extreme_dampings(self):
+        xi = self.path().xi([1e150])
+        np.testing.assert_allclose(xi, 1.0)
+
+    def test_query_without_gradient_is_undefined(self):
+        path = self.path()
+        path.query_coordinates[2] = 0.0
+        xi = path.xi([0.1])
+        assert np.isnan(xi[0, 2])
+        assert np.isfinite(np.delete(xi[0], 2)).all()
+
+
+def test_damping_range_of_a_vanishing_curvature_is_refused():
+    with pytest.raises(ValueError, match="curvature of the model on its training data is zero"):
+        damping_range(np.zeros(4))
