@@ -19,7 +19,6 @@ from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, loss_cotangent
 from influencekit.models import CrossEntropy, Task
 
-
 CLOCK = time.perf_counter
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -25,7 +25,7 @@ __all__ = ["discover"]
 _KNOWN: WeakKeyDictionary[Task, Layout] = WeakKeyDictionary()
 
 
-def discover(task: Task, inputs: Any) -> Layout:
+def discover(task: Task, first_inputs: Callable[[], Any]) -> Layout:
     """How the gradients of a task are made, found out once on a batch and remembered.
 
     Two examples are run together and alone.  A layer keeps its factored gradient only if
@@ -34,8 +34,9 @@ def discover(task: Task, inputs: Any) -> Layout:
     Parameters
     ----------
     task : Task
-    inputs : tensor, tuple or dict of tensors
-        A batch of at least one real example.
+    first_inputs : callable
+        Makes a batch (tensor, tuple or dict of tensors) of at least one real example; called
+        only if the task is not known yet.
 
     Returns
     -------
@@ -47,7 +48,7 @@ def discover(task: Task, inputs: Any) -> Layout:
         If an example's outputs depend on the other examples in the batch.
     """
     if task not in _KNOWN:
-        _KNOWN[task] = _discover(task, inputs)
+        _KNOWN[task] = _discover(task, first_inputs())
     return _KNOWN[task]
 
 

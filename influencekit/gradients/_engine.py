@@ -100,7 +100,7 @@ class GradientEngine:
 
     def layout(self, examples: Examples) -> Layout:
         """Which parameters have factors and which do not, found out on the first examples."""
-        return discover(self.task, next(iter(examples.batches(2))).inputs)
+        return discover(self.task, lambda: next(iter(examples.batches(2))).inputs)
 
     def _batch_size(self, examples, cotangent, keep_factors) -> int:
         if self.batch_size is not None:
