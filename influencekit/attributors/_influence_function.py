@@ -22,7 +22,7 @@ from influencekit.curvature import (
     decompose,
 )
 from influencekit.gradients import PROJECTIONS, GradientEngine
-from influencekit.utils import Interval, StrOptions, parse_memory, validate_parameters
+from influencekit.utils import Interval, StrOptions, validate_parameters
 
 __all__ = ["InfluenceFunction"]
 
@@ -151,7 +151,7 @@ class InfluenceFunction(BaseAttributor):
             penalty,
             projection_dim=self.projection_dim,
             projection=self.projection,
-            max_memory=parse_memory(self.max_memory),
+            max_memory=self.max_memory,
             random_state=self.random_state,
         )
         self.eigenvalues_ = self._spectrum.eigenvalues.cpu().numpy()

@@ -15,7 +15,7 @@ from influencekit.models import Task
 __all__ = ["gradient_ratio", "warn_unless_stationary"]
 
 #: Ratio above which a user is told.
-LARGEST_QUIET_RATIO = 0.5
+LARGEST_QUIET_RATIO = 0.2
 
 
 def gradient_ratio(

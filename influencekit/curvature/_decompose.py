@@ -13,7 +13,7 @@ from influencekit.curvature._sample_space import decompose_samples, odd_paramete
 from influencekit.curvature._spectrum import Spectrum
 from influencekit.exceptions import ProjectionWarning, ResourceError
 from influencekit.gradients import make_projection
-from influencekit.utils import available_memory, format_bytes
+from influencekit.utils import format_bytes, parse_memory
 
 __all__ = ["DecompositionPlan", "decompose", "plan_decomposition"]
 
@@ -53,7 +53,10 @@ class DecompositionPlan:
 
 
 def plan_decomposition(
-    curvature: CurvatureRows, penalty: Tensor, projection_dim: int | None, max_memory: int | None
+    curvature: CurvatureRows,
+    penalty: Tensor,
+    projection_dim: int | None,
+    max_memory: int | str | None,
 ) -> tuple[DecompositionPlan, DecompositionPlan | None]:
     """Plan a decomposition; also return the exact plan that had to be given up, if any.
 
@@ -63,7 +66,7 @@ def plan_decomposition(
         If the matrix of the wanted projection does not fit ``max_memory``.
     """
     p = curvature.engine.task.n_parameters
-    budget = max_memory if max_memory is not None else available_memory() // 2
+    budget = parse_memory(max_memory)
     if projection_dim is not None and projection_dim < p:
         plan = _plan("projected", projection_dim, projection_dim, curvature.n_rows)
         if plan.memory > budget:
@@ -100,7 +103,7 @@ def decompose(
     *,
     projection_dim: int | None = None,
     projection: str = "auto",
-    max_memory: int | None = None,
+    max_memory: int | str | None = None,
     random_state=None,
 ) -> Spectrum:
     """Decompose ``F + diag(penalty)`` in whichever space is smallest.

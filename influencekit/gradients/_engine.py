@@ -19,7 +19,6 @@ from influencekit.gradients._dot import Side, all_dots, all_self_dots
 from influencekit.gradients._factored import batch_features
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._layout import Layout
-from influencekit.gradients._memory import format_bytes, parse_memory
 from influencekit.gradients._plan import (
     OPERATIONS,
     Plan,
@@ -28,6 +27,7 @@ from influencekit.gradients._plan import (
     operation_cost,
 )
 from influencekit.models import Task
+from influencekit.utils import format_bytes, parse_memory
 
 if TYPE_CHECKING:
     from influencekit.data import Examples

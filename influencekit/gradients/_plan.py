@@ -10,7 +10,7 @@ import torch
 
 from influencekit.gradients._dense import DenseBlock
 from influencekit.gradients._features import GradientFeatures
-from influencekit.gradients._memory import format_bytes
+from influencekit.utils import format_bytes
 
 __all__ = ["OPERATIONS", "Plan", "block_shapes", "matmul_rate", "operation_cost"]
 

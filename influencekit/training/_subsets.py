@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -70,6 +70,19 @@ class SubsetOutputs:
         ndarray of shape (n_subsets, n_query)
         """
         return self.outputs.mean(axis=1)
+
+    def take_queries(self, rows) -> SubsetOutputs:
+        """Outputs at some of the queries, such as one half to tune on and one to report.
+
+        Parameters
+        ----------
+        rows : slice, int array-like or bool mask of shape (n_query,)
+
+        Returns
+        -------
+        SubsetOutputs
+        """
+        return replace(self, outputs=self.outputs[:, :, rows])
 
     def noise_variance(self) -> np.ndarray:
         """Variance between repeats of the same subset, averaged over subsets.

@@ -1,6 +1,6 @@
 """Small tools: scikit-learn's private side, memory."""
 
-from influencekit.utils._memory import available_memory, format_bytes, parse_memory
+from influencekit.utils._memory import format_bytes, free_memory, parse_memory
 from influencekit.utils._progress import progress
 from influencekit.utils.validation import (
     Interval,
@@ -13,8 +13,8 @@ __all__ = [
     "Interval",
     "OutputContainerMixin",
     "StrOptions",
-    "available_memory",
     "format_bytes",
+    "free_memory",
     "parse_memory",
     "progress",
     "validate_parameters",

@@ -1,93 +1,93 @@
-"""Bytes: what is free, what the user allows, how to write them."""
+"""Amounts of memory: reading them, and finding out what is free."""
 
 from __future__ import annotations
 
 import os
 import re
+from numbers import Integral
 
-__all__ = ["available_memory", "format_bytes", "parse_memory"]
+import torch
 
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+__all__ = ["format_bytes", "free_memory", "parse_memory"]
 
-
-def available_memory() -> int:
-    """Memory that can be taken without swapping, as the operating system tells.
-
-    Returns
-    -------
-    n_bytes : int
-    """
-    try:
-        with open("/proc/meminfo") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (AttributeError, ValueError, OSError):
-        return 4 * 2**30
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_BINARY = {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
-def parse_memory(max_memory: int | str | None) -> int:
-    """Bytes from a number, a text such as "2GB", or None for half of what is free.
+def parse_memory(max_memory: int | str | None, device: torch.device | None = None) -> int:
+    """Bytes meant by ``max_memory``.
 
     Parameters
     ----------
     max_memory : int, str or None
-        A text is a number and a unit: B, KB, MB, GB or TB, powers of 1024.
+        Bytes, a string such as "500MB", "2GB" or "1.5GiB", or None for half of what is free.
+    device : torch.device, optional
+        Where the memory is wanted; the main memory if None.
 
     Returns
     -------
-    n_bytes : int
+    int
 
     Raises
     ------
     ValueError
-        If the text cannot be read or the number is not positive.
-
-    Examples
-    --------
-    >>> parse_memory("1.5 GB") == 1.5 * 2**30
-    True
+        If the amount cannot be read or is not positive.
     """
     if max_memory is None:
-        return available_memory() // 2
-    n_bytes: float
-    if isinstance(max_memory, str):
-        match = re.fullmatch(r"\s*([\d.]+)\s*([KMGT]?)i?B?\s*", max_memory, flags=re.IGNORECASE)
-        if match is None:
-            raise ValueError(
-                f"max_memory: got {max_memory!r}; accepted are a number of bytes, None, "
-                'or a text such as "500MB" or "2GB".'
-            )
-        n_bytes = float(match[1]) * _UNITS[match[2].upper()]
-    else:
-        n_bytes = max_memory
-    if n_bytes <= 0:
-        raise ValueError(f"max_memory: got {max_memory!r}; it must be positive.")
-    return int(n_bytes)
+        return free_memory(device) // 2
+    amount = -1
+    if isinstance(max_memory, Integral) and not isinstance(max_memory, bool):
+        amount = int(max_memory)
+    elif isinstance(max_memory, str):
+        found = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?I?)B?\s*", max_memory.upper())
+        unit = {**_UNITS, **_BINARY}.get(found[2]) if found else None
+        if unit and re.fullmatch(r"\d+\.?\d*|\.\d+", found[1]):
+            amount = int(float(found[1]) * unit)
+    if amount <= 0:
+        raise ValueError(
+            f"max_memory: got {max_memory!r}; accepted are a positive number of bytes, a string "
+            "such as '500MB', '2GB' or '1.5GiB', or None for half of the free memory."
+        )
+    return amount
+
+
+def free_memory(device: torch.device | None = None) -> int:
+    """Bytes free on a device (main memory: what can be had without swapping)."""
+    if device is not None and not torch.empty(0, device=device).is_cpu:
+        backend = torch.get_device_module(device)
+        if hasattr(backend, "mem_get_info"):
+            return int(backend.mem_get_info(device)[0])
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return min(int(fields["MemAvailable"].split()[0]) * 1024, _cgroup_room())
+    except (OSError, KeyError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, OSError, ValueError):
+        return 4 * 2**30
+
+
+def _cgroup_room() -> int:
+    """Bytes left under the control group's limit, huge if there is none."""
+    base = "/sys/fs/cgroup/memory"
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        (f"{base}/memory.limit_in_bytes", f"{base}/memory.usage_in_bytes"),
+    ):
+        try:
+            with open(limit, encoding="ascii") as a, open(used, encoding="ascii") as b:
+                return max(0, int(a.read()) - int(b.read()))
+        except (OSError, ValueError):
+            continue
+    return 2**62
 
 
 def format_bytes(n: float) -> str:
-    """Bytes as a person writes them.
-
-    Parameters
-    ----------
-    n : float
-
-    Returns
-    -------
-    text : str
-
-    Examples
-    --------
-    >>> format_bytes(3 * 2**30)
-    '3.0 GB'
-    """
-    for unit in ("B", "KB", "MB", "GB"):
-        if n < 1024:
+    """A readable amount of memory, for instance "1.2 GB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(n) < 1000:
             return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
-        n /= 1024
+        n /= 1000
     return f"{n:.1f} TB"

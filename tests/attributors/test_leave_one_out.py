@@ -125,6 +125,10 @@ def test_sign_proponents_have_the_same_label_nearby():
     flipped = np.r_[y, 1 - y[hard]]
     X_more = np.r_[X, X[hard : hard + 1]]
     model = LogisticRegression(C=0.1, tol=1e-10, max_iter=1000).fit(X_more, flipped)
-    scores = InfluenceFunction().fit(model, X_more, flipped).score(X[hard : hard + 1], y[hard : hard + 1])
+    scores = (
+        InfluenceFunction()
+        .fit(model, X_more, flipped)
+        .score(X[hard : hard + 1], y[hard : hard + 1])
+    )
     assert scores[0, hard] > 0
     assert scores[0, -1] == scores[0].min() < 0

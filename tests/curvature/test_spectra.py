@@ -5,6 +5,12 @@ import pytest
 import torch
 from torch import nn
 
+from influencekit import as_task
+from influencekit.curvature import DampingPath, curvature_rows, damping_range
+from influencekit.curvature._parameter_space import decompose_parameters, decompose_projected
+from influencekit.curvature._sample_space import decompose_samples
+from influencekit.data import make_examples
+from influencekit.gradients import GradientEngine, loss_cotangent, make_projection, output_cotangent
 from tests.curvature._dense_reference import (
     gauss_newton,
     loss_gradients,
@@ -12,12 +18,6 @@ from tests.curvature._dense_reference import (
     scores,
     surrogate_indicator,
 )
-from influencekit import as_task
-from influencekit.curvature import DampingPath, curvature_rows, damping_range
-from influencekit.curvature._parameter_space import decompose_parameters, decompose_projected
-from influencekit.curvature._sample_space import decompose_samples
-from influencekit.data import make_examples
-from influencekit.gradients import GradientEngine, loss_cotangent, make_projection, output_cotangent
 
 N, M, D = 25, 6, 4
 
@@ -141,7 +141,9 @@ class TestIndicatorLaws:
 
     def test_scale_of_the_query_cancels(self):
         dampings = np.geomspace(1e-4, 10, 9)
-        np.testing.assert_allclose(self.path(query_scale=-7.0).xi(dampings), self.path().xi(dampings))
+        np.testing.assert_allclose(
+            self.path(query_scale=-7.0).xi(dampings), self.path().xi(dampings)
+        )
 
     def test_joint_scaling_of_curvature_and_damping_cancels(self):
         dampings = np.geomspace(1e-4, 10, 9)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from influencekit.gradients._memory import format_bytes, free_memory, parse_memory
+from influencekit.utils import format_bytes, free_memory, parse_memory
 
 
 @pytest.mark.parametrize(
