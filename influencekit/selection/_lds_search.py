@@ -232,7 +232,7 @@ class LDSSearch(BaseAttributor):
         self.lds_ = truth.score(fits.predict(self.best_params_))
 
     def _open_study(self, space, fits) -> optuna.Study:
-        """Open the study; a new one over λ alone starts from the attributor's own damping."""
+        """Open the study; a new one over the default space starts from the default damping."""
         sampler = self.sampler
         if sampler is None:
             seed = check_random_state(self.random_state).randint(2**31 - 1)
@@ -245,8 +245,9 @@ class LDSSearch(BaseAttributor):
                 direction="maximize",
                 load_if_exists=True,
             )
-        if list(space) == ["damping"] and not study.trials:
-            study.enqueue_trial({"damping": fits.at({}).damping_})
+        if self.search_space is None and not study.trials:
+            low, high = space["damping"].low, space["damping"].high
+            study.enqueue_trial({"damping": min(max(fits.at({}).damping_, low), high)})
         return study
 
 

@@ -1,0 +1,177 @@
+"""LDSSearch and lds_scorer: one ground truth, shared factorisations, Optuna's study."""
+
+import numpy as np
+import optuna
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from influencekit import (
+    GradDot,
+    InfluenceFunction,
+    LDSSearch,
+    SurrogateLambdaSearchCV,
+    lds_scorer,
+    retrain_on_subsets,
+)
+from influencekit.metrics import linear_datamodeling_score
+
+pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.NotStationaryWarning")
+
+
+@pytest.fixture(scope="module")
+def problem():
+    X, y = load_digits(n_class=4, return_X_y=True)
+    X = X[:, ::3] / 16
+    model = LogisticRegression(C=10.0, max_iter=500).fit(X[:120], y[:120])
+    return model, X[:120], y[:120], X[120:150], y[120:150]
+
+
+@pytest.fixture(scope="module")
+def truth(problem):
+    return retrain_on_subsets(*problem, n_subsets=16, random_state=0)
+
+
+def fit(problem, truth, attributor=None, **options):
+    model, X, y, X_query, y_query = problem
+    attributor = InfluenceFunction("fisher") if attributor is None else attributor
+    options = {"n_trials": 8, "random_state": 0, **options}
+    search = LDSSearch(attributor, **options)
+    return search.fit(model, X, y, X_query=X_query, y_query=y_query, subset_outputs=truth)
+
+
+def lds(truth, scores):
+    return linear_datamodeling_score(truth.outputs, truth.masks, scores).mean
+
+
+def test_every_trial_is_the_lds_of_its_parameters(problem, truth):
+    model, X, y, X_query, y_query = problem
+    search = fit(problem, truth, n_trials=5)
+    assert len(search.study_.trials) == 5
+    for trial in search.study_.trials:
+        fitted = InfluenceFunction("fisher", **trial.params).fit(model, X, y)
+        expected = lds(truth, fitted.score(X_query, y_query))
+        assert trial.value == pytest.approx(expected, abs=1e-9)
+
+
+def test_best_is_kept_and_never_below_the_default(problem, truth):
+    model, X, y, X_query, y_query = problem
+    search = fit(problem, truth, n_trials=6)
+    values = [trial.value for trial in search.study_.trials]
+    default = InfluenceFunction("fisher").fit(model, X, y)
+    assert search.study_.trials[0].params["damping"] == pytest.approx(default.damping_)
+    assert search.best_score_ == max(values) >= lds(truth, default.score(X_query, y_query))
+    assert search.best_attributor_.damping_ == search.best_params_["damping"]
+    assert lds(truth, search.score(X_query, y_query)) == pytest.approx(search.best_score_)
+    assert search.lds_.mean == pytest.approx(search.best_score_)
+
+
+def test_ground_truth_is_computed_once_and_reused(problem, truth, monkeypatch):
+    model, X, y, X_query, y_query = problem
+    calls = []
+
+    def counting(*args, **kwargs):
+        calls.append(kwargs["n_subsets"])
+        return retrain_on_subsets(*args, **kwargs)
+
+    monkeypatch.setattr("influencekit.selection._lds_search.retrain_on_subsets", counting)
+    search = LDSSearch(InfluenceFunction("fisher"), n_subsets=16, n_trials=4, random_state=0)
+    search.fit(model, X, y, X_query=X_query, y_query=y_query)
+    assert calls == [16]
+    np.testing.assert_array_equal(search.subset_outputs_.outputs, truth.outputs)
+    fit(problem, search.subset_outputs_)
+    assert calls == [16]
+
+
+def test_trials_that_differ_in_damping_share_one_factorisation(problem, truth, monkeypatch):
+    count = {"fit": 0, "score": 0}
+    fitting, scoring = InfluenceFunction._fit, InfluenceFunction._score
+
+    def counted(name, method):
+        def call(self, *args):
+            count[name] += 1
+            return method(self, *args)
+
+        return call
+
+    monkeypatch.setattr(InfluenceFunction, "_fit", counted("fit", fitting))
+    monkeypatch.setattr(InfluenceFunction, "_score", counted("score", scoring))
+    fit(problem, truth, n_trials=12)
+    assert count == {"fit": 1, "score": 0}
+
+
+def test_search_space_of_several_parameters(problem, truth):
+    space = {
+        "curvature": ["ggn", "fisher"],
+        "damping": optuna.distributions.FloatDistribution(1e-6, 1.0, log=True),
+    }
+    search = fit(problem, truth, InfluenceFunction(), search_space=space, n_trials=10)
+    assert set(search.best_params_) == {"curvature", "damping"}
+    assert {t.params["curvature"] for t in search.study_.trials} == {"ggn", "fisher"}
+    assert search.best_attributor_.curvature == search.best_params_["curvature"]
+
+
+def test_searches_nest(problem, truth):
+    inner = SurrogateLambdaSearchCV(InfluenceFunction("fisher"), random_state=0)
+    space = {"threshold": [0.37, 0.5], "attributor__curvature": ["ggn"]}
+    search = fit(problem, truth, inner, search_space=space, n_trials=4)
+    assert search.best_attributor_.attributor.curvature == "ggn"
+    assert search.best_params_["threshold"] in (0.37, 0.5)
+
+
+def test_attributor_without_damping_needs_a_space(problem, truth):
+    with pytest.raises(ValueError, match="GradDot has no parameter 'damping'"):
+        fit(problem, truth, GradDot())
+
+
+def test_study_is_continued_in_storage(problem, truth, tmp_path):
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    first = fit(problem, truth, storage=storage, study_name="digits", n_trials=3)
+    second = fit(problem, truth, storage=storage, study_name="digits", n_trials=4)
+    assert len(second.study_.trials) == 7
+    assert second.best_score_ >= first.best_score_
+
+
+def test_same_seed_same_search(problem, truth):
+    a, b = fit(problem, truth), fit(problem, truth)
+    assert a.best_params_ == b.best_params_
+    assert [t.value for t in a.study_.trials] == [t.value for t in b.study_.trials]
+
+
+def test_sampler_is_used(problem, truth):
+    sampler = optuna.samplers.GridSampler({"damping": [1e-3, 1e-1]})
+    space = {"damping": optuna.distributions.FloatDistribution(1e-3, 1e-1)}
+    search = fit(problem, truth, sampler=sampler, search_space=space, n_trials=2)
+    assert {t.params["damping"] for t in search.study_.trials} == {1e-3, 1e-1}
+
+
+def test_optuna_log_level_is_left_alone(problem, truth, capsys):
+    before = optuna.logging.get_verbosity()
+    fit(problem, truth, n_trials=1)
+    assert optuna.logging.get_verbosity() == before
+    assert "study" not in capsys.readouterr().err
+
+
+def test_scorer_equals_the_metric(problem, truth):
+    model, X, y, X_query, y_query = problem
+    scorer = lds_scorer(truth)
+    for attributor in (GradDot(), InfluenceFunction()):
+        fitted = attributor.fit(model, X, y)
+        expected = lds(truth, fitted.score(X_query, y_query))
+        assert scorer(fitted, X_query, y_query) == pytest.approx(expected, abs=1e-9)
+
+
+def test_regression_without_targets_explains_predictions():
+    rng = np.random.default_rng(0)
+    X, X_query = rng.normal(size=(60, 4)), rng.normal(size=(8, 4))
+    y = X @ np.arange(4.0) + rng.normal(size=60)
+    search = LDSSearch(InfluenceFunction(), n_subsets=10, n_trials=3, random_state=0)
+    search.fit(Ridge().fit(X, y), X, y, X_query=X_query)
+    assert search.best_score_ > 0.8  # linear: sums of scores nearly give the retrained outputs
+
+
+def test_score_does_not_form_the_score_matrix(problem, truth, monkeypatch):
+    monkeypatch.setattr(
+        InfluenceFunction, "score", lambda *a: pytest.fail("the score matrix was formed")
+    )
+    fit(problem, truth, n_trials=2)
