@@ -8,7 +8,12 @@ from numbers import Integral, Real
 from typing import ClassVar
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from sklearn.utils import check_random_state
 
 from influencekit.base import BaseAttributor
@@ -17,7 +22,7 @@ from influencekit.metrics import PreparedOutputs
 from influencekit.selection._damping import attributor_damping_range
 from influencekit.selection._fits import FitCache
 from influencekit.training import SubsetOutputs, retrain_on_subsets
-from influencekit.utils import Interval, StrOptions, progress
+from influencekit.utils import Interval, StrOptions
 
 __all__ = ["LDSSearch"]
 
@@ -222,9 +227,13 @@ class LDSSearch(BaseAttributor):
         fits = FitCache(self.attributor, task, train, queries, self.subset_outputs_.masks)
         space = _distributions(self.search_space, fits)
         self.study_ = self._open_study(space, fits)
-        for _ in progress(range(self.n_trials), "LDSSearch trials", self.verbose):
-            trial = self.study_.ask(fixed_distributions=space)
-            self.study_.tell(trial, truth.score(fits.predict(trial.params)).mean)
+
+        def objective(trial: optuna.Trial) -> float:
+            params = {name: suggest(trial, name, choices) for name, choices in space.items()}
+            return truth.score(fits.predict(params)).mean
+
+        with quiet_optuna():
+            self.study_.optimize(objective, self.n_trials, show_progress_bar=self.verbose > 0)
         self.best_params_ = dict(self.study_.best_params)
         self.best_score_ = float(self.study_.best_value)
         self.best_attributor_ = fits.at(self.best_params_)
@@ -260,6 +269,15 @@ def quiet_optuna() -> Iterator[None]:
         yield
     finally:
         optuna.logging.set_verbosity(before)
+
+
+def suggest(trial: optuna.Trial, name: str, choices: BaseDistribution):
+    """Let a trial choose from a distribution through Optuna's public methods."""
+    if isinstance(choices, CategoricalDistribution):
+        return trial.suggest_categorical(name, choices.choices)
+    options = {"step": choices.step, "log": choices.log}
+    method = trial.suggest_int if isinstance(choices, IntDistribution) else trial.suggest_float
+    return method(name, choices.low, choices.high, **options)
 
 
 def _distributions(search_space, fits) -> dict[str, BaseDistribution]:
