@@ -1,0 +1,86 @@
+"""What the checks of attributors share: a small problem, fits, and ways to complain."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import warnings
+from collections.abc import Callable
+from functools import cache, wraps
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+
+__all__ = ["fit", "fitted_on_problem", "problem", "quietly", "raises", "require", "same"]
+
+_TOLERANCE = {"rtol": 1e-6, "atol": 1e-9}
+
+
+def quietly(function: Callable) -> Callable:
+    """Make a check: warnings, which it is not about, are silenced, the attributor is copied."""
+
+    @wraps(function)
+    def quiet(attributor):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            function(clone(attributor))
+
+    return quiet
+
+
+def problem():
+    """Small classification problem: fitted model, training X and y, test X and y."""
+    return copy.deepcopy(_problem())
+
+
+@cache
+def _problem():
+    X, y = load_iris(return_X_y=True)
+    order = np.random.RandomState(0).permutation(len(X))
+    X, y = X[order], y[order]
+    model = LogisticRegression(C=1.0, max_iter=1000).fit(X[:60], y[:60])
+    return model, X[:60], y[:60], X[60:72], y[60:72]
+
+
+def fit(attributor, model, X, y):
+    """Fit, giving queries to the searches that take them."""
+    options = {}
+    if "X_query" in inspect.signature(attributor.fit).parameters:
+        _, _, _, X_test, y_test = problem()
+        options = {"X_query": X_test.astype(X.dtype), "y_query": y_test}
+    return attributor.fit(model, X, y, **options)
+
+
+def fitted_on_problem(attributor):
+    """Fitted attributor, test X and y."""
+    model, X, y, X_test, y_test = problem()
+    return fit(attributor, model, X, y), X_test, y_test
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise AssertionError unless the condition holds."""
+    if not condition:
+        raise AssertionError(message)
+
+
+def same(a, b, what: str) -> None:
+    """Raise AssertionError unless two arrays of scores agree."""
+    require(np.shape(a) == np.shape(b), f"{what}: shapes {np.shape(a)} and {np.shape(b)} differ.")
+    if not np.allclose(a, b, **_TOLERANCE):
+        gap = np.abs(np.asarray(a) - np.asarray(b)).max()
+        raise AssertionError(f"{what}: scores differ by up to {gap:.3g}.")
+
+
+def raises(function: Callable, kinds, words: tuple[str, ...], what: str) -> None:
+    """Raise AssertionError unless the function raises one of the kinds, saying the words."""
+    try:
+        function()
+    except kinds as error:
+        missing = [word for word in words if word not in str(error)]
+        require(not missing, f"{what}: the error does not say {missing}: {error}")
+        return
+    except Exception as error:
+        raise AssertionError(f"{what}: got {type(error).__name__}: {error}") from error
+    raise AssertionError(f"{what}: no error was raised.")

@@ -1,0 +1,159 @@
+"""Checks of what scores depend on, and what they do not depend on."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from torch.utils.data import DataLoader, Dataset
+
+from influencekit.utils._checks_common import (
+    fit,
+    fitted_on_problem,
+    problem,
+    quietly,
+    require,
+    same,
+)
+
+__all__ = [
+    "check_batch_size_independence",
+    "check_duplicates",
+    "check_input_kinds",
+    "check_shape_and_finite",
+    "check_test_permutation",
+    "check_test_subset",
+    "check_threads",
+    "check_top_k",
+    "check_train_permutation",
+    "check_transform_and_names",
+]
+
+
+@quietly
+def check_shape_and_finite(attributor):
+    """Scores are a finite float64 array (n_test, n_train); fit returns self."""
+    model, X, y, X_test, y_test = problem()
+    require(fit(attributor, model, X, y) is attributor, "fit does not return self.")
+    scores = attributor.score(X_test, y_test)
+    require(type(scores) is np.ndarray and scores.dtype == np.float64, "not a float64 ndarray.")
+    require(scores.shape == (len(X_test), len(X)), f"scores have shape {scores.shape}.")
+    require(bool(np.isfinite(scores).all()), "scores are not finite.")
+    try:
+        shape = attributor.score(X_test).shape
+    except Exception as error:
+        raise AssertionError(f"test examples without y: {error}") from error
+    require(shape == scores.shape, f"without y of test, scores have shape {shape}.")
+
+
+@quietly
+def check_test_permutation(attributor):
+    """Test examples in another order give rows in that order."""
+    fitted, X_test, y_test = fitted_on_problem(attributor)
+    order = np.random.RandomState(1).permutation(len(X_test))
+    permuted = fitted.score(X_test[order], y_test[order])
+    same(permuted, fitted.score(X_test, y_test)[order], "test rows permuted")
+
+
+@quietly
+def check_train_permutation(attributor):
+    """Training examples in another order give columns in that order."""
+    model, X, y, X_test, y_test = problem()
+    order = np.random.RandomState(2).permutation(len(X))
+    expected = fit(clone(attributor), model, X, y).score(X_test, y_test)[:, order]
+    permuted = fit(attributor, model, X[order], y[order]).score(X_test, y_test)
+    same(permuted, expected, "training rows permuted")
+
+
+@quietly
+def check_test_subset(attributor):
+    """A test example's scores do not depend on the others scored beside it."""
+    fitted, X_test, y_test = fitted_on_problem(attributor)
+    alone = fitted.score(X_test[3:4], y_test[3:4])
+    same(alone, fitted.score(X_test, y_test)[3:4], "one test row alone")
+
+
+@quietly
+def check_duplicates(attributor):
+    """Equal training rows get equal scores, equal test rows equal rows."""
+    model, X, y, X_test, y_test = problem()
+    X, y = np.concatenate([X, X[:5]]), np.concatenate([y, y[:5]])
+    X_test, y_test = np.concatenate([X_test, X_test[:2]]), np.concatenate([y_test, y_test[:2]])
+    scores = fit(attributor, model, X, y).score(X_test, y_test)
+    same(scores[:, -5:], scores[:, :5], "duplicated training rows")
+    same(scores[-2:], scores[:2], "duplicated test rows")
+
+
+@quietly
+def check_batch_size_independence(attributor):
+    """``batch_size`` bounds memory and changes nothing else."""
+    if "batch_size" not in attributor.get_params():
+        return
+    whole, X_test, y_test = fitted_on_problem(clone(attributor).set_params(batch_size=1000))
+    parts, _, _ = fitted_on_problem(attributor.set_params(batch_size=7))
+    same(parts.score(X_test, y_test), whole.score(X_test, y_test), "batch_size 7 and 1000")
+
+
+class _Pairs(Dataset):
+    def __init__(self, X, y):
+        self.X, self.y = torch.as_tensor(X), torch.as_tensor(y)
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, i):
+        return self.X[i], self.y[i]
+
+
+@quietly
+def check_input_kinds(attributor):
+    """Arrays, lists, tensors, Datasets and shuffling DataLoaders give equal scores."""
+    fitted, X_test, y_test = fitted_on_problem(attributor)
+    expected = fitted.score(X_test, y_test)
+    pairs = _Pairs(X_test, y_test)
+    order = torch.Generator().manual_seed(0)
+    loader = DataLoader(pairs, batch_size=5, shuffle=True, generator=order)
+    kinds = {
+        "list": (X_test.tolist(), y_test.tolist()),
+        "Fortran order": (np.asfortranarray(X_test), y_test),
+        "Tensor": (torch.as_tensor(X_test), torch.as_tensor(y_test)),
+        "Dataset": (pairs, None),
+        "DataLoader": (loader, None),
+    }
+    for name, (X, y) in kinds.items():
+        same(fitted.score(X, y), expected, f"test data as {name}")
+
+
+@quietly
+def check_transform_and_names(attributor):
+    """``transform`` is ``score``, its columns have names, and there is no ``fit_transform``."""
+    fitted, X_test, y_test = fitted_on_problem(attributor)
+    same(fitted.transform(X_test, y_test), fitted.score(X_test, y_test), "transform")
+    names = fitted.get_feature_names_out()
+    require(len(names) == fitted.n_train_ and len(set(names)) == len(names), "names of columns.")
+    require(not hasattr(fitted, "fit_transform"), "fit_transform exists.")
+
+
+@quietly
+def check_top_k(attributor):
+    """``top_k`` agrees with sorting the scores, for proponents and opponents."""
+    fitted, X_test, y_test = fitted_on_problem(attributor)
+    scores = fitted.score(X_test, y_test)
+    for opponents, sign in ((False, -1), (True, 1)):
+        rows, values = fitted.top_k(X_test, y_test, k=4, opponents=opponents)
+        same(values, sign * np.sort(sign * scores, axis=1)[:, :4], "top_k")
+        same(np.take_along_axis(scores, rows, axis=1), values, "top_k's indices")
+
+
+@quietly
+def check_threads(attributor):
+    """Scoring different rows from several threads gives what scoring serially gives."""
+    fitted, X_test, y_test = fitted_on_problem(attributor)
+    parts = [slice(start, start + 5) for start in range(8)]
+    expected = [fitted.score(X_test[part], y_test[part]) for part in parts]
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(fitted.score, X_test[part], y_test[part]) for part in parts]
+        for future, scores in zip(futures, expected, strict=True):
+            same(future.result(), scores, "in a thread")
