@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit.displays._layout import curve, emptiest_corner, label_levels
+from influencekit.displays._layout import curve, emptiest_corner, label_levels, merge_close
 from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_colour
 
 __all__ = ["LambdaPathDisplay"]
@@ -254,7 +254,7 @@ class LambdaPathDisplay:
             )
         upper = ax.secondary_xaxis("top")
         upper.minorticks_off()
-        positions = [self.picks[label] for label in labels]
+        labels, positions = merge_close(labels, [self.picks[label] for label in labels])
         # a label that would touch its neighbour is lifted by empty lines below it
         levels = label_levels(np.log10(positions), labels, ax)
         texts = [label + "\n" * level for label, level in zip(labels, levels, strict=True)]

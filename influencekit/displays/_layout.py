@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["curve", "emptiest_corner", "label_levels"]
+__all__ = ["curve", "emptiest_corner", "label_levels", "merge_close"]
 
 
 def curve(x, y, error, names: tuple[str, str, str]) -> tuple[NDArray, NDArray, NDArray | None]:
@@ -46,6 +46,26 @@ def label_levels(positions: NDArray, labels: list[str], ax) -> list[int]:
         ends[level:] = [position + half, *ends[level + 1 :]]
         levels.append(level)
     return levels
+
+
+def merge_close(
+    labels: list[str], positions: list[float], ratio: float = 1.05
+) -> tuple[list[str], list[float]]:
+    """One label for marks, in ascending order, that fall on the same place of a log axis.
+
+    Examples
+    --------
+    >>> merge_close(["a", "b", "c"], [1.0, 1.01, 2.0])
+    (['a, b', 'c'], [1.0, 2.0])
+    """
+    texts, places = labels[:1], positions[:1]
+    for label, position in zip(labels[1:], positions[1:], strict=True):
+        if position <= places[-1] * ratio:
+            texts[-1] = f"{texts[-1]}, {label}"
+        else:
+            texts.append(label)
+            places.append(position)
+    return texts, places
 
 
 def emptiest_corner(lines) -> str:

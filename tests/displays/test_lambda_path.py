@@ -203,3 +203,11 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
 def test_errors_name_the_argument(arguments, message):
     with pytest.raises(ValueError, match=message):
         LambdaPathDisplay(**{"dampings": DAMPINGS, "mean_xi": XI} | arguments)
+
+
+def test_picks_on_one_place_share_a_label():
+    picks = {"default": 1e-2, "LDSSearch": 1.001e-2}
+    display = LambdaPathDisplay([1e-3, 1e-2, 1e-1], [0.2, 0.45, 0.9], picks=picks).plot()
+    labels = [text.get_text().strip() for text in display.ax_picks_.get_xticklabels()]
+    assert labels == ["default, LDSSearch"]
+    assert set(display.pick_lines_) == {"default", "LDSSearch"}
