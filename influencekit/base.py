@@ -80,6 +80,7 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         _reject_data_as_model(self, model, X)
         validate_parameters(self)
         task = as_task(model)
+        _check_weights(task)
         train = make_examples(task, X, y)
         self.task_ = task
         self.n_train_ = len(train)
@@ -168,7 +169,8 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         scores : ndarray of shape (n_test, k)
         """
         queries = self._queries(X, y)
-        if not isinstance(k, (int, np.integer)) or not 1 <= k <= self.n_train_:
+        whole = isinstance(k, (int, np.integer)) and not isinstance(k, bool)
+        if not whole or not 1 <= k <= self.n_train_:
             raise ValueError(
                 f"k: got {k!r}; accepted are integers from 1 to n_train={self.n_train_}."
             )
@@ -187,6 +189,7 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
 
     def _scatter(self, scores: np.ndarray) -> np.ndarray:
         """Columns of the training rows that the model learned from, among zeros for the rest."""
+        _check_scores(scores)
         if scores.shape[1] == self.n_train_:
             return scores
         full = np.zeros((len(scores), self.n_train_))
@@ -205,6 +208,27 @@ def _reject_data_as_model(attributor, model, X) -> None:
             f"then its training data: {name}().fit(model, X_train, y_train). An attributor "
             "cannot be a step of a Pipeline: fit the pipeline and give it as the model. Nor can "
             "GridSearchCV search it: use SurrogateLambdaSearchCV or LDSSearch."
+        )
+
+
+def _check_weights(task: Task) -> None:
+    for name, parameter in task.parameters.items():
+        if not bool(torch.isfinite(parameter).all()):
+            raise UnsupportedModelError(
+                f"model: the parameter {name!r} of {task.name} holds NaN or infinity, so its "
+                "training diverged. Give a model that trained well, for instance with a smaller "
+                "learning rate."
+            )
+
+
+def _check_scores(scores: np.ndarray) -> None:
+    """Refuse to hand out NaN: it sorts and sums without a word."""
+    n_bad = scores.size - int(np.isfinite(scores).sum())
+    if n_bad:
+        raise ValueError(
+            f"{n_bad:,} of {scores.size:,} scores are NaN or infinite: the gradient of the output "
+            "or of a training loss is not finite there. Look at output= (a root or logarithm "
+            "at 0), the loss and the scale of X, or turn the model to torch.float64."
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from numbers import Integral
 
 import torch
@@ -22,6 +24,31 @@ GRADIENT_CONSTRAINTS: dict[str, list] = {
 }
 
 
+@dataclass(frozen=True)
+class _CheckedOutput:
+    """A user's output function, whose results are looked at."""
+
+    function: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        values, n = self.function(outputs, targets), len(outputs)
+        got = (
+            f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+        )
+        if not isinstance(values, Tensor) or values.shape != (n,):
+            raise ValueError(
+                f"output: the function returned {got} for {n} examples; accepted is a Tensor with "
+                f"one number an example, shape ({n},). Take losses with reduction='none', and "
+                "stay in torch."
+            )
+        if not bool(torch.isfinite(values).all()):
+            raise ValueError(
+                "output: the function returned NaN or infinity; accepted are finite numbers. "
+                "Look for a logarithm or a root of a negative number, or a division by 0."
+            )
+        return values
+
+
 def query_cotangent(task: Task, output, queries: Examples):
     """Cotangent function of the explained output ``f``, whose value is higher for a better model.
 
@@ -29,6 +56,8 @@ def query_cotangent(task: Task, output, queries: Examples):
     """
     has_targets = queries.targets is not None
     function = resolve_output(task, output, has_targets)
+    if callable(output):
+        function = _CheckedOutput(output)
     if has_targets:
         return output_cotangent(function)
 

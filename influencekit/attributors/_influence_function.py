@@ -6,6 +6,7 @@ from numbers import Integral, Real
 from typing import ClassVar
 
 import torch
+from sklearn.utils.validation import check_is_fitted
 
 from influencekit.attributors._gradients import (
     GRADIENT_CONSTRAINTS,
@@ -168,6 +169,7 @@ class InfluenceFunction(BaseAttributor):
         -------
         self : object
         """
+        check_is_fitted(self, "eigenvalues_")
         self.set_params(damping=damping)
         validate_parameters(self)
         auto = isinstance(damping, str)

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.data._batch import Batch, Placement
+from influencekit.data._batch import Batch, Placement, leaves
 from influencekit.data._checks import check_same_length, given_twice
 from influencekit.data._inputs import open_inputs, row_labels, uses_matrix
 from influencekit.data._sources import DatasetSource, Source
 from influencekit.data._targets import check_targets, encode_targets
+from influencekit.exceptions import UnsupportedModelError
 from influencekit.models import Task
 
 __all__ = ["Examples", "make_examples"]
@@ -174,11 +175,28 @@ def make_examples(
     targets = None if y is None else _encode(task, source, y, name, y_name)
     placement = Placement(task.device, task.dtype, all_float=uses_matrix(task))
     examples = Examples(source, placement, targets, row_labels(X, y))
+    outputs = _first_outputs(task, examples, name)
     if targets is not None:
-        with torch.no_grad():
-            outputs = task.forward(examples._batch(slice(0, 1)).inputs)
         check_targets(task, outputs, targets, y_name)
     return examples
+
+
+@torch.no_grad()
+def _first_outputs(task: Task, examples: Examples, name: str) -> Tensor:
+    """Outputs for the first example: a model that cannot take it is told here, not in torch."""
+    inputs = examples._batch(slice(0, 1)).inputs
+    try:
+        return task.forward(inputs)
+    except UnsupportedModelError:
+        raise
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        found = ", ".join(f"{path or name} {tuple(t.shape)}" for path, t in leaves(inputs))
+        raise ValueError(
+            f"{name}: {task.name} cannot take it. Its first example as a batch has the shape "
+            f"{found}; accepted are inputs like those that the model was trained on: the same "
+            "axes and features, or indices within its embedding. The model's own error stands "
+            "above this one."
+        ) from error
 
 
 def _targets_of(source: Source, y: Any, require_y: bool, name: str, y_name: str) -> Any:

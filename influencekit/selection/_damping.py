@@ -37,7 +37,10 @@ def damping_grid(dampings, fitted) -> np.ndarray:
     if isinstance(dampings, str):
         low, high = attributor_damping_range(fitted)
         return np.geomspace(low, high, round(np.log10(high / low) * DENSITY) + 1)
-    grid = np.asarray(dampings, dtype=np.float64)
+    try:
+        grid = np.asarray(dampings, dtype=np.float64)
+    except (TypeError, ValueError):
+        grid = np.empty(0)
     if grid.ndim != 1 or grid.size == 0 or not np.isfinite(grid).all() or grid.min() <= 0:
         raise ValueError(
             f"dampings: got {dampings!r}; accepted are 'auto' or a non-empty 1-D array of "

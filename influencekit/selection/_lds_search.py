@@ -21,6 +21,7 @@ from influencekit.data import make_examples
 from influencekit.metrics import PreparedOutputs
 from influencekit.selection._damping import attributor_damping_range
 from influencekit.selection._fits import FitCache
+from influencekit.selection._scorer import check_subset_outputs
 from influencekit.training import SubsetOutputs, retrain_on_subsets
 from influencekit.utils import Interval, StrOptions
 
@@ -298,13 +299,22 @@ def _distributions(search_space, fits) -> dict[str, BaseDistribution]:
             f"{type(fits.attributor).__name__}; accepted are "
             f"{sorted(fits.attributor.get_params())}."
         )
-    return {
-        name: d if isinstance(d, BaseDistribution) else CategoricalDistribution(list(d))
-        for name, d in search_space.items()
-    }
+    return {name: _distribution(name, choices) for name, choices in search_space.items()}
+
+
+def _distribution(name: str, choices) -> BaseDistribution:
+    if isinstance(choices, BaseDistribution):
+        return choices
+    accepted = "accepted is an Optuna distribution or a non-empty list of choices"
+    if isinstance(choices, str) or not hasattr(choices, "__len__"):
+        raise TypeError(f"search_space: {name!r} got {choices!r}; {accepted}.")
+    if len(choices) == 0:
+        raise ValueError(f"search_space: {name!r} got the empty {choices!r}; {accepted}.")
+    return CategoricalDistribution(list(choices))
 
 
 def _check_shape(subset_outputs: SubsetOutputs, n_train: int, n_query: int) -> None:
+    check_subset_outputs(subset_outputs)
     got = subset_outputs.masks.shape[1], subset_outputs.outputs.shape[2]
     if got != (n_train, n_query):
         raise ValueError(

@@ -9,7 +9,7 @@ import numpy as np
 from influencekit.metrics import PreparedOutputs
 from influencekit.training import SubsetOutputs
 
-__all__ = ["SubsetPredictor", "lds_scorer"]
+__all__ = ["SubsetPredictor", "check_subset_outputs", "lds_scorer"]
 
 
 class SubsetPredictor:
@@ -42,6 +42,15 @@ class SubsetPredictor:
         return fitted.score(self.queries) @ self.masks.T.astype(np.float64)
 
 
+def check_subset_outputs(subset_outputs) -> None:
+    """Refuse bare arrays, which do not say which rows each subset held."""
+    if not isinstance(subset_outputs, SubsetOutputs):
+        raise TypeError(
+            f"subset_outputs: got {type(subset_outputs).__name__}; accepted is SubsetOutputs, from "
+            "retrain_on_subsets or SubsetOutputs.load, or SubsetOutputs(masks, outputs, seeds)."
+        )
+
+
 def lds_scorer(subset_outputs: SubsetOutputs, method: str = "spearman") -> Callable:
     """Make a scorer ``scorer(fitted_attributor, X_query, y_query=None) -> LDS``.
 
@@ -56,6 +65,7 @@ def lds_scorer(subset_outputs: SubsetOutputs, method: str = "spearman") -> Calla
     callable
         Its result is the mean LDS over the queries, a float; higher is better.
     """
+    check_subset_outputs(subset_outputs)
     truth = PreparedOutputs(subset_outputs.outputs, method)
 
     def scorer(attributor, X_query, y_query=None) -> float:

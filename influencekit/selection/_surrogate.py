@@ -141,6 +141,11 @@ class SurrogateLambdaSearchCV(BaseAttributor):
         """
         task, train = self._open(model, X, y)
         queries = None
+        if X_query is None and y_query is not None:
+            raise ValueError(
+                "y_query: got targets without X_query. Give both, or neither to draw the queries "
+                "from the training data."
+            )
         if X_query is not None:
             queries = make_examples(task, X_query, y_query, require_y=False, name="X_query")
         return self._search(task, train, queries)
