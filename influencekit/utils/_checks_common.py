@@ -15,8 +15,6 @@ from sklearn.linear_model import LogisticRegression
 
 __all__ = ["fit", "fitted_on_problem", "problem", "quietly", "raises", "require", "same"]
 
-_TOLERANCE = {"rtol": 1e-6, "atol": 1e-9}
-
 
 def quietly(function: Callable) -> Callable:
     """Make a check: warnings, which it is not about, are silenced, the attributor is copied."""
@@ -68,7 +66,7 @@ def require(condition: bool, message: str) -> None:
 def same(a, b, what: str) -> None:
     """Raise AssertionError unless two arrays of scores agree."""
     require(np.shape(a) == np.shape(b), f"{what}: shapes {np.shape(a)} and {np.shape(b)} differ.")
-    if not np.allclose(a, b, **_TOLERANCE):
+    if not np.allclose(a, b, rtol=1e-6, atol=1e-9):
         gap = np.abs(np.asarray(a) - np.asarray(b)).max()
         raise AssertionError(f"{what}: scores differ by up to {gap:.3g}.")
 
