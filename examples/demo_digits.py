@@ -34,7 +34,7 @@ from influencekit import (
     retrain_on_subsets,
 )
 from influencekit.displays import LambdaPathDisplay, TopExamplesDisplay
-from influencekit.metrics import linear_datamodeling_score
+from influencekit.metrics import PreparedOutputs, linear_datamodeling_score
 
 N_TRAIN, N_QUERY = 1000, 200
 N_SUBSETS, N_REPEATS, N_TRIALS = 50, 2, 20
@@ -71,10 +71,10 @@ def train(X, y):
         criterion=nn.CrossEntropyLoss,
         optimizer=torch.optim.SGD,
         optimizer__momentum=0.9,
-        optimizer__weight_decay=1e-3,
-        lr=0.1,
+        optimizer__weight_decay=5e-3,
+        lr=0.05,
         batch_size=64,
-        max_epochs=30,
+        max_epochs=60,
         iterator_train__shuffle=True,
         train_split=None,
         verbose=0,
@@ -129,7 +129,8 @@ def main(output_dir: Path) -> None:
             verbose=1,
         )
     )
-    tuning, reporting = truth.take_queries(slice(0, 100)), truth.take_queries(slice(100, None))
+    half = len(X_tune)
+    tuning, reporting = truth.take_queries(slice(0, half)), truth.take_queries(slice(half, None))
     search, search_seconds = timed(
         lambda: LDSSearch(InfluenceFunction(), n_trials=N_TRIALS, random_state=0).fit(
             pipe, X, y, X_query=X_tune, y_query=y_tune, subset_outputs=tuning
@@ -157,8 +158,6 @@ def save_path(surrogate, default, reporting, X, y, rows, output_dir: Path) -> No
     """Save ξ and LDS against the damping, with the picks."""
     path = default.damping_path(X, y)
     sums = path.subset_sums(reporting.masks)
-    from influencekit.metrics import PreparedOutputs
-
     truth = PreparedOutputs(reporting.outputs)
     dampings = surrogate.cv_results_["param_damping"]
     lds = [truth.score(sums.at(d)) for d in dampings]
