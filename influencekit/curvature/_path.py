@@ -12,6 +12,9 @@ from influencekit.curvature._spectrum import Spectrum
 
 __all__ = ["DampingPath", "SubsetSums"]
 
+#: Numbers that the damped queries of one product may take.
+_CHUNK = 2**19
+
 
 @dataclass
 class DampingPath:
@@ -85,7 +88,25 @@ class SubsetSums:
     path: DampingPath
     coordinates: Tensor
 
-    def at(self, damping: float) -> np.ndarray:
-        """Sum of each query's scores over each subset, (n_query, n_subsets)."""
-        left = self.path.query_coordinates * self.path.spectrum.inverse(damping)
-        return -(left @ self.coordinates.mT).cpu().numpy()
+    def at(self, damping) -> np.ndarray:
+        """Sum of each query's scores over each subset.
+
+        Parameters
+        ----------
+        damping : float or array-like of shape (n_dampings,)
+
+        Returns
+        -------
+        ndarray of shape (n_query, n_subsets) or (n_dampings, n_query, n_subsets)
+        """
+        dampings = np.asarray(damping, dtype=np.float64)
+        dtype = self.path.spectrum.train_coordinates.dtype
+        left, right = self.path.query_coordinates.to(dtype), -self.coordinates.mT.to(dtype)
+        sums = np.empty((dampings.size, left.shape[0], right.shape[1]))
+        step = max(1, _CHUNK // max(1, left.numel()))
+        for start in range(0, dampings.size, step):
+            some = dampings.reshape(-1)[start : start + step]
+            inverses = torch.stack([self.path.spectrum.inverse(float(d)) for d in some])
+            rows = (left * inverses.to(dtype)[:, None]).flatten(0, 1)
+            sums[start : start + step] = (rows @ right).unflatten(0, (len(some), -1)).cpu().numpy()
+        return sums.reshape(*dampings.shape, *sums.shape[1:])

@@ -58,13 +58,25 @@ def standardise_rows(rows: NDArray, method: str) -> NDArray:
     with np.errstate(over="ignore"):
         constant = high - low <= CONSTANT_SPREAD * size
     if method == "spearman":
-        rows = rankdata(rows, axis=-1)
+        rows = _rank_rows(rows)
     else:  # to size 1 first: squares of very large or small numbers leave float64's range
         rows = rows / np.where(size > 0, size, 1.0)[..., None]
     centred = rows - rows.mean(axis=-1, keepdims=True)
     norms = np.linalg.norm(centred, axis=-1)
     norms[constant] = np.nan
     return centred / norms[..., None]
+
+
+def _rank_rows(rows: NDArray) -> NDArray:
+    """Average ranks along the last axis; rows without ties need sorting alone."""
+    order = np.argsort(rows, axis=-1)
+    ordered = np.take_along_axis(rows, order, axis=-1)
+    ranks = np.empty(rows.shape)
+    np.put_along_axis(ranks, order, np.arange(1.0, rows.shape[-1] + 1), axis=-1)
+    tied = (ordered[..., 1:] == ordered[..., :-1]).any(axis=-1)
+    if tied.any():
+        ranks[tied] = rankdata(rows[tied], axis=-1)
+    return ranks
 
 
 def row_correlation(first: NDArray, second: NDArray) -> NDArray:
