@@ -91,7 +91,7 @@ def test_every_block_says_whether_it_runs(page):
 @pytest.mark.parametrize("page", PAGES + OTHER_PAGES, ids=lambda page: page.stem)
 def test_links_lead_somewhere(page):
     missing = []
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+    for target in links(page):
         if target.startswith(("http://", "https://")):
             continue
         path, _, anchor = target.partition("#")
@@ -99,6 +99,13 @@ def test_links_lead_somewhere(page):
         if not other.is_file() or (anchor and anchor not in anchors(other)):
             missing.append(target)
     assert missing == []
+
+
+def links(page: Path) -> list[str]:
+    """Targets of inline and of reference links."""
+    text = page.read_text(encoding="utf-8")
+    inline = re.findall(r"\]\(([^)\s]+)\)", text)
+    return inline + re.findall(r"^\[[^\]]+\]: (\S+)$", text, re.MULTILINE)
 
 
 def anchors(page: Path) -> set[str]:
