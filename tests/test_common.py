@@ -1,7 +1,5 @@
 """Every attributor passes the public checks; every check fails on something broken."""
 
-import pytest
-
 from influencekit import GradCos, GradDot, InfluenceFunction, LDSSearch, SurrogateLambdaSearchCV
 from influencekit.utils.estimator_checks import parametrize_with_checks
 

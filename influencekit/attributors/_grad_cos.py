@@ -47,7 +47,7 @@ class GradCos(BaseAttributor):
     >>> from sklearn.linear_model import LogisticRegression
     >>> from influencekit import GradCos
     >>> X, y = load_iris(return_X_y=True)
-    >>> GradCos().fit(LogisticRegression().fit(X, y), X, y).score(X[:2], y[:2]).shape
+    >>> GradCos().fit(LogisticRegression(max_iter=1000).fit(X, y), X, y).score(X[:2], y[:2]).shape
     (2, 150)
     """
 

@@ -57,7 +57,7 @@ class GradDot(BaseAttributor):
     >>> from sklearn.linear_model import LogisticRegression
     >>> from influencekit import GradDot
     >>> X, y = load_iris(return_X_y=True)
-    >>> GradDot().fit(LogisticRegression().fit(X, y), X, y).score(X[:2], y[:2]).shape
+    >>> GradDot().fit(LogisticRegression(max_iter=1000).fit(X, y), X, y).score(X[:2], y[:2]).shape
     (2, 150)
     """
 

@@ -105,7 +105,7 @@ class InfluenceFunction(BaseAttributor):
     >>> from sklearn.linear_model import LogisticRegression
     >>> from influencekit import InfluenceFunction
     >>> X, y = load_iris(return_X_y=True)
-    >>> influence = InfluenceFunction().fit(LogisticRegression().fit(X, y), X, y)
+    >>> influence = InfluenceFunction().fit(LogisticRegression(max_iter=1000).fit(X, y), X, y)
     >>> influence.score(X[:2], y[:2]).shape
     (2, 150)
     """

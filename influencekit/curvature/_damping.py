@@ -21,6 +21,14 @@ _N_EXAMPLES, _N_DAMPINGS = 500, 91
 def damping_range(eigenvalues) -> tuple[float, float]:
     """Smallest and largest damping worth trying for a curvature.
 
+    Parameters
+    ----------
+    eigenvalues : ndarray or Tensor of shape (rank,)
+
+    Returns
+    -------
+    tuple of float
+
     Raises
     ------
     ValueError

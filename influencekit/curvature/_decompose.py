@@ -60,6 +60,20 @@ def plan_decomposition(
 ) -> tuple[DecompositionPlan, DecompositionPlan | None]:
     """Plan a decomposition; also return the exact plan that had to be given up, if any.
 
+    Parameters
+    ----------
+    curvature : CurvatureRows
+    penalty : Tensor of shape (p,)
+    projection_dim : int or None
+    max_memory : int, str or None
+        Bytes; None allows half of the free memory.
+
+    Returns
+    -------
+    plan : DecompositionPlan
+    refused : DecompositionPlan or None
+        The exact plan, where it was too large and a projection takes its place.
+
     Raises
     ------
     ResourceError

@@ -68,21 +68,38 @@ def decompose_projected(curvature, penalty: Tensor, projection) -> ParameterSpec
     curvature acts through inner products only; so a constant penalty ``r`` stays ``r`` times
     the identity.  Where the penalty differs between parameters its mean is taken.
     """
-    k = projection.dim
-    device = penalty.device
+    k, r = projection.dim, curvature.rows_per_example
+    device, dtype = penalty.device, curvature.engine.task.dtype
     matrix = torch.zeros(k, k, dtype=torch.float64, device=device)
+    gradients = _room_for_gradients(curvature, k)
     start = 0
     for features in curvature.engine.batches(curvature.examples, curvature.cotangent):
-        rows = features.project(projection).to(torch.float64)
-        weights = curvature.row_weights[start : start + len(rows)]
+        rows = features.project(projection)
+        own = slice(start, start + len(features))
+        if gradients is not None:
+            shares = curvature.gradient_coordinates[own, None].to(dtype)
+            torch.bmm(shares, rows.unflatten(0, (-1, r)), out=gradients[own, None])
+        rows = rows.to(torch.float64)
+        weights = curvature.row_weights[own.start * r : own.stop * r]
         matrix.addmm_(rows.mT, rows * weights[:, None])
-        start += len(rows)
+        start = own.stop
     constant = torch.full((k,), float(penalty.mean()), dtype=torch.float64, device=device)
     matrix.diagonal().add_(constant)
-    return _decompose(curvature, matrix, constant, projection)
+    return _decompose(curvature, matrix, constant, projection, gradients)
 
 
-def _decompose(curvature, matrix: Tensor, penalty: Tensor, projection) -> ParameterSpectrum:
+def _room_for_gradients(curvature, k: int) -> Tensor | None:
+    """Space for the projected loss gradients, where they are sums of the curvature's rows."""
+    engine, n = curvature.engine, len(curvature.examples)
+    like = torch.empty(0, dtype=engine.task.dtype, device=engine.task.device)
+    if curvature.gradient_coordinates is None or n * k * like.element_size() > engine.max_memory:
+        return None
+    return like.new_empty(n, k)
+
+
+def _decompose(
+    curvature, matrix: Tensor, penalty: Tensor, projection, gradients: Tensor | None = None
+) -> ParameterSpectrum:
     eigenvalues, basis = torch.linalg.eigh(matrix)
     data = eigenvalues - penalty @ basis.square()
     dtype = curvature.engine.task.dtype
@@ -95,6 +112,9 @@ def _decompose(curvature, matrix: Tensor, penalty: Tensor, projection) -> Parame
         basis=basis.to(dtype),
         projection=projection,
     )
-    cotangent = loss_cotangent(curvature.engine.task)
-    spectrum.train_coordinates = spectrum.coordinates(curvature.examples, cotangent)
+    if gradients is not None:
+        spectrum.train_coordinates = gradients @ spectrum.basis
+    else:
+        cotangent = loss_cotangent(curvature.engine.task)
+        spectrum.train_coordinates = spectrum.coordinates(curvature.examples, cotangent)
     return spectrum

@@ -84,5 +84,19 @@ CURVATURES: dict[str, Callable[..., CurvatureRows]] = {"ggn": ggn_rows, "fisher"
 
 
 def curvature_rows(name: str, engine, examples, example_weights) -> CurvatureRows:
-    """Rows of a curvature by name, one of :data:`CURVATURES`."""
+    """Rows of a curvature by name.
+
+    Parameters
+    ----------
+    name : {"ggn", "fisher"}
+    engine : GradientEngine
+    examples : Examples
+        The training examples.
+    example_weights : Tensor of shape (n,), float64
+        Share of each example in the mean loss.
+
+    Returns
+    -------
+    CurvatureRows
+    """
     return CURVATURES[name](engine, examples, example_weights)

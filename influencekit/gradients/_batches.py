@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from influencekit.models._task import MODULE_LOCK
+
 __all__ = [
     "count_rows",
     "map_tensors",
@@ -61,20 +63,25 @@ def no_hidden_loops() -> Iterator[None]:
     if not hasattr(functorch, "_set_vmap_fallback_enabled"):
         yield
         return
-    before = functorch._is_vmap_fallback_enabled()
-    functorch._set_vmap_fallback_enabled(False)
-    try:
-        yield
-    finally:
-        functorch._set_vmap_fallback_enabled(before)
+    with MODULE_LOCK:
+        before = functorch._is_vmap_fallback_enabled()
+        functorch._set_vmap_fallback_enabled(False)
+        try:
+            yield
+        finally:
+            functorch._set_vmap_fallback_enabled(before)
 
 
 @contextmanager
 def plain_kernels() -> Iterator[None]:
-    """Switch off fused inference kernels, which go past hooks and function transforms."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    """Switch off fused inference kernels, which go past hooks and function transforms.
+
+    Threads take turns inside: the switch, hooks and replaced parameters are everybody's.
+    """
+    with MODULE_LOCK:
+        fast = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)

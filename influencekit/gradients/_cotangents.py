@@ -65,7 +65,17 @@ def output_cotangent(function: Callable[[Tensor, Tensor | None], Tensor]) -> Cot
 
 
 def loss_cotangent(task: Task) -> CotangentFunction:
-    """Cotangents whose pull-back is the gradient of the per-example training loss (R = 1)."""
+    """Cotangents whose pull-back is the gradient of the per-example training loss (R = 1).
+
+    Parameters
+    ----------
+    task : Task
+
+    Returns
+    -------
+    callable
+        ``(outputs, targets) -> (n, 1, *output_shape)``.
+    """
     return _OutputCotangent(task.loss)
 
 
@@ -74,5 +84,14 @@ def ggn_cotangent(task: Task) -> CotangentFunction:
 
     Row r of an example is ``Jᵀ L[:, r]`` with ``L Lᵀ`` the Hessian of the loss with respect
     to the outputs, so that the Gauss-Newton matrix is the sum of outer products of all rows.
+
+    Parameters
+    ----------
+    task : Task
+
+    Returns
+    -------
+    callable
+        ``(outputs, targets) -> (n, rank, *output_shape)``.
     """
     return _GaussNewtonCotangent(task)

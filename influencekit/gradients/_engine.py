@@ -172,8 +172,12 @@ class GradientEngine:
 
         Parameters
         ----------
-        examples_a, examples_b : Examples
-        cotangent_a, cotangent_b : callable
+        examples_a : Examples
+        cotangent_a : callable
+            Cotangent function of the left side.
+        examples_b : Examples
+        cotangent_b : callable
+            Cotangent function of the right side.
         dtype : torch.dtype, default=torch.float64
             In which products are taken and summed.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,10 +20,6 @@ from influencekit.models import Task
 __all__ = ["Recorder", "batch_features", "pull_back"]
 
 
-#: Hooks are put on a module that threads may share: one forward pass at a time is recorded.
-_RECORDING = threading.RLock()
-
-
 class Recorder:
     """Inputs and outputs of the watched layers, call by call.
 
@@ -36,13 +31,10 @@ class Recorder:
         self.calls: list[tuple[int, Tensor, Tensor]] = []
         self._layers = layers
         self._recording = True
-        self._thread = threading.get_ident()
 
     def _hook(self, position: int):
         def record(module, args, kwargs, output):
-            if not self._recording or threading.get_ident() != self._thread:
-                return None
-            if not (isinstance(output, Tensor) and output.requires_grad):
+            if not (self._recording and isinstance(output, Tensor) and output.requires_grad):
                 return None
             inputs = args[0] if args else next(iter(kwargs.values()))
             self.calls.append((position, inputs.detach(), output))
@@ -70,8 +62,7 @@ class Recorder:
 
 def forward_recorded(task: Task, layers: Sequence[Layer], inputs: Any) -> tuple[Tensor, list]:
     """Natural outputs of a batch and the calls of the watched layers."""
-    recorded = Recorder(layers)
-    with _RECORDING, torch.enable_grad(), plain_kernels(), recorded.watch() as recorder:
+    with torch.enable_grad(), plain_kernels(), Recorder(layers).watch() as recorder:
         outputs = task.forward(inputs)
     return outputs, recorder.calls
 

@@ -36,6 +36,15 @@ class Projection(ABC):
     Call it on :class:`~influencekit.gradients.GradientFeatures`.  It holds a seed rather than
     numbers, so it pickles small, and gives the same result on every device (to rounding).
 
+    Parameters
+    ----------
+    dim : int
+        Numbers that a gradient becomes.
+    n_parameters : int
+        Numbers that it was.
+    seed : int
+        Of the random entries.
+
     Attributes
     ----------
     dim : int

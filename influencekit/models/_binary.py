@@ -94,7 +94,14 @@ class BinaryLoss(ColumnLoss):
 class BinaryCrossEntropy(BinaryLoss):
     """Logistic loss of logits (n, k) and targets in [0, 1] of the same shape.
 
-    Parameters are those of :class:`BinaryLoss`.
+    Parameters
+    ----------
+    positive_weight, negative_weight : Tensor of shape (1,) or (k,), default=None
+        Weight of the part of each column's loss that belongs to targets 1 and 0.
+    average : bool, default=False
+        Mean over the k columns (torch criteria) instead of their sum.
+    multilabel : bool, default=False
+        Whether several columns mean several labels an example, not exclusive classes.
     """
 
     def terms(self, outputs, targets):

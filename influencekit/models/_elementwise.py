@@ -20,9 +20,9 @@ class ColumnLoss(OutputLoss):
     Its Hessian is diagonal.  Targets have the shape of the outputs, (n, k); a single column
     may come as (n,).
 
-    Parameters
+    Attributes
     ----------
-    average : bool, default=False
+    average : bool
         Mean over the k columns (torch criteria) instead of their sum.
     """
 

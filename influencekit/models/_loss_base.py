@@ -73,7 +73,16 @@ class OutputLoss(ABC):
 
 
 def class_positions(targets: Tensor) -> Tensor:
-    """Class position (n,) of targets in any encoding: positions, one column, or one-hot."""
+    """Class position (n,) of targets in any encoding: positions, one column, or one-hot.
+
+    Parameters
+    ----------
+    targets : Tensor of shape (n,), (n, 1) or (n, n_classes)
+
+    Returns
+    -------
+    Tensor of shape (n,), int64
+    """
     if targets.ndim == 2 and targets.shape[1] > 1:
         return targets.argmax(1)
     flat = targets.reshape(-1)

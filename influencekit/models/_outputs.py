@@ -92,6 +92,17 @@ def _class_output(task: Task, output: str) -> OutputFunction:
 
 
 def predicted_targets(task: Task, outputs: Tensor) -> Tensor:
-    """The model's own prediction, encoded as targets."""
+    """The model's own prediction, encoded as targets.
+
+    Parameters
+    ----------
+    task : Task
+    outputs : Tensor of shape (n, ..., n_outputs)
+
+    Returns
+    -------
+    Tensor
+        As the task's loss takes it.
+    """
     targets = task.loss.predicted_targets(outputs)
     return targets.to(outputs) if targets.is_floating_point() else targets

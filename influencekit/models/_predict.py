@@ -55,7 +55,16 @@ def predict(task: Task, X: Any) -> np.ndarray:
 
 
 def predict_proba(task: Task, X: Any) -> np.ndarray:
-    """Probability of every class, (n, n_classes); see :func:`predict`.
+    """Probability of every class; see :func:`predict`.
+
+    Parameters
+    ----------
+    task : Task
+    X : array-like of shape (n, ...)
+
+    Returns
+    -------
+    ndarray of shape (n, n_classes)
 
     Raises
     ------
@@ -66,7 +75,17 @@ def predict_proba(task: Task, X: Any) -> np.ndarray:
 
 
 def decision_function(task: Task, X: Any) -> np.ndarray:
-    """Raw scores, (n,) for a single output column and else (n, n_outputs)."""
+    """Raw scores of every example.
+
+    Parameters
+    ----------
+    task : Task
+    X : array-like of shape (n, ...)
+
+    Returns
+    -------
+    ndarray of shape (n,) for a single output column, else (n, n_outputs)
+    """
     return _array(model_outputs(task, X))
 
 

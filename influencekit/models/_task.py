@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, singledispatch
@@ -17,6 +18,10 @@ from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._loss_base import OutputLoss, class_positions
 
 __all__ = ["Task", "as_task"]
+
+#: A module's hooks, its parameters under functional_call and torch's kernel switches are
+#: shared by all threads: whoever runs a model or changes them holds this lock.
+MODULE_LOCK = threading.RLock()
 
 Inputs = Any  # a tensor, or a tuple / dict of tensors: what the module's forward takes
 
@@ -112,7 +117,8 @@ class Task:
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Natural outputs of a batch, (n, n_outputs) or (n, ..., n_outputs)."""
-        raw = call_module(self.module, inputs)
+        with MODULE_LOCK:
+            raw = call_module(self.module, inputs)
         raw = raw[0] if isinstance(raw, (tuple, list)) else raw
         if not isinstance(raw, Tensor):
             raise UnsupportedModelError(
@@ -163,7 +169,18 @@ _CACHED = ("parameters", "n_parameters", "dtype", "device")
 
 
 def call_module(module: nn.Module, inputs: Inputs) -> Any:
-    """Call a module on a tensor, a dict (keyword arguments) or a tuple (positional)."""
+    """Call a module on a tensor, a dict (keyword arguments) or a tuple (positional).
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    inputs : Tensor, dict or tuple of Tensor
+
+    Returns
+    -------
+    object
+        What the module's forward returns.
+    """
     if isinstance(inputs, dict):
         return module(**inputs)
     if isinstance(inputs, (tuple, list)):

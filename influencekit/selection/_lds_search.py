@@ -98,7 +98,7 @@ class LDSSearch(BaseAttributor):
     >>> from sklearn.linear_model import LogisticRegression
     >>> from influencekit import InfluenceFunction, LDSSearch
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = LogisticRegression().fit(X[::2], y[::2])
+    >>> model = LogisticRegression(max_iter=1000).fit(X[::2], y[::2])
     >>> search = LDSSearch(InfluenceFunction(), n_subsets=10, n_trials=5, random_state=0)
     >>> search = search.fit(model, X[::2], y[::2], X_query=X[1::10], y_query=y[1::10])
     >>> list(search.best_params_)
@@ -276,9 +276,16 @@ def suggest(trial: optuna.Trial, name: str, choices: BaseDistribution):
     """Let a trial choose from a distribution through Optuna's public methods."""
     if isinstance(choices, CategoricalDistribution):
         return trial.suggest_categorical(name, choices.choices)
-    options = {"step": choices.step, "log": choices.log}
-    method = trial.suggest_int if isinstance(choices, IntDistribution) else trial.suggest_float
-    return method(name, choices.low, choices.high, **options)
+    if isinstance(choices, IntDistribution):
+        step, log = choices.step, choices.log
+        return trial.suggest_int(name, choices.low, choices.high, step=step, log=log)
+    if isinstance(choices, FloatDistribution):
+        low, high = choices.low, choices.high
+        return trial.suggest_float(name, low, high, step=choices.step, log=choices.log)
+    raise TypeError(
+        f"search_space: {name!r} is {choices!r}; accepted are Optuna's Categorical-, Int- and "
+        "FloatDistribution, or a list of choices."
+    )
 
 
 def _distributions(search_space, fits) -> dict[str, BaseDistribution]:

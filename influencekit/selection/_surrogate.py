@@ -87,7 +87,7 @@ class SurrogateLambdaSearchCV(BaseAttributor):
     >>> from sklearn.linear_model import LogisticRegression
     >>> from influencekit import InfluenceFunction, SurrogateLambdaSearchCV
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = LogisticRegression().fit(X, y)
+    >>> model = LogisticRegression(max_iter=1000).fit(X, y)
     >>> search = SurrogateLambdaSearchCV(InfluenceFunction("fisher"), random_state=0)
     >>> search.fit(model, X, y).score(X[:2], y[:2]).shape
     (2, 150)

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
 from influencekit.exceptions import UnsupportedModelError
+from influencekit.training._dtype import match_net_dtype
 
 __all__ = ["Recipe", "device_of", "fresh_copy", "read_recipe"]
 
@@ -37,7 +38,7 @@ class Recipe:
         """X as the estimator sees it."""
         for transformer in self.transformers:
             X = transformer.transform(X)
-        return X
+        return match_net_dtype(X, self.estimator)
 
 
 def read_recipe(model: Any, refit_transformers: bool = False) -> Recipe:

@@ -12,6 +12,7 @@ from sklearn.base import is_classifier
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
+from influencekit.training._dtype import match_net_dtype
 from influencekit.training._engines import ENGINES, evaluate_runs
 from influencekit.training._joblib import Job, last_step
 from influencekit.training._randomness import draw_seeds, spawn_generators
@@ -130,6 +131,10 @@ def retrain_on_subsets(
             "nothing stored could be found again. Set random_state to an int."
         )
     n_train = count_rows(X)
+    if y is not None and count_rows(y) != n_train:
+        raise ValueError(
+            f"y: has {count_rows(y):,} rows, but X has {n_train:,}; they must be the same examples."
+        )
     if masks is not None:
         masks = check_masks(masks, n_train)
         n_subsets = len(masks)
@@ -147,7 +152,7 @@ def retrain_on_subsets(
         recipe.estimator,
         own_training,
         recipe.transform(X),
-        y,
+        match_net_dtype(y, recipe.estimator),
         recipe.transform(X_query),
         y_query,
         output,

@@ -52,7 +52,17 @@ def parse_memory(max_memory: int | str | None, device: torch.device | None = Non
 
 
 def free_memory(device: torch.device | None = None) -> int:
-    """Bytes free on a device (main memory: what can be had without swapping)."""
+    """Bytes free on a device (main memory: what can be had without swapping).
+
+    Parameters
+    ----------
+    device : torch.device or None, default=None
+        None is the main memory.
+
+    Returns
+    -------
+    int
+    """
     if device is not None and not torch.empty(0, device=device).is_cpu:
         backend = torch.get_device_module(device)
         if hasattr(backend, "mem_get_info"):
@@ -85,7 +95,17 @@ def _cgroup_room() -> int:
 
 
 def format_bytes(n: float) -> str:
-    """A readable amount of memory, for instance "1.2 GB"."""
+    """A readable amount of memory, for instance "1.2 GB".
+
+    Parameters
+    ----------
+    n : float
+        Bytes.
+
+    Returns
+    -------
+    str
+    """
     for unit in ("B", "kB", "MB", "GB"):
         if abs(n) < 1000:
             return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"

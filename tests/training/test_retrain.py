@@ -51,6 +51,16 @@ def test_engines_agree_on_a_pipeline():
     np.testing.assert_allclose(both[0].outputs, alone, atol=1e-10)
 
 
+@pytest.mark.parametrize("engine", ["stacked", "joblib"])
+def test_data_is_cast_to_the_dtype_of_the_net(engine):
+    """A net fitted on float32 arrays is retrained on the float64 array that they came from."""
+    net = make_net().set_params(module__dtype=torch.float32).fit(np.float32(X), Y)
+    double = retrain(net, engine=engine)
+    options = {"n_subsets": 3, "random_state": 0, "engine": engine}
+    single = retrain_on_subsets(net, np.float32(X), Y, np.float32(X_QUERY), Y_QUERY, **options)
+    np.testing.assert_array_equal(double.outputs[:3], single.outputs)
+
+
 def test_transformers_may_be_fitted_again():
     pipeline = make_pipeline(StandardScaler(), make_net())
     truth = retrain(pipeline, refit_transformers=True)  # needs no fitted Pipeline
