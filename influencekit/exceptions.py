@@ -9,7 +9,6 @@ __all__ = [
     "HeldOutRowsWarning",
     "LambdaPathWarning",
     "ProjectionWarning",
-    "CurvatureWarning",
     "ResourceError",
     "UnsupportedModelError",
 ]
@@ -50,10 +49,6 @@ class ProjectionWarning(InfluenceKitWarning):
     The exact curvature would have cost more time or memory than allowed; the message has
     the numbers.  Set ``projection_dim`` to choose the size yourself.
     """
-
-
-class CurvatureWarning(InfluenceKitWarning):
-    """A curvature matrix is not what its name promises (negative or missing directions)."""
 
 
 class ResourceError(MemoryError):

@@ -8,11 +8,12 @@ import torch
 
 from influencekit.attributors._gradients import (
     GRADIENT_CONSTRAINTS,
+    gradient_engine,
     query_cotangent,
     training_weights,
 )
 from influencekit.base import BaseAttributor
-from influencekit.gradients import GradientEngine, loss_cotangent
+from influencekit.gradients import loss_cotangent
 
 __all__ = ["GradDot"]
 
@@ -32,6 +33,8 @@ class GradDot(BaseAttributor):
         Examples whose gradients are taken at a time; None chooses from ``max_memory``.
     max_memory : int, str or None, default=None
         Bytes that may be taken, or a text such as "2GB"; None is half of the free memory.
+    verbose : int, default=0
+        1 shows progress over batches of gradients.
 
     Attributes
     ----------
@@ -63,13 +66,14 @@ class GradDot(BaseAttributor):
 
     _parameter_constraints: ClassVar[dict[str, list]] = GRADIENT_CONSTRAINTS
 
-    def __init__(self, output="auto", *, batch_size=None, max_memory=None):
+    def __init__(self, output="auto", *, batch_size=None, max_memory=None, verbose=0):
         self.output = output
         self.batch_size = batch_size
         self.max_memory = max_memory
+        self.verbose = verbose
 
     def _fit(self, task, train):
-        self._engine = GradientEngine(task, batch_size=self.batch_size, max_memory=self.max_memory)
+        self._engine = gradient_engine(self, task)
         self._train = train
         weights = training_weights(task, train)
         self._weights = weights / weights.mean()

@@ -10,18 +10,29 @@ import torch
 from torch import Tensor
 
 from influencekit.data import Examples
-from influencekit.gradients import output_cotangent
+from influencekit.gradients import GradientEngine, output_cotangent
 from influencekit.models import OUTPUTS, Task, predicted_targets, resolve_output
 from influencekit.utils import Interval, StrOptions
 
-__all__ = ["GRADIENT_CONSTRAINTS", "query_cotangent", "training_weights"]
+__all__ = ["GRADIENT_CONSTRAINTS", "gradient_engine", "query_cotangent", "training_weights"]
 
 #: Constraints of the constructor parameters that all gradient attributors share.
 GRADIENT_CONSTRAINTS: dict[str, list] = {
     "output": [StrOptions(set(OUTPUTS)), callable],
     "batch_size": [Interval(Integral, 1, None, closed="left"), None],
     "max_memory": [Interval(Integral, 1, None, closed="left"), str, None],
+    "verbose": ["verbose"],
 }
+
+
+def gradient_engine(attributor, task: Task) -> GradientEngine:
+    """Engine with an attributor's batch size, memory and progress."""
+    return GradientEngine(
+        task,
+        batch_size=attributor.batch_size,
+        max_memory=attributor.max_memory,
+        verbose=attributor.verbose,
+    )
 
 
 @dataclass(frozen=True)

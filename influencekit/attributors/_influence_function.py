@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from influencekit.attributors._gradients import (
     GRADIENT_CONSTRAINTS,
+    gradient_engine,
     query_cotangent,
     training_weights,
 )
@@ -22,7 +23,7 @@ from influencekit.curvature import (
     curvature_rows,
     decompose,
 )
-from influencekit.gradients import PROJECTIONS, GradientEngine
+from influencekit.gradients import PROJECTIONS
 from influencekit.utils import Interval, StrOptions, validate_parameters
 
 __all__ = ["InfluenceFunction"]
@@ -59,6 +60,8 @@ class InfluenceFunction(BaseAttributor):
         Results do not depend on it.
     max_memory : int, str or None, default=None
         Bytes that may be taken, or a text such as "2GB"; None is half of the free memory.
+    verbose : int, default=0
+        1 shows progress over batches of gradients.
     random_state : int, RandomState instance or None, default=None
         Of the random projection.
 
@@ -129,6 +132,7 @@ class InfluenceFunction(BaseAttributor):
         output="auto",
         batch_size=None,
         max_memory=None,
+        verbose=0,
         random_state=None,
     ):
         self.curvature = curvature
@@ -138,10 +142,11 @@ class InfluenceFunction(BaseAttributor):
         self.output = output
         self.batch_size = batch_size
         self.max_memory = max_memory
+        self.verbose = verbose
         self.random_state = random_state
 
     def _fit(self, task, train):
-        engine = GradientEngine(task, batch_size=self.batch_size, max_memory=self.max_memory)
+        engine = gradient_engine(self, task)
         weights = training_weights(task, train)
         self._weights = weights / weights.sum()
         penalty = task.penalty_vector(float(weights.sum()))

@@ -63,7 +63,7 @@ def auto_damping(spectrum: Spectrum) -> float:
     low, high = damping_range(spectrum.eigenvalues)
     rows = torch.linspace(0, len(spectrum.train_coordinates) - 1, _N_EXAMPLES).long().unique()
     coordinates = spectrum.train_coordinates[rows].to(torch.float64)
-    weights = torch.ones(len(spectrum.train_coordinates), dtype=torch.float64)
+    weights = torch.ones_like(spectrum.train_coordinates[:, 0], dtype=torch.float64)
     dampings = np.geomspace(low, high, _N_DAMPINGS)
     xi = DampingPath(spectrum, coordinates, weights).xi(dampings)
     defined = ~np.isnan(xi).any(axis=0)

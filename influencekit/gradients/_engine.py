@@ -27,7 +27,7 @@ from influencekit.gradients._plan import (
     operation_cost,
 )
 from influencekit.models import Task
-from influencekit.utils import format_bytes, parse_memory
+from influencekit.utils import format_bytes, parse_memory, progress
 
 if TYPE_CHECKING:
     from influencekit.data import Examples
@@ -49,6 +49,8 @@ class GradientEngine:
     max_memory : int or str, optional
         What all of this may take: bytes, or a string such as "2GB"; None is half of the free
         memory of the task's device.
+    verbose : int, default=0
+        1 shows progress over batches.
     """
 
     def __init__(
@@ -57,12 +59,14 @@ class GradientEngine:
         *,
         batch_size: int | None = None,
         max_memory: int | str | None = None,
+        verbose: int = 0,
     ):
         if batch_size is not None and (isinstance(batch_size, bool) or batch_size < 1):
             raise ValueError(f"batch_size: got {batch_size!r}; expected a positive int or None.")
         self.task = task
         self.batch_size = batch_size
         self.max_memory = parse_memory(max_memory, task.device)
+        self.verbose = verbose
         self.workspace = max(2**16, min(WORKSPACE, self.max_memory // 8))
 
     # -- a batch at a time ----------------------------------------------------------------
@@ -87,7 +91,9 @@ class GradientEngine:
         """
         layout = self.layout(examples)
         size = self._batch_size(examples, cotangent, keep_factors)
-        for batch in examples.batches(size):
+        batches = examples.batches(size)
+        total = -(-len(examples) // size)
+        for batch in progress(batches, "gradients", self.verbose, total=total, leave=False):
             yield batch_features(
                 self.task,
                 layout,

@@ -21,6 +21,7 @@ from influencekit.models._mlp import mlp_task
 from influencekit.models._outputs import (
     OUTPUTS,
     OutputFunction,
+    output_name,
     predicted_targets,
     resolve_output,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "pipeline_task",
     "predict",
     "predict_proba",
+    "output_name",
     "predicted_targets",
     "resolve_output",
     "ridge_task",

@@ -9,7 +9,7 @@ from torch import Tensor
 from influencekit.models._loss_base import class_positions
 from influencekit.models._task import Task
 
-__all__ = ["OUTPUTS", "OutputFunction", "predicted_targets", "resolve_output"]
+__all__ = ["OUTPUTS", "OutputFunction", "output_name", "predicted_targets", "resolve_output"]
 
 OutputFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -39,8 +39,7 @@ def resolve_output(task: Task, output: str | OutputFunction, has_targets: bool) 
     """
     if callable(output):
         return output
-    if output == "auto":
-        output = "neg_loss" if has_targets or task.kind == "classification" else "prediction"
+    output = output_name(task, output, has_targets)
     if output == "neg_loss":
         if not has_targets and task.kind != "classification":
             raise ValueError(
@@ -54,6 +53,27 @@ def resolve_output(task: Task, output: str | OutputFunction, has_targets: bool) 
     if output in ("margin", "logit"):
         return _class_output(task, output)
     raise ValueError(f"output: got {output!r}; accepted are {list(OUTPUTS)} or a callable.")
+
+
+def output_name(task: Task, output: str | OutputFunction, has_targets: bool) -> str:
+    """Name of an output, with what "auto" stands for; a callable's own name.
+
+    Parameters
+    ----------
+    task : Task
+    output : str or callable
+    has_targets : bool
+        Whether y was given.
+
+    Returns
+    -------
+    str
+    """
+    if callable(output):
+        return getattr(output, "__name__", repr(output))
+    if output == "auto":
+        return "neg_loss" if has_targets or task.kind == "classification" else "prediction"
+    return output
 
 
 def _prediction(task: Task) -> OutputFunction:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import ClassVar
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from sklearn.utils import check_random_state
 
 from influencekit.base import BaseAttributor
 from influencekit.data import make_examples
 from influencekit.metrics import PreparedOutputs
-from influencekit.selection._damping import attributor_damping_range
 from influencekit.selection._fits import FitCache
-from influencekit.selection._scorer import check_subset_outputs
+from influencekit.selection._ground_truth import check_ground_truth, explained_output
+from influencekit.selection._space import distributions, suggest
 from influencekit.training import SubsetOutputs, retrain_on_subsets
 from influencekit.utils import Interval, StrOptions
 
@@ -117,6 +112,7 @@ class LDSSearch(BaseAttributor):
         "n_repeats": [Interval(Integral, 1, None, closed="left")],
         "retrain": [StrOptions({"auto"}), callable],
         "method": [StrOptions({"spearman", "pearson"})],
+        "cache_dir": [str, os.PathLike, None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -190,7 +186,7 @@ class LDSSearch(BaseAttributor):
             )
         if subset_outputs is None:
             subset_outputs = self._retrain(model, X, y, X_query, y_query)
-        _check_shape(subset_outputs, len(train), len(queries))
+        check_ground_truth(subset_outputs, self.attributor, task, len(train), queries)
         self.subset_outputs_ = subset_outputs
         self._search(task, train, queries)
         return self
@@ -205,7 +201,6 @@ class LDSSearch(BaseAttributor):
         return self.best_attributor_.self_influence()
 
     def _retrain(self, model, X, y, X_query, y_query) -> SubsetOutputs:
-        output = self.attributor.get_params().get("output", "auto")
         return retrain_on_subsets(
             model,
             X,
@@ -215,7 +210,7 @@ class LDSSearch(BaseAttributor):
             n_subsets=self.n_subsets,
             subset_fraction=self.subset_fraction,
             n_repeats=self.n_repeats,
-            output=output,
+            output=explained_output(self.attributor),
             retrain=self.retrain,
             cache_dir=self.cache_dir,
             n_jobs=self.n_jobs,
@@ -226,7 +221,7 @@ class LDSSearch(BaseAttributor):
     def _search(self, task, train, queries) -> None:
         truth = PreparedOutputs(self.subset_outputs_.outputs, self.method)
         fits = FitCache(self.attributor, task, train, queries, self.subset_outputs_.masks)
-        space = _distributions(self.search_space, fits)
+        space = distributions(self.search_space, fits)
         self.study_ = self._open_study(space, fits)
 
         def objective(trial: optuna.Trial) -> float:
@@ -243,18 +238,17 @@ class LDSSearch(BaseAttributor):
 
     def _open_study(self, space, fits) -> optuna.Study:
         """Open the study; a new one over the default space starts from the default damping."""
-        sampler = self.sampler
-        if sampler is None:
-            seed = check_random_state(self.random_state).randint(2**31 - 1)
-            sampler = optuna.samplers.TPESampler(seed=int(seed))
         with quiet_optuna():
             study = optuna.create_study(
                 storage=self.storage,
-                sampler=sampler,
+                sampler=self.sampler,
                 study_name=self.study_name,
                 direction="maximize",
                 load_if_exists=True,
             )
+        if self.sampler is None:  # a continued study must not draw its first trials again
+            seed = check_random_state(self.random_state).randint(2**31 - 1)
+            study.sampler = optuna.samplers.TPESampler(seed=int(seed) + len(study.trials))
         if self.search_space is None and not study.trials:
             low, high = space["damping"].low, space["damping"].high
             study.enqueue_trial({"damping": min(max(fits.at({}).damping_, low), high)})
@@ -270,61 +264,3 @@ def quiet_optuna() -> Iterator[None]:
         yield
     finally:
         optuna.logging.set_verbosity(before)
-
-
-def suggest(trial: optuna.Trial, name: str, choices: BaseDistribution):
-    """Let a trial choose from a distribution through Optuna's public methods."""
-    if isinstance(choices, CategoricalDistribution):
-        return trial.suggest_categorical(name, choices.choices)
-    if isinstance(choices, IntDistribution):
-        step, log = choices.step, choices.log
-        return trial.suggest_int(name, choices.low, choices.high, step=step, log=log)
-    if isinstance(choices, FloatDistribution):
-        low, high = choices.low, choices.high
-        return trial.suggest_float(name, low, high, step=choices.step, log=choices.log)
-    raise TypeError(
-        f"search_space: {name!r} is {choices!r}; accepted are Optuna's Categorical-, Int- and "
-        "FloatDistribution, or a list of choices."
-    )
-
-
-def _distributions(search_space, fits) -> dict[str, BaseDistribution]:
-    """Search space as Optuna distributions."""
-    if search_space is None:
-        params = fits.attributor.get_params()
-        if "damping" not in params:
-            raise ValueError(
-                f"search_space: {type(fits.attributor).__name__} has no parameter 'damping', "
-                "which is what None searches. Give a dict of parameters and their choices; "
-                f"its parameters are {sorted(params)}."
-            )
-        return {"damping": FloatDistribution(*attributor_damping_range(fits.at({})), log=True)}
-    unknown = sorted(set(search_space) - set(fits.attributor.get_params()))
-    if unknown or not search_space:
-        raise ValueError(
-            f"search_space: {unknown or 'an empty dict'} names no parameter of "
-            f"{type(fits.attributor).__name__}; accepted are "
-            f"{sorted(fits.attributor.get_params())}."
-        )
-    return {name: _distribution(name, choices) for name, choices in search_space.items()}
-
-
-def _distribution(name: str, choices) -> BaseDistribution:
-    if isinstance(choices, BaseDistribution):
-        return choices
-    accepted = "accepted is an Optuna distribution or a non-empty list of choices"
-    if isinstance(choices, str) or not hasattr(choices, "__len__"):
-        raise TypeError(f"search_space: {name!r} got {choices!r}; {accepted}.")
-    if len(choices) == 0:
-        raise ValueError(f"search_space: {name!r} got the empty {choices!r}; {accepted}.")
-    return CategoricalDistribution(list(choices))
-
-
-def _check_shape(subset_outputs: SubsetOutputs, n_train: int, n_query: int) -> None:
-    check_subset_outputs(subset_outputs)
-    got = subset_outputs.masks.shape[1], subset_outputs.outputs.shape[2]
-    if got != (n_train, n_query):
-        raise ValueError(
-            f"subset_outputs: holds {got[0]:,} training rows and {got[1]:,} queries, but X has "
-            f"{n_train:,} rows and X_query {n_query:,}. It must come from the same data."
-        )

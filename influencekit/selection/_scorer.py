@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from influencekit.metrics import PreparedOutputs
+from influencekit.selection._ground_truth import check_subset_outputs
 from influencekit.training import SubsetOutputs
 
-__all__ = ["SubsetPredictor", "check_subset_outputs", "lds_scorer"]
+__all__ = ["SubsetPredictor", "lds_scorer"]
 
 
 class SubsetPredictor:
@@ -40,15 +41,6 @@ class SubsetPredictor:
         if self._sums is not None:
             return self._sums.at(fitted.damping_)
         return fitted.score(self.queries) @ self.masks.T.astype(np.float64)
-
-
-def check_subset_outputs(subset_outputs) -> None:
-    """Refuse bare arrays, which do not say which rows each subset held."""
-    if not isinstance(subset_outputs, SubsetOutputs):
-        raise TypeError(
-            f"subset_outputs: got {type(subset_outputs).__name__}; accepted is SubsetOutputs, from "
-            "retrain_on_subsets or SubsetOutputs.load, or SubsetOutputs(masks, outputs, seeds)."
-        )
 
 
 def lds_scorer(subset_outputs: SubsetOutputs, method: str = "spearman") -> Callable:

@@ -215,7 +215,8 @@ class SurrogateLambdaSearchCV(BaseAttributor):
     def _warn_unless_one_crossing(self, mean: np.ndarray) -> None:
         if self.n_crossings_ == 1:
             return
-        end = "the smallest" if self.best_index_ == 0 else "the best"
+        ends = {0: "the smallest", len(mean) - 1: "the largest"}
+        end = ends.get(self.best_index_, "the nearest")
         what = "never crosses" if self.n_crossings_ == 0 else f"crosses {self.n_crossings_} times"
         warnings.warn(
             f"Mean ξ {what} threshold={self.threshold} on the path (it runs from {mean[0]:.2f} "

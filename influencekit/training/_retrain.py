@@ -11,13 +11,14 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
+from torch.utils.data import Dataset
 
 from influencekit.training._dtype import match_net_dtype
 from influencekit.training._engines import ENGINES, evaluate_runs
 from influencekit.training._joblib import Job, last_step
 from influencekit.training._randomness import draw_seeds, spawn_generators
 from influencekit.training._recipe import Recipe, read_recipe
-from influencekit.training._rows import count_rows
+from influencekit.training._rows import count_rows, dataset_of
 from influencekit.training._subsets import SubsetOutputs, check_masks, draw_masks
 
 __all__ = ["retrain_on_subsets"]
@@ -130,6 +131,7 @@ def retrain_on_subsets(
             "cache_dir: with random_state=None every call draws other subsets and seeds, so "
             "nothing stored could be found again. Set random_state to an int."
         )
+    X, X_query = dataset_of(X), dataset_of(X_query)
     n_train = count_rows(X)
     if y is not None and count_rows(y) != n_train:
         raise ValueError(
@@ -144,7 +146,8 @@ def retrain_on_subsets(
         masks = draw_masks(generators, n_train, subset_fraction)
     seeds = np.stack([draw_seeds(generator, n_repeats) for generator in generators])
 
-    if y_query is None and model is not None and is_classifier(model):
+    labels_given = y_query is not None or isinstance(X_query, Dataset)
+    if not labels_given and model is not None and is_classifier(model):
         y_query = model.predict(X_query)
     own_training = retrain if callable(retrain) else None
     recipe = Recipe(None, []) if own_training else read_recipe(model, refit_transformers)

@@ -7,9 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
-__all__ = ["count_rows", "take_rows"]
+__all__ = ["count_rows", "dataset_of", "take_rows"]
+
+
+def dataset_of(X: Any) -> Any:
+    """The dataset that a DataLoader reads, in its own order; anything else as it is."""
+    return X.dataset if isinstance(X, DataLoader) else X
 
 
 def count_rows(X: Any) -> int:

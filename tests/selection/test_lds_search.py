@@ -175,3 +175,27 @@ def test_score_does_not_form_the_score_matrix(problem, truth, monkeypatch):
         InfluenceFunction, "score", lambda *a: pytest.fail("the score matrix was formed")
     )
     fit(problem, truth, n_trials=2)
+
+
+def test_ground_truth_of_another_output_is_refused(problem, truth):
+    with pytest.raises(ValueError, match="holds output='neg_loss'.*explains 'margin'"):
+        fit(problem, truth, InfluenceFunction(output="margin"))
+    with pytest.raises(ValueError, match="'output' says what the retrained models are measured by"):
+        fit(problem, truth, search_space={"output": ["margin", "neg_loss"]})
+
+
+def test_ground_truth_follows_the_output_of_a_wrapped_attributor(problem):
+    model, X, y, X_query, y_query = problem
+    inner = SurrogateLambdaSearchCV(InfluenceFunction("fisher", output="margin"), random_state=0)
+    search = LDSSearch(
+        inner, {"threshold": [0.37, 0.5]}, n_subsets=8, n_trials=2, random_state=0
+    ).fit(model, X, y, X_query=X_query, y_query=y_query)
+    assert search.subset_outputs_.output == "margin"
+
+
+def test_continued_study_draws_new_trials(problem, truth, tmp_path):
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    for _ in range(2):
+        search = fit(problem, truth, storage=storage, study_name="digits", n_trials=4)
+    drawn = [trial.params["damping"] for trial in search.study_.trials]
+    assert len(set(drawn)) == 8

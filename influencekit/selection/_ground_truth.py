@@ -1,0 +1,54 @@
+"""Whether retrained outputs are the ground truth of an attributor's scores."""
+
+from __future__ import annotations
+
+from influencekit.models import output_name
+from influencekit.training import SubsetOutputs
+
+__all__ = ["check_ground_truth", "check_subset_outputs", "explained_output"]
+
+
+def explained_output(attributor):
+    """The ``output`` parameter of an attributor, or of the one that it wraps."""
+    params = attributor.get_params(deep=True)
+    names = sorted((n for n in params if n.split("__")[-1] == "output"), key=len)
+    return params[names[0]] if names else "auto"
+
+
+def check_subset_outputs(subset_outputs) -> None:
+    """Refuse anything but SubsetOutputs.
+
+    Raises
+    ------
+    TypeError
+    """
+    if not isinstance(subset_outputs, SubsetOutputs):
+        raise TypeError(
+            f"subset_outputs: got {type(subset_outputs).__name__}; accepted is SubsetOutputs, from "
+            "retrain_on_subsets or SubsetOutputs.load, or SubsetOutputs(masks, outputs, seeds)."
+        )
+
+
+def check_ground_truth(subset_outputs, attributor, task, n_train: int, queries) -> None:
+    """Refuse outputs of other data or of another output than the attributor explains.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    check_subset_outputs(subset_outputs)
+    got = subset_outputs.masks.shape[1], subset_outputs.outputs.shape[2]
+    if got != (n_train, len(queries)):
+        raise ValueError(
+            f"subset_outputs: holds {got[0]:,} training rows and {got[1]:,} queries, but X has "
+            f"{n_train:,} rows and X_query {len(queries):,}. It must come from the same data."
+        )
+    has_targets = queries.targets is not None
+    measured = output_name(task, subset_outputs.output, has_targets)
+    explained = output_name(task, explained_output(attributor), has_targets)
+    if measured != explained:
+        raise ValueError(
+            f"subset_outputs: holds output={measured!r} of the retrained models, but the "
+            f"attributor explains {explained!r}. Retrain with output={explained!r}, or give the "
+            f"attributor output={measured!r}."
+        )

@@ -1,0 +1,69 @@
+"""What LDSSearch searches, as Optuna's distributions."""
+
+from __future__ import annotations
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from influencekit.selection._damping import attributor_damping_range
+
+__all__ = ["distributions", "suggest"]
+
+
+def suggest(trial: optuna.Trial, name: str, choices: BaseDistribution):
+    """Let a trial choose from a distribution through Optuna's public methods."""
+    if isinstance(choices, CategoricalDistribution):
+        return trial.suggest_categorical(name, choices.choices)
+    if isinstance(choices, IntDistribution):
+        step, log = choices.step, choices.log
+        return trial.suggest_int(name, choices.low, choices.high, step=step, log=log)
+    if isinstance(choices, FloatDistribution):
+        low, high = choices.low, choices.high
+        return trial.suggest_float(name, low, high, step=choices.step, log=choices.log)
+    raise TypeError(
+        f"search_space: {name!r} is {choices!r}; accepted are Optuna's Categorical-, Int- and "
+        "FloatDistribution, or a list of choices."
+    )
+
+
+def distributions(search_space, fits) -> dict[str, BaseDistribution]:
+    """Search space as Optuna distributions."""
+    if search_space is None:
+        params = fits.attributor.get_params()
+        if "damping" not in params:
+            raise ValueError(
+                f"search_space: {type(fits.attributor).__name__} has no parameter 'damping', "
+                "which is what None searches. Give a dict of parameters and their choices; "
+                f"its parameters are {sorted(params)}."
+            )
+        return {"damping": FloatDistribution(*attributor_damping_range(fits.at({})), log=True)}
+    unknown = sorted(set(search_space) - set(fits.attributor.get_params()))
+    if unknown or not search_space:
+        raise ValueError(
+            f"search_space: {unknown or 'an empty dict'} names no parameter of "
+            f"{type(fits.attributor).__name__}; accepted are "
+            f"{sorted(fits.attributor.get_params())}."
+        )
+    fixed = [name for name in search_space if name.split("__")[-1] == "output"]
+    if fixed:
+        raise ValueError(
+            f"search_space: {fixed[0]!r} says what the retrained models are measured by, so it "
+            "cannot be chosen by that measure. Search each output by itself."
+        )
+    return {name: _distribution(name, choices) for name, choices in search_space.items()}
+
+
+def _distribution(name: str, choices) -> BaseDistribution:
+    if isinstance(choices, BaseDistribution):
+        return choices
+    accepted = "accepted is an Optuna distribution or a non-empty list of choices"
+    if isinstance(choices, str) or not hasattr(choices, "__len__"):
+        raise TypeError(f"search_space: {name!r} got {choices!r}; {accepted}.")
+    if len(choices) == 0:
+        raise ValueError(f"search_space: {name!r} got the empty {choices!r}; {accepted}.")
+    return CategoricalDistribution(list(choices))
