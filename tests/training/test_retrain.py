@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import EarlyStopping, LRScheduler
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.training import SubsetOutputs, retrain_on_subsets
@@ -324,3 +325,17 @@ def test_a_progress_bar_is_shown_on_request(capsys):
     assert "retraining: 100%" in capsys.readouterr().err
     retrain(LogisticRegression())
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("engine", ["stacked", "joblib"])
+def test_datasets_and_loaders_stand_for_their_arrays(engine):
+    net = make_net().fit(X, Y)
+    pairs = TensorDataset(torch.as_tensor(X), torch.as_tensor(Y))
+    queries = DataLoader(
+        TensorDataset(torch.as_tensor(X_QUERY), torch.as_tensor(Y_QUERY)),
+        batch_size=3,
+        shuffle=True,
+    )
+    options = {"n_subsets": 3, "random_state": 0, "engine": engine}
+    found = retrain_on_subsets(net, pairs, None, queries, **options)
+    assert_same(found, retrain(net, engine=engine), atol=1e-10)
