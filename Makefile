@@ -1,17 +1,19 @@
 # make demo    train, attribute and choose a damping on real data; writes demo_output/
 # make test    linters, types, import contracts, tests and doctests
-# Both make .venv on the first call; a later call finds it ready.
+# make bench   quick benchmarks on data that comes with scikit-learn; writes benchmarks/results/
+# All make .venv on the first call; a later call finds it ready.
 
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
+RESULTS := benchmarks/results
 
 BIN := $(VENV)/bin
 # constraints.txt pins what the tests ran with, torch among it
 INSTALL := $(BIN)/python -m pip install -qq --no-input --disable-pip-version-check -c constraints.txt
 INSTALLED_BY := pyproject.toml constraints.txt
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format bench clean
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
 
@@ -46,6 +48,14 @@ format: $(VENV)/.stamp-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Times are only fair on a machine that does nothing else.
+bench: $(VENV)/.stamp-demo
+	mkdir -p $(RESULTS)
+	$(BIN)/python benchmarks/bench_damping_path.py --json $(RESULTS)/damping_path.json
+	$(BIN)/python benchmarks/bench_dot_products.py --n 1000 --m 200 --json $(RESULTS)/dot_products.json
+	$(BIN)/python benchmarks/bench_stacked_training.py --models 50 --json > $(RESULTS)/stacked_training.json
+	cat $(RESULTS)/stacked_training.json
+
 clean:
-	rm -rf build dist demo_output *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf build dist demo_output $(RESULTS) *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find influencekit tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
