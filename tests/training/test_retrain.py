@@ -91,13 +91,15 @@ def test_joblib_backends(backend):
     np.testing.assert_allclose(one.outputs, alone, atol=1e-10)
 
 
-def test_dask():
+@pytest.mark.parametrize(
+    ("model", "processes"), [(make_net(Dropped), False), (LogisticRegression(C=0.3), True)]
+)
+def test_dask(model, processes):
     distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
-    model = make_net(Dropped)
     expected = retrain(model, engine="joblib")
     with (
         distributed.LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+            n_workers=1, threads_per_worker=2, processes=processes, dashboard_address=None
         ) as cluster,
         distributed.Client(cluster),
         joblib.parallel_config(backend="dask"),
