@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
+from influencekit._model_checks import (
+    check_scores,
+    check_weights,
+    learned_rows,
+    reject_data_as_model,
+)
 from influencekit.data import Examples, make_examples
-from influencekit.exceptions import HeldOutRowsWarning, UnsupportedModelError
 from influencekit.models import Task, as_task
-from influencekit.models._losses import class_positions
 from influencekit.utils import OutputContainerMixin, validate_parameters
 
 __all__ = ["BaseAttributor"]
@@ -69,7 +71,7 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         self : object
         """
         task, train = self._open(model, X, y)
-        self.train_rows_ = _learned_rows(task, train)
+        self.train_rows_ = learned_rows(task, train)
         if len(self.train_rows_) < len(train):
             train = train.take(self.train_rows_)
         self._fit(task, train)
@@ -77,10 +79,10 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
 
     def _open(self, model, X, y) -> tuple[Task, Examples]:
         """Check what ``fit`` was given and remember what every attributor remembers."""
-        _reject_data_as_model(self, model, X)
+        reject_data_as_model(self, model, X)
         validate_parameters(self)
         task = as_task(model)
-        _check_weights(task)
+        check_weights(task)
         train = make_examples(task, X, y)
         self.task_ = task
         self.n_train_ = len(train)
@@ -189,63 +191,9 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
 
     def _scatter(self, scores: np.ndarray) -> np.ndarray:
         """Columns of the training rows that the model learned from, among zeros for the rest."""
-        _check_scores(scores)
+        check_scores(scores)
         if scores.shape[1] == self.n_train_:
             return scores
         full = np.zeros((len(scores), self.n_train_))
         full[:, self.train_rows_] = scores
         return full
-
-
-def _reject_data_as_model(attributor, model, X) -> None:
-    looks_like_data = isinstance(model, (np.ndarray, torch.Tensor, list, tuple)) or (
-        hasattr(model, "iloc") or hasattr(model, "tocsr")
-    )
-    if looks_like_data or X is None:
-        name = type(attributor).__name__
-        raise UnsupportedModelError(
-            f"model: got {type(model).__name__}. {name}.fit takes the fitted model first, "
-            f"then its training data: {name}().fit(model, X_train, y_train). An attributor "
-            "cannot be a step of a Pipeline: fit the pipeline and give it as the model. Nor can "
-            "GridSearchCV search it: use SurrogateLambdaSearchCV or LDSSearch."
-        )
-
-
-def _check_weights(task: Task) -> None:
-    for name, parameter in task.parameters.items():
-        if not bool(torch.isfinite(parameter).all()):
-            raise UnsupportedModelError(
-                f"model: the parameter {name!r} of {task.name} holds NaN or infinity, so its "
-                "training diverged. Give a model that trained well, for instance with a smaller "
-                "learning rate."
-            )
-
-
-def _check_scores(scores: np.ndarray) -> None:
-    """Refuse to hand out NaN: it sorts and sums without a word."""
-    n_bad = scores.size - int(np.isfinite(scores).sum())
-    if n_bad:
-        raise ValueError(
-            f"{n_bad:,} of {scores.size:,} scores are NaN or infinite: the gradient of the output "
-            "or of a training loss is not finite there. Look at output= (a root or logarithm "
-            "at 0), the loss and the scale of X, or turn the model to torch.float64."
-        )
-
-
-def _learned_rows(task: Task, train: Examples) -> np.ndarray:
-    """Positions of the rows that the model was trained on; warn about the others."""
-    if task.training_rows is None:
-        return np.arange(len(train))
-    targets = train.targets if task.kind != "classification" else class_positions(train.targets)
-    rows = np.arange(len(train))
-    learned = np.flatnonzero(task.training_rows(rows[:, None], targets.cpu().numpy()))
-    if len(learned) < len(train):
-        warnings.warn(
-            f"{task.name} was trained on {len(learned):,} of the {len(train):,} rows given as "
-            "training data; it held the others out (skorch's train_split, scikit-learn's "
-            "early_stopping). They score 0. To train on all rows, refit the model with "
-            "train_split=None or early_stopping=False.",
-            HeldOutRowsWarning,
-            stacklevel=3,
-        )
-    return learned
