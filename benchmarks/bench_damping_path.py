@@ -83,12 +83,15 @@ def measure(options: argparse.Namespace, curvature: str) -> dict:
     masks = rng.random((options.subsets, len(train[0]))) < 0.5
     outputs = rng.normal(size=(options.subsets, len(queries[0])))
 
-    def lds(some: np.ndarray) -> np.ndarray:
+    def lds(some: np.ndarray, path=path) -> np.ndarray:
         sums = path.subset_sums(masks)
         return PreparedOutputs(outputs).correlations(sums.at(some)).mean(axis=1)
 
-    def end_to_end(some: np.ndarray) -> np.ndarray:
+    def xi_end_to_end(some: np.ndarray) -> np.ndarray:
         return fit().damping_path(*queries).xi(some)
+
+    def lds_end_to_end(some: np.ndarray) -> np.ndarray:
+        return lds(some, fit().damping_path(*queries))
 
     def pair(function, repeats: int) -> dict[str, float]:
         return best_times(lambda: function(middle), lambda: function(dampings), repeats)
@@ -96,8 +99,9 @@ def measure(options: argparse.Namespace, curvature: str) -> dict:
     loads = [os.getloadavg()[0]]
     jobs = {
         "xi_after_gradients": pair(path.xi, 5 * options.repeats),
-        "xi_end_to_end": pair(end_to_end, options.repeats),
+        "xi_end_to_end": pair(xi_end_to_end, options.repeats),
         "lds_after_gradients": pair(lds, 5 * options.repeats),
+        "lds_end_to_end": pair(lds_end_to_end, options.repeats),
     }
     loads.append(os.getloadavg()[0])
     return {
