@@ -16,6 +16,7 @@ from influencekit._model_checks import (
     learned_rows,
     reject_data_as_model,
 )
+from influencekit._top_k import smallest_k
 from influencekit.data import Examples, make_examples
 from influencekit.models import Task, as_task
 from influencekit.utils import OutputContainerMixin, validate_parameters
@@ -178,12 +179,12 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
             )
         sign = 1.0 if opponents else -1.0
         step = max(1, _STREAM_SIZE // self.n_train_)
-        found = []
+        indices, values = [], []
         for start in range(0, len(queries), step):
             scores = self._scatter(self._score(queries.take(slice(start, start + step))))
-            found.append(np.argsort(sign * scores, axis=1, kind="stable")[:, :k])
-            found.append(np.take_along_axis(scores, found[-1], axis=1))
-        return np.concatenate(found[0::2]), np.concatenate(found[1::2])
+            indices.append(smallest_k(sign * scores, k))
+            values.append(np.take_along_axis(scores, indices[-1], axis=1))
+        return np.concatenate(indices), np.concatenate(values)
 
     def _queries(self, X, y) -> Examples:
         check_is_fitted(self)

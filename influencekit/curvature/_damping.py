@@ -12,7 +12,7 @@ __all__ = ["DAMPING_RANGE", "XI_OF_BEST_DAMPING", "auto_damping", "damping_range
 
 #: Range of dampings worth trying, in units of the curvature's largest eigenvalue.
 DAMPING_RANGE = (1e-8, 1e1)
-#: Mean surrogate indicator at which the linear datamodeling score was measured to peak.
+#: Mean surrogate indicator at which the linear datamodeling score was measured to peak on digits.
 XI_OF_BEST_DAMPING = 0.37
 #: Training examples over which the indicator is averaged, and dampings tried.
 _N_EXAMPLES, _N_DAMPINGS = 500, 91

@@ -200,3 +200,25 @@ def test_far_from_stationary_is_told(iris):
         attributor = InfluenceFunction().fit(fit_net(X, y, lr=1e-9, max_epochs=1), X, y)
     trained = InfluenceFunction().fit(fit_net(X, y), X, y)
     assert trained.gradient_ratio_ < attributor.gradient_ratio_
+
+
+def test_subset_sums_at_many_dampings_are_those_at_each(iris):
+    X, y, X_test, y_test = iris
+    path = InfluenceFunction("ggn").fit(fit_net(X, y), X, y).damping_path(X_test, y_test)
+    sums = path.subset_sums(np.random.RandomState(0).rand(9, len(X)) < 0.5)
+    dampings = np.geomspace(1e-4, 10, 7)
+    stacked = sums.at(dampings)
+    assert stacked.shape == (7, 30, 9)
+    for values, damping in zip(stacked, dampings, strict=True):
+        np.testing.assert_allclose(values, sums.at(damping), rtol=1e-5, atol=1e-7)
+
+
+def test_top_k_of_ties_keeps_row_order_over_several_chunks(iris, monkeypatch):
+    X, y, X_test, y_test = iris
+    X, y = np.concatenate([X, X]), np.concatenate([y, y])
+    attributor = GradDot().fit(fit_net(X, y), X, y)
+    scores = attributor.score(X_test, y_test)
+    monkeypatch.setattr("influencekit.base._STREAM_SIZE", 7 * len(X))
+    rows, values = attributor.top_k(X_test, y_test, k=6)
+    np.testing.assert_array_equal(rows, np.argsort(-scores, axis=1, kind="stable")[:, :6])
+    np.testing.assert_array_equal(values, np.take_along_axis(scores, rows, axis=1))
