@@ -176,8 +176,13 @@ class InfluenceFunction(BaseAttributor):
         self : object
         """
         check_is_fitted(self, "eigenvalues_")
+        before = self.damping
         self.set_params(damping=damping)
-        validate_parameters(self)
+        try:
+            validate_parameters(self)
+        except ValueError:
+            self.damping = before
+            raise
         auto = isinstance(damping, str)
         self.damping_ = auto_damping(self._spectrum) if auto else float(damping)
         return self

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 
 from influencekit.curvature._path import DampingPath
 from influencekit.curvature._spectrum import Spectrum
+from influencekit.exceptions import LambdaPathWarning
 
 __all__ = ["DAMPING_RANGE", "XI_OF_BEST_DAMPING", "auto_damping", "damping_range"]
 
@@ -14,6 +17,8 @@ __all__ = ["DAMPING_RANGE", "XI_OF_BEST_DAMPING", "auto_damping", "damping_range
 DAMPING_RANGE = (1e-8, 1e1)
 #: Mean surrogate indicator at which the linear datamodeling score was measured to peak on digits.
 XI_OF_BEST_DAMPING = 0.37
+#: Curvature that only the rounding of saturated outputs leaves.
+VANISHING = 1e-20
 #: Training examples over which the indicator is averaged, and dampings tried.
 _N_EXAMPLES, _N_DAMPINGS = 500, 91
 
@@ -34,8 +39,8 @@ def damping_range(eigenvalues) -> tuple[float, float]:
     ValueError
         If all eigenvalues are zero.
     """
-    largest = float(eigenvalues.max())
-    if not largest > 0:
+    largest = float(eigenvalues.max()) if len(eigenvalues) else 0.0
+    if not largest > VANISHING:
         raise ValueError(
             "The curvature of the model on its training data is zero: it fits every example "
             "with a vanishing gradient, so no damping can be told from another. Check that the "
@@ -75,6 +80,24 @@ def auto_damping(spectrum: Spectrum) -> float:
         return high
     first = int(above[0])
     if first == 0:
-        return 0.0 if float(spectrum.eigenvalues.min()) > low else low
+        return _below_the_path(spectrum, low)
     share = (XI_OF_BEST_DAMPING - mean[first - 1]) / (mean[first] - mean[first - 1])
     return float(dampings[first - 1] * (dampings[first] / dampings[first - 1]) ** share)
+
+
+def _below_the_path(spectrum: Spectrum, low: float) -> float:
+    """Damping where ξ is above its level from the smallest damping on."""
+    data, largest = spectrum.data_eigenvalues, float(spectrum.eigenvalues.max())
+    seen = data > spectrum.tolerance * data.max()  # directions that some gradient has
+    smallest = float(spectrum.eigenvalues[seen].min())
+    if smallest > max(low, spectrum.tolerance * largest):
+        return 0.0
+    warnings.warn(
+        f"damping='auto': the mean surrogate indicator is above {XI_OF_BEST_DAMPING} already at "
+        f"the smallest damping tried, {low:.2g}, which was taken. Eigenvalues of the curvature "
+        f"run from {smallest:.2g} to {largest:.2g}: scale the features (StandardScaler), or give "
+        "a damping.",
+        LambdaPathWarning,
+        stacklevel=6,
+    )
+    return low

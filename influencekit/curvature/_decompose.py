@@ -80,7 +80,7 @@ def plan_decomposition(
         If the matrix of the wanted projection does not fit ``max_memory``.
     """
     p = curvature.engine.task.n_parameters
-    budget = parse_memory(max_memory)
+    budget = parse_memory(max_memory, curvature.engine.task.device)
     if projection_dim is not None and projection_dim < p:
         plan = _plan("projected", projection_dim, projection_dim, curvature.n_rows)
         if plan.memory > budget:
@@ -93,6 +93,11 @@ def plan_decomposition(
     if exact.memory <= budget and exact.size <= LARGEST_EXACT:
         return exact, None
     dim = min(FALLBACK_DIM, int((budget / 32) ** 0.5))
+    if dim < 1:
+        raise ResourceError(
+            f"max_memory allows {format_bytes(budget)}, in which no curvature fits; the exact one "
+            f"needs a {exact}. Raise max_memory."
+        )
     return _plan("projected", dim, dim, curvature.n_rows), exact
 
 

@@ -41,7 +41,7 @@ class DampingPath:
         train = self.spectrum.train_coordinates
         left = (self.query_coordinates * self.spectrum.inverse(damping)).to(train.dtype)
         scores = left @ train.mT
-        return scores.mul_(-self.train_weights.to(scores.dtype)).double().cpu().numpy()
+        return scores.mul_(-self.train_weights.to(scores.dtype)).cpu().double().numpy()
 
     def xi(self, dampings) -> np.ndarray:
         """Surrogate indicator of every query at every damping, (n_dampings, n_query).
@@ -69,7 +69,13 @@ class DampingPath:
         SubsetSums
         """
         train = self.spectrum.train_coordinates
-        weighted = torch.as_tensor(np.asarray(masks, dtype=np.float64), device=train.device)
+        masks = np.asarray(masks, dtype=np.float64)
+        if masks.ndim != 2 or masks.shape[1] != len(train):
+            raise ValueError(
+                f"masks: got shape {masks.shape}; accepted is (n_subsets, {len(train)}), a column "
+                "for each training row that the model learned from: masks[:, train_rows_]."
+            )
+        weighted = torch.as_tensor(masks, device=train.device)
         weighted = (weighted * self.train_weights).to(train.dtype)
         return SubsetSums(self, (weighted @ train).to(torch.float64))
 

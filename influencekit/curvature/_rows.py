@@ -57,7 +57,9 @@ class CurvatureRows:
     @property
     def tolerance(self) -> float:
         """Relative size below which an eigenvalue is rounding noise of the gradients."""
-        return max(1e-12, torch.finfo(self.engine.task.dtype).eps)
+        dtype = self.engine.task.dtype
+        size = min(self.n_rows, self.engine.task.n_parameters) if dtype == torch.float64 else 1
+        return size * torch.finfo(dtype).eps
 
 
 def fisher_rows(engine, examples, example_weights) -> CurvatureRows:
@@ -71,13 +73,21 @@ def ggn_rows(engine, examples, example_weights) -> CurvatureRows:
     loss = engine.task.loss
     parts, inside, rank = [], True, 0
     with torch.no_grad():
-        for batch in examples.batches(256):
+        for batch in examples.batches(_hessian_batch(engine, examples)):
             found = loss.hessian_factor(engine.task.forward(batch.inputs), batch.targets)
             rank = found.factor.shape[-1]
             inside = inside and found.coordinates is not None
             parts.append(found.coordinates)
     coordinates = torch.cat(parts).to(torch.float64) if inside else None
     return CurvatureRows(engine, examples, ggn_cotangent, rank, example_weights, coordinates)
+
+
+def _hessian_batch(engine: GradientEngine, examples: Examples) -> int:
+    """Examples whose output Hessians, and a few matrices of their size, fit the memory."""
+    first = next(iter(examples.batches(1)))
+    n_outputs = engine.task.forward(first.inputs).numel()
+    room = engine.max_memory // 4 // (5 * 8 * n_outputs**2)
+    return int(min(256, max(1, room)))
 
 
 CURVATURES: dict[str, Callable[..., CurvatureRows]] = {"ggn": ggn_rows, "fisher": fisher_rows}

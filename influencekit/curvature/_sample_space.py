@@ -71,25 +71,15 @@ def decompose_samples(curvature: CurvatureRows, penalty: Tensor) -> SampleSpectr
     """
     constant, odd = odd_parameters(penalty)
     n = curvature.n_rows
-    gram = _span_gram(curvature, odd)
-    lengths, directions = torch.linalg.eigh(gram)
-    keep = lengths > curvature.tolerance * lengths[-1]
-    lengths, directions = lengths[keep], directions[:, keep]
-    spread = directions * lengths.sqrt()  # [B̃; E] in an orthonormal basis of the span
-    if len(odd) == 0:
-        data, rotation = lengths, None
-        eigenvalues = lengths + constant
-    else:
-        excess = (penalty[odd] - constant)[:, None]
-        inside = spread[:n].mT @ spread[:n]
-        small = inside + spread[n:].mT @ (excess * spread[n:])
-        small.diagonal().add_(constant)
-        eigenvalues, rotation = torch.linalg.eigh(small)
-        data = (rotation * (inside @ rotation)).sum(0).clamp_min(0.0)
-        eigenvalues = eigenvalues.clamp_min(0.0)
-    mixing, rows = directions / lengths.sqrt(), spread[:n]
-    if rotation is not None:
-        mixing, rows = mixing @ rotation, rows @ rotation
+    spread, mixing = _orthonormal_span(_span_gram(curvature, odd), curvature.tolerance)
+    excess = (penalty[odd] - constant)[:, None]
+    inside = spread[:n].mT @ spread[:n]
+    small = inside + spread[n:].mT @ (excess * spread[n:])
+    small.diagonal().add_(constant)
+    eigenvalues, rotation = torch.linalg.eigh(small)
+    mixing, rows = mixing @ rotation, spread[:n] @ rotation
+    data = (rotation * (inside @ rotation)).sum(0).clamp_min(0.0)
+    eigenvalues = eigenvalues.clamp_min(0.0)
     return SampleSpectrum(
         eigenvalues=eigenvalues,
         data_eigenvalues=data,
@@ -99,6 +89,20 @@ def decompose_samples(curvature: CurvatureRows, penalty: Tensor) -> SampleSpectr
         odd=odd,
         mixing=mixing,
     )
+
+
+def _orthonormal_span(gram: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
+    """Rows in an orthonormal basis of their span, and that basis as mixtures of the rows.
+
+    Rows are scaled to unit length first: a direction counts as missing by its angle to the
+    others, not because its rows are short beside the longest one.
+    """
+    norms = gram.diagonal().clamp_min(0.0).sqrt()
+    unit = torch.where(norms > 0, 1 / torch.where(norms > 0, norms, 1.0), 0.0)
+    lengths, directions = torch.linalg.eigh(unit[:, None] * gram * unit)
+    keep = lengths > tolerance * lengths[-1]
+    roots, directions = lengths[keep].sqrt(), directions[:, keep]
+    return norms[:, None] * directions * roots, unit[:, None] * directions / roots
 
 
 def _loss_coordinates(curvature: CurvatureRows, rows: Tensor) -> Tensor:

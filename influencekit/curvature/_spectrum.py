@@ -54,6 +54,8 @@ def damped_inverse(eigenvalues: Tensor, damping: float, tolerance: float) -> Ten
     >>> damped_inverse(torch.tensor([0.0, 2.0]), 0.0, 1e-12)
     tensor([0.0000, 0.5000])
     """
+    if len(eigenvalues) == 0:
+        return eigenvalues.clone()
     floor = tolerance * eigenvalues.abs().max() if damping == 0 else 0.0
     total = eigenvalues + damping
     return torch.where(total > floor, 1 / total.clamp_min(torch.finfo(total.dtype).tiny), 0.0)

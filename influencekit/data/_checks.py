@@ -175,6 +175,8 @@ def check_loader(loader: DataLoader, name: str) -> None:
     if isinstance(sampler, RandomSampler):
         size = len(loader.dataset)  # type: ignore[arg-type]
         partial = sampler.replacement or sampler.num_samples != size
+    elif not partial and hasattr(sampler, "__len__"):
+        partial = len(sampler) != len(loader.dataset)  # type: ignore[arg-type]
     if partial:
         raise ValueError(
             f"{name}: got a DataLoader with a {type(sampler).__name__} that does not show every "

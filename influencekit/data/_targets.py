@@ -136,6 +136,13 @@ def check_targets(task: Task, outputs: Tensor, targets: Tensor, name: str = "y")
     Without this check a wrong shape would be broadcast, and the scores silently wrong.
     """
     shares = isinstance(task.loss, CrossEntropy) and targets.is_floating_point()
+    if shares and task.class_weight is not None:
+        raise ValueError(
+            f"{name}: got class probabilities, but {task.name} was trained with class weights, "
+            "which torch then applies inside each example's loss; accepted are class labels. "
+            "Or give as_task the loss itself: loss=lambda outputs, targets: "
+            "F.cross_entropy(outputs, targets, weight=w, reduction='none')."
+        )
     if isinstance(task.loss, ColumnLoss) or shares:
         if targets.shape[1:] != outputs.shape[1:]:
             raise ValueError(

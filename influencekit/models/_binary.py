@@ -63,8 +63,8 @@ class BinaryLoss(ColumnLoss):
             return (z > 0).to(z.dtype).reshape(outputs.shape)
         return F.one_hot(z.argmax(1), z.shape[1]).to(z.dtype)
 
-    def class_margins(self, outputs):
-        return self.class_logits(outputs)
+    def margin(self, outputs, positions):
+        return self.class_logits(outputs).gather(1, positions[:, None])[:, 0]
 
     def class_logits(self, outputs):
         z = outputs.flatten(1)

@@ -77,12 +77,10 @@ class CrossEntropy(OutputLoss):
     def predict_proba(self, outputs):
         return torch.softmax(outputs, dim=-1)
 
-    def class_margins(self, outputs):
-        n_classes = outputs.shape[-1]
-        others = outputs[:, None, :].expand(-1, n_classes, -1)
-        diagonal = torch.eye(n_classes, dtype=torch.bool, device=outputs.device)
-        others = others.masked_fill(diagonal, -math.inf)
-        return outputs - torch.logsumexp(others, dim=-1)
+    def margin(self, outputs, positions):
+        given = outputs.gather(1, positions[:, None])[:, 0]
+        others = outputs.scatter(1, positions[:, None], -math.inf)
+        return given - torch.logsumexp(others, dim=1)
 
     def class_logits(self, outputs):
         return outputs

@@ -63,8 +63,8 @@ class OutputLoss(ABC):
         logits = self.class_logits(outputs)
         return self.encode_classes(logits.argmax(1), logits.shape[1])
 
-    def class_margins(self, outputs: Tensor) -> Tensor:
-        """Log-odds of every class, log(p / (1 - p)), shape (n, n_classes)."""
+    def margin(self, outputs: Tensor, positions: Tensor) -> Tensor:
+        """Log-odds log(p / (1 - p)) of one class of each example, (n, ...), (n,) -> (n,)."""
         raise TypeError(f"{type(self).__name__} has no classes, so it has no margin.")
 
     def class_logits(self, outputs: Tensor) -> Tensor:

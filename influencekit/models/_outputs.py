@@ -102,13 +102,14 @@ def _class_output(task: Task, output: str) -> OutputFunction:
             f"output={output!r} is for classifiers, but {task.name} is of kind {task.kind!r}; "
             "use 'neg_loss', 'prediction' or a callable."
         )
-    per_class = task.loss.class_margins if output == "margin" else task.loss.class_logits
 
-    def value(outputs: Tensor, targets: Tensor) -> Tensor:
-        positions = class_positions(targets)
-        return per_class(outputs).gather(1, positions[:, None])[:, 0]
+    def margin(outputs: Tensor, targets: Tensor) -> Tensor:
+        return task.loss.margin(outputs, class_positions(targets))
 
-    return value
+    def logit(outputs: Tensor, targets: Tensor) -> Tensor:
+        return task.loss.class_logits(outputs).gather(1, class_positions(targets)[:, None])[:, 0]
+
+    return margin if output == "margin" else logit
 
 
 def predicted_targets(task: Task, outputs: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from influencekit.data import make_examples
 from influencekit.metrics import PreparedOutputs
 from influencekit.selection._fits import FitCache
 from influencekit.selection._ground_truth import check_ground_truth, explained_output
+from influencekit.selection._seeds import seeded_clone
 from influencekit.selection._space import distributions, suggest
 from influencekit.training import SubsetOutputs, retrain_on_subsets
 from influencekit.utils import Interval, StrOptions
@@ -220,7 +221,8 @@ class LDSSearch(BaseAttributor):
 
     def _search(self, task, train, queries) -> None:
         truth = PreparedOutputs(self.subset_outputs_.outputs, self.method)
-        fits = FitCache(self.attributor, task, train, queries, self.subset_outputs_.masks)
+        attributor = seeded_clone(self.attributor, self.random_state)
+        fits = FitCache(attributor, task, train, queries, self.subset_outputs_.masks)
         space = distributions(self.search_space, fits)
         self.study_ = self._open_study(space, fits)
 
@@ -230,6 +232,12 @@ class LDSSearch(BaseAttributor):
 
         with quiet_optuna():
             self.study_.optimize(objective, self.n_trials, show_progress_bar=self.verbose > 0)
+        if not any(trial.state.name == "COMPLETE" for trial in self.study_.trials):
+            raise ValueError(
+                "The LDS is undefined in every trial: the retrained outputs of every query are "
+                "constant, or every query's gradient vanishes. Give other queries in X_query, or "
+                "more varied subsets."
+            )
         self.best_params_ = dict(self.study_.best_params)
         self.best_score_ = float(self.study_.best_value)
         self.best_attributor_ = fits.at(self.best_params_)

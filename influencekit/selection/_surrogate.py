@@ -16,6 +16,7 @@ from influencekit.base import BaseAttributor
 from influencekit.data import make_examples
 from influencekit.exceptions import LambdaPathWarning
 from influencekit.selection._damping import at_damping, damping_grid
+from influencekit.selection._seeds import seeded_clone
 from influencekit.selection._xi import score_vector_xi, spectral_xi
 from influencekit.utils import Interval, StrOptions
 
@@ -165,7 +166,8 @@ class SurrogateLambdaSearchCV(BaseAttributor):
                 f"attributor: {type(self.attributor).__name__} has no parameter 'damping' "
                 "to choose. Accepted are attributors with one, such as InfluenceFunction."
             )
-        fitted = clone(self.attributor).fit(task, train)
+        attributor = seeded_clone(self.attributor, self.random_state)
+        fitted = clone(attributor).fit(task, train)
         self.train_rows_ = fitted.train_rows_
         rng = check_random_state(self.random_state)
         queries = self._draw(train.take(self.train_rows_) if queries is None else queries, rng)
@@ -174,7 +176,7 @@ class SurrogateLambdaSearchCV(BaseAttributor):
             self.xi_form_, xi = "spectral", spectral_xi(fitted, queries, dampings)
         else:
             self.xi_form_ = "score_vectors"
-            xi = score_vector_xi(self.attributor, task, train, queries, dampings)
+            xi = score_vector_xi(attributor, task, train, queries, dampings)
         self._choose(dampings, xi, rng)
         self.best_attributor_ = at_damping(fitted, self.best_params_["damping"], task, train)
         return self
@@ -235,5 +237,12 @@ def _split_means(xi: np.ndarray, cv, rng) -> np.ndarray:
         if n_queries < 2 or cv < 2:
             return xi.mean(axis=1)[None]
         cv = KFold(min(int(cv), n_queries), shuffle=True, random_state=rng)
-    folds = check_cv(cv).split(np.zeros((n_queries, 1)))
+    try:
+        folds = list(check_cv(cv).split(np.zeros((n_queries, 1))))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"cv: {cv!r} cannot split {n_queries} queries ({error}). Folds are of the queries "
+            "alone, without labels or groups; accepted are an int, KFold, ShuffleSplit and "
+            "splitters like them."
+        ) from error
     return np.stack([xi[:, held].mean(axis=1) for _, held in folds])

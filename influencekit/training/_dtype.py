@@ -44,5 +44,6 @@ def _cast(data: Any, dtype: torch.dtype) -> Any:
     if isinstance(data, torch.Tensor) and data.is_floating_point():
         return data.to(dtype)
     if isinstance(data, np.ndarray) and np.issubdtype(data.dtype, np.floating):
-        return data.astype(torch.empty(0, dtype=dtype).numpy().dtype, copy=False)
+        cast = torch.as_tensor(data).to(dtype)
+        return cast if dtype == torch.bfloat16 else cast.numpy()  # numpy has no bfloat16
     return data

@@ -11,14 +11,13 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
-from torch.utils.data import Dataset
 
 from influencekit.training._dtype import match_net_dtype
 from influencekit.training._engines import ENGINES, evaluate_runs
 from influencekit.training._joblib import Job, last_step
 from influencekit.training._randomness import draw_seeds, spawn_generators
 from influencekit.training._recipe import Recipe, read_recipe
-from influencekit.training._rows import count_rows, dataset_of
+from influencekit.training._rows import count_rows, dataset_of, yields_targets
 from influencekit.training._subsets import SubsetOutputs, check_masks, draw_masks
 
 __all__ = ["retrain_on_subsets"]
@@ -146,8 +145,7 @@ def retrain_on_subsets(
         masks = draw_masks(generators, n_train, subset_fraction)
     seeds = np.stack([draw_seeds(generator, n_repeats) for generator in generators])
 
-    labels_given = y_query is not None or isinstance(X_query, Dataset)
-    if not labels_given and model is not None and is_classifier(model):
+    if y_query is None and not yields_targets(X_query) and _predicts_classes(model):
         y_query = model.predict(X_query)
     own_training = retrain if callable(retrain) else None
     recipe = Recipe(None, []) if own_training else read_recipe(model, refit_transformers)
@@ -193,6 +191,10 @@ def _check_arguments(n_subsets, n_repeats, engine, retrain, refit_transformers) 
         )
 
 
+def _predicts_classes(model: Any) -> bool:
+    return hasattr(model, "predict") and is_classifier(model)
+
+
 def check_classes(estimator: Any, masks: np.ndarray, y: Any, y_query: Any) -> None:
     """Refuse subsets that miss a class of the queries, where the model then lacks it.
 
@@ -201,12 +203,14 @@ def check_classes(estimator: Any, masks: np.ndarray, y: Any, y_query: Any) -> No
     if isinstance(last_step(estimator), NeuralNet) or not is_classifier(estimator):
         return
     labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        return  # several labels an example: every output is there whatever the rows
     for label in np.unique(np.asarray(y_query)):
         without = np.flatnonzero(~masks[:, labels == label].any(axis=1))
         if len(without):
             raise ValueError(
                 f"masks: subset {without[0]} ({len(without)} in all) has no row of class "
-                f"{label!r}, which y_query holds, so the model retrained on it has no output "
-                "for it. Use a larger subset_fraction, masks that hold every class, or leave "
-                "those queries out."
+                f"{label.item()!r}, which y_query holds, so the model retrained on it has no "
+                "output for it. Use a larger subset_fraction, masks that hold every class, or "
+                "leave those queries out."
             )

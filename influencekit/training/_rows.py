@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-__all__ = ["count_rows", "dataset_of", "take_rows"]
+__all__ = ["count_rows", "dataset_of", "take_rows", "yields_targets"]
 
 
 def dataset_of(X: Any) -> Any:
@@ -24,6 +24,16 @@ def count_rows(X: Any) -> int:
     if isinstance(X, tuple):
         return count_rows(X[0])
     return X.shape[0] if hasattr(X, "shape") else len(X)
+
+
+def yields_targets(X: Any) -> bool:
+    """Whether X is a Dataset whose items hold targets beside inputs."""
+    if not isinstance(X, Dataset) or count_rows(X) == 0:
+        return False
+    item = X[0]
+    if isinstance(item, Mapping):
+        return bool({"labels", "label"} & set(item))
+    return isinstance(item, (tuple, list)) and len(item) > 1
 
 
 def take_rows(X: Any, rows: np.ndarray) -> Any:

@@ -18,6 +18,7 @@ from influencekit.exceptions import (
     ProjectionWarning,
     ResourceError,
 )
+from influencekit.models import resolve_output
 
 pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.NotStationaryWarning")
 
@@ -222,3 +223,25 @@ def test_top_k_of_ties_keeps_row_order_over_several_chunks(iris, monkeypatch):
     rows, values = attributor.top_k(X_test, y_test, k=6)
     np.testing.assert_array_equal(rows, np.argsort(-scores, axis=1, kind="stable")[:, :6])
     np.testing.assert_array_equal(values, np.take_along_axis(scores, rows, axis=1))
+
+
+def test_refused_damping_changes_nothing(iris):
+    X, y, _, _ = iris
+    attributor = InfluenceFunction(damping=0.01).fit(fit_net(X, y), X, y)
+    with pytest.raises(ValueError, match="damping"):
+        attributor.set_damping(-1)
+    assert attributor.damping == attributor.damping_ == 0.01
+
+
+def test_margin_takes_memory_for_one_class():
+    """The margin of a thousand classes is one number an example, not a square of classes."""
+    outputs = torch.randn(64, 1000)
+    targets = torch.randint(1000, (64,))
+    task = as_task(nn.Linear(2, 1000), loss=nn.CrossEntropyLoss())
+    function = resolve_output(task, "margin", True)
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: sizes.append(t.numel()) or t, lambda t: t
+    ):
+        sizes = []
+        function(outputs.requires_grad_(), targets)
+    assert max(sizes) <= outputs.numel()

@@ -132,3 +132,27 @@ def test_sign_proponents_have_the_same_label_nearby():
     )
     assert scores[0, hard] > 0
     assert scores[0, -1] == scores[0].min() < 0
+
+
+def test_exact_where_feature_scales_differ():
+    """Without damping, directions six decades apart are both kept."""
+    rng = np.random.default_rng(0)
+    X, X_test = rng.normal(size=(80, 3)), rng.normal(size=(5, 3))
+    y = X.sum(1) + rng.normal(size=80)
+    scales = np.array([1.0, 1.0, 1e6])
+    model = Ridge(alpha=1e-4, solver="svd").fit(X * scales, y)  # next to no penalty
+    attributor = InfluenceFunction(damping=0, output="prediction").fit(model, X * scales, y)
+    expected = ridge_leave_one_out(X, y, X_test, 0.0, True)
+    found = attributor.score(X_test * scales) / (1 - hat_diagonal(X, 0.0, True))
+    np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-4)
+
+
+def test_data_without_curvature():
+    X, y = np.zeros((4, 9)), np.arange(4.0)
+    model = Ridge(fit_intercept=False).fit(X, y)
+    scores = InfluenceFunction(damping=0, output="prediction").fit(model, X, y).score(X[:2])
+    np.testing.assert_array_equal(scores, 0.0)
+    with pytest.raises(ValueError, match="curvature of the model on its training data is zero"):
+        InfluenceFunction(output="prediction").fit(
+            LinearRegression(fit_intercept=False).fit(X, y), X, y
+        )

@@ -171,3 +171,29 @@ class TestIndicatorLaws:
 def test_damping_range_of_a_vanishing_curvature_is_refused():
     with pytest.raises(ValueError, match="curvature of the model on its training data is zero"):
         damping_range(np.zeros(4))
+
+
+@pytest.mark.parametrize(("scale", "tolerance"), [(1.0, 1e-6), (1e-4, 1e-3)])
+def test_short_rows_are_not_dropped_beside_long_ones(scale, tolerance):
+    """Rows of very different length, and an unpenalised bias: both spaces agree."""
+    task, X, t, Xq, tq = problem()
+    with torch.no_grad():
+        task.parameters["2.weight"].mul_(40)  # saturated: most gradients are tiny
+    weights = torch.full((N,), 1 / N, dtype=torch.float64)
+    rows = curvature_rows(
+        "fisher", GradientEngine(task), make_examples(task, X * scale, t), weights
+    )
+    queries = make_examples(task, Xq * scale, tq)
+    found = []
+    for space in (decompose_parameters, decompose_samples):
+        spectrum = space(rows, penalties(task)["bias free"])
+        coordinates = spectrum.coordinates(queries, output_cotangent(margin)).double()
+        found.append(DampingPath(spectrum, coordinates, weights).scores(1e-2))
+    crumbs = 1e-9 * np.abs(found[0]).max()
+    np.testing.assert_allclose(found[1], found[0], rtol=tolerance, atol=crumbs)
+
+
+def test_masks_of_other_rows_are_refused():
+    path = TestIndicatorLaws().path()
+    with pytest.raises(ValueError, match=r"masks: got shape \(3, 7\); accepted is"):
+        path.subset_sums(np.ones((3, 7)))

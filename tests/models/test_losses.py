@@ -181,13 +181,17 @@ def test_custom_loss_that_reads_values():
 def test_margins_are_log_odds():
     outputs = logits()
     p = torch.softmax(outputs, 1)
-    torch.testing.assert_close(CrossEntropy().class_margins(outputs), torch.log(p / (1 - p)))
     z = logits(k=1)
-    torch.testing.assert_close(BinaryCrossEntropy().class_margins(z), torch.cat([-z, z], 1))
+    for label in (0, 1):
+        positions = torch.full((len(p),), label)
+        odds = torch.log(p / (1 - p))[:, label]
+        torch.testing.assert_close(CrossEntropy().margin(outputs, positions), odds)
+        own = z[:, 0] if label else -z[:, 0]
+        torch.testing.assert_close(BinaryCrossEntropy().margin(z, positions), own)
     with pytest.raises(TypeError, match="labels an example"):
-        BinaryCrossEntropy(multilabel=True).class_margins(outputs)
+        BinaryCrossEntropy(multilabel=True).margin(outputs, positions)
     with pytest.raises(TypeError, match="no margin"):
-        SquaredError().class_margins(outputs)
+        SquaredError().margin(outputs, positions)
 
 
 def test_class_positions_of_every_encoding():

@@ -1,5 +1,7 @@
 """LDSSearch and lds_scorer: one ground truth, shared factorisations, Optuna's study."""
 
+from dataclasses import replace
+
 import numpy as np
 import optuna
 import pytest
@@ -199,3 +201,18 @@ def test_continued_study_draws_new_trials(problem, truth, tmp_path):
         search = fit(problem, truth, storage=storage, study_name="digits", n_trials=4)
     drawn = [trial.params["damping"] for trial in search.study_.trials]
     assert len(set(drawn)) == 8
+
+
+def test_best_attributor_is_the_one_that_was_scored(problem, truth):
+    """Fits that left the cache are drawn again with the same random projection."""
+    space = {"projection_dim": [4, 5, 6, 7, 8, 9]}
+    search = fit(problem, truth, search_space=space, n_trials=12)
+    assert search.lds_.mean == pytest.approx(search.best_score_)
+    again = fit(problem, truth, search_space=space, n_trials=12)
+    assert again.best_score_ == search.best_score_
+
+
+def test_undefined_lds_is_explained(problem, truth):
+    constant = replace(truth, outputs=np.ones_like(truth.outputs))
+    with pytest.raises(ValueError, match="LDS is undefined in every trial"):
+        fit(problem, constant, n_trials=2)
