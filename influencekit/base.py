@@ -64,6 +64,8 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
             Anything that :func:`~influencekit.as_task` takes.  It is left untouched.
         X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_train examples
             The data that the model was trained on, as it was given to the model's ``fit``.
+            Inputs are kept by reference and may be read again when scoring: do not change
+            them in place.
         y : array-like of shape (n_train,) or (n_train, n_outputs), default=None
             Training targets; None where ``X`` is a Dataset or DataLoader that yields them.
 

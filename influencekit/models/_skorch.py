@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
+import torch
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
-from torch import nn
+from torch import Tensor, nn
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._criteria import Criterion, read_criterion
@@ -55,17 +57,30 @@ def skorch_task(model: NeuralNet, loss: Any = None) -> Task:
     trained = getattr(model.module_, "_orig_mod", model.module_)
     module = copy_module(trained)
     penalty_kind, scale = _penalty_scale(model, criterion)
+    penalty = weight_decay_penalty(model.optimizer_, trained, scale)
+    if penalty_kind == "mean" and criterion.reduction != "mean":
+        _refuse_weighted_sum(criterion, penalty)
     return Task(
         module=module,
         loss=criterion.loss,
         link=criterion.link,
         class_weight=like_parameters(criterion.class_weight, module),
-        penalty=weight_decay_penalty(model.optimizer_, trained, scale),
+        penalty=penalty,
         penalty_kind=penalty_kind,
         training_rows=skorch_training_rows(model.train_split),
         estimator=model,
         name=type(model).__name__,
     )
+
+
+def _refuse_weighted_sum(criterion: Criterion, penalty: Mapping[str, Tensor]) -> None:
+    decays = any(bool((torch.as_tensor(r) != 0).any()) for r in penalty.values())
+    if decays and criterion.class_weight is not None:
+        raise UnsupportedModelError(
+            "model: its criterion sums weighted losses over a batch, so that the weight decay's "
+            "share of the objective depends on the classes of each batch. Train with "
+            "reduction='mean', without weight_decay, or with batch_size=-1."
+        )
 
 
 def _check_trained(net: NeuralNet) -> None:

@@ -248,6 +248,16 @@ def test_weight_decay_of_a_summed_criterion(batch_size, expected):
     assert (task.penalty_kind, float(task.penalty["0.weight"])) == pytest.approx(expected)
 
 
+def test_weight_decay_of_a_weighted_sum_depends_on_the_batches():
+    options = {"criterion": nn.CrossEntropyLoss, "criterion__reduction": "sum", "lr": 1e-3}
+    options |= {"criterion__weight": W3, "train_split": None}
+    with pytest.raises(UnsupportedModelError, match="sums weighted losses over a batch"):
+        as_task(classifier(layers(), batch_size=20, **options).fit(X, Y3))
+    assert as_task(classifier(layers(), batch_size=-1, **options).fit(X, Y3)).penalty_kind == "sum"
+    undecayed = classifier(layers(), batch_size=20, optimizer__weight_decay=0.0, **options)
+    assert as_task(undecayed.fit(X, Y3)).class_weight is not None
+
+
 class Drift(torch.optim.SGD.__base__):
     """An optimiser that nobody knows."""
 
