@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import torch
 from scipy import sparse
 from sklearn.datasets import load_diabetes, load_iris
@@ -22,6 +23,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from sklearn.utils.fixes import parse_version
 from skorch import NeuralNetClassifier
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
@@ -186,6 +188,10 @@ def pairs():
     return TensorDataset(torch.tensor(X), torch.tensor(y))
 
 
+#: scikit-learn 1.8 says with l1_ratio alone what penalty said before.
+NEW = parse_version(sklearn.__version__) >= parse_version("1.8")
+L1 = {"l1_ratio": 1.0} if NEW else {"penalty": "l1"}
+
 MODELS = [
     ("no_model", lambda: as_task("model.pkl"), UnsupportedModelError, "model: got str; Accepted"),
     ("class_for_model", lambda: as_task(Ridge), UnsupportedModelError, "class Ridge; fitted"),
@@ -211,7 +217,7 @@ MODELS = [
      "loss: LogisticRegression; leave it out"),
     ("loss_that_is_text", lambda: as_task(Net(), "mse"), TypeError, "loss: got str; accepted"),
     ("l1_penalty",
-     lambda: fit(LogisticRegression(solver="saga", l1_ratio=1.0, max_iter=5).fit(X, y)),
+     lambda: fit(LogisticRegression(solver="saga", max_iter=5, **L1).fit(X, y)),
      UnsupportedModelError, "l1; penalty"),
     ("l1_penalty_sgd",
      lambda: fit(SGDClassifier(loss="log_loss", penalty="l1").fit(X, y)),
