@@ -43,6 +43,9 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
 
     _parameter_constraints: ClassVar[dict[str, list]] = {}
 
+    #: Fitted attributors of each model, after ``fit`` with several of them.
+    _members: list | None = None
+
     @abstractmethod
     def _fit(self, task: Task, train: Examples) -> None:
         """Learn from the training examples that the model learned from."""

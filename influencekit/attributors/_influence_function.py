@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from numbers import Integral, Real
 from typing import ClassVar
 
-import torch
+import numpy as np
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit.attributors._gradients import (
@@ -18,15 +20,23 @@ from influencekit.attributors._stationarity import gradient_ratio, warn_unless_s
 from influencekit.base import BaseAttributor
 from influencekit.curvature import (
     CURVATURES,
+    Curvature,
+    CurvatureProblem,
     DampingPath,
-    auto_damping,
-    curvature_rows,
-    decompose,
+    MeanPath,
+    Spectrum,
+    make_curvature,
 )
 from influencekit.gradients import PROJECTIONS
 from influencekit.utils import Interval, StrOptions, validate_parameters
 
 __all__ = ["InfluenceFunction"]
+
+
+def _has_eigenvalues(attributor) -> bool:
+    """Whether a damping path exists: always but for curvatures that are solved λ by λ."""
+    check_is_fitted(attributor, "task_")
+    return hasattr(attributor, "eigenvalues_")
 
 
 class InfluenceFunction(BaseAttributor):
@@ -116,7 +126,7 @@ class InfluenceFunction(BaseAttributor):
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **GRADIENT_CONSTRAINTS,
-        "curvature": [StrOptions(set(CURVATURES))],
+        "curvature": [StrOptions(set(CURVATURES)), Curvature],
         "damping": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "projection_dim": [Interval(Integral, 1, None, closed="left"), None],
         "projection": [StrOptions({"auto", *PROJECTIONS})],
@@ -147,22 +157,37 @@ class InfluenceFunction(BaseAttributor):
         self.random_state = random_state
 
     def _fit(self, task, train):
+        curvature = self._checked_curvature()
         engine = gradient_engine(self, task)
         weights = training_weights(task, train)
-        self._weights = weights / weights.sum()
-        penalty = task.penalty_vector(float(weights.sum()))
-        self.gradient_ratio_ = gradient_ratio(engine, train, self._weights, penalty)
-        warn_unless_stationary(self.gradient_ratio_, task)
-        self._spectrum = decompose(
-            curvature_rows(self.curvature, engine, train, self._weights),
-            penalty,
+        problem = CurvatureProblem(
+            engine,
+            train,
+            weights / weights.sum(),
+            task.penalty_vector(float(weights.sum())),
             projection_dim=self.projection_dim,
             projection=self.projection,
-            max_memory=self.max_memory,
             random_state=self.random_state,
         )
-        self.eigenvalues_ = self._spectrum.eigenvalues.cpu().numpy()
+        self.gradient_ratio_ = gradient_ratio(
+            engine, train, problem.example_weights, problem.penalty
+        )
+        warn_unless_stationary(self.gradient_ratio_, task)
+        self.curvature_ = curvature.factorise(problem)
+        if isinstance(self.curvature_, Spectrum):
+            self.eigenvalues_ = self.curvature_.eigenvalues.flatten().cpu().numpy()
         self.set_damping(self.damping)
+
+    def _checked_curvature(self) -> Curvature:
+        curvature = make_curvature(self.curvature)
+        validate_parameters(curvature)
+        if self.projection_dim is not None and not curvature.projects:
+            raise ValueError(
+                f"projection_dim={self.projection_dim}: the curvature {self.curvature!r} does not "
+                "project gradients. Leave projection_dim at None, or take a curvature that does: "
+                f"{[name for name, kind in CURVATURES.items() if kind.projects]}."
+            )
+        return curvature
 
     def set_damping(self, damping):
         """Change the damping of a fitted attributor; nothing else of the fit depends on it.
@@ -175,7 +200,7 @@ class InfluenceFunction(BaseAttributor):
         -------
         self : object
         """
-        check_is_fitted(self, "eigenvalues_")
+        check_is_fitted(self, "task_")
         before = self.damping
         self.set_params(damping=damping)
         try:
@@ -183,10 +208,16 @@ class InfluenceFunction(BaseAttributor):
         except ValueError:
             self.damping = before
             raise
-        auto = isinstance(damping, str)
-        self.damping_ = auto_damping(self._spectrum) if auto else float(damping)
+        if self._members is not None:
+            self._members = [copy.copy(member).set_damping(damping) for member in self._members]
+            self.damping_ = np.array([member.damping_ for member in self._members])
+        elif isinstance(damping, str):
+            self.damping_ = self.curvature_.auto_damping()
+        else:
+            self.damping_ = float(damping)
         return self
 
+    @available_if(_has_eigenvalues)
     def damping_path(self, X, y=None) -> DampingPath:
         """Scores, surrogate indicator and subset sums of test examples at any damping.
 
@@ -201,14 +232,25 @@ class InfluenceFunction(BaseAttributor):
             Over the training rows that the model learned from.
         """
         queries = self._queries(X, y)
-        cotangent = query_cotangent(self.task_, self.output, queries)
-        coordinates = self._spectrum.coordinates(queries, cotangent).to(torch.float64)
-        return DampingPath(self._spectrum, coordinates, self._weights)
+        if self._members is not None:
+            paths = [m.damping_path(q) for m, q in zip(self._members, queries, strict=True)]
+            rows = [member.train_rows_ for member in self._members]
+            return MeanPath(paths, rows, self.train_rows_)
+        return self.curvature_.path(queries, query_cotangent(self.task_, self.output, queries))
 
     def _score(self, queries):
-        return self.damping_path(queries).scores(self.damping_)
+        cotangent = query_cotangent(self.task_, self.output, queries)
+        products = self.curvature_.products(queries, cotangent, self.damping_)
+        weights = self.curvature_.problem.example_weights
+        return products.mul_(-weights.to(products)).cpu().double().numpy()
 
     def _self_influence(self):
-        inverse = self._spectrum.inverse(self.damping_)
-        squares = self._spectrum.train_coordinates.to(torch.float64).square() @ inverse
-        return (squares * self._weights).cpu().numpy()
+        products = self.curvature_.self_products(self.damping_).double()
+        weights = self.curvature_.problem.example_weights
+        return (products * weights.to(products)).cpu().numpy()
+
+    def _share_members(self, members):
+        self.damping_ = np.array([member.damping_ for member in members])
+        self.gradient_ratio_ = np.array([member.gradient_ratio_ for member in members])
+        if all(hasattr(member, "eigenvalues_") for member in members):
+            self.eigenvalues_ = np.sort(np.concatenate([m.eigenvalues_ for m in members]))

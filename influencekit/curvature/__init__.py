@@ -1,20 +1,39 @@
 """Curvature matrices and their factorisations."""
 
+from influencekit.curvature._base import Curvature, FittedCurvature, SolvedCurvature
 from influencekit.curvature._damping import auto_damping, damping_range
 from influencekit.curvature._decompose import DecompositionPlan, decompose, plan_decomposition
-from influencekit.curvature._path import DampingPath
-from influencekit.curvature._rows import CURVATURES, CurvatureRows, curvature_rows
-from influencekit.curvature._spectrum import Spectrum
+from influencekit.curvature._exact import EmpiricalFisher, GaussNewton
+from influencekit.curvature._mean_path import MeanPath
+from influencekit.curvature._path import CoordinatePath, DampingPath, SubsetSums
+from influencekit.curvature._problem import CurvatureProblem
+from influencekit.curvature._registry import CURVATURES, make_curvature
+from influencekit.curvature._rows import CurvatureRows, fisher_rows, ggn_rows
+from influencekit.curvature._sketch_damping import sketch_damping
+from influencekit.curvature._spectrum import CoordinateSpectrum, Spectrum
 
 __all__ = [
     "CURVATURES",
+    "CoordinatePath",
+    "CoordinateSpectrum",
+    "Curvature",
+    "CurvatureProblem",
     "CurvatureRows",
     "DampingPath",
     "DecompositionPlan",
+    "EmpiricalFisher",
+    "FittedCurvature",
+    "GaussNewton",
+    "MeanPath",
+    "SolvedCurvature",
     "Spectrum",
+    "SubsetSums",
     "auto_damping",
     "damping_range",
-    "curvature_rows",
     "decompose",
+    "fisher_rows",
+    "ggn_rows",
+    "make_curvature",
     "plan_decomposition",
+    "sketch_damping",
 ]

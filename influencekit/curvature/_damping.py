@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from influencekit.curvature._path import DampingPath
-from influencekit.curvature._spectrum import Spectrum
 from influencekit.exceptions import LambdaPathWarning
+
+if TYPE_CHECKING:
+    from influencekit.curvature._spectrum import Spectrum
 
 __all__ = ["DAMPING_RANGE", "XI_OF_BEST_DAMPING", "auto_damping", "damping_range"]
 
@@ -66,11 +68,10 @@ def auto_damping(spectrum: Spectrum) -> float:
     float
     """
     low, high = damping_range(spectrum.eigenvalues)
-    rows = torch.linspace(0, len(spectrum.train_coordinates) - 1, _N_EXAMPLES).long().unique()
-    coordinates = spectrum.train_coordinates[rows].to(torch.float64)
-    weights = torch.ones_like(spectrum.train_coordinates[:, 0], dtype=torch.float64)
+    n = len(spectrum.problem.examples)
+    rows = torch.linspace(0, n - 1, _N_EXAMPLES).long().unique()
     dampings = np.geomspace(low, high, _N_DAMPINGS)
-    xi = DampingPath(spectrum, coordinates, weights).xi(dampings)
+    xi = spectrum.train_path(rows).xi(dampings)
     defined = ~np.isnan(xi).any(axis=0)
     if not defined.any():
         return float(spectrum.data_eigenvalues.mean())

@@ -5,15 +5,13 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from influencekit.curvature._parameter_space import decompose_parameters, decompose_projected
 from influencekit.curvature._rows import CurvatureRows
 from influencekit.curvature._sample_space import decompose_samples, odd_parameters
-from influencekit.curvature._spectrum import Spectrum
+from influencekit.curvature._spectrum import CoordinateSpectrum
 from influencekit.exceptions import ProjectionWarning, ResourceError
 from influencekit.gradients import make_projection
-from influencekit.utils import format_bytes, parse_memory
+from influencekit.utils import format_bytes
 
 __all__ = ["DecompositionPlan", "decompose", "plan_decomposition"]
 
@@ -54,19 +52,12 @@ class DecompositionPlan:
 
 def plan_decomposition(
     curvature: CurvatureRows,
-    penalty: Tensor,
-    projection_dim: int | None,
-    max_memory: int | str | None,
 ) -> tuple[DecompositionPlan, DecompositionPlan | None]:
     """Plan a decomposition; also return the exact plan that had to be given up, if any.
 
     Parameters
     ----------
     curvature : CurvatureRows
-    penalty : Tensor of shape (p,)
-    projection_dim : int or None
-    max_memory : int, str or None
-        Bytes; None allows half of the free memory.
 
     Returns
     -------
@@ -80,7 +71,7 @@ def plan_decomposition(
         If the matrix of the wanted projection does not fit ``max_memory``.
     """
     p = curvature.engine.task.n_parameters
-    budget = parse_memory(max_memory, curvature.engine.task.device)
+    budget, projection_dim = curvature.problem.max_memory, curvature.problem.projection_dim
     if projection_dim is not None and projection_dim < p:
         plan = _plan("projected", projection_dim, projection_dim, curvature.n_rows)
         if plan.memory > budget:
@@ -89,7 +80,7 @@ def plan_decomposition(
                 f"{format_bytes(budget)}. Lower projection_dim or raise max_memory."
             )
         return plan, None
-    exact = _exact_plan(curvature, penalty, p)
+    exact = _exact_plan(curvature, p)
     if exact.memory <= budget and exact.size <= LARGEST_EXACT:
         return exact, None
     dim = min(FALLBACK_DIM, int((budget / 32) ** 0.5))
@@ -101,12 +92,12 @@ def plan_decomposition(
     return _plan("projected", dim, dim, curvature.n_rows), exact
 
 
-def _exact_plan(curvature: CurvatureRows, penalty: Tensor, p: int) -> DecompositionPlan:
+def _exact_plan(curvature: CurvatureRows, p: int) -> DecompositionPlan:
     n_rows = curvature.n_rows
     parameters = _plan("parameters", p, p, n_rows)
     if curvature.gradient_coordinates is None:
         return parameters
-    size = n_rows + len(odd_parameters(penalty)[1])
+    size = n_rows + len(odd_parameters(curvature.problem.penalty)[1])
     samples = _plan("samples", size, n_rows, p)
     return samples if size < p else parameters
 
@@ -116,35 +107,22 @@ def _plan(space: str, size: int, left: int, inner: int) -> DecompositionPlan:
     return DecompositionPlan(space, size, 4 * 8 * size**2, flops)
 
 
-def decompose(
-    curvature: CurvatureRows,
-    penalty: Tensor,
-    *,
-    projection_dim: int | None = None,
-    projection: str = "auto",
-    max_memory: int | str | None = None,
-    random_state=None,
-) -> Spectrum:
-    """Decompose ``F + diag(penalty)`` in whichever space is smallest.
+def decompose(curvature: CurvatureRows) -> CoordinateSpectrum:
+    """Decompose ``F + R`` in whichever space is smallest.
 
     Parameters
     ----------
     curvature : CurvatureRows
-    penalty : Tensor of shape (p,), float64
-    projection_dim : int or None, default=None
-        Project gradients to this dimension first.  None decomposes exactly, unless the matrix
-        is larger than memory or patience allow: then it projects and warns.
-    projection : str, default="auto"
-        Kind of random projection.
-    max_memory : int or None, default=None
-        Bytes; None allows half of the free memory.
-    random_state : int, RandomState instance or None, default=None
+        With ``problem.projection_dim`` gradients are projected first.  Without, the
+        decomposition is exact, unless the matrix is larger than memory or patience allow:
+        then it projects and warns.
 
     Returns
     -------
-    Spectrum
+    CoordinateSpectrum
     """
-    plan, refused = plan_decomposition(curvature, penalty, projection_dim, max_memory)
+    problem = curvature.problem
+    plan, refused = plan_decomposition(curvature)
     if refused is not None:
         warnings.warn(
             f"The exact curvature would need a {refused}. Gradients are projected to "
@@ -154,9 +132,12 @@ def decompose(
         )
     if plan.space == "projected":
         sketch = make_projection(
-            curvature.engine, plan.size, kind=projection, random_state=random_state
+            curvature.engine,
+            plan.size,
+            kind=problem.projection,
+            random_state=problem.random_state,
         )
-        return decompose_projected(curvature, penalty, sketch)
+        return decompose_projected(curvature, sketch)
     if plan.space == "samples":
-        return decompose_samples(curvature, penalty)
-    return decompose_parameters(curvature, penalty)
+        return decompose_samples(curvature)
+    return decompose_parameters(curvature)

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from influencekit.curvature._spectrum import Spectrum
-from influencekit.gradients import GradientEngine, loss_cotangent
+from influencekit.curvature._spectrum import CoordinateSpectrum
+from influencekit.gradients import loss_cotangent
 
 __all__ = ["ParameterSpectrum", "decompose_parameters", "decompose_projected"]
 
 
 @dataclass
-class ParameterSpectrum(Spectrum):
+class ParameterSpectrum(CoordinateSpectrum):
     """Spectrum whose eigenvectors live in (possibly projected) parameter space.
 
     Attributes
@@ -26,25 +26,25 @@ class ParameterSpectrum(Spectrum):
         What maps gradients to the space of the basis.
     """
 
-    engine: GradientEngine
     basis: Tensor
     projection: Any = None
 
     def coordinates(self, examples, cotangent):
         if self.projection is None:
-            return self.engine.matmul(examples, cotangent, self.basis)
-        rows = self.engine.project(examples, cotangent, self.projection, dtype=self.basis.dtype)
+            return self.problem.engine.matmul(examples, cotangent, self.basis)
+        rows = self.problem.engine.project(
+            examples, cotangent, self.projection, dtype=self.basis.dtype
+        )
         return rows @ self.basis
 
 
-def decompose_parameters(curvature, penalty: Tensor) -> ParameterSpectrum:
+def decompose_parameters(curvature) -> ParameterSpectrum:
     """Decompose ``F + diag(penalty)`` of all parameters.
 
     Parameters
     ----------
     curvature : CurvatureRows
         Rows whose weighted outer products sum to the data's curvature.
-    penalty : Tensor of shape (p,)
 
     Returns
     -------
@@ -57,11 +57,12 @@ def decompose_parameters(curvature, penalty: Tensor) -> ParameterSpectrum:
     matrix = curvature.engine.covariance(
         curvature.examples, curvature.cotangent, weights=curvature.row_weights
     )
-    matrix = matrix.add_(torch.diag(penalty.to(matrix)))
-    return _decompose(curvature, matrix, penalty.to(matrix), projection=None)
+    penalty = curvature.problem.penalty.to(matrix)
+    matrix.diagonal().add_(penalty)
+    return _decompose(curvature, matrix, penalty, projection=None)
 
 
-def decompose_projected(curvature, penalty: Tensor, projection) -> ParameterSpectrum:
+def decompose_projected(curvature, projection) -> ParameterSpectrum:
     """Decompose the curvature of projected gradients, ``P F Pᵀ + r I``.
 
     A random projection keeps inner products of gradients, and in the sample space the
@@ -69,6 +70,7 @@ def decompose_projected(curvature, penalty: Tensor, projection) -> ParameterSpec
     the identity.  Where the penalty differs between parameters its mean is taken.
     """
     k, r = projection.dim, curvature.rows_per_example
+    penalty = curvature.problem.penalty
     device, dtype = penalty.device, curvature.engine.task.dtype
     matrix = torch.zeros(k, k, dtype=torch.float64, device=device)
     gradients = _room_for_gradients(curvature, k)
@@ -108,7 +110,7 @@ def _decompose(
         data_eigenvalues=data.clamp_min(0.0),
         train_coordinates=torch.empty(0),
         tolerance=curvature.tolerance,
-        engine=curvature.engine,
+        problem=curvature.problem,
         basis=basis.to(dtype),
         projection=projection,
     )

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from influencekit.curvature._problem import CurvatureProblem
 from influencekit.data import Examples
 from influencekit.gradients import GradientEngine, ggn_cotangent, loss_cotangent
 
-__all__ = ["CURVATURES", "CurvatureRows", "curvature_rows"]
+__all__ = ["CurvatureRows", "fisher_rows", "ggn_rows"]
 
 
 @dataclass
@@ -20,24 +21,28 @@ class CurvatureRows:
 
     Attributes
     ----------
-    engine : GradientEngine
-    examples : Examples
-        The training examples.
+    problem : CurvatureProblem
     make_cotangent : callable
         From a Task, the cotangent function whose gradients are the rows ``b_r``.
     rows_per_example : int
-    example_weights : Tensor of shape (n,), float64
-        ``w_i / W``: each example's share of the mean loss.
     gradient_coordinates : Tensor of shape (n, rows_per_example) or None
         ``c`` with ``∇loss_i = Σ_r c_ir b_ir``; None where a gradient is not such a sum.
     """
 
-    engine: GradientEngine
-    examples: Examples
+    problem: CurvatureProblem
     make_cotangent: Callable
     rows_per_example: int
-    example_weights: Tensor
     gradient_coordinates: Tensor | None
+
+    @property
+    def engine(self) -> GradientEngine:
+        """Engine of the problem."""
+        return self.problem.engine
+
+    @property
+    def examples(self) -> Examples:
+        """Training examples of the problem."""
+        return self.problem.examples
 
     @property
     def cotangent(self) -> Callable:
@@ -52,7 +57,7 @@ class CurvatureRows:
     @property
     def row_weights(self) -> Tensor:
         """ω, shape (N,)."""
-        return self.example_weights.repeat_interleave(self.rows_per_example)
+        return self.problem.example_weights.repeat_interleave(self.rows_per_example)
 
     @property
     def tolerance(self) -> float:
@@ -62,14 +67,16 @@ class CurvatureRows:
         return size * torch.finfo(dtype).eps
 
 
-def fisher_rows(engine, examples, example_weights) -> CurvatureRows:
+def fisher_rows(problem: CurvatureProblem) -> CurvatureRows:
     """Empirical Fisher: the rows are the training examples' own loss gradients."""
-    ones = torch.ones(len(examples), 1, dtype=torch.float64, device=engine.task.device)
-    return CurvatureRows(engine, examples, loss_cotangent, 1, example_weights, ones)
+    n, device = len(problem.examples), problem.engine.task.device
+    ones = torch.ones(n, 1, dtype=torch.float64, device=device)
+    return CurvatureRows(problem, loss_cotangent, 1, ones)
 
 
-def ggn_rows(engine, examples, example_weights) -> CurvatureRows:
+def ggn_rows(problem: CurvatureProblem) -> CurvatureRows:
     """Generalised Gauss-Newton: the rows are ``J_iᵀ L_i`` with the loss Hessian ``L_i L_iᵀ``."""
+    engine, examples = problem.engine, problem.examples
     loss = engine.task.loss
     parts, inside, rank = [], True, 0
     with torch.no_grad():
@@ -79,7 +86,7 @@ def ggn_rows(engine, examples, example_weights) -> CurvatureRows:
             inside = inside and found.coordinates is not None
             parts.append(found.coordinates)
     coordinates = torch.cat(parts).to(torch.float64) if inside else None
-    return CurvatureRows(engine, examples, ggn_cotangent, rank, example_weights, coordinates)
+    return CurvatureRows(problem, ggn_cotangent, rank, coordinates)
 
 
 def _hessian_batch(engine: GradientEngine, examples: Examples) -> int:
@@ -88,25 +95,3 @@ def _hessian_batch(engine: GradientEngine, examples: Examples) -> int:
     n_outputs = engine.task.forward(first.inputs).numel()
     room = engine.max_memory // 4 // (5 * 8 * n_outputs**2)
     return int(min(256, max(1, room)))
-
-
-CURVATURES: dict[str, Callable[..., CurvatureRows]] = {"ggn": ggn_rows, "fisher": fisher_rows}
-
-
-def curvature_rows(name: str, engine, examples, example_weights) -> CurvatureRows:
-    """Rows of a curvature by name.
-
-    Parameters
-    ----------
-    name : {"ggn", "fisher"}
-    engine : GradientEngine
-    examples : Examples
-        The training examples.
-    example_weights : Tensor of shape (n,), float64
-        Share of each example in the mean loss.
-
-    Returns
-    -------
-    CurvatureRows
-    """
-    return CURVATURES[name](engine, examples, example_weights)

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from influencekit.curvature._rows import CurvatureRows
-from influencekit.curvature._spectrum import Spectrum
+from influencekit.curvature._spectrum import CoordinateSpectrum
 
 __all__ = ["SampleSpectrum", "decompose_samples", "odd_parameters"]
 
 
 @dataclass
-class SampleSpectrum(Spectrum):
+class SampleSpectrum(CoordinateSpectrum):
     """Spectrum whose eigenvectors are combinations of curvature rows and odd parameters.
 
     Attributes
@@ -52,14 +52,13 @@ def odd_parameters(penalty: Tensor) -> tuple[float, Tensor]:
     return float(common), torch.nonzero(penalty != common)[:, 0]
 
 
-def decompose_samples(curvature: CurvatureRows, penalty: Tensor) -> SampleSpectrum:
+def decompose_samples(curvature: CurvatureRows) -> SampleSpectrum:
     """Decompose ``F + diag(penalty)`` on the span of the curvature rows.
 
     Parameters
     ----------
     curvature : CurvatureRows
         Its ``gradient_coordinates`` must be known.
-    penalty : Tensor of shape (p,)
 
     Returns
     -------
@@ -69,6 +68,7 @@ def decompose_samples(curvature: CurvatureRows, penalty: Tensor) -> SampleSpectr
     -----
     Cost ``O(N³)`` after the Gram matrix, memory ``O(N²)``.
     """
+    penalty = curvature.problem.penalty
     constant, odd = odd_parameters(penalty)
     n = curvature.n_rows
     spread, mixing = _orthonormal_span(_span_gram(curvature, odd), curvature.tolerance)
@@ -85,6 +85,7 @@ def decompose_samples(curvature: CurvatureRows, penalty: Tensor) -> SampleSpectr
         data_eigenvalues=data,
         train_coordinates=_loss_coordinates(curvature, rows),
         tolerance=curvature.tolerance,
+        problem=curvature.problem,
         curvature=curvature,
         odd=odd,
         mixing=mixing,

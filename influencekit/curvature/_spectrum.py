@@ -1,48 +1,93 @@
-"""A factorised curvature: everything that scores at any damping need."""
+"""Factorised curvatures with eigenvalues: every damping after one decomposition."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["Spectrum", "damped_inverse"]
+from influencekit.curvature._base import FittedCurvature
+from influencekit.curvature._damping import auto_damping
+from influencekit.curvature._path import CoordinatePath, DampingPath
+from influencekit.curvature._problem import CurvatureProblem
+
+__all__ = ["CoordinateSpectrum", "Spectrum", "damped_inverse"]
 
 
-@dataclass
-class Spectrum(ABC):
+class Spectrum(FittedCurvature):
     """Eigendecomposition ``A = V diag(s) Vᵀ`` of a curvature ``A = F + R`` without damping.
 
-    ``F`` is the mean curvature of the data, ``R`` the penalty of the training objective.
     With coordinates ``c = Vᵀg`` of gradients, ``<g, (A + λI)⁻¹ h> = Σ_k c_k d_k / (s_k + λ)``
     for every λ from the one decomposition.
 
     Attributes
     ----------
     eigenvalues : Tensor of shape (rank,), float64
-        ``s``, ascending.
+        ``s``, ascending unless said otherwise.
     data_eigenvalues : Tensor of shape (rank,), float64
         ``v_kᵀ F v_k``: the data's share of each eigenvalue.
-    train_coordinates : Tensor of shape (n_train, rank)
-        ``Vᵀ ∇loss_j`` of every training example.
     tolerance : float
         Eigenvalues up to ``tolerance * max`` count as zero when the damping is 0.
     """
 
     eigenvalues: Tensor
     data_eigenvalues: Tensor
+    tolerance: float
+
+    @abstractmethod
+    def path(self, queries, cotangent) -> DampingPath:
+        """Scores, surrogate indicator and subset sums of queries at any damping."""
+
+    @abstractmethod
+    def train_path(self, rows: Tensor) -> DampingPath:
+        """The same path with some training examples as queries and their loss as output."""
+
+    def products(self, queries, cotangent, damping):
+        return self.path(queries, cotangent).products(damping)
+
+    def auto_damping(self):
+        return auto_damping(self)
+
+    def inverse(self, damping: float) -> Tensor:
+        """Eigenvalues of the damped inverse, float64, shaped as ``eigenvalues``."""
+        return damped_inverse(self.eigenvalues, damping, self.tolerance)
+
+
+@dataclass
+class CoordinateSpectrum(Spectrum):
+    """Spectrum of so low a rank that coordinates of gradients are kept as dense rows.
+
+    Attributes
+    ----------
+    eigenvalues, data_eigenvalues : Tensor of shape (rank,), float64
+    train_coordinates : Tensor of shape (n_train, rank)
+        ``Vᵀ ∇loss_j`` of every training example.
+    tolerance : float
+    problem : CurvatureProblem
+    """
+
+    eigenvalues: Tensor
+    data_eigenvalues: Tensor
     train_coordinates: Tensor
     tolerance: float
+    problem: CurvatureProblem
 
     @abstractmethod
     def coordinates(self, examples, cotangent) -> Tensor:
         """``Vᵀ g`` of the gradients that a cotangent function asks for, (n_rows, rank)."""
 
-    def inverse(self, damping: float) -> Tensor:
-        """Eigenvalues of the damped inverse, float64, (rank,)."""
-        return damped_inverse(self.eigenvalues, damping, self.tolerance)
+    def path(self, queries, cotangent):
+        coordinates = self.coordinates(queries, cotangent).to(torch.float64)
+        return CoordinatePath(self, coordinates, self.problem.example_weights)
+
+    def train_path(self, rows):
+        coordinates = self.train_coordinates[rows].to(torch.float64)
+        return CoordinatePath(self, coordinates, self.problem.example_weights)
+
+    def self_products(self, damping):
+        return self.train_coordinates.to(torch.float64).square() @ self.inverse(damping)
 
 
 def damped_inverse(eigenvalues: Tensor, damping: float, tolerance: float) -> Tensor:
@@ -54,7 +99,7 @@ def damped_inverse(eigenvalues: Tensor, damping: float, tolerance: float) -> Ten
     >>> damped_inverse(torch.tensor([0.0, 2.0]), 0.0, 1e-12)
     tensor([0.0000, 0.5000])
     """
-    if len(eigenvalues) == 0:
+    if eigenvalues.numel() == 0:
         return eigenvalues.clone()
     floor = tolerance * eigenvalues.abs().max() if damping == 0 else 0.0
     total = eigenvalues + damping

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from influencekit import as_task
-from influencekit.curvature import DampingPath, curvature_rows, damping_range
+from influencekit.curvature import CurvatureProblem, damping_range, fisher_rows, ggn_rows
 from influencekit.curvature._parameter_space import decompose_parameters, decompose_projected
 from influencekit.curvature._sample_space import decompose_samples
 from influencekit.data import make_examples
@@ -51,6 +51,17 @@ def margin(outputs, targets):
     return outputs.gather(1, targets[:, None])[:, 0] * 2.0
 
 
+ROWS = {"fisher": fisher_rows, "ggn": ggn_rows}
+
+
+def rows_of(curvature, task, X, t, weights, penalty=None):
+    """Rows of a curvature over some examples, with their problem."""
+    penalty = penalties(task)["none"] if penalty is None else penalty
+    train = make_examples(task, X, t)
+    weights = torch.as_tensor(weights)
+    return ROWS[curvature](CurvatureProblem(GradientEngine(task), train, weights, penalty))
+
+
 @pytest.mark.parametrize("penalty_name", ["none", "constant", "bias free", "all different"])
 @pytest.mark.parametrize("space", [decompose_parameters, decompose_samples])
 @pytest.mark.parametrize("curvature", ["fisher", "ggn"])
@@ -60,12 +71,9 @@ def test_scores_and_xi_equal_dense(curvature, space, penalty_name, weighted):
     penalty = penalties(task)[penalty_name]
     weights = np.random.RandomState(0).uniform(0.5, 2, N) if weighted else np.ones(N)
     weights = weights / weights.sum()
-    engine = GradientEngine(task)
-    train, queries = make_examples(task, X, t), make_examples(task, Xq, tq)
-    rows = curvature_rows(curvature, engine, train, torch.as_tensor(weights))
-    spectrum = space(rows, penalty)
-    coordinates = spectrum.coordinates(queries, output_cotangent(margin)).double()
-    path = DampingPath(spectrum, coordinates, torch.as_tensor(weights))
+    queries = make_examples(task, Xq, tq)
+    spectrum = space(rows_of(curvature, task, X, t, weights, penalty))
+    path = spectrum.path(queries, output_cotangent(margin))
 
     g, q = loss_gradients(task, X, t), output_gradients(task, Xq, tq, margin)
     data = gauss_newton(task, X, t, weights) if curvature == "ggn" else (g.T * weights) @ g
@@ -86,13 +94,8 @@ def test_scores_and_xi_equal_dense(curvature, space, penalty_name, weighted):
 def test_without_damping_a_singular_curvature_is_pseudo_inverted(space):
     task, X, t, Xq, tq = problem()
     weights = np.full(N, 1 / N)
-    rows = curvature_rows(
-        "fisher", GradientEngine(task), make_examples(task, X, t), torch.as_tensor(weights)
-    )
-    spectrum = space(rows, penalties(task)["none"])
-    queries = make_examples(task, Xq, tq)
-    coordinates = spectrum.coordinates(queries, output_cotangent(margin)).double()
-    found = DampingPath(spectrum, coordinates, torch.as_tensor(weights)).scores(0.0)
+    spectrum = space(rows_of("fisher", task, X, t, weights))
+    found = spectrum.path(make_examples(task, Xq, tq), output_cotangent(margin)).scores(0.0)
     g, q = loss_gradients(task, X, t), output_gradients(task, Xq, tq, margin)
     assert task.n_parameters > N  # so that the curvature is singular
     expected = -q @ np.linalg.pinv(g.T @ g / N) @ g.T / N
@@ -105,10 +108,9 @@ def test_projected_spectrum_equals_dense_projection():
     train, queries = make_examples(task, X, t), make_examples(task, Xq, tq)
     sketch = make_projection(engine, 11, kind="gaussian", random_state=3)
     penalty = penalties(task)["constant"]
-    rows = curvature_rows("ggn", engine, train, torch.as_tensor(weights))
-    spectrum = decompose_projected(rows, penalty, sketch)
-    coordinates = spectrum.coordinates(queries, output_cotangent(margin)).double()
-    found = DampingPath(spectrum, coordinates, torch.as_tensor(weights)).scores(0.3)
+    rows = rows_of("ggn", task, X, t, weights, penalty)
+    spectrum = decompose_projected(rows, sketch)
+    found = spectrum.path(queries, output_cotangent(margin)).scores(0.3)
     b = engine.project(train, rows.cotangent, sketch).numpy()
     g = engine.project(train, loss_cotangent(task), sketch).numpy()
     q = engine.project(queries, output_cotangent(margin), sketch).numpy()
@@ -122,15 +124,12 @@ class TestIndicatorLaws:
     def path(self, scale=1.0, query_scale=1.0, seed=0):
         task, X, t, Xq, tq = problem(seed)
         weights = torch.full((N,), scale / N, dtype=torch.float64)
-        rows = curvature_rows("fisher", GradientEngine(task), make_examples(task, X, t), weights)
-        spectrum = decompose_samples(rows, penalties(task)["none"])
+        spectrum = decompose_samples(rows_of("fisher", task, X, t, weights))
 
         def output(outputs, targets):
             return query_scale * margin(outputs, targets)
 
-        queries = make_examples(task, Xq, tq)
-        coordinates = spectrum.coordinates(queries, output_cotangent(output)).double()
-        return DampingPath(spectrum, coordinates, weights)
+        return spectrum.path(make_examples(task, Xq, tq), output_cotangent(output))
 
     def test_between_zero_and_one_and_rising_to_one(self):
         xi = self.path().xi(np.geomspace(1e-9, 1e9, 60))
@@ -180,15 +179,11 @@ def test_short_rows_are_not_dropped_beside_long_ones(scale, tolerance):
     with torch.no_grad():
         task.parameters["2.weight"].mul_(40)  # saturated: most gradients are tiny
     weights = torch.full((N,), 1 / N, dtype=torch.float64)
-    rows = curvature_rows(
-        "fisher", GradientEngine(task), make_examples(task, X * scale, t), weights
-    )
+    rows = rows_of("fisher", task, X * scale, t, weights, penalties(task)["bias free"])
     queries = make_examples(task, Xq * scale, tq)
     found = []
     for space in (decompose_parameters, decompose_samples):
-        spectrum = space(rows, penalties(task)["bias free"])
-        coordinates = spectrum.coordinates(queries, output_cotangent(margin)).double()
-        found.append(DampingPath(spectrum, coordinates, weights).scores(1e-2))
+        found.append(space(rows).path(queries, output_cotangent(margin)).scores(1e-2))
     crumbs = 1e-9 * np.abs(found[0]).max()
     np.testing.assert_allclose(found[1], found[0], rtol=tolerance, atol=crumbs)
 

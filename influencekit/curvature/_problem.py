@@ -1,0 +1,48 @@
+"""What a curvature is taken of: a model, its training examples and its penalty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from influencekit.data import Examples
+from influencekit.gradients import GradientEngine
+
+__all__ = ["CurvatureProblem"]
+
+
+@dataclass(frozen=True)
+class CurvatureProblem:
+    """Everything that a curvature needs to know.
+
+    Attributes
+    ----------
+    engine : GradientEngine
+        Of the model; holds its task, batch size, memory and progress.
+    examples : Examples
+        The training examples.
+    example_weights : Tensor of shape (n,), float64
+        ``w_i / W``: each example's share of the mean loss.
+    penalty : Tensor of shape (p,), float64
+        Diagonal of the penalty beside the mean loss.
+    projection_dim : int or None
+        Dimensions to project gradients to, for curvatures that do.
+    projection : str
+        Kind of random projection.
+    random_state : int, RandomState instance or None
+    """
+
+    engine: GradientEngine
+    examples: Examples
+    example_weights: Tensor
+    penalty: Tensor
+    projection_dim: int | None = None
+    projection: str = "auto"
+    random_state: Any = None
+
+    @property
+    def max_memory(self) -> int:
+        """Bytes that may be taken."""
+        return self.engine.max_memory

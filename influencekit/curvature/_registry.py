@@ -1,0 +1,28 @@
+"""Curvatures by name."""
+
+from __future__ import annotations
+
+from influencekit.curvature._base import Curvature
+from influencekit.curvature._exact import EmpiricalFisher, GaussNewton
+
+__all__ = ["CURVATURES", "make_curvature"]
+
+CURVATURES: dict[str, type[Curvature]] = {
+    "ggn": GaussNewton,
+    "fisher": EmpiricalFisher,
+}
+
+
+def make_curvature(curvature: str | Curvature) -> Curvature:
+    """Curvature of a name with its default parameters; an object is returned as it is.
+
+    Parameters
+    ----------
+    curvature : str or Curvature
+        A key of ``CURVATURES``, or an object.
+
+    Returns
+    -------
+    Curvature
+    """
+    return CURVATURES[curvature]() if isinstance(curvature, str) else curvature

@@ -1,0 +1,29 @@
+"""A damping for curvatures without eigenvalues: that of a small random projection."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from influencekit.curvature._decompose import decompose
+from influencekit.curvature._problem import CurvatureProblem
+from influencekit.curvature._rows import ggn_rows
+
+__all__ = ["SKETCH_DIM", "sketch_damping"]
+
+#: Dimensions of the projection.
+SKETCH_DIM = 512
+
+
+def sketch_damping(problem: CurvatureProblem) -> float:
+    """Automatic damping of the Gauss-Newton matrix, projected to at most 512 dimensions.
+
+    Parameters
+    ----------
+    problem : CurvatureProblem
+
+    Returns
+    -------
+    float
+    """
+    small = replace(problem, projection_dim=SKETCH_DIM, projection="auto", random_state=0)
+    return decompose(ggn_rows(small)).auto_damping()
