@@ -6,6 +6,7 @@ from influencekit.gradients._cotangents import (
     ggn_cotangent,
     loss_cotangent,
     output_cotangent,
+    sampled_cotangent,
 )
 from influencekit.gradients._dense import DenseBlock
 from influencekit.gradients._engine import GradientEngine
@@ -31,4 +32,5 @@ __all__ = [
     "loss_cotangent",
     "make_projection",
     "output_cotangent",
+    "sampled_cotangent",
 ]

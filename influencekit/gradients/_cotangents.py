@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
+from numbers import Integral
 
 import torch
+from sklearn.utils import check_random_state
 from torch import Tensor
 
+from influencekit.gradients._random import uniform_rows
 from influencekit.models import Task
 
-__all__ = ["CotangentFunction", "ggn_cotangent", "loss_cotangent", "output_cotangent"]
+__all__ = [
+    "CotangentFunction",
+    "at_rows",
+    "ggn_cotangent",
+    "loss_cotangent",
+    "output_cotangent",
+    "sampled_cotangent",
+]
 
 #: ``(outputs (n, *output_shape), targets) -> (n, R, *output_shape)``
 CotangentFunction = Callable[[Tensor, Tensor | None], Tensor]
@@ -46,6 +57,35 @@ class _GaussNewtonCotangent:
     def __call__(self, outputs: Tensor, targets: Tensor | None) -> Tensor:
         factor = self.task.loss.hessian_factor(outputs.detach(), targets).factor
         return factor.mT.reshape(len(outputs), factor.shape[-1], *outputs.shape[1:])
+
+
+@dataclass(frozen=True)
+class _SampledCotangent:
+    """Output gradients at targets drawn from the model; ``start`` is the batch's first row."""
+
+    task: Task
+    seed: int
+    n_samples: int
+    start: int = 0
+
+    def at(self, rows: slice) -> _SampledCotangent:
+        return replace(self, start=rows.start)
+
+    def __call__(self, outputs: Tensor, targets: Tensor | None) -> Tensor:
+        outputs = outputs.detach()
+
+        def draw(*shape: int) -> Tensor:
+            stop = self.start + len(outputs)
+            numbers = uniform_rows(self.seed, self.start, stop, self.n_samples * prod(shape))
+            return torch.from_numpy(numbers).to(outputs.device).view(-1, self.n_samples, *shape)
+
+        gradients = self.task.loss.sampled_gradients(outputs, targets, draw)
+        return gradients / self.n_samples**0.5
+
+
+def at_rows(cotangent: CotangentFunction, rows: slice) -> CotangentFunction:
+    """The cotangent function of a batch that stands at ``rows`` of its examples."""
+    return cotangent.at(rows) if isinstance(cotangent, _SampledCotangent) else cotangent
 
 
 def output_cotangent(function: Callable[[Tensor, Tensor | None], Tensor]) -> CotangentFunction:
@@ -95,3 +135,49 @@ def ggn_cotangent(task: Task) -> CotangentFunction:
         ``(outputs, targets) -> (n, rank, *output_shape)``.
     """
     return _GaussNewtonCotangent(task)
+
+
+def sampled_cotangent(task: Task, random_state=None, n_samples: int = 1) -> CotangentFunction:
+    """Cotangents of the loss at targets drawn from the model's own distribution.
+
+    The outer products of an example's pull-backs sum to its Gauss-Newton matrix in expectation:
+    the true Fisher matrix by sampling, at ``n_samples`` backward passes an example, where
+    :func:`ggn_cotangent` takes as many as its factor has columns.
+
+    Parameters
+    ----------
+    task : Task
+    random_state : int, RandomState instance or None, default=None
+    n_samples : int, default=1
+        Draws for each example; its rows are scaled by ``1 / sqrt(n_samples)``.
+
+    Returns
+    -------
+    callable
+        ``(outputs, targets) -> (n, n_samples, *output_shape)``.
+
+    Raises
+    ------
+    ValueError
+        If ``n_samples`` is no positive integer.
+
+    Notes
+    -----
+    Labels are drawn for classifiers and for tokens of sequences.  Losses of real numbers draw
+    normal ones with the variance of the loss, see
+    :meth:`influencekit.models.OutputLoss.sampled_gradients`.
+
+    An example's draws follow from the seed and its position in the Examples that the engine goes
+    through, so they depend neither on the batch size nor on how often they are asked for.  Called
+    outside the engine the function takes a batch for the first one; ``.at(rows)`` is the function
+    of the batch at the slice ``rows``.
+
+    References
+    ----------
+    .. [1] J. Martens, R. Grosse. Optimizing neural networks with Kronecker-factored approximate
+       curvature. ICML 2015, arXiv 1503.05671.
+    """
+    if isinstance(n_samples, bool) or not isinstance(n_samples, Integral) or n_samples < 1:
+        raise ValueError(f"n_samples: got {n_samples!r}; accepted is a positive int.")
+    seed = int(check_random_state(random_state).randint(2**31 - 1))
+    return _SampledCotangent(task, seed, int(n_samples))

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from influencekit.exceptions import ResourceError
 from influencekit.gradients._batches import plain_kernels
 from influencekit.gradients._block import WORKSPACE
-from influencekit.gradients._cotangents import CotangentFunction
+from influencekit.gradients._cotangents import CotangentFunction, at_rows
 from influencekit.gradients._covariance import add_covariance, mirror
 from influencekit.gradients._discovery import discover
 from influencekit.gradients._dot import Side, all_dots, all_self_dots
@@ -99,7 +99,7 @@ class GradientEngine:
                 layout,
                 batch.inputs,
                 batch.targets,
-                cotangent,
+                at_rows(cotangent, batch.rows),
                 keep_factors=keep_factors,
                 workspace=self.workspace,
             )
@@ -129,7 +129,7 @@ class GradientEngine:
             self.layout(examples),
             batch.inputs,
             batch.targets,
-            cotangent,
+            at_rows(cotangent, batch.rows),
             keep_factors=keep_factors,
             workspace=self.workspace,
         )

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["random_rows"]
+__all__ = ["random_rows", "uniform_rows"]
 
 _ENTRIES = 2**18  # entries drawn from one stream
 
@@ -51,3 +51,24 @@ def _draw(kind: str, entropy: tuple[int, ...], size: int) -> np.ndarray:
     words = bits.random_raw(-(-size // 64)).astype("<u8", copy=False)
     signs = np.unpackbits(words.view(np.uint8), count=size).view(np.int8)
     return 1 - 2 * signs
+
+
+def uniform_rows(seed: int, start: int, stop: int, width: int) -> np.ndarray:
+    """Rows ``start`` to ``stop`` of a random matrix with entries uniform in (0, 1).
+
+    The generator counts: a row follows from its number, without those before it.
+
+    Parameters
+    ----------
+    seed : int
+    start, stop : int
+    width : int
+
+    Returns
+    -------
+    ndarray of shape (stop - start, width), float64
+    """
+    draws = -(-width // 4)  # one step of the counter gives four numbers
+    bits = np.random.Philox(key=[seed, width], counter=start * draws)
+    values = np.random.Generator(bits).random((stop - start, 4 * draws))[:, :width]
+    return np.maximum(values, 2.0**-54)

@@ -121,6 +121,14 @@ class BinaryCrossEntropy(BinaryLoss):
         scale = 1 / math.sqrt(z.shape[1]) if self.average else 1.0
         return HessianFactor(scale * torch.diag_embed(root), scale * coordinates)
 
+    def sampled_gradients(self, outputs, targets, draw):
+        z, t = flat_pair(outputs, targets)
+        positive, negative = self.shares(z, t)
+        scale = (positive + negative).sqrt() / (math.sqrt(z.shape[1]) if self.average else 1.0)
+        p = torch.sigmoid(z)[:, None]
+        labels = (draw(z.shape[1]).to(z.device) < p).to(z.dtype)
+        return ((p - labels) * scale[:, None]).unflatten(2, outputs.shape[1:])
+
     def _column_probabilities(self, z):
         return torch.sigmoid(z)
 

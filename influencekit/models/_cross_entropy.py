@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from influencekit.models._loss_base import HessianFactor, OutputLoss, log_floor
 
-__all__ = ["CrossEntropy"]
+__all__ = ["CrossEntropy", "label_gradients"]
 
 
 class CrossEntropy(OutputLoss):
@@ -74,6 +74,14 @@ class CrossEntropy(OutputLoss):
         moved = coordinates - 2 * (coordinates * mirror).sum(-1, keepdim=True) * mirror
         return HessianFactor(total[:, :, None] * reflected[:, :, :-1], moved[:, :-1])
 
+    def sampled_gradients(self, outputs, targets, draw):
+        _check_matrix(outputs)
+        gradients = label_gradients(outputs, draw())
+        if self.smoothing_weight is None:
+            return gradients
+        total = self._shares(targets, outputs).sum(-1)
+        return gradients * total.sqrt()[:, None, None]
+
     def predict_proba(self, outputs):
         return torch.softmax(outputs, dim=-1)
 
@@ -94,3 +102,25 @@ def _check_matrix(outputs: Tensor) -> None:
             "loss=lambda outputs, targets: "
             "F.cross_entropy(outputs, targets, reduction='none').flatten(1).mean(1)."
         )
+
+
+def label_gradients(logits: Tensor, uniform: Tensor) -> Tensor:
+    """Gradients ``p - onehot(c)`` of softmax cross-entropy at labels c drawn from p.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, ..., n_classes)
+    uniform : Tensor of shape (n, n_samples, ...)
+        In (0, 1): where the label stands in the cumulated probabilities.
+
+    Returns
+    -------
+    Tensor of shape (n, n_samples, ..., n_classes)
+    """
+    p = torch.softmax(logits, dim=-1)
+    cumulated = p.to(torch.float64).cumsum(-1)
+    places = uniform.movedim(1, -1).to(cumulated) * cumulated[..., -1:]
+    labels = torch.searchsorted(cumulated, places.contiguous()).movedim(-1, 1)
+    out = p[:, None].repeat(1, uniform.shape[1], *[1] * (p.ndim - 1))
+    labels = labels.clamp_max(p.shape[-1] - 1)[..., None]
+    return out.scatter_add_(-1, labels, out.new_full(labels.shape, -1.0))

@@ -58,6 +58,13 @@ class ColumnLoss(OutputLoss):
             scale * torch.diag_embed(root), scale * coordinates if inside else None
         )
 
+    def sampled_gradients(self, outputs, targets, draw):
+        z, t = flat_pair(outputs, targets)
+        _, second = self.derivatives(z, t)
+        root = second.clamp_min(0).sqrt() / (math.sqrt(z.shape[1]) if self.average else 1.0)
+        normal = torch.special.ndtri(draw(z.shape[1])).to(root)
+        return (normal * root[:, None]).unflatten(2, outputs.shape[1:])
+
 
 class ElementwiseLoss(ColumnLoss):
     """Sum, or mean, over output columns of a differentiable function of output and target.

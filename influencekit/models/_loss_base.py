@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["HessianFactor", "OutputLoss", "class_positions", "log_floor"]
+__all__ = ["Draw", "HessianFactor", "OutputLoss", "class_positions", "log_floor"]
+
+#: ``draw(*shape)`` gives float64 uniform numbers (n, n_samples, *shape) inside (0, 1), the same
+#: for an example whatever batch it is in.  Called once.
+Draw = Callable[..., Tensor]
 
 
 class HessianFactor(NamedTuple):
@@ -43,6 +48,31 @@ class OutputLoss(ABC):
     @abstractmethod
     def hessian_factor(self, outputs: Tensor, targets: Tensor) -> HessianFactor:
         """Factor of the Hessian with respect to the flattened outputs."""
+
+    def sampled_gradients(self, outputs: Tensor, targets: Tensor, draw: Draw) -> Tensor:
+        """Random output gradients whose outer product is the Hessian in expectation.
+
+        A loss that is a negative log-likelihood gives its gradients at targets drawn from the
+        model's own distribution; the true Fisher matrix is then the Gauss-Newton matrix.  A
+        loss that is ``c`` times one gives them times ``1 / √c`` (for a mean over tokens or
+        columns, say).  Any other gives its factor times standard normal numbers.
+
+        Parameters
+        ----------
+        outputs : Tensor of shape (n, ..., n_outputs)
+        targets : Tensor of shape (n, ...)
+            The true ones: weights and masks may depend on them.
+        draw : callable
+            Source of uniform numbers, see :data:`Draw`.
+
+        Returns
+        -------
+        Tensor of shape (n, n_samples, ..., n_outputs)
+        """
+        factor = self.hessian_factor(outputs, targets).factor
+        normal = torch.special.ndtri(draw(factor.shape[-1])).to(factor.dtype)
+        gradients = normal @ factor.mT
+        return gradients.reshape(*gradients.shape[:2], *outputs.shape[1:])
 
     def prediction(self, outputs: Tensor) -> Tensor:
         """What the model predicts, in the units of its target (n, n_outputs)."""
