@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
+from influencekit._members import member_clones
 from influencekit._model_checks import (
     check_scores,
     check_weights,
@@ -17,8 +18,8 @@ from influencekit._model_checks import (
     reject_data_as_model,
 )
 from influencekit._top_k import smallest_k
-from influencekit.data import Examples, make_examples
-from influencekit.models import Task, as_task
+from influencekit.data import Examples, ExamplesList, open_examples
+from influencekit.models import Task, TaskList, as_task, is_model_list
 from influencekit.utils import OutputContainerMixin, validate_parameters
 
 __all__ = ["BaseAttributor"]
@@ -30,7 +31,8 @@ _STREAM_SIZE = 2**25
 class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
     """Scores the influence of every training example on every test example.
 
-    Method authors write ``_fit(task, train)`` and ``_score(queries)``; everything else is here.
+    Method authors write ``_fit(task, train)`` and ``_score(queries)``; everything else is here,
+    several models among it: each is fitted by itself and scores are averaged.
 
     Notes
     -----
@@ -45,6 +47,7 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
 
     #: Fitted attributors of each model, after ``fit`` with several of them.
     _members: list | None = None
+    task_: Task
 
     @abstractmethod
     def _fit(self, task: Task, train: Examples) -> None:
@@ -58,13 +61,24 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         """Self-influence (n_train,) of the examples given to ``_fit``."""
         raise NotImplementedError(f"{type(self).__name__} does not define self-influence.")
 
+    def _combine(self, members: list[BaseAttributor], queries: ExamplesList) -> np.ndarray:
+        """Scores (n_queries, n_train) of several models, from a fitted attributor of each."""
+        total = np.zeros((queries.n_examples, self.n_train_))
+        for member, own in zip(members, queries, strict=True):
+            total += member._all_scores(own)
+        return total / len(members)
+
+    def _share_members(self, members: list[BaseAttributor]) -> None:
+        """Set fitted attributes from those of a fitted attributor of each model."""
+
     def fit(self, model, X, y=None):
         """Learn what scoring needs from a fitted model and its training data.
 
         Parameters
         ----------
-        model : fitted model or Task
+        model : fitted model, Task, or list of them
             Anything that :func:`~influencekit.as_task` takes.  It is left untouched.
+            Scores of several models, trained on the same data, are averaged.
         X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_train examples
             The data that the model was trained on, as it was given to the model's ``fit``.
             Inputs are kept by reference and may be read again when scoring: do not change
@@ -77,27 +91,46 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         self : object
         """
         task, train = self._open(model, X, y)
+        if isinstance(train, ExamplesList):
+            return self._fit_members(task, train)
+        self._members = None
         self.train_rows_ = learned_rows(task, train)
         if len(self.train_rows_) < len(train):
             train = train.take(self.train_rows_)
         self._fit(task, train)
         return self
 
-    def _open(self, model, X, y) -> tuple[Task, Examples]:
-        """Check what ``fit`` was given and remember what every attributor remembers."""
-        reject_data_as_model(self, model, X)
+    def _fit_members(self, tasks: TaskList, train: ExamplesList):
+        """Fit a copy of this attributor for each model."""
+        clones = member_clones(self, len(tasks))
+        pairs = zip(clones, tasks, train, strict=True)
+        self._members = [member.fit(task, examples) for member, task, examples in pairs]
+        self.train_rows_ = np.unique(np.concatenate([m.train_rows_ for m in self._members]))
+        self._share_members(self._members)
+        return self
+
+    def _open(self, model, X, y) -> tuple[Any, Any]:
+        """Check what ``fit`` was given and remember what every attributor remembers.
+
+        Returns a Task and Examples, or a TaskList and an ExamplesList.
+        """
+        many = is_model_list(model)
+        if not many:
+            reject_data_as_model(self, model, X)
         validate_parameters(self)
-        task = as_task(model)
-        check_weights(task)
-        train = make_examples(task, X, y)
-        self.task_ = task
-        self.n_train_ = len(train)
+        opened: Any = TaskList.of(model) if many else as_task(model)
+        for each in opened if many else [opened]:
+            check_weights(each)
+        train = open_examples(opened, X, y)
+        self._opened = opened
+        self.task_ = task = opened[0] if many else opened
+        self.n_train_ = train.n_examples
         self.train_index_ = train.index
         if task.n_features_in is not None:
             self.n_features_in_ = task.n_features_in
         if task.feature_names_in is not None:
             self.feature_names_in_ = task.feature_names_in
-        return task, train
+        return opened, train
 
     def score(self, X, y=None) -> np.ndarray:
         """Score every training example for every test example.
@@ -114,7 +147,7 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
             Positive marks a proponent.  Training rows that the model never learned from
             (held out for validation) score 0.
         """
-        return self._scatter(self._score(self._queries(X, y)))
+        return self._all_scores(self._queries(X, y))
 
     def transform(self, X, y=None):
         """Scores under the name of scikit-learn's transformers; honours ``set_output``.
@@ -157,6 +190,8 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         scores : ndarray of shape (n_train,)
         """
         check_is_fitted(self)
+        if self._members is not None:
+            return np.mean([member.self_influence() for member in self._members], axis=0)
         return self._scatter(self._self_influence()[None])[0]
 
     def top_k(self, X, y=None, k: int = 10, *, opponents: bool = False):
@@ -185,15 +220,23 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         sign = 1.0 if opponents else -1.0
         step = max(1, _STREAM_SIZE // self.n_train_)
         indices, values = [], []
-        for start in range(0, len(queries), step):
-            scores = self._scatter(self._score(queries.take(slice(start, start + step))))
+        for start in range(0, queries.n_examples, step):
+            scores = self._all_scores(queries.take(slice(start, start + step)))
             indices.append(smallest_k(sign * scores, k))
             values.append(np.take_along_axis(scores, indices[-1], axis=1))
         return np.concatenate(indices), np.concatenate(values)
 
-    def _queries(self, X, y) -> Examples:
+    def _queries(self, X, y) -> Any:
         check_is_fitted(self)
-        return make_examples(self.task_, X, y, require_y=False)
+        return open_examples(self._opened, X, y, require_y=False)
+
+    def _all_scores(self, queries) -> np.ndarray:
+        """Scores (n_queries, n_train) over all rows of the training data and all models."""
+        if self._members is not None:
+            scores = self._combine(self._members, queries)
+            check_scores(scores)
+            return scores
+        return self._scatter(self._score(queries))
 
     def _scatter(self, scores: np.ndarray) -> np.ndarray:
         """Columns of the training rows that the model learned from, among zeros for the rest."""

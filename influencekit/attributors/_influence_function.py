@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils.metaestimators import available_if
@@ -169,13 +169,15 @@ class InfluenceFunction(BaseAttributor):
             projection=self.projection,
             random_state=self.random_state,
         )
-        self.gradient_ratio_ = gradient_ratio(
+        self.gradient_ratio_: Any = gradient_ratio(
             engine, train, problem.example_weights, problem.penalty
         )
         warn_unless_stationary(self.gradient_ratio_, task)
-        self.curvature_ = curvature.factorise(problem)
+        self.curvature_: Any = curvature.factorise(problem)
         if isinstance(self.curvature_, Spectrum):
-            self.eigenvalues_ = self.curvature_.eigenvalues.flatten().cpu().numpy()
+            self.eigenvalues_: Any = self.curvature_.eigenvalues.flatten().cpu().numpy()
+        elif hasattr(self, "eigenvalues_"):
+            del self.eigenvalues_  # of an earlier fit
         self.set_damping(self.damping)
 
     def _checked_curvature(self) -> Curvature:
@@ -208,6 +210,7 @@ class InfluenceFunction(BaseAttributor):
         except ValueError:
             self.damping = before
             raise
+        self.damping_: Any
         if self._members is not None:
             self._members = [copy.copy(member).set_damping(damping) for member in self._members]
             self.damping_ = np.array([member.damping_ for member in self._members])

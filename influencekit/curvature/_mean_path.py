@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class MeanPath(DampingPath):
         raise NotImplementedError("Models weigh their examples themselves; take scores.")
 
     def scores(self, damping):
-        total = 0.0
+        total: Any = 0.0
         for own, columns, path in zip(self._each(damping), self.columns, self.paths, strict=True):
             scores = path.scores(own)
             full = np.zeros((len(scores), len(self.train_rows)))

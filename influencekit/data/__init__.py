@@ -2,5 +2,6 @@
 
 from influencekit.data._batch import Batch
 from influencekit.data._examples import Examples, make_examples
+from influencekit.data._examples_list import ExamplesList, open_examples
 
-__all__ = ["Batch", "Examples", "make_examples"]
+__all__ = ["Batch", "Examples", "ExamplesList", "make_examples", "open_examples"]

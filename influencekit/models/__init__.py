@@ -16,6 +16,7 @@ from influencekit.models._losses import (
     SquaredError,
     class_positions,
 )
+from influencekit.models._many import TaskList, is_model_list, load_checkpoints
 from influencekit.models._meta import frozen_task, pipeline_task, search_task
 from influencekit.models._mlp import mlp_task
 from influencekit.models._outputs import (
@@ -51,12 +52,15 @@ __all__ = [
     "PoissonLoss",
     "SquaredError",
     "Task",
+    "TaskList",
     "as_task",
     "call_module",
     "class_positions",
     "decision_function",
     "frozen_task",
+    "is_model_list",
     "linear_regression_task",
+    "load_checkpoints",
     "logistic_task",
     "mlp_task",
     "model_outputs",

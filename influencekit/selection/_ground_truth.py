@@ -38,10 +38,10 @@ def check_ground_truth(subset_outputs, attributor, task, n_train: int, queries) 
     """
     check_subset_outputs(subset_outputs)
     got = subset_outputs.masks.shape[1], subset_outputs.outputs.shape[2]
-    if got != (n_train, len(queries)):
+    if got != (n_train, queries.n_examples):
         raise ValueError(
             f"subset_outputs: holds {got[0]:,} training rows and {got[1]:,} queries, but X has "
-            f"{n_train:,} rows and X_query {len(queries):,}. It must come from the same data."
+            f"{n_train:,} rows and X_query {queries.n_examples:,}. It must come from the same data."
         )
     has_targets = queries.targets is not None
     measured = output_name(task, subset_outputs.output, has_targets)

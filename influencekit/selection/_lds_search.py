@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import ClassVar
 
+import numpy as np
 import optuna
 from sklearn.utils import check_random_state
 
 from influencekit.base import BaseAttributor
-from influencekit.data import make_examples
+from influencekit.data import open_examples
 from influencekit.metrics import PreparedOutputs
+from influencekit.models import is_model_list
 from influencekit.selection._fits import FitCache
 from influencekit.selection._ground_truth import check_ground_truth, explained_output
 from influencekit.selection._seeds import seeded_clone
@@ -159,7 +161,8 @@ class LDSSearch(BaseAttributor):
 
         Parameters
         ----------
-        model : fitted model or Task
+        model : fitted model, Task, or list of them
+            Of several models the first is retrained.
         X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_train examples
             The data that the model was trained on.
         y : array-like of shape (n_train,) or (n_train, n_outputs), default=None
@@ -179,15 +182,16 @@ class LDSSearch(BaseAttributor):
                 "X_query: got None; LDSSearch measures on examples that the model was not "
                 "trained on. Give them: fit(model, X, y, X_query=X_val, y_query=y_val)."
             )
-        queries = make_examples(task, X_query, y_query, require_y=False, name="X_query")
-        if queries.targets is None and task.kind == "classification":
+        queries = open_examples(task, X_query, y_query, require_y=False, name="X_query")
+        if queries.targets is None and self.task_.kind == "classification":
             raise ValueError(
                 "y_query: got None; retrained models must be compared on the same labels. Give "
                 "y_query, for instance model.predict(X_query)."
             )
         if subset_outputs is None:
-            subset_outputs = self._retrain(model, X, y, X_query, y_query)
-        check_ground_truth(subset_outputs, self.attributor, task, len(train), queries)
+            first = model[0] if is_model_list(model) else model
+            subset_outputs = self._retrain(first, X, y, X_query, y_query)
+        check_ground_truth(subset_outputs, self.attributor, self.task_, self.n_train_, queries)
         self.subset_outputs_ = subset_outputs
         self._search(task, train, queries)
         return self
@@ -259,7 +263,8 @@ class LDSSearch(BaseAttributor):
             study.sampler = optuna.samplers.TPESampler(seed=int(seed) + len(study.trials))
         if self.search_space is None and not study.trials:
             low, high = space["damping"].low, space["damping"].high
-            study.enqueue_trial({"damping": min(max(fits.at({}).damping_, low), high)})
+            damping = float(np.mean(fits.at({}).damping_))
+            study.enqueue_trial({"damping": min(max(damping, low), high)})
         return study
 
 

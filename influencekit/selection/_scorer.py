@@ -38,7 +38,7 @@ class SubsetPredictor:
     def __call__(self, fitted=None) -> np.ndarray:
         """Sums (n_queries, n_subsets), of the same fit at another damping if one is given."""
         fitted = self.fitted if fitted is None else fitted
-        if self._sums is not None:
+        if self._sums is not None and np.ndim(fitted.damping_) == 0:
             return self._sums.at(fitted.damping_)
         return fitted.score(self.queries) @ self.masks.T.astype(np.float64)
 

@@ -13,7 +13,7 @@ from sklearn.model_selection import KFold, check_cv
 from sklearn.utils import check_random_state
 
 from influencekit.base import BaseAttributor
-from influencekit.data import make_examples
+from influencekit.data import open_examples
 from influencekit.exceptions import LambdaPathWarning
 from influencekit.selection._damping import at_damping, damping_grid
 from influencekit.selection._seeds import seeded_clone
@@ -127,7 +127,7 @@ class SurrogateLambdaSearchCV(BaseAttributor):
 
         Parameters
         ----------
-        model : fitted model or Task
+        model : fitted model, Task, or list of them
         X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_train examples
             The data that the model was trained on.
         y : array-like of shape (n_train,) or (n_train, n_outputs), default=None
@@ -148,7 +148,7 @@ class SurrogateLambdaSearchCV(BaseAttributor):
                 "from the training data."
             )
         if X_query is not None:
-            queries = make_examples(task, X_query, y_query, require_y=False, name="X_query")
+            queries = open_examples(task, X_query, y_query, require_y=False, name="X_query")
         return self._search(task, train, queries)
 
     def _fit(self, task, train):
@@ -176,15 +176,15 @@ class SurrogateLambdaSearchCV(BaseAttributor):
             self.xi_form_, xi = "spectral", spectral_xi(fitted, queries, dampings)
         else:
             self.xi_form_ = "score_vectors"
-            xi = score_vector_xi(attributor, task, train, queries, dampings)
+            xi = score_vector_xi(fitted, task, train, queries, dampings)
         self._choose(dampings, xi, rng)
         self.best_attributor_ = at_damping(fitted, self.best_params_["damping"], task, train)
         return self
 
     def _draw(self, queries, rng):
-        if self.n_queries is None or len(queries) <= self.n_queries:
+        if self.n_queries is None or queries.n_examples <= self.n_queries:
             return queries
-        return queries.take(np.sort(rng.choice(len(queries), self.n_queries, replace=False)))
+        return queries.take(np.sort(rng.choice(queries.n_examples, self.n_queries, replace=False)))
 
     def _choose(self, dampings: np.ndarray, xi: np.ndarray, rng) -> None:
         """Set the results from ξ of shape (n_dampings, n_queries)."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.base import clone
+
+from influencekit.selection._damping import at_damping
 
 __all__ = ["score_vector_xi", "spectral_xi"]
 
@@ -38,10 +39,11 @@ def score_vector_xi(attributor, task, train, queries, dampings) -> np.ndarray:
 
     Parameters
     ----------
-    attributor : attributor with a ``damping`` parameter
-        Cloned; one fit for each of ``2 n_dampings + 1`` values.
-    task : Task
-    train, queries : Examples
+    attributor : fitted attributor with a ``damping`` parameter
+        Scored at ``2 n_dampings + 1`` values; fitted again for each, unless it can change its
+        damping.
+    task : Task or TaskList
+    train, queries : Examples or ExamplesList
     dampings : ndarray of shape (n_dampings,)
 
     Returns
@@ -52,11 +54,11 @@ def score_vector_xi(attributor, task, train, queries, dampings) -> np.ndarray:
     """
 
     def scores(damping: float) -> np.ndarray:
-        return clone(attributor).set_params(damping=damping).fit(task, train).score(queries)
+        return at_damping(attributor, damping, task, train).score(queries)
 
     far = _FAR * float(np.max(dampings))
     a0 = far * scores(far)
-    result = np.empty((len(dampings), len(queries)))
+    result = np.empty((len(dampings), queries.n_examples))
     for i, damping in enumerate(dampings):
         above, below = scores(damping * (1 + _STEP)), scores(damping * (1 - _STEP))
         a1, a2 = (above + below) / 2, (below - above) / (2 * _STEP * damping)
