@@ -68,11 +68,11 @@ def _discover(task: Task, inputs: Any) -> Layout:
     scale = max((float(g.abs().max()) for g in reference.values()), default=0.0)
     names = {id(p): name for name, p in task.parameters.items()}
     good = []
-    for layer in layers:
-        own = [names[id(p)] for p in _trained(layer)]
+    for group in _by_place(layers):
+        own = [names[id(p)] for p in _trained(group[0])]
         expected = torch.cat([reference[name] for name in own], dim=1)
-        if _agrees(blocks[layer.name].dense(), expected, scale):
-            good.append(layer)
+        if _agrees(sum(blocks[layer.name].dense() for layer in group), expected, scale):
+            good += group
     covered = {names[id(p)] for layer in good for p in _trained(layer)}
     rest = tuple(name for name in task.parameters if name not in covered)
     columns = parameter_columns(task)
@@ -86,6 +86,14 @@ def _discover(task: Task, inputs: Any) -> Layout:
     )
 
 
+def _by_place(layers: list[Layer]) -> list[list[Layer]]:
+    """Layers of the same weight together, in order of their first."""
+    groups: dict[int, list[Layer]] = {}
+    for layer in layers:
+        groups.setdefault(layer.place, []).append(layer)
+    return list(groups.values())
+
+
 def _trained(layer: Layer) -> list[Tensor]:
     return _chosen(layer.module, layer.trains_weight, layer.trains_bias)
 
@@ -95,7 +103,7 @@ def _chosen(module: nn.Module, weight: bool, bias: bool) -> list[Tensor]:
 
 
 def _candidates(task: Task) -> list[Layer]:
-    """Layers with a rule whose parameters are theirs alone."""
+    """Layers with a rule whose parameters are theirs alone, but for a weight without a bias."""
     owners = Counter(
         id(p) for m in task.module.modules() for p in m._parameters.values() if p is not None
     )
@@ -106,13 +114,14 @@ def _candidates(task: Task) -> list[Layer]:
     layers = []
     for name, module in task.module.named_modules():
         own = [p for p in module._parameters.values() if p is not None and p.requires_grad]
-        rule = rule_for(module) if own and all(owners[id(p)] == 1 for p in own) else None
-        if rule is None:
+        shared = any(owners[id(p)] > 1 for p in own)
+        rule = rule_for(module) if own and not (shared and len(own) > 1) else None
+        if rule is None or (shared and rule.dense is not None):
             continue
         bias = getattr(module, "bias", None)
         weight, bias = (p is not None and p.requires_grad for p in (module.weight, bias))
         places = tuple(columns[id(p)] for p in _chosen(module, weight, bias))
-        layers.append(Layer(name, module, rule, weight, bias, places))
+        layers.append(Layer(name, module, rule, weight, bias, places, shared=shared))
     return layers
 
 
@@ -212,10 +221,14 @@ def _fallback_vmaps(task, names, inputs, cotangents, reference, scale) -> bool:
         return True
     try:
         with no_hidden_loops():
-            rows = dense_rows(task, names, inputs, cotangents[:, None], workspace=WORKSPACE)
+            several = torch.stack([cotangents, 2 * cotangents], dim=1)
+            rows = dense_rows(task, names, inputs, several, workspace=WORKSPACE)
+            one = dense_rows(task, names, inputs, cotangents[:, None], workspace=WORKSPACE)
     except (RuntimeError, NotImplementedError, ValueError, TypeError, IndexError):
         return False
-    return _agrees(rows[:, 0], torch.cat([reference[name] for name in names], dim=1), scale)
+    expected = torch.cat([reference[name] for name in names], dim=1)
+    found = (one[:, 0], rows[:, 0], rows[:, 1] / 2)
+    return all(_agrees(part, expected, scale) for part in found)
 
 
 def _activation_bytes(task: Task, pair: Any, triple: Any) -> int:

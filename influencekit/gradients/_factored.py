@@ -111,7 +111,7 @@ def batch_features(
     cotangents = check_cotangents(cotangent(outputs.detach(), targets), outputs)
     blocks = layer_blocks(layout.layers, outputs, calls, cotangents, keep_factors)
     n, rows = cotangents.shape[:2]
-    dense = [blocks.pop(layer.name).rows for layer in layout.layers if not layer.has_factors]
+    dense = _dense_layers(layout, blocks)
     if layout.rest:
         del outputs, calls
         dense.append(
@@ -123,6 +123,16 @@ def batch_features(
         joined = dense[0] if len(dense) == 1 else torch.cat(dense, dim=2)
         blocks[REST] = DenseBlock(layout.rest_spec, joined)
     return GradientFeatures(blocks, n, rows, layout.n_parameters, workspace)
+
+
+def _dense_layers(layout: Layout, blocks: dict[str, Block]) -> list[Tensor]:
+    """Rows of the layers without factors, taken out of the blocks; shared weights summed."""
+    rows: dict[int, Tensor] = {}
+    for layer in layout.layers:
+        if not layer.has_factors:
+            own = blocks.pop(layer.name).rows
+            rows[layer.place] = rows[layer.place] + own if layer.place in rows else own
+    return list(rows.values())
 
 
 def layer_blocks(

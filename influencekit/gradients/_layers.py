@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -40,15 +41,31 @@ def rule_for(module: nn.Module) -> LayerRule | None:
     """The rule of a module, None where it must be differentiated the slow way.
 
     Subclasses count if they keep the layer's ``forward``; modules with further parameters
-    (parametrisations, weight norm) do not.
+    (parametrisations, weight norm) do not.  Two kinds of layers are known by their shape
+    alone, wherever they come from: a scale (and shift) of the last dimension, such as a
+    library's own RMSNorm, and the transposed linear layer of GPT-2.  Discovery takes a rule
+    only where its gradients are automatic differentiation's.
     """
     for kind, rule in RULES.items():
         if isinstance(module, kind) and type(module).forward is kind.forward:
             if getattr(module, "groups", 1) > 1:
                 rule = _GROUPED_CONV
-            plain = set(module._parameters) <= {"weight", "bias"} and module.weight is not None
-            return rule if plain and not list(module.children()) and rule.accepts(module) else None
-    return None
+            return rule if _is_plain(module) and rule.accepts(module) else None
+    if not _is_plain(module) or not _takes_one_tensor(module):
+        return None
+    if module.weight.ndim == 1:
+        return _SCALE
+    return _TRANSPOSED if type(module).__name__ == "Conv1D" else None
+
+
+def _is_plain(module: nn.Module) -> bool:
+    known = set(module._parameters) <= {"weight", "bias"}
+    return known and module._parameters.get("weight") is not None and not list(module.children())
+
+
+def _takes_one_tensor(module: nn.Module) -> bool:
+    parameters = inspect.signature(module.forward).parameters.values()
+    return len(parameters) == 1 and next(iter(parameters)).kind is not inspect.Parameter.VAR_KEYWORD
 
 
 # -- linear -----------------------------------------------------------------------------------
@@ -161,6 +178,37 @@ def _channels(module: nn.Module, standard: Tensor, g: Tensor) -> tuple[Tensor, T
     return rule(module, standard, g)
 
 
+# -- layers of other libraries ----------------------------------------------------------------
+
+
+def _scaled(module: nn.Module, x: Tensor) -> Tensor:
+    """What the weight multiplies in a layer that is affine in its weight."""
+    weight = module.weight
+    names = [name for name, p in module._parameters.items() if p is not None]
+    with torch.no_grad():
+        one, zero = (
+            torch.func.functional_call(
+                module, {name: torch.full_like(weight, value) for name in names}, (x,)
+            )
+            for value in (1.0, 0.0)
+        )
+    shift = 1.0 if "bias" in names else 0.0
+    return one - zero - shift
+
+
+def _affine_features(module: nn.Module, scaled: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    middle = tuple(range(2, g.ndim - 1))
+    weight = g * scaled[:, None]
+    return (weight.sum(middle), g.sum(middle)) if middle else (weight, g)
+
+
+def _transposed_linear(module: nn.Module, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    x, g = x.reshape(len(x), -1, x.shape[-1]), _linear_outputs(module, g, x)
+    return torch.einsum("nti,nrto->nrio", x, g).flatten(2), g.sum(2)
+
+
+_SCALE = LayerRule(_scaled, dense=_affine_features)
+_TRANSPOSED = LayerRule(lambda module, x: x, dense=_transposed_linear)
 _BATCH_NORM = LayerRule(_batch_norm, dense=_channels, accepts=_has_statistics)
 _CONV = LayerRule(_conv_inputs, _conv_outputs)
 _GROUPED_CONV = LayerRule(_unfold, dense=_grouped_conv)

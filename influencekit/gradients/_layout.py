@@ -45,6 +45,9 @@ class Layer:
         Positions of the trainable ones among weight and bias.
     batch_dim : int
         Dimension of inputs and outputs that runs over examples.
+    shared : bool
+        Whether other layers have the same weight (tied embeddings).  Their gradients are
+        multiplied out and summed.
     """
 
     name: str
@@ -54,16 +57,26 @@ class Layer:
     trains_bias: bool
     columns: tuple[slice, ...]
     batch_dim: int = 0
+    shared: bool = False
 
     @property
     def has_factors(self) -> bool:
         """Whether the gradient is kept as factors."""
+        return self._makes_factors and not self.shared
+
+    @property
+    def place(self) -> int:
+        """Where its columns begin: the same for layers that share a weight."""
+        return self.columns[0].start
+
+    @property
+    def _makes_factors(self) -> bool:
         return self.rule.dense is None and self.trains_weight
 
     @cached_property
     def spec(self) -> BlockSpec:
         """The block's place and shape."""
-        if not self.has_factors:
+        if not self._makes_factors:
             return BlockSpec(self.name, self.columns)
         weight = self.module.weight
         d_out = len(weight)
@@ -76,18 +89,25 @@ class Layer:
         ``keep_factors``: the dense gradient then takes less memory than its factors.
         """
         parts = [self._one_call(x, g, n) for x, g in calls]
-        if not self.has_factors:
+        if not self._makes_factors:
             rows = parts[0][1] if len(parts) == 1 else sum(part[1] for part in parts)
             return DenseBlock(self.spec, rows)
         inputs = parts[0][0] if len(parts) == 1 else torch.cat([p[0] for p in parts], dim=1)
         b = parts[0][1] if len(parts) == 1 else torch.cat([p[1] for p in parts], dim=2)
         if not inputs.is_floating_point():
-            return IndexBlock(self.spec, inputs, b)
+            block: Block = IndexBlock(self.spec, inputs, b)
+            return self._multiplied(block) if self.shared else block
         block = OuterBlock(self.spec, inputs, b)
         size, per_row = self.spec.d_in * self.spec.d_out, b.shape[1] * self.spec.d_out
+        if self.shared:
+            return self._multiplied(block)
         if keep_factors or b.shape[1] * size > b.shape[2] * (self.spec.d_in + per_row):
             return block
-        return DenseBlock(self.spec, block.dense().unflatten(0, b.shape[:2]))
+        return self._multiplied(block)
+
+    def _multiplied(self, block: Block) -> DenseBlock:
+        rows = block.dense().unflatten(0, (block.n_examples, block.rows_per_example))
+        return DenseBlock(self.spec, rows)
 
     def zeros(self, n: int, like: Tensor) -> DenseBlock:
         """Gradients (n, R, width) of a batch in which the layer was not called."""
@@ -99,7 +119,7 @@ class Layer:
         inputs = None
         if self.trains_weight:
             inputs = self.rule.inputs(self.module, x)
-        if self.has_factors:
+        if self._makes_factors:
             return inputs, self.rule.outputs(self.module, g, inputs)
         if self.rule.dense is None:  # only the bias of a layer with factors is trained
             return None, self.rule.outputs(self.module, g, inputs).sum(2)
@@ -142,7 +162,8 @@ class Layout:
     @cached_property
     def rest_spec(self) -> BlockSpec:
         """Place of the block that collects everything without factors."""
-        columns = [c for layer in self.layers if not layer.has_factors for c in layer.columns]
+        groups = {layer.place: layer.columns for layer in self.layers if not layer.has_factors}
+        columns = [c for group in groups.values() for c in group]
         return BlockSpec(REST, (*columns, *self.rest_columns))
 
     @cached_property

@@ -63,6 +63,37 @@ def _language_model(tied: bool):
     )
 
 
+def _tied_three_ways(forward):
+    embedding, body, head = nn.Embedding(4, 4), nn.Linear(4, 4, bias=False), nn.Linear(4, 4, False)
+    head.weight = embedding.weight
+    return Apply(forward, embedding=embedding, body=body, head=head)
+
+
+class OwnNorm(nn.Module):
+    """A library's own scale of features: function of (x, weight, bias)."""
+
+    def __init__(self, size, function, bias=False):
+        super().__init__()
+        self.function = function
+        self.weight = nn.Parameter(torch.randn(size))
+        self.bias = nn.Parameter(torch.randn(size)) if bias else None
+
+    def forward(self, x):
+        return self.function(x, self.weight, self.bias)
+
+
+class Conv1D(nn.Module):
+    """GPT-2's linear layer, whose weight is (d_in, d_out)."""
+
+    def __init__(self, d_in, d_out):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(d_in, d_out))
+        self.bias = nn.Parameter(torch.randn(d_out))
+
+    def forward(self, x):
+        return x @ self.weight + self.bias
+
+
 def _conv(*args, kind=nn.Conv2d, **kwargs):
     return lambda: nn.Sequential(kind(*args, **kwargs), nn.ReLU(inplace=True), nn.Flatten())
 
@@ -238,7 +269,59 @@ CASES = [
         ("1",),
     ),
     Case("embedding", lambda: _language_model(False), tokens, ("embedding", "decoder")),
-    Case("tied_embedding", lambda: _language_model(True), tokens, (), ("embedding.weight",)),
+    Case("tied_embedding", lambda: _language_model(True), tokens),
+    Case(
+        "tied_three_ways",
+        lambda: _tied_three_ways(lambda self, x: self.head(self.body(self.embedding(x)).tanh())),
+        lambda: integers(4, N, 5),
+        ("body",),
+    ),
+    Case(
+        "tied_where_it_cannot_be_seen",
+        lambda: _tied_three_ways(
+            lambda self, x: F.linear(self.head(self.embedding(x)).tanh(), self.embedding.weight)
+        ),
+        lambda: integers(4, N, 5),
+        (),
+        ("embedding.weight", "body.weight"),
+    ),
+    Case(
+        "foreign_norms",
+        lambda: nn.Sequential(
+            nn.Linear(4, 6),
+            OwnNorm(6, lambda x, w, b: w * x / x.square().mean(-1, keepdim=True).sqrt()),
+            OwnNorm(6, lambda x, w, b: (1 + w) * x / x.norm(dim=-1, keepdim=True)),
+            OwnNorm(6, lambda x, w, b: w * (x - x.mean(-1, keepdim=True)) + b, bias=True),
+            nn.PReLU(6),
+            nn.Linear(6, 7),
+        ),
+        lambda: normal(N, 4),
+        ("0", "5"),
+    ),
+    Case(
+        "foreign_norms_of_sequences",
+        lambda: nn.Sequential(
+            OwnNorm(4, lambda x, w, b: w * x / x.square().mean(-1, keepdim=True).sqrt()),
+            OwnNorm(4, lambda x, w, b: w * x.sin() + b, bias=True),
+        ),
+        sequence,
+    ),
+    Case(
+        "not_affine_in_its_weight",
+        lambda: nn.Sequential(nn.Linear(5, 4), OwnNorm(4, lambda x, w, b: torch.exp(w) * x)),
+        table,
+        ("0",),
+        ("1.weight",),
+    ),
+    Case(
+        "one_slope_for_all",
+        lambda: nn.Sequential(nn.Linear(5, 4), nn.PReLU()),
+        table,
+        ("0",),
+        ("1.weight",),
+    ),
+    Case("gpt2_linear", lambda: nn.Sequential(Conv1D(4, 6), nn.GELU(), Conv1D(6, 3)), sequence),
+    Case("gpt2_linear_of_rows", lambda: nn.Sequential(Conv1D(5, 3)), table),
     Case(
         "embedding_padding",
         lambda: nn.Sequential(nn.Embedding(7, 4, padding_idx=2), nn.Flatten(), nn.Linear(20, 2)),
