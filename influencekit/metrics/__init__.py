@@ -1,5 +1,6 @@
 """Measures of attribution quality: arrays in, numbers out."""
 
+from influencekit.metrics._agreement import AgreementResult, attribution_agreement
 from influencekit.metrics._correlation import UndefinedCorrelationWarning
 from influencekit.metrics._lds import (
     PreparedOutputs,
@@ -16,13 +17,18 @@ from influencekit.metrics._population import (
     population_pearson_lds_by_enumeration,
 )
 from influencekit.metrics._result import LDSResult
+from influencekit.metrics._seed_curve import SeedCurve, agreement_by_seeds
 
 __all__ = [
+    "AgreementResult",
     "LDSResult",
     "NoiseCeiling",
     "PopulationMoments",
     "PreparedOutputs",
+    "SeedCurve",
     "UndefinedCorrelationWarning",
+    "agreement_by_seeds",
+    "attribution_agreement",
     "enumerate_subsets",
     "lds_from_subset_sums",
     "leave_one_out_correlation",

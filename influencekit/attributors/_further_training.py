@@ -1,0 +1,406 @@
+"""Further training with and without each example: the gold standard of a final model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from numbers import Integral, Real
+from typing import ClassVar
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from torch.optim import Optimizer
+
+from influencekit.attributors._left_out import make_removals
+from influencekit.base import BaseAttributor
+from influencekit.data import Examples
+from influencekit.models import OUTPUTS, Task
+from influencekit.training import FurtherTrainingConfig, FurtherTrainingScores
+from influencekit.training._further import FurtherRunner
+from influencekit.training._further_config import ADJUSTMENTS, REMOVALS, make_config
+from influencekit.training._further_evaluate import Evaluation
+from influencekit.training._further_means import SeedMeans, adjusted, differences
+from influencekit.training._further_optimizer import OPTIMIZERS, OptimizerSpec, resolve_optimizer
+from influencekit.training._further_seeds import ENGINES, SeedRuns
+from influencekit.utils import Interval, StrOptions, parse_memory, validate_parameters
+
+__all__ = ["FurtherTraining"]
+
+#: Bytes that one stack takes unless told otherwise: larger ones are no faster.
+STACK_BYTES = 2**30
+
+_COUNT = Interval(Integral, 1, None, closed="left")
+
+
+class FurtherTraining(BaseAttributor):
+    """Measured effect of leaving an example out of further training.
+
+    The fitted model is trained on from where it stands, with and without each example, under
+    the same seeds, and the explained output is compared::
+
+        score_ij = mean over seeds of  f_i(θ after D) - f_i(θ after D without j)
+
+    Positive marks a proponent, in units of the output.  It answers for *this* model and a
+    stated amount of training, not for the training that made the model.
+
+    Parameters
+    ----------
+    optimizer : {"sgd", "adam", "adamw"}, torch.optim class or None, default=None
+        None is the fitted skorch net's own optimiser with all its options, or else "sgd".
+        Accepted are optimisers that work parameter by parameter, so that runs can be trained
+        together: SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, Adamax, NAdam, RAdam.
+    lr : float or None, default=None
+        Learning rate, of the mean loss of a batch.  None is that of the fitted net's
+        optimiser where it is of the same class; other models need a number.
+    epochs, n_steps : int or None, default=None
+        Amount of further training; give one of them, or none for one epoch.
+    horizons : sequence of int or None, default=None
+        Several amounts in one run, ascending, in epochs, or in steps where ``n_steps`` is
+        given.  :meth:`score` answers for the last one, :meth:`measure` for all.
+    batch_size : int or None, default=None
+        Rows of a *training* batch: scores depend on it.  None is the net's own, or else 128.
+    momentum : float or None, default=None
+        Of SGD and RMSprop.
+    optimizer_params : dict or None, default=None
+        Further parameters of the optimiser, such as ``{"betas": (0.9, 0.99)}``.
+        ``weight_decay`` given here takes the place of the model's own penalty.
+    optimizer_state : {"fresh", "own"}, default="fresh"
+        "own" goes on with the moments that the fitted net's optimiser holds.
+    max_grad_norm : float or None, default=None
+        Clip the norm of every run's gradient, as ``clip_grad_norm_`` does.
+    left_out : int, array-like or None, default=None
+        Training rows to leave out, each on its own: positions; or a number of rows, which
+        are spread evenly over the rows that the model learned from (no random draw); None is
+        all of them.  With ``groups``: labels, or a number of groups.
+    groups : array-like of shape (n_train,) or None, default=None
+        A label for each training row: all rows of a label are left out together, and every
+        row's score is that of its group.
+    n_seeds : int, default=10
+        Seeds that scores are averaged over.
+    removal : {"paired", "drop", "subtract"}, default="paired"
+        How an example is left out, see Notes.
+    adjust : {"full", "center"} or None, default="full"
+        "full" compares with the full-data run of the same seed.  "center" compares with the
+        mean over the left-out runs.  None compares with the fitted model, so that scores hold
+        what further training does anyway.
+    output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
+        What is explained; see :class:`InfluenceFunction`.
+    engine : {"auto", "stacked", "loop"}, default="auto"
+        "stacked" trains the full-data run and the others together, "loop" one after the
+        other; "auto" stacks where the module can be (with a warning where it cannot).
+        Results agree to rounding.
+    cache_dir : path-like or None, default=None
+        Where every finished seed is written; a later call with the same model, data and
+        settings goes on from there, after a kill as well.  Nothing is pickled.
+        Needs an int ``random_state``.
+    max_memory : int, str or None, default=None
+        Bytes that a stack may take, or a text such as "2GB"; None is at most 1 GiB.
+    verbose : int, default=0
+        1 shows progress.
+    random_state : int, RandomState instance or None, default=None
+        Draws the seeds.  More seeds leave the first ones as they were.
+
+    Attributes
+    ----------
+    task_ : Task
+        Snapshot of the model.
+    config_ : FurtherTrainingConfig
+        Optimiser, learning rate, batch size, steps: with all defaults filled in.
+    seeds_ : ndarray of shape (n_seeds,)
+    left_out_ : ndarray of shape (n_left_out,)
+        Rows that are left out, or labels of groups.
+    n_train_ : int
+    train_rows_ : ndarray of int
+        Rows of the training data that the model learned from.
+
+    Notes
+    -----
+    Training happens in ``score``, where the test examples are known: ``fit`` is quick, and two
+    calls of ``score`` train twice unless ``cache_dir`` is set and the test examples are the same.
+
+    *Removal.*  "paired": the same batches, the example's weight is zero, and the batch's loss is
+    divided by what remains.  "drop": the example is deleted from the epoch's order and later
+    rows move up, so all later batches differ by a row and the last one is shorter.
+    "subtract": batches stay, and ``w_j loss_j / W`` is taken off the loss at every step, so the
+    effect is spread over all steps; the row's own dropout noise has its own stream.
+
+    *Seeds.*  A run under a seed is ``torch.manual_seed(seed)`` for dropout and
+    ``DataLoader(rows, batch_size, shuffle=True, generator=torch.Generator().manual_seed(seed))``
+    for the order; all runs of a seed share both.  (Where rows are dropped, the noise is that of
+    the run's own batches.)
+
+    *Objective.*  Mean loss of the batch with the model's class weights, plus its penalty (weight
+    decay of SGD or Adam, Ridge's alpha, C), which is added to every gradient whatever the
+    optimiser.  A mean-type penalty stays when rows are left out; a sum-type one stays beside the
+    sum, unless ``removal="subtract"``.  An optimiser given by name or class has no weight decay
+    of its own, AdamW neither; the net's own AdamW keeps its decoupled one.
+
+    *Mode.*  Dropout is active.  Layers with running statistics (BatchNorm) stay as the fitted
+    model has them: in training mode every loss would depend on the other rows of its batch, and
+    no row could be taken out of it.  Callbacks and schedules of a net are not run.
+
+    *Precision.*  Training is in the model's dtype.  Outputs are evaluated in float64 where the
+    module can be, and differences are taken in float64.
+
+    Cost: ``n_seeds · (1 + n_left_out)`` further trainings.  Memory: two tables
+    ``n_horizons × n_test × n_left_out``, the outputs of one seed, and the stack.
+
+    References
+    ----------
+    .. [1] D. Wei, I. Padhi, S. Ghosh, A. Dhurandhar, K. N. Ramamurthy, M. Chang. Final-model-only
+       data attribution with a unifying view of gradient-based methods. NeurIPS 2025,
+       arXiv 2412.03906.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from influencekit import FurtherTraining
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LogisticRegression(max_iter=1000).fit(X, y)
+    >>> further = FurtherTraining(lr=0.01, n_steps=5, n_seeds=2, left_out=10, random_state=0)
+    >>> further.fit(model, X, y).score(X[:2], y[:2]).shape
+    (2, 150)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        "optimizer": [StrOptions(set(OPTIMIZERS)), type, None],
+        "lr": [Interval(Real, 0, None, closed="neither"), None],
+        "epochs": [_COUNT, None],
+        "n_steps": [_COUNT, None],
+        "horizons": ["array-like", None],
+        "batch_size": [_COUNT, None],
+        "momentum": [Interval(Real, 0, None, closed="left"), None],
+        "optimizer_params": [dict, None],
+        "optimizer_state": [StrOptions({"fresh", "own"})],
+        "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "left_out": [_COUNT, "array-like", None],
+        "groups": ["array-like", None],
+        "n_seeds": [_COUNT],
+        "removal": [StrOptions(set(REMOVALS))],
+        "adjust": [StrOptions(set(ADJUSTMENTS)), None],
+        "output": [StrOptions(set(OUTPUTS)), callable],
+        "engine": [StrOptions(set(ENGINES))],
+        "cache_dir": "no_validation",
+        "max_memory": [Interval(Integral, 1, None, closed="left"), str, None],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        optimizer=None,
+        lr=None,
+        *,
+        epochs=None,
+        n_steps=None,
+        horizons=None,
+        batch_size=None,
+        momentum=None,
+        optimizer_params=None,
+        optimizer_state="fresh",
+        max_grad_norm=None,
+        left_out=None,
+        groups=None,
+        n_seeds=10,
+        removal="paired",
+        adjust="full",
+        output="auto",
+        engine="auto",
+        cache_dir=None,
+        max_memory=None,
+        verbose=0,
+        random_state=None,
+    ):
+        self.optimizer = optimizer
+        self.lr = lr
+        self.epochs = epochs
+        self.n_steps = n_steps
+        self.horizons = horizons
+        self.batch_size = batch_size
+        self.momentum = momentum
+        self.optimizer_params = optimizer_params
+        self.optimizer_state = optimizer_state
+        self.max_grad_norm = max_grad_norm
+        self.left_out = left_out
+        self.groups = groups
+        self.n_seeds = n_seeds
+        self.removal = removal
+        self.adjust = adjust
+        self.output = output
+        self.engine = engine
+        self.cache_dir = cache_dir
+        self.max_memory = max_memory
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def resolve(self, task: Task, n_rows: int) -> FurtherTrainingConfig:
+        """Optimiser, learning rate and steps for a model, without fitting or training.
+
+        Parameters
+        ----------
+        task : Task
+        n_rows : int
+            Training rows that the model learned from.
+
+        Returns
+        -------
+        FurtherTrainingConfig
+
+        Raises
+        ------
+        ValueError
+            If a learning rate is missing or parameters contradict each other.
+        """
+        validate_parameters(self)
+        return self._configure(task, n_rows)[0]
+
+    def _configure(self, task: Task, n_rows: int) -> tuple[FurtherTrainingConfig, OptimizerSpec]:
+        if isinstance(self.optimizer, type) and not issubclass(self.optimizer, Optimizer):
+            raise ValueError(
+                f"optimizer: got the class {self.optimizer.__name__}; accepted is a class of "
+                "torch.optim, 'sgd', 'adam', 'adamw' or None."
+            )
+        spec = resolve_optimizer(
+            task,
+            self.optimizer,
+            self.lr,
+            self.momentum,
+            self.optimizer_params,
+            self.optimizer_state,
+        )
+        config = make_config(
+            task,
+            n_rows,
+            spec,
+            epochs=self.epochs,
+            n_steps=self.n_steps,
+            horizons=self.horizons,
+            batch_size=self.batch_size,
+            removal=self.removal,
+            max_grad_norm=self.max_grad_norm,
+        )
+        return config, spec
+
+    def _fit(self, task, train):
+        if self.cache_dir is not None and self.random_state is None:
+            raise ValueError(
+                "cache_dir: with random_state=None every fit draws other seeds, so nothing "
+                "stored could be found again. Set random_state to an int."
+            )
+        self.config_, self._spec = self._configure(task, len(train))
+        self._removals, self.left_out_ = make_removals(
+            self.left_out, self.groups, self.train_rows_, self.n_train_
+        )
+        entropy = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self.seeds_ = np.random.default_rng(entropy).integers(0, 2**31 - 1, size=self.n_seeds)
+        self._entropy = entropy
+        self._train = train
+
+    def measure(self, X, y=None) -> FurtherTrainingScores:
+        """Scores at every horizon, with the halves that tell their reliability.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
+        y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
+
+        Returns
+        -------
+        FurtherTrainingScores
+        """
+        return self._measure(self._queries(X, y), self.output)
+
+    def iter_seeds(self, X, y=None) -> Iterator[np.ndarray]:
+        """Yield the scores of one seed after the other, at every horizon.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
+        y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
+
+        Yields
+        ------
+        ndarray of shape (n_horizons, n_test, n_left_out)
+        """
+        runs = self._runs(self._queries(X, y), self.output)
+        start = runs.evaluation.at_start()
+        for outputs in runs.outputs(self.seeds_):
+            yield adjusted(differences(outputs), start - outputs[0], self.adjust)
+
+    def endpoint(self, run: int = 0) -> Task:
+        """Fitted model after one full-data further training, as a Task.
+
+        Parameters
+        ----------
+        run : int, default=0
+            Which of many: each has a seed of its own, none of those in ``seeds_``.
+
+        Returns
+        -------
+        Task
+            As ``task_``, with the parameters at the last horizon.
+        """
+        check_is_fitted(self)
+        size = run + 1 + len(self.seeds_)
+        drawn = np.random.default_rng([self._entropy, 1]).integers(0, 2**31 - 1, size=size)
+        free = drawn[~np.isin(drawn, self.seeds_)]
+        module = self._runner().endpoint(int(free[run]))
+        return dataclasses.replace(self.task_, module=module)
+
+    def _score(self, queries):
+        scores = self._measure(queries, self.output).scores[-1]
+        owner = self._removals.owner
+        return np.where(owner >= 0, scores[:, owner], 0.0)
+
+    def _self_influence(self):
+        rows = np.flatnonzero(self._removals.owner >= 0)
+        scores = self._measure(self._train.take(rows), "neg_loss").scores[-1]
+        found = np.zeros(len(self._train))
+        found[rows] = scores[np.arange(len(rows)), self._removals.owner[rows]]
+        return found
+
+    def _runner(self) -> FurtherRunner:
+        memory = min(parse_memory(self.max_memory, self.task_.device), STACK_BYTES)
+        if self.max_memory is not None:
+            memory = parse_memory(self.max_memory)
+        return FurtherRunner(
+            self.task_,
+            self._train,
+            self._removals,
+            self.config_,
+            self._spec,
+            memory,
+            self.engine,
+        )
+
+    def _runs(self, queries: Examples, output) -> SeedRuns:
+        runner = self._runner()
+        together = runner.reason is None
+        evaluation = Evaluation(self.task_, queries, output, together)
+        return SeedRuns(runner, evaluation, output, self.cache_dir, self.verbose)
+
+    def _measure(self, queries: Examples, output) -> FurtherTrainingScores:
+        runs = self._runs(queries, output)
+        start = runs.evaluation.at_start()
+        shape = len(self.config_.amounts), len(queries), self._removals.n_columns
+        means = SeedMeans(*shape)
+        for outputs in runs.outputs(self.seeds_):
+            means.add(outputs, start)
+        owner = np.full(self.n_train_, -1, dtype=np.int64)
+        owner[self.train_rows_] = self._removals.owner
+        return FurtherTrainingScores(
+            scores=means.mean(self.adjust),
+            halves=means.halves(self.adjust),
+            offset=means.offset(),
+            resolution=torch.finfo(runs.evaluation.dtype).eps * np.maximum(means.size, 1.0),
+            left_out=self.left_out_,
+            owner=owner,
+            horizons=np.array(self.config_.amounts),
+            steps=np.array(self.config_.horizons),
+            unit=self.config_.unit,
+            seeds=self.seeds_,
+            adjust=self.adjust,
+        )

@@ -1,0 +1,218 @@
+"""Agreement of scores with a measured gold standard that is noisy itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from influencekit.metrics._checks import check_finite, check_same_shape
+from influencekit.metrics._correlation import row_correlation, standardise_rows
+
+__all__ = ["AgreementResult", "attribution_agreement", "row_cosine"]
+
+
+@dataclass(frozen=True)
+class AgreementResult:
+    """Agreement per horizon, and what the noise of the gold standard allows.
+
+    Attributes
+    ----------
+    horizons : ndarray of shape (n_horizons,)
+    cosine, spearman : ndarray of shape (n_horizons,)
+        Means over the test examples whose gold scores are resolved and not constant.
+    cosine_se, spearman_se : ndarray of shape (n_horizons,)
+        Standard deviation over those test examples / √(their number).
+    cosine_ceiling, spearman_ceiling : ndarray of shape (n_horizons,)
+        What the noise-free expectation of the gold standard itself would be expected to
+        reach; NaN without halves.
+    split_half : ndarray of shape (n_horizons,)
+        Mean cosine between the two halves of the seeds; NaN without halves.
+    unresolved_share : ndarray of shape (n_horizons,)
+        Share of test examples none of whose gold scores exceeds the resolution.
+    offset_share : ndarray of shape (n_horizons,)
+        Share of the gold scores' energy in an offset common to all left-out rows.
+    n_undefined : ndarray of shape (n_horizons,), int64
+        Resolved test examples whose cosine is undefined because the scores are all 0.
+    cosine_per_test, spearman_per_test, split_half_per_test : ndarray (n_horizons, n_test)
+        NaN where unresolved or undefined.
+    """
+
+    horizons: NDArray
+    cosine: NDArray
+    cosine_se: NDArray
+    cosine_ceiling: NDArray
+    spearman: NDArray
+    spearman_se: NDArray
+    spearman_ceiling: NDArray
+    split_half: NDArray
+    unresolved_share: NDArray
+    offset_share: NDArray
+    n_undefined: NDArray
+    cosine_per_test: NDArray = field(repr=False)
+    spearman_per_test: NDArray = field(repr=False)
+    split_half_per_test: NDArray = field(repr=False)
+
+
+def attribution_agreement(
+    gold: ArrayLike,
+    scores: ArrayLike,
+    *,
+    halves: ArrayLike | None = None,
+    resolution: ArrayLike = 0.0,
+    offset: ArrayLike | None = None,
+    horizons: ArrayLike | None = None,
+) -> AgreementResult:
+    """Cosine and Spearman correlation of scores with measured ones, per test example.
+
+    Parameters
+    ----------
+    gold : array-like of shape (n_test, n_left_out) or (n_horizons, n_test, n_left_out)
+        Measured scores, mean over seeds.
+    scores : array-like of the same shape, or (n_test, n_left_out) for every horizon
+        Scores of a method.  They are compared as they are, not centred.
+    halves : array-like of shape (2, *gold.shape), default=None
+        Means of two disjoint halves of the seeds, for the ceiling.
+    resolution : float or array-like of shape (n_horizons, n_test), default=0.0
+        Gold scores that are not larger are rounding.  A test example all of whose gold
+        scores are so small is unresolved, and left out of the means.
+    offset : array-like of shape (n_horizons, n_test), default=None
+        Mean over left-out rows of the gold scores before they were centred; None takes it
+        from `gold`.
+    horizons : array-like of shape (n_horizons,), default=None
+        What to call the horizons; None numbers them from 1.
+
+    Returns
+    -------
+    AgreementResult
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, there are fewer than 3 left-out rows, or values are NaN.
+
+    Notes
+    -----
+    With ``r`` the mean cosine between two halves, the mean of both has reliability
+    ``2 r / (1 + r)`` (Spearman-Brown) and is expected to have the cosine √reliability with its
+    own expectation, which no score can be expected to exceed.  The mean over test examples is
+    taken before the formula.  For Spearman's correlation the formula is an approximation, and
+    so it is where the halves hold unequal numbers of seeds.
+
+    The offset's share of the energy is ``Σ_i L m_i² / Σ_i (L m_i² + Σ_j (a_ij - ā_i)²)`` with m the
+    offset, a the gold scores and L left-out rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from influencekit.metrics import attribution_agreement
+    >>> gold = np.array([[1.0, 2.0, -1.0], [0.5, 0.0, 0.2]])
+    >>> attribution_agreement(gold, 3 * gold).cosine
+    array([1.])
+    """
+    target = _by_horizon(gold, "gold")
+    table = _by_horizon(scores, "scores")
+    if len(table) == 1:
+        table = np.broadcast_to(table, (len(target), *table.shape[1:]))
+    check_same_shape(table, "scores", target.shape, "(n_horizons, n_test, n_left_out)")
+    if target.shape[-1] < 3:
+        raise ValueError(f"`gold` has {target.shape[-1]} left-out rows; a correlation needs 3.")
+    names = np.arange(1, len(target) + 1) if horizons is None else np.asarray(horizons)
+    check_same_shape(names, "horizons", (len(target),), "(n_horizons,)")
+    floor = _per_test(resolution, "resolution", target)
+    resolved = np.abs(target).max(axis=-1) > floor
+    cosine = np.where(resolved, row_cosine(target, table), np.nan)
+    spearman = np.where(resolved, _spearman(target, table), np.nan)
+    first, second = _check_halves(halves, target)
+    half_cosine = np.where(resolved, row_cosine(first, second), np.nan)
+    half_spearman = np.where(resolved, _spearman(first, second), np.nan)
+    return AgreementResult(
+        horizons=names,
+        cosine=_mean(cosine),
+        cosine_se=_standard_error(cosine),
+        cosine_ceiling=_ceiling(half_cosine),
+        spearman=_mean(spearman),
+        spearman_se=_standard_error(spearman),
+        spearman_ceiling=_ceiling(half_spearman),
+        split_half=_mean(half_cosine),
+        unresolved_share=1 - resolved.mean(axis=-1),
+        offset_share=_offset_share(target, offset),
+        n_undefined=(resolved & np.isnan(cosine)).sum(axis=-1),
+        cosine_per_test=cosine,
+        spearman_per_test=spearman,
+        split_half_per_test=half_cosine,
+    )
+
+
+def row_cosine(first: NDArray, second: NDArray) -> NDArray:
+    """Cosine along the last axis; NaN where a row is all zeros."""
+    a, b = _unit(first), _unit(second)
+    return np.clip(np.einsum("...n,...n->...", a, b), -1.0, 1.0)
+
+
+def _unit(rows: NDArray) -> NDArray:
+    """Rows of length 1, whatever their size: to maximum 1 first, as squares leave the range."""
+    size = np.abs(rows).max(axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rows = rows / size
+        return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def _spearman(first: NDArray, second: NDArray) -> NDArray:
+    a, b = standardise_rows(first, "spearman"), standardise_rows(second, "spearman")
+    return row_correlation(a, b)
+
+
+def _by_horizon(values: ArrayLike, name: str) -> NDArray:
+    axes = "(n_test, n_left_out) or (n_horizons, n_test, n_left_out)"
+    array = check_finite(values, name, (2, 3), axes)
+    return array[None] if array.ndim == 2 else array
+
+
+def _check_halves(halves: ArrayLike | None, target: NDArray) -> tuple[NDArray, NDArray]:
+    if halves is None:
+        nothing = np.full(target.shape, np.nan)
+        return nothing, nothing
+    array = check_finite(halves, "halves", (3, 4), "(2, n_horizons, n_test, n_left_out)")
+    array = array[:, None] if array.ndim == 3 else array
+    check_same_shape(array, "halves", (2, *target.shape), "(2, n_horizons, n_test, n_left_out)")
+    return array[0], array[1]
+
+
+def _per_test(values: ArrayLike, name: str, target: NDArray) -> NDArray:
+    array = check_finite(values, name, (0, 1, 2), "() or (n_horizons, n_test)")
+    try:
+        return np.broadcast_to(array, target.shape[:-1])
+    except ValueError as error:
+        raise ValueError(
+            f"`{name}` must be a number or have shape (n_horizons, n_test) = "
+            f"{target.shape[:-1]}; got {array.shape}."
+        ) from error
+
+
+def _mean(per_test: NDArray) -> NDArray:
+    """Mean over defined test examples; NaN if there is none."""
+    n = (~np.isnan(per_test)).sum(axis=-1)
+    return np.where(n > 0, np.nansum(per_test, axis=-1) / np.maximum(n, 1), np.nan)
+
+
+def _standard_error(per_test: NDArray) -> NDArray:
+    n = (~np.isnan(per_test)).sum(axis=-1)
+    spread = np.nansum(np.square(per_test - _mean(per_test)[:, None]), axis=-1)
+    return np.where(n > 1, np.sqrt(spread / np.maximum(n - 1, 1) / np.maximum(n, 1)), np.nan)
+
+
+def _ceiling(half: NDArray) -> NDArray:
+    """√reliability of the mean of both halves; 0 where they share nothing."""
+    shared = np.maximum(_mean(half), 0.0)  # NaN stays NaN
+    return np.sqrt(2 * shared / (1 + shared))
+
+
+def _offset_share(target: NDArray, offset: ArrayLike | None) -> NDArray:
+    own = target.mean(axis=-1)
+    common = own if offset is None else _per_test(offset, "offset", target)
+    within = np.square(target - own[..., None]).sum(axis=(-1, -2))
+    energy = target.shape[-1] * np.square(common).sum(axis=-1)
+    total = energy + within
+    return np.where(total > 0, energy / np.where(total > 0, total, 1.0), np.nan)

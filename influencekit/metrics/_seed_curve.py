@@ -1,0 +1,113 @@
+"""Agreement with a gold standard of fewer seeds: how many are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from influencekit.metrics._agreement import row_cosine
+from influencekit.metrics._checks import check_finite, check_same_shape
+
+__all__ = ["SeedCurve", "agreement_by_seeds"]
+
+
+@dataclass(frozen=True)
+class SeedCurve:
+    """Cosine against the number of seeds that the gold standard is averaged over.
+
+    Attributes
+    ----------
+    n_seeds : ndarray of shape (n_sizes,), int64
+    n_blocks : ndarray of shape (n_sizes,), int64
+        Disjoint blocks of that many seeds.
+    cosine : dict of str to ndarray of shape (n_sizes, n_horizons)
+        Mean over blocks and test examples, by method; NaN where every row is 0.
+    """
+
+    n_seeds: NDArray
+    n_blocks: NDArray
+    cosine: dict[str, NDArray] = field(repr=False)
+
+    def best(self) -> dict[str, NDArray]:
+        """Largest cosine over horizons (n_sizes,), by method."""
+        return {name: table.max(axis=1) for name, table in self.cosine.items()}
+
+
+def agreement_by_seeds(
+    gold_of_seeds: Iterable[ArrayLike],
+    scores: Mapping[str, ArrayLike],
+    *,
+    n_seeds: Sequence[int] = (1, 2, 5, 10, 20, 50, 100),
+) -> SeedCurve:
+    """Cosine of scores with the mean of k seeds of a gold standard, for several k.
+
+    The seeds are cut into disjoint blocks of k, the cosine is taken with each block's mean,
+    then the mean over blocks and test examples.  Seeds are read once, one at a time; one
+    running sum is held for each k.
+
+    Parameters
+    ----------
+    gold_of_seeds : iterable of array-like of shape (n_test, n_left_out) or \
+            (n_horizons, n_test, n_left_out)
+        Scores of one seed after the other, such as :meth:`FurtherTraining.iter_seeds` yields.
+    scores : mapping of str to array-like of the same shape, or (n_test, n_left_out)
+        By method.
+    n_seeds : sequence of int, default=(1, 2, 5, 10, 20, 50, 100)
+        Sizes of the blocks.  Those above the number of seeds are left out.
+
+    Returns
+    -------
+    SeedCurve
+
+    Raises
+    ------
+    ValueError
+        If there is no seed, or shapes disagree.
+    """
+    sizes = sorted({int(k) for k in n_seeds})
+    if not sizes or sizes[0] < 1:
+        raise ValueError(f"`n_seeds` must hold integers of 1 or more; got {list(n_seeds)!r}.")
+    sums: dict[int, NDArray | float] = dict.fromkeys(sizes, 0.0)
+    cosines: dict[int, list[dict[str, NDArray]]] = {k: [] for k in sizes}
+    tables: dict[str, NDArray] = {}
+    seen = 0
+    axes = "(n_test, n_left_out) or (n_horizons, n_test, n_left_out)"
+    for seen, values in enumerate(gold_of_seeds, 1):
+        gold = check_finite(values, "gold_of_seeds", (2, 3), axes)
+        gold = gold[None] if gold.ndim == 2 else gold
+        tables = tables or {name: _table(s, name, gold.shape) for name, s in scores.items()}
+        for k in sizes:
+            sums[k] = sums[k] + gold
+            if seen % k == 0:
+                cosines[k].append({name: _cosine(sums[k], t) for name, t in tables.items()})
+                sums[k] = 0.0
+    if not seen:
+        raise ValueError("`gold_of_seeds` yields no seed; give one or more.")
+    kept = [k for k in sizes if cosines[k]]
+    return SeedCurve(
+        n_seeds=np.array(kept),
+        n_blocks=np.array([len(cosines[k]) for k in kept]),
+        cosine={
+            name: np.stack([np.mean([c[name] for c in cosines[k]], axis=0) for k in kept])
+            for name in tables
+        },
+    )
+
+
+def _table(scores: ArrayLike, name: str, shape: tuple[int, ...]) -> NDArray:
+    axes = "(n_test, n_left_out) or (n_horizons, n_test, n_left_out)"
+    table = check_finite(scores, f"scores[{name!r}]", (2, 3), axes)
+    table = table[None] if table.ndim == 2 else table
+    table = np.broadcast_to(table, (shape[0], *table.shape[1:])) if len(table) == 1 else table
+    check_same_shape(table, f"scores[{name!r}]", shape, "(n_horizons, n_test, n_left_out)")
+    return table
+
+
+def _cosine(gold: NDArray, table: NDArray) -> NDArray:
+    """Mean over test examples whose cosine is defined (n_horizons,)."""
+    values = row_cosine(gold, table)
+    n = (~np.isnan(values)).sum(axis=-1)
+    return np.where(n > 0, np.nansum(values, axis=-1) / np.maximum(n, 1), np.nan)

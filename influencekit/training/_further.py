@@ -1,0 +1,133 @@
+"""Further training of one fitted model with and without each left-out row, seed by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from influencekit.data import Examples
+from influencekit.models import Task
+from influencekit.training._further_config import FurtherTrainingConfig
+from influencekit.training._further_evaluate import Evaluation
+from influencekit.training._further_optimizer import OptimizerSpec
+from influencekit.training._further_probe import bytes_per_run, why_not_together
+from influencekit.training._further_runs import Removals, batches_of_runs, epoch_orders
+from influencekit.training._further_stack import ModelStack, Parameters
+from influencekit.training._further_step import FurtherStep, TrainingRows
+from influencekit.training._randomness import RandomStream, seeded, untouched
+
+__all__ = ["FurtherRunner"]
+
+#: More runs than this at a time are no faster.
+MAX_RUNS = 128
+
+
+class FurtherRunner:
+    """Trains a fitted model further, all runs of a seed together.
+
+    Parameters
+    ----------
+    task : Task
+    train : Examples
+        Rows that the model learned from.
+    removals : Removals
+    config : FurtherTrainingConfig
+    spec : OptimizerSpec
+    max_memory : int
+        Bytes that one stack may take.
+    engine : {"auto", "stacked", "loop"}, default="auto"
+
+    Attributes
+    ----------
+    reason : str or None
+        Why runs go one after the other; None if they go together.
+    asked_for_loop : bool
+
+    Raises
+    ------
+    ValueError
+        If engine="stacked" cannot train this model.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        train: Examples,
+        removals: Removals,
+        config: FurtherTrainingConfig,
+        spec: OptimizerSpec,
+        max_memory: int = 2**30,
+        engine: str = "auto",
+    ):
+        self.task, self.config, self.spec, self.removals = task, config, spec, removals
+        self.rows = TrainingRows(train, task.example_weights(train.targets), removals)
+        self.asked_for_loop = engine == "loop"
+        self.reason: str | None = "engine='loop'"
+        if engine != "loop":
+            with untouched(task.device):
+                self.reason = why_not_together(task, self.rows)
+        if engine == "stacked" and self.reason is not None:
+            raise ValueError(
+                f"engine='stacked' cannot train this model: {self.reason}. Use engine='auto', "
+                "which trains one run after the other where it must."
+            )
+        self.stack = ModelStack(task, together=self.reason is None)
+        length = min(config.batch_size, config.n_rows)
+        with untouched(task.device):
+            size = max_memory // bytes_per_run(task, self.rows, length)
+        self.chunk_size = int(np.clip(size, 1, MAX_RUNS))
+
+    def chunks(self) -> list[np.ndarray]:
+        """Runs that are trained together, all of one cohort."""
+        found = []
+        for runs in self.removals.cohorts(self.config.removal):
+            n_parts = -(-len(runs) // self.chunk_size)
+            found += np.array_split(runs, n_parts)
+        return found
+
+    def run(self, seed: int, runs: np.ndarray, evaluation: Evaluation) -> np.ndarray:
+        """Train one chunk and evaluate it at every horizon.
+
+        Returns
+        -------
+        ndarray of shape (len(runs), n_horizons, n_queries), float64
+        """
+        with untouched(self.task.device):
+            steps = self._train(seed, runs)
+            return np.stack([evaluation(p) for p in steps], axis=1)
+
+    def endpoint(self, seed: int) -> nn.Module:
+        """Module, in eval mode, at the end of one full-data run."""
+        with untouched(self.task.device):
+            for parameters in self._train(seed, np.array([0])):
+                end = parameters
+        return self.stack.load(end, 0)
+
+    def _train(self, seed: int, runs: np.ndarray) -> Iterator[Parameters]:
+        """Yield the parameters of the runs at every horizon."""
+        config = self.config
+        left = 0 if config.removal == "paired" else int(self.removals.sizes()[runs[0]])
+        horizons = config.steps_of(config.n_rows - left)
+        owner = self.rows.owner.cpu() if config.removal == "drop" else None
+        columns = torch.as_tensor(self.removals.columns(runs))
+        orders = epoch_orders(config.n_rows, config.batch_size, seed)
+        batches = batches_of_runs(orders, config.batch_size, owner, columns)
+        streams = _stream(seed, self.task.device), _stream(seed, self.task.device)
+        step = FurtherStep(self.stack, self.rows, config, self.spec, runs, streams)
+        self.stack.train_mode()
+        taken = 0
+        for horizon in horizons:
+            for rows in islice(batches, horizon - taken):
+                step(rows)
+            taken = horizon
+            yield {name: p.detach() for name, p in step.parameters.items()}
+
+
+def _stream(seed: int, device: Any) -> RandomStream:
+    with seeded(int(seed), device):
+        return RandomStream.capture(device)

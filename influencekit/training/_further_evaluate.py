@@ -1,0 +1,121 @@
+"""What further-trained models say at the test examples, without rounding away differences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from influencekit.data import Batch, Examples
+from influencekit.models import Task, predicted_targets, resolve_output
+from influencekit.training._further_stack import ModelStack, Parameters
+
+__all__ = ["Evaluation"]
+
+
+class Evaluation:
+    """The explained output of many runs at all test examples.
+
+    It is evaluated in float64 whatever the dtype of training, so that small differences
+    between runs are not rounded away; in the model's dtype where its forward cannot do that.
+
+    Parameters
+    ----------
+    task : Task
+    queries : Examples
+        Read once.  Without targets the fitted model's own predictions are explained.
+    output : str or callable
+    together : bool
+        Whether runs are forwarded together.
+    batch_size : int
+        Test examples at a time.
+
+    Attributes
+    ----------
+    dtype : torch.dtype
+        Of the evaluation.
+    n_queries : int
+    """
+
+    def __init__(
+        self, task: Task, queries: Examples, output: Any, together: bool, batch_size: int = 256
+    ):
+        self.n_queries = len(queries)
+        self.output = resolve_output(task, output, queries.targets is not None)
+        if queries.targets is None:
+            queries = queries.with_targets(_own_predictions(task, queries, batch_size))
+        self.batches = list(queries.batches(batch_size))
+        self.stack = ModelStack(task, together)
+        self.dtype = task.dtype
+        if task.dtype != torch.float64:
+            self._widen()
+
+    def __call__(self, parameters: Parameters) -> np.ndarray:
+        """Output of every run at every test example.
+
+        Parameters
+        ----------
+        parameters : dict of str to Tensor of shape (n_runs, ...)
+
+        Returns
+        -------
+        ndarray of shape (n_runs, n_queries), float64
+        """
+        parameters = {name: p.to(self.dtype) for name, p in parameters.items()}
+        with torch.no_grad():
+            parts = [self._values(parameters, batch) for batch in self.batches]
+        return torch.cat(parts, dim=1).double().cpu().numpy()
+
+    def at_start(self) -> np.ndarray:
+        """Output (n_queries,) of the fitted model itself."""
+        with torch.no_grad():
+            return self({name: p.detach() for name, p in self.stack.initial(1).items()})[0]
+
+    def _values(self, parameters: Parameters, batch: Batch) -> Tensor:
+        outputs = self.stack.outputs(parameters, batch.inputs, shared=True)
+        values = self.stack.per_row(self._checked, outputs, batch.targets, shared=True)
+        return values.detach()
+
+    def _checked(self, outputs: Tensor, targets: Tensor | None) -> Tensor:
+        values = self.output(outputs, targets)
+        got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values)
+        if not isinstance(values, Tensor) or values.shape != (len(outputs),):
+            raise ValueError(
+                f"output: the function returned {got} for {len(outputs)} examples; accepted is a "
+                f"Tensor with one number an example, shape ({len(outputs)},)."
+            )
+        return values
+
+    def _widen(self) -> None:
+        """Go to float64 if the model's forward can."""
+        plain = self.stack, self.batches, self.dtype
+        wide = ModelStack(self.stack.task, self.stack.together)
+        try:
+            wide.module.double()
+            batches = [Batch(_double(b.inputs), _double(b.targets), b.rows) for b in self.batches]
+            self.stack, self.batches, self.dtype = wide, batches, torch.float64
+            first = {name: p.detach().double() for name, p in wide.initial(1).items()}
+            with torch.no_grad():
+                values = self._values(first, batches[0])
+            if values.dtype != torch.float64:
+                raise TypeError("the model has a dtype of its own")
+        except (RuntimeError, TypeError, ValueError):
+            self.stack, self.batches, self.dtype = plain
+
+
+def _own_predictions(task: Task, queries: Examples, batch_size: int) -> Tensor:
+    with torch.no_grad():
+        parts = [
+            predicted_targets(task, task.forward(b.inputs)) for b in queries.batches(batch_size)
+        ]
+    return torch.cat(parts)
+
+
+def _double(tree: Any) -> Any:
+    """Floating tensors in float64."""
+    return tree_map(
+        lambda t: t.double() if isinstance(t, Tensor) and t.is_floating_point() else t, tree
+    )

@@ -1,0 +1,222 @@
+"""The optimiser of further training: by name, by class, or the fitted net's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from torch import Tensor, optim
+from torch.optim import Optimizer
+
+from influencekit.models import Task
+from influencekit.training._stackable import STACKED_OPTIMIZERS
+
+__all__ = ["OPTIMIZERS", "OptimizerSpec", "ParameterGroup", "fitted_net", "resolve_optimizer"]
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": optim.SGD,
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+}
+
+_NOT_OPTIONS = ("params", "param_names")
+
+#: Entries of an optimiser's state that count steps: one number, whatever the parameter's shape.
+_COUNTERS = ("step", "mu_product")
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Names of parameters and the options that hold for them.
+
+    Parameters
+    ----------
+    names : tuple of str
+    options : dict
+    """
+
+    names: tuple[str, ...]
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """An elementwise optimiser without its tensors.
+
+    Parameters
+    ----------
+    cls : type
+    groups : tuple of ParameterGroup
+    state : dict of parameter name to dict
+        Where the optimiser starts; empty for a fresh one.
+    decays : bool
+        Whether a weight decay was asked of the optimiser, in place of the task's penalty.
+    """
+
+    cls: type[Optimizer]
+    groups: tuple[ParameterGroup, ...]
+    state: dict[str, dict[str, Any]]
+    decays: bool = False
+
+    def build(self, stacked: Mapping[str, Tensor]) -> Optimizer:
+        """Make the optimiser of stacked parameters.
+
+        Parameters
+        ----------
+        stacked : mapping of parameter name to Tensor of shape (n_runs, ...)
+
+        Returns
+        -------
+        torch.optim.Optimizer
+        """
+        optimizer = self.cls(
+            [{"params": [stacked[n] for n in g.names], **g.options} for g in self.groups]
+        )
+        for name, state in self.state.items():
+            optimizer.state[stacked[name]] = {
+                key: _stacked(key, value, stacked[name]) for key, value in state.items()
+            }
+        return optimizer
+
+
+def _stacked(key: str, value: Any, parameter: Tensor) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    if key in _COUNTERS or value.shape != parameter.shape[1:]:
+        return value.clone()
+    return value.expand(parameter.shape).clone()
+
+
+def fitted_net(task: Task) -> NeuralNet | None:
+    """The skorch net that a task was made of, if it is there with its optimiser."""
+    net = task.estimator
+    trained = isinstance(net, NeuralNet) and getattr(net, "optimizer_", None) is not None
+    return net if trained else None
+
+
+def resolve_optimizer(
+    task: Task,
+    optimizer: str | type[Optimizer] | None = None,
+    lr: float | None = None,
+    momentum: float | None = None,
+    params: Mapping[str, Any] | None = None,
+    state: str = "fresh",
+) -> OptimizerSpec:
+    """Optimiser that the arguments mean for a task.
+
+    Raises
+    ------
+    ValueError
+        If the optimiser is not elementwise, a learning rate is missing, or a parameter or
+        state is asked for that the optimiser does not have.
+    """
+    net = fitted_net(task)
+    own = net.optimizer_ if net is not None and optimizer is None else None
+    if state == "own" and own is None:
+        raise ValueError(
+            "optimizer_state='own': there is no fitted optimiser to continue; accepted where the "
+            "model is a fitted skorch net and optimizer=None. Use optimizer_state='fresh'."
+        )
+    cls = type(own) if own is not None else _class_of(optimizer)
+    if cls not in STACKED_OPTIMIZERS:
+        names = ", ".join(o.__name__ for o in STACKED_OPTIMIZERS)
+        whose = "the net's " if own is not None else ""
+        raise ValueError(
+            f"optimizer: {whose}{cls.__name__} does not work parameter by parameter, so runs "
+            f"cannot be trained together with it; accepted are {sorted(OPTIMIZERS)} or a class "
+            f"of torch.optim among {names}."
+        )
+    changes = dict(params or {})
+    if momentum is not None:
+        changes["momentum"] = float(momentum)
+    if lr is None and "lr" not in changes:
+        lr = _own_lr(task, net, cls, fresh=own is None)
+    if lr is not None:
+        changes["lr"] = float(lr)
+    groups = _fresh_groups(task) if own is None else _own_groups(task, net)
+    groups = tuple(ParameterGroup(g.names, g.options | changes) for g in groups)
+    kept = _own_state(task, net) if state == "own" else {}
+    spec = OptimizerSpec(cls, groups, kept, "weight_decay" in changes)
+    _check_options(spec, changes)
+    return spec
+
+
+def _class_of(optimizer: Any) -> type[Optimizer]:
+    if optimizer is None:
+        return optim.SGD
+    return OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
+
+
+def _own_lr(task: Task, net: NeuralNet | None, cls: type[Optimizer], fresh: bool) -> float | None:
+    """Rate of the net's optimiser for a fresh one of its class; None where groups hold it."""
+    if net is None or type(net.optimizer_) is not cls:
+        raise ValueError(
+            f"lr: needed for {task.name} with {cls.__name__}; got None. A fitted skorch net "
+            "brings the learning rate of its own optimiser, other models bring none. A tenth of "
+            "the rate that the model was trained with is a usual choice."
+        )
+    if getattr(net.criterion_, "reduction", "mean") == "sum":
+        raise ValueError(
+            "lr: needed, because this net's criterion sums over a batch, while further training "
+            "takes the mean; got None. The net's rate times its batch size is the same step for "
+            "SGD."
+        )
+    return float(_groups(net)[0]["lr"]) if fresh else None
+
+
+def _groups(net: NeuralNet) -> list[dict[str, Any]]:
+    return net.optimizer_.param_groups
+
+
+def _fresh_groups(task: Task) -> tuple[ParameterGroup, ...]:
+    """One group with torch's defaults, without weight decay: the objective has its penalty."""
+    return (ParameterGroup(tuple(task.parameters), {"weight_decay": 0.0}),)
+
+
+def _own_groups(task: Task, net: NeuralNet) -> tuple[ParameterGroup, ...]:
+    """Groups of a net's optimiser; weight decay that the task's penalty holds is left to it."""
+    names = _names(task, net)
+    found = []
+    for group in _groups(net):
+        mine = tuple(names[id(p)] for p in group["params"] if id(p) in names)
+        options = {key: value for key, value in group.items() if key not in _NOT_OPTIONS}
+        if any(name in task.penalty for name in mine):
+            options["weight_decay"] = 0.0
+        if mine:
+            found.append(ParameterGroup(mine, options))
+    return tuple(found)
+
+
+def _names(task: Task, net: NeuralNet) -> dict[int, str]:
+    module = getattr(net.module_, "_orig_mod", net.module_)
+    return {id(p): n for n, p in module.named_parameters() if n in task.parameters}
+
+
+def _own_state(task: Task, net: NeuralNet) -> dict[str, dict[str, Any]]:
+    names = _names(task, net)
+    return {
+        names[id(p)]: {
+            k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in state.items()
+        }
+        for p, state in net.optimizer_.state.items()
+        if id(p) in names
+    }
+
+
+def _check_options(spec: OptimizerSpec, changes: Mapping[str, Any]) -> None:
+    """Let torch look at the options, and say whose they are."""
+    known = spec.cls([torch.zeros(1, requires_grad=True)], lr=1.0).defaults
+    strangers = sorted(set(changes) - set(known))
+    if strangers:
+        name = "momentum" if strangers == ["momentum"] else "optimizer_params"
+        raise ValueError(
+            f"{name}: {spec.cls.__name__} has no {', '.join(strangers)}; accepted are "
+            f"{sorted(known)}."
+        )
+    try:
+        spec.cls([{"params": [torch.zeros(1, requires_grad=True)], **spec.groups[0].options}])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"optimizer_params: {spec.cls.__name__} refuses them: {error}.") from error

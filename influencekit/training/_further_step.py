@@ -1,0 +1,159 @@
+"""One step of further training for a stack of runs, each without the rows that it leaves out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from influencekit.data import Examples
+from influencekit.training._further_config import FurtherTrainingConfig
+from influencekit.training._further_optimizer import OptimizerSpec
+from influencekit.training._further_runs import Removals
+from influencekit.training._further_stack import ModelStack, Parameters
+from influencekit.training._randomness import RandomStream
+
+__all__ = ["FurtherStep", "TrainingRows"]
+
+
+class TrainingRows:
+    """All training examples in memory: inputs, targets and weights by row.
+
+    Parameters
+    ----------
+    examples : Examples
+    weights : Tensor of shape (n_rows,) or None
+        Of the examples in the objective; None if all are 1.
+    removals : Removals
+    """
+
+    def __init__(self, examples: Examples, weights: Tensor | None, removals: Removals):
+        batch = next(examples.batches(len(examples)))
+        self.inputs, self.targets = batch.inputs, batch.targets
+        device = self.targets.device
+        self.weights = torch.ones(len(examples), device=device) if weights is None else weights
+        self.weights = self.weights.to(examples.placement.dtype)
+        self.owner = torch.as_tensor(removals.owner, device=device)
+        self.removals = removals
+
+    @property
+    def total(self) -> Tensor:
+        """Sum of the weights, float64."""
+        return self.weights.double().sum()
+
+    def left_weight(self, runs: np.ndarray) -> Tensor:
+        """Weight that each run leaves out, (len(runs),) float64."""
+        columns = self.removals.columns(runs)
+        return torch.stack([self.weights.double()[self.owner == int(c)].sum() for c in columns])
+
+    def take(self, rows: Tensor) -> tuple[Any, Tensor]:
+        """Inputs and targets of rows, of the shape of ``rows`` before their own axes."""
+        rows = rows.to(self.targets.device)
+        return tree_map(lambda t: t[rows], self.inputs), self.targets[rows]
+
+
+class FurtherStep:
+    """Moves runs that leave out different rows by one step of their optimiser.
+
+    The objective of a run on a batch is ::
+
+        paired, drop   Σ_b w_b loss_b / Σ_b w_b   over the batch's rows that the run keeps
+        subtract       Σ_b w_b loss_b / Σ_b w_b  -  Σ_left w_i loss_i / W
+
+    plus the model's penalty, ``½ Σ r θ²`` or ``½ Σ r θ² / W_kept``.  A paired batch of which
+    nothing is left has the penalty alone.
+
+    Parameters
+    ----------
+    stack : ModelStack
+    rows : TrainingRows
+    config : FurtherTrainingConfig
+    spec : OptimizerSpec
+    runs : ndarray of int
+        Runs of one cohort.
+    streams : pair of RandomStream
+        Of dropout on the batch, and on the rows that are subtracted.
+    """
+
+    def __init__(
+        self,
+        stack: ModelStack,
+        rows: TrainingRows,
+        config: FurtherTrainingConfig,
+        spec: OptimizerSpec,
+        runs: np.ndarray,
+        streams: tuple[RandomStream, RandomStream],
+    ):
+        self.stack, self.rows, self.config, self.streams = stack, rows, config, streams
+        device = rows.targets.device
+        self.columns = torch.as_tensor(rows.removals.columns(runs), device=device)
+        self.parameters = stack.initial(len(runs))
+        self.optimizer = spec.build(self.parameters)
+        self.penalty = {} if spec.decays else self._penalty(runs)
+        self.own_rows: Tensor | None = None
+        if config.removal == "subtract":
+            self.own_rows = torch.as_tensor(rows.removals.rows(runs), device=device)
+
+    def __call__(self, rows: Tensor) -> None:
+        """Take one step on a batch, (batch,) or one for each run (n_runs, batch)."""
+        value = self.objective(self.parameters, rows).sum()
+        own = list(self.parameters.values())
+        gradients = torch.autograd.grad(value, own, allow_unused=True)
+        with torch.no_grad():
+            for (name, p), gradient in zip(self.parameters.items(), gradients, strict=True):
+                if gradient is not None and name in self.penalty:
+                    gradient = gradient + self.penalty[name] * p
+                p.grad = gradient
+            if self.config.max_grad_norm is not None:
+                self._clip(own)
+        self.optimizer.step()
+
+    def objective(self, parameters: Parameters, rows: Tensor) -> Tensor:
+        """Mean loss (n_runs,) of every run on its batch, without the penalty."""
+        losses = self._losses(parameters, rows, self.streams[0])
+        rows = rows.to(self.rows.targets.device)
+        weights = self.rows.weights[rows]
+        if self.config.removal == "paired":
+            weights = weights * (self.rows.owner[rows] != self.columns[:, None])
+        total = weights.sum(-1)
+        value = (losses * weights).sum(-1) / torch.where(total > 0, total, torch.ones_like(total))
+        if self.own_rows is None or not self.own_rows.numel():
+            return value
+        taken = self._losses(parameters, self.own_rows, self.streams[1])
+        taken = (taken * self.rows.weights[self.own_rows]).sum(-1)
+        return value - taken / self.rows.total.to(taken.dtype)
+
+    def _losses(self, parameters: Parameters, rows: Tensor, stream: RandomStream) -> Tensor:
+        inputs, targets = self.rows.take(rows)
+        shared = rows.ndim == 1
+        outputs = self.stack.outputs(parameters, inputs, shared, stream)
+        return self.stack.losses(outputs, targets, shared)
+
+    def _penalty(self, runs: np.ndarray) -> Parameters:
+        """Strength of the penalty beside the mean loss, broadcastable to the stack."""
+        task = self.stack.task
+        kept = self.rows.total
+        if self.config.removal != "subtract":
+            kept = kept - self.rows.left_weight(runs)
+        scale = 1 / kept.expand(len(runs))
+        scale = scale if task.penalty_kind == "sum" else torch.ones_like(scale)
+        return {
+            name: self._per_run(scale, name) * torch.as_tensor(task.penalty[name]).to(p)
+            for name, p in self.parameters.items()
+            if name in task.penalty
+        }
+
+    def _per_run(self, values: Tensor, name: str) -> Tensor:
+        p = self.parameters[name]
+        return values.to(p).reshape(-1, *[1] * (p.ndim - 1))
+
+    def _clip(self, parameters: list[Tensor]) -> None:
+        """Scale each run's gradient as clip_grad_norm_ does for a model alone."""
+        found = [p for p in parameters if p.grad is not None]
+        norms = torch.stack([p.grad.flatten(1).norm(dim=1) for p in found]).norm(dim=0)
+        factor = (self.config.max_grad_norm / (norms + 1e-6)).clamp(max=1.0)
+        for p in found:
+            p.grad = p.grad * factor.reshape(-1, *[1] * (p.ndim - 1))
