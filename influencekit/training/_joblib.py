@@ -104,7 +104,7 @@ def _check_finished(model: Any) -> None:
 
 def _may_stop(callback: Any) -> bool:
     """Whether a callback may end training early: EarlyStopping, or one that we do not know."""
-    known = type(callback).__module__.startswith("skorch.")
+    known = type(callback).__module__.startswith(("skorch.", "influencekit."))
     return not known or isinstance(callback, EarlyStopping)
 
 

@@ -17,6 +17,7 @@ from torch.utils.data import (
     default_collate,
 )
 
+from influencekit.training._checkpoints import KeepCheckpoints
 from influencekit.training._randomness import seeded
 from influencekit.training._recipe import fresh_copy
 
@@ -54,7 +55,7 @@ FREE_METHODS = {
 
 SKORCH_NETS = (NeuralNet, NeuralNetClassifier, NeuralNetBinaryClassifier, NeuralNetRegressor)
 
-PASSIVE_CALLBACKS = (EpochTimer, PassthroughScoring, PrintLog, ProgressBar)
+PASSIVE_CALLBACKS = (EpochTimer, KeepCheckpoints, PassthroughScoring, PrintLog, ProgressBar)
 
 
 def why_not_stacked(estimator: Any) -> str | None:

@@ -1,0 +1,185 @@
+"""A net's weights along its training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Integral
+from typing import Any
+
+import torch
+from sklearn.utils import check_random_state
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+
+from influencekit.exceptions import UnsupportedModelError
+from influencekit.training._dtype import match_net_dtype
+from influencekit.training._randomness import MAX_SEED, seeded
+from influencekit.training._recipe import device_of, fresh_copy, read_recipe
+
+__all__ = ["KeepCheckpoints", "kept_checkpoints", "train_checkpoints"]
+
+State = dict[str, torch.Tensor]
+
+
+class KeepCheckpoints(Callback):
+    """Callback of a skorch net that keeps its weights at the end of given epochs.
+
+    Parameters
+    ----------
+    epochs : iterable of int or None, default=None
+        0 is the net before its first step, 1 the net after its first epoch; None keeps every
+        epoch.
+
+    Attributes
+    ----------
+    checkpoints_ : dict of int to dict
+        State dict of the module by epoch, copied to the CPU.  ``fit`` starts anew,
+        ``partial_fit`` goes on.
+
+    Notes
+    -----
+    Memory: one copy of the module's parameters and buffers for each epoch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skorch import NeuralNetRegressor
+    >>> from torch import nn
+    >>> from influencekit.training import KeepCheckpoints
+    >>> X = np.ones((4, 1), dtype=np.float32)
+    >>> keep = KeepCheckpoints([1, 3])
+    >>> net = NeuralNetRegressor(nn.Linear, module__in_features=1, module__out_features=1,
+    ...     max_epochs=3, train_split=None, callbacks=[("keep", keep)], verbose=0).fit(X, X)
+    >>> list(dict(net.callbacks_)["keep"].checkpoints_)
+    [1, 3]
+    """
+
+    def __init__(self, epochs: Iterable[int] | None = None):
+        self.epochs = epochs
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        if len(net.history) == 0 or not hasattr(self, "checkpoints_"):
+            self.checkpoints_: dict[int, State] = {}
+            self._keep(net)
+
+    def on_epoch_end(self, net, **kwargs):
+        self._keep(net)
+
+    def _keep(self, net) -> None:
+        epoch = len(net.history)
+        if epoch in self.epochs if self.epochs is not None else epoch > 0:
+            module = getattr(net.module_, "_orig_mod", net.module_)
+            state = module.state_dict().items()
+            self.checkpoints_[epoch] = {k: v.detach().cpu().clone() for k, v in state}
+
+
+def kept_checkpoints(model: Any, epochs: list[int]) -> dict[int, State] | None:
+    """Checkpoints of the given epochs that a fitted net kept itself; None if one is missing.
+
+    Parameters
+    ----------
+    model : estimator
+        A skorch net, or a Pipeline or search that holds one.
+    epochs : list of int
+
+    Returns
+    -------
+    dict of int to state dict, or None
+    """
+    net = _net_of(model)
+    for _, callback in getattr(net, "callbacks_", []):
+        kept = (
+            getattr(callback, "checkpoints_", {}) if isinstance(callback, KeepCheckpoints) else {}
+        )
+        if set(epochs) <= set(kept):
+            return {epoch: kept[epoch] for epoch in epochs}
+    return None
+
+
+def train_checkpoints(
+    model: Any, X: Any, y: Any, epochs: Iterable[int], *, random_state: Any = None
+) -> dict[int, State]:
+    """Train a copy of a net once, and keep its weights at given epochs.
+
+    Parameters
+    ----------
+    model : skorch.NeuralNet, or Pipeline or search that ends in one
+        It is cloned, never changed.  A Pipeline's fitted transformers are kept.
+    X, y : array-like
+        All training rows, as given to the model's ``fit``.
+    epochs : iterable of int
+        0 is the net before its first step.  Training ends after the largest one; the
+        net's own ``max_epochs`` does not count.
+    random_state : int, RandomState or None, default=None
+        Of initialisation and training.
+
+    Returns
+    -------
+    dict of int to dict
+        State dict of the module by epoch, ascending;
+        :func:`influencekit.models.load_checkpoints` makes models of them.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the model is no skorch net.
+    ValueError
+        If epochs are no integers of 0 or more, or training ended before the largest.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skorch import NeuralNetRegressor
+    >>> from torch import nn
+    >>> from influencekit.training import train_checkpoints
+    >>> X = np.ones((4, 1), dtype=np.float32)
+    >>> net = NeuralNetRegressor(nn.Linear, module__in_features=1, module__out_features=1)
+    >>> list(train_checkpoints(net, X, X, [0, 5], random_state=0))
+    [0, 5]
+    """
+    wanted = check_epochs(epochs)
+    recipe = read_recipe(model)
+    _net_of(model)
+    seed = int(check_random_state(random_state).randint(MAX_SEED))
+    net = fresh_copy(recipe.estimator, seed)
+    own = net.callbacks if isinstance(net.callbacks, (list, tuple)) else []
+    keep = KeepCheckpoints(wanted)
+    net.set_params(max_epochs=max(wanted), callbacks=[*own, ("keep_checkpoints", keep)])
+    with seeded(seed, device_of(net)):
+        net.fit(recipe.transform(X), match_net_dtype(y, recipe.estimator))
+    kept = dict(net.callbacks_)["keep_checkpoints"].checkpoints_
+    missing = sorted(set(wanted) - set(kept))
+    if missing:
+        raise ValueError(
+            f"epochs: training ended after {len(net.history)} epochs (a callback stopped it, or it "
+            f"was interrupted), so there is no checkpoint of {missing}. Give smaller epochs."
+        )
+    return {epoch: kept[epoch] for epoch in wanted}
+
+
+def check_epochs(epochs: Any, name: str = "epochs") -> list[int]:
+    """Ascending distinct epochs of 0 or more.
+
+    Raises
+    ------
+    ValueError
+    """
+    values = [] if isinstance(epochs, str) or not hasattr(epochs, "__iter__") else list(epochs)
+    whole = all(isinstance(e, Integral) and not isinstance(e, bool) and e >= 0 for e in values)
+    if not values or not whole:
+        raise ValueError(
+            f"{name}: got {epochs!r}; accepted is a list of integers of 0 or more, such as "
+            "[1, 3, 10]."
+        )
+    return sorted({int(e) for e in values})
+
+
+def _net_of(model: Any) -> NeuralNet:
+    net = read_recipe(model).estimator
+    if not isinstance(net, NeuralNet):
+        raise UnsupportedModelError(
+            f"model: checkpoints along training are kept of skorch nets, got "
+            f"{type(net).__name__}. Train and save them yourself, and give them as checkpoints "
+            "(influencekit.models.load_checkpoints reads state dicts)."
+        )
+    return net
