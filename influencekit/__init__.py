@@ -1,14 +1,22 @@
 """Training-data attribution for scikit-learn and torch."""
 
 from influencekit._version import __version__
-from influencekit.attributors import GradCos, GradDot, InfluenceFunction
+from influencekit.attributors import FurtherTraining, GradCos, GradDot, InfluenceFunction
 from influencekit.base import BaseAttributor
 from influencekit.models import Task, as_task
 from influencekit.selection import LDSSearch, SurrogateLambdaSearchCV, lds_scorer
-from influencekit.training import SubsetOutputs, retrain_on_subsets
+from influencekit.training import (
+    FurtherTrainingConfig,
+    FurtherTrainingScores,
+    SubsetOutputs,
+    retrain_on_subsets,
+)
 
 __all__ = [
     "BaseAttributor",
+    "FurtherTraining",
+    "FurtherTrainingConfig",
+    "FurtherTrainingScores",
     "GradCos",
     "GradDot",
     "InfluenceFunction",
