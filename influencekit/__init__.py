@@ -1,7 +1,7 @@
 """Training-data attribution for scikit-learn and torch."""
 
 from influencekit._version import __version__
-from influencekit.attributors import FurtherTraining, GradCos, GradDot, InfluenceFunction
+from influencekit.attributors import TRAK, FurtherTraining, GradCos, GradDot, InfluenceFunction, TracIn
 from influencekit.base import BaseAttributor
 from influencekit.models import Task, as_task
 from influencekit.selection import LDSSearch, SurrogateLambdaSearchCV, lds_scorer
@@ -13,6 +13,7 @@ from influencekit.training import (
 )
 
 __all__ = [
+    "TRAK",
     "BaseAttributor",
     "FurtherTraining",
     "FurtherTrainingConfig",
@@ -24,6 +25,7 @@ __all__ = [
     "SubsetOutputs",
     "SurrogateLambdaSearchCV",
     "Task",
+    "TracIn",
     "__version__",
     "as_task",
     "lds_scorer",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -61,12 +62,21 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         """Self-influence (n_train,) of the examples given to ``_fit``."""
         raise NotImplementedError(f"{type(self).__name__} does not define self-influence.")
 
-    def _combine(self, members: list[BaseAttributor], queries: ExamplesList) -> np.ndarray:
-        """Scores (n_queries, n_train) of several models, from a fitted attributor of each."""
-        total = np.zeros((queries.n_examples, self.n_train_))
-        for member, own in zip(members, queries, strict=True):
-            total += member._all_scores(own)
-        return total / len(members)
+    def _combine(self, parts: Iterable[np.ndarray]) -> np.ndarray:
+        """Scores of several models from those of each; they are averaged."""
+        total, count = np.zeros(()), 0
+        for part in parts:
+            total, count = total + part, count + 1
+        return total / count
+
+    def _score_members(self, queries: ExamplesList) -> np.ndarray:
+        """Scores (n_queries, n_train) of several models."""
+        pairs = zip(self._members, queries, strict=True)
+        return self._combine(member._all_scores(own) for member, own in pairs)
+
+    def _clones(self, n_models: int) -> list[BaseAttributor]:
+        """Unfitted copies, one for each of several models."""
+        return member_clones(self, n_models)
 
     def _share_members(self, members: list[BaseAttributor]) -> None:
         """Set fitted attributes from those of a fitted attributor of each model."""
@@ -102,8 +112,7 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
 
     def _fit_members(self, tasks: TaskList, train: ExamplesList):
         """Fit a copy of this attributor for each model."""
-        clones = member_clones(self, len(tasks))
-        pairs = zip(clones, tasks, train, strict=True)
+        pairs = zip(self._clones(len(tasks)), tasks, train, strict=True)
         self._members = [member.fit(task, examples) for member, task, examples in pairs]
         self.train_rows_ = np.unique(np.concatenate([m.train_rows_ for m in self._members]))
         self._share_members(self._members)
@@ -191,7 +200,7 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         """
         check_is_fitted(self)
         if self._members is not None:
-            return np.mean([member.self_influence() for member in self._members], axis=0)
+            return self._combine(member.self_influence() for member in self._members)
         return self._scatter(self._self_influence()[None])[0]
 
     def top_k(self, X, y=None, k: int = 10, *, opponents: bool = False):
@@ -233,7 +242,7 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
     def _all_scores(self, queries) -> np.ndarray:
         """Scores (n_queries, n_train) over all rows of the training data and all models."""
         if self._members is not None:
-            scores = self._combine(self._members, queries)
+            scores = self._score_members(queries)
             check_scores(scores)
             return scores
         return self._scatter(self._score(queries))

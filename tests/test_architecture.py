@@ -69,7 +69,9 @@ def complaints(name, rules):
 def are_attributes(text, docstring):
     """Whether the missing parameters are a record's fields, which "Attributes" describes."""
     attributes = docstring.partition("\nAttributes\n")[2]
-    return all(re.search(rf"^{name} :", attributes, re.MULTILINE) for name in quoted(text))
+    lines = re.findall(r"^\s*(\S.*?) :", attributes, re.MULTILINE)
+    described = {name for line in lines for name in line.split(", ")}
+    return all(name in described for name in quoted(text))
 
 
 def quoted(text):

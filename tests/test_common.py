@@ -1,12 +1,23 @@
 """Every attributor passes the public checks; every check fails on something broken."""
 
-from influencekit import GradCos, GradDot, InfluenceFunction, LDSSearch, SurrogateLambdaSearchCV
+from influencekit import (
+    TRAK,
+    GradCos,
+    GradDot,
+    InfluenceFunction,
+    LDSSearch,
+    SurrogateLambdaSearchCV,
+    TracIn,
+)
 from influencekit.utils.estimator_checks import parametrize_with_checks
 
 #: One row registers an attributor for every common test.
 ATTRIBUTORS = [
     GradDot(),
     GradCos(),
+    TracIn(0.1),
+    TRAK(projection_dim=None),
+    TRAK(1e-2, projection_dim=8, random_state=0),
     InfluenceFunction("ggn"),
     InfluenceFunction("fisher", damping=1e-3),
     InfluenceFunction("fisher", projection_dim=8, random_state=0),

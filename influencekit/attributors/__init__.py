@@ -4,5 +4,7 @@ from influencekit.attributors._further_training import FurtherTraining
 from influencekit.attributors._grad_cos import GradCos
 from influencekit.attributors._grad_dot import GradDot
 from influencekit.attributors._influence_function import InfluenceFunction
+from influencekit.attributors._tracin import TracIn
+from influencekit.attributors._trak import TRAK
 
-__all__ = ["FurtherTraining", "GradCos", "GradDot", "InfluenceFunction"]
+__all__ = ["TRAK", "FurtherTraining", "GradCos", "GradDot", "InfluenceFunction", "TracIn"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -165,7 +165,7 @@ class FurtherTraining(BaseAttributor):
     (2, 150)
     """
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "optimizer": [StrOptions(set(OPTIMIZERS)), type, None],
         "lr": [Interval(Real, 0, None, closed="neither"), None],
         "epochs": [_COUNT, None],

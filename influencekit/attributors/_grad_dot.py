@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
-
-from influencekit.attributors._gradients import (
-    GRADIENT_CONSTRAINTS,
-    gradient_engine,
-    query_cotangent,
-    training_weights,
-)
+from influencekit.attributors._first_order import FirstOrder
+from influencekit.attributors._gradients import GRADIENT_CONSTRAINTS
 from influencekit.base import BaseAttributor
-from influencekit.gradients import loss_cotangent
 
 __all__ = ["GradDot"]
 
@@ -73,20 +66,10 @@ class GradDot(BaseAttributor):
         self.verbose = verbose
 
     def _fit(self, task, train):
-        self._engine = gradient_engine(self, task)
-        self._train = train
-        weights = training_weights(task, train)
-        self._weights = weights / weights.mean()
+        self._first_order = FirstOrder(self, task, train)
 
     def _score(self, queries):
-        products = self._engine.dot(
-            queries,
-            query_cotangent(self.task_, self.output, queries),
-            self._train,
-            loss_cotangent(self.task_),
-        )
-        return (-products * self._weights).cpu().numpy()
+        return self._first_order.scores(queries)
 
     def _self_influence(self):
-        norms = self._engine.squared_norms(self._train, loss_cotangent(self.task_))
-        return (norms.to(torch.float64) * self._weights).cpu().numpy()
+        return self._first_order.self_influence()

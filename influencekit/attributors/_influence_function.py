@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -10,6 +9,7 @@ import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from influencekit.attributors._damped import DampedMixin
 from influencekit.attributors._gradients import (
     GRADIENT_CONSTRAINTS,
     gradient_engine,
@@ -39,7 +39,7 @@ def _has_eigenvalues(attributor) -> bool:
     return hasattr(attributor, "eigenvalues_")
 
 
-class InfluenceFunction(BaseAttributor):
+class InfluenceFunction(DampedMixin, BaseAttributor):
     """Predicted effect of taking a training example out, to first order around the model.
 
     ``score_ij = f_i(θ) - f_i(θ without j) ≈ -<∇f_i, (A + λI)⁻¹ ∇loss_j> w_j / W`` with the
@@ -191,34 +191,8 @@ class InfluenceFunction(BaseAttributor):
             )
         return curvature
 
-    def set_damping(self, damping):
-        """Change the damping of a fitted attributor; nothing else of the fit depends on it.
-
-        Parameters
-        ----------
-        damping : float or "auto"
-
-        Returns
-        -------
-        self : object
-        """
-        check_is_fitted(self, "task_")
-        before = self.damping
-        self.set_params(damping=damping)
-        try:
-            validate_parameters(self)
-        except ValueError:
-            self.damping = before
-            raise
-        self.damping_: Any
-        if self._members is not None:
-            self._members = [copy.copy(member).set_damping(damping) for member in self._members]
-            self.damping_ = np.array([member.damping_ for member in self._members])
-        elif isinstance(damping, str):
-            self.damping_ = self.curvature_.auto_damping()
-        else:
-            self.damping_ = float(damping)
-        return self
+    def _auto_damping(self):
+        return self.curvature_.auto_damping()
 
     @available_if(_has_eigenvalues)
     def damping_path(self, X, y=None) -> DampingPath:
@@ -253,7 +227,5 @@ class InfluenceFunction(BaseAttributor):
         return (products * weights.to(products)).cpu().numpy()
 
     def _share_members(self, members):
-        self.damping_ = np.array([member.damping_ for member in members])
+        super()._share_members(members)
         self.gradient_ratio_ = np.array([member.gradient_ratio_ for member in members])
-        if all(hasattr(member, "eigenvalues_") for member in members):
-            self.eigenvalues_ = np.sort(np.concatenate([m.eigenvalues_ for m in members]))

@@ -79,7 +79,12 @@ class FittedCurvature(ABC):
 
 
 class SolvedCurvature(FittedCurvature):
-    """A curvature without eigenvalues: its damped inverse is applied to vectors, λ by λ."""
+    """A curvature without eigenvalues: its damped inverse is applied to vectors, λ by λ.
+
+    Parameters
+    ----------
+    problem : CurvatureProblem
+    """
 
     def __init__(self, problem: CurvatureProblem):
         self.problem = problem

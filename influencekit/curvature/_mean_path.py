@@ -62,7 +62,7 @@ class MeanPath(DampingPath):
 
 
 @dataclass
-class MeanSums:
+class MeanSums(SubsetSums):
     """Average of the subset sums of several models.
 
     Attributes

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from influencekit.curvature._spectrum import CoordinateSpectrum
-from influencekit.gradients import loss_cotangent
 
 __all__ = ["ParameterSpectrum", "decompose_parameters", "decompose_projected"]
 
@@ -117,6 +116,6 @@ def _decompose(
     if gradients is not None:
         spectrum.train_coordinates = gradients @ spectrum.basis
     else:
-        cotangent = loss_cotangent(curvature.engine.task)
+        cotangent = curvature.make_train_cotangent(curvature.engine.task)
         spectrum.train_coordinates = spectrum.coordinates(curvature.examples, cotangent)
     return spectrum

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,9 +19,10 @@ __all__ = ["CoordinatePath", "DampingPath", "SubsetSums", "check_masks"]
 _CHUNK = 2**19
 
 
-class SubsetSums(Protocol):
+class SubsetSums(ABC):
     """Sums of scores over subsets of the training examples, at any damping."""
 
+    @abstractmethod
     def at(self, damping) -> np.ndarray:
         """Sum of each query's scores over each subset.
 
@@ -129,7 +130,7 @@ class CoordinatePath(DampingPath):
 
 
 @dataclass
-class CoordinateSums:
+class CoordinateSums(SubsetSums):
     """Sums of scores over subsets of the training examples, without a score matrix.
 
     Attributes

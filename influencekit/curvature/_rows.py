@@ -26,13 +26,18 @@ class CurvatureRows:
         From a Task, the cotangent function whose gradients are the rows ``b_r``.
     rows_per_example : int
     gradient_coordinates : Tensor of shape (n, rows_per_example) or None
-        ``c`` with ``∇loss_i = Σ_r c_ir b_ir``; None where a gradient is not such a sum.
+        ``c`` with ``g_i = Σ_r c_ir b_ir`` for the training gradients ``g_i``; None where a
+        gradient is not such a sum.
+    make_train_cotangent : callable, default=loss_cotangent
+        From a Task, the cotangent function of the training gradients ``g_i`` that scores are
+        taken of.
     """
 
     problem: CurvatureProblem
     make_cotangent: Callable
     rows_per_example: int
     gradient_coordinates: Tensor | None
+    make_train_cotangent: Callable = loss_cotangent
 
     @property
     def engine(self) -> GradientEngine:
@@ -68,14 +73,32 @@ class CurvatureRows:
 
 
 def fisher_rows(problem: CurvatureProblem) -> CurvatureRows:
-    """Empirical Fisher: the rows are the training examples' own loss gradients."""
+    """Empirical Fisher: the rows are the training examples' own loss gradients.
+
+    Parameters
+    ----------
+    problem : CurvatureProblem
+
+    Returns
+    -------
+    CurvatureRows
+    """
     n, device = len(problem.examples), problem.engine.task.device
     ones = torch.ones(n, 1, dtype=torch.float64, device=device)
     return CurvatureRows(problem, loss_cotangent, 1, ones)
 
 
 def ggn_rows(problem: CurvatureProblem) -> CurvatureRows:
-    """Generalised Gauss-Newton: the rows are ``J_iᵀ L_i`` with the loss Hessian ``L_i L_iᵀ``."""
+    """Generalised Gauss-Newton: the rows are ``J_iᵀ L_i`` with the loss Hessian ``L_i L_iᵀ``.
+
+    Parameters
+    ----------
+    problem : CurvatureProblem
+
+    Returns
+    -------
+    CurvatureRows
+    """
     engine, examples = problem.engine, problem.examples
     loss = engine.task.loss
     parts, inside, rank = [], True, 0

@@ -15,6 +15,11 @@ class ExamplesList(tuple):
 
     Models may have preprocessing of their own (fitted Pipelines), so each reads the data
     itself.  Rows, targets and labels are the same for all.
+
+    Parameters
+    ----------
+    iterable : iterable of Examples
+        One for each model; made by :func:`open_examples`.
     """
 
     @property

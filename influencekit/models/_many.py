@@ -18,7 +18,13 @@ __all__ = ["TaskList", "is_model_list", "load_checkpoints"]
 
 
 class TaskList(tuple):
-    """Tasks of several models trained on the same data, in order."""
+    """Tasks of several models trained on the same data, in order.
+
+    Parameters
+    ----------
+    iterable : iterable of Task
+        Use :meth:`TaskList.of` for models.
+    """
 
     @classmethod
     def of(cls, models: Iterable[Any]) -> TaskList:
@@ -56,7 +62,16 @@ def _same_classes(a, b) -> bool:
 
 
 def is_model_list(model: Any) -> bool:
-    """Whether an argument is a list of models rather than data."""
+    """Whether an argument is a list of models rather than data.
+
+    Parameters
+    ----------
+    model : object
+
+    Returns
+    -------
+    bool
+    """
     if isinstance(model, TaskList):
         return True
     if not isinstance(model, (list, tuple)) or not model:

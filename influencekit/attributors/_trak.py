@@ -1,0 +1,230 @@
+"""Attribution by a linear model in projected gradients."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from influencekit.attributors._damped import DampedMixin
+from influencekit.attributors._gradients import (
+    GRADIENT_CONSTRAINTS,
+    gradient_engine,
+    query_cotangent,
+    training_weights,
+)
+from influencekit.base import BaseAttributor
+from influencekit.curvature import (
+    CoordinatePath,
+    CurvatureProblem,
+    CurvatureRows,
+    DampingPath,
+    MeanPath,
+    decompose,
+)
+from influencekit.data import Examples
+from influencekit.gradients import PROJECTIONS, loss_cotangent, output_cotangent
+from influencekit.models import Task, resolve_output
+from influencekit.utils import Interval, StrOptions
+
+__all__ = ["TRAK"]
+
+
+class TRAK(DampedMixin, BaseAttributor):
+    """Influence in a linear model on projected gradients of the margin.
+
+    With ``φ = P ∇f`` the projected gradients of the output f, ``Φ`` those of the training
+    examples and ``q_j = -∂loss_j/∂f``, which is ``1 - p_j`` for a classifier's margin,
+    ``score_ij = φ_iᵀ (ΦᵀΦ/n + λI)⁻¹ φ_j q_j / n``.
+    Of several models the kernels and the ``q`` are averaged apart and then multiplied.
+
+    Parameters
+    ----------
+    damping : float or "auto", default="auto"
+        λ beside the *mean* ``ΦᵀΦ/n``.  TRAK's own λ stands beside the sum: it is n times this
+        one.  "auto" is where the mean surrogate indicator reaches 0.37, as for
+        :class:`InfluenceFunction`.
+    projection_dim : int or None, default=2048
+        Dimensions of φ; None does not project.
+    projection : {"auto", "rademacher", "gaussian", ...}, default="auto"
+        Kind of random projection; see :func:`influencekit.gradients.make_projection`.
+    output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
+        What is explained, and linearised: "auto" is the margin log(p / (1 - p)) of a classifier
+        and the prediction of a regressor.
+    batch_size : int or None, default=None
+        Examples whose gradients are taken at a time; None chooses from ``max_memory``.
+    max_memory : int, str or None, default=None
+        Bytes that may be taken, or a text such as "2GB"; None is half of the free memory.
+    verbose : int, default=0
+        1 shows progress over batches of gradients.
+    random_state : int, RandomState instance or None, default=None
+        Of the projection; each of several models has one of its own.
+
+    Attributes
+    ----------
+    task_ : Task
+        Snapshot of the (first) model.
+    damping_ : float, or ndarray of shape (n_models,)
+        λ in use.
+    eigenvalues_ : ndarray
+        Of ``ΦᵀΦ/n``, ascending; those of all models together.
+    n_train_ : int
+    train_rows_ : ndarray of int
+        Rows of the training data that the model learned from.
+
+    Notes
+    -----
+    One model's TRAK is the influence function with the Gram matrix of output gradients as
+    curvature.  The penalty of the training objective is not used.
+
+    ``q_j`` is taken as the coefficient of ``∂loss/∂z`` on ``∂f/∂z`` in the model's outputs z.
+    For cross-entropy and the margin they are parallel and the coefficient is ``-(1 - p_j)``.
+
+    Cost: one gradient an example and a projection, then ``O(n k min(n, k) + min(n, k)³)`` for
+    k dimensions, for each model.
+
+    References
+    ----------
+    .. [1] S. M. Park, K. Georgiev, A. Ilyas, G. Leclerc, A. Madry. TRAK: attributing model
+       behavior at scale. ICML 2023, arXiv 2303.14186.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from influencekit import TRAK
+    >>> X, y = load_iris(return_X_y=True)
+    >>> models = [LogisticRegression(C=C, max_iter=1000).fit(X, y) for C in (0.5, 1.0)]
+    >>> TRAK(projection_dim=8, random_state=0).fit(models, X, y).score(X[:2], y[:2]).shape
+    (2, 150)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **GRADIENT_CONSTRAINTS,
+        "damping": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
+        "projection_dim": [Interval(Integral, 1, None, closed="left"), None],
+        "projection": [StrOptions({"auto", *PROJECTIONS})],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        damping="auto",
+        projection_dim=2048,
+        *,
+        projection="auto",
+        output="auto",
+        batch_size=None,
+        max_memory=None,
+        verbose=0,
+        random_state=None,
+    ):
+        self.damping = damping
+        self.projection_dim = projection_dim
+        self.projection = projection
+        self.output = output
+        self.batch_size = batch_size
+        self.max_memory = max_memory
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def _fit(self, task, train):
+        weights = training_weights(task, train)
+        self._output = _output_name(task, self.output)
+        problem = CurvatureProblem(
+            gradient_engine(self, task),
+            train,
+            weights / weights.sum(),
+            torch.zeros(task.n_parameters, dtype=torch.float64, device=task.device),
+            projection_dim=self.projection_dim,
+            projection=self.projection,
+            random_state=self.random_state,
+        )
+        function = resolve_output(task, self._output, has_targets=True)
+        ones = torch.ones(len(train), 1, dtype=torch.float64, device=task.device)
+        cotangent = output_cotangent(function)
+        rows = CurvatureRows(problem, lambda _: cotangent, 1, ones, lambda _: cotangent)
+        self._spectrum = decompose(rows)
+        self._slopes = _loss_slopes(problem, function)
+        self.eigenvalues_: Any = self._spectrum.eigenvalues.cpu().numpy()
+        self.set_damping(self.damping)
+
+    def _auto_damping(self):
+        return self._spectrum.auto_damping()
+
+    def damping_path(self, X, y=None) -> DampingPath:
+        """Scores, surrogate indicator and subset sums of test examples at any damping.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
+        y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
+
+        Returns
+        -------
+        DampingPath
+            Over the training rows that the model learned from.
+        """
+        queries = self._queries(X, y)
+        if self._members is None:
+            return self._path(queries, self._slopes)
+        pairs = list(zip(self._members, queries, strict=True))
+        slopes = self._shared_slopes()
+        paths = [member._path(own, slopes[member.train_rows_]) for member, own in pairs]
+        return MeanPath(paths, [member.train_rows_ for member, _ in pairs], self.train_rows_)
+
+    def _path(self, queries: Examples, slopes: torch.Tensor) -> CoordinatePath:
+        """Path with the weights ``∂loss_j/∂f w_j / W`` on the training examples."""
+        cotangent = query_cotangent(self.task_, self._output, queries)
+        path = self._spectrum.path(queries, cotangent)
+        weights = self._spectrum.problem.example_weights * slopes
+        return CoordinatePath(path.spectrum, path.query_coordinates, weights)
+
+    def _shared_slopes(self) -> torch.Tensor:
+        """Mean of ``∂loss_j/∂f`` over the models that learned from row j, (n_train,)."""
+        total = torch.zeros(self.n_train_, dtype=torch.float64)
+        count = torch.zeros_like(total)
+        for member in self._members:
+            total[member.train_rows_] += member._slopes.cpu()
+            count[member.train_rows_] += 1
+        return (total / count.clamp_min(1)).to(self.task_.device)
+
+    def _score(self, queries):
+        return self._path(queries, self._slopes).scores(self.damping_)
+
+    def _score_members(self, queries):
+        scores = self.damping_path(queries).scores(self.damping_)
+        if scores.shape[1] == self.n_train_:
+            return scores
+        full = np.zeros((len(scores), self.n_train_))
+        full[:, self.train_rows_] = scores
+        return full
+
+    def _self_influence(self):
+        products = self._spectrum.self_products(self.damping_)
+        weights = self._spectrum.problem.example_weights
+        return (products * self._slopes.square() * weights).cpu().numpy()
+
+
+def _output_name(task: Task, output):
+    """The output, with what "auto" stands for here."""
+    if output != "auto":
+        return output
+    return "margin" if task.kind == "classification" else "prediction"
+
+
+def _loss_slopes(problem: CurvatureProblem, function) -> torch.Tensor:
+    """``∂loss_j/∂f`` of every training example, (n,), float64."""
+    task, parts = problem.engine.task, []
+    of_loss, of_output = loss_cotangent(task), output_cotangent(function)
+    for batch in problem.examples.batches(256):
+        with torch.no_grad():
+            outputs = task.forward(batch.inputs)
+        loss = of_loss(outputs, batch.targets).flatten(1).double()
+        output = of_output(outputs, batch.targets).flatten(1).double()
+        squares = output.square().sum(1)
+        slopes = (loss * output).sum(1) / torch.where(squares > 0, squares, 1.0)
+        parts.append(torch.where(squares > 0, slopes, 0.0))
+    return torch.cat(parts)

@@ -1,0 +1,129 @@
+"""TRAK and TracIn against their formulas, written out densely in float64."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+from torch import nn
+
+from influencekit import TRAK, GradDot, InfluenceFunction, SurrogateLambdaSearchCV, TracIn, as_task
+from tests.curvature._dense_reference import loss_gradients, output_gradients
+
+N, M, D = 20, 5, 4
+
+
+def margin(outputs, targets):
+    picked = outputs.gather(1, targets[:, None])[:, 0]
+    others = outputs.masked_fill(
+        nn.functional.one_hot(targets, outputs.shape[1]).bool(), -torch.inf
+    )
+    return picked - others.logsumexp(1)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    torch.manual_seed(0)
+    nets = [nn.Sequential(nn.Linear(D, 5), nn.Tanh(), nn.Linear(5, 3)).double() for _ in range(2)]
+    tasks = [as_task(net, loss=nn.CrossEntropyLoss()) for net in nets]
+    X = torch.randn(N + M, D, dtype=torch.float64)
+    t = torch.randint(3, (N + M,))
+    return tasks, X[:N], t[:N], X[N:], t[N:]
+
+
+def kernel_and_q(task, X, t, Xq, tq, damping):
+    """φ_i (ΦᵀΦ/n + λ)⁻¹ φ_j / n and 1 - p_j of one model."""
+    phi, query = output_gradients(task, X, t, margin), output_gradients(task, Xq, tq, margin)
+    gram = phi.T @ phi / len(X) + damping * np.eye(phi.shape[1])
+    p = task.forward(X).softmax(1).gather(1, t[:, None])[:, 0].detach().numpy()
+    return query @ np.linalg.solve(gram, phi.T) / len(X), 1 - p
+
+
+@pytest.mark.parametrize("damping", [1e-2, 3.0])
+def test_one_model(problem, damping):
+    tasks, X, t, Xq, tq = problem
+    kernel, q = kernel_and_q(tasks[0], X, t, Xq, tq, damping)
+    trak = TRAK(damping, projection_dim=None).fit(tasks[0], X, t)
+    np.testing.assert_allclose(trak.score(Xq, tq), kernel * q, rtol=1e-8)
+    g, phi = loss_gradients(tasks[0], X, t), output_gradients(tasks[0], X, t, margin)
+    gram = phi.T @ phi / N + damping * np.eye(phi.shape[1])
+    own = np.einsum("ij,ij->i", g, np.linalg.solve(gram, g.T).T) / N
+    np.testing.assert_allclose(trak.self_influence(), own, rtol=1e-8)
+
+
+def test_several_models_average_kernel_and_q_apart(problem):
+    tasks, X, t, Xq, tq = problem
+    kernels, qs = zip(*(kernel_and_q(task, X, t, Xq, tq, 0.1) for task in tasks), strict=True)
+    expected = np.mean(kernels, axis=0) * np.mean(qs, axis=0)
+    trak = TRAK(0.1, projection_dim=None).fit(tasks, X, t)
+    np.testing.assert_allclose(trak.score(Xq, tq), expected, rtol=1e-8)
+    masks = np.random.RandomState(0).rand(4, N) < 0.5
+    sums = trak.damping_path(Xq, tq).subset_sums(masks).at(0.1)
+    np.testing.assert_allclose(sums, expected @ masks.T, rtol=1e-8)
+    top, values = trak.top_k(Xq, tq, k=1)
+    np.testing.assert_array_equal(top[:, 0], expected.argmax(1))
+    np.testing.assert_allclose(values[:, 0], expected.max(1), rtol=1e-8)
+
+
+def test_damping_is_chosen_without_retraining(problem):
+    tasks, X, t, Xq, tq = problem
+    search = SurrogateLambdaSearchCV(TRAK(projection_dim=None), np.geomspace(1e-4, 10, 11))
+    search.fit(tasks, X, t, X_query=Xq, y_query=tq)
+    fresh = TRAK(search.best_params_["damping"], projection_dim=None).fit(tasks, X, t)
+    np.testing.assert_allclose(search.score(Xq, tq), fresh.score(Xq, tq))
+
+
+def test_regression_is_the_influence_function_of_least_squares():
+    """For squared error, ∇f is the row of the Gauss-Newton matrix, and q the residual."""
+    rng = np.random.RandomState(0)
+    X, y = rng.randn(30, 3), rng.randn(30)
+    model = Ridge(alpha=1e-9).fit(X, y)
+    influence = InfluenceFunction("ggn", 0.2, output="prediction").fit(model, X, y)
+    scale = float(as_task(model).loss.hessian_factor(torch.zeros(1, 1), torch.zeros(1, 1)).factor)
+    trak = TRAK(0.2 / scale**2, projection_dim=None).fit(model, X, y)
+    found = trak.score(X[:4], y[:4])
+    np.testing.assert_allclose(found, influence.score(X[:4], y[:4]) * scale**2, rtol=1e-6)
+
+
+def test_output_whose_gradient_vanishes_has_no_slope(problem):
+    tasks, X, t, Xq, tq = problem
+
+    def flat(outputs, targets):
+        return outputs[:, 0] * (targets != 1)
+
+    scores = TRAK(0.1, projection_dim=None, output=flat).fit(tasks[0], X, t).score(Xq, tq)
+    assert np.isfinite(scores).all()
+    assert (scores[:, (t == 1).numpy()] == 0).all()
+
+
+class TestTracIn:
+    """Sums of GradDot over checkpoints."""
+
+    def test_sum_over_checkpoints_with_their_rates(self, problem):
+        tasks, X, t, Xq, tq = problem
+        rates = [0.3, 0.05]
+        expected = -sum(
+            rate
+            * output_gradients(task, Xq, tq, lambda o, y, task=task: -task.loss(o, y))
+            @ loss_gradients(task, X, t).T
+            for rate, task in zip(rates, tasks, strict=True)
+        )
+        tracin = TracIn(rates).fit(tasks, X, t)
+        np.testing.assert_allclose(tracin.score(Xq, tq), expected, rtol=1e-9)
+        own = sum(
+            rate * (loss_gradients(task, X, t) ** 2).sum(1)
+            for rate, task in zip(rates, tasks, strict=True)
+        )
+        np.testing.assert_allclose(tracin.self_influence(), own, rtol=1e-9)
+
+    def test_one_rate_for_all(self, problem):
+        tasks, X, t, Xq, tq = problem
+        each = [GradDot().fit(task, X, t).score(Xq, tq) for task in tasks]
+        np.testing.assert_allclose(TracIn().fit(tasks, X, t).score(Xq, tq), sum(each), rtol=1e-9)
+        one = TracIn(0.5).fit(tasks[0], X, t).score(Xq, tq)
+        np.testing.assert_allclose(one, 0.5 * each[0], rtol=1e-9)
+
+    @pytest.mark.parametrize("rates", [[0.1], [0.1, np.nan], [[0.1, 0.2]]])
+    def test_rates_must_be_one_for_each_checkpoint(self, problem, rates):
+        tasks, X, t, _, _ = problem
+        with pytest.raises(ValueError, match=r"learning_rates: got .* for 2 checkpoints"):
+            TracIn(rates).fit(tasks, X, t)
