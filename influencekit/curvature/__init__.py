@@ -2,6 +2,7 @@
 
 from influencekit.curvature._base import Curvature, FittedCurvature, SolvedCurvature
 from influencekit.curvature._damping import auto_damping, damping_range
+from influencekit.curvature._datainf import DataInf
 from influencekit.curvature._decompose import DecompositionPlan, decompose, plan_decomposition
 from influencekit.curvature._exact import EmpiricalFisher, GaussNewton
 from influencekit.curvature._mean_path import MeanPath
@@ -20,6 +21,7 @@ __all__ = [
     "CurvatureProblem",
     "CurvatureRows",
     "DampingPath",
+    "DataInf",
     "DecompositionPlan",
     "EmpiricalFisher",
     "FittedCurvature",

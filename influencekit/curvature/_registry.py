@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from influencekit.curvature._base import Curvature
+from influencekit.curvature._datainf import DataInf
 from influencekit.curvature._exact import EmpiricalFisher, GaussNewton
 
 __all__ = ["CURVATURES", "make_curvature"]
@@ -10,6 +11,7 @@ __all__ = ["CURVATURES", "make_curvature"]
 CURVATURES: dict[str, type[Curvature]] = {
     "ggn": GaussNewton,
     "fisher": EmpiricalFisher,
+    "datainf": DataInf,
 }
 
 

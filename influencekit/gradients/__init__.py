@@ -15,6 +15,7 @@ from influencekit.gradients._index import IndexBlock
 from influencekit.gradients._outer import OuterBlock
 from influencekit.gradients._plan import Plan
 from influencekit.gradients._projection import PROJECTIONS, Projection, make_projection
+from influencekit.gradients._store import FeatureStore
 
 __all__ = [
     "PROJECTIONS",
@@ -22,6 +23,7 @@ __all__ = [
     "BlockSpec",
     "CotangentFunction",
     "DenseBlock",
+    "FeatureStore",
     "GradientEngine",
     "GradientFeatures",
     "IndexBlock",

@@ -1,0 +1,222 @@
+"""DataInf against each example's inverse, written out in float64."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from influencekit import GradDot, InfluenceFunction, as_task
+from influencekit.curvature import CurvatureProblem, DataInf, _part_products
+from influencekit.curvature._datainf import FittedDataInf
+from influencekit.data import make_examples
+from influencekit.gradients import GradientEngine, output_cotangent
+from tests.curvature._dense_reference import loss_gradients, output_gradients
+
+N, M = 23, 5
+
+
+class Words(nn.Module):
+    """Embedding, a layer along the sequence, a norm without factors, and a free parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(7, 4)
+        self.mix = nn.Linear(4, 6)
+        self.norm = nn.LayerNorm(6)
+        self.gain = nn.Parameter(torch.ones(6))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        hidden = torch.tanh(self.mix(self.embed(x)))
+        return self.head((self.norm(hidden) * self.gain).mean(1))
+
+
+def problem(kind="words"):
+    torch.manual_seed(0)
+    if kind == "words":
+        net, X = Words().double(), torch.randint(7, (N + M, 3))
+    else:
+        net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+        X = torch.randn(N + M, 4, dtype=torch.float64)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.copy_(torch.randn_like(p))
+    y = torch.randint(3, (N + M,))
+    return as_task(net, loss=nn.CrossEntropyLoss()), X[:N], y[:N], X[N:], y[N:]
+
+
+def margin(outputs, targets):
+    return outputs.gather(1, targets[:, None])[:, 0] * 2.0
+
+
+def groups_of(task, blocks):
+    """Positions of every group's parameters."""
+    groups, start = {}, 0
+    for name, p in task.parameters.items():
+        key = {"layers": name.rpartition(".")[0], "tensors": name, "all": ""}[blocks]
+        groups.setdefault(key, []).extend(range(start, start + p.numel()))
+        start += p.numel()
+    return [np.array(group) for group in groups.values()]
+
+
+def penalties(task):
+    p = task.n_parameters
+    weights_only = torch.cat(
+        [
+            torch.full((q.numel(),), 0.0 if name.endswith("bias") else 0.3, dtype=torch.float64)
+            for name, q in task.parameters.items()
+        ]
+    )
+    return {
+        "none": torch.zeros(p, dtype=torch.float64),
+        "constant": torch.full((p,), 0.2, dtype=torch.float64),
+        "weights": weights_only,
+    }
+
+
+def dense_products(q, h, g, weights, groups, levels):
+    """Σ_groups q (Σ_i w_i (D + g_i g_iᵀ)⁻¹) hᵀ by solving for every example."""
+    total = 0.0
+    for group in groups:
+        inverse = 0.0
+        for gi, w in zip(g[:, group], weights, strict=True):
+            inverse = inverse + w * np.linalg.inv(np.diag(levels[group]) + np.outer(gi, gi))
+        total = total + q[:, group] @ inverse @ h[:, group].T
+    return total
+
+
+def fitted(task, X, y, weights, penalty, curvature, **options) -> FittedDataInf:
+    train = make_examples(task, X, y)
+    engine = GradientEngine(task, **options)
+    return curvature.factorise(CurvatureProblem(engine, train, torch.as_tensor(weights), penalty))
+
+
+def uneven(seed=0):
+    weights = np.random.RandomState(seed).uniform(0.5, 2, N)
+    return weights / weights.sum()
+
+
+@pytest.fixture(params=["gram", "sums"])
+def route(request, monkeypatch):
+    """Both ways to the products."""
+    cheaper = request.param == "gram"
+    monkeypatch.setattr(_part_products.PartProducts, "gram_is_cheaper", lambda *a: cheaper)
+
+
+@pytest.mark.parametrize("blocks", ["layers", "tensors", "all"])
+@pytest.mark.parametrize("penalty_name", ["none", "constant", "weights"])
+def test_products_equal_the_mean_of_inverses(route, blocks, penalty_name, monkeypatch):
+    monkeypatch.setattr(_part_products, "_TILE", 9)  # several tiles
+    task, X, y, Xq, yq = problem()
+    penalty, weights = penalties(task)[penalty_name], uneven()
+    found = fitted(task, X, y, weights, penalty, DataInf(blocks), batch_size=10)
+    g, q = loss_gradients(task, X, y), output_gradients(task, Xq, yq, margin)
+    queries, groups = make_examples(task, Xq, yq), groups_of(task, blocks)
+    for damping in (0.05, 2.0):
+        levels = penalty.numpy() + damping
+        expected = dense_products(q, g, g, weights, groups, levels)
+        products = found.products(queries, output_cotangent(margin), damping)
+        np.testing.assert_allclose(products, expected, rtol=1e-10, atol=1e-10)
+        own = np.diag(dense_products(g, g, g, weights, groups, levels))
+        np.testing.assert_allclose(found.self_products(damping), own, rtol=1e-10)
+
+
+def test_scaled_damping_is_a_multiple_of_each_layers_mean_squared_entry():
+    task, X, y, Xq, yq = problem()
+    weights, penalty = uneven(), penalties(task)["constant"]
+    found = fitted(task, X, y, weights, penalty, DataInf(scaled=True))
+    assert found.auto_damping() == 0.1
+    g, q = loss_gradients(task, X, y), output_gradients(task, Xq, yq, margin)
+    groups = groups_of(task, "layers")
+    levels = penalty.numpy().copy()
+    for group in groups:
+        levels[group] += 0.7 * (weights @ np.square(g[:, group])).mean()
+    expected = dense_products(q, g, g, weights, groups, levels)
+    products = found.products(make_examples(task, Xq, yq), output_cotangent(margin), 0.7)
+    np.testing.assert_allclose(products, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_automatic_damping_is_a_tenth_of_the_mean_squared_entry():
+    task, X, y, _, _ = problem()
+    weights = uneven()
+    found = fitted(task, X, y, weights, penalties(task)["none"], DataInf())
+    expected = 0.1 * (weights @ np.square(loss_gradients(task, X, y))).mean()
+    np.testing.assert_allclose(found.auto_damping(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("max_memory", [10_000, 2**30])
+def test_little_memory_gives_the_same(max_memory, route, monkeypatch):
+    monkeypatch.setattr(_part_products, "_TILE", 8)
+    task, X, y, Xq, yq = problem("plain")
+    penalty, weights = penalties(task)["weights"], uneven()
+    found = fitted(task, X, y, weights, penalty, DataInf(), max_memory=max_memory, batch_size=6)
+    roomy = max_memory == 2**30
+    assert (found.gradients._held is not None) == roomy
+    queries, groups = make_examples(task, Xq, yq), groups_of(task, "layers")
+    g, q = loss_gradients(task, X, y), output_gradients(task, Xq, yq, margin)
+    cotangent = output_cotangent(margin)
+    assert (found.gradients.query_chunk(queries, cotangent) < M) != roomy
+    for damping in (0.3, 1.1):  # the second time from what was kept
+        expected = dense_products(q, g, g, weights, groups, penalty.numpy() + damping)
+        products = found.products(queries, cotangent, damping)
+        np.testing.assert_allclose(products, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_changing_the_damping_takes_no_gradients(monkeypatch):
+    task, X, y, Xq, yq = problem("plain")
+    found = fitted(task, X, y, uneven(), penalties(task)["constant"], DataInf())
+    queries, cotangent = make_examples(task, Xq, yq), output_cotangent(margin)
+    found.products(queries, cotangent, 0.1)
+    monkeypatch.setattr(
+        GradientEngine, "batches", lambda *a, **k: pytest.fail("gradients were taken again")
+    )
+    found.products(queries, cotangent, 10.0)
+
+
+def test_other_queries_are_not_taken_for_the_last_ones():
+    task, X, y, Xq, yq = problem("plain")
+    found = fitted(task, X, y, uneven(), penalties(task)["constant"], DataInf())
+    first, second = make_examples(task, Xq, yq), make_examples(task, Xq + 1, yq)
+    cotangent = output_cotangent(margin)
+    found.products(first, cotangent, 0.1)
+    other = found.products(second, cotangent, 0.1)
+    fresh = fitted(task, X, y, uneven(), penalties(task)["constant"], DataInf())
+    torch.testing.assert_close(other, fresh.products(second, cotangent, 0.1))
+    halved = output_cotangent(lambda o, t: margin(o, t) / 2)
+    torch.testing.assert_close(found.products(second, halved, 0.1), other / 2)
+
+
+def test_the_cheaper_route_follows_the_shapes():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(60, 50), nn.Tanh(), nn.Linear(50, 1)).double()
+    task = as_task(net, loss=nn.MSELoss())
+    X, y = torch.randn(40, 60, dtype=torch.float64), torch.randn(40, 1, dtype=torch.float64)
+    found = fitted(task, X, y, np.full(40, 1 / 40), torch.zeros(task.n_parameters), DataInf())
+    with found.gradients.train() as train:
+        # wide layer: n (d_in + d_out) / 2 + m n against 2 m d_in d_out
+        assert found.gradients.gram_is_cheaper(0, 10, train)
+        # a layer of width 50 + 1 costs sums next to nothing when queries are few
+        assert not found.gradients.gram_is_cheaper(1, 2, train)
+
+
+def test_without_damping_a_free_parameter_is_refused():
+    task, X, y, Xq, yq = problem("plain")
+    found = fitted(task, X, y, uneven(), penalties(task)["weights"], DataInf())
+    queries, cotangent = make_examples(task, Xq, yq), output_cotangent(margin)
+    with pytest.raises(ValueError, match="positive damping"):
+        found.products(queries, cotangent, 0.0)
+    penalised = fitted(task, X, y, uneven(), penalties(task)["constant"], DataInf())
+    assert torch.isfinite(penalised.products(queries, cotangent, 0.0)).all()
+
+
+def test_large_damping_is_a_dot_product_of_gradients():
+    task, X, y, Xq, yq = problem("plain")
+    influence = InfluenceFunction("datainf", damping=1e9).fit(task, X, y)
+    expected = GradDot().fit(task, X, y).score(Xq, yq)
+    np.testing.assert_allclose(influence.score(Xq, yq) * 1e9 * N, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_unknown_blocks_are_refused():
+    task, X, y, _, _ = problem("plain")
+    with pytest.raises(ValueError, match="blocks"):
+        InfluenceFunction(DataInf(blocks="modules")).fit(task, X, y)
