@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -183,7 +184,7 @@ class FurtherTraining(BaseAttributor):
         "adjust": [StrOptions(set(ADJUSTMENTS)), None],
         "output": [StrOptions(set(OUTPUTS)), callable],
         "engine": [StrOptions(set(ENGINES))],
-        "cache_dir": "no_validation",
+        "cache_dir": [str, os.PathLike, None],
         "max_memory": [Interval(Integral, 1, None, closed="left"), str, None],
         "verbose": ["verbose"],
         "random_state": ["random_state"],

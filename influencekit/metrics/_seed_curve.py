@@ -70,7 +70,7 @@ def agreement_by_seeds(
     sizes = sorted({int(k) for k in n_seeds})
     if not sizes or sizes[0] < 1:
         raise ValueError(f"`n_seeds` must hold integers of 1 or more; got {list(n_seeds)!r}.")
-    sums: dict[int, NDArray | float] = dict.fromkeys(sizes, 0.0)
+    sums: dict[int, NDArray] = {}
     cosines: dict[int, list[dict[str, NDArray]]] = {k: [] for k in sizes}
     tables: dict[str, NDArray] = {}
     seen = 0
@@ -80,10 +80,10 @@ def agreement_by_seeds(
         gold = gold[None] if gold.ndim == 2 else gold
         tables = tables or {name: _table(s, name, gold.shape) for name, s in scores.items()}
         for k in sizes:
-            sums[k] = sums[k] + gold
+            sums[k] = sums[k] + gold if k in sums else gold
             if seen % k == 0:
                 cosines[k].append({name: _cosine(sums[k], t) for name, t in tables.items()})
-                sums[k] = 0.0
+                del sums[k]
     if not seen:
         raise ValueError("`gold_of_seeds` yields no seed; give one or more.")
     kept = [k for k in sizes if cosines[k]]

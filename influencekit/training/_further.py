@@ -111,7 +111,7 @@ class FurtherRunner:
     def _train(self, seed: int, runs: np.ndarray) -> Iterator[Parameters]:
         """Yield the parameters of the runs at every horizon."""
         config = self.config
-        left = 0 if config.removal == "paired" else int(self.removals.sizes()[runs[0]])
+        left = int(self.removals.sizes()[runs[0]]) if config.removal == "drop" else 0
         horizons = config.steps_of(config.n_rows - left)
         owner = self.rows.owner.cpu() if config.removal == "drop" else None
         columns = torch.as_tensor(self.removals.columns(runs))

@@ -56,7 +56,7 @@ class OptimizerSpec:
         Whether a weight decay was asked of the optimiser, in place of the task's penalty.
     """
 
-    cls: type[Optimizer]
+    cls: Any
     groups: tuple[ParameterGroup, ...]
     state: dict[str, dict[str, Any]]
     decays: bool = False
@@ -144,13 +144,13 @@ def resolve_optimizer(
     return spec
 
 
-def _class_of(optimizer: Any) -> type[Optimizer]:
+def _class_of(optimizer: Any) -> Any:
     if optimizer is None:
         return optim.SGD
     return OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
 
 
-def _own_lr(task: Task, net: NeuralNet | None, cls: type[Optimizer], fresh: bool) -> float | None:
+def _own_lr(task: Task, net: NeuralNet | None, cls: Any, fresh: bool) -> float | None:
     """Rate of the net's optimiser for a fresh one of its class; None where groups hold it."""
     if net is None or type(net.optimizer_) is not cls:
         raise ValueError(

@@ -81,7 +81,7 @@ def epoch_orders(n_rows: int, batch_size: int, seed: int) -> Iterator[Tensor]:
     )
     while True:
         iter(loader)  # draws the workers' seed, as it does at the start of every epoch
-        yield torch.from_numpy(np.fromiter(loader.sampler, dtype=np.int64, count=n_rows))
+        yield torch.from_numpy(np.fromiter(loader.sampler, dtype=np.int64))
 
 
 def batches_of_runs(
