@@ -16,7 +16,7 @@ __all__ = ["DampedMixin"]
 class DampedMixin:
     """``set_damping`` and what several models share, for attributors with a ``damping``.
 
-    Authors write ``_auto_damping()`` and call ``set_damping(self.damping)`` at the end of
+    Authors write ``_named_damping(name)`` and call ``set_damping(self.damping)`` at the end of
     ``_fit``.
     """
 
@@ -25,7 +25,8 @@ class DampedMixin:
     eigenvalues_: Any
     _members: list | None
 
-    def _auto_damping(self) -> float:
+    def _named_damping(self, name: str) -> float:
+        """What a damping given by name, such as "auto", stands for."""
         raise NotImplementedError
 
     def set_damping(self, damping):
@@ -33,7 +34,8 @@ class DampedMixin:
 
         Parameters
         ----------
-        damping : float or "auto"
+        damping : float or str
+            A number, or a name that the parameter ``damping`` accepts.
 
         Returns
         -------
@@ -50,7 +52,8 @@ class DampedMixin:
             self._members = [copy.copy(member).set_damping(damping) for member in self._members]
             self.damping_ = np.array([member.damping_ for member in self._members])
         else:
-            self.damping_ = self._auto_damping() if isinstance(damping, str) else float(damping)
+            named = isinstance(damping, str)
+            self.damping_ = self._named_damping(damping) if named else float(damping)
         return self
 
     def _share_members(self, members):

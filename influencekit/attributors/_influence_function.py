@@ -10,11 +10,17 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit.attributors._damped import DampedMixin
+from influencekit.attributors._further_training import FurtherTraining
 from influencekit.attributors._gradients import (
     GRADIENT_CONSTRAINTS,
     gradient_engine,
     query_cotangent,
     training_weights,
+)
+from influencekit.attributors._horizon import (
+    endpoint_task,
+    further_training_of,
+    matched_damping,
 )
 from influencekit.attributors._stationarity import gradient_ratio, warn_unless_stationary
 from influencekit.base import BaseAttributor
@@ -51,10 +57,12 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         "ggn" is the generalised Gauss-Newton matrix, which is the Hessian for linear models;
         scores are in units of the output.  "fisher" is the empirical Fisher matrix, cheaper,
         and right up to scale only.
-    damping : float or "auto", default="auto"
+    damping : float, "auto" or "matched", default="auto"
         λ, added to the curvature of the *mean* loss beside the model's own penalty.
         "auto" is the λ at which the mean surrogate indicator of training examples is 0.37,
-        see Notes.
+        see Notes.  "matched" is ``1 / (learning rate · steps)`` of ``further_training``, with
+        momentum β ``(1 - β) / (learning rate · steps)``: scores then answer for so much
+        further training with SGD.
     projection_dim : int or None, default=None
         Project gradients to so many dimensions before anything else.  None is exact unless
         the decomposition would be too large; then it projects and warns.
@@ -65,6 +73,12 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         log-odds or logit of the given class; a regressor's prediction; or
         ``output(outputs, targets) -> (n,)`` in torch.  "auto" is the negative loss, or the
         prediction of a regressor when ``score`` gets no targets.
+    at : {"model", "endpoint"}, default="model"
+        Where gradients and curvature are taken: at the fitted model, or after one run of
+        ``further_training`` on all data.
+    further_training : FurtherTraining or None, default=None
+        Says learning rate and steps for ``damping="matched"`` and ``at="endpoint"``.  None is
+        the fitted skorch net's own training once more.
     batch_size : int or None, default=None
         Examples whose gradients are taken at a time; None chooses from ``max_memory``.
         Results do not depend on it.
@@ -127,7 +141,9 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **GRADIENT_CONSTRAINTS,
         "curvature": [StrOptions(set(CURVATURES)), Curvature],
-        "damping": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
+        "damping": [Interval(Real, 0, None, closed="left"), StrOptions({"auto", "matched"})],
+        "at": [StrOptions({"model", "endpoint"})],
+        "further_training": [FurtherTraining, None],
         "projection_dim": [Interval(Integral, 1, None, closed="left"), None],
         "projection": [StrOptions({"auto", *PROJECTIONS})],
         "random_state": ["random_state"],
@@ -141,6 +157,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         projection_dim=None,
         projection="auto",
         output="auto",
+        at="model",
+        further_training=None,
         batch_size=None,
         max_memory=None,
         verbose=0,
@@ -151,6 +169,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         self.projection_dim = projection_dim
         self.projection = projection
         self.output = output
+        self.at = at
+        self.further_training = further_training
         self.batch_size = batch_size
         self.max_memory = max_memory
         self.verbose = verbose
@@ -158,7 +178,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
     def _fit(self, task, train):
         curvature = self._checked_curvature()
-        engine = gradient_engine(self, task)
+        engine = gradient_engine(self, self._point(task, train))
         weights = training_weights(task, train)
         problem = CurvatureProblem(
             engine,
@@ -180,6 +200,12 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
             del self.eigenvalues_  # of an earlier fit
         self.set_damping(self.damping)
 
+    def _point(self, task, train):
+        """The model at whose parameters gradients and curvature are taken."""
+        if self.at == "model":
+            return task
+        return endpoint_task(further_training_of(self.further_training, task), task, train)
+
     def _checked_curvature(self) -> Curvature:
         curvature = make_curvature(self.curvature)
         validate_parameters(curvature)
@@ -191,8 +217,12 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
             )
         return curvature
 
-    def _auto_damping(self):
-        return self.curvature_.auto_damping()
+    def _named_damping(self, name):
+        if name == "auto":
+            return self.curvature_.auto_damping()
+        problem = self.curvature_.problem
+        further = further_training_of(self.further_training, self.task_)
+        return matched_damping(further.resolve(self.task_, len(problem.examples)))
 
     @available_if(_has_eigenvalues)
     def damping_path(self, X, y=None) -> DampingPath:

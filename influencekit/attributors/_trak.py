@@ -151,7 +151,7 @@ class TRAK(DampedMixin, BaseAttributor):
         self.eigenvalues_: Any = self._spectrum.eigenvalues.cpu().numpy()
         self.set_damping(self.damping)
 
-    def _auto_damping(self):
+    def _named_damping(self, name):
         return self._spectrum.auto_damping()
 
     def damping_path(self, X, y=None) -> DampingPath:

@@ -1,0 +1,70 @@
+"""Influence functions that answer for a stated amount of further training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from influencekit.attributors._further_training import FurtherTraining
+from influencekit.data import Examples
+from influencekit.models import Task
+from influencekit.training import FurtherTrainingConfig
+from influencekit.training._further_optimizer import fitted_net
+
+__all__ = ["endpoint_task", "further_training_of", "matched_damping"]
+
+
+def further_training_of(further, task: Task) -> FurtherTraining:
+    """The given configuration, or else the fitted skorch net's own training.
+
+    Raises
+    ------
+    ValueError
+        If nothing says how far the model is to be trained.
+    """
+    if further is not None:
+        return further
+    net = fitted_net(task)
+    if net is None:
+        raise ValueError(
+            f"further_training: got None, and {task.name} brings no learning rate. Say how far the "
+            "model is to be trained: further_training=FurtherTraining(lr=0.01, epochs=5)."
+        )
+    return FurtherTraining(epochs=int(net.max_epochs))
+
+
+def matched_damping(config: FurtherTrainingConfig) -> float:
+    """Damping at which an influence function answers for so much gradient descent.
+
+    T steps of size η along a direction of curvature s move a fraction ``1 - (1 - ηs)^T`` of
+    the way to its minimum; ``s / (s + λ)`` with ``λ = 1 / (ηT)`` has the same slope at s = 0
+    and the same limit.  Momentum β multiplies the step by ``1 / (1 - β)``.
+
+    Parameters
+    ----------
+    config : FurtherTrainingConfig
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If the optimiser is not SGD.
+    """
+    if config.optimizer != "SGD":
+        raise ValueError(
+            f"damping='matched': the further training uses {config.optimizer}, which scales each "
+            "parameter's step by its own gradients, so that no single damping stands for its "
+            "steps; no rule for it has measured well. Use optimizer='sgd', give a damping, or "
+            "choose it with SurrogateLambdaSearchCV."
+        )
+    return (1.0 - config.momentum) / (config.lr * config.n_steps)
+
+
+def endpoint_task(further: FurtherTraining, task: Task, train: Examples) -> Task:
+    """The model after one full-data further training, with a seed of its own.
+
+    ``train`` holds the rows that the model learned from, so nothing is held out again.
+    """
+    return further.fit(replace(task, training_rows=None), train).endpoint()
