@@ -10,7 +10,7 @@ from influencekit.models import Task
 from influencekit.training import FurtherTrainingConfig
 from influencekit.training._further_optimizer import fitted_net
 
-__all__ = ["endpoint_task", "further_training_of", "matched_damping"]
+__all__ = ["endpoint_task", "further_training_of", "matched_damping", "sgd_config"]
 
 
 def further_training_of(further, task: Task) -> FurtherTraining:
@@ -32,6 +32,35 @@ def further_training_of(further, task: Task) -> FurtherTraining:
     return FurtherTraining(epochs=int(net.max_epochs))
 
 
+def sgd_config(
+    further: FurtherTraining, task: Task, n_rows: int, asked: str
+) -> FurtherTrainingConfig:
+    """Configuration of a further training, refused unless it is gradient descent.
+
+    Parameters
+    ----------
+    further : FurtherTraining
+    task : Task
+    n_rows : int
+    asked : str
+        What needs it, for the message.
+
+    Raises
+    ------
+    ValueError
+        If the optimiser is not SGD.
+    """
+    config = further.resolve(task, n_rows)
+    if config.optimizer != "SGD":
+        raise ValueError(
+            f"{asked}: the further training uses {config.optimizer}, which scales each "
+            "parameter's step by its own gradients, so that its steps are no function of the "
+            "curvature; no rule for it has measured well. Use optimizer='sgd' or at='endpoint', "
+            "and give a damping or choose it with SurrogateLambdaSearchCV."
+        )
+    return config
+
+
 def matched_damping(config: FurtherTrainingConfig) -> float:
     """Damping at which an influence function answers for so much gradient descent.
 
@@ -42,23 +71,12 @@ def matched_damping(config: FurtherTrainingConfig) -> float:
     Parameters
     ----------
     config : FurtherTrainingConfig
+        Of SGD.
 
     Returns
     -------
     float
-
-    Raises
-    ------
-    ValueError
-        If the optimiser is not SGD.
     """
-    if config.optimizer != "SGD":
-        raise ValueError(
-            f"damping='matched': the further training uses {config.optimizer}, which scales each "
-            "parameter's step by its own gradients, so that no single damping stands for its "
-            "steps; no rule for it has measured well. Use optimizer='sgd', give a damping, or "
-            "choose it with SurrogateLambdaSearchCV."
-        )
     return (1.0 - config.momentum) / (config.lr * config.n_steps)
 
 

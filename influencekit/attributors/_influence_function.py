@@ -21,7 +21,9 @@ from influencekit.attributors._horizon import (
     endpoint_task,
     further_training_of,
     matched_damping,
+    sgd_config,
 )
+from influencekit.attributors._predicted_endpoint import predicted_task
 from influencekit.attributors._stationarity import gradient_ratio, warn_unless_stationary
 from influencekit.base import BaseAttributor
 from influencekit.curvature import (
@@ -73,12 +75,14 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         log-odds or logit of the given class; a regressor's prediction; or
         ``output(outputs, targets) -> (n,)`` in torch.  "auto" is the negative loss, or the
         prediction of a regressor when ``score`` gets no targets.
-    at : {"model", "endpoint"}, default="model"
-        Where gradients and curvature are taken: at the fitted model, or after one run of
-        ``further_training`` on all data.
+    at : {"model", "predicted", "endpoint"}, default="model"
+        Where gradients and curvature are taken: at the fitted model; at the end of one run of
+        ``further_training`` on all data; or where that run is predicted to end, without
+        training: gradients of loss and output are then taken at the linearised model's
+        outputs there.  For models that are not at a stationary point.
     further_training : FurtherTraining or None, default=None
-        Says learning rate and steps for ``damping="matched"`` and ``at="endpoint"``.  None is
-        the fitted skorch net's own training once more.
+        Says learning rate and steps for ``damping="matched"`` and ``at``.  None is the fitted
+        skorch net's own training once more.
     batch_size : int or None, default=None
         Examples whose gradients are taken at a time; None chooses from ``max_memory``.
         Results do not depend on it.
@@ -142,7 +146,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         **GRADIENT_CONSTRAINTS,
         "curvature": [StrOptions(set(CURVATURES)), Curvature],
         "damping": [Interval(Real, 0, None, closed="left"), StrOptions({"auto", "matched"})],
-        "at": [StrOptions({"model", "endpoint"})],
+        "at": [StrOptions({"model", "predicted", "endpoint"})],
         "further_training": [FurtherTraining, None],
         "projection_dim": [Interval(Integral, 1, None, closed="left"), None],
         "projection": [StrOptions({"auto", *PROJECTIONS})],
@@ -178,13 +182,14 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
     def _fit(self, task, train):
         curvature = self._checked_curvature()
-        engine = gradient_engine(self, self._point(task, train))
         weights = training_weights(task, train)
+        shares, penalty = weights / weights.sum(), task.penalty_vector(float(weights.sum()))
+        engine = gradient_engine(self, self._point(task, train, shares, penalty))
         problem = CurvatureProblem(
             engine,
             train,
-            weights / weights.sum(),
-            task.penalty_vector(float(weights.sum())),
+            shares,
+            penalty,
             projection_dim=self.projection_dim,
             projection=self.projection,
             random_state=self.random_state,
@@ -192,7 +197,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         self.gradient_ratio_: Any = gradient_ratio(
             engine, train, problem.example_weights, problem.penalty
         )
-        warn_unless_stationary(self.gradient_ratio_, task)
+        if self.at == "model":
+            warn_unless_stationary(self.gradient_ratio_, task)
         self.curvature_: Any = curvature.factorise(problem)
         if isinstance(self.curvature_, Spectrum):
             self.eigenvalues_: Any = self.curvature_.eigenvalues.flatten().cpu().numpy()
@@ -200,11 +206,15 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
             del self.eigenvalues_  # of an earlier fit
         self.set_damping(self.damping)
 
-    def _point(self, task, train):
+    def _point(self, task, train, shares, penalty):
         """The model at whose parameters gradients and curvature are taken."""
         if self.at == "model":
             return task
-        return endpoint_task(further_training_of(self.further_training, task), task, train)
+        further = further_training_of(self.further_training, task)
+        if self.at == "endpoint":
+            return endpoint_task(further, task, train)
+        config = sgd_config(further, task, len(train), "at='predicted'")
+        return predicted_task(gradient_engine(self, task), train, shares, penalty, config)
 
     def _checked_curvature(self) -> Curvature:
         curvature = make_curvature(self.curvature)
@@ -220,9 +230,9 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     def _named_damping(self, name):
         if name == "auto":
             return self.curvature_.auto_damping()
-        problem = self.curvature_.problem
         further = further_training_of(self.further_training, self.task_)
-        return matched_damping(further.resolve(self.task_, len(problem.examples)))
+        n_rows = len(self.curvature_.problem.examples)
+        return matched_damping(sgd_config(further, self.task_, n_rows, "damping='matched'"))
 
     @available_if(_has_eigenvalues)
     def damping_path(self, X, y=None) -> DampingPath:

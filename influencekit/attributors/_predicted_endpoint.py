@@ -1,0 +1,184 @@
+"""The end of further training, predicted from the fitted model without training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from influencekit.gradients import GradientEngine, ggn_cotangent, loss_cotangent
+from influencekit.models import Task
+from influencekit.training import FurtherTrainingConfig
+
+__all__ = ["ShiftedOutputs", "apply_filter", "descent_filter", "predicted_task"]
+
+#: Directions of the curvature in which descent is followed.
+N_DIRECTIONS = 60
+
+
+class ShiftedOutputs(nn.Module):
+    """A fitted module whose outputs are moved along a direction of its parameters.
+
+    The outputs are ``z(x; θ) + J(x; θ) Δ`` with J the Jacobian in the parameters.  Gradients
+    are those at θ of the fitted module, ``Jᵀ ∂/∂z``, with ``∂/∂z`` taken at the moved outputs.
+
+    Parameters
+    ----------
+    task : Task
+    direction : Tensor of shape (p,)
+        Δ, in the order of ``task.parameters``.
+    """
+
+    def __init__(self, task: Task, direction: Tensor):
+        super().__init__()
+        self.module = task.module
+        self.link = task.link
+        sizes = [p.numel() for p in task.parameters.values()]
+        parts = zip(task.parameters.items(), direction.split(sizes), strict=True)
+        self.direction = {name: part.view_as(p).to(p) for (name, p), part in parts}
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Natural outputs of the fitted module, moved."""
+        with torch.no_grad():
+            own = {k: p.detach() for k, p in self.module.named_parameters() if p.requires_grad}
+
+            def outputs(parameters: dict[str, Tensor]) -> Tensor:
+                return self._natural(
+                    torch.func.functional_call(self.module, parameters, args, kwargs)
+                )
+
+            shift = torch.func.jvp(outputs, (own,), (self.direction,))[1]
+        return self._natural(self.module(*args, **kwargs)) + shift
+
+    def _natural(self, raw: Any) -> Tensor:
+        raw = raw[0] if isinstance(raw, (tuple, list)) else raw
+        return raw if self.link is None else self.link(raw)
+
+
+def predicted_task(
+    engine: GradientEngine, train, weights: Tensor, penalty: Tensor, config: FurtherTrainingConfig
+) -> Task:
+    """The fitted model as it would stand after further training, to first order.
+
+    The parameters' change Δ is that of gradient descent on the objective's quadratic
+    (Gauss-Newton) model; outputs are moved by ``JΔ``.
+
+    Parameters
+    ----------
+    engine : GradientEngine
+        Of the fitted model.
+    train : Examples
+    weights : Tensor of shape (n_train,), float64
+        Shares of the examples in the mean loss.
+    penalty : Tensor of shape (p,), float64
+    config : FurtherTrainingConfig
+
+    Returns
+    -------
+    Task
+    """
+    task = engine.task
+    parameters = torch.cat([p.detach().reshape(-1) for p in task.parameters.values()]).double()
+    gradient = engine.weighted_sums(train, loss_cotangent(task), weights[None])[0]
+    gradient += penalty * parameters
+
+    def curvature(vector: Tensor) -> Tensor:
+        return gauss_newton_product(engine, train, weights, vector) + penalty * vector
+
+    rate = config.lr / (1.0 - config.momentum)
+    change = -apply_filter(curvature, gradient, descent_filter(rate, config.n_steps))
+    named = {f"module.{name}": strength for name, strength in task.penalty.items()}
+    module = ShiftedOutputs(task, change).eval()
+    return replace(task, module=module, link=None, penalty=named, training_rows=None)
+
+
+def gauss_newton_product(engine: GradientEngine, train, weights: Tensor, vector: Tensor) -> Tensor:
+    """``Σ_i w_i J_iᵀ H_i J_i v``, (p,), float64."""
+    cotangent = ggn_cotangent(engine.task)
+    total, start = torch.zeros_like(vector), 0
+    for features in engine.batches(train, cotangent):
+        share = weights[start : start + len(features)]
+        rows = features.matmul(vector[:, None].to(features.dtype))[:, 0].double()
+        rows *= share.repeat_interleave(features.rows_per_example)
+        total += features.weighted_sums(rows[None].to(features.dtype))[0].double()
+        start += len(features)
+    return total
+
+
+def descent_filter(rate: float, n_steps: int) -> Callable[[Tensor], Tensor]:
+    """``(1 - (1 - ηs)^T) / s``: how far T steps of gradient descent go along curvature s.
+
+    Directions in which descent would diverge (ηs > 2) count as if it went back and forth.
+
+    Parameters
+    ----------
+    rate : float
+    n_steps : int
+
+    Returns
+    -------
+    callable
+
+    Examples
+    --------
+    >>> import torch
+    >>> descent_filter(0.1, 20)(torch.tensor([0.0, 1.0, 10.0]).double())
+    tensor([2.0000, 0.8784, 0.1000], dtype=torch.float64)
+    """
+
+    def function(curvature: Tensor) -> Tensor:
+        small = curvature.abs() * rate * n_steps < 1e-6
+        safe = torch.where(small, 1.0, curvature)
+        left = (1.0 - rate * safe).clamp_min(-1.0)
+        return torch.where(small, rate * n_steps, (1.0 - left**n_steps) / safe)
+
+    return function
+
+
+def apply_filter(
+    matrix: Callable[[Tensor], Tensor],
+    vector: Tensor,
+    function: Callable[[Tensor], Tensor],
+    n_directions: int = N_DIRECTIONS,
+) -> Tensor:
+    """Function of a symmetric matrix times a vector, by Lanczos' method.
+
+    Parameters
+    ----------
+    matrix : callable
+        Product of the matrix with a vector.
+    vector : Tensor of shape (p,), float64
+    function : callable
+        Of eigenvalues.
+    n_directions : int
+        Products taken.
+
+    Returns
+    -------
+    Tensor of shape (p,)
+    """
+    length = vector.norm()
+    if not length > 0:
+        return torch.zeros_like(vector)
+    basis, diagonal, beside = [vector / length], [], []
+    for _ in range(min(n_directions, len(vector))):
+        product = matrix(basis[-1])
+        diagonal.append(product @ basis[-1])
+        held = torch.stack(basis)
+        for _ in range(2):  # orthogonal to working precision
+            product = product - held.mT @ (held @ product)
+        size = product.norm()
+        if size <= 1e-10 * max(abs(d) for d in diagonal):
+            break
+        beside.append(size)
+        basis.append(product / size)
+    k = len(diagonal)
+    small = torch.diag(torch.stack(diagonal))
+    for i in range(k - 1):
+        small[i, i + 1] = small[i + 1, i] = beside[i]
+    eigenvalues, rotation = torch.linalg.eigh(small)
+    coefficients = length * rotation @ (function(eigenvalues) * rotation[0])
+    return torch.stack(basis[:k]).mT @ coefficients

@@ -1,0 +1,184 @@
+"""Influence functions for a stated amount of further training."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+from skorch import NeuralNetRegressor
+from torch import nn
+
+from influencekit import FurtherTraining, InfluenceFunction, as_task
+from influencekit.attributors._predicted_endpoint import (
+    ShiftedOutputs,
+    apply_filter,
+    descent_filter,
+    predicted_task,
+)
+from influencekit.data import make_examples
+from influencekit.gradients import GradientEngine, loss_cotangent
+from tests.curvature._dense_reference import flat_gradient, gauss_newton, loss_gradients
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::influencekit.exceptions.NotStationaryWarning"  # what this file is about
+)
+N, D = 24, 3
+PLAIN = {"optimizer": "sgd", "batch_size": N, "n_seeds": 1, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def line():
+    """Least squares, where gradient descent is known in closed form."""
+    rng = np.random.RandomState(0)
+    X, y = rng.randn(N + 6, D), rng.randn(N + 6)
+    net = nn.Linear(D, 1).double()
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[1.0, -0.5, 2.0]]))
+        net.bias.fill_(0.3)
+    return net, X[:N], y[:N, None], X[N:], y[N:, None]
+
+
+def descend(net, X, y, rate, n_steps):
+    """Full-batch gradient descent by autograd."""
+    net = copy.deepcopy(net)
+    X, y = torch.as_tensor(X), torch.as_tensor(y)
+    for _ in range(n_steps):
+        loss = nn.functional.mse_loss(net(X), y)
+        for p, g in zip(net.parameters(), torch.autograd.grad(loss, net.parameters()), strict=True):
+            p.data -= rate * g
+    return net
+
+
+def fit(model, X, y, task=None, **params):
+    return InfluenceFunction("ggn", **params).fit(task or as_task(model, nn.MSELoss()), X, y)
+
+
+@pytest.mark.parametrize("n_steps", [1, 7, 400])
+def test_predicted_endpoint_of_least_squares_is_gradient_descent(line, n_steps):
+    net, X, y, Xq, yq = line
+    further = FurtherTraining(lr=0.05, n_steps=n_steps, **PLAIN)
+    options = {"damping": "matched", "further_training": further}
+    predicted = fit(net, X, y, at="predicted", **options).score(Xq, yq)
+    moved = descend(net, X, y, 0.05, n_steps)
+    by_hand = fit(moved, X, y, damping=1 / (0.05 * n_steps)).score(Xq, yq)
+    np.testing.assert_allclose(predicted, by_hand, rtol=1e-8)
+    at_end = fit(net, X, y, at="endpoint", **options).score(Xq, yq)
+    np.testing.assert_allclose(at_end, by_hand, rtol=1e-8)
+
+
+def test_matched_damping(line):
+    net, X, y, _, _ = line
+    further = FurtherTraining(lr=0.02, epochs=3, **{**PLAIN, "batch_size": 10})
+    steps = 9  # three batches an epoch
+    found = fit(net, X, y, damping="matched", further_training=further)
+    assert found.damping_ == pytest.approx(1 / (0.02 * steps))
+    further.set_params(momentum=0.9)
+    assert found.set_damping("matched").damping_ == pytest.approx(0.1 / (0.02 * steps))
+
+
+def test_skorch_net_brings_its_own_training(line):
+    _, X, y, _, _ = line
+    net = NeuralNetRegressor(
+        nn.Linear(D, 1).double(),
+        lr=0.01,
+        max_epochs=5,
+        batch_size=12,
+        optimizer__momentum=0.5,
+        train_split=None,
+        verbose=0,
+    ).fit(X, y)
+    found = InfluenceFunction("ggn", "matched").fit(net, X, y)
+    assert found.damping_ == pytest.approx(0.5 / (0.01 * 5 * 2))
+
+
+def test_momentum_multiplies_the_predicted_steps(line):
+    net, X, y, Xq, yq = line
+    scores = [
+        fit(net, X, y, damping=0.1, at="predicted", further_training=further).score(Xq, yq)
+        for further in (
+            FurtherTraining(lr=0.01, momentum=0.75, n_steps=8, **PLAIN),
+            FurtherTraining(lr=0.04, n_steps=8, **PLAIN),
+        )
+    ]
+    np.testing.assert_allclose(*scores)
+
+
+def test_adam_is_refused_with_a_reason(line):
+    net, X, y, _, _ = line
+    further = FurtherTraining("adam", lr=0.01, n_steps=3)
+    for options in ({"damping": "matched"}, {"damping": 0.1, "at": "predicted"}):
+        with pytest.raises(ValueError, match="uses Adam, which scales each parameter's step"):
+            fit(net, X, y, further_training=further, **options)
+    fit(net, X, y, damping=0.1, at="endpoint", further_training=further)
+
+
+def test_without_any_learning_rate_the_model_is_refused():
+    X, y = np.random.RandomState(0).randn(2, 20, 2)
+    with pytest.raises(ValueError, match="further_training: got None, and Ridge"):
+        InfluenceFunction("ggn", "matched").fit(Ridge().fit(X, y[:, 0]), X, y[:, 0])
+
+
+class TestNonlinearModel:
+    """Dense float64 references of the moved outputs and their gradients."""
+
+    def problem(self, penalty=0.0):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(D, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+        task = as_task(net, loss=nn.CrossEntropyLoss())
+        if penalty:
+            strength = {name: torch.tensor(penalty) for name in task.parameters}
+            task = replace(task, penalty=strength)
+        return task, torch.randn(N, D, dtype=torch.float64), torch.randint(3, (N,))
+
+    def test_gradients_are_those_of_moved_outputs(self):
+        task, X, t = self.problem()
+        direction = torch.randn(task.n_parameters, dtype=torch.float64)
+        moved = replace(task, module=ShiftedOutputs(task, direction))
+        engine, examples = GradientEngine(moved), make_examples(moved, X, t)
+        found = engine.matrix(examples, loss_cotangent(moved)).numpy()
+        outputs = task.forward(X)
+        for i in range(N):
+            jacobian = np.stack([flat_gradient(o, task) for o in outputs[i]])
+            z = outputs[i].detach() + torch.as_tensor(jacobian @ direction.numpy())
+            residual = z.softmax(0) - nn.functional.one_hot(t[i], 3)
+            np.testing.assert_allclose(found[i], jacobian.T @ residual.numpy(), rtol=1e-9)
+
+    @pytest.mark.parametrize("penalty", [0.0, 0.05])
+    def test_change_is_the_filtered_gradient(self, penalty):
+        task, X, t = self.problem(penalty)
+        shares = torch.full((N,), 1 / N, dtype=torch.float64)
+        further = FurtherTraining(lr=0.3, n_steps=25, **PLAIN)
+        vector = task.penalty_vector(N)
+        engine, train = GradientEngine(task), make_examples(task, X, t)
+        config = further.resolve(task, N)
+        found = predicted_task(engine, train, shares, vector, config).module.direction
+        found = torch.cat([part.reshape(-1) for part in found.values()]).numpy()
+        matrix = gauss_newton(task, X, t, shares.numpy()) + np.diag(vector.numpy())
+        start = torch.cat([p.detach().reshape(-1) for p in task.parameters.values()]).numpy()
+        gradient = loss_gradients(task, X, t).mean(0) + vector.numpy() * start
+        change = np.zeros(len(start))
+        for _ in range(25):
+            change -= 0.3 * (gradient + matrix @ change)
+        np.testing.assert_allclose(found, change, rtol=1e-6, atol=1e-9)
+
+
+def test_filter_of_a_matrix():
+    torch.manual_seed(0)
+    factor = torch.randn(30, 12, dtype=torch.float64)
+    matrix, vector = factor @ factor.mT, torch.randn(30, dtype=torch.float64)
+    values, basis = torch.linalg.eigh(matrix)
+    expected = basis @ (torch.exp(-values) * (basis.mT @ vector))
+    found = apply_filter(lambda v: matrix @ v, vector, lambda s: torch.exp(-s))
+    torch.testing.assert_close(found, expected)
+    few = apply_filter(lambda v: matrix @ v, vector, lambda s: 1 / (s + 40.0), n_directions=13)
+    torch.testing.assert_close(few, torch.linalg.solve(matrix + 40.0 * torch.eye(30), vector))
+    assert (apply_filter(lambda v: v, torch.zeros(3).double(), lambda s: s) == 0).all()
+
+
+def test_descent_filter_sums_the_steps():
+    curvature = torch.tensor([0.0, 1e-9, 0.4, 3.0, 19.0], dtype=torch.float64)
+    found = descent_filter(0.1, 17)(curvature)
+    expected = sum(0.1 * (1 - 0.1 * curvature) ** k for k in range(17))
+    torch.testing.assert_close(found, expected)
