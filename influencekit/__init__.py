@@ -1,10 +1,22 @@
 """Training-data attribution for scikit-learn and torch."""
 
 from influencekit._version import __version__
-from influencekit.attributors import TRAK, FurtherTraining, GradCos, GradDot, InfluenceFunction, TracIn
+from influencekit.attributors import (
+    TRAK,
+    FurtherTraining,
+    GradCos,
+    GradDot,
+    InfluenceFunction,
+    TracIn,
+)
 from influencekit.base import BaseAttributor
 from influencekit.models import Task, as_task
-from influencekit.selection import LDSSearch, SurrogateLambdaSearchCV, lds_scorer
+from influencekit.selection import (
+    LDSSearch,
+    SensitivityStudy,
+    SurrogateLambdaSearchCV,
+    lds_scorer,
+)
 from influencekit.training import (
     FurtherTrainingConfig,
     FurtherTrainingScores,
@@ -22,6 +34,7 @@ __all__ = [
     "GradDot",
     "InfluenceFunction",
     "LDSSearch",
+    "SensitivityStudy",
     "SubsetOutputs",
     "SurrogateLambdaSearchCV",
     "Task",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
+import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-__all__ = ["member_clones"]
+from influencekit.models import TaskList
+
+__all__ = ["first_members", "member_clones"]
 
 
 def member_clones(attributor, n_members: int) -> list:
@@ -29,3 +34,28 @@ def member_clones(attributor, n_members: int) -> list:
         seeds = {name: int(rng.randint(2**31 - 1)) for name, rng in streams.items()}
         members.append(clone(attributor).set_params(**seeds))
     return members
+
+
+def first_members(attributor, n_models: int):
+    """The attributor that a fit with the first of its models would give; nothing is computed.
+
+    Parameters
+    ----------
+    attributor : attributor
+        Fitted with a list of models.
+    n_models : int
+        How many of them to keep.
+
+    Returns
+    -------
+    attributor or None
+        A shallow copy; None where the attributor does not keep one member for each model.
+    """
+    if attributor._members is None or n_models > len(attributor._members):
+        return None
+    part = copy.copy(attributor)
+    part._members = attributor._members[:n_models]
+    part._opened = TaskList(attributor._opened[:n_models])
+    part.train_rows_ = np.unique(np.concatenate([m.train_rows_ for m in part._members]))
+    part._share_members(part._members)
+    return part

@@ -10,7 +10,7 @@ from influencekit.metrics import PreparedOutputs
 from influencekit.selection._ground_truth import check_subset_outputs
 from influencekit.training import SubsetOutputs
 
-__all__ = ["SubsetPredictor", "lds_scorer"]
+__all__ = ["SubsetPredictor", "common_damping", "lds_scorer"]
 
 
 class SubsetPredictor:
@@ -24,23 +24,35 @@ class SubsetPredictor:
     fitted : fitted attributor
     queries : Examples
     masks : ndarray of bool of shape (n_subsets, n_train)
+
+    Attributes
+    ----------
+    path : DampingPath or None
+        Of the queries, where the attributor has one.
     """
 
     def __init__(self, fitted, queries, masks: np.ndarray):
         self.fitted = fitted
         self.queries = queries
         self.masks = masks
-        self._sums = None
+        self.path = self._sums = None
         if hasattr(fitted, "damping_path"):
-            path = fitted.damping_path(queries)
-            self._sums = path.subset_sums(masks[:, fitted.train_rows_])
+            self.path = fitted.damping_path(queries)
+            self._sums = self.path.subset_sums(masks[:, fitted.train_rows_])
 
     def __call__(self, fitted=None) -> np.ndarray:
         """Sums (n_queries, n_subsets), of the same fit at another damping if one is given."""
         fitted = self.fitted if fitted is None else fitted
-        if self._sums is not None and np.ndim(fitted.damping_) == 0:
-            return self._sums.at(fitted.damping_)
+        damping = common_damping(fitted)
+        if self._sums is not None and damping is not None:
+            return self._sums.at(damping)
         return fitted.score(self.queries) @ self.masks.T.astype(np.float64)
+
+
+def common_damping(fitted) -> float | None:
+    """Damping of a fitted attributor; None where it has none, or each of its models its own."""
+    dampings = np.unique(getattr(fitted, "damping_", ()))
+    return float(dampings[0]) if len(dampings) == 1 else None
 
 
 def lds_scorer(subset_outputs: SubsetOutputs, method: str = "spearman") -> Callable:

@@ -20,7 +20,7 @@ _STALE_SECONDS = 3600  # longer than any write takes
 
 
 class OutputCache:
-    """Outputs of retrained models, a file a chunk.
+    """Float64 tables, such as outputs of retrained models: a file a chunk.
 
     Parameters
     ----------
@@ -28,9 +28,14 @@ class OutputCache:
         Made if absent.  Several processes may share it.
     key : str
         Fingerprint of everything but the chunk: data, model, output, engine.
+    what : str
+        What a chunk is, for the warning about a damaged one.
     """
 
-    def __init__(self, directory: str | os.PathLike, key: str):
+    def __init__(
+        self, directory: str | os.PathLike, key: str, what: str = "these models are trained again"
+    ):
+        self.what = what
         self.folder = Path(directory) / key
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in self.folder.glob(f"{_UNFINISHED}*"):  # left behind by a kill
@@ -46,9 +51,11 @@ class OutputCache:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            return self._damaged(path, str(error))
+            self._damaged(path, str(error))
+            return None
         if key != chunk_key or outputs.shape != shape or outputs.dtype != np.float64:
-            return self._damaged(path, "its content is not what its name says")
+            self._damaged(path, "its content is not what its name says")
+            return None
         return outputs
 
     def store(self, chunk_key: str, outputs: np.ndarray) -> None:
@@ -64,10 +71,9 @@ class OutputCache:
             Path(name).unlink(missing_ok=True)
             raise
 
-    @staticmethod
-    def _damaged(path: Path, why: str) -> None:
+    def _damaged(self, path: Path, why: str) -> None:
         warnings.warn(
-            f"cache_dir: {path.name} cannot be used ({why}); these models are trained again.",
+            f"cache_dir: {path.name} cannot be used ({why}); {self.what}.",
             InfluenceKitWarning,
             stacklevel=2,
         )

@@ -165,7 +165,7 @@ def check_epochs(epochs: Any, name: str = "epochs") -> list[int]:
     ValueError
     """
     values = [] if isinstance(epochs, str) or not hasattr(epochs, "__iter__") else list(epochs)
-    whole = all(isinstance(e, Integral) and not isinstance(e, bool) and e >= 0 for e in values)
+    whole = all(isinstance(e, Integral) and not isinstance(e, bool) and int(e) >= 0 for e in values)
     if not values or not whole:
         raise ValueError(
             f"{name}: got {epochs!r}; accepted is a list of integers of 0 or more, such as "

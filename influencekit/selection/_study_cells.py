@@ -1,0 +1,220 @@
+"""Evaluation of cells that share a fit: one factorisation, every damping, every ensemble size."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from influencekit._members import first_members
+from influencekit.metrics import PreparedOutputs
+from influencekit.selection._scorer import SubsetPredictor, common_damping
+from influencekit.training._cache import OutputCache
+from influencekit.utils import validate_parameters
+
+__all__ = ["N_FACTS", "CellJob", "CellResult", "Problem", "pack", "run_group", "unpack"]
+
+#: Numbers before the queries' correlations in a stored cell.
+N_FACTS = 3
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What every cell needs beside attributor and models.
+
+    Parameters
+    ----------
+    train, queries : tuple of (X, y)
+        As the user gave them.
+    masks : ndarray of bool of shape (n_subsets, n_train)
+    truth : PreparedOutputs
+    cache : OutputCache or None
+    """
+
+    train: tuple
+    queries: tuple
+    masks: np.ndarray
+    truth: PreparedOutputs
+    cache: OutputCache | None
+
+
+@dataclass(frozen=True)
+class CellJob:
+    """One cell to compute.
+
+    Parameters
+    ----------
+    position : int
+        Row of the results.
+    attributor : attributor
+        Unfitted, with the cell's parameters.
+    n_models : int
+    key : str or None
+        Name in the cache.
+    """
+
+    position: int
+    attributor: Any
+    n_models: int
+    key: str | None
+
+
+@dataclass
+class CellResult:
+    """What became of a cell.
+
+    Parameters
+    ----------
+    position : int
+    per_query : ndarray of shape (n_query,)
+        Correlations, NaN where undefined.
+    damping, xi, seconds : float
+    error : str
+        Empty unless the cell failed.
+    """
+
+    position: int
+    per_query: np.ndarray = field(repr=False)
+    damping: float = np.nan
+    xi: float = np.nan
+    seconds: float = np.nan
+    error: str = ""
+
+
+def run_group(jobs: list[CellJob], models: Any, splits: bool, problem: Problem) -> list[CellResult]:
+    """Evaluate cells that differ in damping and number of models only.
+
+    Parameters
+    ----------
+    jobs : list of CellJob
+    models : Task, or TaskList of as many models as any cell asks for
+    splits : bool
+        Whether cells take the first ``n_models`` of the models.
+    problem : Problem
+
+    Returns
+    -------
+    list of CellResult
+        Finished ones are in the cache by then; one that failed has an error instead.
+    """
+    results: list[CellResult] = []
+    whole = None
+    for n_models in sorted({job.n_models for job in jobs}, reverse=True):
+        some = [job for job in jobs if job.n_models == n_models]
+        start = perf_counter()
+        some, failed = _with_valid_parameters(some, problem)
+        results += failed
+        if not some:
+            continue
+        try:
+            fitted = first_members(whole, n_models) if whole is not None and splits else None
+            if fitted is None:
+                own = type(models)(models[:n_models]) if splits else models
+                whole = fitted = _shared_fit(some, own, problem)
+            predictor = SubsetPredictor(fitted, fitted._queries(*problem.queries), problem.masks)
+        except Exception as error:  # any failure of one cell must leave the others alone
+            results += [_failure(job, error, perf_counter() - start, problem) for job in some]
+            continue
+        shared = (perf_counter() - start) / len(some)
+        results += list(_evaluate(some, predictor, shared, problem))
+    return results
+
+
+def _evaluate(
+    jobs: list[CellJob], predictor: SubsetPredictor, shared: float, problem: Problem
+) -> Iterator[CellResult]:
+    """Cells of one fit, stored as they come; ``shared`` is their share of its seconds."""
+    for job in jobs:
+        start = perf_counter()
+        try:
+            result = _measure(job, predictor, problem)
+        except Exception as error:  # see above
+            yield _failure(job, error, shared + perf_counter() - start, problem)
+            continue
+        result.seconds = shared + perf_counter() - start
+        if problem.cache is not None and not result.error:
+            problem.cache.store(job.key, pack(result))
+        yield result
+
+
+def _measure(job: CellJob, predictor: SubsetPredictor, problem: Problem) -> CellResult:
+    fitted = predictor.fitted
+    damping = job.attributor.get_params(deep=False).get("damping")
+    if damping is not None and not _same_damping(damping, fitted.get_params(deep=False)["damping"]):
+        fitted = copy.copy(fitted).set_damping(damping)
+    per_query = problem.truth.correlations(predictor(fitted))
+    result = CellResult(job.position, per_query, damping=_mean_damping(fitted))
+    if np.isnan(per_query).all():
+        result.error = "The LDS is undefined: summed scores or outputs of every query are constant."
+    used = common_damping(fitted)
+    if predictor.path is not None and used is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing is NaN
+            result.xi = float(np.nanmean(predictor.path.xi([used])))
+    return result
+
+
+def _same_damping(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and a == b
+
+
+def _mean_damping(fitted) -> float:
+    dampings = np.ravel(getattr(fitted, "damping_", np.nan))
+    return float(np.mean(dampings))
+
+
+def _shared_fit(jobs: list[CellJob], models: Any, problem: Problem) -> Any:
+    """Fit at the largest damping; where that fails, at the next one, in case it was at fault."""
+    candidates = sorted(jobs, key=_safety, reverse=True)[:2]
+    for job in candidates:
+        try:
+            return clone(job.attributor).fit(models, *problem.train)
+        except Exception:
+            if job is candidates[-1]:
+                raise
+    return None
+
+
+def _safety(job: CellJob) -> float:
+    """Damping of a cell; "auto" comes last, as it costs and may fail by itself."""
+    damping = job.attributor.get_params(deep=False).get("damping")
+    return float(damping) if isinstance(damping, (int, float)) else -1.0
+
+
+def _with_valid_parameters(
+    jobs: list[CellJob], problem: Problem
+) -> tuple[list[CellJob], list[CellResult]]:
+    """Cells whose parameters are valid, and failures for the rest."""
+    good, failed = [], []
+    for job in jobs:
+        try:
+            validate_parameters(job.attributor)
+        except ValueError as error:
+            failed.append(_failure(job, error, 0.0, problem))
+        else:
+            good.append(job)
+    return good, failed
+
+
+def _failure(job: CellJob, error: Exception, seconds: float, problem: Problem) -> CellResult:
+    text = f"{type(error).__name__}: {error}"
+    nothing = np.full(problem.truth.shape[0], np.nan)
+    return CellResult(job.position, nothing, seconds=seconds, error=text)
+
+
+def pack(result: CellResult) -> np.ndarray:
+    """A finished cell as one row of numbers (1, 3 + n_query)."""
+    facts = [result.damping, result.xi, result.seconds]
+    return np.concatenate([facts, result.per_query])[None]
+
+
+def unpack(position: int, row: np.ndarray) -> CellResult:
+    """Read what :func:`pack` made."""
+    damping, xi, seconds = (float(value) for value in row[0, :N_FACTS])
+    return CellResult(position, row[0, N_FACTS:], damping, xi, seconds)

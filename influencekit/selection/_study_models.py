@@ -1,0 +1,163 @@
+"""The models of a sensitivity study: an ensemble, each member at several checkpoints."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from sklearn.utils import check_random_state
+from skorch import NeuralNet
+
+from influencekit._model_checks import learned_rows
+from influencekit.data import ExamplesList, make_examples
+from influencekit.exceptions import HeldOutRowsWarning
+from influencekit.models import Task, TaskList, as_task, is_model_list, load_checkpoints
+from influencekit.training import train_checkpoints
+from influencekit.training._checkpoints import check_epochs, kept_checkpoints
+from influencekit.training._fingerprint import fingerprint
+from influencekit.training._randomness import MAX_SEED
+from influencekit.training._recipe import read_recipe
+
+__all__ = ["StudyModels", "data_fingerprint"]
+
+
+class StudyModels:
+    """Tasks of each model at each checkpoint, made when they are asked for.
+
+    Parameters
+    ----------
+    model : fitted model, Task, or list of them
+    X, y : training data, for checkpoints that have to be trained
+    checkpoints : mapping or None
+        From label to a model, state dict or path, or a list with one for each model.
+    training_epochs : list of int or None
+    random_state : int, RandomState instance or None
+    """
+
+    def __init__(self, model, X, y, checkpoints, training_epochs, random_state):
+        self.is_list = is_model_list(model)
+        self._models = list(model) if self.is_list else [model]
+        self._data = X, y
+        self._given = self._read_checkpoints(checkpoints, training_epochs)
+        self._epochs = None
+        self._keys: dict[tuple, str] = {}
+        self._tasks: dict[Any, TaskList] = {"final": TaskList.of(self._models)}
+        if training_epochs is not None:
+            self._epochs = check_epochs(training_epochs, "training_epochs")
+            self._kept = [kept_checkpoints(m, self._epochs) for m in map(_model, self._models)]
+            rng = check_random_state(random_state)
+            self._seeds = [int(rng.randint(MAX_SEED)) for _ in self._models]
+
+    @property
+    def labels(self) -> list:
+        """Checkpoints beside "final", in order."""
+        return list(self._given) if self._epochs is None else list(self._epochs)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def at(self, checkpoint: Any, n_models: int) -> Task | TaskList:
+        """What an attributor is fitted on: the first models at a checkpoint, or at several."""
+        if isinstance(checkpoint, tuple):
+            lists = [self._at(label)[:n_models] for label in checkpoint]
+            return TaskList(task for tasks in lists for task in tasks)
+        tasks = TaskList(self._at(checkpoint)[:n_models])
+        return tasks if self.is_list else tasks[0]
+
+    def key(self, checkpoint: Any, n_models: int, train, queries) -> str:
+        """Fingerprint of what :meth:`at` returns; nothing is trained for it."""
+        labels = checkpoint if isinstance(checkpoint, tuple) else (checkpoint,)
+        pairs = [(label, i) for label in labels for i in range(n_models)]
+        for pair in pairs:
+            if pair not in self._keys:
+                self._keys[pair] = self._key(*pair, train, queries)
+        return fingerprint(
+            self.is_list or isinstance(checkpoint, tuple), [self._keys[pair] for pair in pairs]
+        )
+
+    def _key(self, label: Any, i: int, train, queries) -> str:
+        if self._epochs is None or label == "final":
+            return _task_key(self._at(label)[i], train, queries)
+        if self._kept[i]:
+            return fingerprint("kept", self._kept[i][label])
+        estimator = read_recipe(_model(self._models[i])).estimator
+        return fingerprint("trained", estimator, label, self._seeds[i])
+
+    def _at(self, label: Any) -> TaskList:
+        if label not in self._tasks:
+            if self._epochs is not None:
+                self._train()
+            else:
+                self._tasks[label] = _open_checkpoint(self._models, self._given[label], label)
+        return self._tasks[label]
+
+    def _train(self) -> None:
+        """Checkpoints of all epochs, from one run of each model."""
+        X, y = self._data
+        runs = []
+        for model, seed, kept in zip(self._models, self._seeds, self._kept, strict=True):
+            states = kept or train_checkpoints(_model(model), X, y, self._epochs, random_state=seed)
+            runs.append(load_checkpoints(as_task(model), [states[e] for e in self._epochs]))
+        for i, epoch in enumerate(self._epochs):
+            self._tasks[epoch] = TaskList(run[i] for run in runs)
+
+    def _read_checkpoints(self, checkpoints, training_epochs) -> dict:
+        if checkpoints is None:
+            return {}
+        if training_epochs is not None:
+            raise ValueError(
+                "checkpoints: training_epochs makes checkpoints too; give one of them."
+            )
+        if not isinstance(checkpoints, Mapping) or not checkpoints or "final" in checkpoints:
+            got = list(checkpoints) if isinstance(checkpoints, Mapping) else checkpoints
+            raise ValueError(
+                f"checkpoints: got {got!r}; accepted is a dict from labels (other than 'final') "
+                "to models, state dicts or paths of state dicts, such as {5: 'epoch5.pt'}."
+            )
+        return dict(checkpoints)
+
+
+def _model(model: Any) -> Any:
+    """The estimator that a Task was made of."""
+    return model.estimator if isinstance(model, Task) else model
+
+
+def _open_checkpoint(models: list, given: Any, label: Any) -> TaskList:
+    """Tasks of one checkpoint, one for each model."""
+    several = isinstance(given, (list, tuple))
+    items = list(given) if several else [given]
+    if len(items) != len(models):
+        raise ValueError(
+            f"checkpoints: {label!r} holds {len(items)} for {len(models)} model(s); accepted is "
+            "one for each model given to fit."
+        )
+    return TaskList.of(_open_one(m, item) for m, item in zip(models, items, strict=True))
+
+
+def _open_one(model: Any, item: Any) -> Task:
+    if isinstance(item, (Task, NeuralNet)) or is_model_list([item]):
+        return as_task(item)
+    return load_checkpoints(as_task(model), [item])[0]
+
+
+def _task_key(task: Task, train, queries) -> str:
+    """Fingerprint of a model; of its preprocessing too, by the data that come out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HeldOutRowsWarning)
+        examples = make_examples(task, *train)
+        rows = learned_rows(task, examples)
+    parts = [task.module, task.loss, task.link, dict(task.penalty), task.penalty_kind]
+    parts += [task.class_weight, rows]
+    if task.transform is not None:
+        parts += [
+            data_fingerprint(examples),
+            data_fingerprint(make_examples(task, *queries, require_y=False, name="X_query")),
+        ]
+    return fingerprint(parts)
+
+
+def data_fingerprint(examples: Any) -> str:
+    """Fingerprint of examples as the (first) model's module sees them."""
+    first = examples[0] if isinstance(examples, ExamplesList) else examples
+    return fingerprint([(batch.inputs, batch.targets) for batch in first.batches(1024)])
