@@ -5,13 +5,18 @@ from __future__ import annotations
 from influencekit.curvature._base import Curvature
 from influencekit.curvature._datainf import DataInf
 from influencekit.curvature._exact import EmpiricalFisher, GaussNewton
+from influencekit.curvature._kronecker import EKFAC, KFAC
+from influencekit.curvature._logra import LoGra
 
 __all__ = ["CURVATURES", "make_curvature"]
 
 CURVATURES: dict[str, type[Curvature]] = {
     "ggn": GaussNewton,
     "fisher": EmpiricalFisher,
+    "kfac": KFAC,
+    "ekfac": EKFAC,
     "datainf": DataInf,
+    "logra": LoGra,
 }
 
 

@@ -8,6 +8,7 @@ from influencekit.gradients._cotangents import (
     output_cotangent,
     sampled_cotangent,
 )
+from influencekit.gradients._covariance import add_covariance, mirror
 from influencekit.gradients._dense import DenseBlock
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._features import GradientFeatures
@@ -15,6 +16,8 @@ from influencekit.gradients._index import IndexBlock
 from influencekit.gradients._outer import OuterBlock
 from influencekit.gradients._plan import Plan
 from influencekit.gradients._projection import PROJECTIONS, Projection, make_projection
+from influencekit.gradients._random import random_rows
+from influencekit.gradients._sketches import project_sides
 from influencekit.gradients._store import FeatureStore
 
 __all__ = [
@@ -30,9 +33,13 @@ __all__ = [
     "OuterBlock",
     "Plan",
     "Projection",
+    "add_covariance",
     "ggn_cotangent",
     "loss_cotangent",
     "make_projection",
+    "mirror",
     "output_cotangent",
+    "project_sides",
+    "random_rows",
     "sampled_cotangent",
 ]

@@ -41,7 +41,19 @@ def add_covariance(features: GradientFeatures, weights: Tensor | None, out: Tens
 
 
 def mirror(features_specs: tuple[BlockSpec, ...], out: Tensor) -> Tensor:
-    """Copy the blocks above the diagonal below it."""
+    """Copy the blocks above the diagonal below it.
+
+    Parameters
+    ----------
+    features_specs : tuple of BlockSpec
+        In the order of the features that were added.
+    out : Tensor of shape (p, p)
+
+    Returns
+    -------
+    Tensor
+        ``out``.
+    """
     for i, upper in enumerate(features_specs):
         for lower in features_specs[i + 1 :]:
             for a in upper.columns:

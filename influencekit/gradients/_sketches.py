@@ -15,7 +15,7 @@ from influencekit.gradients._projection import Projection
 if TYPE_CHECKING:
     from influencekit.gradients._features import GradientFeatures
 
-__all__ = ["FactoredProjection", "TwoSidedProjection", "share_dims"]
+__all__ = ["FactoredProjection", "TwoSidedProjection", "project_sides", "share_dims", "shared_side"]
 
 
 class _SidedProjection(Projection):
@@ -32,13 +32,6 @@ class _SidedProjection(Projection):
             return self.random("rademacher", block.spec.name, start, stop, dim, like)
 
         block.add_matmul(rows, out, workspace)
-
-    def _inputs(self, block: OuterBlock | IndexBlock, matrix: Tensor) -> Tensor:
-        """Projected shared side (n, T, k): inputs with their 1, or rows of the matrix."""
-        if isinstance(block, IndexBlock):
-            return matrix[block.index]
-        moved = block.a @ matrix[: block.spec.d_in]
-        return moved + matrix[-1] if block.spec.has_bias else moved
 
 
 class FactoredProjection(_SidedProjection):
@@ -74,7 +67,7 @@ class FactoredProjection(_SidedProjection):
             block.n_examples, t * (1 + 2 * r) * self.dim * out.element_size(), workspace
         ):
             sub = block[part]
-            products = (sub.b @ outputs).mul_(self._inputs(sub, inputs)[:, None])
+            products = (sub.b @ outputs).mul_(shared_side(sub, inputs)[:, None])
             out[row_slice(part, r)] += products.sum(2).flatten(0, 1)
 
     def _add_matrix(self, block: Block, out: Tensor, workspace: int) -> None:
@@ -123,27 +116,59 @@ class TwoSidedProjection(_SidedProjection):
         k_out = -(-dim // k_in)
         outputs = self._side(spec, "out", rows, k_out, out[:0])
         inputs = self._side(spec, "in", columns, k_in, out[:0])
-        r, t = block.rows_per_example, getattr(block, "length", 1)
-        each = (
-            r * t * (k_out + spec.d_in + 1) + t * k_in + r * k_in * (k_out + rows)
-        ) * out.element_size()
-        for part in chunks(block.n_examples, each, workspace):
-            moved = self._two_sides(block[part], outputs, inputs)  # (n, R, k_out, k_in)
-            out[row_slice(part, r)] = moved.flatten(2).flatten(0, 1)[:, :dim]
+        out.copy_(project_sides(block, outputs, inputs, workspace)[:, :dim])
         out.mul_(dim**-0.5)
 
-    def _two_sides(self, block: Block, outputs: Tensor, inputs: Tensor) -> Tensor:
-        if isinstance(block, IndexBlock):
-            left = self._inputs(block, outputs)[:, None].mT
-            return left @ (block.b @ inputs)
-        if isinstance(block, OuterBlock):
-            return (block.b @ outputs).mT @ self._inputs(block, inputs)[:, None]
-        d_in, d_out = block.spec.d_in, block.spec.d_out
-        dense = block.dense().unflatten(0, (block.n_examples, block.rows_per_example))
-        moved = dense[..., : d_in * d_out].unflatten(-1, (d_out, d_in)) @ inputs[:d_in]
-        if block.spec.has_bias:
-            moved += dense[..., d_in * d_out :, None] * inputs[-1]
-        return outputs.T @ moved
+
+def shared_side(block: OuterBlock | IndexBlock, matrix: Tensor) -> Tensor:
+    """Projected shared side (n, T, k): inputs with their 1, or rows of the matrix."""
+    if isinstance(block, IndexBlock):
+        return matrix[block.index]
+    moved = block.a @ matrix[: block.spec.d_in]
+    return moved + matrix[-1] if block.spec.has_bias else moved
+
+
+def project_sides(block: Block, outputs: Tensor, inputs: Tensor, workspace: int) -> Tensor:
+    """Gradient matrices of a layer multiplied from both sides.
+
+    Parameters
+    ----------
+    block : Block
+        Of a layer with a weight matrix.
+    outputs : Tensor of shape (d_out, k_out)
+    inputs : Tensor of shape (d_in, k_in), or (d_in + 1, k_in) with a bias
+    workspace : int
+        Bytes that intermediates may take.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, k_out * k_in)
+        ``outputsᵀ G inputs`` row by row, the bias as last column of ``G``.
+    """
+    k_out, k_in = outputs.shape[1], inputs.shape[1]
+    out = outputs.new_empty(block.n_rows, k_out * k_in)
+    r, t = block.rows_per_example, getattr(block, "length", 1)
+    each = (
+        r * t * (k_out + block.spec.d_in + 1) + t * k_in + r * k_in * (k_out + block.spec.d_out)
+    ) * out.element_size()
+    for part in chunks(block.n_examples, each, workspace):
+        moved = _two_sides(block[part], outputs, inputs)  # (n, R, k_out, k_in)
+        out[row_slice(part, r)] = moved.flatten(2).flatten(0, 1)
+    return out
+
+
+def _two_sides(block: Block, outputs: Tensor, inputs: Tensor) -> Tensor:
+    if isinstance(block, IndexBlock):
+        left = shared_side(block, outputs)[:, None].mT
+        return left @ (block.b @ inputs)
+    if isinstance(block, OuterBlock):
+        return (block.b @ outputs).mT @ shared_side(block, inputs)[:, None]
+    d_in, d_out = block.spec.d_in, block.spec.d_out
+    dense = block.dense().unflatten(0, (block.n_examples, block.rows_per_example))
+    moved = dense[..., : d_in * d_out].unflatten(-1, (d_out, d_in)) @ inputs[:d_in]
+    if block.spec.has_bias:
+        moved += dense[..., d_in * d_out :, None] * inputs[-1]
+    return outputs.T @ moved
 
 
 def share_dims(specs: list[BlockSpec], dim: int) -> list[int]:

@@ -1,0 +1,189 @@
+"""Projections of each layer's gradient matrix from both sides, drawn or learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from influencekit.curvature._rows import CurvatureRows
+from influencekit.gradients import (
+    Block,
+    BlockSpec,
+    DenseBlock,
+    GradientFeatures,
+    IndexBlock,
+    OuterBlock,
+    project_sides,
+    random_rows,
+)
+
+__all__ = ["LayerProjections", "layer_dims"]
+
+
+def layer_dims(spec: BlockSpec, rank: int) -> tuple[int, int]:
+    """Sizes of the output and the input side of a block's projection.
+
+    A block that is no matrix has one side: all of it where it is small, else ``rank²``.
+    """
+    if spec.is_matrix:
+        return min(rank, spec.d_out), min(rank, spec.d_in + spec.has_bias)
+    return 1, min(rank**2, spec.width)
+
+
+@dataclass
+class LayerProjections:
+    """``P_out G P_inᵀ`` of every layer's gradient matrix G, laid side by side.
+
+    Attributes
+    ----------
+    specs : tuple of BlockSpec
+    rank : int
+    seed : int
+    sides : dict of str to (Tensor, Tensor)
+        ``P_outᵀ`` (d_out, k_out) and ``P_inᵀ`` (d_in, k_in) of every matrix.
+    """
+
+    specs: tuple[BlockSpec, ...]
+    rank: int
+    seed: int
+    sides: dict[str, tuple[Tensor, Tensor]]
+
+    @property
+    def columns(self) -> list[slice]:
+        """Places of the blocks in a projected gradient."""
+        places, start = [], 0
+        for spec in self.specs:
+            k_out, k_in = layer_dims(spec, self.rank)
+            places.append(slice(start, start + k_out * k_in))
+            start = places[-1].stop
+        return places
+
+    @property
+    def dim(self) -> int:
+        """Numbers that a gradient becomes."""
+        return self.columns[-1].stop
+
+    def __call__(self, features: GradientFeatures) -> Tensor:
+        """Projected gradients (n_rows, dim)."""
+        out = torch.empty(features.n_rows, self.dim, dtype=features.dtype, device=features.device)
+        for spec, columns in zip(self.specs, self.columns, strict=True):
+            out[:, columns] = self._rows(features.blocks[spec.name], features.workspace)
+        return out
+
+    def _rows(self, block: Block, workspace: int) -> Tensor:
+        if block.spec.is_matrix:
+            return project_sides(block, *self.sides[block.spec.name], workspace)
+        dim = layer_dims(block.spec, self.rank)[1]
+        if dim == block.spec.width:
+            return block.dense()
+        like = torch.zeros(block.n_rows, dim, dtype=block.dtype, device=block.device)
+
+        def rows(start: int, stop: int) -> Tensor:
+            return random_rows("rademacher", self.seed, block.spec.name, start, stop, dim, like)
+
+        block.add_matmul(rows, like, workspace)
+        return like.mul_(dim**-0.5)
+
+    def project_factors(self, features: GradientFeatures) -> list[Block]:
+        """Projected gradients as blocks, layers without a sequence still as factors.
+
+        The blocks stand at ``columns`` of a projected gradient.
+        """
+        return [
+            self._block(features.blocks[spec.name], columns, features)
+            for spec, columns in zip(self.specs, self.columns, strict=True)
+        ]
+
+    def _block(self, block: Block, columns: slice, features: GradientFeatures) -> Block:
+        name, (k_out, k_in) = block.spec.name, layer_dims(block.spec, self.rank)
+        if isinstance(block, OuterBlock) and block.length == 1:
+            outputs, inputs = self.sides[name]
+            a = block.a @ inputs[: block.spec.d_in]
+            a = a + inputs[-1] if block.spec.has_bias else a
+            return OuterBlock(BlockSpec(name, (columns,), k_out, k_in), a, block.b @ outputs)
+        rows = self._rows(block, features.workspace)
+        rows = rows.unflatten(0, (block.n_examples, block.rows_per_example))
+        return DenseBlock(BlockSpec(name, (columns,)), rows)
+
+    @classmethod
+    def random(cls, specs, rank: int, seed: int, like: Tensor) -> LayerProjections:
+        """Random orthonormal sides, scaled to keep inner products in expectation."""
+        sides = {}
+        for spec in specs:
+            if spec.is_matrix:
+                k_out, k_in = layer_dims(spec, rank)
+                sides[spec.name] = (
+                    _orthonormal(seed, f"{spec.name}/out", spec.d_out, k_out, like),
+                    _orthonormal(seed, f"{spec.name}/in", spec.d_in + spec.has_bias, k_in, like),
+                )
+        return cls(tuple(specs), rank, seed, sides)
+
+    @classmethod
+    def principal(cls, specs, rank: int, seed: int, rows: CurvatureRows) -> LayerProjections:
+        """Leading eigenvectors of the covariances of each layer's inputs and output gradients.
+
+        These are the eigenvectors of K-FAC's factors.
+        """
+        moments = _second_moments(rows)
+        sides = {}
+        for spec in specs:
+            if spec.is_matrix:
+                k_out, k_in = layer_dims(spec, rank)
+                outputs, inputs = moments[spec.name]
+                sides[spec.name] = (_leading(outputs, k_out), _leading(inputs, k_in))
+        dtype = rows.engine.task.dtype
+        sides = {name: (a.to(dtype), b.to(dtype)) for name, (a, b) in sides.items()}
+        return cls(tuple(specs), rank, seed, sides)
+
+
+def _orthonormal(seed: int, name: str, size: int, dim: int, like: Tensor) -> Tensor:
+    drawn = random_rows("gaussian", seed, name, 0, size, dim, like.to(torch.float64))
+    q, r = torch.linalg.qr(drawn)
+    q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)  # one sign on every machine
+    return (q * (size / dim) ** 0.5).to(like)
+
+
+def _leading(moment: Tensor, k: int) -> Tensor:
+    """Leading k eigenvectors of a second moment (d, d), or of a diagonal one (d,)."""
+    if moment.ndim == 1:
+        top = torch.argsort(moment, descending=True, stable=True)[:k]
+        vectors = moment.new_zeros(len(moment), k)
+        vectors[top, torch.arange(k, device=top.device)] = 1.0
+        return vectors
+    return torch.linalg.eigh(moment).eigenvectors[:, -k:].flip(1)
+
+
+def _second_moments(rows: CurvatureRows) -> dict[str, tuple[Tensor, Tensor]]:
+    """Weighted second moments of output gradients and inputs of every matrix, float64."""
+    moments: dict[str, tuple[Tensor, Tensor]] = {}
+    weights, start = rows.problem.example_weights, 0
+    for features in rows.engine.batches(rows.examples, rows.cotangent, keep_factors=True):
+        own = weights[start : start + len(features)]
+        start += len(features)
+        for name, block in features.blocks.items():
+            if isinstance(block, (OuterBlock, IndexBlock)):
+                found = _moments(block, own)
+                held = moments.get(name)
+                moments[name] = found if held is None else (held[0] + found[0], held[1] + found[1])
+    return moments
+
+
+def _moments(block: OuterBlock | IndexBlock, weights: Tensor) -> tuple[Tensor, Tensor]:
+    b = block.b.to(torch.float64)
+    of_b = _weighted_moment(b.flatten(1, 2), weights)
+    if isinstance(block, IndexBlock):  # one-hot inputs stand on the output side of the weight
+        counts = of_b.new_zeros(block.spec.d_out)
+        repeated = weights.repeat_interleave(block.index.shape[1])
+        return counts.index_add_(0, block.index.flatten(), repeated), of_b
+    a = block.a.to(torch.float64)
+    if block.spec.has_bias:
+        a = torch.cat([a, a.new_ones(*a.shape[:2], 1)], dim=2)
+    return of_b, _weighted_moment(a, weights)
+
+
+def _weighted_moment(values: Tensor, weights: Tensor) -> Tensor:
+    """``Σ_i w_i Σ_t v_it v_itᵀ`` of values (n, t, d)."""
+    scaled = values * weights[:, None, None]
+    return scaled.flatten(0, 1).mT @ values.flatten(0, 1)

@@ -1,0 +1,211 @@
+"""LoGra against explicit projection matrices and the exact block-diagonal curvature."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from influencekit import InfluenceFunction
+from influencekit.curvature import CurvatureProblem, LoGra
+from influencekit.curvature._layer_projections import LayerProjections
+from influencekit.data import make_examples
+from influencekit.exceptions import ProjectionWarning, ResourceError
+from influencekit.gradients import GradientEngine, loss_cotangent, output_cotangent, random_rows
+from tests.curvature._dense_reference import (
+    gauss_newton,
+    loss_gradients,
+    output_gradients,
+    scores,
+)
+from tests.curvature._small_problems import N, margin, penalties, problem, uneven
+
+
+def fitted(task, X, y, weights, penalty, curvature, *, projection_dim=None, **options):
+    engine, train = GradientEngine(task, **options), make_examples(task, X, y)
+    given = CurvatureProblem(
+        engine,
+        train,
+        torch.as_tensor(weights),
+        penalty,
+        projection_dim=projection_dim,
+        random_state=7,
+    )
+    return curvature.factorise(given)
+
+
+def flat_columns(spec):
+    """Positions in the flat gradient of a layer's matrix (d_out, d_in + 1), row by row."""
+    columns = np.concatenate([np.arange(c.start, c.stop) for c in spec.columns])
+    if not spec.is_matrix:
+        return columns
+    size = spec.d_out * spec.d_in
+    weight, bias = columns[:size].reshape(spec.d_out, spec.d_in), columns[size:]
+    if spec.has_bias:
+        weight = np.concatenate([weight, bias[:, None]], axis=1)
+    return weight.reshape(-1)
+
+
+def explicit(projections, p):
+    """The projection as a matrix for every block: Kronecker products written out."""
+    blocks = []
+    for spec in projections.specs:
+        columns = flat_columns(spec)
+        if spec.is_matrix:
+            outputs, inputs = projections.sides[spec.name]
+            local = np.kron(outputs.numpy().T, inputs.numpy().T)
+        elif len(columns) <= projections.rank**2:
+            local = np.eye(len(columns))
+        else:
+            k = projections.rank**2
+            like = torch.empty(0, dtype=torch.float64)
+            seed, width = projections.seed, len(columns)
+            signs = random_rows("rademacher", seed, spec.name, 0, width, k, like)
+            local = signs.numpy().T / np.sqrt(k)
+        matrix = np.zeros((len(local), p))
+        matrix[:, columns] = local
+        blocks.append(matrix)
+    return blocks
+
+
+@pytest.mark.parametrize("kind", ["words", "plain"])
+@pytest.mark.parametrize("rows", ["ggn", "fisher"])
+@pytest.mark.parametrize("init", ["random", "pca"])
+@pytest.mark.parametrize("blocks", ["layers", "all"])
+def test_scores_equal_dense_projections(kind, rows, init, blocks):
+    task, X, y, Xq, yq = problem(kind)
+    penalty, weights = penalties(task)["constant"], uneven()
+    curvature = LoGra(3, rows=rows, init=init, blocks=blocks)
+    spectrum = fitted(task, X, y, weights, penalty, curvature, batch_size=10)
+    g, q = loss_gradients(task, X, y), output_gradients(task, Xq, yq, margin)
+    data = gauss_newton(task, X, y, weights) if rows == "ggn" else (g.T * weights) @ g
+    projections = explicit(spectrum.projections, task.n_parameters)
+    if blocks == "all":
+        projections = [np.concatenate(projections)]
+    queries = make_examples(task, Xq, yq)
+    path = spectrum.path(queries, output_cotangent(margin))
+    for damping in (0.01, 1.0):
+        expected = 0.0
+        for P in projections:
+            small = P @ data @ P.T + (0.2 + damping) * np.eye(len(P))
+            expected = expected + scores(q @ P.T, small, g @ P.T, weights)
+        np.testing.assert_allclose(path.scores(damping), expected, rtol=1e-8, atol=1e-11)
+        masks = np.random.RandomState(1).rand(4, N) < 0.5
+        sums = path.subset_sums(masks).at(damping)
+        np.testing.assert_allclose(sums, expected @ masks.T, rtol=1e-8, atol=1e-11)
+    values = spectrum.eigenvalues.numpy()
+    assert (np.diff(values) >= 0).all()
+    dense = np.sort(np.concatenate([np.linalg.eigvalsh(P @ data @ P.T) for P in projections]))
+    np.testing.assert_allclose(values, dense + 0.2, rtol=1e-8)
+    np.testing.assert_allclose(spectrum.data_eigenvalues, dense, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("init", ["random", "pca"])
+@pytest.mark.parametrize("rows", ["ggn", "fisher"])
+def test_full_rank_is_the_exact_block_diagonal_curvature(init, rows):
+    task, X, y, Xq, yq = problem()
+    penalty, weights = penalties(task)["constant"], uneven()
+    spectrum = fitted(task, X, y, weights, penalty, LoGra(10, rows=rows, init=init))
+    g, q = loss_gradients(task, X, y), output_gradients(task, Xq, yq, margin)
+    data = gauss_newton(task, X, y, weights) if rows == "ggn" else (g.T * weights) @ g
+    found = spectrum.path(make_examples(task, Xq, yq), output_cotangent(margin)).scores(0.1)
+    expected = 0.0
+    for spec in spectrum.projections.specs:
+        own = flat_columns(spec)
+        block = data[np.ix_(own, own)] + 0.3 * np.eye(len(own))
+        expected = expected + scores(q[:, own], block, g[:, own], weights)
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-11)
+
+
+def test_penalties_of_a_layer_are_averaged():
+    task, X, y, _, _ = problem("plain")
+    penalty = penalties(task)["weights"]
+    spectrum = fitted(task, X, y, uneven(), penalty, LoGra(3))
+    specs, columns = spectrum.projections.specs, spectrum.projections.columns
+    found = (spectrum.eigenvalues - spectrum.data_eigenvalues).numpy()
+    means = [float(torch.cat([penalty[c] for c in spec.columns]).mean()) for spec in specs]
+    own = np.concatenate(
+        [np.full(c.stop - c.start, m) for c, m in zip(columns, means, strict=True)]
+    )
+    np.testing.assert_allclose(np.sort(found), np.sort(own), rtol=1e-9)
+
+
+def test_random_projections_keep_inner_products_in_expectation():
+    task, X, y, _, _ = problem()
+    g = loss_gradients(task, X, y)[:6]
+    engine, train = GradientEngine(task), make_examples(task, X[:6], y[:6])
+    like = torch.empty(0, dtype=torch.float64)
+    features = engine.features(train, loss_cotangent(task))
+    specs = engine.layout(train).specs
+    total, n_draws = 0.0, 200
+    for seed in range(n_draws):
+        rows = LayerProjections.random(specs, 2, seed, like)(features).numpy()
+        total = total + rows @ rows.T / n_draws
+    exact = g @ g.T
+    assert np.abs(total - exact).max() < 0.2 * np.abs(exact).max()
+
+
+def test_principal_sides_are_the_leading_eigenvectors():
+    task, X, y, _, _ = problem("plain")
+    weights = uneven()
+    spectrum = fitted(task, X, y, weights, penalties(task)["none"], LoGra(2, init="pca"))
+    outputs, inputs = spectrum.projections.sides["0"]
+    with_one = np.concatenate([X.numpy(), np.ones((N, 1))], axis=1)
+    leading = np.linalg.eigh((with_one.T * weights) @ with_one)[1][:, -2:]
+    np.testing.assert_allclose(inputs @ inputs.T, leading @ leading.T, atol=1e-10)
+    np.testing.assert_allclose(outputs.T @ outputs, np.eye(2), atol=1e-10)
+    # the bias gradient of the first layer is the gradient at its outputs
+    data = gauss_newton(task, X, y, weights)[20:25, 20:25]
+    leading = np.linalg.eigh(data)[1][:, -2:]
+    np.testing.assert_allclose(outputs @ outputs.T, leading @ leading.T, atol=1e-10)
+
+
+def test_principal_words_are_the_frequent_ones():
+    task, X, y, _, _ = problem()
+    X = X.clone()
+    X[:, :2] = torch.tensor([5, 2])
+    weights = np.full(N, 1 / N)
+    spectrum = fitted(task, X, y, weights, penalties(task)["none"], LoGra(2, init="pca"))
+    outputs, _ = spectrum.projections.sides["embed"]
+    assert set(outputs.sum(1).nonzero()[:, 0].tolist()) == {2, 5}
+
+
+def test_projection_dim_bounds_all_layers_together():
+    task, X, y, _, _ = problem("plain")  # sides 5 x 5 and 3 x 6
+    for dim, expected in ((2, 2), (17, 8), (18, 18), (43, 43), (10_000, 43)):
+        spectrum = fitted(
+            task, X, y, uneven(), penalties(task)["none"], LoGra(), projection_dim=dim
+        )
+        assert spectrum.train_coordinates.shape == (N, expected)
+    with pytest.raises(ResourceError, match="projection_dim"):
+        fitted(task, X, y, uneven(), penalties(task)["none"], LoGra(), projection_dim=1)
+
+
+def test_rank_and_projection_dim_together_are_refused():
+    task, X, y, _, _ = problem("plain")
+    with pytest.raises(ValueError, match="projection_dim=9 and LoGra"):
+        InfluenceFunction(LoGra(2), projection_dim=9).fit(task, X, y)
+
+
+def test_default_rank_gives_way_to_memory():
+    task, X, y, _, _ = problem("plain")
+    args = (task, X, y, uneven(), penalties(task)["none"])
+    with pytest.warns(ProjectionWarning, match="rank 2"):
+        assert fitted(*args, LoGra(), max_memory=5_000).projections.rank == 2
+    with pytest.raises(ResourceError, match="rank=5"):
+        fitted(*args, LoGra(5), max_memory=5_000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fitted(*args, LoGra()).projections.rank == 32
+
+
+def test_random_state_of_the_curvature_comes_first():
+    task, X, y, Xq, yq = problem("plain")
+
+    def score(own, attributor):
+        influence = InfluenceFunction(LoGra(2, random_state=own), 1.0, random_state=attributor)
+        return influence.fit(task, X, y).score(Xq, yq)
+
+    np.testing.assert_array_equal(score(3, 0), score(3, 1))
+    np.testing.assert_array_equal(score(None, 3), score(3, 1))
+    assert not np.allclose(score(None, 0), score(None, 1))
