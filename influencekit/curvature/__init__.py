@@ -5,8 +5,8 @@ from influencekit.curvature._damping import auto_damping, damping_range
 from influencekit.curvature._datainf import DataInf
 from influencekit.curvature._decompose import DecompositionPlan, decompose, plan_decomposition
 from influencekit.curvature._exact import EmpiricalFisher, GaussNewton
-from influencekit.curvature._logra import LoGra
 from influencekit.curvature._kronecker import EKFAC, KFAC
+from influencekit.curvature._logra import LoGra
 from influencekit.curvature._mean_path import MeanPath
 from influencekit.curvature._path import CoordinatePath, DampingPath, SubsetSums
 from influencekit.curvature._problem import CurvatureProblem
