@@ -2,10 +2,13 @@
 
 from influencekit import (
     TRAK,
+    FurtherTraining,
     GradCos,
     GradDot,
     InfluenceFunction,
     LDSSearch,
+    Loss,
+    Random,
     SurrogateLambdaSearchCV,
     TracIn,
 )
@@ -21,7 +24,13 @@ ATTRIBUTORS = [
     InfluenceFunction("ggn"),
     InfluenceFunction("fisher", damping=1e-3),
     InfluenceFunction("fisher", projection_dim=8, random_state=0),
+    InfluenceFunction("datainf"),
+    InfluenceFunction("logra", projection_dim=6, random_state=0),
+    Loss(),
+    Random(random_state=0),
     SurrogateLambdaSearchCV(InfluenceFunction("fisher"), random_state=0),
+    # one batch of all rows: no order, so rows may be permuted
+    FurtherTraining(lr=0.1, n_steps=2, n_seeds=1, batch_size=200, random_state=0),
     LDSSearch(InfluenceFunction("fisher"), n_subsets=6, n_trials=3, random_state=0),
 ]
 
@@ -30,6 +39,8 @@ def expected_failed_checks(attributor):
     if isinstance(attributor, LDSSearch):
         reason = "subsets and retraining seeds are drawn by row number"
         return {"check_train_permutation": reason}
+    if isinstance(attributor, FurtherTraining):
+        return {"check_batch_size_independence": "its batch_size is that of training"}
     return {}
 
 

@@ -111,7 +111,8 @@ def train_alone(
                     torch.set_rng_state(batch_stream)
                     value = value - (taken * w[own]).sum() / w.sum()
                 if penalty:
-                    value = value + 0.5 * penalty * sum(p.square().sum() for p in model.parameters())
+                    squares = sum(p.square().sum() for p in model.parameters())
+                    value = value + 0.5 * penalty * squares
                 optimizer.zero_grad()
                 value.backward()
                 if max_norm is not None:

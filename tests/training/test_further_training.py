@@ -1,5 +1,7 @@
 """Runs trained together are the runs that plain torch trains one by one."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -13,14 +15,14 @@ from tests.training._further_reference import make_data, make_module, neg_losses
 REMOVALS = ("paired", "drop", "subtract")
 
 OPTIMIZERS = {
-    "sgd": (dict(optimizer="sgd", lr=0.1), lambda p: torch.optim.SGD(p, lr=0.1)),
+    "sgd": ({"optimizer": "sgd", "lr": 0.1}, lambda p: torch.optim.SGD(p, lr=0.1)),
     "momentum": (
-        dict(optimizer="sgd", lr=0.05, momentum=0.9),
+        {"optimizer": "sgd", "lr": 0.05, "momentum": 0.9},
         lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
     ),
-    "adam": (dict(optimizer="adam", lr=0.01), lambda p: torch.optim.Adam(p, lr=0.01)),
+    "adam": ({"optimizer": "adam", "lr": 0.01}, lambda p: torch.optim.Adam(p, lr=0.01)),
     "adamw": (
-        dict(optimizer="adamw", lr=0.01, optimizer_params={"weight_decay": 0.1}),
+        {"optimizer": "adamw", "lr": 0.01, "optimizer_params": {"weight_decay": 0.1}},
         lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1),
     ),
 }
@@ -135,7 +137,8 @@ def test_clipping_and_penalty_are_those_of_a_run_alone():
     queries = make_data(4)
     module = make_module()
     task = as_task(module, loss=nn.CrossEntropyLoss())
-    object.__setattr__(task, "penalty", {n: torch.tensor(0.3, dtype=torch.float64) for n in task.parameters})
+    strength = torch.tensor(0.3, dtype=torch.float64)
+    task = dataclasses.replace(task, penalty=dict.fromkeys(task.parameters, strength))
     further = FurtherTraining(
         "adam", 0.01, n_steps=4, left_out=3, n_seeds=1, batch_size=8, max_grad_norm=0.05,
         random_state=0, engine="stacked",
