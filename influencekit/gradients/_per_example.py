@@ -11,11 +11,11 @@ from influencekit.gradients._batches import map_tensors, select_rows, simple_ker
 from influencekit.gradients._block import chunks
 from influencekit.models import Task
 
-__all__ = ["dense_rows"]
+__all__ = ["NaturalOutputs", "dense_rows"]
 
 
-class _Natural(nn.Module):
-    """The task's forward as a module, so that its parameters can be replaced."""
+class NaturalOutputs(nn.Module):
+    """The task's forward as a module, so that its parameters (under ``inner.``) can be replaced."""
 
     def __init__(self, task: Task):
         super().__init__()
@@ -92,7 +92,7 @@ def _flat(gradient: Tensor | None, parameter: Tensor) -> Tensor:
 
 
 def _vmapped(task: Task, parameters: dict, inputs, cotangents: Tensor) -> Tensor:
-    natural = _Natural(task).eval()
+    natural = NaturalOutputs(task).eval()
     replaced = {f"inner.{name}": p.detach() for name, p in parameters.items()}
 
     def rows_of_one(example, example_cotangents: Tensor) -> tuple[Tensor, ...]:

@@ -1,0 +1,149 @@
+"""Products of the Hessian or the Gauss-Newton matrix with many vectors, without the matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from influencekit.curvature._problem import CurvatureProblem
+from influencekit.gradients._batches import simple_kernels
+from influencekit.gradients._per_example import NaturalOutputs
+
+__all__ = ["MATRICES", "CurvatureOperator"]
+
+#: Matrices that have products.
+MATRICES = ("hessian", "ggn")
+#: Examples of one pass: fewer make the passes' fixed cost felt, more leave the cache.
+SMALLEST_BATCH, LARGEST_BATCH = 256, 4096
+#: Copies of the activations that the derivative of a pass holds.
+_COPIES = 4
+
+
+class CurvatureOperator:
+    """Products of ``A = F + R`` with rows of vectors, streamed over the training examples.
+
+    ``F`` is the Hessian of the mean loss ``Σ_i w_i/W loss_i``, or its Gauss-Newton matrix
+    ``Σ_i w_i/W J_iᵀ (∇²loss_i) J_i``; ``R`` the diagonal penalty.
+
+    Parameters
+    ----------
+    problem : CurvatureProblem
+    matrix : {"hessian", "ggn"}, default="ggn"
+
+    Notes
+    -----
+    All vectors go through a batch together: forward-mode derivatives under ``torch.func.vmap``
+    make one matrix product of a layer's tangents.  Cost of one vector: about two passes forward
+    and backward over the data.  Memory beside vectors and result: the engine's workspace.
+    """
+
+    def __init__(self, problem: CurvatureProblem, matrix: str = "ggn"):
+        self.problem = problem
+        self.matrix = matrix
+        task = problem.engine.task
+        self._natural = NaturalOutputs(task).eval()
+        self._parameters = {f"inner.{k}": p.detach() for k, p in task.parameters.items()}
+        self._activations = max(1, problem.engine.layout(problem.examples).activation_bytes)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating dtype of the products: the model's."""
+        return self.problem.engine.task.dtype
+
+    def __call__(self, vectors: Tensor, damping: float = 0.0) -> Tensor:
+        """``(A + λI) v`` of every row, (k, p)."""
+        return self.data(vectors) + vectors * self.diagonal(damping)
+
+    def diagonal(self, damping: float = 0.0) -> Tensor:
+        """``R + λ`` as a vector, (p,)."""
+        return (self.problem.penalty + damping).to(self.dtype)
+
+    @torch.no_grad()
+    def data(self, vectors: Tensor, rows: Tensor | None = None) -> Tensor:
+        """``F v`` of every row, (k, p).
+
+        Parameters
+        ----------
+        vectors : Tensor of shape (k, p)
+        rows : Tensor of int, optional
+            Examples to take, scaled up so that a random draw of them is ``F`` in expectation.
+        """
+        examples, weights = self.problem.examples, self.problem.example_weights
+        if rows is not None:
+            weights = weights[rows] * (len(examples) / len(rows))
+            examples = examples.take(rows)
+        vectors = vectors.to(self.dtype)
+        out = torch.zeros_like(vectors)
+        if len(vectors) == 0:
+            return out
+        size, together = self._sizes(len(examples), len(vectors))
+        product = self._hessian if self.matrix == "hessian" else self._gauss_newton
+        with simple_kernels():
+            for batch in examples.batches(size):
+                own = weights[batch.rows].to(self.dtype)
+                multiply = product(batch.inputs, batch.targets, own)
+                for part in _slices(len(vectors), together):
+                    out[part] += self._flat(torch.func.vmap(multiply)(self._tree(vectors[part])))
+        return out
+
+    def _sizes(self, n: int, k: int) -> tuple[int, int]:
+        """Examples of a batch, and vectors that go through it together."""
+        engine = self.problem.engine
+        pairs = max(1, engine.workspace // (_COPIES * self._activations))
+        size = min(n, LARGEST_BATCH, max(SMALLEST_BATCH, pairs // k), pairs)
+        if engine.batch_size is not None:
+            size = min(size, engine.batch_size)
+        item = torch.empty(0, dtype=self.dtype).element_size()
+        held = engine.workspace // (_COPIES * item * engine.task.n_parameters)
+        return size, max(1, min(pairs // size, held))
+
+    def _tree(self, vectors: Tensor) -> dict[str, Tensor]:
+        tree, start = {}, 0
+        for name, p in self._parameters.items():
+            tree[name] = vectors[:, start : start + p.numel()].unflatten(1, p.shape or (1,))
+            tree[name] = tree[name].reshape(len(vectors), *p.shape)
+            start += p.numel()
+        return tree
+
+    @staticmethod
+    def _flat(tree: dict[str, Tensor]) -> Tensor:
+        return torch.cat([part.reshape(len(part), -1) for part in tree.values()], dim=1)
+
+    def _forward(self, inputs: Any):
+        """Natural outputs of a batch as a function of the parameters."""
+
+        def forward(parameters):
+            return torch.func.functional_call(self._natural, parameters, (inputs,))
+
+        return forward
+
+    def _hessian(self, inputs, targets, weights: Tensor):
+        """Hessian of the batch's share of the loss, as a function of one tangent."""
+        forward, loss = self._forward(inputs), self.problem.engine.task.loss
+
+        def objective(parameters):
+            return loss(forward(parameters), targets) @ weights
+
+        gradient = torch.func.grad(objective)
+        return lambda tangent: torch.func.jvp(gradient, (self._parameters,), (tangent,))[1]
+
+    def _gauss_newton(self, inputs, targets, weights: Tensor):
+        """Gauss-Newton matrix of the batch's share, as a function of one tangent."""
+        forward, loss = self._forward(inputs), self.problem.engine.task.loss
+        outputs, pull_back = torch.func.vjp(forward, self._parameters)
+        gradient = torch.func.grad(lambda z: loss(z, targets) @ weights)
+
+        def multiply(tangent):
+            moved = torch.func.jvp(forward, (self._parameters,), (tangent,))[1]
+            curved = torch.func.jvp(gradient, (outputs,), (moved,))[1]
+            return pull_back(curved)[0]
+
+        return multiply
+
+
+def _slices(n: int, size: int) -> Iterator[slice]:
+    for start in range(0, n, size):
+        yield slice(start, min(n, start + size))
