@@ -7,6 +7,8 @@ from influencekit.attributors import (
     GradCos,
     GradDot,
     InfluenceFunction,
+    Loss,
+    Random,
     TracIn,
 )
 from influencekit.base import BaseAttributor
@@ -34,6 +36,8 @@ __all__ = [
     "GradDot",
     "InfluenceFunction",
     "LDSSearch",
+    "Loss",
+    "Random",
     "SensitivityStudy",
     "SubsetOutputs",
     "SurrogateLambdaSearchCV",

@@ -4,7 +4,18 @@ from influencekit.attributors._further_training import FurtherTraining
 from influencekit.attributors._grad_cos import GradCos
 from influencekit.attributors._grad_dot import GradDot
 from influencekit.attributors._influence_function import InfluenceFunction
+from influencekit.attributors._loss import Loss
+from influencekit.attributors._random import Random
 from influencekit.attributors._tracin import TracIn
 from influencekit.attributors._trak import TRAK
 
-__all__ = ["TRAK", "FurtherTraining", "GradCos", "GradDot", "InfluenceFunction", "TracIn"]
+__all__ = [
+    "TRAK",
+    "FurtherTraining",
+    "GradCos",
+    "GradDot",
+    "InfluenceFunction",
+    "Loss",
+    "Random",
+    "TracIn",
+]

@@ -74,7 +74,20 @@ def map_tree(function: Callable[[Any, str], Any], tree: Any, path: str = "") -> 
 
 
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Pairs (path, leaf) of nested tuples, lists and mappings, in order."""
+    """Pairs (path, leaf) of nested tuples, lists and mappings, in order.
+
+    Parameters
+    ----------
+    tree : Any
+        Anything else is a leaf.
+    path : str, default=""
+        Where the tree stands.
+
+    Yields
+    ------
+    path : str
+    leaf : Any
+    """
     if isinstance(tree, Mapping):
         for key, value in tree.items():
             yield from leaves(value, f"{path}[{key!r}]")
