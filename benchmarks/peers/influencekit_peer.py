@@ -1,0 +1,92 @@
+"""Our side, with the settings that the peers get.
+
+Scores are ``q_i' (C + damping)^-1 g_j / n`` as they come; TracIn's and TRAK's as theirs.
+Each method has the explicit matrix that the peers' method of that name stands for.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+from _work import Problem
+from torch import nn
+
+from influencekit import TRAK, GradDot, InfluenceFunction, TracIn, as_task
+from influencekit.curvature import CURVATURES
+
+PACKAGE = "influencekit"
+
+
+def _task(problem: Problem, state: dict | None = None):
+    model = problem.fresh_model()
+    if state is not None:
+        model.load_state_dict(state)
+    return as_task(model, loss=nn.CrossEntropyLoss())
+
+
+def _score(problem: Problem, attributor, model=None):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        attributor.fit(model or _task(problem), problem.X, problem.y)
+        return attributor.score(problem.X_test, problem.y_test)
+
+
+def graddot(problem: Problem):
+    return _score(problem, GradDot()) / problem.n, {}
+
+
+def tracin(problem: Problem):
+    states, weights = zip(*problem.checkpoints, strict=True)
+    models = [_task(problem, state) for state in states]
+    return _score(problem, TracIn(learning_rates=list(weights)), models), {"weights": weights}
+
+
+def _trak(problem: Problem, dim: int | None):
+    s = problem.settings
+    options = {"damping": s.damping, "projection_dim": dim, "random_state": s.seed}
+    if dim is not None:
+        options["projection"] = "rademacher"
+    return _score(problem, TRAK(**options)), options
+
+
+def trak(problem: Problem):
+    return _trak(problem, problem.settings.proj_dim)
+
+
+def trak_exact(problem: Problem):
+    return _trak(problem, None)
+
+
+def _influence(problem: Problem, name: str, **parameters):
+    """Scores of a curvature by name; parameters that its class has not are reported."""
+    kind = CURVATURES[name]
+    known = kind().get_params()
+    taken = {key: value for key, value in parameters.items() if key in known}
+    curvature = kind(**taken)
+    s = problem.settings
+    influence = InfluenceFunction(curvature, damping=s.damping, random_state=s.seed)
+    scores = _score(problem, influence)
+    options = {"curvature": repr(curvature), "damping": s.damping}
+    left_out = sorted(set(parameters) - set(taken))
+    return scores, {**options, "not_parameters": left_out} if left_out else options
+
+
+METHODS = {"graddot": graddot, "tracin": tracin, "trak": trak, "trak_exact": trak_exact}
+ONLY_TINY = {"trak_exact", "explicit"}
+
+
+def _add(method: str, name: str, parameters=lambda settings: {}) -> None:
+    """One method, where the installed version has the curvature."""
+    if name in CURVATURES:
+        METHODS[method] = lambda problem: _influence(problem, name, **parameters(problem.settings))
+
+
+_add("explicit", "hessian")
+_add("fisher", "fisher")
+_add("ggn", "ggn")
+_add("datainf", "datainf")
+_add("datainf_full", "datainf", lambda s: {"blocks": "all"})
+for _name in ("kfac", "ekfac"):
+    _add(_name, _name, lambda s: {"fisher": "sampled", "n_samples": 1})
+    _add(f"{_name}_true", _name, lambda s: {"fisher": "true"})
+    _add(f"{_name}_empirical", _name, lambda s: {"fisher": "empirical"})
