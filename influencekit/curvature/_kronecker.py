@@ -1,0 +1,221 @@
+"""K-FAC and EK-FAC: block-diagonal curvatures whose blocks are Kronecker products."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from numbers import Integral, Real
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from influencekit.curvature._base import Curvature
+from influencekit.curvature._kronecker_bases import BlockBasis
+from influencekit.curvature._kronecker_factors import BlockMoments, moments_of
+from influencekit.curvature._kronecker_spectrum import KroneckerSpectrum
+from influencekit.curvature._kronecker_squares import add_squares
+from influencekit.curvature._kronecker_store import held_or_streamed, rotate
+from influencekit.curvature._problem import CurvatureProblem
+from influencekit.gradients import (
+    GradientFeatures,
+    ggn_cotangent,
+    loss_cotangent,
+    sampled_cotangent,
+)
+from influencekit.utils import Interval, StrOptions
+
+__all__ = ["EKFAC", "KFAC"]
+
+#: Most outputs of one example for which the expectation over labels is taken exactly.
+MOST_OUTPUTS = 32
+
+
+class KroneckerCurvature(Curvature):
+    """What K-FAC and EK-FAC share: which rows, and the passes over the data.
+
+    Parameters
+    ----------
+    fisher : {"auto", "true", "sampled", "empirical"}, default="auto"
+    n_samples : int, default=1
+    tolerance : float, default=1e-4
+    random_state : int, RandomState instance or None, default=None
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        "fisher": [StrOptions({"auto", "true", "sampled", "empirical"})],
+        "n_samples": [Interval(Integral, 1, None, closed="left")],
+        "tolerance": [Interval(Real, 0, 1, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(self, fisher="auto", *, n_samples=1, tolerance=1e-4, random_state=None):
+        self.fisher = fisher
+        self.n_samples = n_samples
+        self.tolerance = tolerance
+        self.random_state = random_state
+
+    def factorise(self, problem):
+        rows = _Rows(problem, self._cotangent(problem))
+        bases, data = rows.bases()
+        self._correct(rows, bases, data)
+        table = data.clone()
+        for basis in bases.values():
+            own = torch.cat([problem.penalty[columns] for columns in basis.spec.columns])
+            table[basis.columns] += basis.diagonal(own)
+        return KroneckerSpectrum(problem, bases, table, data, self.tolerance)
+
+    @abstractmethod
+    def _correct(self, rows: _Rows, bases: dict[str, BlockBasis], data: Tensor) -> None:
+        """Change the eigenvalues of the data's curvature, (p,), in place."""
+
+    def _cotangent(self, problem: CurvatureProblem) -> Callable:
+        task, fisher = problem.engine.task, self.fisher
+        if fisher == "auto":
+            first = next(iter(problem.examples.batches(1)))
+            n_outputs = task.forward(first.inputs).numel()
+            fisher = "true" if n_outputs <= MOST_OUTPUTS else "sampled"
+        if fisher == "true":
+            return ggn_cotangent(task)
+        if fisher == "empirical":
+            return loss_cotangent(task)
+        seed = problem.random_state if self.random_state is None else self.random_state
+        return sampled_cotangent(task, seed, self.n_samples)
+
+
+class KFAC(KroneckerCurvature):
+    """Kronecker-factored curvature: ``F ≈ A ⊗ B`` for every layer's weight and bias.
+
+    ``A`` is the mean second moment of the layer's inputs (with a 1 for the bias), ``B`` that of
+    the gradients at its outputs; blocks of different layers do not interact.  Name: ``"kfac"``.
+
+    Parameters
+    ----------
+    fisher : {"auto", "true", "sampled", "empirical"}, default="auto"
+        Over which labels output gradients are averaged: "true", the model's own distribution,
+        exactly (the Gauss-Newton matrix); "sampled", ``n_samples`` labels drawn from it for each
+        example; "empirical", the given labels.  "auto" is "true" for up to 32 outputs an example
+        and "sampled" beyond.
+    n_samples : int, default=1
+        Labels drawn for each example.
+    tolerance : float, default=1e-4
+        Root-mean-square error of scores, relative to their root mean square, that layers too
+        large for the exact product may have; 0 is exact and slower.
+    random_state : int, RandomState instance or None, default=None
+        Of drawn labels; None takes the attributor's.
+
+    Notes
+    -----
+    A layer applied at T positions of an example (sequences, convolutions) counts positions as
+    independent ("expand"): ``A`` is the mean over examples and positions, ``B`` the sum over
+    positions.  Embeddings have a diagonal ``A`` of token frequencies.  Blocks without factors
+    (normalisation, recurrent cells) are exact up to 1,024 parameters together, else diagonal.
+
+    A penalty that is not constant in a layer (an unpenalised bias) adds its diagonal in the
+    eigenbasis, ``v_kᵀ R v_k``, to the eigenvalues; in exact blocks it is exact.
+
+    Cost ``O(n (d_in² + d_out²) + d_in³ + d_out³)`` a layer; "true" takes as many backward passes
+    as the loss's output Hessian has rank, "sampled" ``n_samples``.
+
+    References
+    ----------
+    .. [1] J. Martens, R. Grosse. Optimizing neural networks with Kronecker-factored approximate
+       curvature. ICML 2015, arXiv 1503.05671.
+    .. [2] R. Eschenhagen, A. Immer, R. E. Turner, F. Schneider, P. Hennig. Kronecker-factored
+       approximate curvature for modern neural network architectures. NeurIPS 2023,
+       arXiv 2311.00636.
+    """
+
+    def _correct(self, rows, bases, data):
+        pass
+
+
+class EKFAC(KroneckerCurvature):
+    """K-FAC with corrected eigenvalues: mean squared gradients in K-FAC's eigenbasis.
+
+    Of all curvatures that are diagonal in that basis the nearest to the true one.  Name:
+    ``"ekfac"``.
+
+    Parameters
+    ----------
+    fisher : {"auto", "true", "sampled", "empirical"}, default="auto"
+        As for :class:`KFAC`.
+    n_samples : int, default=1
+        As for :class:`KFAC`.
+    tolerance : float, default=1e-4
+        As for :class:`KFAC`.
+    random_state : int, RandomState instance or None, default=None
+        As for :class:`KFAC`.
+
+    Notes
+    -----
+    The same draws of labels give basis and eigenvalues.  Gradients are squared after the sum over
+    an example's positions.  Penalty and blocks without factors are those of :class:`KFAC`.
+
+    Cost: that of :class:`KFAC` and one more pass over the gradients.
+
+    References
+    ----------
+    .. [1] T. George, C. Laurent, X. Bouthillier, N. Ballas, P. Vincent. Fast approximate natural
+       gradient descent in a Kronecker-factored eigenbasis. NeurIPS 2018, arXiv 1806.03884.
+    .. [2] R. Grosse et al. Studying large language model generalization with influence functions.
+       2023, arXiv 2308.03296.
+    """
+
+    def _correct(self, rows, bases, data):
+        data.zero_()
+        for weights, features in rows.rotated(bases):
+            for name, basis in bases.items():
+                block = features.blocks[name]
+                add_squares(block, weights, data[basis.columns], features.workspace)
+
+
+class _Rows:
+    """The curvature's gradient rows, gone through as often as needed."""
+
+    def __init__(self, problem: CurvatureProblem, cotangent: Callable):
+        self.problem = problem
+        self.cotangent = cotangent
+        memory = problem.max_memory // 3
+        self._held = held_or_streamed(self._fresh, len(problem.examples), memory)
+
+    def bases(self) -> tuple[dict[str, BlockBasis], Tensor]:
+        """Basis of every block, and the curvature of the data along its vectors."""
+        moments: dict[str, BlockMoments] = {}
+        for weights, features in self:
+            moments = moments or self._empty(features)
+            for name, block in features.blocks.items():
+                moments[name].add(block, weights)
+        found = {}
+        for name, one in moments.items():
+            penalty = torch.cat([self.problem.penalty[columns] for columns in one.spec.columns])
+            found[name] = one.basis(penalty)
+        return {k: basis for k, (basis, _) in found.items()}, torch.cat(
+            [data for _, data in found.values()]
+        )
+
+    def rotated(self, bases) -> Iterator[tuple[Tensor, GradientFeatures]]:
+        """Pairs of example weights and coordinates, a batch at a time."""
+        for weights, features in self:
+            yield weights, rotate(features, bases)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, GradientFeatures]]:
+        start = 0
+        for features in self._fresh() if self._held is None else self._held:
+            yield self.problem.example_weights[start : start + len(features)], features
+            start += len(features)
+
+    def _fresh(self) -> Iterator[GradientFeatures]:
+        engine = self.problem.engine
+        return engine.batches(self.problem.examples, self.cotangent, keep_factors=True)
+
+    def _empty(self, features: GradientFeatures) -> dict[str, BlockMoments]:
+        """Empty sums for all blocks, with the coordinates of one behind those of another."""
+        task, layers = self.problem.engine.task, self.problem.engine.layout(self.problem.examples)
+        embeddings = {la.name for la in layers.layers if isinstance(la.module, nn.Embedding)}
+        like = torch.empty(0, dtype=task.dtype, device=task.device)
+        moments, start = {}, 0
+        for name, block in features.blocks.items():
+            moments[name] = moments_of(block.spec, start, name in embeddings, like)
+            start += block.spec.width
+        return moments

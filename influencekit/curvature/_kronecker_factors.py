@@ -1,0 +1,174 @@
+"""Second moments of layer inputs and output gradients, and the bases that they give."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from influencekit.curvature._kronecker_bases import (
+    BlockBasis,
+    DiagonalBasis,
+    FullBasis,
+    IndexBasis,
+    MatrixBasis,
+)
+from influencekit.gradients import Block, BlockSpec, IndexBlock, OuterBlock
+
+__all__ = ["BlockMoments", "moments_of"]
+
+#: Widest block without factors whose curvature is kept whole; wider ones are diagonal.
+WIDEST_FULL = 1_024
+
+
+class BlockMoments(ABC):
+    """Sums over examples from which one block's basis is made.
+
+    Parameters
+    ----------
+    spec : BlockSpec
+    start : int
+        Position of the block's first coordinate.
+    like : Tensor
+        Gives dtype and device of the basis.
+    """
+
+    def __init__(self, spec: BlockSpec, start: int, like: Tensor):
+        self.spec = spec
+        self.like = like
+        self.columns = (slice(start, start + spec.width),)
+
+    @abstractmethod
+    def add(self, block: Block, weights: Tensor) -> None:
+        """Add a batch; ``weights`` (n_examples,) are the examples' shares of the mean loss."""
+
+    @abstractmethod
+    def basis(self, penalty: Tensor) -> tuple[BlockBasis, Tensor]:
+        """The basis and the curvature of the data along its vectors, (width,) in float64."""
+
+    def _zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=torch.float64, device=self.like.device)
+
+
+class _MatrixMoments(BlockMoments):
+    def __init__(self, spec: BlockSpec, start: int, like: Tensor):
+        super().__init__(spec, start, like)
+        d_in = spec.d_in + spec.has_bias
+        self.inputs, self.outputs = self._zeros(d_in, d_in), self._zeros(spec.d_out, spec.d_out)
+        self.count, self.single = 0.0, True
+
+    def add(self, block, weights):
+        if not isinstance(block, OuterBlock):  # not called in this batch: zeros
+            return
+        self.single = self.single and block.length == 1
+        self.count += block.length * float(weights.sum())
+        roots = weights.sqrt().to(block.dtype)
+        a = block.a * roots[:, None, None]
+        if self.spec.has_bias:
+            ones = roots[:, None, None].expand(*a.shape[:2], 1)
+            a = torch.cat([a, ones], dim=2)
+        self.inputs += _gram(a)
+        self.outputs += _gram(block.b * roots[:, None, None, None])
+
+    def basis(self, penalty):
+        inputs, q_in = _descending(self.inputs / max(self.count, 1e-300))
+        outputs, q_out = _descending(self.outputs)
+        place = BlockSpec(self.spec.name, self.columns, len(outputs), len(inputs))
+        basis = MatrixBasis(
+            self.spec,
+            place,
+            q_in.to(self.like.dtype),
+            q_out.to(self.like.dtype),
+            inputs,
+            outputs,
+            self.single,
+        )
+        return basis, (outputs[:, None] * inputs).flatten()
+
+
+class _IndexMoments(BlockMoments):
+    def __init__(self, spec: BlockSpec, start: int, like: Tensor):
+        super().__init__(spec, start, like)
+        self.frequencies, self.outputs = self._zeros(spec.d_out), self._zeros(spec.d_in, spec.d_in)
+
+    def add(self, block, weights):
+        if not isinstance(block, IndexBlock):
+            return
+        each = weights[:, None].expand(block.index.shape)
+        self.frequencies.index_add_(0, block.index.flatten(), each.flatten())
+        roots = weights.sqrt().to(block.dtype)
+        self.outputs += _gram(block.b * roots[:, None, None, None])
+
+    def basis(self, penalty):
+        outputs, vectors = _descending(self.outputs)
+        frequencies = self.frequencies / self.frequencies.sum().clamp_min(1e-300)
+        place = BlockSpec(self.spec.name, self.columns, self.spec.d_out, self.spec.d_in)
+        basis = IndexBasis(self.spec, place, vectors.to(self.like.dtype))
+        return basis, (frequencies[:, None] * outputs).flatten()
+
+
+class _FullMoments(BlockMoments):
+    def __init__(self, spec: BlockSpec, start: int, like: Tensor):
+        super().__init__(spec, start, like)
+        self.covariance = self._zeros(spec.width, spec.width)
+
+    def add(self, block, weights):
+        roots = weights.sqrt().to(block.dtype).repeat_interleave(block.rows_per_example)
+        self.covariance += _gram(block.dense() * roots[:, None])
+
+    def basis(self, penalty):
+        vectors = torch.linalg.eigh(self.covariance + penalty.diag()).eigenvectors
+        data = (vectors * (self.covariance @ vectors)).sum(0).clamp_min(0.0)
+        place = BlockSpec(self.spec.name, self.columns)
+        return FullBasis(self.spec, place, vectors.to(self.like.dtype)), data
+
+
+class _DiagonalMoments(BlockMoments):
+    def __init__(self, spec: BlockSpec, start: int, like: Tensor):
+        super().__init__(spec, start, like)
+        self.squares = self._zeros(spec.width)
+
+    def add(self, block, weights):
+        each = weights.to(block.dtype).repeat_interleave(block.rows_per_example)
+        self.squares += (each @ block.dense().square()).to(torch.float64)
+
+    def basis(self, penalty):
+        return DiagonalBasis(self.spec, BlockSpec(self.spec.name, self.columns)), self.squares
+
+
+def moments_of(spec: BlockSpec, start: int, embeds: bool, like: Tensor) -> BlockMoments:
+    """Empty sums for one block.
+
+    Parameters
+    ----------
+    spec : BlockSpec
+        Of the gradients.
+    start : int
+        Position of the block's first coordinate.
+    embeds : bool
+        Whether the block belongs to an embedding.
+    like : Tensor
+        Gives dtype and device of the basis.
+
+    Returns
+    -------
+    BlockMoments
+    """
+    kinds: type[BlockMoments]
+    if spec.is_matrix:
+        kinds = _IndexMoments if embeds else _MatrixMoments
+    else:
+        kinds = _FullMoments if spec.width <= WIDEST_FULL else _DiagonalMoments
+    return kinds(spec, start, like)
+
+
+def _gram(rows: Tensor) -> Tensor:
+    """Second moments over all dimensions but the last, summed in float64 over batches."""
+    rows = rows.flatten(0, -2)
+    return (rows.mT @ rows).to(torch.float64)
+
+
+def _descending(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    values, vectors = torch.linalg.eigh(matrix)
+    return values.flip(0).clamp_min(0.0), vectors.flip(1)

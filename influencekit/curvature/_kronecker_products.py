@@ -1,0 +1,251 @@
+"""Products ``Σ_kl b_ik a_il M_kl b'_jk a'_jl`` of rank-one coordinates of all pairs of examples.
+
+``M = 1 / (s + λ)`` is a smooth function of eigenvalues that are nearly products ``β_k α_l``, so
+slabs of its columns have a low numerical rank r.  With ``M ≈ Σ_r u_r v_rᵀ`` the sum is
+``Σ_r [(u_r b_i)·b'_j] [(v_r a_i)·a'_j]``: r (d_out + d_in) operations a pair in place of
+d_out d_in.  The slabs of large α hold most of the rank and are narrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from influencekit.curvature._kronecker_bases import BlockBasis, MatrixBasis
+from influencekit.gradients import Block, DenseBlock, IndexBlock, OuterBlock
+
+__all__ = ["Slab", "add_products", "plan_slabs"]
+
+#: Columns of the first slab; each later slab is about as wide as all before it.
+_FIRST_SLAB = 64
+#: Layers with fewer parameters times examples than this are multiplied as they are.
+_SMALLEST_WORK = 5e7
+#: Queries may use directions that training gradients lack, to this share of the mean moment.
+_FLOOR = 1e-2
+#: Rows of left factors and columns of one tile of products.
+_TILE_ROWS, _TILE_COLUMNS = 512, 1_024
+
+
+@dataclass(frozen=True)
+class Slab:
+    """A run of columns of ``M`` (or of rows, if ``swapped``), as it is or in low rank.
+
+    Attributes
+    ----------
+    part : slice
+    swapped : bool
+        Whether ``part`` runs over output gradients and not over inputs.
+    table : Tensor of shape (long side, part) or None
+        The entries themselves.
+    whole, narrow : Tensor of shape (rank, side) or None
+        Factors of the whole side and of the part.
+    """
+
+    part: slice
+    swapped: bool
+    table: Tensor | None = None
+    whole: Tensor | None = None
+    narrow: Tensor | None = None
+
+
+# -- plans ------------------------------------------------------------------------------------
+
+
+def plan_slabs(
+    bases: dict[str, BlockBasis], inverse: Tensor, n_train: int, tolerance: float
+) -> dict[str, list[Slab]]:
+    """How every layer with one position an example is multiplied at one damping.
+
+    Parameters
+    ----------
+    bases : dict of str to BlockBasis
+    inverse : Tensor of shape (p,), float64
+        ``1 / (s + λ)`` of all blocks.
+    n_train : int
+        Number of training examples.
+    tolerance : float
+        Root-mean-square error of the scores over their root mean square; 0 is exact.
+
+    Returns
+    -------
+    dict of str to list of Slab
+
+    Notes
+    -----
+    Entry kl of a layer's ``M`` is weighted by the second moments of the coordinates on both
+    sides, so that its square is that entry's share of the mean squared score (coordinates being
+    uncorrelated in the eigenbasis).  Singular values of all weighted slabs are dropped from the
+    smallest on until ``tolerance²`` of the total is reached.
+    """
+    plans: dict[str, list[Slab]] = {}
+    weighted: list[_Weighted] = []
+    energy = torch.zeros((), dtype=torch.float64, device=inverse.device)
+    for name, basis in bases.items():
+        if not isinstance(basis, MatrixBasis):
+            continue
+        table = inverse[basis.columns].unflatten(0, (basis.place.d_out, basis.place.d_in))
+        plans[name] = []
+        left, right = _weights(basis.output_moments), _weights(basis.input_moments)
+        energy += (left[:, None] * table * right).square().sum()
+        if tolerance == 0 or not basis.single or n_train * table.numel() < _SMALLEST_WORK:
+            plans[name].append(Slab(slice(0, table.shape[1]), False, table=table))
+            continue
+        swapped = table.shape[0] > table.shape[1]
+        if swapped:
+            table, left, right = table.mT, right, left
+        for part in _slab_slices(table.shape[1]):
+            weighted.append(_Weighted.of(name, swapped, part, table, left, right))
+    if weighted:
+        threshold = _threshold(weighted, tolerance**2 * float(energy))
+        for slab in weighted:
+            plans[slab.name] += slab.cut(threshold)
+    return plans
+
+
+@dataclass(frozen=True)
+class _Weighted:
+    """A slab with the singular value decomposition of its weighted entries."""
+
+    name: str
+    swapped: bool
+    part: slice
+    table: Tensor
+    left: Tensor
+    right: Tensor
+    u: Tensor
+    values: Tensor
+    vt: Tensor
+
+    @classmethod
+    def of(cls, name, swapped, part, table, left, right) -> _Weighted:
+        table, right = table[:, part], right[part]
+        svd = torch.linalg.svd(left[:, None] * table * right, full_matrices=False)
+        return cls(name, swapped, part, table, left, right, *svd)
+
+    def cut(self, threshold: float) -> list[Slab]:
+        rank = int((self.values > threshold).sum())
+        if rank == 0:
+            return []
+        height, width = self.table.shape
+        if rank * (height + width) >= 0.8 * height * width:
+            return [Slab(self.part, self.swapped, table=self.table)]
+        roots = self.values[:rank].sqrt()
+        whole = (self.u[:, :rank] * roots).mT / self.left
+        narrow = self.vt[:rank] * roots[:, None] / self.right
+        return [Slab(self.part, self.swapped, whole=whole, narrow=narrow)]
+
+
+def _weights(moments: Tensor) -> Tensor:
+    """Product of both sides' root-mean-square coordinates: those of training examples."""
+    return moments + _FLOOR * moments.mean()
+
+
+def _slab_slices(width: int) -> Iterator[slice]:
+    start, size = 0, _FIRST_SLAB
+    while start < width:
+        yield slice(start, min(width, start + size))
+        start, size = start + size, max(size, start + size)
+
+
+def _threshold(weighted: list[_Weighted], allowed: float) -> float:
+    """Largest singular value up to which all may be dropped."""
+    squares = torch.cat([slab.values for slab in weighted]).square().sort().values
+    dropped = int((squares.cumsum(0) <= allowed).sum())
+    return float(squares[dropped - 1].sqrt()) if dropped else 0.0
+
+
+# -- products ---------------------------------------------------------------------------------
+
+
+def add_products(
+    query: Block,
+    train: Block,
+    inverse: Tensor,
+    slabs: list[Slab] | None,
+    out: Tensor,
+    workspace: int,
+) -> None:
+    """Add ``Σ_k c_ik inverse_k d_jk`` of all pairs of one block's rows to ``out``.
+
+    Parameters
+    ----------
+    query, train : Block
+        Coordinates, one row an example.
+    inverse : Tensor of shape (width,), float64
+    slabs : list of Slab or None
+        Plan of the block, used where both sides have one position an example.
+    out : Tensor of shape (n_query, n_train)
+    workspace : int
+        Bytes for intermediates.
+    """
+    if isinstance(query, IndexBlock) and isinstance(train, IndexBlock):
+        table = inverse.view(query.spec.d_out, -1).to(query.dtype)
+        scaled = query.b * table[query.index][:, None]
+        IndexBlock(query.spec, query.index, scaled).add_dot(train, out, workspace)
+    elif slabs is not None and _is_single(query) and _is_single(train):
+        for slab in slabs:
+            _add_slab(slab, _factors(query), _factors(train), out, workspace)
+    else:
+        _add_dense(query, train, inverse, out, workspace)
+
+
+def _is_single(block: Block) -> bool:
+    return isinstance(block, OuterBlock) and block.length == 1
+
+
+def _factors(block: Any) -> tuple[Tensor, Tensor]:
+    """Output and input sides of rank-one coordinates."""
+    return block.b[:, 0, 0], block.a[:, 0]
+
+
+def _add_dense(query: Block, train: Block, inverse: Tensor, out: Tensor, workspace: int) -> None:
+    scale = inverse.to(query.dtype)
+    for rows in _slices(query.n_examples, query.dense_bytes, 2 * workspace):
+        dense = query[rows].dense() * scale
+        DenseBlock(query.spec, dense[:, None]).add_dot(train, out[rows], workspace, "dense")
+
+
+def _add_slab(slab: Slab, query, train, out: Tensor, workspace: int) -> None:
+    sides = [query[::-1], train[::-1]] if slab.swapped else [query, train]
+    query, train = ((whole, narrow[:, slab.part]) for whole, narrow in sides)
+    if slab.table is None:
+        _add_low_rank(slab, query, train, out)
+    else:
+        _add_table(slab.table.to(out.dtype), query, train, out, workspace)
+
+
+def _add_low_rank(slab: Slab, query, train, out: Tensor) -> None:
+    (x, y), (x_train, y_train) = query, train
+    rank = len(slab.whole)
+    for rows in _slices(len(x), rank, _TILE_ROWS):
+        left = _scaled(x[rows], slab.whole)
+        right = _scaled(y[rows], slab.narrow)
+        for columns in _slices(len(x_train), 1, _TILE_COLUMNS):
+            products = left @ x_train[columns].mT
+            products *= right @ y_train[columns].mT
+            out[rows, columns] += products.unflatten(0, (-1, rank)).sum(1)
+
+
+def _scaled(rows: Tensor, factors: Tensor) -> Tensor:
+    """Every row times every factor, (n_rows * rank, side): in float64, then cast."""
+    return (rows.to(factors.dtype)[:, None] * factors).to(rows.dtype).flatten(0, 1)
+
+
+def _add_table(table: Tensor, query, train, out: Tensor, workspace: int) -> None:
+    (x, y), (x_train, y_train) = query, train
+    each = table.numel() * table.element_size()
+    for rows in _slices(len(x), each, 2 * workspace):
+        left = (x[rows, :, None] * table * y[rows, None, :]).flatten(1)
+        for columns in _slices(len(x_train), each, workspace // 4):
+            right = (x_train[columns, :, None] * y_train[columns, None, :]).flatten(1)
+            out[rows, columns].addmm_(left, right.mT)
+
+
+def _slices(n: int, size_each: int, room: int) -> Iterator[slice]:
+    size = max(1, min(n, room // max(1, size_each)))
+    for start in range(0, n, size):
+        yield slice(start, min(n, start + size))

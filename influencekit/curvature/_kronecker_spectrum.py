@@ -1,0 +1,252 @@
+"""The factorised form of a Kronecker-factored curvature, and its damping path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from influencekit.curvature._kronecker_bases import BlockBasis
+from influencekit.curvature._kronecker_products import Slab, add_products, plan_slabs
+from influencekit.curvature._kronecker_squares import quadratic_forms
+from influencekit.curvature._kronecker_store import CoordinateStore
+from influencekit.curvature._path import DampingPath, check_masks
+from influencekit.curvature._problem import CurvatureProblem
+from influencekit.curvature._spectrum import Spectrum, damped_inverse
+from influencekit.gradients import loss_cotangent
+
+__all__ = ["KroneckerPath", "KroneckerSpectrum"]
+
+
+class KroneckerSpectrum(Spectrum):
+    """Block-diagonal curvature, diagonal in a product basis of every layer.
+
+    Attributes
+    ----------
+    problem : CurvatureProblem
+    bases : dict of str to BlockBasis
+        In the order of the coordinates.
+    table : Tensor of shape (p,), float64
+        Eigenvalues in the order of the coordinates.
+    data_table : Tensor of shape (p,), float64
+        The data's share of each.
+    tolerance : float
+        Eigenvalues up to ``tolerance * max`` count as zero when the damping is 0.
+    product_tolerance : float
+        Relative error allowed in products of large layers.
+    train : CoordinateStore
+        Coordinates of the training examples' loss gradients.
+    """
+
+    def __init__(
+        self,
+        problem: CurvatureProblem,
+        bases: dict[str, BlockBasis],
+        table: Tensor,
+        data_table: Tensor,
+        product_tolerance: float,
+    ):
+        self.problem = problem
+        self.bases = bases
+        self.table = table
+        self.data_table = data_table
+        dtype = problem.engine.task.dtype
+        size = len(table) if dtype == torch.float64 else 1
+        self.tolerance = size * torch.finfo(dtype).eps
+        self.product_tolerance = product_tolerance
+        cotangent = loss_cotangent(problem.engine.task)
+        self.train = self._store(problem.examples, cotangent, problem.max_memory // 3)
+        self._last_plan: tuple[float, dict[str, list[Slab]]] | None = None
+
+    @property
+    def eigenvalues(self) -> Tensor:  # type: ignore[override]
+        """All eigenvalues, ascending, (p,) in float64."""
+        return self.table.sort().values
+
+    @property
+    def data_eigenvalues(self) -> Tensor:  # type: ignore[override]
+        """The data's share of each of ``eigenvalues``."""
+        return self.data_table[self.table.argsort()]
+
+    def inverse_table(self, damping: float) -> Tensor:
+        """``1 / (s + λ)`` in the order of the coordinates, (p,) in float64."""
+        return damped_inverse(self.table, damping, self.tolerance)
+
+    def path(self, queries, cotangent):
+        store = self._store(queries, cotangent, self.problem.max_memory // 6)
+        return KroneckerPath(self, store, self.problem.example_weights)
+
+    def train_path(self, rows):
+        store = self.train.take(rows, self.problem.max_memory // 6)
+        return KroneckerPath(self, store, self.problem.example_weights)
+
+    def self_products(self, damping):
+        inverse = self.inverse_table(damping)
+        forms = [self.forms(features, inverse[None])[:, 0] for _, features in self.train]
+        return torch.cat(forms)
+
+    def solve(self, vectors: Tensor, damping: float) -> Tensor:
+        """``(A + λI)⁻¹ v`` of every row.
+
+        Parameters
+        ----------
+        vectors : Tensor of shape (k, p)
+        damping : float
+
+        Returns
+        -------
+        Tensor of shape (k, p)
+        """
+        out = torch.empty_like(vectors)
+        inverse = self.inverse_table(damping).to(vectors)
+        for basis in self.bases.values():
+            own = torch.cat([vectors[:, columns] for columns in basis.spec.columns], dim=1)
+            solved = basis.unrotate_rows(basis.rotate_rows(own) * inverse[basis.columns])
+            basis.spec.scatter(solved, out)
+        return out
+
+    def forms(self, features, tables: Tensor) -> Tensor:
+        """``Σ_k tables[j, k] c_ik²`` over all blocks, (n_rows, n_tables) in float64."""
+        total = torch.zeros(len(features), len(tables), dtype=torch.float64, device=tables.device)
+        for name, basis in self.bases.items():
+            block = features.blocks[name]
+            own = tables[:, basis.columns].to(block.dtype)
+            total += quadratic_forms(block, own, features.workspace)
+        return total
+
+    def plan(self, damping: float) -> dict[str, list[Slab]]:
+        """How products are made at a damping; the last one is remembered."""
+        last = self._last_plan
+        if last is None or last[0] != damping:
+            inverse, n = self.inverse_table(damping), len(self.problem.examples)
+            last = (damping, plan_slabs(self.bases, inverse, n, self.product_tolerance))
+            self._last_plan = last
+        return last[1]
+
+    def _store(self, examples, cotangent: Callable, memory: int) -> CoordinateStore:
+        return CoordinateStore(self.problem.engine, self.bases, examples, cotangent, memory)
+
+
+@dataclass
+class KroneckerPath(DampingPath):
+    """Path of a Kronecker-factored curvature: coordinates stay factored.
+
+    Attributes
+    ----------
+    spectrum : KroneckerSpectrum
+    queries : CoordinateStore
+    train_weights : Tensor of shape (n_train,), float64
+    """
+
+    spectrum: KroneckerSpectrum
+    queries: CoordinateStore
+    train_weights: Tensor
+
+    def products(self, damping):
+        spectrum = self.spectrum
+        engine = spectrum.problem.engine
+        shape = (len(self.queries), len(spectrum.train))
+        out = torch.zeros(shape, dtype=engine.task.dtype, device=engine.task.device)
+        inverse, plan = spectrum.inverse_table(damping), spectrum.plan(damping)
+        for columns, train in spectrum.train:
+            for rows, queries in self.queries:
+                for name, basis in spectrum.bases.items():
+                    add_products(
+                        queries.blocks[name],
+                        train.blocks[name],
+                        inverse[basis.columns],
+                        plan.get(name),
+                        out[rows, columns],
+                        engine.workspace,
+                    )
+        return out
+
+    def xi(self, dampings):
+        spectrum = self.spectrum
+        dampings = np.atleast_1d(np.asarray(dampings, dtype=np.float64))
+        out = np.empty((len(dampings), len(self.queries)))
+        step = max(1, spectrum.problem.engine.workspace // (64 * len(spectrum.table)))
+        for rows, features in self.queries:
+            for start in range(0, len(dampings), step):
+                some = slice(start, start + step)
+                forms = spectrum.forms(features, self._tables(dampings[some]))
+                t1, t2, t3 = forms.mT.unflatten(0, (3, -1))
+                out[some, rows] = (t2 / torch.sqrt(t1 * t3)).cpu().numpy()
+        return out
+
+    def _tables(self, dampings) -> Tensor:
+        """Weights ``d / (s + λ)^k`` of squared coordinates, k = 1, 2, 3, in their dtype."""
+        spectrum = self.spectrum
+        dtype = spectrum.problem.engine.task.dtype
+        # common factors leave ξ alone and keep the cubes in range
+        data = (spectrum.data_table / spectrum.data_table.max()).to(dtype)
+        inverses = [spectrum.inverse_table(float(damping)) for damping in dampings]
+        powers = torch.stack([(inverse / inverse.max()).to(dtype) for inverse in inverses])
+        first = powers * data
+        second = first * powers
+        return torch.cat([first, second, second * powers])
+
+    def subset_sums(self, masks):
+        train, engine = self.spectrum.train, self.spectrum.problem.engine
+        masks = check_masks(masks, len(train))
+        weighted = torch.as_tensor(masks, device=self.train_weights.device) * self.train_weights
+        weighted = weighted.to(engine.task.dtype)
+        needed = 3 * weighted.element_size() * len(weighted) * len(self.spectrum.table)
+        if needed > engine.max_memory // 3:
+            return ScoreSums(self, weighted)
+        sums = weighted.new_zeros(len(weighted), len(self.spectrum.table))
+        for rows, features in train:
+            sums += features.weighted_sums(weighted[:, rows])
+        return KroneckerSums(self, sums)
+
+
+@dataclass
+class KroneckerSums:
+    """Sums of scores over subsets, from the subsets' summed coordinates.
+
+    Attributes
+    ----------
+    path : KroneckerPath
+    sums : Tensor of shape (n_subsets, p)
+        ``Σ_{j in subset} w_j / W`` times the coordinates of training example j.
+    """
+
+    path: KroneckerPath
+    sums: Tensor
+
+    def at(self, damping):
+        dampings = np.asarray(damping, dtype=np.float64)
+        flat = dampings.reshape(-1)
+        out = np.empty((len(flat), len(self.path.queries), len(self.sums)))
+        for i, value in enumerate(flat):
+            inverse = self.path.spectrum.inverse_table(float(value)).to(self.sums)
+            damped = (self.sums * -inverse).mT
+            for rows, features in self.path.queries:
+                out[i, rows] = features.matmul(damped).cpu().numpy()
+        return out.reshape(*dampings.shape, *out.shape[1:])
+
+
+@dataclass
+class ScoreSums:
+    """Sums of scores over subsets, from the scores: where summed coordinates do not fit.
+
+    Attributes
+    ----------
+    path : KroneckerPath
+    weighted : Tensor of shape (n_subsets, n_train)
+        Masks times ``w_j / W``.
+    """
+
+    path: KroneckerPath
+    weighted: Tensor
+
+    def at(self, damping):
+        dampings = np.asarray(damping, dtype=np.float64)
+        sums = [
+            -(self.path.products(float(d)) @ self.weighted.mT).double().cpu().numpy()
+            for d in dampings.reshape(-1)
+        ]
+        return np.stack(sums).reshape(*dampings.shape, *sums[0].shape)
