@@ -1,0 +1,210 @@
+"""Agreement with a gold standard against the amount of training or the number of seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from influencekit.displays._style import import_pyplot, neutral_colour
+from influencekit.metrics import AgreementResult, SeedCurve
+
+__all__ = ["AgreementDisplay"]
+
+#: Colours of Okabe and Ito, which stay apart for colour-blind readers, without the yellow.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_LINES = ("-", "--", "-.", ":")
+
+
+class AgreementDisplay:
+    """Curves of several methods, and the band above the noise ceiling.
+
+    Parameters
+    ----------
+    x : array-like of shape (n_points,)
+        Horizons, or numbers of seeds: positive, ascending.
+    curves : mapping of str to array-like of shape (n_points,)
+        Agreement of each method.
+    errors : mapping of str to array-like of shape (n_points,), default=None
+        Half-widths of the bands around the curves.
+    ceiling : array-like of shape (n_points,), default=None
+        What the gold standard's noise allows; the band above it is out of reach.
+    xlabel, ylabel : str
+        Of the axes.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+    ax_ : matplotlib Axes
+    lines_ : dict of str to matplotlib Line2D
+    ceiling_line_ : matplotlib Line2D or None
+    band_ : matplotlib PolyCollection or None
+        From the ceiling up to 1.
+
+    Raises
+    ------
+    ValueError
+        If lengths disagree or x is not positive and ascending.
+
+    See Also
+    --------
+    influencekit.metrics.attribution_agreement : Agreement and ceiling per horizon.
+    influencekit.metrics.agreement_by_seeds : Agreement per number of seeds.
+
+    Examples
+    --------
+    >>> from influencekit.displays import AgreementDisplay
+    >>> curves = {"GradDot": [0.9, 0.7, 0.4]}
+    >>> display = AgreementDisplay([1, 5, 20], curves, ceiling=[0.97, 0.95, 0.9])
+    >>> display.plot().ax_.get_xlabel()  # doctest: +SKIP
+    'further training'
+    """
+
+    def __init__(
+        self,
+        x: ArrayLike,
+        curves: Mapping[str, ArrayLike],
+        errors: Mapping[str, ArrayLike] | None = None,
+        *,
+        ceiling: ArrayLike | None = None,
+        xlabel: str = "further training",
+        ylabel: str = "cosine",
+    ):
+        self.x = np.asarray(x, dtype=np.float64)
+        if self.x.ndim != 1 or not self.x.size or not (np.diff(self.x) > 0).all() or self.x[0] <= 0:
+            raise ValueError(f"`x` must be positive and ascending; got {np.asarray(x).tolist()}.")
+        if not curves:
+            raise ValueError("`curves` is empty; give at least one method.")
+        self.curves = {name: self._checked(y, f"curves[{name!r}]") for name, y in curves.items()}
+        self.errors = {
+            name: self._checked(y, f"errors[{name!r}]") for name, y in (errors or {}).items()
+        }
+        self.ceiling = None if ceiling is None else self._checked(ceiling, "ceiling")
+        self.xlabel, self.ylabel = xlabel, ylabel
+
+    def _checked(self, values: ArrayLike, name: str):
+        array = np.asarray(values, dtype=np.float64)
+        if array.shape != self.x.shape:
+            raise ValueError(f"`{name}` has shape {array.shape}; accepted is {self.x.shape}, as x.")
+        return array
+
+    @classmethod
+    def from_results(
+        cls,
+        results: Mapping[str, AgreementResult],
+        *,
+        measure: str = "cosine",
+        unit: str = "epochs",
+        ax=None,
+        **options: Any,
+    ) -> AgreementDisplay:
+        """Draw agreement against the horizon.
+
+        Parameters
+        ----------
+        results : mapping of str to AgreementResult
+            By method, against one gold standard.
+        measure : {"cosine", "spearman"}, default="cosine"
+        unit : str, default="epochs"
+            What horizons count.
+        ax : matplotlib Axes, default=None
+        **options
+            Of :meth:`plot`.
+
+        Returns
+        -------
+        AgreementDisplay
+        """
+        if measure not in ("cosine", "spearman"):
+            raise ValueError(f"`measure` must be 'cosine' or 'spearman'; got {measure!r}.")
+        if not results:
+            raise ValueError("`results` is empty; give at least one method.")
+        first = next(iter(results.values()))
+        ceiling = getattr(first, f"{measure}_ceiling")
+        return cls(
+            first.horizons,
+            {name: getattr(result, measure) for name, result in results.items()},
+            {name: getattr(result, f"{measure}_se") for name, result in results.items()},
+            ceiling=None if np.isnan(ceiling).all() else ceiling,
+            xlabel=f"further training ({unit})",
+            ylabel=measure if measure == "cosine" else "Spearman correlation",
+        ).plot(ax=ax, **options)
+
+    @classmethod
+    def from_seed_curve(cls, curve: SeedCurve, *, ax=None, **options: Any) -> AgreementDisplay:
+        """Draw the best cosine over horizons against the number of seeds.
+
+        Parameters
+        ----------
+        curve : SeedCurve
+        ax : matplotlib Axes, default=None
+        **options
+            Of :meth:`plot`.
+
+        Returns
+        -------
+        AgreementDisplay
+        """
+        return cls(
+            curve.n_seeds, curve.best(), xlabel="seeds", ylabel="best cosine over horizons"
+        ).plot(ax=ax, **options)
+
+    def plot(self, ax=None, *, legend_loc: str | None = "best") -> AgreementDisplay:
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None makes a new figure.
+        legend_loc : str or None, default="best"
+            Matplotlib's ``loc``; None for no legend.
+
+        Returns
+        -------
+        self : AgreementDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        plt = import_pyplot(f"{type(self).__name__}.plot")
+        if ax is None:
+            _, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+        self.ax_, self.figure_ = ax, ax.figure
+        self._plot_ceiling(ax)
+        self._plot_curves(ax)
+        lowest = min(0.0, *(float(np.nanmin(y, initial=0.0)) for y in self.curves.values()))
+        ax.set(xlabel=self.xlabel, ylabel=self.ylabel, ylim=(1.05 * lowest, 1.02))
+        if len(self.x) > 1:
+            ax.set_xscale("log")
+        ax.set_xticks(self.x, [f"{x:g}" for x in self.x])
+        ax.set_xticks([], minor=True)
+        if legend_loc is not None:
+            ax.legend(loc=legend_loc, fontsize="small")
+        return self
+
+    def _plot_ceiling(self, ax) -> None:
+        self.ceiling_line_ = self.band_ = None
+        if self.ceiling is None:
+            return
+        colour = neutral_colour()
+        self.band_ = ax.fill_between(self.x, self.ceiling, 1.0, color=colour, alpha=0.12, lw=0)
+        (self.ceiling_line_,) = ax.plot(
+            self.x, self.ceiling, color=colour, lw=1, ls=":", label="noise ceiling"
+        )
+
+    def _plot_curves(self, ax) -> None:
+        self.lines_ = {}
+        styles = zip(cycle(_COLOURS), cycle(_MARKERS), cycle(_LINES))
+        for (name, y), (colour, marker, line) in zip(self.curves.items(), styles, strict=False):
+            (self.lines_[name],) = ax.plot(
+                self.x, y, color=colour, marker=marker, ls=line, markersize=4, label=name
+            )
+            if name in self.errors:
+                low, high = y - self.errors[name], y + self.errors[name]
+                ax.fill_between(self.x, low, high, color=colour, alpha=0.2, lw=0)
