@@ -1,6 +1,7 @@
 """Pictures of results; matplotlib is needed only when something is drawn."""
 
+from influencekit.displays._agreement import AgreementDisplay
 from influencekit.displays._lambda_path import LambdaPathDisplay
 from influencekit.displays._top_examples import TopExamplesDisplay
 
-__all__ = ["LambdaPathDisplay", "TopExamplesDisplay"]
+__all__ = ["AgreementDisplay", "LambdaPathDisplay", "TopExamplesDisplay"]
