@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from influencekit.data._batch import Batch, Placement, leaves
 from influencekit.data._checks import check_same_length, given_twice
 from influencekit.data._inputs import open_inputs, row_labels, uses_matrix
-from influencekit.data._sources import DatasetSource, Source
+from influencekit.data._sources import DatasetSource, Source, split_batch
 from influencekit.data._targets import check_targets, encode_targets
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models import Task
@@ -147,7 +147,8 @@ def make_examples(
         DataLoader stands for its dataset in order (also with ``shuffle=True``), collated by
         its ``collate_fn``.  A Dataset should give the same item whenever it is asked.
     y : array-like or Tensor of shape (n_examples,) or (n_examples, n_outputs), default=None
-        Raw labels or values.  Left out where the Dataset yields them.
+        Raw labels or values.  Left out where the Dataset yields them, and by choice for a
+        causal language model, whose labels are its own inputs.
     require_y : bool, default=True
         Whether targets are needed.
     name : str, default="X"
@@ -170,8 +171,9 @@ def make_examples(
         if y is not None:
             raise given_twice(name, y_name)
         return X
+    X, y = _separate(task, X, y, name, y_name)
     source = open_inputs(task, X, name)
-    y = _targets_of(source, y, require_y, name, y_name)
+    y = _targets_of(task, source, y, require_y, name, y_name)
     targets = None if y is None else _encode(task, source, y, name, y_name)
     placement = Placement(task.device, task.dtype, all_float=uses_matrix(task))
     examples = Examples(source, placement, targets, row_labels(X, y))
@@ -199,12 +201,25 @@ def _first_outputs(task: Task, examples: Examples, name: str) -> Tensor:
         ) from error
 
 
-def _targets_of(source: Source, y: Any, require_y: bool, name: str, y_name: str) -> Any:
-    """The raw targets, from the argument or from the Dataset, not from both."""
+def _separate(task: Task, X: Any, y: Any, name: str, y_name: str) -> tuple[Any, Any]:
+    """Inputs and labels of a language model's data that come in one dict of arrays."""
+    if task.input_targets is None or not isinstance(X, Mapping):
+        return X, y
+    X, own = split_batch(X, name)
+    if own is not None and y is not None:
+        raise given_twice(name, y_name)
+    return X, y if own is None else own
+
+
+def _targets_of(task: Task, source: Source, y: Any, require_y: bool, name: str, y_name: str) -> Any:
+    """The raw targets: the argument, or the Dataset's, or what the inputs hold themselves."""
     own = source.read_targets() if isinstance(source, DatasetSource) else None
     if own is not None and y is not None:
         raise given_twice(name, y_name)
     y = y if own is None else own
+    if y is None and task.input_targets is not None:
+        parts = (slice(i, i + 256) for i in range(0, len(source), 256))
+        return torch.cat([task.input_targets(source.read(rows)) for rows in parts])
     if y is None and require_y:
         raise ValueError(
             f"{y_name}: got None, but training examples need targets. Give {y_name}, or as "

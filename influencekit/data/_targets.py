@@ -10,7 +10,7 @@ from torch import Tensor
 
 from influencekit.data._checks import check_dtype, check_finite
 from influencekit.data._sources import to_tensor
-from influencekit.models import ColumnLoss, CrossEntropy, Task
+from influencekit.models import ColumnLoss, CrossEntropy, SequenceCrossEntropy, Task
 
 __all__ = ["check_targets", "encode_targets"]
 
@@ -151,6 +151,8 @@ def check_targets(task: Task, outputs: Tensor, targets: Tensor, name: str = "y")
             )
     elif isinstance(task.loss, CrossEntropy) and task.classes is None:
         _check_positions(task, outputs, targets, name)
+    elif isinstance(task.loss, SequenceCrossEntropy):
+        _check_tokens(task.loss, task.name, outputs, targets, name)
 
 
 def _check_positions(task: Task, outputs: Tensor, targets: Tensor, name: str) -> None:
@@ -164,6 +166,28 @@ def _check_positions(task: Task, outputs: Tensor, targets: Tensor, name: str) ->
         raise ValueError(
             f"{name}: got the label {bad}, but {task.name} has {n_classes} outputs; {accepted}."
         )
+
+
+def _check_tokens(
+    loss: SequenceCrossEntropy, model: str, outputs: Tensor, targets: Tensor, name: str
+) -> None:
+    ignored, n_classes = loss.ignore_index, outputs.shape[-1]
+    accepted = (
+        f"accepted are integer labels 0 to {n_classes - 1}, or {ignored} for tokens without a "
+        f"loss, shape (n_examples, {outputs.shape[1]})"
+    )
+    if outputs.ndim != 3:
+        raise ValueError(
+            f"model: {model} has outputs of shape {('n', *outputs.shape[1:])}; a loss of "
+            "every token takes (n_examples, n_tokens, n_classes)."
+        )
+    if targets.is_floating_point() or targets.shape[1:] != outputs.shape[1:2]:
+        raise ValueError(f"{name}: got {targets.dtype}, shape {tuple(targets.shape)}; {accepted}.")
+    bad = targets[(targets != ignored) & ((targets < 0) | (targets >= n_classes))]
+    if len(bad):
+        raise ValueError(f"{name}: got the label {int(bad[0])}; {accepted}.")
+    if not bool((loss.labels(targets) != ignored).any()):
+        raise ValueError(f"{name}: no token has a loss, every label is {ignored}; {accepted}.")
 
 
 def _list(values: list) -> str:

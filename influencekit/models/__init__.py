@@ -13,6 +13,7 @@ from influencekit.models._losses import (
     MarginLoss,
     OutputLoss,
     PoissonLoss,
+    SequenceCrossEntropy,
     SquaredError,
     class_positions,
 )
@@ -36,6 +37,7 @@ from influencekit.models._sgd import sgd_classifier_task, sgd_regressor_task
 from influencekit.models._skorch import skorch_task
 from influencekit.models._task import Task, as_task, call_module
 from influencekit.models._torch import torch_task
+from influencekit.models._transformers import transformers_task
 
 __all__ = [
     "OUTPUTS",
@@ -50,6 +52,7 @@ __all__ = [
     "OutputFunction",
     "OutputLoss",
     "PoissonLoss",
+    "SequenceCrossEntropy",
     "SquaredError",
     "Task",
     "TaskList",
@@ -76,4 +79,5 @@ __all__ = [
     "sgd_regressor_task",
     "skorch_task",
     "torch_task",
+    "transformers_task",
 ]

@@ -98,7 +98,8 @@ def _check_matrix(outputs: Tensor) -> None:
     if outputs.ndim != 2:
         raise ValueError(
             f"model: its outputs have shape {tuple(outputs.shape)}; cross-entropy is accepted for "
-            "(n_examples, n_classes). For a loss of several positions an example give a callable: "
+            "(n_examples, n_classes). For a loss of several positions an example, with classes "
+            "last, give loss=influencekit.models.SequenceCrossEntropy(); else a callable: "
             "loss=lambda outputs, targets: "
             "F.cross_entropy(outputs, targets, reduction='none').flatten(1).mean(1)."
         )

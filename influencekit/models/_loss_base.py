@@ -93,6 +93,18 @@ class OutputLoss(ABC):
         logits = self.class_logits(outputs)
         return self.encode_classes(logits.argmax(1), logits.shape[1])
 
+    def positions(self, targets: Tensor) -> Tensor:
+        """What :meth:`margin` and :meth:`logit` take for the targets: class positions (n,)."""
+        return class_positions(targets)
+
+    def example_weights(self, targets: Tensor) -> Tensor | None:
+        """Weights (n,) of the examples in the training objective; None if all equal 1."""
+        return None
+
+    def logit(self, outputs: Tensor, positions: Tensor) -> Tensor:
+        """Raw score of one class of each example, (n, ...), (n,) -> (n,)."""
+        return self.class_logits(outputs).gather(1, positions[:, None])[:, 0]
+
     def margin(self, outputs: Tensor, positions: Tensor) -> Tensor:
         """Log-odds log(p / (1 - p)) of one class of each example, (n, ...), (n,) -> (n,)."""
         raise TypeError(f"{type(self).__name__} has no classes, so it has no margin.")

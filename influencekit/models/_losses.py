@@ -16,6 +16,7 @@ from influencekit.models._elementwise import (
     SquaredError,
 )
 from influencekit.models._loss_base import HessianFactor, OutputLoss, class_positions
+from influencekit.models._sequence import SequenceCrossEntropy
 
 __all__ = [
     "BinaryCrossEntropy",
@@ -28,6 +29,7 @@ __all__ = [
     "MarginLoss",
     "OutputLoss",
     "PoissonLoss",
+    "SequenceCrossEntropy",
     "SquaredError",
     "class_positions",
 ]

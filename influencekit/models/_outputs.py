@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from influencekit.models._loss_base import class_positions
 from influencekit.models._task import Task
 
 __all__ = ["OUTPUTS", "OutputFunction", "output_name", "predicted_targets", "resolve_output"]
@@ -104,10 +103,10 @@ def _class_output(task: Task, output: str) -> OutputFunction:
         )
 
     def margin(outputs: Tensor, targets: Tensor) -> Tensor:
-        return task.loss.margin(outputs, class_positions(targets))
+        return task.loss.margin(outputs, task.loss.positions(targets))
 
     def logit(outputs: Tensor, targets: Tensor) -> Tensor:
-        return task.loss.class_logits(outputs).gather(1, class_positions(targets)[:, None])[:, 0]
+        return task.loss.logit(outputs, task.loss.positions(targets))
 
     return margin if output == "margin" else logit
 

@@ -50,7 +50,7 @@ def predict(task: Task, X: Any) -> np.ndarray:
         return _array(task.loss.prediction(outputs))
     if getattr(task.loss, "multilabel", False) and outputs.shape[1] > 1:
         return task.loss.predicted_targets(outputs).cpu().numpy().astype(int)
-    positions = task.loss.class_logits(outputs).argmax(1).cpu().numpy()
+    positions = task.loss.class_logits(outputs).argmax(-1).cpu().numpy()
     return positions if task.classes is None else np.asarray(task.classes)[positions]
 
 

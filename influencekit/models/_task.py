@@ -64,6 +64,9 @@ class Task:
         ``training_rows(rows, y) -> bool ndarray (n,)``: which of the rows given to ``fit`` the
         model learned from, given a column of row numbers (n, 1) and the targets (class
         positions for a classifier).  None: all of them.
+    input_targets : callable or None
+        ``input_targets(inputs) -> targets (n, ...)``: the targets that a batch of inputs holds
+        itself, where none are given (a language model's next tokens).
     estimator : object
         The fitted estimator (a Pipeline's last step, a search's best), or the module.
         Kept for retraining; never changed.  In a pickled or copied Task a skorch net is its
@@ -85,6 +88,7 @@ class Task:
     penalty_kind: Literal["sum", "mean"] = "mean"
     class_weight: Tensor | Literal["balanced"] | None = None
     training_rows: Callable[[Any, Any], np.ndarray] | None = None
+    input_targets: Callable[[Any], Tensor] | None = None
     estimator: Any = None
     name: str = "model"
     n_features_in: int | None = None
@@ -119,12 +123,12 @@ class Task:
         """Natural outputs of a batch, (n, n_outputs) or (n, ..., n_outputs)."""
         with MODULE_LOCK:
             raw = call_module(self.module, inputs)
-        raw = raw[0] if isinstance(raw, (tuple, list)) else raw
+        raw = _main_output(raw)
         if not isinstance(raw, Tensor):
             raise UnsupportedModelError(
                 f"model: {type(self.module).__name__} returned {type(raw).__name__}; accepted is "
-                "a Tensor, or a tuple whose first item is one. Wrap it in a module that picks "
-                "the tensor that the loss takes."
+                "a Tensor, a tuple whose first item is one, or a dict with 'logits'. Wrap it in "
+                "a module that picks the tensor that the loss takes."
             )
         outputs = raw if self.link is None else self.link(raw)
         return outputs[:, None] if outputs.ndim == 1 else outputs
@@ -143,7 +147,7 @@ class Task:
     def example_weights(self, targets: Tensor) -> Tensor | None:
         """Weights (n,) of the whole training set from its targets; None if all equal 1."""
         if self.class_weight is None:
-            return None
+            return self.loss.example_weights(targets)
         targets = class_positions(targets)
         if isinstance(self.class_weight, str):
             counts = torch.bincount(targets)
@@ -166,6 +170,13 @@ class Task:
 
 
 _CACHED = ("parameters", "n_parameters", "dtype", "device")
+
+
+def _main_output(raw: Any) -> Any:
+    """The output that the loss takes, of several."""
+    if isinstance(raw, Mapping):
+        return raw.get("logits", raw)
+    return raw[0] if isinstance(raw, (tuple, list)) else raw
 
 
 def call_module(module: nn.Module, inputs: Inputs) -> Any:
@@ -197,13 +208,14 @@ def as_task(model: Any, loss: Any = None) -> Task:
     Parameters
     ----------
     model : fitted model
-        torch module (give ``loss``), skorch net, fitted Pipeline, fitted
-        GridSearchCV / RandomizedSearchCV, FrozenEstimator, LogisticRegression, Ridge,
-        LinearRegression, SGDClassifier, SGDRegressor, MLPClassifier, MLPRegressor, or a
+        torch module (give ``loss``), model of the transformers library, skorch net, fitted
+        Pipeline, fitted GridSearchCV / RandomizedSearchCV, FrozenEstimator,
+        LogisticRegression, Ridge, LinearRegression, SGDClassifier, SGDRegressor,
+        MLPClassifier, MLPRegressor, or a
         Task, which is returned as it is.
     loss : callable or torch.nn.Module, default=None
-        Needed for a bare torch module: the loss it was trained with.  A skorch net takes it
-        in place of its criterion.  Refused elsewhere.
+        Needed for a bare torch module: the loss it was trained with.  A skorch net, and a model
+        of the transformers library, takes it in place of its own.  Refused elsewhere.
 
     Returns
     -------

@@ -9,6 +9,7 @@ from torch import nn
 from influencekit.models._criteria import read_criterion
 from influencekit.models._module import copy_module, like_parameters
 from influencekit.models._task import Task, as_task
+from influencekit.models._transformers import is_pretrained, transformers_task
 
 __all__ = ["torch_task"]
 
@@ -24,6 +25,8 @@ def torch_task(model: nn.Module, loss: Any = None) -> Task:
     loss : torch.nn.Module, callable or OutputLoss
         The criterion, for instance ``nn.CrossEntropyLoss(weight=w)`` or ``F.mse_loss``; or a
         function of (outputs, targets) returning (n,) losses, their mean or their sum.
+        For a loss of every token of a sequence: :class:`SequenceCrossEntropy`.  Models of the
+        transformers library have one, see :func:`transformers_task`.
 
     Returns
     -------
@@ -38,6 +41,8 @@ def torch_task(model: nn.Module, loss: Any = None) -> Task:
     UnsupportedModelError
         If nothing is trainable, or the loss cannot be carried.
     """
+    if is_pretrained(model):
+        return transformers_task(model, loss)
     if loss is None:
         raise TypeError(
             f"loss: missing. A bare {type(model).__name__} does not know what it was trained "

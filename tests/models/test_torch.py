@@ -295,14 +295,21 @@ def test_nll_of_logits_is_refused_when_it_shows():
 
 
 class Named(nn.Module):
-    def __init__(self):
+    def __init__(self, name):
         super().__init__()
         self.linear = nn.Linear(4, 3)
+        self.name = name
 
     def forward(self, x):
-        return {"logits": self.linear(x)}
+        return {"loss": x.sum(), self.name: self.linear(x)}
 
 
 def test_output_that_is_no_tensor():
-    with pytest.raises(UnsupportedModelError, match="returned dict"):
-        as_task(Named(), loss=F.mse_loss).forward(torch.ones(1, 4))
+    with pytest.raises(UnsupportedModelError, match="returned dict.*'logits'"):
+        as_task(Named("scores"), loss=F.mse_loss).forward(torch.ones(1, 4))
+
+
+def test_logits_are_picked_out_of_a_dict():
+    module = Named("logits")
+    found = as_task(module, loss=F.mse_loss).forward(torch.ones(2, 4))
+    torch.testing.assert_close(found, module.linear(torch.ones(2, 4)))
