@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from influencekit.curvature._rows import CurvatureRows
+from influencekit.curvature._problem import CurvatureProblem
 from influencekit.gradients import (
     Block,
     BlockSpec,
@@ -15,11 +15,15 @@ from influencekit.gradients import (
     GradientFeatures,
     IndexBlock,
     OuterBlock,
+    loss_cotangent,
     project_sides,
     random_rows,
 )
 
 __all__ = ["LayerProjections", "layer_dims"]
+
+#: Order of second moments up to which all eigenvectors are taken; rounds of iteration beyond.
+_EXACT, _ROUNDS = 1024, 8
 
 
 def layer_dims(spec: BlockSpec, rank: int) -> tuple[int, int]:
@@ -121,21 +125,20 @@ class LayerProjections:
         return cls(tuple(specs), rank, seed, sides)
 
     @classmethod
-    def principal(cls, specs, rank: int, seed: int, rows: CurvatureRows) -> LayerProjections:
-        """Leading eigenvectors of the covariances of each layer's inputs and output gradients.
+    def principal(cls, specs, rank: int, seed: int, problem: CurvatureProblem) -> LayerProjections:
+        """Leading eigenvectors of the second moments of each layer's inputs and output gradients.
 
-        These are the eigenvectors of K-FAC's factors.
+        These are K-FAC's factors, of the empirical Fisher matrix.
         """
-        moments = _second_moments(rows)
-        sides = {}
+        moments, task = _second_moments(problem), problem.engine.task
+        like = torch.empty(0, dtype=task.dtype, device=task.device)
+        drawn = cls.random(specs, rank, seed, like)  # for layers that no example calls
         for spec in specs:
-            if spec.is_matrix:
-                k_out, k_in = layer_dims(spec, rank)
-                outputs, inputs = moments[spec.name]
-                sides[spec.name] = (_leading(outputs, k_out), _leading(inputs, k_in))
-        dtype = rows.engine.task.dtype
-        sides = {name: (a.to(dtype), b.to(dtype)) for name, (a, b) in sides.items()}
-        return cls(tuple(specs), rank, seed, sides)
+            if spec.name in moments:
+                pair = zip(moments[spec.name], layer_dims(spec, rank), strict=True)
+                outputs, inputs = (_leading(moment, k, seed).to(like) for moment, k in pair)
+                drawn.sides[spec.name] = (outputs, inputs)
+        return drawn
 
 
 def _orthonormal(seed: int, name: str, size: int, dim: int, like: Tensor) -> Tensor:
@@ -145,27 +148,36 @@ def _orthonormal(seed: int, name: str, size: int, dim: int, like: Tensor) -> Ten
     return (q * (size / dim) ** 0.5).to(like)
 
 
-def _leading(moment: Tensor, k: int) -> Tensor:
-    """Leading k eigenvectors of a second moment (d, d), or of a diagonal one (d,)."""
+def _leading(moment: Tensor, k: int, seed: int) -> Tensor:
+    """Leading k eigenvectors of a second moment (d, d), or of a diagonal one (d,).
+
+    Those of a large matrix come from a subspace iteration, which separates them well enough.
+    """
     if moment.ndim == 1:
         top = torch.argsort(moment, descending=True, stable=True)[:k]
         vectors = moment.new_zeros(len(moment), k)
         vectors[top, torch.arange(k, device=top.device)] = 1.0
         return vectors
-    return torch.linalg.eigh(moment).eigenvectors[:, -k:].flip(1)
+    if len(moment) <= _EXACT or 4 * k > len(moment):
+        return torch.linalg.eigh(moment).eigenvectors[:, -k:].flip(1)
+    vectors = random_rows("gaussian", seed, "subspace", 0, len(moment), k + 8, moment)
+    for _ in range(_ROUNDS):
+        vectors = torch.linalg.qr(moment @ vectors).Q
+    small = torch.linalg.eigh(vectors.mT @ moment @ vectors).eigenvectors
+    return vectors @ small[:, -k:].flip(1)
 
 
-def _second_moments(rows: CurvatureRows) -> dict[str, tuple[Tensor, Tensor]]:
+def _second_moments(problem: CurvatureProblem) -> dict[str, tuple[Tensor, Tensor]]:
     """Weighted second moments of output gradients and inputs of every matrix, float64."""
     moments: dict[str, tuple[Tensor, Tensor]] = {}
-    weights, start = rows.problem.example_weights, 0
-    for features in rows.engine.batches(rows.examples, rows.cotangent, keep_factors=True):
-        own = weights[start : start + len(features)]
+    engine, start = problem.engine, 0
+    cotangent = loss_cotangent(engine.task)
+    for features in engine.batches(problem.examples, cotangent, keep_factors=True):
+        own = problem.example_weights[start : start + len(features)]
         start += len(features)
         for name, block in features.blocks.items():
             if isinstance(block, (OuterBlock, IndexBlock)):
-                found = _moments(block, own)
-                held = moments.get(name)
+                found, held = _moments(block, own), moments.get(name)
                 moments[name] = found if held is None else (held[0] + found[0], held[1] + found[1])
     return moments
 

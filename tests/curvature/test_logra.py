@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from influencekit import InfluenceFunction
-from influencekit.curvature import CurvatureProblem, LoGra
+from influencekit import InfluenceFunction, as_task
+from influencekit.curvature import CurvatureProblem, LoGra, _layer_projections
 from influencekit.curvature._layer_projections import LayerProjections
 from influencekit.data import make_examples
 from influencekit.exceptions import ProjectionWarning, ResourceError
@@ -145,6 +145,17 @@ def test_random_projections_keep_inner_products_in_expectation():
     assert np.abs(total - exact).max() < 0.2 * np.abs(exact).max()
 
 
+@pytest.mark.parametrize("exact", [1024, 2])
+def test_leading_eigenvectors_of_large_moments_are_close(monkeypatch, exact):
+    monkeypatch.setattr(_layer_projections, "_EXACT", exact)
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.normal(size=(40, 40)))[0]
+    moment = torch.as_tensor((basis * 0.6 ** np.arange(40)) @ basis.T)
+    found = _layer_projections._leading(moment, 4, 0).numpy()
+    np.testing.assert_allclose(found.T @ found, np.eye(4), atol=1e-10)
+    np.testing.assert_allclose(found @ found.T, basis[:, :4] @ basis[:, :4].T, atol=1e-6)
+
+
 def test_principal_sides_are_the_leading_eigenvectors():
     task, X, y, _, _ = problem("plain")
     weights = uneven()
@@ -155,8 +166,8 @@ def test_principal_sides_are_the_leading_eigenvectors():
     np.testing.assert_allclose(inputs @ inputs.T, leading @ leading.T, atol=1e-10)
     np.testing.assert_allclose(outputs.T @ outputs, np.eye(2), atol=1e-10)
     # the bias gradient of the first layer is the gradient at its outputs
-    data = gauss_newton(task, X, y, weights)[20:25, 20:25]
-    leading = np.linalg.eigh(data)[1][:, -2:]
+    bias = loss_gradients(task, X, y)[:, 20:25]
+    leading = np.linalg.eigh((bias.T * weights) @ bias)[1][:, -2:]
     np.testing.assert_allclose(outputs @ outputs.T, leading @ leading.T, atol=1e-10)
 
 
@@ -199,11 +210,50 @@ def test_default_rank_gives_way_to_memory():
         assert fitted(*args, LoGra()).projections.rank == 32
 
 
+def test_second_moments_need_memory():
+    task, X, y, _, _ = problem("plain")
+    args = (task, X, y, uneven(), penalties(task)["none"])
+    with pytest.raises(ResourceError, match="init='random'"):
+        fitted(*args, LoGra(), max_memory=1_500)
+    with pytest.warns(ProjectionWarning, match="rank"):
+        fitted(*args, LoGra(init="random"), max_memory=1_500)
+
+
+def test_words_have_no_matrix_of_second_moments():
+    task, X, y, _, _ = problem()
+    task.module.embed = torch.nn.Embedding(5_000, 4).double()
+    task = as_task(task.module, loss=torch.nn.CrossEntropyLoss())
+    args = (task, X, y, uneven(), penalties(task)["none"])
+    assert fitted(*args, LoGra(2), max_memory=2**26).projections.rank == 2
+
+
+class Unused(torch.nn.Module):
+    """A layer that only long inputs reach."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(4, 3), torch.nn.Linear(3, 3)
+
+    def forward(self, x):
+        hidden = self.first(x)
+        return self.second(hidden) if x.shape[-1] > 4 else hidden
+
+
+def test_a_layer_that_is_not_called_has_no_influence():
+    task, X, y, Xq, yq = problem("plain")
+    task = as_task(Unused().double(), loss=torch.nn.CrossEntropyLoss())
+    spectrum = fitted(task, X, y, uneven(), penalties(task)["none"], LoGra(2))
+    found = spectrum.path(make_examples(task, Xq, yq), output_cotangent(margin)).scores(0.1)
+    assert np.isfinite(found).all() and np.abs(found).max() > 0
+
+
 def test_random_state_of_the_curvature_comes_first():
     task, X, y, Xq, yq = problem("plain")
 
     def score(own, attributor):
-        influence = InfluenceFunction(LoGra(2, random_state=own), 1.0, random_state=attributor)
+        influence = InfluenceFunction(
+            LoGra(2, init="random", random_state=own), 1.0, random_state=attributor
+        )
         return influence.fit(task, X, y).score(Xq, yq)
 
     np.testing.assert_array_equal(score(3, 0), score(3, 1))
