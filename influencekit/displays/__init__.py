@@ -2,6 +2,7 @@
 
 from influencekit.displays._agreement import AgreementDisplay
 from influencekit.displays._lambda_path import LambdaPathDisplay
+from influencekit.displays._sensitivity import SensitivityDisplay
 from influencekit.displays._top_examples import TopExamplesDisplay
 
-__all__ = ["AgreementDisplay", "LambdaPathDisplay", "TopExamplesDisplay"]
+__all__ = ["AgreementDisplay", "LambdaPathDisplay", "SensitivityDisplay", "TopExamplesDisplay"]

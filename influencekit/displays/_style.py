@@ -7,11 +7,14 @@ dark styles work.  No rcParams are changed.
 
 from __future__ import annotations
 
-__all__ = ["FIRST", "SECOND", "import_pyplot", "neutral_colour"]
+__all__ = ["FIRST", "MARKERS", "PALETTE", "SECOND", "import_pyplot", "neutral_colour"]
 
 #: Style of the first quantity of a picture (ξ; proponents) and of the second (LDS; opponents).
 FIRST = {"color": "#0072B2", "linestyle": "-", "marker": "o"}
 SECOND = {"color": "#D55E00", "linestyle": "--", "marker": "s"}
+#: Colours of many curves: Okabe and Ito's, without yellow and black, and a marker beside each.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+MARKERS = ("o", "s", "^", "v", "P", "X", "d")
 
 
 def import_pyplot(caller: str):

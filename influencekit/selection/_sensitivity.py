@@ -97,6 +97,8 @@ class SensitivityStudy(BaseEstimator):
         A row for each attributor and axis, see Notes.
     axes_ : dict of str to list
         Axes of each attributor.
+    defaults_ : dict of str to dict
+        The attributor's own value on each of its axes.
     noise_ceiling_ : float or None
         LDS that could be attained at best; None where the ground truth has one repeat.
 
@@ -117,11 +119,13 @@ class SensitivityStudy(BaseEstimator):
     retrainings, and differences between cells are smaller than it says (take differences of
     ``per_query_``).
 
-    ``sensitivity_``, for one attributor and axis: ``range`` is the LDS of the attributor's best
-    cell minus the lowest LDS on the line through it along the axis (other axes stay at their
-    ``best`` values); ``range_se`` is the paired standard error of this difference over queries;
-    ``range_tuned`` is the same with the other axes tuned again at every value of the axis;
-    the relative ones are divided by the best LDS.  Failed cells do not count.
+    ``sensitivity_``, for one attributor and axis: a line is the cells that differ in this axis
+    alone, and lines with fewer values of it than others are left out (they come from grids
+    that vary something else).  ``range`` is the highest minus the lowest LDS on the line that
+    reaches highest, at the axis's values ``best`` and ``worst``; ``range_se`` is the paired
+    standard error of this difference over queries; ``range_tuned`` is the range over the axis of
+    the highest LDS of all lines at each value, that is, with the other axes tuned again;
+    the relative ones are divided by the highest LDS.  Failed cells do not count.
 
     The best of a grid is tuned on these queries: report its LDS on others.
 
@@ -311,6 +315,7 @@ class SensitivityStudy(BaseEstimator):
         self.best_params_ = {name: dict(cells[row].values) for name, row in best.items()}
         self.sensitivity_ = sensitivity_table(entries, self.per_query_, lds)
         self.axes_ = {entry.name: list(entry.axes) for entry in entries}
+        self.defaults_ = {entry.name: dict(entry.defaults) for entry in entries}
         self.noise_ceiling_ = truth.noise_ceiling
         failed = self.results_[self.results_["error"] != ""]
         if len(failed):

@@ -56,8 +56,14 @@ def results_table(entries: list[Entry], results: list, method: str):
 
 def _column(pd, values: list):
     """Numbers as numbers; anything else as it is, so that None stays None."""
-    if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
+    numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+    absent = any(v is np.nan for v in values)
+    if numbers and not (absent and any(isinstance(v, int) for v in values)):
         return pd.Series(values)
+    return _objects(pd, values)
+
+
+def _objects(pd, values: list):
     column = pd.Series([None] * len(values), dtype=object)
     for i, value in enumerate(values):
         column.iat[i] = value
@@ -78,45 +84,41 @@ def best_rows(entries: list[Entry], lds: np.ndarray) -> dict[str, int]:
 def sensitivity_table(entries: list[Entry], per_query: np.ndarray, lds: np.ndarray):
     """Range of the LDS over each axis, with the other axes fixed and with them tuned again."""
     pd = import_pandas()
-    best, rows, start = best_rows(entries, lds), [], 0
+    rows, start = [], 0
     for entry in entries:
         own = slice(start, start + len(entry.cells))
         start += len(entry.cells)
-        if entry.name not in best:
-            continue
-        top = best[entry.name] - own.start
         for axis in entry.axes:
-            facts = _sensitivity(entry.cells, axis, top, lds[own], per_query[own])
+            facts = _sensitivity(entry.cells, axis, lds[own], per_query[own])
             rows.append({"attributor": entry.name, "parameter": axis, **facts})
     names = ["attributor", "parameter", "n_values", "best", "worst", "range", "range_se"]
     names += ["relative_range", "range_tuned", "relative_range_tuned"]
-    return pd.DataFrame(rows, columns=names)
+    table = pd.DataFrame(rows, columns=names)
+    for name in ("best", "worst"):  # of any type; None stays None
+        table[name] = _objects(pd, [row.get(name) for row in rows])
+    return table
 
 
 def _sensitivity(
-    cells: list[Cell], axis: str, top: int, lds: np.ndarray, per_query: np.ndarray
+    cells: list[Cell], axis: str, lds: np.ndarray, per_query: np.ndarray
 ) -> dict[str, Any]:
-    """Facts of one axis; ``top`` is the best cell."""
-    best = cells[top]
-    others = [name for name in best.entry.axes if name != axis]
-    line = [
-        i
-        for i, cell in enumerate(cells)
-        if not np.isnan(lds[i])
-        and all(same_value(cell.values[name], best.values[name]) for name in others)
-    ]
-    bottom = min(line, key=lambda i: lds[i])
-    tuned: list[tuple[Any, float]] = []  # best LDS at each value of the axis
-    for i in np.argsort(-np.nan_to_num(lds, nan=-np.inf), kind="stable"):
+    """Facts of one axis."""
+    lines = [[i for i in line if not np.isnan(lds[i])] for line in _longest_lines(cells, axis)]
+    lines = [line for line in lines if line]
+    if not lines:
+        return {"n_values": 0}
+    line = max(lines, key=lambda line: max(lds[i] for i in line))
+    top, bottom = max(line, key=lambda i: lds[i]), min(line, key=lambda i: lds[i])
+    tuned: list[tuple[Any, float]] = []  # highest LDS at each value of the axis
+    for i in sorted((i for line in lines for i in line), key=lambda i: -lds[i]):
         value = cells[i].values[axis]
-        if not np.isnan(lds[i]) and not any(same_value(value, seen) for seen, _ in tuned):
+        if not any(same_value(value, seen) for seen, _ in tuned):
             tuned.append((value, lds[i]))
-    difference = lds[top] - lds[bottom]
-    difference_tuned = tuned[0][1] - tuned[-1][1]
+    difference, difference_tuned = lds[top] - lds[bottom], tuned[0][1] - tuned[-1][1]
     scale = lds[top] if lds[top] > 0 else np.nan
     return {
         "n_values": len(tuned),
-        "best": best.values[axis],
+        "best": cells[top].values[axis],
         "worst": cells[bottom].values[axis],
         "range": difference,
         "range_se": summarise(per_query[top] - per_query[bottom], "").standard_error,
@@ -124,3 +126,19 @@ def _sensitivity(
         "range_tuned": difference_tuned,
         "relative_range_tuned": difference_tuned / scale,
     }
+
+
+def _longest_lines(cells: list[Cell], axis: str) -> list[list[int]]:
+    """Cells that differ in one axis only, as lines; those with the most values of it."""
+    lines: list[list[int]] = []
+    for i, cell in enumerate(cells):
+        others = [name for name in cell.entry.axes if name != axis]
+        for line in lines:
+            first = cells[line[0]]
+            if all(same_value(cell.values[name], first.values[name]) for name in others):
+                line.append(i)
+                break
+        else:
+            lines.append([i])
+    longest = max(len(line) for line in lines)
+    return [line for line in lines if len(line) == longest]

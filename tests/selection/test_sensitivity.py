@@ -211,6 +211,18 @@ def test_best_and_sensitivity_by_hand(nets, data, truth):
     np.testing.assert_allclose(study.per_query_.mean(axis=1), study.results_["lds"])
 
 
+def test_sensitivity_compares_cells_of_one_grid(nets, data, truth):
+    grids = [{"damping": [1e-4, 0.1], "projection_dim": [8]}, {"projection_dim": [8, 12, None]}]
+    study = fit((InfluenceFunction("fisher"), grids), nets[0], data, truth)
+    lds = study.results_["lds"].to_numpy()  # (1e-4, 8), (0.1, 8), ("auto", 8 | 12 | None)
+    damping, dim = study.sensitivity_.to_dict("records")
+    assert damping["n_values"] == 3 and dim["n_values"] == 3
+    assert damping["range"] == pytest.approx(np.ptp(lds[[0, 1, 2]]))
+    assert dim["range"] == pytest.approx(np.ptp(lds[2:]))
+    assert dim["range_tuned"] == dim["range"] and damping["range_tuned"] == damping["range"]
+    assert dim["worst"] == [8, 12, None][int(lds[2:].argmin())]
+
+
 class Fragile(InfluenceFunction):
     """Fails as a whole at one projection, and at one damping."""
 
@@ -277,7 +289,7 @@ def start_study(cache_dir, dies):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     if dies:
         environment["STUDY_DIES"] = "1"
-    command = [sys.executable, "-m", "tests.selection._study", str(cache_dir)]
+    command = [sys.executable, _study.__file__, str(cache_dir)]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True)
 
 

@@ -1,0 +1,200 @@
+"""From the table of a sensitivity study to curves and grids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "Curve",
+    "axis_values",
+    "check_table",
+    "complete",
+    "default_of",
+    "find_axes",
+    "fixed_values",
+    "grid_of",
+    "label_of",
+    "make_curve",
+    "select",
+]
+
+#: Columns of the table that are no hyperparameters.
+NEEDED = ("attributor", "lds", "lds_se")
+FACTS = (*NEEDED, "n_undefined", "damping_", "xi", "default", "seconds", "error")
+
+
+@dataclass
+class Curve:
+    """LDS along one axis.
+
+    Attributes
+    ----------
+    values : list
+        Of the axis.
+    lds, lds_se : ndarray of shape (n_values,)
+    default : tuple of (float or value, float) or None
+        Place and LDS at the attributor's own value.
+    """
+
+    values: list
+    lds: NDArray
+    lds_se: NDArray
+    default: tuple[Any, float] | None = None
+
+
+def check_table(table, axes: list[str]) -> None:
+    """Refuse a table without the columns that are drawn.
+
+    Raises
+    ------
+    ValueError
+    """
+    missing = [name for name in (*NEEDED, *axes) if name not in table.columns]
+    if missing:
+        raise ValueError(
+            f"results: has no column {missing}; accepted is the results_ of a SensitivityStudy. "
+            f"Its axes are {[c for c in table.columns if c not in FACTS]}."
+        )
+    facts = [name for name in axes if name in FACTS]
+    if facts:
+        raise ValueError(f"x, y, hue: {facts[0]!r} is no hyperparameter but a result.")
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"x, y, hue: got {axes}; accepted are different hyperparameters.")
+
+
+def find_axes(rows) -> list[str]:
+    """Hyperparameters that apply to an attributor's rows, and vary in them."""
+    return [
+        column
+        for column in rows.columns
+        if column not in FACTS and rows[column].notna().any() and len(axis_values(rows[column])) > 1
+    ]
+
+
+def _key(value: Any) -> Any:
+    """What two equal values have in common, whatever pandas made of them."""
+    if isinstance(value, Real) and not isinstance(value, (bool, np.bool_)):
+        return None if value != value else float(value)
+    return value if value is None or isinstance(value, str) else repr(value)
+
+
+def axis_values(column) -> list:
+    """Distinct values of a column: numbers ascending, then the others as they came."""
+    found = {_key(value): value for value in reversed(list(column))}
+    numbers = sorted(key for key in found if isinstance(key, float))
+    seen = dict.fromkeys(_key(value) for value in column)
+    return numbers + [None if k is None else found[k] for k in seen if not isinstance(k, float)]
+
+
+def label_of(value: Any) -> str:
+    """A short text for one value of a hyperparameter."""
+    if value is None:
+        return "none"
+    if isinstance(value, Real) and not isinstance(value, (bool, np.bool_)):
+        number = float(value)
+        if number == int(number) and 1 <= abs(number) < 1e6:
+            return str(int(number))
+        text = f"{number:.2g}" if abs(number) >= 0.01 or number == 0 else f"{number:.1e}"
+        return text.replace(".0e", "e").replace("e-0", "e-").replace("e+0", "e+")
+    if isinstance(value, tuple):
+        return ", ".join(label_of(item) for item in value)
+    return str(value)
+
+
+def select(rows, chosen: Mapping[str, Any]):
+    """Rows that have the given values."""
+    for column, value in chosen.items():
+        rows = rows[[_key(own) == _key(value) for own in rows[column]]]
+    return rows
+
+
+def complete(rows, drawn: list[str]):
+    """Rows whose other hyperparameters meet the most values of those drawn.
+
+    A study may hold several grids of one attributor; cells of a grid that varies something else
+    would compare what was tuned with what was not.
+    """
+    others = [axis for axis in find_axes(rows) if axis not in drawn]
+    if not others:
+        return rows
+    keys = [tuple(_key(value) for value in row) for row in rows[others].itertuples(index=False)]
+    counts = {key: keys.count(key) for key in keys}
+    return rows[[counts[key] == max(counts.values()) for key in keys]]
+
+
+def fixed_values(rows, others: Any, free: list[str]) -> dict[str, Any]:
+    """Values at which axes that are not drawn are kept; empty where they are tuned."""
+    axes = [axis for axis in find_axes(rows) if axis not in free]
+    if others == "tuned" or rows["lds"].isna().all():
+        return {}
+    if others == "best":
+        best = rows.loc[rows["lds"].idxmax()]
+        return {axis: best[axis] for axis in axes}
+    if isinstance(others, Mapping):
+        return {axis: value for axis, value in others.items() if axis in axes}
+    raise ValueError(
+        f"others: got {others!r}; accepted are 'tuned' (the best over them at each point), 'best' "
+        "(at their values in the best cell) or a dict from hyperparameter to value."
+    )
+
+
+def top_row(rows):
+    """Row with the highest LDS, None where all failed."""
+    return None if rows["lds"].isna().all() else rows.loc[rows["lds"].idxmax()]
+
+
+def make_curve(rows, x: str, default: Any) -> Curve:
+    """Best row at each value of x.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Of one curve.
+    x : str
+    default : object
+        The attributor's own value of x; a value that is not there marks nothing.
+
+    Returns
+    -------
+    Curve
+        Values whose cells all failed have NaN.
+    """
+    values = [v for v in axis_values(rows[x]) if not (x == "damping" and isinstance(v, str))]
+    if x == "damping":
+        values = [value for value in values if value > 0]  # 0 has no place on a log axis
+    tops = [top_row(select(rows, {x: value})) for value in values]
+    lds = np.array([np.nan if row is None else row["lds"] for row in tops], dtype=np.float64)
+    error = np.array([np.nan if row is None else row["lds_se"] for row in tops], dtype=np.float64)
+    own = top_row(select(rows, {x: default})) if default is not _ABSENT else None
+    mark = None
+    if own is not None:
+        place = own["damping_"] if x == "damping" and isinstance(own[x], str) else own[x]
+        if x != "damping" or place > 0:
+            mark = place, float(own["lds"])
+    return Curve(values, lds, error, mark)
+
+
+_ABSENT = object()
+
+
+def default_of(defaults: Mapping[str, Mapping[str, Any]] | None, name: str, axis: str) -> Any:
+    """An attributor's own value of an axis, or a marker that it is not known."""
+    return (defaults or {}).get(name, {}).get(axis, _ABSENT)
+
+
+def grid_of(rows, x: str, y: str) -> tuple[list, list, NDArray]:
+    """Values of x, values of y, and the best LDS of each pair (n_y, n_x)."""
+    columns, lines = axis_values(rows[x]), axis_values(rows[y])
+    table = np.full((len(lines), len(columns)), np.nan)
+    for i, low in enumerate(lines):
+        for j, value in enumerate(columns):
+            row = top_row(select(rows, {x: value, y: low}))
+            if row is not None:
+                table[i, j] = row["lds"]
+    return columns, lines, table
