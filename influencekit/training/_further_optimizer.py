@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -216,7 +217,9 @@ def _check_options(spec: OptimizerSpec, changes: Mapping[str, Any]) -> None:
             f"{name}: {spec.cls.__name__} has no {', '.join(strangers)}; accepted are "
             f"{sorted(known)}."
         )
+    taken = inspect.signature(spec.cls.__init__).parameters
+    options = {key: v for key, v in spec.groups[0].options.items() if key in taken}
     try:
-        spec.cls([{"params": [torch.zeros(1, requires_grad=True)], **spec.groups[0].options}])
+        spec.cls([torch.zeros(1, requires_grad=True)], **options)
     except (TypeError, ValueError) as error:
         raise ValueError(f"optimizer_params: {spec.cls.__name__} refuses them: {error}.") from error
