@@ -52,11 +52,16 @@ def as_module(page: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+#: A comment by which a page says what its blocks need beyond the package.
+NEEDS = re.compile(r"^<!-- needs: (\w+) -->$", re.MULTILINE)
+
 RUNNABLE = [page for page in PAGES if blocks(page, "python")]
 
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.stem)
 def test_blocks_run_in_order(page, tmp_path, monkeypatch):
+    for needed in NEEDS.findall(page.read_text(encoding="utf-8")):
+        pytest.importorskip(needed, reason=f"{needed} is not installed")
     import matplotlib.pyplot as plt
 
     monkeypatch.chdir(tmp_path)
@@ -77,7 +82,8 @@ def test_blocks_run_in_order(page, tmp_path, monkeypatch):
 
 def test_the_pages_are_found():
     assert {"README", "quickstart", "scores", "damping", "models"} <= {p.stem for p in RUNNABLE}
-    assert {"retraining", "new_attributor"} <= {p.stem for p in RUNNABLE}
+    assert {"retraining", "new_attributor", "language_models"} <= {p.stem for p in RUNNABLE}
+    assert {p.stem for p in RUNNABLE if NEEDS.search(p.read_text())} == {"language_models"}
 
 
 @pytest.mark.parametrize("page", PAGES + OTHER_PAGES, ids=lambda page: page.stem)
