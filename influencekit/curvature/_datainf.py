@@ -45,11 +45,12 @@ class DataInf(Curvature):
 
     The mean of inverses is far from the inverse of the mean wherever examples' gradients differ:
     scores are then close to inner products of gradients (:class:`GradDot`), and depend on
-    ``damping`` by little more than a factor.  On digits their linear datamodeling score was
-    within 0.01 of GradDot's at any damping from 1e-6 to 1e3, at half of that of the exact
-    empirical Fisher matrix (see benchmarks/bench_datainf.py).  So no damping could be told from
-    another: ``damping="auto"`` is 0.1 of the mean squared entry of the gradients, the paper's
-    number, layer by layer where ``scaled``.
+    ``damping`` by little more than a factor.  On digits (an MLP 64-32-10, three recipes,
+    benchmarks/bench_projected_curvatures.py) their linear datamodeling score was within 0.01 of
+    GradDot's at any damping from 1e-6 to 1e3, and half to two thirds of that of the exact
+    empirical Fisher matrix.  So no damping could be told from another: ``damping="auto"`` is
+    0.1 of the mean squared entry of the gradients, the paper's number, layer by layer where
+    ``scaled``.
 
     Cost for each layer: ``O(n² (d_in + d_out + m))`` for n training examples and m queries
     through the Gram matrix, or ``O(n m d_in d_out)`` through weighted sums of gradients,
