@@ -1,9 +1,12 @@
 """Warnings and errors, each with the paragraph that a user needs."""
 
+from sklearn.exceptions import ConvergenceWarning as _ConvergenceWarning
 from sklearn.exceptions import NotFittedError
 
 __all__ = [
+    "ConvergenceWarning",
     "InfluenceKitWarning",
+    "NegativeCurvatureWarning",
     "NotFittedError",
     "NotStationaryWarning",
     "HeldOutRowsWarning",
@@ -48,6 +51,22 @@ class ProjectionWarning(InfluenceKitWarning):
 
     The exact curvature would have cost more time or memory than allowed; the message has
     the numbers.  Set ``projection_dim`` to choose the size yourself.
+    """
+
+
+class ConvergenceWarning(InfluenceKitWarning, _ConvergenceWarning):
+    """A linear system was left before its residual was as small as asked for.
+
+    The message says how many systems and how far.  Allow more iterations, a larger damping
+    (which makes systems easier), or a preconditioner.
+    """
+
+
+class NegativeCurvatureWarning(InfluenceKitWarning):
+    """The damping does not make the Hessian positive definite.
+
+    A network that is not at a minimum has directions of negative curvature.  Take a larger
+    damping, or the Gauss-Newton matrix, which has none.
     """
 
 

@@ -1,13 +1,18 @@
 """Curvature matrices and their factorisations."""
 
+from influencekit.curvature._arnoldi import Arnoldi
 from influencekit.curvature._base import Curvature, FittedCurvature, SolvedCurvature
+from influencekit.curvature._conjugate_gradient import ConjugateGradient
 from influencekit.curvature._damping import auto_damping, damping_range
 from influencekit.curvature._datainf import DataInf
 from influencekit.curvature._decompose import DecompositionPlan, decompose, plan_decomposition
 from influencekit.curvature._exact import EmpiricalFisher, GaussNewton
+from influencekit.curvature._hessian import Hessian
 from influencekit.curvature._kronecker import EKFAC, KFAC
+from influencekit.curvature._lissa import LiSSA
 from influencekit.curvature._logra import LoGra
 from influencekit.curvature._mean_path import MeanPath
+from influencekit.curvature._nystroem import Nystroem
 from influencekit.curvature._path import CoordinatePath, DampingPath, SubsetSums
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._registry import CURVATURES, make_curvature
@@ -19,6 +24,11 @@ __all__ = [
     "CURVATURES",
     "EKFAC",
     "KFAC",
+    "Arnoldi",
+    "ConjugateGradient",
+    "Hessian",
+    "LiSSA",
+    "Nystroem",
     "CoordinatePath",
     "CoordinateSpectrum",
     "Curvature",

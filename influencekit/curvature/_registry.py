@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from influencekit.curvature._arnoldi import Arnoldi
 from influencekit.curvature._base import Curvature
+from influencekit.curvature._conjugate_gradient import ConjugateGradient
 from influencekit.curvature._datainf import DataInf
 from influencekit.curvature._exact import EmpiricalFisher, GaussNewton
+from influencekit.curvature._hessian import Hessian
 from influencekit.curvature._kronecker import EKFAC, KFAC
+from influencekit.curvature._lissa import LiSSA
 from influencekit.curvature._logra import LoGra
+from influencekit.curvature._nystroem import Nystroem
 
 __all__ = ["CURVATURES", "make_curvature"]
 
 CURVATURES: dict[str, type[Curvature]] = {
     "ggn": GaussNewton,
     "fisher": EmpiricalFisher,
+    "hessian": Hessian,
+    "cg": ConjugateGradient,
+    "lissa": LiSSA,
+    "arnoldi": Arnoldi,
+    "nystroem": Nystroem,
     "kfac": KFAC,
     "ekfac": EKFAC,
     "datainf": DataInf,

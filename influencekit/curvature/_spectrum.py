@@ -13,7 +13,7 @@ from influencekit.curvature._damping import auto_damping
 from influencekit.curvature._path import CoordinatePath, DampingPath
 from influencekit.curvature._problem import CurvatureProblem
 
-__all__ = ["CoordinateSpectrum", "Spectrum", "damped_inverse"]
+__all__ = ["CoordinateSpectrum", "Spectrum", "damped_inverse", "positive_inverse"]
 
 
 class Spectrum(FittedCurvature):
@@ -104,3 +104,19 @@ def damped_inverse(eigenvalues: Tensor, damping: float, tolerance: float) -> Ten
     floor = tolerance * eigenvalues.abs().max() if damping == 0 else 0.0
     total = eigenvalues + damping
     return torch.where(total > floor, 1 / total.clamp_min(torch.finfo(total.dtype).tiny), 0.0)
+
+
+def positive_inverse(eigenvalues: Tensor, damping: float, tolerance: float) -> Tensor:
+    """``1 / (s + λ)``, and 0 in directions of negative curvature.
+
+    Examples
+    --------
+    >>> import torch
+    >>> positive_inverse(torch.tensor([-1.0, 0.0, 3.0]), 1.0, 1e-12)
+    tensor([0.0000, 1.0000, 0.2500])
+    """
+    if eigenvalues.numel() == 0:
+        return eigenvalues.clone()
+    negative = eigenvalues < -tolerance * eigenvalues.abs().max()
+    inverse = damped_inverse(eigenvalues.clamp_min(0.0), damping, tolerance)
+    return torch.where(negative, 0.0, inverse)

@@ -1,0 +1,122 @@
+"""What iterative solvers share: products in pieces, a report of residuals, a damping."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from influencekit.curvature._base import SolvedCurvature
+from influencekit.curvature._hessian import CLEAR_OF_ZERO
+from influencekit.curvature._lanczos import extreme_eigenvalues
+from influencekit.curvature._operators import CurvatureOperator
+from influencekit.curvature._sketch_damping import sketch_damping
+from influencekit.exceptions import ConvergenceWarning
+
+__all__ = ["IterativeCurvature", "SolveReport"]
+
+
+@dataclass
+class SolveReport:
+    """How far systems were solved.
+
+    Attributes
+    ----------
+    residuals : ndarray of shape (n_systems,)
+        ``‖v - (A + λI) x‖ / ‖v‖``; 0 for ``v = 0``.
+    iterations : ndarray of shape (n_systems,)
+    """
+
+    residuals: np.ndarray
+    iterations: np.ndarray
+
+
+class IterativeCurvature(SolvedCurvature):
+    """A curvature whose damped inverse is applied by an iterative solver.
+
+    Attributes
+    ----------
+    operator : CurvatureOperator
+    rtol : float
+        Relative residual wanted.
+    residuals_ : ndarray of shape (n_systems,)
+        Relative residuals of the last call of ``products``, ``self_products`` or ``solve``: one
+        a query.
+    iterations_ : ndarray of shape (n_systems,)
+        Iterations of the same systems.
+    """
+
+
+    def __init__(self, problem, matrix: str, rtol: float):
+        super().__init__(problem)
+        self.operator = CurvatureOperator(problem, matrix)
+        self.rtol = rtol
+        self._reports: list[SolveReport] = []
+        self.residuals_, self.iterations_ = np.empty(0), np.empty(0, dtype=int)
+
+    @abstractmethod
+    def run(self, vectors: Tensor, damping: float) -> tuple[Tensor, SolveReport]:
+        """Solve for every row (k, p), and report."""
+
+    def solve(self, vectors, damping):
+        solution, report = self.run(vectors, damping)
+        self._reports.append(report)
+        self._gather()
+        return solution
+
+    def products(self, queries, cotangent, damping):
+        self._reports = []
+        found = super().products(queries, cotangent, damping)
+        self._finish(damping)
+        return found
+
+    def self_products(self, damping):
+        self._reports = []
+        found = super().self_products(damping)
+        self._finish(damping)
+        return found
+
+    def auto_damping(self):
+        """Automatic damping of the projected Gauss-Newton matrix.
+
+        For the Hessian it is at least 1.5 times the size of its smallest eigenvalue, where
+        that is negative, so that systems are positive definite.
+        """
+        found = sketch_damping(self.problem)
+        if self.operator.matrix == "ggn":
+            return found
+        smallest, _ = extreme_eigenvalues(self.operator, self.operator.diagonal())
+        return max(found, CLEAR_OF_ZERO * max(0.0, -smallest))
+
+    def _gather(self) -> None:
+        reports = list(self._reports)
+        self.residuals_ = np.concatenate([report.residuals for report in reports])
+        self.iterations_ = np.concatenate([report.iterations for report in reports])
+
+    def _finish(self, damping: float) -> None:
+        self._gather()
+        self._reports = []
+        missed = self.residuals_ > self.rtol
+        if missed.any():
+            warnings.warn(
+                f"{int(missed.sum())} of {len(missed)} systems did not reach rtol={self.rtol:.1g} "
+                f"at damping={damping:.3g}: largest relative residual "
+                f"{self.residuals_.max():.2g}, after up to {int(self.iterations_.max())} "
+                f"iterations. {self._remedy()}",
+                ConvergenceWarning,
+                stacklevel=6,
+            )
+
+    @abstractmethod
+    def _remedy(self) -> str:
+        """What a user can do about systems that were not solved."""
+
+
+def relative(residuals: Tensor, vectors: Tensor) -> Tensor:
+    """``‖r‖ / ‖v‖`` of rows, 0 where ``v`` is zero."""
+    norms = torch.linalg.vector_norm(vectors, dim=1)
+    return torch.linalg.vector_norm(residuals, dim=1) / torch.where(norms > 0, norms, 1.0)

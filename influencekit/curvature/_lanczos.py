@@ -1,0 +1,137 @@
+"""Block Lanczos with full reorthogonalisation: eigenpairs of a symmetric operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["RitzPairs", "extreme_eigenvalues", "lanczos", "normal_rows"]
+
+#: Rows shorter than this share of their length before orthogonalisation are rounding.
+_LOST = 1e3
+
+
+@dataclass
+class RitzPairs:
+    """Approximate eigenpairs of a symmetric operator.
+
+    Attributes
+    ----------
+    values : Tensor of shape (rank,), float64
+        Ascending.
+    vectors : Tensor of shape (rank, p)
+        Orthonormal rows.
+    residuals : Tensor of shape (rank,), float64
+        ``‖A u - θ u‖``: an eigenvalue of ``A`` is no further than that from ``θ``.
+    n_products : int
+        Vectors that the operator was applied to.
+    """
+
+    values: Tensor
+    vectors: Tensor
+    residuals: Tensor
+    n_products: int
+
+
+def normal_rows(n: int, like: Tensor, seed: int) -> Tensor:
+    """Standard normal rows (n, p) in the dtype and on the device of a vector, from a seed."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randn(n, like.shape[-1], generator=generator, dtype=torch.float64)
+    return rows.to(like)
+
+
+def lanczos(
+    multiply: Callable[[Tensor], Tensor],
+    start: Tensor,
+    rank: int,
+    size: int,
+    tolerance: float = 0.0,
+    seed: int = 0,
+) -> RitzPairs:
+    """Eigenpairs of largest absolute value of a symmetric operator, by Rayleigh and Ritz.
+
+    Parameters
+    ----------
+    multiply : callable
+        ``(k, p) -> (k, p)``.
+    start : Tensor of shape (block, p)
+        Random rows; so many products are taken at a time.
+    rank : int
+        Pairs wanted.
+    size : int
+        Largest dimension of the Krylov space.
+    tolerance : float, default=0.0
+        Stop when the pairs' residuals are below this share of the largest eigenvalue.
+    seed : int, default=0
+        Of fresh rows when the Krylov space is exhausted before ``size``.
+
+    Returns
+    -------
+    RitzPairs
+    """
+    size = min(size, start.shape[1])
+    basis = start.new_empty(size, start.shape[1])
+    small = torch.zeros(size, size, dtype=torch.float64, device=start.device)
+    block, n, products = _orthonormal(start, basis[:0])[:size], 0, 0
+    while True:
+        columns = slice(n, n + len(block))
+        basis[columns], n, products = block, columns.stop, products + len(block)
+        image = multiply(block)
+        inner, left = _split(image, basis[:n])
+        small[:n, columns], small[columns, :n] = inner, inner.mT
+        values, mixing = torch.linalg.eigh((small[:n, :n] + small[:n, :n].mT) / 2)
+        order = values.abs().argsort(descending=True)[:rank].sort().values
+        ends = left.mT.to(torch.float64) @ mixing[columns][:, order]
+        residuals = ends.norm(dim=0)
+        done = len(order) == rank and bool(
+            (residuals <= tolerance * values.abs().max()).all() and tolerance > 0
+        )
+        if n == size or done:
+            break
+        block = _orthonormal(left, basis[:n], like=image)[: size - n]
+        if len(block) == 0:  # an invariant subspace: go on outside it
+            fresh = normal_rows(len(start), start, seed + n)
+            block = _orthonormal(fresh, basis[:n])[: size - n]
+    vectors = mixing[:, order].mT.to(basis.dtype) @ basis[:n]
+    return RitzPairs(values[order], vectors, residuals, products)
+
+
+def _split(rows: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+    """Coordinates (n, block) of rows in an orthonormal basis, and what is left of the rows."""
+    inner = basis @ rows.mT
+    left = rows - inner.mT @ basis
+    again = basis @ left.mT  # the second pass of Gram and Schmidt
+    return (inner + again).to(torch.float64), left - again.mT @ basis
+
+
+def _orthonormal(rows: Tensor, basis: Tensor, like: Tensor | None = None) -> Tensor:
+    """Orthonormal rows that span what rows have outside the basis; lost directions dropped."""
+    scale = (rows if like is None else like).norm(dim=1).max()
+    if len(basis):
+        rows = _split(rows, basis)[1]
+    _, lengths, directions = torch.linalg.svd(rows, full_matrices=False)
+    kept = directions[lengths > _LOST * torch.finfo(rows.dtype).eps * scale]
+    if len(basis) and len(kept):
+        kept = torch.linalg.qr(_split(kept, basis)[1].mT).Q.mT
+    return kept
+
+
+def extreme_eigenvalues(
+    multiply: Callable[[Tensor], Tensor], like: Tensor, size: int = 32, seed: int = 0
+) -> tuple[float, float]:
+    """Smallest and largest eigenvalue, from inside: Ritz values of a few products.
+
+    Parameters
+    ----------
+    multiply : callable
+    like : Tensor of shape (p,)
+        For length, dtype and device.
+    size : int, default=32
+        Products.
+    seed : int, default=0
+    """
+    found = lanczos(multiply, normal_rows(2, like, seed), rank=size, size=size)
+    return float(found.values.min()), float(found.values.max())

@@ -1,0 +1,230 @@
+"""Spectra of low rank whose complement is not dropped: the rest of a gradient sees λ alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from influencekit.curvature._path import CoordinatePath, SubsetSums, check_masks
+from influencekit.curvature._problem import CurvatureProblem
+from influencekit.curvature._sample_space import odd_parameters
+from influencekit.curvature._spectrum import CoordinateSpectrum, positive_inverse
+from influencekit.exceptions import ResourceError
+from influencekit.gradients import loss_cotangent
+from influencekit.utils import format_bytes
+
+__all__ = ["LowRankSpectrum", "low_rank_spectrum", "require_room", "with_penalty"]
+
+
+@dataclass
+class LowRankSpectrum(CoordinateSpectrum):
+    """Spectrum ``F ≈ U diag(s) Uᵀ`` of a few eigenvectors, beside an exact penalty.
+
+    Outside the span the curvature is ``constant``, the most common penalty, so
+    ``(A + λI)⁻¹ = U diag(1/(s+λ)) Uᵀ + (I - U Uᵀ) / (constant + λ)``.  Directions of negative
+    curvature in the span count for nothing.
+
+    Attributes
+    ----------
+    basis : Tensor of shape (p, rank)
+        Orthonormal columns ``U``.
+    constant : float
+        Penalty outside the span.
+    outside : bool
+        Whether the part of gradients outside the span counts; else it is dropped.
+    """
+
+    basis: Tensor
+    constant: float
+    outside: bool
+
+    def inverse(self, damping):
+        return positive_inverse(self.eigenvalues, damping, self.tolerance)
+
+    def coordinates(self, examples, cotangent):
+        return self.problem.engine.matmul(examples, cotangent, self.basis)
+
+    def outside_inverse(self, damping: float) -> float:
+        """``1 / (constant + λ)``, and 0 where that is not positive or the rest is dropped."""
+        total = self.constant + damping
+        return 1 / total if self.outside and total > 0 else 0.0
+
+    def path(self, queries, cotangent):
+        coordinates = self.coordinates(queries, cotangent).to(torch.float64)
+        weights = self.problem.example_weights
+        return LowRankPath(self, coordinates, weights, queries, cotangent)
+
+    def train_path(self, rows):
+        coordinates = self.train_coordinates[rows].to(torch.float64)
+        examples, weights = self.problem.examples.take(rows), self.problem.example_weights
+        cotangent = loss_cotangent(self.problem.engine.task)
+        return LowRankPath(self, coordinates, weights, examples, cotangent)
+
+    def self_products(self, damping):
+        inside = super().self_products(damping)
+        outside = self.outside_inverse(damping)
+        if outside == 0:
+            return inside
+        engine = self.problem.engine
+        norms = engine.squared_norms(self.problem.examples, loss_cotangent(engine.task))
+        return inside + outside * (norms - self.train_coordinates.double().square().sum(1))
+
+
+@dataclass
+class LowRankPath(CoordinatePath):
+    """Path of a low-rank spectrum: dot products of gradients are taken once for all λ.
+
+    Attributes
+    ----------
+    queries : Examples
+    cotangent : callable
+        Cotangent function of the explained output.
+    """
+
+    queries: object
+    cotangent: object
+
+    @cached_property
+    def outside_products(self) -> Tensor:
+        """``<g_i, h_j>`` less the part inside the span, float64, (n_query, n_train)."""
+        problem, train = self.spectrum.problem, self.spectrum.train_coordinates
+        dots = problem.engine.dot(
+            self.queries, self.cotangent, problem.examples, loss_cotangent(problem.engine.task)
+        )
+        return dots.addmm_(self.query_coordinates, train.to(torch.float64).mT, alpha=-1)
+
+    def products(self, damping):
+        inside, outside = super().products(damping), self.spectrum.outside_inverse(damping)
+        if outside == 0:
+            return inside
+        return inside.to(torch.float64).add_(self.outside_products, alpha=outside)
+
+    def subset_sums(self, masks):
+        inside = super().subset_sums(masks)
+        if not self.spectrum.outside:
+            return inside
+        checked = check_masks(masks, len(self.spectrum.train_coordinates))
+        weighted = torch.as_tensor(checked, device=self.train_weights.device) * self.train_weights
+        outside = -(self.outside_products @ weighted.mT)
+        return LowRankSums(inside, outside.cpu().numpy(), self.spectrum)
+
+
+@dataclass
+class LowRankSums:
+    """Subset sums of a low-rank path.
+
+    Attributes
+    ----------
+    inside : SubsetSums
+    outside : ndarray of shape (n_query, n_subsets)
+        Sums of the products outside the span, before the division by ``constant + λ``.
+    spectrum : LowRankSpectrum
+    """
+
+    inside: SubsetSums
+    outside: np.ndarray
+    spectrum: LowRankSpectrum
+
+    def at(self, damping):
+        dampings = np.asarray(damping, dtype=np.float64)
+        inverses = np.array([self.spectrum.outside_inverse(float(d)) for d in dampings.ravel()])
+        shares = inverses.reshape(*dampings.shape, 1, 1) if dampings.ndim else inverses
+        return self.inside.at(damping) + shares * self.outside
+
+
+def require_room(problem: CurvatureProblem, n_vectors: int, what: str) -> None:
+    """Raise ResourceError unless so many vectors of all parameters fit the memory.
+
+    Parameters
+    ----------
+    problem : CurvatureProblem
+    n_vectors : int
+    what : str
+        What they are for, and the parameter that makes it less.
+    """
+    task = problem.engine.task
+    needed = n_vectors * task.n_parameters * torch.empty(0, dtype=task.dtype).element_size()
+    if needed > problem.max_memory:
+        raise ResourceError(
+            f"{n_vectors:,} vectors of {task.n_parameters:,} parameters for {what} need "
+            f"{format_bytes(needed)}, but max_memory allows {format_bytes(problem.max_memory)}."
+        )
+
+
+def low_rank_spectrum(
+    problem: CurvatureProblem, vectors: Tensor, values: Tensor, *, outside: bool = True
+) -> LowRankSpectrum:
+    """Spectrum of ``U diag(s) Uᵀ + R`` for a data curvature of low rank.
+
+    Parameters
+    ----------
+    problem : CurvatureProblem
+    vectors : Tensor of shape (rank, p)
+        Orthonormal rows ``Uᵀ``.
+    values : Tensor of shape (rank,), float64
+    outside : bool, default=True
+
+    Returns
+    -------
+    LowRankSpectrum
+
+    Notes
+    -----
+    Parameters whose penalty differs from the most common one (unpenalised biases) join the
+    span, in which the sum is decomposed again; so the penalty is exact.
+    """
+    basis, eigenvalues, data = with_penalty(problem, vectors, values)
+    spectrum = LowRankSpectrum(
+        eigenvalues=eigenvalues,
+        data_eigenvalues=data.clamp_min(0.0),
+        train_coordinates=torch.empty(0),
+        tolerance=_tolerance(problem),
+        problem=problem,
+        basis=basis,
+        constant=odd_parameters(problem.penalty)[0],
+        outside=outside,
+    )
+    cotangent = loss_cotangent(problem.engine.task)
+    spectrum.train_coordinates = spectrum.coordinates(problem.examples, cotangent)
+    return spectrum
+
+
+def with_penalty(
+    problem: CurvatureProblem, vectors: Tensor, values: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Eigenvectors (p, rank), eigenvalues of ``U diag(s) Uᵀ + R`` and the data's share of them."""
+    constant, odd = odd_parameters(problem.penalty)
+    basis, data = vectors.mT, values.to(torch.float64)
+    if len(odd) == 0:
+        return basis.contiguous(), data + constant, data
+    require_room(problem, 2 * (len(odd) + len(values)), "parameters of another penalty")
+    basis = _extended(basis, odd)
+    data = torch.nn.functional.pad(data, (0, basis.shape[1] - len(data)))
+    rows = basis[odd].to(torch.float64)
+    excess = (problem.penalty[odd] - constant)[:, None]
+    small = torch.diag(data) + rows.mT @ (excess * rows)
+    eigenvalues, rotation = torch.linalg.eigh((small + small.mT) / 2)
+    basis = (basis @ rotation.to(basis.dtype)).contiguous()
+    return basis, eigenvalues + constant, rotation.square().mT @ data
+
+
+def _tolerance(problem: CurvatureProblem) -> float:
+    task = problem.engine.task
+    size = task.n_parameters if task.dtype == torch.float64 else 1
+    return size * torch.finfo(task.dtype).eps
+
+
+def _extended(basis: Tensor, odd: Tensor) -> Tensor:
+    """Orthonormal basis of the span of some columns and of some coordinates."""
+    axes = torch.zeros(len(basis), len(odd), dtype=basis.dtype, device=basis.device)
+    axes[odd, torch.arange(len(odd), device=odd.device)] = 1.0
+    for _ in range(2):
+        axes = axes - basis @ (basis.mT @ axes)
+    left, lengths, _ = torch.linalg.svd(axes, full_matrices=False)
+    kept = left[:, lengths > 1e3 * torch.finfo(basis.dtype).eps]
+    kept = kept - basis @ (basis.mT @ kept)
+    return torch.cat([basis, torch.linalg.qr(kept).Q], dim=1)

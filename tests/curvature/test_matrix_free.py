@@ -1,0 +1,311 @@
+"""Curvatures made of products, against a dense solve of the dense matrix by autograd."""
+
+import numpy as np
+import pytest
+import torch
+
+from influencekit.curvature import Arnoldi, ConjugateGradient, Hessian, LiSSA, Nystroem
+from influencekit.curvature._lanczos import extreme_eigenvalues, lanczos, normal_rows
+from influencekit.curvature._nystroem import nystroem
+from influencekit.curvature._preconditioners import ggn_diagonal
+from influencekit.exceptions import (
+    ConvergenceWarning,
+    NegativeCurvatureWarning,
+    ResourceError,
+)
+from influencekit.gradients import output_cotangent
+from tests.curvature._dense_reference import surrogate_indicator
+from tests.curvature._hessian_reference import N, dense_problem, margin
+
+COTANGENT = output_cotangent(margin)
+
+
+def products(curvature, dense, damping):
+    fitted = curvature.factorise(dense.problem)
+    return fitted.products(dense.queries, COTANGENT, damping).numpy()
+
+
+def with_negative(dense, treat, damping):
+    """``<q, V diag(treat(s)) Vᵀ g>`` from numpy's eigendecomposition of the dense matrix."""
+    s, v = np.linalg.eigh(dense.curvature)
+    return (dense.query @ v * treat(s, damping)) @ (dense.train @ v).T
+
+
+NEGATIVE = {
+    "drop": lambda s, damping: np.where(s > -1e-12, 1 / (np.maximum(s, 0) + damping), 0),
+    "absolute": lambda s, damping: 1 / (np.abs(s) + damping),
+    "keep": lambda s, damping: 1 / (s + damping),
+}
+EXACT_LOW_RANK = [
+    Arnoldi(rank=60, tol=0, random_state=0),
+    Arnoldi(rank=60, tol=0, block_size=1, random_state=0),
+    Arnoldi(rank=60, tol=0, complement="drop", random_state=0),
+    Nystroem(rank=60, random_state=0),
+]
+
+
+@pytest.mark.parametrize("penalty", ["none", "constant", "bias free"])
+@pytest.mark.parametrize("negative", list(NEGATIVE))
+def test_hessian_equals_dense(negative, penalty):
+    dense = dense_problem("hessian", penalty, weighted=True)
+    smallest = np.linalg.eigvalsh(dense.curvature)[0]
+    assert smallest < -0.01
+    damping = 0.3 - smallest
+    found = products(Hessian(negative), dense, damping)
+    np.testing.assert_allclose(found, with_negative(dense, NEGATIVE[negative], damping), rtol=1e-8)
+    own = Hessian(negative).factorise(dense.problem).self_products(damping)
+    s, v = np.linalg.eigh(dense.curvature)
+    expected = (dense.train @ v) ** 2 @ NEGATIVE[negative](s, damping)
+    np.testing.assert_allclose(own, expected, rtol=1e-8)
+
+
+def test_hessian_path_is_its_products():
+    dense = dense_problem("hessian", "bias free", weighted=True)
+    spectrum = Hessian().factorise(dense.problem)
+    path = spectrum.path(dense.queries, COTANGENT)
+    weights = dense.problem.example_weights.numpy()
+    masks = np.random.RandomState(0).rand(4, N) < 0.5
+    for damping in (1e-2, 1.0):
+        expected = -with_negative(dense, NEGATIVE["drop"], damping) * weights
+        np.testing.assert_allclose(path.scores(damping), expected, rtol=1e-8)
+        sums = path.subset_sums(masks).at(damping)
+        np.testing.assert_allclose(sums, expected @ masks.T, rtol=1e-8, atol=1e-12)
+    xi = path.xi([1e-3, 1e2])
+    assert ((xi > 0) & (xi <= 1)).all()
+    assert spectrum.auto_damping() > 0
+
+
+def test_hessian_kept_as_it_is_warns_below_its_smallest_eigenvalue():
+    dense = dense_problem("hessian")
+    spectrum = Hessian("keep").factorise(dense.problem)
+    smallest = float(spectrum.eigenvalues[0])
+    assert spectrum.auto_damping() >= -1.5 * smallest
+    with pytest.warns(NegativeCurvatureWarning, match="smallest eigenvalue"):
+        spectrum.products(dense.queries, COTANGENT, -0.5 * smallest)
+
+
+def test_hessian_too_large_is_refused():
+    dense = dense_problem("hessian", max_memory=50_000)
+    with pytest.raises(ResourceError, match="43 x 43 matrix.*Arnoldi"):
+        Hessian().factorise(dense.problem)
+
+
+@pytest.mark.parametrize("penalty", ["none", "constant", "bias free"])
+@pytest.mark.parametrize("curvature", EXACT_LOW_RANK, ids=str)
+def test_full_rank_is_exact(curvature, penalty):
+    dense = dense_problem("ggn", penalty, weighted=True)
+    for damping in (0.05, 3.0):
+        found = products(curvature, dense, damping)
+        np.testing.assert_allclose(found, dense.products(damping), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("curvature", [Arnoldi, Nystroem])
+def test_full_rank_hessian_drops_negative_directions(curvature):
+    dense = dense_problem("hessian", "constant")
+    tol = {"tol": 0} if curvature is Arnoldi else {}
+    found = products(curvature(60, "hessian", random_state=0, **tol), dense, 0.1)
+    np.testing.assert_allclose(found, with_negative(dense, NEGATIVE["drop"], 0.1), rtol=1e-5)
+
+
+LOW_RANK = [
+    Arnoldi(rank=7, random_state=0),
+    Arnoldi(rank=7, complement="drop", random_state=0),
+    Nystroem(rank=7, random_state=0),
+]
+
+
+def low_rank_reference(curvature, dense, fitted):
+    """Dense data curvature that a low-rank factorisation stands for, from its own vectors."""
+    basis = fitted.basis.numpy()
+    np.testing.assert_allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-9)
+    return basis
+
+
+@pytest.mark.parametrize("penalty", ["none", "constant"])
+@pytest.mark.parametrize("curvature", LOW_RANK, ids=str)
+def test_low_rank_is_a_dense_solve_of_its_own_matrix(curvature, penalty):
+    dense = dense_problem("ggn", penalty, weighted=True)
+    fitted = curvature.factorise(dense.problem)
+    basis = low_rank_reference(curvature, dense, fitted)
+    constant = float(dense.problem.penalty[0])
+    values = fitted.eigenvalues.numpy() - constant
+    matrix = (basis * values) @ basis.T + constant * np.eye(len(basis))
+    weights = dense.problem.example_weights.numpy()
+    keep = np.eye(len(basis))
+    if getattr(curvature, "complement", "damping") == "drop":
+        keep = basis @ basis.T
+    path = fitted.path(dense.queries, COTANGENT)
+    masks = np.random.RandomState(1).rand(5, N) < 0.5
+    for damping in (0.05, 3.0):
+        shifted = matrix + damping * np.eye(len(matrix))
+        inverse = keep @ np.linalg.inv(shifted)
+        expected = dense.query @ inverse @ dense.train.T
+        found = fitted.products(dense.queries, COTANGENT, damping)
+        np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-11)
+        own = np.einsum("jp,pq,jq->j", dense.train, inverse, dense.train)
+        np.testing.assert_allclose(fitted.self_products(damping), own, rtol=1e-8)
+        sums = path.subset_sums(masks)
+        expected = -(expected * weights) @ masks.T
+        np.testing.assert_allclose(sums.at(damping), expected, rtol=1e-8, atol=1e-11)
+        np.testing.assert_allclose(sums.at([damping, 1.0])[0], expected, rtol=1e-8, atol=1e-11)
+        data = (basis * values) @ basis.T
+        xi = surrogate_indicator(dense.query, data, np.linalg.inv(shifted))
+        np.testing.assert_allclose(path.xi([damping])[0], xi, rtol=1e-8)
+    rows = torch.tensor([2, 0])
+    train = fitted.train_path(rows).products(0.1).numpy()
+    inverse = keep @ np.linalg.inv(matrix + 0.1 * np.eye(len(matrix)))
+    expected = dense.train[[2, 0]] @ inverse @ dense.train.T
+    np.testing.assert_allclose(train, expected, rtol=1e-8, atol=1e-11)
+
+
+def test_arnoldi_finds_the_leading_pairs():
+    dense = dense_problem("hessian")
+    fitted = Arnoldi(5, "hessian", n_iterations=43, tol=0, random_state=0).factorise(dense.problem)
+    s = np.linalg.eigvalsh(dense.data)
+    leading = np.sort(s[np.argsort(-np.abs(s))[:5]])
+    np.testing.assert_allclose(fitted.eigenvalues, leading, rtol=1e-8)
+    assert float(fitted.residuals_.max()) < 1e-8
+
+
+def test_lanczos_residuals_are_true_and_it_stops_early():
+    matrix = torch.diag(torch.linspace(0, 1, 80, dtype=torch.float64) ** 6)
+    calls = []
+
+    def multiply(rows):
+        calls.append(len(rows))
+        return rows @ matrix
+
+    found = lanczos(multiply, normal_rows(3, matrix[0], 0), 4, 70, tolerance=1e-3)
+    true = (found.vectors @ matrix - found.values[:, None] * found.vectors).norm(dim=1)
+    np.testing.assert_allclose(found.residuals, true, atol=1e-9)
+    assert sum(calls) == found.n_products < 70
+    assert extreme_eigenvalues(multiply, matrix[0])[1] == pytest.approx(1.0, rel=1e-3)
+
+
+def test_lanczos_goes_on_behind_an_invariant_subspace():
+    matrix = torch.diag(torch.tensor([3.0, 3.0, 3.0, 3.0, 1.0, 0.0, 0.0, -2.0]).double())
+    found = lanczos(lambda rows: rows @ matrix, normal_rows(1, matrix[0], 0), 8, 8)
+    np.testing.assert_allclose(found.values, matrix.diagonal().sort().values, atol=1e-10)
+
+
+def test_nystroem_is_its_formula():
+    root = torch.randn(30, 30, dtype=torch.float64) * torch.logspace(0, -4, 30).double()
+    matrix, rows = root @ root.mT, torch.randn(6, 30, dtype=torch.float64)
+    vectors, values = nystroem(lambda v: v @ matrix, rows)
+    image = matrix @ rows.mT
+    expected = image @ torch.linalg.pinv(rows @ image) @ image.mT
+    np.testing.assert_allclose((vectors.mT * values) @ vectors, expected, atol=1e-9)
+
+
+SOLVERS = [
+    ConjugateGradient(rtol=1e-10),
+    ConjugateGradient(rtol=1e-10, preconditioner=None),
+    ConjugateGradient(rtol=1e-10, preconditioner="diagonal"),
+    ConjugateGradient(rtol=1e-10, preconditioner_rank=6, random_state=0),
+    LiSSA(batch_size=None, rtol=1e-10),
+]
+
+
+@pytest.mark.parametrize("penalty", ["constant", "bias free"])
+@pytest.mark.parametrize("matrix", ["ggn", "hessian"])
+@pytest.mark.parametrize("solver", SOLVERS, ids=str)
+def test_solvers_reach_the_dense_solution(solver, matrix, penalty):
+    dense = dense_problem(matrix, penalty, weighted=True)
+    solver = type(solver)(**{**solver.get_params(), "matrix": matrix})
+    fitted = solver.factorise(dense.problem)
+    found = fitted.products(dense.queries, COTANGENT, 1.0)
+    np.testing.assert_allclose(found, dense.products(1.0), rtol=1e-7, atol=1e-9)
+    assert (fitted.residuals_ <= 1e-10).all()
+    assert (fitted.iterations_ > 0).all()
+    assert fitted.residuals_.shape == (len(dense.queries),)
+
+
+def test_conjugate_gradients_bring_each_system_to_its_tolerance():
+    dense = dense_problem("ggn")
+    vectors = torch.randn(5, len(dense.curvature), dtype=torch.float64)
+    vectors[1] = 0
+    vectors[2] *= 1e-6  # tolerances are relative
+    for rtol in (1e-2, 1e-6):
+        fitted = ConjugateGradient(rtol=rtol, preconditioner=None).factorise(dense.problem)
+        solution = fitted.solve(vectors, 0.01)
+        left = vectors.numpy() - solution.numpy() @ (dense.curvature + 0.01 * np.eye(43))
+        norms = np.linalg.norm(vectors, axis=1)
+        residuals = np.linalg.norm(left, axis=1) / np.where(norms > 0, norms, 1)
+        np.testing.assert_allclose(fitted.residuals_, residuals, atol=1e-12)
+        assert (residuals <= rtol).all()
+        assert solution[1].abs().max() == 0
+        assert fitted.iterations_[1] == 0
+    together = fitted.solve(vectors, 0.01)
+    alone = torch.cat([fitted.solve(v[None], 0.01) for v in vectors])
+    np.testing.assert_allclose(together, alone, rtol=1e-9, atol=1e-15)
+
+
+def test_a_preconditioner_saves_iterations():
+    dense = dense_problem("ggn")
+    taken = {}
+    for name in (None, "nystroem"):
+        solver = ConjugateGradient(preconditioner=name, preconditioner_rank=12, random_state=0)
+        fitted = solver.factorise(dense.problem)
+        fitted.products(dense.queries, COTANGENT, 1e-3)
+        taken[name] = fitted.iterations_.mean()
+    assert taken["nystroem"] < 0.7 * taken[None]
+
+
+def test_diagonal_of_gauss_newton():
+    dense = dense_problem("ggn", weighted=True)
+    np.testing.assert_allclose(ggn_diagonal(dense.problem), np.diag(dense.data), rtol=1e-9)
+
+
+def test_too_few_iterations_are_reported():
+    dense = dense_problem("ggn")
+    fitted = ConjugateGradient(max_iter=3, preconditioner=None).factorise(dense.problem)
+    with pytest.warns(ConvergenceWarning, match="6 of 6 systems did not reach rtol=1e-05"):
+        fitted.products(dense.queries, COTANGENT, 1e-4)
+    assert (fitted.iterations_ == 3).all()
+    assert (fitted.residuals_ > 1e-5).all()
+
+
+def test_negative_curvature_is_explained_and_auto_damping_is_above_it():
+    dense = dense_problem("hessian")
+    smallest = np.linalg.eigvalsh(dense.data)[0]
+    fitted = ConjugateGradient("hessian").factorise(dense.problem)
+    with pytest.raises(ValueError, match="not positive definite") as caught:
+        fitted.products(dense.queries, COTANGENT, -0.1 * smallest)
+    assert f"about {smallest:.3g}" in str(caught.value)
+    assert fitted.auto_damping() >= -1.4 * smallest
+    fitted.products(dense.queries, COTANGENT, fitted.auto_damping())
+
+
+def test_lissa_with_batches_comes_near_the_solution_as_repeats_grow():
+    dense = dense_problem("ggn", "constant")
+    expected, errors = dense.products(1.0), []
+    for repeats in (1, 16):
+        lissa = LiSSA(batch_size=10, repeats=repeats, rtol=1e-3, random_state=0)
+        found = products(lissa, dense, 1.0)
+        errors.append(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+    assert errors[0] < 0.5
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_a_diverging_series_is_stopped_with_the_numbers():
+    dense = dense_problem("ggn")
+    largest = np.linalg.eigvalsh(dense.data)[-1]
+    fitted = LiSSA(scale=largest / 4, batch_size=None).factorise(dense.problem)
+    with pytest.raises(ValueError, match=r"LiSSA diverges: after \d\d? terms") as caught:
+        fitted.products(dense.queries, COTANGENT, 1e-3)
+    assert f"{largest:.2g}"[:3] in str(caught.value)
+    assert fitted.largest_ == pytest.approx(largest, rel=0.05)
+
+
+def test_a_series_that_is_too_short_warns():
+    dense = dense_problem("ggn", "constant")
+    fitted = LiSSA(depth=3, batch_size=10).factorise(dense.problem)
+    with pytest.warns(ConvergenceWarning, match="Raise depth"):
+        fitted.products(dense.queries, COTANGENT, 1e-3)
+
+
+@pytest.mark.parametrize("curvature", [Arnoldi(rank=2000), Nystroem(rank=2000)], ids=str)
+def test_vectors_that_do_not_fit_are_refused(curvature):
+    dense = dense_problem("ggn", max_memory=10_000)
+    with pytest.raises(ResourceError, match="lower the rank"):
+        curvature.factorise(dense.problem)
