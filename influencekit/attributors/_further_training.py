@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
-from torch.optim import Optimizer
 
 from influencekit.attributors._left_out import make_removals
 from influencekit.base import BaseAttributor
 from influencekit.data import Examples
 from influencekit.models import OUTPUTS, Task
 from influencekit.training import FurtherTrainingConfig, FurtherTrainingScores
-from influencekit.training._further import FurtherRunner
 from influencekit.training._further_config import ADJUSTMENTS, REMOVALS, make_config
-from influencekit.training._further_evaluate import Evaluation
-from influencekit.training._further_means import SeedMeans, adjusted, differences
+from influencekit.training._further_means import adjusted, differences
 from influencekit.training._further_optimizer import OPTIMIZERS, OptimizerSpec, resolve_optimizer
-from influencekit.training._further_seeds import ENGINES, SeedRuns
-from influencekit.utils import Interval, StrOptions, parse_memory, validate_parameters
+from influencekit.training._further_plan import (
+    FurtherPlan,
+    endpoint_seed,
+    further_seeds,
+    mean_scores,
+)
+from influencekit.training._further_runs import KEPT, Removals
+from influencekit.training._further_seeds import ENGINES
+from influencekit.training._randomness import MAX_SEED
+from influencekit.utils import Interval, StrOptions, validate_parameters
 
 __all__ = ["FurtherTraining"]
-
-#: Bytes that one stack takes unless told otherwise: larger ones are no faster.
-STACK_BYTES = 2**30
 
 _COUNT = Interval(Integral, 1, None, closed="left")
 
@@ -249,21 +249,11 @@ class FurtherTraining(BaseAttributor):
         Returns
         -------
         FurtherTrainingConfig
-
-        Raises
-        ------
-        ValueError
-            If a learning rate is missing or parameters contradict each other.
         """
         validate_parameters(self)
         return self._configure(task, n_rows)[0]
 
     def _configure(self, task: Task, n_rows: int) -> tuple[FurtherTrainingConfig, OptimizerSpec]:
-        if isinstance(self.optimizer, type) and not issubclass(self.optimizer, Optimizer):
-            raise ValueError(
-                f"optimizer: got the class {self.optimizer.__name__}; accepted is a class of "
-                "torch.optim, 'sgd', 'adam', 'adamw' or None."
-            )
         spec = resolve_optimizer(
             task,
             self.optimizer,
@@ -291,14 +281,13 @@ class FurtherTraining(BaseAttributor):
                 "cache_dir: with random_state=None every fit draws other seeds, so nothing "
                 "stored could be found again. Set random_state to an int."
             )
-        self.config_, self._spec = self._configure(task, len(train))
-        self._removals, self.left_out_ = make_removals(
+        removals, self.left_out_ = make_removals(
             self.left_out, self.groups, self.train_rows_, self.n_train_
         )
-        entropy = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.seeds_ = np.random.default_rng(entropy).integers(0, 2**31 - 1, size=self.n_seeds)
-        self._entropy = entropy
-        self._train = train
+        self._plan = self._planned(task, train, removals)
+        self.config_ = self._plan.config
+        self._entropy = int(check_random_state(self.random_state).randint(MAX_SEED))
+        self.seeds_ = further_seeds(self._entropy, self.n_seeds)
 
     def measure(self, X, y=None) -> FurtherTrainingScores:
         """Scores at every horizon, with the halves that tell their reliability.
@@ -312,21 +301,25 @@ class FurtherTraining(BaseAttributor):
         -------
         FurtherTrainingScores
         """
-        return self._measure(self._queries(X, y), self.output)
+        queries = self._queries(X, y)
+        self._refuse_many()
+        return self._measure(queries, self.output)
 
     def iter_seeds(self, X, y=None) -> Iterator[np.ndarray]:
         """Yield the scores of one seed after the other, at every horizon.
 
         Parameters
         ----------
-        X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
-        y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
+        X, y : array-like
+            As in :meth:`measure`.
 
         Yields
         ------
         ndarray of shape (n_horizons, n_test, n_left_out)
         """
-        runs = self._runs(self._queries(X, y), self.output)
+        queries = self._queries(X, y)
+        self._refuse_many()
+        runs = self._plan.runs(queries, self.output, self.cache_dir, self.verbose)
         start = runs.evaluation.at_start()
         for outputs in runs.outputs(self.seeds_):
             yield adjusted(differences(outputs), start - outputs[0], self.adjust)
@@ -345,58 +338,55 @@ class FurtherTraining(BaseAttributor):
             As ``task_``, with the parameters at the last horizon.
         """
         check_is_fitted(self)
-        size = run + 1 + len(self.seeds_)
-        drawn = np.random.default_rng([self._entropy, 1]).integers(0, 2**31 - 1, size=size)
-        free = drawn[~np.isin(drawn, self.seeds_)]
-        module = self._runner().endpoint(int(free[run]))
-        return dataclasses.replace(self.task_, module=module)
+        self._refuse_many()
+        return self._plan.endpoint(endpoint_seed(self._entropy, self.n_seeds, run))
+
+    def endpoint_of(self, task: Task, train: Examples, run: int = 0) -> Task:
+        """The same for a task and the examples that it learned from, without a fit.
+
+        ``left_out`` and ``groups`` are not looked at.
+
+        Parameters
+        ----------
+        task : Task
+        train : Examples
+        run : int, default=0
+        """
+        validate_parameters(self)
+        entropy = int(check_random_state(self.random_state).randint(MAX_SEED))
+        plan = self._planned(task, train, Removals(np.full(len(train), KEPT), 0))
+        return plan.endpoint(endpoint_seed(entropy, self.n_seeds, run))
+
+    def _planned(self, task: Task, train: Examples, removals: Removals) -> FurtherPlan:
+        config, spec = self._configure(task, len(train))
+        return FurtherPlan(task, train, removals, config, spec, self.max_memory, self.engine)
+
+    def _refuse_many(self) -> None:
+        if self._members is not None:
+            raise ValueError(
+                "model: several were given, of which score gives the mean. Horizons, seeds and "
+                "endpoints are those of one model: fit FurtherTraining on each."
+            )
 
     def _score(self, queries):
         scores = self._measure(queries, self.output).scores[-1]
-        owner = self._removals.owner
+        owner = self._plan.removals.owner
         return np.where(owner >= 0, scores[:, owner], 0.0)
 
     def _self_influence(self):
-        rows = np.flatnonzero(self._removals.owner >= 0)
-        scores = self._measure(self._train.take(rows), "neg_loss").scores[-1]
-        found = np.zeros(len(self._train))
-        found[rows] = scores[np.arange(len(rows)), self._removals.owner[rows]]
+        owner = self._plan.removals.owner
+        rows = np.flatnonzero(owner >= 0)
+        scores = self._measure(self._plan.train.take(rows), "neg_loss").scores[-1]
+        found = np.zeros(len(owner))
+        found[rows] = scores[np.arange(len(rows)), owner[rows]]
         return found
 
-    def _runner(self) -> FurtherRunner:
-        memory = min(parse_memory(self.max_memory, self.task_.device), STACK_BYTES)
-        if self.max_memory is not None:
-            memory = parse_memory(self.max_memory)
-        return FurtherRunner(
-            self.task_,
-            self._train,
-            self._removals,
-            self.config_,
-            self._spec,
-            memory,
-            self.engine,
-        )
-
-    def _runs(self, queries: Examples, output) -> SeedRuns:
-        runner = self._runner()
-        together = runner.reason is None
-        evaluation = Evaluation(self.task_, queries, output, together)
-        return SeedRuns(runner, evaluation, output, self.cache_dir, self.verbose)
-
     def _measure(self, queries: Examples, output) -> FurtherTrainingScores:
-        runs = self._runs(queries, output)
-        start = runs.evaluation.at_start()
-        shape = len(self.config_.amounts), len(queries), self._removals.n_columns
-        means = SeedMeans(*shape)
-        for outputs in runs.outputs(self.seeds_):
-            means.add(outputs, start)
-        owner = np.full(self.n_train_, -1, dtype=np.int64)
-        owner[self.train_rows_] = self._removals.owner
+        runs = self._plan.runs(queries, output, self.cache_dir, self.verbose)
+        owner = np.full(self.n_train_, KEPT, dtype=np.int64)
+        owner[self.train_rows_] = self._plan.removals.owner
         return FurtherTrainingScores(
-            scores=means.mean(self.adjust),
-            halves=means.halves(self.adjust),
-            offset=means.offset(),
-            resolution=torch.finfo(runs.evaluation.dtype).eps * np.maximum(means.size, 1.0),
+            **mean_scores(runs, self.seeds_, self.adjust),
             left_out=self.left_out_,
             owner=owner,
             horizons=np.array(self.config_.amounts),

@@ -148,6 +148,11 @@ def resolve_optimizer(
 def _class_of(optimizer: Any) -> Any:
     if optimizer is None:
         return optim.SGD
+    if isinstance(optimizer, type) and not issubclass(optimizer, Optimizer):
+        raise ValueError(
+            f"optimizer: got the class {optimizer.__name__}; accepted is a class of torch.optim, "
+            f"{sorted(OPTIMIZERS)} or None."
+        )
     return OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
 
 

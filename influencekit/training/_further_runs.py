@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from influencekit.training._schedule import _Positions
 
-__all__ = ["FULL", "Removals", "batches_of_runs", "epoch_orders"]
+__all__ = ["FULL", "KEPT", "Removals", "batches_of_runs", "epoch_orders"]
 
 #: Column of the run that leaves nothing out.
 FULL = -2

@@ -13,7 +13,9 @@ from skorch.dataset import ValidSplit
 from torch import nn
 
 from influencekit import FurtherTraining, GradDot, as_task
+from influencekit.data import make_examples
 from influencekit.exceptions import UnsupportedModelError
+from influencekit.training._further_plan import endpoint_seed
 from tests.training._further_reference import make_data, make_module, neg_losses, train_alone
 
 X, Y = make_data()
@@ -152,8 +154,7 @@ def test_adjustments_are_the_same_runs_told_otherwise():
 def endpoints_of_gold():
     measured = further(left_out=5)
     for seed in measured.seeds_:
-        module = measured._runner().endpoint(int(seed))
-        yield type("End", (), {"module": module})
+        yield measured._plan.endpoint(int(seed))
 
 
 def test_means_over_seeds_are_streamed_without_loss():
@@ -211,6 +212,29 @@ def test_endpoint_has_a_seed_of_its_own_and_leaves_the_model_alone():
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
     assert torch.equal(measured.task_.module.first.weight, make_module().first.weight)
     assert not first.module.training
+
+
+def test_endpoint_without_a_fit_is_the_same():
+    fitted = further(left_out=[3])
+    other = FurtherTraining(lr=0.1, left_out=[10**6], **SHORT)  # what is left out is not looked at
+    end = other.endpoint_of(fitted.task_, make_examples(fitted.task_, X, Y), run=2)
+    assert torch.equal(end.module.first.weight, fitted.endpoint(2).module.first.weight)
+    assert set(vars(other)) == set(other.get_params())
+    seed = endpoint_seed(fitted._entropy, 2, 2)
+    alone = train_alone(
+        make_module(), X, Y, set(), seed, lambda p: torch.optim.SGD(p, lr=0.1), batch_size=21,
+        n_steps=3, horizons=(3,),
+    )  # fmt: skip
+    torch.testing.assert_close(end.module.first.weight, alone[0].first.weight, atol=1e-12, rtol=0)
+
+
+def test_several_models_are_averaged():
+    tasks = [as_task(make_module(seed=s), loss=nn.CrossEntropyLoss()) for s in (0, 1)]
+    many = FurtherTraining(lr=0.1, left_out=3, **SHORT).fit(tasks, X, Y)
+    scores = many.score(*QUERIES)
+    np.testing.assert_allclose(scores, np.mean([m.score(*QUERIES) for m in many._members], axis=0))
+    with pytest.raises(ValueError, match="fit FurtherTraining on each"):
+        many.measure(*QUERIES)
 
 
 def test_self_influence_is_the_diagonal():

@@ -1,0 +1,111 @@
+"""One further training, decided in all its parts, and what is made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from influencekit.data import Examples
+from influencekit.models import Task
+from influencekit.training._further import FurtherRunner
+from influencekit.training._further_config import FurtherTrainingConfig
+from influencekit.training._further_evaluate import Evaluation
+from influencekit.training._further_means import SeedMeans
+from influencekit.training._further_optimizer import OptimizerSpec
+from influencekit.training._further_runs import KEPT, Removals
+from influencekit.training._further_seeds import SeedRuns
+from influencekit.training._randomness import MAX_SEED
+from influencekit.utils import parse_memory
+
+__all__ = ["FurtherPlan", "endpoint_seed", "further_seeds", "mean_scores"]
+
+#: Bytes that one stack takes unless told otherwise: larger ones are no faster.
+STACK_BYTES = 2**30
+
+
+@dataclass(frozen=True, eq=False)
+class FurtherPlan:
+    """Everything but the seeds and the test examples.
+
+    Parameters
+    ----------
+    task : Task
+    train : Examples
+        Rows that the model learned from.
+    removals : Removals
+    config : FurtherTrainingConfig
+    spec : OptimizerSpec
+    max_memory : int, str or None
+    engine : {"auto", "stacked", "loop"}
+    """
+
+    task: Task
+    train: Examples
+    removals: Removals
+    config: FurtherTrainingConfig
+    spec: OptimizerSpec
+    max_memory: int | str | None = None
+    engine: str = "auto"
+
+    def runner(self) -> FurtherRunner:
+        """What trains the runs of a seed."""
+        memory = parse_memory(self.max_memory, self.task.device)
+        if self.max_memory is None:
+            memory = min(memory, STACK_BYTES)
+        return FurtherRunner(
+            self.task, self.train, self.removals, self.config, self.spec, memory, self.engine
+        )
+
+    def runs(self, queries: Examples, output: Any, cache_dir: Any, verbose: int) -> SeedRuns:
+        """Outputs of all runs at test examples, seed by seed."""
+        runner = self.runner()
+        evaluation = Evaluation(self.task, queries, output, together=runner.reason is None)
+        return SeedRuns(runner, evaluation, output, cache_dir, verbose)
+
+    def endpoint(self, seed: int) -> Task:
+        """Task at the end of the full-data run of a seed."""
+        nothing = Removals(np.full(len(self.train), KEPT), 0)
+        module = replace(self, removals=nothing, engine="loop").runner().endpoint(seed)
+        return replace(self.task, module=module)
+
+
+def further_seeds(entropy: int, n_seeds: int) -> NDArray:
+    """Seeds (n_seeds,); more of them leave the first ones as they were."""
+    return np.random.default_rng(entropy).integers(0, MAX_SEED, size=n_seeds)
+
+
+def endpoint_seed(entropy: int, n_seeds: int, run: int) -> int:
+    """Seed of a full-data run that is none of the first ``n_seeds``."""
+    generator = np.random.default_rng([entropy, 1])
+    drawn = generator.integers(0, MAX_SEED, size=run + 1 + n_seeds)
+    return int(drawn[~np.isin(drawn, further_seeds(entropy, n_seeds))][run])
+
+
+def mean_scores(runs: SeedRuns, seeds: NDArray, adjust: str | None) -> dict[str, Any]:
+    """Scores, halves, offset and resolution of a FurtherTrainingScores.
+
+    Parameters
+    ----------
+    runs : SeedRuns
+    seeds : ndarray of shape (n_seeds,)
+    adjust : {"full", "center"} or None
+
+    Returns
+    -------
+    dict of str to ndarray
+    """
+    n_horizons = len(runs.runner.config.amounts)
+    means = SeedMeans(n_horizons, runs.evaluation.n_queries, runs.runner.removals.n_columns)
+    start = runs.evaluation.at_start()
+    for outputs in runs.outputs(seeds):
+        means.add(outputs, start)
+    return {
+        "scores": means.mean(adjust),
+        "halves": means.halves(adjust),
+        "offset": means.offset(),
+        "resolution": torch.finfo(runs.evaluation.dtype).eps * np.maximum(means.size, 1.0),
+    }
