@@ -1,9 +1,9 @@
 """Products ``Σ_kl b_ik a_il M_kl b'_jk a'_jl`` of rank-one coordinates of all pairs of examples.
 
 ``M = 1 / (s + λ)`` is a smooth function of eigenvalues that are nearly products ``β_k α_l``, so
-slabs of its columns have a low numerical rank r.  With ``M ≈ Σ_r u_r v_rᵀ`` the sum is
+tiles of it have a low numerical rank r.  With ``M ≈ Σ_r u_r v_rᵀ`` the sum is
 ``Σ_r [(u_r b_i)·b'_j] [(v_r a_i)·a'_j]``: r (d_out + d_in) operations a pair in place of
-d_out d_in.  The slabs of large α hold most of the rank and are narrow.
+d_out d_in.  The tiles of large β and α hold most of the rank and are small.
 """
 
 from __future__ import annotations
@@ -18,46 +18,46 @@ from torch import Tensor
 from influencekit.curvature._kronecker_bases import BlockBasis, MatrixBasis
 from influencekit.gradients import Block, DenseBlock, IndexBlock, OuterBlock
 
-__all__ = ["Slab", "add_products", "plan_slabs"]
+__all__ = ["Tile", "add_products", "plan_tiles"]
 
-#: Columns of the first slab; each later slab is about as wide as all before it.
-_FIRST_SLAB = 64
+#: Side of the first tile; each later one is as long as all before it.
+_FIRST_SIDE = 64
 #: Layers with fewer parameters times examples than this are multiplied as they are.
 _SMALLEST_WORK = 5e7
 #: Queries may use directions that training gradients lack, to this share of the mean moment.
 _FLOOR = 1e-2
-#: Rows of left factors and columns of one tile of products.
-_TILE_ROWS, _TILE_COLUMNS = 512, 1_024
+#: Operations on each pair that one more rank costs beside those of the matrix products.
+_RANK_OVERHEAD = 40
+#: Rows of left factors and columns of training examples multiplied at a time.
+_LEFT_ROWS, _RIGHT_ROWS = 512, 1_024
 
 
 @dataclass(frozen=True)
-class Slab:
-    """A run of columns of ``M`` (or of rows, if ``swapped``), as it is or in low rank.
+class Tile:
+    """A part of ``M``, as it is or in low rank.
 
     Attributes
     ----------
-    part : slice
-    swapped : bool
-        Whether ``part`` runs over output gradients and not over inputs.
-    table : Tensor of shape (long side, part) or None
+    rows, columns : slice
+    table : Tensor of shape (n_rows, n_columns) or None
         The entries themselves.
-    whole, narrow : Tensor of shape (rank, side) or None
-        Factors of the whole side and of the part.
+    left, right : Tensor of shape (rank, n_rows or n_columns), or None
+        Factors, if they are cheaper.
     """
 
-    part: slice
-    swapped: bool
+    rows: slice
+    columns: slice
     table: Tensor | None = None
-    whole: Tensor | None = None
-    narrow: Tensor | None = None
+    left: Tensor | None = None
+    right: Tensor | None = None
 
 
 # -- plans ------------------------------------------------------------------------------------
 
 
-def plan_slabs(
+def plan_tiles(
     bases: dict[str, BlockBasis], inverse: Tensor, n_train: int, tolerance: float
-) -> dict[str, list[Slab]]:
+) -> dict[str, list[Tile]]:
     """How every layer with one position an example is multiplied at one damping.
 
     Parameters
@@ -72,16 +72,16 @@ def plan_slabs(
 
     Returns
     -------
-    dict of str to list of Slab
+    dict of str to list of Tile
 
     Notes
     -----
     Entry kl of a layer's ``M`` is weighted by the second moments of the coordinates on both
     sides, so that its square is that entry's share of the mean squared score (coordinates being
-    uncorrelated in the eigenbasis).  Singular values of all weighted slabs are dropped from the
+    uncorrelated in the eigenbasis).  Singular values of all weighted tiles are dropped from the
     smallest on until ``tolerance²`` of the total is reached.
     """
-    plans: dict[str, list[Slab]] = {}
+    plans: dict[str, list[Tile]] = {}
     weighted: list[_Weighted] = []
     energy = torch.zeros((), dtype=torch.float64, device=inverse.device)
     for name, basis in bases.items():
@@ -92,27 +92,26 @@ def plan_slabs(
         left, right = _weights(basis.output_moments), _weights(basis.input_moments)
         energy += (left[:, None] * table * right).square().sum()
         if tolerance == 0 or not basis.single or n_train * table.numel() < _SMALLEST_WORK:
-            plans[name].append(Slab(slice(0, table.shape[1]), False, table=table))
+            plans[name].append(Tile(slice(0, len(left)), slice(0, len(right)), table=table))
             continue
-        swapped = table.shape[0] > table.shape[1]
-        if swapped:
-            table, left, right = table.mT, right, left
-        for part in _slab_slices(table.shape[1]):
-            weighted.append(_Weighted.of(name, swapped, part, table, left, right))
+        for rows in _sides(len(left)):
+            for columns in _sides(len(right)):
+                own = table[rows, columns]
+                weighted.append(_Weighted.of(name, rows, columns, own, left[rows], right[columns]))
     if weighted:
         threshold = _threshold(weighted, tolerance**2 * float(energy))
-        for slab in weighted:
-            plans[slab.name] += slab.cut(threshold)
+        for tile in weighted:
+            plans[tile.name] += tile.cut(threshold)
     return plans
 
 
 @dataclass(frozen=True)
 class _Weighted:
-    """A slab with the singular value decomposition of its weighted entries."""
+    """A tile with the singular value decomposition of its weighted entries."""
 
     name: str
-    swapped: bool
-    part: slice
+    rows: slice
+    columns: slice
     table: Tensor
     left: Tensor
     right: Tensor
@@ -121,22 +120,21 @@ class _Weighted:
     vt: Tensor
 
     @classmethod
-    def of(cls, name, swapped, part, table, left, right) -> _Weighted:
-        table, right = table[:, part], right[part]
+    def of(cls, name, rows, columns, table, left, right) -> _Weighted:
         svd = torch.linalg.svd(left[:, None] * table * right, full_matrices=False)
-        return cls(name, swapped, part, table, left, right, *svd)
+        return cls(name, rows, columns, table, left, right, *svd)
 
-    def cut(self, threshold: float) -> list[Slab]:
+    def cut(self, threshold: float) -> list[Tile]:
         rank = int((self.values > threshold).sum())
         if rank == 0:
             return []
         height, width = self.table.shape
-        if rank * (height + width) >= 0.8 * height * width:
-            return [Slab(self.part, self.swapped, table=self.table)]
+        if rank * (height + width + _RANK_OVERHEAD) >= height * width:
+            return [Tile(self.rows, self.columns, table=self.table)]
         roots = self.values[:rank].sqrt()
-        whole = (self.u[:, :rank] * roots).mT / self.left
-        narrow = self.vt[:rank] * roots[:, None] / self.right
-        return [Slab(self.part, self.swapped, whole=whole, narrow=narrow)]
+        left = (self.u[:, :rank] * roots).mT / self.left
+        right = self.vt[:rank] * roots[:, None] / self.right
+        return [Tile(self.rows, self.columns, left=left, right=right)]
 
 
 def _weights(moments: Tensor) -> Tensor:
@@ -144,16 +142,16 @@ def _weights(moments: Tensor) -> Tensor:
     return moments + _FLOOR * moments.mean()
 
 
-def _slab_slices(width: int) -> Iterator[slice]:
-    start, size = 0, _FIRST_SLAB
-    while start < width:
-        yield slice(start, min(width, start + size))
+def _sides(length: int) -> Iterator[slice]:
+    start, size = 0, _FIRST_SIDE
+    while start < length:
+        yield slice(start, min(length, start + size))
         start, size = start + size, max(size, start + size)
 
 
 def _threshold(weighted: list[_Weighted], allowed: float) -> float:
     """Largest singular value up to which all may be dropped."""
-    squares = torch.cat([slab.values for slab in weighted]).square().sort().values
+    squares = torch.cat([tile.values for tile in weighted]).square().sort().values
     dropped = int((squares.cumsum(0) <= allowed).sum())
     return float(squares[dropped - 1].sqrt()) if dropped else 0.0
 
@@ -165,7 +163,7 @@ def add_products(
     query: Block,
     train: Block,
     inverse: Tensor,
-    slabs: list[Slab] | None,
+    tiles: list[Tile] | None,
     out: Tensor,
     workspace: int,
 ) -> None:
@@ -176,7 +174,7 @@ def add_products(
     query, train : Block
         Coordinates, one row an example.
     inverse : Tensor of shape (width,), float64
-    slabs : list of Slab or None
+    tiles : list of Tile or None
         Plan of the block, used where both sides have one position an example.
     out : Tensor of shape (n_query, n_train)
     workspace : int
@@ -186,9 +184,9 @@ def add_products(
         table = inverse.view(query.spec.d_out, -1).to(query.dtype)
         scaled = query.b * table[query.index][:, None]
         IndexBlock(query.spec, query.index, scaled).add_dot(train, out, workspace)
-    elif slabs is not None and _is_single(query) and _is_single(train):
-        for slab in slabs:
-            _add_slab(slab, _factors(query), _factors(train), out, workspace)
+    elif tiles is not None and _is_single(query) and _is_single(train):
+        for tile in tiles:
+            _add_tile(tile, _factors(query), _factors(train), out, workspace)
     else:
         _add_dense(query, train, inverse, out, workspace)
 
@@ -209,24 +207,21 @@ def _add_dense(query: Block, train: Block, inverse: Tensor, out: Tensor, workspa
         DenseBlock(query.spec, dense[:, None]).add_dot(train, out[rows], workspace, "dense")
 
 
-def _add_slab(slab: Slab, query, train, out: Tensor, workspace: int) -> None:
-    sides = [query[::-1], train[::-1]] if slab.swapped else [query, train]
-    query, train = ((whole, narrow[:, slab.part]) for whole, narrow in sides)
-    if slab.table is None:
-        _add_low_rank(slab, query, train, out)
+def _add_tile(tile: Tile, query, train, out: Tensor, workspace: int) -> None:
+    query, train = ((b[:, tile.rows], a[:, tile.columns]) for b, a in (query, train))
+    if tile.table is None:
+        _add_low_rank(tile.left, tile.right, query, train, out)
     else:
-        _add_table(slab.table.to(out.dtype), query, train, out, workspace)
+        _add_table(tile.table.to(out.dtype), query, train, out, workspace)
 
 
-def _add_low_rank(slab: Slab, query, train, out: Tensor) -> None:
-    (x, y), (x_train, y_train) = query, train
-    rank = len(slab.whole)
-    for rows in _slices(len(x), rank, _TILE_ROWS):
-        left = _scaled(x[rows], slab.whole)
-        right = _scaled(y[rows], slab.narrow)
-        for columns in _slices(len(x_train), 1, _TILE_COLUMNS):
-            products = left @ x_train[columns].mT
-            products *= right @ y_train[columns].mT
+def _add_low_rank(left: Tensor, right: Tensor, query, train, out: Tensor) -> None:
+    (b, a), (b_train, a_train), rank = query, train, len(left)
+    for rows in _slices(len(b), rank, _LEFT_ROWS):
+        outputs, inputs = _scaled(b[rows], left), _scaled(a[rows], right)
+        for columns in _slices(len(b_train), 1, _RIGHT_ROWS):
+            products = outputs @ b_train[columns].mT
+            products *= inputs @ a_train[columns].mT
             out[rows, columns] += products.unflatten(0, (-1, rank)).sum(1)
 
 
@@ -236,12 +231,12 @@ def _scaled(rows: Tensor, factors: Tensor) -> Tensor:
 
 
 def _add_table(table: Tensor, query, train, out: Tensor, workspace: int) -> None:
-    (x, y), (x_train, y_train) = query, train
+    (b, a), (b_train, a_train) = query, train
     each = table.numel() * table.element_size()
-    for rows in _slices(len(x), each, 2 * workspace):
-        left = (x[rows, :, None] * table * y[rows, None, :]).flatten(1)
-        for columns in _slices(len(x_train), each, workspace // 4):
-            right = (x_train[columns, :, None] * y_train[columns, None, :]).flatten(1)
+    for rows in _slices(len(b), each, 2 * workspace):
+        left = (b[rows, :, None] * table * a[rows, None, :]).flatten(1)
+        for columns in _slices(len(b_train), each, workspace // 4):
+            right = (b_train[columns, :, None] * a_train[columns, None, :]).flatten(1)
             out[rows, columns].addmm_(left, right.mT)
 
 

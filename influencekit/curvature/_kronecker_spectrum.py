@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from influencekit.curvature._kronecker_bases import BlockBasis
-from influencekit.curvature._kronecker_products import Slab, add_products, plan_slabs
+from influencekit.curvature._kronecker_products import Tile, add_products, plan_tiles
 from influencekit.curvature._kronecker_squares import quadratic_forms
 from influencekit.curvature._kronecker_store import CoordinateStore
 from influencekit.curvature._path import DampingPath, check_masks
@@ -59,7 +59,7 @@ class KroneckerSpectrum(Spectrum):
         self.product_tolerance = product_tolerance
         cotangent = loss_cotangent(problem.engine.task)
         self.train = self._store(problem.examples, cotangent, problem.max_memory // 3)
-        self._last_plan: tuple[float, dict[str, list[Slab]]] | None = None
+        self._last_plan: tuple[float, dict[str, list[Tile]]] | None = None
 
     @property
     def eigenvalues(self) -> Tensor:  # type: ignore[override]
@@ -117,12 +117,12 @@ class KroneckerSpectrum(Spectrum):
             total += quadratic_forms(block, own, features.workspace)
         return total
 
-    def plan(self, damping: float) -> dict[str, list[Slab]]:
+    def plan(self, damping: float) -> dict[str, list[Tile]]:
         """How products are made at a damping; the last one is remembered."""
         last = self._last_plan
         if last is None or last[0] != damping:
             inverse, n = self.inverse_table(damping), len(self.problem.examples)
-            last = (damping, plan_slabs(self.bases, inverse, n, self.product_tolerance))
+            last = (damping, plan_tiles(self.bases, inverse, n, self.product_tolerance))
             self._last_plan = last
         return last[1]
 
