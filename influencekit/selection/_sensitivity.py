@@ -94,7 +94,7 @@ class SensitivityStudy(BaseEstimator):
     best_params_ : dict of str to dict
         Values of the axes in those rows.
     sensitivity_ : DataFrame
-        A row for each attributor and axis, see Notes.
+        A row for each attributor and axis with two values or more, see Notes.
     axes_ : dict of str to list
         Axes of each attributor.
     defaults_ : dict of str to dict

@@ -90,6 +90,8 @@ def sensitivity_table(entries: list[Entry], per_query: np.ndarray, lds: np.ndarr
         start += len(entry.cells)
         for axis in entry.axes:
             facts = _sensitivity(entry.cells, axis, lds[own], per_query[own])
+            if facts is None:
+                continue
             rows.append({"attributor": entry.name, "parameter": axis, **facts})
     names = ["attributor", "parameter", "n_values", "best", "worst", "range", "range_se"]
     names += ["relative_range", "range_tuned", "relative_range_tuned"]
@@ -101,9 +103,12 @@ def sensitivity_table(entries: list[Entry], per_query: np.ndarray, lds: np.ndarr
 
 def _sensitivity(
     cells: list[Cell], axis: str, lds: np.ndarray, per_query: np.ndarray
-) -> dict[str, Any]:
-    """Facts of one axis."""
-    lines = [[i for i in line if not np.isnan(lds[i])] for line in _longest_lines(cells, axis)]
+) -> dict[str, Any] | None:
+    """Facts of one axis; None where it has one value only."""
+    lines = _longest_lines(cells, axis)
+    if len(lines[0]) < 2:
+        return None
+    lines = [[i for i in line if not np.isnan(lds[i])] for line in lines]
     lines = [line for line in lines if line]
     if not lines:
         return {"n_values": 0}
