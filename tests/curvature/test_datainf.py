@@ -161,6 +161,19 @@ def test_large_damping_is_a_dot_product_of_gradients():
     np.testing.assert_allclose(influence.score(Xq, yq) * 1e9 * N, expected, rtol=1e-6, atol=1e-9)
 
 
+def test_a_penalty_that_varies_within_a_tensor_counts_with_its_mean():
+    task, X, y, Xq, yq = problem("plain")
+    varied, even = (penalties(task)["constant"].clone() for _ in range(2))
+    varied[:20] = torch.linspace(0, 1, 20).square().double()
+    even[:20] = varied[:20].mean()
+    queries, cotangent = make_examples(task, Xq, yq), output_cotangent(margin)
+    found, expected = (
+        fitted(task, X, y, uneven(), penalty, DataInf()).products(queries, cotangent, 0.1)
+        for penalty in (varied, even)
+    )
+    torch.testing.assert_close(found, expected)
+
+
 def test_unknown_blocks_are_refused():
     task, X, y, _, _ = problem("plain")
     with pytest.raises(ValueError, match="blocks"):
