@@ -131,7 +131,7 @@ def test_penalties_of_a_layer_are_averaged():
 
 
 def test_random_projections_keep_inner_products_in_expectation():
-    task, X, y, _, _ = problem()
+    task, X, y, _, _ = problem("plain")
     g = loss_gradients(task, X, y)[:6]
     engine, train = GradientEngine(task), make_examples(task, X[:6], y[:6])
     like = torch.empty(0, dtype=torch.float64)
