@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
-from run import parse, problem_of
+from run import parse, problem_of, scores_file
 
 # TRAK's kernel is scaled arbitrarily by traker: only its correlation means something.
 SCALE_UNKNOWN = {"traker"}
@@ -48,7 +48,7 @@ def compare(args) -> list[dict]:
             files = {
                 library: path
                 for library in args.libraries
-                if (path := args.output / "scores" / f"{size}-{method}-{library}.npy").exists()
+                if (path := scores_file(args, library, method, size)).exists()
             }
             if not files:
                 continue

@@ -81,7 +81,39 @@ def _add(method: str, name: str, parameters=lambda settings: {}) -> None:
         METHODS[method] = lambda problem: _influence(problem, name, **parameters(problem.settings))
 
 
-_add("explicit", "hessian")
+_add("explicit", "hessian", lambda s: {"negative": "keep"})
+_add(
+    "cg",
+    "cg",
+    lambda s: {
+        "matrix": "hessian",
+        "rtol": 1e-7,
+        "max_iter": s.cg_steps,
+        "preconditioner": None,
+    },
+)
+_add(
+    "lissa",
+    "lissa",
+    lambda s: {
+        "matrix": "hessian",
+        "scale": s.lissa_scale,
+        "depth": s.lissa_depth,
+        "batch_size": s.lissa_batch,
+    },
+)
+_add(
+    "arnoldi",
+    "arnoldi",
+    lambda s: {
+        "matrix": "hessian",
+        "rank": s.rank,
+        "n_iterations": s.krylov_dim,
+        "complement": "drop",
+    },
+)
+_add("nystroem", "nystroem", lambda s: {"rank": s.rank})
+_add("nystroem_hessian", "nystroem", lambda s: {"rank": s.rank, "matrix": "hessian"})
 _add("fisher", "fisher")
 _add("ggn", "ggn")
 _add("datainf", "datainf")

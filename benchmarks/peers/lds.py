@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import logging
+import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +26,24 @@ from run import LIBRARIES, METHODS
 from influencekit import retrain_on_subsets
 from influencekit.metrics import PreparedOutputs
 
-DEFAULT = ("graddot", "explicit", "fisher", "ggn", "lissa", "arnoldi", "nystroem", "datainf",
-           "kfac", "ekfac", "ekfac_true", "ekfac_empirical", "trak")  # fmt: skip
+os.environ["TQDM_DISABLE"] = "1"  # read when a peer is imported
+DEFAULT = (
+    "graddot",
+    "explicit",
+    "fisher",
+    "ggn",
+    "lissa",
+    "arnoldi",
+    "nystroem",
+    "nystroem_fisher",
+    "nystroem_hessian",
+    "datainf",
+    "kfac",
+    "ekfac",
+    "ekfac_true",
+    "ekfac_empirical",
+    "trak",
+)
 WITHOUT_DAMPING = {"graddot", "tracin"}
 
 
@@ -103,6 +121,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
     settings = Settings(seed=args.seed)
     problem = load_problem("tiny", args.models, n=args.n, m=args.m, settings=settings)
     masks, truth = ground_truth(args)

@@ -7,7 +7,7 @@ Translations to ``q_i' (C + damping)^-1 g_j / n``:
 - averages over the loader's batches weigh a batch by the rows that the matrix is applied to, not
   by the batch's rows, and the first one by 1: with a single batch the matrix is divided by the
   number of those rows, which is undone for Nystroem (rank) and DataInf (queries);
-- Nystroem of the Gauss-Newton matrix: that of the Hessian, its default, is not positive;
+- Nystroem of the Hessian, its default, shifts a matrix that is not positive;
 - InverseHarmonicMean is DataInf, here by layer;
 - EK-FAC takes expectations over classes from one backward pass of sum_c sqrt(p_c) log p_c,
   which squares a sum over classes.
@@ -97,16 +97,23 @@ def arnoldi(problem: Problem):
     return _scores(problem, model.fit(_loader(problem))), options
 
 
-def nystroem(problem: Problem):
+def _nystroem(problem: Problem, mode: SecondOrderMode, factor: int):
     s = problem.settings
-    options = {"regularization": s.damping / s.rank, "rank": s.rank}
-    mode = SecondOrderMode.GAUSS_NEWTON
+    options = {"regularization": s.damping / factor, "rank": s.rank}
     torch.manual_seed(s.seed)
     model = NystroemSketchInfluence(
         problem.fresh_model(), F.cross_entropy, second_order_mode=mode, **options
     )
-    scores = _scores(problem, model.fit(_loader(problem))) / s.rank
+    scores = _scores(problem, model.fit(_loader(problem))) / factor
     return scores, {**options, "second_order_mode": mode.value}
+
+
+def nystroem_fisher(problem: Problem):
+    return _nystroem(problem, SecondOrderMode.GAUSS_NEWTON, problem.settings.rank)
+
+
+def nystroem_hessian(problem: Problem):
+    return _nystroem(problem, SecondOrderMode.HESSIAN, 1)
 
 
 def _harmonic(problem: Problem, blocks: BlockMode):
@@ -149,7 +156,8 @@ METHODS = {
     "cg": cg,
     "lissa": lissa,
     "arnoldi": arnoldi,
-    "nystroem": nystroem,
+    "nystroem_fisher": nystroem_fisher,
+    "nystroem_hessian": nystroem_hessian,
     "datainf": datainf,
     "datainf_full": datainf_full,
     "kfac_true": kfac,

@@ -29,6 +29,7 @@ from pathlib import Path
 LIBRARIES = ("influencekit", "dattri", "traker", "kronfluence", "pydvl", "captum")
 METHODS = (
     "graddot", "tracin", "explicit", "ggn", "fisher", "cg", "lissa", "arnoldi", "nystroem",
+    "nystroem_fisher", "nystroem_hessian",
     "datainf", "datainf_full", "kfac", "ekfac", "kfac_true", "ekfac_true", "kfac_empirical",
     "ekfac_empirical", "trak", "trak_exact",
 )  # fmt: skip
@@ -99,7 +100,7 @@ def child(args) -> None:
     result = {"status": "ok", "seconds": seconds, "peak_mb": (peak() - before) / 2**20}
     result.update(problem.describe(), options=options, version=version(peer.PACKAGE))
     result["threads"] = torch.get_num_threads()
-    save_scores(args, library, method, size, scores)
+    save_scores(scores_file(args, library, method, size), scores)
     emit(result)
 
 
@@ -118,12 +119,15 @@ def emit(result: dict) -> None:
     print(json.dumps(result, default=str), flush=True)
 
 
-def save_scores(args, library, method, size, scores) -> None:
+def scores_file(args, library: str, method: str, size: str) -> Path:
+    return args.output / "scores" / f"{size}-{method}-{library}.npy"
+
+
+def save_scores(path: Path, scores) -> None:
     import numpy as np
 
-    folder = args.output / "scores"
-    folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / f"{size}-{method}-{library}.npy", np.asarray(scores))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, np.asarray(scores))
 
 
 def _status(key: str) -> int:
@@ -153,6 +157,7 @@ def peak() -> int:
 
 def one(args, library: str, method: str, size: str) -> dict:
     """Start a run, wait for it as long as allowed, and read its result."""
+    scores_file(args, library, method, size).unlink(missing_ok=True)
     command = [sys.executable, str(Path(__file__).resolve()), *sys.argv[1:]]
     threads = str(args.threads)
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -179,15 +184,27 @@ def one(args, library: str, method: str, size: str) -> dict:
             if not line:
                 break
             lines.append(line)
+            if line.startswith("{"):  # what the process does after its result does not count
+                break
             if line == READY:
                 started, deadline = True, time.monotonic() + args.limit
-        code = process.wait()
+        code = _ended(process)
         errors.seek(0)
         tail = [text for text in errors.read().splitlines() if text.strip()]
     if code == 0 and lines and lines[-1].startswith("{"):
         return json.loads(lines[-1])
     reason = tail[-1][:200] if tail else f"exit code {code}"
     return {"status": f"not run: {reason}" if code >= 0 else f"killed by signal {-code}"}
+
+
+def _ended(process: subprocess.Popen) -> int:
+    """Exit code; a process that does not end after its result is stopped and counts as done."""
+    try:
+        return process.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return 0
 
 
 def available(library: str) -> tuple[set[str], str]:
@@ -260,5 +277,6 @@ if __name__ == "__main__":
     if arguments.child:
         child(arguments)
     else:
+        warnings.simplefilter("ignore")
         run(arguments)
         print(f"results in {arguments.output}")
