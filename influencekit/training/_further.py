@@ -25,6 +25,8 @@ __all__ = ["FurtherRunner"]
 
 #: More runs than this at a time are no faster.
 MAX_RUNS = 128
+#: Test examples at a time, where memory allows.
+MAX_ROWS = 256
 
 
 class FurtherRunner:
@@ -47,6 +49,10 @@ class FurtherRunner:
     reason : str or None
         Why runs go one after the other; None if they go together.
     asked_for_loop : bool
+    chunk_size : int
+        Runs that fit into memory together.
+    evaluation_rows : int
+        Test examples that fit beside them.
 
     Raises
     ------
@@ -79,8 +85,10 @@ class FurtherRunner:
         self.stack = ModelStack(task, together=self.reason is None)
         length = min(config.batch_size, config.n_rows)
         with untouched(task.device):
-            size = max_memory // bytes_per_run(task, self.rows, length)
-        self.chunk_size = int(np.clip(size, 1, MAX_RUNS))
+            each = bytes_per_run(task, self.rows, length)
+        self.chunk_size = int(np.clip(max_memory // each, 1, MAX_RUNS))
+        spare = max_memory // (each * self.chunk_size)  # float64 without gradients takes less
+        self.evaluation_rows = int(np.clip(length * spare, length, max(length, MAX_ROWS)))
 
     def chunks(self) -> list[np.ndarray]:
         """Runs that are trained together, all of one cohort."""

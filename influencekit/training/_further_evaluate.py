@@ -40,9 +40,7 @@ class Evaluation:
     n_queries : int
     """
 
-    def __init__(
-        self, task: Task, queries: Examples, output: Any, together: bool, batch_size: int = 256
-    ):
+    def __init__(self, task: Task, queries: Examples, output: Any, together: bool, batch_size: int):
         self.n_queries = len(queries)
         self.output = resolve_output(task, output, queries.targets is not None)
         if queries.targets is None:

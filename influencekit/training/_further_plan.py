@@ -63,7 +63,8 @@ class FurtherPlan:
     def runs(self, queries: Examples, output: Any, cache_dir: Any, verbose: int) -> SeedRuns:
         """Outputs of all runs at test examples, seed by seed."""
         runner = self.runner()
-        evaluation = Evaluation(self.task, queries, output, together=runner.reason is None)
+        together = runner.reason is None
+        evaluation = Evaluation(self.task, queries, output, together, runner.evaluation_rows)
         return SeedRuns(runner, evaluation, output, cache_dir, verbose)
 
     def endpoint(self, seed: int) -> Task:
