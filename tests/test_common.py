@@ -23,6 +23,8 @@ ATTRIBUTORS = [
     TRAK(1e-2, projection_dim=8, random_state=0),
     InfluenceFunction("ggn"),
     InfluenceFunction("fisher", damping=1e-3),
+    InfluenceFunction("kfac"),
+    InfluenceFunction("ekfac"),
     InfluenceFunction("fisher", projection_dim=8, random_state=0),
     InfluenceFunction("datainf"),
     InfluenceFunction("logra", projection_dim=6, random_state=0),
