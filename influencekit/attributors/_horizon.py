@@ -85,4 +85,4 @@ def endpoint_task(further: FurtherTraining, task: Task, train: Examples) -> Task
 
     ``train`` holds the rows that the model learned from, so nothing is held out again.
     """
-    return further.fit(replace(task, training_rows=None), train).endpoint()
+    return further.endpoint_of(replace(task, training_rows=None), train)

@@ -1,0 +1,1 @@
+"""Tests; a package, so that no installed "tests" stands in its place."""
