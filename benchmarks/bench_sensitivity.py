@@ -89,7 +89,6 @@ def draw(study, out: Path) -> None:
         alone = {"attributors": [name], "others": one}
         pictures += [
             (f"{file}_damping_by_dim", {"x": "damping", "hue": "projection_dim", **alone}),
-            (f"{file}_dim_by_damping", {"x": "projection_dim", "hue": "damping", **alone}),
             (f"{file}_heat", {"x": "damping", "y": "projection_dim", **alone}),
             (f"{file}_scale_depth", {"x": "curvature__scale", "y": "curvature__depth", **alone}),
             (f"{file}_rank_heat", {"x": "damping", "y": "curvature__rank", **alone}),
@@ -102,6 +101,35 @@ def draw(study, out: Path) -> None:
                 display.figure_.savefig(out / f"{file}.png", dpi=130)
         except ValueError:  # no attributor varies these axes
             pass
+        plt.close("all")
+
+
+def draw_fixed_and_tuned(study, out: Path) -> None:
+    """Projection dimension at a few fixed λ, and with λ tuned again."""
+    table = study.results_
+    for name, axes in study.axes_.items():
+        if not {"damping", "projection_dim"} <= set(axes):
+            continue
+        numbers = sorted(
+            value
+            for value in table.loc[table["attributor"] == name, "damping"].unique()
+            if not isinstance(value, str)
+        )
+        some = set(numbers[:: max(1, len(numbers) // 4)])
+        rows = table[[value in some for value in table["damping"]]]
+        others = {"n_models": 1, "checkpoint": "final"}
+        options = {"attributors": [name], "others": others}
+        try:
+            display = SensitivityDisplay(rows, "projection_dim", hue="damping", **options).plot()
+        except ValueError:  # one dimension only
+            continue
+        tuned = SensitivityDisplay(table, "projection_dim", **options)
+        tuned.plot(ax=display.ax_, legend_loc=None)
+        tuned.lines_[name].set(label="λ tuned again", linewidth=3, color="black")
+        display.ax_.set_title(name)
+        display.ax_.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize="small")
+        file = f"{name.replace(' ', '_')}_dim_fixed_and_tuned.png"
+        display.figure_.savefig(out / file, dpi=130)
         plt.close("all")
 
 
@@ -167,7 +195,8 @@ def main() -> None:
     """Run, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--setting", choices=list(SIZES), default="mnist")
-    parser.add_argument("--data-home", type=Path, default=os.environ.get("INFLUENCEKIT_DATA"))
+    home = os.environ.get("INFLUENCEKIT_DATA")
+    parser.add_argument("--data-home", type=Path, default=None if home is None else Path(home))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
         "--sizes",
@@ -209,6 +238,7 @@ def main() -> None:
     print(*report["takeaways"], sep="\n")
     print(f"attainable LDS: {study.noise_ceiling_}; {report['seconds']:.0f} s")
     draw(study, options.out)
+    draw_fixed_and_tuned(study, options.out)
 
 
 if __name__ == "__main__":

@@ -202,7 +202,7 @@ def net_grids(setting: str, epochs: int, n_models: int) -> dict:
         if name in CURVATURES:
             grids[f"IF {name}"] = (InfluenceFunction(name), [dense, {"damping": COARSE, **ages}])
     if "cg" in CURVATURES:
-        few = {"damping": np.geomspace(1e-4, 1e0, 5), "n_models": [1]}
+        few = {"damping": [1e-2, 1e-1], "n_models": [1]}
         grids["IF cg"] = (InfluenceFunction("cg"), few)
     if "lissa" in CURVATURES and {"scale", "depth"} <= set(CURVATURES["lissa"]().get_params()):
         lissa = InfluenceFunction(CURVATURES["lissa"]())
@@ -210,5 +210,5 @@ def net_grids(setting: str, epochs: int, n_models: int) -> dict:
             "curvature__scale": [1.0, 10.0, 100.0, 1000.0],
             "curvature__depth": [10, 40, 160],
         }
-        grids["IF lissa"] = (lissa, {**steps, "damping": [1e-2, 1e-1], "n_models": [1]})
+        grids["IF lissa"] = (lissa, {**steps, "damping": [1e-2], "n_models": [1]})
     return grids
