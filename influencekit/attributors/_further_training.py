@@ -16,18 +16,18 @@ from influencekit.base import BaseAttributor
 from influencekit.data import Examples
 from influencekit.models import OUTPUTS, Task
 from influencekit.training import FurtherTrainingConfig, FurtherTrainingScores
-from influencekit.training._further_config import ADJUSTMENTS, REMOVALS, make_config
-from influencekit.training._further_means import adjusted, differences
-from influencekit.training._further_optimizer import OPTIMIZERS, OptimizerSpec, resolve_optimizer
-from influencekit.training._further_plan import (
+from influencekit.training._randomness import MAX_SEED
+from influencekit.training.further._config import ADJUSTMENTS, REMOVALS, make_config
+from influencekit.training.further._means import adjusted, differences
+from influencekit.training.further._optimizer import OPTIMIZERS, OptimizerSpec, resolve_optimizer
+from influencekit.training.further._plan import (
     FurtherPlan,
     endpoint_seed,
     further_seeds,
     mean_scores,
 )
-from influencekit.training._further_runs import KEPT, Removals
-from influencekit.training._further_seeds import ENGINES
-from influencekit.training._randomness import MAX_SEED
+from influencekit.training.further._runs import KEPT, Removals
+from influencekit.training.further._seeds import ENGINES
 from influencekit.utils import Interval, StrOptions, validate_parameters
 
 __all__ = ["FurtherTraining"]

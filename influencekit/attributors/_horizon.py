@@ -8,7 +8,7 @@ from influencekit.attributors._further_training import FurtherTraining
 from influencekit.data import Examples
 from influencekit.models import Task
 from influencekit.training import FurtherTrainingConfig
-from influencekit.training._further_optimizer import fitted_net
+from influencekit.training.further._optimizer import fitted_net
 
 __all__ = ["endpoint_task", "further_training_of", "matched_damping", "sgd_config"]
 

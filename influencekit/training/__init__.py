@@ -1,10 +1,10 @@
 """Training models anew: on subsets, many at once, with results that are kept; and further."""
 
 from influencekit.training._checkpoints import KeepCheckpoints, train_checkpoints
-from influencekit.training._further_config import FurtherTrainingConfig
-from influencekit.training._further_scores import FurtherTrainingScores
 from influencekit.training._retrain import retrain_on_subsets
 from influencekit.training._subsets import SubsetOutputs
+from influencekit.training.further._config import FurtherTrainingConfig
+from influencekit.training.further._scores import FurtherTrainingScores
 
 __all__ = [
     "FurtherTrainingConfig",

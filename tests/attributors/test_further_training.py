@@ -15,7 +15,7 @@ from torch import nn
 from influencekit import FurtherTraining, GradDot, as_task
 from influencekit.data import make_examples
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.training._further_plan import endpoint_seed
+from influencekit.training.further._plan import endpoint_seed
 from tests.training._further_reference import make_data, make_module, neg_losses, train_alone
 
 X, Y = make_data()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from influencekit.training._further import FurtherRunner
+from influencekit.training.further._runner import FurtherRunner
 from tests.training import _further_resumable
 from tests.training._further_resumable import N_SEEDS, run
 

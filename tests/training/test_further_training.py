@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from influencekit import FurtherTraining, as_task
-from influencekit.training._further_runs import Removals, batches_of_runs, epoch_orders
+from influencekit.training.further._runs import Removals, batches_of_runs, epoch_orders
 from tests.training._further_reference import make_data, make_module, neg_losses, train_alone
 
 REMOVALS = ("paired", "drop", "subtract")

@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from influencekit.models import Task
-from influencekit.training._further_stack import ModelStack
-from influencekit.training._further_step import TrainingRows
 from influencekit.training._probe import _close, _first_line, _size
 from influencekit.training._randomness import RandomStream
+from influencekit.training.further._stack import ModelStack
+from influencekit.training.further._step import TrainingRows
 
 __all__ = ["bytes_per_run", "why_not_together"]
 

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from influencekit.data import Batch, Examples
 from influencekit.models import Task, predicted_targets, resolve_output
-from influencekit.training._further_stack import ModelStack, Parameters
+from influencekit.training.further._stack import ModelStack, Parameters
 
 __all__ = ["Evaluation"]
 

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from influencekit.data import Examples
-from influencekit.training._further_config import FurtherTrainingConfig
-from influencekit.training._further_optimizer import OptimizerSpec
-from influencekit.training._further_runs import Removals
-from influencekit.training._further_stack import ModelStack, Parameters
 from influencekit.training._randomness import RandomStream
+from influencekit.training.further._config import FurtherTrainingConfig
+from influencekit.training.further._optimizer import OptimizerSpec
+from influencekit.training.further._runs import Removals
+from influencekit.training.further._stack import ModelStack, Parameters
 
 __all__ = ["FurtherStep", "TrainingRows"]
 

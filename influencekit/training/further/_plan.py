@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from influencekit.data import Examples
 from influencekit.models import Task
-from influencekit.training._further import FurtherRunner
-from influencekit.training._further_config import FurtherTrainingConfig
-from influencekit.training._further_evaluate import Evaluation
-from influencekit.training._further_means import SeedMeans
-from influencekit.training._further_optimizer import OptimizerSpec
-from influencekit.training._further_runs import KEPT, Removals
-from influencekit.training._further_seeds import SeedRuns
 from influencekit.training._randomness import MAX_SEED
+from influencekit.training.further._config import FurtherTrainingConfig
+from influencekit.training.further._evaluate import Evaluation
+from influencekit.training.further._means import SeedMeans
+from influencekit.training.further._optimizer import OptimizerSpec
+from influencekit.training.further._runner import FurtherRunner
+from influencekit.training.further._runs import KEPT, Removals
+from influencekit.training.further._seeds import SeedRuns
 from influencekit.utils import parse_memory
 
 __all__ = ["FurtherPlan", "endpoint_seed", "further_seeds", "mean_scores"]

@@ -9,7 +9,7 @@ from numbers import Integral
 from typing import Any
 
 from influencekit.models import Task
-from influencekit.training._further_optimizer import OptimizerSpec, fitted_net
+from influencekit.training.further._optimizer import OptimizerSpec, fitted_net
 
 __all__ = ["ADJUSTMENTS", "REMOVALS", "FurtherTrainingConfig", "make_config"]
 

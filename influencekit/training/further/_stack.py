@@ -11,8 +11,8 @@ from torch.utils._pytree import tree_map
 
 from influencekit.models import Task
 from influencekit.models._module import copy_module
-from influencekit.training._further_dropout import SharedDropout
 from influencekit.training._randomness import RandomStream
+from influencekit.training.further._dropout import SharedDropout
 
 __all__ = ["ModelStack", "Parameters"]
 

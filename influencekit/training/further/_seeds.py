@@ -14,8 +14,8 @@ import torch
 from influencekit.exceptions import InfluenceKitWarning
 from influencekit.training._cache import OutputCache
 from influencekit.training._fingerprint import fingerprint
-from influencekit.training._further import FurtherRunner
-from influencekit.training._further_evaluate import Evaluation
+from influencekit.training.further._evaluate import Evaluation
+from influencekit.training.further._runner import FurtherRunner
 from influencekit.utils import progress
 
 __all__ = ["ENGINES", "SeedRuns"]

@@ -12,14 +12,14 @@ from torch import nn
 
 from influencekit.data import Examples
 from influencekit.models import Task
-from influencekit.training._further_config import FurtherTrainingConfig
-from influencekit.training._further_evaluate import Evaluation
-from influencekit.training._further_optimizer import OptimizerSpec
-from influencekit.training._further_probe import bytes_per_run, why_not_together
-from influencekit.training._further_runs import Removals, batches_of_runs, epoch_orders
-from influencekit.training._further_stack import ModelStack, Parameters
-from influencekit.training._further_step import FurtherStep, TrainingRows
 from influencekit.training._randomness import RandomStream, seeded, untouched
+from influencekit.training.further._config import FurtherTrainingConfig
+from influencekit.training.further._evaluate import Evaluation
+from influencekit.training.further._optimizer import OptimizerSpec
+from influencekit.training.further._probe import bytes_per_run, why_not_together
+from influencekit.training.further._runs import Removals, batches_of_runs, epoch_orders
+from influencekit.training.further._stack import ModelStack, Parameters
+from influencekit.training.further._step import FurtherStep, TrainingRows
 
 __all__ = ["FurtherRunner"]
 
