@@ -1,4 +1,4 @@
-"""Influence functions with an exactly decomposed curvature."""
+"""Influence functions, with any curvature."""
 
 from __future__ import annotations
 
@@ -55,10 +55,12 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
     Parameters
     ----------
-    curvature : {"ggn", "fisher"}, default="ggn"
+    curvature : str or Curvature, default="ggn"
         "ggn" is the generalised Gauss-Newton matrix, which is the Hessian for linear models;
         scores are in units of the output.  "fisher" is the empirical Fisher matrix, cheaper,
-        and right up to scale only.
+        and right up to scale only.  "hessian", "cg", "lissa", "arnoldi" and "nystroem" use the
+        Hessian, "ekfac", "kfac", "logra" and "datainf" blocks of layers.  Objects of
+        :mod:`influencekit.curvature` have parameters of their own.
     damping : float, "auto" or "matched", default="auto"
         λ, added to the curvature of the *mean* loss beside the model's own penalty.
         "auto" is the λ at which the mean surrogate indicator of training examples is 0.37,
@@ -66,8 +68,9 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         momentum β ``(1 - β) / (learning rate · steps)``: scores then answer for so much
         further training with SGD.
     projection_dim : int or None, default=None
-        Project gradients to so many dimensions before anything else.  None is exact unless
-        the decomposition would be too large; then it projects and warns.
+        Project gradients to so many dimensions before anything else ("logra": over all layers
+        together).  None is exact unless the decomposition would be too large; then it projects
+        and warns.  Other curvatures than "ggn", "fisher" and "logra" do not project.
     projection : {"auto", "rademacher", "gaussian", ...}, default="auto"
         Kind of random projection; see :func:`influencekit.gradients.make_projection`.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
@@ -100,7 +103,9 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     damping_ : float
         λ in use.
     eigenvalues_ : ndarray of shape (rank,)
-        Of the curvature without damping, ascending.
+        Of the curvature without damping, where it has any.
+    curvature_ : FittedCurvature
+        The factorised curvature, with what it has to report.
     gradient_ratio_ : float
         Norm of the objective's gradient over the root mean square norm of the examples'
         gradients: 0 at a stationary point.
@@ -230,6 +235,11 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     def _named_damping(self, name):
         if name == "auto":
             return self.curvature_.auto_damping()
+        if not make_curvature(self.curvature).absolute_damping:
+            raise ValueError(
+                f"damping='matched': the damping of {self.curvature!r} is a multiple of each "
+                "layer's own scale, so that no number of steps matches it. Use scaled=False."
+            )
         further = further_training_of(self.further_training, self.task_)
         n_rows = len(self.curvature_.problem.examples)
         return matched_damping(sgd_config(further, self.task_, n_rows, "damping='matched'"))

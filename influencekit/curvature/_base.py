@@ -27,6 +27,11 @@ class Curvature(BaseEstimator, ABC):
     projects: ClassVar[bool] = False
     _parameter_constraints: ClassVar[dict[str, list]] = {}
 
+    @property
+    def absolute_damping(self) -> bool:
+        """Whether the damping is λ itself, not a multiple of something of the data."""
+        return True
+
     @abstractmethod
     def factorise(self, problem: CurvatureProblem) -> FittedCurvature:
         """Do the work that does not depend on the damping.

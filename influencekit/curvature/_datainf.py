@@ -72,6 +72,10 @@ class DataInf(Curvature):
         self.blocks = blocks
         self.scaled = scaled
 
+    @property
+    def absolute_damping(self):
+        return not self.scaled
+
     def factorise(self, problem):
         return FittedDataInf(problem, PartProducts(problem, self.blocks), self.scaled)
 

@@ -17,6 +17,7 @@ from influencekit.attributors._predicted_endpoint import (
     descent_filter,
     predicted_task,
 )
+from influencekit.curvature import DataInf
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, loss_cotangent
 from tests.curvature._dense_reference import flat_gradient, gauss_newton, loss_gradients
@@ -182,3 +183,11 @@ def test_descent_filter_sums_the_steps():
     found = descent_filter(0.1, 17)(curvature)
     expected = sum(0.1 * (1 - 0.1 * curvature) ** k for k in range(17))
     torch.testing.assert_close(found, expected)
+
+
+def test_a_relative_damping_has_no_match(line):
+    net, X, y, _, _ = line
+    further = FurtherTraining(lr=0.01, n_steps=3, **PLAIN)
+    relative = InfluenceFunction(DataInf(scaled=True), "matched", further_training=further)
+    with pytest.raises(ValueError, match=r"damping='matched': the damping of DataInf"):
+        relative.fit(as_task(net, nn.MSELoss()), X, y)
