@@ -35,7 +35,8 @@ class ConjugateGradient(Curvature):
     preconditioner_rank : int, default=100
         Rank of the Nyström approximation.
     random_state : int, RandomState instance or None, default=None
-        Of the Nyström approximation.  Scores depend on it within ``rtol`` only.
+        Of the Nyström approximation; None is that of the attributor.  Scores depend on it
+        within ``rtol`` only.
 
     Notes
     -----

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -44,12 +45,10 @@ class IterativeCurvature(SolvedCurvature):
     rtol : float
         Relative residual wanted.
     residuals_ : ndarray of shape (n_systems,)
-        Relative residuals of the last call of ``products``, ``self_products`` or ``solve``: one
-        a query.
+        Relative residuals of the last call of ``products`` or ``self_products``: one a query.
     iterations_ : ndarray of shape (n_systems,)
         Iterations of the same systems.
     """
-
 
     def __init__(self, problem, matrix: str, rtol: float):
         super().__init__(problem)
@@ -65,20 +64,25 @@ class IterativeCurvature(SolvedCurvature):
     def solve(self, vectors, damping):
         solution, report = self.run(vectors, damping)
         self._reports.append(report)
-        self._gather()
         return solution
 
     def products(self, queries, cotangent, damping):
-        self._reports = []
-        found = super().products(queries, cotangent, damping)
-        self._finish(damping)
+        call = self._call()
+        found = SolvedCurvature.products(call, queries, cotangent, damping)
+        self._finish(call._reports, damping)
         return found
 
     def self_products(self, damping):
-        self._reports = []
-        found = super().self_products(damping)
-        self._finish(damping)
+        call = self._call()
+        found = SolvedCurvature.self_products(call, damping)
+        self._finish(call._reports, damping)
         return found
+
+    def _call(self):
+        """A copy with reports of its own: other threads may be solving too."""
+        call = copy.copy(self)
+        call._reports = []
+        return call
 
     def auto_damping(self):
         """Automatic damping of the projected Gauss-Newton matrix.
@@ -92,15 +96,14 @@ class IterativeCurvature(SolvedCurvature):
         smallest, _ = extreme_eigenvalues(self.operator, self.operator.diagonal())
         return max(found, CLEAR_OF_ZERO * max(0.0, -smallest))
 
-    def _gather(self) -> None:
-        reports = list(self._reports)
+    def wanted(self, damping: float) -> float:
+        """Relative residual above which a user is told."""
+        return self.rtol
+
+    def _finish(self, reports: list[SolveReport], damping: float) -> None:
         self.residuals_ = np.concatenate([report.residuals for report in reports])
         self.iterations_ = np.concatenate([report.iterations for report in reports])
-
-    def _finish(self, damping: float) -> None:
-        self._gather()
-        self._reports = []
-        missed = self.residuals_ > self.rtol
+        missed = self.residuals_ > self.wanted(damping)
         if missed.any():
             warnings.warn(
                 f"{int(missed.sum())} of {len(missed)} systems did not reach rtol={self.rtol:.1g} "

@@ -8,13 +8,13 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 from torch import Tensor
 
 from influencekit.curvature._base import Curvature
 from influencekit.curvature._iterative import IterativeCurvature, SolveReport, relative
-from influencekit.curvature._lanczos import lanczos, normal_rows
+from influencekit.curvature._lanczos import extreme_eigenvalues, lanczos, normal_rows
 from influencekit.curvature._operators import MATRICES, CurvatureOperator
+from influencekit.curvature._problem import drawn_seed
 from influencekit.utils import Interval, StrOptions, progress
 
 __all__ = ["LiSSA"]
@@ -49,7 +49,7 @@ class LiSSA(Curvature):
     rtol : float, default=0.01
         Relative error of the truncated series, not counting the noise of batches.
     random_state : int, RandomState instance or None, default=None
-        Of the batches, which are the same for all queries.
+        None is that of the attributor.  Of the batches, which are the same for all queries.
 
     Notes
     -----
@@ -104,8 +104,7 @@ class LiSSA(Curvature):
     def factorise(self, problem):
         n = len(problem.examples)
         whole = self.batch_size is None or self.batch_size >= n
-        rng = check_random_state(self.random_state)
-        seed = int(rng.randint(2**31 - 1))
+        seed = drawn_seed(self.random_state, problem)
         return LissaCurvature(
             problem, self, batch_size=None if whole else int(self.batch_size), seed=seed
         )
@@ -118,23 +117,24 @@ class LissaCurvature(IterativeCurvature):
     ----------
     largest_ : float
         Largest eigenvalue found, of the data and of batches, the penalty among it.
+    smallest_ : float
+        Smallest one of the data, the penalty among it: below 0 for a Hessian only.
     """
-
 
     def __init__(self, problem, settings: LiSSA, *, batch_size: int | None, seed: int):
         super().__init__(problem, settings.matrix, settings.rtol)
         self.settings, self.batch_size, self.seed = settings, batch_size, seed
         self.largest_ = self._largest()
+        self.smallest_ = self._smallest()
 
     def run(self, vectors, damping):
         scale = self._scale(damping)
-        depth, long_enough = self._depth(scale, damping)
+        depth, _ = self._depth(scale, damping)
         total, taken = torch.zeros_like(vectors), 0
         for repeat in range(self.settings.repeats):
             h, terms = self._series(vectors, damping, scale, depth, self.seed + repeat)
             total, taken = total.add_(h, alpha=1 / (scale * self.settings.repeats)), taken + terms
         sizes = relative(vectors - self.operator(total, damping), vectors).double().cpu().numpy()
-        self.noise_only_ = self.batch_size is not None and long_enough
         return total, SolveReport(sizes, np.full(len(vectors), taken))
 
     def _series(
@@ -177,6 +177,15 @@ class LissaCurvature(IterativeCurvature):
             ]
         return max(found) + float(self.problem.penalty.max())
 
+    def _smallest(self) -> float:
+        """The penalty; for a Hessian, its smallest eigenvalue if that is below."""
+        smallest = float(self.problem.penalty.min())
+        if self.operator.matrix == "hessian":
+            smallest = min(
+                smallest, extreme_eigenvalues(self.operator, self.operator.diagonal())[0]
+            )
+        return smallest
+
     def _scale(self, damping: float) -> float:
         if self.settings.scale is not None:
             return float(self.settings.scale)
@@ -184,7 +193,7 @@ class LissaCurvature(IterativeCurvature):
 
     def _depth(self, scale: float, damping: float) -> tuple[int, bool]:
         """Terms to take, and whether they are enough for ``rtol``."""
-        slowest = float(self.problem.penalty.min()) + damping
+        slowest = self.smallest_ + damping
         needed = ceil(log(1 / self.rtol) * scale / slowest) if slowest > 0 else LONGEST + 1
         depth = min(needed, LONGEST) if self.settings.depth is None else self.settings.depth
         return depth, depth >= needed
@@ -194,20 +203,15 @@ class LissaCurvature(IterativeCurvature):
             f"LiSSA diverges: after {t} terms ‖h‖ is {growth:.3g} times ‖v‖, which without "
             f"growth is at most {t + 1}. scale={scale:.3g}, damping={damping:.3g}; the largest "
             f"eigenvalue found is {self.largest_:.3g}, and scale must be above half of it plus "
-            "the damping, for every batch. Take scale=None or a larger one, a larger batch_size, "
-            + (
-                "or matrix='ggn': the Hessian's negative eigenvalues must be below the damping."
-                if self.operator.matrix == "hessian"
-                else "or a larger damping."
-            )
+            f"the damping, for every batch; the smallest, {self.smallest_:.3g}, must be above "
+            f"{-damping:.3g}. Take scale=None or a larger one, a larger batch_size, a larger "
+            "damping, or matrix='ggn', which has no negative eigenvalues."
         )
 
-    def _finish(self, damping):
-        tolerance, self.rtol = self.rtol, np.inf if self.noise_only_ else self.rtol
-        try:
-            super()._finish(damping)
-        finally:
-            self.rtol = tolerance
+    def wanted(self, damping):
+        """Noise of batches is no failure; a series that is too short is one."""
+        long_enough = self._depth(self._scale(damping), damping)[1]
+        return np.inf if self.batch_size is not None and long_enough else self.rtol
 
     def _remedy(self):
         return "Raise depth (None chooses it) or the damping, or take ConjugateGradient()."

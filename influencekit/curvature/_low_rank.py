@@ -12,9 +12,11 @@ from torch import Tensor
 from influencekit.curvature._path import CoordinatePath, SubsetSums, check_masks
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._sample_space import odd_parameters
+from influencekit.curvature._sketch_damping import sketch_damping
 from influencekit.curvature._spectrum import CoordinateSpectrum, positive_inverse
+from influencekit.data import Examples
 from influencekit.exceptions import ResourceError
-from influencekit.gradients import loss_cotangent
+from influencekit.gradients import CotangentFunction, loss_cotangent
 from influencekit.utils import format_bytes
 
 __all__ = ["LowRankSpectrum", "low_rank_spectrum", "require_room", "with_penalty"]
@@ -36,17 +38,33 @@ class LowRankSpectrum(CoordinateSpectrum):
         Penalty outside the span.
     outside : bool
         Whether the part of gradients outside the span counts; else it is dropped.
+    cutoff : float
+        Size of the smallest eigenvalue kept: what is left out may be as large.
+    lift : float
+        Factor of the automatic damping.
+    residuals : Tensor of shape (rank,) or None
+        ``‖F u - s u‖`` of the data's eigenpairs, where they are known.
     """
 
     basis: Tensor
     constant: float
     outside: bool
+    cutoff: float
+    lift: float = 1.0
+    residuals: Tensor | None = None
 
     def inverse(self, damping):
         return positive_inverse(self.eigenvalues, damping, self.tolerance)
 
     def coordinates(self, examples, cotangent):
         return self.problem.engine.matmul(examples, cotangent, self.basis)
+
+    def auto_damping(self):
+        """Damping of the projected matrix, and beside it the eigenvalue where this one ends.
+
+        ξ of the kept eigenvalues alone would not see the many small ones.
+        """
+        return self.lift * (sketch_damping(self.problem) + self.cutoff)
 
     def outside_inverse(self, damping: float) -> float:
         """``1 / (constant + λ)``, and 0 where that is not positive or the rest is dropped."""
@@ -80,13 +98,15 @@ class LowRankPath(CoordinatePath):
 
     Attributes
     ----------
+    spectrum : LowRankSpectrum
     queries : Examples
     cotangent : callable
         Cotangent function of the explained output.
     """
 
-    queries: object
-    cotangent: object
+    spectrum: LowRankSpectrum
+    queries: Examples
+    cotangent: CotangentFunction
 
     @cached_property
     def outside_products(self) -> Tensor:
@@ -156,7 +176,12 @@ def require_room(problem: CurvatureProblem, n_vectors: int, what: str) -> None:
 
 
 def low_rank_spectrum(
-    problem: CurvatureProblem, vectors: Tensor, values: Tensor, *, outside: bool = True
+    problem: CurvatureProblem,
+    vectors: Tensor,
+    values: Tensor,
+    *,
+    outside: bool = True,
+    lift: float = 1.0,
 ) -> LowRankSpectrum:
     """Spectrum of ``U diag(s) Uᵀ + R`` for a data curvature of low rank.
 
@@ -167,6 +192,8 @@ def low_rank_spectrum(
         Orthonormal rows ``Uᵀ``.
     values : Tensor of shape (rank,), float64
     outside : bool, default=True
+    lift : float, default=1.0
+        Factor of the automatic damping.
 
     Returns
     -------
@@ -187,6 +214,8 @@ def low_rank_spectrum(
         basis=basis,
         constant=odd_parameters(problem.penalty)[0],
         outside=outside,
+        cutoff=float(values.abs().min()) if len(values) < vectors.shape[1] else 0.0,
+        lift=lift,
     )
     cotangent = loss_cotangent(problem.engine.task)
     spectrum.train_coordinates = spectrum.coordinates(problem.examples, cotangent)

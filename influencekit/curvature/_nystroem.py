@@ -7,17 +7,19 @@ from numbers import Integral
 from typing import ClassVar
 
 import torch
-from sklearn.utils import check_random_state
 from torch import Tensor
 
 from influencekit.curvature._base import Curvature
 from influencekit.curvature._lanczos import extreme_eigenvalues, normal_rows
 from influencekit.curvature._low_rank import low_rank_spectrum, require_room
 from influencekit.curvature._operators import MATRICES, CurvatureOperator
-from influencekit.curvature._problem import CurvatureProblem
+from influencekit.curvature._problem import CurvatureProblem, drawn_seed
 from influencekit.utils import Interval, StrOptions
 
 __all__ = ["Nystroem", "nystroem"]
+
+#: Automatic damping beside that of exact eigenpairs: sketched eigenvalues are too small.
+LIFT = 2.0
 
 
 class Nystroem(Curvature):
@@ -32,7 +34,7 @@ class Nystroem(Curvature):
         Random vectors.
     matrix : {"ggn", "hessian"}, default="ggn"
     random_state : int, RandomState instance or None, default=None
-        Of the vectors.
+        None is that of the attributor.  Of the vectors.
 
     Notes
     -----
@@ -44,6 +46,10 @@ class Nystroem(Curvature):
     its smallest eigenvalue first, and back afterwards on the span; the shift adds as much to
     the error.  Directions of negative curvature then count for nothing, see
     :class:`Hessian`.
+
+    The automatic damping is twice the sum of that of a projected Gauss-Newton matrix and of the
+    smallest eigenvalue kept.  On digits (three recipes, ranks 30 to 300) its linear
+    datamodeling score was 0.96 to 1.00 of the best.
 
     Cost: ``rank`` products of two passes each, ``O(p rank²)``, and ``O(n p rank)`` for the
     coordinates of gradients.  Memory ``O(p rank)``.
@@ -68,14 +74,14 @@ class Nystroem(Curvature):
         self.random_state = random_state
 
     def factorise(self, problem):
-        return low_rank_spectrum(problem, *self.sketch(problem))
+        return low_rank_spectrum(problem, *self.sketch(problem), lift=LIFT)
 
     def sketch(self, problem: CurvatureProblem) -> tuple[Tensor, Tensor]:
         """Eigenpairs of the data's part: orthonormal rows (rank, p) and values (rank,)."""
         rank = min(self.rank, problem.engine.task.n_parameters)
         require_room(problem, 4 * rank, f"Nystroem(rank={self.rank}): lower the rank")
         operator = CurvatureOperator(problem, self.matrix)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = drawn_seed(self.random_state, problem)
         like, shift = operator.diagonal(), 0.0
         if self.matrix == "hessian":
             shift = 1.1 * max(0.0, -extreme_eigenvalues(operator.data, like, seed=seed)[0])

@@ -133,7 +133,8 @@ class CurvatureOperator:
     def _gauss_newton(self, inputs, targets, weights: Tensor):
         """Gauss-Newton matrix of the batch's share, as a function of one tangent."""
         forward, loss = self._forward(inputs), self.problem.engine.task.loss
-        outputs, pull_back = torch.func.vjp(forward, self._parameters)
+        found: tuple[Any, ...] = torch.func.vjp(forward, self._parameters)
+        outputs, pull_back = found
         gradient = torch.func.grad(lambda z: loss(z, targets) @ weights)
 
         def multiply(tangent):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from sklearn.utils import check_random_state
 from torch import Tensor
 
 from influencekit.data import Examples
 from influencekit.gradients import GradientEngine
 
-__all__ = ["CurvatureProblem"]
+__all__ = ["CurvatureProblem", "drawn_seed"]
 
 
 @dataclass(frozen=True)
@@ -46,3 +47,9 @@ class CurvatureProblem:
     def max_memory(self) -> int:
         """Bytes that may be taken."""
         return self.engine.max_memory
+
+
+def drawn_seed(random_state, problem: CurvatureProblem) -> int:
+    """Seed from a curvature's own random state, or where it has none the attributor's."""
+    drawn = problem.random_state if random_state is None else random_state
+    return int(check_random_state(drawn).randint(2**31 - 1))

@@ -72,7 +72,7 @@ def test_hessian_path_is_its_products():
         np.testing.assert_allclose(sums, expected @ masks.T, rtol=1e-8, atol=1e-12)
     xi = path.xi([1e-3, 1e2])
     assert ((xi > 0) & (xi <= 1)).all()
-    assert spectrum.auto_damping() > 0
+    assert Hessian().factorise(dense_problem("hessian").problem).auto_damping() > 0
 
 
 def test_hessian_kept_as_it_is_warns_below_its_smallest_eigenvalue():
@@ -164,7 +164,7 @@ def test_arnoldi_finds_the_leading_pairs():
     s = np.linalg.eigvalsh(dense.data)
     leading = np.sort(s[np.argsort(-np.abs(s))[:5]])
     np.testing.assert_allclose(fitted.eigenvalues, leading, rtol=1e-8)
-    assert float(fitted.residuals_.max()) < 1e-8
+    assert float(fitted.residuals.max()) < 1e-8
 
 
 def test_lanczos_residuals_are_true_and_it_stops_early():
@@ -279,8 +279,8 @@ def test_negative_curvature_is_explained_and_auto_damping_is_above_it():
 def test_lissa_with_batches_comes_near_the_solution_as_repeats_grow():
     dense = dense_problem("ggn", "constant")
     expected, errors = dense.products(1.0), []
-    for repeats in (1, 16):
-        lissa = LiSSA(batch_size=10, repeats=repeats, rtol=1e-3, random_state=0)
+    for repeats in (1, 9):
+        lissa = LiSSA(batch_size=10, repeats=repeats, rtol=1e-2, random_state=0)
         found = products(lissa, dense, 1.0)
         errors.append(np.linalg.norm(found - expected) / np.linalg.norm(expected))
     assert errors[0] < 0.5
@@ -293,7 +293,7 @@ def test_a_diverging_series_is_stopped_with_the_numbers():
     fitted = LiSSA(scale=largest / 4, batch_size=None).factorise(dense.problem)
     with pytest.raises(ValueError, match=r"LiSSA diverges: after \d\d? terms") as caught:
         fitted.products(dense.queries, COTANGENT, 1e-3)
-    assert f"{largest:.2g}"[:3] in str(caught.value)
+    assert f"eigenvalue found is {fitted.largest_:.3g}" in str(caught.value)
     assert fitted.largest_ == pytest.approx(largest, rel=0.05)
 
 
