@@ -3,6 +3,7 @@
 from influencekit.curvature._arnoldi import Arnoldi
 from influencekit.curvature._base import Curvature, FittedCurvature, SolvedCurvature
 from influencekit.curvature._conjugate_gradient import ConjugateGradient
+from influencekit.curvature._cosine import grad_dot_cosine, row_cosines
 from influencekit.curvature._damping import auto_damping, damping_range
 from influencekit.curvature._datainf import DataInf
 from influencekit.curvature._decompose import DecompositionPlan, decompose, plan_decomposition
@@ -13,6 +14,7 @@ from influencekit.curvature._lissa import LiSSA
 from influencekit.curvature._logra import LoGra
 from influencekit.curvature._mean_path import MeanPath
 from influencekit.curvature._nystroem import Nystroem
+from influencekit.curvature._operators import CurvatureOperator
 from influencekit.curvature._path import CoordinatePath, DampingPath, SubsetSums
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._registry import CURVATURES, make_curvature
@@ -32,6 +34,7 @@ __all__ = [
     "CoordinatePath",
     "CoordinateSpectrum",
     "Curvature",
+    "CurvatureOperator",
     "CurvatureProblem",
     "CurvatureRows",
     "DampingPath",
@@ -50,7 +53,9 @@ __all__ = [
     "decompose",
     "fisher_rows",
     "ggn_rows",
+    "grad_dot_cosine",
     "make_curvature",
     "plan_decomposition",
+    "row_cosines",
     "sketch_damping",
 ]

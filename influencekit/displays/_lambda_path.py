@@ -36,6 +36,8 @@ class LambdaPathDisplay:
         Dampings of `lds`; None takes `dampings`.
     picks : dict of str to float, default=None
         More dampings to mark, under their labels, e.g. ``{"default": 1e-6}``.
+    indicator : str, default="ξ"
+        What ``mean_xi`` holds the means of, for labels.
 
     Attributes
     ----------
@@ -82,7 +84,9 @@ class LambdaPathDisplay:
         lds_se: ArrayLike | None = None,
         lds_dampings: ArrayLike | None = None,
         picks: Mapping[str, float] | None = None,
+        indicator: str = "ξ",
     ):
+        self.indicator = indicator
         self.dampings, self.mean_xi, self.std_xi = curve(
             dampings, mean_xi, std_xi, ("dampings", "mean_xi", "std_xi")
         )
@@ -103,7 +107,7 @@ class LambdaPathDisplay:
             )
         if self.lds is not None and not np.isfinite(self.lds).any():
             raise ValueError("`lds` has no finite value to draw.")
-        self.picks = {} if best_damping is None else {"ξ pick": best_damping}
+        self.picks = {} if best_damping is None else {f"{indicator} pick": best_damping}
         self.picks.update(picks or {})
         for label, damping in self.picks.items():
             if not isinstance(damping, Real) or not 0 < damping < np.inf:
@@ -146,12 +150,13 @@ class LambdaPathDisplay:
         """
         import_pyplot(f"{cls.__name__}.from_estimator")
         check_is_fitted(search, "cv_results_")
-        results = search.cv_results_
+        results, criterion = search.cv_results_, getattr(search, "criterion", "xi")
         return cls(
             results["param_damping"],
-            results["mean_xi"],
-            results.get("std_xi"),
-            threshold=search.threshold,
+            results[f"mean_{criterion}"],
+            results.get(f"std_{criterion}"),
+            threshold=getattr(search, "threshold_", search.threshold),
+            indicator="ξ" if criterion == "xi" else criterion,
             best_damping=search.best_params_["damping"],
             lds=lds,
             lds_se=lds_se,
@@ -210,7 +215,8 @@ class LambdaPathDisplay:
         return self
 
     def _plot_xi(self, ax) -> None:
-        label = "mean ξ" if self.lds is None else "mean ξ (left)"
+        name = f"mean {self.indicator}"
+        label = name if self.lds is None else f"{name} (left)"
         (self.line_,) = ax.plot(self.dampings, self.mean_xi, **FIRST, markersize=4, label=label)
         if self.std_xi is not None:
             low, high = self.mean_xi - self.std_xi, self.mean_xi + self.std_xi
@@ -225,7 +231,7 @@ class LambdaPathDisplay:
                 label=f"threshold {self.threshold:g}",
             )
         ax.set(xscale="log", ylim=(0, 1.02), xlabel="damping λ")
-        ax.set_ylabel("mean ξ", color=FIRST["color"])
+        ax.set_ylabel(name, color=FIRST["color"])
 
     def _plot_lds(self, ax) -> None:
         self.ax_lds_ = self.lds_line_ = None

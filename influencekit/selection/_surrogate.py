@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from numbers import Integral, Real
 from typing import ClassVar
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.stats import rankdata
 from sklearn.base import clone
 from sklearn.model_selection import KFold, check_cv
@@ -17,10 +19,22 @@ from influencekit.data import open_examples
 from influencekit.exceptions import LambdaPathWarning
 from influencekit.selection._damping import at_damping, damping_grid
 from influencekit.selection._seeds import seeded_clone
-from influencekit.selection._xi import score_vector_xi, spectral_xi
+from influencekit.selection._xi import (
+    path_cosine,
+    score_vector_cosine,
+    score_vector_xi,
+    spectral_xi,
+)
 from influencekit.utils import Interval, StrOptions
 
 __all__ = ["SurrogateLambdaSearchCV"]
+
+#: Relative width to which a refined damping is known.
+_ROOT_WIDTH = 1e-3
+#: Levels taken when none is given: the paper's, and one calibrated by retraining.
+_THRESHOLDS = {"xi": 0.5, "cosine": 0.57}
+#: Names in messages.
+_SYMBOLS = {"xi": "ξ", "cosine": "cosine"}
 
 
 class SurrogateLambdaSearchCV(BaseAttributor):
@@ -30,7 +44,8 @@ class SurrogateLambdaSearchCV(BaseAttributor):
     ``ξ(λ) = t_2 / √(t_1 t_3)`` with ``t_k = gᵀ F (F + λI)⁻ᵏ g``.  It lies between 0 and 1 and
     rises from small values, where a larger λ raises the linear datamodeling score (LDS), to 1,
     where scores are inner products of gradients.  The λ whose mean ξ over queries is closest
-    to ``threshold`` is taken.  The search is itself an attributor, with the λ it chose.
+    to ``threshold`` is taken.  ``criterion="cosine"`` takes another indicator, which predicted
+    the best λ better where we measured.  The search is itself an attributor, with the λ it chose.
 
     Parameters
     ----------
@@ -39,8 +54,15 @@ class SurrogateLambdaSearchCV(BaseAttributor):
         Candidates.  "auto": quarters of a decade around the curvature's eigenvalues.
     cv : int, splitter or iterable, default=5
         Folds of the *queries*; they show the spread of ξ and of the pick.
-    threshold : float in (0, 1), default=0.5
-        The paper's 0.5.  Measurements put the best λ nearer 0.37, see the user guide.
+    threshold : float in (0, 1) or "auto", default="auto"
+        Level of the mean indicator.  "auto" is the paper's 0.5 for ξ and 0.57 for the cosine,
+        see the user guide.
+    criterion : {"xi", "cosine"}, default="xi"
+        "xi" is the paper's indicator.  "cosine" is the cosine between a query's scores and its
+        scores at infinite λ, over the training examples.
+    refine : bool, default=False
+        Whether to go on from the closest candidate to the λ at which the mean indicator equals
+        ``threshold``, to within 0.1%.  False takes the candidate.
     n_queries : int or None, default=100
         Queries drawn when there are more; None takes all.
     random_state : int, RandomState instance or None, default=None
@@ -53,20 +75,24 @@ class SurrogateLambdaSearchCV(BaseAttributor):
     best_params_ : dict
         ``{"damping": λ}``.
     best_index_ : int
+        The candidate whose mean ξ is closest to the threshold.
     best_score_ : float
-        ``-|mean ξ - threshold|`` of the pick.
+        ``-|mean indicator - threshold|`` of the pick.
     cv_results_ : dict of ndarrays
         ``param_damping``, ``params``, ``mean_xi``, ``std_xi`` (over folds), ``split{i}_xi``,
-        ``mean_test_score``, ``rank_test_score`` (1 is best).
+        ``mean_test_score``, ``rank_test_score`` (1 is best).  With ``criterion="cosine"`` the
+        names end in ``cosine``.
     split_dampings_ : ndarray of shape (n_splits,)
-        The damping that each fold alone would pick.
+        The candidate that each fold alone would pick.
+    threshold_ : float
+        Level in use.
     n_crossings_ : int
-        How often mean ξ crosses the threshold along the path.
+        How often the mean indicator crosses the threshold along the path.
     n_undefined_ : int
-        Queries left out because ξ is not defined for them (zero gradient).
+        Queries left out because the indicator is not defined for them (zero gradient).
     xi_form_ : {"spectral", "score_vectors"}
-        How ξ was computed: from eigenvalues, or from scores alone for an attributor whose
-        curvature has none.
+        How the indicator was computed: with eigenvalues, or from scores alone for an attributor
+        whose curvature has none.
 
     Notes
     -----
@@ -74,7 +100,11 @@ class SurrogateLambdaSearchCV(BaseAttributor):
     expression was derived from that and is not quoted from the paper.  The model's own penalty
     stands beside λ in the curvature and is not part of F.
 
-    Cost: one fit of the attributor and, with eigenvalues, elementwise work for each λ.
+    The cosine is ours and rests on measurement alone, see the user guide.
+
+    Cost: one fit of the attributor and, with eigenvalues, elementwise work for each λ; for the
+    cosine, the scores of the queries at each λ.
+    ``refine`` tries about ten more λ, between the closest candidate and the one beside it.
 
     References
     ----------
@@ -100,7 +130,9 @@ class SurrogateLambdaSearchCV(BaseAttributor):
         "attributor": [BaseAttributor],
         "dampings": ["array-like", StrOptions({"auto"})],
         "cv": ["cv_object"],
-        "threshold": [Interval(Real, 0, 1, closed="neither")],
+        "threshold": [Interval(Real, 0, 1, closed="neither"), StrOptions({"auto"})],
+        "criterion": [StrOptions({"xi", "cosine"})],
+        "refine": ["boolean"],
         "n_queries": [Interval(Integral, 1, None, closed="left"), None],
         "random_state": ["random_state"],
     }
@@ -111,7 +143,9 @@ class SurrogateLambdaSearchCV(BaseAttributor):
         dampings="auto",
         *,
         cv=5,
-        threshold=0.5,
+        threshold="auto",
+        criterion="xi",
+        refine=False,
         n_queries=100,
         random_state=None,
     ):
@@ -119,6 +153,8 @@ class SurrogateLambdaSearchCV(BaseAttributor):
         self.dampings = dampings
         self.cv = cv
         self.threshold = threshold
+        self.criterion = criterion
+        self.refine = refine
         self.n_queries = n_queries
         self.random_state = random_state
 
@@ -172,12 +208,10 @@ class SurrogateLambdaSearchCV(BaseAttributor):
         rng = check_random_state(self.random_state)
         queries = self._draw(train.take(self.train_rows_) if queries is None else queries, rng)
         dampings = damping_grid(self.dampings, fitted)
-        if hasattr(fitted, "damping_path"):
-            self.xi_form_, xi = "spectral", spectral_xi(fitted, queries, dampings)
-        else:
-            self.xi_form_ = "score_vectors"
-            xi = score_vector_xi(fitted, task, train, queries, dampings)
-        self._choose(dampings, xi, rng)
+        self.threshold_ = (
+            _THRESHOLDS[self.criterion] if self.threshold == "auto" else float(self.threshold)
+        )
+        self._choose(dampings, self._indicator(fitted, task, train, queries), rng)
         self.best_attributor_ = at_damping(fitted, self.best_params_["damping"], task, train)
         return self
 
@@ -186,33 +220,64 @@ class SurrogateLambdaSearchCV(BaseAttributor):
             return queries
         return queries.take(np.sort(rng.choice(queries.n_examples, self.n_queries, replace=False)))
 
-    def _choose(self, dampings: np.ndarray, xi: np.ndarray, rng) -> None:
-        """Set the results from ξ of shape (n_dampings, n_queries)."""
+    def _indicator(self, fitted, task, train, queries):
+        """From an array of dampings, the indicator of the queries, (n_dampings, n_queries)."""
+        if hasattr(fitted, "damping_path"):
+            self.xi_form_ = "spectral"
+            return (path_cosine if self.criterion == "cosine" else spectral_xi)(fitted, queries)
+        self.xi_form_ = "score_vectors"
+        form = score_vector_cosine if self.criterion == "cosine" else score_vector_xi
+        return partial(form, fitted, task, train, queries)
+
+    def _choose(self, dampings: np.ndarray, xi_at, rng) -> None:
+        """Set the results from a function of dampings that gives the indicator."""
+        xi = xi_at(dampings)
         defined = ~np.isnan(xi).any(axis=0)
         self.n_undefined_ = int((~defined).sum())
         if not defined.any():
             raise ValueError(
-                "ξ is not defined for any query: their gradients are zero or the curvature is "
-                "not positive on them. Give other queries in X_query, or larger dampings."
+                f"{_SYMBOLS[self.criterion]} is not defined for any query: their gradients are "
+                "zero or the curvature is not positive on them. Give other queries in X_query, or "
+                "larger dampings."
             )
-        splits = _split_means(xi[:, defined], self.cv, rng)
+        folds = _folds(int(defined.sum()), self.cv, rng)
+        splits = _split_means(xi[:, defined], folds)
         mean = splits.mean(axis=0)
-        distance = np.abs(mean - self.threshold)
+        distance = np.abs(mean - self.threshold_)
         self.best_index_ = int(np.argmin(distance))
         self.best_params_ = {"damping": float(dampings[self.best_index_])}
         self.best_score_ = float(-distance[self.best_index_])
-        self.split_dampings_ = dampings[np.abs(splits - self.threshold).argmin(axis=1)]
+        self.split_dampings_ = dampings[np.abs(splits - self.threshold_).argmin(axis=1)]
         self.cv_results_ = {
             "param_damping": dampings,
             "params": np.array([{"damping": float(d)} for d in dampings], dtype=object),
-            "mean_xi": mean,
-            "std_xi": splits.std(axis=0),
-            **{f"split{i}_xi": row for i, row in enumerate(splits)},
+            f"mean_{self.criterion}": mean,
+            f"std_{self.criterion}": splits.std(axis=0),
+            **{f"split{i}_{self.criterion}": row for i, row in enumerate(splits)},
             "mean_test_score": -distance,
             "rank_test_score": rankdata(distance, method="min").astype(np.int32),
         }
-        self.n_crossings_ = int(np.abs(np.diff(mean > self.threshold)).sum())
+        self.n_crossings_ = int(np.abs(np.diff(mean > self.threshold_)).sum())
         self._warn_unless_one_crossing(mean)
+        if self.refine:
+            self._refine(lambda damping: _split_means(xi_at(damping)[:, defined], folds).mean())
+
+    def _refine(self, mean_at) -> None:
+        """Move the pick to the root beside the closest candidate, where there is one."""
+        dampings, k = self.cv_results_["param_damping"], self.best_index_
+        gaps = self.cv_results_[f"mean_{self.criterion}"] - self.threshold_
+        beside = [j for j in (k - 1, k + 1) if 0 <= j < len(gaps) and gaps[j] * gaps[k] < 0]
+        if not beside:
+            return
+        other = min(beside, key=lambda j: abs(gaps[j]))
+        ends = np.log(dampings[sorted((k, other))])
+
+        def gap(log_damping: float) -> float:
+            return float(mean_at(np.exp([log_damping])) - self.threshold_)
+
+        root = brentq(gap, *ends, xtol=_ROOT_WIDTH)
+        self.best_params_ = {"damping": float(np.exp(root))}
+        self.best_score_ = -abs(gap(root))
 
     def _warn_unless_one_crossing(self, mean: np.ndarray) -> None:
         if self.n_crossings_ == 1:
@@ -221,21 +286,21 @@ class SurrogateLambdaSearchCV(BaseAttributor):
         end = ends.get(self.best_index_, "the nearest")
         what = "never crosses" if self.n_crossings_ == 0 else f"crosses {self.n_crossings_} times"
         warnings.warn(
-            f"Mean ξ {what} threshold={self.threshold} on the path (it runs from {mean[0]:.2f} "
-            f"to {mean[-1]:.2f}); {end} candidate, damping={self.best_params_['damping']:.2g}, "
-            "was taken. Look at the path with LambdaPathDisplay.from_estimator(search), and "
+            f"Mean {_SYMBOLS[self.criterion]} {what} threshold={self.threshold_} on the path "
+            f"(it runs from {mean[0]:.2f} to {mean[-1]:.2f}); {end} candidate, "
+            f"damping={self.best_params_['damping']:.2g}, was taken. Look "
+            "at the path with LambdaPathDisplay.from_estimator(search), and "
             "give wider or denser dampings.",
             LambdaPathWarning,
             stacklevel=5,
         )
 
 
-def _split_means(xi: np.ndarray, cv, rng) -> np.ndarray:
-    """Mean ξ over each fold of the queries, (n_splits, n_dampings)."""
-    n_queries = xi.shape[1]
+def _folds(n_queries: int, cv, rng) -> list[np.ndarray]:
+    """Queries of each fold."""
     if isinstance(cv, Integral):
         if n_queries < 2 or cv < 2:
-            return xi.mean(axis=1)[None]
+            return [np.arange(n_queries)]
         cv = KFold(min(int(cv), n_queries), shuffle=True, random_state=rng)
     try:
         folds = list(check_cv(cv).split(np.zeros((n_queries, 1))))
@@ -245,4 +310,9 @@ def _split_means(xi: np.ndarray, cv, rng) -> np.ndarray:
             "alone, without labels or groups; accepted are an int, KFold, ShuffleSplit and "
             "splitters like them."
         ) from error
-    return np.stack([xi[:, held].mean(axis=1) for _, held in folds])
+    return [held for _, held in folds]
+
+
+def _split_means(xi: np.ndarray, folds: list[np.ndarray]) -> np.ndarray:
+    """Mean ξ over each fold of the queries, (n_splits, n_dampings)."""
+    return np.stack([xi[:, held].mean(axis=1) for held in folds])

@@ -1,12 +1,16 @@
-"""The surrogate indicator ξ of queries at many dampings, in either of its two forms."""
+"""Indicators of queries at many dampings: ξ and the cosine, each in either of two forms."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
+from influencekit.curvature import grad_dot_cosine, row_cosines
 from influencekit.selection._damping import at_damping
 
-__all__ = ["score_vector_xi", "spectral_xi"]
+__all__ = ["path_cosine", "score_vector_cosine", "score_vector_xi", "spectral_xi"]
 
 #: Relative step of the derivative with respect to λ: its error is about the square.
 _STEP = 1e-3
@@ -14,20 +18,20 @@ _STEP = 1e-3
 _FAR = 1e6
 
 
-def spectral_xi(attributor, queries, dampings) -> np.ndarray:
-    """ξ from the curvature's eigenvalues, (n_dampings, n_queries).
+def spectral_xi(attributor, queries) -> Callable:
+    """ξ from the curvature's eigenvalues, with the queries' gradients taken once.
 
     Parameters
     ----------
     attributor : fitted attributor with a ``damping_path`` method
     queries : Examples
-    dampings : ndarray of shape (n_dampings,)
 
     Returns
     -------
-    ndarray
+    callable
+        From an array of dampings to ξ, (n_dampings, n_queries).
     """
-    return attributor.damping_path(queries).xi(dampings)
+    return attributor.damping_path(queries).xi
 
 
 def score_vector_xi(attributor, task, train, queries, dampings) -> np.ndarray:
@@ -64,6 +68,46 @@ def score_vector_xi(attributor, task, train, queries, dampings) -> np.ndarray:
         a1, a2 = (above + below) / 2, (below - above) / (2 * _STEP * damping)
         result[i] = _xi(a0, a1, a2)
     return result
+
+
+def path_cosine(attributor, queries) -> Callable:
+    """Cosine with Grad-Dot from an attributor's path, its gradients taken once.
+
+    Parameters
+    ----------
+    attributor : fitted attributor with a ``damping_path`` method
+    queries : Examples
+
+    Returns
+    -------
+    callable
+        From an array of dampings to cosines, (n_dampings, n_queries).
+    """
+    return partial(grad_dot_cosine, attributor.damping_path(queries))
+
+
+def score_vector_cosine(attributor, task, train, queries, dampings) -> np.ndarray:
+    """Cosine with Grad-Dot for any attributor with a damping, (n_dampings, n_queries).
+
+    Parameters
+    ----------
+    attributor : fitted attributor with a ``damping`` parameter
+        Scored at ``n_dampings + 1`` values.
+    task : Task or TaskList
+    train, queries : Examples or ExamplesList
+    dampings : ndarray of shape (n_dampings,)
+
+    Returns
+    -------
+    ndarray
+        NaN for queries whose scores are all zero.
+    """
+
+    def scores(damping: float) -> np.ndarray:
+        return at_damping(attributor, damping, task, train).score(queries)
+
+    reference = scores(_FAR * float(np.max(dampings)))
+    return np.stack([row_cosines(scores(float(d)), reference) for d in dampings])
 
 
 def _xi(a0: np.ndarray, a1: np.ndarray, a2: np.ndarray) -> np.ndarray:

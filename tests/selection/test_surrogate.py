@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, ShuffleSplit
 
 from influencekit import BaseAttributor, GradDot, InfluenceFunction, SurrogateLambdaSearchCV
+from influencekit.data import open_examples
 from influencekit.exceptions import LambdaPathWarning
 from influencekit.gradients import GradientEngine, loss_cotangent
 
@@ -118,8 +119,9 @@ class TestSearch:
         assert search.n_crossings_ == 0
 
     def test_several_crossings_are_told(self, problem, monkeypatch):
-        def jagged(fitted, queries, dampings):
-            return np.array([[0.1], [0.7], [0.2], [0.9]]).repeat(len(queries), axis=1)
+        def jagged(fitted, queries):
+            xi = np.array([[0.1], [0.7], [0.2], [0.9]]).repeat(len(queries), axis=1)
+            return lambda dampings: xi
 
         monkeypatch.setattr("influencekit.selection._surrogate.spectral_xi", jagged)
         with pytest.warns(LambdaPathWarning, match="crosses 3 times"):
@@ -127,10 +129,10 @@ class TestSearch:
         assert search.n_crossings_ == 3
 
     def test_undefined_queries_are_left_out_and_counted(self, problem, monkeypatch):
-        def partly(fitted, queries, dampings):
-            xi = np.linspace(0.1, 0.9, len(dampings))[:, None].repeat(len(queries), axis=1)
+        def partly(fitted, queries):
+            xi = np.linspace(0.1, 0.9, 3)[:, None].repeat(len(queries), axis=1)
             xi[:, 3] = np.nan
-            return xi
+            return lambda dampings: xi
 
         monkeypatch.setattr("influencekit.selection._surrogate.spectral_xi", partly)
         search = fit(problem, dampings=[1e-3, 1e-2, 1e-1])
@@ -147,6 +149,64 @@ class TestSearch:
         fit(problem, attributor)
         assert attributor.damping == "auto"
         assert not hasattr(attributor, "damping_")
+
+    @pytest.mark.parametrize("cv", [5, ShuffleSplit(3, random_state=0)])
+    def test_refined_pick_is_at_the_threshold(self, problem, cv):
+        options = {"cv": cv, "threshold": 0.45, "n_queries": None}
+        grid = fit(problem, **options)
+        refined = fit(problem, **options, refine=True)
+        damping = refined.best_params_["damping"]
+        with pytest.warns(LambdaPathWarning):
+            at_root = fit(problem, **options, dampings=[damping])
+        np.testing.assert_allclose(at_root.cv_results_["mean_xi"], 0.45, atol=1e-3)
+        assert abs(grid.best_score_) > 2e-3  # or the test would show nothing
+        assert abs(refined.best_score_) < 1e-3
+        assert refined.best_index_ == grid.best_index_
+        assert refined.best_attributor_.damping_ == damping
+
+    def test_refined_pick_from_score_vectors(self, problem):
+        dampings = np.geomspace(1e-4, 1e-1, 7)
+        options = {"dampings": dampings, "threshold": 0.6, "refine": True}
+        vectors = fit(problem, DenseFisher(), **options).best_params_["damping"]
+        spectral = fit(problem, **options).best_params_["damping"]
+        assert vectors not in dampings
+        assert vectors == pytest.approx(spectral, rel=5e-3)
+
+    def test_without_a_crossing_the_candidate_is_kept(self, problem):
+        with pytest.warns(LambdaPathWarning, match="never crosses"):
+            search = fit(problem, dampings=[1e-7, 1e-6], refine=True)
+        assert search.best_params_["damping"] in (1e-7, 1e-6)
+        assert search.best_score_ < -0.1
+
+    def test_cosine_is_the_angle_to_inner_products(self, problem):
+        """Against dense gradients: cosines of J (F + λI)⁻¹ g with J g."""
+        model, X, y, X_query, y_query = problem
+        dampings = np.geomspace(1e-4, 1e1, 6)
+        search = fit(problem, criterion="cosine", cv=[(None, np.arange(40))], dampings=dampings)
+        task = search.task_
+        engine = GradientEngine(task)
+        g = engine.matrix(open_examples(task, X, y), loss_cotangent(task)).numpy()
+        q = engine.matrix(open_examples(task, X_query, y_query), loss_cotangent(task)).numpy()
+        plain, kernel = q @ g.T, g.T @ g / len(g)
+        for damping, mean in zip(dampings, search.cv_results_["mean_cosine"], strict=True):
+            scores = q @ np.linalg.solve(kernel + damping * np.eye(len(kernel)), g.T)
+            lengths = np.linalg.norm(scores, axis=1) * np.linalg.norm(plain, axis=1)
+            assert mean == pytest.approx(((scores * plain).sum(1) / lengths).mean(), rel=1e-5)
+
+    def test_cosine_rises_for_the_empirical_fisher(self, problem):
+        search = fit(problem, criterion="cosine", cv=5)
+        for i in range(5):
+            assert np.diff(search.cv_results_[f"split{i}_cosine"]).min() > -1e-12
+        assert search.n_crossings_ == 1
+        assert search.threshold_ == 0.57
+
+    def test_cosine_has_both_forms(self, problem):
+        options = {"criterion": "cosine", "dampings": np.geomspace(1e-4, 1e-1, 7)}
+        spectral, vectors = fit(problem, **options), fit(problem, DenseFisher(), **options)
+        assert (spectral.xi_form_, vectors.xi_form_) == ("spectral", "score_vectors")
+        np.testing.assert_allclose(
+            vectors.cv_results_["mean_cosine"], spectral.cv_results_["mean_cosine"], rtol=1e-4
+        )
 
     def test_no_damping_to_choose(self, problem):
         with pytest.raises(ValueError, match="GradDot has no parameter 'damping'"):
