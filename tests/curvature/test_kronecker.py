@@ -8,6 +8,7 @@ from torch import nn
 from influencekit import InfluenceFunction, as_task
 from influencekit.curvature import EKFAC, KFAC, CurvatureProblem, ggn_rows
 from influencekit.curvature import _kronecker_products as products
+from influencekit.curvature import _kronecker_store as store
 from influencekit.curvature._kronecker_spectrum import KroneckerSums, ScoreSums
 from influencekit.curvature._parameter_space import decompose_parameters
 from influencekit.data import make_examples
@@ -215,12 +216,24 @@ def test_what_does_not_fit_is_streamed(name):
         np.testing.assert_allclose(streamed, held, rtol=1e-7, atol=1e-11)
 
 
+def test_pieces_in_memory_join_in_order(monkeypatch):
+    """Many pieces of coordinates, and rows of some of them in any order."""
+    rows = torch.tensor([30, 2, 17, 36, 0, 2])
+    whole = EKFAC("true").factorise(Setting().problem)
+    monkeypatch.setattr(store, "_PIECE", 8)
+    pieces = EKFAC("true").factorise(Setting(batch_size=4).problem)
+    assert len(pieces.train.parts) > 3
+    expected, found = whole.train_path(rows), pieces.train_path(rows)
+    np.testing.assert_allclose(found.products(0.1), expected.products(0.1), rtol=1e-8, atol=1e-11)
+    np.testing.assert_allclose(found.xi([0.1]), expected.xi([0.1]), rtol=1e-8)
+
+
 class TestSampledLabels:
     def test_eigenvalues_approach_those_of_all_labels(self):
         s = Setting()
         expected = EKFAC("true").factorise(s.problem)
-        found = EKFAC("sampled", n_samples=4000, random_state=0).factorise(s.problem)
-        np.testing.assert_allclose(found.eigenvalues, expected.eigenvalues, rtol=0.05, atol=2e-3)
+        found = EKFAC("sampled", n_samples=1500, random_state=0).factorise(s.problem)
+        np.testing.assert_allclose(found.eigenvalues, expected.eigenvalues, rtol=0.1, atol=4e-3)
 
     def test_draws_follow_the_seed_and_not_the_batches(self):
         def one(seed, **engine):
