@@ -51,8 +51,9 @@ class TRAK(DampedMixin, BaseAttributor):
     projection : {"auto", "rademacher", "gaussian", ...}, default="auto"
         Kind of random projection; see :func:`influencekit.gradients.make_projection`.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
-        What is explained, and linearised: "auto" is the margin log(p / (1 - p)) of a classifier
-        and the prediction of a regressor.
+        What is explained, and linearised as f: "auto" is the margin log(p / (1 - p)) of a
+        classifier.  For a regressor f is the prediction, and explained is the negative loss, or
+        the prediction when ``score`` gets no targets.
     batch_size : int or None, default=None
         Examples whose gradients are taken at a time; None chooses from ``max_memory``.
     max_memory : int, str or None, default=None
@@ -132,7 +133,7 @@ class TRAK(DampedMixin, BaseAttributor):
 
     def _fit(self, task, train):
         weights = training_weights(task, train)
-        self._output = _output_name(task, self.output)
+        self._explained, linearised = _outputs(task, self.output)
         problem = CurvatureProblem(
             gradient_engine(self, task),
             train,
@@ -142,7 +143,7 @@ class TRAK(DampedMixin, BaseAttributor):
             projection=self.projection,
             random_state=self.random_state,
         )
-        function = resolve_output(task, self._output, has_targets=True)
+        function = resolve_output(task, linearised, has_targets=True)
         ones = torch.ones(len(train), 1, dtype=torch.float64, device=task.device)
         cotangent = output_cotangent(function)
         rows = CurvatureRows(problem, lambda _: cotangent, 1, ones, lambda _: cotangent)
@@ -177,7 +178,7 @@ class TRAK(DampedMixin, BaseAttributor):
 
     def _path(self, queries: Examples, slopes: torch.Tensor) -> CoordinatePath:
         """Path with the weights ``∂loss_j/∂f w_j / W`` on the training examples."""
-        cotangent = query_cotangent(self.task_, self._output, queries)
+        cotangent = query_cotangent(self.task_, self._explained, queries)
         path = self._spectrum.path(queries, cotangent)
         weights = self._spectrum.problem.example_weights * slopes
         return CoordinatePath(path.spectrum, path.query_coordinates, weights)
@@ -208,11 +209,11 @@ class TRAK(DampedMixin, BaseAttributor):
         return (products * self._slopes.square() * weights).cpu().numpy()
 
 
-def _output_name(task: Task, output):
-    """The output, with what "auto" stands for here."""
+def _outputs(task: Task, output):
+    """What is explained and what is linearised, with what "auto" stands for here."""
     if output != "auto":
-        return output
-    return "margin" if task.kind == "classification" else "prediction"
+        return output, output
+    return ("margin", "margin") if task.kind == "classification" else ("auto", "prediction")
 
 
 def _loss_slopes(problem: CurvatureProblem, function) -> torch.Tensor:

@@ -79,9 +79,22 @@ def test_regression_is_the_influence_function_of_least_squares():
     model = Ridge(alpha=1e-9).fit(X, y)
     influence = InfluenceFunction("ggn", 0.2, output="prediction").fit(model, X, y)
     scale = float(as_task(model).loss.hessian_factor(torch.zeros(1, 1), torch.zeros(1, 1)).factor)
-    trak = TRAK(0.2 / scale**2, projection_dim=None).fit(model, X, y)
+    trak = TRAK(0.2 / scale**2, projection_dim=None, output="prediction").fit(model, X, y)
     found = trak.score(X[:4], y[:4])
     np.testing.assert_allclose(found, influence.score(X[:4], y[:4]) * scale**2, rtol=1e-6)
+
+
+def test_regressors_explain_the_loss_where_targets_are_given():
+    rng = np.random.RandomState(0)
+    X, y = rng.randn(30, 3), rng.randn(30)
+    model = Ridge(alpha=1e-9).fit(X, y)
+    trak = TRAK(0.2, projection_dim=None).fit(model, X, y)
+    of_prediction = TRAK(0.2, projection_dim=None, output="prediction").fit(model, X, y)
+    slope = 2 * (model.predict(X[:4]) - y[:4])  # of the squared error
+    loss = as_task(model).loss(torch.tensor([[1.0]]), torch.tensor([[0.0]]))
+    expected = -of_prediction.score(X[:4], y[:4]) * slope[:, None] * float(loss)
+    np.testing.assert_allclose(trak.score(X[:4], y[:4]), expected, rtol=1e-9)
+    np.testing.assert_array_equal(trak.score(X[:4]), of_prediction.score(X[:4]))
 
 
 def test_output_whose_gradient_vanishes_has_no_slope(problem):
