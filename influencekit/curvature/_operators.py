@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
-from influencekit.gradients._batches import simple_kernels
+from influencekit.gradients._batches import map_tensors, simple_kernels
 from influencekit.gradients._per_example import NaturalOutputs
 
 __all__ = ["MATRICES", "CurvatureOperator"]
@@ -17,7 +17,7 @@ __all__ = ["MATRICES", "CurvatureOperator"]
 #: Matrices that have products.
 MATRICES = ("hessian", "ggn")
 #: Examples of one pass: fewer make the passes' fixed cost felt, more leave the cache.
-SMALLEST_BATCH, LARGEST_BATCH = 256, 4096
+SMALLEST_BATCH, LARGEST_BATCH = 512, 4096
 #: Copies of the activations that the derivative of a pass holds.
 _COPIES = 4
 
@@ -46,7 +46,7 @@ class CurvatureOperator:
         task = problem.engine.task
         self._natural = NaturalOutputs(task).eval()
         self._parameters = {f"inner.{k}": p.detach() for k, p in task.parameters.items()}
-        self._activations = max(1, problem.engine.layout(problem.examples).activation_bytes)
+        self._activations = _activation_bytes(problem)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -79,7 +79,7 @@ class CurvatureOperator:
         out = torch.zeros_like(vectors)
         if len(vectors) == 0:
             return out
-        size, together = self._sizes(len(examples), len(vectors))
+        size, together = self.sizes(len(examples), len(vectors))
         product = self._hessian if self.matrix == "hessian" else self._gauss_newton
         with simple_kernels():
             for batch in examples.batches(size):
@@ -89,8 +89,20 @@ class CurvatureOperator:
                     out[part] += self._flat(torch.func.vmap(multiply)(self._tree(vectors[part])))
         return out
 
-    def _sizes(self, n: int, k: int) -> tuple[int, int]:
-        """Examples of a batch, and vectors that go through it together."""
+    def sizes(self, n: int, k: int) -> tuple[int, int]:
+        """Examples of a batch, and vectors that go through it together.
+
+        Parameters
+        ----------
+        n : int
+            All examples.
+        k : int
+            All vectors.
+
+        Returns
+        -------
+        tuple of int
+        """
         engine = self.problem.engine
         pairs = max(1, engine.workspace // (_COPIES * self._activations))
         size = min(n, LARGEST_BATCH, max(SMALLEST_BATCH, pairs // k), pairs)
@@ -143,6 +155,15 @@ class CurvatureOperator:
             return pull_back(curved)[0]
 
         return multiply
+
+
+def _activation_bytes(problem: CurvatureProblem) -> int:
+    """Bytes of one example's activations without its inputs, which have no tangents."""
+    sizes: list[int] = []
+    inputs = next(iter(problem.examples.batches(1))).inputs
+    map_tensors(lambda t: sizes.append(t.numel() * t.element_size()), inputs)
+    layout = problem.engine.layout(problem.examples)
+    return max(64, layout.activation_bytes - sum(sizes))
 
 
 def _slices(n: int, size: int) -> Iterator[slice]:

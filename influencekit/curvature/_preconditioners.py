@@ -38,6 +38,9 @@ class NystroemPreconditioner:
     @classmethod
     def make(cls, problem: CurvatureProblem, rank: int, random_state) -> NystroemPreconditioner:
         """Of the Gauss-Newton matrix and the penalty."""
+        task = problem.engine.task
+        each = 8 * task.n_parameters * torch.empty(0, dtype=task.dtype).element_size()
+        rank = max(1, min(rank, problem.max_memory // each))
         sketch = Nystroem(rank, random_state=random_state).sketch(problem)
         basis, eigenvalues, _ = with_penalty(problem, *sketch)
         return cls(basis, eigenvalues)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sklearn.utils import check_random_state
@@ -47,6 +47,11 @@ class CurvatureProblem:
     def max_memory(self) -> int:
         """Bytes that may be taken."""
         return self.engine.max_memory
+
+    def take(self, rows: Tensor) -> CurvatureProblem:
+        """The problem with some of its training examples, whose weights stay."""
+        weights = self.example_weights[rows.to(self.example_weights.device)]
+        return replace(self, examples=self.examples.take(rows), example_weights=weights)
 
 
 def drawn_seed(random_state, problem: CurvatureProblem) -> int:

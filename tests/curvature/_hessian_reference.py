@@ -63,10 +63,11 @@ def penalty_vector(task, kind):
     return penalty
 
 
-def dense_problem(matrix="ggn", penalty="none", weighted=False, seed=0, **engine):
+def dense_problem(matrix="ggn", penalty="none", weighted=False, seed=0, depth=2, **engine):
     """A multilayer perceptron, its curvature by autograd and what goes into a factorisation."""
     generator = torch.Generator().manual_seed(seed)
-    net = nn.Sequential(nn.Linear(D, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    layers = [nn.Linear(D, 5), nn.Tanh(), nn.Linear(5, 3)] if depth == 2 else [nn.Linear(D, 3)]
+    net = nn.Sequential(*layers).double()
     with torch.no_grad():
         for p in net.parameters():
             p.copy_(torch.randn(p.shape, generator=generator, dtype=p.dtype))

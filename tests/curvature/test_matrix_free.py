@@ -1,10 +1,20 @@
 """Curvatures made of products, against a dense solve of the dense matrix by autograd."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from influencekit.curvature import Arnoldi, ConjugateGradient, Hessian, LiSSA, Nystroem
+from influencekit.curvature import (
+    Arnoldi,
+    ConjugateGradient,
+    GaussNewton,
+    Hessian,
+    LiSSA,
+    Nystroem,
+    sketch_damping,
+)
 from influencekit.curvature._lanczos import extreme_eigenvalues, lanczos, normal_rows
 from influencekit.curvature._nystroem import nystroem
 from influencekit.curvature._preconditioners import ggn_diagonal
@@ -72,7 +82,15 @@ def test_hessian_path_is_its_products():
         np.testing.assert_allclose(sums, expected @ masks.T, rtol=1e-8, atol=1e-12)
     xi = path.xi([1e-3, 1e2])
     assert ((xi > 0) & (xi <= 1)).all()
-    assert Hessian().factorise(dense_problem("hessian").problem).auto_damping() > 0
+
+
+def test_of_a_convex_model_the_hessian_is_gauss_newton():
+    dense = dense_problem("hessian", "constant", depth=1)
+    problem = replace(dense.problem, penalty=dense.problem.penalty * 1e-3)
+    own, other = (kind().factorise(problem) for kind in (Hessian, GaussNewton))
+    assert own.auto_damping() == pytest.approx(other.auto_damping(), rel=1e-6)
+    found, expected = (f.products(dense.queries, COTANGENT, 0.01) for f in (own, other))
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
 
 
 def test_hessian_kept_as_it_is_warns_below_its_smallest_eigenvalue():
@@ -227,14 +245,14 @@ def test_conjugate_gradients_bring_each_system_to_its_tolerance():
     vectors[2] *= 1e-6  # tolerances are relative
     for rtol in (1e-2, 1e-6):
         fitted = ConjugateGradient(rtol=rtol, preconditioner=None).factorise(dense.problem)
-        solution = fitted.solve(vectors, 0.01)
+        solution, report = fitted.run(vectors, 0.01)
         left = vectors.numpy() - solution.numpy() @ (dense.curvature + 0.01 * np.eye(43))
         norms = np.linalg.norm(vectors, axis=1)
         residuals = np.linalg.norm(left, axis=1) / np.where(norms > 0, norms, 1)
-        np.testing.assert_allclose(fitted.residuals_, residuals, atol=1e-12)
+        np.testing.assert_allclose(report.residuals, residuals, atol=1e-12)
         assert (residuals <= rtol).all()
         assert solution[1].abs().max() == 0
-        assert fitted.iterations_[1] == 0
+        assert report.iterations[1] == 0
     together = fitted.solve(vectors, 0.01)
     alone = torch.cat([fitted.solve(v[None], 0.01) for v in vectors])
     np.testing.assert_allclose(together, alone, rtol=1e-9, atol=1e-15)
@@ -249,6 +267,18 @@ def test_a_preconditioner_saves_iterations():
         fitted.products(dense.queries, COTANGENT, 1e-3)
         taken[name] = fitted.iterations_.mean()
     assert taken["nystroem"] < 0.7 * taken[None]
+
+
+def test_automatic_damping_of_a_truncated_spectrum_grows_with_what_is_left_out():
+    dense = dense_problem("ggn")
+    for kind in (Arnoldi, Nystroem):
+        few, many, all_ = (
+            kind(rank, random_state=0).factorise(dense.problem) for rank in (3, 9, 60)
+        )
+        assert few.auto_damping() > many.auto_damping() > all_.auto_damping() > 0
+    assert Arnoldi(60, random_state=0).factorise(dense.problem).auto_damping() == pytest.approx(
+        sketch_damping(dense.problem)
+    )
 
 
 def test_diagonal_of_gauss_newton():

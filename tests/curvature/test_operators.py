@@ -30,7 +30,7 @@ def test_vectors_go_in_parts_when_memory_is_short(matrix):
     vectors = torch.randn(300, len(dense.curvature), dtype=torch.float64)
     operator = CurvatureOperator(dense.problem, matrix)
     dense.problem.engine.workspace = 2**14
-    assert operator._sizes(N, 300) < (N, 300)
+    assert operator.sizes(N, 300) < (N, 300)
     np.testing.assert_allclose(operator.data(vectors), vectors.numpy() @ dense.data, atol=1e-12)
 
 
