@@ -12,6 +12,7 @@ from influencekit import (
     SurrogateLambdaSearchCV,
     TracIn,
 )
+from influencekit.curvature import Arnoldi, ConjugateGradient, Hessian, LiSSA, Nystroem
 from influencekit.utils.estimator_checks import parametrize_with_checks
 
 #: One row registers an attributor for every common test.
@@ -28,6 +29,13 @@ ATTRIBUTORS = [
     InfluenceFunction("fisher", projection_dim=8, random_state=0),
     InfluenceFunction("datainf"),
     InfluenceFunction("logra", projection_dim=6, random_state=0),
+    InfluenceFunction(Hessian()),
+    InfluenceFunction(
+        ConjugateGradient(rtol=1e-10, preconditioner_rank=5, random_state=0), damping=0.1
+    ),
+    InfluenceFunction(LiSSA(batch_size=None, rtol=1e-8, random_state=0), damping=50.0),
+    InfluenceFunction(Arnoldi(rank=15, tol=0.0, random_state=0)),
+    InfluenceFunction(Nystroem(rank=15, random_state=0)),
     Loss(),
     Random(random_state=0),
     SurrogateLambdaSearchCV(InfluenceFunction("fisher"), random_state=0),
