@@ -44,8 +44,7 @@ class TRAK(DampedMixin, BaseAttributor):
     ----------
     damping : float or "auto", default="auto"
         λ beside the *mean* ``ΦᵀΦ/n``.  TRAK's own λ stands beside the sum: it is n times this
-        one.  "auto" is where the mean surrogate indicator reaches 0.37, as for
-        :class:`InfluenceFunction`.
+        one.  "auto" is chosen as for :class:`InfluenceFunction`.
     projection_dim : int or None, default=2048
         Dimensions of φ; None does not project.
     projection : {"auto", "rademacher", "gaussian", ...}, default="auto"

@@ -57,7 +57,8 @@ def row_cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    a, b : ndarray of shape (n_rows, n_columns)
+    a : ndarray of shape (n_rows, n_columns)
+    b : ndarray of shape (n_rows, n_columns)
 
     Returns
     -------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -82,6 +83,13 @@ class KroneckerSpectrum(Spectrum):
     def train_path(self, rows):
         store = self.train.take(rows, self.problem.max_memory // 6)
         return KroneckerPath(self, store, self.problem.example_weights)
+
+    def narrowed(self, columns):
+        narrow = copy.copy(self)
+        narrow.problem = self.problem.take(columns)
+        narrow.train = self.train.take(columns, self.problem.max_memory // 6)
+        narrow._last_plan = None
+        return narrow
 
     def self_products(self, damping):
         inverse = self.inverse_table(damping)

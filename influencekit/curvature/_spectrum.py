@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -43,6 +43,19 @@ class Spectrum(FittedCurvature):
     @abstractmethod
     def train_path(self, rows: Tensor) -> DampingPath:
         """The same path with some training examples as queries and their loss as output."""
+
+    def narrowed(self, columns: Tensor) -> Spectrum:
+        """The same curvature with scores for some of the training examples only.
+
+        Parameters
+        ----------
+        columns : Tensor of shape (n_columns,), int64
+
+        Returns
+        -------
+        Spectrum
+        """
+        return self
 
     def products(self, queries, cotangent, damping):
         return self.path(queries, cotangent).products(damping)
@@ -85,6 +98,13 @@ class CoordinateSpectrum(Spectrum):
     def train_path(self, rows):
         coordinates = self.train_coordinates[rows].to(torch.float64)
         return CoordinatePath(self, coordinates, self.problem.example_weights)
+
+    def narrowed(self, columns):
+        return replace(
+            self,
+            train_coordinates=self.train_coordinates[columns],
+            problem=self.problem.take(columns),
+        )
 
     def self_products(self, damping):
         return self.train_coordinates.to(torch.float64).square() @ self.inverse(damping)

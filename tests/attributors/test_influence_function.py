@@ -75,11 +75,27 @@ def test_set_damping_equals_a_fresh_fit(iris):
 
 
 @pytest.mark.parametrize("curvature", ["ggn", "fisher"])
-def test_default_damping_lies_where_the_indicator_is_037(iris, curvature):
+def test_default_damping_lies_where_the_cosine_with_grad_dot_is_057(iris, curvature):
     X, y, _, _ = iris
-    attributor = InfluenceFunction(curvature).fit(fit_net(X, y), X, y)
-    xi = attributor.damping_path(X, y).xi([attributor.damping_])[0]
-    assert abs(np.nanmean(xi) - 0.37) < 0.01
+    pipe = fit_net(X, y)
+    scores = InfluenceFunction(curvature).fit(pipe, X, y).score(X, y)
+    products = GradDot().fit(pipe, X, y).score(X, y)
+    lengths = np.linalg.norm(scores, axis=1) * np.linalg.norm(products, axis=1)
+    cosine = (scores * products).sum(1) / lengths
+    queries = np.unique(np.linspace(0, len(X) - 1, 100).astype(int))
+    assert abs(cosine[queries].mean() - 0.57) < 0.01
+
+
+def test_default_damping_of_many_examples_looks_at_some(iris, monkeypatch):
+    X, y, _, _ = iris
+    pipe = fit_net(X, y)
+    monkeypatch.setattr("influencekit.curvature._damping._N_EXAMPLES", 31)
+    found = InfluenceFunction("fisher").fit(pipe, X, y)
+    some = np.unique(np.linspace(0, len(X) - 1, 31).astype(int))
+    scores = found.score(X[some], y[some])[:, some]
+    products = GradDot().fit(pipe, X, y).score(X[some], y[some])[:, some]
+    lengths = np.linalg.norm(scores, axis=1) * np.linalg.norm(products, axis=1)
+    assert abs(((scores * products).sum(1) / lengths).mean() - 0.57) < 0.01
 
 
 def test_default_damping_scales_with_the_loss():
@@ -97,7 +113,7 @@ def test_default_damping_scales_with_the_loss():
     assert found[1] / found[0] == pytest.approx(100, rel=1e-6)
 
 
-def test_penalty_that_lifts_the_indicator_needs_no_damping():
+def test_penalty_that_lifts_the_cosine_needs_no_damping():
     X, y = load_iris(return_X_y=True)
     strong = LogisticRegression(C=1e-3, fit_intercept=False).fit(X, y)
     assert InfluenceFunction().fit(strong, X, y).damping_ == 0.0

@@ -308,18 +308,6 @@ class TestLowRank:
         np.testing.assert_array_equal(fitted.set_damping(1e-3).score(X, t), first)
 
 
-def test_default_damping_lies_where_the_indicator_says():
-    generator = torch.Generator().manual_seed(0)
-    X, t = draw((60, 30), 0), torch.randint(3, (60,), generator=generator)
-    task = as_task(
-        nn.Sequential(nn.Linear(30, 20), nn.ReLU(), nn.Linear(20, 3)).double(),
-        loss=nn.CrossEntropyLoss(),
-    )
-    fitted = InfluenceFunction("ekfac").fit(task, X, t)
-    xi = fitted.curvature_.train_path(torch.arange(60)).xi([fitted.damping_])
-    assert xi.mean() == pytest.approx(0.37, abs=0.01)
-
-
 def test_wide_blocks_without_factors_are_diagonal(monkeypatch):
     from influencekit.curvature import _kronecker_factors
 
