@@ -46,9 +46,10 @@ class Arnoldi(Curvature):
     symmetric matrix.  A model's own penalty is added exactly.  Directions of negative
     curvature count for nothing, see :class:`Hessian`.
 
-    The automatic damping is that of a projected Gauss-Newton matrix plus the smallest
-    eigenvalue kept, as directions left out may be as large.  On digits (three recipes, ranks 30
-    and 100) its linear datamodeling score was 0.98 to 1.00 of the best.
+    The automatic damping is that of a projected Gauss-Newton matrix, and at least the smallest
+    eigenvalue kept, as directions left out may be as large.  On digits (three recipes, two
+    seeds, ranks 30 and 100) its linear datamodeling score was 0.97 to 1.00 of the best
+    (``benchmarks/bench_curvature_lds.py``).
 
     Cost: ``n_iterations`` products of two passes each, ``O(p n_iterations²)`` for
     orthogonalisation, and ``O(n p rank)`` for coordinates of gradients.  Memory

@@ -40,8 +40,8 @@ class LowRankSpectrum(CoordinateSpectrum):
         Whether the part of gradients outside the span counts; else it is dropped.
     cutoff : float
         Size of the smallest eigenvalue kept: what is left out may be as large.
-    lift : float
-        Factor of the automatic damping.
+    missing : float
+        What eigenvalues may fall short by.
     residuals : Tensor of shape (rank,) or None
         ``‖F u - s u‖`` of the data's eigenpairs, where they are known.
     """
@@ -50,7 +50,7 @@ class LowRankSpectrum(CoordinateSpectrum):
     constant: float
     outside: bool
     cutoff: float
-    lift: float = 1.0
+    missing: float = 0.0
     residuals: Tensor | None = None
 
     def inverse(self, damping):
@@ -60,11 +60,11 @@ class LowRankSpectrum(CoordinateSpectrum):
         return self.problem.engine.matmul(examples, cotangent, self.basis)
 
     def auto_damping(self):
-        """Damping of the projected matrix, and beside it the eigenvalue where this one ends.
+        """That of the projected Gauss-Newton matrix, raised to what this spectrum leaves out.
 
-        ξ of the kept eigenvalues alone would not see the many small ones.
+        The kept eigenvalues alone would not show the many small ones.
         """
-        return self.lift * (sketch_damping(self.problem) + self.cutoff)
+        return max(sketch_damping(self.problem) + self.missing, self.cutoff)
 
     def outside_inverse(self, damping: float) -> float:
         """``1 / (constant + λ)``, and 0 where that is not positive or the rest is dropped."""
@@ -181,7 +181,7 @@ def low_rank_spectrum(
     values: Tensor,
     *,
     outside: bool = True,
-    lift: float = 1.0,
+    short: bool = False,
 ) -> LowRankSpectrum:
     """Spectrum of ``U diag(s) Uᵀ + R`` for a data curvature of low rank.
 
@@ -192,8 +192,8 @@ def low_rank_spectrum(
         Orthonormal rows ``Uᵀ``.
     values : Tensor of shape (rank,), float64
     outside : bool, default=True
-    lift : float, default=1.0
-        Factor of the automatic damping.
+    short : bool, default=False
+        Whether eigenvalues are too small, by about the smallest of them.
 
     Returns
     -------
@@ -205,6 +205,7 @@ def low_rank_spectrum(
     span, in which the sum is decomposed again; so the penalty is exact.
     """
     basis, eigenvalues, data = with_penalty(problem, vectors, values)
+    cutoff = float(values.abs().min()) if len(values) < vectors.shape[1] else 0.0
     spectrum = LowRankSpectrum(
         eigenvalues=eigenvalues,
         data_eigenvalues=data.clamp_min(0.0),
@@ -214,8 +215,8 @@ def low_rank_spectrum(
         basis=basis,
         constant=odd_parameters(problem.penalty)[0],
         outside=outside,
-        cutoff=float(values.abs().min()) if len(values) < vectors.shape[1] else 0.0,
-        lift=lift,
+        cutoff=cutoff,
+        missing=cutoff if short else 0.0,
     )
     cotangent = loss_cotangent(problem.engine.task)
     spectrum.train_coordinates = spectrum.coordinates(problem.examples, cotangent)

@@ -18,9 +18,6 @@ from influencekit.utils import Interval, StrOptions
 
 __all__ = ["Nystroem", "nystroem"]
 
-#: Automatic damping beside that of exact eigenpairs: sketched eigenvalues are too small.
-LIFT = 2.0
-
 
 class Nystroem(Curvature):
     """Nyström approximation ``F ≈ (FΩ)(ΩᵀFΩ)⁺(FΩ)ᵀ`` from products with random vectors.
@@ -47,9 +44,10 @@ class Nystroem(Curvature):
     the error.  Directions of negative curvature then count for nothing, see
     :class:`Hessian`.
 
-    The automatic damping is twice the sum of that of a projected Gauss-Newton matrix and of the
-    smallest eigenvalue kept.  On digits (three recipes, ranks 30 to 300) its linear
-    datamodeling score was 0.96 to 1.00 of the best.
+    The automatic damping is that of a projected Gauss-Newton matrix plus the smallest
+    eigenvalue kept, by about which sketched eigenvalues are too small.  On digits (three
+    recipes, two seeds, ranks 30 to 300) its linear datamodeling score was 0.95 to 1.00 of the
+    best (``benchmarks/bench_curvature_lds.py``).
 
     Cost: ``rank`` products of two passes each, ``O(p rank²)``, and ``O(n p rank)`` for the
     coordinates of gradients.  Memory ``O(p rank)``.
@@ -74,7 +72,7 @@ class Nystroem(Curvature):
         self.random_state = random_state
 
     def factorise(self, problem):
-        return low_rank_spectrum(problem, *self.sketch(problem), lift=LIFT)
+        return low_rank_spectrum(problem, *self.sketch(problem), short=True)
 
     def sketch(self, problem: CurvatureProblem) -> tuple[Tensor, Tensor]:
         """Eigenpairs of the data's part: orthonormal rows (rank, p) and values (rank,)."""

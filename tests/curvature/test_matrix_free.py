@@ -339,3 +339,20 @@ def test_vectors_that_do_not_fit_are_refused(curvature):
     dense = dense_problem("ggn", max_memory=10_000)
     with pytest.raises(ResourceError, match="lower the rank"):
         curvature.factorise(dense.problem)
+
+
+def test_batches_of_a_series_go_through_all_examples():
+    dense = dense_problem("ggn")
+    fitted = LiSSA(batch_size=5).factorise(dense.problem)
+    drawn = list(fitted._batches(10, seed=3))
+    for epoch in (drawn[:5], drawn[5:]):
+        np.testing.assert_array_equal(torch.cat(epoch).sort().values, np.arange(N))
+    assert not torch.equal(torch.cat(drawn[:5]), torch.cat(drawn[5:]))
+
+
+def test_lanczos_stays_orthogonal_in_single_precision():
+    values = torch.logspace(0, -12, 400)
+    start = normal_rows(1, values, 0)
+    vectors = lanczos(lambda rows: rows * values, start, 150, 150).vectors
+    gap = vectors @ vectors.mT - torch.eye(len(vectors))
+    assert float(gap.abs().max()) < 1e-5
