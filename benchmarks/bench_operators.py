@@ -145,7 +145,7 @@ def main() -> None:
         * (args.sizes[0] / decay.square().sum()) ** 0.5
     )
     y = (X @ torch.randn(args.sizes[0], args.sizes[-1])).argmax(1)
-    train(module, X, y, epochs=5)
+    train(module, X, y, epochs=20)
     rows = products(module, X, y, args.vectors, args.repeats)
     if args.solvers:
         rows += solvers(module, X, y, args.m, args.damping)

@@ -13,7 +13,7 @@ from influencekit.curvature._iterative import IterativeCurvature, SolveReport, r
 from influencekit.curvature._lanczos import extreme_eigenvalues
 from influencekit.curvature._operators import MATRICES
 from influencekit.curvature._preconditioners import PRECONDITIONERS, Preconditioner
-from influencekit.utils import Interval, StrOptions
+from influencekit.utils import Interval, StrOptions, progress
 
 __all__ = ["ConjugateGradient"]
 
@@ -28,7 +28,7 @@ class ConjugateGradient(Curvature):
     matrix : {"ggn", "hessian"}, default="ggn"
     rtol : float, default=1e-5
         Relative residual ``‖v - (A + λI) x‖ / ‖v‖`` at which a system counts as solved.
-    max_iter : int, default=1000
+    max_iter : int, default=200
     preconditioner : {"nystroem", "diagonal"} or None, default="nystroem"
         "nystroem": a Nyström approximation of the Gauss-Newton matrix, which takes the largest
         eigenvalues out of the iteration.  "diagonal": the diagonal of the Gauss-Newton matrix.
@@ -75,7 +75,7 @@ class ConjugateGradient(Curvature):
         matrix="ggn",
         *,
         rtol=1e-5,
-        max_iter=1000,
+        max_iter=200,
         preconditioner="nystroem",
         preconditioner_rank=300,
         random_state=None,
@@ -135,7 +135,9 @@ class ConjugateGradientCurvature(IterativeCurvature):
         x, r = torch.zeros_like(vectors), vectors.clone()
         z = self._preconditioned(r, damping)
         d, rho = z.clone(), (r * z).sum(1)
-        for iteration in range(1, budget + 1):
+        verbose = self.problem.engine.verbose
+        steps = progress(range(1, budget + 1), "conjugate gradients", verbose, leave=False)
+        for iteration in steps:
             image = self.operator(d, damping)
             curvature = (d * image).sum(1)
             if not bool((curvature > 0).all()):

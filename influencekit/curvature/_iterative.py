@@ -62,9 +62,11 @@ class IterativeCurvature(SolvedCurvature):
         """Solve for every row (k, p), and report."""
 
     def solve(self, vectors, damping):
-        solution, report = self.run(vectors, damping)
+        largest = vectors.abs().amax(1, keepdim=True)
+        scale = torch.where(largest > 0, largest, 1.0)  # norms of saturated examples underflow
+        solution, report = self.run(vectors / scale, damping)
         self._reports.append(report)
-        return solution
+        return solution.mul_(scale)
 
     def products(self, queries, cotangent, damping):
         call = self._call()

@@ -24,6 +24,16 @@ def sketch_damping(problem: CurvatureProblem) -> float:
     Returns
     -------
     float
+
+    Notes
+    -----
+    At least the smallest eigenvalue of the projected data's part.  A projection spreads what has
+    no room in it over all its directions, which then need no damping; the whole matrix, singular
+    perhaps, has to be given as much.
     """
     small = replace(problem, projection_dim=SKETCH_DIM, projection="auto", random_state=0)
-    return decompose(ggn_rows(small)).auto_damping()
+    spectrum = decompose(ggn_rows(small))
+    found = spectrum.auto_damping()
+    if problem.engine.task.n_parameters <= SKETCH_DIM:
+        return found
+    return max(found, float(spectrum.data_eigenvalues.min()))

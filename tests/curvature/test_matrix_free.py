@@ -5,10 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from influencekit import as_task
 from influencekit.curvature import (
     Arnoldi,
     ConjugateGradient,
+    CurvatureProblem,
     GaussNewton,
     Hessian,
     LiSSA,
@@ -18,12 +21,13 @@ from influencekit.curvature import (
 from influencekit.curvature._lanczos import extreme_eigenvalues, lanczos, normal_rows
 from influencekit.curvature._nystroem import nystroem
 from influencekit.curvature._preconditioners import ggn_diagonal
+from influencekit.data import make_examples
 from influencekit.exceptions import (
     ConvergenceWarning,
     NegativeCurvatureWarning,
     ResourceError,
 )
-from influencekit.gradients import output_cotangent
+from influencekit.gradients import GradientEngine, output_cotangent
 from tests.curvature._dense_reference import surrogate_indicator
 from tests.curvature._hessian_reference import N, dense_problem, margin
 
@@ -258,6 +262,16 @@ def test_conjugate_gradients_bring_each_system_to_its_tolerance():
     np.testing.assert_allclose(together, alone, rtol=1e-9, atol=1e-15)
 
 
+@pytest.mark.parametrize("solver", SOLVERS[1::3], ids=str)
+def test_vectors_whose_norms_underflow_are_solved(solver):
+    dense = dense_problem("ggn", "constant")
+    fitted = solver.factorise(dense.problem)
+    vectors = torch.randn(2, len(dense.curvature), dtype=torch.float64)
+    expected = fitted.solve(vectors, 1.0)
+    found = fitted.solve(vectors * 1e-164, 1.0)
+    np.testing.assert_allclose(found * 1e164, expected, rtol=1e-6)
+
+
 def test_a_preconditioner_saves_iterations():
     dense = dense_problem("ggn")
     taken = {}
@@ -279,6 +293,18 @@ def test_automatic_damping_of_a_truncated_spectrum_grows_with_what_is_left_out()
     assert Arnoldi(60, random_state=0).factorise(dense.problem).auto_damping() == pytest.approx(
         sketch_damping(dense.problem)
     )
+
+
+def test_damping_of_a_projection_makes_up_for_what_it_spreads():
+    torch.manual_seed(0)
+    task = as_task(nn.Linear(40, 20, bias=False).double(), loss=nn.MSELoss())
+    X = torch.randn(1000, 40, dtype=torch.float64)
+    weights, penalty = torch.full((1000,), 1e-3).double(), torch.zeros(800).double()
+    examples = make_examples(task, X, torch.randn(1000, 20, dtype=torch.float64))
+    problem = CurvatureProblem(GradientEngine(task), examples, weights, penalty)
+    small = replace(problem, projection_dim=512, random_state=0)
+    smallest = GaussNewton().factorise(small).data_eigenvalues.min()
+    assert sketch_damping(problem) >= float(smallest) > 0
 
 
 def test_diagonal_of_gauss_newton():
