@@ -25,6 +25,8 @@ SAFETY = 1.2
 N_BATCHES = 5
 #: Longest series that is chosen without being asked for.
 LONGEST = 10_000
+#: Terms after which a series is looked at now and then only.
+OFTEN = 20
 
 
 class LiSSA(Curvature):
@@ -145,8 +147,11 @@ class LissaCurvature(IterativeCurvature):
         steps = progress(range(depth), "LiSSA", self.problem.engine.verbose, leave=False)
         rows = self._batches(depth, seed)
         for t in steps:
-            change = vectors - self.operator.data(h, next(rows)) / scale - h * shift
+            change = self.operator.data(h, next(rows)).mul_(-1 / scale)
+            change.addcmul_(h, shift, value=-1).add_(vectors)
             h += change
+            if t >= OFTEN and t % OFTEN and t < depth - 1 and self.batch_size is not None:
+                continue
             size = torch.linalg.vector_norm(h, dim=1)
             if bool((~(size <= 2 * (t + 2) * norms)).any()):
                 self._explain(t + 1, float((size / norms).nan_to_num(0).max()), scale, damping)
