@@ -58,9 +58,9 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     curvature : str or Curvature, default="ggn"
         "ggn" is the generalised Gauss-Newton matrix, which is the Hessian for linear models;
         scores are in units of the output.  "fisher" is the empirical Fisher matrix, cheaper,
-        and right up to scale only.  "hessian", "cg", "lissa", "arnoldi" and "nystroem" use the
-        Hessian, "ekfac", "kfac", "logra" and "datainf" blocks of layers.  Objects of
-        :mod:`influencekit.curvature` have parameters of their own.
+        and right up to scale only.  "cg", "lissa", "arnoldi" and "nystroem" approximate "ggn"
+        without forming it, "ekfac", "kfac", "logra" and "datainf" by blocks of layers; "hessian"
+        is dense.  Objects of :mod:`influencekit.curvature` have parameters of their own.
     damping : float, "auto" or "matched", default="auto"
         λ, added to the curvature of the *mean* loss beside the model's own penalty.
         "auto" is the λ at which scores have a mean cosine of 0.57 with those of
