@@ -320,7 +320,7 @@ PARAMETERS = [
      "'projection_dim'; Got 0; [1, inf)"),
     ("projection_unknown", lambda: influence(projection="pca"), ValueError,
      "'projection'; 'pca'; 'rademacher'"),
-    ("curvature_unknown", lambda: influence(curvature="hessian"), ValueError,
+    ("curvature_unknown", lambda: influence(curvature="hesian"), ValueError,
      "'curvature'; 'hessian'; 'ggn'"),
     ("batch_size_0", lambda: fit(attributor=GradCos(batch_size=0)), ValueError,
      "'batch_size'; Got 0; [1, inf)"),
