@@ -41,16 +41,24 @@ def tracin(problem: Problem):
     return _score(problem, TracIn(learning_rates=list(weights)), models), {"weights": weights}
 
 
-def _trak(problem: Problem, dim: int | None):
+def _trak(problem: Problem, dim: int | None, projection: str = "auto"):
     s = problem.settings
     options = {"damping": s.damping, "projection_dim": dim, "random_state": s.seed}
-    if dim is not None:
-        options["projection"] = "rademacher"
+    options["projection"] = projection
     return _score(problem, TRAK(**options)), options
 
 
 def trak(problem: Problem):
-    return _trak(problem, problem.settings.proj_dim)
+    return _trak(problem, problem.settings.proj_dim, "rademacher")
+
+
+def trak_factored(problem: Problem):
+    """The same number of dimensions, drawn so that no gradient is formed."""
+    return _trak(problem, problem.settings.proj_dim, "factored")
+
+
+def trak_two_sided(problem: Problem):
+    return _trak(problem, problem.settings.proj_dim, "two_sided")
 
 
 def trak_exact(problem: Problem):
@@ -71,7 +79,14 @@ def _influence(problem: Problem, name: str, **parameters):
     return scores, {**options, "not_parameters": left_out} if left_out else options
 
 
-METHODS = {"graddot": graddot, "tracin": tracin, "trak": trak, "trak_exact": trak_exact}
+METHODS = {
+    "graddot": graddot,
+    "tracin": tracin,
+    "trak": trak,
+    "trak_factored": trak_factored,
+    "trak_two_sided": trak_two_sided,
+    "trak_exact": trak_exact,
+}
 ONLY_TINY = {"trak_exact", "explicit"}
 
 

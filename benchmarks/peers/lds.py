@@ -43,6 +43,8 @@ DEFAULT = (
     "ekfac_true",
     "ekfac_empirical",
     "trak",
+    "trak_factored",
+    "trak_two_sided",
 )
 WITHOUT_DAMPING = {"graddot", "tracin"}
 

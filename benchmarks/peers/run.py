@@ -31,7 +31,8 @@ METHODS = (
     "graddot", "tracin", "explicit", "ggn", "fisher", "cg", "lissa", "arnoldi", "nystroem",
     "nystroem_fisher", "nystroem_hessian",
     "datainf", "datainf_full", "kfac", "ekfac", "kfac_true", "ekfac_true", "kfac_empirical",
-    "ekfac_empirical", "trak", "trak_exact",
+    "ekfac_empirical", "trak", "trak_factored",
+    "trak_two_sided", "trak_exact",
 )  # fmt: skip
 SETUP_LIMIT = 600
 READY = "ready to fit"
