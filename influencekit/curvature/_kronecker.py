@@ -16,7 +16,7 @@ from influencekit.curvature._kronecker_factors import BlockMoments, moments_of
 from influencekit.curvature._kronecker_spectrum import KroneckerSpectrum
 from influencekit.curvature._kronecker_squares import add_squares
 from influencekit.curvature._kronecker_store import held_or_streamed, rotate
-from influencekit.curvature._problem import CurvatureProblem
+from influencekit.curvature._problem import CurvatureProblem, drawn_seed
 from influencekit.gradients import (
     GradientFeatures,
     ggn_cotangent,
@@ -56,9 +56,11 @@ class KroneckerCurvature(Curvature):
         self.random_state = random_state
 
     def factorise(self, problem):
-        rows = _Rows(problem, self._cotangent(problem))
+        for_basis, for_eigenvalues = self._cotangents(problem)
+        rows = _Rows(problem, for_basis)
         bases, data = rows.bases()
-        self._correct(rows, bases, data)
+        same = for_eigenvalues is for_basis
+        self._correct(lambda: rows if same else _Rows(problem, for_eigenvalues), bases, data)
         table = data.clone()
         for basis in bases.values():
             own = torch.cat([problem.penalty[columns] for columns in basis.spec.columns])
@@ -66,21 +68,27 @@ class KroneckerCurvature(Curvature):
         return KroneckerSpectrum(problem, bases, table, data, self.tolerance)
 
     @abstractmethod
-    def _correct(self, rows: _Rows, bases: dict[str, BlockBasis], data: Tensor) -> None:
+    def _correct(
+        self, gradients: Callable[[], _Rows], bases: dict[str, BlockBasis], data: Tensor
+    ) -> None:
         """Change the eigenvalues of the data's curvature, (p,), in place."""
 
-    def _cotangent(self, problem: CurvatureProblem) -> Callable:
+    def _cotangents(self, problem: CurvatureProblem) -> tuple[Callable, Callable]:
+        """Those of the basis and of the eigenvalues: the same ones unless labels are drawn."""
         task, fisher = problem.engine.task, self.fisher
         if fisher == "auto":
             first = next(iter(problem.examples.batches(1)))
             n_outputs = task.forward(first.inputs).numel()
             fisher = "true" if n_outputs <= MOST_OUTPUTS else "sampled"
         if fisher == "true":
-            return ggn_cotangent(task)
+            return (ggn_cotangent(task),) * 2
         if fisher == "empirical":
-            return loss_cotangent(task)
-        seed = problem.random_state if self.random_state is None else self.random_state
-        return sampled_cotangent(task, seed, self.n_samples)
+            return (loss_cotangent(task),) * 2
+        seed = drawn_seed(self.random_state, problem)
+        return (
+            sampled_cotangent(task, seed, self.n_samples),
+            sampled_cotangent(task, seed + 1, self.n_samples),
+        )
 
 
 class KFAC(KroneckerCurvature):
@@ -126,7 +134,7 @@ class KFAC(KroneckerCurvature):
        arXiv 2311.00636.
     """
 
-    def _correct(self, rows, bases, data):
+    def _correct(self, gradients, bases, data):
         pass
 
 
@@ -149,7 +157,8 @@ class EKFAC(KroneckerCurvature):
 
     Notes
     -----
-    The same draws of labels give basis and eigenvalues.  Gradients are squared after the sum over
+    Drawn labels are drawn anew for the eigenvalues: with those of the basis, its leading directions
+    would seem larger than they are.  Gradients are squared after the sum over
     an example's positions.  Penalty and blocks without factors are those of :class:`KFAC`.
 
     Cost: that of :class:`KFAC` and one more pass over the gradients.
@@ -162,9 +171,9 @@ class EKFAC(KroneckerCurvature):
        2023, arXiv 2308.03296.
     """
 
-    def _correct(self, rows, bases, data):
+    def _correct(self, gradients, bases, data):
         data.zero_()
-        for weights, features in rows.rotated(bases):
+        for weights, features in gradients().rotated(bases):
             for name, basis in bases.items():
                 block = features.blocks[name]
                 add_squares(block, weights, data[basis.columns], features.workspace)

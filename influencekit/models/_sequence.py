@@ -158,7 +158,7 @@ def _check_size(length: int, n_classes: int) -> None:
             f"The Gauss-Newton matrix of {length:,} tokens with {n_classes:,} classes each takes "
             f"{length * (n_classes - 1):,} gradients an example, and an output Hessian with "
             f"{length * n_classes:,} rows; accepted are at most {_MOST_OUTPUTS:,}. Take a "
-            "curvature of the loss gradients themselves (curvature='fisher'), or one that draws "
-            "labels from the model, which is the Gauss-Newton matrix in expectation "
-            "(influencekit.gradients.sampled_cotangent)."
+            "curvature of the loss gradients themselves (curvature='fisher', 'logra', 'datainf') "
+            "or 'ekfac' or 'kfac', which draw labels from the model: the Gauss-Newton matrix in "
+            "expectation."
         )

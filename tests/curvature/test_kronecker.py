@@ -236,6 +236,21 @@ class TestSampledLabels:
         found = EKFAC("sampled", n_samples=1500, random_state=0).factorise(s.problem)
         np.testing.assert_allclose(found.eigenvalues, expected.eigenvalues, rtol=0.1, atol=4e-3)
 
+    def test_eigenvalues_are_unbiased_in_the_drawn_basis(self):
+        """K-FAC of the basis' draws shares its eigenvectors: <K-FAC, EK-FAC - F> has mean 0."""
+        s = Setting(penalised="none")
+
+        def dense(kind, seed):
+            spectrum = kind("sampled", random_state=seed).factorise(s.problem)
+            inverse = spectrum.solve(torch.eye(len(s.penalty), dtype=torch.float64), 1.0).numpy()
+            return np.linalg.inv(inverse) - np.eye(len(inverse))
+
+        curvature = s.data("true")
+        excess = [
+            np.sum(dense(KFAC, seed) * (dense(EKFAC, seed) - curvature)) for seed in range(60)
+        ]
+        assert abs(np.mean(excess)) < 3 * np.std(excess, ddof=1) / np.sqrt(len(excess))
+
     def test_draws_follow_the_seed_and_not_the_batches(self):
         def one(seed, **engine):
             return Setting(**engine).path(EKFAC("sampled", random_state=seed)).scores(0.1)
