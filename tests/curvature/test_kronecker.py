@@ -247,7 +247,7 @@ class TestSampledLabels:
 
         curvature = s.data("true")
         excess = [
-            np.sum(dense(KFAC, seed) * (dense(EKFAC, seed) - curvature)) for seed in range(60)
+            np.sum(dense(KFAC, seed) * (dense(EKFAC, seed) - curvature)) for seed in range(24)
         ]
         assert abs(np.mean(excess)) < 3 * np.std(excess, ddof=1) / np.sqrt(len(excess))
 
