@@ -107,6 +107,7 @@ _add(
         "preconditioner": None,
     },
 )
+_add("cg_preconditioned", "cg", lambda s: {"matrix": "hessian", "rtol": 1e-4})
 _add(
     "lissa",
     "lissa",

@@ -28,7 +28,7 @@ from pathlib import Path
 
 LIBRARIES = ("influencekit", "dattri", "traker", "kronfluence", "pydvl", "captum")
 METHODS = (
-    "graddot", "tracin", "explicit", "ggn", "fisher", "cg", "lissa", "arnoldi", "nystroem",
+    "graddot", "tracin", "explicit", "ggn", "fisher", "cg", "cg_preconditioned", "lissa", "arnoldi", "nystroem",
     "nystroem_fisher", "nystroem_hessian",
     "datainf", "datainf_full", "kfac", "ekfac", "kfac_true", "ekfac_true", "kfac_empirical",
     "ekfac_empirical", "trak", "trak_factored",
