@@ -28,11 +28,10 @@ from pathlib import Path
 
 LIBRARIES = ("influencekit", "dattri", "traker", "kronfluence", "pydvl", "captum")
 METHODS = (
-    "graddot", "tracin", "explicit", "ggn", "fisher", "cg", "cg_preconditioned", "lissa", "arnoldi", "nystroem",
-    "nystroem_fisher", "nystroem_hessian",
-    "datainf", "datainf_full", "kfac", "ekfac", "kfac_true", "ekfac_true", "kfac_empirical",
-    "ekfac_empirical", "trak", "trak_factored",
-    "trak_two_sided", "trak_exact",
+    "graddot", "tracin", "explicit", "ggn", "fisher", "cg", "cg_preconditioned", "lissa",
+    "arnoldi", "nystroem", "nystroem_fisher", "nystroem_hessian", "datainf", "datainf_full",
+    "kfac", "ekfac", "kfac_true", "ekfac_true", "kfac_empirical", "ekfac_empirical",
+    "trak", "trak_factored", "trak_two_sided", "trak_exact",
 )  # fmt: skip
 SETUP_LIMIT = 600
 READY = "ready to fit"
