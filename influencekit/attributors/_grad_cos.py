@@ -42,6 +42,12 @@ class GradCos(BaseAttributor):
     train_rows_ : ndarray of int
         Rows of the training data that the model learned from.
 
+    Notes
+    -----
+    No approximation of :class:`FurtherTraining` of any order: the view behind the others derives
+    inner products, and dividing by the sizes of the gradients takes away what they say about the
+    size of an effect.
+
     References
     ----------
     .. [1] K. Hanawa, S. Yokoi, S. Hara, K. Inui. Evaluation of similarity-based explanations.

@@ -39,6 +39,10 @@ class GradDot(BaseAttributor):
 
     Notes
     -----
+    Place among approximations of :class:`FurtherTraining`: the first order in the size of the
+    parameters' change, without curvature.  Right for little further training; it is the limit of
+    influence functions at infinite damping.
+
     Cost ``O((n + m) p)`` for gradients, kept as factors, and ``O(n m Σ (d_in + d_out))`` for the
     products of layers with ``d_in`` inputs and ``d_out`` outputs; p-sized gradients are not formed.
 

@@ -115,6 +115,11 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
     Notes
     -----
+    Place among approximations of :class:`FurtherTraining`: the second order at a stationary point,
+    a step to the minimum of a damped quadratic with and without the example; which matrix stands
+    for the Hessian is the curvature's part.  ``at="predicted"`` and ``at="endpoint"`` keep the
+    term that a gradient not yet zero adds.
+
     Scores refer to taking the example's term out of the mean loss and leaving the rest of the
     objective alone.  For objectives that sum over examples (Ridge, LogisticRegression) that is
     retraining without the example.

@@ -43,6 +43,9 @@ class TracIn(BaseAttributor):
 
     Notes
     -----
+    Place among approximations of further training: the first order, summed over the checkpoints
+    of the training that was; it needs them, where the others need the final model only.
+
     ``fit`` takes the checkpoints as a list of models; :func:`influencekit.models.load_checkpoints`
     makes one from saved weights.  With one model it is :class:`GradDot` times a learning rate.
     Cost: that of :class:`GradDot` for each checkpoint.

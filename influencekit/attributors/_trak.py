@@ -76,6 +76,9 @@ class TRAK(DampedMixin, BaseAttributor):
 
     Notes
     -----
+    Place among approximations of :class:`FurtherTraining`: the second order with the Gauss-Newton
+    matrix, in which the loss's output Hessian is replaced by the identity, in a random projection.
+
     One model's TRAK is the influence function with the Gram matrix of output gradients as
     curvature.  The penalty of the training objective is not used.
 

@@ -41,6 +41,9 @@ class ConjugateGradient(Curvature):
 
     Notes
     -----
+    Place among approximations of further training: the second order, with the whole matrix and
+    no approximation besides the residual.
+
     All queries go through the data together, a matrix product in place of matrix-vector
     products; solved systems leave.  Residuals are computed anew at the end, and systems that
     rounding has left short of ``rtol`` are started again from where they are.

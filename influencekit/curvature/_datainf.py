@@ -39,6 +39,9 @@ class DataInf(Curvature):
 
     Notes
     -----
+    Place among approximations of further training: the second order with the empirical Fisher
+    matrix by layers, and mean and inverse swapped.
+
     With ``D = R_l + λ_l I`` and ``<u, v>_D = uᵀ D⁻¹ v``, a product is
     ``Σ_l <v, h>_D - Σ_i w_i/W <v, g_i>_D <g_i, h>_D / (1 + <g_i, g_i>_D)``.  A penalty that is
     constant over the layer adds to λ; one that differs between weight and bias is kept exactly.

@@ -19,6 +19,9 @@ class GaussNewton(Curvature):
 
     Notes
     -----
+    Place among approximations of further training: the second order without the curvature of the
+    model's outputs.
+
     Cost ``O(N d min(N, d) + min(N, d)³)`` for N of about n · n_classes rows and d dimensions,
     those of the parameters or of ``projection_dim``.
 
@@ -41,6 +44,9 @@ class EmpiricalFisher(Curvature):
 
     Notes
     -----
+    Place among approximations of further training: the second order with outer products of loss
+    gradients for the loss's own Hessian.
+
     Cost ``O(n d min(n, d) + min(n, d)³)`` for n examples and d dimensions.
 
     References

@@ -40,6 +40,8 @@ class Hessian(Curvature):
 
     Notes
     -----
+    Place among approximations of further training: the second order, all of it.
+
     "keep" is the formula as written, and not the best: next to ``λ = -s`` a direction without
     meaning takes all of the score, and a damping above ``-s_min`` drowns everything else.
     On digits (multilayer perceptrons of 2,410 parameters, SGD with and without weight decay and

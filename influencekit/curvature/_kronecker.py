@@ -157,6 +157,9 @@ class EKFAC(KroneckerCurvature):
 
     Notes
     -----
+    Place among approximations of further training: the second order with the Gauss-Newton matrix
+    by layers, in the eigenvectors of a Kronecker product.
+
     Drawn labels are drawn anew for the eigenvalues: with those of the basis, its leading directions
     would seem larger than they are.  Gradients are squared after the sum over
     an example's positions.  Penalty and blocks without factors are those of :class:`KFAC`.

@@ -55,6 +55,9 @@ class LiSSA(Curvature):
 
     Notes
     -----
+    Place among approximations of further training: the second order; t terms of the series are t
+    steps of gradient descent on the damped quadratic, so that a short series acts as more damping.
+
     A series that diverges is told by its size: while no term is enlarged, ``‖h‖`` after t terms
     is at most ``(t + 1) ‖v‖``.  The error says scale, eigenvalue and damping.
 
