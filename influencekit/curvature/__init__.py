@@ -9,7 +9,6 @@ from influencekit.curvature._datainf import DataInf
 from influencekit.curvature._decompose import DecompositionPlan, decompose, plan_decomposition
 from influencekit.curvature._exact import EmpiricalFisher, GaussNewton
 from influencekit.curvature._hessian import Hessian
-from influencekit.curvature._kronecker import EKFAC, KFAC
 from influencekit.curvature._lissa import LiSSA
 from influencekit.curvature._logra import LoGra
 from influencekit.curvature._mean_path import MeanPath
@@ -21,6 +20,7 @@ from influencekit.curvature._registry import CURVATURES, make_curvature
 from influencekit.curvature._rows import CurvatureRows, fisher_rows, ggn_rows
 from influencekit.curvature._sketch_damping import sketch_damping
 from influencekit.curvature._spectrum import CoordinateSpectrum, Spectrum
+from influencekit.curvature.kronecker import EKFAC, KFAC
 
 __all__ = [
     "CURVATURES",

@@ -8,10 +8,10 @@ from influencekit.curvature._conjugate_gradient import ConjugateGradient
 from influencekit.curvature._datainf import DataInf
 from influencekit.curvature._exact import EmpiricalFisher, GaussNewton
 from influencekit.curvature._hessian import Hessian
-from influencekit.curvature._kronecker import EKFAC, KFAC
 from influencekit.curvature._lissa import LiSSA
 from influencekit.curvature._logra import LoGra
 from influencekit.curvature._nystroem import Nystroem
+from influencekit.curvature.kronecker import EKFAC, KFAC
 
 __all__ = ["CURVATURES", "make_curvature"]
 

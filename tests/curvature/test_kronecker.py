@@ -7,10 +7,10 @@ from torch import nn
 
 from influencekit import InfluenceFunction, as_task
 from influencekit.curvature import EKFAC, KFAC, CurvatureProblem, ggn_rows
-from influencekit.curvature import _kronecker_products as products
-from influencekit.curvature import _kronecker_store as store
-from influencekit.curvature._kronecker_spectrum import KroneckerSums, ScoreSums
 from influencekit.curvature._parameter_space import decompose_parameters
+from influencekit.curvature.kronecker import _products as products
+from influencekit.curvature.kronecker import _store as store
+from influencekit.curvature.kronecker._spectrum import KroneckerSums, ScoreSums
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, output_cotangent
 from tests.curvature._dense_reference import (
@@ -325,9 +325,9 @@ class TestLowRank:
 
 
 def test_wide_blocks_without_factors_are_diagonal(monkeypatch):
-    from influencekit.curvature import _kronecker_factors
+    from influencekit.curvature.kronecker import _factors
 
-    monkeypatch.setattr(_kronecker_factors, "WIDEST_FULL", 3)
+    monkeypatch.setattr(_factors, "WIDEST_FULL", 3)
     s = Setting("normalised")
     spectrum = EKFAC("true").factorise(s.problem)
     norm = s.task.module[1]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from influencekit.curvature._kronecker_bases import BlockBasis
+from influencekit.curvature.kronecker._bases import BlockBasis
 from influencekit.gradients import DenseBlock, GradientFeatures, OuterBlock
 
 if TYPE_CHECKING:

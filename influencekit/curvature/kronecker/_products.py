@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from influencekit.curvature._kronecker_bases import BlockBasis, MatrixBasis
+from influencekit.curvature.kronecker._bases import BlockBasis, MatrixBasis
 from influencekit.gradients import Block, DenseBlock, IndexBlock, OuterBlock
 
 __all__ = ["Tile", "add_products", "plan_tiles"]

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from influencekit.curvature._base import Curvature
-from influencekit.curvature._kronecker_bases import BlockBasis
-from influencekit.curvature._kronecker_factors import BlockMoments, moments_of
-from influencekit.curvature._kronecker_spectrum import KroneckerSpectrum
-from influencekit.curvature._kronecker_squares import add_squares
-from influencekit.curvature._kronecker_store import held_or_streamed, rotate
 from influencekit.curvature._problem import CurvatureProblem, drawn_seed
+from influencekit.curvature.kronecker._bases import BlockBasis
+from influencekit.curvature.kronecker._factors import BlockMoments, moments_of
+from influencekit.curvature.kronecker._spectrum import KroneckerSpectrum
+from influencekit.curvature.kronecker._squares import add_squares
+from influencekit.curvature.kronecker._store import held_or_streamed, rotate
 from influencekit.gradients import (
     GradientFeatures,
     ggn_cotangent,

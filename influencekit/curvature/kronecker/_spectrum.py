@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.curvature._kronecker_bases import BlockBasis
-from influencekit.curvature._kronecker_products import Tile, add_products, plan_tiles
-from influencekit.curvature._kronecker_squares import quadratic_forms
-from influencekit.curvature._kronecker_store import CoordinateStore
 from influencekit.curvature._path import DampingPath, check_masks
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._spectrum import Spectrum, damped_inverse
+from influencekit.curvature.kronecker._bases import BlockBasis
+from influencekit.curvature.kronecker._products import Tile, add_products, plan_tiles
+from influencekit.curvature.kronecker._squares import quadratic_forms
+from influencekit.curvature.kronecker._store import CoordinateStore
 from influencekit.gradients import loss_cotangent
 
 __all__ = ["KroneckerPath", "KroneckerSpectrum"]

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from influencekit.curvature._kronecker_bases import (
+from influencekit.curvature.kronecker._bases import (
     BlockBasis,
     DiagonalBasis,
     FullBasis,
