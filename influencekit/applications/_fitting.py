@@ -1,0 +1,171 @@
+"""Estimators fitted on some of the rows, and what they predict for others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import joblib
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import check_cv
+from skorch import NeuralNet
+
+from influencekit.training._dtype import match_net_dtype
+from influencekit.training._joblib import last_step
+from influencekit.training._randomness import MAX_SEED, seeded
+from influencekit.training._recipe import device_of, fresh_copy
+from influencekit.training._rows import count_rows, take_rows
+
+__all__ = ["check_labelled", "draw_seed", "fit_on", "fold_list", "fold_probabilities", "is_frozen"]
+
+
+def is_frozen(estimator: Any) -> bool:
+    """Whether the estimator is fitted already and is to stay as it is."""
+    return isinstance(estimator, FrozenEstimator)
+
+
+def draw_seed(random_state: np.random.RandomState) -> int:
+    """A seed that torch, numpy and scikit-learn all take."""
+    return int(random_state.randint(MAX_SEED))
+
+
+def check_labelled(X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> int:
+    """Number of rows of X and y, after looking that they are as many.
+
+    Raises
+    ------
+    ValueError
+        If ``y`` is missing, has another length, is not one value a row, or is not finite.
+    """
+    if y is None:
+        raise ValueError(
+            f"{names[1]}: got None; the labels are needed, since it is they that are judged."
+        )
+    n, labels = count_rows(X), np.asarray(y)
+    if labels.shape != (n,):
+        raise ValueError(
+            f"{names[1]}: got shape {labels.shape} beside {n} rows of {names[0]}; accepted is one "
+            f"label a row, shape ({n},)."
+        )
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise ValueError(f"{names[1]}: holds NaN or infinity; accepted are finite labels.")
+    return n
+
+
+def fit_on(estimator: Any, X: Any, y: Any, rows: np.ndarray | None, seed: int) -> Any:
+    """A copy of the estimator fitted on some rows; a FrozenEstimator as it is.
+
+    Parameters
+    ----------
+    estimator : estimator
+    X, y : array-like
+    rows : ndarray of int, or None for all
+    seed : int
+        Of every ``random_state`` inside, and of torch for nets.
+
+    Returns
+    -------
+    fitted estimator
+    """
+    if is_frozen(estimator):
+        return estimator
+    if rows is not None:
+        X, y = take_rows(X, rows), take_rows(y, rows)
+    copy = fresh_copy(estimator, seed)
+    with seeded(seed, device_of(copy)):
+        return copy.fit(match_net_dtype(X, estimator), match_net_dtype(y, estimator))
+
+
+def fold_list(cv: Any, X: Any, y: Any, seed: int, classifier: bool) -> list:
+    """Pairs of training and held-out rows; an int is that many shuffled folds.
+
+    Raises
+    ------
+    ValueError
+        If a row is held out never or more than once.
+    """
+    splitter = check_cv(cv, y=np.asarray(y), classifier=classifier)
+    if isinstance(cv, (int, np.integer)):
+        splitter = splitter.__class__(int(cv), shuffle=True, random_state=seed)
+    n = count_rows(y)
+    folds = [(np.asarray(a), np.asarray(b)) for a, b in splitter.split(np.zeros((n, 1)), y)]
+    held_out = np.sort(np.concatenate([test for _, test in folds]))
+    if not np.array_equal(held_out, np.arange(n)):
+        raise ValueError(
+            f"cv: {splitter!r} does not hold out every row exactly once; accepted is an int or a "
+            "splitter such as KFold or StratifiedKFold."
+        )
+    return folds
+
+
+def fold_probabilities(
+    estimator: Any,
+    X: Any,
+    y: np.ndarray,
+    classes: np.ndarray,
+    folds: Iterable[tuple[np.ndarray, np.ndarray]],
+    keep: np.ndarray,
+    seed: int,
+    n_jobs: int | None = None,
+) -> np.ndarray:
+    """Class probabilities of each row from a model that was fitted on other rows.
+
+    Parameters
+    ----------
+    estimator : estimator
+    X, y : array-like of n rows
+    classes : ndarray of shape (n_classes,)
+    folds : iterable of (training rows, held-out rows)
+    keep : ndarray of bool of shape (n,)
+        Rows that may be fitted on; the others are predicted only.
+    seed : int
+    n_jobs : int or None, default=None
+
+    Returns
+    -------
+    ndarray of shape (n, n_classes)
+    """
+    parts = joblib.Parallel(n_jobs=n_jobs)(
+        joblib.delayed(_held_out)(estimator, X, y, classes, train[keep[train]], test, seed)
+        for train, test in folds
+    )
+    found = np.empty((len(y), len(classes)))
+    for test, values in parts:
+        found[test] = values
+    return found
+
+
+def _held_out(estimator, X, y, classes, train, test, seed):
+    model = fit_on(estimator, X, y, train, seed)
+    return test, probabilities(model, take_rows(X, test), classes)
+
+
+def probabilities(model: Any, X: Any, classes: np.ndarray) -> np.ndarray:
+    """Probability of each of ``classes``; 0 for one that the model never saw.
+
+    Raises
+    ------
+    TypeError
+        If the model gives no probabilities.
+    ValueError
+        If they are not finite.
+    """
+    if not is_classifier(model) or not hasattr(model, "predict_proba"):
+        raise TypeError(
+            f"estimator: {type(model).__name__} gives no class probabilities (predict_proba). "
+            "Take a classifier that does, wrap it in CalibratedClassifierCV, or take "
+            "method='self_influence' or 'validation_influence'."
+        )
+    values = np.asarray(model.predict_proba(X), dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError(
+            "estimator: predict_proba gave NaN or infinity. Training has diverged: lower the "
+            "learning rate or scale the features."
+        )
+    if isinstance(last_step(getattr(model, "estimator", model)), NeuralNet):
+        return values[:, classes]  # a net's columns are its labels
+    found = np.zeros((len(values), len(classes)))
+    found[:, np.searchsorted(classes, model.classes_)] = values
+    return found

@@ -1,0 +1,81 @@
+"""Value of training rows: their scores summed over examples that the model did not learn from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone, is_classifier
+
+from influencekit.applications._fitting import fit_on, fold_list, is_frozen
+from influencekit.training._rows import count_rows, take_rows
+from influencekit.utils import progress
+
+__all__ = ["held_out_values", "total_scores"]
+
+#: Scores held at a time, in numbers.
+_SCORES = 2**24
+
+
+def total_scores(attributor: Any, X: Any, y: Any) -> np.ndarray:
+    """Scores of each training row summed over examples, without holding the whole matrix.
+
+    Parameters
+    ----------
+    attributor : fitted attributor
+    X, y : array-like of n_test examples
+
+    Returns
+    -------
+    ndarray of shape (n_train,)
+    """
+    n, step = count_rows(X), max(1, _SCORES // attributor.n_train_)
+    total = np.zeros(attributor.n_train_)
+    for start in range(0, n, step):
+        rows = np.arange(start, min(start + step, n))
+        total += attributor.score(take_rows(X, rows), take_rows(y, rows)).sum(axis=0)
+    return total
+
+
+def held_out_values(
+    estimator: Any,
+    attributor: Any,
+    X: Any,
+    y: Any,
+    *,
+    cv: Any = 5,
+    seed: int = 0,
+    verbose: int = 0,
+) -> np.ndarray:
+    """Mean predicted effect of each row on examples of the folds that it was not in.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted anew for each fold, on the other folds.
+    attributor : attributor
+        Cloned for each fold.
+    X, y : array-like of n rows
+    cv : int or splitter, default=5
+    seed : int, default=0
+    verbose : int, default=0
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Positive for rows that help.
+    """
+    if is_frozen(estimator):
+        raise ValueError(
+            "estimator: a FrozenEstimator learned from all rows, so that none is held out to be "
+            "explained. Give the unfitted estimator, or trusted rows (X_val, y_val)."
+        )
+    folds = fold_list(cv, X, y, seed, is_classifier(estimator))
+    n = count_rows(X)
+    total, asked = np.zeros(n), np.zeros(n)
+    for train, test in progress(folds, "folds", verbose):
+        model = fit_on(estimator, X, y, train, seed)
+        fitted = clone(attributor).fit(model, take_rows(X, train), take_rows(y, train))
+        total[train] += total_scores(fitted, take_rows(X, test), take_rows(y, test))
+        asked[train] += len(test)
+    return total / np.maximum(asked, 1)
