@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.decomposition import TruncatedSVD
@@ -71,8 +70,8 @@ class MLP(nn.Module):
         return self.layers(X)
 
 
-def net(n_features: int, n_classes: int, epochs: int, lr: float = 0.05) -> NeuralNetClassifier:
-    """SGD with momentum, batches of 64."""
+def net(n_features: int, n_classes: int, epochs: int, lr: float, batch_size: int):
+    """SGD with momentum."""
     return NeuralNetClassifier(
         MLP,
         module__n_features=n_features,
@@ -80,7 +79,7 @@ def net(n_features: int, n_classes: int, epochs: int, lr: float = 0.05) -> Neura
         criterion=nn.CrossEntropyLoss,
         lr=lr,
         optimizer__momentum=0.9,
-        batch_size=64,
+        batch_size=batch_size,
         max_epochs=epochs,
         iterator_train__shuffle=True,
         train_split=None,
@@ -114,15 +113,15 @@ def make_setting(name: str, seed: int, n_train: int, data_home: Path | None) -> 
 def _model(name: str, n_features: int, n_classes: int):
     if name.endswith("-linear"):
         return LogisticRegression(max_iter=2000)
-    epochs, lr = {
-        "digits": (20, 0.05),
-        "digits-long": (60, 0.05),
-        "cancer": (40, 0.02),
-        "cifar2": (20, 0.01),
-        "mnist": (10, 0.05),
-        "acs": (10, 0.02),
+    epochs, lr, batch_size = {
+        "digits": (20, 0.05, 64),
+        "digits-long": (60, 0.05, 64),
+        "cancer": (40, 0.02, 64),
+        "cifar2": (20, 0.01, 64),
+        "mnist": (10, 0.05, 128),
+        "acs": (10, 0.02, 128),
     }[name]
-    return net(n_features, n_classes, epochs, lr)
+    return net(n_features, n_classes, epochs, lr, batch_size)
 
 
 def _read(name: str, data_home: Path | None) -> tuple[np.ndarray, np.ndarray]:
@@ -231,8 +230,3 @@ def flip_labels(X, y, rate: float, kind: str, seed: int) -> np.ndarray:
 def _ranks(values: np.ndarray) -> np.ndarray:
     """Ranks from 0 to 1."""
     return np.argsort(np.argsort(values)) / (len(values) - 1)
-
-
-def set_seed(seed: int) -> None:
-    """Seed torch, for nets that are fitted outside the package."""
-    torch.manual_seed(seed)
