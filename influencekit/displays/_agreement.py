@@ -19,6 +19,9 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _LINES = ("-", "--", "-.", ":")
 
+#: Curves whose legend still fits into the axes.
+_MOST_INSIDE = 5
+
 
 class AgreementDisplay:
     """Curves of several methods, and the band above the noise ceiling.
@@ -153,15 +156,16 @@ class AgreementDisplay:
             curve.n_seeds, curve.best(), xlabel="seeds", ylabel="best cosine over horizons"
         ).plot(ax=ax, **options)
 
-    def plot(self, ax=None, *, legend_loc: str | None = "best") -> AgreementDisplay:
+    def plot(self, ax=None, *, legend_loc: str | None = "auto") -> AgreementDisplay:
         """Draw.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             None makes a new figure.
-        legend_loc : str or None, default="best"
-            Matplotlib's ``loc``; None for no legend.
+        legend_loc : str or None, default="auto"
+            Matplotlib's ``loc``; None for no legend.  "auto" is "best" for up to five curves, and
+            beside the axes for more.
 
         Returns
         -------
@@ -184,9 +188,14 @@ class AgreementDisplay:
             ax.set_xscale("log")
         ax.set_xticks(self.x, [f"{x:g}" for x in self.x])
         ax.set_xticks([], minor=True)
-        if legend_loc is not None:
-            ax.legend(loc=legend_loc, fontsize="small")
+        self._plot_legend(ax, legend_loc)
         return self
+
+    def _plot_legend(self, ax, loc: str | None) -> None:
+        if loc == "auto" and len(self.curves) > _MOST_INSIDE:
+            ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), fontsize="small")
+        elif loc is not None:
+            ax.legend(loc="best" if loc == "auto" else loc, fontsize="small")
 
     def _plot_ceiling(self, ax) -> None:
         self.ceiling_line_ = self.band_ = None
