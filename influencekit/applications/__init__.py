@@ -1,5 +1,20 @@
 """What people do with scores: wrong labels, pruning, removal curves, fairness gaps."""
 
+from influencekit.applications._counterfactual import (
+    GroupCounterfactual,
+    fairness_gap,
+    group_counterfactual,
+)
 from influencekit.applications._noisy_labels import NoisyLabelDetector
+from influencekit.applications._pruner import DatasetPruner
+from influencekit.applications._removal import RemovalCurve, removal_curve
 
-__all__ = ["NoisyLabelDetector"]
+__all__ = [
+    "DatasetPruner",
+    "GroupCounterfactual",
+    "NoisyLabelDetector",
+    "RemovalCurve",
+    "fairness_gap",
+    "group_counterfactual",
+    "removal_curve",
+]

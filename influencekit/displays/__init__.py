@@ -1,8 +1,17 @@
 """Pictures of results; matplotlib is needed only when something is drawn."""
 
 from influencekit.displays._agreement import AgreementDisplay
+from influencekit.displays._label_issues import LabelIssuesDisplay
 from influencekit.displays._lambda_path import LambdaPathDisplay
+from influencekit.displays._removal_curve import RemovalCurveDisplay
 from influencekit.displays._sensitivity import SensitivityDisplay
 from influencekit.displays._top_examples import TopExamplesDisplay
 
-__all__ = ["AgreementDisplay", "LambdaPathDisplay", "SensitivityDisplay", "TopExamplesDisplay"]
+__all__ = [
+    "AgreementDisplay",
+    "LabelIssuesDisplay",
+    "LambdaPathDisplay",
+    "RemovalCurveDisplay",
+    "SensitivityDisplay",
+    "TopExamplesDisplay",
+]

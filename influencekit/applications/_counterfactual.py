@@ -1,0 +1,315 @@
+"""A fairness gap before and after groups of training rows are taken out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from influencekit.training import retrain_on_subsets
+from influencekit.training._rows import count_rows
+
+__all__ = ["GroupCounterfactual", "fairness_gap", "group_counterfactual"]
+
+#: Gaps by name.
+GAPS = ("demographic_parity", "equal_opportunity", "equalized_odds", "accuracy")
+
+
+@dataclass(frozen=True, eq=False)
+class GroupCounterfactual:
+    """A property of models retrained without groups of rows.
+
+    Parameters
+    ----------
+    groups : list
+        Label of each group taken out.
+    sizes : ndarray of int of shape (n_groups,)
+        Rows in each.
+    full : ndarray of shape (n_repeats,)
+        Property of models trained on all rows, a number for each retraining.
+    without : ndarray of shape (n_groups, n_repeats)
+        Property of models trained without the group.
+    predicted : ndarray of shape (n_groups,) or None
+        Predicted ``property(full) - property(without the group)``.
+    """
+
+    groups: list
+    sizes: np.ndarray
+    full: np.ndarray
+    without: np.ndarray
+    predicted: np.ndarray | None = None
+
+    def effects(self) -> np.ndarray:
+        """Measured ``property(full) - property(without the group)``, mean over retrainings.
+
+        Returns
+        -------
+        ndarray of shape (n_groups,)
+            Positive where the group raises the property.
+        """
+        return self.full.mean() - self.without.mean(axis=1)
+
+    def standard_errors(self) -> np.ndarray:
+        """Standard error of each effect over retrainings.
+
+        Returns
+        -------
+        ndarray of shape (n_groups,)
+            NaN with one retraining.  The same test rows are asked each time.
+        """
+        n = len(self.full)
+        if n < 2:
+            return np.full(len(self.groups), np.nan)
+        return np.sqrt((self.full.var(ddof=1) + self.without.var(axis=1, ddof=1)) / n)
+
+    def to_frame(self):
+        """Table with a row for each group.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``size``, ``full``, ``without``, ``effect``, ``standard_error`` and, where
+            there are predictions, ``predicted``.
+        """
+        import pandas as pd
+
+        columns = {
+            "size": self.sizes,
+            "full": np.full(len(self.groups), self.full.mean()),
+            "without": self.without.mean(axis=1),
+            "effect": self.effects(),
+            "standard_error": self.standard_errors(),
+        }
+        if self.predicted is not None:
+            columns["predicted"] = self.predicted
+        return pd.DataFrame(columns, index=pd.Index(self.groups, name="group"))
+
+
+def fairness_gap(
+    probabilities: Any,
+    y: Any,
+    sensitive: Any,
+    kind: str = "demographic_parity",
+    *,
+    threshold: float | None = 0.5,
+) -> float:
+    """Largest difference between groups of people in what a binary classifier says of them.
+
+    Parameters
+    ----------
+    probabilities : array-like of shape (n,)
+        Of the positive class.
+    y : array-like of shape (n,)
+        True class, 0 or 1; unused for "demographic_parity".
+    sensitive : array-like of shape (n,)
+        Group of each person.
+    kind : {"demographic_parity", "equal_opportunity", "equalized_odds", "accuracy"}, \
+default="demographic_parity"
+        Difference in the rate of positive predictions; in that rate among positives; the larger
+        of those among positives and among negatives; in the rate of right predictions.
+    threshold : float or None, default=0.5
+        Probabilities from here on count as 1, others as 0.  None takes the mean probability in
+        place of the rate: smooth in the model, so what gradients can predict.
+
+    Returns
+    -------
+    float
+        Highest group minus lowest, between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, or a group has no row that counts.
+
+    Examples
+    --------
+    >>> from influencekit.applications import fairness_gap
+    >>> fairness_gap([0.9, 0.8, 0.2, 0.6], [1, 1, 0, 1], ["a", "a", "b", "b"])
+    0.5
+    """
+    if kind not in GAPS:
+        raise ValueError(f"kind: got {kind!r}; accepted are {list(GAPS)}.")
+    given = np.asarray(probabilities, dtype=np.float64)
+    truth, groups = np.asarray(y), np.asarray(sensitive)
+    if given.ndim != 1 or truth.shape != given.shape or groups.shape != given.shape:
+        raise ValueError(
+            f"probabilities, y, sensitive: got shapes {given.shape}, {truth.shape} and "
+            f"{groups.shape}; accepted is one shape (n,)."
+        )
+    said = given if threshold is None else (given >= threshold).astype(np.float64)
+    everyone = np.ones(len(said), dtype=bool)
+    if kind == "demographic_parity":
+        return _spread(said, groups, everyone)
+    if kind == "accuracy":
+        return _spread(np.where(truth == 1, said, 1 - said), groups, everyone)
+    gap = _spread(said, groups, truth == 1)
+    return gap if kind == "equal_opportunity" else max(gap, _spread(said, groups, truth == 0))
+
+
+def group_counterfactual(
+    model: Any,
+    X: Any,
+    y: Any,
+    X_query: Any,
+    y_query: Any,
+    groups: Any,
+    *,
+    sensitive: Any = None,
+    gap: str | Callable = "demographic_parity",
+    threshold: float | None = 0.5,
+    remove: Iterable | None = None,
+    predicted: Any = None,
+    n_repeats: int = 5,
+    engine: str = "auto",
+    cache_dir: str | os.PathLike | None = None,
+    n_jobs: int | None = None,
+    random_state: Any = None,
+    verbose: int = 0,
+) -> GroupCounterfactual:
+    """Train again without each of several groups and report a fairness gap before and after.
+
+    Parameters
+    ----------
+    model : binary classifier
+        See :func:`~influencekit.retrain_on_subsets`.
+    X, y : array-like of n_train rows
+    X_query, y_query : array-like of n_query rows
+        Where the gap is measured.  Labels are the model's two classes; the larger is positive.
+    groups : array-like of shape (n_train,)
+        Group of each training row.
+    sensitive : array-like of shape (n_query,), default=None
+        Group of each person asked, as :func:`fairness_gap` takes it.
+    gap : str or callable, default="demographic_parity"
+        Of :func:`fairness_gap`, or ``gap(probabilities, y_query, sensitive) -> float``: any
+        property of the model.
+    threshold : float or None, default=0.5
+        Of :func:`fairness_gap`.
+    remove : iterable of labels, default=None
+        Groups to take out, each by itself; None is all of them.
+    predicted : mapping of label to float, or array-like of shape (n_groups,), default=None
+        Predicted changes, such as a group attributor's scores of the same property:
+        ``property(full) - property(without the group)``.  An array follows ``remove``, or the
+        sorted labels of all groups.
+    n_repeats : int, default=5
+        Retrainings under different seeds, of all rows and without each group.
+    engine, cache_dir, n_jobs, verbose
+        See :func:`~influencekit.retrain_on_subsets`.
+    random_state : int, RandomState instance or None, default=None
+
+    Returns
+    -------
+    GroupCounterfactual
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, a group is unknown, or predictions do not match.
+
+    Notes
+    -----
+    Cost: ``(1 + n_groups) · n_repeats`` retrainings.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from influencekit.applications import group_counterfactual
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 2))
+    >>> y = (X[:, 0] + 0.5 * X[:, 1] > 0).astype(int)
+    >>> people = np.where(X[:, 1] > 0, "a", "b")
+    >>> found = group_counterfactual(
+    ...     LogisticRegression(), X, y, X, y, people, sensitive=people, n_repeats=1, random_state=0
+    ... )
+    >>> found.groups, found.sizes.tolist()
+    (['a', 'b'], [97, 103])
+    """
+    n_train, members = count_rows(X), np.asarray(groups)
+    if members.shape != (n_train,):
+        raise ValueError(f"groups: got shape {members.shape}; accepted is ({n_train},).")
+    labels = np.unique(members).tolist()
+    chosen = labels if remove is None else list(remove)
+    unknown = [label for label in chosen if label not in labels]
+    if unknown or not chosen:
+        raise ValueError(f"remove: got {chosen!r}; accepted are one or more of {labels}.")
+    if len(np.unique(np.asarray(y))) != 2:
+        raise ValueError(
+            "y: group_counterfactual measures gaps of binary classifiers; for other properties "
+            "use retrain_on_subsets."
+        )
+    masks = np.array([np.ones(n_train, dtype=bool), *(members != label for label in chosen)])
+    outputs = retrain_on_subsets(
+        model,
+        X,
+        y,
+        X_query,
+        y_query,
+        masks=masks,
+        n_repeats=n_repeats,
+        output=positive_probability,
+        engine=engine,
+        cache_dir=cache_dir,
+        n_jobs=n_jobs,
+        random_state=random_state,
+        verbose=verbose,
+    ).outputs
+    truth = (np.asarray(y_query) == np.max(np.asarray(y))).astype(int)
+    measure = _measure(gap, truth, np.asarray(y_query), sensitive, threshold)
+    found = np.array([[measure(values) for values in repeats] for repeats in outputs])
+    sizes = (~masks[1:]).sum(axis=1)
+    return GroupCounterfactual(chosen, sizes, found[0], found[1:], _aligned(predicted, chosen))
+
+
+def positive_probability(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Probability of the second class of a binary classifier, from its natural outputs."""
+    if outputs.shape[-1] == 1:
+        return torch.sigmoid(outputs[..., 0])
+    return torch.softmax(outputs, -1)[..., 1]
+
+
+def _measure(gap, truth, y_query, sensitive, threshold) -> Callable[[np.ndarray], float]:
+    if callable(gap):
+        return lambda values: float(gap(values, y_query, sensitive))
+    if sensitive is None:
+        raise ValueError(
+            f"sensitive: got None; gap={gap!r} compares groups of the people asked. Give the group "
+            "of each row of X_query."
+        )
+    return lambda values: fairness_gap(values, truth, sensitive, gap, threshold=threshold)
+
+
+def _spread(values: np.ndarray, groups: np.ndarray, counted: np.ndarray) -> float:
+    """Highest mean of a group minus the lowest, over the rows that count."""
+    means = []
+    for label in np.unique(groups):
+        own = values[(groups == label) & counted]
+        if not len(own):
+            raise ValueError(
+                f"sensitive: the group {label!r} has no row that this gap counts (none with the "
+                "label asked for); merge it with another or leave it out."
+            )
+        means.append(own.mean())
+    return float(max(means) - min(means))
+
+
+def _aligned(predicted: Any, chosen: list) -> np.ndarray | None:
+    """Predicted effects in the order of the groups taken out."""
+    if predicted is None:
+        return None
+    if isinstance(predicted, Mapping):
+        missing = [label for label in chosen if label not in predicted]
+        if missing:
+            raise ValueError(f"predicted: has no entry for {missing}; accepted is one a group.")
+        predicted = [predicted[label] for label in chosen]
+    values = np.asarray(predicted, dtype=np.float64)
+    if values.shape != (len(chosen),):
+        raise ValueError(
+            f"predicted: got shape {values.shape}; accepted is ({len(chosen)},), in the order of "
+            "the groups taken out."
+        )
+    return values

@@ -1,0 +1,195 @@
+"""A smaller training set: rows of the lowest value are left out."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from influencekit.applications._fitting import check_labelled, draw_seed
+from influencekit.applications._noisy_labels import NoisyLabelDetector
+from influencekit.applications._values import held_out_values
+from influencekit.attributors import InfluenceFunction
+from influencekit.base import BaseAttributor
+from influencekit.training._rows import take_rows
+from influencekit.utils import Interval, StrOptions, validate_parameters
+
+__all__ = ["DatasetPruner"]
+
+
+class DatasetPruner(MetaEstimatorMixin, BaseEstimator):
+    """Leave out training rows of low value, with imbalanced-learn's ``fit_resample``.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Cloned and fitted to find values.
+    attributor : attributor, NoisyLabelDetector or None, default=None
+        Gives the values.  An attributor is fitted in cross-validation: a row's value is its mean
+        score for examples of the folds that it was not in.  The value of a NoisyLabelDetector
+        (its own estimator counts) is minus the label score.  None is
+        ``InfluenceFunction("ekfac")``.
+    fraction : float in (0, 1), default=0.25
+        Share of rows to leave out.
+    strategy : {"lowest", "harmful", "weakest", "random"}, default="lowest"
+        "lowest": the lowest values.  "harmful": the same, but only rows with a negative value,
+        so that fewer may go.  "weakest": values closest to zero, of either sign.  "random":
+        for comparison; nothing is fitted.
+    stratify : bool, default=True
+        Leave out the same share of every class, for classifiers.  Otherwise values decide,
+        and classes can vanish.
+    cv : int or splitter, default=5
+        Folds of the attributor.
+    random_state : int, RandomState instance or None, default=None
+    verbose : int, default=0
+
+    Attributes
+    ----------
+    sample_indices_ : ndarray of int of shape (n_kept,)
+        Rows that stay, ascending.
+    values_ : ndarray of shape (n,)
+        Positive for rows that help; random for "random".
+
+    Notes
+    -----
+    Cost: ``cv`` fits and attributions.  scikit-learn's own Pipeline does not resample; use
+    ``fit_resample`` before it, or imbalanced-learn's Pipeline.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from influencekit.applications import DatasetPruner
+    >>> X, y = load_iris(return_X_y=True)
+    >>> pruner = DatasetPruner(LogisticRegression(max_iter=1000), fraction=0.2, random_state=0)
+    >>> X_kept, y_kept = pruner.fit_resample(X, y)
+    >>> X_kept.shape, len(pruner.sample_indices_)
+    ((120, 4), 120)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        "attributor": [BaseAttributor, NoisyLabelDetector, None],
+        "fraction": [Interval(Real, 0, 1, closed="neither")],
+        "strategy": [StrOptions({"lowest", "harmful", "weakest", "random"})],
+        "stratify": ["boolean"],
+        "cv": [Interval(Integral, 2, None, closed="left"), "cv_object"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        estimator,
+        attributor=None,
+        *,
+        fraction=0.25,
+        strategy="lowest",
+        stratify=True,
+        cv=5,
+        random_state=None,
+        verbose=0,
+    ):
+        self.estimator = estimator
+        self.attributor = attributor
+        self.fraction = fraction
+        self.strategy = strategy
+        self.stratify = stratify
+        self.cv = cv
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X, y) -> DatasetPruner:
+        """Find values and the rows that stay.
+
+        Parameters
+        ----------
+        X, y : array-like of n rows
+
+        Returns
+        -------
+        self : DatasetPruner
+
+        Raises
+        ------
+        ValueError
+            If shapes disagree, or no row would stay.
+        """
+        validate_parameters(self)
+        n = check_labelled(X, y)
+        rng = check_random_state(self.random_state)
+        self.values_ = self._values(X, y, n, rng)
+        stratified = self.stratify and is_classifier(self.estimator)
+        self._classes = np.asarray(y) if stratified else np.zeros(n)
+        self._tie_breaker = rng.rand(n)
+        self.sample_indices_ = self.kept_at(self.fraction)
+        return self
+
+    def kept_at(self, fraction: float) -> np.ndarray:
+        """Rows that stay at another fraction; values are not found again.
+
+        Parameters
+        ----------
+        fraction : float in (0, 1)
+
+        Returns
+        -------
+        ndarray of int of shape (n_kept,)
+            Ascending.
+
+        Raises
+        ------
+        ValueError
+            If no row would stay.
+        """
+        check_is_fitted(self, "values_")
+        if not 0 < fraction < 1:
+            raise ValueError(f"fraction: got {fraction!r}; accepted is a number between 0 and 1.")
+        keep = np.ones(len(self.values_), dtype=bool)
+        for label in np.unique(self._classes):
+            keep[self._left_out(np.flatnonzero(self._classes == label), fraction)] = False
+        if not keep.any():
+            raise ValueError(
+                f"fraction={fraction} of {len(keep)} rows leaves none; take a smaller one."
+            )
+        return np.flatnonzero(keep)
+
+    def fit_resample(self, X, y) -> tuple[Any, Any]:
+        """Rows that stay, in their order and in the container that they came in.
+
+        Parameters
+        ----------
+        X, y : array-like of n rows
+
+        Returns
+        -------
+        X_resampled, y_resampled : array-like of n_kept rows
+        """
+        rows = self.fit(X, y).sample_indices_
+        return take_rows(X, rows), take_rows(y, rows)
+
+    def _values(self, X, y, n: int, rng: np.random.RandomState) -> np.ndarray:
+        if self.strategy == "random":
+            return rng.rand(n)
+        seed = draw_seed(rng) // 2
+        if isinstance(self.attributor, NoisyLabelDetector):
+            detector = clone(self.attributor)
+            if detector.random_state is None:
+                detector.set_params(random_state=seed)
+            return -detector.fit(X, y).label_scores_
+        attributor = InfluenceFunction("ekfac") if self.attributor is None else self.attributor
+        return held_out_values(
+            self.estimator, attributor, X, y, cv=self.cv, seed=seed, verbose=self.verbose
+        )
+
+    def _left_out(self, rows: np.ndarray, fraction: float) -> np.ndarray:
+        """Rows of a class to leave out; ties are broken at random."""
+        limit = round(fraction * len(rows))
+        if self.strategy == "harmful":
+            rows = rows[self.values_[rows] < 0]
+        values = self.values_[rows]
+        key = np.abs(values) if self.strategy == "weakest" else values
+        return rows[np.lexsort((self._tie_breaker[rows], key))[:limit]]

@@ -1,0 +1,164 @@
+"""Label scores of a detector, and how soon its ranking finds known issues."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_colour
+
+__all__ = ["LabelIssuesDisplay"]
+
+#: What can be drawn.
+KINDS = ("scores", "ranking")
+
+
+class LabelIssuesDisplay:
+    """Distribution of label scores, or share of known issues found along the ranking.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n,)
+        Higher is more suspicious.
+    threshold : float, default=None
+        Score from which rows are suspected; drawn as a line.
+    issues : bool array-like of shape (n,), default=None
+        Rows known to be wrong, as in an experiment with planted errors.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+    ax_ : matplotlib Axes
+    lines_ : dict of str to matplotlib Line2D
+        "threshold" of the scores; "found", "best" and "random" of the ranking.
+    counts_ : dict of str to ndarray
+        Heights of the histogram by "all", or "wrong" and "right".
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, or the ranking is asked for without issues.
+
+    Examples
+    --------
+    >>> from influencekit.displays import LabelIssuesDisplay
+    >>> display = LabelIssuesDisplay([0.1, 3.0, 0.2], threshold=1.0, issues=[False, True, False])
+    >>> display.plot(kind="ranking").ax_.get_ylabel()  # doctest: +SKIP
+    'wrong labels found (%)'
+    """
+
+    def __init__(
+        self, scores: ArrayLike, threshold: float | None = None, issues: ArrayLike | None = None
+    ):
+        self.scores = np.asarray(scores, dtype=np.float64)
+        if self.scores.ndim != 1 or not self.scores.size or np.isnan(self.scores).any():
+            raise ValueError(
+                f"`scores` must be 1-d, not empty and without NaN; got shape {self.scores.shape}."
+            )
+        self.threshold = threshold
+        self.issues = None if issues is None else np.asarray(issues)
+        if self.issues is not None and (
+            self.issues.shape != self.scores.shape or self.issues.dtype != bool
+        ):
+            raise ValueError(
+                f"`issues` must be bool of shape {self.scores.shape}; got dtype "
+                f"{self.issues.dtype} and shape {self.issues.shape}."
+            )
+
+    @classmethod
+    def from_estimator(
+        cls, detector, *, issues: ArrayLike | None = None, kind: str = "scores", ax=None, **options
+    ) -> LabelIssuesDisplay:
+        """Draw the scores of a fitted detector.
+
+        Parameters
+        ----------
+        detector : fitted NoisyLabelDetector
+        issues : bool array-like of shape (n,), default=None
+        kind, ax, **options
+            Of :meth:`plot`.
+
+        Returns
+        -------
+        LabelIssuesDisplay
+        """
+        threshold = detector.threshold_ if np.isfinite(detector.threshold_) else None
+        return cls(detector.label_scores_, threshold, issues).plot(kind=kind, ax=ax, **options)
+
+    def plot(
+        self, kind: str = "scores", ax=None, *, bins: int = 40, legend_loc: str | None = "best"
+    ) -> LabelIssuesDisplay:
+        """Draw.
+
+        Parameters
+        ----------
+        kind : {"scores", "ranking"}, default="scores"
+        ax : matplotlib Axes, default=None
+            None makes a new figure.
+        bins : int, default=40
+            Of the histogram.
+        legend_loc : str or None, default="best"
+            Matplotlib's ``loc``; None for no legend.
+
+        Returns
+        -------
+        self : LabelIssuesDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If ``kind`` is unknown, or the ranking has no issue to find.
+        """
+        if kind not in KINDS:
+            raise ValueError(f"`kind` must be one of {list(KINDS)}; got {kind!r}.")
+        if kind == "ranking" and (self.issues is None or not self.issues.any()):
+            raise ValueError("`issues` must mark one row or more for kind='ranking'.")
+        plt = import_pyplot(f"{type(self).__name__}.plot")
+        if ax is None:
+            _, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+        self.ax_, self.figure_ = ax, ax.figure
+        self.lines_: dict[str, Any] = {}
+        self.counts_: dict[str, np.ndarray] = {}
+        if kind == "scores":
+            self._plot_scores(ax, bins)
+        else:
+            self._plot_ranking(ax)
+        if legend_loc is not None and ax.get_legend_handles_labels()[0]:
+            ax.legend(loc=legend_loc, fontsize="small")
+        return self
+
+    def _plot_scores(self, ax, bins: int) -> None:
+        edges = np.histogram_bin_edges(self.scores, bins)
+        parts = {"all": np.ones(len(self.scores), dtype=bool)}
+        if self.issues is not None:
+            parts = {"right": ~self.issues, "wrong": self.issues}
+        for (name, rows), style in zip(parts.items(), (FIRST, SECOND), strict=False):
+            own = {"color": style["color"], "linestyle": style["linestyle"]}
+            counts, _, _ = ax.hist(self.scores[rows], edges, histtype="step", label=name, **own)
+            self.counts_[name] = counts
+        if self.threshold is not None:
+            self.lines_["threshold"] = ax.axvline(
+                self.threshold, color=neutral_colour(), lw=1, ls=":", label="threshold"
+            )
+        ax.set(xlabel="label score", ylabel="rows")
+        ax.set_yscale("symlog", linthresh=1)
+
+    def _plot_ranking(self, ax) -> None:
+        """Share of the issues among the first rows of the ranking."""
+        n, wrong = len(self.scores), int(self.issues.sum())
+        x = 100 * np.arange(n + 1) / n
+        order = np.argsort(-self.scores, kind="stable")
+        found = np.concatenate([[0], np.cumsum(self.issues[order])])
+        grey = neutral_colour()
+        curves = {
+            "found": (found, {"color": FIRST["color"]}),
+            "best": (np.minimum(np.arange(n + 1), wrong), {"color": grey, "ls": ":"}),
+            "random": (wrong * np.arange(n + 1) / n, {"color": grey, "ls": "--"}),
+        }
+        for name, (values, style) in curves.items():
+            (self.lines_[name],) = ax.plot(x, 100 * values / wrong, lw=1.5, label=name, **style)
+        ax.set(xlabel="rows looked at (%)", ylabel="wrong labels found (%)")

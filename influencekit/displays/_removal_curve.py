@@ -1,0 +1,115 @@
+"""Output of retrained models against the share of rows taken out."""
+
+from __future__ import annotations
+
+from itertools import cycle
+
+import numpy as np
+
+from influencekit.applications import RemovalCurve
+from influencekit.displays._style import MARKERS, PALETTE, import_pyplot, neutral_colour
+
+__all__ = ["RemovalCurveDisplay"]
+
+
+class RemovalCurveDisplay:
+    """Curves of a removal experiment, with random removal and nothing removed beside them.
+
+    Parameters
+    ----------
+    curve : RemovalCurve
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+    ax_ : matplotlib Axes
+    lines_ : dict of str to matplotlib Line2D
+        By name of the scores, and "random"; each starts at nothing removed.
+    nothing_line_ : matplotlib Line2D
+        Level of nothing removed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from influencekit.applications import RemovalCurve
+    >>> from influencekit.displays import RemovalCurveDisplay
+    >>> values = np.array([[0.8, 0.8], [0.6, 0.7]])
+    >>> curve = RemovalCurve(
+    ...     np.array([0.1, 0.3]), {"IF": values}, values + 0.1, np.array([0.9, 0.9])
+    ... )
+    >>> RemovalCurveDisplay(curve).plot().ax_.get_xlabel()  # doctest: +SKIP
+    'most helpful rows removed (%)'
+    """
+
+    def __init__(self, curve: RemovalCurve):
+        self.curve = curve
+
+    @classmethod
+    def from_result(cls, curve: RemovalCurve, *, ax=None, **options) -> RemovalCurveDisplay:
+        """Draw a result of :func:`influencekit.applications.removal_curve`.
+
+        Parameters
+        ----------
+        curve : RemovalCurve
+        ax : matplotlib Axes, default=None
+        **options
+            Of :meth:`plot`.
+
+        Returns
+        -------
+        RemovalCurveDisplay
+        """
+        return cls(curve).plot(ax=ax, **options)
+
+    def plot(self, ax=None, *, legend_loc: str | None = "best") -> RemovalCurveDisplay:
+        """Draw means, with bars of one standard error.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None makes a new figure.
+        legend_loc : str or None, default="best"
+            Matplotlib's ``loc``; None for no legend.
+
+        Returns
+        -------
+        self : RemovalCurveDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        plt = import_pyplot(f"{type(self).__name__}.plot")
+        if ax is None:
+            _, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+        self.ax_, self.figure_ = ax, ax.figure
+        means, errors = self.curve.means(), self.curve.standard_errors()
+        level = float(means.pop("nothing")[0])
+        start = float(errors.pop("nothing")[0])
+        x = 100 * np.concatenate([[0.0], self.curve.fractions])
+        order = np.argsort(x)
+        grey = neutral_colour()
+        self.nothing_line_ = ax.axhline(level, color=grey, lw=1, ls=":", label="nothing removed")
+        self.lines_ = {}
+        styles = cycle(zip(PALETTE, MARKERS, strict=True))
+        for name, values in means.items():
+            colour, marker = (grey, "x") if name == "random" else next(styles)
+            y = np.concatenate([[level], values])[order]
+            bars = np.nan_to_num(np.concatenate([[start], errors[name]])[order])
+            drawn = ax.errorbar(
+                x[order],
+                y,
+                bars,
+                color=colour,
+                marker=marker,
+                ls="--" if name == "random" else "-",
+                markersize=4,
+                capsize=2,
+                label=name,
+            )
+            self.lines_[name] = drawn.lines[0]
+        ax.set(xlabel=f"most {self.curve.which} rows removed (%)", ylabel=self.curve.output)
+        if legend_loc is not None:
+            ax.legend(loc=legend_loc, fontsize="small")
+        return self
