@@ -14,7 +14,7 @@ from skorch import NeuralNet
 
 from influencekit.training._dtype import match_net_dtype
 from influencekit.training._joblib import last_step
-from influencekit.training._randomness import MAX_SEED, seeded
+from influencekit.training._randomness import MAX_SEED, seeded, untouched
 from influencekit.training._recipe import device_of, fresh_copy
 from influencekit.training._rows import count_rows, take_rows
 
@@ -158,7 +158,8 @@ def probabilities(model: Any, X: Any, classes: np.ndarray) -> np.ndarray:
             "Take a classifier that does, wrap it in CalibratedClassifierCV, or take "
             "method='self_influence' or 'validation_influence'."
         )
-    values = np.asarray(model.predict_proba(X), dtype=np.float64)
+    with untouched(device_of(model)):  # a net's loader draws from the global generator
+        values = np.asarray(model.predict_proba(X), dtype=np.float64)
     if not np.isfinite(values).all():
         raise ValueError(
             "estimator: predict_proba gave NaN or infinity. Training has diverged: lower the "

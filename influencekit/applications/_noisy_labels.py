@@ -23,6 +23,7 @@ from influencekit.applications._suspicion import (
     cross_entropy,
     group_means,
     normalized_margin,
+    spare_classes,
     suspicious_first,
 )
 from influencekit.base import BaseAttributor
@@ -103,7 +104,8 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
     threshold_ : float
         Lowest score among the suspected rows; infinite if there is none.
     estimator_ : fitted estimator
-        Learned from the rows that are not suspected.  Only with ``refit=True``.
+        Learned from the rows that are not suspected, and from the five least suspicious ones of
+        a class that would have fewer.  Only with ``refit=True``.
     probabilities_ : ndarray of shape (n, n_classes) or None
         What the scores of "rounds", "loss" and "margin" were made of.
     classes_ : ndarray of shape (n_classes,)
@@ -231,8 +233,10 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
             )
         self._suspect(data)
         if self.refit:
-            rows = np.flatnonzero(~self.suspected_)
-            self.estimator_ = fit_on(self.estimator, X, y, rows, data.seed)
+            keep = ~self.suspected_
+            if classifier:
+                keep = spare_classes(keep, self.label_scores_, data.labels)
+            self.estimator_ = fit_on(self.estimator, X, y, np.flatnonzero(keep), data.seed)
         elif hasattr(self, "estimator_"):
             del self.estimator_  # of an earlier fit
         if hasattr(X, "shape") and len(X.shape) == 2:

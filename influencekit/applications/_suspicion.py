@@ -9,6 +9,8 @@ __all__ = [
     "normalized_margin",
     "confidently_contradicted",
     "group_means",
+    "kept_rows",
+    "spare_classes",
     "suspicious_first",
 ]
 
@@ -85,11 +87,16 @@ def confidently_contradicted(probabilities: np.ndarray, labels: np.ndarray) -> n
 def kept_rows(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Rows to fit on: those not contradicted, and at least five of each class."""
     keep = ~confidently_contradicted(probabilities, labels)
-    losses = cross_entropy(probabilities, labels)
+    return spare_classes(keep, cross_entropy(probabilities, labels), labels)
+
+
+def spare_classes(keep: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Rows to fit on, with the five least suspicious ones of a class that would have fewer."""
+    keep = keep.copy()
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         if keep[rows].sum() < _FEWEST:
-            keep[rows[np.argsort(losses[rows], kind="stable")[:_FEWEST]]] = True
+            keep[rows[np.argsort(scores[rows], kind="stable")[:_FEWEST]]] = True
     return keep
 
 
