@@ -26,6 +26,7 @@ from influencekit import TRAK, FurtherTraining, GradCos, GradDot, InfluenceFunct
 from influencekit.curvature import ConjugateGradient, LiSSA
 from influencekit.displays import AgreementDisplay
 from influencekit.exceptions import InfluenceKitWarning
+from influencekit.metrics import agreement_by_seeds
 
 NOISE = ("cosine_ceiling", "spearman_ceiling", "split_half", "unresolved_share", "offset_share")
 
@@ -78,7 +79,7 @@ def further_training(setting: Setting, optimizer: str, horizons, **more) -> Furt
     )
 
 
-def run(name: str, optimizer: str, n_seeds: int | None, cache_dir, only) -> tuple[dict, dict]:
+def run(name: str, optimizer: str, n_seeds: int | None, cache_dir, only):
     """Results of every method against one gold standard, and a JSON row."""
     setting = SETTINGS[name]
     net, X, y, X_test, y_test = fitted(setting)
@@ -104,7 +105,7 @@ def run(name: str, optimizer: str, n_seeds: int | None, cache_dir, only) -> tupl
     p = gold.task_.n_parameters
     print(f"\n{name}, {optimizer}: {len(X)} rows, p = {p:,}, {measured!r}")
     mean_square = float(GradDot().fit(net, X, y).self_influence().mean()) / p
-    results = {}
+    results, picked = {}, {}
     for method, make in methods(setting, optimizer, mean_square).items():
         if only and method not in only:
             continue
@@ -112,6 +113,7 @@ def run(name: str, optimizer: str, n_seeds: int | None, cache_dir, only) -> tupl
         try:
             scores = scores_by_horizon(make, measured, net, X, y, X_test, y_test)
             results[method] = measured.agreement(scores)
+            picked[method] = scores
         except (ValueError, MemoryError, RuntimeError) as error:
             print(f"{method:<32} not run: {error}")
             row["methods"][method] = {"error": str(error)}
@@ -131,7 +133,10 @@ def run(name: str, optimizer: str, n_seeds: int | None, cache_dir, only) -> tupl
     for entry in NOISE:
         row[entry] = getattr(any_result, entry).tolist()
         print(f"{entry:<32} " + "  ".join(f"{v:.3f}        " for v in row[entry]))
-    return results, row
+    sizes = [size for size in (1, 2, 5, 10) if 2 * size <= len(gold.seeds_)]
+    curve = agreement_by_seeds(gold.iter_seeds(X_test, y_test), picked, n_seeds=sizes)
+    row["by_seeds"] = {"n_seeds": sizes, **{k: list(v) for k, v in curve.best().items()}}
+    return results, row, curve
 
 
 def scores_by_horizon(make, measured, net, X, y, X_test, y_test) -> np.ndarray:
@@ -159,7 +164,7 @@ def main() -> None:
     warnings.simplefilter("ignore", InfluenceKitWarning)
     for name in arguments.data:
         for optimizer in arguments.optimizers:
-            results, row = run(
+            results, row, curve = run(
                 name, optimizer, arguments.seeds, arguments.cache_dir, arguments.methods
             )
             if arguments.out is None:
@@ -171,6 +176,11 @@ def main() -> None:
                 display = AgreementDisplay.from_results(results)
                 display.ax_.set_title(f"{name}, {optimizer}")
                 display.figure_.savefig(stem.with_suffix(".png"), dpi=120, bbox_inches="tight")
+            if len(curve.n_seeds) > 1:
+                display = AgreementDisplay.from_seed_curve(curve)
+                display.ax_.set_title(f"{name}, {optimizer}, best over horizons")
+                path = stem.with_name(f"seeds_{name}_{optimizer}.png")
+                display.figure_.savefig(path, dpi=120, bbox_inches="tight")
 
 
 if __name__ == "__main__":
