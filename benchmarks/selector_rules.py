@@ -20,6 +20,7 @@ from selector_settings import SETTINGS
 
 #: Fewer subsets leave too few to judge a choice that used 16 of them.
 MIN_SUBSETS = 40
+FLOORS = (0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
 LEVELS = tuple(np.round(np.arange(0.05, 0.96, 0.01), 2))
 MOMENTS = ("xi", "xi_median", "xi_q25", "xi_q75", "xi_pooled", "share1", "share2", "share3")
 MOMENTS += ("energy1", "energy2", "cos_dot", "cos_next", "turn")
@@ -114,6 +115,11 @@ def xi_and_horizon(level: float) -> Callable:
     return lambda row, factor: indicator("xi")(row, level) + matched_scaled(row, factor)
 
 
+def cosine_with_floor(row, floor):
+    """The cosine's damping at its level, or the one at which ξ reaches a floor, if that is larger."""
+    return max(indicator("cos_scores")(row, 0.57), indicator("xi")(row, floor))
+
+
 def fastest(key: str) -> Callable:
     """Multiple of the damping at which a curve climbs fastest."""
     return lambda row, factor: factor * row["grid"][int(np.argmax(np.gradient(row["train"][key])))]
@@ -144,6 +150,7 @@ def rules() -> list[Rule]:
         Rule("c / Σlr, scaled by traces", matched_scaled, FACTORS),
         Rule("equivalent ridge, c / Σlr", equivalent, FACTORS),
         Rule("ξ 0.37 + c / Σlr scaled", xi_and_horizon(0.37), FACTORS),
+        Rule("cosine 0.57, at least ξ c", cosine_with_floor, FLOORS),
         Rule("df / n", dimension(lambda r: r["n"]), LEVELS),
         Rule("df / rank", dimension(lambda r: r["rank"]), LEVELS),
         Rule("c λ of fastest ξ", fastest("xi"), FACTORS),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,8 @@ __all__ = ["COSINE_OF_BEST_DAMPING", "DAMPING_RANGE", "auto_damping", "damping_r
 DAMPING_RANGE = (1e-8, 1e1)
 #: Mean cosine of scores with Grad-Dot at which the linear datamodeling score was measured to peak.
 COSINE_OF_BEST_DAMPING = 0.57
+#: Mean ξ below which rounding and noise of small eigenvalues were measured to rule the scores.
+LEAST_XI = 0.3
 #: Curvature that only the rounding of saturated outputs leaves.
 VANISHING = 1e-20
 #: Training examples that are scored, and over which their scores are compared.
@@ -57,12 +60,12 @@ def damping_range(eigenvalues) -> tuple[float, float]:
 
 
 def auto_damping(spectrum: Spectrum) -> float:
-    """Damping at which the scores of training examples have a cosine of 0.57 with Grad-Dot.
+    """Damping at which scores have a cosine of 0.57 with Grad-Dot, and ξ is at least 0.3.
 
-    The cosine is over up to 2,000 training examples and averaged over up to 100 of them as
-    queries; see :func:`grad_dot_cosine`.  It compares the damping with the eigenvalues that
-    gradients see, so the result scales with the spectrum.  Where the model's own penalty already
-    lifts the cosine to 0.57 nothing is added, unless the curvature is singular.
+    Both are means over up to 100 training examples as queries, the cosine over the scores of up
+    to 2,000 others; see :func:`grad_dot_cosine`.  They compare the damping with the eigenvalues
+    that gradients see, so the result scales with the spectrum.  Where the model's own penalty
+    already lifts both nothing is added, unless the curvature is singular.
 
     Parameters
     ----------
@@ -75,19 +78,32 @@ def auto_damping(spectrum: Spectrum) -> float:
     low, high = damping_range(spectrum.eigenvalues)
     columns = _spread(len(spectrum.problem.examples), _N_EXAMPLES)
     path = spectrum.narrowed(columns).train_path(_spread(len(columns), _N_QUERIES))
-
-    def gap(log_damping: float) -> float:
-        cosine = grad_dot_cosine(path, np.exp(log_damping))
-        return float(cosine[~np.isnan(cosine)].mean()) - COSINE_OF_BEST_DAMPING
-
-    ends = np.log(low), np.log(high)
     if np.isnan(grad_dot_cosine(path, high)).all():
         return float(spectrum.data_eigenvalues.mean())
-    if gap(ends[0]) >= 0:
-        return _below_the_path(spectrum, low)
-    if gap(ends[1]) <= 0:
+
+    def cosine(log_damping: float) -> float:
+        return _mean(grad_dot_cosine(path, np.exp(log_damping))) - COSINE_OF_BEST_DAMPING
+
+    def xi(log_damping: float) -> float:
+        return _mean(path.xi(np.exp(log_damping))) - LEAST_XI
+
+    crossings = [_crossing(rising, np.log(low), np.log(high)) for rising in (cosine, xi)]
+    found = [np.exp(at) for at in crossings if at is not None]
+    return float(max(found)) if found else _below_the_path(spectrum, low)
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean of what is defined."""
+    return float(values[~np.isnan(values)].mean())
+
+
+def _crossing(rising: Callable[[float], float], low: float, high: float) -> float | None:
+    """Where a rising function is zero; None if it is not below zero at ``low``."""
+    if rising(low) >= 0:
+        return None
+    if rising(high) <= 0:
         return high
-    return float(np.exp(brentq(gap, *ends, xtol=_ROOT_WIDTH)))
+    return float(brentq(rising, low, high, xtol=_ROOT_WIDTH))
 
 
 def _spread(n: int, most: int) -> torch.Tensor:
@@ -96,7 +112,7 @@ def _spread(n: int, most: int) -> torch.Tensor:
 
 
 def _below_the_path(spectrum: Spectrum, low: float) -> float:
-    """Damping where the cosine is above its level from the smallest damping on."""
+    """Damping where the indicators are above their levels from the smallest damping on."""
     data, largest = spectrum.data_eigenvalues, float(spectrum.eigenvalues.max())
     seen = data > spectrum.tolerance * data.max()  # directions that some gradient has
     smallest = float(spectrum.eigenvalues[seen].min())
