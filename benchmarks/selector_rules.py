@@ -116,7 +116,7 @@ def xi_and_horizon(level: float) -> Callable:
 
 
 def cosine_with_floor(row, floor):
-    """The cosine's damping at its level, or the one at which ξ reaches a floor, if that is larger."""
+    """The cosine's damping, or the one at which ξ reaches a floor, if that is larger."""
     return max(indicator("cos_scores")(row, 0.57), indicator("xi")(row, floor))
 
 

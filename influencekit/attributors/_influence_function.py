@@ -64,9 +64,10 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     damping : float, "auto" or "matched", default="auto"
         λ, added to the curvature of the *mean* loss beside the model's own penalty.
         "auto" is the λ at which scores have a mean cosine of 0.57 with those of
-        :class:`GradDot`, and ξ is at least 0.3, see Notes.  "matched" is ``1 / (learning rate · steps)`` of
-        ``further_training``, with momentum β ``(1 - β) / (learning rate · steps)``: scores then
-        answer for so much further training with SGD.
+        :class:`GradDot`, and ξ is at least 0.3, see Notes.  "matched" is
+        ``1 / (learning rate · steps)`` of ``further_training``, with momentum β
+        ``(1 - β) / (learning rate · steps)``: scores then answer for so much further training
+        with SGD.
     projection_dim : int or None, default=None
         Project gradients to so many dimensions before anything else ("logra": over all layers
         together).  None is exact unless the decomposition would be too large; then it projects
@@ -126,9 +127,10 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
     The default damping scales with the spectrum: it is where the cosine between a training
     example's scores and its scores at infinite damping, inner products of gradients, is 0.57 in
-    the mean, or where the surrogate indicator ξ is 0.3, if that is larger.  That is where the linear datamodeling score was measured to peak, not a value from
-    a paper: over 40 held-out combinations of data, model and curvature it reached 0.99 of the
-    best in the mean, 0.88 at worst (see the user guide).
+    the mean, or where the surrogate indicator ξ is 0.3, if that is larger.  That is where the
+    linear datamodeling score was measured to peak, not a value from a paper: over 40 held-out
+    combinations of data, model and curvature it reached 0.99 of the best in the mean, 0.88 at
+    worst (see the user guide).
 
     The curvature is decomposed once, in the space of the parameters, of the projection, or of
     the training examples' curvature rows, whichever is smallest; after that every damping costs
