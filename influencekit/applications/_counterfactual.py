@@ -197,9 +197,11 @@ def group_counterfactual(
         sorted labels of all groups.
     n_repeats : int, default=5
         Retrainings under different seeds, of all rows and without each group.
-    engine, cache_dir, n_jobs, verbose
+    engine, cache_dir, n_jobs
         See :func:`~influencekit.retrain_on_subsets`.
     random_state : int, RandomState instance or None, default=None
+    verbose : int, default=0
+        Show progress if above 0.
 
     Returns
     -------

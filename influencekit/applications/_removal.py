@@ -154,9 +154,11 @@ def removal_curve(
         Draws of random rows.
     n_repeats : int, default=2
         Retrainings of each subset, under different seeds.
-    engine, cache_dir, n_jobs, verbose
+    engine, cache_dir, n_jobs
         See :func:`~influencekit.retrain_on_subsets`.
     random_state : int, RandomState instance or None, default=None
+    verbose : int, default=0
+        Show progress if above 0.
 
     Returns
     -------
