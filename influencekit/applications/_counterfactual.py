@@ -260,7 +260,7 @@ def group_counterfactual(
         random_state=random_state,
         verbose=verbose,
     ).outputs
-    truth = (np.asarray(y_query) == np.max(np.asarray(y))).astype(int)
+    truth = (np.asarray(y_query) == np.unique(y)[-1]).astype(int)
     measure = _measure(gap, truth, np.asarray(y_query), sensitive, threshold)
     found = np.array([[measure(values) for values in repeats] for repeats in outputs])
     sizes = (~masks[1:]).sum(axis=1)
@@ -292,7 +292,7 @@ def _spread(values: np.ndarray, groups: np.ndarray, counted: np.ndarray) -> floa
         own = values[(groups == label) & counted]
         if not len(own):
             raise ValueError(
-                f"sensitive: the group {label!r} has no row that this gap counts (none with the "
+                f"sensitive: the group {str(label)!r} has no row that this gap counts (none with the "
                 "label asked for); merge it with another or leave it out."
             )
         means.append(own.mean())

@@ -1,0 +1,150 @@
+"""Removal curves against models fitted one by one."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import make_blobs
+from sklearn.linear_model import LogisticRegression
+from skorch import NeuralNetClassifier
+from torch import nn
+
+from influencekit.applications import removal_curve
+from influencekit.applications._removal import right_class
+
+
+def data(classes=3):
+    X, y = make_blobs(90, centers=classes, cluster_std=2.5, random_state=0)
+    return X[:60], y[:60], X[60:], y[60:]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("which", ["helpful", "harmful"])
+def test_accuracies_by_hand(which, classes):
+    X, y, X_query, y_query = data(classes)
+    scores = np.random.default_rng(0).normal(size=(4, 60))
+    curve = removal_curve(
+        LogisticRegression(),
+        X,
+        y,
+        X_query,
+        y_query,
+        {"some": scores},
+        fractions=[0.1, 0.4],
+        which=which,
+        n_random=2,
+        n_repeats=1,
+        random_state=0,
+    )
+    order = np.argsort(scores.sum(axis=0))
+    order = order[::-1] if which == "helpful" else order
+    for value, gone in zip(curve.curves["some"][:, 0], (6, 24), strict=True):
+        rows = order[gone:]
+        model = LogisticRegression().fit(X[rows], y[rows])
+        assert value == pytest.approx(model.score(X_query, y_query))
+    everything = LogisticRegression().fit(X, y).score(X_query, y_query)
+    assert curve.nothing[0] == pytest.approx(everything)
+    assert curve.random.shape == (2, 2)
+    assert curve.means()["nothing"].tolist() == pytest.approx([everything] * 2)
+    assert curve.means()["random"] == pytest.approx(curve.random.mean(axis=1))
+
+
+def test_groups_go_whole_until_the_last_one():
+    """The masks, seen through an output that counts them."""
+    X, y, X_query, y_query = data(2)
+    groups = np.repeat(["a", "b", "c"], 20)
+    seen = []
+
+    def retrained(X_subset, y_subset, seed):
+        seen.append(set(np.flatnonzero(np.isin(X[:, 0], X_subset[:, 0]))))
+        return LogisticRegression().fit(X_subset, y_subset)
+
+    import influencekit.applications._removal as removal
+
+    original = removal.retrain_on_subsets
+
+    def watching(model, *args, **options):
+        return original(model, *args, retrain=retrained, **options)
+
+    removal.retrain_on_subsets = watching
+    try:
+        removal_curve(
+            LogisticRegression(),
+            X,
+            y,
+            X_query,
+            y_query,
+            [0.0, 2.0, 1.0],
+            fractions=[0.25, 0.5],
+            groups=groups,
+            n_random=1,
+            n_repeats=1,
+            random_state=0,
+        )
+    finally:
+        removal.retrain_on_subsets = original
+    gone = [set(range(60)) - rows for rows in seen]
+    a, b, c = (set(np.flatnonzero(groups == g)) for g in "abc")
+    assert gone[0] == set()
+    assert len(gone[1]) == 15 and gone[1] < b
+    assert len(gone[2]) == 30 and gone[2] > b and gone[2] - b < c
+    assert len(gone[3]) == 15 and len(gone[4]) == 30 and gone[3] < gone[4]
+    assert not gone[4] <= b | c
+
+
+def test_errors_are_standard_errors_over_retrainings():
+    X, y, X_query, y_query = data()
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(2, 3)
+
+        def forward(self, X):
+            return self.linear(X)
+
+    net = NeuralNetClassifier(
+        Net, criterion=nn.CrossEntropyLoss, max_epochs=1, lr=0.05, train_split=None, verbose=0
+    )
+    inputs = X.astype(np.float32), y, X_query.astype(np.float32), y_query
+    curve = removal_curve(
+        net, *inputs, np.arange(60.0), fractions=[0.5], n_repeats=3, n_random=2, random_state=0
+    )
+    assert curve.nothing.shape == (3,) and curve.random.shape == (1, 6)
+    errors, means = curve.standard_errors(), curve.means()
+    values = curve.curves["scores"][0]
+    assert errors["scores"][0] == pytest.approx(values.std(ddof=1) / np.sqrt(3))
+    assert errors["random"][0] == pytest.approx(curve.random[0].std(ddof=1) / np.sqrt(6))
+    frame = curve.to_frame()
+    assert frame.loc[("scores", 0.5), "mean"] == pytest.approx(means["scores"][0])
+    assert set(frame.index.get_level_values(0)) == {"nothing", "random", "scores"}
+    again = removal_curve(
+        net, *inputs, np.arange(60.0), fractions=[0.5], n_repeats=3, n_random=2, random_state=0
+    )
+    np.testing.assert_array_equal(again.random, curve.random)
+
+
+def test_the_right_class():
+    outputs = torch.tensor([[2.0, 1.0], [0.0, 1.0]])
+    assert right_class(outputs, torch.tensor([0, 0])).tolist() == [1, 0]
+    one = torch.tensor([[2.0], [-1.0], [3.0]])
+    assert right_class(one, torch.tensor([[1.0], [0.0], [0.0]])).tolist() == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"which": "best"}, "which: got 'best'"),
+        ({"fractions": [0.0]}, "between 0 and 1"),
+        ({"fractions": [0.001]}, "take out one row or more"),
+        ({"n_random": 0}, "n_random: got 0"),
+        ({"scores": np.zeros(59)}, r"\(60,\)"),
+        ({"scores": np.full(60, np.nan)}, "finite scores"),
+        ({"scores": {"random": np.zeros(60)}}, "always there"),
+        ({"scores": np.zeros(60), "groups": np.repeat([0, 1], 30)}, "one score for each group"),
+        ({"groups": np.zeros(3)}, "groups: got shape"),
+    ],
+)
+def test_errors(options, said):
+    arguments = {"scores": np.zeros(60), **options}
+    with pytest.raises(ValueError, match=said):
+        removal_curve(LogisticRegression(), *data(), **arguments)
