@@ -292,8 +292,8 @@ def _spread(values: np.ndarray, groups: np.ndarray, counted: np.ndarray) -> floa
         own = values[(groups == label) & counted]
         if not len(own):
             raise ValueError(
-                f"sensitive: the group {str(label)!r} has no row that this gap counts (none with the "
-                "label asked for); merge it with another or leave it out."
+                f"sensitive: the group {str(label)!r} has no row that this gap counts (none with "
+                "the label asked for); merge it with another or leave it out."
             )
         means.append(own.mean())
     return float(max(means) - min(means))
