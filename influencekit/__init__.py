@@ -3,12 +3,14 @@
 from influencekit._version import __version__
 from influencekit.attributors import (
     TRAK,
+    AdamWInfluence,
     FurtherTraining,
     GradCos,
     GradDot,
     InfluenceFunction,
     Loss,
     Random,
+    SGDInfluence,
     TracIn,
 )
 from influencekit.base import BaseAttributor
@@ -28,6 +30,7 @@ from influencekit.training import (
 
 __all__ = [
     "TRAK",
+    "AdamWInfluence",
     "BaseAttributor",
     "FurtherTraining",
     "FurtherTrainingConfig",
@@ -38,6 +41,7 @@ __all__ = [
     "LDSSearch",
     "Loss",
     "Random",
+    "SGDInfluence",
     "SensitivityStudy",
     "SubsetOutputs",
     "SurrogateLambdaSearchCV",

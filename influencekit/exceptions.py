@@ -13,6 +13,7 @@ __all__ = [
     "LambdaPathWarning",
     "ProjectionWarning",
     "ResourceError",
+    "TrajectoryError",
     "UnsupportedModelError",
 ]
 
@@ -76,3 +77,7 @@ class ResourceError(MemoryError):
 
 class UnsupportedModelError(TypeError):
     """The model's training objective cannot be carried into a Task; the message says why."""
+
+
+class TrajectoryError(ValueError):
+    """A recorded training run cannot be replayed, or is not that of the model or data given."""

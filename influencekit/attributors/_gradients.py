@@ -14,7 +14,13 @@ from influencekit.gradients import GradientEngine, output_cotangent
 from influencekit.models import OUTPUTS, Task, predicted_targets, resolve_output
 from influencekit.utils import Interval, StrOptions
 
-__all__ = ["GRADIENT_CONSTRAINTS", "gradient_engine", "query_cotangent", "training_weights"]
+__all__ = [
+    "GRADIENT_CONSTRAINTS",
+    "CheckedOutput",
+    "gradient_engine",
+    "query_cotangent",
+    "training_weights",
+]
 
 #: Constraints of the constructor parameters that all gradient attributors share.
 GRADIENT_CONSTRAINTS: dict[str, list] = {
@@ -36,7 +42,7 @@ def gradient_engine(attributor, task: Task) -> GradientEngine:
 
 
 @dataclass(frozen=True)
-class _CheckedOutput:
+class CheckedOutput:
     """A user's output function, whose results are looked at."""
 
     function: Callable[[Tensor, Tensor], Tensor]
@@ -68,7 +74,7 @@ def query_cotangent(task: Task, output, queries: Examples):
     has_targets = queries.targets is not None
     function = resolve_output(task, output, has_targets)
     if callable(output):
-        function = _CheckedOutput(output)
+        function = CheckedOutput(output)
     if has_targets:
         return output_cotangent(function)
 

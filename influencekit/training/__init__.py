@@ -5,12 +5,22 @@ from influencekit.training._retrain import retrain_on_subsets
 from influencekit.training._subsets import SubsetOutputs
 from influencekit.training.further._config import FurtherTrainingConfig
 from influencekit.training.further._scores import FurtherTrainingScores
+from influencekit.training.trajectory import (
+    StepScores,
+    Trajectory,
+    TrajectoryRecorder,
+    record_trajectory,
+)
 
 __all__ = [
     "FurtherTrainingConfig",
     "FurtherTrainingScores",
     "KeepCheckpoints",
+    "StepScores",
     "SubsetOutputs",
+    "Trajectory",
+    "TrajectoryRecorder",
+    "record_trajectory",
     "retrain_on_subsets",
     "train_checkpoints",
 ]

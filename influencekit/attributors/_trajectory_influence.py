@@ -1,0 +1,202 @@
+"""What SGD-influence and AdamW-influence have in common."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from influencekit.attributors._gradients import (
+    GRADIENT_CONSTRAINTS,
+    CheckedOutput,
+    training_weights,
+)
+from influencekit.base import BaseAttributor
+from influencekit.data import Examples
+from influencekit.exceptions import TrajectoryError
+from influencekit.models import Task, predicted_targets, resolve_output
+from influencekit.training.trajectory import (
+    CURVATURES,
+    PlainRecorder,
+    Replay,
+    Rule,
+    StepInfluence,
+    StepScores,
+    Sweep,
+    Trajectory,
+    TrajectoryRecorder,
+    recorded_trajectory,
+)
+from influencekit.utils import Interval, StrOptions, parse_memory, progress
+
+__all__ = ["TrajectoryInfluence"]
+
+
+class TrajectoryInfluence(BaseAttributor):
+    """Derivative of an output by the weights of training examples, through the whole training.
+
+    Children say which step of an optimiser is differentiated.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **GRADIENT_CONSTRAINTS,
+        "trajectory": [Trajectory, str, os.PathLike, PlainRecorder, TrajectoryRecorder, None],
+        "curvature": [StrOptions(set(CURVATURES))],
+        "removal": [StrOptions({"renormalize", "fixed"})],
+        "horizon": [Interval(Integral, 0, None, closed="left"), None],
+    }
+
+    def __init__(
+        self,
+        trajectory=None,
+        curvature="hessian",
+        removal="renormalize",
+        horizon=None,
+        output="auto",
+        *,
+        batch_size=None,
+        max_memory=None,
+        verbose=0,
+    ):
+        self.trajectory = trajectory
+        self.curvature = curvature
+        self.removal = removal
+        self.horizon = horizon
+        self.output = output
+        self.batch_size = batch_size
+        self.max_memory = max_memory
+        self.verbose = verbose
+
+    @abstractmethod
+    def _rule(self, trajectory: Trajectory) -> Rule:
+        """The step that is differentiated."""
+
+    def _fit(self, task, train):
+        self.trajectory_ = self._find(task)
+        self._train = train
+        self._replay = Replay(
+            task, self.trajectory_, train, self.train_rows_, training_weights(task, train)
+        )
+        self._sweep = Sweep(
+            self._replay,
+            self._rule(self.trajectory_),
+            self.curvature,
+            self.removal,
+            self.horizon,
+        )
+        self._replay.check_end()
+        self._replay.segment(*self.trajectory_.segments()[0])  # wrong data is noticed here
+
+    def _find(self, task: Task) -> Trajectory:
+        """The trajectory that was given, or that the model's training recorded."""
+        given = self.trajectory
+        if isinstance(given, (str, os.PathLike)):
+            return Trajectory.load(given)
+        if given is not None and not isinstance(given, Trajectory):
+            given = given.trajectory_
+        found = recorded_trajectory(task.estimator) if given is None else given
+        if found is None:
+            raise TrajectoryError(
+                f"model: this {task.name} holds no recording of its training. Train the skorch net "
+                "with callbacks=[TrajectoryRecorder()], or a torch module inside "
+                f"record_trajectory(...), and give {type(self).__name__}(trajectory=...)."
+            )
+        return found
+
+    def _clones(self, n_models):
+        if self.trajectory is not None:
+            raise TrajectoryError(
+                f"trajectory: one recording for {n_models} models. Leave it out (fitted skorch nets "
+                "bring their own), or fit one attributor for each model."
+            )
+        return super()._clones(n_models)
+
+    def _score(self, queries):
+        return self._summed(queries, self.output)
+
+    def _summed(self, queries: Examples, output: Any) -> np.ndarray:
+        """Scores (n_queries, n_train), over all occurrences of an example."""
+        scores = torch.zeros(len(queries), self._replay.n_train, dtype=torch.float64)
+        for rows, step in self._sweeps(queries, output):
+            scores[rows].index_add_(1, step.rows.cpu(), step.values.double().cpu())
+        return scores.numpy()
+
+    def step_scores(self, X, y=None) -> StepScores:
+        """Scores of every occurrence of a training example, step by step.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
+        y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
+
+        Returns
+        -------
+        StepScores
+            Steps, rows of X_train, and scores (n_test, n_occurrences), in the order of training.
+            Summed over the occurrences of a row they are the row's ``score``.
+        """
+        check_is_fitted(self)
+        if self._members is not None:
+            raise TrajectoryError(
+                "step_scores: several models have several trajectories; fit one model."
+            )
+        queries = self._queries(X, y)
+        sizes = [len(rows) for rows in self.trajectory_.batches]
+        ends = np.cumsum(sizes)
+        values = np.zeros((len(queries), int(ends[-1])))
+        for rows, step in self._sweeps(queries, self.output):
+            end = int(ends[step.step])
+            values[rows, end - sizes[step.step] : end] = step.values.double().cpu().numpy()
+        return StepScores(
+            np.repeat(np.arange(len(sizes)), sizes),
+            np.concatenate(self.trajectory_.batches),
+            values,
+        )
+
+    def _self_influence(self):
+        """Diagonal of the training examples' scores on their own losses."""
+        found = np.zeros(len(self._train))
+        size = self._queries_at_once(len(found))
+        for start in range(0, len(found), size):
+            rows = np.arange(start, min(start + size, len(found)))
+            found[rows] = self._summed(self._train.take(rows), "neg_loss")[
+                np.arange(len(rows)), rows
+            ]
+        return found
+
+    def _sweeps(self, queries: Examples, output: Any) -> Iterator[tuple[slice, StepInfluence]]:
+        """Rows of the queries, and the influence of each step on them: block after block."""
+        size = self._queries_at_once(len(queries))
+        blocks = [slice(i, i + size) for i in range(0, len(queries), size)]
+        for rows in progress(blocks, type(self).__name__, self.verbose, unit="sweep"):
+            for step in self._sweep(self._gradients(queries.take(rows), output)):
+                yield rows, step
+
+    def _queries_at_once(self, n_queries: int) -> int:
+        """Queries whose adjoints, and the activations that they are taken through, fit."""
+        if self.batch_size is not None:
+            return self.batch_size
+        replay = self._replay
+        fronts = min(max(self.horizon, 1), replay.n_steps) if self.horizon is not None else 1
+        tensors = 4 * (1 + len(self._sweep.rule.slots)) * fronts
+        number = tensors * replay.model.size * torch.finfo(replay.model.dtype).bits // 8
+        return max(1, min(n_queries, parse_memory(self.max_memory, self.task_.device) // number))
+
+    def _gradients(self, queries: Examples, output: Any) -> Callable[[Tensor], Tensor]:
+        """Function from parameters (p,) to the gradients (n_queries, p) of the output."""
+        model, task = self._replay.model, self.task_
+        function = resolve_output(task, output, queries.targets is not None)
+        function = CheckedOutput(function) if callable(output) else function
+        batch = next(queries.batches(len(queries)))
+        targets = batch.targets
+        if targets is None:
+            with torch.no_grad():
+                targets = predicted_targets(task, task.forward(batch.inputs))
+        return lambda theta: model.gradients(theta, batch.inputs, targets, function)

@@ -1,0 +1,133 @@
+"""A task's module as a function of one vector of parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from influencekit.exceptions import UnsupportedModelError
+from influencekit.models import Task
+from influencekit.models._module import copy_module
+
+__all__ = ["FlatModel", "drops_out", "refuse_batch_statistics"]
+
+
+class FlatModel:
+    """Outputs and losses of a task's module at any parameters.
+
+    Parameters
+    ----------
+    task : Task
+    dtype : torch.dtype, default=None
+        Of the computation; None is the task's own.
+    """
+
+    def __init__(self, task: Task, dtype: torch.dtype | None = None):
+        self.task = task
+        self.dtype = task.dtype if dtype is None else dtype
+        self.training, self.evaluation = copy_module(task.module), copy_module(task.module)
+        refuse_batch_statistics(self.training)
+        for module in (self.training, self.evaluation):
+            module.to(self.dtype)
+        self.training.train()
+        self.names = tuple(task.parameters)
+        self.shapes = [p.shape for p in task.parameters.values()]
+        self.sizes = [p.numel() for p in task.parameters.values()]
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return sum(self.sizes)
+
+    def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """One vector of a tensor for each parameter; missing ones are zero."""
+        like = {"device": self.task.device, "dtype": self.dtype}
+        parts = [
+            tensors[name].to(**like).reshape(-1) if name in tensors else torch.zeros(n, **like)
+            for name, n in zip(self.names, self.sizes, strict=True)
+        ]
+        return torch.cat(parts)
+
+    def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
+        """Parameters by name, views of a vector."""
+        parts = theta.split(self.sizes)
+        shaped = zip(self.names, parts, self.shapes, strict=True)
+        return {name: part.view(shape) for name, part, shape in shaped}
+
+    def outputs(self, theta: Tensor, inputs: Any, *, training: bool) -> Tensor:
+        """Natural outputs (n, ...) of a batch."""
+        module = self.training if training else self.evaluation
+        args, kwargs = _arguments(inputs)
+        raw = functional_call(module, self.unflatten(theta), args, kwargs)
+        if isinstance(raw, Mapping):
+            raw = raw.get("logits", raw)
+        raw = raw[0] if isinstance(raw, (tuple, list)) else raw
+        outputs = raw if self.task.link is None else self.task.link(raw)
+        return outputs[:, None] if outputs.ndim == 1 else outputs
+
+    def gradients(
+        self,
+        theta: Tensor,
+        inputs: Any,
+        targets: Tensor,
+        function: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """Gradients (n, p) of a number for each row, without dropout."""
+        theta = theta.detach().requires_grad_(True)
+        values = function(self.outputs(theta, inputs, training=False), targets)
+        each = torch.eye(len(values), dtype=values.dtype, device=values.device)
+        return torch.autograd.grad(values, theta, each, is_grads_batched=True)[0]
+
+    def losses(self, theta: Tensor, inputs: Any, targets: Tensor) -> Tensor:
+        """Loss (n,) of each row of a training batch."""
+        return self.task.loss(self.outputs(theta, inputs, training=True), targets)
+
+
+def _arguments(inputs: Any) -> tuple[tuple, dict]:
+    if isinstance(inputs, dict):
+        return (), inputs
+    return (tuple(inputs), {}) if isinstance(inputs, (tuple, list)) else ((inputs,), {})
+
+
+def drops_out(module: torch.nn.Module) -> bool:
+    """Whether a module draws random numbers in training."""
+    rates = [
+        value
+        for part in module.modules()
+        for name in ("p", "dropout", "attention_dropout", "attn_dropout")
+        if isinstance(value := getattr(part, name, 0), float)
+    ]
+    return any(rate > 0 for rate in rates)
+
+
+def refuse_batch_statistics(module: torch.nn.Module) -> None:
+    """Refuse layers through which the rows of a training batch depend on each other.
+
+    Raises
+    ------
+    UnsupportedModelError
+    """
+    for name, part in module.named_modules():
+        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
+            raise UnsupportedModelError(
+                f"model: layer {name!r} is {type(part).__name__}. In training mode the loss of a "
+                "row depends on the other rows of its batch through it, so that a row cannot be "
+                "taken out. Accepted are LayerNorm, GroupNorm or no normalisation; "
+                "FurtherTraining, which keeps the fitted statistics, works with this layer."
+            )
+
+
+@contextmanager
+def random_state(state: Tensor | None) -> Iterator[None]:
+    """Draw from a recorded state of torch inside the block, and leave no trace."""
+    if state is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(state)
+        yield

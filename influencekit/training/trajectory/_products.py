@@ -1,0 +1,135 @@
+"""Inner products and curvature products of a step's loss, for many vectors at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from influencekit.training.trajectory._flat import random_state
+from influencekit.training.trajectory._replay import CLIP_EPS, Replay, StepBatch, clip_factor
+
+__all__ = ["CURVATURES", "StepLoss", "through_clipping"]
+
+CURVATURES = ("hessian", "ggn", "fisher", "none")
+
+
+class StepLoss:
+    """The loss of one step around its parameters.
+
+    Parameters
+    ----------
+    replay : Replay
+    theta : Tensor of shape (p,)
+    batch : StepBatch
+    curvature : {"hessian", "ggn", "fisher", "none"}
+
+    Attributes
+    ----------
+    gradient : Tensor of shape (p,)
+        Before clipping.
+    """
+
+    def __init__(self, replay: Replay, theta: Tensor, batch: StepBatch, curvature: str):
+        self.batch, self._product = batch, _PRODUCTS[curvature]
+        self._theta = theta.detach().requires_grad_(True)
+        with random_state(batch.random_state):
+            self._outputs = replay.model.outputs(self._theta, batch.inputs, training=True)
+        self._losses = replay.model.task.loss(self._outputs, batch.targets)
+        self._weights = torch.ones_like(self._losses, requires_grad=True)
+        self._value = (self._weights * batch.shares * self._losses).sum()
+        self._graph = torch.autograd.grad(self._value, self._theta, create_graph=True)[0]
+        self.gradient = self._graph.detach()
+
+    def products(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Products with vectors u.
+
+        Parameters
+        ----------
+        vectors : Tensor of shape (n_vectors, p)
+
+        Returns
+        -------
+        inner : Tensor of shape (n_vectors, batch)
+            ``c_j <∇loss_j, u>``, with the row's share c_j of the step's loss.
+        curved : Tensor of shape (n_vectors, p)
+            Curvature times u.
+        """
+        return self._product(self, vectors)
+
+    def _hessian(self, vectors):
+        inner, curved = _pull(self._graph, (self._weights, self._theta), vectors)
+        return inner, curved
+
+    def _inner(self, vectors) -> Tensor:
+        return _pull(self._graph, (self._weights,), vectors)[0]
+
+    def _none(self, vectors):
+        return self._inner(vectors), torch.zeros_like(vectors)
+
+    def _fisher(self, vectors):
+        """Outer products of shares, times the batch's size for a mean: Σ_j c_j<∇l_j, u> ∇l_j."""
+        inner = self._inner(vectors)
+        return inner, _pull(self._losses, (self._theta,), inner)[0]
+
+    def _ggn(self, vectors):
+        """Jacobians of the outputs around the loss's Hessian by the outputs."""
+        cotangent = torch.zeros_like(self._outputs, requires_grad=True)
+        pushed = torch.autograd.grad(
+            self._outputs, self._theta, cotangent, create_graph=True, retain_graph=True
+        )[0]
+        tangents = _pull(pushed, (cotangent,), vectors)[0]
+        slope = torch.autograd.grad(self._value, self._outputs, create_graph=True)[0]
+        shares = slope.detach() * tangents
+        inner = shares.flatten(2).sum(-1) if shares.ndim > 2 else shares
+        bent = _pull(slope, (self._outputs,), tangents)[0]
+        return inner, _pull(self._outputs, (self._theta,), bent)[0]
+
+
+_PRODUCTS: dict[str, Callable] = {
+    "hessian": StepLoss._hessian,
+    "ggn": StepLoss._ggn,
+    "fisher": StepLoss._fisher,
+    "none": StepLoss._none,
+}
+
+
+def _pull(value: Tensor, inputs: tuple[Tensor, ...], vectors: Tensor) -> list[Tensor]:
+    """Vector-Jacobian products of many vectors (n, *value.shape), each (n, *input.shape)."""
+    if not value.requires_grad:
+        return [vectors.new_zeros(len(vectors), *t.shape) for t in inputs]
+    options = {"retain_graph": True, "allow_unused": True}
+    if len(vectors) == 1:
+        found = torch.autograd.grad(value, inputs, vectors[0], **options)
+        found = [None if g is None else g[None] for g in found]
+    else:
+        found = torch.autograd.grad(value, inputs, vectors, is_grads_batched=True, **options)
+    return [
+        vectors.new_zeros(len(vectors), *t.shape) if g is None else g.detach()
+        for g, t in zip(found, inputs, strict=True)
+    ]
+
+
+def through_clipping(vectors: Tensor, gradient: Tensor, max_norm: float | None) -> Tensor:
+    """Adjoint of a gradient from that of the clipped gradient.
+
+    ``g -> g · c / (‖g‖ + 1e-6)`` where the norm exceeds c, the identity elsewhere.
+
+    Parameters
+    ----------
+    vectors : Tensor of shape (n_vectors, p)
+    gradient : Tensor of shape (p,)
+        Before clipping.
+    max_norm : float or None
+
+    Returns
+    -------
+    Tensor of shape (n_vectors, p)
+    """
+    factor = clip_factor(gradient, max_norm)
+    if max_norm is None or float(factor) >= 1.0:
+        return vectors
+    norm = gradient.norm()
+    along = (vectors @ gradient) * (max_norm / ((norm + CLIP_EPS) ** 2 * norm))
+    return factor * vectors - along[:, None] * gradient

@@ -1,0 +1,241 @@
+"""Listens to an optimiser while a model is trained, and keeps what replay needs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from influencekit.exceptions import TrajectoryError
+from influencekit.training.trajectory._flat import drops_out, refuse_batch_statistics
+from influencekit.training.trajectory._snapshots import FolderSnapshots, Snapshot
+from influencekit.training.trajectory._trajectory import Trajectory
+
+__all__ = ["Recording", "numbers_of"]
+
+_SLOTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
+
+
+class Recording:
+    """One run that is being recorded.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    optimizer : torch.optim.Optimizer
+        SGD, Adam or AdamW of torch, over the module's trainable parameters.
+    every : int
+        Steps between snapshots.
+    folder : path-like or None
+        Where snapshots are written; None keeps them in memory.
+    n_rows : int
+    reduction : {"mean", "sum"}
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        optimizer: Optimizer,
+        every: int,
+        folder: str | os.PathLike | None,
+        n_rows: int,
+        reduction: str,
+    ):
+        refuse_batch_statistics(module)
+        self.module, self.optimizer, self.every = module, optimizer, every
+        self.folder, self.n_rows, self.reduction = folder, n_rows, reduction
+        self.names = _names(module, optimizer)
+        self.switches = _switches(optimizer)
+        self._snapshots: MutableMapping[int, Snapshot] | FolderSnapshots = {}
+        if folder is not None:
+            self._snapshots = FolderSnapshots(folder)
+            self._clear()
+        self._batches: list[np.ndarray] = []
+        self._norms: list[float] = []
+        self._options: list[dict[str, list[float]]] = []
+        self._drops_out = drops_out(module)
+        self._states: list[Tensor] = []
+        self._rows: list[np.ndarray] = []
+        self._max_norm = np.nan
+        self._hook = optimizer.register_step_pre_hook(self._before_step)
+
+    @property
+    def n_steps(self) -> int:
+        """Steps so far."""
+        return len(self._batches)
+
+    def announce(self, rows: Any, max_norm: float | None = None) -> None:
+        """Say which rows the next step learns from, before the forward pass.
+
+        Several calls before one step are one batch.
+        """
+        rows = np.asarray(rows, dtype=np.int64).reshape(-1)
+        if len(rows) == 0 or rows.min() < 0 or rows.max() >= self.n_rows:
+            found = f"{rows.min()} to {rows.max()}" if len(rows) else "none"
+            raise TrajectoryError(
+                f"rows: got {found}; accepted are one or more rows from 0 to {self.n_rows - 1}."
+            )
+        if self._drops_out:
+            if self._rows:
+                raise TrajectoryError(
+                    "rows: several forward passes before one step of a module that drops out "
+                    "cannot be replayed; accepted is one batch a step, or no dropout."
+                )
+            self._states.append(torch.get_rng_state())
+        self._rows.append(rows)
+        self._max_norm = np.nan if max_norm is None else float(max_norm)
+
+    def _before_step(self, *_: Any) -> None:
+        if not self._rows:
+            raise TrajectoryError(
+                f"trajectory: step {len(self._batches)} of the optimiser came without rows. Call "
+                "rows(indices) of the recorder before the forward pass of each step."
+            )
+        if len(self._batches) % self.every == 0:
+            self._keep()
+        self._batches.append(np.concatenate(self._rows))
+        self._norms.append(self._max_norm)
+        self._options.append(numbers_of(self.optimizer))
+        self._rows = []
+
+    def _keep(self) -> None:
+        snapshot = _snapshot(self.optimizer, self.names)
+        if isinstance(self._snapshots, FolderSnapshots):
+            self._snapshots.add(len(self._batches), snapshot)
+        else:
+            self._snapshots[len(self._batches)] = snapshot
+
+    def _clear(self) -> None:
+        """Take an earlier recording out of the folder."""
+        folder = self._snapshots.folder  # type: ignore[union-attr]
+        for old in [*folder.glob("step_*.npz"), *folder.glob("trajectory.*")]:
+            old.unlink()
+
+    def stop(self) -> None:
+        """Listen no more."""
+        self._hook.remove()
+
+    def finish(self) -> Trajectory:
+        """The recorded run.
+
+        Raises
+        ------
+        TrajectoryError
+            If there was no step.
+        """
+        self.stop()
+        if not self._batches:
+            raise TrajectoryError("trajectory: the optimiser took no step, so nothing is recorded.")
+        self._keep()
+        trajectory = Trajectory(
+            optimizer=type(self.optimizer).__name__,
+            groups=tuple(
+                tuple(self.names[id(p)] for p in group["params"] if id(p) in self.names)
+                for group in self.optimizer.param_groups
+            ),
+            options={
+                name: np.array([step[name] for step in self._options]) for name in self._options[0]
+            },
+            switches=self.switches,
+            batches=tuple(self._batches),
+            max_norm=np.array(self._norms),
+            snapshots=self._snapshots,
+            n_rows=self.n_rows,
+            reduction=self.reduction,
+            random_states=tuple(self._states) if self._drops_out else None,
+        )
+        if self.folder is not None:
+            trajectory.save(self.folder)
+        return trajectory
+
+
+def _names(module: nn.Module, optimizer: Optimizer) -> dict[int, str]:
+    """Name of each trained parameter by identity."""
+    module = getattr(module, "_orig_mod", module)
+    names = {id(p): n for n, p in module.named_parameters() if p.requires_grad}
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    strangers = [n for i, n in names.items() if i not in held]
+    if strangers:
+        raise TrajectoryError(
+            f"optimizer: it does not hold the trainable parameters {strangers[:5]}. Freeze them "
+            "(requires_grad=False), or give them to the optimiser."
+        )
+    if held - set(names):
+        raise TrajectoryError(
+            "optimizer: it holds parameters that are none of the module's trainable ones (a "
+            "learnable criterion?). Accepted are the module's own."
+        )
+    return names
+
+
+def _switches(optimizer: Optimizer) -> dict[str, bool]:
+    """What an optimiser does, where it is not a number."""
+    if type(optimizer) not in (SGD, Adam, AdamW):
+        raise TrajectoryError(
+            f"optimizer: got {type(optimizer).__name__}; accepted are SGD, Adam and AdamW of "
+            "torch.optim, whose steps can be differentiated coordinate by coordinate."
+        )
+    groups = optimizer.param_groups
+    if any(group.get("maximize") for group in groups):
+        raise TrajectoryError("optimizer: maximize=True is not supported; minimise the negative.")
+
+    def one(name: str, values: list[bool]) -> bool:
+        if len(set(values)) > 1:
+            raise TrajectoryError(
+                f"optimizer: {name} differs between parameter groups; accepted is one value for "
+                "all. Learning rates, decay, momentum and betas may differ."
+            )
+        return values[0]
+
+    if isinstance(optimizer, SGD):
+        return {
+            "momentum": one("momentum != 0", [g["momentum"] != 0 for g in groups]),
+            "nesterov": one("nesterov", [bool(g["nesterov"]) for g in groups]),
+        }
+    decoupled = isinstance(optimizer, AdamW)
+    return {
+        "amsgrad": one("amsgrad", [bool(g["amsgrad"]) for g in groups]),
+        "decoupled": one(
+            "decoupled_weight_decay",
+            [bool(g.get("decoupled_weight_decay", decoupled)) for g in groups],
+        ),
+    }
+
+
+def numbers_of(optimizer: Optimizer) -> dict[str, list[float]]:
+    """Numbers of each parameter group as they stand."""
+    groups = optimizer.param_groups
+    names = ["lr", "weight_decay"]
+    names += ["momentum", "dampening"] if isinstance(optimizer, SGD) else ["eps"]
+    found = {name: [float(group[name]) for group in groups] for name in names}
+    if not isinstance(optimizer, SGD):
+        for i, name in enumerate(("beta1", "beta2")):
+            found[name] = [float(group["betas"][i]) for group in groups]
+    return found
+
+
+def _snapshot(optimizer: Optimizer, names: dict[int, str]) -> Snapshot:
+    """Copies of parameters and state."""
+    tensors: dict[str, dict[str, Tensor]] = {"theta": {}}
+    counts = set()
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            name, state = names[id(p)], optimizer.state.get(p, {})
+            tensors["theta"][name] = p.detach().clone()
+            for slot in _SLOTS:
+                if isinstance(state.get(slot), Tensor):
+                    tensors.setdefault(slot, {})[name] = state[slot].detach().clone()
+            has_buffer = isinstance(state.get("momentum_buffer"), Tensor)
+            counts.add(int(state.get("step", 1 if has_buffer else 0)))
+    if len(counts) > 1:
+        raise TrajectoryError(
+            f"optimizer: its parameters have taken different numbers of steps, {sorted(counts)}: "
+            "some had no gradient in some steps. Freeze parameters that are not trained, and "
+            "add no groups later."
+        )
+    return Snapshot(tensors, counts.pop())

@@ -1,0 +1,251 @@
+"""Goes through a recorded run again, segment by segment."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from influencekit.data import Examples
+from influencekit.exceptions import TrajectoryError
+from influencekit.models import Task
+from influencekit.training.trajectory._flat import FlatModel, random_state
+from influencekit.training.trajectory._rules import Options, Slots
+from influencekit.training.trajectory._trajectory import Trajectory
+
+__all__ = ["Replay", "State", "StepBatch", "clip_factor"]
+
+#: Distance of a replayed snapshot from the recorded one, in units of how far the segment went.
+_TOLERANCE = {torch.float64: 1e-6, torch.float32: 2e-2}
+#: torch's clip_grad_norm_ adds it to the norm.
+CLIP_EPS = 1e-6
+
+
+class State(NamedTuple):
+    """Parameters (..., p) and optimiser state before a step."""
+
+    theta: Tensor
+    slots: Slots
+    count: int
+
+
+class StepBatch(NamedTuple):
+    """Rows of a step (positions among the training examples), and their shares of its loss."""
+
+    rows: Tensor
+    inputs: Any
+    targets: Tensor
+    shares: Tensor
+    random_state: Tensor | None
+
+
+class Replay:
+    """A recorded run with its model and data.
+
+    Parameters
+    ----------
+    task : Task
+        The trained model.
+    trajectory : Trajectory
+    train : Examples
+        Those that the model learned from.
+    train_rows : ndarray of int
+        Their rows in X, ascending.
+    weights : Tensor of shape (n_train,)
+        Of the examples in the objective.
+    dtype : torch.dtype, default=None
+        Of the computation; None is the model's own.
+
+    Raises
+    ------
+    TrajectoryError
+        If the run does not belong to the model or the data.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        trajectory: Trajectory,
+        train: Examples,
+        train_rows: np.ndarray,
+        weights: Tensor,
+        dtype: torch.dtype | None = None,
+    ):
+        self.model = FlatModel(task, dtype)
+        self.trajectory, self.rule = trajectory, trajectory.rule
+        self.n_train = len(train)
+        _check_parameters(self.model, trajectory)
+        self._positions = _positions(trajectory, np.asarray(train_rows))
+        batch = next(train.batches(len(train)))
+        self._inputs = tree_map(self._cast, batch.inputs)
+        self._targets = tree_map(self._cast, batch.targets)
+        self.weights = weights.to(device=task.device, dtype=self.model.dtype)
+        self._group_of = _group_of(self.model, trajectory)
+
+    def _cast(self, leaf: Any) -> Any:
+        floating = isinstance(leaf, Tensor) and leaf.is_floating_point()
+        return leaf.to(self.model.dtype) if floating else leaf
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the run."""
+        return self.trajectory.n_steps
+
+    def batch(self, step: int) -> StepBatch:
+        """What a step learned from."""
+        rows = self._positions[step]
+        weights = self.weights[rows]
+        mean = self.trajectory.reduction == "mean"
+        states = self.trajectory.random_states
+        return StepBatch(
+            rows,
+            tree_map(lambda t: t[rows], self._inputs),
+            self._targets[rows],
+            weights / weights.sum() if mean else weights,
+            None if states is None else states[step],
+        )
+
+    def options(self, step: int) -> Options:
+        """Numbers of the optimiser at a step, for each coordinate where groups differ."""
+        found = {}
+        for name in self.rule.options:
+            values = self.trajectory.options[name][step]
+            if (values == values[0]).all():
+                found[name] = float(values[0])
+            else:
+                each = torch.as_tensor(values, dtype=self.model.dtype, device=self._group_of.device)
+                found[name] = each[self._group_of]
+        return found
+
+    def max_norm(self, step: int) -> float | None:
+        """Norm to which the gradient of a step was clipped."""
+        value = float(self.trajectory.max_norm[step])
+        return None if np.isnan(value) else value
+
+    def snapshot(self, step: int) -> State:
+        """The recorded state before a step."""
+        stored = self.trajectory.snapshots[step]
+        theta = self.model.flatten(stored.tensors["theta"])
+        slots = {s: self.model.flatten(stored.tensors.get(s, {})) for s in self.rule.slots}
+        return State(theta, slots, stored.count)
+
+    def loss(self, theta: Tensor, batch: StepBatch) -> Tensor:
+        """What a step minimised, with the shares of the recorded run."""
+        with random_state(batch.random_state):
+            losses = self.model.losses(theta, batch.inputs, batch.targets)
+        return (batch.shares * losses).sum()
+
+    def gradient(self, theta: Tensor, step: int) -> Tensor:
+        """Gradient (p,) of a step's loss, before clipping."""
+        theta = theta.detach().requires_grad_(True)
+        return torch.autograd.grad(self.loss(theta, self.batch(step)), theta)[0]
+
+    def advance(self, state: State, step: int, gradient: Tensor) -> State:
+        """The state after a step with a gradient as the loss has it."""
+        gradient = gradient * clip_factor(gradient, self.max_norm(step))
+        theta, slots = self.rule.step(
+            state.theta, state.slots, gradient, self.options(step), state.count + 1
+        )
+        return State(theta, slots, state.count + 1)
+
+    def segment(self, start: int, end: int) -> list[State]:
+        """States before the steps from one snapshot to the next, and after the last of them.
+
+        Raises
+        ------
+        TrajectoryError
+            If the last state is not the recorded one.
+        """
+        states = [self.snapshot(start)]
+        for step in range(start, end):
+            gradient = self.gradient(states[-1].theta, step)
+            states.append(self.advance(states[-1], step, gradient))
+        self._verify(states, start, end)
+        return states
+
+    def check_end(self) -> None:
+        """See that the model is where the run ended.
+
+        Raises
+        ------
+        TrajectoryError
+        """
+        end = self.snapshot(self.n_steps).theta
+        own = self.model.flatten(self.model.task.parameters).detach()
+        if not torch.equal(end, own):
+            raise TrajectoryError(
+                f"trajectory: the model's parameters are {float((end - own).norm()):.3g} away from "
+                "where the recorded run ended. It was trained further, or an earlier epoch was "
+                "loaded back (Checkpoint, EarlyStopping(load_best=True)). Score the model at the "
+                "end of its recorded run."
+            )
+
+    def _verify(self, states: list[State], start: int, end: int) -> None:
+        recorded = self.snapshot(end).theta
+        gone = float((recorded - states[0].theta).norm())
+        off = float((states[-1].theta - recorded).norm())
+        recorded_dtype = self.model.task.dtype
+        if not off <= _TOLERANCE.get(recorded_dtype, 5e-2) * gone + 1e-30:
+            raise TrajectoryError(
+                f"trajectory: steps {start} to {end} do not lead to the recorded parameters: "
+                f"replayed from step {start} they end {off:.3g} away, where the run itself "
+                f"went {gone:.3g}. Give X and y as they were given to fit, in the same order; the "
+                "loss must be the one that was trained on, without terms of its own (an added "
+                "penalty, label smoothing outside the criterion, augmentation, mixed precision)."
+            )
+
+
+def clip_factor(gradient: Tensor, max_norm: float | None) -> Any:
+    """Factor (..., 1) of ``torch.nn.utils.clip_grad_norm_`` on gradients (..., p)."""
+    if max_norm is None:
+        return 1.0
+    norm = gradient.norm(dim=-1, keepdim=True)
+    return (max_norm / (norm + CLIP_EPS)).clamp(max=1.0)
+
+
+def _check_parameters(model: FlatModel, trajectory: Trajectory) -> None:
+    recorded = trajectory.snapshots[0].tensors["theta"]
+    own = dict(zip(model.names, model.shapes, strict=True))
+    found = {name: tensor.shape for name, tensor in recorded.items()}
+    if own != found:
+        strange = sorted(set(own) ^ set(found)) or sorted(n for n in own if own[n] != found[n])
+        raise TrajectoryError(
+            f"trajectory: its parameters are not those of the model; they differ in {strange[:5]}. "
+            "Accepted is the recording of this model's own training."
+        )
+
+
+def _positions(trajectory: Trajectory, train_rows: np.ndarray) -> list[Tensor]:
+    """Rows of each step as positions among the training examples."""
+    found = []
+    for step, rows in enumerate(trajectory.batches):
+        positions = np.searchsorted(train_rows, rows)
+        inside = positions < len(train_rows)
+        if not inside.all() or (train_rows[positions] != rows).any():
+            stranger = int(np.asarray(rows)[~inside][0]) if not inside.all() else int(rows[0])
+            raise TrajectoryError(
+                f"trajectory: step {step} learned from row {stranger}, which is not among the "
+                f"{len(train_rows)} training rows given (the run was given {trajectory.n_rows}). "
+                "Give X and y as they were given to fit."
+            )
+        found.append(torch.as_tensor(positions))
+    return found
+
+
+def _group_of(model: FlatModel, trajectory: Trajectory) -> Tensor:
+    """Parameter group of each coordinate."""
+    group = {name: i for i, names in enumerate(trajectory.groups) for name in names}
+    missing = [name for name in model.names if name not in group]
+    if missing:
+        raise TrajectoryError(
+            f"trajectory: the recorded optimiser does not hold {missing[:5]}, which the model "
+            "would train. Freeze them (requires_grad=False), or give them to the optimiser."
+        )
+    parts = [
+        torch.full((n,), group[name], dtype=torch.long)
+        for name, n in zip(model.names, model.sizes, strict=True)
+    ]
+    return torch.cat(parts).to(model.task.device)

@@ -1,0 +1,209 @@
+"""One step of an optimiser, forwards and backwards, coordinate by coordinate."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["AdamRule", "Adjoint", "Options", "Rule", "SGDRule", "Slots"]
+
+Slots = dict[str, Tensor]  # state of the optimiser, each (..., p)
+Adjoint = dict[str, Tensor]  # derivatives by theta and by the slots, each (n_queries, p)
+Options = Mapping[str, Any]  # a number, or one for each coordinate
+
+
+class Rule(ABC):
+    """An optimiser that treats every coordinate by itself."""
+
+    @property
+    @abstractmethod
+    def slots(self) -> tuple[str, ...]:
+        """Names of the optimiser's state in torch."""
+
+    @property
+    @abstractmethod
+    def options(self) -> tuple[str, ...]:
+        """Names of the options that a step reads."""
+
+    @abstractmethod
+    def step(
+        self, theta: Tensor, slots: Slots, gradient: Tensor, options: Options, count: int
+    ) -> tuple[Tensor, Slots]:
+        """Take the step number ``count`` (from 1), as torch's optimiser does.
+
+        All tensors may have leading axes, and derivatives may be taken through it.
+        """
+
+    @abstractmethod
+    def pull(
+        self,
+        adjoint: Adjoint,
+        theta: Tensor,
+        before: Slots,
+        after: Slots,
+        gradient: Tensor,
+        options: Options,
+        count: int,
+    ) -> tuple[Tensor, Adjoint]:
+        """Adjoint of the gradient that the step consumed, and of the state before the step.
+
+        The part that reaches theta through the gradient is left to the caller.
+
+        Parameters
+        ----------
+        adjoint : dict of str to Tensor of shape (n_queries, p)
+            Of the state after the step.
+        theta : Tensor of shape (p,)
+            Before the step.
+        before, after : dict of str to Tensor of shape (p,)
+        gradient : Tensor of shape (p,)
+            As the optimiser got it, after clipping.
+        options : mapping
+        count : int
+
+        Returns
+        -------
+        u : Tensor of shape (n_queries, p)
+        adjoint : dict
+        """
+
+    def start(self, gradients: Tensor) -> Adjoint:
+        """Adjoint of the last state, from gradients (n_queries, p) at the last parameters."""
+        return {"theta": gradients} | {name: torch.zeros_like(gradients) for name in self.slots}
+
+
+@dataclass(frozen=True)
+class SGDRule(Rule):
+    """``torch.optim.SGD``: momentum, dampening, Nesterov's form, coupled weight decay.
+
+    Parameters
+    ----------
+    momentum, nesterov : bool
+        Whether there is a buffer, and whether the step looks ahead.
+    """
+
+    momentum: bool = False
+    nesterov: bool = False
+
+    @property
+    def slots(self):
+        return ("momentum_buffer",) if self.momentum else ()
+
+    @property
+    def options(self):
+        return ("lr", "weight_decay", "momentum", "dampening")
+
+    def step(self, theta, slots, gradient, options, count):
+        direction = gradient + options["weight_decay"] * theta
+        if not self.momentum:
+            return theta - options["lr"] * direction, {}
+        buffer = direction
+        if count > 1:
+            kept = options["momentum"] * slots["momentum_buffer"]
+            buffer = kept + (1 - options["dampening"]) * direction
+        direction = direction + options["momentum"] * buffer if self.nesterov else buffer
+        return theta - options["lr"] * direction, {"momentum_buffer": buffer}
+
+    def pull(self, adjoint, theta, before, after, gradient, options, count):
+        moved = -options["lr"] * adjoint["theta"]
+        kept: Adjoint = {}
+        if not self.momentum:
+            u = moved
+        else:
+            buffer = adjoint["momentum_buffer"]
+            buffer = buffer + (options["momentum"] * moved if self.nesterov else moved)
+            u = buffer if count == 1 else (1 - options["dampening"]) * buffer
+            u = u + moved if self.nesterov else u
+            back = torch.zeros_like(buffer) if count == 1 else options["momentum"] * buffer
+            kept = {"momentum_buffer": back}
+        return u, {"theta": adjoint["theta"] + options["weight_decay"] * u} | kept
+
+
+@dataclass(frozen=True)
+class AdamRule(Rule):
+    """``torch.optim.Adam`` and ``AdamW``, with or without AMSGrad.
+
+    Parameters
+    ----------
+    decoupled : bool
+        AdamW's weight decay, which does not pass through the moments.
+    amsgrad : bool
+    """
+
+    decoupled: bool = True
+    amsgrad: bool = False
+
+    @property
+    def slots(self):
+        return ("exp_avg", "exp_avg_sq") + (("max_exp_avg_sq",) if self.amsgrad else ())
+
+    @property
+    def options(self):
+        return ("lr", "weight_decay", "beta1", "beta2", "eps")
+
+    def step(self, theta, slots, gradient, options, count):
+        decay = options["weight_decay"]
+        if self.decoupled:
+            theta = theta * (1 - options["lr"] * decay)
+        else:
+            gradient = gradient + decay * theta
+        old = slots["exp_avg"]
+        new = {
+            "exp_avg": old + (1 - options["beta1"]) * (gradient - old),
+            "exp_avg_sq": options["beta2"] * slots["exp_avg_sq"]
+            + (1 - options["beta2"]) * gradient * gradient,
+        }
+        second = new["exp_avg_sq"]
+        if self.amsgrad:
+            second = new["max_exp_avg_sq"] = torch.maximum(slots["max_exp_avg_sq"], second)
+        first_share, second_share = self._shares(options, count)
+        length = _root(second) / second_share**0.5 + options["eps"]
+        return theta - (options["lr"] / first_share) * (new["exp_avg"] / length), new
+
+    def pull(self, adjoint, theta, before, after, gradient, options, count):
+        beta1, beta2, lr = options["beta1"], options["beta2"], options["lr"]
+        decay = options["weight_decay"]
+        first_share, second_share = self._shares(options, count)
+        second = after["max_exp_avg_sq"] if self.amsgrad else after["exp_avg_sq"]
+        root = _root(second / second_share)
+        length = root + options["eps"]
+        moved = adjoint["theta"]
+        by_first = -lr / (first_share * length)
+        by_second = lr * after["exp_avg"] / first_share / (2 * second_share * length**2)
+        by_second = torch.where(root > 0, by_second / torch.where(root > 0, root, 1.0), 0.0)
+        first = adjoint["exp_avg"] + by_first * moved
+        second_bar, kept = self._second(adjoint, by_second * moved, before, after)
+        if not self.decoupled:
+            gradient = gradient + decay * theta
+        u = (1 - beta1) * first + 2 * (1 - beta2) * gradient * second_bar
+        moved = (1 - lr * decay) * moved if self.decoupled else moved + decay * u
+        return u, {
+            "theta": moved,
+            "exp_avg": beta1 * first,
+            "exp_avg_sq": beta2 * second_bar,
+        } | kept
+
+    def _second(self, adjoint, pushed, before, after) -> tuple[Tensor, Adjoint]:
+        """Adjoint of the second moment after the step, and of AMSGrad's maximum before it."""
+        if not self.amsgrad:
+            return adjoint["exp_avg_sq"] + pushed, {}
+        largest = adjoint["max_exp_avg_sq"] + pushed
+        risen = after["exp_avg_sq"] > before["max_exp_avg_sq"]
+        taken = torch.where(risen, largest, 0.0)
+        return adjoint["exp_avg_sq"] + taken, {"max_exp_avg_sq": largest - taken}
+
+    @staticmethod
+    def _shares(options: Options, count: int) -> tuple[Any, Any]:
+        """What the moments have of their final size after ``count`` steps."""
+        return 1 - options["beta1"] ** count, 1 - options["beta2"] ** count
+
+
+def _root(values: Tensor) -> Tensor:
+    """Square root whose derivative at 0 is 0, not infinite."""
+    positive = values > 0
+    return torch.where(positive, torch.where(positive, values, 1.0).sqrt(), 0.0)

@@ -1,0 +1,176 @@
+"""From the outputs of a trained model back through its training: one sweep for all examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from influencekit.training.trajectory._products import StepLoss, through_clipping
+from influencekit.training.trajectory._replay import Replay, State, clip_factor
+from influencekit.training.trajectory._rules import Adjoint, Rule
+
+__all__ = ["StepInfluence", "StepScores", "Sweep"]
+
+
+class StepInfluence(NamedTuple):
+    """Influence of one step's rows: ``rows`` (batch,) and ``values`` (n_queries, batch)."""
+
+    step: int
+    rows: Tensor
+    values: Tensor
+
+
+class StepScores(NamedTuple):
+    """Scores of every occurrence of a training example.
+
+    Parameters
+    ----------
+    steps : ndarray of shape (n_occurrences,)
+    rows : ndarray of shape (n_occurrences,)
+        Rows of X_train.
+    scores : ndarray of shape (n_test, n_occurrences)
+    """
+
+    steps: np.ndarray
+    rows: np.ndarray
+    scores: np.ndarray
+
+
+class Sweep:
+    """Backward sweeps through a replayed run.
+
+    For an output f of the parameters that a run ends with, and the weights w of its examples in
+    the losses of their batches, a sweep gives ``df / dw_j`` for every example j of every step.
+
+    Parameters
+    ----------
+    replay : Replay
+    rule : Rule, default=None
+        The optimiser's step that is differentiated; None is the run's own.
+    curvature : {"hessian", "ggn", "fisher", "none"}, default="hessian"
+        How the gradient of a step changes with the parameters.
+    removal : {"renormalize", "fixed"}, default="renormalize"
+        Whether a batch's mean is over what remains, or keeps its denominator.
+    horizon : int or None, default=None
+        Steps that an example's effect is followed for, counted from its own; None is to the
+        end.  0 reads the output at the parameters before the step.
+
+    Notes
+    -----
+    One replay of the run, and one double backward of each step for each query.  A horizon of
+    K > 1 carries K outputs at a time, those of the K next steps.
+    Memory: a segment of the run, ``(1 + slots) p`` numbers a step, and as much for each query.
+    """
+
+    def __init__(
+        self,
+        replay: Replay,
+        rule: Rule | None = None,
+        curvature: str = "hessian",
+        removal: str = "renormalize",
+        horizon: int | None = None,
+    ):
+        self.replay = replay
+        self.rule = replay.rule if rule is None else rule
+        self.curvature, self.horizon = curvature, horizon
+        self.renormalize = removal == "renormalize" and replay.trajectory.reduction == "mean"
+
+    def __call__(self, gradients: Callable[[Tensor], Tensor]) -> Iterator[StepInfluence]:
+        """Sweep once.
+
+        Parameters
+        ----------
+        gradients : callable
+            ``gradients(theta) -> Tensor (n_queries, p)`` of the outputs at parameters (p,).
+
+        Yields
+        ------
+        StepInfluence
+            Of each step, the last one first.
+        """
+        replay = self.replay
+        fronts = _Fronts(self.rule, self.horizon, replay.n_steps)
+        for start, end in reversed(replay.trajectory.segments()):
+            states = replay.segment(start, end)
+            for step in range(end - 1, start - 1, -1):
+                before, after = states[step - start], states.pop()
+                fronts.open(step, before.theta, after.theta, gradients)
+                adjoint, influence = self._back(step, before, after, fronts.adjoint())
+                yield influence._replace(values=fronts.own(influence.values))
+                fronts.move(adjoint)
+
+    def _back(
+        self, step: int, before: State, after: State, adjoint: Adjoint
+    ) -> tuple[Adjoint, StepInfluence]:
+        """Take an adjoint back through one step."""
+        replay, batch = self.replay, self.replay.batch(step)
+        loss = StepLoss(replay, before.theta, batch, self.curvature)
+        max_norm = replay.max_norm(step)
+        gradient = loss.gradient * clip_factor(loss.gradient, max_norm)
+        u, adjoint = self.rule.pull(
+            adjoint,
+            before.theta,
+            before.slots,
+            after.slots,
+            gradient,
+            self._options(step),
+            after.count,
+        )
+        u = through_clipping(u, loss.gradient, max_norm)
+        inner, curved = loss.products(u)
+        if self.renormalize:
+            inner = inner - (u @ loss.gradient)[:, None] * batch.shares
+        adjoint["theta"] = adjoint["theta"] + curved
+        return adjoint, StepInfluence(step, batch.rows, inner)
+
+    def _options(self, step: int) -> Any:
+        known = dict(self.replay.options(step))
+        return {name: known.get(name, 0.0) for name in self.rule.options}
+
+
+class _Fronts:
+    """Adjoints on their way back, each started at the parameters of another step.
+
+    Parameters
+    ----------
+    rule : Rule
+    horizon : int or None
+    n_steps : int
+    """
+
+    def __init__(self, rule: Rule, horizon: int | None, n_steps: int):
+        self.rule, self.n_steps = rule, n_steps
+        self.horizon = n_steps if horizon is None else horizon
+        self._fronts: list[tuple[int, Adjoint]] = []  # (where it started, adjoint), oldest first
+
+    def open(self, step: int, theta: Tensor, after: Tensor, gradients: Callable) -> None:
+        """Start the front that this step needs, and drop those that no step needs any more."""
+        if self.horizon == 0:
+            self._fronts = [(step, self.rule.start(gradients(theta)))]
+            return
+        last = min(step + self.horizon, self.n_steps)
+        self._fronts = [front for front in self._fronts if front[0] <= last]
+        if step + 1 == self.n_steps or step + 1 >= self.horizon:
+            self._fronts.append((step + 1, self.rule.start(gradients(after))))
+
+    def adjoint(self) -> Adjoint:
+        """All fronts, one below the other."""
+        names = self._fronts[0][1].keys()
+        return {name: torch.cat([front[name] for _, front in self._fronts]) for name in names}
+
+    def own(self, values: Tensor) -> Tensor:
+        """Of values of all fronts those of the oldest, which is the present step's."""
+        return values[: len(values) // len(self._fronts)]
+
+    def move(self, adjoint: Adjoint) -> None:
+        """Take the fronts' adjoints before the step."""
+        n = len(self._fronts)
+        parts = {name: values.chunk(n) for name, values in adjoint.items()}
+        self._fronts = [
+            (start, {name: parts[name][i] for name in parts})
+            for i, (start, _) in enumerate(self._fronts)
+        ]

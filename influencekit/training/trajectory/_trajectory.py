@@ -1,0 +1,159 @@
+"""What is kept of a training run, so that it can be replayed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from influencekit.training.trajectory._rules import AdamRule, Rule, SGDRule
+from influencekit.training.trajectory._snapshots import FolderSnapshots, Snapshot
+
+__all__ = ["Trajectory"]
+
+_SETTINGS, _ARRAYS = "trajectory.json", "trajectory.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """Recorded training run: batches, rates, and the state at some steps.
+
+    Made by :class:`TrajectoryRecorder` or :func:`record_trajectory`.
+
+    Parameters
+    ----------
+    optimizer : {"SGD", "Adam", "AdamW"}
+    groups : tuple of tuple of str
+        Names of the parameters of each parameter group.
+    options : dict of str to ndarray of shape (n_steps, n_groups)
+        "lr", "weight_decay" and the optimiser's own numbers at every step.
+    switches : dict of str to bool
+        "momentum" and "nesterov" of SGD; "amsgrad" and "decoupled" of Adam and AdamW.
+    batches : tuple of ndarray of int
+        Rows of X of each step.
+    max_norm : ndarray of shape (n_steps,)
+        Norm to which the gradient was clipped, NaN where it was not.
+    snapshots : mapping of int to Snapshot
+        State before a step; 0 and n_steps, the end, are always there.
+    n_rows : int
+        Rows of X that the run was given.
+    reduction : {"mean", "sum"}
+        Whether a step minimised the mean or the sum of its batch's losses.
+    random_states : tuple of Tensor or None
+        torch's random state before each forward pass, where the module drops out.
+
+    Attributes
+    ----------
+    n_steps : int
+    """
+
+    optimizer: str
+    groups: tuple[tuple[str, ...], ...]
+    options: dict[str, np.ndarray]
+    switches: dict[str, bool]
+    batches: tuple[np.ndarray, ...]
+    max_norm: np.ndarray
+    snapshots: Mapping[int, Snapshot]
+    n_rows: int
+    reduction: str = "mean"
+    random_states: tuple[Tensor, ...] | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"Trajectory(optimizer={self.optimizer!r}, n_steps={self.n_steps}, "
+            f"n_rows={self.n_rows}, snapshots={len(self.snapshots)})"
+        )
+
+    @property
+    def n_steps(self) -> int:
+        """Number of steps of the optimiser."""
+        return len(self.batches)
+
+    @property
+    def rule(self) -> Rule:
+        """The optimiser's step."""
+        if self.optimizer == "SGD":
+            return SGDRule(self.switches["momentum"], self.switches["nesterov"])
+        return AdamRule(self.switches["decoupled"], self.switches["amsgrad"])
+
+    def segments(self) -> list[tuple[int, int]]:
+        """Steps from one snapshot to the next, in order."""
+        steps = sorted(self.snapshots)
+        return list(zip(steps[:-1], steps[1:], strict=True))
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Write the run into a folder, as JSON and numpy archives without pickle.
+
+        Parameters
+        ----------
+        folder : path-like
+            Made if absent.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        here = self.snapshots
+        if not (isinstance(here, FolderSnapshots) and here.folder.resolve() == folder.resolve()):
+            store = FolderSnapshots(folder)
+            for step, snapshot in here.items():
+                store.add(step, snapshot)
+        arrays = {f"option_{name}": values for name, values in self.options.items()}
+        if self.random_states is not None:
+            arrays["random_states"] = np.stack([s.numpy() for s in self.random_states])
+        sizes = np.array([len(rows) for rows in self.batches], dtype=np.int64)
+        rows = np.concatenate(self.batches) if self.batches else np.zeros(0, np.int64)
+        np.savez(folder / _ARRAYS, sizes=sizes, rows=rows, max_norm=self.max_norm, **arrays)
+        settings = {
+            "optimizer": self.optimizer,
+            "groups": self.groups,
+            "switches": self.switches,
+            "n_rows": self.n_rows,
+            "reduction": self.reduction,
+        }
+        (folder / _SETTINGS).write_text(json.dumps(settings, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> Trajectory:
+        """Read a run that ``save`` or a recorder with a folder wrote.
+
+        Parameters
+        ----------
+        folder : path-like
+
+        Returns
+        -------
+        Trajectory
+            Snapshots stay in the folder and are read when needed.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder holds no finished recording.
+        """
+        folder = Path(folder)
+        if not (folder / _SETTINGS).exists():
+            raise FileNotFoundError(
+                f"folder: {folder} holds no finished recording ({_SETTINGS} is missing); accepted "
+                "is a folder that Trajectory.save or a recorder has written."
+            )
+        settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        settings["groups"] = tuple(tuple(names) for names in settings["groups"])
+        with np.load(folder / _ARRAYS, allow_pickle=False) as stored:
+            options = {k[7:]: stored[k] for k in stored.files if k.startswith("option_")}
+            batches = tuple(np.split(stored["rows"], np.cumsum(stored["sizes"])[:-1]))
+            states = None
+            if "random_states" in stored.files:
+                states = tuple(torch.from_numpy(s) for s in stored["random_states"])
+            return cls(
+                **settings,
+                options=options,
+                batches=batches,
+                max_norm=stored["max_norm"],
+                snapshots=FolderSnapshots(folder),
+                random_states=states,
+            )
