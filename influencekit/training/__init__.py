@@ -5,6 +5,7 @@ from influencekit.training._retrain import retrain_on_subsets
 from influencekit.training._subsets import SubsetOutputs
 from influencekit.training.further._config import FurtherTrainingConfig
 from influencekit.training.further._scores import FurtherTrainingScores
+from influencekit.training.leave_one_out import TrajectoryLeaveOneOut, trajectory_leave_one_out
 from influencekit.training.trajectory import (
     StepScores,
     Trajectory,
@@ -19,8 +20,10 @@ __all__ = [
     "StepScores",
     "SubsetOutputs",
     "Trajectory",
+    "TrajectoryLeaveOneOut",
     "TrajectoryRecorder",
     "record_trajectory",
     "retrain_on_subsets",
     "train_checkpoints",
+    "trajectory_leave_one_out",
 ]

@@ -1,0 +1,262 @@
+"""Trajectory-specific leave-one-out: the same run again, without one example."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from influencekit.data import Examples, make_examples
+from influencekit.exceptions import InfluenceKitWarning, TrajectoryError
+from influencekit.models import Task, as_task
+from influencekit.training._cache import OutputCache
+from influencekit.training._fingerprint import fingerprint
+from influencekit.training._randomness import untouched
+from influencekit.training.further._evaluate import Evaluation
+from influencekit.training.further._probe import why_not_together
+from influencekit.training.further._runs import KEPT, Removals
+from influencekit.training.further._step import TrainingRows
+from influencekit.training.leave_one_out._reruns import Reruns
+from influencekit.training.leave_one_out._result import TrajectoryLeaveOneOut
+from influencekit.training.trajectory import Replay, Trajectory, recorded_trajectory
+from influencekit.utils import progress
+
+__all__ = ["trajectory_leave_one_out"]
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+#: Runs that are rounded another way.
+N_SHAKEN = 4
+#: Test examples at a time.
+EVALUATION_ROWS = 256
+
+
+def trajectory_leave_one_out(
+    model: Any,
+    X: Any,
+    y: Any,
+    X_test: Any,
+    y_test: Any = None,
+    *,
+    examples: Any = None,
+    trajectory: Trajectory | str | os.PathLike | None = None,
+    removal: str = "renormalize",
+    output: str | Callable = "neg_loss",
+    dtype: str = "float64",
+    chunk_size: int = 64,
+    cache_dir: str | os.PathLike | None = None,
+    verbose: int = 0,
+) -> TrajectoryLeaveOneOut:
+    """Repeat a recorded training run without each of some examples.
+
+    Start, order of batches, learning rates, clipping and dropout's noise stay as recorded; the
+    example is taken out of every batch that holds it.  This is what :class:`SGDInfluence` and
+    :class:`AdamWInfluence` predict to first order.
+
+    Parameters
+    ----------
+    model : fitted skorch net, Pipeline or Task
+        Anything that :func:`~influencekit.as_task` takes, at the end of its recorded run.
+    X, y : array-like of shape (n_train, ...) and (n_train,)
+        As they were given to ``fit``.
+    X_test, y_test : array-like of shape (n_test, ...) and (n_test,)
+        Without ``y_test`` the model's own predictions are explained.
+    examples : array-like of int, default=None
+        Rows of X that are left out, one a rerun; None is each row that the run learned from.
+    trajectory : Trajectory or path-like, default=None
+        None is the one that the net's ``TrajectoryRecorder`` holds.
+    removal : {"renormalize", "fixed"}, default="renormalize"
+        "renormalize" takes the mean over the rows of the batch that remain, as a real deletion
+        does; "fixed" keeps the denominator.  A step of which no row remains is taken with
+        gradient 0.
+    output : str or callable, default="neg_loss"
+        Scalar that is compared, higher for a better model.
+    dtype : {"float64", "float32"}, default="float64"
+        Of the reruns, the reference among them.
+    chunk_size : int, default=64
+        Reruns that are trained together.
+    cache_dir : path-like, default=None
+        Chunks are kept here as they are finished and found again by a later call, so that a
+        killed process loses the chunk in flight at most.  Reuse needs the same ``chunk_size``.
+    verbose : int, default=0
+
+    Returns
+    -------
+    TrajectoryLeaveOneOut
+        Positive ``scores`` mark proponents; the unit is the output's.
+
+    Raises
+    ------
+    TrajectoryError
+        If there is no recording, or it does not belong to the model and the data.
+    ValueError
+        If an argument is out of range, or reruns give outputs that are not finite.
+
+    Warns
+    -----
+    InfluenceKitWarning
+        If runs must be trained one after the other.
+
+    Notes
+    -----
+    Cost: a training run for each example, as a stack, whose small matrix products take much
+    less time than runs one by one.  Memory: parameters, optimiser state, gradient and
+    activations of ``chunk_size`` models.
+
+    ``unresolved`` of the result is the share of changes within the noise of rounding.  That noise
+    is measured with 4 more reference runs, in which every parameter goes up or down by
+    its last place after each step.
+    """
+    _check_arguments(removal, dtype, chunk_size)
+    task = as_task(model)
+    train = make_examples(task, X, y)
+    queries = make_examples(task, X_test, y_test, require_y=False, name="X_test")
+    replay = _replay(task, train, trajectory, DTYPES[dtype])
+    rows = _rows(examples, replay.trajectory, len(train))
+    reason = _why_in_turn(task, train)
+    evaluation = Evaluation(task, queries, output, reason is None, EVALUATION_ROWS)
+    reruns = Reruns(replay, removal, together=reason is None)
+    cache = None
+    if cache_dir is not None:
+        cache = OutputCache(cache_dir, _key(reruns, evaluation, output), "it is trained again")
+    tables = _Tables(reruns, evaluation, cache)
+    chunks = [rows[i : i + chunk_size] for i in range(0, len(rows), chunk_size)]
+    full = tables.full()
+    parts = [tables.without(c) for c in progress(chunks, "reruns", verbose, unit="chunk")]
+    outputs = np.concatenate(parts)
+    reference = full[0]
+    floor = np.finfo(float).eps * np.maximum(np.abs(reference), 1.0)
+    noise = np.maximum(np.abs(full[1:] - reference).max(axis=0), floor)
+    return TrajectoryLeaveOneOut(outputs, reference, rows, len(train), noise)
+
+
+class _Tables:
+    """Outputs of reruns, trained or found again.
+
+    Parameters
+    ----------
+    reruns : Reruns
+    evaluation : Evaluation
+    cache : OutputCache or None
+    """
+
+    def __init__(self, reruns: Reruns, evaluation: Evaluation, cache: OutputCache | None):
+        self.reruns, self.evaluation, self.cache = reruns, evaluation, cache
+
+    def full(self) -> NDArray:
+        """Outputs of the reference, and of the reference with other rounding below it."""
+
+        def train() -> NDArray:
+            reference = self.evaluation(self.reruns.without(torch.tensor([-1])))
+            shaken = self.evaluation(self.reruns.shaken(N_SHAKEN))
+            return np.concatenate([reference, shaken])
+
+        return self._found("full", 1 + N_SHAKEN, train)
+
+    def without(self, rows: NDArray) -> NDArray:
+        """Outputs (len(rows), n_test) of the runs without each of the rows."""
+        runs = torch.as_tensor(rows)
+        return self._found(
+            fingerprint(rows), len(rows), lambda: self.evaluation(self.reruns.without(runs))
+        )
+
+    def _found(self, key: str, n_runs: int, train: Callable[[], NDArray]) -> NDArray:
+        shape = n_runs, self.evaluation.n_queries
+        outputs = None if self.cache is None else self.cache.load(key, shape)
+        if outputs is None:
+            outputs = train()
+            bad = int((~np.isfinite(outputs)).any(axis=1).sum())
+            if bad:
+                raise ValueError(
+                    f"model: {bad} of {len(outputs)} reruns gave outputs that are NaN or infinite. "
+                    "The run is close to diverging: train with a smaller learning rate. (Or "
+                    "output= is not finite there.)"
+                )
+            if self.cache is not None:
+                self.cache.store(key, outputs)
+        return outputs
+
+
+def _check_arguments(removal: str, dtype: str, chunk_size: int) -> None:
+    if removal not in ("renormalize", "fixed"):
+        raise ValueError(f"removal: got {removal!r}; accepted are 'renormalize' and 'fixed'.")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype: got {dtype!r}; accepted are {sorted(DTYPES)}.")
+    whole = isinstance(chunk_size, Integral) and not isinstance(chunk_size, bool)
+    if not whole or chunk_size < 1:
+        raise ValueError(f"chunk_size: got {chunk_size!r}; accepted is an integer >= 1.")
+
+
+def _replay(task: Task, train: Examples, trajectory: Any, dtype: torch.dtype) -> Replay:
+    """The run with its model and data, after a look whether they belong together."""
+    if isinstance(trajectory, (str, os.PathLike)):
+        trajectory = Trajectory.load(trajectory)
+    if trajectory is None:
+        trajectory = recorded_trajectory(task.estimator)
+    if trajectory is None:
+        raise TrajectoryError(
+            f"model: this {task.name} holds no recording of its training. Train the skorch net "
+            "with callbacks=[TrajectoryRecorder()], or a torch module inside "
+            "record_trajectory(...), and give trajectory=."
+        )
+    weights = task.example_weights(train.targets)
+    weights = torch.ones(len(train), dtype=torch.float64) if weights is None else weights.double()
+    own = Replay(task, trajectory, train, np.arange(len(train)), weights)
+    own.check_end()
+    own.segment(*trajectory.segments()[0])
+    return Replay(task, trajectory, train, np.arange(len(train)), weights, dtype)
+
+
+def _rows(examples: Any, trajectory: Trajectory, n_train: int) -> NDArray:
+    """Rows that are left out."""
+    if examples is None:
+        return np.unique(np.concatenate(trajectory.batches))
+    rows = np.asarray(examples)
+    if rows.ndim != 1 or not len(rows) or not np.issubdtype(rows.dtype, np.integer):
+        raise ValueError(
+            f"examples: got shape {rows.shape} of {rows.dtype}; accepted is a list of one or more "
+            "integers, rows of X."
+        )
+    if rows.min() < 0 or rows.max() >= n_train:
+        raise ValueError(
+            f"examples: got rows from {rows.min()} to {rows.max()}; accepted are those from 0 to "
+            f"{n_train - 1}."
+        )
+    return rows.astype(np.int64)
+
+
+def _why_in_turn(task: Task, train: Examples) -> str | None:
+    nothing = Removals(np.full(len(train), KEPT), 0)
+    with untouched(task.device):
+        reason = why_not_together(task, TrainingRows(train, None, nothing))
+    if reason is not None:
+        warnings.warn(
+            f"Reruns are trained one after the other: {reason}. It takes many times as long.",
+            InfluenceKitWarning,
+            stacklevel=3,
+        )
+    return reason
+
+
+def _key(reruns: Reruns, evaluation: Evaluation, output: Any) -> str:
+    """Fingerprint of everything but the rows that are left out."""
+    replay, task = reruns.replay, reruns.replay.model.task
+    run, start = replay.trajectory, replay.snapshot(0)
+    objective = [
+        (type(part), vars(part)) for part in (task.loss, task.link) if hasattr(part, "__dict__")
+    ]
+    return fingerprint(
+        "influencekit-trajectory-leave-one-out-1",
+        (torch.__version__, reruns.stack.together, str(replay.model.dtype), reruns.renormalize),
+        (task.module, objective, output, run.reduction),
+        (start.theta, start.slots, start.n_steps),
+        (run.optimizer, run.groups, run.options, run.switches, run.max_norm),
+        (run.batches, run.random_states),
+        (replay._inputs, replay._targets, replay.weights),
+        [(batch.inputs, batch.targets) for batch in evaluation.batches],
+    )
