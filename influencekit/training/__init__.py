@@ -7,6 +7,7 @@ from influencekit.training.further._config import FurtherTrainingConfig
 from influencekit.training.further._scores import FurtherTrainingScores
 from influencekit.training.leave_one_out import TrajectoryLeaveOneOut, trajectory_leave_one_out
 from influencekit.training.trajectory import (
+    ErrorProxy,
     StepScores,
     Trajectory,
     TrajectoryRecorder,
@@ -14,6 +15,7 @@ from influencekit.training.trajectory import (
 )
 
 __all__ = [
+    "ErrorProxy",
     "FurtherTrainingConfig",
     "FurtherTrainingScores",
     "KeepCheckpoints",

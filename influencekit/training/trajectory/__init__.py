@@ -1,5 +1,7 @@
 """Training runs that are recorded, replayed and differentiated."""
 
+from influencekit.training.trajectory._error_proxy import ErrorProxy
+from influencekit.training.trajectory._jets import Jets
 from influencekit.training.trajectory._products import CURVATURES
 from influencekit.training.trajectory._recorder import (
     PlainRecorder,
@@ -15,6 +17,8 @@ from influencekit.training.trajectory._trajectory import Trajectory
 __all__ = [
     "CURVATURES",
     "AdamRule",
+    "ErrorProxy",
+    "Jets",
     "PlainRecorder",
     "Replay",
     "Rule",

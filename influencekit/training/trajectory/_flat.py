@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,9 +46,9 @@ class FlatModel:
 
     def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """One vector of a tensor for each parameter; missing ones are zero."""
-        like = {"device": self.task.device, "dtype": self.dtype}
+        zeros = torch.zeros(max(self.sizes), device=self.task.device, dtype=self.dtype)
         parts = [
-            tensors[name].to(**like).reshape(-1) if name in tensors else torch.zeros(n, **like)
+            tensors[name].to(zeros).reshape(-1) if name in tensors else zeros[:n]
             for name, n in zip(self.names, self.sizes, strict=True)
         ]
         return torch.cat(parts)
@@ -69,19 +69,6 @@ class FlatModel:
         raw = raw[0] if isinstance(raw, (tuple, list)) else raw
         outputs = raw if self.task.link is None else self.task.link(raw)
         return outputs[:, None] if outputs.ndim == 1 else outputs
-
-    def gradients(
-        self,
-        theta: Tensor,
-        inputs: Any,
-        targets: Tensor,
-        function: Callable[[Tensor, Tensor], Tensor],
-    ) -> Tensor:
-        """Gradients (n, p) of a number for each row, without dropout."""
-        theta = theta.detach().requires_grad_(True)
-        values = function(self.outputs(theta, inputs, training=False), targets)
-        each = torch.eye(len(values), dtype=values.dtype, device=values.device)
-        return torch.autograd.grad(values, theta, each, is_grads_batched=True)[0]
 
     def losses(self, theta: Tensor, inputs: Any, targets: Tensor) -> Tensor:
         """Loss (n,) of each row of a training batch."""

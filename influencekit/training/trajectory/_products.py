@@ -101,8 +101,8 @@ def _pull(value: Tensor, inputs: tuple[Tensor, ...], vectors: Tensor) -> list[Te
         return [vectors.new_zeros(len(vectors), *t.shape) for t in inputs]
     options = {"retain_graph": True, "allow_unused": True}
     if len(vectors) == 1:
-        found = torch.autograd.grad(value, inputs, vectors[0], **options)
-        found = [None if g is None else g[None] for g in found]
+        alone = torch.autograd.grad(value, inputs, vectors[0], **options)
+        found = tuple(None if g is None else g[None] for g in alone)
     else:
         found = torch.autograd.grad(value, inputs, vectors, is_grads_batched=True, **options)
     return [

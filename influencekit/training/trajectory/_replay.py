@@ -29,7 +29,7 @@ class State(NamedTuple):
 
     theta: Tensor
     slots: Slots
-    count: int
+    n_steps: int
 
 
 class StepBatch(NamedTuple):
@@ -110,7 +110,7 @@ class Replay:
 
     def options(self, step: int) -> Options:
         """Numbers of the optimiser at a step, for each coordinate where groups differ."""
-        found = {}
+        found: dict[str, Any] = {}
         for name in self.rule.options:
             values = self.trajectory.options[name][step]
             if (values == values[0]).all():
@@ -147,9 +147,9 @@ class Replay:
         """The state after a step with a gradient as the loss has it."""
         gradient = gradient * clip_factor(gradient, self.max_norm(step))
         theta, slots = self.rule.step(
-            state.theta, state.slots, gradient, self.options(step), state.count + 1
+            state.theta, state.slots, gradient, self.options(step), state.n_steps + 1
         )
-        return State(theta, slots, state.count + 1)
+        return State(theta, slots, state.n_steps + 1)
 
     def segment(self, start: int, end: int) -> list[State]:
         """States before the steps from one snapshot to the next, and after the last of them.

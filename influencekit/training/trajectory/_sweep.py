@@ -118,7 +118,7 @@ class Sweep:
             after.slots,
             gradient,
             self._options(step),
-            after.count,
+            after.n_steps,
         )
         u = through_clipping(u, loss.gradient, max_norm)
         inner, curved = loss.products(u)

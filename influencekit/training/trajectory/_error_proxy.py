@@ -1,0 +1,72 @@
+"""How far first-order scores are to be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["ErrorProxy"]
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorProxy:
+    """Second-order term of the effect of removing an example, beside its first-order score.
+
+    Parameters
+    ----------
+    examples : ndarray of shape (n_examples,)
+        Rows of X_train.
+    scores : ndarray of shape (n_test, n_examples)
+        First-order scores.
+    proxy : ndarray of shape (n_test, n_examples)
+        What the second order would add to them.
+    """
+
+    examples: np.ndarray
+    scores: np.ndarray
+    proxy: np.ndarray
+
+    def __repr__(self) -> str:
+        n_test, n_examples = self.scores.shape
+        return f"ErrorProxy(n_test={n_test}, n_examples={n_examples})"
+
+    @property
+    def relative(self) -> np.ndarray:
+        """Size of the second order over that of the first, (n_test, n_examples); inf over 0."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = np.abs(self.proxy) / np.abs(self.scores)
+        return np.where(self.proxy == 0, 0.0, found)
+
+    @property
+    def of_examples(self) -> np.ndarray:
+        """Relative size for each example, (n_examples,): a ratio of norms over test examples."""
+        first, second = (np.linalg.norm(a, axis=0) for a in (self.scores, self.proxy))
+        return np.divide(second, first, out=np.where(second > 0, np.inf, 0.0), where=first > 0)
+
+    @property
+    def of_tests(self) -> np.ndarray:
+        """Relative size for each test example, (n_test,): a ratio of norms over examples."""
+        first, second = (np.linalg.norm(a, axis=1) for a in (self.scores, self.proxy))
+        return np.divide(second, first, out=np.where(second > 0, np.inf, 0.0), where=first > 0)
+
+    def trusted(self, threshold: float = 0.5) -> np.ndarray:
+        """Examples whose scores the second order changes by no more than a share.
+
+        Parameters
+        ----------
+        threshold : float, default=0.5
+            Of ``of_examples``.
+
+        Returns
+        -------
+        ndarray of bool of shape (n_examples,)
+
+        Raises
+        ------
+        ValueError
+            If the threshold is not positive.
+        """
+        if not threshold > 0:
+            raise ValueError(f"threshold: got {threshold!r}; accepted is a positive number.")
+        return self.of_examples <= threshold
