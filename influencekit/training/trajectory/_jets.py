@@ -122,7 +122,7 @@ class Jets:
         return found[0].detach(), found[1].detach()
 
 
-def derivatives(function: Callable[[Tensor], Any], like: Tensor) -> tuple[Any, Any]:
+def derivatives(function: Callable[[Tensor], Any], like: Tensor) -> Any:
     """First and second derivative of a function of one number at 0."""
     zero, one = like.new_zeros(()), like.new_ones(())
 

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ class Snapshot:
 
     def write(self, path: Path) -> None:
         """Write as a numpy archive: whole or not at all."""
-        arrays = {
+        arrays: dict[str, Any] = {
             f"{slot}/{name}": _numpy(tensor, name)
             for slot, named in self.tensors.items()
             for name, tensor in named.items()

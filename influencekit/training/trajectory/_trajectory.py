@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,7 +103,7 @@ class Trajectory:
             store = FolderSnapshots(folder)
             for step, snapshot in here.items():
                 store.add(step, snapshot)
-        arrays = {f"option_{name}": values for name, values in self.options.items()}
+        arrays: dict[str, Any] = {f"option_{name}": values for name, values in self.options.items()}
         if self.random_states is not None:
             arrays["random_states"] = np.stack([s.numpy() for s in self.random_states])
         sizes = np.array([len(rows) for rows in self.batches], dtype=np.int64)

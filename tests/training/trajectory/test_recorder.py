@@ -15,19 +15,21 @@ from torch.optim import SGD, Adam, AdamW, RMSprop
 from torch.optim.lr_scheduler import StepLR
 
 from influencekit import AdamWInfluence, SGDInfluence, as_task
-from influencekit.exceptions import TrajectoryError, UnsupportedModelError
+from influencekit.exceptions import HeldOutRowsWarning, TrajectoryError, UnsupportedModelError
 from influencekit.training import Trajectory, TrajectoryRecorder, record_trajectory
 from tests.training.trajectory._unrolled import occurrence_gradients
 from tests.training.trajectory.test_adjoint import data, make_run, recorded
+
+HALVING = ("schedule", LRScheduler(StepLR, step_size=4, gamma=0.5, step_every="batch"))
 
 
 class Net(nn.Module):
     def __init__(self, width=6, dropout=0.0, norm=False):
         super().__init__()
         layers = [nn.Linear(4, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, 3)]
-        self.layers = nn.Sequential(
-            *layers[:1], *([nn.BatchNorm1d(width)] if norm else []), *layers[1:]
-        )
+        if norm:
+            layers.insert(1, nn.BatchNorm1d(width))
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, X):
         return self.layers(X)
@@ -102,7 +104,7 @@ def test_batches_are_rows_of_x(split):
 def test_held_out_rows_score_zero():
     net = fit(make_net(train_split=ValidSplit(4)))
     X, y = blobs()
-    with pytest.warns(match="held out"):
+    with pytest.warns(HeldOutRowsWarning):
         scores = AdamWInfluence().fit(net, X, y).score(X[:3], y[:3])
     learned = np.unique(np.concatenate(trajectory_of(net).batches))
     assert len(learned) == 30
@@ -116,11 +118,7 @@ def test_held_out_rows_score_zero():
         {},
         {"optimizer": SGD, "optimizer__momentum": 0.9, "optimizer__nesterov": True, "lr": 0.1},
         {"optimizer": Adam, "optimizer__amsgrad": True, "optimizer__weight_decay": 0.1},
-        {
-            "callbacks": [
-                ("schedule", LRScheduler(StepLR, step_size=4, gamma=0.5, step_every="batch"))
-            ]
-        },
+        {"callbacks": [HALVING]},
         {"callbacks": [("clip", GradientNormClipping(0.2))]},
         {"optimizer__param_groups": [("layers.0.*", {"lr": 0.03, "weight_decay": 1.0})]},
         {"module__dropout": 0.4},
@@ -156,10 +154,9 @@ def test_skorch_runs_are_replayed(options):
 
 
 def test_schedule_groups_and_clipping_are_recorded():
-    schedule = ("schedule", LRScheduler(StepLR, step_size=4, gamma=0.5, step_every="batch"))
     groups = [("layers.0.*", {"lr": 0.03})]
     clip = ("clip", GradientNormClipping(0.2))
-    net = fit(make_net(callbacks=[schedule, clip], optimizer__param_groups=groups))
+    net = fit(make_net(callbacks=[HALVING, clip], optimizer__param_groups=groups))
     trajectory = trajectory_of(net)
     factors = 0.5 ** (np.arange(18) // 4)
     first = [i for i, names in enumerate(trajectory.groups) if "layers.0.weight" in names][0]
