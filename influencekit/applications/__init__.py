@@ -5,6 +5,7 @@ from influencekit.applications._counterfactual import (
     fairness_gap,
     group_counterfactual,
 )
+from influencekit.applications._look_ahead import LookAheadSelector
 from influencekit.applications._noisy_labels import NoisyLabelDetector
 from influencekit.applications._pruner import DatasetPruner
 from influencekit.applications._removal import RemovalCurve, removal_curve
@@ -12,6 +13,7 @@ from influencekit.applications._removal import RemovalCurve, removal_curve
 __all__ = [
     "DatasetPruner",
     "GroupCounterfactual",
+    "LookAheadSelector",
     "NoisyLabelDetector",
     "RemovalCurve",
     "fairness_gap",

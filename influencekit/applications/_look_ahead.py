@@ -1,0 +1,222 @@
+"""Rows of each batch chosen by what they do for validation data a few steps later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from skorch.callbacks import Callback
+from torch.utils.data import DataLoader
+
+from influencekit.applications._look_ahead_window import LookAheadWindow
+from influencekit.training.trajectory import CURVATURES
+from influencekit.training.trajectory._recorder import _clipping, _rows
+from influencekit.utils import Interval, StrOptions, validate_parameters
+
+__all__ = ["LookAheadSelector"]
+
+
+class LookAheadSelector(Callback):
+    """skorch callback that keeps the rows of each batch that help validation data soon after.
+
+    Before a step the coming batches are trained on for trial.  The effect of each row of the
+    batch on the validation loss at their end is followed back through the optimiser, as
+    :class:`~influencekit.AdamWInfluence` does it for a whole run.  Then net and optimiser go on
+    from where they were, and the real step learns from the rows with the highest scores.
+
+    Parameters
+    ----------
+    X_val, y_val : array-like of n_val rows
+        Validation data, clean and like the data that the net is meant for.  Not the test data.
+    horizon : int, default=4
+        Trial steps K.  0 takes the validation gradient where the net stands.
+    keep : float in (0, 1] or "helpful", default=0.5
+        Share of each batch, rounded up, or the rows with a positive score, at least one.
+    every : int, default=1
+        Steps scored by one look-ahead, at most max(horizon, 1).  The last of them looks
+        ``horizon - every + 1`` steps ahead.  Larger is cheaper.
+    curvature : {"hessian", "ggn", "fisher", "none"}, default="hessian"
+        How gradients change along the trial steps.
+
+    Attributes
+    ----------
+    values_ : ndarray of shape (n,)
+        Sum of each row's scores over the run; 0 for held-out rows.
+    n_seen_ : ndarray of int of shape (n,)
+        Batches that held the row.
+    n_kept_ : ndarray of int of shape (n,)
+        Steps that learned from it.
+    n_gradients_ : int
+        Gradients of single rows that were taken for selection and training, a backward pass
+        through a gradient counting as two.
+
+    See Also
+    --------
+    score_then_retrain : The same with the whole run as horizon, and a second training.
+
+    Notes
+    -----
+    The score of row i of step t is ``-d L_val(theta_{t+K}) / d w_{i,t}``, with the trial steps at
+    the present learning rates: positive where the row lowers the validation loss.  The mean over
+    a batch renormalises.  Trial steps do not go beyond the end of training; beyond the end
+    of an epoch they take its first batches again, since the next epoch's order is not drawn yet.
+
+    Optimisers, clipping and modules are those that
+    :class:`~influencekit.training.TrajectoryRecorder` takes.  Batches must come from a
+    DataLoader without worker processes.
+
+    Cost: about ``4 max(horizon, 1) / every`` gradients of a batch for each step, and a gradient of
+    all validation data for each look-ahead.
+
+    ``horizon`` and the learning rate belong together: search over both, for instance with
+    ``GridSearchCV(net, {"lr": ..., "callbacks__look_ahead__horizon": ...})``.
+
+    References
+    ----------
+    .. [1] J. Deng, P. Hu, et al. How faithful is trajectory-based data attribution? Error sources,
+       remedies, and practical guidelines. 2026, arXiv 2605.18814.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from sklearn.datasets import load_iris
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from influencekit.applications import LookAheadSelector
+    >>> X, y = load_iris(return_X_y=True)
+    >>> X = X.astype(np.float32)
+    >>> selector = LookAheadSelector(X[::5], y[::5], horizon=2)
+    >>> net = NeuralNetClassifier(nn.Linear, module__in_features=4, module__out_features=3,
+    ...     criterion=nn.CrossEntropyLoss, optimizer=torch.optim.AdamW, lr=0.01, batch_size=30,
+    ...     max_epochs=3, train_split=None, verbose=0, callbacks=[("look_ahead", selector)])
+    >>> net = net.fit(X, y)
+    >>> dict(net.callbacks_)["look_ahead"].n_kept_.sum()
+    np.int64(225)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        "horizon": [Interval(Integral, 0, None, closed="left")],
+        "keep": [Interval(Real, 0, 1, closed="right"), StrOptions({"helpful"})],
+        "every": [Interval(Integral, 1, None, closed="left")],
+        "curvature": [StrOptions(set(CURVATURES))],
+    }
+
+    def __init__(self, X_val, y_val, horizon=4, keep=0.5, every=1, curvature="hessian"):
+        self.X_val = X_val
+        self.y_val = y_val
+        self.horizon = horizon
+        self.keep = keep
+        self.every = every
+        self.curvature = curvature
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        validate_parameters(self)
+        if self.every > max(self.horizon, 1):
+            raise ValueError(
+                f"every: got {self.every} with horizon={self.horizon}; accepted are integers up to "
+                "max(horizon, 1), since a step must be among the trial steps to be scored."
+            )
+        self._release(net)
+        self._data, self._window, self._epoch = (X, y), None, 0
+        net.get_iterator = partial(_selecting_iterator, type(net).get_iterator, net, self)
+
+    def on_train_end(self, net, X=None, y=None, **kwargs):
+        self._release(net)
+
+    def _release(self, net) -> None:
+        """Leave the net as it was."""
+        vars(net).pop("get_iterator", None)
+        self._data = self._window = None
+
+    def _open(self, net, batches: list[np.ndarray]) -> LookAheadWindow:
+        """The window of an epoch that begins."""
+        if self._window is None:
+            validation = self.X_val, self.y_val
+            self._window = LookAheadWindow(
+                net, self._data, validation, self.curvature, _clipping(net)
+            )
+            n = len(self._window.train)
+            self.values_, self.n_gradients_ = np.zeros(n), 0
+            self.n_seen_, self.n_kept_ = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        self._window.open(batches, seed=self._epoch * len(batches))
+        return self._window
+
+    def _chosen(self, net, batches: list[np.ndarray]) -> Iterator[np.ndarray]:
+        """Positions within each batch that its step learns from, as the net goes along."""
+        window = self._open(net, batches)
+        left = max(net.max_epochs - self._epoch, 1) * len(batches)
+        self._epoch += 1
+        queue: list[np.ndarray] = []
+        for step, rows in enumerate(batches):
+            if not queue:
+                horizon = min(self.horizon, left - step)
+                n_scored = min(self.every, len(batches) - step, max(horizon, 1))
+                queue = self._look(window, step, n_scored, horizon)
+            scores = queue.pop(0)
+            kept = self._pick(scores)
+            np.add.at(self.values_, rows, scores)
+            np.add.at(self.n_seen_, rows, 1)
+            np.add.at(self.n_kept_, rows[kept], 1)
+            self.n_gradients_ += len(kept)
+            yield kept
+
+    def _look(
+        self, window: LookAheadWindow, step: int, n_scored: int, horizon: int
+    ) -> list[np.ndarray]:
+        """Scores of the next steps' rows."""
+        n_rows = sum(
+            len(window.replay.trajectory.batches[(step + i) % window.replay.n_steps])
+            for i in range(max(horizon, 1))
+        )
+        self.n_gradients_ += 4 * n_rows + len(window.queries.targets)
+        return window.scores(step, n_scored, horizon)
+
+    def _pick(self, scores: np.ndarray) -> np.ndarray:
+        """Positions of the scores that are kept, ascending."""
+        order = np.argsort(-scores, kind="stable")
+        if isinstance(self.keep, str):
+            n_kept = max(1, int((scores > 0).sum()))
+        else:
+            n_kept = int(np.ceil(self.keep * len(scores) - 1e-9))
+        return np.sort(order[:n_kept])
+
+    def __getstate__(self):
+        return {**vars(self), "_data": None, "_window": None}
+
+
+def _selecting_iterator(plain, net, selector, dataset, training=False):
+    """The net's iterator, whose training batches are what the selector keeps of them."""
+    loader = plain(net, dataset, training=training)
+    if not training:
+        return loader
+    usable = isinstance(loader, DataLoader) and loader.batch_sampler is not None
+    if not usable or loader.num_workers:
+        raise ValueError(
+            f"iterator_train: got {type(loader).__name__} with "
+            f"{getattr(loader, 'num_workers', 0)} worker processes; accepted is a torch "
+            "DataLoader that makes the batches, with num_workers=0: a batch is chosen when "
+            "its turn comes."
+        )
+    sampler = _SelectingSampler(loader.batch_sampler, net, selector, dataset)
+    object.__setattr__(loader, "batch_sampler", sampler)  # DataLoader guards the name
+    return loader
+
+
+class _SelectingSampler:
+    """A batch sampler that gives a part of each batch, chosen when it is asked for."""
+
+    def __init__(self, sampler, net, selector, dataset):
+        self.sampler, self.net, self.selector, self.dataset = sampler, net, selector, dataset
+
+    def __iter__(self):
+        positions = [np.asarray(batch, dtype=np.int64) for batch in self.sampler]
+        batches = [_rows(self.dataset, own) for own in positions]
+        chosen = self.selector._chosen(self.net, batches)
+        for own, kept in zip(positions, chosen, strict=True):
+            yield own[kept].tolist()
+
+    def __len__(self):
+        return len(self.sampler)
