@@ -1,0 +1,156 @@
+"""One training to score all rows, a second one on those that helped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_random_state
+from skorch import NeuralNet
+
+from influencekit.applications._fitting import check_labelled, draw_seed
+from influencekit.attributors import AdamWInfluence, SGDInfluence
+from influencekit.training._randomness import seeded
+from influencekit.training._recipe import device_of
+from influencekit.training._rows import take_rows
+from influencekit.training.trajectory import SGDRule, TrajectoryRecorder, recorded_trajectory
+
+__all__ = ["RetrainedOnHelpful", "score_then_retrain"]
+
+
+@dataclass(frozen=True, eq=False)
+class RetrainedOnHelpful:
+    """What :func:`score_then_retrain` gives.
+
+    Attributes
+    ----------
+    estimator : estimator
+        Fitted on the rows that were kept.
+    values : ndarray of shape (n,)
+        Effect of each row on the mean validation loss of the first training; positive where
+        it lowers the loss.
+    rows : ndarray of int of shape (n_kept,)
+        Ascending.
+    """
+
+    estimator: Any
+    values: NDArray
+    rows: NDArray
+
+    def __repr__(self) -> str:
+        name = type(self.estimator).__name__
+        return f"RetrainedOnHelpful({name}, kept={len(self.rows)} of {len(self.values)})"
+
+
+def score_then_retrain(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    X_val: Any,
+    y_val: Any,
+    *,
+    horizon: int | None = None,
+    keep: float | str = 0.5,
+    curvature: str = "hessian",
+    random_state: Any = None,
+    verbose: int = 0,
+) -> RetrainedOnHelpful:
+    """Train and record a net, score its rows against validation data, train on the best of them.
+
+    The offline form of :class:`LookAheadSelector`.
+
+    Parameters
+    ----------
+    estimator : skorch net, or Pipeline that ends in one
+        Unfitted.  It is cloned, never changed.
+    X, y : array-like of n rows
+    X_val, y_val : array-like of n_val rows
+        Validation data, clean and like the data that the net is meant for.  Not the test data.
+    horizon : int or None, default=None
+        Steps after which the validation loss is read; None is the end of training.
+    keep : float in (0, 1] or "helpful", default=0.5
+        Share of the rows that the net learned from, or those with a positive value.
+    curvature : {"hessian", "ggn", "fisher", "none"}, default="hessian"
+    random_state : int, RandomState instance or None, default=None
+        Of both trainings, which start alike.
+    verbose : int, default=0
+
+    Returns
+    -------
+    RetrainedOnHelpful
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or no row has a positive value.
+    TypeError
+        If the estimator is no skorch net.
+
+    Notes
+    -----
+    A row's value is the sum over its occurrences and the mean over the validation data of
+    the scores of :class:`AdamWInfluence` (or :class:`SGDInfluence`).  A row's value speaks of the
+    run's own order of batches; repeat with other seeds where it matters.
+
+    Cost: two trainings, a replay of the first, and a backward sweep of about two more.
+    """
+    _check(horizon, keep)
+    check_labelled(X, y)
+    net = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    if not isinstance(net, NeuralNet):
+        raise TypeError(
+            f"estimator: got {type(net).__name__}; accepted is a skorch net, or a Pipeline "
+            "that ends in one, since its training must be recorded."
+        )
+    seed = draw_seed(check_random_state(random_state))
+    recorder = TrajectoryRecorder()
+    first = _fit(_with_callback(estimator, recorder), X, y, seed)
+    rule = recorded_trajectory(first).rule
+    method = SGDInfluence if isinstance(rule, SGDRule) else AdamWInfluence
+    attributor = method(curvature=curvature, horizon=horizon, output="neg_loss", verbose=verbose)
+    attributor.fit(first, X, y)
+    values = attributor.score(X_val, y_val).mean(axis=0)
+    rows = _best(values, attributor.train_rows_, keep)
+    second = _fit(clone(estimator), take_rows(X, rows), take_rows(y, rows), seed)
+    return RetrainedOnHelpful(second, values, rows)
+
+
+def _check(horizon: Any, keep: Any) -> None:
+    whole = isinstance(horizon, Integral) and not isinstance(horizon, bool)
+    if horizon is not None and (not whole or horizon < 0):
+        raise ValueError(f"horizon: got {horizon!r}; accepted is an integer >= 0 or None.")
+    share = isinstance(keep, Real) and not isinstance(keep, bool) and 0 < keep <= 1
+    if not share and keep != "helpful":
+        raise ValueError(f"keep: got {keep!r}; accepted are 'helpful' and numbers in (0, 1].")
+
+
+def _with_callback(estimator: Any, recorder: TrajectoryRecorder) -> Any:
+    """A clone whose net also records."""
+    copy = clone(estimator)
+    net = copy.steps[-1][1] if isinstance(copy, Pipeline) else copy
+    net.set_params(callbacks=[*(net.callbacks or []), ("influencekit_recorder", recorder)])
+    return copy
+
+
+def _fit(estimator: Any, X: Any, y: Any, seed: int) -> Any:
+    with seeded(seed, device_of(estimator)):
+        return estimator.fit(X, y)
+
+
+def _best(values: NDArray, learned: NDArray, keep: float | str) -> NDArray:
+    """Rows of the highest values among those that the net learned from, ascending."""
+    own = values[learned]
+    if isinstance(keep, str):
+        kept = learned[own > 0]
+        if not len(kept):
+            raise ValueError(
+                "keep='helpful': no row has a positive value. Give keep a share of the rows."
+            )
+        return kept
+    n_kept = int(np.ceil(keep * len(own) - 1e-9))
+    return np.sort(learned[np.argsort(-own, kind="stable")[:n_kept]])
