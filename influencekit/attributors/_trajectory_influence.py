@@ -94,7 +94,7 @@ class TrajectoryInfluence(BaseAttributor):
             self.horizon,
         )
         self._replay.check_end()
-        self._replay.segment(*self.trajectory_.segments()[0])  # wrong data is noticed here
+        self._replay.verify(*self.trajectory_.segments()[0])  # wrong data is noticed here
 
     def _find(self, task: Task) -> Trajectory:
         """The trajectory that was given, or that the model's training recorded."""

@@ -208,7 +208,7 @@ def _replay(task: Task, train: Examples, trajectory: Any, dtype: torch.dtype) ->
     weights = torch.ones(len(train), dtype=torch.float64) if weights is None else weights.double()
     own = Replay(task, trajectory, train, np.arange(len(train)), weights)
     own.check_end()
-    own.segment(*trajectory.segments()[0])
+    own.verify(*trajectory.segments()[0])
     return Replay(task, trajectory, train, np.arange(len(train)), weights, dtype)
 
 

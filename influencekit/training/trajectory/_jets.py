@@ -49,14 +49,13 @@ class Jets:
         still = state.theta.new_zeros(n, p)
         motion: Motion = dict.fromkeys(("theta", *replay.rule.slots), (still, still))
         for start, end in replay.trajectory.segments():
-            states = replay.segment(start, end)
-            for step in range(start, end):
-                state, batch = states[step - start], replay.batch(step)
+            for step, state in zip(range(start, end), replay.states(start, end), strict=True):
+                batch = replay.batch(step)
                 chosen = (batch.rows == rows[:, None]).to(state.theta.dtype)
                 if step == 0 and not bool(chosen.any()):
                     continue
                 motion = self._step(step, state, batch, chosen, motion)
-        return states[-1].theta, *motion["theta"]
+        return replay.snapshot(replay.n_steps).theta, *motion["theta"]
 
     def _step(self, step: int, state, batch: StepBatch, chosen: Tensor, motion: Motion) -> Motion:
         """Take the motion of all examples through one step."""

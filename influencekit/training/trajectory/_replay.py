@@ -151,20 +151,24 @@ class Replay:
         )
         return State(theta, slots, state.n_steps + 1)
 
-    def segment(self, start: int, end: int) -> list[State]:
-        """States before the steps from one snapshot to the next, and after the last of them.
+    def states(self, start: int, end: int) -> list[State]:
+        """States before the steps from one snapshot to the next."""
+        states = [self.snapshot(start)]
+        for step in range(start, end - 1):
+            gradient = self.gradient(states[-1].theta, step)
+            states.append(self.advance(states[-1], step, gradient))
+        return states
+
+    def verify(self, start: int, end: int) -> None:
+        """See that the steps from one snapshot lead to the next.
 
         Raises
         ------
         TrajectoryError
-            If the last state is not the recorded one.
         """
-        states = [self.snapshot(start)]
-        for step in range(start, end):
-            gradient = self.gradient(states[-1].theta, step)
-            states.append(self.advance(states[-1], step, gradient))
-        self._verify(states, start, end)
-        return states
+        last = self.states(start, end)[-1]
+        after = self.advance(last, end - 1, self.gradient(last.theta, end - 1))
+        self.check_arrival(after, start, end)
 
     def check_end(self) -> None:
         """See that the model is where the run ended.
@@ -183,10 +187,16 @@ class Replay:
                 "end of its recorded run."
             )
 
-    def _verify(self, states: list[State], start: int, end: int) -> None:
+    def check_arrival(self, state: State, start: int, end: int) -> None:
+        """See that a state replayed from one snapshot is the next one.
+
+        Raises
+        ------
+        TrajectoryError
+        """
         recorded = self.snapshot(end).theta
-        gone = float((recorded - states[0].theta).norm())
-        off = float((states[-1].theta - recorded).norm())
+        gone = float((recorded - self.snapshot(start).theta).norm())
+        off = float((state.theta - recorded).norm())
         recorded_dtype = self.model.task.dtype
         if not off <= _TOLERANCE.get(recorded_dtype, 5e-2) * gone + 1e-30:
             raise TrajectoryError(

@@ -57,7 +57,8 @@ class Rule(ABC):
         Parameters
         ----------
         adjoint : dict of str to Tensor of shape (n_queries, p)
-            Of the state after the step.
+            Of the state after the step.  Its tensors are overwritten: there may be many queries,
+            and going through memory is what costs.
         theta : Tensor of shape (p,)
             Before the step.
         before, after : dict of str to Tensor of shape (p,)
@@ -110,18 +111,16 @@ class SGDRule(Rule):
         return theta - options["lr"] * direction, {"momentum_buffer": buffer}
 
     def pull(self, adjoint, theta, before, after, gradient, options, count):
-        moved = -options["lr"] * adjoint["theta"]
-        kept: Adjoint = {}
-        if not self.momentum:
-            u = moved
-        else:
-            buffer = adjoint["momentum_buffer"]
-            buffer = buffer + (options["momentum"] * moved if self.nesterov else moved)
-            u = buffer if count == 1 else (1 - options["dampening"]) * buffer
+        u = -options["lr"] * adjoint["theta"]
+        if self.momentum:
+            moved, buffer = u, adjoint["momentum_buffer"]
+            buffer += options["momentum"] * moved if self.nesterov else moved
+            u = buffer * (1.0 if count == 1 else 1 - options["dampening"])
             u = u + moved if self.nesterov else u
-            back = torch.zeros_like(buffer) if count == 1 else options["momentum"] * buffer
-            kept = {"momentum_buffer": back}
-        return u, {"theta": adjoint["theta"] + options["weight_decay"] * u} | kept
+            buffer *= options["momentum"]
+        if _is_set(options["weight_decay"]):
+            adjoint["theta"] += options["weight_decay"] * u
+        return u, adjoint
 
 
 @dataclass(frozen=True)
@@ -172,35 +171,35 @@ class AdamRule(Rule):
         second = after["max_exp_avg_sq"] if self.amsgrad else after["exp_avg_sq"]
         root = _root(second / second_share)
         length = root + options["eps"]
-        moved = adjoint["theta"]
+        moved, first, square = (adjoint[k] for k in ("theta", "exp_avg", "exp_avg_sq"))
         by_first = -lr / (first_share * length)
         by_second = lr * after["exp_avg"] / first_share / (2 * second_share * length**2)
         by_second = torch.where(root > 0, by_second / torch.where(root > 0, root, 1.0), 0.0)
-        first = adjoint["exp_avg"] + by_first * moved
-        second_bar, kept = self._second(adjoint, by_second * moved, before, after)
+        first.addcmul_(moved, by_first)
+        if self.amsgrad:
+            largest = adjoint["max_exp_avg_sq"].addcmul_(moved, by_second)
+            risen = (after["exp_avg_sq"] > before["max_exp_avg_sq"]).to(largest)
+            square.addcmul_(largest, risen)
+            largest *= 1 - risen
+        else:
+            square.addcmul_(moved, by_second)
         if not self.decoupled:
             gradient = gradient + decay * theta
-        u = (1 - beta1) * first + 2 * (1 - beta2) * gradient * second_bar
-        moved = (1 - lr * decay) * moved if self.decoupled else moved + decay * u
-        return u, {
-            "theta": moved,
-            "exp_avg": beta1 * first,
-            "exp_avg_sq": beta2 * second_bar,
-        } | kept
-
-    def _second(self, adjoint, pushed, before, after) -> tuple[Tensor, Adjoint]:
-        """Adjoint of the second moment after the step, and of AMSGrad's maximum before it."""
-        if not self.amsgrad:
-            return adjoint["exp_avg_sq"] + pushed, {}
-        largest = adjoint["max_exp_avg_sq"] + pushed
-        risen = after["exp_avg_sq"] > before["max_exp_avg_sq"]
-        taken = torch.where(risen, largest, 0.0)
-        return adjoint["exp_avg_sq"] + taken, {"max_exp_avg_sq": largest - taken}
+        u = (first * (1 - beta1)).addcmul_(square, 2 * (1 - beta2) * gradient)
+        first *= beta1
+        square *= beta2
+        if _is_set(decay):
+            moved += -lr * decay * moved if self.decoupled else decay * u
+        return u, adjoint
 
     @staticmethod
     def _shares(options: Options, count: int) -> tuple[Any, Any]:
         """What the moments have of their final size after ``count`` steps."""
         return 1 - options["beta1"] ** count, 1 - options["beta2"] ** count
+
+
+def _is_set(value: Any) -> bool:
+    return isinstance(value, Tensor) or value != 0
 
 
 def _root(values: Tensor) -> Tensor:

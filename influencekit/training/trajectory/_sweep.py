@@ -95,20 +95,43 @@ class Sweep:
         replay = self.replay
         fronts = _Fronts(self.rule, self.horizon, replay.n_steps)
         for start, end in reversed(replay.trajectory.segments()):
-            states = replay.segment(start, end)
+            states, after = replay.states(start, end), None
             for step in range(end - 1, start - 1, -1):
-                before, after = states[step - start], states.pop()
+                before = states.pop()
+                loss = StepLoss(replay, before.theta, replay.batch(step), self.curvature)
+                if after is None:
+                    after = replay.advance(before, step, loss.gradient)
+                    replay.check_arrival(after, start, end)
                 fronts.open(step, before.theta, after.theta, gradients)
-                adjoint, influence = self._back(step, before, after, fronts.adjoint())
+                adjoint, influence = self._back(step, loss, before, after, fronts.adjoint())
                 yield influence._replace(values=fronts.own(influence.values))
                 fronts.move(adjoint)
+                after = before
 
-    def _back(
+    def back(
         self, step: int, before: State, after: State, adjoint: Adjoint
     ) -> tuple[Adjoint, StepInfluence]:
+        """Take an adjoint, which is overwritten, back through one step.
+
+        Parameters
+        ----------
+        step : int
+        before, after : State
+        adjoint : dict of str to Tensor of shape (n_queries, p)
+
+        Returns
+        -------
+        adjoint : dict
+        influence : StepInfluence
+        """
+        loss = StepLoss(self.replay, before.theta, self.replay.batch(step), self.curvature)
+        return self._back(step, loss, before, after, adjoint)
+
+    def _back(
+        self, step: int, loss: StepLoss, before: State, after: State, adjoint: Adjoint
+    ) -> tuple[Adjoint, StepInfluence]:
         """Take an adjoint back through one step."""
-        replay, batch = self.replay, self.replay.batch(step)
-        loss = StepLoss(replay, before.theta, batch, self.curvature)
+        replay, batch = self.replay, loss.batch
         max_norm = replay.max_norm(step)
         gradient = loss.gradient * clip_factor(loss.gradient, max_norm)
         u, adjoint = self.rule.pull(
@@ -124,7 +147,7 @@ class Sweep:
         inner, curved = loss.products(u)
         if self.renormalize:
             inner = inner - (u @ loss.gradient)[:, None] * batch.shares
-        adjoint["theta"] = adjoint["theta"] + curved
+        adjoint["theta"] += curved
         return adjoint, StepInfluence(step, batch.rows, inner)
 
     def _options(self, step: int) -> Any:
@@ -159,6 +182,8 @@ class _Fronts:
 
     def adjoint(self) -> Adjoint:
         """All fronts, one below the other."""
+        if len(self._fronts) == 1:
+            return self._fronts[0][1]
         names = self._fronts[0][1].keys()
         return {name: torch.cat([front[name] for _, front in self._fronts]) for name in names}
 
