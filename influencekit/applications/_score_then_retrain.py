@@ -124,7 +124,7 @@ def _check(horizon: Any, keep: Any) -> None:
     whole = isinstance(horizon, Integral) and not isinstance(horizon, bool)
     if horizon is not None and (not whole or horizon < 0):
         raise ValueError(f"horizon: got {horizon!r}; accepted is an integer >= 0 or None.")
-    share = isinstance(keep, Real) and not isinstance(keep, bool) and 0 < keep <= 1
+    share = isinstance(keep, Real) and not isinstance(keep, bool) and 0 < float(keep) <= 1
     if not share and keep != "helpful":
         raise ValueError(f"keep: got {keep!r}; accepted are 'helpful' and numbers in (0, 1].")
 

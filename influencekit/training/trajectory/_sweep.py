@@ -103,19 +103,21 @@ class Sweep:
                     after = replay.advance(before, step, loss.gradient)
                     replay.check_arrival(after, start, end)
                 fronts.open(step, before.theta, after.theta, gradients)
-                adjoint, influence = self._back(step, loss, before, after, fronts.adjoint())
+                adjoint, influence = self.back(step, loss, before, after, fronts.adjoint())
                 yield influence._replace(values=fronts.own(influence.values))
                 fronts.move(adjoint)
                 after = before
 
     def back(
-        self, step: int, before: State, after: State, adjoint: Adjoint
+        self, step: int, loss: StepLoss, before: State, after: State, adjoint: Adjoint
     ) -> tuple[Adjoint, StepInfluence]:
         """Take an adjoint, which is overwritten, back through one step.
 
         Parameters
         ----------
         step : int
+        loss : StepLoss
+            Of the step, at the parameters before it.
         before, after : State
         adjoint : dict of str to Tensor of shape (n_queries, p)
 
@@ -124,13 +126,6 @@ class Sweep:
         adjoint : dict
         influence : StepInfluence
         """
-        loss = StepLoss(self.replay, before.theta, self.replay.batch(step), self.curvature)
-        return self._back(step, loss, before, after, adjoint)
-
-    def _back(
-        self, step: int, loss: StepLoss, before: State, after: State, adjoint: Adjoint
-    ) -> tuple[Adjoint, StepInfluence]:
-        """Take an adjoint back through one step."""
         replay, batch = self.replay, loss.batch
         max_norm = replay.max_norm(step)
         gradient = loss.gradient * clip_factor(loss.gradient, max_norm)
