@@ -65,7 +65,7 @@ class LESSType(AdamWInfluence):
         scores = torch.zeros(len(queries), replay.n_train, dtype=torch.float64)
         gradients = self._gradients(queries, self.output)
         for start, end in replay.trajectory.segments():
-            states = replay.segment(start, end)
+            states = replay.states(start, end)
             for step in range(start, end):
                 state, batch = states[step - start], replay.batch(step)
                 own = _row_gradients(replay, state.theta, batch)

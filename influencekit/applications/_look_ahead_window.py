@@ -12,9 +12,8 @@ from torch import Tensor
 from influencekit.data import make_examples
 from influencekit.models import Task, as_task
 from influencekit.training._randomness import untouched
-from influencekit.training.trajectory import Replay, Rule, Sweep, Trajectory
+from influencekit.training.trajectory import Replay, Sweep, Trajectory
 from influencekit.training.trajectory._flat import drops_out
-from influencekit.training.trajectory._products import StepLoss
 from influencekit.training.trajectory._recording import _names, _snapshot, _switches, numbers_of
 
 __all__ = ["LookAheadWindow"]
@@ -94,21 +93,19 @@ class LookAheadWindow:
             return self._scores(first, n_scored, horizon)
 
     def _scores(self, first: int, n_scored: int, horizon: int) -> list[np.ndarray]:
-        replay, rule = self.replay, self.replay.rule
+        replay = self.replay
         self._take_down()
         steps = [(first + i) % replay.n_steps for i in range(max(horizon, 1))]
         states = [replay.snapshot(0)]
-        losses = []
         for step in steps:
-            losses.append(StepLoss(replay, states[-1].theta, replay.batch(step), self.curvature))
-            states.append(replay.advance(states[-1], step, losses[-1].gradient))
+            gradient = replay.gradient(states[-1].theta, step)
+            states.append(replay.advance(states[-1], step, gradient))
         end = states[0] if horizon == 0 else states[-1]
-        adjoint = _start(rule, self._gradient(end.theta))
+        adjoint = replay.rule.start(self._gradient(end.theta)[None])
         found = []
         for i in reversed(range(len(steps))):
-            adjoint, influence = self.sweep.back(
-                steps[i], losses.pop(), states[i], states[i + 1], adjoint
-            )
+            after = states.pop()
+            adjoint, influence = self.sweep.back(steps[i], states[i], after, adjoint)
             if i < n_scored:
                 found.append(influence.values[0].double().cpu().numpy())
         return found[::-1]
@@ -127,7 +124,3 @@ class LookAheadWindow:
         outputs = model.outputs(theta, self.queries.inputs, training=False)
         value = -self.task.loss(outputs, self.queries.targets).mean()
         return torch.autograd.grad(value, theta)[0]
-
-
-def _start(rule: Rule, gradient: Tensor) -> dict[str, Tensor]:
-    return rule.start(gradient[None])
