@@ -68,7 +68,7 @@ class LookAheadSelector(Callback):
     :class:`~influencekit.training.TrajectoryRecorder` takes.  Batches must come from a
     DataLoader without worker processes.
 
-    Cost: about ``4 max(horizon, 1) / every`` gradients of a batch for each step, and a gradient of
+    Cost: about ``3 max(horizon, 1) / every`` gradients of a batch for each step, and a gradient of
     all validation data for each look-ahead.
 
     ``horizon`` and the learning rate belong together: search over both, for instance with
@@ -171,7 +171,7 @@ class LookAheadSelector(Callback):
             len(window.replay.trajectory.batches[(step + i) % window.replay.n_steps])
             for i in range(max(horizon, 1))
         )
-        self.n_gradients_ += 4 * n_rows + len(window.queries.targets)
+        self.n_gradients_ += 3 * n_rows + len(window.queries.targets)
         return window.scores(step, n_scored, horizon)
 
     def _pick(self, scores: np.ndarray) -> np.ndarray:

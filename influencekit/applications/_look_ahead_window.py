@@ -14,6 +14,7 @@ from influencekit.models import Task, as_task
 from influencekit.training._randomness import untouched
 from influencekit.training.trajectory import Replay, Sweep, Trajectory
 from influencekit.training.trajectory._flat import drops_out
+from influencekit.training.trajectory._products import StepLoss
 from influencekit.training.trajectory._recording import _names, _snapshot, _switches, numbers_of
 
 __all__ = ["LookAheadWindow"]
@@ -97,15 +98,17 @@ class LookAheadWindow:
         self._take_down()
         steps = [(first + i) % replay.n_steps for i in range(max(horizon, 1))]
         states = [replay.snapshot(0)]
+        losses = []
         for step in steps:
-            gradient = replay.gradient(states[-1].theta, step)
-            states.append(replay.advance(states[-1], step, gradient))
+            losses.append(StepLoss(replay, states[-1].theta, replay.batch(step), self.curvature))
+            states.append(replay.advance(states[-1], step, losses[-1].gradient))
         end = states[0] if horizon == 0 else states[-1]
         adjoint = replay.rule.start(self._gradient(end.theta)[None])
         found = []
         for i in reversed(range(len(steps))):
             after = states.pop()
-            adjoint, influence = self.sweep.back(steps[i], states[i], after, adjoint)
+            loss = losses.pop()
+            adjoint, influence = self.sweep.back(steps[i], loss, states[i], after, adjoint)
             if i < n_scored:
                 found.append(influence.values[0].double().cpu().numpy())
         return found[::-1]

@@ -180,7 +180,7 @@ def test_the_end_of_training_is_the_last_horizon(monkeypatch):
         (0, 2, 3), (2, 2, 3), (4, 1, 1),
     ]  # fmt: skip
     trials = 8 * (3 * 5 + 1)
-    assert selector_of(net).n_gradients_ == 4 * trials + 6 * len(X_VAL) + 40
+    assert selector_of(net).n_gradients_ == 3 * trials + 6 * len(X_VAL) + 40
 
 
 def test_held_out_rows_are_not_chosen_from():
