@@ -1,0 +1,28 @@
+"""Groups of training examples: how to make them, what they did, and what leaving them out does."""
+
+from influencekit.groups._group_attributor import GroupAttributor
+from influencekit.groups._groupers import (
+    BaseGrouper,
+    ClusterGrouper,
+    KMeansGrouper,
+    LabelGrouper,
+    RandomGrouper,
+)
+from influencekit.groups._leave_group_out import GroupLeaveOut, leave_group_out
+from influencekit.groups._properties import (
+    DemographicParityDifference,
+    EqualizedOddsDifference,
+)
+
+__all__ = [
+    "BaseGrouper",
+    "ClusterGrouper",
+    "DemographicParityDifference",
+    "EqualizedOddsDifference",
+    "GroupAttributor",
+    "GroupLeaveOut",
+    "KMeansGrouper",
+    "LabelGrouper",
+    "RandomGrouper",
+    "leave_group_out",
+]

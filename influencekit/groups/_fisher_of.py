@@ -1,0 +1,83 @@
+"""The group form of an attributor's empirical Fisher matrix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from influencekit.attributors import TRAK
+from influencekit.attributors._gradients import (
+    gradient_engine,
+    query_cotangent,
+    training_weights,
+)
+from influencekit.data import Examples
+from influencekit.gradients import loss_cotangent, output_cotangent
+from influencekit.groups._fisher import GroupFisher, group_gradients
+from influencekit.groups._groupers import RandomGrouper
+from influencekit.models import Task, resolve_output
+
+__all__ = ["fisher_of"]
+
+
+class _Bound:
+    """A group Fisher matrix that knows what is explained."""
+
+    def __init__(self, fisher: GroupFisher, task: Task, output: Any):
+        self.fisher, self.task, self.output = fisher, task, output
+        self.damping = fisher.damping
+
+    def of(self, queries: Examples) -> np.ndarray:
+        """Scores (n_queries, n_groups)."""
+        return self.fisher.scores(queries, query_cotangent(self.task, self.output, queries))
+
+
+def fisher_of(grouped: Any, task: Task, train: Examples) -> Any:
+    """Group form of a group attributor's attributor.
+
+    Parameters
+    ----------
+    grouped : GroupAttributor
+        With its partition.
+    task : Task
+    train : Examples
+
+    Returns
+    -------
+    object
+        With ``of(queries) -> scores`` and ``damping``.
+
+    Raises
+    ------
+    ValueError
+        If the attributor's curvature is no empirical Fisher matrix.
+    """
+    attributor = grouped.attributor_
+    engine = gradient_engine(attributor, task)
+    weights = training_weights(task, train)
+    total = float(weights.sum())
+    labels, k = grouped.labels_, grouped.n_groups_
+    right = group_gradients(engine, train, loss_cotangent(task), labels, k, weights) / total
+    size = torch.zeros(k, dtype=torch.float64, device=right.device)
+    size.index_add_(0, torch.as_tensor(labels, device=right.device), weights.to(right.device))
+    form = grouped.fisher_form
+    if form == "auto":
+        form = "sum" if isinstance(grouped.grouper_, RandomGrouper) else "mean"
+    each = total / (size if form == "mean" else torch.ones_like(size))
+    kernel, output = None, attributor.output
+    if isinstance(attributor, TRAK):
+        output = "margin" if task.kind == "classification" else "prediction"
+        output = output if attributor.output == "auto" else attributor.output
+        if grouped.trak_kernel == "output":
+            function = output_cotangent(resolve_output(task, output, has_targets=True))
+            kernel = group_gradients(engine, train, function, labels, k, weights)
+            kernel = kernel * (each.sqrt() / total)[:, None]
+    elif attributor.curvature != "fisher":
+        raise ValueError(
+            f"curvature='groups': got InfluenceFunction({attributor.curvature!r}); accepted is "
+            "InfluenceFunction('fisher'), whose matrix is made of the gradients that are grouped."
+        )
+    fisher = GroupFisher(engine, right, kernel, each.sqrt(), attributor.damping)
+    return _Bound(fisher, task, grouped._output or output)

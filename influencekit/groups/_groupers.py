@@ -1,0 +1,305 @@
+"""Ways to partition training examples, with the manners of scikit-learn's clusterers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClusterMixin, clone
+from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.utils import check_random_state
+
+from influencekit.data import open_examples
+from influencekit.groups._features import FEATURES, example_features
+from influencekit.groups._labels import encode_labels, group_names, label_table
+from influencekit.models import as_task
+from influencekit.utils import Interval, StrOptions, validate_parameters
+
+__all__ = ["BaseGrouper", "ClusterGrouper", "KMeansGrouper", "LabelGrouper", "RandomGrouper"]
+
+_SIZES: dict[str, list] = {
+    "n_groups": [Interval(Integral, 1, None, closed="left"), None],
+    "group_size": [Interval(Integral, 1, None, closed="left"), None],
+    "random_state": ["random_state"],
+}
+
+
+class BaseGrouper(ClusterMixin, BaseEstimator, ABC):
+    """Partitions the training examples of a model.
+
+    Children write ``_labels(model, X, y)``, a label for each row.
+
+    Attributes
+    ----------
+    labels_ : ndarray of int of shape (n_train,)
+        Group of each row, from 0 to ``n_groups_ - 1``; no group is empty.
+    n_groups_ : int
+    group_names_ : ndarray of str of shape (n_groups,)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {}
+
+    def fit(self, model, X, y=None):
+        """Partition the training examples.
+
+        Parameters
+        ----------
+        model : fitted model or Task
+            As :func:`~influencekit.as_task` takes it; some groupers do not look at it.
+        X, y : array-like
+            Training data, as given to the model's ``fit``.
+
+        Returns
+        -------
+        self : object
+        """
+        validate_parameters(self)
+        labels = np.asarray(self._labels(model, X, y))
+        self.labels_, distinct = encode_labels(labels)
+        self.n_groups_ = len(distinct)
+        self.group_names_ = self._names(distinct)
+        return self
+
+    def fit_predict(self, model, X, y=None):
+        """Partition, and give the groups.
+
+        Parameters
+        ----------
+        model : fitted model or Task
+        X, y : array-like
+
+        Returns
+        -------
+        labels : ndarray of int of shape (n_train,)
+        """
+        return self.fit(model, X, y).labels_
+
+    @abstractmethod
+    def _labels(self, model, X, y) -> np.ndarray:
+        """One label a row."""
+
+    def _names(self, distinct: np.ndarray) -> np.ndarray:
+        return np.array([f"group{i}" for i in range(len(distinct))], dtype=object)
+
+
+def wanted_groups(n_rows: int, n_groups: int | None, group_size: int | None) -> int:
+    """Number of groups that two parameters mean.
+
+    Raises
+    ------
+    ValueError
+        If not exactly one is given, or there would be more groups than rows.
+    """
+    if (n_groups is None) == (group_size is None):
+        raise ValueError(
+            f"n_groups, group_size: got {n_groups} and {group_size}; accepted is one of the two, "
+            "the number of groups or their mean size."
+        )
+    wanted = -(-n_rows // group_size) if n_groups is None else n_groups
+    if wanted > n_rows:
+        raise ValueError(f"n_groups: got {wanted:,} for {n_rows:,} training rows; accepted are "
+                         "no more than there are rows.")  # fmt: skip
+    return int(wanted)
+
+
+class RandomGrouper(BaseGrouper):
+    """Random groups of equal size: the baseline.
+
+    Parameters
+    ----------
+    n_groups : int, default=None
+    group_size : int, default=None
+        One of the two; sizes differ by one at most.
+    random_state : int, RandomState instance or None, default=None
+
+    Attributes
+    ----------
+    labels_ : ndarray of int of shape (n_train,)
+    n_groups_ : int
+    group_names_ : ndarray of str of shape (n_groups,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from influencekit.groups import RandomGrouper
+    >>> labels = RandomGrouper(n_groups=2, random_state=0).fit_predict(None, np.zeros((5, 1)))
+    >>> np.bincount(labels)
+    array([3, 2])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = _SIZES
+
+    def __init__(self, n_groups=None, *, group_size=None, random_state=None):
+        self.n_groups = n_groups
+        self.group_size = group_size
+        self.random_state = random_state
+
+    def _labels(self, model, X, y):
+        n = X.shape[0] if hasattr(X, "shape") else len(X)
+        k = wanted_groups(n, self.n_groups, self.group_size)
+        labels = np.empty(n, dtype=np.int64)
+        labels[check_random_state(self.random_state).permutation(n)] = np.arange(n) % k
+        return labels
+
+
+class LabelGrouper(BaseGrouper):
+    """Groups that are given: sensitive attributes, sources, time blocks, and their crossings.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n_train,) or (n_train, n_columns), Series or DataFrame
+        Of several columns the crossings that occur are the groups.
+
+    Attributes
+    ----------
+    labels_ : ndarray of int of shape (n_train,)
+    n_groups_ : int
+    group_names_ : ndarray of str of shape (n_groups,)
+        ``"a"`` of one column, ``"sex=1, race=2"`` of several.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from influencekit.groups import LabelGrouper
+    >>> people = pd.DataFrame({"sex": ["f", "m", "f"], "old": [True, True, True]})
+    >>> LabelGrouper(people).fit(None, people).group_names_
+    array(['sex=f, old=True', 'sex=m, old=True'], dtype=object)
+    """
+
+    def __init__(self, labels):
+        self.labels = labels
+
+    def _labels(self, model, X, y):
+        n = X.shape[0] if hasattr(X, "shape") else len(X)
+        return group_names(label_table(self.labels, n)).astype(str)
+
+    def _names(self, distinct):
+        return distinct.astype(object)
+
+
+class ClusterGrouper(BaseGrouper):
+    """Groups by any clusterer or transformer of scikit-learn.
+
+    Parameters
+    ----------
+    clusterer : estimator
+        A clusterer (``fit_predict``), or a transformer whose distinct rows are the groups.
+    features : {"gradients", "representations", "inputs"}, default="gradients"
+        What it looks at: the derivative of the loss by the input of the last linear layer, that
+        input itself, or what the module takes.
+
+    Attributes
+    ----------
+    clusterer_ : estimator
+    labels_ : ndarray of int of shape (n_train,)
+    n_groups_ : int
+    group_names_ : ndarray of str of shape (n_groups,)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {"features": [StrOptions(set(FEATURES))]}
+
+    def __init__(self, clusterer, *, features="gradients"):
+        self.clusterer = clusterer
+        self.features = features
+
+    def _labels(self, model, X, y):
+        return self._cluster(self.clusterer, self._features(model, X, y))
+
+    def _features(self, model, X, y) -> np.ndarray:
+        task = as_task(model)
+        examples: Any = open_examples(task, X, y)
+        return example_features(task, examples, self.features)
+
+    def _cluster(self, clusterer: Any, features: np.ndarray) -> np.ndarray:
+        self.clusterer_ = clone(clusterer)
+        if hasattr(self.clusterer_, "fit_predict"):
+            return self.clusterer_.fit_predict(features)
+        if hasattr(self.clusterer_, "transform"):
+            found = self.clusterer_.fit_transform(features)
+            found = found.toarray() if hasattr(found, "toarray") else np.asarray(found)
+            return np.unique(found.reshape(len(found), -1), axis=0, return_inverse=True)[1].ravel()
+        raise ValueError(
+            f"clusterer: got {type(clusterer).__name__}; accepted is an estimator with fit_predict "
+            "(a clusterer) or transform (its distinct rows are the groups)."
+        )
+
+
+class KMeansGrouper(ClusterGrouper):
+    """Groups by k-means; with ``features="gradients"`` the Grad-K-Means of the paper [1]_.
+
+    Parameters
+    ----------
+    n_groups : int, default=None
+    group_size : int, default=None
+        One of the two; the mean size, since clusters differ in size.
+    features : {"gradients", "representations", "inputs"}, default="gradients"
+        See :class:`ClusterGrouper`.
+    minibatch_above : int, default=5000
+        Rows above which ``MiniBatchKMeans`` takes the place of ``KMeans``.
+    n_init : int, default=1
+        Starts of k-means.
+    random_state : int, RandomState instance or None, default=None
+
+    Attributes
+    ----------
+    clusterer_ : KMeans or MiniBatchKMeans
+    labels_ : ndarray of int of shape (n_train,)
+    n_groups_ : int
+        Fewer than asked for where clusters stay empty.
+    group_names_ : ndarray of str of shape (n_groups,)
+
+    Notes
+    -----
+    K-means on gradients minimises the within-group scatter, which is what the group form of the
+    empirical Fisher matrix drops (``fisher_form="mean"`` of :class:`GroupAttributor`).
+    Cost: a forward pass (and the gradient of the last layer's input) of all rows, and k-means.
+
+    References
+    ----------
+    .. [1] D. Ley, S. Srinivas, S. Zhang, G. Rusak, H. Lakkaraju. Generalized group data
+       attribution. 2024, arXiv 2410.09940.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from influencekit.groups import KMeansGrouper
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LogisticRegression(max_iter=1000).fit(X, y)
+    >>> KMeansGrouper(10, random_state=0).fit(model, X, y).n_groups_
+    10
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **_SIZES,
+        **ClusterGrouper._parameter_constraints,
+        "minibatch_above": [Interval(Integral, 1, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        n_groups=None,
+        *,
+        group_size=None,
+        features="gradients",
+        minibatch_above=5000,
+        n_init=1,
+        random_state=None,
+    ):
+        self.n_groups = n_groups
+        self.group_size = group_size
+        self.features = features
+        self.minibatch_above = minibatch_above
+        self.n_init = n_init
+        self.random_state = random_state
+
+    def _labels(self, model, X, y):
+        features = self._features(model, X, y)
+        k = wanted_groups(len(features), self.n_groups, self.group_size)
+        kind = MiniBatchKMeans if len(features) > self.minibatch_above else KMeans
+        state = check_random_state(self.random_state)
+        clusterer = kind(k, n_init=self.n_init, random_state=state.randint(2**31 - 1))
+        return self._cluster(clusterer, features)

@@ -1,0 +1,85 @@
+"""Groups as positions 0 .. k-1 with names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["encode_labels", "group_names", "label_table"]
+
+
+def label_table(labels: Any, n_rows: int, name: str = "labels") -> pd.DataFrame:
+    """Labels as columns of a table, one row an example.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n_rows,) or (n_rows, n_columns), Series or DataFrame
+    n_rows : int
+    name : str
+        Of the argument, for messages.
+
+    Returns
+    -------
+    DataFrame of shape (n_rows, n_columns)
+
+    Raises
+    ------
+    ValueError
+        If the length differs, or a label is missing.
+    """
+    if isinstance(labels, (pd.Series, pd.DataFrame)):
+        table = labels.to_frame() if isinstance(labels, pd.Series) else labels
+    else:
+        array = np.asarray(labels)
+        if array.ndim not in (1, 2):
+            raise ValueError(
+                f"{name}: got shape {array.shape}; accepted are one label a row, or one column for "
+                "each attribute whose crossings are the groups."
+            )
+        table = pd.DataFrame(array if array.ndim == 2 else array[:, None])
+    if len(table) != n_rows:
+        raise ValueError(
+            f"{name}: got {len(table):,} labels for {n_rows:,} training rows; accepted is one "
+            "label for each row."
+        )
+    missing = int(table.isna().any(axis=1).sum())
+    if missing:
+        raise ValueError(
+            f"{name}: {missing:,} rows have a missing label. Give them one of their own, such as "
+            "labels.fillna('missing')."
+        )
+    return table
+
+
+def group_names(table: pd.DataFrame) -> np.ndarray:
+    """A name for each row, the values of its columns: ``"a"``, or ``"sex=1, age=30-39"``.
+
+    Parameters
+    ----------
+    table : DataFrame of shape (n_rows, n_columns)
+
+    Returns
+    -------
+    ndarray of object of shape (n_rows,)
+    """
+    if table.shape[1] == 1:
+        return table.iloc[:, 0].astype(str).to_numpy(dtype=object)
+    parts = [f"{name}=" + table[name].astype(str) for name in table.columns]
+    joined = parts[0]
+    for part in parts[1:]:
+        joined = joined + ", " + part
+    return joined.to_numpy(dtype=object)
+
+
+def encode_labels(labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of labels among the distinct ones, in their order.
+
+    Returns
+    -------
+    positions : ndarray of int64 of shape (n_rows,)
+    distinct : ndarray
+    """
+    distinct, positions = np.unique(np.asarray(labels), return_inverse=True)
+    return positions.astype(np.int64), distinct

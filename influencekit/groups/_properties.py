@@ -1,0 +1,224 @@
+"""Numbers that belong to a model as a whole, as functions of its outputs on evaluation data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from influencekit.data import Examples
+from influencekit.groups._labels import encode_labels
+from influencekit.models import Task
+
+__all__ = [
+    "DemographicParityDifference",
+    "EqualizedOddsDifference",
+    "Property",
+    "mean_neg_loss",
+    "property_slopes",
+    "resolve_property",
+]
+
+#: ``property(outputs, targets) -> scalar``: natural outputs (n, ...) of all evaluation rows.
+Property = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class _MeanNegLoss:
+    """Minus the mean loss on the evaluation data."""
+
+    task: Task
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return -self.task.loss(outputs, targets).mean()
+
+
+def mean_neg_loss(task: Task) -> Property:
+    """Minus the mean loss of a task: higher is better.
+
+    Parameters
+    ----------
+    task : Task
+
+    Returns
+    -------
+    callable
+    """
+    return _MeanNegLoss(task)
+
+
+class _Gap:
+    """Largest group mean of the positive class's probability minus the smallest.
+
+    Parameters
+    ----------
+    sensitive : array-like of shape (n_evaluation,)
+        Group of each evaluation row.
+    positive : int, default=1
+        Position of the class whose probability is looked at.
+    """
+
+    def __init__(self, sensitive: Any, positive: int = 1):
+        self.sensitive = np.asarray(sensitive)
+        self.positive = positive
+        self._positions, self.groups = encode_labels(self.sensitive)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(groups={self.groups.tolist()})"
+
+    def _probabilities(self, outputs: Tensor) -> Tensor:
+        if len(outputs) != len(self.sensitive):
+            raise ValueError(
+                f"sensitive: got {len(self.sensitive):,} labels for {len(outputs):,} evaluation "
+                "rows; accepted is one for each."
+            )
+        if outputs.shape[-1] == 1:
+            return torch.sigmoid(outputs[:, 0])
+        return outputs.softmax(-1)[:, self.positive]
+
+    def _means(self, values: Tensor, counted: Tensor | None = None) -> Tensor:
+        positions = torch.as_tensor(self._positions, device=values.device)
+        means = []
+        for g, label in enumerate(self.groups):
+            own = positions == g if counted is None else (positions == g) & counted
+            if not bool(own.any()):
+                raise ValueError(
+                    f"sensitive: the group {str(label)!r} has no evaluation row that counts here. "
+                    "Merge it with another, or take more evaluation rows."
+                )
+            means.append(values[own].mean())
+        return torch.stack(means)
+
+
+class DemographicParityDifference(_Gap):
+    """Gap between groups in the mean probability of the positive class.
+
+    Parameters
+    ----------
+    sensitive : array-like of shape (n_evaluation,)
+        Group of each row of the evaluation data.
+    positive : int, default=1
+        Position of the positive class.
+
+    Notes
+    -----
+    The largest mean minus the smallest, between 0 and 1.  Probabilities in place of decisions
+    make it smooth; thresholded decisions are counted by
+    :func:`influencekit.applications.fairness_gap`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from influencekit.groups import DemographicParityDifference
+    >>> gap = DemographicParityDifference(["a", "a", "b"])
+    >>> outputs = torch.tensor([[0.0, 2.0], [0.0, 2.0], [0.0, 0.0]])
+    >>> round(float(gap(outputs, None)), 3)
+    0.381
+    """
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Gap of a model with these outputs."""
+        means = self._means(self._probabilities(outputs))
+        return means.max() - means.min()
+
+
+class EqualizedOddsDifference(_Gap):
+    """Largest gap between groups in the mean probability of the positive class, given the label.
+
+    Parameters
+    ----------
+    sensitive : array-like of shape (n_evaluation,)
+        Group of each row of the evaluation data.
+    positive : int, default=1
+        Position of the positive class.
+
+    Notes
+    -----
+    The larger of two gaps: among rows with the positive label, and among the others.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from influencekit.groups import EqualizedOddsDifference
+    >>> gap = EqualizedOddsDifference(["a", "a", "b", "b"])
+    >>> outputs = torch.tensor([[0.0, 2.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    >>> round(float(gap(outputs, torch.tensor([1, 0, 1, 0]))), 3)
+    0.381
+    """
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Gap of a model with these outputs."""
+        p = self._probabilities(outputs)
+        positive = targets.reshape(-1) == self.positive
+        gaps = []
+        for counted in (positive, ~positive):
+            means = self._means(p, counted)
+            gaps.append(means.max() - means.min())
+        return torch.stack(gaps).max()
+
+
+def resolve_property(task: Task, given: Any) -> Property:
+    """Function that a ``property`` parameter means.
+
+    Parameters
+    ----------
+    task : Task
+    given : {"mean_neg_loss"} or callable
+
+    Returns
+    -------
+    callable
+    """
+    if isinstance(given, str):
+        if given != "mean_neg_loss":
+            raise ValueError(
+                f"property: got {given!r}; accepted are 'mean_neg_loss' and a function "
+                "(outputs, targets) -> scalar Tensor of all evaluation rows."
+            )
+        return mean_neg_loss(task)
+    return given
+
+
+def property_slopes(
+    task: Task, function: Property, queries: Examples, batch_size: int = 1024
+) -> tuple[float, Tensor]:
+    """Value of a property, and its derivative by the outputs of each evaluation row.
+
+    Parameters
+    ----------
+    task : Task
+    function : callable
+    queries : Examples
+    batch_size : int, default=1024
+
+    Returns
+    -------
+    value : float
+    slopes : Tensor of the outputs' shape
+
+    Raises
+    ------
+    ValueError
+        If the function gives anything but one finite number, or does not depend on the outputs.
+    """
+    with torch.no_grad():
+        parts = [task.forward(batch.inputs) for batch in queries.batches(batch_size)]
+    outputs = torch.cat(parts).requires_grad_(True)
+    with torch.enable_grad():
+        value = function(outputs, queries.targets)
+    if not isinstance(value, Tensor) or value.numel() != 1 or not bool(torch.isfinite(value)):
+        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(
+            f"property: the function returned {got}; accepted is one finite number for all "
+            "evaluation rows together, a scalar Tensor."
+        )
+    if not value.requires_grad:
+        raise ValueError(
+            "property: its value does not depend on the outputs in a way that torch can "
+            "differentiate. Use probabilities in place of decisions, and stay in torch."
+        )
+    return value.item(), torch.autograd.grad(value.reshape(()), outputs)[0]

@@ -1,0 +1,375 @@
+"""Group scores against sums of point scores, dense formulas, laws, and retraining."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import KBinsDiscretizer
+from torch import nn
+
+from influencekit import (
+    TRAK,
+    FurtherTraining,
+    GradCos,
+    GradDot,
+    InfluenceFunction,
+    Loss,
+    SGDInfluence,
+    TracIn,
+    as_task,
+)
+from influencekit.exceptions import ResourceError
+from influencekit.groups import (
+    DemographicParityDifference,
+    EqualizedOddsDifference,
+    GroupAttributor,
+    KMeansGrouper,
+    RandomGrouper,
+    leave_group_out,
+)
+from influencekit.training import record_trajectory
+
+N, D, C = 30, 4, 3
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(N, D))
+Y = RNG.integers(0, C, N)
+X_TEST, Y_TEST = RNG.normal(size=(5, D)), RNG.integers(0, C, 5)
+LABELS = RNG.integers(0, 4, N)
+
+ATTRIBUTORS = {
+    "GradDot": GradDot(),
+    "GradCos": GradCos(),
+    "TracIn": TracIn(0.1),
+    "ggn": InfluenceFunction("ggn", 1e-2),
+    "fisher": InfluenceFunction("fisher", 1e-2),
+    "ekfac": InfluenceFunction("ekfac", 1e-2),
+    "datainf": InfluenceFunction("datainf", 1e-2),
+    "TRAK": TRAK(1e-2, projection_dim=None),
+    "Loss": Loss(),
+}
+
+
+def task(seed=0):
+    torch.manual_seed(seed)
+    module = nn.Sequential(nn.Linear(D, 6), nn.Tanh(), nn.Linear(6, C)).double()
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.3)
+    inputs, targets = torch.tensor(X), torch.tensor(Y)
+    for _ in range(40):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(module(inputs), targets).backward()
+        optimizer.step()
+    return as_task(module, loss=nn.CrossEntropyLoss())
+
+
+TASK = task()
+
+
+def loop(scores, labels, k):
+    """Sums over groups, one column after the other."""
+    return np.stack([sum(scores[:, i] for i in np.flatnonzero(labels == g)) for g in range(k)], 1)
+
+
+@pytest.mark.parametrize("name", ATTRIBUTORS)
+class TestPoints:
+    def test_unequal_groups_equal_the_loop(self, name):
+        points = ATTRIBUTORS[name].fit(TASK, X, Y).score(X_TEST, Y_TEST)
+        grouped = GroupAttributor(ATTRIBUTORS[name]).fit(TASK, X, Y, groups=LABELS)
+        expected = loop(points, LABELS, 4)
+        np.testing.assert_allclose(grouped.score(X_TEST, Y_TEST), expected, atol=1e-12)
+        mean = GroupAttributor(ATTRIBUTORS[name], reduce="mean").fit(TASK, X, Y, groups=LABELS)
+        sizes = [(g == LABELS).sum() for g in range(4)]
+        np.testing.assert_allclose(mean.score(X_TEST, Y_TEST), expected / sizes, atol=1e-12)
+
+    def test_groups_of_one_are_the_attributor(self, name):
+        points = ATTRIBUTORS[name].fit(TASK, X, Y).score(X_TEST, Y_TEST)
+        grouped = GroupAttributor(ATTRIBUTORS[name]).fit(TASK, X, Y)
+        np.testing.assert_allclose(grouped.score(X_TEST, Y_TEST), points, atol=1e-13)
+
+    def test_partitions_have_the_same_total_and_merging_adds(self, name):
+        def scores(labels):
+            grouped = GroupAttributor(ATTRIBUTORS[name]).fit(TASK, X, Y, groups=labels)
+            return grouped.score(X_TEST, Y_TEST)
+
+        fine, merged = scores(LABELS), scores(np.where(LABELS == 3, 1, LABELS))
+        np.testing.assert_allclose(fine.sum(1), scores(np.zeros(N))[:, 0], atol=1e-11)
+        np.testing.assert_allclose(merged[:, 1], fine[:, 1] + fine[:, 3], atol=1e-12)
+
+
+def test_one_group_is_the_full_batch_gradient():
+    total = GroupAttributor(GradDot()).fit(TASK, X, Y, groups=np.zeros(N)).score(X_TEST, Y_TEST)
+
+    def gradient(a, b, reduction):
+        loss = nn.functional.cross_entropy(
+            TASK.module(torch.tensor(a)), torch.tensor(b), reduction=reduction
+        )
+        grads = torch.autograd.grad(loss, list(TASK.module.parameters()))
+        return torch.cat([g.reshape(-1) for g in grads])
+
+    full = gradient(X, Y, "sum")
+    expected = [float(gradient(X_TEST[[i]], Y_TEST[[i]], "sum") @ full) for i in range(5)]
+    np.testing.assert_allclose(total[:, 0], expected, rtol=1e-10)
+
+
+def test_no_point_matrix_is_held(monkeypatch):
+    seen = []
+    monkeypatch.setattr("influencekit.groups._group_attributor._BLOCK", 2 * N)
+    plain = GradDot._score
+    monkeypatch.setattr(GradDot, "_score", lambda s, q: seen.append(len(q)) or plain(s, q))
+    grouped = GroupAttributor(GradDot()).fit(TASK, X, Y, groups=LABELS)
+    found = grouped.score(X_TEST, Y_TEST)
+    assert seen == [2, 2, 1]
+    points = GradDot().fit(TASK, X, Y).score(X_TEST, Y_TEST)
+    np.testing.assert_allclose(found, loop(points, LABELS, 4), atol=1e-12)
+
+
+def test_further_training_leaves_out_whole_groups():
+    further = FurtherTraining(lr=0.1, n_steps=3, n_seeds=2, batch_size=8, random_state=0)
+    grouped = GroupAttributor(further).fit(TASK, X, Y, groups=LABELS)
+    direct = FurtherTraining(
+        lr=0.1, n_steps=3, n_seeds=2, batch_size=8, random_state=0, groups=LABELS
+    ).fit(TASK, X, Y)
+    first = [int(np.flatnonzero(g == LABELS)[0]) for g in range(4)]
+    expected = direct.score(X_TEST, Y_TEST)[:, first]
+    np.testing.assert_array_equal(grouped.score(X_TEST, Y_TEST), expected)
+
+
+def test_trajectories_are_summed():
+    torch.manual_seed(0)
+    module = nn.Linear(D, C).double()
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.3)
+    inputs, targets = torch.tensor(X), torch.tensor(Y)
+    with record_trajectory(module, optimizer, N) as recorder:
+        for rows in torch.arange(N).split(10):
+            recorder.rows(rows)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(module(inputs[rows]), targets[rows]).backward()
+            optimizer.step()
+    own = as_task(module, loss=nn.CrossEntropyLoss())
+    points = SGDInfluence(recorder).fit(own, X, Y).score(X_TEST, Y_TEST)
+    grouped = GroupAttributor(SGDInfluence(recorder)).fit(own, X, Y, groups=LABELS)
+    np.testing.assert_allclose(grouped.score(X_TEST, Y_TEST), loop(points, LABELS, 4), atol=1e-13)
+
+
+class TestGroupFisher:
+    @pytest.mark.parametrize("form", ["sum", "mean"])
+    def test_groups_of_one_are_the_influence_function(self, form):
+        plain = InfluenceFunction("fisher", 1e-2)
+        grouped = GroupAttributor(plain, curvature="groups", fisher_form=form).fit(TASK, X, Y)
+        expected = plain.fit(TASK, X, Y).score(X_TEST, Y_TEST)
+        np.testing.assert_allclose(grouped.score(X_TEST, Y_TEST), expected, rtol=1e-8)
+
+    def test_groups_of_one_are_trak(self):
+        trak = TRAK(1e-2, projection_dim=None)
+        grouped = GroupAttributor(trak, curvature="groups").fit(TASK, X, Y)
+        expected = trak.fit(TASK, X, Y).score(X_TEST, Y_TEST)
+        np.testing.assert_allclose(grouped.score(X_TEST, Y_TEST), expected, rtol=1e-7)
+
+    @pytest.mark.parametrize("kind", ["fisher", "trak_output", "trak_loss"])
+    @pytest.mark.parametrize("form", ["sum", "mean"])
+    def test_dense_formula(self, kind, form):
+        """-vᵀ (Σ_j c_j G_j G_jᵀ / n + λ)⁻¹ G_j / n, with p x p matrices."""
+        attributor = InfluenceFunction("fisher", 1e-2) if kind == "fisher" else TRAK(1e-2)
+        grouped = GroupAttributor(
+            attributor,
+            curvature="groups",
+            fisher_form=form,
+            trak_kernel=kind.removeprefix("trak_") if kind != "fisher" else "output",
+        ).fit(TASK, X, Y, groups=LABELS)
+
+        def gradients(a, b, function):
+            def value(theta, x, t):
+                outputs = torch.func.functional_call(TASK.module, theta, (x[None],))
+                return function(outputs, t[None])[0]
+
+            theta = dict(TASK.module.named_parameters())
+            found = torch.func.vmap(torch.func.grad(value), (None, 0, 0))(
+                {k: p.detach() for k, p in theta.items()}, torch.tensor(a), torch.tensor(b)
+            )
+            return torch.cat([found[k].reshape(len(a), -1) for k in theta], 1).numpy()
+
+        def loss(outputs, t):
+            return nn.functional.cross_entropy(outputs, t, reduction="none")
+
+        def margin(outputs, t):
+            log_p = -loss(outputs, t)
+            return log_p - torch.log1p(-log_p.exp())
+
+        def sums(rows):
+            return np.stack([rows[g == LABELS].sum(0) for g in range(4)])
+
+        G = sums(gradients(X, Y, loss))
+        K = sums(gradients(X, Y, margin)) if kind == "trak_output" else G
+        if kind == "fisher":
+            v = -gradients(X_TEST, Y_TEST, loss)
+        else:
+            v = gradients(X_TEST, Y_TEST, margin)
+        c = 1.0 if form == "sum" else 1 / np.bincount(LABELS)[:, None]
+        A = K.T @ (c * K) / N + 1e-2 * np.eye(G.shape[1])
+        expected = -v @ np.linalg.solve(A, G.T) / N
+        np.testing.assert_allclose(grouped.score(X_TEST, Y_TEST), expected, rtol=1e-7, atol=1e-12)
+
+    def test_mean_form_never_exceeds_the_fisher_matrix(self):
+        """Between-group scatter is at most the whole: scores of a query on itself grow."""
+        v = InfluenceFunction("fisher", 1e-2, output="neg_loss")
+        grouped = GroupAttributor(v, curvature="groups", fisher_form="mean")
+        fisher = grouped.fit(TASK, X, Y, groups=LABELS)._fisher.fisher
+        between = np.linalg.eigvalsh(fisher.gram.numpy()).sum()
+        whole = np.linalg.norm(_gradients()) ** 2 / N
+        assert 0 < between < whole
+
+    def test_auto_damping_and_form(self):
+        clustered = GroupAttributor(
+            InfluenceFunction("fisher"), KMeansGrouper(6, random_state=0), curvature="groups"
+        ).fit(TASK, X, Y)
+        random = GroupAttributor(
+            InfluenceFunction("fisher"), RandomGrouper(6, random_state=0), curvature="groups"
+        ).fit(TASK, X, Y)
+        sizes = np.bincount(random.labels_)
+        ratio = (random._fisher.fisher.scale**2).numpy()
+        np.testing.assert_allclose(ratio, N)  # "sum": rows are G / √n
+        ratio = (clustered._fisher.fisher.scale**2).numpy()
+        np.testing.assert_allclose(ratio, N / np.bincount(clustered.labels_))
+        assert sizes.max() - sizes.min() == 0
+        assert 0 < clustered.damping_ < np.inf
+
+    def test_memory_is_bounded(self):
+        attributor = InfluenceFunction("fisher", 1e-2, max_memory="10KB")
+        with pytest.raises(ResourceError, match="gradients of 30 groups"):
+            GroupAttributor(attributor, curvature="groups").fit(TASK, X, Y)
+
+    def test_refusals(self):
+        with pytest.raises(ValueError, match="no group form of GradDot"):
+            GroupAttributor(GradDot(), curvature="groups").fit(TASK, X, Y)
+        with pytest.raises(ValueError, match=r"InfluenceFunction\('fisher'\)"):
+            GroupAttributor(InfluenceFunction("ggn"), curvature="groups").fit(TASK, X, Y)
+        with pytest.raises(ValueError, match="positive number"):
+            GroupAttributor(InfluenceFunction("fisher", 0.0), curvature="groups").fit(TASK, X, Y)
+
+
+def _gradients():
+    found = []
+    for x, t in zip(torch.tensor(X), torch.tensor(Y), strict=True):
+        loss = nn.functional.cross_entropy(TASK.module(x[None]), t[None])
+        grads = torch.autograd.grad(loss, list(TASK.module.parameters()))
+        found.append(torch.cat([g.reshape(-1) for g in grads]))
+    return torch.stack(found).numpy()
+
+
+class TestProperty:
+    @pytest.mark.parametrize("name", ["GradDot", "ggn", "fisher", "ekfac", "TRAK"])
+    def test_mean_loss_is_the_mean_of_scores(self, name):
+        attributor = ATTRIBUTORS[name]
+        if name == "TRAK":
+            attributor = TRAK(1e-2, projection_dim=None)
+        grouped = GroupAttributor(attributor, property="mean_neg_loss")
+        found = grouped.fit(TASK, X, Y, groups=LABELS).score(X_TEST, Y_TEST)
+        assert found.shape == (1, 4)
+        if name == "TRAK":  # explains the margin by itself
+            plain = GroupAttributor(attributor).fit(TASK, X, Y, groups=LABELS)
+            plain.attributor_._explained = "neg_loss"
+        else:
+            plain = GroupAttributor(attributor).fit(TASK, X, Y, groups=LABELS)
+        expected = plain.score(X_TEST, Y_TEST).mean(0)
+        np.testing.assert_allclose(found[0], expected, atol=1e-13)
+
+    def test_gap_of_ridge_has_the_sign_and_size_of_retraining(self):
+        """A property that is linear in the outputs, of a model whose influence is exact."""
+        rng = np.random.default_rng(1)
+        A = rng.normal(size=(400, 3))
+        b = A @ [1.0, -1.0, 0.5] + rng.normal(size=400) + 2.0 * (A[:, 0] > 1)
+        model = Ridge(1.0).fit(A, b)
+        inside = A[:50, 1] > 0
+
+        def gap(outputs, targets):
+            return outputs[inside, 0].mean() - outputs[~inside, 0].mean()
+
+        groups = rng.integers(0, 40, 400)
+        predicted = GroupAttributor(InfluenceFunction("ggn", 0.0), property=gap)
+        predicted = predicted.fit(model, A, b, groups=groups).score(A[:50], b[:50])[0]
+        truth = leave_group_out(
+            model, A, b, A[:50], b[:50], groups, property=gap, n_repeats=1
+        ).scores[0]
+        assert np.corrcoef(predicted, truth)[0, 1] > 0.98
+        np.testing.assert_allclose(predicted, truth, atol=0.25 * np.abs(truth).max())
+
+    @pytest.mark.parametrize("kind", [DemographicParityDifference, EqualizedOddsDifference])
+    def test_fairness_gap_has_the_sign_of_retraining(self, kind):
+        rng = np.random.default_rng(0)
+        n = 600
+        sex = rng.integers(0, 2, n)
+        A = np.c_[rng.normal(size=(n, 3)), sex]
+        b = (A[:, 0] + 0.8 * sex + rng.normal(size=n) > 0).astype(int)
+        model = LogisticRegression(C=1.0).fit(A, b)
+        groups = np.char.add(np.where(sex, "m", "f"), np.where(b, "+", "-"))
+        gap = kind(sex[:200])
+        grouped = GroupAttributor(InfluenceFunction("ggn", 0.0), property=gap)
+        predicted = grouped.fit(model, A, b, groups=groups).score(A[:200], b[:200])[0]
+        part = np.where(rng.random(n) < 0.1, groups, "rest")
+        truth = leave_group_out(
+            model, A, b, A[:200], b[:200], part,
+            property=gap, only=["f+", "f-", "m+", "m-"], n_repeats=1,
+        )  # fmt: skip
+        assert list(grouped.group_names_) == list(truth.names)
+        np.testing.assert_array_equal(np.sign(predicted), np.sign(truth.scores[0]))
+        small = grouped.fit(model, A, b, groups=part).score(A[:200], b[:200])[0][:4]
+        np.testing.assert_allclose(small, truth.scores[0], atol=0.1 * np.abs(small).max())
+
+    def test_refused(self):
+        def fit(function):
+            grouped = GroupAttributor(GradDot(), property=function).fit(TASK, X, Y)
+            return grouped.score(X_TEST, Y_TEST)
+
+        with pytest.raises(ValueError, match="one finite number"):
+            fit(lambda outputs, targets: outputs)
+        with pytest.raises(ValueError, match="differentiate"):
+            fit(lambda outputs, targets: (outputs.argmax(1) == targets).double().mean())
+        with pytest.raises(ValueError, match="3 labels for 5 evaluation rows"):
+            fit(DemographicParityDifference([0, 1, 1]))
+        with pytest.raises(ValueError, match="has no evaluation row"):
+            fit(EqualizedOddsDifference(["a", "b", "a", "a", "a"]))
+        with pytest.raises(ValueError, match="has no parameter 'output'"):
+            GroupAttributor(Loss(), property="mean_neg_loss").fit(TASK, X, Y)
+
+
+class TestManners:
+    def test_names_and_pandas(self):
+        frame = pd.DataFrame({"sex": np.where(LABELS > 1, "f", "m"), "old": LABELS % 2 == 0})
+        grouped = GroupAttributor(GradDot()).set_output(transform="pandas")
+        scores = grouped.fit(TASK, X, Y, groups=frame).transform(X_TEST, Y_TEST)
+        assert list(scores.columns) == list(grouped.group_names_)
+        assert "sex=f, old=True" in scores.columns
+
+    def test_any_clusterer_or_transformer(self):
+        clustered = GroupAttributor(GradDot(), AgglomerativeClustering(3)).fit(TASK, X, Y)
+        assert clustered.n_groups_ == 3
+        bins = KBinsDiscretizer(2, encode="ordinal", strategy="uniform")
+        binned = GroupAttributor(GradDot(), bins).fit(TASK, X, Y)
+        assert 2 <= binned.n_groups_ <= 2**6
+
+    def test_clone_and_parameters(self):
+        from sklearn.base import clone
+
+        grouped = clone(GroupAttributor(InfluenceFunction("ggn"), RandomGrouper(3)))
+        grouped.set_params(attributor__damping=0.5, grouper__n_groups=2)
+        assert grouped.attributor.damping == 0.5
+
+    @pytest.mark.parametrize(
+        ("make", "said"),
+        [
+            (lambda: GroupAttributor(Ridge()).fit(TASK, X, Y), "accepted is an attributor"),
+            (
+                lambda: GroupAttributor(GradDot(), RandomGrouper(2)).fit(TASK, X, Y, groups=LABELS),
+                "got both",
+            ),
+            (
+                lambda: GroupAttributor(GradDot()).fit(TASK, X, Y, groups=LABELS[:4]),
+                "4 labels for 30",
+            ),
+            (lambda: GroupAttributor(GradDot(), reduce="max").fit(TASK, X, Y), "reduce"),
+        ],
+    )
+    def test_errors(self, make, said):
+        with pytest.raises(ValueError, match=said):
+            make()
