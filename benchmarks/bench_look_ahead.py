@@ -8,10 +8,10 @@ selection alone; accuracy is on 5,000 other rows.
 
 - "none": all rows of each batch.  "none, equal cost": the same for as many epochs as the gradients
   of the dearest online selection below K = "full" would have paid for.
-- "random": half of each batch at random.
-- "online K": LookAheadSelector, half of each batch; "full" looks to the end of training and scores
-  8 steps at a time, the others score one.
-- "offline K": score_then_retrain, half of the rows.
+- "random": as many rows of each batch at random.
+- "online K": LookAheadSelector, a share of each batch (--keep); "full" looks to the end of training
+  and scores 8 steps at a time, the others score one.
+- "offline K": score_then_retrain, the same share of all rows.
 - "right labels": all rows with a right label, which nobody knows.
 
 Costs are counted in gradients of single rows.  Standard errors are over seeds (rows, wrong
@@ -79,6 +79,7 @@ def one_seed(options, rate: float, lr: float, seed: int) -> list[dict]:
     y = flip_labels(X, truth, rate, "uniform", seed)
     rows: list[dict] = []
     plain = len(X) * options.epochs
+    random_keep = 1 - rate if options.keep == "helpful" else options.keep
 
     def fit(name: str, callbacks: Any = (), epochs: int = options.epochs, keep: Any = None) -> None:
         torch.manual_seed(seed)
@@ -102,11 +103,14 @@ def one_seed(options, rate: float, lr: float, seed: int) -> list[dict]:
 
     fit("none")
     fit("right labels", keep=y == truth)
-    fit("random", [("look_ahead", RandomSelector(*validation, horizon=0))])
+    fit("random", [("look_ahead", RandomSelector(*validation, 0, random_keep))])
     for horizon in options.horizons:
         full = horizon == "full"
         selector = LookAheadSelector(
-            *validation, horizon=FULL if full else int(horizon), every=8 if full else 1
+            *validation,
+            horizon=FULL if full else int(horizon),
+            keep=options.keep,
+            every=8 if full else 1,
         )
         fit(f"online {horizon}", [("look_ahead", selector)])
     online = [
@@ -120,10 +124,12 @@ def one_seed(options, rate: float, lr: float, seed: int) -> list[dict]:
             y,
             *validation,
             horizon=None if horizon == "full" else int(horizon),
+            keep=options.keep,
             random_state=seed,
         )
         wrong = float((y != truth)[found.rows].mean())
-        add(f"offline {horizon}", found.estimator, 4 * plain + plain / 2, wrong)
+        cost = 4 * plain + len(found.rows) * options.epochs
+        add(f"offline {horizon}", found.estimator, cost, wrong)
     return rows
 
 
@@ -203,12 +209,14 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[0.2, 0.3])
     parser.add_argument("--lrs", type=float, nargs="+", default=[1e-3])
     parser.add_argument("--horizons", nargs="+", default=["0", "1", "2", "4", "8", "16", "full"])
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--keep", default="0.8", help="a share of each batch, or helpful")
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--json", type=Path, default=None)
     parser.add_argument("--png", type=Path, default=None)
     options = parser.parse_args()
+    options.keep = options.keep if options.keep == "helpful" else float(options.keep)
     warnings.simplefilter("ignore", InfluenceKitWarning)
     found = [
         row

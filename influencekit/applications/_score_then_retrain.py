@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
@@ -56,6 +56,7 @@ def score_then_retrain(
     *,
     horizon: int | None = None,
     keep: float | str = 0.5,
+    stratify: bool = True,
     curvature: str = "hessian",
     random_state: Any = None,
     verbose: int = 0,
@@ -75,6 +76,9 @@ def score_then_retrain(
         Steps after which the validation loss is read; None is the end of training.
     keep : float in (0, 1] or "helpful", default=0.5
         Share of the rows that the net learned from, or those with a positive value.
+    stratify : bool, default=True
+        Keep the same share of every class, for classifiers.  Otherwise values decide, and the
+        classes that the first training overrates may vanish.  "helpful" is not stratified.
     curvature : {"hessian", "ggn", "fisher", "none"}, default="hessian"
     random_state : int, RandomState instance or None, default=None
         Of both trainings, which start alike.
@@ -115,7 +119,8 @@ def score_then_retrain(
     attributor = method(curvature=curvature, horizon=horizon, output="neg_loss", verbose=verbose)
     attributor.fit(first, X, y)
     values = attributor.score(X_val, y_val).mean(axis=0)
-    rows = _best(values, attributor.train_rows_, keep)
+    groups = np.asarray(y) if stratify and is_classifier(estimator) else np.zeros(len(values))
+    rows = _best(values, attributor.train_rows_, keep, groups)
     second = _fit(clone(estimator), take_rows(X, rows), take_rows(y, rows), seed)
     return RetrainedOnHelpful(second, values, rows)
 
@@ -142,15 +147,18 @@ def _fit(estimator: Any, X: Any, y: Any, seed: int) -> Any:
         return estimator.fit(X, y)
 
 
-def _best(values: NDArray, learned: NDArray, keep: float | str) -> NDArray:
-    """Rows of the highest values among those that the net learned from, ascending."""
-    own = values[learned]
+def _best(values: NDArray, learned: NDArray, keep: float | str, groups: NDArray) -> NDArray:
+    """Rows of the highest values of each group that the net learned from, ascending."""
     if isinstance(keep, str):
-        kept = learned[own > 0]
+        kept = learned[values[learned] > 0]
         if not len(kept):
             raise ValueError(
                 "keep='helpful': no row has a positive value. Give keep a share of the rows."
             )
         return kept
-    n_kept = int(np.ceil(keep * len(own) - 1e-9))
-    return np.sort(learned[np.argsort(-own, kind="stable")[:n_kept]])
+    best = []
+    for group in np.unique(groups[learned]):
+        own = learned[groups[learned] == group]
+        n_kept = int(np.ceil(keep * len(own) - 1e-9))
+        best.append(own[np.argsort(-values[own], kind="stable")[:n_kept]])
+    return np.sort(np.concatenate(best))

@@ -1,6 +1,7 @@
 """Pictures of results; matplotlib is needed only when something is drawn."""
 
 from influencekit.displays._agreement import AgreementDisplay
+from influencekit.displays._error_proxy import ErrorProxyDisplay
 from influencekit.displays._label_issues import LabelIssuesDisplay
 from influencekit.displays._lambda_path import LambdaPathDisplay
 from influencekit.displays._removal_curve import RemovalCurveDisplay
@@ -9,6 +10,7 @@ from influencekit.displays._top_examples import TopExamplesDisplay
 
 __all__ = [
     "AgreementDisplay",
+    "ErrorProxyDisplay",
     "LabelIssuesDisplay",
     "LambdaPathDisplay",
     "RemovalCurveDisplay",

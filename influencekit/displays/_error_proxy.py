@@ -1,0 +1,139 @@
+"""Second-order terms of first-order scores, beside their true errors where these are known."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_colour
+from influencekit.training.trajectory import ErrorProxy
+
+__all__ = ["ErrorProxyDisplay"]
+
+
+class ErrorProxyDisplay:
+    """Relative size of the error proxy for each example, with flagged examples marked.
+
+    With measured scores (trajectory-specific leave-one-out) it stands against the true relative
+    error of the scores; without, against the size of the scores.
+
+    Parameters
+    ----------
+    proxy : ErrorProxy
+        Of :meth:`AdamWInfluence.taylor_error_proxy`.
+    measured : array-like of shape (n_test, n_examples), default=None
+        True effect of removing each example, in the sign of scores.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+    ax_ : matplotlib Axes
+    trusted_ : ndarray of bool of shape (n_examples,)
+    x_ : ndarray of shape (n_examples,)
+        Relative size of the proxy.
+    y_ : ndarray of shape (n_examples,)
+        Relative true error, or norm of the scores.
+    trusted_points_, flagged_points_ : matplotlib PathCollection
+    threshold_line_ : matplotlib Line2D
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from influencekit.displays import ErrorProxyDisplay
+    >>> from influencekit.training.trajectory import ErrorProxy
+    >>> scores = np.array([[1.0, 2.0, -1.0]])
+    >>> proxy = ErrorProxy(np.arange(3), scores, np.array([[0.1, 1.8, 0.3]]))
+    >>> display = ErrorProxyDisplay.from_predictions(proxy, scores + 0.2)  # doctest: +SKIP
+    >>> display.trusted_  # doctest: +SKIP
+    array([ True, False,  True])
+    """
+
+    def __init__(self, proxy: ErrorProxy, measured: ArrayLike | None = None):
+        self.proxy = proxy
+        self.measured = measured
+
+    @classmethod
+    def from_predictions(
+        cls, proxy: ErrorProxy, measured: ArrayLike | None = None, *, ax=None, **options
+    ) -> ErrorProxyDisplay:
+        """Draw a proxy, and measured scores where they are known.
+
+        Parameters
+        ----------
+        proxy : ErrorProxy
+        measured : array-like of shape (n_test, n_examples), default=None
+        ax : matplotlib Axes, default=None
+        **options
+            Of :meth:`plot`.
+
+        Returns
+        -------
+        ErrorProxyDisplay
+        """
+        return cls(proxy, measured).plot(ax=ax, **options)
+
+    def plot(
+        self, ax=None, *, threshold: float = 0.5, legend_loc: str | None = "best"
+    ) -> ErrorProxyDisplay:
+        """Draw a point for each example.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None makes a new figure.
+        threshold : float, default=0.5
+            Examples with a larger relative proxy are flagged.
+        legend_loc : str or None, default="best"
+            Matplotlib's ``loc``; None for no legend.
+
+        Returns
+        -------
+        self : ErrorProxyDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If the measured scores do not belong to the proxy, or the threshold is not positive.
+
+        Notes
+        -----
+        Both axes are logarithmic.  Examples with a proxy or an error of 0, or with scores that
+        are all 0, have no place there and are left out.
+        """
+        self.trusted_ = self.proxy.trusted(threshold)
+        self.x_, self.y_ = self.proxy.of_examples, self._heights()
+        plt = import_pyplot(f"{type(self).__name__}.plot")
+        if ax is None:
+            _, ax = plt.subplots(figsize=(5.4, 4.2), layout="constrained")
+        self.ax_, self.figure_ = ax, ax.figure
+        shown = np.isfinite(self.x_) & np.isfinite(self.y_) & (self.x_ > 0) & (self.y_ > 0)
+        self.trusted_points_ = self._points(shown & self.trusted_, FIRST, "trusted")
+        self.flagged_points_ = self._points(shown & ~self.trusted_, SECOND, "flagged")
+        grey = neutral_colour()
+        self.threshold_line_ = ax.axvline(threshold, color=grey, lw=1, ls=":")
+        ax.set(xscale="log", yscale="log", xlabel="second order / first order")
+        ax.set_ylabel("norm of the scores" if self.measured is None else "relative true error")
+        if legend_loc is not None:
+            ax.legend(loc=legend_loc, fontsize="small")
+        return self
+
+    def _points(self, rows: np.ndarray, style: dict, name: str):
+        label = f"{name} ({int((self.trusted_ == (name == 'trusted')).sum())})"
+        look = {"color": style["color"], "marker": style["marker"], "s": 18, "alpha": 0.8}
+        return self.ax_.scatter(self.x_[rows], self.y_[rows], label=label, **look)
+
+    def _heights(self) -> np.ndarray:
+        scores = self.proxy.scores
+        if self.measured is None:
+            return np.linalg.norm(scores, axis=0)
+        measured = np.asarray(self.measured, dtype=np.float64)
+        if measured.shape != scores.shape or not np.isfinite(measured).all():
+            raise ValueError(
+                f"measured: got shape {measured.shape}; accepted are finite numbers of the proxy's "
+                f"shape {scores.shape}, for instance the scores of trajectory_leave_one_out "
+                "with the same test rows and examples."
+            )
+        error, size = (np.linalg.norm(a, axis=0) for a in (scores - measured, measured))
+        return np.divide(error, size, out=np.full(len(size), np.inf), where=size > 0)
