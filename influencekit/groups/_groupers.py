@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 
 from influencekit.data import open_examples
 from influencekit.groups._features import FEATURES, example_features
-from influencekit.groups._labels import encode_labels, group_names, label_table
+from influencekit.groups._labels import encode_labels, label_table, named_groups
 from influencekit.models import as_task
 from influencekit.utils import Interval, StrOptions, validate_parameters
 
@@ -173,10 +173,11 @@ class LabelGrouper(BaseGrouper):
 
     def _labels(self, model, X, y):
         n = X.shape[0] if hasattr(X, "shape") else len(X)
-        return group_names(label_table(self.labels, n)).astype(str)
+        positions, self._given_names = named_groups(label_table(self.labels, n))
+        return positions
 
     def _names(self, distinct):
-        return distinct.astype(object)
+        return self._given_names
 
 
 class ClusterGrouper(BaseGrouper):

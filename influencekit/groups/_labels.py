@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["encode_labels", "group_names", "label_table"]
+__all__ = ["encode_labels", "group_names", "label_table", "named_groups"]
 
 
 def label_table(labels: Any, n_rows: int, name: str = "labels") -> pd.DataFrame:
@@ -71,6 +71,30 @@ def group_names(table: pd.DataFrame) -> np.ndarray:
     for part in parts[1:]:
         joined = joined + ", " + part
     return joined.to_numpy(dtype=object)
+
+
+def named_groups(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Groups of a table's rows, in the order of their values.
+
+    Parameters
+    ----------
+    table : DataFrame of shape (n_rows, n_columns)
+
+    Returns
+    -------
+    positions : ndarray of int64 of shape (n_rows,)
+    names : ndarray of object of shape (n_groups,)
+    """
+    names = group_names(table)
+    if table.shape[1] == 1:
+        column = table.iloc[:, 0]
+        values = column.astype(str) if column.dtype == object else column
+        positions, _ = encode_labels(values.to_numpy())
+    else:
+        positions = table.groupby(list(table.columns), observed=True).ngroup().to_numpy()
+    distinct = np.empty(positions.max() + 1, dtype=object)
+    distinct[positions] = names
+    return positions.astype(np.int64), distinct
 
 
 def encode_labels(labels: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from influencekit.data import open_examples
-from influencekit.groups._labels import encode_labels, group_names, label_table
+from influencekit.groups._labels import label_table, named_groups
 from influencekit.groups._properties import resolve_property
 from influencekit.models import as_task
 from influencekit.training import retrain_on_subsets
@@ -123,9 +123,8 @@ def leave_group_out(
     (array(['False', 'True'], dtype=object), (4, 2))
     """
     n = X.shape[0] if hasattr(X, "shape") else len(X)
-    names = group_names(label_table(groups, n, "groups")).astype(str)
-    positions, distinct = encode_labels(names)
-    chosen = distinct.astype(object) if only is None else np.asarray(list(only), dtype=object)
+    positions, distinct = named_groups(label_table(groups, n, "groups"))
+    chosen = distinct if only is None else np.asarray(list(only), dtype=object)
     strangers = sorted(set(chosen) - set(distinct))
     if strangers:
         raise ValueError(
@@ -134,7 +133,7 @@ def leave_group_out(
         )
     masks = np.ones((1 + len(chosen), n), dtype=bool)
     for row, name in enumerate(chosen, 1):
-        masks[row] = names != name
+        masks[row] = distinct[positions] != name
     if not masks.any(axis=1).all():
         raise ValueError("groups: one group holds all rows, so that nothing is left to train on.")
     options = {

@@ -72,6 +72,9 @@ def test_labels_and_crossings():
         rows = frame[grouper.labels_ == g].drop_duplicates()
         assert len(rows) == 1
         assert name == f"kind={rows.kind.iloc[0]}, long={rows.long.iloc[0]}"
+    numbers = LabelGrouper(np.arange(150) % 12).fit(MODEL, X, Y)
+    np.testing.assert_array_equal(numbers.labels_, np.arange(150) % 12)
+    assert list(numbers.group_names_[[2, 10]]) == ["2", "10"]
     one = LabelGrouper(pd.Series(Y)).fit(MODEL, X, Y)
     assert list(one.group_names_) == ["0", "1", "2"]
 
