@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.data import make_examples
+from influencekit.data import Batch, make_examples
 from influencekit.models import Task, as_task
 from influencekit.training._randomness import untouched
 from influencekit.training.trajectory import Replay, Sweep, Trajectory
-from influencekit.training.trajectory._flat import drops_out
+from influencekit.training.trajectory._flat import FlatModel, drops_out
 from influencekit.training.trajectory._products import StepLoss
 from influencekit.training.trajectory._recording import _names, _snapshot, _switches, numbers_of
 
-__all__ = ["LookAheadWindow"]
+__all__ = ["LookAheadWindow", "mean_loss_gradient"]
 
 
 class LookAheadWindow:
@@ -103,7 +103,7 @@ class LookAheadWindow:
             losses.append(StepLoss(replay, states[-1].theta, replay.batch(step), self.curvature))
             states.append(replay.advance(states[-1], step, losses[-1].gradient))
         end = states[0] if horizon == 0 else states[-1]
-        adjoint = replay.rule.start(self._gradient(end.theta)[None])
+        adjoint = replay.rule.start(mean_loss_gradient(replay.model, self.queries, end.theta))
         found = []
         for i in reversed(range(len(steps))):
             after = states.pop()
@@ -120,10 +120,10 @@ class LookAheadWindow:
         for name, values in numbers_of(optimizer).items():
             trajectory.options[name][:] = values
 
-    def _gradient(self, theta: Tensor) -> Tensor:
-        """Gradient (p,) of minus the mean validation loss."""
-        model = self.replay.model
-        theta = theta.detach().requires_grad_(True)
-        outputs = model.outputs(theta, self.queries.inputs, training=False)
-        value = -self.task.loss(outputs, self.queries.targets).mean()
-        return torch.autograd.grad(value, theta)[0]
+
+def mean_loss_gradient(model: FlatModel, batch: Batch, theta: Tensor) -> Tensor:
+    """Gradient (1, p) of minus the mean loss of some examples at parameters (p,)."""
+    theta = theta.detach().requires_grad_(True)
+    outputs = model.outputs(theta, batch.inputs, training=False)
+    value = -model.task.loss(outputs, batch.targets).mean()
+    return torch.autograd.grad(value, theta)[0][None]

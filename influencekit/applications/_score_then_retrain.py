@@ -7,6 +7,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier
 from sklearn.pipeline import Pipeline
@@ -14,11 +15,21 @@ from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
 from influencekit.applications._fitting import check_labelled, draw_seed
-from influencekit.attributors import AdamWInfluence, SGDInfluence
+from influencekit.applications._look_ahead_window import mean_loss_gradient
+from influencekit.data import make_examples
+from influencekit.models import as_task
 from influencekit.training._randomness import seeded
 from influencekit.training._recipe import device_of
 from influencekit.training._rows import take_rows
-from influencekit.training.trajectory import SGDRule, TrajectoryRecorder, recorded_trajectory
+from influencekit.training.trajectory import (
+    CURVATURES,
+    Replay,
+    Sweep,
+    Trajectory,
+    TrajectoryRecorder,
+    recorded_trajectory,
+)
+from influencekit.utils import progress
 
 __all__ = ["RetrainedOnHelpful", "score_then_retrain"]
 
@@ -97,13 +108,13 @@ def score_then_retrain(
 
     Notes
     -----
-    A row's value is the sum over its occurrences and the mean over the validation data of
-    the scores of :class:`AdamWInfluence` (or :class:`SGDInfluence`).  A row's value speaks of the
-    run's own order of batches; repeat with other seeds where it matters.
+    A row's value is what :class:`~influencekit.AdamWInfluence` (for SGD
+    :class:`~influencekit.SGDInfluence`) scores it for the validation data, on average.  It speaks
+    of the run's own order of batches; repeat with other seeds where it matters.
 
     Cost: two trainings, a replay of the first, and a backward sweep of about two more.
     """
-    _check(horizon, keep)
+    _check(horizon, keep, curvature)
     check_labelled(X, y)
     net = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
     if not isinstance(net, NeuralNet):
@@ -114,18 +125,26 @@ def score_then_retrain(
     seed = draw_seed(check_random_state(random_state))
     recorder = TrajectoryRecorder()
     first = _fit(_with_callback(estimator, recorder), X, y, seed)
-    rule = recorded_trajectory(first).rule
-    method = SGDInfluence if isinstance(rule, SGDRule) else AdamWInfluence
-    attributor = method(curvature=curvature, horizon=horizon, output="neg_loss", verbose=verbose)
-    attributor.fit(first, X, y)
-    values = attributor.score(X_val, y_val).mean(axis=0)
+    trajectory = recorded_trajectory(first)
+    values = _values(
+        first,
+        trajectory,
+        (X, y),
+        (X_val, y_val),
+        curvature=curvature,
+        horizon=horizon,
+        verbose=verbose,
+    )
+    learned = np.unique(np.concatenate(trajectory.batches))
     groups = np.asarray(y) if stratify and is_classifier(estimator) else np.zeros(len(values))
-    rows = _best(values, attributor.train_rows_, keep, groups)
+    rows = _best(values, learned, keep, groups)
     second = _fit(clone(estimator), take_rows(X, rows), take_rows(y, rows), seed)
     return RetrainedOnHelpful(second, values, rows)
 
 
-def _check(horizon: Any, keep: Any) -> None:
+def _check(horizon: Any, keep: Any, curvature: Any) -> None:
+    if curvature not in CURVATURES:
+        raise ValueError(f"curvature: got {curvature!r}; accepted are {CURVATURES}.")
     whole = isinstance(horizon, Integral) and not isinstance(horizon, bool)
     if horizon is not None and (not whole or horizon < 0):
         raise ValueError(f"horizon: got {horizon!r}; accepted is an integer >= 0 or None.")
@@ -145,6 +164,33 @@ def _with_callback(estimator: Any, recorder: TrajectoryRecorder) -> Any:
 def _fit(estimator: Any, X: Any, y: Any, seed: int) -> Any:
     with seeded(seed, device_of(estimator)):
         return estimator.fit(X, y)
+
+
+def _values(
+    model: Any,
+    trajectory: Trajectory,
+    data: tuple,
+    validation: tuple,
+    *,
+    curvature: str,
+    horizon: int | None,
+    verbose: int,
+) -> NDArray:
+    """Effect (n,) of each row on minus the mean validation loss, in one sweep."""
+    task = as_task(model)
+    train = make_examples(task, *data)
+    queries = make_examples(task, *validation, name="X_val")
+    batch = next(queries.batches(len(queries)))
+    weights = task.example_weights(train.targets)
+    weights = torch.ones(len(train)) if weights is None else weights
+    replay = Replay(task, trajectory, train, np.arange(len(train)), weights)
+    replay.check_end()
+    sweep = Sweep(replay, None, curvature, "renormalize", horizon)
+    values = torch.zeros(len(train), dtype=torch.float64)
+    steps = sweep(lambda theta: mean_loss_gradient(replay.model, batch, theta))
+    for step in progress(steps, "sweep", verbose, unit="step", total=replay.n_steps):
+        values.index_add_(0, step.rows.cpu(), step.values[0].double().cpu())
+    return values.numpy()
 
 
 def _best(values: NDArray, learned: NDArray, keep: float | str, groups: NDArray) -> NDArray:
