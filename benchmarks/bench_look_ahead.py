@@ -196,7 +196,9 @@ def draw(rows: list[dict], path: Path) -> None:
         title = f"{panel[0]:.0%} wrong labels, lr {panel[1]:g}"
         ax.set(xlabel="horizon K, steps", ylabel="test accuracy, %", title=title)
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3 * len(panels), fontsize="small")
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=3 * len(panels), fontsize="small"
+    )
     figure.savefig(path, dpi=110)
 
 
