@@ -2,6 +2,7 @@
 
 from influencekit.displays._agreement import AgreementDisplay
 from influencekit.displays._error_proxy import ErrorProxyDisplay
+from influencekit.displays._group_scores import GroupScoresDisplay
 from influencekit.displays._label_issues import LabelIssuesDisplay
 from influencekit.displays._lambda_path import LambdaPathDisplay
 from influencekit.displays._removal_curve import RemovalCurveDisplay
@@ -11,6 +12,7 @@ from influencekit.displays._top_examples import TopExamplesDisplay
 __all__ = [
     "AgreementDisplay",
     "ErrorProxyDisplay",
+    "GroupScoresDisplay",
     "LabelIssuesDisplay",
     "LambdaPathDisplay",
     "RemovalCurveDisplay",

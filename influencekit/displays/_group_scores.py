@@ -1,0 +1,147 @@
+"""Bars of group scores, with what retraining measured beside them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_colour
+
+__all__ = ["GroupScoresDisplay"]
+
+
+class GroupScoresDisplay:
+    """One bar a group: proponents to the right, opponents to the left.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n_groups,)
+    names : array-like of str of shape (n_groups,)
+    measured : array-like of shape (n_groups,), default=None
+        What retraining without each group did, NaN where it was not tried.
+    measured_se : array-like of shape (n_groups,), default=None
+        Standard errors of that.
+    label : str, default="score"
+        Of the axis.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+    ax_ : matplotlib Axes
+    bars_ : matplotlib BarContainer
+    order_ : ndarray of int
+        Groups that are drawn, from the top down.
+
+    Examples
+    --------
+    >>> from influencekit.displays import GroupScoresDisplay
+    >>> display = GroupScoresDisplay([0.2, -0.1], ["a", "b"]).plot()
+    >>> display.order_.tolist()
+    [0, 1]
+    """
+
+    def __init__(
+        self,
+        scores: ArrayLike,
+        names: ArrayLike,
+        measured: ArrayLike | None = None,
+        measured_se: ArrayLike | None = None,
+        label: str = "score",
+    ):
+        self.scores = np.asarray(scores, dtype=np.float64).reshape(-1)
+        self.names = np.asarray(names, dtype=object)
+        self.measured, self.measured_se = measured, measured_se
+        self.label = label
+        if self.names.shape != self.scores.shape:
+            raise ValueError(
+                f"names: got {len(self.names)} for {len(self.scores)} scores; accepted is one each."
+            )
+        for name in ("measured", "measured_se"):
+            values = getattr(self, name)
+            if values is not None and np.shape(values) != self.scores.shape:
+                raise ValueError(
+                    f"{name}: got shape {np.shape(values)} for {len(self.scores)} scores; accepted "
+                    "is one number each, NaN where there is none."
+                )
+
+    @classmethod
+    def from_estimator(
+        cls, grouped, X, y=None, *, measured=None, measured_se=None, ax=None, **options
+    ) -> GroupScoresDisplay:
+        """Draw the scores of a fitted group attributor, averaged over test rows.
+
+        Parameters
+        ----------
+        grouped : fitted GroupAttributor
+        X, y : array-like
+            Test or evaluation rows.
+        measured, measured_se : array-like of shape (n_groups,), default=None
+        ax : matplotlib Axes, default=None
+        **options
+            Of :meth:`plot`.
+
+        Returns
+        -------
+        GroupScoresDisplay
+        """
+        scores = np.asarray(grouped.score(X, y)).mean(axis=0)
+        label = "score" if grouped.property is None else "predicted change of the property"
+        display = cls(scores, grouped.group_names_, measured, measured_se, label)
+        return display.plot(ax=ax, **options)
+
+    def plot(self, ax=None, *, most: int = 20) -> GroupScoresDisplay:
+        """Draw the groups with the largest scores in size, highest first.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None makes a new figure.
+        most : int, default=20
+            Groups that are drawn.
+
+        Returns
+        -------
+        self : GroupScoresDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        plt = import_pyplot(f"{type(self).__name__}.plot")
+        largest = np.argsort(-np.abs(self.scores), kind="stable")[:most]
+        self.order_ = largest[np.argsort(-self.scores[largest], kind="stable")]
+        n = len(self.order_)
+        if ax is None:
+            _, ax = plt.subplots(figsize=(6.4, 1.2 + 0.3 * n), layout="constrained")
+        self.ax_, self.figure_ = ax, ax.figure
+        values, places = self.scores[self.order_], np.arange(n)
+        colours = np.where(values >= 0, FIRST["color"], SECOND["color"])
+        self.bars_ = ax.barh(places, values, color=colours, height=0.7, alpha=0.85)
+        for bar, value in zip(self.bars_, values, strict=True):
+            bar.set_hatch("" if value >= 0 else "///")  # told apart without colour
+        if self.measured is not None:
+            self._draw_measured(ax, places)
+        ax.axvline(0, color=neutral_colour(), lw=0.8)
+        ax.set_yticks(places, self.names[self.order_])
+        ax.invert_yaxis()
+        ax.set_xlabel(self.label)
+        return self
+
+    def _draw_measured(self, ax, places) -> None:
+        found = np.asarray(self.measured, dtype=np.float64)[self.order_]
+        errors = None
+        if self.measured_se is not None:
+            errors = np.nan_to_num(np.asarray(self.measured_se, dtype=np.float64)[self.order_])
+        ax.errorbar(
+            found,
+            places,
+            xerr=errors,
+            color=neutral_colour(),
+            marker="D",
+            ls="",
+            markersize=5,
+            capsize=3,
+            label="measured by retraining",
+        )
+        ax.legend(loc="best", fontsize="small")

@@ -1,0 +1,45 @@
+"""Bars of groups: order, signs, measured effects, errors."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+
+from influencekit import GradDot
+from influencekit.displays import GroupScoresDisplay
+from influencekit.groups import GroupAttributor
+
+SCORES, NAMES = [0.1, -0.4, 0.3, 0.0], ["a", "b", "c", "d"]
+
+
+def test_bars_by_size_then_in_order():
+    display = GroupScoresDisplay(SCORES, NAMES).plot(most=3)
+    assert display.order_.tolist() == [2, 0, 1]
+    np.testing.assert_allclose([bar.get_width() for bar in display.bars_], [0.3, 0.1, -0.4])
+    labels = [text.get_text() for text in display.ax_.get_yticklabels()]
+    assert labels == ["c", "a", "b"]
+    assert display.bars_[2].get_hatch() and not display.bars_[0].get_hatch()
+
+
+def test_measured_effects_stand_beside():
+    display = GroupScoresDisplay(SCORES, NAMES, [0.2, -0.5, np.nan, 0.0], [0.1] * 4).plot()
+    line = display.ax_.get_legend_handles_labels()[1]
+    assert line == ["measured by retraining"]
+
+
+def test_from_a_group_attributor():
+    X, y = load_iris(return_X_y=True)
+    model = LogisticRegression(max_iter=500).fit(X, y)
+    grouped = GroupAttributor(GradDot()).fit(model, X, y, groups=y)
+    display = GroupScoresDisplay.from_estimator(grouped, X[:9], y[:9])
+    expected = grouped.score(X[:9], y[:9]).mean(0)
+    np.testing.assert_allclose([bar.get_width() for bar in display.bars_], np.sort(expected)[::-1])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"names": ["a"]}, "names: got 1"), ({"measured": [1.0]}, r"measured: got shape \(1,\)")],
+)
+def test_errors(options, said):
+    with pytest.raises(ValueError, match=said):
+        GroupScoresDisplay(**({"scores": SCORES, "names": NAMES} | options))
