@@ -11,7 +11,6 @@ from torch import Tensor
 
 from influencekit.data import Batch, make_examples
 from influencekit.models import Task, as_task
-from influencekit.training._randomness import untouched
 from influencekit.training.trajectory import Replay, Sweep, Trajectory
 from influencekit.training.trajectory._flat import FlatModel, drops_out
 from influencekit.training.trajectory._products import StepLoss
@@ -90,10 +89,6 @@ class LookAheadWindow:
         list of ndarray of shape (batch,)
             Positive where the row lowers the loss.
         """
-        with untouched(self.task.device):
-            return self._scores(first, n_scored, horizon)
-
-    def _scores(self, first: int, n_scored: int, horizon: int) -> list[np.ndarray]:
         replay = self.replay
         self._take_down()
         steps = [(first + i) % replay.n_steps for i in range(max(horizon, 1))]
