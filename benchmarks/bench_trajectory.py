@@ -11,7 +11,7 @@ a rate that falls along a cosine and weight decay 1.  Of the second kind it is a
 a method loses that takes the rate for constant, or the decay for absent.
 
 Settings: mnist (784-16-16-10 ReLU net, 6,000 images, one epoch, batch 64, 200 examples left out,
-500 test images), cifar2 (small residual net at 16 x 16 pixels), llama (260,032 parameters,
+500 test images), cifar2 (two convolutions, 16 x 16 pixels), llama (260,032 parameters,
 passages of 32 tokens).
 
 The threshold of the error proxy is the median ratio of the first seed of each rate; the others
@@ -70,12 +70,17 @@ def one_run(options, size, lr: float, seed: int, scheduled: bool) -> dict:
     return result
 
 
+def take(X, n: int):
+    """First rows of an array, or of a dict of arrays."""
+    return {k: v[:n] for k, v in X.items()} if isinstance(X, dict) else X[:n]
+
+
 def proxy(run, truth) -> dict:
     """Relative size of the second order and relative error of some examples' scores."""
     attributor = AdamWInfluence(trajectory=run.trajectory).fit(run.task, run.X, run.y)
     y_test = None if run.y_test is None else run.y_test[:N_PROXY_TEST]
     checked = attributor.taylor_error_proxy(
-        run.X_test[:N_PROXY_TEST], y_test, examples=run.left_out[:N_PROXY]
+        take(run.X_test, N_PROXY_TEST), y_test, examples=run.left_out[:N_PROXY]
     )
     true = truth.scores[:N_PROXY_TEST, :N_PROXY]
     error = np.linalg.norm(checked.scores - true, axis=0) / np.linalg.norm(true, axis=0)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sensitivity_settings import ResNet, _draw, _file, _shrink
+from sensitivity_settings import _draw, _file, _shrink
 from torch import nn
 
 from influencekit import Task, as_task
@@ -87,18 +87,19 @@ def make_run(name: str, size: Setting, lr: float, seed: int, home: Path | None, 
     torch.manual_seed(seed)
     read = {"mnist": _mnist, "cifar2": _cifar2, "llama": _llama}[name]
     module, loss, X, y, X_test, y_test = read(home, size.n_train, size.n_test, seed)
-    module = module.double()
+    if name != "llama":  # its norms and its loss compute in float32 anyway
+        module = module.double()
     optimizer = torch.optim.AdamW(
         module.parameters(), lr, betas=size.betas, weight_decay=1.0 if scheduled else 0.0
     )
+    inputs = torch.as_tensor(X["input_ids"] if isinstance(X, dict) else X)
+    n = len(inputs)
+    targets = None if y is None else torch.as_tensor(y)
     rng = np.random.RandomState(seed)
-    orders = [rng.permutation(len(X)) for _ in range(size.epochs)]
-    batches = [
-        o[i : i + size.batch_size] for o in orders for i in range(0, len(X), size.batch_size)
-    ]
+    orders = [rng.permutation(n) for _ in range(size.epochs)]
+    batches = [o[i : i + size.batch_size] for o in orders for i in range(0, n, size.batch_size)]
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(batches))
-    inputs, targets = torch.as_tensor(X), None if y is None else torch.as_tensor(y)
-    with record_trajectory(module, optimizer, len(X)) as recorder:
+    with record_trajectory(module, optimizer, n) as recorder:
         for rows in batches:
             recorder.rows(rows)
             optimizer.zero_grad()
@@ -107,7 +108,7 @@ def make_run(name: str, size: Setting, lr: float, seed: int, home: Path | None, 
             if scheduled:
                 schedule.step()
     task = as_task(module.eval(), **({} if y is None else {"loss": nn.CrossEntropyLoss()}))
-    left_out = rng.choice(len(X), size.n_left_out, replace=False)
+    left_out = rng.choice(n, size.n_left_out, replace=False)
     return Run(task, recorder.trajectory_, X, y, X_test, y_test, np.sort(left_out))
 
 
@@ -132,7 +133,15 @@ def _cifar2(home, n_train, n_test, seed):
     X, X_test = (_shrink(arrays[k]).astype(np.float64) for k in ("X_train", "X_test"))
     y, y_test = (arrays[k].astype(np.int64) for k in ("y_train", "y_test"))
     drawn = _draw(X, y, X_test, y_test, n_train, n_test, seed)
-    return ResNet(width=4), _cross_entropy, *drawn
+    module = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, 2, 1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(256, 2),
+    )
+    return module, _cross_entropy, *drawn
 
 
 def _llama(home, n_train, n_test, seed):
@@ -150,4 +159,8 @@ def _llama(home, n_train, n_test, seed):
     def loss(module, X, _):
         return module(input_ids=X, labels=X).loss
 
-    return model, loss, rows[:n_train], None, rows[n_train:], None
+    X, X_test = (
+        {"input_ids": part, "attention_mask": np.ones_like(part)}
+        for part in (rows[:n_train], rows[n_train:])
+    )
+    return model, loss, X, None, X_test, None
