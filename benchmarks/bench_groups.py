@@ -35,7 +35,7 @@ from influencekit.groups import GroupAttributor, KMeansGrouper, RandomGrouper
 
 SIZES = (1, 4, 16, 64, 256, 1024)
 #: Above so many groups the k x k form asks for too much memory here.
-MOST_GROUPS = 2500
+MOST_GROUPS = 700
 DIM, DAMPING = 1024, 1e-2
 
 

@@ -129,8 +129,8 @@ print(predicted.sort_values().round(4).to_string())
 # %%
 # Check the claims by training without them
 # -----------------------------------------
-# The three largest claims on either side, each trained again without the group, under sixteen seeds;
-# beside them the full model under the same seeds.
+# The three largest claims on either side, each trained again without the group, under sixteen
+# seeds; beside them the full model.
 
 order = predicted.sort_values().index
 claims = [*order[:3], *order[-3:]]
@@ -157,7 +157,7 @@ display = GroupScoresDisplay(
     predicted.to_numpy(), predicted.index, measured.to_numpy(), error.to_numpy(),
     label="effect on the gap (positive: the group widens it)",
 ).plot(most=16)  # fmt: skip
-display.ax_.set_title("Whose training data widens the gap between men and women?")
+display.figure_.suptitle("Whose training data widens the gap between men and women?")
 
 # %%
 # What held
