@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -92,6 +93,8 @@ class ModelStack:
     def _one(self, parameters: Parameters, inputs: Any) -> Tensor:
         args, kwargs = _call_arguments(inputs)
         raw = functional_call(self.module, parameters, args, kwargs)
+        if isinstance(raw, Mapping):  # of a model of the transformers library
+            raw = raw.get("logits", raw)
         return raw[0] if isinstance(raw, (tuple, list)) else raw
 
     def _together(self, parameters, inputs, shared, stream) -> Tensor:
