@@ -99,15 +99,28 @@ def _pull(value: Tensor, inputs: tuple[Tensor, ...], vectors: Tensor) -> list[Te
     """Vector-Jacobian products of many vectors (n, *value.shape), each (n, *input.shape)."""
     if not value.requires_grad:
         return [vectors.new_zeros(len(vectors), *t.shape) for t in inputs]
-    options = {"retain_graph": True, "allow_unused": True}
     if len(vectors) == 1:
-        alone = torch.autograd.grad(value, inputs, vectors[0], **options)
-        found = tuple(None if g is None else g[None] for g in alone)
-    else:
-        found = torch.autograd.grad(value, inputs, vectors, is_grads_batched=True, **options)
+        return _one_by_one(value, inputs, vectors)
+    try:
+        found = torch.autograd.grad(
+            value, inputs, vectors, is_grads_batched=True, retain_graph=True, allow_unused=True
+        )
+    except RuntimeError:  # a layer whose double backward has no batching rule, as GroupNorm's
+        return _one_by_one(value, inputs, vectors)
     return [
         vectors.new_zeros(len(vectors), *t.shape) if g is None else g.detach()
         for g, t in zip(found, inputs, strict=True)
+    ]
+
+
+def _one_by_one(value: Tensor, inputs: tuple[Tensor, ...], vectors: Tensor) -> list[Tensor]:
+    """The same products, one vector after the other."""
+    rows = [
+        torch.autograd.grad(value, inputs, v, retain_graph=True, allow_unused=True) for v in vectors
+    ]
+    return [
+        torch.stack([torch.zeros_like(t) if row[i] is None else row[i] for row in rows]).detach()
+        for i, t in enumerate(inputs)
     ]
 
 

@@ -183,6 +183,28 @@ def test_queries_alone_equal_queries_together():
         np.testing.assert_allclose(pairs, together, atol=1e-14)
 
 
+@pytest.mark.parametrize("curvature", ["hessian", "ggn", "fisher"])
+def test_layers_without_a_batching_rule(curvature):
+    """The double backward of GroupNorm cannot be batched."""
+    torch.manual_seed(0)
+    run = make_run("adamw")
+    run.module = nn.Sequential(
+        nn.Unflatten(1, (1, 5)), nn.Conv1d(1, 4, 2), nn.GroupNorm(2, 4), nn.ReLU(),
+        nn.Flatten(), nn.Linear(16, 3),
+    ).double()  # fmt: skip
+    start, task, trajectory = recorded(run)
+    queries, targets = data(1, 3)
+    influence = AdamWInfluence(trajectory, curvature).fit(task, run.X, run.y)
+    found = influence.step_scores(queries, targets).scores
+    alone = AdamWInfluence(trajectory, curvature, batch_size=1).fit(task, run.X, run.y)
+    np.testing.assert_allclose(
+        found, alone.step_scores(queries, targets).scores, atol=1e-12, rtol=0
+    )
+    if curvature == "hessian":
+        expected, _ = occurrence_gradients(run, start, queries, targets)
+        np.testing.assert_allclose(found, expected, atol=1e-11, rtol=0)
+
+
 def test_self_influence_is_the_diagonal():
     run = make_run("adamw")
     _, task, trajectory = recorded(run)
