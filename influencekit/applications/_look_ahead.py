@@ -112,6 +112,9 @@ class LookAheadSelector(Callback):
         self.every = every
         self.curvature = curvature
 
+    def _get_param_names(self):
+        return ["X_val", "y_val", "horizon", "keep", "every", "curvature"]  # not all attributes
+
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         validate_parameters(self)
         if self.every > max(self.horizon, 1):

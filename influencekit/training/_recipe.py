@@ -15,6 +15,7 @@ from skorch import NeuralNet
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.training._dtype import match_net_dtype
+from influencekit.training.trajectory import TrajectoryRecorder
 
 __all__ = ["Recipe", "device_of", "fresh_copy", "read_recipe"]
 
@@ -141,6 +142,15 @@ def _check_net(net: NeuralNet, prefix: str) -> None:
             )
 
 
+def _records(callback: Any) -> bool:
+    """Whether a callback records the training, which is no business of a retraining.
+
+    It would write over the recording of the net's own training.
+    """
+    last = callback[-1] if isinstance(callback, tuple) else callback
+    return isinstance(last, TrajectoryRecorder)
+
+
 def device_of(estimator: Any) -> Any:
     """Device on which an estimator trains."""
     nets = _nets(estimator)
@@ -168,8 +178,10 @@ def fresh_copy(estimator: Any, seed: int) -> Any:
             changes[name] = int(seed)
         elif last in ("early_stopping", "warm_start") and isinstance(value, (bool, np.bool_)):
             changes[name] = False
-    for prefix, _ in _nets(copy):
+    for prefix, net in _nets(copy):
         changes = {k: v for k, v in changes.items() if not k.startswith(f"{prefix}train_split__")}
         changes |= {f"{prefix}train_split": None, f"{prefix}verbose": 0}
         changes[f"{prefix}warm_start"] = False
+        if isinstance(net.callbacks, (list, tuple)):
+            changes[f"{prefix}callbacks"] = [c for c in net.callbacks if not _records(c)]
     return copy.set_params(**changes)

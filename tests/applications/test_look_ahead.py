@@ -226,3 +226,9 @@ def test_bad_arguments():
             selecting(**options).fit(X, Y)
     with pytest.raises(ValueError, match="num_workers=0"):
         selecting(iterator_train__num_workers=1).fit(X, Y)
+
+
+def test_a_fitted_net_can_be_cloned():
+    net = selecting(horizon=1).fit(X, Y)
+    again = dict(clone(net).callbacks)["look_ahead"]
+    assert again.get_params(deep=False).keys() == LookAheadSelector(X, Y).get_params().keys()

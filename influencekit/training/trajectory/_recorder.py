@@ -67,6 +67,9 @@ class TrajectoryRecorder(Callback):
         self.every = every
         self.folder = folder
 
+    def _get_param_names(self):
+        return ["every", "folder"]  # not all attributes, as skorch has it
+
     def initialize(self):
         self._recording: Recording | None = None
         self._queue: deque[np.ndarray] = deque()

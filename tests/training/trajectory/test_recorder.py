@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW, RMSprop
 from torch.optim.lr_scheduler import StepLR
 
-from influencekit import AdamWInfluence, SGDInfluence, as_task
+from influencekit import AdamWInfluence, SGDInfluence, as_task, retrain_on_subsets
 from influencekit.exceptions import HeldOutRowsWarning, TrajectoryError, UnsupportedModelError
 from influencekit.training import Trajectory, TrajectoryRecorder, record_trajectory
 from tests.training.trajectory._unrolled import occurrence_gradients
@@ -176,6 +176,21 @@ def test_pipeline_clone_and_search():
     np.testing.assert_allclose(scores, direct.score(pipe[0].transform(X[:2]), y[:2]), rtol=1e-4)
     search = GridSearchCV(make_net(max_epochs=1), {"lr": [0.01, 0.02]}, cv=2).fit(X, y)
     assert AdamWInfluence().fit(search, X, y).score(X[:2], y[:2]).shape == (2, 40)
+
+
+@pytest.mark.parametrize("place", ["memory", "folder"])
+def test_a_recorded_net_can_be_trained_again(place, tmp_path):
+    """Retrainings go through a clone of the fitted net; its recording stays what it was."""
+    X, y = blobs()
+    folder = tmp_path if place == "folder" else None
+    net = fit(make_net(TrajectoryRecorder(folder=folder)))
+    assert clone(dict(net.callbacks)["recorder"]).get_params() == {"every": None, "folder": folder}
+    before = AdamWInfluence().fit(net, X, y).score(X[:2], y[:2])
+    options = {"n_subsets": 3, "random_state": 0}
+    stacked = retrain_on_subsets(net, X, y, X[:2], y[:2], engine="stacked", **options)
+    alone = retrain_on_subsets(net, X, y, X[:2], y[:2], engine="joblib", **options)
+    np.testing.assert_allclose(stacked.outputs, alone.outputs, atol=1e-4)
+    np.testing.assert_array_equal(AdamWInfluence().fit(net, X, y).score(X[:2], y[:2]), before)
 
 
 def test_several_nets_bring_their_own_recordings():
