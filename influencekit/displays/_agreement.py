@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import cycle
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from influencekit.displays._style import import_pyplot, neutral_colour
+from influencekit.displays._style import BAND, curve_style, import_pyplot, neutral_colour
 from influencekit.metrics import AgreementResult, SeedCurve
 
 __all__ = ["AgreementDisplay"]
-
-#: Colours of Okabe and Ito, which stay apart for colour-blind readers, without the yellow.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS = ("o", "s", "^", "D", "v", "P")
-_LINES = ("-", "--", "-.", ":")
 
 #: Curves whose legend still fits into the axes.
 _MOST_INSIDE = 5
@@ -186,7 +180,8 @@ class AgreementDisplay:
         ax.set(xlabel=self.xlabel, ylabel=self.ylabel, ylim=(1.05 * lowest, 1.02))
         if len(self.x) > 1:
             ax.set_xscale("log")
-        ax.set_xticks(self.x, [f"{x:g}" for x in self.x])
+        ticks = _apart(self.x)
+        ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
         ax.set_xticks([], minor=True)
         self._plot_legend(ax, legend_loc)
         return self
@@ -209,11 +204,21 @@ class AgreementDisplay:
 
     def _plot_curves(self, ax) -> None:
         self.lines_ = {}
-        styles = zip(cycle(_COLOURS), cycle(_MARKERS), cycle(_LINES))
-        for (name, y), (colour, marker, line) in zip(self.curves.items(), styles, strict=False):
-            (self.lines_[name],) = ax.plot(
-                self.x, y, color=colour, marker=marker, ls=line, markersize=4, label=name
-            )
+        for i, (name, y) in enumerate(self.curves.items()):
+            style = curve_style(i)
+            (self.lines_[name],) = ax.plot(self.x, y, **style, markersize=4, label=name)
             if name in self.errors:
                 low, high = y - self.errors[name], y + self.errors[name]
-                ax.fill_between(self.x, low, high, color=colour, alpha=0.2, lw=0)
+                ax.fill_between(self.x, low, high, color=style["color"], **BAND)
+
+
+def _apart(x: NDArray, most: int = 12) -> NDArray:
+    """Those of many places on a logarithmic axis whose labels do not touch; the ends are in."""
+    if len(x) <= 2:
+        return x
+    step = np.log(x[-1] / x[0]) / most
+    kept = [x[0]]
+    for place in x[1:-1]:
+        if min(np.log(place / kept[-1]), np.log(x[-1] / place)) >= step:
+            kept.append(place)
+    return np.array([*kept, x[-1]])

@@ -121,7 +121,13 @@ class ErrorProxyDisplay:
 
     def _points(self, rows: np.ndarray, style: dict, name: str):
         label = f"{name} ({int((self.trusted_ == (name == 'trusted')).sum())})"
-        look = {"color": style["color"], "marker": style["marker"], "s": 18, "alpha": 0.8}
+        face = style["color"] if name == "trusted" else "none"
+        look = {
+            "facecolors": face,
+            "edgecolors": style["color"],
+            "marker": style["marker"],
+            "s": 20,
+        }
         return self.ax_.scatter(self.x_[rows], self.y_[rows], label=label, **look)
 
     def _heights(self) -> np.ndarray:

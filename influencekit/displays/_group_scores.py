@@ -89,6 +89,35 @@ class GroupScoresDisplay:
         display = cls(scores, grouped.group_names_, measured, measured_se, label)
         return display.plot(ax=ax, **options)
 
+    @classmethod
+    def from_predictions(
+        cls,
+        scores: ArrayLike,
+        names: ArrayLike,
+        *,
+        measured: ArrayLike | None = None,
+        measured_se: ArrayLike | None = None,
+        ax=None,
+        **options,
+    ) -> GroupScoresDisplay:
+        """Draw scores that are known, averaged over test rows.
+
+        Parameters
+        ----------
+        scores : array-like of shape (n_groups,) or (n_test, n_groups)
+        names : array-like of str of shape (n_groups,)
+        measured, measured_se : array-like of shape (n_groups,), default=None
+        ax : matplotlib Axes, default=None
+        **options
+            Of :meth:`plot`.
+
+        Returns
+        -------
+        GroupScoresDisplay
+        """
+        means = np.atleast_2d(np.asarray(scores, dtype=np.float64)).mean(axis=0)
+        return cls(means, names, measured, measured_se).plot(ax=ax, **options)
+
     def plot(self, ax=None, *, most: int = 20) -> GroupScoresDisplay:
         """Draw the groups with the largest scores in size, highest first.
 
@@ -117,7 +146,7 @@ class GroupScoresDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         values, places = self.scores[self.order_], np.arange(n)
         colours = np.where(values >= 0, FIRST["color"], SECOND["color"])
-        self.bars_ = ax.barh(places, values, color=colours, height=0.7, alpha=0.85)
+        self.bars_ = ax.barh(places, values, color=colours, height=0.7)
         for bar, value in zip(self.bars_, values, strict=True):
             bar.set_hatch("" if value >= 0 else "///")  # told apart without colour
         if self.measured is not None:
@@ -139,8 +168,9 @@ class GroupScoresDisplay:
             xerr=errors,
             color=neutral_colour(),
             marker="D",
+            markerfacecolor=ax.get_facecolor(),
             ls="",
-            markersize=5,
+            markersize=6,
             capsize=3,
             label="measured by retraining",
         )

@@ -34,6 +34,7 @@ def draw_heat_map(ax, columns: list, lines: list, table: NDArray, limits: tuple[
         Around the best cell.
     """
     from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
 
     image = ax.imshow(
         np.ma.masked_invalid(table),
@@ -52,9 +53,10 @@ def draw_heat_map(ax, columns: list, lines: list, table: NDArray, limits: tuple[
         _write(ax, image, i, j, table[i, j]) for i in range(len(lines)) for j in range(len(columns))
     ]
     i, j = np.unravel_index(np.nanargmax(table), table.shape)
-    outline = Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="#D55E00", linewidth=2.5)
-    outline.set_clip_on(False)
+    outline = Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="white", linewidth=1.5)
+    outline.set(clip_on=False, path_effects=[withStroke(linewidth=4.5, foreground="black")])
     ax.add_patch(outline)
+    texts[i * len(columns) + j].set_fontweight("bold")
     return image, texts, outline
 
 

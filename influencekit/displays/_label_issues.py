@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
 
 from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_colour
 
@@ -69,7 +70,7 @@ class LabelIssuesDisplay:
 
     @classmethod
     def from_estimator(
-        cls, detector, *, issues: ArrayLike | None = None, kind: str = "scores", ax=None, **options
+        cls, detector, *, issues: ArrayLike | None = None, ax=None, **options
     ) -> LabelIssuesDisplay:
         """Draw the scores of a fitted detector.
 
@@ -77,26 +78,61 @@ class LabelIssuesDisplay:
         ----------
         detector : fitted NoisyLabelDetector
         issues : bool array-like of shape (n,), default=None
-        kind, ax, **options
+        ax : matplotlib Axes, default=None
+        **options
+            Of :meth:`plot`.
+
+        Returns
+        -------
+        LabelIssuesDisplay
+
+        Raises
+        ------
+        NotFittedError
+            If the detector is not fitted.
+        """
+        check_is_fitted(detector, "label_scores_")
+        threshold = detector.threshold_ if np.isfinite(detector.threshold_) else None
+        return cls(detector.label_scores_, threshold, issues).plot(ax=ax, **options)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        scores: ArrayLike,
+        *,
+        threshold: float | None = None,
+        issues: ArrayLike | None = None,
+        ax=None,
+        **options,
+    ) -> LabelIssuesDisplay:
+        """Draw scores of any ranking of labels.
+
+        Parameters
+        ----------
+        scores : array-like of shape (n,)
+            Higher is more suspicious.
+        threshold : float, default=None
+        issues : bool array-like of shape (n,), default=None
+        ax : matplotlib Axes, default=None
+        **options
             Of :meth:`plot`.
 
         Returns
         -------
         LabelIssuesDisplay
         """
-        threshold = detector.threshold_ if np.isfinite(detector.threshold_) else None
-        return cls(detector.label_scores_, threshold, issues).plot(kind=kind, ax=ax, **options)
+        return cls(scores, threshold, issues).plot(ax=ax, **options)
 
     def plot(
-        self, kind: str = "scores", ax=None, *, bins: int = 40, legend_loc: str | None = "best"
+        self, ax=None, *, kind: str = "scores", bins: int = 40, legend_loc: str | None = "best"
     ) -> LabelIssuesDisplay:
         """Draw.
 
         Parameters
         ----------
-        kind : {"scores", "ranking"}, default="scores"
         ax : matplotlib Axes, default=None
             None makes a new figure.
+        kind : {"scores", "ranking"}, default="scores"
         bins : int, default=40
             Of the histogram.
         legend_loc : str or None, default="best"
@@ -137,9 +173,12 @@ class LabelIssuesDisplay:
         if self.issues is not None:
             parts = {"right": ~self.issues, "wrong": self.issues}
         for (name, rows), style in zip(parts.items(), (FIRST, SECOND), strict=False):
-            own = {"color": style["color"], "linestyle": style["linestyle"]}
-            counts, _, _ = ax.hist(self.scores[rows], edges, histtype="step", label=name, **own)
-            self.counts_[name] = counts
+            colour, line = style["color"], style["linestyle"]
+            own = {"edgecolor": colour, "linestyle": line, "linewidth": 1.5, "label": name}
+            own["facecolor"] = "none" if name == "wrong" else (colour, 0.4)
+            self.counts_[name], _, _ = ax.hist(
+                self.scores[rows], edges, histtype="stepfilled", **own
+            )
         if self.threshold is not None:
             self.lines_["threshold"] = ax.axvline(
                 self.threshold, color=neutral_colour(), lw=1, ls=":", label="threshold"

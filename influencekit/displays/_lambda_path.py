@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit.displays._layout import curve, emptiest_corner, label_levels, merge_close
-from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_colour
+from influencekit.displays._style import BAND, FIRST, SECOND, import_pyplot, neutral_colour
 
 __all__ = ["LambdaPathDisplay"]
 
@@ -220,7 +220,7 @@ class LambdaPathDisplay:
         (self.line_,) = ax.plot(self.dampings, self.mean_xi, **FIRST, markersize=4, label=label)
         if self.std_xi is not None:
             low, high = self.mean_xi - self.std_xi, self.mean_xi + self.std_xi
-            ax.fill_between(self.dampings, low, high, color=FIRST["color"], alpha=0.2, lw=0)
+            ax.fill_between(self.dampings, low, high, color=FIRST["color"], **BAND)
         self.threshold_line_ = None
         if self.threshold is not None:
             self.threshold_line_ = ax.axhline(
@@ -244,7 +244,7 @@ class LambdaPathDisplay:
         error = np.zeros_like(self.lds) if self.lds_se is None else self.lds_se
         if self.lds_se is not None:
             low, high = self.lds - error, self.lds + error
-            right.fill_between(self.lds_dampings, low, high, color=SECOND["color"], alpha=0.2, lw=0)
+            right.fill_between(self.lds_dampings, low, high, color=SECOND["color"], **BAND)
         top, bottom = np.nanmax(self.lds + error), min(0.0, np.nanmin(self.lds - error))
         right.set_ylim(bottom * 1.05, max(top, 0.05) * 1.15)
         right.set_ylabel("LDS", color=SECOND["color"])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import cycle
-
 import numpy as np
 
 from influencekit.applications import RemovalCurve
-from influencekit.displays._style import MARKERS, PALETTE, import_pyplot, neutral_colour
+from influencekit.displays._style import curve_style, import_pyplot, neutral_colour
 
 __all__ = ["RemovalCurveDisplay"]
 
@@ -92,22 +90,14 @@ class RemovalCurveDisplay:
         grey = neutral_colour()
         self.nothing_line_ = ax.axhline(level, color=grey, lw=1, ls=":", label="nothing removed")
         self.lines_ = {}
-        styles = cycle(zip(PALETTE, MARKERS, strict=True))
+        scored = [name for name in means if name != "random"]
+        styles = {name: curve_style(i) for i, name in enumerate(scored)}
+        styles["random"] = {"color": grey, "marker": "x", "linestyle": "--"}
         for name, values in means.items():
-            colour, marker = (grey, "x") if name == "random" else next(styles)
             y = np.concatenate([[level], values])[order]
             bars = np.nan_to_num(np.concatenate([[start], errors[name]])[order])
-            drawn = ax.errorbar(
-                x[order],
-                y,
-                bars,
-                color=colour,
-                marker=marker,
-                ls="--" if name == "random" else "-",
-                markersize=4,
-                capsize=2,
-                label=name,
-            )
+            options = {"markersize": 5, "capsize": 2, "label": name, **styles[name]}
+            drawn = ax.errorbar(x[order], y, bars, **options)
             self.lines_[name] = drawn.lines[0]
         ax.set(xlabel=f"most {self.curve.which} rows removed (%)", ylabel=self.curve.output)
         if legend_loc is not None:

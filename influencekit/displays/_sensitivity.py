@@ -23,11 +23,17 @@ from influencekit.displays._sensitivity_data import (
     select,
 )
 from influencekit.displays._sensitivity_marks import add_mark, place_of, scale_of, shade_of
-from influencekit.displays._style import MARKERS, PALETTE, import_pyplot, neutral_colour
+from influencekit.displays._style import (
+    BAND,
+    LINE_STYLES,
+    MARKERS,
+    curve_style,
+    import_pyplot,
+    neutral_colour,
+)
 
 __all__ = ["SensitivityDisplay"]
 
-LINE_STYLES = ("-", "--", ":", "-.")
 NAMES = {"damping": "damping λ", "checkpoint": "checkpoint (epoch)", "n_models": "number of models"}
 #: More entries than this go beside the axes.
 MAX_INSIDE = 5
@@ -249,9 +255,7 @@ class SensitivityDisplay:
             rows = self._chosen(name)
             default = default_of(self.defaults, name, self.x)
             if self.hue is None:
-                style = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)]}
-                style["linestyle"] = LINE_STYLES[i // len(PALETTE) % len(LINE_STYLES)]
-                curves[name] = make_curve(rows, self.x, default), style
+                curves[name] = make_curve(rows, self.x, default), curve_style(i)
                 continue
             values = axis_values(rows[self.hue])
             for k, value in enumerate(values):
@@ -272,9 +276,7 @@ class SensitivityDisplay:
             (line,) = ax.plot(places, curve.lds, **style, markersize=4, label=label)
             self.lines_[label] = line
             low, high = curve.lds - curve.lds_se, curve.lds + curve.lds_se
-            self.bands_[label] = ax.fill_between(
-                places, low, high, color=style["color"], alpha=0.15, lw=0
-            )
+            self.bands_[label] = ax.fill_between(places, low, high, color=style["color"], **BAND)
             if not np.isnan(curve.lds).all():
                 best = int(np.nanargmax(curve.lds))
                 self.best_marks_[label] = add_mark(

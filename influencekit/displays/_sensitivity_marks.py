@@ -7,7 +7,7 @@ from typing import Any
 
 from influencekit.displays._heat_map import COLOURS
 from influencekit.displays._sensitivity_data import label_of
-from influencekit.displays._style import PALETTE, neutral_colour
+from influencekit.displays._style import PALETTE, is_dark, neutral_colour
 
 __all__ = ["add_mark", "place_of", "scale_of", "shade_of"]
 
@@ -56,4 +56,5 @@ def shade_of(k: int, values: list):
         return PALETTE[k % len(PALETTE)]
     import matplotlib as mpl
 
-    return mpl.colormaps[COLOURS](0.88 * k / (len(values) - 1))
+    low, high = (0.35, 1.0) if is_dark() else (0.0, 0.75)  # the other end is the background's
+    return mpl.colormaps[COLOURS](low + (high - low) * k / (len(values) - 1))

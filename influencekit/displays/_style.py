@@ -7,14 +7,37 @@ dark styles work.  No rcParams are changed.
 
 from __future__ import annotations
 
-__all__ = ["FIRST", "MARKERS", "PALETTE", "SECOND", "import_pyplot", "neutral_colour"]
+__all__ = [
+    "BAND",
+    "FIRST",
+    "LINE_STYLES",
+    "MARKERS",
+    "PALETTE",
+    "SECOND",
+    "curve_style",
+    "import_pyplot",
+    "is_dark",
+    "neutral_colour",
+]
 
 #: Style of the first quantity of a picture (ξ; proponents) and of the second (LDS; opponents).
 FIRST = {"color": "#0072B2", "linestyle": "-", "marker": "o"}
 SECOND = {"color": "#D55E00", "linestyle": "--", "marker": "s"}
-#: Colours of many curves: Okabe and Ito's, without yellow and black, and a marker beside each.
+#: Colours of many curves: Okabe and Ito's, without yellow and black; markers and lines beside them.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 MARKERS = ("o", "s", "^", "v", "P", "X", "d")
+LINE_STYLES = ("-", "--", "-.", ":")
+#: Of the filled bands around curves.
+BAND = {"alpha": 0.25, "linewidth": 0}
+
+
+def curve_style(i: int) -> dict[str, str]:
+    """Colour, marker and line of the i-th of many curves; the first 28 differ."""
+    return {
+        "color": PALETTE[i % len(PALETTE)],
+        "marker": MARKERS[i % len(MARKERS)],
+        "linestyle": LINE_STYLES[i % len(LINE_STYLES)],
+    }
 
 
 def import_pyplot(caller: str):
@@ -40,3 +63,12 @@ def neutral_colour() -> str:
     import matplotlib as mpl
 
     return mpl.rcParams["text.color"]
+
+
+def is_dark() -> bool:
+    """Whether axes are dark in the style that the user has chosen."""
+    import matplotlib as mpl
+    from matplotlib.colors import to_rgb
+
+    red, green, blue = to_rgb(mpl.rcParams["axes.facecolor"])
+    return 0.299 * red + 0.587 * green + 0.114 * blue < 0.5

@@ -65,3 +65,12 @@ def test_number_of_seeds():
 def test_wrong_arguments_are_named(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+@pytest.mark.parametrize("x", [np.arange(1, 41), [1, 2, 5, 100], [3], [1, 2]])
+def test_labels_of_many_horizons_do_not_touch(x):
+    display = AgreementDisplay(x, {"a": np.linspace(0.9, 0.1, len(x))}).plot()
+    display.figure_.canvas.draw()
+    boxes = [label.get_window_extent() for label in display.ax_.get_xticklabels()]
+    assert {x[0], x[-1]} <= set(display.ax_.get_xticks())
+    assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:], strict=False))
