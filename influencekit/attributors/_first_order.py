@@ -21,23 +21,22 @@ class FirstOrder:
     Parameters
     ----------
     attributor : attributor
-        Gives output, batch size, memory and progress.
+        Gives batch size, memory and progress.
     task : Task
     train : Examples
     """
 
     def __init__(self, attributor, task, train):
         self.engine = gradient_engine(attributor, task)
-        self.output = attributor.output
         self.train = train
         weights = training_weights(task, train)
         self.weights = weights / weights.mean()
 
-    def scores(self, queries) -> np.ndarray:
-        """Scores (n_query, n_train)."""
+    def scores(self, queries, output) -> np.ndarray:
+        """Scores (n_query, n_train) of an output."""
         task = self.engine.task
         products = self.engine.dot(
-            queries, query_cotangent(task, self.output, queries), self.train, loss_cotangent(task)
+            queries, query_cotangent(task, output, queries), self.train, loss_cotangent(task)
         )
         return (-products * self.weights).cpu().numpy()
 

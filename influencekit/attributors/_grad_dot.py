@@ -73,7 +73,7 @@ class GradDot(BaseAttributor):
         self._first_order = FirstOrder(self, task, train)
 
     def _score(self, queries):
-        return self._first_order.scores(queries)
+        return self._first_order.scores(queries, self.output)
 
     def _self_influence(self):
         return self._first_order.self_influence()

@@ -85,7 +85,7 @@ class TracIn(BaseAttributor):
         self._first_order = FirstOrder(self, task, train)
 
     def _score(self, queries):
-        return self._rate * self._first_order.scores(queries)
+        return self._rate * self._first_order.scores(queries, self.output)
 
     def _self_influence(self):
         return self._rate * self._first_order.self_influence()

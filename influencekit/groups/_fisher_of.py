@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from influencekit._model_checks import learned_rows
 from influencekit.attributors import TRAK
 from influencekit.attributors._gradients import (
     gradient_engine,
@@ -15,6 +16,7 @@ from influencekit.attributors._gradients import (
 )
 from influencekit.data import Examples
 from influencekit.gradients import loss_cotangent, output_cotangent
+from influencekit.groups._explain import SlopeOutput
 from influencekit.groups._fisher import GroupFisher, group_gradients
 from influencekit.groups._groupers import RandomGrouper
 from influencekit.models import Task, resolve_output
@@ -56,7 +58,9 @@ def fisher_of(grouped: Any, task: Task, train: Examples) -> Any:
     """
     attributor = grouped.attributor_
     engine = gradient_engine(attributor, task)
-    weights = training_weights(task, train)
+    weights = torch.zeros(len(train), dtype=torch.float64, device=task.device)
+    learned = torch.as_tensor(learned_rows(task, train), device=task.device)
+    weights[learned] = training_weights(task, train)[learned]
     total = float(weights.sum())
     labels, k = grouped.labels_, grouped.n_groups_
     right = group_gradients(engine, train, loss_cotangent(task), labels, k, weights) / total
@@ -65,7 +69,7 @@ def fisher_of(grouped: Any, task: Task, train: Examples) -> Any:
     form = grouped.fisher_form
     if form == "auto":
         form = "sum" if isinstance(grouped.grouper_, RandomGrouper) else "mean"
-    each = total / (size if form == "mean" else torch.ones_like(size))
+    each = total / (size.where(size > 0, 1.0) if form == "mean" else torch.ones_like(size))
     kernel, output = None, attributor.output
     if isinstance(attributor, TRAK):
         output = "margin" if task.kind == "classification" else "prediction"
@@ -80,4 +84,4 @@ def fisher_of(grouped: Any, task: Task, train: Examples) -> Any:
             "InfluenceFunction('fisher'), whose matrix is made of the gradients that are grouped."
         )
     fisher = GroupFisher(engine, right, kernel, each.sqrt(), attributor.damping)
-    return _Bound(fisher, task, grouped._output or output)
+    return _Bound(fisher, task, output if grouped.property is None else SlopeOutput())

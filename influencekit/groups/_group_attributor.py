@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,16 +10,16 @@ import scipy.sparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
 from influencekit._model_checks import check_scores
 from influencekit.attributors import TRAK, FurtherTraining, InfluenceFunction
 from influencekit.base import BaseAttributor
-from influencekit.data import Examples, open_examples
+from influencekit.data import ExamplesList, open_examples
+from influencekit.groups._explain import SlopeOutput, check_explains, explain
 from influencekit.groups._fisher_of import fisher_of
 from influencekit.groups._groupers import BaseGrouper, ClusterGrouper, LabelGrouper
 from influencekit.groups._properties import property_slopes, resolve_property
-from influencekit.models import Task, as_task
+from influencekit.models import Task, TaskList, as_task, is_model_list
 from influencekit.utils import OutputContainerMixin, StrOptions, validate_parameters
 
 __all__ = ["GroupAttributor"]
@@ -65,8 +65,10 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
     n_groups_ : int
     group_names_ : ndarray of str of shape (n_groups,)
     group_sizes_ : ndarray of int of shape (n_groups,)
-    damping_ : float
+    damping_ : float, or ndarray of shape (n_models,)
         With ``curvature="groups"``.
+    property_value_ : float
+        Of the data last given to ``score``; the mean over several models.
 
     Notes
     -----
@@ -76,7 +78,8 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
 
     A property enters by its derivative by the outputs, so that its score is the predicted
     ``property(full) - property(without the group)`` to first order in the change of outputs, for
-    every attributor.
+    every attributor that is linear in the output's gradient (:class:`GradCos` is not).  A search
+    inside chooses by its own ``output``.
 
     With ``curvature="groups"``: ``τ_j = -vᵀ (BᵀB + λI)⁻¹ G_j / W`` with group sums G_j of the
     weighted loss gradients, W the sum of weights, and rows ``G_j / √W`` ("sum") or
@@ -141,8 +144,9 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
 
         Parameters
         ----------
-        model : fitted model or Task
-            As :func:`~influencekit.as_task` takes it.
+        model : fitted model, Task, or list of them
+            As :func:`~influencekit.as_task` takes it.  Scores of several are averaged, and a
+            grouper looks at the first.
         X, y : array-like
             Training data, as given to the model's ``fit``.
         groups : array-like of shape (n_train,) or (n_train, n_columns), default=None
@@ -154,23 +158,24 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
         """
         validate_parameters(self)
         self._check(groups)
-        self.task_ = task = as_task(model)
-        train: Any = open_examples(task, X, y)
+        many = is_model_list(model)
+        opened: Any = TaskList.of(model) if many else as_task(model)
+        self._opened, self.task_ = opened, opened[0] if many else opened
+        train: Any = open_examples(opened, X, y)
         self.n_train_ = train.n_examples
-        self._partition(task, X, y, groups)
+        self._partition(self.task_, X, y, groups, train.index)
         self.attributor_ = clone(self.attributor)
-        self._output = _SlopeOutput() if self.property is not None else None
-        if self._output is not None and not isinstance(self.attributor_, TRAK):
-            self.attributor_.set_params(**{_output_name(self.attributor_): self._output})
         if self.curvature == "groups":
-            self._fisher: Any = fisher_of(self, task, train)
-            self.damping_ = self._fisher.damping
+            pairs = zip(opened, train, strict=True) if many else [(opened, train)]
+            self._fishers: Any = [fisher_of(self, *pair) for pair in pairs]
+            dampings = [fisher.damping for fisher in self._fishers]
+            self.damping_: Any = np.array(dampings) if many else dampings[0]
             return self
         if isinstance(self.attributor_, FurtherTraining):
             self.attributor_.set_params(groups=self.labels_, left_out=None)
-        self.attributor_.fit(task, X, y)
-        if self._output is not None and isinstance(self.attributor_, TRAK):
-            self.attributor_._explained = self._output
+        self.attributor_.fit(opened, X, y)
+        if self.property is not None:
+            explain(self.attributor_, SlopeOutput())
         return self
 
     def _check(self, groups: Any) -> None:
@@ -188,8 +193,10 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
                 f"curvature='groups': there is no group form of {type(self.attributor).__name__}; "
                 "accepted are InfluenceFunction('fisher') and TRAK. Use curvature='points'."
             )
+        if self.property is not None:
+            check_explains(self.attributor)
 
-    def _partition(self, task: Task, X: Any, y: Any, groups: Any) -> None:
+    def _partition(self, task: Task, X: Any, y: Any, groups: Any, index: Any) -> None:
         grouper = self.grouper
         if groups is not None:
             grouper = LabelGrouper(groups)
@@ -198,7 +205,8 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
         if grouper is None:
             self.grouper_ = None
             self.labels_ = np.arange(self.n_train_)
-            self.group_names_ = np.array([f"train{i}" for i in self.labels_], dtype=object)
+            names = [f"train{i}" for i in self.labels_] if index is None else map(str, index)
+            self.group_names_ = np.array(list(names), dtype=object)
         else:
             self.grouper_ = clone(grouper).fit(task, X, y)
             self.labels_, self.group_names_ = self.grouper_.labels_, self.grouper_.group_names_
@@ -223,13 +231,11 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
         scores : ndarray of shape (n_test, n_groups), or (1, n_groups) for a property
         """
         check_is_fitted(self, "labels_")
-        queries: Any = open_examples(self.task_, X, y, require_y=False)
+        queries: Any = open_examples(self._opened, X, y, require_y=False)
         if self.property is None:
-            scores = self._scores(queries)
+            scores = np.concatenate(list(self._blocks(queries)))
         else:
-            function = resolve_property(self.task_, self.property)
-            self.property_value_, slopes = property_slopes(self.task_, function, queries)
-            scores = self._total(queries.with_targets(slopes))
+            scores = sum(b.sum(0, keepdims=True) for b in self._blocks(self._sloped(queries)))
         scores = scores / self.group_sizes_ if self.reduce == "mean" else scores
         check_scores(scores)
         return scores
@@ -262,46 +268,37 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
         check_is_fitted(self, "labels_")
         return self.group_names_
 
-    def _blocks(self, queries: Examples) -> list[slice]:
+    def _sloped(self, queries: Any) -> Any:
+        """Queries with the slopes of the property as targets, for each model its own."""
+        many = isinstance(queries, ExamplesList)
+        pairs = zip(self._opened, queries, strict=True) if many else [(self._opened, queries)]
+        values, sloped = [], []
+        for task, own in pairs:
+            function = resolve_property(task, self.property)
+            value, slopes = property_slopes(task, function, own)
+            values.append(value)
+            sloped.append(own.with_targets(slopes))
+        self.property_value_ = float(np.mean(values))
+        return ExamplesList(sloped) if many else sloped[0]
+
+    def _blocks(self, queries: Any) -> Iterator[np.ndarray]:
+        """Scores of some queries after the other."""
         size = max(1, _BLOCK // self.n_train_)
-        return [slice(i, i + size) for i in range(0, len(queries), size)]
+        for start in range(0, queries.n_examples, size):
+            yield self._block(queries.take(slice(start, start + size)))
 
-    def _total(self, queries: Examples) -> np.ndarray:
-        """Sum over queries, (1, n_groups)."""
-        return sum(self._block(queries.take(rows)).sum(0, keepdims=True)
-                   for rows in self._blocks(queries))  # fmt: skip
-
-    def _scores(self, queries: Examples) -> np.ndarray:
-        return np.concatenate([self._block(queries.take(rows)) for rows in self._blocks(queries)])
-
-    def _block(self, queries: Examples) -> np.ndarray:
-        """Sums over groups for a block of queries."""
+    def _block(self, queries: Any) -> np.ndarray:
+        """Sums over groups, (n_queries, n_groups)."""
         if self.curvature == "groups":
-            return self._fisher.of(queries)
+            parts = queries if isinstance(queries, ExamplesList) else [queries]
+            pairs = zip(self._fishers, parts, strict=True)
+            return np.mean([fisher.of(own) for fisher, own in pairs], axis=0)
         points = self.attributor_._all_scores(queries)
+        n, rows = self.n_train_, np.arange(self.n_train_)
         if isinstance(self.attributor_, FurtherTraining):  # each row has its group's score
-            return points[:, np.unique(self.labels_, return_index=True)[1]]
-        n = self.n_train_
-        sums = scipy.sparse.csr_array(
-            (np.ones(n), (self.labels_, np.arange(n))), shape=(self.n_groups_, n)
+            learned = self.attributor_.train_rows_
+            rows = learned[np.unique(self.labels_[learned], return_index=True)[1]]
+        picked = scipy.sparse.csr_array(
+            (np.ones(len(rows)), (self.labels_[rows], rows)), shape=(self.n_groups_, n)
         )
-        return (sums @ points.T).T
-
-
-class _SlopeOutput:
-    """Output whose gradient is that of a property: outputs times its slopes, given as targets."""
-
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return (outputs * targets).flatten(1).sum(1)
-
-
-def _output_name(attributor: Any) -> str:
-    """Parameter that says what is explained, of an attributor or of one inside it."""
-    params: Mapping[str, Any] = attributor.get_params(deep=True)
-    names = [name for name in params if name == "output" or name.endswith("__output")]
-    if not names:
-        raise ValueError(
-            f"property: {type(attributor).__name__} has no parameter 'output', so it explains no "
-            "property; accepted are attributors by gradients or by training."
-        )
-    return min(names, key=len)
+        return (picked @ points.T).T

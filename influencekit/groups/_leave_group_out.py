@@ -15,6 +15,7 @@ from influencekit.groups._labels import label_table, named_groups
 from influencekit.groups._properties import resolve_property
 from influencekit.models import as_task
 from influencekit.training import retrain_on_subsets
+from influencekit.training._rows import count_rows, take_rows
 
 __all__ = ["GroupLeaveOut", "leave_group_out"]
 
@@ -122,7 +123,7 @@ def leave_group_out(
     >>> truth.names, truth.scores.shape
     (array(['False', 'True'], dtype=object), (4, 2))
     """
-    n = X.shape[0] if hasattr(X, "shape") else len(X)
+    n = count_rows(X)
     positions, distinct = named_groups(label_table(groups, n, "groups"))
     chosen = distinct if only is None else np.asarray(list(only), dtype=object)
     strangers = sorted(set(chosen) - set(distinct))
@@ -166,28 +167,28 @@ def _property_values(model: Any, data: tuple, given: Any, options: dict) -> np.n
             f"property: outputs of {task.name} have shape {tuple(shape)} an example; accepted are "
             "models with one row of outputs an example."
         )
-    columns = _column_values(model, data, int(shape[1]), task.classes, options)
+    columns = _column_values(model, data, int(shape[1]), task, options)
     flat = columns.reshape(-1, *columns.shape[2:])
     values = [float(function(torch.as_tensor(o), queries.targets)) for o in flat]
     return np.array(values).reshape(*columns.shape[:2], 1)
 
 
-def _column_values(model: Any, data: tuple, width: int, classes: Any, options: dict) -> np.ndarray:
-    """Natural outputs (n_subsets, n_repeats, n_test, width) of every retrained model."""
+def _column_values(model: Any, data: tuple, width: int, task: Any, options: dict) -> np.ndarray:
+    """Natural outputs (n_subsets, n_repeats, n_test, width) of every retrained model.
+
+    Test rows are asked once for each column, named by their targets, so that one training does.
+    """
     X, y, X_test, y_test = data
-    n, labels = len(y_test), np.asarray(y) if classes is None else classes
-    if width == 1 or np.issubdtype(np.asarray(y).dtype, np.floating):
-        parts = [
-            retrain_on_subsets(model, X, y, X_test, y_test, output=_Column(c), **options).outputs
-            for c in range(width)
-        ]
-        return np.stack(parts, axis=-1)
-    distinct = np.unique(labels)  # each test row once for every class, so that one training does
-    tiled = X_test.iloc[np.tile(np.arange(n), width)] if hasattr(X_test, "iloc") else X_test
-    tiled = tiled if hasattr(X_test, "iloc") else X_test[np.tile(np.arange(n), width)]
-    outputs = retrain_on_subsets(
-        model, X, y, tiled, np.repeat(distinct, n), output=_own_output, **options
-    ).outputs
+    n = count_rows(X_test)
+    if width == 1:
+        targets, output = y_test, _first
+    elif task.kind == "regression":
+        targets, output = np.repeat(np.eye(width), n, axis=0), _weighted
+    else:
+        classes = np.arange(width) if task.classes is None else np.asarray(task.classes)
+        targets, output = np.repeat(classes, n), _own_output
+    asked = take_rows(X_test, np.tile(np.arange(n), width))
+    outputs = retrain_on_subsets(model, X, y, asked, targets, output=output, **options).outputs
     return np.moveaxis(outputs.reshape(*outputs.shape[:2], width, n), 2, 3)
 
 
@@ -195,11 +196,9 @@ def _own_output(outputs: Tensor, targets: Tensor) -> Tensor:
     return outputs.gather(1, targets.reshape(-1, 1).long())[:, 0]
 
 
-class _Column:
-    """One of the natural outputs."""
+def _weighted(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs * targets).sum(1)
 
-    def __init__(self, column: int):
-        self.column = column
 
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return outputs[:, self.column]
+def _first(outputs: Tensor, targets: Tensor) -> Tensor:
+    return outputs[:, 0]

@@ -34,6 +34,7 @@ class _MeanNegLoss:
     task: Task
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        _require_targets(targets, "'mean_neg_loss'")
         return -self.task.loss(outputs, targets).mean()
 
 
@@ -49,6 +50,11 @@ def mean_neg_loss(task: Task) -> Property:
     callable
     """
     return _MeanNegLoss(task)
+
+
+def _require_targets(targets: Tensor | None, name: str) -> None:
+    if targets is None:
+        raise ValueError(f"y: got None; property {name} needs the targets of the evaluation rows.")
 
 
 class _Gap:
@@ -153,6 +159,7 @@ class EqualizedOddsDifference(_Gap):
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Gap of a model with these outputs."""
         p = self._probabilities(outputs)
+        _require_targets(targets, type(self).__name__)
         positive = targets.reshape(-1) == self.positive
         gaps = []
         for counted in (positive, ~positive):

@@ -1,0 +1,120 @@
+"""Models retrained without groups, against models fitted one by one."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder
+from skorch import NeuralNetRegressor
+from torch import nn
+
+from influencekit.groups import leave_group_out
+
+X, Y = load_iris(return_X_y=True)
+ORDER = np.random.default_rng(0).permutation(150)
+X, Y = X[ORDER], Y[ORDER]
+X_TEST, Y_TEST = X[100:], Y[100:]
+X, Y = X[:100], Y[:100]
+GROUPS = np.random.default_rng(1).integers(0, 3, 100)
+MODEL = LogisticRegression(C=0.1, max_iter=5000, tol=1e-10).fit(X, Y)
+
+
+def without(group, model=MODEL, data=X, labels=Y):
+    rows = np.flatnonzero(group != GROUPS)
+    return LogisticRegression(**model.get_params()).fit(data[rows], labels[rows])
+
+
+def test_outputs_of_rows():
+    found = leave_group_out(MODEL, X, Y, X_TEST, Y_TEST, GROUPS, n_repeats=1)
+    rows = np.arange(50)
+    full = np.log(MODEL.predict_proba(X_TEST)[rows, Y_TEST])
+    for g in range(3):
+        left = np.log(without(g).predict_proba(X_TEST)[rows, Y_TEST])
+        np.testing.assert_allclose(found.scores[:, g], full - left, atol=1e-6)
+    assert found.sizes.tolist() == np.bincount(GROUPS).tolist()
+
+
+def classes_of(p):
+    """A number that needs the probabilities of all classes."""
+    return (p * np.arange(1, 4)).sum(1).max()
+
+
+@pytest.mark.parametrize("kind", ["array", "frame", "list", "sparse", "tensor"])
+def test_a_property_of_all_classes_in_any_container(kind):
+    make = {
+        "array": np.asarray,
+        "frame": pd.DataFrame,
+        "list": lambda x: x.tolist(),
+        "sparse": sparse.csr_matrix,
+        "tensor": torch.tensor,
+    }[kind]
+    one_class = np.flatnonzero(Y_TEST == 2)
+    asked = X_TEST[one_class]
+    found = leave_group_out(
+        MODEL, X, Y, make(asked), Y_TEST[one_class], GROUPS, n_repeats=1, only=["2", "0"],
+        property=lambda outputs, _: (outputs.softmax(1) * torch.arange(1, 4)).sum(1).max(),
+    )  # fmt: skip
+    full = classes_of(MODEL.predict_proba(asked))
+    expected = [full - classes_of(without(g).predict_proba(asked)) for g in (2, 0)]
+    np.testing.assert_allclose(found.scores[0], expected, atol=1e-6)
+
+
+def test_string_labels_and_a_frame_with_categories():
+    frame = pd.DataFrame({"kind": np.array(["a", "b"])[(X[:, 0] > 5.5).astype(int)]})
+    names = np.array(["x", "y", "z"])[Y]
+    pipe = make_pipeline(OrdinalEncoder(), LogisticRegression()).fit(frame, names)
+    found = leave_group_out(
+        pipe, frame, names, frame[:9], names[:9], GROUPS, n_repeats=1,
+        property=lambda outputs, _: outputs.softmax(1)[:, 2].mean(),
+    )  # fmt: skip
+    coded = OrdinalEncoder().fit_transform(frame)
+    for g in range(3):
+        model = without(g, LogisticRegression(), coded, names)
+        left = model.predict_proba(coded[:9])[:, 2].mean()
+        expected = pipe.predict_proba(frame[:9])[:, 2].mean() - left
+        assert found.scores[0, g] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_property_of_several_outputs_comes_from_one_model():
+    targets = np.c_[X @ [1.0, 0, 0, 1], X @ [0, 1.0, -1, 0]] + Y[:, None]
+    model = Ridge(0.5).fit(X, targets)
+    found = leave_group_out(
+        model, X, targets, X_TEST, np.zeros((50, 2)), GROUPS, n_repeats=1,
+        property=lambda outputs, _: (outputs[:, 0] * outputs[:, 1]).mean(),
+    )  # fmt: skip
+    for g in range(3):
+        rows = np.flatnonzero(g != GROUPS)
+        left = Ridge(0.5).fit(X[rows], targets[rows]).predict(X_TEST).prod(1).mean()
+        assert found.scores[0, g] == pytest.approx(model.predict(X_TEST).prod(1).mean() - left)
+
+
+class Two(nn.Module):
+    """Both outputs are the same number, but each training draws another start."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 1)
+
+    def forward(self, X):
+        return self.layer(X).expand(-1, 2)
+
+
+def test_without_a_seed_all_outputs_are_of_the_same_training():
+    A, b = X.astype(np.float32), X[:, [0, 0]].astype(np.float32)
+    net = NeuralNetRegressor(Two, max_epochs=1, lr=1e-3, train_split=None, verbose=0).fit(A, b)
+    found = leave_group_out(
+        net, A, b, A[:5], b[:5], GROUPS, n_repeats=2, random_state=None,
+        property=lambda outputs, _: (outputs[:, 0] - outputs[:, 1]).square().sum(),
+    )  # fmt: skip
+    assert np.abs(found.full).max() == np.abs(found.without).max() == 0
+
+
+def test_a_class_that_no_row_has_left():
+    groups = np.where(Y == 1, "ones", "rest")
+    torch.manual_seed(0)
+    with pytest.raises(ValueError, match="class"):
+        leave_group_out(MODEL, X, Y, X_TEST, Y_TEST, groups, only=["ones"], n_repeats=1)
