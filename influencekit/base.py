@@ -35,6 +35,16 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
     Method authors write ``_fit(task, train)`` and ``_score(queries)``; everything else is here,
     several models among it: each is fitted by itself and scores are averaged.
 
+    Attributes
+    ----------
+    task_ : Task
+        Snapshot of the model; of the first of several.
+    n_train_ : int
+    train_rows_ : ndarray of int
+        Rows of the training data that the model learned from.
+    train_index_ : pandas.Index or None
+        Labels of the training rows, where X or y had some.
+
     Notes
     -----
     Sign: a positive score marks a *proponent*, a training example without which the model is
@@ -169,11 +179,18 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         Returns
         -------
         scores : ndarray or DataFrame of shape (n_test, n_train)
+            The index of a DataFrame is that of X, or else of y; its columns are
+            :meth:`get_feature_names_out`.
         """
-        return self.score(X, y)
+        queries = self._queries(X, y)
+        scores = self._all_scores(queries)
+        return scores if queries.index is None else self._with_index(scores, queries.index)
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """Names of the score columns: the training rows' index labels, else ``train0``, ...
+
+        They are texts.  The labels themselves, of several levels or of dates, are in
+        ``train_index_``: ``scores.columns = attributor.train_index_``.
 
         Parameters
         ----------
@@ -197,6 +214,7 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         Returns
         -------
         scores : ndarray of shape (n_train,)
+            Ready for ``pandas.Series(scores, attributor.train_index_)``.
         """
         check_is_fitted(self)
         if self._members is not None:
@@ -217,7 +235,8 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         Returns
         -------
         indices : ndarray of shape (n_test, k)
-            Rows of the training data, strongest first; equal scores in row order.
+            Rows of the training data, strongest first; equal scores in row order.  Their names
+            are ``attributor.get_feature_names_out()[indices]``.
         scores : ndarray of shape (n_test, k)
         """
         queries = self._queries(X, y)

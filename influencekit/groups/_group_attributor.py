@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit._model_checks import check_scores
+from influencekit._model_checks import check_scores, reject_data_as_model
 from influencekit.attributors import TRAK, FurtherTraining, InfluenceFunction
 from influencekit.base import BaseAttributor
 from influencekit.data import ExamplesList, open_examples
@@ -159,6 +159,8 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
         validate_parameters(self)
         self._check(groups)
         many = is_model_list(model)
+        if not many:
+            reject_data_as_model(self, model, X)
         opened: Any = TaskList.of(model) if many else as_task(model)
         self._opened, self.task_ = opened, opened[0] if many else opened
         train: Any = open_examples(opened, X, y)
@@ -250,9 +252,13 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
 
         Returns
         -------
-        scores : ndarray or DataFrame of shape (n_test, n_groups)
+        scores : ndarray or DataFrame of shape (n_test, n_groups), or (1, n_groups) for a property
         """
-        return self.score(X, y)
+        scores = self.score(X, y)
+        if self.property is None:
+            return scores
+        named = self.property if isinstance(self.property, str) else type(self.property).__name__
+        return self._with_index(scores, [getattr(self.property, "__name__", named)])
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """Names of the groups.
