@@ -51,8 +51,8 @@ class TRAK(DampedMixin, BaseAttributor):
         Kind of random projection; see :func:`influencekit.gradients.make_projection`.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
         What is explained, and linearised as f: "auto" is the margin log(p / (1 - p)) of a
-        classifier.  For a regressor f is the prediction, and explained is the negative loss, or
-        the prediction when ``score`` gets no targets.
+        classifier.  For a regressor f is the prediction, or the negative loss where it has several
+        outputs; explained is the negative loss, or the prediction when ``score`` gets no targets.
     batch_size : int or None, default=None
         Examples whose gradients are taken at a time; None chooses from ``max_memory``.
     max_memory : int, str or None, default=None
@@ -135,7 +135,7 @@ class TRAK(DampedMixin, BaseAttributor):
 
     def _fit(self, task, train):
         weights = training_weights(task, train)
-        self._explained, linearised = _outputs(task, self.output)
+        self._explained, linearised = _outputs(task, self.output, train.targets)
         problem = CurvatureProblem(
             gradient_engine(self, task),
             train,
@@ -211,11 +211,13 @@ class TRAK(DampedMixin, BaseAttributor):
         return (products * self._slopes.square() * weights).cpu().numpy()
 
 
-def _outputs(task: Task, output):
+def _outputs(task: Task, output, targets: torch.Tensor):
     """What is explained and what is linearised, with what "auto" stands for here."""
     if output != "auto":
         return output, output
-    return ("margin", "margin") if task.kind == "classification" else ("auto", "prediction")
+    if task.kind == "classification":
+        return "margin", "margin"
+    return "auto", "prediction" if targets[0].numel() == 1 else "neg_loss"
 
 
 def _loss_slopes(problem: CurvatureProblem, function) -> torch.Tensor:

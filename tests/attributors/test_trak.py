@@ -84,6 +84,18 @@ def test_regression_is_the_influence_function_of_least_squares():
     np.testing.assert_allclose(found, influence.score(X[:4], y[:4]) * scale**2, rtol=1e-6)
 
 
+def test_regressors_with_several_outputs_are_linear_in_the_loss():
+    """The negative loss is linearised: its slope is -1, the kernel the empirical Fisher matrix."""
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(N, D)), rng.normal(size=(N, 2))
+    task = as_task(nn.Linear(D, 2).double(), loss=nn.MSELoss())
+    expected = InfluenceFunction("fisher", 0.1).fit(task, X, Y).score(X[:3], Y[:3])
+    trak = TRAK(0.1, projection_dim=None).fit(task, X, Y)
+    np.testing.assert_allclose(trak.score(X[:3], Y[:3]), expected, rtol=1e-8)
+    with pytest.raises(ValueError, match="explains one number an example"):
+        trak.score(X[:3])
+
+
 def test_regressors_explain_the_loss_where_targets_are_given():
     rng = np.random.RandomState(0)
     X, y = rng.randn(30, 3), rng.randn(30)
