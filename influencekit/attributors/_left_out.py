@@ -31,6 +31,11 @@ def make_removals(
     left_out : ndarray
         Row, or label of the group, of each column.
     """
+    if len(train_rows) == 1:
+        raise ValueError(
+            "X: the model learned from one row, so without it nothing would be left to train on; "
+            "accepted are two rows or more."
+        )
     if groups is None:
         rows = _rows(left_out, train_rows, n_train)
         owner = np.full(n_train, KEPT, dtype=np.int64)

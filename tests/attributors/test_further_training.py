@@ -296,6 +296,12 @@ def test_wrong_arguments_are_named(change, said):
         further(**change)
 
 
+def test_the_only_row_is_not_left_out():
+    for groups in (None, [0]):
+        with pytest.raises(ValueError, match="X: the model learned from one row"):
+            FurtherTraining(lr=0.1, groups=groups).fit(module_task(), X[:1], Y[:1])
+
+
 def test_divergence_is_told():
     task = as_task(Plain(), loss=nn.MSELoss())
     measured = FurtherTraining(lr=1e200, left_out=2, **SHORT).fit(task, X, X[:, :3])
