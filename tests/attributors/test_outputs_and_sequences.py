@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
-from influencekit import GradCos, GradDot, InfluenceFunction, as_task
+from influencekit import (
+    FurtherTraining,
+    GradCos,
+    GradDot,
+    InfluenceFunction,
+    TracIn,
+    as_task,
+)
+from influencekit.curvature import CURVATURES
 from influencekit.models import SequenceCrossEntropy
 
 D, N, M = 4, 14, 3
@@ -108,10 +118,19 @@ def test_prediction_needs_one_target():
         GradDot(output="prediction").fit(Ridge().fit(X, Y), X, Y).score(X_TEST)
 
 
-@pytest.mark.parametrize(
-    "make", [GradDot, GradCos, lambda **k: InfluenceFunction(damping=0.1, **k)]
-)
-def test_the_logit_of_a_chosen_class(make):
+CLASS_CONDITIONAL = {
+    "GradDot": GradDot,
+    "GradCos": GradCos,
+    "TracIn": TracIn,
+    "FurtherTraining": partial(FurtherTraining, lr=0.1, n_seeds=1, left_out=3, random_state=0),
+    **{c: partial(InfluenceFunction, c, 0.1, random_state=0) for c in CURVATURES},
+}
+
+
+@pytest.mark.parametrize("name", CLASS_CONDITIONAL)
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
+def test_the_logit_of_a_chosen_class(name):
+    make = CLASS_CONDITIONAL[name]
     labels = np.array(["a", "b", "c"])[np.arange(N) % 3]
     model = LogisticRegression().fit(X, labels)
     by_name = make(output="logit").fit(model, X, labels)
