@@ -15,7 +15,7 @@ from influencekit import (
     InfluenceFunction,
     Loss,
 )
-from influencekit.exceptions import ResourceError
+from influencekit.exceptions import ResourceError, UnsupportedModelError
 from influencekit.groups import (
     DemographicParityDifference,
     EqualizedOddsDifference,
@@ -231,8 +231,9 @@ class TestManners:
                 "4 labels for 30",
             ),
             (lambda: GroupAttributor(GradDot(), reduce="max").fit(TASK, X, Y), "reduce"),
+            (lambda: GroupAttributor(GradDot()).fit(X, Y), "takes the fitted model first"),
         ],
     )
     def test_errors(self, make, said):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises((ValueError, UnsupportedModelError), match=said):
             make()
