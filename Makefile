@@ -1,7 +1,12 @@
-# make demo    train, attribute and choose a damping on real data; writes demo_output/
-# make test    linters, types, import contracts, tests and doctests
-# make bench   quick benchmarks on data that comes with scikit-learn; writes benchmarks/results/
-# All make .venv on the first call; a later call finds it ready.
+# make demo         train, attribute and choose a damping on real data; writes demo_output/
+# make test         linters, types, import contracts, tests and doctests
+# make docs         the site with the gallery run, in docs/_build/html; warnings are errors
+# make docs-fast    the same site, the gallery shown without its output
+# make bench        quick benchmarks on data that comes with scikit-learn; writes benchmarks/results/
+# make dist         wheel and sdist in dist/, installed and tried in an environment of their own
+# make test-oldest  the tests with the oldest versions that pyproject.toml allows, torch apart
+# make test-newest  the tests with the newest versions to be had, torch apart
+# All make .venv (or an environment of their own) on the first call; a later call finds it ready.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,13 +14,19 @@ WORKERS ?= 2
 RESULTS := benchmarks/results
 
 BIN := $(VENV)/bin
+PIP := -m pip install -qq --no-input --disable-pip-version-check
 # constraints.txt pins what the tests ran with, torch among it
-INSTALL := $(BIN)/python -m pip install -qq --no-input --disable-pip-version-check -c constraints.txt
+INSTALL := $(BIN)/python $(PIP) -c constraints.txt
 INSTALLED_BY := pyproject.toml constraints.txt
+# One thread a worker: more would have the workers wait for each other.
+PYTEST := -m pytest -q -n $(WORKERS)
+SPHINX := $(BIN)/sphinx-build -W --keep-going -c docs
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format docs docs-fast bench dist test-oldest test-newest clean
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
+
+export MPLBACKEND := Agg
 
 $(VENV)/.stamp-venv:
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +42,11 @@ $(VENV)/.stamp-dev: $(VENV)/.stamp-venv $(INSTALLED_BY)
 	$(INSTALL) -e ".[test,lint]"
 	@touch $@
 
+$(VENV)/.stamp-docs: $(VENV)/.stamp-venv $(INSTALLED_BY)
+	@echo "Installing influencekit and Sphinx into $(VENV) (the first time takes minutes)"
+	$(INSTALL) -e ".[docs]"
+	@touch $@
+
 demo: $(VENV)/.stamp-demo
 	$(BIN)/python examples/demo_digits.py --output-dir demo_output
 
@@ -40,13 +56,23 @@ lint: $(VENV)/.stamp-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# One thread a worker: more would have the workers wait for each other.
 test: lint
-	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -q -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST)
 
 format: $(VENV)/.stamp-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# A page of the reference whose object is gone would stay: they are all made anew.
+docs: $(VENV)/.stamp-docs
+	rm -rf docs/api/generated
+	$(SPHINX) . docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
+docs-fast: $(VENV)/.stamp-docs
+	rm -rf docs/api/generated
+	$(SPHINX) -q -D plot_gallery=0 . docs/_build/html-fast
+	@echo "Open docs/_build/html-fast/index.html"
 
 # Times are only fair on a machine that does nothing else.
 bench: $(VENV)/.stamp-demo
@@ -56,6 +82,26 @@ bench: $(VENV)/.stamp-demo
 	$(BIN)/python benchmarks/bench_stacked_training.py --models 50 --json > $(RESULTS)/stacked_training.json
 	cat $(RESULTS)/stacked_training.json
 
+dist: $(VENV)/.stamp-venv
+	$(INSTALL) build
+	rm -rf build dist
+	$(BIN)/python -m build
+	$(BIN)/python .ci/check_dist.py contents dist
+	$(PYTHON) -m venv build/clean
+	build/clean/bin/python $(PIP) -c constraints.txt dist/*.whl
+	cd build && clean/bin/python ../.ci/check_dist.py fit
+
+# Environments of their own.  torch stays at its pin: another build of it may be gigabytes.
+test-oldest test-newest: test-%: .venv-%/.stamp
+	OMP_NUM_THREADS=1 .venv-$*/bin/python $(PYTEST)
+
+.venv-%/.stamp: $(INSTALLED_BY) .ci/versions.py
+	$(PYTHON) -m venv .venv-$*
+	$(PYTHON) .ci/versions.py $* > .venv-$*/constraints.txt
+	.venv-$*/bin/python $(PIP) --upgrade -c .venv-$*/constraints.txt -e ".[test]"
+	@touch $@
+
 clean:
-	rm -rf build dist demo_output $(RESULTS) *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf build dist demo_output docs/_build docs/auto_examples docs/api/generated
+	rm -rf $(RESULTS)/*.json *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find influencekit tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -32,9 +32,10 @@ METHOD_RULES = {"GL06", "GL07", "GL08", "GL10", "SS01", "PR02", "PR03"}
 
 
 def rooms():
-    """The package and its public subpackages."""
+    """The package, its public modules, and the checks for attributors written elsewhere."""
     names = [m.name for m in pkgutil.iter_modules(influencekit.__path__)]
     yield from ["influencekit", *(f"influencekit.{n}" for n in names if not n.startswith("_"))]
+    yield "influencekit.utils.estimator_checks"
 
 
 def public_objects():
@@ -189,7 +190,10 @@ def test_no_device_is_named():
 
 def text_files():
     """Files of the repository, but for what tools make."""
-    made = re.compile(r"\.(?!ci$|gitignore$)|(build|dist|demo_output|__pycache__)$|.*\.egg-info$")
+    made = re.compile(
+        r"\.(?!ci$|gitignore$)|.*\.egg-info$"
+        r"|(_build|auto_examples|build|demo_output|dist|generated|__pycache__)$"
+    )
     for folder, folders, names in os.walk(ROOT):
         folders[:] = [name for name in folders if not made.match(name)]
         for path in (Path(folder, name) for name in names if not made.match(name)):
@@ -209,6 +213,11 @@ def test_no_path_of_a_machine_and_no_package_host():
         if path.search(line) or host.search(line)
     ]
     assert found == []
+
+
+def test_the_version_is_said_alike():
+    cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert cited[1] == influencekit.__version__
 
 
 def test_the_rules_look_at_something():

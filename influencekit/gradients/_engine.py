@@ -348,7 +348,7 @@ class GradientEngine:
 
     @torch.no_grad()
     def outputs(self, examples: Examples) -> Tensor:
-        """Natural outputs of all examples, (n, *output_shape), without a graph."""
+        """Natural outputs of all examples, ``(n, *output_shape)``, without a graph."""
         with plain_kernels():
             parts = [self.task.forward(b.inputs) for b in examples.batches(self.batch_size or 1024)]
         return torch.cat(parts)

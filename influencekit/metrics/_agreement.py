@@ -72,8 +72,9 @@ def attribution_agreement(
         Measured scores, mean over seeds.
     scores : array-like of the same shape, or (n_test, n_left_out) for every horizon
         Scores of a method.  They are compared as they are, not centred.
-    halves : array-like of shape (2, *gold.shape), default=None
-        Means of two disjoint halves of the seeds, for the ceiling.
+    halves : array-like of shape (2, ...), default=None
+        Two tables of the shape of ``gold``: means of two disjoint halves of the seeds, for
+        the ceiling.
     resolution : float or array-like of shape (n_horizons, n_test), default=0.0
         Gold scores that are not larger are rounding.  A test example all of whose gold
         scores are so small is unresolved, and left out of the means.

@@ -63,7 +63,8 @@ class OutputLoss(ABC):
         targets : Tensor of shape (n, ...)
             The true ones: weights and masks may depend on them.
         draw : callable
-            Source of uniform numbers, see :data:`Draw`.
+            ``draw(*shape)`` gives float64 uniform numbers ``(n, n_samples, *shape)`` inside
+            (0, 1), the same for an example whatever batch it is in.  Called once.
 
         Returns
         -------

@@ -10,8 +10,10 @@ from influencekit.models._task import Task
 
 __all__ = ["OUTPUTS", "OutputFunction", "output_name", "predicted_targets", "resolve_output"]
 
+#: ``(outputs, targets) -> (n,)``, higher where the model does better
 OutputFunction = Callable[[Tensor, Tensor], Tensor]
 
+#: what an attributor's ``output`` may be, by name
 OUTPUTS = ("auto", "neg_loss", "margin", "logit", "prediction")
 
 

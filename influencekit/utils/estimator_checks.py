@@ -97,7 +97,13 @@ def check_attributor(attributor) -> None:
 
 
 def yield_checks() -> Iterator[Callable]:
-    """Yield every check, a function of an unfitted attributor."""
+    """Every check, in order.
+
+    Yields
+    ------
+    callable
+        A function of an unfitted attributor that raises where the attributor fails.
+    """
     yield check_clone_and_params
     yield check_repr_computes_nothing
     yield check_shape_and_finite

@@ -1,0 +1,157 @@
+"""Sphinx: ``make docs`` builds the site, ``make docs-fast`` without running the gallery.
+
+The source directory is the root of the repository, so that links between ``docs/``, the files
+beside it and the examples are the same on a code host and in the site.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import matplotlib
+
+import influencekit
+from influencekit.datasets import get_data_home
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+sys.path.insert(0, str(HERE))
+
+from _api import api_of, public_name, rooms  # noqa: E402
+
+matplotlib.use("Agg")
+
+project = "influencekit"
+author = "influencekit developers"
+copyright = author
+version = release = influencekit.__version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
+    "sphinx_gallery.gen_gallery",
+]
+root_doc = "docs/index"
+include_patterns = ["docs/**", "*.md", "benchmarks/**.md"]
+exclude_patterns = [".*", "build", "dist", "docs/_*", "influencekit", "tests", "**.py", "**.ipynb"]
+templates_path = [str(HERE / "_templates")]  # absolute: autosummary would look below the root
+
+# ---- Markdown
+myst_heading_anchors = 4
+
+# ---- reference
+autosummary_ignore_module_all = False
+autosummary_context = {"api": {room: api_of(room) for room in rooms()}}
+autodoc_typehints = "none"  # numpydoc's sections have the types
+autodoc_member_order = "groupwise"
+numpydoc_show_class_members = False  # autodoc lists them
+
+nitpicky = True
+OTHERS = "collections|joblib|numpy|optuna|pandas|scipy|sklearn|skorch|torch"
+nitpick_ignore_regex = [(r"py:.*", rf"({OTHERS})\..*")]
+toc_object_entries_show_parents = "hide"
+
+# ---- gallery
+#: An example that reads a data folder says so; without the folder it is shown and not run.
+needs_data = [
+    path.stem
+    for path in sorted((ROOT / "examples").glob("plot_*.py"))
+    if "INFLUENCEKIT_DATA" in path.read_text(encoding="utf-8") and not get_data_home().is_dir()
+]
+sphinx_gallery_conf = {
+    "examples_dirs": "examples",
+    "gallery_dirs": "docs/auto_examples",
+    "filename_pattern": rf"plot_(?!{'|'.join(s.removeprefix('plot_') for s in needs_data)}\.py)"
+    if needs_data
+    else "plot_",
+    "ignore_pattern": r"(^|/)(?!plot_)[^/]*\.py$",
+    "within_subsection_order": "FileNameSortKey",
+    "download_all_examples": False,
+    "write_computation_times": False,
+    "remove_config_comments": True,
+    "show_signature": False,
+    "abort_on_example_error": False,
+    "image_scrapers": ("matplotlib",),
+    "matplotlib_animations": False,
+}
+
+# ---- pages
+html_theme = "pydata_sphinx_theme"
+html_title = project
+html_extra_path = ["_extra"]  # a page at the top that leads to docs/index.html
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "logo": {"text": project},
+    "navbar_align": "left",
+    "navbar_persistent": ["search-button"],
+    "secondary_sidebar_items": ["page-toc"],
+    "show_prev_next": False,
+    "footer_start": ["copyright"],
+    "footer_end": ["sphinx-version"],
+    "back_to_top_button": False,
+}
+html_sidebars = {"docs/index": [], "docs/quickstart": []}
+
+# ---- links that differ between a code host and the site
+#: Pages whose tables are the map: each table below a heading is one list of the site's contents.
+MAPS = {"docs/index", "docs/user_guide", "docs/development"}
+EXAMPLE = re.compile(r"\]\((?:\.\./)?examples/(?:(plot_\w+)\.py|README\.rst)(#[\w-]+)?\)")
+
+
+def prepare_page(app, docname, source):
+    """Lead links to examples into the gallery, and add the contents that a map page lists."""
+    up = "" if docname.startswith("docs/") else "docs/"
+    text = EXAMPLE.sub(lambda m: f"]({up}auto_examples/{m[1] or 'index'}.rst)", source[0])
+    if docname in MAPS:
+        text = re.sub(r"(?m)^#.*\n(?:(?!#).*\n?)*", add_contents, text)
+    source[0] = text
+
+
+def add_contents(section):
+    """A section of a map page with a hidden toctree of the pages that its table lists."""
+    heading = section[0].splitlines()[0].lstrip("# ")
+    pages = re.findall(r"(?m)^\| \[[^\]]+\]\(([^)#:]+)\)", section[0])
+    if not pages:
+        return section[0]
+    lines = ["", "```{toctree}", ":hidden:", f":caption: {heading}", "", *pages, "```", ""]
+    return section[0].rstrip("\n") + "\n".join(["", *lines, ""])
+
+
+def find_by_public_name(app, env, node, contnode):
+    """A name written as its own room sees it, found under the name that the reference has."""
+    written = node["reftarget"]
+    for target in (written, f"{node.get('py:module')}.{written}", f"influencekit.{written}"):
+        name, method = public_name(target), ""
+        if name is None and "." in target:
+            owner, _, method = target.rpartition(".")
+            name = public_name(owner)
+        if name is not None:
+            full = f"{name}.{method}" if method else name
+            python = env.get_domain("py")
+            return python.resolve_xref(
+                env, node["refdoc"], app.builder, "obj", full, node, contnode
+            )
+    return None
+
+
+def skip_foreign(app, what, name, obj, skip, options):
+    """Methods of scikit-learn are documented there: metadata requests, ``set_output``."""
+    foreign = getattr(obj, "__module__", None) or ""
+    return True if foreign.startswith("sklearn.") and what == "class" else None
+
+
+def setup(app):
+    """Sphinx calls this."""
+    for stem in needs_data:
+        print(f"examples/{stem}.py is shown and not run: no data in {get_data_home()}")
+    app.connect("source-read", prepare_page)
+    app.connect("autodoc-skip-member", skip_foreign)
+    app.connect("missing-reference", find_by_public_name)
+    os.environ.setdefault("TQDM_DISABLE", "1")
