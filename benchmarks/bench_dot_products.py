@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, nargs="+", default=[64, 256, 512])
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     parser.add_argument("--threads", type=int, help="torch threads; default all")
-    parser.add_argument("--json", help="file to write the numbers to")
+    parser.add_argument("--json", action="store_true", help="print one line")
     parser.add_argument(
         "--cpu-time", action="store_true", help="processor time: for busy machines, one thread"
     )
@@ -112,10 +112,7 @@ def main() -> None:
         "relative_difference": float((found - expected).norm() / expected.norm()),
         "relative_difference_float64_sums": float((found_64 - expected).norm() / expected.norm()),
     }
-    print(json.dumps(report, indent=2))
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump(report, file, indent=2)
+    print(json.dumps(report, indent=None if args.json else 2))
 
 
 if __name__ == "__main__":

@@ -29,10 +29,10 @@ N_CHECKPOINTS = 3
 class Settings:
     """Numbers that are the same for every library, where it has the parameter.
 
-    The damping is that of the mean curvature; each file translates it.
+    The damping is that of the mean curvature, each file translates it; "auto" is influencekit's.
     """
 
-    damping: float = 0.1
+    damping: float | str = 0.1
     cg_steps: int = 20
     lissa_depth: int = 1000
     lissa_batch: int = 64

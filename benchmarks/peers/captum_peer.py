@@ -24,6 +24,11 @@ PACKAGE = "captum"
 BATCH = 250
 
 
+def default_damping(method: str, n: int) -> float:
+    """Damping of the mean curvature that the library takes when none is given."""
+    return {"explicit": 1e-6, "arnoldi": 1e-3}[method] / n
+
+
 def _loader(X, y, batch_size: int = BATCH) -> DataLoader:
     return DataLoader(TensorDataset(X, y), batch_size=batch_size, shuffle=False)
 

@@ -41,6 +41,11 @@ PACKAGE = "dattri"
 ROWS_OF_GRADIENTS = 2**28  # numbers in one batch of training gradients
 
 
+def default_damping(method: str, n: int) -> float:
+    """Damping of the mean curvature that the library takes when none is given."""
+    return 0.0
+
+
 def _task(problem: Problem, function=F.cross_entropy, states=None) -> AttributionTask:
     model = problem.fresh_model()
 

@@ -17,6 +17,11 @@ from influencekit.curvature import CURVATURES
 PACKAGE = "influencekit"
 
 
+def default_damping(method: str, n: int) -> str:
+    """What the library takes when no damping is given: chosen from the data."""
+    return "auto"
+
+
 def _task(problem: Problem, state: dict | None = None):
     model = problem.fresh_model()
     if state is not None:

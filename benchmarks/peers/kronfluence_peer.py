@@ -20,6 +20,11 @@ PACKAGE = "kronfluence"
 BATCH = 500
 
 
+def default_damping(method: str, n: int) -> float:
+    """Damping of the mean curvature that the library takes when none is given."""
+    return 1e-8
+
+
 class Classification(Task):
     """Cross-entropy summed over a batch; what is measured is the loss too."""
 

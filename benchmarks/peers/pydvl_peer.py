@@ -35,6 +35,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 PACKAGE = "pydvl"
 CHUNK = 250
+MUST_BE_GIVEN = ("datainf", "datainf_full", "nystroem_fisher", "nystroem_hessian")
+
+
+def default_damping(method: str, n: int) -> float | None:
+    """Damping of the mean curvature when none is given; None where it has to be."""
+    return None if method in MUST_BE_GIVEN else 0.0
 
 
 def _loader(problem: Problem, batch_size: int | None = None) -> DataLoader:

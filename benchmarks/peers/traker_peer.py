@@ -21,6 +21,11 @@ PACKAGE = "traker"
 BATCH = 250
 
 
+def default_damping(method: str, n: int) -> float:
+    """Damping of the mean curvature that the library takes when none is given."""
+    return 0.0
+
+
 def _run(problem: Problem, projector, damping: float):
     problem = problem.to(torch.float32)
     with tempfile.TemporaryDirectory() as folder:
