@@ -21,7 +21,7 @@ from influencekit.selection._ground_truth import check_ground_truth, explained_o
 from influencekit.selection._seeds import seeded_clone
 from influencekit.selection._space import distributions, suggest
 from influencekit.training import SubsetOutputs, retrain_on_subsets
-from influencekit.utils import Interval, StrOptions
+from influencekit.utils import Interval, StrOptions, progress
 
 __all__ = ["LDSSearch"]
 
@@ -234,8 +234,9 @@ class LDSSearch(BaseAttributor):
             params = {name: suggest(trial, name, choices) for name, choices in space.items()}
             return truth.score(fits.predict(params)).mean
 
-        with quiet_optuna():
-            self.study_.optimize(objective, self.n_trials, show_progress_bar=self.verbose > 0)
+        bar = progress(None, "trials", self.verbose, total=self.n_trials, unit="trial")
+        with quiet_optuna(), bar:
+            self.study_.optimize(objective, self.n_trials, callbacks=[lambda *_: bar.update()])
         if not any(trial.state.name == "COMPLETE" for trial in self.study_.trials):
             raise ValueError(
                 "The LDS is undefined in every trial: the retrained outputs of every query are "

@@ -10,13 +10,13 @@ import numpy as np
 import sklearn
 import skorch
 import torch
-from tqdm.auto import tqdm
 
 from influencekit.training._cache import OutputCache
 from influencekit.training._fingerprint import fingerprint
 from influencekit.training._joblib import Job, run_jobs
 from influencekit.training._rows import count_rows
 from influencekit.training._stacked import StackedRetrainer
+from influencekit.utils import progress
 
 __all__ = ["ENGINES", "evaluate_runs"]
 
@@ -66,8 +66,7 @@ def evaluate_runs(
             missing.append(c)
         else:
             outputs[chunk] = stored
-    bar = tqdm(total=len(runs), desc="retraining", unit="model", disable=not verbose)
-    with bar:
+    with progress(None, "retraining", verbose, total=len(runs), unit="model") as bar:
         bar.update(len(runs) - sum(len(chunks[c]) for c in missing))
         for c, values in _compute(job, stacked, runs, [(c, chunks[c]) for c in missing], n_jobs):
             outputs[chunks[c]] = values
