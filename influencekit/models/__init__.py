@@ -32,6 +32,7 @@ from influencekit.models._predict import (
     model_outputs,
     predict,
     predict_proba,
+    predicted_labels,
 )
 from influencekit.models._sgd import sgd_classifier_task, sgd_regressor_task
 from influencekit.models._skorch import skorch_task
@@ -71,6 +72,7 @@ __all__ = [
     "predict",
     "predict_proba",
     "output_name",
+    "predicted_labels",
     "predicted_targets",
     "resolve_output",
     "ridge_task",

@@ -11,7 +11,13 @@ from torch import Tensor
 
 from influencekit.models._task import Task
 
-__all__ = ["decision_function", "model_outputs", "predict", "predict_proba"]
+__all__ = [
+    "decision_function",
+    "model_outputs",
+    "predict",
+    "predict_proba",
+    "predicted_labels",
+]
 
 
 @torch.no_grad()
@@ -45,7 +51,21 @@ def predict(task: Task, X: Any) -> np.ndarray:
     -------
     ndarray of shape (n,), or (n, n_outputs) for several values an example
     """
-    outputs = model_outputs(task, X)
+    return predicted_labels(task, model_outputs(task, X))
+
+
+def predicted_labels(task: Task, outputs: Tensor) -> np.ndarray:
+    """Predicted label, or value, of every example from its natural outputs; see :func:`predict`.
+
+    Parameters
+    ----------
+    task : Task
+    outputs : Tensor of shape (n, n_outputs)
+
+    Returns
+    -------
+    ndarray of shape (n,), or (n, n_outputs) for several values an example
+    """
     if task.kind != "classification":
         return _array(task.loss.prediction(outputs))
     if getattr(task.loss, "multilabel", False) and outputs.shape[1] > 1:
