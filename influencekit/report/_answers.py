@@ -1,0 +1,184 @@
+"""What the model says of examples, and which of them to show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from influencekit.data import Examples, ExamplesList, make_examples
+from influencekit.displays._rows import check_rows, take
+from influencekit.models import Task, class_positions, predicted_labels, predicted_targets
+
+__all__ = ["Answers", "answers", "choose_rows", "predictions"]
+
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Labels, predictions and losses of examples, in their order.
+
+    Attributes
+    ----------
+    label : ndarray of shape (n, ...) or None
+        None without targets, and for sequences.
+    predicted : ndarray of shape (n, ...) or None
+        None for sequences.
+    probability : ndarray of shape (n,) or None
+        Of the predicted class, where the model defines it.
+    loss : ndarray of shape (n,)
+        At the target; without targets at the model's own prediction.
+    classifies : bool
+        Whether predictions are classes.
+    """
+
+    label: NDArray | None
+    predicted: NDArray | None
+    probability: NDArray | None
+    loss: NDArray
+    classifies: bool
+
+    @property
+    def mistaken(self) -> Any:
+        """Whether label and prediction differ; None where there are no classes to compare."""
+        if not self.classifies or self.label is None or self.predicted is None:
+            return None
+        differ: NDArray = np.asarray(self.label != self.predicted)
+        return differ.reshape(len(differ), -1).any(axis=1)
+
+
+@torch.no_grad()
+def answers(task: Task, examples: Examples | ExamplesList) -> Answers:
+    """Ask the model, a batch at a time; of several models the first.
+
+    Parameters
+    ----------
+    task : Task
+    examples : Examples or ExamplesList
+
+    Returns
+    -------
+    Answers
+    """
+    examples = examples[0] if isinstance(examples, ExamplesList) else examples
+    parts = [_of_batch(task, batch) for batch in examples.batches(_BATCH)]
+    labels, predicted, probability, loss = (
+        None if any(p is None for p in part) else np.concatenate(part)
+        for part in zip(*parts, strict=True)
+    )
+    return Answers(labels, predicted, probability, loss, task.kind == "classification")
+
+
+def _of_batch(task: Task, batch: Any) -> tuple:
+    outputs, targets = task.forward(batch.inputs), batch.targets
+    own = predicted_targets(task, outputs) if targets is None else targets
+    loss = task.loss(outputs, own).double().cpu().numpy()
+    if outputs.ndim != 2:
+        return None, None, None, loss
+    label = None if targets is None else _labels(task, targets)
+    return label, predicted_labels(task, outputs), _probability(task, outputs), loss
+
+
+def _labels(task: Task, targets: torch.Tensor) -> NDArray:
+    """Raw labels or values from a loss's targets."""
+    if task.kind == "classification" and not getattr(task.loss, "multilabel", False):
+        positions = class_positions(targets).cpu().numpy()
+        return positions if task.classes is None else np.asarray(task.classes)[positions]
+    values = targets.cpu().numpy()
+    return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+
+
+def _probability(task: Task, outputs: torch.Tensor) -> NDArray | None:
+    if task.kind != "classification" or getattr(task.loss, "multilabel", False):
+        return None
+    try:
+        return task.loss.predict_proba(outputs).amax(1).double().cpu().numpy()
+    except TypeError:  # a loss without probabilities, the hinge loss for one
+        return None
+
+
+def choose_rows(
+    rows: ArrayLike | None, n_shown: int, task: Task, found: Answers
+) -> tuple[NDArray, str]:
+    """Positions of the test examples to show, and the rule that chose them.
+
+    Parameters
+    ----------
+    rows : array-like of int or None
+        As asked for; None takes the worst explained.
+    n_shown : int
+    task : Task
+    found : Answers
+        Of all test examples.
+
+    Returns
+    -------
+    rows : ndarray of int
+    rule : str
+
+    Raises
+    ------
+    ValueError
+        If positions do not exist, or ``n_shown`` is no positive integer.
+    """
+    n_test = len(found.loss)
+    if rows is not None:
+        return check_rows(rows, n_test), "chosen by hand"
+    if not isinstance(n_shown, (int, np.integer)) or isinstance(n_shown, bool) or n_shown < 1:
+        raise ValueError(f"n_shown: got {n_shown!r}; accepted are integers of 1 or more.")
+    if found.label is None and task.kind != "classification" and not found.loss.any():
+        return np.arange(min(n_shown, n_test)), "the first ones"
+    worst = np.argsort(-found.loss, kind="stable")[:n_shown]
+    if found.label is None and found.predicted is not None:
+        return worst, "those with the highest loss at the model's own prediction (least sure)"
+    return worst, "those with the highest loss, which the model explains worst"
+
+
+def predictions(task: Task, X: Any, rows: NDArray, n_train: int) -> dict[int, Any]:
+    """Predictions of some training examples, by position.
+
+    Parameters
+    ----------
+    task : Task
+    X : object
+        Training data as the model takes them; None gives no predictions.
+    rows : ndarray of int
+    n_train : int
+        How many examples there must be.
+
+    Returns
+    -------
+    dict of int to object
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer examples.
+    """
+    if X is None or not len(rows):
+        return {}
+    found = answers(task, _examples_at(task, X, rows, n_train)).predicted
+    return {} if found is None else dict(zip(rows.tolist(), found, strict=True))
+
+
+def _examples_at(task: Task, X: Any, rows: NDArray, n_train: int) -> Examples:
+    """Examples at some positions; of what has rows, the others are not transformed."""
+    if hasattr(X, "tocsr"):
+        X = X.tocsr()
+    whole = None
+    if not hasattr(X, "shape") and not isinstance(X, list):
+        whole = make_examples(task, X, require_y=False, name="X_train")
+    n = len(X) if isinstance(X, list) else X.shape[0] if whole is None else len(whole)
+    if n != n_train:
+        raise ValueError(
+            f"X_train: got {n:,} examples; accepted are the {n_train:,} that the attributor was "
+            "fitted on, in the same order."
+        )
+    if whole is not None:
+        return whole.take(rows)
+    some = [X[i] for i in rows] if isinstance(X, list) else take(X, rows)
+    return make_examples(task, some, require_y=False, name="X_train")

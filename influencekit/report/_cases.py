@@ -1,0 +1,230 @@
+"""A test example with the training examples that helped and harmed it most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from influencekit.displays import TopExamplesDisplay
+from influencekit.displays._rows import NONE
+from influencekit.report._answers import Answers
+from influencekit.report._examples import Contents, row_name
+from influencekit.report._text import number, plain
+
+__all__ = ["Card", "Case", "CaseMaker", "Names", "strongest"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is said of one example.
+
+    Attributes
+    ----------
+    title : str
+        Such as "proponent 1".
+    row : int
+        Its position.
+    name : str or None
+        Its row label.
+    facts : list of tuple of str
+        Label, prediction and so on.
+    content : object
+        As in :class:`Contents`.
+    mistaken : bool
+        Whether the model predicts another label than that of the example.
+    score : str
+        Empty for the test example.
+    share : float
+        Size of the score in percent of the largest one shown for the test example.
+    """
+
+    title: str
+    row: int
+    name: str | None
+    facts: list[tuple[str, str]]
+    content: Any
+    mistaken: bool = False
+    score: str = ""
+    share: float = 0.0
+
+    def fact(self, name: str) -> str:
+        """One of the facts; empty where it is not known."""
+        return dict(self.facts).get(name, "")
+
+    @property
+    def alt(self) -> str:
+        """The card's picture in words."""
+        label = "" if self.name is None else f" ({self.name})"
+        facts = "".join(f", {name} {value}" for name, value in self.facts)
+        score = f", score {self.score}" if self.score else ""
+        return f"{self.title}: row {self.row}{label}{facts}{score}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One section of the page.
+
+    Attributes
+    ----------
+    test : Card
+    sides : list of tuple of (str, str, list of Card)
+        Name, heading and cards of proponents and opponents.
+    """
+
+    test: Card
+    sides: list[tuple[str, str, list[Card]]]
+
+    @property
+    def side_facts(self) -> list[str]:
+        """What is known of training examples: label, prediction."""
+        cards = [card for _, _, cards in self.sides for card in cards]
+        return [name for name, _ in cards[0].facts] if cards else []
+
+
+class Names:
+    """Labels by the names that a reader knows them by.
+
+    Parameters
+    ----------
+    target_names : sequence or mapping or None
+        Names of the classes in the order of ``classes``, or by label.
+    classes : ndarray or None
+        Labels that the model knows; None counts from 0.
+
+    Raises
+    ------
+    ValueError
+        If there is not one name a class.
+    """
+
+    def __init__(self, target_names: Any, classes: NDArray | None):
+        self._names: dict[Any, Any] = {}
+        if target_names is None:
+            return
+        if isinstance(target_names, Mapping):
+            self._names = dict(target_names)
+            return
+        labels = range(len(target_names)) if classes is None else np.asarray(classes).tolist()
+        if isinstance(target_names, str) or len(target_names) != len(labels):
+            raise ValueError(
+                f"target_names: got {target_names!r}; accepted is a name for each of the classes "
+                f"{list(labels)[:10]}, in this order, or a mapping from labels to names."
+            )
+        self._names = dict(zip(labels, target_names, strict=True))
+
+    def __call__(self, label: Any) -> str:
+        """One label, or several values, as text."""
+        if np.ndim(label):
+            return plain(", ".join(self(value) for value in np.ravel(label)[:8]))
+        label = label.item() if isinstance(label, np.generic) else label
+        return plain(self._names.get(label, label))
+
+
+def strongest(attributor: Any, queries: Any, k: int) -> dict[str, NDArray]:
+    """Proponents and opponents with scores, as `TopExamplesDisplay` takes them.
+
+    Parameters
+    ----------
+    attributor : fitted attributor
+    queries : Examples or ExamplesList
+    k : int
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n_queries, k)
+        Where fewer have the sign, -1 and NaN fill up.
+    """
+    k, found = min(k, attributor.n_train_), {}
+    for side, sign in (("proponent", 1), ("opponent", -1)):
+        rows, scores = attributor.top_k(queries, k=k, opponents=sign < 0)
+        of_sign = sign * scores > 0
+        found[f"{side}s"] = np.where(of_sign, rows, NONE)
+        found[f"{side}_scores"] = np.where(of_sign, scores, np.nan)
+    return found
+
+
+@dataclass(frozen=True)
+class CaseMaker:
+    """Puts together what is known of the examples shown.
+
+    Attributes
+    ----------
+    top : TopExamplesDisplay
+        Which examples, with their scores and the training labels.
+    shown : Contents
+    test : Answers
+        Of all test examples.
+    predicted : dict of int to object
+        Predictions of the training examples by position, where the model's inputs are known.
+    test_index, train_index : Index or None
+        Row labels.
+    names : Names
+    """
+
+    top: TopExamplesDisplay
+    shown: Contents
+    test: Answers
+    predicted: dict[int, Any]
+    test_index: Any
+    train_index: Any
+    names: Names
+
+    def cases(self) -> list[Case]:
+        """Sections in the order of the test examples shown."""
+        return [self._case(i) for i in range(len(self.top.test_positions))]
+
+    def _case(self, i: int) -> Case:
+        row, top = int(self.top.test_positions[i]), self.top
+        mistaken = self.test.mistaken is not None and bool(self.test.mistaken[row])
+        name, facts = row_name(self.test_index, row), self._test_facts(row)
+        card = Card("test example", row, name, facts, self.shown.test[i], mistaken)
+        sizes = np.abs(np.concatenate([top.proponent_scores[i], top.opponent_scores[i]]))
+        largest = float(np.nanmax(sizes, initial=0.0))
+        sides = [
+            ("proponent", "Proponents (score > 0)", top.proponents[i], top.proponent_scores[i]),
+            ("opponent", "Opponents (score < 0)", top.opponents[i], top.opponent_scores[i]),
+        ]
+        return Case(
+            card,
+            [
+                (side, heading, list(self._cards(side, rows.tolist(), scores, largest)))
+                for side, heading, rows, scores in sides
+            ],
+        )
+
+    def _cards(self, side, rows, scores, largest):
+        """Cards of the proponents or the opponents of one test example."""
+        for rank, (row, score) in enumerate(zip(rows, scores, strict=True), 1):
+            if row != NONE:
+                facts = self._train_facts(row)
+                yield Card(
+                    title=f"{side} {rank}",
+                    row=row,
+                    name=row_name(self.train_index, row),
+                    facts=facts,
+                    content=self.shown.train[row],
+                    mistaken=self.test.classifies and len({value for _, value in facts}) > 1,
+                    score=f"{score:+#.3g}",
+                    share=round(100 * abs(score) / largest, 1),
+                )
+
+    def _train_facts(self, row: int) -> list[tuple[str, str]]:
+        facts = []
+        if self.top.y_train is not None:
+            facts.append(("label", self.names(self.top.y_train[row])))
+        if row in self.predicted:
+            facts.append(("predicted", self.names(self.predicted[row])))
+        return facts
+
+    def _test_facts(self, row: int) -> list[tuple[str, str]]:
+        facts = []
+        for name, values in (("label", self.test.label), ("predicted", self.test.predicted)):
+            if values is not None:
+                facts.append((name, self.names(values[row])))
+        if self.test.probability is not None:
+            facts.append(("probability", number(self.test.probability[row])))
+        return [*facts, ("loss", number(self.test.loss[row]))]

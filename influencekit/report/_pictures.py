@@ -1,0 +1,125 @@
+"""Pictures inside the page: PNG as data addresses, curves as SVG that follows its colours."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from io import BytesIO, StringIO
+from typing import Any
+
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from influencekit.displays._images import Images
+from influencekit.displays._style import FIRST, SECOND, import_pyplot
+from influencekit.report._text import visible
+
+__all__ = ["draw_svg", "figure_address", "image_address"]
+
+#: Neutral lines and texts are drawn in this colour, which then becomes the page's own.
+_NEUTRAL = "#010203"
+_COLOURS = {
+    _NEUTRAL: "currentColor",
+    FIRST["color"].lower(): "var(--proponent)",
+    SECOND["color"].lower(): "var(--opponent)",
+}
+_NEUTRAL_KEYS = (
+    "text.color",
+    "axes.edgecolor",
+    "axes.labelcolor",
+    "axes.titlecolor",
+    "xtick.color",
+    "ytick.color",
+    "legend.edgecolor",
+)
+_UNSIGNED: dict[str, Any] = {"Software": None}  # the same bytes from every version
+_CLEAR = "#ffffff00"  # no background, and yet no dark style
+
+
+def image_address(image: NDArray, images: Images) -> str:
+    """Write one image as a PNG in a data address.
+
+    Parameters
+    ----------
+    image : ndarray of shape (h, w) or (h, w, channels)
+    images : Images
+        All images of the report, whose range of values it shares.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    """
+    plt = import_pyplot("AttributionReport with images")
+    stream = BytesIO()
+    options: dict[str, Any] = {"vmin": images.low, "vmax": images.high, "cmap": "gray"}
+    plt.imsave(stream, image, format="png", metadata=_UNSIGNED, **options)
+    return _address(stream)
+
+
+def figure_address(figure: Any) -> str:
+    """Write a figure of the user's, with its own colours, as a PNG in a data address."""
+    stream = BytesIO()
+    figure.savefig(stream, format="png", dpi=150, bbox_inches="tight", metadata=_UNSIGNED)
+    return _address(stream)
+
+
+def draw_svg(plot: Callable[[Any], Any], caller: str) -> Markup:
+    """Draw curves as inline SVG without colours of its own for text, axes and the two sides.
+
+    Parameters
+    ----------
+    plot : callable
+        Draws into the axes that it is given.
+    caller : str
+        For the message where matplotlib is missing.
+
+    Returns
+    -------
+    Markup
+        Its texts are escaped by matplotlib.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    """
+    plt = import_pyplot(caller)
+    import matplotlib as mpl
+
+    style: dict[str, Any] = dict.fromkeys(_NEUTRAL_KEYS, _NEUTRAL)
+    style |= dict.fromkeys(("figure.facecolor", "axes.facecolor"), _CLEAR)
+    style |= {"svg.fonttype": "none", "svg.hashsalt": "influencekit", "legend.framealpha": 0.0}
+    stream = StringIO()
+    # the user's style would bring colours that do not fit the page
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        settings: Any = mpl.rcParams
+        settings.update(style)
+        figure, ax = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+        try:
+            plot(ax)
+            nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+            figure.savefig(stream, format="svg", bbox_inches="tight", metadata=nothing)
+        finally:
+            plt.close(figure)
+    return _inline(stream.getvalue())
+
+
+def _inline(svg: str) -> Markup:
+    """An SVG file as an element of the page."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # several pictures would share them
+    for drawn, own in _COLOURS.items():
+        svg = svg.replace(drawn, own)
+    return Markup(visible(svg))  # noqa: S704
+
+
+def _address(stream: BytesIO) -> str:
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

@@ -1,0 +1,314 @@
+"""The attribution report: one page that can be sent to somebody."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from influencekit.base import BaseAttributor
+from influencekit.displays import LambdaPathDisplay, TopExamplesDisplay
+from influencekit.displays._rows import NONE, take
+from influencekit.report._answers import answers, choose_rows, predictions
+from influencekit.report._cases import CaseMaker, Names, strongest
+from influencekit.report._evaluation import evaluate
+from influencekit.report._examples import contents, readable
+from influencekit.report._lambda_path import averaged_over, path_of
+from influencekit.report._path_section import PathSection, path_section
+from influencekit.report._render import render
+from influencekit.report._settings import run
+from influencekit.report._text import plain
+
+__all__ = ["AttributionReport"]
+
+
+class AttributionReport:
+    """One self-contained HTML page: test examples with their top proponents and opponents.
+
+    Made by :meth:`from_attributor`.  The page holds everything it shows, asks for nothing from
+    a network and runs no script; it follows the reader's light or dark setting, fits a narrow
+    screen, and prints.  Everything that comes from data is escaped.
+
+    Parameters
+    ----------
+    title : str
+    content : mapping of str to object
+        What the template shows.
+    top_examples : TopExamplesDisplay
+        The examples shown, for a table (`to_frame`) or a picture (`plot`) of them.
+
+    Attributes
+    ----------
+    title : str
+    top_examples : TopExamplesDisplay
+        Its ``test_positions`` are the test examples shown.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from influencekit import InfluenceFunction
+    >>> from influencekit.report import AttributionReport
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LogisticRegression(max_iter=1000).fit(X[::2], y[::2])
+    >>> influence = InfluenceFunction().fit(model, X[::2], y[::2])
+    >>> report = AttributionReport.from_attributor(
+    ...     influence, X[1::2], y[1::2], X_train=X[::2], y_train=y[::2], n_shown=2, lambda_path=None
+    ... )
+    >>> report
+    AttributionReport('Attribution report', test examples [41, 59])
+    >>> report.save("report.html")  # doctest: +SKIP
+    PosixPath('report.html')
+    """
+
+    def __init__(
+        self, title: str, content: Mapping[str, Any], top_examples: TopExamplesDisplay
+    ) -> None:
+        self.title = str(title)  # no Markup
+        self.top_examples = top_examples
+        self._content = dict(content)
+
+    @classmethod
+    def from_attributor(
+        cls,
+        attributor: BaseAttributor,
+        X_test: Any,
+        y_test: ArrayLike | None = None,
+        *,
+        X_train: Any = None,
+        y_train: ArrayLike | None = None,
+        examples: tuple[Any, Any] | None = None,
+        rows: ArrayLike | None = None,
+        n_shown: int = 5,
+        k: int = 5,
+        features: Sequence[Any] | None = None,
+        image_shape: tuple[int, ...] | None = None,
+        target_names: Sequence[str] | Mapping[Any, str] | None = None,
+        lambda_path: LambdaPathDisplay | str | None = "auto",
+        evaluation: Mapping[str, Any] | None = None,
+        title: str = "Attribution report",
+        date: datetime.date | str | None = None,
+    ) -> AttributionReport:
+        """Score the test examples to be shown, and gather what the page says.
+
+        Parameters
+        ----------
+        attributor : fitted attributor
+            A fitted search is one, too.
+        X_test : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
+            As for ``attributor.score``.
+        y_test : array-like of shape (n_test,) or (n_test, n_outputs), default=None
+            None explains the model's own predictions.
+        X_train : array-like, DataFrame, Tensor, list, Dataset or DataLoader, default=None
+            What the attributor was fitted on, in the same order: shown to the reader, and given
+            to the model for its predictions.  None shows positions and scores.
+        y_train : array-like of shape (n_train,) or (n_train, n_outputs), default=None
+            Labels to show.
+        examples : tuple of (train, test), default=None
+            What to show in place of `X_train` and `X_test`, where these are not for a reader:
+            for each an array of images, a DataFrame, a two-dimensional array or a list of texts.
+        rows : array-like of int, default=None
+            Positions of the test examples to show, in order.  None takes the `n_shown` with the
+            highest loss, so mistakes come first; without `y_test` those that a classifier is
+            least sure of, and a regressor's first ones.
+        n_shown : int, default=5
+        k : int, default=5
+            Proponents, and opponents, of each test example.
+        features : list of column names, default=None
+            Columns to show of a table ("x0", "x1", ... of an array); None takes the first 30.
+        image_shape : tuple of int, default=None
+            Shape of one image, where examples are flat.  Numeric arrays of three and more axes
+            are images.
+        target_names : sequence or mapping, default=None
+            Names of the classes, in their order or by label.
+        lambda_path : "auto", LambdaPathDisplay or None, default="auto"
+            "auto" takes the path of a search, or of an attributor with eigenvalues, over up to 100
+            of the test examples.  None leaves it out.
+        evaluation : mapping of str to object, default=None
+            Figures by name: LDSResult, AgreementResult, a number, a matplotlib Figure, or a
+            display that was drawn.  An LDSSearch brings its own LDS.
+        title : str, default="Attribution report"
+        date : date, datetime or str, default=None
+            None is now.  With a given date the same input gives the same bytes.
+
+        Returns
+        -------
+        AttributionReport
+
+        Raises
+        ------
+        NotFittedError
+            If `attributor` is not fitted.
+        ValueError
+            If lengths, positions, names or shapes do not fit.
+        TypeError
+            If an argument is of a kind that is not accepted.
+        ImportError
+            If images are to be shown and matplotlib is not installed.
+
+        Notes
+        -----
+        Scores of the test examples shown are computed twice, for proponents and for opponents,
+        by `top_k`, so no score matrix is held.  The model looks at all test examples once.
+        """
+        _check_arguments(attributor, k, lambda_path, title)
+        queries = attributor._queries(X_test, y_test)
+        found = answers(attributor.task_, queries)
+        chosen, rule = choose_rows(rows, n_shown, attributor.task_, found)
+        n_train, n_test = attributor.n_train_, queries.n_examples
+        train, test = _tables(X_train, X_test, examples, n_train, n_test)
+        top = TopExamplesDisplay(
+            **strongest(attributor, queries.take(chosen), k),
+            X_train=train,
+            X_test=take(test, chosen),
+            y_train=_labels(y_train, n_train),
+            y_test=None if found.label is None else _labels(found.label[chosen], len(chosen)),
+            test_positions=chosen,
+            image_shape=image_shape,
+        )
+        used = np.unique(np.concatenate([top.proponents, top.opponents], axis=None))
+        used = used[used != NONE]
+        shown = contents(train, top.X_test, used, image_shape, features)
+        maker = CaseMaker(
+            top,
+            shown,
+            found,
+            predictions(attributor.task_, X_train, used, n_train),
+            _row_labels(queries.index, test),
+            _row_labels(attributor.train_index_, train),
+            Names(target_names, attributor.task_.classes),
+        )
+        content = {
+            "chosen": f"Shown: {len(chosen)} of {n_test:,} test examples, {rule}.",
+            "shown": shown,
+            "cases": maker.cases(),
+            "k": min(k, n_train),
+            "path": _path(attributor, queries, lambda_path),
+            "evaluation": evaluate(attributor, evaluation),
+            "date": _date_text(date),
+            **run(attributor, found, queries),
+        }
+        return cls(title, content, top)
+
+    def to_html(self) -> str:
+        """Return the page.
+
+        Returns
+        -------
+        str
+            A whole HTML document.
+        """
+        return render("report.html", title=self.title, **self._content)
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write the page into a file, in UTF-8.
+
+        Parameters
+        ----------
+        path : str or path
+            A file of that name is written over.
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        ValueError
+            If the folder does not exist, or the path is a folder.
+        """
+        file = Path(path)
+        if not file.parent.is_dir() or file.is_dir():
+            what = "is a folder" if file.is_dir() else f"has no folder {str(file.parent)!r}"
+            raise ValueError(
+                f"path: {str(file)!r} {what}; accepted is a file's name in a folder that exists."
+            )
+        file.write_text(self.to_html(), encoding="utf-8", newline="\n")
+        return file
+
+    def _repr_html_(self) -> str:
+        """Show the page in a frame of its own, so that neither side's styles reach the other."""
+        return render("frame.html", title=self.title, page=self.to_html())
+
+    def __repr__(self) -> str:
+        rows = self.top_examples.test_positions.tolist()
+        return f"{type(self).__name__}({self.title!r}, test examples {rows})"
+
+
+def _check_arguments(attributor: Any, k: Any, lambda_path: Any, title: Any) -> None:
+    if not isinstance(attributor, BaseAttributor):
+        raise TypeError(
+            f"attributor: got {type(attributor).__name__}; accepted is a fitted attributor such "
+            "as InfluenceFunction or SurrogateLambdaSearchCV."
+        )
+    if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or k < 1:
+        raise ValueError(f"k: got {k!r}; accepted are integers of 1 or more.")
+    known = lambda_path is None or isinstance(lambda_path, LambdaPathDisplay)
+    if not known and not (isinstance(lambda_path, str) and lambda_path == "auto"):
+        raise TypeError(
+            f"lambda_path: got {lambda_path!r}; accepted are 'auto', None or a LambdaPathDisplay."
+        )
+    if not isinstance(title, str):
+        raise TypeError(f"title: got {type(title).__name__}; accepted is a str.")
+
+
+def _tables(X_train: Any, X_test: Any, examples: Any, n_train: int, n_test: int) -> tuple[Any, Any]:
+    """What to show of all training and all test examples."""
+    if examples is None:
+        if X_train is None:
+            return readable(None, "X_train", n_train), readable(None, "X_test", n_test)
+        return readable(X_train, "X_train", n_train), readable(X_test, "X_test", n_test)
+    if not isinstance(examples, (tuple, list)) or len(examples) != 2:
+        raise TypeError(
+            f"examples: got {type(examples).__name__}; accepted is a pair (train, test) of what to "
+            "show, for instance two lists of texts."
+        )
+    train, test = examples
+    return readable(train, "examples[0]", n_train), readable(test, "examples[1]", n_test)
+
+
+def _path(attributor: Any, queries: Any, lambda_path: Any) -> PathSection | None:
+    """The section on λ, where there is a path."""
+    if isinstance(lambda_path, LambdaPathDisplay):
+        return path_section(lambda_path, "the queries that were given")
+    path = path_of(attributor, queries) if lambda_path == "auto" else None
+    over = averaged_over(attributor, queries.n_examples)
+    return None if path is None else path_section(path, over)
+
+
+def _row_labels(index: Any, table: Any) -> Any:
+    """Labels of the data given to the model, else of what is shown."""
+    return getattr(table, "index", None) if index is None else index
+
+
+def _labels(y: Any, n_rows: int) -> np.ndarray | None:
+    """Labels along one axis; several values of a row become one object."""
+    if y is None:
+        return None
+    array = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+    if array.ndim == 0 or len(array) != n_rows:
+        raise ValueError(
+            f"y_train: got shape {array.shape}; accepted is one label for each of the {n_rows:,} "
+            "training examples."
+        )
+    if array.ndim == 1:
+        return array
+    if array.shape[1:] == (1,):
+        return array[:, 0]
+    rows = np.empty(n_rows, dtype=object)
+    rows[:] = list(array)
+    return rows
+
+
+def _date_text(date: Any) -> str:
+    if date is None:
+        return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    if isinstance(date, (datetime.date, str)):
+        return plain(date)
+    raise TypeError(f"date: got {type(date).__name__}; accepted are a date, a datetime or a str.")

@@ -1,0 +1,166 @@
+"""What was run: attributor, model, sizes, versions."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from influencekit._version import __version__
+from influencekit.attributors._stationarity import LARGEST_QUIET_RATIO
+from influencekit.models import output_name
+from influencekit.report._answers import Answers
+from influencekit.report._lambda_path import innermost
+from influencekit.report._text import number, plain
+
+__all__ = ["run"]
+
+_PACKAGES = ("torch", "scikit-learn", "skorch", "numpy", "scipy")
+
+_OUTPUTS = {
+    "neg_loss": "minus the loss at the {target}",
+    "margin": "the log-odds of the {target}",
+    "logit": "the raw score (logit) of the {target}",
+    "prediction": "the prediction",
+}
+
+
+def run(attributor: Any, found: Answers, queries: Any) -> dict[str, Any]:
+    """What the page says of the attributor, the model and the test examples.
+
+    Parameters
+    ----------
+    attributor : fitted attributor
+    found : Answers
+        Of all test examples.
+    queries : Examples or ExamplesList
+
+    Returns
+    -------
+    dict of str to object
+    """
+    has_targets = queries.targets is not None
+    return {
+        "version": __version__,
+        "n_train": f"{attributor.n_train_:,}",
+        "summary": summary(attributor, found),
+        "explained": explained(attributor, has_targets),
+        "cautions": cautions(attributor),
+        "settings": settings(attributor, len(found.loss), has_targets),
+        "parameters": parameters(attributor),
+        "model": model_text(attributor),
+    }
+
+
+def explained(attributor: Any, has_targets: bool) -> str:
+    """The number of the model that scores explain, in words."""
+    output = getattr(innermost(attributor), "output", None)
+    if output is None:
+        return "what the attributor's documentation says"
+    name = output_name(attributor.task_, output, has_targets)
+    words = _OUTPUTS.get(name, "the output {name}") if isinstance(output, str) else "{name}()"
+    target = "given label or value" if has_targets else "model's own prediction"
+    return plain(words.replace("{target}", target).replace("{name}", name))
+
+
+def settings(attributor: Any, n_test: int, has_targets: bool) -> list[tuple[str, str]]:
+    """Names and values for the table of the run.
+
+    Parameters
+    ----------
+    attributor : fitted attributor
+    n_test : int
+    has_targets : bool
+        Whether labels or values of the test examples are known.
+
+    Returns
+    -------
+    list of tuple of str
+    """
+    task, inner = attributor.task_, innermost(attributor)
+    opened = attributor._opened
+    rows = [("attributor", plain(_one_line(attributor), 2000))]
+    if inner is not attributor:
+        rows.append(("attributor chosen", plain(_one_line(inner), 2000)))
+    if getattr(inner, "damping_", None) is not None:
+        rows.append(("damping λ in use", _numbers(inner.damping_)))
+    rows += [
+        ("explained output", explained(attributor, has_targets)),
+        ("model", f"{task.name} ({task.kind})"),
+        ("number of models", str(len(opened) if isinstance(opened, tuple) else 1)),
+        ("trained parameters, p", f"{task.n_parameters:,}"),
+        ("training examples, n", f"{attributor.n_train_:,}"),
+        ("of these learned from", f"{len(attributor.train_rows_):,}"),
+        ("test examples given", f"{n_test:,}"),
+    ]
+    if (ratio := getattr(inner, "gradient_ratio_", None)) is not None:
+        rows.append(("gradient ratio (0 at a stationary point)", _numbers(ratio)))
+    return rows + [
+        ("influencekit", __version__),
+        ("Python", platform.python_version()),
+        *_versions(),
+    ]
+
+
+def cautions(attributor: Any) -> list[str]:
+    """What to keep in mind about this attributor and its model."""
+    found = []
+    ratio = np.max(getattr(innermost(attributor), "gradient_ratio_", 0.0))
+    if ratio > LARGEST_QUIET_RATIO:
+        found.append(
+            f"This model is not at a stationary point of its objective (gradient ratio "
+            f"{number(float(ratio))}): scores may rank, but their size is not that of retraining "
+            "without the example."
+        )
+    n_held = attributor.n_train_ - len(attributor.train_rows_)
+    if n_held:
+        found.append(
+            f"The model held out {n_held:,} of the training examples for validation and did not "
+            "learn from them; they score 0."
+        )
+    return found
+
+
+def summary(attributor: Any, found: Answers) -> str:
+    """One line on model, data and how well the model does on the test examples."""
+    n_test = len(found.loss)
+    text = (
+        f"{type(innermost(attributor)).__name__} of {attributor.task_.name}, trained on "
+        f"{attributor.n_train_:,} examples. Test examples given: {n_test:,}"
+    )
+    if found.mistaken is not None:
+        return f"{text}, of which the model mistakes {int(found.mistaken.sum()):,}."
+    return f"{text}; mean loss {number(float(found.loss.mean()))}."
+
+
+def parameters(attributor: Any) -> list[tuple[str, str]]:
+    """Parameters of the attributor and of what is inside it."""
+    found = attributor.get_params(deep=True)
+    return [(plain(name), plain(found[name], 300)) for name in sorted(found)]
+
+
+def model_text(attributor: Any) -> str:
+    """The fitted estimator and its torch module as they print themselves."""
+    task = attributor.task_
+    texts = dict.fromkeys([repr(task.estimator), repr(task.module)])
+    return plain("\n\n".join(text for text in texts if text != "None"), 5000)
+
+
+def _one_line(estimator: Any) -> str:
+    return " ".join(repr(estimator).split())
+
+
+def _numbers(values: Any) -> str:
+    flat = np.ravel(values)
+    text = ", ".join(number(float(v)) for v in flat[:5])
+    return text if len(flat) <= 5 else f"{text}, … ({len(flat)} models)"
+
+
+def _versions():
+    for name in _PACKAGES:
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:  # unpacked beside the code rather than installed
+            continue
