@@ -171,6 +171,7 @@ def make_examples(
         if y is not None:
             raise given_twice(name, y_name)
         return X
+    X = X.tocsr() if hasattr(X, "tocsr") else X  # scipy's dok matrices pass for dicts
     X, y = _separate(task, X, y, name, y_name)
     source = open_inputs(task, X, name)
     y = _targets_of(task, source, y, require_y, name, y_name)

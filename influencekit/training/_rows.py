@@ -19,7 +19,7 @@ def dataset_of(X: Any) -> Any:
 
 def count_rows(X: Any) -> int:
     """Number of examples in X: an array, frame, sparse matrix, tensor, list, dict or Dataset."""
-    if isinstance(X, Mapping):
+    if isinstance(X, Mapping) and not hasattr(X, "shape"):  # scipy's dok matrices are dicts
         return count_rows(next(iter(X.values())))
     if isinstance(X, tuple):
         return count_rows(X[0])
@@ -50,7 +50,7 @@ def take_rows(X: Any, rows: np.ndarray) -> Any:
     """
     if X is None:
         return None
-    if isinstance(X, Mapping):
+    if isinstance(X, Mapping) and not hasattr(X, "shape"):
         return {key: take_rows(value, rows) for key, value in X.items()}
     if isinstance(X, tuple):
         return tuple(take_rows(part, rows) for part in X)

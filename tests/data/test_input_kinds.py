@@ -72,6 +72,7 @@ ARRAYS = {
     "nullable frame": lambda _: pd.DataFrame(X).convert_dtypes(),
     "csr": lambda _: sparse.csr_matrix(X),
     "coo": lambda _: sparse.coo_array(X),
+    "dok": lambda _: sparse.dok_array(X),
     "list of lists": lambda _: X.tolist(),
     "list of arrays": lambda _: list(X),
     "list of tensors": lambda _: list(torch.tensor(X)),
