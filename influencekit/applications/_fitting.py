@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import check_cv
+from sklearn.utils import get_tags
 from skorch import NeuralNet
 
 from influencekit.training._dtype import match_net_dtype
@@ -18,7 +19,16 @@ from influencekit.training._randomness import MAX_SEED, seeded, untouched
 from influencekit.training._recipe import device_of, fresh_copy
 from influencekit.training._rows import count_rows, take_rows
 
-__all__ = ["check_labelled", "draw_seed", "fit_on", "fold_list", "fold_probabilities", "is_frozen"]
+__all__ = [
+    "check_labelled",
+    "draw_seed",
+    "fit_on",
+    "fold_list",
+    "fold_probabilities",
+    "inherit_tags",
+    "is_frozen",
+    "remember_features",
+]
 
 
 def is_frozen(estimator: Any) -> bool:
@@ -51,7 +61,24 @@ def check_labelled(X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> int:
         )
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise ValueError(f"{names[1]}: holds NaN or infinity; accepted are finite labels.")
+    if labels.dtype == object and any(label is None or label != label for label in labels):
+        raise ValueError(f"{names[1]}: holds missing labels; drop those rows, or name them.")
     return n
+
+
+def inherit_tags(tags: Any, estimator: Any) -> Any:
+    """Tags of a meta-estimator: labels are needed, inputs are what its estimator takes."""
+    tags.target_tags.required = True
+    if hasattr(estimator, "__sklearn_tags__"):
+        own = get_tags(estimator).input_tags
+        tags.input_tags.sparse, tags.input_tags.allow_nan = own.sparse, own.allow_nan
+    return tags
+
+
+def remember_features(fitted: Any, X: Any) -> None:
+    """Set ``n_features_in_`` where the rows of X are vectors."""
+    if hasattr(X, "shape") and len(X.shape) == 2:
+        fitted.n_features_in_ = int(X.shape[1])
 
 
 def fit_on(estimator: Any, X: Any, y: Any, rows: np.ndarray | None, seed: int) -> Any:

@@ -16,7 +16,9 @@ from influencekit.applications._fitting import (
     check_labelled,
     draw_seed,
     fit_on,
+    inherit_tags,
     probabilities,
+    remember_features,
 )
 from influencekit.applications._suspicion import (
     confidently_contradicted,
@@ -27,6 +29,7 @@ from influencekit.applications._suspicion import (
     suspicious_first,
 )
 from influencekit.base import BaseAttributor
+from influencekit.groups import BaseGrouper
 from influencekit.utils import Interval, StrOptions, validate_parameters
 
 __all__ = ["NoisyLabelDetector"]
@@ -81,9 +84,9 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
     contamination : "auto" or float in (0, 0.5], default="auto"
         Share of rows to suspect.  "auto" counts the rows that the final probabilities contradict
         with confidence; for harm to other rows, those with a positive score.
-    grouper : object or None, default=None
-        With ``fit(model, X, y)`` and then ``labels_``, or a scikit-learn clusterer: rows of a
-        group then share the mean of their scores.
+    grouper : grouper, clusterer or None, default=None
+        One of :mod:`influencekit.groups`, anything else with ``fit(model, X, y)`` and then
+        ``labels_``, or a scikit-learn clusterer: rows of a group share the mean of their scores.
     refit : bool, default=True
         Fit ``estimator_`` on the rows that are not suspected.
     n_jobs : int or None, default=None
@@ -239,8 +242,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
             self.estimator_ = fit_on(self.estimator, X, y, np.flatnonzero(keep), data.seed)
         elif hasattr(self, "estimator_"):
             del self.estimator_  # of an earlier fit
-        if hasattr(X, "shape") and len(X.shape) == 2:
-            self.n_features_in_ = int(X.shape[1])
+        remember_features(self, X)
         return self
 
     def _check_estimator(self) -> None:
@@ -267,7 +269,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
 
     def _groups(self, data: LabelledData) -> np.ndarray:
         """Group of every row by the grouper."""
-        if is_clusterer(self.grouper):
+        if is_clusterer(self.grouper) and not isinstance(self.grouper, BaseGrouper):
             groups = clone(self.grouper).fit_predict(data.X)
         else:
             model = fit_on(self.estimator, data.X, data.y, None, data.seed)
@@ -372,6 +374,10 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
         """
         check_is_fitted(self, "estimator_")
         return float(self.estimator_.score(X, y))
+
+    def __sklearn_tags__(self):
+        """Tags of scikit-learn: those of the estimator's inputs."""
+        return inherit_tags(super().__sklearn_tags__(), self.estimator)
 
     def __sklearn_is_fitted__(self) -> bool:
         """Whether fit has been called."""

@@ -10,7 +10,12 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit.applications._fitting import check_labelled, draw_seed
+from influencekit.applications._fitting import (
+    check_labelled,
+    draw_seed,
+    inherit_tags,
+    remember_features,
+)
 from influencekit.applications._noisy_labels import NoisyLabelDetector
 from influencekit.applications._values import held_out_values
 from influencekit.attributors import InfluenceFunction
@@ -126,6 +131,7 @@ class DatasetPruner(MetaEstimatorMixin, BaseEstimator):
         self._classes = np.asarray(y) if stratified else np.zeros(n)
         self._tie_breaker = rng.rand(n)
         self.sample_indices_ = self.kept_at(self.fraction)
+        remember_features(self, X)
         return self
 
     def kept_at(self, fraction: float) -> np.ndarray:
@@ -193,3 +199,7 @@ class DatasetPruner(MetaEstimatorMixin, BaseEstimator):
         values = self.values_[rows]
         key = np.abs(values) if self.strategy == "weakest" else values
         return rows[np.lexsort((self._tie_breaker[rows], key))[:limit]]
+
+    def __sklearn_tags__(self):
+        """Tags of scikit-learn: those of the estimator's inputs."""
+        return inherit_tags(super().__sklearn_tags__(), self.estimator)

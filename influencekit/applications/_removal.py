@@ -9,6 +9,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from sklearn.base import is_regressor
 from sklearn.utils import check_random_state
 from torch import Tensor
 
@@ -200,6 +201,11 @@ def removal_curve(
     shares = _checked_fractions(fractions, n_train)
     if which not in _WHICH:
         raise ValueError(f"which: got {which!r}; accepted are {list(_WHICH)}.")
+    if output == "accuracy" and is_regressor(model):
+        raise ValueError(
+            f"output: 'accuracy' is of classifiers, {type(model).__name__} is a regressor; "
+            "accepted is 'neg_loss' or a function."
+        )
     if not isinstance(n_random, Integral) or n_random < 1:
         raise ValueError(f"n_random: got {n_random!r}; accepted is an int of 1 or more.")
     rng = check_random_state(random_state)

@@ -49,6 +49,8 @@ def held_out_values(
 ) -> np.ndarray:
     """Mean predicted effect of each row on examples of the folds that it was not in.
 
+    Examples of a class that the other folds do not hold are left out.
+
     Parameters
     ----------
     estimator : estimator
@@ -70,10 +72,13 @@ def held_out_values(
             "estimator: a FrozenEstimator learned from all rows, so that none is held out to be "
             "explained. Give the unfitted estimator, or trusted rows (X_val, y_val)."
         )
-    folds = fold_list(cv, X, y, seed, is_classifier(estimator))
+    classifier, labels = is_classifier(estimator), np.asarray(y)
+    folds = fold_list(cv, X, y, seed, classifier)
     n = count_rows(X)
     total, asked = np.zeros(n), np.zeros(n)
     for train, test in progress(folds, "folds", verbose):
+        if classifier:  # nothing can be said of a class that the model never saw
+            test = test[np.isin(labels[test], labels[train])]
         model = fit_on(estimator, X, y, train, seed)
         fitted = clone(attributor).fit(model, take_rows(X, train), take_rows(y, train))
         total[train] += total_scores(fitted, take_rows(X, test), take_rows(y, test))

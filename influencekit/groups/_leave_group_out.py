@@ -88,7 +88,7 @@ def leave_group_out(
     property : {"mean_neg_loss"} or callable, default=None
         As for :class:`GroupAttributor`; None looks at ``output`` for each test row.
     output : str or callable, default="neg_loss"
-    only : iterable of str, default=None
+    only : str or iterable of str, default=None
         Names of the groups to leave out; None is all.
     n_repeats : int, default=3
         Trainings of each subset under different seeds.
@@ -125,6 +125,7 @@ def leave_group_out(
     """
     n = count_rows(X)
     positions, distinct = named_groups(label_table(groups, n, "groups"))
+    only = [only] if isinstance(only, str) else only
     chosen = distinct if only is None else np.asarray(list(only), dtype=object)
     strangers = sorted(set(chosen) - set(distinct))
     if strangers:

@@ -22,6 +22,7 @@ from torch import nn
 from influencekit import FurtherTraining, InfluenceFunction
 from influencekit.applications import NoisyLabelDetector
 from influencekit.applications._suspicion import confidently_contradicted, kept_rows
+from influencekit.groups import KMeansGrouper, RandomGrouper
 
 CENTERS = np.array([[0.0, 3.0], [3.0, -1.5], [-3.0, -1.5]])
 
@@ -306,7 +307,13 @@ def test_groups_share_their_mean():
     plain = NoisyLabelDetector(LogisticRegression(), method="loss").fit(X, y)
     predicted = LogisticRegression().fit(X, y).predict(X)
     clusters = KMeans(4, n_init=1, random_state=0)
-    for grouper, groups in ((ByLabel(), predicted), (clusters, clone(clusters).fit_predict(X))):
+    by_gradients = KMeansGrouper(5, random_state=0)
+    for grouper, groups in (
+        (ByLabel(), predicted),
+        (clusters, clone(clusters).fit_predict(X)),
+        (by_gradients, clone(by_gradients).fit_predict(LogisticRegression().fit(X, y), X, y)),
+        (RandomGrouper(9, random_state=0), RandomGrouper(9, random_state=0).fit_predict(0, X)),
+    ):
         found = NoisyLabelDetector(LogisticRegression(), method="loss", grouper=grouper).fit(X, y)
         for label in np.unique(groups):
             own = groups == label
@@ -350,6 +357,7 @@ def test_clone_pickle_pipeline_and_search():
         ({}, np.zeros(120), ValueError, "holds the one class"),
         ({}, np.zeros((120, 2)), ValueError, "one label a row"),
         ({}, np.full(120, np.nan), ValueError, "NaN"),
+        ({}, np.array(["a", None] * 60, dtype=object), ValueError, "missing labels"),
         ({}, "none", ValueError, "labels are needed"),
     ],
 )

@@ -9,6 +9,7 @@ from sklearn.datasets import make_blobs
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold
+from sklearn.utils.estimator_checks import check_estimator
 
 from influencekit import GradDot, InfluenceFunction
 from influencekit.applications import DatasetPruner, NoisyLabelDetector
@@ -118,6 +119,30 @@ def test_regression():
     y[5] += 8
     pruner = DatasetPruner(Ridge(), InfluenceFunction("ggn"), fraction=0.1, cv=2, random_state=0)
     assert 5 not in pruner.fit(X, y).sample_indices_
+
+
+def test_the_only_row_of_a_class_explains_nothing():
+    X, y = data(30)
+    y[3] = 7
+    pruner = DatasetPruner(LogisticRegression(), GradDot(), stratify=False, cv=KFold(3)).fit(X, y)
+    assert np.isfinite(pruner.values_).all()
+    others = np.arange(30) // 10 != 0  # rows of the folds in which row 3 is asked
+    total, asked = np.zeros(30), np.zeros(30)
+    for train, test in KFold(3).split(X):
+        test = np.setdiff1d(test, [3])
+        model = LogisticRegression().fit(X[train], y[train])
+        scores = GradDot().fit(model, X[train], y[train]).score(X[test], y[test])
+        total[train] += scores.sum(0)
+        asked[train] += len(test)
+    assert asked[others].tolist() == [19] * 20
+    np.testing.assert_allclose(pruner.values_, total / asked, rtol=1e-6, atol=1e-12)
+
+
+def test_scikit_learns_own_checks():
+    pruner = DatasetPruner(LogisticRegression(), GradDot(), cv=2, random_state=0)
+    words = "the error says what to do, in other words"
+    expected = {"check_dtype_object": words, "check_requires_y_none": words}
+    check_estimator(pruner, expected_failed_checks=expected)
 
 
 @pytest.mark.parametrize(

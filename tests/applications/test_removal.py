@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import make_blobs
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from skorch import NeuralNetClassifier
 from torch import nn
 
@@ -128,6 +128,22 @@ def test_the_right_class():
     assert right_class(outputs, torch.tensor([0, 0])).tolist() == [1, 0]
     one = torch.tensor([[2.0], [-1.0], [3.0]])
     assert right_class(one, torch.tensor([[1.0], [0.0], [0.0]])).tolist() == [1, 1, 0]
+
+
+def test_accuracy_is_not_of_regressors():
+    X, y, X_query, y_query = data()
+    with pytest.raises(ValueError, match="Ridge is a regressor"):
+        removal_curve(Ridge(), X, 1.0 * y, X_query, 1.0 * y_query, np.zeros(60))
+    curve = removal_curve(
+        Ridge(), X, 1.0 * y, X_query, 1.0 * y_query, np.arange(60.0), fractions=[0.5],
+        output="neg_loss", n_repeats=1, random_state=0,
+    )  # fmt: skip
+    losses = []
+    for rows in (np.arange(60), np.arange(30)):
+        residuals = y_query - Ridge().fit(X[rows], y[rows]).predict(X_query)
+        losses.append(np.square(residuals).mean())
+    ratio = curve.curves["scores"][0, 0] / curve.nothing[0]
+    assert ratio == pytest.approx(losses[1] / losses[0])
 
 
 @pytest.mark.parametrize(

@@ -117,4 +117,4 @@ def test_a_class_that_no_row_has_left():
     groups = np.where(Y == 1, "ones", "rest")
     torch.manual_seed(0)
     with pytest.raises(ValueError, match="class"):
-        leave_group_out(MODEL, X, Y, X_TEST, Y_TEST, groups, only=["ones"], n_repeats=1)
+        leave_group_out(MODEL, X, Y, X_TEST, Y_TEST, groups, only="ones", n_repeats=1)
