@@ -48,6 +48,8 @@ class GradCos(BaseAttributor):
     inner products, and dividing by the sizes of the gradients takes away what they say about the
     size of an effect.
 
+    Cost: that of :class:`GradDot`, and the gradients' sizes.
+
     References
     ----------
     .. [1] K. Hanawa, S. Yokoi, S. Hara, K. Inui. Evaluation of similarity-based explanations.
