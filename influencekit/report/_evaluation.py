@@ -112,10 +112,14 @@ def _agreement(name: str, result: AgreementResult):
         yield (
             name,
             plain(horizon),
-            f"{number(result.cosine[i])} ± {number(result.cosine_se[i])}",
-            f"{number(result.spearman[i])} ± {number(result.spearman_se[i])}",
+            _with_error(result.cosine[i], result.cosine_se[i]),
+            _with_error(result.spearman[i], result.spearman_se[i]),
             "not known" if np.isnan(ceiling) else number(ceiling),
         )
+
+
+def _with_error(value: float, error: float) -> str:
+    return f"{number(value)}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{number(error)}"
 
 
 def _curves(agreements: Mapping[str, AgreementResult]) -> Markup | None:

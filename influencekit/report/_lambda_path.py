@@ -12,8 +12,10 @@ from influencekit.displays import LambdaPathDisplay
 from influencekit.selection import LDSSearch, SurrogateLambdaSearchCV
 from influencekit.selection._damping import damping_grid
 
-__all__ = ["averaged_over", "innermost", "path_of", "spread"]
+__all__ = ["IN_USE", "averaged_over", "innermost", "path_of", "spread"]
 
+#: Label of the damping of an attributor that is no search over ξ.
+IN_USE = "in use"
 #: Test examples over which ξ is averaged, where no search has done it.
 _N_QUERIES = 100
 
@@ -64,7 +66,7 @@ def path_of(attributor: Any, queries: Examples | ExamplesList) -> LambdaPathDisp
         dampings,
         xi,
         threshold=None,
-        picks={"in use": in_use} if in_use > 0 else None,
+        picks={IN_USE: in_use} if in_use > 0 else None,
         **_lds_of(attributor),
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from influencekit.displays import LambdaPathDisplay
+from influencekit.report._lambda_path import IN_USE
 from influencekit.report._pictures import draw_svg
 from influencekit.report._text import number, plain
 
@@ -42,7 +43,7 @@ _MEANING = {
 }
 
 
-def path_section(path: LambdaPathDisplay, over: str) -> PathSection:
+def path_section(path: LambdaPathDisplay, over: str, in_use: str) -> PathSection:
     """Draw a path and write it out.
 
     Parameters
@@ -51,17 +52,20 @@ def path_section(path: LambdaPathDisplay, over: str) -> PathSection:
         Drawn or not.
     over : str
         What its mean was taken over.
+    in_use : str
+        The attributor's own damping; empty where it has none.
 
     Returns
     -------
     PathSection
     """
-    marks = "; ".join(f"{plain(label)}: λ = {number(value)}" for label, value in path.picks.items())
+    marks = [f"{plain(k)}: λ = {number(v)}" for k, v in path.picks.items() if k != IN_USE]
+    marks += [f"in use: λ = {in_use}"] if in_use else []
     note = f"Scores depend on the damping λ. Mean {plain(path.indicator)}, over {over}"
     meaning = _MEANING.get(path.indicator)
     note += f", {meaning}." if meaning else "."
     if path.lds is not None:
-        note += " The LDS is the rank correlation with models retrained on random subsets."
+        note += " The LDS is the correlation with models retrained on random subsets."
     heads = ("damping λ", f"mean {path.indicator}")
     tables: list[tuple] = [("Mean indicator along λ", heads, _rows(path.dampings, path.mean_xi))]
     if path.lds is not None:
@@ -74,7 +78,9 @@ def path_section(path: LambdaPathDisplay, over: str) -> PathSection:
         f"Mean {path.indicator} against the damping from {low} to {high}: it runs from "
         f"{number(path.mean_xi[0])} to {number(path.mean_xi[-1])}."
     )
-    return PathSection(f"{note} Marked: {marks}." if marks else note, picture, alt, tables)
+    if marks:
+        note += f" Picks: {'; '.join(marks)}."
+    return PathSection(note, picture, alt, tables)
 
 
 def _rows(x: np.ndarray, y: np.ndarray) -> list[tuple[str, ...]]:

@@ -22,7 +22,7 @@ from influencekit.report._examples import contents, readable
 from influencekit.report._lambda_path import averaged_over, path_of
 from influencekit.report._path_section import PathSection, path_section
 from influencekit.report._render import render
-from influencekit.report._settings import run
+from influencekit.report._settings import damping_text, run
 from influencekit.report._text import plain
 
 __all__ = ["AttributionReport"]
@@ -275,11 +275,12 @@ def _tables(X_train: Any, X_test: Any, examples: Any, n_train: int, n_test: int)
 
 def _path(attributor: Any, queries: Any, lambda_path: Any) -> PathSection | None:
     """The section on λ, where there is a path."""
+    in_use = damping_text(attributor)
     if isinstance(lambda_path, LambdaPathDisplay):
-        return path_section(lambda_path, "the queries that were given")
+        return path_section(lambda_path, "the queries that it was made of", in_use)
     path = path_of(attributor, queries) if lambda_path == "auto" else None
     over = averaged_over(attributor, queries.n_examples)
-    return None if path is None else path_section(path, over)
+    return None if path is None else path_section(path, over, in_use)
 
 
 def _row_labels(index: Any, table: Any) -> Any:

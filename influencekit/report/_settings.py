@@ -15,7 +15,7 @@ from influencekit.report._answers import Answers
 from influencekit.report._lambda_path import innermost
 from influencekit.report._text import number, plain
 
-__all__ = ["run"]
+__all__ = ["damping_text", "run"]
 
 _PACKAGES = ("torch", "scikit-learn", "skorch", "numpy", "scipy")
 
@@ -84,8 +84,8 @@ def settings(attributor: Any, n_test: int, has_targets: bool) -> list[tuple[str,
     rows = [("attributor", plain(_one_line(attributor), 2000))]
     if inner is not attributor:
         rows.append(("attributor chosen", plain(_one_line(inner), 2000)))
-    if getattr(inner, "damping_", None) is not None:
-        rows.append(("damping λ in use", _numbers(inner.damping_)))
+    if damping := damping_text(attributor):
+        rows.append(("damping λ in use", damping))
     rows += [
         ("explained output", explained(attributor, has_targets)),
         ("model", f"{task.name} ({task.kind})"),
@@ -133,6 +133,12 @@ def summary(attributor: Any, found: Answers) -> str:
     if found.mistaken is not None:
         return f"{text}, of which the model mistakes {int(found.mistaken.sum()):,}."
     return f"{text}; mean loss {number(float(found.loss.mean()))}."
+
+
+def damping_text(attributor: Any) -> str:
+    """The damping of each model; empty for a method without one."""
+    damping = getattr(innermost(attributor), "damping_", None)
+    return "" if damping is None else _numbers(damping)
 
 
 def parameters(attributor: Any) -> list[tuple[str, str]]:

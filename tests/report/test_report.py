@@ -362,7 +362,7 @@ def test_evaluation(problem, parse, rng):
     values = (f"{lds.mean:.4g}", f"{lds.standard_error:.4g}", "not known", "20")
     assert found.measures == [("LDS (spearman)", *values), ("by hand", "0.25", "", "", "")]
     assert [row[:2] for row in found.agreement] == [("mine", str(h)) for h in (1, 2, 3)]
-    assert found.agreement[0][2].startswith(f"{agreement.cosine[0]:.4g} ± ")
+    assert found.agreement[0][2].startswith(f"{agreement.cosine[0]:.4g}\N{NO-BREAK SPACE}±")
     page = parse(report.to_html())
     assert {"by hand", "mine", "curve"} <= set(page.texts)
     assert png(found.figures[0][1]).ndim == 3
