@@ -43,7 +43,7 @@ class ShiftedOutputs(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Natural outputs of the fitted module, moved."""
         with torch.no_grad():
-            own = {k: p.detach() for k, p in self.module.named_parameters() if p.requires_grad}
+            own = {k: p.detach() for k, p in self.module.named_parameters() if k in self.direction}
 
             def outputs(parameters: dict[str, Tensor]) -> Tensor:
                 return self._natural(

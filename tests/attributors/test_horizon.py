@@ -17,7 +17,7 @@ from influencekit.attributors._predicted_endpoint import (
     descent_filter,
     predicted_task,
 )
-from influencekit.curvature import DataInf
+from influencekit.curvature import CURVATURES, DataInf
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, loss_cotangent
 from tests.curvature._dense_reference import flat_gradient, gauss_newton, loss_gradients
@@ -163,6 +163,70 @@ class TestNonlinearModel:
         for _ in range(25):
             change -= 0.3 * (gradient + matrix @ change)
         np.testing.assert_allclose(found, change, rtol=1e-6, atol=1e-9)
+
+
+def dense_moved(task, X, t, Xq, tq, change, damping):
+    """-v (Jᵀ H J / n + λ)⁻¹ g / n with H, v and g at the moved outputs, J at the fitted model."""
+
+    def parts(inputs):
+        outputs = task.forward(inputs)
+        jacobians = np.stack([[flat_gradient(o, task) for o in row] for row in outputs])
+        return jacobians, outputs.detach().numpy() + jacobians @ change
+
+    def residuals(p, targets):
+        return p - np.eye(3)[targets]
+
+    (J, z), (Jq, zq) = parts(X), parts(Xq)
+    p, pq = (torch.softmax(torch.as_tensor(outputs), 1).numpy() for outputs in (z, zq))
+    H = np.einsum("nc,cd->ncd", p, np.eye(3)) - np.einsum("nc,nd->ncd", p, p)
+    matrix = np.einsum("ncp,ncd,ndq->pq", J, H, J) / len(X)
+    g = np.einsum("ncp,nc->np", J, residuals(p, t))
+    v = -np.einsum("ncp,nc->np", Jq, residuals(pq, tq))
+    return -v @ np.linalg.solve(matrix + damping * np.eye(len(matrix)), g.T) / len(X)
+
+
+class TestEveryCurvature:
+    @pytest.fixture(scope="class")
+    def moved(self):
+        task, X, t = TestNonlinearModel().problem()
+        further = FurtherTraining(lr=0.3, n_steps=25, **PLAIN)
+        return task, X, t, further
+
+    @pytest.mark.parametrize(
+        ("curvature", "rtol"),
+        [("ggn", 1e-8), ("cg", 1e-4), ("arnoldi", 1e-6), ("nystroem", 1e-6), ("lissa", 0.02)],
+    )
+    def test_gauss_newton_matrices_at_the_predicted_end(self, moved, curvature, rtol):
+        task, X, t, further = moved
+        options = {"at": "predicted", "further_training": further, "random_state": 0}
+        fitted = InfluenceFunction(curvature, 0.1, **options).fit(task, X, t)
+        shares = torch.full((N,), 1 / N, dtype=torch.float64)
+        end = predicted_task(
+            GradientEngine(task),
+            make_examples(task, X, t),
+            shares,
+            task.penalty_vector(N),
+            further.resolve(task, N),
+        )
+        change = torch.cat([part.reshape(-1) for part in end.module.direction.values()]).numpy()
+        expected = dense_moved(task, X, t, X[:4], t[:4], change, 0.1)
+        np.testing.assert_allclose(
+            fitted.score(X[:4], t[:4]), expected, rtol=0, atol=rtol * np.abs(expected).max()
+        )
+
+    @pytest.mark.parametrize("curvature", CURVATURES)
+    def test_endpoint_is_a_fit_at_the_end(self, moved, curvature):
+        task, X, t, further = moved
+        options = {"further_training": further, "random_state": 0}
+        found = InfluenceFunction(curvature, "matched", at="endpoint", **options).fit(task, X, t)
+        end = further.endpoint_of(task, make_examples(task, X, t))
+        alone = InfluenceFunction(curvature, 1 / (0.3 * 25), random_state=0).fit(end, X, t)
+        np.testing.assert_array_equal(found.score(X[:4], t[:4]), alone.score(X[:4], t[:4]))
+        predicted = InfluenceFunction(curvature, "matched", at="predicted", **options)
+        near = predicted.fit(task, X, t).score(X[:4], t[:4])
+        plain = InfluenceFunction(curvature, 1 / (0.3 * 25), random_state=0).fit(task, X, t)
+        far, end = plain.score(X[:4], t[:4]), found.score(X[:4], t[:4])
+        assert np.linalg.norm(near - end) < 0.6 * np.linalg.norm(far - end)
 
 
 def test_filter_of_a_matrix():
