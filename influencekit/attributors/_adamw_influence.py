@@ -30,6 +30,10 @@ class AdamWInfluence(TrajectoryInfluence):
         0 takes the output's gradient right there.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
         Scalar that is explained, higher for a better model.
+    push : {"derivative", "finite"}, default="derivative"
+        How removal acts on the optimiser: to first order, or by the full change of its steps, the
+        recorded gradients of the other examples given.  "finite" costs the optimiser's steps
+        once more for each training example, and wants ``horizon=None``.
     batch_size : int or None, default=None
         Test examples of a sweep; None is as many as memory allows.
     max_memory : int, str or None, default=None
@@ -70,8 +74,16 @@ class AdamWInfluence(TrajectoryInfluence):
     examples; all training examples come out of it.  Memory: the run's snapshots, one segment
     of it, and ``3 p`` numbers for each test example of the block.
 
-    First order only: an example that by itself decides a coordinate's sign in one of the first
-    steps has a larger effect than its derivative says; see :meth:`taylor_error_proxy`.
+    That is first order only.  ``push="finite"`` (derived here as well) is exact in the optimiser:
+    its moments m', v' without the example follow from the recorded gradients of the others, so
+    that every later step differs by a known δ_k, in all coordinates, and::
+
+        score = -Σ_k <θ̄_{k+1}, δ_k>
+
+    Only the answer of later gradients to moved parameters is first order then.  On smooth models
+    this takes most of the error away; ReLU's kinks are another matter, see
+    :meth:`taylor_error_proxy`.  Cost: ``T p`` numbers for each test example of a block, and the
+    elementwise work of the remaining steps for each training example.
 
     References
     ----------

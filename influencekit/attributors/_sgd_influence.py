@@ -32,6 +32,10 @@ class SGDInfluence(TrajectoryInfluence):
         0 takes the output's gradient right there.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
         Scalar that is explained, higher for a better model.
+    push : {"derivative", "finite"}, default="derivative"
+        How removal acts on the optimiser: to first order, or by the full change of its steps, the
+        recorded gradients of the other examples given.  "finite" costs the optimiser's steps
+        once more for each training example, and wants ``horizon=None``.
     batch_size : int or None, default=None
         Test examples of a sweep; None is as many as memory allows.
     max_memory : int, str or None, default=None

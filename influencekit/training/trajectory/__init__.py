@@ -1,6 +1,7 @@
 """Training runs that are recorded, replayed and differentiated."""
 
 from influencekit.training.trajectory._error_proxy import ErrorProxy
+from influencekit.training.trajectory._finite import FinitePush
 from influencekit.training.trajectory._jets import Jets
 from influencekit.training.trajectory._products import CURVATURES
 from influencekit.training.trajectory._recorder import (
@@ -18,6 +19,7 @@ __all__ = [
     "CURVATURES",
     "AdamRule",
     "ErrorProxy",
+    "FinitePush",
     "Jets",
     "PlainRecorder",
     "Replay",

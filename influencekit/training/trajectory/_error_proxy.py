@@ -11,7 +11,7 @@ __all__ = ["ErrorProxy"]
 
 @dataclass(frozen=True, eq=False)
 class ErrorProxy:
-    """Second-order term of the effect of removing an example, beside its first-order score.
+    """What first-order scores are estimated to miss of the effect of removing an example.
 
     Parameters
     ----------
@@ -20,7 +20,8 @@ class ErrorProxy:
     scores : ndarray of shape (n_test, n_examples)
         First-order scores.
     proxy : ndarray of shape (n_test, n_examples)
-        What the second order would add to them.
+        What the second order would add to them, or another kind of
+        :meth:`AdamWInfluence.taylor_error_proxy`.
     """
 
     examples: np.ndarray
@@ -33,7 +34,7 @@ class ErrorProxy:
 
     @property
     def relative(self) -> np.ndarray:
-        """Size of the second order over that of the first, (n_test, n_examples); inf over 0."""
+        """Size of the proxy over that of the score, (n_test, n_examples); inf over 0."""
         with np.errstate(divide="ignore", invalid="ignore"):
             found = np.abs(self.proxy) / np.abs(self.scores)
         return np.where(self.proxy == 0, 0.0, found)
@@ -51,7 +52,7 @@ class ErrorProxy:
         return np.divide(second, first, out=np.where(second > 0, np.inf, 0.0), where=first > 0)
 
     def trusted(self, threshold: float = 0.5) -> np.ndarray:
-        """Examples whose scores the second order changes by no more than a share.
+        """Examples whose scores the proxy changes by no more than a share.
 
         Parameters
         ----------

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from influencekit.training.trajectory._flat import random_state
+from influencekit.training.trajectory._kinks import SoftKinks
 from influencekit.training.trajectory._replay import CLIP_EPS, Replay, StepBatch, clip_factor
 
 __all__ = ["CURVATURES", "StepLoss", "through_clipping"]
@@ -24,6 +26,8 @@ class StepLoss:
     theta : Tensor of shape (p,)
     batch : StepBatch
     curvature : {"hessian", "ggn", "fisher", "none"}
+    kink_width : float or None, default=None
+        Of :class:`SoftKinks`; None leaves ReLU without second derivative.
 
     Attributes
     ----------
@@ -31,10 +35,18 @@ class StepLoss:
         Before clipping.
     """
 
-    def __init__(self, replay: Replay, theta: Tensor, batch: StepBatch, curvature: str):
+    def __init__(
+        self,
+        replay: Replay,
+        theta: Tensor,
+        batch: StepBatch,
+        curvature: str,
+        kink_width: float | None = None,
+    ):
         self.batch, self._product = batch, _PRODUCTS[curvature]
         self._theta = theta.detach().requires_grad_(True)
-        with random_state(batch.random_state):
+        kinks = nullcontext() if kink_width is None else SoftKinks(kink_width)
+        with random_state(batch.random_state), kinks:
             self._outputs = replay.model.outputs(self._theta, batch.inputs, training=True)
         self._losses = replay.model.task.loss(self._outputs, batch.targets)
         self._weights = torch.ones_like(self._losses, requires_grad=True)
@@ -57,6 +69,10 @@ class StepLoss:
             Curvature times u.
         """
         return self._product(self, vectors)
+
+    def of_rows(self, shares: Tensor) -> Tensor:
+        """Sums (n_sums, p) of the rows' gradients, with shares (n_sums, batch)."""
+        return _pull(self._losses, (self._theta,), shares)[0]
 
     def _hessian(self, vectors):
         inner, curved = _pull(self._graph, (self._weights, self._theta), vectors)

@@ -94,6 +94,10 @@ class Replay:
         """Steps of the run."""
         return self.trajectory.n_steps
 
+    def batch_rows(self, step: int) -> Tensor:
+        """Positions among the training examples of a step's rows."""
+        return self._positions[step]
+
     def batch(self, step: int) -> StepBatch:
         """What a step learned from."""
         rows = self._positions[step]

@@ -39,6 +39,22 @@ class Rule(ABC):
         All tensors may have leading axes, and derivatives may be taken through it.
         """
 
+    def displacement(
+        self, theta: Tensor, slots: Slots, gradient: Tensor, options: Options, count: int
+    ) -> tuple[Tensor, Slots]:
+        """Move of the parameters in a step but for decoupled decay, and the state after it.
+
+        Without the parameters themselves, beside which small moves would lose digits.
+        """
+        if self.coupled:
+            gradient = gradient + options["weight_decay"] * theta
+        return self.step(torch.zeros_like(gradient), slots, gradient, options, count)
+
+    @property
+    @abstractmethod
+    def coupled(self) -> bool:
+        """Whether weight decay is part of the gradient."""
+
     @abstractmethod
     def pull(
         self,
@@ -92,6 +108,10 @@ class SGDRule(Rule):
     nesterov: bool = False
 
     @property
+    def coupled(self):
+        return True
+
+    @property
     def slots(self):
         return ("momentum_buffer",) if self.momentum else ()
 
@@ -136,6 +156,10 @@ class AdamRule(Rule):
 
     decoupled: bool = True
     amsgrad: bool = False
+
+    @property
+    def coupled(self):
+        return not self.decoupled
 
     @property
     def slots(self):

@@ -58,6 +58,9 @@ class Sweep:
     horizon : int or None, default=None
         Steps that an example's effect is followed for, counted from its own; None is to the
         end.  0 reads the output at the parameters before the step.
+    kink_width : float or None, default=None
+        Gives ReLU a second derivative, by the density of rows near its kink: standard deviations
+        of its inputs over the batch.  None is the derivative as it is, which has none.
 
     Notes
     -----
@@ -73,19 +76,25 @@ class Sweep:
         curvature: str = "hessian",
         removal: str = "renormalize",
         horizon: int | None = None,
+        kink_width: float | None = None,
     ):
+        self.kink_width = kink_width
         self.replay = replay
         self.rule = replay.rule if rule is None else rule
         self.curvature, self.horizon = curvature, horizon
         self.renormalize = removal == "renormalize" and replay.trajectory.reduction == "mean"
 
-    def __call__(self, gradients: Callable[[Tensor], Tensor]) -> Iterator[StepInfluence]:
+    def __call__(
+        self, gradients: Callable[[Tensor], Tensor], adjoints: list[Tensor] | None = None
+    ) -> Iterator[StepInfluence]:
         """Sweep once.
 
         Parameters
         ----------
         gradients : callable
             ``gradients(theta) -> Tensor (n_queries, p)`` of the outputs at parameters (p,).
+        adjoints : list, default=None
+            Gets the adjoint (n_queries, p) of the parameters after each step, the last one first.
 
         Yields
         ------
@@ -98,11 +107,15 @@ class Sweep:
             states, after = replay.states(start, end), None
             for step in range(end - 1, start - 1, -1):
                 before = states.pop()
-                loss = StepLoss(replay, before.theta, replay.batch(step), self.curvature)
+                loss = StepLoss(
+                    replay, before.theta, replay.batch(step), self.curvature, self.kink_width
+                )
                 if after is None:
                     after = replay.advance(before, step, loss.gradient)
                     replay.check_arrival(after, start, end)
                 fronts.open(step, before.theta, after.theta, gradients)
+                if adjoints is not None:
+                    adjoints.append(fronts.adjoint()["theta"].clone())
                 adjoint, influence = self.back(step, loss, before, after, fronts.adjoint())
                 yield influence._replace(values=fronts.own(influence.values))
                 fronts.move(adjoint)
@@ -135,7 +148,7 @@ class Sweep:
             before.slots,
             after.slots,
             gradient,
-            self._options(step),
+            self.options(step),
             after.n_steps,
         )
         u = through_clipping(u, loss.gradient, max_norm)
@@ -145,7 +158,8 @@ class Sweep:
         adjoint["theta"] += curved
         return adjoint, StepInfluence(step, batch.rows, inner)
 
-    def _options(self, step: int) -> Any:
+    def options(self, step: int) -> Any:
+        """Numbers of the optimiser at a step, those that the run does not know being 0."""
         known = dict(self.replay.options(step))
         return {name: known.get(name, 0.0) for name in self.rule.options}
 

@@ -1,0 +1,133 @@
+"""The second derivative that is given to ReLU, and the kinds of the error proxy."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from influencekit import AdamWInfluence
+from influencekit.training.trajectory._kinks import SoftKinks
+from tests.training.trajectory._unrolled import occurrence_gradients
+from tests.training.trajectory.test_adjoint import data, make_run, recorded
+
+WIDTH = 0.01
+
+
+class Bent(torch.autograd.Function):
+    """ReLU whose derivative has the kernel as its own derivative."""
+
+    @staticmethod
+    def forward(ctx, z):
+        ctx.save_for_backward(z)
+        return z.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, g):
+        return Step.apply(ctx.saved_tensors[0], g)
+
+
+class Step(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z, g):
+        ctx.save_for_backward(z, g)
+        return g * (z > 0)
+
+    @staticmethod
+    def backward(ctx, h):
+        z, g = ctx.saved_tensors
+        width = WIDTH * z.std(0, correction=0)
+        kernel = torch.exp(-((z / width) ** 2) / 2) / (math.sqrt(2 * math.pi) * width)
+        return h * g * kernel, h * (z > 0)
+
+
+class BentReLU(nn.Module):
+    def forward(self, z):
+        return Bent.apply(z)
+
+
+RELUS = {
+    "functional": functional.relu,
+    "torch": torch.relu,
+    "method": lambda z: z.relu(),
+    "module": nn.ReLU(),
+    "in place": lambda z: nn.ReLU(inplace=True)(z.clone()),
+}
+
+
+@pytest.mark.parametrize("relu", RELUS)
+def test_values_and_slopes_stay_and_the_second_derivative_is_the_kernel(relu):
+    z = torch.linspace(-0.05, 0.06, 20).double().reshape(10, 2)
+    z[[4, 6]] = torch.tensor([[2e-4, -1e-4], [-3e-4, 5e-4]]).double()
+    z.requires_grad_(True)
+    weights = torch.arange(1.0, 21).double().reshape(10, 2)
+    found = []
+    for function in (RELUS[relu], Bent.apply):
+        with SoftKinks(WIDTH):
+            value = function(z)
+        (slope,) = torch.autograd.grad((weights * value).sum(), z, create_graph=True)
+        (bend,) = torch.autograd.grad(slope.sum(), z)
+        found.append((value.detach(), slope.detach(), bend))
+    for own, expected in zip(*found, strict=True):
+        torch.testing.assert_close(own, expected, atol=1e-12, rtol=0)
+    assert found[0][2].abs().max() > 1
+
+
+def test_leaky_relu_bends_by_its_jump_and_dead_units_not_at_all():
+    z = torch.tensor([[0.0, 0.001], [0.0, -0.002], [0.0, 1.0]]).double().requires_grad_(True)
+    bends = []
+    for function in (functional.relu, nn.LeakyReLU(0.25), lambda z: functional.leaky_relu(z, 0.25)):
+        with SoftKinks(WIDTH):
+            value = function(z)
+        (slope,) = torch.autograd.grad(value.sum(), z, create_graph=True)
+        bends.append(torch.autograd.grad(slope.sum(), z)[0])
+    assert (bends[0][:, 0] == 0).all() and bends[0][0, 1] > 1
+    for bend in bends[1:]:
+        torch.testing.assert_close(bend, 0.75 * bends[0])
+
+
+def test_proxy_of_kinks_is_that_of_a_run_with_the_second_derivative(monkeypatch):
+    """By autograd through the whole run of a net whose activation has the kernel written out."""
+    run = make_run("adamw", nn.ReLU)
+    start, task, trajectory = recorded(run)
+    queries, targets = data(1, 3)
+    proxy = (
+        AdamWInfluence(trajectory)
+        .fit(task, run.X, run.y)
+        .taylor_error_proxy(queries, targets, [2, 17], kind="kinks")
+    )
+    monkeypatch.setattr("influencekit.attributors._trajectory_influence.KINK_WIDTH", 0.3)
+    wide = (
+        AdamWInfluence(trajectory)
+        .fit(task, run.X, run.y)
+        .taylor_error_proxy(queries, targets, [2, 17], kind="kinks")
+    )
+    run.module[1] = BentReLU()
+    for width, found in ((0.01, proxy), (0.3, wide)):
+        monkeypatch.setattr(f"{__name__}.WIDTH", width)
+        expected, _ = occurrence_gradients(run, start, queries, targets)
+        rows = np.concatenate(run.batches)
+        for column, row in enumerate((2, 17)):
+            total = expected[:, rows == row].sum(1)
+            np.testing.assert_allclose(
+                (found.scores + found.proxy)[:, column], total, rtol=1e-9, atol=1e-13
+            )
+    assert np.abs(wide.proxy).max() > 1e-3 * np.abs(wide.scores).max()
+
+
+def test_kinds_of_the_proxy():
+    run = make_run("adamw")
+    _, task, trajectory = recorded(run)
+    queries, targets = data(1, 3)
+    influence = AdamWInfluence(trajectory).fit(task, run.X, run.y)
+    smooth = influence.taylor_error_proxy(queries, targets, [3, 9], kind="kinks")
+    assert not smooth.proxy.any()
+    pushed = influence.taylor_error_proxy(queries, targets, [9, 3], kind="finite")
+    scores = AdamWInfluence(trajectory, push="finite").fit(task, run.X, run.y)
+    expected = scores.score(queries, targets)[:, [9, 3]]
+    np.testing.assert_allclose(pushed.scores + pushed.proxy, expected, atol=1e-14)
+    np.testing.assert_allclose(pushed.scores, smooth.scores[:, ::-1], atol=1e-14)
+    with pytest.raises(ValueError, match="kind: got 'third'"):
+        influence.taylor_error_proxy(queries, targets, kind="third")
