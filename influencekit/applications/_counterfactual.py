@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from influencekit.metrics._text import short_array
 from influencekit.training import retrain_on_subsets
 from influencekit.training._rows import count_rows
 
@@ -43,6 +44,12 @@ class GroupCounterfactual:
     full: np.ndarray
     without: np.ndarray
     predicted: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"GroupCounterfactual(n_groups={len(self.groups)}, n_repeats={len(self.full)}, "
+            f"full={self.full.mean():.3g}, effects={short_array(self.effects())})"
+        )
 
     def effects(self) -> np.ndarray:
         """Measured ``property(full) - property(without the group)``, mean over retrainings.

@@ -22,6 +22,9 @@ class ExamplesList(tuple):
         One for each model; made by :func:`open_examples`.
     """
 
+    def __repr__(self) -> str:
+        return f"ExamplesList(n_models={len(self)}, first={self[0]!r})"
+
     @property
     def n_examples(self) -> int:
         """Number of examples."""

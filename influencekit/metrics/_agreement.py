@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from influencekit.metrics._checks import check_finite, check_same_shape
 from influencekit.metrics._correlation import row_correlation, standardise_rows
+from influencekit.metrics._text import short_array
 
 __all__ = ["AgreementResult", "attribution_agreement", "row_cosine"]
 
@@ -50,9 +51,23 @@ class AgreementResult:
     unresolved_share: NDArray
     offset_share: NDArray
     n_undefined: NDArray
-    cosine_per_test: NDArray = field(repr=False)
-    spearman_per_test: NDArray = field(repr=False)
-    split_half_per_test: NDArray = field(repr=False)
+    cosine_per_test: NDArray
+    spearman_per_test: NDArray
+    split_half_per_test: NDArray
+
+    def __repr__(self) -> str:
+        shown = [
+            "horizons",
+            "cosine",
+            "cosine_se",
+            "cosine_ceiling",
+            "spearman",
+            "unresolved_share",
+        ]
+        if np.isnan(self.cosine_ceiling).all():
+            shown.remove("cosine_ceiling")
+        numbers = (f"{name}={short_array(getattr(self, name))}" for name in shown)
+        return f"AgreementResult({', '.join(numbers)})"
 
 
 def attribution_agreement(

@@ -37,7 +37,15 @@ class LDSResult:
     n_undefined: int
     method: str
     noise_ceiling: float | None = None
-    per_query: NDArray = field(repr=False, kw_only=True)
+    per_query: NDArray = field(kw_only=True)
+
+    def __repr__(self) -> str:
+        ceiling = "" if self.noise_ceiling is None else f", noise_ceiling={self.noise_ceiling:.3g}"
+        return (
+            f"LDSResult(mean={self.mean:.3g}, standard_error={self.standard_error:.2g}{ceiling}, "
+            f"n_query={len(self.per_query)}, n_undefined={self.n_undefined}, "
+            f"method={self.method!r})"
+        )
 
 
 def summarise(per_query: NDArray, method: str, noise_ceiling: float | None = None) -> LDSResult:

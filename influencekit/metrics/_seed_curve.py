@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from influencekit.metrics._agreement import row_cosine
 from influencekit.metrics._checks import check_finite, check_same_shape
+from influencekit.metrics._text import short_array
 
 __all__ = ["SeedCurve", "agreement_by_seeds"]
 
@@ -29,7 +30,11 @@ class SeedCurve:
 
     n_seeds: NDArray
     n_blocks: NDArray
-    cosine: dict[str, NDArray] = field(repr=False)
+    cosine: dict[str, NDArray]
+
+    def __repr__(self) -> str:
+        best = ", ".join(f"{name!r}: {short_array(y)}" for name, y in self.best().items())
+        return f"SeedCurve(n_seeds={short_array(self.n_seeds)}, best={{{best}}})"
 
     def best(self) -> dict[str, NDArray]:
         """Largest cosine over horizons (n_sizes,), by method."""

@@ -26,6 +26,10 @@ class TaskList(tuple):
         Use :meth:`TaskList.of` for models.
     """
 
+    def __repr__(self) -> str:
+        first = f", first={self[0]!r}" if self else ""
+        return f"TaskList(n_models={len(self)}{first})"
+
     @classmethod
     def of(cls, models: Iterable[Any]) -> TaskList:
         """Tasks of fitted models, checked to be of one kind.

@@ -94,6 +94,13 @@ class Task:
     n_features_in: int | None = None
     feature_names_in: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        classes = "" if self.classes is None else f", n_classes={len(self.classes)}"
+        return (
+            f"Task({self.name!r}, kind={self.kind!r}{classes}, loss={type(self.loss).__name__}, "
+            f"n_parameters={self.n_parameters:,}, dtype={self.dtype}, device={self.device})"
+        )
+
     @property
     def kind(self) -> str:
         """Kind of model: "classification", "regression" or "other"."""
