@@ -27,6 +27,8 @@ from suite.process import run_cell
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT_OF_TIME = "not run: the time was used up"
+#: Facts that must not change between the parts of a run.
+SAME = ("cpu", "cores", "versions", "peer_versions")
 
 
 def parse(argv=None) -> argparse.Namespace:
@@ -66,13 +68,13 @@ def load(path: Path, args, about: dict) -> dict:
     if not path.exists() or args.fresh:
         return {"kind": args.kind, "machine": about, "threads": args.threads, "cells": {}}
     found = json.loads(path.read_text(encoding="utf-8"))
-    same = ("cpu", "cores", "versions", "peer_versions")
-    if any(found["machine"].get(name) != about[name] for name in same):
+    before = found["machine"]
+    if any(before.get(name, value) != value for name, value in about.items() if name in SAME):
         raise SystemExit(
             f"{path} comes from another machine or other versions. Give --fresh to forget it, or "
             "another folder with --results."
         )
-    return {**found, "machine": about, "threads": args.threads}
+    return {**found, "machine": {**before, **about}, "threads": args.threads}
 
 
 def save(path: Path, document: dict) -> None:
@@ -100,12 +102,15 @@ def too_slow_before(key: str, cells: dict) -> str | None:
 def run(args, path: Path) -> dict:
     """Run the cells that are not there yet."""
     environ = child_environment(args)
-    peers, failed = environment.make(args.venv)
-    libraries = environment.libraries(peers, failed)
     about = machine.facts(Path(sys.executable))
-    about["peer_versions"] = machine.versions(Path(peers))
+    libraries, peers = {}, ""
+    if set(args.only) & plan.WITH_PEERS:
+        peers, failed = environment.make(args.venv)
+        libraries = environment.libraries(peers, failed)
+        about["peer_versions"] = machine.versions(Path(peers))
     document = load(path, args, about)
-    document["libraries"], document["plan"] = libraries, plan.FULL if args.full else plan.QUICK
+    document["plan"] = plan.FULL if args.full else plan.QUICK
+    document["libraries"] = libraries or document.get("libraries", {})
     folder = (args.results / args.kind).resolve()
     common = ["--output", str(folder), "--threads", str(args.threads)]
     todo = plan.cells(document["plan"], args.only, libraries, sys.executable, peers, common)

@@ -69,7 +69,7 @@ listed in `benchmarks/README.md`."""
 
 def _machine(document: dict) -> str:
     about, cells = document["machine"], document["cells"]
-    versions, peers = about["versions"], about["peer_versions"]
+    versions, peers = about["versions"], about.get("peer_versions", {})
     others = [
         f"{name} {entry['version']}"
         for name, entry in document["libraries"].items()
@@ -84,9 +84,10 @@ def _machine(document: dict) -> str:
         ["ended", f"{document['finished'][:16].replace('T', ' ')} UTC"],
         ["influencekit", f"{versions['influencekit']}{commit if about['commit'] else ''}"],
         ["its environment", ", ".join(f"{k} {v}" for k, v in versions.items() if k != OURS)],
-        ["the comparisons'", ", ".join(f"{k} {v}" for k, v in peers.items() if k != OURS)],
-        ["other libraries", ", ".join(others)],
     ]
+    if peers:
+        text = ", ".join(f"{k} {v}" for k, v in peers.items() if k != OURS)
+        lines += [["the comparisons'", text], ["other libraries", ", ".join(others)]]
     if ok(cells.get("peak")):
         rates = cells["peak"]["flops_per_second"]
         text = ", ".join(f"{value / 1e9:.0f} Gflop/s in {key}" for key, value in rates.items())

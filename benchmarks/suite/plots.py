@@ -19,13 +19,13 @@ def _save(figure, folder: Path, name: str) -> str:
     return f"{name}.png"
 
 
-def _rows_legend(figure, ax, names) -> None:
-    handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    shown = [name for name in names if name in handles]
-    figure.legend(
-        [handles[name] for name in shown], shown, loc="outside upper center", ncols=len(shown),
-        frameon=False,
-    )  # fmt: skip
+def _legend(figure, libraries) -> None:
+    """Libraries above the picture, with a filled marker however they were drawn."""
+    from matplotlib.lines import Line2D
+
+    shown = [name for name in LIBRARIES if name in libraries]
+    marks = [Line2D([], [], linestyle="none", **STYLE[name]) for name in shown]
+    figure.legend(marks, shown, loc="outside upper center", ncols=len(shown), frameon=False)
 
 
 def side_by_side(document: dict, size: str, folder: Path) -> str | None:
@@ -42,6 +42,7 @@ def side_by_side(document: dict, size: str, folder: Path) -> str | None:
     figure, axes = plt.subplots(
         1, 2, figsize=(WIDTH + 1, height), sharey=True, layout="constrained"
     )
+    drawn: set[str] = set()
     labels = ("seconds; hollow: stopped", "peak MB")
     for ax, key, label in zip(axes, ("seconds", "peak_mb"), labels, strict=True):
         for i, row in enumerate(rows):
@@ -50,15 +51,17 @@ def side_by_side(document: dict, size: str, folder: Path) -> str | None:
                 if library == OURS:
                     style.update(zorder=3, markersize=8)
                 if ok(cell) and cell[key]:
-                    ax.plot(cell[key], i, label=library, **style)
+                    ax.plot(cell[key], i, **style)
+                    drawn.add(library)
                 elif key == "seconds" and stopped(cell):
                     ax.plot(document["plan"]["limit"], i, markerfacecolor="none", **style)
+                    drawn.add(library)
         ax.set(xscale="log", xlabel=label)
         ax.grid(color="0.85", linewidth=0.6)
         ax.set_axisbelow(True)
     axes[0].set_yticks(range(len(rows)), [row["label"].split(" (")[0] for row in rows])
     axes[0].invert_yaxis()
-    _rows_legend(figure, axes[0], LIBRARIES)
+    _legend(figure, drawn)
     return _save(figure, folder, f"bench_{size}")
 
 
@@ -77,8 +80,7 @@ def lds(document: dict, folder: Path) -> str | None:
         y = labels.index(row["label"]) + 0.16 * (same.index(row["library"]) - (len(same) - 1) / 2)
         style = {**STYLE[row["library"]], "linestyle": "none", "markersize": 6}
         best = row["best"]
-        error = best["standard_error"]
-        ax.errorbar(best["lds"], y, xerr=error, label=row["library"], elinewidth=1, **style)
+        ax.errorbar(best["lds"], y, xerr=best["standard_error"], elinewidth=1, **style)
         if row["default"]["status"] == "ok" and not row["undamped"]:
             ax.plot(row["default"]["lds"], y, markerfacecolor="none", **style)
     ceiling = document["cells"].get("lds/truth", {}).get("ceiling")
@@ -93,7 +95,7 @@ def lds(document: dict, folder: Path) -> str | None:
     ax.invert_yaxis()
     ax.grid(color="0.85", linewidth=0.6)
     ax.set_axisbelow(True)
-    _rows_legend(figure, ax, LIBRARIES)
+    _legend(figure, {row["library"] for row in rows})
     return _save(figure, folder, "bench_lds")
 
 
