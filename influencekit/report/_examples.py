@@ -144,8 +144,8 @@ def _kind(table: Any, image_shape: tuple[int, ...] | None) -> str:
         return "image"
     if np.ndim(table) == 2:
         return "table" if table.shape[1] else "none"
-    first = table.iloc[0] if hasattr(table, "iloc") else table[0]
-    return "text" if isinstance(first, str) else "table"
+    some = take(table, np.arange(min(20, len(table))))
+    return "text" if any(isinstance(value, str) for value in some) else "table"
 
 
 def _images(train, test, used, image_shape) -> Contents:

@@ -159,15 +159,19 @@ class AttributionReport:
         """
         _check_arguments(attributor, k, lambda_path, title)
         queries = attributor._queries(X_test, y_test)
+        # what may be refused comes before what takes time
+        names = Names(target_names, attributor.task_.classes)
+        results, date = evaluate(attributor, evaluation), _date_text(date)
         found = answers(attributor.task_, queries)
         chosen, rule = choose_rows(rows, n_shown, attributor.task_, found)
         n_train, n_test = attributor.n_train_, queries.n_examples
         train, test = _tables(X_train, X_test, examples, n_train, n_test)
+        train_labels = _labels(y_train, n_train)
         top = TopExamplesDisplay(
             **strongest(attributor, queries.take(chosen), k),
             X_train=train,
             X_test=take(test, chosen),
-            y_train=_labels(y_train, n_train),
+            y_train=train_labels,
             y_test=None if found.label is None else _labels(found.label[chosen], len(chosen)),
             test_positions=chosen,
             image_shape=image_shape,
@@ -182,7 +186,7 @@ class AttributionReport:
             predictions(attributor.task_, X_train, used, n_train),
             _row_labels(queries.index, test),
             _row_labels(attributor.train_index_, train),
-            Names(target_names, attributor.task_.classes),
+            names,
         )
         content = {
             "chosen": f"Shown: {len(chosen)} of {n_test:,} test examples, {rule}.",
@@ -190,8 +194,8 @@ class AttributionReport:
             "cases": maker.cases(),
             "k": min(k, n_train),
             "path": _path(attributor, queries, lambda_path),
-            "evaluation": evaluate(attributor, evaluation),
-            "date": _date_text(date),
+            "evaluation": results,
+            "date": date,
             **run(attributor, found, queries),
         }
         return cls(title, content, top)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from influencekit._version import __version__
+from influencekit.attributors import FurtherTraining, Loss, Random
 from influencekit.attributors._stationarity import LARGEST_QUIET_RATIO
 from influencekit.models import output_name
 from influencekit.report._answers import Answers
@@ -47,6 +48,7 @@ def run(attributor: Any, found: Answers, queries: Any) -> dict[str, Any]:
         "n_train": f"{attributor.n_train_:,}",
         "summary": summary(attributor, found),
         "explained": explained(attributor, has_targets),
+        "nature": nature(attributor),
         "cautions": cautions(attributor),
         "settings": settings(attributor, len(found.loss), has_targets),
         "parameters": parameters(attributor),
@@ -102,6 +104,19 @@ def settings(attributor: Any, n_test: int, has_targets: bool) -> list[tuple[str,
         ("Python", platform.python_version()),
         *_versions(),
     ]
+
+
+def nature(attributor: Any) -> str:
+    """What kind of numbers the scores are."""
+    inner = innermost(attributor)
+    if isinstance(inner, FurtherTraining):
+        return (
+            "Scores are measured, by further training with and without each training example: "
+            "they hold for so much further training, and carry the noise of its seeds."
+        )
+    if isinstance(inner, (Loss, Random)):
+        return "This attributor is a baseline to compare others with; its scores predict nothing."
+    return "Scores are predictions made of the model's derivatives, not results of retraining."
 
 
 def cautions(attributor: Any) -> list[str]:

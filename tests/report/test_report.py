@@ -17,7 +17,13 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from influencekit import GradDot, InfluenceFunction, LDSSearch, SurrogateLambdaSearchCV
+from influencekit import (
+    GradDot,
+    InfluenceFunction,
+    LDSSearch,
+    Random,
+    SurrogateLambdaSearchCV,
+)
 from influencekit.displays import LambdaPathDisplay
 from influencekit.exceptions import NotFittedError
 from influencekit.metrics import attribution_agreement, linear_datamodeling_score
@@ -402,6 +408,15 @@ def test_cautions_follow_the_model(problem):
     first, second = report_of(problem)._content["cautions"]
     assert "not at a stationary point" in first and "0.7" in first
     assert "held out 10 of" in second
+
+
+def test_page_says_whether_scores_are_predicted(problem):
+    assert "predictions" in report_of(problem)._content["nature"]
+    problem.attributor = Random(random_state=0).fit(problem.model, problem.X_train, problem.y_train)
+    assert "baseline" in report_of(problem)._content["nature"]
+    assert "was not measured for this page" in " ".join(report_of(problem).to_html().split())
+    measured = report_of(problem, evaluation={"LDS": 0.5}).to_html()
+    assert "was not measured for this page" not in " ".join(measured.split())
 
 
 def test_errors_name_the_argument(problem, tmp_path):
