@@ -13,6 +13,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit, StratifiedKFold
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
@@ -385,6 +386,46 @@ def test_diverged_training_is_reported():
     net = small_net().set_params(lr=1e30, max_epochs=5)
     with pytest.raises(ValueError, match="Training has diverged"):
         NoisyLabelDetector(net, method="loss").fit(X.astype(np.float32), y)
+
+
+def test_five_rows_of_every_class_are_kept():
+    """All rows of class 1 are contradicted, and two of class 0."""
+    P = np.array([[0.9, 0.1]] * 8 + [[0.05, 0.95]] * 2 + [[0.9 - 0.01 * i, 0.1] for i in range(8)])
+    P[10:, 1] = 1 - P[10:, 0]
+    y = np.repeat([0, 1], [10, 8])
+    kept = kept_rows(P, y)
+    assert kept[:8].all() and not kept[8:10].any()
+    assert np.flatnonzero(kept[10:]).tolist() == [3, 4, 5, 6, 7]  # the least suspicious ones
+
+
+def test_the_final_estimator_keeps_every_class():
+    X, y, _ = planted(n=60, wrong=0)
+    y[:6] = 3  # a class that no cloud stands for
+    detector = NoisyLabelDetector(
+        LogisticRegression(), method="loss", contamination=0.2, random_state=0
+    ).fit(X, y)
+    assert detector.suspected_[:6].all()
+    assert detector.estimator_.classes_.tolist() == [0, 1, 2, 3]
+
+
+def test_the_seed_reaches_the_estimator():
+    X, y, _ = planted(n=60)
+    net = MLPClassifier((3,), max_iter=5)
+    scores = [
+        NoisyLabelDetector(net, method="loss", random_state=seed).fit(X, y).label_scores_
+        for seed in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(scores[0], scores[1])
+    assert np.abs(scores[0] - scores[2]).max() > 1e-3
+
+
+def test_harm_is_summed_in_parts(monkeypatch):
+    X, y, _ = planted(n=60)
+    options = {"method": "validation_influence", "cv": 3, "random_state": 0}
+    whole = NoisyLabelDetector(LogisticRegression(), **options).fit(X, y).label_scores_
+    monkeypatch.setattr("influencekit.applications._values._SCORES", 130)
+    parts = NoisyLabelDetector(LogisticRegression(), **options).fit(X, y).label_scores_
+    np.testing.assert_allclose(parts, whole, atol=1e-12)
 
 
 def test_contradiction_by_hand():

@@ -94,6 +94,14 @@ def test_random_rows_fit_nothing_and_repeat():
     assert set(other.sample_indices_) != set(first.sample_indices_)
 
 
+def test_ties_are_broken_at_random():
+    X, y = data()
+    pruner = DatasetPruner("none", strategy="random", stratify=False, random_state=0).fit(X, y)
+    pruner.values_ = np.zeros(60)
+    gone = np.setdiff1d(np.arange(60), pruner.kept_at(0.5))
+    assert len(gone) == 30 and gone[-1] - gone[0] - 29 > 5
+
+
 def test_a_detector_gives_values():
     X, y = data()
     detector = NoisyLabelDetector(LogisticRegression(), method="loss", contamination=0.1)

@@ -91,6 +91,27 @@ def test_groups_go_whole_until_the_last_one():
     assert not gone[4] <= b | c
 
 
+def test_ties_and_random_rows_are_drawn_anew(monkeypatch):
+    import influencekit.applications._removal as removal
+
+    seen = []
+    original = removal.retrain_on_subsets
+
+    def watching(*args, masks, **options):
+        seen.append(masks)
+        return original(*args, masks=masks, **options)
+
+    monkeypatch.setattr(removal, "retrain_on_subsets", watching)
+    removal_curve(
+        LogisticRegression(), *data(), np.zeros(60), fractions=[0.5], n_random=3, n_repeats=1,
+        random_state=0,
+    )  # fmt: skip
+    (masks,) = seen
+    assert masks[0].all() and (masks[1:].sum(1) == 30).all()
+    assert len(np.unique(masks[1:], axis=0)) == 4
+    assert masks[1][:30].any() and masks[1][30:].any()
+
+
 def test_errors_are_standard_errors_over_retrainings():
     X, y, X_query, y_query = data()
 

@@ -247,6 +247,8 @@ def test_descent_filter_sums_the_steps():
     found = descent_filter(0.1, 17)(curvature)
     expected = sum(0.1 * (1 - 0.1 * curvature) ** k for k in range(17))
     torch.testing.assert_close(found, expected)
+    beyond = descent_filter(0.1, 17)(torch.tensor([30.0], dtype=torch.float64))
+    assert beyond.item() == pytest.approx(2 / 30)  # back and forth, not to infinity
 
 
 def test_a_relative_damping_has_no_match(line):

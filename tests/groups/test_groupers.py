@@ -44,6 +44,27 @@ def test_features_against_their_formulas():
     assert not module[2]._forward_pre_hooks
 
 
+class Positions(nn.Module):
+    """A linear layer at every position of a sequence, outputs averaged."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 3).double()
+
+    def forward(self, X):
+        return self.layer(X).mean(1)
+
+
+def test_positions_of_a_sequence_are_averaged():
+    task = as_task(Positions(), loss=nn.CrossEntropyLoss())
+    A = X.reshape(150, 2, 2)
+    examples = open_examples(task, A, Y)
+    np.testing.assert_allclose(example_features(task, examples, "representations"), A.mean(1))
+    outputs = torch.softmax(task.forward(torch.tensor(A)), 1).detach().numpy()
+    expected = (outputs - np.eye(3)[Y]) @ task.module.layer.weight.detach().numpy() / 2
+    np.testing.assert_allclose(example_features(task, examples, "gradients"), expected)
+
+
 def test_k_means_is_scikit_learns():
     grouper = KMeansGrouper(5, features="inputs", random_state=3).fit(MODEL, X, Y)
     assert isinstance(grouper.clusterer_, KMeans)

@@ -12,7 +12,13 @@ from sklearn.preprocessing import OrdinalEncoder
 from skorch import NeuralNetRegressor
 from torch import nn
 
-from influencekit.groups import leave_group_out
+from influencekit.applications import fairness_gap
+from influencekit.groups import (
+    DemographicParityDifference,
+    EqualizedOddsDifference,
+    GroupLeaveOut,
+    leave_group_out,
+)
 
 X, Y = load_iris(return_X_y=True)
 ORDER = np.random.default_rng(0).permutation(150)
@@ -118,3 +124,33 @@ def test_a_class_that_no_row_has_left():
     torch.manual_seed(0)
     with pytest.raises(ValueError, match="class"):
         leave_group_out(MODEL, X, Y, X_TEST, Y_TEST, groups, only="ones", n_repeats=1)
+
+
+def test_standard_errors_by_hand():
+    full, without = np.array([[1.0], [3.0]]), np.array([[[0.0], [4.0]], [[1.0], [1.0]]])
+    found = GroupLeaveOut(full, without, np.array(["a", "b"]), np.array([1, 1]))
+    np.testing.assert_allclose(found.scores, [[0.0, 1.0]])
+    np.testing.assert_allclose(found.scores_se, [[np.sqrt((2 + 8) / 2), np.sqrt((2 + 0) / 2)]])
+
+
+@pytest.mark.parametrize("single", [True, False])
+@pytest.mark.parametrize("positive", [0, 1])
+def test_gaps_are_those_of_decisions_without_a_threshold(single, positive):
+    rng = np.random.default_rng(0)
+    outputs, y, who = rng.normal(size=(40, 2)), rng.integers(0, 2, 40), rng.integers(0, 3, 40)
+    p = np.exp(outputs) / np.exp(outputs).sum(1, keepdims=True)
+    if single:
+        outputs = outputs[:, [1]] - outputs[:, [0]]
+    for gap, kind in (
+        (DemographicParityDifference, "demographic_parity"),
+        (EqualizedOddsDifference, "equalized_odds"),
+    ):
+        found = gap(who, positive)(torch.tensor(outputs), torch.tensor(y))
+        expected = fairness_gap(p[:, positive], y == positive, who, kind, threshold=None)
+        assert float(found) == pytest.approx(expected)
+    three = rng.normal(size=(40, 3))
+    p = np.exp(three) / np.exp(three).sum(1, keepdims=True)
+    labels = rng.integers(0, 3, 40)
+    found = EqualizedOddsDifference(who, 2)(torch.tensor(three), torch.tensor(labels))
+    expected = fairness_gap(p[:, 2], labels == 2, who, "equalized_odds", threshold=None)
+    assert float(found) == pytest.approx(expected)
