@@ -33,11 +33,12 @@ def examples_frame(display):
 def _entries(display, missing):
     """Key, facts and features of every example, the test example first."""
     labels = getattr(display.X_train, "index", range(len(display.X_train)))
+    tests = getattr(display.X_test, "index", display.test_positions)
     sides = [
         ("proponent", display.proponents, display.proponent_scores),
         ("opponent", display.opponents, display.opponent_scores),
     ]
-    for row, test in enumerate(display.test_positions):
+    for row, test in enumerate(tests):
         facts = (missing, float("nan"), label_or_none(display.y_test, row))
         yield (test, "test", 0), facts, features(display.X_test, row)
         for kind, positions, scores in sides:

@@ -273,9 +273,10 @@ class TopExamplesDisplay:
         Returns
         -------
         pandas.DataFrame
-            One row an example, indexed by test example, kind ("test", "proponent" or
-            "opponent") and rank (from 1).  Columns: ``train`` (index label in X_train, or
-            position), ``score``, ``label`` where labels are known, then the features.
+            One row an example, indexed by test example (index label in X_test, or position),
+            kind ("test", "proponent" or "opponent") and rank (from 1).  Columns: ``train``
+            (index label in X_train, or position), ``score``, ``label`` where labels are known,
+            then the features.
 
         Raises
         ------

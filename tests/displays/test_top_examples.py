@@ -197,17 +197,34 @@ def test_table_of_a_dataframe(problem):
     table = display.to_frame()
     assert table.columns.tolist() == ["train", "score", "label", *columns]
     assert table.index.tolist() == [
-        (1, "test", 0),
-        *[(1, "proponent", r) for r in (1, 2, 3)],
-        *[(1, "opponent", r) for r in (1, 2)],
+        ("b", "test", 0),
+        *[("b", "proponent", r) for r in (1, 2, 3)],
+        *[("b", "opponent", r) for r in (1, 2)],
     ]
-    opponent = table.loc[(1, "opponent", 1)]
+    opponent = table.loc[("b", "opponent", 1)]
     assert (opponent["train"], opponent["score"]) == ("row1", -3.0)
     assert opponent["label"] == problem["y_train"][1]
     np.testing.assert_array_equal(opponent[columns].astype(float), problem["X_train"][1])
     np.testing.assert_array_equal(
-        table.loc[(1, "test", 0), columns].astype(float), problem["X_test"][1]
+        table.loc[("b", "test", 0), columns].astype(float), problem["X_test"][1]
     )
+
+
+@pytest.mark.parametrize("kind", ["dates", "levels", "duplicates"])
+def test_table_of_other_labels(problem, kind):
+    pd = pytest.importorskip("pandas", reason="to_frame needs pandas")
+    make = {
+        "dates": lambda n: pd.date_range("2020-01-01", periods=n),
+        "levels": lambda n: pd.MultiIndex.from_product([["a"], range(n)]),
+        "duplicates": lambda n: pd.Index(["same"] * n),
+    }[kind]
+    train = pd.DataFrame(problem["X_train"], index=make(N_TRAIN))
+    test = pd.DataFrame(problem["X_test"], index=make(N_TEST))
+    table = TopExamplesDisplay.from_predictions(
+        problem["scores"], train, test, k=1, rows=[2], plot=False
+    ).to_frame()
+    assert table.index.tolist()[1] == (test.index[2], "proponent", 1)
+    assert table["train"].iloc[1] == train.index[problem["scores"][2].argmax()]
 
 
 def test_table_of_texts():

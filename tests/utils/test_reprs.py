@@ -29,11 +29,9 @@ GOLD = RNG.normal(size=(40, 6, 9))
 
 def test_task_and_examples():
     task = as_task(MODEL)
-    facts = "n_classes=3, loss=CrossEntropy, n_parameters=15, dtype=torch.float64"
-    assert (
-        repr(task)
-        == f"Task('LogisticRegression', kind='classification', {facts}, device={task.device})"
-    )
+    facts = "kind='classification', n_classes=3, loss=CrossEntropy, n_parameters=15"
+    where = f"dtype=torch.float64, device={task.device}"
+    assert repr(task) == f"Task('LogisticRegression', {facts}, {where})"
     tasks = TaskList([task, task, task])
     assert repr(tasks) == f"TaskList(n_models=3, first={task!r})"
     examples = open_examples(tasks, X, Y)
