@@ -33,7 +33,7 @@ from influencekit.datasets import fetch_acs_income
 from influencekit.displays import GroupScoresDisplay
 from influencekit.groups import DemographicParityDifference, GroupAttributor, leave_group_out
 
-N_PEOPLE = 6000
+N_PEOPLE = 8000
 
 
 class Net(nn.Module):
@@ -96,23 +96,19 @@ print("share in the data:         ", {k: round(float(v), 3) for k, v in labels.i
 # %%
 # Groups of training people
 # -------------------------
-# Age band, race and kind of occupation, crossed.  Small crossings are put together: an effect of
-# five people cannot be told from the noise of training.
+# Age band, race and kind of occupation, crossed.  The bands are coarse: the effect of a few people
+# cannot be told from the noise of training.
 
-age = pd.cut(
-    train["AGEP"].astype(float), [0, 30, 45, 60, 120], labels=["<30", "30-44", "45-59", "60+"]
-)
-race = train["RAC1P"].astype(int).map({1: "white", 2: "black", 6: "asian"}).fillna("other race")
-code = train["OCCP"].astype(float)
+age = np.where(train["AGEP"].astype(float) < 40, "under 40", "40 and over")
+race = np.where(train["RAC1P"].astype(int) == 1, "white", "other race")
 work = pd.cut(
-    code,
-    [0, 960, 3550, 4660, 5950, 10000],
-    labels=["managers, business", "professionals", "services", "sales, office", "manual, other"],
-)
-crossed = age.astype(str) + ", " + race + ", " + work.astype(str)
-counts = crossed.map(crossed.value_counts())
-groups = crossed.where(counts >= 60, "small groups").to_numpy()
-print(f"{len(np.unique(groups))} groups of {counts[counts >= 60].min()} people or more")
+    train["OCCP"].astype(float),
+    [0, 3550, 5950, 10000],
+    labels=["managers, professionals", "services, sales, office", "manual, other"],
+).astype(str)
+groups = (work + "; " + race + ", " + age).to_numpy()
+names, sizes = np.unique(groups, return_counts=True)
+print(f"{len(names)} groups of {sizes.min()} to {sizes.max()} people")
 
 # %%
 # Which groups widen the gap?
@@ -129,35 +125,32 @@ print(predicted.sort_values().round(4).to_string())
 # %%
 # Check the claims by training without them
 # -----------------------------------------
-# The three largest claims on either side, each trained again without the group, under sixteen
-# seeds; beside them the full model.
+# Each group is left out in ten trainings with other seeds; beside them stands the full model.
 
-order = predicted.sort_values().index
-claims = [*order[:3], *order[-3:]]
 truth = leave_group_out(
-    model, train, y_train, test, y_test, groups, property=gap, only=claims, n_repeats=16,
-    random_state=0,
-)  # fmt: skip
-measured = pd.Series(np.nan, index=predicted.index)
-error = measured.copy()
-measured[claims], error[claims] = truth.scores[0], truth.scores_se[0]
+    model, train, y_train, test, y_test, groups, property=gap, n_repeats=10, random_state=0
+)
+measured = pd.Series(truth.scores[0], index=truth.names)[predicted.index]
+error = pd.Series(truth.scores_se[0], index=truth.names)[predicted.index]
 table = pd.DataFrame(
     {
-        "people": pd.Series(truth.sizes, index=claims),
-        "predicted": predicted[claims],
-        "measured": measured[claims],
-        "standard error": error[claims],
+        "people": pd.Series(truth.sizes, index=truth.names),
+        "predicted": predicted,
+        "measured": measured,
+        "standard error": error,
+        "sign held": np.sign(predicted) == np.sign(measured),
+        "beyond noise": measured.abs() > 2 * error,
     }
-)
-table["sign held"] = np.sign(table.predicted) == np.sign(table.measured)
-table["beyond noise"] = table.measured.abs() > 2 * table["standard error"]
+).sort_values("predicted", ascending=False)
 print(table.round(4).to_string())
 
 display = GroupScoresDisplay(
-    predicted.to_numpy(), predicted.index, measured.to_numpy(), error.to_numpy(),
+    predicted, predicted.index, measured, error,
     label="effect on the gap (positive: the group widens it)",
-).plot(most=16)  # fmt: skip
+).plot()  # fmt: skip
+display.figure_.set_size_inches(8.5, 5)
 display.figure_.suptitle("Whose training data widens the gap between men and women?")
+plt.show()
 
 # %%
 # What held
@@ -166,10 +159,16 @@ held, resolved = int(table["sign held"].sum()), int(table["beyond noise"].sum())
 right = int((table["sign held"] & table["beyond noise"]).sum())
 print(f"{held} of {len(table)} signs held; {resolved} effects are beyond the noise of training,")
 print(f"and {right} of those have the predicted sign.")
-plt.show()
+print(f"Rank correlation of predicted and measured: {predicted.corr(measured, 'spearman'):.2f}")
 
 # %%
-# Read it with care.  A group's score says what *this recipe* learns from those rows, not what the
-# people did.  Effects of one group are of the size of the noise between two trainings, which is
-# why the check needs several seeds; a claim that was not checked is a guess.  And a smaller gap is
-# not by itself a better model: compare with the share in the data above.
+# What to take home
+# -----------------
+# Two groups of nearly a thousand people each have an effect that ten retrainings can tell from
+# noise, and the scores had both signs right and both sizes too small by half or more.  All other
+# claims are smaller than the noise between two trainings: not wrong, but not known, whatever their
+# bars say.  To settle them takes more seeds, or a convex model, which has no such noise: the
+# notebook on the same survey has one.
+#
+# Read a group's score as what *this recipe* learns from those rows, not as what the people did.
+# And a smaller gap is not by itself a better model: compare with the share in the data above.
