@@ -26,7 +26,6 @@ from suite.page import render
 from suite.process import run_cell
 
 ROOT = Path(__file__).resolve().parents[1]
-OUT_OF_TIME = "not run: the time was used up"
 #: Facts that must not change between the parts of a run.
 SAME = ("cpu", "cores", "versions", "peer_versions")
 
@@ -122,7 +121,7 @@ def run(args, path: Path) -> dict:
         if skip:
             result = {"status": skip, "spec": cell.spec(args.threads)}
         elif time.monotonic() - start > 60 * args.budget:
-            result = {"status": OUT_OF_TIME}
+            result = {"status": plan.OUT_OF_TIME}
         else:
             result = run_cell(cell, args.threads, environ)
             new_scores |= cell.key.startswith("exact/")

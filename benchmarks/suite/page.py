@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 
 from suite import plots, tables
+from suite.plan import OUT_OF_TIME
 from suite.tables import BUSY, MARK, OURS, busy, number, ok
 
 SIZES = {"small": "784-64-10", "large": "784-512-128-10"}
@@ -258,10 +259,14 @@ def _not_run(document: dict) -> str:
         for name, about in document["libraries"].items()
         if "reason" in about
     ]
+    failed = {key: cell for key, cell in document["cells"].items() if not ok(cell)}
+    left = [key for key, cell in failed.items() if cell["status"] == OUT_OF_TIME]
+    if left:
+        lines.append([f"{len(left)} cells", OUT_OF_TIME])
     lines += [
         [f"`{key}`", tables.reason(cell["status"])]
-        for key, cell in document["cells"].items()
-        if not ok(cell)
+        for key, cell in failed.items()
+        if key not in left
     ]
     if not lines:
         return ""

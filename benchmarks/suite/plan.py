@@ -9,6 +9,7 @@ from suite.process import Cell
 HERE = Path(__file__).resolve().parents[1]
 SECTIONS = ("scaling", "short", "lds", "agreement", "peers")
 WITH_PEERS = {"lds", "agreement", "peers"}
+OUT_OF_TIME = "not run: the time was used up"
 
 #: What each kind of run measures.  Limits are seconds a cell.
 QUICK = {
