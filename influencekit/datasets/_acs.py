@@ -136,6 +136,7 @@ def fetch_acs(
     """
     import_pandas("fetch_acs")
     states, home = check_states(states), get_data_home(data_home)
+    survey_year = _checked_year(survey_year)
     if horizon not in ("1-Year", "5-Year"):
         raise ValueError(f"horizon: got {horizon!r}; accepted are '1-Year' and '5-Year'.")
     sample = _sample_file(home, task, survey_year, horizon)
@@ -161,8 +162,18 @@ def fetch_acs(
     )
 
 
+def _checked_year(year: Any) -> int:
+    try:
+        whole = int(year)
+    except (TypeError, ValueError):
+        whole = 0
+    if whole < 2000 or str(whole) != str(year):
+        raise ValueError(f"survey_year: got {year!r}; accepted is a year such as 2018.")
+    return whole
+
+
 def _sample_file(home: Path, task: str, year: int, horizon: str) -> Path | None:
-    if (task, int(year), horizon) != ("ACSIncome", 2018, "1-Year"):
+    if (task, year, horizon) != ("ACSIncome", 2018, "1-Year"):
         return None
     return find_file(home, "acs_income_2018", SAMPLE)
 
@@ -174,7 +185,7 @@ def _has_files(root: Path, states: list[str], year: int, horizon: str) -> bool:
 
 
 def _file_name(state: str, year: int) -> str:
-    if int(year) >= 2017:
+    if year >= 2017:
         return f"psam_p{STATE_CODES[state]:02d}.csv"
     return f"ss{str(year)[-2:]}p{state.lower()}.csv"
 
