@@ -6,7 +6,6 @@ beside it and the examples are the same on a code host and in the site.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -60,16 +59,14 @@ toc_object_entries_show_parents = "hide"
 # ---- gallery
 #: An example that reads a data folder says so; without the folder it is shown and not run.
 needs_data = [
-    path.stem
+    path.stem.removeprefix("plot_")
     for path in sorted((ROOT / "examples").glob("plot_*.py"))
     if "INFLUENCEKIT_DATA" in path.read_text(encoding="utf-8") and not get_data_home().is_dir()
 ]
 sphinx_gallery_conf = {
     "examples_dirs": "examples",
     "gallery_dirs": "docs/auto_examples",
-    "filename_pattern": rf"plot_(?!{'|'.join(s.removeprefix('plot_') for s in needs_data)}\.py)"
-    if needs_data
-    else "plot_",
+    "filename_pattern": rf"plot_(?!({'|'.join(needs_data)})\.py)" if needs_data else "plot_",
     "ignore_pattern": r"(^|/)(?!plot_)[^/]*\.py$",
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
@@ -149,9 +146,8 @@ def skip_foreign(app, what, name, obj, skip, options):
 
 def setup(app):
     """Sphinx calls this."""
-    for stem in needs_data:
-        print(f"examples/{stem}.py is shown and not run: no data in {get_data_home()}")
+    for name in needs_data:
+        print(f"examples/plot_{name}.py is shown and not run: no data in {get_data_home()}")
     app.connect("source-read", prepare_page)
     app.connect("autodoc-skip-member", skip_foreign)
     app.connect("missing-reference", find_by_public_name)
-    os.environ.setdefault("TQDM_DISABLE", "1")
