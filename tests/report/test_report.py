@@ -219,7 +219,7 @@ def test_dataframes_keep_their_names(problem, parse):
     page = parse(report.to_html())
     assert {"c3", "c0", "t5", best.name} <= set(page.texts) and "c1" not in page.texts
     assert "2 of 12 features are shown." in page.texts
-    assert report.top_examples.to_frame().loc[(5, "proponent", 1), "train"] == best.name
+    assert report.top_examples.to_frame().loc[("t5", "proponent", 1), "train"] == best.name
 
 
 def test_texts_of_a_pipeline(parse):
