@@ -224,6 +224,8 @@ print(f"GradDot agrees with their mean with cosine {float(np.squeeze(scratch.cos
 # What to take home
 # -----------------
 # Read the pictures from left to right.  After one epoch the first order is a good answer and costs
-# next to nothing.  The longer training goes on, the more the curvature counts, and the damping has
-# to know how long.  Where the model is not at a stationary point, as on Concrete, taking the
-# gradients at the end of training matters more than anything else.
+# next to nothing.  On Concrete it fails as training goes on and curvature takes over; on ACSIncome,
+# with its smaller rates, ten epochs are still little training.  A damping that knows how long
+# training goes on is good from end to end, and gradients at the predicted end add what is missing
+# on Concrete.  Both need SGD; for Adam there is no such formula.  And none of this says anything
+# about retraining from scratch, where single rows drown in the noise of the start.

@@ -94,7 +94,8 @@ print(f"predicted against measured: correlation {correlation:.3f}, slope {slope:
 # What to take home
 # -----------------
 # Ranks and signs mostly hold, sizes do not: on the whole the sum of scores is less than half of the
-# measured effect, and the two smallest effects of the first picture have the wrong sign.  Taking a
-# tenth or a quarter of the rows away changes the curvature too, which a sum of scores, each of one
-# row, cannot know.  A group's own test people lose most by its absence, those under 40 above all.
-# Use the sums to choose which groups to check, and check by training again.
+# measured effect, and two small effects of the first picture have the wrong sign.  Taking a tenth
+# or a quarter of the rows away changes the curvature too, which a sum of scores, each of one row,
+# cannot know.  What stands out in both maps is the same: people under 40 are learned from people of
+# their own group, and the model is the worse for them without it.  Use the sums to choose which
+# groups to check, and check by training again.
