@@ -60,7 +60,6 @@ def test_nothing_vanishes(name, style):
     """Contrast as WCAG defines it: 3 for text, 2 for curves, bars and points."""
     with plt.style.context(style):
         figure = CASES[name]().figure_
-        figure.canvas.draw()
         for ax in figure.axes:
             for text, back in texts(ax):
                 assert contrast(text.get_color(), back) > 3, text
