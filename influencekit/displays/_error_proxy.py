@@ -1,4 +1,4 @@
-"""Second-order terms of first-order scores, beside their true errors where these are known."""
+"""Error proxies of first-order scores, beside their true errors where these are known."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ErrorProxyDisplay:
     Parameters
     ----------
     proxy : ErrorProxy
-        Of :meth:`AdamWInfluence.taylor_error_proxy`.
+        Of :meth:`AdamWInfluence.taylor_error_proxy`, of any kind.
     measured : array-like of shape (n_test, n_examples), default=None
         True effect of removing each example, in the sign of scores.
 
@@ -113,7 +113,7 @@ class ErrorProxyDisplay:
         self.flagged_points_ = self._points(shown & ~self.trusted_, SECOND, "flagged")
         grey = neutral_colour()
         self.threshold_line_ = ax.axvline(threshold, color=grey, lw=1, ls=":")
-        ax.set(xscale="log", yscale="log", xlabel="second order / first order")
+        ax.set(xscale="log", yscale="log", xlabel="proxy / score")
         ax.set_ylabel("norm of the scores" if self.measured is None else "relative true error")
         if legend_loc is not None:
             ax.legend(loc=legend_loc, fontsize="small")
