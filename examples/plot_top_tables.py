@@ -66,7 +66,7 @@ table[["train", "score", "label", "mean radius", "mean texture", "worst area"]].
 # Where do they lie?
 # ------------------
 # All training patients in the plane of the first two principal components of the standardised
-# table; the larger a mark, the larger the score.
+# table; the larger a mark, the larger the score.  A few outliers are beyond the edges.
 
 plane = make_pipeline(StandardScaler(), PCA(2)).fit(X_train)
 places, patient = plane.transform(X_train), plane.transform(X_test.iloc[unsure])[0]
@@ -81,8 +81,8 @@ for name, side, colour, marker in sides:
 ax.scatter(*patient, s=200, marker="*", color="black", edgecolor="white", label="the patient")
 sick = (y_train == "malignant").to_numpy()
 for name, rows in (("malignant", sick), ("benign", ~sick)):
-    ax.text(*np.median(places[rows], axis=0), name, ha="center", fontsize="large", alpha=0.7)
-ax.set(xlabel="first component", ylabel="second component")
+    ax.text(np.median(places[rows, 0]), -5.2, name, ha="center", fontsize="large")
+ax.set(xlim=(-6, 9), ylim=(-6, 7), xlabel="first component", ylabel="second component")
 ax.legend(fontsize="small")
 plt.show()
 
