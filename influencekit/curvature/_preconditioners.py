@@ -46,9 +46,9 @@ class NystroemPreconditioner:
         return cls(basis, eigenvalues)
 
     def __call__(self, rows: Tensor, damping: float) -> Tensor:
-        rest = float(self.eigenvalues.min()) + damping
-        if not rest > 0:  # of full rank, without damping
-            rest = float(self.eigenvalues.max()) * torch.finfo(rows.dtype).eps
+        # no less than rounding can tell from 0, or the noise of null directions would grow
+        least = float(self.eigenvalues.max()) * torch.finfo(rows.dtype).eps ** 0.5
+        rest = max(float(self.eigenvalues.min()) + damping, least) or 1.0
         scale = (1 / (self.eigenvalues + damping).clamp_min(rest) - 1 / rest).to(rows.dtype)
         return rows / rest + ((rows @ self.basis) * scale) @ self.basis.mT
 

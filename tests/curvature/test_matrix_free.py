@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from influencekit import as_task
+from influencekit import InfluenceFunction, as_task
 from influencekit.curvature import (
     Arnoldi,
     ConjugateGradient,
@@ -270,6 +271,18 @@ def test_vectors_whose_norms_underflow_are_solved(solver):
     expected = fitted.solve(vectors, 1.0)
     found = fitted.solve(vectors * 1e-164, 1.0)
     np.testing.assert_allclose(found * 1e164, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", [None, "diagonal", "nystroem"])
+def test_null_directions_without_damping(name):
+    """A constant on all logits changes nothing, and the intercepts have no penalty."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 4)), rng.integers(0, 3, 60)
+    model = LogisticRegression().fit(X, y)
+    exact = InfluenceFunction("ggn", 0.0).fit(model, X, y).score(X[:5], y[:5])
+    solver = ConjugateGradient(preconditioner=name, rtol=1e-6)
+    found = InfluenceFunction(solver, 0.0).fit(model, X, y).score(X[:5], y[:5])
+    np.testing.assert_allclose(found, exact, rtol=0, atol=1e-4 * np.abs(exact).max())
 
 
 def test_a_preconditioner_saves_iterations():
