@@ -1,5 +1,7 @@
 """TRAK and TracIn against their formulas, written out densely in float64."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from sklearn.linear_model import Ridge
 from torch import nn
 
 from influencekit import TRAK, GradDot, InfluenceFunction, SurrogateLambdaSearchCV, TracIn, as_task
+from influencekit.exceptions import HeldOutRowsWarning
 from tests.curvature._dense_reference import loss_gradients, output_gradients
 
 N, M, D = 20, 5, 4
@@ -62,6 +65,15 @@ def test_several_models_average_kernel_and_q_apart(problem):
     top, values = trak.top_k(Xq, tq, k=1)
     np.testing.assert_array_equal(top[:, 0], expected.argmax(1))
     np.testing.assert_allclose(values[:, 0], expected.max(1), rtol=1e-8)
+
+
+def test_a_row_that_one_model_learned_from_has_its_own_q(problem):
+    tasks, X, t, Xq, tq = problem
+    held_out = replace(tasks[1], training_rows=lambda rows, _: rows[:, 0] >= 5)
+    with pytest.warns(HeldOutRowsWarning):
+        both = TRAK(0.1, projection_dim=None).fit([tasks[0], held_out], X, t)
+    alone = TRAK(0.1, projection_dim=None).fit(tasks[0], X, t).score(Xq, tq)
+    np.testing.assert_allclose(both.score(Xq, tq)[:, :5], alone[:, :5] / 2, rtol=1e-8)
 
 
 def test_damping_is_chosen_without_retraining(problem):
