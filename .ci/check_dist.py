@@ -48,7 +48,7 @@ def fit():
     from sklearn.linear_model import LogisticRegression
 
     X, y = load_iris(return_X_y=True)
-    model = LogisticRegression().fit(X, y)
+    model = LogisticRegression(max_iter=1000).fit(X, y)
     scores = influencekit.InfluenceFunction().fit(model, X, y).score(X[:5], y[:5])
     print(f"influencekit {influencekit.__version__} from the wheel: scores {scores.shape}")
 
