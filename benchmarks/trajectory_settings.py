@@ -49,6 +49,8 @@ class Setting:
     n_train, n_test, n_left_out, batch_size, epochs : int
     lrs : tuple of float
     betas : tuple of float
+    activation : type
+        Of the mnist net.
     """
 
     n_train: int
@@ -58,6 +60,7 @@ class Setting:
     epochs: int
     lrs: tuple[float, ...]
     betas: tuple[float, float]
+    activation: type[nn.Module] = nn.ReLU
 
 
 SETTINGS = {
@@ -86,7 +89,8 @@ def make_run(name: str, size: Setting, lr: float, seed: int, home: Path | None, 
     """
     torch.manual_seed(seed)
     read = {"mnist": _mnist, "cifar2": _cifar2, "llama": _llama}[name]
-    module, loss, X, y, X_test, y_test = read(home, size.n_train, size.n_test, seed)
+    own = {"activation": size.activation} if name == "mnist" else {}
+    module, loss, X, y, X_test, y_test = read(home, size.n_train, size.n_test, seed, **own)
     if name != "llama":  # its norms and its loss compute in float32 anyway
         module = module.double()
     optimizer = torch.optim.AdamW(
@@ -116,13 +120,13 @@ def _cross_entropy(module: nn.Module, X: Any, y: Any):
     return nn.functional.cross_entropy(module(X), y)
 
 
-def _mnist(home, n_train, n_test, seed):
+def _mnist(home, n_train, n_test, seed, activation=nn.ReLU):
     with np.load(_file(home, "mnist/mnist.npz"), allow_pickle=False) as file:
         arrays = {k: file[k] for k in ("X_train", "y_train", "X_test", "y_test")}
     X, X_test = ((arrays[k] / 255.0).reshape(-1, 784) for k in ("X_train", "X_test"))
     y, y_test = (arrays[k].astype(np.int64) for k in ("y_train", "y_test"))
     module = nn.Sequential(
-        nn.Linear(784, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 10)
+        nn.Linear(784, 16), activation(), nn.Linear(16, 16), activation(), nn.Linear(16, 10)
     )
     return module, _cross_entropy, *_draw(X, y, X_test, y_test, n_train, n_test, seed)
 
