@@ -2,7 +2,8 @@
 # make test         linters, types, import contracts, tests and doctests
 # make docs         the site with the gallery run, in docs/_build/html; warnings are errors
 # make docs-fast    the same site, the gallery shown without its output
-# make bench        quick benchmarks on data that comes with scikit-learn; writes benchmarks/results/
+# make bench        quick benchmarks, ours beside other libraries; writes benchmarks/results/quick.md
+# make bench-full   the same on MNIST, with INFLUENCEKIT_DATA, for an hour; writes docs/benchmarks.md
 # make dist         wheel and sdist in dist/, installed and tried in an environment of their own
 # make test-oldest  the tests with the oldest versions that pyproject.toml allows, torch apart
 # make test-newest  the tests with the newest versions to be had, torch apart
@@ -22,7 +23,7 @@ INSTALLED_BY := pyproject.toml constraints.txt
 PYTEST := -m pytest -q -n $(WORKERS)
 SPHINX := $(BIN)/sphinx-build -W --keep-going -c docs
 
-.PHONY: demo test lint format docs docs-fast bench dist test-oldest test-newest clean
+.PHONY: demo test lint format docs docs-fast bench bench-full dist test-oldest test-newest clean
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
 
@@ -76,11 +77,10 @@ docs-fast: $(VENV)/.stamp-docs
 
 # Times are only fair on a machine that does nothing else.
 bench: $(VENV)/.stamp-demo
-	mkdir -p $(RESULTS)
-	$(BIN)/python benchmarks/bench_damping_path.py --json $(RESULTS)/damping_path.json
-	$(BIN)/python benchmarks/bench_dot_products.py --n 1000 --m 200 --json $(RESULTS)/dot_products.json
-	$(BIN)/python benchmarks/bench_stacked_training.py --models 50 --json > $(RESULTS)/stacked_training.json
-	cat $(RESULTS)/stacked_training.json
+	$(BIN)/python benchmarks/run_all.py --results $(RESULTS)
+
+bench-full: $(VENV)/.stamp-demo
+	$(BIN)/python benchmarks/run_all.py --full --results $(RESULTS) --page docs/benchmarks.md
 
 dist: $(VENV)/.stamp-venv
 	$(INSTALL) build

@@ -39,6 +39,7 @@ extensions = [
 root_doc = "docs/index"
 include_patterns = ["docs/**", "*.md", "benchmarks/**.md"]
 exclude_patterns = [".*", "build", "dist", "docs/_*", "influencekit", "tests", "**.py", "**.ipynb"]
+exclude_patterns += ["benchmarks/results"]
 templates_path = [str(HERE / "_templates")]  # absolute: autosummary would look below the root
 
 # ---- Markdown
