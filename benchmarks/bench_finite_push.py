@@ -45,8 +45,11 @@ def digits(n_train: int, n_test: int, seed: int):
     return X[:n_train], y[:n_train], X[-n_test:], y[-n_test:]
 
 
-def make_run(name: str, activation: str, lr: float, seed: int, options) -> Run:
-    """Train and record a run of AdamW at a constant rate, without decay."""
+def make_run(name: str, activation: str, lr: float, seed: int, options, shift: int = 0) -> Run:
+    """Train and record a run of AdamW at a constant rate, without decay.
+
+    Shifted runs start with noise of 0.001 on every parameter, all else equal.
+    """
     size, act = SIZES[name], ACTIVATIONS[activation]
     torch.manual_seed(seed)
     if name == "mnist":
@@ -60,6 +63,10 @@ def make_run(name: str, activation: str, lr: float, seed: int, options) -> Run:
         part for i in range(1, len(sizes)) for part in (nn.Linear(*sizes[i - 1 : i + 1]), act())
     ]
     module = nn.Sequential(*layers[:-1]).double()
+    noise = np.random.RandomState([seed, shift])
+    with torch.no_grad():
+        for p in module.parameters():
+            p += (1e-3 * torch.as_tensor(noise.normal(size=p.shape))) * bool(shift)
     optimizer = torch.optim.AdamW(module.parameters(), lr, betas=size.betas, weight_decay=0.0)
     inputs, targets = torch.as_tensor(X), torch.as_tensor(y)
     rng = np.random.RandomState(seed)

@@ -38,7 +38,7 @@ class LookAheadSelector(Callback):
     every : int, default=1
         Steps scored by one look-ahead, at most max(horizon, 1).  The last of them looks
         ``horizon - every + 1`` steps ahead.  Larger is cheaper.
-    curvature : {"hessian", "ggn", "fisher", "none"}, default="hessian"
+    curvature : {"hessian", "smoothed_hessian", "ggn", "fisher", "none"}, default="hessian"
         How gradients change along the trial steps.
 
     Attributes

@@ -90,7 +90,7 @@ def score_then_retrain(
     stratify : bool, default=True
         Keep the same share of every class, for classifiers.  Otherwise values decide, and the
         classes that the first training overrates may vanish.  "helpful" is not stratified.
-    curvature : {"hessian", "ggn", "fisher", "none"}, default="hessian"
+    curvature : {"hessian", "smoothed_hessian", "ggn", "fisher", "none"}, default="hessian"
     random_state : int, RandomState instance or None, default=None
         Of both trainings, which start alike.
     verbose : int, default=0

@@ -20,9 +20,10 @@ class SGDInfluence(TrajectoryInfluence):
         The recording of the model's training; None takes that of the
         :class:`~influencekit.training.TrajectoryRecorder` in the fitted skorch net.
         A path is a folder that a recorder has written.
-    curvature : {"hessian", "ggn", "fisher", "none"}, default="hessian"
-        How the gradient of a batch changes with the parameters: exactly, by the Gauss-Newton
-        matrix, by the mean outer product of the examples' gradients, or not at all.
+    curvature : {"hessian", "smoothed_hessian", "ggn", "fisher", "none"}, default="hessian"
+        How the gradient of a batch changes with the parameters: exactly, with the expected
+        switching of ReLU units added, by the Gauss-Newton matrix, by the mean outer product of
+        the examples' gradients, or not at all.
     removal : {"renormalize", "fixed"}, default="renormalize"
         What a batch's mean loss is without the example: the mean over those that remain, as
         when the example is deleted, or a sum with the same denominator as before.

@@ -14,7 +14,9 @@ from influencekit.training.trajectory._replay import CLIP_EPS, Replay, StepBatch
 
 __all__ = ["CURVATURES", "StepLoss", "through_clipping"]
 
-CURVATURES = ("hessian", "ggn", "fisher", "none")
+CURVATURES = ("hessian", "smoothed_hessian", "ggn", "fisher", "none")
+#: Width of "smoothed_hessian" at ReLU's kinks, in standard deviations of a unit over the batch.
+SMOOTHING = 0.1
 
 
 class StepLoss:
@@ -25,9 +27,10 @@ class StepLoss:
     replay : Replay
     theta : Tensor of shape (p,)
     batch : StepBatch
-    curvature : {"hessian", "ggn", "fisher", "none"}
+    curvature : {"hessian", "smoothed_hessian", "ggn", "fisher", "none"}
     kink_width : float or None, default=None
-        Of :class:`SoftKinks`; None leaves ReLU without second derivative.
+        Of :class:`SoftKinks`; None leaves ReLU without second derivative, but for
+        "smoothed_hessian", which has a width of its own.
 
     Attributes
     ----------
@@ -45,6 +48,8 @@ class StepLoss:
     ):
         self.batch, self._product = batch, _PRODUCTS[curvature]
         self._theta = theta.detach().requires_grad_(True)
+        if curvature == "smoothed_hessian":
+            kink_width = SMOOTHING
         kinks = nullcontext() if kink_width is None else SoftKinks(kink_width)
         with random_state(batch.random_state), kinks:
             self._outputs = replay.model.outputs(self._theta, batch.inputs, training=True)
@@ -54,12 +59,14 @@ class StepLoss:
         self._graph = torch.autograd.grad(self._value, self._theta, create_graph=True)[0]
         self.gradient = self._graph.detach()
 
-    def products(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def products(self, vectors: Tensor, steady: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Products with vectors u.
 
         Parameters
         ----------
         vectors : Tensor of shape (n_vectors, p)
+        steady : Tensor of bool of shape (p,), default=None
+            Coordinates of u that the curvature sees; None is all.
 
         Returns
         -------
@@ -68,7 +75,9 @@ class StepLoss:
         curved : Tensor of shape (n_vectors, p)
             Curvature times u.
         """
-        return self._product(self, vectors)
+        if steady is None:
+            return self._product(self, vectors)
+        return self._inner(vectors), self._product(self, vectors * steady)[1]
 
     def of_rows(self, shares: Tensor) -> Tensor:
         """Sums (n_sums, p) of the rows' gradients, with shares (n_sums, batch)."""
@@ -105,6 +114,7 @@ class StepLoss:
 
 _PRODUCTS: dict[str, Callable] = {
     "hessian": StepLoss._hessian,
+    "smoothed_hessian": StepLoss._hessian,
     "ggn": StepLoss._ggn,
     "fisher": StepLoss._fisher,
     "none": StepLoss._none,

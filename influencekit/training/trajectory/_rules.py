@@ -89,6 +89,14 @@ class Rule(ABC):
         adjoint : dict
         """
 
+    def steady(self, slots: Slots) -> Tensor | None:
+        """Coordinates (p,) whose step has a derivative that a changed gradient follows.
+
+        None is all.  Adam divides by √v: where no gradient has been, or hardly any, the derivative
+        is that of steps far smaller than any change of the gradient.
+        """
+        return None
+
     def start(self, gradients: Tensor) -> Adjoint:
         """Adjoint of the last state, from gradients (n_queries, p) at the last parameters."""
         return {"theta": gradients} | {name: torch.zeros_like(gradients) for name in self.slots}
@@ -215,6 +223,10 @@ class AdamRule(Rule):
         if _is_set(decay):
             moved += -lr * decay * moved if self.decoupled else decay * u
         return u, adjoint
+
+    def steady(self, slots):
+        second = slots["max_exp_avg_sq" if self.amsgrad else "exp_avg_sq"]
+        return second > 1e-4 * second.mean()
 
     @staticmethod
     def _shares(options: Options, count: int) -> tuple[Any, Any]:

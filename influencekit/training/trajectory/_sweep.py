@@ -51,7 +51,7 @@ class Sweep:
     replay : Replay
     rule : Rule, default=None
         The optimiser's step that is differentiated; None is the run's own.
-    curvature : {"hessian", "ggn", "fisher", "none"}, default="hessian"
+    curvature : {"hessian", "smoothed_hessian", "ggn", "fisher", "none"}, default="hessian"
         How the gradient of a step changes with the parameters.
     removal : {"renormalize", "fixed"}, default="renormalize"
         Whether a batch's mean is over what remains, or keeps its denominator.
@@ -152,7 +152,8 @@ class Sweep:
             after.n_steps,
         )
         u = through_clipping(u, loss.gradient, max_norm)
-        inner, curved = loss.products(u)
+        smoothed = self.curvature == "smoothed_hessian"
+        inner, curved = loss.products(u, self.rule.steady(after.slots) if smoothed else None)
         if self.renormalize:
             inner = inner - (u @ loss.gradient)[:, None] * batch.shares
         adjoint["theta"] += curved

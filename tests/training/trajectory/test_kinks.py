@@ -10,8 +10,9 @@ from torch.nn import functional
 
 from influencekit import AdamWInfluence
 from influencekit.training.trajectory._kinks import SoftKinks
+from influencekit.training.trajectory._products import SMOOTHING
 from tests.training.trajectory._unrolled import occurrence_gradients
-from tests.training.trajectory.test_adjoint import data, make_run, recorded
+from tests.training.trajectory.test_adjoint import data, influence_of, make_run, recorded
 
 WIDTH = 0.01
 
@@ -131,3 +132,63 @@ def test_kinds_of_the_proxy():
     np.testing.assert_allclose(pushed.scores, smooth.scores[:, ::-1], atol=1e-14)
     with pytest.raises(ValueError, match="kind: got 'third'"):
         influence.taylor_error_proxy(queries, targets, kind="third")
+
+
+def smoothed(run, trajectory, task, curvature="smoothed_hessian"):
+    queries, targets = data(1, 3)
+    influence = influence_of(run, trajectory, curvature=curvature).fit(task, run.X, run.y)
+    return influence.step_scores(queries, targets).scores
+
+
+@pytest.mark.parametrize("variant", ["momentum", "adamw", "amsgrad", "clip"])
+def test_smoothed_hessian_is_that_of_a_run_with_the_second_derivative(variant, monkeypatch):
+    """By autograd through the whole run of a net whose activation has the kernel written out."""
+    run = make_run(variant, nn.ReLU)
+    start, task, trajectory = recorded(run)
+    found, exact = (smoothed(run, trajectory, task, c) for c in ("smoothed_hessian", "hessian"))
+    run.module[1] = BentReLU()
+    monkeypatch.setattr(f"{__name__}.WIDTH", SMOOTHING)
+    expected, _ = occurrence_gradients(run, start, *data(1, 3))
+    scale = float(expected.abs().max())
+    np.testing.assert_allclose(found, expected, atol=1e-9 * scale, rtol=0)
+    assert np.abs(found - exact).max() > 1e-3 * scale
+
+
+@pytest.mark.parametrize("variant", ["momentum", "adamw"])
+def test_smoothed_hessian_of_a_smooth_net_is_the_hessian(variant):
+    run = make_run(variant)
+    _, task, trajectory = recorded(run)
+    found, exact = (smoothed(run, trajectory, task, c) for c in ("smoothed_hessian", "hessian"))
+    np.testing.assert_allclose(found, exact, atol=1e-13)
+
+
+@pytest.mark.parametrize("variant", ["adamw", "amsgrad"])
+def test_smoothed_hessian_skips_weights_that_never_had_a_gradient(variant):
+    """A feature of one row alone, just below the kink of a unit: Adam's derivative is η/ε there."""
+    run = make_run(variant, nn.ReLU)
+    run.options = {**run.options, "lr": 1e-4}
+    weight, bias = run.module[0].weight.detach()[0], run.module[0].bias.detach()[0]
+    run.X = run.X.clone()
+    run.X[:, 0] = 0.0
+    run.X[7, 0] = 1.0
+    normal = weight * torch.arange(5).ne(0)
+    run.X[7] -= (run.X[7] @ weight + bias + 1e-2) / (normal @ normal) * normal
+    _, task, trajectory = recorded(run)
+    last = trajectory.snapshots[trajectory.n_steps].tensors["exp_avg_sq"]["0.weight"]
+    assert last[0, 0] == 0
+    found, exact = (smoothed(run, trajectory, task, c) for c in ("smoothed_hessian", "hessian"))
+    assert 0 < np.abs(found - exact).max() < 0.5 * np.abs(exact).max()
+
+
+def test_smoothed_hessian_is_the_mean_change_of_a_gradient_over_a_wide_move():
+    """Mean of relu(x + b) over standard normal x: the gradient's slope by b is their density."""
+    x = torch.randn(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    b = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    with SoftKinks(SMOOTHING):
+        value = functional.relu(x[:, None] + b).mean()
+    (slope,) = torch.autograd.grad(value, b, create_graph=True)
+    (bend,) = torch.autograd.grad(slope, b)
+    moved = [(x + b.detach() + d > 0).double().mean() for d in (-0.2, 0.2)]
+    density = math.exp(-(0.3**2) / 2) / math.sqrt(2 * math.pi)
+    assert float(bend) == pytest.approx(density, rel=0.05)
+    assert float(bend) == pytest.approx(float(moved[1] - moved[0]) / 0.4, rel=0.05)
