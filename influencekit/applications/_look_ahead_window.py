@@ -29,7 +29,7 @@ class LookAheadWindow:
     data : tuple (X, y)
         As given to the net's ``fit``.
     validation : tuple (X_val, y_val)
-    curvature : {"hessian", "ggn", "fisher", "none"}
+    curvature : {"hessian", "smoothed_hessian", "ggn", "fisher", "none"}
     max_norm : float or None
         Norm to which the net clips gradients.
     """
