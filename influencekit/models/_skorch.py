@@ -51,7 +51,7 @@ def skorch_task(model: NeuralNet, loss: Any = None) -> Task:
     UnsupportedModelError
         If the net overrides the steps that make its objective, or its split is lost.
     """
-    check_is_fitted(model)
+    check_is_fitted(model, "module_")  # skorch 1.2 has more names that end with an underscore
     _check_trained(model)
     criterion = _read(model) if loss is None else read_criterion(loss)
     trained = getattr(model.module_, "_orig_mod", model.module_)
