@@ -98,6 +98,8 @@ def fit_on(estimator: Any, X: Any, y: Any, rows: np.ndarray | None, seed: int) -
     """
     if is_frozen(estimator):
         return estimator
+    if hasattr(y, "to_numpy"):  # skorch would read a Series row by row
+        y = y.to_numpy()
     if rows is not None:
         X, y = take_rows(X, rows), take_rows(y, rows)
     copy = fresh_copy(estimator, seed)

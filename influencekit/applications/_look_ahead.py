@@ -93,8 +93,8 @@ class LookAheadSelector(Callback):
     ...     criterion=nn.CrossEntropyLoss, optimizer=torch.optim.AdamW, lr=0.01, batch_size=30,
     ...     max_epochs=3, train_split=None, verbose=0, callbacks=[("look_ahead", selector)])
     >>> net = net.fit(X, y)
-    >>> dict(net.callbacks_)["look_ahead"].n_kept_.sum()
-    np.int64(225)
+    >>> int(dict(net.callbacks_)["look_ahead"].n_kept_.sum())
+    225
     """
 
     _parameter_constraints: ClassVar[dict[str, list]] = {

@@ -126,7 +126,8 @@ def _float_array(array: np.ndarray, name: str) -> np.ndarray:
         return array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"{name}: got values that are no numbers ({error}); the model's loss takes numbers."
+            f"{name}: got values that are no numbers ({error}); the model's loss takes numbers. "
+            "Encode labels as they were for training, 0 to n_classes - 1."
         ) from error
 
 

@@ -145,12 +145,20 @@ class LambdaPathDisplay:
 
         Raises
         ------
+        TypeError
+            If `search` is no SurrogateLambdaSearchCV.
         NotFittedError
             If `search` is not fitted.
         """
         import_pyplot(f"{cls.__name__}.from_estimator")
+        if not hasattr(search, "criterion"):
+            raise TypeError(
+                f"search: got {type(search).__name__}; accepted is a fitted "
+                "SurrogateLambdaSearchCV, whose path takes LDS values at any dampings as lds= "
+                "and lds_dampings=."
+            )
         check_is_fitted(search, "cv_results_")
-        results, criterion = search.cv_results_, getattr(search, "criterion", "xi")
+        results, criterion = search.cv_results_, search.criterion
         return cls(
             results["param_damping"],
             results[f"mean_{criterion}"],

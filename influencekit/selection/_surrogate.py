@@ -290,7 +290,8 @@ class SurrogateLambdaSearchCV(BaseAttributor):
             f"(it runs from {mean[0]:.2f} to {mean[-1]:.2f}); {end} candidate, "
             f"damping={self.best_params_['damping']:.2g}, was taken. Look "
             "at the path with LambdaPathDisplay.from_estimator(search), and "
-            "give wider or denser dampings.",
+            "give wider or denser dampings, or choose otherwise: criterion='cosine', or "
+            "damping='auto' without a search.",
             LambdaPathWarning,
             stacklevel=5,
         )

@@ -136,8 +136,9 @@ def test_dark_style_is_followed():
 class Search(BaseEstimator):
     """What the display reads of a fitted SurrogateLambdaSearchCV."""
 
-    def __init__(self, threshold=0.37):
+    def __init__(self, threshold=0.37, criterion="xi"):
         self.threshold = threshold
+        self.criterion = criterion
 
     def fit(self, X=None, y=None):
         self.best_params_ = {"damping": 1e-2}
@@ -155,6 +156,13 @@ def test_from_estimator_reads_a_search():
         "default": 1e-4,
     }
     np.testing.assert_array_equal(display.lds_line_.get_ydata(), XI / 2)
+
+
+def test_other_searches_are_told_what_is_accepted():
+    from influencekit import InfluenceFunction, LDSSearch
+
+    with pytest.raises(TypeError, match="got LDSSearch; accepted is a fitted Surrogate"):
+        LambdaPathDisplay.from_estimator(LDSSearch(InfluenceFunction()))
 
 
 def test_from_estimator_reads_the_packages_own_search():

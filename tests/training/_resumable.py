@@ -11,7 +11,7 @@ torch.set_num_threads(1)
 # the first optimiser imports much: once in the fork server rather than in each process
 torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
 
-N_CHUNKS = 10
+N_CHUNKS = 20
 
 
 def run(cache_dir, engine, path=None):
