@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ from influencekit.data._sources import (
     open_dataset,
     row_list,
 )
+from influencekit.exceptions import InfluenceKitWarning
 from influencekit.models import Task
 
 __all__ = ["open_inputs", "row_labels", "uses_matrix"]
@@ -73,11 +75,24 @@ def uses_matrix(task: Task) -> bool:
 
 
 def row_labels(X: Any, y: Any) -> Any:
-    """Index of a DataFrame or Series X, else of y, else None."""
-    for data in (X, y):
-        if hasattr(data, "iloc"):
-            return data.index
-    return None
+    """Index of a DataFrame or Series X, else of y, else None.
+
+    Warns
+    -----
+    InfluenceKitWarning
+        If X and y have the same labels in another order.
+    """
+    found = [data.index for data in (X, y) if hasattr(data, "iloc")]
+    if len(found) == 2:
+        first, second = found
+        if len(first) == len(second) and not first.equals(second) and set(first) == set(second):
+            warnings.warn(
+                "X, y: their row labels are the same, but in another order. Rows are taken as they "
+                "stand, first with first; if labels should count, give y.loc[X.index].",
+                InfluenceKitWarning,
+                stacklevel=2,
+            )
+    return found[0] if found else None
 
 
 def _check_kind(X: Any, name: str) -> None:

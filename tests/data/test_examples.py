@@ -3,6 +3,7 @@
 import copy
 import pickle
 import tracemalloc
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from influencekit.data import make_examples
+from influencekit.exceptions import InfluenceKitWarning
 from influencekit.models import BinaryCrossEntropy, CrossEntropy, CustomLoss, SquaredError, Task
 
 X = np.random.default_rng(0).normal(size=(10, 3))
@@ -264,3 +266,14 @@ class Columns(nn.Module):
 
     def forward(self, a, b, c):
         return self.linear(torch.cat([a, b, c], dim=1))
+
+
+def test_labels_in_another_order_are_told(task):
+    frame = pd.DataFrame(X, index=list("abcdefghij"))
+    labels = pd.Series(y, index=frame.index)
+    with pytest.warns(InfluenceKitWarning, match="in another order"):
+        make_examples(task, frame, labels[::-1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_examples(task, frame, labels)
+        make_examples(task, frame, labels.reset_index(drop=True))
