@@ -142,6 +142,9 @@ def _four(document: dict, folder: Path, name: str, value) -> str | None:
         ax.set(xscale="log", xlabel=text)
         if seconds:
             ax.set(yscale="log", ylabel="seconds")
+            low, high = ax.get_ylim()
+            if high < 10 * low:  # a nearly constant cost should look like one
+                ax.set_ylim(low / 10**0.5, high * 10**0.5)
             ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         else:
             ax.set_ylim(bottom=0)
