@@ -155,7 +155,8 @@ class LambdaPathDisplay:
             raise TypeError(
                 f"search: got {type(search).__name__}; accepted is a fitted "
                 "SurrogateLambdaSearchCV, whose path takes LDS values at any dampings as lds= "
-                "and lds_dampings=."
+                "and lds_dampings=: those of an LDSSearch are its cv_results_['mean_test_score'] "
+                "and cv_results_['param_damping']."
             )
         check_is_fitted(search, "cv_results_")
         results, criterion = search.cv_results_, search.criterion

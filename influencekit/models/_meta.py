@@ -17,6 +17,10 @@ from influencekit.models._task import Task, as_task
 __all__ = ["Steps", "frozen_task", "pipeline_task", "search_task"]
 
 BaseSearchCV = GridSearchCV.__base__  # of grid, randomised and halving searches
+_UNFITTED_STEP = (
+    "model: the step %(name)s of the Pipeline is not fitted. Give a fitted Pipeline: call its fit "
+    "with the training data first (a clone is not fitted)."
+)
 
 
 class Steps:
@@ -72,7 +76,7 @@ def pipeline_task(model: Pipeline, loss: Any = None) -> Task:
                 "examples are not the rows given to fit. Resample first, then fit a Pipeline of "
                 "the other steps."
             )
-        check_is_fitted(step)
+        check_is_fitted(step, msg=_UNFITTED_STEP)
     task = as_task(last, loss)
     if not steps:
         return task

@@ -20,6 +20,7 @@ from influencekit.selection._fits import FitCache
 from influencekit.selection._ground_truth import check_ground_truth, explained_output
 from influencekit.selection._seeds import seeded_clone
 from influencekit.selection._space import distributions, suggest
+from influencekit.selection._trials import STANDARD_ERROR, trial_results
 from influencekit.training import SubsetOutputs, retrain_on_subsets
 from influencekit.utils import Interval, StrOptions, progress
 
@@ -72,7 +73,12 @@ class LDSSearch(BaseAttributor):
     best_score_ : float
         Mean LDS over the queries of the search.  It is tuned on them: report the LDS on
         other queries.
+    cv_results_ : dict of ndarrays of shape (n_trials,)
+        ``params``, ``param_damping`` and so on, ``mean_test_score`` (mean LDS over the queries),
+        ``se_test_score`` (its standard error), ``rank_test_score`` (1 is best); NaN where a
+        trial has no LDS.  A continued study brings its earlier trials.
     study_ : optuna.Study
+        For Optuna's own plots: ``optuna.visualization.matplotlib.plot_slice(search.study_)``.
     subset_outputs_ : SubsetOutputs
         The ground truth, to be used again: ``fit(..., subset_outputs=...)``.
     lds_ : LDSResult
@@ -232,7 +238,9 @@ class LDSSearch(BaseAttributor):
 
         def objective(trial: optuna.Trial) -> float:
             params = {name: suggest(trial, name, choices) for name, choices in space.items()}
-            return truth.score(fits.predict(params)).mean
+            result = truth.score(fits.predict(params))
+            trial.set_user_attr(STANDARD_ERROR, result.standard_error)
+            return result.mean
 
         bar = progress(None, "trials", self.verbose, total=self.n_trials, unit="trial")
         with quiet_optuna(), bar:
@@ -243,6 +251,7 @@ class LDSSearch(BaseAttributor):
                 "constant, or every query's gradient vanishes. Give other queries in X_query, or "
                 "more varied subsets."
             )
+        self.cv_results_ = trial_results(self.study_.trials)
         self.best_params_ = dict(self.study_.best_params)
         self.best_score_ = float(self.study_.best_value)
         self.best_attributor_ = fits.at(self.best_params_)
@@ -271,9 +280,9 @@ class LDSSearch(BaseAttributor):
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Keep Optuna's log to warnings while inside."""
+    """Keep Optuna's log to errors while inside; what ends a trial is raised as well."""
     before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         yield
     finally:

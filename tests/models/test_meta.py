@@ -160,6 +160,11 @@ def test_unfitted(model):
         as_task(model)
 
 
+def test_unfitted_step_is_named():
+    with pytest.raises(NotFittedError, match=r"step StandardScaler of the Pipeline.*call its fit"):
+        as_task(make_pipeline(StandardScaler(), logistic()))
+
+
 def test_loss_is_refused():
     model = make_pipeline(StandardScaler(), logistic()).fit(X, Y)
     with pytest.raises(TypeError, match="has its own loss"):

@@ -17,6 +17,7 @@ from influencekit import (
     retrain_on_subsets,
 )
 from influencekit.metrics import linear_datamodeling_score
+from influencekit.selection._trials import trial_results
 
 pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.NotStationaryWarning")
 
@@ -54,6 +55,50 @@ def test_every_trial_is_the_lds_of_its_parameters(problem, truth):
         fitted = InfluenceFunction("fisher", **trial.params).fit(model, X, y)
         expected = lds(truth, fitted.score(X_query, y_query))
         assert trial.value == pytest.approx(expected, abs=1e-9)
+
+
+def test_cv_results_are_the_trials(problem, truth):
+    search = fit(problem, truth, n_trials=5)
+    results, trials = search.cv_results_, search.study_.trials
+    np.testing.assert_array_equal(results["mean_test_score"], [trial.value for trial in trials])
+    np.testing.assert_array_equal(
+        results["param_damping"], [trial.params["damping"] for trial in trials]
+    )
+    assert results["param_damping"].dtype == float
+    best = int(np.argmin(results["rank_test_score"]))
+    assert results["params"][best] == search.best_params_
+    assert results["se_test_score"][best] == pytest.approx(search.lds_.standard_error)
+    assert sorted(results["rank_test_score"])[0] == 1
+
+
+def test_results_of_trials_that_differ_or_failed():
+    states = optuna.trial.TrialState
+    floats = optuna.distributions.FloatDistribution(0, 1)
+    names = optuna.distributions.CategoricalDistribution(["a", "b"])
+    trials = [
+        optuna.trial.create_trial(params={"x": 0.5}, distributions={"x": floats}, value=0.25),
+        optuna.trial.create_trial(
+            params={"x": 0.1, "kind": "b"}, distributions={"x": floats, "kind": names}, value=0.5
+        ),
+        optuna.trial.create_trial(
+            params={"x": 0.2}, distributions={"x": floats}, state=states.FAIL
+        ),
+        optuna.trial.create_trial(
+            params={"x": 0.3}, distributions={"x": floats}, state=states.RUNNING
+        ),
+    ]
+    results = trial_results(trials)
+    assert results["rank_test_score"].tolist() == [2, 1, 3]
+    assert results["param_kind"].mask.tolist() == [True, False, True]
+    assert results["param_kind"][1] == "b"
+    assert results["param_x"].tolist() == [0.5, 0.1, 0.2]
+    assert np.isnan(results["mean_test_score"][2])
+
+
+def test_bad_choice_is_one_error_without_a_log(problem, truth, capsys):
+    with pytest.raises(ValueError, match="curvature"):
+        fit(problem, truth, search_space={"curvature": ["no such"]}, n_trials=1)
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_best_is_kept_and_never_below_the_default(problem, truth):
