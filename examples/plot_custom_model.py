@@ -97,7 +97,8 @@ print(f"rank correlation {rank:.3f}, mean over {len(X_test)} tumours")
 
 figure, ax = plt.subplots(figsize=(5.6, 4.6), layout="constrained")
 residual = np.abs(y_train - model.predict(X_train))[left_out]
-shown = ax.scatter(truth, predicted, s=8, c=np.tile(residual, (len(truth), 1)), cmap="cividis_r")
+points = {"c": np.tile(residual, (len(truth), 1)), "cmap": "cividis_r"}
+shown = ax.scatter(truth, predicted, s=10, edgecolor="grey", linewidth=0.3, **points)
 figure.colorbar(shown, label="residual of the row left out")
 limits = [truth.min(), truth.max()]
 ax.plot(limits, limits, color="grey", lw=0.8, zorder=0)

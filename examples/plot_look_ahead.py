@@ -96,7 +96,7 @@ found["right labels only"] = [accuracy(X_train[~wrong], truth[~wrong], seed)[0] 
 figure, ax = plt.subplots(figsize=(8, 4), layout="constrained")
 for place, (name, values) in enumerate(found.items()):
     selected = name in kept_wrong
-    colour, marker = ("#0072B2", "o") if selected else ("black", "D")
+    colour, marker = ("#0072B2", "o") if selected else (plt.rcParams["text.color"], "D")
     ax.errorbar(np.mean(values), place, xerr=np.std(values, ddof=1) / np.sqrt(len(values)),
                 color=colour, marker=marker, capsize=3)  # fmt: skip
     ax.scatter(values, [place] * len(values), s=10, color="grey", zorder=0)

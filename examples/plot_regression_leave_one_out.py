@@ -60,7 +60,8 @@ damped = {damping: influence.set_damping(damping).score(X_test) for damping in (
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
 limit = 1.05 * np.abs(truth).max()
-shown = left.scatter(truth, scores, c=np.tile(leverage, (len(scores), 1)), s=6, cmap="cividis_r")
+points = {"c": np.tile(leverage, (len(scores), 1)), "cmap": "cividis_r"}
+shown = left.scatter(truth, scores, s=8, edgecolor="grey", linewidth=0.3, **points)
 figure.colorbar(shown, ax=left, label="leverage of the row")
 left.set(title="undamped", ylabel="score")
 looks = zip(("#0072B2", "#D55E00", "#009E73"), "os^", strict=True)
