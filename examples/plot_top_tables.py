@@ -63,6 +63,12 @@ table = display.to_frame()
 table[["train", "score", "label", "mean radius", "mean texture", "worst area"]].round(3)
 
 # %%
+# And as bars
+
+display.plot()
+plt.show()
+
+# %%
 # Where do they lie?
 # ------------------
 # All training patients in the plane of the first two principal components of the standardised

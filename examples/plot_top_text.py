@@ -69,20 +69,8 @@ table[["train", "score", "label", "text"]]
 # The same as a picture
 # ---------------------
 
-found = table[table.index.get_level_values("kind") != "test"].sort_values("score")
-figure, ax = plt.subplots(figsize=(9, 5.2), layout="constrained")
-colours = np.where(found["score"] > 0, "#0072B2", "#D55E00")
-bars = ax.barh(range(len(found)), found["score"], color=colours, height=0.7)
-for bar, score in zip(bars, found["score"], strict=True):
-    bar.set_hatch("" if score > 0 else "///")
-labels = [
-    f"{name} ({label})\n{textwrap.shorten(text, 58, placeholder=' …')}"
-    for name, label, text in zip(found["train"], found["label"], found["text"], strict=True)
-]
-ax.set_yticks(range(len(found)), labels, fontsize=8)
-ax.axvline(0, color="grey", lw=0.8)
-ax.set_xlabel(f"score: effect on the log-probability of “{answers[row]}”")
-ax.set_title(f"{test.index[row]}, taken for a {answers[row]}", fontsize="medium")
+display.plot()
+display.ax_.set_xlabel(f"score: log-probability of “{answers[row]}”")
 plt.show()
 
 # %%

@@ -11,7 +11,13 @@ from influencekit.data import Examples
 from influencekit.exceptions import HeldOutRowsWarning, UnsupportedModelError
 from influencekit.models import Task, class_positions
 
-__all__ = ["check_scores", "check_weights", "learned_rows", "reject_data_as_model"]
+__all__ = [
+    "check_returned",
+    "check_scores",
+    "check_weights",
+    "learned_rows",
+    "reject_data_as_model",
+]
 
 
 def reject_data_as_model(attributor, model, X) -> None:
@@ -38,6 +44,19 @@ def check_weights(task: Task) -> None:
                 "training diverged. Give a model that trained well, for instance with a smaller "
                 "learning rate."
             )
+
+
+def check_returned(attributor, scores: np.ndarray, n_queries: int) -> None:
+    """Refuse what an author's ``_score`` may not return."""
+    widths = {len(attributor.train_rows_), attributor.n_train_}
+    if not isinstance(scores, np.ndarray) or not (
+        scores.ndim == 2 and len(scores) == n_queries and scores.shape[1] in widths
+    ):
+        raise ValueError(
+            f"{type(attributor).__name__}._score returned a {type(scores).__name__} of shape "
+            f"{tuple(np.shape(scores))}; it must return an ndarray (n_queries, n_train) = "
+            f"{(n_queries, len(attributor.train_rows_))}."
+        )
 
 
 def check_scores(scores: np.ndarray) -> None:

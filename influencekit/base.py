@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from influencekit._members import member_clones
 from influencekit._model_checks import (
+    check_returned,
     check_scores,
     check_weights,
     learned_rows,
@@ -264,7 +265,9 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
             scores = self._score_members(queries)
             check_scores(scores)
             return scores
-        return self._scatter(self._score(queries))
+        scores = self._score(queries)
+        check_returned(self, scores, queries.n_examples)
+        return self._scatter(scores)
 
     def _scatter(self, scores: np.ndarray) -> np.ndarray:
         """Columns of the training rows that the model learned from, among zeros for the rest."""

@@ -174,6 +174,11 @@ class KeepsModel(Reference):
         return super()._score(queries) * np.abs(getattr(self.model_, "coef_", 1.0)).sum()
 
 
+class OwnScoresAreNotTheDiagonal(Reference):
+    def _self_influence(self):
+        return 2.0 * super()._self_influence()
+
+
 class SortsTestRows(Reference):
     def _score(self, queries):
         found = super()._score(queries)
@@ -340,6 +345,7 @@ DEFECTS = [
     (ReturnsFloat32, "shape_and_finite"),
     (ReturnsNone, "shape_and_finite"),
     (NeedsTestTargets, "shape_and_finite"),
+    (OwnScoresAreNotTheDiagonal, "self_influence"),
     (ChangesModel, "model_untouched"),
     (LeavesEvalMode, "model_untouched"),
     (LeavesHook, "model_untouched"),

@@ -53,11 +53,18 @@ def check_labelled(X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> int:
         raise ValueError(
             f"{names[1]}: got None; the labels are needed, since it is they that are judged."
         )
+    if hasattr(X, "fit"):
+        raise TypeError(
+            f"{names[0]}: got the estimator {type(X).__name__}; it belongs into the constructor: "
+            "NoisyLabelDetector(estimator).fit(X, y)."
+        )
     n, labels = count_rows(X), np.asarray(y)
     if labels.shape != (n,):
+        one_hot = labels.ndim == 2 and labels.shape == (n, labels.shape[1]) and labels.shape[1] > 1
         raise ValueError(
             f"{names[1]}: got shape {labels.shape} beside {n} rows of {names[0]}; accepted is one "
             f"label a row, shape ({n},)."
+            + (f" Use {names[1]}.argmax(axis=1) for one-hot rows." if one_hot else "")
         )
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise ValueError(f"{names[1]}: holds NaN or infinity; accepted are finite labels.")
@@ -171,6 +178,12 @@ def _held_out(estimator, X, y, classes, train, test, seed):
     return test, probabilities(model, take_rows(X, test), classes)
 
 
+def _holds_nan(X: Any) -> bool:
+    """Whether an array or DataFrame of numbers is not finite."""
+    values = np.asarray(getattr(X, "data", X) if hasattr(X, "tocsr") else X)
+    return values.dtype.kind == "f" and not np.isfinite(values).all()
+
+
 def probabilities(model: Any, X: Any, classes: np.ndarray) -> np.ndarray:
     """Probability of each of ``classes``; 0 for one that the model never saw.
 
@@ -190,6 +203,11 @@ def probabilities(model: Any, X: Any, classes: np.ndarray) -> np.ndarray:
     with untouched(device_of(model)):  # a net's loader draws from the global generator
         values = np.asarray(model.predict_proba(X), dtype=np.float64)
     if not np.isfinite(values).all():
+        if _holds_nan(X):
+            raise ValueError(
+                f"X: holds NaN or infinity, and {type(model).__name__} carried it into its "
+                "probabilities. Impute it, for instance by a SimpleImputer in a Pipeline."
+            )
         raise ValueError(
             "estimator: predict_proba gave NaN or infinity. Training has diverged: lower the "
             "learning rate or scale the features."

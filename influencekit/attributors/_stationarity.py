@@ -54,9 +54,10 @@ def warn_unless_stationary(ratio: float, task: Task) -> None:
     if ratio > LARGEST_QUIET_RATIO:
         warnings.warn(
             f"The training gradient of {task.name} is {ratio:.2f} times the size of one "
-            "example's gradient (0 at a stationary point): the model is far from trained on "
-            "this data, or was trained with sample weights, another objective or other data "
-            "than given here. Scores can still rank; their size is not that of leave-one-out.",
+            "example's gradient (0 at a stationary point): the model is not trained to the end on "
+            "this data, or fits it so well that the remaining gradients are small and pull one "
+            "way, or was trained with sample weights, another objective or other data than given "
+            "here. Scores can still rank; their size is not that of leave-one-out.",
             NotStationaryWarning,
             stacklevel=5,
         )

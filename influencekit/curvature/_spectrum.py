@@ -20,7 +20,8 @@ class Spectrum(FittedCurvature):
     """Eigendecomposition ``A = V diag(s) Vᵀ`` of a curvature ``A = F + R`` without damping.
 
     With coordinates ``c = Vᵀg`` of gradients, ``<g, (A + λI)⁻¹ h> = Σ_k c_k d_k / (s_k + λ)``
-    for every λ from the one decomposition.
+    for every λ from the one decomposition.  V is orthonormal, and the training gradients, or the
+    projected ones, lie in its span.
 
     Attributes
     ----------

@@ -49,8 +49,8 @@ def one_dimensional(name: str, shape: tuple) -> ValueError:
     """Error for a one-dimensional X."""
     return ValueError(
         f"{name}: got a one-dimensional array of shape {tuple(shape)}; accepted is (n_examples, "
-        f"n_features). Use {name}.reshape(-1, 1) for one feature, {name}.reshape(1, -1) for one "
-        "example."
+        f"n_features). Use np.reshape({name}, (-1, 1)) for one feature, np.reshape({name}, "
+        f"(1, -1)) for one example, or {name}.iloc[[i]] for row i of a DataFrame."
     )
 
 

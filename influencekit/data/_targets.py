@@ -95,6 +95,11 @@ def _numbers(task: Task, y: Any, name: str) -> Tensor:
     array = y if isinstance(y, Tensor) else np.asarray(y)
     if not isinstance(array, Tensor) and array.dtype == object:
         array = _float_array(array, name)
+    if not isinstance(array, Tensor) and array.dtype.kind in "US":
+        raise TypeError(
+            f"{name}: got text ({array.dtype}); the model was fitted with numbers. Encode the "
+            "labels as they were for its fit, for instance by the same LabelEncoder's transform."
+        )
     check_dtype(array, name)
     check_finite(array, name, task.dtype)
     if isinstance(task.loss, CrossEntropy) and not _are_classes(array):

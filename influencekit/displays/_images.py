@@ -65,8 +65,7 @@ def _shape(X, image_shape: tuple[int, ...] | None, name: str) -> NDArray:
     array = np.asarray(X)
     if array.dtype.kind not in "biuf":
         raise ValueError(
-            f"`{name}` holds no numbers, so no images; with plot=False, `to_frame()` shows any "
-            "rows."
+            f"`{name}` holds no numbers, so no images; kind='bars' and `to_frame()` show any rows."
         )
     if image_shape is not None:
         if np.prod(array.shape[1:]) != np.prod(image_shape):
@@ -83,6 +82,6 @@ def _shape(X, image_shape: tuple[int, ...] | None, name: str) -> NDArray:
         return array
     raise ValueError(
         f"`{name}` with examples of shape {array.shape[1:]} is not seen as images. Give "
-        "`image_shape`, for instance (8, 8) for 64 flat pixels, or plot=False and "
-        "`to_frame()` for tabular rows."
+        "`image_shape`, for instance (8, 8) for 64 flat pixels, or take kind='bars' for tabular "
+        "rows."
     )

@@ -174,7 +174,8 @@ class LabelIssuesDisplay:
             parts = {"right": ~self.issues, "wrong": self.issues}
         for (name, rows), style in zip(parts.items(), (FIRST, SECOND), strict=False):
             colour, line = style["color"], style["linestyle"]
-            own = {"edgecolor": colour, "linestyle": line, "linewidth": 1.5, "label": name}
+            own = {"edgecolor": colour, "linestyle": line, "linewidth": 1.5}
+            own["label"] = name if name == "all" else f"{name} label"
             own["facecolor"] = "none" if name == "wrong" else (colour, 0.4)
             self.counts_[name], _, _ = ax.hist(
                 self.scores[rows], edges, histtype="stepfilled", **own
@@ -185,6 +186,7 @@ class LabelIssuesDisplay:
             )
         ax.set(xlabel="label score", ylabel="rows")
         ax.set_yscale("symlog", linthresh=1)
+        ax.set_ylim(0, 1.5 * max(1.0, *(counts.max() for counts in self.counts_.values())))
 
     def _plot_ranking(self, ax) -> None:
         """Share of the issues among the first rows of the ranking."""

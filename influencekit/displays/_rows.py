@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from numbers import Integral, Real
 
 import numpy as np
@@ -71,15 +72,17 @@ def label_line(y: NDArray | None, row: int) -> str:
 
 
 def check_rows(rows: ArrayLike | None, n_test: int) -> NDArray:
-    """Positions of the test examples to show; None takes the first three."""
+    """Positions of the test examples to show, given as such or as a mask; None: the first three."""
     if rows is None:
         return np.arange(min(3, n_test))
     positions = np.atleast_1d(np.asarray(rows))
+    if positions.dtype == bool and positions.shape == (n_test,) and positions.any():
+        return np.flatnonzero(positions)
     integral = positions.ndim == 1 and positions.size and positions.dtype.kind in "iu"
     if not integral or positions.min() < 0 or positions.max() >= n_test:
         raise ValueError(
-            f"`rows` must be integer positions of test examples from 0 to {n_test - 1}; "
-            f"got {rows!r}."
+            f"`rows` must be integer positions of test examples from 0 to {n_test - 1}, or a mask "
+            f"of {n_test} booleans; got {reprlib.repr(rows)}."
         )
     return positions
 

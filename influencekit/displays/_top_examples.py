@@ -17,16 +17,21 @@ from influencekit.displays._rows import (
     top,
 )
 from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_colour
+from influencekit.displays._top_bars import draw_bars, height_of_bars
 
 __all__ = ["TopExamplesDisplay"]
 
+KINDS = ("auto", "images", "bars")
+
 
 class TopExamplesDisplay:
-    """Top proponents and opponents of test examples, as a grid of images or a table.
+    """Top proponents and opponents of test examples, as a grid of images, bars or a table.
 
-    Proponents have positive scores (solid blue frames, on the left), opponents negative ones
-    (dashed vermilion frames, on the right).  An example of the other sign is never shown, so
-    a test example with few opponents has empty cells, one without any says "none".
+    Images: proponents have positive scores (solid blue frames, on the left), opponents negative
+    ones (dashed vermilion frames, on the right).  An example of the other sign is never shown, so
+    a test example with few opponents has empty cells, one without any says "none".  Rows of
+    tables, and texts: bars of the scores, blue to the right and hatched vermilion to the left,
+    with the rows' names.
 
     Parameters
     ----------
@@ -35,7 +40,7 @@ class TopExamplesDisplay:
     proponent_scores, opponent_scores : array-like of shape (n_shown, k)
     X_train : array-like or DataFrame of n_train examples
         Images ((n, h, w), (n, h, w, 3) or (n, 3, h, w)), flat images with `image_shape`,
-        or rows of any kind for `to_frame`.
+        or rows of any kind.
     X_test : array-like or DataFrame of n_shown examples
         The test examples shown, one a row of the grid.
     y_train, y_test : array-like of shape (n_train,) and (n_shown,), default=None
@@ -51,7 +56,9 @@ class TopExamplesDisplay:
     ax_ : matplotlib Axes
         Holds the whole grid.
     axes_ : ndarray of matplotlib Axes or None, of shape (n_shown, 1 + 2 k)
-        Test example, proponents, opponents; None where a cell is empty.
+        Test example, proponents, opponents; None where a cell is empty.  Of images.
+    bars_ : matplotlib BarContainer
+        Of ``kind="bars"``: for each test example proponents, then opponents, top down.
 
     Raises
     ------
@@ -108,6 +115,7 @@ class TopExamplesDisplay:
         k: int = 5,
         rows: ArrayLike | None = None,
         image_shape: tuple[int, ...] | None = None,
+        kind: str = "auto",
         ax=None,
         plot: bool = True,
     ) -> TopExamplesDisplay:
@@ -121,9 +129,10 @@ class TopExamplesDisplay:
         y_train, y_test : array-like of shape (n_train,) and (n_test,), default=None
         k : int, default=5
             Proponents, and opponents, of each test example.
-        rows : array-like of int, default=None
-            Positions of the test examples to show; None takes the first three.
-        image_shape, ax
+        rows : array-like of int or bool, default=None
+            Positions of the test examples to show, or a mask of n_test booleans; None takes the
+            first three.
+        image_shape, kind, ax
             As in the constructor and `plot`.
         plot : bool, default=True
             False leaves the drawing out, for `to_frame`.
@@ -163,7 +172,7 @@ class TopExamplesDisplay:
             test_positions=rows,
             image_shape=image_shape,
         )
-        return display.plot(ax=ax) if plot else display
+        return display.plot(ax=ax, kind=kind) if plot else display
 
     @classmethod
     def from_estimator(
@@ -177,6 +186,7 @@ class TopExamplesDisplay:
         k: int = 5,
         rows: ArrayLike | None = None,
         image_shape: tuple[int, ...] | None = None,
+        kind: str = "auto",
         ax=None,
         plot: bool = True,
     ) -> TopExamplesDisplay:
@@ -188,7 +198,7 @@ class TopExamplesDisplay:
         X_train : array-like or DataFrame of n_train examples
             What the attributor was fitted on, in the same order.
         X_test : array-like or DataFrame of n_test examples
-        y_train, y_test, k, rows, image_shape, ax, plot
+        y_train, y_test, k, rows, image_shape, kind, ax, plot
             As in `from_predictions`; without `y_test` the model's own predictions are
             explained.
 
@@ -211,15 +221,18 @@ class TopExamplesDisplay:
             plot=False,
         )
         display.test_positions = rows
-        return display.plot(ax=ax) if plot else display
+        return display.plot(ax=ax, kind=kind) if plot else display
 
-    def plot(self, ax=None, *, cmap: str = "gray") -> TopExamplesDisplay:
-        """Draw the images, with labels and scores under them.
+    def plot(self, ax=None, *, kind: str = "auto", cmap: str = "gray") -> TopExamplesDisplay:
+        """Draw the images with labels and scores under them, or bars of the scores.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to fill with the grid; None makes a figure of fitting size.
+            Axes to fill; None makes a figure of fitting size.
+        kind : {"auto", "images", "bars"}, default="auto"
+            "auto" is "images" with `image_shape`, or where an example has two axes or more, and
+            "bars" for rows of tables and for texts.
         cmap : str or Colormap, default="gray"
             For images of one channel.
 
@@ -232,9 +245,24 @@ class TopExamplesDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError
-            If the examples are not images; `to_frame` shows rows of any kind.
+            If ``kind`` is unknown, or "images" for examples that are none.
         """
+        if kind not in KINDS:
+            raise ValueError(f"`kind` must be one of {list(KINDS)}; got {kind!r}.")
         plt = import_pyplot(f"{type(self).__name__}.plot")
+        if kind == "auto":
+            images = self.image_shape is not None or np.ndim(self.X_train) > 2
+            kind = "images" if images else "bars"
+        return self._plot_images(plt, ax, cmap) if kind == "images" else self._plot_bars(plt, ax)
+
+    def _plot_bars(self, plt, ax) -> TopExamplesDisplay:
+        if ax is None:
+            _, ax = plt.subplots(figsize=(7.2, height_of_bars(self)), layout="constrained")
+        self.ax_, self.figure_ = ax, ax.figure
+        self.bars_ = draw_bars(ax, self)
+        return self
+
+    def _plot_images(self, plt, ax, cmap) -> TopExamplesDisplay:
         positions = np.concatenate([self.proponents, self.opponents], axis=1)
         used = np.unique(positions[positions != NONE])
         images = as_images(take(self.X_train, used), self.X_test, self.image_shape)

@@ -84,13 +84,22 @@ def row_correlation(first: NDArray, second: NDArray) -> NDArray:
     return np.clip(np.einsum("...n,...n->...", first, second), -1.0, 1.0)
 
 
-def warn_undefined(per_query: NDArray, stacklevel: int = 3) -> None:
-    """Warn if some correlations are NaN."""
+def warn_undefined(per_query: NDArray, truth: NDArray, stacklevel: int = 3) -> None:
+    """Warn if some correlations are NaN; ``truth`` (n_query, ...) is NaN where it is constant."""
     n_undefined = int(np.isnan(per_query).sum())
     if n_undefined:
+        constant = int(np.isnan(truth.reshape(len(truth), -1)).any(axis=1).sum())
+        reasons = []
+        if constant:
+            reasons.append(
+                f"the measured outputs of {constant} do not change (the loss of a row that is "
+                "always right is 0; output='margin' goes on changing)"
+            )
+        if n_undefined > constant:
+            reasons.append(f"the scores of {n_undefined - constant} do not change")
         warnings.warn(
-            f"The correlation is undefined for {n_undefined} of {per_query.size} queries "
-            "(constant scores or constant outputs); they are NaN and left out of the mean.",
+            f"The correlation is undefined for {n_undefined} of {per_query.size} queries: "
+            f"{'; '.join(reasons)}. They are NaN and left out of the mean.",
             UndefinedCorrelationWarning,
             stacklevel=stacklevel,
         )

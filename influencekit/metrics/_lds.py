@@ -118,7 +118,7 @@ def lds_from_subset_sums(
         )
     sums = check_finite(predicted, "predicted", 2, "(n_query, n_subsets)")
     per_query = outputs.correlations(sums)
-    warn_undefined(per_query)
+    warn_undefined(per_query, outputs._rows)
     return summarise(per_query, outputs.method, outputs.noise_ceiling)
 
 
@@ -176,5 +176,5 @@ def linear_datamodeling_score(
     table = check_finite(scores, "scores", 2, "(n_query, n_train)")
     check_same_shape(table, "scores", (n_query, members.shape[1]), "(n_query, n_train)")
     per_query = prepared.correlations(table @ members.T.astype(np.float64))
-    warn_undefined(per_query)
+    warn_undefined(per_query, prepared._rows)
     return summarise(per_query, method, prepared.noise_ceiling)

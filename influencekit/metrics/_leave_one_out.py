@@ -61,8 +61,9 @@ def leave_one_out_correlation(
     if removed is not None:
         table = table[:, _check_positions(removed, table.shape[1])]
     check_same_shape(table, "scores", changes.shape, "(n_query, n_removed)")
-    per_query = row_correlation(standardise_rows(changes, method), standardise_rows(table, method))
-    warn_undefined(per_query)
+    truth = standardise_rows(changes, method)
+    per_query = row_correlation(truth, standardise_rows(table, method))
+    warn_undefined(per_query, truth)
     return summarise(per_query, method)
 
 

@@ -157,7 +157,7 @@ def population_pearson_lds(scores: ArrayLike, moments: PopulationMoments) -> LDS
     covariance = -np.einsum("ij,ij->i", q, standardise_rows(table, "pearson"))
     deviation = np.sqrt(np.where(variance > 0, variance, np.nan))
     per_query = np.clip(covariance / (sum_deviation * deviation), -1.0, 1.0)
-    warn_undefined(per_query)
+    warn_undefined(per_query, deviation)
     return summarise(per_query, "pearson")
 
 
@@ -189,10 +189,9 @@ def population_pearson_lds_by_enumeration(
     expected = (values.shape[1], members.shape[1])
     check_same_shape(table, "scores", expected, "(n_query, n_train)")
     sums = table @ members.T.astype(np.float64)
-    per_query = row_correlation(
-        standardise_rows(values.T, "pearson"), standardise_rows(sums, "pearson")
-    )
-    warn_undefined(per_query)
+    truth = standardise_rows(values.T, "pearson")
+    per_query = row_correlation(truth, standardise_rows(sums, "pearson"))
+    warn_undefined(per_query, truth)
     return summarise(per_query, "pearson")
 
 

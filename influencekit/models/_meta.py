@@ -18,8 +18,8 @@ __all__ = ["Steps", "frozen_task", "pipeline_task", "search_task"]
 
 BaseSearchCV = GridSearchCV.__base__  # of grid, randomised and halving searches
 _UNFITTED_STEP = (
-    "model: the step %(name)s of the Pipeline is not fitted. Give a fitted Pipeline: call its fit "
-    "with the training data first (a clone is not fitted)."
+    "model: the step %(name)s of the Pipeline is not fitted. Give a fitted Pipeline: call its "
+    "'fit' with the training data first (a clone is not fitted)."
 )
 
 

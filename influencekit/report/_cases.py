@@ -103,11 +103,13 @@ class Names:
 
     def __init__(self, target_names: Any, classes: NDArray | None):
         self._names: dict[Any, Any] = {}
+        self._counted = False
         if target_names is None:
             return
         if isinstance(target_names, Mapping):
             self._names = dict(target_names)
             return
+        self._counted = classes is None
         labels = range(len(target_names)) if classes is None else np.asarray(classes).tolist()
         if isinstance(target_names, str) or len(target_names) != len(labels):
             raise ValueError(
@@ -115,6 +117,18 @@ class Names:
                 f"{list(labels)[:10]}, in this order, or a mapping from labels to names."
             )
         self._names = dict(zip(labels, target_names, strict=True))
+
+    def check_covers(self, labels: NDArray | None) -> None:
+        """Refuse a list of names that is too short for these labels, where classes are counted."""
+        if not self._counted or labels is None or labels.dtype.kind not in "iu":
+            return
+        largest = int(labels.max(initial=0))
+        if largest >= len(self._names):
+            raise ValueError(
+                f"target_names: got {len(self._names)} names, but there is a label {largest}; "
+                f"accepted is a name for each of the labels 0 to {largest}, in this order, or a "
+                "mapping from labels to names."
+            )
 
     def __call__(self, label: Any) -> str:
         """One label, or several values, as text."""

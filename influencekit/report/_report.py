@@ -167,6 +167,8 @@ class AttributionReport:
         n_train, n_test = attributor.n_train_, queries.n_examples
         train, test = _tables(X_train, X_test, examples, n_train, n_test)
         train_labels = _labels(y_train, n_train)
+        for labels in (train_labels, found.label, found.predicted):
+            names.check_covers(labels)
         top = TopExamplesDisplay(
             **strongest(attributor, queries.take(chosen), k),
             X_train=train,

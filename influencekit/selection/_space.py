@@ -62,6 +62,12 @@ def _distribution(name: str, choices) -> BaseDistribution:
     if isinstance(choices, BaseDistribution):
         return choices
     accepted = "accepted is an Optuna distribution or a non-empty list of choices"
+    if isinstance(choices, tuple) and len(choices) == 2:
+        raise TypeError(
+            f"search_space: {name!r} got {choices!r}, which could be a range or two choices. Give "
+            f"FloatDistribution({choices[0]!r}, {choices[1]!r}, log=True) of optuna.distributions, "
+            f"or the list {list(choices)!r}."
+        )
     if isinstance(choices, str) or not hasattr(choices, "__len__"):
         raise TypeError(f"search_space: {name!r} got {choices!r}; {accepted}.")
     if len(choices) == 0:

@@ -237,8 +237,9 @@ class SurrogateLambdaSearchCV(BaseAttributor):
         if not defined.any():
             raise ValueError(
                 f"{_SYMBOLS[self.criterion]} is not defined for any query: their gradients are "
-                "zero or the curvature is not positive on them. Give other queries in X_query, or "
-                "larger dampings."
+                "zero, the curvature is not positive on them, or the scores are no products with "
+                "(C + λI)⁻¹, as it assumes. Give other queries in X_query, larger dampings, or "
+                "take LDSSearch, which assumes nothing."
             )
         folds = _folds(int(defined.sum()), self.cv, rng)
         splits = _split_means(xi[:, defined], folds)
@@ -284,14 +285,15 @@ class SurrogateLambdaSearchCV(BaseAttributor):
             return
         ends = {0: "the smallest", len(mean) - 1: "the largest"}
         end = ends.get(self.best_index_, "the nearest")
+        other = "" if self.criterion == "cosine" else "criterion='cosine', or "
         what = "never crosses" if self.n_crossings_ == 0 else f"crosses {self.n_crossings_} times"
         warnings.warn(
             f"Mean {_SYMBOLS[self.criterion]} {what} threshold={self.threshold_} on the path "
             f"(it runs from {mean[0]:.2f} to {mean[-1]:.2f}); {end} candidate, "
             f"damping={self.best_params_['damping']:.2g}, was taken. Look "
             "at the path with LambdaPathDisplay.from_estimator(search), and "
-            "give wider or denser dampings, or choose otherwise: criterion='cosine', or "
-            "damping='auto' without a search.",
+            f"give wider or denser dampings, or choose otherwise: {other}damping='auto' without a "
+            "search.",
             LambdaPathWarning,
             stacklevel=5,
         )

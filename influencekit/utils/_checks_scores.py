@@ -22,6 +22,7 @@ __all__ = [
     "check_batch_size_independence",
     "check_duplicates",
     "check_input_kinds",
+    "check_self_influence",
     "check_shape_and_finite",
     "check_test_permutation",
     "check_test_subset",
@@ -46,6 +47,21 @@ def check_shape_and_finite(attributor):
     except Exception as error:
         raise AssertionError(f"test examples without y: {error}") from error
     require(shape == scores.shape, f"without y of test, scores have shape {shape}.")
+
+
+@quietly
+def check_self_influence(attributor):
+    """``self_influence``, where it is defined, is what a row scores on its own loss."""
+    for name in attributor.get_params():
+        if name.split("__")[-1] == "output":
+            attributor.set_params(**{name: "neg_loss"})
+    model, X, y, _, _ = problem()
+    fitted = fit(attributor, model, X, y)
+    try:
+        own = fitted.self_influence()
+    except NotImplementedError:
+        return
+    same(own, np.diagonal(fitted.score(X, y)), "self_influence and the diagonal of score(X, y)")
 
 
 @quietly

@@ -40,6 +40,7 @@ from influencekit.utils._checks_scores import (
     check_batch_size_independence,
     check_duplicates,
     check_input_kinds,
+    check_self_influence,
     check_shape_and_finite,
     check_test_permutation,
     check_test_subset,
@@ -107,6 +108,7 @@ def yield_checks() -> Iterator[Callable]:
     yield check_clone_and_params
     yield check_repr_computes_nothing
     yield check_shape_and_finite
+    yield check_self_influence
     yield check_serialisation
     yield check_model_untouched
     yield check_snapshot

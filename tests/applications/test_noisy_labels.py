@@ -388,6 +388,23 @@ def test_diverged_training_is_reported():
         NoisyLabelDetector(net, method="loss").fit(X.astype(np.float32), y)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_missing_values_are_told_from_divergence():
+    X, y, _ = planted()
+    X = X.astype(np.float32)
+    X[3, 1] = np.nan
+    with pytest.raises(ValueError, match="X: holds NaN or infinity.*SimpleImputer"):
+        NoisyLabelDetector(small_net(), method="loss").fit(X, y)
+
+
+def test_wrong_order_and_one_hot_labels_are_explained():
+    X, y, _ = planted()
+    with pytest.raises(TypeError, match=r"X: got the estimator LogisticRegression.*fit\(X, y\)"):
+        NoisyLabelDetector(LogisticRegression()).fit(LogisticRegression(), X, y)
+    with pytest.raises(ValueError, match=r"y: got shape.*y.argmax\(axis=1\)"):
+        NoisyLabelDetector(LogisticRegression()).fit(X, np.eye(int(y.max()) + 1)[y])
+
+
 def test_five_rows_of_every_class_are_kept():
     """All rows of class 1 are contradicted, and two of class 0."""
     P = np.array([[0.9, 0.1]] * 8 + [[0.05, 0.95]] * 2 + [[0.9 - 0.01 * i, 0.1] for i in range(8)])

@@ -130,7 +130,7 @@ class TestInputs:
             refuses(classifier(), data, y, ValueError, "X: got complex numbers", "real")
 
     def test_one_dimensional(self):
-        said = ("X: got a one-dimensional array of shape (10,)", "X.reshape(-1, 1)")
+        said = ("X: got a one-dimensional array of shape (10,)", "np.reshape(X, (-1, 1))")
         refuses(classifier(), X[:, 0], y, ValueError, *said)
         refuses(regressor(), X[:, 0], y, ValueError, *said)
         refuses(regressor(), pd.Series(X[:, 0]), y, ValueError, *said)
@@ -216,7 +216,8 @@ class TestTargets:
         refuses(regressor(), X, changed(np.nan)[:, 1], ValueError, "y: got NaN or infinity")
 
     def test_regression_text(self):
-        refuses(regressor(), X, np.array(["a", "b"])[y], TypeError, "y: got dtype <U1")
+        said = ("y: got text (<U1)", "LabelEncoder")
+        refuses(regressor(), X, np.array(["a", "b"])[y], TypeError, *said)
         labels = np.array(["a", "b"], dtype=object)[y]
         refuses(regressor(), X, labels, TypeError, "y: got values that are no numbers")
 

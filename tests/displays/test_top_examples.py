@@ -235,8 +235,48 @@ def test_table_of_texts():
     table = display.to_frame()
     assert table["example"].tolist() == ["a film", "good film", "meh", "bad"]
     assert "label" not in table and table["train"].tolist()[1:] == [0, 2, 1]
-    with pytest.raises(ValueError, match=r"`X_train` holds no numbers.*to_frame"):
-        display.plot()
+    with pytest.raises(ValueError, match=r"`X_train` holds no numbers.*kind='bars'"):
+        display.plot(kind="images")
+
+
+def test_rows_of_tables_are_bars_of_their_scores(problem):
+    pd = pytest.importorskip("pandas", reason="the rows' names come from a DataFrame")
+    train = pd.DataFrame(problem["X_train"], index=[f"row {i}" for i in range(N_TRAIN)])
+    test = pd.DataFrame(problem["X_test"], index=[f"query {i}" for i in range(N_TEST)])
+    tables = {**problem, "X_train": train, "X_test": test}
+    mask = np.array([False, True, True, False])
+    display = TopExamplesDisplay.from_predictions(**tables, k=4, rows=mask)
+    expected, names = [], []
+    for row in (1, 2):
+        scores = problem["scores"][row]
+        order = np.argsort(-scores)
+        shown = [*order[:4], *[j for j in order[-4:] if scores[j] < 0]]
+        names += [f"query {row} (label {problem['y_test'][row]})"]
+        names += [f"row {j} (label {problem['y_train'][j]})" for j in shown]
+        expected += list(scores[shown])
+    np.testing.assert_array_equal([bar.get_width() for bar in display.bars_], expected)
+    labels = display.ax_.get_yticklabels()
+    assert [label.get_text() for label in labels] == names
+    assert [label.get_weight() == "bold" for label in labels] == [n[:5] == "query" for n in names]
+    hatched = [bool(bar.get_hatch()) for bar in display.bars_]
+    assert hatched == [score < 0 for score in expected]
+    places = [bar.get_y() for bar in display.bars_]
+    assert np.all(np.diff(places) > 0.99) and display.ax_.get_ylim()[0] > places[-1] + 0.7
+
+
+def test_texts_are_bars_with_their_beginning():
+    long = "word " * 30
+    display = TopExamplesDisplay.from_predictions([[1.0, -1.0]], [long, "bad"], ["a film"], k=2)
+    labels = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert labels[0] == "test 0\na film" and labels[2] == "1\nbad"
+    assert labels[1].startswith("0\nword word") and labels[1].endswith("…")
+    assert len(labels[1]) < 65
+
+
+def test_bars_fill_given_axes_and_images_can_be_bars(problem):
+    _, ax = plt.subplots()
+    display = TopExamplesDisplay.from_predictions(**problem, k=1, kind="bars", ax=ax, rows=[0])
+    assert display.ax_ is ax and len(display.bars_) == 2
 
 
 def test_without_matplotlib_or_pandas(problem, monkeypatch):
@@ -259,8 +299,11 @@ def test_errors_name_the_argument(problem):
     fails("`k` must be 1 or more", k=0)
     fails("`rows` must be integer positions", rows=[4])
     fails("`rows` must be integer positions", rows=[0.5])
+    fails("or a mask of 4 booleans", rows=np.ones(3, dtype=bool))
     fails(r"`y_train` must have shape \(20,\)", y_train=[1, 2])
-    fails("`image_shape`", image_shape=None)
+    fails("`rows` must be integer positions", rows=[True, False])
+    fails("`image_shape`", image_shape=None, kind="images")
+    fails("`kind` must be one of", kind="pictures")
     fails(r"`image_shape` \(5, 5\) has 25 values, .*has 12", image_shape=(5, 5))
     fails("must agree", X_train=np.zeros((20, 3, 3)), X_test=np.zeros((4, 2, 2)))
 

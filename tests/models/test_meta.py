@@ -161,7 +161,7 @@ def test_unfitted(model):
 
 
 def test_unfitted_step_is_named():
-    with pytest.raises(NotFittedError, match=r"step StandardScaler of the Pipeline.*call its fit"):
+    with pytest.raises(NotFittedError, match=r"step StandardScaler of the Pipeline.*'fit'"):
         as_task(make_pipeline(StandardScaler(), logistic()))
 
 

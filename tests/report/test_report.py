@@ -29,6 +29,7 @@ from influencekit.exceptions import NotFittedError
 from influencekit.metrics import attribution_agreement, linear_datamodeling_score
 from influencekit.models import TaskList
 from influencekit.report import AttributionReport
+from influencekit.report._cases import Names
 
 pd = pytest.importorskip("pandas", reason="reports of DataFrames need pandas")
 matplotlib = pytest.importorskip("matplotlib", reason="pictures need matplotlib")
@@ -128,6 +129,7 @@ import hashlib, numpy as np
 from sklearn.linear_model import Ridge
 from influencekit import InfluenceFunction
 from influencekit.report import AttributionReport
+from influencekit.report._cases import Names
 rng = np.random.default_rng(0)
 X, y = rng.random((30, 3)), rng.random(30)
 influence = InfluenceFunction(output=lambda outputs, targets: outputs[:, 0]).fit(
@@ -434,6 +436,8 @@ def test_errors_name_the_argument(problem, tmp_path):
     fails(ValueError, "features: got .* kind 'image'", features=["x0"], image_shape=(3, 4))
     fails(ValueError, "`image_shape`.*In a report", image_shape=(5, 5))
     fails(ValueError, "target_names: got", target_names=["a", "b"])
+    with pytest.raises(ValueError, match="got 1 names, but there is a label 1"):
+        Names(["a"], None).check_covers(np.array([0, 1]))
     fails(TypeError, "examples: got", examples="text")
     fails(TypeError, r"examples\[0\]: got int", examples=(3, 4))
     fails(ValueError, r"examples\[1\]: got 2 examples", examples=(problem.X_train, ["a", "b"]))

@@ -95,6 +95,11 @@ def test_results_of_trials_that_differ_or_failed():
     assert np.isnan(results["mean_test_score"][2])
 
 
+def test_a_pair_is_no_range(problem, truth):
+    with pytest.raises(TypeError, match=r"FloatDistribution\(0.1, 1.0, log=True\).*\[0.1, 1.0\]"):
+        fit(problem, truth, search_space={"damping": (0.1, 1.0)})
+
+
 def test_bad_choice_is_one_error_without_a_log(problem, truth, capsys):
     with pytest.raises(ValueError, match="curvature"):
         fit(problem, truth, search_space={"curvature": ["no such"]}, n_trials=1)

@@ -118,6 +118,12 @@ class TestSearch:
             search = fit(problem, dampings=[1e-7, 1e-6])
         assert search.n_crossings_ == 0
 
+    def test_the_criterion_in_use_is_not_recommended(self, problem):
+        for criterion in ("xi", "cosine"):
+            with pytest.warns(LambdaPathWarning, match="damping='auto'") as caught:
+                fit(problem, dampings=[1e-7, 1e-6], criterion=criterion)
+            assert ("criterion='cosine'" in str(caught[0].message)) == (criterion == "xi")
+
     def test_several_crossings_are_told(self, problem, monkeypatch):
         def jagged(fitted, queries):
             xi = np.array([[0.1], [0.7], [0.2], [0.9]]).repeat(len(queries), axis=1)

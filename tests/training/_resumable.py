@@ -1,10 +1,12 @@
 """A retraining in many small chunks, for a process of its own that may be killed."""
 
+import time
 import warnings
 
 import torch
 
 from influencekit.training import _stacked, retrain_on_subsets
+from influencekit.training._cache import OutputCache
 from tests.training._training_nets import Dropped, make_data, make_net
 
 torch.set_num_threads(1)
@@ -12,6 +14,19 @@ torch.set_num_threads(1)
 torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
 
 N_CHUNKS = 20
+
+
+def run_until_killed(cache_dir, engine, most):
+    """Retrain, and wait once ``most`` chunks are written: a slow parent still meets it alive."""
+    store = OutputCache.store
+
+    def store_or_wait(cache, chunk_key, outputs):
+        if len(list(cache.folder.glob("[!u]*.npz"))) >= most:
+            time.sleep(600)
+        store(cache, chunk_key, outputs)
+
+    OutputCache.store = store_or_wait
+    run(cache_dir, engine)
 
 
 def run(cache_dir, engine, path=None):

@@ -41,14 +41,15 @@ def test_killed_and_resumed(tmp_path, monkeypatch, engine):
     delays = np.random.default_rng(len(engine)).uniform(0, 0.15, size=3)
     done = {}
     for delay in delays:
-        process = context.Process(target=_resumable.run, args=(cache, engine))
+        most = len(done) + _resumable.N_CHUNKS // 4
+        process = context.Process(target=_resumable.run_until_killed, args=(cache, engine, most))
         process.start()
         while len(files(cache)) <= len(done) and process.is_alive():
             time.sleep(0.005)
         time.sleep(delay)
         process.kill()
         process.join()
-        assert process.exitcode == -9, "finished before it was killed"
+        assert process.exitcode == -9, "ended before it was killed"
         after = files(cache)
         assert len(done) < len(after) < _resumable.N_CHUNKS
         assert {p: after[p] for p in done} == done  # nothing finished was done again
