@@ -27,6 +27,7 @@ torch.manual_seed(0)
 X, y = load_digits(return_X_y=True)
 X = X.astype(np.float32)
 X_train, y_train, X_test, y_test = X[:300], y[:300], X[300:320], y[300:320]
+X_val, y_val = X[320:360], y[320:360]
 class Net(nn.Module):
     def __init__(self):
         super().__init__()

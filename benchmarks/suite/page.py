@@ -94,15 +94,20 @@ def _machine(document: dict) -> str:
         text = ", ".join(f"{value / 1e9:.0f} Gflop/s in {key}" for key, value in rates.items())
         size = cells["peak"]["size"]
         lines.append(["matmul peak", f"{text} ({size} x {size}, best of five)"])
-    timed = [cell for cell in cells.values() if "load" in cell]
+    # of the LDS and the agreement no time is shown
+    timed = [
+        cell
+        for key, cell in cells.items()
+        if "load" in cell and not key.startswith(("lds", "exact", "agreement"))
+    ]
     loads = [cell["load"] for cell in timed]
-    lines.append(["load average", f"{min(loads):.1f} to {max(loads):.1f} as cells started"])
+    lines.append(["load average", f"{min(loads):.1f} to {max(loads):.1f} as timed cells started"])
     marked = sum(busy(cell) for cell in timed)
-    note = f"Other work took at most {BUSY} cores beside each of the {len(timed)} cells."
+    note = f"Other work took at most {BUSY} cores beside each of the {len(timed)} timed cells."
     if marked:
         note = (
-            f"**Beside {marked} of {len(timed)} cells other work took more than {BUSY} cores: "
-            f"their times, marked {MARK}, are too long, and ratios of them say little.**"
+            f"**Beside {marked} of {len(timed)} timed cells other work took more than {BUSY} "
+            f"cores: their times, marked {MARK}, are too long, and ratios of them say little.**"
         )
     return _join("## The run", tables.table(["", ""], lines, 2), note)
 

@@ -229,23 +229,25 @@ def lds_sentence(rows: list[dict]) -> str:
     """How often ours is highest, or within two standard errors of it."""
     text = []
     for name, kind in (("their default dampings", "default"), ("the best damping", "best")):
-        close = total = 0
+        total, behind = 0, []
         by_label: dict[str, dict[str, dict]] = {}
         for row in rows:
             found = row.get(kind)
             if found and found["status"] == "ok":
                 by_label.setdefault(row["label"], {})[row["library"]] = found
-        for found in by_label.values():
+        for label, found in by_label.items():
             if OURS not in found or len(found) == 1:
                 continue
             total += 1
             top = max(found.values(), key=lambda r: r["lds"])
             error = np.hypot(top["standard_error"], found[OURS]["standard_error"])
-            close += found[OURS]["lds"] >= top["lds"] - 2 * error
+            if found[OURS]["lds"] < top["lds"] - 2 * error:
+                behind.append(f"{label} ({found[OURS]['lds']:.3f} against {top['lds']:.3f})")
         if total:
             text.append(
                 f"at {name} influencekit is highest, or within two standard errors of it, in "
-                f"{close} of {total} methods that others have too"
+                f"{total - len(behind)} of {total} methods that others have too"
+                + (f", not in {', '.join(behind)}" if behind else "")
             )
     if not text:
         return ""

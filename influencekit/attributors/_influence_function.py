@@ -23,6 +23,7 @@ from influencekit.attributors._horizon import (
     matched_damping,
     sgd_config,
 )
+from influencekit.attributors._least_damping import least_damping
 from influencekit.attributors._predicted_endpoint import predicted_task
 from influencekit.attributors._stationarity import gradient_ratio, warn_unless_stationary
 from influencekit.base import BaseAttributor
@@ -64,7 +65,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     damping : float, "auto" or "matched", default="auto"
         λ, added to the curvature of the *mean* loss beside the model's own penalty.
         "auto" is the λ at which scores have a mean cosine of 0.57 with those of
-        :class:`GradDot`, and ξ is at least 0.3, see Notes.  "matched" is
+        :class:`GradDot`, ξ is at least 0.3, and, for a classifier that was stopped before its
+        optimum, no more directions count than its effective rows can tell, see Notes.  "matched" is
         ``1 / (learning rate · steps)`` of ``further_training``, with momentum β
         ``(1 - β) / (learning rate · steps)``: scores then answer for so much further training
         with SGD.
@@ -130,7 +132,9 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     the mean, or where the surrogate indicator ξ is 0.3, if that is larger.  That is where the
     linear datamodeling score was measured to peak, not a value from a paper: over 40 held-out
     combinations of data, model and curvature it reached 0.99 of the best in the mean, 0.88 at
-    worst (see the user guide).
+    worst.  A classifier with ``gradient_ratio_`` above 0.005 takes the λ at which the effective
+    dimension is a third (curvatures by layers: two thirds) of its effective rows times the
+    number of free outputs, if that is larger (see the user guide).
 
     The curvature is decomposed once, in the space of the parameters, of the projection, or of
     the training examples' curvature rows, whichever is smallest; after that every damping costs
@@ -242,7 +246,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
     def _named_damping(self, name):
         if name == "auto":
-            return self.curvature_.auto_damping()
+            return self._auto_damping()
         if not make_curvature(self.curvature).absolute_damping:
             raise ValueError(
                 f"damping='matched': the damping of {self.curvature!r} is a multiple of each "
@@ -251,6 +255,13 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         further = further_training_of(self.further_training, self.task_)
         n_rows = len(self.curvature_.problem.examples)
         return matched_damping(sgd_config(further, self.task_, n_rows, "damping='matched'"))
+
+    def _auto_damping(self) -> float:
+        damping = self.curvature_.auto_damping()
+        if not isinstance(self.curvature_, Spectrum) or self.at != "model":
+            return damping
+        curvature = make_curvature(self.curvature)
+        return max(damping, least_damping(curvature, self.curvature_, self.gradient_ratio_))
 
     @available_if(_has_eigenvalues)
     def damping_path(self, X, y=None) -> DampingPath:
