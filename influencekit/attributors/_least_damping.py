@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 
 import numpy as np
+import torch
 from scipy.optimize import brentq
 
 from influencekit.curvature import KFAC, Curvature, LoGra, Spectrum, damping_range
@@ -19,6 +20,8 @@ __all__ = ["effective_rows", "least_damping"]
 DIRECTIONS, DIRECTIONS_BY_LAYERS = 1 / 3, 2 / 3
 #: Gradient ratio up to which a model is at its optimum: there the damping of the spectrum held.
 AT_OPTIMUM = 5e-3
+#: Rows, evenly among all, whose gradients are looked at.
+N_ROWS = 10_000
 
 
 def least_damping(curvature: Curvature, spectrum: Spectrum, ratio: float) -> float:
@@ -45,13 +48,15 @@ def least_damping(curvature: Curvature, spectrum: Spectrum, ratio: float) -> flo
     task: Task = problem.engine.task
     if task.kind != "classification" or ratio <= AT_OPTIMUM:
         return 0.0
-    norms = problem.engine.squared_norms(problem.examples, loss_cotangent(task)).sqrt()
-    weighted = (norms.double() * problem.example_weights.to(norms.device)).cpu().numpy()
-    outputs = problem.engine.outputs(problem.examples.take(slice(0, 1)))
+    n = len(problem.examples)
+    seen = problem.take(torch.linspace(0, n - 1, N_ROWS).long().unique())
+    norms = seen.engine.squared_norms(seen.examples, loss_cotangent(task)).sqrt()
+    weighted = (norms.double() * seen.example_weights.to(norms.device)).cpu().numpy()
+    outputs = seen.engine.outputs(seen.examples.take(slice(0, 1)))
     free_outputs = max(1, prod(outputs.shape[1:]) - 1)
     by_layers = isinstance(curvature, (KFAC, LoGra))
-    each = DIRECTIONS_BY_LAYERS if by_layers else DIRECTIONS
-    return _damping_of(spectrum, each * free_outputs * effective_rows(weighted))
+    each = (DIRECTIONS_BY_LAYERS if by_layers else DIRECTIONS) * free_outputs
+    return _damping_of(spectrum, each * effective_rows(weighted) * n / len(weighted))
 
 
 def effective_rows(norms: np.ndarray) -> float:

@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from influencekit import InfluenceFunction, as_task
+from influencekit.attributors import _least_damping
 from influencekit.attributors._least_damping import AT_OPTIMUM, effective_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
@@ -107,6 +108,15 @@ def test_a_regression_is_left_to_the_spectrum():
     influence = InfluenceFunction("fisher").fit(as_task(module, loss=nn.MSELoss()), X, X[:, :1])
     assert influence.gradient_ratio_ > AT_OPTIMUM
     assert influence.damping_ == influence.curvature_.auto_damping()
+
+
+def test_a_part_of_the_rows_stands_for_all(monkeypatch):
+    module, loss = stopped()
+    task, twice = as_task(module, loss=loss), np.repeat(np.arange(60), 2)
+    whole = InfluenceFunction().fit(task, X[twice], Y[twice]).damping_
+    monkeypatch.setattr(_least_damping, "N_ROWS", 60)  # each row once
+    part = InfluenceFunction().fit(task, X[twice], Y[twice]).damping_
+    assert part == pytest.approx(whole, rel=1e-3)
 
 
 def test_effective_rows():
