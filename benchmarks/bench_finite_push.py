@@ -118,20 +118,33 @@ def one_run(run: Run, cache_dir: Path | None) -> dict[str, float]:
     return found
 
 
-def main() -> None:
-    """Print a line for each net and rate: means over seeds."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def common_options(doc: str, n_test: int) -> argparse.ArgumentParser:
+    """Options of this benchmark and of ``bench_kinks.py``."""
+    parser = argparse.ArgumentParser(description=doc.split("\n")[0])
     home = os.environ.get("INFLUENCEKIT_DATA")
     parser.add_argument("--data-home", type=Path, default=None if home is None else Path(home))
     parser.add_argument("--setting", choices=list(SIZES), default="mnist")
-    parser.add_argument(
-        "--activations", nargs="+", choices=list(ACTIVATIONS), default=["relu", "gelu"]
-    )
     parser.add_argument("--lrs", type=float, nargs="+", default=[1e-3, 1e-4, 1e-5])
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--n-left-out", type=int, default=60)
-    parser.add_argument("--n-test", type=int, default=30)
+    parser.add_argument("--n-test", type=int, default=n_test)
     parser.add_argument("--cache-dir", type=Path, default=None, help="reruns are kept here")
+    return parser
+
+
+def print_seeds(found: list[dict[str, float]]) -> None:
+    """Print each measure: its mean over seeds, and each seed."""
+    for name in found[0]:
+        each = [one[name] for one in found]
+        print(f"    {name:<28} {np.mean(each):.3f}   ({', '.join(f'{v:.3f}' for v in each)})")
+
+
+def main() -> None:
+    """Print a block for each net and rate."""
+    parser = common_options(__doc__, n_test=30)
+    parser.add_argument(
+        "--activations", nargs="+", choices=list(ACTIVATIONS), default=["relu", "gelu"]
+    )
     options = parser.parse_args()
     for activation in options.activations:
         for lr in options.lrs:
@@ -140,11 +153,7 @@ def main() -> None:
                 run = make_run(options.setting, activation, lr, seed, options)
                 runs.append(one_run(run, options.cache_dir))
             print(f"{options.setting}, {activation}, lr {lr:g}, {options.seeds} seeds", flush=True)
-            for name in runs[0]:
-                each = [run[name] for run in runs]
-                print(
-                    f"    {name:<28} {np.mean(each):.3f}   ({', '.join(f'{v:.3f}' for v in each)})"
-                )
+            print_seeds(runs)
 
 
 if __name__ == "__main__":

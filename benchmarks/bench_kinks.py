@@ -14,13 +14,16 @@ the root of it.
 
 from __future__ import annotations
 
-import argparse
-import os
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
-from bench_finite_push import ACTIVATIONS, SIZES, correlation, make_run
+from bench_finite_push import (
+    ACTIVATIONS,
+    common_options,
+    correlation,
+    make_run,
+    print_seeds,
+)
 
 from influencekit import AdamWInfluence
 from influencekit.training import trajectory_leave_one_out
@@ -56,24 +59,14 @@ def one_seed(lr: float, seed: int, options) -> dict[str, float]:
 
 def main() -> None:
     """Print a block for each rate: means over seeds, and each seed."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    home = os.environ.get("INFLUENCEKIT_DATA")
-    parser.add_argument("--data-home", type=Path, default=None if home is None else Path(home))
-    parser.add_argument("--setting", choices=list(SIZES), default="mnist")
+    parser = common_options(__doc__, n_test=20)
     parser.add_argument("--activation", choices=list(ACTIVATIONS), default="relu")
-    parser.add_argument("--lrs", type=float, nargs="+", default=[1e-3, 1e-4, 1e-5])
-    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--starts", type=int, default=3, help="runs whose reruns are compared")
-    parser.add_argument("--n-left-out", type=int, default=60)
-    parser.add_argument("--n-test", type=int, default=20)
-    parser.add_argument("--cache-dir", type=Path, default=None, help="reruns are kept here")
     options = parser.parse_args()
     for lr in options.lrs:
         found = [one_seed(lr, seed, options) for seed in range(options.seeds)]
         print(f"{options.setting}, {options.activation}, lr {lr:g}", flush=True)
-        for name in found[0]:
-            each = [f[name] for f in found]
-            print(f"    {name:<28} {np.mean(each):.3f}   ({', '.join(f'{v:.3f}' for v in each)})")
+        print_seeds(found)
 
 
 if __name__ == "__main__":

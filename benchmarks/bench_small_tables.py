@@ -19,11 +19,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from selector_settings import SGD, mlp
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
-from skorch import NeuralNetClassifier, NeuralNetRegressor
-from torch import nn
 
 from influencekit import (
     GradDot,
@@ -49,17 +48,6 @@ SETTINGS = {
 COLUMNS = ("default", "spectrum alone", "cosine = 0.57", "ξ = 0.5", "LDSSearch", "GradDot", "best")
 
 
-class Net(nn.Module):
-    def __init__(self, n_in, n_hidden, n_out):
-        super().__init__()
-        sizes = [n_in, n_hidden, n_out] if n_hidden else [n_in, n_out]
-        layers = [nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
-        self.layers = nn.Sequential(layers[0], nn.ReLU(), layers[1]) if n_hidden else layers[0]
-
-    def forward(self, X):
-        return self.layers(X)
-
-
 def problem(name: str, seed: int):
     """Fitted net, training rows, tuning rows, reported rows."""
     load, n_hidden, epochs = SETTINGS[name]
@@ -76,12 +64,9 @@ def problem(name: str, seed: int):
     X, X_rest = (scaler.transform(part).astype(np.float32) for part in (X, X_rest))
     torch.manual_seed(seed)
     n_out = int(y.max()) + 1 if classifies else 1
-    net = (NeuralNetClassifier if classifies else NeuralNetRegressor)(
-        Net, module__n_in=X.shape[1], module__n_hidden=n_hidden, module__n_out=n_out,
-        criterion=nn.CrossEntropyLoss if classifies else nn.MSELoss,
-        optimizer__momentum=0.9, lr=0.1 if classifies else 0.02, batch_size=32, max_epochs=epochs,
-        iterator_train__shuffle=True, train_split=None, verbose=0,
-    ).fit(X, y)  # fmt: skip
+    recipe = SGD | {"lr": 0.1 if classifies else 0.02, "batch_size": 32, "max_epochs": epochs}
+    hidden = (n_hidden,) if n_hidden else ()
+    net = mlp(hidden, n_out, classifies, recipe, X.shape[1]).fit(X, y)
     half = len(X_rest) // 2
     output = "margin" if classifies else "prediction"
     return net, (X, y), (X_rest[:half], y_rest[:half]), (X_rest[half:], y_rest[half:]), output

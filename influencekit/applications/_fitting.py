@@ -55,12 +55,12 @@ def check_labelled(X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> int:
         )
     if hasattr(X, "fit"):
         raise TypeError(
-            f"{names[0]}: got the estimator {type(X).__name__}; it belongs into the constructor: "
-            "NoisyLabelDetector(estimator).fit(X, y)."
+            f"{names[0]}: got the estimator {type(X).__name__}; accepted are rows of data. The "
+            "estimator comes before them, as in NoisyLabelDetector(estimator).fit(X, y)."
         )
     n, labels = count_rows(X), np.asarray(y)
     if labels.shape != (n,):
-        one_hot = labels.ndim == 2 and labels.shape == (n, labels.shape[1]) and labels.shape[1] > 1
+        one_hot = labels.ndim == 2 and len(labels) == n and labels.shape[1] > 1
         raise ValueError(
             f"{names[1]}: got shape {labels.shape} beside {n} rows of {names[0]}; accepted is one "
             f"label a row, shape ({n},)."
