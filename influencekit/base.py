@@ -22,7 +22,7 @@ from influencekit._model_checks import (
 from influencekit._top_k import smallest_k
 from influencekit.data import Examples, ExamplesList, open_examples
 from influencekit.models import Task, TaskList, as_task, is_model_list
-from influencekit.utils import OutputContainerMixin, validate_parameters
+from influencekit.utils import OutputContainerMixin, validate_parameters, with_gradients
 
 __all__ = ["BaseAttributor"]
 
@@ -92,6 +92,7 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
     def _share_members(self, members: list[BaseAttributor]) -> None:
         """Set fitted attributes from those of a fitted attributor of each model."""
 
+    @with_gradients
     def fit(self, model, X, y=None):
         """Learn what scoring needs from a fitted model and its training data.
 
@@ -152,6 +153,7 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
             self.feature_names_in_ = task.feature_names_in
         return opened, train
 
+    @with_gradients
     def score(self, X, y=None) -> np.ndarray:
         """Score every training example for every test example.
 
@@ -169,6 +171,7 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         """
         return self._all_scores(self._queries(X, y))
 
+    @with_gradients
     def transform(self, X, y=None):
         """Scores under the name of scikit-learn's transformers; honours ``set_output``.
 
@@ -209,6 +212,7 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
             names = [str(label) for label in self.train_index_]
         return np.asarray(names, dtype=object)
 
+    @with_gradients
     def self_influence(self) -> np.ndarray:
         """Score of every training example on itself, with the loss as output.
 
@@ -222,6 +226,7 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
             return self._combine(member.self_influence() for member in self._members)
         return self._scatter(self._self_influence()[None])[0]
 
+    @with_gradients
     def top_k(self, X, y=None, k: int = 10, *, opponents: bool = False):
         """Training examples with the highest scores, without holding the whole score matrix.
 

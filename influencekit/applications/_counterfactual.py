@@ -14,6 +14,7 @@ from torch import Tensor
 from influencekit.metrics._text import short_array
 from influencekit.training import retrain_on_subsets
 from influencekit.training._rows import count_rows
+from influencekit.utils import with_gradients
 
 __all__ = ["GroupCounterfactual", "fairness_gap", "group_counterfactual"]
 
@@ -158,6 +159,7 @@ default="demographic_parity"
     return gap if kind == "equal_opportunity" else max(gap, _spread(said, groups, truth == 0))
 
 
+@with_gradients
 def group_counterfactual(
     model: Any,
     X: Any,

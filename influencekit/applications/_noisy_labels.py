@@ -30,7 +30,7 @@ from influencekit.applications._suspicion import (
 )
 from influencekit.base import BaseAttributor
 from influencekit.groups import BaseGrouper
-from influencekit.utils import Interval, StrOptions, validate_parameters
+from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
 
 __all__ = ["NoisyLabelDetector"]
 
@@ -192,6 +192,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    @with_gradients
     def fit(self, X, y, X_val=None, y_val=None) -> NoisyLabelDetector:
         """Score the labels of all rows.
 
@@ -297,6 +298,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
             "here. Give the share of rows to suspect, such as contamination=0.1."
         )
 
+    @with_gradients
     def fit_predict(self, X, y, X_val=None, y_val=None) -> np.ndarray:
         """Judge the labels of the rows given, in scikit-learn's convention for outliers.
 
@@ -313,6 +315,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
         return np.where(self.fit(X, y, X_val, y_val).suspected_, -1, 1)
 
     @available_if(_scores_new_rows)
+    @with_gradients
     def score_samples(self, X, y) -> np.ndarray:
         """Suspicion of labelled rows that ``estimator_`` did not learn from.
 
@@ -345,6 +348,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
         return score(found, np.searchsorted(self.classes_, y))
 
     @available_if(_scores_new_rows)
+    @with_gradients
     def predict(self, X, y) -> np.ndarray:
         """Judge labelled rows that come later.
 
@@ -360,6 +364,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
         return np.where(self.score_samples(X, y) >= self.threshold_, -1, 1)
 
     @available_if(_has_estimator)
+    @with_gradients
     def score(self, X, y) -> float:
         """Score of ``estimator_`` on other rows: what a search over this detector maximises.
 

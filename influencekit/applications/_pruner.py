@@ -21,7 +21,7 @@ from influencekit.applications._values import held_out_values
 from influencekit.attributors import InfluenceFunction
 from influencekit.base import BaseAttributor
 from influencekit.training._rows import take_rows
-from influencekit.utils import Interval, StrOptions, validate_parameters
+from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
 
 __all__ = ["DatasetPruner"]
 
@@ -107,6 +107,7 @@ class DatasetPruner(MetaEstimatorMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    @with_gradients
     def fit(self, X, y) -> DatasetPruner:
         """Find values and the rows that stay.
 
@@ -163,6 +164,7 @@ class DatasetPruner(MetaEstimatorMixin, BaseEstimator):
             )
         return np.flatnonzero(keep)
 
+    @with_gradients
     def fit_resample(self, X, y) -> tuple[Any, Any]:
         """Rows that stay, in their order and in the container that they came in.
 

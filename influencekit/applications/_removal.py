@@ -15,6 +15,7 @@ from torch import Tensor
 
 from influencekit.training import retrain_on_subsets
 from influencekit.training._rows import count_rows
+from influencekit.utils import with_gradients
 
 __all__ = ["RemovalCurve", "removal_curve"]
 
@@ -108,6 +109,7 @@ class RemovalCurve:
         )
 
 
+@with_gradients
 def removal_curve(
     model: Any,
     X: Any,

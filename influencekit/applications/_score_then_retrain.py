@@ -29,7 +29,7 @@ from influencekit.training.trajectory import (
     TrajectoryRecorder,
     recorded_trajectory,
 )
-from influencekit.utils import progress
+from influencekit.utils import progress, with_gradients
 
 __all__ = ["RetrainedOnHelpful", "score_then_retrain"]
 
@@ -58,6 +58,7 @@ class RetrainedOnHelpful:
         return f"RetrainedOnHelpful({name}, kept={len(self.rows)} of {len(self.values)})"
 
 
+@with_gradients
 def score_then_retrain(
     estimator: Any,
     X: Any,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit.utils import validate_parameters
+from influencekit.utils import validate_parameters, with_gradients
 
 __all__ = ["DampedMixin"]
 
@@ -29,6 +29,7 @@ class DampedMixin:
         """What a damping given by name, such as "auto", stands for."""
         raise NotImplementedError
 
+    @with_gradients
     def set_damping(self, damping):
         """Change the damping of a fitted attributor; nothing else of the fit depends on it.
 

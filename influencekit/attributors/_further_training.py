@@ -28,7 +28,7 @@ from influencekit.training.further._plan import (
 )
 from influencekit.training.further._runs import KEPT, Removals
 from influencekit.training.further._seeds import ENGINES
-from influencekit.utils import Interval, StrOptions, validate_parameters
+from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
 
 __all__ = ["FurtherTraining"]
 
@@ -289,6 +289,7 @@ class FurtherTraining(BaseAttributor):
         self._entropy = int(check_random_state(self.random_state).randint(MAX_SEED))
         self.seeds_ = further_seeds(self._entropy, self.n_seeds)
 
+    @with_gradients
     def measure(self, X, y=None) -> FurtherTrainingScores:
         """Scores at every horizon, with the halves that tell their reliability.
 
@@ -305,6 +306,7 @@ class FurtherTraining(BaseAttributor):
         self._refuse_many()
         return self._measure(queries, self.output)
 
+    @with_gradients
     def iter_seeds(self, X, y=None) -> Iterator[np.ndarray]:
         """Yield the scores of one seed after the other, at every horizon.
 
@@ -324,6 +326,7 @@ class FurtherTraining(BaseAttributor):
         for outputs in runs.outputs(self.seeds_):
             yield adjusted(differences(outputs), start - outputs[0], self.adjust)
 
+    @with_gradients
     def endpoint(self, run: int = 0) -> Task:
         """Fitted model after one full-data further training, as a Task.
 
@@ -341,6 +344,7 @@ class FurtherTraining(BaseAttributor):
         self._refuse_many()
         return self._plan.endpoint(endpoint_seed(self._entropy, self.n_seeds, run))
 
+    @with_gradients
     def endpoint_of(self, task: Task, train: Examples, run: int = 0) -> Task:
         """The same for a task and the examples that it learned from, without a fit.
 

@@ -37,7 +37,7 @@ from influencekit.curvature import (
     make_curvature,
 )
 from influencekit.gradients import PROJECTIONS
-from influencekit.utils import Interval, StrOptions, validate_parameters
+from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
 
 __all__ = ["InfluenceFunction"]
 
@@ -264,6 +264,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         return max(damping, least_damping(curvature, self.curvature_, self.gradient_ratio_))
 
     @available_if(_has_eigenvalues)
+    @with_gradients
     def damping_path(self, X, y=None) -> DampingPath:
         """Scores, surrogate indicator and subset sums of test examples at any damping.
 

@@ -37,7 +37,7 @@ from influencekit.training.trajectory import (
     TrajectoryRecorder,
     recorded_trajectory,
 )
-from influencekit.utils import Interval, StrOptions, parse_memory, progress
+from influencekit.utils import Interval, StrOptions, parse_memory, progress, with_gradients
 
 __all__ = ["TrajectoryInfluence"]
 
@@ -167,6 +167,7 @@ class TrajectoryInfluence(BaseAttributor):
             found[:, block] = torch.stack(both).double().cpu().numpy()
         return found
 
+    @with_gradients
     def step_scores(self, X, y=None) -> StepScores:
         """Scores of every occurrence of a training example, step by step.
 
@@ -211,6 +212,7 @@ class TrajectoryInfluence(BaseAttributor):
             values,
         )
 
+    @with_gradients
     def taylor_error_proxy(
         self, X, y=None, examples=None, *, kind: str = "second_order", chunk_size: int = 32
     ) -> ErrorProxy:

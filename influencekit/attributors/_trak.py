@@ -27,7 +27,7 @@ from influencekit.curvature import (
 from influencekit.data import Examples
 from influencekit.gradients import PROJECTIONS, loss_cotangent, output_cotangent
 from influencekit.models import Task, resolve_output
-from influencekit.utils import Interval, StrOptions
+from influencekit.utils import Interval, StrOptions, with_gradients
 
 __all__ = ["TRAK"]
 
@@ -157,6 +157,7 @@ class TRAK(DampedMixin, BaseAttributor):
     def _named_damping(self, name):
         return self._spectrum.auto_damping()
 
+    @with_gradients
     def damping_path(self, X, y=None) -> DampingPath:
         """Scores, surrogate indicator and subset sums of test examples at any damping.
 

@@ -60,8 +60,11 @@ class Placement:
             dtype = self.dtype
         else:
             dtype = torch.bool if tensor.dtype == torch.bool else torch.long
-        # always a copy: a module that works in place must not reach the user's data
-        return tensor.detach().to(device=self.device, dtype=dtype, copy=True)
+        # always a copy: a module that works in place must not reach the user's data;
+        # and in the usual order: some layers and function transforms take no other strides
+        return tensor.detach().to(
+            device=self.device, dtype=dtype, copy=True, memory_format=torch.contiguous_format
+        )
 
 
 def map_tree(function: Callable[[Any, str], Any], tree: Any, path: str = "") -> Any:

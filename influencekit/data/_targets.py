@@ -109,7 +109,7 @@ def _numbers(task: Task, y: Any, name: str) -> Tensor:
             f"n_classes). Cast whole numbers: {name}.astype(int) or, of a Tensor, {name}.long()."
         )
     # to() with copy: later changes of the user's y must not reach the targets
-    targets = to_tensor(array).detach().clone()
+    targets = to_tensor(array).detach().clone(memory_format=torch.contiguous_format)
     if isinstance(task.loss, ColumnLoss):
         targets = targets.to(task.dtype)
         return targets[:, None] if targets.ndim == 1 else targets

@@ -37,6 +37,7 @@ class _OutputCotangent:
         with torch.enable_grad():
             outputs = outputs.detach().requires_grad_()
             values = self.function(outputs, targets)
+            total = values.sum()
         if values.shape != outputs.shape[:1]:
             raise ValueError(
                 f"the explained function returned shape {tuple(values.shape)} for "
@@ -45,7 +46,7 @@ class _OutputCotangent:
             )
         if not values.requires_grad:
             return torch.zeros_like(outputs)[:, None]
-        return torch.autograd.grad(values.sum(), outputs)[0][:, None]
+        return torch.autograd.grad(total, outputs)[0][:, None]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from influencekit.gradients._layers import rule_for
 from influencekit.gradients._layout import Layer, Layout, parameter_columns
 from influencekit.gradients._per_example import dense_rows
 from influencekit.models import Task
+from influencekit.utils import count_saved_bytes
 
 __all__ = ["discover"]
 
@@ -235,14 +236,7 @@ def _activation_bytes(task: Task, pair: Any, triple: Any) -> int:
     """Bytes that the forward pass keeps for the backward pass, for one more example."""
     sizes = []
     for inputs in (pair, triple):
-        total = [0]
-
-        def count(tensor: Tensor, total=total) -> Tensor:
-            total[0] += tensor.numel() * tensor.element_size()
-            return tensor
-
-        saved = torch.autograd.graph.saved_tensors_hooks(count, lambda t: t)
-        with saved, torch.enable_grad(), plain_kernels():
+        with count_saved_bytes() as saved, torch.enable_grad(), plain_kernels():
             task.forward(inputs)
-        sizes.append(total[0])
+        sizes.append(saved.total)
     return max(0, sizes[1] - sizes[0])

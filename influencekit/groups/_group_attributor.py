@@ -20,7 +20,7 @@ from influencekit.groups._fisher_of import fisher_of
 from influencekit.groups._groupers import BaseGrouper, ClusterGrouper, LabelGrouper
 from influencekit.groups._properties import property_slopes, resolve_property
 from influencekit.models import Task, TaskList, as_task, is_model_list
-from influencekit.utils import OutputContainerMixin, StrOptions, validate_parameters
+from influencekit.utils import OutputContainerMixin, StrOptions, validate_parameters, with_gradients
 
 __all__ = ["GroupAttributor"]
 
@@ -139,6 +139,7 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
         self.fisher_form = fisher_form
         self.trak_kernel = trak_kernel
 
+    @with_gradients
     def fit(self, model, X, y=None, groups=None):
         """Partition the training examples, and learn what scoring needs.
 
@@ -219,6 +220,7 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
         self.n_groups_ = len(self.group_names_)
         self.group_sizes_ = np.bincount(self.labels_, minlength=self.n_groups_)
 
+    @with_gradients
     def score(self, X, y=None) -> np.ndarray:
         """Score every group.
 
@@ -242,6 +244,7 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
         check_scores(scores)
         return scores
 
+    @with_gradients
     def transform(self, X, y=None):
         """Scores under the name of scikit-learn's transformers; honours ``set_output``.
 

@@ -15,7 +15,7 @@ from influencekit.data import open_examples
 from influencekit.groups._features import FEATURES, example_features
 from influencekit.groups._labels import encode_labels, label_table, named_groups
 from influencekit.models import as_task
-from influencekit.utils import Interval, StrOptions, validate_parameters
+from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
 
 __all__ = ["BaseGrouper", "ClusterGrouper", "KMeansGrouper", "LabelGrouper", "RandomGrouper"]
 
@@ -41,6 +41,7 @@ class BaseGrouper(ClusterMixin, BaseEstimator, ABC):
 
     _parameter_constraints: ClassVar[dict[str, list]] = {}
 
+    @with_gradients
     def fit(self, model, X, y=None):
         """Partition the training examples.
 
@@ -62,6 +63,7 @@ class BaseGrouper(ClusterMixin, BaseEstimator, ABC):
         self.group_names_ = self._names(distinct)
         return self
 
+    @with_gradients
     def fit_predict(self, model, X, y=None):
         """Partition, and give the groups.
 

@@ -16,6 +16,7 @@ from influencekit.groups._properties import resolve_property
 from influencekit.models import as_task
 from influencekit.training import retrain_on_subsets
 from influencekit.training._rows import count_rows, take_rows
+from influencekit.utils import with_gradients
 
 __all__ = ["GroupLeaveOut", "leave_group_out"]
 
@@ -57,6 +58,7 @@ class GroupLeaveOut:
         return np.sqrt(variances / n).T
 
 
+@with_gradients
 def leave_group_out(
     model: Any,
     X: Any,

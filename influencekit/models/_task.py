@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._loss_base import OutputLoss, class_positions
+from influencekit.utils import with_gradients
 
 __all__ = ["Task", "as_task"]
 
@@ -206,6 +207,7 @@ def call_module(module: nn.Module, inputs: Inputs) -> Any:
     return module(inputs)
 
 
+@with_gradients
 @singledispatch
 def as_task(model: Any, loss: Any = None) -> Task:
     """Snapshot a fitted model as a :class:`Task`.

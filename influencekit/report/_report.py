@@ -24,6 +24,7 @@ from influencekit.report._path_section import PathSection, path_section
 from influencekit.report._render import render
 from influencekit.report._settings import damping_text, run
 from influencekit.report._text import plain
+from influencekit.utils import with_gradients
 
 __all__ = ["AttributionReport"]
 
@@ -75,6 +76,7 @@ class AttributionReport:
         self._content = dict(content)
 
     @classmethod
+    @with_gradients
     def from_attributor(
         cls,
         attributor: BaseAttributor,

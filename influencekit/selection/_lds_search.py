@@ -22,7 +22,7 @@ from influencekit.selection._seeds import seeded_clone
 from influencekit.selection._space import distributions, suggest
 from influencekit.selection._trials import STANDARD_ERROR, trial_results
 from influencekit.training import SubsetOutputs, retrain_on_subsets
-from influencekit.utils import Interval, StrOptions, progress
+from influencekit.utils import Interval, StrOptions, progress, with_gradients
 
 __all__ = ["LDSSearch"]
 
@@ -162,6 +162,7 @@ class LDSSearch(BaseAttributor):
         self.random_state = random_state
         self.verbose = verbose
 
+    @with_gradients
     def fit(self, model, X, y=None, *, X_query=None, y_query=None, subset_outputs=None):
         """Retrain on subsets, search, and fit the attributor with the best parameters.
 

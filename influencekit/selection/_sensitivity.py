@@ -39,7 +39,7 @@ from influencekit.selection._study_tables import (
 )
 from influencekit.training._cache import OutputCache
 from influencekit.training._fingerprint import fingerprint
-from influencekit.utils import StrOptions, progress, validate_parameters
+from influencekit.utils import StrOptions, progress, validate_parameters, with_gradients
 
 __all__ = ["SensitivityStudy"]
 
@@ -186,6 +186,7 @@ class SensitivityStudy(BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    @with_gradients
     def fit(
         self, model, X, y=None, X_query=None, y_query=None, *, subset_outputs, checkpoints=None
     ):

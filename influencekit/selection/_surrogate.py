@@ -25,7 +25,7 @@ from influencekit.selection._xi import (
     score_vector_xi,
     spectral_xi,
 )
-from influencekit.utils import Interval, StrOptions
+from influencekit.utils import Interval, StrOptions, with_gradients
 
 __all__ = ["SurrogateLambdaSearchCV"]
 
@@ -158,6 +158,7 @@ class SurrogateLambdaSearchCV(BaseAttributor):
         self.n_queries = n_queries
         self.random_state = random_state
 
+    @with_gradients
     def fit(self, model, X, y=None, *, X_query=None, y_query=None):
         """Choose the damping and fit the attributor with it.
 

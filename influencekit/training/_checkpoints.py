@@ -15,6 +15,7 @@ from influencekit.exceptions import UnsupportedModelError
 from influencekit.training._dtype import match_net_dtype
 from influencekit.training._randomness import MAX_SEED, seeded
 from influencekit.training._recipe import device_of, fresh_copy, read_recipe
+from influencekit.utils import with_gradients
 
 __all__ = ["KeepCheckpoints", "kept_checkpoints", "train_checkpoints"]
 
@@ -96,6 +97,7 @@ def kept_checkpoints(model: Any, epochs: list[int]) -> dict[int, State] | None:
     return None
 
 
+@with_gradients
 def train_checkpoints(
     model: Any, X: Any, y: Any, epochs: Iterable[int], *, random_state: Any = None
 ) -> dict[int, State]:

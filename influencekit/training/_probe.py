@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from influencekit.training._randomness import untouched
 from influencekit.training._stack import Stack, initial_stack
 from influencekit.training._step import Data, stacked_losses
+from influencekit.utils import count_saved_bytes
 
 __all__ = ["bytes_per_model", "probe_stack"]
 
@@ -102,22 +103,12 @@ def _first_line(error: Exception) -> str:
 def bytes_per_model(estimator: NeuralNet, data: Data, length: int) -> int:
     """Bytes that a stacked model takes in training: state, activations and batch."""
     stack = initial_stack(estimator, [0])
-    saved = 0
-
-    def count(tensor):
-        nonlocal saved
-        saved += tensor.numel() * tensor.element_size()
-        return tensor
-
     batch = tree_map(lambda t: t[:length], data)
     stack.net._set_training(True)
-    with (
-        untouched(estimator.device or "cpu"),
-        torch.autograd.graph.saved_tensors_hooks(count, lambda t: t),
-    ):
+    with untouched(estimator.device or "cpu"), count_saved_bytes() as saved:
         stack.loss(*batch)
-    parameters = _bytes(list(stack.parameters.values()))
-    return 6 * parameters + 3 * saved + 2 * _bytes(batch) + _bytes(list(stack.buffers.values()))
+    parameters, buffers = (_bytes(list(d.values())) for d in (stack.parameters, stack.buffers))
+    return 6 * parameters + 3 * saved.total + 2 * _bytes(batch) + buffers
 
 
 def _bytes(tree: Sequence) -> int:

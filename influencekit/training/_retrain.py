@@ -19,10 +19,12 @@ from influencekit.training._randomness import draw_seeds, spawn_generators
 from influencekit.training._recipe import Recipe, read_recipe
 from influencekit.training._rows import count_rows, dataset_of, yields_targets
 from influencekit.training._subsets import SubsetOutputs, check_masks, draw_masks
+from influencekit.utils import with_gradients
 
 __all__ = ["retrain_on_subsets"]
 
 
+@with_gradients
 def retrain_on_subsets(
     model: Any,
     X: Any,

@@ -1,5 +1,6 @@
-"""Small tools: scikit-learn's private side, memory."""
+"""Small tools: scikit-learn's private side, memory, autograd."""
 
+from influencekit.utils._autograd import count_saved_bytes, with_gradients
 from influencekit.utils._memory import format_bytes, free_memory, parse_memory
 from influencekit.utils._progress import progress
 from influencekit.utils.validation import (
@@ -13,9 +14,11 @@ __all__ = [
     "Interval",
     "OutputContainerMixin",
     "StrOptions",
+    "count_saved_bytes",
     "format_bytes",
     "free_memory",
     "parse_memory",
     "progress",
     "validate_parameters",
+    "with_gradients",
 ]

@@ -165,11 +165,23 @@ def check_top_k(attributor):
 
 @quietly
 def check_threads(attributor):
-    """Scoring different rows from several threads gives what scoring serially gives."""
+    """Scoring different rows from eight threads gives, bit for bit, what scoring serially gives."""
     fitted, X_test, y_test = fitted_on_problem(attributor)
     parts = [slice(start, start + 5) for start in range(8)]
     expected = [fitted.score(X_test[part], y_test[part]) for part in parts]
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(8) as pool:
         futures = [pool.submit(fitted.score, X_test[part], y_test[part]) for part in parts]
         for future, scores in zip(futures, expected, strict=True):
-            same(future.result(), scores, "in a thread")
+            require(np.array_equal(future.result(), scores), "scores differ in a thread.")
+
+
+@quietly
+def check_gradients_switched_off(attributor):
+    """Fitting and scoring under no_grad and inference_mode gives the same scores."""
+    fitted, X_test, y_test = fitted_on_problem(clone(attributor))
+    expected = fitted.score(X_test, y_test)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            same(fitted.score(X_test, y_test), expected, f"score under {mode.__name__}")
+            again, _, _ = fitted_on_problem(clone(attributor))
+            same(again.score(X_test, y_test), expected, f"fit under {mode.__name__}")

@@ -39,6 +39,7 @@ from influencekit.utils._checks_model import check_model_untouched, check_snapsh
 from influencekit.utils._checks_scores import (
     check_batch_size_independence,
     check_duplicates,
+    check_gradients_switched_off,
     check_input_kinds,
     check_self_influence,
     check_shape_and_finite,
@@ -123,6 +124,7 @@ def yield_checks() -> Iterator[Callable]:
     yield check_pipeline_misuse
     yield check_bad_values
     yield check_threads
+    yield check_gradients_switched_off
     yield check_unfitted
 
 

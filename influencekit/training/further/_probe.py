@@ -11,6 +11,7 @@ from influencekit.training._probe import _close, _first_line, _size
 from influencekit.training._randomness import RandomStream
 from influencekit.training.further._stack import ModelStack
 from influencekit.training.further._step import TrainingRows
+from influencekit.utils import count_saved_bytes
 
 __all__ = ["bytes_per_run", "why_not_together"]
 
@@ -68,16 +69,9 @@ def bytes_per_run(task: Task, rows: TrainingRows, length: int) -> int:
     stack = ModelStack(task, together=False)
     stack.train_mode()
     few = min(length, 16)
-    saved = 0
-
-    def count(tensor):
-        nonlocal saved
-        saved += tensor.numel() * tensor.element_size()
-        return tensor
-
     inputs, _ = rows.take(torch.arange(few))
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
+    with count_saved_bytes() as saved:
         stack.outputs(stack.initial(1), inputs, True, RandomStream.capture(task.device))
     parameters = sum(p.numel() * p.element_size() for p in task.parameters.values())
     batch = sum(t.numel() * t.element_size() for t in tree_leaves(inputs))
-    return max(1, 8 * parameters + (3 * saved + 2 * batch) * length // few)
+    return max(1, 8 * parameters + (3 * saved.total + 2 * batch) * length // few)

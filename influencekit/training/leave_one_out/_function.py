@@ -25,7 +25,7 @@ from influencekit.training.further._step import TrainingRows
 from influencekit.training.leave_one_out._reruns import Reruns
 from influencekit.training.leave_one_out._result import TrajectoryLeaveOneOut
 from influencekit.training.trajectory import Replay, Trajectory, recorded_trajectory
-from influencekit.utils import progress
+from influencekit.utils import progress, with_gradients
 
 __all__ = ["trajectory_leave_one_out"]
 
@@ -36,6 +36,7 @@ N_SHAKEN = 4
 EVALUATION_ROWS = 256
 
 
+@with_gradients
 def trajectory_leave_one_out(
     model: Any,
     X: Any,

@@ -11,8 +11,10 @@ from torch import Tensor
 from torch.func import functional_call
 
 from influencekit.exceptions import UnsupportedModelError
+from influencekit.gradients._batches import simple_kernels
 from influencekit.models import Task
 from influencekit.models._module import copy_module
+from influencekit.training._randomness import GLOBAL_STATE_LOCK
 
 __all__ = ["FlatModel", "drops_out", "refuse_batch_statistics"]
 
@@ -63,7 +65,9 @@ class FlatModel:
         """Natural outputs (n, ...) of a batch."""
         module = self.training if training else self.evaluation
         args, kwargs = _arguments(inputs)
-        raw = functional_call(module, self.unflatten(theta), args, kwargs)
+        # threads take turns, and attention is made of operations that can be differentiated twice
+        with simple_kernels():
+            raw = functional_call(module, self.unflatten(theta), args, kwargs)
         if isinstance(raw, Mapping):
             raw = raw.get("logits", raw)
         raw = raw[0] if isinstance(raw, (tuple, list)) else raw
@@ -115,6 +119,6 @@ def random_state(state: Tensor | None) -> Iterator[None]:
     if state is None:
         yield
         return
-    with torch.random.fork_rng(devices=[]):
+    with GLOBAL_STATE_LOCK, torch.random.fork_rng(devices=[]):
         torch.set_rng_state(state)
         yield
