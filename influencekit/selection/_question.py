@@ -88,7 +88,7 @@ def _part(name: str, text: str, content: Any) -> Part:
     return {"fingerprint": found, "is": text if len(text) <= _LONGEST else text[:_LONGEST] + "..."}
 
 
-def _each(of: Any, many: type) -> list:
+def _each(of: Any, many: type[tuple]) -> list:
     return list(of) if isinstance(of, many) else [of]
 
 
