@@ -1,4 +1,4 @@
-"""What the trials of a study answer to, as fingerprints that another process can compare."""
+"""What makes the trials of two searches comparable, as fingerprints for other processes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Part", "question"]
 
 #: Examples read at a time: part of the fingerprint, so it never changes.
 _BATCH = 64
-#: Parameters on which scores do not depend.
-_WITHOUT_EFFECT = {"batch_size", "n_jobs", "verbose"}
+#: Parameters that do not change scores.
+_WITHOUT_EFFECT = {"batch_size", "cache_dir", "n_jobs", "verbose"}
 #: Characters of a description in a message.
 _LONGEST = 200
 
-#: Fingerprint and description of one part of the question.
+#: Fingerprint and description of one part of a search.
 Part = dict[str, str]
 
 
@@ -35,7 +35,7 @@ def question(
     space: Mapping[str, BaseDistribution] | None,
     metric: str,
 ) -> dict[str, Part]:
-    """Fingerprint of everything that a trial's value depends on, but for what it drew.
+    """Fingerprint everything that a trial's value depends on, apart from the parameters it drew.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def _part(name: str, text: str, content: Any) -> Part:
     except ValueError as error:
         raise ValueError(
             f"storage: the {name} of the search cannot be fingerprinted ({error}), so a later "
-            "search could not tell whether the stored trials answer to it. Make it picklable, or "
+            "search could not tell whether the stored trials are comparable. Make it picklable, or "
             "leave storage out."
         ) from error
     text = " ".join(text.split())
@@ -93,7 +93,7 @@ def _each(of: Any, many: type[tuple]) -> list:
 
 
 def _contents(examples: Examples | ExamplesList) -> list[str]:
-    """Fingerprints of inputs and targets, for models that see others also those of each."""
+    """Fingerprints of inputs and targets: one, or more where models see different inputs."""
     return list(dict.fromkeys(_content(one) for one in _each(examples, ExamplesList)))
 
 

@@ -1,4 +1,4 @@
-"""Optuna studies that several searches share: opened one at a time, for one question only."""
+"""Optuna studies that searches share: opened by one process at a time, for equal searches only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from influencekit.selection._question import Part
 
 __all__ = ["open_study", "study_lock"]
 
-#: Attribute of a study that holds the question that its trials answer to.
+#: Attribute of a study: the fingerprints of its search, and the seeds of its attributor.
 QUESTION = "influencekit_question"
 #: Seconds to wait for other processes that open a study, and for SQLite's own lock.
 _LOCK_SECONDS, _SQLITE_SECONDS = 600, 120
@@ -32,7 +32,7 @@ def open_study(
     asked: dict[str, Part],
     seeds: dict[str, int],
 ) -> tuple[optuna.Study, dict[str, int]]:
-    """Create a study, or open one whose trials answer to the same question.
+    """Create a study, or open one of an equal search.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def open_study(
     Raises
     ------
     ValueError
-        If the study's trials answer to another question.
+        If the study was made by a different search.
     """
     if storage is None:
         study = optuna.create_study(study_name=study_name, sampler=sampler, direction="maximize")
@@ -111,7 +111,7 @@ def _patient(storage: Any) -> Any:
 
 
 def _agree(study: optuna.Study, asked: dict[str, Part], seeds: dict[str, int]) -> dict[str, int]:
-    """Write the question into a study without one, or compare; seeds of the study's attributor."""
+    """Store or compare the fingerprints; return the seeds of the study's attributor."""
     stored = study.user_attrs.get(QUESTION)
     if stored is None:
         _require_unused(study)
@@ -128,7 +128,7 @@ def _same(part: Part, stored: Part | None) -> bool:
 
 
 def _require_unused(study: optuna.Study) -> None:
-    """Refuse trials that do not say what they answer to."""
+    """Refuse a study with trials of an unknown search."""
     trials = [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
     if not trials and study.directions == [StudyDirection.MAXIMIZE]:
         return
@@ -153,8 +153,8 @@ def _refusal(name: str, differing: list[str], asked: dict[str, Part], stored: di
         else ""
     )
     return (
-        f"study_name: the trials of the study {name!r} in storage answer to another question: "
-        f"what differs is {', '.join(found)}. Accepted is a study of the same {', '.join(asked)}; "
+        f"study_name: the study {name!r} in storage was made by a different search. What differs: "
+        f"{', '.join(found)}. Accepted is a study with the same {', '.join(asked)}; "
         "n_trials, sampler and the searched parameters may differ. Give another study_name."
         f"{own_retrainings}"
     )

@@ -1,4 +1,4 @@
-"""A study in storage: of one question only, and opened by several processes at once."""
+"""A study in storage: of equal searches only, and opened by several processes at once."""
 
 import json
 import subprocess
@@ -59,7 +59,7 @@ def search(problem, storage, attributor=None, space=SPACE, **options):
 
 
 def changed(array):
-    """The same but for one number in the last row."""
+    """A copy with another number at its end."""
     array = array.copy()
     array.reshape(-1)[-1] += 1e-3
     return array
@@ -89,7 +89,7 @@ def test_other_data_or_model_are_refused(problem, storage, what):
     named = what.split(" by ")[0]
     with pytest.raises(ValueError, match="Give another study_name") as error:
         search(other, storage)
-    differing = str(error.value).split("what differs is ")[1].split(". Accepted")[0]
+    differing = str(error.value).split("What differs: ")[1].split(". Accepted")[0]
     assert differing == f"{named} (other contents)"
     assert ("subset_outputs=" in str(error.value)) == (named == "ground truth")
     (study,) = optuna.get_all_study_summaries(storage)
@@ -125,7 +125,7 @@ def test_another_search_is_refused(problem, storage, what, first, second):
     if "space" not in second and "attributor" in first:
         first, second = {**first, "space": space}, {**second, "space": space}
     search(problem, storage, **first)
-    with pytest.raises(ValueError, match=f"what differs is {what} .*Give another study_name"):
+    with pytest.raises(ValueError, match=f"What differs: {what} .*Give another study_name"):
         search(problem, storage, **second)
 
 
@@ -151,7 +151,7 @@ def test_parameters_of_a_searched_object_may_differ(problem, storage):
     space = {"curvature": ["fisher", "ggn"]}
     search(problem, storage, InfluenceFunction(EKFAC("true")), space)
     search(problem, storage, InfluenceFunction("fisher"), space)
-    with pytest.raises(ValueError, match="what differs is attributor"):
+    with pytest.raises(ValueError, match="What differs: attributor"):
         search(problem, storage, InfluenceFunction(damping=0.5), space)
 
 
@@ -182,7 +182,7 @@ def test_a_list_with_one_model_more_is_another_model(problem, storage):
     search({**problem, "model": [problem["model"]]}, storage)
     search({**problem, "model": [problem["model"]]}, storage)
     with pytest.raises(
-        ValueError, match="what differs is model .got TaskList.*Give another study_name"
+        ValueError, match="What differs: model .got TaskList.*Give another study_name"
     ):
         search({**problem, "model": [problem["model"]] * 2}, storage)
 
@@ -261,7 +261,7 @@ def test_of_processes_that_start_together_one_question_wins(started):
     outcomes = sorted(report["different"], key=lambda pair: pair[0] != won)
     assert [what for _, what in outcomes[:6]] == ["opened"] * 6
     assert all(
-        what.startswith("ValueError") and "what differs is queries" in what
+        what.startswith("ValueError") and "What differs: queries" in what
         for _, what in outcomes[6:]
     )
     asked = {"queries": {"fingerprint": won, "is": ""}}
