@@ -56,7 +56,7 @@ if __name__ == "__main__":
     same, different = sys.argv[1:]
     report = {
         "same": together(same, ["1"] * 12),
-        "different": together(different, ["1", "2"] * 6),
+        "different": together(different, ["1", "2"] * 3),
         "fingerprints": fingerprints(),
     }
     print(json.dumps(report))
