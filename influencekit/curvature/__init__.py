@@ -3,7 +3,7 @@
 from influencekit.curvature._arnoldi import Arnoldi
 from influencekit.curvature._base import Curvature, FittedCurvature, SolvedCurvature
 from influencekit.curvature._conjugate_gradient import ConjugateGradient
-from influencekit.curvature._cosine import grad_dot_cosine, row_cosines
+from influencekit.curvature._cosine import grad_dot_cosine, grad_dot_cosines, row_cosines
 from influencekit.curvature._damping import auto_damping, damping_range
 from influencekit.curvature._datainf import DataInf
 from influencekit.curvature._decompose import DecompositionPlan, decompose, plan_decomposition
@@ -54,6 +54,7 @@ __all__ = [
     "fisher_rows",
     "ggn_rows",
     "grad_dot_cosine",
+    "grad_dot_cosines",
     "make_curvature",
     "plan_decomposition",
     "row_cosines",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from influencekit.curvature._path import DampingPath
 
-__all__ = ["grad_dot_cosine", "row_cosines"]
+__all__ = ["grad_dot_cosine", "grad_dot_cosines", "row_cosines"]
 
 #: λ in units of the largest eigenvalue at which scores count as inner products.
 _FAR = 1e6
@@ -47,9 +48,30 @@ def grad_dot_cosine(path: DampingPath, dampings) -> np.ndarray:
     >>> grad_dot_cosine(influence.damping_path(X[:2], y[:2]), [1e-3, 1e3]).shape
     (2, 2)
     """
+    return grad_dot_cosines(path)(dampings)
+
+
+def grad_dot_cosines(path: DampingPath) -> Callable[..., np.ndarray]:
+    """:func:`grad_dot_cosine` as a function of the dampings, for searches that call it often.
+
+    The scores at infinite damping are computed here, once.
+
+    Parameters
+    ----------
+    path : DampingPath
+
+    Returns
+    -------
+    callable
+        From dampings to cosines, (n_dampings, n_query).
+    """
     reference = path.scores(_FAR * _largest(path))
-    found = [row_cosines(path.scores(float(d)), reference) for d in np.atleast_1d(dampings)]
-    return np.stack(found)
+
+    def cosines(dampings) -> np.ndarray:
+        found = [row_cosines(path.scores(float(d)), reference) for d in np.atleast_1d(dampings)]
+        return np.stack(found)
+
+    return cosines
 
 
 def row_cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.optimize import brentq
 
-from influencekit.curvature._cosine import grad_dot_cosine
+from influencekit.curvature._cosine import grad_dot_cosines
 from influencekit.exceptions import LambdaPathWarning
 
 if TYPE_CHECKING:
@@ -78,23 +79,27 @@ def auto_damping(spectrum: Spectrum) -> float:
     low, high = damping_range(spectrum.eigenvalues)
     columns = _spread(len(spectrum.problem.examples), _N_EXAMPLES)
     path = spectrum.narrowed(columns).train_path(_spread(len(columns), _N_QUERIES))
-    if np.isnan(grad_dot_cosine(path, high)).all():
-        return float(spectrum.data_eigenvalues.mean())
+    cosines = grad_dot_cosines(path)
 
+    @cache  # the ends are asked for several times, and each is a pass over the training examples
     def cosine(log_damping: float) -> float:
-        return _mean(grad_dot_cosine(path, np.exp(log_damping))) - COSINE_OF_BEST_DAMPING
+        return _mean(cosines(np.exp(log_damping))) - COSINE_OF_BEST_DAMPING
 
+    @cache
     def xi(log_damping: float) -> float:
         return _mean(path.xi(np.exp(log_damping))) - LEAST_XI
 
+    if np.isnan(cosine(float(np.log(high)))):
+        return float(spectrum.data_eigenvalues.mean())
     crossings = [_crossing(rising, np.log(low), np.log(high)) for rising in (cosine, xi)]
     found = [np.exp(at) for at in crossings if at is not None]
     return float(max(found)) if found else _below_the_path(spectrum, low)
 
 
 def _mean(values: np.ndarray) -> float:
-    """Mean of what is defined."""
-    return float(values[~np.isnan(values)].mean())
+    """Mean of what is defined; NaN where nothing is."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else np.nan
 
 
 def _crossing(rising: Callable[[float], float], low: float, high: float) -> float | None:

@@ -166,7 +166,7 @@ class LambdaPathDisplay:
             results.get(f"std_{criterion}"),
             threshold=getattr(search, "threshold_", search.threshold),
             indicator="ξ" if criterion == "xi" else criterion,
-            best_damping=search.best_params_["damping"],
+            best_damping=search.best_params_["damping"] or None,  # 0 has no place on the axis
             lds=lds,
             lds_se=lds_se,
             lds_dampings=lds_dampings,

@@ -92,7 +92,7 @@ def _searched(search: SurrogateLambdaSearchCV) -> LambdaPathDisplay:
         results[f"mean_{criterion}"],
         results[f"std_{criterion}"],
         threshold=search.threshold_,
-        best_damping=search.best_params_["damping"],
+        best_damping=search.best_params_["damping"] or None,  # 0 has no place on the axis
         indicator="ξ" if criterion == "xi" else criterion,
     )
 

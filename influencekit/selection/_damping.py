@@ -9,7 +9,7 @@ from sklearn.base import clone
 
 from influencekit.curvature import damping_range
 
-__all__ = ["at_damping", "attributor_damping_range", "damping_grid"]
+__all__ = ["at_damping", "attributor_damping_range", "damping_grid", "own_damping"]
 
 #: Candidates a decade.
 DENSITY = 4
@@ -54,3 +54,9 @@ def at_damping(fitted, damping: float, task, train):
     if hasattr(fitted, "set_damping"):
         return copy.copy(fitted).set_damping(damping)
     return clone(fitted).set_params(damping=damping).fit(task, train)
+
+
+def own_damping(fitted) -> float | None:
+    """Damping that an attributor was fitted with, of several models their mean; None if unknown."""
+    damping = getattr(fitted, "damping_", fitted.damping)
+    return None if damping is None or isinstance(damping, str) else float(np.mean(damping))

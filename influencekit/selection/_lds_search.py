@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 import optuna
+from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from influencekit.base import BaseAttributor
@@ -18,7 +19,9 @@ from influencekit.metrics import PreparedOutputs
 from influencekit.models import is_model_list
 from influencekit.selection._fits import FitCache
 from influencekit.selection._ground_truth import check_ground_truth, explained_output
-from influencekit.selection._seeds import seeded_clone
+from influencekit.selection._question import question
+from influencekit.selection._seeds import unset_seeds
+from influencekit.selection._shared_study import open_study, study_lock
 from influencekit.selection._space import distributions, suggest
 from influencekit.selection._trials import STANDARD_ERROR, trial_results
 from influencekit.training import SubsetOutputs, retrain_on_subsets
@@ -47,7 +50,9 @@ class LDSSearch(BaseAttributor):
     storage : str, optuna storage or None, default=None
         Where the study is kept, such as ``"sqlite:///study.db"``; None is in memory.
     study_name : str or None, default=None
-        A study of that name in ``storage`` is continued.
+        A study of that name in ``storage`` is continued, if it is of the same ground truth,
+        queries, training data, model, attributor (apart from the searched parameters), search
+        space and metric; else ``fit`` raises.
     n_subsets : int, default=50
     subset_fraction : float in (0, 1), default=0.5
     n_repeats : int, default=1
@@ -61,7 +66,8 @@ class LDSSearch(BaseAttributor):
     n_jobs : int or None, default=None
         Of the retrainings that go through joblib.
     random_state : int, RandomState instance or None, default=None
-        Of the subsets, the retrainings and the sampler.
+        Of the subsets, the retrainings and the sampler, and of the attributor where it has no
+        ``random_state`` of its own; a continued study keeps that of its first search.
     verbose : int, default=0
         1 shows progress.
 
@@ -69,6 +75,8 @@ class LDSSearch(BaseAttributor):
     ----------
     best_attributor_ : attributor
         Fitted, with the best parameters.
+    best_index_ : int
+        Row of the best trial in ``cv_results_``.
     best_params_ : dict
     best_score_ : float
         Mean LDS over the queries of the search.  It is tuned on them: report the LDS on
@@ -232,10 +240,7 @@ class LDSSearch(BaseAttributor):
 
     def _search(self, task, train, queries) -> None:
         truth = PreparedOutputs(self.subset_outputs_.outputs, self.method)
-        attributor = seeded_clone(self.attributor, self.random_state)
-        fits = FitCache(attributor, task, train, queries, self.subset_outputs_.masks)
-        space = distributions(self.search_space, fits)
-        self.study_ = self._open_study(space, fits)
+        space, fits = self._open_study(task, train, queries)
 
         def objective(trial: optuna.Trial) -> float:
             params = {name: suggest(trial, name, choices) for name, choices in space.items()}
@@ -246,37 +251,59 @@ class LDSSearch(BaseAttributor):
         bar = progress(None, "trials", self.verbose, total=self.n_trials, unit="trial")
         with quiet_optuna(), bar:
             self.study_.optimize(objective, self.n_trials, callbacks=[lambda *_: bar.update()])
-        if not any(trial.state.name == "COMPLETE" for trial in self.study_.trials):
+        # read once: other processes may be adding trials
+        results = trial_results(self.study_.get_trials(deepcopy=False))
+        if np.isnan(results["mean_test_score"]).all():
             raise ValueError(
                 "The LDS is undefined in every trial: the retrained outputs of every query are "
                 "constant, or every query's gradient vanishes. Give other queries in X_query, or "
                 "more varied subsets."
             )
-        self.cv_results_ = trial_results(self.study_.trials)
-        self.best_params_ = dict(self.study_.best_params)
-        self.best_score_ = float(self.study_.best_value)
+        self.cv_results_ = results
+        self.best_index_ = int(np.nanargmax(results["mean_test_score"]))
+        self.best_params_ = dict(results["params"][self.best_index_])
+        self.best_score_ = float(results["mean_test_score"][self.best_index_])
         self.best_attributor_ = fits.at(self.best_params_)
         self.train_rows_ = self.best_attributor_.train_rows_
         self.lds_ = truth.score(fits.predict(self.best_params_))
 
-    def _open_study(self, space, fits) -> optuna.Study:
-        """Open the study; a new one over the default space starts from the default damping."""
+    def _open_study(self, task, train, queries) -> tuple[dict, FitCache]:
+        """Open the study; returns what is searched, and fits of what the study's trials score."""
+        truth = self.subset_outputs_
+
+        def fits_with(seeds: dict[str, int]) -> FitCache:
+            attributor = clone(self.attributor).set_params(**seeds)
+            return FitCache(attributor, task, train, queries, truth.masks)
+
+        seeds = unset_seeds(self.attributor, self.random_state)
+        fits = fits_with(seeds)
+        space = distributions(self.search_space, fits)  # a bad one is refused before it is stored
+        asked = {}
+        if self.storage is not None:
+            given = None if self.search_space is None else space
+            asked = question(truth, queries, train, task, self.attributor, given, self.method)
         with quiet_optuna():
-            study = optuna.create_study(
-                storage=self.storage,
-                sampler=self.sampler,
-                study_name=self.study_name,
-                direction="maximize",
-                load_if_exists=True,
-            )
+            opened = open_study(self.storage, self.study_name, self.sampler, asked, seeds)
+        self.study_, kept = opened
+        if kept != seeds:
+            fits = fits_with(kept)
+            space = distributions(self.search_space, fits)
+        self._begin(space, fits)
+        return space, fits
+
+    def _begin(self, space, fits) -> None:
+        """Seed the sampler; a new study over the default space starts from the own damping."""
+        study = self.study_
         if self.sampler is None:  # a continued study must not draw its first trials again
             seed = check_random_state(self.random_state).randint(2**31 - 1)
             study.sampler = optuna.samplers.TPESampler(seed=int(seed) + len(study.trials))
-        if self.search_space is None and not study.trials:
-            low, high = space["damping"].low, space["damping"].high
-            damping = float(np.mean(fits.at({}).damping_))
-            study.enqueue_trial({"damping": min(max(damping, low), high)})
-        return study
+        if self.search_space is not None or study.trials:
+            return
+        low, high = space["damping"].low, space["damping"].high
+        damping = float(np.mean(fits.at({}).damping_))
+        with study_lock(self.storage, self.study_name):
+            if not study.get_trials(deepcopy=False):  # of another process
+                study.enqueue_trial({"damping": min(max(damping, low), high)})
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-__all__ = ["seeded_clone"]
+__all__ = ["seeded_clone", "unset_seeds"]
 
 
 def seeded_clone(attributor, random_state):
@@ -23,8 +23,23 @@ def seeded_clone(attributor, random_state):
     -------
     attributor
     """
+    return clone(attributor).set_params(**unset_seeds(attributor, random_state))
+
+
+def unset_seeds(attributor, random_state) -> dict[str, int]:
+    """Draw an int for every ``random_state`` of an attributor that is None.
+
+    Parameters
+    ----------
+    attributor : attributor
+    random_state : int, RandomState instance or None
+
+    Returns
+    -------
+    dict of str to int
+        By parameter name.
+    """
     rng = check_random_state(random_state)
     params = attributor.get_params(deep=True)
     names = [name for name in sorted(params) if name.split("__")[-1] == "random_state"]
-    seeds = {name: int(rng.randint(2**31 - 1)) for name in names if params[name] is None}
-    return clone(attributor).set_params(**seeds)
+    return {name: int(rng.randint(2**31 - 1)) for name in names if params[name] is None}

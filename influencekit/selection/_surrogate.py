@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from functools import partial
+from functools import cache
 from numbers import Integral, Real
 from typing import ClassVar
 
@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state
 from influencekit.base import BaseAttributor
 from influencekit.data import open_examples
 from influencekit.exceptions import LambdaPathWarning
-from influencekit.selection._damping import at_damping, damping_grid
+from influencekit.selection._damping import at_damping, damping_grid, own_damping
 from influencekit.selection._seeds import seeded_clone
 from influencekit.selection._xi import (
     path_cosine,
@@ -44,7 +44,8 @@ class SurrogateLambdaSearchCV(BaseAttributor):
     ``ξ(λ) = t_2 / √(t_1 t_3)`` with ``t_k = gᵀ F (F + λI)⁻ᵏ g``.  It lies between 0 and 1 and
     rises from small values, where a larger λ raises the linear datamodeling score (LDS), to 1,
     where scores are inner products of gradients.  The λ whose mean ξ over queries is closest
-    to ``threshold`` is taken.  ``criterion="cosine"`` takes another indicator, which predicted
+    to ``threshold`` is taken; where the mean never crosses it, the attributor's own damping, with
+    a warning.  ``criterion="cosine"`` takes another indicator, which predicted
     the best λ better where we measured.  The search is itself an attributor, with the λ it chose.
 
     Parameters
@@ -62,7 +63,8 @@ class SurrogateLambdaSearchCV(BaseAttributor):
         scores at infinite λ, over the training examples.
     refine : bool, default=False
         Whether to go on from the closest candidate to the λ at which the mean indicator equals
-        ``threshold``, to within 0.1%.  False takes the candidate.
+        ``threshold``, to within 0.1%.  That λ is then one more row of ``cv_results_``.  False
+        takes the candidate.
     n_queries : int or None, default=100
         Queries drawn when there are more; None takes all.
     random_state : int, RandomState instance or None, default=None
@@ -75,19 +77,21 @@ class SurrogateLambdaSearchCV(BaseAttributor):
     best_params_ : dict
         ``{"damping": λ}``.
     best_index_ : int
-        The candidate whose mean ξ is closest to the threshold.
+        Row of the pick in ``cv_results_``: the one whose mean ξ is closest to the threshold,
+        or the attributor's own damping where the candidates' mean never crosses it.
     best_score_ : float
-        ``-|mean indicator - threshold|`` of the pick.
+        ``-|mean indicator - threshold|`` of the pick: ``mean_test_score`` at ``best_index_``.
     cv_results_ : dict of ndarrays
-        ``param_damping``, ``params``, ``mean_xi``, ``std_xi`` (over folds), ``split{i}_xi``,
-        ``mean_test_score``, ``rank_test_score`` (1 is best).  With ``criterion="cosine"`` the
-        names end in ``cosine``.
+        ``param_damping`` (ascending), ``params``, ``mean_xi``, ``std_xi`` (over folds),
+        ``split{i}_xi``, ``mean_test_score``, ``rank_test_score`` (1 is best).  With
+        ``criterion="cosine"`` the names end in ``cosine``.  Rows are the candidates, and the
+        pick where it is none of them.
     split_dampings_ : ndarray of shape (n_splits,)
         The candidate that each fold alone would pick.
     threshold_ : float
         Level in use.
     n_crossings_ : int
-        How often the mean indicator crosses the threshold along the path.
+        How often the mean indicator crosses the threshold along the candidates.
     n_undefined_ : int
         Queries left out because the indicator is not defined for them (zero gradient).
     xi_form_ : {"spectral", "score_vectors"}
@@ -212,7 +216,8 @@ class SurrogateLambdaSearchCV(BaseAttributor):
         self.threshold_ = (
             _THRESHOLDS[self.criterion] if self.threshold == "auto" else float(self.threshold)
         )
-        self._choose(dampings, self._indicator(fitted, task, train, queries), rng)
+        indicator = self._indicator(fitted, task, train, queries, dampings)
+        self._choose(dampings, indicator, own_damping(fitted), rng)
         self.best_attributor_ = at_damping(fitted, self.best_params_["damping"], task, train)
         return self
 
@@ -221,17 +226,20 @@ class SurrogateLambdaSearchCV(BaseAttributor):
             return queries
         return queries.take(np.sort(rng.choice(queries.n_examples, self.n_queries, replace=False)))
 
-    def _indicator(self, fitted, task, train, queries):
+    def _indicator(self, fitted, task, train, queries, grid):
         """From an array of dampings, the indicator of the queries, (n_dampings, n_queries)."""
         if hasattr(fitted, "damping_path"):
             self.xi_form_ = "spectral"
             return (path_cosine if self.criterion == "cosine" else spectral_xi)(fitted, queries)
         self.xi_form_ = "score_vectors"
         form = score_vector_cosine if self.criterion == "cosine" else score_vector_xi
-        return partial(form, fitted, task, train, queries)
+        return form(fitted, task, train, queries, grid)
 
-    def _choose(self, dampings: np.ndarray, xi_at, rng) -> None:
-        """Set the results from a function of dampings that gives the indicator."""
+    def _choose(self, dampings: np.ndarray, xi_at, own: float | None, rng) -> None:
+        """Set the results from a function of dampings that gives the indicator.
+
+        ``own`` is the attributor's own damping.
+        """
         xi = xi_at(dampings)
         defined = ~np.isnan(xi).any(axis=0)
         self.n_undefined_ = int((~defined).sum())
@@ -243,13 +251,46 @@ class SurrogateLambdaSearchCV(BaseAttributor):
                 "take LDSSearch, which assumes nothing."
             )
         folds = _folds(int(defined.sum()), self.cv, rng)
+
+        @cache
+        def splits_at(damping: float) -> np.ndarray:
+            return _split_means(xi_at(np.array([damping]))[:, defined], folds)[:, 0]
+
         splits = _split_means(xi[:, defined], folds)
+        self.split_dampings_ = dampings[np.abs(splits - self.threshold_).argmin(axis=1)]
+        mean = splits.mean(axis=0)
+        self.n_crossings_ = int(np.abs(np.diff(mean > self.threshold_)).sum())
+        if self.n_crossings_ == 0:
+            pick = own if own is None or np.isfinite(splits_at(own)).all() else None
+        else:
+            pick = self._root(dampings, mean, splits_at) if self.refine else None
+        if pick is not None:
+            dampings, splits = _with_row(dampings, splits, pick, splits_at(pick))
+        self._set_results(dampings, splits)
+        self._take(pick if self.n_crossings_ == 0 else None)
+        self._warn_unless_one_crossing(mean, pick)
+
+    def _root(self, dampings: np.ndarray, mean: np.ndarray, splits_at) -> float | None:
+        """Root of the mean indicator beside the closest candidate, where there is one."""
+        gaps = mean - self.threshold_
+        k = int(np.argmin(np.abs(gaps)))
+        beside = [j for j in (k - 1, k + 1) if 0 <= j < len(gaps) and gaps[j] * gaps[k] < 0]
+        if not beside:
+            return None
+        ends = sorted((k, min(beside, key=lambda j: abs(gaps[j]))))
+        known = {float(np.log(dampings[j])): float(gaps[j]) for j in ends}
+
+        def gap(log_damping: float) -> float:
+            if log_damping in known:
+                return known[log_damping]
+            return float(splits_at(float(np.exp(log_damping))).mean() - self.threshold_)
+
+        return float(np.exp(brentq(gap, *known, xtol=_ROOT_WIDTH)))
+
+    def _set_results(self, dampings: np.ndarray, splits: np.ndarray) -> None:
+        """Set ``cv_results_`` from the means of the folds, (n_splits, n_dampings)."""
         mean = splits.mean(axis=0)
         distance = np.abs(mean - self.threshold_)
-        self.best_index_ = int(np.argmin(distance))
-        self.best_params_ = {"damping": float(dampings[self.best_index_])}
-        self.best_score_ = float(-distance[self.best_index_])
-        self.split_dampings_ = dampings[np.abs(splits - self.threshold_).argmin(axis=1)]
         self.cv_results_ = {
             "param_damping": dampings,
             "params": np.array([{"damping": float(d)} for d in dampings], dtype=object),
@@ -259,42 +300,37 @@ class SurrogateLambdaSearchCV(BaseAttributor):
             "mean_test_score": -distance,
             "rank_test_score": rankdata(distance, method="min").astype(np.int32),
         }
-        self.n_crossings_ = int(np.abs(np.diff(mean > self.threshold_)).sum())
-        self._warn_unless_one_crossing(mean)
-        if self.refine:
-            self._refine(lambda damping: _split_means(xi_at(damping)[:, defined], folds).mean())
 
-    def _refine(self, mean_at) -> None:
-        """Move the pick to the root beside the closest candidate, where there is one."""
-        dampings, k = self.cv_results_["param_damping"], self.best_index_
-        gaps = self.cv_results_[f"mean_{self.criterion}"] - self.threshold_
-        beside = [j for j in (k - 1, k + 1) if 0 <= j < len(gaps) and gaps[j] * gaps[k] < 0]
-        if not beside:
-            return
-        other = min(beside, key=lambda j: abs(gaps[j]))
-        ends = np.log(dampings[sorted((k, other))])
+    def _take(self, damping: float | None) -> None:
+        """Pick a row of the results: the one of a damping, or the closest to the threshold."""
+        results = self.cv_results_
+        if damping is None:
+            self.best_index_ = int(np.argmax(results["mean_test_score"]))
+        else:
+            self.best_index_ = int(np.searchsorted(results["param_damping"], damping))
+        self.best_params_ = dict(results["params"][self.best_index_])
+        self.best_score_ = float(results["mean_test_score"][self.best_index_])
 
-        def gap(log_damping: float) -> float:
-            return float(mean_at(np.exp([log_damping])) - self.threshold_)
-
-        root = brentq(gap, *ends, xtol=_ROOT_WIDTH)
-        self.best_params_ = {"damping": float(np.exp(root))}
-        self.best_score_ = -abs(gap(root))
-
-    def _warn_unless_one_crossing(self, mean: np.ndarray) -> None:
+    def _warn_unless_one_crossing(self, mean: np.ndarray, pick: float | None) -> None:
+        """Warn of a path (the candidates' mean) whose pick says little."""
         if self.n_crossings_ == 1:
             return
-        ends = {0: "the smallest", len(mean) - 1: "the largest"}
-        end = ends.get(self.best_index_, "the nearest")
-        other = "" if self.criterion == "cosine" else "criterion='cosine', or "
-        what = "never crosses" if self.n_crossings_ == 0 else f"crosses {self.n_crossings_} times"
+        damping = self.best_params_["damping"]
+        if self.n_crossings_ > 1:
+            what = f"crosses {self.n_crossings_} times"
+            taken = f"the nearest candidate, damping={damping:.2g}, was taken"
+        else:
+            what = "never crosses"
+            whose = "nearest candidate," if pick is None else "attributor's own"
+            taken = f"it chooses no damping, and the {whose} damping={damping:.2g} was taken"
+        others = ["criterion='cosine'"] * (self.criterion != "cosine")
+        others += ["damping='auto' without a search"] * (self.n_crossings_ > 1)
+        otherwise = f", or choose otherwise: {' or '.join(others)}" if others else ""
         warnings.warn(
             f"Mean {_SYMBOLS[self.criterion]} {what} threshold={self.threshold_} on the path "
-            f"(it runs from {mean[0]:.2f} to {mean[-1]:.2f}); {end} candidate, "
-            f"damping={self.best_params_['damping']:.2g}, was taken. Look "
+            f"(it runs from {mean[0]:.2f} to {mean[-1]:.2f}); {taken}. Look "
             "at the path with LambdaPathDisplay.from_estimator(search), and "
-            f"give wider or denser dampings, or choose otherwise: {other}damping='auto' without a "
-            "search.",
+            f"give wider or denser dampings{otherwise}.",
             LambdaPathWarning,
             stacklevel=5,
         )
@@ -320,3 +356,13 @@ def _folds(n_queries: int, cv, rng) -> list[np.ndarray]:
 def _split_means(xi: np.ndarray, folds: list[np.ndarray]) -> np.ndarray:
     """Mean ξ over each fold of the queries, (n_splits, n_dampings)."""
     return np.stack([xi[:, held].mean(axis=1) for held in folds])
+
+
+def _with_row(
+    dampings: np.ndarray, splits: np.ndarray, damping: float, column: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Dampings and means of the folds with one more, in ascending order."""
+    at = int(np.searchsorted(dampings, damping))
+    if at < len(dampings) and dampings[at] == damping:
+        return dampings, splits
+    return np.insert(dampings, at, damping), np.insert(splits, at, column, axis=1)

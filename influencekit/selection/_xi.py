@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 
-from influencekit.curvature import grad_dot_cosine, row_cosines
+from influencekit.curvature import grad_dot_cosines, row_cosines
 from influencekit.selection._damping import at_damping
 
 __all__ = ["path_cosine", "score_vector_cosine", "score_vector_xi", "spectral_xi"]
@@ -34,8 +33,8 @@ def spectral_xi(attributor, queries) -> Callable:
     return attributor.damping_path(queries).xi
 
 
-def score_vector_xi(attributor, task, train, queries, dampings) -> np.ndarray:
-    """ξ from score vectors alone, for any attributor with a damping, (n_dampings, n_queries).
+def score_vector_xi(attributor, task, train, queries, grid) -> Callable:
+    """ξ from score vectors alone, for any attributor with a damping.
 
     With ``K = C + λI``: ``A_1 = Jᵀ K⁻¹ g`` are the scores, ``A_2 = Jᵀ K⁻² g = -∂A_1/∂λ`` and
     ``A_0 = Jᵀ g = lim λ A_1``, all seen from outside; then
@@ -44,30 +43,34 @@ def score_vector_xi(attributor, task, train, queries, dampings) -> np.ndarray:
     Parameters
     ----------
     attributor : fitted attributor with a ``damping`` parameter
-        Scored at ``2 n_dampings + 1`` values; fitted again for each, unless it can change its
-        damping.
+        Scored once here and twice for each damping; fitted again each time, unless it can
+        change its damping.
     task : Task or TaskList
     train, queries : Examples or ExamplesList
-    dampings : ndarray of shape (n_dampings,)
+    grid : ndarray of shape (n_dampings,)
+        Candidates, which say what counts as infinite, and as a small step from 0.
 
     Returns
     -------
-    ndarray
-        NaN where ``A_0·A_1`` or ``A_1·A_2`` is not positive: the curvature is then not that of
-        the scored gradients, and the indicator is not defined.
+    callable
+        From an array of dampings to ξ, (n_dampings, n_queries); NaN where ``A_0·A_1`` or
+        ``A_1·A_2`` is not positive: the curvature is then not that of the scored gradients,
+        and the indicator is not defined.
     """
 
     def scores(damping: float) -> np.ndarray:
         return at_damping(attributor, damping, task, train).score(queries)
 
-    far = _FAR * float(np.max(dampings))
+    far, least = _FAR * float(np.max(grid)), float(np.min(grid))
     a0 = far * scores(far)
-    result = np.empty((len(dampings), queries.n_examples))
-    for i, damping in enumerate(dampings):
-        above, below = scores(damping * (1 + _STEP)), scores(damping * (1 - _STEP))
-        a1, a2 = (above + below) / 2, (below - above) / (2 * _STEP * damping)
-        result[i] = _xi(a0, a1, a2)
-    return result
+
+    def one(damping: float) -> np.ndarray:
+        step = _STEP * (damping or least)
+        low, high = max(0.0, damping - step), damping + step
+        below, above = scores(low), scores(high)
+        return _xi(a0, (above + below) / 2, (below - above) / (high - low))
+
+    return lambda dampings: np.stack([one(float(damping)) for damping in dampings])
 
 
 def path_cosine(attributor, queries) -> Callable:
@@ -83,31 +86,33 @@ def path_cosine(attributor, queries) -> Callable:
     callable
         From an array of dampings to cosines, (n_dampings, n_queries).
     """
-    return partial(grad_dot_cosine, attributor.damping_path(queries))
+    return grad_dot_cosines(attributor.damping_path(queries))
 
 
-def score_vector_cosine(attributor, task, train, queries, dampings) -> np.ndarray:
-    """Cosine with Grad-Dot for any attributor with a damping, (n_dampings, n_queries).
+def score_vector_cosine(attributor, task, train, queries, grid) -> Callable:
+    """Cosine with Grad-Dot for any attributor with a damping.
 
     Parameters
     ----------
     attributor : fitted attributor with a ``damping`` parameter
-        Scored at ``n_dampings + 1`` values.
+        Scored once here and once for each damping.
     task : Task or TaskList
     train, queries : Examples or ExamplesList
-    dampings : ndarray of shape (n_dampings,)
+    grid : ndarray of shape (n_dampings,)
+        Candidates, which say what counts as infinite.
 
     Returns
     -------
-    ndarray
-        NaN for queries whose scores are all zero.
+    callable
+        From an array of dampings to cosines, (n_dampings, n_queries); NaN for queries whose
+        scores are all zero.
     """
 
     def scores(damping: float) -> np.ndarray:
         return at_damping(attributor, damping, task, train).score(queries)
 
-    reference = scores(_FAR * float(np.max(dampings)))
-    return np.stack([row_cosines(scores(float(d)), reference) for d in dampings])
+    reference = scores(_FAR * float(np.max(grid)))
+    return lambda dampings: np.stack([row_cosines(scores(float(d)), reference) for d in dampings])
 
 
 def _xi(a0: np.ndarray, a1: np.ndarray, a2: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import brentq
 from torch import nn
 
 from influencekit import InfluenceFunction, as_task
@@ -10,7 +11,7 @@ from influencekit.curvature import EKFAC, KFAC, CurvatureProblem, ggn_rows
 from influencekit.curvature._parameter_space import decompose_parameters
 from influencekit.curvature.kronecker import _products as products
 from influencekit.curvature.kronecker import _store as store
-from influencekit.curvature.kronecker._spectrum import KroneckerSums, ScoreSums
+from influencekit.curvature.kronecker._spectrum import KroneckerPath, KroneckerSums, ScoreSums
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, output_cotangent
 from tests.curvature._dense_reference import (
@@ -322,6 +323,50 @@ class TestLowRank:
             other, exact.set_damping(1.0).score(X, t), atol=1e-5 * np.abs(other).max()
         )
         np.testing.assert_array_equal(fitted.set_damping(1e-3).score(X, t), first)
+
+
+class TestDefaultDamping:
+    """The λ at which scores have a mean cosine of 0.57 with Grad-Dot and ξ is 0.3 or more."""
+
+    @pytest.mark.parametrize("fisher", ["true", "empirical", "sampled"])
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("name", ["conv", "normalised"])
+    def test_equals_the_root_of_dense_scores(self, name, kind, fisher):
+        s = Setting(name, penalised="none")
+        spectrum = kind(fisher, random_state=0).factorise(s.problem)
+        if fisher == "sampled":  # the draws are the library's own: so is the matrix
+            inverse = spectrum.solve(torch.eye(len(s.penalty), dtype=torch.float64), 1.0).numpy()
+            curvature = np.linalg.inv(inverse) - np.eye(len(inverse))
+        else:
+            curvature = s.dense(fisher, KINDS[kind])
+        g, eye = s.gradients()[0], np.eye(len(curvature))
+        plain = (g @ g.T) * s.weights
+
+        def cosine(log_damping):
+            found = scores(g, curvature + np.exp(log_damping) * eye, g, s.weights)
+            lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(plain, axis=1)
+            return np.mean(-(found * plain).sum(1) / lengths) - 0.57
+
+        def xi(log_damping):
+            inverse = np.linalg.inv(curvature + np.exp(log_damping) * eye)
+            return surrogate_indicator(g, curvature, inverse).mean() - 0.3
+
+        top = np.log(np.linalg.eigvalsh(curvature)[-1])
+        low, high = top - 8 * np.log(10), top + np.log(10)
+        roots = [brentq(f, low, high) for f in (cosine, xi) if f(low) < 0]
+        assert spectrum.auto_damping() == pytest.approx(np.exp(max(roots)), rel=2e-3)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_no_damping_is_scored_twice(self, kind, monkeypatch):
+        """Scores at infinite damping are the same for the whole search; each is a pass."""
+        spectrum = kind().factorise(Setting("normalised", penalised="none").problem)
+        dampings, products = [], KroneckerPath.products
+        monkeypatch.setattr(
+            KroneckerPath, "products", lambda path, d: dampings.append(d) or products(path, d)
+        )
+        spectrum.auto_damping()
+        assert sum(d > 1e3 * float(spectrum.eigenvalues.max()) for d in dampings) == 1
+        assert len(set(dampings)) == len(dampings) > 5
 
 
 def test_wide_blocks_without_factors_are_diagonal(monkeypatch):

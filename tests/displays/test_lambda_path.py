@@ -158,6 +158,15 @@ def test_from_estimator_reads_a_search():
     np.testing.assert_array_equal(display.lds_line_.get_ydata(), XI / 2)
 
 
+def test_a_pick_of_zero_has_no_place_on_the_axis():
+    search = Search().fit()
+    search.best_params_ = {"damping": 0.0}
+    search.cv_results_["param_damping"] = np.r_[0.0, DAMPINGS[1:]]
+    display = LambdaPathDisplay.from_estimator(search)
+    np.testing.assert_array_equal(display.line_.get_xdata(), DAMPINGS[1:])
+    assert display.pick_lines_ == {}
+
+
 def test_other_searches_are_told_what_is_accepted():
     from influencekit import InfluenceFunction, LDSSearch
 

@@ -327,6 +327,16 @@ def test_path_of_a_search(problem, parse):
     )
 
 
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.LambdaPathWarning")
+def test_path_of_a_search_that_took_no_damping(problem):
+    """Its row has no place on the logarithmic axis."""
+    search = SurrogateLambdaSearchCV(InfluenceFunction(damping=0), [1e3, 1e4], random_state=0)
+    search.fit(problem.model, problem.X_train, problem.y_train)
+    problem.attributor = search
+    path = report_of(problem, lambda_path="auto")._content["path"]
+    assert search.best_params_ == {"damping": 0.0} and len(path.tables[0][2]) == 2
+
+
 def test_path_of_an_attributor_is_that_of_the_test_examples(problem):
     path = report_of(problem, lambda_path="auto")._content["path"]
     rows = np.array(path.tables[0][2], dtype=float)

@@ -1,17 +1,26 @@
 """SurrogateLambdaSearchCV: the path, the pick, its two forms, its warnings."""
 
+import contextlib
 from typing import ClassVar
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, ShuffleSplit
 
-from influencekit import BaseAttributor, GradDot, InfluenceFunction, SurrogateLambdaSearchCV
+from influencekit import (
+    TRAK,
+    BaseAttributor,
+    GradDot,
+    InfluenceFunction,
+    SurrogateLambdaSearchCV,
+)
 from influencekit.data import open_examples
 from influencekit.exceptions import LambdaPathWarning
 from influencekit.gradients import GradientEngine, loss_cotangent
+from tests.curvature._dense_reference import surrogate_indicator
 
 
 class DenseFisher(BaseAttributor):
@@ -41,10 +50,10 @@ def problem():
     return model, X[:150], y[:150], X[150:190], y[150:190]
 
 
-def fit(problem, attributor=None, queries=True, **options):
+def fit(problem, attributor=None, dampings="auto", queries=True, **options):
     model, X, y, X_query, y_query = problem
     attributor = InfluenceFunction("fisher") if attributor is None else attributor
-    search = SurrogateLambdaSearchCV(attributor, random_state=0, **options)
+    search = SurrogateLambdaSearchCV(attributor, dampings, random_state=0, **options)
     given = {"X_query": X_query, "y_query": y_query} if queries else {}
     return search.fit(model, X, y, **given)
 
@@ -120,7 +129,7 @@ class TestSearch:
 
     def test_the_criterion_in_use_is_not_recommended(self, problem):
         for criterion in ("xi", "cosine"):
-            with pytest.warns(LambdaPathWarning, match="damping='auto'") as caught:
+            with pytest.warns(LambdaPathWarning, match="denser dampings") as caught:
                 fit(problem, dampings=[1e-7, 1e-6], criterion=criterion)
             assert ("criterion='cosine'" in str(caught[0].message)) == (criterion == "xi")
 
@@ -130,7 +139,7 @@ class TestSearch:
             return lambda dampings: xi
 
         monkeypatch.setattr("influencekit.selection._surrogate.spectral_xi", jagged)
-        with pytest.warns(LambdaPathWarning, match="crosses 3 times"):
+        with pytest.warns(LambdaPathWarning, match="crosses 3 times.*damping='auto' without"):
             search = fit(problem, dampings=[1e-3, 1e-2, 1e-1, 1.0])
         assert search.n_crossings_ == 3
 
@@ -162,13 +171,70 @@ class TestSearch:
         grid = fit(problem, **options)
         refined = fit(problem, **options, refine=True)
         damping = refined.best_params_["damping"]
-        with pytest.warns(LambdaPathWarning):
-            at_root = fit(problem, **options, dampings=[damping])
-        np.testing.assert_allclose(at_root.cv_results_["mean_xi"], 0.45, atol=1e-3)
+        results, best = refined.cv_results_, refined.best_index_
+        assert results["mean_xi"][best] == pytest.approx(0.45, abs=1e-3)
         assert abs(grid.best_score_) > 2e-3  # or the test would show nothing
         assert abs(refined.best_score_) < 1e-3
-        assert refined.best_index_ == grid.best_index_
+        others = np.delete(np.arange(len(results["mean_xi"])), best)
+        for name in ("param_damping", "mean_xi", "std_xi", "split0_xi", "mean_test_score"):
+            np.testing.assert_array_equal(results[name][others], grid.cv_results_[name])
         assert refined.best_attributor_.damping_ == damping
+
+    @pytest.mark.parametrize("refine", [False, True])
+    @pytest.mark.parametrize("criterion", ["xi", "cosine"])
+    @pytest.mark.parametrize(
+        ("attributor", "options"),
+        [
+            (InfluenceFunction("ggn"), {}),
+            (InfluenceFunction("fisher"), {"cv": ShuffleSplit(3, random_state=0)}),
+            (TRAK(projection_dim=None), {}),
+            (DenseFisher(), {"dampings": [1e-4, 1e-3, 1e-2, 1e-1]}),
+            ("two models", {"threshold": 0.6}),
+            ("never", {"dampings": [1e-7, 1e-6]}),
+        ],
+    )
+    def test_best_is_a_row_of_the_results(self, problem, attributor, options, criterion, refine):
+        """As scikit-learn promises, whichever way the pick was found."""
+        model, X, y, X_query, y_query = problem
+        if attributor == "two models":
+            model = [model, clone(model).set_params(C=1.0).fit(X, y)]
+        crosses = attributor != "never"
+        if isinstance(attributor, str):
+            attributor = InfluenceFunction("fisher")
+        options = {"criterion": criterion, "refine": refine, "random_state": 0, **options}
+        search = SurrogateLambdaSearchCV(attributor, **options)
+        with contextlib.nullcontext() if crosses else pytest.warns(LambdaPathWarning):
+            search.fit(model, X, y, X_query=X_query, y_query=y_query)
+        results, best = search.cv_results_, search.best_index_
+        assert search.best_params_ == results["params"][best]
+        assert search.best_params_["damping"] == results["param_damping"][best]
+        assert search.best_score_ == results["mean_test_score"][best]
+        assert np.all(np.diff(results["param_damping"]) > 0)
+        assert {len(column) for column in results.values()} == {len(results["params"])}
+        order = np.argsort(np.argsort(-results["mean_test_score"], kind="stable"))
+        np.testing.assert_array_equal(results["rank_test_score"], order + 1)
+        assert results["rank_test_score"][best] == 1 or not crosses
+        np.testing.assert_array_equal(
+            results["mean_test_score"], -np.abs(results[f"mean_{criterion}"] - search.threshold_)
+        )
+
+    def test_refined_row_is_the_indicator_of_its_damping(self, problem):
+        """Against dense gradients, fold by fold."""
+        model, X, y, X_query, y_query = problem
+        search = fit(problem, cv=KFold(2), refine=True)
+        engine = GradientEngine(search.task_)
+        g, q = (
+            engine.matrix(open_examples(search.task_, *data), loss_cotangent(search.task_)).numpy()
+            for data in ((X, y), (X_query, y_query))
+        )
+        fisher = g.T @ g / len(g)
+        damped = fisher + search.best_params_["damping"] * np.eye(len(fisher))
+        xi = surrogate_indicator(q, fisher, np.linalg.inv(damped))
+        results, best = search.cv_results_, search.best_index_
+        assert best not in (0, len(results["params"]) - 1)
+        assert results["split0_xi"][best] == pytest.approx(xi[:20].mean(), rel=1e-6)
+        assert results["split1_xi"][best] == pytest.approx(xi[20:].mean(), rel=1e-6)
+        assert results["mean_xi"][best] == pytest.approx(0.5, abs=1e-3)
 
     def test_refined_pick_from_score_vectors(self, problem):
         dampings = np.geomspace(1e-4, 1e-1, 7)
@@ -178,11 +244,59 @@ class TestSearch:
         assert vectors not in dampings
         assert vectors == pytest.approx(spectral, rel=5e-3)
 
-    def test_without_a_crossing_the_candidate_is_kept(self, problem):
+    @pytest.mark.parametrize("refine", [False, True])
+    @pytest.mark.parametrize("dampings", [[1e-7, 1e-6], [10.0, 100.0]])
+    def test_without_a_crossing_the_own_damping_is_taken(self, problem, dampings, refine):
+        model, X, y, X_query, y_query = problem
+        default = InfluenceFunction("fisher").fit(model, X, y)
+        with pytest.warns(LambdaPathWarning, match="never crosses.*own damping") as caught:
+            search = fit(problem, dampings=dampings, refine=refine)
+        assert caught[0].filename == __file__
+        assert search.best_params_ == {"damping": default.damping_}
+        np.testing.assert_array_equal(
+            search.score(X_query, y_query), default.score(X_query, y_query)
+        )
+        np.testing.assert_array_equal(
+            search.cv_results_["param_damping"], np.sort([*dampings, default.damping_])
+        )
+        assert search.n_crossings_ == 0
+
+    def test_without_a_crossing_other_attributors_keep_their_own(self, problem):
+        for attributor, own in (
+            (InfluenceFunction("fisher", damping=0.02), 0.02),
+            (InfluenceFunction("fisher", damping=0), 0.0),
+            (DenseFisher(damping=2e-3), 2e-3),
+            (InfluenceFunction("fisher", damping=1e-6), 1e-6),
+        ):
+            with pytest.warns(LambdaPathWarning, match="never crosses"):
+                search = fit(problem, attributor, dampings=[1e-6, 2e-6])
+            results = search.cv_results_
+            assert search.best_params_ == results["params"][search.best_index_] == {"damping": own}
+            assert np.isfinite(results["mean_xi"]).all()
+            assert len(results["params"]) == (2 if own == 1e-6 else 3)
+
+    def test_own_damping_of_several_models_is_their_mean(self, problem):
+        model, X, y, X_query, y_query = problem
+        models = [model, clone(model).set_params(C=1.0).fit(X, y)]
+        means = [InfluenceFunction("fisher").fit(m, X, y).damping_ for m in models]
+        search = SurrogateLambdaSearchCV(InfluenceFunction("fisher"), [1e-7, 1e-6], random_state=0)
         with pytest.warns(LambdaPathWarning, match="never crosses"):
-            search = fit(problem, dampings=[1e-7, 1e-6], refine=True)
-        assert search.best_params_["damping"] in (1e-7, 1e-6)
-        assert search.best_score_ < -0.1
+            search.fit(models, X, y)
+        assert search.best_params_["damping"] == pytest.approx(np.mean(means), rel=1e-12)
+
+    @pytest.mark.parametrize(("criterion", "each"), [("xi", 2), ("cosine", 1)])
+    def test_refining_scores_no_damping_twice(self, problem, monkeypatch, criterion, each):
+        """Each damping is a fit where there is no path; so is the one that counts as infinite."""
+        fitted, fitting = [], DenseFisher._fit
+        monkeypatch.setattr(
+            DenseFisher, "_fit", lambda s, *a: fitted.append(s.damping) or fitting(s, *a)
+        )
+        options = {"criterion": criterion, "refine": True, "threshold": 0.6}
+        search = fit(problem, DenseFisher(0.7), np.geomspace(1e-4, 1e-1, 7), **options)
+        kept = fitted.pop()  # the attributor that is kept is fitted last
+        assert kept == search.best_params_["damping"]
+        assert len(set(fitted)) == len(fitted) > each * 9
+        assert sum(damping > 1e3 for damping in fitted) == 1
 
     def test_cosine_is_the_angle_to_inner_products(self, problem):
         """Against dense gradients: cosines of J (F + λI)⁻¹ g with J g."""
