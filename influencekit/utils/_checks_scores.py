@@ -165,14 +165,22 @@ def check_top_k(attributor):
 
 @quietly
 def check_threads(attributor):
-    """Scoring different rows from eight threads gives, bit for bit, what scoring serially gives."""
+    """Fitting and scoring from eight threads gives, bit for bit, what one thread gets."""
     fitted, X_test, y_test = fitted_on_problem(attributor)
     parts = [slice(start, start + 5) for start in range(8)]
     expected = [fitted.score(X_test[part], y_test[part]) for part in parts]
+
+    def fit_and_score(part):
+        again, _, _ = fitted_on_problem(clone(attributor))
+        return again.score(X_test[part], y_test[part])
+
+    def score(part):
+        return fitted.score(X_test[part], y_test[part])
+
     with ThreadPoolExecutor(8) as pool:
-        futures = [pool.submit(fitted.score, X_test[part], y_test[part]) for part in parts]
-        for future, scores in zip(futures, expected, strict=True):
-            require(np.array_equal(future.result(), scores), "scores differ in a thread.")
+        for way, what in ((score, "scored"), (fit_and_score, "fitted and scored")):
+            for found, scores in zip(pool.map(way, parts), expected, strict=True):
+                require(np.array_equal(found, scores), f"scores differ when {what} in threads.")
 
 
 @quietly
