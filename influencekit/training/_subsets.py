@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from influencekit.utils import whole_file
+
 __all__ = ["SubsetOutputs", "check_masks", "draw_masks"]
 
 
@@ -109,15 +111,14 @@ class SubsetOutputs:
         return self.outputs.var(axis=1, ddof=1).mean(axis=0)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write everything to one npz file, without pickle.
+        """Write everything to one npz file, without pickle: whole or not at all.
 
         Parameters
         ----------
         path : path-like
-            Taken as it is; an existing file is replaced.
+            Taken as it is; an existing file is replaced.  Its folder must exist.
         """
-        partial = f"{os.fspath(path)}.unfinished"
-        with open(partial, "wb") as file:
+        with whole_file(path) as file:
             np.savez_compressed(
                 file,
                 masks=self.masks,
@@ -125,7 +126,6 @@ class SubsetOutputs:
                 seeds=self.seeds,
                 output=np.array(self.output),
             )
-        os.replace(partial, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> SubsetOutputs:

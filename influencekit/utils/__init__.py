@@ -1,5 +1,6 @@
-"""Small tools: scikit-learn's private side, memory."""
+"""Small tools: scikit-learn's private side, memory, files."""
 
+from influencekit.utils._files import remove_abandoned, whole_file
 from influencekit.utils._memory import format_bytes, free_memory, parse_memory
 from influencekit.utils._progress import progress
 from influencekit.utils.validation import (
@@ -17,5 +18,7 @@ __all__ = [
     "free_memory",
     "parse_memory",
     "progress",
+    "remove_abandoned",
     "validate_parameters",
+    "whole_file",
 ]
