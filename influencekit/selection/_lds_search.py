@@ -17,11 +17,16 @@ from influencekit.data import open_examples
 from influencekit.metrics import PreparedOutputs
 from influencekit.models import is_model_list
 from influencekit.selection._fits import FitCache
-from influencekit.selection._ground_truth import check_ground_truth, explained_output
+from influencekit.selection._ground_truth import (
+    check_ground_truth,
+    explained_output,
+    finite_subsets,
+)
 from influencekit.selection._seeds import seeded_clone
 from influencekit.selection._space import distributions, suggest
 from influencekit.selection._trials import STANDARD_ERROR, trial_results
 from influencekit.training import SubsetOutputs, retrain_on_subsets
+from influencekit.training._diverged import ON_NAN
 from influencekit.utils import Interval, StrOptions, progress
 
 __all__ = ["LDSSearch"]
@@ -56,6 +61,10 @@ class LDSSearch(BaseAttributor):
         "auto" retrains as the model was trained.  ``retrain(X, y, seed) -> fitted model``
         is needed for bare torch modules.
     method : {"spearman", "pearson"}, default="spearman"
+    on_nan : {"raise", "keep"}, default="raise"
+        What to do where a retrained model's outputs are NaN or infinite, since its training
+        diverged.  "raise" stops with an error that names subset and seed.  "keep" keeps them as
+        NaN in ``subset_outputs_`` and searches over the other subsets, with a warning.
     cache_dir : str, path or None, default=None
         Where finished retrainings are saved, and found again.
     n_jobs : int or None, default=None
@@ -121,6 +130,7 @@ class LDSSearch(BaseAttributor):
         "n_repeats": [Interval(Integral, 1, None, closed="left")],
         "retrain": [StrOptions({"auto"}), callable],
         "method": [StrOptions({"spearman", "pearson"})],
+        "on_nan": [StrOptions(set(ON_NAN))],
         "cache_dir": [str, os.PathLike, None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -141,6 +151,7 @@ class LDSSearch(BaseAttributor):
         n_repeats=1,
         retrain="auto",
         method="spearman",
+        on_nan="raise",
         cache_dir=None,
         n_jobs=None,
         random_state=None,
@@ -157,6 +168,7 @@ class LDSSearch(BaseAttributor):
         self.n_repeats = n_repeats
         self.retrain = retrain
         self.method = method
+        self.on_nan = on_nan
         self.cache_dir = cache_dir
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -199,7 +211,7 @@ class LDSSearch(BaseAttributor):
             subset_outputs = self._retrain(first, X, y, X_query, y_query)
         check_ground_truth(subset_outputs, self.attributor, self.task_, self.n_train_, queries)
         self.subset_outputs_ = subset_outputs
-        self._search(task, train, queries)
+        self._search(task, train, queries, finite_subsets(subset_outputs, self.on_nan))
         return self
 
     def _fit(self, task, train):
@@ -223,16 +235,17 @@ class LDSSearch(BaseAttributor):
             n_repeats=self.n_repeats,
             output=explained_output(self.attributor),
             retrain=self.retrain,
+            on_nan=self.on_nan,
             cache_dir=self.cache_dir,
             n_jobs=self.n_jobs,
             random_state=self.random_state,
             verbose=self.verbose,
         )
 
-    def _search(self, task, train, queries) -> None:
-        truth = PreparedOutputs(self.subset_outputs_.outputs, self.method)
+    def _search(self, task, train, queries, measured: SubsetOutputs) -> None:
+        truth = PreparedOutputs(measured.outputs, self.method)
         attributor = seeded_clone(self.attributor, self.random_state)
-        fits = FitCache(attributor, task, train, queries, self.subset_outputs_.masks)
+        fits = FitCache(attributor, task, train, queries, measured.masks)
         space = distributions(self.search_space, fits)
         self.study_ = self._open_study(space, fits)
 

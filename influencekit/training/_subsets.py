@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from influencekit.metrics._text import not_finite_text
 from influencekit.utils import whole_file
 
 __all__ = ["SubsetOutputs", "check_masks", "draw_masks"]
@@ -61,8 +62,18 @@ class SubsetOutputs:
         n_subsets, n_repeats, n_query = self.outputs.shape
         return (
             f"SubsetOutputs(n_subsets={n_subsets}, n_repeats={n_repeats}, "
-            f"n_train={self.masks.shape[1]}, n_query={n_query}, output={self.output!r})"
+            f"n_train={self.masks.shape[1]}, n_query={n_query}, output={self.output!r}"
+            f"{not_finite_text(self.outputs)})"
         )
+
+    @property
+    def diverged(self) -> np.ndarray:
+        """Trainings whose outputs are not finite, bool (n_subsets, n_repeats).
+
+        There are none unless they were kept (``on_nan="keep"``).  Metrics refuse them: give
+        them ``outputs[good]`` and ``masks[good]`` with ``good = ~diverged.any(axis=1)``.
+        """
+        return ~np.isfinite(self.outputs).all(axis=2)
 
     def mean_outputs(self) -> np.ndarray:
         """Mean over repeats.
@@ -70,6 +81,7 @@ class SubsetOutputs:
         Returns
         -------
         ndarray of shape (n_subsets, n_query)
+            NaN where the output of a repeat is.
         """
         return self.outputs.mean(axis=1)
 
@@ -96,7 +108,7 @@ class SubsetOutputs:
         Returns
         -------
         ndarray of shape (n_query,)
-            In squared units of the output.
+            In squared units of the output; NaN where an output of the query is.
 
         Raises
         ------

@@ -171,7 +171,8 @@ def test_a_missing_folder_is_named(tmp_path):
         outputs_of(1).save(tmp_path / "missing" / "truth.npz")
 
 
-def test_a_snapshot_that_was_taken_away_is_no_entry(tmp_path):
+def test_a_file_that_was_there_a_moment_ago_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda self: True)
     with pytest.raises(KeyError):
         FolderSnapshots(tmp_path)[3]
     with pytest.raises(FileNotFoundError, match="no finished recording"):
