@@ -79,17 +79,17 @@ def finite_subsets(subset_outputs: SubsetOutputs, on_nan: str) -> SubsetOutputs:
     ValueError
         If there are others and ``on_nan="raise"``.
     """
-    bad = subset_outputs.diverged.any(axis=1)
+    bad = np.asarray(subset_outputs.diverged.any(axis=1))
     if not bad.any():
         return subset_outputs
     found = (
-        f"{int(bad.sum())} of {len(bad)} subsets hold outputs that are NaN or infinite "
+        f"{int(bad.sum())} of {bad.size} subsets hold outputs that are NaN or infinite "
         f"(subsets {some_rows(np.flatnonzero(bad))}), since training diverged"
     )
     if on_nan == "raise":
         raise ValueError(
-            f"subset_outputs: {found}. Retrain with a smaller learning rate, or leave these subsets "
-            "out of the search with on_nan='keep'."
+            f"subset_outputs: {found}. Retrain with a smaller learning rate, or leave these "
+            "subsets out of the search with on_nan='keep'."
         )
     warnings.warn(
         f"subset_outputs: {found}; the search leaves them out.", InfluenceKitWarning, stacklevel=4
