@@ -119,16 +119,18 @@ def fit_on(estimator: Any, X: Any, y: Any, rows: np.ndarray | None, seed: int) -
     copy = fresh_copy(estimator, seed)
     with seeded(seed, device_of(copy)):
         fitted = copy.fit(match_net_dtype(X, estimator), match_net_dtype(y, estimator))
-    refuse_diverged(fitted, f"under seed {seed} on {count_rows(X):,} rows")
+    refuse_diverged(fitted, X, f"under seed {seed} on {count_rows(X):,} rows")
     return fitted
 
 
-def refuse_diverged(model: Any, which: str) -> None:
+def refuse_diverged(model: Any, X: Any, which: str) -> None:
     """Refuse a fitted model whose training diverged, where its parameters show it.
 
     Parameters
     ----------
     model : fitted estimator
+    X : array-like
+        What it was fitted on.
     which : str
         Which fit it was.
 
@@ -139,9 +141,19 @@ def refuse_diverged(model: Any, which: str) -> None:
     """
     name = _not_finite(last_step(model))
     if name is not None:
+        _refuse_nan_in(X, model, f"its parameter {name!r}")
         raise ValueError(
-            f"estimator: training {which} diverged, its parameter {name!r} holds NaN or infinity. "
-            "Use a smaller learning rate, scale the features, or clip gradients."
+            f"estimator: its parameter {name!r} holds NaN or infinity after training {which}. "
+            "Training has diverged: lower the learning rate, scale the features, or clip gradients."
+        )
+
+
+def _refuse_nan_in(X: Any, model: Any, where: str) -> None:
+    """Say that it is the data that hold NaN, if they do."""
+    if _holds_nan(X):
+        raise ValueError(
+            f"X: holds NaN or infinity, and {type(model).__name__} carried it into {where}. "
+            "Impute it, for instance by a SimpleImputer in a Pipeline."
         )
 
 
@@ -248,11 +260,7 @@ def probabilities(model: Any, X: Any, classes: np.ndarray) -> np.ndarray:
     with untouched(device_of(model)):  # a net's loader draws from the global generator
         values = np.asarray(model.predict_proba(X), dtype=np.float64)
     if not np.isfinite(values).all():
-        if _holds_nan(X):
-            raise ValueError(
-                f"X: holds NaN or infinity, and {type(model).__name__} carried it into its "
-                "probabilities. Impute it, for instance by a SimpleImputer in a Pipeline."
-            )
+        _refuse_nan_in(X, model, "its probabilities")
         raise ValueError(
             "estimator: predict_proba gave NaN or infinity. Training has diverged: lower the "
             "learning rate or scale the features."

@@ -24,7 +24,7 @@ from influencekit.models import as_task
 from influencekit.training._diverged import check_on_nan
 from influencekit.training._randomness import seeded
 from influencekit.training._recipe import device_of
-from influencekit.training._rows import take_rows
+from influencekit.training._rows import count_rows, take_rows
 from influencekit.training.trajectory import (
     CURVATURES,
     Replay,
@@ -135,7 +135,7 @@ def score_then_retrain(
     seed = draw_seed(check_random_state(random_state))
     recorder = TrajectoryRecorder()
     first = _fit(_with_callback(estimator, recorder), X, y, seed)
-    refuse_diverged(first, f"on all {len(np.asarray(y)):,} rows under seed {seed}")
+    refuse_diverged(first, X, f"on all {count_rows(X):,} rows under seed {seed}")
     trajectory = recorded_trajectory(first)
     values = _values(
         first,
@@ -150,8 +150,9 @@ def score_then_retrain(
     learned = np.unique(np.concatenate(trajectory.batches))
     groups = np.asarray(y) if stratify and is_classifier(estimator) else np.zeros(len(values))
     rows = _best(values, learned, keep, groups)
-    second = _fit(clone(estimator), take_rows(X, rows), take_rows(y, rows), seed)
-    _look_at(second, f"on the {len(rows):,} rows that were kept, under seed {seed},", on_nan)
+    X_kept = take_rows(X, rows)
+    second = _fit(clone(estimator), X_kept, take_rows(y, rows), seed)
+    _look_at(second, X_kept, f"on the {len(rows):,} rows that were kept, under seed {seed}", on_nan)
     return RetrainedOnHelpful(second, values, rows)
 
 
@@ -165,10 +166,10 @@ def _refuse_values(values: NDArray) -> None:
         )
 
 
-def _look_at(model: Any, which: str, on_nan: str) -> None:
+def _look_at(model: Any, X: Any, which: str, on_nan: str) -> None:
     """Refuse the second training if it diverged, or warn."""
     try:
-        refuse_diverged(model, which)
+        refuse_diverged(model, X, which)
     except ValueError as error:
         if on_nan == "raise":
             raise

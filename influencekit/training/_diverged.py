@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from influencekit.exceptions import InfluenceKitWarning
@@ -100,19 +99,22 @@ def subsets_called(names: Sequence[str]) -> Iterator[None]:
         raise DivergedRuns(error.runs, error.n_query, names, error.kept) from None
 
 
-def warn_kept(outputs: NDArray, what: str = "trainings") -> None:
-    """Say how many runs have outputs that are kept as NaN.
+def warn_kept(names: Sequence[str], total: int, what: str = "trainings") -> None:
+    """Say which runs have outputs that are kept as NaN, if there are any.
 
     Parameters
     ----------
-    outputs : ndarray of shape (n_runs, n_query)
+    names : sequence of str
+        Of the runs that diverged.
+    total : int
+        Number of all runs.
     what : str
     """
-    bad = np.flatnonzero(np.isnan(outputs).any(axis=1))
-    if len(bad):
+    if names:
+        shown = "; ".join(names[:5]) + (f"; and {len(names) - 5} more" if len(names) > 5 else "")
         warnings.warn(
-            f"on_nan='keep': {len(bad)} of {len(outputs)} {what} gave outputs that are NaN or "
-            f"infinite ({what} {some_rows(bad)}); they are NaN in the result. {_ADVICE}",
+            f"on_nan='keep': {len(names)} of {total} {what} gave outputs that are NaN or infinite: "
+            f"{shown}. They are NaN in the result. {_ADVICE}",
             InfluenceKitWarning,
-            stacklevel=4,
+            stacklevel=3,
         )

@@ -177,10 +177,12 @@ def retrain_on_subsets(
     rows = [np.flatnonzero(mask) for mask in masks]
     runs = [(rows[s], int(seed)) for s in range(n_subsets) for seed in seeds[s]]
     outputs = evaluate_runs(job, runs, engine, cache_dir, n_jobs, verbose, on_nan, n_repeats)
-    warn_kept(outputs)
     outputs = outputs.reshape(n_subsets, n_repeats, -1)
     name = output if isinstance(output, str) else getattr(output, "__name__", repr(output))
-    return SubsetOutputs(masks, outputs, seeds, name)
+    truth = SubsetOutputs(masks, outputs, seeds, name)
+    bad = [f"subset {s} under seed {seeds[s, r]}" for s, r in np.argwhere(truth.diverged)]
+    warn_kept(bad, seeds.size)
+    return truth
 
 
 def _check_arguments(n_subsets, n_repeats, engine, retrain, refit_transformers) -> None:

@@ -137,8 +137,10 @@ def trajectory_leave_one_out(
     full = tables.full()
     parts = [tables.without(c) for c in progress(chunks, "reruns", verbose, unit="chunk")]
     outputs = np.concatenate(parts)
-    warn_kept(np.concatenate([full, outputs]), "reruns")
     reference = full[0]
+    names = ["with all rows", *(f"without row {row}" for row in rows)]
+    bad = np.isnan(np.concatenate([full[:1], outputs])).any(axis=1)
+    warn_kept([names[i] for i in np.flatnonzero(bad)], len(names), "reruns")
     floor = np.finfo(float).eps * np.maximum(np.abs(reference), 1.0)
     noise = np.maximum(np.abs(full[1:] - reference).max(axis=0), floor)
     return TrajectoryLeaveOneOut(outputs, reference, rows, len(train), noise)
