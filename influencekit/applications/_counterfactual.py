@@ -188,9 +188,9 @@ def group_counterfactual(
     predicted: Any = None,
     n_repeats: int = 5,
     engine: str = "auto",
-    on_nan: str = "raise",
     cache_dir: str | os.PathLike | None = None,
     n_jobs: int | None = None,
+    on_nan: str = "raise",
     random_state: Any = None,
     verbose: int = 0,
 ) -> GroupCounterfactual:

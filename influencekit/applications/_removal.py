@@ -128,9 +128,9 @@ def removal_curve(
     n_random: int = 3,
     n_repeats: int = 2,
     engine: str = "auto",
-    on_nan: str = "raise",
     cache_dir: str | os.PathLike | None = None,
     n_jobs: int | None = None,
+    on_nan: str = "raise",
     random_state: Any = None,
     verbose: int = 0,
 ) -> RemovalCurve:

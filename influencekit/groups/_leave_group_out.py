@@ -79,9 +79,9 @@ def leave_group_out(
     only: Any = None,
     n_repeats: int = 3,
     engine: str = "auto",
-    on_nan: str = "raise",
     cache_dir: str | os.PathLike | None = None,
     n_jobs: int | None = None,
+    on_nan: str = "raise",
     random_state: Any = None,
     verbose: int = 0,
 ) -> GroupLeaveOut:
