@@ -77,6 +77,9 @@ class DivergedRuns(ValueError):
             f"{_ADVICE} {finished}on_nan='keep' keeps such outputs as NaN."
         )
 
+    def __reduce__(self):
+        return type(self), (self.runs, self.n_query, self.names, self.kept)
+
     def _describe(self, subset: int, seed: int, queries: NDArray) -> str:
         name = f"subset {subset}" if self.names is None else self.names[subset]
         which = "all" if len(queries) == self.n_query else f"{len(queries):,} of"

@@ -1,5 +1,6 @@
 """Trainings that diverge: refused with their names, or kept as NaN, and never stored as truth."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,13 @@ def test_refused_by_name_and_not_stored(tmp_path, monkeypatch, one_by_one, engin
     with pytest.warns(InfluenceKitWarning):
         again = retrain(engine=engine, cache_dir=tmp_path, n_repeats=2, on_nan="keep")
     np.testing.assert_array_equal(again.outputs, kept.outputs)
+
+
+def test_the_error_travels_between_processes():
+    with pytest.raises(ValueError, match="subset 1") as error:
+        retrain()
+    again = pickle.loads(pickle.dumps(error.value))
+    assert str(again) == str(error.value) and type(again) is type(error.value)
 
 
 def test_what_keep_stored_is_no_truth_for_raise(tmp_path, one_by_one):
@@ -291,6 +299,17 @@ def test_further_training_of_some_runs():
     with pytest.raises(ValueError, match=r"in 2 of 4 runs \(without row 0; without row 1\)"):
         attributor.fit(task, inputs, y).score(inputs, y)
     assert np.isfinite(attributor.set_params(left_out=[2]).fit(task, inputs, y).score(inputs)).all()
+
+
+def test_losses_that_tell_nothing_are_no_divergence():
+    """The fitted model's loss and that of all zeros are 0."""
+    inputs = np.array([[1.0], [2.0], [3.0]])
+    for y in (np.zeros(3), np.full(3, 1e-200)):  # whose square is 0
+        module = nn.Linear(1, 1, bias=False, dtype=torch.float64)
+        nn.init.zeros_(module.weight)
+        attributor = FurtherTraining(lr=0.1, n_steps=4, n_seeds=1, batch_size=2, random_state=0)
+        attributor.fit(as_task(module, loss=nn.MSELoss()), inputs, y)
+        assert np.isfinite(attributor.score(inputs, y)).all()
 
 
 def test_a_large_rate_that_does_not_diverge_is_no_error():

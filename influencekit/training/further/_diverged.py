@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, inf, isfinite
 
 import numpy as np
 import torch
@@ -31,7 +31,8 @@ class Divergence:
       with every parameter zero, which knows nothing.
 
     Losses are means over rows spread evenly over the training data: as many as a batch holds,
-    and 32 or more, so that looking costs a part of a step.
+    and 32 or more, so that looking costs a part of a step.  Where the fitted model's own loss is
+    not finite, or 0 as it is for the zeros, they tell nothing and are not looked at.
 
     Parameters
     ----------
@@ -52,9 +53,9 @@ class Divergence:
         self.parts = [rows.take(torch.from_numpy(part)) for part in parts]
         start = {name: p.detach() for name, p in stack.initial(1).items()}
         nothing = {name: torch.zeros_like(p) for name, p in start.items()}
-        known = torch.cat([self._losses(start), self._losses(nothing)]).abs()
-        known = known[torch.isfinite(known)]
-        self.limit = WORSE * float(known.max()) if len(known) else float("inf")
+        own, blank = (abs(float(self._losses(p))) for p in (start, nothing))
+        largest = max(own, blank) if isfinite(blank) else own
+        self.limit = WORSE * largest if 0 < largest < inf else None
         self.size = _largest(start)
 
     def __call__(self, parameters: Parameters) -> np.ndarray:
@@ -62,8 +63,9 @@ class Divergence:
         sizes = _largest(parameters)
         eps = max(torch.finfo(p.dtype).eps for p in parameters.values())
         bad = ~torch.isfinite(sizes) | ((sizes * eps > self.size) & (self.size > 0))
-        losses = self._losses(parameters)
-        bad = bad | ~torch.isfinite(losses) | (losses > self.limit)
+        if self.limit is not None:
+            losses = self._losses(parameters)
+            bad = bad | ~torch.isfinite(losses) | (losses > self.limit)
         return bad.cpu().numpy()
 
     def _losses(self, parameters: Parameters) -> Tensor:
