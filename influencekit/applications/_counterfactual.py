@@ -11,8 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.metrics._text import short_array
+from influencekit.applications._fairness_checks import (
+    check_groups,
+    check_probabilities,
+    check_threshold,
+    check_truth,
+)
+from influencekit.groups._labels import refuse_missing
+from influencekit.metrics._text import not_finite_text, short_array
 from influencekit.training import retrain_on_subsets
+from influencekit.training._diverged import subsets_called
 from influencekit.training._rows import count_rows
 from influencekit.utils import with_gradients
 
@@ -33,7 +41,8 @@ class GroupCounterfactual:
     sizes : ndarray of int of shape (n_groups,)
         Rows in each.
     full : ndarray of shape (n_repeats,)
-        Property of models trained on all rows, a number for each retraining.
+        Property of models trained on all rows, a number for each retraining; NaN for one that
+        diverged and was kept.
     without : ndarray of shape (n_groups, n_repeats)
         Property of models trained without the group.
     predicted : ndarray of shape (n_groups,) or None
@@ -49,7 +58,8 @@ class GroupCounterfactual:
     def __repr__(self) -> str:
         return (
             f"GroupCounterfactual(n_groups={len(self.groups)}, n_repeats={len(self.full)}, "
-            f"full={self.full.mean():.3g}, effects={short_array(self.effects())})"
+            f"full={self.full.mean():.3g}, effects={short_array(self.effects())}"
+            f"{not_finite_text(self.full, self.without)})"
         )
 
     def effects(self) -> np.ndarray:
@@ -58,7 +68,7 @@ class GroupCounterfactual:
         Returns
         -------
         ndarray of shape (n_groups,)
-            Positive where the group raises the property.
+            Positive where the group raises the property; NaN where a retraining diverged.
         """
         return self.full.mean() - self.without.mean(axis=1)
 
@@ -132,7 +142,8 @@ default="demographic_parity"
     Raises
     ------
     ValueError
-        If shapes disagree, or a group has no row that counts.
+        If shapes disagree, a probability is NaN or outside of [0, 1], a group or true class is
+        missing, there is one group only, or a group has no row that counts.
 
     Examples
     --------
@@ -142,13 +153,17 @@ default="demographic_parity"
     """
     if kind not in GAPS:
         raise ValueError(f"kind: got {kind!r}; accepted are {list(GAPS)}.")
-    given = np.asarray(probabilities, dtype=np.float64)
-    truth, groups = np.asarray(y), np.asarray(sensitive)
-    if given.ndim != 1 or truth.shape != given.shape or groups.shape != given.shape:
+    shapes = [np.shape(values) for values in (probabilities, y, sensitive)]
+    if len(shapes[0]) != 1 or len(set(shapes)) != 1:
         raise ValueError(
-            f"probabilities, y, sensitive: got shapes {given.shape}, {truth.shape} and "
-            f"{groups.shape}; accepted is one shape (n,)."
+            f"probabilities, y, sensitive: got shapes {shapes[0]}, {shapes[1]} and {shapes[2]}; "
+            "accepted is one shape (n,)."
         )
+    check_threshold(threshold)
+    given, groups = check_probabilities(probabilities), check_groups(sensitive)
+    truth = np.asarray(y)
+    if kind != "demographic_parity":
+        check_truth(y)
     said = given if threshold is None else (given >= threshold).astype(np.float64)
     everyone = np.ones(len(said), dtype=bool)
     if kind == "demographic_parity":
@@ -177,6 +192,7 @@ def group_counterfactual(
     engine: str = "auto",
     cache_dir: str | os.PathLike | None = None,
     n_jobs: int | None = None,
+    on_nan: str = "raise",
     random_state: Any = None,
     verbose: int = 0,
 ) -> GroupCounterfactual:
@@ -208,6 +224,9 @@ def group_counterfactual(
         Retrainings under different seeds, of all rows and without each group.
     engine, cache_dir, n_jobs
         See :func:`~influencekit.retrain_on_subsets`.
+    on_nan : {"raise", "keep"}, default="raise"
+        Whether a retraining that diverges is refused, with its group and seed named, or its
+        property is NaN.
     random_state : int, RandomState instance or None, default=None
     verbose : int, default=0
         Show progress if above 0.
@@ -219,7 +238,8 @@ def group_counterfactual(
     Raises
     ------
     ValueError
-        If shapes disagree, a group is unknown, or predictions do not match.
+        If shapes disagree, a label is missing, a group is unknown, predictions do not match, a
+        retraining diverged, or ``gap`` gives NaN.
 
     Notes
     -----
@@ -240,6 +260,7 @@ def group_counterfactual(
     >>> found.groups, found.sizes.tolist()
     (['a', 'b'], [97, 103])
     """
+    refuse_missing(groups, "groups")
     n_train, members = count_rows(X), np.asarray(groups)
     if members.shape != (n_train,):
         raise ValueError(f"groups: got shape {members.shape}; accepted is ({n_train},).")
@@ -254,23 +275,25 @@ def group_counterfactual(
             "use retrain_on_subsets."
         )
     masks = np.array([np.ones(n_train, dtype=bool), *(members != label for label in chosen)])
-    outputs = retrain_on_subsets(
-        model,
-        X,
-        y,
-        X_query,
-        y_query,
-        masks=masks,
-        n_repeats=n_repeats,
-        output=positive_probability,
-        engine=engine,
-        cache_dir=cache_dir,
-        n_jobs=n_jobs,
-        random_state=random_state,
-        verbose=verbose,
-    ).outputs
     truth = (np.asarray(y_query) == np.unique(y)[-1]).astype(int)
     measure = _measure(gap, truth, np.asarray(y_query), sensitive, threshold)
+    with subsets_called(["all rows", *(f"without group {label!r}" for label in chosen)]):
+        outputs = retrain_on_subsets(
+            model,
+            X,
+            y,
+            X_query,
+            y_query,
+            masks=masks,
+            n_repeats=n_repeats,
+            output=positive_probability,
+            engine=engine,
+            on_nan=on_nan,
+            cache_dir=cache_dir,
+            n_jobs=n_jobs,
+            random_state=random_state,
+            verbose=verbose,
+        ).outputs
     found = np.array([[measure(values) for values in repeats] for repeats in outputs])
     sizes = (~masks[1:]).sum(axis=1)
     return GroupCounterfactual(chosen, sizes, found[0], found[1:], _aligned(predicted, chosen))
@@ -284,6 +307,24 @@ def positive_probability(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _measure(gap, truth, y_query, sensitive, threshold) -> Callable[[np.ndarray], float]:
+    """Property of one retrained model; NaN if it diverged, which only then is an answer."""
+    function = _gap_function(gap, truth, y_query, sensitive, threshold)
+
+    def measure(values: np.ndarray) -> float:
+        if np.isnan(values).any():
+            return float("nan")
+        found = function(values)
+        if not np.isfinite(found):
+            raise ValueError(
+                f"gap: the function gave {found} for finite probabilities; accepted is a finite "
+                "number. Look at how it treats groups or classes without rows."
+            )
+        return found
+
+    return measure
+
+
+def _gap_function(gap, truth, y_query, sensitive, threshold) -> Callable[[np.ndarray], float]:
     if callable(gap):
         return lambda values: float(gap(values, y_query, sensitive))
     if sensitive is None:
@@ -291,6 +332,7 @@ def _measure(gap, truth, y_query, sensitive, threshold) -> Callable[[np.ndarray]
             f"sensitive: got None; gap={gap!r} compares groups of the people asked. Give the group "
             "of each row of X_query."
         )
+    fairness_gap(np.zeros(len(truth)), truth, sensitive, gap, threshold=threshold)  # its checks
     return lambda values: fairness_gap(values, truth, sensitive, gap, threshold=threshold)
 
 

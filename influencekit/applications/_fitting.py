@@ -7,6 +7,7 @@ from typing import Any
 
 import joblib
 import numpy as np
+import torch
 from sklearn.base import is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import check_cv
@@ -27,6 +28,7 @@ __all__ = [
     "fold_probabilities",
     "inherit_tags",
     "is_frozen",
+    "refuse_diverged",
     "remember_features",
 ]
 
@@ -102,6 +104,11 @@ def fit_on(estimator: Any, X: Any, y: Any, rows: np.ndarray | None, seed: int) -
     Returns
     -------
     fitted estimator
+
+    Raises
+    ------
+    ValueError
+        If training diverged.
     """
     if is_frozen(estimator):
         return estimator
@@ -111,7 +118,57 @@ def fit_on(estimator: Any, X: Any, y: Any, rows: np.ndarray | None, seed: int) -
         X, y = take_rows(X, rows), take_rows(y, rows)
     copy = fresh_copy(estimator, seed)
     with seeded(seed, device_of(copy)):
-        return copy.fit(match_net_dtype(X, estimator), match_net_dtype(y, estimator))
+        fitted = copy.fit(match_net_dtype(X, estimator), match_net_dtype(y, estimator))
+    refuse_diverged(fitted, X, f"under seed {seed} on {count_rows(X):,} rows")
+    return fitted
+
+
+def refuse_diverged(model: Any, X: Any, which: str) -> None:
+    """Refuse a fitted model whose training diverged, where its parameters show it.
+
+    Parameters
+    ----------
+    model : fitted estimator
+    X : array-like
+        What it was fitted on.
+    which : str
+        Which fit it was.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is NaN or infinite.
+    """
+    name = _not_finite(last_step(model))
+    if name is not None:
+        _refuse_nan_in(X, model, f"its parameter {name!r}")
+        raise ValueError(
+            f"estimator: its parameter {name!r} holds NaN or infinity after training {which}. "
+            "Training has diverged: lower the learning rate, scale the features, or clip gradients."
+        )
+
+
+def _refuse_nan_in(X: Any, model: Any, where: str) -> None:
+    """Say that it is the data that hold NaN, if they do."""
+    if _holds_nan(X):
+        raise ValueError(
+            f"X: holds NaN or infinity, and {type(model).__name__} carried it into {where}. "
+            "Impute it, for instance by a SimpleImputer in a Pipeline."
+        )
+
+
+def _not_finite(model: Any) -> str | None:
+    """Name of a parameter of a net, linear model or MLP that is not finite; None if all are."""
+    if isinstance(model, NeuralNet):
+        named = model.module_.state_dict().items()
+        floats = ((name, t) for name, t in named if t.is_floating_point())
+        return next((name for name, t in floats if not bool(torch.isfinite(t).all())), None)
+    for name in ("coef_", "intercept_", "coefs_", "intercepts_"):
+        values = vars(model).get(name, 0.0)
+        for part in values if isinstance(values, list) else [values]:
+            if _holds_nan(part):
+                return name
+    return None
 
 
 def fold_list(cv: Any, X: Any, y: Any, seed: int, classifier: bool) -> list:
@@ -203,11 +260,7 @@ def probabilities(model: Any, X: Any, classes: np.ndarray) -> np.ndarray:
     with untouched(device_of(model)):  # a net's loader draws from the global generator
         values = np.asarray(model.predict_proba(X), dtype=np.float64)
     if not np.isfinite(values).all():
-        if _holds_nan(X):
-            raise ValueError(
-                f"X: holds NaN or infinity, and {type(model).__name__} carried it into its "
-                "probabilities. Impute it, for instance by a SimpleImputer in a Pipeline."
-            )
+        _refuse_nan_in(X, model, "its probabilities")
         raise ValueError(
             "estimator: predict_proba gave NaN or infinity. Training has diverged: lower the "
             "learning rate or scale the features."

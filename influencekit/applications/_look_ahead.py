@@ -12,6 +12,7 @@ from skorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
 from influencekit.applications._look_ahead_window import LookAheadWindow
+from influencekit.metrics._text import some_rows
 from influencekit.training.trajectory import CURVATURES
 from influencekit.training.trajectory._recorder import _clipping, _rows
 from influencekit.utils import Interval, StrOptions, validate_parameters
@@ -159,6 +160,7 @@ class LookAheadSelector(Callback):
                 n_scored = min(self.every, len(batches) - step, max(horizon, 1))
                 queue = self._look(window, step, n_scored, horizon)
             scores = queue.pop(0)
+            self._refuse_diverged(scores, rows)
             kept = self._pick(scores)
             np.add.at(self.values_, rows, scores)
             np.add.at(self.n_seen_, rows, 1)
@@ -176,6 +178,16 @@ class LookAheadSelector(Callback):
         )
         self.n_gradients_ += 3 * n_rows + len(window.queries.targets)
         return window.scores(step, n_scored, horizon)
+
+    def _refuse_diverged(self, scores: np.ndarray, rows: np.ndarray) -> None:
+        """Stop a training that diverges: rows cannot be chosen by NaN."""
+        unknown = rows[~np.isfinite(scores)]
+        if len(unknown):
+            raise ValueError(
+                f"look-ahead: the scores of {len(unknown)} rows of a batch of epoch {self._epoch} "
+                f"are NaN or infinite ({some_rows(unknown)}). The net or its trial steps diverge: "
+                "use a smaller learning rate or horizon, or scale the features."
+            )
 
     def _pick(self, scores: np.ndarray) -> np.ndarray:
         """Positions of the scores that are kept, ascending."""

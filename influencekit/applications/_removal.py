@@ -13,7 +13,10 @@ from sklearn.base import is_regressor
 from sklearn.utils import check_random_state
 from torch import Tensor
 
+from influencekit.groups._labels import refuse_missing
+from influencekit.metrics._text import not_finite_text
 from influencekit.training import retrain_on_subsets
+from influencekit.training._diverged import subsets_called
 from influencekit.training._rows import count_rows
 from influencekit.utils import with_gradients
 
@@ -32,7 +35,8 @@ class RemovalCurve:
     fractions : ndarray of shape (n_fractions,)
         Shares of rows taken out.
     curves : dict of str to ndarray of shape (n_fractions, n_repeats)
-        Mean output over the queries by name of the scores, a column for each retraining.
+        Mean output over the queries by name of the scores, a column for each retraining; NaN
+        for one that diverged and was kept.
     random : ndarray of shape (n_fractions, n_random * n_repeats)
         The same with random rows taken out.
     nothing : ndarray of shape (n_repeats,)
@@ -105,7 +109,8 @@ class RemovalCurve:
     def __repr__(self) -> str:
         return (
             f"RemovalCurve(which={self.which!r}, fractions={self.fractions.tolist()}, "
-            f"curves={list(self.curves)}, n_repeats={len(self.nothing)}, output={self.output!r})"
+            f"curves={list(self.curves)}, n_repeats={len(self.nothing)}, output={self.output!r}"
+            f"{not_finite_text(self.nothing, self.random, *self.curves.values())})"
         )
 
 
@@ -127,6 +132,7 @@ def removal_curve(
     engine: str = "auto",
     cache_dir: str | os.PathLike | None = None,
     n_jobs: int | None = None,
+    on_nan: str = "raise",
     random_state: Any = None,
     verbose: int = 0,
 ) -> RemovalCurve:
@@ -159,6 +165,9 @@ def removal_curve(
         Retrainings of each subset, under different seeds.
     engine, cache_dir, n_jobs
         See :func:`~influencekit.retrain_on_subsets`.
+    on_nan : {"raise", "keep"}, default="raise"
+        Whether a retraining that diverges is refused, with what was taken out and its seed
+        named, or its output is NaN, and so are the means that it is part of.
     random_state : int, RandomState instance or None, default=None
     verbose : int, default=0
         Show progress if above 0.
@@ -170,7 +179,7 @@ def removal_curve(
     Raises
     ------
     ValueError
-        If lengths disagree, or an argument is not among those accepted.
+        If lengths disagree, an argument is not among those accepted, or a retraining diverged.
 
     Notes
     -----
@@ -226,21 +235,23 @@ def removal_curve(
     orders += [rng.permutation(n_train) for _ in range(n_random)]
     masks = np.concatenate([_masks(order, shares) for order in orders])
     masks = np.concatenate([np.ones((1, n_train), dtype=bool), masks])
-    outputs = retrain_on_subsets(
-        model,
-        X,
-        y,
-        X_query,
-        y_query,
-        masks=masks,
-        n_repeats=n_repeats,
-        output=right_class if output == "accuracy" else output,
-        engine=engine,
-        cache_dir=cache_dir,
-        n_jobs=n_jobs,
-        random_state=rng.randint(2**31 - 1),
-        verbose=verbose,
-    ).outputs.mean(axis=2)
+    with subsets_called(_subset_names(list(values), n_random, shares, which)):
+        outputs = retrain_on_subsets(
+            model,
+            X,
+            y,
+            X_query,
+            y_query,
+            masks=masks,
+            n_repeats=n_repeats,
+            output=right_class if output == "accuracy" else output,
+            engine=engine,
+            on_nan=on_nan,
+            cache_dir=cache_dir,
+            n_jobs=n_jobs,
+            random_state=rng.randint(2**31 - 1),
+            verbose=verbose,
+        ).outputs.mean(axis=2)
     parts = outputs[1:].reshape(len(orders), len(shares), -1)
     random = np.concatenate(list(parts[len(values) :]), axis=1)
     curves = dict(zip(values, parts, strict=False))
@@ -253,6 +264,14 @@ def right_class(outputs: Tensor, targets: Tensor) -> Tensor:
     one = outputs.shape[-1] == 1
     found = (outputs[..., 0] > 0).long() if one else outputs.argmax(-1)
     return (found == targets.reshape(found.shape)).to(outputs.dtype)
+
+
+def _subset_names(names: list[str], n_random: int, shares: np.ndarray, which: str) -> list[str]:
+    """What is left out of each subset, for messages."""
+    orders = [f"most {which} by {name!r}" for name in names]
+    orders += [f"random, draw {draw}" for draw in range(n_random)]
+    parts = [f"without {100 * share:.3g} % of the rows ({o})" for o in orders for share in shares]
+    return ["all rows", *parts]
 
 
 def _checked_fractions(fractions: Sequence[float], n_train: int) -> np.ndarray:
@@ -274,6 +293,7 @@ def _row_values(name: str, scores: Any, groups: Any, n_train: int) -> np.ndarray
     values = values.sum(axis=0) if values.ndim == 2 else values
     member = np.arange(n_train)
     if groups is not None:
+        refuse_missing(groups, "groups")
         labels, member = np.unique(np.asarray(groups), return_inverse=True)
         if member.shape != (n_train,):
             raise ValueError(f"groups: got shape {member.shape}; accepted is ({n_train},).")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -14,13 +15,16 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
-from influencekit.applications._fitting import check_labelled, draw_seed
+from influencekit.applications._fitting import check_labelled, draw_seed, refuse_diverged
 from influencekit.applications._look_ahead_window import mean_loss_gradient
 from influencekit.data import make_examples
+from influencekit.exceptions import InfluenceKitWarning
+from influencekit.metrics._text import some_rows
 from influencekit.models import as_task
+from influencekit.training._diverged import check_on_nan
 from influencekit.training._randomness import seeded
 from influencekit.training._recipe import device_of
-from influencekit.training._rows import take_rows
+from influencekit.training._rows import count_rows, take_rows
 from influencekit.training.trajectory import (
     CURVATURES,
     Replay,
@@ -70,6 +74,7 @@ def score_then_retrain(
     keep: float | str = 0.5,
     stratify: bool = True,
     curvature: str = "hessian",
+    on_nan: str = "raise",
     random_state: Any = None,
     verbose: int = 0,
 ) -> RetrainedOnHelpful:
@@ -92,6 +97,9 @@ def score_then_retrain(
         Keep the same share of every class, for classifiers.  Otherwise values decide, and the
         classes that the first training overrates may vanish.  "helpful" is not stratified.
     curvature : {"hessian", "smoothed_hessian", "ggn", "fisher", "none"}, default="hessian"
+    on_nan : {"raise", "keep"}, default="raise"
+        Whether a second training that diverges is refused, or its net is kept with the values,
+        with a warning.  A first one that diverges has no values and is always refused.
     random_state : int, RandomState instance or None, default=None
         Of both trainings, which start alike.
     verbose : int, default=0
@@ -103,7 +111,8 @@ def score_then_retrain(
     Raises
     ------
     ValueError
-        If an argument is out of range, or no row has a positive value.
+        If an argument is out of range, a training diverged, a value is not finite, or no row has
+        a positive value.
     TypeError
         If the estimator is no skorch net.
 
@@ -116,6 +125,7 @@ def score_then_retrain(
     Cost: two trainings, a replay of the first, and a backward sweep of about two more.
     """
     _check(horizon, keep, curvature)
+    check_on_nan(on_nan)
     check_labelled(X, y)
     net = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
     if not isinstance(net, NeuralNet):
@@ -126,6 +136,7 @@ def score_then_retrain(
     seed = draw_seed(check_random_state(random_state))
     recorder = TrajectoryRecorder()
     first = _fit(_with_callback(estimator, recorder), X, y, seed)
+    refuse_diverged(first, X, f"on all {count_rows(X):,} rows under seed {seed}")
     trajectory = recorded_trajectory(first)
     values = _values(
         first,
@@ -136,11 +147,34 @@ def score_then_retrain(
         horizon=horizon,
         verbose=verbose,
     )
+    _refuse_values(values)
     learned = np.unique(np.concatenate(trajectory.batches))
     groups = np.asarray(y) if stratify and is_classifier(estimator) else np.zeros(len(values))
     rows = _best(values, learned, keep, groups)
-    second = _fit(clone(estimator), take_rows(X, rows), take_rows(y, rows), seed)
+    X_kept = take_rows(X, rows)
+    second = _fit(clone(estimator), X_kept, take_rows(y, rows), seed)
+    _look_at(second, X_kept, f"on the {len(rows):,} rows that were kept, under seed {seed}", on_nan)
     return RetrainedOnHelpful(second, values, rows)
+
+
+def _refuse_values(values: NDArray) -> None:
+    unknown = np.flatnonzero(~np.isfinite(values))
+    if len(unknown):
+        raise ValueError(
+            f"estimator: the values of {len(unknown):,} rows are NaN or infinite "
+            f"({some_rows(unknown)}). The first training is close to diverging: use a smaller "
+            "learning rate or scale the features."
+        )
+
+
+def _look_at(model: Any, X: Any, which: str, on_nan: str) -> None:
+    """Refuse the second training if it diverged, or warn."""
+    try:
+        refuse_diverged(model, X, which)
+    except ValueError as error:
+        if on_nan == "raise":
+            raise
+        warnings.warn(f"on_nan='keep': {error}", InfluenceKitWarning, stacklevel=3)
 
 
 def _check(horizon: Any, keep: Any, curvature: Any) -> None:

@@ -145,6 +145,9 @@ class FurtherTraining(BaseAttributor):
     *Precision.*  Training is in the model's dtype.  Outputs are evaluated in float64 where the
     module can be, and differences are taken in float64.
 
+    *Divergence.*  Runs that diverge are refused: a number is not finite, no digit of the fitted
+    parameters is left, or the loss is above 1,000 times that of the model with all of them zero.
+
     Cost: ``n_seeds · (1 + n_left_out)`` further trainings.  Memory: two tables
     ``n_horizons × n_test × n_left_out``, the outputs of one seed, and the stack.
 

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["encode_labels", "group_names", "label_table", "named_groups"]
+from influencekit.metrics._text import some_rows
+
+__all__ = ["encode_labels", "group_names", "label_table", "named_groups", "refuse_missing"]
 
 
 def label_table(labels: Any, n_rows: int, name: str = "labels") -> pd.DataFrame:
@@ -44,13 +46,35 @@ def label_table(labels: Any, n_rows: int, name: str = "labels") -> pd.DataFrame:
             f"{name}: got {len(table):,} labels for {n_rows:,} training rows; accepted is one "
             "label for each row."
         )
-    missing = int(table.isna().any(axis=1).sum())
-    if missing:
-        raise ValueError(
-            f"{name}: {missing:,} rows have a missing label. Give them one of their own, such as "
-            "labels.fillna('missing')."
-        )
+    refuse_missing(labels, name)
     return table
+
+
+def refuse_missing(labels: Any, name: str) -> None:
+    """Refuse labels among which some are missing.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n_rows,) or (n_rows, n_columns), Series or DataFrame
+    name : str
+        Of the argument, for messages.
+
+    Raises
+    ------
+    ValueError
+        If a label is NaN, None, NaT or pandas' NA; the message names the rows.
+    """
+    if not isinstance(labels, (pd.Series, pd.DataFrame)):
+        # numpy would make the text 'nan' of a NaN in a list of texts
+        labels = np.asarray(labels, dtype=None if hasattr(labels, "dtype") else object)
+    gone = np.asarray(pd.isna(labels))
+    rows = np.flatnonzero(gone.reshape(len(gone), -1).any(axis=1))
+    if len(rows):
+        raise ValueError(
+            f"{name}: {len(rows):,} rows have a missing label (NaN or None): {some_rows(rows)}. "
+            "Give them a label of their own, such as labels.fillna('missing'), or leave those "
+            "rows out."
+        )
 
 
 def group_names(table: pd.DataFrame) -> np.ndarray:

@@ -13,8 +13,10 @@ from torch import Tensor
 from influencekit.data import open_examples
 from influencekit.groups._labels import label_table, named_groups
 from influencekit.groups._properties import resolve_property
+from influencekit.metrics._text import not_finite_text
 from influencekit.models import as_task
 from influencekit.training import retrain_on_subsets
+from influencekit.training._diverged import subsets_called
 from influencekit.training._rows import count_rows, take_rows
 from influencekit.utils import with_gradients
 
@@ -28,7 +30,8 @@ class GroupLeaveOut:
     Attributes
     ----------
     full : ndarray of shape (n_repeats, n_test)
-        Of models trained on all rows; n_test is 1 for a property.
+        Of models trained on all rows; n_test is 1 for a property.  NaN for a training that
+        diverged and was kept.
     without : ndarray of shape (n_groups, n_repeats, n_test)
     names : ndarray of str of shape (n_groups,)
     sizes : ndarray of int of shape (n_groups,)
@@ -41,11 +44,17 @@ class GroupLeaveOut:
 
     def __repr__(self) -> str:
         n_groups, n_repeats, n_test = self.without.shape
-        return f"GroupLeaveOut(n_groups={n_groups}, n_repeats={n_repeats}, n_test={n_test})"
+        return (
+            f"GroupLeaveOut(n_groups={n_groups}, n_repeats={n_repeats}, n_test={n_test}"
+            f"{not_finite_text(self.full, self.without)})"
+        )
 
     @property
     def scores(self) -> np.ndarray:
-        """Output of the full model minus that without the group, (n_test, n_groups)."""
+        """Output of the full model minus that without the group, (n_test, n_groups).
+
+        NaN where one of the trainings diverged.
+        """
         return (self.full.mean(0) - self.without.mean(1)).T
 
     @property
@@ -74,6 +83,7 @@ def leave_group_out(
     engine: str = "auto",
     cache_dir: str | os.PathLike | None = None,
     n_jobs: int | None = None,
+    on_nan: str = "raise",
     random_state: Any = None,
     verbose: int = 0,
 ) -> GroupLeaveOut:
@@ -96,6 +106,9 @@ def leave_group_out(
         Trainings of each subset under different seeds.
     engine, cache_dir, n_jobs
         See :func:`~influencekit.retrain_on_subsets`.
+    on_nan : {"raise", "keep"}, default="raise"
+        Whether a training that diverges is refused, with its group and seed named, or its
+        outputs are NaN.
     random_state : int, RandomState instance or None, default=None
     verbose : int, default=0
         Show progress if above 0.
@@ -108,7 +121,8 @@ def leave_group_out(
     Raises
     ------
     ValueError
-        If lengths disagree, a name is unknown, or one group holds all rows.
+        If lengths disagree, a name is unknown, one group holds all rows, or a training
+        diverged.
 
     Notes
     -----
@@ -144,15 +158,18 @@ def leave_group_out(
         "masks": masks,
         "n_repeats": n_repeats,
         "engine": engine,
+        "on_nan": on_nan,
         "cache_dir": cache_dir,
         "n_jobs": n_jobs,
         "random_state": random_state,
         "verbose": verbose,
     }
-    if property is None:
-        found = retrain_on_subsets(model, X, y, X_test, y_test, output=output, **options).outputs
-    else:
-        found = _property_values(model, (X, y, X_test, y_test), property, options)
+    with subsets_called(["all rows", *(f"without group {name!r}" for name in chosen)]):
+        if property is None:
+            truth = retrain_on_subsets(model, X, y, X_test, y_test, output=output, **options)
+            found = truth.outputs
+        else:
+            found = _property_values(model, (X, y, X_test, y_test), property, options)
     sizes = (~masks[1:]).sum(1)
     return GroupLeaveOut(found[0], found[1:], chosen, sizes)
 
@@ -172,8 +189,21 @@ def _property_values(model: Any, data: tuple, given: Any, options: dict) -> np.n
         )
     columns = _column_values(model, data, int(shape[1]), task, options)
     flat = columns.reshape(-1, *columns.shape[2:])
-    values = [float(function(torch.as_tensor(o), queries.targets)) for o in flat]
+    values = [_property_value(function, outputs, queries.targets) for outputs in flat]
     return np.array(values).reshape(*columns.shape[:2], 1)
+
+
+def _property_value(function: Any, outputs: np.ndarray, targets: Any) -> float:
+    """Property of one retrained model; NaN if it diverged, which only then is an answer."""
+    if np.isnan(outputs).any():
+        return float("nan")
+    found = float(function(torch.as_tensor(outputs), targets))
+    if not np.isfinite(found):
+        raise ValueError(
+            f"property: the function gave {found} for finite outputs of a retrained model; "
+            "accepted is a finite number."
+        )
+    return found
 
 
 def _column_values(model: Any, data: tuple, width: int, task: Any, options: dict) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from influencekit.data import Examples
-from influencekit.groups._labels import encode_labels
+from influencekit.groups._labels import encode_labels, refuse_missing
 from influencekit.models import Task
 
 __all__ = [
@@ -66,9 +66,15 @@ class _Gap:
         Group of each evaluation row.
     positive : int, default=1
         Position of the class whose probability is looked at.
+
+    Raises
+    ------
+    ValueError
+        If a group is missing.
     """
 
     def __init__(self, sensitive: Any, positive: int = 1):
+        refuse_missing(sensitive, "sensitive")
         self.sensitive = np.asarray(sensitive)
         self.positive = positive
         self._positions, self.groups = encode_labels(self.sensitive)

@@ -36,10 +36,18 @@ def check_finite(values: ArrayLike, name: str, ndim: int | tuple[int, ...], axes
     n_bad = int(array.size - np.isfinite(array).sum())
     if n_bad:
         raise ValueError(
-            f"`{name}` holds {n_bad} NaN or infinite values of {array.size}. "
-            "Drop those queries (or find the training run that diverged) and call again."
+            f"`{name}` holds {n_bad} NaN or infinite values of {array.size}, at "
+            f"{_first_positions(array)}. Leave those subsets or queries out, or find the training "
+            "run that diverged (SubsetOutputs.diverged), and call again."
         )
     return array
+
+
+def _first_positions(array: NDArray) -> str:
+    """Up to three positions that are not finite, for a message."""
+    bad = np.flatnonzero(~np.isfinite(array))
+    found = [str(tuple(int(i) for i in np.unravel_index(b, array.shape))) for b in bad[:3]]
+    return ", ".join(found) + (", ..." if len(bad) > 3 else "")
 
 
 def check_outputs(outputs: ArrayLike, name: str = "outputs") -> NDArray:

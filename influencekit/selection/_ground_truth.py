@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
+
+import numpy as np
+
+from influencekit.exceptions import InfluenceKitWarning
+from influencekit.metrics._text import some_rows
 from influencekit.models import output_name
 from influencekit.training import SubsetOutputs
 
-__all__ = ["check_ground_truth", "check_subset_outputs", "explained_output"]
+__all__ = ["check_ground_truth", "check_subset_outputs", "explained_output", "finite_subsets"]
 
 
 def explained_output(attributor):
@@ -52,3 +59,40 @@ def check_ground_truth(subset_outputs, attributor, task, n_train: int, queries) 
             f"attributor explains {explained!r}. Retrain with output={explained!r}, or give the "
             f"attributor output={measured!r}."
         )
+
+
+def finite_subsets(subset_outputs: SubsetOutputs, on_nan: str) -> SubsetOutputs:
+    """The subsets whose retrained models all gave finite outputs.
+
+    Parameters
+    ----------
+    subset_outputs : SubsetOutputs
+    on_nan : {"raise", "keep"}
+        "raise" refuses the others, "keep" leaves them out with a warning.
+
+    Returns
+    -------
+    SubsetOutputs
+
+    Raises
+    ------
+    ValueError
+        If there are others and ``on_nan="raise"``.
+    """
+    bad = np.asarray(subset_outputs.diverged.any(axis=1))
+    if not bad.any():
+        return subset_outputs
+    found = (
+        f"{int(bad.sum())} of {bad.size} subsets hold outputs that are NaN or infinite "
+        f"(subsets {some_rows(np.flatnonzero(bad))}), since training diverged"
+    )
+    if on_nan == "raise":
+        raise ValueError(
+            f"subset_outputs: {found}. Retrain with a smaller learning rate, or leave these "
+            "subsets out of the search with on_nan='keep'."
+        )
+    warnings.warn(
+        f"subset_outputs: {found}; the search leaves them out.", InfluenceKitWarning, stacklevel=4
+    )
+    masks, outputs = subset_outputs.masks[~bad], subset_outputs.outputs[~bad]
+    return replace(subset_outputs, masks=masks, outputs=outputs, seeds=subset_outputs.seeds[~bad])

@@ -18,13 +18,18 @@ from influencekit.data import open_examples
 from influencekit.metrics import PreparedOutputs
 from influencekit.models import is_model_list
 from influencekit.selection._fits import FitCache
-from influencekit.selection._ground_truth import check_ground_truth, explained_output
+from influencekit.selection._ground_truth import (
+    check_ground_truth,
+    explained_output,
+    finite_subsets,
+)
 from influencekit.selection._question import question
 from influencekit.selection._seeds import unset_seeds
 from influencekit.selection._shared_study import open_study, study_lock
 from influencekit.selection._space import distributions, suggest
 from influencekit.selection._trials import STANDARD_ERROR, trial_results
 from influencekit.training import SubsetOutputs, retrain_on_subsets
+from influencekit.training._diverged import ON_NAN
 from influencekit.utils import Interval, StrOptions, progress, with_gradients
 
 __all__ = ["LDSSearch"]
@@ -61,6 +66,10 @@ class LDSSearch(BaseAttributor):
         "auto" retrains as the model was trained.  ``retrain(X, y, seed) -> fitted model``
         is needed for bare torch modules.
     method : {"spearman", "pearson"}, default="spearman"
+    on_nan : {"raise", "keep"}, default="raise"
+        What to do where a retrained model's outputs are NaN or infinite, since its training
+        diverged.  "raise" stops with an error that names subset and seed.  "keep" keeps them as
+        NaN in ``subset_outputs_`` and searches over the other subsets, with a warning.
     cache_dir : str, path or None, default=None
         Where finished retrainings are saved, and found again.
     n_jobs : int or None, default=None
@@ -129,6 +138,7 @@ class LDSSearch(BaseAttributor):
         "n_repeats": [Interval(Integral, 1, None, closed="left")],
         "retrain": [StrOptions({"auto"}), callable],
         "method": [StrOptions({"spearman", "pearson"})],
+        "on_nan": [StrOptions(set(ON_NAN))],
         "cache_dir": [str, os.PathLike, None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -149,6 +159,7 @@ class LDSSearch(BaseAttributor):
         n_repeats=1,
         retrain="auto",
         method="spearman",
+        on_nan="raise",
         cache_dir=None,
         n_jobs=None,
         random_state=None,
@@ -165,6 +176,7 @@ class LDSSearch(BaseAttributor):
         self.n_repeats = n_repeats
         self.retrain = retrain
         self.method = method
+        self.on_nan = on_nan
         self.cache_dir = cache_dir
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -208,7 +220,7 @@ class LDSSearch(BaseAttributor):
             subset_outputs = self._retrain(first, X, y, X_query, y_query)
         check_ground_truth(subset_outputs, self.attributor, self.task_, self.n_train_, queries)
         self.subset_outputs_ = subset_outputs
-        self._search(task, train, queries)
+        self._search(task, train, queries, finite_subsets(subset_outputs, self.on_nan))
         return self
 
     def _fit(self, task, train):
@@ -232,15 +244,16 @@ class LDSSearch(BaseAttributor):
             n_repeats=self.n_repeats,
             output=explained_output(self.attributor),
             retrain=self.retrain,
+            on_nan=self.on_nan,
             cache_dir=self.cache_dir,
             n_jobs=self.n_jobs,
             random_state=self.random_state,
             verbose=self.verbose,
         )
 
-    def _search(self, task, train, queries) -> None:
-        truth = PreparedOutputs(self.subset_outputs_.outputs, self.method)
-        space, fits = self._open_study(task, train, queries)
+    def _search(self, task, train, queries, measured: SubsetOutputs) -> None:
+        truth = PreparedOutputs(measured.outputs, self.method)
+        space, fits = self._open_study(task, train, queries, measured)
 
         def objective(trial: optuna.Trial) -> float:
             params = {name: suggest(trial, name, choices) for name, choices in space.items()}
@@ -267,9 +280,8 @@ class LDSSearch(BaseAttributor):
         self.train_rows_ = self.best_attributor_.train_rows_
         self.lds_ = truth.score(fits.predict(self.best_params_))
 
-    def _open_study(self, task, train, queries) -> tuple[dict, FitCache]:
+    def _open_study(self, task, train, queries, truth: SubsetOutputs) -> tuple[dict, FitCache]:
         """Open the study; returns what is searched, and fits of what the study's trials score."""
-        truth = self.subset_outputs_
 
         def fits_with(seeds: dict[str, int]) -> FitCache:
             attributor = clone(self.attributor).set_params(**seeds)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
-import time
 import warnings
 import zipfile
 from pathlib import Path
@@ -12,11 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from influencekit.exceptions import InfluenceKitWarning
+from influencekit.utils import remove_abandoned, whole_file
 
 __all__ = ["OutputCache"]
-
-_UNFINISHED = "unfinished-"
-_STALE_SECONDS = 3600  # longer than any write takes
 
 
 class OutputCache:
@@ -38,9 +34,7 @@ class OutputCache:
         self.what = what
         self.folder = Path(directory) / key
         self.folder.mkdir(parents=True, exist_ok=True)
-        for path in self.folder.glob(f"{_UNFINISHED}*"):  # left behind by a kill
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                path.unlink(missing_ok=True)
+        remove_abandoned(self.folder)
 
     def load(self, chunk_key: str, shape: tuple[int, int]) -> np.ndarray | None:
         """Outputs of a chunk; None if they are not there, or are damaged."""
@@ -59,17 +53,9 @@ class OutputCache:
         return outputs
 
     def store(self, chunk_key: str, outputs: np.ndarray) -> None:
-        """Write a chunk: to a file of its own first, which then takes the name at once."""
-        handle, name = tempfile.mkstemp(dir=self.folder, prefix=_UNFINISHED, suffix=".npz")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, outputs=outputs, key=np.array(chunk_key))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, self.folder / f"{chunk_key}.npz")
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        """Write a chunk, whole or not at all."""
+        with whole_file(self.folder / f"{chunk_key}.npz") as file:
+            np.savez(file, outputs=outputs, key=np.array(chunk_key))
 
     def _damaged(self, path: Path, why: str) -> None:
         warnings.warn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
@@ -11,7 +12,8 @@ from sklearn.utils import check_random_state
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
-from influencekit.exceptions import UnsupportedModelError
+from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError
+from influencekit.training._diverged import check_on_nan
 from influencekit.training._dtype import match_net_dtype
 from influencekit.training._randomness import MAX_SEED, seeded
 from influencekit.training._recipe import device_of, fresh_copy, read_recipe
@@ -99,7 +101,13 @@ def kept_checkpoints(model: Any, epochs: list[int]) -> dict[int, State] | None:
 
 @with_gradients
 def train_checkpoints(
-    model: Any, X: Any, y: Any, epochs: Iterable[int], *, random_state: Any = None
+    model: Any,
+    X: Any,
+    y: Any,
+    epochs: Iterable[int],
+    *,
+    on_nan: str = "raise",
+    random_state: Any = None,
 ) -> dict[int, State]:
     """Train a copy of a net once, and keep its weights at given epochs.
 
@@ -112,6 +120,9 @@ def train_checkpoints(
     epochs : iterable of int
         0 is the net before its first step.  Training ends after the largest one; the
         net's own ``max_epochs`` does not count.
+    on_nan : {"raise", "keep"}, default="raise"
+        Whether checkpoints with NaN or infinite weights are refused, with their epochs named,
+        or kept with a warning.
     random_state : int, RandomState or None, default=None
         Of initialisation and training.
 
@@ -126,7 +137,8 @@ def train_checkpoints(
     UnsupportedModelError
         If the model is no skorch net.
     ValueError
-        If epochs are no integers of 0 or more, or training ended before the largest.
+        If epochs are no integers of 0 or more, training ended before the largest, or it
+        diverged.
 
     Examples
     --------
@@ -140,6 +152,7 @@ def train_checkpoints(
     [0, 5]
     """
     wanted = check_epochs(epochs)
+    check_on_nan(on_nan)
     recipe = read_recipe(model)
     _net_of(model)
     seed = int(check_random_state(random_state).randint(MAX_SEED))
@@ -156,7 +169,27 @@ def train_checkpoints(
             f"epochs: training ended after {len(net.history)} epochs (a callback stopped it, or it "
             f"was interrupted), so there is no checkpoint of {missing}. Give smaller epochs."
         )
-    return {epoch: kept[epoch] for epoch in wanted}
+    found = {epoch: kept[epoch] for epoch in wanted}
+    _look_for_nan(found, seed, on_nan)
+    return found
+
+
+def _look_for_nan(checkpoints: dict[int, State], seed: int, on_nan: str) -> None:
+    """Refuse checkpoints with weights that are not finite, or warn."""
+    bad = [
+        epoch
+        for epoch, state in checkpoints.items()
+        if not all(bool(torch.isfinite(t).all()) for t in state.values())
+    ]
+    if not bad:
+        return
+    found = (
+        f"model: training under seed {seed} diverged: the weights after epochs {bad} hold NaN or "
+        "infinity. Use a smaller learning rate, or give smaller epochs."
+    )
+    if on_nan == "raise":
+        raise ValueError(f"{found} on_nan='keep' keeps these checkpoints.")
+    warnings.warn(f"{found} They are kept.", InfluenceKitWarning, stacklevel=3)
 
 
 def check_epochs(epochs: Any, name: str = "epochs") -> list[int]:

@@ -12,6 +12,7 @@ import skorch
 import torch
 
 from influencekit.training._cache import OutputCache
+from influencekit.training._diverged import DivergedRuns
 from influencekit.training._fingerprint import fingerprint
 from influencekit.training._joblib import Job, run_jobs
 from influencekit.training._rows import count_rows
@@ -32,6 +33,8 @@ def evaluate_runs(
     cache_dir: str | os.PathLike | None = None,
     n_jobs: int | None = None,
     verbose: int = 0,
+    on_nan: str = "raise",
+    n_repeats: int = 1,
 ) -> np.ndarray:
     """Train once for each (rows, seed) and evaluate at the job's queries.
 
@@ -46,10 +49,20 @@ def evaluate_runs(
     cache_dir : path-like, default=None
     n_jobs : int, default=None
     verbose : int, default=0
+    on_nan : {"raise", "keep"}, default="raise"
+        "raise" stops at the first chunk with an output that is not finite and does not store it;
+        "keep" makes such outputs NaN.
+    n_repeats : int, default=1
+        Runs of one subset, which follow one another.
 
     Returns
     -------
     ndarray of shape (n_runs, n_query), float64
+
+    Raises
+    ------
+    DivergedRuns
+        If an output is not finite, unless these are kept.
     """
     stacked = _stacked_engine(job, runs, engine)
     if stacked is None:
@@ -62,18 +75,34 @@ def evaluate_runs(
     missing = []
     for c, chunk in enumerate(chunks):
         stored = cache.load(keys[c], outputs[chunk].shape) if cache else None
-        if stored is None:
+        if stored is None or (on_nan == "raise" and not np.isfinite(stored).all()):
             missing.append(c)
         else:
             outputs[chunk] = stored
     with progress(None, "retraining", verbose, total=len(runs), unit="model") as bar:
         bar.update(len(runs) - sum(len(chunks[c]) for c in missing))
         for c, values in _compute(job, stacked, runs, [(c, chunks[c]) for c in missing], n_jobs):
-            outputs[chunks[c]] = values
+            if on_nan == "raise":
+                _refuse_diverged(values, chunks[c], runs, n_repeats, cache is not None)
+            outputs[chunks[c]] = values = np.where(np.isfinite(values), values, np.nan)
             if cache:
                 cache.store(keys[c], values)
             bar.update(len(chunks[c]))
     return outputs
+
+
+def _refuse_diverged(
+    values: np.ndarray, chunk: np.ndarray, runs: Runs, n_repeats: int, kept: bool
+) -> None:
+    """Refuse the outputs of a chunk if some are not finite."""
+    bad = [np.flatnonzero(row) for row in ~np.isfinite(values)]
+    found = [
+        (int(i) // n_repeats, runs[i][1], queries)
+        for i, queries in sorted(zip(chunk, bad, strict=True), key=lambda pair: pair[0])
+        if len(queries)
+    ]
+    if found:
+        raise DivergedRuns(found, values.shape[1], kept=kept)
 
 
 def _stacked_engine(job: Job, runs: Runs, engine: str) -> StackedRetrainer | None:
@@ -111,7 +140,7 @@ def _open_cache(job: Job, stacked: bool, cache_dir: Any) -> OutputCache | None:
         return None
     what = (job.estimator, job.retrain, job.X, job.y, job.X_query, job.y_query, job.output)
     versions = (torch.__version__, sklearn.__version__, skorch.__version__)
-    key = fingerprint("influencekit-1", "stacked" if stacked else "joblib", versions, *what)
+    key = fingerprint("influencekit-2", "stacked" if stacked else "joblib", versions, *what)
     return OutputCache(cache_dir, key)
 
 

@@ -16,9 +16,12 @@ from skorch.callbacks import EarlyStopping
 from influencekit.training._evaluate import model_outputs
 from influencekit.training._randomness import seeded
 from influencekit.training._recipe import device_of, fresh_copy
-from influencekit.training._rows import take_rows
+from influencekit.training._rows import count_rows, take_rows
 
 __all__ = ["Job", "run_jobs"]
+
+#: What scikit-learn's SGD and MLP estimators say when training diverges.
+_SKLEARN_DIVERGED = ("Floating-point under-/overflow occurred", "non-finite parameter weights")
 
 
 @dataclass
@@ -74,7 +77,7 @@ def run_jobs(
 
 
 def run_one(position: int, rows: np.ndarray, seed: int, **parts: Any) -> tuple[int, np.ndarray]:
-    """Train one model on its rows and evaluate it at the queries."""
+    """Train one model on its rows and evaluate it at the queries; NaN if training diverged."""
     job = Job(**parts)
     X, y = take_rows(job.X, rows), take_rows(job.y, rows)
     seeding = nullcontext() if _seeds_itself(job) else seeded(seed, device_of(job.estimator))
@@ -82,11 +85,23 @@ def run_one(position: int, rows: np.ndarray, seed: int, **parts: Any) -> tuple[i
         if job.retrain is not None:
             model = job.retrain(X, y, seed)
         else:
-            model = fresh_copy(job.estimator, seed)
-            model = model.fit(X, y)
-            _check_finished(model)
+            model = _fitted(fresh_copy(job.estimator, seed), X, y)
+    if model is None:
+        return position, np.full(count_rows(job.X_query), np.nan)
     know_all_classes(model, job.y)
     return position, model_outputs(model, job.X_query, job.y_query, job.output)
+
+
+def _fitted(model: Any, X: Any, y: Any) -> Any:
+    """The model fitted; None where scikit-learn itself says that its training diverged."""
+    try:
+        model = model.fit(X, y)
+    except ValueError as error:
+        if any(text in str(error) for text in _SKLEARN_DIVERGED):
+            return None
+        raise
+    _check_finished(model)
+    return model
 
 
 def _check_finished(model: Any) -> None:

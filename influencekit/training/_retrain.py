@@ -12,6 +12,7 @@ from sklearn.base import is_classifier
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
+from influencekit.training._diverged import check_on_nan, warn_kept
 from influencekit.training._dtype import match_net_dtype
 from influencekit.training._engines import ENGINES, evaluate_runs
 from influencekit.training._joblib import Job, last_step
@@ -40,6 +41,7 @@ def retrain_on_subsets(
     engine: str = "auto",
     refit_transformers: bool = False,
     retrain: str | Callable = "auto",
+    on_nan: str = "raise",
     cache_dir: str | os.PathLike | None = None,
     n_jobs: int | None = None,
     random_state: Any = None,
@@ -82,9 +84,15 @@ def retrain_on_subsets(
     retrain : callable, default="auto"
         ``retrain(X_subset, y_subset, seed) -> fitted model``, your own training in place of
         ``clone(model).fit``.  ``model`` is not used then and may be None.
+    on_nan : {"raise", "keep"}, default="raise"
+        What to do where a retrained model's outputs are NaN or infinite, since its training
+        diverged.  "raise" stops with an error that names subset, seed and queries, and writes
+        nothing of it into ``cache_dir``.  "keep" makes these outputs NaN in the result, with a
+        warning; metrics refuse them, see :attr:`SubsetOutputs.diverged`.
     cache_dir : path-like, default=None
         Where finished work is written as it comes, and found again by a later call with
-        the same data, model, output and ``random_state``.  Nothing is pickled.
+        the same data, model, output and ``random_state``, also after an error.  Nothing is
+        pickled.
     n_jobs : int, default=None
         Workers of the joblib engine; see :func:`joblib.parallel_config` for backends
         (loky, threading, dask).  torch and numpy have one random state a process, so that
@@ -101,10 +109,15 @@ def retrain_on_subsets(
     Raises
     ------
     ValueError
-        If an argument is not among those accepted, or engine="stacked" cannot train this
-        model; the message says why.
+        If an argument is not among those accepted, engine="stacked" cannot train this
+        model, or a training diverged; the message says why.
     UnsupportedModelError
         If the model cannot be trained anew.
+
+    Warns
+    -----
+    InfluenceKitWarning
+        If outputs are not finite and ``on_nan="keep"``.
 
     Notes
     -----
@@ -127,6 +140,7 @@ def retrain_on_subsets(
     SubsetOutputs(n_subsets=4, n_repeats=1, n_train=60, n_query=5, output='neg_loss')
     """
     _check_arguments(n_subsets, n_repeats, engine, retrain, refit_transformers)
+    check_on_nan(on_nan)
     if cache_dir is not None and random_state is None:
         raise ValueError(
             "cache_dir: with random_state=None every call draws other subsets and seeds, so "
@@ -164,10 +178,13 @@ def retrain_on_subsets(
         check_classes(recipe.estimator, masks, y, y_query)
     rows = [np.flatnonzero(mask) for mask in masks]
     runs = [(rows[s], int(seed)) for s in range(n_subsets) for seed in seeds[s]]
-    outputs = evaluate_runs(job, runs, engine, cache_dir, n_jobs, verbose)
+    outputs = evaluate_runs(job, runs, engine, cache_dir, n_jobs, verbose, on_nan, n_repeats)
     outputs = outputs.reshape(n_subsets, n_repeats, -1)
     name = output if isinstance(output, str) else getattr(output, "__name__", repr(output))
-    return SubsetOutputs(masks, outputs, seeds, name)
+    truth = SubsetOutputs(masks, outputs, seeds, name)
+    bad = [f"subset {s} under seed {seeds[s, r]}" for s, r in np.argwhere(truth.diverged)]
+    warn_kept(bad, seeds.size)
+    return truth
 
 
 def _check_arguments(n_subsets, n_repeats, engine, retrain, refit_transformers) -> None:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from influencekit.metrics._text import not_finite_text
+from influencekit.utils import whole_file
+
 __all__ = ["SubsetOutputs", "check_masks", "draw_masks"]
 
 
@@ -59,8 +62,18 @@ class SubsetOutputs:
         n_subsets, n_repeats, n_query = self.outputs.shape
         return (
             f"SubsetOutputs(n_subsets={n_subsets}, n_repeats={n_repeats}, "
-            f"n_train={self.masks.shape[1]}, n_query={n_query}, output={self.output!r})"
+            f"n_train={self.masks.shape[1]}, n_query={n_query}, output={self.output!r}"
+            f"{not_finite_text(self.outputs)})"
         )
+
+    @property
+    def diverged(self) -> np.ndarray:
+        """Trainings whose outputs are not finite, bool (n_subsets, n_repeats).
+
+        There are none unless they were kept (``on_nan="keep"``).  Metrics refuse them: give
+        them ``outputs[good]`` and ``masks[good]`` with ``good = ~diverged.any(axis=1)``.
+        """
+        return ~np.isfinite(self.outputs).all(axis=2)
 
     def mean_outputs(self) -> np.ndarray:
         """Mean over repeats.
@@ -68,6 +81,7 @@ class SubsetOutputs:
         Returns
         -------
         ndarray of shape (n_subsets, n_query)
+            NaN where the output of a repeat is.
         """
         return self.outputs.mean(axis=1)
 
@@ -94,7 +108,7 @@ class SubsetOutputs:
         Returns
         -------
         ndarray of shape (n_query,)
-            In squared units of the output.
+            In squared units of the output; NaN where an output of the query is.
 
         Raises
         ------
@@ -109,15 +123,14 @@ class SubsetOutputs:
         return self.outputs.var(axis=1, ddof=1).mean(axis=0)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write everything to one npz file, without pickle.
+        """Write everything to one npz file, without pickle: whole or not at all.
 
         Parameters
         ----------
         path : path-like
-            Taken as it is; an existing file is replaced.
+            Taken as it is; an existing file is replaced.  Its folder must exist.
         """
-        partial = f"{os.fspath(path)}.unfinished"
-        with open(partial, "wb") as file:
+        with whole_file(path) as file:
             np.savez_compressed(
                 file,
                 masks=self.masks,
@@ -125,7 +138,6 @@ class SubsetOutputs:
                 seeds=self.seeds,
                 output=np.array(self.output),
             )
-        os.replace(partial, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> SubsetOutputs:

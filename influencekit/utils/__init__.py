@@ -1,6 +1,7 @@
-"""Small tools: scikit-learn's private side, memory, autograd."""
+"""Small tools: scikit-learn's private side, memory, files, autograd."""
 
 from influencekit.utils._autograd import count_saved_bytes, with_gradients
+from influencekit.utils._files import remove_abandoned, whole_file
 from influencekit.utils._memory import format_bytes, free_memory, parse_memory
 from influencekit.utils._progress import progress
 from influencekit.utils.validation import (
@@ -19,6 +20,8 @@ __all__ = [
     "free_memory",
     "parse_memory",
     "progress",
+    "remove_abandoned",
     "validate_parameters",
+    "whole_file",
     "with_gradients",
 ]

@@ -1,10 +1,15 @@
 """Fairness gaps by hand, and groups taken out one by one."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
+from skorch import NeuralNetClassifier
+from torch import nn
 
 from influencekit.applications import fairness_gap, group_counterfactual
+from influencekit.exceptions import InfluenceKitWarning
+from influencekit.groups import DemographicParityDifference, EqualizedOddsDifference
 
 P = [0.9, 0.6, 0.2, 0.7, 0.4, 0.1]
 Y = [1, 0, 1, 1, 0, 0]
@@ -122,3 +127,90 @@ def test_a_group_without_positives_is_named():
         fairness_gap([0.1, 0.9], [1, 0], ["a", "b"], "equal_opportunity")
     with pytest.raises(ValueError, match="one shape"):
         fairness_gap([0.1, 0.9], [1, 0, 1], ["a", "b"])
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("kind", ["demographic_parity", "equal_opportunity", "accuracy"])
+@pytest.mark.parametrize("threshold", [0.5, None])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"probabilities": [NAN] * 6}, "probabilities: NaN in 6 of 6 rows: 0, 1, 2, 3, 4 and 1"),
+        ({"probabilities": [0.9, 0.6, 0.2, NAN, 0.4, NAN]}, "NaN in 2 of 6 rows: 3, 5"),
+        ({"probabilities": [2.0, 0.6, 0.2, 0.7, 0.4, 0.1]}, r"1 of 6 rows .*\[0, 1\]: 0; .* 2\."),
+        ({"probabilities": [0.9, 0.6, -0.2, 0.7, np.inf, 0.1]}, r"2 of 6 rows .*\[0, 1\]: 2, 4;"),
+        ({"sensitive": ["a"] * 6}, r"sensitive: holds the one group \['a'\]"),
+        ({"sensitive": ["a", "a", NAN, "b", "b", None]}, "sensitive: 2 rows have .*: 2, 5"),
+        ({"sensitive": [0.0, 0.0, 1.0, 1.0, NAN, 1.0]}, "sensitive: 1 rows have .*: 4"),
+        ({"sensitive": pd.Series(WHO).where(np.arange(6) > 1)}, "sensitive: 2 rows have .*: 0, 1"),
+        ({"sensitive": pd.array([1, 1, 2, 2, None, 2])}, "sensitive: 1 rows have .*: 4"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_counted_is_named(kind, threshold, change, said):
+    given = {"probabilities": P, "y": Y, "sensitive": WHO, **change}
+    with pytest.raises(ValueError, match=said):
+        fairness_gap(**given, kind=kind, threshold=threshold)
+
+
+def test_missing_classes_and_thresholds_are_named():
+    with pytest.raises(ValueError, match="y: 1 rows have a missing label .*: 2"):
+        fairness_gap(P, [1, 0, NAN, 1, 0, 0], WHO, "accuracy")
+    assert fairness_gap(P, [NAN] * 6, WHO) == pytest.approx(1 / 3)  # looks at no class
+    for threshold in (NAN, -0.1, 1.1, "half", True):
+        with pytest.raises(ValueError, match="threshold: got .*numbers between 0 and 1"):
+            fairness_gap(P, Y, WHO, threshold=threshold)
+    for edge in (0, 1.0):
+        assert fairness_gap(P, Y, WHO, threshold=edge) == 0  # everybody alike
+
+
+def poisoned():
+    """People, and a net that diverges if it learns from both of the first two rows."""
+    X, y, sex = people(60)
+    y[:2], sex[:2], jobs = [0, 1], "a", np.arange(60) % 3
+    jobs[:2] = 0
+    X[:2] = 1e30
+    net = NeuralNetClassifier(
+        nn.Linear, module__in_features=2, module__out_features=2, max_epochs=4, lr=0.1,
+        criterion=nn.CrossEntropyLoss, train_split=None, verbose=0,
+    )  # fmt: skip
+    return net, X.astype(np.float32), y, sex, jobs
+
+
+def test_models_that_diverged_are_named_or_nan():
+    net, X, y, sex, jobs = poisoned()
+    data = (X, y, X[5:40], y[5:40], jobs)
+    options = {"sensitive": sex[5:40], "n_repeats": 2, "random_state": 0, "remove": [0, 1]}
+    for gap in ("demographic_parity", "accuracy", lambda p, y, s: p.mean() > 0.5):
+        with pytest.raises(ValueError, match=r"all rows under seed \d+ at all 35 queries"):
+            group_counterfactual(net, *data, gap=gap, **options)
+        with pytest.warns(InfluenceKitWarning, match="4 of 6 trainings"):
+            kept = group_counterfactual(net, *data, gap=gap, on_nan="keep", **options)
+        assert np.isnan(kept.full).all() and np.isnan(kept.without[1]).all()
+        assert np.isfinite(kept.without[0]).all()  # without both of the rows
+        assert np.isnan(kept.effects()).all() and "not_finite=4" in repr(kept)
+        assert kept.to_frame()["without"].isna().tolist() == [False, True]
+    group_counterfactual(net, X[2:], y[2:], *data[2:4], jobs[2:], **options)
+
+
+def test_a_gap_of_ones_own_that_gives_nan():
+    X, y, sex = people(40)
+    with pytest.raises(ValueError, match="gap: the function gave nan for finite probabilities"):
+        group_counterfactual(
+            LogisticRegression(), X, y, X, y, sex, gap=lambda p, y, s: NAN, n_repeats=1
+        )
+
+
+def test_missing_groups_are_named():
+    X, y, sex = people(40)
+    broken = sex.astype(object)
+    broken[[3, 7]] = NAN
+    with pytest.raises(ValueError, match="groups: 2 rows have a missing label .*: 3, 7"):
+        group_counterfactual(LogisticRegression(), X, y, X, y, broken, sensitive=sex)
+    with pytest.raises(ValueError, match="sensitive: 2 rows have a missing label .*: 3, 7"):
+        group_counterfactual(LogisticRegression(), X, y, X, y, sex, sensitive=broken)
+    for gap in (DemographicParityDifference, EqualizedOddsDifference):
+        with pytest.raises(ValueError, match="sensitive: 2 rows have a missing label .*: 3, 7"):
+            gap(broken)

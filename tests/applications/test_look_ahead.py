@@ -232,3 +232,8 @@ def test_a_fitted_net_can_be_cloned():
     net = selecting(horizon=1).fit(X, Y)
     again = dict(clone(net).callbacks)["look_ahead"]
     assert again.get_params(deep=False).keys() == LookAheadSelector(X, Y).get_params().keys()
+
+
+def test_a_net_that_diverges_is_stopped():
+    with pytest.raises(ValueError, match="look-ahead: the scores of . rows .* epoch 1 are NaN"):
+        selecting(module=Logits, optimizer=torch.optim.SGD, lr=1e300).fit(X, Y)

@@ -10,6 +10,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold
 from sklearn.utils.estimator_checks import check_estimator
+from skorch import NeuralNetClassifier
+from torch import nn
 
 from influencekit import GradDot, InfluenceFunction
 from influencekit.applications import DatasetPruner, NoisyLabelDetector
@@ -167,3 +169,40 @@ def test_errors(options, said):
     X, y = data()
     with pytest.raises(ValueError, match=said):
         DatasetPruner(**{"estimator": LogisticRegression(), **options}).fit(X, y)
+
+
+def diverging_net(lr=1e30):
+    return NeuralNetClassifier(
+        nn.Linear, module__in_features=2, module__out_features=3, max_epochs=8, lr=lr,
+        optimizer__weight_decay=1.0, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0,
+    )  # fmt: skip
+
+
+def test_a_net_that_diverges_gives_no_values():
+    X, y = data()
+    X = X.astype(np.float32)
+    said = r"parameter 'weight' holds NaN or infinity after training under seed \d+ on 40 rows"
+    with pytest.raises(ValueError, match=said):
+        DatasetPruner(diverging_net(), GradDot(), cv=3, random_state=0).fit(X, y)
+    detector = NoisyLabelDetector(diverging_net(), method="self_influence", contamination=0.1)
+    with pytest.raises(ValueError, match="on 60 rows. Training has diverged"):
+        DatasetPruner(diverging_net(), detector, random_state=0).fit(X, y)
+
+
+class DivergesOnFewer(LogisticRegression):
+    """Its training diverges on fewer than 60 rows."""
+
+    def fit(self, X, y):
+        super().fit(X, y)
+        if len(X) < 60:
+            self.coef_[0, 0] = np.nan
+        return self
+
+
+def test_a_detector_that_is_refitted_in_vain():
+    """The scores are sound; the last fit, without the suspected rows, is not."""
+    X, y = data()
+    detector = NoisyLabelDetector(DivergesOnFewer(), method="loss", contamination=0.1)
+    with pytest.raises(ValueError, match=r"'coef_' .* training under seed \d+ on 54 rows"):
+        detector.fit(X, y)
+    assert not hasattr(detector.set_params(refit=False).fit(X, y), "estimator_")

@@ -10,6 +10,7 @@ from torch import nn
 
 from influencekit.applications import removal_curve
 from influencekit.applications._removal import right_class
+from influencekit.exceptions import InfluenceKitWarning
 
 
 def data(classes=3):
@@ -179,9 +180,32 @@ def test_accuracy_is_not_of_regressors():
         ({"scores": {"random": np.zeros(60)}}, "always there"),
         ({"scores": np.zeros(60), "groups": np.repeat([0, 1], 30)}, "one score for each group"),
         ({"groups": np.zeros(3)}, "groups: got shape"),
+        ({"groups": np.where(np.arange(60) == 7, np.nan, 1.0)}, "groups: 1 rows have .*: 7"),
     ],
 )
 def test_errors(options, said):
     arguments = {"scores": np.zeros(60), **options}
     with pytest.raises(ValueError, match=said):
         removal_curve(LogisticRegression(), *data(), **arguments)
+
+
+@pytest.mark.parametrize("output", ["accuracy", "neg_loss"])
+def test_models_that_diverged_are_named_or_nan(output):
+    """Rows 0 and 1 make every net diverge that learns from both; they are the most helpful."""
+    X, y, X_query, y_query = data(2)
+    X[:2], y[:2] = 1e30, [0, 1]
+    net = NeuralNetClassifier(
+        nn.Linear, module__in_features=2, module__out_features=2, max_epochs=4, lr=0.1,
+        criterion=nn.CrossEntropyLoss, train_split=None, verbose=0,
+    )  # fmt: skip
+    given = (X.astype(np.float32), y, X_query.astype(np.float32), y_query, -np.arange(60.0))
+    options = {"fractions": [0.5], "n_random": 1, "n_repeats": 1, "random_state": 2}
+    options["output"] = output
+    with pytest.raises(ValueError, match=r"all rows under seed \d+ at all 30 queries"):
+        removal_curve(net, *given, **options)
+    with pytest.raises(ValueError, match=r"without 50 % of the rows \(most harmful by 'scores'\)"):
+        removal_curve(net, *given, which="harmful", **options)
+    with pytest.warns(InfluenceKitWarning, match="on_nan='keep'"):
+        kept = removal_curve(net, *given, on_nan="keep", **options)
+    assert np.isnan(kept.nothing).all() and np.isfinite(kept.curves["scores"]).all()
+    assert np.isnan(kept.means()["nothing"]).all() and "not_finite=" in repr(kept)

@@ -12,6 +12,7 @@ from torch import nn
 
 from influencekit import AdamWInfluence, SGDInfluence
 from influencekit.applications import score_then_retrain
+from influencekit.exceptions import InfluenceKitWarning
 from influencekit.training import TrajectoryRecorder, trajectory_leave_one_out
 from influencekit.training._randomness import seeded
 from tests.training._training_nets import Logits, make_data
@@ -98,3 +99,32 @@ def test_bad_arguments():
             score_then_retrain(make_net(), X, Y, X_VAL, Y_VAL, **options)
     with pytest.raises(TypeError, match="skorch net"):
         score_then_retrain(LogisticRegression(), X, Y, X_VAL, Y_VAL)
+
+
+def test_a_training_that_diverged(monkeypatch):
+    import influencekit.applications._score_then_retrain as module
+
+    with pytest.raises(ValueError, match="training on all 160 rows under seed .*has diverged"):
+        score_then_retrain(make_net(torch.optim.SGD, lr=1e200), X, Y, X_VAL, Y_VAL, random_state=0)
+    fit = module._fit
+
+    def second_diverges(estimator, X, y, seed):
+        fitted = fit(estimator, X, y, seed)
+        if len(X) < 160:
+            torch.nn.init.constant_(fitted.module_.second.bias, torch.inf)
+        return fitted
+
+    monkeypatch.setattr(module, "_fit", second_diverges)
+    arguments = (make_net(), X, Y, X_VAL, Y_VAL)
+    said = "'second.bias' .* training on the .. rows that were kept, under seed"
+    with pytest.raises(ValueError, match=said):
+        score_then_retrain(*arguments, random_state=0)
+    with pytest.warns(InfluenceKitWarning, match=said):
+        kept = score_then_retrain(*arguments, random_state=0, on_nan="keep")
+    assert np.isfinite(kept.values).all()
+    with pytest.raises(ValueError, match="on_nan: got 'drop'"):
+        score_then_retrain(*arguments, on_nan="drop")
+    values = module._values
+    monkeypatch.setattr(module, "_values", lambda *a, **o: values(*a, **o) * np.nan)
+    with pytest.raises(ValueError, match="values of 160 rows are NaN or infinite"):
+        score_then_retrain(*arguments, random_state=0)

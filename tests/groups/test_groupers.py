@@ -109,6 +109,10 @@ def test_labels_and_crossings():
         (lambda: RandomGrouper(0), "n_groups"),
         (lambda: LabelGrouper(Y[:5]), "5 labels for 150"),
         (lambda: LabelGrouper(np.where(Y == 0, np.nan, Y)), "50 rows have a missing label"),
+        (
+            lambda: LabelGrouper(["a", float("nan")] * 75),
+            "75 rows have a missing label .*: 1, 3, 5",
+        ),
         (lambda: LabelGrouper(np.zeros((150, 1, 1))), "got shape"),
         (lambda: KMeansGrouper(3, features="weights"), "features"),
         (lambda: ClusterGrouper(LogisticRegression()), "fit_predict"),

@@ -9,10 +9,11 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
-from skorch import NeuralNetRegressor
+from skorch import NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
 from influencekit.applications import fairness_gap
+from influencekit.exceptions import InfluenceKitWarning
 from influencekit.groups import (
     DemographicParityDifference,
     EqualizedOddsDifference,
@@ -117,6 +118,33 @@ def test_without_a_seed_all_outputs_are_of_the_same_training():
         property=lambda outputs, _: (outputs[:, 0] - outputs[:, 1]).square().sum(),
     )  # fmt: skip
     assert np.abs(found.full).max() == np.abs(found.without).max() == 0
+
+
+@pytest.mark.parametrize("property", [None, "mean_neg_loss", lambda outputs, _: outputs.sum() > 0])
+def test_trainings_that_diverged_are_named_or_nan(property):
+    """Rows 0 and 1, both of group 0, make every net diverge that learns from both."""
+    A, y = X.astype(np.float32), (Y > 0).astype(np.int64)
+    net = NeuralNetClassifier(
+        nn.Linear, module__in_features=4, module__out_features=2, max_epochs=4, lr=0.01,
+        criterion=nn.CrossEntropyLoss, train_split=None, verbose=0,
+    ).fit(A, y)  # fmt: skip
+    A[:2], y[:2], groups = 1e30, [0, 1], np.where(np.arange(100) < 2, 0, GROUPS)
+    given = (net, A, y, A[5:9], y[5:9], groups)
+    options = {"property": property, "n_repeats": 2, "random_state": 0}
+    with pytest.raises(ValueError, match=r"all rows under seed \d+ at all"):
+        leave_group_out(*given, **options)
+    with pytest.warns(InfluenceKitWarning, match="on_nan='keep': 6 of 8 trainings"):
+        kept = leave_group_out(*given, on_nan="keep", **options)
+    assert np.isnan(kept.full).all() and np.isfinite(kept.without[0]).all()
+    assert np.isnan(kept.without[1:]).all() and np.isnan(kept.scores).all()
+    assert "not_finite=" in repr(kept)
+
+
+def test_a_property_that_gives_nan():
+    with pytest.raises(ValueError, match="property: the function gave nan for finite outputs"):
+        leave_group_out(
+            MODEL, X, Y, X_TEST, Y_TEST, GROUPS, n_repeats=1, property=lambda o, _: o.sum() * np.nan
+        )
 
 
 def test_a_class_that_no_row_has_left():

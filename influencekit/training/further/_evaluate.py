@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_map
 
 from influencekit.data import Batch, Examples
 from influencekit.models import Task, predicted_targets, resolve_output
+from influencekit.training._evaluate import unanswered
 from influencekit.training.further._stack import ModelStack, Parameters
 
 __all__ = ["Evaluation"]
@@ -61,6 +62,7 @@ class Evaluation:
         Returns
         -------
         ndarray of shape (n_runs, n_queries), float64
+            NaN where a model's natural outputs are not finite.
         """
         parameters = {name: p.to(self.dtype) for name, p in parameters.items()}
         with torch.no_grad():
@@ -74,8 +76,9 @@ class Evaluation:
 
     def _values(self, parameters: Parameters, batch: Batch) -> Tensor:
         outputs = self.stack.outputs(parameters, batch.inputs, shared=True)
-        values = self.stack.per_row(self._checked, outputs, batch.targets, shared=True)
-        return values.detach()
+        values = self.stack.per_row(self._checked, outputs, batch.targets, shared=True).detach()
+        unknown = unanswered(outputs.flatten(0, 1)).unflatten(0, outputs.shape[:2])
+        return torch.where(unknown, torch.full_like(values, torch.nan), values)
 
     def _checked(self, outputs: Tensor, targets: Tensor | None) -> Tensor:
         values = self.output(outputs, targets)

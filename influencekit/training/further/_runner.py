@@ -14,6 +14,7 @@ from influencekit.data import Examples
 from influencekit.models import Task
 from influencekit.training._randomness import RandomStream, seeded, untouched
 from influencekit.training.further._config import FurtherTrainingConfig
+from influencekit.training.further._diverged import Divergence
 from influencekit.training.further._evaluate import Evaluation
 from influencekit.training.further._optimizer import OptimizerSpec
 from influencekit.training.further._probe import bytes_per_run, why_not_together
@@ -89,6 +90,9 @@ class FurtherRunner:
         self.chunk_size = int(np.clip(max_memory // each, 1, MAX_RUNS))
         spare = max_memory // (each * self.chunk_size)  # float64 without gradients takes less
         self.evaluation_rows = int(np.clip(length * spare, length, max(length, MAX_ROWS)))
+        look = ModelStack(task, together=self.reason is None)
+        with untouched(task.device):
+            self.diverged = Divergence(look, self.rows, length, self.evaluation_rows)
 
     def chunks(self) -> list[np.ndarray]:
         """Runs that are trained together, all of one cohort."""
@@ -104,17 +108,40 @@ class FurtherRunner:
         Returns
         -------
         ndarray of shape (len(runs), n_horizons, n_queries), float64
+            NaN for runs that have diverged.
         """
         with untouched(self.task.device):
-            steps = self._train(seed, runs)
-            return np.stack([evaluation(p) for p in steps], axis=1)
+            found = []
+            for parameters in self._train(seed, runs):
+                values = evaluation(parameters)
+                values[self.diverged(parameters)] = np.nan
+                found.append(values)
+            return np.stack(found, axis=1)
 
     def endpoint(self, seed: int) -> nn.Module:
-        """Module, in eval mode, at the end of one full-data run."""
+        """Module, in eval mode, at the end of one full-data run.
+
+        Raises
+        ------
+        ValueError
+            If the run diverged.
+        """
         with untouched(self.task.device):
             for parameters in self._train(seed, np.array([0])):
                 end = parameters
+            if self.diverged(end)[0]:
+                raise ValueError(self.refusal(seed, "the full-data run"))
         return self.stack.load(end, 0)
+
+    def refusal(self, seed: int, runs: str) -> str:
+        """Words of the error about runs of a seed that diverged."""
+        return (
+            f"lr: further training under seed {seed} diverged in {runs}, with "
+            f"{self.config.optimizer} at lr={self.config.lr:g}: parameters, losses or outputs are "
+            "NaN or infinite, or nothing of the fitted model is left in them. Use a smaller rate; "
+            "a tenth of the one that the model was trained with is a usual choice. (Or output= is "
+            "not finite there.)"
+        )
 
     def _train(self, seed: int, runs: np.ndarray) -> Iterator[Parameters]:
         """Yield the parameters of the runs at every horizon."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from influencekit.exceptions import InfluenceKitWarning
+from influencekit.metrics._text import some_rows
 from influencekit.training._cache import OutputCache
 from influencekit.training._fingerprint import fingerprint
 from influencekit.training.further._evaluate import Evaluation
@@ -89,15 +90,20 @@ class SeedRuns:
         values = np.empty(self._shape)
         for runs in self.runner.chunks():
             values[runs] = self.runner.run(seed, runs, self.evaluation)
-        bad = int((~np.isfinite(values)).any(axis=(1, 2)).sum())
-        if bad:
-            raise ValueError(
-                f"lr: further training under seed {seed} gave NaN or infinite outputs in {bad} of "
-                f"{len(values)} runs, with {self.runner.config.optimizer} at "
-                f"lr={self.runner.config.lr:g}; use a smaller one. A tenth of the rate that the "
-                "model was trained with is a usual choice. (Or output= is not finite there.)"
-            )
+        bad = np.flatnonzero((~np.isfinite(values)).any(axis=(1, 2)))
+        if len(bad):
+            raise ValueError(self.runner.refusal(seed, self._names(bad)))
         return values
+
+    def _names(self, runs: np.ndarray) -> str:
+        """What some runs leave out, for a message."""
+        left = self.runner.removals
+        names = ["with all rows"] if runs[0] == 0 else []
+        for column in left.columns(runs[runs > 0])[:5]:
+            rows = np.flatnonzero(left.owner == column)
+            names.append(f"without row{'s' * (len(rows) > 1)} {some_rows(rows)}")
+        more = f" and {len(runs) - len(names)} more" if len(runs) > len(names) else ""
+        return f"{len(runs)} of {left.n_runs} runs ({'; '.join(names)}{more})"
 
 
 def _seed_key(seed: int) -> str:
@@ -113,7 +119,7 @@ def _key(runner: FurtherRunner, evaluation: Evaluation, output: Any) -> str:
     optimizer = [spec.cls, [(g.names, g.options) for g in spec.groups], spec.state, spec.decays]
     config = {k: v for k, v in vars(replace(runner.config)).items() if k != "amounts"}
     return fingerprint(
-        "influencekit-further-1",
+        "influencekit-further-2",
         (torch.__version__, runner.reason is None, str(evaluation.dtype)),
         (task.module, objective, dict(task.penalty), task.penalty_kind),
         (rows.inputs, rows.targets, rows.weights, runner.removals.owner),

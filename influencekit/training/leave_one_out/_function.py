@@ -16,6 +16,7 @@ from influencekit.data import Examples, make_examples
 from influencekit.exceptions import InfluenceKitWarning, TrajectoryError
 from influencekit.models import Task, as_task
 from influencekit.training._cache import OutputCache
+from influencekit.training._diverged import check_on_nan, warn_kept
 from influencekit.training._fingerprint import fingerprint
 from influencekit.training._randomness import untouched
 from influencekit.training.further._evaluate import Evaluation
@@ -50,6 +51,7 @@ def trajectory_leave_one_out(
     output: str | Callable = "neg_loss",
     dtype: str = "float64",
     chunk_size: int = 64,
+    on_nan: str = "raise",
     cache_dir: str | os.PathLike | None = None,
     verbose: int = 0,
 ) -> TrajectoryLeaveOneOut:
@@ -81,6 +83,10 @@ def trajectory_leave_one_out(
         Of the reruns, the reference among them.
     chunk_size : int, default=64
         Reruns that are trained together.
+    on_nan : {"raise", "keep"}, default="raise"
+        What to do where a rerun diverges, so that its outputs are NaN or infinite.  "raise"
+        stops with an error that names the rows left out, and writes nothing of that chunk into
+        ``cache_dir``.  "keep" makes these outputs NaN, with a warning.
     cache_dir : path-like, default=None
         Chunks are kept here as they are finished and found again by a later call, so that a
         killed process loses the chunk in flight at most.  Reuse needs the same ``chunk_size``.
@@ -101,7 +107,8 @@ def trajectory_leave_one_out(
     Warns
     -----
     InfluenceKitWarning
-        If runs must be trained one after the other.
+        If runs must be trained one after the other, or outputs are not finite and
+        ``on_nan="keep"``.
 
     Notes
     -----
@@ -114,6 +121,7 @@ def trajectory_leave_one_out(
     its last place after each step.
     """
     _check_arguments(removal, dtype, chunk_size)
+    check_on_nan(on_nan)
     task = as_task(model)
     train = make_examples(task, X, y)
     queries = make_examples(task, X_test, y_test, require_y=False, name="X_test")
@@ -125,12 +133,15 @@ def trajectory_leave_one_out(
     cache = None
     if cache_dir is not None:
         cache = OutputCache(cache_dir, _key(reruns, evaluation, output), "it is trained again")
-    tables = _Tables(reruns, evaluation, cache)
+    tables = _Tables(reruns, evaluation, cache, on_nan)
     chunks = [rows[i : i + chunk_size] for i in range(0, len(rows), chunk_size)]
     full = tables.full()
     parts = [tables.without(c) for c in progress(chunks, "reruns", verbose, unit="chunk")]
     outputs = np.concatenate(parts)
     reference = full[0]
+    names = ["with all rows", *(f"without row {row}" for row in rows)]
+    bad = np.isnan(np.concatenate([full[:1], outputs])).any(axis=1)
+    warn_kept([names[i] for i in np.flatnonzero(bad)], len(names), "reruns")
     floor = np.finfo(float).eps * np.maximum(np.abs(reference), 1.0)
     noise = np.maximum(np.abs(full[1:] - reference).max(axis=0), floor)
     return TrajectoryLeaveOneOut(outputs, reference, rows, len(train), noise)
@@ -144,10 +155,14 @@ class _Tables:
     reruns : Reruns
     evaluation : Evaluation
     cache : OutputCache or None
+    on_nan : {"raise", "keep"}
     """
 
-    def __init__(self, reruns: Reruns, evaluation: Evaluation, cache: OutputCache | None):
+    def __init__(
+        self, reruns: Reruns, evaluation: Evaluation, cache: OutputCache | None, on_nan: str
+    ):
         self.reruns, self.evaluation, self.cache = reruns, evaluation, cache
+        self.on_nan = on_nan
 
     def full(self) -> NDArray:
         """Outputs of the reference, and of the reference with other rounding below it."""
@@ -157,30 +172,41 @@ class _Tables:
             shaken = self.evaluation(self.reruns.shaken(N_SHAKEN))
             return np.concatenate([reference, shaken])
 
-        return self._found("full", 1 + N_SHAKEN, train)
+        names = ["with all rows", *["with all rows, rounded otherwise"] * N_SHAKEN]
+        return self._found("full", names, train)
 
     def without(self, rows: NDArray) -> NDArray:
         """Outputs (len(rows), n_test) of the runs without each of the rows."""
         runs = torch.as_tensor(rows)
+        names = [f"without row {row}" for row in rows]
         return self._found(
-            fingerprint(rows), len(rows), lambda: self.evaluation(self.reruns.without(runs))
+            fingerprint(rows), names, lambda: self.evaluation(self.reruns.without(runs))
         )
 
-    def _found(self, key: str, n_runs: int, train: Callable[[], NDArray]) -> NDArray:
-        shape = n_runs, self.evaluation.n_queries
+    def _found(self, key: str, names: list[str], train: Callable[[], NDArray]) -> NDArray:
+        shape = len(names), self.evaluation.n_queries
         outputs = None if self.cache is None else self.cache.load(key, shape)
-        if outputs is None:
+        if outputs is None or (self.on_nan == "raise" and not np.isfinite(outputs).all()):
             outputs = train()
-            bad = int((~np.isfinite(outputs)).any(axis=1).sum())
-            if bad:
-                raise ValueError(
-                    f"model: {bad} of {len(outputs)} reruns gave outputs that are NaN or infinite. "
-                    "The run is close to diverging: train with a smaller learning rate. (Or "
-                    "output= is not finite there.)"
-                )
+            if self.on_nan == "raise":
+                _refuse_diverged(outputs, names)
+            outputs = np.where(np.isfinite(outputs), outputs, np.nan)
             if self.cache is not None:
                 self.cache.store(key, outputs)
         return outputs
+
+
+def _refuse_diverged(outputs: NDArray, names: list[str]) -> None:
+    """Refuse reruns whose outputs are not finite."""
+    bad = np.flatnonzero((~np.isfinite(outputs)).any(axis=1))
+    if len(bad):
+        found = ", ".join(names[i] for i in bad[:10]) + (", ..." if len(bad) > 10 else "")
+        raise ValueError(
+            f"model: {len(bad)} of {len(outputs)} reruns gave outputs that are NaN or infinite: "
+            f"{found}. The run is close to diverging (or output= is not finite there): train with "
+            "a smaller learning rate, or leave those rows out of examples=. on_nan='keep' keeps "
+            "such outputs as NaN."
+        )
 
 
 def _check_arguments(removal: str, dtype: str, chunk_size: int) -> None:
@@ -252,7 +278,7 @@ def _key(reruns: Reruns, evaluation: Evaluation, output: Any) -> str:
         (type(part), vars(part)) for part in (task.loss, task.link) if hasattr(part, "__dict__")
     ]
     return fingerprint(
-        "influencekit-trajectory-leave-one-out-1",
+        "influencekit-trajectory-leave-one-out-2",
         (torch.__version__, reruns.stack.together, str(replay.model.dtype), reruns.renormalize),
         (task.module, objective, output, run.reduction),
         (start.theta, start.slots, start.n_steps),

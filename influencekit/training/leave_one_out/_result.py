@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from influencekit.metrics import LDSResult, leave_one_out_correlation
+from influencekit.metrics._text import not_finite_text
 
 __all__ = ["TrajectoryLeaveOneOut"]
 
@@ -21,7 +22,8 @@ class TrajectoryLeaveOneOut:
     Attributes
     ----------
     outputs : ndarray of shape (n_left_out, n_test)
-        Explained output of the run without each example.
+        Explained output of the run without each example; NaN for one that diverged and was
+        kept.
     reference : ndarray of shape (n_test,)
         That of the run with all of them.
     left_out : ndarray of shape (n_left_out,), int64
@@ -43,7 +45,7 @@ class TrajectoryLeaveOneOut:
         n_left_out, n_test = self.outputs.shape
         return (
             f"TrajectoryLeaveOneOut(n_left_out={n_left_out}, n_test={n_test}, "
-            f"unresolved={self.unresolved:.2g})"
+            f"unresolved={self.unresolved:.2g}{not_finite_text(self.reference, self.outputs)})"
         )
 
     @property
@@ -61,8 +63,8 @@ class TrajectoryLeaveOneOut:
 
     @property
     def unresolved(self) -> float:
-        """Share of changes that are no larger than ``noise``."""
-        return float((np.abs(self.changes) <= self.noise).mean())
+        """Share of changes that are not larger than ``noise``; NaN is not."""
+        return float((~(np.abs(self.changes) > self.noise)).mean())
 
     def pick(self, scores: ArrayLike) -> NDArray:
         """Columns of an attributor's scores that belong to the examples left out here.

@@ -15,6 +15,7 @@ from influencekit.exceptions import TrajectoryError
 from influencekit.training.trajectory._flat import drops_out, refuse_batch_statistics
 from influencekit.training.trajectory._snapshots import FolderSnapshots, Snapshot
 from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.utils import remove_abandoned
 
 __all__ = ["Recording", "numbers_of"]
 
@@ -114,7 +115,8 @@ class Recording:
         """Take an earlier recording out of the folder."""
         folder = self._snapshots.folder  # type: ignore[union-attr]
         for old in [*folder.glob("step_*.npz"), *folder.glob("trajectory.*")]:
-            old.unlink()
+            old.unlink(missing_ok=True)  # another process may clear it too
+        remove_abandoned(folder)
 
     def stop(self) -> None:
         """Listen no more."""

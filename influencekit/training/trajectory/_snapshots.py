@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from influencekit.utils import whole_file
 
 __all__ = ["FolderSnapshots", "Snapshot"]
 
@@ -40,14 +41,8 @@ class Snapshot:
             for slot, named in self.tensors.items()
             for name, tensor in named.items()
         }
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, **arrays, count=np.array(self.count))
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with whole_file(path) as file:
+            np.savez(file, **arrays, count=np.array(self.count))
 
     @classmethod
     def read(cls, path: Path) -> Snapshot:
@@ -78,10 +73,10 @@ class FolderSnapshots(Mapping):
         snapshot.write(self._path(step))
 
     def __getitem__(self, step: int) -> Snapshot:
-        path = self._path(step)
-        if not path.exists():
-            raise KeyError(step)
-        return Snapshot.read(path)
+        try:
+            return Snapshot.read(self._path(step))
+        except FileNotFoundError:
+            raise KeyError(step) from None
 
     def __iter__(self) -> Iterator[int]:
         return iter(sorted(int(p.stem.split("_")[1]) for p in self.folder.glob("step_*.npz")))

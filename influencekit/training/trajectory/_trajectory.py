@@ -15,6 +15,7 @@ from torch import Tensor
 
 from influencekit.training.trajectory._rules import AdamRule, Rule, SGDRule
 from influencekit.training.trajectory._snapshots import FolderSnapshots, Snapshot
+from influencekit.utils import whole_file
 
 __all__ = ["Trajectory"]
 
@@ -108,7 +109,8 @@ class Trajectory:
             arrays["random_states"] = np.stack([s.numpy() for s in self.random_states])
         sizes = np.array([len(rows) for rows in self.batches], dtype=np.int64)
         rows = np.concatenate(self.batches) if self.batches else np.zeros(0, np.int64)
-        np.savez(folder / _ARRAYS, sizes=sizes, rows=rows, max_norm=self.max_norm, **arrays)
+        with whole_file(folder / _ARRAYS) as file:
+            np.savez(file, sizes=sizes, rows=rows, max_norm=self.max_norm, **arrays)
         settings = {
             "optimizer": self.optimizer,
             "groups": self.groups,
@@ -116,7 +118,8 @@ class Trajectory:
             "n_rows": self.n_rows,
             "reduction": self.reduction,
         }
-        (folder / _SETTINGS).write_text(json.dumps(settings, indent=1), encoding="utf-8")
+        with whole_file(folder / _SETTINGS) as file:  # last: it says that all is there
+            file.write(json.dumps(settings, indent=1).encode())
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> Trajectory:
@@ -137,12 +140,13 @@ class Trajectory:
             If the folder holds no finished recording.
         """
         folder = Path(folder)
-        if not (folder / _SETTINGS).exists():
+        try:
+            settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        except FileNotFoundError:
             raise FileNotFoundError(
                 f"folder: {folder} holds no finished recording ({_SETTINGS} is missing); accepted "
                 "is a folder that Trajectory.save or a recorder has written."
-            )
-        settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+            ) from None
         settings["groups"] = tuple(tuple(names) for names in settings["groups"])
         with np.load(folder / _ARRAYS, allow_pickle=False) as stored:
             options = {k[7:]: stored[k] for k in stored.files if k.startswith("option_")}

@@ -1,0 +1,73 @@
+"""Checks of what a fairness gap is computed from: nothing that cannot be counted is counted."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from influencekit.groups._labels import refuse_missing
+from influencekit.metrics._text import some_rows
+
+__all__ = ["check_groups", "check_probabilities", "check_threshold", "check_truth"]
+
+
+def check_probabilities(values: Any) -> np.ndarray:
+    """Probabilities as float64 numbers between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If one is NaN, or outside of [0, 1]; the message names the rows.
+    """
+    given = np.asarray(values, dtype=np.float64)
+    unknown = np.flatnonzero(np.isnan(given))
+    if len(unknown):
+        raise ValueError(
+            f"probabilities: NaN in {len(unknown):,} of {given.size:,} rows: {some_rows(unknown)}. "
+            "Accepted are numbers between 0 and 1. The model has probably diverged: train it with "
+            "a smaller learning rate or scaled features."
+        )
+    outside = np.flatnonzero((given < 0) | (given > 1))
+    if len(outside):
+        raise ValueError(
+            f"probabilities: {len(outside):,} of {given.size:,} rows are outside of [0, 1]: "
+            f"{some_rows(outside)}; the first one is {given.flat[outside[0]]:.6g}. Accepted are "
+            "probabilities of the positive class, such as predict_proba(X)[:, 1]."
+        )
+    return given
+
+
+def check_truth(y: Any) -> None:
+    """Refuse true classes among which some are missing."""
+    refuse_missing(y, "y")
+
+
+def check_groups(sensitive: Any, name: str = "sensitive") -> np.ndarray:
+    """Groups of people as an array, two of them or more.
+
+    Raises
+    ------
+    ValueError
+        If a group is missing (NaN, None), or all rows are of one group.
+    """
+    refuse_missing(sensitive, name)
+    groups = np.asarray(sensitive)
+    distinct = np.unique(groups)
+    if len(distinct) < 2:
+        raise ValueError(
+            f"{name}: holds the one group {distinct.tolist()}; a gap compares two or more. Give "
+            "the group of each row, from rows of several groups."
+        )
+    return groups
+
+
+def check_threshold(threshold: Any) -> None:
+    """Refuse anything but None and numbers between 0 and 1."""
+    number = isinstance(threshold, Real) and not isinstance(threshold, bool)
+    if threshold is not None and not (number and 0 <= float(threshold) <= 1):
+        raise ValueError(
+            f"threshold: got {threshold!r}; accepted are None, which takes the mean probability, "
+            "and numbers between 0 and 1."
+        )

@@ -1,0 +1,123 @@
+"""Trainings that diverged: told by what is not finite, and never taken for a result."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from numpy.typing import NDArray
+
+from influencekit.exceptions import InfluenceKitWarning
+from influencekit.metrics._text import some_rows
+
+__all__ = [
+    "ON_NAN",
+    "DivergedRuns",
+    "check_on_nan",
+    "subsets_called",
+    "warn_kept",
+]
+
+#: What to do with outputs that are not finite.
+ON_NAN = ("raise", "keep")
+
+_ADVICE = (
+    "Training has diverged, or output= is not finite there: use a smaller learning rate, scale "
+    "the features, or clip gradients."
+)
+
+
+def check_on_nan(on_nan: Any) -> None:
+    """Refuse anything but "raise" and "keep".
+
+    Raises
+    ------
+    ValueError
+    """
+    if not isinstance(on_nan, str) or on_nan not in ON_NAN:
+        raise ValueError(
+            f"on_nan: got {on_nan!r}; accepted are 'raise', which refuses outputs that are NaN or "
+            "infinite, and 'keep', which keeps them as NaN."
+        )
+
+
+class DivergedRuns(ValueError):
+    """Retrained models gave outputs that are not finite.
+
+    Parameters
+    ----------
+    runs : list of (int, int, ndarray of int)
+        Subset, seed, and the queries at which the output is not finite.
+    n_query : int
+    names : sequence of str or None
+        What the subsets are called; None numbers them.
+    kept : bool
+        Whether finished trainings are in a cache.
+    """
+
+    def __init__(
+        self,
+        runs: list[tuple[int, int, NDArray]],
+        n_query: int,
+        names: Sequence[str] | None = None,
+        kept: bool = False,
+    ):
+        self.runs, self.n_query, self.names, self.kept = runs, n_query, names, kept
+        found = "; ".join(self._describe(*run) for run in runs[:10])
+        more = f"; and {len(runs) - 10} more" if len(runs) > 10 else ""
+        finished = (
+            "Finished trainings are kept in cache_dir and found again. "
+            if kept
+            else "With cache_dir and an int random_state, finished trainings are kept. "
+        )
+        super().__init__(
+            f"model: retrained models gave outputs that are NaN or infinite: {found}{more}. "
+            f"{_ADVICE} {finished}on_nan='keep' keeps such outputs as NaN."
+        )
+
+    def __reduce__(self):
+        return type(self), (self.runs, self.n_query, self.names, self.kept)
+
+    def _describe(self, subset: int, seed: int, queries: NDArray) -> str:
+        name = f"subset {subset}" if self.names is None else self.names[subset]
+        which = "all" if len(queries) == self.n_query else f"{len(queries):,} of"
+        rows = "" if which == "all" else f" ({some_rows(queries)})"
+        return f"{name} under seed {seed} at {which} {self.n_query:,} queries{rows}"
+
+
+@contextmanager
+def subsets_called(names: Sequence[str]) -> Iterator[None]:
+    """Give subsets their names in the error of a retraining inside that diverges.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of every subset, such as ``"without group 'a'"``.
+    """
+    try:
+        yield
+    except DivergedRuns as error:
+        raise DivergedRuns(error.runs, error.n_query, names, error.kept) from None
+
+
+def warn_kept(names: Sequence[str], total: int, what: str = "trainings") -> None:
+    """Say which runs have outputs that are kept as NaN, if there are any.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the runs that diverged.
+    total : int
+        Number of all runs.
+    what : str
+    """
+    if names:
+        shown = "; ".join(names[:5]) + (f"; and {len(names) - 5} more" if len(names) > 5 else "")
+        warnings.warn(
+            f"on_nan='keep': {len(names)} of {total} {what} gave outputs that are NaN or infinite: "
+            f"{shown}. They are NaN in the result. {_ADVICE}",
+            InfluenceKitWarning,
+            stacklevel=3,
+        )
