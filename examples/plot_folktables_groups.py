@@ -9,7 +9,7 @@ and which hold it down?  This page asks, and then checks the answers by training
 those people.
 
 The table is read from the folder that ``INFLUENCEKIT_DATA`` names, or fetched through the
-folktables package into ``~/influencekit_data`` (``pip install influencekit[folktables]``).
+folktables package into ``~/influencekit_data`` (``pip install folktables``).
 """
 
 # %%

@@ -14,7 +14,7 @@ so that the page runs in minutes; ``benchmarks/bench_agreement.py`` has the larg
 
 The two tables are read from the folder that ``INFLUENCEKIT_DATA`` names, or fetched into
 ``~/influencekit_data``: Concrete from OpenML, ACSIncome through the folktables package
-(``pip install influencekit[folktables]``).
+(``pip install folktables``).
 """
 
 # %%

@@ -11,31 +11,9 @@ import pytest
 matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 OTHER_PAGES = [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
-
-#: What a page takes as given, before its first block.
-GIVEN = {
-    "README": """
-import numpy as np, torch
-from sklearn.datasets import load_digits
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from skorch import NeuralNetClassifier
-from torch import nn
-torch.manual_seed(0)
-X, y = load_digits(return_X_y=True)
-X = X.astype(np.float32)
-X_train, y_train, X_test, y_test = X[:300], y[:300], X[300:320], y[300:320]
-X_val, y_val = X[320:360], y[320:360]
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
-    def forward(self, X):
-        return self.layers(X)
-"""
-}
 
 
 def blocks(page: Path, language: str) -> list[tuple[int, str]]:
@@ -60,7 +38,7 @@ RUNNABLE = [page for page in PAGES if blocks(page, "python")]
 
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.stem)
-def test_blocks_run_in_order(page, tmp_path, monkeypatch):
+def test_blocks_run_in_order(page, tmp_path, monkeypatch, capsys):
     for needed in NEEDS.findall(page.read_text(encoding="utf-8")):
         pytest.importorskip(needed, reason=f"{needed} is not installed")
     import matplotlib.pyplot as plt
@@ -71,7 +49,6 @@ def test_blocks_run_in_order(page, tmp_path, monkeypatch):
     file.write_text(as_module(page), encoding="utf-8")
     module = importlib.util.module_from_spec(importlib.util.spec_from_file_location(name, file))
     monkeypatch.setitem(sys.modules, name, module)
-    exec(GIVEN.get(page.stem, ""), vars(module))
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="(?!docs_page_)")
@@ -79,6 +56,53 @@ def test_blocks_run_in_order(page, tmp_path, monkeypatch):
             exec(compile(file.read_text(encoding="utf-8"), str(page), "exec"), vars(module))
         finally:
             plt.close("all")
+    check_shown(page, capsys.readouterr().out)
+
+
+#: Where a page shows all that its blocks print.
+SHOWN = re.compile(r"^```\n\nIt prints:\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def check_shown(page: Path, printed: str) -> None:
+    """Same words, and numbers within a twentieth: other machines round otherwise."""
+    shown = "".join(SHOWN.findall(page.read_text(encoding="utf-8")))
+    if shown:
+        assert told(printed) == told(shown), printed
+        assert numbers(printed) == pytest.approx(numbers(shown), rel=0.05)
+
+
+def test_the_readme_shows_what_its_first_block_prints():
+    text = README.read_text(encoding="utf-8")
+    (_, first), *_ = blocks(README, "python")
+    assert "print(" in first
+    assert SHOWN.match(text, text.index(first) + len(first))
+
+
+NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+
+
+def told(output: str) -> str:
+    """What is printed, without its numbers and its spacing."""
+    return " ".join(NUMBER.sub("#", output).split())
+
+
+def numbers(output: str) -> list[float]:
+    return [float(number) for number in NUMBER.findall(output)]
+
+
+#: Files whose advice people follow; here a reader has the sources and no package index has them.
+ADVISING = ("*.md", "*.py", "*.ipynb", "*.rst", "*.html", "*.txt", "Makefile")
+
+
+def test_nothing_is_installed_from_an_index_that_lacks_it():
+    """A clone is installed by its path (``pip install ".[plot]"``), not by the package's name."""
+    by_name = re.compile(r"""pip3?\s+install\s+(?:[^\s`]+[ ]+)*["'\\]*influencekit\b""")
+    assert by_name.search("pip install -U " + "'influencekit[plot]'")
+    places = ("influencekit", "docs", "examples", "benchmarks")
+    files = [f for place in places for kind in ADVISING for f in (ROOT / place).rglob(kind)]
+    files += [f for kind in ADVISING for f in ROOT.glob(kind)]
+    assert len(files) > 300
+    assert [str(f) for f in files if by_name.search(f.read_text(encoding="utf-8"))] == []
 
 
 def test_the_pages_are_found():

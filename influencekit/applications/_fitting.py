@@ -254,8 +254,7 @@ def probabilities(model: Any, X: Any, classes: np.ndarray) -> np.ndarray:
     if not is_classifier(model) or not hasattr(model, "predict_proba"):
         raise TypeError(
             f"estimator: {type(model).__name__} gives no class probabilities (predict_proba). "
-            "Take a classifier that does, wrap it in CalibratedClassifierCV, or take "
-            "method='self_influence' or 'validation_influence'."
+            "Take a classifier that does, or wrap it in scikit-learn's CalibratedClassifierCV."
         )
     with untouched(device_of(model)):  # a net's loader draws from the global generator
         values = np.asarray(model.predict_proba(X), dtype=np.float64)

@@ -121,7 +121,7 @@ class TrajectoryInfluence(BaseAttributor):
             raise TrajectoryError(
                 f"model: this {task.name} holds no recording of its training. Train the skorch net "
                 "with callbacks=[TrajectoryRecorder()], or a torch module inside "
-                f"record_trajectory(...), and give {type(self).__name__}(trajectory=...)."
+                "record_trajectory(...) as recorder, and give trajectory=recorder.trajectory_."
             )
         return found
 

@@ -232,7 +232,8 @@ def _problem(task: str):
         import folktables
     except ImportError as error:
         raise ImportError(
-            f"{task} needs folktables: pip install 'influencekit[folktables]'."
+            f"{task} needs folktables, which is not installed. "
+            "Install it with `pip install folktables`."
         ) from error
     names = [name for name in dir(folktables) if name.startswith("ACS") and name != "ACSDataSource"]
     if task not in names:

@@ -36,6 +36,7 @@ def import_pandas(function: str):
         import pandas as pd
     except ImportError as error:
         raise ImportError(
-            f"{function} needs pandas: pip install 'influencekit[pandas]'."
+            f"{function} needs pandas, which is not installed. "
+            "Install it with `pip install pandas`."
         ) from error
     return pd

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from influencekit.displays._style import BAND, curve_style, import_pyplot, neutral_colour
+from influencekit.displays._text import legend_text, literal
 from influencekit.metrics import AgreementResult, SeedCurve
 
 __all__ = ["AgreementDisplay"]
@@ -177,7 +178,7 @@ class AgreementDisplay:
         self._plot_ceiling(ax)
         self._plot_curves(ax)
         lowest = min(0.0, *(float(np.nanmin(y, initial=0.0)) for y in self.curves.values()))
-        ax.set(xlabel=self.xlabel, ylabel=self.ylabel, ylim=(1.05 * lowest, 1.02))
+        ax.set(xlabel=literal(self.xlabel), ylabel=literal(self.ylabel), ylim=(1.05 * lowest, 1.02))
         if len(self.x) > 1:
             ax.set_xscale("log")
         ticks = _apart(self.x)
@@ -206,7 +207,9 @@ class AgreementDisplay:
         self.lines_ = {}
         for i, (name, y) in enumerate(self.curves.items()):
             style = curve_style(i)
-            (self.lines_[name],) = ax.plot(self.x, y, **style, markersize=4, label=name)
+            (self.lines_[name],) = ax.plot(
+                self.x, y, **style, markersize=4, label=legend_text(name)
+            )
             if name in self.errors:
                 low, high = y - self.errors[name], y + self.errors[name]
                 ax.fill_between(self.x, low, high, color=style["color"], **BAND)

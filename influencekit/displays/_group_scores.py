@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_colour
+from influencekit.displays._text import literal
 
 __all__ = ["GroupScoresDisplay"]
 
@@ -152,9 +153,9 @@ class GroupScoresDisplay:
         if self.measured is not None:
             self._draw_measured(ax, places)
         ax.axvline(0, color=neutral_colour(), lw=0.8)
-        ax.set_yticks(places, self.names[self.order_])
+        ax.set_yticks(places, [literal(name) for name in self.names[self.order_]])
         ax.invert_yaxis()
-        ax.set_xlabel(self.label)
+        ax.set_xlabel(literal(self.label))
         return self
 
     def _draw_measured(self, ax, places) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from influencekit.displays._sensitivity_data import label_of
+from influencekit.displays._text import literal
 
 __all__ = ["COLOURS", "draw_heat_map"]
 
@@ -44,8 +45,8 @@ def draw_heat_map(ax, columns: list, lines: list, table: NDArray, limits: tuple[
         aspect="auto",
         origin="lower",
     )
-    ax.set_xticks(range(len(columns)), [label_of(v) for v in columns])
-    ax.set_yticks(range(len(lines)), [label_of(v) for v in lines])
+    ax.set_xticks(range(len(columns)), [literal(label_of(v)) for v in columns])
+    ax.set_yticks(range(len(lines)), [literal(label_of(v)) for v in lines])
     ax.tick_params(length=0)
     if sum(len(label_of(v)) + 1 for v in columns) > 45:
         ax.tick_params(axis="x", labelrotation=60)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from influencekit.displays._text import literal
+
 __all__ = ["Images", "as_images", "draw_image"]
 
 
@@ -55,7 +57,7 @@ def draw_image(ax, image: NDArray, images: Images, cmap, frame: dict, caption: s
     """Draw one image with a coloured frame and a caption under it."""
     ax.imshow(image, cmap=cmap, vmin=images.low, vmax=images.high, interpolation="nearest")
     ax.set(xticks=[], yticks=[])
-    ax.set_xlabel(caption, fontsize=8, labelpad=3)
+    ax.set_xlabel(literal(caption), fontsize=8, labelpad=3)
     for spine in ax.spines.values():
         spine.set(visible=True, linewidth=2.5 if "linestyle" in frame else 1)
         spine.set(color=frame["color"], linestyle=frame.get("linestyle", "-"))

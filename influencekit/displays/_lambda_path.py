@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from influencekit.displays._layout import curve, emptiest_corner, label_levels, merge_close
 from influencekit.displays._style import BAND, FIRST, SECOND, import_pyplot, neutral_colour
+from influencekit.displays._text import legend_text, literal
 
 __all__ = ["LambdaPathDisplay"]
 
@@ -226,7 +227,9 @@ class LambdaPathDisplay:
     def _plot_xi(self, ax) -> None:
         name = f"mean {self.indicator}"
         label = name if self.lds is None else f"{name} (left)"
-        (self.line_,) = ax.plot(self.dampings, self.mean_xi, **FIRST, markersize=4, label=label)
+        (self.line_,) = ax.plot(
+            self.dampings, self.mean_xi, **FIRST, markersize=4, label=legend_text(label)
+        )
         if self.std_xi is not None:
             low, high = self.mean_xi - self.std_xi, self.mean_xi + self.std_xi
             ax.fill_between(self.dampings, low, high, color=FIRST["color"], **BAND)
@@ -240,7 +243,7 @@ class LambdaPathDisplay:
                 label=f"threshold {self.threshold:g}",
             )
         ax.set(xscale="log", ylim=(0, 1.02), xlabel="damping λ")
-        ax.set_ylabel(name, color=FIRST["color"])
+        ax.set_ylabel(literal(name), color=FIRST["color"])
 
     def _plot_lds(self, ax) -> None:
         self.ax_lds_ = self.lds_line_ = None
@@ -272,7 +275,7 @@ class LambdaPathDisplay:
         labels, positions = merge_close(labels, [self.picks[label] for label in labels])
         # a label that would touch its neighbour is lifted by empty lines below it
         levels = label_levels(np.log10(positions), labels, ax)
-        texts = [label + "\n" * level for label, level in zip(labels, levels, strict=True)]
+        texts = [literal(label) + "\n" * level for label, level in zip(labels, levels, strict=True)]
         upper.set_xticks(positions, texts, minor=False)
         self.ax_picks_ = upper
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from influencekit.applications import RemovalCurve
 from influencekit.displays._style import curve_style, import_pyplot, neutral_colour
+from influencekit.displays._text import legend_text, literal
 
 __all__ = ["RemovalCurveDisplay"]
 
@@ -96,10 +97,12 @@ class RemovalCurveDisplay:
         for name, values in means.items():
             y = np.concatenate([[level], values])[order]
             bars = np.nan_to_num(np.concatenate([[start], errors[name]])[order])
-            options = {"markersize": 5, "capsize": 2, "label": name, **styles[name]}
+            options = {"markersize": 5, "capsize": 2, "label": legend_text(name), **styles[name]}
             drawn = ax.errorbar(x[order], y, bars, **options)
             self.lines_[name] = drawn.lines[0]
-        ax.set(xlabel=f"most {self.curve.which} rows removed (%)", ylabel=self.curve.output)
+        ax.set(
+            xlabel=f"most {self.curve.which} rows removed (%)", ylabel=literal(self.curve.output)
+        )
         if legend_loc is not None:
             ax.legend(loc=legend_loc, fontsize="small")
         return self

@@ -31,6 +31,7 @@ from influencekit.displays._style import (
     import_pyplot,
     neutral_colour,
 )
+from influencekit.displays._text import legend_text, literal
 
 __all__ = ["SensitivityDisplay"]
 
@@ -273,7 +274,7 @@ class SensitivityDisplay:
         scale = scale_of(values, self.x)
         for label, (curve, style) in curves.items():
             places = np.array([place_of(v, values, scale) for v in curve.values])
-            (line,) = ax.plot(places, curve.lds, **style, markersize=4, label=label)
+            (line,) = ax.plot(places, curve.lds, **style, markersize=4, label=legend_text(label))
             self.lines_[label] = line
             low, high = curve.lds - curve.lds_se, curve.lds + curve.lds_se
             self.bands_[label] = ax.fill_between(places, low, high, color=style["color"], **BAND)
@@ -291,7 +292,7 @@ class SensitivityDisplay:
 
     def _label_axes(self, ax, values: list, scale: str) -> None:
         if scale == "categories":
-            ax.set_xticks(range(len(values)), [label_of(v) for v in values])
+            ax.set_xticks(range(len(values)), [literal(label_of(v)) for v in values])
         elif scale == "symlog":
             smallest = min(v for v in values if v > 0)
             ax.set_xscale("symlog", linthresh=smallest)
@@ -300,7 +301,7 @@ class SensitivityDisplay:
         if self.x != "damping" and scale in ("log", "symlog") and len(values) <= 10:
             ax.set_xticks(values, [label_of(v) for v in values])
             ax.minorticks_off()
-        ax.set(xlabel=NAMES.get(self.x, self.x), ylabel="LDS")
+        ax.set(xlabel=_axis_name(self.x), ylabel="LDS")
         ax.axhline(0, color=neutral_colour(), linewidth=0.6, alpha=0.5, zorder=0)
         if self.noise_ceiling is not None and np.isfinite(self.noise_ceiling):
             self.ceiling_line_ = ax.axhline(
@@ -340,7 +341,7 @@ class SensitivityDisplay:
         for (name, (columns, lines, table)), one in zip(grids.items(), axes, strict=True):
             image, _, outline = draw_heat_map(one, columns, lines, table, limits)
             self.images_[name], self.outlines_[name] = image, outline
-            one.set(title=name, xlabel=NAMES.get(self.x, self.x), ylabel=NAMES.get(self.y, self.y))
+            one.set(title=literal(name), xlabel=_axis_name(self.x), ylabel=_axis_name(self.y))
         self.colorbar_ = self.figure_.colorbar(image, ax=list(axes), label="LDS", pad=0.02)
 
     def _heat_map_axes(self, plt, ax, grids) -> list:
@@ -367,3 +368,7 @@ class SensitivityDisplay:
         self.figure_ = figure
         self.ax_ = axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
         return axes
+
+
+def _axis_name(hyperparameter: Any) -> str:
+    return literal(NAMES.get(hyperparameter, hyperparameter))

@@ -41,7 +41,7 @@ def curve_style(i: int) -> dict[str, str]:
 
 
 def import_pyplot(caller: str):
-    """Return matplotlib.pyplot, or say which extra to install.
+    """Return matplotlib.pyplot, or say how to install it.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def import_pyplot(caller: str):
     except ImportError as error:
         raise ImportError(
             f"{caller} needs matplotlib, which is not installed. "
-            "Install it with `pip install influencekit[plot]`."
+            "Install it with `pip install matplotlib`."
         ) from error
     return plt
 

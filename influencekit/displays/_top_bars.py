@@ -8,6 +8,7 @@ import numpy as np
 
 from influencekit.displays._rows import NONE, features, label_line
 from influencekit.displays._style import FIRST, SECOND, neutral_colour
+from influencekit.displays._text import literal
 
 __all__ = ["draw_bars", "height_of_bars"]
 
@@ -41,7 +42,7 @@ def draw_bars(ax, display):
     for bar, value in zip(bars, values, strict=True):
         bar.set_hatch("" if value > 0 else "///")  # told apart without colour
     ax.axvline(0, color=neutral_colour(), lw=0.8)
-    ax.set_yticks(places, labels, fontsize=8)
+    ax.set_yticks(places, [literal(label) for label in labels], fontsize=8)
     for text, head in zip(ax.get_yticklabels(), heads, strict=True):
         text.set_weight("bold" if head else "normal")
     ax.set_ylim(y - 0.5, -1)

@@ -158,7 +158,8 @@ def _check_size(length: int, n_classes: int) -> None:
             f"The Gauss-Newton matrix of {length:,} tokens with {n_classes:,} classes each takes "
             f"{length * (n_classes - 1):,} gradients an example, and an output Hessian with "
             f"{length * n_classes:,} rows; accepted are at most {_MOST_OUTPUTS:,}. Take a "
-            "curvature of the loss gradients themselves (curvature='fisher', 'logra', 'datainf') "
-            "or 'ekfac' or 'kfac', which draw labels from the model: the Gauss-Newton matrix in "
-            "expectation."
+            "curvature that does without: InfluenceFunction('ekfac') or InfluenceFunction('kfac'), "
+            "which draw labels from the model (the Gauss-Newton matrix in expectation), or one of "
+            "the loss gradients themselves: InfluenceFunction('fisher'), "
+            "InfluenceFunction('datainf') or InfluenceFunction(LoGra(rows='fisher'))."
         )

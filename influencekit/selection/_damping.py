@@ -15,8 +15,14 @@ __all__ = ["at_damping", "attributor_damping_range", "damping_grid", "own_dampin
 DENSITY = 4
 
 
-def attributor_damping_range(fitted) -> tuple[float, float]:
+def attributor_damping_range(fitted, asked: str, instead: str) -> tuple[float, float]:
     """Smallest and largest damping worth trying, from a fitted attributor's eigenvalues.
+
+    Parameters
+    ----------
+    fitted : attributor
+    asked, instead : str
+        For the error: which parameter asked for the range, and what to give in its place.
 
     Raises
     ------
@@ -25,9 +31,8 @@ def attributor_damping_range(fitted) -> tuple[float, float]:
     """
     if not hasattr(fitted, "eigenvalues_"):
         raise ValueError(
-            f"dampings='auto' needs a curvature with eigenvalues, which "
-            f"{type(fitted).__name__} has not. Give the dampings to try, for instance "
-            "np.geomspace(1e-6, 1e1, 29)."
+            f"{asked} needs a curvature with eigenvalues, which {type(fitted).__name__} has not. "
+            f"{instead}"
         )
     return damping_range(fitted.eigenvalues_)
 
@@ -35,7 +40,8 @@ def attributor_damping_range(fitted) -> tuple[float, float]:
 def damping_grid(dampings, fitted) -> np.ndarray:
     """Candidates in ascending order: as given, or log-spaced over the spectrum."""
     if isinstance(dampings, str):
-        low, high = attributor_damping_range(fitted)
+        instead = "Give those to try, for instance dampings=np.geomspace(1e-6, 1e1, 29)."
+        low, high = attributor_damping_range(fitted, "dampings='auto'", instead)
         return np.geomspace(low, high, round(np.log10(high / low) * DENSITY) + 1)
     try:
         grid = np.asarray(dampings, dtype=np.float64)

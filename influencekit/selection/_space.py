@@ -14,6 +14,11 @@ from influencekit.selection._damping import attributor_damping_range
 
 __all__ = ["distributions", "suggest"]
 
+_OWN_RANGE = (
+    "Give the range to search: search_space={'damping': FloatDistribution(1e-6, 10.0, log=True)}, "
+    "with FloatDistribution of optuna.distributions."
+)
+
 
 def suggest(trial: optuna.Trial, name: str, choices: BaseDistribution):
     """Let a trial choose from a distribution through Optuna's public methods."""
@@ -41,7 +46,8 @@ def distributions(search_space, fits) -> dict[str, BaseDistribution]:
                 "which is what None searches. Give a dict of parameters and their choices; "
                 f"its parameters are {sorted(params)}."
             )
-        return {"damping": FloatDistribution(*attributor_damping_range(fits.at({})), log=True)}
+        ends = attributor_damping_range(fits.at({}), "search_space=None", _OWN_RANGE)
+        return {"damping": FloatDistribution(*ends, log=True)}
     unknown = sorted(set(search_space) - set(fits.attributor.get_params()))
     if unknown or not search_space:
         raise ValueError(

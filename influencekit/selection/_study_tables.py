@@ -13,7 +13,7 @@ __all__ = ["best_rows", "import_pandas", "results_table", "sensitivity_table"]
 
 
 def import_pandas():
-    """Return pandas, or say which extra to install.
+    """Return pandas, or say how to install it.
 
     Raises
     ------
@@ -25,7 +25,7 @@ def import_pandas():
     except ImportError as error:
         raise ImportError(
             "SensitivityStudy gives its results as a DataFrame and needs pandas, which is not "
-            "installed. Install it with `pip install influencekit[pandas]`."
+            "installed. Install it with `pip install pandas`."
         ) from error
     return pd
 

@@ -192,12 +192,12 @@ def test_from_estimator_needs_a_fitted_search():
         LambdaPathDisplay.from_estimator(Search())
 
 
-def test_without_matplotlib_the_extra_is_named(monkeypatch):
+def test_without_matplotlib_its_installation_is_told(monkeypatch):
     display = LambdaPathDisplay(DAMPINGS, XI)  # arrays alone need no matplotlib
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    with pytest.raises(ImportError, match=r"LambdaPathDisplay.plot .*influencekit\[plot\]"):
+    with pytest.raises(ImportError, match=r"LambdaPathDisplay.plot .*`pip install matplotlib`"):
         display.plot()
-    with pytest.raises(ImportError, match=r"from_estimator .*influencekit\[plot\]"):
+    with pytest.raises(ImportError, match=r"from_estimator .*`pip install matplotlib`"):
         LambdaPathDisplay.from_estimator(Search().fit())
 
 

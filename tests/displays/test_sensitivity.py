@@ -222,10 +222,10 @@ def test_from_study():
     assert heat.images_["InfluenceFunction"].get_array().shape == (2, 3)
 
 
-def test_without_matplotlib_the_extra_is_named(monkeypatch):
+def test_without_matplotlib_its_installation_is_told(monkeypatch):
     display = SensitivityDisplay(table(), "damping")
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    with pytest.raises(ImportError, match=r"SensitivityDisplay.plot .*influencekit\[plot\]"):
+    with pytest.raises(ImportError, match=r"SensitivityDisplay.plot .*`pip install matplotlib`"):
         display.plot()
 
 

@@ -283,7 +283,7 @@ def test_without_matplotlib_or_pandas(problem, monkeypatch):
     display = TopExamplesDisplay.from_predictions(**problem, plot=False)
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match=r"influencekit\[plot\]"):
+    with pytest.raises(ImportError, match=r"`pip install matplotlib`"):
         display.plot()
     with pytest.raises(ImportError, match="needs pandas"):
         display.to_frame()

@@ -392,7 +392,7 @@ def test_without_matplotlib_tables_remain(problem, monkeypatch):
     monkeypatch.setattr("influencekit.report._path_section.find_spec", lambda name: None)
     path = report_of(problem, lambda_path="auto")._content["path"]
     assert path.picture is None and path.tables[0][2]
-    with pytest.raises(ImportError, match=r"influencekit\[plot\]"):
+    with pytest.raises(ImportError, match=r"`pip install matplotlib`"):
         report_of(problem, image_shape=(3, 4))
 
 

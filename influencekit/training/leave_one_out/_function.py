@@ -229,7 +229,7 @@ def _replay(task: Task, train: Examples, trajectory: Any, dtype: torch.dtype) ->
         raise TrajectoryError(
             f"model: this {task.name} holds no recording of its training. Train the skorch net "
             "with callbacks=[TrajectoryRecorder()], or a torch module inside "
-            "record_trajectory(...), and give trajectory=."
+            "record_trajectory(...) as recorder, and give trajectory=recorder.trajectory_."
         )
     weights = task.example_weights(train.targets)
     weights = torch.ones(len(train), dtype=torch.float64) if weights is None else weights.double()

@@ -1,0 +1,218 @@
+"""Advice of applications and groups."""
+
+from tests.advice._row import Row
+
+__all__ = ["ROWS"]
+
+ROWS = [
+    Row(
+        "method='rounds' fits the estimator many times, but",
+        "NoisyLabelDetector(FrozenEstimator(model), method='rounds').fit(X, y)",
+        {
+            "take method='loss'": (
+                "NoisyLabelDetector(FrozenEstimator(model), method='loss').fit(X, y)"
+            ),
+        },
+    ),
+    Row(
+        "cv: method='self_influence' is of the model that",
+        (
+            "NoisyLabelDetector(classifier(), method='self_influence', cv=3, "
+            "contamination=0.1).fit(X, y)"
+        ),
+        {
+            "leave cv at None": (
+                "NoisyLabelDetector(classifier(), method='self_influence', "
+                "contamination=0.1).fit(X, y)"
+            ),
+            "take method='validation_influence'": (
+                "NoisyLabelDetector(classifier(), method='validation_influence', cv=3).fit(X, y)"
+            ),
+        },
+    ),
+    Row(
+        "cv: trusted rows (X_val) take the place",
+        (
+            "NoisyLabelDetector(classifier(), method='validation_influence', "
+            "cv=3).fit(X, y, X[:9], y[:9])"
+        ),
+        {
+            "leave cv at None": (
+                "NoisyLabelDetector(classifier(), method='validation_influence').fit(X, y, "
+                "X_val=X[:9], y_val=y[:9])"
+            ),
+            "trusted rows (X_val)": (
+                "NoisyLabelDetector(classifier(), method='validation_influence').fit(X, y, "
+                "X_val=X[:9], y_val=y[:9])"
+            ),
+        },
+    ),
+    Row(
+        "; accepted are rows of data. The",
+        ("NoisyLabelDetector(LogisticRegression()).fit(LogisticRegression(), X, y)"),
+        {
+            "NoisyLabelDetector(estimator).fit(X, y)": (
+                "estimator = classifier(); NoisyLabelDetector(estimator).fit(X, y)"
+            ),
+        },
+    ),
+    Row(
+        "gives no class probabilities (predict_proba). Take a",
+        "NoisyLabelDetector(LinearSVC()).fit(X, y)",
+        {
+            "wrap it in scikit-learn's CalibratedClassifierCV": (
+                "NoisyLabelDetector(CalibratedClassifierCV(LinearSVC())).fit(X, y)"
+            ),
+        },
+    ),
+    Row(
+        "gives no class probabilities (predict_proba). Take a",
+        "NoisyLabelDetector(RidgeClassifier(), method='loss').fit(X, y)",
+        {
+            "CalibratedClassifierCV": (
+                "NoisyLabelDetector(CalibratedClassifierCV(RidgeClassifier()), "
+                "method='loss').fit(X, y)"
+            ),
+        },
+    ),
+    Row(
+        "have no natural threshold here. Give the",
+        "NoisyLabelDetector(classifier(), method='self_influence').fit(X, y)",
+        {
+            "contamination=0.1": (
+                "NoisyLabelDetector(classifier(), method='self_influence', "
+                "contamination=0.1).fit(X, y)"
+            ),
+        },
+    ),
+    Row(
+        "is no classifier. Take method='loss'.",
+        ("NoisyLabelDetector(Ridge(), method='rounds', contamination=0.1).fit(X, t)"),
+        {
+            "Take method='loss'": (
+                "NoisyLabelDetector(Ridge(), method='loss', contamination=0.1).fit(X, t)"
+            ),
+        },
+    ),
+    Row(
+        "asks no trusted rows; leave X_val and",
+        ("NoisyLabelDetector(classifier(), method='loss').fit(X, y, X[:9], y[:9])"),
+        {
+            "leave X_val and y_val out": (
+                "NoisyLabelDetector(classifier(), method='loss').fit(X, y)  # X_val, y_val"
+            ),
+            "take method='validation_influence'": (
+                "NoisyLabelDetector(classifier(), method='validation_influence').fit(X, y, "
+                "X[:9], y[:9])"
+            ),
+        },
+    ),
+    Row(
+        "estimator: a FrozenEstimator learned from all rows,",
+        ("NoisyLabelDetector(FrozenEstimator(model), method='validation_influence').fit(X, y)"),
+        {
+            "Give the unfitted estimator": (
+                "NoisyLabelDetector(classifier(), method='validation_influence').fit(X, y)"
+            ),
+            "trusted rows (X_val, y_val)": (
+                "NoisyLabelDetector(FrozenEstimator(model), "
+                "method='validation_influence').fit(X, y, X_val=X[:9], y_val=y[:9])"
+            ),
+        },
+    ),
+    Row(
+        "divides the gradient of each test row",
+        ("GroupAttributor(GradCos(), property='mean_neg_loss').fit(model, X, y, groups=y)"),
+        {
+            "Use GradDot": (
+                "GroupAttributor(GradDot(), property='mean_neg_loss').fit(model, X, y, groups=y)"
+            ),
+        },
+    ),
+    Row(
+        ". Take fewer groups, curvature='points', which holds",
+        (
+            "GroupAttributor(InfluenceFunction('fisher', max_memory=200), "
+            "curvature='groups').fit(model, X, y, groups=y)"
+        ),
+        {
+            "curvature='points'": (
+                "GroupAttributor(InfluenceFunction('fisher'), "
+                "curvature='points').fit(model, X, y, groups=y).score(X, y)"
+            ),
+            "raise max_memory": (
+                "GroupAttributor(InfluenceFunction('fisher', max_memory='1GB'), "
+                "curvature='groups').fit(model, X, y, groups=y).score(X, y)"
+            ),
+        },
+    ),
+    Row(
+        "; accepted are InfluenceFunction('fisher') and TRAK. Use",
+        ("GroupAttributor(GradDot(), curvature='groups').fit(model, X, y, groups=y)"),
+        {
+            "Use curvature='points'": (
+                "GroupAttributor(GradDot(), curvature='points').fit(model, X, y, groups=y)"
+            ),
+        },
+    ),
+    Row(
+        "rows have a missing label. Give them",
+        (
+            "labels = pd.Series(['a', None] * 25); "
+            "GroupAttributor(GradDot()).fit(model, X, y, groups=labels)"
+        ),
+        {
+            "labels.fillna('missing')": (
+                "labels = pd.Series(['a', None] * 25); "
+                "GroupAttributor(GradDot()).fit(model, X, y, "
+                "groups=labels.fillna('missing'))"
+            ),
+        },
+    ),
+    Row(
+        "carried it into its probabilities. Impute it,",
+        ("A = Z.copy(); A[0] = np.nan; NoisyLabelDetector(skorch_net(), method='loss').fit(A, y)"),
+        {
+            "for instance by a SimpleImputer in a Pipeline": (
+                "A = Z.copy(); A[0] = np.nan; "
+                "NoisyLabelDetector(make_pipeline(SimpleImputer(), skorch_net()), "
+                "method='loss').fit(A, y)"
+            ),
+        },
+    ),
+    Row(
+        "among data or parameters cannot be fingerprinted,",
+        ("retrained(model, cache_dir=tempfile.mkdtemp(), random_state=0, retrain=with_generator)"),
+        {
+            "leave cache_dir out and keep results with SubsetOutputs.save": (
+                "found = retrained(model, random_state=0, retrain=with_generator); "
+                "found.save(tempfile.mkdtemp() + '/a.npz')  # no cache_dir, "
+                "SubsetOutputs.save"
+            ),
+        },
+    ),
+    Row(
+        "y: group_counterfactual measures gaps of binary classifiers;",
+        (
+            "group_counterfactual(LogisticRegression(), X, y, X[:9], y[:9], groups=y, "
+            "sensitive=y[:9])"
+        ),
+        {
+            "use retrain_on_subsets": "retrain_on_subsets(model, X, y, X[:8], y[:8], n_subsets=4)",
+        },
+    ),
+    Row(
+        "compares groups of the people asked. Give",
+        (
+            "group_counterfactual(LogisticRegression(), X, b, X[:9], b[:9], "
+            "groups=np.arange(50) % 4, n_repeats=1)"
+        ),
+        {
+            "Give the group of each row of X_query": (
+                "group_counterfactual(LogisticRegression(), X, b, X_query=X[:20], "
+                "y_query=b[:20], groups=np.arange(50) % 4, sensitive=np.arange(20) % 2, "
+                "n_repeats=1)"
+            ),
+        },
+    ),
+]

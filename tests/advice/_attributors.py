@@ -1,0 +1,252 @@
+"""Advice of attributors and of recorded runs."""
+
+from tests.advice._row import Row
+
+__all__ = ["ROWS"]
+
+ROWS = [
+    Row(
+        "().fit(model, X_train, y_train). An attributor cannot be",
+        "GradDot().fit(X, y)",
+        {
+            "GradDot().fit(model, X_train, y_train)": (
+                "X_train, y_train = X, y; GradDot().fit(model, X_train, y_train)"
+            ),
+            "use SurrogateLambdaSearchCV or LDSSearch": (
+                "SurrogateLambdaSearchCV(InfluenceFunction()).fit(model, X, y); "
+                "LDSSearch(InfluenceFunction(), **quick).fit(model, X, y, **asked)"
+            ),
+            ("fit the pipeline and give it as the model. Nor can GridSearchCV search it"): (
+                "pipe = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y); "
+                "GradDot().fit(pipe, X, y)  # no GridSearchCV"
+            ),
+        },
+    ),
+    Row(
+        "scores are NaN or infinite: the gradient",
+        ("GradDot(output=lambda z, y: torch.sqrt(z[:, 0] - z[:, 0])).fit(model, X, y).score(X, y)"),
+        {
+            "Look at output=": "GradDot(output=lambda z, y: z[:, 0]).fit(model, X, y).score(X, y)",
+        },
+    ),
+    Row(
+        "rows given as training data; it held",
+        "GradDot().fit(skorch_net(train_split=ValidSplit(5)).fit(Z, y), Z, y)",
+        {
+            "refit the model with train_split=None": (
+                "GradDot().fit(skorch_net(train_split=None).fit(Z, y), Z, y)"
+            ),
+        },
+    ),
+    Row(
+        "rows given as training data; it held",
+        (
+            "GradDot().fit(MLPClassifier(early_stopping=True, max_iter=20, "
+            "random_state=0).fit(X, y), X, y)"
+        ),
+        {
+            "early_stopping=False": (
+                "GradDot().fit(MLPClassifier(early_stopping=False, max_iter=20, "
+                "random_state=0).fit(X, y), X, y)"
+            ),
+        },
+    ),
+    Row(
+        "cache_dir: with random_state=None every fit draws other",
+        (
+            "FurtherTraining('sgd', 0.1, epochs=2, n_seeds=1, "
+            "cache_dir='.').fit(module_task, X, y).score(X[:2], y[:2])"
+        ),
+        {
+            "Set random_state to an int": (
+                "FurtherTraining('sgd', 0.1, epochs=2, n_seeds=1, random_state=0, "
+                "cache_dir=tempfile.mkdtemp()).fit(*learned).score(*two)"
+            ),
+        },
+    ),
+    Row(
+        "model: several were given, of which score",
+        (
+            "FurtherTraining(random_state=0, n_seeds=1, epochs=1).fit([net, net], Z, "
+            "y).measure(Z[:2], y[:2])"
+        ),
+        {
+            "fit FurtherTraining on each": (
+                "[FurtherTraining(random_state=0, n_seeds=1, epochs=1, left_out=[0, "
+                "1]).fit(one, Z, y).measure(Z[:2], y[:2]) for one in [net, net]]"
+            ),
+        },
+    ),
+    Row(
+        ",). Take losses with reduction='none', and stay",
+        ("GradDot(output=lambda z, y: F.cross_entropy(z, y)).fit(*learned).score(Z, y)"),
+        {
+            "Take losses with reduction='none'": (
+                "GradDot(output=lambda z, y: F.cross_entropy(z, y, "
+                "reduction='none')).fit(*learned).score(Z, y)"
+            ),
+        },
+    ),
+    Row(
+        "brings no learning rate. Say how far",
+        "InfluenceFunction(at='endpoint').fit(*learned)",
+        {
+            "further_training=FurtherTraining(lr=0.01, epochs=5)": (
+                "InfluenceFunction(at='endpoint', "
+                "further_training=FurtherTraining(lr=0.01, epochs=5)).fit(*learned)"
+            ),
+        },
+    ),
+    Row(
+        ", which scales each parameter's step by",
+        (
+            "InfluenceFunction(at='predicted', "
+            "further_training=FurtherTraining('adam', 0.01, epochs=2)).fit(*learned)"
+        ),
+        {
+            "Use optimizer='sgd'": (
+                "InfluenceFunction(at='predicted', "
+                "further_training=FurtherTraining(optimizer='sgd', lr=0.01, "
+                "epochs=2)).fit(*learned)"
+            ),
+            "at='endpoint'": (
+                "InfluenceFunction(at='endpoint', further_training=FurtherTraining('adam', "
+                "0.01, epochs=2)).fit(*learned)"
+            ),
+        },
+    ),
+    Row(
+        ", which scales each parameter's step by",
+        (
+            "InfluenceFunction(damping='matched', "
+            "further_training=FurtherTraining('adam', 0.01, epochs=2)).fit(*learned)"
+        ),
+        {
+            "give a damping": (
+                "InfluenceFunction(damping=0.1, further_training=FurtherTraining('adam', "
+                "0.01, epochs=2)).fit(*learned)"
+            ),
+            "choose it with SurrogateLambdaSearchCV": (
+                "SurrogateLambdaSearchCV(InfluenceFunction(), random_state=0, "
+                "criterion='cosine').fit(*learned)"
+            ),
+        },
+    ),
+    Row(
+        "does not project gradients. Leave projection_dim at",
+        "InfluenceFunction('kfac', projection_dim=5).fit(model, X, y)",
+        {
+            "Leave projection_dim at None": (
+                "InfluenceFunction('kfac', projection_dim=None).fit(model, X, y)"
+            ),
+            "take a curvature that does: ['ggn', 'fisher', 'logra']": (
+                "[InfluenceFunction(name, projection_dim=5, random_state=0).fit(model, X, "
+                "y) for name in ['ggn', 'fisher', 'logra']]"
+            ),
+        },
+    ),
+    Row(
+        "is a multiple of each layer's own",
+        (
+            "InfluenceFunction(DataInf(scaled=True), 'matched', "
+            "further_training=FurtherTraining('sgd', 0.01, epochs=2)).fit(*learned)"
+        ),
+        {
+            "Use scaled=False": (
+                "InfluenceFunction(DataInf(scaled=False), 'matched', "
+                "further_training=FurtherTraining('sgd', 0.01, epochs=2)).fit(*learned)"
+            ),
+        },
+    ),
+    Row(
+        "with push='finite', which takes an example out",
+        (
+            "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
+            "SGDInfluence(horizon=1, push='finite').fit(net, Z, y).score(*two)"
+        ),
+        {
+            "Use horizon=None": (
+                "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
+                "SGDInfluence(horizon=None, push='finite').fit(net, Z, y).score(*two)"
+            ),
+            "push='derivative'": (
+                "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
+                "SGDInfluence(horizon=1, push='derivative').fit(net, Z, y).score(*two)"
+            ),
+        },
+    ),
+    Row(
+        "step_scores: push='finite' takes an example out of",
+        (
+            "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
+            "SGDInfluence(push='finite').fit(net, Z, y).step_scores(Z[:2], y[:2])"
+        ),
+        {
+            "step_scores: push='finite' takes": (
+                "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
+                "SGDInfluence(push='finite').fit(net, Z, y).score(*two)  # no step_scores"
+            ),
+            "Use push='derivative'": (
+                "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
+                "SGDInfluence(push='derivative').fit(net, Z, y).step_scores(Z[:2], y[:2])"
+            ),
+        },
+    ),
+    Row(
+        "holds no recording of its training. Train",
+        "SGDInfluence().fit(net, Z, y)",
+        {
+            "Train the skorch net with callbacks=[TrajectoryRecorder()]": (
+                "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
+                "SGDInfluence().fit(net, Z, y)"
+            ),
+            (
+                "or a torch module inside record_trajectory(...) as recorder, and give "
+                "trajectory=recorder.trajectory_"
+            ): (
+                "task, recorder = recorded(); "
+                "SGDInfluence(trajectory=recorder.trajectory_).fit(task, Z, y)  # "
+                "record_trajectory("
+            ),
+        },
+    ),
+    Row(
+        "holds no recording of its training. Train",
+        "trajectory_leave_one_out(net, Z, y, Z[:2], y[:2], examples=[0])",
+        {
+            "Train the skorch net with callbacks=[TrajectoryRecorder()]": (
+                "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
+                "trajectory_leave_one_out(net, Z, y, Z[:2], y[:2], examples=[0])"
+            ),
+            (
+                "or a torch module inside record_trajectory(...) as recorder, and give "
+                "trajectory=recorder.trajectory_"
+            ): (
+                "task, recorder = recorded(); trajectory_leave_one_out(task, Z, y, Z[:2], "
+                "y[:2], examples=[0], trajectory=recorder.trajectory_)  # "
+                "record_trajectory("
+            ),
+        },
+    ),
+    Row(
+        "; AdamWInfluence takes runs of Adam and",
+        (
+            "net = skorch_net(optimizer=torch.optim.SGD, "
+            "callbacks=[TrajectoryRecorder()]).fit(Z, y); AdamWInfluence().fit(net, Z, "
+            "y)"
+        ),
+        {
+            "Use SGDInfluence": (
+                "net = skorch_net(optimizer=torch.optim.SGD, "
+                "callbacks=[TrajectoryRecorder()]).fit(Z, y); SGDInfluence().fit(net, Z, y)"
+            ),
+        },
+    ),
+    Row(
+        ", which numpy's files do not hold;",
+        "recorded(Net().bfloat16(), folder=tempfile.mkdtemp())",
+        {
+            "Record to memory (folder=None)": "recorded(Net().bfloat16(), folder=None)",
+        },
+    ),
+]

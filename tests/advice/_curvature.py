@@ -1,0 +1,287 @@
+"""Advice of curvatures, gradients and projections."""
+
+from tests.advice._row import Row
+
+__all__ = ["ROWS"]
+
+ROWS = [
+    Row(
+        "examples; it must return one number an",
+        (
+            "GradientEngine(module_task).features(make_examples(module_task, Z, y), "
+            "output_cotangent(lambda z, y: F.cross_entropy(z, y)))"
+        ),
+        {
+            "Take losses with reduction='none'": (
+                "GradientEngine(module_task).features(make_examples(module_task, Z, y), "
+                "output_cotangent(lambda z, y: F.cross_entropy(z, y, reduction='none')))"
+            ),
+        },
+    ),
+    Row(
+        "Arnoldi(rank=",
+        "InfluenceFunction(Arnoldi(rank=30), max_memory='12kB').fit(*learned)",
+        {
+            "Arnoldi(rank=30): lower the rank": (
+                "InfluenceFunction(Arnoldi(rank=2, n_iterations=4), max_memory='12kB', "
+                "batch_size=1).fit(*learned)"
+            ),
+        },
+    ),
+    Row(
+        "Nystroem(rank=",
+        "InfluenceFunction(Nystroem(rank=30), max_memory='12kB').fit(*learned)",
+        {
+            "Nystroem(rank=30): lower the rank": (
+                "InfluenceFunction(Nystroem(rank=1), max_memory='12kB', batch_size=1).fit(*learned)"
+            ),
+        },
+    ),
+    Row(
+        "Raise max_iter or rtol, take preconditioner='nystroem' with",
+        (
+            "InfluenceFunction(ConjugateGradient(max_iter=1, rtol=1e-10), "
+            "1e-6).fit(*learned).score(*two)"
+        ),
+        {
+            "Raise max_iter or rtol": (
+                "InfluenceFunction(ConjugateGradient(max_iter=100, rtol=1e-2), "
+                "1e-2).fit(*learned).score(*two)"
+            ),
+            "take preconditioner='nystroem' with a higher preconditioner_rank": (
+                "InfluenceFunction(ConjugateGradient(preconditioner='nystroem', "
+                "preconditioner_rank=40, rtol=1e-3), 1e-2).fit(*learned).score(*two)"
+            ),
+            "a larger damping": (
+                "InfluenceFunction(ConjugateGradient(max_iter=1, rtol=1e-2), "
+                "1e4).fit(*learned).score(*two)"
+            ),
+        },
+    ),
+    Row(
+        "(damping='auto' does), or matrix='ggn', which has no",
+        ("InfluenceFunction(ConjugateGradient(matrix='hessian'), 0.0).fit(*learned).score(*two)"),
+        {
+            "damping='auto' does": (
+                "InfluenceFunction(ConjugateGradient(matrix='hessian'), "
+                "damping='auto').fit(*learned).score(*two)"
+            ),
+            "matrix='ggn'": (
+                "InfluenceFunction(ConjugateGradient(matrix='ggn'), 0.01).fit(*learned).score(*two)"
+            ),
+        },
+    ),
+    Row(
+        "damping: got 0 for a model with",
+        "InfluenceFunction('datainf', 0).fit(*learned).score(*two)",
+        {
+            "Give one": "InfluenceFunction('datainf', 0.1).fit(*learned).score(*two)",
+            "damping='auto'": (
+                "InfluenceFunction('datainf', damping='auto').fit(*learned).score(*two)"
+            ),
+        },
+    ),
+    Row(
+        ", in which no curvature fits; the",
+        "InfluenceFunction(max_memory=10).fit(*learned)",
+        {
+            "Raise max_memory": "InfluenceFunction(max_memory='1GB').fit(*learned)",
+        },
+    ),
+    Row(
+        "dimensions instead; set projection_dim to choose the",
+        "InfluenceFunction(max_memory='10kB', random_state=0).fit(*learned)",
+        {
+            "set projection_dim to choose the size yourself": (
+                "InfluenceFunction(max_memory='10kB', projection_dim=4, "
+                "random_state=0).fit(*learned)"
+            ),
+        },
+    ),
+    Row(
+        ". Lower projection_dim or raise max_memory.",
+        "InfluenceFunction(projection_dim=20, max_memory='1kB').fit(*learned)",
+        {
+            "Lower projection_dim": (
+                "InfluenceFunction(projection_dim=2, max_memory='10kB').fit(*learned)"
+            ),
+            "raise max_memory": (
+                "InfluenceFunction(projection_dim=20, max_memory='1GB').fit(*learned)"
+            ),
+        },
+    ),
+    Row(
+        (
+            ". Take curvature='ggn', or Arnoldi(matrix='hessian') or "
+            "ConjugateGradient(matrix='hessian'),"
+        ),
+        "InfluenceFunction('hessian', max_memory='1kB').fit(*learned)",
+        {
+            "Take curvature='ggn'": (
+                "InfluenceFunction(curvature='ggn', max_memory='10kB', projection_dim=4, "
+                "random_state=0).fit(*learned)"
+            ),
+            "Arnoldi(matrix='hessian')": (
+                "InfluenceFunction(Arnoldi(matrix='hessian'), random_state=0).fit(*learned)"
+            ),
+            "ConjugateGradient(matrix='hessian')": (
+                "InfluenceFunction(ConjugateGradient(matrix='hessian')).fit(*learned)"
+            ),
+            "curvature='hessian'": "InfluenceFunction(curvature='hessian').fit(*learned)",
+        },
+    ),
+    Row(
+        "directions are left out, and those next",
+        ("InfluenceFunction(Hessian(negative='keep'), damping=0.0).fit(*learned).score(*two)"),
+        {
+            "Take a damping above": (
+                "InfluenceFunction(Hessian(negative='keep'), "
+                "damping=10.0).fit(*learned).score(*two)"
+            ),
+            "Hessian(negative='drop')": (
+                "InfluenceFunction(Hessian(negative='drop')).fit(*learned).score(*two)"
+            ),
+            "curvature='ggn'": "InfluenceFunction(curvature='ggn').fit(*learned).score(*two)",
+        },
+    ),
+    Row(
+        "Raise depth (None chooses it) or the",
+        (
+            "InfluenceFunction(LiSSA(depth=2, rtol=1e-8, scale=1e3), 0.01, "
+            "random_state=0).fit(*learned).score(*two)"
+        ),
+        {
+            "Raise depth (None chooses it) or the damping": (
+                "InfluenceFunction(LiSSA(depth=None), 10.0, "
+                "random_state=0).fit(*learned).score(*two)"
+            ),
+            "take ConjugateGradient()": (
+                "InfluenceFunction(ConjugateGradient(), 0.1).fit(*learned).score(*two)"
+            ),
+        },
+    ),
+    Row(
+        ". Take scale=None or a larger one,",
+        ("InfluenceFunction(LiSSA(scale=1e-3), 0.01, random_state=0).fit(*learned).score(*two)"),
+        {
+            "Take scale=None": (
+                "InfluenceFunction(LiSSA(scale=None), 1.0, "
+                "random_state=0).fit(*learned).score(*two)"
+            ),
+            "a larger batch_size": (
+                "InfluenceFunction(LiSSA(batch_size=50), 1.0, "
+                "random_state=0).fit(*learned).score(*two)"
+            ),
+            "matrix='ggn'": (
+                "InfluenceFunction(LiSSA(matrix='ggn'), 1.0, "
+                "random_state=0).fit(*learned).score(*two)"
+            ),
+        },
+    ),
+    Row(
+        "is taken, which fits max_memory. Set LoGra(rank=...)",
+        ("InfluenceFunction('logra', max_memory='20kB', random_state=0).fit(*learned)"),
+        {
+            "Set LoGra(rank=...)": (
+                "InfluenceFunction(LoGra(rank=2), max_memory='20kB', random_state=0).fit(*learned)"
+            ),
+        },
+    ),
+    Row(
+        ". Raise projection_dim or max_memory, or take",
+        ("InfluenceFunction('logra', projection_dim=1, random_state=0).fit(*learned)"),
+        {
+            "Raise projection_dim": (
+                "InfluenceFunction('logra', projection_dim=10, random_state=0).fit(*learned)"
+            ),
+        },
+    ),
+    Row(
+        ". Raise projection_dim or max_memory, or take",
+        ("InfluenceFunction('logra', max_memory=1000, random_state=0).fit(*learned)"),
+        {
+            "or max_memory": (
+                "InfluenceFunction('logra', max_memory='1GB', random_state=0).fit(*learned)"
+            ),
+            "take init='random'": (
+                "InfluenceFunction(LoGra(init='random'), max_memory=1200, random_state=0, "
+                "batch_size=1).fit(*learned)"
+            ),
+        },
+    ),
+    Row(
+        ") both say how far gradients are",
+        ("InfluenceFunction(LoGra(rank=2), projection_dim=10, random_state=0).fit(*learned)"),
+        {
+            "Give rank, the size": (
+                "InfluenceFunction(LoGra(rank=2), random_state=0).fit(*learned)"
+            ),
+            "or projection_dim": (
+                "InfluenceFunction(LoGra(), projection_dim=10, random_state=0).fit(*learned)"
+            ),
+        },
+    ),
+    Row(
+        "numbers an example and their curvature, but",
+        ("InfluenceFunction(LoGra(rank=5), max_memory='1kB', random_state=0).fit(*learned)"),
+        {
+            "Lower rank": (
+                "InfluenceFunction(LoGra(rank=1), max_memory='10kB', random_state=0).fit(*learned)"
+            ),
+            "raise max_memory": (
+                "InfluenceFunction(LoGra(rank=5), max_memory='1GB', random_state=0).fit(*learned)"
+            ),
+        },
+    ),
+    Row(
+        ", or raise max_memory.",
+        (
+            "e = GradientEngine(module_task, max_memory=1000); "
+            "e.features(make_examples(module_task, Z, y), loss_cotangent(module_task))"
+        ),
+        {
+            "raise max_memory": (
+                "e = GradientEngine(module_task, max_memory='1GB'); "
+                "e.features(make_examples(module_task, Z, y), loss_cotangent(module_task))"
+            ),
+        },
+    ),
+    Row(
+        ". Make one for this task with",
+        (
+            "p = make_projection(module_task, 4, random_state=0); "
+            "GradientEngine(other_task).project(make_examples(other_task, Z, y), "
+            "loss_cotangent(other_task), p)"
+        ),
+        {
+            "Make one for this task with make_projection": (
+                "p = make_projection(other_task, 4, random_state=0); "
+                "GradientEngine(other_task).project(make_examples(other_task, Z, y), "
+                "loss_cotangent(other_task), p)"
+            ),
+        },
+    ),
+    Row(
+        "layers. Take a larger dim, or kind='factored',",
+        ("TRAK(projection='two_sided', projection_dim=1, random_state=0).fit(*learned)"),
+        {
+            "Take a larger dim": (
+                "make_projection(module_task, 8, kind='two_sided', random_state=0)"
+            ),
+            "kind='factored'": "make_projection(module_task, 1, kind='factored', random_state=0)",
+        },
+    ),
+    Row(
+        "damping='auto': the mean cosine of scores with",
+        "InfluenceFunction().fit(LinearRegression().fit(wide, t), wide, t)",
+        {
+            "scale the features (StandardScaler)": (
+                "m = make_pipeline(StandardScaler(), LinearRegression()).fit(wide, t); "
+                "InfluenceFunction().fit(m, wide, t)"
+            ),
+            "or give a damping": (
+                "InfluenceFunction(damping=0.1).fit(LinearRegression().fit(wide, t), wide, t)"
+            ),
+        },
+    ),
+]

@@ -1,0 +1,95 @@
+"""What a message advises works: everyone who follows it gets on, and no message is left out.
+
+The tables beside this file have a row for each message that advises code: what goes wrong, the
+words of the message, and code that does what they say.  A new message that advises code needs a
+row, or an entry in NOT_RUN.
+"""
+
+import tempfile
+
+import pytest
+
+from tests.advice import (
+    _applications,
+    _attributors,
+    _curvature,
+    _data,
+    _models,
+    _selection,
+    _training,
+)
+from tests.advice._messages import advised, code_words, messages
+from tests.advice._world import said_by
+
+pyplot = pytest.importorskip("matplotlib.pyplot", reason="some advice is on displays")
+
+TABLES = (_applications, _attributors, _curvature, _data, _models, _selection, _training)
+ROWS = [row for table in TABLES for row in table.ROWS]
+
+#: Messages whose advice is not run, by a piece of each, and why.
+NOT_RUN = {
+    "no file for": "needs files of the Census Bureau",
+    "the Census Bureau's files of": "needs a network",
+    "uci_concrete: no file concrete.csv.gz in": "needs a file that is not part of the sources",
+    "uci_concrete: not found in": "needs a network",
+    "one-versus-rest LogisticRegression with": "newer scikit-learn has no such model",
+    "LogisticRegression(multi_class='multinomial')": "newer scikit-learn has no such parameter",
+    "has a loss function of its own. Give the loss of its logits": "needs transformers",
+    "of the transformers library, models whose names end in": "needs transformers",
+    "without a batch sampler; accepted is a torch": "record_trajectory is run by other rows",
+    "a training batch came from somewhere else": "record_trajectory is run by other rows",
+    "the recorded optimiser does not hold": "the recorder itself refuses such a run first",
+}
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    """Where files go; figures are closed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    yield
+    pyplot.close("all")
+
+
+def code_of(message):
+    return set().union(*map(code_words, advised(message.text)))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.site[:50])
+def test_advice_works(row):
+    said = said_by(row.code)
+    about = [text for text in said if row.site in text]
+    assert about, f"not said: {row.site!r}; but {said}"
+    for words, code in row.advice.items():
+        assert any(words in text for text in about), f"{words!r} is not in {about}"
+        assert [word for word in code_words(words) if word not in code] == []
+        then = said_by(code)
+        assert not any(row.site in text for text in then), f"{words!r} leads back to {then}"
+        assert not any(text.startswith("raised") for text in then), f"{words!r} leads to {then}"
+
+
+def test_every_message_that_advises_code_is_run():
+    missing = {}
+    for message in messages():
+        words = code_of(message)
+        if not words or any(piece in message.text for piece in NOT_RUN):
+            continue
+        rows = [row for row in ROWS if row.site in message.text]
+        run = {word for row in rows for said in row.advice for word in code_words(said)}
+        left = [word for word in sorted(words) if not any(found.endswith(word) for found in run)]
+        if left:
+            missing[f"{message.place}: {message.text}"] = left
+    assert missing == {}
+
+
+def test_the_list_of_what_is_not_run_is_up_to_date():
+    texts = [message.text for message in messages() if code_of(message)]
+    assert [piece for piece in NOT_RUN if not any(piece in text for text in texts)] == []
+
+
+def test_advice_is_told_from_the_rest():
+    said = (
+        "rank: got rank=3; accepted is depth=2, every fit(x). Take scale=None or LoGra(rank=...)."
+    )
+    assert set().union(*map(code_words, advised(said))) == {"scale=", "LoGra(", "rank="}
+    assert len(messages()) > 500
