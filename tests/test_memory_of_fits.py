@@ -18,8 +18,8 @@ from influencekit.curvature import *
 from influencekit.training import TrajectoryRecorder
 
 class Usage(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_size_t) for name in
-                "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
 
 libc = ctypes.CDLL("libc.so.6")
 libc.mallinfo2.restype = Usage
