@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import torch
 
 from influencekit.data import Examples
-from influencekit.exceptions import HeldOutRowsWarning, UnsupportedModelError
+from influencekit.exceptions import HeldOutRowsWarning, UnsupportedModelError, warn_user
 from influencekit.models import Task, class_positions
 
 __all__ = [
@@ -78,12 +76,11 @@ def learned_rows(task: Task, train: Examples) -> np.ndarray:
     targets = train.targets if task.kind != "classification" else class_positions(train.targets)
     learned = np.flatnonzero(task.training_rows(rows[:, None], targets.cpu().numpy()))
     if len(learned) < len(train):
-        warnings.warn(
+        warn_user(
             f"{task.name} was trained on {len(learned):,} of the {len(train):,} rows given as "
             "training data; it held the others out (skorch's train_split, scikit-learn's "
             "early_stopping). They score 0. To train on all rows, refit the model with "
             "train_split=None or early_stopping=False.",
             HeldOutRowsWarning,
-            stacklevel=4,
         )
     return learned

@@ -1,5 +1,9 @@
 """Warnings and errors, each with the paragraph that a user needs."""
 
+import os
+import sys
+import warnings
+
 from sklearn.exceptions import ConvergenceWarning as _ConvergenceWarning
 from sklearn.exceptions import NotFittedError
 
@@ -15,6 +19,7 @@ __all__ = [
     "ResourceError",
     "TrajectoryError",
     "UnsupportedModelError",
+    "warn_user",
 ]
 
 
@@ -81,3 +86,31 @@ class UnsupportedModelError(TypeError):
 
 class TrajectoryError(ValueError):
     """A recorded training run cannot be replayed, or is not that of the model or data given."""
+
+
+#: Folders of this package and of those that may stand between it and the user's line.
+_NOT_THE_USERS = tuple(
+    f"{os.sep}{name}{os.sep}" for name in ("influencekit", "sklearn", "skorch", "torch", "joblib")
+)
+_HERE = os.path.dirname(__file__) + os.sep
+
+
+def warn_user(message: str, category: type[Warning]) -> None:
+    """Warn at the user's line: the nearest one that called into this package.
+
+    Parameters
+    ----------
+    message : str
+    category : type of Warning
+    """
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and _is_inside(frame.f_code.co_filename):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
+
+
+def _is_inside(file: str) -> bool:
+    if file.startswith(_HERE):
+        return True
+    _, found, inner = file.rpartition(f"{os.sep}site-packages")
+    return bool(found) and inner.startswith(_NOT_THE_USERS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -18,7 +17,7 @@ from skorch import NeuralNet
 from influencekit.applications._fitting import check_labelled, draw_seed, refuse_diverged
 from influencekit.applications._look_ahead_window import mean_loss_gradient
 from influencekit.data import make_examples
-from influencekit.exceptions import InfluenceKitWarning
+from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics._text import some_rows
 from influencekit.models import as_task
 from influencekit.training._diverged import check_on_nan
@@ -174,7 +173,7 @@ def _look_at(model: Any, X: Any, which: str, on_nan: str) -> None:
     except ValueError as error:
         if on_nan == "raise":
             raise
-        warnings.warn(f"on_nan='keep': {error}", InfluenceKitWarning, stacklevel=3)
+        warn_user(f"on_nan='keep': {error}", InfluenceKitWarning)
 
 
 def _check(horizon: Any, keep: Any, curvature: Any) -> None:

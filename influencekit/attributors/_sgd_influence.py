@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-
 from influencekit.attributors._trajectory_influence import TrajectoryInfluence
-from influencekit.exceptions import InfluenceKitWarning
+from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.training.trajectory import SGDRule
 
 __all__ = ["SGDInfluence"]
@@ -104,10 +102,9 @@ class SGDInfluence(TrajectoryInfluence):
     def _rule(self, trajectory):
         if isinstance(trajectory.rule, SGDRule):
             return trajectory.rule
-        warnings.warn(
+        warn_user(
             f"SGDInfluence: the run was trained with {trajectory.optimizer} and is scored as if "
             "SGD had moved it. AdamWInfluence differentiates the steps that were taken.",
             InfluenceKitWarning,
-            stacklevel=4,
         )
         return SGDRule()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor
 
 from influencekit.data import Examples
-from influencekit.exceptions import NotStationaryWarning
+from influencekit.exceptions import NotStationaryWarning, warn_user
 from influencekit.gradients import GradientEngine, loss_cotangent
 from influencekit.models import Task
 
@@ -52,12 +50,11 @@ def gradient_ratio(
 def warn_unless_stationary(ratio: float, task: Task) -> None:
     """Warn where influence functions speak of another point than the model's."""
     if ratio > LARGEST_QUIET_RATIO:
-        warnings.warn(
+        warn_user(
             f"The training gradient of {task.name} is {ratio:.2f} times the size of one "
             "example's gradient (0 at a stationary point): the model is not trained to the end on "
             "this data, or fits it so well that the remaining gradients are small and pull one "
             "way, or was trained with sample weights, another objective or other data than given "
             "here. Scores can still rank; their size is not that of leave-one-out.",
             NotStationaryWarning,
-            stacklevel=5,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import torch
 from scipy.optimize import brentq
 
 from influencekit.curvature._cosine import grad_dot_cosines
-from influencekit.exceptions import LambdaPathWarning
+from influencekit.exceptions import LambdaPathWarning, warn_user
 
 if TYPE_CHECKING:
     from influencekit.curvature._spectrum import Spectrum
@@ -123,12 +122,11 @@ def _below_the_path(spectrum: Spectrum, low: float) -> float:
     smallest = float(spectrum.eigenvalues[seen].min())
     if smallest > max(low, spectrum.tolerance * largest):
         return 0.0
-    warnings.warn(
+    warn_user(
         f"damping='auto': the mean cosine of scores with Grad-Dot is above "
         f"{COSINE_OF_BEST_DAMPING} already at the smallest damping tried, {low:.2g}, which was "
         f"taken. Eigenvalues of the curvature run from {smallest:.2g} to {largest:.2g}: scale "
         "the features (StandardScaler), or give a damping.",
         LambdaPathWarning,
-        stacklevel=6,
     )
     return low

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 from influencekit.curvature._parameter_space import decompose_parameters, decompose_projected
 from influencekit.curvature._rows import CurvatureRows
 from influencekit.curvature._sample_space import decompose_samples, odd_parameters
 from influencekit.curvature._spectrum import CoordinateSpectrum
-from influencekit.exceptions import ProjectionWarning, ResourceError
+from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
 from influencekit.gradients import make_projection
 from influencekit.utils import format_bytes
 
@@ -124,11 +123,10 @@ def decompose(curvature: CurvatureRows) -> CoordinateSpectrum:
     problem = curvature.problem
     plan, refused = plan_decomposition(curvature)
     if refused is not None:
-        warnings.warn(
+        warn_user(
             f"The exact curvature would need a {refused}. Gradients are projected to "
             f"{plan.size} dimensions instead; set projection_dim to choose the size yourself.",
             ProjectionWarning,
-            stacklevel=4,
         )
     if plan.space == "projected":
         sketch = make_projection(

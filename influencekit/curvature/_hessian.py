@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +14,7 @@ from influencekit.curvature._decompose import LARGEST_EXACT
 from influencekit.curvature._operators import CurvatureOperator
 from influencekit.curvature._parameter_space import ParameterSpectrum
 from influencekit.curvature._spectrum import damped_inverse, positive_inverse
-from influencekit.exceptions import NegativeCurvatureWarning, ResourceError
+from influencekit.exceptions import NegativeCurvatureWarning, ResourceError, warn_user
 from influencekit.gradients import loss_cotangent
 from influencekit.utils import StrOptions, format_bytes
 
@@ -121,13 +120,12 @@ class HessianSpectrum(ParameterSpectrum):
         smallest = float(self.eigenvalues[0])
         if self.negative == "keep" and damping <= -smallest:
             n = int((self.eigenvalues + damping <= 0).sum())
-            warnings.warn(
+            warn_user(
                 f"damping={damping:.3g} does not lift the Hessian's smallest eigenvalue, "
                 f"{smallest:.3g}, above zero: {n} directions are left out, and those next to "
                 f"zero may take over the scores. Take a damping above {-smallest:.3g}, "
                 "Hessian(negative='drop'), or curvature='ggn'.",
                 NegativeCurvatureWarning,
-                stacklevel=5,
             )
         return super().products(queries, cotangent, damping)
 

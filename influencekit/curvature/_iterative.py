@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from abc import abstractmethod
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from influencekit.curvature._hessian import CLEAR_OF_ZERO
 from influencekit.curvature._lanczos import extreme_eigenvalues
 from influencekit.curvature._operators import CurvatureOperator
 from influencekit.curvature._sketch_damping import sketch_damping
-from influencekit.exceptions import ConvergenceWarning
+from influencekit.exceptions import ConvergenceWarning, warn_user
 
 __all__ = ["IterativeCurvature", "SolveReport"]
 
@@ -107,13 +106,12 @@ class IterativeCurvature(SolvedCurvature):
         self.iterations_ = np.concatenate([report.iterations for report in reports])
         missed = self.residuals_ > self.wanted(damping)
         if missed.any():
-            warnings.warn(
+            warn_user(
                 f"{int(missed.sum())} of {len(missed)} systems did not reach rtol={self.rtol:.1g} "
                 f"at damping={damping:.3g}: largest relative residual "
                 f"{self.residuals_.max():.2g}, after up to {int(self.iterations_.max())} "
                 f"iterations. {self._remedy()}",
                 ConvergenceWarning,
-                stacklevel=6,
             )
 
     @abstractmethod

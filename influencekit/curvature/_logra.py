@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from numbers import Integral
 from typing import ClassVar
@@ -15,7 +14,7 @@ from influencekit.curvature._base import Curvature
 from influencekit.curvature._layer_projections import LayerProjections, layer_dims
 from influencekit.curvature._rows import CurvatureRows, fisher_rows, ggn_rows
 from influencekit.curvature._spectrum import CoordinateSpectrum
-from influencekit.exceptions import ProjectionWarning, ResourceError
+from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
 from influencekit.gradients import (
     BlockSpec,
     DenseBlock,
@@ -139,11 +138,10 @@ class LoGra(Curvature):
                 "rank or raise max_memory."
             )
         rank = _largest(specs, fits, format_bytes(budget))
-        warnings.warn(
+        warn_user(
             f"LoGra's default rank {largest} would need {needed}; rank {rank} is taken, which "
             "fits max_memory. Set LoGra(rank=...) to choose it yourself.",
             ProjectionWarning,
-            stacklevel=4,
         )
         return rank
 

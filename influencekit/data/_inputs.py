@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +25,7 @@ from influencekit.data._sources import (
     open_dataset,
     row_list,
 )
-from influencekit.exceptions import InfluenceKitWarning
+from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.models import Task
 
 __all__ = ["open_inputs", "row_labels", "uses_matrix"]
@@ -86,11 +85,10 @@ def row_labels(X: Any, y: Any) -> Any:
     if len(found) == 2:
         first, second = found
         if len(first) == len(second) and not first.equals(second) and set(first) == set(second):
-            warnings.warn(
+            warn_user(
                 "X, y: their row labels are the same, but in another order. Rows are taken as they "
                 "stand, first with first; if labels should count, give y.loc[X.index].",
                 InfluenceKitWarning,
-                stacklevel=2,
             )
     return found[0] if found else None
 

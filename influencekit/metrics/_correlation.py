@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.exceptions import UndefinedMetricWarning
 
-from influencekit.exceptions import InfluenceKitWarning
+from influencekit.exceptions import InfluenceKitWarning, warn_user
 
 __all__ = [
     "UndefinedCorrelationWarning",
@@ -84,7 +82,7 @@ def row_correlation(first: NDArray, second: NDArray) -> NDArray:
     return np.clip(np.einsum("...n,...n->...", first, second), -1.0, 1.0)
 
 
-def warn_undefined(per_query: NDArray, truth: NDArray, stacklevel: int = 3) -> None:
+def warn_undefined(per_query: NDArray, truth: NDArray) -> None:
     """Warn if some correlations are NaN; ``truth`` (n_query, ...) is NaN where it is constant."""
     n_undefined = int(np.isnan(per_query).sum())
     if n_undefined:
@@ -97,9 +95,8 @@ def warn_undefined(per_query: NDArray, truth: NDArray, stacklevel: int = 3) -> N
             )
         if n_undefined > constant:
             reasons.append(f"the scores of {n_undefined - constant} do not change")
-        warnings.warn(
+        warn_user(
             f"The correlation is undefined for {n_undefined} of {per_query.size} queries: "
             f"{'; '.join(reasons)}. They are NaN and left out of the mean.",
             UndefinedCorrelationWarning,
-            stacklevel=stacklevel,
         )

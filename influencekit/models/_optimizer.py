@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor, nn
 
-from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError
+from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError, warn_user
 
 __all__ = ["weight_decay_penalty"]
 
@@ -73,12 +71,11 @@ def _is_coupled(optimizer: torch.optim.Optimizer, group: dict) -> bool:
     if isinstance(optimizer, COUPLED):
         return not group.get("decoupled_weight_decay", False)
     if name not in DECOUPLED:
-        warnings.warn(
+        warn_user(
             f"The optimiser {name} has weight_decay={group['weight_decay']}, but influencekit does "
             "not know whether it is part of the objective; it was left out. If it is, add it: "
             "dataclasses.replace(task, penalty={parameter_name: strength}).",
             InfluenceKitWarning,
-            stacklevel=2,
         )
     return False
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
 
-from influencekit.exceptions import InfluenceKitWarning
+from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics._text import some_rows
 from influencekit.models import output_name
 from influencekit.training import SubsetOutputs
@@ -91,8 +90,6 @@ def finite_subsets(subset_outputs: SubsetOutputs, on_nan: str) -> SubsetOutputs:
             f"subset_outputs: {found}. Retrain with a smaller learning rate, or leave these "
             "subsets out of the search with on_nan='keep'."
         )
-    warnings.warn(
-        f"subset_outputs: {found}; the search leaves them out.", InfluenceKitWarning, stacklevel=4
-    )
+    warn_user(f"subset_outputs: {found}; the search leaves them out.", InfluenceKitWarning)
     masks, outputs = subset_outputs.masks[~bad], subset_outputs.outputs[~bad]
     return replace(subset_outputs, masks=masks, outputs=outputs, seeds=subset_outputs.seeds[~bad])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from numbers import Integral
 from typing import Any, ClassVar
@@ -17,7 +16,7 @@ from sklearn.base import BaseEstimator, clone
 from influencekit._version import __version__
 from influencekit.base import BaseAttributor
 from influencekit.data import open_examples
-from influencekit.exceptions import InfluenceKitWarning
+from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics import PreparedOutputs
 from influencekit.selection._ground_truth import check_ground_truth, check_subset_outputs
 from influencekit.selection._seeds import seeded_clone
@@ -320,11 +319,10 @@ class SensitivityStudy(BaseEstimator):
         self.noise_ceiling_ = truth.noise_ceiling
         failed = self.results_[self.results_["error"] != ""]
         if len(failed):
-            warnings.warn(
+            warn_user(
                 f"{len(failed)} of {len(results)} cells failed and have no LDS; the first one: "
                 f"{failed['error'].iloc[0]} All are in results_['error'].",
                 InfluenceKitWarning,
-                stacklevel=3,
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import cache
 from numbers import Integral, Real
 from typing import ClassVar
@@ -16,7 +15,7 @@ from sklearn.utils import check_random_state
 
 from influencekit.base import BaseAttributor
 from influencekit.data import open_examples
-from influencekit.exceptions import LambdaPathWarning
+from influencekit.exceptions import LambdaPathWarning, warn_user
 from influencekit.selection._damping import at_damping, damping_grid, own_damping
 from influencekit.selection._seeds import seeded_clone
 from influencekit.selection._xi import (
@@ -326,13 +325,12 @@ class SurrogateLambdaSearchCV(BaseAttributor):
         others = ["criterion='cosine'"] * (self.criterion != "cosine")
         others += ["damping='auto' without a search"] * (self.n_crossings_ > 1)
         otherwise = f", or choose otherwise: {' or '.join(others)}" if others else ""
-        warnings.warn(
+        warn_user(
             f"Mean {_SYMBOLS[self.criterion]} {what} threshold={self.threshold_} on the path "
             f"(it runs from {mean[0]:.2f} to {mean[-1]:.2f}); {taken}. Look "
             "at the path with LambdaPathDisplay.from_estimator(search), and "
             f"give wider or denser dampings{otherwise}.",
             LambdaPathWarning,
-            stacklevel=5,
         )
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import warnings
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from influencekit.exceptions import InfluenceKitWarning
+from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.utils import remove_abandoned, whole_file
 
 __all__ = ["OutputCache"]
@@ -58,8 +57,6 @@ class OutputCache:
             np.savez(file, outputs=outputs, key=np.array(chunk_key))
 
     def _damaged(self, path: Path, why: str) -> None:
-        warnings.warn(
-            f"cache_dir: {path.name} cannot be used ({why}); {self.what}.",
-            InfluenceKitWarning,
-            stacklevel=2,
+        warn_user(
+            f"cache_dir: {path.name} cannot be used ({why}); {self.what}.", InfluenceKitWarning
         )

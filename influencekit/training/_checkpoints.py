@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
@@ -12,7 +11,7 @@ from sklearn.utils import check_random_state
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
-from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError
+from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError, warn_user
 from influencekit.training._diverged import check_on_nan
 from influencekit.training._dtype import match_net_dtype
 from influencekit.training._randomness import MAX_SEED, seeded
@@ -189,7 +188,7 @@ def _look_for_nan(checkpoints: dict[int, State], seed: int, on_nan: str) -> None
     )
     if on_nan == "raise":
         raise ValueError(f"{found} on_nan='keep' keeps these checkpoints.")
-    warnings.warn(f"{found} They are kept.", InfluenceKitWarning, stacklevel=3)
+    warn_user(f"{found} They are kept.", InfluenceKitWarning)
 
 
 def check_epochs(epochs: Any, name: str = "epochs") -> list[int]:

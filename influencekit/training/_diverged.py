@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from numpy.typing import NDArray
 
-from influencekit.exceptions import InfluenceKitWarning
+from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics._text import some_rows
 
 __all__ = [
@@ -115,9 +114,8 @@ def warn_kept(names: Sequence[str], total: int, what: str = "trainings") -> None
     """
     if names:
         shown = "; ".join(names[:5]) + (f"; and {len(names) - 5} more" if len(names) > 5 else "")
-        warnings.warn(
+        warn_user(
             f"on_nan='keep': {len(names)} of {total} {what} gave outputs that are NaN or infinite: "
             f"{shown}. They are NaN in the result. {_ADVICE}",
             InfluenceKitWarning,
-            stacklevel=3,
         )

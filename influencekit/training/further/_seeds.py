@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from influencekit.exceptions import InfluenceKitWarning
+from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics._text import some_rows
 from influencekit.training._cache import OutputCache
 from influencekit.training._fingerprint import fingerprint
@@ -50,11 +49,10 @@ class SeedRuns:
         if cache_dir is not None:
             self.cache = OutputCache(cache_dir, _key(runner, evaluation, output))
         if runner.reason is not None and not runner.asked_for_loop:
-            warnings.warn(
+            warn_user(
                 f"Runs are trained one after the other: {runner.reason}. It takes many times as "
                 "long. engine='loop' says that this is wanted.",
                 InfluenceKitWarning,
-                stacklevel=4,
             )
 
     def outputs(self, seeds: Iterable[int]) -> Iterator[np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from numbers import Integral
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from influencekit.data import Examples, make_examples
-from influencekit.exceptions import InfluenceKitWarning, TrajectoryError
+from influencekit.exceptions import InfluenceKitWarning, TrajectoryError, warn_user
 from influencekit.models import Task, as_task
 from influencekit.training._cache import OutputCache
 from influencekit.training._diverged import check_on_nan, warn_kept
@@ -262,10 +261,9 @@ def _why_in_turn(task: Task, train: Examples) -> str | None:
     with untouched(task.device):
         reason = why_not_together(task, TrainingRows(train, None, nothing))
     if reason is not None:
-        warnings.warn(
+        warn_user(
             f"Reruns are trained one after the other: {reason}. It takes many times as long.",
             InfluenceKitWarning,
-            stacklevel=3,
         )
     return reason
 
