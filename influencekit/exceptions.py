@@ -90,7 +90,8 @@ class TrajectoryError(ValueError):
 
 #: Folders of this package and of those that may stand between it and the user's line.
 _NOT_THE_USERS = tuple(
-    f"{os.sep}{name}{os.sep}" for name in ("influencekit", "sklearn", "skorch", "torch", "joblib")
+    f"{os.sep}{name}{os.sep}"
+    for name in ("influencekit", "sklearn", "skorch", "torch", "joblib", "optuna")
 )
 _HERE = os.path.dirname(__file__) + os.sep
 

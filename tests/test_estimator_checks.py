@@ -324,6 +324,11 @@ class SharesState(Reference):
         return super()._score(self.now_)
 
 
+class NeedsGradients(Reference):
+    def score(self, X, y=None):
+        return super().score(X, y) * torch.is_grad_enabled()
+
+
 class ScoresUnfitted(Reference):
     def score(self, X, y=None):
         if not hasattr(self, "rows_"):
@@ -378,6 +383,7 @@ DEFECTS = [
     (ReplacesNaN, "bad_values"),
     (CutsLongX, "bad_values"),
     (SharesState, "threads"),
+    (NeedsGradients, "gradients_switched_off"),
     (ScoresUnfitted, "unfitted"),
     (CrashesUnfitted, "unfitted"),
 ]
@@ -414,7 +420,7 @@ def test_every_check_has_a_defect_of_its_own():
 def test_every_check_in_the_module_is_yielded():
     defined = [name for name in vars(estimator_checks) if name.startswith("check_")]
     assert sorted(NAMES) == sorted(set(defined) - {"check_attributor"})
-    assert len(set(NAMES)) == len(NAMES) == 19
+    assert len(set(NAMES)) == len(NAMES) == 20
 
 
 def test_check_attributor_stops_at_a_failure():
@@ -437,5 +443,5 @@ def test_expected_failures_are_marked():
     (marked,) = cases.pop("Reference-check_threads")
     assert marked.name == "xfail"
     assert marked.kwargs["reason"] == "one thread only"
-    assert len(cases) == 18
+    assert len(cases) == 19
     assert not any(cases.values())

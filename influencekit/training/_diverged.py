@@ -23,8 +23,8 @@ __all__ = [
 ON_NAN = ("raise", "keep")
 
 _ADVICE = (
-    "Training has diverged, or output= is not finite there: use a smaller learning rate, scale "
-    "the features, or clip gradients."
+    "Training has diverged, or what is explained is not finite there: use a smaller learning "
+    "rate, scale the features, or clip gradients."
 )
 
 

@@ -156,7 +156,7 @@ ROWS = [
         },
     ),
     Row(
-        "rows have a missing label. Give them",
+        "rows have a missing label (NaN or None)",
         (
             "labels = pd.Series(['a', None] * 25); "
             "GroupAttributor(GradDot()).fit(model, X, y, groups=labels)"
@@ -170,7 +170,7 @@ ROWS = [
         },
     ),
     Row(
-        "carried it into its probabilities. Impute it,",
+        ". Impute it, for instance by a",
         ("A = Z.copy(); A[0] = np.nan; NoisyLabelDetector(skorch_net(), method='loss').fit(A, y)"),
         {
             "for instance by a SimpleImputer in a Pipeline": (

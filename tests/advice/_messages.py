@@ -92,4 +92,4 @@ def advised(text: str) -> list[str]:
 
 def code_words(text: str) -> set[str]:
     """Pieces of code in a text: ``damping=``, ``'ggn'``, ``LoGra(``, ``max_memory``."""
-    return {found for found in CODE.findall(text) if FIELD not in found}
+    return {found for found in CODE.findall(text) if FIELD not in found} - {"NaN"}

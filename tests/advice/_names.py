@@ -4,14 +4,17 @@
 
 import dataclasses
 import tempfile
+import warnings
 from functools import partial
 
 import numpy as np
+import optuna
 import pandas as pd
 import torch
 from optuna.distributions import FloatDistribution
 from scipy import sparse
 from sklearn import linear_model
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator

@@ -6,6 +6,83 @@ __all__ = ["ROWS"]
 
 ROWS = [
     Row(
+        "subset_outputs: ",
+        (
+            "truth = retrained(model, random_state=0); truth.outputs[0] = np.nan; "
+            "LDSSearch(InfluenceFunction(), **quick).fit(*iris, **asked, subset_outputs=truth)"
+        ),
+        {
+            "leave these subsets out of the search with on_nan='keep'": (
+                "truth = retrained(model, random_state=0); truth.outputs[0] = np.nan\n"
+                "with warnings.catch_warnings(): # says which were left out\n"
+                "    warnings.simplefilter('ignore')\n"
+                "    LDSSearch(InfluenceFunction(), on_nan='keep', **quick)"
+                ".fit(*iris, **asked, subset_outputs=truth)"
+            ),
+        },
+    ),
+    Row(
+        " or infinite values of ",
+        (
+            "truth = retrained(model, random_state=0); truth.outputs[0] = np.nan; "
+            "linear_datamodeling_score(truth.outputs, truth.masks, np.ones((9, 50)))"
+        ),
+        {
+            "(SubsetOutputs.diverged)": (
+                "truth = retrained(model, random_state=0); truth.outputs[0] = np.nan; "
+                "good = ~SubsetOutputs.diverged.fget(truth).any(1); scores = np.ones((9, 50)); "
+                "scores[:, ::2] = 0; "
+                "linear_datamodeling_score(truth.outputs[good], truth.masks[good], scores)"
+            ),
+        },
+    ),
+    Row(
+        "was made by a different search. What differs",
+        (
+            "search = LDSSearch(InfluenceFunction(), storage='sqlite:///s.db', study_name='s', "
+            "random_state=0, **quick); search.fit(*iris, **asked); "
+            "clone(search).set_params(random_state=1).fit(*iris, **asked)"
+        ),
+        {
+            "Give another study_name": (
+                "search = LDSSearch(InfluenceFunction(), storage='sqlite:///s.db', "
+                "study_name='s', random_state=0, **quick); search.fit(*iris, **asked); "
+                "clone(search).set_params(random_state=1, study_name='t').fit(*iris, **asked)"
+            ),
+        },
+    ),
+    Row(
+        " Another random_state retrains on other subsets",
+        (
+            "search = LDSSearch(InfluenceFunction(), storage='sqlite:///s.db', study_name='s', "
+            "random_state=0, **quick); search.fit(*iris, **asked); "
+            "clone(search).set_params(random_state=1).fit(*iris, **asked)"
+        ),
+        {
+            "Another random_state retrains on other subsets: give subset_outputs= of the first": (
+                "search = LDSSearch(InfluenceFunction(), storage='sqlite:///s.db', "
+                "study_name='s', random_state=0, **quick); search.fit(*iris, **asked); "
+                "clone(search).set_params(random_state=1).fit(*iris, **asked, "
+                "subset_outputs=search.subset_outputs_)"
+            ),
+        },
+    ),
+    Row(
+        "was not made by this version of LDSSearch",
+        (
+            "study = optuna.create_study(storage='sqlite:///s.db', study_name='s', "
+            "direction='maximize'); study.add_trial(optuna.trial.create_trial(value=1.0)); "
+            "LDSSearch(InfluenceFunction(), storage='sqlite:///s.db', study_name='s', **quick)"
+            ".fit(*iris, **asked)"
+        ),
+        {
+            "give another study_name": (
+                "LDSSearch(InfluenceFunction(), storage='sqlite:///s.db', study_name='t', **quick)"
+                ".fit(*iris, **asked)"
+            ),
+        },
+    ),
+    Row(
         ("Give the range to search: search_space={'damping': FloatDistribution(1e-6,"),
         "LDSSearch(InfluenceFunction('cg'), **quick).fit(model, X, y, **asked)",
         {
@@ -109,7 +186,7 @@ ROWS = [
         },
     ),
     Row(
-        ", was taken. Look at the path",
+        ". Look at the path with",
         (
             "SurrogateLambdaSearchCV(InfluenceFunction(), dampings=[1e3, 1e4], "
             "random_state=0).fit(*learned)"
@@ -127,7 +204,6 @@ ROWS = [
                 "SurrogateLambdaSearchCV(InfluenceFunction(), criterion='cosine', "
                 "random_state=0).fit(*learned)"
             ),
-            "damping='auto' without a search": ("InfluenceFunction(damping='auto').fit(*learned)"),
         },
     ),
     Row(

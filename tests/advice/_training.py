@@ -6,6 +6,27 @@ __all__ = ["ROWS"]
 
 ROWS = [
     Row(
+        " reruns gave outputs that are NaN or infinite",
+        (
+            "task, recorder = recorded(); trajectory_leave_one_out(task, Z, y, *two, "
+            "trajectory=recorder.trajectory_, examples=[0], "
+            "output=lambda o, t: o[:, 0] / 0 * 0)"
+        ),
+        {
+            "leave those rows out of examples=": (
+                "task, recorder = recorded(); trajectory_leave_one_out(task, Z, y, *two, "
+                "trajectory=recorder.trajectory_, examples=[1])"
+            ),
+            "take on_nan='keep'": (
+                "task, recorder = recorded()\n"
+                "with warnings.catch_warnings(): # says what was kept\n"
+                "    warnings.simplefilter('ignore')\n"
+                "    trajectory_leave_one_out(task, Z, y, *two, on_nan='keep', examples=[0], "
+                "trajectory=recorder.trajectory_, output=lambda o, t: o[:, 0] / 0 * 0)"
+            ),
+        },
+    ),
+    Row(
         ". Train and save them yourself, and",
         "train_checkpoints(model, X, y, epochs=[1])",
         {

@@ -91,8 +91,10 @@ def models(names):
     module = _names.Net()
     task = as_task(module, loss=nn.CrossEntropyLoss())
     lm = nn.Sequential(nn.Embedding(120, 4), nn.Linear(4, 120))
+    model = _names.classifier().fit(X, y)
     return {
-        "model": _names.classifier().fit(X, y),
+        "model": model,
+        "iris": (model, X, y),
         "ridge": linear_model.Ridge().fit(X, names["t"]),
         "net": _names.skorch_net().fit(Z, y),
         "module": module,

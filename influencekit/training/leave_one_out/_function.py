@@ -202,9 +202,9 @@ def _refuse_diverged(outputs: NDArray, names: list[str]) -> None:
         found = ", ".join(names[i] for i in bad[:10]) + (", ..." if len(bad) > 10 else "")
         raise ValueError(
             f"model: {len(bad)} of {len(outputs)} reruns gave outputs that are NaN or infinite: "
-            f"{found}. The run is close to diverging (or output= is not finite there): train with "
-            "a smaller learning rate, or leave those rows out of examples=. on_nan='keep' keeps "
-            "such outputs as NaN."
+            f"{found}. The run is close to diverging, or what is explained is not finite there. "
+            "Train with a smaller learning rate, leave those rows out of examples=, or take "
+            "on_nan='keep', which keeps such outputs as NaN."
         )
 
 
