@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
+from torch import nn
 
 from influencekit.data import Examples, ExamplesList
 from influencekit.models import Task, TaskList
@@ -104,15 +105,34 @@ def _content(examples: Examples) -> str:
 
 
 def _model(task: Task) -> list:
-    """Weights, and how the objective is read."""
+    """Weights, code and settings of a model, and how its objective is read."""
     return [
         repr(task.module),
+        [(name, _settings(part)) for name, part in task.module.named_modules()],
         dict(task.module.state_dict()),
-        type(task.loss).__name__,
+        list(task.parameters),
+        _settings(task.loss),
         dict(task.penalty),
         task.penalty_kind,
         task.class_weight,
     ]
+
+
+def _settings(part: Any) -> tuple:
+    """Class and public attributes of a layer or a loss: numbers, functions, nested losses."""
+    kept = {k: v for k, v in vars(part).items() if not k.startswith("_")}
+    found = {k: _setting(v) for k, v in kept.items()}
+    return _class(part), {k: v for k, v in found.items() if v is not None}
+
+
+def _setting(value: Any) -> Any:
+    """An attribute as it counts; None where it has no stable description."""
+    if isinstance(value, nn.Module):
+        return _settings(value)
+    try:
+        return fingerprint(value)
+    except ValueError:  # what a forward pass has left behind, say
+        return None
 
 
 def _parameters(attributor: Any, searched: list[str]) -> dict[str, Any]:

@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+import torch
 from optuna.distributions import FloatDistribution
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from torch import nn
+from torch.nn import functional as F
 
 from influencekit import (
     TRAK,
@@ -292,3 +295,45 @@ def test_threads_share_a_storage_object(problem, storage):
         thread.join()
     assert len({part for part, passed in outcomes if passed}) == 1
     assert sum(passed for _, passed in outcomes) == 4
+
+
+class Activated(nn.Module):
+    """Two nets of the same weights and the same text may compute different things."""
+
+    def __init__(self, activation=torch.tanh):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Linear(22, 5), nn.Linear(5, 4)
+        self.activation = activation
+
+    def forward(self, x):
+        return self.last(self.activation(self.first(x)))
+
+
+def frozen():
+    net = Activated()
+    net.first.requires_grad_(False)
+    return net
+
+
+def shifted(c):
+    return lambda outputs, targets: F.cross_entropy(outputs, targets, reduction="none") + c
+
+
+OTHER_MODELS = {
+    "activation": lambda: as_task(Activated(torch.relu), nn.CrossEntropyLoss()),
+    "loss": lambda: as_task(Activated(), nn.CrossEntropyLoss(label_smoothing=0.3)),
+    "frozen": lambda: as_task(frozen(), nn.CrossEntropyLoss()),
+    "closure": lambda: as_task(Activated(), shifted(3.0)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
+@pytest.mark.parametrize("other", OTHER_MODELS)
+def test_models_of_the_same_weights_are_told_apart(problem, storage, other):
+    loss = shifted(0.0) if other == "closure" else nn.CrossEntropyLoss()
+    same = {**problem, "model": as_task(Activated(), loss)}
+    search(same, storage)
+    search({**same, "model": as_task(Activated(), loss)}, storage)  # made again: the same
+    with pytest.raises(ValueError, match="What differs: model"):
+        search({**same, "model": OTHER_MODELS[other]()}, storage)

@@ -1,0 +1,74 @@
+"""How far one call walks: files entered, moves between files and deepest stack of the package.
+
+python benchmarks/walk.py
+python benchmarks/walk.py --curvature ekfac
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+
+import influencekit
+from influencekit import InfluenceFunction
+
+PACKAGE = str(Path(influencekit.__file__).parent)
+
+
+class Walk:
+    """Counts frames of the package while it is active."""
+
+    def __init__(self) -> None:
+        self.files: set[str] = set()
+        self.moves, self.depth, self.deepest = 0, 0, 0
+        self._stack: list[str] = []
+
+    def __call__(self, frame, event, _):
+        file = frame.f_code.co_filename
+        if not file.startswith(PACKAGE):
+            return
+        if event == "call":
+            if not self._stack or self._stack[-1] != file:
+                self.moves += 1
+            self._stack.append(file)
+            self.files.add(file)
+            self.deepest = max(self.deepest, len(self._stack))
+        elif event == "return" and self._stack:
+            self._stack.pop()
+
+    def __enter__(self):
+        sys.setprofile(self)
+        return self
+
+    def __exit__(self, *_):
+        sys.setprofile(None)
+
+
+def lines(files) -> int:
+    return sum(len(Path(file).read_text(encoding="utf-8").splitlines()) for file in files)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--curvature", default="ggn")
+    curvature = parser.parse_args().curvature
+    X, y = load_iris(return_X_y=True)
+    model = LogisticRegression(max_iter=1000).fit(X, y)
+    warnings.simplefilter("ignore")
+    with Walk() as walk:
+        InfluenceFunction(curvature).fit(model, X, y).score(X[:2], y[:2])
+    print(
+        f"{len(walk.files)} files of {lines(walk.files):,} lines, "
+        f"{walk.moves} moves between files, stack {walk.deepest} deep"
+    )
+    for file in sorted(walk.files):
+        print(" ", Path(file).relative_to(PACKAGE))
+
+
+if __name__ == "__main__":
+    main()
