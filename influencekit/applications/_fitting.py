@@ -14,11 +14,11 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import get_tags
 from skorch import NeuralNet
 
-from influencekit.training._dtype import match_net_dtype
-from influencekit.training._joblib import last_step
 from influencekit.training._randomness import MAX_SEED, seeded, untouched
-from influencekit.training._recipe import device_of, fresh_copy
-from influencekit.training._rows import count_rows, take_rows
+from influencekit.training.estimator._dtype import match_net_dtype
+from influencekit.training.estimator._recipe import device_of, fresh_copy
+from influencekit.training.estimator._rows import count_rows, take_rows
+from influencekit.training.subsets._joblib import last_step
 
 __all__ = [
     "check_labelled",

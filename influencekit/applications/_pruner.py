@@ -20,7 +20,7 @@ from influencekit.applications._noisy_labels import NoisyLabelDetector
 from influencekit.applications._values import held_out_values
 from influencekit.attributors import InfluenceFunction
 from influencekit.base import BaseAttributor
-from influencekit.training._rows import take_rows
+from influencekit.training.estimator._rows import take_rows
 from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
 
 __all__ = ["DatasetPruner"]

@@ -23,8 +23,8 @@ from influencekit.metrics._text import some_rows
 from influencekit.models import as_task
 from influencekit.training._diverged import check_on_nan
 from influencekit.training._randomness import seeded
-from influencekit.training._recipe import device_of
-from influencekit.training._rows import count_rows, take_rows
+from influencekit.training.estimator._recipe import device_of
+from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.training.trajectory import (
     CURVATURES,
     Replay,

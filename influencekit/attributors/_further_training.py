@@ -19,15 +19,16 @@ from influencekit.training import FurtherTrainingConfig, FurtherTrainingScores
 from influencekit.training._randomness import MAX_SEED
 from influencekit.training.further._config import ADJUSTMENTS, REMOVALS, make_config
 from influencekit.training.further._means import adjusted, differences
-from influencekit.training.further._optimizer import OPTIMIZERS, OptimizerSpec, resolve_optimizer
+from influencekit.training.further._optimizer import NAMES, resolve_optimizer
 from influencekit.training.further._plan import (
     FurtherPlan,
     endpoint_seed,
     further_seeds,
     mean_scores,
 )
-from influencekit.training.further._runs import KEPT, Removals
+from influencekit.training.further._removals import KEPT, Removals
 from influencekit.training.further._seeds import ENGINES
+from influencekit.training.stack._optimizers import OptimizerSpec
 from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
 
 __all__ = ["FurtherTraining"]
@@ -170,7 +171,7 @@ class FurtherTraining(BaseAttributor):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "optimizer": [StrOptions(set(OPTIMIZERS)), type, None],
+        "optimizer": [StrOptions(set(NAMES)), type, None],
         "lr": [Interval(Real, 0, None, closed="neither"), None],
         "epochs": [_COUNT, None],
         "n_steps": [_COUNT, None],

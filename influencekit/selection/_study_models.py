@@ -17,7 +17,7 @@ from influencekit.training import train_checkpoints
 from influencekit.training._checkpoints import check_epochs, kept_checkpoints
 from influencekit.training._fingerprint import fingerprint
 from influencekit.training._randomness import MAX_SEED
-from influencekit.training._recipe import read_recipe
+from influencekit.training.estimator._recipe import read_recipe
 
 __all__ = ["StudyModels", "data_fingerprint"]
 

@@ -14,9 +14,9 @@ from skorch.callbacks import Callback
 
 from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError
 from influencekit.training._diverged import check_on_nan
-from influencekit.training._dtype import match_net_dtype
 from influencekit.training._randomness import MAX_SEED, seeded
-from influencekit.training._recipe import device_of, fresh_copy, read_recipe
+from influencekit.training.estimator._dtype import match_net_dtype
+from influencekit.training.estimator._recipe import device_of, fresh_copy, read_recipe
 from influencekit.utils import with_gradients
 
 __all__ = ["KeepCheckpoints", "kept_checkpoints", "train_checkpoints"]

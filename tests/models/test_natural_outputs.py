@@ -17,7 +17,7 @@ from influencekit.attributors._predicted_endpoint import ShiftedOutputs
 from influencekit.curvature import ConjugateGradient
 from influencekit.gradients._per_example import dense_rows
 from influencekit.models._links import LogProbabilities
-from influencekit.training.further._stack import ModelStack
+from influencekit.training.stack._tasks import TaskStack
 from influencekit.training.trajectory._flat import FlatModel
 
 pytestmark = pytest.mark.filterwarnings(
@@ -110,7 +110,7 @@ def test_stacked_models(case, together):
     task, x, _, form = case
     own, other = moved(task, 1.0), moved(task)
     pairs = {name: torch.stack([own[name], other[name]]) for name in own}
-    got = ModelStack(task, together).outputs(pairs, x, shared=True)
+    got = TaskStack(task, together).outputs(pairs, x, shared=True)
     close(got.detach(), torch.stack([natural(own, x, form), natural(other, x, form)]))
 
 

@@ -13,12 +13,12 @@ from influencekit.data import Examples
 from influencekit.models import Task
 from influencekit.training._randomness import MAX_SEED
 from influencekit.training.further._config import FurtherTrainingConfig
-from influencekit.training.further._evaluate import Evaluation
 from influencekit.training.further._means import SeedMeans
-from influencekit.training.further._optimizer import OptimizerSpec
+from influencekit.training.further._removals import KEPT, Removals
 from influencekit.training.further._runner import FurtherRunner
-from influencekit.training.further._runs import KEPT, Removals
 from influencekit.training.further._seeds import SeedRuns
+from influencekit.training.stack._optimizers import OptimizerSpec
+from influencekit.training.stack._outputs import Evaluation
 from influencekit.utils import parse_memory
 
 __all__ = ["FurtherPlan", "endpoint_seed", "further_seeds", "mean_scores"]
