@@ -12,10 +12,9 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
-from influencekit.applications._fitting import check_labelled, draw_seed, refuse_diverged
+from influencekit.applications._fitting import check_labelled, refuse_diverged
 from influencekit.applications._look_ahead_window import mean_loss_gradient
 from influencekit.data import make_examples
 from influencekit.exceptions import InfluenceKitWarning
@@ -33,7 +32,7 @@ from influencekit.training.trajectory import (
     TrajectoryRecorder,
     recorded_trajectory,
 )
-from influencekit.utils import progress, with_gradients
+from influencekit.utils import draw_seed, progress, with_gradients
 
 __all__ = ["RetrainedOnHelpful", "score_then_retrain"]
 
@@ -133,7 +132,7 @@ def score_then_retrain(
             f"estimator: got {type(net).__name__}; accepted is a skorch net, or a Pipeline "
             "that ends in one, since its training must be recorded."
         )
-    seed = draw_seed(check_random_state(random_state))
+    seed = draw_seed(random_state)
     recorder = TrajectoryRecorder()
     first = _fit(_with_callback(estimator, recorder), X, y, seed)
     refuse_diverged(first, X, f"on all {count_rows(X):,} rows under seed {seed}")
