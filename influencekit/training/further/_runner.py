@@ -21,7 +21,7 @@ from influencekit.training.stack._optimizers import OptimizerSpec
 from influencekit.training.stack._outputs import Evaluation
 from influencekit.training.stack._schedule import batches_of_runs, epoch_orders
 from influencekit.training.stack._tasks import Parameters, TaskStack
-from influencekit.training.stack._trial import bytes_per_run, why_runs_differ
+from influencekit.training.stack._trial import N_ROWS, bytes_per_run, why_runs_differ
 
 __all__ = ["FurtherRunner"]
 
@@ -29,6 +29,8 @@ __all__ = ["FurtherRunner"]
 MAX_RUNS = 128
 #: Test examples at a time, where memory allows.
 MAX_ROWS = 256
+#: Training examples whose activations are measured.
+MEASURED_ROWS = 16
 
 
 class FurtherRunner:
@@ -77,7 +79,8 @@ class FurtherRunner:
         self.asked_for_loop = engine == "loop"
         self.reason: str | None = "engine='loop'"
         if engine != "loop":
-            self.reason = why_runs_differ(task, train)
+            few = torch.arange(min(N_ROWS, len(train)))
+            self.reason = why_runs_differ(task, *self.rows.take(few))
         if engine == "stacked" and self.reason is not None:
             raise ValueError(
                 f"engine='stacked' cannot train this model: {self.reason}. Use engine='auto', "
@@ -85,7 +88,8 @@ class FurtherRunner:
             )
         self.stack = TaskStack(task, together=self.reason is None)
         length = min(config.batch_size, config.n_rows)
-        each = bytes_per_run(task, train, length)
+        some = torch.arange(min(length, MEASURED_ROWS))
+        each = bytes_per_run(task, self.rows.take(some)[0], len(some), length)
         self.chunk_size = int(np.clip(max_memory // each, 1, MAX_RUNS))
         spare = max_memory // (each * self.chunk_size)  # float64 without gradients takes less
         self.evaluation_rows = int(np.clip(length * spare, length, max(length, MAX_ROWS)))

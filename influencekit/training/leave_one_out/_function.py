@@ -21,7 +21,7 @@ from influencekit.training._fingerprint import fingerprint
 from influencekit.training.leave_one_out._reruns import Reruns
 from influencekit.training.leave_one_out._result import TrajectoryLeaveOneOut
 from influencekit.training.stack._outputs import Evaluation
-from influencekit.training.stack._trial import why_runs_differ
+from influencekit.training.stack._trial import N_ROWS, why_runs_differ
 from influencekit.training.trajectory import Replay, Trajectory, recorded_trajectory
 from influencekit.utils import progress, with_gradients
 
@@ -255,7 +255,8 @@ def _rows(examples: Any, trajectory: Trajectory, n_train: int) -> NDArray:
 
 
 def _why_in_turn(task: Task, train: Examples) -> str | None:
-    reason = why_runs_differ(task, train)
+    few = next(train.batches(N_ROWS))
+    reason = why_runs_differ(task, few.inputs, few.targets)
     if reason is not None:
         warnings.warn(
             f"Reruns are trained one after the other: {reason}. It takes many times as long.",

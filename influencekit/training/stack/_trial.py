@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,17 +11,16 @@ from skorch import NeuralNet
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from influencekit.data import Examples
 from influencekit.models import Task
 from influencekit.training._randomness import RandomStream, untouched
 from influencekit.training.stack._nets import Data, initial_stack
 from influencekit.training.stack._tasks import TaskStack
 from influencekit.utils import count_saved_bytes
 
-__all__ = ["bytes_per_net", "bytes_per_run", "why_nets_differ", "why_runs_differ"]
+__all__ = ["N_ROWS", "bytes_per_net", "bytes_per_run", "why_nets_differ", "why_runs_differ"]
 
-#: Rows of the trial batch of a task, and of the batch that is measured.
-N_ROWS, MEASURED_ROWS = 4, 16
+#: Examples of a trial of runs.
+N_ROWS = 4
 
 #: By what it is: a value for each model; None where a parameter has no gradient.
 Found = dict[str, Any]
@@ -83,22 +82,22 @@ def _nets_together(estimator: NeuralNet, batch: Data) -> Found:
     return found | {f"buffer {n}": b for n, b in buffers.items()}
 
 
-def why_runs_differ(task: Task, train: Examples) -> str | None:
+def why_runs_differ(task: Task, inputs: Any, targets: Tensor) -> str | None:
     """Compare two runs together with each alone: outputs, gradients and random stream.
 
     Parameters
     ----------
     task : Task
-    train : Examples
+    inputs, targets
+        A few training examples.
 
     Returns
     -------
     str or None
         What went wrong, or None.
     """
-    batch = next(train.batches(N_ROWS))
-    alone = partial(_runs, TaskStack(task, together=False), batch.inputs, batch.targets)
-    together = partial(_runs, TaskStack(task), batch.inputs, batch.targets)
+    alone = partial(_runs, TaskStack(task, together=False), inputs, targets)
+    together = partial(_runs, TaskStack(task), inputs, targets)
     return _difference(alone, together, task.device)
 
 
@@ -180,17 +179,30 @@ def bytes_per_net(estimator: NeuralNet, data: Data, length: int) -> int:
     return 6 * parameters + 3 * saved.total + 2 * _bytes(batch) + buffers
 
 
-def bytes_per_run(task: Task, train: Examples, length: int) -> int:
-    """Bytes that a run takes in training: parameters, optimiser, activations and batch."""
+def bytes_per_run(task: Task, inputs: Any, n_inputs: int, length: int) -> int:
+    """Bytes that a run takes in training: parameters, optimiser, activations and batch.
+
+    Parameters
+    ----------
+    task : Task
+    inputs : Tensor, tuple or dict of Tensor
+        Of some examples, which are measured.
+    n_inputs : int
+        How many they are.
+    length : int
+        Examples of a batch.
+
+    Returns
+    -------
+    int
+    """
     stack = TaskStack(task, together=False)
     stack.train_mode()
-    few = min(length, MEASURED_ROWS)
-    inputs = next(train.batches(few)).inputs
     with untouched(task.device), count_saved_bytes() as saved:
         stack.outputs(stack.initial(1), inputs, True, RandomStream.capture(task.device))
     parameters = _bytes(list(task.parameters.values()))
-    return max(1, 8 * parameters + (3 * saved.total + 2 * _bytes(inputs)) * length // few)
+    return max(1, 8 * parameters + (3 * saved.total + 2 * _bytes(inputs)) * length // n_inputs)
 
 
-def _bytes(tree: Any | Sequence) -> int:
+def _bytes(tree: Any) -> int:
     return sum(t.numel() * t.element_size() for t in tree_leaves(tree))
