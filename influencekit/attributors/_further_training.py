@@ -26,7 +26,7 @@ from influencekit.training.further._plan import (
 )
 from influencekit.training.further._removals import KEPT, Removals
 from influencekit.training.further._seeds import ENGINES
-from influencekit.training.stack._optimizers import OptimizerSpec
+from influencekit.training.stack._optimizer_spec import OptimizerSpec
 from influencekit.utils import (
     Interval,
     StrOptions,

@@ -18,7 +18,7 @@ from influencekit.training.further._removals import KEPT, Removals
 from influencekit.training.further._runner import FurtherRunner
 from influencekit.training.further._scores import FurtherTrainingScores
 from influencekit.training.further._seeds import SeedRuns
-from influencekit.training.stack._optimizers import OptimizerSpec
+from influencekit.training.stack._optimizer_spec import OptimizerSpec
 from influencekit.training.stack._outputs import Evaluation
 from influencekit.utils import parse_memory
 from influencekit.utils._random import MAX_SEED

@@ -17,7 +17,7 @@ from influencekit.training.further._config import FurtherTrainingConfig
 from influencekit.training.further._diverged import Divergence
 from influencekit.training.further._removals import Removals
 from influencekit.training.further._step import FurtherStep, TrainingRows
-from influencekit.training.stack._optimizers import OptimizerSpec
+from influencekit.training.stack._optimizer_spec import OptimizerSpec
 from influencekit.training.stack._outputs import Evaluation
 from influencekit.training.stack._schedule import batches_of_runs, epoch_orders
 from influencekit.training.stack._tasks import Parameters, TaskStack

@@ -13,7 +13,7 @@ from influencekit.data import Examples
 from influencekit.training._randomness import RandomStream
 from influencekit.training.further._config import FurtherTrainingConfig
 from influencekit.training.further._removals import Removals
-from influencekit.training.stack._optimizers import OptimizerSpec
+from influencekit.training.stack._optimizer_spec import OptimizerSpec
 from influencekit.training.stack._step import StackedStep
 from influencekit.training.stack._tasks import Parameters, TaskStack
 

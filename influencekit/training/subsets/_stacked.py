@@ -15,7 +15,7 @@ from influencekit.data import make_examples
 from influencekit.models import as_task
 from influencekit.training._randomness import untouched
 from influencekit.training.stack._nets import Data, NetStack, collate_all, initial_stack
-from influencekit.training.stack._optimizers import OptimizerSpec, groups_of
+from influencekit.training.stack._optimizer_spec import OptimizerSpec, groups_of
 from influencekit.training.stack._outputs import task_outputs
 from influencekit.training.stack._schedule import (
     Group,
