@@ -180,9 +180,10 @@ def _switches(optimizer: Optimizer) -> dict[str, bool]:
     """What an optimiser does, where it is not a number."""
     known = optimizers_that("recorded")
     if type(optimizer) not in known.values():
+        *some, last = known
         raise TrajectoryError(
-            f"optimizer: got {type(optimizer).__name__}; accepted are {', '.join(known)} of "
-            "torch.optim, whose steps can be differentiated coordinate by coordinate."
+            f"optimizer: got {type(optimizer).__name__}; accepted are {', '.join(some)} and "
+            f"{last} of torch.optim, whose steps can be differentiated coordinate by coordinate."
         )
     groups = optimizer.param_groups
     if any(group.get("maximize") for group in groups):
