@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from influencekit.models import TaskList
+from influencekit.utils import draw_seed
 
 __all__ = ["first_members", "member_clones"]
 
@@ -31,7 +32,7 @@ def member_clones(attributor, n_members: int) -> list:
     streams = {name: check_random_state(params[name]) for name in names}
     members = []
     for _ in range(n_members):
-        seeds = {name: int(rng.randint(2**31 - 1)) for name, rng in streams.items()}
+        seeds = {name: draw_seed(rng) for name, rng in streams.items()}
         members.append(clone(attributor).set_params(**seeds))
     return members
 

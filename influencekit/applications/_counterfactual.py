@@ -21,7 +21,7 @@ from influencekit.groups._labels import refuse_missing
 from influencekit.metrics._text import not_finite_text, short_array
 from influencekit.training import retrain_on_subsets
 from influencekit.training._diverged import subsets_called
-from influencekit.training._rows import count_rows
+from influencekit.training.estimator._rows import count_rows
 from influencekit.utils import with_gradients
 
 __all__ = ["GroupCounterfactual", "fairness_gap", "group_counterfactual"]

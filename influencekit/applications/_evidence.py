@@ -23,7 +23,7 @@ from influencekit.applications._suspicion import (
 )
 from influencekit.applications._values import held_out_values, total_scores
 from influencekit.attributors import FurtherTraining, InfluenceFunction
-from influencekit.training._rows import take_rows
+from influencekit.training.estimator._rows import take_rows
 from influencekit.utils import progress
 
 __all__ = ["METHODS", "Evidence", "LabelledData", "collect"]

@@ -14,15 +14,14 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import get_tags
 from skorch import NeuralNet
 
-from influencekit.training._dtype import match_net_dtype
-from influencekit.training._joblib import last_step
-from influencekit.training._randomness import MAX_SEED, seeded, untouched
-from influencekit.training._recipe import device_of, fresh_copy
-from influencekit.training._rows import count_rows, take_rows
+from influencekit.training._randomness import seeded, untouched
+from influencekit.training.estimator._dtype import match_net_dtype
+from influencekit.training.estimator._recipe import device_of, fresh_copy
+from influencekit.training.estimator._rows import count_rows, take_rows
+from influencekit.training.subsets._joblib import last_step
 
 __all__ = [
     "check_labelled",
-    "draw_seed",
     "fit_on",
     "fold_list",
     "fold_probabilities",
@@ -36,11 +35,6 @@ __all__ = [
 def is_frozen(estimator: Any) -> bool:
     """Whether the estimator is fitted already and is to stay as it is."""
     return isinstance(estimator, FrozenEstimator)
-
-
-def draw_seed(random_state: np.random.RandomState) -> int:
-    """A seed that torch, numpy and scikit-learn all take."""
-    return int(random_state.randint(MAX_SEED))
 
 
 def check_labelled(X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> int:

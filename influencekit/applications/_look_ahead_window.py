@@ -13,8 +13,8 @@ from influencekit.data import Batch, make_examples
 from influencekit.models import Task, as_task
 from influencekit.training.trajectory import Replay, Sweep, Trajectory
 from influencekit.training.trajectory._flat import FlatModel, drops_out
-from influencekit.training.trajectory._products import StepLoss
 from influencekit.training.trajectory._recording import _names, _snapshot, _switches, numbers_of
+from influencekit.training.trajectory._step_loss import StepLoss
 
 __all__ = ["LookAheadWindow", "mean_loss_gradient"]
 

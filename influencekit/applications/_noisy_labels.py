@@ -7,14 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier, is_clusterer
-from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit.applications._evidence import METHODS, LabelledData, collect, default_method
 from influencekit.applications._fitting import (
     check_labelled,
-    draw_seed,
     fit_on,
     inherit_tags,
     probabilities,
@@ -30,7 +28,13 @@ from influencekit.applications._suspicion import (
 )
 from influencekit.base import BaseAttributor
 from influencekit.groups import BaseGrouper
-from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
+from influencekit.utils import (
+    Interval,
+    StrOptions,
+    draw_seed,
+    validate_parameters,
+    with_gradients,
+)
 
 __all__ = ["NoisyLabelDetector"]
 
@@ -219,7 +223,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
         validate_parameters(self)
         self._check_estimator()
         classifier = is_classifier(self.estimator)
-        seed = draw_seed(check_random_state(self.random_state))
+        seed = draw_seed(self.random_state)
         data = LabelledData.checked(X, y, X_val, y_val, classifier, seed // 2)
         self.method_ = default_method(self.estimator) if self.method == "auto" else self.method
         self._check_method(data)

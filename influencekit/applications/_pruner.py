@@ -12,7 +12,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from influencekit.applications._fitting import (
     check_labelled,
-    draw_seed,
     inherit_tags,
     remember_features,
 )
@@ -20,8 +19,14 @@ from influencekit.applications._noisy_labels import NoisyLabelDetector
 from influencekit.applications._values import held_out_values
 from influencekit.attributors import InfluenceFunction
 from influencekit.base import BaseAttributor
-from influencekit.training._rows import take_rows
-from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
+from influencekit.training.estimator._rows import take_rows
+from influencekit.utils import (
+    Interval,
+    StrOptions,
+    draw_seed,
+    validate_parameters,
+    with_gradients,
+)
 
 __all__ = ["DatasetPruner"]
 

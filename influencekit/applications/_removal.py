@@ -17,8 +17,8 @@ from influencekit.groups._labels import refuse_missing
 from influencekit.metrics._text import not_finite_text
 from influencekit.training import retrain_on_subsets
 from influencekit.training._diverged import subsets_called
-from influencekit.training._rows import count_rows
-from influencekit.utils import with_gradients
+from influencekit.training.estimator._rows import count_rows
+from influencekit.utils import draw_seed, with_gradients
 
 __all__ = ["RemovalCurve", "removal_curve"]
 
@@ -249,7 +249,7 @@ def removal_curve(
             on_nan=on_nan,
             cache_dir=cache_dir,
             n_jobs=n_jobs,
-            random_state=rng.randint(2**31 - 1),
+            random_state=draw_seed(rng),
             verbose=verbose,
         ).outputs.mean(axis=2)
     parts = outputs[1:].reshape(len(orders), len(shares), -1)

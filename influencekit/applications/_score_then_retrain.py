@@ -11,10 +11,9 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
-from influencekit.applications._fitting import check_labelled, draw_seed, refuse_diverged
+from influencekit.applications._fitting import check_labelled, refuse_diverged
 from influencekit.applications._look_ahead_window import mean_loss_gradient
 from influencekit.data import make_examples
 from influencekit.exceptions import InfluenceKitWarning, warn_user
@@ -22,8 +21,8 @@ from influencekit.metrics._text import some_rows
 from influencekit.models import as_task
 from influencekit.training._diverged import check_on_nan
 from influencekit.training._randomness import seeded
-from influencekit.training._recipe import device_of
-from influencekit.training._rows import count_rows, take_rows
+from influencekit.training.estimator._recipe import device_of
+from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.training.trajectory import (
     CURVATURES,
     Replay,
@@ -32,7 +31,7 @@ from influencekit.training.trajectory import (
     TrajectoryRecorder,
     recorded_trajectory,
 )
-from influencekit.utils import progress, with_gradients
+from influencekit.utils import draw_seed, progress, with_gradients
 
 __all__ = ["RetrainedOnHelpful", "score_then_retrain"]
 
@@ -132,7 +131,7 @@ def score_then_retrain(
             f"estimator: got {type(net).__name__}; accepted is a skorch net, or a Pipeline "
             "that ends in one, since its training must be recorded."
         )
-    seed = draw_seed(check_random_state(random_state))
+    seed = draw_seed(random_state)
     recorder = TrajectoryRecorder()
     first = _fit(_with_callback(estimator, recorder), X, y, seed)
     refuse_diverged(first, X, f"on all {count_rows(X):,} rows under seed {seed}")

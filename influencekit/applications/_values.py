@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import clone, is_classifier
 
 from influencekit.applications._fitting import fit_on, fold_list, is_frozen
-from influencekit.training._rows import count_rows, take_rows
+from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.utils import progress
 
 __all__ = ["held_out_values", "total_scores"]

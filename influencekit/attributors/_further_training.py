@@ -8,7 +8,6 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit.attributors._left_out import make_removals
@@ -16,19 +15,25 @@ from influencekit.base import BaseAttributor
 from influencekit.data import Examples
 from influencekit.models import OUTPUTS, Task
 from influencekit.training import FurtherTrainingConfig, FurtherTrainingScores
-from influencekit.training._randomness import MAX_SEED
 from influencekit.training.further._config import ADJUSTMENTS, REMOVALS, make_config
-from influencekit.training.further._means import adjusted, differences
-from influencekit.training.further._optimizer import OPTIMIZERS, OptimizerSpec, resolve_optimizer
+from influencekit.training.further._optimizer import NAMES, resolve_optimizer
 from influencekit.training.further._plan import (
     FurtherPlan,
     endpoint_seed,
     further_seeds,
     mean_scores,
+    scores_by_seed,
 )
-from influencekit.training.further._runs import KEPT, Removals
+from influencekit.training.further._removals import KEPT, Removals
 from influencekit.training.further._seeds import ENGINES
-from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
+from influencekit.training.stack._optimizer_spec import OptimizerSpec
+from influencekit.utils import (
+    Interval,
+    StrOptions,
+    draw_seed,
+    validate_parameters,
+    with_gradients,
+)
 
 __all__ = ["FurtherTraining"]
 
@@ -170,7 +175,7 @@ class FurtherTraining(BaseAttributor):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "optimizer": [StrOptions(set(OPTIMIZERS)), type, None],
+        "optimizer": [StrOptions(set(NAMES)), type, None],
         "lr": [Interval(Real, 0, None, closed="neither"), None],
         "epochs": [_COUNT, None],
         "n_steps": [_COUNT, None],
@@ -289,7 +294,7 @@ class FurtherTraining(BaseAttributor):
         )
         self._plan = self._planned(task, train, removals)
         self.config_ = self._plan.config
-        self._entropy = int(check_random_state(self.random_state).randint(MAX_SEED))
+        self._entropy = draw_seed(self.random_state)
         self.seeds_ = further_seeds(self._entropy, self.n_seeds)
 
     @with_gradients
@@ -325,9 +330,7 @@ class FurtherTraining(BaseAttributor):
         queries = self._queries(X, y)
         self._refuse_many()
         runs = self._plan.runs(queries, self.output, self.cache_dir, self.verbose)
-        start = runs.evaluation.at_start()
-        for outputs in runs.outputs(self.seeds_):
-            yield adjusted(differences(outputs), start - outputs[0], self.adjust)
+        yield from scores_by_seed(runs, self.seeds_, self.adjust)
 
     @with_gradients
     def endpoint(self, run: int = 0) -> Task:
@@ -360,7 +363,7 @@ class FurtherTraining(BaseAttributor):
         run : int, default=0
         """
         validate_parameters(self)
-        entropy = int(check_random_state(self.random_state).randint(MAX_SEED))
+        entropy = draw_seed(self.random_state)
         plan = self._planned(task, train, Removals(np.full(len(train), KEPT), 0))
         return plan.endpoint(endpoint_seed(entropy, self.n_seeds, run))
 
@@ -392,13 +395,4 @@ class FurtherTraining(BaseAttributor):
         runs = self._plan.runs(queries, output, self.cache_dir, self.verbose)
         owner = np.full(self.n_train_, KEPT, dtype=np.int64)
         owner[self.train_rows_] = self._plan.removals.owner
-        return FurtherTrainingScores(
-            **mean_scores(runs, self.seeds_, self.adjust),
-            left_out=self.left_out_,
-            owner=owner,
-            horizons=np.array(self.config_.amounts),
-            steps=np.array(self.config_.horizons),
-            unit=self.config_.unit,
-            seeds=self.seeds_,
-            adjust=self.adjust,
-        )
+        return mean_scores(runs, self.seeds_, self.adjust, self.left_out_, owner)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from influencekit.attributors._further_training import FurtherTraining
 from influencekit.data import Examples
 from influencekit.models import Task
+from influencekit.models._optimizers import OPTIMIZERS
 from influencekit.training import FurtherTrainingConfig
 from influencekit.training.further._optimizer import fitted_net
 
@@ -51,7 +52,7 @@ def sgd_config(
         If the optimiser is not SGD.
     """
     config = further.resolve(task, n_rows)
-    if config.optimizer != "SGD":
+    if not OPTIMIZERS[config.optimizer].descends:
         raise ValueError(
             f"{asked}: the further training uses {config.optimizer}, which scales each "
             "parameter's step by its own gradients, so that its steps are no function of the "

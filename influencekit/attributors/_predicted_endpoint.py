@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from influencekit.gradients import GradientEngine, ggn_cotangent, loss_cotangent
+from influencekit.gradients._batches import simple_kernels
 from influencekit.models import Task
 from influencekit.training import FurtherTrainingConfig
 
@@ -35,27 +37,19 @@ class ShiftedOutputs(nn.Module):
     def __init__(self, task: Task, direction: Tensor):
         super().__init__()
         self.module = task.module
-        self.link = task.link
+        self.task = Task(task.module, task.loss, task.link)
         sizes = [p.numel() for p in task.parameters.values()]
         parts = zip(task.parameters.items(), direction.split(sizes), strict=True)
         self.direction = {name: part.view_as(p).to(p) for (name, p), part in parts}
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Natural outputs of the fitted module, moved."""
-        with torch.no_grad():
+        inputs = kwargs or args
+        with torch.no_grad(), simple_kernels():  # forward-mode derivatives
             own = {k: p.detach() for k, p in self.module.named_parameters() if k in self.direction}
-
-            def outputs(parameters: dict[str, Tensor]) -> Tensor:
-                return self._natural(
-                    torch.func.functional_call(self.module, parameters, args, kwargs)
-                )
-
+            outputs = partial(self.task.forward, inputs)
             shift = torch.func.jvp(outputs, (own,), (self.direction,))[1]
-        return self._natural(self.module(*args, **kwargs)) + shift
-
-    def _natural(self, raw: Any) -> Tensor:
-        raw = raw[0] if isinstance(raw, (tuple, list)) else raw
-        return raw if self.link is None else self.link(raw)
+        return self.task.forward(inputs) + shift
 
 
 def predicted_task(

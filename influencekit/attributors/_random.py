@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 from scipy.special import ndtri
-from sklearn.utils import check_random_state
 
 from influencekit.base import BaseAttributor
 from influencekit.data import Examples, leaves
+from influencekit.utils import draw_seed
 
 __all__ = ["Random"]
 
@@ -59,7 +59,7 @@ class Random(BaseAttributor):
         self.random_state = random_state
 
     def _fit(self, task, train):
-        self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self._seed = draw_seed(self.random_state)
         self._train = _names(train, self._seed)
 
     def _score(self, queries):

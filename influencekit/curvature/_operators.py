@@ -10,7 +10,6 @@ from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.gradients._batches import map_tensors, simple_kernels
-from influencekit.gradients._per_example import NaturalOutputs
 
 __all__ = ["MATRICES", "CurvatureOperator"]
 
@@ -43,9 +42,7 @@ class CurvatureOperator:
     def __init__(self, problem: CurvatureProblem, matrix: str = "ggn"):
         self.problem = problem
         self.matrix = matrix
-        task = problem.engine.task
-        self._natural = NaturalOutputs(task).eval()
-        self._parameters = {f"inner.{k}": p.detach() for k, p in task.parameters.items()}
+        self._parameters = {k: p.detach() for k, p in problem.engine.task.parameters.items()}
         self._activations = _activation_bytes(problem)
 
     @property
@@ -126,11 +123,7 @@ class CurvatureOperator:
 
     def _forward(self, inputs: Any):
         """Natural outputs of a batch as a function of the parameters."""
-
-        def forward(parameters):
-            return torch.func.functional_call(self._natural, parameters, (inputs,))
-
-        return forward
+        return lambda parameters: self.problem.engine.task.forward(inputs, parameters)
 
     def _hessian(self, inputs, targets, weights: Tensor):
         """Hessian of the batch's share of the loss, as a function of one tangent."""

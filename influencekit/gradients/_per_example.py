@@ -5,25 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from influencekit.gradients._batches import map_tensors, select_rows, simple_kernels
 from influencekit.gradients._block import chunks
 from influencekit.models import Task
 
-__all__ = ["NaturalOutputs", "dense_rows"]
-
-
-class NaturalOutputs(nn.Module):
-    """The task's forward as a module, so that its parameters (under ``inner.``) can be replaced."""
-
-    def __init__(self, task: Task):
-        super().__init__()
-        self.inner = task.module
-        self._task = [task]
-
-    def forward(self, inputs) -> Tensor:
-        return self._task[0].forward(inputs)
+__all__ = ["dense_rows"]
 
 
 def dense_rows(
@@ -92,16 +80,12 @@ def _flat(gradient: Tensor | None, parameter: Tensor) -> Tensor:
 
 
 def _vmapped(task: Task, parameters: dict, inputs, cotangents: Tensor) -> Tensor:
-    natural = NaturalOutputs(task).eval()
-    replaced = {f"inner.{name}": p.detach() for name, p in parameters.items()}
+    replaced = {name: p.detach() for name, p in parameters.items()}
 
     def rows_of_one(example, example_cotangents: Tensor) -> tuple[Tensor, ...]:
         example = map_tensors(lambda t: t[None], example)
 
-        def forward(values):
-            return torch.func.functional_call(natural, values, (example,))
-
-        _, pull_back = torch.func.vjp(forward, replaced)
+        _, pull_back = torch.func.vjp(lambda values: task.forward(example, values), replaced)
         if len(example_cotangents) == 1:
             grads = pull_back(example_cotangents)[0]
             return tuple(g.reshape(1, -1) for g in grads.values())

@@ -15,7 +15,13 @@ from influencekit.data import open_examples
 from influencekit.groups._features import FEATURES, example_features
 from influencekit.groups._labels import encode_labels, label_table, named_groups
 from influencekit.models import as_task
-from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
+from influencekit.utils import (
+    Interval,
+    StrOptions,
+    draw_seed,
+    validate_parameters,
+    with_gradients,
+)
 
 __all__ = ["BaseGrouper", "ClusterGrouper", "KMeansGrouper", "LabelGrouper", "RandomGrouper"]
 
@@ -304,5 +310,5 @@ class KMeansGrouper(ClusterGrouper):
         k = wanted_groups(len(features), self.n_groups, self.group_size)
         kind = MiniBatchKMeans if len(features) > self.minibatch_above else KMeans
         state = check_random_state(self.random_state)
-        clusterer = kind(k, n_init=self.n_init, random_state=state.randint(2**31 - 1))
+        clusterer = kind(k, n_init=self.n_init, random_state=draw_seed(state))
         return self._cluster(clusterer, features)

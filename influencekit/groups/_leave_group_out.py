@@ -17,7 +17,7 @@ from influencekit.metrics._text import not_finite_text
 from influencekit.models import as_task
 from influencekit.training import retrain_on_subsets
 from influencekit.training._diverged import subsets_called
-from influencekit.training._rows import count_rows, take_rows
+from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.utils import with_gradients
 
 __all__ = ["GroupLeaveOut", "leave_group_out"]

@@ -15,7 +15,7 @@ from influencekit.models._criteria import Criterion, read_criterion
 from influencekit.models._cross_entropy import CrossEntropy
 from influencekit.models._links import LogProbabilities
 from influencekit.models._module import copy_module, like_parameters
-from influencekit.models._optimizer import weight_decay_penalty
+from influencekit.models._optimizers import weight_decay_penalty
 from influencekit.models._rows import skorch_training_rows
 from influencekit.models._task import Task, as_task
 

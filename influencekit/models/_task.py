@@ -127,11 +127,28 @@ class Task:
         """Device of the trainable parameters; batches are moved to it."""
         return next(iter(self.parameters.values())).device
 
-    def forward(self, inputs: Inputs) -> Tensor:
-        """Natural outputs of a batch, (n, n_outputs) or (n, ..., n_outputs)."""
+    def forward(self, inputs: Inputs, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Natural outputs of a batch: the only way from the module to them.
+
+        Parameters
+        ----------
+        inputs : Tensor, tuple or dict of Tensor
+            What the module takes.
+        parameters : mapping of str to Tensor, default=None
+            Tensors that take the place of parameters and buffers with these names.  They may be
+            those of a ``torch.func`` transform.
+
+        Returns
+        -------
+        Tensor of shape (n, n_outputs) or (n, ..., n_outputs)
+
+        Notes
+        -----
+        The module runs in the mode that it is in.  For another mode, or an own copy, give another
+        Task: ``dataclasses.replace(task, module=...)``.
+        """
         with MODULE_LOCK:
-            raw = call_module(self.module, inputs)
-        raw = _main_output(raw)
+            raw = _main_output(call_module(self.module, inputs, parameters))
         if not isinstance(raw, Tensor):
             raise UnsupportedModelError(
                 f"model: {type(self.module).__name__} returned {type(raw).__name__}; accepted is "
@@ -187,24 +204,28 @@ def _main_output(raw: Any) -> Any:
     return raw[0] if isinstance(raw, (tuple, list)) else raw
 
 
-def call_module(module: nn.Module, inputs: Inputs) -> Any:
+def call_module(
+    module: nn.Module, inputs: Inputs, parameters: Mapping[str, Tensor] | None = None
+) -> Any:
     """Call a module on a tensor, a dict (keyword arguments) or a tuple (positional).
 
     Parameters
     ----------
     module : torch.nn.Module
     inputs : Tensor, dict or tuple of Tensor
+    parameters : mapping of str to Tensor, default=None
+        Tensors that take the place of the module's own.
 
     Returns
     -------
     object
         What the module's forward returns.
     """
-    if isinstance(inputs, dict):
-        return module(**inputs)
-    if isinstance(inputs, (tuple, list)):
-        return module(*inputs)
-    return module(inputs)
+    args, kwargs = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
+    args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
+    if parameters is None:
+        return module(*args, **kwargs)
+    return torch.func.functional_call(module, dict(parameters), args, kwargs)
 
 
 @with_gradients

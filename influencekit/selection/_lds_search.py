@@ -11,7 +11,6 @@ from typing import ClassVar
 import numpy as np
 import optuna
 from sklearn.base import clone
-from sklearn.utils import check_random_state
 
 from influencekit.base import BaseAttributor
 from influencekit.data import open_examples
@@ -30,7 +29,7 @@ from influencekit.selection._space import distributions, suggest
 from influencekit.selection._trials import STANDARD_ERROR, trial_results
 from influencekit.training import SubsetOutputs, retrain_on_subsets
 from influencekit.training._diverged import ON_NAN
-from influencekit.utils import Interval, StrOptions, progress, with_gradients
+from influencekit.utils import Interval, StrOptions, draw_seed, progress, with_gradients
 
 __all__ = ["LDSSearch"]
 
@@ -307,8 +306,8 @@ class LDSSearch(BaseAttributor):
         """Seed the sampler; a new study over the default space starts from the own damping."""
         study = self.study_
         if self.sampler is None:  # a continued study must not draw its first trials again
-            seed = check_random_state(self.random_state).randint(2**31 - 1)
-            study.sampler = optuna.samplers.TPESampler(seed=int(seed) + len(study.trials))
+            seed = draw_seed(self.random_state)
+            study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
         if self.search_space is not None or study.trials:
             return
         low, high = space["damping"].low, space["damping"].high

@@ -5,6 +5,8 @@ from __future__ import annotations
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
+from influencekit.utils import draw_seed
+
 __all__ = ["seeded_clone", "unset_seeds"]
 
 
@@ -42,4 +44,4 @@ def unset_seeds(attributor, random_state) -> dict[str, int]:
     rng = check_random_state(random_state)
     params = attributor.get_params(deep=True)
     names = [name for name in sorted(params) if name.split("__")[-1] == "random_state"]
-    return {name: int(rng.randint(2**31 - 1)) for name in names if params[name] is None}
+    return {name: draw_seed(rng) for name in names if params[name] is None}

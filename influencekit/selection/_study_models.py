@@ -16,8 +16,8 @@ from influencekit.models import Task, TaskList, as_task, is_model_list, load_che
 from influencekit.training import train_checkpoints
 from influencekit.training._checkpoints import check_epochs, kept_checkpoints
 from influencekit.training._fingerprint import fingerprint
-from influencekit.training._randomness import MAX_SEED
-from influencekit.training._recipe import read_recipe
+from influencekit.training.estimator._recipe import read_recipe
+from influencekit.utils import draw_seed
 
 __all__ = ["StudyModels", "data_fingerprint"]
 
@@ -47,7 +47,7 @@ class StudyModels:
             self._epochs = check_epochs(training_epochs, "training_epochs")
             self._kept = [kept_checkpoints(m, self._epochs) for m in map(_model, self._models)]
             rng = check_random_state(random_state)
-            self._seeds = [int(rng.randint(MAX_SEED)) for _ in self._models]
+            self._seeds = [draw_seed(rng) for _ in self._models]
 
     @property
     def labels(self) -> list:

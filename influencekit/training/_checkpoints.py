@@ -7,16 +7,15 @@ from numbers import Integral
 from typing import Any
 
 import torch
-from sklearn.utils import check_random_state
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
 from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError, warn_user
 from influencekit.training._diverged import check_on_nan
-from influencekit.training._dtype import match_net_dtype
-from influencekit.training._randomness import MAX_SEED, seeded
-from influencekit.training._recipe import device_of, fresh_copy, read_recipe
-from influencekit.utils import with_gradients
+from influencekit.training._randomness import seeded
+from influencekit.training.estimator._dtype import match_net_dtype
+from influencekit.training.estimator._recipe import device_of, fresh_copy, read_recipe
+from influencekit.utils import draw_seed, with_gradients
 
 __all__ = ["KeepCheckpoints", "kept_checkpoints", "train_checkpoints"]
 
@@ -154,7 +153,7 @@ def train_checkpoints(
     check_on_nan(on_nan)
     recipe = read_recipe(model)
     _net_of(model)
-    seed = int(check_random_state(random_state).randint(MAX_SEED))
+    seed = draw_seed(random_state)
     net = fresh_copy(recipe.estimator, seed)
     own = net.callbacks if isinstance(net.callbacks, (list, tuple)) else []
     keep = KeepCheckpoints(wanted)

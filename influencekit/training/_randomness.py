@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from influencekit.utils._random import MAX_SEED
+
 __all__ = ["RandomStream", "draw_seeds", "seeded", "spawn_generators"]
 
 #: torch's and numpy's global generators belong to the process, not to a thread: whoever
 #: seeds them and relies on it holds this lock, so that threads take turns.
 GLOBAL_STATE_LOCK = threading.RLock()
-
-MAX_SEED = 2**31 - 1
 
 
 def spawn_generators(entropy: int, n: int) -> list[np.random.Generator]:

@@ -4,6 +4,7 @@ from influencekit.utils._autograd import count_saved_bytes, with_gradients
 from influencekit.utils._files import remove_abandoned, whole_file
 from influencekit.utils._memory import format_bytes, free_memory, parse_memory
 from influencekit.utils._progress import progress
+from influencekit.utils._random import draw_seed
 from influencekit.utils.validation import (
     Interval,
     OutputContainerMixin,
@@ -16,6 +17,7 @@ __all__ = [
     "OutputContainerMixin",
     "StrOptions",
     "count_saved_bytes",
+    "draw_seed",
     "format_bytes",
     "free_memory",
     "parse_memory",

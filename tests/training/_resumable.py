@@ -5,8 +5,9 @@ import warnings
 
 import torch
 
-from influencekit.training import _stacked, retrain_on_subsets
+from influencekit.training import retrain_on_subsets
 from influencekit.training._cache import OutputCache
+from influencekit.training.subsets import _stacked
 from tests.training._training_nets import Dropped, make_data, make_net
 
 torch.set_num_threads(1)

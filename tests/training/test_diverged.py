@@ -16,11 +16,10 @@ from influencekit.metrics import linear_datamodeling_score, noise_ceiling
 from influencekit.training import (
     SubsetOutputs,
     TrajectoryLeaveOneOut,
-    _engines,
-    _stacked,
     train_checkpoints,
     trajectory_leave_one_out,
 )
+from influencekit.training.subsets import _engines, _stacked
 from tests.training._rerun_reference import X as RUN_X
 from tests.training._rerun_reference import Y as RUN_Y
 from tests.training._rerun_reference import recorded

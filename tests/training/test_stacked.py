@@ -7,7 +7,8 @@ from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegr
 from skorch.callbacks import EarlyStopping, EpochScoring, GradientNormClipping, LRScheduler
 from torch import nn, optim
 
-from influencekit.training import _stacked, retrain_on_subsets
+from influencekit.training import retrain_on_subsets
+from influencekit.training.subsets import _stacked
 from tests.training._training_nets import (
     Dropped,
     Logits,

@@ -9,7 +9,8 @@ from numbers import Integral
 from typing import Any
 
 from influencekit.models import Task
-from influencekit.training.further._optimizer import OptimizerSpec, fitted_net
+from influencekit.training.further._optimizer import fitted_net
+from influencekit.training.stack._optimizer_spec import OptimizerSpec
 
 __all__ = ["ADJUSTMENTS", "REMOVALS", "FurtherTrainingConfig", "make_config"]
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.training.further._stack import ModelStack, Parameters
 from influencekit.training.further._step import TrainingRows
+from influencekit.training.stack._tasks import Parameters, TaskStack
 
 __all__ = ["Divergence"]
 
@@ -36,7 +36,7 @@ class Divergence:
 
     Parameters
     ----------
-    stack : ModelStack
+    stack : TaskStack
         In eval mode.
     rows : TrainingRows
     batch_size : int
@@ -45,7 +45,7 @@ class Divergence:
         Rows that are evaluated at a time.
     """
 
-    def __init__(self, stack: ModelStack, rows: TrainingRows, batch_size: int, slice_size: int):
+    def __init__(self, stack: TaskStack, rows: TrainingRows, batch_size: int, slice_size: int):
         self.stack = stack
         n = len(rows.weights)
         some = np.linspace(0, n - 1, min(n, max(batch_size, MIN_ROWS))).round().astype(int)

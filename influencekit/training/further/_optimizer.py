@@ -4,91 +4,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
 from skorch import NeuralNet
-from torch import Tensor, optim
+from torch import Tensor
 from torch.optim import Optimizer
 
 from influencekit.models import Task
-from influencekit.training._stackable import STACKED_OPTIMIZERS
+from influencekit.models._optimizers import optimizers_that
+from influencekit.training.stack._optimizer_spec import OptimizerSpec, ParameterGroup, groups_of
 
-__all__ = ["OPTIMIZERS", "OptimizerSpec", "ParameterGroup", "fitted_net", "resolve_optimizer"]
+__all__ = ["NAMES", "fitted_net", "resolve_optimizer"]
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {
-    "sgd": optim.SGD,
-    "adam": optim.Adam,
-    "adamw": optim.AdamW,
-}
-
-_NOT_OPTIONS = ("params", "param_names")
-
-#: Entries of an optimiser's state that count steps: one number, whatever the parameter's shape.
-_COUNTERS = ("step", "mu_product")
-
-
-@dataclass(frozen=True)
-class ParameterGroup:
-    """Names of parameters and the options that hold for them.
-
-    Parameters
-    ----------
-    names : tuple of str
-    options : dict
-    """
-
-    names: tuple[str, ...]
-    options: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class OptimizerSpec:
-    """An elementwise optimiser without its tensors.
-
-    Parameters
-    ----------
-    cls : type
-    groups : tuple of ParameterGroup
-    state : dict of parameter name to dict
-        Where the optimiser starts; empty for a fresh one.
-    decays : bool
-        Whether a weight decay was asked of the optimiser, in place of the task's penalty.
-    """
-
-    cls: Any
-    groups: tuple[ParameterGroup, ...]
-    state: dict[str, dict[str, Any]]
-    decays: bool = False
-
-    def build(self, stacked: Mapping[str, Tensor]) -> Optimizer:
-        """Make the optimiser of stacked parameters.
-
-        Parameters
-        ----------
-        stacked : mapping of parameter name to Tensor of shape (n_runs, ...)
-
-        Returns
-        -------
-        torch.optim.Optimizer
-        """
-        optimizer = self.cls(
-            [{"params": [stacked[n] for n in g.names], **g.options} for g in self.groups]
-        )
-        for name, state in self.state.items():
-            optimizer.state[stacked[name]] = {
-                key: _stacked(key, value, stacked[name]) for key, value in state.items()
-            }
-        return optimizer
-
-
-def _stacked(key: str, value: Any, parameter: Tensor) -> Any:
-    if not isinstance(value, Tensor):
-        return value
-    if key in _COUNTERS or value.shape != parameter.shape[1:]:
-        return value.clone()
-    return value.expand(parameter.shape).clone()
+#: What ``optimizer`` may be by name: "sgd", "adam", "adamw".
+NAMES = {name.lower(): cls for name, cls in optimizers_that("recorded").items()}
 
 
 def fitted_net(task: Task) -> NeuralNet | None:
@@ -122,13 +53,13 @@ def resolve_optimizer(
             "model is a fitted skorch net and optimizer=None. Use optimizer_state='fresh'."
         )
     cls = type(own) if own is not None else _class_of(optimizer)
-    if cls not in STACKED_OPTIMIZERS:
-        names = ", ".join(o.__name__ for o in STACKED_OPTIMIZERS)
+    accepted = optimizers_that("elementwise")
+    if cls not in accepted.values():
         whose = "the net's " if own is not None else ""
         raise ValueError(
             f"optimizer: {whose}{cls.__name__} does not work parameter by parameter, so runs "
-            f"cannot be trained together with it; accepted are {sorted(OPTIMIZERS)} or a class "
-            f"of torch.optim among {names}."
+            f"cannot be trained together with it; accepted are {sorted(NAMES)} or a class "
+            f"of torch.optim among {', '.join(accepted)}."
         )
     changes = dict(params or {})
     if momentum is not None:
@@ -147,13 +78,13 @@ def resolve_optimizer(
 
 def _class_of(optimizer: Any) -> Any:
     if optimizer is None:
-        return optim.SGD
+        return NAMES["sgd"]
     if isinstance(optimizer, type) and not issubclass(optimizer, Optimizer):
         raise ValueError(
             f"optimizer: got the class {optimizer.__name__}; accepted is a class of torch.optim, "
-            f"{sorted(OPTIMIZERS)} or None."
+            f"{sorted(NAMES)} or None."
         )
-    return OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
+    return NAMES[optimizer] if isinstance(optimizer, str) else optimizer
 
 
 def _own_lr(task: Task, net: NeuralNet | None, cls: Any, fresh: bool) -> float | None:
@@ -170,11 +101,7 @@ def _own_lr(task: Task, net: NeuralNet | None, cls: Any, fresh: bool) -> float |
             "takes the mean; got None. The net's rate times its batch size is the same step for "
             "SGD."
         )
-    return float(_groups(net)[0]["lr"]) if fresh else None
-
-
-def _groups(net: NeuralNet) -> list[dict[str, Any]]:
-    return net.optimizer_.param_groups
+    return float(net.optimizer_.param_groups[0]["lr"]) if fresh else None
 
 
 def _fresh_groups(task: Task) -> tuple[ParameterGroup, ...]:
@@ -184,16 +111,12 @@ def _fresh_groups(task: Task) -> tuple[ParameterGroup, ...]:
 
 def _own_groups(task: Task, net: NeuralNet) -> tuple[ParameterGroup, ...]:
     """Groups of a net's optimiser; weight decay that the task's penalty holds is left to it."""
-    names = _names(task, net)
-    found = []
-    for group in _groups(net):
-        mine = tuple(names[id(p)] for p in group["params"] if id(p) in names)
-        options = {key: value for key, value in group.items() if key not in _NOT_OPTIONS}
-        if any(name in task.penalty for name in mine):
-            options["weight_decay"] = 0.0
-        if mine:
-            found.append(ParameterGroup(mine, options))
-    return tuple(found)
+    return tuple(
+        replace(group, options=group.options | {"weight_decay": 0.0})
+        if any(name in task.penalty for name in group.names)
+        else group
+        for group in groups_of(net.optimizer_, _names(task, net))
+    )
 
 
 def _names(task: Task, net: NeuralNet) -> dict[int, str]:

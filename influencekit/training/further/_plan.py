@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,17 +12,18 @@ from numpy.typing import NDArray
 
 from influencekit.data import Examples
 from influencekit.models import Task
-from influencekit.training._randomness import MAX_SEED
 from influencekit.training.further._config import FurtherTrainingConfig
-from influencekit.training.further._evaluate import Evaluation
-from influencekit.training.further._means import SeedMeans
-from influencekit.training.further._optimizer import OptimizerSpec
+from influencekit.training.further._means import SeedMeans, adjusted, differences
+from influencekit.training.further._removals import KEPT, Removals
 from influencekit.training.further._runner import FurtherRunner
-from influencekit.training.further._runs import KEPT, Removals
+from influencekit.training.further._scores import FurtherTrainingScores
 from influencekit.training.further._seeds import SeedRuns
+from influencekit.training.stack._optimizer_spec import OptimizerSpec
+from influencekit.training.stack._outputs import Evaluation
 from influencekit.utils import parse_memory
+from influencekit.utils._random import MAX_SEED
 
-__all__ = ["FurtherPlan", "endpoint_seed", "further_seeds", "mean_scores"]
+__all__ = ["FurtherPlan", "endpoint_seed", "further_seeds", "mean_scores", "scores_by_seed"]
 
 #: Bytes that one stack takes unless told otherwise: larger ones are no faster.
 STACK_BYTES = 2**30
@@ -86,27 +88,47 @@ def endpoint_seed(entropy: int, n_seeds: int, run: int) -> int:
     return int(drawn[~np.isin(drawn, further_seeds(entropy, n_seeds))][run])
 
 
-def mean_scores(runs: SeedRuns, seeds: NDArray, adjust: str | None) -> dict[str, Any]:
-    """Scores, halves, offset and resolution of a FurtherTrainingScores.
+def scores_by_seed(runs: SeedRuns, seeds: NDArray, adjust: str | None) -> Iterator[NDArray]:
+    """Yield the scores (n_horizons, n_test, n_left_out) of one seed after the other."""
+    start = runs.evaluation.at_start()
+    for outputs in runs.outputs(seeds):
+        yield adjusted(differences(outputs), start - outputs[0], adjust)
+
+
+def mean_scores(
+    runs: SeedRuns, seeds: NDArray, adjust: str | None, left_out: NDArray, owner: NDArray
+) -> FurtherTrainingScores:
+    """Scores as means over seeds.
 
     Parameters
     ----------
     runs : SeedRuns
     seeds : ndarray of shape (n_seeds,)
     adjust : {"full", "center"} or None
+    left_out : ndarray of shape (n_left_out,)
+    owner : ndarray of shape (n_train,), int64
 
     Returns
     -------
-    dict of str to ndarray
+    FurtherTrainingScores
     """
-    n_horizons = len(runs.runner.config.amounts)
-    means = SeedMeans(n_horizons, runs.evaluation.n_queries, runs.runner.removals.n_columns)
+    config = runs.runner.config
+    means = SeedMeans(
+        len(config.amounts), runs.evaluation.n_queries, runs.runner.removals.n_columns
+    )
     start = runs.evaluation.at_start()
     for outputs in runs.outputs(seeds):
         means.add(outputs, start)
-    return {
-        "scores": means.mean(adjust),
-        "halves": means.halves(adjust),
-        "offset": means.offset(),
-        "resolution": torch.finfo(runs.evaluation.dtype).eps * np.maximum(means.size, 1.0),
-    }
+    return FurtherTrainingScores(
+        scores=means.mean(adjust),
+        halves=means.halves(adjust),
+        offset=means.offset(),
+        resolution=torch.finfo(runs.evaluation.dtype).eps * np.maximum(means.size, 1.0),
+        left_out=left_out,
+        owner=owner,
+        horizons=np.array(config.amounts),
+        steps=np.array(config.horizons),
+        unit=config.unit,
+        seeds=seeds,
+        adjust=adjust,
+    )

@@ -15,12 +15,13 @@ from influencekit.models import Task
 from influencekit.training._randomness import RandomStream, seeded, untouched
 from influencekit.training.further._config import FurtherTrainingConfig
 from influencekit.training.further._diverged import Divergence
-from influencekit.training.further._evaluate import Evaluation
-from influencekit.training.further._optimizer import OptimizerSpec
-from influencekit.training.further._probe import bytes_per_run, why_not_together
-from influencekit.training.further._runs import Removals, batches_of_runs, epoch_orders
-from influencekit.training.further._stack import ModelStack, Parameters
+from influencekit.training.further._removals import Removals
 from influencekit.training.further._step import FurtherStep, TrainingRows
+from influencekit.training.stack._optimizer_spec import OptimizerSpec
+from influencekit.training.stack._outputs import Evaluation
+from influencekit.training.stack._schedule import batches_of_runs, epoch_orders
+from influencekit.training.stack._tasks import Parameters, TaskStack
+from influencekit.training.stack._trial import N_ROWS, bytes_per_run, why_runs_differ
 
 __all__ = ["FurtherRunner"]
 
@@ -28,6 +29,8 @@ __all__ = ["FurtherRunner"]
 MAX_RUNS = 128
 #: Test examples at a time, where memory allows.
 MAX_ROWS = 256
+#: Training examples whose activations are measured.
+MEASURED_ROWS = 16
 
 
 class FurtherRunner:
@@ -76,21 +79,21 @@ class FurtherRunner:
         self.asked_for_loop = engine == "loop"
         self.reason: str | None = "engine='loop'"
         if engine != "loop":
-            with untouched(task.device):
-                self.reason = why_not_together(task, self.rows)
+            few = torch.arange(min(N_ROWS, len(train)))
+            self.reason = why_runs_differ(task, *self.rows.take(few))
         if engine == "stacked" and self.reason is not None:
             raise ValueError(
                 f"engine='stacked' cannot train this model: {self.reason}. Use engine='auto', "
                 "which trains one run after the other where it must."
             )
-        self.stack = ModelStack(task, together=self.reason is None)
+        self.stack = TaskStack(task, together=self.reason is None)
         length = min(config.batch_size, config.n_rows)
-        with untouched(task.device):
-            each = bytes_per_run(task, self.rows, length)
+        some = torch.arange(min(length, MEASURED_ROWS))
+        each = bytes_per_run(task, self.rows.take(some)[0], len(some), length)
         self.chunk_size = int(np.clip(max_memory // each, 1, MAX_RUNS))
         spare = max_memory // (each * self.chunk_size)  # float64 without gradients takes less
         self.evaluation_rows = int(np.clip(length * spare, length, max(length, MAX_ROWS)))
-        look = ModelStack(task, together=self.reason is None)
+        look = TaskStack(task, together=self.reason is None)
         with untouched(task.device):
             self.diverged = Divergence(look, self.rows, length, self.evaluation_rows)
 

@@ -14,8 +14,8 @@ from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics._text import some_rows
 from influencekit.training._cache import OutputCache
 from influencekit.training._fingerprint import fingerprint
-from influencekit.training.further._evaluate import Evaluation
 from influencekit.training.further._runner import FurtherRunner
+from influencekit.training.stack._outputs import Evaluation
 from influencekit.utils import progress
 
 __all__ = ["ENGINES", "SeedRuns"]

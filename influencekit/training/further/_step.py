@@ -12,9 +12,10 @@ from torch.utils._pytree import tree_map
 from influencekit.data import Examples
 from influencekit.training._randomness import RandomStream
 from influencekit.training.further._config import FurtherTrainingConfig
-from influencekit.training.further._optimizer import OptimizerSpec
-from influencekit.training.further._runs import Removals
-from influencekit.training.further._stack import ModelStack, Parameters
+from influencekit.training.further._removals import Removals
+from influencekit.training.stack._optimizer_spec import OptimizerSpec
+from influencekit.training.stack._step import StackedStep
+from influencekit.training.stack._tasks import Parameters, TaskStack
 
 __all__ = ["FurtherStep", "TrainingRows"]
 
@@ -68,7 +69,7 @@ class FurtherStep:
 
     Parameters
     ----------
-    stack : ModelStack
+    stack : TaskStack
     rows : TrainingRows
     config : FurtherTrainingConfig
     spec : OptimizerSpec
@@ -80,7 +81,7 @@ class FurtherStep:
 
     def __init__(
         self,
-        stack: ModelStack,
+        stack: TaskStack,
         rows: TrainingRows,
         config: FurtherTrainingConfig,
         spec: OptimizerSpec,
@@ -91,25 +92,16 @@ class FurtherStep:
         device = rows.targets.device
         self.columns = torch.as_tensor(rows.removals.columns(runs), device=device)
         self.parameters = stack.initial(len(runs))
-        self.optimizer = spec.build(self.parameters)
-        self.penalty = {} if spec.decays else self._penalty(runs)
+        penalty = None if spec.decays else self._penalty(runs)
+        optimizer = spec.build(self.parameters)
+        self.step = StackedStep(self.parameters, optimizer, penalty, config.max_grad_norm)
         self.own_rows: Tensor | None = None
         if config.removal == "subtract":
             self.own_rows = torch.as_tensor(rows.removals.rows(runs), device=device)
 
     def __call__(self, rows: Tensor) -> None:
         """Take one step on a batch, (batch,) or one for each run (n_runs, batch)."""
-        value = self.objective(self.parameters, rows).sum()
-        own = list(self.parameters.values())
-        gradients = torch.autograd.grad(value, own, allow_unused=True)
-        with torch.no_grad():
-            for (name, p), gradient in zip(self.parameters.items(), gradients, strict=True):
-                if gradient is not None and name in self.penalty:
-                    gradient = gradient + self.penalty[name] * p
-                p.grad = gradient
-            if self.config.max_grad_norm is not None:
-                self._clip(own)
-        self.optimizer.step()
+        self.step(self.objective(self.parameters, rows).sum())
 
     def objective(self, parameters: Parameters, rows: Tensor) -> Tensor:
         """Mean loss (n_runs,) of every run on its batch, without the penalty."""
@@ -149,11 +141,3 @@ class FurtherStep:
     def _per_run(self, values: Tensor, name: str) -> Tensor:
         p = self.parameters[name]
         return values.to(p).reshape(-1, *[1] * (p.ndim - 1))
-
-    def _clip(self, parameters: list[Tensor]) -> None:
-        """Scale each run's gradient as clip_grad_norm_ does for a model alone."""
-        found = [p for p in parameters if p.grad is not None]
-        norms = torch.stack([p.grad.flatten(1).norm(dim=1) for p in found]).norm(dim=0)
-        factor = (self.config.max_grad_norm / (norms + 1e-6)).clamp(max=1.0)
-        for p in found:
-            p.grad = p.grad * factor.reshape(-1, *[1] * (p.ndim - 1))

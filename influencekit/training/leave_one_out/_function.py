@@ -17,13 +17,10 @@ from influencekit.models import Task, as_task
 from influencekit.training._cache import OutputCache
 from influencekit.training._diverged import check_on_nan, warn_kept
 from influencekit.training._fingerprint import fingerprint
-from influencekit.training._randomness import untouched
-from influencekit.training.further._evaluate import Evaluation
-from influencekit.training.further._probe import why_not_together
-from influencekit.training.further._runs import KEPT, Removals
-from influencekit.training.further._step import TrainingRows
 from influencekit.training.leave_one_out._reruns import Reruns
 from influencekit.training.leave_one_out._result import TrajectoryLeaveOneOut
+from influencekit.training.stack._outputs import Evaluation
+from influencekit.training.stack._trial import N_ROWS, why_runs_differ
 from influencekit.training.trajectory import Replay, Trajectory, recorded_trajectory
 from influencekit.utils import progress, with_gradients
 
@@ -257,9 +254,8 @@ def _rows(examples: Any, trajectory: Trajectory, n_train: int) -> NDArray:
 
 
 def _why_in_turn(task: Task, train: Examples) -> str | None:
-    nothing = Removals(np.full(len(train), KEPT), 0)
-    with untouched(task.device):
-        reason = why_not_together(task, TrainingRows(train, None, nothing))
+    few = next(train.batches(N_ROWS))
+    reason = why_runs_differ(task, few.inputs, few.targets)
     if reason is not None:
         warn_user(
             f"Reruns are trained one after the other: {reason}. It takes many times as long.",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from influencekit.training._randomness import RandomStream, untouched
-from influencekit.training.further._stack import ModelStack, Parameters
+from influencekit.training.stack._tasks import Parameters, TaskStack
 from influencekit.training.trajectory import Replay
 from influencekit.training.trajectory._replay import State, StepBatch
 
@@ -30,7 +30,7 @@ class Reruns:
     def __init__(self, replay: Replay, removal: str, together: bool = True):
         self.replay = replay
         self.renormalize = removal == "renormalize" and replay.trajectory.reduction == "mean"
-        self.stack = ModelStack(replay.model.task, together)
+        self.stack = TaskStack(replay.model.task, together)
         self.stack.module.to(replay.model.dtype)
         self.stack.train_mode()
 

@@ -1,9 +1,8 @@
 """Training runs that are recorded, replayed and differentiated."""
 
 from influencekit.training.trajectory._error_proxy import ErrorProxy
-from influencekit.training.trajectory._finite import FinitePush
-from influencekit.training.trajectory._jets import Jets
-from influencekit.training.trajectory._products import CURVATURES
+from influencekit.training.trajectory._finite_removal import FinitePush
+from influencekit.training.trajectory._optimizers import AdamRule, Rule, SGDRule
 from influencekit.training.trajectory._recorder import (
     PlainRecorder,
     TrajectoryRecorder,
@@ -11,7 +10,8 @@ from influencekit.training.trajectory._recorder import (
     recorded_trajectory,
 )
 from influencekit.training.trajectory._replay import Replay
-from influencekit.training.trajectory._rules import AdamRule, Rule, SGDRule
+from influencekit.training.trajectory._second_order import Jets
+from influencekit.training.trajectory._step_loss import CURVATURES
 from influencekit.training.trajectory._sweep import StepInfluence, StepScores, Sweep
 from influencekit.training.trajectory._trajectory import Trajectory
 

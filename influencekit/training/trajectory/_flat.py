@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.gradients._batches import simple_kernels
@@ -32,11 +32,11 @@ class FlatModel:
     def __init__(self, task: Task, dtype: torch.dtype | None = None):
         self.task = task
         self.dtype = task.dtype if dtype is None else dtype
-        self.training, self.evaluation = copy_module(task.module), copy_module(task.module)
-        refuse_batch_statistics(self.training)
-        for module in (self.training, self.evaluation):
-            module.to(self.dtype)
-        self.training.train()
+        refuse_batch_statistics(task.module)
+        self.training, self.evaluation = (
+            replace(task, module=copy_module(task.module).to(self.dtype)) for _ in range(2)
+        )
+        self.training.module.train()
         self.names = tuple(task.parameters)
         self.shapes = [p.shape for p in task.parameters.values()]
         self.sizes = [p.numel() for p in task.parameters.values()]
@@ -63,26 +63,13 @@ class FlatModel:
 
     def outputs(self, theta: Tensor, inputs: Any, *, training: bool) -> Tensor:
         """Natural outputs (n, ...) of a batch."""
-        module = self.training if training else self.evaluation
-        args, kwargs = _arguments(inputs)
-        # threads take turns, and attention is made of operations that can be differentiated twice
-        with simple_kernels():
-            raw = functional_call(module, self.unflatten(theta), args, kwargs)
-        if isinstance(raw, Mapping):
-            raw = raw.get("logits", raw)
-        raw = raw[0] if isinstance(raw, (tuple, list)) else raw
-        outputs = raw if self.task.link is None else self.task.link(raw)
-        return outputs[:, None] if outputs.ndim == 1 else outputs
+        task = self.training if training else self.evaluation
+        with simple_kernels():  # attention made of operations that can be differentiated twice
+            return task.forward(inputs, self.unflatten(theta))
 
     def losses(self, theta: Tensor, inputs: Any, targets: Tensor) -> Tensor:
         """Loss (n,) of each row of a training batch."""
         return self.task.loss(self.outputs(theta, inputs, training=True), targets)
-
-
-def _arguments(inputs: Any) -> tuple[tuple, dict]:
-    if isinstance(inputs, dict):
-        return (), inputs
-    return (tuple(inputs), {}) if isinstance(inputs, (tuple, list)) else ((inputs,), {})
 
 
 def drops_out(module: torch.nn.Module) -> bool:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import SGD, AdamW, Optimizer
 
 from influencekit.exceptions import TrajectoryError
+from influencekit.models._optimizers import optimizers_that
 from influencekit.training.trajectory._flat import drops_out, refuse_batch_statistics
 from influencekit.training.trajectory._snapshots import FolderSnapshots, Snapshot
 from influencekit.training.trajectory._trajectory import Trajectory
@@ -177,10 +178,12 @@ def _names(module: nn.Module, optimizer: Optimizer) -> dict[int, str]:
 
 def _switches(optimizer: Optimizer) -> dict[str, bool]:
     """What an optimiser does, where it is not a number."""
-    if type(optimizer) not in (SGD, Adam, AdamW):
+    known = optimizers_that("recorded")
+    if type(optimizer) not in known.values():
+        *some, last = known
         raise TrajectoryError(
-            f"optimizer: got {type(optimizer).__name__}; accepted are SGD, Adam and AdamW of "
-            "torch.optim, whose steps can be differentiated coordinate by coordinate."
+            f"optimizer: got {type(optimizer).__name__}; accepted are {', '.join(some)} and "
+            f"{last} of torch.optim, whose steps can be differentiated coordinate by coordinate."
         )
     groups = optimizer.param_groups
     if any(group.get("maximize") for group in groups):

@@ -13,7 +13,7 @@ from influencekit.data import Examples
 from influencekit.exceptions import TrajectoryError
 from influencekit.models import Task
 from influencekit.training.trajectory._flat import FlatModel, random_state
-from influencekit.training.trajectory._rules import Options, Slots
+from influencekit.training.trajectory._optimizers import Options, Slots
 from influencekit.training.trajectory._trajectory import Trajectory
 
 __all__ = ["Replay", "State", "StepBatch", "clip_factor"]

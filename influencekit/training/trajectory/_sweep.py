@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.training.trajectory._products import StepLoss, through_clipping
+from influencekit.training.trajectory._optimizers import Adjoint, Rule
 from influencekit.training.trajectory._replay import Replay, State, clip_factor
-from influencekit.training.trajectory._rules import Adjoint, Rule
+from influencekit.training.trajectory._step_loss import StepLoss, through_clipping
 
 __all__ = ["StepInfluence", "StepScores", "Sweep"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.training.trajectory._rules import AdamRule, Rule, SGDRule
+from influencekit.training.trajectory._optimizers import AdamRule, Rule, SGDRule
 from influencekit.training.trajectory._snapshots import FolderSnapshots, Snapshot
 from influencekit.utils import whole_file
 

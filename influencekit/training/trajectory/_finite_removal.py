@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from influencekit.training.trajectory._products import StepLoss
+from influencekit.training.trajectory._optimizers import Slots
 from influencekit.training.trajectory._replay import State, clip_factor
-from influencekit.training.trajectory._rules import Slots
+from influencekit.training.trajectory._step_loss import StepLoss
 from influencekit.training.trajectory._sweep import Sweep
 
 __all__ = ["FinitePush"]

@@ -1,4 +1,4 @@
-"""Many copies of one net: parameters, buffers and random streams stacked."""
+"""Many copies of one skorch net: parameters, buffers and random streams stacked."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from typing import Any
 
 import torch
 from skorch import NeuralNet
+from skorch.utils import to_device
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from influencekit.training._randomness import RandomStream, seeded
-from influencekit.training._recipe import fresh_copy
+from influencekit.training.estimator._recipe import fresh_copy
+from influencekit.training.stack._forward import call_all
 
-__all__ = ["NetLoss", "Stack", "initial_stack"]
+__all__ = ["Data", "NetLoss", "NetStack", "collate_all", "initial_stack"]
+
+Data = tuple[Any, Any]  # inputs and targets
 
 
 class NetLoss(nn.Module):
@@ -41,7 +46,7 @@ class NetLoss(nn.Module):
 
 
 @dataclass
-class Stack:
+class NetStack:
     """State of M models in training.
 
     Parameters
@@ -71,6 +76,19 @@ class Stack:
         """The template's net."""
         return self.loss.net
 
+    def losses(
+        self, parameters: dict, buffers: dict, streams: Sequence[RandomStream], batch: Data
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Training loss (m,) of m models on their batches, and their buffers afterwards."""
+
+        def one(tensors, batch):
+            tensors = {**tensors[0], **tensors[1], **self.shared}
+            loss = functional_call(self.loss, tensors, tuple(batch))
+            # functional_call writes buffers that the forward replaced back into its dictionary
+            return loss, {name: tensors[name] for name in buffers}
+
+        return call_all(one, (parameters, buffers), batch, streams)
+
     def load(self, model: int, target: nn.Module) -> None:
         """Copy one model's tensors into a module with the names of the net's own."""
         tensors = {**self.parameters, **self.buffers}
@@ -87,11 +105,18 @@ class Stack:
         )
 
 
+def collate_all(net: Any, X: Any, y: Any) -> Data:
+    """All rows as one batch, as the net's dataset and iterator would collate them."""
+    dataset = net.get_dataset(X, y)
+    collate = net.get_iterator(dataset, training=True).collate_fn
+    return to_device(collate([dataset[i] for i in range(len(dataset))]), net.device)
+
+
 def _named_tensors(module: nn.Module) -> dict[str, Tensor]:
     return dict(module.named_parameters()) | dict(module.named_buffers())
 
 
-def initial_stack(estimator: NeuralNet, seeds: Sequence[int]) -> Stack:
+def initial_stack(estimator: NeuralNet, seeds: Sequence[int]) -> NetStack:
     """Initialise one net after the other, each under its own seed, and stack them.
 
     Parameters
@@ -103,7 +128,7 @@ def initial_stack(estimator: NeuralNet, seeds: Sequence[int]) -> Stack:
 
     Returns
     -------
-    Stack
+    NetStack
         Every model stands where ``torch.manual_seed(seed); net.initialize()`` leaves it.
     """
     device = estimator.device or "cpu"
@@ -121,7 +146,7 @@ def initial_stack(estimator: NeuralNet, seeds: Sequence[int]) -> Stack:
     stacked = {name: _stacked([b[name] for _, b in parts]) for name in parts[0][1]}
     shared = {name: t[0] for name, t in stacked.items() if _is_shared(name, t, template.net)}
     buffers = {name: t for name, t in stacked.items() if name not in shared}
-    return Stack(template, parameters, buffers, shared, streams)
+    return NetStack(template, parameters, buffers, shared, streams)
 
 
 def _stacked(tensors: list[Tensor]) -> Tensor:

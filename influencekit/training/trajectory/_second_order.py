@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.func import grad, jvp, vmap
 
 from influencekit.training.trajectory._flat import random_state
+from influencekit.training.trajectory._optimizers import Slots
 from influencekit.training.trajectory._replay import Replay, StepBatch, clip_factor
-from influencekit.training.trajectory._rules import Slots
 
 __all__ = ["Jets"]
 

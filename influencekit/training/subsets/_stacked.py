@@ -6,17 +6,26 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from skorch import NeuralNet
+from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from influencekit.data import make_examples
 from influencekit.models import as_task
-from influencekit.training._evaluate import task_outputs
-from influencekit.training._probe import bytes_per_model, probe_stack
 from influencekit.training._randomness import untouched
-from influencekit.training._schedule import SubsetSchedule, batch_length, steps_per_epoch
-from influencekit.training._stack import Stack, initial_stack
-from influencekit.training._stackable import why_not_stacked
-from influencekit.training._step import Data, StackedStep, collate_all
+from influencekit.training.stack._nets import Data, NetStack, collate_all, initial_stack
+from influencekit.training.stack._optimizer_spec import OptimizerSpec, groups_of
+from influencekit.training.stack._outputs import task_outputs
+from influencekit.training.stack._schedule import (
+    Group,
+    SubsetSchedule,
+    batch_length,
+    steps_per_epoch,
+)
+from influencekit.training.stack._step import StackedStep
+from influencekit.training.stack._trial import bytes_per_net, why_nets_differ
+from influencekit.training.subsets._stackable import why_not_stacked
 
 __all__ = ["StackedRetrainer", "train_stack"]
 
@@ -25,11 +34,35 @@ MEMORY_BUDGET = 2**29
 MAX_MODELS = 128
 
 
-def train_stack(stack: Stack, schedule: SubsetSchedule, step: StackedStep, n_epochs: int) -> None:
-    """Train every model of a stack, in place."""
-    for _ in range(n_epochs):
+def train_stack(stack: NetStack, data: Data, subsets: Sequence[np.ndarray]) -> None:
+    """Train every model of a stack on its rows, in place."""
+    net = stack.net
+    names = {id(p): name for name, p in stack.loss.named_parameters()}
+    spec = OptimizerSpec(type(net.optimizer_), groups_of(net.optimizer_, names))
+    step = StackedStep(stack.parameters, spec.build(stack.parameters))
+    schedule = SubsetSchedule(net, stack.streams, subsets)
+    net._set_training(True)
+    for _ in range(net.max_epochs):
         for groups in schedule.epoch():
-            step(groups)
+            step(torch.cat([_losses(stack, data, group) for group in groups]).sum())
+
+
+def _losses(stack: NetStack, data: Data, group: Group) -> Tensor:
+    """Losses of a group's models, whose buffers move on."""
+    batch = tree_map(lambda t: t[group.rows.to(t.device)], data)
+    if group.models is None:
+        losses, after = stack.losses(stack.parameters, stack.buffers, stack.streams, batch)
+        stack.buffers = {name: b.detach() for name, b in after.items()}
+        return losses
+    parameters = {
+        name: p.index_select(0, group.models.to(p.device)) for name, p in stack.parameters.items()
+    }
+    buffers = {name: b[group.models] for name, b in stack.buffers.items()}
+    streams = [stack.streams[m] for m in group.models.tolist()]
+    losses, after = stack.losses(parameters, buffers, streams, batch)
+    for name, b in after.items():
+        stack.buffers[name][group.models] = b.detach()
+    return losses
 
 
 class StackedRetrainer:
@@ -69,7 +102,7 @@ class StackedRetrainer:
         lengths = [len(rows) for rows in subsets]
         steps = steps_per_epoch(net, lengths)
         length = batch_length(net, max(lengths))
-        size = MEMORY_BUDGET // max(1, bytes_per_model(net, self.data, length))
+        size = MEMORY_BUDGET // max(1, bytes_per_net(net, self.data, length))
         size = int(np.clip(size, 1, MAX_MODELS))
         order = np.argsort(steps, kind="stable")
         cohorts = np.split(order, np.flatnonzero(np.diff(steps[order])) + 1)
@@ -79,7 +112,7 @@ class StackedRetrainer:
         """Try one step of a subset of this length; what went wrong, or None."""
         if self.reason is None:
             length = batch_length(self.estimator, length)
-            self.reason = probe_stack(self.estimator, self.data, length)
+            self.reason = why_nets_differ(self.estimator, self.data, length)
         return self.reason
 
     def run(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> np.ndarray:
@@ -91,8 +124,7 @@ class StackedRetrainer:
         """
         with untouched(self.estimator.device or "cpu"):
             stack = initial_stack(self.estimator, seeds)
-            step = StackedStep(stack, self.data)
-            train_stack(stack, SubsetSchedule(stack, subsets), step, stack.net.max_epochs)
+            train_stack(stack, self.data, subsets)
             return np.stack(list(self._outputs(stack)))
 
     def _try_queries(self) -> None:
@@ -100,7 +132,7 @@ class StackedRetrainer:
         for _ in self._outputs(initial_stack(self.estimator, [0])):
             pass
 
-    def _outputs(self, stack: Stack) -> Iterator[np.ndarray]:
+    def _outputs(self, stack: NetStack) -> Iterator[np.ndarray]:
         net = stack.net
         net.check_data(self.X, self.y)  # tells a classifier all classes
         stack.load(0, net.module_)

@@ -12,9 +12,16 @@ from skorch import NeuralNet
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from influencekit.training._stack import Stack
+from influencekit.training._randomness import RandomStream
 
-__all__ = ["Group", "SubsetSchedule", "batch_length", "steps_per_epoch", "training_loader"]
+__all__ = [
+    "Group",
+    "SubsetSchedule",
+    "batch_length",
+    "batches_of_runs",
+    "epoch_orders",
+    "steps_per_epoch",
+]
 
 
 class Group(NamedTuple):
@@ -61,6 +68,12 @@ def batch_length(net: NeuralNet, length: int) -> int:
     return min(length, training_loader(net, length).batch_sampler.batch_size)
 
 
+def epoch_order(loader: DataLoader) -> Tensor:
+    """Order of an epoch's rows, (n,) int64; random numbers are drawn as an epoch draws them."""
+    iter(loader)  # draws the workers' seed, as it does at the start of every epoch
+    return torch.from_numpy(np.fromiter(loader.sampler, dtype=np.int64))
+
+
 class SubsetSchedule:
     """Epochs over one subset of the data for each model.
 
@@ -68,21 +81,23 @@ class SubsetSchedule:
 
     Parameters
     ----------
-    stack : Stack
-        Its random streams are advanced as the net's own iterator would advance them.
+    net : NeuralNet
+    streams : sequence of RandomStream
+        One for each model; advanced as the net's own iterator would advance them.
     subsets : list of ndarray of int
         Rows of each model.
     """
 
-    def __init__(self, stack: Stack, subsets: Sequence[np.ndarray]):
-        self.stack = stack
+    def __init__(
+        self, net: NeuralNet, streams: Sequence[RandomStream], subsets: Sequence[np.ndarray]
+    ):
+        self.streams = streams
         self.subsets = [torch.as_tensor(rows) for rows in subsets]
-        net = stack.net
         self.loaders = {n: training_loader(net, n) for n in {len(rows) for rows in self.subsets}}
 
     def epoch(self) -> Iterator[list[Group]]:
         """Draw one epoch; yield the groups of each step."""
-        batches = [self._batches(i) for i in range(self.stack.n_models)]
+        batches = [self._batches(i) for i in range(len(self.streams))]
         for step in zip(*batches, strict=True):
             yield list(_grouped(step))
 
@@ -90,10 +105,9 @@ class SubsetSchedule:
         """One model's batches of an epoch, in order."""
         rows = self.subsets[model]
         loader = self.loaders[len(rows)]
-        with self.stack.streams[model].use():
-            iter(loader)  # draws the workers' seed, as it does at the start of every epoch
-            order = np.fromiter(loader.sampler, dtype=np.int64)
-        batches = rows[torch.from_numpy(order)].split(loader.batch_sampler.batch_size)
+        with self.streams[model].use():
+            order = epoch_order(loader)
+        batches = rows[order].split(loader.batch_sampler.batch_size)
         return batches[: len(loader)]  # without the last one where drop_last is set
 
 
@@ -105,3 +119,42 @@ def _grouped(batches: Sequence[Tensor]) -> Iterator[Group]:
     for models in by_length.values():
         rows = torch.stack([batches[m] for m in models])
         yield Group(None if len(by_length) == 1 else torch.tensor(models), rows)
+
+
+def epoch_orders(n_rows: int, batch_size: int, seed: int) -> Iterator[Tensor]:
+    """Order of all rows in one epoch after the other, (n_rows,) int64.
+
+    The order is that of ``DataLoader(rows, batch_size, shuffle=True,
+    generator=torch.Generator().manual_seed(seed))``, iterated once an epoch.
+    """
+    generator = torch.Generator().manual_seed(int(seed))
+    loader: DataLoader = DataLoader(
+        _Positions(n_rows), batch_size=batch_size, shuffle=True, generator=generator
+    )
+    while True:
+        yield epoch_order(loader)
+
+
+def batches_of_runs(
+    orders: Iterator[Tensor], batch_size: int, owner: Tensor | None, columns: Tensor
+) -> Iterator[Tensor]:
+    """Yield the rows of one step after the other.
+
+    Parameters
+    ----------
+    orders : iterator of Tensor of shape (n_rows,)
+    batch_size : int
+    owner : Tensor of shape (n_rows,) or None
+        Given, the rows of a run's column are deleted from its order and the rest moves up.
+    columns : Tensor of shape (n_runs,)
+        Columns with equal numbers of rows.
+
+    Yields
+    ------
+    Tensor of shape (batch,), or (n_runs, batch) where rows are deleted
+    """
+    for order in orders:
+        if owner is not None:
+            kept = owner[order] != columns[:, None]
+            order = order.expand(len(columns), -1)[kept].reshape(len(columns), -1)
+        yield from order.split(batch_size, dim=-1)

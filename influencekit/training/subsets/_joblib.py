@@ -13,10 +13,10 @@ from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 
-from influencekit.training._evaluate import model_outputs
 from influencekit.training._randomness import seeded
-from influencekit.training._recipe import device_of, fresh_copy
-from influencekit.training._rows import count_rows, take_rows
+from influencekit.training.estimator._recipe import device_of, fresh_copy
+from influencekit.training.estimator._rows import count_rows, take_rows
+from influencekit.training.stack._outputs import model_outputs
 
 __all__ = ["Job", "run_jobs"]
 

@@ -9,18 +9,17 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier
-from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
 from influencekit.training._diverged import check_on_nan, warn_kept
-from influencekit.training._dtype import match_net_dtype
-from influencekit.training._engines import ENGINES, evaluate_runs
-from influencekit.training._joblib import Job, last_step
 from influencekit.training._randomness import draw_seeds, spawn_generators
-from influencekit.training._recipe import Recipe, read_recipe
-from influencekit.training._rows import count_rows, dataset_of, yields_targets
-from influencekit.training._subsets import SubsetOutputs, check_masks, draw_masks
-from influencekit.utils import with_gradients
+from influencekit.training.estimator._dtype import match_net_dtype
+from influencekit.training.estimator._recipe import Recipe, read_recipe
+from influencekit.training.estimator._rows import count_rows, dataset_of, yields_targets
+from influencekit.training.subsets._engines import ENGINES, evaluate_runs
+from influencekit.training.subsets._joblib import Job, last_step
+from influencekit.training.subsets._subset_outputs import SubsetOutputs, check_masks, draw_masks
+from influencekit.utils import draw_seed, with_gradients
 
 __all__ = ["retrain_on_subsets"]
 
@@ -155,7 +154,7 @@ def retrain_on_subsets(
     if masks is not None:
         masks = check_masks(masks, n_train)
         n_subsets = len(masks)
-    entropy = check_random_state(random_state).randint(2**31 - 1)
+    entropy = draw_seed(random_state)
     generators = spawn_generators(entropy, n_subsets)
     if masks is None:
         masks = draw_masks(generators, n_train, subset_fraction)

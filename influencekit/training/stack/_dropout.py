@@ -19,19 +19,20 @@ DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
 
 
 class StackedDropout(TorchFunctionMode):
-    """While active, dropout inside a vmapped forward draws each model's own noise.
+    """While active, dropout inside a vmapped forward draws from the models' random streams.
 
-    The noise is what the native function makes of a tensor of ones under the model's random
+    The noise is what the native function makes of a tensor of ones under the stream's random
     state, so a stacked model consumes its stream exactly as it would alone.  Any other random
     function is left alone, and ``vmap(randomness="error")`` refuses it.
 
     Parameters
     ----------
-    streams : sequence of RandomStream
-        One a model, in the order of the stack; advanced in place.
+    streams : RandomStream or sequence of RandomStream
+        One that all models share, which then see the same noise; or one for each model, in the
+        order of the stack.  Advanced in place.
     """
 
-    def __init__(self, streams: Sequence[RandomStream]):
+    def __init__(self, streams: RandomStream | Sequence[RandomStream]):
         super().__init__()
         self.streams = _Streams(streams)
 
@@ -49,8 +50,9 @@ class StackedDropout(TorchFunctionMode):
 class _Streams:
     """Opaque to vmap, which would copy a list."""
 
-    def __init__(self, streams: Sequence[RandomStream]):
-        self.each = streams
+    def __init__(self, streams: RandomStream | Sequence[RandomStream]):
+        self.shared = streams if isinstance(streams, RandomStream) else None
+        self.each = () if isinstance(streams, RandomStream) else streams
 
 
 def _arguments(
@@ -59,12 +61,19 @@ def _arguments(
     return input, p, training, inplace
 
 
+def _draw(like: Tensor, func: Callable, p: float, stream: RandomStream) -> Tensor:
+    with stream.use():
+        return func(torch.ones_like(like), p, True)
+
+
 class _Noise(torch.autograd.Function):
-    """Noise (models, ...) of dropout's input, drawn a model at a time outside of vmap."""
+    """Noise for dropout's input, drawn outside of vmap: once, or a model at a time."""
 
     @staticmethod
     def forward(x: Tensor, func: Callable, p: float, streams: _Streams) -> Tensor:
-        raise RuntimeError("dropout of a tensor that all stacked models share")
+        if streams.shared is None:
+            raise RuntimeError("dropout of a tensor that all stacked models share")
+        return _draw(x, func, p, streams.shared)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -77,8 +86,7 @@ class _Noise(torch.autograd.Function):
     @staticmethod
     def vmap(info, in_dims, x: Tensor, func: Callable, p: float, streams: _Streams):
         x = x.movedim(in_dims[0], 0)
-        noise = []
-        for one, stream in zip(x, streams.each, strict=True):
-            with stream.use():
-                noise.append(func(torch.ones_like(one), p, True))
+        if streams.shared is not None:
+            return _draw(x[0], func, p, streams.shared), None
+        noise = [_draw(one, func, p, s) for one, s in zip(x, streams.each, strict=True)]
         return torch.stack(noise), 0

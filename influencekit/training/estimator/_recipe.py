@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.training._dtype import match_net_dtype
+from influencekit.training.estimator._dtype import match_net_dtype
 from influencekit.training.trajectory import TrajectoryRecorder
 
 __all__ = ["Recipe", "device_of", "fresh_copy", "read_recipe"]

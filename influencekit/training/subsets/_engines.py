@@ -14,9 +14,9 @@ import torch
 from influencekit.training._cache import OutputCache
 from influencekit.training._diverged import DivergedRuns
 from influencekit.training._fingerprint import fingerprint
-from influencekit.training._joblib import Job, run_jobs
-from influencekit.training._rows import count_rows
-from influencekit.training._stacked import StackedRetrainer
+from influencekit.training.estimator._rows import count_rows
+from influencekit.training.subsets._joblib import Job, run_jobs
+from influencekit.training.subsets._stacked import StackedRetrainer
 from influencekit.utils import progress
 
 __all__ = ["ENGINES", "evaluate_runs"]

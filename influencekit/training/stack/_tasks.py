@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
-from torch.utils._pytree import tree_map
 
 from influencekit.models import Task
 from influencekit.models._module import copy_module
 from influencekit.training._randomness import RandomStream
-from influencekit.training.further._dropout import SharedDropout
+from influencekit.training.stack._forward import call_all, call_in_turn
 
-__all__ = ["ModelStack", "Parameters"]
+__all__ = ["Parameters", "TaskStack"]
 
 Parameters = dict[str, Tensor]  # each of shape (n_runs, ...)
 
 
-class ModelStack:
+class TaskStack:
     """A task's module with other parameters in it, those of many runs at once.
 
     Dropout is active in training.  Normalisation layers with running statistics stay as the
@@ -38,8 +36,12 @@ class ModelStack:
     def __init__(self, task: Task, together: bool = True):
         self.task = task
         self.together = together
-        self.module = copy_module(task.module)
-        self.names = tuple(task.parameters)
+        self.own = replace(task, module=copy_module(task.module))
+
+    @property
+    def module(self) -> nn.Module:
+        """The copy of the module that all runs go through."""
+        return self.own.module
 
     def initial(self, n_runs: int) -> Parameters:
         """Parameters of ``n_runs`` copies of the fitted model, ready to be trained."""
@@ -83,39 +85,8 @@ class ModelStack:
         -------
         Tensor
         """
-        forward = self._together if self.together else self._in_turn
-        raw = forward(parameters, inputs, shared, stream)
-        flat = raw.flatten(0, 1)
-        flat = flat if self.task.link is None else self.task.link(flat)
-        flat = flat[:, None] if flat.ndim == 1 else flat
-        return flat.unflatten(0, raw.shape[:2])
-
-    def _one(self, parameters: Parameters, inputs: Any) -> Tensor:
-        args, kwargs = _call_arguments(inputs)
-        raw = functional_call(self.module, parameters, args, kwargs)
-        if isinstance(raw, Mapping):  # of a model of the transformers library
-            raw = raw.get("logits", raw)
-        return raw[0] if isinstance(raw, (tuple, list)) else raw
-
-    def _together(self, parameters, inputs, shared, stream) -> Tensor:
-        mapped = vmap(self._one, in_dims=(0, None if shared else 0), randomness="error")
-        if stream is None:
-            return mapped(parameters, inputs)
-        with SharedDropout(stream):
-            return mapped(parameters, inputs)
-
-    def _in_turn(self, parameters, inputs, shared, stream) -> Tensor:
-        n_runs = len(next(iter(parameters.values())))
-        outputs = []
-        for run in range(n_runs):
-            if stream is not None:
-                stream.restore()
-            own = {name: p[run] for name, p in parameters.items()}
-            x = inputs if shared else tree_map(lambda t, run=run: t[run], inputs)
-            outputs.append(self._one(own, x))
-        if stream is not None:
-            stream.advance()
-        return torch.stack(outputs)
+        call = call_all if self.together else call_in_turn
+        return call(lambda own, x: self.own.forward(x, own), parameters, inputs, stream, shared)
 
     def losses(self, outputs: Tensor, targets: Tensor, shared: bool) -> Tensor:
         """Loss (n_runs, batch) of every run on every row."""
@@ -129,9 +100,3 @@ class ModelStack:
                 targets = targets.expand(len(outputs), *targets.shape)
             targets = targets.flatten(0, 1)
         return function(outputs.flatten(0, 1), targets).unflatten(0, outputs.shape[:2])
-
-
-def _call_arguments(inputs: Any) -> tuple[tuple, dict]:
-    if isinstance(inputs, dict):
-        return (), inputs
-    return (tuple(inputs), {}) if isinstance(inputs, (tuple, list)) else ((inputs,), {})

@@ -8,7 +8,6 @@ import torch
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
 from skorch.callbacks import EpochScoring, EpochTimer, PassthroughScoring, PrintLog, ProgressBar
 from skorch.dataset import Dataset
-from torch import optim
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -17,24 +16,12 @@ from torch.utils.data import (
     default_collate,
 )
 
+from influencekit.models._optimizers import optimizers_that
 from influencekit.training._checkpoints import KeepCheckpoints
 from influencekit.training._randomness import seeded
-from influencekit.training._recipe import fresh_copy
+from influencekit.training.estimator._recipe import fresh_copy
 
-__all__ = ["STACKED_OPTIMIZERS", "why_not_stacked"]
-
-#: Elementwise optimisers: each stacked model moves exactly as it would alone.
-STACKED_OPTIMIZERS = (
-    optim.SGD,
-    optim.Adam,
-    optim.AdamW,
-    optim.RMSprop,
-    optim.Adagrad,
-    optim.Adadelta,
-    optim.Adamax,
-    optim.NAdam,
-    optim.RAdam,
-)
+__all__ = ["why_not_stacked"]
 
 #: What a subclass of NeuralNet may do in its own way without changing the training loop.
 FREE_METHODS = {
@@ -112,9 +99,9 @@ def _iterator_reason(net: NeuralNet) -> str | None:
 def _initialised_reason(net: NeuralNet) -> str | None:
     if list(net._optimizers) != ["optimizer"]:
         return f"the net has the optimisers {list(net._optimizers)}"
-    if type(net.optimizer_) not in STACKED_OPTIMIZERS:
-        names = ", ".join(o.__name__ for o in STACKED_OPTIMIZERS)
-        return f"optimizer {type(net.optimizer_).__name__} is not one of {names}"
+    accepted = optimizers_that("elementwise")
+    if type(net.optimizer_) not in accepted.values():
+        return f"optimizer {type(net.optimizer_).__name__} is not one of {', '.join(accepted)}"
     for name, callback in net.callbacks_:
         scoring = type(callback) is EpochScoring and not callback.on_train
         if not scoring and type(callback) not in PASSIVE_CALLBACKS:

@@ -1,0 +1,1 @@
+"""The estimator inside a fitted model: read, copied, and given rows."""

@@ -1,0 +1,1 @@
+"""Many models in training at once, whoever trains them."""
