@@ -3,9 +3,13 @@
 The attributors have a check of their own, ``check_gradients_switched_off``.
 """
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from skorch import NeuralNetClassifier
 from torch import nn
 from torch.optim import AdamW
@@ -155,3 +159,18 @@ def test_gradients_of_the_engine(net):
     expected = engine_alone(net)
     with torch.no_grad():
         np.testing.assert_array_equal(engine_alone(net), expected)
+
+
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
+@pytest.mark.parametrize(
+    "attributor", [GradDot(), InfluenceFunction("ekfac", damping=0.1), InfluenceFunction("ggn")]
+)
+def test_what_is_read_under_inference_mode_works_outside(net, attributor):
+    fitted = clone(attributor).fit(net, X, Y)
+    expected = fitted.score(X[:3], Y[:3])
+    written, task = pickle.dumps(fitted), pickle.dumps(as_task(net))
+    with torch.inference_mode():
+        read, copied, task = pickle.loads(written), copy.deepcopy(fitted), pickle.loads(task)
+        np.testing.assert_allclose(read.score(X[:3], Y[:3]), expected, rtol=1e-6)
+    for one in (read, copied, clone(attributor).fit(task, X, Y)):
+        np.testing.assert_allclose(one.score(X[:3], Y[:3]), expected, rtol=1e-6)

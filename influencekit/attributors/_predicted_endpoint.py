@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,8 @@ __all__ = ["ShiftedOutputs", "apply_filter", "descent_filter", "predicted_task"]
 
 #: Directions of the curvature in which descent is followed.
 N_DIRECTIONS = 60
+#: How far steps may carry away along the largest curvature before descent counts as diverged.
+GROWTH = 1e3
 
 
 class ShiftedOutputs(nn.Module):
@@ -83,10 +86,28 @@ def predicted_task(
         return gauss_newton_product(engine, train, weights, vector) + penalty * vector
 
     rate = config.lr / (1.0 - config.momentum)
-    change = -apply_filter(curvature, gradient, descent_filter(rate, config.n_steps))
+    steps = descent_filter(rate, config.n_steps)
+
+    def checked(eigenvalues: Tensor) -> Tensor:
+        _refuse_divergence(float(eigenvalues.max()), config)
+        return steps(eigenvalues)
+
+    change = -apply_filter(curvature, gradient, checked)
     named = {f"module.{name}": strength for name, strength in task.penalty.items()}
     module = ShiftedOutputs(task, change).eval()
     return replace(task, module=module, link=None, penalty=named, training_rows=None)
+
+
+def _refuse_divergence(largest: float, config: FurtherTrainingConfig) -> None:
+    """Refuse descent that grows without bound along the largest curvature."""
+    grown = max(1.0, config.lr / (1.0 - config.momentum) * largest - 1.0)
+    if config.n_steps * math.log(grown) > math.log(GROWTH):
+        raise ValueError(
+            f"further_training: at lr={config.lr:g} {config.n_steps} steps of gradient descent "
+            f"diverge along the largest curvature, {largest:.3g}: each multiplies the distance by "
+            f"{grown:.3g}, so there is no end to predict. Give a smaller learning rate, or "
+            "at='endpoint', which trains."
+        )
 
 
 def gauss_newton_product(engine: GradientEngine, train, weights: Tensor, vector: Tensor) -> Tensor:

@@ -86,7 +86,10 @@ class Examples:
     def _batch(self, rows: slice) -> Batch:
         read = rows if self.rows is None else self.rows[rows]
         inputs = self.placement.place(self.source.read(read))
-        return Batch(inputs, None if self.targets is None else self.targets[rows], rows)
+        targets = None if self.targets is None else self.targets[rows]
+        if targets is not None and targets.is_inference():  # unpickled under inference_mode
+            targets = targets.clone()
+        return Batch(inputs, targets, rows)
 
     def take(self, rows: Any) -> Examples:
         """Some of the examples, in the order of ``rows``.

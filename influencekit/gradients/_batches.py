@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from influencekit.models._task import MODULE_LOCK
+from influencekit.models._module import MODULE_LOCK
 
 __all__ = [
     "count_rows",

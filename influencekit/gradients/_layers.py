@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from influencekit.models._module import MODULE_LOCK
+
 __all__ = ["RULES", "LayerRule", "rule_for"]
 
 
@@ -185,7 +187,7 @@ def _scaled(module: nn.Module, x: Tensor) -> Tensor:
     """What the weight multiplies in a layer that is affine in its weight."""
     weight = module.weight
     names = [name for name, p in module._parameters.items() if p is not None]
-    with torch.no_grad():
+    with MODULE_LOCK, torch.no_grad():
         one, zero = (
             torch.func.functional_call(
                 module, {name: torch.full_like(weight, value) for name in names}, (x,)

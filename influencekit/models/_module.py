@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 
 import numpy as np
 import torch
@@ -10,7 +11,12 @@ from torch import Tensor, nn
 
 from influencekit.exceptions import UnsupportedModelError
 
-__all__ = ["copy_module", "like_parameters", "linear_layer", "linear_module"]
+__all__ = ["copy_module", "duplicate", "like_parameters", "linear_layer", "linear_module"]
+
+#: A module's hooks, its parameters under functional_call, torch's kernel switches and its levels of
+#: forward-mode derivatives are shared by all threads: whoever runs a model, copies it or changes
+#: them holds this lock.
+MODULE_LOCK = threading.RLock()
 
 
 def copy_module(module: nn.Module) -> nn.Module:
@@ -34,14 +40,25 @@ def copy_module(module: nn.Module) -> nn.Module:
         If nothing is trainable, or a layer mixes the examples of a batch.
     """
     module = _unwrap(module)
-    _check_parameters(module)
-    twin = copy.deepcopy(module, _computed_tensors(module))
+    with MODULE_LOCK:
+        _check_parameters(module)
+        twin = duplicate(module)
     for part in twin.modules():
         part._backward_hooks.clear()
         part._backward_pre_hooks.clear()
     twin.eval()
     _check_layers(twin)
     return twin
+
+
+def duplicate(module: nn.Module) -> nn.Module:
+    """Deep copy of a module as it is, of ordinary tensors, while no thread runs it.
+
+    A copy that is made inside a forward pass of another thread would take along its hooks and
+    the tensors that stand in for parameters there.
+    """
+    with MODULE_LOCK, torch.inference_mode(False):
+        return copy.deepcopy(module, _computed_tensors(module))
 
 
 def like_parameters(value: Tensor | None, module: nn.Module) -> Tensor | None:

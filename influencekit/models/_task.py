@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, singledispatch
@@ -16,13 +15,10 @@ from torch import Tensor, nn
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._loss_base import OutputLoss, class_positions
+from influencekit.models._module import MODULE_LOCK, duplicate
 from influencekit.utils import with_gradients
 
 __all__ = ["Task", "as_task"]
-
-#: A module's hooks, its parameters under functional_call and torch's kernel switches are
-#: shared by all threads: whoever runs a model or changes them holds this lock.
-MODULE_LOCK = threading.RLock()
 
 Inputs = Any  # a tensor, or a tuple / dict of tensors: what the module's forward takes
 
@@ -110,7 +106,8 @@ class Task:
     @cached_property
     def parameters(self) -> dict[str, nn.Parameter]:
         """Trainable parameters in the order that every flattened gradient follows."""
-        return {k: p for k, p in self.module.named_parameters() if p.requires_grad}
+        with MODULE_LOCK:
+            return {k: p for k, p in self.module.named_parameters() if p.requires_grad}
 
     @cached_property
     def n_parameters(self) -> int:
@@ -186,12 +183,20 @@ class Task:
 
         A skorch net travels as its unfitted clone: a fitted net pickles its module inside its
         own bytes, which another process cannot read when the module's class is defined in
-        ``__main__``.  Retraining needs the clone only.
+        ``__main__``.  Retraining needs the clone only.  The module travels as a copy, since
+        another thread may run it meanwhile.
         """
         state = {key: value for key, value in vars(self).items() if key not in _CACHED}
+        state["module"] = duplicate(self.module)
         if isinstance(self.estimator, NeuralNet):
             state["estimator"] = clone(self.estimator)
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Under ``torch.inference_mode`` what is read is no use for gradients; a copy is."""
+        if torch.is_inference_mode_enabled():
+            state = {**state, "module": duplicate(state["module"])}
+        vars(self).update(state)
 
 
 _CACHED = ("parameters", "n_parameters", "dtype", "device")

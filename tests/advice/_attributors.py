@@ -6,6 +6,25 @@ __all__ = ["ROWS"]
 
 ROWS = [
     Row(
+        "diverge along the largest curvature",
+        (
+            "InfluenceFunction(at='predicted', damping=0.1, further_training=FurtherTraining('sgd',"
+            " lr=1e9, n_steps=4, **once)).fit(*learned)"
+        ),
+        {
+            "Give a smaller learning rate": (
+                "InfluenceFunction(at='predicted', damping=0.1, "
+                "further_training=FurtherTraining('sgd', lr=1e-2, n_steps=4, **once))"
+                ".fit(*learned)"
+            ),
+            "at='endpoint', which trains": (
+                "InfluenceFunction(at='endpoint', damping=0.1, "
+                "further_training=FurtherTraining('sgd', lr=1e-2, n_steps=4, **once))"
+                ".fit(*learned)"
+            ),
+        },
+    ),
+    Row(
         "().fit(model, X_train, y_train). An attributor cannot be",
         "GradDot().fit(X, y)",
         {

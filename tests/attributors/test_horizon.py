@@ -257,3 +257,11 @@ def test_a_relative_damping_has_no_match(line):
     relative = InfluenceFunction(DataInf(scaled=True), "matched", further_training=further)
     with pytest.raises(ValueError, match=r"damping='matched': the damping of DataInf"):
         relative.fit(as_task(net, nn.MSELoss()), X, y)
+
+
+@pytest.mark.parametrize("lr", [1e3, 1e30])
+def test_diverging_descent_has_no_end_to_predict(line, lr):
+    net, X, y, *_ = line
+    further = FurtherTraining(lr=lr, n_steps=4, **PLAIN)
+    with pytest.raises(ValueError, match="diverge along the largest curvature"):
+        fit(net, X, y, at="predicted", further_training=further, damping=0.1)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from influencekit.gradients._batches import simple_kernels
 from influencekit.models import Task
 from influencekit.models._module import copy_module
 from influencekit.training._randomness import RandomStream
@@ -86,7 +87,8 @@ class TaskStack:
         Tensor
         """
         call = call_all if self.together else call_in_turn
-        return call(lambda own, x: self.own.forward(x, own), parameters, inputs, stream, shared)
+        with simple_kernels():  # no nested tensors, no switch that another thread has turned
+            return call(lambda own, x: self.own.forward(x, own), parameters, inputs, stream, shared)
 
     def losses(self, outputs: Tensor, targets: Tensor, shared: bool) -> Tensor:
         """Loss (n_runs, batch) of every run on every row."""

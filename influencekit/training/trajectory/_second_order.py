@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
+from influencekit.gradients._batches import simple_kernels
 from influencekit.training.trajectory._flat import random_state
 from influencekit.training.trajectory._optimizers import Slots
 from influencekit.training.trajectory._replay import Replay, StepBatch, clip_factor
@@ -74,7 +75,8 @@ class Jets:
             return tuple(t for pair in zip(first, second, strict=True) for t in pair)
 
         flat = [t for pair in motion.values() for t in pair]
-        with random_state(batch.random_state):
+        # levels of forward-mode derivatives are the process's: threads take turns
+        with random_state(batch.random_state), simple_kernels():
             found = vmap(one, randomness="same")(chosen, *flat)
         return {n: (found[2 * i].detach(), found[2 * i + 1].detach()) for i, n in enumerate(names)}
 
@@ -117,7 +119,8 @@ class Jets:
 
             return derivatives(moved, theta)
 
-        found = vmap(one)(first, second)
+        with simple_kernels():
+            found = vmap(one)(first, second)
         return found[0].detach(), found[1].detach()
 
 
