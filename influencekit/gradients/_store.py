@@ -23,7 +23,8 @@ def disk_room() -> int:
 class FeatureStore:
     """Batches of features that can be gone through many times.
 
-    Use it as a context manager: leaving it deletes the temporary files.
+    Use it as a context manager: leaving it deletes the temporary files.  They go with the
+    store in any case.
 
     Parameters
     ----------
@@ -64,6 +65,9 @@ class FeatureStore:
         return self
 
     def __exit__(self, *error) -> None:
+        self.close()
+
+    def __del__(self) -> None:
         self.close()
 
     def close(self) -> None:
