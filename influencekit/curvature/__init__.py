@@ -4,13 +4,12 @@ from influencekit.curvature._arnoldi import Arnoldi
 from influencekit.curvature._base import Curvature, FittedCurvature, SolvedCurvature
 from influencekit.curvature._conjugate_gradient import ConjugateGradient
 from influencekit.curvature._coordinates import CoordinatePath, CoordinateSpectrum
-from influencekit.curvature._datainf import DataInf, FittedDataInf
+from influencekit.curvature._datainf import DataInf
 from influencekit.curvature._decompose import DecompositionPlan, decompose, plan_decomposition
 from influencekit.curvature._exact import EmpiricalFisher, GaussNewton
 from influencekit.curvature._hessian import Hessian
 from influencekit.curvature._lissa import LiSSA
 from influencekit.curvature._logra import LoGra
-from influencekit.curvature._low_rank import LowRankSpectrum
 from influencekit.curvature._mean_path import MeanPath
 from influencekit.curvature._nystroem import Nystroem
 from influencekit.curvature._operators import CurvatureOperator
@@ -18,7 +17,7 @@ from influencekit.curvature._path import DampingPath, SubsetSums
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._registry import CURVATURES, make_curvature
 from influencekit.curvature._rows import CurvatureRows, fisher_rows, ggn_rows
-from influencekit.curvature._spectrum import Spectrum, sample_rows
+from influencekit.curvature._spectrum import Spectrum
 from influencekit.curvature.kronecker import EKFAC, KFAC
 
 __all__ = [
@@ -41,10 +40,8 @@ __all__ = [
     "DecompositionPlan",
     "EmpiricalFisher",
     "FittedCurvature",
-    "FittedDataInf",
     "GaussNewton",
     "LoGra",
-    "LowRankSpectrum",
     "MeanPath",
     "SolvedCurvature",
     "Spectrum",
@@ -54,5 +51,4 @@ __all__ = [
     "ggn_rows",
     "make_curvature",
     "plan_decomposition",
-    "sample_rows",
 ]

@@ -8,31 +8,20 @@ from influencekit.damping._cosine import (
     spectrum_damping,
 )
 from influencekit.damping._default import auto_damping
-from influencekit.damping._effective_sample_size import effective_rows, least_damping
-from influencekit.damping._grid import (
-    at_damping,
-    attributor_damping_range,
-    damping_grid,
-    damping_range,
-    own_damping,
-)
+from influencekit.damping._effective_sample_size import least_damping
+from influencekit.damping._grid import damping_range
 from influencekit.damping._matched import matched_damping
 from influencekit.damping._sketch import sketch_damping
 from influencekit.damping._xi import score_vector_cosine, score_vector_xi
 
 __all__ = [
-    "at_damping",
-    "attributor_damping_range",
     "auto_damping",
-    "damping_grid",
     "damping_range",
-    "effective_rows",
     "grad_dot_cosine",
     "grad_dot_cosines",
     "gram_damping",
     "least_damping",
     "matched_damping",
-    "own_damping",
     "row_cosines",
     "score_vector_cosine",
     "score_vector_xi",

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from scipy.optimize import brentq
 
-from influencekit.curvature import DampingPath, Spectrum, sample_rows
+from influencekit.curvature import DampingPath, Spectrum
+from influencekit.curvature._spectrum import sample_rows
 from influencekit.damping._grid import DAMPING_RANGE, damping_range
 from influencekit.exceptions import LambdaPathWarning
 

@@ -12,7 +12,7 @@ from influencekit.gradients._covariance import add_covariance, mirror
 from influencekit.gradients._dense import DenseBlock
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._features import GradientFeatures
-from influencekit.gradients._gradients import Gradients, pieces
+from influencekit.gradients._gradients import Gradients
 from influencekit.gradients._index import IndexBlock
 from influencekit.gradients._make_projection import PROJECTIONS, make_projection
 from influencekit.gradients._outer import OuterBlock
@@ -42,7 +42,6 @@ __all__ = [
     "make_projection",
     "mirror",
     "output_cotangent",
-    "pieces",
     "plan",
     "project_sides",
     "random_rows",

@@ -17,13 +17,11 @@ from influencekit.gradients._covariance import add_covariance, mirror
 from influencekit.gradients._dot import all_dots, all_self_dots
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._features import GradientFeatures
-from influencekit.gradients._store import FeatureStore, disk_room
+from influencekit.gradients._notes import Notes
+from influencekit.gradients._store import FeatureStore, disk_room, pieces, rows_of
 from influencekit.utils import format_bytes
 
 __all__ = ["Gradients"]
-
-#: Examples of one piece of gradients in memory.
-_PIECE = 4_096
 
 
 class Gradients:
@@ -117,8 +115,8 @@ class Gradients:
     def _mapped(self, features: GradientFeatures) -> GradientFeatures:
         return features if self._function is None else self._function(features)
 
-    def _notes(self) -> _Notes:
-        return _Notes(None if "mean" in self._known else self.shares, self._known)
+    def _notes(self) -> Notes:
+        return Notes(None if "mean" in self._known else self.shares, self._known)
 
     def pairs(self) -> Iterator[tuple[slice, GradientFeatures, GradientFeatures]]:
         """One pass over these gradients and those that they stand beside, see :meth:`along`."""
@@ -143,7 +141,7 @@ class Gradients:
         examples, parts = self.examples.take(rows), None
         if self.parts is not None:
             places = torch.arange(len(self))[rows if isinstance(rows, slice) else _host(rows)]
-            parts = [_rows_of(self.parts, places.to(self.sample.device))]
+            parts = [rows_of(self.parts, places.to(self.sample.device))]
         return self._but(examples=examples, parts=parts, shares=None, _known={})
 
     def map(self, function: Callable[[GradientFeatures], GradientFeatures]) -> Gradients:
@@ -353,49 +351,5 @@ class _Beside(Gradients):
         )
 
 
-class _Notes:
-    """What a whole pass tells besides, if ``shares`` are given: the mean and squared norms."""
-
-    def __init__(self, shares: Tensor | None, known: dict[Any, Tensor]):
-        self.shares = shares
-        self.known = known
-        self.norms: list[Tensor] = []
-        self.mean: Any = 0.0
-
-    def add(self, rows: slice, features: GradientFeatures) -> None:
-        if self.shares is not None:
-            share = self.shares[None, rows].to(features.dtype)
-            self.mean = self.mean + features.weighted_sums(share)[0].to(torch.float64)
-            self.norms.append(features.squared_norms())
-
-    def close(self) -> None:
-        if self.shares is not None:
-            norms = torch.cat(self.norms)
-            self.known.update({"mean": self.mean, norms.dtype: norms})
-
-
-def pieces(batches: Iterable[GradientFeatures]) -> Iterator[GradientFeatures]:
-    """Batches joined into pieces of some thousand examples."""
-    waiting: list[GradientFeatures] = []
-    for features in batches:
-        waiting.append(features)
-        if sum(map(len, waiting)) >= _PIECE:
-            yield GradientFeatures.cat(waiting)
-            waiting = []
-    if waiting:
-        yield GradientFeatures.cat(waiting)
-
-
 def _host(rows) -> Tensor:
     return torch.as_tensor(rows).cpu()
-
-
-def _rows_of(parts: Sequence[GradientFeatures], rows: Tensor) -> GradientFeatures:
-    """Some examples out of all parts."""
-    if len(parts) == 1:
-        return parts[0][rows]
-    starts = torch.tensor([0, *(len(part) for part in parts)], device=rows.device).cumsum(0)
-    owners = torch.searchsorted(starts, rows, right=True) - 1
-    found = [part[rows[owners == i] - starts[i]] for i, part in enumerate(parts)]
-    order = torch.argsort(owners, stable=True).argsort()
-    return GradientFeatures.cat(found)[order]

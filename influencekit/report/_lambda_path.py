@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from influencekit.curvature import DampingPath
-from influencekit.damping import damping_grid
+from influencekit.damping._grid import damping_grid
 from influencekit.data import Examples, ExamplesList
 from influencekit.displays import LambdaPathDisplay
 from influencekit.selection import LDSSearch, SurrogateLambdaSearchCV

@@ -15,14 +15,8 @@ from sklearn.model_selection import KFold, check_cv
 from sklearn.utils import check_random_state
 
 from influencekit.base import BaseAttributor
-from influencekit.damping import (
-    at_damping,
-    damping_grid,
-    grad_dot_cosines,
-    own_damping,
-    score_vector_cosine,
-    score_vector_xi,
-)
+from influencekit.damping import grad_dot_cosines, score_vector_cosine, score_vector_xi
+from influencekit.damping._grid import at_damping, damping_grid, own_damping
 from influencekit.data import open_examples
 from influencekit.exceptions import LambdaPathWarning
 from influencekit.selection._seeds import seeded_clone

@@ -242,7 +242,8 @@ ROWS = [
         {
             "raise max_memory": (
                 "e = GradientEngine(module_task, max_memory='1GB'); "
-                "Gradients(e, make_examples(module_task, Z, y), loss_cotangent(module_task)).features()"
+                "Gradients(e, make_examples(module_task, Z, y), "
+                "loss_cotangent(module_task)).features()"
             ),
         },
     ),

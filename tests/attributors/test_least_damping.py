@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from influencekit import InfluenceFunction, as_task
-from influencekit.damping import auto_damping, effective_rows
-from influencekit.damping._effective_sample_size import AT_OPTIMUM
+from influencekit.damping import auto_damping
+from influencekit.damping._effective_sample_size import AT_OPTIMUM, effective_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
 

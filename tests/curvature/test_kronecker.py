@@ -14,7 +14,7 @@ from influencekit.curvature.kronecker._spectrum import KroneckerPath, KroneckerS
 from influencekit.damping import auto_damping
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent, output_cotangent
-from influencekit.gradients import _gradients as gradients
+from influencekit.gradients import _store as store
 from tests.curvature._dense_reference import (
     gauss_newton,
     loss_gradients,
@@ -229,7 +229,7 @@ def test_pieces_in_memory_join_in_order(monkeypatch):
     """Many pieces of coordinates, and rows of some of them in any order."""
     rows = torch.tensor([30, 2, 17, 36, 0, 2])
     whole = EKFAC("true").factorise(Setting().problem)
-    monkeypatch.setattr(gradients, "_PIECE", 8)
+    monkeypatch.setattr(store, "_PIECE", 8)
     pieces = EKFAC("true").factorise(Setting(batch_size=4).problem)
     assert len(pieces.train.parts) > 3
     expected, found = whole.train_path(rows), pieces.train_path(rows)

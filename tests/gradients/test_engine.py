@@ -69,19 +69,15 @@ def test_streamed_operations_equal_the_reference(problem, batch_size):
     for cotangent, rows in _both(task, examples):
         weights = normal(len(rows), seed=3)
         groups, matrix = normal(4, len(rows)), normal(task.n_parameters, 3)
-        _close(Gradients(engine, examples, cotangent).matrix(), rows)
-        _close(Gradients(engine, examples, cotangent).covariance(), rows.T @ rows)
-        _close(
-            Gradients(engine, examples, cotangent).covariance(weights), (rows.T * weights) @ rows
-        )
-        _close(Gradients(engine, examples, cotangent) @ matrix, rows @ matrix)
-        _close(Gradients(engine, examples, cotangent).sums(groups), groups @ rows)
-        _close(Gradients(engine, examples, cotangent).squared_norms(), rows.square().sum(1))
-        _close(
-            Gradients(engine, examples, cotangent).dot(Gradients(engine, examples, cotangent)),
-            rows @ rows.T,
-        )
-        _close(Gradients(engine, examples, cotangent).features().materialize(), rows)
+        gradients = Gradients(engine, examples, cotangent)
+        _close(gradients.matrix(), rows)
+        _close(gradients.covariance(), rows.T @ rows)
+        _close(gradients.covariance(weights), (rows.T * weights) @ rows)
+        _close(gradients @ matrix, rows @ matrix)
+        _close(gradients.sums(groups), groups @ rows)
+        _close(gradients.squared_norms(), rows.square().sum(1))
+        _close(gradients.dot(gradients), rows @ rows.T)
+        _close(gradients.features().materialize(), rows)
 
 
 def test_dot_of_different_sets_and_cotangents():
@@ -134,7 +130,7 @@ def test_single_precision_does_not_depend_on_the_batch_size(sizes):
         for e in (first, second)
     )
     assert a.dtype == torch.float64
-    assert first.features(examples, cotangent).dtype == torch.float32
+    assert Gradients(first, examples, cotangent).features().dtype == torch.float32
     _close(a, b, 1e-5)
 
 
@@ -165,12 +161,12 @@ def _large_problem():
 def test_operations_over_the_limit_are_refused_with_numbers():
     task, examples = _large_problem()
     engine = GradientEngine(task, max_memory=100_000)
-    cotangent = loss_cotangent(task)
+    gradients = Gradients(engine, examples, loss_cotangent(task))
     for operation in (
-        lambda: Gradients(engine, examples, cotangent).features(),
-        lambda: Gradients(engine, examples, cotangent).matrix(),
-        lambda: Gradients(engine, examples, cotangent).dot(Gradients(engine, examples, cotangent)),
-        lambda: Gradients(engine, examples, cotangent).covariance(),
+        gradients.features,
+        gradients.matrix,
+        lambda: gradients.dot(gradients),
+        gradients.covariance,
     ):
         with pytest.raises(ResourceError, match=r"need .*B, but max_memory is 100\.0 kB"):
             operation()
@@ -269,18 +265,15 @@ def test_small_workspaces_change_nothing(name):
 def test_plans_have_the_sizes_of_the_results():
     task, examples = _large_problem()
     engine, cotangent = GradientEngine(task, max_memory="1MB"), loss_cotangent(task)
-    p = task.n_parameters
-    assert plan("matrix", Gradients(engine, examples, cotangent)).bytes == 600 * p * 8
-    assert plan("covariance", Gradients(engine, examples, cotangent)).bytes == p * p * 8
-    assert (
-        plan("dot", Gradients(engine, examples, cotangent), dtype=torch.float32).bytes
-        == 600 * 600 * 4
-    )
+    gradients, p = Gradients(engine, examples, cotangent), task.n_parameters
+    assert plan("matrix", gradients).bytes == 600 * p * 8
+    assert plan("covariance", gradients).bytes == p * p * 8
+    assert plan("dot", gradients, dtype=torch.float32).bytes == 600 * 600 * 4
     ggn = plan("project", Gradients(engine, examples, ggn_cotangent(task)), dim=10)
     assert ggn.bytes == 1200 * 10 * 8
     features = Gradients(GradientEngine(task), examples, cotangent).features()
-    assert plan("features", Gradients(engine, examples, cotangent)).bytes == features.nbytes
-    estimate = plan("dot", Gradients(engine, examples, cotangent))
+    assert plan("features", gradients).bytes == features.nbytes
+    estimate = plan("dot", gradients)
     assert not estimate.fits
     assert "does not fit in 1.0 MB" in str(estimate)
     # forward and backward passes, and at least a dot product of factors a pair

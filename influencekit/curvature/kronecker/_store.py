@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from influencekit.curvature.kronecker._bases import BlockBasis
-from influencekit.gradients import DenseBlock, GradientFeatures, Gradients, OuterBlock, pieces
+from influencekit.gradients import DenseBlock, GradientFeatures, Gradients, OuterBlock
+from influencekit.gradients._store import pieces
 
 __all__ = ["keep", "rotate"]
 
