@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -137,7 +138,7 @@ class TRAK(DampedMixin, BaseAttributor):
     def _fit(self, task, train):
         weights = training_weights(task, train)
         self._explained, linearised = _outputs(task, self.output, train.targets)
-        function = resolve_output(task, linearised, has_targets=True)
+        function = _Named(task, linearised)
         problem = CurvatureProblem(
             Gradients(gradient_engine(self, task), train, output_cotangent(function)),
             weights / weights.sum(),
@@ -207,6 +208,17 @@ class TRAK(DampedMixin, BaseAttributor):
         products = self._spectrum.self_products(self.damping_)
         weights = self._spectrum.problem.example_weights
         return (products * self._slopes.square() * weights).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class _Named:
+    """An output by its name, as a function that pickles."""
+
+    task: Task
+    output: Any
+
+    def __call__(self, outputs, targets):
+        return resolve_output(self.task, self.output, has_targets=True)(outputs, targets)
 
 
 def _outputs(task: Task, output, targets: torch.Tensor):

@@ -25,19 +25,23 @@ class SampleSpectrum(CoordinateSpectrum):
 
     Attributes
     ----------
-    curvature : CurvatureRows
+    rows : Gradients
+        The curvature's.
+    weights : Tensor of shape (N,), float64
+        Of the rows.
     odd : Tensor of shape (q,)
         Positions of the parameters whose penalty differs from the most common one.
     mixing : Tensor of shape (N + q, rank)
         ``M`` with eigenvectors ``V = [B̃; E]ᵀ M``.
     """
 
-    curvature: CurvatureRows
+    rows: Gradients
+    weights: Tensor
     odd: Tensor
     mixing: Tensor
 
     def coordinates(self, gradients):
-        return _span_products(self.curvature, self.odd, gradients) @ self.mixing
+        return _span_products(self.rows, self.weights, self.odd, gradients) @ self.mixing
 
 
 def odd_parameters(penalty: Tensor) -> tuple[float, Tensor]:
@@ -87,7 +91,8 @@ def decompose_samples(curvature: CurvatureRows) -> SampleSpectrum:
         train_coordinates=_loss_coordinates(curvature, rows),
         tolerance=curvature.tolerance,
         problem=curvature.problem,
-        curvature=curvature,
+        rows=curvature.rows,
+        weights=curvature.weights,
         odd=odd,
         mixing=mixing,
     )
@@ -118,21 +123,20 @@ def _loss_coordinates(curvature: CurvatureRows, rows: Tensor) -> Tensor:
 def _span_gram(curvature: CurvatureRows, odd: Tensor) -> Tensor:
     """Gram matrix of the rows of ``[B̃; E]``, float64, (N + q, N + q)."""
     n, q = curvature.rows.n_rows, len(odd)
-    products = _span_products(curvature, odd, curvature.rows)
+    products = _span_products(curvature.rows, curvature.weights, odd, curvature.rows)
     gram = torch.eye(n + q, dtype=products.dtype, device=products.device)
     gram[:n] = products * curvature.weights.sqrt()[:, None]
     gram[n:, :n] = gram[:n, n:].mT
     return (gram + gram.mT) / 2
 
 
-def _span_products(curvature: CurvatureRows, odd: Tensor, gradients: Gradients) -> Tensor:
+def _span_products(rows: Gradients, weights: Tensor, odd: Tensor, gradients: Gradients) -> Tensor:
     """Inner products of gradients with the rows of ``[B̃; E]``, float64, (n_rows, N + q)."""
-    engine = curvature.problem.engine
-    if len(odd):
-        gradients = gradients.held(engine.max_memory // 4, spill=True)
-    products = gradients.dot(curvature.rows) * curvature.weights.sqrt()
     if len(odd) == 0:
-        return products
+        return gradients.dot(rows) * weights.sqrt()
+    engine = rows.engine
+    gradients = gradients.held(engine.max_memory // 4, spill=True)
+    products = gradients.dot(rows) * weights.sqrt()
     selector = torch.zeros(
         engine.task.n_parameters, len(odd), dtype=engine.task.dtype, device=products.device
     )

@@ -56,18 +56,22 @@ class GradientEngine:
         self.verbose = verbose
         self.workspace = max(2**16, min(WORKSPACE, self.max_memory // 8))
 
-    # -- a batch at a time ----------------------------------------------------------------
-
     def batches(
-        self, examples: Examples, cotangent: CotangentFunction, *, keep_factors: bool = False
+        self,
+        examples: Examples,
+        cotangent: CotangentFunction,
+        size: int,
+        keep_factors: bool = False,
     ) -> Iterator[GradientFeatures]:
-        """Gradients of the examples in order, a batch at a time.
+        """Gradients of the examples in order, a batch at a time; see :class:`Gradients`.
 
         Parameters
         ----------
         examples : Examples
         cotangent : callable
             ``(outputs, targets) -> (n, R, *output_shape)``.
+        size : int
+            Examples in a batch.
         keep_factors : bool, default=False
             Keep input and output factors of every layer that has them, also where the dense
             gradient is smaller (small kernels on large images).
@@ -76,7 +80,6 @@ class GradientEngine:
         ------
         GradientFeatures
         """
-        size = self._batch_size(examples, cotangent, keep_factors)
         batches = examples.batches(size)
         total = -(-len(examples) // size)
         for batch in progress(batches, "gradients", self.verbose, total=total, leave=False):
@@ -86,10 +89,8 @@ class GradientEngine:
         """Which parameters have factors and which do not, found out on the first examples."""
         return discover(self.task, lambda: next(iter(examples.batches(2))).inputs)
 
-    def _batch_size(self, examples, cotangent, keep_factors) -> int:
-        if self.batch_size is not None:
-            return self.batch_size
-        first = self.first(examples, cotangent, keep_factors)
+    def size_of_batch(self, examples: Examples, first: GradientFeatures) -> int:
+        """Examples in a batch, from the memory that the first one's gradients take."""
         each = first.nbytes + self.layout(examples).activation_bytes * 2
         return int(min(4096, max(1, min(2**26, self.max_memory // 4) // max(1, each))))
 

@@ -65,6 +65,10 @@ class Gradients:
     def __len__(self) -> int:
         return len(self.examples)
 
+    def __getstate__(self) -> dict:
+        looks = ("sample", "_first")  # made again by copies
+        return {name: value for name, value in self.__dict__.items() if name not in looks}
+
     def __repr__(self) -> str:
         return f"Gradients({self.examples!r}, {self.cotangent!r})"
 
@@ -75,7 +79,11 @@ class Gradients:
         """Gradients of the first example."""
         if self.parts is not None:
             return self.parts[0][:1]
-        return self._mapped(self.engine.first(self.examples, self.cotangent, self.keep_factors))
+        return self._mapped(self._first)
+
+    @cached_property
+    def _first(self) -> GradientFeatures:
+        return self.engine.first(self.examples, self.cotangent, self.keep_factors)
 
     @property
     def rows_per_example(self) -> int:
@@ -108,8 +116,8 @@ class Gradients:
             start += len(features)
 
     def _batches(self) -> Iterator[GradientFeatures]:
-        engine = self.engine
-        made = engine.batches(self.examples, self.cotangent, keep_factors=self.keep_factors)
+        size = self.engine.batch_size or self.engine.size_of_batch(self.examples, self._first)
+        made = self.engine.batches(self.examples, self.cotangent, size, self.keep_factors)
         return map(self._mapped, made)
 
     def _mapped(self, features: GradientFeatures) -> GradientFeatures:
@@ -127,7 +135,6 @@ class Gradients:
 
     def _but(self, **changes) -> Gradients:
         other = copy.copy(self)
-        other.__dict__.pop("sample", None)
         other.__dict__.update(changes)
         return other
 
