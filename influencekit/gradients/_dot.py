@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from torch import Tensor
 
+from influencekit.gradients._block import row_slice
 from influencekit.gradients._features import GradientFeatures
-from influencekit.gradients._store import FeatureStore, disk_room
 
 __all__ = ["all_dots", "all_self_dots"]
 
@@ -21,13 +21,12 @@ def all_dots(a, b, out: Tensor, memory: int) -> Tensor:
     if b.nbytes > memory and a.nbytes < b.nbytes:
         all_dots(b, a, out.T, memory)
         return out
-    if b.nbytes <= memory or disk_room() > 2 * b.nbytes:
-        share = memory // 2 if b.nbytes > memory else memory
-        with FeatureStore(_features(b), share) as store:
-            lefts = _pieces(_features(a), memory // 4) if store.spilled else _features(a)
-            _fill(lefts, lambda: store, out)
+    if b.nbytes <= memory:
+        _fill(_features(a), b.held(memory, spill=True), out)
     else:
-        _fill(_pieces(_features(a), memory // 2), lambda: _features(b), out)
+        held = b.held(memory // 2, spill=True)
+        share = memory // 2 if held.parts is None else memory // 4
+        _fill(_pieces(_features(a), share), held, out)
     return out
 
 
@@ -53,16 +52,12 @@ def _features(gradients) -> Iterator[GradientFeatures]:
     return (features for _, features in gradients)
 
 
-def _fill(
-    lefts: Iterable[GradientFeatures], rights: Callable[[], Iterable[GradientFeatures]], out: Tensor
-) -> None:
+def _fill(lefts: Iterable[GradientFeatures], b, out: Tensor) -> None:
     row = 0
     for left in lefts:
-        column = 0
-        for right in rights():
-            tile = out[row : row + left.n_rows, column : column + right.n_rows]
-            tile.copy_(left.dot(right, out.dtype))
-            column += right.n_rows
+        own = out[row : row + left.n_rows]
+        for columns, right in b:
+            own[:, row_slice(columns, right.rows_per_example)] = left.dot(right, out.dtype)
         row += left.n_rows
 
 

@@ -142,22 +142,9 @@ def operation_cost(
 ) -> tuple[float, int]:
     """Flops and bytes of an operation after the gradients are made.
 
-    Parameters
-    ----------
-    operation : str
-        One of ``OPERATIONS``.
-    block_shapes : list of (T, d_in, d_out)
-        Of every block; T = 0 and d_in the width for dense ones.
-    n, rows : int
-        Examples and rows an example.
-    feature_bytes : int
-        Bytes of all gradients as they are kept.
-    n_other, other_rows : int
-        The other side of "dot".
-    dim : int
-        Columns of a matrix or projection, or number of groups.
-    item : int
-        Bytes of one number of the result.
+    ``block_shapes`` are (T, d_in, d_out) of every block, T = 0 and d_in the width for dense
+    ones; ``n_other`` and ``other_rows`` are the other side of "dot", ``dim`` the columns of a
+    matrix or projection or the number of groups, ``item`` the bytes of one number.
     """
     p = sum(d_in if t == 0 else d_in * d_out for t, d_in, d_out in block_shapes)
     n_rows = n * rows

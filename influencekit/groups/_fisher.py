@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from influencekit.attributors._gradients import query_gradients
 from influencekit.damping import gram_damping
+from influencekit.data import Examples
 from influencekit.exceptions import ResourceError
 from influencekit.gradients import Gradients
 from influencekit.utils import format_bytes
@@ -66,6 +68,9 @@ class GroupFisher:
 
     Parameters
     ----------
+    engine : GradientEngine
+    output : str or callable
+        What is explained.
     right : Tensor of shape (n_groups, p)
         R: each group's share of the mean training gradient.
     kernel : Tensor of shape (n_groups, p) or None
@@ -84,8 +89,8 @@ class GroupFisher:
     system of the number of groups in place of p.
     """
 
-    def __init__(self, right, kernel, scale, damping):
-        self.right = right
+    def __init__(self, engine, output, right, kernel, scale, damping):
+        self.engine, self.output, self.right = engine, output, right
         self.rows = right * scale[:, None] if kernel is None else kernel
         self.scale = scale
         self.shared = kernel is None
@@ -97,13 +102,14 @@ class GroupFisher:
                 "or 'auto': the Fisher matrix of groups is singular."
             )
 
-    def scores(self, queries: Gradients) -> np.ndarray:
+    def of(self, queries: Examples) -> np.ndarray:
         """Scores (n_queries, n_groups)."""
-        pushed = queries @ self.rows.T
+        gradients = query_gradients(self.engine, self.output, queries)
+        pushed = gradients @ self.rows.T
         solved = torch.linalg.solve(self._damped(self.damping), pushed.T)
         if self.shared:
             return (-solved / self.scale[:, None]).T.cpu().numpy()
-        direct = (queries @ self.right.T).T
+        direct = (gradients @ self.right.T).T
         return (-(direct - (self.right @ self.rows.T) @ solved) / self.damping).T.cpu().numpy()
 
     def _damped(self, damping: float) -> Tensor:

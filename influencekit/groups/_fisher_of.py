@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from influencekit._model_checks import learned_rows
 from influencekit.attributors import TRAK
 from influencekit.attributors._gradients import (
     gradient_engine,
-    query_gradients,
     training_gradients,
     training_weights,
 )
 from influencekit.data import Examples
-from influencekit.gradients import GradientEngine, Gradients, output_cotangent
+from influencekit.gradients import Gradients, output_cotangent
 from influencekit.groups._explain import SlopeOutput
 from influencekit.groups._fisher import GroupFisher, group_gradients
 from influencekit.groups._groupers import RandomGrouper
@@ -25,19 +23,7 @@ from influencekit.models import Task, resolve_output
 __all__ = ["fisher_of"]
 
 
-class _Bound:
-    """A group Fisher matrix that knows what is explained."""
-
-    def __init__(self, fisher: GroupFisher, engine: GradientEngine, output: Any):
-        self.fisher, self.engine, self.output = fisher, engine, output
-        self.damping = fisher.damping
-
-    def of(self, queries: Examples) -> np.ndarray:
-        """Scores (n_queries, n_groups)."""
-        return self.fisher.scores(query_gradients(self.engine, self.output, queries))
-
-
-def fisher_of(grouped: Any, task: Task, train: Examples) -> Any:
+def fisher_of(grouped: Any, task: Task, train: Examples) -> GroupFisher:
     """Group form of a group attributor's attributor.
 
     Parameters
@@ -49,8 +35,7 @@ def fisher_of(grouped: Any, task: Task, train: Examples) -> Any:
 
     Returns
     -------
-    object
-        With ``of(queries) -> scores`` and ``damping``.
+    GroupFisher
 
     Raises
     ------
@@ -84,5 +69,5 @@ def fisher_of(grouped: Any, task: Task, train: Examples) -> Any:
             f"curvature='groups': got InfluenceFunction({attributor.curvature!r}); accepted is "
             "InfluenceFunction('fisher'), whose matrix is made of the gradients that are grouped."
         )
-    fisher = GroupFisher(right, kernel, each.sqrt(), attributor.damping)
-    return _Bound(fisher, engine, output if grouped.property is None else SlopeOutput())
+    output = output if grouped.property is None else SlopeOutput()
+    return GroupFisher(engine, output, right, kernel, each.sqrt(), attributor.damping)

@@ -19,7 +19,6 @@ from influencekit.gradients import (
     output_cotangent,
     plan,
 )
-from influencekit.gradients import _dot as dot_module
 from influencekit.gradients import _gradients as gradients_module
 from influencekit.gradients._store import FeatureStore
 from influencekit.models import CustomLoss
@@ -191,7 +190,6 @@ def test_dot_of_sets_that_do_not_fit(disk, monkeypatch):
         FeatureStore, "_spill", lambda self, f: spilled.append(f) or original(self, f)
     )
     if disk == "full":
-        monkeypatch.setattr(dot_module, "disk_room", lambda: 0)
         monkeypatch.setattr(gradients_module, "disk_room", lambda: 0)
     engine = _tight(task, expected)
     before = set(Path(tempfile.gettempdir()).glob("influencekit-*"))

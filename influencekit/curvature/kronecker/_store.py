@@ -33,22 +33,10 @@ def keep(
 ) -> tuple[Gradients, Gradients | None]:
     """Keep coordinates while they are made: all of them, or else those of a sample.
 
-    Parameters
-    ----------
-    coordinates : Gradients
-        The coordinates as they are made again for each pass.
-    made : iterable of (slice, GradientFeatures)
-        One pass over them, which is gone through to its end.
-    sample : Tensor of int
-        Ascending positions among the examples.
-    memory : int
-        Bytes for all; the sample gets half of it.
-
-    Returns
-    -------
-    all : Gradients
-    sample : Gradients or None
-        None where all are kept, or not even the sample fits.
+    ``coordinates`` are made again for each pass, ``made`` is one pass over them, which is gone
+    through to its end.  ``sample`` are ascending positions among the examples.  All may take
+    ``memory`` bytes, the sample half of it.  Returned are all coordinates and the sample's, None
+    where all are kept or not even the sample fits.
     """
     if coordinates.nbytes <= memory:
         return coordinates.kept(pieces(features for _, features in made)), None
