@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from influencekit.data import make_examples
-from influencekit.gradients import GradientEngine, loss_cotangent
+from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
 from influencekit.models import CrossEntropy, Task
 
 CLOCK = time.perf_counter
@@ -90,7 +90,9 @@ def main() -> None:
         task = Task(module, CrossEntropy())
         engine, cotangent = GradientEngine(task), loss_cotangent(task)
         sets = [make_examples(task, *data) for data in (train, test)]
-        return engine.dot(sets[0], cotangent, sets[1], cotangent, dtype=accumulate)
+        return Gradients(engine, sets[0], cotangent).dot(
+            Gradients(engine, sets[1], cotangent), dtype=accumulate
+        )
 
     ours(dtype)  # libraries load
     seconds, found = timed(lambda: ours(dtype), 10)

@@ -6,7 +6,7 @@ Tables, digits and texts of 90 to 600 rows, and models that fit them with few er
 each setting and curvature: the linear datamodeling score of 100 test rows (60 random halves, 2
 trainings each) at the damping that the spectrum alone gives, at the default, and at the best of a
 grid.  "Chosen on" settings were looked at with seeds 0 and 1 when the two constants of
-``influencekit/attributors/_least_damping.py`` were chosen; the others came after.
+``influencekit/damping/_effective_sample_size.py`` were chosen; the others came after.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import StandardScaler
 
 from influencekit import InfluenceFunction, retrain_on_subsets
+from influencekit.damping import auto_damping
 from influencekit.metrics import PreparedOutputs
 
 CURVATURES = ("ggn", "fisher", "ekfac", "kfac", "logra")
@@ -176,7 +177,7 @@ def measure(setting: Setting, seed: int, folder) -> dict[str, tuple[float, float
         influence.fit(data.model, data.X, data.y)
         path = influence.damping_path(*queries)
         largest = float(influence.curvature_.eigenvalues.max())
-        dampings = [influence.curvature_.auto_damping(), float(influence.damping_)]
+        dampings = [auto_damping(influence.curvature_), float(influence.damping_)]
         dampings += list(np.geomspace(1e-7, 1e2, 37) * largest)
         lds = [
             float(np.nanmean(prepared.correlations(path.scores(float(d)) @ members)))

@@ -30,7 +30,7 @@ from influencekit.curvature import (
 )
 from influencekit.data import make_examples
 from influencekit.exceptions import InfluenceKitWarning
-from influencekit.gradients import GradientEngine
+from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
 
 CLOCK = time.perf_counter
 
@@ -63,7 +63,11 @@ def products(module, X: Tensor, y: Tensor, ks: list[int], repeats: int) -> list[
     n, p = len(X), task.n_parameters
     weights = torch.full((n,), 1 / n, dtype=torch.float64)
     penalty = torch.zeros(p, dtype=torch.float64)
-    problem = CurvatureProblem(GradientEngine(task), make_examples(task, X, y), weights, penalty)
+    problem = CurvatureProblem(
+        Gradients(GradientEngine(task), make_examples(task, X, y), loss_cotangent(task)),
+        weights,
+        penalty,
+    )
     first, rows = module[0].weight.numel(), []
     for matrix in ("hessian", "ggn"):
         operator = CurvatureOperator(problem, matrix)

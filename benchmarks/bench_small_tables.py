@@ -31,7 +31,7 @@ from influencekit import (
     SurrogateLambdaSearchCV,
     retrain_on_subsets,
 )
-from influencekit.curvature import grad_dot_cosine
+from influencekit.damping import auto_damping, grad_dot_cosine
 from influencekit.metrics import PreparedOutputs
 
 GRID = np.geomspace(1e-6, 1e2, 49)
@@ -89,7 +89,7 @@ def measure(name: str, seed: int) -> dict:
         "cosine = 0.57": {"criterion": "cosine"},
         "ξ = 0.5": {"criterion": "xi"},
     }
-    alone = influence.curvature_.auto_damping()
+    alone = auto_damping(influence.curvature_)
     dampings = {"default": float(influence.damping_), "spectrum alone": alone}
     for column, options in searches.items():
         search = SurrogateLambdaSearchCV(

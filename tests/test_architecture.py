@@ -102,6 +102,43 @@ def test_rooms_import_one_way():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def imports_of_files():
+    """From every module of the package to the modules of its own room that it imports."""
+    modules = {file[: -len(".py")].replace("/", "."): tree for file, tree in TREES.items()}
+    found = {}
+    for name, tree in modules.items():
+        room = ".".join(name.split(".")[:2])
+        dotted = {
+            part
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            for full in imported(node)
+            for part in (full, full.rpartition(".")[0])
+        }
+        found[name] = {m for m in modules if m in dotted and m.startswith(f"{room}.")}
+    return found
+
+
+def circles(graph):
+    """Names that reach themselves, by taking away those that nothing is left to import of."""
+    left = dict(graph)
+    while ends := [name for name, others in left.items() if not others & left.keys()]:
+        for name in ends:
+            del left[name]
+    while ends := [name for name in left if not any(name in others for others in left.values())]:
+        for name in ends:
+            del left[name]
+    return sorted(left)
+
+
+def test_no_files_of_a_room_import_in_a_circle():
+    """Nor inside a function, nor for hints only: the circle would be in the reader's head."""
+    graph = imports_of_files()
+    assert sum(map(len, graph.values())) > 100
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"c"}}) == ["b", "c"]
+    assert circles(graph) == []
+
+
 @pytest.mark.parametrize("room", list(rooms()))
 def test_names_in_all_exist_once(room):
     module = importlib.import_module(room)

@@ -30,7 +30,7 @@ from influencekit.applications import (
     score_then_retrain,
 )
 from influencekit.data import make_examples
-from influencekit.gradients import GradientEngine, loss_cotangent
+from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
 from influencekit.groups import GroupAttributor, KMeansGrouper, leave_group_out
 from influencekit.training import TrajectoryRecorder, train_checkpoints, trajectory_leave_one_out
 
@@ -75,7 +75,7 @@ def task_of_new_module(net):
 def engine_alone(net):
     task = as_task(net)
     examples = make_examples(task, X, Y)
-    return GradientEngine(task).matrix(examples, loss_cotangent(task)).numpy()
+    return Gradients(GradientEngine(task), examples, loss_cotangent(task)).matrix().numpy()
 
 
 def retrain(engine):

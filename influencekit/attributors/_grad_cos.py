@@ -9,10 +9,10 @@ import torch
 from influencekit.attributors._gradients import (
     GRADIENT_CONSTRAINTS,
     gradient_engine,
-    query_cotangent,
+    query_gradients,
+    training_gradients,
 )
 from influencekit.base import BaseAttributor
-from influencekit.gradients import loss_cotangent
 
 __all__ = ["GradCos"]
 
@@ -74,15 +74,13 @@ class GradCos(BaseAttributor):
         self.verbose = verbose
 
     def _fit(self, task, train):
-        self._engine = gradient_engine(self, task)
-        self._train = train
-        self._train_norms = self._engine.squared_norms(train, loss_cotangent(task)).sqrt()
+        self._train = training_gradients(gradient_engine(self, task), train)
+        self._train_norms = self._train.squared_norms().sqrt()
 
     def _score(self, queries):
-        cotangent = query_cotangent(self.task_, self.output, queries)
-        products = self._engine.dot(queries, cotangent, self._train, loss_cotangent(self.task_))
-        norms = self._engine.squared_norms(queries, cotangent).sqrt()
-        scale = norms[:, None].to(torch.float64) * self._train_norms.to(torch.float64)
+        queries = query_gradients(self._train.engine, self.output, queries)
+        products, norms = queries.dot(self._train), queries.squared_norms().sqrt()
+        scale = norms[:, None] * self._train_norms
         cosine = torch.where(scale > 0, -products / torch.where(scale > 0, scale, 1.0), 0.0)
         return cosine.clamp(-1.0, 1.0).cpu().numpy()
 

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 
 from influencekit.data import Examples
-from influencekit.gradients import GradientEngine, output_cotangent
+from influencekit.gradients import (
+    GradientEngine,
+    Gradients,
+    loss_cotangent,
+    output_cotangent,
+)
 from influencekit.models import OUTPUTS, Task, predicted_targets, resolve_output
 from influencekit.utils import Interval, StrOptions
 
@@ -18,7 +23,8 @@ __all__ = [
     "GRADIENT_CONSTRAINTS",
     "CheckedOutput",
     "gradient_engine",
-    "query_cotangent",
+    "query_gradients",
+    "training_gradients",
     "training_weights",
 ]
 
@@ -66,22 +72,26 @@ class CheckedOutput:
         return values
 
 
-def query_cotangent(task: Task, output, queries: Examples):
-    """Cotangent function of the explained output ``f``, whose value is higher for a better model.
+def training_gradients(engine: GradientEngine, train: Examples, shares=None) -> Gradients:
+    """Gradients of the training examples' losses."""
+    return Gradients(engine, train, loss_cotangent(engine.task), shares=shares)
+
+
+def query_gradients(engine: GradientEngine, output, queries: Examples) -> Gradients:
+    """Gradients of the explained output ``f``, whose value is higher for a better model.
 
     Queries without targets take the model's prediction as target.
     """
-    has_targets = queries.targets is not None
+    task, has_targets = engine.task, queries.targets is not None
     function = resolve_output(task, output, has_targets)
     if callable(output):
         function = CheckedOutput(output)
-    if has_targets:
-        return output_cotangent(function)
 
     def of_prediction(outputs, _):
         return function(outputs, predicted_targets(task, outputs.detach()))
 
-    return output_cotangent(of_prediction)
+    explained = function if has_targets else of_prediction
+    return Gradients(engine, queries, output_cotangent(explained))
 
 
 def training_weights(task: Task, train: Examples) -> Tensor:

@@ -11,7 +11,7 @@ from influencekit.models._optimizers import OPTIMIZERS
 from influencekit.training import FurtherTrainingConfig
 from influencekit.training.further._optimizer import fitted_net
 
-__all__ = ["endpoint_task", "further_training_of", "matched_damping", "sgd_config"]
+__all__ = ["endpoint_task", "further_training_of", "sgd_config"]
 
 
 def further_training_of(further, task: Task) -> FurtherTraining:
@@ -60,25 +60,6 @@ def sgd_config(
             "and give a damping or choose it with SurrogateLambdaSearchCV."
         )
     return config
-
-
-def matched_damping(config: FurtherTrainingConfig) -> float:
-    """Damping at which an influence function answers for so much gradient descent.
-
-    T steps of size η along a direction of curvature s move a fraction ``1 - (1 - ηs)^T`` of
-    the way to its minimum; ``s / (s + λ)`` with ``λ = 1 / (ηT)`` has the same slope at s = 0
-    and the same limit.  Momentum β multiplies the step by ``1 / (1 - β)``.
-
-    Parameters
-    ----------
-    config : FurtherTrainingConfig
-        Of SGD.
-
-    Returns
-    -------
-    float
-    """
-    return (1.0 - config.momentum) / (config.lr * config.n_steps)
 
 
 def endpoint_task(further: FurtherTraining, task: Task, train: Examples) -> Task:

@@ -14,16 +14,15 @@ from influencekit.attributors._further_training import FurtherTraining
 from influencekit.attributors._gradients import (
     GRADIENT_CONSTRAINTS,
     gradient_engine,
-    query_cotangent,
+    query_gradients,
+    training_gradients,
     training_weights,
 )
 from influencekit.attributors._horizon import (
     endpoint_task,
     further_training_of,
-    matched_damping,
     sgd_config,
 )
-from influencekit.attributors._least_damping import least_damping
 from influencekit.attributors._predicted_endpoint import predicted_task
 from influencekit.attributors._stationarity import gradient_ratio, warn_unless_stationary
 from influencekit.base import BaseAttributor
@@ -36,6 +35,7 @@ from influencekit.curvature import (
     Spectrum,
     make_curvature,
 )
+from influencekit.damping import auto_damping, least_damping, matched_damping
 from influencekit.gradients import PROJECTIONS
 from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
 
@@ -203,20 +203,17 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         shares, penalty = weights / weights.sum(), task.penalty_vector(float(weights.sum()))
         engine = gradient_engine(self, self._point(task, train, shares, penalty))
         problem = CurvatureProblem(
-            engine,
-            train,
+            training_gradients(engine, train, shares),
             shares,
             penalty,
             projection_dim=self.projection_dim,
             projection=self.projection,
             random_state=self.random_state,
         )
-        self.gradient_ratio_: Any = gradient_ratio(
-            engine, train, problem.example_weights, problem.penalty
-        )
+        self.curvature_: Any = curvature.factorise(problem)
+        self.gradient_ratio_: Any = gradient_ratio(problem)
         if self.at == "model":
             warn_unless_stationary(self.gradient_ratio_, task)
-        self.curvature_: Any = curvature.factorise(problem)
         if isinstance(self.curvature_, Spectrum):
             self.eigenvalues_: Any = self.curvature_.eigenvalues.flatten().cpu().numpy()
         elif hasattr(self, "eigenvalues_"):
@@ -253,11 +250,11 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
                 "layer's own scale, so that no number of steps matches it. Use scaled=False."
             )
         further = further_training_of(self.further_training, self.task_)
-        n_rows = len(self.curvature_.problem.examples)
+        n_rows = len(self.curvature_.problem.train)
         return matched_damping(sgd_config(further, self.task_, n_rows, "damping='matched'"))
 
     def _auto_damping(self) -> float:
-        damping = self.curvature_.auto_damping()
+        damping = auto_damping(self.curvature_)
         if not isinstance(self.curvature_, Spectrum) or self.at != "model":
             return damping
         curvature = make_curvature(self.curvature)
@@ -283,11 +280,13 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
             paths = [m.damping_path(q) for m, q in zip(self._members, queries, strict=True)]
             rows = [member.train_rows_ for member in self._members]
             return MeanPath(paths, rows, self.train_rows_)
-        return self.curvature_.path(queries, query_cotangent(self.task_, self.output, queries))
+        return self.curvature_.path(self._gradients(queries))
+
+    def _gradients(self, queries):
+        return query_gradients(self.curvature_.problem.engine, self.output, queries)
 
     def _score(self, queries):
-        cotangent = query_cotangent(self.task_, self.output, queries)
-        products = self.curvature_.products(queries, cotangent, self.damping_)
+        products = self.curvature_.products(self._gradients(queries), self.damping_)
         weights = self.curvature_.problem.example_weights
         return products.mul_(-weights.to(products)).cpu().double().numpy()
 

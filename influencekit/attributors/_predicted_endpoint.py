@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from influencekit.gradients import GradientEngine, ggn_cotangent, loss_cotangent
+from influencekit.gradients import GradientEngine, Gradients, ggn_cotangent, loss_cotangent
 from influencekit.gradients._batches import simple_kernels
 from influencekit.models import Task
 from influencekit.training import FurtherTrainingConfig
@@ -79,11 +79,12 @@ def predicted_task(
     """
     task = engine.task
     parameters = torch.cat([p.detach().reshape(-1) for p in task.parameters.values()]).double()
-    gradient = engine.weighted_sums(train, loss_cotangent(task), weights[None])[0]
+    gradient = Gradients(engine, train, loss_cotangent(task)).sums(weights[None])[0]
     gradient += penalty * parameters
+    rows = Gradients(engine, train, ggn_cotangent(task))
 
     def curvature(vector: Tensor) -> Tensor:
-        return gauss_newton_product(engine, train, weights, vector) + penalty * vector
+        return gauss_newton_product(rows, weights, vector) + penalty * vector
 
     rate = config.lr / (1.0 - config.momentum)
     steps = descent_filter(rate, config.n_steps)
@@ -110,16 +111,13 @@ def _refuse_divergence(largest: float, config: FurtherTrainingConfig) -> None:
         )
 
 
-def gauss_newton_product(engine: GradientEngine, train, weights: Tensor, vector: Tensor) -> Tensor:
-    """``Σ_i w_i J_iᵀ H_i J_i v``, (p,), float64."""
-    cotangent = ggn_cotangent(engine.task)
-    total, start = torch.zeros_like(vector), 0
-    for features in engine.batches(train, cotangent):
-        share = weights[start : start + len(features)]
-        rows = features.matmul(vector[:, None].to(features.dtype))[:, 0].double()
-        rows *= share.repeat_interleave(features.rows_per_example)
-        total += features.weighted_sums(rows[None].to(features.dtype))[0].double()
-        start += len(features)
+def gauss_newton_product(rows: Gradients, weights: Tensor, vector: Tensor) -> Tensor:
+    """``Σ_i w_i J_iᵀ H_i J_i v``, (p,), float64, from the rows of the Gauss-Newton factor."""
+    total = torch.zeros_like(vector)
+    for some, features in rows:
+        inner = features.matmul(vector[:, None].to(features.dtype))[:, 0].double()
+        inner *= weights[some].repeat_interleave(features.rows_per_example)
+        total += features.weighted_sums(inner[None].to(features.dtype))[0].double()
     return total
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
-from influencekit.data import Examples
+from influencekit.curvature import CurvatureProblem
 from influencekit.exceptions import NotStationaryWarning, warn_user
-from influencekit.gradients import GradientEngine, loss_cotangent
 from influencekit.models import Task
 
 __all__ = ["gradient_ratio", "warn_unless_stationary"]
@@ -16,34 +14,23 @@ __all__ = ["gradient_ratio", "warn_unless_stationary"]
 LARGEST_QUIET_RATIO = 0.2
 
 
-def gradient_ratio(
-    engine: GradientEngine, train: Examples, weights: Tensor, penalty: Tensor
-) -> float:
+def gradient_ratio(problem: CurvatureProblem) -> float:
     """Norm of the objective's gradient over the root mean square norm of examples' gradients.
 
     Parameters
     ----------
-    engine : GradientEngine
-    train : Examples
-    weights : Tensor of shape (n_train,), float64
-        Shares of the examples in the mean loss, summing to 1.
-    penalty : Tensor of shape (p,), float64
-        Penalty beside the mean loss.
+    problem : CurvatureProblem
+        Whose training gradients have its weights as shares.
 
     Returns
     -------
     float
         0 at a stationary point, 1 where all examples pull in the same direction.
     """
-    parameters = torch.cat([p.detach().reshape(-1) for p in engine.task.parameters.values()])
-    gradient = penalty * parameters
-    square = torch.zeros((), dtype=torch.float64, device=penalty.device)
-    start = 0
-    for features in engine.batches(train, loss_cotangent(engine.task)):
-        share = weights[start : start + len(features)]
-        gradient += features.weighted_sums(share[None].to(engine.task.dtype))[0]
-        square += share @ features.squared_norms().to(torch.float64)
-        start += len(features)
+    task, train = problem.engine.task, problem.train
+    parameters = torch.cat([p.detach().reshape(-1) for p in task.parameters.values()])
+    gradient = train.mean() + problem.penalty * parameters
+    square = problem.example_weights @ train.squared_norms(task.dtype).to(torch.float64)
     return float(gradient.norm() / square.sqrt()) if square > 0 else 0.0
 
 

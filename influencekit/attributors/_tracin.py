@@ -6,8 +6,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from influencekit.attributors._first_order import FirstOrder
-from influencekit.attributors._gradients import GRADIENT_CONSTRAINTS
+from influencekit.attributors._gradients import (
+    GRADIENT_CONSTRAINTS,
+    gradient_engine,
+    query_gradients,
+    training_gradients,
+    training_weights,
+)
 from influencekit.base import BaseAttributor
 
 __all__ = ["TracIn"]
@@ -81,14 +86,16 @@ class TracIn(BaseAttributor):
         self.verbose = verbose
 
     def _fit(self, task, train):
-        self._rate = float(_rates(self.learning_rates, 1)[0])
-        self._first_order = FirstOrder(self, task, train)
+        weights = training_weights(task, train)
+        self._weights = float(_rates(self.learning_rates, 1)[0]) * weights / weights.mean()
+        self._train = training_gradients(gradient_engine(self, task), train)
 
     def _score(self, queries):
-        return self._rate * self._first_order.scores(queries, self.output)
+        queries = query_gradients(self._train.engine, self.output, queries)
+        return (-queries.dot(self._train) * self._weights).cpu().numpy()
 
     def _self_influence(self):
-        return self._rate * self._first_order.self_influence()
+        return (self._train.squared_norms() * self._weights).cpu().numpy()
 
     def _clones(self, n_models):
         rates = _rates(self.learning_rates, n_models)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -12,20 +13,21 @@ from influencekit.attributors._damped import DampedMixin
 from influencekit.attributors._gradients import (
     GRADIENT_CONSTRAINTS,
     gradient_engine,
-    query_cotangent,
+    query_gradients,
     training_weights,
 )
 from influencekit.base import BaseAttributor
 from influencekit.curvature import (
     CoordinatePath,
     CurvatureProblem,
-    CurvatureRows,
     DampingPath,
     MeanPath,
     decompose,
+    fisher_rows,
 )
+from influencekit.damping import auto_damping
 from influencekit.data import Examples
-from influencekit.gradients import PROJECTIONS, loss_cotangent, output_cotangent
+from influencekit.gradients import PROJECTIONS, Gradients, loss_cotangent, output_cotangent
 from influencekit.models import Task, resolve_output
 from influencekit.utils import Interval, StrOptions, with_gradients
 
@@ -136,26 +138,22 @@ class TRAK(DampedMixin, BaseAttributor):
     def _fit(self, task, train):
         weights = training_weights(task, train)
         self._explained, linearised = _outputs(task, self.output, train.targets)
+        function = _Named(task, linearised)
         problem = CurvatureProblem(
-            gradient_engine(self, task),
-            train,
+            Gradients(gradient_engine(self, task), train, output_cotangent(function)),
             weights / weights.sum(),
             torch.zeros(task.n_parameters, dtype=torch.float64, device=task.device),
             projection_dim=self.projection_dim,
             projection=self.projection,
             random_state=self.random_state,
         )
-        function = resolve_output(task, linearised, has_targets=True)
-        ones = torch.ones(len(train), 1, dtype=torch.float64, device=task.device)
-        cotangent = output_cotangent(function)
-        rows = CurvatureRows(problem, lambda _: cotangent, 1, ones, lambda _: cotangent)
-        self._spectrum = decompose(rows)
+        self._spectrum = decompose(fisher_rows(problem))
         self._slopes = _loss_slopes(problem, function)
         self.eigenvalues_: Any = self._spectrum.eigenvalues.cpu().numpy()
         self.set_damping(self.damping)
 
     def _named_damping(self, name):
-        return self._spectrum.auto_damping()
+        return auto_damping(self._spectrum)
 
     @with_gradients
     def damping_path(self, X, y=None) -> DampingPath:
@@ -181,8 +179,8 @@ class TRAK(DampedMixin, BaseAttributor):
 
     def _path(self, queries: Examples, slopes: torch.Tensor) -> CoordinatePath:
         """Path with the weights ``∂loss_j/∂f w_j / W`` on the training examples."""
-        cotangent = query_cotangent(self.task_, self._explained, queries)
-        path = self._spectrum.path(queries, cotangent)
+        engine = self._spectrum.problem.engine
+        path = self._spectrum.path(query_gradients(engine, self._explained, queries))
         weights = self._spectrum.problem.example_weights * slopes
         return CoordinatePath(path.spectrum, path.query_coordinates, weights)
 
@@ -210,6 +208,17 @@ class TRAK(DampedMixin, BaseAttributor):
         products = self._spectrum.self_products(self.damping_)
         weights = self._spectrum.problem.example_weights
         return (products * self._slopes.square() * weights).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class _Named:
+    """An output by its name, as a function that pickles."""
+
+    task: Task
+    output: Any
+
+    def __call__(self, outputs, targets):
+        return resolve_output(self.task, self.output, has_targets=True)(outputs, targets)
 
 
 def _outputs(task: Task, output, targets: torch.Tensor):

@@ -3,8 +3,7 @@
 from influencekit.curvature._arnoldi import Arnoldi
 from influencekit.curvature._base import Curvature, FittedCurvature, SolvedCurvature
 from influencekit.curvature._conjugate_gradient import ConjugateGradient
-from influencekit.curvature._cosine import grad_dot_cosine, grad_dot_cosines, row_cosines
-from influencekit.curvature._damping import auto_damping, damping_range
+from influencekit.curvature._coordinates import CoordinatePath, CoordinateSpectrum
 from influencekit.curvature._datainf import DataInf
 from influencekit.curvature._decompose import DecompositionPlan, decompose, plan_decomposition
 from influencekit.curvature._exact import EmpiricalFisher, GaussNewton
@@ -14,12 +13,11 @@ from influencekit.curvature._logra import LoGra
 from influencekit.curvature._mean_path import MeanPath
 from influencekit.curvature._nystroem import Nystroem
 from influencekit.curvature._operators import CurvatureOperator
-from influencekit.curvature._path import CoordinatePath, DampingPath, SubsetSums
+from influencekit.curvature._path import DampingPath, SubsetSums
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._registry import CURVATURES, make_curvature
 from influencekit.curvature._rows import CurvatureRows, fisher_rows, ggn_rows
-from influencekit.curvature._sketch_damping import sketch_damping
-from influencekit.curvature._spectrum import CoordinateSpectrum, Spectrum
+from influencekit.curvature._spectrum import Spectrum
 from influencekit.curvature.kronecker import EKFAC, KFAC
 
 __all__ = [
@@ -48,15 +46,9 @@ __all__ = [
     "SolvedCurvature",
     "Spectrum",
     "SubsetSums",
-    "auto_damping",
-    "damping_range",
     "decompose",
     "fisher_rows",
     "ggn_rows",
-    "grad_dot_cosine",
-    "grad_dot_cosines",
     "make_curvature",
     "plan_decomposition",
-    "row_cosines",
-    "sketch_damping",
 ]

@@ -10,7 +10,8 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
-from influencekit.gradients import loss_cotangent
+from influencekit.gradients import Gradients
+from influencekit.gradients._block import chunks
 
 __all__ = ["Curvature", "FittedCurvature", "SolvedCurvature"]
 
@@ -59,14 +60,13 @@ class FittedCurvature(ABC):
     problem: CurvatureProblem
 
     @abstractmethod
-    def products(self, queries, cotangent, damping: float) -> Tensor:
+    def products(self, queries: Gradients, damping: float) -> Tensor:
         """``<g_i, (A + λI)⁻¹ ∇loss_j>`` of queries i and training examples j.
 
         Parameters
         ----------
-        queries : Examples
-        cotangent : callable
-            Cotangent function whose gradients are ``g_i``.
+        queries : Gradients
+            ``g_i``, one a query.
         damping : float
 
         Returns
@@ -78,9 +78,10 @@ class FittedCurvature(ABC):
     def self_products(self, damping: float) -> Tensor:
         """``<∇loss_j, (A + λI)⁻¹ ∇loss_j>`` of the training examples, (n_train,)."""
 
-    @abstractmethod
-    def auto_damping(self) -> float:
-        """Damping for people who choose none."""
+    @property
+    def floor(self) -> float:
+        """Least damping that the curvature can carry when nobody has chosen one."""
+        return 0.0
 
 
 class SolvedCurvature(FittedCurvature):
@@ -108,33 +109,23 @@ class SolvedCurvature(FittedCurvature):
         Tensor of shape (k, p)
         """
 
-    def products(self, queries, cotangent, damping):
-        engine, train = self.problem.engine, self.problem.examples
-        out = torch.empty(len(queries), len(train), dtype=engine.task.dtype)
+    def products(self, queries, damping):
+        train, dtype = self.problem.train, self.problem.engine.task.dtype
+        out = torch.empty(len(queries), len(train), dtype=dtype)
         for rows in self._chunks(len(queries)):
-            vectors = engine.matrix(queries.take(rows), cotangent, dtype=engine.task.dtype)
-            solved = self.solve(vectors, damping)
-            out[rows] = engine.matmul(train, loss_cotangent(engine.task), solved.mT).mT.cpu()
+            solved = self.solve(queries.take(rows).matrix(dtype), damping)
+            out[rows] = (train @ solved.mT).mT.cpu()
         return out
 
     def self_products(self, damping):
-        engine, train = self.problem.engine, self.problem.examples
-        cotangent = loss_cotangent(engine.task)
-        parts = []
+        train, parts = self.problem.train, []
         for rows in self._chunks(len(train)):
-            vectors = engine.matrix(train.take(rows), cotangent, dtype=engine.task.dtype)
+            vectors = train.take(rows).matrix(self.problem.engine.task.dtype)
             parts.append((vectors * self.solve(vectors, damping)).sum(1))
         return torch.cat(parts)
-
-    def auto_damping(self):
-        from influencekit.curvature._sketch_damping import sketch_damping
-
-        return sketch_damping(self.problem)
 
     def _chunks(self, n: int):
         """Slices of rows whose dense gradients, and a few copies of them, fit the memory."""
         engine = self.problem.engine
         each = 8 * engine.task.n_parameters * torch.finfo(engine.task.dtype).bits // 8
-        size = int(max(1, min(n, engine.max_memory // 2 // each)))
-        for start in range(0, n, size):
-            yield slice(start, min(n, start + size))
+        return chunks(n, each, engine.max_memory // 2)

@@ -15,9 +15,6 @@ from influencekit.utils import StrOptions
 
 __all__ = ["DataInf", "FittedDataInf"]
 
-#: Default damping of a layer in units of its gradients' mean squared entry: the paper's.
-PAPER_DAMPING = 0.1
-
 
 class DataInf(Curvature):
     """Empirical Fisher matrix with the mean and the inverse swapped.
@@ -111,10 +108,10 @@ class FittedDataInf(FittedCurvature):
         total = sum(float(gradients.norms[i].sum(0) @ weights) for i in groups)
         return total / sum(part.width for i in groups for part in gradients.groups[i])
 
-    def auto_damping(self):
-        if self.scaled:
-            return PAPER_DAMPING
-        return PAPER_DAMPING * self._mean_square(range(len(self.gradients.groups)))
+    @property
+    def unit(self) -> float:
+        """Damping that weighs as much as the mean squared entry of the training gradients."""
+        return 1.0 if self.scaled else self._mean_square(range(len(self.gradients.groups)))
 
     def _scales(self, position: int, damping: float) -> Tensor:
         """``1 / (r + λ_l)`` for every part of a group, float64."""
@@ -134,17 +131,15 @@ class FittedDataInf(FittedCurvature):
         norms = self.gradients.norms[position]
         return self.problem.example_weights / (1 + scales.to(norms) @ norms)
 
-    def products(self, queries, cotangent, damping):
+    def products(self, queries, damping):
         dtype, device = self.problem.engine.task.dtype, self.problem.engine.task.device
         out = torch.zeros(len(queries), self.gradients.n_train, dtype=dtype, device=device)
-        size = self.gradients.query_chunk(queries, cotangent)
-        with self.gradients.train() as train:
-            for start in range(0, len(queries), size):
-                rows = slice(start, start + size)
-                some = queries if size >= len(queries) else queries.take(rows)
-                dots = self.gradients.query_dots(some, cotangent, train)
-                for position, found in enumerate(dots):
-                    self._add_products(position, found, damping, train, out[rows])
+        size, train = self.gradients.query_chunk(queries), self.gradients.train()
+        for start in range(0, len(queries), size):
+            rows = slice(start, start + size)
+            some = queries if size >= len(queries) else queries.take(rows)
+            for position, found in enumerate(self.gradients.query_dots(some, train)):
+                self._add_products(position, found, damping, train, out[rows])
         return out
 
     def _add_products(self, position, dots: Tensor, damping: float, train, out: Tensor) -> None:
@@ -167,14 +162,14 @@ class FittedDataInf(FittedCurvature):
 
     def self_products(self, damping):
         total = torch.zeros_like(self.problem.example_weights)
-        with self.gradients.train() as train:
-            for position, norms in enumerate(self.gradients.norms):
-                scales = self._scales(position, damping)
-                shares = self._shares(position, scales)
-                total += scales.to(norms) @ norms
-                for rows, columns, tile in self._tiles(position, scales, train):
-                    squares = tile.square().to(torch.float64)
-                    total[columns] -= shares[rows] @ squares
-                    if rows != columns:
-                        total[rows] -= squares @ shares[columns]
+        train = self.gradients.train()
+        for position, norms in enumerate(self.gradients.norms):
+            scales = self._scales(position, damping)
+            shares = self._shares(position, scales)
+            total += scales.to(norms) @ norms
+            for rows, columns, tile in self._tiles(position, scales, train):
+                squares = tile.square().to(torch.float64)
+                total[columns] -= shares[rows] @ squares
+                if rows != columns:
+                    total[rows] -= squares @ shares[columns]
         return total

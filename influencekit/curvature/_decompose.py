@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from influencekit.curvature._coordinates import CoordinateSpectrum
 from influencekit.curvature._parameter_space import decompose_parameters, decompose_projected
 from influencekit.curvature._rows import CurvatureRows
 from influencekit.curvature._sample_space import decompose_samples, odd_parameters
-from influencekit.curvature._spectrum import CoordinateSpectrum
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
 from influencekit.gradients import make_projection
 from influencekit.utils import format_bytes
@@ -69,10 +69,10 @@ def plan_decomposition(
     ResourceError
         If the matrix of the wanted projection does not fit ``max_memory``.
     """
-    p = curvature.engine.task.n_parameters
+    p = curvature.problem.engine.task.n_parameters
     budget, projection_dim = curvature.problem.max_memory, curvature.problem.projection_dim
     if projection_dim is not None and projection_dim < p:
-        plan = _plan("projected", projection_dim, projection_dim, curvature.n_rows)
+        plan = _plan("projected", projection_dim, projection_dim, curvature.rows.n_rows)
         if plan.memory > budget:
             raise ResourceError(
                 f"projection_dim={projection_dim} needs a {plan}, but max_memory allows "
@@ -88,17 +88,16 @@ def plan_decomposition(
             f"max_memory allows {format_bytes(budget)}, in which no curvature fits; the exact one "
             f"needs a {exact}. Raise max_memory."
         )
-    return _plan("projected", dim, dim, curvature.n_rows), exact
+    return _plan("projected", dim, dim, curvature.rows.n_rows), exact
 
 
 def _exact_plan(curvature: CurvatureRows, p: int) -> DecompositionPlan:
-    n_rows = curvature.n_rows
+    n_rows = curvature.rows.n_rows
     parameters = _plan("parameters", p, p, n_rows)
-    if curvature.gradient_coordinates is None:
-        return parameters
     size = n_rows + len(odd_parameters(curvature.problem.penalty)[1])
-    samples = _plan("samples", size, n_rows, p)
-    return samples if size < p else parameters
+    if size >= p or curvature.gradient_coordinates is None:
+        return parameters
+    return _plan("samples", size, n_rows, p)
 
 
 def _plan(space: str, size: int, left: int, inner: int) -> DecompositionPlan:
@@ -130,7 +129,7 @@ def decompose(curvature: CurvatureRows) -> CoordinateSpectrum:
         )
     if plan.space == "projected":
         sketch = make_projection(
-            curvature.engine,
+            problem.engine,
             plan.size,
             kind=problem.projection,
             random_state=problem.random_state,

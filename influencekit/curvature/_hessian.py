@@ -9,13 +9,11 @@ import torch
 from torch import Tensor
 
 from influencekit.curvature._base import Curvature
-from influencekit.curvature._damping import auto_damping
 from influencekit.curvature._decompose import LARGEST_EXACT
 from influencekit.curvature._operators import CurvatureOperator
 from influencekit.curvature._parameter_space import ParameterSpectrum
 from influencekit.curvature._spectrum import damped_inverse, positive_inverse
 from influencekit.exceptions import NegativeCurvatureWarning, ResourceError, warn_user
-from influencekit.gradients import loss_cotangent
 from influencekit.utils import StrOptions, format_bytes
 
 __all__ = ["Hessian", "HessianSpectrum"]
@@ -93,8 +91,7 @@ class Hessian(Curvature):
             basis=basis.to(task.dtype),
             negative=self.negative,
         )
-        cotangent = loss_cotangent(task)
-        spectrum.train_coordinates = spectrum.coordinates(problem.examples, cotangent)
+        spectrum.train_coordinates = spectrum.coordinates(problem.train)
         return spectrum
 
 
@@ -116,7 +113,7 @@ class HessianSpectrum(ParameterSpectrum):
             return damped_inverse(self.eigenvalues, damping, self.tolerance)
         return positive_inverse(self.eigenvalues, damping, self.tolerance)
 
-    def products(self, queries, cotangent, damping):
+    def products(self, queries, damping):
         smallest = float(self.eigenvalues[0])
         if self.negative == "keep" and damping <= -smallest:
             n = int((self.eigenvalues + damping <= 0).sum())
@@ -127,13 +124,14 @@ class HessianSpectrum(ParameterSpectrum):
                 "Hessian(negative='drop'), or curvature='ggn'.",
                 NegativeCurvatureWarning,
             )
-        return super().products(queries, cotangent, damping)
+        return super().products(queries, damping)
 
-    def auto_damping(self):
-        found = auto_damping(self)
+    @property
+    def floor(self):
+        """1.5 times the size of the smallest eigenvalue, where negative ones are kept."""
         if self.negative != "keep":
-            return found
-        return max(found, CLEAR_OF_ZERO * max(0.0, -float(self.eigenvalues[0])))
+            return 0.0
+        return CLEAR_OF_ZERO * max(0.0, -float(self.eigenvalues[0]))
 
 
 def _dense(operator: CurvatureOperator, p: int) -> Tensor:

@@ -14,7 +14,6 @@ from influencekit.curvature._base import SolvedCurvature
 from influencekit.curvature._hessian import CLEAR_OF_ZERO
 from influencekit.curvature._lanczos import extreme_eigenvalues
 from influencekit.curvature._operators import CurvatureOperator
-from influencekit.curvature._sketch_damping import sketch_damping
 from influencekit.exceptions import ConvergenceWarning, warn_user
 
 __all__ = ["IterativeCurvature", "SolveReport"]
@@ -67,9 +66,9 @@ class IterativeCurvature(SolvedCurvature):
         self._reports.append(report)
         return solution.mul_(scale)
 
-    def products(self, queries, cotangent, damping):
+    def products(self, queries, damping):
         call = self._call()
-        found = SolvedCurvature.products(call, queries, cotangent, damping)
+        found = SolvedCurvature.products(call, queries, damping)
         self._finish(call._reports, damping)
         return found
 
@@ -85,17 +84,16 @@ class IterativeCurvature(SolvedCurvature):
         call._reports = []
         return call
 
-    def auto_damping(self):
-        """Automatic damping of the projected Gauss-Newton matrix.
+    @property
+    def floor(self):
+        """For the Hessian 1.5 times the size of its smallest eigenvalue, where that is negative.
 
-        For the Hessian it is at least 1.5 times the size of its smallest eigenvalue, where
-        that is negative, so that systems are positive definite.
+        Systems are then positive definite.
         """
-        found = sketch_damping(self.problem)
         if self.operator.matrix == "ggn":
-            return found
+            return 0.0
         smallest, _ = extreme_eigenvalues(self.operator, self.operator.diagonal())
-        return max(found, CLEAR_OF_ZERO * max(0.0, -smallest))
+        return CLEAR_OF_ZERO * max(0.0, -smallest)
 
     def wanted(self, damping: float) -> float:
         """Relative residual above which a user is told."""

@@ -15,7 +15,6 @@ from influencekit.gradients import (
     GradientFeatures,
     IndexBlock,
     OuterBlock,
-    loss_cotangent,
     project_sides,
     random_rows,
 )
@@ -170,11 +169,9 @@ def _leading(moment: Tensor, k: int, seed: int) -> Tensor:
 def _second_moments(problem: CurvatureProblem) -> dict[str, tuple[Tensor, Tensor]]:
     """Weighted second moments of output gradients and inputs of every matrix, float64."""
     moments: dict[str, tuple[Tensor, Tensor]] = {}
-    engine, start = problem.engine, 0
-    cotangent = loss_cotangent(engine.task)
-    for features in engine.batches(problem.examples, cotangent, keep_factors=True):
-        own = problem.example_weights[start : start + len(features)]
-        start += len(features)
+    train = problem.train
+    for rows, features in train.along(train.cotangent, keep_factors=True):
+        own = problem.example_weights[rows]
         for name, block in features.blocks.items():
             if isinstance(block, (OuterBlock, IndexBlock)):
                 found, held = _moments(block, own), moments.get(name)

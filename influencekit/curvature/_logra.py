@@ -11,16 +11,15 @@ from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
 from influencekit.curvature._base import Curvature
+from influencekit.curvature._coordinates import CoordinateSpectrum
 from influencekit.curvature._layer_projections import LayerProjections, layer_dims
 from influencekit.curvature._rows import CurvatureRows, fisher_rows, ggn_rows
-from influencekit.curvature._spectrum import CoordinateSpectrum
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
 from influencekit.gradients import (
     BlockSpec,
     DenseBlock,
     GradientFeatures,
     add_covariance,
-    loss_cotangent,
     mirror,
 )
 from influencekit.utils import Interval, StrOptions, format_bytes
@@ -208,13 +207,8 @@ class LoGraSpectrum(CoordinateSpectrum):
     bases: list[tuple[slice, Tensor]]
     order: Tensor
 
-    def coordinates(self, examples, cotangent):
-        engine = self.problem.engine
-        parts = [
-            self.rotate(self.projections(features))
-            for features in engine.batches(examples, cotangent)
-        ]
-        return torch.cat(parts)
+    def coordinates(self, gradients):
+        return torch.cat([self.rotate(self.projections(features)) for _, features in gradients])
 
     def rotate(self, rows: Tensor) -> Tensor:
         """Projected gradients in the eigenbasis."""
@@ -222,13 +216,17 @@ class LoGraSpectrum(CoordinateSpectrum):
 
 
 def _decompose(rows: CurvatureRows, projections: LayerProjections, joint: bool) -> LoGraSpectrum:
-    own = rows.cotangent == loss_cotangent(rows.engine.task)
-    gradients = _projected_gradients(rows, projections)
+    task = rows.problem.engine.task
+    shape = (len(rows.rows), projections.dim)
+    gradients = torch.empty(shape, dtype=task.dtype, device=task.device)
     matrices = _Covariances(projections, joint, gradients)
+    own = rows.rows.is_same(rows.problem.train)
+    for some, features, loss in rows.rows.pairs():
+        gradients[some] = projections(loss)
+        if not own:
+            matrices.add(features, rows.problem.example_weights[some])
     if own:
-        matrices.add_rows(gradients, rows.row_weights)
-    else:
-        matrices.add_streamed(rows)
+        matrices.add_rows(gradients, rows.weights)
     penalty = _mean_penalties(rows, projections)
     values, data, bases = [], [], []
     for columns, matrix in matrices.finish():
@@ -252,15 +250,6 @@ def _decompose(rows: CurvatureRows, projections: LayerProjections, joint: bool) 
     for start in range(0, len(gradients), 1024):  # in place: there is room for one copy only
         gradients[start : start + 1024] = spectrum.rotate(gradients[start : start + 1024])
     return spectrum
-
-
-def _projected_gradients(rows: CurvatureRows, projections: LayerProjections) -> Tensor:
-    task, out, start = rows.engine.task, None, 0
-    out = torch.empty(len(rows.examples), projections.dim, dtype=task.dtype, device=task.device)
-    for features in rows.engine.batches(rows.examples, loss_cotangent(task)):
-        out[start : start + len(features)] = projections(features)
-        start += len(features)
-    return out
 
 
 def _mean_penalties(rows: CurvatureRows, projections: LayerProjections) -> Tensor:
@@ -295,19 +284,16 @@ class _Covariances:
             for columns, matrix in zip(self.columns, self.matrices, strict=True):
                 matrix.addmm_((some[:, columns] * own).mT, some[:, columns])
 
-    def add_streamed(self, rows: CurvatureRows) -> None:
-        """Add those of all rows of a curvature."""
-        start, r = 0, rows.rows_per_example
-        for features in rows.engine.batches(rows.examples, rows.cotangent):
-            blocks = self.projections.project_factors(features)
-            weights = rows.row_weights[start * r : (start + len(features)) * r]
-            start += len(features)
-            if self.joint:
-                self.specs = tuple(block.spec for block in blocks)
-                self._add(blocks, features, weights, self.matrices[0])
-                continue
-            for block, matrix in zip(blocks, self.matrices, strict=True):
-                self._add([_at_origin(block)], features, weights, matrix)
+    def add(self, features: GradientFeatures, weights: Tensor) -> None:
+        """Add those of the gradients of some examples, with a weight for each example."""
+        blocks = self.projections.project_factors(features)
+        weights = weights.repeat_interleave(features.rows_per_example)
+        if self.joint:
+            self.specs = tuple(block.spec for block in blocks)
+            self._add(blocks, features, weights, self.matrices[0])
+            return
+        for block, matrix in zip(blocks, self.matrices, strict=True):
+            self._add([_at_origin(block)], features, weights, matrix)
 
     def _add(self, blocks, features: GradientFeatures, weights: Tensor, out: Tensor) -> None:
         held = {block.spec.name: block for block in blocks}

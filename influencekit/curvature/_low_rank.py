@@ -9,14 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.curvature._path import CoordinatePath, SubsetSums, check_masks
+from influencekit.curvature._coordinates import CoordinatePath, CoordinateSpectrum
+from influencekit.curvature._path import SubsetSums, check_masks
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._sample_space import odd_parameters
-from influencekit.curvature._sketch_damping import sketch_damping
-from influencekit.curvature._spectrum import CoordinateSpectrum, positive_inverse
-from influencekit.data import Examples
+from influencekit.curvature._spectrum import positive_inverse
 from influencekit.exceptions import ResourceError
-from influencekit.gradients import CotangentFunction, loss_cotangent
+from influencekit.gradients import Gradients
 from influencekit.utils import format_bytes
 
 __all__ = ["LowRankSpectrum", "low_rank_spectrum", "require_room", "with_penalty"]
@@ -56,39 +55,34 @@ class LowRankSpectrum(CoordinateSpectrum):
     def inverse(self, damping):
         return positive_inverse(self.eigenvalues, damping, self.tolerance)
 
-    def coordinates(self, examples, cotangent):
-        return self.problem.engine.matmul(examples, cotangent, self.basis)
+    def coordinates(self, gradients):
+        return gradients @ self.basis
 
-    def auto_damping(self):
-        """That of the projected Gauss-Newton matrix, raised to what this spectrum leaves out.
-
-        The kept eigenvalues alone would not show the many small ones.
-        """
-        return max(sketch_damping(self.problem) + self.missing, self.cutoff)
+    @property
+    def floor(self):
+        """Size of the smallest eigenvalue kept."""
+        return self.cutoff
 
     def outside_inverse(self, damping: float) -> float:
         """``1 / (constant + λ)``, and 0 where that is not positive or the rest is dropped."""
         total = self.constant + damping
         return 1 / total if self.outside and total > 0 else 0.0
 
-    def path(self, queries, cotangent):
-        coordinates = self.coordinates(queries, cotangent).to(torch.float64)
-        weights = self.problem.example_weights
-        return LowRankPath(self, coordinates, weights, queries, cotangent)
+    def path(self, queries):
+        coordinates = self.coordinates(queries).to(torch.float64)
+        return LowRankPath(self, coordinates, self.problem.example_weights, queries)
 
     def train_path(self, rows):
         coordinates = self.train_coordinates[rows].to(torch.float64)
-        examples, weights = self.problem.examples.take(rows), self.problem.example_weights
-        cotangent = loss_cotangent(self.problem.engine.task)
-        return LowRankPath(self, coordinates, weights, examples, cotangent)
+        queries = self.problem.train.take(rows)
+        return LowRankPath(self, coordinates, self.problem.example_weights, queries)
 
     def self_products(self, damping):
         inside = super().self_products(damping)
         outside = self.outside_inverse(damping)
         if outside == 0:
             return inside
-        engine = self.problem.engine
-        norms = engine.squared_norms(self.problem.examples, loss_cotangent(engine.task))
+        norms = self.problem.train.squared_norms()
         return inside + outside * (norms - self.train_coordinates.double().square().sum(1))
 
 
@@ -99,22 +93,18 @@ class LowRankPath(CoordinatePath):
     Attributes
     ----------
     spectrum : LowRankSpectrum
-    queries : Examples
-    cotangent : callable
-        Cotangent function of the explained output.
+    queries : Gradients
+        Of the explained output.
     """
 
     spectrum: LowRankSpectrum
-    queries: Examples
-    cotangent: CotangentFunction
+    queries: Gradients
 
     @cached_property
     def outside_products(self) -> Tensor:
         """``<g_i, h_j>`` less the part inside the span, float64, (n_query, n_train)."""
-        problem, train = self.spectrum.problem, self.spectrum.train_coordinates
-        dots = problem.engine.dot(
-            self.queries, self.cotangent, problem.examples, loss_cotangent(problem.engine.task)
-        )
+        train = self.spectrum.train_coordinates
+        dots = self.queries.dot(self.spectrum.problem.train)
         return dots.addmm_(self.query_coordinates, train.to(torch.float64).mT, alpha=-1)
 
     def products(self, damping):
@@ -218,8 +208,7 @@ def low_rank_spectrum(
         cutoff=cutoff,
         missing=cutoff if short else 0.0,
     )
-    cotangent = loss_cotangent(problem.engine.task)
-    spectrum.train_coordinates = spectrum.coordinates(problem.examples, cotangent)
+    spectrum.train_coordinates = spectrum.coordinates(problem.train)
     return spectrum
 
 

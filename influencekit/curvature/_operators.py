@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.gradients._batches import map_tensors, simple_kernels
+from influencekit.gradients._block import chunks
 
 __all__ = ["MATRICES", "CurvatureOperator"]
 
@@ -82,7 +82,7 @@ class CurvatureOperator:
             for batch in examples.batches(size):
                 own = weights[batch.rows].to(self.dtype)
                 multiply = product(batch.inputs, batch.targets, own)
-                for part in _slices(len(vectors), together):
+                for part in chunks(len(vectors), 1, together):
                     out[part] += self._flat(torch.func.vmap(multiply)(self._tree(vectors[part])))
         return out
 
@@ -157,8 +157,3 @@ def _activation_bytes(problem: CurvatureProblem) -> int:
     map_tensors(lambda t: sizes.append(t.numel() * t.element_size()), inputs)
     layout = problem.engine.layout(problem.examples)
     return max(64, layout.activation_bytes - sum(sizes))
-
-
-def _slices(n: int, size: int) -> Iterator[slice]:
-    for start in range(0, n, size):
-        yield slice(start, min(n, start + size))

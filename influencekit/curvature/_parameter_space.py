@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from influencekit.curvature._spectrum import CoordinateSpectrum
+from influencekit.curvature._coordinates import CoordinateSpectrum
+from influencekit.gradients._block import row_slice
 
 __all__ = ["ParameterSpectrum", "decompose_parameters", "decompose_projected"]
 
@@ -28,13 +29,10 @@ class ParameterSpectrum(CoordinateSpectrum):
     basis: Tensor
     projection: Any = None
 
-    def coordinates(self, examples, cotangent):
+    def coordinates(self, gradients):
         if self.projection is None:
-            return self.problem.engine.matmul(examples, cotangent, self.basis)
-        rows = self.problem.engine.project(
-            examples, cotangent, self.projection, dtype=self.basis.dtype
-        )
-        return rows @ self.basis
+            return gradients @ self.basis
+        return gradients.project(self.projection, dtype=self.basis.dtype) @ self.basis
 
 
 def decompose_parameters(curvature) -> ParameterSpectrum:
@@ -53,9 +51,7 @@ def decompose_parameters(curvature) -> ParameterSpectrum:
     -----
     Cost ``O(N p² + p³)`` for N curvature rows, memory ``O(p²)``.
     """
-    matrix = curvature.engine.covariance(
-        curvature.examples, curvature.cotangent, weights=curvature.row_weights
-    )
+    matrix = curvature.rows.covariance(curvature.weights)
     penalty = curvature.problem.penalty.to(matrix)
     matrix.diagonal().add_(penalty)
     return _decompose(curvature, matrix, penalty, projection=None)
@@ -68,32 +64,27 @@ def decompose_projected(curvature, projection) -> ParameterSpectrum:
     curvature acts through inner products only; so a constant penalty ``r`` stays ``r`` times
     the identity.  Where the penalty differs between parameters its mean is taken.
     """
-    k, r = projection.dim, curvature.rows_per_example
-    penalty = curvature.problem.penalty
-    device, dtype = penalty.device, curvature.engine.task.dtype
-    matrix = torch.zeros(k, k, dtype=torch.float64, device=device)
+    k, r = projection.dim, curvature.rows.rows_per_example
+    penalty, weights = curvature.problem.penalty, curvature.weights
+    matrix = torch.zeros(k, k, dtype=torch.float64, device=penalty.device)
     gradients = _room_for_gradients(curvature, k)
-    start = 0
-    for features in curvature.engine.batches(curvature.examples, curvature.cotangent):
+    for own, features in curvature.rows:
         rows = features.project(projection)
-        own = slice(start, start + len(features))
         if gradients is not None:
-            shares = curvature.gradient_coordinates[own, None].to(dtype)
+            shares = curvature.gradient_coordinates[own, None].to(rows.dtype)
             torch.bmm(shares, rows.unflatten(0, (-1, r)), out=gradients[own, None])
         rows = rows.to(torch.float64)
-        weights = curvature.row_weights[own.start * r : own.stop * r]
-        matrix.addmm_(rows.mT, rows * weights[:, None])
-        start = own.stop
-    constant = torch.full((k,), float(penalty.mean()), dtype=torch.float64, device=device)
+        matrix.addmm_(rows.mT, rows * weights[row_slice(own, r), None])
+    constant = torch.full_like(matrix[0], float(penalty.mean()))
     matrix.diagonal().add_(constant)
     return _decompose(curvature, matrix, constant, projection, gradients)
 
 
 def _room_for_gradients(curvature, k: int) -> Tensor | None:
     """Space for the projected loss gradients, where they are sums of the curvature's rows."""
-    engine, n = curvature.engine, len(curvature.examples)
+    engine, n = curvature.problem.engine, len(curvature.rows)
     like = torch.empty(0, dtype=engine.task.dtype, device=engine.task.device)
-    if curvature.gradient_coordinates is None or n * k * like.element_size() > engine.max_memory:
+    if n * k * like.element_size() > engine.max_memory or curvature.gradient_coordinates is None:
         return None
     return like.new_empty(n, k)
 
@@ -103,7 +94,7 @@ def _decompose(
 ) -> ParameterSpectrum:
     eigenvalues, basis = torch.linalg.eigh(matrix)
     data = eigenvalues - penalty @ basis.square()
-    dtype = curvature.engine.task.dtype
+    dtype = curvature.problem.engine.task.dtype
     spectrum = ParameterSpectrum(
         eigenvalues=eigenvalues.clamp_min(0.0),
         data_eigenvalues=data.clamp_min(0.0),
@@ -116,6 +107,5 @@ def _decompose(
     if gradients is not None:
         spectrum.train_coordinates = gradients @ spectrum.basis
     else:
-        cotangent = curvature.make_train_cotangent(curvature.engine.task)
-        spectrum.train_coordinates = spectrum.coordinates(curvature.examples, cotangent)
+        spectrum.train_coordinates = spectrum.coordinates(curvature.problem.train)
     return spectrum

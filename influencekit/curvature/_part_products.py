@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -12,10 +11,9 @@ from influencekit.curvature._parts import Part, parameter_groups
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.gradients import (
     DenseBlock,
-    FeatureStore,
     GradientFeatures,
+    Gradients,
     IndexBlock,
-    loss_cotangent,
 )
 
 __all__ = ["PartProducts"]
@@ -45,13 +43,13 @@ class PartProducts:
     def __init__(self, problem: CurvatureProblem, grouping: str):
         self.problem = problem
         self.groups = parameter_groups(problem, grouping)
-        self._held: list[GradientFeatures] | None = []
+        self._train = problem.train.held(problem.max_memory // 4)
         self._grams: dict[int, list] = {}
         self._dots: tuple | None = None
         self.norms = self._first_pass()
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_held": None, "_grams": {}, "_dots": None}
+        return {**self.__dict__, "_train": self.problem.train, "_grams": {}, "_dots": None}
 
     @property
     def n_train(self) -> int:
@@ -60,59 +58,43 @@ class PartProducts:
 
     def _first_pass(self) -> list[Tensor]:
         parts: list[list[Tensor]] = [[] for _ in self.groups]
-        held = 0
-        for features in self._batches():
+        for _, features in self._train:
             for found, group in zip(parts, self.groups, strict=True):
                 found.append(torch.stack([_squared_norms(features, part) for part in group]))
-            held += features.nbytes
-            if self._held is not None and held <= self.problem.max_memory // 4:
-                self._held.append(features)
-            else:
-                self._held = None
         return [torch.cat(found, dim=1) for found in parts]
 
-    def _batches(self) -> Iterator[GradientFeatures]:
-        engine = self.problem.engine
-        return engine.batches(self.problem.examples, loss_cotangent(engine.task))
-
-    @contextmanager
-    def train(self) -> Iterator[Iterable[GradientFeatures]]:
-        """The training gradients, to be gone through many times inside the context."""
-        if self._held is not None:
-            yield self._held
-            return
-        with FeatureStore(self._batches(), self.problem.max_memory // 4) as store:
-            yield store
+    def train(self) -> Gradients:
+        """The training gradients, to be gone through many times."""
+        return self._train.held(self.problem.max_memory // 4, spill=True)
 
     # -- products with queries ----------------------------------------------------------------
 
-    def query_chunk(self, queries, cotangent) -> int:
+    def query_chunk(self, queries: Gradients) -> int:
         """Queries at a time, so that their products and gradients fit the memory."""
         engine = self.problem.engine
         item = torch.finfo(engine.task.dtype).bits // 8
         n_parts = max(len(group) for group in self.groups)
-        each = (3 + n_parts) * self.n_train * item + engine.example_bytes(queries, cotangent)
+        each = (3 + n_parts) * self.n_train * item + queries.sample.nbytes
         return int(max(1, min(len(queries), self.problem.max_memory // 3 // each)))
 
-    def query_dots(self, queries, cotangent, train) -> Iterator[Tensor]:
+    def query_dots(self, queries: Gradients, train: Gradients) -> Iterator[Tensor]:
         """For every group, ``<v, g_j>`` in each of its parts, (n_parts, n_query, n_train).
 
         Those of the last queries are kept while they take at most an eighth of the memory.
         """
         kept = self._dots
-        if kept is not None and kept[0] is queries and kept[1] == cotangent:
-            yield from kept[2]
+        if kept is not None and kept[0].is_same(queries):
+            yield from kept[1]
             return
         keeps = self._keeps_dots(len(queries))
-        found = []
-        features = list(self.problem.engine.batches(queries, cotangent))
+        found, held = [], queries.kept(features for _, features in queries)
         for group in self.groups:
-            dots = self._group_dots(group, features, train)
+            dots = self._group_dots(group, held, train)
             if keeps:
                 found.append(dots)
             yield dots
         if keeps:
-            self._dots = (queries, cotangent, found)
+            self._dots = (queries, found)
 
     def _keeps_dots(self, n_queries: int) -> bool:
         item = torch.finfo(self.problem.engine.task.dtype).bits // 8
@@ -120,9 +102,9 @@ class PartProducts:
         return numbers * item <= self.problem.max_memory // 8
 
     def _group_dots(self, group: list[Part], queries, train) -> Tensor:
-        m = sum(features.n_rows for features in queries)
-        first = queries[0]
-        out = torch.zeros(len(group), m, self.n_train, dtype=first.dtype, device=first.device)
+        first = queries.sample
+        shape = (len(group), queries.n_rows, self.n_train)
+        out = torch.zeros(shape, dtype=first.dtype, device=first.device)
         for columns, right in _tiles(train):
             for rows, left in _tiles(queries):
                 for part, target in zip(group, out, strict=True):
@@ -143,7 +125,7 @@ class PartProducts:
         ----------
         position : int
             Of the group.
-        train : iterable of GradientFeatures
+        train : Gradients
 
         Yields
         ------
@@ -178,8 +160,7 @@ class PartProducts:
 
     def gram_is_cheaper(self, position: int, n_queries: int, train) -> bool:
         """Whether products through the Gram matrix take fewer operations than sums do."""
-        first = next(iter(train))
-        blocks = [block for part in self.groups[position] for block in part.blocks(first[:1])]
+        blocks = [b for part in self.groups[position] for b in part.blocks(train.sample)]
         n, parts = self.n_train, len(self.groups[position])
         gram = n * (sum(map(_pair_flops, blocks)) + parts) / 2 + n_queries * n
         return gram <= n_queries * sum(map(_sum_flops, blocks))
@@ -197,7 +178,7 @@ class PartProducts:
             Of the group.
         weights : Tensor of shape (n_query, n_train)
         scales : Tensor of shape (n_parts,)
-        train : iterable of GradientFeatures
+        train : Gradients
         out : Tensor of shape (n_query, n_train)
         """
         for part, scale in zip(self.groups[position], scales.tolist(), strict=True):
@@ -225,15 +206,13 @@ def _rows_of(matrix: Tensor) -> Callable[[int, int], Tensor]:
     return lambda start, stop: matrix[start:stop]
 
 
-def _tiles(batches, start: int = 0) -> Iterator[tuple[slice, GradientFeatures]]:
+def _tiles(gradients: Gradients, start: int = 0) -> Iterator[tuple[slice, GradientFeatures]]:
     """Tiles of gradients from tile ``start`` on, with their rows."""
-    row = 0
-    for features in batches:
+    for rows, features in gradients:
         for low in range(0, len(features), _TILE):
             own = slice(low, min(len(features), low + _TILE))
-            if row >= start:
-                yield slice(row, row + own.stop - own.start), features[own]
-            row += own.stop - own.start
+            if rows.start + low >= start:
+                yield slice(rows.start + low, rows.start + own.stop), features[own]
 
 
 def _pair_flops(block) -> int:

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from influencekit.curvature._spectrum import CoordinateSpectrum
-
-__all__ = ["CoordinatePath", "DampingPath", "SubsetSums", "check_masks"]
-
-#: Numbers that the damped queries of one product may take.
-_CHUNK = 2**19
+__all__ = ["DampingPath", "SubsetSums", "check_masks"]
 
 
 class SubsetSums(ABC):
@@ -91,67 +82,3 @@ def check_masks(masks, n_train: int) -> np.ndarray:
             "for each training row that the model learned from: masks[:, train_rows_]."
         )
     return masks
-
-
-@dataclass
-class CoordinatePath(DampingPath):
-    """Path of a spectrum whose coordinates are dense rows.
-
-    Attributes
-    ----------
-    spectrum : CoordinateSpectrum
-    query_coordinates : Tensor of shape (n_query, rank), float64
-        ``Vᵀ ∇f_i`` of the explained output.
-    train_weights : Tensor of shape (n_train,), float64
-    """
-
-    spectrum: CoordinateSpectrum
-    query_coordinates: Tensor
-    train_weights: Tensor
-
-    def products(self, damping):
-        train = self.spectrum.train_coordinates
-        left = (self.query_coordinates * self.spectrum.inverse(damping)).to(train.dtype)
-        return left @ train.mT
-
-    def xi(self, dampings):
-        weights = self.query_coordinates.square() * self.spectrum.data_eigenvalues
-        inverses = torch.stack([self.spectrum.inverse(float(d)) for d in np.atleast_1d(dampings)])
-        # a common factor of the inverses leaves ξ alone and keeps their cubes in range
-        inverses = inverses / inverses.amax(1, keepdim=True)
-        t1, t2, t3 = (inverses.pow(k) @ weights.mT for k in (1, 2, 3))
-        return (t2 / torch.sqrt(t1 * t3)).cpu().numpy()
-
-    def subset_sums(self, masks):
-        train = self.spectrum.train_coordinates
-        masks = torch.as_tensor(check_masks(masks, len(train)), device=train.device)
-        weighted = (masks * self.train_weights).to(train.dtype)
-        return CoordinateSums(self, (weighted @ train).to(torch.float64))
-
-
-@dataclass
-class CoordinateSums(SubsetSums):
-    """Sums of scores over subsets of the training examples, without a score matrix.
-
-    Attributes
-    ----------
-    path : CoordinatePath
-    coordinates : Tensor of shape (n_subsets, rank), float64
-        ``Σ_{j in subset} w_j Vᵀ ∇loss_j / W``.
-    """
-
-    path: CoordinatePath
-    coordinates: Tensor
-
-    def at(self, damping):
-        dampings = np.asarray(damping, dtype=np.float64)
-        dtype = self.path.spectrum.train_coordinates.dtype
-        left, right = self.path.query_coordinates.to(dtype), -self.coordinates.mT.to(dtype)
-        sums = np.empty((dampings.size, left.shape[0], right.shape[1]))
-        step = max(1, _CHUNK // max(1, left.numel()))
-        for start in range(0, dampings.size, step):
-            some = dampings.reshape(-1)[start : start + step]
-            inverses = torch.stack([self.path.spectrum.inverse(float(d)) for d in some])
-            rows = (left * inverses.to(dtype)[:, None]).flatten(0, 1)
-            sums[start : start + step] = (rows @ right).unflatten(0, (len(some), -1)).cpu().numpy()
-        return sums.reshape(*dampings.shape, *sums.shape[1:])

@@ -76,17 +76,14 @@ class DiagonalPreconditioner:
 
 def ggn_diagonal(problem: CurvatureProblem) -> Tensor:
     """Diagonal of the data's Gauss-Newton matrix, float64, (p,)."""
-    curvature = ggn_rows(problem)
-    r = curvature.rows_per_example
-    out, start = torch.zeros_like(problem.penalty), 0
-    for features in curvature.engine.batches(curvature.examples, curvature.cotangent):
-        weights = curvature.row_weights[start * r : (start + len(features)) * r]
-        weights = weights.to(features.dtype).view(1, -1, r)
+    out = torch.zeros_like(problem.penalty)
+    for rows, features in ggn_rows(problem).rows:
+        weights = problem.example_weights[None, rows, None].to(features.dtype)
+        weights = weights.expand(-1, -1, features.rows_per_example)
         for block in features.blocks.values():
             place = torch.zeros(1, len(out), dtype=features.dtype, device=out.device)
             block.spec.scatter(_squared_sums(block, weights, features.workspace), place)
             out += place[0]
-        start += len(features)
     return out
 
 

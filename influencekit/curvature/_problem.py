@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from influencekit.data import Examples
-from influencekit.gradients import GradientEngine
+from influencekit.gradients import GradientEngine, Gradients
 
 __all__ = ["CurvatureProblem", "drawn_seed"]
 
@@ -20,10 +20,8 @@ class CurvatureProblem:
 
     Attributes
     ----------
-    engine : GradientEngine
-        Of the model; holds its task, batch size, memory and progress.
-    examples : Examples
-        The training examples.
+    train : Gradients
+        Of the training examples' losses: what scores are products with.
     example_weights : Tensor of shape (n,), float64
         ``w_i / W``: each example's share of the mean loss.
     penalty : Tensor of shape (p,), float64
@@ -35,13 +33,22 @@ class CurvatureProblem:
     random_state : int, RandomState instance or None
     """
 
-    engine: GradientEngine
-    examples: Examples
+    train: Gradients
     example_weights: Tensor
     penalty: Tensor
     projection_dim: int | None = None
     projection: str = "auto"
     random_state: Any = None
+
+    @property
+    def engine(self) -> GradientEngine:
+        """Engine of the model; holds its task, batch size, memory and progress."""
+        return self.train.engine
+
+    @property
+    def examples(self) -> Examples:
+        """The training examples."""
+        return self.train.examples
 
     @property
     def max_memory(self) -> int:
@@ -51,7 +58,7 @@ class CurvatureProblem:
     def take(self, rows: Tensor) -> CurvatureProblem:
         """The problem with some of its training examples, whose weights stay."""
         weights = self.example_weights[rows.to(self.example_weights.device)]
-        return replace(self, examples=self.examples.take(rows), example_weights=weights)
+        return replace(self, train=self.train.take(rows), example_weights=weights)
 
 
 def drawn_seed(random_state, problem: CurvatureProblem) -> int:

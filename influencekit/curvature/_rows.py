@@ -4,72 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.data import Examples
-from influencekit.gradients import GradientEngine, ggn_cotangent, loss_cotangent
+from influencekit.gradients import GradientEngine, Gradients, ggn_cotangent
 
 __all__ = ["CurvatureRows", "fisher_rows", "ggn_rows"]
 
 
 @dataclass
 class CurvatureRows:
-    """A data curvature ``F = Σ_r ω_r b_r b_rᵀ`` over N = n * rows_per_example rows.
+    """A data curvature ``F = Σ_r ω_r b_r b_rᵀ`` over the N rows of some gradients.
 
     Attributes
     ----------
     problem : CurvatureProblem
-    make_cotangent : callable
-        From a Task, the cotangent function whose gradients are the rows ``b_r``.
-    rows_per_example : int
-    gradient_coordinates : Tensor of shape (n, rows_per_example) or None
-        ``c`` with ``g_i = Σ_r c_ir b_ir`` for the training gradients ``g_i``; None where a
-        gradient is not such a sum.
-    make_train_cotangent : callable, default=loss_cotangent
-        From a Task, the cotangent function of the training gradients ``g_i`` that scores are
-        taken of.
+    rows : Gradients
+        The rows ``b_r`` of all training examples: ``problem.train.along(cotangent)``.
+    find_coordinates : callable or None, default=None
+        Makes ``gradient_coordinates``; None where gradients are no sums of the rows.
     """
 
     problem: CurvatureProblem
-    make_cotangent: Callable
-    rows_per_example: int
-    gradient_coordinates: Tensor | None
-    make_train_cotangent: Callable = loss_cotangent
+    rows: Gradients
+    find_coordinates: Callable[[], Tensor | None] | None = None
+
+    @cached_property
+    def gradient_coordinates(self) -> Tensor | None:
+        """``c`` with ``g_i = Σ_r c_ir b_ir`` for the training gradients, (n, R), or None."""
+        return None if self.find_coordinates is None else self.find_coordinates()
 
     @property
-    def engine(self) -> GradientEngine:
-        """Engine of the problem."""
-        return self.problem.engine
-
-    @property
-    def examples(self) -> Examples:
-        """Training examples of the problem."""
-        return self.problem.examples
-
-    @property
-    def cotangent(self) -> Callable:
-        """Cotangent function of the rows."""
-        return self.make_cotangent(self.engine.task)
-
-    @property
-    def n_rows(self) -> int:
-        """Number N of rows."""
-        return len(self.examples) * self.rows_per_example
-
-    @property
-    def row_weights(self) -> Tensor:
+    def weights(self) -> Tensor:
         """ω, shape (N,)."""
-        return self.problem.example_weights.repeat_interleave(self.rows_per_example)
+        return self.problem.example_weights.repeat_interleave(self.rows.rows_per_example)
 
     @property
     def tolerance(self) -> float:
         """Relative size below which an eigenvalue is rounding noise of the gradients."""
-        dtype = self.engine.task.dtype
-        size = min(self.n_rows, self.engine.task.n_parameters) if dtype == torch.float64 else 1
-        return size * torch.finfo(dtype).eps
+        task = self.problem.engine.task
+        size = min(self.rows.n_rows, task.n_parameters) if task.dtype == torch.float64 else 1
+        return size * torch.finfo(task.dtype).eps
 
 
 def fisher_rows(problem: CurvatureProblem) -> CurvatureRows:
@@ -83,9 +62,8 @@ def fisher_rows(problem: CurvatureProblem) -> CurvatureRows:
     -------
     CurvatureRows
     """
-    n, device = len(problem.examples), problem.engine.task.device
-    ones = torch.ones(n, 1, dtype=torch.float64, device=device)
-    return CurvatureRows(problem, loss_cotangent, 1, ones)
+    weights = problem.example_weights
+    return CurvatureRows(problem, problem.train, lambda: torch.ones_like(weights)[:, None])
 
 
 def ggn_rows(problem: CurvatureProblem) -> CurvatureRows:
@@ -99,17 +77,20 @@ def ggn_rows(problem: CurvatureProblem) -> CurvatureRows:
     -------
     CurvatureRows
     """
-    engine, examples = problem.engine, problem.examples
-    loss = engine.task.loss
-    parts, inside, rank = [], True, 0
-    with torch.no_grad():
-        for batch in examples.batches(_hessian_batch(engine, examples)):
-            found = loss.hessian_factor(engine.task.forward(batch.inputs), batch.targets)
-            rank = found.factor.shape[-1]
-            inside = inside and found.coordinates is not None
-            parts.append(found.coordinates)
-    coordinates = torch.cat(parts).to(torch.float64) if inside else None
-    return CurvatureRows(problem, ggn_cotangent, rank, coordinates)
+    rows = problem.train.along(ggn_cotangent(problem.engine.task))
+    return CurvatureRows(problem, rows, lambda: _loss_coordinates(problem))
+
+
+@torch.no_grad()
+def _loss_coordinates(problem: CurvatureProblem) -> Tensor | None:
+    """Loss gradients in the columns of the output Hessian's factor, float64."""
+    task, examples, parts = problem.engine.task, problem.examples, []
+    for batch in examples.batches(_hessian_batch(problem.engine, examples)):
+        found = task.loss.hessian_factor(task.forward(batch.inputs), batch.targets).coordinates
+        if found is None:
+            return None
+        parts.append(found)
+    return torch.cat(parts).to(torch.float64)
 
 
 def _hessian_batch(engine: GradientEngine, examples: Examples) -> int:

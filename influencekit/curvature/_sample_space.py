@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from influencekit.curvature._coordinates import CoordinateSpectrum
 from influencekit.curvature._rows import CurvatureRows
-from influencekit.curvature._spectrum import CoordinateSpectrum
+from influencekit.gradients import Gradients
 
 __all__ = ["SampleSpectrum", "decompose_samples", "odd_parameters"]
 
@@ -24,19 +25,23 @@ class SampleSpectrum(CoordinateSpectrum):
 
     Attributes
     ----------
-    curvature : CurvatureRows
+    rows : Gradients
+        The curvature's.
+    weights : Tensor of shape (N,), float64
+        Of the rows.
     odd : Tensor of shape (q,)
         Positions of the parameters whose penalty differs from the most common one.
     mixing : Tensor of shape (N + q, rank)
         ``M`` with eigenvectors ``V = [B̃; E]ᵀ M``.
     """
 
-    curvature: CurvatureRows
+    rows: Gradients
+    weights: Tensor
     odd: Tensor
     mixing: Tensor
 
-    def coordinates(self, examples, cotangent):
-        return _span_products(self.curvature, self.odd, examples, cotangent) @ self.mixing
+    def coordinates(self, gradients):
+        return _span_products(self.rows, self.weights, self.odd, gradients) @ self.mixing
 
 
 def odd_parameters(penalty: Tensor) -> tuple[float, Tensor]:
@@ -70,7 +75,7 @@ def decompose_samples(curvature: CurvatureRows) -> SampleSpectrum:
     """
     penalty = curvature.problem.penalty
     constant, odd = odd_parameters(penalty)
-    n = curvature.n_rows
+    n = curvature.rows.n_rows
     spread, mixing = _orthonormal_span(_span_gram(curvature, odd), curvature.tolerance)
     excess = (penalty[odd] - constant)[:, None]
     inside = spread[:n].mT @ spread[:n]
@@ -86,7 +91,8 @@ def decompose_samples(curvature: CurvatureRows) -> SampleSpectrum:
         train_coordinates=_loss_coordinates(curvature, rows),
         tolerance=curvature.tolerance,
         problem=curvature.problem,
-        curvature=curvature,
+        rows=curvature.rows,
+        weights=curvature.weights,
         odd=odd,
         mixing=mixing,
     )
@@ -108,31 +114,32 @@ def _orthonormal_span(gram: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
 
 def _loss_coordinates(curvature: CurvatureRows, rows: Tensor) -> Tensor:
     """Coordinates of the loss gradients ``Σ_r c_ir b_ir`` from those of the rows ``√ω b``."""
-    scale = curvature.gradient_coordinates.reshape(-1) / curvature.row_weights.sqrt()
-    scaled = rows * torch.where(curvature.row_weights > 0, scale, 0.0)[:, None]
-    return scaled.reshape(len(curvature.examples), curvature.rows_per_example, -1).sum(1)
+    weights = curvature.weights
+    scale = curvature.gradient_coordinates.reshape(-1) / weights.sqrt()
+    scaled = rows * torch.where(weights > 0, scale, 0.0)[:, None]
+    return scaled.unflatten(0, (len(curvature.rows), -1)).sum(1)
 
 
 def _span_gram(curvature: CurvatureRows, odd: Tensor) -> Tensor:
     """Gram matrix of the rows of ``[B̃; E]``, float64, (N + q, N + q)."""
-    n, q = curvature.n_rows, len(odd)
-    products = _span_products(curvature, odd, curvature.examples, curvature.cotangent)
+    n, q = curvature.rows.n_rows, len(odd)
+    products = _span_products(curvature.rows, curvature.weights, odd, curvature.rows)
     gram = torch.eye(n + q, dtype=products.dtype, device=products.device)
-    gram[:n] = products * curvature.row_weights.sqrt()[:, None]
+    gram[:n] = products * curvature.weights.sqrt()[:, None]
     gram[n:, :n] = gram[:n, n:].mT
     return (gram + gram.mT) / 2
 
 
-def _span_products(curvature: CurvatureRows, odd: Tensor, examples, cotangent) -> Tensor:
+def _span_products(rows: Gradients, weights: Tensor, odd: Tensor, gradients: Gradients) -> Tensor:
     """Inner products of gradients with the rows of ``[B̃; E]``, float64, (n_rows, N + q)."""
-    engine = curvature.engine
-    products = engine.dot(examples, cotangent, curvature.examples, curvature.cotangent)
-    products = products * curvature.row_weights.sqrt()
     if len(odd) == 0:
-        return products
+        return gradients.dot(rows) * weights.sqrt()
+    engine = rows.engine
+    gradients = gradients.held(engine.max_memory // 4, spill=True)
+    products = gradients.dot(rows) * weights.sqrt()
     selector = torch.zeros(
         engine.task.n_parameters, len(odd), dtype=engine.task.dtype, device=products.device
     )
     selector[odd, torch.arange(len(odd), device=odd.device)] = 1.0
-    entries = engine.matmul(examples, cotangent, selector).to(products.dtype)
+    entries = (gradients @ selector).to(products.dtype)
     return torch.cat([products, entries], dim=1)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from influencekit.curvature._base import FittedCurvature
-from influencekit.curvature._damping import auto_damping
-from influencekit.curvature._path import CoordinatePath, DampingPath
-from influencekit.curvature._problem import CurvatureProblem
+from influencekit.curvature._path import DampingPath
+from influencekit.gradients import Gradients
 
-__all__ = ["CoordinateSpectrum", "Spectrum", "damped_inverse", "positive_inverse"]
+__all__ = ["Spectrum", "damped_inverse", "positive_inverse", "sample_rows"]
+
+#: Training examples on whose scores a damping is chosen.
+SAMPLE = 2_000
 
 
 class Spectrum(FittedCurvature):
@@ -38,7 +39,7 @@ class Spectrum(FittedCurvature):
     tolerance: float
 
     @abstractmethod
-    def path(self, queries, cotangent) -> DampingPath:
+    def path(self, queries: Gradients) -> DampingPath:
         """Scores, surrogate indicator and subset sums of queries at any damping."""
 
     @abstractmethod
@@ -58,57 +59,17 @@ class Spectrum(FittedCurvature):
         """
         return self
 
-    def products(self, queries, cotangent, damping):
-        return self.path(queries, cotangent).products(damping)
-
-    def auto_damping(self):
-        return auto_damping(self)
+    def products(self, queries, damping):
+        return self.path(queries).products(damping)
 
     def inverse(self, damping: float) -> Tensor:
         """Eigenvalues of the damped inverse, float64, shaped as ``eigenvalues``."""
         return damped_inverse(self.eigenvalues, damping, self.tolerance)
 
 
-@dataclass
-class CoordinateSpectrum(Spectrum):
-    """Spectrum of so low a rank that coordinates of gradients are kept as dense rows.
-
-    Attributes
-    ----------
-    eigenvalues, data_eigenvalues : Tensor of shape (rank,), float64
-    train_coordinates : Tensor of shape (n_train, rank)
-        ``Vᵀ ∇loss_j`` of every training example.
-    tolerance : float
-    problem : CurvatureProblem
-    """
-
-    eigenvalues: Tensor
-    data_eigenvalues: Tensor
-    train_coordinates: Tensor
-    tolerance: float
-    problem: CurvatureProblem
-
-    @abstractmethod
-    def coordinates(self, examples, cotangent) -> Tensor:
-        """``Vᵀ g`` of the gradients that a cotangent function asks for, (n_rows, rank)."""
-
-    def path(self, queries, cotangent):
-        coordinates = self.coordinates(queries, cotangent).to(torch.float64)
-        return CoordinatePath(self, coordinates, self.problem.example_weights)
-
-    def train_path(self, rows):
-        coordinates = self.train_coordinates[rows].to(torch.float64)
-        return CoordinatePath(self, coordinates, self.problem.example_weights)
-
-    def narrowed(self, columns):
-        return replace(
-            self,
-            train_coordinates=self.train_coordinates[columns],
-            problem=self.problem.take(columns),
-        )
-
-    def self_products(self, damping):
-        return self.train_coordinates.to(torch.float64).square() @ self.inverse(damping)
+def sample_rows(n: int, most: int | None = None) -> Tensor:
+    """Up to ``most`` positions among n, evenly; None is the 2,000 that a damping is chosen on."""
+    return torch.linspace(0, n - 1, SAMPLE if most is None else most).long().unique()
 
 
 def damped_inverse(eigenvalues: Tensor, damping: float, tolerance: float) -> Tensor:

@@ -12,10 +12,12 @@ from influencekit.gradients._covariance import add_covariance, mirror
 from influencekit.gradients._dense import DenseBlock
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients._gradients import Gradients
 from influencekit.gradients._index import IndexBlock
+from influencekit.gradients._make_projection import PROJECTIONS, make_projection
 from influencekit.gradients._outer import OuterBlock
-from influencekit.gradients._plan import Plan
-from influencekit.gradients._projection import PROJECTIONS, Projection, make_projection
+from influencekit.gradients._plan import Plan, plan
+from influencekit.gradients._projection import Projection
 from influencekit.gradients._random import random_rows
 from influencekit.gradients._sketches import project_sides
 from influencekit.gradients._store import FeatureStore
@@ -29,6 +31,7 @@ __all__ = [
     "FeatureStore",
     "GradientEngine",
     "GradientFeatures",
+    "Gradients",
     "IndexBlock",
     "OuterBlock",
     "Plan",
@@ -39,6 +42,7 @@ __all__ = [
     "make_projection",
     "mirror",
     "output_cotangent",
+    "plan",
     "project_sides",
     "random_rows",
     "sampled_cotangent",

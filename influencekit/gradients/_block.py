@@ -103,7 +103,7 @@ class Block(ABC):
     @property
     @abstractmethod
     def tensors(self) -> tuple[Tensor, ...]:
-        """What is stored; the first dimension runs over examples."""
+        """What is stored: first dimension examples; in the last tensor the second is rows."""
 
     @abstractmethod
     def replace(self, *tensors: Tensor) -> Block:
@@ -144,6 +144,10 @@ class Block(ABC):
 
     def __getitem__(self, examples) -> Block:
         return self.replace(*(t[examples] for t in self.tensors))
+
+    def rows_of(self, rows: slice) -> Block:
+        """Some rows of every example."""
+        return self.replace(*self.tensors[:-1], self.tensors[-1][:, rows].contiguous())
 
     def to(self, dtype: torch.dtype | None) -> Block:
         """The same block in another floating dtype (integers stay)."""

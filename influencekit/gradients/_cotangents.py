@@ -16,6 +16,7 @@ from influencekit.models import Task
 
 __all__ = [
     "CotangentFunction",
+    "Stacked",
     "at_rows",
     "ggn_cotangent",
     "loss_cotangent",
@@ -84,9 +85,24 @@ class _SampledCotangent:
         return gradients / self.n_samples**0.5
 
 
+@dataclass(frozen=True)
+class Stacked:
+    """Cotangents of two functions for each example, those of the second behind."""
+
+    first: CotangentFunction
+    second: CotangentFunction
+
+    def at(self, rows: slice) -> Stacked:
+        return Stacked(at_rows(self.first, rows), at_rows(self.second, rows))
+
+    def __call__(self, outputs: Tensor, targets: Tensor | None) -> Tensor:
+        parts = [self.first(outputs, targets), self.second(outputs, targets)]
+        return torch.cat([part.to(outputs.dtype) for part in parts], dim=1)
+
+
 def at_rows(cotangent: CotangentFunction, rows: slice) -> CotangentFunction:
     """The cotangent function of a batch that stands at ``rows`` of its examples."""
-    return cotangent.at(rows) if isinstance(cotangent, _SampledCotangent) else cotangent
+    return cotangent.at(rows) if isinstance(cotangent, (_SampledCotangent, Stacked)) else cotangent
 
 
 def output_cotangent(function: Callable[[Tensor, Tensor | None], Tensor]) -> CotangentFunction:

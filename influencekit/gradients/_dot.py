@@ -2,81 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 from torch import Tensor
 
+from influencekit.gradients._block import row_slice
 from influencekit.gradients._features import GradientFeatures
-from influencekit.gradients._store import FeatureStore, disk_room
 
-__all__ = ["Side", "all_dots", "all_self_dots"]
-
-
-@dataclass
-class Side:
-    """One set of gradients: how large it is and how to go through it.
-
-    Parameters
-    ----------
-    batches : callable
-        A fresh iterator over the set's gradients, a batch at a time.
-    n_rows : int
-    nbytes : int
-        Bytes of all of them.
-    """
-
-    batches: Callable[[], Iterator[GradientFeatures]]
-    n_rows: int
-    nbytes: int
+__all__ = ["all_dots", "all_self_dots"]
 
 
-def all_dots(a: Side, b: Side, out: Tensor, memory: int) -> Tensor:
-    """Fill ``out`` (a.n_rows, b.n_rows).
+def all_dots(a, b, out: Tensor, memory: int) -> Tensor:
+    """Fill ``out`` (a.n_rows, b.n_rows) for gradients a and b.
 
-    The set that fits is held in memory and the other streamed past it.  If neither fits, b is
+    Those that fit are held in memory and the others streamed past them.  If neither fit, b is
     spilled to a temporary folder, or made anew for every large piece of a when the disk is full.
     """
     if b.nbytes > memory and a.nbytes < b.nbytes:
         all_dots(b, a, out.T, memory)
         return out
-    if b.nbytes <= memory or disk_room() > 2 * b.nbytes:
-        with FeatureStore(b.batches(), memory // 2 if b.nbytes > memory else memory) as store:
-            pieces = _pieces(a.batches(), memory // 4) if store.spilled else a.batches()
-            _fill(pieces, lambda: store, out)
+    if b.nbytes <= memory:
+        _fill(_features(a), b.held(memory, spill=True), out)
     else:
-        _fill(_pieces(a.batches(), memory // 2), b.batches, out)
+        held = b.held(memory // 2, spill=True)
+        share = memory // 2 if held.parts is None else memory // 4
+        _fill(_pieces(_features(a), share), held, out)
     return out
 
 
-def all_self_dots(a: Side, out: Tensor, memory: int) -> Tensor:
+def all_self_dots(a, out: Tensor, memory: int) -> Tensor:
     """Fill ``out`` (a.n_rows, a.n_rows), taking each pair of batches once."""
-    if a.nbytes > memory and disk_room() <= 2 * a.nbytes:
+    held = a.held(memory, spill=True)
+    if held.parts is None:
         return all_dots(a, a, out, memory)
-    with FeatureStore(a.batches(), memory) as store:
-        starts = [0]
-        for part in store:
-            starts.append(starts[-1] + part.n_rows)
-        for i in range(len(store)):
-            rows = slice(starts[i], starts[i + 1])
-            out[rows, rows] = store[i].gram(out.dtype)
-            for j in range(i + 1, len(store)):
-                columns = slice(starts[j], starts[j + 1])
-                out[rows, columns] = store[i].dot(store[j], out.dtype)
-                out[columns, rows] = out[rows, columns].T
+    starts, parts = [0], held.parts
+    for part in parts:
+        starts.append(starts[-1] + part.n_rows)
+    for i in range(len(parts)):
+        rows, left = slice(starts[i], starts[i + 1]), parts[i]
+        out[rows, rows] = left.gram(out.dtype)
+        for j in range(i + 1, len(parts)):
+            columns = slice(starts[j], starts[j + 1])
+            out[rows, columns] = left.dot(parts[j], out.dtype)
+            out[columns, rows] = out[rows, columns].T
     return out
 
 
-def _fill(
-    lefts: Iterable[GradientFeatures], rights: Callable[[], Iterable[GradientFeatures]], out: Tensor
-) -> None:
+def _features(gradients) -> Iterator[GradientFeatures]:
+    return (features for _, features in gradients)
+
+
+def _fill(lefts: Iterable[GradientFeatures], b, out: Tensor) -> None:
     row = 0
     for left in lefts:
-        column = 0
-        for right in rights():
-            tile = out[row : row + left.n_rows, column : column + right.n_rows]
-            tile.copy_(left.dot(right, out.dtype))
-            column += right.n_rows
+        own = out[row : row + left.n_rows]
+        for columns, right in b:
+            own[:, row_slice(columns, right.rows_per_example)] = left.dot(right, out.dtype)
         row += left.n_rows
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,9 +10,6 @@ from torch.nn import functional as F
 
 from influencekit.gradients._block import WORKSPACE, Block, chunks, row_slice
 from influencekit.gradients._dense import DenseBlock
-
-if TYPE_CHECKING:
-    from influencekit.gradients._projection import Projection
 
 __all__ = ["GradientFeatures"]
 
@@ -94,6 +90,12 @@ class GradientFeatures:
             examples = torch.as_tensor(examples, device=self.device)
         blocks = {name: block[examples] for name, block in self.blocks.items()}
         return self._like(blocks, next(iter(blocks.values())).n_examples)
+
+    def rows(self, rows: slice) -> GradientFeatures:
+        """Some gradients of every example."""
+        blocks = {name: block.rows_of(rows) for name, block in self.blocks.items()}
+        r = len(range(self.rows_per_example)[rows])
+        return GradientFeatures(blocks, self.n_examples, r, self.n_parameters, self.workspace)
 
     def to(self, dtype: torch.dtype | None) -> GradientFeatures:
         """The same features in another floating dtype."""
@@ -228,7 +230,7 @@ class GradientFeatures:
             if self.n_examples:
                 block.spec.scatter(sums, out)
 
-    def project(self, projection: Projection) -> Tensor:
+    def project(self, projection: Callable[[GradientFeatures], Tensor]) -> Tensor:
         """Projected gradients (n_rows, projection.dim)."""
         return projection(self)
 

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from influencekit.gradients._dense import DenseBlock
 from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients._gradients import Gradients
 from influencekit.utils import format_bytes
 
-__all__ = ["OPERATIONS", "Plan", "block_shapes", "matmul_rate", "operation_cost"]
+__all__ = ["Plan", "plan"]
 
-OPERATIONS = ("features", "dot", "matrix", "covariance", "project", "matmul", "weighted_sums")
+OPERATIONS = ("features", "dot", "matrix", "covariance", "project", "matmul", "sums")
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,70 @@ class Plan:
         )
 
 
+def plan(
+    operation: str,
+    gradients: Gradients,
+    other: Gradients | None = None,
+    *,
+    dim: int | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> Plan:
+    """Estimate an operation on gradients before it runs.
+
+    Parameters
+    ----------
+    operation : {"features", "dot", "matrix", "covariance", "project", "matmul", "sums"}
+        A method of :class:`Gradients`; "matmul" is ``@``.
+    gradients : Gradients
+    other : Gradients, optional
+        The other side of "dot"; by default the same.
+    dim : int, optional
+        Columns of the matrix or projection, or number of groups.
+    dtype : torch.dtype, default=torch.float64
+        Of the result.
+
+    Returns
+    -------
+    Plan
+        ``print`` it for a summary.
+
+    Raises
+    ------
+    ValueError
+        If the operation is none of these, or needs ``dim``.
+    """
+    if operation not in OPERATIONS:
+        raise ValueError(f"operation: got {operation!r}; accepted are {list(OPERATIONS)}.")
+    if dim is None and operation in ("project", "matmul", "sums"):
+        raise ValueError(f"dim: plan({operation!r}) needs it, the number of columns or groups.")
+    engine = gradients.engine
+    sides = [gradients] if other is None else [gradients, other]
+    passes = sum(map(_pass_flops, sides))
+    first, last = gradients.sample, sides[-1].sample
+    flops, n_bytes = operation_cost(
+        operation,
+        block_shapes(first),
+        len(gradients),
+        first.rows_per_example,
+        gradients.nbytes,
+        n_other=len(sides[-1]),
+        other_rows=last.rows_per_example,
+        dim=dim or 0,
+        item=torch.finfo(dtype).bits // 8,
+    )
+    seconds = passes / matmul_rate(engine.task.device, engine.task.dtype)
+    seconds += flops / matmul_rate(engine.task.device, dtype)
+    return Plan(operation, passes + flops, n_bytes, seconds, engine.max_memory)
+
+
+def _pass_flops(gradients: Gradients) -> float:
+    engine, examples = gradients.engine, gradients.examples
+    engine.layout(examples)
+    with FlopCounterMode(display=False) as counter:
+        engine.first(examples, gradients.cotangent, gradients.keep_factors)
+    return float(len(gradients) * counter.get_total_flops())
+
+
 def block_shapes(features: GradientFeatures) -> list[tuple[int, int, int]]:
     """(T, d_in, d_out) of every block; (0, width, 1) for dense ones."""
     return [
@@ -76,22 +142,9 @@ def operation_cost(
 ) -> tuple[float, int]:
     """Flops and bytes of an operation after the gradients are made.
 
-    Parameters
-    ----------
-    operation : str
-        One of ``OPERATIONS``.
-    block_shapes : list of (T, d_in, d_out)
-        Of every block; T = 0 and d_in the width for dense ones.
-    n, rows : int
-        Examples and rows an example.
-    feature_bytes : int
-        Bytes of all gradients as they are kept.
-    n_other, other_rows : int
-        The other side of "dot".
-    dim : int
-        Columns of a matrix or projection, or number of groups.
-    item : int
-        Bytes of one number of the result.
+    ``block_shapes`` are (T, d_in, d_out) of every block, T = 0 and d_in the width for dense
+    ones; ``n_other`` and ``other_rows`` are the other side of "dot", ``dim`` the columns of a
+    matrix or projection or the number of groups, ``item`` the bytes of one number.
     """
     p = sum(d_in if t == 0 else d_in * d_out for t, d_in, d_out in block_shapes)
     n_rows = n * rows
@@ -107,7 +160,7 @@ def operation_cost(
         return float(n_rows * p), n_rows * p * item
     if operation == "covariance":
         return 2.0 * n_rows * p * p, p * p * item
-    if operation == "weighted_sums":
+    if operation == "sums":
         return 2.0 * n * p * dim, dim * p * item
     return 2.0 * n_rows * p * dim, n_rows * dim * item
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from influencekit.gradients._block import Block, BlockSpec, chunks, row_slice
+from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._index import IndexBlock
 from influencekit.gradients._outer import OuterBlock
 from influencekit.gradients._projection import Projection
-
-if TYPE_CHECKING:
-    from influencekit.gradients._features import GradientFeatures
 
 __all__ = ["FactoredProjection", "TwoSidedProjection", "project_sides", "share_dims", "shared_side"]
 

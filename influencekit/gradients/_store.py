@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +12,10 @@ from torch import Tensor
 
 from influencekit.gradients._features import GradientFeatures
 
-__all__ = ["FeatureStore", "disk_room"]
+__all__ = ["FeatureStore", "disk_room", "pieces", "rows_of"]
+
+#: Examples of one piece of gradients in memory.
+_PIECE = 4_096
 
 
 def disk_room() -> int:
@@ -23,7 +26,8 @@ def disk_room() -> int:
 class FeatureStore:
     """Batches of features that can be gone through many times.
 
-    Use it as a context manager: leaving it deletes the temporary files.
+    Use it as a context manager: leaving it deletes the temporary files.  They go with the
+    store in any case.
 
     Parameters
     ----------
@@ -66,6 +70,9 @@ class FeatureStore:
     def __exit__(self, *error) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        self.close()
+
     def close(self) -> None:
         """Forget the features and delete the temporary files."""
         self._parts = []
@@ -92,3 +99,26 @@ def _to_file(tensor: Tensor, path: Path) -> Tensor:
     mapped = torch.from_file(str(path), shared=True, size=tensor.numel(), dtype=tensor.dtype)
     mapped = mapped.view(tensor.shape)
     return mapped.copy_(tensor)
+
+
+def pieces(batches: Iterable[GradientFeatures]) -> Iterator[GradientFeatures]:
+    """Batches joined into pieces of some thousand examples."""
+    waiting: list[GradientFeatures] = []
+    for features in batches:
+        waiting.append(features)
+        if sum(map(len, waiting)) >= _PIECE:
+            yield GradientFeatures.cat(waiting)
+            waiting = []
+    if waiting:
+        yield GradientFeatures.cat(waiting)
+
+
+def rows_of(parts: Sequence[GradientFeatures], rows: Tensor) -> GradientFeatures:
+    """Some examples out of all parts."""
+    if len(parts) == 1:
+        return parts[0][rows]
+    starts = torch.tensor([0, *(len(part) for part in parts)], device=rows.device).cumsum(0)
+    owners = torch.searchsorted(starts, rows, right=True) - 1
+    found = [part[rows[owners == i] - starts[i]] for i, part in enumerate(parts)]
+    order = torch.argsort(owners, stable=True).argsort()
+    return GradientFeatures.cat(found)[order]

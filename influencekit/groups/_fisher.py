@@ -4,33 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.optimize import brentq
 from torch import Tensor
 
-from influencekit.curvature._damping import COSINE_OF_BEST_DAMPING, DAMPING_RANGE
+from influencekit.attributors._gradients import query_gradients
+from influencekit.damping import gram_damping
 from influencekit.data import Examples
 from influencekit.exceptions import ResourceError
-from influencekit.gradients import CotangentFunction, GradientEngine
+from influencekit.gradients import Gradients
 from influencekit.utils import format_bytes
 
 __all__ = ["GroupFisher", "group_gradients"]
 
 
 def group_gradients(
-    engine: GradientEngine,
-    train: Examples,
-    cotangent: CotangentFunction,
-    groups: np.ndarray,
-    n_groups: int,
-    weights: Tensor,
+    gradients: Gradients, groups: np.ndarray, n_groups: int, weights: Tensor
 ) -> Tensor:
     """Sums of weighted gradients over groups.
 
     Parameters
     ----------
-    engine : GradientEngine
-    train : Examples
-    cotangent : callable
+    gradients : Gradients
+        Of the training examples, one each.
     groups : ndarray of int of shape (n_train,)
     n_groups : int
     weights : Tensor of shape (n_train,)
@@ -49,7 +43,7 @@ def group_gradients(
     Examples are read in the order of their groups, so that each batch holds few of them: one
     product of the layers' factors for each group, ``O(n p)`` in all.
     """
-    p = engine.task.n_parameters
+    engine, p = gradients.engine, gradients.engine.task.n_parameters
     needed = 8 * n_groups * p
     if needed > engine.max_memory:
         raise ResourceError(
@@ -60,14 +54,12 @@ def group_gradients(
     order = np.argsort(groups, kind="stable")
     out = torch.zeros(n_groups, p, dtype=torch.float64, device=engine.task.device)
     owner, weights = groups[order], weights[torch.as_tensor(order, device=weights.device)]
-    start = 0
-    for features in engine.batches(train.take(order), cotangent):
-        own = owner[start : start + len(features)]
+    for rows, features in gradients.take(order):
+        own, shares = owner[rows], weights[rows].to(features.dtype)
         edges = np.flatnonzero(np.diff(own, prepend=-1, append=-1))
         for low, high in zip(edges[:-1], edges[1:], strict=True):
-            part = weights[start + low : start + high].to(features.dtype)
-            out[own[low]] += features[slice(low, high)].weighted_sums(part[None])[0]
-        start += len(features)
+            some = slice(low, high)
+            out[own[low]] += features[some].weighted_sums(shares[None, some])[0]
     return out
 
 
@@ -77,6 +69,8 @@ class GroupFisher:
     Parameters
     ----------
     engine : GradientEngine
+    output : str or callable
+        What is explained.
     right : Tensor of shape (n_groups, p)
         R: each group's share of the mean training gradient.
     kernel : Tensor of shape (n_groups, p) or None
@@ -95,43 +89,28 @@ class GroupFisher:
     system of the number of groups in place of p.
     """
 
-    def __init__(self, engine, right, kernel, scale, damping):
-        self.engine, self.right = engine, right
+    def __init__(self, engine, output, right, kernel, scale, damping):
+        self.engine, self.output, self.right = engine, output, right
         self.rows = right * scale[:, None] if kernel is None else kernel
         self.scale = scale
         self.shared = kernel is None
         self.gram = self.rows @ self.rows.T
-        self.damping = self._auto() if damping == "auto" else float(damping)
+        self.damping = gram_damping(self.gram) if damping == "auto" else float(damping)
         if not self.damping > 0:
             raise ValueError(
                 f"damping: got {damping!r}; accepted with curvature='groups' is a positive number "
                 "or 'auto': the Fisher matrix of groups is singular."
             )
 
-    def scores(self, queries: Examples, cotangent: CotangentFunction) -> np.ndarray:
+    def of(self, queries: Examples) -> np.ndarray:
         """Scores (n_queries, n_groups)."""
-        pushed = self.engine.matmul(queries, cotangent, self.rows.T)
+        gradients = query_gradients(self.engine, self.output, queries)
+        pushed = gradients @ self.rows.T
         solved = torch.linalg.solve(self._damped(self.damping), pushed.T)
         if self.shared:
             return (-solved / self.scale[:, None]).T.cpu().numpy()
-        direct = self.engine.matmul(queries, cotangent, self.right.T).T
+        direct = (gradients @ self.right.T).T
         return (-(direct - (self.right @ self.rows.T) @ solved) / self.damping).T.cpu().numpy()
 
     def _damped(self, damping: float) -> Tensor:
         return self.gram + damping * torch.eye(len(self.gram)).to(self.gram)
-
-    def _auto(self) -> float:
-        """Damping whose cosine with Grad-Dot, of groups among themselves, is that of points."""
-        values, vectors = torch.linalg.eigh(self.gram)
-        values = values.clamp_min(0)
-        reference = self.gram / self.gram.norm(dim=1, keepdim=True).clamp_min(1e-300)
-
-        def gap(log_damping: float) -> float:
-            shrunk = (vectors * (values / (values + np.exp(log_damping)))) @ vectors.T
-            cosine = (shrunk * reference).sum(1) / shrunk.norm(dim=1).clamp_min(1e-300)
-            return float(cosine.mean()) - COSINE_OF_BEST_DAMPING
-
-        low, high = (np.log(end * float(values.max())) for end in DAMPING_RANGE)
-        if gap(low) >= 0:
-            return float(np.exp(low))
-        return float(np.exp(high if gap(high) <= 0 else brentq(gap, low, high, xtol=1e-3)))

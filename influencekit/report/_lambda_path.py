@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from influencekit.curvature import DampingPath
+from influencekit.damping._grid import damping_grid
 from influencekit.data import Examples, ExamplesList
 from influencekit.displays import LambdaPathDisplay
 from influencekit.selection import LDSSearch, SurrogateLambdaSearchCV
-from influencekit.selection._damping import damping_grid
 
 __all__ = ["IN_USE", "averaged_over", "innermost", "path_of", "spread"]
 

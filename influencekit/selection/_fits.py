@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from influencekit.selection._damping import at_damping
+from influencekit.damping._grid import at_damping
 from influencekit.selection._scorer import SubsetPredictor
 
 __all__ = ["FitCache"]

@@ -10,7 +10,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from influencekit.selection._damping import attributor_damping_range
+from influencekit.damping._grid import attributor_damping_range
 
 __all__ = ["distributions", "suggest"]
 

@@ -14,16 +14,11 @@ from sklearn.model_selection import KFold, check_cv
 from sklearn.utils import check_random_state
 
 from influencekit.base import BaseAttributor
+from influencekit.damping import grad_dot_cosines, score_vector_cosine, score_vector_xi
+from influencekit.damping._grid import at_damping, damping_grid, own_damping
 from influencekit.data import open_examples
 from influencekit.exceptions import LambdaPathWarning, warn_user
-from influencekit.selection._damping import at_damping, damping_grid, own_damping
 from influencekit.selection._seeds import seeded_clone
-from influencekit.selection._xi import (
-    path_cosine,
-    score_vector_cosine,
-    score_vector_xi,
-    spectral_xi,
-)
 from influencekit.utils import Interval, StrOptions, with_gradients
 
 __all__ = ["SurrogateLambdaSearchCV"]
@@ -229,10 +224,11 @@ class SurrogateLambdaSearchCV(BaseAttributor):
         """From an array of dampings, the indicator of the queries, (n_dampings, n_queries)."""
         if hasattr(fitted, "damping_path"):
             self.xi_form_ = "spectral"
-            return (path_cosine if self.criterion == "cosine" else spectral_xi)(fitted, queries)
+            path = fitted.damping_path(queries)
+            return grad_dot_cosines(path) if self.criterion == "cosine" else path.xi
         self.xi_form_ = "score_vectors"
         form = score_vector_cosine if self.criterion == "cosine" else score_vector_xi
-        return form(fitted, task, train, queries, grid)
+        return form(lambda d: at_damping(fitted, d, task, train).score(queries), grid)
 
     def _choose(self, dampings: np.ndarray, xi_at, own: float | None, rng) -> None:
         """Set the results from a function of dampings that gives the indicator.

@@ -8,13 +8,13 @@ ROWS = [
     Row(
         "examples; it must return one number an",
         (
-            "GradientEngine(module_task).features(make_examples(module_task, Z, y), "
-            "output_cotangent(lambda z, y: F.cross_entropy(z, y)))"
+            "Gradients(GradientEngine(module_task), make_examples(module_task, Z, y), "
+            "output_cotangent(lambda z, y: F.cross_entropy(z, y))).features()"
         ),
         {
             "Take losses with reduction='none'": (
-                "GradientEngine(module_task).features(make_examples(module_task, Z, y), "
-                "output_cotangent(lambda z, y: F.cross_entropy(z, y, reduction='none')))"
+                "Gradients(GradientEngine(module_task), make_examples(module_task, Z, y), "
+                "output_cotangent(lambda z, y: F.cross_entropy(z, y, reduction='none'))).features()"
             ),
         },
     ),
@@ -237,12 +237,13 @@ ROWS = [
         ", or raise max_memory.",
         (
             "e = GradientEngine(module_task, max_memory=1000); "
-            "e.features(make_examples(module_task, Z, y), loss_cotangent(module_task))"
+            "Gradients(e, make_examples(module_task, Z, y), loss_cotangent(module_task)).features()"
         ),
         {
             "raise max_memory": (
                 "e = GradientEngine(module_task, max_memory='1GB'); "
-                "e.features(make_examples(module_task, Z, y), loss_cotangent(module_task))"
+                "Gradients(e, make_examples(module_task, Z, y), "
+                "loss_cotangent(module_task)).features()"
             ),
         },
     ),
@@ -250,14 +251,14 @@ ROWS = [
         ". Make one for this task with",
         (
             "p = make_projection(module_task, 4, random_state=0); "
-            "GradientEngine(other_task).project(make_examples(other_task, Z, y), "
-            "loss_cotangent(other_task), p)"
+            "Gradients(GradientEngine(other_task), make_examples(other_task, Z, y), "
+            "loss_cotangent(other_task)).project(p)"
         ),
         {
             "Make one for this task with make_projection": (
                 "p = make_projection(other_task, 4, random_state=0); "
-                "GradientEngine(other_task).project(make_examples(other_task, Z, y), "
-                "loss_cotangent(other_task), p)"
+                "Gradients(GradientEngine(other_task), make_examples(other_task, Z, y), "
+                "loss_cotangent(other_task)).project(p)"
             ),
         },
     ),

@@ -19,7 +19,7 @@ from influencekit.attributors._predicted_endpoint import (
 )
 from influencekit.curvature import CURVATURES, DataInf
 from influencekit.data import make_examples
-from influencekit.gradients import GradientEngine, loss_cotangent
+from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
 from tests.curvature._dense_reference import flat_gradient, gauss_newton, loss_gradients
 
 pytestmark = pytest.mark.filterwarnings(
@@ -138,7 +138,7 @@ class TestNonlinearModel:
         direction = torch.randn(task.n_parameters, dtype=torch.float64)
         moved = replace(task, module=ShiftedOutputs(task, direction))
         engine, examples = GradientEngine(moved), make_examples(moved, X, t)
-        found = engine.matrix(examples, loss_cotangent(moved)).numpy()
+        found = Gradients(engine, examples, loss_cotangent(moved)).matrix().numpy()
         outputs = task.forward(X)
         for i in range(N):
             jacobian = np.stack([flat_gradient(o, task) for o in outputs[i]])

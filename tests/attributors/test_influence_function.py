@@ -92,7 +92,7 @@ def test_default_damping_lies_where_the_cosine_is_057_and_xi_is_03_or_more(iris,
 def test_default_damping_of_many_examples_looks_at_some(iris, monkeypatch):
     X, y, _, _ = iris
     pipe = fit_net(X, y)
-    monkeypatch.setattr("influencekit.curvature._damping._N_EXAMPLES", 31)
+    monkeypatch.setattr("influencekit.curvature._spectrum.SAMPLE", 31)
     found = InfluenceFunction("fisher").fit(pipe, X, y)
     some = np.unique(np.linspace(0, len(X) - 1, 31).astype(int))
     scores = found.score(X[some], y[some])[:, some]

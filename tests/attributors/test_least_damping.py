@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from influencekit import InfluenceFunction, as_task
-from influencekit.attributors import _least_damping
-from influencekit.attributors._least_damping import AT_OPTIMUM, effective_rows
+from influencekit.damping import auto_damping
+from influencekit.damping._effective_sample_size import AT_OPTIMUM, effective_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
 
@@ -79,7 +79,7 @@ def test_effective_dimension_is_a_third_of_the_effective_rows(n_outputs):
     expected = damping_of(eigenvalues, rows * (n_outputs - 1) / 3)
     assert influence.gradient_ratio_ > AT_OPTIMUM
     assert influence.damping_ == pytest.approx(expected, rel=2e-3)
-    assert expected > 1.5 * influence.curvature_.auto_damping()
+    assert expected > 1.5 * auto_damping(influence.curvature_)
 
 
 def test_rows_of_weight_zero_do_not_count():
@@ -91,7 +91,7 @@ def test_rows_of_weight_zero_do_not_count():
     norms = np.linalg.norm(rows, axis=1)
     count = norms.sum() ** 2 / (norms**2).sum()
     eigenvalues = np.linalg.eigvalsh(rows.T @ rows / len(rows)).clip(0)
-    expected = max(damping_of(eigenvalues, count / 3), influence.curvature_.auto_damping())
+    expected = max(damping_of(eigenvalues, count / 3), auto_damping(influence.curvature_))
     assert influence.damping_ == pytest.approx(expected, rel=2e-3)
 
 
@@ -100,23 +100,14 @@ def test_a_model_at_its_optimum_is_left_to_the_spectrum(curvature):
     model = LogisticRegression(C=100.0, max_iter=5000, tol=1e-8).fit(X, Y)
     influence = InfluenceFunction(curvature).fit(model, X, Y)
     assert influence.gradient_ratio_ < AT_OPTIMUM
-    assert influence.damping_ == influence.curvature_.auto_damping()
+    assert influence.damping_ == auto_damping(influence.curvature_)
 
 
 def test_a_regression_is_left_to_the_spectrum():
     module = nn.Linear(5, 1).double()
     influence = InfluenceFunction("fisher").fit(as_task(module, loss=nn.MSELoss()), X, X[:, :1])
     assert influence.gradient_ratio_ > AT_OPTIMUM
-    assert influence.damping_ == influence.curvature_.auto_damping()
-
-
-def test_a_part_of_the_rows_stands_for_all(monkeypatch):
-    module, loss = stopped()
-    task, twice = as_task(module, loss=loss), np.repeat(np.arange(60), 2)
-    whole = InfluenceFunction().fit(task, X[twice], Y[twice]).damping_
-    monkeypatch.setattr(_least_damping, "N_ROWS", 60)  # each row once
-    part = InfluenceFunction().fit(task, X[twice], Y[twice]).damping_
-    assert part == pytest.approx(whole, rel=1e-3)
+    assert influence.damping_ == auto_damping(influence.curvature_)
 
 
 def test_effective_rows():

@@ -9,7 +9,7 @@ from torch import nn
 from influencekit import as_task
 from influencekit.curvature import CurvatureProblem
 from influencekit.data import make_examples
-from influencekit.gradients import GradientEngine
+from influencekit.gradients import GradientEngine, Gradients, loss_cotangent, output_cotangent
 from influencekit.gradients._batches import simple_kernels
 from tests.curvature._dense_reference import gauss_newton, loss_gradients, output_gradients
 
@@ -78,11 +78,14 @@ def dense_problem(matrix="ggn", penalty="none", weighted=False, seed=0, depth=2,
     weights = weights / weights.sum()
     train, queries = make_examples(task, X[:N], t[:N]), make_examples(task, X[N:], t[N:])
     R = penalty_vector(task, penalty)
-    problem = CurvatureProblem(GradientEngine(task, **engine), train, torch.as_tensor(weights), R)
+    engine = GradientEngine(task, **engine)
+    problem = CurvatureProblem(
+        Gradients(engine, train, loss_cotangent(task)), torch.as_tensor(weights), R
+    )
     data = {"hessian": hessian, "ggn": gauss_newton}[matrix](task, X[:N], t[:N], weights)
     return Dense(
         problem,
-        queries,
+        Gradients(engine, queries, output_cotangent(margin)),
         data + np.diag(R.numpy()),
         data,
         loss_gradients(task, X[:N], t[:N]),

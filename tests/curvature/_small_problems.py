@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from influencekit import as_task
+from influencekit.data import make_examples
+from influencekit.gradients import GradientEngine, Gradients, output_cotangent
 
 N, M = 23, 5
 
@@ -61,3 +63,8 @@ def uneven(seed=0):
     """Weights that differ between examples, with sum 1."""
     weights = np.random.RandomState(seed).uniform(0.5, 2, N)
     return weights / weights.sum()
+
+
+def of_margin(task, X, y, output=margin):
+    """Gradients of queries' margins."""
+    return Gradients(GradientEngine(task), make_examples(task, X, y), output_cotangent(output))

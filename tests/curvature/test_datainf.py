@@ -8,10 +8,11 @@ from torch import nn
 from influencekit import GradDot, InfluenceFunction, as_task
 from influencekit.curvature import CurvatureProblem, DataInf, _part_products
 from influencekit.curvature._datainf import FittedDataInf
+from influencekit.damping import auto_damping
 from influencekit.data import make_examples
-from influencekit.gradients import GradientEngine, output_cotangent
+from influencekit.gradients import GradientEngine, Gradients, loss_cotangent, output_cotangent
 from tests.curvature._dense_reference import loss_gradients, output_gradients
-from tests.curvature._small_problems import M, N, margin, penalties, problem, uneven
+from tests.curvature._small_problems import M, N, margin, of_margin, penalties, problem, uneven
 
 
 def groups_of(task, blocks):
@@ -38,7 +39,11 @@ def dense_products(q, h, g, weights, groups, levels):
 def fitted(task, X, y, weights, penalty, curvature, **options) -> FittedDataInf:
     train = make_examples(task, X, y)
     engine = GradientEngine(task, **options)
-    return curvature.factorise(CurvatureProblem(engine, train, torch.as_tensor(weights), penalty))
+    return curvature.factorise(
+        CurvatureProblem(
+            Gradients(engine, train, loss_cotangent(task)), torch.as_tensor(weights), penalty
+        )
+    )
 
 
 @pytest.fixture(params=["gram", "sums"])
@@ -56,11 +61,11 @@ def test_products_equal_the_mean_of_inverses(route, blocks, penalty_name, monkey
     penalty, weights = penalties(task)[penalty_name], uneven()
     found = fitted(task, X, y, weights, penalty, DataInf(blocks), batch_size=10)
     g, q = loss_gradients(task, X, y), output_gradients(task, Xq, yq, margin)
-    queries, groups = make_examples(task, Xq, yq), groups_of(task, blocks)
+    queries, groups = of_margin(task, Xq, yq), groups_of(task, blocks)
     for damping in (0.05, 2.0):
         levels = penalty.numpy() + damping
         expected = dense_products(q, g, g, weights, groups, levels)
-        products = found.products(queries, output_cotangent(margin), damping)
+        products = found.products(queries, damping)
         np.testing.assert_allclose(products, expected, rtol=1e-10, atol=1e-10)
         own = np.diag(dense_products(g, g, g, weights, groups, levels))
         np.testing.assert_allclose(found.self_products(damping), own, rtol=1e-10)
@@ -70,14 +75,14 @@ def test_scaled_damping_is_a_multiple_of_each_layers_mean_squared_entry():
     task, X, y, Xq, yq = problem()
     weights, penalty = uneven(), penalties(task)["constant"]
     found = fitted(task, X, y, weights, penalty, DataInf(scaled=True))
-    assert found.auto_damping() == 0.1
+    assert auto_damping(found) == 0.1
     g, q = loss_gradients(task, X, y), output_gradients(task, Xq, yq, margin)
     groups = groups_of(task, "layers")
     levels = penalty.numpy().copy()
     for group in groups:
         levels[group] += 0.7 * (weights @ np.square(g[:, group])).mean()
     expected = dense_products(q, g, g, weights, groups, levels)
-    products = found.products(make_examples(task, Xq, yq), output_cotangent(margin), 0.7)
+    products = found.products(of_margin(task, Xq, yq), 0.7)
     np.testing.assert_allclose(products, expected, rtol=1e-10, atol=1e-10)
 
 
@@ -86,7 +91,7 @@ def test_automatic_damping_is_a_tenth_of_the_mean_squared_entry():
     weights = uneven()
     found = fitted(task, X, y, weights, penalties(task)["none"], DataInf())
     expected = 0.1 * (weights @ np.square(loss_gradients(task, X, y))).mean()
-    np.testing.assert_allclose(found.auto_damping(), expected, rtol=1e-12)
+    np.testing.assert_allclose(auto_damping(found), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("max_memory", [10_000, 2**30])
@@ -96,39 +101,38 @@ def test_little_memory_gives_the_same(max_memory, route, monkeypatch):
     penalty, weights = penalties(task)["weights"], uneven()
     found = fitted(task, X, y, weights, penalty, DataInf(), max_memory=max_memory, batch_size=6)
     roomy = max_memory == 2**30
-    assert (found.gradients._held is not None) == roomy
-    queries, groups = make_examples(task, Xq, yq), groups_of(task, "layers")
+    assert (found.gradients._train.parts is not None) == roomy
+    queries, groups = of_margin(task, Xq, yq), groups_of(task, "layers")
     g, q = loss_gradients(task, X, y), output_gradients(task, Xq, yq, margin)
-    cotangent = output_cotangent(margin)
-    assert (found.gradients.query_chunk(queries, cotangent) < M) != roomy
+    assert (found.gradients.query_chunk(queries) < M) != roomy
     for damping in (0.3, 1.1):  # the second time from what was kept
         expected = dense_products(q, g, g, weights, groups, penalty.numpy() + damping)
-        products = found.products(queries, cotangent, damping)
+        products = found.products(queries, damping)
         np.testing.assert_allclose(products, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_changing_the_damping_takes_no_gradients(monkeypatch):
     task, X, y, Xq, yq = problem("plain")
     found = fitted(task, X, y, uneven(), penalties(task)["constant"], DataInf())
-    queries, cotangent = make_examples(task, Xq, yq), output_cotangent(margin)
-    found.products(queries, cotangent, 0.1)
+    queries = of_margin(task, Xq, yq)
+    found.products(queries, 0.1)
     monkeypatch.setattr(
         GradientEngine, "batches", lambda *a, **k: pytest.fail("gradients were taken again")
     )
-    found.products(queries, cotangent, 10.0)
+    found.products(queries, 10.0)
 
 
 def test_other_queries_are_not_taken_for_the_last_ones():
     task, X, y, Xq, yq = problem("plain")
     found = fitted(task, X, y, uneven(), penalties(task)["constant"], DataInf())
-    first, second = make_examples(task, Xq, yq), make_examples(task, Xq + 1, yq)
-    cotangent = output_cotangent(margin)
-    found.products(first, cotangent, 0.1)
-    other = found.products(second, cotangent, 0.1)
+    first, second = of_margin(task, Xq, yq), of_margin(task, Xq + 1, yq)
+    found.products(first, 0.1)
+    other = found.products(second, 0.1)
     fresh = fitted(task, X, y, uneven(), penalties(task)["constant"], DataInf())
-    torch.testing.assert_close(other, fresh.products(second, cotangent, 0.1))
-    halved = output_cotangent(lambda o, t: margin(o, t) / 2)
-    torch.testing.assert_close(found.products(second, halved, 0.1), other / 2)
+    torch.testing.assert_close(other, fresh.products(second, 0.1))
+    function = output_cotangent(lambda o, t: margin(o, t) / 2)
+    halved = Gradients(second.engine, second.examples, function)
+    torch.testing.assert_close(found.products(halved, 0.1), other / 2)
 
 
 def test_the_cheaper_route_follows_the_shapes():
@@ -137,21 +141,21 @@ def test_the_cheaper_route_follows_the_shapes():
     task = as_task(net, loss=nn.MSELoss())
     X, y = torch.randn(40, 60, dtype=torch.float64), torch.randn(40, 1, dtype=torch.float64)
     found = fitted(task, X, y, np.full(40, 1 / 40), torch.zeros(task.n_parameters), DataInf())
-    with found.gradients.train() as train:
-        # wide layer: n (d_in + d_out) / 2 + m n against 2 m d_in d_out
-        assert found.gradients.gram_is_cheaper(0, 10, train)
-        # a layer of width 50 + 1 costs sums next to nothing when queries are few
-        assert not found.gradients.gram_is_cheaper(1, 2, train)
+    train = found.gradients.train()
+    # wide layer: n (d_in + d_out) / 2 + m n against 2 m d_in d_out
+    assert found.gradients.gram_is_cheaper(0, 10, train)
+    # a layer of width 50 + 1 costs sums next to nothing when queries are few
+    assert not found.gradients.gram_is_cheaper(1, 2, train)
 
 
 def test_without_damping_a_free_parameter_is_refused():
     task, X, y, Xq, yq = problem("plain")
     found = fitted(task, X, y, uneven(), penalties(task)["weights"], DataInf())
-    queries, cotangent = make_examples(task, Xq, yq), output_cotangent(margin)
+    queries = of_margin(task, Xq, yq)
     with pytest.raises(ValueError, match="positive damping"):
-        found.products(queries, cotangent, 0.0)
+        found.products(queries, 0.0)
     penalised = fitted(task, X, y, uneven(), penalties(task)["constant"], DataInf())
-    assert torch.isfinite(penalised.products(queries, cotangent, 0.0)).all()
+    assert torch.isfinite(penalised.products(queries, 0.0)).all()
 
 
 def test_large_damping_is_a_dot_product_of_gradients():
@@ -166,9 +170,9 @@ def test_a_penalty_that_varies_within_a_tensor_counts_with_its_mean():
     varied, even = (penalties(task)["constant"].clone() for _ in range(2))
     varied[:20] = torch.linspace(0, 1, 20).square().double()
     even[:20] = varied[:20].mean()
-    queries, cotangent = make_examples(task, Xq, yq), output_cotangent(margin)
+    queries = of_margin(task, Xq, yq)
     found, expected = (
-        fitted(task, X, y, uneven(), penalty, DataInf()).products(queries, cotangent, 0.1)
+        fitted(task, X, y, uneven(), penalty, DataInf()).products(queries, 0.1)
         for penalty in (varied, even)
     )
     torch.testing.assert_close(found, expected)

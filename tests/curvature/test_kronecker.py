@@ -10,10 +10,11 @@ from influencekit import InfluenceFunction, as_task
 from influencekit.curvature import EKFAC, KFAC, CurvatureProblem, ggn_rows
 from influencekit.curvature._parameter_space import decompose_parameters
 from influencekit.curvature.kronecker import _products as products
-from influencekit.curvature.kronecker import _store as store
 from influencekit.curvature.kronecker._spectrum import KroneckerPath, KroneckerSums, ScoreSums
+from influencekit.damping import auto_damping
 from influencekit.data import make_examples
-from influencekit.gradients import GradientEngine, output_cotangent
+from influencekit.gradients import GradientEngine, Gradients, loss_cotangent, output_cotangent
+from influencekit.gradients import _store as store
 from tests.curvature._dense_reference import (
     gauss_newton,
     loss_gradients,
@@ -57,10 +58,11 @@ class Setting:
                 for p in self.task.parameters.values()
             ]
         )
-        self.queries = make_examples(self.task, self.Xq, self.tq)
+        engine, train = GradientEngine(self.task, **engine), make_examples(self.task, X[:N], t[:N])
+        queries = make_examples(self.task, self.Xq, self.tq)
+        self.queries = Gradients(engine, queries, output_cotangent(margin))
         self.problem = CurvatureProblem(
-            GradientEngine(self.task, **engine),
-            make_examples(self.task, self.X, self.t),
+            Gradients(engine, train, loss_cotangent(self.task)),
             torch.as_tensor(self.weights),
             torch.as_tensor(self.penalty),
         )
@@ -79,7 +81,7 @@ class Setting:
         return g, output_gradients(self.task, self.Xq, self.tq, margin)
 
     def path(self, curvature):
-        return curvature.factorise(self.problem).path(self.queries, output_cotangent(margin))
+        return curvature.factorise(self.problem).path(self.queries)
 
 
 KINDS = {KFAC: False, EKFAC: True}
@@ -101,7 +103,7 @@ def test_equals_dense_kronecker_products(name, kind, fisher):
         inverse = spectrum.solve(torch.eye(p, dtype=torch.float64), damping)
         np.testing.assert_allclose(inverse, np.linalg.inv(dense), rtol=1e-8, atol=1e-8)
         g, q = s.gradients()
-        path = spectrum.path(s.queries, output_cotangent(margin))
+        path = spectrum.path(s.queries)
         wanted = scores(q, dense, g, s.weights)
         np.testing.assert_allclose(path.scores(damping), wanted, rtol=1e-8, atol=1e-10)
         own = np.einsum("ij,ji->i", g, np.linalg.solve(dense, g.T))
@@ -125,7 +127,7 @@ def test_indicator_equals_dense(name, kind):
     spectrum = kind("true").factorise(s.problem)
     dampings = [0.01, 0.5, 20.0]
     rows = torch.tensor([30, 2, 17])
-    path = spectrum.path(s.queries, output_cotangent(margin))
+    path = spectrum.path(s.queries)
     inverses = [np.linalg.inv(curvature + d * np.eye(len(curvature))) for d in dampings]
     expected = [surrogate_indicator(q, data, inverse) for inverse in inverses]
     np.testing.assert_allclose(path.xi(dampings), expected, rtol=1e-8)
@@ -172,13 +174,16 @@ def test_blocks_of_one_layer_with_a_single_output_are_exact_after_one_example():
     task = as_task(net, loss=nn.CrossEntropyLoss())
     one = torch.ones(1, dtype=torch.float64)
     zero = torch.zeros(task.n_parameters, dtype=torch.float64)
-    problem = CurvatureProblem(GradientEngine(task), make_examples(task, X, t), one, zero)
+    problem = CurvatureProblem(
+        Gradients(GradientEngine(task), make_examples(task, X, t), loss_cotangent(task)), one, zero
+    )
     exact = decompose_parameters(ggn_rows(problem))
     queries = make_examples(task, draw((4, 4), 1), torch.tensor([0, 1, 2, 0]))
-    expected = exact.path(queries, output_cotangent(margin)).scores(0.1)
+    queries = Gradients(GradientEngine(task), queries, output_cotangent(margin))
+    expected = exact.path(queries).scores(0.1)
     for kind in KINDS:
         spectrum = kind("true").factorise(problem)
-        found = spectrum.path(queries, output_cotangent(margin)).scores(0.1)
+        found = spectrum.path(queries).scores(0.1)
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
@@ -193,8 +198,10 @@ def test_batch_size_and_order_do_not_matter(name, kind):
     order = np.random.RandomState(3).permutation(N)
     train = s.problem.examples.take(order)
     weights, penalty = torch.as_tensor(s.weights[order]), s.problem.penalty
-    permuted = CurvatureProblem(s.problem.engine, train, weights, penalty)
-    found = kind("true").factorise(permuted).path(s.queries, output_cotangent(margin)).scores(0.1)
+    permuted = CurvatureProblem(
+        Gradients(s.problem.engine, train, loss_cotangent(s.task)), weights, penalty
+    )
+    found = kind("true").factorise(permuted).path(s.queries).scores(0.1)
     np.testing.assert_allclose(found, expected[:, order], rtol=1e-7, atol=1e-11)
 
 
@@ -208,7 +215,7 @@ def test_what_does_not_fit_is_streamed(name):
         s = Setting(name, **engine)
         spectrum = EKFAC("true").factorise(s.problem)
         assert (spectrum.train.parts is None) == bool(engine)
-        path = spectrum.path(s.queries, output_cotangent(margin))
+        path = spectrum.path(s.queries)
         sums = path.subset_sums(masks)
         assert isinstance(sums, ScoreSums if engine else KroneckerSums)
         xi = spectrum.train_path(rows).xi([0.1, 3.0])
@@ -354,7 +361,7 @@ class TestDefaultDamping:
         top = np.log(np.linalg.eigvalsh(curvature)[-1])
         low, high = top - 8 * np.log(10), top + np.log(10)
         roots = [brentq(f, low, high) for f in (cosine, xi) if f(low) < 0]
-        assert spectrum.auto_damping() == pytest.approx(np.exp(max(roots)), rel=2e-3)
+        assert auto_damping(spectrum) == pytest.approx(np.exp(max(roots)), rel=2e-3)
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_no_damping_is_scored_twice(self, kind, monkeypatch):
@@ -364,7 +371,7 @@ class TestDefaultDamping:
         monkeypatch.setattr(
             KroneckerPath, "products", lambda path, d: dampings.append(d) or products(path, d)
         )
-        spectrum.auto_damping()
+        auto_damping(spectrum)
         assert sum(d > 1e3 * float(spectrum.eigenvalues.max()) for d in dampings) == 1
         assert len(set(dampings)) == len(dampings) > 5
 

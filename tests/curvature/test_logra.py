@@ -11,21 +11,25 @@ from influencekit.curvature import CurvatureProblem, LoGra, _layer_projections
 from influencekit.curvature._layer_projections import LayerProjections
 from influencekit.data import make_examples
 from influencekit.exceptions import ProjectionWarning, ResourceError
-from influencekit.gradients import GradientEngine, loss_cotangent, output_cotangent, random_rows
+from influencekit.gradients import (
+    GradientEngine,
+    Gradients,
+    loss_cotangent,
+    random_rows,
+)
 from tests.curvature._dense_reference import (
     gauss_newton,
     loss_gradients,
     output_gradients,
     scores,
 )
-from tests.curvature._small_problems import N, margin, penalties, problem, uneven
+from tests.curvature._small_problems import N, margin, of_margin, penalties, problem, uneven
 
 
 def fitted(task, X, y, weights, penalty, curvature, *, projection_dim=None, **options):
     engine, train = GradientEngine(task, **options), make_examples(task, X, y)
     given = CurvatureProblem(
-        engine,
-        train,
+        Gradients(engine, train, loss_cotangent(task)),
         torch.as_tensor(weights),
         penalty,
         projection_dim=projection_dim,
@@ -82,8 +86,7 @@ def test_scores_equal_dense_projections(kind, rows, init, blocks):
     projections = explicit(spectrum.projections, task.n_parameters)
     if blocks == "all":
         projections = [np.concatenate(projections)]
-    queries = make_examples(task, Xq, yq)
-    path = spectrum.path(queries, output_cotangent(margin))
+    path = spectrum.path(of_margin(task, Xq, yq))
     for damping in (0.01, 1.0):
         expected = 0.0
         for P in projections:
@@ -108,7 +111,7 @@ def test_full_rank_is_the_exact_block_diagonal_curvature(init, rows):
     spectrum = fitted(task, X, y, weights, penalty, LoGra(10, rows=rows, init=init))
     g, q = loss_gradients(task, X, y), output_gradients(task, Xq, yq, margin)
     data = gauss_newton(task, X, y, weights) if rows == "ggn" else (g.T * weights) @ g
-    found = spectrum.path(make_examples(task, Xq, yq), output_cotangent(margin)).scores(0.1)
+    found = spectrum.path(of_margin(task, Xq, yq)).scores(0.1)
     expected = 0.0
     for spec in spectrum.projections.specs:
         own = flat_columns(spec)
@@ -135,7 +138,7 @@ def test_random_projections_keep_inner_products_in_expectation():
     g = loss_gradients(task, X, y)[:6]
     engine, train = GradientEngine(task), make_examples(task, X[:6], y[:6])
     like = torch.empty(0, dtype=torch.float64)
-    features = engine.features(train, loss_cotangent(task))
+    features = Gradients(engine, train, loss_cotangent(task)).features()
     specs = engine.layout(train).specs
     total, n_draws = 0.0, 200
     for seed in range(n_draws):
@@ -243,7 +246,7 @@ def test_a_layer_that_is_not_called_has_no_influence():
     task, X, y, Xq, yq = problem("plain")
     task = as_task(Unused().double(), loss=torch.nn.CrossEntropyLoss())
     spectrum = fitted(task, X, y, uneven(), penalties(task)["none"], LoGra(2))
-    found = spectrum.path(make_examples(task, Xq, yq), output_cotangent(margin)).scores(0.1)
+    found = spectrum.path(of_margin(task, Xq, yq)).scores(0.1)
     assert np.isfinite(found).all() and np.abs(found).max() > 0
 
 

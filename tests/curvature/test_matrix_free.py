@@ -17,27 +17,25 @@ from influencekit.curvature import (
     Hessian,
     LiSSA,
     Nystroem,
-    sketch_damping,
 )
 from influencekit.curvature._lanczos import extreme_eigenvalues, lanczos, normal_rows
 from influencekit.curvature._nystroem import nystroem
 from influencekit.curvature._preconditioners import ggn_diagonal
+from influencekit.damping import auto_damping, sketch_damping
 from influencekit.data import make_examples
 from influencekit.exceptions import (
     ConvergenceWarning,
     NegativeCurvatureWarning,
     ResourceError,
 )
-from influencekit.gradients import GradientEngine, output_cotangent
+from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
 from tests.curvature._dense_reference import surrogate_indicator
-from tests.curvature._hessian_reference import N, dense_problem, margin
-
-COTANGENT = output_cotangent(margin)
+from tests.curvature._hessian_reference import N, dense_problem
 
 
 def products(curvature, dense, damping):
     fitted = curvature.factorise(dense.problem)
-    return fitted.products(dense.queries, COTANGENT, damping).numpy()
+    return fitted.products(dense.queries, damping).numpy()
 
 
 def with_negative(dense, treat, damping):
@@ -77,7 +75,7 @@ def test_hessian_equals_dense(negative, penalty):
 def test_hessian_path_is_its_products():
     dense = dense_problem("hessian", "bias free", weighted=True)
     spectrum = Hessian().factorise(dense.problem)
-    path = spectrum.path(dense.queries, COTANGENT)
+    path = spectrum.path(dense.queries)
     weights = dense.problem.example_weights.numpy()
     masks = np.random.RandomState(0).rand(4, N) < 0.5
     for damping in (1e-2, 1.0):
@@ -93,8 +91,8 @@ def test_of_a_convex_model_the_hessian_is_gauss_newton():
     dense = dense_problem("hessian", "constant", depth=1)
     problem = replace(dense.problem, penalty=dense.problem.penalty * 1e-3)
     own, other = (kind().factorise(problem) for kind in (Hessian, GaussNewton))
-    assert own.auto_damping() == pytest.approx(other.auto_damping(), rel=1e-6)
-    found, expected = (f.products(dense.queries, COTANGENT, 0.01) for f in (own, other))
+    assert auto_damping(own) == pytest.approx(auto_damping(other), rel=1e-6)
+    found, expected = (f.products(dense.queries, 0.01) for f in (own, other))
     np.testing.assert_allclose(found, expected, rtol=1e-8)
 
 
@@ -102,9 +100,9 @@ def test_hessian_kept_as_it_is_warns_below_its_smallest_eigenvalue():
     dense = dense_problem("hessian")
     spectrum = Hessian("keep").factorise(dense.problem)
     smallest = float(spectrum.eigenvalues[0])
-    assert spectrum.auto_damping() >= -1.5 * smallest
+    assert auto_damping(spectrum) >= -1.5 * smallest
     with pytest.warns(NegativeCurvatureWarning, match="smallest eigenvalue"):
-        spectrum.products(dense.queries, COTANGENT, -0.5 * smallest)
+        spectrum.products(dense.queries, -0.5 * smallest)
 
 
 def test_hessian_too_large_is_refused():
@@ -157,13 +155,13 @@ def test_low_rank_is_a_dense_solve_of_its_own_matrix(curvature, penalty):
     keep = np.eye(len(basis))
     if getattr(curvature, "complement", "damping") == "drop":
         keep = basis @ basis.T
-    path = fitted.path(dense.queries, COTANGENT)
+    path = fitted.path(dense.queries)
     masks = np.random.RandomState(1).rand(5, N) < 0.5
     for damping in (0.05, 3.0):
         shifted = matrix + damping * np.eye(len(matrix))
         inverse = keep @ np.linalg.inv(shifted)
         expected = dense.query @ inverse @ dense.train.T
-        found = fitted.products(dense.queries, COTANGENT, damping)
+        found = fitted.products(dense.queries, damping)
         np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-11)
         own = np.einsum("jp,pq,jq->j", dense.train, inverse, dense.train)
         np.testing.assert_allclose(fitted.self_products(damping), own, rtol=1e-8)
@@ -236,7 +234,7 @@ def test_solvers_reach_the_dense_solution(solver, matrix, penalty):
     dense = dense_problem(matrix, penalty, weighted=True)
     solver = type(solver)(**{**solver.get_params(), "matrix": matrix})
     fitted = solver.factorise(dense.problem)
-    found = fitted.products(dense.queries, COTANGENT, 1.0)
+    found = fitted.products(dense.queries, 1.0)
     np.testing.assert_allclose(found, dense.products(1.0), rtol=1e-7, atol=1e-9)
     assert (fitted.residuals_ <= 1e-10).all()
     assert (fitted.iterations_ > 0).all()
@@ -291,7 +289,7 @@ def test_a_preconditioner_saves_iterations():
     for name in (None, "nystroem"):
         solver = ConjugateGradient(preconditioner=name, preconditioner_rank=12, random_state=0)
         fitted = solver.factorise(dense.problem)
-        fitted.products(dense.queries, COTANGENT, 1e-3)
+        fitted.products(dense.queries, 1e-3)
         taken[name] = fitted.iterations_.mean()
     assert taken["nystroem"] < 0.7 * taken[None]
 
@@ -302,8 +300,8 @@ def test_automatic_damping_of_a_truncated_spectrum_grows_with_what_is_left_out()
         few, many, all_ = (
             kind(rank, random_state=0).factorise(dense.problem) for rank in (3, 9, 60)
         )
-        assert few.auto_damping() > many.auto_damping() > all_.auto_damping() > 0
-    assert Arnoldi(60, random_state=0).factorise(dense.problem).auto_damping() == pytest.approx(
+        assert auto_damping(few) > auto_damping(many) > auto_damping(all_) > 0
+    assert auto_damping(Arnoldi(60, random_state=0).factorise(dense.problem)) == pytest.approx(
         sketch_damping(dense.problem)
     )
 
@@ -314,7 +312,9 @@ def test_damping_of_a_projection_makes_up_for_what_it_spreads():
     X = torch.randn(1000, 40, dtype=torch.float64)
     weights, penalty = torch.full((1000,), 1e-3).double(), torch.zeros(800).double()
     examples = make_examples(task, X, torch.randn(1000, 20, dtype=torch.float64))
-    problem = CurvatureProblem(GradientEngine(task), examples, weights, penalty)
+    problem = CurvatureProblem(
+        Gradients(GradientEngine(task), examples, loss_cotangent(task)), weights, penalty
+    )
     small = replace(problem, projection_dim=512, random_state=0)
     smallest = GaussNewton().factorise(small).data_eigenvalues.min()
     assert sketch_damping(problem) >= float(smallest) > 0
@@ -329,7 +329,7 @@ def test_too_few_iterations_are_reported():
     dense = dense_problem("ggn")
     fitted = ConjugateGradient(max_iter=3, preconditioner=None).factorise(dense.problem)
     with pytest.warns(ConvergenceWarning, match="6 of 6 systems did not reach rtol=1e-05"):
-        fitted.products(dense.queries, COTANGENT, 1e-4)
+        fitted.products(dense.queries, 1e-4)
     assert (fitted.iterations_ == 3).all()
     assert (fitted.residuals_ > 1e-5).all()
 
@@ -339,10 +339,10 @@ def test_negative_curvature_is_explained_and_auto_damping_is_above_it():
     smallest = np.linalg.eigvalsh(dense.data)[0]
     fitted = ConjugateGradient("hessian").factorise(dense.problem)
     with pytest.raises(ValueError, match="not positive definite") as caught:
-        fitted.products(dense.queries, COTANGENT, -0.1 * smallest)
+        fitted.products(dense.queries, -0.1 * smallest)
     assert f"about {smallest:.3g}" in str(caught.value)
-    assert fitted.auto_damping() >= -1.4 * smallest
-    fitted.products(dense.queries, COTANGENT, fitted.auto_damping())
+    assert auto_damping(fitted) >= -1.4 * smallest
+    fitted.products(dense.queries, auto_damping(fitted))
 
 
 def test_lissa_with_batches_comes_near_the_solution_as_repeats_grow():
@@ -361,7 +361,7 @@ def test_a_diverging_series_is_stopped_with_the_numbers():
     largest = np.linalg.eigvalsh(dense.data)[-1]
     fitted = LiSSA(scale=largest / 4, batch_size=None).factorise(dense.problem)
     with pytest.raises(ValueError, match=r"LiSSA diverges: after \d\d? terms") as caught:
-        fitted.products(dense.queries, COTANGENT, 1e-3)
+        fitted.products(dense.queries, 1e-3)
     assert f"eigenvalue found is {fitted.largest_:.3g}" in str(caught.value)
     assert fitted.largest_ == pytest.approx(largest, rel=0.05)
 
@@ -370,7 +370,7 @@ def test_a_series_that_is_too_short_warns():
     dense = dense_problem("ggn", "constant")
     fitted = LiSSA(depth=3, batch_size=10).factorise(dense.problem)
     with pytest.warns(ConvergenceWarning, match="Raise depth"):
-        fitted.products(dense.queries, COTANGENT, 1e-3)
+        fitted.products(dense.queries, 1e-3)
 
 
 @pytest.mark.parametrize("curvature", [Arnoldi(rank=2000), Nystroem(rank=2000)], ids=str)

@@ -9,7 +9,7 @@ from influencekit import as_task
 from influencekit.curvature import CurvatureProblem
 from influencekit.curvature._operators import CurvatureOperator
 from influencekit.data import make_examples
-from influencekit.gradients import GradientEngine
+from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
 from tests.curvature._hessian_reference import D, N, dense_problem, hessian
 
 
@@ -84,7 +84,11 @@ def test_hessian_of_other_modules(name):
     weights = torch.full((5,), 0.2, dtype=torch.float64)
     examples = make_examples(task, X, t)
     p = task.n_parameters
-    problem = CurvatureProblem(GradientEngine(task), examples, weights, torch.zeros(p).double())
+    problem = CurvatureProblem(
+        Gradients(GradientEngine(task), examples, loss_cotangent(task)),
+        weights,
+        torch.zeros(p).double(),
+    )
     vectors = torch.randn(3, p, dtype=torch.float64)
     found = CurvatureOperator(problem, "hessian").data(vectors)
     expected = vectors.numpy() @ hessian(task, X, t, weights)

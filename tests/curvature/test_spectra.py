@@ -6,11 +6,18 @@ import torch
 from torch import nn
 
 from influencekit import as_task
-from influencekit.curvature import CurvatureProblem, damping_range, fisher_rows, ggn_rows
+from influencekit.curvature import CurvatureProblem, fisher_rows, ggn_rows
 from influencekit.curvature._parameter_space import decompose_parameters, decompose_projected
 from influencekit.curvature._sample_space import decompose_samples
+from influencekit.damping import damping_range
 from influencekit.data import make_examples
-from influencekit.gradients import GradientEngine, loss_cotangent, make_projection, output_cotangent
+from influencekit.gradients import (
+    GradientEngine,
+    Gradients,
+    loss_cotangent,
+    make_projection,
+    output_cotangent,
+)
 from tests.curvature._dense_reference import (
     gauss_newton,
     loss_gradients,
@@ -51,6 +58,11 @@ def margin(outputs, targets):
     return outputs.gather(1, targets[:, None])[:, 0] * 2.0
 
 
+def of_margin(task, queries, output=margin):
+    """Gradients of the margin of queries."""
+    return Gradients(GradientEngine(task), queries, output_cotangent(output))
+
+
 ROWS = {"fisher": fisher_rows, "ggn": ggn_rows}
 
 
@@ -59,7 +71,11 @@ def rows_of(curvature, task, X, t, weights, penalty=None):
     penalty = penalties(task)["none"] if penalty is None else penalty
     train = make_examples(task, X, t)
     weights = torch.as_tensor(weights)
-    return ROWS[curvature](CurvatureProblem(GradientEngine(task), train, weights, penalty))
+    return ROWS[curvature](
+        CurvatureProblem(
+            Gradients(GradientEngine(task), train, loss_cotangent(task)), weights, penalty
+        )
+    )
 
 
 @pytest.mark.parametrize("penalty_name", ["none", "constant", "bias free", "all different"])
@@ -73,7 +89,7 @@ def test_scores_and_xi_equal_dense(curvature, space, penalty_name, weighted):
     weights = weights / weights.sum()
     queries = make_examples(task, Xq, tq)
     spectrum = space(rows_of(curvature, task, X, t, weights, penalty))
-    path = spectrum.path(queries, output_cotangent(margin))
+    path = spectrum.path(of_margin(task, queries))
 
     g, q = loss_gradients(task, X, t), output_gradients(task, Xq, tq, margin)
     data = gauss_newton(task, X, t, weights) if curvature == "ggn" else (g.T * weights) @ g
@@ -95,7 +111,7 @@ def test_without_damping_a_singular_curvature_is_pseudo_inverted(space):
     task, X, t, Xq, tq = problem()
     weights = np.full(N, 1 / N)
     spectrum = space(rows_of("fisher", task, X, t, weights))
-    found = spectrum.path(make_examples(task, Xq, tq), output_cotangent(margin)).scores(0.0)
+    found = spectrum.path(of_margin(task, make_examples(task, Xq, tq))).scores(0.0)
     g, q = loss_gradients(task, X, t), output_gradients(task, Xq, tq, margin)
     assert task.n_parameters > N  # so that the curvature is singular
     expected = -q @ np.linalg.pinv(g.T @ g / N) @ g.T / N
@@ -110,10 +126,10 @@ def test_projected_spectrum_equals_dense_projection():
     penalty = penalties(task)["constant"]
     rows = rows_of("ggn", task, X, t, weights, penalty)
     spectrum = decompose_projected(rows, sketch)
-    found = spectrum.path(queries, output_cotangent(margin)).scores(0.3)
-    b = engine.project(train, rows.cotangent, sketch).numpy()
-    g = engine.project(train, loss_cotangent(task), sketch).numpy()
-    q = engine.project(queries, output_cotangent(margin), sketch).numpy()
+    found = spectrum.path(of_margin(task, queries)).scores(0.3)
+    b = rows.rows.project(sketch).numpy()
+    g = Gradients(engine, train, loss_cotangent(task)).project(sketch).numpy()
+    q = of_margin(task, queries).project(sketch).numpy()
     dense = b.T @ b / N + (0.2 + 0.3) * np.eye(11)
     np.testing.assert_allclose(found, scores(q, dense, g, weights), rtol=1e-8, atol=1e-12)
 
@@ -129,7 +145,7 @@ class TestIndicatorLaws:
         def output(outputs, targets):
             return query_scale * margin(outputs, targets)
 
-        return spectrum.path(make_examples(task, Xq, tq), output_cotangent(output))
+        return spectrum.path(of_margin(task, make_examples(task, Xq, tq), output))
 
     def test_between_zero_and_one_and_rising_to_one(self):
         xi = self.path().xi(np.geomspace(1e-9, 1e9, 60))
@@ -183,7 +199,7 @@ def test_short_rows_are_not_dropped_beside_long_ones(scale, tolerance):
     queries = make_examples(task, Xq * scale, tq)
     found = []
     for space in (decompose_parameters, decompose_samples):
-        found.append(space(rows).path(queries, output_cotangent(margin)).scores(1e-2))
+        found.append(space(rows).path(of_margin(task, queries)).scores(1e-2))
     crumbs = 1e-9 * np.abs(found[0]).max()
     np.testing.assert_allclose(found[1], found[0], rtol=tolerance, atol=crumbs)
 

@@ -13,11 +13,13 @@ from influencekit.exceptions import ResourceError, UnsupportedModelError
 from influencekit.gradients import (
     GradientEngine,
     GradientFeatures,
+    Gradients,
     ggn_cotangent,
     loss_cotangent,
     output_cotangent,
+    plan,
 )
-from influencekit.gradients import _dot as dot_module
+from influencekit.gradients import _gradients as gradients_module
 from influencekit.gradients._store import FeatureStore
 from influencekit.models import CustomLoss
 from tests.gradients._reference import (
@@ -66,14 +68,15 @@ def test_streamed_operations_equal_the_reference(problem, batch_size):
     for cotangent, rows in _both(task, examples):
         weights = normal(len(rows), seed=3)
         groups, matrix = normal(4, len(rows)), normal(task.n_parameters, 3)
-        _close(engine.matrix(examples, cotangent), rows)
-        _close(engine.covariance(examples, cotangent), rows.T @ rows)
-        _close(engine.covariance(examples, cotangent, weights), (rows.T * weights) @ rows)
-        _close(engine.matmul(examples, cotangent, matrix), rows @ matrix)
-        _close(engine.weighted_sums(examples, cotangent, groups), groups @ rows)
-        _close(engine.squared_norms(examples, cotangent), rows.square().sum(1))
-        _close(engine.dot(examples, cotangent, examples, cotangent), rows @ rows.T)
-        _close(engine.features(examples, cotangent).materialize(), rows)
+        gradients = Gradients(engine, examples, cotangent)
+        _close(gradients.matrix(), rows)
+        _close(gradients.covariance(), rows.T @ rows)
+        _close(gradients.covariance(weights), (rows.T * weights) @ rows)
+        _close(gradients @ matrix, rows @ matrix)
+        _close(gradients.sums(groups), groups @ rows)
+        _close(gradients.squared_norms(), rows.square().sum(1))
+        _close(gradients.dot(gradients), rows @ rows.T)
+        _close(gradients.features().materialize(), rows)
 
 
 def test_dot_of_different_sets_and_cotangents():
@@ -82,8 +85,8 @@ def test_dot_of_different_sets_and_cotangents():
     queries = examples.take(torch.tensor([3, 1, 4]))
     engine = GradientEngine(task, batch_size=2)
     left, right = autograd_rows(task, queries, loss), autograd_rows(task, examples, ggn)
-    _close(engine.dot(queries, loss, examples, ggn), left @ right.T)
-    _close(engine.dot(examples, ggn, queries, loss), right @ left.T)
+    _close(Gradients(engine, queries, loss).dot(Gradients(engine, examples, ggn)), left @ right.T)
+    _close(Gradients(engine, examples, ggn).dot(Gradients(engine, queries, loss)), right @ left.T)
 
 
 def test_group_sums_of_a_partition_add_up():
@@ -91,7 +94,9 @@ def test_group_sums_of_a_partition_add_up():
     groups = torch.nn.functional.one_hot(integers(7, 11, seed=5), 7).T.to(task.dtype)
     engine = GradientEngine(task, batch_size=3)
     cotangent = loss_cotangent(task)
-    sums = engine.features(examples, cotangent).weighted_sums(groups)  # sparse: group by group
+    sums = (
+        Gradients(engine, examples, cotangent).features().weighted_sums(groups)
+    )  # sparse: group by group
     rows = autograd_rows(task, examples, cotangent)
     _close(sums, groups @ rows)
     _close(sums.sum(0), rows.sum(0))
@@ -101,8 +106,8 @@ def test_order_of_examples_is_order_of_rows():
     task, examples = mlp_problem()
     order = torch.randperm(11, generator=torch.Generator().manual_seed(1))
     cotangent = ggn_cotangent(task)
-    features = GradientEngine(task).features(examples, cotangent)
-    moved = GradientEngine(task).features(examples.take(order), cotangent)
+    features = Gradients(GradientEngine(task), examples, cotangent).features()
+    moved = Gradients(GradientEngine(task), examples.take(order), cotangent).features()
     _close(features[order].materialize(), moved.materialize(), 1e-14)
     mask = order < 4
     _close(features[mask].materialize(), features[mask.nonzero()[:, 0]].materialize(), 0)
@@ -119,16 +124,19 @@ def test_single_precision_does_not_depend_on_the_batch_size(sizes):
     examples = TinyExamples(examples.inputs.float(), examples.targets)
     cotangent = loss_cotangent(task)
     first, second = (GradientEngine(task, batch_size=size) for size in sizes)
-    a, b = (e.dot(examples, cotangent, examples, cotangent) for e in (first, second))
+    a, b = (
+        Gradients(e, examples, cotangent).dot(Gradients(e, examples, cotangent))
+        for e in (first, second)
+    )
     assert a.dtype == torch.float64
-    assert first.features(examples, cotangent).dtype == torch.float32
+    assert Gradients(first, examples, cotangent).features().dtype == torch.float32
     _close(a, b, 1e-5)
 
 
 def test_rows_of_an_example_share_its_inputs():
     task, examples = mlp_problem()
-    one = GradientEngine(task).features(examples, loss_cotangent(task)).blocks["0"]
-    many = GradientEngine(task).features(examples, ggn_cotangent(task)).blocks["0"]
+    one = Gradients(GradientEngine(task), examples, loss_cotangent(task)).features().blocks["0"]
+    many = Gradients(GradientEngine(task), examples, ggn_cotangent(task)).features().blocks["0"]
     assert many.rows_per_example == 2
     assert many.a.shape == one.a.shape
     assert many.nbytes - one.nbytes == 11 * 7 * 8
@@ -152,12 +160,12 @@ def _large_problem():
 def test_operations_over_the_limit_are_refused_with_numbers():
     task, examples = _large_problem()
     engine = GradientEngine(task, max_memory=100_000)
-    cotangent = loss_cotangent(task)
+    gradients = Gradients(engine, examples, loss_cotangent(task))
     for operation in (
-        lambda: engine.features(examples, cotangent),
-        lambda: engine.matrix(examples, cotangent),
-        lambda: engine.dot(examples, cotangent, examples, cotangent),
-        lambda: engine.covariance(examples, cotangent),
+        gradients.features,
+        gradients.matrix,
+        lambda: gradients.dot(gradients),
+        gradients.covariance,
     ):
         with pytest.raises(ResourceError, match=r"need .*B, but max_memory is 100\.0 kB"):
             operation()
@@ -173,27 +181,40 @@ def _tight(task, result):
 def test_dot_of_sets_that_do_not_fit(disk, monkeypatch):
     task, examples = _large_problem()
     cotangent, ggn = loss_cotangent(task), ggn_cotangent(task)
-    expected = GradientEngine(task).dot(examples, cotangent, examples, ggn)
+    expected = Gradients(GradientEngine(task), examples, cotangent).dot(
+        Gradients(GradientEngine(task), examples, ggn)
+    )
     spilled = []
     original = FeatureStore._spill
     monkeypatch.setattr(
         FeatureStore, "_spill", lambda self, f: spilled.append(f) or original(self, f)
     )
     if disk == "full":
-        monkeypatch.setattr(dot_module, "disk_room", lambda: 0)
+        monkeypatch.setattr(gradients_module, "disk_room", lambda: 0)
     engine = _tight(task, expected)
     before = set(Path(tempfile.gettempdir()).glob("influencekit-*"))
-    _close(engine.dot(examples, cotangent, examples, ggn), expected, 1e-13)
+    _close(
+        Gradients(engine, examples, cotangent).dot(Gradients(engine, examples, ggn)),
+        expected,
+        1e-13,
+    )
     assert bool(spilled) == (disk == "plenty")
-    square = GradientEngine(task).dot(examples, ggn, examples, ggn)
+    square = Gradients(GradientEngine(task), examples, ggn).dot(
+        Gradients(GradientEngine(task), examples, ggn)
+    )
     engine = _tight(task, square)
-    _close(engine.dot(examples, ggn, examples, ggn), square, 1e-13)
+    _close(Gradients(engine, examples, ggn).dot(Gradients(engine, examples, ggn)), square, 1e-13)
     assert set(Path(tempfile.gettempdir()).glob("influencekit-*")) == before
 
 
 def test_store_spills_what_does_not_fit_and_cleans_up():
     task, examples = mlp_problem()
-    batches = list(GradientEngine(task, batch_size=3).batches(examples, ggn_cotangent(task)))
+    batches = [
+        features
+        for _, features in Gradients(
+            GradientEngine(task, batch_size=3), examples, ggn_cotangent(task)
+        )
+    ]
     with FeatureStore(iter(batches), batches[0].nbytes * 2) as store:
         assert store.spilled == 2
         folder = Path(store._folder.name)
@@ -207,7 +228,8 @@ def test_a_failing_iterator_leaves_no_files():
     task, examples = mlp_problem()
 
     def broken():
-        yield from GradientEngine(task, batch_size=3).batches(examples, loss_cotangent(task))
+        gradients = Gradients(GradientEngine(task, batch_size=3), examples, loss_cotangent(task))
+        yield from (features for _, features in gradients)
         raise RuntimeError("no more")
 
     before = set(Path(tempfile.gettempdir()).glob("influencekit-*"))
@@ -224,7 +246,7 @@ def test_small_workspaces_change_nothing(name):
         return torch.stack([outputs.cos(), outputs.sin()], 1)
 
     rows = autograd_rows(task, examples, cotangent)
-    features = GradientEngine(task).features(examples, cotangent, keep_factors=True)
+    features = Gradients(GradientEngine(task), examples, cotangent, keep_factors=True).features()
     features.workspace = 64
     weights, matrix = normal(3, len(rows)), normal(task.n_parameters, 3)
     for route in ("factors", "dense"):
@@ -241,30 +263,30 @@ def test_small_workspaces_change_nothing(name):
 def test_plans_have_the_sizes_of_the_results():
     task, examples = _large_problem()
     engine, cotangent = GradientEngine(task, max_memory="1MB"), loss_cotangent(task)
-    p = task.n_parameters
-    assert engine.plan("matrix", examples, cotangent).bytes == 600 * p * 8
-    assert engine.plan("covariance", examples, cotangent).bytes == p * p * 8
-    assert engine.plan("dot", examples, cotangent, dtype=torch.float32).bytes == 600 * 600 * 4
-    ggn = engine.plan("project", examples, ggn_cotangent(task), dim=10)
+    gradients, p = Gradients(engine, examples, cotangent), task.n_parameters
+    assert plan("matrix", gradients).bytes == 600 * p * 8
+    assert plan("covariance", gradients).bytes == p * p * 8
+    assert plan("dot", gradients, dtype=torch.float32).bytes == 600 * 600 * 4
+    ggn = plan("project", Gradients(engine, examples, ggn_cotangent(task)), dim=10)
     assert ggn.bytes == 1200 * 10 * 8
-    features = GradientEngine(task).features(examples, cotangent)
-    assert engine.plan("features", examples, cotangent).bytes == features.nbytes
-    plan = engine.plan("dot", examples, cotangent)
-    assert not plan.fits
-    assert "does not fit in 1.0 MB" in str(plan)
+    features = Gradients(GradientEngine(task), examples, cotangent).features()
+    assert plan("features", gradients).bytes == features.nbytes
+    estimate = plan("dot", gradients)
+    assert not estimate.fits
+    assert "does not fit in 1.0 MB" in str(estimate)
     # forward and backward passes, and at least a dot product of factors a pair
     passes = 600 * 2 * (5 * 7 + 7 * 7 + 7 * 3) * 2
     pairs = 600 * 600 * 2 * (5 + 7 + 7 + 7 + 7 + 3)
-    assert 0.5 * (passes + pairs) < plan.flops < 2 * (passes + pairs)
+    assert 0.5 * (passes + pairs) < estimate.flops < 2 * (passes + pairs)
 
 
 def test_plan_refuses_what_it_does_not_know():
     task, examples = mlp_problem()
     engine = GradientEngine(task)
     with pytest.raises(ValueError, match="operation: got 'gram'"):
-        engine.plan("gram", examples, loss_cotangent(task))
+        plan("gram", Gradients(engine, examples, loss_cotangent(task)))
     with pytest.raises(ValueError, match="dim"):
-        engine.plan("project", examples, loss_cotangent(task))
+        plan("project", Gradients(engine, examples, loss_cotangent(task)))
 
 
 # -- errors -----------------------------------------------------------------------------------
@@ -276,7 +298,9 @@ def test_models_that_mix_examples_are_refused():
     for module in (mixing, statistics):
         task = make_task(module, sum_of_squares())
         with pytest.raises(UnsupportedModelError, match="change with the other examples"):
-            GradientEngine(task).features(TinyExamples(normal(6, 5)), loss_cotangent(task))
+            Gradients(
+                GradientEngine(task), TinyExamples(normal(6, 5)), loss_cotangent(task)
+            ).features()
         assert all(not m._forward_hooks for m in task.module.modules())
 
 
@@ -297,7 +321,9 @@ def test_a_layer_whose_factors_are_wrong_takes_the_fallback():
     examples = TinyExamples(normal(5, 3, 4))
     engine, cotangent = GradientEngine(task), loss_cotangent(task)
     assert engine.layout(examples).rest == ("inner.weight", "inner.bias")
-    _close(engine.matrix(examples, cotangent), autograd_rows(task, examples, cotangent))
+    _close(
+        Gradients(engine, examples, cotangent).matrix(), autograd_rows(task, examples, cotangent)
+    )
 
 
 def test_layer_left_out_in_a_later_batch():
@@ -309,14 +335,16 @@ def test_layer_left_out_in_a_later_batch():
     inputs[2:, 0] += 100
     examples, cotangent = TinyExamples(inputs), loss_cotangent(task)
     engine = GradientEngine(task, batch_size=2)
-    _close(engine.matrix(examples, cotangent), autograd_rows(task, examples, cotangent))
+    _close(
+        Gradients(engine, examples, cotangent).matrix(), autograd_rows(task, examples, cotangent)
+    )
 
 
 def test_one_example_is_enough():
     task, examples = mlp_problem(n=1)
     cotangent = loss_cotangent(task)
     rows = autograd_rows(task, examples, cotangent)
-    _close(GradientEngine(task).matrix(examples, cotangent), rows)
+    _close(Gradients(GradientEngine(task), examples, cotangent).matrix(), rows)
 
 
 def test_sequences_of_different_lengths():
@@ -326,7 +354,7 @@ def test_sequences_of_different_lengths():
     cotangent, engine = loss_cotangent(task), GradientEngine(task)
     sets = [TinyExamples(integers(7, n, t)) for n, t in ((4, 5), (3, 8))]
     rows = torch.cat([autograd_rows(task, s, cotangent) for s in sets])
-    parts = [engine.features(s, cotangent, keep_factors=True) for s in sets]
+    parts = [Gradients(engine, s, cotangent, keep_factors=True).features() for s in sets]
     _close(GradientFeatures.cat(parts).materialize(), rows)
     _close(parts[0].dot(parts[1], route="factors"), rows[:4] @ rows[4:].T)
     _close(parts[0].dot(parts[1], route="dense"), rows[:4] @ rows[4:].T)
@@ -342,24 +370,26 @@ def test_bad_batch_size(bad):
 def test_bad_shapes_are_named():
     task, examples = mlp_problem()
     engine, cotangent = GradientEngine(task), loss_cotangent(task)
-    features = engine.features(examples, cotangent)
+    features = Gradients(engine, examples, cotangent).features()
     with pytest.raises(ValueError, match=r"matrix: got shape \(3, 2\)"):
         features.matmul(normal(3, 2))
     with pytest.raises(ValueError, match=r"weights: got shape \(2, 3\)"):
         features.weighted_sums(normal(2, 3))
     with pytest.raises(ValueError, match="one number an example"):
-        engine.matrix(examples, output_cotangent(lambda outputs, targets: outputs))
+        Gradients(engine, examples, output_cotangent(lambda outputs, targets: outputs)).matrix()
     with pytest.raises(ValueError, match=r"cotangent: it returned shape \(.*expected \(n, R"):
-        engine.matrix(examples, lambda outputs, targets: outputs)
+        Gradients(engine, examples, lambda outputs, targets: outputs).matrix()
     with pytest.raises(ValueError, match="empty list"):
         GradientFeatures.cat([])
     with pytest.raises(ValueError, match="rows_per_example"):
-        GradientFeatures.cat([features, engine.features(examples, ggn_cotangent(task))])
+        GradientFeatures.cat(
+            [features, Gradients(engine, examples, ggn_cotangent(task)).features()]
+        )
 
 
 def test_gauss_newton_rows_and_constant_functions():
     task, examples = mlp_problem()
-    covariance = GradientEngine(task).covariance(examples, ggn_cotangent(task))
+    covariance = Gradients(GradientEngine(task), examples, ggn_cotangent(task)).covariance()
     total = 0
     for batch in examples.batches(1):
         outputs = task.forward(batch.inputs)
@@ -373,7 +403,7 @@ def test_gauss_newton_rows_and_constant_functions():
         total = total + jacobian.T @ (torch.diag(p) - p[:, None] * p) @ jacobian
     _close(covariance, total)
     constant = output_cotangent(lambda outputs, targets: torch.ones(len(outputs)))
-    assert not GradientEngine(task).matrix(examples, constant).any()
+    assert not Gradients(GradientEngine(task), examples, constant).matrix().any()
 
 
 def test_cotangents_of_the_same_function_are_equal():

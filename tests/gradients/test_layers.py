@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from influencekit.gradients import DenseBlock, GradientEngine, GradientFeatures
+from influencekit.gradients import DenseBlock, GradientEngine, GradientFeatures, Gradients
 from influencekit.gradients._discovery import discover
 from tests.gradients._reference import (
     TinyExamples,
@@ -52,7 +52,7 @@ def test_every_operation_equals_autograd(case, n_rows):
     weights, matrix = normal(4, len(reference)), normal(task.n_parameters, 3)
     for keep_factors in (False, True):
         engine = GradientEngine(task, batch_size=4)
-        features = engine.features(examples, cotangent, keep_factors=keep_factors)
+        features = Gradients(engine, examples, cotangent, keep_factors=keep_factors).features()
         _close(features.materialize(), reference)
         for route in ("auto", "factors", "dense"):
             _close(features.dot(features, route=route), gram)
@@ -97,7 +97,7 @@ def test_module_is_left_as_it_was(case):
     before = {k: v.clone() for k, v in task.module.state_dict().items()}
     state = torch.random.get_rng_state()
     fast = torch.backends.mha.get_fastpath_enabled()
-    GradientEngine(task).features(examples, _cotangent(2))
+    Gradients(GradientEngine(task), examples, _cotangent(2)).features()
     assert all(not m._forward_hooks and not m._forward_pre_hooks for m in task.module.modules())
     assert all(torch.equal(v, before[k]) for k, v in task.module.state_dict().items())
     assert all(p.grad is None for p in task.module.parameters())
@@ -109,8 +109,8 @@ def test_small_kernels_on_images_are_multiplied_out_unless_factors_are_wanted():
     case = next(c for c in CASES if c.name == "conv2d")
     task, examples = _problem(case)
     engine = GradientEngine(task)
-    dense = engine.features(examples, _cotangent(1)).blocks["0"]
-    factors = engine.features(examples, _cotangent(1), keep_factors=True).blocks["0"]
+    dense = Gradients(engine, examples, _cotangent(1)).features().blocks["0"]
+    factors = Gradients(engine, examples, _cotangent(1), keep_factors=True).features().blocks["0"]
     assert isinstance(dense, DenseBlock)
     assert factors.a.shape == (6, 16, 18)
     assert factors.b.shape == (6, 1, 16, 5)

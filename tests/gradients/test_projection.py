@@ -12,6 +12,7 @@ from influencekit.gradients import (
     PROJECTIONS,
     GradientEngine,
     GradientFeatures,
+    Gradients,
     ggn_cotangent,
     make_projection,
 )
@@ -61,21 +62,21 @@ def test_is_one_linear_map_whatever_the_form(kind, name):
     dim = min(17, task.n_parameters - 1)
     projection = make_projection(task, dim, kind=kind, random_state=3)
     engine = GradientEngine(task, batch_size=4)
-    dense = engine.matrix(examples, _rows)
-    matrix = _as_matrix(projection, engine.features(examples, _rows))
+    dense = Gradients(engine, examples, _rows).matrix()
+    matrix = _as_matrix(projection, Gradients(engine, examples, _rows).features())
     assert matrix.shape == (task.n_parameters, dim)
     for keep_factors in (False, True):
-        features = engine.features(examples, _rows, keep_factors=keep_factors)
+        features = Gradients(engine, examples, _rows, keep_factors=keep_factors).features()
         _close(features.project(projection), dense @ matrix)
         features.workspace = 64
         _close(features.project(projection), dense @ matrix)
-    _close(engine.project(examples, _rows, projection), dense @ matrix)
+    _close(Gradients(engine, examples, _rows).project(projection), dense @ matrix)
 
 
 @pytest.mark.parametrize("kind", PROJECTIONS)
 def test_inner_products_are_kept_in_expectation(kind):
     task, examples = mlp_problem(n=4)
-    features = GradientEngine(task).features(examples, ggn_cotangent(task))
+    features = Gradients(GradientEngine(task), examples, ggn_cotangent(task)).features()
     exact = features.dot(features)
     draws = []
     for seed in range(400):
@@ -94,7 +95,7 @@ def test_inner_products_are_kept_in_expectation(kind):
 @pytest.mark.parametrize("kind", PROJECTIONS)
 def test_seed_decides_and_pickling_keeps(kind):
     task, examples = mlp_problem()
-    features = GradientEngine(task).features(examples, ggn_cotangent(task))
+    features = Gradients(GradientEngine(task), examples, ggn_cotangent(task)).features()
     projection = make_projection(task, 9, kind=kind, random_state=5)
     first = features.project(projection)
     restored = pickle.loads(pickle.dumps(projection))  # noqa: S301
@@ -113,7 +114,11 @@ def test_enough_dims_project_nothing():
     engine = GradientEngine(task)
     projection = make_projection(task, task.n_parameters + 5, random_state=0)
     assert projection.dim == task.n_parameters
-    _close(engine.project(examples, _rows, projection), engine.matrix(examples, _rows), 0)
+    _close(
+        Gradients(engine, examples, _rows).project(projection),
+        Gradients(engine, examples, _rows).matrix(),
+        0,
+    )
 
 
 def test_auto_is_dense_while_that_is_cheap():
@@ -141,7 +146,7 @@ def test_projection_of_another_task_is_refused():
     task, examples = mlp_problem()
     other = make_projection(make_task(torch.nn.Linear(9, 3)), 4)
     with pytest.raises(ValueError, match="made for 30 parameters"):
-        GradientEngine(task).features(examples, _rows).project(other)
+        Gradients(GradientEngine(task), examples, _rows).features().project(other)
 
 
 # -- random numbers ---------------------------------------------------------------------------

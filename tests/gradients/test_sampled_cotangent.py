@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from influencekit.gradients import GradientEngine, ggn_cotangent, sampled_cotangent
+from influencekit.gradients import GradientEngine, Gradients, ggn_cotangent, sampled_cotangent
 from influencekit.models import (
     BinaryCrossEntropy,
     CrossEntropy,
@@ -76,13 +76,13 @@ def test_classifiers_draw_labels():
 def test_gradients_do_not_depend_on_the_batch_size():
     task, examples = mlp_problem(n=11)
     cotangent = sampled_cotangent(task, 3, 7)
-    whole = GradientEngine(task, batch_size=11).matrix(examples, cotangent)
+    whole = Gradients(GradientEngine(task, batch_size=11), examples, cotangent).matrix()
     for size in (1, 2, 4):
-        found = GradientEngine(task, batch_size=size).matrix(examples, cotangent)
+        found = Gradients(GradientEngine(task, batch_size=size), examples, cotangent).matrix()
         torch.testing.assert_close(found, whole, rtol=1e-12, atol=1e-12)
     again = sampled_cotangent(task, 3, 7)
     assert cotangent == again
-    other = GradientEngine(task).matrix(examples, sampled_cotangent(task, 4, 7))
+    other = Gradients(GradientEngine(task), examples, sampled_cotangent(task, 4, 7)).matrix()
     assert float((other - whole).abs().max()) > 1e-2
     batch = TinyExamples(examples.inputs[4:7], examples.targets[4:7])
     rows = autograd_rows(task, TinyExamples(batch.inputs, batch.targets), cotangent)
@@ -106,10 +106,10 @@ def test_examples_draw_independently():
 def test_curvature_comes_close_to_the_gauss_newton_matrix():
     task, examples = mlp_problem(n=11)
     engine = GradientEngine(task)
-    exact = engine.covariance(examples, ggn_cotangent(task))
+    exact = Gradients(engine, examples, ggn_cotangent(task)).covariance()
     errors = []
     for n_samples in (10, 1000):
-        found = engine.covariance(examples, sampled_cotangent(task, 0, n_samples))
+        found = Gradients(engine, examples, sampled_cotangent(task, 0, n_samples)).covariance()
         errors.append(float((found - exact).norm() / exact.norm()))
     assert errors[1] < 0.05
     assert errors[1] < errors[0] / 4

@@ -105,9 +105,9 @@ class TestGroupFisher:
             InfluenceFunction("fisher"), RandomGrouper(6, random_state=0), curvature="groups"
         ).fit(TASK, X, Y)
         sizes = np.bincount(random.labels_)
-        ratio = (random._fishers[0].fisher.scale ** 2).numpy()
+        ratio = (random._fishers[0].scale ** 2).numpy()
         np.testing.assert_allclose(ratio, N)  # "sum": rows are G / √n
-        ratio = (clustered._fishers[0].fisher.scale ** 2).numpy()
+        ratio = (clustered._fishers[0].scale ** 2).numpy()
         np.testing.assert_allclose(ratio, N / np.bincount(clustered.labels_))
         assert sizes.max() - sizes.min() == 0
         assert 0 < clustered.damping_ < np.inf

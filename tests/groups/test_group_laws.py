@@ -141,7 +141,7 @@ class TestGroupFisherMatrix:
         grouped = GroupAttributor(
             InfluenceFunction("fisher", 0.1), curvature="groups", fisher_form=form
         ).fit(TASK, X, Y, groups=LABELS)
-        rows = grouped._fishers[0].fisher.rows.numpy()
+        rows = grouped._fishers[0].rows.numpy()
         gradients = per_example(nn.functional.cross_entropy)
         whole, rest = gradients.T @ gradients / N, 0.0
         for g in range(4):
@@ -159,7 +159,7 @@ class TestGroupFisherMatrix:
             grouped = GroupAttributor(
                 TRAK(0.1), curvature="groups", trak_kernel=kernel, fisher_form="sum"
             ).fit(TASK, X, Y, groups=LABELS)
-            fisher = grouped._fishers[0].fisher
+            fisher = grouped._fishers[0]
             B, R = fisher.rows.numpy(), fisher.right.numpy()
 
             def margin(outputs, target):

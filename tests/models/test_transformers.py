@@ -19,6 +19,7 @@ from influencekit.data import make_examples
 from influencekit.exceptions import ResourceError, UnsupportedModelError
 from influencekit.gradients import (
     GradientEngine,
+    Gradients,
     ggn_cotangent,
     loss_cotangent,
     sampled_cotangent,
@@ -110,7 +111,7 @@ def test_gradients_and_scores_are_those_of_autograd(make):
     task = as_task(model)
     examples = make_examples(task, data)
     engine = GradientEngine(task)
-    found = engine.matrix(examples, loss_cotangent(task))
+    found = Gradients(engine, examples, loss_cotangent(task)).matrix()
     torch.testing.assert_close(found, rows, **FLOAT32_INSIDE)
 
     scores = GradDot().fit(model, data).score(queries)
@@ -203,7 +204,7 @@ def test_the_gauss_newton_matrix_of_a_language_model():
     directions = torch.randn(task.n_parameters, 20, dtype=torch.float64)
 
     def seen_from_directions(cotangent):
-        products = engine.matmul(examples, cotangent, directions)
+        products = Gradients(engine, examples, cotangent) @ directions
         return products.T @ products
 
     exact, errors = seen_from_directions(ggn_cotangent(task)), []

@@ -19,7 +19,7 @@ from influencekit import (
 )
 from influencekit.data import open_examples
 from influencekit.exceptions import LambdaPathWarning
-from influencekit.gradients import GradientEngine, loss_cotangent
+from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
 from tests.curvature._dense_reference import surrogate_indicator
 
 
@@ -33,11 +33,11 @@ class DenseFisher(BaseAttributor):
 
     def _fit(self, task, train):
         self._engine = GradientEngine(task)
-        self._gradients = self._engine.matrix(train, loss_cotangent(task)).numpy()
+        self._gradients = Gradients(self._engine, train, loss_cotangent(task)).matrix().numpy()
 
     def _score(self, queries):
         g, n = self._gradients, len(self._gradients)
-        q = self._engine.matrix(queries, loss_cotangent(self.task_)).numpy()
+        q = Gradients(self._engine, queries, loss_cotangent(self.task_)).matrix().numpy()
         kernel = g.T @ g / n + self.damping * np.eye(g.shape[1])
         return q @ np.linalg.solve(kernel, g.T) / n
 
@@ -134,22 +134,22 @@ class TestSearch:
             assert ("criterion='cosine'" in str(caught[0].message)) == (criterion == "xi")
 
     def test_several_crossings_are_told(self, problem, monkeypatch):
-        def jagged(fitted, queries):
+        def jagged(search, fitted, task, train, queries, grid):
             xi = np.array([[0.1], [0.7], [0.2], [0.9]]).repeat(len(queries), axis=1)
             return lambda dampings: xi
 
-        monkeypatch.setattr("influencekit.selection._surrogate.spectral_xi", jagged)
+        monkeypatch.setattr(SurrogateLambdaSearchCV, "_indicator", jagged)
         with pytest.warns(LambdaPathWarning, match="crosses 3 times.*damping='auto' without"):
             search = fit(problem, dampings=[1e-3, 1e-2, 1e-1, 1.0])
         assert search.n_crossings_ == 3
 
     def test_undefined_queries_are_left_out_and_counted(self, problem, monkeypatch):
-        def partly(fitted, queries):
+        def partly(search, fitted, task, train, queries, grid):
             xi = np.linspace(0.1, 0.9, 3)[:, None].repeat(len(queries), axis=1)
             xi[:, 3] = np.nan
             return lambda dampings: xi
 
-        monkeypatch.setattr("influencekit.selection._surrogate.spectral_xi", partly)
+        monkeypatch.setattr(SurrogateLambdaSearchCV, "_indicator", partly)
         search = fit(problem, dampings=[1e-3, 1e-2, 1e-1])
         assert search.n_undefined_ == 1
         np.testing.assert_allclose(search.cv_results_["mean_xi"], [0.1, 0.5, 0.9])
@@ -224,7 +224,9 @@ class TestSearch:
         search = fit(problem, cv=KFold(2), refine=True)
         engine = GradientEngine(search.task_)
         g, q = (
-            engine.matrix(open_examples(search.task_, *data), loss_cotangent(search.task_)).numpy()
+            Gradients(engine, open_examples(search.task_, *data), loss_cotangent(search.task_))
+            .matrix()
+            .numpy()
             for data in ((X, y), (X_query, y_query))
         )
         fisher = g.T @ g / len(g)
@@ -305,8 +307,12 @@ class TestSearch:
         search = fit(problem, criterion="cosine", cv=[(None, np.arange(40))], dampings=dampings)
         task = search.task_
         engine = GradientEngine(task)
-        g = engine.matrix(open_examples(task, X, y), loss_cotangent(task)).numpy()
-        q = engine.matrix(open_examples(task, X_query, y_query), loss_cotangent(task)).numpy()
+        g = Gradients(engine, open_examples(task, X, y), loss_cotangent(task)).matrix().numpy()
+        q = (
+            Gradients(engine, open_examples(task, X_query, y_query), loss_cotangent(task))
+            .matrix()
+            .numpy()
+        )
         plain, kernel = q @ g.T, g.T @ g / len(g)
         for damping, mean in zip(dampings, search.cv_results_["mean_cosine"], strict=True):
             scores = q @ np.linalg.solve(kernel + damping * np.eye(len(kernel)), g.T)

@@ -138,22 +138,9 @@ class _DiagonalMoments(BlockMoments):
 
 
 def moments_of(spec: BlockSpec, start: int, embeds: bool, like: Tensor) -> BlockMoments:
-    """Empty sums for one block.
+    """Empty sums for one block of gradients, whose coordinates begin at ``start``.
 
-    Parameters
-    ----------
-    spec : BlockSpec
-        Of the gradients.
-    start : int
-        Position of the block's first coordinate.
-    embeds : bool
-        Whether the block belongs to an embedding.
-    like : Tensor
-        Gives dtype and device of the basis.
-
-    Returns
-    -------
-    BlockMoments
+    ``embeds`` says whether the block belongs to an embedding; ``like`` gives dtype and device.
     """
     kinds: type[BlockMoments]
     if spec.is_matrix:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from functools import partial
 from numbers import Integral, Real
 from typing import ClassVar
 
@@ -12,13 +13,15 @@ from torch import Tensor, nn
 
 from influencekit.curvature._base import Curvature
 from influencekit.curvature._problem import CurvatureProblem, drawn_seed
+from influencekit.curvature._spectrum import sample_rows
 from influencekit.curvature.kronecker._bases import BlockBasis
 from influencekit.curvature.kronecker._factors import BlockMoments, moments_of
 from influencekit.curvature.kronecker._spectrum import KroneckerSpectrum
 from influencekit.curvature.kronecker._squares import add_squares
-from influencekit.curvature.kronecker._store import held_or_streamed, rotate
+from influencekit.curvature.kronecker._store import keep, rotate
 from influencekit.gradients import (
     GradientFeatures,
+    Gradients,
     ggn_cotangent,
     loss_cotangent,
     sampled_cotangent,
@@ -56,22 +59,30 @@ class KroneckerCurvature(Curvature):
         self.random_state = random_state
 
     def factorise(self, problem):
+        train, room = problem.train, problem.max_memory // 3
         for_basis, for_eigenvalues = self._cotangents(problem)
-        rows = _Rows(problem, for_basis)
-        bases, data = rows.bases()
-        same = for_eigenvalues is for_basis
-        self._correct(lambda: rows if same else _Rows(problem, for_eigenvalues), bases, data)
+        rows = train.along(for_basis, keep_factors=True).held_pairs(room)
+        bases, data = _find_bases(problem, rows)
+        if for_eigenvalues is not for_basis:
+            rows = train.along(for_eigenvalues, keep_factors=True).held_pairs(room)
+        coordinates = train.along(train.cotangent, keep_factors=True)
+        coordinates = coordinates.map(partial(rotate, bases=bases))
+        made = self._corrected(problem, rows, bases, data)
+        kept = keep(coordinates, made, sample_rows(len(train)), room)
         table = data.clone()
         for basis in bases.values():
             own = torch.cat([problem.penalty[columns] for columns in basis.spec.columns])
             table[basis.columns] += basis.diagonal(own)
-        return KroneckerSpectrum(problem, bases, table, data, self.tolerance)
+        return KroneckerSpectrum(problem, bases, table, data, self.tolerance, *kept)
 
     @abstractmethod
-    def _correct(
-        self, gradients: Callable[[], _Rows], bases: dict[str, BlockBasis], data: Tensor
-    ) -> None:
-        """Change the eigenvalues of the data's curvature, (p,), in place."""
+    def _corrected(
+        self, problem: CurvatureProblem, rows: Gradients, bases: dict[str, BlockBasis], data: Tensor
+    ) -> Iterator[tuple[slice, GradientFeatures]]:
+        """Coordinates of the training gradients, from a pass that changes ``data`` in place.
+
+        ``data`` (p,) are the eigenvalues of the data's curvature.
+        """
 
     def _cotangents(self, problem: CurvatureProblem) -> tuple[Callable, Callable]:
         """Those of the basis and of the eigenvalues: the same ones unless labels are drawn."""
@@ -134,8 +145,9 @@ class KFAC(KroneckerCurvature):
        arXiv 2311.00636.
     """
 
-    def _correct(self, gradients, bases, data):
-        pass
+    def _corrected(self, problem, rows, bases, data):
+        for some, _, own in rows.pairs():
+            yield some, rotate(own, bases)
 
 
 class EKFAC(KroneckerCurvature):
@@ -174,60 +186,38 @@ class EKFAC(KroneckerCurvature):
        2023, arXiv 2308.03296.
     """
 
-    def _correct(self, gradients, bases, data):
+    def _corrected(self, problem, rows, bases, data):
         data.zero_()
-        for weights, features in gradients().rotated(bases):
+        for some, features, own in rows.pairs():
+            weights, rotated = problem.example_weights[some], rotate(features, bases)
             for name, basis in bases.items():
-                block = features.blocks[name]
+                block = rotated.blocks[name]
                 add_squares(block, weights, data[basis.columns], features.workspace)
+            yield some, rotated if own is features else rotate(own, bases)
 
 
-class _Rows:
-    """The curvature's gradient rows, gone through as often as needed."""
-
-    def __init__(self, problem: CurvatureProblem, cotangent: Callable):
-        self.problem = problem
-        self.cotangent = cotangent
-        memory = problem.max_memory // 3
-        self._held = held_or_streamed(self._fresh, len(problem.examples), memory)
-
-    def bases(self) -> tuple[dict[str, BlockBasis], Tensor]:
-        """Basis of every block, and the curvature of the data along its vectors."""
-        moments: dict[str, BlockMoments] = {}
-        for weights, features in self:
-            moments = moments or self._empty(features)
-            for name, block in features.blocks.items():
-                moments[name].add(block, weights)
-        found = {}
-        for name, one in moments.items():
-            penalty = torch.cat([self.problem.penalty[columns] for columns in one.spec.columns])
-            found[name] = one.basis(penalty)
-        return {k: basis for k, (basis, _) in found.items()}, torch.cat(
-            [data for _, data in found.values()]
-        )
-
-    def rotated(self, bases) -> Iterator[tuple[Tensor, GradientFeatures]]:
-        """Pairs of example weights and coordinates, a batch at a time."""
-        for weights, features in self:
-            yield weights, rotate(features, bases)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, GradientFeatures]]:
-        start = 0
-        for features in self._fresh() if self._held is None else self._held:
-            yield self.problem.example_weights[start : start + len(features)], features
-            start += len(features)
-
-    def _fresh(self) -> Iterator[GradientFeatures]:
-        engine = self.problem.engine
-        return engine.batches(self.problem.examples, self.cotangent, keep_factors=True)
-
-    def _empty(self, features: GradientFeatures) -> dict[str, BlockMoments]:
-        """Empty sums for all blocks, with the coordinates of one behind those of another."""
-        task, layers = self.problem.engine.task, self.problem.engine.layout(self.problem.examples)
-        embeddings = {la.name for la in layers.layers if isinstance(la.module, nn.Embedding)}
-        like = torch.empty(0, dtype=task.dtype, device=task.device)
-        moments, start = {}, 0
+def _find_bases(problem: CurvatureProblem, rows: Gradients) -> tuple[dict[str, BlockBasis], Tensor]:
+    """Basis of every block, and the curvature of the data along its vectors."""
+    moments: dict[str, BlockMoments] = {}
+    for some, features in rows:
+        moments = moments or _empty_moments(problem, features)
         for name, block in features.blocks.items():
-            moments[name] = moments_of(block.spec, start, name in embeddings, like)
-            start += block.spec.width
-        return moments
+            moments[name].add(block, problem.example_weights[some])
+    bases, data = {}, []
+    for name, one in moments.items():
+        penalty = torch.cat([problem.penalty[columns] for columns in one.spec.columns])
+        bases[name], own = one.basis(penalty)
+        data.append(own)
+    return bases, torch.cat(data)
+
+
+def _empty_moments(problem: CurvatureProblem, features: GradientFeatures) -> dict:
+    """Empty sums for all blocks, with the coordinates of one behind those of another."""
+    task, layers = problem.engine.task, problem.engine.layout(problem.examples)
+    embeddings = {la.name for la in layers.layers if isinstance(la.module, nn.Embedding)}
+    like = torch.empty(0, dtype=task.dtype, device=task.device)
+    moments, start = {}, 0
+    for name, block in features.blocks.items():
+        moments[name] = moments_of(block.spec, start, name in embeddings, like)
+        start += block.spec.width
+    return moments

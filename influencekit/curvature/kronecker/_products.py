@@ -17,6 +17,7 @@ from torch import Tensor
 
 from influencekit.curvature.kronecker._bases import BlockBasis, MatrixBasis
 from influencekit.gradients import Block, DenseBlock, IndexBlock, OuterBlock
+from influencekit.gradients._block import chunks
 
 __all__ = ["Tile", "add_products", "plan_tiles"]
 
@@ -202,7 +203,7 @@ def _factors(block: Any) -> tuple[Tensor, Tensor]:
 
 def _add_dense(query: Block, train: Block, inverse: Tensor, out: Tensor, workspace: int) -> None:
     scale = inverse.to(query.dtype)
-    for rows in _slices(query.n_examples, query.dense_bytes, 2 * workspace):
+    for rows in chunks(query.n_examples, query.dense_bytes, 2 * workspace):
         dense = query[rows].dense() * scale
         DenseBlock(query.spec, dense[:, None]).add_dot(train, out[rows], workspace, "dense")
 
@@ -217,9 +218,9 @@ def _add_tile(tile: Tile, query, train, out: Tensor, workspace: int) -> None:
 
 def _add_low_rank(left: Tensor, right: Tensor, query, train, out: Tensor) -> None:
     (b, a), (b_train, a_train), rank = query, train, len(left)
-    for rows in _slices(len(b), rank, _LEFT_ROWS):
+    for rows in chunks(len(b), rank, _LEFT_ROWS):
         outputs, inputs = _scaled(b[rows], left), _scaled(a[rows], right)
-        for columns in _slices(len(b_train), 1, _RIGHT_ROWS):
+        for columns in chunks(len(b_train), 1, _RIGHT_ROWS):
             products = outputs @ b_train[columns].mT
             products *= inputs @ a_train[columns].mT
             out[rows, columns] += products.unflatten(0, (-1, rank)).sum(1)
@@ -233,14 +234,8 @@ def _scaled(rows: Tensor, factors: Tensor) -> Tensor:
 def _add_table(table: Tensor, query, train, out: Tensor, workspace: int) -> None:
     (b, a), (b_train, a_train) = query, train
     each = table.numel() * table.element_size()
-    for rows in _slices(len(b), each, 2 * workspace):
+    for rows in chunks(len(b), each, 2 * workspace):
         left = (b[rows, :, None] * table * a[rows, None, :]).flatten(1)
-        for columns in _slices(len(b_train), each, workspace // 4):
+        for columns in chunks(len(b_train), each, workspace // 4):
             right = (b_train[columns, :, None] * a_train[columns, None, :]).flatten(1)
             out[rows, columns].addmm_(left, right.mT)
-
-
-def _slices(n: int, size_each: int, room: int) -> Iterator[slice]:
-    size = max(1, min(n, room // max(1, size_each)))
-    for start in range(0, n, size):
-        yield slice(start, min(n, start + size))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from influencekit.curvature._path import DampingPath, check_masks
 from influencekit.curvature._problem import CurvatureProblem
-from influencekit.curvature._spectrum import Spectrum, damped_inverse
+from influencekit.curvature._spectrum import Spectrum, damped_inverse, sample_rows
 from influencekit.curvature.kronecker._bases import BlockBasis
 from influencekit.curvature.kronecker._products import Tile, add_products, plan_tiles
 from influencekit.curvature.kronecker._squares import quadratic_forms
-from influencekit.curvature.kronecker._store import CoordinateStore
-from influencekit.gradients import loss_cotangent
+from influencekit.curvature.kronecker._store import rotate
+from influencekit.gradients import Gradients
 
 __all__ = ["KroneckerPath", "KroneckerSpectrum"]
 
@@ -38,8 +38,10 @@ class KroneckerSpectrum(Spectrum):
         Eigenvalues up to ``tolerance * max`` count as zero when the damping is 0.
     product_tolerance : float
         Relative error allowed in products of large layers.
-    train : CoordinateStore
+    train : Gradients
         Coordinates of the training examples' loss gradients.
+    sample : Gradients or None
+        Those of the rows ``sample_rows``, kept until they are asked for, where not all are.
     """
 
     def __init__(
@@ -49,6 +51,8 @@ class KroneckerSpectrum(Spectrum):
         table: Tensor,
         data_table: Tensor,
         product_tolerance: float,
+        train: Gradients,
+        sample: Gradients | None,
     ):
         self.problem = problem
         self.bases = bases
@@ -58,8 +62,7 @@ class KroneckerSpectrum(Spectrum):
         size = len(table) if dtype == torch.float64 else 1
         self.tolerance = size * torch.finfo(dtype).eps
         self.product_tolerance = product_tolerance
-        cotangent = loss_cotangent(problem.engine.task)
-        self.train = self._store(problem.examples, cotangent, problem.max_memory // 3)
+        self.train, self.sample = train, sample
         self._last_plan: tuple[float, dict[str, list[Tile]]] | None = None
 
     @property
@@ -76,18 +79,22 @@ class KroneckerSpectrum(Spectrum):
         """``1 / (s + λ)`` in the order of the coordinates, (p,) in float64."""
         return damped_inverse(self.table, damping, self.tolerance)
 
-    def path(self, queries, cotangent):
-        store = self._store(queries, cotangent, self.problem.max_memory // 6)
-        return KroneckerPath(self, store, self.problem.example_weights)
+    def path(self, queries):
+        factors = queries.along(queries.cotangent, keep_factors=True)
+        coordinates = factors.map(partial(rotate, bases=self.bases))
+        held = coordinates.held(self.problem.max_memory // 6)
+        return KroneckerPath(self, held, self.problem.example_weights)
 
     def train_path(self, rows):
-        store = self.train.take(rows, self.problem.max_memory // 6)
-        return KroneckerPath(self, store, self.problem.example_weights)
+        queries = self.train.take(rows).held(self.problem.max_memory // 6)
+        return KroneckerPath(self, queries, self.problem.example_weights)
 
     def narrowed(self, columns):
-        narrow = copy.copy(self)
+        narrow, kept = copy.copy(self), self.sample
         narrow.problem = self.problem.take(columns)
-        narrow.train = self.train.take(columns, self.problem.max_memory // 6)
+        if kept is None or not torch.equal(columns, sample_rows(len(self.train))):
+            kept = self.train.take(columns).held(self.problem.max_memory // 6, spill=True)
+        narrow.train, narrow.sample, self.sample = kept, None, None
         narrow._last_plan = None
         return narrow
 
@@ -134,9 +141,6 @@ class KroneckerSpectrum(Spectrum):
             self._last_plan = last
         return last[1]
 
-    def _store(self, examples, cotangent: Callable, memory: int) -> CoordinateStore:
-        return CoordinateStore(self.problem.engine, self.bases, examples, cotangent, memory)
-
 
 @dataclass
 class KroneckerPath(DampingPath):
@@ -145,12 +149,13 @@ class KroneckerPath(DampingPath):
     Attributes
     ----------
     spectrum : KroneckerSpectrum
-    queries : CoordinateStore
+    queries : Gradients
+        As coordinates.
     train_weights : Tensor of shape (n_train,), float64
     """
 
     spectrum: KroneckerSpectrum
-    queries: CoordinateStore
+    queries: Gradients
     train_weights: Tensor
 
     def products(self, damping):

@@ -6,13 +6,13 @@ so that all sums are matrix products with the squared factors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from influencekit.gradients import Block, IndexBlock, OuterBlock
+from influencekit.gradients._block import chunks
 
 __all__ = ["add_squares", "quadratic_forms"]
 
@@ -30,7 +30,7 @@ def add_squares(block: Block, weights: Tensor, out: Tensor, workspace: int) -> N
         Bytes for intermediates.
     """
     if isinstance(block, IndexBlock):
-        for rows in _slices(block.n_examples, block.nbytes // max(1, block.n_examples), workspace):
+        for rows in chunks(block.n_examples, block.nbytes // max(1, block.n_examples), workspace):
             owners, entries, sums = _entry_sums(block[rows])
             squares = sums.square().sum(1).to(torch.float64) * weights[rows][owners, None]
             out.view(block.spec.d_out, -1).index_add_(0, entries, squares)
@@ -38,7 +38,7 @@ def add_squares(block: Block, weights: Tensor, out: Tensor, workspace: int) -> N
         b = block.b[:, :, 0].square().sum(1) * weights.to(block.dtype)[:, None]
         out += (b.mT @ block.a[:, 0].square()).flatten()
     else:
-        for rows in _slices(block.n_examples, 2 * block.dense_bytes, workspace):
+        for rows in chunks(block.n_examples, 2 * block.dense_bytes, workspace):
             each = weights[rows].to(block.dtype).repeat_interleave(block.rows_per_example)
             out += each @ block[rows].dense().square()
 
@@ -64,7 +64,7 @@ def quadratic_forms(block: Block, tables: Tensor, workspace: int) -> Tensor:
     if isinstance(block, OuterBlock) and block.length == 1:
         return _single_forms(block, tables, workspace)
     out = torch.empty(block.n_examples, len(tables), dtype=torch.float64, device=block.device)
-    for rows in _slices(block.n_examples, 2 * block.dense_bytes, workspace):
+    for rows in chunks(block.n_examples, 2 * block.dense_bytes, workspace):
         unit, scale = _unit(block[rows].dense())
         out[rows] = (unit.square().to(tables.dtype) @ tables.mT) * scale.square()
     return out
@@ -79,7 +79,7 @@ def _single_forms(block: OuterBlock, tables: Tensor, workspace: int) -> Tensor:
         inputs, outputs, matrices = outputs, inputs, matrices.mT
     out = torch.empty(len(inputs), len(tables), dtype=torch.float64, device=block.device)
     each = matrices[0].numel() + len(inputs) * outputs.shape[1]
-    for some in _slices(len(tables), 2 * each * tables.element_size(), workspace):
+    for some in chunks(len(tables), 2 * each * tables.element_size(), workspace):
         part = matrices[some]
         moved = (inputs @ part.flatten(0, 1).mT).unflatten(1, part.shape[:2])
         out[:, some] = torch.bmm(moved, outputs[:, :, None])[:, :, 0].to(torch.float64)
@@ -90,7 +90,7 @@ def _index_forms(block: IndexBlock, tables: Tensor, workspace: int) -> Tensor:
     out = torch.zeros(block.n_examples, len(tables), dtype=torch.float64, device=block.device)
     matrices = tables.unflatten(1, (block.spec.d_out, block.spec.d_in))
     each = block.length * block.spec.d_in * block.b.element_size() * 4
-    for rows in _slices(block.n_examples, each, workspace):
+    for rows in chunks(block.n_examples, each, workspace):
         owners, entries, sums = _entry_sums(block[rows])
         unit, scale = _unit(sums[:, 0])
         squares = unit.square().to(tables.dtype)
@@ -114,9 +114,3 @@ def _entry_sums(block: Any) -> tuple[Tensor, Tensor, Tensor]:
     sums = block.b.new_zeros(len(unique), block.rows_per_example, block.spec.d_in)
     sums.index_add_(0, places.flatten(), block.b.transpose(1, 2).flatten(0, 1))
     return unique // n, unique % n, sums
-
-
-def _slices(n: int, bytes_each: int, workspace: int) -> Iterator[slice]:
-    size = max(1, min(n, workspace // max(1, bytes_each)))
-    for start in range(0, n, size):
-        yield slice(start, min(n, start + size))

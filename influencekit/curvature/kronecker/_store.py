@@ -1,77 +1,16 @@
-"""Coordinates of many examples: held in memory while they fit, made again where they do not."""
+"""Gradients as coordinates in the bases of all blocks, and which of them are kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
-import torch
+from torch import Tensor
 
 from influencekit.curvature.kronecker._bases import BlockBasis
-from influencekit.gradients import DenseBlock, GradientFeatures, OuterBlock
+from influencekit.gradients import DenseBlock, GradientFeatures, Gradients, OuterBlock
+from influencekit.gradients._store import pieces
 
-if TYPE_CHECKING:
-    from influencekit.data import Examples
-    from influencekit.gradients import GradientEngine
-
-__all__ = ["CoordinateStore", "held_or_streamed"]
-
-#: Examples of one piece of coordinates in memory.
-_PIECE = 4_096
-
-
-class CoordinateStore:
-    """Coordinates of the gradients of some examples in the bases of all blocks.
-
-    Parameters
-    ----------
-    engine : GradientEngine
-    bases : dict of str to BlockBasis
-    examples : Examples
-    cotangent : callable
-        One gradient an example.
-    memory : int
-        Bytes that may stay in memory; beyond, coordinates are made again whenever needed.
-    """
-
-    def __init__(
-        self,
-        engine: GradientEngine,
-        bases: dict[str, BlockBasis],
-        examples: Examples,
-        cotangent: Callable,
-        memory: int,
-    ):
-        self.engine = engine
-        self.bases = bases
-        self.examples = examples
-        self.cotangent = cotangent
-        self.memory = memory
-        self.parts = held_or_streamed(self._fresh, len(examples), memory)
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __iter__(self) -> Iterator[tuple[slice, GradientFeatures]]:
-        start = 0
-        for features in self._fresh() if self.parts is None else self.parts:
-            yield slice(start, start + len(features)), features
-            start += len(features)
-
-    def take(self, rows: torch.Tensor, memory: int) -> CoordinateStore:
-        """The same for some of the examples, in the order of ``rows``."""
-        if self.parts is None:
-            examples = self.examples.take(rows)
-            return CoordinateStore(self.engine, self.bases, examples, self.cotangent, memory)
-        some = object.__new__(CoordinateStore)
-        some.__dict__.update(self.__dict__)
-        some.examples = self.examples.take(rows)
-        some.parts = [_rows_of(self.parts, rows.to(self.parts[0].device))]
-        return some
-
-    def _fresh(self) -> Iterator[GradientFeatures]:
-        for features in self.engine.batches(self.examples, self.cotangent, keep_factors=True):
-            yield rotate(features, self.bases)
+__all__ = ["keep", "rotate"]
 
 
 def rotate(features: GradientFeatures, bases: dict[str, BlockBasis]) -> GradientFeatures:
@@ -86,40 +25,25 @@ def rotate(features: GradientFeatures, bases: dict[str, BlockBasis]) -> Gradient
     return features.with_blocks(blocks)
 
 
-def held_or_streamed(
-    batches: Callable[[], Iterator[GradientFeatures]], n: int, memory: int
-) -> list[GradientFeatures] | None:
-    """All features, in pieces of some thousand examples; None if they do not fit.
+def keep(
+    coordinates: Gradients,
+    made: Iterable[tuple[slice, GradientFeatures]],
+    sample: Tensor,
+    memory: int,
+) -> tuple[Gradients, Gradients | None]:
+    """Keep coordinates while they are made: all of them, or else those of a sample.
 
-    Parameters
-    ----------
-    batches : callable
-        A fresh iterator over the features.
-    n : int
-        Number of examples of all batches.
-    memory : int
-        Bytes.
+    ``coordinates`` are made again for each pass, ``made`` is one pass over them, which is gone
+    through to its end.  ``sample`` are ascending positions among the examples.  All may take
+    ``memory`` bytes, the sample half of it.  Returned are all coordinates and the sample's, None
+    where all are kept or not even the sample fits.
     """
-    parts: list[GradientFeatures] = []
-    waiting: list[GradientFeatures] = []
-    for features in batches():
-        if not parts and not waiting and features.nbytes * n > memory * len(features):
-            return None
-        waiting.append(features)
-        if sum(map(len, waiting)) >= _PIECE:
-            parts.append(GradientFeatures.cat(waiting))
-            waiting = []
-    if waiting:
-        parts.append(GradientFeatures.cat(waiting))
-    return parts
-
-
-def _rows_of(parts: list[GradientFeatures], rows: torch.Tensor) -> GradientFeatures:
-    """Some examples out of all pieces."""
-    if len(parts) == 1:
-        return parts[0][rows]
-    starts = torch.tensor([0, *(len(part) for part in parts)], device=rows.device).cumsum(0)
-    owners = torch.searchsorted(starts, rows, right=True) - 1
-    found = [part[rows[owners == i] - starts[i]] for i, part in enumerate(parts)]
-    order = torch.argsort(owners, stable=True).argsort()
-    return GradientFeatures.cat(found)[order]
+    if coordinates.nbytes <= memory:
+        return coordinates.kept(pieces(features for _, features in made)), None
+    fits = coordinates.sample.nbytes * len(sample) <= memory // 2
+    parts = []
+    for rows, features in made:
+        inside = sample[(sample >= rows.start) & (sample < rows.stop)] - rows.start
+        if fits and len(inside):
+            parts.append(features[inside])
+    return coordinates, coordinates.take(sample).kept(parts) if fits else None

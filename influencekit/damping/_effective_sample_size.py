@@ -5,12 +5,10 @@ from __future__ import annotations
 from math import prod
 
 import numpy as np
-import torch
 from scipy.optimize import brentq
 
-from influencekit.curvature import KFAC, Curvature, LoGra, Spectrum, damping_range
-from influencekit.gradients import loss_cotangent
-from influencekit.models import Task
+from influencekit.curvature import KFAC, Curvature, LoGra, Spectrum
+from influencekit.damping._grid import damping_range
 
 __all__ = ["effective_rows", "least_damping"]
 
@@ -20,8 +18,6 @@ __all__ = ["effective_rows", "least_damping"]
 DIRECTIONS, DIRECTIONS_BY_LAYERS = 1 / 3, 2 / 3
 #: Gradient ratio up to which a model is at its optimum: there the damping of the spectrum held.
 AT_OPTIMUM = 5e-3
-#: Rows, evenly among all, whose gradients are looked at.
-N_ROWS = 10_000
 
 
 def least_damping(curvature: Curvature, spectrum: Spectrum, ratio: float) -> float:
@@ -45,18 +41,16 @@ def least_damping(curvature: Curvature, spectrum: Spectrum, ratio: float) -> flo
         0 for other models than classifiers, at an optimum, and where rows are enough.
     """
     problem = spectrum.problem
-    task: Task = problem.engine.task
+    train, task = problem.train, problem.engine.task
     if task.kind != "classification" or ratio <= AT_OPTIMUM:
         return 0.0
-    n = len(problem.examples)
-    seen = problem.take(torch.linspace(0, n - 1, N_ROWS).long().unique())
-    norms = seen.engine.squared_norms(seen.examples, loss_cotangent(task)).sqrt()
-    weighted = (norms.double() * seen.example_weights.to(norms.device)).cpu().numpy()
-    outputs = seen.engine.outputs(seen.examples.take(slice(0, 1)))
+    norms = train.squared_norms(task.dtype).double().sqrt()
+    weighted = (norms * problem.example_weights.to(norms.device)).cpu().numpy()
+    outputs = train.engine.outputs(train.examples.take(slice(0, 1)))
     free_outputs = max(1, prod(outputs.shape[1:]) - 1)
     by_layers = isinstance(curvature, (KFAC, LoGra))
     each = (DIRECTIONS_BY_LAYERS if by_layers else DIRECTIONS) * free_outputs
-    return _damping_of(spectrum, each * effective_rows(weighted) * n / len(weighted))
+    return _damping_of(spectrum, each * effective_rows(weighted))
 
 
 def effective_rows(norms: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Indicators of queries at many dampings: ξ and the cosine, each in either of two forms."""
+"""ξ and the cosine from score vectors alone, for attributors without eigenvalues."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from influencekit.curvature import grad_dot_cosines, row_cosines
-from influencekit.selection._damping import at_damping
+from influencekit.damping._cosine import row_cosines
 
-__all__ = ["path_cosine", "score_vector_cosine", "score_vector_xi", "spectral_xi"]
+__all__ = ["score_vector_cosine", "score_vector_xi"]
+
+#: From a damping to scores (n_queries, n_train).
+Scores = Callable[[float], np.ndarray]
 
 #: Relative step of the derivative with respect to λ: its error is about the square.
 _STEP = 1e-3
@@ -17,23 +19,7 @@ _STEP = 1e-3
 _FAR = 1e6
 
 
-def spectral_xi(attributor, queries) -> Callable:
-    """ξ from the curvature's eigenvalues, with the queries' gradients taken once.
-
-    Parameters
-    ----------
-    attributor : fitted attributor with a ``damping_path`` method
-    queries : Examples
-
-    Returns
-    -------
-    callable
-        From an array of dampings to ξ, (n_dampings, n_queries).
-    """
-    return attributor.damping_path(queries).xi
-
-
-def score_vector_xi(attributor, task, train, queries, grid) -> Callable:
+def score_vector_xi(scores: Scores, grid) -> Callable:
     """ξ from score vectors alone, for any attributor with a damping.
 
     With ``K = C + λI``: ``A_1 = Jᵀ K⁻¹ g`` are the scores, ``A_2 = Jᵀ K⁻² g = -∂A_1/∂λ`` and
@@ -42,11 +28,8 @@ def score_vector_xi(attributor, task, train, queries, grid) -> Callable:
 
     Parameters
     ----------
-    attributor : fitted attributor with a ``damping`` parameter
-        Scored once here and twice for each damping; fitted again each time, unless it can
-        change its damping.
-    task : Task or TaskList
-    train, queries : Examples or ExamplesList
+    scores : callable
+        From a damping to scores; called once here and twice for each damping.
     grid : ndarray of shape (n_dampings,)
         Candidates, which say what counts as infinite, and as a small step from 0.
 
@@ -57,10 +40,6 @@ def score_vector_xi(attributor, task, train, queries, grid) -> Callable:
         ``A_1·A_2`` is not positive: the curvature is then not that of the scored gradients,
         and the indicator is not defined.
     """
-
-    def scores(damping: float) -> np.ndarray:
-        return at_damping(attributor, damping, task, train).score(queries)
-
     far, least = _FAR * float(np.max(grid)), float(np.min(grid))
     a0 = far * scores(far)
 
@@ -73,31 +52,13 @@ def score_vector_xi(attributor, task, train, queries, grid) -> Callable:
     return lambda dampings: np.stack([one(float(damping)) for damping in dampings])
 
 
-def path_cosine(attributor, queries) -> Callable:
-    """Cosine with Grad-Dot from an attributor's path, its gradients taken once.
-
-    Parameters
-    ----------
-    attributor : fitted attributor with a ``damping_path`` method
-    queries : Examples
-
-    Returns
-    -------
-    callable
-        From an array of dampings to cosines, (n_dampings, n_queries).
-    """
-    return grad_dot_cosines(attributor.damping_path(queries))
-
-
-def score_vector_cosine(attributor, task, train, queries, grid) -> Callable:
+def score_vector_cosine(scores: Scores, grid) -> Callable:
     """Cosine with Grad-Dot for any attributor with a damping.
 
     Parameters
     ----------
-    attributor : fitted attributor with a ``damping`` parameter
-        Scored once here and once for each damping.
-    task : Task or TaskList
-    train, queries : Examples or ExamplesList
+    scores : callable
+        From a damping to scores; called once here and once for each damping.
     grid : ndarray of shape (n_dampings,)
         Candidates, which say what counts as infinite.
 
@@ -107,10 +68,6 @@ def score_vector_cosine(attributor, task, train, queries, grid) -> Callable:
         From an array of dampings to cosines, (n_dampings, n_queries); NaN for queries whose
         scores are all zero.
     """
-
-    def scores(damping: float) -> np.ndarray:
-        return at_damping(attributor, damping, task, train).score(queries)
-
     reference = scores(_FAR * float(np.max(grid)))
     return lambda dampings: np.stack([row_cosines(scores(float(d)), reference) for d in dampings])
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from influencekit.curvature._decompose import decompose
-from influencekit.curvature._problem import CurvatureProblem
-from influencekit.curvature._rows import ggn_rows
+from influencekit.curvature import CurvatureProblem, decompose, ggn_rows
+from influencekit.damping._cosine import spectrum_damping
 
 __all__ = ["SKETCH_DIM", "sketch_damping"]
 
@@ -33,7 +32,7 @@ def sketch_damping(problem: CurvatureProblem) -> float:
     """
     small = replace(problem, projection_dim=SKETCH_DIM, projection="auto", random_state=0)
     spectrum = decompose(ggn_rows(small))
-    found = spectrum.auto_damping()
+    found = spectrum_damping(spectrum)
     if problem.engine.task.n_parameters <= SKETCH_DIM:
         return found
     return max(found, float(spectrum.data_eigenvalues.min()))

@@ -1,0 +1,26 @@
+"""Damping that stands for a stated amount of gradient descent."""
+
+from __future__ import annotations
+
+from influencekit.training import FurtherTrainingConfig
+
+__all__ = ["matched_damping"]
+
+
+def matched_damping(config: FurtherTrainingConfig) -> float:
+    """Damping at which an influence function answers for so much gradient descent.
+
+    T steps of size η along a direction of curvature s move a fraction ``1 - (1 - ηs)^T`` of
+    the way to its minimum; ``s / (s + λ)`` with ``λ = 1 / (ηT)`` has the same slope at s = 0
+    and the same limit.  Momentum β multiplies the step by ``1 / (1 - β)``.
+
+    Parameters
+    ----------
+    config : FurtherTrainingConfig
+        Of SGD.
+
+    Returns
+    -------
+    float
+    """
+    return (1.0 - config.momentum) / (config.lr * config.n_steps)

@@ -1,0 +1,362 @@
+"""The gradients of some examples as one object: gone through, multiplied, summed, kept."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from influencekit.data import Examples
+from influencekit.gradients._block import row_slice
+from influencekit.gradients._cotangents import CotangentFunction, Stacked
+from influencekit.gradients._covariance import add_covariance, mirror
+from influencekit.gradients._dot import all_dots, all_self_dots
+from influencekit.gradients._engine import GradientEngine
+from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients._notes import Notes
+from influencekit.gradients._store import FeatureStore, disk_room, pieces, rows_of
+from influencekit.utils import format_bytes
+
+__all__ = ["Gradients"]
+
+
+class Gradients:
+    """The gradients of some examples, taken a batch at a time whenever they are asked for.
+
+    ``for rows, features in gradients`` goes through them: ``rows`` is the slice of examples
+    that ``features`` belong to.  Every operation is one such pass.
+
+    Parameters
+    ----------
+    engine : GradientEngine
+    examples : Examples
+    cotangent : callable
+        ``(outputs, targets) -> (n, R, *output_shape)``: R gradients an example.
+    shares : Tensor of shape (n_examples,), optional
+        Weights of :meth:`mean`.  With them the first pass over all examples, whatever it is
+        made for, also keeps :meth:`mean` and :meth:`squared_norms` in the model's own dtype.
+    keep_factors : bool, default=False
+        Keep input and output factors of every layer that has them, also where the dense
+        gradient is smaller (small kernels on large images).
+    """
+
+    def __init__(
+        self,
+        engine: GradientEngine,
+        examples: Examples,
+        cotangent: CotangentFunction,
+        *,
+        shares: Tensor | None = None,
+        keep_factors: bool = False,
+    ):
+        self.engine = engine
+        self.examples = examples
+        self.cotangent = cotangent
+        self.shares = shares
+        self.keep_factors = keep_factors
+        self.parts: Sequence[GradientFeatures] | None = None
+        self._function: Callable[[GradientFeatures], GradientFeatures] | None = None
+        self._known: dict[Any, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getstate__(self) -> dict:
+        looks = ("sample", "_first")  # made again by copies
+        return {name: value for name, value in self.__dict__.items() if name not in looks}
+
+    def __repr__(self) -> str:
+        return f"Gradients({self.examples!r}, {self.cotangent!r})"
+
+    # -- size -----------------------------------------------------------------------------
+
+    @cached_property
+    def sample(self) -> GradientFeatures:
+        """Gradients of the first example."""
+        if self.parts is not None:
+            return self.parts[0][:1]
+        return self._mapped(self._first)
+
+    @cached_property
+    def _first(self) -> GradientFeatures:
+        return self.engine.first(self.examples, self.cotangent, self.keep_factors)
+
+    @property
+    def rows_per_example(self) -> int:
+        """Gradients of one example."""
+        return self.sample.rows_per_example
+
+    @property
+    def n_rows(self) -> int:
+        """Number of gradients."""
+        return len(self) * self.rows_per_example
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all gradients as they are kept, as many for each example as for the first."""
+        return len(self) * self.sample.nbytes
+
+    # -- passes ---------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[tuple[slice, GradientFeatures]]:
+        notes = self._notes()
+        for rows, features in self._pass():
+            notes.add(rows, features)
+            yield rows, features
+        notes.close()
+
+    def _pass(self) -> Iterator[tuple[slice, GradientFeatures]]:
+        start = 0
+        for features in self._batches() if self.parts is None else self.parts:
+            yield slice(start, start + len(features)), features
+            start += len(features)
+
+    def _batches(self) -> Iterator[GradientFeatures]:
+        size = self.engine.batch_size or self.engine.size_of_batch(self.examples, self._first)
+        made = self.engine.batches(self.examples, self.cotangent, size, self.keep_factors)
+        return map(self._mapped, made)
+
+    def _mapped(self, features: GradientFeatures) -> GradientFeatures:
+        return features if self._function is None else self._function(features)
+
+    def _notes(self) -> Notes:
+        return Notes(None if "mean" in self._known else self.shares, self._known)
+
+    def pairs(self) -> Iterator[tuple[slice, GradientFeatures, GradientFeatures]]:
+        """One pass over these gradients and those that they stand beside, see :meth:`along`."""
+        for rows, features in self:
+            yield rows, features, features
+
+    # -- others made of these -------------------------------------------------------------
+
+    def _but(self, **changes) -> Gradients:
+        other = copy.copy(self)
+        other.__dict__.update(changes)
+        return other
+
+    def take(self, rows) -> Gradients:
+        """Gradients of some of the examples.
+
+        Parameters
+        ----------
+        rows : slice, int array-like or bool mask of shape (n_examples,)
+        """
+        examples, parts = self.examples.take(rows), None
+        if self.parts is not None:
+            places = torch.arange(len(self))[rows if isinstance(rows, slice) else _host(rows)]
+            parts = [rows_of(self.parts, places.to(self.sample.device))]
+        return self._but(examples=examples, parts=parts, shares=None, _known={})
+
+    def map(self, function: Callable[[GradientFeatures], GradientFeatures]) -> Gradients:
+        """Gradients that are changed as they are made: brought into another basis.
+
+        Parameters
+        ----------
+        function : callable
+            From the features of some examples to others of the same examples.
+        """
+        return self._but(_function=function, shares=None, _known={}, parts=None)
+
+    def held(self, memory: int, *, spill: bool = False) -> Gradients:
+        """The same gradients, kept if they fit, so that later passes need no model.
+
+        Parameters
+        ----------
+        memory : int
+            Bytes that may stay in memory.
+        spill : bool, default=False
+            Write what is beyond to a temporary folder, where the disk has room.
+        """
+        if self.parts is not None:
+            return self
+        if spill and (self.nbytes <= memory or disk_room() > 2 * self.nbytes):
+            return self.kept(FeatureStore((f for _, f in self), memory))
+        return self if self.nbytes > memory else self.kept(pieces(f for _, f in self))
+
+    def held_pairs(self, memory: int) -> Gradients:
+        """The same gradients, kept if they fit together with those that they stand beside."""
+        return self.held(memory)
+
+    def kept(self, parts: Iterable[GradientFeatures]) -> Gradients:
+        """The same gradients, which somebody has made: features of all examples in order."""
+        return self._but(parts=parts if isinstance(parts, FeatureStore) else list(parts))
+
+    def along(self, cotangent: CotangentFunction, *, keep_factors: bool = False) -> Gradients:
+        """Other gradients of the same examples, whose passes make these as well.
+
+        The first pass over them takes both from one forward pass of the model, so that
+        :meth:`mean` and :meth:`squared_norms` of these cost no pass of their own.
+
+        Parameters
+        ----------
+        cotangent : callable
+        keep_factors : bool, default=False
+        """
+        if cotangent == self.cotangent:
+            return self._but(keep_factors=keep_factors)
+        return _Beside(self, cotangent, keep_factors)
+
+    # -- operations -----------------------------------------------------------------------
+
+    def features(self) -> GradientFeatures:
+        """All gradients, in memory.
+
+        Raises
+        ------
+        ResourceError
+            If they would take more than ``max_memory``.
+        """
+        each = self.sample.nbytes
+        self.engine.require(
+            len(self) * each,
+            f"gradients of {len(self):,} examples at {format_bytes(each)} each",
+            "Use dot, project or a loop over the batches, which hold less",
+        )
+        return GradientFeatures.cat([features for _, features in self])
+
+    def matrix(self, dtype: torch.dtype = torch.float64) -> Tensor:
+        """Dense gradients, (n_rows, n_parameters)."""
+        n_columns = self.engine.task.n_parameters
+        return self._collect(n_columns, dtype, lambda features: features.materialize(dtype))
+
+    def project(self, projection, dtype: torch.dtype = torch.float64) -> Tensor:
+        """Projected gradients, (n_rows, projection.dim)."""
+        return self._collect(projection.dim, dtype, lambda features: features.project(projection))
+
+    def __matmul__(self, matrix: Tensor) -> Tensor:
+        """Products with ``matrix`` (n_parameters, k): (n_rows, k), in its dtype."""
+        return self._collect(matrix.shape[1], matrix.dtype, lambda f: f.matmul(matrix))
+
+    def _collect(self, n_columns: int, dtype: torch.dtype, operation) -> Tensor:
+        shape = (self.n_rows, n_columns)
+        self.engine.require(
+            shape[0] * shape[1] * torch.finfo(dtype).bits // 8,
+            f"{shape[0]:,} rows of {shape[1]:,} numbers",
+            "Take fewer rows or columns (a projection)",
+        )
+        out = torch.empty(shape, dtype=dtype, device=self.engine.task.device)
+        for rows, features in self:
+            out[row_slice(rows, features.rows_per_example)] = operation(features)
+        return out
+
+    def dot(self, other: Gradients, dtype: torch.dtype = torch.float64) -> Tensor:
+        """Dot products of all pairs of gradients, (n_rows, other.n_rows).
+
+        Gradients that do not fit ``max_memory`` go to a temporary folder.  Where the other
+        gradients are the same, each pair is taken once.
+
+        Parameters
+        ----------
+        other : Gradients
+            Of the same model.
+        dtype : torch.dtype, default=torch.float64
+            In which products are taken and summed.
+
+        Raises
+        ------
+        ResourceError
+            If the result alone would take more than ``max_memory``.
+        """
+        shape, engine = (self.n_rows, other.n_rows), self.engine
+        needed = shape[0] * shape[1] * torch.finfo(dtype).bits // 8 + 2 * engine.workspace
+        engine.require(
+            needed,
+            f"dot products of {shape[0]:,} x {shape[1]:,} gradients",
+            "Take fewer examples at a time, project the gradients",
+        )
+        out = torch.empty(shape, dtype=dtype, device=engine.task.device)
+        memory = engine.max_memory - needed
+        if self.is_same(other):
+            return all_self_dots(self, out, memory)
+        return all_dots(self, other, out, memory)
+
+    def is_same(self, other: Gradients) -> bool:
+        """Whether other gradients are these: same examples, same cotangent."""
+        same = self.examples is other.examples and self._function is other._function
+        return same and self.cotangent == other.cotangent
+
+    def squared_norms(self, dtype: torch.dtype = torch.float64) -> Tensor:
+        """Squared norm of every gradient, (n_rows,), remembered."""
+        if dtype not in self._known:
+            norms = torch.cat([features.squared_norms(dtype) for _, features in self])
+            self._known[dtype] = norms
+        return self._known[dtype]
+
+    def mean(self) -> Tensor:
+        """Sum of all gradients weighted by ``shares``, (n_parameters,) in float64, remembered."""
+        if "mean" not in self._known:
+            for _ in self:
+                pass
+        return self._known["mean"]
+
+    def sums(self, weights: Tensor) -> Tensor:
+        """Sums of gradients: weights (g, n_rows) -> (g, n_parameters)."""
+        out = weights.new_zeros(len(weights), self.engine.task.n_parameters)
+        for rows, features in self:
+            own = row_slice(rows, features.rows_per_example)
+            out += features.weighted_sums(weights[:, own])
+        return out
+
+    def covariance(
+        self, weights: Tensor | None = None, dtype: torch.dtype = torch.float64
+    ) -> Tensor:
+        """``Σ_rows w g gᵀ``, (n_parameters, n_parameters), streamed.
+
+        Parameters
+        ----------
+        weights : Tensor of shape (n_rows,), optional
+            Weight of every gradient; None is 1.
+        dtype : torch.dtype, default=torch.float64
+        """
+        p = self.engine.task.n_parameters
+        self.engine.require(
+            p * p * torch.finfo(dtype).bits // 8,
+            f"a covariance of {p:,} x {p:,} numbers",
+            "Project the gradients, use the Gram matrix (dot)",
+        )
+        out = torch.zeros(p, p, dtype=dtype, device=self.engine.task.device)
+        for rows, features in self:
+            own = row_slice(rows, features.rows_per_example)
+            add_covariance(features, None if weights is None else weights[own], out)
+        return mirror(self.engine.layout(self.examples).specs, out)
+
+
+class _Beside(Gradients):
+    """Gradients that share their forward passes with ``other``, see :meth:`Gradients.along`."""
+
+    def __init__(self, other: Gradients, cotangent: CotangentFunction, keep_factors: bool):
+        super().__init__(other.engine, other.examples, cotangent, keep_factors=keep_factors)
+        self.other = other
+        stacked = Stacked(cotangent, other.cotangent)
+        self._both = Gradients(self.engine, self.examples, stacked, keep_factors=keep_factors)
+
+    def _batches(self):
+        needless = "mean" in self.other._known or self.other.shares is None
+        if needless and self._both.parts is None:
+            return super()._batches()
+        return (self._mapped(features) for _, features, _ in self.pairs())
+
+    def pairs(self):
+        notes = self.other._notes()
+        for rows, both in self._both:
+            last = both.rows_per_example - 1
+            own = both.rows(slice(last, None))
+            notes.add(rows, own)
+            yield rows, both.rows(slice(0, last)), own
+        notes.close()
+
+    def held_pairs(self, memory):
+        return self._but(_both=self._both.held(memory))
+
+    def take(self, rows):
+        return Gradients(
+            self.engine, self.examples.take(rows), self.cotangent, keep_factors=self.keep_factors
+        )
+
+
+def _host(rows) -> Tensor:
+    return torch.as_tensor(rows).cpu()
