@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from influencekit.attributors._gradients import (
@@ -10,37 +9,38 @@ from influencekit.attributors._gradients import (
     query_cotangent,
     training_weights,
 )
+from influencekit.base import Fitted
 from influencekit.gradients import loss_cotangent
 
 __all__ = ["FirstOrder"]
 
 
-class FirstOrder:
-    """``-<∇f_i, ∇loss_j> w_j / mean(w)`` of queries and training examples.
+class FirstOrder(Fitted):
+    """``-rate <∇f_i, ∇loss_j> w_j / mean(w)`` of queries and training examples.
 
     Parameters
     ----------
     attributor : attributor
-        Gives batch size, memory and progress.
+        Gives output, batch size, memory and progress.
     task : Task
     train : Examples
+    rate : float, default=1.0
     """
 
-    def __init__(self, attributor, task, train):
-        self.engine = gradient_engine(attributor, task)
+    def __init__(self, attributor, task, train, rate: float = 1.0):
+        self.engine, self.output = gradient_engine(attributor, task), attributor.output
         self.train = train
         weights = training_weights(task, train)
-        self.weights = weights / weights.mean()
+        self.weights = rate * weights / weights.mean()
 
-    def scores(self, queries, output) -> np.ndarray:
-        """Scores (n_query, n_train) of an output."""
+    def scores(self, queries):
         task = self.engine.task
         products = self.engine.dot(
-            queries, query_cotangent(task, output, queries), self.train, loss_cotangent(task)
+            queries, query_cotangent(task, self.output, queries), self.train, loss_cotangent(task)
         )
         return (-products * self.weights).cpu().numpy()
 
-    def self_influence(self) -> np.ndarray:
+    def self_scores(self):
         """Weighted squared norm of every training gradient, (n_train,)."""
         norms = self.engine.squared_norms(self.train, loss_cotangent(self.engine.task))
         return (norms.to(torch.float64) * self.weights).cpu().numpy()

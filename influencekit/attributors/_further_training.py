@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -11,21 +11,16 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from influencekit.attributors._fitted_further_training import FittedFurtherTraining
 from influencekit.attributors._left_out import make_removals
 from influencekit.base import BaseAttributor
-from influencekit.data import Examples
+from influencekit.data import Examples, each
 from influencekit.models import OUTPUTS, Task
 from influencekit.training import FurtherTrainingConfig, FurtherTrainingScores
 from influencekit.training._randomness import MAX_SEED
 from influencekit.training.further._config import ADJUSTMENTS, REMOVALS, make_config
-from influencekit.training.further._means import adjusted, differences
 from influencekit.training.further._optimizer import OPTIMIZERS, OptimizerSpec, resolve_optimizer
-from influencekit.training.further._plan import (
-    FurtherPlan,
-    endpoint_seed,
-    further_seeds,
-    mean_scores,
-)
+from influencekit.training.further._plan import FurtherPlan, endpoint_seed
 from influencekit.training.further._runs import KEPT, Removals
 from influencekit.training.further._seeds import ENGINES
 from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
@@ -193,6 +188,8 @@ class FurtherTraining(BaseAttributor):
         "random_state": ["random_state"],
     }
 
+    fitted_: Sequence[FittedFurtherTraining]
+
     def __init__(
         self,
         optimizer=None,
@@ -284,13 +281,28 @@ class FurtherTraining(BaseAttributor):
                 "cache_dir: with random_state=None every fit draws other seeds, so nothing "
                 "stored could be found again. Set random_state to an int."
             )
-        removals, self.left_out_ = make_removals(
+        removals, left_out = make_removals(
             self.left_out, self.groups, self.train_rows_, self.n_train_
         )
-        self._plan = self._planned(task, train, removals)
-        self.config_ = self._plan.config
-        self._entropy = int(check_random_state(self.random_state).randint(MAX_SEED))
-        self.seeds_ = further_seeds(self._entropy, self.n_seeds)
+        owner = np.full(self.n_train_, KEPT, dtype=np.int64)
+        owner[self.train_rows_] = removals.owner
+        plan = self._planned(task, train, removals)
+        return FittedFurtherTraining(self, plan, left_out, owner)
+
+    @property
+    def config_(self) -> FurtherTrainingConfig:
+        """Optimiser, learning rate and steps; of the first of several models."""
+        return self.fitted_[0].plan.config
+
+    @property
+    def left_out_(self) -> np.ndarray:
+        """What was left out, see ``Attributes``; of the first of several models."""
+        return self.fitted_[0].left_out
+
+    @property
+    def seeds_(self) -> np.ndarray:
+        """Seeds of the runs; of the first of several models."""
+        return self.fitted_[0].seeds
 
     @with_gradients
     def measure(self, X, y=None) -> FurtherTrainingScores:
@@ -305,9 +317,7 @@ class FurtherTraining(BaseAttributor):
         -------
         FurtherTrainingScores
         """
-        queries = self._queries(X, y)
-        self._refuse_many()
-        return self._measure(queries, self.output)
+        return self._only().measure(each(self._queries(X, y))[0], self.output)
 
     @with_gradients
     def iter_seeds(self, X, y=None) -> Iterator[np.ndarray]:
@@ -322,12 +332,7 @@ class FurtherTraining(BaseAttributor):
         ------
         ndarray of shape (n_horizons, n_test, n_left_out)
         """
-        queries = self._queries(X, y)
-        self._refuse_many()
-        runs = self._plan.runs(queries, self.output, self.cache_dir, self.verbose)
-        start = runs.evaluation.at_start()
-        for outputs in runs.outputs(self.seeds_):
-            yield adjusted(differences(outputs), start - outputs[0], self.adjust)
+        yield from self._only().iter_seeds(each(self._queries(X, y))[0])
 
     @with_gradients
     def endpoint(self, run: int = 0) -> Task:
@@ -343,9 +348,8 @@ class FurtherTraining(BaseAttributor):
         Task
             As ``task_``, with the parameters at the last horizon.
         """
-        check_is_fitted(self)
-        self._refuse_many()
-        return self._plan.endpoint(endpoint_seed(self._entropy, self.n_seeds, run))
+        fitted = self._only()
+        return fitted.plan.endpoint(endpoint_seed(fitted.entropy, self.n_seeds, run))
 
     @with_gradients
     def endpoint_of(self, task: Task, train: Examples, run: int = 0) -> Task:
@@ -368,37 +372,12 @@ class FurtherTraining(BaseAttributor):
         config, spec = self._configure(task, len(train))
         return FurtherPlan(task, train, removals, config, spec, self.max_memory, self.engine)
 
-    def _refuse_many(self) -> None:
-        if self._members is not None:
+    def _only(self) -> FittedFurtherTraining:
+        """What was learned from one model; refuses several."""
+        check_is_fitted(self, "fitted_")
+        if len(self.fitted_) > 1:
             raise ValueError(
                 "model: several were given, of which score gives the mean. Horizons, seeds and "
                 "endpoints are those of one model: fit FurtherTraining on each."
             )
-
-    def _score(self, queries):
-        scores = self._measure(queries, self.output).scores[-1]
-        owner = self._plan.removals.owner
-        return np.where(owner >= 0, scores[:, owner], 0.0)
-
-    def _self_influence(self):
-        owner = self._plan.removals.owner
-        rows = np.flatnonzero(owner >= 0)
-        scores = self._measure(self._plan.train.take(rows), "neg_loss").scores[-1]
-        found = np.zeros(len(owner))
-        found[rows] = scores[np.arange(len(rows)), owner[rows]]
-        return found
-
-    def _measure(self, queries: Examples, output) -> FurtherTrainingScores:
-        runs = self._plan.runs(queries, output, self.cache_dir, self.verbose)
-        owner = np.full(self.n_train_, KEPT, dtype=np.int64)
-        owner[self.train_rows_] = self._plan.removals.owner
-        return FurtherTrainingScores(
-            **mean_scores(runs, self.seeds_, self.adjust),
-            left_out=self.left_out_,
-            owner=owner,
-            horizons=np.array(self.config_.amounts),
-            steps=np.array(self.config_.horizons),
-            unit=self.config_.unit,
-            seeds=self.seeds_,
-            adjust=self.adjust,
-        )
+        return self.fitted_[0]

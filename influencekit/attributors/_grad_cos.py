@@ -11,7 +11,7 @@ from influencekit.attributors._gradients import (
     gradient_engine,
     query_cotangent,
 )
-from influencekit.base import BaseAttributor
+from influencekit.base import BaseAttributor, Fitted
 from influencekit.gradients import loss_cotangent
 
 __all__ = ["GradCos"]
@@ -74,17 +74,22 @@ class GradCos(BaseAttributor):
         self.verbose = verbose
 
     def _fit(self, task, train):
-        self._engine = gradient_engine(self, task)
-        self._train = train
-        self._train_norms = self._engine.squared_norms(train, loss_cotangent(task)).sqrt()
+        return _Cosines(gradient_engine(self, task), train, self.output)
 
-    def _score(self, queries):
-        cotangent = query_cotangent(self.task_, self.output, queries)
-        products = self._engine.dot(queries, cotangent, self._train, loss_cotangent(self.task_))
-        norms = self._engine.squared_norms(queries, cotangent).sqrt()
-        scale = norms[:, None].to(torch.float64) * self._train_norms.to(torch.float64)
+
+class _Cosines(Fitted):
+    def __init__(self, engine, train, output):
+        self.engine, self.train, self.output = engine, train, output
+        self.train_norms = engine.squared_norms(train, loss_cotangent(engine.task)).sqrt()
+
+    def scores(self, queries):
+        task = self.engine.task
+        cotangent = query_cotangent(task, self.output, queries)
+        products = self.engine.dot(queries, cotangent, self.train, loss_cotangent(task))
+        norms = self.engine.squared_norms(queries, cotangent).sqrt()
+        scale = norms[:, None].to(torch.float64) * self.train_norms.to(torch.float64)
         cosine = torch.where(scale > 0, -products / torch.where(scale > 0, scale, 1.0), 0.0)
         return cosine.clamp(-1.0, 1.0).cpu().numpy()
 
-    def _self_influence(self):
-        return (self._train_norms > 0).to(torch.float64).cpu().numpy()
+    def self_scores(self):
+        return (self.train_norms > 0).to(torch.float64).cpu().numpy()

@@ -70,10 +70,4 @@ class GradDot(BaseAttributor):
         self.verbose = verbose
 
     def _fit(self, task, train):
-        self._first_order = FirstOrder(self, task, train)
-
-    def _score(self, queries):
-        return self._first_order.scores(queries, self.output)
-
-    def _self_influence(self):
-        return self._first_order.self_influence()
+        return FirstOrder(self, task, train)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtri
 from sklearn.utils import check_random_state
 
-from influencekit.base import BaseAttributor
+from influencekit.base import BaseAttributor, Fitted
 from influencekit.data import Examples, leaves
 
 __all__ = ["Random"]
@@ -59,20 +59,24 @@ class Random(BaseAttributor):
         self.random_state = random_state
 
     def _fit(self, task, train):
-        self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self._train = _names(train, self._seed)
+        return _Noise(train, int(check_random_state(self.random_state).randint(2**31 - 1)))
 
-    def _score(self, queries):
-        rows = _scrambled(_names(queries, self._seed))
-        out = np.empty((len(rows), len(self._train)))
-        step = max(1, _CHUNK // max(1, len(self._train)))
+
+class _Noise(Fitted):
+    def __init__(self, train: Examples, seed: int):
+        self.seed, self.train = seed, _names(train, seed)
+
+    def scores(self, queries):
+        rows = _scrambled(_names(queries, self.seed))
+        out = np.empty((len(rows), len(self.train)))
+        step = max(1, _CHUNK // max(1, len(self.train)))
         for start in range(0, len(rows), step):
             some = slice(start, start + step)
-            out[some] = _normal(rows[some, None] ^ self._train)
+            out[some] = _normal(rows[some, None] ^ self.train)
         return out
 
-    def _self_influence(self):
-        return _normal(_scrambled(self._train) ^ self._train)
+    def self_scores(self):
+        return _normal(_scrambled(self.train) ^ self.train)
 
 
 def _names(examples: Examples, seed: int) -> np.ndarray:

@@ -81,18 +81,11 @@ class TracIn(BaseAttributor):
         self.verbose = verbose
 
     def _fit(self, task, train):
-        self._rate = float(_rates(self.learning_rates, 1)[0])
-        self._first_order = FirstOrder(self, task, train)
+        return FirstOrder(self, task, train, float(_rates(self.learning_rates, 1)[0]))
 
-    def _score(self, queries):
-        return self._rate * self._first_order.scores(queries, self.output)
-
-    def _self_influence(self):
-        return self._rate * self._first_order.self_influence()
-
-    def _clones(self, n_models):
+    def _for_each(self, n_models):
         rates = _rates(self.learning_rates, n_models)
-        pairs = zip(super()._clones(n_models), rates, strict=True)
+        pairs = zip(super()._for_each(n_models), rates, strict=True)
         return [one.set_params(learning_rates=float(rate)) for one, rate in pairs]
 
     def _combine(self, parts):

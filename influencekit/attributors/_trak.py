@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
 import torch
 
+from influencekit._fitted import DampedFitted
 from influencekit.attributors._damped import DampedMixin
 from influencekit.attributors._gradients import (
     GRADIENT_CONSTRAINTS,
@@ -24,12 +25,12 @@ from influencekit.curvature import (
     MeanPath,
     decompose,
 )
-from influencekit.data import Examples
+from influencekit.data import Examples, ExamplesList, each
 from influencekit.gradients import PROJECTIONS, loss_cotangent, output_cotangent
 from influencekit.models import Task, resolve_output
 from influencekit.utils import Interval, StrOptions, with_gradients
 
-__all__ = ["TRAK"]
+__all__ = ["TRAK", "loss_slopes", "trak_outputs"]
 
 
 class TRAK(DampedMixin, BaseAttributor):
@@ -112,6 +113,8 @@ class TRAK(DampedMixin, BaseAttributor):
         "random_state": ["random_state"],
     }
 
+    fitted_: Sequence[FittedTRAK]
+
     def __init__(
         self,
         damping="auto",
@@ -135,7 +138,7 @@ class TRAK(DampedMixin, BaseAttributor):
 
     def _fit(self, task, train):
         weights = training_weights(task, train)
-        self._explained, linearised = _outputs(task, self.output, train.targets)
+        explained, linearised = trak_outputs(task, self.output, train.targets)
         problem = CurvatureProblem(
             gradient_engine(self, task),
             train,
@@ -149,13 +152,11 @@ class TRAK(DampedMixin, BaseAttributor):
         ones = torch.ones(len(train), 1, dtype=torch.float64, device=task.device)
         cotangent = output_cotangent(function)
         rows = CurvatureRows(problem, lambda _: cotangent, 1, ones, lambda _: cotangent)
-        self._spectrum = decompose(rows)
-        self._slopes = _loss_slopes(problem, function)
-        self.eigenvalues_: Any = self._spectrum.eigenvalues.cpu().numpy()
-        self.set_damping(self.damping)
+        fitted = FittedTRAK(task, decompose(rows), loss_slopes(task, train, function), explained)
+        return self._at(fitted, self.damping)
 
-    def _named_damping(self, name):
-        return self._spectrum.auto_damping()
+    def _named_damping(self, name, fitted):
+        return fitted.spectrum.auto_damping()
 
     @with_gradients
     def damping_path(self, X, y=None) -> DampingPath:
@@ -171,48 +172,65 @@ class TRAK(DampedMixin, BaseAttributor):
         DampingPath
             Over the training rows that the model learned from.
         """
-        queries = self._queries(X, y)
-        if self._members is None:
-            return self._path(queries, self._slopes)
-        pairs = list(zip(self._members, queries, strict=True))
-        slopes = self._shared_slopes()
-        paths = [member._path(own, slopes[member.train_rows_]) for member, own in pairs]
-        return MeanPath(paths, [member.train_rows_ for member, _ in pairs], self.train_rows_)
+        return self._path(self._queries(X, y))
 
-    def _path(self, queries: Examples, slopes: torch.Tensor) -> CoordinatePath:
-        """Path with the weights ``∂loss_j/∂f w_j / W`` on the training examples."""
-        cotangent = query_cotangent(self.task_, self._explained, queries)
-        path = self._spectrum.path(queries, cotangent)
-        weights = self._spectrum.problem.example_weights * slopes
-        return CoordinatePath(path.spectrum, path.query_coordinates, weights)
+    def _path(self, queries: Examples | ExamplesList) -> DampingPath:
+        if len(self.fitted_) == 1:
+            return self.fitted_[0].path(each(queries)[0])
+        slopes = self._shared_slopes()
+        triples = zip(self.fitted_, self._rows, each(queries), strict=True)
+        paths = [fitted.path(own, slopes[rows]) for fitted, rows, own in triples]
+        return MeanPath(paths, list(self._rows), self.train_rows_)
 
     def _shared_slopes(self) -> torch.Tensor:
         """Mean of ``∂loss_j/∂f`` over the models that learned from row j, (n_train,)."""
         total = torch.zeros(self.n_train_, dtype=torch.float64)
         count = torch.zeros_like(total)
-        for member in self._members:
-            total[member.train_rows_] += member._slopes.cpu()
-            count[member.train_rows_] += 1
+        for fitted, rows in zip(self.fitted_, self._rows, strict=True):
+            total[rows] += fitted.slopes.cpu()
+            count[rows] += 1
         return (total / count.clamp_min(1)).to(self.task_.device)
 
-    def _score(self, queries):
-        return self._path(queries, self._slopes).scores(self.damping_)
-
-    def _score_members(self, queries):
-        scores = self.damping_path(queries).scores(self.damping_)
-        if scores.shape[1] == self.n_train_:
-            return scores
-        full = np.zeros((len(scores), self.n_train_))
-        full[:, self.train_rows_] = scores
-        return full
-
-    def _self_influence(self):
-        products = self._spectrum.self_products(self.damping_)
-        weights = self._spectrum.problem.example_weights
-        return (products * self._slopes.square() * weights).cpu().numpy()
+    def _all_scores(self, queries):
+        if len(self.fitted_) == 1:
+            return super()._all_scores(queries)
+        return self._spread(self._path(queries).scores(self.damping_), self.train_rows_)
 
 
-def _outputs(task: Task, output, targets: torch.Tensor):
+class FittedTRAK(DampedFitted):
+    """Projected gradients of the linearised output of one model, decomposed.
+
+    Parameters
+    ----------
+    task : Task
+    spectrum : CoordinateSpectrum
+    slopes : Tensor of shape (n_train,)
+        ``∂loss_j/∂f``.
+    output : str or callable
+        What is explained.
+    """
+
+    def __init__(self, task, spectrum, slopes, output):
+        self.task, self.spectrum, self.slopes, self.output = task, spectrum, slopes, output
+        self.eigenvalues = spectrum.eigenvalues.cpu().numpy()
+
+    def path(self, queries, slopes=None):
+        """Path with the weights ``∂loss_j/∂f w_j / W`` on the training examples."""
+        path = self.spectrum.path(queries, query_cotangent(self.task, self.output, queries))
+        slopes = self.slopes if slopes is None else slopes
+        weights = self.spectrum.problem.example_weights * slopes
+        return CoordinatePath(path.spectrum, path.query_coordinates, weights)
+
+    def scores(self, queries):
+        return self.path(queries).scores(self.damping)
+
+    def self_scores(self):
+        products = self.spectrum.self_products(self.damping)
+        weights = self.spectrum.problem.example_weights
+        return (products * self.slopes.square() * weights).cpu().numpy()
+
+
+def trak_outputs(task: Task, output, targets: torch.Tensor):
     """What is explained and what is linearised, with what "auto" stands for here."""
     if output != "auto":
         return output, output
@@ -221,11 +239,11 @@ def _outputs(task: Task, output, targets: torch.Tensor):
     return "auto", "prediction" if targets[0].numel() == 1 else "neg_loss"
 
 
-def _loss_slopes(problem: CurvatureProblem, function) -> torch.Tensor:
+def loss_slopes(task: Task, train: Examples, function) -> torch.Tensor:
     """``∂loss_j/∂f`` of every training example, (n,), float64."""
-    task, parts = problem.engine.task, []
+    parts = []
     of_loss, of_output = loss_cotangent(task), output_cotangent(function)
-    for batch in problem.examples.batches(256):
+    for batch in train.batches(256):
         with torch.no_grad():
             outputs = task.forward(batch.inputs)
         loss = of_loss(outputs, batch.targets).flatten(1).double()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from scipy.optimize import brentq
@@ -101,12 +103,26 @@ class GroupFisher:
         self.scale = scale
         self.shared = kernel is None
         self.gram = self.rows @ self.rows.T
-        self.damping = self._auto() if damping == "auto" else float(damping)
-        if not self.damping > 0:
+        self.damping = self._checked(damping)
+
+    def at(self, damping: float | str) -> GroupFisher:
+        """The same matrix with another damping."""
+        changed = copy.copy(self)
+        changed.damping = self._checked(damping)
+        return changed
+
+    def eigenvalues(self) -> np.ndarray:
+        """Of ``BᵀB``, those that are not zero for sure: as many as groups."""
+        return torch.linalg.eigvalsh(self.gram).clamp_min(0).cpu().numpy()
+
+    def _checked(self, damping: float | str) -> float:
+        value = self._auto() if damping == "auto" else float(damping)
+        if not value > 0:
             raise ValueError(
                 f"damping: got {damping!r}; accepted with curvature='groups' is a positive number "
                 "or 'auto': the Fisher matrix of groups is singular."
             )
+        return value
 
     def scores(self, queries: Examples, cotangent: CotangentFunction) -> np.ndarray:
         """Scores (n_queries, n_groups)."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from influencekit._fitted import DampedFitted
 from influencekit._model_checks import learned_rows
 from influencekit.attributors import TRAK
 from influencekit.attributors._gradients import (
@@ -14,6 +15,7 @@ from influencekit.attributors._gradients import (
     query_cotangent,
     training_weights,
 )
+from influencekit.attributors._trak import loss_slopes, trak_outputs
 from influencekit.data import Examples
 from influencekit.gradients import loss_cotangent, output_cotangent
 from influencekit.groups._explain import SlopeOutput
@@ -24,19 +26,30 @@ from influencekit.models import Task, resolve_output
 __all__ = ["fisher_of"]
 
 
-class _Bound:
-    """A group Fisher matrix that knows what is explained."""
+class FittedGroupFisher(DampedFitted):
+    """A group Fisher matrix of one model, and what is explained.
+
+    Parameters
+    ----------
+    fisher : GroupFisher
+    task : Task
+    output : str or callable
+    """
 
     def __init__(self, fisher: GroupFisher, task: Task, output: Any):
         self.fisher, self.task, self.output = fisher, task, output
         self.damping = fisher.damping
+        self.eigenvalues = fisher.eigenvalues()
 
-    def of(self, queries: Examples) -> np.ndarray:
-        """Scores (n_queries, n_groups)."""
+    def at(self, damping):
+        fisher = self.fisher.at(damping)
+        return self._with(fisher=fisher, damping=fisher.damping)
+
+    def scores(self, queries):
         return self.fisher.scores(queries, query_cotangent(self.task, self.output, queries))
 
 
-def fisher_of(grouped: Any, task: Task, train: Examples) -> Any:
+def fisher_of(grouped: Any, task: Task, train: Examples) -> tuple[FittedGroupFisher, np.ndarray]:
     """Group form of a group attributor's attributor.
 
     Parameters
@@ -48,8 +61,9 @@ def fisher_of(grouped: Any, task: Task, train: Examples) -> Any:
 
     Returns
     -------
-    object
-        With ``of(queries) -> scores`` and ``damping``.
+    fitted : FittedGroupFisher
+    rows : ndarray of int
+        That the model learned from.
 
     Raises
     ------
@@ -59,29 +73,31 @@ def fisher_of(grouped: Any, task: Task, train: Examples) -> Any:
     attributor = grouped.attributor_
     engine = gradient_engine(attributor, task)
     weights = torch.zeros(len(train), dtype=torch.float64, device=task.device)
-    learned = torch.as_tensor(learned_rows(task, train), device=task.device)
+    rows = learned_rows(task, train)
+    learned = torch.as_tensor(rows, device=task.device)
     weights[learned] = training_weights(task, train)[learned]
     total = float(weights.sum())
     labels, k = grouped.labels_, grouped.n_groups_
-    right = group_gradients(engine, train, loss_cotangent(task), labels, k, weights) / total
-    size = torch.zeros(k, dtype=torch.float64, device=right.device)
-    size.index_add_(0, torch.as_tensor(labels, device=right.device), weights.to(right.device))
+    size = weights.new_zeros(k)
+    size.index_add_(0, torch.as_tensor(labels, device=task.device), weights)
     form = grouped.fisher_form
     if form == "auto":
         form = "sum" if isinstance(grouped.grouper_, RandomGrouper) else "mean"
     each = total / (size.where(size > 0, 1.0) if form == "mean" else torch.ones_like(size))
-    kernel, output = None, attributor.output
+    cotangent, slopes, kernel, output = loss_cotangent(task), 1.0, None, attributor.output
     if isinstance(attributor, TRAK):
-        output = "margin" if task.kind == "classification" else "prediction"
-        output = output if attributor.output == "auto" else attributor.output
-        if grouped.trak_kernel == "output":
-            function = output_cotangent(resolve_output(task, output, has_targets=True))
-            kernel = group_gradients(engine, train, function, labels, k, weights)
+        output, linearised = trak_outputs(task, output, train.targets)
+        if grouped.trak_kernel == "output":  # ∇loss_j is ∂loss_j/∂f ∇f_j in the linearized model
+            function = resolve_output(task, linearised, has_targets=True)
+            cotangent, slopes = output_cotangent(function), loss_slopes(task, train, function)
+            kernel = group_gradients(engine, train, cotangent, labels, k, weights)
             kernel = kernel * (each.sqrt() / total)[:, None]
     elif attributor.curvature != "fisher":
         raise ValueError(
             f"curvature='groups': got InfluenceFunction({attributor.curvature!r}); accepted is "
             "InfluenceFunction('fisher'), whose matrix is made of the gradients that are grouped."
         )
+    right = group_gradients(engine, train, cotangent, labels, k, weights * slopes) / total
     fisher = GroupFisher(engine, right, kernel, each.sqrt(), attributor.damping)
-    return _Bound(fisher, task, output if grouped.property is None else SlopeOutput())
+    output = output if grouped.property is None else SlopeOutput()
+    return FittedGroupFisher(fisher, task, output), rows
