@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from influencekit import AdamWInfluence, SGDInfluence
+from influencekit.attributors._fitted_trajectory import FittedTrajectory
 from influencekit.exceptions import InfluenceKitWarning
 from influencekit.training.trajectory import AdamRule
 
@@ -60,8 +61,14 @@ class LESSType(AdamWInfluence):
     after the moments before the step are fed the example's own gradient.
     """
 
-    def _score(self, queries):
-        replay, rule = self._replay, self._replay.rule
+    def _fit(self, task, train):
+        run = super()._fit(task, train)
+        return LESSScores(self, run.train, run.replay, run.sweep.rule)
+
+
+class LESSScores(FittedTrajectory):
+    def scores(self, queries):
+        replay, rule = self.replay, self.replay.rule
         scores = torch.zeros(len(queries), replay.n_train, dtype=torch.float64)
         gradients = self._gradients(queries, self.output)
         for start, end in replay.trajectory.segments():

@@ -44,16 +44,12 @@ def check_weights(task: Task) -> None:
             )
 
 
-def check_returned(attributor, scores: np.ndarray, n_queries: int) -> None:
-    """Refuse what an author's ``_score`` may not return."""
-    widths = {len(attributor.train_rows_), attributor.n_train_}
-    if not isinstance(scores, np.ndarray) or not (
-        scores.ndim == 2 and len(scores) == n_queries and scores.shape[1] in widths
-    ):
+def check_returned(fitted, scores: np.ndarray, shape: tuple[int, int]) -> None:
+    """Refuse what an author's ``scores`` may not return."""
+    if not isinstance(scores, np.ndarray) or scores.shape != shape:
         raise ValueError(
-            f"{type(attributor).__name__}._score returned a {type(scores).__name__} of shape "
-            f"{tuple(np.shape(scores))}; it must return an ndarray (n_queries, n_train) = "
-            f"{(n_queries, len(attributor.train_rows_))}."
+            f"{type(fitted).__name__}.scores returned a {type(scores).__name__} of shape "
+            f"{tuple(np.shape(scores))}; it must return an ndarray (n_queries, n_train) = {shape}."
         )
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit._members import member_clones
+from influencekit._fitted import Fitted
 from influencekit._model_checks import (
     check_returned,
     check_scores,
@@ -19,12 +20,13 @@ from influencekit._model_checks import (
     learned_rows,
     reject_data_as_model,
 )
+from influencekit._seeded_copies import seeded_copies
 from influencekit._top_k import smallest_k
-from influencekit.data import Examples, ExamplesList, open_examples
+from influencekit.data import Examples, ExamplesList, each, open_examples
 from influencekit.models import Task, TaskList, as_task, is_model_list
 from influencekit.utils import OutputContainerMixin, validate_parameters, with_gradients
 
-__all__ = ["BaseAttributor"]
+__all__ = ["BaseAttributor", "Fitted"]
 
 #: Scores held at a time by the streaming methods, in numbers.
 _STREAM_SIZE = 2**25
@@ -33,13 +35,16 @@ _STREAM_SIZE = 2**25
 class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
     """Scores the influence of every training example on every test example.
 
-    Method authors write ``_fit(task, train)`` and ``_score(queries)``; everything else is here,
-    several models among it: each is fitted by itself and scores are averaged.
+    An attributor is configuration: method authors write ``_fit(task, train)``, which returns what
+    was learned, a :class:`Fitted`.  Everything else is here, several models among it: each is
+    learned from by itself, and scores are averaged.
 
     Attributes
     ----------
     task_ : Task
         Snapshot of the model; of the first of several.
+    fitted_ : list of Fitted
+        What was learned from each model.
     n_train_ : int
     train_rows_ : ndarray of int
         Rows of the training data that the model learned from.
@@ -57,21 +62,12 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
 
     _parameter_constraints: ClassVar[dict[str, list]] = {}
 
-    #: Fitted attributors of each model, after ``fit`` with several of them.
-    _members: list | None = None
     task_: Task
+    fitted_: Sequence[Fitted]
 
     @abstractmethod
-    def _fit(self, task: Task, train: Examples) -> None:
-        """Learn from the training examples that the model learned from."""
-
-    @abstractmethod
-    def _score(self, queries: Examples) -> np.ndarray:
-        """Scores (n_queries, n_train) for the examples given to ``_fit``."""
-
-    def _self_influence(self) -> np.ndarray:
-        """Self-influence (n_train,) of the examples given to ``_fit``."""
-        raise NotImplementedError(f"{type(self).__name__} does not define self-influence.")
+    def _fit(self, task: Task, train: Examples) -> Fitted:
+        """Learn from one model and the training examples that it learned from."""
 
     def _combine(self, parts: Iterable[np.ndarray]) -> np.ndarray:
         """Scores of several models from those of each; they are averaged."""
@@ -80,17 +76,9 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
             total, count = total + part, count + 1
         return total / count
 
-    def _score_members(self, queries: ExamplesList) -> np.ndarray:
-        """Scores (n_queries, n_train) of several models."""
-        pairs = zip(self._members, queries, strict=True)
-        return self._combine(member._all_scores(own) for member, own in pairs)
-
-    def _clones(self, n_models: int) -> list[BaseAttributor]:
-        """Unfitted copies, one for each of several models."""
-        return member_clones(self, n_models)
-
-    def _share_members(self, members: list[BaseAttributor]) -> None:
-        """Set fitted attributes from those of a fitted attributor of each model."""
+    def _for_each(self, n_models: int) -> list[Self]:
+        """Configurations for several models, unfitted: equal but for their random numbers."""
+        return seeded_copies(self, n_models)
 
     @with_gradients
     def fit(self, model, X, y=None):
@@ -112,46 +100,54 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         -------
         self : object
         """
-        task, train = self._open(model, X, y)
-        if isinstance(train, ExamplesList):
-            return self._fit_members(task, train)
-        self._members = None
-        self.train_rows_ = learned_rows(task, train)
-        if len(self.train_rows_) < len(train):
-            train = train.take(self.train_rows_)
-        self._fit(task, train)
+        models, train = self._open(model, X, y)
+        configured = [self] if isinstance(models, Task) else self._for_each(len(models))
+        pairs = zip(configured, each(models), each(train), strict=True)
+        found = [one._fit_one(task, examples) for one, task, examples in pairs]
+        self._keep([fitted for fitted, _ in found], [rows for _, rows in found])
         return self
 
-    def _fit_members(self, tasks: TaskList, train: ExamplesList):
-        """Fit a copy of this attributor for each model."""
-        pairs = zip(self._clones(len(tasks)), tasks, train, strict=True)
-        self._members = [member.fit(task, examples) for member, task, examples in pairs]
-        self.train_rows_ = np.unique(np.concatenate([m.train_rows_ for m in self._members]))
-        self._share_members(self._members)
-        return self
+    def _fit_one(self, task: Task, train: Examples) -> tuple[Fitted, np.ndarray]:
+        """What is learned from one model, and the rows of the data that the model learned from."""
+        self.n_train_, self.train_rows_ = len(train), learned_rows(task, train)
+        learned = train if len(self.train_rows_) == len(train) else train.take(self.train_rows_)
+        return self._fit(task, learned), self.train_rows_
 
-    def _open(self, model, X, y) -> tuple[Any, Any]:
-        """Check what ``fit`` was given and remember what every attributor remembers.
+    def _keep(self, fitted: Sequence[Fitted], rows: Sequence[np.ndarray]) -> None:
+        """Remember what was learned from each model, with the rows that it learned from."""
+        self.fitted_, self._rows = fitted, rows
+        self.train_rows_ = rows[0] if len(rows) == 1 else np.unique(np.concatenate(rows))
 
-        Returns a Task and Examples, or a TaskList and an ExamplesList.
+    def _first(self, n_models: int) -> Self | None:
+        """What a fit with the first of the models would give, without computing anything.
+
+        None where the attributor did not learn from each model apart.
         """
+        if isinstance(self._models, Task) or len(self.fitted_) < n_models:
+            return None
+        part = copy.copy(self)
+        part._models = TaskList(self._models[:n_models])
+        part._keep(self.fitted_[:n_models], self._rows[:n_models])
+        return part
+
+    def _open(self, model, X, y) -> tuple[Task | TaskList, Examples | ExamplesList]:
+        """Check what ``fit`` was given and remember what every attributor remembers."""
         many = is_model_list(model)
         if not many:
             reject_data_as_model(self, model, X)
         validate_parameters(self)
-        opened: Any = TaskList.of(model) if many else as_task(model)
-        for each in opened if many else [opened]:
-            check_weights(each)
-        train = open_examples(opened, X, y)
-        self._opened = opened
-        self.task_ = task = opened[0] if many else opened
+        models = TaskList.of(model) if many else as_task(model)
+        for task in each(models):
+            check_weights(task)
+        train = open_examples(models, X, y)
+        self._models, self.task_ = models, each(models)[0]
         self.n_train_ = train.n_examples
         self.train_index_ = train.index
-        if task.n_features_in is not None:
-            self.n_features_in_ = task.n_features_in
-        if task.feature_names_in is not None:
-            self.feature_names_in_ = task.feature_names_in
-        return opened, train
+        if self.task_.n_features_in is not None:
+            self.n_features_in_ = self.task_.n_features_in
+        if self.task_.feature_names_in is not None:
+            self.feature_names_in_ = self.task_.feature_names_in
+        return models, train
 
     @with_gradients
     def score(self, X, y=None) -> np.ndarray:
@@ -222,9 +218,8 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
             Ready for ``pandas.Series(scores, attributor.train_index_)``.
         """
         check_is_fitted(self)
-        if self._members is not None:
-            return self._combine(member.self_influence() for member in self._members)
-        return self._scatter(self._self_influence()[None])[0]
+        pairs = zip(self.fitted_, self._rows, strict=True)
+        return self._combine(self._spread(one.self_scores()[None], rows)[0] for one, rows in pairs)
 
     @with_gradients
     def top_k(self, X, y=None, k: int = 10, *, opponents: bool = False):
@@ -246,39 +241,48 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         scores : ndarray of shape (n_test, k)
         """
         queries = self._queries(X, y)
+        n_columns, columns = self._columns()
         whole = isinstance(k, (int, np.integer)) and not isinstance(k, bool)
-        if not whole or not 1 <= k <= self.n_train_:
+        if not whole or not 1 <= k <= n_columns:
             raise ValueError(
-                f"k: got {k!r}; accepted are integers from 1 to n_train={self.n_train_}."
+                f"k: got {k!r}; accepted are integers from 1 to {columns}={n_columns}."
             )
         sign = 1.0 if opponents else -1.0
-        step = max(1, _STREAM_SIZE // self.n_train_)
         indices, values = [], []
-        for start in range(0, queries.n_examples, step):
-            scores = self._all_scores(queries.take(slice(start, start + step)))
+        for scores in self._score_blocks(queries):
             indices.append(smallest_k(sign * scores, k))
             values.append(np.take_along_axis(scores, indices[-1], axis=1))
         return np.concatenate(indices), np.concatenate(values)
 
-    def _queries(self, X, y) -> Any:
+    def _score_blocks(self, queries: Examples | ExamplesList) -> Iterator[np.ndarray]:
+        """Scores of some queries after the other."""
+        step = max(1, _STREAM_SIZE // self._columns()[0])
+        for start in range(0, queries.n_examples, step):
+            yield self._all_scores(queries.take(slice(start, start + step)))
+
+    def _columns(self) -> tuple[int, str]:
+        """Number of columns of the scores, and what to call it."""
+        return self.n_train_, "n_train"
+
+    def _queries(self, X, y) -> Examples | ExamplesList:
         check_is_fitted(self)
-        return open_examples(self._opened, X, y, require_y=False)
+        return open_examples(self._models, X, y, require_y=False)
 
-    def _all_scores(self, queries) -> np.ndarray:
+    def _all_scores(self, queries: Examples | ExamplesList) -> np.ndarray:
         """Scores (n_queries, n_train) over all rows of the training data and all models."""
-        if self._members is not None:
-            scores = self._score_members(queries)
-            check_scores(scores)
-            return scores
-        scores = self._score(queries)
-        check_returned(self, scores, queries.n_examples)
-        return self._scatter(scores)
+        triples = zip(self.fitted_, self._rows, each(queries), strict=True)
+        return self._combine(self._scores_of(*triple) for triple in triples)
 
-    def _scatter(self, scores: np.ndarray) -> np.ndarray:
-        """Columns of the training rows that the model learned from, among zeros for the rest."""
+    def _scores_of(self, fitted: Fitted, rows: np.ndarray, queries: Examples) -> np.ndarray:
+        scores = fitted.scores(queries)
+        check_returned(fitted, scores, (len(queries), len(rows)))
+        return self._spread(scores, rows)
+
+    def _spread(self, scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Columns of the rows that a model learned from, among zeros for the rest."""
         check_scores(scores)
-        if scores.shape[1] == self.n_train_:
+        if len(rows) == self.n_train_:
             return scores
         full = np.zeros((len(scores), self.n_train_))
-        full[:, self.train_rows_] = scores
+        full[:, rows] = scores
         return full

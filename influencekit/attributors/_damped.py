@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from influencekit._fitted import DampedFitted
 from influencekit.utils import validate_parameters, with_gradients
 
-__all__ = ["DampedMixin"]
+__all__ = ["DampedMixin", "of_models"]
+
+F = TypeVar("F", bound=DampedFitted)
 
 
 class DampedMixin:
     """``set_damping`` and what several models share, for attributors with a ``damping``.
 
-    Authors write ``_named_damping(name)`` and call ``set_damping(self.damping)`` at the end of
-    ``_fit``.
+    Authors write ``_named_damping(name, fitted)``, and end ``_fit`` with
+    ``return self._at(fitted, self.damping)``.
     """
 
     damping: Any
-    damping_: Any
-    eigenvalues_: Any
-    _members: list | None
+    fitted_: Sequence[DampedFitted]
 
-    def _named_damping(self, name: str) -> float:
-        """What a damping given by name, such as "auto", stands for."""
+    def _named_damping(self, name: str, fitted: Any) -> float:
+        """What a damping given by name, such as "auto", stands for in one model."""
         raise NotImplementedError
+
+    def _at(self, fitted: F, damping: float | str) -> F:
+        """What was learned from one model, with a damping given as a number or by name."""
+        if isinstance(damping, str):
+            damping = self._named_damping(damping, fitted)
+        return fitted.at(float(damping))
+
+    @property
+    def damping_(self) -> Any:
+        """λ in use: a float, or an ndarray with one for each of several models."""
+        return of_models([fitted.damping for fitted in self.fitted_])
+
+    @property
+    def eigenvalues_(self) -> np.ndarray:
+        """Of the curvature without damping, those of all models together."""
+        if any(fitted.eigenvalues is None for fitted in self.fitted_):
+            raise AttributeError("eigenvalues_: the curvature has none.")
+        if len(self.fitted_) == 1:
+            return self.fitted_[0].eigenvalues
+        return np.sort(np.concatenate([fitted.eigenvalues for fitted in self.fitted_]))
 
     @with_gradients
     def set_damping(self, damping):
@@ -42,22 +63,17 @@ class DampedMixin:
         -------
         self : object
         """
-        check_is_fitted(self, "task_")
+        check_is_fitted(self, "fitted_")
         before, self.damping = self.damping, damping
         try:
             validate_parameters(self)
         except ValueError:
             self.damping = before
             raise
-        if self._members is not None:
-            self._members = [copy.copy(member).set_damping(damping) for member in self._members]
-            self.damping_ = np.array([member.damping_ for member in self._members])
-        else:
-            named = isinstance(damping, str)
-            self.damping_ = self._named_damping(damping) if named else float(damping)
+        self.fitted_ = [self._at(fitted, damping) for fitted in self.fitted_]
         return self
 
-    def _share_members(self, members):
-        self.damping_ = np.array([member.damping_ for member in members])
-        if all(hasattr(member, "eigenvalues_") for member in members):
-            self.eigenvalues_ = np.sort(np.concatenate([m.eigenvalues_ for m in members]))
+
+def of_models(values: list) -> Any:
+    """The value of one model, or an array of those of several."""
+    return values[0] if len(values) == 1 else np.array(values)

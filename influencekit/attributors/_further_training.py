@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from influencekit.attributors._fitted_further_training import FittedFurtherTraining
 from influencekit.attributors._left_out import make_removals
 from influencekit.base import BaseAttributor
-from influencekit.data import Examples
+from influencekit.data import Examples, each
 from influencekit.models import OUTPUTS, Task
 from influencekit.training import FurtherTrainingConfig, FurtherTrainingScores
 from influencekit.training.further._config import ADJUSTMENTS, REMOVALS, make_config
 from influencekit.training.further._optimizer import NAMES, resolve_optimizer
-from influencekit.training.further._plan import (
-    FurtherPlan,
-    endpoint_seed,
-    further_seeds,
-    mean_scores,
-    scores_by_seed,
-)
+from influencekit.training.further._plan import FurtherPlan, endpoint_seed
 from influencekit.training.further._removals import KEPT, Removals
 from influencekit.training.further._seeds import ENGINES
 from influencekit.training.stack._optimizer_spec import OptimizerSpec
@@ -198,6 +193,8 @@ class FurtherTraining(BaseAttributor):
         "random_state": ["random_state"],
     }
 
+    fitted_: Sequence[FittedFurtherTraining]
+
     def __init__(
         self,
         optimizer=None,
@@ -289,13 +286,28 @@ class FurtherTraining(BaseAttributor):
                 "cache_dir: with random_state=None every fit draws other seeds, so nothing "
                 "stored could be found again. Set random_state to an int."
             )
-        removals, self.left_out_ = make_removals(
+        removals, left_out = make_removals(
             self.left_out, self.groups, self.train_rows_, self.n_train_
         )
-        self._plan = self._planned(task, train, removals)
-        self.config_ = self._plan.config
-        self._entropy = draw_seed(self.random_state)
-        self.seeds_ = further_seeds(self._entropy, self.n_seeds)
+        owner = np.full(self.n_train_, KEPT, dtype=np.int64)
+        owner[self.train_rows_] = removals.owner
+        plan = self._planned(task, train, removals)
+        return FittedFurtherTraining(self, plan, left_out, owner)
+
+    @property
+    def config_(self) -> FurtherTrainingConfig:
+        """Optimiser, learning rate and steps; of the first of several models."""
+        return self.fitted_[0].plan.config
+
+    @property
+    def left_out_(self) -> np.ndarray:
+        """What was left out, see ``Attributes``; of the first of several models."""
+        return self.fitted_[0].left_out
+
+    @property
+    def seeds_(self) -> np.ndarray:
+        """Seeds of the runs; of the first of several models."""
+        return self.fitted_[0].seeds
 
     @with_gradients
     def measure(self, X, y=None) -> FurtherTrainingScores:
@@ -310,9 +322,7 @@ class FurtherTraining(BaseAttributor):
         -------
         FurtherTrainingScores
         """
-        queries = self._queries(X, y)
-        self._refuse_many()
-        return self._measure(queries, self.output)
+        return self._only().measure(each(self._queries(X, y))[0], self.output)
 
     @with_gradients
     def iter_seeds(self, X, y=None) -> Iterator[np.ndarray]:
@@ -327,10 +337,7 @@ class FurtherTraining(BaseAttributor):
         ------
         ndarray of shape (n_horizons, n_test, n_left_out)
         """
-        queries = self._queries(X, y)
-        self._refuse_many()
-        runs = self._plan.runs(queries, self.output, self.cache_dir, self.verbose)
-        yield from scores_by_seed(runs, self.seeds_, self.adjust)
+        yield from self._only().iter_seeds(each(self._queries(X, y))[0])
 
     @with_gradients
     def endpoint(self, run: int = 0) -> Task:
@@ -346,9 +353,8 @@ class FurtherTraining(BaseAttributor):
         Task
             As ``task_``, with the parameters at the last horizon.
         """
-        check_is_fitted(self)
-        self._refuse_many()
-        return self._plan.endpoint(endpoint_seed(self._entropy, self.n_seeds, run))
+        fitted = self._only()
+        return fitted.plan.endpoint(endpoint_seed(fitted.entropy, self.n_seeds, run))
 
     @with_gradients
     def endpoint_of(self, task: Task, train: Examples, run: int = 0) -> Task:
@@ -371,28 +377,12 @@ class FurtherTraining(BaseAttributor):
         config, spec = self._configure(task, len(train))
         return FurtherPlan(task, train, removals, config, spec, self.max_memory, self.engine)
 
-    def _refuse_many(self) -> None:
-        if self._members is not None:
+    def _only(self) -> FittedFurtherTraining:
+        """What was learned from one model; refuses several."""
+        check_is_fitted(self, "fitted_")
+        if len(self.fitted_) > 1:
             raise ValueError(
                 "model: several were given, of which score gives the mean. Horizons, seeds and "
                 "endpoints are those of one model: fit FurtherTraining on each."
             )
-
-    def _score(self, queries):
-        scores = self._measure(queries, self.output).scores[-1]
-        owner = self._plan.removals.owner
-        return np.where(owner >= 0, scores[:, owner], 0.0)
-
-    def _self_influence(self):
-        owner = self._plan.removals.owner
-        rows = np.flatnonzero(owner >= 0)
-        scores = self._measure(self._plan.train.take(rows), "neg_loss").scores[-1]
-        found = np.zeros(len(owner))
-        found[rows] = scores[np.arange(len(rows)), owner[rows]]
-        return found
-
-    def _measure(self, queries: Examples, output) -> FurtherTrainingScores:
-        runs = self._plan.runs(queries, output, self.cache_dir, self.verbose)
-        owner = np.full(self.n_train_, KEPT, dtype=np.int64)
-        owner[self.train_rows_] = self._plan.removals.owner
-        return mean_scores(runs, self.seeds_, self.adjust, self.left_out_, owner)
+        return self.fitted_[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -12,7 +12,8 @@ from influencekit.attributors._gradients import (
     query_gradients,
     training_gradients,
 )
-from influencekit.base import BaseAttributor
+from influencekit.base import BaseAttributor, Fitted
+from influencekit.gradients import Gradients
 
 __all__ = ["GradCos"]
 
@@ -74,15 +75,28 @@ class GradCos(BaseAttributor):
         self.verbose = verbose
 
     def _fit(self, task, train):
-        self._train = training_gradients(gradient_engine(self, task), train)
-        self._train_norms = self._train.squared_norms().sqrt()
+        return Cosines(training_gradients(gradient_engine(self, task), train), self.output)
 
-    def _score(self, queries):
-        queries = query_gradients(self._train.engine, self.output, queries)
-        products, norms = queries.dot(self._train), queries.squared_norms().sqrt()
-        scale = norms[:, None] * self._train_norms
+
+class Cosines(Fitted):
+    """Angles of queries' gradients with the training gradients of one model.
+
+    Parameters
+    ----------
+    train : Gradients
+    output : str or callable
+    """
+
+    def __init__(self, train: Gradients, output: Any):
+        self.train, self.output = train, output
+        self.train_norms = train.squared_norms().sqrt()
+
+    def scores(self, queries):
+        queries = query_gradients(self.train.engine, self.output, queries)
+        products, norms = queries.dot(self.train), queries.squared_norms().sqrt()
+        scale = norms[:, None] * self.train_norms
         cosine = torch.where(scale > 0, -products / torch.where(scale > 0, scale, 1.0), 0.0)
         return cosine.clamp(-1.0, 1.0).cpu().numpy()
 
-    def _self_influence(self):
-        return (self._train_norms > 0).to(torch.float64).cpu().numpy()
+    def self_scores(self):
+        return (self.train_norms > 0).to(torch.float64).cpu().numpy()

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from influencekit.attributors._gradients import (
-    GRADIENT_CONSTRAINTS,
-    gradient_engine,
-    query_gradients,
-    training_gradients,
-    training_weights,
-)
+from influencekit.attributors._first_order import FirstOrder
+from influencekit.attributors._gradients import GRADIENT_CONSTRAINTS
 from influencekit.base import BaseAttributor
 
 __all__ = ["GradDot"]
@@ -75,13 +70,4 @@ class GradDot(BaseAttributor):
         self.verbose = verbose
 
     def _fit(self, task, train):
-        weights = training_weights(task, train)
-        self._weights = weights / weights.mean()
-        self._train = training_gradients(gradient_engine(self, task), train)
-
-    def _score(self, queries):
-        queries = query_gradients(self._train.engine, self.output, queries)
-        return (-queries.dot(self._train) * self._weights).cpu().numpy()
-
-    def _self_influence(self):
-        return (self._train.squared_norms() * self._weights).cpu().numpy()
+        return FirstOrder(self, task, train)

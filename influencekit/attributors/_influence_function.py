@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
-import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit.attributors._damped import DampedMixin
+from influencekit._fitted import DampedFitted
+from influencekit.attributors._damped import DampedMixin, of_models
 from influencekit.attributors._further_training import FurtherTraining
 from influencekit.attributors._gradients import (
     GRADIENT_CONSTRAINTS,
@@ -31,12 +32,15 @@ from influencekit.curvature import (
     Curvature,
     CurvatureProblem,
     DampingPath,
+    FittedCurvature,
     MeanPath,
     Spectrum,
     make_curvature,
 )
 from influencekit.damping import auto_damping, least_damping, matched_damping
+from influencekit.data import each
 from influencekit.gradients import PROJECTIONS
+from influencekit.models import Task
 from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
 
 __all__ = ["InfluenceFunction"]
@@ -44,7 +48,7 @@ __all__ = ["InfluenceFunction"]
 
 def _has_eigenvalues(attributor) -> bool:
     """Whether a damping path exists: always but for curvatures that are solved λ by λ."""
-    check_is_fitted(attributor, "task_")
+    check_is_fitted(attributor, "fitted_")
     return hasattr(attributor, "eigenvalues_")
 
 
@@ -170,6 +174,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         "random_state": ["random_state"],
     }
 
+    fitted_: Sequence[FittedInfluence]
+
     def __init__(
         self,
         curvature="ggn",
@@ -210,15 +216,11 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
             projection=self.projection,
             random_state=self.random_state,
         )
-        self.curvature_: Any = curvature.factorise(problem)
-        self.gradient_ratio_: Any = gradient_ratio(problem)
+        factorised = curvature.factorise(problem)  # its pass over the rows leaves their mean
+        fitted = FittedInfluence(task, factorised, gradient_ratio(problem), self.output)
         if self.at == "model":
-            warn_unless_stationary(self.gradient_ratio_, task)
-        if isinstance(self.curvature_, Spectrum):
-            self.eigenvalues_: Any = self.curvature_.eigenvalues.flatten().cpu().numpy()
-        elif hasattr(self, "eigenvalues_"):
-            del self.eigenvalues_  # of an earlier fit
-        self.set_damping(self.damping)
+            warn_unless_stationary(fitted.gradient_ratio, task)
+        return self._at(fitted, self.damping)
 
     def _point(self, task, train, shares, penalty):
         """The model at whose parameters gradients and curvature are taken."""
@@ -241,24 +243,36 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
             )
         return curvature
 
-    def _named_damping(self, name):
+    @property
+    def curvature_(self) -> FittedCurvature:
+        """The factorised curvature; of several models each has its own, in ``fitted_``."""
+        if len(self.fitted_) > 1:
+            raise AttributeError("curvature_: each of several models has its own, in fitted_.")
+        return self.fitted_[0].curvature
+
+    @property
+    def gradient_ratio_(self) -> Any:
+        """Size of the objective's gradient: a float, or an ndarray with one for each model."""
+        return of_models([fitted.gradient_ratio for fitted in self.fitted_])
+
+    def _named_damping(self, name, fitted):
         if name == "auto":
-            return self._auto_damping()
+            return self._auto_damping(fitted)
         if not make_curvature(self.curvature).absolute_damping:
             raise ValueError(
                 f"damping='matched': the damping of {self.curvature!r} is a multiple of each "
                 "layer's own scale, so that no number of steps matches it. Use scaled=False."
             )
-        further = further_training_of(self.further_training, self.task_)
-        n_rows = len(self.curvature_.problem.train)
-        return matched_damping(sgd_config(further, self.task_, n_rows, "damping='matched'"))
+        further = further_training_of(self.further_training, fitted.task)
+        n_rows = len(fitted.curvature.problem.train)
+        return matched_damping(sgd_config(further, fitted.task, n_rows, "damping='matched'"))
 
-    def _auto_damping(self) -> float:
-        damping = auto_damping(self.curvature_)
-        if not isinstance(self.curvature_, Spectrum) or self.at != "model":
+    def _auto_damping(self, fitted: FittedInfluence) -> float:
+        damping = auto_damping(fitted.curvature)
+        if not isinstance(fitted.curvature, Spectrum) or self.at != "model":
             return damping
         curvature = make_curvature(self.curvature)
-        return max(damping, least_damping(curvature, self.curvature_, self.gradient_ratio_))
+        return max(damping, least_damping(curvature, fitted.curvature, fitted.gradient_ratio))
 
     @available_if(_has_eigenvalues)
     @with_gradients
@@ -275,26 +289,41 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         DampingPath
             Over the training rows that the model learned from.
         """
-        queries = self._queries(X, y)
-        if self._members is not None:
-            paths = [m.damping_path(q) for m, q in zip(self._members, queries, strict=True)]
-            rows = [member.train_rows_ for member in self._members]
-            return MeanPath(paths, rows, self.train_rows_)
-        return self.curvature_.path(self._gradients(queries))
+        pairs = zip(self.fitted_, each(self._queries(X, y)), strict=True)
+        paths = [fitted.path(queries) for fitted, queries in pairs]
+        return paths[0] if len(paths) == 1 else MeanPath(paths, list(self._rows), self.train_rows_)
 
-    def _gradients(self, queries):
-        return query_gradients(self.curvature_.problem.engine, self.output, queries)
 
-    def _score(self, queries):
-        products = self.curvature_.products(self._gradients(queries), self.damping_)
-        weights = self.curvature_.problem.example_weights
+class FittedInfluence(DampedFitted):
+    """A factorised curvature of one model, with a damping.
+
+    Parameters
+    ----------
+    task : Task
+    curvature : FittedCurvature
+    gradient_ratio : float
+    output : str or callable
+    """
+
+    def __init__(self, task: Task, curvature: FittedCurvature, gradient_ratio: float, output: Any):
+        self.task, self.curvature = task, curvature
+        self.gradient_ratio, self.output = gradient_ratio, output
+        if isinstance(curvature, Spectrum):
+            self.eigenvalues = curvature.eigenvalues.flatten().cpu().numpy()
+
+    def scores(self, queries):
+        products = self.curvature.products(self._gradients(queries), self.damping)
+        weights = self.curvature.problem.example_weights
         return products.mul_(-weights.to(products)).cpu().double().numpy()
 
-    def _self_influence(self):
-        products = self.curvature_.self_products(self.damping_).double()
-        weights = self.curvature_.problem.example_weights
+    def self_scores(self):
+        products = self.curvature.self_products(self.damping).double()
+        weights = self.curvature.problem.example_weights
         return (products * weights.to(products)).cpu().numpy()
 
-    def _share_members(self, members):
-        super()._share_members(members)
-        self.gradient_ratio_ = np.array([member.gradient_ratio_ for member in members])
+    def path(self, queries):
+        spectrum: Any = self.curvature
+        return spectrum.path(self._gradients(queries))
+
+    def _gradients(self, queries):
+        return query_gradients(self.curvature.problem.engine, self.output, queries)

@@ -12,7 +12,7 @@ from influencekit.attributors._gradients import (
     gradient_engine,
     training_weights,
 )
-from influencekit.base import BaseAttributor
+from influencekit.base import BaseAttributor, Fitted
 
 __all__ = ["Loss"]
 
@@ -77,10 +77,17 @@ class Loss(BaseAttributor):
                 losses.append(task.loss(engine.outputs(some), some.targets).to(torch.float64))
         weights = training_weights(task, train)
         scores = -torch.cat(losses) * weights / weights.mean()
-        self._scores = scores.cpu().numpy()
+        return _OfRows(scores.cpu().numpy())
 
-    def _score(self, queries):
-        return np.tile(self._scores, (len(queries), 1))
 
-    def _self_influence(self):
-        return self._scores.copy()
+class _OfRows(Fitted):
+    """The same score of a row for every query."""
+
+    def __init__(self, of_rows: np.ndarray):
+        self.of_rows = of_rows
+
+    def scores(self, queries):
+        return np.tile(self.of_rows, (len(queries), 1))
+
+    def self_scores(self):
+        return self.of_rows.copy()

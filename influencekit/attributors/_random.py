@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.special import ndtri
 
-from influencekit.base import BaseAttributor
+from influencekit.base import BaseAttributor, Fitted
 from influencekit.data import Examples, leaves
 from influencekit.utils import draw_seed
 
@@ -59,20 +59,32 @@ class Random(BaseAttributor):
         self.random_state = random_state
 
     def _fit(self, task, train):
-        self._seed = draw_seed(self.random_state)
-        self._train = _names(train, self._seed)
+        return Noise(train, draw_seed(self.random_state))
 
-    def _score(self, queries):
-        rows = _scrambled(_names(queries, self._seed))
-        out = np.empty((len(rows), len(self._train)))
-        step = max(1, _CHUNK // max(1, len(self._train)))
+
+class Noise(Fitted):
+    """Normal numbers that follow from a seed and from what two examples are.
+
+    Parameters
+    ----------
+    train : Examples
+    seed : int
+    """
+
+    def __init__(self, train: Examples, seed: int):
+        self.seed, self.train = seed, _names(train, seed)
+
+    def scores(self, queries):
+        rows = _scrambled(_names(queries, self.seed))
+        out = np.empty((len(rows), len(self.train)))
+        step = max(1, _CHUNK // max(1, len(self.train)))
         for start in range(0, len(rows), step):
             some = slice(start, start + step)
-            out[some] = _normal(rows[some, None] ^ self._train)
+            out[some] = _normal(rows[some, None] ^ self.train)
         return out
 
-    def _self_influence(self):
-        return _normal(_scrambled(self._train) ^ self._train)
+    def self_scores(self):
+        return _normal(_scrambled(self.train) ^ self.train)
 
 
 def _names(examples: Examples, seed: int) -> np.ndarray:

@@ -6,13 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from influencekit.attributors._gradients import (
-    GRADIENT_CONSTRAINTS,
-    gradient_engine,
-    query_gradients,
-    training_gradients,
-    training_weights,
-)
+from influencekit.attributors._first_order import FirstOrder
+from influencekit.attributors._gradients import GRADIENT_CONSTRAINTS
 from influencekit.base import BaseAttributor
 
 __all__ = ["TracIn"]
@@ -86,20 +81,11 @@ class TracIn(BaseAttributor):
         self.verbose = verbose
 
     def _fit(self, task, train):
-        weights = training_weights(task, train)
-        self._weights = float(_rates(self.learning_rates, 1)[0]) * weights / weights.mean()
-        self._train = training_gradients(gradient_engine(self, task), train)
+        return FirstOrder(self, task, train, float(_rates(self.learning_rates, 1)[0]))
 
-    def _score(self, queries):
-        queries = query_gradients(self._train.engine, self.output, queries)
-        return (-queries.dot(self._train) * self._weights).cpu().numpy()
-
-    def _self_influence(self):
-        return (self._train.squared_norms() * self._weights).cpu().numpy()
-
-    def _clones(self, n_models):
+    def _for_each(self, n_models):
         rates = _rates(self.learning_rates, n_models)
-        pairs = zip(super()._clones(n_models), rates, strict=True)
+        pairs = zip(super()._for_each(n_models), rates, strict=True)
         return [one.set_params(learning_rates=float(rate)) for one, rate in pairs]
 
     def _combine(self, parts):

@@ -4,45 +4,34 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
-from influencekit.attributors._gradients import (
-    GRADIENT_CONSTRAINTS,
-    CheckedOutput,
-    training_weights,
-)
+from influencekit.attributors._fitted_trajectory import FittedTrajectory
+from influencekit.attributors._gradients import GRADIENT_CONSTRAINTS, training_weights
 from influencekit.base import BaseAttributor
-from influencekit.data import Examples
+from influencekit.data import each
 from influencekit.exceptions import TrajectoryError
-from influencekit.models import Task, predicted_targets, resolve_output
+from influencekit.models import Task
 from influencekit.training.trajectory import (
     CURVATURES,
     ErrorProxy,
-    FinitePush,
-    Jets,
     PlainRecorder,
     Replay,
     Rule,
-    StepInfluence,
     StepScores,
-    Sweep,
     Trajectory,
     TrajectoryRecorder,
     recorded_trajectory,
 )
-from influencekit.utils import Interval, StrOptions, parse_memory, progress, with_gradients
+from influencekit.utils import Interval, StrOptions, with_gradients
 
 __all__ = ["TrajectoryInfluence"]
-
-#: Width of the kernel at a kink, in standard deviations of a unit's inputs over the batch.
-KINK_WIDTH = 0.01
 
 
 class TrajectoryInfluence(BaseAttributor):
@@ -59,6 +48,8 @@ class TrajectoryInfluence(BaseAttributor):
         "horizon": [Interval(Integral, 0, None, closed="left"), None],
         "push": [StrOptions({"derivative", "finite"})],
     }
+
+    fitted_: Sequence[FittedTrajectory]
 
     def __init__(
         self,
@@ -94,20 +85,27 @@ class TrajectoryInfluence(BaseAttributor):
                 "all of its batches together and reads the output once, at the end. Use "
                 "horizon=None, or push='derivative'."
             )
-        self.trajectory_ = self._find(task)
-        self._train = train
-        self._replay = Replay(
-            task, self.trajectory_, train, self.train_rows_, training_weights(task, train)
-        )
-        self._sweep = Sweep(
-            self._replay,
-            self._rule(self.trajectory_),
-            self.curvature,
-            self.removal,
-            self.horizon,
-        )
-        self._replay.check_end()
-        self._replay.verify(*self.trajectory_.segments()[0])  # wrong data is noticed here
+        trajectory = self._find(task)
+        weights = training_weights(task, train)
+        replay = Replay(task, trajectory, train, self.train_rows_, weights)
+        fitted = FittedTrajectory(self, train, replay, self._rule(trajectory))
+        replay.check_end()
+        replay.verify(*trajectory.segments()[0])  # wrong data is noticed here
+        return fitted
+
+    @property
+    def trajectory_(self) -> Trajectory:
+        """The recorded run; of several models each has its own, in ``fitted_``."""
+        return self._only("trajectory_").replay.trajectory
+
+    def _only(self, asked: str) -> FittedTrajectory:
+        """What was learned from one model; refuses several."""
+        check_is_fitted(self, "fitted_")
+        if len(self.fitted_) > 1:
+            raise TrajectoryError(
+                f"{asked}: several models have several trajectories; fit one model."
+            )
+        return self.fitted_[0]
 
     def _find(self, task: Task) -> Trajectory:
         """The trajectory that was given, or that the model's training recorded."""
@@ -125,47 +123,13 @@ class TrajectoryInfluence(BaseAttributor):
             )
         return found
 
-    def _clones(self, n_models):
+    def _for_each(self, n_models):
         if self.trajectory is not None:
             raise TrajectoryError(
                 f"trajectory: one recording for {n_models} models. Leave it out (fitted skorch "
                 "nets bring their own), or fit one attributor for each model."
             )
-        return super()._clones(n_models)
-
-    def _score(self, queries):
-        return self._summed(queries, self.output)
-
-    def _summed(self, queries: Examples, output: Any) -> np.ndarray:
-        """Scores (n_queries, n_train), over all occurrences of an example."""
-        if self.push == "finite":
-            rows = torch.arange(self._replay.n_train)
-            return self._pushed(self._sweep, queries, output, rows)[1]
-        return self._derivatives(self._sweep, queries, output)
-
-    def _derivatives(self, sweep: Sweep, queries: Examples, output: Any) -> np.ndarray:
-        """Derivatives (n_queries, n_train) by the weight of an example in all of its batches."""
-        scores = torch.zeros(len(queries), self._replay.n_train, dtype=torch.float64)
-        for rows, step in self._sweeps(sweep, queries, output):
-            scores[rows].index_add_(1, step.rows.cpu(), step.values.double().cpu())
-        return scores.numpy()
-
-    def _pushed(self, sweep: Sweep, queries: Examples, output: Any, rows: Tensor) -> np.ndarray:
-        """Derivative and finite scores, (2, n_queries, n_rows), of some training examples."""
-        replay, push = self._replay, FinitePush(sweep)
-        slots = len(sweep.rule.slots)
-        number = replay.model.size * torch.finfo(replay.model.dtype).bits // 8
-        room = parse_memory(self.max_memory, self.task_.device) // (2 * number)
-        n_queries = max(1, min(len(queries), room // (replay.n_steps + 4 * (1 + slots))))
-        n_queries = self.batch_size or n_queries
-        at_once = max(1, room // (6 + 4 * slots))
-        found = np.zeros((2, len(queries), len(rows)))
-        blocks = [slice(i, i + n_queries) for i in range(0, len(queries), n_queries)]
-        for block in progress(blocks, type(self).__name__, self.verbose, unit="sweep"):
-            gradients = self._gradients(queries.take(block), output)
-            both = push(gradients, rows.to(self.task_.device), at_once)
-            found[:, block] = torch.stack(both).double().cpu().numpy()
-        return found
+        return super()._for_each(n_models)
 
     @with_gradients
     def step_scores(self, X, y=None) -> StepScores:
@@ -189,28 +153,13 @@ class TrajectoryInfluence(BaseAttributor):
         ValueError
             With ``push="finite"``.
         """
-        check_is_fitted(self)
+        fitted = self._only("step_scores")
         if self.push == "finite":
             raise ValueError(
                 "step_scores: push='finite' takes an example out of all of its batches together, "
                 "whose effects do not add up. Use push='derivative'."
             )
-        if self._members is not None:
-            raise TrajectoryError(
-                "step_scores: several models have several trajectories; fit one model."
-            )
-        queries = self._queries(X, y)
-        sizes = [len(rows) for rows in self.trajectory_.batches]
-        ends = np.cumsum(sizes)
-        values = np.zeros((len(queries), int(ends[-1])))
-        for rows, step in self._sweeps(self._sweep, queries, self.output):
-            end = int(ends[step.step])
-            values[rows, end - sizes[step.step] : end] = step.values.double().cpu().numpy()
-        return StepScores(
-            np.repeat(np.arange(len(sizes)), sizes),
-            np.concatenate(self.trajectory_.batches),
-            values,
-        )
+        return fitted.step_scores(each(self._queries(X, y))[0])
 
     @with_gradients
     def taylor_error_proxy(
@@ -265,100 +214,18 @@ class TrajectoryInfluence(BaseAttributor):
         .. [1] J. Deng, P. Hu, et al. How faithful is trajectory-based data attribution? Error
            sources, remedies, and practical guidelines. 2026, arXiv 2605.18814.
         """
-        check_is_fitted(self)
-        if self._members is not None:
-            raise TrajectoryError(
-                "taylor_error_proxy: several models have several trajectories; fit one model."
-            )
+        fitted = self._only("taylor_error_proxy")
         if kind not in ("second_order", "finite", "kinks"):
             raise ValueError(
                 f"kind: got {kind!r}; accepted are 'second_order', 'finite' and 'kinks'."
             )
-        queries = self._queries(X, y)
         rows = self.train_rows_ if examples is None else np.asarray(examples, dtype=np.int64)
-        strangers = np.setdiff1d(rows, self.train_rows_)
-        if len(strangers):
+        unknown = np.setdiff1d(rows, self.train_rows_)
+        if len(unknown):
             raise ValueError(
-                f"examples: the model did not learn from rows {strangers[:5].tolist()}; accepted "
+                f"examples: the model did not learn from rows {unknown[:5].tolist()}; accepted "
                 "are training rows that were not held out."
             )
         positions = torch.as_tensor(np.searchsorted(self.train_rows_, rows))
-        sweep = Sweep(self._replay, removal=self.removal)
-        if kind == "finite":
-            first, finite = self._pushed(sweep, queries, self.output, positions)
-            return ErrorProxy(rows, first, finite - first)
-        if kind == "kinks":
-            soft = Sweep(self._replay, removal=self.removal, kink_width=KINK_WIDTH)
-            first, bent = (
-                self._derivatives(s, queries, self.output)[:, positions] for s in (sweep, soft)
-            )
-            return ErrorProxy(rows, first, bent - first)
-        first, second = self._jets(queries, positions, chunk_size)
-        return ErrorProxy(rows, first, -0.5 * second)
-
-    def _jets(self, queries: Examples, rows: Tensor, chunk_size: int) -> Iterator[np.ndarray]:
-        """First and second derivatives, each (n_queries, n_rows), of some training examples."""
-        outputs = self._outputs(queries, self.output)
-        jets, found = Jets(self._replay, self.removal), []
-        for chunk in progress(rows.split(chunk_size), "error proxy", self.verbose, unit="chunk"):
-            found.append(jets.of_outputs(chunk.to(self.task_.device), outputs))
-        return (torch.cat(parts).double().cpu().numpy().T for parts in zip(*found, strict=True))
-
-    def _self_influence(self):
-        """Diagonal of the training examples' scores on their own losses."""
-        found = np.zeros(len(self._train))
-        size = self._queries_at_once(len(found))
-        for start in range(0, len(found), size):
-            rows = np.arange(start, min(start + size, len(found)))
-            if self.push == "finite":
-                own = self._train.take(rows), "neg_loss", torch.as_tensor(rows)
-                found[rows] = np.diagonal(self._pushed(self._sweep, *own)[1])
-                continue
-            found[rows] = self._summed(self._train.take(rows), "neg_loss")[
-                np.arange(len(rows)), rows
-            ]
-        return found
-
-    def _sweeps(
-        self, sweep: Sweep, queries: Examples, output: Any
-    ) -> Iterator[tuple[slice, StepInfluence]]:
-        """Rows of the queries, and the influence of each step on them: block after block."""
-        size = self._queries_at_once(len(queries))
-        blocks = [slice(i, i + size) for i in range(0, len(queries), size)]
-        for rows in progress(blocks, type(self).__name__, self.verbose, unit="sweep"):
-            for step in sweep(self._gradients(queries.take(rows), output)):
-                yield rows, step
-
-    def _queries_at_once(self, n_queries: int) -> int:
-        """Queries whose adjoints, and the activations that they are taken through, fit."""
-        if self.batch_size is not None:
-            return self.batch_size
-        replay = self._replay
-        fronts = min(max(self.horizon, 1), replay.n_steps) if self.horizon is not None else 1
-        tensors = 4 * (1 + len(self._sweep.rule.slots)) * fronts
-        number = tensors * replay.model.size * torch.finfo(replay.model.dtype).bits // 8
-        return max(1, min(n_queries, parse_memory(self.max_memory, self.task_.device) // number))
-
-    def _gradients(self, queries: Examples, output: Any) -> Callable[[Tensor], Tensor]:
-        """Function from parameters (p,) to the gradients (n_queries, p) of the output."""
-        values = self._outputs(queries, output)
-
-        def gradients(theta: Tensor) -> Tensor:
-            theta = theta.detach().requires_grad_(True)
-            found = values(theta)
-            each = torch.eye(len(found), dtype=found.dtype, device=found.device)
-            return torch.autograd.grad(found, theta, each, is_grads_batched=True)[0]
-
-        return gradients
-
-    def _outputs(self, queries: Examples, output: Any) -> Callable[[Tensor], Tensor]:
-        """Function from parameters (p,) to the output (n_queries,)."""
-        model, task = self._replay.model, self.task_
-        function = resolve_output(task, output, queries.targets is not None)
-        function = CheckedOutput(function) if callable(output) else function
-        batch = next(queries.batches(len(queries)))
-        targets = batch.targets
-        if targets is None:
-            with torch.no_grad():
-                targets = predicted_targets(task, task.forward(batch.inputs))
-        return lambda theta: function(model.outputs(theta, batch.inputs, training=False), targets)
+        queries = each(self._queries(X, y))[0]
+        return ErrorProxy(rows, *fitted.errors(queries, positions, kind, chunk_size))

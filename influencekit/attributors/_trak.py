@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 
+from influencekit._fitted import DampedFitted
 from influencekit.attributors._damped import DampedMixin
 from influencekit.attributors._gradients import (
     GRADIENT_CONSTRAINTS,
@@ -19,6 +20,7 @@ from influencekit.attributors._gradients import (
 from influencekit.base import BaseAttributor
 from influencekit.curvature import (
     CoordinatePath,
+    CoordinateSpectrum,
     CurvatureProblem,
     DampingPath,
     MeanPath,
@@ -26,12 +28,12 @@ from influencekit.curvature import (
     fisher_rows,
 )
 from influencekit.damping import auto_damping
-from influencekit.data import Examples
+from influencekit.data import Examples, ExamplesList, each
 from influencekit.gradients import PROJECTIONS, Gradients, loss_cotangent, output_cotangent
 from influencekit.models import Task, resolve_output
 from influencekit.utils import Interval, StrOptions, with_gradients
 
-__all__ = ["TRAK"]
+__all__ = ["TRAK", "NamedOutput", "loss_slopes", "trak_outputs"]
 
 
 class TRAK(DampedMixin, BaseAttributor):
@@ -114,6 +116,8 @@ class TRAK(DampedMixin, BaseAttributor):
         "random_state": ["random_state"],
     }
 
+    fitted_: Sequence[FittedTRAK]
+
     def __init__(
         self,
         damping="auto",
@@ -137,8 +141,8 @@ class TRAK(DampedMixin, BaseAttributor):
 
     def _fit(self, task, train):
         weights = training_weights(task, train)
-        self._explained, linearised = _outputs(task, self.output, train.targets)
-        function = _Named(task, linearised)
+        explained, linearized = trak_outputs(task, self.output, train.targets)
+        function = NamedOutput(task, linearized)
         problem = CurvatureProblem(
             Gradients(gradient_engine(self, task), train, output_cotangent(function)),
             weights / weights.sum(),
@@ -147,13 +151,12 @@ class TRAK(DampedMixin, BaseAttributor):
             projection=self.projection,
             random_state=self.random_state,
         )
-        self._spectrum = decompose(fisher_rows(problem))
-        self._slopes = _loss_slopes(problem, function)
-        self.eigenvalues_: Any = self._spectrum.eigenvalues.cpu().numpy()
-        self.set_damping(self.damping)
+        spectrum = decompose(fisher_rows(problem))
+        fitted = FittedTRAK(spectrum, loss_slopes(task, train, function), explained)
+        return self._at(fitted, self.damping)
 
-    def _named_damping(self, name):
-        return auto_damping(self._spectrum)
+    def _named_damping(self, name, fitted):
+        return auto_damping(fitted.spectrum)
 
     @with_gradients
     def damping_path(self, X, y=None) -> DampingPath:
@@ -169,49 +172,65 @@ class TRAK(DampedMixin, BaseAttributor):
         DampingPath
             Over the training rows that the model learned from.
         """
-        queries = self._queries(X, y)
-        if self._members is None:
-            return self._path(queries, self._slopes)
-        pairs = list(zip(self._members, queries, strict=True))
-        slopes = self._shared_slopes()
-        paths = [member._path(own, slopes[member.train_rows_]) for member, own in pairs]
-        return MeanPath(paths, [member.train_rows_ for member, _ in pairs], self.train_rows_)
+        return self._path(self._queries(X, y))
 
-    def _path(self, queries: Examples, slopes: torch.Tensor) -> CoordinatePath:
-        """Path with the weights ``∂loss_j/∂f w_j / W`` on the training examples."""
-        engine = self._spectrum.problem.engine
-        path = self._spectrum.path(query_gradients(engine, self._explained, queries))
-        weights = self._spectrum.problem.example_weights * slopes
-        return CoordinatePath(path.spectrum, path.query_coordinates, weights)
+    def _path(self, queries: Examples | ExamplesList) -> DampingPath:
+        if len(self.fitted_) == 1:
+            return self.fitted_[0].path(each(queries)[0])
+        slopes = self._shared_slopes()
+        triples = zip(self.fitted_, self._rows, each(queries), strict=True)
+        paths = [fitted.path(own, slopes[rows]) for fitted, rows, own in triples]
+        return MeanPath(paths, list(self._rows), self.train_rows_)
 
     def _shared_slopes(self) -> torch.Tensor:
         """Mean of ``∂loss_j/∂f`` over the models that learned from row j, (n_train,)."""
         total = torch.zeros(self.n_train_, dtype=torch.float64)
         count = torch.zeros_like(total)
-        for member in self._members:
-            total[member.train_rows_] += member._slopes.cpu()
-            count[member.train_rows_] += 1
+        for fitted, rows in zip(self.fitted_, self._rows, strict=True):
+            total[rows] += fitted.slopes.cpu()
+            count[rows] += 1
         return (total / count.clamp_min(1)).to(self.task_.device)
 
-    def _score(self, queries):
-        return self._path(queries, self._slopes).scores(self.damping_)
+    def _all_scores(self, queries):
+        if len(self.fitted_) == 1:
+            return super()._all_scores(queries)
+        return self._spread(self._path(queries).scores(self.damping_), self.train_rows_)
 
-    def _score_members(self, queries):
-        scores = self.damping_path(queries).scores(self.damping_)
-        if scores.shape[1] == self.n_train_:
-            return scores
-        full = np.zeros((len(scores), self.n_train_))
-        full[:, self.train_rows_] = scores
-        return full
 
-    def _self_influence(self):
-        products = self._spectrum.self_products(self.damping_)
-        weights = self._spectrum.problem.example_weights
-        return (products * self._slopes.square() * weights).cpu().numpy()
+class FittedTRAK(DampedFitted):
+    """Projected gradients of the linearized output of one model, decomposed.
+
+    Parameters
+    ----------
+    spectrum : CoordinateSpectrum
+    slopes : Tensor of shape (n_train,)
+        ``∂loss_j/∂f``.
+    output : str or callable
+        What is explained.
+    """
+
+    def __init__(self, spectrum: CoordinateSpectrum, slopes: torch.Tensor, output: Any):
+        self.spectrum, self.slopes, self.output = spectrum, slopes, output
+        self.eigenvalues = spectrum.eigenvalues.cpu().numpy()
+
+    def path(self, queries, slopes=None):
+        """Path with the weights ``∂loss_j/∂f w_j / W`` on the training examples."""
+        problem = self.spectrum.problem
+        path = self.spectrum.path(query_gradients(problem.engine, self.output, queries))
+        weights = problem.example_weights * (self.slopes if slopes is None else slopes)
+        return CoordinatePath(path.spectrum, path.query_coordinates, weights)
+
+    def scores(self, queries):
+        return self.path(queries).scores(self.damping)
+
+    def self_scores(self):
+        products = self.spectrum.self_products(self.damping)
+        weights = self.spectrum.problem.example_weights
+        return (products * self.slopes.square() * weights).cpu().numpy()
 
 
 @dataclass(frozen=True)
-class _Named:
+class NamedOutput:
     """An output by its name, as a function that pickles."""
 
     task: Task
@@ -221,7 +240,7 @@ class _Named:
         return resolve_output(self.task, self.output, has_targets=True)(outputs, targets)
 
 
-def _outputs(task: Task, output, targets: torch.Tensor):
+def trak_outputs(task: Task, output, targets: torch.Tensor):
     """What is explained and what is linearised, with what "auto" stands for here."""
     if output != "auto":
         return output, output
@@ -230,11 +249,11 @@ def _outputs(task: Task, output, targets: torch.Tensor):
     return "auto", "prediction" if targets[0].numel() == 1 else "neg_loss"
 
 
-def _loss_slopes(problem: CurvatureProblem, function) -> torch.Tensor:
+def loss_slopes(task: Task, train: Examples, function) -> torch.Tensor:
     """``∂loss_j/∂f`` of every training example, (n,), float64."""
-    task, parts = problem.engine.task, []
+    parts = []
     of_loss, of_output = loss_cotangent(task), output_cotangent(function)
-    for batch in problem.examples.batches(256):
+    for batch in train.batches(256):
         with torch.no_grad():
             outputs = task.forward(batch.inputs)
         loss = of_loss(outputs, batch.targets).flatten(1).double()

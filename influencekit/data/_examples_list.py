@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from influencekit.data._examples import Examples, make_examples
 from influencekit.models import Task, TaskList
 
-__all__ = ["ExamplesList", "open_examples"]
+__all__ = ["ExamplesList", "each", "open_examples"]
 
 
 class ExamplesList(tuple):
@@ -78,3 +79,18 @@ def open_examples(
     if isinstance(X, Examples):
         raise TypeError(f"{name}: got Examples of one model, but there are {len(task)}.")
     return ExamplesList(make_examples(t, X, y, require_y=require_y, name=name) for t in task)
+
+
+def each(one_or_several: Any) -> Sequence[Any]:
+    """A Task or Examples as a list of one; a TaskList or ExamplesList as it is.
+
+    Parameters
+    ----------
+    one_or_several : Task, TaskList, Examples or ExamplesList
+
+    Returns
+    -------
+    sequence of Task or of Examples
+    """
+    several = isinstance(one_or_several, (TaskList, ExamplesList))
+    return one_or_several if several else [one_or_several]

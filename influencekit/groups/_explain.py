@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 from torch import Tensor
 
-from influencekit.attributors import TRAK, GradCos
+from influencekit.attributors import GradCos
 from influencekit.base import BaseAttributor
 
-__all__ = ["SlopeOutput", "check_explains", "explain"]
+__all__ = ["SlopeOutput", "check_explains", "check_queries", "explain"]
+
+
+#: What searches take in ``fit`` beside the training data.
+_QUERIES = ("X_query", "y_query", "subset_outputs")
 
 
 class SlopeOutput:
@@ -40,6 +45,29 @@ def check_explains(attributor: BaseAttributor) -> None:
         )
 
 
+def check_queries(attributor: BaseAttributor, queries: dict[str, Any]) -> None:
+    """Refuse queries that an attributor does not take, and a search that lacks those it needs.
+
+    Raises
+    ------
+    TypeError
+    ValueError
+    """
+    accepted = [name for name in signature(attributor.fit).parameters if name in _QUERIES]
+    unknown = sorted(set(queries) - set(accepted))
+    if unknown:
+        raise TypeError(
+            f"fit: got {unknown}, which {type(attributor).__name__} does not take; accepted are "
+            f"{accepted or 'model, X, y and groups'}."
+        )
+    if "subset_outputs" in accepted and queries.get("X_query") is None:
+        raise ValueError(
+            f"X_query: got None; {type(attributor).__name__} inside measures on examples that the "
+            "model was not trained on. Give them: fit(model, X, y, groups=groups, X_query=X_val, "
+            "y_query=y_val)."
+        )
+
+
 def explain(attributor: Any, output: Any) -> None:
     """Let a fitted attributor explain another output, and with it those that it holds.
 
@@ -49,10 +77,6 @@ def explain(attributor: Any, output: Any) -> None:
         Changed in place: of several models, or a search, or one by itself.
     output : callable
     """
-    found = getattr(attributor, "best_attributor_", None)
-    for part in (attributor._members or []) if found is None else [found]:
-        explain(part, output)
-    if isinstance(attributor, TRAK):  # its own output is what the model is made linear in
-        attributor._explained = output
-    elif found is None:
-        attributor.set_params(output=output)
+    while hasattr(attributor, "best_attributor_"):
+        attributor = attributor.best_attributor_
+    attributor.fitted_ = [fitted.explaining(output) for fitted in attributor.fitted_]

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from influencekit._fitted import DampedFitted
 from influencekit.attributors._gradients import query_gradients
 from influencekit.damping import gram_damping
-from influencekit.data import Examples
 from influencekit.exceptions import ResourceError
 from influencekit.gradients import Gradients
 from influencekit.utils import format_bytes
@@ -63,7 +63,7 @@ def group_gradients(
     return out
 
 
-class GroupFisher:
+class GroupFisher(DampedFitted):
     """Scores ``-vᵀ (BᵀB + λI)⁻¹ R`` with group gradients in B and R.
 
     Parameters
@@ -95,14 +95,23 @@ class GroupFisher:
         self.scale = scale
         self.shared = kernel is None
         self.gram = self.rows @ self.rows.T
-        self.damping = gram_damping(self.gram) if damping == "auto" else float(damping)
-        if not self.damping > 0:
+        self.eigenvalues = torch.linalg.eigvalsh(self.gram).clamp_min(0).cpu().numpy()
+        self.damping = self._checked(damping)
+
+    def at(self, damping: float | str) -> GroupFisher:
+        """The same matrix with another damping, a number or "auto"."""
+        return self._with(damping=self._checked(damping))
+
+    def _checked(self, damping: float | str) -> float:
+        value = gram_damping(self.gram) if damping == "auto" else float(damping)
+        if not value > 0:
             raise ValueError(
                 f"damping: got {damping!r}; accepted with curvature='groups' is a positive number "
                 "or 'auto': the Fisher matrix of groups is singular."
             )
+        return value
 
-    def of(self, queries: Examples) -> np.ndarray:
+    def scores(self, queries):
         """Scores (n_queries, n_groups)."""
         gradients = query_gradients(self.engine, self.output, queries)
         pushed = gradients @ self.rows.T

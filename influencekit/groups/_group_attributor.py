@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.utils.metadata_routing import UNUSED
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit._model_checks import check_scores, reject_data_as_model
+from influencekit._model_checks import check_scores
 from influencekit.attributors import TRAK, FurtherTraining, InfluenceFunction
+from influencekit.attributors._damped import of_models
 from influencekit.base import BaseAttributor
-from influencekit.data import ExamplesList, open_examples
-from influencekit.groups._explain import SlopeOutput, check_explains, explain
+from influencekit.data import ExamplesList, each
+from influencekit.groups._explain import SlopeOutput, check_explains, check_queries, explain
 from influencekit.groups._fisher_of import fisher_of
 from influencekit.groups._groupers import BaseGrouper, ClusterGrouper, LabelGrouper
 from influencekit.groups._properties import property_slopes, resolve_property
-from influencekit.models import Task, TaskList, as_task, is_model_list
-from influencekit.utils import OutputContainerMixin, StrOptions, validate_parameters, with_gradients
+from influencekit.models import Task
+from influencekit.utils import StrOptions, validate_parameters, with_gradients
 
 __all__ = ["GroupAttributor"]
 
@@ -28,7 +31,19 @@ __all__ = ["GroupAttributor"]
 _BLOCK = 2**24
 
 
-class GroupAttributor(OutputContainerMixin, BaseEstimator):
+def _has_damping(grouped: GroupAttributor) -> bool:
+    """Whether the damping can be changed after the fit."""
+    return grouped.curvature == "groups" or hasattr(grouped.attributor, "set_damping")
+
+
+def _has_path(grouped: GroupAttributor) -> bool:
+    """Whether groups are sums of examples that have a damping path."""
+    check_is_fitted(grouped, "fitted_")
+    own = grouped.curvature == "points" and grouped.property is None and grouped.reduce == "sum"
+    return own and hasattr(grouped.attributor_, "damping_path")
+
+
+class GroupAttributor(BaseAttributor):
     """Scores the influence of groups of training examples on test examples, or on a property.
 
     Parameters
@@ -66,7 +81,7 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
     group_names_ : ndarray of str of shape (n_groups,)
     group_sizes_ : ndarray of int of shape (n_groups,)
     damping_ : float, or ndarray of shape (n_models,)
-        With ``curvature="groups"``.
+        Where the attributor has a damping.
     property_value_ : float
         Of the data last given to ``score``; the mean over several models.
 
@@ -118,7 +133,7 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
         "trak_kernel": [StrOptions({"output", "loss"})],
     }
 
-    task_: Task
+    fitted_: Sequence[Any]
 
     def __init__(
         self,
@@ -140,7 +155,7 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
         self.trak_kernel = trak_kernel
 
     @with_gradients
-    def fit(self, model, X, y=None, groups=None):
+    def fit(self, model, X, y=None, groups=None, **queries):
         """Partition the training examples, and learn what scoring needs.
 
         Parameters
@@ -152,36 +167,34 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
             Training data, as given to the model's ``fit``.
         groups : array-like of shape (n_train,) or (n_train, n_columns), default=None
             Label of each row, in place of a grouper; crossings of several columns.
+        **queries
+            What a search inside asks for: ``X_query``, ``y_query``, ``subset_outputs``.
 
         Returns
         -------
         self : object
         """
-        validate_parameters(self)
-        self._check(groups)
-        many = is_model_list(model)
-        if not many:
-            reject_data_as_model(self, model, X)
-        opened: Any = TaskList.of(model) if many else as_task(model)
-        self._opened, self.task_ = opened, opened[0] if many else opened
-        train: Any = open_examples(opened, X, y)
-        self.n_train_ = train.n_examples
+        self._check(groups, queries)
+        models, train = self._open(model, X, y)
         self._partition(self.task_, X, y, groups, train.index)
         self.attributor_ = clone(self.attributor)
         if self.curvature == "groups":
-            pairs = zip(opened, train, strict=True) if many else [(opened, train)]
-            self._fishers: Any = [fisher_of(self, *pair) for pair in pairs]
-            dampings = [fisher.damping for fisher in self._fishers]
-            self.damping_: Any = np.array(dampings) if many else dampings[0]
+            pairs = zip(each(models), each(train), strict=True)
+            self._keep(*zip(*[fisher_of(self, *pair) for pair in pairs], strict=True))
             return self
         if isinstance(self.attributor_, FurtherTraining):
             self.attributor_.set_params(groups=self.labels_, left_out=None)
-        self.attributor_.fit(opened, X, y)
+        self.attributor_.fit(model if queries else models, X, y, **queries)  # searches retrain
         if self.property is not None:
             explain(self.attributor_, SlopeOutput())
+        self._keep(self.attributor_.fitted_, self.attributor_._rows)
         return self
 
-    def _check(self, groups: Any) -> None:
+    def _fit(self, task, train):
+        raise TypeError("GroupAttributor fits the attributor that it holds.")
+
+    def _check(self, groups: Any, queries: dict[str, Any]) -> None:
+        """Refuse, before any work, what cannot go together."""
         if not isinstance(self.attributor, BaseAttributor):
             raise ValueError(
                 f"attributor: got {type(self.attributor).__name__}; accepted is an attributor of "
@@ -196,6 +209,7 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
                 f"curvature='groups': there is no group form of {type(self.attributor).__name__}; "
                 "accepted are InfluenceFunction('fisher') and TRAK. Use curvature='points'."
             )
+        check_queries(self.attributor, queries)
         if self.property is not None:
             check_explains(self.attributor)
 
@@ -234,8 +248,9 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
         -------
         scores : ndarray of shape (n_test, n_groups), or (1, n_groups) for a property
         """
-        check_is_fitted(self, "labels_")
-        queries: Any = open_examples(self._opened, X, y, require_y=False)
+        return self._all_scores(self._queries(X, y))
+
+    def _all_scores(self, queries):
         if self.property is None:
             scores = np.concatenate(list(self._blocks(queries)))
         else:
@@ -243,6 +258,14 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
         scores = scores / self.group_sizes_ if self.reduce == "mean" else scores
         check_scores(scores)
         return scores
+
+    def _score_blocks(self, queries):
+        if self.property is None:
+            return super()._score_blocks(queries)
+        return iter([self._all_scores(queries)])  # a property is one number of all queries
+
+    def _columns(self):
+        return self.n_groups_, "n_groups"
 
     @with_gradients
     def transform(self, X, y=None):
@@ -257,11 +280,66 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
         -------
         scores : ndarray or DataFrame of shape (n_test, n_groups), or (1, n_groups) for a property
         """
-        scores = self.score(X, y)
         if self.property is None:
-            return scores
+            return super().transform(X, y)
+        scores = self.score(X, y)
         named = self.property if isinstance(self.property, str) else type(self.property).__name__
         return self._with_index(scores, [getattr(self.property, "__name__", named)])
+
+    @property
+    def damping_(self) -> Any:
+        """λ in use: a float, or an ndarray with one for each of several models."""
+        if self.curvature == "groups":
+            return of_models([fitted.damping for fitted in self.fitted_])
+        return self.attributor_.damping_
+
+    @property
+    def eigenvalues_(self) -> np.ndarray:
+        """Of the attributor's curvature, or of the groups' Fisher matrix."""
+        if self.curvature == "groups":
+            return np.sort(np.concatenate([fitted.eigenvalues for fitted in self.fitted_]))
+        return self.attributor_.eigenvalues_
+
+    @available_if(_has_damping)
+    @with_gradients
+    def set_damping(self, damping):
+        """Change the damping of the attributor, or of the groups' Fisher matrix, after the fit.
+
+        Parameters
+        ----------
+        damping : float or str
+            As the attributor's own ``set_damping`` takes it.
+
+        Returns
+        -------
+        self : object
+        """
+        check_is_fitted(self, "fitted_")
+        if self.curvature == "groups":
+            self.attributor_ = clone(self.attributor_).set_params(damping=damping)
+            validate_parameters(self.attributor_)
+            self.fitted_ = [fitted.at(damping) for fitted in self.fitted_]
+        else:
+            self.attributor_ = copy.copy(self.attributor_).set_damping(damping)
+            self.fitted_ = self.attributor_.fitted_
+        return self
+
+    @available_if(_has_path)
+    @with_gradients
+    def damping_path(self, X, y=None):
+        """Scores, surrogate indicator and subset sums at any damping, over single examples.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
+        y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
+
+        Returns
+        -------
+        DampingPath
+            Of the attributor inside: over the training rows, whose sums are the groups' scores.
+        """
+        return self.attributor_.damping_path(X, y)
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """Names of the groups.
@@ -279,16 +357,14 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
 
     def _sloped(self, queries: Any) -> Any:
         """Queries with the slopes of the property as targets, for each model its own."""
-        many = isinstance(queries, ExamplesList)
-        pairs = zip(self._opened, queries, strict=True) if many else [(self._opened, queries)]
         values, sloped = [], []
-        for task, own in pairs:
+        for task, own in zip(each(self._models), each(queries), strict=True):
             function = resolve_property(task, self.property)
             value, slopes = property_slopes(task, function, own)
             values.append(value)
             sloped.append(own.with_targets(slopes))
         self.property_value_ = float(np.mean(values))
-        return ExamplesList(sloped) if many else sloped[0]
+        return ExamplesList(sloped) if isinstance(queries, ExamplesList) else sloped[0]
 
     def _blocks(self, queries: Any) -> Iterator[np.ndarray]:
         """Scores of some queries after the other."""
@@ -299,9 +375,8 @@ class GroupAttributor(OutputContainerMixin, BaseEstimator):
     def _block(self, queries: Any) -> np.ndarray:
         """Sums over groups, (n_queries, n_groups)."""
         if self.curvature == "groups":
-            parts = queries if isinstance(queries, ExamplesList) else [queries]
-            pairs = zip(self._fishers, parts, strict=True)
-            return np.mean([fisher.of(own) for fisher, own in pairs], axis=0)
+            pairs = zip(self.fitted_, each(queries), strict=True)
+            return np.mean([fisher.scores(own) for fisher, own in pairs], axis=0)
         points = self.attributor_._all_scores(queries)
         n, rows = self.n_train_, np.arange(self.n_train_)
         if isinstance(self.attributor_, FurtherTraining):  # each row has its group's score

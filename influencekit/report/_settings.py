@@ -82,7 +82,7 @@ def settings(attributor: Any, n_test: int, has_targets: bool) -> list[tuple[str,
     list of tuple of str
     """
     task, inner = attributor.task_, innermost(attributor)
-    opened = attributor._opened
+    opened = attributor._models
     rows = [("attributor", plain(_one_line(attributor), 2000))]
     if inner is not attributor:
         rows.append(("attributor chosen", plain(_one_line(inner), 2000)))

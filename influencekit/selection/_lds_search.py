@@ -16,6 +16,7 @@ from influencekit.base import BaseAttributor
 from influencekit.data import open_examples
 from influencekit.metrics import PreparedOutputs
 from influencekit.models import is_model_list
+from influencekit.selection._attributor_search import AttributorSearch
 from influencekit.selection._fits import FitCache
 from influencekit.selection._ground_truth import (
     check_ground_truth,
@@ -34,7 +35,7 @@ from influencekit.utils import Interval, StrOptions, draw_seed, progress, with_g
 __all__ = ["LDSSearch"]
 
 
-class LDSSearch(BaseAttributor):
+class LDSSearch(AttributorSearch):
     """Choose an attributor's parameters by its linear datamodeling score (LDS).
 
     The model is retrained on random subsets of its training data once; then Optuna looks for
@@ -222,15 +223,6 @@ class LDSSearch(BaseAttributor):
         self._search(task, train, queries, finite_subsets(subset_outputs, self.on_nan))
         return self
 
-    def _fit(self, task, train):
-        raise TypeError("LDSSearch.fit needs X_query, so it does its own fitting.")
-
-    def _score(self, queries):
-        return self.best_attributor_.score(queries)
-
-    def _self_influence(self):
-        return self.best_attributor_.self_influence()
-
     def _retrain(self, model, X, y, X_query, y_query) -> SubsetOutputs:
         return retrain_on_subsets(
             model,
@@ -275,8 +267,7 @@ class LDSSearch(BaseAttributor):
         self.best_index_ = int(np.nanargmax(results["mean_test_score"]))
         self.best_params_ = dict(results["params"][self.best_index_])
         self.best_score_ = float(results["mean_test_score"][self.best_index_])
-        self.best_attributor_ = fits.at(self.best_params_)
-        self.train_rows_ = self.best_attributor_.train_rows_
+        self._adopt(fits.at(self.best_params_))
         self.lds_ = truth.score(fits.predict(self.best_params_))
 
     def _open_study(self, task, train, queries, truth: SubsetOutputs) -> tuple[dict, FitCache]:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from influencekit._members import first_members
 from influencekit.metrics import PreparedOutputs
 from influencekit.selection._scorer import SubsetPredictor, common_damping
 from influencekit.training._cache import OutputCache
@@ -113,7 +112,7 @@ def run_group(jobs: list[CellJob], models: Any, splits: bool, problem: Problem) 
         if not some:
             continue
         try:
-            fitted = first_members(whole, n_models) if whole is not None and splits else None
+            fitted = whole._first(n_models) if whole is not None and splits else None
             if fitted is None:
                 own = type(models)(models[:n_models]) if splits else models
                 whole = fitted = _shared_fit(some, own, problem)

@@ -18,6 +18,7 @@ from influencekit.damping import grad_dot_cosines, score_vector_cosine, score_ve
 from influencekit.damping._grid import at_damping, damping_grid, own_damping
 from influencekit.data import open_examples
 from influencekit.exceptions import LambdaPathWarning, warn_user
+from influencekit.selection._attributor_search import AttributorSearch
 from influencekit.selection._seeds import seeded_clone
 from influencekit.utils import Interval, StrOptions, with_gradients
 
@@ -31,7 +32,7 @@ _THRESHOLDS = {"xi": 0.5, "cosine": 0.57}
 _SYMBOLS = {"xi": "ξ", "cosine": "cosine"}
 
 
-class SurrogateLambdaSearchCV(BaseAttributor):
+class SurrogateLambdaSearchCV(AttributorSearch):
     """Choose an attributor's damping λ by the surrogate indicator ξ, without retraining.
 
     For a query with output gradient g and the curvature F of the training data,
@@ -186,15 +187,6 @@ class SurrogateLambdaSearchCV(BaseAttributor):
             queries = open_examples(task, X_query, y_query, require_y=False, name="X_query")
         return self._search(task, train, queries)
 
-    def _fit(self, task, train):
-        self._search(task, train, None)
-
-    def _score(self, queries):
-        return self.best_attributor_.score(queries)
-
-    def _self_influence(self):
-        return self.best_attributor_.self_influence()
-
     def _search(self, task, train, queries):
         if "damping" not in self.attributor.get_params(deep=False):
             raise ValueError(
@@ -203,16 +195,15 @@ class SurrogateLambdaSearchCV(BaseAttributor):
             )
         attributor = seeded_clone(self.attributor, self.random_state)
         fitted = clone(attributor).fit(task, train)
-        self.train_rows_ = fitted.train_rows_
         rng = check_random_state(self.random_state)
-        queries = self._draw(train.take(self.train_rows_) if queries is None else queries, rng)
+        queries = self._draw(train.take(fitted.train_rows_) if queries is None else queries, rng)
         dampings = damping_grid(self.dampings, fitted)
         self.threshold_ = (
             _THRESHOLDS[self.criterion] if self.threshold == "auto" else float(self.threshold)
         )
         indicator = self._indicator(fitted, task, train, queries, dampings)
         self._choose(dampings, indicator, own_damping(fitted), rng)
-        self.best_attributor_ = at_damping(fitted, self.best_params_["damping"], task, train)
+        self._adopt(at_damping(fitted, self.best_params_["damping"], task, train))
         return self
 
     def _draw(self, queries, rng):

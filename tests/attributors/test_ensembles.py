@@ -104,7 +104,7 @@ def test_random_projections_differ_between_members(data):
     models, X, y, _, _ = data
     same = [models[0], models[0]]
     fitted = InfluenceFunction("fisher", 1e-2, projection_dim=6, random_state=0).fit(same, X, y)
-    first, second = (member.eigenvalues_ for member in fitted._members)
+    first, second = (one.eigenvalues for one in fitted.fitted_)
     assert not np.allclose(first, second)
     again = InfluenceFunction("fisher", 1e-2, projection_dim=6, random_state=0).fit(same, X, y)
     np.testing.assert_array_equal(fitted.eigenvalues_, again.eigenvalues_)

@@ -154,7 +154,7 @@ def test_adjustments_are_the_same_runs_told_otherwise():
 def endpoints_of_gold():
     measured = further(left_out=5)
     for seed in measured.seeds_:
-        yield measured._plan.endpoint(int(seed))
+        yield measured.fitted_[0].plan.endpoint(int(seed))
 
 
 def test_means_over_seeds_are_streamed_without_loss():
@@ -220,7 +220,7 @@ def test_endpoint_without_a_fit_is_the_same():
     end = other.endpoint_of(fitted.task_, make_examples(fitted.task_, X, Y), run=2)
     assert torch.equal(end.module.first.weight, fitted.endpoint(2).module.first.weight)
     assert set(vars(other)) == set(other.get_params())
-    seed = endpoint_seed(fitted._entropy, 2, 2)
+    seed = endpoint_seed(fitted.fitted_[0].entropy, 2, 2)
     alone = train_alone(
         make_module(), X, Y, set(), seed, lambda p: torch.optim.SGD(p, lr=0.1), batch_size=21,
         n_steps=3, horizons=(3,),
@@ -232,7 +232,9 @@ def test_several_models_are_averaged():
     tasks = [as_task(make_module(seed=s), loss=nn.CrossEntropyLoss()) for s in (0, 1)]
     many = FurtherTraining(lr=0.1, left_out=3, **SHORT).fit(tasks, X, Y)
     scores = many.score(*QUERIES)
-    np.testing.assert_allclose(scores, np.mean([m.score(*QUERIES) for m in many._members], axis=0))
+    pairs = zip(many.fitted_, tasks, strict=True)
+    each = [fitted.scores(make_examples(task, *QUERIES)) for fitted, task in pairs]
+    np.testing.assert_allclose(scores, np.mean(each, axis=0))
     with pytest.raises(ValueError, match="fit FurtherTraining on each"):
         many.measure(*QUERIES)
 

@@ -15,6 +15,7 @@ from influencekit import (
     InfluenceFunction,
     Loss,
 )
+from influencekit.attributors._first_order import FirstOrder
 from influencekit.exceptions import ResourceError, UnsupportedModelError
 from influencekit.groups import (
     DemographicParityDifference,
@@ -30,8 +31,8 @@ from tests.groups._fitted import LABELS, TASK, X_TEST, Y_TEST, N, X, Y, loop
 def test_no_point_matrix_is_held(monkeypatch):
     seen = []
     monkeypatch.setattr("influencekit.groups._group_attributor._BLOCK", 2 * N)
-    plain = GradDot._score
-    monkeypatch.setattr(GradDot, "_score", lambda s, q: seen.append(len(q)) or plain(s, q))
+    plain = FirstOrder.scores
+    monkeypatch.setattr(FirstOrder, "scores", lambda s, q: seen.append(len(q)) or plain(s, q))
     grouped = GroupAttributor(GradDot()).fit(TASK, X, Y, groups=LABELS)
     found = grouped.score(X_TEST, Y_TEST)
     assert seen == [2, 2, 1]
@@ -105,9 +106,9 @@ class TestGroupFisher:
             InfluenceFunction("fisher"), RandomGrouper(6, random_state=0), curvature="groups"
         ).fit(TASK, X, Y)
         sizes = np.bincount(random.labels_)
-        ratio = (random._fishers[0].scale ** 2).numpy()
+        ratio = (random.fitted_[0].scale ** 2).numpy()
         np.testing.assert_allclose(ratio, N)  # "sum": rows are G / √n
-        ratio = (clustered._fishers[0].scale ** 2).numpy()
+        ratio = (clustered.fitted_[0].scale ** 2).numpy()
         np.testing.assert_allclose(ratio, N / np.bincount(clustered.labels_))
         assert sizes.max() - sizes.min() == 0
         assert 0 < clustered.damping_ < np.inf

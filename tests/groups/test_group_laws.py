@@ -68,7 +68,8 @@ class TestEveryAttributor:
         found = scores_of(name, LABELS, property=lambda outputs, _: outputs[:, 1] @ weights)
         single = clone(ATTRIBUTORS[name])
         if isinstance(single, TRAK):  # its own output is what the model is made linear in
-            single.fit(TASK, X, Y)._explained = lambda outputs, _: outputs[:, 1]
+            fitted = single.fit(TASK, X, Y).fitted_[0]
+            single.fitted_ = [fitted.explaining(lambda outputs, _: outputs[:, 1])]
         else:
             single.set_params(output=lambda outputs, _: outputs[:, 1]).fit(task_of(name), X, Y)
         expected = weights.numpy() @ loop(single.score(X_TEST, Y_TEST), LABELS, 4)
@@ -141,7 +142,7 @@ class TestGroupFisherMatrix:
         grouped = GroupAttributor(
             InfluenceFunction("fisher", 0.1), curvature="groups", fisher_form=form
         ).fit(TASK, X, Y, groups=LABELS)
-        rows = grouped._fishers[0].rows.numpy()
+        rows = grouped.fitted_[0].rows.numpy()
         gradients = per_example(nn.functional.cross_entropy)
         whole, rest = gradients.T @ gradients / N, 0.0
         for g in range(4):
@@ -159,7 +160,7 @@ class TestGroupFisherMatrix:
             grouped = GroupAttributor(
                 TRAK(0.1), curvature="groups", trak_kernel=kernel, fisher_form="sum"
             ).fit(TASK, X, Y, groups=LABELS)
-            fisher = grouped._fishers[0]
+            fisher = grouped.fitted_[0]
             B, R = fisher.rows.numpy(), fisher.right.numpy()
 
             def margin(outputs, target):

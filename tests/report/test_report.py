@@ -104,13 +104,14 @@ def test_labels_predictions_and_mistakes(problem):
 def test_score_matrix_is_never_asked_for(problem, monkeypatch):
     positional, named = given(problem, rows=[3, 4], lambda_path="auto")
     asked = []
-    inner = problem.attributor._score
+    fitted = problem.attributor.fitted_[0]
+    inner = fitted.scores
 
     def score(queries):
         asked.append(queries.n_examples)
         return inner(queries)
 
-    monkeypatch.setattr(problem.attributor, "_score", score)
+    monkeypatch.setattr(fitted, "scores", score)
     make(*positional, **named)
     assert asked == [2, 2]  # proponents and opponents of the two examples shown
 
@@ -242,12 +243,16 @@ def test_texts_of_a_pipeline(parse):
 
 def test_rows_of_a_side_without_examples(problem, parse, monkeypatch):
     influence = problem.attributor
-    monkeypatch.setattr(influence, "_score", lambda queries: np.full((len(queries), 40), 0.5))
+    monkeypatch.setattr(
+        influence.fitted_[0], "scores", lambda queries: np.full((len(queries), 40), 0.5)
+    )
     report = report_of(problem, rows=[0, 1], k=2)
     assert all(case.sides[1][2] == [] for case in cards(report).values())
     assert [card.row for card in cards(report)[0].sides[0][2]] == [0, 1]
     assert parse(report.to_html()).texts.count("none") == 2
-    monkeypatch.setattr(influence, "_score", lambda queries: np.zeros((len(queries), 40)))
+    monkeypatch.setattr(
+        influence.fitted_[0], "scores", lambda queries: np.zeros((len(queries), 40))
+    )
     assert parse(report_of(problem, rows=[0]).to_html()).texts.count("none") == 2
     images = report_of(problem, rows=[0], image_shape=(3, 4))
     assert parse(images.to_html()).texts.count("none") == 2
@@ -415,7 +420,7 @@ def test_notebooks_get_a_frame_of_its_own(problem, parse):
 
 def test_cautions_follow_the_model(problem):
     assert report_of(problem)._content["cautions"] == []
-    problem.attributor.gradient_ratio_ = 0.7
+    problem.attributor.fitted_[0].gradient_ratio = 0.7
     problem.attributor.train_rows_ = np.arange(30)
     first, second = report_of(problem)._content["cautions"]
     assert "not at a stationary point" in first and "0.7" in first

@@ -16,6 +16,7 @@ from influencekit import (
     lds_scorer,
     retrain_on_subsets,
 )
+from influencekit.attributors._influence_function import FittedInfluence
 from influencekit.metrics import linear_datamodeling_score
 from influencekit.selection._trials import trial_results
 
@@ -140,7 +141,7 @@ def test_ground_truth_is_computed_once_and_reused(problem, truth, monkeypatch):
 
 def test_trials_that_differ_in_damping_share_one_factorisation(problem, truth, monkeypatch):
     count = {"fit": 0, "score": 0}
-    fitting, scoring = InfluenceFunction._fit, InfluenceFunction._score
+    fitting, scoring = InfluenceFunction._fit, FittedInfluence.scores
 
     def counted(name, method):
         def call(self, *args):
@@ -150,7 +151,7 @@ def test_trials_that_differ_in_damping_share_one_factorisation(problem, truth, m
         return call
 
     monkeypatch.setattr(InfluenceFunction, "_fit", counted("fit", fitting))
-    monkeypatch.setattr(InfluenceFunction, "_score", counted("score", scoring))
+    monkeypatch.setattr(FittedInfluence, "scores", counted("score", scoring))
     fit(problem, truth, n_trials=12)
     assert count == {"fit": 1, "score": 0}
 

@@ -22,6 +22,7 @@ from influencekit import (
     TracIn,
     lds_scorer,
 )
+from influencekit.base import Fitted
 from influencekit.exceptions import InfluenceKitWarning
 from influencekit.metrics import linear_datamodeling_score
 from influencekit.models import load_checkpoints
@@ -229,12 +230,12 @@ class Fragile(InfluenceFunction):
     def _fit(self, task, train):
         if self.projection_dim == 7:
             raise MemoryError("no memory for 7")
-        super()._fit(task, train)
+        return super()._fit(task, train)
 
-    def set_damping(self, damping):
+    def _at(self, fitted, damping):
         if damping == 0.1:
             raise FloatingPointError("diverged")
-        return super().set_damping(damping)
+        return super()._at(fitted, damping)
 
 
 def test_failing_cells_leave_the_others_alone(nets, data, truth, tmp_path):
@@ -261,9 +262,13 @@ def test_a_damping_that_fails_at_the_shared_fit_fails_alone(nets, data, truth):
 
 
 def test_constant_scores_are_told(nets, data, truth):
+    class Zeros(Fitted):
+        def scores(self, queries):
+            return np.zeros((len(queries), len(data[0])))
+
     class Zero(GradDot):
-        def _score(self, queries):
-            return np.zeros((len(queries), self.n_train_))
+        def _fit(self, task, train):
+            return Zeros()
 
     with pytest.warns(InfluenceKitWarning, match="LDS is undefined"):
         study = fit({"zero": Zero(), "dot": GradDot()}, nets[0], data, truth)

@@ -17,6 +17,7 @@ from influencekit import (
     InfluenceFunction,
     SurrogateLambdaSearchCV,
 )
+from influencekit.base import Fitted
 from influencekit.data import open_examples
 from influencekit.exceptions import LambdaPathWarning
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
@@ -32,12 +33,17 @@ class DenseFisher(BaseAttributor):
         self.damping = damping
 
     def _fit(self, task, train):
-        self._engine = GradientEngine(task)
-        self._gradients = Gradients(self._engine, train, loss_cotangent(task)).matrix().numpy()
+        return FittedFisher(GradientEngine(task), train, self.damping)
 
-    def _score(self, queries):
-        g, n = self._gradients, len(self._gradients)
-        q = Gradients(self._engine, queries, loss_cotangent(self.task_)).matrix().numpy()
+
+class FittedFisher(Fitted):
+    def __init__(self, engine, train, damping):
+        self.engine, self.damping = engine, damping
+        self.gradients = Gradients(engine, train, loss_cotangent(engine.task)).matrix().numpy()
+
+    def scores(self, queries):
+        g, n = self.gradients, len(self.gradients)
+        q = Gradients(self.engine, queries, loss_cotangent(self.engine.task)).matrix().numpy()
         kernel = g.T @ g / n + self.damping * np.eye(g.shape[1])
         return q @ np.linalg.solve(kernel, g.T) / n
 

@@ -171,7 +171,7 @@ def test_chunks_of_runs_change_nothing(removal):
     options = {"optimizer": "adam", "lr": 0.01, "left_out": 9, "n_steps": 4, "removal": removal}
     _, whole = measured(module, X, y, queries, **options)
     further, parts = measured(module, X, y, queries, max_memory=60_000, **options)
-    assert len(further._plan.runner().chunks()) > 3
+    assert len(further.fitted_[0].plan.runner().chunks()) > 3
     np.testing.assert_allclose(parts, whole, atol=1e-12, rtol=0)
 
 

@@ -92,8 +92,8 @@ def test_taking_little_away_is_the_derivative(variant, removal):
     _, task, trajectory = recorded(run)
     queries, targets = data(1, 3)
     influence = influence_of(run, trajectory, removal=removal).fit(task, run.X, run.y)
-    sweep, rows = influence._sweep, torch.arange(N)
-    gradients = influence._gradients(influence._queries(queries, targets), "neg_loss")
+    sweep, rows = influence.fitted_[0].sweep, torch.arange(N)
+    gradients = influence.fitted_[0]._gradients(influence._queries(queries, targets), "neg_loss")
     derivative, finite = FinitePush(sweep, removed=1e-6)(gradients, rows, N)
     scale = float(derivative.abs().max())
     np.testing.assert_allclose(finite, derivative, atol=1e-4 * scale, rtol=0)
@@ -137,7 +137,7 @@ def test_blocks_change_nothing():
     queries, targets = data(1, 5)
     influence = AdamWInfluence(trajectory, push="finite").fit(task, run.X, run.y)
     found = influence.score(queries, targets)
-    size = influence._replay.model.size * 8
+    size = influence.fitted_[0].replay.model.size * 8
     for options in ({"batch_size": 2}, {"max_memory": 100 * size}, {"max_memory": 1}):
         other = AdamWInfluence(trajectory, push="finite", **options).fit(task, run.X, run.y)
         np.testing.assert_allclose(other.score(queries, targets), found, atol=1e-14)

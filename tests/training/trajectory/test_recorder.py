@@ -147,7 +147,7 @@ def test_skorch_runs_are_replayed(options):
     kind = SGDInfluence if options.get("optimizer") is SGD else AdamWInfluence
     influence = kind().fit(net, X, y)
     for segment in influence.trajectory_.segments():
-        influence._replay.verify(*segment)  # checks itself against the next snapshot
+        influence.fitted_[0].replay.verify(*segment)  # checks itself against the next snapshot
     scores = influence.score(X[:2], y[:2])
     assert np.isfinite(scores).all()
     assert (scores != 0).mean() > 0.9

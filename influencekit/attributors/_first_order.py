@@ -1,0 +1,44 @@
+"""Inner products of gradients of one model: what first-order methods are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from influencekit.attributors._gradients import (
+    gradient_engine,
+    query_gradients,
+    training_gradients,
+    training_weights,
+)
+from influencekit.base import Fitted
+from influencekit.data import Examples
+from influencekit.models import Task
+
+__all__ = ["FirstOrder"]
+
+
+class FirstOrder(Fitted):
+    """``-rate <∇f_i, ∇loss_j> w_j / mean(w)`` of queries and training examples.
+
+    Parameters
+    ----------
+    attributor : attributor
+        Gives output, batch size, memory and progress.
+    task : Task
+    train : Examples
+    rate : float, default=1.0
+    """
+
+    def __init__(self, attributor: Any, task: Task, train: Examples, rate: float = 1.0):
+        self.output = attributor.output
+        self.train = training_gradients(gradient_engine(attributor, task), train)
+        weights = training_weights(task, train)
+        self.weights = rate * weights / weights.mean()
+
+    def scores(self, queries):
+        queries = query_gradients(self.train.engine, self.output, queries)
+        return (-queries.dot(self.train) * self.weights).cpu().numpy()
+
+    def self_scores(self):
+        """Weighted squared norm of every training gradient, (n_train,)."""
+        return (self.train.squared_norms() * self.weights).cpu().numpy()
