@@ -14,6 +14,7 @@ from influencekit.attributors import (
     TracIn,
 )
 from influencekit.base import BaseAttributor
+from influencekit.groups import GroupAttributor
 from influencekit.models import Task, as_task
 from influencekit.selection import (
     LDSSearch,
@@ -37,6 +38,7 @@ __all__ = [
     "FurtherTrainingScores",
     "GradCos",
     "GradDot",
+    "GroupAttributor",
     "InfluenceFunction",
     "LDSSearch",
     "Loss",

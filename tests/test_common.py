@@ -5,6 +5,7 @@ from influencekit import (
     FurtherTraining,
     GradCos,
     GradDot,
+    GroupAttributor,
     InfluenceFunction,
     LDSSearch,
     Loss,
@@ -41,6 +42,8 @@ ATTRIBUTORS = [
     SurrogateLambdaSearchCV(InfluenceFunction("fisher"), random_state=0),
     # one batch of all rows: no order, so rows may be permuted
     FurtherTraining(lr=0.1, n_steps=2, n_seeds=1, batch_size=200, random_state=0),
+    GroupAttributor(InfluenceFunction("fisher")),  # without groups each row is one
+    GroupAttributor(TRAK(0.1), curvature="groups"),
     LDSSearch(InfluenceFunction("fisher"), n_subsets=6, n_trials=3, random_state=0),
 ]
 

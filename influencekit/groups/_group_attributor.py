@@ -23,7 +23,7 @@ from influencekit.groups._fisher_of import fisher_of
 from influencekit.groups._groupers import BaseGrouper, ClusterGrouper, LabelGrouper
 from influencekit.groups._properties import property_slopes, resolve_property
 from influencekit.models import Task
-from influencekit.utils import StrOptions, validate_parameters, with_gradients
+from influencekit.utils import HasMethods, StrOptions, validate_parameters, with_gradients
 
 __all__ = ["GroupAttributor"]
 
@@ -126,6 +126,8 @@ class GroupAttributor(BaseAttributor):
     __metadata_request__fit: ClassVar[dict[str, Any]] = {"model": UNUSED, "groups": UNUSED}
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
+        "attributor": [BaseAttributor],
+        "grouper": [HasMethods(["fit"]), None],
         "reduce": [StrOptions({"sum", "mean"})],
         "curvature": [StrOptions({"points", "groups"})],
         "property": [StrOptions({"mean_neg_loss"}), callable, None],

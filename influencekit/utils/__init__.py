@@ -6,6 +6,7 @@ from influencekit.utils._memory import format_bytes, free_memory, parse_memory
 from influencekit.utils._progress import progress
 from influencekit.utils._random import draw_seed
 from influencekit.utils.validation import (
+    HasMethods,
     Interval,
     OutputContainerMixin,
     StrOptions,
@@ -13,6 +14,7 @@ from influencekit.utils.validation import (
 )
 
 __all__ = [
+    "HasMethods",
     "Interval",
     "OutputContainerMixin",
     "StrOptions",

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from sklearn.utils._param_validation import (
+    HasMethods,
     Interval,
     StrOptions,
     validate_parameter_constraints,
 )
 from sklearn.utils._set_output import _get_output_config, _SetOutputMixin
 
-__all__ = ["Interval", "OutputContainerMixin", "StrOptions", "validate_parameters"]
+__all__ = ["HasMethods", "Interval", "OutputContainerMixin", "StrOptions", "validate_parameters"]
 
 
 class OutputContainerMixin(_SetOutputMixin):
