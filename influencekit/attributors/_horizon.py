@@ -38,18 +38,7 @@ def sgd_config(
 ) -> FurtherTrainingConfig:
     """Configuration of a further training, refused unless it is gradient descent.
 
-    Parameters
-    ----------
-    further : FurtherTraining
-    task : Task
-    n_rows : int
-    asked : str
-        What needs it, for the message.
-
-    Raises
-    ------
-    ValueError
-        If the optimiser is not SGD.
+    ``asked`` is the parameter that needs it, for the message.
     """
     config = further.resolve(task, n_rows)
     if not OPTIMIZERS[config.optimizer].descends:

@@ -224,7 +224,7 @@ def _decompose(rows: CurvatureRows, projections: LayerProjections, joint: bool) 
     for some, features, loss in rows.rows.pairs():
         gradients[some] = projections(loss)
         if not own:
-            matrices.add(features, rows.problem.example_weights[some])
+            matrices.add(features.compact(), rows.problem.example_weights[some])
     if own:
         matrices.add_rows(gradients, rows.weights)
     penalty = _mean_penalties(rows, projections)

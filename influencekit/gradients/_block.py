@@ -146,8 +146,12 @@ class Block(ABC):
         return self.replace(*(t[examples] for t in self.tensors))
 
     def rows_of(self, rows: slice) -> Block:
-        """Some rows of every example."""
-        return self.replace(*self.tensors[:-1], self.tensors[-1][:, rows].contiguous())
+        """Some rows of every example, as a view."""
+        return self.replace(*self.tensors[:-1], self.tensors[-1][:, rows])
+
+    def compact(self) -> Block:
+        """The same block without gaps in memory."""
+        return self.replace(*(tensor.contiguous() for tensor in self.tensors))
 
     def to(self, dtype: torch.dtype | None) -> Block:
         """The same block in another floating dtype (integers stay)."""

@@ -97,6 +97,11 @@ class GradientFeatures:
         r = len(range(self.rows_per_example)[rows])
         return GradientFeatures(blocks, self.n_examples, r, self.n_parameters, self.workspace)
 
+    def compact(self) -> GradientFeatures:
+        """The same features without gaps in memory, which some views of others have."""
+        blocks = {name: block.compact() for name, block in self.blocks.items()}
+        return self._like(blocks, self.n_examples)
+
     def to(self, dtype: torch.dtype | None) -> GradientFeatures:
         """The same features in another floating dtype."""
         return self._like({k: block.to(dtype) for k, block in self.blocks.items()}, self.n_examples)

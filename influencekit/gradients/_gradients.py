@@ -127,7 +127,10 @@ class Gradients:
         return Notes(None if "mean" in self._known else self.shares, self._known)
 
     def pairs(self) -> Iterator[tuple[slice, GradientFeatures, GradientFeatures]]:
-        """One pass over these gradients and those that they stand beside, see :meth:`along`."""
+        """One pass over these gradients and those that they stand beside, see :meth:`along`.
+
+        Both may be views of one tensor.
+        """
         for rows, features in self:
             yield rows, features, features
 
@@ -336,9 +339,11 @@ class _Beside(Gradients):
 
     def _batches(self):
         needless = "mean" in self.other._known or self.other.shares is None
-        if needless and self._both.parts is None:
+        kept = self._both.parts is not None
+        if needless and not kept:
             return super()._batches()
-        return (self._mapped(features) for _, features, _ in self.pairs())
+        views = (features for _, features, _ in self.pairs())
+        return (self._mapped(some if kept else some.compact()) for some in views)
 
     def pairs(self):
         notes = self.other._notes()

@@ -18,7 +18,7 @@ from influencekit.curvature.kronecker._bases import BlockBasis
 from influencekit.curvature.kronecker._factors import BlockMoments, moments_of
 from influencekit.curvature.kronecker._spectrum import KroneckerSpectrum
 from influencekit.curvature.kronecker._squares import add_squares
-from influencekit.curvature.kronecker._store import keep, rotate
+from influencekit.curvature.kronecker._store import keep, rotate, rotated
 from influencekit.gradients import (
     GradientFeatures,
     Gradients,
@@ -189,11 +189,12 @@ class EKFAC(KroneckerCurvature):
     def _corrected(self, problem, rows, bases, data):
         data.zero_()
         for some, features, own in rows.pairs():
-            weights, rotated = problem.example_weights[some], rotate(features, bases)
-            for name, basis in bases.items():
-                block = rotated.blocks[name]
+            weights, made = problem.example_weights[some], rotate(own, bases)
+            for name, basis in bases.items():  # a block at a time: rows are many
+                same = own is features
+                block = made.blocks[name] if same else rotated(features.blocks[name], basis)
                 add_squares(block, weights, data[basis.columns], features.workspace)
-            yield some, rotated if own is features else rotate(own, bases)
+            yield some, made
 
 
 def _find_bases(problem: CurvatureProblem, rows: Gradients) -> tuple[dict[str, BlockBasis], Tensor]:

@@ -65,6 +65,9 @@ class KroneckerSpectrum(Spectrum):
         self.train, self.sample = train, sample
         self._last_plan: tuple[float, dict[str, list[Tile]]] | None = None
 
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "sample": None}
+
     @property
     def eigenvalues(self) -> Tensor:  # type: ignore[override]
         """All eigenvalues, ascending, (p,) in float64."""

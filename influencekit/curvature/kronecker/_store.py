@@ -7,22 +7,25 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from influencekit.curvature.kronecker._bases import BlockBasis
-from influencekit.gradients import DenseBlock, GradientFeatures, Gradients, OuterBlock
+from influencekit.gradients import Block, DenseBlock, GradientFeatures, Gradients, OuterBlock
 from influencekit.gradients._store import pieces
 
-__all__ = ["keep", "rotate"]
+__all__ = ["keep", "rotate", "rotated"]
 
 
 def rotate(features: GradientFeatures, bases: dict[str, BlockBasis]) -> GradientFeatures:
-    """Gradients as coordinates, kept in whichever form is smaller."""
-    blocks = {}
-    for name, basis in bases.items():
-        block = basis.rotate(features.blocks[name])
-        dense_is_smaller = block.dense_bytes * block.n_examples < block.nbytes
-        if isinstance(block, OuterBlock) and block.length > 1 and dense_is_smaller:
-            block = DenseBlock(block.spec, block.dense().unflatten(0, (block.n_examples, -1)))
-        blocks[name] = block
+    """Gradients as coordinates in the bases of all blocks."""
+    blocks = {name: rotated(features.blocks[name], basis) for name, basis in bases.items()}
     return features.with_blocks(blocks)
+
+
+def rotated(block: Block, basis: BlockBasis) -> Block:
+    """A block of gradients as coordinates, kept in whichever form is smaller."""
+    block = basis.rotate(block.compact())
+    dense_is_smaller = block.dense_bytes * block.n_examples < block.nbytes
+    if isinstance(block, OuterBlock) and block.length > 1 and dense_is_smaller:
+        return DenseBlock(block.spec, block.dense().unflatten(0, (block.n_examples, -1)))
+    return block
 
 
 def keep(
