@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from influencekit import AdamWInfluence, SGDInfluence
-from influencekit.attributors._fitted_trajectory import FittedTrajectory
+from influencekit.attributors.along_the_run._fitted_trajectory import FittedTrajectory
 from influencekit.exceptions import InfluenceKitWarning
 from influencekit.training.trajectory import AdamRule
 

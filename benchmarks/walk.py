@@ -25,8 +25,9 @@ class Walk:
 
     def __init__(self) -> None:
         self.files: set[str] = set()
-        self.moves, self.depth, self.deepest = 0, 0, 0
+        self.moves, self.deepest = 0, []
         self._stack: list[str] = []
+        self._names: list[str] = []
 
     def __call__(self, frame, event, _):
         file = frame.f_code.co_filename
@@ -37,9 +38,12 @@ class Walk:
                 self.moves += 1
             self._stack.append(file)
             self.files.add(file)
-            self.deepest = max(self.deepest, len(self._stack))
+            if len(self._stack) > len(self.deepest):
+                self.deepest = [*self._names, frame.f_code.co_qualname]
+            self._names.append(frame.f_code.co_qualname)
         elif event == "return" and self._stack:
             self._stack.pop()
+            self._names.pop()
 
     def __enter__(self):
         sys.setprofile(self)
@@ -66,6 +70,7 @@ def main() -> None:
         f"{len(walk.files)} files of {lines(walk.files):,} lines, "
         f"{walk.moves} moves between files, stack {walk.deepest} deep"
     )
+    print("deepest stack:", *walk.deepest, sep="\n  ")
     for file in sorted(walk.files):
         print(" ", Path(file).relative_to(PACKAGE))
 

@@ -27,8 +27,8 @@ FINAL = [kind for kind in PUBLIC if not inspect.isabstract(kind)]
 
 def written_in_the_room():
     """Attributors of every file of ``influencekit/attributors/``, exported or not."""
-    for file in pkgutil.iter_modules(attributors.__path__):
-        module = importlib.import_module(f"{attributors.__name__}.{file.name}")
+    for file in pkgutil.walk_packages(attributors.__path__, f"{attributors.__name__}."):
+        module = importlib.import_module(file.name)
         for value in vars(module).values():
             own = is_attributor(value) and value.__module__ == module.__name__
             if own and not inspect.isabstract(value):

@@ -1,15 +1,15 @@
 """Attribution methods, one a file."""
 
-from influencekit.attributors._adamw_influence import AdamWInfluence
-from influencekit.attributors._further_training import FurtherTraining
-from influencekit.attributors._grad_cos import GradCos
-from influencekit.attributors._grad_dot import GradDot
-from influencekit.attributors._influence_function import InfluenceFunction
-from influencekit.attributors._loss import Loss
-from influencekit.attributors._random import Random
-from influencekit.attributors._sgd_influence import SGDInfluence
-from influencekit.attributors._tracin import TracIn
 from influencekit.attributors._trak import TRAK
+from influencekit.attributors.along_the_run._adamw_influence import AdamWInfluence
+from influencekit.attributors.along_the_run._sgd_influence import SGDInfluence
+from influencekit.attributors.baselines._loss import Loss
+from influencekit.attributors.baselines._random import Random
+from influencekit.attributors.first_order._grad_cos import GradCos
+from influencekit.attributors.first_order._grad_dot import GradDot
+from influencekit.attributors.first_order._tracin import TracIn
+from influencekit.attributors.further._further_training import FurtherTraining
+from influencekit.attributors.influence._influence_function import InfluenceFunction
 
 __all__ = [
     "TRAK",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from influencekit.attributors._further_training import FurtherTraining
+from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.data import Examples
 from influencekit.models import Task
 from influencekit.models._optimizers import OPTIMIZERS

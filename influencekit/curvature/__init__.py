@@ -1,24 +1,24 @@
 """Curvature matrices and their factorisations."""
 
-from influencekit.curvature._arnoldi import Arnoldi
 from influencekit.curvature._base import Curvature, FittedCurvature, SolvedCurvature
-from influencekit.curvature._conjugate_gradient import ConjugateGradient
 from influencekit.curvature._coordinates import CoordinatePath, CoordinateSpectrum
-from influencekit.curvature._datainf import DataInf
-from influencekit.curvature._decompose import DecompositionPlan, decompose, plan_decomposition
-from influencekit.curvature._exact import EmpiricalFisher, GaussNewton
-from influencekit.curvature._hessian import Hessian
-from influencekit.curvature._lissa import LiSSA
-from influencekit.curvature._logra import LoGra
 from influencekit.curvature._mean_path import MeanPath
-from influencekit.curvature._nystroem import Nystroem
 from influencekit.curvature._operators import CurvatureOperator
 from influencekit.curvature._path import DampingPath, SubsetSums
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._registry import CURVATURES, make_curvature
-from influencekit.curvature._rows import CurvatureRows, fisher_rows, ggn_rows
 from influencekit.curvature._spectrum import Spectrum
+from influencekit.curvature.exact._decompose import DecompositionPlan, decompose, plan_decomposition
+from influencekit.curvature.exact._exact import EmpiricalFisher, GaussNewton
+from influencekit.curvature.exact._hessian import Hessian
+from influencekit.curvature.exact._rows import CurvatureRows, fisher_rows, ggn_rows
+from influencekit.curvature.iterative._conjugate_gradient import ConjugateGradient
+from influencekit.curvature.iterative._lissa import LiSSA
 from influencekit.curvature.kronecker import EKFAC, KFAC
+from influencekit.curvature.layers._datainf import DataInf
+from influencekit.curvature.layers._logra import LoGra
+from influencekit.curvature.low_rank._arnoldi import Arnoldi
+from influencekit.curvature.low_rank._nystroem import Nystroem
 
 __all__ = [
     "CURVATURES",

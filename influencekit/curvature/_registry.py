@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from influencekit.curvature._arnoldi import Arnoldi
 from influencekit.curvature._base import Curvature
-from influencekit.curvature._conjugate_gradient import ConjugateGradient
-from influencekit.curvature._datainf import DataInf
-from influencekit.curvature._exact import EmpiricalFisher, GaussNewton
-from influencekit.curvature._hessian import Hessian
-from influencekit.curvature._lissa import LiSSA
-from influencekit.curvature._logra import LoGra
-from influencekit.curvature._nystroem import Nystroem
+from influencekit.curvature.exact._exact import EmpiricalFisher, GaussNewton
+from influencekit.curvature.exact._hessian import Hessian
+from influencekit.curvature.iterative._conjugate_gradient import ConjugateGradient
+from influencekit.curvature.iterative._lissa import LiSSA
 from influencekit.curvature.kronecker import EKFAC, KFAC
+from influencekit.curvature.layers._datainf import DataInf
+from influencekit.curvature.layers._logra import LoGra
+from influencekit.curvature.low_rank._arnoldi import Arnoldi
+from influencekit.curvature.low_rank._nystroem import Nystroem
 
 __all__ = ["CURVATURES", "make_curvature"]
 

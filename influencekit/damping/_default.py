@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import singledispatch
 
 from influencekit.curvature import FittedCurvature, Spectrum
-from influencekit.curvature._datainf import FittedDataInf
-from influencekit.curvature._low_rank import LowRankSpectrum
+from influencekit.curvature.layers._datainf import FittedDataInf
+from influencekit.curvature.low_rank._low_rank import LowRankSpectrum
 from influencekit.damping._cosine import spectrum_damping
 from influencekit.damping._sketch import sketch_damping
 

@@ -1,7 +1,6 @@
 """Examples: ordered, re-iterable batches of any kind of data."""
 
-from influencekit.data._batch import Batch, leaves
-from influencekit.data._examples import Examples, make_examples
-from influencekit.data._examples_list import ExamplesList, each, open_examples
+from influencekit.data._examples import Examples, ExamplesList, each, make_examples, open_examples
+from influencekit.data._sources import Batch, leaves
 
 __all__ = ["Batch", "Examples", "ExamplesList", "each", "leaves", "make_examples", "open_examples"]

@@ -1,23 +1,27 @@
-"""Ordered, re-iterable examples from arrays, DataFrames, tensors, Datasets and DataLoaders."""
+"""Ordered, re-iterable examples of one model or of several."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.data._batch import Batch, Placement, leaves
-from influencekit.data._checks import check_same_length, given_twice
-from influencekit.data._inputs import open_inputs, row_labels, uses_matrix
-from influencekit.data._sources import DatasetSource, Source, split_batch
+from influencekit.data._inputs import (
+    check_same_length,
+    given_twice,
+    open_inputs,
+    row_labels,
+    uses_matrix,
+)
+from influencekit.data._sources import Batch, DatasetSource, Placement, Source, leaves, split_batch
 from influencekit.data._targets import check_targets, encode_targets
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models import Task
+from influencekit.models import Task, TaskList
 
-__all__ = ["Examples", "make_examples"]
+__all__ = ["Examples", "ExamplesList", "each", "make_examples", "open_examples"]
 
 
 class Examples:
@@ -257,3 +261,88 @@ def _positions(rows: Any, n: int) -> np.ndarray:
     if rows.size and (rows.min() < -n or rows.max() >= n):
         raise IndexError(f"rows: positions run from {rows.min()} to {rows.max()} for {n} examples.")
     return np.arange(n)[rows.astype(np.int64)]
+
+
+class ExamplesList(tuple):
+    """Examples of several models, one for each, of the same rows.
+
+    Models may have preprocessing of their own (fitted Pipelines), so each reads the data
+    itself.  Rows, targets and labels are the same for all.
+
+    Parameters
+    ----------
+    iterable : iterable of Examples
+        One for each model; made by :func:`open_examples`.
+    """
+
+    def __repr__(self) -> str:
+        return f"ExamplesList(n_models={len(self)}, first={self[0]!r})"
+
+    @property
+    def n_examples(self) -> int:
+        """Number of examples."""
+        return len(self[0])
+
+    @property
+    def targets(self):
+        """Targets as the first model encodes them."""
+        return self[0].targets
+
+    @property
+    def index(self):
+        """Row labels."""
+        return self[0].index
+
+    def take(self, rows: Any) -> ExamplesList:
+        """Some of the examples, for every model.
+
+        Parameters
+        ----------
+        rows : slice, int array-like or bool mask of shape (n_examples,)
+
+        Returns
+        -------
+        ExamplesList
+        """
+        return ExamplesList(examples.take(rows) for examples in self)
+
+
+def open_examples(
+    task: Task | TaskList, X: Any, y: Any = None, *, require_y: bool = True, name: str = "X"
+) -> Examples | ExamplesList:
+    """Read data as the examples of one model, or of each of several.
+
+    Parameters
+    ----------
+    task : Task or TaskList
+    X, y, require_y, name
+        As :func:`make_examples` takes them.
+
+    Returns
+    -------
+    Examples or ExamplesList
+    """
+    if isinstance(task, Task):
+        if isinstance(X, ExamplesList):
+            raise TypeError(f"{name}: holds the examples of {len(X)} models; the task is one.")
+        return make_examples(task, X, y, require_y=require_y, name=name)
+    if isinstance(X, ExamplesList):
+        return X
+    if isinstance(X, Examples):
+        raise TypeError(f"{name}: got Examples of one model, but there are {len(task)}.")
+    return ExamplesList(make_examples(t, X, y, require_y=require_y, name=name) for t in task)
+
+
+def each(one_or_several: Any) -> Sequence[Any]:
+    """A Task or Examples as a list of one; a TaskList or ExamplesList as it is.
+
+    Parameters
+    ----------
+    one_or_several : Task, TaskList, Examples or ExamplesList
+
+    Returns
+    -------
+    sequence of Task or of Examples
+    """
+    several = isinstance(one_or_several, (TaskList, ExamplesList))
+    return one_or_several if several else [one_or_several]

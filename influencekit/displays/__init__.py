@@ -6,8 +6,8 @@ from influencekit.displays._group_scores import GroupScoresDisplay
 from influencekit.displays._label_issues import LabelIssuesDisplay
 from influencekit.displays._lambda_path import LambdaPathDisplay
 from influencekit.displays._removal_curve import RemovalCurveDisplay
-from influencekit.displays._sensitivity import SensitivityDisplay
-from influencekit.displays._top_examples import TopExamplesDisplay
+from influencekit.displays.examples._top_examples import TopExamplesDisplay
+from influencekit.displays.sensitivity._sensitivity import SensitivityDisplay
 
 __all__ = [
     "AgreementDisplay",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from influencekit.displays._rows import NONE, features, label_or_none
+from influencekit.displays.examples._rows import NONE, features, label_or_none
 
 __all__ = ["examples_frame"]
 

@@ -1,6 +1,5 @@
 """Per-example gradients: factored where layers allow, dense where not, projected on request."""
 
-from influencekit.gradients._block import Block, BlockSpec
 from influencekit.gradients._cotangents import (
     CotangentFunction,
     ggn_cotangent,
@@ -9,18 +8,19 @@ from influencekit.gradients._cotangents import (
     sampled_cotangent,
 )
 from influencekit.gradients._covariance import add_covariance, mirror
-from influencekit.gradients._dense import DenseBlock
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._gradients import Gradients
-from influencekit.gradients._index import IndexBlock
-from influencekit.gradients._make_projection import PROJECTIONS, make_projection
-from influencekit.gradients._outer import OuterBlock
 from influencekit.gradients._plan import Plan, plan
-from influencekit.gradients._projection import Projection
-from influencekit.gradients._random import random_rows
-from influencekit.gradients._sketches import project_sides
 from influencekit.gradients._store import FeatureStore
+from influencekit.gradients.blocks._base import Block, BlockSpec
+from influencekit.gradients.blocks._dense import DenseBlock
+from influencekit.gradients.blocks._index import IndexBlock
+from influencekit.gradients.blocks._outer import OuterBlock
+from influencekit.gradients.projections._base import Projection
+from influencekit.gradients.projections._make_projection import PROJECTIONS, make_projection
+from influencekit.gradients.projections._random import random_rows
+from influencekit.gradients.projections._sketches import project_sides
 
 __all__ = [
     "PROJECTIONS",

@@ -11,7 +11,7 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from influencekit.gradients._random import uniform_rows
+from influencekit.gradients.projections._random import uniform_rows
 from influencekit.models import Task
 
 __all__ = [

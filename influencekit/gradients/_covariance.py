@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from influencekit.gradients._block import Block, BlockSpec, chunks
 from influencekit.gradients._features import GradientFeatures
-from influencekit.gradients._outer import OuterBlock
+from influencekit.gradients.blocks._base import Block, BlockSpec, chunks
+from influencekit.gradients.blocks._outer import OuterBlock
 
 __all__ = ["add_covariance", "mirror"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from torch import Tensor
 
-from influencekit.gradients._block import row_slice
 from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients.blocks._base import row_slice
 
 __all__ = ["all_dots", "all_self_dots"]
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from influencekit.gradients._batches import plain_kernels
-from influencekit.gradients._block import WORKSPACE, Block
-from influencekit.gradients._dense import DenseBlock
 from influencekit.gradients._features import GradientFeatures
-from influencekit.gradients._layout import REST, Layer, Layout
 from influencekit.gradients._per_example import dense_rows
+from influencekit.gradients.blocks._base import WORKSPACE, Block
+from influencekit.gradients.blocks._dense import DenseBlock
+from influencekit.gradients.layers._layout import REST, Layer, Layout
 from influencekit.models import Task
 
 __all__ = ["Recorder", "batch_features", "pull_back"]

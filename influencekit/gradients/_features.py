@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from influencekit.gradients._block import WORKSPACE, Block, chunks, row_slice
-from influencekit.gradients._dense import DenseBlock
+from influencekit.gradients.blocks._base import WORKSPACE, Block, chunks, row_slice
+from influencekit.gradients.blocks._dense import DenseBlock
 
 __all__ = ["GradientFeatures"]
 

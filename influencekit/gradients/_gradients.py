@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from influencekit.data import Examples
-from influencekit.gradients._block import row_slice
 from influencekit.gradients._cotangents import CotangentFunction, Stacked
 from influencekit.gradients._covariance import add_covariance, mirror
 from influencekit.gradients._dot import all_dots, all_self_dots
@@ -19,6 +18,7 @@ from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._notes import Notes
 from influencekit.gradients._store import FeatureStore, disk_room, pieces, rows_of
+from influencekit.gradients.blocks._base import row_slice
 from influencekit.utils import format_bytes
 
 __all__ = ["Gradients"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from influencekit.gradients._batches import map_tensors, select_rows, simple_kernels
-from influencekit.gradients._block import chunks
+from influencekit.gradients.blocks._base import chunks
 from influencekit.models import Task
 
 __all__ = ["dense_rows"]

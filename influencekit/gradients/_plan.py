@@ -9,9 +9,9 @@ from functools import lru_cache
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from influencekit.gradients._dense import DenseBlock
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._gradients import Gradients
+from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.utils import format_bytes
 
 __all__ = ["Plan", "plan"]

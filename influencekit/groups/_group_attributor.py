@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from influencekit._model_checks import check_scores
 from influencekit.attributors import TRAK, FurtherTraining, InfluenceFunction
-from influencekit.attributors._damped import of_models
+from influencekit.attributors.influence._damped import of_models
 from influencekit.base import BaseAttributor
 from influencekit.data import ExamplesList, each
 from influencekit.groups._explain import SlopeOutput, check_explains, check_queries, explain

@@ -1,25 +1,5 @@
 """Fitted models as Tasks."""
 
-from influencekit.models._linear import linear_regression_task, ridge_task
-from influencekit.models._logistic import logistic_task
-from influencekit.models._losses import (
-    BinaryCrossEntropy,
-    BinaryLoss,
-    ColumnLoss,
-    CrossEntropy,
-    CustomLoss,
-    ElementwiseLoss,
-    HessianFactor,
-    MarginLoss,
-    OutputLoss,
-    PoissonLoss,
-    SequenceCrossEntropy,
-    SquaredError,
-    class_positions,
-)
-from influencekit.models._many import TaskList, is_model_list, load_checkpoints
-from influencekit.models._meta import frozen_task, pipeline_task, search_task
-from influencekit.models._mlp import mlp_task
 from influencekit.models._outputs import (
     OUTPUTS,
     OutputFunction,
@@ -34,11 +14,31 @@ from influencekit.models._predict import (
     predict_proba,
     predicted_labels,
 )
-from influencekit.models._sgd import sgd_classifier_task, sgd_regressor_task
-from influencekit.models._skorch import skorch_task
 from influencekit.models._task import Task, as_task, call_module
-from influencekit.models._torch import torch_task
-from influencekit.models._transformers import transformers_task
+from influencekit.models._task_list import TaskList, is_model_list, load_checkpoints
+from influencekit.models.adapters._linear import linear_regression_task, ridge_task
+from influencekit.models.adapters._logistic import logistic_task
+from influencekit.models.adapters._mlp import mlp_task
+from influencekit.models.adapters._sgd import sgd_classifier_task, sgd_regressor_task
+from influencekit.models.adapters._skorch import skorch_task
+from influencekit.models.adapters._torch import torch_task
+from influencekit.models.adapters._transformers import transformers_task
+from influencekit.models.adapters._wrappers import frozen_task, pipeline_task, search_task
+from influencekit.models.losses._losses import (
+    BinaryCrossEntropy,
+    BinaryLoss,
+    ColumnLoss,
+    CrossEntropy,
+    CustomLoss,
+    ElementwiseLoss,
+    HessianFactor,
+    MarginLoss,
+    OutputLoss,
+    PoissonLoss,
+    SequenceCrossEntropy,
+    SquaredError,
+    class_positions,
+)
 
 __all__ = [
     "OUTPUTS",

@@ -14,8 +14,8 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models._loss_base import OutputLoss, class_positions
 from influencekit.models._module import MODULE_LOCK, duplicate
+from influencekit.models.losses._base import OutputLoss, class_positions
 from influencekit.utils import with_gradients
 
 __all__ = ["Task", "as_task"]

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from influencekit.data import Examples, ExamplesList, make_examples
-from influencekit.displays._rows import check_rows, take
+from influencekit.displays.examples._rows import check_rows, take
 from influencekit.models import Task, class_positions, predicted_labels, predicted_targets
 
 __all__ = ["Answers", "answers", "choose_rows", "predictions"]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from influencekit.displays import TopExamplesDisplay
-from influencekit.displays._rows import NONE
+from influencekit.displays.examples._rows import NONE
 from influencekit.report._answers import Answers
 from influencekit.report._examples import Contents, row_name
 from influencekit.report._text import number, plain

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from influencekit.displays._images import as_images
-from influencekit.displays._rows import as_table, take
+from influencekit.displays.examples._images import as_images
+from influencekit.displays.examples._rows import as_table, take
 from influencekit.report._pictures import image_address
 from influencekit.report._text import plain, shorten
 

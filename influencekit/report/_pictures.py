@@ -11,8 +11,8 @@ from typing import Any
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from influencekit.displays._images import Images
 from influencekit.displays._style import FIRST, SECOND, import_pyplot
+from influencekit.displays.examples._images import Images
 from influencekit.report._text import visible
 
 __all__ = ["draw_svg", "figure_address", "image_address"]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from influencekit.base import BaseAttributor
 from influencekit.displays import LambdaPathDisplay, TopExamplesDisplay
-from influencekit.displays._rows import NONE, take
+from influencekit.displays.examples._rows import NONE, take
 from influencekit.report._answers import answers, choose_rows, predictions
 from influencekit.report._cases import CaseMaker, Names, strongest
 from influencekit.report._evaluation import evaluate

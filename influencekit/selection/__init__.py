@@ -2,7 +2,7 @@
 
 from influencekit.selection._lds_search import LDSSearch
 from influencekit.selection._scorer import lds_scorer
-from influencekit.selection._sensitivity import SensitivityStudy
 from influencekit.selection._surrogate import SurrogateLambdaSearchCV
+from influencekit.selection.study._sensitivity import SensitivityStudy
 
 __all__ = ["LDSSearch", "SensitivityStudy", "SurrogateLambdaSearchCV", "lds_scorer"]

@@ -11,7 +11,7 @@ from skorch import NeuralNetRegressor
 from torch import nn
 
 from influencekit import FurtherTraining, InfluenceFunction, as_task
-from influencekit.attributors._predicted_endpoint import (
+from influencekit.attributors.influence._predicted_endpoint import (
     ShiftedOutputs,
     apply_filter,
     descent_filter,

@@ -7,7 +7,7 @@ from torch import nn
 
 from influencekit import GradDot, InfluenceFunction, as_task
 from influencekit.curvature import CurvatureProblem, DataInf, _part_products
-from influencekit.curvature._datainf import FittedDataInf
+from influencekit.curvature.layers._datainf import FittedDataInf
 from influencekit.damping import auto_damping
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent, output_cotangent

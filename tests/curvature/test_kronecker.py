@@ -8,8 +8,8 @@ from torch import nn
 
 from influencekit import InfluenceFunction, as_task
 from influencekit.curvature import EKFAC, KFAC, CurvatureProblem, ggn_rows
-from influencekit.curvature._parameter_space import decompose_parameters
-from influencekit.curvature.kronecker import _products as products
+from influencekit.curvature.exact._parameter_space import decompose_parameters
+from influencekit.curvature.kronecker import _scores as products
 from influencekit.curvature.kronecker._spectrum import KroneckerPath, KroneckerSums, ScoreSums
 from influencekit.damping import auto_damping
 from influencekit.data import make_examples
@@ -377,9 +377,7 @@ class TestDefaultDamping:
 
 
 def test_wide_blocks_without_factors_are_diagonal(monkeypatch):
-    from influencekit.curvature.kronecker import _factors
-
-    monkeypatch.setattr(_factors, "WIDEST_FULL", 3)
+    monkeypatch.setattr("influencekit.curvature.kronecker._moments.WIDEST_FULL", 3)
     s = Setting("normalised")
     spectrum = EKFAC("true").factorise(s.problem)
     norm = s.task.module[1]

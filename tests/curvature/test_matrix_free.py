@@ -18,9 +18,9 @@ from influencekit.curvature import (
     LiSSA,
     Nystroem,
 )
-from influencekit.curvature._lanczos import extreme_eigenvalues, lanczos, normal_rows
-from influencekit.curvature._nystroem import nystroem
-from influencekit.curvature._preconditioners import ggn_diagonal
+from influencekit.curvature.iterative._preconditioners import ggn_diagonal
+from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues, lanczos, normal_rows
+from influencekit.curvature.low_rank._nystroem import nystroem
 from influencekit.damping import auto_damping, sketch_damping
 from influencekit.data import make_examples
 from influencekit.exceptions import (

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from influencekit import InfluenceFunction, SensitivityStudy, retrain_on_subsets
 from influencekit.displays import SensitivityDisplay
-from influencekit.displays._sensitivity_data import label_of
+from influencekit.displays.sensitivity._sensitivity_data import label_of
 
 DAMPINGS = [1e-3, 1e-2, 1e-1]
 DIMS = [64, 256, None]

@@ -16,8 +16,8 @@ from influencekit.gradients import (
     ggn_cotangent,
     make_projection,
 )
-from influencekit.gradients._random import random_rows
-from influencekit.gradients._sketches import share_dims
+from influencekit.gradients.projections._random import random_rows
+from influencekit.gradients.projections._sketches import share_dims
 from tests.gradients._reference import TinyExamples, make_task, mlp_problem, normal, sum_of_squares
 from tests.gradients._zoo import CASES
 

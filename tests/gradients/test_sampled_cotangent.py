@@ -16,7 +16,7 @@ from influencekit.models import (
     PoissonLoss,
     SquaredError,
 )
-from influencekit.models._score_losses import squared_hinge
+from influencekit.models.losses._score_losses import squared_hinge
 from tests.gradients._reference import (
     TinyExamples,
     autograd_rows,

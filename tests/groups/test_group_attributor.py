@@ -15,7 +15,7 @@ from influencekit import (
     InfluenceFunction,
     Loss,
 )
-from influencekit.attributors._first_order import FirstOrder
+from influencekit.attributors.first_order._first_order import FirstOrder
 from influencekit.exceptions import ResourceError, UnsupportedModelError
 from influencekit.groups import (
     DemographicParityDifference,

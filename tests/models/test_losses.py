@@ -18,7 +18,7 @@ from influencekit.models import (
     SquaredError,
     class_positions,
 )
-from influencekit.models import _score_losses as scores
+from influencekit.models.losses import _score_losses as scores
 
 K = 4
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.func import functional_call, hessian, jacrev, jvp, vmap
 
 from influencekit import FurtherTraining, InfluenceFunction, as_task
-from influencekit.attributors._predicted_endpoint import ShiftedOutputs
+from influencekit.attributors.influence._predicted_endpoint import ShiftedOutputs
 from influencekit.curvature import ConjugateGradient
 from influencekit.gradients._per_example import dense_rows
 from influencekit.models._links import LogProbabilities

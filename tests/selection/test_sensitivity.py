@@ -174,7 +174,7 @@ def test_training_epochs_are_those_of_one_run(nets, data, truth):
 def test_epochs_that_a_net_kept_are_not_trained_again(nets, data, truth, monkeypatch):
     net = clone(nets[0]).set_params(callbacks=[("keep", KeepCheckpoints([1, 2]))])
     net.fit(*data[:2])
-    monkeypatch.setattr("influencekit.selection._study_models.train_checkpoints", None)
+    monkeypatch.setattr("influencekit.selection.study._study_models.train_checkpoints", None)
     attributor = GradDot()
     study = fit((attributor, {"checkpoint": [2]}), net, data, truth, training_epochs=[2])
     model = load_checkpoints(net, [dict(net.callbacks_)["keep"].checkpoints_[2]])[0]
@@ -347,7 +347,7 @@ def test_epochs_are_found_again_without_training(nets, data, truth, tmp_path, mo
     options = {"training_epochs": [1, 2], "cache_dir": tmp_path}
     pair = (GradDot(), {"checkpoint": [1, 2]})
     first = fit(pair, nets[0], data, truth, **options)
-    monkeypatch.setattr("influencekit.selection._study_models.train_checkpoints", None)
+    monkeypatch.setattr("influencekit.selection.study._study_models.train_checkpoints", None)
     second = fit(pair, nets[0], data, truth, **options)
     np.testing.assert_array_equal(first.per_query_, second.per_query_)
 

@@ -15,9 +15,9 @@ from influencekit.curvature._base import Curvature
 from influencekit.curvature._problem import CurvatureProblem, drawn_seed
 from influencekit.curvature._spectrum import sample_rows
 from influencekit.curvature.kronecker._bases import BlockBasis
-from influencekit.curvature.kronecker._factors import BlockMoments, moments_of
+from influencekit.curvature.kronecker._moments import BlockMoments, moments_of
+from influencekit.curvature.kronecker._quadratic_forms import add_squares
 from influencekit.curvature.kronecker._spectrum import KroneckerSpectrum
-from influencekit.curvature.kronecker._squares import add_squares
 from influencekit.curvature.kronecker._store import keep, rotate, rotated
 from influencekit.gradients import (
     GradientFeatures,

@@ -14,8 +14,8 @@ from influencekit.curvature._path import DampingPath, check_masks
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._spectrum import Spectrum, damped_inverse, sample_rows
 from influencekit.curvature.kronecker._bases import BlockBasis
-from influencekit.curvature.kronecker._products import Tile, add_products, plan_tiles
-from influencekit.curvature.kronecker._squares import quadratic_forms
+from influencekit.curvature.kronecker._quadratic_forms import quadratic_forms
+from influencekit.curvature.kronecker._scores import Tile, add_products, plan_tiles
 from influencekit.curvature.kronecker._store import rotate
 from influencekit.gradients import Gradients
 

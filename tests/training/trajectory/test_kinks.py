@@ -99,7 +99,7 @@ def test_proxy_of_kinks_is_that_of_a_run_with_the_second_derivative(monkeypatch)
         .fit(task, run.X, run.y)
         .taylor_error_proxy(queries, targets, [2, 17], kind="kinks")
     )
-    monkeypatch.setattr("influencekit.attributors._fitted_trajectory.KINK_WIDTH", 0.3)
+    monkeypatch.setattr("influencekit.attributors.along_the_run._fitted_trajectory.KINK_WIDTH", 0.3)
     wide = (
         AdamWInfluence(trajectory)
         .fit(task, run.X, run.y)

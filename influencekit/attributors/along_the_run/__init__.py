@@ -1,0 +1,1 @@
+"""Derivatives along a recorded training run."""

@@ -1,0 +1,110 @@
+"""The exact derivative of an output through a training run with SGD."""
+
+from __future__ import annotations
+
+from influencekit.attributors.along_the_run._trajectory_influence import TrajectoryInfluence
+from influencekit.exceptions import InfluenceKitWarning, warn_user
+from influencekit.training.trajectory import SGDRule
+
+__all__ = ["SGDInfluence"]
+
+
+class SGDInfluence(TrajectoryInfluence):
+    """Influence along a recorded training run with SGD, momentum included.
+
+    Parameters
+    ----------
+    trajectory : Trajectory, recorder or path-like, default=None
+        The recording of the model's training; None takes that of the
+        :class:`~influencekit.training.TrajectoryRecorder` in the fitted skorch net.
+        A path is a folder that a recorder has written.
+    curvature : {"hessian", "smoothed_hessian", "ggn", "fisher", "none"}, default="hessian"
+        How the gradient of a batch changes with the parameters: exactly, with the expected
+        switching of ReLU units added, by the Gauss-Newton matrix, by the mean outer product of
+        the examples' gradients, or not at all.
+    removal : {"renormalize", "fixed"}, default="renormalize"
+        What a batch's mean loss is without the example: the mean over those that remain, as
+        when the example is deleted, or a sum with the same denominator as before.
+    horizon : int or None, default=None
+        Steps after which the output is read, counted from the parameters before the step that
+        consumes the example: None is the end of training, K the parameters K steps later.
+        0 takes the output's gradient right there.
+    output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
+        Scalar that is explained, higher for a better model.
+    push : {"derivative", "finite"}, default="derivative"
+        How removal acts on the optimiser: to first order, or by the full change of its steps, the
+        recorded gradients of the other examples given.  "finite" costs the optimiser's steps
+        once more for each training example, and wants ``horizon=None``.
+    batch_size : int or None, default=None
+        Test examples of a sweep; None is as many as memory allows.
+    max_memory : int, str or None, default=None
+        For the adjoints of a sweep's test examples; None is half of what is free.
+    verbose : int, default=0
+
+    Attributes
+    ----------
+    trajectory_ : Trajectory
+    train_rows_ : ndarray
+        Rows of X_train that the model learned from.
+
+    See Also
+    --------
+    AdamWInfluence : The same for Adam and AdamW.
+    TracIn : Inner products at some checkpoints.
+
+    Notes
+    -----
+    ``score[i, j] = Σ_t df_i / dw_{j,t}`` over the steps t whose batch holds example j: to first
+    order what the output f_i loses if j is removed from all of its batches, all else (start,
+    order, random numbers) equal.  Positive marks a proponent; the unit is the output's.
+    Without momentum::
+
+        df/dw_j = -η c_j <∇loss_j - [renormalize] g, θ̄>,     θ̄ <- θ̄ - η (H + λ) θ̄
+
+    from the last step to the first, with θ̄ = ∇f at the end.  Momentum, dampening, Nesterov's
+    form, schedules, parameter groups, weight decay and clipping are part of it.
+
+    A run of Adam or AdamW is taken too, with a warning, as if plain SGD had moved it with its
+    learning rates: the estimator that AdamW-influence improves on.
+
+    ``horizon=0`` with ``removal="fixed"`` is TracIn along the whole run, and the first-order
+    In-Run score: ``-η_t c_j <∇f(θ_t), ∇loss_j(θ_t)>`` summed over steps, for SGD without
+    momentum.
+
+    Cost and memory as for :class:`AdamWInfluence`, with p or 2 p numbers a test example.
+
+    References
+    ----------
+    .. [1] S. Hara, A. Nitanda, T. Maehara. Data cleansing for models trained with SGD.
+       NeurIPS 2019, arXiv 1906.08473.
+    .. [2] G. Pruthi, F. Liu, M. Sundararajan, S. Kale. Estimating training data influence by
+       tracing gradient descent. NeurIPS 2020, arXiv 2002.08484.
+    .. [3] J. T. Wang, P. Mittal, D. Song, R. Jia. Data Shapley in one training run. ICLR 2025,
+       arXiv 2406.11011.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from influencekit import SGDInfluence
+    >>> from influencekit.training import TrajectoryRecorder
+    >>> X, y = load_iris(return_X_y=True)
+    >>> X = X.astype(np.float32)
+    >>> net = NeuralNetClassifier(nn.Linear, module__in_features=4, module__out_features=3,
+    ...     criterion=nn.CrossEntropyLoss, lr=0.1, batch_size=30, max_epochs=3, train_split=None,
+    ...     verbose=0, callbacks=[TrajectoryRecorder()]).fit(X, y)
+    >>> SGDInfluence().fit(net, X, y).score(X[:2], y[:2]).shape
+    (2, 150)
+    """
+
+    def _rule(self, trajectory):
+        if isinstance(trajectory.rule, SGDRule):
+            return trajectory.rule
+        warn_user(
+            f"SGDInfluence: the run was trained with {trajectory.optimizer} and is scored as if "
+            "SGD had moved it. AdamWInfluence differentiates the steps that were taken.",
+            InfluenceKitWarning,
+        )
+        return SGDRule()

@@ -1,0 +1,231 @@
+"""What SGD-influence and AdamW-influence have in common."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Sequence
+from numbers import Integral
+from typing import ClassVar
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+
+from influencekit.attributors._gradients import GRADIENT_CONSTRAINTS, training_weights
+from influencekit.attributors.along_the_run._fitted_trajectory import FittedTrajectory
+from influencekit.base import BaseAttributor
+from influencekit.data import each
+from influencekit.exceptions import TrajectoryError
+from influencekit.models import Task
+from influencekit.training.trajectory import (
+    CURVATURES,
+    ErrorProxy,
+    PlainRecorder,
+    Replay,
+    Rule,
+    StepScores,
+    Trajectory,
+    TrajectoryRecorder,
+    recorded_trajectory,
+)
+from influencekit.utils import Interval, StrOptions, with_gradients
+
+__all__ = ["TrajectoryInfluence"]
+
+
+class TrajectoryInfluence(BaseAttributor):
+    """Derivative of an output by the weights of training examples, through the whole training.
+
+    Children say which step of an optimiser is differentiated.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **GRADIENT_CONSTRAINTS,
+        "trajectory": [Trajectory, str, os.PathLike, PlainRecorder, TrajectoryRecorder, None],
+        "curvature": [StrOptions(set(CURVATURES))],
+        "removal": [StrOptions({"renormalize", "fixed"})],
+        "horizon": [Interval(Integral, 0, None, closed="left"), None],
+        "push": [StrOptions({"derivative", "finite"})],
+    }
+
+    fitted_: Sequence[FittedTrajectory]
+
+    def __init__(
+        self,
+        trajectory=None,
+        curvature="hessian",
+        removal="renormalize",
+        horizon=None,
+        output="auto",
+        *,
+        push="derivative",
+        batch_size=None,
+        max_memory=None,
+        verbose=0,
+    ):
+        self.trajectory = trajectory
+        self.curvature = curvature
+        self.removal = removal
+        self.horizon = horizon
+        self.output = output
+        self.push = push
+        self.batch_size = batch_size
+        self.max_memory = max_memory
+        self.verbose = verbose
+
+    @abstractmethod
+    def _rule(self, trajectory: Trajectory) -> Rule:
+        """The step that is differentiated."""
+
+    def _fit(self, task, train):
+        if self.push == "finite" and self.horizon is not None:
+            raise ValueError(
+                f"horizon: got {self.horizon} with push='finite', which takes an example out of "
+                "all of its batches together and reads the output once, at the end. Use "
+                "horizon=None, or push='derivative'."
+            )
+        trajectory = self._find(task)
+        weights = training_weights(task, train)
+        replay = Replay(task, trajectory, train, self.train_rows_, weights)
+        fitted = FittedTrajectory(self, train, replay, self._rule(trajectory))
+        replay.check_end()
+        replay.verify(*trajectory.segments()[0])  # wrong data is noticed here
+        return fitted
+
+    @property
+    def trajectory_(self) -> Trajectory:
+        """The recorded run; of several models each has its own, in ``fitted_``."""
+        return self._only("trajectory_").replay.trajectory
+
+    def _only(self, asked: str) -> FittedTrajectory:
+        """What was learned from one model; refuses several."""
+        check_is_fitted(self, "fitted_")
+        if len(self.fitted_) > 1:
+            raise TrajectoryError(
+                f"{asked}: several models have several trajectories; fit one model."
+            )
+        return self.fitted_[0]
+
+    def _find(self, task: Task) -> Trajectory:
+        """The trajectory that was given, or that the model's training recorded."""
+        given = self.trajectory
+        if isinstance(given, (str, os.PathLike)):
+            return Trajectory.load(given)
+        if given is not None and not isinstance(given, Trajectory):
+            given = given.trajectory_
+        found = recorded_trajectory(task.estimator) if given is None else given
+        if found is None:
+            raise TrajectoryError(
+                f"model: this {task.name} holds no recording of its training. Train the skorch net "
+                "with callbacks=[TrajectoryRecorder()], or a torch module inside "
+                "record_trajectory(...) as recorder, and give trajectory=recorder.trajectory_."
+            )
+        return found
+
+    def _for_each(self, n_models):
+        if self.trajectory is not None:
+            raise TrajectoryError(
+                f"trajectory: one recording for {n_models} models. Leave it out (fitted skorch "
+                "nets bring their own), or fit one attributor for each model."
+            )
+        return super()._for_each(n_models)
+
+    @with_gradients
+    def step_scores(self, X, y=None) -> StepScores:
+        """Scores of every occurrence of a training example, step by step.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
+        y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
+
+        Returns
+        -------
+        StepScores
+            Steps, rows of X_train, and scores (n_test, n_occurrences), in the order of training.
+            Summed over the occurrences of a row they are the row's ``score``.
+
+        Raises
+        ------
+        TrajectoryError
+            After ``fit`` with several models.
+        ValueError
+            With ``push="finite"``.
+        """
+        fitted = self._only("step_scores")
+        if self.push == "finite":
+            raise ValueError(
+                "step_scores: push='finite' takes an example out of all of its batches together, "
+                "whose effects do not add up. Use push='derivative'."
+            )
+        return fitted.step_scores(each(self._queries(X, y))[0])
+
+    @with_gradients
+    def taylor_error_proxy(
+        self, X, y=None, examples=None, *, kind: str = "second_order", chunk_size: int = 32
+    ) -> ErrorProxy:
+        """What the derivative misses of removing training examples, along the recorded run.
+
+        No kind retrains.  All refer to the run's own optimiser, to its end and to the exact
+        curvature.  The formulas are derived here; that of the paper [1]_ was not available.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
+        y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
+        examples : array-like of int, default=None
+            Rows of X_train; None is all that the model learned from.
+        kind : {"second_order", "finite", "kinks"}, default="second_order"
+            "second_order": removing example j takes its weight from 1 to 0, so that the output f
+            loses ``f' - f''/2 + ...``, with derivatives by the weight; ``-f''/2``, exactly.
+
+            "finite": the scores of ``push="finite"`` minus the derivative, the part of the error
+            that the optimiser makes.  Added to the scores it is a correction.
+
+            "kinks": the derivative if ReLU had a second derivative by the density of a batch's
+            inputs near 0 (normal kernel, 0.01 of each unit's standard deviation), minus the
+            derivative.  It is 0 for smooth models.  A flag, not a correction.
+        chunk_size : int, default=32
+            Examples at a time, of "second_order".
+
+        Returns
+        -------
+        ErrorProxy
+            Its ``scores`` are the derivatives.
+
+        Raises
+        ------
+        ValueError
+            If an example is none of the rows that the model learned from, or ``kind`` is unknown.
+        TrajectoryError
+            After ``fit`` with several models.
+
+        Notes
+        -----
+        "second_order" is a flag, not a correction: on short runs with small batches it
+        overshoots, and it sees no kinks.  It costs about five training runs for each example,
+        ``chunk_size`` of them at once, and the memory of two copies of parameters and optimiser
+        state for each example of a chunk.  "kinks" costs two sweeps whatever the examples;
+        "finite" a sweep, a replay and, for each example, the optimiser's steps alone.
+
+        References
+        ----------
+        .. [1] J. Deng, P. Hu, et al. How faithful is trajectory-based data attribution? Error
+           sources, remedies, and practical guidelines. 2026, arXiv 2605.18814.
+        """
+        fitted = self._only("taylor_error_proxy")
+        if kind not in ("second_order", "finite", "kinks"):
+            raise ValueError(
+                f"kind: got {kind!r}; accepted are 'second_order', 'finite' and 'kinks'."
+            )
+        rows = self.train_rows_ if examples is None else np.asarray(examples, dtype=np.int64)
+        unknown = np.setdiff1d(rows, self.train_rows_)
+        if len(unknown):
+            raise ValueError(
+                f"examples: the model did not learn from rows {unknown[:5].tolist()}; accepted "
+                "are training rows that were not held out."
+            )
+        positions = torch.as_tensor(np.searchsorted(self.train_rows_, rows))
+        queries = each(self._queries(X, y))[0]
+        return ErrorProxy(rows, *fitted.errors(queries, positions, kind, chunk_size))

@@ -1,0 +1,1 @@
+"""Scores that know nothing of gradients."""

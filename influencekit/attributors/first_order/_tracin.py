@@ -1,0 +1,105 @@
+"""First-order attribution along training checkpoints."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from influencekit.attributors._gradients import GRADIENT_CONSTRAINTS
+from influencekit.attributors.first_order._first_order import FirstOrder
+from influencekit.base import BaseAttributor
+
+__all__ = ["TracIn"]
+
+
+class TracIn(BaseAttributor):
+    """Inner products of gradients, summed over checkpoints with their learning rates.
+
+    ``score_ij = -Σ_c η_c <∇f_i(θ_c), ∇loss_j(θ_c)> w_j / mean(w)``: how much the steps on
+    example j near the checkpoints raised the output of test example i (TracInCP).
+
+    Parameters
+    ----------
+    learning_rates : float, array-like of shape (n_checkpoints,) or None, default=None
+        η of the stretch of training that each checkpoint stands for.  None is 1: only the scale
+        changes where the rate was constant.
+    output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
+        What is explained; see :class:`InfluenceFunction`.
+    batch_size : int or None, default=None
+        Examples whose gradients are taken at a time; None chooses from ``max_memory``.
+    max_memory : int, str or None, default=None
+        Bytes that may be taken, or a text such as "2GB"; None is half of the free memory.
+    verbose : int, default=0
+        1 shows progress over batches of gradients.
+
+    Attributes
+    ----------
+    task_ : Task
+        Snapshot of the first checkpoint.
+    n_train_ : int
+    train_rows_ : ndarray of int
+        Rows of the training data that the model learned from.
+
+    Notes
+    -----
+    Place among approximations of further training: the first order, summed over the checkpoints
+    of the training that was; it needs them, where the others need the final model only.
+
+    ``fit`` takes the checkpoints as a list of models; :func:`influencekit.models.load_checkpoints`
+    makes one from saved weights.  With one model it is :class:`GradDot` times a learning rate.
+    Cost: that of :class:`GradDot` for each checkpoint.
+
+    References
+    ----------
+    .. [1] G. Pruthi, F. Liu, M. Sundararajan, S. Kale. Estimating training data influence by
+       tracing gradient descent. NeurIPS 2020, arXiv 2002.08484.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from influencekit import TracIn
+    >>> X, y = load_iris(return_X_y=True)
+    >>> checkpoints = [LogisticRegression(C=C, max_iter=1000).fit(X, y) for C in (0.1, 1.0)]
+    >>> TracIn(learning_rates=[0.1, 0.05]).fit(checkpoints, X, y).score(X[:2], y[:2]).shape
+    (2, 150)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **GRADIENT_CONSTRAINTS,
+        "learning_rates": ["array-like", float, int, None],
+    }
+
+    def __init__(
+        self, learning_rates=None, output="auto", *, batch_size=None, max_memory=None, verbose=0
+    ):
+        self.learning_rates = learning_rates
+        self.output = output
+        self.batch_size = batch_size
+        self.max_memory = max_memory
+        self.verbose = verbose
+
+    def _fit(self, task, train):
+        return FirstOrder(self, task, train, float(_rates(self.learning_rates, 1)[0]))
+
+    def _for_each(self, n_models):
+        rates = _rates(self.learning_rates, n_models)
+        pairs = zip(super()._for_each(n_models), rates, strict=True)
+        return [one.set_params(learning_rates=float(rate)) for one, rate in pairs]
+
+    def _combine(self, parts):
+        return sum(parts)
+
+
+def _rates(learning_rates, n_checkpoints: int) -> np.ndarray:
+    """One finite learning rate for each checkpoint."""
+    rates = np.asarray(1.0 if learning_rates is None else learning_rates, dtype=np.float64)
+    if rates.ndim == 0:
+        rates = np.full(n_checkpoints, rates)
+    if rates.shape != (n_checkpoints,) or not np.isfinite(rates).all():
+        raise ValueError(
+            f"learning_rates: got {learning_rates!r} for {n_checkpoints} checkpoints; accepted is "
+            "a number, or one finite number for each model given to fit."
+        )
+    return rates

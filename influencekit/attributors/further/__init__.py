@@ -1,0 +1,1 @@
+"""Further training with and without examples."""

@@ -1,0 +1,388 @@
+"""Further training with and without each example: the gold standard of a final model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from influencekit.attributors.further._fitted_further_training import FittedFurtherTraining
+from influencekit.attributors.further._removals import make_removals
+from influencekit.base import BaseAttributor
+from influencekit.data import Examples, each
+from influencekit.models import OUTPUTS, Task
+from influencekit.training import FurtherTrainingConfig, FurtherTrainingScores
+from influencekit.training.further._config import ADJUSTMENTS, REMOVALS, make_config
+from influencekit.training.further._optimizer import NAMES, resolve_optimizer
+from influencekit.training.further._plan import FurtherPlan, endpoint_seed
+from influencekit.training.further._removals import KEPT, Removals
+from influencekit.training.further._seeds import ENGINES
+from influencekit.training.stack._optimizer_spec import OptimizerSpec
+from influencekit.utils import (
+    Interval,
+    StrOptions,
+    draw_seed,
+    validate_parameters,
+    with_gradients,
+)
+
+__all__ = ["FurtherTraining"]
+
+_COUNT = Interval(Integral, 1, None, closed="left")
+
+
+class FurtherTraining(BaseAttributor):
+    """Measured effect of leaving an example out of further training.
+
+    The fitted model is trained on from where it stands, with and without each example, under
+    the same seeds, and the explained output is compared::
+
+        score_ij = mean over seeds of  f_i(θ after D) - f_i(θ after D without j)
+
+    Positive marks a proponent, in units of the output.  It answers for *this* model and a
+    stated amount of training, not for the training that made the model.
+
+    Parameters
+    ----------
+    optimizer : {"sgd", "adam", "adamw"}, torch.optim class or None, default=None
+        None is the fitted skorch net's own optimiser with all its options, or else "sgd".
+        Accepted are optimisers that work parameter by parameter, so that runs can be trained
+        together: SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, Adamax, NAdam, RAdam.
+    lr : float or None, default=None
+        Learning rate, of the mean loss of a batch.  None is that of the fitted net's
+        optimiser where it is of the same class; other models need a number.
+    epochs, n_steps : int or None, default=None
+        Amount of further training; give one of them, or none for one epoch.
+    horizons : sequence of int or None, default=None
+        Several amounts in one run, ascending, in epochs, or in steps where ``n_steps`` is
+        given.  :meth:`score` answers for the last one, :meth:`measure` for all.
+    batch_size : int or None, default=None
+        Rows of a *training* batch: scores depend on it.  None is the net's own, or else 128.
+    momentum : float or None, default=None
+        Of SGD and RMSprop.
+    optimizer_params : dict or None, default=None
+        Further parameters of the optimiser, such as ``{"betas": (0.9, 0.99)}``.
+        ``weight_decay`` given here takes the place of the model's own penalty.
+    optimizer_state : {"fresh", "own"}, default="fresh"
+        "own" goes on with the moments that the fitted net's optimiser holds.
+    max_grad_norm : float or None, default=None
+        Clip the norm of every run's gradient, as ``clip_grad_norm_`` does.
+    left_out : int, array-like or None, default=None
+        Training rows to leave out, each on its own: positions; or a number of rows, which
+        are spread evenly over the rows that the model learned from (no random draw); None is
+        all of them.  With ``groups``: labels, or a number of groups.
+    groups : array-like of shape (n_train,) or None, default=None
+        A label for each training row: all rows of a label are left out together, and every
+        row's score is that of its group.
+    n_seeds : int, default=10
+        Seeds that scores are averaged over.
+    removal : {"paired", "drop", "subtract"}, default="paired"
+        How an example is left out, see Notes.
+    adjust : {"full", "center"} or None, default="full"
+        "full" compares with the full-data run of the same seed.  "center" compares with the
+        mean over the left-out runs.  None compares with the fitted model, so that scores hold
+        what further training does anyway.
+    output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
+        What is explained; see :class:`InfluenceFunction`.
+    engine : {"auto", "stacked", "loop"}, default="auto"
+        "stacked" trains the full-data run and the others together, "loop" one after the
+        other; "auto" stacks where the module can be (with a warning where it cannot).
+        Results agree to rounding.
+    cache_dir : path-like or None, default=None
+        Where every finished seed is written; a later call with the same model, data and
+        settings goes on from there, after a kill as well.  Nothing is pickled.
+        Needs an int ``random_state``.
+    max_memory : int, str or None, default=None
+        Bytes that a stack may take, or a text such as "2GB"; None is at most 1 GiB.
+    verbose : int, default=0
+        1 shows progress.
+    random_state : int, RandomState instance or None, default=None
+        Draws the seeds.  More seeds leave the first ones as they were.
+
+    Attributes
+    ----------
+    task_ : Task
+        Snapshot of the model.
+    config_ : FurtherTrainingConfig
+        Optimiser, learning rate, batch size, steps: with all defaults filled in.
+    seeds_ : ndarray of shape (n_seeds,)
+    left_out_ : ndarray of shape (n_left_out,)
+        Rows that are left out, or labels of groups.
+    n_train_ : int
+    train_rows_ : ndarray of int
+        Rows of the training data that the model learned from.
+
+    Notes
+    -----
+    Training happens in ``score``, where the test examples are known: ``fit`` is quick, and two
+    calls of ``score`` train twice unless ``cache_dir`` is set and the test examples are the same.
+
+    *Removal.*  "paired": the same batches, the example's weight is zero, and the batch's loss is
+    divided by what remains.  "drop": the example is deleted from the epoch's order and later
+    rows move up, so all later batches differ by a row and the last one is shorter.
+    "subtract": batches stay, and ``w_j loss_j / W`` is taken off the loss at every step, so the
+    effect is spread over all steps; the row's own dropout noise has its own stream.
+
+    *Seeds.*  A run under a seed is ``torch.manual_seed(seed)`` for dropout and
+    ``DataLoader(rows, batch_size, shuffle=True, generator=torch.Generator().manual_seed(seed))``
+    for the order; all runs of a seed share both.  (Where rows are dropped, the noise is that of
+    the run's own batches.)
+
+    *Objective.*  Mean loss of the batch with the model's class weights, plus its penalty (weight
+    decay of SGD or Adam, Ridge's alpha, C), which is added to every gradient whatever the
+    optimiser.  A mean-type penalty stays when rows are left out; a sum-type one stays beside the
+    sum, unless ``removal="subtract"``.  An optimiser given by name or class has no weight decay
+    of its own, AdamW neither; the net's own AdamW keeps its decoupled one.
+
+    *Mode.*  Dropout is active.  Layers with running statistics (BatchNorm) stay as the fitted
+    model has them: in training mode every loss would depend on the other rows of its batch, and
+    no row could be taken out of it.  Callbacks and schedules of a net are not run.
+
+    *Precision.*  Training is in the model's dtype.  Outputs are evaluated in float64 where the
+    module can be, and differences are taken in float64.
+
+    *Divergence.*  Runs that diverge are refused: a number is not finite, no digit of the fitted
+    parameters is left, or the loss is above 1,000 times that of the model with all of them zero.
+
+    Cost: ``n_seeds · (1 + n_left_out)`` further trainings.  Memory: two tables
+    ``n_horizons × n_test × n_left_out``, the outputs of one seed, and the stack.
+
+    References
+    ----------
+    .. [1] D. Wei, I. Padhi, S. Ghosh, A. Dhurandhar, K. N. Ramamurthy, M. Chang. Final-model-only
+       data attribution with a unifying view of gradient-based methods. NeurIPS 2025,
+       arXiv 2412.03906.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from influencekit import FurtherTraining
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LogisticRegression(max_iter=1000).fit(X, y)
+    >>> further = FurtherTraining(lr=0.01, n_steps=5, n_seeds=2, left_out=10, random_state=0)
+    >>> further.fit(model, X, y).score(X[:2], y[:2]).shape
+    (2, 150)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "optimizer": [StrOptions(set(NAMES)), type, None],
+        "lr": [Interval(Real, 0, None, closed="neither"), None],
+        "epochs": [_COUNT, None],
+        "n_steps": [_COUNT, None],
+        "horizons": ["array-like", None],
+        "batch_size": [_COUNT, None],
+        "momentum": [Interval(Real, 0, None, closed="left"), None],
+        "optimizer_params": [dict, None],
+        "optimizer_state": [StrOptions({"fresh", "own"})],
+        "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "left_out": [_COUNT, "array-like", None],
+        "groups": ["array-like", None],
+        "n_seeds": [_COUNT],
+        "removal": [StrOptions(set(REMOVALS))],
+        "adjust": [StrOptions(set(ADJUSTMENTS)), None],
+        "output": [StrOptions(set(OUTPUTS)), callable],
+        "engine": [StrOptions(set(ENGINES))],
+        "cache_dir": [str, os.PathLike, None],
+        "max_memory": [Interval(Integral, 1, None, closed="left"), str, None],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    fitted_: Sequence[FittedFurtherTraining]
+
+    def __init__(
+        self,
+        optimizer=None,
+        lr=None,
+        *,
+        epochs=None,
+        n_steps=None,
+        horizons=None,
+        batch_size=None,
+        momentum=None,
+        optimizer_params=None,
+        optimizer_state="fresh",
+        max_grad_norm=None,
+        left_out=None,
+        groups=None,
+        n_seeds=10,
+        removal="paired",
+        adjust="full",
+        output="auto",
+        engine="auto",
+        cache_dir=None,
+        max_memory=None,
+        verbose=0,
+        random_state=None,
+    ):
+        self.optimizer = optimizer
+        self.lr = lr
+        self.epochs = epochs
+        self.n_steps = n_steps
+        self.horizons = horizons
+        self.batch_size = batch_size
+        self.momentum = momentum
+        self.optimizer_params = optimizer_params
+        self.optimizer_state = optimizer_state
+        self.max_grad_norm = max_grad_norm
+        self.left_out = left_out
+        self.groups = groups
+        self.n_seeds = n_seeds
+        self.removal = removal
+        self.adjust = adjust
+        self.output = output
+        self.engine = engine
+        self.cache_dir = cache_dir
+        self.max_memory = max_memory
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def resolve(self, task: Task, n_rows: int) -> FurtherTrainingConfig:
+        """Optimiser, learning rate and steps for a model, without fitting or training.
+
+        Parameters
+        ----------
+        task : Task
+        n_rows : int
+            Training rows that the model learned from.
+
+        Returns
+        -------
+        FurtherTrainingConfig
+        """
+        validate_parameters(self)
+        return self._configure(task, n_rows)[0]
+
+    def _configure(self, task: Task, n_rows: int) -> tuple[FurtherTrainingConfig, OptimizerSpec]:
+        spec = resolve_optimizer(
+            task,
+            self.optimizer,
+            self.lr,
+            self.momentum,
+            self.optimizer_params,
+            self.optimizer_state,
+        )
+        config = make_config(
+            task,
+            n_rows,
+            spec,
+            epochs=self.epochs,
+            n_steps=self.n_steps,
+            horizons=self.horizons,
+            batch_size=self.batch_size,
+            removal=self.removal,
+            max_grad_norm=self.max_grad_norm,
+        )
+        return config, spec
+
+    def _fit(self, task, train):
+        if self.cache_dir is not None and self.random_state is None:
+            raise ValueError(
+                "cache_dir: with random_state=None every fit draws other seeds, so nothing "
+                "stored could be found again. Set random_state to an int."
+            )
+        removals, left_out = make_removals(
+            self.left_out, self.groups, self.train_rows_, self.n_train_
+        )
+        owner = np.full(self.n_train_, KEPT, dtype=np.int64)
+        owner[self.train_rows_] = removals.owner
+        plan = self._planned(task, train, removals)
+        return FittedFurtherTraining(self, plan, left_out, owner)
+
+    @property
+    def config_(self) -> FurtherTrainingConfig:
+        """Optimiser, learning rate and steps; of the first of several models."""
+        return self.fitted_[0].plan.config
+
+    @property
+    def left_out_(self) -> np.ndarray:
+        """What was left out, see ``Attributes``; of the first of several models."""
+        return self.fitted_[0].left_out
+
+    @property
+    def seeds_(self) -> np.ndarray:
+        """Seeds of the runs; of the first of several models."""
+        return self.fitted_[0].seeds
+
+    @with_gradients
+    def measure(self, X, y=None) -> FurtherTrainingScores:
+        """Scores at every horizon, with the halves that tell their reliability.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
+        y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
+
+        Returns
+        -------
+        FurtherTrainingScores
+        """
+        return self._only().measure(each(self._queries(X, y))[0], self.output)
+
+    @with_gradients
+    def iter_seeds(self, X, y=None) -> Iterator[np.ndarray]:
+        """Yield the scores of one seed after the other, at every horizon.
+
+        Parameters
+        ----------
+        X, y : array-like
+            As in :meth:`measure`.
+
+        Yields
+        ------
+        ndarray of shape (n_horizons, n_test, n_left_out)
+        """
+        yield from self._only().iter_seeds(each(self._queries(X, y))[0])
+
+    @with_gradients
+    def endpoint(self, run: int = 0) -> Task:
+        """Fitted model after one full-data further training, as a Task.
+
+        Parameters
+        ----------
+        run : int, default=0
+            Which of many: each has a seed of its own, none of those in ``seeds_``.
+
+        Returns
+        -------
+        Task
+            As ``task_``, with the parameters at the last horizon.
+        """
+        fitted = self._only()
+        return fitted.plan.endpoint(endpoint_seed(fitted.entropy, self.n_seeds, run))
+
+    @with_gradients
+    def endpoint_of(self, task: Task, train: Examples, run: int = 0) -> Task:
+        """The same for a task and the examples that it learned from, without a fit.
+
+        ``left_out`` and ``groups`` are not looked at.
+
+        Parameters
+        ----------
+        task : Task
+        train : Examples
+        run : int, default=0
+        """
+        validate_parameters(self)
+        entropy = draw_seed(self.random_state)
+        plan = self._planned(task, train, Removals(np.full(len(train), KEPT), 0))
+        return plan.endpoint(endpoint_seed(entropy, self.n_seeds, run))
+
+    def _planned(self, task: Task, train: Examples, removals: Removals) -> FurtherPlan:
+        config, spec = self._configure(task, len(train))
+        return FurtherPlan(task, train, removals, config, spec, self.max_memory, self.engine)
+
+    def _only(self) -> FittedFurtherTraining:
+        """What was learned from one model; refuses several."""
+        check_is_fitted(self, "fitted_")
+        if len(self.fitted_) > 1:
+            raise ValueError(
+                "model: several were given, of which score gives the mean. Horizons, seeds and "
+                "endpoints are those of one model: fit FurtherTraining on each."
+            )
+        return self.fitted_[0]

@@ -1,0 +1,1 @@
+"""Curvatures decomposed exactly: Gauss-Newton, Fisher, Hessian."""

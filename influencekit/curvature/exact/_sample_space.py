@@ -1,0 +1,145 @@
+"""Exact decomposition through the Gram matrix of the curvature rows, for p larger than N.
+
+The curvature ``A = B̃ᵀB̃ + R`` acts as a multiple of the identity outside the span of its
+rows and of the parameters whose penalty differs from the rest (an unpenalised intercept).
+Inside that span it is a small matrix, built from inner products alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from influencekit.curvature._coordinates import CoordinateSpectrum
+from influencekit.curvature.exact._rows import CurvatureRows
+from influencekit.gradients import Gradients
+
+__all__ = ["SampleSpectrum", "decompose_samples", "odd_parameters"]
+
+
+@dataclass
+class SampleSpectrum(CoordinateSpectrum):
+    """Spectrum whose eigenvectors are combinations of curvature rows and odd parameters.
+
+    Attributes
+    ----------
+    rows : Gradients
+        The curvature's.
+    weights : Tensor of shape (N,), float64
+        Of the rows.
+    odd : Tensor of shape (q,)
+        Positions of the parameters whose penalty differs from the most common one.
+    mixing : Tensor of shape (N + q, rank)
+        ``M`` with eigenvectors ``V = [B̃; E]ᵀ M``.
+    """
+
+    rows: Gradients
+    weights: Tensor
+    odd: Tensor
+    mixing: Tensor
+
+    def coordinates(self, gradients):
+        return _span_products(self.rows, self.weights, self.odd, gradients) @ self.mixing
+
+
+def odd_parameters(penalty: Tensor) -> tuple[float, Tensor]:
+    """Most common penalty and the positions of all others.
+
+    Examples
+    --------
+    >>> import torch
+    >>> odd_parameters(torch.tensor([0.1, 0.1, 0.0]).double())
+    (0.1..., tensor([2]))
+    """
+    common = torch.mode(penalty).values
+    return float(common), torch.nonzero(penalty != common)[:, 0]
+
+
+def decompose_samples(curvature: CurvatureRows) -> SampleSpectrum:
+    """Decompose ``F + diag(penalty)`` on the span of the curvature rows.
+
+    Parameters
+    ----------
+    curvature : CurvatureRows
+        Its ``gradient_coordinates`` must be known.
+
+    Returns
+    -------
+    SampleSpectrum
+
+    Notes
+    -----
+    Cost ``O(N³)`` after the Gram matrix, memory ``O(N²)``.
+    """
+    penalty = curvature.problem.penalty
+    constant, odd = odd_parameters(penalty)
+    n = curvature.rows.n_rows
+    spread, mixing = _orthonormal_span(_span_gram(curvature, odd), curvature.tolerance)
+    excess = (penalty[odd] - constant)[:, None]
+    inside = spread[:n].mT @ spread[:n]
+    small = inside + spread[n:].mT @ (excess * spread[n:])
+    small.diagonal().add_(constant)
+    eigenvalues, rotation = torch.linalg.eigh(small)
+    mixing, rows = mixing @ rotation, spread[:n] @ rotation
+    data = (rotation * (inside @ rotation)).sum(0).clamp_min(0.0)
+    eigenvalues = eigenvalues.clamp_min(0.0)
+    return SampleSpectrum(
+        eigenvalues=eigenvalues,
+        data_eigenvalues=data,
+        train_coordinates=_loss_coordinates(curvature, rows),
+        tolerance=curvature.tolerance,
+        problem=curvature.problem,
+        rows=curvature.rows,
+        weights=curvature.weights,
+        odd=odd,
+        mixing=mixing,
+    )
+
+
+def _orthonormal_span(gram: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
+    """Rows in an orthonormal basis of their span, and that basis as mixtures of the rows.
+
+    Rows are scaled to unit length first: a direction counts as missing by its angle to the
+    others, not because its rows are short beside the longest one.
+    """
+    norms = gram.diagonal().clamp_min(0.0).sqrt()
+    unit = torch.where(norms > 0, 1 / torch.where(norms > 0, norms, 1.0), 0.0)
+    lengths, directions = torch.linalg.eigh(unit[:, None] * gram * unit)
+    keep = lengths > tolerance * lengths[-1]
+    roots, directions = lengths[keep].sqrt(), directions[:, keep]
+    return norms[:, None] * directions * roots, unit[:, None] * directions / roots
+
+
+def _loss_coordinates(curvature: CurvatureRows, rows: Tensor) -> Tensor:
+    """Coordinates of the loss gradients ``Σ_r c_ir b_ir`` from those of the rows ``√ω b``."""
+    weights = curvature.weights
+    scale = curvature.gradient_coordinates.reshape(-1) / weights.sqrt()
+    scaled = rows * torch.where(weights > 0, scale, 0.0)[:, None]
+    return scaled.unflatten(0, (len(curvature.rows), -1)).sum(1)
+
+
+def _span_gram(curvature: CurvatureRows, odd: Tensor) -> Tensor:
+    """Gram matrix of the rows of ``[B̃; E]``, float64, (N + q, N + q)."""
+    n, q = curvature.rows.n_rows, len(odd)
+    products = _span_products(curvature.rows, curvature.weights, odd, curvature.rows)
+    gram = torch.eye(n + q, dtype=products.dtype, device=products.device)
+    gram[:n] = products * curvature.weights.sqrt()[:, None]
+    gram[n:, :n] = gram[:n, n:].mT
+    return (gram + gram.mT) / 2
+
+
+def _span_products(rows: Gradients, weights: Tensor, odd: Tensor, gradients: Gradients) -> Tensor:
+    """Inner products of gradients with the rows of ``[B̃; E]``, float64, (n_rows, N + q)."""
+    if len(odd) == 0:
+        return gradients.dot(rows) * weights.sqrt()
+    engine = rows.engine
+    gradients = gradients.held(engine.max_memory // 4, spill=True)
+    products = gradients.dot(rows) * weights.sqrt()
+    selector = torch.zeros(
+        engine.task.n_parameters, len(odd), dtype=engine.task.dtype, device=products.device
+    )
+    selector[odd, torch.arange(len(odd), device=odd.device)] = 1.0
+    entries = (gradients @ selector).to(products.dtype)
+    return torch.cat([products, entries], dim=1)

@@ -1,0 +1,1 @@
+"""Curvatures that are solved for every damping."""

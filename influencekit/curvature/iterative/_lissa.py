@@ -1,0 +1,231 @@
+"""LiSSA: the damped inverse as a truncated Neumann series over random batches."""
+
+from __future__ import annotations
+
+from math import ceil, log
+from numbers import Integral, Real
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from influencekit.curvature._base import Curvature
+from influencekit.curvature._operators import MATRICES, CurvatureOperator
+from influencekit.curvature._problem import drawn_seed
+from influencekit.curvature.iterative._iterative import IterativeCurvature, SolveReport, relative
+from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues, lanczos, normal_rows
+from influencekit.utils import Interval, StrOptions, progress
+
+__all__ = ["LiSSA"]
+
+#: Scale over the largest eigenvalue found, of which Lanczos finds a little less than all.
+SAFETY = 1.2
+#: Batches whose largest eigenvalue is looked at.
+N_BATCHES = 5
+#: Longest series that is chosen without being asked for.
+LONGEST = 10_000
+#: Terms after which a series is looked at now and then only.
+OFTEN = 20
+
+
+class LiSSA(Curvature):
+    """Hessian or Gauss-Newton matrix, inverted by a series over batches of training examples.
+
+    ``h ← v + h - (A_batch h + λh) / scale``, and ``x = h / scale``.  Name: ``"lissa"``.
+
+    Parameters
+    ----------
+    matrix : {"ggn", "hessian"}, default="ggn"
+    scale : float or None, default=None
+        Must exceed half the largest eigenvalue of ``A_batch + λI``.  None: 1.2 times the
+        largest found by Lanczos on the whole data and on 5 batches.
+    depth : int or None, default=None
+        Terms of the series.  None: as many as bring the slowest direction, one without
+        curvature, within ``rtol``: ``log(1/rtol) * scale / λ``, at most 10,000.
+    repeats : int, default=1
+        Series that are averaged, which takes noise of the batches out.
+    batch_size : int or None, default=128
+        Examples drawn for a term, without replacement; None takes all, and the series stops
+        as soon as residuals are below ``rtol``.
+    rtol : float, default=0.01
+        Relative error of the truncated series, not counting the noise of batches.
+    random_state : int, RandomState instance or None, default=None
+        None is that of the attributor.  Of the batches, which are the same for all queries.
+
+    Notes
+    -----
+    Place among approximations of further training: the second order; t terms of the series are t
+    steps of gradient descent on the damped quadratic, so that a short series acts as more damping.
+
+    A series that diverges is told by its size: while no term is enlarged, ``‖h‖`` after t terms
+    is at most ``(t + 1) ‖v‖``.  The error says scale, eigenvalue and damping.
+
+    ``attributor.curvature_.residuals_`` has each query's relative residual on the whole data.
+    It stays of the order of the batches' noise, even where scores are close to converged; a
+    ConvergenceWarning is given where the series itself is too short.
+
+    Cost a term: two passes forward and backward over a batch for each query, and a few
+    operations on all parameters.  :class:`ConjugateGradient` gets the same products, without
+    noise, in far fewer operations; this is here to compare with.
+
+    References
+    ----------
+    .. [1] N. Agarwal, B. Bullins, E. Hazan. Second-order stochastic optimization for machine
+       learning in linear time. JMLR 2017, arXiv 1602.03943.
+    .. [2] P. W. Koh, P. Liang. Understanding black-box predictions via influence functions.
+       ICML 2017, arXiv 1703.04730.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        "matrix": [StrOptions(set(MATRICES))],
+        "scale": [Interval(Real, 0, None, closed="neither"), None],
+        "depth": [Interval(Integral, 1, None, closed="left"), None],
+        "repeats": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "rtol": [Interval(Real, 0, 1, closed="neither")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        matrix="ggn",
+        *,
+        scale=None,
+        depth=None,
+        repeats=1,
+        batch_size=128,
+        rtol=1e-2,
+        random_state=None,
+    ):
+        self.matrix = matrix
+        self.scale = scale
+        self.depth = depth
+        self.repeats = repeats
+        self.batch_size = batch_size
+        self.rtol = rtol
+        self.random_state = random_state
+
+    def factorise(self, problem):
+        n = len(problem.examples)
+        whole = self.batch_size is None or self.batch_size >= n
+        seed = drawn_seed(self.random_state, problem)
+        return LissaCurvature(
+            problem, self, batch_size=None if whole else int(self.batch_size), seed=seed
+        )
+
+
+class LissaCurvature(IterativeCurvature):
+    """Products through the inverse by the series.
+
+    Attributes
+    ----------
+    largest_ : float
+        Largest eigenvalue found, of the data and of batches, the penalty among it.
+    smallest_ : float
+        Smallest one of the data, the penalty among it: below 0 for a Hessian only.
+    """
+
+    def __init__(self, problem, settings: LiSSA, *, batch_size: int | None, seed: int):
+        super().__init__(problem, settings.matrix, settings.rtol)
+        self.settings, self.batch_size, self.seed = settings, batch_size, seed
+        self.largest_ = self._largest()
+        self.smallest_ = self._smallest()
+
+    def run(self, vectors, damping):
+        scale = self._scale(damping)
+        depth, _ = self._depth(scale, damping)
+        total, taken = torch.zeros_like(vectors), 0
+        for repeat in range(self.settings.repeats):
+            h, terms = self._series(vectors, damping, scale, depth, self.seed + repeat)
+            total, taken = total.add_(h, alpha=1 / (scale * self.settings.repeats)), taken + terms
+        sizes = relative(vectors - self.operator(total, damping), vectors).double().cpu().numpy()
+        return total, SolveReport(sizes, np.full(len(vectors), taken))
+
+    def _series(
+        self, vectors: Tensor, damping: float, scale: float, depth: int, seed: int
+    ) -> tuple[Tensor, int]:
+        h, shift = vectors.clone(), self.operator.diagonal(damping) / scale
+        norms = torch.linalg.vector_norm(vectors, dim=1)
+        steps = progress(range(depth), "LiSSA", self.problem.engine.verbose, leave=False)
+        rows = self._batches(depth, seed)
+        for t in steps:
+            change = self.operator.data(h, next(rows)).mul_(-1 / scale)
+            change.addcmul_(h, shift, value=-1).add_(vectors)
+            h += change
+            if t >= OFTEN and t % OFTEN and t < depth - 1 and self.batch_size is not None:
+                continue
+            size = torch.linalg.vector_norm(h, dim=1)
+            if bool((~(size <= 2 * (t + 2) * norms)).any()):
+                self._explain(t + 1, float((size / norms).nan_to_num(0).max()), scale, damping)
+            if self.batch_size is None and bool((relative(change, vectors) <= self.rtol).all()):
+                return h, t + 1
+        return h, depth
+
+    def _batches(self, depth: int, seed: int):
+        """Rows of each term: an epoch's permutation, cut into batches; None is all rows."""
+        n, size = len(self.problem.examples), self.batch_size
+        rng, order = np.random.RandomState(seed % 2**32), np.empty(0, dtype=np.int64)
+        for _ in range(depth):
+            if size is None:
+                yield None
+                continue
+            if len(order) < size:
+                order = rng.permutation(n)
+            rows, order = order[:size], order[size:]
+            yield torch.as_tensor(np.sort(rows), device=self.problem.penalty.device)
+
+    def _largest(self) -> float:
+        """Largest eigenvalue of the data's part on the whole data and on some batches."""
+        found = [_largest_eigenvalue(self.operator, None, self.seed)]
+        if self.batch_size is not None:
+            found += [
+                _largest_eigenvalue(self.operator, rows, self.seed)
+                for rows in self._batches(N_BATCHES, self.seed)
+            ]
+        return max(found) + float(self.problem.penalty.max())
+
+    def _smallest(self) -> float:
+        """The penalty; for a Hessian, its smallest eigenvalue if that is below."""
+        smallest = float(self.problem.penalty.min())
+        if self.operator.matrix == "hessian":
+            smallest = min(
+                smallest, extreme_eigenvalues(self.operator, self.operator.diagonal())[0]
+            )
+        return smallest
+
+    def _scale(self, damping: float) -> float:
+        if self.settings.scale is not None:
+            return float(self.settings.scale)
+        return SAFETY * (self.largest_ + damping)
+
+    def _depth(self, scale: float, damping: float) -> tuple[int, bool]:
+        """Terms to take, and whether they are enough for ``rtol``."""
+        slowest = self.smallest_ + damping
+        needed = ceil(log(1 / self.rtol) * scale / slowest) if slowest > 0 else LONGEST + 1
+        depth = min(needed, LONGEST) if self.settings.depth is None else self.settings.depth
+        return depth, depth >= needed
+
+    def _explain(self, t: int, growth: float, scale: float, damping: float) -> None:
+        raise ValueError(
+            f"LiSSA diverges: after {t} terms ‖h‖ is {growth:.3g} times ‖v‖, which without "
+            f"growth is at most {t + 1}. scale={scale:.3g}, damping={damping:.3g}; the largest "
+            f"eigenvalue found is {self.largest_:.3g}, and scale must be above half of it plus "
+            f"the damping, for every batch; the smallest, {self.smallest_:.3g}, must be above "
+            f"{-damping:.3g}. Take scale=None or a larger one, a larger batch_size, a larger "
+            "damping, or matrix='ggn', which has no negative eigenvalues."
+        )
+
+    def wanted(self, damping):
+        """Noise of batches is no failure; a series that is too short is one."""
+        long_enough = self._depth(self._scale(damping), damping)[1]
+        return np.inf if self.batch_size is not None and long_enough else self.rtol
+
+    def _remedy(self):
+        return "Raise depth (None chooses it) or the damping, or take ConjugateGradient()."
+
+
+def _largest_eigenvalue(operator: CurvatureOperator, rows: Tensor | None, seed: int) -> float:
+    start = normal_rows(2, operator.diagonal(), seed)
+    found = lanczos(lambda v: operator.data(v, rows), start, 1, 24, tolerance=0.02)
+    return max(0.0, float(found.values.max()))

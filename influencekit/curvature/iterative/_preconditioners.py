@@ -1,0 +1,103 @@
+"""Positive definite matrices near the damped inverse, which make conjugate gradients short."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from influencekit.curvature._problem import CurvatureProblem
+from influencekit.curvature.exact._rows import ggn_rows
+from influencekit.curvature.low_rank._low_rank import with_penalty
+from influencekit.curvature.low_rank._nystroem import Nystroem
+from influencekit.gradients import Block, OuterBlock
+from influencekit.gradients.blocks._base import chunks
+
+__all__ = ["PRECONDITIONERS", "Preconditioner", "ggn_diagonal"]
+
+#: ``(rows (k, p), damping) -> (k, p)``
+Preconditioner = Callable[[Tensor, float], Tensor]
+
+
+@dataclass
+class NystroemPreconditioner:
+    """Low-rank eigenpairs; the smallest eigenvalue stands for those outside the span.
+
+    Attributes
+    ----------
+    basis : Tensor of shape (p, rank)
+    eigenvalues : Tensor of shape (rank,), float64
+        Ascending, the penalty among them.
+    """
+
+    basis: Tensor
+    eigenvalues: Tensor
+
+    @classmethod
+    def make(cls, problem: CurvatureProblem, rank: int, random_state) -> NystroemPreconditioner:
+        """Of the Gauss-Newton matrix and the penalty."""
+        task = problem.engine.task
+        each = 8 * task.n_parameters * torch.empty(0, dtype=task.dtype).element_size()
+        rank = max(1, min(rank, problem.max_memory // each))
+        sketch = Nystroem(rank, random_state=random_state).sketch(problem)
+        basis, eigenvalues, _ = with_penalty(problem, *sketch)
+        return cls(basis, eigenvalues)
+
+    def __call__(self, rows: Tensor, damping: float) -> Tensor:
+        # no less than rounding can tell from 0, or the noise of null directions would grow
+        least = float(self.eigenvalues.max()) * torch.finfo(rows.dtype).eps ** 0.5
+        rest = max(float(self.eigenvalues.min()) + damping, least) or 1.0
+        scale = (1 / (self.eigenvalues + damping).clamp_min(rest) - 1 / rest).to(rows.dtype)
+        return rows / rest + ((rows @ self.basis) * scale) @ self.basis.mT
+
+
+@dataclass
+class DiagonalPreconditioner:
+    """Diagonal of the Gauss-Newton matrix with the penalty.
+
+    Attributes
+    ----------
+    diagonal : Tensor of shape (p,), float64
+    """
+
+    diagonal: Tensor
+
+    @classmethod
+    def make(cls, problem: CurvatureProblem, rank: int, random_state) -> DiagonalPreconditioner:
+        """Of a problem; the other arguments are not used."""
+        return cls(ggn_diagonal(problem) + problem.penalty)
+
+    def __call__(self, rows: Tensor, damping: float) -> Tensor:
+        floor = torch.finfo(rows.dtype).eps * self.diagonal.max()
+        return rows / (self.diagonal + damping).clamp_min(floor).to(rows.dtype)
+
+
+def ggn_diagonal(problem: CurvatureProblem) -> Tensor:
+    """Diagonal of the data's Gauss-Newton matrix, float64, (p,)."""
+    out = torch.zeros_like(problem.penalty)
+    for rows, features in ggn_rows(problem).rows:
+        weights = problem.example_weights[None, rows, None].to(features.dtype)
+        weights = weights.expand(-1, -1, features.rows_per_example)
+        for block in features.blocks.values():
+            place = torch.zeros(1, len(out), dtype=features.dtype, device=out.device)
+            block.spec.scatter(_squared_sums(block, weights, features.workspace), place)
+            out += place[0]
+    return out
+
+
+def _squared_sums(block: Block, weights: Tensor, workspace: int) -> Tensor:
+    """``Σ_rows w g²`` of a block, (1, width)."""
+    if isinstance(block, OuterBlock) and block.length == 1:  # squares of products
+        return block.replace(*(t.square() for t in block.tensors)).weighted_sums(weights, workspace)
+    sums = weights.new_zeros(1, block.spec.width)
+    for part in chunks(block.n_examples, block.dense_bytes, workspace):
+        sums.addmm_(weights[:, part].flatten(1), block[part].dense().square())
+    return sums
+
+
+PRECONDITIONERS: dict[str, Callable[..., Preconditioner]] = {
+    "nystroem": NystroemPreconditioner.make,
+    "diagonal": DiagonalPreconditioner.make,
+}

@@ -1,0 +1,1 @@
+"""Curvatures by layers: DataInf and LoGra."""

@@ -1,0 +1,1 @@
+"""Curvatures by a few of their directions."""

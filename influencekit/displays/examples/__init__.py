@@ -1,0 +1,1 @@
+"""Pictures, bars and texts of top examples."""

@@ -1,0 +1,1 @@
+"""Gradients of one layer, by how they are held."""

@@ -1,0 +1,42 @@
+"""A block of gradients stored as they are."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from influencekit.gradients.blocks._base import WORKSPACE, Block, BlockSpec, RowProvider, chunks
+
+__all__ = ["DenseBlock"]
+
+
+class DenseBlock(Block):
+    """Gradients without factors: normalisation layers, fallbacks, small layers of sequences.
+
+    Parameters
+    ----------
+    spec : BlockSpec
+    rows : Tensor of shape (n_examples, rows_per_example, width)
+    """
+
+    def __init__(self, spec: BlockSpec, rows: Tensor):
+        self.spec = spec
+        self.rows = rows
+        self.n_examples, self.rows_per_example = rows.shape[:2]
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.rows,)
+
+    def replace(self, *tensors: Tensor) -> DenseBlock:
+        return DenseBlock(self.spec, *tensors)
+
+    def dense(self) -> Tensor:
+        return self.rows.flatten(0, 1)
+
+    def squared_norms(self, workspace: int = WORKSPACE) -> Tensor:
+        return self.rows.square().sum(-1).flatten()
+
+    def add_matmul(self, rows: RowProvider, out: Tensor, workspace: int = WORKSPACE) -> None:
+        dense = self.dense()
+        for columns in chunks(self.spec.width, out.shape[1] * out.element_size(), workspace):
+            out.addmm_(dense[:, columns], rows(columns.start, columns.stop))

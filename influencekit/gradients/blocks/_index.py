@@ -1,0 +1,114 @@
+"""A block of gradients of an embedding: indices in place of one-hot inputs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from influencekit.gradients.blocks._base import (
+    WORKSPACE,
+    Block,
+    BlockSpec,
+    RowProvider,
+    chunks,
+    row_slice,
+)
+
+__all__ = ["IndexBlock"]
+
+
+class IndexBlock(Block):
+    """Gradients ``G[i, r] = Σ_t onehot(index[i, t]) ⊗ b[i, r, t]`` of an embedding's weight.
+
+    Parameters
+    ----------
+    spec : BlockSpec
+        ``d_out`` is the number of embeddings, ``d_in`` their dimension.
+    index : int64 Tensor of shape (n_examples, T)
+    b : Tensor of shape (n_examples, rows_per_example, T, d_in)
+        Gradients with respect to the layer's outputs.
+    """
+
+    def __init__(self, spec: BlockSpec, index: Tensor, b: Tensor):
+        self.spec = spec
+        self.index = index
+        self.b = b
+        self.n_examples, self.rows_per_example, self.length = b.shape[:3]
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.index, self.b)
+
+    def replace(self, *tensors: Tensor) -> IndexBlock:
+        return IndexBlock(self.spec, *tensors)
+
+    def dense(self) -> Tensor:
+        return self._dense_rows(self.index, self.spec.d_out)
+
+    def _dense_rows(self, index: Tensor, n_entries: int) -> Tensor:
+        n, rows, dim = self.n_examples, self.rows_per_example, self.spec.d_in
+        out = self.b.new_zeros(n, rows, n_entries, dim)
+        places = index[:, None, :, None].expand(n, rows, self.length, dim)
+        return out.scatter_add_(2, places, self.b).flatten(2).flatten(0, 1)
+
+    def squared_norms(self, workspace: int = WORKSPACE) -> Tensor:
+        out = self.b.new_empty(self.n_examples, self.rows_per_example)
+        each = self.length**2 * (1 + 2 * self.rows_per_example) * self.b.element_size()
+        for part in chunks(self.n_examples, each, workspace):
+            index, b = self.index[part], self.b[part]
+            same = (index[:, :, None] == index[:, None, :]).to(b.dtype)
+            out[part] = ((b @ b.mT) * same[:, None]).sum((2, 3))
+        return out.flatten()
+
+    def add_dot(
+        self, other: Block, out: Tensor, workspace: int = WORKSPACE, route: str = "auto"
+    ) -> None:
+        if not isinstance(other, IndexBlock):
+            return super().add_dot(other, out, workspace)
+        used = torch.unique(torch.cat([self.index.flatten(), other.index.flatten()]))
+        if route == "auto":
+            rows = self.rows_per_example * other.rows_per_example
+            factors = self.length * other.length * (1 + rows * (self.spec.d_in + 4))
+            route = "factors" if factors <= rows * len(used) * self.spec.d_in else "dense"
+        if route == "factors":
+            return self._add_dot_factors(other, out, workspace)
+        return self._add_dot_dense(other, out, used, workspace)
+
+    def _add_dot_dense(self, other: IndexBlock, out: Tensor, used: Tensor, workspace: int) -> None:
+        # only the entries that occur on either side need columns
+        size = len(used) * self.spec.d_in * self.b.element_size()
+        r, s = self.rows_per_example, other.rows_per_example
+        for right in chunks(other.n_examples, s * size, workspace // 2):
+            part = other[right]
+            dense = part._dense_rows(torch.searchsorted(used, part.index), len(used)).T
+            for left in chunks(self.n_examples, r * size, workspace // 2):
+                part = self[left]
+                rows = part._dense_rows(torch.searchsorted(used, part.index), len(used))
+                out[row_slice(left, r), row_slice(right, s)].addmm_(rows, dense)
+
+    def _add_dot_factors(self, other: IndexBlock, out: Tensor, workspace: int) -> None:
+        r, s, t, u = self.rows_per_example, other.rows_per_example, self.length, other.length
+        side = max(1, int((workspace // (t * u * (1 + 2 * r * s) * self.b.element_size())) ** 0.5))
+        for left in chunks(self.n_examples, 1, side):
+            index, b = self.index[left], self.b[left].flatten(0, 2)
+            for right in chunks(other.n_examples, 1, side):
+                index_other = other.index[right]
+                same = (index[:, None, :, None, None, None] == index_other[:, None, :]).to(b.dtype)
+                products = (b @ other.b[right].flatten(0, 2).T).view(len(index), r, t, -1, s, u)
+                products *= same
+                sums = products.sum((2, 5)).flatten(2).flatten(0, 1)
+                out[row_slice(left, r), row_slice(right, s)] += sums
+
+    def add_matmul(self, rows: RowProvider, out: Tensor, workspace: int = WORKSPACE) -> None:
+        dim, k, size = self.spec.d_in, out.shape[1], out.element_size()
+        target = out.unflatten(0, (self.n_examples, self.rows_per_example))
+        for entries in chunks(self.spec.d_out, dim * k * size, workspace // 2):
+            inside = (self.index >= entries.start) & (self.index < entries.stop)
+            example, place = inside.nonzero(as_tuple=True)
+            if not len(example):
+                continue
+            matrix = rows(entries.start * dim, entries.stop * dim).view(-1, dim, k)
+            for part in chunks(len(example), dim * k * size, workspace // 2):
+                i, t = example[part], place[part]
+                moved = torch.bmm(self.b[i, :, t], matrix[self.index[i, t] - entries.start])
+                target.index_add_(0, i, moved)

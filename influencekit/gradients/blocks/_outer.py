@@ -1,0 +1,188 @@
+"""A block of gradients stored as factors: layer inputs and output gradients."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from influencekit.gradients.blocks._base import (
+    WORKSPACE,
+    Block,
+    BlockSpec,
+    RowProvider,
+    chunks,
+    row_slice,
+)
+
+__all__ = ["OuterBlock"]
+
+
+class OuterBlock(Block):
+    """Gradients ``G[i, r] = Σ_t b[i, r, t] ⊗ (a[i, t], 1)`` of a linear map and its bias.
+
+    The inputs ``a`` are shared by all rows of an example and never copied.
+
+    Parameters
+    ----------
+    spec : BlockSpec
+    a : Tensor of shape (n_examples, T, d_in)
+        Inputs of the layer; T = 1 unless it is applied along a sequence or an image.
+    b : Tensor of shape (n_examples, rows_per_example, T, d_out)
+        Gradients with respect to the layer's outputs.
+    """
+
+    def __init__(self, spec: BlockSpec, a: Tensor, b: Tensor):
+        self.spec = spec
+        self.a = a
+        self.b = b
+        self.n_examples, self.rows_per_example, self.length = b.shape[:3]
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.a, self.b)
+
+    def replace(self, *tensors: Tensor) -> OuterBlock:
+        return OuterBlock(self.spec, *tensors)
+
+    def dense(self) -> Tensor:
+        n, rows, d_out = self.n_examples, self.rows_per_example, self.spec.d_out
+        d_in, size = self.spec.d_in, self.spec.d_out * self.spec.d_in
+        out = self.b.new_empty(n, rows, size + d_out * self.spec.has_bias)
+        weight = out[:, :, :size].unflatten(2, (d_out, d_in))
+        if self.length == 1:
+            torch.mul(self.b[:, :, 0, :, None], self.a[:, None, 0, None, :], out=weight)
+        else:
+            left = self.b.permute(0, 1, 3, 2).reshape(n, rows * d_out, self.length)
+            weight.copy_(torch.bmm(left, self.a).view(n, rows, d_out, d_in))
+        if self.spec.has_bias:
+            torch.sum(self.b, dim=2, out=out[:, :, size:])
+        return out.flatten(0, 1)
+
+    def squared_norms(self, workspace: int = WORKSPACE) -> Tensor:
+        if self.length == 1:
+            inputs = self.a[:, 0].square().sum(-1) + self.spec.has_bias
+            return (self.b[:, :, 0].square().sum(-1) * inputs[:, None]).flatten()
+        length, rows = self.length, self.rows_per_example
+        d_in, d_out = self.spec.d_in, self.spec.d_out
+        by_factors = length**2 * (d_in + rows * d_out) < length * rows * d_in * d_out
+        out = self.b.new_empty(self.n_examples, rows)
+        each = length**2 * (1 + 2 * rows) * self.b.element_size()
+        for part in chunks(self.n_examples, each if by_factors else self.dense_bytes, workspace):
+            if by_factors:
+                a, b = self.a[part], self.b[part]
+                products = (b @ b.mT) * (a @ a.mT + float(self.spec.has_bias))[:, None]
+                out[part] = products.sum((2, 3))
+            else:
+                out[part] = self[part].dense().square().sum(1).view(-1, rows)
+        return out.flatten()
+
+    # -- dot products ---------------------------------------------------------------------
+
+    def add_dot(
+        self, other: Block, out: Tensor, workspace: int = WORKSPACE, route: str = "auto"
+    ) -> None:
+        if not isinstance(other, OuterBlock):
+            return super().add_dot(other, out, workspace)
+        if route == "auto":
+            route = "factors" if self.factors_are_cheaper(other) else "dense"
+        if route == "dense":
+            return super().add_dot(other, out, workspace)
+        if self.length == other.length == 1:
+            return self._add_dot_single(other, out, workspace)
+        return self._add_dot_sequence(other, out, workspace)
+
+    def factors_are_cheaper(self, other: OuterBlock) -> bool:
+        """Whether (a aᵀ) ∘ (b bᵀ) takes fewer operations than dense rows."""
+        spec, n, m = self.spec, self.n_examples, other.n_examples
+        rows = self.rows_per_example * other.rows_per_example
+        factors = n * m * self.length * other.length * (spec.d_in + rows * (spec.d_out + 4))
+        making = self.n_rows * self.length + other.n_rows * other.length
+        return factors <= (n * m * rows + making) * spec.d_in * spec.d_out
+
+    def _add_dot_single(self, other: OuterBlock, out: Tensor, workspace: int) -> None:
+        left_rows, right_rows = self.rows_per_example, other.rows_per_example
+        b_other = other.b.flatten(0, 2).T
+        a_other = other.a[:, 0].T
+        each = 2 * left_rows * other.n_rows * self.b.element_size()
+        for part in chunks(self.n_examples, each, workspace):
+            inputs = self.a[part, 0] @ a_other
+            if self.spec.has_bias:
+                inputs += 1
+            if right_rows > 1:
+                inputs = inputs.repeat_interleave(right_rows, dim=1)
+            outputs = self.b[part].flatten(0, 2) @ b_other
+            target = out[row_slice(part, left_rows)].unflatten(0, (-1, left_rows))
+            target.addcmul_(outputs.unflatten(0, (-1, left_rows)), inputs[:, None])
+
+    def _add_dot_sequence(self, other: OuterBlock, out: Tensor, workspace: int) -> None:
+        r, s, t, u = self.rows_per_example, other.rows_per_example, self.length, other.length
+        pair = t * u * (1 + 2 * r * s) * self.b.element_size()
+        side = max(1, int((workspace // pair) ** 0.5))
+        for left in chunks(self.n_examples, 1, side):
+            a, b = self.a[left].flatten(0, 1), self.b[left].flatten(0, 2)
+            for right in chunks(other.n_examples, 1, side):
+                inputs = a @ other.a[right].flatten(0, 1).T
+                if self.spec.has_bias:
+                    inputs += 1
+                products = (b @ other.b[right].flatten(0, 2).T).view(
+                    -1, r, t, inputs.shape[1] // u, s, u
+                )
+                products *= inputs.view(-1, 1, t, products.shape[3], 1, u)
+                sums = products.sum((2, 5)).flatten(2).flatten(0, 1)
+                out[row_slice(left, r), row_slice(right, s)] += sums
+
+    # -- products with matrices -----------------------------------------------------------
+
+    def add_matmul(self, rows: RowProvider, out: Tensor, workspace: int = WORKSPACE) -> None:
+        r, t, k = self.rows_per_example, self.length, out.shape[1]
+        d_in, d_out = self.spec.d_in, self.spec.d_out
+        by_factors = t * k * (d_in + r) < r * d_in * (t + k) and (r > 1 or t > 1)
+        for units in chunks(d_out, d_in * k * out.element_size(), workspace // 4):
+            matrix = rows(units.start * d_in, units.stop * d_in)
+            spec = BlockSpec("", (), units.stop - units.start, d_in)
+            part = OuterBlock(spec, self.a, self.b[..., units])
+            if by_factors:
+                part._add_matmul_factors(matrix, out, workspace)
+            else:
+                part._add_matmul_dense(matrix, out, workspace)
+        if self.spec.has_bias:
+            out.addmm_(self.b.sum(2).flatten(0, 1), rows(d_in * d_out, self.spec.width))
+
+    def _add_matmul_dense(self, matrix: Tensor, out: Tensor, workspace: int) -> None:
+        each = self.rows_per_example * len(matrix) * self.b.element_size()
+        for part in chunks(self.n_examples, each, workspace // 2):
+            out[row_slice(part, self.rows_per_example)].addmm_(self[part].dense(), matrix)
+
+    def _add_matmul_factors(self, matrix: Tensor, out: Tensor, workspace: int) -> None:
+        # the matrix meets the inputs first, once for all rows of an example
+        r, t, d_in, units, k = (
+            self.rows_per_example,
+            self.length,
+            self.spec.d_in,
+            self.spec.d_out,
+            out.shape[1],
+        )
+        matrix = matrix.view(units, d_in, k)
+        each = 2 * units * t * k * self.b.element_size()
+        for part in chunks(self.n_examples, each, workspace // 2):
+            moved = torch.matmul(self.a[part].flatten(0, 1), matrix)  # (units, n t, k)
+            moved = moved.unflatten(1, (-1, t)).permute(1, 2, 0, 3).flatten(1, 2)
+            target = out[row_slice(part, r)].unflatten(0, (-1, r))
+            target += torch.bmm(self.b[part].flatten(2), moved)
+
+    def weighted_sums(self, weights: Tensor, workspace: int = WORKSPACE) -> Tensor:
+        g, t, d_in, d_out = len(weights), self.length, self.spec.d_in, self.spec.d_out
+        out = weights.new_zeros(g, self.spec.width)
+        weight = out.new_zeros(g * d_out, d_in)
+        for part in chunks(self.n_examples, 2 * g * t * d_out * self.b.element_size(), workspace):
+            w, b = weights[:, part], self.b[part]
+            if self.rows_per_example == 1:
+                summed = w[:, :, 0].T[:, None, :, None] * b[:, 0, :, None, :]  # (n, t, g, d_out)
+            else:
+                summed = torch.bmm(w.permute(1, 0, 2), b.flatten(2))
+                summed = summed.unflatten(2, (t, d_out)).transpose(1, 2)
+            if self.spec.has_bias:
+                out[:, d_out * d_in :] += summed.sum((0, 1))
+            weight.addmm_(summed.reshape(-1, g * d_out).T, self.a[part].flatten(0, 1))
+        out[:, : d_out * d_in] = weight.view(g, -1)
+        return out

@@ -1,0 +1,1 @@
+"""Which layers have factored gradients, and how they are found."""

@@ -1,0 +1,242 @@
+"""Finding out, on real examples, which parameters have factored gradients; and checking it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from influencekit.exceptions import UnsupportedModelError
+from influencekit.gradients._batches import count_rows, no_hidden_loops, plain_kernels, select_rows
+from influencekit.gradients._factored import forward_recorded, layer_blocks
+from influencekit.gradients._per_example import dense_rows
+from influencekit.gradients.blocks._base import WORKSPACE
+from influencekit.gradients.layers._layout import Layer, Layout, parameter_columns
+from influencekit.gradients.layers._rules import rule_for
+from influencekit.models import Task
+from influencekit.utils import count_saved_bytes
+
+__all__ = ["discover"]
+
+_KNOWN: WeakKeyDictionary[Task, Layout] = WeakKeyDictionary()
+
+
+def discover(task: Task, first_inputs: Callable[[], Any]) -> Layout:
+    """How the gradients of a task are made, found out once on a batch and remembered.
+
+    Two examples are run together and alone.  A layer keeps its factored gradient only if
+    that equals automatic differentiation's for both; all others take the dense fallback.
+
+    Parameters
+    ----------
+    task : Task
+    first_inputs : callable
+        Makes a batch (tensor, tuple or dict of tensors) of at least one real example; called
+        only if the task is not known yet.
+
+    Returns
+    -------
+    Layout
+
+    Raises
+    ------
+    UnsupportedModelError
+        If an example's outputs depend on the other examples in the batch.
+    """
+    if task not in _KNOWN:
+        _KNOWN[task] = _discover(task, first_inputs())
+    return _KNOWN[task]
+
+
+def _discover(task: Task, inputs: Any) -> Layout:
+    n = count_rows(inputs)
+    first, second = 0, min(1, n - 1)
+    pair, triple = (
+        select_rows(inputs, torch.tensor(rows, device=task.device), n)
+        for rows in ([first, second], [first, second, first])
+    )
+    alone = [select_rows(inputs, slice(i, i + 1), n) for i in (first, second)]
+    layers = _placed(task, _candidates(task), pair, triple)
+    outputs, calls = forward_recorded(task, layers, pair)
+    cotangents = _pattern(outputs)
+    reference = _reference(task, alone, cotangents, outputs)
+    blocks = layer_blocks(layers, outputs, calls, cotangents[:, None], keep_factors=True)
+    scale = max((float(g.abs().max()) for g in reference.values()), default=0.0)
+    names = {id(p): name for name, p in task.parameters.items()}
+    good = []
+    for group in _by_place(layers):
+        own = [names[id(p)] for p in _trained(group[0])]
+        expected = torch.cat([reference[name] for name in own], dim=1)
+        if _agrees(sum(blocks[layer.name].dense() for layer in group), expected, scale):
+            good += group
+    covered = {names[id(p)] for layer in good for p in _trained(layer)}
+    rest = tuple(name for name in task.parameters if name not in covered)
+    columns = parameter_columns(task)
+    return Layout(
+        tuple(good),
+        rest,
+        tuple(columns[name] for name in rest),
+        _fallback_vmaps(task, rest, pair, cotangents, reference, scale),
+        task.n_parameters,
+        _activation_bytes(task, pair, triple),
+    )
+
+
+def _by_place(layers: list[Layer]) -> list[list[Layer]]:
+    """Layers of the same weight together, in order of their first."""
+    groups: dict[int, list[Layer]] = {}
+    for layer in layers:
+        groups.setdefault(layer.place, []).append(layer)
+    return list(groups.values())
+
+
+def _trained(layer: Layer) -> list[Tensor]:
+    return _chosen(layer.module, layer.trains_weight, layer.trains_bias)
+
+
+def _chosen(module: nn.Module, weight: bool, bias: bool) -> list[Tensor]:
+    return [module.weight] * weight + ([module.bias] if bias else [])
+
+
+def _candidates(task: Task) -> list[Layer]:
+    """Layers with a rule whose parameters are theirs alone, but for a weight without a bias."""
+    owners = Counter(
+        id(p) for m in task.module.modules() for p in m._parameters.values() if p is not None
+    )
+    columns = {
+        id(p): c
+        for p, c in zip(task.parameters.values(), parameter_columns(task).values(), strict=True)
+    }
+    layers = []
+    for name, module in task.module.named_modules():
+        own = [p for p in module._parameters.values() if p is not None and p.requires_grad]
+        shared = any(owners[id(p)] > 1 for p in own)
+        rule = rule_for(module) if own and not (shared and len(own) > 1) else None
+        if rule is None or (shared and rule.dense is not None):
+            continue
+        bias = getattr(module, "bias", None)
+        weight, bias = (p is not None and p.requires_grad for p in (module.weight, bias))
+        places = tuple(columns[id(p)] for p in _chosen(module, weight, bias))
+        layers.append(Layer(name, module, rule, weight, bias, places, shared=shared))
+    return layers
+
+
+def _placed(task: Task, layers: list[Layer], pair: Any, triple: Any) -> list[Layer]:
+    """Layers that are called, with the dimension that grows with the number of examples."""
+    shapes = []
+    for inputs in (pair, triple):
+        _, calls = forward_recorded(task, layers, inputs)
+        seen: dict[int, list] = {}
+        for position, x, y in calls:
+            seen.setdefault(position, []).append((x.shape, y.shape))
+        shapes.append(seen)
+    placed = []
+    for position, layer in enumerate(layers):
+        two, three = (seen.get(position, []) for seen in shapes)
+        dims = {
+            _batch_dim(a, b)
+            for s, t in zip(two, three, strict=False)
+            for a, b in zip(s, t, strict=True)
+        }
+        if len(two) == len(three) > 0 and len(dims) == 1 and None not in dims:
+            placed.append(replace(layer, batch_dim=dims.pop()))
+    return placed
+
+
+def _batch_dim(two: torch.Size, three: torch.Size) -> int | None:
+    """The one dimension that is k * 2 in one shape and k * 3 in the other."""
+    if len(two) != len(three):
+        return None
+    moved = [d for d, (s, t) in enumerate(zip(two, three, strict=True)) if s != t]
+    if len(moved) != 1 or two[moved[0]] * 3 != three[moved[0]] * 2:
+        return None
+    return moved[0]
+
+
+def _pattern(outputs: Tensor) -> Tensor:
+    """Cotangents without zeros or symmetry, the same on every device."""
+    count = torch.arange(1, outputs.numel() + 1, device=outputs.device, dtype=torch.float32)
+    return torch.cos(count).to(outputs.dtype).view(outputs.shape)
+
+
+def _tolerance(dtype: torch.dtype) -> float:
+    return 2 * torch.finfo(dtype).eps ** 0.5
+
+
+def _agrees(found: Tensor, expected: Tensor, scale: float) -> bool:
+    floor = 100 * torch.finfo(expected.dtype).eps * scale
+    allowed = _tolerance(expected.dtype) * float(expected.abs().max()) + floor
+    return found.shape == expected.shape and bool(((found - expected).abs() <= allowed).all())
+
+
+def _reference(
+    task: Task, alone: Sequence[Any], cotangents: Tensor, outputs: Tensor
+) -> dict[str, Tensor]:
+    """Gradients (2, numel) of every parameter by autograd, each example run by itself."""
+    rows: dict[str, list] = {name: [] for name in task.parameters}
+    wanted = tuple(task.parameters.values())
+    for i, inputs in enumerate(alone):
+        with torch.enable_grad(), plain_kernels():
+            single = _forward_alone(task, inputs)
+        _check_unmixed(task, single.detach(), outputs[i : i + 1].detach())
+        grads = torch.autograd.grad(single, wanted, cotangents[i : i + 1], allow_unused=True)
+        for (name, p), g in zip(task.parameters.items(), grads, strict=True):
+            rows[name].append(torch.zeros_like(p).flatten() if g is None else g.flatten())
+    return {name: torch.stack(parts) for name, parts in rows.items()}
+
+
+def _forward_alone(task: Task, inputs: Any) -> Tensor:
+    try:
+        return task.forward(inputs)
+    except (RuntimeError, ValueError) as error:
+        raise UnsupportedModelError(
+            f"{_mixed(task)} Alone, the first example fails: {error}"
+        ) from error
+
+
+def _check_unmixed(task: Task, single: Tensor, together: Tensor) -> None:
+    if single.shape == together.shape:
+        allowed = 10 * _tolerance(single.dtype) * (1e-30 + float(single.abs().max()))
+        if bool(((single - together).abs() <= allowed).all()) or bool(single.isnan().any()):
+            return
+    raise UnsupportedModelError(_mixed(task))
+
+
+def _mixed(task: Task) -> str:
+    return (
+        f"model: an example's outputs change with the other examples in the batch of {task.name}, "
+        "so it has no gradient per example. Causes: batch statistics (BatchNorm with "
+        "track_running_stats=False), attention or normalisation across the batch dimension, a "
+        "batch that is not the first dimension, or noise drawn in forward even in eval mode. "
+        "Replace that operation, or give the model inputs whose first dimension runs over examples."
+    )
+
+
+def _fallback_vmaps(task, names, inputs, cotangents, reference, scale) -> bool:
+    if not names:
+        return True
+    try:
+        with no_hidden_loops():
+            several = torch.stack([cotangents, 2 * cotangents], dim=1)
+            rows = dense_rows(task, names, inputs, several, workspace=WORKSPACE)
+            one = dense_rows(task, names, inputs, cotangents[:, None], workspace=WORKSPACE)
+    except (RuntimeError, NotImplementedError, ValueError, TypeError, IndexError):
+        return False
+    expected = torch.cat([reference[name] for name in names], dim=1)
+    found = (one[:, 0], rows[:, 0], rows[:, 1] / 2)
+    return all(_agrees(part, expected, scale) for part in found)
+
+
+def _activation_bytes(task: Task, pair: Any, triple: Any) -> int:
+    """Bytes that the forward pass keeps for the backward pass, for one more example."""
+    sizes = []
+    for inputs in (pair, triple):
+        with count_saved_bytes() as saved, torch.enable_grad(), plain_kernels():
+            task.forward(inputs)
+        sizes.append(saved.total)
+    return max(0, sizes[1] - sizes[0])

@@ -1,0 +1,106 @@
+"""What projections of gradients share, and those by one dense random matrix."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients.projections._random import random_rows
+
+__all__ = ["DenseProjection", "IdentityProjection", "Projection"]
+
+_CACHE = 2**28  # bytes of random numbers that a projection keeps between calls
+
+
+class Projection(ABC):
+    """A linear map of gradients to ``dim`` numbers with ``E<Px, Py> = <x, y>``.
+
+    Call it on :class:`~influencekit.gradients.GradientFeatures`.  It holds a seed rather than
+    numbers, so it pickles small, and gives the same result on every device (to rounding).
+
+    Parameters
+    ----------
+    dim : int
+        Numbers that a gradient becomes.
+    n_parameters : int
+        Numbers that it was.
+    seed : int
+        Of the random entries.
+
+    Attributes
+    ----------
+    dim : int
+        Numbers that a gradient becomes.
+    kind : str
+    """
+
+    kind: str
+
+    def __init__(self, dim: int, n_parameters: int, seed: int):
+        self.dim = dim
+        self.n_parameters = n_parameters
+        self.seed = seed
+        self._cache: dict = {}
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_cache": {}}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(kind={self.kind!r}, dim={self.dim}, seed={self.seed})"
+
+    def __call__(self, features: GradientFeatures) -> Tensor:
+        """Projected gradients (n_rows, dim), in the dtype of the features."""
+        if features.n_parameters != self.n_parameters:
+            raise ValueError(
+                f"projection: made for {self.n_parameters:,} parameters, but these gradients have "
+                f"{features.n_parameters:,}. Make one for this task with make_projection."
+            )
+        return self.apply(features)
+
+    @abstractmethod
+    def apply(self, features: GradientFeatures) -> Tensor:
+        """Project features of the right size."""
+
+    def random(self, kind: str, name: str, start: int, stop: int, dim: int, like: Tensor) -> Tensor:
+        """Rows of a named random matrix, kept for the next call while they are few."""
+        key = (kind, name, start, stop, dim, like.dtype, like.device)
+        if key not in self._cache:
+            drawn = random_rows(kind, self.seed, name, start, stop, dim, like)
+            held = sum(t.numel() * t.element_size() for t in self._cache.values())
+            if held + drawn.numel() * drawn.element_size() > _CACHE:
+                return drawn
+            self._cache[key] = drawn
+        return self._cache[key]
+
+
+class IdentityProjection(Projection):
+    """What is left to do when ``dim`` is at least the number of parameters: nothing."""
+
+    kind = "identity"
+
+    def apply(self, features: GradientFeatures) -> Tensor:
+        return features.materialize()
+
+
+class DenseProjection(Projection):
+    """A dense random matrix (n_parameters, dim), drawn in pieces and never held if large.
+
+    Parameters
+    ----------
+    kind : {"rademacher", "gaussian"}
+    """
+
+    def __init__(self, dim: int, n_parameters: int, seed: int, kind: str = "rademacher"):
+        super().__init__(dim, n_parameters, seed)
+        self.kind = kind
+
+    def apply(self, features: GradientFeatures) -> Tensor:
+        like = torch.empty(0, dtype=features.dtype, device=features.device)
+
+        def rows(start: int, stop: int) -> Tensor:
+            return self.random(self.kind, "all", start, stop, self.dim, like)
+
+        return features._matmul_rows(rows, self.dim, features.dtype).mul_(self.dim**-0.5)

@@ -1,0 +1,182 @@
+"""Projections that work on factors: a gradient is never formed where layers have them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients.blocks._base import Block, BlockSpec, chunks, row_slice
+from influencekit.gradients.blocks._index import IndexBlock
+from influencekit.gradients.blocks._outer import OuterBlock
+from influencekit.gradients.projections._base import Projection
+
+__all__ = ["FactoredProjection", "TwoSidedProjection", "project_sides", "share_dims", "shared_side"]
+
+
+class _SidedProjection(Projection):
+    """A projection with a random matrix for either side of every layer's gradient."""
+
+    def _side(self, spec: BlockSpec, side: str, size: int, dim: int, like: Tensor) -> Tensor:
+        return self.random("rademacher", f"{spec.name}/{side}", 0, size, dim, like)
+
+    def _add_unstructured(self, block: Block, out: Tensor, workspace: int) -> None:
+        """Project a block that is no matrix with signs of its own."""
+        like, dim = out[:0], out.shape[1]
+
+        def rows(start: int, stop: int) -> Tensor:
+            return self.random("rademacher", block.spec.name, start, stop, dim, like)
+
+        block.add_matmul(rows, out, workspace)
+
+
+class FactoredProjection(_SidedProjection):
+    """Coordinate j is ``Σ_layers p_jᵀ G q_j`` with independent random signs p_j, q_j.
+
+    For a gradient with factors that is ``Σ_t (q_j · a_t)(p_j · b_t)``: all layers add to the
+    same coordinates, and cross terms between them vanish in expectation.
+    """
+
+    kind = "factored"
+
+    def apply(self, features: GradientFeatures) -> Tensor:
+        out = features._zeros(self.dim, features.dtype)
+        for block in features.blocks.values():
+            if not block.spec.is_matrix:
+                self._add_unstructured(block, out, features.workspace)
+            elif isinstance(block, (OuterBlock, IndexBlock)):
+                self._add_factors(block, out, features.workspace)
+            else:
+                self._add_matrix(block, out, features.workspace)
+        return out.mul_(self.dim**-0.5)
+
+    def _sides(self, spec: BlockSpec, like: Tensor) -> tuple[Tensor, Tensor]:
+        out_side = self._side(spec, "out", spec.d_out, self.dim, like)
+        return out_side, self._side(spec, "in", spec.d_in + spec.has_bias, self.dim, like)
+
+    def _add_factors(self, block: OuterBlock | IndexBlock, out: Tensor, workspace: int) -> None:
+        outputs, inputs = self._sides(block.spec, out[:0])
+        if isinstance(block, IndexBlock):  # indices stand for the output side of its weight
+            outputs, inputs = inputs, outputs
+        r, t = block.rows_per_example, block.length
+        for part in chunks(
+            block.n_examples, t * (1 + 2 * r) * self.dim * out.element_size(), workspace
+        ):
+            sub = block[part]
+            products = (sub.b @ outputs).mul_(shared_side(sub, inputs)[:, None])
+            out[row_slice(part, r)] += products.sum(2).flatten(0, 1)
+
+    def _add_matrix(self, block: Block, out: Tensor, workspace: int) -> None:
+        outputs, inputs = self._sides(block.spec, out[:0])
+        r, d_in, d_out = block.rows_per_example, block.spec.d_in, block.spec.d_out
+        each = 2 * r * d_out * self.dim * out.element_size()
+        for part in chunks(block.n_examples, each, workspace):
+            dense = block[part].dense()
+            weight, bias = (
+                dense[:, : d_in * d_out].unflatten(1, (d_out, d_in)),
+                dense[:, d_in * d_out :],
+            )
+            moved = weight @ inputs[:d_in]
+            if block.spec.has_bias:
+                moved += bias[:, :, None] * inputs[-1]
+            out[row_slice(part, r)] += (moved * outputs).sum(1)
+
+
+class TwoSidedProjection(_SidedProjection):
+    """``P G Qᵀ`` for the gradient matrix of every layer, laid side by side.
+
+    Dims are shared out over layers in proportion to the square root of their number of
+    parameters; within a layer, over its two sides likewise.
+    """
+
+    kind = "two_sided"
+
+    def apply(self, features: GradientFeatures) -> Tensor:
+        out = features._zeros(self.dim, features.dtype)
+        specs = [block.spec for block in features.blocks.values()]
+        start = 0
+        for block, dim in zip(features.blocks.values(), share_dims(specs, self.dim), strict=True):
+            own = out[:, start : start + dim]
+            start += dim
+            if block.spec.is_matrix:
+                self._fill_sides(block, own, features.workspace)
+            else:
+                self._add_unstructured(block, own, features.workspace)
+                own.mul_(dim**-0.5)
+        return out
+
+    def _fill_sides(self, block: Block, out: Tensor, workspace: int) -> None:
+        spec, dim = block.spec, out.shape[1]
+        rows, columns = spec.d_out, spec.d_in + spec.has_bias
+        k_in = max(1, min(columns, round((dim * columns / rows) ** 0.5)))
+        k_out = -(-dim // k_in)
+        outputs = self._side(spec, "out", rows, k_out, out[:0])
+        inputs = self._side(spec, "in", columns, k_in, out[:0])
+        out.copy_(project_sides(block, outputs, inputs, workspace)[:, :dim])
+        out.mul_(dim**-0.5)
+
+
+def shared_side(block: OuterBlock | IndexBlock, matrix: Tensor) -> Tensor:
+    """Projected shared side (n, T, k): inputs with their 1, or rows of the matrix."""
+    if isinstance(block, IndexBlock):
+        return matrix[block.index]
+    moved = block.a @ matrix[: block.spec.d_in]
+    return moved + matrix[-1] if block.spec.has_bias else moved
+
+
+def project_sides(block: Block, outputs: Tensor, inputs: Tensor, workspace: int) -> Tensor:
+    """Gradient matrices of a layer multiplied from both sides.
+
+    Parameters
+    ----------
+    block : Block
+        Of a layer with a weight matrix.
+    outputs : Tensor of shape (d_out, k_out)
+    inputs : Tensor of shape (d_in, k_in), or (d_in + 1, k_in) with a bias
+    workspace : int
+        Bytes that intermediates may take.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, k_out * k_in)
+        ``outputsᵀ G inputs`` row by row, the bias as last column of ``G``.
+    """
+    k_out, k_in = outputs.shape[1], inputs.shape[1]
+    out = outputs.new_empty(block.n_rows, k_out * k_in)
+    r, t = block.rows_per_example, getattr(block, "length", 1)
+    each = (
+        r * t * (k_out + block.spec.d_in + 1) + t * k_in + r * k_in * (k_out + block.spec.d_out)
+    ) * out.element_size()
+    for part in chunks(block.n_examples, each, workspace):
+        moved = _two_sides(block[part], outputs, inputs)  # (n, R, k_out, k_in)
+        out[row_slice(part, r)] = moved.flatten(2).flatten(0, 1)
+    return out
+
+
+def _two_sides(block: Block, outputs: Tensor, inputs: Tensor) -> Tensor:
+    if isinstance(block, IndexBlock):
+        left = shared_side(block, outputs)[:, None].mT
+        return left @ (block.b @ inputs)
+    if isinstance(block, OuterBlock):
+        return (block.b @ outputs).mT @ shared_side(block, inputs)[:, None]
+    d_in, d_out = block.spec.d_in, block.spec.d_out
+    dense = block.dense().unflatten(0, (block.n_examples, block.rows_per_example))
+    moved = dense[..., : d_in * d_out].unflatten(-1, (d_out, d_in)) @ inputs[:d_in]
+    if block.spec.has_bias:
+        moved += dense[..., d_in * d_out :, None] * inputs[-1]
+    return outputs.T @ moved
+
+
+def share_dims(specs: list[BlockSpec], dim: int) -> list[int]:
+    """Dims of every block: at least 1, about in proportion to the root of its width."""
+    if dim < len(specs):
+        raise ValueError(
+            f"dim: a two-sided projection needs one dim a layer, got {dim} for {len(specs)} "
+            "layers. Take a larger dim, or kind='factored', which shares dims between layers."
+        )
+    shares = torch.tensor([spec.width for spec in specs], dtype=torch.float64).sqrt()
+    exact = shares / shares.sum() * (dim - len(specs))
+    dims = (exact.floor() + 1).long()
+    order = torch.argsort(exact - exact.floor(), descending=True, stable=True)
+    dims[order[: dim - int(dims.sum())]] += 1
+    return dims.tolist()

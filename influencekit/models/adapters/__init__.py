@@ -1,0 +1,1 @@
+"""Reads fitted models of each library as tasks."""

@@ -1,0 +1,167 @@
+"""SGDClassifier and SGDRegressor as Tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from sklearn.linear_model import SGDClassifier, SGDRegressor
+from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from influencekit.exceptions import UnsupportedModelError
+from influencekit.models._module import linear_module
+from influencekit.models._task import Task, as_task, refuse_loss
+from influencekit.models.adapters._held_out_rows import RowFunction, SplitRows, check_seed
+from influencekit.models.losses import _score_losses as losses
+from influencekit.models.losses._base import OutputLoss
+from influencekit.models.losses._binary import BinaryCrossEntropy, MarginLoss
+from influencekit.models.losses._elementwise import ElementwiseLoss, SquaredError
+
+__all__ = ["sgd_classifier_task", "sgd_regressor_task"]
+
+
+@as_task.register(SGDClassifier)
+def sgd_classifier_task(model: SGDClassifier, loss: Any = None) -> Task:
+    """Task of a fitted SGDClassifier: ``(1/n) Σ_i loss_i + ½ α |coef|²``, intercept free.
+
+    Several classes are one-versus-rest.  scikit-learn weighs a class in its own problem only
+    and divides by n, not by the sum of weights; so class weights are part of the loss here.
+    ``sample_weight`` given to fit cannot be seen in the fitted model and is not carried.
+
+    Parameters
+    ----------
+    model : SGDClassifier
+        With a differentiable loss and an L2 penalty or none.
+    loss : None
+
+    Returns
+    -------
+    Task
+        With a penalty of kind "mean".
+
+    Raises
+    ------
+    UnsupportedModelError
+        For losses with a kink, an L1 part, or held-out rows drawn without a seed.
+    """
+    refuse_loss(model, loss)
+    check_is_fitted(model)
+    return _sgd_task(model, _classifier_loss(model), model.classes_, StratifiedShuffleSplit)
+
+
+@as_task.register(SGDRegressor)
+def sgd_regressor_task(model: SGDRegressor, loss: Any = None) -> Task:
+    """Task of a fitted SGDRegressor: ``(1/n) Σ_i loss_i + ½ α |coef|²``, intercept free.
+
+    ``sample_weight`` given to fit cannot be seen in the fitted model and is not carried.
+
+    Parameters
+    ----------
+    model : SGDRegressor
+        With a differentiable loss and an L2 penalty or none.
+    loss : None
+
+    Returns
+    -------
+    Task
+        With a penalty of kind "mean".
+
+    Raises
+    ------
+    UnsupportedModelError
+        For losses with a kink, an L1 part, or held-out rows drawn without a seed.
+    """
+    refuse_loss(model, loss)
+    check_is_fitted(model)
+    return _sgd_task(model, _regressor_loss(model), None, ShuffleSplit)
+
+
+def _sgd_task(model: Any, output_loss: OutputLoss, classes: Any, splitter: type) -> Task:
+    strength = torch.tensor(_strength(model), dtype=torch.float64)
+    return Task(
+        module=linear_module(model.coef_, model.intercept_, model.fit_intercept),
+        loss=output_loss,
+        classes=classes,
+        penalty={"linear.weight": strength},
+        penalty_kind="mean",
+        training_rows=_training_rows(model, splitter),
+        estimator=model,
+        name=type(model).__name__,
+        n_features_in=getattr(model, "n_features_in_", None),
+        feature_names_in=getattr(model, "feature_names_in_", None),
+    )
+
+
+def _classifier_loss(model: SGDClassifier) -> OutputLoss:
+    positive, negative = _class_weights(model)
+    if model.loss == "log_loss":
+        return BinaryCrossEntropy(positive, negative)
+    functions: dict[str, Callable[..., Tensor]] = {
+        "modified_huber": losses.modified_huber,
+        "squared_hinge": losses.squared_hinge,
+        "squared_error": losses.half_squared_error,
+        "huber": partial(losses.huber, epsilon=model.epsilon),
+        "squared_epsilon_insensitive": partial(
+            losses.squared_epsilon_insensitive, epsilon=model.epsilon
+        ),
+    }
+    if model.loss not in functions:
+        raise _kink(model, ["log_loss", *functions])
+    probabilities = losses.clipped_probability if model.loss == "modified_huber" else None
+    return MarginLoss(functions[model.loss], positive, negative, probabilities)
+
+
+def _regressor_loss(model: SGDRegressor) -> OutputLoss:
+    if model.loss == "squared_error":
+        return SquaredError(0.5)
+    functions = {
+        "huber": partial(losses.huber, epsilon=model.epsilon),
+        "squared_epsilon_insensitive": partial(
+            losses.squared_epsilon_insensitive, epsilon=model.epsilon
+        ),
+    }
+    if model.loss not in functions:
+        raise _kink(model, ["squared_error", *functions])
+    return ElementwiseLoss(functions[model.loss])
+
+
+def _kink(model: Any, accepted: list[str]) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"model: {type(model).__name__}(loss={model.loss!r}) is not differentiable where its loss "
+        "has a kink, and has no curvature elsewhere, so influence functions do not apply. "
+        f"Accepted losses: {accepted}."
+    )
+
+
+def _class_weights(model: SGDClassifier) -> tuple[Tensor | None, Tensor | None]:
+    """Weight of targets 1 and of targets 0 in each column's loss."""
+    if model.class_weight is None:
+        return None, None
+    # fit keeps the weights, "balanced" ones included, under this name only
+    weight = torch.as_tensor(model._expanded_class_weight, dtype=torch.float64)
+    if len(model.classes_) == 2:
+        return weight[1:].clone(), weight[:1].clone()
+    return weight.clone(), None
+
+
+def _strength(model: Any) -> float:
+    if model.penalty is None:
+        return 0.0
+    if model.penalty == "l1" or (model.penalty == "elasticnet" and model.l1_ratio != 0):
+        raise UnsupportedModelError(
+            f"model: {type(model).__name__}(penalty={model.penalty!r}) has an L1 part, which has "
+            "no gradient at the coefficients that it sets to zero. Accepted are penalty='l2' "
+            "and penalty=None."
+        )
+    return float(model.alpha)
+
+
+def _training_rows(model: Any, splitter: type) -> RowFunction | None:
+    if not model.early_stopping:
+        return None
+    check_seed(model.random_state, type(model).__name__)
+    return SplitRows(splitter(test_size=model.validation_fraction, random_state=model.random_state))

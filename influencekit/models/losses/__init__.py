@@ -1,0 +1,1 @@
+"""Losses of examples by natural outputs, and their Hessians."""

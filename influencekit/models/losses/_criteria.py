@@ -1,0 +1,190 @@
+"""torch criteria, and their functional forms, as losses of natural outputs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import partial, singledispatch
+from typing import Any, Literal, NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from influencekit.exceptions import UnsupportedModelError
+from influencekit.models._links import Logit, NormalisedLogProbabilities
+from influencekit.models.losses._base import OutputLoss
+from influencekit.models.losses._binary import BinaryCrossEntropy
+from influencekit.models.losses._cross_entropy import CrossEntropy
+from influencekit.models.losses._custom import CustomLoss
+from influencekit.models.losses._elementwise import ElementwiseLoss, SquaredError
+
+__all__ = ["Criterion", "read_criterion"]
+
+
+class Criterion(NamedTuple):
+    """What a training criterion says of a Task.
+
+    Attributes
+    ----------
+    loss : OutputLoss
+    link : callable or None
+    class_weight : Tensor of shape (n_classes,) or None
+    reduction : {"mean", "sum"}
+    """
+
+    loss: OutputLoss
+    link: Callable[[Tensor], Tensor] | None = None
+    class_weight: Tensor | None = None
+    reduction: Literal["mean", "sum"] = "mean"
+
+
+FUNCTIONAL: dict[Callable[..., Tensor], type[nn.Module]] = {
+    F.cross_entropy: nn.CrossEntropyLoss,
+    F.nll_loss: nn.NLLLoss,
+    F.binary_cross_entropy: nn.BCELoss,
+    F.binary_cross_entropy_with_logits: nn.BCEWithLogitsLoss,
+    F.mse_loss: nn.MSELoss,
+    F.l1_loss: nn.L1Loss,
+    F.smooth_l1_loss: nn.SmoothL1Loss,
+    F.huber_loss: nn.HuberLoss,
+}
+
+
+@singledispatch
+def read_criterion(criterion: Any) -> Criterion:
+    """Read a criterion, a function of (outputs, targets), or an OutputLoss.
+
+    Parameters
+    ----------
+    criterion : torch.nn.Module, callable or OutputLoss
+
+    Returns
+    -------
+    Criterion
+
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+    UnsupportedModelError
+        If the criterion's objective cannot be carried.
+    """
+    if isinstance(criterion, type):
+        raise TypeError(
+            f"loss: got the class {criterion.__name__}; accepted is an instance: "
+            f"loss={criterion.__name__}()."
+        )
+    if not callable(criterion):
+        raise TypeError(
+            f"loss: got {type(criterion).__name__}; accepted is a torch criterion such as "
+            "nn.CrossEntropyLoss(), or a callable loss(outputs, targets)."
+        )
+    if isinstance(criterion, partial) and criterion.func in FUNCTIONAL and not criterion.args:
+        return read_criterion(FUNCTIONAL[criterion.func](**criterion.keywords))
+    if criterion in FUNCTIONAL:
+        return read_criterion(FUNCTIONAL[criterion]())
+    return Criterion(CustomLoss(criterion))
+
+
+@read_criterion.register
+def _(criterion: OutputLoss) -> Criterion:
+    return Criterion(criterion)
+
+
+@read_criterion.register
+def _(criterion: nn.Module) -> Criterion:
+    criterion = getattr(criterion, "_orig_mod", criterion)  # torch.compile's wrapper
+    reader = _READERS.get(type(criterion), _custom)
+    return reader(criterion)
+
+
+def _custom(criterion: nn.Module) -> Criterion:
+    return Criterion(CustomLoss(_frozen(criterion)), reduction=_reduction(criterion))
+
+
+def _cross_entropy(criterion: nn.CrossEntropyLoss) -> Criterion:
+    _check_ignore_index(criterion)
+    smoothing, weight = float(criterion.label_smoothing), _constant(criterion.weight)
+    if weight is None or smoothing == 0:
+        loss = CrossEntropy(smoothing)
+    elif bool((weight > 0).all()):
+        loss = CrossEntropy(smoothing, weight)
+    else:
+        raise UnsupportedModelError(
+            "loss: CrossEntropyLoss with label_smoothing and a class weight of 0 gives a part of "
+            "the loss to examples without weight. Use positive weights, or no smoothing."
+        )
+    return Criterion(loss, None, weight, _reduction(criterion))
+
+
+def _nll(criterion: nn.NLLLoss) -> Criterion:
+    _check_ignore_index(criterion)
+    weight = _constant(criterion.weight)
+    return Criterion(CrossEntropy(), NormalisedLogProbabilities(), weight, _reduction(criterion))
+
+
+def _bce_with_logits(criterion: nn.BCEWithLogitsLoss) -> Criterion:
+    weight, pos_weight = _constant(criterion.weight), _constant(criterion.pos_weight)
+    positive = weight if pos_weight is None else pos_weight
+    if weight is not None and pos_weight is not None:
+        positive = weight * pos_weight
+    return Criterion(_binary(criterion, positive, weight), reduction=_reduction(criterion))
+
+
+def _bce(criterion: nn.BCELoss) -> Criterion:
+    weight = _constant(criterion.weight)
+    return Criterion(_binary(criterion, weight, weight), Logit(), None, _reduction(criterion))
+
+
+def _binary(
+    criterion: nn.Module, positive: Tensor | None, negative: Tensor | None
+) -> BinaryCrossEntropy:
+    average = _reduction(criterion) == "mean"
+    return BinaryCrossEntropy(positive, negative, average=average, multilabel=True)
+
+
+def _squared_error(criterion: nn.MSELoss) -> Criterion:
+    reduction = _reduction(criterion)
+    return Criterion(SquaredError(average=reduction == "mean"), reduction=reduction)
+
+
+def _elementwise(criterion: nn.Module) -> Criterion:
+    reduction = _reduction(criterion)
+    function: Any = copy.deepcopy(criterion)
+    function.reduction = "none"
+    return Criterion(ElementwiseLoss(function, reduction == "mean"), reduction=reduction)
+
+
+_READERS: dict[type, Callable[[Any], Criterion]] = {
+    nn.CrossEntropyLoss: _cross_entropy,
+    nn.NLLLoss: _nll,
+    nn.BCEWithLogitsLoss: _bce_with_logits,
+    nn.BCELoss: _bce,
+    nn.MSELoss: _squared_error,
+    nn.L1Loss: _elementwise,
+    nn.SmoothL1Loss: _elementwise,
+    nn.HuberLoss: _elementwise,
+}
+
+
+def _reduction(criterion: nn.Module) -> Literal["mean", "sum"]:
+    """Reduction of a criterion; "none" leaves the mean to the training loop."""
+    return "sum" if getattr(criterion, "reduction", "mean") == "sum" else "mean"
+
+
+def _constant(weight: Tensor | None) -> Tensor | None:
+    return None if weight is None else weight.detach().clone()
+
+
+def _frozen(criterion: nn.Module) -> nn.Module:
+    """Own copy in eval mode whose parameters, if any, are constants."""
+    return copy.deepcopy(criterion).eval().requires_grad_(False)
+
+
+def _check_ignore_index(criterion: nn.CrossEntropyLoss | nn.NLLLoss) -> None:
+    if criterion.ignore_index >= 0:
+        raise UnsupportedModelError(
+            f"loss: {type(criterion).__name__} ignores the class {criterion.ignore_index} "
+            "(ignore_index), whose examples have no loss. Leave those rows out of the data and "
+            "give the criterion without ignore_index."
+        )

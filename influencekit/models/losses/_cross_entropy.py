@@ -1,0 +1,127 @@
+"""Softmax cross-entropy."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from influencekit.models.losses._base import HessianFactor, OutputLoss, log_floor
+
+__all__ = ["CrossEntropy", "label_gradients"]
+
+
+class CrossEntropy(OutputLoss):
+    """Softmax cross-entropy of logits (n, n_classes) and class positions (n,).
+
+    Parameters
+    ----------
+    label_smoothing : float in [0, 1), default=0.0
+    smoothing_weight : Tensor of shape (n_classes,), default=None
+        Class weights, all positive, of a criterion that smooths labels and weighs classes:
+        torch weighs the smoothed part by each class, the rest by the example's class.  The
+        loss here is the criterion's divided by the weight of the example's class, which the
+        Task carries as ``class_weight``.
+    """
+
+    kind = "classification"
+
+    def __init__(self, label_smoothing: float = 0.0, smoothing_weight: Tensor | None = None):
+        self.label_smoothing = label_smoothing
+        self.smoothing_weight = smoothing_weight
+
+    def __call__(self, outputs, targets):
+        _check_matrix(outputs)
+        if self.smoothing_weight is None:
+            return F.cross_entropy(
+                outputs, targets, reduction="none", label_smoothing=self.label_smoothing
+            )
+        shares = self._shares(targets, outputs)
+        return -(shares * torch.log_softmax(outputs, dim=-1)).sum(-1)
+
+    def _shares(self, targets: Tensor, outputs: Tensor) -> Tensor:
+        """Share ``q`` of every class in the loss ``-Σ q_c log p_c``, shape (n, n_classes)."""
+        n_classes = outputs.shape[-1]
+        if targets.is_floating_point():
+            shares = targets.to(outputs.dtype)
+        else:
+            classes = torch.arange(n_classes, device=outputs.device)
+            shares = (targets[:, None] == classes).to(outputs.dtype)
+        if self.label_smoothing == 0:
+            return shares
+        smooth = torch.full_like(outputs, self.label_smoothing / n_classes)
+        if self.smoothing_weight is not None:
+            weight = self.smoothing_weight.to(outputs)
+            smooth = smooth * weight / weight[targets][:, None]
+        return shares * (1 - self.label_smoothing) + smooth
+
+    def hessian_factor(self, outputs, targets):
+        # L = diag(√p) - p √pᵀ has the null vector √p.  A Householder reflection turns that
+        # vector into the last axis, so one column is exactly zero and is dropped.
+        _check_matrix(outputs)
+        log_p = torch.log_softmax(outputs, dim=-1).clamp_min(log_floor(outputs.dtype))
+        root_p = torch.exp(log_p / 2)
+        factor = torch.diag_embed(root_p) - root_p.square()[:, :, None] * root_p[:, None, :]
+        shares = self._shares(targets, outputs)
+        total = shares.sum(-1, keepdim=True).sqrt()  # 1 unless smoothing is weighted
+        coordinates = -shares * torch.exp(-log_p / 2) / total
+        mirror = root_p.clone()
+        mirror[:, -1] += 1.0  # root_p >= 0: no cancellation
+        mirror = mirror / mirror.norm(dim=-1, keepdim=True)
+        reflected = factor - 2 * (factor @ mirror[:, :, None]) * mirror[:, None, :]
+        moved = coordinates - 2 * (coordinates * mirror).sum(-1, keepdim=True) * mirror
+        return HessianFactor(total[:, :, None] * reflected[:, :, :-1], moved[:, :-1])
+
+    def sampled_gradients(self, outputs, targets, draw):
+        _check_matrix(outputs)
+        gradients = label_gradients(outputs, draw())
+        if self.smoothing_weight is None:
+            return gradients
+        total = self._shares(targets, outputs).sum(-1)
+        return gradients * total.sqrt()[:, None, None]
+
+    def predict_proba(self, outputs):
+        return torch.softmax(outputs, dim=-1)
+
+    def margin(self, outputs, positions):
+        given = outputs.gather(1, positions[:, None])[:, 0]
+        others = outputs.scatter(1, positions[:, None], -math.inf)
+        return given - torch.logsumexp(others, dim=1)
+
+    def class_logits(self, outputs):
+        return outputs
+
+
+def _check_matrix(outputs: Tensor) -> None:
+    if outputs.ndim != 2:
+        raise ValueError(
+            f"model: its outputs have shape {tuple(outputs.shape)}; cross-entropy is accepted for "
+            "(n_examples, n_classes). For a loss of several positions an example, with classes "
+            "last, give loss=influencekit.models.SequenceCrossEntropy(); else a callable: "
+            "loss=lambda outputs, targets: "
+            "F.cross_entropy(outputs, targets, reduction='none').flatten(1).mean(1)."
+        )
+
+
+def label_gradients(logits: Tensor, uniform: Tensor) -> Tensor:
+    """Gradients ``p - onehot(c)`` of softmax cross-entropy at labels c drawn from p.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, ..., n_classes)
+    uniform : Tensor of shape (n, n_samples, ...)
+        In (0, 1): where the label stands in the cumulated probabilities.
+
+    Returns
+    -------
+    Tensor of shape (n, n_samples, ..., n_classes)
+    """
+    p = torch.softmax(logits, dim=-1)
+    cumulated = p.to(torch.float64).cumsum(-1)
+    places = uniform.movedim(1, -1).to(cumulated) * cumulated[..., -1:]
+    labels = torch.searchsorted(cumulated, places.contiguous()).movedim(-1, 1)
+    out = p[:, None].repeat(1, uniform.shape[1], *[1] * (p.ndim - 1))
+    labels = labels.clamp_max(p.shape[-1] - 1)[..., None]
+    return out.scatter_add_(-1, labels, out.new_full(labels.shape, -1.0))

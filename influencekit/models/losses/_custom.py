@@ -1,0 +1,103 @@
+"""Any differentiable loss, given as a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from influencekit.models.losses._base import HessianFactor, OutputLoss
+
+__all__ = ["CustomLoss"]
+
+
+class CustomLoss(OutputLoss):
+    """Any differentiable loss, given as a function of (outputs, targets).
+
+    Its Hessian in output space is taken by automatic differentiation and cut to its
+    positive part; the Gauss-Newton matrix of a loss that is not convex in the outputs is
+    therefore that of its convex part.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(outputs, targets)`` returning one loss an example, (n,), or the mean or
+        the sum of them, which is then evaluated one example at a time.
+    kind : {"classification", "regression", "other"}, default="other"
+
+    Raises
+    ------
+    ValueError
+        On a call, if the result has another shape, or is a scalar that is neither the mean
+        nor the sum of the examples' losses.
+    """
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], kind: str = "other"):
+        self.function = function
+        self.kind = kind
+
+    def __call__(self, outputs, targets):
+        value = self.function(outputs, targets)
+        n = len(outputs)
+        if value.shape == (n,):
+            return value
+        if value.numel() != 1:
+            raise ValueError(
+                f"loss: got a result of shape {tuple(value.shape)} for {n} examples; accepted is "
+                "one loss an example, shape (n,), or a scalar. "
+                "Average over the other axes: losses.flatten(1).mean(1)."
+            )
+        if n == 1:
+            return value.reshape(1)
+        losses = self._one_at_a_time(outputs, targets)
+        _check_scalar(value.detach(), losses.detach())
+        return losses
+
+    def _one(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.function(output[None], target[None]).reshape(())
+
+    def _one_at_a_time(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        try:
+            return torch.func.vmap(self._one)(outputs, targets)
+        except RuntimeError:  # the function reads values or has no batching rule
+            pairs = zip(outputs, targets, strict=True)
+            return torch.stack([self._one(output, target) for output, target in pairs])
+
+    def hessian_factor(self, outputs, targets):
+        shape = outputs.shape[1:]
+
+        def one(output: Tensor, target: Tensor) -> Tensor:
+            return self._one(output.reshape(shape), target)
+
+        flat = outputs.detach().flatten(1)
+        hessian = torch.func.vmap(torch.func.hessian(one))(flat, targets)
+        gradient = torch.func.vmap(torch.func.grad(one))(flat, targets)
+        values, vectors = torch.linalg.eigh(hessian)
+        eps = torch.finfo(values.dtype).eps
+        keep = values > values.abs().amax(1, keepdim=True) * eps * flat.shape[1]
+        root = torch.where(keep, values, 0.0).sqrt()
+        inner = (vectors.mT @ gradient[:, :, None])[:, :, 0]
+        coordinates = torch.where(keep, inner / torch.where(keep, root, 1.0), 0.0)
+        factor = vectors * root[:, None, :]
+        missing = (factor @ coordinates[:, :, None])[:, :, 0] - gradient
+        tolerance = 1e3 * eps * gradient.norm(dim=1).clamp_min(1e-30)
+        inside = bool((missing.norm(dim=1) <= tolerance).all())
+        return HessianFactor(factor, coordinates if inside else None)
+
+
+def _check_scalar(value: Tensor, losses: Tensor) -> None:
+    """Refuse a scalar that is no mean or sum of the examples' own losses."""
+    try:
+        got, total = float(value), float(losses.sum())
+    except RuntimeError:  # inside a torch.func transform values cannot be read
+        return
+    close = 1e-3 * (float(losses.abs().sum()) + 1e-12)
+    if abs(got - total) <= close or abs(got * len(losses) - total) <= close:
+        return
+    raise ValueError(
+        f"loss: on {len(losses)} examples it is {got:.6g}, but their own losses have mean "
+        f"{total / len(losses):.6g} and sum {total:.6g}. Accepted is a loss that is the mean or "
+        "the sum over examples. For class weights pass the criterion itself, for instance "
+        "nn.CrossEntropyLoss(weight=...); else return one loss an example, shape (n,)."
+    )

@@ -1,0 +1,165 @@
+"""Softmax cross-entropy of every token of a sequence."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from influencekit.exceptions import ResourceError
+from influencekit.models.losses._base import HessianFactor, OutputLoss
+from influencekit.models.losses._cross_entropy import CrossEntropy, label_gradients
+
+__all__ = ["SequenceCrossEntropy"]
+
+_REDUCTIONS = ("tokens", "mean", "sum")
+
+#: Outputs of an example (tokens times classes) up to which its output Hessian is formed.
+_MOST_OUTPUTS = 4096
+
+
+class SequenceCrossEntropy(OutputLoss):
+    """Cross-entropy of logits (n, T, n_classes) and labels (n, T), one loss a sequence.
+
+    Parameters
+    ----------
+    reduction : {"tokens", "mean", "sum"}, default="tokens"
+        How the training objective sums over tokens.
+
+        - "tokens": the mean over all tokens of the data.  A sequence's loss is the mean over
+          its own tokens, and its weight in the objective is their number.
+        - "mean": the mean over sequences of the mean over their tokens.
+        - "sum": the mean over sequences of the sum over their tokens: "tokens" times the mean
+          length, and explained outputs are sums.
+    ignore_index : int, default=-100
+        Label of tokens without a loss: padding, a prompt.
+    shift : bool, default=False
+        Whether the outputs at a token are for the next token's label, with labels as they
+        stand in the text.  The first label and the last output are then not used.
+
+    Raises
+    ------
+    ValueError
+        If the reduction is none of the above.
+
+    Notes
+    -----
+    A sequence without any scored token has loss and gradient 0.  Its margin or logit is the
+    mean (for "sum", the sum) over its scored tokens.
+    """
+
+    kind = "classification"
+
+    def __init__(
+        self,
+        reduction: Literal["tokens", "mean", "sum"] = "tokens",
+        ignore_index: int = -100,
+        shift: bool = False,
+    ):
+        if reduction not in _REDUCTIONS:
+            raise ValueError(f"reduction: got {reduction!r}; accepted are {list(_REDUCTIONS)}.")
+        self.reduction = reduction
+        self.ignore_index = ignore_index
+        self.shift = shift
+
+    def __repr__(self) -> str:
+        return (
+            f"SequenceCrossEntropy(reduction={self.reduction!r}, "
+            f"ignore_index={self.ignore_index}, shift={self.shift})"
+        )
+
+    def labels(self, targets: Tensor) -> Tensor:
+        """Label (n, T) that the outputs at each position are for."""
+        if not self.shift:
+            return targets
+        return F.pad(targets[:, 1:], (0, 1), value=self.ignore_index)
+
+    def _tokens(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Labels (n, T), 0 where there is none, and each token's share (n, T) of the loss."""
+        _check_shapes(outputs, targets)
+        labels = self.labels(targets)
+        used = labels != self.ignore_index
+        shares = used.to(outputs.dtype)
+        if self.reduction != "sum":
+            shares = shares / used.sum(1, keepdim=True).clamp_min(1)
+        return torch.where(used, labels, 0), shares
+
+    def __call__(self, outputs, targets):
+        labels, shares = self._tokens(outputs, targets)
+        losses = F.cross_entropy(outputs.flatten(0, 1), labels.flatten(), reduction="none")
+        return (losses.view(shares.shape) * shares).sum(1)
+
+    def example_weights(self, targets):
+        if self.reduction != "tokens":
+            return None
+        return (self.labels(targets) != self.ignore_index).sum(1)
+
+    def hessian_factor(self, outputs, targets):
+        n, length, n_classes = outputs.shape
+        _check_size(length, n_classes)
+        labels, shares = self._tokens(outputs, targets)
+        single = CrossEntropy().hessian_factor(outputs.flatten(0, 1), labels.flatten())
+        root, rank = shares.sqrt(), n_classes - 1
+        factor = outputs.new_zeros(n, length, n_classes, length, rank)
+        own = single.factor.view(n, length, n_classes, rank) * root[:, :, None, None]
+        tokens = torch.arange(length, device=outputs.device)
+        factor[:, tokens, :, tokens] = own.transpose(0, 1)
+        coordinates = single.coordinates.view(n, length, rank) * root[:, :, None]
+        factor = factor.reshape(n, length * n_classes, length * rank)
+        return HessianFactor(factor, coordinates.flatten(1))
+
+    def sampled_gradients(self, outputs, targets, draw):
+        _, shares = self._tokens(outputs, targets)
+        gradients = label_gradients(outputs, draw(outputs.shape[1]))
+        return gradients * shares.sqrt()[:, None, :, None]
+
+    def predicted_targets(self, outputs):
+        labels = outputs.argmax(-1)
+        if not self.shift:
+            return labels
+        return F.pad(labels[:, :-1], (1, 0), value=self.ignore_index)
+
+    def predict_proba(self, outputs):
+        return torch.softmax(outputs, dim=-1)
+
+    def class_logits(self, outputs):
+        return outputs
+
+    def positions(self, targets):
+        return targets
+
+    def logit(self, outputs, positions):
+        labels, shares = self._tokens(outputs, positions)
+        return (outputs.gather(2, labels[:, :, None])[:, :, 0] * shares).sum(1)
+
+    def margin(self, outputs, positions):
+        labels, shares = self._tokens(outputs, positions)
+        given = outputs.gather(2, labels[:, :, None])[:, :, 0]
+        others = outputs.scatter(2, labels[:, :, None], -math.inf).logsumexp(2)
+        return ((given - others) * shares).sum(1)
+
+
+def _check_shapes(outputs: Tensor, targets: Tensor) -> None:
+    if outputs.ndim != 3 or targets.shape != outputs.shape[:2]:
+        raise ValueError(
+            f"model: its outputs have shape {tuple(outputs.shape)} and its targets "
+            f"{tuple(targets.shape)}; SequenceCrossEntropy takes logits (n_examples, n_tokens, "
+            "n_classes) and labels (n_examples, n_tokens). Wrap a module that puts classes "
+            "second: lambda x: module(x).transpose(1, 2)."
+        )
+
+
+def _check_size(length: int, n_classes: int) -> None:
+    if length * n_classes > _MOST_OUTPUTS:
+        raise ResourceError(
+            f"The Gauss-Newton matrix of {length:,} tokens with {n_classes:,} classes each takes "
+            f"{length * (n_classes - 1):,} gradients an example, and an output Hessian with "
+            f"{length * n_classes:,} rows; accepted are at most {_MOST_OUTPUTS:,}. Take a "
+            "curvature that does without: InfluenceFunction('ekfac') or InfluenceFunction('kfac'), "
+            "which draw labels from the model (the Gauss-Newton matrix in expectation), or one of "
+            "the loss gradients themselves: InfluenceFunction('fisher'), "
+            "InfluenceFunction('datainf') or InfluenceFunction(LoGra(rows='fisher'))."
+        )

@@ -1,0 +1,1 @@
+"""The study of how scores depend on hyperparameters."""

@@ -1,0 +1,342 @@
+"""How much an attributor's LDS depends on its hyperparameters."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from numbers import Integral
+from typing import Any, ClassVar
+
+import joblib
+import numpy as np
+import sklearn
+import torch
+from sklearn.base import BaseEstimator, clone
+
+from influencekit._version import __version__
+from influencekit.base import BaseAttributor
+from influencekit.data import open_examples
+from influencekit.exceptions import InfluenceKitWarning, warn_user
+from influencekit.metrics import PreparedOutputs
+from influencekit.selection._ground_truth import check_ground_truth, check_subset_outputs
+from influencekit.selection._seeds import seeded_clone
+from influencekit.selection.study._study_cells import (
+    N_FACTS,
+    CellJob,
+    CellResult,
+    Problem,
+    run_group,
+    unpack,
+)
+from influencekit.selection.study._study_grid import Cell, Entry, read_attributors, same_value
+from influencekit.selection.study._study_models import StudyModels, data_fingerprint
+from influencekit.selection.study._study_tables import (
+    best_rows,
+    import_pandas,
+    results_table,
+    sensitivity_table,
+)
+from influencekit.training._cache import OutputCache
+from influencekit.training._fingerprint import fingerprint
+from influencekit.utils import StrOptions, progress, validate_parameters, with_gradients
+
+__all__ = ["SensitivityStudy"]
+
+
+class SensitivityStudy(BaseEstimator):
+    """Linear datamodeling score (LDS) of attributors over grids of their hyperparameters.
+
+    Every cell of every grid is scored against one ground truth.  Cells that differ in the
+    damping, or in the number of models, share one fit.  A cell that fails becomes a row
+    without a score, with the text of the error.
+
+    Parameters
+    ----------
+    attributors : attributor, pair (attributor, grid), list of them, or dict from name to them
+        A grid is a dict from parameter (``a__b`` for nested ones) to a list of values, or a
+        list of such dicts, as in scikit-learn's ParameterGrid.  Two axes are no parameters:
+        ``"checkpoint"`` holds labels of checkpoints, "final" being the model given to ``fit``,
+        and tuples of labels for attributors that take several (TracIn); ``"n_models"`` holds
+        how many of the models given to ``fit`` are used, the first ones.
+    training_epochs : list of int or None, default=None
+        Makes checkpoints at the end of these epochs (0 is the untrained net), whose labels
+        are the epochs: those that the net's own KeepCheckpoints callback kept, or else those
+        of one training of a clone of each net.  All are scored against the ground truth of the
+        fully trained model.
+    method : {"spearman", "pearson"}, default="spearman"
+    cache_dir : str, path or None, default=None
+        Where finished cells are saved as they come, and found again by a later call with the
+        same data, models, ground truth and parameters.  Workers must reach it too.  Cells
+        that failed are tried again.  Nothing is pickled.
+    n_jobs : int or None, default=None
+        Fits at a time; see :func:`joblib.parallel_config` for backends.
+    random_state : int, RandomState instance or None, default=None
+        Of every attributor's ``random_state`` that is None, and of ``training_epochs``.
+        Needed with ``cache_dir``.
+    verbose : int, default=0
+        1 shows progress over fits.
+
+    Attributes
+    ----------
+    results_ : DataFrame
+        A row a cell: ``attributor``; a column for each axis, holding the grid's value, or the
+        attributor's own where another of its grids names the axis, NaN where none does;
+        ``lds``, its standard error ``lds_se``, ``n_undefined`` queries left out; ``damping_`` in
+        use (the mean of several models'); ``xi``, the mean surrogate indicator over the
+        queries, where there is a damping path with one damping; ``default``, whether all of the
+        cell's values are the attributor's own; ``seconds``, with the shared fit divided
+        equally; ``error``, empty where there was none.
+    per_query_ : ndarray of shape (n_cells, n_query)
+        Correlation of each query, in the order of ``results_``; for paired comparisons.
+    best_ : DataFrame
+        Row of ``results_`` with the highest LDS of each attributor, under its name.
+    best_params_ : dict of str to dict
+        Values of the axes in those rows.
+    sensitivity_ : DataFrame
+        A row for each attributor and axis with two values or more, see Notes.
+    axes_ : dict of str to list
+        Axes of each attributor.
+    defaults_ : dict of str to dict
+        The attributor's own value on each of its axes.
+    noise_ceiling_ : float or None
+        LDS that could be attained at best; None where the ground truth has one repeat.
+
+    Raises
+    ------
+    ImportError
+        If pandas is not installed.
+
+    See Also
+    --------
+    influencekit.displays.SensitivityDisplay : Draws the results.
+    LDSSearch : Looks for the best parameters without going through all.
+
+    Notes
+    -----
+    ``lds_se`` is the standard deviation over queries divided by the root of their number.  All
+    cells share queries and subsets: it speaks of other queries, not of other subsets or
+    retrainings, and differences between cells are smaller than it says (take differences of
+    ``per_query_``).
+
+    ``sensitivity_``, for one attributor and axis: a line is the cells that differ in this axis
+    alone, and lines with fewer values of it than others are left out (they come from grids
+    that vary something else).  ``range`` is the highest minus the lowest LDS on the line that
+    reaches highest, at the axis's values ``best`` and ``worst``; ``range_se`` is the paired
+    standard error of this difference over queries; ``range_tuned`` is the range over the axis of
+    the highest LDS of all lines at each value, that is, with the other axes tuned again;
+    the relative ones are divided by the highest LDS.  Failed cells do not count.
+
+    The best of a grid is tuned on these queries: report its LDS on others.
+
+    Cost: one fit for each combination of the axes other than damping and n_models (for each
+    cell, where an attributor cannot change its damping after the fit), and for each cell a
+    small product, or a score matrix where there is no damping path.
+
+    References
+    ----------
+    .. [1] W. Wang, J. Deng, Y. Hu, S. Zhang, X. Jiang, R. Zhang, H. Zhao, J. W. Ma. Taming
+       hyperparameter sensitivity in data attribution: practical selection without costly
+       retraining. NeurIPS 2025, arXiv 2505.24261.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from influencekit import InfluenceFunction, SensitivityStudy, retrain_on_subsets
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LogisticRegression(max_iter=1000).fit(X[::2], y[::2])
+    >>> data = X[::2], y[::2], X[1::10], y[1::10]
+    >>> truth = retrain_on_subsets(model, *data, n_subsets=8, random_state=0)
+    >>> grid = {"damping": ["auto", 1e-3, 1e-1], "projection_dim": [None, 4]}
+    >>> study = SensitivityStudy((InfluenceFunction(), grid), random_state=0)
+    >>> study = study.fit(model, *data, subset_outputs=truth)
+    >>> len(study.results_)
+    6
+    >>> list(study.sensitivity_["parameter"])
+    ['damping', 'projection_dim']
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        "attributors": [BaseAttributor, tuple, list, dict],
+        "training_epochs": ["array-like", None],
+        "method": [StrOptions({"spearman", "pearson"})],
+        "cache_dir": [str, os.PathLike, None],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        attributors,
+        *,
+        training_epochs=None,
+        method="spearman",
+        cache_dir=None,
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.attributors = attributors
+        self.training_epochs = training_epochs
+        self.method = method
+        self.cache_dir = cache_dir
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @with_gradients
+    def fit(
+        self, model, X, y=None, X_query=None, y_query=None, *, subset_outputs, checkpoints=None
+    ):
+        """Evaluate every cell.
+
+        Parameters
+        ----------
+        model : fitted model, Task, or list of them
+            A list is an ensemble, trained on the same data with other seeds.
+        X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_train examples
+            The data that the models were trained on.
+        y : array-like of shape (n_train,) or (n_train, n_outputs), default=None
+        X_query : array-like, DataFrame, Tensor, Dataset or DataLoader
+            Queries that the ground truth was measured on.
+        y_query : array-like, default=None
+        subset_outputs : SubsetOutputs
+            Ground truth, from :func:`influencekit.training.retrain_on_subsets` with the same
+            data and queries.
+        checkpoints : dict or None, default=None
+            From label to a model, a state dict of the model's module, or the path of one; a
+            list with one for each model where several are given.
+
+        Returns
+        -------
+        self : object
+        """
+        validate_parameters(self)
+        import_pandas()
+        self._check_seed()
+        models = StudyModels(model, X, y, checkpoints, self.training_epochs, self.random_state)
+        entries = read_attributors(self.attributors, len(models), models.labels)
+        self._check_used(entries, models)
+        cache = self._open(entries, models, (X, y), (X_query, y_query), subset_outputs)
+        truth = PreparedOutputs(subset_outputs.outputs, self.method)
+        problem = Problem((X, y), (X_query, y_query), subset_outputs.masks, truth, cache)
+        results = self._evaluate(entries, models, problem)
+        self._summarise(entries, results, truth)
+        return self
+
+    def _check_seed(self) -> None:
+        if self.cache_dir is not None and self.random_state is None:
+            raise ValueError(
+                "cache_dir: with random_state=None every call draws other seeds, so nothing "
+                "stored could be found again. Set random_state to an int."
+            )
+
+    def _check_used(self, entries: list[Entry], models: StudyModels) -> None:
+        if models.labels and not any("checkpoint" in entry.axes for entry in entries):
+            raise ValueError(
+                f"attributors: there are the checkpoints {models.labels}, but no grid has the axis "
+                f"'checkpoint'. Add it, for instance {{'checkpoint': {[*models.labels, 'final']}}}."
+            )
+
+    def _open(self, entries, models, train, queries, subset_outputs) -> OutputCache | None:
+        """Check data and ground truth; return the cache of this combination."""
+        check_subset_outputs(subset_outputs)
+        if queries[0] is None:
+            raise ValueError("X_query: got None; give the queries of subset_outputs.")
+        tasks = models.at("final", len(models))
+        opened = open_examples(tasks, *train)
+        asked = open_examples(tasks, *queries, require_y=False, name="X_query")
+        task = tasks[0] if models.is_list else tasks
+        if asked.targets is None and task.kind == "classification":
+            raise ValueError(
+                "y_query: got None; attributors must explain the labels at which the retrained "
+                "models were measured. Give the y_query of subset_outputs."
+            )
+        for entry in entries:
+            check_ground_truth(subset_outputs, entry.attributor, task, opened.n_examples, asked)
+        if self.cache_dir is None:
+            return None
+        data = [data_fingerprint(opened), data_fingerprint(asked)]
+        versions = __version__, torch.__version__, sklearn.__version__
+        truth = subset_outputs.masks, subset_outputs.outputs, self.method
+        key = fingerprint("sensitivity-1", versions, data, truth)
+        return OutputCache(self.cache_dir, key, "this cell is computed again")
+
+    def _evaluate(self, entries, models, problem: Problem) -> list[CellResult]:
+        """Results of all cells, in order; what the cache holds is not computed."""
+        results: dict[int, CellResult] = {}
+        groups: dict[tuple, list[CellJob]] = {}
+        n_stored = N_FACTS + problem.truth.shape[0]
+        cells = [(entry, cell) for entry in entries for cell in entry.cells]
+        seeded = {id(e): seeded_clone(e.attributor, self.random_state) for e in entries}
+        for position, (entry, cell) in enumerate(cells):
+            attributor = clone(seeded[id(entry)]).set_params(**cell.given)
+            checkpoint, n_models = _models_of(cell, len(models))
+            key = stored = None
+            if problem.cache is not None:
+                own = models.key(checkpoint, n_models, problem.train, problem.queries)
+                key = fingerprint(attributor, own)
+                stored = problem.cache.load(key, (1, n_stored))
+            if stored is not None:
+                results[position] = unpack(position, stored)
+                continue
+            job = CellJob(position, attributor, n_models, key)
+            groups.setdefault(_group_of(entry, cell, attributor), []).append(job)
+        for result in self._run(list(groups.values()), dict(enumerate(cells)), models, problem):
+            results[result.position] = result
+        return [results[position] for position in range(len(cells))]
+
+    def _run(self, groups, cells, models: StudyModels, problem) -> Iterator[CellResult]:
+        """Results of the groups as they are done."""
+
+        def calls():
+            for jobs in groups:
+                checkpoint, _ = _models_of(cells[jobs[0].position][1], len(models))
+                tasks = models.at(checkpoint, max(job.n_models for job in jobs))
+                splits = models.is_list and not isinstance(checkpoint, tuple)
+                yield joblib.delayed(run_group)(jobs, tasks, splits, problem)
+
+        try:
+            parallel = joblib.Parallel(n_jobs=self.n_jobs, return_as="generator_unordered")
+        except ValueError:  # a backend that cannot stream (multiprocessing)
+            parallel = joblib.Parallel(n_jobs=self.n_jobs)
+        done = progress(parallel(calls()), "fits", self.verbose, total=len(groups))
+        for results in done:
+            yield from results
+
+    def _summarise(self, entries, results: list[CellResult], truth: PreparedOutputs) -> None:
+        self.results_ = results_table(entries, results, self.method)
+        self.per_query_ = np.array([result.per_query for result in results])
+        lds = self.results_["lds"].to_numpy()
+        best = best_rows(entries, lds)
+        self.best_ = self.results_.loc[list(best.values())].set_index("attributor")
+        cells = [cell for entry in entries for cell in entry.cells]
+        self.best_params_ = {name: dict(cells[row].values) for name, row in best.items()}
+        self.sensitivity_ = sensitivity_table(entries, self.per_query_, lds)
+        self.axes_ = {entry.name: list(entry.axes) for entry in entries}
+        self.defaults_ = {entry.name: dict(entry.defaults) for entry in entries}
+        self.noise_ceiling_ = truth.noise_ceiling
+        failed = self.results_[self.results_["error"] != ""]
+        if len(failed):
+            warn_user(
+                f"{len(failed)} of {len(results)} cells failed and have no LDS; the first one: "
+                f"{failed['error'].iloc[0]} All are in results_['error'].",
+                InfluenceKitWarning,
+            )
+
+
+def _models_of(cell: Cell, n_models: int) -> tuple[Any, int]:
+    """Checkpoint and number of models of a cell."""
+    values = cell.values
+    return values.get("checkpoint", "final"), int(values.get("n_models", n_models))
+
+
+def _group_of(entry: Entry, cell: Cell, attributor: Any) -> tuple[int, int]:
+    """Name of the fit that a cell shares: the first cell that differs in nothing else."""
+    free = ["n_models", "damping"] if hasattr(attributor, "set_damping") else ["n_models"]
+    rest = [axis for axis in entry.axes if axis not in free]
+    for i, other in enumerate(entry.cells):
+        if all(same_value(cell.values[axis], other.values[axis]) for axis in rest):
+            return id(entry), i
+    return id(entry), -1
