@@ -45,6 +45,9 @@ class FittedGroupFisher(DampedFitted):
         fisher = self.fisher.at(damping)
         return self._with(fisher=fisher, damping=fisher.damping)
 
+    def path(self, queries):
+        return self.fisher.path(queries, query_cotangent(self.task, self.output, queries))
+
     def scores(self, queries):
         return self.fisher.scores(queries, query_cotangent(self.task, self.output, queries))
 

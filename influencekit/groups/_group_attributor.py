@@ -17,12 +17,12 @@ from influencekit._model_checks import check_scores
 from influencekit.attributors import TRAK, FurtherTraining, InfluenceFunction
 from influencekit.attributors._damped import of_models
 from influencekit.base import BaseAttributor
+from influencekit.curvature import MeanPath
 from influencekit.data import ExamplesList, each
 from influencekit.groups._explain import SlopeOutput, check_explains, check_queries, explain
 from influencekit.groups._fisher_of import fisher_of
-from influencekit.groups._groupers import BaseGrouper, ClusterGrouper, LabelGrouper
+from influencekit.groups._partition import partition, whole_groups
 from influencekit.groups._properties import property_slopes, resolve_property
-from influencekit.models import Task
 from influencekit.utils import StrOptions, validate_parameters, with_gradients
 
 __all__ = ["GroupAttributor"]
@@ -37,10 +37,13 @@ def _has_damping(grouped: GroupAttributor) -> bool:
 
 
 def _has_path(grouped: GroupAttributor) -> bool:
-    """Whether groups are sums of examples that have a damping path."""
+    """Whether scores, or those of the examples that are summed, have a damping path."""
     check_is_fitted(grouped, "fitted_")
-    own = grouped.curvature == "points" and grouped.property is None and grouped.reduce == "sum"
-    return own and hasattr(grouped.attributor_, "damping_path")
+    if grouped.property is not None:
+        return False
+    if grouped.curvature == "groups":
+        return isinstance(grouped.attributor_, InfluenceFunction)
+    return hasattr(grouped.attributor_, "damping_path")
 
 
 class GroupAttributor(BaseAttributor):
@@ -200,6 +203,12 @@ class GroupAttributor(BaseAttributor):
                 f"attributor: got {type(self.attributor).__name__}; accepted is an attributor of "
                 "single examples, such as InfluenceFunction()."
             )
+        if self.attributor._grouped is not None:
+            raise ValueError(
+                "attributor: got one that scores groups already; accepted is an attributor of "
+                "single examples. A search goes around the groups, or inside them around single "
+                "examples: LDSSearch(GroupAttributor(InfluenceFunction()))."
+            )
         if groups is not None and self.grouper is not None:
             raise ValueError("groups, grouper: got both; accepted is one of the two.")
         if self.curvature == "groups" and not isinstance(
@@ -213,26 +222,56 @@ class GroupAttributor(BaseAttributor):
         if self.property is not None:
             check_explains(self.attributor)
 
-    def _partition(self, task: Task, X: Any, y: Any, groups: Any, index: Any) -> None:
-        grouper = self.grouper
-        if groups is not None:
-            grouper = LabelGrouper(groups)
-        elif grouper is not None and not isinstance(grouper, BaseGrouper):
-            grouper = ClusterGrouper(grouper)
-        if grouper is None:
-            self.grouper_ = None
-            self.labels_ = np.arange(self.n_train_)
-            names = [f"train{i}" for i in self.labels_] if index is None else map(str, index)
-            self.group_names_ = np.array(list(names), dtype=object)
-        else:
-            self.grouper_ = clone(grouper).fit(task, X, y)
-            self.labels_, self.group_names_ = self.grouper_.labels_, self.grouper_.group_names_
-        if self.labels_.shape != (self.n_train_,):
-            raise ValueError(
-                f"grouper: it gave {len(self.labels_):,} labels for {self.n_train_:,} rows."
-            )
-        self.n_groups_ = len(self.group_names_)
-        self.group_sizes_ = np.bincount(self.labels_, minlength=self.n_groups_)
+    def _partition(self, task: Any, X: Any, y: Any, groups: Any, index: Any) -> None:
+        n_rows = X.n_examples if hasattr(X, "n_examples") else self.n_train_
+        found = partition(self.grouper, task, X, y, n_rows, groups=groups, index=index)
+        self.grouper_, self.labels_, self.group_names_ = found.grouper, found.labels, found.names
+        self.n_groups_ = len(found.names)
+        self.group_sizes_ = np.bincount(found.labels, minlength=self.n_groups_)
+
+    @property
+    def _grouped(self):
+        return self
+
+    @property
+    def _asks_queries(self):
+        return self.attributor._asks_queries
+
+    @property
+    def _adds_rows(self) -> bool:
+        """Whether a group's score is the sum of scores of its rows, so that groups may be parted."""
+        points = self.curvature == "points" and not isinstance(self.attributor, FurtherTraining)
+        return points and self.reduce == "sum"
+
+    def _whole_groups(self, masks: np.ndarray) -> np.ndarray:
+        """Groups that subsets of rows consist of, bool (n_subsets, n_groups), or an error."""
+        why = "curvature='groups'" if self.curvature == "groups" else "reduce='mean'"
+        if self.curvature == "points" and isinstance(self.attributor, FurtherTraining):
+            why = "FurtherTraining"
+        return whole_groups(masks, self.labels_, self.group_names_, f"GroupAttributor with {why}")
+
+    def _subset_columns(self, masks):
+        whole = self._whole_groups(masks).astype(np.float64)
+        return whole * self.group_sizes_ if self.reduce == "mean" else whole
+
+    def _path_columns(self, masks):
+        if self.curvature == "groups":
+            return self._whole_groups(masks)
+        if not self._adds_rows:
+            self._whole_groups(masks)
+        return self.attributor_._path_columns(masks)
+
+    def _subset_sums(self, queries, masks):
+        if self._adds_rows:
+            return self.attributor_._subset_sums(queries, masks)
+        return super()._subset_sums(queries, masks)
+
+    def _first(self, n_models):
+        part = super()._first(n_models)
+        if part is not None and self.curvature == "points":
+            part.attributor_ = self.attributor_._first(n_models)
+            return None if part.attributor_ is None else part
+        return part
 
     @with_gradients
     def score(self, X, y=None) -> np.ndarray:
@@ -322,12 +361,13 @@ class GroupAttributor(BaseAttributor):
         else:
             self.attributor_ = copy.copy(self.attributor_).set_damping(damping)
             self.fitted_ = self.attributor_.fitted_
+        self.attributor = clone(self.attributor).set_params(damping=damping)
         return self
 
     @available_if(_has_path)
     @with_gradients
     def damping_path(self, X, y=None):
-        """Scores, surrogate indicator and subset sums at any damping, over single examples.
+        """Scores, surrogate indicator and subset sums at any damping, not divided by sizes.
 
         Parameters
         ----------
@@ -337,9 +377,17 @@ class GroupAttributor(BaseAttributor):
         Returns
         -------
         DampingPath
-            Of the attributor inside: over the training rows, whose sums are the groups' scores.
+            Over the training rows, whose sums are the groups' scores; with
+            ``curvature="groups"`` over the groups.
         """
-        return self.attributor_.damping_path(X, y)
+        if self.curvature == "points":
+            return self.attributor_.damping_path(X, y)
+        pairs = zip(self.fitted_, each(self._queries(X, y)), strict=True)
+        paths, columns = (
+            [fisher.path(queries) for fisher, queries in pairs],
+            np.arange(self.n_groups_),
+        )
+        return paths[0] if len(paths) == 1 else MeanPath(paths, [columns] * len(paths), columns)
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """Names of the groups.

@@ -7,12 +7,34 @@ import copy
 import numpy as np
 from sklearn.base import clone
 
+from influencekit.base import BaseAttributor
 from influencekit.curvature import damping_range
+from influencekit.selection._attributor_search import AttributorSearch
 
-__all__ = ["at_damping", "attributor_damping_range", "damping_grid", "own_damping"]
+__all__ = ["at_damping", "attributor_damping_range", "damping_grid", "damping_name", "own_damping"]
 
 #: Candidates a decade.
 DENSITY = 4
+
+
+def damping_name(attributor) -> str | None:
+    """Parameter that holds an attributor's damping: its own, or that of the one whose scores it sums.
+
+    Parameters
+    ----------
+    attributor : attributor
+
+    Returns
+    -------
+    str or None
+        "damping", "attributor__damping" of groups, or None: a search chooses the damping itself.
+    """
+    params = attributor.get_params(deep=False)
+    if "damping" in params:
+        return "damping"
+    held = None if isinstance(attributor, AttributorSearch) else params.get("attributor")
+    name = damping_name(held) if isinstance(held, BaseAttributor) else None
+    return None if name is None else f"attributor__{name}"
 
 
 def attributor_damping_range(fitted, asked: str, instead: str) -> tuple[float, float]:
@@ -59,10 +81,10 @@ def at_damping(fitted, damping: float, task, train):
     """Fit the same attributor with another damping, reusing its factorisation if it has one."""
     if hasattr(fitted, "set_damping"):
         return copy.copy(fitted).set_damping(damping)
-    return clone(fitted).set_params(damping=damping).fit(task, train)
+    return clone(fitted).set_params(**{damping_name(fitted): damping}).fit(task, train)
 
 
 def own_damping(fitted) -> float | None:
     """Damping that an attributor was fitted with, of several models their mean; None if unknown."""
-    damping = getattr(fitted, "damping_", fitted.damping)
+    damping = getattr(fitted, "damping_", fitted.get_params().get(damping_name(fitted)))
     return None if damping is None or isinstance(damping, str) else float(np.mean(damping))

@@ -10,6 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, dist
 
 from influencekit.data import Examples, ExamplesList
 from influencekit.models import Task, TaskList
+from influencekit.selection._damping import damping_name
 from influencekit.training import SubsetOutputs
 from influencekit.training._fingerprint import fingerprint
 
@@ -58,7 +59,7 @@ def question(
     ValueError
         If a part has no stable description.
     """
-    searched = ["damping"] if space is None else list(space)
+    searched = [damping_name(attributor)] if space is None else list(space)
     n_subsets, n_repeats, n_queries = truth.outputs.shape
     parts = {
         "ground truth": (

@@ -18,6 +18,7 @@ from influencekit.base import BaseAttributor
 from influencekit.data import open_examples
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics import PreparedOutputs
+from influencekit.selection._damping import damping_name
 from influencekit.selection._ground_truth import check_ground_truth, check_subset_outputs
 from influencekit.selection._seeds import seeded_clone
 from influencekit.selection._study_cells import (
@@ -334,7 +335,9 @@ def _models_of(cell: Cell, n_models: int) -> tuple[Any, int]:
 
 def _group_of(entry: Entry, cell: Cell, attributor: Any) -> tuple[int, int]:
     """Name of the fit that a cell shares: the first cell that differs in nothing else."""
-    free = ["n_models", "damping"] if hasattr(attributor, "set_damping") else ["n_models"]
+    free = ["n_models"]
+    if hasattr(attributor, "set_damping"):
+        free.append(str(damping_name(attributor)))
     rest = [axis for axis in entry.axes if axis not in free]
     for i, other in enumerate(entry.cells):
         if all(same_value(cell.values[axis], other.values[axis]) for axis in rest):
