@@ -11,7 +11,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit.applications._evidence import METHODS, LabelledData, collect, default_method
+from influencekit.applications._evidence import (
+    BY_INFLUENCE,
+    METHODS,
+    LabelledData,
+    collect,
+    default_method,
+)
 from influencekit.applications._fitting import (
     check_labelled,
     draw_seed,
@@ -20,6 +26,7 @@ from influencekit.applications._fitting import (
     probabilities,
     remember_features,
 )
+from influencekit.applications._row_groups import check_attributor
 from influencekit.applications._suspicion import (
     confidently_contradicted,
     cross_entropy,
@@ -29,7 +36,7 @@ from influencekit.applications._suspicion import (
     suspicious_first,
 )
 from influencekit.base import BaseAttributor
-from influencekit.groups import BaseGrouper
+from influencekit.groups import BaseGrouper, GroupAttributor
 from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
 
 __all__ = ["NoisyLabelDetector"]
@@ -64,7 +71,8 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
         is.
     attributor : attributor or None, default=None
         Of the methods by influence.  None is ``InfluenceFunction("ekfac")``, for
-        "further_training" it is ``FurtherTraining()``.
+        "further_training" it is ``FurtherTraining()``.  A GroupAttributor groups all rows once, by
+        a fit on them; rows of a group share its score per row, whatever its ``reduce``.
     method : {"auto", "rounds", "loss", "margin", "self_influence", "validation_influence", \
 "further_training"}, default="auto"
         "auto" is "rounds" for classifiers; "loss" for regressors and for a FrozenEstimator.
@@ -222,6 +230,8 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
         seed = draw_seed(check_random_state(self.random_state))
         data = LabelledData.checked(X, y, X_val, y_val, classifier, seed // 2)
         self.method_ = default_method(self.estimator) if self.method == "auto" else self.method
+        if self.method_ in BY_INFLUENCE:
+            self._check_attributor()
         self._check_method(data)
         evidence = collect(self, self.method_, data)
         self.label_scores_ = evidence.scores
@@ -251,6 +261,21 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
             raise TypeError(
                 f"estimator: got {self.estimator!r}; accepted is an estimator with fit, such as a "
                 "scikit-learn model, a Pipeline or a skorch net."
+            )
+
+    def _check_attributor(self) -> None:
+        check_attributor(self.attributor, "NoisyLabelDetector")
+        if not isinstance(self.attributor, GroupAttributor):
+            return
+        if self.grouper is not None:
+            raise ValueError(
+                "grouper: got one beside a GroupAttributor, which has its own; accepted is one of "
+                "the two. Leave grouper at None, or give the attributor of single examples."
+            )
+        if self.method_ == "self_influence" and self.attributor.curvature == "groups":
+            raise ValueError(
+                "method='self_influence' is of single rows, which this GroupAttributor does not "
+                "score. Take curvature='points', or method='validation_influence'."
             )
 
     def _check_method(self, data: LabelledData) -> None:

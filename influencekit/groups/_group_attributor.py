@@ -179,7 +179,7 @@ class GroupAttributor(BaseAttributor):
         """
         self._check(groups, queries)
         models, train = self._open(model, X, y)
-        self._partition(self.task_, X, y, groups, train.index)
+        self._partition(self.task_, X, y, train, groups)
         self.attributor_ = clone(self.attributor)
         if self.curvature == "groups":
             pairs = zip(each(models), each(train), strict=True)
@@ -222,9 +222,11 @@ class GroupAttributor(BaseAttributor):
         if self.property is not None:
             check_explains(self.attributor)
 
-    def _partition(self, task: Any, X: Any, y: Any, groups: Any, index: Any) -> None:
-        n_rows = X.n_examples if hasattr(X, "n_examples") else self.n_train_
-        found = partition(self.grouper, task, X, y, n_rows, groups=groups, index=index)
+    def _partition(self, task: Any, X: Any, y: Any, train: Any, groups: Any = None) -> None:
+        """Group the rows; ``train`` are those of X and y, opened."""
+        found = partition(
+            self.grouper, task, X, y, train.n_examples, groups=groups, index=train.index
+        )
         self.grouper_, self.labels_, self.group_names_ = found.grouper, found.labels, found.names
         self.n_groups_ = len(found.names)
         self.group_sizes_ = np.bincount(found.labels, minlength=self.n_groups_)
@@ -239,7 +241,7 @@ class GroupAttributor(BaseAttributor):
 
     @property
     def _adds_rows(self) -> bool:
-        """Whether a group's score is the sum of scores of its rows, so that groups may be parted."""
+        """Whether groups are sums of their rows' scores, so that subsets may part them."""
         points = self.curvature == "points" and not isinstance(self.attributor, FurtherTraining)
         return points and self.reduce == "sum"
 
@@ -383,10 +385,8 @@ class GroupAttributor(BaseAttributor):
         if self.curvature == "points":
             return self.attributor_.damping_path(X, y)
         pairs = zip(self.fitted_, each(self._queries(X, y)), strict=True)
-        paths, columns = (
-            [fisher.path(queries) for fisher, queries in pairs],
-            np.arange(self.n_groups_),
-        )
+        paths = [fisher.path(queries) for fisher, queries in pairs]
+        columns = np.arange(self.n_groups_)
         return paths[0] if len(paths) == 1 else MeanPath(paths, [columns] * len(paths), columns)
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:

@@ -18,7 +18,7 @@ DENSITY = 4
 
 
 def damping_name(attributor) -> str | None:
-    """Parameter that holds an attributor's damping: its own, or that of the one whose scores it sums.
+    """Parameter that holds an attributor's damping: its own, or of the one that it sums.
 
     Parameters
     ----------

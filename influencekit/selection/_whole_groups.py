@@ -94,5 +94,5 @@ def kept_together(
             f"search_space: {prefix}{changing[0]} changes the groups, over which the subsets are "
             "drawn once. Search other parameters, each grouper by itself."
         )
-    grouped._partition(each(task)[0], train, None, None, None)
+    grouped._partition(each(task)[0], train, None, train)
     return KeptTogether(grouped)
