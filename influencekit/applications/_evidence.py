@@ -175,14 +175,13 @@ def _by_further_training(detector, data: LabelledData) -> Evidence:
 def _harm(detector, data: LabelledData, default: Any) -> Evidence:
     """Minus the summed scores for trusted rows, or for rows that other folds hold out."""
     attributor = _attributor(detector, default)
-    groups = _groups(detector, attributor, data)
     if data.X_val is None:
         values = held_out_values(
             detector.estimator,
             attributor,
             data.X,
             data.y,
-            groups=groups,
+            groups=_groups(detector, attributor, data),
             cv=5 if detector.cv is None else detector.cv,
             seed=data.seed,
             verbose=detector.verbose,
@@ -191,6 +190,7 @@ def _harm(detector, data: LabelledData, default: Any) -> Evidence:
     if detector.cv is not None:
         raise ValueError("cv: trusted rows (X_val) take the place of folds; leave cv at None.")
     model = fit_on(detector.estimator, data.X, data.y, None, data.seed)
+    groups = _groups(detector, attributor, data)
     attributor = fit_groups(attributor, model, data.X, data.y, groups)
     return Evidence(-total_scores(attributor, data.X_val, data.y_val), attributor=attributor)
 

@@ -26,7 +26,7 @@ from influencekit.applications._fitting import (
     probabilities,
     remember_features,
 )
-from influencekit.applications._row_groups import check_attributor
+from influencekit.applications._row_groups import check_detector
 from influencekit.applications._suspicion import (
     confidently_contradicted,
     cross_entropy,
@@ -36,7 +36,7 @@ from influencekit.applications._suspicion import (
     suspicious_first,
 )
 from influencekit.base import BaseAttributor
-from influencekit.groups import BaseGrouper, GroupAttributor
+from influencekit.groups import BaseGrouper
 from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
 
 __all__ = ["NoisyLabelDetector"]
@@ -231,7 +231,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
         data = LabelledData.checked(X, y, X_val, y_val, classifier, seed // 2)
         self.method_ = default_method(self.estimator) if self.method == "auto" else self.method
         if self.method_ in BY_INFLUENCE:
-            self._check_attributor()
+            check_detector(self.attributor, self.method_, self.grouper)
         self._check_method(data)
         evidence = collect(self, self.method_, data)
         self.label_scores_ = evidence.scores
@@ -261,21 +261,6 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
             raise TypeError(
                 f"estimator: got {self.estimator!r}; accepted is an estimator with fit, such as a "
                 "scikit-learn model, a Pipeline or a skorch net."
-            )
-
-    def _check_attributor(self) -> None:
-        check_attributor(self.attributor, "NoisyLabelDetector")
-        if not isinstance(self.attributor, GroupAttributor):
-            return
-        if self.grouper is not None:
-            raise ValueError(
-                "grouper: got one beside a GroupAttributor, which has its own; accepted is one of "
-                "the two. Leave grouper at None, or give the attributor of single examples."
-            )
-        if self.method_ == "self_influence" and self.attributor.curvature == "groups":
-            raise ValueError(
-                "method='self_influence' is of single rows, which this GroupAttributor does not "
-                "score. Take curvature='points', or method='validation_influence'."
             )
 
     def _check_method(self, data: LabelledData) -> None:

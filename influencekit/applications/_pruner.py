@@ -140,9 +140,8 @@ class DatasetPruner(MetaEstimatorMixin, BaseEstimator):
         rng = check_random_state(self.random_state)
         self.values_ = self._values(X, y, n, rng)
         stratified = self.stratify and is_classifier(self.estimator)
-        self._classes = (
-            np.unique(np.asarray(y), return_inverse=True)[1] if stratified else np.zeros(n)
-        )
+        strata = np.asarray(y) if stratified else np.zeros(n)
+        self._classes = np.unique(strata, return_inverse=True)[1]
         self._tie_breaker = rng.rand(n)
         if self._groups is not None:
             first = np.unique(self._groups, return_index=True)[1]
@@ -244,8 +243,7 @@ class DatasetPruner(MetaEstimatorMixin, BaseEstimator):
 
 def _shared_classes(classes: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Class of each row's group; -1 where its rows have several."""
-    lowest, highest = np.full((2, groups.max() + 1), -1.0)
-    lowest[:] = np.inf
+    lowest, highest = np.full(groups.max() + 1, classes.max()), np.zeros(groups.max() + 1, int)
     np.minimum.at(lowest, groups, classes)
     np.maximum.at(highest, groups, classes)
-    return np.where(lowest == highest, lowest, -1.0)[groups]
+    return np.where(lowest == highest, lowest, -1)[groups]

@@ -13,7 +13,7 @@ from influencekit.groups import GroupAttributor, RandomGrouper
 from influencekit.groups._holders import check_held
 from influencekit.models import as_task
 
-__all__ = ["check_attributor", "fit_groups", "row_groups", "row_shares"]
+__all__ = ["check_attributor", "check_detector", "fit_groups", "row_groups", "row_shares"]
 
 
 def check_attributor(attributor: Any, holder: str) -> None:
@@ -40,6 +40,35 @@ def check_attributor(attributor: Any, holder: str) -> None:
         )
 
 
+def check_detector(attributor: Any, method: str, grouper: Any) -> None:
+    """Refuse what NoisyLabelDetector cannot ask of an attributor.
+
+    Parameters
+    ----------
+    attributor : attributor or None
+    method : str
+    grouper : grouper or None
+        The detector's own.
+
+    Raises
+    ------
+    ValueError
+    """
+    check_attributor(attributor, "NoisyLabelDetector")
+    if not isinstance(attributor, GroupAttributor):
+        return
+    if grouper is not None:
+        raise ValueError(
+            "grouper: got one beside a GroupAttributor, which has its own; accepted is one of "
+            "the two. Leave grouper at None, or give the attributor of single examples."
+        )
+    if method == "self_influence" and attributor.curvature == "groups":
+        raise ValueError(
+            "method='self_influence' is of single rows, which curvature='groups' does not score. "
+            "Take curvature='points', or method='validation_influence'."
+        )
+
+
 def row_groups(attributor: Any, estimator: Any, X: Any, y: Any, seed: int) -> np.ndarray | None:
     """Group of every row, by the grouper of a GroupAttributor.
 
@@ -62,9 +91,7 @@ def row_groups(attributor: Any, estimator: Any, X: Any, y: Any, seed: int) -> np
         return np.arange(len(np.asarray(y)))
     task = as_task(fit_on(estimator, X, y, None, seed))
     grouped = clone(attributor)
-    if "grouper__random_state" in grouped.get_params() and (
-        grouped.get_params()["grouper__random_state"] is None
-    ):
+    if grouped.get_params().get("grouper__random_state", seed) is None:
         grouped.set_params(grouper__random_state=seed)
     grouped._partition(task, X, y, make_examples(task, X, y))
     return grouped.labels_

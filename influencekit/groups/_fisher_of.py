@@ -87,7 +87,8 @@ def fisher_of(grouped: Any, task: Task, train: Examples) -> tuple[FittedGroupFis
     if form == "auto":
         form = "sum" if isinstance(grouped.grouper_, RandomGrouper) else "mean"
     each = total / (size.where(size > 0, 1.0) if form == "mean" else torch.ones_like(size))
-    cotangent, slopes, kernel, output = loss_cotangent(task), 1.0, None, attributor.output
+    slopes: Any = 1.0
+    cotangent, kernel, output = loss_cotangent(task), None, attributor.output
     if isinstance(attributor, TRAK):
         output, linearised = trak_outputs(task, output, train.targets)
         if grouped.trak_kernel == "output":  # ∇loss_j is ∂loss_j/∂f ∇f_j in the linearized model

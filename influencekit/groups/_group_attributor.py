@@ -21,8 +21,9 @@ from influencekit.curvature import MeanPath
 from influencekit.data import ExamplesList, each
 from influencekit.groups._explain import SlopeOutput, check_explains, check_queries, explain
 from influencekit.groups._fisher_of import fisher_of
-from influencekit.groups._partition import partition, whole_groups
+from influencekit.groups._partition import partition
 from influencekit.groups._properties import property_slopes, resolve_property
+from influencekit.groups._subset_sums import SumsOverGroups
 from influencekit.utils import StrOptions, validate_parameters, with_gradients
 
 __all__ = ["GroupAttributor"]
@@ -46,7 +47,7 @@ def _has_path(grouped: GroupAttributor) -> bool:
     return hasattr(grouped.attributor_, "damping_path")
 
 
-class GroupAttributor(BaseAttributor):
+class GroupAttributor(SumsOverGroups, BaseAttributor):
     """Scores the influence of groups of training examples on test examples, or on a property.
 
     Parameters
@@ -230,43 +231,6 @@ class GroupAttributor(BaseAttributor):
         self.grouper_, self.labels_, self.group_names_ = found.grouper, found.labels, found.names
         self.n_groups_ = len(found.names)
         self.group_sizes_ = np.bincount(found.labels, minlength=self.n_groups_)
-
-    @property
-    def _grouped(self):
-        return self
-
-    @property
-    def _asks_queries(self):
-        return self.attributor._asks_queries
-
-    @property
-    def _adds_rows(self) -> bool:
-        """Whether groups are sums of their rows' scores, so that subsets may part them."""
-        points = self.curvature == "points" and not isinstance(self.attributor, FurtherTraining)
-        return points and self.reduce == "sum"
-
-    def _whole_groups(self, masks: np.ndarray) -> np.ndarray:
-        """Groups that subsets of rows consist of, bool (n_subsets, n_groups), or an error."""
-        why = "curvature='groups'" if self.curvature == "groups" else "reduce='mean'"
-        if self.curvature == "points" and isinstance(self.attributor, FurtherTraining):
-            why = "FurtherTraining"
-        return whole_groups(masks, self.labels_, self.group_names_, f"GroupAttributor with {why}")
-
-    def _subset_columns(self, masks):
-        whole = self._whole_groups(masks).astype(np.float64)
-        return whole * self.group_sizes_ if self.reduce == "mean" else whole
-
-    def _path_columns(self, masks):
-        if self.curvature == "groups":
-            return self._whole_groups(masks)
-        if not self._adds_rows:
-            self._whole_groups(masks)
-        return self.attributor_._path_columns(masks)
-
-    def _subset_sums(self, queries, masks):
-        if self._adds_rows:
-            return self.attributor_._subset_sums(queries, masks)
-        return super()._subset_sums(queries, masks)
 
     def _first(self, n_models):
         part = super()._first(n_models)

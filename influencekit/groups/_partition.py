@@ -65,7 +65,7 @@ def partition(
         labels = np.arange(n_rows)
         names = [f"train{i}" for i in labels] if index is None else map(str, index)
         return Partition(None, labels, np.array(list(names), dtype=object))
-    fitted = clone(grouper).fit(task, each(X)[0] if y is None else X, y)
+    fitted = clone(grouper).fit(task, each(X)[0], y)
     if fitted.labels_.shape != (n_rows,):
         raise ValueError(f"grouper: it gave {len(fitted.labels_):,} labels for {n_rows:,} rows.")
     return Partition(fitted, fitted.labels_, fitted.group_names_)
