@@ -47,7 +47,7 @@ def _has_path(grouped: GroupAttributor) -> bool:
     return hasattr(grouped.attributor_, "damping_path")
 
 
-class GroupAttributor(SumsOverGroups, BaseAttributor):
+class GroupAttributor(SumsOverGroups):
     """Scores the influence of groups of training examples on test examples, or on a property.
 
     Parameters
