@@ -12,7 +12,6 @@ from sklearn.utils.validation import check_is_fitted
 from influencekit.displays._layout import curve, emptiest_corner, label_levels, merge_close
 from influencekit.displays._style import BAND, FIRST, SECOND, import_pyplot, neutral_colour
 from influencekit.displays._text import legend_text, literal
-from influencekit.selection._damping import damping_name
 
 __all__ = ["LambdaPathDisplay"]
 
@@ -162,14 +161,14 @@ class LambdaPathDisplay:
             )
         check_is_fitted(search, "cv_results_")
         results, criterion = search.cv_results_, search.criterion
-        name = damping_name(search.attributor)
+        [(name, chosen)] = search.best_params_.items()  # of groups "attributor__damping"
         return cls(
             results[f"param_{name}"],
             results[f"mean_{criterion}"],
             results.get(f"std_{criterion}"),
             threshold=getattr(search, "threshold_", search.threshold),
             indicator="ξ" if criterion == "xi" else criterion,
-            best_damping=search.best_params_[name] or None,  # 0 has no place on the axis
+            best_damping=chosen or None,  # 0 has no place on the axis
             lds=lds,
             lds_se=lds_se,
             lds_dampings=lds_dampings,

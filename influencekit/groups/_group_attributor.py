@@ -106,6 +106,9 @@ class GroupAttributor(SumsOverGroups):
     is left out.  For groups of one both are the attributor itself.  The mean form never exceeds
     the Fisher matrix of points; the difference is the scatter inside groups.
 
+    Searches and studies take a GroupAttributor with its own grouper: the damping that they choose is
+    ``attributor__damping``.
+
     Cost: of "points" that of the attributor, in blocks, so that no (n_test, n_train) matrix is
     held; of "groups" ``O(n p + k² p + k³)`` for k groups and ``O(m k p)`` for m test rows.
 

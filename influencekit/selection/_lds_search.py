@@ -49,9 +49,11 @@ class LDSSearch(AttributorSearch):
     Parameters
     ----------
     attributor : attributor
+        Of a GroupAttributor the groups are those of its grouper; see Notes.
     search_space : dict or None, default=None
         Parameter name (``a__b`` for nested ones) to an Optuna distribution or a list of
-        choices.  None searches ``damping`` over the range of the curvature's eigenvalues.
+        choices.  None searches ``damping`` (of a GroupAttributor ``attributor__damping``) over the
+        range of the curvature's eigenvalues.
     n_trials : int, default=30
     sampler : optuna sampler or None, default=None
         None is TPE seeded by ``random_state``.
@@ -63,6 +65,7 @@ class LDSSearch(AttributorSearch):
         space and metric; else ``fit`` raises.
     n_subsets : int, default=50
     subset_fraction : float in (0, 1), default=0.5
+        Share of the rows, or of the groups where subsets keep them whole.
     n_repeats : int, default=1
         Retrainings of each subset with other seeds.
     retrain : "auto" or callable, default="auto"
@@ -106,6 +109,10 @@ class LDSSearch(AttributorSearch):
 
     Notes
     -----
+    Around a GroupAttributor that adds up scores of rows any subset has a sum.  With
+    ``curvature="groups"``, ``reduce="mean"`` or :class:`FurtherTraining` a group has one score, so
+    subsets are drawn over whole groups; a mean counts once for each row.
+
     Cost: ``n_subsets · n_repeats`` retrainings, one factorisation for each combination of the
     parameters other than the damping, and one small product for each trial.
 

@@ -59,6 +59,8 @@ class SensitivityStudy(BaseEstimator):
         ``"checkpoint"`` holds labels of checkpoints, "final" being the model given to ``fit``,
         and tuples of labels for attributors that take several (TracIn); ``"n_models"`` holds
         how many of the models given to ``fit`` are used, the first ones.
+        A GroupAttributor's damping is ``attributor__damping``; with ``curvature="groups"`` or
+        ``reduce="mean"`` the ground truth's subsets must hold whole groups.
     training_epochs : list of int or None, default=None
         Makes checkpoints at the end of these epochs (0 is the untrained net), whose labels
         are the epochs: those that the net's own KeepCheckpoints callback kept, or else those

@@ -14,11 +14,6 @@ from influencekit.selection._damping import attributor_damping_range, damping_na
 
 __all__ = ["check_space", "distributions", "suggest"]
 
-_OWN_RANGE = (
-    "Give the range to search: search_space={{'{}': FloatDistribution(1e-6, 10.0, log=True)}}, "
-    "with FloatDistribution of optuna.distributions."
-)
-
 
 def suggest(trial: optuna.Trial, name: str, choices: BaseDistribution):
     """Let a trial choose from a distribution through Optuna's public methods."""
@@ -40,7 +35,10 @@ def distributions(search_space, fits) -> dict[str, BaseDistribution]:
     """Search space, checked already, as Optuna distributions."""
     if search_space is None:
         name = fits.damping
-        instead = _OWN_RANGE.format(name)
+        instead = (
+            f"Give the range to search: search_space={{{name!r}: FloatDistribution(1e-6, 10.0, "
+            "log=True)}, with FloatDistribution of optuna.distributions."
+        )
         ends = attributor_damping_range(fits.at({}), "search_space=None", instead)
         return {name: FloatDistribution(*ends, log=True)}
     return {name: _distribution(name, choices) for name, choices in search_space.items()}

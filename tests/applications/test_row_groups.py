@@ -98,7 +98,7 @@ def test_classes_are_thinned_alike_and_mixed_groups_by_themselves():
     assert set(labels[gone]).isdisjoint(labels[pruner.sample_indices_])
     assert 12 not in labels[gone]  # more than half of its stratum
     for c in range(3):
-        own = np.flatnonzero((Y == c) & (labels != 12))
+        own = np.flatnonzero((c == Y) & (labels != 12))
         left_out = np.isin(own, gone).sum()
         assert 0 < left_out <= round(len(own) / 2)
         following = pruner.values_[own][~np.isin(own, gone)].min()
