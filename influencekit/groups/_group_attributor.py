@@ -21,9 +21,9 @@ from influencekit.curvature import MeanPath
 from influencekit.data import ExamplesList, each
 from influencekit.groups._explain import SlopeOutput, check_explains, check_queries, explain
 from influencekit.groups._fisher_of import fisher_of
+from influencekit.groups._held import HeldGroups
 from influencekit.groups._partition import partition
 from influencekit.groups._properties import property_slopes, resolve_property
-from influencekit.groups._subset_sums import SumsOverGroups
 from influencekit.utils import StrOptions, validate_parameters, with_gradients
 
 __all__ = ["GroupAttributor"]
@@ -47,7 +47,7 @@ def _has_path(grouped: GroupAttributor) -> bool:
     return hasattr(grouped.attributor_, "damping_path")
 
 
-class GroupAttributor(SumsOverGroups):
+class GroupAttributor(HeldGroups):
     """Scores the influence of groups of training examples on test examples, or on a property.
 
     Parameters
@@ -106,7 +106,7 @@ class GroupAttributor(SumsOverGroups):
     is left out.  For groups of one both are the attributor itself.  The mean form never exceeds
     the Fisher matrix of points; the difference is the scatter inside groups.
 
-    Searches and studies take a GroupAttributor with its own grouper: the damping that they choose is
+    Searches and studies take a GroupAttributor with a grouper of its own, and choose its
     ``attributor__damping``.
 
     Cost: of "points" that of the attributor, in blocks, so that no (n_test, n_train) matrix is
@@ -234,13 +234,6 @@ class GroupAttributor(SumsOverGroups):
         self.grouper_, self.labels_, self.group_names_ = found.grouper, found.labels, found.names
         self.n_groups_ = len(found.names)
         self.group_sizes_ = np.bincount(found.labels, minlength=self.n_groups_)
-
-    def _first(self, n_models):
-        part = super()._first(n_models)
-        if part is not None and self.curvature == "points":
-            part.attributor_ = self.attributor_._first(n_models)
-            return None if part.attributor_ is None else part
-        return part
 
     @with_gradients
     def score(self, X, y=None) -> np.ndarray:

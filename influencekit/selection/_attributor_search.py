@@ -44,7 +44,7 @@ class AttributorSearch(BaseAttributor):
 
     @property
     def _grouped(self):
-        return self.attributor._grouped
+        return getattr(self.attributor, "_grouped", None)
 
     def _first(self, n_models):
         return None  # the choice depends on the models

@@ -383,7 +383,7 @@ def test_groups_are_refused_with_the_way_out(problem, search):
         report_of(problem)
     problem.attributor = inside
     groups = GroupScoresDisplay.from_estimator(around, problem.X_test, problem.y_test)
-    assert report_of(problem, evaluation={"groups": groups})._content["evaluation"].pictures
+    assert report_of(problem, evaluation={"groups": groups})._content["evaluation"].figures
 
 
 def test_evaluation(problem, parse, rng):

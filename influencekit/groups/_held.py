@@ -1,4 +1,4 @@
-"""Sums of group scores over subsets of the training rows."""
+"""What those who hold a GroupAttributor ask of it beside scores."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from influencekit.attributors import FurtherTraining
 from influencekit.base import BaseAttributor
 from influencekit.groups._partition import whole_groups
 
-__all__ = ["SumsOverGroups"]
+__all__ = ["HeldGroups"]
 
 
-class SumsOverGroups(BaseAttributor):
-    """What those who hold a GroupAttributor ask of it beside scores."""
+class HeldGroups(BaseAttributor):
+    """Sums over subsets of the training rows, and parts of several models."""
 
     attributor: Any
+    attributor_: Any
     curvature: str
     reduce: str
 
@@ -26,7 +27,7 @@ class SumsOverGroups(BaseAttributor):
 
     @property
     def _asks_queries(self):
-        return self.attributor._asks_queries
+        return getattr(self.attributor, "_asks_queries", False)
 
     @property
     def _adds_rows(self) -> bool:
@@ -56,3 +57,10 @@ class SumsOverGroups(BaseAttributor):
         if self._adds_rows:
             return self.attributor_._subset_sums(queries, masks)
         return super()._subset_sums(queries, masks)
+
+    def _first(self, n_models):
+        part = super()._first(n_models)
+        if part is not None and self.curvature == "points":
+            part.attributor_ = self.attributor_._first(n_models)
+            return None if part.attributor_ is None else part
+        return part
