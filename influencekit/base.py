@@ -270,6 +270,11 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         return None
 
     @property
+    def _by_rows(self) -> BaseAttributor:
+        """Whose scores are not yet summed over groups, so that their indicator is defined."""
+        return self
+
+    @property
     def _asks_queries(self) -> bool:
         """Whether ``fit`` needs other examples than the training data."""
         return False

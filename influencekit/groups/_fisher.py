@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,16 +10,13 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from influencekit.curvature._damping import COSINE_OF_BEST_DAMPING, DAMPING_RANGE
-from influencekit.curvature._path import CoordinatePath
 from influencekit.data import Examples
 from influencekit.exceptions import ResourceError
 from influencekit.gradients import CotangentFunction, GradientEngine
+from influencekit.groups._group_path import GroupPath, group_path
 from influencekit.utils import format_bytes
 
 __all__ = ["GroupFisher", "group_gradients"]
-
-#: Eigenvalues up to this share of the largest count as zero in a path.
-_TOLERANCE = 1e-12
 
 
 def group_gradients(
@@ -79,25 +74,6 @@ def group_gradients(
     return out
 
 
-@dataclass
-class GroupSpectrum:
-    """Eigenvalues of ``BᵀB`` that are not zero, and the groups in their eigenvectors.
-
-    Attributes
-    ----------
-    eigenvalues, data_eigenvalues : Tensor of shape (rank,)
-    train_coordinates : Tensor of shape (n_groups, rank)
-    """
-
-    eigenvalues: Tensor
-    data_eigenvalues: Tensor
-    train_coordinates: Tensor
-
-    def inverse(self, damping: float) -> Tensor:
-        """Eigenvalues of the damped inverse."""
-        return 1 / (self.eigenvalues + damping)
-
-
 class GroupFisher:
     """Scores ``-vᵀ (BᵀB + λI)⁻¹ R`` with group gradients in B and R.
 
@@ -140,16 +116,13 @@ class GroupFisher:
         """Of ``BᵀB``, those that are not zero for sure: as many as groups."""
         return torch.linalg.eigvalsh(self.gram).clamp_min(0).cpu().numpy()
 
-    def path(self, queries: Examples, cotangent: CotangentFunction) -> CoordinatePath:
-        """Scores at any damping, where B is R with scaled rows."""
-        values, vectors = torch.linalg.eigh(self.gram)
-        seen = values > _TOLERANCE * values.max()
-        values, vectors = values[seen], vectors[:, seen]
+    def path(self, queries: Examples, cotangent: CotangentFunction) -> GroupPath:
+        """Scores at any damping."""
         pushed = self.engine.matmul(queries, cotangent, self.rows.T)
-        groups = vectors * values.sqrt() / self.scale[:, None]
-        spectrum: Any = GroupSpectrum(values, values, groups)
-        coordinates = pushed @ vectors / values.sqrt()
-        return CoordinatePath(spectrum, coordinates, torch.ones_like(self.scale))
+        direct = pushed / self.scale
+        if not self.shared:
+            direct = self.engine.matmul(queries, cotangent, self.right.T)
+        return group_path(self.rows, self.right, self.gram, pushed, direct)
 
     def _checked(self, damping: float | str) -> float:
         value = self._auto() if damping == "auto" else float(damping)

@@ -42,9 +42,7 @@ def _has_path(grouped: GroupAttributor) -> bool:
     check_is_fitted(grouped, "fitted_")
     if grouped.property is not None:
         return False
-    if grouped.curvature == "groups":
-        return isinstance(grouped.attributor_, InfluenceFunction)
-    return hasattr(grouped.attributor_, "damping_path")
+    return grouped.curvature == "groups" or hasattr(grouped.attributor_, "damping_path")
 
 
 class GroupAttributor(HeldGroups):

@@ -26,6 +26,10 @@ class HeldGroups(BaseAttributor):
         return self
 
     @property
+    def _by_rows(self):
+        return self.attributor_ if self.curvature == "points" else self
+
+    @property
     def _asks_queries(self):
         return getattr(self.attributor, "_asks_queries", False)
 

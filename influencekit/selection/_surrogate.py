@@ -208,7 +208,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         self.threshold_ = (
             _THRESHOLDS[self.criterion] if self.threshold == "auto" else float(self.threshold)
         )
-        indicator = self._indicator(fitted, task, train, queries, dampings)
+        indicator = self._indicator(fitted._by_rows, task, train, queries, dampings)
         self._choose(dampings, indicator, own_damping(fitted), rng)
         self._adopt(at_damping(fitted, self._picked(), task, train))
         return self

@@ -129,8 +129,6 @@ def test_scores_are_a_fresh_fit_at_the_chosen_damping(kind, search):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("criterion", ["xi", "cosine"])
 def test_groups_of_one_are_the_search_without_groups(inner, kind, criterion):
-    if isinstance(inner, TRAK) and kind != "sums":
-        return  # fisher_form and reduce are the same for groups of one; once is enough
     options = {"dampings": np.geomspace(1e-5, 1, 11), "criterion": criterion, "random_state": 0}
     data = UNPENALISED, X, NOISY
     alone = SurrogateLambdaSearchCV(inner, **options).fit(*data)
@@ -140,6 +138,17 @@ def test_groups_of_one_are_the_search_without_groups(inner, kind, criterion):
     np.testing.assert_allclose(found.cv_results_[mean], alone.cv_results_[mean], rtol=1e-6)
     assert found.best_params_["attributor__damping"] == alone.best_params_["damping"]
     np.testing.assert_allclose(found.score(X_QUERY), alone.score(X_QUERY), rtol=1e-6, atol=1e-10)
+
+
+@pytest.mark.parametrize("inner", [InfluenceFunction("cg"), TRAK(1e-2, projection_dim=None)])
+@pytest.mark.parametrize("reduce", ["sum", "mean"])
+def test_the_indicator_of_sums_is_that_of_rows_without_a_path_too(inner, reduce):
+    options = {"dampings": [1e-3, 1e-2, 1e-1], "n_queries": 10, "random_state": 0}
+    alone = SurrogateLambdaSearchCV(inner, **options).fit(MODEL, X, Y)
+    found = SurrogateLambdaSearchCV(grouped(inner, reduce=reduce), **options).fit(MODEL, X, Y)
+    assert found.xi_form_ == alone.xi_form_
+    expected = alone.cv_results_["mean_xi"]
+    np.testing.assert_allclose(found.cv_results_["mean_xi"], expected, rtol=1e-8)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -181,6 +190,19 @@ def test_xi_of_the_group_form_is_that_of_its_own_matrix(form):
     np.testing.assert_allclose(path.scores(damping), scores, rtol=1e-6, atol=1e-9)
     some = np.random.default_rng(1).random((4, 12)) < 0.5
     np.testing.assert_allclose(path.subset_sums(some).at(damping), scores @ some.T, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", ["output", "loss"])
+def test_the_path_over_groups_is_their_scores(kernel):
+    trak = TRAK(0.1, projection_dim=None)
+    fitted = grouped(trak, curvature="groups", trak_kernel=kernel).fit(MODEL, X, Y)
+    path = fitted.damping_path(X_QUERY, Y_QUERY)
+    some = np.random.default_rng(1).random((4, 12)) < 0.5
+    for damping in (1e-3, 1.0):
+        scores = fitted.set_damping(damping).score(X_QUERY, Y_QUERY)
+        np.testing.assert_allclose(path.scores(damping), scores, rtol=1e-6, atol=1e-9)
+        sums = path.subset_sums(some).at([damping])
+        np.testing.assert_allclose(sums, [scores @ some.T], rtol=1e-6, atol=1e-8)
 
 
 TRUTH = retrain_on_subsets(MODEL, X, Y, X_QUERY, Y_QUERY, n_subsets=6, random_state=0)
