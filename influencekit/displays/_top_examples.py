@@ -207,7 +207,7 @@ class TopExamplesDisplay:
         -------
         TopExamplesDisplay
         """
-        if attributor._grouped is not None:
+        if getattr(attributor, "_grouped", None) is not None:
             raise TypeError(
                 f"attributor: got {type(attributor).__name__}, which scores groups, while single "
                 "training examples are shown. Give attributor_ of the fitted GroupAttributor, or "
