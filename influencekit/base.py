@@ -264,6 +264,33 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         """Number of columns of the scores, and what to call it."""
         return self.n_train_, "n_train"
 
+    @property
+    def _grouped(self) -> Any:
+        """Who scores groups among this attributor and those that it holds; None scores rows."""
+        return None
+
+    @property
+    def _by_rows(self) -> BaseAttributor:
+        """Whose scores are not yet summed over groups, so that their indicator is defined."""
+        return self
+
+    @property
+    def _asks_queries(self) -> bool:
+        """Whether ``fit`` needs other examples than the training data."""
+        return False
+
+    def _subset_columns(self, masks: np.ndarray) -> np.ndarray:
+        """Weights of the scores' columns in sums over subsets of the training rows."""
+        return masks.astype(np.float64)
+
+    def _path_columns(self, masks: np.ndarray) -> np.ndarray:
+        """The same for the columns of the damping path, where there is one."""
+        return masks[:, self.train_rows_]
+
+    def _subset_sums(self, queries: Examples | ExamplesList, masks: np.ndarray) -> np.ndarray:
+        """Scores summed over subsets of the training rows, (n_queries, n_subsets)."""
+        return self.score(queries) @ self._subset_columns(masks).T
+
     def _queries(self, X, y) -> Examples | ExamplesList:
         check_is_fitted(self)
         return open_examples(self._models, X, y, require_y=False)

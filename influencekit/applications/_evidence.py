@@ -16,8 +16,10 @@ from influencekit.applications._fitting import (
     is_frozen,
     probabilities,
 )
+from influencekit.applications._row_groups import fit_groups, row_groups
 from influencekit.applications._suspicion import (
     cross_entropy,
+    group_means,
     kept_rows,
     normalized_margin,
 )
@@ -26,7 +28,7 @@ from influencekit.attributors import FurtherTraining, InfluenceFunction
 from influencekit.training.estimator._rows import take_rows
 from influencekit.utils import progress
 
-__all__ = ["METHODS", "Evidence", "LabelledData", "collect"]
+__all__ = ["BY_INFLUENCE", "METHODS", "Evidence", "LabelledData", "collect"]
 
 
 @dataclass
@@ -155,8 +157,11 @@ def _by_self_influence(detector, data: LabelledData) -> Evidence:
         )
     attributor = _attributor(detector, InfluenceFunction("ekfac"))
     model = fit_on(detector.estimator, data.X, data.y, None, data.seed)
-    attributor.fit(model, data.X, data.y)
-    return Evidence(attributor.self_influence(), attributor=attributor)
+    groups = _groups(detector, attributor, data)
+    attributor = fit_groups(attributor, model, data.X, data.y, groups)
+    scores = attributor.self_influence()
+    scores = scores if groups is None else group_means(scores, groups)
+    return Evidence(scores, attributor=attributor)
 
 
 def _by_validation(detector, data: LabelledData) -> Evidence:
@@ -176,6 +181,7 @@ def _harm(detector, data: LabelledData, default: Any) -> Evidence:
             attributor,
             data.X,
             data.y,
+            groups=_groups(detector, attributor, data),
             cv=5 if detector.cv is None else detector.cv,
             seed=data.seed,
             verbose=detector.verbose,
@@ -184,8 +190,13 @@ def _harm(detector, data: LabelledData, default: Any) -> Evidence:
     if detector.cv is not None:
         raise ValueError("cv: trusted rows (X_val) take the place of folds; leave cv at None.")
     model = fit_on(detector.estimator, data.X, data.y, None, data.seed)
-    attributor.fit(model, data.X, data.y)
+    groups = _groups(detector, attributor, data)
+    attributor = fit_groups(attributor, model, data.X, data.y, groups)
     return Evidence(-total_scores(attributor, data.X_val, data.y_val), attributor=attributor)
+
+
+def _groups(detector, attributor: Any, data: LabelledData) -> np.ndarray | None:
+    return row_groups(attributor, detector.estimator, data.X, data.y, data.seed)
 
 
 def _attributor(detector, default: Any) -> Any:
@@ -220,6 +231,9 @@ METHODS = {
     "validation_influence": _by_validation,
     "further_training": _by_further_training,
 }
+
+#: Methods that ask an attributor.
+BY_INFLUENCE = {"self_influence", "validation_influence", "further_training"}
 
 
 def default_method(estimator: Any) -> str:

@@ -10,7 +10,13 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit.applications._evidence import METHODS, LabelledData, collect, default_method
+from influencekit.applications._evidence import (
+    BY_INFLUENCE,
+    METHODS,
+    LabelledData,
+    collect,
+    default_method,
+)
 from influencekit.applications._fitting import (
     check_labelled,
     fit_on,
@@ -18,6 +24,7 @@ from influencekit.applications._fitting import (
     probabilities,
     remember_features,
 )
+from influencekit.applications._row_groups import check_detector
 from influencekit.applications._suspicion import (
     confidently_contradicted,
     cross_entropy,
@@ -68,7 +75,8 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
         is.
     attributor : attributor or None, default=None
         Of the methods by influence.  None is ``InfluenceFunction("ekfac")``, for
-        "further_training" it is ``FurtherTraining()``.
+        "further_training" it is ``FurtherTraining()``.  A GroupAttributor groups all rows once, by
+        a fit on them; rows of a group share its score per row, whatever its ``reduce``.
     method : {"auto", "rounds", "loss", "margin", "self_influence", "validation_influence", \
 "further_training"}, default="auto"
         "auto" is "rounds" for classifiers; "loss" for regressors and for a FrozenEstimator.
@@ -226,6 +234,8 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
         seed = draw_seed(self.random_state)
         data = LabelledData.checked(X, y, X_val, y_val, classifier, seed // 2)
         self.method_ = default_method(self.estimator) if self.method == "auto" else self.method
+        if self.method_ in BY_INFLUENCE:
+            check_detector(self.attributor, self.method_, self.grouper)
         self._check_method(data)
         evidence = collect(self, self.method_, data)
         self.label_scores_ = evidence.scores

@@ -16,9 +16,11 @@ from influencekit.applications._fitting import (
     remember_features,
 )
 from influencekit.applications._noisy_labels import NoisyLabelDetector
+from influencekit.applications._row_groups import check_attributor, row_groups
 from influencekit.applications._values import held_out_values
 from influencekit.attributors import InfluenceFunction
 from influencekit.base import BaseAttributor
+from influencekit.groups import GroupAttributor
 from influencekit.training.estimator._rows import take_rows
 from influencekit.utils import (
     Interval,
@@ -42,13 +44,14 @@ class DatasetPruner(MetaEstimatorMixin, BaseEstimator):
         Gives the values.  An attributor is fitted in cross-validation: a row's value is its mean
         score for examples of the folds that it was not in.  The value of a NoisyLabelDetector
         (its own estimator counts) is minus the label score.  None is
-        ``InfluenceFunction("ekfac")``.
+        ``InfluenceFunction("ekfac")``.  A GroupAttributor groups all rows once, by a fit on
+        them; its groups are kept or left out whole, see Notes.
     fraction : float in (0, 1), default=0.25
         Share of rows to leave out.
     strategy : {"lowest", "harmful", "weakest", "random"}, default="lowest"
         "lowest": the lowest values.  "harmful": the same, but only rows with a negative value,
         so that fewer may go.  "weakest": values closest to zero, of either sign.  "random":
-        for comparison; nothing is fitted.
+        for comparison; nothing is fitted but what a grouper looks at.
     stratify : bool, default=True
         Leave out the same share of every class, for classifiers.  Otherwise values decide,
         and classes can vanish.
@@ -62,10 +65,16 @@ class DatasetPruner(MetaEstimatorMixin, BaseEstimator):
     sample_indices_ : ndarray of int of shape (n_kept,)
         Rows that stay, ascending.
     values_ : ndarray of shape (n,)
-        Positive for rows that help; random for "random".
+        Positive for rows that help; random for "random".  Rows of a group have the value of the
+        group: the sum of their values, or with ``reduce="mean"`` the mean.
 
     Notes
     -----
+    Of groups at most the fraction of the rows goes: one group after the other in the order of
+    their values, equal ones in random order, up to the first that no longer fits.  With
+    ``stratify`` that is done among the groups of each class; those with rows of several classes
+    are a stratum of their own.
+
     Cost: ``cv`` fits and attributions.  scikit-learn's own Pipeline does not resample; use
     ``fit_resample`` before it, or imbalanced-learn's Pipeline.
 
@@ -130,12 +139,19 @@ class DatasetPruner(MetaEstimatorMixin, BaseEstimator):
             If shapes disagree, or no row would stay.
         """
         validate_parameters(self)
+        if not isinstance(self.attributor, NoisyLabelDetector):
+            check_attributor(self.attributor, "DatasetPruner")
         n = check_labelled(X, y)
         rng = check_random_state(self.random_state)
         self.values_ = self._values(X, y, n, rng)
         stratified = self.stratify and is_classifier(self.estimator)
-        self._classes = np.asarray(y) if stratified else np.zeros(n)
+        strata = np.asarray(y) if stratified else np.zeros(n)
+        self._classes = np.unique(strata, return_inverse=True)[1]
         self._tie_breaker = rng.rand(n)
+        if self._groups is not None:
+            first = np.unique(self._groups, return_index=True)[1]
+            self._tie_breaker = self._tie_breaker[first][self._groups]
+            self._classes = _shared_classes(self._classes, self._groups)
         self.sample_indices_ = self.kept_at(self.fraction)
         remember_features(self, X)
         return self
@@ -185,7 +201,8 @@ class DatasetPruner(MetaEstimatorMixin, BaseEstimator):
         return take_rows(X, rows), take_rows(y, rows)
 
     def _values(self, X, y, n: int, rng: np.random.RandomState) -> np.ndarray:
-        if self.strategy == "random":
+        self._groups = None
+        if self.strategy == "random" and not isinstance(self.attributor, GroupAttributor):
             return rng.rand(n)
         seed = draw_seed(rng) // 2
         if isinstance(self.attributor, NoisyLabelDetector):
@@ -194,9 +211,21 @@ class DatasetPruner(MetaEstimatorMixin, BaseEstimator):
                 detector.set_params(random_state=seed)
             return -detector.fit(X, y).label_scores_
         attributor = InfluenceFunction("ekfac") if self.attributor is None else self.attributor
-        return held_out_values(
-            self.estimator, attributor, X, y, cv=self.cv, seed=seed, verbose=self.verbose
+        self._groups = groups = row_groups(attributor, self.estimator, X, y, seed)
+        if self.strategy == "random":
+            return rng.rand(n)[groups]
+        values = held_out_values(
+            self.estimator,
+            attributor,
+            X,
+            y,
+            groups=groups,
+            cv=self.cv,
+            seed=seed,
+            verbose=self.verbose,
         )
+        sums = groups is not None and attributor.reduce == "sum"
+        return values * np.bincount(groups)[groups] if sums else values
 
     def _left_out(self, rows: np.ndarray, fraction: float) -> np.ndarray:
         """Rows of a class to leave out; ties are broken at random."""
@@ -205,8 +234,21 @@ class DatasetPruner(MetaEstimatorMixin, BaseEstimator):
             rows = rows[self.values_[rows] < 0]
         values = self.values_[rows]
         key = np.abs(values) if self.strategy == "weakest" else values
-        return rows[np.lexsort((self._tie_breaker[rows], key))[:limit]]
+        rows = rows[np.lexsort((self._tie_breaker[rows], key))]
+        if self._groups is not None:
+            groups = self._groups[rows]
+            ends = np.flatnonzero(np.append(groups[1:] != groups[:-1], True)) + 1
+            limit = int(ends[ends <= limit].max(initial=0))
+        return rows[:limit]
 
     def __sklearn_tags__(self):
         """Tags of scikit-learn: those of the estimator's inputs."""
         return inherit_tags(super().__sklearn_tags__(), self.estimator)
+
+
+def _shared_classes(classes: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Class of each row's group; -1 where its rows have several."""
+    lowest, highest = np.full(groups.max() + 1, classes.max()), np.zeros(groups.max() + 1, int)
+    np.minimum.at(lowest, groups, classes)
+    np.maximum.at(highest, groups, classes)
+    return np.where(lowest == highest, lowest, -1)[groups]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone, is_classifier
+from sklearn.base import is_classifier
 
 from influencekit.applications._fitting import fit_on, fold_list, is_frozen
+from influencekit.applications._row_groups import fit_groups, row_shares
+from influencekit.applications._suspicion import group_means
 from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.utils import progress
 
@@ -20,6 +22,8 @@ _SCORES = 2**24
 def total_scores(attributor: Any, X: Any, y: Any) -> np.ndarray:
     """Scores of each training row summed over examples, without holding the whole matrix.
 
+    A group's rows have equal shares of its score.
+
     Parameters
     ----------
     attributor : fitted attributor
@@ -30,11 +34,11 @@ def total_scores(attributor: Any, X: Any, y: Any) -> np.ndarray:
     ndarray of shape (n_train,)
     """
     n, step = count_rows(X), max(1, _SCORES // attributor.n_train_)
-    total = np.zeros(attributor.n_train_)
+    total = np.zeros(attributor._columns()[0])
     for start in range(0, n, step):
         rows = np.arange(start, min(start + step, n))
         total += attributor.score(take_rows(X, rows), take_rows(y, rows)).sum(axis=0)
-    return total
+    return row_shares(attributor, total)
 
 
 def held_out_values(
@@ -43,6 +47,7 @@ def held_out_values(
     X: Any,
     y: Any,
     *,
+    groups: np.ndarray | None = None,
     cv: Any = 5,
     seed: int = 0,
     verbose: int = 0,
@@ -58,6 +63,8 @@ def held_out_values(
     attributor : attributor
         Cloned for each fold.
     X, y : array-like of n rows
+    groups : ndarray of int of shape (n,), default=None
+        Of all rows, for an attributor of groups: the rows of one have their mean as value.
     cv : int or splitter, default=5
     seed : int, default=0
     verbose : int, default=0
@@ -80,7 +87,9 @@ def held_out_values(
         if classifier:  # nothing can be said of a class that the model never saw
             test = test[np.isin(labels[test], labels[train])]
         model = fit_on(estimator, X, y, train, seed)
-        fitted = clone(attributor).fit(model, take_rows(X, train), take_rows(y, train))
+        own = None if groups is None else groups[train]
+        fitted = fit_groups(attributor, model, take_rows(X, train), take_rows(y, train), own)
         total[train] += total_scores(fitted, take_rows(X, test), take_rows(y, test))
         asked[train] += len(test)
-    return total / np.maximum(asked, 1)
+    values = total / np.maximum(asked, 1)
+    return values if groups is None else group_means(values, groups)

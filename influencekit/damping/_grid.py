@@ -12,6 +12,7 @@ __all__ = [
     "at_damping",
     "attributor_damping_range",
     "damping_grid",
+    "damping_name",
     "damping_range",
     "own_damping",
 ]
@@ -50,6 +51,27 @@ def damping_range(eigenvalues) -> tuple[float, float]:
             "a damping."
         )
     return DAMPING_RANGE[0] * largest, DAMPING_RANGE[1] * largest
+
+
+def damping_name(attributor) -> str | None:
+    """Parameter that holds an attributor's damping: its own, or of the one that it sums.
+
+    Parameters
+    ----------
+    attributor : attributor
+
+    Returns
+    -------
+    str or None
+        "damping", "attributor__damping" of groups, or None: a search chooses the damping itself.
+    """
+    params = attributor.get_params(deep=False)
+    if "damping" in params:
+        return "damping"
+    chosen = getattr(attributor, "_chooses_damping", False)
+    held = None if chosen else params.get("attributor")
+    name = damping_name(held) if hasattr(held, "get_params") else None
+    return None if name is None else f"attributor__{name}"
 
 
 def attributor_damping_range(fitted, asked: str, instead: str) -> tuple[float, float]:
@@ -96,10 +118,10 @@ def at_damping(fitted, damping: float, task, train):
     """Fit the same attributor with another damping, reusing its factorisation if it has one."""
     if hasattr(fitted, "set_damping"):
         return copy.copy(fitted).set_damping(damping)
-    return clone(fitted).set_params(damping=damping).fit(task, train)
+    return clone(fitted).set_params(**{damping_name(fitted): damping}).fit(task, train)
 
 
 def own_damping(fitted) -> float | None:
     """Damping that an attributor was fitted with, of several models their mean; None if unknown."""
-    damping = getattr(fitted, "damping_", fitted.damping)
+    damping = getattr(fitted, "damping_", fitted.get_params().get(damping_name(fitted)))
     return None if damping is None or isinstance(damping, str) else float(np.mean(damping))

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_colour
 from influencekit.displays._text import literal
+from influencekit.selection._attributor_search import innermost
 
 __all__ = ["GroupScoresDisplay"]
 
@@ -73,7 +74,7 @@ class GroupScoresDisplay:
 
         Parameters
         ----------
-        grouped : fitted GroupAttributor
+        grouped : fitted GroupAttributor, or a fitted search around one
         X, y : array-like
             Test or evaluation rows.
         measured, measured_se : array-like of shape (n_groups,), default=None
@@ -84,10 +85,21 @@ class GroupScoresDisplay:
         Returns
         -------
         GroupScoresDisplay
+
+        Raises
+        ------
+        TypeError
+            If `grouped` scores single examples.
         """
+        chosen = innermost(grouped)
+        if getattr(chosen, "_grouped", None) is None:
+            raise TypeError(
+                f"grouped: got {type(grouped).__name__}, which scores single training examples; "
+                "accepted is a fitted GroupAttributor, or a fitted search around one."
+            )
         scores = np.asarray(grouped.score(X, y)).mean(axis=0)
-        label = "score" if grouped.property is None else "predicted change of the property"
-        display = cls(scores, grouped.group_names_, measured, measured_se, label)
+        label = "score" if chosen.property is None else "predicted change of the property"
+        display = cls(scores, chosen.group_names_, measured, measured_se, label)
         return display.plot(ax=ax, **options)
 
     @classmethod

@@ -161,13 +161,14 @@ class LambdaPathDisplay:
             )
         check_is_fitted(search, "cv_results_")
         results, criterion = search.cv_results_, search.criterion
+        [(name, chosen)] = search.best_params_.items()  # of groups "attributor__damping"
         return cls(
-            results["param_damping"],
+            results[f"param_{name}"],
             results[f"mean_{criterion}"],
             results.get(f"std_{criterion}"),
             threshold=getattr(search, "threshold_", search.threshold),
             indicator="ξ" if criterion == "xi" else criterion,
-            best_damping=search.best_params_["damping"] or None,  # 0 has no place on the axis
+            best_damping=chosen or None,  # 0 has no place on the axis
             lds=lds,
             lds_se=lds_se,
             lds_dampings=lds_dampings,

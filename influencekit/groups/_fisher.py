@@ -11,6 +11,7 @@ from influencekit.attributors._gradients import query_gradients
 from influencekit.damping import gram_damping
 from influencekit.exceptions import ResourceError
 from influencekit.gradients import Gradients
+from influencekit.groups._group_path import GroupPath, group_path
 from influencekit.utils import format_bytes
 
 __all__ = ["GroupFisher", "group_gradients"]
@@ -101,6 +102,13 @@ class GroupFisher(DampedFitted):
     def at(self, damping: float | str) -> GroupFisher:
         """The same matrix with another damping, a number or "auto"."""
         return self._with(damping=self._checked(damping))
+
+    def path(self, queries) -> GroupPath:
+        """Scores at any damping."""
+        gradients = query_gradients(self.engine, self.output, queries)
+        pushed = gradients @ self.rows.T
+        direct = pushed / self.scale if self.shared else gradients @ self.right.T
+        return group_path(self.rows, self.right, self.gram, pushed, direct)
 
     def _checked(self, damping: float | str) -> float:
         value = gram_damping(self.gram) if damping == "auto" else float(damping)

@@ -17,12 +17,13 @@ from influencekit._model_checks import check_scores
 from influencekit.attributors import TRAK, FurtherTraining, InfluenceFunction
 from influencekit.attributors.influence._damped import of_models
 from influencekit.base import BaseAttributor
+from influencekit.curvature import MeanPath
 from influencekit.data import ExamplesList, each
 from influencekit.groups._explain import SlopeOutput, check_explains, check_queries, explain
 from influencekit.groups._fisher_of import fisher_of
-from influencekit.groups._groupers import BaseGrouper, ClusterGrouper, LabelGrouper
+from influencekit.groups._held import HeldGroups
+from influencekit.groups._partition import partition
 from influencekit.groups._properties import property_slopes, resolve_property
-from influencekit.models import Task
 from influencekit.utils import HasMethods, StrOptions, validate_parameters, with_gradients
 
 __all__ = ["GroupAttributor"]
@@ -37,13 +38,14 @@ def _has_damping(grouped: GroupAttributor) -> bool:
 
 
 def _has_path(grouped: GroupAttributor) -> bool:
-    """Whether groups are sums of examples that have a damping path."""
+    """Whether scores, or those of the examples that are summed, have a damping path."""
     check_is_fitted(grouped, "fitted_")
-    own = grouped.curvature == "points" and grouped.property is None and grouped.reduce == "sum"
-    return own and hasattr(grouped.attributor_, "damping_path")
+    if grouped.property is not None:
+        return False
+    return grouped.curvature == "groups" or hasattr(grouped.attributor_, "damping_path")
 
 
-class GroupAttributor(BaseAttributor):
+class GroupAttributor(HeldGroups):
     """Scores the influence of groups of training examples on test examples, or on a property.
 
     Parameters
@@ -101,6 +103,9 @@ class GroupAttributor(BaseAttributor):
     ``G_j / √(W s_j)`` ("mean", s_j the group's weight) in B.  The model's own penalty
     is left out.  For groups of one both are the attributor itself.  The mean form never exceeds
     the Fisher matrix of points; the difference is the scatter inside groups.
+
+    Searches and studies take a GroupAttributor with a grouper of its own, and choose its
+    ``attributor__damping``.
 
     Cost: of "points" that of the attributor, in blocks, so that no (n_test, n_train) matrix is
     held; of "groups" ``O(n p + k² p + k³)`` for k groups and ``O(m k p)`` for m test rows.
@@ -178,7 +183,7 @@ class GroupAttributor(BaseAttributor):
         """
         self._check(groups, queries)
         models, train = self._open(model, X, y)
-        self._partition(self.task_, X, y, groups, train.index)
+        self._partition(self.task_, X, y, train, groups)
         self.attributor_ = clone(self.attributor)
         if self.curvature == "groups":
             pairs = zip(each(models), each(train), strict=True)
@@ -202,6 +207,12 @@ class GroupAttributor(BaseAttributor):
                 f"attributor: got {type(self.attributor).__name__}; accepted is an attributor of "
                 "single examples, such as InfluenceFunction()."
             )
+        if self.attributor._grouped is not None:
+            raise ValueError(
+                "attributor: got one that scores groups already; accepted is an attributor of "
+                "single examples. A search goes around the groups, or inside them around single "
+                "examples: LDSSearch(GroupAttributor(InfluenceFunction()))."
+            )
         if groups is not None and self.grouper is not None:
             raise ValueError("groups, grouper: got both; accepted is one of the two.")
         if self.curvature == "groups" and not isinstance(
@@ -215,26 +226,14 @@ class GroupAttributor(BaseAttributor):
         if self.property is not None:
             check_explains(self.attributor)
 
-    def _partition(self, task: Task, X: Any, y: Any, groups: Any, index: Any) -> None:
-        grouper = self.grouper
-        if groups is not None:
-            grouper = LabelGrouper(groups)
-        elif grouper is not None and not isinstance(grouper, BaseGrouper):
-            grouper = ClusterGrouper(grouper)
-        if grouper is None:
-            self.grouper_ = None
-            self.labels_ = np.arange(self.n_train_)
-            names = [f"train{i}" for i in self.labels_] if index is None else map(str, index)
-            self.group_names_ = np.array(list(names), dtype=object)
-        else:
-            self.grouper_ = clone(grouper).fit(task, X, y)
-            self.labels_, self.group_names_ = self.grouper_.labels_, self.grouper_.group_names_
-        if self.labels_.shape != (self.n_train_,):
-            raise ValueError(
-                f"grouper: it gave {len(self.labels_):,} labels for {self.n_train_:,} rows."
-            )
-        self.n_groups_ = len(self.group_names_)
-        self.group_sizes_ = np.bincount(self.labels_, minlength=self.n_groups_)
+    def _partition(self, task: Any, X: Any, y: Any, train: Any, groups: Any = None) -> None:
+        """Group the rows; ``train`` are those of X and y, opened."""
+        found = partition(
+            self.grouper, task, X, y, train.n_examples, groups=groups, index=train.index
+        )
+        self.grouper_, self.labels_, self.group_names_ = found.grouper, found.labels, found.names
+        self.n_groups_ = len(found.names)
+        self.group_sizes_ = np.bincount(found.labels, minlength=self.n_groups_)
 
     @with_gradients
     def score(self, X, y=None) -> np.ndarray:
@@ -324,12 +323,13 @@ class GroupAttributor(BaseAttributor):
         else:
             self.attributor_ = copy.copy(self.attributor_).set_damping(damping)
             self.fitted_ = self.attributor_.fitted_
+        self.attributor = clone(self.attributor).set_params(damping=damping)
         return self
 
     @available_if(_has_path)
     @with_gradients
     def damping_path(self, X, y=None):
-        """Scores, surrogate indicator and subset sums at any damping, over single examples.
+        """Scores, surrogate indicator and subset sums at any damping, not divided by sizes.
 
         Parameters
         ----------
@@ -339,9 +339,15 @@ class GroupAttributor(BaseAttributor):
         Returns
         -------
         DampingPath
-            Of the attributor inside: over the training rows, whose sums are the groups' scores.
+            Over the training rows, whose sums are the groups' scores; with
+            ``curvature="groups"`` over the groups.
         """
-        return self.attributor_.damping_path(X, y)
+        if self.curvature == "points":
+            return self.attributor_.damping_path(X, y)
+        pairs = zip(self.fitted_, each(self._queries(X, y)), strict=True)
+        paths = [fisher.path(queries) for fisher, queries in pairs]
+        columns = np.arange(self.n_groups_)
+        return paths[0] if len(paths) == 1 else MeanPath(paths, [columns] * len(paths), columns)
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """Names of the groups.

@@ -11,20 +11,14 @@ from influencekit.damping._grid import damping_grid
 from influencekit.data import Examples, ExamplesList
 from influencekit.displays import LambdaPathDisplay
 from influencekit.selection import LDSSearch, SurrogateLambdaSearchCV
+from influencekit.selection._attributor_search import innermost
 
-__all__ = ["IN_USE", "averaged_over", "innermost", "path_of", "spread"]
+__all__ = ["IN_USE", "averaged_over", "path_of", "spread"]
 
 #: Label of the damping of an attributor that is no search over ξ.
 IN_USE = "in use"
 #: Test examples over which ξ is averaged, where no search has done it.
 _N_QUERIES = 100
-
-
-def innermost(attributor: Any) -> Any:
-    """The attributor that a search chose, or the attributor itself."""
-    while hasattr(attributor, "best_attributor_"):
-        attributor = attributor.best_attributor_
-    return attributor
 
 
 def spread(n: int, most: int = _N_QUERIES) -> np.ndarray:

@@ -102,7 +102,7 @@ class AttributionReport:
         Parameters
         ----------
         attributor : fitted attributor
-            A fitted search is one, too.
+            A fitted search is one, too.  Of groups give the ``attributor_`` inside.
         X_test : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
             As for ``attributor.score``.
         y_test : array-like of shape (n_test,) or (n_test, n_outputs), default=None
@@ -254,6 +254,13 @@ def _check_arguments(attributor: Any, k: Any, lambda_path: Any, title: Any) -> N
         raise TypeError(
             f"attributor: got {type(attributor).__name__}; accepted is a fitted attributor such "
             "as InfluenceFunction or SurrogateLambdaSearchCV."
+        )
+    if attributor._grouped is not None:
+        raise TypeError(
+            f"attributor: got {type(attributor).__name__}, which scores groups of training "
+            "examples, while the page shows single ones. Accepted is an attributor of single "
+            "examples: attributor_ of the fitted GroupAttributor. Its groups can stand beside "
+            "them: evaluation={'groups': GroupScoresDisplay.from_estimator(grouped, X_test)}."
         )
     if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or k < 1:
         raise ValueError(f"k: got {k!r}; accepted are integers of 1 or more.")

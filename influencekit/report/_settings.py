@@ -13,8 +13,8 @@ from influencekit.attributors import FurtherTraining, Loss, Random
 from influencekit.attributors.influence._stationarity import LARGEST_QUIET_RATIO
 from influencekit.models import output_name
 from influencekit.report._answers import Answers
-from influencekit.report._lambda_path import innermost
 from influencekit.report._text import number, plain
+from influencekit.selection._attributor_search import innermost
 
 __all__ = ["damping_text", "run"]
 

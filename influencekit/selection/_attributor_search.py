@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
+
+from sklearn.utils.validation import check_is_fitted
 
 from influencekit.base import BaseAttributor
 
-__all__ = ["AttributorSearch"]
+__all__ = ["AttributorSearch", "innermost"]
+
+
+def innermost(attributor):
+    """The attributor that a search chose, or the attributor itself."""
+    while hasattr(attributor, "best_attributor_"):
+        attributor = attributor.best_attributor_
+    return attributor
 
 
 class AttributorSearch(BaseAttributor):
@@ -18,6 +28,10 @@ class AttributorSearch(BaseAttributor):
         Fitted, with the chosen parameters.
     """
 
+    #: No damping of its own to search for: it chooses that of the attributor inside.
+    _chooses_damping: ClassVar[bool] = True
+
+    attributor: BaseAttributor
     best_attributor_: BaseAttributor
 
     @abstractmethod
@@ -32,5 +46,35 @@ class AttributorSearch(BaseAttributor):
         self.best_attributor_ = best
         self._keep(best.fitted_, best._rows)
 
+    @property
+    def _grouped(self):
+        return getattr(self.attributor, "_grouped", None)
+
+    def _first(self, n_models):
+        return None  # the choice depends on the models
+
     def _all_scores(self, queries):
         return self.best_attributor_._all_scores(queries)
+
+    def _columns(self):
+        return self.best_attributor_._columns()
+
+    def _subset_columns(self, masks):
+        return self.best_attributor_._subset_columns(masks)
+
+    def _subset_sums(self, queries, masks):
+        return self.best_attributor_._subset_sums(queries, masks)
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the score columns: those of the attributor that was chosen.
+
+        Parameters
+        ----------
+        input_features : ignored
+
+        Returns
+        -------
+        names : ndarray of str objects of shape (n_train,), or (n_groups,) of groups
+        """
+        check_is_fitted(self, "best_attributor_")
+        return self.best_attributor_.get_feature_names_out()

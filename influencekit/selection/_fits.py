@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from influencekit.damping._grid import at_damping
+from influencekit.damping._grid import at_damping, damping_name
 from influencekit.selection._scorer import SubsetPredictor
 
 __all__ = ["FitCache"]
@@ -17,7 +17,7 @@ __all__ = ["FitCache"]
 class FitCache:
     """Fitted copies of an attributor on one task and its training examples.
 
-    Fits that differ only in ``damping`` share one factorisation, the queries' gradients and
+    Fits that differ only in the damping share one factorisation, the queries' gradients and
     the subsets' sums, where the attributor has a damping path.
 
     Parameters
@@ -37,21 +37,22 @@ class FitCache:
         self.queries = queries
         self.masks = masks
         self.size = size
+        self.damping = damping_name(attributor)
         self._predictors: OrderedDict[tuple, SubsetPredictor] = OrderedDict()
 
     def at(self, params: dict[str, Any]):
         """Fitted attributor with some parameters changed."""
         fitted = self._predictor(params).fitted
-        if params.get("damping") is None:
+        if params.get(self.damping) is None:
             return fitted
-        return at_damping(fitted, params["damping"], self.task, self.train)
+        return at_damping(fitted, params[self.damping], self.task, self.train)
 
     def predict(self, params: dict[str, Any]) -> np.ndarray:
         """Subset sums (n_queries, n_subsets) with some parameters changed."""
         return self._predictor(params)(self.at(params))
 
     def _predictor(self, params: dict[str, Any]) -> SubsetPredictor:
-        others = {name: value for name, value in params.items() if name != "damping"}
+        others = {name: value for name, value in params.items() if name != self.damping}
         key = tuple(sorted((name, repr(value)) for name, value in others.items()))
         if key not in self._predictors:
             fitted = clone(self.attributor).set_params(**others).fit(self.task, self.train)

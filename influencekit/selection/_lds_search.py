@@ -14,6 +14,7 @@ from sklearn.base import clone
 
 from influencekit.base import BaseAttributor
 from influencekit.data import open_examples
+from influencekit.groups._holders import check_held
 from influencekit.metrics import PreparedOutputs
 from influencekit.models import is_model_list
 from influencekit.selection._attributor_search import AttributorSearch
@@ -26,8 +27,9 @@ from influencekit.selection._ground_truth import (
 from influencekit.selection._question import question
 from influencekit.selection._seeds import unset_seeds
 from influencekit.selection._shared_study import open_study, study_lock
-from influencekit.selection._space import distributions, suggest
+from influencekit.selection._space import check_space, distributions, suggest
 from influencekit.selection._trials import STANDARD_ERROR, trial_results
+from influencekit.selection._whole_groups import KeptTogether, kept_together
 from influencekit.training import SubsetOutputs, retrain_on_subsets
 from influencekit.training._diverged import ON_NAN
 from influencekit.utils import Interval, StrOptions, draw_seed, progress, with_gradients
@@ -46,9 +48,11 @@ class LDSSearch(AttributorSearch):
     Parameters
     ----------
     attributor : attributor
+        Of a GroupAttributor the groups are those of its grouper; see Notes.
     search_space : dict or None, default=None
         Parameter name (``a__b`` for nested ones) to an Optuna distribution or a list of
-        choices.  None searches ``damping`` over the range of the curvature's eigenvalues.
+        choices.  None searches ``damping`` (of a GroupAttributor ``attributor__damping``) over the
+        range of the curvature's eigenvalues.
     n_trials : int, default=30
     sampler : optuna sampler or None, default=None
         None is TPE seeded by ``random_state``.
@@ -60,6 +64,7 @@ class LDSSearch(AttributorSearch):
         space and metric; else ``fit`` raises.
     n_subsets : int, default=50
     subset_fraction : float in (0, 1), default=0.5
+        Share of the rows, or of the groups where subsets keep them whole.
     n_repeats : int, default=1
         Retrainings of each subset with other seeds.
     retrain : "auto" or callable, default="auto"
@@ -103,6 +108,10 @@ class LDSSearch(AttributorSearch):
 
     Notes
     -----
+    Around a GroupAttributor that adds up scores of rows any subset has a sum.  With
+    ``curvature="groups"``, ``reduce="mean"`` or :class:`FurtherTraining` a group has one score, so
+    subsets are drawn over whole groups; a mean counts once for each row.
+
     Cost: ``n_subsets · n_repeats`` retrainings, one factorisation for each combination of the
     parameters other than the damping, and one small product for each trial.
 
@@ -204,6 +213,8 @@ class LDSSearch(AttributorSearch):
         self : object
         """
         task, train = self._open(model, X, y)
+        check_held(self.attributor, "LDSSearch")
+        check_space(self.search_space, self.attributor)
         if X_query is None:
             raise ValueError(
                 "X_query: got None; LDSSearch measures on examples that the model was not "
@@ -215,15 +226,30 @@ class LDSSearch(AttributorSearch):
                 "y_query: got None; retrained models must be compared on the same labels. Give "
                 "y_query, for instance model.predict(X_query)."
             )
+        seeds = unset_seeds(self.attributor, self.random_state)
+        together = kept_together(self.attributor, seeds, self.search_space, task, train)
         if subset_outputs is None:
             first = model[0] if is_model_list(model) else model
-            subset_outputs = self._retrain(first, X, y, X_query, y_query)
+            masks = self._masks(together)
+            subset_outputs = self._retrain(first, X, y, X_query, y_query, masks)
         check_ground_truth(subset_outputs, self.attributor, self.task_, self.n_train_, queries)
+        if together is not None:
+            together.check(subset_outputs.masks)
         self.subset_outputs_ = subset_outputs
-        self._search(task, train, queries, finite_subsets(subset_outputs, self.on_nan))
+        self._search(task, train, queries, finite_subsets(subset_outputs, self.on_nan), seeds)
         return self
 
-    def _retrain(self, model, X, y, X_query, y_query) -> SubsetOutputs:
+    @property
+    def _asks_queries(self):
+        return True
+
+    def _masks(self, together: KeptTogether | None) -> np.ndarray | None:
+        """Subsets of whole groups, where groups must be kept whole."""
+        if together is None:
+            return None
+        return together.draw(self.n_subsets, self.subset_fraction, self.random_state)
+
+    def _retrain(self, model, X, y, X_query, y_query, masks) -> SubsetOutputs:
         return retrain_on_subsets(
             model,
             X,
@@ -232,6 +258,7 @@ class LDSSearch(AttributorSearch):
             y_query,
             n_subsets=self.n_subsets,
             subset_fraction=self.subset_fraction,
+            masks=masks,
             n_repeats=self.n_repeats,
             output=explained_output(self.attributor),
             retrain=self.retrain,
@@ -242,9 +269,9 @@ class LDSSearch(AttributorSearch):
             verbose=self.verbose,
         )
 
-    def _search(self, task, train, queries, measured: SubsetOutputs) -> None:
+    def _search(self, task, train, queries, measured: SubsetOutputs, seeds) -> None:
         truth = PreparedOutputs(measured.outputs, self.method)
-        space, fits = self._open_study(task, train, queries, measured)
+        space, fits = self._open_study(task, train, queries, measured, seeds)
 
         def objective(trial: optuna.Trial) -> float:
             params = {name: suggest(trial, name, choices) for name, choices in space.items()}
@@ -270,16 +297,17 @@ class LDSSearch(AttributorSearch):
         self._adopt(fits.at(self.best_params_))
         self.lds_ = truth.score(fits.predict(self.best_params_))
 
-    def _open_study(self, task, train, queries, truth: SubsetOutputs) -> tuple[dict, FitCache]:
+    def _open_study(
+        self, task, train, queries, truth: SubsetOutputs, seeds: dict[str, int]
+    ) -> tuple[dict, FitCache]:
         """Open the study; returns what is searched, and fits of what the study's trials score."""
 
         def fits_with(seeds: dict[str, int]) -> FitCache:
             attributor = clone(self.attributor).set_params(**seeds)
             return FitCache(attributor, task, train, queries, truth.masks)
 
-        seeds = unset_seeds(self.attributor, self.random_state)
         fits = fits_with(seeds)
-        space = distributions(self.search_space, fits)  # a bad one is refused before it is stored
+        space = distributions(self.search_space, fits)
         asked = {}
         if self.storage is not None:
             given = None if self.search_space is None else space
@@ -301,11 +329,12 @@ class LDSSearch(AttributorSearch):
             study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
         if self.search_space is not None or study.trials:
             return
-        low, high = space["damping"].low, space["damping"].high
+        name = fits.damping
+        low, high = space[name].low, space[name].high
         damping = float(np.mean(fits.at({}).damping_))
         with study_lock(self.storage, self.study_name):
             if not study.get_trials(deepcopy=False):  # of another process
-                study.enqueue_trial({"damping": min(max(damping, low), high)})
+                study.enqueue_trial({name: min(max(damping, low), high)})
 
 
 @contextmanager

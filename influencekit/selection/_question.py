@@ -9,6 +9,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 from torch import nn
 
+from influencekit.damping._grid import damping_name
 from influencekit.data import Examples, ExamplesList
 from influencekit.models import Task, TaskList
 from influencekit.training import SubsetOutputs
@@ -59,7 +60,7 @@ def question(
     ValueError
         If a part has no stable description.
     """
-    searched = ["damping"] if space is None else list(space)
+    searched = [damping_name(attributor)] if space is None else list(space)
     n_subsets, n_repeats, n_queries = truth.outputs.shape
     parts = {
         "ground truth": (

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from influencekit.groups._holders import refuse_property
 from influencekit.metrics import PreparedOutputs
 from influencekit.selection._ground_truth import check_subset_outputs
 from influencekit.training import SubsetOutputs
@@ -38,7 +39,7 @@ class SubsetPredictor:
         self.path = self._sums = None
         if hasattr(fitted, "damping_path"):
             self.path = fitted.damping_path(queries)
-            self._sums = self.path.subset_sums(masks[:, fitted.train_rows_])
+            self._sums = self.path.subset_sums(fitted._path_columns(masks))
 
     def __call__(self, fitted=None) -> np.ndarray:
         """Sums (n_queries, n_subsets), of the same fit at another damping if one is given."""
@@ -46,7 +47,7 @@ class SubsetPredictor:
         damping = common_damping(fitted)
         if self._sums is not None and damping is not None:
             return self._sums.at(damping)
-        return fitted.score(self.queries) @ self.masks.T.astype(np.float64)
+        return fitted._subset_sums(self.queries, self.masks)
 
 
 def common_damping(fitted) -> float | None:
@@ -73,6 +74,7 @@ def lds_scorer(subset_outputs: SubsetOutputs, method: str = "spearman") -> Calla
     truth = PreparedOutputs(subset_outputs.outputs, method)
 
     def scorer(attributor, X_query, y_query=None) -> float:
+        refuse_property(attributor, "lds_scorer")
         queries = attributor._queries(X_query, y_query)
         return truth.score(SubsetPredictor(attributor, queries, subset_outputs.masks)()).mean
 

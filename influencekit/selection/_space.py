@@ -10,14 +10,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from influencekit.damping._grid import attributor_damping_range
+from influencekit.damping._grid import attributor_damping_range, damping_name
 
-__all__ = ["distributions", "suggest"]
-
-_OWN_RANGE = (
-    "Give the range to search: search_space={'damping': FloatDistribution(1e-6, 10.0, log=True)}, "
-    "with FloatDistribution of optuna.distributions."
-)
+__all__ = ["check_space", "distributions", "suggest"]
 
 
 def suggest(trial: optuna.Trial, name: str, choices: BaseDistribution):
@@ -37,23 +32,39 @@ def suggest(trial: optuna.Trial, name: str, choices: BaseDistribution):
 
 
 def distributions(search_space, fits) -> dict[str, BaseDistribution]:
-    """Search space as Optuna distributions."""
+    """Search space, checked already, as Optuna distributions."""
     if search_space is None:
-        params = fits.attributor.get_params()
-        if "damping" not in params:
+        name = fits.damping
+        instead = (
+            f"Give the range to search: search_space={{{name!r}: FloatDistribution(1e-6, 10.0, "
+            "log=True)}, with FloatDistribution of optuna.distributions."
+        )
+        ends = attributor_damping_range(fits.at({}), "search_space=None", instead)
+        return {name: FloatDistribution(*ends, log=True)}
+    return {name: _distribution(name, choices) for name, choices in search_space.items()}
+
+
+def check_space(search_space, attributor) -> None:
+    """Refuse a search space that does not fit an attributor; nothing is fitted for it.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    params = attributor.get_params()
+    if search_space is None:
+        if damping_name(attributor) is None:
             raise ValueError(
-                f"search_space: {type(fits.attributor).__name__} has no parameter 'damping', "
+                f"search_space: {type(attributor).__name__} has no parameter 'damping', "
                 "which is what None searches. Give a dict of parameters and their choices; "
                 f"its parameters are {sorted(params)}."
             )
-        ends = attributor_damping_range(fits.at({}), "search_space=None", _OWN_RANGE)
-        return {"damping": FloatDistribution(*ends, log=True)}
-    unknown = sorted(set(search_space) - set(fits.attributor.get_params()))
+        return
+    unknown = sorted(set(search_space) - set(params))
     if unknown or not search_space:
         raise ValueError(
             f"search_space: {unknown or 'an empty dict'} names no parameter of "
-            f"{type(fits.attributor).__name__}; accepted are "
-            f"{sorted(fits.attributor.get_params())}."
+            f"{type(attributor).__name__}; accepted are {sorted(params)}."
         )
     fixed = [name for name in search_space if name.split("__")[-1] == "output"]
     if fixed:
@@ -61,7 +72,8 @@ def distributions(search_space, fits) -> dict[str, BaseDistribution]:
             f"search_space: {fixed[0]!r} says what the retrained models are measured by, so it "
             "cannot be chosen by that measure. Search each output by itself."
         )
-    return {name: _distribution(name, choices) for name, choices in search_space.items()}
+    for name, choices in search_space.items():
+        _distribution(name, choices)
 
 
 def _distribution(name: str, choices) -> BaseDistribution:

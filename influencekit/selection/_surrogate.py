@@ -15,9 +15,10 @@ from sklearn.utils import check_random_state
 
 from influencekit.base import BaseAttributor
 from influencekit.damping import grad_dot_cosines, score_vector_cosine, score_vector_xi
-from influencekit.damping._grid import at_damping, damping_grid, own_damping
+from influencekit.damping._grid import at_damping, damping_grid, damping_name, own_damping
 from influencekit.data import open_examples
 from influencekit.exceptions import LambdaPathWarning, warn_user
+from influencekit.groups._holders import check_held
 from influencekit.selection._attributor_search import AttributorSearch
 from influencekit.selection._seeds import seeded_clone
 from influencekit.utils import Interval, StrOptions, with_gradients
@@ -45,7 +46,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
 
     Parameters
     ----------
-    attributor : attributor with a ``damping`` parameter
+    attributor : attributor with a ``damping`` parameter, or a GroupAttributor around one
     dampings : "auto" or array-like of shape (n_dampings,), default="auto"
         Candidates.  "auto": quarters of a decade around the curvature's eigenvalues.
     cv : int, splitter or iterable, default=5
@@ -70,7 +71,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
     best_attributor_ : attributor
         Fitted, with the chosen damping.
     best_params_ : dict
-        ``{"damping": λ}``.
+        ``{"damping": λ}``; of a GroupAttributor ``{"attributor__damping": λ}``.
     best_index_ : int
         Row of the pick in ``cv_results_``: the one whose mean ξ is closest to the threshold,
         or the attributor's own damping where the candidates' mean never crosses it.
@@ -177,6 +178,12 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         self : object
         """
         task, train = self._open(model, X, y)
+        check_held(self.attributor, "SurrogateLambdaSearchCV")
+        if damping_name(self.attributor) is None:
+            raise ValueError(
+                f"attributor: {type(self.attributor).__name__} has no parameter 'damping' "
+                "to choose. Accepted are attributors with one, such as InfluenceFunction."
+            )
         queries = None
         if X_query is None and y_query is not None:
             raise ValueError(
@@ -188,11 +195,6 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         return self._search(task, train, queries)
 
     def _search(self, task, train, queries):
-        if "damping" not in self.attributor.get_params(deep=False):
-            raise ValueError(
-                f"attributor: {type(self.attributor).__name__} has no parameter 'damping' "
-                "to choose. Accepted are attributors with one, such as InfluenceFunction."
-            )
         attributor = seeded_clone(self.attributor, self.random_state)
         fitted = clone(attributor).fit(task, train)
         rng = check_random_state(self.random_state)
@@ -201,9 +203,9 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         self.threshold_ = (
             _THRESHOLDS[self.criterion] if self.threshold == "auto" else float(self.threshold)
         )
-        indicator = self._indicator(fitted, task, train, queries, dampings)
+        indicator = self._indicator(fitted._by_rows, task, train, queries, dampings)
         self._choose(dampings, indicator, own_damping(fitted), rng)
-        self._adopt(at_damping(fitted, self.best_params_["damping"], task, train))
+        self._adopt(at_damping(fitted, self._picked(), task, train))
         return self
 
     def _draw(self, queries, rng):
@@ -275,11 +277,12 @@ class SurrogateLambdaSearchCV(AttributorSearch):
 
     def _set_results(self, dampings: np.ndarray, splits: np.ndarray) -> None:
         """Set ``cv_results_`` from the means of the folds, (n_splits, n_dampings)."""
+        name = damping_name(self.attributor)
         mean = splits.mean(axis=0)
         distance = np.abs(mean - self.threshold_)
         self.cv_results_ = {
-            "param_damping": dampings,
-            "params": np.array([{"damping": float(d)} for d in dampings], dtype=object),
+            f"param_{name}": dampings,
+            "params": np.array([{name: float(d)} for d in dampings], dtype=object),
             f"mean_{self.criterion}": mean,
             f"std_{self.criterion}": splits.std(axis=0),
             **{f"split{i}_{self.criterion}": row for i, row in enumerate(splits)},
@@ -293,15 +296,20 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         if damping is None:
             self.best_index_ = int(np.argmax(results["mean_test_score"]))
         else:
-            self.best_index_ = int(np.searchsorted(results["param_damping"], damping))
+            column = f"param_{damping_name(self.attributor)}"
+            self.best_index_ = int(np.searchsorted(results[column], damping))
         self.best_params_ = dict(results["params"][self.best_index_])
         self.best_score_ = float(results["mean_test_score"][self.best_index_])
+
+    def _picked(self) -> float:
+        """λ that was chosen."""
+        return self.best_params_[damping_name(self.attributor)]
 
     def _warn_unless_one_crossing(self, mean: np.ndarray, pick: float | None) -> None:
         """Warn of a path (the candidates' mean) whose pick says little."""
         if self.n_crossings_ == 1:
             return
-        damping = self.best_params_["damping"]
+        damping = self._picked()
         if self.n_crossings_ > 1:
             what = f"crosses {self.n_crossings_} times"
             taken = f"the nearest candidate, damping={damping:.2g}, was taken"

@@ -215,4 +215,153 @@ ROWS = [
             ),
         },
     ),
+    Row(
+        "around a GroupAttributor, but",
+        (
+            "DatasetPruner(classifier(), SurrogateLambdaSearchCV(GroupAttributor("
+            "InfluenceFunction('fisher'), LabelGrouper(y)))).fit(X, y)"
+        ),
+        {
+            "GroupAttributor(SurrogateLambdaSearchCV(InfluenceFunction()), grouper)": (
+                "grouper = LabelGrouper(y); DatasetPruner(classifier(), "
+                "GroupAttributor(SurrogateLambdaSearchCV(InfluenceFunction()), grouper)).fit(X, y)"
+            ),
+        },
+    ),
+    Row(
+        "method='self_influence' is of single rows",
+        (
+            "NoisyLabelDetector(classifier(), GroupAttributor(InfluenceFunction('fisher'), "
+            "curvature='groups'), method='self_influence', contamination=0.1).fit(X, y)"
+        ),
+        {
+            "Take curvature='points'": (
+                "NoisyLabelDetector(classifier(), GroupAttributor(InfluenceFunction('fisher'), "
+                "curvature='points'), method='self_influence', contamination=0.1).fit(X, y)"
+            ),
+            "method='validation_influence'": (
+                "NoisyLabelDetector(classifier(), GroupAttributor(InfluenceFunction('fisher'), "
+                "curvature='groups'), method='validation_influence').fit(X, y)"
+            ),
+        },
+    ),
+    Row(
+        "which has its own; accepted is one of the two",
+        (
+            "NoisyLabelDetector(classifier(), GroupAttributor(GradDot(), LabelGrouper(y)), "
+            "method='validation_influence', grouper=LabelGrouper(y)).fit(X, y)"
+        ),
+        {
+            "Leave grouper at None": (
+                "NoisyLabelDetector(classifier(), GroupAttributor(GradDot(), LabelGrouper(y)), "
+                "method='validation_influence').fit(X, y)"
+            ),
+            "give the attributor of single examples": (
+                "NoisyLabelDetector(classifier(), GradDot(), method='validation_influence', "
+                "grouper=LabelGrouper(y)).fit(X, y)"
+            ),
+        },
+    ),
+    Row(
+        ", which scores groups, while single training examples are shown",
+        (
+            "grouped = GroupAttributor(GradDot()).fit(model, X, y, groups=y); "
+            "TopExamplesDisplay.from_estimator(grouped, X, X[:5])"
+        ),
+        {
+            "Give attributor_ of the fitted GroupAttributor": (
+                "grouped = GroupAttributor(GradDot()).fit(model, X, y, groups=y); "
+                "TopExamplesDisplay.from_estimator(grouped.attributor_, X, X[:5])"
+            ),
+            "GroupScoresDisplay.from_estimator(grouped, X_test)": (
+                "grouped = GroupAttributor(GradDot()).fit(model, X, y, groups=y); X_test = X[:5]; "
+                "GroupScoresDisplay.from_estimator(grouped, X_test)"
+            ),
+        },
+    ),
+    Row(
+        ", which scores groups of training examples",
+        (
+            "grouped = GroupAttributor(GradDot()).fit(model, X, y, groups=y); "
+            "AttributionReport.from_attributor(grouped, X[:5], y[:5])"
+        ),
+        {
+            (
+                "attributor_ of the fitted GroupAttributor. Its groups can stand beside them: "
+                "evaluation={'groups': GroupScoresDisplay.from_estimator(grouped, X_test)}"
+            ): (
+                "grouped = GroupAttributor(GradDot()).fit(model, X, y, groups=y); X_test = X[:5]; "
+                "AttributionReport.from_attributor(grouped.attributor_, X_test, y[:5], "
+                "evaluation={'groups': GroupScoresDisplay.from_estimator(grouped, X_test)})"
+            ),
+        },
+    ),
+    Row(
+        "inside measures on examples that the model was not",
+        "GroupAttributor(LDSSearch(InfluenceFunction(), **quick)).fit(model, X, y, groups=y)",
+        {
+            "fit(model, X, y, groups=groups, X_query=X_val, y_query=y_val)": (
+                "groups = y; X_val, y_val = X[:9], y[:9]; "
+                "GroupAttributor(LDSSearch(InfluenceFunction(), **quick)).fit(model, X, y, "
+                "groups=groups, X_query=X_val, y_query=y_val)"
+            ),
+        },
+    ),
+    Row(
+        "gives none to it. Fit the search first",
+        (
+            "DatasetPruner(classifier(), GroupAttributor(LDSSearch(InfluenceFunction(), **quick), "
+            "LabelGrouper(y))).fit(X, y)"
+        ),
+        {
+            "give its best_attributor_ in its place": (
+                "search = LDSSearch(InfluenceFunction(), **quick).fit(*iris, **asked); "
+                "DatasetPruner(classifier(), GroupAttributor(search.best_attributor_, "
+                "LabelGrouper(y))).fit(X, y)"
+            ),
+        },
+    ),
+    Row(
+        "with a property, one number of all rows",
+        (
+            "SurrogateLambdaSearchCV(GroupAttributor(InfluenceFunction(), "
+            "property='mean_neg_loss')).fit(model, X, y)"
+        ),
+        {
+            "GroupAttributor(SurrogateLambdaSearchCV(InfluenceFunction()), property=...)": (
+                "GroupAttributor(SurrogateLambdaSearchCV(InfluenceFunction()), "
+                "property='mean_neg_loss').fit(model, X, y, groups=y).score(X, y)"
+            ),
+        },
+    ),
+    Row(
+        "scores groups already; accepted is an attributor of",
+        "GroupAttributor(GroupAttributor(InfluenceFunction())).fit(model, X, y, groups=y)",
+        {
+            "LDSSearch(GroupAttributor(InfluenceFunction()))": (
+                "LDSSearch(GroupAttributor(InfluenceFunction()), **quick).fit(*iris, **asked)"
+            ),
+        },
+    ),
+    Row(
+        "subsets split groups",
+        (
+            "LDSSearch(GroupAttributor(InfluenceFunction('fisher'), LabelGrouper("
+            "np.arange(50) % 8), curvature='groups'), **quick).fit(*iris, **asked, "
+            "subset_outputs=retrained(model))"
+        ),
+        {
+            "let LDSSearch draw them, without subset_outputs": (
+                "LDSSearch(GroupAttributor(InfluenceFunction('fisher'), LabelGrouper("
+                "np.arange(50) % 8), curvature='groups'), **quick).fit(*iris, **asked)"
+                "  # no subset_outputs"
+            ),
+            "give them to retrain_on_subsets as masks": (
+                "labels = np.arange(50) % 8; masks = np.eye(8, dtype=bool)[:, labels] ^ True; "
+                "truth = retrain_on_subsets(model, X, y, X[:9], y[:9], masks=masks); "
+                "LDSSearch(GroupAttributor(InfluenceFunction('fisher'), LabelGrouper(labels), "
+                "curvature='groups'), **quick).fit(*iris, **asked, subset_outputs=truth)"
+            ),
+        },
+    ),
 ]

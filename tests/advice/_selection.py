@@ -83,7 +83,7 @@ ROWS = [
         },
     ),
     Row(
-        ("Give the range to search: search_space={'damping': FloatDistribution(1e-6,"),
+        ": FloatDistribution(1e-6, 10.0, log=True)}, with",
         "LDSSearch(InfluenceFunction('cg'), **quick).fit(model, X, y, **asked)",
         {
             "search_space={'damping': FloatDistribution(1e-6, 10.0, log=True)}": (

@@ -5,9 +5,9 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
-from influencekit import GradDot
-from influencekit.displays import GroupScoresDisplay
-from influencekit.groups import GroupAttributor
+from influencekit import GradDot, InfluenceFunction, SurrogateLambdaSearchCV
+from influencekit.displays import GroupScoresDisplay, LambdaPathDisplay, TopExamplesDisplay
+from influencekit.groups import GroupAttributor, LabelGrouper
 
 SCORES, NAMES = [0.1, -0.4, 0.3, 0.0], ["a", "b", "c", "d"]
 
@@ -34,6 +34,24 @@ def test_from_a_group_attributor():
     display = GroupScoresDisplay.from_estimator(grouped, X[:9], y[:9])
     expected = grouped.score(X[:9], y[:9]).mean(0)
     np.testing.assert_allclose([bar.get_width() for bar in display.bars_], np.sort(expected)[::-1])
+
+
+def test_from_a_search_around_groups():
+    X, y = load_iris(return_X_y=True)
+    model = LogisticRegression(max_iter=500).fit(X, y)
+    grouped = GroupAttributor(InfluenceFunction("fisher"), LabelGrouper(y))
+    search = SurrogateLambdaSearchCV(grouped, random_state=0).fit(model, X, y)
+    display = GroupScoresDisplay.from_estimator(search, X[:9], y[:9])
+    chosen = InfluenceFunction("fisher", search.best_params_["attributor__damping"])
+    scores = chosen.fit(model, X, y).score(X[:9], y[:9]).mean(0)
+    expected = [scores[y == group].sum() for group in range(3)]
+    np.testing.assert_allclose([bar.get_width() for bar in display.bars_], np.sort(expected)[::-1])
+    path = LambdaPathDisplay.from_estimator(search)
+    np.testing.assert_array_equal(path.dampings, search.cv_results_["param_attributor__damping"])
+    with pytest.raises(TypeError, match="grouped: got GradDot, which scores single"):
+        GroupScoresDisplay.from_estimator(GradDot().fit(model, X, y), X[:9], y[:9])
+    with pytest.raises(TypeError, match="attributor: got SurrogateLambdaSearchCV, which scores"):
+        TopExamplesDisplay.from_estimator(search, X, X[:9])
 
 
 @pytest.mark.parametrize(

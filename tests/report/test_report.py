@@ -24,8 +24,9 @@ from influencekit import (
     Random,
     SurrogateLambdaSearchCV,
 )
-from influencekit.displays import LambdaPathDisplay
+from influencekit.displays import GroupScoresDisplay, LambdaPathDisplay
 from influencekit.exceptions import NotFittedError
+from influencekit.groups import GroupAttributor, RandomGrouper
 from influencekit.metrics import attribution_agreement, linear_datamodeling_score
 from influencekit.models import TaskList
 from influencekit.report import AttributionReport
@@ -369,6 +370,21 @@ def test_methods_without_a_path(problem):
     assert report_of(problem, lambda_path="auto")._content["path"] is None
     given_path = LambdaPathDisplay([1e-3, 1e-2], [0.2, 0.7])
     assert report_of(problem, lambda_path=given_path)._content["path"].picture
+
+
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.LambdaPathWarning")
+@pytest.mark.parametrize("search", [None, SurrogateLambdaSearchCV])
+def test_groups_are_refused_with_the_way_out(problem, search):
+    grouped = GroupAttributor(InfluenceFunction("fisher"), RandomGrouper(4, random_state=0))
+    around = grouped if search is None else search(grouped, random_state=0)
+    around.fit(problem.model, problem.X_train, problem.y_train)
+    inside = grouped.attributor_ if search is None else around.best_attributor_.attributor_
+    problem.attributor = around
+    with pytest.raises(TypeError, match="attributor_ of the fitted GroupAttributor"):
+        report_of(problem)
+    problem.attributor = inside
+    groups = GroupScoresDisplay.from_estimator(around, problem.X_test, problem.y_test)
+    assert report_of(problem, evaluation={"groups": groups})._content["evaluation"].figures
 
 
 def test_evaluation(problem, parse, rng):

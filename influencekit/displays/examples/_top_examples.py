@@ -195,6 +195,7 @@ class TopExamplesDisplay:
         Parameters
         ----------
         attributor : fitted attributor
+            Of single examples; of groups give the ``attributor_`` inside.
         X_train : array-like or DataFrame of n_train examples
             What the attributor was fitted on, in the same order.
         X_test : array-like or DataFrame of n_test examples
@@ -206,6 +207,12 @@ class TopExamplesDisplay:
         -------
         TopExamplesDisplay
         """
+        if getattr(attributor, "_grouped", None) is not None:
+            raise TypeError(
+                f"attributor: got {type(attributor).__name__}, which scores groups, while single "
+                "training examples are shown. Give attributor_ of the fitted GroupAttributor, or "
+                "draw the groups with GroupScoresDisplay.from_estimator(grouped, X_test)."
+            )
         rows = check_rows(rows, len(as_table(X_test, "X_test")))
         shown = take(as_table(X_test, "X_test"), rows)
         targets = None if y_test is None else np.asarray(y_test)[rows]

@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, clone
 
 from influencekit._version import __version__
 from influencekit.base import BaseAttributor
+from influencekit.damping._grid import damping_name
 from influencekit.data import open_examples
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics import PreparedOutputs
@@ -58,6 +59,8 @@ class SensitivityStudy(BaseEstimator):
         ``"checkpoint"`` holds labels of checkpoints, "final" being the model given to ``fit``,
         and tuples of labels for attributors that take several (TracIn); ``"n_models"`` holds
         how many of the models given to ``fit`` are used, the first ones.
+        A GroupAttributor's damping is ``attributor__damping``; with ``curvature="groups"`` or
+        ``reduce="mean"`` the ground truth's subsets must hold whole groups.
     training_epochs : list of int or None, default=None
         Makes checkpoints at the end of these epochs (0 is the untrained net), whose labels
         are the epochs: those that the net's own KeepCheckpoints callback kept, or else those
@@ -334,7 +337,9 @@ def _models_of(cell: Cell, n_models: int) -> tuple[Any, int]:
 
 def _group_of(entry: Entry, cell: Cell, attributor: Any) -> tuple[int, int]:
     """Name of the fit that a cell shares: the first cell that differs in nothing else."""
-    free = ["n_models", "damping"] if hasattr(attributor, "set_damping") else ["n_models"]
+    free = ["n_models"]
+    if hasattr(attributor, "set_damping"):
+        free.append(str(damping_name(attributor)))
     rest = [axis for axis in entry.axes if axis not in free]
     for i, other in enumerate(entry.cells):
         if all(same_value(cell.values[axis], other.values[axis]) for axis in rest):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
+from influencekit.damping._grid import damping_name
 from influencekit.metrics import PreparedOutputs
 from influencekit.selection._scorer import SubsetPredictor, common_damping
 from influencekit.training._cache import OutputCache
@@ -144,8 +145,8 @@ def _evaluate(
 
 def _measure(job: CellJob, predictor: SubsetPredictor, problem: Problem) -> CellResult:
     fitted = predictor.fitted
-    damping = job.attributor.get_params(deep=False).get("damping")
-    if damping is not None and not _same_damping(damping, fitted.get_params(deep=False)["damping"]):
+    damping = _damping_of(job.attributor)
+    if damping is not None and not _same_damping(damping, _damping_of(fitted)):
         fitted = copy.copy(fitted).set_damping(damping)
     per_query = problem.truth.correlations(predictor(fitted))
     result = CellResult(job.position, per_query, damping=_mean_damping(fitted))
@@ -157,6 +158,11 @@ def _measure(job: CellJob, predictor: SubsetPredictor, problem: Problem) -> Cell
             warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing is NaN
             result.xi = float(np.nanmean(predictor.path.xi([used])))
     return result
+
+
+def _damping_of(attributor: Any) -> Any:
+    """Damping among the parameters; None without one."""
+    return attributor.get_params().get(damping_name(attributor))
 
 
 def _same_damping(a: Any, b: Any) -> bool:
@@ -182,7 +188,7 @@ def _shared_fit(jobs: list[CellJob], models: Any, problem: Problem) -> Any:
 
 def _safety(job: CellJob) -> float:
     """Damping of a cell; "auto" comes last, as it costs and may fail by itself."""
-    damping = job.attributor.get_params(deep=False).get("damping")
+    damping = _damping_of(job.attributor)
     return float(damping) if isinstance(damping, (int, float)) else -1.0
 
 

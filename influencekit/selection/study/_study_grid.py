@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.model_selection import ParameterGrid
 
 from influencekit.base import BaseAttributor
+from influencekit.groups._holders import check_held
 
 __all__ = ["SPECIAL", "Cell", "Entry", "read_attributors", "same_value"]
 
@@ -122,6 +123,7 @@ def read_attributors(attributors: Any, n_models: int, labels: list) -> list[Entr
                 f"attributors: {name!r} holds {type(attributor).__name__}; accepted is an "
                 "attributor, or a pair (attributor, grid)."
             )
+        check_held(attributor, "SensitivityStudy", "attributors")
         grids = _read_grids(name, grid)
         for one in grids:
             _check_axes(name, attributor, one, n_models, labels)

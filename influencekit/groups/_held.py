@@ -1,0 +1,70 @@
+"""What those who hold a GroupAttributor ask of it beside scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from influencekit.attributors import FurtherTraining
+from influencekit.base import BaseAttributor
+from influencekit.groups._partition import whole_groups
+
+__all__ = ["HeldGroups"]
+
+
+class HeldGroups(BaseAttributor):
+    """Sums over subsets of the training rows, and parts of several models."""
+
+    attributor: Any
+    attributor_: Any
+    curvature: str
+    reduce: str
+
+    @property
+    def _grouped(self):
+        return self
+
+    @property
+    def _by_rows(self):
+        return self.attributor_ if self.curvature == "points" else self
+
+    @property
+    def _asks_queries(self):
+        return getattr(self.attributor, "_asks_queries", False)
+
+    @property
+    def _adds_rows(self) -> bool:
+        """Whether groups are sums of their rows' scores, so that subsets may part them."""
+        points = self.curvature == "points" and not isinstance(self.attributor, FurtherTraining)
+        return points and self.reduce == "sum"
+
+    def _whole_groups(self, masks: np.ndarray) -> np.ndarray:
+        """Groups that subsets of rows consist of, bool (n_subsets, n_groups), or an error."""
+        why = "curvature='groups'" if self.curvature == "groups" else "reduce='mean'"
+        if self.curvature == "points" and isinstance(self.attributor, FurtherTraining):
+            why = "FurtherTraining"
+        return whole_groups(masks, self.labels_, self.group_names_, f"GroupAttributor with {why}")
+
+    def _subset_columns(self, masks):
+        whole = self._whole_groups(masks).astype(np.float64)
+        return whole * self.group_sizes_ if self.reduce == "mean" else whole
+
+    def _path_columns(self, masks):
+        if self.curvature == "groups":
+            return self._whole_groups(masks)
+        if not self._adds_rows:
+            self._whole_groups(masks)
+        return self.attributor_._path_columns(masks)
+
+    def _subset_sums(self, queries, masks):
+        if self._adds_rows:
+            return self.attributor_._subset_sums(queries, masks)
+        return super()._subset_sums(queries, masks)
+
+    def _first(self, n_models):
+        part = super()._first(n_models)
+        if part is not None and self.curvature == "points":
+            part.attributor_ = self.attributor_._first(n_models)
+            return None if part.attributor_ is None else part
+        return part
