@@ -23,6 +23,7 @@ TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path
 PRIVATE_SKLEARN = "influencekit/utils/validation.py"
 ESTIMATOR_CHECKS = "influencekit/utils/estimator_checks.py"  # pickles what it has just made
 MAX_LINES = 400
+MAX_MODULES = 15
 
 #: numpydoc's names: no docstring, unknown section, order of sections, bad directive, summary,
 #: parameters (missing, unknown, order), returns and yields
@@ -193,6 +194,13 @@ def test_no_private_output_wrapping_elsewhere():
 def test_files_are_short():
     lengths = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for p in SOURCES}
     assert {file: n for file, n in lengths.items() if n > MAX_LINES} == {}
+
+
+def test_folders_are_small():
+    """A folder that a reader can look over: no more than fifteen modules at its top level."""
+    folders = {p.parent for p in SOURCES}
+    counts = {str(d.relative_to(ROOT)): len([*d.glob("_[!_]*.py")]) for d in folders}
+    assert {folder: n for folder, n in counts.items() if n > MAX_MODULES} == {}
 
 
 def test_nothing_is_unpickled():

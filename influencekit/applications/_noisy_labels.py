@@ -273,10 +273,8 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
                 f"method={self.method_!r} reads class probabilities, but "
                 f"{type(self.estimator).__name__} is no classifier. Take method='loss'."
             )
-        if data.X_val is not None and self.method_ not in (
-            "validation_influence",
-            "further_training",
-        ):
+        takes_trusted_rows = self.method_ in ("validation_influence", "further_training")
+        if data.X_val is not None and not takes_trusted_rows:
             raise ValueError(
                 f"X_val: method={self.method_!r} asks no trusted rows; leave X_val and y_val out, "
                 "or take method='validation_influence'."
@@ -285,11 +283,9 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
     def _groups(self, data: LabelledData) -> np.ndarray:
         """Group of every row by the grouper."""
         if is_clusterer(self.grouper) and not isinstance(self.grouper, BaseGrouper):
-            groups = clone(self.grouper).fit_predict(data.X)
-        else:
-            model = fit_on(self.estimator, data.X, data.y, None, data.seed)
-            groups = clone(self.grouper).fit(model, data.X, data.y).labels_
-        return np.asarray(groups)
+            return np.asarray(clone(self.grouper).fit_predict(data.X))
+        model = fit_on(self.estimator, data.X, data.y, None, data.seed)
+        return np.asarray(clone(self.grouper).fit(model, data.X, data.y).labels_)
 
     def _suspect(self, data: LabelledData) -> None:
         """Set ranking, suspected rows and threshold."""

@@ -9,13 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.data._inputs import (
-    check_same_length,
-    given_twice,
-    open_inputs,
-    row_labels,
-    uses_matrix,
-)
+from influencekit.data._checks import check_same_length, given_twice
+from influencekit.data._inputs import open_inputs, row_labels, uses_matrix
 from influencekit.data._sources import Batch, DatasetSource, Placement, Source, leaves, split_batch
 from influencekit.data._targets import check_targets, encode_targets
 from influencekit.exceptions import UnsupportedModelError

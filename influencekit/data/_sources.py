@@ -14,7 +14,7 @@ from skorch.dataset import Dataset as SkorchDataset
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
-from influencekit.data._inputs import check_finite, check_loader, check_map_style
+from influencekit.data._checks import check_finite, check_loader, check_map_style
 
 __all__ = [
     "ArraySource",

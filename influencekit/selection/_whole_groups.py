@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 
 from influencekit.data import each
 from influencekit.training._randomness import spawn_generators
-from influencekit.training._subsets import draw_masks
+from influencekit.training.subsets._subset_outputs import draw_masks
 
 __all__ = ["KeptTogether", "kept_together"]
 
