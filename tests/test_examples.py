@@ -74,6 +74,7 @@ def test_a_notebook_is_valid_and_without_outputs(path):
 def run(monkeypatch):
     """Run an example without a window."""
     pyplot.switch_backend("Agg")
+    pyplot.close("all")  # of tests before
     monkeypatch.setattr(pyplot, "show", lambda: None)
     yield lambda name: runpy.run_path(str(EXAMPLES_DIR / f"plot_{name}.py"))
     pyplot.close("all")

@@ -25,17 +25,17 @@ libc = ctypes.CDLL("libc.so.6")
 libc.mallinfo2.restype = Usage
 warnings.simplefilter("ignore")
 rng = np.random.default_rng(0)
-X, y = rng.normal(size=(8, 1000)).astype("f"), rng.integers(0, 2, 8)
+X, y = rng.normal(size=(4, 600)).astype("f"), np.arange(4) % 2
 
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.first, self.last = nn.Linear(1000, 100), nn.Linear(100, 2)
+        self.first, self.last = nn.Linear(600, 100), nn.Linear(100, 2)
     def forward(self, x):
         return self.last(torch.relu(self.first(x)))
 
 def net(**options):
-    return NeuralNetClassifier(Net, criterion=nn.CrossEntropyLoss, max_epochs=1, batch_size=4,
+    return NeuralNetClassifier(Net, criterion=nn.CrossEntropyLoss, max_epochs=1, batch_size=2,
                                train_split=None, verbose=0, **options)
 
 def attribute(attributor):
@@ -61,9 +61,7 @@ for call in sys.argv[1:]:
 
 CALLS = {
     "first order": "attribute(GradDot())",
-    "checkpoints": "attribute(TracIn(0.1))",
     "eigenvalues": "attribute(InfluenceFunction('fisher', damping=0.1))",
-    "layers": "attribute(InfluenceFunction('datainf', damping=0.1))",
     "products": "attribute(InfluenceFunction(Arnoldi(rank=2, random_state=0), damping=1.0))",
     "projection": "attribute(TRAK(projection_dim=4, random_state=0))",
     "further training": "attribute(FurtherTraining(optimizer='sgd', lr=.1, n_steps=1, n_seeds=1,"

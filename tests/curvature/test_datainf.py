@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from influencekit import GradDot, InfluenceFunction, as_task
-from influencekit.curvature import CurvatureProblem, DataInf, _part_products
+from influencekit.curvature import CurvatureProblem, DataInf
+from influencekit.curvature.layers import _grouped_gradients
 from influencekit.curvature.layers._datainf import FittedDataInf
 from influencekit.damping import auto_damping
 from influencekit.data import make_examples
@@ -50,13 +51,13 @@ def fitted(task, X, y, weights, penalty, curvature, **options) -> FittedDataInf:
 def route(request, monkeypatch):
     """Both ways to the products."""
     cheaper = request.param == "gram"
-    monkeypatch.setattr(_part_products.PartProducts, "gram_is_cheaper", lambda *a: cheaper)
+    monkeypatch.setattr(_grouped_gradients.PartProducts, "gram_is_cheaper", lambda *a: cheaper)
 
 
 @pytest.mark.parametrize("blocks", ["layers", "tensors", "all"])
 @pytest.mark.parametrize("penalty_name", ["none", "constant", "weights"])
 def test_products_equal_the_mean_of_inverses(route, blocks, penalty_name, monkeypatch):
-    monkeypatch.setattr(_part_products, "_TILE", 9)  # several tiles
+    monkeypatch.setattr(_grouped_gradients, "_TILE", 9)  # several tiles
     task, X, y, Xq, yq = problem()
     penalty, weights = penalties(task)[penalty_name], uneven()
     found = fitted(task, X, y, weights, penalty, DataInf(blocks), batch_size=10)
@@ -96,7 +97,7 @@ def test_automatic_damping_is_a_tenth_of_the_mean_squared_entry():
 
 @pytest.mark.parametrize("max_memory", [10_000, 2**30])
 def test_little_memory_gives_the_same(max_memory, route, monkeypatch):
-    monkeypatch.setattr(_part_products, "_TILE", 8)
+    monkeypatch.setattr(_grouped_gradients, "_TILE", 8)
     task, X, y, Xq, yq = problem("plain")
     penalty, weights = penalties(task)["weights"], uneven()
     found = fitted(task, X, y, weights, penalty, DataInf(), max_memory=max_memory, batch_size=6)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from influencekit import InfluenceFunction, as_task
-from influencekit.curvature import CurvatureProblem, LoGra, _layer_projections
+from influencekit.curvature import CurvatureProblem, LoGra
+from influencekit.curvature.layers import _layer_projections
 from influencekit.curvature.layers._layer_projections import LayerProjections
 from influencekit.data import make_examples
 from influencekit.exceptions import ProjectionWarning, ResourceError
