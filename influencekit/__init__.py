@@ -13,7 +13,7 @@ from influencekit.attributors import (
     SGDInfluence,
     TracIn,
 )
-from influencekit.base import BaseAttributor
+from influencekit.base import BaseAttributor, DampedFitted, Fitted
 from influencekit.groups import GroupAttributor
 from influencekit.models import Task, as_task
 from influencekit.selection import (
@@ -33,6 +33,8 @@ __all__ = [
     "TRAK",
     "AdamWInfluence",
     "BaseAttributor",
+    "DampedFitted",
+    "Fitted",
     "FurtherTraining",
     "FurtherTrainingConfig",
     "FurtherTrainingScores",

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit._fitted import Fitted
+from influencekit._fitted import DampedFitted, Fitted
 from influencekit._model_checks import (
     check_returned,
     check_scores,
@@ -26,7 +26,7 @@ from influencekit.data import Examples, ExamplesList, each, open_examples
 from influencekit.models import Task, TaskList, as_task, is_model_list
 from influencekit.utils import OutputContainerMixin, validate_parameters, with_gradients
 
-__all__ = ["BaseAttributor", "Fitted"]
+__all__ = ["BaseAttributor", "DampedFitted", "Fitted"]
 
 #: Scores held at a time by the streaming methods, in numbers.
 _STREAM_SIZE = 2**25
@@ -36,8 +36,8 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
     """Scores the influence of every training example on every test example.
 
     An attributor is configuration: method authors write ``_fit(task, train)``, which returns what
-    was learned, a :class:`Fitted`.  Everything else is here, several models among it: each is
-    learned from by itself, and scores are averaged.
+    was learned, a :class:`~influencekit.Fitted`.  Everything else is here, several models among
+    it: each is learned from by itself, and scores are averaged.
 
     Attributes
     ----------

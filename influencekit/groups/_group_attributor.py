@@ -54,8 +54,9 @@ class GroupAttributor(HeldGroups):
         Any attributor of single examples; it is cloned.
     grouper : grouper, clusterer or transformer, default=None
         Partitions the training examples in ``fit``; see :mod:`influencekit.groups`.  Clusterers
-        and transformers of scikit-learn are wrapped by :class:`ClusterGrouper`.  None takes
-        the ``groups`` given to ``fit``, or makes each example a group.
+        and transformers of scikit-learn are wrapped by
+        :class:`~influencekit.groups.ClusterGrouper`.  None takes the ``groups`` given to ``fit``,
+        or makes each example a group.
     reduce : {"sum", "mean"}, default="sum"
         "sum" is the effect of the whole group, which favours large ones; "mean" that of one
         of its examples on average.
