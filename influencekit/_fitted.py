@@ -18,6 +18,16 @@ class Fitted(ABC):
 
     ``BaseAttributor._fit`` returns it, and the attributor keeps a list of them, one for each
     model.  A fitted object is never changed: its methods return changed copies.
+
+    Authors write ``__init__``, which keeps what was learned, ``scores(queries)``, and
+    ``self_scores()`` where the method defines it.  Where scores explain an output, it is kept in
+    the attribute ``output`` and nowhere else, and ``scores`` reads it there at every call:
+    ``explaining`` returns a copy with another one.
+
+    Attributes
+    ----------
+    output : str or callable, or None
+        What is explained; None for methods that explain no output.
     """
 
     #: What is explained, for methods that explain an output.
@@ -70,10 +80,14 @@ class Fitted(ABC):
 class DampedFitted(Fitted):
     """What was learned by a method with a damping λ.
 
+    Authors write what :class:`Fitted` asks for, and ``path(queries)`` where the curvature has
+    eigenvalues.  Nothing in it may depend on λ but what ``scores`` and ``self_scores`` compute
+    from the attribute ``damping`` at every call: ``at`` returns a copy with another one.
+
     Attributes
     ----------
     damping : float
-        λ in use.
+        λ in use.  Set by ``at``, which ``_fit`` calls last: ``return fitted.at(self.damping)``.
     eigenvalues : ndarray or None
         Of the curvature without damping, where it has any.
     """

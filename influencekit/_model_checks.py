@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from influencekit._fitted import Fitted
 from influencekit.data import Examples
 from influencekit.exceptions import HeldOutRowsWarning, UnsupportedModelError, warn_user
 from influencekit.models import Task, class_positions
 
 __all__ = [
+    "check_fitted",
     "check_returned",
     "check_scores",
     "check_weights",
@@ -42,6 +44,16 @@ def check_weights(task: Task) -> None:
                 "training diverged. Give a model that trained well, for instance with a smaller "
                 "learning rate."
             )
+
+
+def check_fitted(attributor, fitted) -> None:
+    """Refuse what an author's ``_fit`` may not return."""
+    if not isinstance(fitted, Fitted):
+        raise TypeError(
+            f"{type(attributor).__name__}._fit returned a {type(fitted).__name__}; it must return "
+            "a Fitted: an object of a class that inherits from influencekit.base.Fitted and has "
+            "a method scores(queries)."
+        )
 
 
 def check_returned(fitted, scores: np.ndarray, shape: tuple[int, int]) -> None:

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from influencekit._fitted import DampedFitted, Fitted
 from influencekit._model_checks import (
+    check_fitted,
     check_returned,
     check_scores,
     check_weights,
@@ -35,9 +36,10 @@ _STREAM_SIZE = 2**25
 class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
     """Scores the influence of every training example on every test example.
 
-    An attributor is configuration: method authors write ``_fit(task, train)``, which returns what
-    was learned, a :class:`~influencekit.Fitted`.  Everything else is here, several models among
-    it: each is learned from by itself, and scores are averaged.
+    An attributor is configuration.  Method authors write ``__init__``, which only stores
+    parameters, ``_parameter_constraints``, which says what they accept, and ``_fit(task, train)``,
+    which returns what was learned, a :class:`~influencekit.Fitted`.  Everything else is here,
+    several models among it: each is learned from by itself, and scores are averaged.
 
     Attributes
     ----------
@@ -111,7 +113,9 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         """What is learned from one model, and the rows of the data that the model learned from."""
         self.n_train_, self.train_rows_ = len(train), learned_rows(task, train)
         learned = train if len(self.train_rows_) == len(train) else train.take(self.train_rows_)
-        return self._fit(task, learned), self.train_rows_
+        fitted = self._fit(task, learned)
+        check_fitted(self, fitted)
+        return fitted, self.train_rows_
 
     def _keep(self, fitted: Sequence[Fitted], rows: Sequence[np.ndarray]) -> None:
         """Remember what was learned from each model, with the rows that it learned from."""

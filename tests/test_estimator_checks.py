@@ -205,6 +205,12 @@ class OwnScoresAreNotTheDiagonal(Reference):
         return 2.0 * super()._self_influence()
 
 
+class KeepsItsOutputElsewhere(Reference):
+    def __init__(self, scale=1, batch_size=None, output="auto"):
+        super().__init__(scale, batch_size)
+        self.output = output
+
+
 class SortsTestRows(WithoutOwnScores):
     def _score(self, queries):
         found = super()._score(queries)
@@ -384,6 +390,7 @@ DEFECTS = [
     (SeedsGlobally, "model_untouched"),
     (KeepsModel, "snapshot"),
     (DependsOnTestPosition, "test_permutation"),
+    (KeepsItsOutputElsewhere, "explained_output"),
     (SortsTestRows, "test_permutation test_subset duplicates"),
     (DependsOnTrainPosition, "train_permutation"),
     (SortsColumns, "train_permutation duplicates"),
@@ -440,7 +447,7 @@ def test_every_check_has_a_defect_of_its_own():
 def test_every_check_in_the_module_is_yielded():
     defined = [name for name in vars(estimator_checks) if name.startswith("check_")]
     assert sorted(NAMES) == sorted(set(defined) - {"check_attributor"})
-    assert len(set(NAMES)) == len(NAMES) == 20
+    assert len(set(NAMES)) == len(NAMES) == 21
 
 
 def test_check_attributor_stops_at_a_failure():
@@ -463,5 +470,5 @@ def test_expected_failures_are_marked():
     (marked,) = cases.pop("Reference-check_threads")
     assert marked.name == "xfail"
     assert marked.kwargs["reason"] == "one thread only"
-    assert len(cases) == 19
+    assert len(cases) == 20
     assert not any(cases.values())

@@ -20,8 +20,10 @@ class Curvature(BaseEstimator, ABC):
     """Which matrix stands for the curvature, and how its damped inverse is applied.
 
     A curvature holds parameters only; :meth:`factorise` returns what was computed.  Authors
-    write that method, ``_parameter_constraints`` for the parameters, and register the class
-    under a name in ``CURVATURES``.
+    write ``__init__``, which only stores parameters, ``_parameter_constraints``, which says what
+    they accept, and :meth:`factorise`.  They set ``projects = True`` if it reads
+    ``problem.projection_dim``.  Attributors take an object of the class as ``curvature``; a
+    name in ``CURVATURES`` is for those of the package.
     """
 
     #: Whether ``projection_dim`` and ``projection`` of the attributor are used.
@@ -40,10 +42,12 @@ class Curvature(BaseEstimator, ABC):
         Parameters
         ----------
         problem : CurvatureProblem
+            Training gradients, their weights, the penalty.
 
         Returns
         -------
         FittedCurvature
+            That keeps ``problem``.
         """
 
 
@@ -52,9 +56,15 @@ class FittedCurvature(ABC):
 
     ``F`` is the mean curvature of the data, ``R`` the penalty of the training objective.
 
+    Authors write :meth:`products` and :meth:`self_products`, keep the problem, and overwrite
+    :attr:`floor` where small dampings do not work.  A :class:`SolvedCurvature` asks for one
+    method in place of the two.  The object is pickled and copied with the attributor, so its
+    class is one of a module, and it holds no open files and no lambdas.
+
     Attributes
     ----------
     problem : CurvatureProblem
+        As :meth:`Curvature.factorise` got it.
     """
 
     problem: CurvatureProblem
@@ -72,20 +82,34 @@ class FittedCurvature(ABC):
         Returns
         -------
         Tensor of shape (n_query, n_train)
+            Without the weights of the training examples and without the minus sign: the caller
+            multiplies by ``-example_weights``.  It does so in place, so the tensor is a new one
+            at every call.
         """
 
     @abstractmethod
     def self_products(self, damping: float) -> Tensor:
-        """``<∇loss_j, (A + λI)⁻¹ ∇loss_j>`` of the training examples, (n_train,)."""
+        """``<∇loss_j, (A + λI)⁻¹ ∇loss_j>`` of the training examples.
+
+        Parameters
+        ----------
+        damping : float
+
+        Returns
+        -------
+        Tensor of shape (n_train,)
+        """
 
     @property
     def floor(self) -> float:
-        """Least damping that the curvature can carry when nobody has chosen one."""
+        """Least damping for ``damping="auto"``; 0 where any will do."""
         return 0.0
 
 
 class SolvedCurvature(FittedCurvature):
     """A curvature without eigenvalues: its damped inverse is applied to vectors, λ by λ.
+
+    Authors write :meth:`solve`.
 
     Parameters
     ----------

@@ -11,10 +11,10 @@ from sklearn.base import BaseEstimator, ClusterMixin, clone
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.utils import check_random_state
 
-from influencekit.data import open_examples
+from influencekit.data import Examples, open_examples
 from influencekit.groups._features import FEATURES, example_features
-from influencekit.groups._labels import encode_labels, label_table, named_groups
-from influencekit.models import as_task
+from influencekit.groups._labels import encode_labels, label_table, named_groups, refuse_missing
+from influencekit.models import Task, as_task
 from influencekit.utils import (
     Interval,
     StrOptions,
@@ -31,11 +31,21 @@ _SIZES: dict[str, list] = {
     "random_state": ["random_state"],
 }
 
+#: For authors of groupers who took what they got for a model and an array.
+_READ_AS_EXAMPLES = (
+    "{}._labels got a {} as model and a {} as X: GroupAttributor passes a Task, and searches pass "
+    "Examples. Read both with examples = open_examples(as_task(model), X, y)."
+)
+
 
 class BaseGrouper(ClusterMixin, BaseEstimator, ABC):
     """Partitions the training examples of a model.
 
-    Children write ``_labels(model, X, y)``, a label for each row.
+    Authors write ``__init__``, which only stores parameters, ``_parameter_constraints``, which
+    says what they accept, and ``_labels(model, X, y)``, which returns one label for each row:
+    numbers or texts, none missing.  They may write ``_names(distinct)``, which returns the names
+    of the groups, given the sorted distinct labels.  A parameter called ``random_state`` gets a
+    seed from searches.
 
     Attributes
     ----------
@@ -43,6 +53,14 @@ class BaseGrouper(ClusterMixin, BaseEstimator, ABC):
         Group of each row, from 0 to ``n_groups_ - 1``; no group is empty.
     n_groups_ : int
     group_names_ : ndarray of str of shape (n_groups,)
+
+    Notes
+    -----
+    What ``_labels`` gets depends on the caller.  A direct ``fit`` passes on what it was given.
+    A :class:`GroupAttributor` passes a Task as ``model``.  A search passes
+    :class:`~influencekit.data.Examples` as ``X`` and None as ``y``.
+    ``open_examples(as_task(model), X, y)`` reads all of them: inputs as the model takes them,
+    after the steps of a Pipeline, and encoded targets.
     """
 
     _parameter_constraints: ClassVar[dict[str, list]] = {}
@@ -63,8 +81,7 @@ class BaseGrouper(ClusterMixin, BaseEstimator, ABC):
         self : object
         """
         validate_parameters(self)
-        labels = np.asarray(self._labels(model, X, y))
-        self.labels_, distinct = encode_labels(labels)
+        self.labels_, distinct = encode_labels(self._checked_labels(model, X, y))
         self.n_groups_ = len(distinct)
         self.group_names_ = self._names(distinct)
         return self
@@ -84,11 +101,28 @@ class BaseGrouper(ClusterMixin, BaseEstimator, ABC):
         """
         return self.fit(model, X, y).labels_
 
+    def _checked_labels(self, model, X, y) -> np.ndarray:
+        try:
+            labels = np.asarray(self._labels(model, X, y))
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            if isinstance(model, Task) or isinstance(X, Examples):
+                kinds = [type(value).__name__ for value in (self, model, X)]
+                error.add_note(_READ_AS_EXAMPLES.format(*kinds))
+            raise
+        name = f"{type(self).__name__}._labels"
+        if labels.ndim != 1:
+            raise ValueError(
+                f"{name}: it returned shape {labels.shape}; it must return one label for each row."
+            )
+        refuse_missing(labels, name)
+        return labels
+
     @abstractmethod
     def _labels(self, model, X, y) -> np.ndarray:
-        """One label a row."""
+        """One label for each row."""
 
     def _names(self, distinct: np.ndarray) -> np.ndarray:
+        """Names of the groups, in the order of their sorted distinct labels."""
         return np.array([f"group{i}" for i in range(len(distinct))], dtype=object)
 
 

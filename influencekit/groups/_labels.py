@@ -29,8 +29,13 @@ def label_table(labels: Any, n_rows: int, name: str = "labels") -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If the length differs, or a label is missing.
+        If the length differs, a label is missing, or a grouper is given in place of labels.
     """
+    if hasattr(labels, "fit"):
+        raise ValueError(
+            f"{name}: got the estimator {type(labels).__name__}; accepted is one label for each "
+            "row. Fit the grouper and give its labels_."
+        )
     if isinstance(labels, (pd.Series, pd.DataFrame)):
         table = labels.to_frame() if isinstance(labels, pd.Series) else labels
     else:

@@ -67,7 +67,10 @@ def partition(
         return Partition(None, labels, np.array(list(names), dtype=object))
     fitted = clone(grouper).fit(task, each(X)[0], y)
     if fitted.labels_.shape != (n_rows,):
-        raise ValueError(f"grouper: it gave {len(fitted.labels_):,} labels for {n_rows:,} rows.")
+        raise ValueError(
+            f"grouper: {type(fitted).__name__} gave {len(fitted.labels_):,} labels for {n_rows:,} "
+            "training rows; it must give one label for each row."
+        )
     return Partition(fitted, fitted.labels_, fitted.group_names_)
 
 

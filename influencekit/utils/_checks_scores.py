@@ -21,6 +21,7 @@ from influencekit.utils._checks_common import (
 __all__ = [
     "check_batch_size_independence",
     "check_duplicates",
+    "check_explained_output",
     "check_input_kinds",
     "check_self_influence",
     "check_shape_and_finite",
@@ -62,6 +63,24 @@ def check_self_influence(attributor):
     except NotImplementedError:
         return
     same(own, np.diagonal(fitted.score(X, y)), "self_influence and the diagonal of score(X, y)")
+
+
+@quietly
+def check_explained_output(attributor):
+    """``Fitted.explaining``, where there is an output, explains the one that it is given."""
+    if "output" not in attributor.get_params(deep=False):
+        return
+    fitted, X_test, y_test = fitted_on_problem(attributor)
+    fitted.fitted_ = [one.explaining(_nothing) for one in fitted.fitted_]
+    require(
+        not fitted.score(X_test, y_test).any(),
+        "an output that is always 0 has scores other than 0. Keep the output in the attribute "
+        "'output' of the Fitted, and read it there in scores.",
+    )
+
+
+def _nothing(outputs, targets):
+    return (outputs * 0).flatten(1).sum(1)
 
 
 @quietly

@@ -39,6 +39,7 @@ from influencekit.utils._checks_model import check_model_untouched, check_snapsh
 from influencekit.utils._checks_scores import (
     check_batch_size_independence,
     check_duplicates,
+    check_explained_output,
     check_gradients_switched_off,
     check_input_kinds,
     check_self_influence,
@@ -110,6 +111,7 @@ def yield_checks() -> Iterator[Callable]:
     yield check_repr_computes_nothing
     yield check_shape_and_finite
     yield check_self_influence
+    yield check_explained_output
     yield check_serialisation
     yield check_model_untouched
     yield check_snapshot

@@ -9,13 +9,40 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from influencekit import as_task
+from influencekit import GradDot, GroupAttributor, as_task
 from influencekit.data import open_examples
-from influencekit.groups import ClusterGrouper, KMeansGrouper, LabelGrouper, RandomGrouper
+from influencekit.groups import (
+    BaseGrouper,
+    ClusterGrouper,
+    KMeansGrouper,
+    LabelGrouper,
+    RandomGrouper,
+    leave_group_out,
+)
 from influencekit.groups._features import example_features
 
 X, Y = load_iris(return_X_y=True)
 MODEL = LogisticRegression(max_iter=2000).fit(X, Y)
+
+
+class Returning(BaseGrouper):
+    """A grouper of somebody else's, with a defect."""
+
+    def __init__(self, labels):
+        self.labels = labels
+
+    def _labels(self, model, X, y):
+        return self.labels
+
+
+class Indexing(BaseGrouper):
+    def _labels(self, model, X, y):
+        return np.asarray(X)[:, 0] > 5
+
+
+class Predicting(BaseGrouper):
+    def _labels(self, model, X, y):
+        return model.predict(X)
 
 
 @pytest.mark.parametrize(
@@ -116,8 +143,37 @@ def test_labels_and_crossings():
         (lambda: LabelGrouper(np.zeros((150, 1, 1))), "got shape"),
         (lambda: KMeansGrouper(3, features="weights"), "features"),
         (lambda: ClusterGrouper(LogisticRegression()), "fit_predict"),
+        (lambda: LabelGrouper(RandomGrouper(2)), "got the estimator RandomGrouper.*its labels_"),
+        (lambda: Returning(np.where(Y == 0, np.nan, Y)), "Returning._labels: 50 rows have a miss"),
+        (lambda: Returning([None] * 150), "Returning._labels: 150 rows have a missing label"),
+        (lambda: Returning(np.zeros((150, 2))), r"Returning._labels: it returned shape \(150, 2\)"),
     ],
 )
 def test_errors(make, said):
     with pytest.raises(ValueError, match=said):
         make().fit(MODEL, X, Y)
+
+
+def test_labels_of_other_rows_are_refused():
+    grouped = GroupAttributor(GradDot(), Returning([0, 1]))
+    with pytest.raises(ValueError, match="Returning gave 2 labels for 150 training rows"):
+        grouped.fit(MODEL, X, Y)
+
+
+def test_leaving_out_the_groups_of_a_grouper_asks_for_its_labels():
+    with pytest.raises(ValueError, match="groups: got the estimator RandomGrouper"):
+        leave_group_out(MODEL, X, Y, X, Y, RandomGrouper(2), n_repeats=1)
+
+
+@pytest.mark.parametrize(
+    ("grouper", "kinds"),
+    [(Predicting(), "a Task as model and a ndarray as X"), (Indexing(), "Examples as X")],
+)
+def test_authors_hear_what_groupers_get(grouper, kinds):
+    task = as_task(MODEL)
+    given = (X, Y) if isinstance(grouper, Predicting) else (open_examples(task, X, Y), None)
+    with pytest.raises((AttributeError, IndexError)) as caught:
+        GroupAttributor(GradDot(), grouper).fit(task, *given)
+    (note,) = caught.value.__notes__
+    assert kinds in note
+    assert "open_examples(as_task(model), X, y)" in note

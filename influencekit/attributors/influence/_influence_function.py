@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from influencekit._fitted import DampedFitted
 from influencekit.attributors._gradients import (
@@ -216,7 +217,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
             projection=self.projection,
             random_state=self.random_state,
         )
-        factorised = curvature.factorise(problem)  # its pass over the rows leaves their mean
+        # its pass over the rows leaves their mean
+        factorised = _checked(curvature, curvature.factorise(problem))
         fitted = FittedInfluence(task, factorised, gradient_ratio(problem), self.output)
         if self.at == "model":
             warn_unless_stationary(fitted.gradient_ratio, task)
@@ -294,6 +296,22 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         return paths[0] if len(paths) == 1 else MeanPath(paths, list(self._rows), self.train_rows_)
 
 
+def _checked(curvature: Curvature, factorised: Any) -> FittedCurvature:
+    """What an author's ``factorise`` returned, or an error."""
+    name = type(curvature).__name__
+    if not isinstance(factorised, FittedCurvature):
+        raise TypeError(
+            f"{name}.factorise returned a {type(factorised).__name__}; it must return a "
+            "FittedCurvature of influencekit.curvature."
+        )
+    if not hasattr(factorised, "problem"):
+        raise TypeError(
+            f"{name}.factorise returned a {type(factorised).__name__} without the attribute "
+            "'problem'. Keep the problem in its __init__."
+        )
+    return factorised
+
+
 class FittedInfluence(DampedFitted):
     """A factorised curvature of one model, with a damping.
 
@@ -313,6 +331,11 @@ class FittedInfluence(DampedFitted):
 
     def scores(self, queries):
         products = self.curvature.products(self._gradients(queries), self.damping)
+        if not isinstance(products, Tensor):
+            raise TypeError(
+                f"{type(self.curvature).__name__}.products returned a {type(products).__name__}; "
+                "it must return a Tensor (n_queries, n_train)."
+            )
         weights = self.curvature.problem.example_weights
         return products.mul_(-weights.to(products)).cpu().double().numpy()
 
