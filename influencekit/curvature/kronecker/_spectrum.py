@@ -14,7 +14,6 @@ from influencekit.curvature._path import DampingPath, check_masks
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._spectrum import Spectrum, damped_inverse, sample_rows
 from influencekit.curvature.kronecker._bases import BlockBasis
-from influencekit.curvature.kronecker._quadratic_forms import quadratic_forms
 from influencekit.curvature.kronecker._scores import Tile, add_products, plan_tiles
 from influencekit.curvature.kronecker._store import rotate
 from influencekit.gradients import Gradients
@@ -132,7 +131,7 @@ class KroneckerSpectrum(Spectrum):
         for name, basis in self.bases.items():
             block = features.blocks[name]
             own = tables[:, basis.columns].to(block.dtype)
-            total += quadratic_forms(block, own, features.workspace)
+            total += block.quadratic_forms(own, features.workspace)
         return total
 
     def plan(self, damping: float) -> dict[str, list[Tile]]:

@@ -17,7 +17,6 @@ from influencekit.curvature.layers._layer_projections import LayerProjections, l
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
 from influencekit.gradients import (
     BlockSpec,
-    DenseBlock,
     GradientFeatures,
     add_covariance,
     mirror,
@@ -312,7 +311,4 @@ def _at_origin(block):
     """The block as the only one of its features."""
     spec = block.spec
     own = (slice(0, spec.columns[0].stop - spec.columns[0].start),)
-    moved = BlockSpec(spec.name, own, spec.d_out, spec.d_in)
-    if isinstance(block, DenseBlock):
-        return DenseBlock(moved, block.rows)
-    return type(block)(moved, *block.tensors)
+    return block.with_spec(BlockSpec(spec.name, own, spec.d_out, spec.d_in))

@@ -27,8 +27,10 @@ class DenseBlock(Block):
     def tensors(self) -> tuple[Tensor, ...]:
         return (self.rows,)
 
-    def replace(self, *tensors: Tensor) -> DenseBlock:
-        return DenseBlock(self.spec, *tensors)
+    @classmethod
+    def of(cls, block: Block) -> DenseBlock:
+        """Any block, dense."""
+        return cls(block.spec, block.dense().unflatten(0, (block.n_examples, -1)))
 
     def dense(self) -> Tensor:
         return self.rows.flatten(0, 1)
