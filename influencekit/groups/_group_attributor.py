@@ -183,6 +183,9 @@ class GroupAttributor(HeldGroups):
         """
         self._check(groups, queries)
         models, train = self._open(model, X, y)
+        if self.property is not None:
+            for task in each(models):
+                resolve_property(task, self.property)  # its refusals, before any work
         self._partition(self.task_, X, y, train, groups)
         self.attributor_ = clone(self.attributor)
         if self.curvature == "groups":

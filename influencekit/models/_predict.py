@@ -13,6 +13,7 @@ from influencekit.models._task import Task
 
 __all__ = [
     "decision_function",
+    "has_several_labels",
     "model_outputs",
     "predict",
     "predict_proba",
@@ -68,10 +69,27 @@ def predicted_labels(task: Task, outputs: Tensor) -> np.ndarray:
     """
     if task.kind != "classification":
         return _array(task.loss.prediction(outputs))
-    if getattr(task.loss, "multilabel", False) and outputs.shape[1] > 1:
+    if has_several_labels(task, outputs):
         return task.loss.predicted_targets(outputs).cpu().numpy().astype(int)
     positions = task.loss.class_logits(outputs).argmax(-1).cpu().numpy()
     return positions if task.classes is None else np.asarray(task.classes)[positions]
+
+
+def has_several_labels(task: Task, columns: Tensor) -> bool:
+    """Whether the columns of outputs or targets are labels of their own, not exclusive classes.
+
+    Parameters
+    ----------
+    task : Task
+    columns : Tensor of shape (n, n_columns)
+
+    Returns
+    -------
+    bool
+        One column is a binary classifier, whatever its loss could take.
+    """
+    multilabel = getattr(task.loss, "multilabel", False)
+    return multilabel and columns.ndim > 1 and columns.shape[1] > 1
 
 
 def predict_proba(task: Task, X: Any) -> np.ndarray:

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from influencekit.attributors._gradients import CheckedOutput
 from influencekit.base import Fitted
 from influencekit.data import Examples
 from influencekit.models import predicted_targets, resolve_output
@@ -175,8 +174,7 @@ class FittedTrajectory(Fitted):
     def _outputs(self, queries: Examples, output: Any) -> Callable[[Tensor], Tensor]:
         """Function from parameters (p,) to the output (n_queries,)."""
         model, task = self.replay.model, self.replay.model.task
-        function = resolve_output(task, output, queries.targets is not None)
-        function = CheckedOutput(function) if callable(output) else function
+        function = resolve_output(task, output, queries.targets is not None, finite=True)
         batch = next(queries.batches(len(queries)))
         targets = batch.targets
         if targets is None:
