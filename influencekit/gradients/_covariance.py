@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from influencekit.gradients._features import GradientFeatures
-from influencekit.gradients.blocks._base import BlockSpec, chunks
+from influencekit.gradients.blocks._base import BlockSpec
 from influencekit.gradients.blocks._outer import OuterBlock
+from influencekit.utils import chunks
 
 __all__ = ["add_covariance", "mirror"]
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from influencekit.gradients.blocks._base import WORKSPACE, Block, chunks, row_slice
+from influencekit.gradients.blocks._base import WORKSPACE, Block, row_slice
 from influencekit.gradients.blocks._dense import DenseBlock
+from influencekit.utils import chunks
 
 __all__ = ["GradientFeatures"]
 

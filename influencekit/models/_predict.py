@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from influencekit.models._task import Task
+from influencekit.utils import chunks
 
 __all__ = [
     "decision_function",
@@ -133,9 +134,8 @@ def _array(outputs: Tensor) -> np.ndarray:
 
 
 def _batches(task: Task, X: Any, batch_size: int) -> Iterator[Any]:
-    n = _length(X)
-    for start in range(0, n, batch_size):
-        yield _part(task, X, slice(start, start + batch_size))
+    for rows in chunks(_length(X), 1, batch_size):
+        yield _part(task, X, rows)
 
 
 def _length(X: Any) -> int:

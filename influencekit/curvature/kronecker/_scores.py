@@ -17,7 +17,7 @@ from torch import Tensor
 
 from influencekit.curvature.kronecker._bases import BlockBasis, MatrixBasis
 from influencekit.gradients import Block, DenseBlock, IndexBlock
-from influencekit.gradients.blocks._base import chunks
+from influencekit.utils import chunks
 
 __all__ = ["Tile", "add_products", "plan_tiles"]
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["WORKSPACE", "Block", "BlockSpec", "chunks", "row_slice", "unit_rows", "weighted_moment"]
+from influencekit.utils import chunks
+
+__all__ = ["WORKSPACE", "Block", "BlockSpec", "row_slice", "unit_rows", "weighted_moment"]
 
 #: Bytes that an intermediate of one operation may take when nothing else is said.
 WORKSPACE = 2**27
@@ -75,13 +77,6 @@ class BlockSpec:
             return parts[0] if len(parts) == 1 else torch.cat(parts)
 
         return own
-
-
-def chunks(n: int, bytes_each: int, workspace: int) -> Iterator[slice]:
-    """Slices of ``range(n)`` whose items together take at most ``workspace`` bytes."""
-    size = max(1, min(n, workspace // max(1, bytes_each)))
-    for start in range(0, n, size):
-        yield slice(start, min(n, start + size))
 
 
 def row_slice(examples: slice, rows_per_example: int) -> slice:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from influencekit.gradients.blocks._base import WORKSPACE, Block, BlockSpec, RowProvider, chunks
+from influencekit.gradients.blocks._base import WORKSPACE, Block, BlockSpec, RowProvider
+from influencekit.utils import chunks
 
 __all__ = ["DenseBlock"]
 

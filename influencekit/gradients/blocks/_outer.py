@@ -11,11 +11,11 @@ from influencekit.gradients.blocks._base import (
     Block,
     BlockSpec,
     RowProvider,
-    chunks,
     row_slice,
     unit_rows,
     weighted_moment,
 )
+from influencekit.utils import chunks
 
 __all__ = ["OuterBlock"]
 

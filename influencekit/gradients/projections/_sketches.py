@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from influencekit.gradients._features import GradientFeatures
-from influencekit.gradients.blocks._base import Block, BlockSpec, chunks, row_slice
+from influencekit.gradients.blocks._base import Block, BlockSpec, row_slice
 from influencekit.gradients.projections._base import Projection
+from influencekit.utils import chunks
 
 __all__ = ["FactoredProjection", "TwoSidedProjection", "project_sides", "share_dims"]
 
