@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from influencekit.data import Examples, ExamplesList, make_examples
+from influencekit.data import Examples, ExamplesList, each, make_examples
 from influencekit.displays.examples._rows import check_rows, take
 from influencekit.models import (
     Task,
@@ -70,8 +70,7 @@ def answers(task: Task, examples: Examples | ExamplesList) -> Answers:
     -------
     Answers
     """
-    examples = examples[0] if isinstance(examples, ExamplesList) else examples
-    parts = [_of_batch(task, batch) for batch in examples.batches(_BATCH)]
+    parts = [_of_batch(task, batch) for batch in each(examples)[0].batches(_BATCH)]
     labels, predicted, probability, loss = (
         None if any(p is None for p in part) else np.concatenate(part)
         for part in zip(*parts, strict=True)
