@@ -121,10 +121,13 @@ class DemographicParityDifference(_Gap):
     sensitive : array-like of shape (n_evaluation,)
         Group of each row of the evaluation data.
     positive : int, default=1
-        Position of the positive class.
+        Position of the positive class: its column of ``predict_proba``.
 
     Notes
     -----
+    Attributors take the probabilities of the model's own ``predict_proba``, and refuse a model
+    that has none.  Called on outputs alone, the gap reads them as logits.
+
     The largest mean minus the smallest, between 0 and 1.  Probabilities in place of decisions
     make it smooth; thresholded decisions are counted by
     :func:`influencekit.applications.fairness_gap`.
@@ -153,10 +156,13 @@ class EqualizedOddsDifference(_Gap):
     sensitive : array-like of shape (n_evaluation,)
         Group of each row of the evaluation data.
     positive : int, default=1
-        Position of the positive class.
+        Position of the positive class: its column of ``predict_proba``.
 
     Notes
     -----
+    Attributors take the probabilities of the model's own ``predict_proba``, and refuse a model
+    that has none.  Called on outputs alone, the gap reads them as logits.
+
     The larger of two gaps: among rows with the positive label, and among the others.
 
     Examples
