@@ -25,7 +25,7 @@ from influencekit._seeded_copies import seeded_copies
 from influencekit._top_k import smallest_k
 from influencekit.data import Examples, ExamplesList, each, open_examples
 from influencekit.models import Task, TaskList, as_task, is_model_list
-from influencekit.utils import OutputContainerMixin, validate_parameters, with_gradients
+from influencekit.utils import OutputContainerMixin, chunks, validate_parameters, with_gradients
 
 __all__ = ["BaseAttributor", "DampedFitted", "Fitted"]
 
@@ -260,9 +260,8 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
 
     def _score_blocks(self, queries: Examples | ExamplesList) -> Iterator[np.ndarray]:
         """Scores of some queries after the other."""
-        step = max(1, _STREAM_SIZE // self._columns()[0])
-        for start in range(0, queries.n_examples, step):
-            yield self._all_scores(queries.take(slice(start, start + step)))
+        for rows in chunks(queries.n_examples, self._columns()[0], _STREAM_SIZE):
+            yield self._all_scores(queries.take(rows))
 
     def _columns(self) -> tuple[int, str]:
         """Number of columns of the scores, and what to call it."""

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from influencekit.applications._fairness_checks import (
     check_groups,
@@ -19,6 +17,7 @@ from influencekit.applications._fairness_checks import (
 )
 from influencekit.groups._labels import refuse_missing
 from influencekit.metrics._text import not_finite_text, short_array
+from influencekit.models import ClassProbability
 from influencekit.training import retrain_on_subsets
 from influencekit.training._diverged import subsets_called
 from influencekit.training.estimator._rows import count_rows
@@ -274,6 +273,11 @@ def group_counterfactual(
             "y: group_counterfactual measures gaps of binary classifiers; for other properties "
             "use retrain_on_subsets."
         )
+    if hasattr(model, "fit") and not hasattr(model, "predict_proba"):
+        raise ValueError(
+            f"model: class probabilities are needed, but {type(model).__name__} gives none. "
+            "Accepted are classifiers with predict_proba."
+        )
     masks = np.array([np.ones(n_train, dtype=bool), *(members != label for label in chosen)])
     truth = (np.asarray(y_query) == np.unique(y)[-1]).astype(int)
     measure = _measure(gap, truth, np.asarray(y_query), sensitive, threshold)
@@ -286,7 +290,7 @@ def group_counterfactual(
             y_query,
             masks=masks,
             n_repeats=n_repeats,
-            output=positive_probability,
+            output=ClassProbability(),
             engine=engine,
             on_nan=on_nan,
             cache_dir=cache_dir,
@@ -297,13 +301,6 @@ def group_counterfactual(
     found = np.array([[measure(values) for values in repeats] for repeats in outputs])
     sizes = (~masks[1:]).sum(axis=1)
     return GroupCounterfactual(chosen, sizes, found[0], found[1:], _aligned(predicted, chosen))
-
-
-def positive_probability(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Probability of the second class of a binary classifier, from its natural outputs."""
-    if outputs.shape[-1] == 1:
-        return torch.sigmoid(outputs[..., 0])
-    return torch.softmax(outputs, -1)[..., 1]
 
 
 def _measure(gap, truth, y_query, sensitive, threshold) -> Callable[[np.ndarray], float]:

@@ -11,7 +11,7 @@ from influencekit.applications._fitting import fit_on, fold_list, is_frozen
 from influencekit.applications._row_groups import fit_groups, row_shares
 from influencekit.applications._suspicion import group_means
 from influencekit.training.estimator._rows import count_rows, take_rows
-from influencekit.utils import progress
+from influencekit.utils import chunks, progress
 
 __all__ = ["held_out_values", "total_scores"]
 
@@ -33,10 +33,9 @@ def total_scores(attributor: Any, X: Any, y: Any) -> np.ndarray:
     -------
     ndarray of shape (n_train,)
     """
-    n, step = count_rows(X), max(1, _SCORES // attributor.n_train_)
     total = np.zeros(attributor._columns()[0])
-    for start in range(0, n, step):
-        rows = np.arange(start, min(start + step, n))
+    for some in chunks(count_rows(X), attributor.n_train_, _SCORES):
+        rows = np.arange(some.start, some.stop)
         total += attributor.score(take_rows(X, rows), take_rows(y, rows)).sum(axis=0)
     return row_shares(attributor, total)
 

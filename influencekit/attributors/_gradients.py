@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from numbers import Integral
 
 import torch
@@ -21,7 +19,6 @@ from influencekit.utils import Interval, StrOptions
 
 __all__ = [
     "GRADIENT_CONSTRAINTS",
-    "CheckedOutput",
     "gradient_engine",
     "query_gradients",
     "training_gradients",
@@ -47,31 +44,6 @@ def gradient_engine(attributor, task: Task) -> GradientEngine:
     )
 
 
-@dataclass(frozen=True)
-class CheckedOutput:
-    """A user's output function, whose results are looked at."""
-
-    function: Callable[[Tensor, Tensor], Tensor]
-
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        values, n = self.function(outputs, targets), len(outputs)
-        got = (
-            f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
-        )
-        if not isinstance(values, Tensor) or values.shape != (n,):
-            raise ValueError(
-                f"output: the function returned {got} for {n} examples; accepted is a Tensor with "
-                f"one number an example, shape ({n},). Take losses with reduction='none', and "
-                "stay in torch."
-            )
-        if not bool(torch.isfinite(values).all()):
-            raise ValueError(
-                "output: the function returned NaN or infinity; accepted are finite numbers. "
-                "Look for a logarithm or a root of a negative number, or a division by 0."
-            )
-        return values
-
-
 def training_gradients(engine: GradientEngine, train: Examples, shares=None) -> Gradients:
     """Gradients of the training examples' losses."""
     return Gradients(engine, train, loss_cotangent(engine.task), shares=shares)
@@ -83,9 +55,7 @@ def query_gradients(engine: GradientEngine, output, queries: Examples) -> Gradie
     Queries without targets take the model's prediction as target.
     """
     task, has_targets = engine.task, queries.targets is not None
-    function = resolve_output(task, output, has_targets)
-    if callable(output):
-        function = CheckedOutput(output)
+    function = resolve_output(task, output, has_targets, finite=True)
 
     def of_prediction(outputs, _):
         return function(outputs, predicted_targets(task, outputs.detach()))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.gradients import Gradients
-from influencekit.gradients.blocks._base import chunks
+from influencekit.utils import chunks
 
 __all__ = ["Curvature", "FittedCurvature", "SolvedCurvature"]
 

@@ -13,6 +13,7 @@ from influencekit.curvature._path import DampingPath, SubsetSums, check_masks
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._spectrum import Spectrum
 from influencekit.gradients import Gradients
+from influencekit.utils import chunks
 
 __all__ = ["CoordinatePath", "CoordinateSpectrum"]
 
@@ -117,10 +118,9 @@ class CoordinateSums(SubsetSums):
         dtype = self.path.spectrum.train_coordinates.dtype
         left, right = self.path.query_coordinates.to(dtype), -self.coordinates.mT.to(dtype)
         sums = np.empty((dampings.size, left.shape[0], right.shape[1]))
-        step = max(1, _CHUNK // max(1, left.numel()))
-        for start in range(0, dampings.size, step):
-            some = dampings.reshape(-1)[start : start + step]
+        for at in chunks(dampings.size, left.numel(), _CHUNK):
+            some = dampings.reshape(-1)[at]
             inverses = torch.stack([self.path.spectrum.inverse(float(d)) for d in some])
             rows = (left * inverses.to(dtype)[:, None]).flatten(0, 1)
-            sums[start : start + step] = (rows @ right).unflatten(0, (len(some), -1)).cpu().numpy()
+            sums[at] = (rows @ right).unflatten(0, (len(some), -1)).cpu().numpy()
         return sums.reshape(*dampings.shape, *sums.shape[1:])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.gradients._batches import map_tensors, simple_kernels
-from influencekit.gradients.blocks._base import chunks
+from influencekit.utils import chunks
 
 __all__ = ["MATRICES", "CurvatureOperator"]
 

@@ -16,6 +16,8 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from influencekit.utils import chunks
+
 __all__ = [
     "check_dtype",
     "check_feature_names",
@@ -79,9 +81,8 @@ def check_finite(leaf: Any, name: str, dtype: torch.dtype | None = None) -> None
         return
     if sparse.issparse(leaf):
         leaf = leaf.data
-    step = max(1, BLOCK // max(1, int(np.prod(leaf.shape[1:]))))
-    for start in range(0, leaf.shape[0], step):
-        block = leaf[start : start + step]
+    for rows in chunks(leaf.shape[0], int(np.prod(leaf.shape[1:])), BLOCK):
+        block = leaf[rows]
         finite = torch.isfinite(block) if isinstance(block, Tensor) else np.isfinite(block)
         if not bool(finite.all()):
             raise ValueError(

@@ -15,6 +15,7 @@ from influencekit.data._sources import Batch, DatasetSource, Placement, Source, 
 from influencekit.data._targets import check_targets, encode_targets
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models import Task, TaskList
+from influencekit.utils import chunks
 
 __all__ = ["Examples", "ExamplesList", "each", "make_examples", "open_examples"]
 
@@ -79,8 +80,8 @@ class Examples:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size: got {batch_size}; accepted is 1 or more.")
-        for start in range(0, self.n_examples, batch_size):
-            yield self._batch(slice(start, min(start + batch_size, self.n_examples)))
+        for rows in chunks(self.n_examples, 1, batch_size):
+            yield self._batch(rows)
 
     def _batch(self, rows: slice) -> Batch:
         read = rows if self.rows is None else self.rows[rows]
@@ -221,7 +222,7 @@ def _targets_of(task: Task, source: Source, y: Any, require_y: bool, name: str, 
         raise given_twice(name, y_name)
     y = y if own is None else own
     if y is None and task.input_targets is not None:
-        parts = (slice(i, i + 256) for i in range(0, len(source), 256))
+        parts = chunks(len(source), 1, 256)
         return torch.cat([task.input_targets(source.read(rows)) for rows in parts])
     if y is None and require_y:
         raise ValueError(

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from influencekit.data._checks import check_finite, check_loader, check_map_style
+from influencekit.utils import chunks
 
 __all__ = [
     "ArraySource",
@@ -197,8 +198,8 @@ class DatasetSource(Source):
     def read_targets(self, batch_size: int = 256) -> Any:
         """All targets, from one pass over the Dataset; None if it yields none."""
         parts: list[Tensor] = []
-        for start in range(0, len(self), batch_size):
-            _, targets = self.read_pair(slice(start, start + batch_size))
+        for rows in chunks(len(self), 1, batch_size):
+            _, targets = self.read_pair(rows)
             if targets is None:
                 return None
             parts.append(targets)

@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from influencekit.gradients.projections._random import uniform_rows
-from influencekit.models import Task
+from influencekit.models import Task, one_number_each
 
 __all__ = [
     "CotangentFunction",
@@ -37,14 +37,8 @@ class _OutputCotangent:
     def __call__(self, outputs: Tensor, targets: Tensor | None) -> Tensor:
         with torch.enable_grad():
             outputs = outputs.detach().requires_grad_()
-            values = self.function(outputs, targets)
+            values = one_number_each(self.function(outputs, targets), len(outputs))
             total = values.sum()
-        if values.shape != outputs.shape[:1]:
-            raise ValueError(
-                f"the explained function returned shape {tuple(values.shape)} for "
-                f"{len(outputs)} examples; it must return one number an example, shape "
-                f"({len(outputs)},). Take losses with reduction='none'."
-            )
         if not values.requires_grad:
             return torch.zeros_like(outputs)[:, None]
         return torch.autograd.grad(total, outputs)[0][:, None]

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from influencekit.gradients._features import GradientFeatures
-from influencekit.gradients.blocks._base import Block, BlockSpec, chunks
+from influencekit.gradients.blocks._base import BlockSpec
 from influencekit.gradients.blocks._outer import OuterBlock
+from influencekit.utils import chunks
 
 __all__ = ["add_covariance", "mirror"]
 
@@ -73,15 +74,11 @@ def _add_by_blocks(features: GradientFeatures, weights: Tensor | None, out: Tens
 
     for i, left in enumerate(blocks):
         for j in range(i, len(blocks)):
-            if _is_single(left) and _is_single(blocks[j]):
+            if left.is_single and blocks[j].is_single:
                 _add_factors(left, blocks[j], weights, out)
             else:
                 scaled = rows(i).T if weights is None else rows(i).T * weights
                 _scatter(left.spec, blocks[j].spec, scaled @ rows(j), out)
-
-
-def _is_single(block: Block) -> bool:
-    return isinstance(block, OuterBlock) and block.length == 1
 
 
 def _scatter(left: BlockSpec, right: BlockSpec, products: Tensor, out: Tensor) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from influencekit.gradients.blocks._base import WORKSPACE, Block, chunks, row_slice
+from influencekit.gradients.blocks._base import WORKSPACE, Block, row_slice
 from influencekit.gradients.blocks._dense import DenseBlock
+from influencekit.utils import chunks
 
 __all__ = ["GradientFeatures"]
 
@@ -267,20 +267,7 @@ class GradientFeatures:
 def _cat_blocks(blocks: list[Block]) -> Block:
     first = blocks[0]
     if any(type(block) is not type(first) for block in blocks):
-        dense = [b.dense().unflatten(0, (b.n_examples, b.rows_per_example)) for b in blocks]
-        return DenseBlock(first.spec, torch.cat(dense))
-    if isinstance(first, DenseBlock):
-        return first.replace(torch.cat([block.rows for block in blocks]))
+        blocks = [DenseBlock.of(block) for block in blocks]
     length = max(block.length for block in blocks)
-    padded = [_pad_length(block, length) for block in blocks]
-    return first.replace(*(torch.cat(tensors) for tensors in zip(*padded, strict=True)))
-
-
-def _pad_length(block: Block, length: int) -> tuple[Tensor, ...]:
-    """Tensors of a block of factors, padded with zero terms to a common length."""
-    missing = length - block.length
-    if missing == 0:
-        return block.tensors
-    inputs, b = block.tensors
-    inputs_pad = (0, missing) if inputs.ndim == 2 else (0, 0, 0, missing)
-    return F.pad(inputs, inputs_pad), F.pad(b, (0, 0, 0, missing))
+    parts = (block.padded(length).tensors for block in blocks)
+    return blocks[0].replace(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))

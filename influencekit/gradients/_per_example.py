@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from influencekit.gradients._batches import map_tensors, select_rows, simple_kernels
-from influencekit.gradients.blocks._base import chunks
 from influencekit.models import Task
+from influencekit.utils import chunks
 
 __all__ = ["dense_rows"]
 

@@ -9,9 +9,7 @@ from functools import lru_cache
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._gradients import Gradients
-from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.utils import format_bytes
 
 __all__ = ["Plan", "plan"]
@@ -96,7 +94,7 @@ def plan(
     first, last = gradients.sample, sides[-1].sample
     flops, n_bytes = operation_cost(
         operation,
-        block_shapes(first),
+        [block.factor_shape for block in first.blocks.values()],
         len(gradients),
         first.rows_per_example,
         gradients.nbytes,
@@ -116,16 +114,6 @@ def _pass_flops(gradients: Gradients) -> float:
     with FlopCounterMode(display=False) as counter:
         engine.first(examples, gradients.cotangent, gradients.keep_factors)
     return float(len(gradients) * counter.get_total_flops())
-
-
-def block_shapes(features: GradientFeatures) -> list[tuple[int, int, int]]:
-    """(T, d_in, d_out) of every block; (0, width, 1) for dense ones."""
-    return [
-        (0, block.spec.width, 1)
-        if isinstance(block, DenseBlock)
-        else (block.length, block.spec.d_in + block.spec.has_bias, block.spec.d_out)
-        for block in features.blocks.values()
-    ]
 
 
 def operation_cost(

@@ -24,7 +24,7 @@ from influencekit.groups._fisher_of import fisher_of
 from influencekit.groups._held import HeldGroups
 from influencekit.groups._partition import partition
 from influencekit.groups._properties import property_slopes, resolve_property
-from influencekit.utils import HasMethods, StrOptions, validate_parameters, with_gradients
+from influencekit.utils import HasMethods, StrOptions, chunks, validate_parameters, with_gradients
 
 __all__ = ["GroupAttributor"]
 
@@ -184,6 +184,9 @@ class GroupAttributor(HeldGroups):
         """
         self._check(groups, queries)
         models, train = self._open(model, X, y)
+        if self.property is not None:
+            for task in each(models):
+                resolve_property(task, self.property)  # its refusals, before any work
         self._partition(self.task_, X, y, train, groups)
         self.attributor_ = clone(self.attributor)
         if self.curvature == "groups":
@@ -377,9 +380,8 @@ class GroupAttributor(HeldGroups):
 
     def _blocks(self, queries: Any) -> Iterator[np.ndarray]:
         """Scores of some queries after the other."""
-        size = max(1, _BLOCK // self.n_train_)
-        for start in range(0, queries.n_examples, size):
-            yield self._block(queries.take(slice(start, start + size)))
+        for rows in chunks(queries.n_examples, self.n_train_, _BLOCK):
+            yield self._block(queries.take(rows))
 
     def _block(self, queries: Any) -> np.ndarray:
         """Sums over groups, (n_queries, n_groups)."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from influencekit.data import open_examples
 from influencekit.groups._labels import label_table, named_groups
-from influencekit.groups._properties import resolve_property
+from influencekit.groups._properties import one_finite_number, resolve_property
 from influencekit.metrics._text import not_finite_text
 from influencekit.models import as_task
 from influencekit.training import retrain_on_subsets
@@ -197,13 +197,7 @@ def _property_value(function: Any, outputs: np.ndarray, targets: Any) -> float:
     """Property of one retrained model; NaN if it diverged, which only then is an answer."""
     if np.isnan(outputs).any():
         return float("nan")
-    found = float(function(torch.as_tensor(outputs), targets))
-    if not np.isfinite(found):
-        raise ValueError(
-            f"property: the function gave {found} for finite outputs of a retrained model; "
-            "accepted is a finite number."
-        )
-    return found
+    return float(one_finite_number(torch.as_tensor(function(torch.as_tensor(outputs), targets))))
 
 
 def _column_values(model: Any, data: tuple, width: int, task: Any, options: dict) -> np.ndarray:

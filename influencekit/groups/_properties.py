@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +13,14 @@ from torch import Tensor
 
 from influencekit.data import Examples
 from influencekit.groups._labels import encode_labels, refuse_missing
-from influencekit.models import Task
+from influencekit.models import ClassProbability, Task, class_positions, for_task
 
 __all__ = [
     "DemographicParityDifference",
     "EqualizedOddsDifference",
     "Property",
     "mean_neg_loss",
+    "one_finite_number",
     "property_slopes",
     "resolve_property",
 ]
@@ -78,9 +80,16 @@ class _Gap:
         self.sensitive = np.asarray(sensitive)
         self.positive = positive
         self._positions, self.groups = encode_labels(self.sensitive)
+        self._probability = ClassProbability(positive, "property")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(groups={self.groups.tolist()})"
+
+    def for_task(self, task: Task) -> _Gap:
+        """The same gap in the probabilities that a model's ``predict_proba`` gives."""
+        bound = copy.copy(self)
+        bound._probability = self._probability.for_task(task)
+        return bound
 
     def _probabilities(self, outputs: Tensor) -> Tensor:
         if len(outputs) != len(self.sensitive):
@@ -88,9 +97,7 @@ class _Gap:
                 f"sensitive: got {len(self.sensitive):,} labels for {len(outputs):,} evaluation "
                 "rows; accepted is one for each."
             )
-        if outputs.shape[-1] == 1:
-            return torch.sigmoid(outputs[:, 0])
-        return outputs.softmax(-1)[:, self.positive]
+        return self._probability(outputs)
 
     def _means(self, values: Tensor, counted: Tensor | None = None) -> Tensor:
         positions = torch.as_tensor(self._positions, device=values.device)
@@ -114,10 +121,13 @@ class DemographicParityDifference(_Gap):
     sensitive : array-like of shape (n_evaluation,)
         Group of each row of the evaluation data.
     positive : int, default=1
-        Position of the positive class.
+        Position of the positive class: its column of ``predict_proba``.
 
     Notes
     -----
+    Attributors take the probabilities of the model's own ``predict_proba``, and refuse a model
+    that has none.  Called on outputs alone, the gap reads them as logits.
+
     The largest mean minus the smallest, between 0 and 1.  Probabilities in place of decisions
     make it smooth; thresholded decisions are counted by
     :func:`influencekit.applications.fairness_gap`.
@@ -146,10 +156,13 @@ class EqualizedOddsDifference(_Gap):
     sensitive : array-like of shape (n_evaluation,)
         Group of each row of the evaluation data.
     positive : int, default=1
-        Position of the positive class.
+        Position of the positive class: its column of ``predict_proba``.
 
     Notes
     -----
+    Attributors take the probabilities of the model's own ``predict_proba``, and refuse a model
+    that has none.  Called on outputs alone, the gap reads them as logits.
+
     The larger of two gaps: among rows with the positive label, and among the others.
 
     Examples
@@ -166,7 +179,7 @@ class EqualizedOddsDifference(_Gap):
         """Gap of a model with these outputs."""
         p = self._probabilities(outputs)
         _require_targets(targets, type(self).__name__)
-        positive = targets.reshape(-1) == self.positive
+        positive = class_positions(targets) == self.positive
         gaps = []
         for counted in (positive, ~positive):
             means = self._means(p, counted)
@@ -185,6 +198,11 @@ def resolve_property(task: Task, given: Any) -> Property:
     Returns
     -------
     callable
+
+    Raises
+    ------
+    ValueError
+        If it is unknown, or needs what the model does not give.
     """
     if isinstance(given, str):
         if given != "mean_neg_loss":
@@ -193,7 +211,19 @@ def resolve_property(task: Task, given: Any) -> Property:
                 "(outputs, targets) -> scalar Tensor of all evaluation rows."
             )
         return mean_neg_loss(task)
-    return given
+    return for_task(given, task)
+
+
+def one_finite_number(value: Any) -> Tensor:
+    """What a property returned, checked to be one finite number."""
+    if isinstance(value, Tensor) and value.numel() == 1 and bool(torch.isfinite(value)):
+        return value
+    got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    got = str(value.item()) if isinstance(value, Tensor) and value.numel() == 1 else got
+    raise ValueError(
+        f"property: the function returned {got}; accepted is one finite number for all "
+        "evaluation rows together, a scalar Tensor."
+    )
 
 
 def property_slopes(
@@ -222,13 +252,7 @@ def property_slopes(
         parts = [task.forward(batch.inputs) for batch in queries.batches(batch_size)]
     outputs = torch.cat(parts).requires_grad_(True)
     with torch.enable_grad():
-        value = function(outputs, queries.targets)
-    if not isinstance(value, Tensor) or value.numel() != 1 or not bool(torch.isfinite(value)):
-        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(
-            f"property: the function returned {got}; accepted is one finite number for all "
-            "evaluation rows together, a scalar Tensor."
-        )
+        value = one_finite_number(function(outputs, queries.targets))
     if not value.requires_grad:
         raise ValueError(
             "property: its value does not depend on the outputs in a way that torch can "

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from influencekit.models._task import Task
+from influencekit.models.losses._binary import BinaryCrossEntropy
+from influencekit.models.losses._cross_entropy import CrossEntropy
 
-__all__ = ["OUTPUTS", "OutputFunction", "output_name", "predicted_targets", "resolve_output"]
+__all__ = [
+    "OUTPUTS",
+    "CheckedOutput",
+    "ClassProbability",
+    "OutputFunction",
+    "for_task",
+    "one_number_each",
+    "output_name",
+    "predicted_targets",
+    "resolve_output",
+]
 
 #: ``(outputs, targets) -> (n,)``, higher where the model does better
 OutputFunction = Callable[[Tensor, Tensor], Tensor]
@@ -17,7 +32,134 @@ OutputFunction = Callable[[Tensor, Tensor], Tensor]
 OUTPUTS = ("auto", "neg_loss", "margin", "logit", "prediction")
 
 
-def resolve_output(task: Task, output: str | OutputFunction, has_targets: bool) -> OutputFunction:
+def one_number_each(values: Any, n: int, name: str = "output") -> Tensor:
+    """What a function of outputs and targets returned, checked to be one number an example.
+
+    Parameters
+    ----------
+    values : object
+        What it returned.
+    n : int
+        Number of examples.
+    name : str, default="output"
+        The parameter that holds the function.
+
+    Returns
+    -------
+    Tensor of shape (n,)
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+    """
+    if isinstance(values, Tensor) and values.shape == (n,):
+        return values
+    got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+    raise ValueError(
+        f"{name}: the function returned {got} for {n} examples; accepted is a Tensor with one "
+        f"number an example, shape ({n},). Take losses with reduction='none', and stay in torch."
+    )
+
+
+@dataclass(frozen=True)
+class CheckedOutput:
+    """A user's output function, whose results are looked at.
+
+    Parameters
+    ----------
+    function : callable
+    finite : bool, default=False
+        Whether NaN and infinity are refused.
+    """
+
+    function: OutputFunction
+    finite: bool = False
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What the function returns."""
+        values = one_number_each(self.function(outputs, targets), len(outputs))
+        if self.finite and not bool(torch.isfinite(values).all()):
+            raise ValueError(
+                "output: the function returned NaN or infinity; accepted are finite numbers. "
+                "Look for a logarithm or a root of a negative number, or a division by 0."
+            )
+        return values
+
+
+@dataclass(frozen=True)
+class ClassProbability:
+    """Probability of one class, as the model's ``predict_proba`` gives it.
+
+    Parameters
+    ----------
+    position : int, default=1
+        Column of ``predict_proba``.
+    argument : str, default="model"
+        What a refusal names.
+    probabilities : callable, default=None
+        ``outputs -> (n, n_classes)``.  None reads outputs as logits, one column as those of the
+        second class.
+    """
+
+    position: int = 1
+    argument: str = "model"
+    probabilities: Callable[[Tensor], Tensor] | None = None
+
+    def for_task(self, task: Task) -> ClassProbability:
+        """The probability by a model's own rule.
+
+        Parameters
+        ----------
+        task : Task
+
+        Returns
+        -------
+        ClassProbability
+
+        Raises
+        ------
+        ValueError
+            If the model has no class probabilities.
+        """
+        try:
+            task.loss.predict_proba(torch.zeros(1, 2))
+        except TypeError as error:
+            raise ValueError(
+                f"{self.argument}: class probabilities are needed, but {task.name} gives none "
+                f"(kind {task.kind!r}, loss {type(task.loss).__name__}). Accepted are classifiers "
+                "with predict_proba, and nets trained with a criterion of classes, such as "
+                "nn.CrossEntropyLoss()."
+            ) from error
+        return ClassProbability(self.position, self.argument, task.loss.predict_proba)
+
+    def __call__(self, outputs: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Probability of every example, (n,)."""
+        if self.probabilities is not None:
+            return self.probabilities(outputs)[..., self.position]
+        loss = BinaryCrossEntropy() if outputs.shape[-1] == 1 else CrossEntropy()
+        return loss.predict_proba(outputs)[..., self.position]
+
+
+def for_task(function: Callable, task: Task) -> Callable:
+    """A function of outputs, told the model whose outputs they are if it asks for that.
+
+    Parameters
+    ----------
+    function : callable
+        It asks by a method ``for_task(task)`` that gives the function to use.
+    task : Task
+
+    Returns
+    -------
+    callable
+    """
+    return function.for_task(task) if hasattr(function, "for_task") else function
+
+
+def resolve_output(
+    task: Task, output: str | OutputFunction, has_targets: bool, *, finite: bool = False
+) -> OutputFunction:
     """Function (outputs, targets) -> (n,) whose value is higher when the model does better.
 
     Parameters
@@ -28,6 +170,9 @@ def resolve_output(task: Task, output: str | OutputFunction, has_targets: bool) 
     has_targets : bool
         Whether y was given.  Without it the model's own prediction is the target, at which
         the loss gradient of a regressor is zero.
+    finite : bool, default=False
+        Whether NaN and infinity from a callable are refused.  That it gives one number an
+        example is looked at in any case.
 
     Returns
     -------
@@ -39,7 +184,7 @@ def resolve_output(task: Task, output: str | OutputFunction, has_targets: bool) 
         If the output does not exist for this kind of model.
     """
     if callable(output):
-        return output
+        return CheckedOutput(for_task(output, task), finite)
     output = output_name(task, output, has_targets)
     if output == "neg_loss":
         if not has_targets and task.kind != "classification":

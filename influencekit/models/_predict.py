@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from influencekit.models._task import Task
+from influencekit.utils import chunks
 
 __all__ = [
     "decision_function",
+    "has_several_labels",
     "model_outputs",
     "predict",
     "predict_proba",
@@ -68,10 +70,27 @@ def predicted_labels(task: Task, outputs: Tensor) -> np.ndarray:
     """
     if task.kind != "classification":
         return _array(task.loss.prediction(outputs))
-    if getattr(task.loss, "multilabel", False) and outputs.shape[1] > 1:
+    if has_several_labels(task, outputs):
         return task.loss.predicted_targets(outputs).cpu().numpy().astype(int)
     positions = task.loss.class_logits(outputs).argmax(-1).cpu().numpy()
     return positions if task.classes is None else np.asarray(task.classes)[positions]
+
+
+def has_several_labels(task: Task, columns: Tensor) -> bool:
+    """Whether the columns of outputs or targets are labels of their own, not exclusive classes.
+
+    Parameters
+    ----------
+    task : Task
+    columns : Tensor of shape (n, n_columns)
+
+    Returns
+    -------
+    bool
+        One column is a binary classifier, whatever its loss could take.
+    """
+    multilabel = getattr(task.loss, "multilabel", False)
+    return multilabel and columns.ndim > 1 and columns.shape[1] > 1
 
 
 def predict_proba(task: Task, X: Any) -> np.ndarray:
@@ -115,9 +134,8 @@ def _array(outputs: Tensor) -> np.ndarray:
 
 
 def _batches(task: Task, X: Any, batch_size: int) -> Iterator[Any]:
-    n = _length(X)
-    for start in range(0, n, batch_size):
-        yield _part(task, X, slice(start, start + batch_size))
+    for rows in chunks(_length(X), 1, batch_size):
+        yield _part(task, X, rows)
 
 
 def _length(X: Any) -> int:

@@ -9,9 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from influencekit.data import Examples, ExamplesList, make_examples
+from influencekit.data import Examples, ExamplesList, each, make_examples
 from influencekit.displays.examples._rows import check_rows, take
-from influencekit.models import Task, class_positions, predicted_labels, predicted_targets
+from influencekit.models import (
+    Task,
+    class_positions,
+    has_several_labels,
+    predicted_labels,
+    predicted_targets,
+)
 
 __all__ = ["Answers", "answers", "choose_rows", "predictions"]
 
@@ -64,8 +70,7 @@ def answers(task: Task, examples: Examples | ExamplesList) -> Answers:
     -------
     Answers
     """
-    examples = examples[0] if isinstance(examples, ExamplesList) else examples
-    parts = [_of_batch(task, batch) for batch in examples.batches(_BATCH)]
+    parts = [_of_batch(task, batch) for batch in each(examples)[0].batches(_BATCH)]
     labels, predicted, probability, loss = (
         None if any(p is None for p in part) else np.concatenate(part)
         for part in zip(*parts, strict=True)
@@ -85,7 +90,7 @@ def _of_batch(task: Task, batch: Any) -> tuple:
 
 def _labels(task: Task, targets: torch.Tensor) -> NDArray:
     """Raw labels or values from a loss's targets."""
-    if task.kind == "classification" and not getattr(task.loss, "multilabel", False):
+    if task.kind == "classification" and not has_several_labels(task, targets):
         positions = class_positions(targets).cpu().numpy()
         return positions if task.classes is None else np.asarray(task.classes)[positions]
     values = targets.cpu().numpy()
@@ -93,7 +98,7 @@ def _labels(task: Task, targets: torch.Tensor) -> NDArray:
 
 
 def _probability(task: Task, outputs: torch.Tensor) -> NDArray | None:
-    if task.kind != "classification" or getattr(task.loss, "multilabel", False):
+    if task.kind != "classification" or has_several_labels(task, outputs):
         return None
     try:
         return task.loss.predict_proba(outputs).amax(1).double().cpu().numpy()

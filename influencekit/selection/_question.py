@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, dist
 from torch import nn
 
 from influencekit.damping._grid import damping_name
-from influencekit.data import Examples, ExamplesList
+from influencekit.data import Examples, ExamplesList, each
 from influencekit.models import Task, TaskList
 from influencekit.training import SubsetOutputs
 from influencekit.training._fingerprint import fingerprint
@@ -69,7 +69,7 @@ def question(
         ),
         "queries": (f"{queries.n_examples:,} examples", _contents(queries)),
         "training data": (f"{train.n_examples:,} examples", _contents(train)),
-        "model": (repr(task), [_model(one) for one in _each(task, TaskList)]),
+        "model": (repr(task), [_model(one) for one in each(task)]),
         "attributor": (repr(attributor), _parameters(attributor, searched)),
         "search space": (repr(space), _distributions(space)),
         "metric": (metric, metric),
@@ -90,13 +90,9 @@ def _part(name: str, text: str, content: Any) -> Part:
     return {"fingerprint": found, "is": text if len(text) <= _LONGEST else text[:_LONGEST] + "..."}
 
 
-def _each(of: Any, many: type[tuple]) -> list:
-    return list(of) if isinstance(of, many) else [of]
-
-
 def _contents(examples: Examples | ExamplesList) -> list[str]:
     """Fingerprints of inputs and targets: one, or more where models see different inputs."""
-    return list(dict.fromkeys(_content(one) for one in _each(examples, ExamplesList)))
+    return list(dict.fromkeys(_content(one) for one in each(examples)))
 
 
 def _content(examples: Examples) -> str:

@@ -2,7 +2,7 @@
 
 from influencekit.utils._autograd import count_saved_bytes, with_gradients
 from influencekit.utils._files import remove_abandoned, whole_file
-from influencekit.utils._memory import format_bytes, free_memory, parse_memory
+from influencekit.utils._memory import chunks, format_bytes, free_memory, parse_memory
 from influencekit.utils._progress import progress
 from influencekit.utils._random import draw_seed
 from influencekit.utils.validation import (
@@ -18,6 +18,7 @@ __all__ = [
     "Interval",
     "OutputContainerMixin",
     "StrOptions",
+    "chunks",
     "count_saved_bytes",
     "draw_seed",
     "format_bytes",

@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from numbers import Integral
 
 import torch
 
-__all__ = ["format_bytes", "free_memory", "parse_memory"]
+__all__ = ["chunks", "format_bytes", "free_memory", "parse_memory"]
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY = {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+def chunks(n: int, each: int, budget: int) -> Iterator[slice]:
+    """Slices of ``range(n)`` whose items together take at most a budget.
+
+    Parameters
+    ----------
+    n : int
+    each : int
+        What one item takes: bytes, numbers, or 1 for slices of ``budget`` items.
+    budget : int
+        An item that takes more stands alone.
+
+    Yields
+    ------
+    slice
+    """
+    size = max(1, min(n, budget // max(1, each)))
+    for start in range(0, n, size):
+        yield slice(start, min(n, start + size))
 
 
 def parse_memory(max_memory: int | str | None, device: torch.device | None = None) -> int:

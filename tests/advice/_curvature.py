@@ -6,19 +6,6 @@ __all__ = ["ROWS"]
 
 ROWS = [
     Row(
-        "examples; it must return one number an",
-        (
-            "Gradients(GradientEngine(module_task), make_examples(module_task, Z, y), "
-            "output_cotangent(lambda z, y: F.cross_entropy(z, y))).features()"
-        ),
-        {
-            "Take losses with reduction='none'": (
-                "Gradients(GradientEngine(module_task), make_examples(module_task, Z, y), "
-                "output_cotangent(lambda z, y: F.cross_entropy(z, y, reduction='none'))).features()"
-            ),
-        },
-    ),
-    Row(
         "Arnoldi(rank=",
         "InfluenceFunction(Arnoldi(rank=30), max_memory='12kB').fit(*learned)",
         {

@@ -143,7 +143,9 @@ def test_trainings_that_diverged_are_named_or_nan(property):
 
 
 def test_a_property_that_gives_nan():
-    with pytest.raises(ValueError, match="property: the function gave nan for finite outputs"):
+    with pytest.raises(
+        ValueError, match="property: the function returned nan; accepted is one finite"
+    ):
         leave_group_out(
             MODEL, X, Y, X_TEST, Y_TEST, GROUPS, n_repeats=1, property=lambda o, _: o.sum() * np.nan
         )

@@ -1,6 +1,7 @@
 """The scalar that a score explains, and the Task's small duties."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -9,6 +10,9 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neural_network import MLPClassifier
 from torch import nn
 
+from influencekit import GradDot, retrain_on_subsets
+from influencekit.data import make_examples
+from influencekit.gradients import output_cotangent
 from influencekit.models import (
     BinaryCrossEntropy,
     CrossEntropy,
@@ -17,6 +21,7 @@ from influencekit.models import (
     predicted_targets,
     resolve_output,
 )
+from influencekit.training.stack._outputs import Evaluation
 from tests.models._objective import encode, inputs
 
 RNG = np.random.default_rng(0)
@@ -40,7 +45,8 @@ def test_class_outputs(y):
     scores = np.stack([-scores, scores], 1) if scores.ndim == 1 else scores
     logit = resolve_output(task, "logit", True)(outputs, targets)
     np.testing.assert_allclose(logit, scores[rows, columns], atol=1e-10)
-    assert resolve_output(task, len, True) is len
+    given = resolve_output(task, lambda o, t: o.sum(1) * t.flatten(), True)(outputs, targets)
+    np.testing.assert_allclose(given, outputs.sum(1) * targets.flatten())
 
 
 @pytest.mark.parametrize("y", [Y2, Y3], ids=["binary", "several"])
@@ -119,3 +125,33 @@ def test_example_weights():
 def test_task_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         small_task().name = "other"
+
+
+WRONG = {
+    "shape (6, 2)": lambda outputs, _: outputs[:, :1].expand(-1, 2),
+    "shape (6, 1)": lambda outputs, _: outputs[:, :1],
+    "shape ()": lambda outputs, _: outputs.sum(),
+    "float": lambda outputs, _: 1.0,
+}
+
+
+@pytest.mark.parametrize("got", list(WRONG))
+def test_a_wrong_output_is_refused_in_one_wording(got):
+    """Whoever asks: gradients, training runs, retrained models, cotangents."""
+    model, output = LogisticRegression().fit(X, Y2), WRONG[got]
+    task = as_task(model)
+    six = make_examples(task, X[:6], Y2[:6])
+    asked = {
+        "gradients": lambda: GradDot(output=output).fit(model, X, Y2).score(X[:6], Y2[:6]),
+        "retraining": lambda: retrain_on_subsets(
+            model, X, Y2, X[:6], Y2[:6], n_subsets=2, output=output
+        ),
+        "further training": lambda: Evaluation(task, six, output, True, 6).at_start(),
+        "cotangents": lambda: output_cotangent(output)(torch.zeros(6, 1), torch.zeros(6)),
+    }
+    said = set()
+    for ask in asked.values():
+        with pytest.raises(ValueError, match="one number an example") as caught:
+            ask()
+        said.add(re.sub(r"\d+", "n", str(caught.value)))  # gradients try one example first
+    assert len(said) == 1 and f"returned {re.sub('[0-9]+', 'n', got)} for" in said.pop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from influencekit.utils import format_bytes, free_memory, parse_memory
+from influencekit.utils import chunks, format_bytes, free_memory, parse_memory
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,19 @@ def test_format():
         "5.6 GB",
         "70.0 TB",
     ]
+
+
+@pytest.mark.parametrize(
+    ("n", "each", "budget", "sizes"),
+    [
+        (10, 1, 4, [4, 4, 2]),
+        (10, 3, 13, [4, 4, 2]),
+        (3, 5, 4, [1, 1, 1]),  # an item that does not fit stands alone
+        (3, 0, 4, [3]),
+        (0, 1, 4, []),
+    ],
+)
+def test_chunks_follow_each_other_within_the_budget(n, each, budget, sizes):
+    found = list(chunks(n, each, budget))
+    assert [part.stop - part.start for part in found] == sizes
+    assert [i for part in found for i in range(n)[part]] == list(range(n))

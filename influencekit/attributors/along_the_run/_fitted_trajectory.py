@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from influencekit.attributors._gradients import CheckedOutput
 from influencekit.base import Fitted
 from influencekit.data import Examples
 from influencekit.models import predicted_targets, resolve_output
@@ -23,7 +22,7 @@ from influencekit.training.trajectory import (
     StepScores,
     Sweep,
 )
-from influencekit.utils import parse_memory, progress
+from influencekit.utils import chunks, parse_memory, progress
 
 __all__ = ["FittedTrajectory"]
 
@@ -107,7 +106,7 @@ class FittedTrajectory(Fitted):
         n_queries = self.batch_size or n_queries
         at_once = max(1, room // (6 + 4 * slots))
         found = np.zeros((2, len(queries), len(rows)))
-        blocks = [slice(i, i + n_queries) for i in range(0, len(queries), n_queries)]
+        blocks = list(chunks(len(queries), 1, n_queries))
         for block in progress(blocks, self.name, self.verbose, unit="sweep"):
             gradients = self._gradients(queries.take(block), output)
             both = push(gradients, rows.to(self.replay.model.task.device), at_once)
@@ -126,8 +125,8 @@ class FittedTrajectory(Fitted):
         """Diagonal of the training examples' scores on their own losses."""
         found = np.zeros(len(self.train))
         size = self._queries_at_once(len(found))
-        for start in range(0, len(found), size):
-            rows = np.arange(start, min(start + size, len(found)))
+        for some in chunks(len(found), 1, size):
+            rows = np.arange(some.start, some.stop)
             if self.push == "finite":
                 own = self.train.take(rows), "neg_loss", torch.as_tensor(rows)
                 found[rows] = np.diagonal(self._pushed(self.sweep, *own)[1])
@@ -142,7 +141,7 @@ class FittedTrajectory(Fitted):
     ) -> Iterator[tuple[slice, StepInfluence]]:
         """Rows of the queries, and the influence of each step on them: block after block."""
         size = self._queries_at_once(len(queries))
-        blocks = [slice(i, i + size) for i in range(0, len(queries), size)]
+        blocks = list(chunks(len(queries), 1, size))
         for rows in progress(blocks, self.name, self.verbose, unit="sweep"):
             for step in sweep(self._gradients(queries.take(rows), output)):
                 yield rows, step
@@ -175,8 +174,7 @@ class FittedTrajectory(Fitted):
     def _outputs(self, queries: Examples, output: Any) -> Callable[[Tensor], Tensor]:
         """Function from parameters (p,) to the output (n_queries,)."""
         model, task = self.replay.model, self.replay.model.task
-        function = resolve_output(task, output, queries.targets is not None)
-        function = CheckedOutput(function) if callable(output) else function
+        function = resolve_output(task, output, queries.targets is not None, finite=True)
         batch = next(queries.batches(len(queries)))
         targets = batch.targets
         if targets is None:

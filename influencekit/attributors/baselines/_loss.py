@@ -13,6 +13,7 @@ from influencekit.attributors._gradients import (
     training_weights,
 )
 from influencekit.base import BaseAttributor, Fitted
+from influencekit.utils import chunks
 
 __all__ = ["Loss"]
 
@@ -72,8 +73,8 @@ class Loss(BaseAttributor):
         engine, size = gradient_engine(self, task), self.batch_size or _BATCH
         losses = []
         with torch.no_grad():
-            for start in range(0, len(train), size):
-                some = train.take(slice(start, start + size))
+            for rows in chunks(len(train), 1, size):
+                some = train.take(rows)
                 losses.append(task.loss(engine.outputs(some), some.targets).to(torch.float64))
         weights = training_weights(task, train)
         scores = -torch.cat(losses) * weights / weights.mean()

@@ -10,7 +10,7 @@ from scipy.special import ndtri
 
 from influencekit.base import BaseAttributor, Fitted
 from influencekit.data import Examples, leaves
-from influencekit.utils import draw_seed
+from influencekit.utils import chunks, draw_seed
 
 __all__ = ["Random"]
 
@@ -77,9 +77,7 @@ class Noise(Fitted):
     def scores(self, queries):
         rows = _scrambled(_names(queries, self.seed))
         out = np.empty((len(rows), len(self.train)))
-        step = max(1, _CHUNK // max(1, len(self.train)))
-        for start in range(0, len(rows), step):
-            some = slice(start, start + step)
+        for some in chunks(len(rows), len(self.train), _CHUNK):
             out[some] = _normal(rows[some, None] ^ self.train)
         return out
 

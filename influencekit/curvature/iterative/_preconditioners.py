@@ -12,8 +12,6 @@ from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature.exact._rows import ggn_rows
 from influencekit.curvature.low_rank._low_rank import with_penalty
 from influencekit.curvature.low_rank._nystroem import Nystroem
-from influencekit.gradients import Block, OuterBlock
-from influencekit.gradients.blocks._base import chunks
 
 __all__ = ["PRECONDITIONERS", "Preconditioner", "ggn_diagonal"]
 
@@ -78,23 +76,12 @@ def ggn_diagonal(problem: CurvatureProblem) -> Tensor:
     """Diagonal of the data's Gauss-Newton matrix, float64, (p,)."""
     out = torch.zeros_like(problem.penalty)
     for rows, features in ggn_rows(problem).rows:
-        weights = problem.example_weights[None, rows, None].to(features.dtype)
-        weights = weights.expand(-1, -1, features.rows_per_example)
         for block in features.blocks.values():
-            place = torch.zeros(1, len(out), dtype=features.dtype, device=out.device)
-            block.spec.scatter(_squared_sums(block, weights, features.workspace), place)
+            sums, place = out.new_zeros(1, block.spec.width), torch.zeros_like(out)[None]
+            block.add_squares(problem.example_weights[rows], sums[0], features.workspace)
+            block.spec.scatter(sums, place)
             out += place[0]
     return out
-
-
-def _squared_sums(block: Block, weights: Tensor, workspace: int) -> Tensor:
-    """``Σ_rows w g²`` of a block, (1, width)."""
-    if isinstance(block, OuterBlock) and block.length == 1:  # squares of products
-        return block.replace(*(t.square() for t in block.tensors)).weighted_sums(weights, workspace)
-    sums = weights.new_zeros(1, block.spec.width)
-    for part in chunks(block.n_examples, block.dense_bytes, workspace):
-        sums.addmm_(weights[:, part].flatten(1), block[part].dense().square())
-    return sums
 
 
 PRECONDITIONERS: dict[str, Callable[..., Preconditioner]] = {

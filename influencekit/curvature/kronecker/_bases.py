@@ -110,13 +110,9 @@ class MatrixBasis(BlockBasis):
     single: bool
 
     def rotate(self, block):
-        if not isinstance(block, OuterBlock):
+        if not block.has_factors:
             return super().rotate(block)
-        spec = self.spec
-        a = block.a @ self.inputs[: spec.d_in]
-        if spec.has_bias:
-            a += self.inputs[-1]
-        return OuterBlock(self.place, a, block.b @ self.outputs)
+        return OuterBlock(self.place, block.inputs_times(self.inputs), block.b @ self.outputs)
 
     def rotate_rows(self, rows):
         return (self.outputs.mT @ self._matrices(rows) @ self.inputs).flatten(1)
@@ -157,7 +153,7 @@ class IndexBasis(BlockBasis):
     outputs: Tensor
 
     def rotate(self, block):
-        if not isinstance(block, IndexBlock):
+        if not block.has_factors:
             return super().rotate(block)
         return IndexBlock(self.place, block.index, block.b @ self.outputs)
 

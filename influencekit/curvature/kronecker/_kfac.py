@@ -16,7 +16,6 @@ from influencekit.curvature._problem import CurvatureProblem, drawn_seed
 from influencekit.curvature._spectrum import sample_rows
 from influencekit.curvature.kronecker._bases import BlockBasis
 from influencekit.curvature.kronecker._moments import BlockMoments, moments_of
-from influencekit.curvature.kronecker._quadratic_forms import add_squares
 from influencekit.curvature.kronecker._spectrum import KroneckerSpectrum
 from influencekit.curvature.kronecker._store import keep, rotate, rotated
 from influencekit.gradients import (
@@ -193,7 +192,7 @@ class EKFAC(KroneckerCurvature):
             for name, basis in bases.items():  # a block at a time: rows are many
                 same = own is features
                 block = made.blocks[name] if same else rotated(features.blocks[name], basis)
-                add_squares(block, weights, data[basis.columns], features.workspace)
+                block.add_squares(weights, data[basis.columns], features.workspace)
             yield some, made
 
 

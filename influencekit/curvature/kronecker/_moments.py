@@ -14,7 +14,7 @@ from influencekit.curvature.kronecker._bases import (
     IndexBasis,
     MatrixBasis,
 )
-from influencekit.gradients import Block, BlockSpec, IndexBlock, OuterBlock
+from influencekit.gradients import Block, BlockSpec
 
 __all__ = ["BlockMoments", "moments_of"]
 
@@ -59,7 +59,7 @@ class _MatrixMoments(BlockMoments):
         self.count, self.single = 0.0, True
 
     def add(self, block, weights):
-        if not isinstance(block, OuterBlock):  # not called in this batch: zeros
+        if not block.has_factors:  # not called in this batch: zeros
             return
         self.single = self.single and block.length == 1
         self.count += block.length * float(weights.sum())
@@ -93,7 +93,7 @@ class _IndexMoments(BlockMoments):
         self.frequencies, self.outputs = self._zeros(spec.d_out), self._zeros(spec.d_in, spec.d_in)
 
     def add(self, block, weights):
-        if not isinstance(block, IndexBlock):
+        if not block.has_factors:
             return
         each = weights[:, None].expand(block.index.shape)
         self.frequencies.index_add_(0, block.index.flatten(), each.flatten())

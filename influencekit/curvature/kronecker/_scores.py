@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from influencekit.curvature.kronecker._bases import BlockBasis, MatrixBasis
-from influencekit.gradients import Block, DenseBlock, IndexBlock, OuterBlock
-from influencekit.gradients.blocks._base import chunks
+from influencekit.gradients import Block, DenseBlock, IndexBlock
+from influencekit.utils import chunks
 
 __all__ = ["Tile", "add_products", "plan_tiles"]
 
@@ -185,15 +185,11 @@ def add_products(
         table = inverse.view(query.spec.d_out, -1).to(query.dtype)
         scaled = query.b * table[query.index][:, None]
         IndexBlock(query.spec, query.index, scaled).add_dot(train, out, workspace)
-    elif tiles is not None and _is_single(query) and _is_single(train):
+    elif tiles is not None and query.is_single and train.is_single:
         for tile in tiles:
             _add_tile(tile, _factors(query), _factors(train), out, workspace)
     else:
         _add_dense(query, train, inverse, out, workspace)
-
-
-def _is_single(block: Block) -> bool:
-    return isinstance(block, OuterBlock) and block.length == 1
 
 
 def _factors(block: Any) -> tuple[Tensor, Tensor]:

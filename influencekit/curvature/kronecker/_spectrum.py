@@ -14,10 +14,10 @@ from influencekit.curvature._path import DampingPath, check_masks
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._spectrum import Spectrum, damped_inverse, sample_rows
 from influencekit.curvature.kronecker._bases import BlockBasis
-from influencekit.curvature.kronecker._quadratic_forms import quadratic_forms
 from influencekit.curvature.kronecker._scores import Tile, add_products, plan_tiles
 from influencekit.curvature.kronecker._store import rotate
 from influencekit.gradients import Gradients
+from influencekit.utils import chunks
 
 __all__ = ["KroneckerPath", "KroneckerSpectrum"]
 
@@ -132,7 +132,7 @@ class KroneckerSpectrum(Spectrum):
         for name, basis in self.bases.items():
             block = features.blocks[name]
             own = tables[:, basis.columns].to(block.dtype)
-            total += quadratic_forms(block, own, features.workspace)
+            total += block.quadratic_forms(own, features.workspace)
         return total
 
     def plan(self, damping: float) -> dict[str, list[Tile]]:
@@ -184,10 +184,9 @@ class KroneckerPath(DampingPath):
         spectrum = self.spectrum
         dampings = np.atleast_1d(np.asarray(dampings, dtype=np.float64))
         out = np.empty((len(dampings), len(self.queries)))
-        step = max(1, spectrum.problem.engine.workspace // (64 * len(spectrum.table)))
+        each, workspace = 64 * len(spectrum.table), spectrum.problem.engine.workspace
         for rows, features in self.queries:
-            for start in range(0, len(dampings), step):
-                some = slice(start, start + step)
+            for some in chunks(len(dampings), each, workspace):
                 forms = spectrum.forms(features, self._tables(dampings[some]))
                 t1, t2, t3 = forms.mT.unflatten(0, (3, -1))
                 out[some, rows] = (t2 / torch.sqrt(t1 * t3)).cpu().numpy()

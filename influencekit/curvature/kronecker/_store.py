@@ -24,7 +24,7 @@ def rotated(block: Block, basis: BlockBasis) -> Block:
     block = basis.rotate(block.compact())
     dense_is_smaller = block.dense_bytes * block.n_examples < block.nbytes
     if isinstance(block, OuterBlock) and block.length > 1 and dense_is_smaller:
-        return DenseBlock(block.spec, block.dense().unflatten(0, (block.n_examples, -1)))
+        return DenseBlock.of(block)
     return block
 
 

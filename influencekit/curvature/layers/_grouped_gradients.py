@@ -10,10 +10,8 @@ from torch import Tensor
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature.layers._parts import Part, parameter_groups
 from influencekit.gradients import (
-    DenseBlock,
     GradientFeatures,
     Gradients,
-    IndexBlock,
 )
 
 __all__ = ["PartProducts"]
@@ -162,8 +160,8 @@ class PartProducts:
         """Whether products through the Gram matrix take fewer operations than sums do."""
         blocks = [b for part in self.groups[position] for b in part.blocks(train.sample)]
         n, parts = self.n_train, len(self.groups[position])
-        gram = n * (sum(map(_pair_flops, blocks)) + parts) / 2 + n_queries * n
-        return gram <= n_queries * sum(map(_sum_flops, blocks))
+        gram = n * (sum(block.pair_flops for block in blocks) + parts) / 2 + n_queries * n
+        return gram <= n_queries * sum(block.sum_flops for block in blocks)
 
     # -- sums of training gradients -----------------------------------------------------------
 
@@ -213,22 +211,3 @@ def _tiles(gradients: Gradients, start: int = 0) -> Iterator[tuple[slice, Gradie
             own = slice(low, min(len(features), low + _TILE))
             if rows.start + low >= start:
                 yield slice(rows.start + low, rows.start + own.stop), features[own]
-
-
-def _pair_flops(block) -> int:
-    """Multiplications of a dot product of two examples' gradients."""
-    if isinstance(block, DenseBlock):
-        return block.spec.width
-    factors = block.length**2 * (block.spec.d_in + block.spec.d_out)
-    if isinstance(block, IndexBlock):
-        return min(block.length**2 * block.spec.d_in, block.spec.width)
-    return min(factors, block.spec.d_in * block.spec.d_out)
-
-
-def _sum_flops(block) -> int:
-    """Multiplications of an example in a weighted sum and in a product with that sum."""
-    if isinstance(block, DenseBlock):
-        return 2 * block.spec.width
-    if isinstance(block, IndexBlock):
-        return block.spec.width + block.length * block.spec.d_in
-    return (block.length + 1) * block.spec.d_in * block.spec.d_out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,6 @@ from influencekit.gradients import (
     BlockSpec,
     DenseBlock,
     GradientFeatures,
-    IndexBlock,
     OuterBlock,
     project_sides,
     random_rows,
@@ -99,13 +99,12 @@ class LayerProjections:
             for spec, columns in zip(self.specs, self.columns, strict=True)
         ]
 
-    def _block(self, block: Block, columns: slice, features: GradientFeatures) -> Block:
+    def _block(self, block: Any, columns: slice, features: GradientFeatures) -> Block:
         name, (k_out, k_in) = block.spec.name, layer_dims(block.spec, self.rank)
-        if isinstance(block, OuterBlock) and block.length == 1:
+        if block.is_single:
             outputs, inputs = self.sides[name]
-            a = block.a @ inputs[: block.spec.d_in]
-            a = a + inputs[-1] if block.spec.has_bias else a
-            return OuterBlock(BlockSpec(name, (columns,), k_out, k_in), a, block.b @ outputs)
+            spec = BlockSpec(name, (columns,), k_out, k_in)
+            return OuterBlock(spec, block.inputs_times(inputs), block.b @ outputs)
         rows = self._rows(block, features.workspace)
         rows = rows.unflatten(0, (block.n_examples, block.rows_per_example))
         return DenseBlock(BlockSpec(name, (columns,)), rows)
@@ -173,26 +172,7 @@ def _second_moments(problem: CurvatureProblem) -> dict[str, tuple[Tensor, Tensor
     for rows, features in train.along(train.cotangent, keep_factors=True):
         own = problem.example_weights[rows]
         for name, block in features.blocks.items():
-            if isinstance(block, (OuterBlock, IndexBlock)):
-                found, held = _moments(block, own), moments.get(name)
+            found, held = block.second_moments(own), moments.get(name)
+            if found is not None:
                 moments[name] = found if held is None else (held[0] + found[0], held[1] + found[1])
     return moments
-
-
-def _moments(block: OuterBlock | IndexBlock, weights: Tensor) -> tuple[Tensor, Tensor]:
-    b = block.b.to(torch.float64)
-    of_b = _weighted_moment(b.flatten(1, 2), weights)
-    if isinstance(block, IndexBlock):  # one-hot inputs stand on the output side of the weight
-        counts = of_b.new_zeros(block.spec.d_out)
-        repeated = weights.repeat_interleave(block.index.shape[1])
-        return counts.index_add_(0, block.index.flatten(), repeated), of_b
-    a = block.a.to(torch.float64)
-    if block.spec.has_bias:
-        a = torch.cat([a, a.new_ones(*a.shape[:2], 1)], dim=2)
-    return of_b, _weighted_moment(a, weights)
-
-
-def _weighted_moment(values: Tensor, weights: Tensor) -> Tensor:
-    """``Σ_i w_i Σ_t v_it v_itᵀ`` of values (n, t, d)."""
-    scaled = values * weights[:, None, None]
-    return scaled.flatten(0, 1).mT @ values.flatten(0, 1)

@@ -17,12 +17,11 @@ from influencekit.curvature.layers._layer_projections import LayerProjections, l
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
 from influencekit.gradients import (
     BlockSpec,
-    DenseBlock,
     GradientFeatures,
     add_covariance,
     mirror,
 )
-from influencekit.utils import Interval, StrOptions, format_bytes
+from influencekit.utils import Interval, StrOptions, chunks, format_bytes
 
 __all__ = ["LoGra", "LoGraSpectrum"]
 
@@ -247,8 +246,8 @@ def _decompose(rows: CurvatureRows, projections: LayerProjections, joint: bool) 
         bases=bases,
         order=order,
     )
-    for start in range(0, len(gradients), 1024):  # in place: there is room for one copy only
-        gradients[start : start + 1024] = spectrum.rotate(gradients[start : start + 1024])
+    for some in chunks(len(gradients), 1, 1024):  # in place: there is room for one copy only
+        gradients[some] = spectrum.rotate(gradients[some])
     return spectrum
 
 
@@ -277,10 +276,8 @@ class _Covariances:
 
     def add_rows(self, gradients: Tensor, weights: Tensor) -> None:
         """Add weighted outer products of projected rows, one an example."""
-        step = max(1, 2**22 // max(1, gradients.shape[1]))
-        for start in range(0, len(gradients), step):
-            some = gradients[start : start + step].to(torch.float64)
-            own = weights[start : start + step, None]
+        for rows in chunks(len(gradients), gradients.shape[1], 2**22):
+            some, own = gradients[rows].to(torch.float64), weights[rows, None]
             for columns, matrix in zip(self.columns, self.matrices, strict=True):
                 matrix.addmm_((some[:, columns] * own).mT, some[:, columns])
 
@@ -312,7 +309,4 @@ def _at_origin(block):
     """The block as the only one of its features."""
     spec = block.spec
     own = (slice(0, spec.columns[0].stop - spec.columns[0].start),)
-    moved = BlockSpec(spec.name, own, spec.d_out, spec.d_in)
-    if isinstance(block, DenseBlock):
-        return DenseBlock(moved, block.rows)
-    return type(block)(moved, *block.tensors)
+    return block.with_spec(BlockSpec(spec.name, own, spec.d_out, spec.d_in))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["WORKSPACE", "Block", "BlockSpec", "chunks", "row_slice"]
+from influencekit.utils import chunks
+
+__all__ = ["WORKSPACE", "Block", "BlockSpec", "row_slice", "unit_rows", "weighted_moment"]
 
 #: Bytes that an intermediate of one operation may take when nothing else is said.
 WORKSPACE = 2**27
@@ -77,16 +79,21 @@ class BlockSpec:
         return own
 
 
-def chunks(n: int, bytes_each: int, workspace: int) -> Iterator[slice]:
-    """Slices of ``range(n)`` whose items together take at most ``workspace`` bytes."""
-    size = max(1, min(n, workspace // max(1, bytes_each)))
-    for start in range(0, n, size):
-        yield slice(start, min(n, start + size))
-
-
 def row_slice(examples: slice, rows_per_example: int) -> slice:
     """Rows that belong to a slice of examples."""
     return slice(examples.start * rows_per_example, examples.stop * rows_per_example)
+
+
+def unit_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows with largest entry 1, whose squares do not vanish, and their scales in float64."""
+    scale = rows.abs().amax(1, keepdim=True)
+    return rows / torch.where(scale > 0, scale, 1.0), scale.to(torch.float64)
+
+
+def weighted_moment(values: Tensor, weights: Tensor) -> Tensor:
+    """``Σ_i w_i Σ_t v_it v_itᵀ`` of values (n, t, d)."""
+    scaled = values * weights[:, None, None]
+    return scaled.flatten(0, 1).mT @ values.flatten(0, 1)
 
 
 class Block(ABC):
@@ -94,20 +101,54 @@ class Block(ABC):
 
     Concrete blocks say how their rows are stored; every operation works on any of them by
     making dense rows a chunk at a time, and is overridden where the stored form is faster.
+    Its constructor takes the spec and then :attr:`tensors`.
     """
 
     spec: BlockSpec
     n_examples: int
     rows_per_example: int
 
+    #: Whether the rows are held as factors: inputs that all rows of an example share, and ``b``.
+    has_factors: bool = False
+    #: Number of terms that a row is a sum of.
+    length: int = 1
+
     @property
     @abstractmethod
     def tensors(self) -> tuple[Tensor, ...]:
         """What is stored: first dimension examples; in the last tensor the second is rows."""
 
-    @abstractmethod
+    @property
+    def is_single(self) -> bool:
+        """Whether each row is the outer product of two vectors that are held."""
+        return False
+
+    @property
+    def factor_shape(self) -> tuple[int, int, int]:
+        """(T, inputs, outputs) of the factors; (0, width, 1) without factors."""
+        return 0, self.spec.width, 1
+
+    @property
+    def pair_flops(self) -> int:
+        """Multiplications of a dot product of two examples' gradients."""
+        return self.spec.width
+
+    @property
+    def sum_flops(self) -> int:
+        """Multiplications of an example in a weighted sum and in a product with that sum."""
+        return 2 * self.spec.width
+
     def replace(self, *tensors: Tensor) -> Block:
         """A block of the same kind around other tensors."""
+        return type(self)(self.spec, *tensors)  # type: ignore[call-arg]
+
+    def with_spec(self, spec: BlockSpec) -> Block:
+        """The same gradients at another place."""
+        return type(self)(spec, *self.tensors)  # type: ignore[call-arg]
+
+    def padded(self, length: int) -> Block:
+        """The same gradients with terms that are zero, up to ``length`` of them."""
+        return self
 
     @abstractmethod
     def dense(self) -> Tensor:
@@ -182,6 +223,65 @@ class Block(ABC):
 
         Every row of the matrix is asked for at most once.
         """
+
+    def two_sided(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+        """``outputsᵀ G inputs`` of every row, (n_examples, rows_per_example, k_out, k_in).
+
+        ``inputs`` has a row for the bias where there is one, the last column of ``G``.
+        """
+        d_in, d_out = self.spec.d_in, self.spec.d_out
+        dense = self.dense().unflatten(0, (self.n_examples, self.rows_per_example))
+        moved = dense[..., : d_in * d_out].unflatten(-1, (d_out, d_in)) @ inputs[:d_in]
+        if self.spec.has_bias:
+            moved += dense[..., d_in * d_out :, None] * inputs[-1]
+        return outputs.T @ moved
+
+    def add_forms(self, outputs: Tensor, inputs: Tensor, out: Tensor, workspace: int) -> None:
+        """Add ``outputs[:, j]ᵀ G inputs[:, j]`` of every row to ``out`` (n_rows, k)."""
+        r = self.rows_per_example
+        each = self._form_numbers * out.shape[1] * out.element_size()
+        for part in chunks(self.n_examples, each, workspace):
+            out[row_slice(part, r)] += self[part]._forms(outputs, inputs)
+
+    @property
+    def _form_numbers(self) -> int:
+        """Numbers that :meth:`_forms` makes for an example and a column."""
+        return 2 * self.rows_per_example * self.spec.d_out
+
+    def _forms(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+        d_in, d_out, dense = self.spec.d_in, self.spec.d_out, self.dense()
+        moved = dense[:, : d_in * d_out].unflatten(1, (d_out, d_in)) @ inputs[:d_in]
+        if self.spec.has_bias:
+            moved += dense[:, d_in * d_out :, None] * inputs[-1]
+        return (moved * outputs).sum(1)
+
+    def second_moments(self, weights: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Weighted second moments of both sides of the weight, float64; None without factors.
+
+        Output gradients first, then inputs with their 1; of an embedding's one-hot inputs, which
+        stand first, only the diagonal.
+        """
+        return None
+
+    def add_squares(self, weights: Tensor, out: Tensor, workspace: int = WORKSPACE) -> None:
+        """Add ``Σ_i w_i Σ_r g_ir²`` to ``out`` (width,), float64.
+
+        ``weights`` (n_examples,) are float64.
+        """
+        for rows in chunks(self.n_examples, 2 * self.dense_bytes, workspace):
+            each = weights[rows].to(self.dtype).repeat_interleave(self.rows_per_example)
+            out += each @ self[rows].dense().square()
+
+    def quadratic_forms(self, tables: Tensor, workspace: int = WORKSPACE) -> Tensor:
+        """``Σ_k tables[j, k] g_ik²`` of every example i and table j, float64.
+
+        Rows are one an example; ``tables`` (n_tables, width) are in the dtype of the products.
+        """
+        out = torch.empty(self.n_examples, len(tables), dtype=torch.float64, device=self.device)
+        for rows in chunks(self.n_examples, 2 * self.dense_bytes, workspace):
+            unit, scale = unit_rows(self[rows].dense())
+            out[rows] = (unit.square().to(tables.dtype) @ tables.mT) * scale.square()
+        return out
 
     def weighted_sums(self, weights: Tensor, workspace: int = WORKSPACE) -> Tensor:
         """Sums (g, width) of the rows, weighted by ``weights`` (g, n_examples, R)."""

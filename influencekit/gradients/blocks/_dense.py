@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from influencekit.gradients.blocks._base import WORKSPACE, Block, BlockSpec, RowProvider, chunks
+from influencekit.gradients.blocks._base import WORKSPACE, Block, BlockSpec, RowProvider
+from influencekit.utils import chunks
 
 __all__ = ["DenseBlock"]
 
@@ -27,8 +28,10 @@ class DenseBlock(Block):
     def tensors(self) -> tuple[Tensor, ...]:
         return (self.rows,)
 
-    def replace(self, *tensors: Tensor) -> DenseBlock:
-        return DenseBlock(self.spec, *tensors)
+    @classmethod
+    def of(cls, block: Block) -> DenseBlock:
+        """Any block, dense."""
+        return cls(block.spec, block.dense().unflatten(0, (block.n_examples, -1)))
 
     def dense(self) -> Tensor:
         return self.rows.flatten(0, 1)

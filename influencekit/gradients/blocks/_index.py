@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from influencekit.gradients.blocks._base import (
     WORKSPACE,
     Block,
     BlockSpec,
     RowProvider,
-    chunks,
     row_slice,
+    unit_rows,
+    weighted_moment,
 )
+from influencekit.utils import chunks
 
 __all__ = ["IndexBlock"]
 
@@ -29,6 +32,8 @@ class IndexBlock(Block):
         Gradients with respect to the layer's outputs.
     """
 
+    has_factors = True
+
     def __init__(self, spec: BlockSpec, index: Tensor, b: Tensor):
         self.spec = spec
         self.index = index
@@ -39,8 +44,23 @@ class IndexBlock(Block):
     def tensors(self) -> tuple[Tensor, ...]:
         return (self.index, self.b)
 
-    def replace(self, *tensors: Tensor) -> IndexBlock:
-        return IndexBlock(self.spec, *tensors)
+    @property
+    def factor_shape(self) -> tuple[int, int, int]:
+        return self.length, self.spec.d_in, self.spec.d_out
+
+    @property
+    def pair_flops(self) -> int:
+        return min(self.length**2 * self.spec.d_in, self.spec.width)
+
+    @property
+    def sum_flops(self) -> int:
+        return self.spec.width + self.length * self.spec.d_in
+
+    def padded(self, length: int) -> Block:
+        missing = length - self.length
+        if missing == 0:
+            return self
+        return self.replace(F.pad(self.index, (0, missing)), F.pad(self.b, (0, 0, 0, missing)))
 
     def dense(self) -> Tensor:
         return self._dense_rows(self.index, self.spec.d_out)
@@ -112,3 +132,52 @@ class IndexBlock(Block):
                 i, t = example[part], place[part]
                 moved = torch.bmm(self.b[i, :, t], matrix[self.index[i, t] - entries.start])
                 target.index_add_(0, i, moved)
+
+    # -- both sides of the weight: entries by their indices, vectors by b ------------------
+
+    def two_sided(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+        return outputs[self.index][:, None].mT @ (self.b @ inputs)
+
+    @property
+    def _form_numbers(self) -> int:
+        return self.length * (1 + 2 * self.rows_per_example)
+
+    def _forms(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+        products = (self.b @ inputs).mul_(outputs[self.index][:, None])
+        return products.sum(2).flatten(0, 1)
+
+    def second_moments(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        of_b = weighted_moment(self.b.to(torch.float64).flatten(1, 2), weights)
+        repeated = weights.repeat_interleave(self.length)
+        counts = of_b.new_zeros(self.spec.d_out)
+        return counts.index_add_(0, self.index.flatten(), repeated), of_b
+
+    # -- squares: of the sums of each entry that an example uses ----------------------------
+
+    def add_squares(self, weights: Tensor, out: Tensor, workspace: int = WORKSPACE) -> None:
+        for rows in chunks(self.n_examples, self.nbytes // max(1, self.n_examples), workspace):
+            owners, entries, sums = self[rows]._entry_sums()
+            squares = sums.square().sum(1).to(torch.float64) * weights[rows][owners, None]
+            out.view(self.spec.d_out, -1).index_add_(0, entries, squares)
+
+    def quadratic_forms(self, tables: Tensor, workspace: int = WORKSPACE) -> Tensor:
+        out = torch.zeros(self.n_examples, len(tables), dtype=torch.float64, device=self.device)
+        matrices = tables.unflatten(1, (self.spec.d_out, self.spec.d_in))
+        each = self.length * self.spec.d_in * self.b.element_size() * 4
+        for rows in chunks(self.n_examples, each, workspace):
+            owners, entries, sums = self[rows]._entry_sums()
+            unit, scale = unit_rows(sums[:, 0])
+            squares = unit.square().to(tables.dtype)
+            for j, matrix in enumerate(matrices):
+                forms = (squares * matrix[entries]).sum(1).to(torch.float64)
+                out[rows, j].index_add_(0, owners, forms * scale[:, 0].square())
+        return out
+
+    def _entry_sums(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Example, entry and gradient (rows_per_example, d) of every entry that an example uses."""
+        n = self.spec.d_out
+        keys = torch.arange(self.n_examples, device=self.device)[:, None] * n + self.index
+        unique, places = torch.unique(keys, return_inverse=True)
+        sums = self.b.new_zeros(len(unique), self.rows_per_example, self.spec.d_in)
+        sums.index_add_(0, places.flatten(), self.b.transpose(1, 2).flatten(0, 1))
+        return unique // n, unique % n, sums

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from influencekit.gradients.blocks._base import (
     WORKSPACE,
     Block,
     BlockSpec,
     RowProvider,
-    chunks,
     row_slice,
+    unit_rows,
+    weighted_moment,
 )
+from influencekit.utils import chunks
 
 __all__ = ["OuterBlock"]
 
@@ -31,6 +34,8 @@ class OuterBlock(Block):
         Gradients with respect to the layer's outputs.
     """
 
+    has_factors = True
+
     def __init__(self, spec: BlockSpec, a: Tensor, b: Tensor):
         self.spec = spec
         self.a = a
@@ -41,8 +46,28 @@ class OuterBlock(Block):
     def tensors(self) -> tuple[Tensor, ...]:
         return (self.a, self.b)
 
-    def replace(self, *tensors: Tensor) -> OuterBlock:
-        return OuterBlock(self.spec, *tensors)
+    @property
+    def is_single(self) -> bool:
+        return self.length == 1
+
+    @property
+    def factor_shape(self) -> tuple[int, int, int]:
+        return self.length, self.spec.d_in + self.spec.has_bias, self.spec.d_out
+
+    @property
+    def pair_flops(self) -> int:
+        d_in, d_out = self.spec.d_in, self.spec.d_out
+        return min(self.length**2 * (d_in + d_out), d_in * d_out)
+
+    @property
+    def sum_flops(self) -> int:
+        return (self.length + 1) * self.spec.d_in * self.spec.d_out
+
+    def padded(self, length: int) -> Block:
+        missing = (0, 0, 0, length - self.length)
+        if length == self.length:
+            return self
+        return self.replace(F.pad(self.a, missing), F.pad(self.b, missing))
 
     def dense(self) -> Tensor:
         n, rows, d_out = self.n_examples, self.rows_per_example, self.spec.d_out
@@ -186,3 +211,56 @@ class OuterBlock(Block):
             weight.addmm_(summed.reshape(-1, g * d_out).T, self.a[part].flatten(0, 1))
         out[:, : d_out * d_in] = weight.view(g, -1)
         return out
+
+    # -- both sides of the weight -------------------------------------------------------------
+
+    def inputs_times(self, matrix: Tensor) -> Tensor:
+        """``(a, 1) @ matrix``, (n_examples, T, k)."""
+        moved = self.a @ matrix[: self.spec.d_in]
+        return moved.add_(matrix[-1]) if self.spec.has_bias else moved
+
+    def two_sided(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+        return (self.b @ outputs).mT @ self.inputs_times(inputs)[:, None]
+
+    @property
+    def _form_numbers(self) -> int:
+        return self.length * (1 + 2 * self.rows_per_example)
+
+    def _forms(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+        products = (self.b @ outputs).mul_(self.inputs_times(inputs)[:, None])
+        return products.sum(2).flatten(0, 1)
+
+    def second_moments(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        of_b = weighted_moment(self.b.to(torch.float64).flatten(1, 2), weights)
+        a = self.a.to(torch.float64)
+        if self.spec.has_bias:
+            a = torch.cat([a, a.new_ones(*a.shape[:2], 1)], dim=2)
+        return of_b, weighted_moment(a, weights)
+
+    # -- squares: of a product of two vectors they are a product too --------------------------
+
+    def add_squares(self, weights: Tensor, out: Tensor, workspace: int = WORKSPACE) -> None:
+        if not self.is_single:
+            return super().add_squares(weights, out, workspace)
+        size = self.spec.d_out * self.spec.d_in
+        b = self.b[:, :, 0].square().sum(1) * weights.to(self.dtype)[:, None]
+        out[:size] += (b.mT @ self.a[:, 0].square()).flatten()
+        if self.spec.has_bias:
+            out[size:] += b.sum(0)
+
+    def quadratic_forms(self, tables: Tensor, workspace: int = WORKSPACE) -> Tensor:
+        if not self.is_single or self.spec.has_bias:
+            return super().quadratic_forms(tables, workspace)
+        inputs, scale_in = unit_rows(self.a[:, 0])
+        outputs, scale_out = unit_rows(self.b[:, 0, 0])
+        inputs, outputs = inputs.square().to(tables.dtype), outputs.square().to(tables.dtype)
+        matrices = tables.unflatten(1, (self.spec.d_out, self.spec.d_in))
+        if self.spec.d_out > self.spec.d_in:  # the longer side goes into the matrix product
+            inputs, outputs, matrices = outputs, inputs, matrices.mT
+        out = torch.empty(len(inputs), len(tables), dtype=torch.float64, device=self.device)
+        each = matrices[0].numel() + len(inputs) * outputs.shape[1]
+        for some in chunks(len(tables), 2 * each * tables.element_size(), workspace):
+            part = matrices[some]
+            moved = (inputs @ part.flatten(0, 1).mT).unflatten(1, part.shape[:2])
+            out[:, some] = torch.bmm(moved, outputs[:, :, None])[:, :, 0].to(torch.float64)
+        return out * (scale_in * scale_out).square()

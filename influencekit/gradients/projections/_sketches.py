@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 
 from influencekit.gradients._features import GradientFeatures
-from influencekit.gradients.blocks._base import Block, BlockSpec, chunks, row_slice
-from influencekit.gradients.blocks._index import IndexBlock
-from influencekit.gradients.blocks._outer import OuterBlock
+from influencekit.gradients.blocks._base import Block, BlockSpec, row_slice
 from influencekit.gradients.projections._base import Projection
+from influencekit.utils import chunks
 
-__all__ = ["FactoredProjection", "TwoSidedProjection", "project_sides", "share_dims", "shared_side"]
+__all__ = ["FactoredProjection", "TwoSidedProjection", "project_sides", "share_dims"]
 
 
 class _SidedProjection(Projection):
@@ -44,42 +43,13 @@ class FactoredProjection(_SidedProjection):
         for block in features.blocks.values():
             if not block.spec.is_matrix:
                 self._add_unstructured(block, out, features.workspace)
-            elif isinstance(block, (OuterBlock, IndexBlock)):
-                self._add_factors(block, out, features.workspace)
             else:
-                self._add_matrix(block, out, features.workspace)
+                block.add_forms(*self._sides(block.spec, out[:0]), out, features.workspace)
         return out.mul_(self.dim**-0.5)
 
     def _sides(self, spec: BlockSpec, like: Tensor) -> tuple[Tensor, Tensor]:
         out_side = self._side(spec, "out", spec.d_out, self.dim, like)
         return out_side, self._side(spec, "in", spec.d_in + spec.has_bias, self.dim, like)
-
-    def _add_factors(self, block: OuterBlock | IndexBlock, out: Tensor, workspace: int) -> None:
-        outputs, inputs = self._sides(block.spec, out[:0])
-        if isinstance(block, IndexBlock):  # indices stand for the output side of its weight
-            outputs, inputs = inputs, outputs
-        r, t = block.rows_per_example, block.length
-        for part in chunks(
-            block.n_examples, t * (1 + 2 * r) * self.dim * out.element_size(), workspace
-        ):
-            sub = block[part]
-            products = (sub.b @ outputs).mul_(shared_side(sub, inputs)[:, None])
-            out[row_slice(part, r)] += products.sum(2).flatten(0, 1)
-
-    def _add_matrix(self, block: Block, out: Tensor, workspace: int) -> None:
-        outputs, inputs = self._sides(block.spec, out[:0])
-        r, d_in, d_out = block.rows_per_example, block.spec.d_in, block.spec.d_out
-        each = 2 * r * d_out * self.dim * out.element_size()
-        for part in chunks(block.n_examples, each, workspace):
-            dense = block[part].dense()
-            weight, bias = (
-                dense[:, : d_in * d_out].unflatten(1, (d_out, d_in)),
-                dense[:, d_in * d_out :],
-            )
-            moved = weight @ inputs[:d_in]
-            if block.spec.has_bias:
-                moved += bias[:, :, None] * inputs[-1]
-            out[row_slice(part, r)] += (moved * outputs).sum(1)
 
 
 class TwoSidedProjection(_SidedProjection):
@@ -116,14 +86,6 @@ class TwoSidedProjection(_SidedProjection):
         out.mul_(dim**-0.5)
 
 
-def shared_side(block: OuterBlock | IndexBlock, matrix: Tensor) -> Tensor:
-    """Projected shared side (n, T, k): inputs with their 1, or rows of the matrix."""
-    if isinstance(block, IndexBlock):
-        return matrix[block.index]
-    moved = block.a @ matrix[: block.spec.d_in]
-    return moved + matrix[-1] if block.spec.has_bias else moved
-
-
 def project_sides(block: Block, outputs: Tensor, inputs: Tensor, workspace: int) -> Tensor:
     """Gradient matrices of a layer multiplied from both sides.
 
@@ -143,28 +105,14 @@ def project_sides(block: Block, outputs: Tensor, inputs: Tensor, workspace: int)
     """
     k_out, k_in = outputs.shape[1], inputs.shape[1]
     out = outputs.new_empty(block.n_rows, k_out * k_in)
-    r, t = block.rows_per_example, getattr(block, "length", 1)
+    r, t = block.rows_per_example, block.length
     each = (
         r * t * (k_out + block.spec.d_in + 1) + t * k_in + r * k_in * (k_out + block.spec.d_out)
     ) * out.element_size()
     for part in chunks(block.n_examples, each, workspace):
-        moved = _two_sides(block[part], outputs, inputs)  # (n, R, k_out, k_in)
+        moved = block[part].two_sided(outputs, inputs)  # (n, R, k_out, k_in)
         out[row_slice(part, r)] = moved.flatten(2).flatten(0, 1)
     return out
-
-
-def _two_sides(block: Block, outputs: Tensor, inputs: Tensor) -> Tensor:
-    if isinstance(block, IndexBlock):
-        left = shared_side(block, outputs)[:, None].mT
-        return left @ (block.b @ inputs)
-    if isinstance(block, OuterBlock):
-        return (block.b @ outputs).mT @ shared_side(block, inputs)[:, None]
-    d_in, d_out = block.spec.d_in, block.spec.d_out
-    dense = block.dense().unflatten(0, (block.n_examples, block.rows_per_example))
-    moved = dense[..., : d_in * d_out].unflatten(-1, (d_out, d_in)) @ inputs[:d_in]
-    if block.spec.has_bias:
-        moved += dense[..., d_in * d_out :, None] * inputs[-1]
-    return outputs.T @ moved
 
 
 def share_dims(specs: list[BlockSpec], dim: int) -> list[int]:

@@ -64,7 +64,7 @@ class BinaryLoss(ColumnLoss):
         return F.one_hot(z.argmax(1), z.shape[1]).to(z.dtype)
 
     def margin(self, outputs, positions):
-        return self.class_logits(outputs).gather(1, positions[:, None])[:, 0]
+        return self.logit(outputs, positions)
 
     def class_logits(self, outputs):
         z = outputs.flatten(1)

@@ -24,7 +24,6 @@ class CustomLoss(OutputLoss):
     function : callable
         ``function(outputs, targets)`` returning one loss an example, (n,), or the mean or
         the sum of them, which is then evaluated one example at a time.
-    kind : {"classification", "regression", "other"}, default="other"
 
     Raises
     ------
@@ -33,9 +32,8 @@ class CustomLoss(OutputLoss):
         nor the sum of the examples' losses.
     """
 
-    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], kind: str = "other"):
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]):
         self.function = function
-        self.kind = kind
 
     def __call__(self, outputs, targets):
         value = self.function(outputs, targets)

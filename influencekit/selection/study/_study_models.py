@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
 from influencekit._model_checks import learned_rows
-from influencekit.data import ExamplesList, make_examples
+from influencekit.data import each, make_examples
 from influencekit.exceptions import HeldOutRowsWarning
 from influencekit.models import Task, TaskList, as_task, is_model_list, load_checkpoints
 from influencekit.training import train_checkpoints
@@ -159,5 +159,5 @@ def _task_key(task: Task, train, queries) -> str:
 
 def data_fingerprint(examples: Any) -> str:
     """Fingerprint of examples as the (first) model's module sees them."""
-    first = examples[0] if isinstance(examples, ExamplesList) else examples
-    return fingerprint([(batch.inputs, batch.targets) for batch in first.batches(1024)])
+    batches = each(examples)[0].batches(1024)
+    return fingerprint([(batch.inputs, batch.targets) for batch in batches])

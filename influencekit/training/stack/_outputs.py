@@ -48,17 +48,8 @@ def task_outputs(task: Task, examples: Any, output: Any) -> np.ndarray:
         for batch in examples.batches(BATCH_SIZE):
             outputs = task.forward(batch.inputs)
             values = function(outputs, batch.targets).detach().double()
-            values = values.reshape(len(values), -1)
-            if len(values) == len(outputs):
-                values[unanswered(outputs)] = torch.nan
-            parts.append(values.cpu())
-    values = torch.cat(parts)
-    if values.shape[1:] != (1,):
-        raise ValueError(
-            f"output: the function returned {tuple(values.shape)} values for "
-            f"{examples.n_examples} queries; accepted is one number a query, shape (n,)."
-        )
-    return values[:, 0].numpy()
+            parts.append(values.masked_fill(unanswered(outputs), torch.nan).cpu())
+    return torch.cat(parts).numpy()
 
 
 def unanswered(outputs: Tensor) -> Tensor:
@@ -135,19 +126,9 @@ class Evaluation:
 
     def _values(self, parameters: Parameters, batch: Batch) -> Tensor:
         outputs = self.stack.outputs(parameters, batch.inputs, shared=True)
-        values = self.stack.per_row(self._checked, outputs, batch.targets, shared=True).detach()
+        values = self.stack.per_row(self.output, outputs, batch.targets, shared=True).detach()
         unknown = unanswered(outputs.flatten(0, 1)).unflatten(0, outputs.shape[:2])
         return torch.where(unknown, torch.full_like(values, torch.nan), values)
-
-    def _checked(self, outputs: Tensor, targets: Tensor | None) -> Tensor:
-        values = self.output(outputs, targets)
-        got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values)
-        if not isinstance(values, Tensor) or values.shape != (len(outputs),):
-            raise ValueError(
-                f"output: the function returned {got} for {len(outputs)} examples; accepted is a "
-                f"Tensor with one number an example, shape ({len(outputs)},)."
-            )
-        return values
 
     def _widen(self) -> None:
         """Go to float64 if the model's forward can."""

@@ -1,0 +1,90 @@
+"""What a block computes from the form it is held in, against its dense rows."""
+
+import pytest
+import torch
+
+from influencekit.gradients import BlockSpec, DenseBlock, IndexBlock, OuterBlock
+
+N, R, D_OUT, D_IN = 7, 2, 4, 3
+
+
+def spec(bias):
+    columns = (slice(0, D_OUT * D_IN), slice(D_OUT * D_IN, D_OUT * (D_IN + 1)))
+    return BlockSpec("layer", columns if bias else columns[:1], D_OUT, D_IN, bias)
+
+
+def random(*shape):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def outer(length, bias, rows=R):
+    return OuterBlock(spec(bias), random(N, length, D_IN), random(N, rows, length, D_OUT))
+
+
+def index(rows=R):
+    found = torch.arange(N * 5).view(N, 5) ** 2 % D_OUT
+    return IndexBlock(spec(False), found, random(N, rows, 5, D_IN))
+
+
+def dense(bias, rows=R):
+    return DenseBlock(spec(bias), random(N, rows, spec(bias).width))
+
+
+KINDS = {
+    "one product": lambda rows: outer(1, False, rows),
+    "one product, bias": lambda rows: outer(1, True, rows),
+    "sequence, bias": lambda rows: outer(5, True, rows),
+    "embedding": index,
+    "dense": lambda rows: dense(False, rows),
+    "dense, bias": lambda rows: dense(True, rows),
+}
+kinds = pytest.mark.parametrize("make", KINDS.values(), ids=list(KINDS))
+
+
+def matrices(block):
+    """Gradients (n, R, d_out, d_in), a bias as the last column."""
+    rows = block.dense().view(N, block.rows_per_example, -1)
+    weight = rows[..., : D_OUT * D_IN].unflatten(-1, (D_OUT, D_IN))
+    return (
+        torch.cat([weight, rows[..., D_OUT * D_IN :, None]], -1) if block.spec.has_bias else weight
+    )
+
+
+@kinds
+def test_sums_of_squares(make):
+    block, weights = make(R), torch.arange(1.0, N + 1, dtype=torch.float64)
+    out = torch.ones(block.spec.width, dtype=torch.float64)
+    block.add_squares(weights, out, workspace=400)
+    rows = block.dense().view(N, R, -1)
+    torch.testing.assert_close(out, 1 + torch.einsum("i,irk->k", weights, rows.square()))
+
+
+@kinds
+def test_quadratic_forms(make):
+    block = make(1)
+    tables = random(3, block.spec.width)
+    expected = block.dense().square() @ tables.mT
+    torch.testing.assert_close(block.quadratic_forms(tables, workspace=400), expected)
+
+
+@kinds
+def test_both_sides(make):
+    block = make(R)
+    held = matrices(block)
+    left, right = random(D_OUT, 2), random(held.shape[-1], 2)
+    expected = torch.einsum("ok,nroi,il->nrkl", left, held, right)
+    torch.testing.assert_close(block.two_sided(left, right), expected)
+    out = torch.ones(N * R, 2, dtype=torch.float64)
+    block.add_forms(left, right, out, workspace=400)
+    torch.testing.assert_close(out.view(N, R, 2), 1 + torch.einsum("nrkk->nrk", expected))
+
+
+@kinds
+def test_longer_and_elsewhere(make):
+    block = make(R)
+    torch.testing.assert_close(block.padded(9).dense(), block.dense())
+    torch.testing.assert_close(DenseBlock.of(block).dense(), block.dense())
+    elsewhere = BlockSpec("other", block.spec.columns, D_OUT, D_IN, block.spec.has_bias)
+    moved = block.with_spec(elsewhere)
+    assert type(moved) is type(block) and moved.spec.name == "other"
+    torch.testing.assert_close(moved.dense(), block.dense())
