@@ -118,7 +118,7 @@ def iris():
 
 
 @IGNORED
-@pytest.mark.parametrize("curvature", ["cg", LiSSA(batch_size=None, depth=30)], ids=str)
+@pytest.mark.parametrize("curvature", ["cg", LiSSA(batch_size=None, rtol=1e-5)], ids=str)
 def test_attributor_returns_the_solution(iris, curvature):
     """Against gradients and the Hessian of the logistic loss, by hand."""
     model, X, y = iris
@@ -139,10 +139,9 @@ def test_attributor_returns_the_solution(iris, curvature):
     )
     np.testing.assert_array_equal(-found.products * weights, fitted.score(X[queries], y[queries]))
     exact = -G[queries] @ np.linalg.solve(hessian + damping * np.eye(15), G.T)
-    error = np.linalg.norm(found.products - exact) / np.linalg.norm(exact)
-    # a query's error in the norm of A + λI is at most its residual times the root of the condition
-    condition = np.linalg.cond(hessian + damping * np.eye(15))
-    assert error <= found.residuals.max() * condition
+    np.testing.assert_allclose(found.products, exact, rtol=0, atol=1e-4 * np.abs(exact).max())
+    assert ((found.residuals > 0) & (found.residuals <= 1e-5)).all()
+    assert (found.iterations > 0).all()
     assert found.residuals.shape == found.iterations.shape == (4,)
 
 
