@@ -20,7 +20,7 @@ from influencekit.gradients import (
     DenseBlock,
     GradientFeatures,
     add_covariance,
-    mirror,
+    symmetrize,
 )
 from influencekit.utils import Interval, StrOptions, format_bytes
 
@@ -304,7 +304,7 @@ class _Covariances:
     def finish(self) -> list[tuple[slice, Tensor]]:
         """Columns and complete matrices."""
         if self.specs:
-            mirror(self.specs, self.matrices[0])
+            symmetrize(self.specs, self.matrices[0])
         return list(zip(self.columns, self.matrices, strict=True))
 
 
