@@ -209,6 +209,14 @@ def test_lanczos_goes_on_behind_an_invariant_subspace():
     np.testing.assert_allclose(found.values, matrix.diagonal().sort().values, atol=1e-10)
 
 
+def test_lanczos_without_a_seed_stops_there():
+    matrix = torch.diag(torch.tensor([3.0, 2.0, 5.0, 4.0]).double())
+    start = torch.tensor([[1.0, 1.0, 0.0, 0.0]]).double()
+    found = lanczos(lambda rows: rows @ matrix, start, 4, 4, seed=None)
+    np.testing.assert_allclose(found.values, [2.0, 3.0], rtol=1e-12)
+    assert found.n_products == 2
+
+
 def test_nystroem_is_its_formula():
     root = torch.randn(30, 30, dtype=torch.float64) * torch.logspace(0, -4, 30).double()
     matrix, rows = root @ root.mT, torch.randn(6, 30, dtype=torch.float64)
