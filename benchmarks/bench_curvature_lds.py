@@ -51,8 +51,14 @@ def evaluate(curvature, data, masks, prepared) -> dict:
     """Score at the automatic damping and at the best of a grid."""
     net, X, y, X_test, y_test = data
     fitted = InfluenceFunction(curvature, random_state=0).fit(net, X, y)
-    sums = fitted.score(X_test, y_test) @ masks.T.astype(float)
-    row = {"damping": fitted.damping_, "default": prepared.score(sums).mean}
+    row = {"damping": fitted.damping_}
+    if hasattr(fitted, "solution"):
+        solution = fitted.solution(X_test, y_test)
+        scores = -solution.products / len(X)
+        row["iterations"] = float(solution.iterations.mean())
+    else:
+        scores = fitted.score(X_test, y_test)
+    row["default"] = prepared.score(scores @ masks.T.astype(float)).mean
     if hasattr(fitted, "eigenvalues_"):
         path = fitted.damping_path(X_test, y_test).subset_sums(masks)
         largest = float(fitted.eigenvalues_.max())
@@ -62,8 +68,6 @@ def evaluate(curvature, data, masks, prepared) -> dict:
         grid = np.geomspace(lowest, 10 * largest, 91)
         values = [prepared.score(path.at(damping)).mean for damping in grid]
         row.update(best=max(values), best_damping=float(grid[int(np.argmax(values))]))
-    if hasattr(fitted.curvature_, "iterations_"):
-        row["iterations"] = float(fitted.curvature_.iterations_.mean())
     return row
 
 

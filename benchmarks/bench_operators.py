@@ -101,11 +101,12 @@ def solvers(module, X: Tensor, y: Tensor, m: int, damping: float | None) -> list
         start = CLOCK()
         influence = InfluenceFunction(curvature, damping, random_state=0).fit(task, X, y)
         fitted = CLOCK()
-        influence.score(X[:m], y[:m])
+        solved = hasattr(influence, "solution")
+        found = (influence.solution if solved else influence.score)(X[:m], y[:m])
         row = {"curvature": type(curvature).__name__, "damping": influence.damping_}
         row.update(fit=fitted - start, score=CLOCK() - fitted)
-        if hasattr(influence.curvature_, "iterations_"):
-            row["iterations"] = float(influence.curvature_.iterations_.mean())
+        if solved:
+            row["iterations"] = float(found.iterations.mean())
         rows.append(row)
         print(row, flush=True)
     return rows

@@ -7,6 +7,7 @@ from influencekit.curvature._operators import CurvatureOperator
 from influencekit.curvature._path import DampingPath, SubsetSums
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._registry import CURVATURES, make_curvature
+from influencekit.curvature._solution import Solution
 from influencekit.curvature._spectrum import Spectrum
 from influencekit.curvature.exact._decompose import DecompositionPlan, decompose, plan_decomposition
 from influencekit.curvature.exact._exact import EmpiricalFisher, GaussNewton
@@ -43,6 +44,7 @@ __all__ = [
     "GaussNewton",
     "LoGra",
     "MeanPath",
+    "Solution",
     "SolvedCurvature",
     "Spectrum",
     "SubsetSums",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -10,6 +12,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
+from influencekit.curvature._solution import Solution, join_solutions
 from influencekit.gradients import Gradients
 from influencekit.utils import chunks
 
@@ -120,7 +123,7 @@ class SolvedCurvature(FittedCurvature):
         self.problem = problem
 
     @abstractmethod
-    def solve(self, vectors: Tensor, damping: float) -> Tensor:
+    def solve(self, vectors: Tensor, damping: float) -> Solution:
         """``(A + λI)⁻¹ v`` of every row.
 
         Parameters
@@ -130,23 +133,52 @@ class SolvedCurvature(FittedCurvature):
 
         Returns
         -------
-        Tensor of shape (k, p)
+        Solution
+            Its products are a Tensor of shape (k, p).
         """
 
-    def products(self, queries, damping):
+    def solution(self, queries: Gradients, damping: float) -> Solution:
+        """Products with the training gradients, and how far each query's system was solved.
+
+        Parameters
+        ----------
+        queries : Gradients
+        damping : float
+
+        Returns
+        -------
+        Solution
+            Its products are a Tensor of shape (n_query, n_train).
+        """
         train, dtype = self.problem.train, self.problem.engine.task.dtype
         out = torch.empty(len(queries), len(train), dtype=dtype)
-        for rows in self._chunks(len(queries)):
-            solved = self.solve(queries.take(rows).matrix(dtype), damping)
-            out[rows] = (train @ solved.mT).mT.cpu()
-        return out
+        return self._solution(queries, damping, out, lambda _, solved: (train @ solved.mT).mT.cpu())
+
+    def products(self, queries, damping):
+        return self.solution(queries, damping).products
 
     def self_products(self, damping):
-        train, parts = self.problem.train, []
-        for rows in self._chunks(len(train)):
-            vectors = train.take(rows).matrix(self.problem.engine.task.dtype)
-            parts.append((vectors * self.solve(vectors, damping)).sum(1))
-        return torch.cat(parts)
+        train, task = self.problem.train, self.problem.engine.task
+        out = torch.empty(len(train), dtype=task.dtype, device=task.device)
+        found = self._solution(train, damping, out, lambda own, solved: (own * solved).sum(1))
+        return found.products
+
+    def _solution(
+        self, gradients: Gradients, damping: float, out: Tensor, multiply: Callable[..., Tensor]
+    ) -> Solution:
+        """Solve piece by piece; ``multiply(vectors, solved)`` are a piece's rows of ``out``."""
+        parts = []
+        for rows in self._chunks(len(gradients)):
+            vectors = gradients.take(rows).matrix(out.dtype)
+            found = self.solve(vectors, damping)
+            if not isinstance(found, Solution):
+                raise TypeError(
+                    f"{type(self).__name__}.solve returned a {type(found).__name__}; it must "
+                    "return a Solution of influencekit.curvature, Solution(products)."
+                )
+            out[rows] = multiply(vectors, found.products)
+            parts.append(replace(found, products=out[rows]))  # lets the solved vectors go
+        return join_solutions(out, parts)
 
     def _chunks(self, n: int):
         """Slices of rows whose dense gradients, and a few copies of them, fit the memory."""

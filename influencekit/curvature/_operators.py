@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.gradients._batches import map_tensors, simple_kernels
+from influencekit.models import CustomLoss, OutputLoss
 from influencekit.utils import chunks
 
 __all__ = ["MATRICES", "CurvatureOperator"]
@@ -17,6 +19,8 @@ __all__ = ["MATRICES", "CurvatureOperator"]
 MATRICES = ("hessian", "ggn")
 #: Examples of one pass: fewer make the passes' fixed cost felt, more leave the cache.
 SMALLEST_BATCH, LARGEST_BATCH = 512, 4096
+#: Outputs of an example up to which a user's own loss is looked at for its convex part.
+FEW_OUTPUTS = 64
 #: Copies of the activations that the derivative of a pass holds.
 _COPIES = 4
 
@@ -37,6 +41,9 @@ class CurvatureOperator:
     All vectors go through a batch together: forward-mode derivatives under ``torch.func.vmap``
     make one matrix product of a layer's tangents.  Cost of one vector: about two passes forward
     and backward over the data.  Memory beside vectors and result: the engine's workspace.
+
+    The Gauss-Newton matrix of a :class:`~influencekit.models.CustomLoss` is that of its convex
+    part, as for "ggn"; with more than 64 outputs an example it takes the loss to be convex.
     """
 
     def __init__(self, problem: CurvatureProblem, matrix: str = "ggn"):
@@ -140,14 +147,26 @@ class CurvatureOperator:
         forward, loss = self._forward(inputs), self.problem.engine.task.loss
         found: tuple[Any, ...] = torch.func.vjp(forward, self._parameters)
         outputs, pull_back = found
-        gradient = torch.func.grad(lambda z: loss(z, targets) @ weights)
+        curve = _output_hessian(loss, outputs, targets, weights)
 
         def multiply(tangent):
             moved = torch.func.jvp(forward, (self._parameters,), (tangent,))[1]
-            curved = torch.func.jvp(gradient, (outputs,), (moved,))[1]
-            return pull_back(curved)[0]
+            return pull_back(curve(moved))[0]
 
         return multiply
+
+
+def _output_hessian(
+    loss: OutputLoss, outputs: Tensor, targets: Any, weights: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """``w_i (∇²loss_i) v_i`` of every example, as a function of ``v``."""
+    if isinstance(loss, CustomLoss) and outputs[0].numel() <= FEW_OUTPUTS:
+        factor = loss.hessian_factor(outputs, targets).factor
+        left = factor * weights[:, None, None]
+        return lambda v: (left @ (factor.mT @ v.flatten(1)[:, :, None])).reshape(v.shape)
+    gradient = torch.func.grad(lambda z: loss(z, targets) @ weights)
+    found: tuple[Any, ...] = torch.func.vjp(gradient, outputs)  # not every loss has the forward
+    return lambda v: found[1](v)[0]
 
 
 def _activation_bytes(problem: CurvatureProblem) -> int:

@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from influencekit.curvature import KFAC, Curvature, LoGra, Spectrum
 from influencekit.damping._grid import damping_range
 
-__all__ = ["effective_rows", "least_damping"]
+__all__ = ["effective_sample_size", "least_damping"]
 
 #: Directions that may count for each effective row and free output: of one spectrum of all
 #: parameters, and of one for each layer, whose directions together are more than those of the
@@ -50,16 +50,16 @@ def least_damping(curvature: Curvature, spectrum: Spectrum, ratio: float) -> flo
     free_outputs = max(1, prod(outputs.shape[1:]) - 1)
     by_layers = isinstance(curvature, (KFAC, LoGra))
     each = (DIRECTIONS_BY_LAYERS if by_layers else DIRECTIONS) * free_outputs
-    return _damping_of(spectrum, each * effective_rows(weighted))
+    return _damping_of(spectrum, each * effective_sample_size(weighted))
 
 
-def effective_rows(norms: np.ndarray) -> float:
+def effective_sample_size(norms: np.ndarray) -> float:
     """Number of rows with a gradient: n where all are alike, 1 where one has all.
 
     Examples
     --------
     >>> import numpy as np
-    >>> effective_rows(np.array([1.0, 1.0, 0.0, 0.0]))
+    >>> effective_sample_size(np.array([1.0, 1.0, 0.0, 0.0]))
     2.0
     """
     square = float((norms**2).sum())

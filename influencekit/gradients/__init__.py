@@ -7,7 +7,7 @@ from influencekit.gradients._cotangents import (
     output_cotangent,
     sampled_cotangent,
 )
-from influencekit.gradients._covariance import add_covariance, mirror
+from influencekit.gradients._covariance import add_covariance, symmetrize
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._gradients import Gradients
@@ -40,10 +40,10 @@ __all__ = [
     "ggn_cotangent",
     "loss_cotangent",
     "make_projection",
-    "mirror",
     "output_cotangent",
     "plan",
     "project_sides",
     "random_rows",
     "sampled_cotangent",
+    "symmetrize",
 ]

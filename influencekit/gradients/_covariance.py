@@ -14,14 +14,14 @@ from influencekit.gradients.blocks._base import BlockSpec
 from influencekit.gradients.blocks._outer import OuterBlock
 from influencekit.utils import chunks
 
-__all__ = ["add_covariance", "mirror"]
+__all__ = ["add_covariance", "symmetrize"]
 
 
 def add_covariance(features: GradientFeatures, weights: Tensor | None, out: Tensor) -> None:
     """Add ``Σ_rows w g gᵀ`` to ``out`` (p, p), in its dtype.
 
     Only blocks on and above the diagonal (in the order of the features) need be right
-    afterwards: :func:`mirror` completes the matrix.
+    afterwards: :func:`symmetrize` completes the matrix.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def add_covariance(features: GradientFeatures, weights: Tensor | None, out: Tens
             torch.addmm(out, left, dense, out=out)
 
 
-def mirror(features_specs: tuple[BlockSpec, ...], out: Tensor) -> Tensor:
+def symmetrize(features_specs: tuple[BlockSpec, ...], out: Tensor) -> Tensor:
     """Copy the blocks above the diagonal below it.
 
     Parameters

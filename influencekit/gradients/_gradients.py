@@ -12,7 +12,7 @@ from torch import Tensor
 
 from influencekit.data import Examples
 from influencekit.gradients._cotangents import CotangentFunction, Stacked
-from influencekit.gradients._covariance import add_covariance, mirror
+from influencekit.gradients._covariance import add_covariance, symmetrize
 from influencekit.gradients._dot import all_dots, all_self_dots
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._features import GradientFeatures
@@ -325,7 +325,7 @@ class Gradients:
         for rows, features in self:
             own = row_slice(rows, features.rows_per_example)
             add_covariance(features, None if weights is None else weights[own], out)
-        return mirror(self.engine.layout(self.examples).specs, out)
+        return symmetrize(self.engine.layout(self.examples).specs, out)
 
 
 class _Beside(Gradients):

@@ -235,9 +235,9 @@ def test_filter_of_a_matrix():
     matrix, vector = factor @ factor.mT, torch.randn(30, dtype=torch.float64)
     values, basis = torch.linalg.eigh(matrix)
     expected = basis @ (torch.exp(-values) * (basis.mT @ vector))
-    found = apply_filter(lambda v: matrix @ v, vector, lambda s: torch.exp(-s))
+    found = apply_filter(lambda v: v @ matrix, vector, lambda s: torch.exp(-s))
     torch.testing.assert_close(found, expected)
-    few = apply_filter(lambda v: matrix @ v, vector, lambda s: 1 / (s + 40.0), n_directions=13)
+    few = apply_filter(lambda v: v @ matrix, vector, lambda s: 1 / (s + 40.0), n_directions=13)
     torch.testing.assert_close(few, torch.linalg.solve(matrix + 40.0 * torch.eye(30), vector))
     assert (apply_filter(lambda v: v, torch.zeros(3).double(), lambda s: s) == 0).all()
 

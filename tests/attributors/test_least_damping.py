@@ -9,7 +9,7 @@ from torch import nn
 
 from influencekit import InfluenceFunction, as_task
 from influencekit.damping import auto_damping
-from influencekit.damping._effective_sample_size import AT_OPTIMUM, effective_rows
+from influencekit.damping._effective_sample_size import AT_OPTIMUM, effective_sample_size
 
 pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
 
@@ -69,7 +69,7 @@ def damping_of(eigenvalues, dimension):
 
 
 @pytest.mark.parametrize("n_outputs", [2, 3])
-def test_effective_dimension_is_a_third_of_the_effective_rows(n_outputs):
+def test_effective_dimension_is_a_third_of_the_effective_sample_size(n_outputs):
     y = Y if n_outputs == 2 else np.digitize(X[:, 0], [-0.4, 0.4])
     module, loss = stopped(n_outputs, y=y)
     influence = InfluenceFunction().fit(as_task(module, loss=loss), X, y)
@@ -111,6 +111,6 @@ def test_a_regression_is_left_to_the_spectrum():
 
 
 def test_effective_rows():
-    assert effective_rows(np.ones(7)) == pytest.approx(7)
-    assert effective_rows(np.r_[np.zeros(5), 3.0]) == pytest.approx(1)
-    assert effective_rows(np.zeros(3)) == 0
+    assert effective_sample_size(np.ones(7)) == pytest.approx(7)
+    assert effective_sample_size(np.r_[np.zeros(5), 3.0]) == pytest.approx(1)
+    assert effective_sample_size(np.zeros(3)) == 0

@@ -209,6 +209,14 @@ def test_lanczos_goes_on_behind_an_invariant_subspace():
     np.testing.assert_allclose(found.values, matrix.diagonal().sort().values, atol=1e-10)
 
 
+def test_lanczos_without_a_seed_stops_there():
+    matrix = torch.diag(torch.tensor([3.0, 2.0, 5.0, 4.0]).double())
+    start = torch.tensor([[1.0, 1.0, 0.0, 0.0]]).double()
+    found = lanczos(lambda rows: rows @ matrix, start, 4, 4, seed=None)
+    np.testing.assert_allclose(found.values, [2.0, 3.0], rtol=1e-12)
+    assert found.n_products == 2
+
+
 def test_nystroem_is_its_formula():
     root = torch.randn(30, 30, dtype=torch.float64) * torch.logspace(0, -4, 30).double()
     matrix, rows = root @ root.mT, torch.randn(6, 30, dtype=torch.float64)
@@ -234,11 +242,12 @@ def test_solvers_reach_the_dense_solution(solver, matrix, penalty):
     dense = dense_problem(matrix, penalty, weighted=True)
     solver = type(solver)(**{**solver.get_params(), "matrix": matrix})
     fitted = solver.factorise(dense.problem)
-    found = fitted.products(dense.queries, 1.0)
-    np.testing.assert_allclose(found, dense.products(1.0), rtol=1e-7, atol=1e-9)
-    assert (fitted.residuals_ <= 1e-10).all()
-    assert (fitted.iterations_ > 0).all()
-    assert fitted.residuals_.shape == (len(dense.queries),)
+    found = fitted.solution(dense.queries, 1.0)
+    np.testing.assert_allclose(found.products, dense.products(1.0), rtol=1e-7, atol=1e-9)
+    np.testing.assert_array_equal(found.products, fitted.products(dense.queries, 1.0))
+    assert (found.residuals <= 1e-10).all()
+    assert (found.iterations > 0).all()
+    assert found.residuals.shape == (len(dense.queries),)
 
 
 def test_conjugate_gradients_bring_each_system_to_its_tolerance():
@@ -248,16 +257,16 @@ def test_conjugate_gradients_bring_each_system_to_its_tolerance():
     vectors[2] *= 1e-6  # tolerances are relative
     for rtol in (1e-2, 1e-6):
         fitted = ConjugateGradient(rtol=rtol, preconditioner=None).factorise(dense.problem)
-        solution, report = fitted.run(vectors, 0.01)
-        left = vectors.numpy() - solution.numpy() @ (dense.curvature + 0.01 * np.eye(43))
+        solution = fitted.solve(vectors, 0.01)
+        left = vectors.numpy() - solution.products.numpy() @ (dense.curvature + 0.01 * np.eye(43))
         norms = np.linalg.norm(vectors, axis=1)
         residuals = np.linalg.norm(left, axis=1) / np.where(norms > 0, norms, 1)
-        np.testing.assert_allclose(report.residuals, residuals, atol=1e-12)
+        np.testing.assert_allclose(solution.residuals, residuals, atol=1e-12)
         assert (residuals <= rtol).all()
-        assert solution[1].abs().max() == 0
-        assert report.iterations[1] == 0
-    together = fitted.solve(vectors, 0.01)
-    alone = torch.cat([fitted.solve(v[None], 0.01) for v in vectors])
+        assert solution.products[1].abs().max() == 0
+        assert solution.iterations[1] == 0
+    together = fitted.solve(vectors, 0.01).products
+    alone = torch.cat([fitted.solve(v[None], 0.01).products for v in vectors])
     np.testing.assert_allclose(together, alone, rtol=1e-9, atol=1e-15)
 
 
@@ -266,8 +275,8 @@ def test_vectors_whose_norms_underflow_are_solved(solver):
     dense = dense_problem("ggn", "constant")
     fitted = solver.factorise(dense.problem)
     vectors = torch.randn(2, len(dense.curvature), dtype=torch.float64)
-    expected = fitted.solve(vectors, 1.0)
-    found = fitted.solve(vectors * 1e-164, 1.0)
+    expected = fitted.solve(vectors, 1.0).products
+    found = fitted.solve(vectors * 1e-164, 1.0).products
     np.testing.assert_allclose(found * 1e164, expected, rtol=1e-6)
 
 
@@ -289,8 +298,7 @@ def test_a_preconditioner_saves_iterations():
     for name in (None, "nystroem"):
         solver = ConjugateGradient(preconditioner=name, preconditioner_rank=12, random_state=0)
         fitted = solver.factorise(dense.problem)
-        fitted.products(dense.queries, 1e-3)
-        taken[name] = fitted.iterations_.mean()
+        taken[name] = fitted.solution(dense.queries, 1e-3).iterations.mean()
     assert taken["nystroem"] < 0.7 * taken[None]
 
 
@@ -329,9 +337,9 @@ def test_too_few_iterations_are_reported():
     dense = dense_problem("ggn")
     fitted = ConjugateGradient(max_iter=3, preconditioner=None).factorise(dense.problem)
     with pytest.warns(ConvergenceWarning, match="6 of 6 systems did not reach rtol=1e-05"):
-        fitted.products(dense.queries, 1e-4)
-    assert (fitted.iterations_ == 3).all()
-    assert (fitted.residuals_ > 1e-5).all()
+        found = fitted.solution(dense.queries, 1e-4)
+    assert (found.iterations == 3).all()
+    assert (found.residuals > 1e-5).all()
 
 
 def test_negative_curvature_is_explained_and_auto_damping_is_above_it():

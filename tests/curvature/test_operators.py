@@ -10,6 +10,7 @@ from influencekit.curvature import CurvatureProblem
 from influencekit.curvature._operators import CurvatureOperator
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
+from tests.curvature._dense_reference import flat_gradient
 from tests.curvature._hessian_reference import D, N, dense_problem, hessian
 
 
@@ -93,3 +94,31 @@ def test_hessian_of_other_modules(name):
     found = CurvatureOperator(problem, "hessian").data(vectors)
     expected = vectors.numpy() @ hessian(task, X, t, weights)
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-11)
+
+
+def cauchy(outputs, targets):
+    """Concave where the error is above 1."""
+    return torch.log1p((outputs - targets).square()).sum(1)
+
+
+@pytest.mark.parametrize("loss", [nn.HuberLoss(), cauchy], ids=["huber", "cauchy"])
+def test_gauss_newton_of_other_losses(loss):
+    """``Σ_i w_i J_iᵀ H_i J_i``, with negative eigenvalues of ``H_i`` cut to 0."""
+    torch.manual_seed(0)
+    task = as_task(nn.Sequential(nn.Linear(D, 3), nn.Tanh(), nn.Linear(3, 2)).double(), loss=loss)
+    X, t = torch.randn(7, D, dtype=torch.float64), 2 * torch.randn(7, 2, dtype=torch.float64)
+    weights = torch.full((7,), 1 / 7, dtype=torch.float64)
+    p, expected = task.n_parameters, 0.0
+    for x, y in zip(X, t, strict=True):
+        z = task.forward(x[None])
+        J = np.stack([flat_gradient(output, task) for output in z[0]])
+        H = torch.autograd.functional.hessian(lambda v, y=y: loss(v, y[None]).sum(), z.detach())
+        s, v = np.linalg.eigh(H.reshape(2, 2).numpy())
+        expected = expected + J.T @ (v * np.maximum(s, 0)) @ v.T @ J / 7
+    problem = CurvatureProblem(
+        Gradients(GradientEngine(task), make_examples(task, X, t), loss_cotangent(task)),
+        weights,
+        torch.zeros(p).double(),
+    )
+    found = CurvatureOperator(problem).data(torch.eye(p, dtype=torch.float64))
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-12)

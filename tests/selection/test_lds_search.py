@@ -16,7 +16,7 @@ from influencekit import (
     lds_scorer,
     retrain_on_subsets,
 )
-from influencekit.attributors.influence._influence_function import FittedInfluence
+from influencekit.attributors.influence._fitted_influence import FittedInfluence
 from influencekit.metrics import linear_datamodeling_score
 from influencekit.selection._trials import trial_results
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
+import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
-from influencekit._fitted import DampedFitted
 from influencekit.attributors._gradients import (
     GRADIENT_CONSTRAINTS,
     gradient_engine,
-    query_gradients,
     training_gradients,
     training_weights,
 )
@@ -25,6 +24,7 @@ from influencekit.attributors._horizon import (
 )
 from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.attributors.influence._damped import DampedMixin, of_models
+from influencekit.attributors.influence._fitted_influence import FittedInfluence
 from influencekit.attributors.influence._predicted_endpoint import predicted_task
 from influencekit.attributors.influence._stationarity import gradient_ratio, warn_unless_stationary
 from influencekit.base import BaseAttributor
@@ -35,13 +35,14 @@ from influencekit.curvature import (
     DampingPath,
     FittedCurvature,
     MeanPath,
+    Solution,
+    SolvedCurvature,
     Spectrum,
     make_curvature,
 )
 from influencekit.damping import auto_damping, least_damping, matched_damping
 from influencekit.data import each
 from influencekit.gradients import PROJECTIONS
-from influencekit.models import Task
 from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
 
 __all__ = ["InfluenceFunction"]
@@ -51,6 +52,17 @@ def _has_eigenvalues(attributor) -> bool:
     """Whether a damping path exists: always but for curvatures that are solved λ by λ."""
     check_is_fitted(attributor, "fitted_")
     return hasattr(attributor, "eigenvalues_")
+
+
+def _is_solved(attributor) -> bool:
+    """Whether the curvature is solved for each query and λ."""
+    check_is_fitted(attributor, "fitted_")
+    if not isinstance(attributor.fitted_[0].curvature, SolvedCurvature):
+        raise AttributeError(
+            f"solution: curvature={attributor.curvature!r} solves no system for each query, so "
+            "that there are no residuals; curvature='cg' and 'lissa' do. score has the scores."
+        )
+    return True
 
 
 class InfluenceFunction(DampedMixin, BaseAttributor):
@@ -295,6 +307,46 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         paths = [fitted.path(queries) for fitted, queries in pairs]
         return paths[0] if len(paths) == 1 else MeanPath(paths, list(self._rows), self.train_rows_)
 
+    @available_if(_is_solved)
+    @with_gradients
+    def solution(self, X, y=None) -> Solution | list[Solution]:
+        """How far the system of each test example was solved, for "cg" and "lissa".
+
+        Every call solves anew.  The scores are its products, times ``-w_j / W``.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
+        y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
+
+        Returns
+        -------
+        Solution
+            Of arrays: ``products``, ``<∇f_i, (A + λI)⁻¹ ∇loss_j>``, of shape (n_test, n_train),
+            0 in columns of rows that the model never learned from; ``residuals`` and
+            ``iterations`` of shape (n_test,).  Of several models a list, one for each.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> from influencekit import InfluenceFunction
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = LogisticRegression(max_iter=1000).fit(X, y)
+        >>> solution = InfluenceFunction("cg").fit(model, X, y).solution(X[:2], y[:2])
+        >>> solution.products.shape
+        (2, 150)
+        >>> bool((solution.residuals <= 1e-5).all())
+        True
+        """
+        triples = zip(self.fitted_, self._rows, each(self._queries(X, y)), strict=True)
+        found = [self._solution_of(*triple) for triple in triples]
+        return found[0] if len(found) == 1 else found
+
+    def _solution_of(self, fitted: FittedInfluence, rows, queries) -> Solution:
+        solution = fitted.solution(queries)
+        return replace(solution, products=self._spread(np.asarray(solution.products), rows))
+
 
 def _checked(curvature: Curvature, factorised: Any) -> FittedCurvature:
     """What an author's ``factorise`` returned, or an error."""
@@ -310,43 +362,3 @@ def _checked(curvature: Curvature, factorised: Any) -> FittedCurvature:
             "'problem'. Keep the problem in its __init__."
         )
     return factorised
-
-
-class FittedInfluence(DampedFitted):
-    """A factorised curvature of one model, with a damping.
-
-    Parameters
-    ----------
-    task : Task
-    curvature : FittedCurvature
-    gradient_ratio : float
-    output : str or callable
-    """
-
-    def __init__(self, task: Task, curvature: FittedCurvature, gradient_ratio: float, output: Any):
-        self.task, self.curvature = task, curvature
-        self.gradient_ratio, self.output = gradient_ratio, output
-        if isinstance(curvature, Spectrum):
-            self.eigenvalues = curvature.eigenvalues.flatten().cpu().numpy()
-
-    def scores(self, queries):
-        products = self.curvature.products(self._gradients(queries), self.damping)
-        if not isinstance(products, Tensor):
-            raise TypeError(
-                f"{type(self.curvature).__name__}.products returned a {type(products).__name__}; "
-                "it must return a Tensor (n_queries, n_train)."
-            )
-        weights = self.curvature.problem.example_weights
-        return products.mul_(-weights.to(products)).cpu().double().numpy()
-
-    def self_scores(self):
-        products = self.curvature.self_products(self.damping).double()
-        weights = self.curvature.problem.example_weights
-        return (products * weights.to(products)).cpu().numpy()
-
-    def path(self, queries):
-        spectrum: Any = self.curvature
-        return spectrum.path(self._gradients(queries))
-
-    def _gradients(self, queries):
-        return query_gradients(self.curvature.problem.engine, self.output, queries)

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from influencekit.gradients import GradientEngine, Gradients, ggn_cotangent, loss_cotangent
+from influencekit.curvature import CurvatureOperator, CurvatureProblem
+from influencekit.curvature.low_rank._lanczos import lanczos
+from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
 from influencekit.gradients._batches import simple_kernels
 from influencekit.models import Task
 from influencekit.training import FurtherTrainingConfig
@@ -79,19 +81,15 @@ def predicted_task(
     """
     task = engine.task
     parameters = torch.cat([p.detach().reshape(-1) for p in task.parameters.values()]).double()
-    gradient = Gradients(engine, train, loss_cotangent(task)).sums(weights[None])[0]
-    gradient += penalty * parameters
-    rows = Gradients(engine, train, ggn_cotangent(task))
-
-    def curvature(vector: Tensor) -> Tensor:
-        return gauss_newton_product(rows, weights, vector) + penalty * vector
-
+    gradients = Gradients(engine, train, loss_cotangent(task))
+    gradient = gradients.sums(weights[None])[0] + penalty * parameters
+    curvature = CurvatureOperator(CurvatureProblem(gradients, weights, penalty))
     rate = config.lr / (1.0 - config.momentum)
     steps = descent_filter(rate, config.n_steps)
 
     def checked(eigenvalues: Tensor) -> Tensor:
         _refuse_divergence(float(eigenvalues.max()), config)
-        return steps(eigenvalues)
+        return steps(eigenvalues.clamp_min(0.0))
 
     change = -apply_filter(curvature, gradient, checked)
     named = {f"module.{name}": strength for name, strength in task.penalty.items()}
@@ -109,16 +107,6 @@ def _refuse_divergence(largest: float, config: FurtherTrainingConfig) -> None:
             f"{grown:.3g}, so there is no end to predict. Give a smaller learning rate, or "
             "at='endpoint', which trains."
         )
-
-
-def gauss_newton_product(rows: Gradients, weights: Tensor, vector: Tensor) -> Tensor:
-    """``Σ_i w_i J_iᵀ H_i J_i v``, (p,), float64, from the rows of the Gauss-Newton factor."""
-    total = torch.zeros_like(vector)
-    for some, features in rows:
-        inner = features.matmul(vector[:, None].to(features.dtype))[:, 0].double()
-        inner *= weights[some].repeat_interleave(features.rows_per_example)
-        total += features.weighted_sums(inner[None].to(features.dtype))[0].double()
-    return total
 
 
 def descent_filter(rate: float, n_steps: int) -> Callable[[Tensor], Tensor]:
@@ -162,7 +150,7 @@ def apply_filter(
     Parameters
     ----------
     matrix : callable
-        Product of the matrix with a vector.
+        Products of the matrix with rows of vectors, (k, p) to (k, p).
     vector : Tensor of shape (p,), float64
     function : callable
         Of eigenvalues.
@@ -173,25 +161,8 @@ def apply_filter(
     -------
     Tensor of shape (p,)
     """
-    length = vector.norm()
-    if not length > 0:
+    if not vector.norm() > 0:
         return torch.zeros_like(vector)
-    basis, diagonal, beside = [vector / length], [], []
-    for _ in range(min(n_directions, len(vector))):
-        product = matrix(basis[-1])
-        diagonal.append(product @ basis[-1])
-        held = torch.stack(basis)
-        for _ in range(2):  # orthogonal to working precision
-            product = product - held.mT @ (held @ product)
-        size = product.norm()
-        if size <= 1e-10 * max(abs(d) for d in diagonal):
-            break
-        beside.append(size)
-        basis.append(product / size)
-    k = len(diagonal)
-    small = torch.diag(torch.stack(diagonal))
-    for i in range(k - 1):
-        small[i, i + 1] = small[i + 1, i] = beside[i]
-    eigenvalues, rotation = torch.linalg.eigh(small)
-    coefficients = length * rotation @ (function(eigenvalues) * rotation[0])
-    return torch.stack(basis[:k]).mT @ coefficients
+    n = min(n_directions, len(vector))
+    found = lanczos(matrix, vector[None], rank=n, size=n, seed=None)
+    return (function(found.values) * (found.vectors @ vector)) @ found.vectors

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from influencekit.curvature._coordinates import CoordinateSpectrum
 from influencekit.curvature.exact._parameter_space import decompose_parameters, decompose_projected
 from influencekit.curvature.exact._rows import CurvatureRows
-from influencekit.curvature.exact._sample_space import decompose_samples, odd_parameters
+from influencekit.curvature.exact._sample_space import decompose_samples, nonuniform_penalty
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
 from influencekit.gradients import make_projection
 from influencekit.utils import format_bytes
@@ -94,7 +94,7 @@ def plan_decomposition(
 def _exact_plan(curvature: CurvatureRows, p: int) -> DecompositionPlan:
     n_rows = curvature.rows.n_rows
     parameters = _plan("parameters", p, p, n_rows)
-    size = n_rows + len(odd_parameters(curvature.problem.penalty)[1])
+    size = n_rows + len(nonuniform_penalty(curvature.problem.penalty)[1])
     if size >= p or curvature.gradient_coordinates is None:
         return parameters
     return _plan("samples", size, n_rows, p)

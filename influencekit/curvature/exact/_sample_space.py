@@ -16,12 +16,12 @@ from influencekit.curvature._coordinates import CoordinateSpectrum
 from influencekit.curvature.exact._rows import CurvatureRows
 from influencekit.gradients import Gradients
 
-__all__ = ["SampleSpectrum", "decompose_samples", "odd_parameters"]
+__all__ = ["SampleSpectrum", "decompose_samples", "nonuniform_penalty"]
 
 
 @dataclass
 class SampleSpectrum(CoordinateSpectrum):
-    """Spectrum whose eigenvectors are combinations of curvature rows and odd parameters.
+    """Spectrum whose eigenvectors combine curvature rows and parameters of another penalty.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class SampleSpectrum(CoordinateSpectrum):
         The curvature's.
     weights : Tensor of shape (N,), float64
         Of the rows.
-    odd : Tensor of shape (q,)
+    nonuniform : Tensor of shape (q,)
         Positions of the parameters whose penalty differs from the most common one.
     mixing : Tensor of shape (N + q, rank)
         ``M`` with eigenvectors ``V = [B̃; E]ᵀ M``.
@@ -37,20 +37,20 @@ class SampleSpectrum(CoordinateSpectrum):
 
     rows: Gradients
     weights: Tensor
-    odd: Tensor
+    nonuniform: Tensor
     mixing: Tensor
 
     def coordinates(self, gradients):
-        return _span_products(self.rows, self.weights, self.odd, gradients) @ self.mixing
+        return _span_products(self.rows, self.weights, self.nonuniform, gradients) @ self.mixing
 
 
-def odd_parameters(penalty: Tensor) -> tuple[float, Tensor]:
+def nonuniform_penalty(penalty: Tensor) -> tuple[float, Tensor]:
     """Most common penalty and the positions of all others.
 
     Examples
     --------
     >>> import torch
-    >>> odd_parameters(torch.tensor([0.1, 0.1, 0.0]).double())
+    >>> nonuniform_penalty(torch.tensor([0.1, 0.1, 0.0]).double())
     (0.1..., tensor([2]))
     """
     common = torch.mode(penalty).values
@@ -74,10 +74,10 @@ def decompose_samples(curvature: CurvatureRows) -> SampleSpectrum:
     Cost ``O(N³)`` after the Gram matrix, memory ``O(N²)``.
     """
     penalty = curvature.problem.penalty
-    constant, odd = odd_parameters(penalty)
+    constant, nonuniform = nonuniform_penalty(penalty)
     n = curvature.rows.n_rows
-    spread, mixing = _orthonormal_span(_span_gram(curvature, odd), curvature.tolerance)
-    excess = (penalty[odd] - constant)[:, None]
+    spread, mixing = _orthonormal_span(_span_gram(curvature, nonuniform), curvature.tolerance)
+    excess = (penalty[nonuniform] - constant)[:, None]
     inside = spread[:n].mT @ spread[:n]
     small = inside + spread[n:].mT @ (excess * spread[n:])
     small.diagonal().add_(constant)
@@ -93,7 +93,7 @@ def decompose_samples(curvature: CurvatureRows) -> SampleSpectrum:
         problem=curvature.problem,
         rows=curvature.rows,
         weights=curvature.weights,
-        odd=odd,
+        nonuniform=nonuniform,
         mixing=mixing,
     )
 
@@ -120,26 +120,28 @@ def _loss_coordinates(curvature: CurvatureRows, rows: Tensor) -> Tensor:
     return scaled.unflatten(0, (len(curvature.rows), -1)).sum(1)
 
 
-def _span_gram(curvature: CurvatureRows, odd: Tensor) -> Tensor:
+def _span_gram(curvature: CurvatureRows, nonuniform: Tensor) -> Tensor:
     """Gram matrix of the rows of ``[B̃; E]``, float64, (N + q, N + q)."""
-    n, q = curvature.rows.n_rows, len(odd)
-    products = _span_products(curvature.rows, curvature.weights, odd, curvature.rows)
+    n, q = curvature.rows.n_rows, len(nonuniform)
+    products = _span_products(curvature.rows, curvature.weights, nonuniform, curvature.rows)
     gram = torch.eye(n + q, dtype=products.dtype, device=products.device)
     gram[:n] = products * curvature.weights.sqrt()[:, None]
     gram[n:, :n] = gram[:n, n:].mT
     return (gram + gram.mT) / 2
 
 
-def _span_products(rows: Gradients, weights: Tensor, odd: Tensor, gradients: Gradients) -> Tensor:
+def _span_products(
+    rows: Gradients, weights: Tensor, nonuniform: Tensor, gradients: Gradients
+) -> Tensor:
     """Inner products of gradients with the rows of ``[B̃; E]``, float64, (n_rows, N + q)."""
-    if len(odd) == 0:
+    if len(nonuniform) == 0:
         return gradients.dot(rows) * weights.sqrt()
     engine = rows.engine
     gradients = gradients.held(engine.max_memory // 4, spill=True)
     products = gradients.dot(rows) * weights.sqrt()
     selector = torch.zeros(
-        engine.task.n_parameters, len(odd), dtype=engine.task.dtype, device=products.device
+        engine.task.n_parameters, len(nonuniform), dtype=engine.task.dtype, device=products.device
     )
-    selector[odd, torch.arange(len(odd), device=odd.device)] = 1.0
+    selector[nonuniform, torch.arange(len(nonuniform), device=nonuniform.device)] = 1.0
     entries = (gradients @ selector).to(products.dtype)
     return torch.cat([products, entries], dim=1)

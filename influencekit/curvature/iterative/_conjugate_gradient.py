@@ -10,7 +10,8 @@ from torch import Tensor
 
 from influencekit.curvature._base import Curvature
 from influencekit.curvature._operators import MATRICES
-from influencekit.curvature.iterative._iterative import IterativeCurvature, SolveReport, relative
+from influencekit.curvature._solution import Solution
+from influencekit.curvature.iterative._iterative import IterativeCurvature, relative
 from influencekit.curvature.iterative._preconditioners import PRECONDITIONERS, Preconditioner
 from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues
 from influencekit.utils import Interval, StrOptions, progress
@@ -48,11 +49,12 @@ class ConjugateGradient(Curvature):
     products; solved systems leave.  Residuals are computed anew at the end, and systems that
     rounding has left short of ``rtol`` are started again from where they are.
 
-    After scoring, ``attributor.curvature_.residuals_`` and ``.iterations_`` say how far each
-    query's system was solved; a :class:`~influencekit.exceptions.ConvergenceWarning` tells
-    where ``rtol`` was missed.  Negative curvature (possible with "hessian" where the damping
-    does not lift its eigenvalues above zero) is an error: the solution would be a saddle.  The
-    automatic damping is chosen large enough, which costs accuracy, see :class:`Hessian`.
+    ``InfluenceFunction("cg").fit(...).solution(X, y)`` says how far each query's system was
+    solved, by its residual and iterations; a
+    :class:`~influencekit.exceptions.ConvergenceWarning` tells where ``rtol`` was missed.
+    Negative curvature (possible with "hessian" where the damping does not lift its eigenvalues
+    above zero) is an error: the solution would be a saddle.  The automatic damping is chosen
+    large enough, which costs accuracy, see :class:`Hessian`.
 
     Cost an iteration: two passes forward and backward over the data for each query.  There is
     no damping path: every λ is solved anew.
@@ -109,7 +111,7 @@ class ConjugateGradientCurvature(IterativeCurvature):
         self.precondition = precondition
 
     def run(self, vectors, damping):
-        solution = torch.zeros_like(vectors)
+        x = torch.zeros_like(vectors)
         iterations = torch.zeros(len(vectors), dtype=torch.long, device=vectors.device)
         left, sizes = vectors, relative(vectors, vectors)
         while True:
@@ -120,13 +122,13 @@ class ConjugateGradientCurvature(IterativeCurvature):
             # relative to the vectors, not to what is left of them
             goals = self.rtol * torch.linalg.vector_norm(vectors[open_], dim=1)
             step, taken = self._iterate(left[open_], damping, goals, budget)
-            solution[open_] += step
+            x[open_] += step
             iterations[open_] += taken
-            left = vectors - self.operator(solution, damping)
+            left = vectors - self.operator(x, damping)
             before, sizes = sizes, relative(left, vectors)
             if not bool((sizes[open_] < 0.5 * before[open_]).any()):
                 break  # rounding allows no better
-        return solution, SolveReport(sizes.double().cpu().numpy(), iterations.cpu().numpy())
+        return Solution(x, sizes.double().cpu().numpy(), iterations.cpu().numpy())
 
     def _iterate(
         self, vectors: Tensor, damping: float, goals: Tensor, budget: int

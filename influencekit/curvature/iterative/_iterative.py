@@ -1,88 +1,54 @@
-"""What iterative solvers share: products in pieces, a report of residuals, a damping."""
+"""What iterative solvers share: a look at the residuals, a least damping."""
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from influencekit.curvature._base import SolvedCurvature
 from influencekit.curvature._operators import CurvatureOperator
+from influencekit.curvature._solution import Solution
 from influencekit.curvature.exact._hessian import CLEAR_OF_ZERO
 from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues
 from influencekit.exceptions import ConvergenceWarning, warn_user
 
-__all__ = ["IterativeCurvature", "SolveReport"]
-
-
-@dataclass
-class SolveReport:
-    """How far systems were solved.
-
-    Attributes
-    ----------
-    residuals : ndarray of shape (n_systems,)
-        ``‖v - (A + λI) x‖ / ‖v‖``; 0 for ``v = 0``.
-    iterations : ndarray of shape (n_systems,)
-    """
-
-    residuals: np.ndarray
-    iterations: np.ndarray
+__all__ = ["IterativeCurvature", "relative"]
 
 
 class IterativeCurvature(SolvedCurvature):
     """A curvature whose damped inverse is applied by an iterative solver.
+
+    Solving leaves it as it is: threads may solve with one curvature at once.
 
     Attributes
     ----------
     operator : CurvatureOperator
     rtol : float
         Relative residual wanted.
-    residuals_ : ndarray of shape (n_systems,)
-        Relative residuals of the last call of ``products`` or ``self_products``: one a query.
-    iterations_ : ndarray of shape (n_systems,)
-        Iterations of the same systems.
     """
 
     def __init__(self, problem, matrix: str, rtol: float):
         super().__init__(problem)
         self.operator = CurvatureOperator(problem, matrix)
         self.rtol = rtol
-        self._reports: list[SolveReport] = []
-        self.residuals_, self.iterations_ = np.empty(0), np.empty(0, dtype=int)
 
     @abstractmethod
-    def run(self, vectors: Tensor, damping: float) -> tuple[Tensor, SolveReport]:
-        """Solve for every row (k, p), and report."""
+    def run(self, vectors: Tensor, damping: float) -> Solution:
+        """Solve for every row (k, p), none of which is tiny."""
 
     def solve(self, vectors, damping):
         largest = vectors.abs().amax(1, keepdim=True)
         scale = torch.where(largest > 0, largest, 1.0)  # norms of saturated examples underflow
-        solution, report = self.run(vectors / scale, damping)
-        self._reports.append(report)
-        return solution.mul_(scale)
+        found = self.run(vectors / scale, damping)
+        return replace(found, products=found.products.mul_(scale))
 
-    def products(self, queries, damping):
-        call = self._call()
-        found = SolvedCurvature.products(call, queries, damping)
-        self._finish(call._reports, damping)
+    def _solution(self, gradients, damping, out, multiply):
+        found = super()._solution(gradients, damping, out, multiply)
+        self._warn_of_missed(found, damping)
         return found
-
-    def self_products(self, damping):
-        call = self._call()
-        found = SolvedCurvature.self_products(call, damping)
-        self._finish(call._reports, damping)
-        return found
-
-    def _call(self):
-        """A copy with reports of its own: other threads may be solving too."""
-        call = copy.copy(self)
-        call._reports = []
-        return call
 
     @property
     def floor(self):
@@ -99,15 +65,16 @@ class IterativeCurvature(SolvedCurvature):
         """Relative residual above which a user is told."""
         return self.rtol
 
-    def _finish(self, reports: list[SolveReport], damping: float) -> None:
-        self.residuals_ = np.concatenate([report.residuals for report in reports])
-        self.iterations_ = np.concatenate([report.iterations for report in reports])
-        missed = self.residuals_ > self.wanted(damping)
+    def _warn_of_missed(self, found: Solution, damping: float) -> None:
+        """Tell a user which systems were left before their residual was small enough."""
+        if found.residuals is None or found.iterations is None:
+            return
+        missed = found.residuals > self.wanted(damping)
         if missed.any():
             warn_user(
                 f"{int(missed.sum())} of {len(missed)} systems did not reach rtol={self.rtol:.1g} "
                 f"at damping={damping:.3g}: largest relative residual "
-                f"{self.residuals_.max():.2g}, after up to {int(self.iterations_.max())} "
+                f"{found.residuals.max():.2g}, after up to {int(found.iterations.max())} "
                 f"iterations. {self._remedy()}",
                 ConvergenceWarning,
             )

@@ -13,7 +13,8 @@ from torch import Tensor
 from influencekit.curvature._base import Curvature
 from influencekit.curvature._operators import MATRICES, CurvatureOperator
 from influencekit.curvature._problem import drawn_seed
-from influencekit.curvature.iterative._iterative import IterativeCurvature, SolveReport, relative
+from influencekit.curvature._solution import Solution
+from influencekit.curvature.iterative._iterative import IterativeCurvature, relative
 from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues, lanczos, normal_rows
 from influencekit.utils import Interval, StrOptions, progress
 
@@ -61,9 +62,9 @@ class LiSSA(Curvature):
     A series that diverges is told by its size: while no term is enlarged, ``‖h‖`` after t terms
     is at most ``(t + 1) ‖v‖``.  The error says scale, eigenvalue and damping.
 
-    ``attributor.curvature_.residuals_`` has each query's relative residual on the whole data.
-    It stays of the order of the batches' noise, even where scores are close to converged; a
-    ConvergenceWarning is given where the series itself is too short.
+    ``InfluenceFunction("lissa").fit(...).solution(X, y)`` has each query's relative residual on
+    the whole data.  It stays of the order of the batches' noise, even where scores are close to
+    converged; a ConvergenceWarning is given where the series itself is too short.
 
     Cost a term: two passes forward and backward over a batch for each query, and a few
     operations on all parameters.  :class:`ConjugateGradient` gets the same products, without
@@ -140,7 +141,7 @@ class LissaCurvature(IterativeCurvature):
             h, terms = self._series(vectors, damping, scale, depth, self.seed + repeat)
             total, taken = total.add_(h, alpha=1 / (scale * self.settings.repeats)), taken + terms
         sizes = relative(vectors - self.operator(total, damping), vectors).double().cpu().numpy()
-        return total, SolveReport(sizes, np.full(len(vectors), taken))
+        return Solution(total, sizes, np.full(len(vectors), taken))
 
     def _series(
         self, vectors: Tensor, damping: float, scale: float, depth: int, seed: int

@@ -19,7 +19,7 @@ from influencekit.gradients import (
     BlockSpec,
     GradientFeatures,
     add_covariance,
-    mirror,
+    symmetrize,
 )
 from influencekit.utils import Interval, StrOptions, chunks, format_bytes
 
@@ -301,7 +301,7 @@ class _Covariances:
     def finish(self) -> list[tuple[slice, Tensor]]:
         """Columns and complete matrices."""
         if self.specs:
-            mirror(self.specs, self.matrices[0])
+            symmetrize(self.specs, self.matrices[0])
         return list(zip(self.columns, self.matrices, strict=True))
 
 

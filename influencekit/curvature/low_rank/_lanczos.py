@@ -49,7 +49,7 @@ def lanczos(
     rank: int,
     size: int,
     tolerance: float = 0.0,
-    seed: int = 0,
+    seed: int | None = 0,
 ) -> RitzPairs:
     """Eigenpairs of largest absolute value of a symmetric operator, by Rayleigh and Ritz.
 
@@ -65,8 +65,8 @@ def lanczos(
         Largest dimension of the Krylov space.
     tolerance : float, default=0.0
         Stop when the pairs' residuals are below this share of the largest eigenvalue.
-    seed : int, default=0
-        Of fresh rows when the Krylov space is exhausted before ``size``.
+    seed : int or None, default=0
+        Of fresh rows when the Krylov space is exhausted before ``size``; None stops there.
 
     Returns
     -------
@@ -92,6 +92,8 @@ def lanczos(
         if n == size or done:
             break
         block = _orthonormal(left, basis[:n], like=image)[: size - n]
+        if len(block) == 0 and seed is None:
+            break
         if len(block) == 0:  # an invariant subspace: go on outside it
             fresh = normal_rows(len(start), start, seed + n)
             block = _orthonormal(fresh, basis[:n])[: size - n]

@@ -13,7 +13,7 @@ from influencekit.curvature._coordinates import CoordinatePath, CoordinateSpectr
 from influencekit.curvature._path import SubsetSums, check_masks
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._spectrum import positive_inverse
-from influencekit.curvature.exact._sample_space import odd_parameters
+from influencekit.curvature.exact._sample_space import nonuniform_penalty
 from influencekit.exceptions import ResourceError
 from influencekit.gradients import Gradients
 from influencekit.utils import format_bytes
@@ -203,7 +203,7 @@ def low_rank_spectrum(
         tolerance=_tolerance(problem),
         problem=problem,
         basis=basis,
-        constant=odd_parameters(problem.penalty)[0],
+        constant=nonuniform_penalty(problem.penalty)[0],
         outside=outside,
         cutoff=cutoff,
         missing=cutoff if short else 0.0,
@@ -216,15 +216,15 @@ def with_penalty(
     problem: CurvatureProblem, vectors: Tensor, values: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Eigenvectors (p, rank), eigenvalues of ``U diag(s) Uᵀ + R`` and the data's share of them."""
-    constant, odd = odd_parameters(problem.penalty)
+    constant, nonuniform = nonuniform_penalty(problem.penalty)
     basis, data = vectors.mT, values.to(torch.float64)
-    if len(odd) == 0:
+    if len(nonuniform) == 0:
         return basis.contiguous(), data + constant, data
-    require_room(problem, 2 * (len(odd) + len(values)), "parameters of another penalty")
-    basis = _extended(basis, odd)
+    require_room(problem, 2 * (len(nonuniform) + len(values)), "parameters of another penalty")
+    basis = _extended(basis, nonuniform)
     data = torch.nn.functional.pad(data, (0, basis.shape[1] - len(data)))
-    rows = basis[odd].to(torch.float64)
-    excess = (problem.penalty[odd] - constant)[:, None]
+    rows = basis[nonuniform].to(torch.float64)
+    excess = (problem.penalty[nonuniform] - constant)[:, None]
     small = torch.diag(data) + rows.mT @ (excess * rows)
     eigenvalues, rotation = torch.linalg.eigh((small + small.mT) / 2)
     basis = (basis @ rotation.to(basis.dtype)).contiguous()
@@ -237,10 +237,10 @@ def _tolerance(problem: CurvatureProblem) -> float:
     return size * torch.finfo(task.dtype).eps
 
 
-def _extended(basis: Tensor, odd: Tensor) -> Tensor:
+def _extended(basis: Tensor, nonuniform: Tensor) -> Tensor:
     """Orthonormal basis of the span of some columns and of some coordinates."""
-    axes = torch.zeros(len(basis), len(odd), dtype=basis.dtype, device=basis.device)
-    axes[odd, torch.arange(len(odd), device=odd.device)] = 1.0
+    axes = torch.zeros(len(basis), len(nonuniform), dtype=basis.dtype, device=basis.device)
+    axes[nonuniform, torch.arange(len(nonuniform), device=nonuniform.device)] = 1.0
     for _ in range(2):
         axes = axes - basis @ (basis.mT @ axes)
     left, lengths, _ = torch.linalg.svd(axes, full_matrices=False)
