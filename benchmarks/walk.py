@@ -21,7 +21,7 @@ PACKAGE = str(Path(influencekit.__file__).parent)
 
 
 class Walk:
-    """Counts frames of the package while it is active."""
+    """Notes the frames of the package while it is active."""
 
     def __init__(self) -> None:
         self.files: set[str] = set()
@@ -68,7 +68,7 @@ def main() -> None:
         InfluenceFunction(curvature).fit(model, X, y).score(X[:2], y[:2])
     print(
         f"{len(walk.files)} files of {lines(walk.files):,} lines, "
-        f"{walk.moves} moves between files, stack {walk.deepest} deep"
+        f"{walk.moves} moves between files, stack {len(walk.deepest)} deep"
     )
     print("deepest stack:", *walk.deepest, sep="\n  ")
     for file in sorted(walk.files):
