@@ -147,10 +147,11 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         self._models, self.task_ = models, each(models)[0]
         self.n_train_ = train.n_examples
         self.train_index_ = train.index
-        if self.task_.n_features_in is not None:
-            self.n_features_in_ = self.task_.n_features_in
-        if self.task_.feature_names_in is not None:
-            self.feature_names_in_ = self.task_.feature_names_in
+        for name in ("n_features_in", "feature_names_in"):
+            self.__dict__.pop(f"{name}_", None)  # of an earlier fit
+            if getattr(self.task_, name) is not None:
+                setattr(self, f"{name}_", getattr(self.task_, name))
+        self.__dict__.pop("fitted_", None)  # it belongs to other data: a fit that fails leaves none
         return models, train
 
     @with_gradients
@@ -205,7 +206,7 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         -------
         names : ndarray of str objects of shape (n_train,)
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "fitted_")
         if self.train_index_ is None:
             names = [f"train{i}" for i in range(self.n_train_)]
         else:
@@ -221,7 +222,7 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         scores : ndarray of shape (n_train,)
             Ready for ``pandas.Series(scores, attributor.train_index_)``.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "fitted_")
         pairs = zip(self.fitted_, self._rows, strict=True)
         return self._combine(self._spread(one.self_scores()[None], rows)[0] for one, rows in pairs)
 
@@ -295,7 +296,7 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         return self.score(queries) @ self._subset_columns(masks).T
 
     def _queries(self, X, y) -> Examples | ExamplesList:
-        check_is_fitted(self)
+        check_is_fitted(self, "fitted_")
         return open_examples(self._models, X, y, require_y=False)
 
     def _all_scores(self, queries: Examples | ExamplesList) -> np.ndarray:

@@ -184,6 +184,7 @@ class GroupAttributor(HeldGroups):
         """
         self._check(groups, queries)
         models, train = self._open(model, X, y)
+        self._remember()
         if self.property is not None:
             for task in each(models):
                 resolve_property(task, self.property)  # its refusals, before any work
@@ -388,12 +389,9 @@ class GroupAttributor(HeldGroups):
         if self.curvature == "groups":
             pairs = zip(self.fitted_, each(queries), strict=True)
             return np.mean([fisher.scores(own) for fisher, own in pairs], axis=0)
-        points = self.attributor_._all_scores(queries)
+        if isinstance(self.attributor_, FurtherTraining):
+            return self._measured(queries)
         n, rows = self.n_train_, np.arange(self.n_train_)
-        if isinstance(self.attributor_, FurtherTraining):  # each row has its group's score
-            learned = self.attributor_.train_rows_
-            rows = learned[np.unique(self.labels_[learned], return_index=True)[1]]
-        picked = scipy.sparse.csr_array(
-            (np.ones(len(rows)), (self.labels_[rows], rows)), shape=(self.n_groups_, n)
-        )
-        return (picked @ points.T).T
+        places = (np.ones(n), (self.labels_, rows))
+        picked = scipy.sparse.csr_array(places, shape=(self.n_groups_, n))
+        return (picked @ self.attributor_._all_scores(queries).T).T

@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from influencekit.attributors import FurtherTraining
 from influencekit.base import BaseAttributor
+from influencekit.data import each
 from influencekit.groups._partition import whole_groups
 
 __all__ = ["HeldGroups"]
+
+#: Parameters that a fit and the scores after it must agree on.
+AT_FIT = ("curvature", "property", "reduce")
 
 
 class HeldGroups(BaseAttributor):
@@ -20,6 +25,42 @@ class HeldGroups(BaseAttributor):
     attributor_: Any
     curvature: str
     reduce: str
+    labels_: np.ndarray
+    group_names_: np.ndarray
+
+    def self_influence(self):
+        """Of single examples, as the attributor inside gives it."""
+        check_is_fitted(self, "fitted_")
+        if self.curvature == "groups":
+            return super().self_influence()
+        return self.attributor_.self_influence()
+
+    def _queries(self, X, y):
+        check_is_fitted(self, "fitted_")
+        changed = [name for name in AT_FIT if getattr(self, name) != self._at_fit[name]]
+        if changed:
+            raise ValueError(
+                f"{changed[0]}: it is {getattr(self, changed[0])!r} now and was "
+                f"{self._at_fit[changed[0]]!r} when this GroupAttributor was fitted, which it "
+                "cannot take over. Call fit again."
+            )
+        return super()._queries(X, y)
+
+    def _remember(self) -> None:
+        """What the fit depends on, and the scores as well."""
+        self._at_fit = {name: getattr(self, name) for name in AT_FIT}
+        self.__dict__.pop("property_value_", None)  # of an earlier fit
+
+    def _measured(self, queries) -> np.ndarray:
+        """Scores (n_queries, n_groups) of further training: each row has its group's score."""
+        inner, parts = self.attributor_, []
+        for fitted, rows, own in zip(inner.fitted_, inner._rows, each(queries), strict=True):
+            first = rows[np.unique(self.labels_[rows], return_index=True)[1]]
+            points = inner._scores_of(fitted, rows, own)
+            of_groups = np.zeros((len(points), len(self.group_names_)))
+            of_groups[:, self.labels_[first]] = points[:, first]
+            parts.append(of_groups)
+        return inner._combine(parts)
 
     @property
     def _grouped(self):

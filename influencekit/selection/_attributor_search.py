@@ -56,6 +56,10 @@ class AttributorSearch(BaseAttributor):
     def _all_scores(self, queries):
         return self.best_attributor_._all_scores(queries)
 
+    def self_influence(self):
+        check_is_fitted(self, "fitted_")
+        return self.best_attributor_.self_influence()
+
     def _columns(self):
         return self.best_attributor_._columns()
 

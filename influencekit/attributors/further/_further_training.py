@@ -322,7 +322,8 @@ class FurtherTraining(BaseAttributor):
         -------
         FurtherTrainingScores
         """
-        return self._only().measure(each(self._queries(X, y))[0], self.output)
+        fitted = self._only()
+        return fitted.measure(each(self._queries(X, y))[0], fitted.output)
 
     @with_gradients
     def iter_seeds(self, X, y=None) -> Iterator[np.ndarray]:
@@ -354,7 +355,7 @@ class FurtherTraining(BaseAttributor):
             As ``task_``, with the parameters at the last horizon.
         """
         fitted = self._only()
-        return fitted.plan.endpoint(endpoint_seed(fitted.entropy, self.n_seeds, run))
+        return fitted.plan.endpoint(endpoint_seed(fitted.entropy, len(fitted.seeds), run))
 
     @with_gradients
     def endpoint_of(self, task: Task, train: Examples, run: int = 0) -> Task:
