@@ -61,6 +61,8 @@ for call in sys.argv[1:]:
 
 CALLS = {
     "first order": "attribute(GradDot())",
+    "checkpoints": "attribute(TracIn(0.1))",
+    "layers": "attribute(InfluenceFunction('datainf', damping=0.1))",
     "eigenvalues": "attribute(InfluenceFunction('fisher', damping=0.1))",
     "products": "attribute(InfluenceFunction(Arnoldi(rank=2, random_state=0), damping=1.0))",
     "projection": "attribute(TRAK(projection_dim=4, random_state=0))",
