@@ -1,4 +1,4 @@
-"""What a result says about the machine, and how busy others kept it."""
+"""What a result says about the machine, and how busy others kept it.  No names, no paths."""
 
 from __future__ import annotations
 
@@ -11,29 +11,38 @@ from pathlib import Path
 
 STAT = Path("/proc/stat")
 #: What a result comes from; a run writes its page elsewhere.
-CODE = ("--", "influencekit", "benchmarks")
+CODE = ("--", "influencekit", "benchmarks", ":!benchmarks/results")
 
 
-def facts(python: Path) -> dict:
+def facts(python: str | Path) -> dict:
     """The machine and the versions that an interpreter has."""
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "memory_gb": _memory_gb(),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": platform.system(),
         "versions": versions(python),
+        **commit(),
+    }
+
+
+def commit() -> dict:
+    """The commit that runs, and whether anything was changed since."""
+    return {
         "commit": _git("rev-parse", "--short", "HEAD"),
         "uncommitted": bool(_git("status", "--porcelain", "--untracked-files=no", *CODE)),
     }
 
 
-def versions(python: Path) -> dict[str, str]:
+def versions(python: str | Path, more: tuple[str, ...] = ()) -> dict[str, str]:
     """Versions that a result depends on, in an environment."""
-    names = ("influencekit", "torch", "numpy", "scipy", "scikit-learn", "skorch")
+    names = ("influencekit", "torch", "numpy", "scipy", "scikit-learn", "skorch", *more)
     code = (
-        "import platform; from importlib.metadata import version\n"
+        "import platform; from importlib.metadata import PackageNotFoundError, version\n"
         "print('python', platform.python_version())\n"
-        f"for name in {names}: print(name, version(name))"
+        f"for name in {names}:\n"
+        "    try: print(name, version(name))\n"
+        "    except PackageNotFoundError: pass\n"
     )
     run = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     return dict(line.split() for line in run.stdout.splitlines())

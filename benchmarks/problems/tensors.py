@@ -1,14 +1,13 @@
-"""What every library is given: the same model, the same rows, the same settings.
+"""Trained models and rows as tensors: what every library is given, and what costs are measured on.
 
-Sizes: "tiny" is an MLP 64-32-10 on scikit-learn's digits, trained by skorch as in
-``bench_digits_lds.py``; "small" is 784-64-10 and "large" is 784-512-128-10 on MNIST, or on
-digits enlarged to 28 x 28 where MNIST is not found (``--data-home`` or INFLUENCEKIT_DATA).
-A model is trained once, saved, and read by every library.
+Sizes: "tiny" is an MLP 64-32-10 on scikit-learn's digits, trained by skorch; "small" is 784-64-10
+and "large" is 784-512-128-10 on MNIST, or on digits enlarged to 28 x 28 where MNIST is not found.
+A model is trained once, saved below the system's folder of temporary files, and read again.
 """
 
 from __future__ import annotations
 
-import os
+import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.problems import data, nets
+
+FOLDER = Path(tempfile.gettempdir()) / "influencekit-benchmarks"
 SIZES = {
     "tiny": {"widths": [64, 32, 10], "n": 1000, "m": 100, "data": "digits"},
     "small": {"widths": [784, 64, 10], "n": 5000, "m": 500, "data": "mnist"},
@@ -53,7 +55,6 @@ class Problem:
     y: Tensor
     X_test: Tensor
     y_test: Tensor
-    folder: Path
     checkpoints: list[tuple[dict, float]]
     settings: Settings = field(default_factory=Settings)
 
@@ -76,7 +77,7 @@ class Problem:
     def fresh_model(self) -> nn.Module:
         """A copy, for libraries that change the model they are given."""
         widths = [layer.in_features for layer in self.model if isinstance(layer, nn.Linear)]
-        twin = make_mlp([*widths, self.model[-1].out_features]).to(self.dtype)
+        twin = nets.stack_of_layers([*widths, self.model[-1].out_features]).to(self.dtype)
         twin.load_state_dict(self.model.state_dict())
         return twin.eval()
 
@@ -101,71 +102,30 @@ class Problem:
         }
 
 
-def make_mlp(widths: list[int]) -> nn.Sequential:
-    """A multilayer perceptron with ReLU between its layers."""
-    layers: list[nn.Module] = []
-    for d_in, d_out in zip(widths[:-1], widths[1:], strict=True):
-        layers += [nn.Linear(d_in, d_out), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
-
-
-class Digits(nn.Module):
-    """The tiny model under a name that skorch can call without arguments."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = make_mlp(SIZES["tiny"]["widths"])
-
-    def forward(self, X):
-        return self.layers(X)
-
-
-def digits_net(seed: int, **changes):
+def digits_net(seed: int):
     """Unfitted skorch net of the tiny problem."""
-    from skorch import NeuralNetClassifier
-
     torch.manual_seed(seed)
-    settings = {
-        "criterion": nn.CrossEntropyLoss,
-        "optimizer": torch.optim.SGD,
-        "optimizer__momentum": 0.9,
-        "optimizer__weight_decay": 5e-3,
-        "lr": 0.05,
-        "max_epochs": 60,
-        "batch_size": 64,
-        "iterator_train__shuffle": True,
-        "train_split": None,
-        "verbose": 0,
-    }
-    return NeuralNetClassifier(Digits, **{**settings, **changes})
+    recipe = {**nets.SGD, "optimizer__weight_decay": 5e-3, "lr": 0.05, "max_epochs": 60}
+    return nets.skorch_net(nets.MLP, recipe, module__sizes=SIZES["tiny"]["widths"])
 
 
 def digits_rows(n: int, m: int, seed: int) -> tuple[np.ndarray, ...]:
     """X, y, X_test, y_test in float32 and int64."""
-    from sklearn.datasets import load_digits
-
-    X, y = load_digits(return_X_y=True)
+    X, y = data.digits()
     order = np.random.RandomState(seed).permutation(len(X))
     train, test = order[:n], order[n : n + m]
-    X = (X / 16).astype(np.float32)
-    return X[train], y[train], X[test], y[test]
+    return X[train].astype(np.float32), y[train], X[test].astype(np.float32), y[test]
 
 
-def mnist_rows(n: int, m: int, seed: int, data_home) -> tuple[np.ndarray, ...]:
+def mnist_rows(n: int, m: int, seed: int) -> tuple[np.ndarray, ...]:
     """X, y, X_test, y_test of MNIST, or of enlarged digits where MNIST is not found."""
-    folder = data_home or os.environ.get("INFLUENCEKIT_DATA")
-    path = Path(folder) / "mnist" / "mnist.npz" if folder else None
-    if path is None or not path.exists():
+    if not data.has(data.MNIST):
         X, y, X_test, y_test = digits_rows(min(n, 1297), min(m, 500), seed)
         return _enlarge(X), y, _enlarge(X_test), y_test
-    with np.load(path) as data:
-        rng = np.random.RandomState(seed)
-        train = rng.permutation(len(data["X_train"]))[:n]
-        test = rng.permutation(len(data["X_test"]))[:m]
-        X, X_test = data["X_train"][train], data["X_test"][test]
-        y, y_test = data["y_train"][train], data["y_test"][test]
-    scale = [(A.reshape(len(A), -1) / 255).astype(np.float32) for A in (X, X_test)]
-    return scale[0], y.astype(np.int64), scale[1], y_test.astype(np.int64)
+    (X, y), (X_test, y_test) = data.mnist("train"), data.mnist("test")
+    rng = np.random.RandomState(seed)
+    train, test = rng.permutation(len(X))[:n], rng.permutation(len(X_test))[:m]
+    return X[train], y[train], X_test[test], y_test[test]
 
 
 def _enlarge(X: np.ndarray) -> np.ndarray:
@@ -173,15 +133,28 @@ def _enlarge(X: np.ndarray) -> np.ndarray:
     return F.interpolate(images, size=(28, 28), mode="bilinear").flatten(1).numpy()
 
 
+def at_least(n: int, X: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
+    """As many rows as asked for, some drawn again with a little noise."""
+    rng = np.random.default_rng(0)
+    again = rng.integers(len(X), size=max(0, n - len(X)))
+    noise = 0.05 * rng.standard_normal((len(again), X.shape[1]), dtype=np.float32)
+    more = np.concatenate([X, X[again] + noise]), np.concatenate([y, y[again]])
+    return torch.from_numpy(more[0]), torch.from_numpy(more[1])
+
+
+def enough_rows(n: int, m: int) -> list[Tensor]:
+    """X, y, X_test, y_test of ``mnist_rows``, as many as asked for."""
+    X, y, X_test, y_test = mnist_rows(n, m, 0)
+    return [*at_least(n, X, y), *at_least(m, X_test, y_test)]
+
+
 def load_problem(
     size: str,
-    folder: Path,
     *,
     n: int | None = None,
     m: int | None = None,
     width: int | None = None,
     dtype: str = "float32",
-    data_home=None,
     settings: Settings | None = None,
 ) -> Problem:
     """The problem of one size; trains and saves its model where there is none yet."""
@@ -192,20 +165,21 @@ def load_problem(
     if size == "tiny":
         rows = digits_rows(n, m, settings.seed)
     else:
-        rows = mnist_rows(n, m, settings.seed, data_home)
-    name = f"{size}-{'-'.join(map(str, widths))}-n{n}-seed{settings.seed}.pt"
-    path = Path(folder) / name
+        rows = mnist_rows(n, m, settings.seed)
+    rows_of = "mnist" if size != "tiny" and data.has(data.MNIST) else "digits"
+    name = f"{rows_of}-{size}-{'-'.join(map(str, widths))}-n{n}-seed{settings.seed}.pt"
+    path = FOLDER / name
     if not path.exists():
         _save(train(size, widths, rows, settings.seed), path)
     states = torch.load(path, weights_only=True)
     kind = getattr(torch, dtype)
-    model = make_mlp(widths).to(kind)
+    model = nets.stack_of_layers(widths).to(kind)
     states = [{k: v.to(kind) for k, v in state.items()} for state in states]
     model.load_state_dict(states[-1])
     X, y, X_test, y_test = (torch.from_numpy(np.ascontiguousarray(a)) for a in rows)
     checkpoints = [(state, 0.1) for state in states]
-    data = (X.to(kind), y.long(), X_test.to(kind), y_test.long())
-    return Problem(size, model.eval(), *data, Path(folder), checkpoints, settings)
+    tensors = (X.to(kind), y.long(), X_test.to(kind), y_test.long())
+    return Problem(size, model.eval(), *tensors, checkpoints, settings)
 
 
 def train(size: str, widths: list[int], rows, seed: int) -> list[dict]:
@@ -219,15 +193,15 @@ def train(size: str, widths: list[int], rows, seed: int) -> list[dict]:
             states.append(_copy(net.module_.layers))
         return states
     torch.manual_seed(seed)
-    model = make_mlp(widths)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
-    X, y, states = torch.from_numpy(X), torch.from_numpy(y), []
+    model, states = nets.stack_of_layers(widths), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
+    X, y = torch.from_numpy(X), torch.from_numpy(y)
     for _ in range(N_CHECKPOINTS):
         for _ in range(3):
             for rows_of_batch in torch.randperm(len(X)).split(64):
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 F.cross_entropy(model(X[rows_of_batch]), y[rows_of_batch]).backward()
-                optimiser.step()
+                optimizer.step()
         states.append(_copy(model))
     return states
 

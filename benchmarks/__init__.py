@@ -1,0 +1,1 @@
+"""Measurements of influencekit: problems, studies, a harness that runs them, and kept results."""

@@ -1,0 +1,94 @@
+"""Kept results in the docs: tables are written by this program, and no figure stands alone.
+
+A *measured* part of a page begins with ``<!-- measured: STUDY ... -->`` and ends with
+``<!-- end measured -->``.  Inside it ``<!-- table: STUDY / VIEW -->`` to ``<!-- end table -->`` is
+written from the study's results, and every other figure must be one of theirs, see ``trace``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.harness import results
+from benchmarks.harness.study import load
+from benchmarks.harness.tables import Table
+
+ROOT = results.ROOT
+MEASURED = re.compile(r"<!-- measured: ([\w ]+) -->\n(.*?)<!-- end measured -->", re.DOTALL)
+TABLE = re.compile(r"(<!-- table: (\w+) / (.+?) -->\n)(.*?)(<!-- end table -->)", re.DOTALL)
+
+
+@dataclass
+class Part:
+    """A measured part of a page."""
+
+    page: Path
+    studies: list[str]
+    text: str
+
+
+def pages() -> list[Path]:
+    """All that may have measured parts."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def parts(page: Path) -> Iterator[Part]:
+    for found in MEASURED.finditer(page.read_text(encoding="utf-8")):
+        yield Part(page, found[1].split(), found[2])
+
+
+def tables_of(document: dict) -> dict[str, Table]:
+    """Tables of a document by name: transcribed ones, or made of its rows."""
+    if "tables" in document:
+        return {name: Table(**table) for name, table in document["tables"].items()}
+    rows, study = results.rows_of(document), load(document["study"])
+    if not rows:
+        return {}
+    return study.tables(rows) if study.tables else {"rows": all_of(rows)}
+
+
+def all_of(rows: list[dict]) -> Table:
+    """Every number of every row, for studies without tables of their own."""
+    head = list(dict.fromkeys(key for row in rows for key in row))
+    head = [key for key in head if not isinstance(rows[0].get(key), list | dict)]
+    return Table(head, [[_text(row.get(key)) for key in head] for row in rows])
+
+
+def _text(value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def kept(name: str) -> dict:
+    path = results.path_of(name)
+    if not path.exists():
+        raise SystemExit(f"{name} has no kept results: {path.relative_to(ROOT)} is not there.")
+    return results.read(path)
+
+
+def rendered(text: str) -> str:
+    """A page with its tables written anew."""
+
+    def write_table(found: re.Match) -> str:
+        head, name, view, _, end = found.groups()
+        tables = tables_of(kept(name))
+        if view not in tables:
+            raise SystemExit(f"{name} has no table {view!r}; it has {sorted(tables)}.")
+        return f"{head}\n{tables[view].markdown()}\n\n{end}"
+
+    return TABLE.sub(write_table, text)
+
+
+def write(check: bool = False) -> list[str]:
+    """Write all tables; which pages changed, or would."""
+    changed = []
+    for page in pages():
+        before = page.read_text(encoding="utf-8")
+        after = rendered(before)
+        if after != before:
+            changed.append(str(page.relative_to(ROOT)))
+            if not check:
+                page.write_text(after, encoding="utf-8")
+    return changed

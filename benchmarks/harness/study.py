@@ -1,0 +1,129 @@
+"""What a study is: a question, a grid of cells, and a function that makes rows of a cell."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+FULL, SMALL, QUICK = "full", "small", "quick"
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a smaller run changes: a grid of its own, and some settings."""
+
+    grid: dict | list[dict] | None = None
+    settings: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """One question, as it is measured.
+
+    Parameters
+    ----------
+    doc : str
+        Its first line is the question.
+    row : callable
+        ``row(**cell, **settings)`` gives a dict, or a list of dicts, of JSON's types.
+    grid : dict or list of dict
+        Axes with their values; a list is the union of several grids.  A cell is one
+        combination, and what is run, kept and resumed as a whole.
+    settings : dict
+        Numbers that all cells share.
+    quick, small : Size
+        Quick runs are for tests, of seconds; small ones belong to ``make bench``.
+    tables : callable or None
+        ``tables(rows)`` gives the tables of the docs by name; a row holds its cell too.
+    key : str
+        Name of a cell, a format string of its axes.  By default axes and values in a line.
+    fresh : bool
+        Whether each cell has a process of its own.
+    limit : float or None
+        Seconds of a cell in a process of its own, from the moment at which it is ready.
+    environment : str or None
+        Environment of a cell, one of those that ``python -m benchmarks peers`` makes.
+    needs : tuple of str
+        Files below INFLUENCEKIT_DATA.
+    repeats : int
+        Runs of each cell; the shortest counts.
+    """
+
+    doc: str
+    row: Callable
+    grid: dict | list[dict]
+    settings: dict = field(default_factory=dict)
+    quick: Size = Size()
+    small: Size | None = None
+    tables: Callable | None = None
+    key: str = ""
+    fresh: bool = False
+    limit: float | None = None
+    environment: str | Callable | None = None
+    needs: tuple[str, ...] = ()
+    repeats: int = 1
+
+    @property
+    def name(self) -> str:
+        return self.row.__module__.rpartition(".")[2]
+
+    @property
+    def question(self) -> str:
+        return self.doc.strip().splitlines()[0]
+
+    def settings_at(self, size: str, changes: dict | None = None) -> dict:
+        """Settings of a size; changes must name some of them."""
+        chosen = self._size(size)
+        unknown = set(changes or {}) - set(self.settings)
+        if unknown:
+            raise SystemExit(
+                f"{self.name} has no setting {sorted(unknown)}; it has {sorted(self.settings)}."
+            )
+        return {**self.settings, **(chosen.settings if chosen else {}), **(changes or {})}
+
+    def cells(self, size: str, only: dict | None = None) -> list[dict]:
+        """Cells of a size in order; ``only`` puts other values in the place of an axis's."""
+        chosen = self._size(size)
+        grids = self.grid if chosen is None or chosen.grid is None else chosen.grid
+        grids = [grids] if isinstance(grids, dict) else grids
+        axes = {axis for grid in grids for axis in grid}
+        unknown = set(only or {}) - axes
+        if unknown:
+            raise SystemExit(f"{self.name} has no axis {sorted(unknown)}; it has {sorted(axes)}.")
+        found = []
+        for grid in grids:
+            values = {axis: (only or {}).get(axis, list(own)) for axis, own in grid.items()}
+            cells = [dict(zip(values, v, strict=True)) for v in itertools.product(*values.values())]
+            found += [cell for cell in cells if cell not in found]
+        return found
+
+    def key_of(self, cell: dict) -> str:
+        if self.key:
+            return self.key.format(**cell)
+        return ", ".join(f"{axis}={value}" for axis, value in cell.items())
+
+    def rows_of(self, cell: dict, settings: dict) -> list[dict]:
+        found = self.row(**cell, **settings)
+        return [found] if isinstance(found, dict) else list(found)
+
+    def environment_of(self, cell: dict) -> str | None:
+        return self.environment(cell) if callable(self.environment) else self.environment
+
+    def _size(self, size: str) -> Size | None:
+        return {FULL: None, SMALL: self.small, QUICK: self.quick}[size]
+
+
+def names() -> list[str]:
+    """Of all studies, in alphabetical order."""
+    package = importlib.import_module("benchmarks.studies")
+    return sorted(found.name for found in pkgutil.iter_modules(package.__path__))
+
+
+def load(name: str) -> Study:
+    """A study by its name."""
+    if name not in names():
+        raise SystemExit(f"There is no study {name!r}. There are: {', '.join(names())}.")
+    return importlib.import_module(f"benchmarks.studies.{name}").STUDY
