@@ -47,4 +47,5 @@ def made_up(n: int):
     for i, name in enumerate(data.CODES):
         frame[name] = rng.randint(3 + i, size=n)
     frame["y"] = frame["AGEP"] + frame["WKHP"] + 10 * rng.randn(n) > 98
+    frame["y"] = frame["y"].astype(int)
     return frame

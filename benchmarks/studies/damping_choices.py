@@ -58,9 +58,10 @@ def tables(rows):
         else:
             others.append([RECIPES[problem], curvature, short(means["default"], 3),
                            short(means.get("best"), 3) if "best" in means else "–"])  # fmt: skip
-    ratios = [[way, *(f"{f([r[way] / r['best'] for r in rows if way in r]):.2f}"
-                      for f in (min, max))]
-              for way in ways[:3] if any("best" in r and way in r for r in rows)]  # fmt: skip
+    ratios = []
+    for way in ways[:3]:
+        over = [r[way] / r["best"] for r in rows if "best" in r and way in r]
+        ratios += [[way, short(min(over)), short(max(over))]] if over else []
     head = ["recipe", "curvature", "projected to", "default", "ξ = 0.5", "ξ = 0.37", "best",
             "attainable"]  # fmt: skip
     return {

@@ -23,7 +23,7 @@ SETTINGS = [
 CHOICES = ("default", "spectrum alone", "cosine = 0.57", "ξ = 0.5", "LDSSearch", "GradDot", "best")
 
 
-def row(setting, seed, n_subsets, n_repeats, n_search):
+def row(setting, seed, n_subsets, n_repeats, n_search, n_trials):
     problem = problems.load(f"table/{setting}", seed)
     output = "margin" if problem.spec.classifies else "prediction"
     net, half = problem.fit(), len(problem.X_test) // 2
@@ -39,7 +39,7 @@ def row(setting, seed, n_subsets, n_repeats, n_search):
     how = {"random_state": seed, "refine": True}
     for choice, criterion in (("cosine = 0.57", "cosine"), ("ξ = 0.5", "xi")):
         dampings[choice] = picked(new, net, problem.train, criterion=criterion, **how)
-    search = LDSSearch(new, n_subsets=n_search, random_state=1000 + seed)
+    search = LDSSearch(new, n_subsets=n_search, n_trials=n_trials, random_state=1000 + seed)
     search.fit(net, *problem.train, X_query=tuning[0], y_query=tuning[1])
     dampings["LDSSearch"] = search.best_params_["damping"]
     path = influence.damping_path(*problem.test)
@@ -69,8 +69,8 @@ def tables(rows):
 
 STUDY = Study(
     __doc__, row, {"setting": SETTINGS, "seed": [0, 1, 2]},
-    {"n_subsets": 100, "n_repeats": 2, "n_search": 32},
+    {"n_subsets": 100, "n_repeats": 2, "n_search": 32, "n_trials": 30},
     quick=Size({"setting": ["wine, linear"], "seed": [0]},
-               {"n_subsets": 6, "n_repeats": 2, "n_search": 4}),
+               {"n_subsets": 6, "n_repeats": 2, "n_search": 4, "n_trials": 2}),
     tables=tables,
 )  # fmt: skip

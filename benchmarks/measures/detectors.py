@@ -1,0 +1,112 @@
+"""Detectors of wrong labels: scores of the rows, the higher the more suspicious.
+
+The only place in benchmarks/ that reads private modules: the rounds that were not taken and the
+rankings from given probabilities are made of the package's own parts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.cluster import MiniBatchKMeans
+
+from influencekit.applications import NoisyLabelDetector
+from influencekit.applications._fitting import fold_list, fold_probabilities
+from influencekit.applications._suspicion import cross_entropy, group_means, normalized_margin
+
+#: The size of groups, of the grouped detectors.
+GROUP_SIZE = 16
+FOLDS = 5
+CLEANLAB = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
+PLAIN = {"loss": "loss", "rounds (default)": "rounds", "self_influence": "self_influence",
+         "validation_influence": "validation_influence"}  # fmt: skip
+
+
+def scores(problem, y, seed: int, wanted: list[str] | None) -> dict[str, np.ndarray | str]:
+    """Scores by detector, or why there are none."""
+
+    def detector(method: str, **options):
+        made = NoisyLabelDetector(
+            problem.model, method=method, contamination=0.1, refit=False, random_state=seed,
+            **options,
+        )  # fmt: skip
+        return made.fit(problem.X, y)
+
+    found: dict[str, np.ndarray | str] = {}
+    for name, method in PLAIN.items():
+        if wanted is None or name in wanted:
+            found[name] = detector(method).label_scores_
+    if wanted is None:
+        held_out = detector("loss", cv=FOLDS)
+        found |= _from_probabilities(held_out, y)
+        found["rounds, every disagreement"] = every_disagreement(problem, y, seed)
+        found["loss, mean of 4 cross-validations"] = repeated(problem, y, seed)
+        found |= _grouped(problem, y, seed, held_out, found["rounds (default)"])
+    return found
+
+
+def _from_probabilities(held_out, y) -> dict[str, np.ndarray | str]:
+    """Rankings that need nothing but out-of-fold probabilities, cleanlab's among them."""
+    probabilities = held_out.probabilities_
+    found: dict[str, np.ndarray | str] = {"loss out of fold": held_out.label_scores_}
+    found["margin out of fold"] = normalized_margin(probabilities, y)
+    ways = [{"method": name} for name in CLEANLAB] + [{"adjust_pred_probs": True}]
+    for way in ways:
+        name = f"cleanlab {way.get('method', 'self_confidence, adjusted')}"
+        try:
+            from cleanlab.rank import get_label_quality_scores
+
+            ranks = get_label_quality_scores(y, probabilities, **way)
+            found[name] = -np.asarray(ranks, dtype=np.float64)
+        except ImportError:
+            found[name] = "cleanlab is not installed in this environment"
+    return found
+
+
+def _grouped(problem, y, seed, held_out, rounds) -> dict[str, np.ndarray]:
+    """Means over groups of rows that are alike."""
+    probabilities = held_out.probabilities_
+    found = {}
+    for by, features in (
+        ("inputs", problem.X),
+        ("gradients", probabilities - np.eye(probabilities.shape[1])[y]),
+    ):
+        k = max(2, len(features) // GROUP_SIZE)
+        members = MiniBatchKMeans(k, n_init=1, random_state=seed).fit_predict(features)
+        found[f"loss out of fold, groups by {by}"] = group_means(held_out.label_scores_, members)
+        found[f"rounds, groups by {by}"] = group_means(rounds, members)
+    return found
+
+
+def every_disagreement(problem, y, seed: int, rounds: int = 3) -> np.ndarray:
+    """A candidate: rounds that leave out each row whose label is not the most likely one."""
+    classes, keep = np.unique(y), np.ones(len(y), dtype=bool)
+    found = []
+    for step in range(rounds + 1):
+        folds = fold_list(FOLDS, problem.X, y, seed + step, True)
+        found.append(
+            fold_probabilities(problem.model, problem.X, y, classes, folds, keep, seed + step)
+        )
+        keep = _at_least_five(found[-1].argmax(axis=1) == y, found[-1], y)
+    return cross_entropy(np.mean(found, axis=0), y)
+
+
+def _at_least_five(keep, probabilities, y) -> np.ndarray:
+    """Rows to fit on, with the least suspicious five of each class."""
+    losses = cross_entropy(probabilities, y)
+    for label in np.unique(y):
+        rows = np.flatnonzero(y == label)
+        if keep[rows].sum() < 5:
+            keep[rows[np.argsort(losses[rows])[:5]]] = True
+    return keep
+
+
+def repeated(problem, y, seed: int, times: int = 4) -> np.ndarray:
+    """A candidate: no rounds, but as many fits."""
+    classes, keep = np.unique(y), np.ones(len(y), dtype=bool)
+    parts = []
+    for i in range(times):
+        folds = fold_list(FOLDS, problem.X, y, seed + i, True)
+        parts.append(
+            fold_probabilities(problem.model, problem.X, y, classes, folds, keep, seed + i)
+        )
+    return cross_entropy(np.mean(parts, axis=0), y)
