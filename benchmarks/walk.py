@@ -52,22 +52,30 @@ class Walk:
     def __exit__(self, *_):
         sys.setprofile(None)
 
+    @property
+    def lines(self) -> int:
+        """Of all files that were entered."""
+        texts = (Path(file).read_text(encoding="utf-8") for file in self.files)
+        return sum(len(text.splitlines()) for text in texts)
 
-def lines(files) -> int:
-    return sum(len(Path(file).read_text(encoding="utf-8").splitlines()) for file in files)
+
+def walk_of(curvature: str) -> Walk:
+    """The walk of fit and score on iris."""
+    X, y = load_iris(return_X_y=True)
+    model = LogisticRegression(max_iter=1000).fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Walk() as walk:
+            InfluenceFunction(curvature).fit(model, X, y).score(X[:2], y[:2])
+    return walk
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--curvature", default="ggn")
-    curvature = parser.parse_args().curvature
-    X, y = load_iris(return_X_y=True)
-    model = LogisticRegression(max_iter=1000).fit(X, y)
-    warnings.simplefilter("ignore")
-    with Walk() as walk:
-        InfluenceFunction(curvature).fit(model, X, y).score(X[:2], y[:2])
+    walk = walk_of(parser.parse_args().curvature)
     print(
-        f"{len(walk.files)} files of {lines(walk.files):,} lines, "
+        f"{len(walk.files)} files of {walk.lines:,} lines, "
         f"{walk.moves} moves between files, stack {len(walk.deepest)} deep"
     )
     print("deepest stack:", *walk.deepest, sep="\n  ")

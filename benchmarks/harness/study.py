@@ -38,14 +38,16 @@ class Study:
         Quick runs are for tests, of seconds; small ones belong to ``make bench``.
     tables : callable or None
         ``tables(rows)`` gives the tables of the docs by name; a row holds its cell too.
-    key : str
-        Name of a cell, a format string of its axes.  By default axes and values in a line.
+    key : str or callable
+        Name of a cell: a format string of its axes, or a function of it.  By default axes and
+        values in a line.
     fresh : bool
         Whether each cell has a process of its own.
     limit : float or None
         Seconds of a cell in a process of its own, from the moment at which it is ready.
-    environment : str or None
-        Environment of a cell, one of those that ``python -m benchmarks peers`` makes.
+    environment : str, callable or None
+        Environment of a cell, one of those that ``python -m benchmarks peers`` makes; or a
+        function of the cell.
     needs : tuple of str
         Files below INFLUENCEKIT_DATA.
     repeats : int
@@ -59,7 +61,7 @@ class Study:
     quick: Size = Size()
     small: Size | None = None
     tables: Callable | None = None
-    key: str = ""
+    key: str | Callable = ""
     fresh: bool = False
     limit: float | None = None
     environment: str | Callable | None = None
@@ -101,6 +103,8 @@ class Study:
         return found
 
     def key_of(self, cell: dict) -> str:
+        if callable(self.key):
+            return self.key(cell)
         if self.key:
             return self.key.format(**cell)
         return ", ".join(f"{axis}={value}" for axis, value in cell.items())

@@ -1,17 +1,18 @@
-"""Detectors of wrong labels: scores of the rows, the higher the more suspicious.
-
-The only place in benchmarks/ that reads private modules: the rounds that were not taken and the
-rankings from given probabilities are made of the package's own parts.
-"""
+"""Detectors of wrong labels: scores of the rows, the higher the more suspicious."""
 
 from __future__ import annotations
 
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 
+from benchmarks.measures.private import (
+    cross_entropy,
+    fold_list,
+    fold_probabilities,
+    group_means,
+    normalized_margin,
+)
 from influencekit.applications import NoisyLabelDetector
-from influencekit.applications._fitting import fold_list, fold_probabilities
-from influencekit.applications._suspicion import cross_entropy, group_means, normalized_margin
 
 #: The size of groups, of the grouped detectors.
 GROUP_SIZE = 16

@@ -1,0 +1,72 @@
+"""Methods beside further training."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from influencekit import TRAK, FurtherTraining, GradCos, GradDot, InfluenceFunction
+from influencekit.curvature import ConjugateGradient, LiSSA
+from influencekit.metrics import agreement_by_seeds
+
+
+def gold(optimizer: str, horizons, **more) -> FurtherTraining:
+    """Gold standard: pairs of runs, centered as in the paper's main figures."""
+    return FurtherTraining(
+        optimizer, horizons=list(horizons), batch_size=128, adjust="center", **more
+    )
+
+
+def methods(problem, net, optimizer: str, options: dict, curvature: dict) -> dict:
+    """Name to ``make(epochs) -> attributor``; most do not depend on the amount of training."""
+    squares = float(GradDot().fit(net, *problem.train).self_influence().mean())
+    n_parameters = sum(p.numel() for p in net.module_.parameters())
+    published = 100.0 * squares / n_parameters  # the largest of the paper's grid
+
+    def horizon(epochs: int, **more):
+        further = gold(optimizer, (epochs,), n_seeds=1, random_state=99, **options)
+        return InfluenceFunction("ggn", further_training=further, **curvature, **more)
+
+    found = {
+        "GradDot": lambda epochs: GradDot(),
+        "GradCos": lambda epochs: GradCos(),
+        "DataInf": lambda epochs: InfluenceFunction("datainf"),
+        "EK-FAC": lambda epochs: InfluenceFunction("ekfac"),
+        "TRAK": lambda epochs: TRAK(projection_dim=512, random_state=0),
+        "CG, published λ": lambda epochs: InfluenceFunction(
+            ConjugateGradient("ggn", max_iter=100), published
+        ),
+        "LiSSA, published λ": lambda epochs: InfluenceFunction(
+            LiSSA("ggn", depth=500, random_state=0), published
+        ),
+        "GGN, default λ": lambda epochs: InfluenceFunction("ggn", **curvature),
+        "GGN, endpoint, default λ": partial(horizon, at="endpoint"),
+    }
+    if optimizer == "sgd":
+        matched = partial(horizon, damping="matched")
+        found["GGN, matched λ"] = matched
+        found["GGN, matched λ, predicted end"] = partial(matched, at="predicted")
+        found["GGN, matched λ, endpoint"] = partial(matched, at="endpoint")
+    return found
+
+
+def by_horizon(make, measured, net, problem) -> np.ndarray:
+    """Scores at every horizon; computed once where they do not depend on it."""
+    found, last = [], None
+    for epochs in measured.horizons:
+        attributor = make(int(epochs))
+        depends = getattr(attributor, "further_training", None) is not None
+        if last is None or depends:
+            fitted = attributor.fit(net, *problem.train)
+            last = measured.pick(fitted.score(*problem.test))
+        found.append(last)
+    return np.stack(found)
+
+
+def seed_curve(gold, picked: dict, test: tuple) -> tuple[list[int], dict]:
+    """Best cosine over the horizons, mean over blocks of so many seeds."""
+    sizes = [size for size in (1, 2, 5, 10) if 2 * size <= len(gold.seeds_)]
+    if not sizes or not picked:
+        return sizes, {}
+    return sizes, agreement_by_seeds(gold.iter_seeds(*test), picked, n_seeds=sizes).best()

@@ -1,0 +1,65 @@
+"""All that benchmarks/ uses of the package beyond its public names, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from influencekit import AdamWInfluence
+from influencekit.applications import LookAheadSelector
+from influencekit.applications._fitting import fold_list, fold_probabilities
+from influencekit.applications._suspicion import cross_entropy, group_means, normalized_margin
+from influencekit.training.trajectory import AdamRule
+
+__all__ = [
+    "ConstantRateAssumed",
+    "NoDecayAssumed",
+    "RandomSelector",
+    "cross_entropy",
+    "fold_list",
+    "fold_probabilities",
+    "group_means",
+    "normalized_margin",
+]
+
+
+@dataclass(frozen=True)
+class MistakenRule(AdamRule):
+    """AdamW's step as if its rate had been another, or its decay."""
+
+    lr: float | None = None
+    weight_decay: float | None = None
+
+    def pull(self, adjoint, theta, before, after, gradient, options, count):
+        """Adjoint of the mistaken step."""
+        named = {"lr": self.lr, "weight_decay": self.weight_decay}
+        options = {**options, **{name: v for name, v in named.items() if v is not None}}
+        return super().pull(adjoint, theta, before, after, gradient, options, count)
+
+
+class ConstantRateAssumed(AdamWInfluence):
+    """Takes the run for one at a constant rate."""
+
+    def _rule(self, trajectory):
+        rule = super()._rule(trajectory)
+        switches = {"decoupled": rule.decoupled, "amsgrad": rule.amsgrad}
+        return MistakenRule(**switches, **self._mistake(trajectory))
+
+    def _mistake(self, trajectory):
+        return {"lr": float(trajectory.options["lr"].mean())}
+
+
+class NoDecayAssumed(ConstantRateAssumed):
+    """Takes the run for one without weight decay."""
+
+    def _mistake(self, trajectory):
+        return {"weight_decay": 0.0}
+
+
+class RandomSelector(LookAheadSelector):
+    """Keeps rows at random."""
+
+    def _look(self, window, step, n_scored, horizon):
+        batches = window.replay.trajectory.batches[step : step + n_scored]
+        return [np.random.rand(len(rows)) for rows in batches]  # noqa: NPY002

@@ -1,0 +1,79 @@
+"""Which method agrees with further training, and after how much of it?
+
+The fitted model is trained further with and without each of some training rows (the gold standard),
+and every method's scores are compared with what happened: cosine per test row, mean and standard
+error, with the noise ceiling of the gold standard itself.
+"""
+
+import numpy as np
+
+from benchmarks import problems
+from benchmarks.harness import Size, Study, Table
+from benchmarks.harness.tables import short
+from benchmarks.measures import further
+
+#: problem: horizons, seeds
+AMOUNTS = {"concrete": ([1, 5, 20], 20), "cifar2": ([1, 3], 4), "sst2": ([1, 3, 10], 4),
+           "acs-ma": ([1, 2, 5], 4), "acs-ca": ([1, 3], 2)}  # fmt: skip
+
+
+def row(data, optimizer, horizons, n_seeds, n_left_out, n_test, wanted, epochs):
+    problem = problems.load(f"further/{data}", 0, None, n_test)
+    if epochs:
+        problem.model.set_params(max_epochs=epochs)
+    more, net = problem.spec.more, problem.fit()
+    amounts = AMOUNTS.get(data, (horizons, n_seeds))
+    horizons, n_seeds = horizons or amounts[0], n_seeds or amounts[1]
+    options = {"lr": more["rates"][optimizer], "left_out": n_left_out or more["n_left_out"]}
+    gold = further.gold(optimizer, horizons, n_seeds=n_seeds, random_state=0, **options)
+    gold.fit(net, *problem.train)
+    measured, rows, picked = gold.measure(*problem.test), [], {}
+    for method, make in further.methods(problem, net, optimizer, options, more["curvature"]).items():
+        if wanted and method not in wanted:
+            continue
+        try:
+            scores = further.by_horizon(make, measured, net, problem)
+        except (ValueError, MemoryError, RuntimeError) as error:
+            rows.append({"method": method, "error": f"{type(error).__name__}: {error}"[:200]})
+            continue
+        picked[method], result = scores, measured.agreement(scores)
+        rows.append({"method": method, "horizons": [int(h) for h in measured.horizons],
+                     "cosine": result.cosine, "cosine_se": result.cosine_se,
+                     "spearman": result.spearman, "ceiling": result.cosine_ceiling})  # fmt: skip
+    sizes, best = further.seed_curve(gold, picked, problem.test)
+    return rows + [{"method": name, "n_seeds": sizes, "by_seeds": list(values)}
+                   for name, values in best.items()]  # fmt: skip
+
+
+def tables(rows):
+    found = {}
+    for data in dict.fromkeys(r["data"] for r in rows):
+        own = [r for r in rows if r["data"] == data and "cosine" in r]
+        columns = [(r["optimizer"], h) for r in {r["optimizer"]: r for r in own}.values()
+                   for h in r["horizons"]]  # fmt: skip
+        cells = {(r["method"], r["optimizer"], h): (c, top) for r in own
+                 for h, c, top in zip(r["horizons"], r["cosine"], r["ceiling"], strict=True)}  # fmt: skip
+        names = dict.fromkeys(r["method"] for r in own)
+        lines = [[n, *(short(cells[n, *c][0]) if (n, *c) in cells else "–" for c in columns)]
+                 for n in names]  # fmt: skip
+        tops = [max(v[1] for k, v in cells.items() if k[1:] == c) for c in columns]
+        lines.append(["noise ceiling", *(short(top) for top in tops)])
+        name = {"sgd": "SGD", "adam": "Adam"}
+        found[data] = Table(["", *(f"{name[o]}, {h}" for o, h in columns)], lines)
+    seeds = [[r["data"], r["optimizer"], r["method"],
+              ", ".join(f"{n}: {v:.2f}" for n, v in zip(r["n_seeds"], r["by_seeds"], strict=True))]
+             for r in rows if r.get("by_seeds") and np.ndim(r["by_seeds"]) == 1]  # fmt: skip
+    return {**found, "seeds": Table(["data", "optimizer", "method", "best cosine by seeds"], seeds, 4)}
+
+
+STUDY = Study(
+    __doc__, row,
+    [{"data": ["concrete", "cifar2", "sst2", "acs-ma"], "optimizer": ["sgd", "adam"]},
+     {"data": ["acs-ca"], "optimizer": ["sgd"]}],
+    {"horizons": None, "n_seeds": None, "n_left_out": None, "n_test": 100, "wanted": None,
+     "epochs": None},
+    quick=Size({"data": ["diabetes"], "optimizer": ["sgd"]},
+               {"horizons": [1], "n_seeds": 2, "n_left_out": 3, "n_test": 5, "epochs": 2,
+                "wanted": ["GradDot", "GGN, matched λ"]}),
+    tables=tables, needs=("uci_concrete", "cifar2", "sst2", "acs_income_2018"),
+)  # fmt: skip

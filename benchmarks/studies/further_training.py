@@ -1,0 +1,101 @@
+"""How much faster is further training without each of many rows together than in a plain loop?
+
+The loop is what one writes in plain torch: for each left-out row a DataLoader over the other rows'
+order, forward, backward and step for each batch, and the test losses at every epoch.  Both run in
+this process on the same seed; a short round takes the one-time imports out of both.  The net is the
+paper's: two hidden layers, batches of 128, 927 rows of 8 features.
+"""
+
+import copy
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks.harness import Size, Study, Table, cost_of, number, ready
+from benchmarks.measures.orders import OrderWithout
+from benchmarks.problems.nets import stack_of_layers
+from influencekit import FurtherTraining, as_task
+
+
+def loop(module, data, queries, seed, rows, optimizer, lr, epochs, batch_size):
+    """Minus the test losses (n_runs, n_epochs, n_test) of one run after the other."""
+    outputs = []
+    for left_out in rows:
+        model = copy.deepcopy(module).train()
+        steps = getattr(torch.optim, optimizer)(model.parameters(), lr=lr)
+        order = OrderWithout(len(data), seed, left_out)
+        losses = []
+        for _ in range(epochs):
+            for X, y in DataLoader(data, batch_size=batch_size, sampler=order):
+                steps.zero_grad()
+                nn.functional.mse_loss(model(X), y).backward()
+                steps.step()
+            with torch.no_grad():
+                losses.append((model(queries[0]) - queries[1]).square()[:, 0].double().numpy())
+        outputs.append(losses)
+    return -np.array(outputs)
+
+
+def row(job, width, optimizer, threads, left_out, rows, features, queries, epochs, batch_size, lr):
+    torch.set_num_threads(threads or torch.get_num_threads())
+    rng = torch.Generator().manual_seed(0)
+    X = torch.randn(rows, features, generator=rng)
+    y = torch.sin(X.sum(1, keepdim=True)) + 0.1 * torch.randn(rows, 1, generator=rng)
+    data, asked = TensorDataset(X, y), (X[:queries] + 0.01, y[:queries])
+    torch.manual_seed(0)
+    module = stack_of_layers((features, width, width, 1))
+    how = {"optimizer": optimizer, "lr": lr, "epochs": epochs, "batch_size": batch_size}
+
+    def together(left_out):
+        further = FurtherTraining(
+            optimizer.lower(), lr, horizons=range(1, epochs + 1), batch_size=batch_size,
+            left_out=left_out, n_seeds=1, removal="drop", engine="stacked", random_state=0,
+        )  # fmt: skip
+        further.fit(as_task(module, loss=nn.MSELoss()), X, y)
+        return int(further.seeds_[0]), further.measure(*asked).scores
+
+    together([0])
+    loop(module, data, asked, 0, [None], **how)
+    chosen = np.arange(left_out) * rows // left_out
+    ready()
+    ours, (seed, scores) = cost_of(lambda: together(chosen))
+    plain, outputs = cost_of(
+        lambda: loop(module, data, asked, seed, [None, *chosen.tolist()], **how)
+    )
+    expected = np.moveaxis(outputs[:1] - outputs[1:], 0, -1)
+    return {
+        "left_out": left_out, "rows": rows, "epochs": epochs, **ours,
+        "used_threads": torch.get_num_threads(), "seconds_together": ours["seconds"],
+        "seconds_loop": plain["seconds"], "ratio": plain["seconds"] / ours["seconds"],
+        "cpu_ratio": plain["cpu_seconds"] / ours["cpu_seconds"],
+        "max_difference": float(np.abs(scores - expected).max()),
+        "largest_score": float(np.abs(expected).max()),
+    }  # fmt: skip
+
+
+def tables(rows):
+    keys = ("width", "optimizer", "used_threads", "seconds_loop", "seconds_together", "ratio",
+            "max_difference")  # fmt: skip
+    lines = [[v if isinstance(v := r[k], str) else number(v) for k in keys] for r in rows]
+    head = ["hidden width", "optimizer", "threads", "loop, s", "stacked, s", "ratio", "difference"]
+    return {"loop and stack": Table(head, lines)}
+
+
+def key(cell):
+    """The first cell's name is that of ``make bench``."""
+    more = [str(cell[axis]) for axis in ("width", "optimizer", "threads")]
+    return "short/further_training" + ("" if more == ["128", "SGD", "None"] else "/" + "-".join(more))
+
+
+ONE = {"job": ["further_training"], "width": [128], "optimizer": ["SGD"], "threads": [None]}
+STUDY = Study(
+    __doc__, row, [ONE, {**ONE, "threads": [1]}, {**ONE, "optimizer": ["Adam"], "threads": [1]},
+                   {**ONE, "width": [32], "threads": [1]}],
+    {"left_out": 100, "rows": 927, "features": 8, "queries": 103, "epochs": 5, "batch_size": 128,
+     "lr": 0.03},
+    quick=Size(ONE, {"left_out": 3, "rows": 64, "queries": 5, "epochs": 1}),
+    small=Size(ONE, {"left_out": 50}), tables=tables, fresh=True, limit=600,
+    key=key,
+)  # fmt: skip
