@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from _work import Problem
+from benchmarks.problems.tensors import Problem
 from captum.influence import TracInCP
 from captum.influence._core.arnoldi_influence_function import ArnoldiInfluenceFunction
 from captum.influence._core.influence_function import NaiveInfluenceFunction

@@ -20,8 +20,8 @@ import warnings
 from functools import wraps
 
 import torch
-from _dense import margin, trak_damping
-from _work import Problem
+from benchmarks.peers.dense import margin, trak_damping
+from benchmarks.problems.tensors import Problem
 from dattri.algorithm.influence_function import (
     IFAttributorArnoldi,
     IFAttributorCG,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 
-from _work import Problem
+from benchmarks.problems.tensors import Problem
 from torch import nn
 
 from influencekit import TRAK, GradDot, InfluenceFunction, TracIn, as_task

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 
 import torch
-from _work import Problem
+from benchmarks.problems.tensors import Problem
 from kronfluence.analyzer import Analyzer, prepare_model
 from kronfluence.arguments import FactorArguments, ScoreArguments
 from kronfluence.task import Task

@@ -19,7 +19,7 @@ with several by p times their number less one.
 from __future__ import annotations
 
 import torch
-from _work import Problem
+from benchmarks.problems.tensors import Problem
 from pydvl.influence.torch import (
     ArnoldiInfluence,
     CgInfluence,

@@ -11,8 +11,8 @@ import logging
 import tempfile
 
 import torch
-from _dense import trak_damping
-from _work import Problem
+from benchmarks.peers.dense import trak_damping
+from benchmarks.problems.tensors import Problem
 from torch.utils.data import DataLoader, TensorDataset
 from trak import TRAKer
 from trak.projectors import BasicProjector, NoOpProjector, ProjectionType

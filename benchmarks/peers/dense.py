@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from _work import Problem
+from benchmarks.problems.tensors import Problem
 from torch import Tensor, nn
 from torch.func import functional_call, grad, hessian, jacrev, vmap
 from torch.nn import functional as F

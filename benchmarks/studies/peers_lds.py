@@ -1,0 +1,96 @@
+"""How well do the libraries' scores predict retraining, at their own and at other dampings?
+
+Digits, MLP 64-32-10, retrained on random halves by the optimizer that trained it.  Standard errors
+are over test rows, which share the subsets.
+"""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+
+from benchmarks import peers
+from benchmarks.harness import Size, Study, Table, timed
+from benchmarks.harness.tables import short
+from benchmarks.problems import tensors
+from influencekit import retrain_on_subsets
+from influencekit.metrics import PreparedOutputs
+
+METHODS = (
+    "graddot explicit ggn fisher lissa arnoldi nystroem nystroem_fisher nystroem_hessian datainf "
+    "kfac ekfac ekfac_true ekfac_empirical trak trak_factored trak_two_sided"
+)
+SMALL = "graddot ggn datainf ekfac ekfac_true trak trak_two_sided"
+UNDAMPED = ("graddot", "tracin")
+
+
+def truth(n, m, seed, n_subsets, n_repeats):
+    """Masks and outputs of the net retrained on halves, made once and saved."""
+    path = tensors.FOLDER / f"truth-n{n}-m{m}-seed{seed}-{n_subsets}x{n_repeats}.npz"
+    if not path.exists():
+        rows = tensors.digits_rows(n, m, seed)
+        net = tensors.digits_net(seed).fit(rows[0], rows[1])
+        found = retrain_on_subsets(net, *rows, n_subsets=n_subsets, n_repeats=n_repeats,
+                                   random_state=seed)  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, masks=found.masks, outputs=found.outputs)
+    with np.load(path) as saved:
+        return saved["masks"], PreparedOutputs(saved["outputs"])
+
+
+def row(method, library, n, m, seed, n_subsets, n_repeats, dampings):
+    logging.disable(logging.WARNING)
+    masks, prepared = truth(n, m, seed, n_subsets, n_repeats)
+    about = {"n": n, "m": m, "subsets": n_subsets, "repeats": n_repeats}
+    if method == "truth":
+        return {**about, "ceiling": prepared.noise_ceiling}
+    peer = peers.load(library)
+    problem = tensors.load_problem("tiny", n=n, m=m, settings=tensors.Settings(seed=seed))
+    damped = method not in UNDAMPED
+    tried = [peer.default_damping(method, n), *dampings] if damped else [None]
+
+    def at(damping):
+        if damping is None and damped:
+            return {"status": "no default"}
+        settings = problem.settings if damping is None else replace(problem.settings, damping=damping)
+        try:
+            scores = np.asarray(peer.METHODS[method](replace(problem, settings=settings))[0], float)
+        except Exception as error:
+            return {"status": f"{type(error).__name__}: {str(error)[:80]}"}
+        undefined = int((~np.isfinite(scores)).sum())
+        if undefined:
+            return {"status": f"{undefined} undefined scores"}
+        found = prepared.score(scores @ masks.T.astype(float))
+        return {"status": "ok", "lds": found.mean, "standard_error": found.standard_error}
+
+    cost, found = timed(lambda: [
+        {"damping": damping, "default": k == 0, **at(damping)} for k, damping in enumerate(tried)
+    ])  # fmt: skip
+    return {**cost, "dampings": found, "p": problem.p, **about}
+
+
+def tables(rows):
+    lines = []
+    for r in rows:
+        for d in r.get("dampings", []):
+            lds = short(d["lds"], 3) if d["status"] == "ok" else d["status"]
+            name = "default" if d["default"] else f"{d['damping']:g}"
+            lines.append([r["method"], r["library"], name, lds])
+    return {"LDS": Table(["method", "library", "damping", "LDS"], lines, 3)}
+
+
+def key(cell):
+    return "lds/truth" if cell["method"] == "truth" else f"lds/{cell['method']}/{cell['library']}"
+
+
+TRUTH = {"method": ["truth"], "library": [peers.OURS]}
+STUDY = Study(
+    __doc__, row, [TRUTH, *peers.pairs(METHODS)],
+    {"n": 1000, "m": 100, "seed": 0, "n_subsets": 100, "n_repeats": 3,
+     "dampings": [0.001, 0.01, 0.1, 1.0]},
+    quick=Size([TRUTH, {"method": ["graddot"], "library": ["influencekit", "dattri"]}],
+               {"n": 60, "m": 5, "n_subsets": 4, "n_repeats": 2, "dampings": [0.1]}),
+    small=Size([TRUTH, *peers.pairs(SMALL)],
+               {"n_subsets": 50, "n_repeats": 2, "dampings": [0.001, 0.01, 0.1]}),
+    tables=tables, key=key, fresh=True, limit=120, environment=peers.environment,
+)  # fmt: skip
