@@ -10,7 +10,7 @@ concrete (a regression) and who earns more than 50,000 dollars (people of the Am
 Survey, through folktables).
 
 The set-up follows Wei et al. (NeurIPS 2025, arXiv 2412.03906) with fewer rows, seeds and epochs,
-so that the page runs in minutes; ``benchmarks/bench_agreement.py`` has the larger runs.
+so that the page runs in minutes; ``python -m benchmarks run agreement`` has the larger runs.
 
 The two tables are read from the folder that ``INFLUENCEKIT_DATA`` names, or fetched into
 ``~/influencekit_data``: Concrete from OpenML, ACSIncome through the folktables package

@@ -5,9 +5,10 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from suite import plots, tables
-from suite.plan import OUT_OF_TIME
-from suite.tables import BUSY, MARK, OURS, busy, number, ok
+from benchmarks.harness.bench import plots, tables
+from benchmarks.harness.bench.tables import BUSY, MARK, OURS, busy, ok
+from benchmarks.harness.run import OUT_OF_TIME
+from benchmarks.harness.tables import number
 
 SIZES = {"small": "784-64-10", "large": "784-512-128-10"}
 
@@ -48,9 +49,7 @@ def _data(document: dict) -> str:
 
 def _head(document: dict) -> str:
     full = document["kind"] == "full"
-    command = "python benchmarks/run_all.py"
-    if full:
-        command = f"INFLUENCEKIT_DATA=FOLDER {command} --full --page docs/benchmarks.md"
+    command = "INFLUENCEKIT_DATA=FOLDER make bench-full" if full else "make bench"
     wall = sum(cell.get("wall", 0) for cell in document["cells"].values()) / 60
     return f"""# Benchmarks
 
@@ -61,8 +60,8 @@ is written by a program from the results of one run; no number in it is typed by
 {command}
 ```
 
-takes {wall:.0f} minutes on the machine below, and some more to install the other libraries into a
-venv of their own the first time. `make bench` is the smaller run, of minutes, on data that comes
+takes {wall:.0f} minutes on the machine below, and some more to install the other libraries into
+environments of their own the first time. `make bench` is the smaller run, of minutes, on data that comes
 with scikit-learn. An interrupted run goes on where it stopped. What each library is given, and how
 its conventions are translated, is in `benchmarks/peers/`; further measurements, of longer runs, are
 listed in `benchmarks/README.md`."""

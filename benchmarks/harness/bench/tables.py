@@ -6,7 +6,9 @@ from statistics import median
 
 import numpy as np
 
-OURS = "influencekit"
+from benchmarks.harness.tables import Table, number
+from benchmarks.peers import OURS
+
 BUSY = 0.25  # cores that others took: from here on a time is marked
 MARK = "†"
 
@@ -50,18 +52,7 @@ SERIES = {
 
 
 def table(head: list[str], rows: list[list[str]], left: int = 1) -> str:
-    """A table, its first columns to the left and the others to the right."""
-    rule = ["---"] * left + ["---:"] * (len(head) - left)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
-
-
-def number(value: float) -> str:
-    """Three figures, no exponent where it reads well without."""
-    if value == 0:
-        return "0"
-    if value >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if value >= 1e-3 else f"{value:.1e}"
+    return Table(head, rows, left).markdown()
 
 
 def ok(cell: dict | None) -> bool:
@@ -264,7 +255,7 @@ def agreement_table(document: dict) -> str:
     labels["nystroem_fisher"] = "Nyström, Fisher"
     by_method: dict[str, dict[str, str]] = {}
     for row in cell["rows"]:
-        text = "undefined" if "undefined" in row else f"{row['pearson']:.6f}"
+        text = f"{row['pearson']:.6f}" if "pearson" in row else "undefined"
         by_method.setdefault(row["method"], {})[row["library"]] = text
     order = [*labels, *[name for name in by_method if name not in labels]]
     lines = [
@@ -290,7 +281,7 @@ def series(document: dict, axis: str) -> dict[str, list[dict]]:
         fixed = [name for name in base if name != axis]
         if any(cell[name] != base[name] for name in fixed):
             continue
-        if (axis == "dampings") == (method in document["plan"]["scaling"].split()):
+        if (axis == "dampings") == (method in document["plan"]["scaling"]):
             continue
         found.setdefault(method, []).append(cell)
     order = [name for name in SERIES if name in found]
@@ -358,7 +349,7 @@ def formula_sentence(document: dict) -> str:
     if not found:
         return ""
     return (
-        f"For the methods that have a formula in `benchmarks/scaling.py` (GradDot, and TRAK with a "
+        f"For the methods that have a formula in `benchmarks/measures/costs_by_size.py` (GradDot, and TRAK with a "
         f"dense projection) the count is {min(found):.3f} to {max(found):.3f} times the formula in "
         f"{len(found)} cells."
     )

@@ -4,18 +4,36 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from influencekit.displays._style import MARKERS, PALETTE, import_pyplot
-from suite.tables import METHODS, OURS, SERIES, comparisons, lds_rows, ok, series, share, stopped
+from benchmarks.harness.bench.tables import (
+    METHODS,
+    SERIES,
+    comparisons,
+    lds_rows,
+    ok,
+    series,
+    share,
+    stopped,
+)
+from benchmarks.peers import LIBRARIES, OURS
 
-LIBRARIES = (OURS, "dattri", "traker", "kronfluence", "pydvl", "captum")
+#: Okabe and Ito's colors, without yellow and black; markers beside them.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#882255",
+           "#332288")  # fmt: skip
+MARKERS = ("o", "s", "^", "v", "P", "X", "d", "*", "h")
 STYLE = {name: {"color": PALETTE[i], "marker": MARKERS[i]} for i, name in enumerate(LIBRARIES)}
 WIDTH = 8.0
+
+
+def _pyplot():
+    import matplotlib.pyplot as plt
+
+    return plt
 
 
 def _save(figure, folder: Path, name: str) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.png", dpi=110)
-    import_pyplot("run_all").close(figure)
+    _pyplot().close(figure)
     return f"{name}.png"
 
 
@@ -30,7 +48,7 @@ def _legend(figure, libraries) -> None:
 
 def side_by_side(document: dict, size: str, folder: Path) -> str | None:
     """Seconds and memory of every library, a line a method."""
-    plt = import_pyplot("run_all")
+    plt = _pyplot()
     rows = [
         row
         for row in comparisons(document, size)
@@ -67,7 +85,7 @@ def side_by_side(document: dict, size: str, folder: Path) -> str | None:
 
 def lds(document: dict, folder: Path) -> str | None:
     """LDS at the default (hollow) and the best damping (filled), with standard errors."""
-    plt = import_pyplot("run_all")
+    plt = _pyplot()
     rows = [row for row in lds_rows(document) if row.get("best")]
     if not rows:
         return None
@@ -123,7 +141,7 @@ def peak_share(document: dict, folder: Path) -> str | None:
 def _four(document: dict, folder: Path, name: str, value) -> str | None:
     from matplotlib.ticker import FuncFormatter
 
-    plt = import_pyplot("run_all")
+    plt = _pyplot()
     found = {axis: series(document, axis) for axis, *_ in AXES}
     seconds = name == "bench_scaling"
     figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 7.2), layout="constrained")
