@@ -2,7 +2,7 @@
 # make test         linters, types, import contracts, tests and doctests
 # make docs         the site with the gallery run, in docs/_build/html; warnings are errors
 # make docs-fast    the same site, the gallery shown without its output
-# make bench        quick benchmarks, ours beside other libraries; writes benchmarks/results/quick.md
+# make bench        small benchmarks, ours beside other libraries; benchmarks/results/runs/small/benchmarks.md
 # make bench-full   the same on MNIST, with INFLUENCEKIT_DATA, for an hour; writes docs/benchmarks.md
 # make dist         wheel and sdist in dist/, installed and tried in an environment of their own
 # make test-oldest  the tests with the oldest versions that pyproject.toml allows, torch apart
@@ -12,7 +12,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
-RESULTS := benchmarks/results
+RESULTS := benchmarks/results/runs
 
 BIN := $(VENV)/bin
 PIP := -m pip install -qq --no-input --disable-pip-version-check
@@ -77,10 +77,10 @@ docs-fast: $(VENV)/.stamp-docs
 
 # Times are only fair on a machine that does nothing else.
 bench: $(VENV)/.stamp-demo
-	$(BIN)/python benchmarks/run_all.py --results $(RESULTS)
+	$(BIN)/python -m benchmarks bench --results $(RESULTS)
 
 bench-full: $(VENV)/.stamp-demo
-	$(BIN)/python benchmarks/run_all.py --full --results $(RESULTS) --page docs/benchmarks.md
+	$(BIN)/python -m benchmarks bench --full --results $(RESULTS)
 
 dist: $(VENV)/.stamp-venv
 	$(INSTALL) build
@@ -103,5 +103,5 @@ test-oldest test-newest: test-%: .venv-%/.stamp
 
 clean:
 	rm -rf build dist demo_output docs/_build docs/auto_examples docs/api/generated
-	rm -rf $(RESULTS)/*.json *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(RESULTS) *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find influencekit tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,6 +5,7 @@
     python -m benchmarks table STUDY [VIEW] [--quick]
     python -m benchmarks keep STUDY
     python -m benchmarks page [--check]
+    python -m benchmarks draw STUDY FOLDER
     python -m benchmarks peers [ENVIRONMENT ...]
     python -m benchmarks bench [--full]
 
@@ -55,6 +56,11 @@ def _parser() -> argparse.ArgumentParser:
     keep.add_argument("study")
     page = add("page", _page, "write kept results into the docs")
     page.add_argument("--check", action="store_true", help="write nothing; fail where they differ")
+    draw = add("draw", _draw, "draw the pictures of a study")
+    draw.add_argument("study")
+    draw.add_argument("folder", type=Path)
+    draw.add_argument("--quick", dest="size", action="store_const", const="quick", default="full")
+    draw.add_argument("--results", type=Path, help="folder of runs")
     peers = add("peers", _peers, "make the other libraries' environments")
     peers.add_argument("environments", nargs="*")
     bench = add("bench", _bench, "other libraries, cost, plain loops: small, or --full")
@@ -132,7 +138,8 @@ def _run(options) -> None:
         _show(document)
 
 
-def _table(options) -> None:
+def _found(options) -> dict:
+    """Results of a run, or those that are kept."""
     from benchmarks.harness import results
 
     folders = [options.results or results.RUNS, results.KEPT]
@@ -140,7 +147,21 @@ def _table(options) -> None:
     found = [path for path in paths if path.exists()]
     if not found:
         raise SystemExit(f"{options.study} has no results; python -m benchmarks run makes them.")
-    _show(results.read(found[0]), options.view)
+    return results.read(found[0])
+
+
+def _table(options) -> None:
+    _show(_found(options), options.view)
+
+
+def _draw(options) -> None:
+    from benchmarks.harness import results
+    from benchmarks.measures.pictures import draw
+
+    document = _found(options)
+    if "cells" not in document:
+        raise SystemExit(f"{options.study}: the kept results are transcribed; run it first.")
+    print(*draw(options.study, results.rows_of(document), options.folder), sep="\n")
 
 
 def _show(document: dict, view: str | None = None) -> None:

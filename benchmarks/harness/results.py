@@ -54,7 +54,7 @@ def failures(document: dict) -> dict[str, str]:
 
 
 def jsonable(value):
-    """numpy's numbers and arrays as Python's; what is not finite as None."""
+    """Numpy's numbers and arrays as Python's; what is not finite as None."""
     if isinstance(value, dict):
         return {str(key): jsonable(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple | np.ndarray):

@@ -113,3 +113,17 @@ def correlation(scores: np.ndarray, truth: np.ndarray) -> float:
 def error(scores: np.ndarray, truth: np.ndarray) -> float:
     """Of the scores' size."""
     return float(np.linalg.norm(scores - truth) / np.linalg.norm(truth))
+
+
+def by_kinks(ratio: np.ndarray, finite: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """What the kinks' ratio tells of the error, and both halves of the examples."""
+    if not ratio.any():
+        return {}
+    wrong = np.linalg.norm(finite - truth, axis=0) / np.linalg.norm(truth, axis=0)
+    half = ratio <= np.median(ratio)
+    return {
+        "kinks rank": float(spearmanr(ratio, wrong).statistic),
+        "lower half spearman": correlation(finite[:, half], truth[:, half]),
+        "lower half error": float(np.median(wrong[half])),
+        "upper half error": float(np.median(wrong[~half])),
+    }

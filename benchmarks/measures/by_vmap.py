@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from benchmarks.harness.measure import cost_of
 from benchmarks.problems import data, nets
-from influencekit import as_task
+from influencekit import TRAK, GradDot, InfluenceFunction, as_task
 
-DIM = 1024
+DIM, DAMPING = 1024, 1e-2
 
 
 def gradients(module: nn.Module):
@@ -92,3 +92,13 @@ def points(n: int, m: int, name: str, attributor) -> tuple[float, np.ndarray]:
         cost, scores = cost_of(lambda: attributor.fit(task, X, y).score(X_test, y_test))
         _POINTS[n, m, name] = cost["seconds"], scores
     return _POINTS[n, m, name]
+
+
+def methods(points):
+    """Point scores are projected; the k x k forms need not be."""
+    options = {"projection_dim": DIM, "random_state": 0} if points else {}
+    return {
+        "GradDot": GradDot(),
+        "Fisher": InfluenceFunction("fisher", DAMPING, **options),
+        "TRAK": TRAK(DAMPING, **({"projection_dim": None} | options)),
+    }

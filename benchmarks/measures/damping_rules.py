@@ -280,3 +280,15 @@ def settings_error(rows: list[dict], values: np.ndarray) -> float:
         groups.setdefault(row["problem"], []).append(value)
     means = [np.mean(v) for v in groups.values()]
     return float(np.std(means, ddof=1) / np.sqrt(len(means))) if len(means) > 1 else np.nan
+
+
+def settings_line(name, own):
+    """Mean and worst ratio over curvatures, projections and seeds."""
+    cells = []
+    for rule in ("ξ = 0.37", "ξ = 0.5", "cosine of scores with Grad-Dot"):
+        found = next(r for r in rules() if r.name == rule)
+        over = ratios(own, found, 0.57)
+        cells.append(f"{over.mean():.2f} / {over.min():.2f}")
+    best = [r["train"]["cos_scores"][int(np.argmax(r["lds"]))] for r in own]
+    top = f"{np.mean([max(r['lds']) for r in own]):.2f}"
+    return [name, own[0]["half"], top, *cells, f"{min(best):.2f} to {max(best):.2f}"]

@@ -70,3 +70,19 @@ def seed_curve(gold, picked: dict, test: tuple) -> tuple[list[int], dict]:
     if not sizes or not picked:
         return sizes, {}
     return sizes, agreement_by_seeds(gold.iter_seeds(*test), picked, n_seeds=sizes).best()
+
+
+def judged(make, measured, net, problem) -> tuple[dict, np.ndarray | None]:
+    """Agreement of a method with the gold standard, or its error; and its scores."""
+    try:
+        scores = by_horizon(make, measured, net, problem)
+    except (ValueError, MemoryError, RuntimeError) as error:
+        return {"error": f"{type(error).__name__}: {error}"[:200]}, None
+    result = measured.agreement(scores)
+    return {
+        "horizons": [int(h) for h in measured.horizons],
+        "cosine": result.cosine,
+        "cosine_se": result.cosine_se,
+        "spearman": result.spearman,
+        "ceiling": result.cosine_ceiling,
+    }, scores

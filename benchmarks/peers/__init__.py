@@ -9,8 +9,8 @@ OURS = "influencekit"
 #: Methods by library; each file ``LIBRARY_peer.py`` has a function for each.
 METHODS = {
     OURS: "graddot tracin trak trak_factored trak_two_sided trak_exact explicit cg "
-    "cg_preconditioned lissa arnoldi nystroem nystroem_hessian fisher ggn datainf datainf_full kfac "
-    "kfac_true kfac_empirical ekfac ekfac_true ekfac_empirical",
+    "cg_preconditioned lissa arnoldi nystroem nystroem_hessian fisher ggn datainf datainf_full "
+    "kfac kfac_true kfac_empirical ekfac ekfac_true ekfac_empirical",
     "dattri": "graddot tracin explicit cg lissa arnoldi datainf ekfac_empirical trak trak_exact",
     "traker": "trak trak_exact",
     "kronfluence": "graddot kfac ekfac kfac_empirical ekfac_empirical",

@@ -13,12 +13,13 @@ import tempfile
 from pathlib import Path
 
 import torch
-from benchmarks.problems.tensors import Problem
 from captum.influence import TracInCP
 from captum.influence._core.arnoldi_influence_function import ArnoldiInfluenceFunction
 from captum.influence._core.influence_function import NaiveInfluenceFunction
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks.problems.tensors import Problem
 
 PACKAGE = "captum"
 BATCH = 250

@@ -20,8 +20,6 @@ import warnings
 from functools import wraps
 
 import torch
-from benchmarks.peers.dense import margin, trak_damping
-from benchmarks.problems.tensors import Problem
 from dattri.algorithm.influence_function import (
     IFAttributorArnoldi,
     IFAttributorCG,
@@ -36,6 +34,9 @@ from dattri.task import AttributionTask
 from torch.func import functional_call
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks.peers.dense import margin, trak_damping
+from benchmarks.problems.tensors import Problem
 
 PACKAGE = "dattri"
 ROWS_OF_GRADIENTS = 2**28  # numbers in one batch of training gradients

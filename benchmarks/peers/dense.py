@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from benchmarks.problems.tensors import Problem
 from torch import Tensor, nn
 from torch.func import functional_call, grad, hessian, jacrev, vmap
 from torch.nn import functional as F
+
+from benchmarks.problems.tensors import Problem
 
 LIMIT = 6000
 

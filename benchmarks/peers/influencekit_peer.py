@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import warnings
 
-from benchmarks.problems.tensors import Problem
 from torch import nn
 
+from benchmarks.problems.tensors import Problem
 from influencekit import TRAK, GradDot, InfluenceFunction, TracIn, as_task
 from influencekit.curvature import CURVATURES
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import tempfile
 
 import torch
-from benchmarks.problems.tensors import Problem
 from kronfluence.analyzer import Analyzer, prepare_model
 from kronfluence.arguments import FactorArguments, ScoreArguments
 from kronfluence.task import Task
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
+
+from benchmarks.problems.tensors import Problem
 
 PACKAGE = "kronfluence"
 BATCH = 500

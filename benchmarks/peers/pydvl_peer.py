@@ -19,7 +19,6 @@ with several by p times their number less one.
 from __future__ import annotations
 
 import torch
-from benchmarks.problems.tensors import Problem
 from pydvl.influence.torch import (
     ArnoldiInfluence,
     CgInfluence,
@@ -32,6 +31,8 @@ from pydvl.influence.torch import (
 from pydvl.influence.torch.util import BlockMode, SecondOrderMode
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks.problems.tensors import Problem
 
 PACKAGE = "pydvl"
 CHUNK = 250

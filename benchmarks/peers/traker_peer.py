@@ -11,11 +11,12 @@ import logging
 import tempfile
 
 import torch
-from benchmarks.peers.dense import trak_damping
-from benchmarks.problems.tensors import Problem
 from torch.utils.data import DataLoader, TensorDataset
 from trak import TRAKer
 from trak.projectors import BasicProjector, NoOpProjector, ProjectionType
+
+from benchmarks.peers.dense import trak_damping
+from benchmarks.problems.tensors import Problem
 
 PACKAGE = "traker"
 BATCH = 250

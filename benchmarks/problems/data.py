@@ -141,9 +141,7 @@ def acs_frequent() -> tuple[np.ndarray, np.ndarray]:
 
     from influencekit.datasets import fetch_acs_income
 
-    frame, y = fetch_acs_income(
-        "CA", data_home=home(), return_X_y=True, download_if_missing=False
-    )
+    frame, y = fetch_acs_income("CA", data_home=home(), return_X_y=True, download_if_missing=False)
     rows = np.random.default_rng(0).choice(len(frame), min(30_000, len(frame)), replace=False)
     frame, y = frame.iloc[rows], y.iloc[rows]
     codes = [name for name in frame.columns if name not in NUMBERS]

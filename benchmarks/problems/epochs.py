@@ -23,9 +23,7 @@ def digits(seed, n_train, n_test):
 
 
 def keeping(module, recipe, **options):
-    return nets.skorch_net(
-        module, recipe, callbacks=[("keep", KeepCheckpoints(EPOCHS))], **options
-    )
+    return nets.skorch_net(module, recipe, callbacks=[("keep", KeepCheckpoints(EPOCHS))], **options)
 
 
 def add(name, read, module, decay, n_train, **options):

@@ -52,7 +52,12 @@ def adamw(lr, epochs):
     return {**ADAMW, "lr": lr, "max_epochs": epochs}
 
 
-ADAM = {"optimizer": torch.optim.Adam, "lr": 3e-3, "max_epochs": 40, "optimizer__weight_decay": 1e-2}
+ADAM = {
+    "optimizer": torch.optim.Adam,
+    "lr": 3e-3,
+    "max_epochs": 40,
+    "optimizer__weight_decay": 1e-2,
+}
 DIGITS = shuffled_digits
 FULL = {"exact_ggn": False}
 LARGE = {"batch_size": 256}

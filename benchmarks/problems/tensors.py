@@ -148,6 +148,19 @@ def enough_rows(n: int, m: int) -> list[Tensor]:
     return [*at_least(n, X, y), *at_least(m, X_test, y_test)]
 
 
+def first_images(n: int, m: int) -> list[Tensor]:
+    """X, y, X_test, y_test: the first of MNIST, Gaussian clusters without it."""
+    if data.has(data.MNIST):
+        (X, y), (X_test, y_test) = data.mnist("train"), data.mnist("test")
+        parts = X[:n], y[:n], X_test[:m], y_test[:m]
+    else:
+        rng = np.random.RandomState(0)
+        y = rng.randint(10, size=n + m)
+        X = (rng.randn(10, 784)[y] + rng.randn(n + m, 784)).astype(np.float32)
+        parts = X[:n], y[:n], X[n:], y[n:]
+    return [torch.from_numpy(np.ascontiguousarray(part)) for part in parts]
+
+
 def load_problem(
     size: str,
     *,
@@ -162,10 +175,8 @@ def load_problem(
     n, m, widths = n or spec["n"], m or spec["m"], list(spec["widths"])
     if width is not None:
         widths[1] = width
-    if size == "tiny":
-        rows = digits_rows(n, m, settings.seed)
-    else:
-        rows = mnist_rows(n, m, settings.seed)
+    read = digits_rows if size == "tiny" else mnist_rows
+    rows = read(n, m, settings.seed)
     rows_of = "mnist" if size != "tiny" and data.has(data.MNIST) else "digits"
     name = f"{rows_of}-{size}-{'-'.join(map(str, widths))}-n{n}-seed{settings.seed}.pt"
     path = FOLDER / name

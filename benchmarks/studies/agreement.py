@@ -12,6 +12,7 @@ from benchmarks.harness import Size, Study, Table
 from benchmarks.harness.tables import short
 from benchmarks.measures import further
 
+NAMES = {"sgd": "SGD", "adam": "Adam"}
 #: problem: horizons, seeds
 AMOUNTS = {"concrete": ([1, 5, 20], 20), "cifar2": ([1, 3], 4), "sst2": ([1, 3, 10], 4),
            "acs-ma": ([1, 2, 5], 4), "acs-ca": ([1, 3], 2)}  # fmt: skip
@@ -28,18 +29,11 @@ def row(data, optimizer, horizons, n_seeds, n_left_out, n_test, wanted, epochs):
     gold = further.gold(optimizer, horizons, n_seeds=n_seeds, random_state=0, **options)
     gold.fit(net, *problem.train)
     measured, rows, picked = gold.measure(*problem.test), [], {}
-    for method, make in further.methods(problem, net, optimizer, options, more["curvature"]).items():
-        if wanted and method not in wanted:
-            continue
-        try:
-            scores = further.by_horizon(make, measured, net, problem)
-        except (ValueError, MemoryError, RuntimeError) as error:
-            rows.append({"method": method, "error": f"{type(error).__name__}: {error}"[:200]})
-            continue
-        picked[method], result = scores, measured.agreement(scores)
-        rows.append({"method": method, "horizons": [int(h) for h in measured.horizons],
-                     "cosine": result.cosine, "cosine_se": result.cosine_se,
-                     "spearman": result.spearman, "ceiling": result.cosine_ceiling})  # fmt: skip
+    makers = further.methods(problem, net, optimizer, options, more["curvature"])
+    for method in wanted or makers:
+        found, scores = further.judged(makers[method], measured, net, problem)
+        rows.append({"method": method, **found})
+        picked |= {} if scores is None else {method: scores}
     sizes, best = further.seed_curve(gold, picked, problem.test)
     return rows + [{"method": name, "n_seeds": sizes, "by_seeds": list(values)}
                    for name, values in best.items()]  # fmt: skip
@@ -51,19 +45,21 @@ def tables(rows):
         own = [r for r in rows if r["data"] == data and "cosine" in r]
         columns = [(r["optimizer"], h) for r in {r["optimizer"]: r for r in own}.values()
                    for h in r["horizons"]]  # fmt: skip
-        cells = {(r["method"], r["optimizer"], h): (c, top) for r in own
-                 for h, c, top in zip(r["horizons"], r["cosine"], r["ceiling"], strict=True)}  # fmt: skip
+        cells = {(r["method"], r["optimizer"], h): pair for r in own for h, *pair in
+                 zip(r["horizons"], r["cosine"], r["ceiling"], strict=True)}  # fmt: skip
         names = dict.fromkeys(r["method"] for r in own)
         lines = [[n, *(short(cells[n, *c][0]) if (n, *c) in cells else "–" for c in columns)]
                  for n in names]  # fmt: skip
         tops = [max(v[1] for k, v in cells.items() if k[1:] == c) for c in columns]
         lines.append(["noise ceiling", *(short(top) for top in tops)])
-        name = {"sgd": "SGD", "adam": "Adam"}
-        found[data] = Table(["", *(f"{name[o]}, {h}" for o, h in columns)], lines)
+        found[data] = Table(["", *(f"{NAMES[o]}, {h}" for o, h in columns)], lines)
     seeds = [[r["data"], r["optimizer"], r["method"],
               ", ".join(f"{n}: {v:.2f}" for n, v in zip(r["n_seeds"], r["by_seeds"], strict=True))]
              for r in rows if r.get("by_seeds") and np.ndim(r["by_seeds"]) == 1]  # fmt: skip
-    return {**found, "seeds": Table(["data", "optimizer", "method", "best cosine by seeds"], seeds, 4)}
+    return {
+        **found,
+        "seeds": Table(["data", "optimizer", "method", "best cosine by seeds"], seeds, 4),
+    }
 
 
 STUDY = Study(

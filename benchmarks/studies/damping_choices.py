@@ -58,14 +58,12 @@ def tables(rows):
         else:
             others.append([RECIPES[problem], curvature, short(means["default"], 3),
                            short(means.get("best"), 3) if "best" in means else "–"])  # fmt: skip
-    ratios = []
+    ratios, head = [], ["recipe", "curvature", "projected to", "default", "ξ = 0.5", "ξ = 0.37"]
     for way in ways[:3]:
         over = [r[way] / r["best"] for r in rows if "best" in r and way in r]
         ratios += [[way, short(min(over)), short(max(over))]] if over else []
-    head = ["recipe", "curvature", "projected to", "default", "ξ = 0.5", "ξ = 0.37", "best",
-            "attainable"]  # fmt: skip
     return {
-        "choices": Table(head, lines, len(head)),
+        "choices": Table([*head, "best", "attainable"], lines, 8),
         "others": Table(["recipe", "curvature", "default", "best"], others, 2),
         "over the best": Table(["choice", "worst", "best"], ratios),
     }

@@ -2,40 +2,18 @@
 
 The loop is what one writes in plain torch: for each left-out row a DataLoader over the other rows'
 order, forward, backward and step for each batch, and the test losses at every epoch.  Both run in
-this process on the same seed; a short round takes the one-time imports out of both.  The net is the
-paper's: two hidden layers, batches of 128, 927 rows of 8 features.
+this process on the same seed; the net is the paper's: two hidden layers, 927 rows of 8 features.
 """
-
-import copy
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import TensorDataset
 
 from benchmarks.harness import Size, Study, Table, cost_of, number, ready
-from benchmarks.measures.orders import OrderWithout
+from benchmarks.measures.plain_loop import loop
 from benchmarks.problems.nets import stack_of_layers
 from influencekit import FurtherTraining, as_task
-
-
-def loop(module, data, queries, seed, rows, optimizer, lr, epochs, batch_size):
-    """Minus the test losses (n_runs, n_epochs, n_test) of one run after the other."""
-    outputs = []
-    for left_out in rows:
-        model = copy.deepcopy(module).train()
-        steps = getattr(torch.optim, optimizer)(model.parameters(), lr=lr)
-        order = OrderWithout(len(data), seed, left_out)
-        losses = []
-        for _ in range(epochs):
-            for X, y in DataLoader(data, batch_size=batch_size, sampler=order):
-                steps.zero_grad()
-                nn.functional.mse_loss(model(X), y).backward()
-                steps.step()
-            with torch.no_grad():
-                losses.append((model(queries[0]) - queries[1]).square()[:, 0].double().numpy())
-        outputs.append(losses)
-    return -np.array(outputs)
 
 
 def row(job, width, optimizer, threads, left_out, rows, features, queries, epochs, batch_size, lr):
@@ -84,9 +62,10 @@ def tables(rows):
 
 
 def key(cell):
-    """The first cell's name is that of ``make bench``."""
     more = [str(cell[axis]) for axis in ("width", "optimizer", "threads")]
-    return "short/further_training" + ("" if more == ["128", "SGD", "None"] else "/" + "-".join(more))
+    return "short/further_training" + (
+        "" if more == ["128", "SGD", "None"] else "/" + "-".join(more)
+    )
 
 
 ONE = {"job": ["further_training"], "width": [128], "optimizer": ["SGD"], "threads": [None]}

@@ -11,28 +11,10 @@ from scipy.stats import spearmanr
 
 from benchmarks import problems
 from benchmarks.harness import Size, Study, Table
-from benchmarks.harness.tables import mean_error, short
-from influencekit import GradDot, InfluenceFunction, retrain_on_subsets
-from influencekit.groups import GroupAttributor, KMeansGrouper, RandomGrouper
+from benchmarks.harness.tables import short
+from benchmarks.measures.grouped import GROUPERS, attributors
+from influencekit import retrain_on_subsets
 from influencekit.metrics import linear_datamodeling_score
-
-GROUPERS = {
-    "random": lambda k, seed: RandomGrouper(k, random_state=seed),
-    "k-means, inputs": lambda k, seed: KMeansGrouper(k, features="inputs", random_state=seed),
-    "k-means, gradients": lambda k, seed: KMeansGrouper(k, random_state=seed),
-}
-
-
-def attributors(seed, dim):
-    options, fisher = {"projection_dim": dim, "random_state": seed}, InfluenceFunction("fisher")
-    grouped = {"curvature": "groups"}
-    return {
-        "GradDot, points": GroupAttributor(GradDot()),
-        "GGN, points": GroupAttributor(InfluenceFunction("ggn", **options)),
-        "Fisher, points": GroupAttributor(InfluenceFunction("fisher", **options)),
-        "Fisher, groups, SUM": GroupAttributor(fisher, fisher_form="sum", **grouped),
-        "Fisher, groups, MEAN": GroupAttributor(fisher, fisher_form="mean", **grouped),
-    }
 
 
 def row(data, grouper, seed, n_train, n_groups, n_test, n_subsets, n_repeats, dim):
@@ -61,20 +43,16 @@ def row(data, grouper, seed, n_train, n_groups, n_test, n_subsets, n_repeats, di
 
 
 def tables(rows):
-    names, lines, errors = list(dict.fromkeys(r["data"] for r in rows)), [], []
+    names, lines = list(dict.fromkeys(r["data"] for r in rows)), []
     for grouper, method in dict.fromkeys((r["grouper"], r["method"]) for r in rows):
-        cells, exact = [], []
+        cells = []
         for name in names:
             own = [r for r in rows if (r["data"], r["grouper"], r["method"])
                    == (name, grouper, method)]  # fmt: skip
             cells.append(", ".join(short(np.mean([r[k] for r in own])) for k in ("lds", "spearman"))
                          if own else "–")  # fmt: skip
-            exact += [mean_error([r[k] for r in own]) for k in ("lds", "spearman")]
         lines.append([grouper, method, *cells])
-        errors.append([grouper, method, *exact])
-    heads = [f"{name}: {k}" for name in names for k in ("LDS", "Spearman")]
-    return {"LDS, Spearman": Table(["grouper", "method", *names], lines, 2),
-            "errors": Table(["grouper", "method", *heads], errors, 2)}  # fmt: skip
+    return {"LDS, Spearman": Table(["grouper", "method", *names], lines, 2)}
 
 
 STUDY = Study(

@@ -12,10 +12,9 @@ from benchmarks.harness import Size, Study, Table
 from benchmarks.harness.measure import cost_of
 from benchmarks.harness.tables import short
 from benchmarks.measures import by_vmap
-from influencekit import TRAK, GradDot, InfluenceFunction
 from influencekit.groups import GroupAttributor, KMeansGrouper, RandomGrouper
 
-MOST_GROUPS, DIM, DAMPING = 700, 1024, 1e-2
+MOST_GROUPS = 700
 GROUPERS = {
     "random": lambda size: RandomGrouper(group_size=size, random_state=0),
     "k-means, inputs": lambda size: KMeansGrouper(
@@ -25,16 +24,6 @@ GROUPERS = {
 }
 
 
-def methods(points):
-    """Point scores are projected; the k x k forms need not be."""
-    options = {"projection_dim": DIM, "random_state": 0} if points else {}
-    return {
-        "GradDot": GradDot(),
-        "Fisher": InfluenceFunction("fisher", DAMPING, **options),
-        "TRAK": TRAK(DAMPING, **({"projection_dim": None} | options)),
-    }
-
-
 def row(size, grouper, n_train, n_test):
     task, X, y, X_test, y_test = by_vmap.problem(n_train, n_test)
     vmap, rows = by_vmap.seconds(n_train, n_test), []
@@ -42,11 +31,11 @@ def row(size, grouper, n_train, n_test):
     k = int(labels.max()) + 1
     sums = np.zeros((k, len(X)))
     sums[labels, np.arange(len(X))] = 1
-    for name, attributor in methods(points=False).items():
+    for name, attributor in by_vmap.methods(points=False).items():
         kind = "points" if name == "GradDot" else "groups"
         if kind == "groups" and k > MOST_GROUPS:
             continue
-        alone, points = by_vmap.points(n_train, n_test, name, methods(points=True)[name])
+        alone, points = by_vmap.points(n_train, n_test, name, by_vmap.methods(points=True)[name])
         form = "sum" if grouper == "random" else "mean"
         grouped = GroupAttributor(attributor, curvature=kind, fisher_form=form)
         cost, found = cost_of(
@@ -66,12 +55,12 @@ def tables(rows):
     for size, grouper in dict.fromkeys((r["size"], r["grouper"]) for r in rows):
         own = {r["method"]: r for r in rows if (r["size"], r["grouper"]) == (size, grouper)}
         first = own["GradDot"]
-        seconds = [short(own[m]["seconds"]) if m in own else "–" for m in methods(True)]
+        seconds = [short(own[m]["seconds"]) if m in own else "–" for m in by_vmap.methods(True)]
         ratios = [f"{r['over_vmap']:.1f}, {r['over_points']:.2f}, {short(r['correlation'])}"
-                  if (r := own.get(m)) else "–" for m in methods(True)]  # fmt: skip
+                  if (r := own.get(m)) else "–" for m in by_vmap.methods(True)]  # fmt: skip
         lines.append([str(size), grouper, short(first["clustering"]), *seconds, *ratios])
-    head = ["mean size", "grouper", "clustering, s", *(f"{m}, s" for m in methods(True)),
-            *(f"{m}, ratios" for m in methods(True))]  # fmt: skip
+    head = ["mean size", "grouper", "clustering, s", *(f"{m}, s" for m in by_vmap.methods(True)),
+            *(f"{m}, ratios" for m in by_vmap.methods(True))]  # fmt: skip
     return {"cost": Table(head, lines)}
 
 

@@ -2,15 +2,13 @@
 
 For nets that differ in their activation alone: Spearman over the left-out examples and relative
 error of the derivative, of the finite removal and of ``curvature="smoothed_hessian"`` against
-reruns in float64; the ratio of the error proxies and what they tell.  "Two starts": correlation of
-the changes that reruns of two runs find whose parameters start with noise of 0.001 between them;
-scores that knew the expected effect exactly would reach about its root.
+reruns in float64, and the error proxies.  "Two starts": correlation of what reruns of two runs find
+whose parameters start with noise of 0.001 between them; about its root is the most there is.
 """
 
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from benchmarks.harness import Size, Study, Table
 from benchmarks.harness.tables import of, short
@@ -39,13 +37,7 @@ def row(data, activation, lr, seed, n_train, n_test, n_left_out, epochs, n_start
         found[f"{name} error"] = along_runs.error(table, truth)
     ratio = along_runs.kinks(run).of_examples
     found["kinks ratio"] = float(np.median(ratio))
-    if ratio.any():
-        size = np.linalg.norm(truth, axis=0)
-        error, half = np.linalg.norm(finite - truth, axis=0) / size, ratio <= np.median(ratio)
-        found["kinks rank"] = float(spearmanr(ratio, error).statistic)
-        found["lower half spearman"] = along_runs.correlation(finite[:, half], truth[:, half])
-        found["lower half error"] = float(np.median(error[half]))
-        found["upper half error"] = float(np.median(error[~half]))
+    found |= along_runs.by_kinks(ratio, finite, truth)
     pairs = [along_runs.correlation(a, b) for a, b in combinations(truths, 2)]
     if pairs:
         found["two starts"] = float(np.mean(pairs))
@@ -67,8 +59,8 @@ def tables(rows):
         for cell in dict.fromkeys((r["data"], r["activation"], r["lr"]) for r in rows):
             own = [r for r in rows if (r["data"], r["activation"], r["lr"]) == cell]
             if columns[-1] in own[0] or name != "smoothed":
-                means = [np.mean(of(own, key)) if of(own, key) else None for key in columns]
-                lines.append([*cell[:2], f"{cell[2]:g}", *(short(m, 3) for m in means)])
+                means = [short(np.mean(v), 3) if (v := of(own, key)) else "–" for key in columns]
+                lines.append([*cell[:2], f"{cell[2]:g}", *means])
         found[name] = Table(["data", "activation", "rate", *columns], lines, 3)
     return found
 

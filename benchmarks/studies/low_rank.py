@@ -32,7 +32,14 @@ def row(widths, n, m, tolerances, factors):
 
 
 def tables(rows):
-    keys = ("damping", "tolerance", "rms error", "largest error", "1 - worst correlation", "score s")
+    keys = (
+        "damping",
+        "tolerance",
+        "rms error",
+        "largest error",
+        "1 - worst correlation",
+        "score s",
+    )
     lines = [["-".join(map(str, r["widths"])), *(number(r[key]) for key in keys)] for r in rows]
     return {"errors": Table(["net", *keys], lines)}
 

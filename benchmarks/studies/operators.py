@@ -9,37 +9,15 @@ import torch
 from torch import nn
 
 from benchmarks.harness import Size, Study, Table, number, side_by_side
-from benchmarks.problems import nets
+from benchmarks.measures.products import near_a_minimum, theirs
 from influencekit import as_task
 from influencekit.curvature import CurvatureOperator, CurvatureProblem
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
 
 
-def problem(n, sizes, epochs):
-    """Rows whose covariance decays as that of natural data, and an MLP near a minimum."""
-    torch.manual_seed(0)
-    module, d = nets.stack_of_layers(sizes), sizes[0]
-    decay = torch.arange(1, d + 1) ** -0.5
-    mixing = torch.linalg.qr(torch.randn(d, d)).Q
-    X = torch.randn(n, d) * decay @ mixing * (d / decay.square().sum()) ** 0.5
-    y = (X @ torch.randn(d, sizes[-1])).argmax(1)
-    return nets.train(module, X, y, epochs=epochs), X, y
-
-
-def theirs(module, data, matrix):
-    """Linear operator of curvlinops."""
-    import curvlinops
-
-    kind = {"hessian": "HessianLinearOperator", "ggn": "GGNLinearOperator"}[matrix]
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    return getattr(curvlinops, kind)(
-        module, nn.CrossEntropyLoss(), parameters, data, check_deterministic=False
-    )
-
-
 def row(matrix, k, n, sizes, epochs, n_runs):
-    module, X, y = problem(n, sizes, epochs)
+    module, X, y = near_a_minimum(n, sizes, epochs)
     task = as_task(module, loss=nn.CrossEntropyLoss())
     examples = Gradients(GradientEngine(task), make_examples(task, X, y), loss_cotangent(task))
     weights = torch.full((n,), 1 / n, dtype=torch.float64)

@@ -1,8 +1,4 @@
-"""How well do the libraries' scores predict retraining, at their own and at other dampings?
-
-Digits, MLP 64-32-10, retrained on random halves by the optimizer that trained it.  Standard errors
-are over test rows, which share the subsets.
-"""
+"""How well do the libraries' scores predict retraining, at their own and at other dampings?"""
 
 import logging
 from dataclasses import replace
@@ -12,47 +8,33 @@ import numpy as np
 from benchmarks import peers
 from benchmarks.harness import Size, Study, Table, timed
 from benchmarks.harness.tables import short
+from benchmarks.measures.truths import truth_of_digits
 from benchmarks.problems import tensors
-from influencekit import retrain_on_subsets
-from influencekit.metrics import PreparedOutputs
 
 METHODS = (
     "graddot explicit ggn fisher lissa arnoldi nystroem nystroem_fisher nystroem_hessian datainf "
     "kfac ekfac ekfac_true ekfac_empirical trak trak_factored trak_two_sided"
 )
 SMALL = "graddot ggn datainf ekfac ekfac_true trak trak_two_sided"
-UNDAMPED = ("graddot", "tracin")
-
-
-def truth(n, m, seed, n_subsets, n_repeats):
-    """Masks and outputs of the net retrained on halves, made once and saved."""
-    path = tensors.FOLDER / f"truth-n{n}-m{m}-seed{seed}-{n_subsets}x{n_repeats}.npz"
-    if not path.exists():
-        rows = tensors.digits_rows(n, m, seed)
-        net = tensors.digits_net(seed).fit(rows[0], rows[1])
-        found = retrain_on_subsets(net, *rows, n_subsets=n_subsets, n_repeats=n_repeats,
-                                   random_state=seed)  # fmt: skip
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, masks=found.masks, outputs=found.outputs)
-    with np.load(path) as saved:
-        return saved["masks"], PreparedOutputs(saved["outputs"])
 
 
 def row(method, library, n, m, seed, n_subsets, n_repeats, dampings):
     logging.disable(logging.WARNING)
-    masks, prepared = truth(n, m, seed, n_subsets, n_repeats)
+    masks, prepared = truth_of_digits(n, m, seed, n_subsets, n_repeats)
     about = {"n": n, "m": m, "subsets": n_subsets, "repeats": n_repeats}
     if method == "truth":
         return {**about, "ceiling": prepared.noise_ceiling}
     peer = peers.load(library)
     problem = tensors.load_problem("tiny", n=n, m=m, settings=tensors.Settings(seed=seed))
-    damped = method not in UNDAMPED
+    damped = method not in ("graddot", "tracin")
     tried = [peer.default_damping(method, n), *dampings] if damped else [None]
 
     def at(damping):
         if damping is None and damped:
             return {"status": "no default"}
-        settings = problem.settings if damping is None else replace(problem.settings, damping=damping)
+        settings = (
+            problem.settings if damping is None else replace(problem.settings, damping=damping)
+        )
         try:
             scores = np.asarray(peer.METHODS[method](replace(problem, settings=settings))[0], float)
         except Exception as error:
@@ -74,8 +56,8 @@ def tables(rows):
     for r in rows:
         for d in r.get("dampings", []):
             lds = short(d["lds"], 3) if d["status"] == "ok" else d["status"]
-            name = "default" if d["default"] else f"{d['damping']:g}"
-            lines.append([r["method"], r["library"], name, lds])
+            damping = "default" if d["default"] else f"{d['damping']:g}"
+            lines.append([r["method"], r["library"], damping, lds])
     return {"LDS": Table(["method", "library", "damping", "LDS"], lines, 3)}
 
 

@@ -65,8 +65,8 @@ def tables(rows):
     lines = []
     for method in dict.fromkeys(r["method"] for r in rows):
         cells = {r["library"]: r for r in rows if r["method"] == method}
-        lines.append([method, *(f"{cells[name]['pearson']:.6f}" if "pearson" in cells.get(name, {})
-                                else "undefined" if name in cells else "" for name in libraries)])  # fmt: skip
+        found = [cells.get(name, {"pearson": ""}).get("pearson", "undefined") for name in libraries]
+        lines.append([method, *(f"{v:.6f}" if isinstance(v, float) else v for v in found)])
     return {"correlation": Table(["method", *libraries], lines)}
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from benchmarks import problems
 from benchmarks.harness import Size, Study, Table, mean_error
+from benchmarks.measures.helpful import is_right
 from benchmarks.problems.labels import flip_labels
-from benchmarks.studies.removal import is_right
 from influencekit import GradDot, Loss, retrain_on_subsets
 from influencekit.applications import DatasetPruner, NoisyLabelDetector
 

@@ -10,37 +10,10 @@ import numpy as np
 
 from benchmarks import problems
 from benchmarks.harness import Size, Study, Table, mean_error
-from influencekit import (
-    TRAK,
-    GradDot,
-    InfluenceFunction,
-    SurrogateLambdaSearchCV,
-    retrain_on_subsets,
-)
+from benchmarks.measures.helpful import is_right, total_scores
+from influencekit import retrain_on_subsets
 
-N_RANDOM, TINY = 3, 1e-8
-
-
-def is_right(outputs, targets):
-    """One where the class with the largest logit is the label."""
-    return (outputs.argmax(-1) == targets).to(outputs.dtype)
-
-
-def total_scores(net, problem, dim, seed):
-    """Sum over the test rows of each training row's scores, by method and choice of λ."""
-    options = {"projection_dim": dim, "random_state": seed}
-    methods = {"IF fisher": InfluenceFunction("fisher", **options),
-               "IF ggn": InfluenceFunction("ggn", **options), "TRAK": TRAK(**options)}  # fmt: skip
-    totals = {"GradDot (λ -> inf)": GradDot().fit(net, *problem.train)}
-    totals = {name: fitted.score(*problem.test).sum(0) for name, fitted in totals.items()}
-    for name, attributor in methods.items():
-        fitted = attributor.fit(net, *problem.train)
-        totals[f"{name}, default"] = fitted.score(*problem.test).sum(0)
-        search = SurrogateLambdaSearchCV(attributor, random_state=seed).fit(net, *problem.train)
-        totals[f"{name}, ξ = 0.5"] = search.score(*problem.test).sum(0)
-        fitted.set_damping(TINY * float(fitted.eigenvalues_.max()))
-        totals[f"{name}, λ -> 0"] = fitted.score(*problem.test).sum(0)
-    return totals
+N_RANDOM = 3
 
 
 def row(data, seed, n_train, n_test, epochs, n_repeats, projection_dim, shares):
@@ -60,11 +33,13 @@ def row(data, seed, n_train, n_test, epochs, n_repeats, projection_dim, shares):
         net, *problem.data, masks=np.array(masks), n_repeats=n_repeats, output=is_right,
         random_state=seed,
     ).outputs.mean(axis=(1, 2))  # fmt: skip
+    accuracies: dict = {}
+    for key, accuracy in zip(keys, found, strict=True):
+        accuracies.setdefault(key, []).append(accuracy)
     return [
-        {"method": name, "share": share,
-         "accuracy": float(np.mean([a for k, a in zip(keys, found, strict=True) if k == (name, share)]))}
-        for name, share in dict.fromkeys(keys)
-    ]  # fmt: skip
+        {"method": name, "share": share, "accuracy": float(np.mean(values))}
+        for (name, share), values in accuracies.items()
+    ]
 
 
 def tables(rows):

@@ -1,8 +1,8 @@
 """What does each method cost as rows, queries, parameters and the number of λ grow?
 
-influencekit alone, fit and scores of an MLP 784-WIDTH-10, one of the sizes changed at a time; "peak"
-is how fast this machine multiplies matrices.  Flops are 2abc for every product of an (a, b) with a
-(b, c) matrix that torch runs, counted in a second pass that is not timed.
+influencekit alone, fit and scores of an MLP 784-WIDTH-10, one of the sizes changed at a time;
+"peak" is how fast this machine multiplies matrices.  Flops are 2abc for every product of an (a, b)
+with a (b, c) matrix that torch runs, counted in a second pass that is not timed.
 """
 
 from benchmarks.harness import Size, Study, Table, number

@@ -55,8 +55,8 @@ def tables(rows):
             if len(own) > 1:
                 tuned.append([r["problem"], r["attributor"], axis, text])
     head = ["problem", "attributor", "axis", "range", "range tuned", "relative range", "best LDS"]
-    return {"ranges": Table(head, wide, 3),
-            "tuned again": Table(["problem", "attributor", "axis", "best LDS"], tuned, 4)}  # fmt: skip
+    again = Table(["problem", "attributor", "axis", "best LDS"], tuned, 4)
+    return {"ranges": Table(head, wide, 3), "tuned again": again}
 
 
 STUDY = Study(

@@ -43,8 +43,10 @@ def row(job, models, rows, epochs, batch_size, width, dropout, optimizer, lr, un
     ready()
     for engine in ("stacked", "joblib"):
         retrain_on_subsets(net, *data, n_subsets=2, engine=engine, random_state=1)
-        costs[engine], found = cost_of(lambda e=engine: retrain_on_subsets(
-            net, *data, n_subsets=models, masks=masks, engine=e, n_jobs=1, random_state=0))  # fmt: skip
+        how = {"n_subsets": models, "masks": masks, "n_jobs": 1, "random_state": 0}
+        costs[engine], found = cost_of(
+            lambda how=how, e=engine: retrain_on_subsets(net, *data, engine=e, **how)
+        )
         outputs[engine] = found.outputs
     stacked, alone = costs["stacked"], costs["joblib"]
     return {

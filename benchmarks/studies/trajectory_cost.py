@@ -44,7 +44,6 @@ def best(job, runs):
 
 def row(net_and_batch, n_steps, n_queries, n_runs):
     width, batch = net_and_batch
-    torch.manual_seed(1)
     n = n_steps * batch
     X, y = torch.randn(n, 784), torch.randint(10, (n,))
     queries, targets = torch.randn(n_queries, 784), torch.randint(10, (n_queries,))

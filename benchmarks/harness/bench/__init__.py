@@ -20,6 +20,8 @@ def bench(options: Options, render_only: bool = False) -> None:
     from benchmarks.harness.bench.page import render
 
     options.skip = too_slow_before
+    if not render_only:
+        make_environments()
     documents = []
     for name in STUDIES:
         path = results.path_of(name, options.size, options.folder)
@@ -32,10 +34,19 @@ def bench(options: Options, render_only: bool = False) -> None:
     page = ROOT / "docs" / "benchmarks.md"
     if options.size != "full":
         page = Path(options.folder) / options.size / "benchmarks.md"
-    results.save(page.with_suffix(".json") if options.size != "full" else
-                 Path(options.folder) / "benchmarks.json", merged)  # fmt: skip
+    kept = options.size == "full"
+    results.save(results.path_of("benchmarks") if kept else page.with_suffix(".json"), merged)
     render(merged, page)
     print(f"page in {page}")
+
+
+def make_environments() -> None:
+    """Where it cannot be done the other libraries' cells are shown as failing."""
+    for name in ("peers", "bergson"):
+        try:
+            environments.make(name)
+        except SystemExit as error:
+            print(error, flush=True)
 
 
 def too_slow_before(key: str, cells: dict) -> str | None:
@@ -58,6 +69,10 @@ def together(documents: list[dict]) -> dict:
     peers, scaling = by_name["peers"], by_name["scaling"]
     base = {axis: _first(scaling, axis) for axis in ("n", "m", "width")}
     return {
+        "study": "benchmarks",
+        "question": "How do other libraries compare, and what does it cost?",
+        "command": "make bench-full",
+        "drawn": "docs/benchmarks.md is written from these cells as a whole",
         "kind": "full" if peers["size"] == "full" else "quick",
         "machine": {**peers["machine"], "peer_versions": _peer_versions(cells)},
         "threads": peers["threads"],
@@ -65,10 +80,12 @@ def together(documents: list[dict]) -> dict:
         "libraries": libraries(cells),
         "plan": {
             "limit": load("peers").limit,
-            "sizes": [s for s in ("small", "large") if any(k.startswith(f"peers/{s}/") for k in cells)],
+            "sizes": [
+                s for s in ("small", "large") if any(k.startswith(f"peers/{s}/") for k in cells)
+            ],
             "dampings": [f"{d:g}" for d in by_name["peers_lds"]["settings"]["dampings"]],
             "base": base,
-            "scaling": [m for m in ("graddot", "ekfac", "ggn", "trak", "trak_two_sided")],
+            "scaling": ["graddot", "ekfac", "ggn", "trak", "trak_two_sided"],
         },
         "cells": cells,
     }

@@ -27,7 +27,9 @@ def render(document: dict, page: Path) -> None:
         _not_run(document),
     ]
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
+    head, *rest = [part for part in parts if part]
+    text = "\n\n".join([head, "<!-- measured: benchmarks -->", *rest, "<!-- end measured -->"])
+    page.write_text(text + "\n", encoding="utf-8")
 
 
 def _picture(name: str | None, text: str) -> str:
@@ -61,10 +63,10 @@ is written by a program from the results of one run; no number in it is typed by
 ```
 
 takes {wall:.0f} minutes on the machine below, and some more to install the other libraries into
-environments of their own the first time. `make bench` is the smaller run, of minutes, on data that comes
-with scikit-learn. An interrupted run goes on where it stopped. What each library is given, and how
-its conventions are translated, is in `benchmarks/peers/`; further measurements, of longer runs, are
-listed in `benchmarks/README.md`."""
+environments of their own the first time. `make bench` is the smaller run, of minutes, on data that
+comes with scikit-learn. An interrupted run goes on where it stopped. What each library is given,
+and how its conventions are translated, is in `benchmarks/peers/`; further measurements, of longer
+runs, are listed in `benchmarks/README.md`."""
 
 
 def _machine(document: dict) -> str:

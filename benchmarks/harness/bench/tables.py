@@ -349,7 +349,7 @@ def formula_sentence(document: dict) -> str:
     if not found:
         return ""
     return (
-        f"For the methods that have a formula in `benchmarks/measures/costs_by_size.py` (GradDot, and TRAK with a "
-        f"dense projection) the count is {min(found):.3f} to {max(found):.3f} times the formula in "
-        f"{len(found)} cells."
+        "For the methods that have a formula in `benchmarks/measures/costs_by_size.py` (GradDot, "
+        f"and TRAK with a dense projection) the count is {min(found):.3f} to {max(found):.3f} "
+        f"times the formula in {len(found)} cells."
     )
