@@ -109,6 +109,11 @@ def _options(options, size: str):
     )
 
 
+def _values(text: str) -> list:
+    """What commas separate, or a list in JSON, for values that have commas themselves."""
+    return json.loads(text) if text.startswith("[") else [_value(p) for p in text.split(",")]
+
+
 def _value(text: str):
     """A number, true, false or null as JSON has them; other words as they are."""
     try:
@@ -123,7 +128,8 @@ def _list(options) -> None:
     for name in names():
         study = load(name)
         cells = len(study.cells("full"))
-        print(f"{name:<24}{cells:>4} cells  {study.question}")
+        reads = f" Reads {', '.join(study.needs)}." if study.needs else ""
+        print(f"{name:<24}{cells:>4} cells  {study.question}{reads}")
 
 
 def _run(options) -> None:
@@ -131,7 +137,7 @@ def _run(options) -> None:
 
     how = _options(options, options.size)
     only = dict(pair.split("=", 1) for pair in options.only)
-    how.only = {axis: [_value(part) for part in text.split(",")] for axis, text in only.items()}
+    how.only = {axis: _values(text) for axis, text in only.items()}
     how.settings = {k: _value(v) for k, v in (pair.split("=", 1) for pair in options.set)}
     for name in options.studies:
         document = run.run(load(name), how)

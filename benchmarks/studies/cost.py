@@ -1,4 +1,4 @@
-"""Seconds and peak memory of fit, top examples, scores, and scores at another damping.
+"""What do fit, top examples, scores, and scores at another damping take, in time and memory?
 
 MLPs on MNIST, on Gaussian clusters without it.
 """
