@@ -42,6 +42,7 @@ def row(job, n, m, sizes, chunks, dtype, n_runs):
         "seconds_float64_sums": costs["float64 sums"]["seconds"],
         "reference_seconds": {c: cost["seconds"] for c, cost in plain.items()},
         "best_chunk": int(best), "ratio": plain[best]["seconds"] / costs["ours"]["seconds"],
+        "cpu_ratio": plain[best]["cpu_seconds"] / costs["ours"]["cpu_seconds"],
         "relative_difference": float((results["ours"] - expected).norm() / expected.norm()),
     }  # fmt: skip
 

@@ -53,6 +53,7 @@ def row(job, models, rows, epochs, batch_size, width, dropout, optimizer, lr, un
         "models": models, "rows": rows, "epochs": epochs, "width": width,
         "threads": torch.get_num_threads(), **stacked, "seconds_stacked": stacked["seconds"],
         "seconds_joblib": alone["seconds"], "peak_mb_joblib": alone["peak_mb"],
+        "cpu_ratio": alone["cpu_seconds"] / stacked["cpu_seconds"],
         "ratio": alone["seconds"] / stacked["seconds"],
         "max_difference": float(np.abs(outputs["stacked"] - outputs["joblib"]).max()),
     }  # fmt: skip
