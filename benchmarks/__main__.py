@@ -20,7 +20,6 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 
@@ -66,7 +65,6 @@ def _parser() -> argparse.ArgumentParser:
     bench = add("bench", _bench, "other libraries, cost, plain loops: small, or --full")
     bench.add_argument("--full", action="store_true", help="on MNIST, for an hour")
     bench.add_argument("--budget", type=float, help="minutes of all cells; 20, full 60")
-    bench.add_argument("--render-only", action="store_true", help="draw what is there")
     _run_options(bench, size=False)
     cell = add("cell", _cell, "one cell in this process, for the harness")
     cell.add_argument("study")
@@ -167,7 +165,7 @@ def _draw(options) -> None:
     document = _found(options)
     if "cells" not in document:
         raise SystemExit(f"{options.study}: the kept results are transcribed; run it first.")
-    print(*draw(options.study, results.rows_of(document), options.folder), sep="\n")
+    print(*draw(options.study, results.rows_of(document, failed=True), options.folder), sep="\n")
 
 
 def _show(document: dict, view: str | None = None) -> None:
@@ -208,11 +206,8 @@ def _peers(options) -> None:
 def _bench(options) -> None:
     from benchmarks.harness import bench
 
-    size = "full" if options.full else "small"
-    how = _options(options, size)
-    minutes = options.budget or (60 if options.full else 20)
-    how.deadline = time.monotonic() + 60 * minutes
-    bench.bench(how, options.render_only)
+    how = _options(options, "full" if options.full else "small")
+    bench.bench(how, options.budget or (60 if options.full else 20))
 
 
 def _cell(options) -> None:

@@ -16,11 +16,10 @@ from benchmarks import peers  # noqa: E402
 from benchmarks.harness import Size, Study, Table, cell, load, names, pages, results, trace  # noqa: E402
 from benchmarks.harness import bench as bench_module  # noqa: E402
 from benchmarks.harness import run as run_module  # noqa: E402
-from benchmarks.harness.bench import tables  # noqa: E402
-from benchmarks.harness.bench.page import render  # noqa: E402
+from benchmarks.measures import costs_by_size, libraries  # noqa: E402
 from benchmarks.problems import tensors  # noqa: E402
 
-OURS = tables.OURS
+OURS = peers.OURS
 #: Libraries that a machine without their environments does not have.
 ELSEWHERE = tuple(name for name in peers.LIBRARIES if name != OURS)
 
@@ -222,15 +221,6 @@ def test_tables_are_written_from_the_results(page):
     assert pages.rendered(text) == text
 
 
-def test_the_page_of_make_bench_is_drawn_from_its_results(tmp_path):
-    document = results.read(results.path_of("benchmarks"))
-    if "transcribed" in document:
-        pytest.skip("the kept page is transcribed; make bench-full draws another")
-    render(document, tmp_path / "page.md")
-    page = ROOT / "docs" / "benchmarks.md"
-    assert page.read_text(encoding="utf-8") == (tmp_path / "page.md").read_text(encoding="utf-8")
-
-
 def test_the_measured_parts_are_found():
     shown = {name for part in PARTS for name in part.studies}
     kept = {path.stem for path in results.KEPT.glob("*.json")}
@@ -240,9 +230,10 @@ def test_the_measured_parts_are_found():
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: f"{part.page.stem}-{part.studies[0]}")
 def test_a_measured_part_names_a_command_that_exists(part):
     text = part.page.read_text(encoding="utf-8")
-    named = set(trace.re.findall(r"benchmarks run (\w+)", text))
+    named = set(trace.re.findall(r"benchmarks run ([a-z]\w+)", text))
     assert named <= set(names())
-    assert part.studies[0] in named | {"benchmarks"}
+    named |= {"peers"} if "make bench-full" in text else set()
+    assert part.studies[0] in named
 
 
 def test_an_invented_figure_is_found():
@@ -273,124 +264,93 @@ def test_a_table_has_its_first_columns_to_the_left():
     assert text.splitlines() == ["| a | b |", "| --- | ---: |", "| x | 1 |"]
 
 
-# ---- the page ---------------------------------------------------------------------------------
+# ---- libraries side by side -------------------------------------------------------------------
 
 
-PLAN = {
-    "limit": 20, "sizes": ["small"], "dampings": ["0.1"], "scaling": ["graddot"],
-    "base": {"n": 1000, "m": 100, "width": 64},
-}  # fmt: skip
-
-
-def measured(seconds: float, peak_mb: float | None = 100.0, **facts) -> dict:
-    settings = dict.fromkeys(
-        ("rank", "krylov_dim", "cg_steps", "lissa_depth", "lissa_batch", "proj_dim"), 1
-    )
-    return {
-        "status": "ok", "seconds": seconds, "peak_mb": peak_mb, "p": 10, "n": 20, "m": 5,
-        "dtype": "float32", "settings": {**settings, "damping": 0.1}, "load": 0.5,
-        "other_cores": 0.0, **facts,
-    }  # fmt: skip
-
-
-def scaled(n: int, seconds: float) -> dict:
-    return {
-        "status": "ok", "seconds": seconds, "n": n, "m": 100, "width": 64, "p": 10, "dampings": 1,
-        "flops": 1e9 * n, "flops_formula": 1e9 * n, "load": 0.5, "other_cores": 0.9,
-    }  # fmt: skip
+def measured(method, library, seconds, peak_mb=100.0, **facts):
+    about = {"size": "small", "method": method, "library": library, "other_cores": 0.0}
+    return {**about, "seconds": seconds, "peak_mb": peak_mb, **facts}
 
 
 @pytest.fixture
-def document():
-    """A small run by hand: other is 10 times slower on GradDot and half as slow on K-FAC."""
-    row = {"default": True, "status": "ok", "lds": 0.5, "standard_error": 0.01, "damping": None}
-    better = {**row, "default": False, "lds": 0.6, "damping": 0.1}
-    lds = {"status": "ok", "p": 10, "rows": [row, better]}
-    worse = {"status": "ok", "p": 10, "rows": [{**row, "lds": 0.3}, {**better, "lds": 0.7}]}
-    return {
-        "kind": "quick",
-        "plan": PLAN,
-        "threads": 2,
-        "finished": "2026-01-01T00:00+00:00",
-        "machine": {
-            "cpu": "chip", "cores": 2, "memory_gb": None, "system": "os", "commit": "abc",
-            "uncommitted": True, "versions": {OURS: "0.1", "torch": "2"},
-        },
-        "libraries": {
-            OURS: {"methods": [], "version": "0.1"},
-            "dattri": {"methods": [], "version": "9"},
-            "captum": {"methods": [], "reason": "did not install: no wheel"},
-        },
-        "cells": {
-            "peak": {"status": "ok", "size": 4, "flops_per_second": {"float32": 1e11}},
-            f"peers/small/graddot/{OURS}": measured(0.5, 100.0),
-            "peers/small/graddot/dattri": measured(5.0, 50.0),
-            f"peers/small/kfac/{OURS}": measured(2.0, 100.0),
-            "peers/small/kfac/dattri": measured(1.0, 400.0),
-            f"peers/small/ekfac/{OURS}": measured(1.0),
-            "peers/small/ekfac/dattri": {"status": "> 20 s", "load": 0.5},
-            f"peers/small/trak_two_sided/{OURS}": measured(0.1),
-            "peers/small/trak/dattri": measured(100.0),
-            f"peers/small/arnoldi/{OURS}": {"status": run_module.OUT_OF_TIME},
-            "lds/truth": {"status": "ok", "n": 9, "m": 5, "subsets": 8, "repeats": 2,
-                          "ceiling": 0.9},
-            f"lds/kfac/{OURS}": lds,
-            "lds/kfac/dattri": worse,
-            "agreement": {"status": "ok", "p": 10, "n": 9, "m": 5, "damping": 0.1, "rows": [
-                {"method": "graddot", "library": OURS, "pearson": 1.0},
-                {"method": "graddot", "library": "dattri", "pearson": 0.5}]},
-            **{f"scaling/graddot/n{n}": scaled(n, t) for n, t in
-               ((500, 1.0), (1000, 2.0), (4000, 32.0))},
-        },
-    }  # fmt: skip
+def compared():
+    """A run by hand: dattri is 10 times slower on GradDot and half as slow on K-FAC."""
+    failed = {"size": "small", "method": "ekfac", "library": "dattri", "failed": "> 20 s"}
+    rows = [
+        measured("graddot", OURS, 0.5), measured("graddot", "dattri", 5.0, 50.0),
+        measured("kfac", OURS, 2.0), measured("kfac", "dattri", 1.0, 400.0, other_cores=0.9),
+        measured("ekfac", OURS, 1.0), failed,
+        measured("trak_two_sided", OURS, 0.1), measured("trak", "dattri", 100.0),
+    ]  # fmt: skip
+    return libraries.comparisons(rows, "small"), rows
 
 
-def test_ratios_are_of_the_same_work_only(document):
-    rows = tables.comparisons(document, "small")
-    speed = tables.ratios(rows, "seconds")
-    assert speed == {"Gradient products": 10.0, "K-FAC, drawn labels": 0.5}
-    assert tables.ratios(rows, "peak_mb") == {"Gradient products": 0.5, "K-FAC, drawn labels": 4.0}
+def test_ratios_are_of_the_same_work_only(compared):
+    speed = {"Gradient products": 10.0, "K-FAC, drawn labels": 0.5}
+    assert libraries.ratios(compared[0], "seconds") == speed
+    memory = {"Gradient products": 0.5, "K-FAC, drawn labels": 4.0}
+    assert libraries.ratios(compared[0], "peak_mb") == memory
 
 
-def test_sentences_count_what_was_lost_too(document):
-    text = tables.side_by_side_sentence(tables.comparisons(document, "small"))
-    assert "in 1 of 2 comparisons" in text
-    assert "5.25 in the median" in text
-    assert "Another library was faster in: K-FAC, drawn labels (0.5)." in text
-    assert "1 passed the limit" in text
-    assert "not in: Gradient products (0.5)" in text
-    lds = tables.lds_sentence(tables.lds_rows(document))
-    assert "At their default dampings influencekit is highest" in lds and "in 1 of 1" in lds
-    assert "at the best damping" in lds and lds.endswith(
-        "in 0 of 1 methods that others have too, not in K-FAC, drawn labels (0.600 against 0.700)."
-    )
+def test_a_summary_counts_what_was_lost_too(compared):
+    seconds, memory = libraries.summary({"small": compared[0]}).rows
+    assert seconds == ["small", "seconds", "1 of 2", "5.25", "0.5 (K-FAC, drawn labels)",
+                       "10 (Gradient products)", "1", "1 of 3"]  # fmt: skip
+    assert memory[2:5] == ["1 of 2", "2.25", "0.5 (Gradient products)"]
 
 
-def test_exponent_and_share_of_the_peak(document):
-    cells = tables.series(document, "n")["graddot"]
-    assert tables.slope(cells, "n") == pytest.approx(2.0)
-    assert tables.share(cells[0], document["cells"]["peak"]) == pytest.approx(5.0)
+def test_a_table_shows_stops_and_busy_machines(compared):
+    lines = {line[0]: line[1:] for line in libraries.side_by_side(compared[0]).rows}
+    assert lines["Gradient products"] == ["0.5 (100 MB)", "dattri 5 (50 MB)", "10", ""]
+    assert lines["K-FAC, drawn labels"][1] == f"dattri 1{libraries.MARK} (400 MB)"
+    assert lines["EK-FAC, drawn labels"] == ["1 (100 MB)", "-", "-", "dattri > 20 s"]
+    failed = libraries.without_result(compared[1])
+    assert failed.rows == [["`small/ekfac/dattri`", "> 20 s"]]
 
 
-def test_the_page_shows_all_of_the_run(document, tmp_path):
+def test_the_best_damping_is_found_among_those_that_gave_scores():
+    def tried(damping, lds, default=False):
+        known = {"status": "ok", "lds": lds, "standard_error": 0.01}
+        return {"damping": damping, "default": default, **(known if lds else {"status": "no"})}
+
+    row = {
+        "method": "kfac",
+        "library": OURS,
+        "dampings": [tried(None, None, True), tried(0.1, 0.6)],
+    }
+    assert libraries.lds_table([row]).rows == [
+        ["K-FAC, drawn labels", OURS, "no", "0.600 ± 0.010", "0.1"]
+    ]
+
+
+def test_exponent_and_share_of_the_peak():
+    base = {"m": 100, "width": 64, "dampings": 1, "p": 10}
+    rows = [{"method": "peak", "n": 1000, **base, "flops_per_second": {"float32": 1e11}}]
+    rows += [
+        {
+            "method": "graddot",
+            "n": n,
+            **base,
+            "seconds": s,
+            "flops": 1e9 * n,
+            "flops_formula": 1e9 * n,
+        }
+        for n, s in ((500, 1.0), (1000, 2.0), (4000, 32.0))
+    ]
+    points = costs_by_size.series(rows, "n")["graddot"]
+    assert costs_by_size.slope(points, "n") == pytest.approx(2.0)
+    assert costs_by_size.share(points[0], rows) == pytest.approx(5.0)
+    (line,) = costs_by_size.table(rows).rows
+    assert line == ["n", "GradDot", "500 to 4,000", "1 to 32", "2.00", "500 to 4,000", "500 to 125"]
+
+
+@pytest.mark.parametrize("name", ["peers", "peers_lds", "scaling"])
+def test_pictures_are_drawn_from_rows(name, compared, tmp_path):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-    page = tmp_path / "page.md"
-    render(document, page)
-    text = page.read_text(encoding="utf-8")
-    for part in (
-        "Side by side",
-        "Accuracy",
-        "The same scores?",
-        "Cost against",
-        "Without a result",
-    ):
-        assert f"## {part}" in text
-    assert "| Gradient products | 0.5 (100 MB) | dattri 5 (50 MB) | 10 |" in text
-    assert "(commit abc, changed)" in text
-    assert f"1 cells | {run_module.OUT_OF_TIME}" in text
-    assert "`peers/small/ekfac/dattri` | > 20 s" in text
-    assert "captum | did not install: no wheel" in text
-    assert f"32{tables.MARK}" in text and "Beside 3 of 11 timed cells" in text.replace("\n", " ")
-    named = {line.split("](")[1][:-1] for line in text.splitlines() if line.startswith("![")}
-    assert len(named) == 4
-    assert all((tmp_path / name).stat().st_size > 1000 for name in named)
+    from benchmarks.measures.pictures import draw
+
+    tried = [{"damping": 0.1, "default": True, "status": "ok", "lds": 0.5, "standard_error": 0.1}]
+    rows = {"peers": compared[1], "scaling": [],
+            "peers_lds": [{"method": "kfac", "library": OURS, "dampings": tried}]}  # fmt: skip
+    files = draw(name, rows[name], tmp_path)
+    assert files and all((tmp_path / file).stat().st_size > 1000 for file in files)

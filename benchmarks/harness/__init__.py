@@ -2,7 +2,7 @@
 
 from benchmarks.harness.measure import cost_of, ready, side_by_side, timed
 from benchmarks.harness.study import FULL, QUICK, SMALL, Size, Study, load, names
-from benchmarks.harness.tables import Table, mean_error, number, pivot
+from benchmarks.harness.tables import Table, mean_error, number, plain_loop
 
 __all__ = [
     "FULL",
@@ -16,7 +16,7 @@ __all__ = [
     "mean_error",
     "names",
     "number",
-    "pivot",
+    "plain_loop",
     "ready",
     "side_by_side",
     "timed",

@@ -44,10 +44,27 @@ def tables_of(document: dict) -> dict[str, Table]:
     """Tables of a document by name: transcribed ones, or made of its rows."""
     if "tables" in document:
         return {name: Table(**table) for name, table in document["tables"].items()}
-    rows, study = results.rows_of(document), load(document["study"])
+    study = load(document["study"])
+    rows = results.rows_of(document, study.shows_failures)
     if not rows:
         return {}
-    return study.tables(rows) if study.tables else {"rows": all_of(rows)}
+    found = study.tables(rows) if study.tables else {"rows": all_of(rows)}
+    return {**found, "the run": about(document)}
+
+
+def about(document: dict) -> Table:
+    """The machine, versions and day of a run."""
+    machine = document["machine"]
+    memory = f", {machine['memory_gb']:.0f} GB" if machine.get("memory_gb") else ""
+    commit = machine.get("commit") or "unknown"
+    lines = [
+        ["machine", f"{machine.get('cpu')}, {machine.get('cores')} cores{memory}"],
+        ["threads", str(document["threads"])],
+        ["ended", f"{(document['date']['ended'] or '')[:16].replace('T', ' ')} UTC"],
+        ["commit", commit + (", changed" if machine.get("uncommitted") else "")],
+        ["versions", ", ".join(f"{k} {v}" for k, v in machine["versions"].items())],
+    ]
+    return Table(["", ""], lines, 2)
 
 
 def all_of(rows: list[dict]) -> Table:

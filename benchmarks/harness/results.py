@@ -37,14 +37,16 @@ def save(path: Path, document: dict) -> None:
     os.replace(file.name, path)
 
 
-def rows_of(document: dict) -> list[dict]:
-    """All rows, each with the axes of its cell."""
-    return [
-        {**cell["cell"], **row}
-        for cell in document["cells"].values()
-        for row in cell.get("rows", [])
-        if cell["status"] == "ok"
-    ]
+def rows_of(document: dict, failed: bool = False) -> list[dict]:
+    """All rows, each with the axes of its cell; of cells without a result the reason, if asked."""
+    found = []
+    for cell in document["cells"].values():
+        about = {**cell["cell"], "other_cores": cell.get("other_cores")} if failed else cell["cell"]
+        if cell["status"] == "ok":
+            found += [{**about, **row} for row in cell["rows"]]
+        elif failed:
+            found.append({**about, "failed": cell["status"]})
+    return found
 
 
 def failures(document: dict) -> dict[str, str]:

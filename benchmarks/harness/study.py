@@ -52,6 +52,8 @@ class Study:
         Files below INFLUENCEKIT_DATA.
     repeats : int
         Runs of each cell; the shortest counts.
+    shows_failures : bool
+        Whether ``tables`` is given cells without a result too, as rows with "failed".
     """
 
     doc: str
@@ -67,6 +69,7 @@ class Study:
     environment: str | Callable | None = None
     needs: tuple[str, ...] = ()
     repeats: int = 1
+    shows_failures: bool = False
 
     @property
     def name(self) -> str:

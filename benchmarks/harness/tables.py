@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,21 +46,10 @@ def mean_error(values, digits: int = 2, scale: float = 1.0) -> str:
     return text
 
 
-def pivot(
-    rows: list[dict], index: tuple[str, ...], columns: tuple[str, ...], cell: Callable
-) -> Table:
-    """A line for each value of ``index``, a column for each of ``columns``."""
-    lines = list(dict.fromkeys(tuple(str(row.get(k)) for k in index) for row in rows))
-    heads = list(dict.fromkeys(tuple(str(row.get(k)) for k in columns) for row in rows))
-    groups: dict = {}
-    for row in rows:
-        line, head = (tuple(str(row.get(k)) for k in keys) for keys in (index, columns))
-        groups.setdefault((line, head), []).append(row)
-    body = [
-        [*line, *(cell(groups[line, head]) if (line, head) in groups else "–" for head in heads)]
-        for line in lines
-    ]
-    return Table([*index, *(", ".join(head) for head in heads)], body, len(index))
+def plain_loop(text: str, ours: float, plain: float, difference: str) -> Table:
+    """One line of a job that has a plain counterpart."""
+    head = ["job", "ours, s", "plain, s", "ratio", "largest difference"]
+    return Table(head, [[text, number(ours), number(plain), number(plain / ours), difference]])
 
 
 def of(rows: list[dict], key: str) -> list:

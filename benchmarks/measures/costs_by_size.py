@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness.measure import timed
+from benchmarks.harness.tables import Table, number
 from benchmarks.problems import data, nets, tensors
 from influencekit import TRAK, GradDot, InfluenceFunction, as_task
 from influencekit.metrics import PreparedOutputs
@@ -141,3 +142,71 @@ def peak_rate(size: int, runs: int = 5) -> dict:
             seconds.append(time.perf_counter() - start)
         rates[str(dtype).removeprefix("torch.")] = 2 * size**3 / min(seconds[1:])
     return {"size": size, "flops_per_second": rates}
+
+
+# ---- series ------------------------------------------------------------------------------------
+
+LABELS = {
+    "graddot": "GradDot",
+    "ekfac": "EK-FAC",
+    "ggn": "GGN, 512 dimensions",
+    "trak": "TRAK, dense projection",
+    "trak_two_sided": "TRAK, two-sided",
+    "xi": "ξ, from the fitted net on",
+    "lds": "LDS, from the fitted net on",
+    "xi_after_gradients": "ξ, after the gradients",
+    "lds_after_gradients": "LDS, after the gradients",
+}
+AXES = {"n": "n", "m": "m", "width": "p", "dampings": "number of λ"}
+
+
+def series(rows: list[dict], axis: str) -> dict[str, list[dict]]:
+    """Points along one axis, by method, the others where the peak's cell has them."""
+    base = next((r for r in rows if r["method"] == "peak"), None)
+    found: dict[str, list[dict]] = {}
+    for row in rows:
+        along = (axis == "dampings") == (row["method"] in DAMPING_JOBS)
+        fixed = [name for name in AXES if name != axis]
+        if base and along and "flops" in row and all(row[k] == base[k] for k in fixed):
+            found.setdefault(row["method"], []).append(row)
+    ordered = {name: sorted(found[name], key=lambda r: r[axis]) for name in LABELS if name in found}
+    return {name: points for name, points in ordered.items() if len(points) > 1}
+
+
+def slope(points: list[dict], axis: str) -> float:
+    """Exponent of the cost between the last two points."""
+    last, before, value = points[-1], points[-2], "p" if axis == "width" else axis
+    return float(np.log(last["seconds"] / before["seconds"]) / np.log(last[value] / before[value]))
+
+
+def share(row: dict, rows: list[dict]) -> float | None:
+    """Of the float32 peak."""
+    peak = next((r for r in rows if r["method"] == "peak" and "flops_per_second" in r), None)
+    return row["flops"] / row["seconds"] / peak["flops_per_second"]["float32"] if peak else None
+
+
+def table(rows: list[dict]) -> Table:
+    """Smallest and largest point of each series, its exponent, and the share of the peak."""
+    lines = []
+    for axis, name in AXES.items():
+        for method, points in series(rows, axis).items():
+            ends, value = (points[0], points[-1]), "p" if axis == "width" else axis
+            shares = [share(point, rows) for point in ends]
+            lines.append([
+                name, LABELS[method], " to ".join(f"{p[value]:,}" for p in ends),
+                " to ".join(number(p["seconds"]) for p in ends), f"{slope(points, axis):.2f}",
+                " to ".join(number(p["flops"] / 1e9) for p in ends),
+                "-" if None in shares else " to ".join(f"{100 * s:.0f}" for s in shares),
+            ])  # fmt: skip
+    head = ["along", "method", "from, to", "seconds", "exponent", "Gflop", "% of peak"]
+    return Table(head, lines, 2)
+
+
+def peak_table(rows: list[dict]) -> Table:
+    """How fast the machine multiplies, and how near the counter is to the formulas."""
+    lines = [[f"matmul peak, {dtype}", f"{rate / 1e9:.0f} Gflop/s"] for r in rows
+             for dtype, rate in r.get("flops_per_second", {}).items()]  # fmt: skip
+    off = [r["flops"] / r["flops_formula"] for r in rows if r.get("flops_formula")]
+    if off:
+        lines.append(["flops counted over the formula", f"{min(off):.3f} to {max(off):.3f}"])
+    return Table(["", ""], lines)

@@ -6,8 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness.bench.plots import MARKERS, PALETTE
+from benchmarks.measures import costs_by_size, libraries
+from benchmarks.peers import LIBRARIES, OURS
 
+#: Okabe and Ito's colors, without yellow and black; markers beside them.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#882255",
+           "#332288")  # fmt: skip
+MARKERS = ("o", "s", "^", "v", "P", "X", "d", "*", "h")
+STYLE = {name: {"color": PALETTE[i], "marker": MARKERS[i], "linestyle": "none"}
+         for i, name in enumerate(LIBRARIES)}  # fmt: skip
 #: method -> color, line, marker; what a reader chooses between
 STYLES = {
     "GradDot": ("#0072B2", "-", "o"),
@@ -116,4 +123,84 @@ def sensitivity(rows, plt) -> dict:
     return found
 
 
-PICTURES = {"removal": removal, "agreement": agreement, "sensitivity": sensitivity}
+def _legend(figure, shown) -> None:
+    from matplotlib.lines import Line2D
+
+    names = [name for name in LIBRARIES if name in shown]
+    marks = [Line2D([], [], **STYLE[name]) for name in names]
+    figure.legend(marks, names, loc="outside upper center", ncols=len(names), frameon=False)
+
+
+def side_by_side(rows, plt) -> dict:
+    """Seconds and memory of every library, a line a method; hollow: stopped."""
+    found = {}
+    for size in ("small", "large"):
+        compared = libraries.comparisons(rows, size)
+        if not compared:
+            continue
+        figure, axes = plt.subplots(1, 2, figsize=(9, 1.4 + 0.32 * len(compared)), sharey=True,
+                                    layout="constrained")  # fmt: skip
+        limit = max((r["seconds"] for r in rows if "seconds" in r), default=1)
+        for ax, key in zip(axes, ("seconds", "peak_mb"), strict=True):
+            for i, line in enumerate(compared):
+                for library, row in {OURS: line["ours"], **line["others"]}.items():
+                    if libraries.ok(row) and row[key]:
+                        ax.plot(row[key], i, **STYLE[library])
+                    elif row is not None and key == "seconds" and ">" in row.get("failed", ""):
+                        ax.plot(limit, i, markerfacecolor="none", **STYLE[library])
+            ax.set(xscale="log", xlabel={"seconds": "seconds", "peak_mb": "peak MB"}[key])
+            ax.grid(color="0.85", linewidth=0.6)
+        axes[0].set_yticks(range(len(compared)), [r["label"].split(" (")[0] for r in compared])
+        axes[0].invert_yaxis()
+        _legend(figure, {r["library"] for r in rows})
+        found[f"bench_{size}"] = figure
+    return found
+
+
+def lds(rows, plt) -> dict:
+    """LDS at the default (hollow) and the best damping (filled), with standard errors."""
+    rows = [r for r in rows if libraries.ok(r) and "dampings" in r]
+    labels = [v for k, v in libraries.LABELS.items() if any(r["method"] == k for r in rows)]
+    figure, ax = plt.subplots(figsize=(8, 1.4 + 0.42 * len(labels)), layout="constrained")
+    for row in rows:
+        done = [d for d in row["dampings"] if d["status"] == "ok"]
+        same = [r["library"] for r in rows if r["method"] == row["method"]]
+        y = labels.index(libraries.LABELS[row["method"]])
+        y += 0.16 * (same.index(row["library"]) - (len(same) - 1) / 2)
+        for found in done:
+            if found["default"]:
+                ax.plot(found["lds"], y, markerfacecolor="none", **STYLE[row["library"]])
+        if done:
+            best = max(done, key=lambda d: d["lds"])
+            ax.errorbar(best["lds"], y, xerr=best["standard_error"], **STYLE[row["library"]])
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set(xlabel="LDS: hollow at the default damping, filled at the best")
+    ax.invert_yaxis()
+    ax.grid(color="0.85", linewidth=0.6)
+    _legend(figure, {r["library"] for r in rows})
+    return {"bench_lds": figure}
+
+
+def scaling(rows, plt) -> dict:
+    """Seconds, and per cent of the float32 peak, along n, m, p and the number of λ."""
+    found = {}
+    for name in ("bench_scaling", "bench_peak"):
+        figure, axes = plt.subplots(2, 2, figsize=(8, 7.2), layout="constrained")
+        for ax, (axis, text) in zip(axes.flat, costs_by_size.AXES.items(), strict=True):
+            for i, (method, points) in enumerate(costs_by_size.series(rows, axis).items()):
+                shares = [100 * (costs_by_size.share(p, rows) or 0) for p in points]
+                values = [p["seconds"] for p in points] if name == "bench_scaling" else shares
+                ax.plot([p["p" if axis == "width" else axis] for p in points], values,
+                        color=PALETTE[i], marker=MARKERS[i],
+                        label=costs_by_size.LABELS[method])  # fmt: skip
+            ax.set(xscale="log", xlabel=text)
+            ax.set_yscale("log" if name == "bench_scaling" else "linear")
+            ax.set_ylabel("seconds" if name == "bench_scaling" else "% of the float32 peak")
+            ax.grid(color="0.85", linewidth=0.6)
+            ax.legend(fontsize="x-small", frameon=False)
+        found[name] = figure
+    return found
+
+
+PICTURES = {"removal": removal, "agreement": agreement, "sensitivity": sensitivity,
+            "peers": side_by_side, "peers_lds": lds, "scaling": scaling}  # fmt: skip

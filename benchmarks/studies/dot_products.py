@@ -6,7 +6,7 @@ in turns in this process; the reference does so with every chunk size and the be
 
 import torch
 
-from benchmarks.harness import Size, Study, Table, number, side_by_side
+from benchmarks.harness import Size, Study, Table, number, plain_loop, side_by_side
 from benchmarks.measures import by_vmap
 from benchmarks.problems.nets import stack_of_layers
 from influencekit.data import make_examples
@@ -48,8 +48,14 @@ def row(job, n, m, sizes, chunks, dtype, n_runs):
 
 
 def tables(rows):
-    keys = ("n", "m", "n_parameters", "seconds", "best_chunk", "ratio", "relative_difference")
-    return {"dot products": Table(list(keys), [[number(r[k]) for k in keys] for r in rows])}
+    keys = ("n", "m", "n_parameters", "seconds", "best_chunk", "ratio", "cpu_ratio")
+    r = rows[0]
+    text = (f"gradient products of {r['n']:,} x {r['m']:,} rows, p = {r['n_parameters']:,}, "
+            "against `vmap(grad)` with its best chunk")  # fmt: skip
+    plain = r["reference_seconds"][str(r["best_chunk"])]
+    difference = f"{r['relative_difference']:.0e} of the norm"
+    return {"dot products": Table(list(keys), [[number(r[k]) for k in keys] for r in rows]),
+            "plain loop": plain_loop(text, r["seconds"], plain, difference)}  # fmt: skip
 
 
 STUDY = Study(

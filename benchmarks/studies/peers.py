@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from benchmarks import peers
-from benchmarks.harness import Size, Study, Table, timed
-from benchmarks.harness.tables import number
+from benchmarks.harness import Size, Study, timed
+from benchmarks.measures import libraries
 from benchmarks.problems.tensors import Settings, load_problem
 
 METHODS = (
@@ -51,10 +51,11 @@ def row(size, method, library, n, m, damping, dtype, memory_gb):
 
 
 def tables(rows):
-    lines = [[r["size"], r["method"], r["library"], number(r["seconds"]), number(r["cpu_seconds"]),
-              number(r["peak_mb"])] for r in rows]  # fmt: skip
-    head = ["size", "method", "library", "seconds", "CPU seconds", "peak MB"]
-    return {"seconds": Table(head, lines, 3)}
+    compared = {size: libraries.comparisons(rows, size) for size in ("small", "large", "tiny")}
+    compared = {size: found for size, found in compared.items() if found}
+    tables = {size: libraries.side_by_side(found) for size, found in compared.items()}
+    return {**tables, "summary": libraries.summary(compared),
+            "without a result": libraries.without_result(rows)}  # fmt: skip
 
 
 def grid(sizes, methods):
@@ -68,5 +69,5 @@ STUDY = Study(
                {"n": 40, "m": 5, "memory_gb": 0}),
     small=Size(grid(["small"], SMALL), {"n": 1000, "m": 100}),
     tables=tables, key="peers/{size}/{method}/{library}", fresh=True, limit=60,
-    environment=peers.environment,
+    environment=peers.environment, shows_failures=True,
 )  # fmt: skip

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks import peers
-from benchmarks.harness import Size, Study, Table, timed
-from benchmarks.harness.tables import short
+from benchmarks.harness import Size, Study, timed
+from benchmarks.measures import libraries
 from benchmarks.measures.truths import truth_of_digits
 from benchmarks.problems import tensors
 
@@ -52,13 +52,7 @@ def row(method, library, n, m, seed, n_subsets, n_repeats, dampings):
 
 
 def tables(rows):
-    lines = []
-    for r in rows:
-        for d in r.get("dampings", []):
-            lds = short(d["lds"], 3) if d["status"] == "ok" else d["status"]
-            damping = "default" if d["default"] else f"{d['damping']:g}"
-            lines.append([r["method"], r["library"], damping, lds])
-    return {"LDS": Table(["method", "library", "damping", "LDS"], lines, 3)}
+    return {"LDS": libraries.lds_table(rows)}
 
 
 def key(cell):
@@ -75,4 +69,5 @@ STUDY = Study(
     small=Size([TRUTH, *peers.pairs(SMALL)],
                {"n_subsets": 50, "n_repeats": 2, "dampings": [0.001, 0.01, 0.1]}),
     tables=tables, key=key, fresh=True, limit=120, environment=peers.environment,
+    shows_failures=True,
 )  # fmt: skip

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from benchmarks import peers
-from benchmarks.harness import Size, Study, Table, timed
+from benchmarks.harness import Size, Study, timed
+from benchmarks.measures import libraries
 from benchmarks.peers import dense
 from benchmarks.problems.tensors import FOLDER, Settings, load_problem
 
@@ -61,13 +62,7 @@ def row(method, library, n, m, damping):
 
 
 def tables(rows):
-    libraries = [name for name in peers.LIBRARIES if any(r["library"] == name for r in rows)]
-    lines = []
-    for method in dict.fromkeys(r["method"] for r in rows):
-        cells = {r["library"]: r for r in rows if r["method"] == method}
-        found = [cells.get(name, {"pearson": ""}).get("pearson", "undefined") for name in libraries]
-        lines.append([method, *(f"{v:.6f}" if isinstance(v, float) else v for v in found)])
-    return {"correlation": Table(["method", *libraries], lines)}
+    return {"correlation": libraries.agreement_table(rows)}
 
 
 STUDY = Study(
@@ -76,5 +71,5 @@ STUDY = Study(
                {"n": 40, "m": 5}),
     small=Size(peers.pairs(SMALL)),
     tables=tables, key="exact/{method}/{library}", fresh=True, limit=120,
-    environment=peers.environment,
+    environment=peers.environment, shows_failures=True,
 )  # fmt: skip

@@ -5,7 +5,7 @@ influencekit alone, fit and scores of an MLP 784-WIDTH-10, one of the sizes chan
 with a (b, c) matrix that torch runs, counted in a second pass that is not timed.
 """
 
-from benchmarks.harness import Size, Study, Table, number
+from benchmarks.harness import Size, Study
 from benchmarks.measures import costs_by_size as costs
 
 BASE = {"n": [2000], "m": [200], "width": [64], "dampings": [1]}
@@ -36,9 +36,7 @@ def key(cell):
 
 
 def tables(rows):
-    keys = ("n", "m", "width", "dampings", "seconds", "cpu_seconds", "peak_mb", "flops")
-    lines = [[r["method"], *(number(r.get(k)) for k in keys)] for r in rows if "flops" in r]
-    return {"cost": Table(["method", *keys], lines)}
+    return {"cost": costs.table(rows), "peak": costs.peak_table(rows)}
 
 
 STUDY = Study(
