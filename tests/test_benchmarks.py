@@ -295,7 +295,7 @@ def test_ratios_are_of_the_same_work_only(compared):
 def test_a_summary_counts_what_was_lost_too(compared):
     seconds, memory = libraries.summary({"small": compared[0]}).rows
     assert seconds == ["small", "seconds", "1 of 2", "5.25", "0.5 (K-FAC, drawn labels)",
-                       "10 (Gradient products)", "1", "1 of 3"]  # fmt: skip
+                       "10 (Gradient products)", "1", "1 of 4"]  # fmt: skip
     assert memory[2:5] == ["1 of 2", "2.25", "0.5 (Gradient products)"]
 
 

@@ -197,7 +197,8 @@ def scaling(rows, plt) -> dict:
             ax.set_yscale("log" if name == "bench_scaling" else "linear")
             ax.set_ylabel("seconds" if name == "bench_scaling" else "% of the float32 peak")
             ax.grid(color="0.85", linewidth=0.6)
-            ax.legend(fontsize="x-small", frameon=False)
+            if ax.lines:
+                ax.legend(fontsize="x-small", frameon=False)
         found[name] = figure
     return found
 

@@ -33,14 +33,12 @@ def row(job, width, optimizer, threads, left_out, rows, features, queries, epoch
         further.fit(as_task(module, loss=nn.MSELoss()), X, y)
         return int(further.seeds_[0]), further.measure(*asked).scores
 
-    together([0])
-    loop(module, data, asked, 0, [None], **how)
+    _ = together([0]), loop(module, data, asked, 0, [None], **how)  # one-time imports
     chosen = np.arange(left_out) * rows // left_out
     ready()
     ours, (seed, scores) = cost_of(lambda: together(chosen))
-    plain, outputs = cost_of(
-        lambda: loop(module, data, asked, seed, [None, *chosen.tolist()], **how)
-    )
+    runs = [None, *chosen.tolist()]
+    plain, outputs = cost_of(lambda: loop(module, data, asked, seed, runs, **how))
     expected = np.moveaxis(outputs[:1] - outputs[1:], 0, -1)
     return {
         "left_out": left_out, "rows": rows, "epochs": epochs, **ours,
@@ -60,8 +58,8 @@ def tables(rows):
     text = (f"{r['epochs']} further epochs without each of {r['left_out']} rows of {r['rows']}, "
             f"width {r['width']}, against a torch loop")  # fmt: skip
     off = f"{r['max_difference']:.0e} of scores up to {r['largest_score']:.0e}"
-    return {"loop and stack": Table(head, lines),
-            "plain loop": plain_loop(text, r["seconds_together"], r["seconds_loop"], off)}  # fmt: skip
+    loop = plain_loop(text, r["seconds_together"], r["seconds_loop"], off)
+    return {"loop and stack": Table(head, lines), "plain loop": loop}
 
 
 def key(cell):
@@ -78,6 +76,5 @@ STUDY = Study(
     {"left_out": 100, "rows": 927, "features": 8, "queries": 103, "epochs": 5, "batch_size": 128,
      "lr": 0.03},
     quick=Size(ONE, {"left_out": 3, "rows": 64, "queries": 5, "epochs": 1}),
-    small=Size(ONE, {"left_out": 50}), tables=tables, fresh=True, limit=600,
-    key=key,
+    small=Size(ONE, {"left_out": 50}), tables=tables, key=key, fresh=True, limit=600,
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """How much faster are many small nets retrained at once than one skorch fit after the other?
 
-Both run in this process on the same subsets and seeds.  In float32 an activation that rounds to the other side of a kink can move one
-net by 1e-3; ``--set dtype=float64`` shows that nothing else differs.
+Both run in this process on the same subsets and seeds.  In float32 an activation that rounds to the
+other side of a kink can move one net by 1e-3; ``--set dtype=float64`` shows that all else agrees.
 """
 
 import numpy as np
