@@ -1,7 +1,8 @@
 """Kept results in the docs: tables are written by this program, and no figure stands alone.
 
 A *measured* part of a page begins with ``<!-- measured: STUDY ... -->`` and ends with
-``<!-- end measured -->``.  Inside it ``<!-- table: STUDY / VIEW -->`` to ``<!-- end table -->`` is
+``<!-- end measured -->``; ``; limits: 6,000 ...`` after the studies names numbers of the library
+that are no results.  Inside it ``<!-- table: STUDY / VIEW -->`` to ``<!-- end table -->`` is
 written from the study's results, and every other figure must be one of theirs, see ``trace``.
 """
 
@@ -17,7 +18,9 @@ from benchmarks.harness.study import load
 from benchmarks.harness.tables import Table
 
 ROOT = results.ROOT
-MEASURED = re.compile(r"<!-- measured: ([\w ]+) -->\n(.*?)<!-- end measured -->", re.DOTALL)
+MEASURED = re.compile(
+    r"<!-- measured: ([\w ]+)(?:; limits: (.*?))? -->\n(.*?)<!-- end measured -->", re.DOTALL
+)
 TABLE = re.compile(r"(<!-- table: (\w+) / (.+?) -->\n)(.*?)(<!-- end table -->)", re.DOTALL)
 
 
@@ -27,6 +30,7 @@ class Part:
 
     page: Path
     studies: list[str]
+    limits: list[str]
     text: str
 
 
@@ -37,7 +41,7 @@ def pages() -> list[Path]:
 
 def parts(page: Path) -> Iterator[Part]:
     for found in MEASURED.finditer(page.read_text(encoding="utf-8")):
-        yield Part(page, found[1].split(), found[2])
+        yield Part(page, found[1].split(), (found[2] or "").split(), found[3])
 
 
 def tables_of(document: dict) -> dict[str, Table]:

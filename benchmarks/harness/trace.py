@@ -50,7 +50,8 @@ def untraced(part: Part) -> list[str]:
             known |= numbers_in([table.head, table.rows])
         known |= numbers_in(results.rows_of(document) if "cells" in document else [])
     values = sorted({abs(value) for value in known} | FREE)
-    return [f for f in figures(TABLE.sub(" ", part.text)) if not _is_known(f, values)]
+    shown = figures(TABLE.sub(" ", part.text))
+    return [f for f in shown if f not in part.limits and not _is_known(f, values)]
 
 
 def _is_known(figure: str, values: list[float]) -> bool:
