@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
 STAT = Path("/proc/stat")
 #: What a result comes from; a run writes its page elsewhere.
 CODE = ("--", "influencekit", "benchmarks", ":!benchmarks/results")
@@ -62,7 +63,7 @@ def _memory_gb() -> float | None:
 
 def _git(*words: str) -> str | None:
     try:
-        run = subprocess.run(["git", *words], capture_output=True, text=True, check=True)
+        run = subprocess.run(["git", *words], capture_output=True, text=True, check=True, cwd=ROOT)
     except (OSError, subprocess.CalledProcessError):
         return None
     return run.stdout.strip()
