@@ -5,13 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 
-from benchmarks.measures.private import (
-    cross_entropy,
-    fold_list,
-    fold_probabilities,
-    group_means,
-    normalized_margin,
-)
+from benchmarks.measures.private import group_means, normalized_margin
 from influencekit.applications import NoisyLabelDetector
 
 #: The size of groups, of the grouped detectors.
@@ -39,8 +33,6 @@ def scores(problem, y, seed: int, wanted: list[str] | None) -> dict[str, np.ndar
     if wanted is None:
         held_out = detector("loss", cv=FOLDS)
         found |= _from_probabilities(held_out, y)
-        found["rounds, every disagreement"] = every_disagreement(problem, y, seed)
-        found["loss, mean of 4 cross-validations"] = repeated(problem, y, seed)
         found |= _grouped(problem, y, seed, held_out, found["rounds (default)"])
     return found
 
@@ -76,38 +68,3 @@ def _grouped(problem, y, seed, held_out, rounds) -> dict[str, np.ndarray]:
         found[f"loss out of fold, groups by {by}"] = group_means(held_out.label_scores_, members)
         found[f"rounds, groups by {by}"] = group_means(rounds, members)
     return found
-
-
-def every_disagreement(problem, y, seed: int, rounds: int = 3) -> np.ndarray:
-    """A candidate: rounds that leave out each row whose label is not the most likely one."""
-    classes, keep = np.unique(y), np.ones(len(y), dtype=bool)
-    found = []
-    for step in range(rounds + 1):
-        folds = fold_list(FOLDS, problem.X, y, seed + step, True)
-        found.append(
-            fold_probabilities(problem.model, problem.X, y, classes, folds, keep, seed + step)
-        )
-        keep = _at_least_five(found[-1].argmax(axis=1) == y, found[-1], y)
-    return cross_entropy(np.mean(found, axis=0), y)
-
-
-def _at_least_five(keep, probabilities, y) -> np.ndarray:
-    """Rows to fit on, with the least suspicious five of each class."""
-    losses = cross_entropy(probabilities, y)
-    for label in np.unique(y):
-        rows = np.flatnonzero(y == label)
-        if keep[rows].sum() < 5:
-            keep[rows[np.argsort(losses[rows])[:5]]] = True
-    return keep
-
-
-def repeated(problem, y, seed: int, times: int = 4) -> np.ndarray:
-    """A candidate: no rounds, but as many fits."""
-    classes, keep = np.unique(y), np.ones(len(y), dtype=bool)
-    parts = []
-    for i in range(times):
-        folds = fold_list(FOLDS, problem.X, y, seed + i, True)
-        parts.append(
-            fold_probabilities(problem.model, problem.X, y, classes, folds, keep, seed + i)
-        )
-    return cross_entropy(np.mean(parts, axis=0), y)

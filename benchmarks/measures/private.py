@@ -8,17 +8,13 @@ import numpy as np
 
 from influencekit import AdamWInfluence
 from influencekit.applications import LookAheadSelector
-from influencekit.applications._fitting import fold_list, fold_probabilities
-from influencekit.applications._suspicion import cross_entropy, group_means, normalized_margin
+from influencekit.applications._suspicion import group_means, normalized_margin
 from influencekit.training.trajectory import AdamRule
 
 __all__ = [
     "ConstantRateAssumed",
     "NoDecayAssumed",
     "RandomSelector",
-    "cross_entropy",
-    "fold_list",
-    "fold_probabilities",
     "group_means",
     "normalized_margin",
 ]
