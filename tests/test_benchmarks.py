@@ -224,7 +224,7 @@ def test_tables_are_written_from_the_results(page):
 def test_the_measured_parts_are_found():
     shown = {name for part in PARTS for name in part.studies}
     kept = {path.stem for path in results.KEPT.glob("*.json")}
-    assert kept == shown and len(PARTS) >= 20
+    assert shown <= kept and len(PARTS) >= 20
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: f"{part.page.stem}-{part.studies[0]}")
