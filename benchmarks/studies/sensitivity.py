@@ -30,7 +30,7 @@ def row(problem, attributor, epochs, sizes):
     grid = grids.grids(problem, epochs, n_models).get(attributor)
     if grid is None:
         return []
-    ages = {} if problem == "llama" else {"training_epochs": grids.ages(epochs)}
+    ages = {"training_epochs": grids.ages(epochs)} if "checkpoint" in repr(grid) else {}
     study = SensitivityStudy({attributor: grid}, random_state=0, **ages)
     study.fit(models if len(models) > 1 else models[0], *made.data, subset_outputs=truth)
     cells = json.loads(study.results_.to_json(orient="records", default_handler=str))
@@ -64,7 +64,7 @@ STUDY = Study(
     [{"problem": ["mnist", "cifar2"], "attributor": grids.NAMES},
      {"problem": ["llama"], "attributor": ["GradDot", "IF fisher", "LoGra"]}],
     {"epochs": None, "sizes": None},
-    quick=Size({"problem": ["digits"], "attributor": ["GradDot", "IF datainf"]},
+    quick=Size({"problem": ["digits"], "attributor": ["GradDot", "IF cg"]},
                {"epochs": 2, "sizes": [60, 10, 6, 1, 1]}),
     tables=tables, needs=("mnist", "cifar2", "lm_stories260k", "tiny_shakespeare"),
 )  # fmt: skip
