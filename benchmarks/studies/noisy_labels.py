@@ -3,7 +3,7 @@
 Every detector sees the rows, the noisy labels and the model, and nothing else.  AUC is that of its
 scores for the flipped rows; precision is the share of flipped rows among the first k of its
 ranking, with k the number of flipped rows.  cleanlab's rankings get the same out-of-fold
-probabilities as the out-of-fold loss; they are there where cleanlab can be imported.
+probabilities as the out-of-fold loss; they are there in the environment "tools".
 """
 
 import numpy as np
@@ -59,5 +59,5 @@ STUDY = Study(
     __doc__, row, {"data": ["digits", "mnist", "acs", "acs-linear"], **AXES},
     {"n_train": 10_000, "wanted": None},
     quick=Size(quick("wine-linear"), {"wanted": ["loss", "rounds (default)", "self_influence"]}),
-    tables=tables, needs=("mnist", "acs_income_2018"),
+    tables=tables, needs=("mnist", "acs_income_2018"), environment="tools",
 )  # fmt: skip
