@@ -94,7 +94,7 @@ def _document(study: Study, path: Path, settings: dict, options: Options) -> dic
 
 def _done(found: dict | None, spec: dict) -> bool:
     """Whether it need not run again: it has a result of the same settings."""
-    if found is None or found["status"] == OUT_OF_TIME:
+    if found is None or found["status"].startswith((OUT_OF_TIME, "failed: environment")):
         return False
     return all(found.get(name) == value for name, value in spec.items())
 

@@ -23,7 +23,7 @@ from influencekit.datasets import fetch_acs_income, fetch_uci_concrete
 
 
 def scaled_tenth(X, y):
-    """Nine tenths to train, features and target standardised by them."""
+    """Nine tenths to train, features and target standardized by them."""
     split = train_test_split(X, y[:, None], test_size=0.1, random_state=0)
     scaled = []
     for train, test in (split[:2], split[2:]):
@@ -43,7 +43,7 @@ def diabetes():
 
 
 def acs(state: str, n_rows: int | None = None):
-    """ACSIncome of a state; categories as dummies, age and hours standardised."""
+    """ACSIncome of a state; categories as dummies, age and hours standardized."""
     found = fetch_acs_income(state)
     X, y = found.data, found.target.to_numpy().astype(np.int64)
     if n_rows is not None:

@@ -47,7 +47,7 @@ class MLP(_Layers):
 
 
 class CNN(_Layers):
-    """Two convolutions of 16 x 16 colour images and a linear layer."""
+    """Two convolutions of 16 x 16 color images and a linear layer."""
 
     def __init__(self, state=None):
         super().__init__(

@@ -23,7 +23,7 @@ from benchmarks.problems.registry import Spec, in_order, problem
 
 
 def shares(load, classifies: bool):
-    """Draw 60 % of the rows to train, columns standardised by them."""
+    """Draw 60 % of the rows to train, columns standardized by them."""
 
     def draw(seed, n_train, n_test):
         X, y = load(return_X_y=True)
@@ -66,7 +66,7 @@ table("diabetes, MLP", load_diabetes, 16, 40, classifies=False)
 
 
 def standard(load):
-    """Reader of a table that comes with scikit-learn, columns standardised."""
+    """Reader of a table that comes with scikit-learn, columns standardized."""
 
     def read(rng, n):
         X, y = load(return_X_y=True)
