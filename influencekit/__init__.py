@@ -10,6 +10,7 @@ from influencekit.attributors import (
     InfluenceFunction,
     Loss,
     Random,
+    RunAverage,
     SGDInfluence,
     TracIn,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "LDSSearch",
     "Loss",
     "Random",
+    "RunAverage",
     "SGDInfluence",
     "SensitivityStudy",
     "SubsetOutputs",

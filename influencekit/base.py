@@ -134,13 +134,17 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         part._keep(self.fitted_[:n_models], self._rows[:n_models])
         return part
 
+    def _read_models(self, model: Any, X: Any, y: Any) -> Task | TaskList:
+        """What ``fit`` was given as its model; those who hold an attributor ask it."""
+        if is_model_list(model):
+            return TaskList.of(model)
+        reject_data_as_model(self, model, X)
+        return as_task(model)
+
     def _open(self, model, X, y) -> tuple[Task | TaskList, Examples | ExamplesList]:
         """Check what ``fit`` was given and remember what every attributor remembers."""
-        many = is_model_list(model)
-        if not many:
-            reject_data_as_model(self, model, X)
         validate_parameters(self)
-        models = TaskList.of(model) if many else as_task(model)
+        models = self._read_models(model, X, y)
         for task in each(models):
             check_weights(task)
         train = open_examples(models, X, y)

@@ -3,6 +3,9 @@
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from sklearn.exceptions import ConvergenceWarning as _ConvergenceWarning
 from sklearn.exceptions import NotFittedError
@@ -19,6 +22,7 @@ __all__ = [
     "ResourceError",
     "TrajectoryError",
     "UnsupportedModelError",
+    "collected_warnings",
     "warn_user",
 ]
 
@@ -96,6 +100,10 @@ _NOT_THE_USERS = tuple(
 _HERE = os.path.dirname(__file__) + os.sep
 
 
+#: Warnings that are being collected in this thread.
+_COLLECTED: ContextVar[list[tuple[str, type[Warning]]] | None] = ContextVar("warnings", default=None)
+
+
 def warn_user(message: str, category: type[Warning]) -> None:
     """Warn at the user's line: the nearest one that called into this package.
 
@@ -104,10 +112,29 @@ def warn_user(message: str, category: type[Warning]) -> None:
     message : str
     category : type of Warning
     """
+    found = _COLLECTED.get()
+    if found is not None:
+        found.append((message, category))
+        return
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and _is_inside(frame.f_code.co_filename):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
+
+
+@contextmanager
+def collected_warnings() -> Iterator[list[tuple[str, type[Warning]]]]:
+    """Collect what :func:`warn_user` is told in this thread, in place of warning.
+
+    Yields
+    ------
+    list of (message, category)
+    """
+    token = _COLLECTED.set([])
+    try:
+        yield _COLLECTED.get()
+    finally:
+        _COLLECTED.reset(token)
 
 
 def _is_inside(file: str) -> bool:

@@ -2,6 +2,7 @@
 
 from influencekit.attributors._trak import TRAK
 from influencekit.attributors.along_the_run._adamw_influence import AdamWInfluence
+from influencekit.attributors.along_the_run._run_average import RunAverage
 from influencekit.attributors.along_the_run._sgd_influence import SGDInfluence
 from influencekit.attributors.baselines._loss import Loss
 from influencekit.attributors.baselines._random import Random
@@ -20,6 +21,7 @@ __all__ = [
     "InfluenceFunction",
     "Loss",
     "Random",
+    "RunAverage",
     "SGDInfluence",
     "TracIn",
 ]

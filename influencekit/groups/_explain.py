@@ -5,9 +5,8 @@ from __future__ import annotations
 from inspect import signature
 from typing import Any
 
-from torch import Tensor
-
 from influencekit.attributors import GradCos
+from influencekit.attributors._slope_output import SlopeOutput
 from influencekit.base import BaseAttributor
 
 __all__ = ["SlopeOutput", "check_explains", "check_queries", "explain"]
@@ -15,13 +14,6 @@ __all__ = ["SlopeOutput", "check_explains", "check_queries", "explain"]
 
 #: What searches take in ``fit`` beside the training data.
 _QUERIES = ("X_query", "y_query", "subset_outputs")
-
-
-class SlopeOutput:
-    """Output whose gradient is that of a property: outputs times its slopes, given as targets."""
-
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return (outputs * targets).flatten(1).sum(1)
 
 
 def check_explains(attributor: BaseAttributor) -> None:

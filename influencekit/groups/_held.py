@@ -35,6 +35,9 @@ class HeldGroups(BaseAttributor):
             return super().self_influence()
         return self.attributor_.self_influence()
 
+    def _read_models(self, model, X, y):
+        return self.attributor._read_models(model, X, y)
+
     def _queries(self, X, y):
         check_is_fitted(self, "fitted_")
         changed = [name for name in AT_FIT if getattr(self, name) != self._at_fit[name]]

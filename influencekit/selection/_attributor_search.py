@@ -41,6 +41,9 @@ class AttributorSearch(BaseAttributor):
     def _fit(self, task, train):
         raise TypeError(f"{type(self).__name__} fits the attributor that it chooses.")
 
+    def _read_models(self, model, X, y):
+        return self.attributor._read_models(model, X, y)
+
     def _adopt(self, best: BaseAttributor) -> None:
         """Score as the chosen attributor does, from here on."""
         self.best_attributor_ = best

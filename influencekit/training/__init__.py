@@ -1,6 +1,7 @@
 """Training models anew: on subsets, many at once, with results that are kept; and further."""
 
 from influencekit.training._checkpoints import KeepCheckpoints, train_checkpoints
+from influencekit.training._step_checkpoints import CheckpointRecorder, record_checkpoints
 from influencekit.training.further._config import FurtherTrainingConfig
 from influencekit.training.further._scores import FurtherTrainingScores
 from influencekit.training.leave_one_out import TrajectoryLeaveOneOut, trajectory_leave_one_out
@@ -14,6 +15,7 @@ from influencekit.training.trajectory import (
 )
 
 __all__ = [
+    "CheckpointRecorder",
     "ErrorProxy",
     "FurtherTrainingConfig",
     "FurtherTrainingScores",
@@ -23,6 +25,7 @@ __all__ = [
     "Trajectory",
     "TrajectoryLeaveOneOut",
     "TrajectoryRecorder",
+    "record_checkpoints",
     "record_trajectory",
     "retrain_on_subsets",
     "train_checkpoints",
