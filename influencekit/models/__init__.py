@@ -19,7 +19,7 @@ from influencekit.models._predict import (
     predict_proba,
     predicted_labels,
 )
-from influencekit.models._run_task import RunTask, run_task
+from influencekit.models._run_task import run_task
 from influencekit.models._task import Task, as_task, call_module
 from influencekit.models._task_list import TaskList, is_model_list, load_checkpoints
 from influencekit.models.adapters._linear import linear_regression_task, ridge_task
@@ -61,7 +61,6 @@ __all__ = [
     "OutputFunction",
     "OutputLoss",
     "PoissonLoss",
-    "RunTask",
     "SequenceCrossEntropy",
     "SquaredError",
     "Task",

@@ -41,7 +41,9 @@ def run_task(end: Task, checkpoints: Sequence[Task]) -> RunTask:
 
     Returns
     -------
-    RunTask
+    Task
+        Every attributor takes it for the model at the end; its attribute ``checkpoints`` holds
+        the others, for :class:`~influencekit.RunAverage`.
 
     Raises
     ------

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.utils import shuffle
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.training._checkpoints import KeepCheckpoints
+from influencekit.training._kept_run import net_inside
 from influencekit.training._randomness import seeded
 from influencekit.training._step_checkpoints import State, even_steps
 from influencekit.training.estimator._dtype import match_net_dtype
 from influencekit.training.estimator._recipe import device_of, fresh_copy, read_recipe
-from influencekit.training._kept_run import net_inside
+from influencekit.training.estimator._rows import count_rows, take_rows
 
 __all__ = ["rerun_with_checkpoints"]
 
@@ -72,16 +74,25 @@ def _mlp_checkpoints(mlp: Any, X: Any, y: Any, n: int, seed: int) -> list[Any]:
         )
     own = mlp.random_state
     start = int(own) if isinstance(own, Integral) else seed
-    again = clone(mlp).set_params(early_stopping=False, warm_start=False)
-    again.set_params(random_state=np.random.RandomState(start))
     first = {"classes": np.unique(y)} if _takes_classes(mlp, y) else {}
-    found = []
+    # fit shuffles on from the last epoch's order, partial_fit from the first: shuffled here
+    draws = np.random.RandomState(start)
+    _unfitted(mlp, draws).partial_fit(X, y, **first)  # draws the weights and nothing else
+    again, order = _unfitted(mlp, np.random.RandomState(start)), np.arange(count_rows(X))
     wanted = {max(1, epoch) for epoch in even_steps(mlp.n_iter_, n)}
+    found = []
     for epoch in range(1, max(wanted) + 1):
-        again.partial_fit(X, y, **(first if epoch == 1 else {}))
+        order = shuffle(order, random_state=draws) if mlp.shuffle else order
+        again.partial_fit(take_rows(X, order), take_rows(y, order), **first)
+        first = {}
         if epoch in wanted:
             found.append(copy.deepcopy(again))
     return found
+
+
+def _unfitted(mlp: Any, random_state: np.random.RandomState) -> Any:
+    again = clone(mlp).set_params(early_stopping=False, warm_start=False, shuffle=False)
+    return again.set_params(random_state=random_state)
 
 
 def _takes_classes(mlp: Any, y: Any) -> bool:

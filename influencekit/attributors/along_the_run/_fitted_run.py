@@ -81,11 +81,8 @@ class FittedRun(DampedFitted):
         if self.output is None:
             return np.mean([part.self_scores() for part in self.parts], axis=0)
         own, n = self.explaining("neg_loss"), len(self.train)
-        found = [
-            own.scores(self.train.take(rows))[np.arange(rows.stop - rows.start), rows]
-            for rows in (np.s_[c.start : c.stop] for c in chunks(n, n, _BLOCK))
-        ]
-        return np.concatenate(found)
+        blocks = chunks(n, n, _BLOCK)
+        return np.concatenate([np.diagonal(own.scores(self.train.take(r))[:, r]) for r in blocks])
 
     def paths(self, queries: Examples) -> list[DampingPath]:
         """Damping path of the queries at each checkpoint."""

@@ -21,7 +21,7 @@ from influencekit.base import BaseAttributor
 from influencekit.curvature import DampingPath, MeanPath
 from influencekit.data import each
 from influencekit.exceptions import NotStationaryWarning, collected_warnings, warn_user
-from influencekit.models import RunTask
+from influencekit.models._run_task import RunTask
 from influencekit.training._kept_run import SOURCES, even_positions
 from influencekit.utils import Interval, StrOptions, draw_seed, validate_parameters, with_gradients
 

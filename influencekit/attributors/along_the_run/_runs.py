@@ -7,15 +7,8 @@ from typing import Any
 import torch
 
 from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError, warn_user
-from influencekit.models import (
-    RunTask,
-    Task,
-    TaskList,
-    as_task,
-    is_model_list,
-    load_checkpoints,
-    run_task,
-)
+from influencekit.models import Task, TaskList, as_task, is_model_list, load_checkpoints, run_task
+from influencekit.models._run_task import RunTask
 from influencekit.training import Trajectory
 from influencekit.training._kept_run import net_inside, states_of, states_within
 from influencekit.training._recorded_rerun import rerun_with_checkpoints
