@@ -10,6 +10,7 @@ from influencekit import (
     LDSSearch,
     Loss,
     Random,
+    RunAverage,
     SurrogateLambdaSearchCV,
     TracIn,
 )
@@ -39,6 +40,8 @@ ATTRIBUTORS = [
     InfluenceFunction(Nystroem(rank=15, random_state=0)),
     Loss(),
     Random(random_state=0),
+    RunAverage(),
+    RunAverage(TRAK(projection_dim=8, random_state=0), slopes="unit"),
     SurrogateLambdaSearchCV(InfluenceFunction("fisher"), random_state=0),
     # one batch of all rows: no order, so rows may be permuted
     FurtherTraining(lr=0.1, n_steps=2, n_seeds=1, batch_size=200, random_state=0),
