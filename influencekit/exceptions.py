@@ -101,7 +101,9 @@ _HERE = os.path.dirname(__file__) + os.sep
 
 
 #: Warnings that are being collected in this thread.
-_COLLECTED: ContextVar[list[tuple[str, type[Warning]]] | None] = ContextVar("warnings", default=None)
+_COLLECTED: ContextVar[list[tuple[str, type[Warning]]] | None] = ContextVar(
+    "warnings", default=None
+)
 
 
 def warn_user(message: str, category: type[Warning]) -> None:

@@ -81,7 +81,8 @@ class KeepCheckpoints(Callback):
         if fresh:
             self.checkpoints_: dict[int, State] = {}
         if self.n is not None:
-            self.steps_ = StepCheckpoints(self.n) if fresh else self.steps_
+            if fresh:
+                self.steps_ = StepCheckpoints(self.n)
             self.counted_ = False
         elif fresh:
             self._keep(net)

@@ -351,8 +351,8 @@ def test_retraining_a_seeded_mlp_goes_along_its_own_run():
     expected = as_task(stopped).module
     for a, b in zip(middle.parameters(), expected.parameters(), strict=True):
         np.testing.assert_allclose(a.detach(), b.detach(), rtol=1e-10)
+    lbfgs = MLPClassifier((3,), solver="lbfgs", max_iter=300, random_state=0).fit(X, Y)
     with pytest.raises(UnsupportedModelError, match="lbfgs"):
-        lbfgs = MLPClassifier((3,), solver="lbfgs", max_iter=300, random_state=0).fit(X, Y)
         RunAverage(retrain=True).fit(lbfgs, X, Y)
 
 

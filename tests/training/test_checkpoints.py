@@ -159,7 +159,9 @@ def test_a_net_keeps_weights_near_the_steps_wanted():
 
 def test_a_net_that_stops_early_keeps_as_many():
     stop = EarlyStopping("train_loss", patience=1, threshold=10.0)
-    net = make_net(Dropped, max_epochs=400, train_split=None, callbacks=[KeepCheckpoints(n=4), stop])
+    net = make_net(
+        Dropped, max_epochs=400, train_split=None, callbacks=[KeepCheckpoints(n=4), stop]
+    )
     net.fit(X, Y)
     keep = dict(net.callbacks_)["KeepCheckpoints"]
     assert len(net.history) < 10
@@ -176,9 +178,9 @@ def test_what_is_kept_by_step_is_not_taken_for_epochs():
 @pytest.mark.parametrize("n", [0, 1.5, True, "8"])
 def test_bad_numbers_of_checkpoints(n):
     module = torch.nn.Linear(1, 1)
-    with pytest.raises(ValueError, match=r"n: got .*integer of 1 or more"):
-        with record_checkpoints(module, torch.optim.SGD(module.parameters(), lr=0.1), n):
-            pass
+    block = record_checkpoints(module, torch.optim.SGD(module.parameters(), lr=0.1), n)
+    with pytest.raises(ValueError, match=r"n: got .*integer of 1 or more"), block:
+        pass
     with pytest.raises(ValueError, match="n: got"):
         make_net(Dropped, callbacks=[KeepCheckpoints(n=n)]).fit(X, Y)
 

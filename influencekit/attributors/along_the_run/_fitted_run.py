@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit._fitted import DampedFitted, Fitted
+from influencekit._fitted import Fitted
 from influencekit.attributors._slope_output import SlopeOutput
 from influencekit.curvature import DampingPath
 from influencekit.data import Examples
@@ -28,7 +28,7 @@ _SLOPES = 2**24
 _BLOCK = 2**24
 
 
-class FittedRun(DampedFitted):
+class FittedRun(Fitted):
     """An attributor's scores averaged over the checkpoints of one run.
 
     Parameters
@@ -49,7 +49,7 @@ class FittedRun(DampedFitted):
     ):
         self.end, self.train, self.members = end, train, list(members)
         self.slopes, self.factor = slopes, factor
-        self.parts = [_scaled(part_of(member), member, factor) for member in members]
+        self.parts: list[Any] = [_scaled(part_of(member), member, factor) for member in members]
         self.output = self.parts[0].output
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from sklearn.base import clone
@@ -168,9 +168,7 @@ class RunAverage(BaseAttributor):
         if not isinstance(model, (list, tuple)):
             reject_data_as_model(self, model, X)
         seed = draw_seed(self.random_state) if self.retrain else None
-        return read_runs(
-            model, X, y, given=self.checkpoints, n=self.n_checkpoints, rerun_seed=seed
-        )
+        return read_runs(model, X, y, given=self.checkpoints, n=self.n_checkpoints, rerun_seed=seed)
 
     def _check_attributor(self) -> None:
         """Refuse what does not look at one model and its rows."""
@@ -195,9 +193,11 @@ class RunAverage(BaseAttributor):
         run: RunTask = task
         checkpoints = run.checkpoints
         taken = [checkpoints[i] for i in even_positions(len(checkpoints), self.n_checkpoints)]
-        members = seeded_copies(self.attributor, len(taken)) if len(taken) > 1 else [
-            clone(self.attributor)
-        ]
+        members = (
+            seeded_copies(self.attributor, len(taken))
+            if len(taken) > 1
+            else [clone(self.attributor)]
+        )
         told: dict[type[Warning], str] = {}
         for member, checkpoint in zip(members, taken, strict=True):
             with collected_warnings() as found:

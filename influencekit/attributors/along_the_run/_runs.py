@@ -36,8 +36,8 @@ def read_runs(model: Any, X: Any, y: Any, *, given: Any, n: int, rerun_seed: int
     """
     if isinstance(model, Trajectory):
         raise UnsupportedModelError(
-            "model: a Trajectory holds no model. Give the fitted model to fit, and the recording as "
-            "RunAverage(checkpoints=trajectory)."
+            "model: a Trajectory holds no model. Give the fitted model to fit, and the recording "
+            "as RunAverage(checkpoints=trajectory)."
         )
     runs = _several(model)
     if runs is None:
