@@ -1,15 +1,16 @@
 """Scores averaged along the run, against the final model and against retraining.
 
     INFLUENCEKIT_DATA=FOLDER python benchmarks/along_the_run.py --out FILE.json [--cache-dir FOLDER]
-        [--settings NAME ...] [--seeds 0 1] [--part scratch|methods|finetuned|llama]
+        [--settings NAME ...] [--seeds 0 1] [--part scratch|methods|finetuned] [--masks halves]
 
 Twelve settings (tables, digits, a CNN; SGD and AdamW), two seeds each.  Truth: 80 random halves,
 three trainings each, and 60 masks with 5 % of the rows dropped, six trainings each.  Reported is
 the linear datamodeling score (LDS, Spearman, mean over queries) and the noise ceiling, for the
 margin (a regressor's prediction) and for the loss.
 
-"final" is InfluenceFunction() on the final model, "average" RunAverage(), "unit" the mean of
-unit-length scores of InfluenceFunction() at the same eight checkpoints, by hand.  The recipes stood
+"final" is InfluenceFunction() on the final model, "average" RunAverage(), "end slopes"
+RunAverage(slopes="end"), "unit" the mean of unit-length scores of InfluenceFunction() at the same
+eight checkpoints, by hand.  The recipes stood
 in this file before the first run.  Results are kept in FILE, a cell at a time; a second call goes
 on where the first one stopped, and prints the tables.
 """
@@ -17,6 +18,7 @@ on where the first one stopped, and prints the tables.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import time
@@ -241,62 +243,60 @@ def lds(scores: np.ndarray, masks: np.ndarray, outputs: np.ndarray) -> float:
     return float(np.nanmean([spearmanr(a, b).statistic for a, b in pairs]))
 
 
-def unit_by_hand(net, train, queries, output: str) -> np.ndarray:
-    """Mean over the kept checkpoints of scores at length 1."""
-    states = dict(net.callbacks_)["KeepCheckpoints"].checkpoints_.values()
-    total = 0.0
-    for model in load_checkpoints(net, states):
-        scores = InfluenceFunction(output=output).fit(model, *train).score(*queries)
-        total = total + scores / np.linalg.norm(scores, axis=1, keepdims=True)
-    return total
+def explaining(attributor, output: str, queries) -> np.ndarray:
+    """Scores of a fitted attributor for another output than it was fitted with."""
+    other = copy.copy(attributor)
+    other.fitted_ = [fitted.explaining(output) for fitted in attributor.fitted_]
+    return other.score(*queries)
 
 
-def candidates(net, train, queries, output: str) -> dict[str, np.ndarray]:
-    """Scores of the final model, of RunAverage, and by hand; seconds of the first two."""
+def fits(net, train, part: str) -> dict:
+    """Fitted attributors by name, and the seconds of each fit."""
+    ways = {"final": InfluenceFunction, "average": RunAverage}
+    ways["end slopes"] = partial(RunAverage, slopes="end")
+    if part == "methods":
+        ways = {}
+        for name, make in METHODS.items():
+            ways |= {name: make, f"{name}, average": partial(RunAverage, make())}
     found, seconds = {}, {}
-    ways = {
-        "final": lambda: InfluenceFunction(output=output),
-        "average": lambda: RunAverage(InfluenceFunction(output=output)),
-    }
-    for way, make in ways.items():
+    for name, make in ways.items():
         began = time.perf_counter()
-        found[way] = make().fit(net, *train).score(*queries)
-        seconds[way] = time.perf_counter() - began
-    found["unit"] = unit_by_hand(net, train, queries, output)
+        found[name] = make().fit(net, *train)
+        seconds[name] = round(time.perf_counter() - began, 3)
     return found, seconds
 
 
-def measure(name: str, seed: int, part: str, cache_dir) -> dict:
+def by_hand(net, train) -> list:
+    """InfluenceFunction() at each checkpoint that the net kept."""
+    states = dict(net.callbacks_)["KeepCheckpoints"].checkpoints_.values()
+    return [InfluenceFunction().fit(model, *train) for model in load_checkpoints(net, states)]
+
+
+def unit_length(parts, output: str, queries) -> np.ndarray:
+    """Mean over checkpoints of scores at length 1."""
+    scores = [explaining(part, output, queries) for part in parts]
+    return sum(s / np.linalg.norm(s, axis=1, keepdims=True) for s in scores) / len(scores)
+
+
+def measure(name: str, seed: int, part: str, masks, cache_dir) -> dict:
     """LDS of every way, output and truth of one cell."""
     net, train, queries = fitted(name, seed)
-    setting = (SETTINGS | FINETUNED)[name]
-    value = "margin" if setting.classifies else "prediction"
-    result: dict = {}
-    kinds = ("halves",) if part == "methods" else ("halves", "dropped")
-    truths = {kind: truth(name, seed, kind, cache_dir) for kind in kinds}
-    for explained in ("value", "loss"):
-        output = value if explained == "value" else "neg_loss"
-        if part == "methods":
-            scores, seconds = _methods(net, train, queries, output), {}
-        else:
-            scores, seconds = candidates(net, train, queries, output)
-        for kind, (masks, outputs) in truths.items():
+    truths = {kind: truth(name, seed, kind, cache_dir) for kind in masks}
+    value = "margin" if (SETTINGS | FINETUNED)[name].classifies else "prediction"
+    attributors, seconds = fits(net, train, part)
+    parts = [] if part == "methods" else by_hand(net, train)
+    result: dict = {"seconds of fit": seconds}
+    for explained, output in (("value", value), ("loss", "neg_loss")):
+        scores = {way: explaining(one, output, queries) for way, one in attributors.items()}
+        if parts:
+            scores["unit"] = unit_length(parts, output, queries)
+        for kind, (kept, outputs) in truths.items():
             if explained == "loss":
                 outputs = as_loss(name, outputs, queries[1])
-            cell = {way: lds(s, masks, outputs) for way, s in scores.items()}
+            cell = {way: lds(s, kept, outputs) for way, s in scores.items()}
             cell["ceiling"] = float(noise_ceiling(outputs).attainable_correlation)
             result[f"{explained}, {kind}"] = cell
-        result[f"{explained}, seconds"] = seconds
     return result
-
-
-def _methods(net, train, queries, output: str) -> dict[str, np.ndarray]:
-    found = {}
-    for name, make in METHODS.items():
-        method = make().set_params(output=output)
-        found[name] = method.fit(net, *train).score(*queries)
-        found[f"{name}, average"] = RunAverage(method).fit(net, *train).score(*queries)
-    return found
 
 
 def table(results: dict, explained: str) -> str:
@@ -315,7 +315,7 @@ def table(results: dict, explained: str) -> str:
     ]
     means = {w: np.array([row[w] for row in rows.values()]) for w in ways}
     lines.append("| mean | " + " | ".join(f"{m.mean():.3f}" for m in means.values()) + " |")
-    pairs = [("average", "final"), ("average", "unit")]
+    pairs = [("average", "final"), ("average", "unit"), ("end slopes", "final")]
     pairs += [(f"{w}, average", w) for w in ways if f"{w}, average" in ways]
     for a, b in pairs:
         if a in means and b in means:
@@ -334,6 +334,7 @@ def main() -> None:
     parser.add_argument("--cache-dir", type=Path)
     parser.add_argument("--part", default="scratch", choices=("scratch", "methods", "finetuned"))
     parser.add_argument("--settings", nargs="*")
+    parser.add_argument("--masks", nargs="*", default=["halves", "dropped"])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -346,7 +347,9 @@ def main() -> None:
                 began = time.perf_counter()
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    results[key] = measure(name, seed, arguments.part, arguments.cache_dir)
+                    results[key] = measure(
+                        name, seed, arguments.part, arguments.masks, arguments.cache_dir
+                    )
                 arguments.out.write_text(json.dumps(results, indent=1))
                 print(f"{key}: {time.perf_counter() - began:.0f} s", flush=True)
     for explained in ("value, halves", "loss, halves", "value, dropped", "loss, dropped"):

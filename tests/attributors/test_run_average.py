@@ -72,21 +72,25 @@ def loop():
     return module, recorder, by_hand
 
 
-def reference(module, checkpoints, dampings, *, slope_at_end=True):
+def slopes_of(module):
+    """Gradient of the queries' negative losses by the outputs of one model."""
+    z = module(torch.as_tensor(XQ)).detach().requires_grad_()
+    value = -nn.functional.cross_entropy(z, torch.as_tensor(YQ), reduction="sum")
+    return torch.autograd.grad(value, z)[0]
+
+
+def reference(module, checkpoints, dampings, slopes="mean"):
     """Mean over checkpoints of -<J_k' s, (G_k + λ_k)^-1 ∇loss_j> / n, everything by autograd."""
     A, t = torch.as_tensor(X), torch.as_tensor(Y)
-    Q, tq = torch.as_tensor(XQ), torch.as_tensor(YQ)
-    total = 0.0
+    Q, total = torch.as_tensor(XQ), 0.0
+    mean = sum(slopes_of(part) for part in checkpoints) / len(checkpoints)
     for part, damping in zip(checkpoints, dampings, strict=True):
-        source = module if slope_at_end else part
-        z = source(Q).detach().requires_grad_()
-        value = -nn.functional.cross_entropy(z, tq, reduction="sum")
-        slopes = torch.autograd.grad(value, z)[0]
+        slope = {"mean": mean, "end": slopes_of(module), "own": slopes_of(part)}[slopes]
         task = as_task(part, nn.CrossEntropyLoss())
         parameters = list(task.parameters.values())
         rows = []
         for i in range(len(Q)):
-            inner = (task.module(Q[i : i + 1]) * slopes[i]).sum()
+            inner = (task.module(Q[i : i + 1]) * slope[i]).sum()
             rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(inner, parameters)]))
         G = gauss_newton(task, A, t, np.full(len(A), 1 / len(A)))
         train = loss_gradients(task, A, t)
@@ -95,13 +99,13 @@ def reference(module, checkpoints, dampings, *, slope_at_end=True):
     return total / len(checkpoints)
 
 
-@pytest.mark.parametrize("slopes", ["end", "own"])
-def test_mean_over_checkpoints_with_the_slope_of_the_end(loop, slopes):
+@pytest.mark.parametrize("slopes", ["mean", "end", "own"])
+def test_mean_over_checkpoints(loop, slopes):
     module, recorder, by_hand = loop
     task = as_task(module, nn.CrossEntropyLoss())
     inner = InfluenceFunction(damping=0.05)
     average = RunAverage(inner, checkpoints=recorder, slopes=slopes).fit(task, X, Y)
-    expected = reference(module, by_hand, [0.05] * 3, slope_at_end=slopes == "end")
+    expected = reference(module, by_hand, [0.05] * 3, slopes)
     np.testing.assert_allclose(average.score(XQ, YQ), expected, rtol=1e-7, atol=1e-10)
     np.testing.assert_allclose(
         average.top_k(XQ, YQ, k=2)[1], -np.sort(-expected, axis=1)[:, :2], rtol=1e-7
@@ -364,8 +368,11 @@ def test_groups_and_searches_go_around_it(loop):
     groups = GroupAttributor(average).fit(task, X, Y, groups=Y)
     sums = np.stack([scores[:, k == Y].sum(1) for k in range(3)], axis=1)
     np.testing.assert_allclose(groups.score(XQ, YQ), sums, rtol=1e-9)
-    of_all = GroupAttributor(average, property="mean_neg_loss").fit(task, X, Y, groups=Y)
-    np.testing.assert_allclose(of_all.score(XQ, YQ)[0], sums.mean(0), rtol=1e-7)
+    at_end = RunAverage(checkpoints=recorder, slopes="end")
+    scores = at_end.fit(task, X, Y).score(XQ, YQ)
+    of_all = GroupAttributor(at_end, property="mean_neg_loss").fit(task, X, Y, groups=Y)
+    expected = [scores[:, k == Y].sum(1).mean() for k in range(3)]
+    np.testing.assert_allclose(of_all.score(XQ, YQ)[0], expected, rtol=1e-7)
     search = SurrogateLambdaSearchCV(average, dampings=[1e-4, 0.1], threshold=0.8).fit(task, X, Y)
     at = average.set_damping(search.best_params_["attributor__damping"])
     np.testing.assert_allclose(search.score(XQ, YQ), at.score(XQ, YQ), rtol=1e-9)

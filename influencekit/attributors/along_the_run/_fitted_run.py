@@ -35,19 +35,27 @@ class FittedRun(Fitted):
     ----------
     end : Task
         The model at the end of the run.
+    checkpoints : list of Task
     train : Examples
     members : list of attributors
         Fitted, one for each checkpoint.
-    slopes : {"end", "own", "unit"}
+    slopes : {"mean", "end", "own", "unit"}
         Whose gradient of the output by the model's outputs is taken.
     factor : float
         On a damping that is chosen by name.
     """
 
     def __init__(
-        self, end: Task, train: Examples, members: Sequence[Any], slopes: str, factor: float
+        self,
+        end: Task,
+        checkpoints: Sequence[Task],
+        train: Examples,
+        members: Sequence[Any],
+        slopes: str,
+        factor: float,
     ):
-        self.end, self.train, self.members = end, train, list(members)
+        self.end, self.checkpoints = end, list(checkpoints)
+        self.train, self.members = train, list(members)
         self.slopes, self.factor = slopes, factor
         self.parts: list[Any] = [_scaled(part_of(member), member, factor) for member in members]
         self.output = self.parts[0].output
@@ -101,24 +109,33 @@ class FittedRun(Fitted):
         if self.output is None:
             return ((part, queries) for part in self.parts)
         function = resolve_output(self.end, self.output, queries.targets is not None, finite=True)
-        outputs = self._end_outputs(queries)
         if queries.targets is None:
-            queries = queries.with_targets(predicted_targets(self.end, outputs))
+            predicted = predicted_targets(self.end, _outputs(self.end, queries))
+            queries = queries.with_targets(predicted)
         explained: Any = partial(_call, function)
-        if self.slopes == "end":
-            slopes = output_cotangent(function)(outputs, queries.targets)[:, 0]
+        if self.slopes in ("mean", "end"):
+            slopes = self._slopes(function, queries)
             explained, queries = SlopeOutput(), queries.with_targets(slopes)
         return ((part.explaining(explained), queries) for part in self.parts)
 
-    def _end_outputs(self, queries: Examples) -> Tensor:
-        with torch.no_grad():
-            return GradientEngine(self.end).outputs(queries)
+    def _slopes(self, function: Any, queries: Examples) -> Tensor:
+        """Gradients of the output by the outputs of the model, at the end or in the mean."""
+        models = [self.end] if self.slopes == "end" else self.checkpoints
+        slope, total = output_cotangent(function), torch.zeros(())
+        for task in models:
+            total = total + slope(_outputs(task, queries), queries.targets)[:, 0]
+        return total / len(models)
 
     def _blocks(self, queries: Examples) -> Iterator[Examples]:
         """Queries whose slopes fit the memory, some after the other."""
-        each = prod(self._end_outputs(queries.take(slice(0, 1))).shape[1:])
+        each = prod(_outputs(self.end, queries.take(slice(0, 1))).shape[1:])
         for rows in chunks(len(queries), each, _SLOPES):
             yield queries if rows == slice(0, len(queries)) else queries.take(rows)
+
+
+def _outputs(task: Task, queries: Examples) -> Tensor:
+    with torch.no_grad():
+        return GradientEngine(task).outputs(queries)
 
 
 def _call(function, outputs, targets):

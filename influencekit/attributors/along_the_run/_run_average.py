@@ -59,11 +59,12 @@ class RunAverage(BaseAttributor):
         state dicts (or files of them) in the order of training.  None takes those that a skorch
         net kept itself, by its callback :class:`~influencekit.training.KeepCheckpoints` or
         :class:`~influencekit.training.TrajectoryRecorder`.
-    slopes : {"end", "own", "unit"}, default="end"
-        How the queries' gradients are made.  "end": the final model's gradient of the output by
-        its outputs z, with each checkpoint's Jacobian, ``Σ_k J_k(x_i)ᵀ ∂f_i/∂z|_end``; scores
-        keep the unit of the output.  "own": the whole gradient at each checkpoint.  "unit": the
-        same, with each query's scores at each checkpoint divided by their length.
+    slopes : {"mean", "end", "own", "unit"}, default="mean"
+        How the queries' gradients are made.  "mean": the gradient of the output by the model's
+        outputs z, in the mean over the checkpoints, with each checkpoint's Jacobian,
+        ``J_k(x_i)ᵀ mean_l ∂f_i/∂z|_l``.  "end": that of the final model in its place; scores
+        then answer in the unit of its output.  "own": the whole gradient at each checkpoint.
+        "unit": the same, with each query's scores at each checkpoint divided by their length.
     damping_factor : float, default=1.0
         On the damping that the attributor chooses by ``damping="auto"`` at each checkpoint.
     retrain : bool, default=False
@@ -98,13 +99,15 @@ class RunAverage(BaseAttributor):
     :doc:`/along_the_run` for what was measured.
 
     ``∂f/∂z`` changes along a run: that of a loss, ``1 - p``, is largest where the model knows
-    least, so that a plain mean of loss scores weighs early checkpoints most.  Taken at the end, it
-    is what it will be multiplied with.
+    least, so that a plain mean of loss scores (``slopes="own"``) weighs the checkpoints wrongly.
+    One slope for all of them keeps their weights equal.  At the end it is that of a model that
+    has fitted more than a retrained one will have: the error of a regressor there may have the
+    other sign.  The mean along the run is typical.
 
     One warning about stationarity is given, for the last checkpoint.
 
     Cost: that of the attributor, for each checkpoint, in time and memory; and one forward pass of
-    the queries through the final model.
+    the queries more through each.
 
     References
     ----------
@@ -136,7 +139,7 @@ class RunAverage(BaseAttributor):
         "attributor": [BaseAttributor],
         "n_checkpoints": [Interval(Integral, 1, None, closed="left")],
         "checkpoints": [*SOURCES, list, tuple, None],
-        "slopes": [StrOptions({"end", "own", "unit"})],
+        "slopes": [StrOptions({"mean", "end", "own", "unit"})],
         "damping_factor": [Interval(Real, 0, None, closed="neither")],
         "retrain": ["boolean"],
         "random_state": ["random_state"],
@@ -150,7 +153,7 @@ class RunAverage(BaseAttributor):
         *,
         n_checkpoints=8,
         checkpoints=None,
-        slopes="end",
+        slopes="mean",
         damping_factor=1.0,
         retrain=False,
         random_state=None,
@@ -206,7 +209,7 @@ class RunAverage(BaseAttributor):
             told |= {category: message for message, category in found}
         for category, message in told.items():
             warn_user(message, category)
-        return FittedRun(task, train, members, self.slopes, self.damping_factor)
+        return FittedRun(task, taken, train, members, self.slopes, self.damping_factor)
 
     @property
     def n_checkpoints_(self) -> int:
