@@ -12,6 +12,7 @@ from influencekit.attributors import (
     Random,
     RunAverage,
     SGDInfluence,
+    SubsetPosterior,
     TracIn,
 )
 from influencekit.base import BaseAttributor, DampedFitted, Fitted
@@ -50,6 +51,7 @@ __all__ = [
     "SGDInfluence",
     "SensitivityStudy",
     "SubsetOutputs",
+    "SubsetPosterior",
     "SurrogateLambdaSearchCV",
     "Task",
     "TracIn",

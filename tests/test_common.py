@@ -11,6 +11,7 @@ from influencekit import (
     Loss,
     Random,
     RunAverage,
+    SubsetPosterior,
     SurrogateLambdaSearchCV,
     TracIn,
 )
@@ -48,6 +49,7 @@ ATTRIBUTORS = [
     GroupAttributor(InfluenceFunction("fisher")),  # without groups each row is one
     GroupAttributor(TRAK(0.1), curvature="groups"),
     LDSSearch(InfluenceFunction("fisher"), n_subsets=6, n_trials=3, random_state=0),
+    SubsetPosterior(InfluenceFunction("fisher"), n_trainings=6, random_state=0),
 ]
 
 
@@ -55,6 +57,10 @@ def expected_failed_checks(attributor):
     if isinstance(attributor, LDSSearch):
         reason = "subsets and retraining seeds are drawn by row number"
         return {"check_train_permutation": reason}
+    if isinstance(attributor, SubsetPosterior):
+        reason = "it learns from subsets that are drawn by row number, of one output"
+        names = ("check_train_permutation", "check_duplicates", "check_explained_output")
+        return dict.fromkeys(names, reason)
     if isinstance(attributor, FurtherTraining):
         return {"check_batch_size_independence": "its batch_size is that of training"}
     return {}

@@ -11,6 +11,7 @@ from influencekit.attributors.first_order._grad_dot import GradDot
 from influencekit.attributors.first_order._tracin import TracIn
 from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.attributors.influence._influence_function import InfluenceFunction
+from influencekit.attributors.posterior._subset_posterior import SubsetPosterior
 
 __all__ = [
     "TRAK",
@@ -23,5 +24,6 @@ __all__ = [
     "Random",
     "RunAverage",
     "SGDInfluence",
+    "SubsetPosterior",
     "TracIn",
 ]
