@@ -16,19 +16,18 @@ from influencekit.applications._fitting import (
     is_frozen,
     probabilities,
 )
-from influencekit.applications._row_groups import fit_groups, row_groups
 from influencekit.applications._suspicion import (
     cross_entropy,
     group_means,
     kept_rows,
     normalized_margin,
 )
-from influencekit.applications._values import held_out_values, total_scores
+from influencekit.applications._values import fit_groups, held_out_values, row_groups, total_scores
 from influencekit.attributors import FurtherTraining, InfluenceFunction
 from influencekit.training.estimator._rows import take_rows
 from influencekit.utils import progress
 
-__all__ = ["BY_INFLUENCE", "METHODS", "Evidence", "LabelledData", "collect"]
+__all__ = ["BY_INFLUENCE", "METHODS", "LabelledData", "collect"]
 
 
 @dataclass

@@ -15,10 +15,9 @@ from sklearn.utils import get_tags
 from skorch import NeuralNet
 
 from influencekit.training._randomness import seeded, untouched
-from influencekit.training.estimator._dtype import match_net_dtype
-from influencekit.training.estimator._recipe import device_of, fresh_copy
+from influencekit.training.estimator._recipe import device_of, fresh_copy, match_net_dtype
 from influencekit.training.estimator._rows import count_rows, take_rows
-from influencekit.training.subsets._joblib import last_step
+from influencekit.training.subsets._engines import last_step
 
 __all__ = [
     "check_labelled",

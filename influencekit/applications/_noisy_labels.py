@@ -24,7 +24,6 @@ from influencekit.applications._fitting import (
     probabilities,
     remember_features,
 )
-from influencekit.applications._row_groups import check_detector
 from influencekit.applications._suspicion import (
     confidently_contradicted,
     cross_entropy,
@@ -33,15 +32,10 @@ from influencekit.applications._suspicion import (
     spare_classes,
     suspicious_first,
 )
+from influencekit.applications._values import check_detector
 from influencekit.base import BaseAttributor
 from influencekit.groups import BaseGrouper
-from influencekit.utils import (
-    Interval,
-    StrOptions,
-    draw_seed,
-    validate_parameters,
-    with_gradients,
-)
+from influencekit.utils import Interval, StrOptions, draw_seed, validate_parameters, with_gradients
 
 __all__ = ["NoisyLabelDetector"]
 

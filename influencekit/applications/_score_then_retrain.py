@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 
 from influencekit.applications._fitting import check_labelled, refuse_diverged
-from influencekit.applications._look_ahead_window import mean_loss_gradient
+from influencekit.applications._look_ahead import mean_loss_gradient
 from influencekit.data import make_examples
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics._text import some_rows

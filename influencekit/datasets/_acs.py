@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from influencekit.datasets._bunch import as_bunch, import_pandas
-from influencekit.datasets._home import find_file, get_data_home
+from influencekit.datasets._bunch import as_bunch, find_file, get_data_home, import_pandas
 from influencekit.datasets._states import STATE_CODES, check_states
 
 __all__ = ["fetch_acs", "fetch_acs_income"]

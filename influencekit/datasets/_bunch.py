@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from sklearn.utils import Bunch
 
-__all__ = ["as_bunch"]
+__all__ = ["as_bunch", "find_file", "get_data_home"]
 
 
 def as_bunch(X, y, *, as_frame: bool, return_X_y: bool, **more: Any):
@@ -40,3 +42,30 @@ def import_pandas(function: str):
             "Install it with `pip install pandas`."
         ) from error
     return pd
+
+
+def get_data_home(data_home: str | os.PathLike | None = None) -> Path:
+    """Folder that data sets are looked for in and downloaded to.
+
+    Parameters
+    ----------
+    data_home : str, path or None, default=None
+        None is the environment variable ``INFLUENCEKIT_DATA``, or else
+        ``influencekit_data`` in the home directory.
+
+    Returns
+    -------
+    pathlib.Path
+        It need not exist.
+    """
+    if data_home is None:
+        data_home = os.environ.get("INFLUENCEKIT_DATA") or Path.home() / "influencekit_data"
+    return Path(data_home).expanduser()
+
+
+def find_file(home: Path, folder: str, name: str) -> Path | None:
+    """A file of the data folder, in a subfolder or beside the others; None if it is not there."""
+    for place in (home / folder / name, home / name):
+        if place.is_file():
+            return place
+    return None

@@ -6,8 +6,7 @@ import os
 
 from sklearn.datasets import fetch_openml
 
-from influencekit.datasets._bunch import as_bunch, import_pandas
-from influencekit.datasets._home import find_file, get_data_home
+from influencekit.datasets._bunch import as_bunch, find_file, get_data_home, import_pandas
 
 __all__ = ["fetch_uci_concrete"]
 

@@ -8,8 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from influencekit.displays._style import BAND, curve_style, import_pyplot, neutral_colour
-from influencekit.displays._text import legend_text, literal
+from influencekit.displays._style import (
+    BAND,
+    curve_style,
+    import_pyplot,
+    legend_text,
+    literal,
+    neutral_colour,
+)
 from influencekit.metrics import AgreementResult, SeedCurve
 
 __all__ = ["AgreementDisplay"]

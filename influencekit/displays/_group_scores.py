@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_colour
-from influencekit.displays._text import literal
+from influencekit.displays._style import FIRST, SECOND, import_pyplot, literal, neutral_colour
 from influencekit.selection._attributor_search import innermost
 
 __all__ = ["GroupScoresDisplay"]

@@ -10,8 +10,15 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit.displays._layout import curve, emptiest_corner, label_levels, merge_close
-from influencekit.displays._style import BAND, FIRST, SECOND, import_pyplot, neutral_colour
-from influencekit.displays._text import legend_text, literal
+from influencekit.displays._style import (
+    BAND,
+    FIRST,
+    SECOND,
+    import_pyplot,
+    legend_text,
+    literal,
+    neutral_colour,
+)
 
 __all__ = ["LambdaPathDisplay"]
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from influencekit.applications import RemovalCurve
-from influencekit.displays._style import curve_style, import_pyplot, neutral_colour
-from influencekit.displays._text import legend_text, literal
+from influencekit.displays._style import (
+    curve_style,
+    import_pyplot,
+    legend_text,
+    literal,
+    neutral_colour,
+)
 
 __all__ = ["RemovalCurveDisplay"]
 

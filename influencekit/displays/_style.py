@@ -7,6 +7,8 @@ dark styles work.  No rcParams are changed.
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "BAND",
     "FIRST",
@@ -17,8 +19,11 @@ __all__ = [
     "curve_style",
     "import_pyplot",
     "is_dark",
+    "legend_text",
+    "literal",
     "neutral_colour",
 ]
+
 
 #: Style of the first quantity of a picture (ξ; proponents) and of the second (LDS; opponents).
 FIRST = {"color": "#0072B2", "linestyle": "-", "marker": "o"}
@@ -72,3 +77,26 @@ def is_dark() -> bool:
 
     red, green, blue = to_rgb(mpl.rcParams["axes.facecolor"])
     return 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+
+
+def literal(text: Any) -> str:
+    r"""Text for a title, a tick or an axis: each ``$`` is drawn as ``$``.
+
+    Examples
+    --------
+    >>> literal("between 10$ and 20$")
+    'between 10\\$ and 20\\$'
+    """
+    return str(text).replace("$", r"\$")
+
+
+def legend_text(name: Any) -> str:
+    """Name of a curve: as :func:`literal`, with a blank before what would hide the curve.
+
+    Examples
+    --------
+    >>> legend_text("_own")
+    ' _own'
+    """
+    text = literal(name)
+    return f" {text}" if not text or text.startswith("_") else text

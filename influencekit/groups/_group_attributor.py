@@ -20,9 +20,8 @@ from influencekit.base import BaseAttributor
 from influencekit.curvature import MeanPath
 from influencekit.data import ExamplesList, each
 from influencekit.groups._explain import SlopeOutput, check_explains, check_queries, explain
-from influencekit.groups._fisher_of import fisher_of
-from influencekit.groups._held import HeldGroups
-from influencekit.groups._partition import partition
+from influencekit.groups._fisher import fisher_of
+from influencekit.groups._held import HeldGroups, partition
 from influencekit.groups._properties import property_slopes, resolve_property
 from influencekit.utils import HasMethods, StrOptions, chunks, validate_parameters, with_gradients
 

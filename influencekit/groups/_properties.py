@@ -18,8 +18,6 @@ from influencekit.models import ClassProbability, Task, class_positions, for_tas
 __all__ = [
     "DemographicParityDifference",
     "EqualizedOddsDifference",
-    "Property",
-    "mean_neg_loss",
     "one_finite_number",
     "property_slopes",
     "resolve_property",

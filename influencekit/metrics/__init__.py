@@ -1,7 +1,7 @@
 """Measures of attribution quality: arrays in, numbers out."""
 
 from influencekit.metrics._agreement import AgreementResult, attribution_agreement
-from influencekit.metrics._correlation import UndefinedCorrelationWarning
+from influencekit.metrics._correlation import LDSResult, UndefinedCorrelationWarning
 from influencekit.metrics._lds import (
     PreparedOutputs,
     lds_from_subset_sums,
@@ -16,7 +16,6 @@ from influencekit.metrics._population import (
     population_pearson_lds,
     population_pearson_lds_by_enumeration,
 )
-from influencekit.metrics._result import LDSResult
 from influencekit.metrics._seed_curve import SeedCurve, agreement_by_seeds
 
 __all__ = [

@@ -5,20 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from influencekit.metrics._checks import (
-    check_finite,
-    check_masks,
-    check_outputs,
-    check_same_shape,
-)
+from influencekit.metrics._checks import check_finite, check_masks, check_outputs, check_same_shape
 from influencekit.metrics._correlation import (
+    LDSResult,
     check_method,
     row_correlation,
     standardise_rows,
+    summarise,
     warn_undefined,
 )
 from influencekit.metrics._noise import ceiling_from_repeats
-from influencekit.metrics._result import LDSResult, summarise
 
 __all__ = ["PreparedOutputs", "lds_from_subset_sums", "linear_datamodeling_score"]
 

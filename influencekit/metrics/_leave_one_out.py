@@ -7,12 +7,13 @@ from numpy.typing import ArrayLike
 
 from influencekit.metrics._checks import check_finite, check_same_shape
 from influencekit.metrics._correlation import (
+    LDSResult,
     check_method,
     row_correlation,
     standardise_rows,
+    summarise,
     warn_undefined,
 )
-from influencekit.metrics._result import LDSResult, summarise
 
 __all__ = ["leave_one_out_correlation"]
 

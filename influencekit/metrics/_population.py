@@ -20,11 +20,12 @@ from numpy.typing import ArrayLike, NDArray
 from influencekit.metrics._checks import check_finite, check_masks, check_same_shape
 from influencekit.metrics._correlation import (
     CONSTANT_SPREAD,
+    LDSResult,
     row_correlation,
     standardise_rows,
+    summarise,
     warn_undefined,
 )
-from influencekit.metrics._result import LDSResult, summarise
 
 __all__ = [
     "PopulationMoments",

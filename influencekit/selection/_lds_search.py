@@ -17,19 +17,23 @@ from influencekit.data import open_examples
 from influencekit.groups._holders import check_held
 from influencekit.metrics import PreparedOutputs
 from influencekit.models import is_model_list
-from influencekit.selection._attributor_search import AttributorSearch
-from influencekit.selection._fits import FitCache
+from influencekit.selection._attributor_search import AttributorSearch, unset_seeds
 from influencekit.selection._ground_truth import (
+    KeptTogether,
     check_ground_truth,
     explained_output,
     finite_subsets,
+    kept_together,
 )
-from influencekit.selection._question import question
-from influencekit.selection._seeds import unset_seeds
-from influencekit.selection._shared_study import open_study, study_lock
-from influencekit.selection._space import check_space, distributions, suggest
-from influencekit.selection._trials import STANDARD_ERROR, trial_results
-from influencekit.selection._whole_groups import KeptTogether, kept_together
+from influencekit.selection._scorer import FitCache
+from influencekit.selection._shared_study import open_study, question, study_lock
+from influencekit.selection._space import (
+    STANDARD_ERROR,
+    check_space,
+    distributions,
+    suggest,
+    trial_results,
+)
 from influencekit.training import SubsetOutputs, retrain_on_subsets
 from influencekit.training._diverged import ON_NAN
 from influencekit.utils import Interval, StrOptions, draw_seed, progress, with_gradients

@@ -13,8 +13,12 @@ from skorch.callbacks import Callback
 from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError, warn_user
 from influencekit.training._diverged import check_on_nan
 from influencekit.training._randomness import seeded
-from influencekit.training.estimator._dtype import match_net_dtype
-from influencekit.training.estimator._recipe import device_of, fresh_copy, read_recipe
+from influencekit.training.estimator._recipe import (
+    device_of,
+    fresh_copy,
+    match_net_dtype,
+    read_recipe,
+)
 from influencekit.utils import draw_seed, with_gradients
 
 __all__ = ["KeepCheckpoints", "kept_checkpoints", "train_checkpoints"]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from influencekit.displays._text import literal
+from influencekit.displays._style import literal
 
 __all__ = ["Images", "as_images", "draw_image"]
 

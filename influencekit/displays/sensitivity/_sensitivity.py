@@ -14,10 +14,10 @@ from influencekit.displays._style import (
     MARKERS,
     curve_style,
     import_pyplot,
+    legend_text,
+    literal,
     neutral_colour,
 )
-from influencekit.displays._text import legend_text, literal
-from influencekit.displays.sensitivity._heat_map import draw_heat_map
 from influencekit.displays.sensitivity._sensitivity_data import (
     Curve,
     axis_values,
@@ -33,6 +33,7 @@ from influencekit.displays.sensitivity._sensitivity_data import (
 )
 from influencekit.displays.sensitivity._sensitivity_marks import (
     add_mark,
+    draw_heat_map,
     place_of,
     scale_of,
     shade_of,

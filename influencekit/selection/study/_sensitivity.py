@@ -19,8 +19,8 @@ from influencekit.damping._grid import damping_name
 from influencekit.data import open_examples
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics import PreparedOutputs
+from influencekit.selection._attributor_search import seeded_clone
 from influencekit.selection._ground_truth import check_ground_truth, check_subset_outputs
-from influencekit.selection._seeds import seeded_clone
 from influencekit.selection.study._study_cells import (
     N_FACTS,
     CellJob,
@@ -37,8 +37,7 @@ from influencekit.selection.study._study_tables import (
     results_table,
     sensitivity_table,
 )
-from influencekit.training._cache import OutputCache
-from influencekit.training._fingerprint import fingerprint
+from influencekit.training._cache import OutputCache, fingerprint
 from influencekit.utils import StrOptions, progress, validate_parameters, with_gradients
 
 __all__ = ["SensitivityStudy"]

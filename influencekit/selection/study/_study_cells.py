@@ -18,7 +18,7 @@ from influencekit.selection._scorer import SubsetPredictor, common_damping
 from influencekit.training._cache import OutputCache
 from influencekit.utils import validate_parameters
 
-__all__ = ["N_FACTS", "CellJob", "CellResult", "Problem", "pack", "run_group", "unpack"]
+__all__ = ["N_FACTS", "CellJob", "CellResult", "Problem", "run_group", "unpack"]
 
 #: Numbers before the queries' correlations in a stored cell.
 N_FACTS = 3

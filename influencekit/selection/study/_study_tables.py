@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from influencekit.metrics._result import summarise
+from influencekit.metrics._correlation import summarise
 from influencekit.selection.study._study_grid import Cell, Entry, same_value
 
 __all__ = ["best_rows", "import_pandas", "results_table", "sensitivity_table"]

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from influencekit.models import Task
 from influencekit.models._optimizers import optimizers_that
-from influencekit.training.stack._optimizer_spec import OptimizerSpec, ParameterGroup, groups_of
+from influencekit.training.stack._step import OptimizerSpec, ParameterGroup, groups_of
 
 __all__ = ["NAMES", "fitted_net", "resolve_optimizer"]
 

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from influencekit.data import Examples, make_examples
 from influencekit.exceptions import InfluenceKitWarning, TrajectoryError, warn_user
 from influencekit.models import Task, as_task
-from influencekit.training._cache import OutputCache
+from influencekit.training._cache import OutputCache, fingerprint
 from influencekit.training._diverged import check_on_nan, warn_kept
-from influencekit.training._fingerprint import fingerprint
 from influencekit.training.leave_one_out._reruns import Reruns
 from influencekit.training.leave_one_out._result import TrajectoryLeaveOneOut
-from influencekit.training.stack._outputs import Evaluation
+from influencekit.training.stack._tasks import Evaluation
 from influencekit.training.stack._trial import N_ROWS, why_runs_differ
 from influencekit.training.trajectory import Replay, Trajectory, recorded_trajectory
 from influencekit.utils import progress, with_gradients

@@ -13,11 +13,9 @@ from skorch import NeuralNet
 
 from influencekit.training._diverged import check_on_nan, warn_kept
 from influencekit.training._randomness import draw_seeds, spawn_generators
-from influencekit.training.estimator._dtype import match_net_dtype
-from influencekit.training.estimator._recipe import Recipe, read_recipe
+from influencekit.training.estimator._recipe import Recipe, match_net_dtype, read_recipe
 from influencekit.training.estimator._rows import count_rows, dataset_of, yields_targets
-from influencekit.training.subsets._engines import ENGINES, evaluate_runs
-from influencekit.training.subsets._joblib import Job, last_step
+from influencekit.training.subsets._engines import ENGINES, Job, evaluate_runs, last_step
 from influencekit.training.subsets._subset_outputs import SubsetOutputs, check_masks, draw_masks
 from influencekit.utils import draw_seed, with_gradients
 
