@@ -17,9 +17,9 @@ from influencekit.data import Batch, make_examples
 from influencekit.metrics._text import some_rows
 from influencekit.models import Task, as_task
 from influencekit.training.trajectory import CURVATURES, Replay, Sweep, Trajectory
-from influencekit.training.trajectory._flat import FlatModel, drops_out
 from influencekit.training.trajectory._recorder import _clipping, _rows
 from influencekit.training.trajectory._recording import _names, _snapshot, _switches, numbers_of
+from influencekit.training.trajectory._replay import FlatModel, drops_out
 from influencekit.training.trajectory._step_loss import StepLoss
 from influencekit.utils import Interval, StrOptions, validate_parameters
 

@@ -15,7 +15,13 @@ from influencekit.applications._evidence import (
     METHODS,
     LabelledData,
     collect,
+    confidently_contradicted,
+    cross_entropy,
     default_method,
+    group_means,
+    normalized_margin,
+    spare_classes,
+    suspicious_first,
 )
 from influencekit.applications._fitting import (
     check_labelled,
@@ -23,14 +29,6 @@ from influencekit.applications._fitting import (
     inherit_tags,
     probabilities,
     remember_features,
-)
-from influencekit.applications._suspicion import (
-    confidently_contradicted,
-    cross_entropy,
-    group_means,
-    normalized_margin,
-    spare_classes,
-    suspicious_first,
 )
 from influencekit.applications._values import check_detector
 from influencekit.base import BaseAttributor

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone, is_classifier
 
+from influencekit.applications._evidence import group_means
 from influencekit.applications._fitting import fit_on, fold_list, is_frozen
-from influencekit.applications._suspicion import group_means
 from influencekit.data import make_examples
 from influencekit.groups import GroupAttributor, RandomGrouper
 from influencekit.groups._holders import check_held

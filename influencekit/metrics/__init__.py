@@ -3,12 +3,13 @@
 from influencekit.metrics._agreement import AgreementResult, attribution_agreement
 from influencekit.metrics._correlation import LDSResult, UndefinedCorrelationWarning
 from influencekit.metrics._lds import (
+    NoiseCeiling,
     PreparedOutputs,
     lds_from_subset_sums,
+    leave_one_out_correlation,
     linear_datamodeling_score,
+    noise_ceiling,
 )
-from influencekit.metrics._leave_one_out import leave_one_out_correlation
-from influencekit.metrics._noise import NoiseCeiling, noise_ceiling
 from influencekit.metrics._population import (
     PopulationMoments,
     enumerate_subsets,

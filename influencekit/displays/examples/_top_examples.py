@@ -5,11 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from influencekit.displays._frame import examples_frame
-from influencekit.displays._grid import Grid
 from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_colour
-from influencekit.displays.examples._images import as_images, draw_image
-from influencekit.displays.examples._rows import NONE, as_table, check_rows, label_line, take, top
+from influencekit.displays.examples._images import Grid, as_images, draw_image
+from influencekit.displays.examples._rows import (
+    NONE,
+    as_table,
+    check_rows,
+    examples_frame,
+    label_line,
+    take,
+    top,
+)
 from influencekit.displays.examples._top_bars import draw_bars, height_of_bars
 
 __all__ = ["TopExamplesDisplay"]

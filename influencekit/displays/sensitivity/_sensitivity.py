@@ -20,22 +20,20 @@ from influencekit.displays._style import (
 )
 from influencekit.displays.sensitivity._sensitivity_data import (
     Curve,
+    add_mark,
     axis_values,
     check_table,
     complete,
     default_of,
+    draw_heat_map,
     find_axes,
     fixed_values,
     grid_of,
     label_of,
     make_curve,
-    select,
-)
-from influencekit.displays.sensitivity._sensitivity_marks import (
-    add_mark,
-    draw_heat_map,
     place_of,
     scale_of,
+    select,
     shade_of,
 )
 

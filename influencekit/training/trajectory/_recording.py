@@ -13,7 +13,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from influencekit.exceptions import TrajectoryError
 from influencekit.models._optimizers import optimizers_that
-from influencekit.training.trajectory._flat import drops_out, refuse_batch_statistics
+from influencekit.training.trajectory._replay import drops_out, refuse_batch_statistics
 from influencekit.training.trajectory._trajectory import FolderSnapshots, Snapshot, Trajectory
 from influencekit.utils import remove_abandoned
 

@@ -12,8 +12,13 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from influencekit.training.trajectory._flat import random_state
-from influencekit.training.trajectory._replay import CLIP_EPS, Replay, StepBatch, clip_factor
+from influencekit.training.trajectory._replay import (
+    CLIP_EPS,
+    Replay,
+    StepBatch,
+    clip_factor,
+    random_state,
+)
 
 __all__ = ["CURVATURES", "SoftKinks", "StepLoss", "through_clipping"]
 
