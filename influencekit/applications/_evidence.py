@@ -16,7 +16,13 @@ from influencekit.applications._fitting import (
     is_frozen,
     probabilities,
 )
-from influencekit.applications._values import fit_groups, held_out_values, row_groups, total_scores
+from influencekit.applications._values import (
+    fit_groups,
+    group_means,
+    held_out_values,
+    row_groups,
+    total_scores,
+)
 from influencekit.attributors import FurtherTraining, InfluenceFunction
 from influencekit.training.estimator._rows import take_rows
 from influencekit.utils import progress
@@ -28,7 +34,6 @@ __all__ = [
     "collect",
     "confidently_contradicted",
     "cross_entropy",
-    "group_means",
     "kept_rows",
     "normalized_margin",
     "spare_classes",
@@ -120,23 +125,6 @@ def spare_classes(keep: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> n
         if keep[rows].sum() < _FEWEST:
             keep[rows[np.argsort(scores[rows], kind="stable")[:_FEWEST]]] = True
     return keep
-
-
-def group_means(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Every row's score replaced by the mean over its group.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n,)
-    groups : ndarray of shape (n,)
-        Label of each row's group.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-    """
-    _, member = np.unique(groups, return_inverse=True)
-    return (np.bincount(member, weights=scores) / np.bincount(member))[member]
 
 
 def suspicious_first(scores: np.ndarray) -> np.ndarray:

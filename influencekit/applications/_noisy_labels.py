@@ -18,7 +18,6 @@ from influencekit.applications._evidence import (
     confidently_contradicted,
     cross_entropy,
     default_method,
-    group_means,
     normalized_margin,
     spare_classes,
     suspicious_first,
@@ -30,7 +29,7 @@ from influencekit.applications._fitting import (
     probabilities,
     remember_features,
 )
-from influencekit.applications._values import check_detector
+from influencekit.applications._values import check_detector, group_means
 from influencekit.base import BaseAttributor
 from influencekit.groups import BaseGrouper
 from influencekit.utils import Interval, StrOptions, draw_seed, validate_parameters, with_gradients

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone, is_classifier
 
-from influencekit.applications._evidence import group_means
 from influencekit.applications._fitting import fit_on, fold_list, is_frozen
 from influencekit.data import make_examples
 from influencekit.groups import GroupAttributor, RandomGrouper
@@ -225,3 +224,20 @@ def held_out_values(
         asked[train] += len(test)
     values = total / np.maximum(asked, 1)
     return values if groups is None else group_means(values, groups)
+
+
+def group_means(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Every row's score replaced by the mean over its group.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n,)
+    groups : ndarray of shape (n,)
+        Label of each row's group.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+    """
+    _, member = np.unique(groups, return_inverse=True)
+    return (np.bincount(member, weights=scores) / np.bincount(member))[member]

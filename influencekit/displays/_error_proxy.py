@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_colour
+from influencekit.displays._style import FIRST, SECOND, neutral_colour, open_axes
 from influencekit.training.trajectory import ErrorProxy
 
 __all__ = ["ErrorProxyDisplay"]
@@ -104,10 +104,7 @@ class ErrorProxyDisplay:
         """
         self.trusted_ = self.proxy.trusted(threshold)
         self.x_, self.y_ = self.proxy.of_examples, self._heights()
-        plt = import_pyplot(f"{type(self).__name__}.plot")
-        if ax is None:
-            _, ax = plt.subplots(figsize=(5.4, 4.2), layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        ax = open_axes(self, ax, (5.4, 4.2))
         shown = np.isfinite(self.x_) & np.isfinite(self.y_) & (self.x_ > 0) & (self.y_ > 0)
         self.trusted_points_ = self._points(shown & self.trusted_, FIRST, "trusted")
         self.flagged_points_ = self._points(shown & ~self.trusted_, SECOND, "flagged")

@@ -17,6 +17,7 @@ from influencekit.displays._style import (
     legend_text,
     literal,
     neutral_colour,
+    open_axes,
 )
 
 __all__ = ["LambdaPathDisplay"]
@@ -300,10 +301,7 @@ class LambdaPathDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        plt = import_pyplot(f"{type(self).__name__}.plot")
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        ax = open_axes(self, ax)
         self._plot_xi(ax)
         self._plot_lds(ax)
         self._mark_picks(ax)

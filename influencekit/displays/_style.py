@@ -22,6 +22,7 @@ __all__ = [
     "legend_text",
     "literal",
     "neutral_colour",
+    "open_axes",
 ]
 
 
@@ -61,6 +62,15 @@ def import_pyplot(caller: str):
             "Install it with `pip install matplotlib`."
         ) from error
     return plt
+
+
+def open_axes(display, ax=None, figsize: tuple[float, float] = (6.4, 4.2)):
+    """Axes for a display to draw on, kept as its ``ax_`` and ``figure_``; None makes a figure."""
+    plt = import_pyplot(f"{type(display).__name__}.plot")
+    if ax is None:
+        _, ax = plt.subplots(figsize=figsize, layout="constrained")
+    display.ax_, display.figure_ = ax, ax.figure
+    return ax
 
 
 def neutral_colour() -> str:

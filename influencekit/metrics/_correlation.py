@@ -145,6 +145,22 @@ class LDSResult:
         )
 
 
+def correlate(
+    truth: NDArray, table: NDArray, method: str, noise_ceiling: float | None = None
+) -> LDSResult:
+    """Correlation of each row of a table with the same row of a standardized one."""
+    per_query = row_correlation(truth, standardise_rows(table, method))
+    return reported(per_query, truth, method, noise_ceiling)
+
+
+def reported(
+    per_query: NDArray, truth: NDArray, method: str, noise_ceiling: float | None = None
+) -> LDSResult:
+    """Correlations as a result, with a warning where some are undefined."""
+    warn_undefined(per_query, truth)
+    return summarise(per_query, method, noise_ceiling)
+
+
 def summarise(per_query: NDArray, method: str, noise_ceiling: float | None = None) -> LDSResult:
     """Gather correlations (n_query,) into an LDSResult."""
     defined = per_query[~np.isnan(per_query)]

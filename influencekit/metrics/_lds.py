@@ -12,10 +12,10 @@ from influencekit.metrics._checks import check_finite, check_masks, check_output
 from influencekit.metrics._correlation import (
     LDSResult,
     check_method,
+    correlate,
+    reported,
     row_correlation,
     standardise_rows,
-    summarise,
-    warn_undefined,
 )
 
 __all__ = [
@@ -87,8 +87,8 @@ def ceiling_from_repeats(repeats: NDArray, method: str) -> NoiseCeiling:
     """`noise_ceiling` of checked outputs (n_subsets, n_repeats >= 2, n_query)."""
     n_repeats = repeats.shape[1]
     rows = standardise_rows(repeats.transpose(1, 2, 0), method)
-    pairs = [row_correlation(rows[i], rows[j]) for i, j in combinations(range(n_repeats), 2)]
-    correlations = np.stack(pairs)
+    pairs = combinations(range(n_repeats), 2)
+    correlations = np.stack([row_correlation(rows[i], rows[j]) for i, j in pairs])
     defined = correlations[~np.isnan(correlations)]
     if not defined.size:
         return NoiseCeiling(float("nan"), float("nan"), float("nan"))
@@ -193,8 +193,7 @@ def lds_from_subset_sums(
         )
     sums = check_finite(predicted, "predicted", 2, "(n_query, n_subsets)")
     per_query = outputs.correlations(sums)
-    warn_undefined(per_query, outputs._rows)
-    return summarise(per_query, outputs.method, outputs.noise_ceiling)
+    return reported(per_query, outputs._rows, outputs.method, outputs.noise_ceiling)
 
 
 def linear_datamodeling_score(
@@ -250,9 +249,7 @@ def linear_datamodeling_score(
     members = check_masks(masks, n_subsets)
     table = check_finite(scores, "scores", 2, "(n_query, n_train)")
     check_same_shape(table, "scores", (n_query, members.shape[1]), "(n_query, n_train)")
-    per_query = prepared.correlations(table @ members.T.astype(np.float64))
-    warn_undefined(per_query, prepared._rows)
-    return summarise(per_query, method, prepared.noise_ceiling)
+    return lds_from_subset_sums(prepared, table @ members.T.astype(np.float64))
 
 
 def leave_one_out_correlation(
@@ -299,10 +296,7 @@ def leave_one_out_correlation(
     if removed is not None:
         table = table[:, _check_positions(removed, table.shape[1])]
     check_same_shape(table, "scores", changes.shape, "(n_query, n_removed)")
-    truth = standardise_rows(changes, method)
-    per_query = row_correlation(truth, standardise_rows(table, method))
-    warn_undefined(per_query, truth)
-    return summarise(per_query, method)
+    return correlate(standardise_rows(changes, method), table, method)
 
 
 def _check_positions(removed: ArrayLike, n_train: int) -> np.ndarray:
