@@ -17,7 +17,7 @@ from influencekit.data import Batch, make_examples
 from influencekit.metrics._text import some_rows
 from influencekit.models import Task, as_task
 from influencekit.training.trajectory import CURVATURES, Replay, Sweep, Trajectory
-from influencekit.training.trajectory._recorder import _clipping, _rows
+from influencekit.training.trajectory._recorder import _clipping, _rows, own_batches
 from influencekit.training.trajectory._recording import _names, _snapshot, _switches, numbers_of
 from influencekit.training.trajectory._replay import FlatModel, drops_out
 from influencekit.training.trajectory._step_loss import StepLoss
@@ -49,8 +49,6 @@ class LookAheadWindow:
         self.train = make_examples(self.task, *data)
         queries = make_examples(self.task, *validation, name="X_val")
         self.queries = next(queries.batches(len(queries)))
-        weights = self.task.example_weights(self.train.targets)
-        self.weights = torch.ones(len(self.train)) if weights is None else weights
         self.names = _names(net.module_, net.optimizer_)
 
     def open(self, batches: Sequence[np.ndarray], seed: int) -> None:
@@ -75,7 +73,7 @@ class LookAheadWindow:
             random_states=states,
         )
         rows = np.arange(len(self.train))
-        self.replay = Replay(self.task, trajectory, self.train, rows, self.weights)
+        self.replay = Replay(self.task, trajectory, self.train, rows)
         self.sweep = Sweep(self.replay, None, self.curvature, "renormalize")
 
     def scores(self, first: int, n_scored: int, horizon: int) -> list[np.ndarray]:
@@ -236,7 +234,7 @@ class LookAheadSelector(Callback):
             )
         self._release(net)
         self._data, self._window, self._epoch = (X, y), None, 0
-        net.get_iterator = partial(_selecting_iterator, type(net).get_iterator, net, self)
+        net.get_iterator = partial(own_batches, type(net).get_iterator, net, self._selecting)
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         self._release(net)
@@ -245,6 +243,18 @@ class LookAheadSelector(Callback):
         """Leave the net as it was."""
         vars(net).pop("get_iterator", None)
         self._data = self._window = None
+
+    def _selecting(self, net, dataset, loader) -> _SelectingSampler:
+        """What keeps a part of the batches of an epoch that begins."""
+        usable = isinstance(loader, DataLoader) and loader.batch_sampler is not None
+        if not usable or loader.num_workers:
+            raise ValueError(
+                f"iterator_train: got {type(loader).__name__} with "
+                f"{getattr(loader, 'num_workers', 0)} worker processes; accepted is a torch "
+                "DataLoader that makes the batches, with num_workers=0: a batch is chosen when "
+                "its turn comes."
+            )
+        return _SelectingSampler(loader.batch_sampler, net, self, dataset)
 
     def _open(self, net, batches: list[np.ndarray]) -> LookAheadWindow:
         """The window of an epoch that begins."""
@@ -311,24 +321,6 @@ class LookAheadSelector(Callback):
 
     def __getstate__(self):
         return {**vars(self), "_data": None, "_window": None}
-
-
-def _selecting_iterator(plain, net, selector, dataset, training=False):
-    """The net's iterator, whose training batches are what the selector keeps of them."""
-    loader = plain(net, dataset, training=training)
-    if not training:
-        return loader
-    usable = isinstance(loader, DataLoader) and loader.batch_sampler is not None
-    if not usable or loader.num_workers:
-        raise ValueError(
-            f"iterator_train: got {type(loader).__name__} with "
-            f"{getattr(loader, 'num_workers', 0)} worker processes; accepted is a torch "
-            "DataLoader that makes the batches, with num_workers=0: a batch is chosen when "
-            "its turn comes."
-        )
-    sampler = _SelectingSampler(loader.batch_sampler, net, selector, dataset)
-    object.__setattr__(loader, "batch_sampler", sampler)  # DataLoader guards the name
-    return loader
 
 
 class _SelectingSampler:

@@ -32,18 +32,6 @@ def as_bunch(X, y, *, as_frame: bool, return_X_y: bool, **more: Any):
     return Bunch(data=data, target=target, frame=frame, **names, **more)
 
 
-def import_pandas(function: str):
-    """Import pandas, or say how to install it."""
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise ImportError(
-            f"{function} needs pandas, which is not installed. "
-            "Install it with `pip install pandas`."
-        ) from error
-    return pd
-
-
 def get_data_home(data_home: str | os.PathLike | None = None) -> Path:
     """Folder that data sets are looked for in and downloaded to.
 

@@ -106,8 +106,8 @@ class ErrorProxyDisplay:
         self.x_, self.y_ = self.proxy.of_examples, self._heights()
         ax = open_axes(self, ax, (5.4, 4.2))
         shown = np.isfinite(self.x_) & np.isfinite(self.y_) & (self.x_ > 0) & (self.y_ > 0)
-        self.trusted_points_ = self._points(shown & self.trusted_, FIRST, "trusted")
-        self.flagged_points_ = self._points(shown & ~self.trusted_, SECOND, "flagged")
+        self.trusted_points_ = self._points(ax, shown & self.trusted_, FIRST, "trusted")
+        self.flagged_points_ = self._points(ax, shown & ~self.trusted_, SECOND, "flagged")
         grey = neutral_colour()
         self.threshold_line_ = ax.axvline(threshold, color=grey, lw=1, ls=":")
         ax.set(xscale="log", yscale="log", xlabel="proxy / score")
@@ -116,7 +116,7 @@ class ErrorProxyDisplay:
             ax.legend(loc=legend_loc, fontsize="small")
         return self
 
-    def _points(self, rows: np.ndarray, style: dict, name: str):
+    def _points(self, ax, rows: np.ndarray, style: dict, name: str):
         label = f"{name} ({int((self.trusted_ == (name == 'trusted')).sum())})"
         face = style["color"] if name == "trusted" else "none"
         look = {
@@ -125,7 +125,7 @@ class ErrorProxyDisplay:
             "marker": style["marker"],
             "s": 20,
         }
-        return self.ax_.scatter(self.x_[rows], self.y_[rows], label=label, **look)
+        return ax.scatter(self.x_[rows], self.y_[rows], label=label, **look)
 
     def _heights(self) -> np.ndarray:
         scores = self.proxy.scores

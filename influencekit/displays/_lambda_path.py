@@ -247,6 +247,12 @@ class LambdaPathDisplay:
                 "and cv_results_['param_damping']."
             )
         check_is_fitted(search, "cv_results_")
+        more = {"lds": lds, "lds_se": lds_se, "lds_dampings": lds_dampings, "picks": picks}
+        return cls._of_search(search, **more).plot(ax=ax, legend_loc=legend_loc)
+
+    @classmethod
+    def _of_search(cls, search, **more) -> LambdaPathDisplay:
+        """The path of a fitted search, not drawn."""
         results, criterion = search.cv_results_, search.criterion
         [(name, chosen)] = search.best_params_.items()  # of groups "attributor__damping"
         return cls(
@@ -256,11 +262,8 @@ class LambdaPathDisplay:
             threshold=getattr(search, "threshold_", search.threshold),
             indicator="ξ" if criterion == "xi" else criterion,
             best_damping=chosen or None,  # 0 has no place on the axis
-            lds=lds,
-            lds_se=lds_se,
-            lds_dampings=lds_dampings,
-            picks=picks,
-        ).plot(ax=ax, legend_loc=legend_loc)
+            **more,
+        )
 
     @classmethod
     def from_predictions(
@@ -306,7 +309,7 @@ class LambdaPathDisplay:
         self._plot_lds(ax)
         self._mark_picks(ax)
         if legend_loc is not None:
-            self._add_legend(legend_loc)
+            self._add_legend(ax, legend_loc)
         return self
 
     def _plot_xi(self, ax) -> None:
@@ -364,9 +367,9 @@ class LambdaPathDisplay:
         upper.set_xticks(positions, texts, minor=False)
         self.ax_picks_ = upper
 
-    def _add_legend(self, loc: str) -> None:
+    def _add_legend(self, ax, loc: str) -> None:
         lines = [self.line_, self.threshold_line_, self.lds_line_]
         handles = [line for line in lines if line is not None]
         if loc == "auto":
             loc = emptiest_corner([line for line in handles if line is not self.threshold_line_])
-        (self.ax_lds_ or self.ax_).legend(handles=handles, loc=loc, fontsize="small")
+        (self.ax_lds_ or ax).legend(handles=handles, loc=loc, fontsize="small")

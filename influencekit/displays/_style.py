@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from influencekit.utils._optional import import_optional
+
 __all__ = [
     "BAND",
     "FIRST",
@@ -54,14 +56,7 @@ def import_pyplot(caller: str):
     ImportError
         If matplotlib is not installed.
     """
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError(
-            f"{caller} needs matplotlib, which is not installed. "
-            "Install it with `pip install matplotlib`."
-        ) from error
-    return plt
+    return import_optional("matplotlib.pyplot", caller)
 
 
 def open_axes(display, ax=None, figsize: tuple[float, float] = (6.4, 4.2)):

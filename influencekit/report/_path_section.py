@@ -53,7 +53,7 @@ def path_of(attributor: Any, queries: Examples | ExamplesList) -> LambdaPathDisp
         None for a method without a damping, or without eigenvalues.
     """
     if isinstance(attributor, SurrogateLambdaSearchCV):
-        return _searched(attributor)
+        return LambdaPathDisplay._of_search(attributor)
     inner = innermost(attributor)
     if not hasattr(inner, "damping_path"):
         return None
@@ -83,18 +83,6 @@ def _mean_xi(path: DampingPath, dampings: np.ndarray) -> np.ndarray | None:
     xi = path.xi(dampings)
     defined = ~np.isnan(xi).any(axis=0)
     return xi[:, defined].mean(axis=1) if defined.any() else None
-
-
-def _searched(search: SurrogateLambdaSearchCV) -> LambdaPathDisplay:
-    results, criterion = search.cv_results_, search.criterion
-    return LambdaPathDisplay(
-        results["param_damping"],
-        results[f"mean_{criterion}"],
-        results[f"std_{criterion}"],
-        threshold=search.threshold_,
-        best_damping=search.best_params_["damping"] or None,  # 0 has no place on the axis
-        indicator="ξ" if criterion == "xi" else criterion,
-    )
 
 
 def _lds_of(attributor: Any) -> dict[str, Any]:

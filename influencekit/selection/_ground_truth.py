@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from influencekit.training._randomness import spawn_generators
 from influencekit.training.subsets._subset_outputs import draw_masks
 
 __all__ = [
-    "KeptTogether",
+    "draw_whole_groups",
     "check_ground_truth",
     "check_subset_outputs",
     "explained_output",
@@ -112,45 +112,30 @@ def finite_subsets(subset_outputs: SubsetOutputs, on_nan: str) -> SubsetOutputs:
 _DECIDES = {"curvature", "reduce"}
 
 
-@dataclass(frozen=True)
-class KeptTogether:
-    """Rows that subsets must keep together.
+def draw_whole_groups(
+    grouped: Any, n_subsets: int, fraction: float, random_state: Any
+) -> np.ndarray:
+    """Random subsets of whole groups, bool (n_subsets, n_train).
 
-    Parameters
-    ----------
-    grouped : GroupAttributor
-        With its partition.
+    Raises
+    ------
+    ValueError
+        If a share of the groups is none or all of them.
     """
-
-    grouped: Any
-
-    def draw(self, n_subsets: int, fraction: float, random_state: Any) -> np.ndarray:
-        """Random subsets of whole groups, bool (n_subsets, n_train).
-
-        Raises
-        ------
-        ValueError
-            If a share of the groups is none or all of them.
-        """
-        n_groups, labels = self.grouped.n_groups_, self.grouped.labels_
-        if not 1 <= round(fraction * n_groups) < n_groups:
-            raise ValueError(
-                f"subset_fraction: got {fraction} of {n_groups:,} groups, which are kept whole; "
-                "accepted is a share that keeps one group or more and leaves one or more out. "
-                "Make smaller groups."
-            )
-        entropy = check_random_state(random_state).randint(2**31 - 1)
-        return draw_masks(spawn_generators(entropy, n_subsets), n_groups, fraction)[:, labels]
-
-    def check(self, masks: np.ndarray) -> None:
-        """Refuse subsets that part rows of a group."""
-        self.grouped._whole_groups(masks)
+    n_groups = grouped.n_groups_
+    if not 1 <= round(fraction * n_groups) < n_groups:
+        raise ValueError(
+            f"subset_fraction: got {fraction} of {n_groups:,} groups, which are kept whole; "
+            "accepted is a share that keeps one group or more and leaves one or more out. "
+            "Make smaller groups."
+        )
+    entropy = check_random_state(random_state).randint(2**31 - 1)
+    masks = draw_masks(spawn_generators(entropy, n_subsets), n_groups, fraction)
+    return masks[:, grouped.labels_]
 
 
-def kept_together(
-    attributor: Any, seeds: dict[str, int], space: Any, task: Any, train: Any
-) -> KeptTogether | None:
-    """Rows that the subsets of a search must keep together; None where any subset will do.
+def kept_together(attributor: Any, seeds: dict[str, int], space: Any, task: Any, train: Any) -> Any:
+    """Groups that the subsets of a search must keep whole; None where any subset will do.
 
     Parameters
     ----------
@@ -165,7 +150,8 @@ def kept_together(
 
     Returns
     -------
-    KeptTogether or None
+    GroupAttributor or None
+        With its partition.
 
     Raises
     ------
@@ -188,4 +174,4 @@ def kept_together(
             "drawn once. Search other parameters, each grouper by itself."
         )
     grouped._partition(each(task)[0], train, None, train)
-    return KeptTogether(grouped)
+    return grouped

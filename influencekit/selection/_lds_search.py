@@ -19,8 +19,8 @@ from influencekit.metrics import PreparedOutputs
 from influencekit.models import is_model_list
 from influencekit.selection._attributor_search import AttributorSearch, unset_seeds
 from influencekit.selection._ground_truth import (
-    KeptTogether,
     check_ground_truth,
+    draw_whole_groups,
     explained_output,
     finite_subsets,
     kept_together,
@@ -234,11 +234,10 @@ class LDSSearch(AttributorSearch):
         together = kept_together(self.attributor, seeds, self.search_space, task, train)
         if subset_outputs is None:
             first = model[0] if is_model_list(model) else model
-            masks = self._masks(together)
-            subset_outputs = self._retrain(first, X, y, X_query, y_query, masks)
+            subset_outputs = self._retrain(first, X, y, X_query, y_query, together)
         check_ground_truth(subset_outputs, self.attributor, self.task_, self.n_train_, queries)
         if together is not None:
-            together.check(subset_outputs.masks)
+            together._whole_groups(subset_outputs.masks)
         self.subset_outputs_ = subset_outputs
         self._search(task, train, queries, finite_subsets(subset_outputs, self.on_nan), seeds)
         return self
@@ -247,21 +246,18 @@ class LDSSearch(AttributorSearch):
     def _asks_queries(self):
         return True
 
-    def _masks(self, together: KeptTogether | None) -> np.ndarray | None:
-        """Subsets of whole groups, where groups must be kept whole."""
-        if together is None:
-            return None
-        return together.draw(self.n_subsets, self.subset_fraction, self.random_state)
-
-    def _retrain(self, model, X, y, X_query, y_query, masks) -> SubsetOutputs:
+    def _retrain(self, model, X, y, X_query, y_query, together) -> SubsetOutputs:
+        masks, n, share = None, self.n_subsets, self.subset_fraction
+        if together is not None:
+            masks = draw_whole_groups(together, n, share, self.random_state)
         return retrain_on_subsets(
             model,
             X,
             y,
             X_query,
             y_query,
-            n_subsets=self.n_subsets,
-            subset_fraction=self.subset_fraction,
+            n_subsets=n,
+            subset_fraction=share,
             masks=masks,
             n_repeats=self.n_repeats,
             output=explained_output(self.attributor),

@@ -8,6 +8,8 @@ from numbers import Integral, Real
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from influencekit.utils._optional import import_optional
+
 __all__ = [
     "NONE",
     "as_table",
@@ -106,13 +108,7 @@ def examples_frame(display):
     ImportError
         If pandas is not installed.
     """
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise ImportError(
-            "TopExamplesDisplay.to_frame needs pandas, which is not installed. "
-            "Install it with `pip install pandas`."
-        ) from error
+    pd = import_optional("pandas", "TopExamplesDisplay.to_frame")
     keys, facts, rows = zip(*_entries(display, missing=pd.NA), strict=True)
     index = pd.MultiIndex.from_tuples(keys, names=["test", "kind", "rank"])
     table = pd.DataFrame(facts, columns=["train", "score", "label"], index=index)

@@ -315,12 +315,10 @@ def _replay(task: Task, train: Examples, trajectory: Any, dtype: torch.dtype) ->
             "with callbacks=[TrajectoryRecorder()], or a torch module inside "
             "record_trajectory(...) as recorder, and give trajectory=recorder.trajectory_."
         )
-    weights = task.example_weights(train.targets)
-    weights = torch.ones(len(train), dtype=torch.float64) if weights is None else weights.double()
-    own = Replay(task, trajectory, train, np.arange(len(train)), weights)
+    own = Replay(task, trajectory, train, np.arange(len(train)))
     own.check_end()
     own.verify(*trajectory.segments()[0])
-    return Replay(task, trajectory, train, np.arange(len(train)), weights, dtype)
+    return Replay(task, trajectory, train, np.arange(len(train)), dtype=dtype)
 
 
 def _rows(examples: Any, trajectory: Trajectory, n_train: int) -> NDArray:

@@ -105,11 +105,7 @@ class Recording:
         self._rows = []
 
     def _keep(self) -> None:
-        snapshot = _snapshot(self.optimizer, self.names)
-        if isinstance(self._snapshots, FolderSnapshots):
-            self._snapshots.add(len(self._batches), snapshot)
-        else:
-            self._snapshots[len(self._batches)] = snapshot
+        self._snapshots[len(self._batches)] = _snapshot(self.optimizer, self.names)
 
     def _clear(self) -> None:
         """Take an earlier recording out of the folder."""

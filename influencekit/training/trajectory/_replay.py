@@ -177,7 +177,7 @@ class Replay:
         trajectory: Trajectory,
         train: Examples,
         train_rows: np.ndarray,
-        weights: Tensor,
+        weights: Tensor | None = None,
         dtype: torch.dtype | None = None,
     ):
         self.model = FlatModel(task, dtype)
@@ -188,6 +188,9 @@ class Replay:
         batch = next(train.batches(len(train)))
         self._inputs = tree_map(self._cast, batch.inputs)
         self._targets = tree_map(self._cast, batch.targets)
+        if weights is None:
+            weights = task.example_weights(train.targets)
+        weights = torch.ones(len(train)) if weights is None else weights
         self.weights = weights.to(device=task.device, dtype=self.model.dtype)
         self._group_of = _group_of(self.model, trajectory)
 

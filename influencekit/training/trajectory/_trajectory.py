@@ -70,7 +70,7 @@ class FolderSnapshots(Mapping):
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder)
 
-    def add(self, step: int, snapshot: Snapshot) -> None:
+    def __setitem__(self, step: int, snapshot: Snapshot) -> None:
         """Write a snapshot."""
         self.folder.mkdir(parents=True, exist_ok=True)
         snapshot.write(self._path(step))
@@ -184,7 +184,7 @@ class Trajectory:
         if not (isinstance(here, FolderSnapshots) and here.folder.resolve() == folder.resolve()):
             store = FolderSnapshots(folder)
             for step, snapshot in here.items():
-                store.add(step, snapshot)
+                store[step] = snapshot
         arrays: dict[str, Any] = {f"option_{name}": values for name, values in self.options.items()}
         if self.random_states is not None:
             arrays["random_states"] = np.stack([s.numpy() for s in self.random_states])
