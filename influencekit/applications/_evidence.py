@@ -31,13 +31,11 @@ __all__ = [
     "BY_INFLUENCE",
     "METHODS",
     "LabelledData",
-    "collect",
     "confidently_contradicted",
     "cross_entropy",
     "kept_rows",
     "normalized_margin",
     "spare_classes",
-    "suspicious_first",
 ]
 
 
@@ -127,11 +125,6 @@ def spare_classes(keep: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> n
     return keep
 
 
-def suspicious_first(scores: np.ndarray) -> np.ndarray:
-    """Rows in order of falling score, equal ones in row order."""
-    return np.argsort(-scores, kind="stable")
-
-
 def _own_and_others(probabilities, labels):
     rows = np.arange(len(labels))
     others = probabilities.copy()
@@ -196,11 +189,6 @@ class Evidence:
     scores: np.ndarray
     probabilities: np.ndarray | None = None
     attributor: Any = None
-
-
-def collect(detector, method: str, data: LabelledData) -> Evidence:
-    """Scores of the rows by one of METHODS."""
-    return METHODS[method](detector, data)
 
 
 def _by_rounds(detector, data: LabelledData) -> Evidence:

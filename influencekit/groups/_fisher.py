@@ -94,33 +94,6 @@ class GroupSums(SubsetSums):
         return sums.reshape(*dampings.shape, *sums.shape[1:])
 
 
-def group_path(
-    rows: Tensor, right: Tensor, gram: Tensor, pushed: Tensor, direct: Tensor
-) -> GroupPath:
-    """Path of ``-vᵀ (BᵀB + λI)⁻¹ R`` for rows B and R, from products with queries.
-
-    Parameters
-    ----------
-    rows, right : Tensor of shape (n_groups, p)
-        B and R.
-    gram : Tensor of shape (n_groups, n_groups)
-        ``BBᵀ``.
-    pushed, direct : Tensor of shape (n_query, n_groups)
-        ``vᵀ Bᵀ`` and ``vᵀ Rᵀ``.
-
-    Returns
-    -------
-    GroupPath
-    """
-    values, vectors = torch.linalg.eigh(gram)
-    seen = values > _TOLERANCE * values.max()
-    values, basis = values[seen], vectors[:, seen] / values[seen].sqrt()
-    groups, coordinates = right @ (rows.T @ basis), pushed @ basis
-    spectrum: Any = GroupSpectrum(values, values, groups)
-    outside = direct - coordinates @ groups.T
-    return GroupPath(spectrum, coordinates, gram.new_ones(len(gram)), outside)
-
-
 def group_gradients(
     gradients: Gradients, groups: np.ndarray, n_groups: int, weights: Tensor
 ) -> Tensor:
@@ -212,7 +185,13 @@ class GroupFisher(DampedFitted):
         gradients = query_gradients(self.engine, self.output, queries)
         pushed = gradients @ self.rows.T
         direct = pushed / self.scale if self.shared else gradients @ self.right.T
-        return group_path(self.rows, self.right, self.gram, pushed, direct)
+        values, vectors = torch.linalg.eigh(self.gram)
+        seen = values > _TOLERANCE * values.max()
+        values, basis = values[seen], vectors[:, seen] / values[seen].sqrt()
+        groups, coordinates = self.right @ (self.rows.T @ basis), pushed @ basis
+        spectrum: Any = GroupSpectrum(values, values, groups)
+        outside = direct - coordinates @ groups.T
+        return GroupPath(spectrum, coordinates, self.gram.new_ones(len(self.gram)), outside)
 
     def _checked(self, damping: float | str) -> float:
         value = gram_damping(self.gram) if damping == "auto" else float(damping)

@@ -149,7 +149,9 @@ def _measure(job: CellJob, predictor: SubsetPredictor, problem: Problem) -> Cell
     if damping is not None and not _same_damping(damping, _damping_of(fitted)):
         fitted = copy.copy(fitted).set_damping(damping)
     per_query = problem.truth.correlations(predictor(fitted))
-    result = CellResult(job.position, per_query, damping=_mean_damping(fitted))
+    result = CellResult(
+        job.position, per_query, damping=float(np.mean(getattr(fitted, "damping_", np.nan)))
+    )
     if np.isnan(per_query).all():
         result.error = "The LDS is undefined: summed scores or outputs of every query are constant."
     used = common_damping(fitted)
@@ -167,11 +169,6 @@ def _damping_of(attributor: Any) -> Any:
 
 def _same_damping(a: Any, b: Any) -> bool:
     return type(a) is type(b) and a == b
-
-
-def _mean_damping(fitted) -> float:
-    dampings = np.ravel(getattr(fitted, "damping_", np.nan))
-    return float(np.mean(dampings))
 
 
 def _shared_fit(jobs: list[CellJob], models: Any, problem: Problem) -> Any:

@@ -202,7 +202,7 @@ def evaluate_runs(
     else:
         chunks = stacked.chunks([rows for rows, _ in runs])
     cache = _open_cache(job, stacked is not None, cache_dir)
-    keys = [_chunk_key([runs[i] for i in chunk]) for chunk in chunks] if cache else []
+    keys = [fingerprint([runs[i] for i in chunk]) for chunk in chunks] if cache else []
     outputs = np.full((len(runs), count_rows(job.X_query)), np.nan)
     missing = []
     for c, chunk in enumerate(chunks):
@@ -274,7 +274,3 @@ def _open_cache(job: Job, stacked: bool, cache_dir: Any) -> OutputCache | None:
     versions = (torch.__version__, sklearn.__version__, skorch.__version__)
     key = fingerprint("influencekit-2", "stacked" if stacked else "joblib", versions, *what)
     return OutputCache(cache_dir, key)
-
-
-def _chunk_key(runs: Runs) -> str:
-    return fingerprint([(rows, seed) for rows, seed in runs])

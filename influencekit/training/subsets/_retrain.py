@@ -159,7 +159,12 @@ def retrain_on_subsets(
         masks = draw_masks(generators, n_train, subset_fraction)
     seeds = np.stack([draw_seeds(generator, n_repeats) for generator in generators])
 
-    if y_query is None and not yields_targets(X_query) and _predicts_classes(model):
+    if (
+        y_query is None
+        and not yields_targets(X_query)
+        and hasattr(model, "predict")
+        and is_classifier(model)
+    ):
         y_query = model.predict(X_query)
     own_training = retrain if callable(retrain) else None
     recipe = Recipe(None, []) if own_training else read_recipe(model, refit_transformers)
@@ -248,10 +253,6 @@ def _check_arguments(n_subsets, n_repeats, engine, retrain, refit_transformers) 
             "engine='stacked' keeps the Pipeline's fitted transformers; "
             "use engine='joblib' or 'auto' with refit_transformers=True."
         )
-
-
-def _predicts_classes(model: Any) -> bool:
-    return hasattr(model, "predict") and is_classifier(model)
 
 
 def check_classes(estimator: Any, masks: np.ndarray, y: Any, y_query: Any) -> None:
