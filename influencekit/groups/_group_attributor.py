@@ -232,12 +232,10 @@ class GroupAttributor(HeldGroups):
 
     def _partition(self, task: Any, X: Any, y: Any, train: Any, groups: Any = None) -> None:
         """Group the rows; ``train`` are those of X and y, opened."""
-        found = partition(
-            self.grouper, task, X, y, train.n_examples, groups=groups, index=train.index
-        )
-        self.grouper_, self.labels_, self.group_names_ = found.grouper, found.labels, found.names
-        self.n_groups_ = len(found.names)
-        self.group_sizes_ = np.bincount(found.labels, minlength=self.n_groups_)
+        found = partition(self.grouper, task, X, y, train, groups)
+        self.grouper_, self.labels_, self.group_names_ = found
+        self.n_groups_ = len(self.group_names_)
+        self.group_sizes_ = np.bincount(self.labels_, minlength=self.n_groups_)
 
     @with_gradients
     def score(self, X, y=None) -> np.ndarray:

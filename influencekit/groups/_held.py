@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,33 +10,16 @@ from sklearn.utils.validation import check_is_fitted
 
 from influencekit.attributors import FurtherTraining
 from influencekit.base import BaseAttributor
-from influencekit.data import each
+from influencekit.data import Examples, each
 from influencekit.groups._groupers import BaseGrouper, ClusterGrouper, LabelGrouper
 from influencekit.models import Task
 
 __all__ = ["HeldGroups", "partition"]
 
 
-@dataclass(frozen=True)
-class Partition:
-    """Groups of the training rows.
-
-    Attributes
-    ----------
-    grouper : fitted grouper or None
-        None where each row is a group.
-    labels : ndarray of int of shape (n_train,)
-    names : ndarray of str of shape (n_groups,)
-    """
-
-    grouper: Any
-    labels: np.ndarray
-    names: np.ndarray
-
-
 def partition(
-    grouper: Any, task: Task, X: Any, y: Any, n_rows: int, *, groups: Any = None, index: Any = None
-) -> Partition:
+    grouper: Any, task: Task, X: Any, y: Any, train: Examples, groups: Any = None
+) -> tuple[Any, np.ndarray, np.ndarray]:
     """Partition training rows by a grouper, or by labels that are given.
 
     Parameters
@@ -45,15 +27,17 @@ def partition(
     grouper : grouper, clusterer, transformer or None
     task : Task
     X, y : training data
-    n_rows : int
+    train : Examples or ExamplesList
+        The same, opened.
     groups : array-like or None
         Labels, in place of a grouper.
-    index : pandas.Index or None
-        Names of the rows.
 
     Returns
     -------
-    Partition
+    grouper : fitted grouper or None
+        None where each row is a group.
+    labels : ndarray of int of shape (n_train,)
+    names : ndarray of str of shape (n_groups,)
 
     Raises
     ------
@@ -64,17 +48,18 @@ def partition(
         grouper = LabelGrouper(groups)
     elif grouper is not None and not isinstance(grouper, BaseGrouper):
         grouper = ClusterGrouper(grouper)
+    n_rows, index = train.n_examples, train.index
     if grouper is None:
         labels = np.arange(n_rows)
         names = [f"train{i}" for i in labels] if index is None else map(str, index)
-        return Partition(None, labels, np.array(list(names), dtype=object))
+        return None, labels, np.array(list(names), dtype=object)
     fitted = clone(grouper).fit(task, each(X)[0], y)
     if fitted.labels_.shape != (n_rows,):
         raise ValueError(
             f"grouper: {type(fitted).__name__} gave {len(fitted.labels_):,} labels for {n_rows:,} "
             "training rows; it must give one label for each row."
         )
-    return Partition(fitted, fitted.labels_, fitted.group_names_)
+    return fitted, fitted.labels_, fitted.group_names_
 
 
 def whole_groups(masks: np.ndarray, labels: np.ndarray, names: np.ndarray, why: str) -> np.ndarray:
