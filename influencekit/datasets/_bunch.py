@@ -1,4 +1,4 @@
-"""Frames as scikit-learn's Bunch."""
+"""Where the data are, and frames as scikit-learn's Bunch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What those who hold a GroupAttributor ask of it beside scores."""
+"""The partition of a GroupAttributor, and what those who hold one ask of it besides scores."""
 
 from __future__ import annotations
 

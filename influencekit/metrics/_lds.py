@@ -1,4 +1,4 @@
-"""Linear datamodeling score (LDS): how well sums of scores rank retrained outputs."""
+"""Scores against retraining: linear datamodeling score (LDS), noise ceiling, leave-one-out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The section on the damping: a picture, and the same in numbers."""
+"""The section on the damping: its path, a picture, and the same in numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of any kind as short text, with nothing hidden in it."""
+"""Values of any kind as short text, with nothing hidden in it, and the pages that hold them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the searches have in common: they are the attributor that they chose."""
+"""What the searches have in common: they are the attributor that they chose, with seeds."""
 
 from __future__ import annotations
 

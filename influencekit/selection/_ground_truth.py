@@ -1,4 +1,4 @@
-"""Whether retrained outputs are the ground truth of an attributor's scores."""
+"""Whether retrained outputs are the ground truth of scores, of rows or of whole groups."""
 
 from __future__ import annotations
 

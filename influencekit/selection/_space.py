@@ -1,4 +1,4 @@
-"""What LDSSearch searches, as Optuna's distributions."""
+"""What LDSSearch searches, as Optuna's distributions, and what it found, as ``cv_results_``."""
 
 from __future__ import annotations
 

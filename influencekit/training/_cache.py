@@ -160,13 +160,13 @@ class OutputCache:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 outputs, key = stored["outputs"], str(stored["key"])
+            if key != chunk_key or outputs.shape != shape or outputs.dtype != np.float64:
+                raise ValueError("its content is not what its name says")
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            self._damaged(path, str(error))
-            return None
-        if key != chunk_key or outputs.shape != shape or outputs.dtype != np.float64:
-            self._damaged(path, "its content is not what its name says")
+            text = f"cache_dir: {path.name} cannot be used ({error}); {self.what}."
+            warn_user(text, InfluenceKitWarning)
             return None
         return outputs
 
@@ -174,8 +174,3 @@ class OutputCache:
         """Write a chunk, whole or not at all."""
         with whole_file(self.folder / f"{chunk_key}.npz") as file:
             np.savez(file, outputs=outputs, key=np.array(chunk_key))
-
-    def _damaged(self, path: Path, why: str) -> None:
-        warn_user(
-            f"cache_dir: {path.name} cannot be used ({why}); {self.what}.", InfluenceKitWarning
-        )

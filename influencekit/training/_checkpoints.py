@@ -93,11 +93,10 @@ def kept_checkpoints(model: Any, epochs: list[int]) -> dict[int, State] | None:
     """
     net = _net_of(model)
     for _, callback in getattr(net, "callbacks_", []):
-        kept = (
-            getattr(callback, "checkpoints_", {}) if isinstance(callback, KeepCheckpoints) else {}
-        )
-        if set(epochs) <= set(kept):
-            return {epoch: kept[epoch] for epoch in epochs}
+        if isinstance(callback, KeepCheckpoints):
+            kept = getattr(callback, "checkpoints_", {})
+            if set(epochs) <= set(kept):
+                return {epoch: kept[epoch] for epoch in epochs}
     return None
 
 

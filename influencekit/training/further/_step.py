@@ -146,7 +146,7 @@ class FurtherStep:
         device = rows.targets.device
         self.columns = torch.as_tensor(rows.removals.columns(runs), device=device)
         self.parameters = stack.initial(len(runs))
-        penalty = None if spec.decays else self._penalty(runs)
+        penalty = {} if spec.decays else self._penalty(runs)
         optimizer = spec.build(self.parameters)
         self.step = StackedStep(self.parameters, optimizer, penalty, config.max_grad_norm)
         self.own_rows: Tensor | None = None

@@ -1,4 +1,4 @@
-"""One step of the optimiser of a whole stack."""
+"""One step of the optimizer of a whole stack, and how the optimizer is made."""
 
 from __future__ import annotations
 
@@ -103,6 +103,7 @@ def groups_of(optimizer: Optimizer, names: Mapping[int, str]) -> tuple[Parameter
     return tuple(found)
 
 
+@dataclass(eq=False)
 class StackedStep:
     """Moves every model of a stack by one step of its optimiser.
 
@@ -112,23 +113,19 @@ class StackedStep:
         Changed in place.
     optimizer : torch.optim.Optimizer
         An elementwise one, of these parameters.
-    penalty : mapping of str to Tensor, default=None
+    penalty : mapping of str to Tensor, default={}
         Strengths, broadcastable to the parameters: ``r θ`` is added to the gradient.
     max_norm : float or None, default=None
         Norm to which every model's gradient is clipped, as ``clip_grad_norm_`` does.
     """
 
-    def __init__(
-        self,
-        parameters: Mapping[str, Tensor],
-        optimizer: Optimizer,
-        penalty: Mapping[str, Tensor] | None = None,
-        max_norm: float | None = None,
-    ):
-        self.parameters = {name: p for name, p in parameters.items() if p.requires_grad}
-        self.optimizer = optimizer
-        self.penalty = penalty or {}
-        self.max_norm = max_norm
+    parameters: Mapping[str, Tensor]
+    optimizer: Optimizer
+    penalty: Mapping[str, Tensor] = field(default_factory=dict)
+    max_norm: float | None = None
+
+    def __post_init__(self):
+        self.parameters = {name: p for name, p in self.parameters.items() if p.requires_grad}
 
     def __call__(self, value: Tensor) -> None:
         """Take one step.

@@ -1,4 +1,4 @@
-"""Many copies of one fitted model, forwarded together or one after the other."""
+"""Many copies of one fitted model: forwarded at once or in turn, and evaluated at queries."""
 
 from __future__ import annotations
 

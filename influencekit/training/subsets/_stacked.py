@@ -1,4 +1,4 @@
-"""Retraining many skorch nets at once."""
+"""Retraining many skorch nets at once, and which nets allow it."""
 
 from __future__ import annotations
 
