@@ -1,4 +1,4 @@
-"""From the table of a sensitivity study to curves and grids."""
+"""From the table of a sensitivity study to curves and grids, and how these are marked."""
 
 from __future__ import annotations
 

@@ -103,15 +103,17 @@ def run_group(jobs: list[CellJob], models: Any, splits: bool, problem: Problem) 
     list of CellResult
         Finished ones are in the cache by then; one that failed has an error instead.
     """
-    results: list[CellResult] = []
+    results, valid = [], []
+    for job in jobs:
+        try:
+            validate_parameters(job.attributor)
+            valid.append(job)
+        except ValueError as error:
+            results.append(_failure(job, error, 0.0, problem))
     whole = None
-    for n_models in sorted({job.n_models for job in jobs}, reverse=True):
-        some = [job for job in jobs if job.n_models == n_models]
+    for n_models in sorted({job.n_models for job in valid}, reverse=True):
+        some = [job for job in valid if job.n_models == n_models]
         start = perf_counter()
-        some, failed = _with_valid_parameters(some, problem)
-        results += failed
-        if not some:
-            continue
         try:
             fitted = whole._first(n_models) if whole is not None and splits else None
             if fitted is None:
@@ -187,21 +189,6 @@ def _safety(job: CellJob) -> float:
     """Damping of a cell; "auto" comes last, as it costs and may fail by itself."""
     damping = _damping_of(job.attributor)
     return float(damping) if isinstance(damping, (int, float)) else -1.0
-
-
-def _with_valid_parameters(
-    jobs: list[CellJob], problem: Problem
-) -> tuple[list[CellJob], list[CellResult]]:
-    """Cells whose parameters are valid, and failures for the rest."""
-    good, failed = [], []
-    for job in jobs:
-        try:
-            validate_parameters(job.attributor)
-        except ValueError as error:
-            failed.append(_failure(job, error, 0.0, problem))
-        else:
-            good.append(job)
-    return good, failed
 
 
 def _failure(job: CellJob, error: Exception, seconds: float, problem: Problem) -> CellResult:

@@ -84,28 +84,20 @@ class SeedRuns:
             If training diverged.
         """
         seeds = [int(seed) for seed in seeds]
+        n_runs, n_horizons = self.runner.removals.n_runs, len(self.runner.config.amounts)
+        shape = n_runs, n_horizons, self.evaluation.n_queries
         for seed in progress(seeds, "further training", self.verbose, unit="seed"):
-            values = self._stored(seed)
+            key, values = fingerprint("seed", seed), None
+            if self.cache is not None:
+                values = self.cache.load(key, (n_runs, n_horizons * self.evaluation.n_queries))
             if values is None:
-                values = self._train(seed)
+                values = self._train(seed, shape)
                 if self.cache is not None:
-                    self.cache.store(_seed_key(seed), values.reshape(len(values), -1))
-            yield values
+                    self.cache.store(key, values.reshape(n_runs, -1))
+            yield values.reshape(shape)
 
-    @property
-    def _shape(self) -> tuple[int, int, int]:
-        n_horizons = len(self.runner.config.amounts)
-        return self.runner.removals.n_runs, n_horizons, self.evaluation.n_queries
-
-    def _stored(self, seed: int) -> np.ndarray | None:
-        if self.cache is None:
-            return None
-        n_runs, n_horizons, n_queries = self._shape
-        flat = self.cache.load(_seed_key(seed), (n_runs, n_horizons * n_queries))
-        return None if flat is None else flat.reshape(self._shape)
-
-    def _train(self, seed: int) -> np.ndarray:
-        values = np.empty(self._shape)
+    def _train(self, seed: int, shape: tuple[int, int, int]) -> np.ndarray:
+        values = np.empty(shape)
         for runs in self.runner.chunks():
             values[runs] = self.runner.run(seed, runs, self.evaluation)
         bad = np.flatnonzero((~np.isfinite(values)).any(axis=(1, 2)))
@@ -122,10 +114,6 @@ class SeedRuns:
             names.append(f"without row{'s' * (len(rows) > 1)} {some_rows(rows)}")
         more = f" and {len(runs) - len(names)} more" if len(runs) > len(names) else ""
         return f"{len(runs)} of {left.n_runs} runs ({'; '.join(names)}{more})"
-
-
-def _seed_key(seed: int) -> str:
-    return fingerprint("seed", seed)
 
 
 def _key(runner: FurtherRunner, evaluation: Evaluation, output: Any) -> str:
