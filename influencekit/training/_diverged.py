@@ -10,12 +10,7 @@ from numpy.typing import NDArray
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics._text import some_rows
 
-__all__ = [
-    "ON_NAN",
-    "DivergedRuns",
-    "check_on_nan",
-    "warn_kept",
-]
+__all__ = ["ON_NAN", "DivergedRuns", "check_on_nan", "warn_kept"]
 
 #: What to do with outputs that are not finite.
 ON_NAN = ("raise", "keep")

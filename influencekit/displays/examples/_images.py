@@ -139,12 +139,7 @@ class Grid:
     def add_cell(self, ax, row: int, column: int):
         """Axes of one image."""
         bottom = self.height - HEADING - row * self.row_height - 1
-        bounds = (
-            self.left_edge(column),
-            bottom / self.height,
-            1 / self.width,
-            1 / self.height,
-        )
+        bounds = (self.left_edge(column), bottom / self.height, 1 / self.width, 1 / self.height)
         return ax.inset_axes(bounds)
 
     def write_none(self, ax, row: int, column: int) -> None:
