@@ -19,8 +19,7 @@ from influencekit.damping._grid import at_damping, damping_grid, damping_name, o
 from influencekit.data import open_examples
 from influencekit.exceptions import LambdaPathWarning, warn_user
 from influencekit.groups._holders import check_held
-from influencekit.selection._attributor_search import AttributorSearch
-from influencekit.selection._seeds import seeded_clone
+from influencekit.selection._attributor_search import AttributorSearch, seeded_clone
 from influencekit.utils import Interval, StrOptions, with_gradients
 
 __all__ = ["SurrogateLambdaSearchCV"]
