@@ -9,7 +9,6 @@ from torch import Tensor
 
 from influencekit.data import Examples
 from influencekit.exceptions import ResourceError
-from influencekit.gradients._batches import plain_kernels
 from influencekit.gradients._cotangents import CotangentFunction, at_rows
 from influencekit.gradients._factored import batch_features
 from influencekit.gradients._features import GradientFeatures
@@ -17,7 +16,7 @@ from influencekit.gradients.blocks._base import WORKSPACE
 from influencekit.gradients.layers._discovery import discover
 from influencekit.gradients.layers._layout import Layout
 from influencekit.models import Task
-from influencekit.utils import format_bytes, parse_memory, progress
+from influencekit.utils import format_bytes, parse_memory, plain_kernels, progress
 
 __all__ = ["GradientEngine"]
 

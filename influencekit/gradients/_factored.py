@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from influencekit.gradients._batches import plain_kernels
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients.blocks._base import WORKSPACE, Block
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.layers._layout import REST, Layer, Layout
 from influencekit.models import Task
+from influencekit.utils import plain_kernels
 
 __all__ = ["Recorder", "batch_features", "pull_back"]
 

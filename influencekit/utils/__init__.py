@@ -1,10 +1,20 @@
-"""Small tools: scikit-learn's private side, memory, files, autograd."""
+"""Small tools: scikit-learn's private side, memory, files, torch."""
 
-from influencekit.utils._autograd import count_saved_bytes, with_gradients
 from influencekit.utils._files import remove_abandoned, whole_file
 from influencekit.utils._memory import chunks, format_bytes, free_memory, parse_memory
 from influencekit.utils._progress import progress
 from influencekit.utils._random import draw_seed
+from influencekit.utils._torch import (
+    MODULE_LOCK,
+    count_rows,
+    count_saved_bytes,
+    map_tensors,
+    no_hidden_loops,
+    plain_kernels,
+    select_rows,
+    simple_kernels,
+    with_gradients,
+)
 from influencekit.utils.validation import (
     HasMethods,
     Interval,
@@ -16,16 +26,23 @@ from influencekit.utils.validation import (
 __all__ = [
     "HasMethods",
     "Interval",
+    "MODULE_LOCK",
     "OutputContainerMixin",
     "StrOptions",
     "chunks",
+    "count_rows",
     "count_saved_bytes",
     "draw_seed",
     "format_bytes",
     "free_memory",
+    "map_tensors",
+    "no_hidden_loops",
     "parse_memory",
+    "plain_kernels",
     "progress",
     "remove_abandoned",
+    "select_rows",
+    "simple_kernels",
     "validate_parameters",
     "whole_file",
     "with_gradients",

@@ -12,14 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.gradients._batches import count_rows, no_hidden_loops, plain_kernels, select_rows
 from influencekit.gradients._factored import forward_recorded, layer_blocks
 from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients.blocks._base import WORKSPACE
 from influencekit.gradients.layers._layout import Layer, Layout, parameter_columns
 from influencekit.gradients.layers._rules import rule_for
 from influencekit.models import Task
-from influencekit.utils import count_saved_bytes
+from influencekit.utils import (
+    count_rows,
+    count_saved_bytes,
+    no_hidden_loops,
+    plain_kernels,
+    select_rows,
+)
 
 __all__ = ["discover"]
 

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from influencekit.gradients._batches import simple_kernels
 from influencekit.models import Task
 from influencekit.models._module import copy_module
 from influencekit.training._randomness import RandomStream
 from influencekit.training.stack._forward import call_all, call_in_turn
+from influencekit.utils import simple_kernels
 
 __all__ = ["Parameters", "TaskStack"]
 
