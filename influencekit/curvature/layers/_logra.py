@@ -18,7 +18,6 @@ from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
 from influencekit.gradients import (
     BlockSpec,
     GradientFeatures,
-    add_covariance,
     symmetrize,
 )
 from influencekit.utils import Interval, StrOptions, chunks, format_bytes
@@ -296,7 +295,7 @@ class _Covariances:
         held = {block.spec.name: block for block in blocks}
         n, r = features.n_examples, features.rows_per_example
         small = GradientFeatures(held, n, r, len(out), features.workspace)
-        add_covariance(small, weights, out)
+        small.add_covariance(weights, out)
 
     def finish(self) -> list[tuple[slice, Tensor]]:
         """Columns and complete matrices."""
