@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from influencekit._model_checks import learned_rows
+from influencekit._fitted import learned_rows
 from influencekit.attributors import TRAK
 from influencekit.attributors._gradients import (
     gradient_engine,

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.curvature._coordinates import CoordinatePath
-from influencekit.curvature._path import SubsetSums
+from influencekit.curvature._spectrum import CoordinatePath, SubsetSums
 
 __all__ = ["GroupPath", "group_path"]
 

@@ -10,9 +10,8 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
-from influencekit.curvature._base import Curvature
-from influencekit.curvature._coordinates import CoordinateSpectrum
-from influencekit.curvature.exact._rows import CurvatureRows, fisher_rows, ggn_rows
+from influencekit.curvature._problem import Curvature, CurvatureRows, fisher_rows, ggn_rows
+from influencekit.curvature._spectrum import CoordinateSpectrum
 from influencekit.curvature.layers._layer_projections import LayerProjections, layer_dims
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
 from influencekit.gradients import (
@@ -29,7 +28,7 @@ DEFAULT_RANK = 32
 _ROWS = {"ggn": ggn_rows, "fisher": fisher_rows}
 
 
-class LoGra(Curvature):
+class LoGra(Curvature, name="logra"):
     """Curvature of gradients that are projected layer by layer, from both sides.
 
     The gradient matrix G of each layer, its bias as last column, becomes ``P_out G P_inᵀ`` with
