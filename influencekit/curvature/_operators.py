@@ -10,7 +10,8 @@ from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.models import CustomLoss, OutputLoss
-from influencekit.utils import chunks, map_tensors, simple_kernels
+from influencekit.utils import chunks
+from influencekit.utils._torch import map_tensors, simple_kernels
 
 __all__ = ["MATRICES", "CurvatureOperator"]
 

@@ -17,7 +17,8 @@ from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.layers._layers import forward_recorded, layer_blocks
 from influencekit.gradients.layers._layout import REST, Layout, discover
 from influencekit.models import Task
-from influencekit.utils import format_bytes, parse_memory, plain_kernels, progress
+from influencekit.utils import format_bytes, parse_memory, progress
+from influencekit.utils._torch import plain_kernels
 
 __all__ = ["GradientEngine"]
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from influencekit.models import Task
-from influencekit.utils import chunks, map_tensors, select_rows, simple_kernels
+from influencekit.utils import chunks
+from influencekit.utils._torch import map_tensors, select_rows, simple_kernels
 
 __all__ = ["dense_rows"]
 

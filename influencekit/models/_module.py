@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.utils import MODULE_LOCK
+from influencekit.utils._torch import MODULE_LOCK
 
 __all__ = ["copy_module", "duplicate", "like_parameters"]
 

@@ -140,7 +140,7 @@ def no_hidden_loops() -> Iterator[None]:
 
     Without this an LSTM under vmap takes many times as long as a plain loop.
     """
-    functorch = torch._C._functorch
+    functorch: Any = torch._C._functorch
     if not hasattr(functorch, "_set_vmap_fallback_enabled"):
         yield
         return

@@ -126,7 +126,7 @@ class HessianSpectrum(ParameterSpectrum):
         return super().products(queries, damping)
 
     @property
-    def floor(self):
+    def floor(self):  # type: ignore[override]
         """1.5 times the size of the smallest eigenvalue, where negative ones are kept."""
         if self.negative != "keep":
             return 0.0

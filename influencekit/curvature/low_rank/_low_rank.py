@@ -62,7 +62,7 @@ class LowRankSpectrum(CoordinateSpectrum):
         return gradients @ self.basis
 
     @property
-    def floor(self):
+    def floor(self):  # type: ignore[override]
         """Size of the smallest eigenvalue kept."""
         return self.cutoff
 

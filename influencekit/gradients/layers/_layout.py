@@ -18,13 +18,8 @@ from influencekit.gradients.blocks._base import WORKSPACE, BlockSpec
 from influencekit.gradients.layers._layers import Layer, forward_recorded, layer_blocks
 from influencekit.gradients.layers._rules import rule_for
 from influencekit.models import Task
-from influencekit.utils import (
-    count_rows,
-    count_saved_bytes,
-    no_hidden_loops,
-    plain_kernels,
-    select_rows,
-)
+from influencekit.utils import count_saved_bytes
+from influencekit.utils._torch import count_rows, no_hidden_loops, plain_kernels, select_rows
 
 __all__ = ["REST", "Layout", "discover"]
 

@@ -12,7 +12,7 @@ from influencekit.models import Task
 from influencekit.models._module import copy_module
 from influencekit.training._randomness import RandomStream
 from influencekit.training.stack._forward import call_all, call_in_turn
-from influencekit.utils import simple_kernels
+from influencekit.utils._torch import simple_kernels
 
 __all__ = ["Parameters", "TaskStack"]
 

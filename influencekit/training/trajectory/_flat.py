@@ -14,7 +14,7 @@ from influencekit.exceptions import UnsupportedModelError
 from influencekit.models import Task
 from influencekit.models._module import copy_module
 from influencekit.training._randomness import GLOBAL_STATE_LOCK
-from influencekit.utils import simple_kernels
+from influencekit.utils._torch import simple_kernels
 
 __all__ = ["FlatModel", "drops_out", "refuse_batch_statistics"]
 

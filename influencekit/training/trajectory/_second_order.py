@@ -11,7 +11,7 @@ from torch.func import grad, jvp, vmap
 from influencekit.training.trajectory._flat import random_state
 from influencekit.training.trajectory._optimizers import Slots
 from influencekit.training.trajectory._replay import Replay, StepBatch, clip_factor
-from influencekit.utils import simple_kernels
+from influencekit.utils._torch import simple_kernels
 
 __all__ = ["Jets"]
 
