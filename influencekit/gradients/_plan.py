@@ -111,8 +111,9 @@ def plan(
 def _pass_flops(gradients: Gradients) -> float:
     engine, examples = gradients.engine, gradients.examples
     engine.layout(examples)
+    first = next(examples.batches(1))
     with FlopCounterMode(display=False) as counter:
-        engine.first(examples, gradients.cotangent, gradients.keep_factors)
+        engine.features(examples, first, gradients.cotangent, gradients.keep_factors)
     return float(len(gradients) * counter.get_total_flops())
 
 

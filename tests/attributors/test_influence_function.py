@@ -190,8 +190,8 @@ def test_loss_and_margin_rank_a_query_alike(iris):
 
 def test_too_large_an_exact_curvature_is_projected_with_the_numbers(iris, monkeypatch):
     X, y, X_test, y_test = iris
-    monkeypatch.setattr("influencekit.curvature.exact._decompose.LARGEST_EXACT", 20)
-    monkeypatch.setattr("influencekit.curvature.exact._decompose.FALLBACK_DIM", 16)
+    monkeypatch.setattr("influencekit.curvature.exact._exact.LARGEST_EXACT", 20)
+    monkeypatch.setattr("influencekit.curvature.exact._exact.FALLBACK_DIM", 16)
     with pytest.warns(ProjectionWarning, match=r"51 x 51 .* projected to 16 dimensions"):
         attributor = InfluenceFunction(random_state=0).fit(fit_net(X, y), X, y)
     assert attributor.eigenvalues_.shape == (16,)

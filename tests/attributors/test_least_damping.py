@@ -9,7 +9,7 @@ from torch import nn
 
 from influencekit import InfluenceFunction, as_task
 from influencekit.damping import auto_damping
-from influencekit.damping._effective_sample_size import AT_OPTIMUM, effective_sample_size
+from influencekit.damping._default import AT_OPTIMUM, effective_sample_size
 
 pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
 

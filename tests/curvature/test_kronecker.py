@@ -8,7 +8,7 @@ from torch import nn
 
 from influencekit import InfluenceFunction, as_task
 from influencekit.curvature import EKFAC, KFAC, CurvatureProblem, ggn_rows
-from influencekit.curvature.exact._parameter_space import decompose_parameters
+from influencekit.curvature.exact._exact import decompose_parameters
 from influencekit.curvature.kronecker import _scores as products
 from influencekit.curvature.kronecker._spectrum import KroneckerPath, KroneckerSums, ScoreSums
 from influencekit.damping import auto_damping

@@ -7,7 +7,7 @@ from torch import nn
 
 from influencekit import as_task
 from influencekit.curvature import CurvatureProblem, fisher_rows, ggn_rows
-from influencekit.curvature.exact._parameter_space import decompose_parameters, decompose_projected
+from influencekit.curvature.exact._exact import decompose_parameters, decompose_projected
 from influencekit.curvature.exact._sample_space import decompose_samples
 from influencekit.damping import damping_range
 from influencekit.data import make_examples

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from influencekit._fitted import DampedMixin, of_models
 from influencekit.attributors._gradients import (
     GRADIENT_CONSTRAINTS,
     gradient_engine,
@@ -23,10 +24,12 @@ from influencekit.attributors._horizon import (
     sgd_config,
 )
 from influencekit.attributors.further._further_training import FurtherTraining
-from influencekit.attributors.influence._damped import DampedMixin, of_models
-from influencekit.attributors.influence._fitted_influence import FittedInfluence
+from influencekit.attributors.influence._fitted_influence import (
+    FittedInfluence,
+    gradient_ratio,
+    warn_unless_stationary,
+)
 from influencekit.attributors.influence._predicted_endpoint import predicted_task
-from influencekit.attributors.influence._stationarity import gradient_ratio, warn_unless_stationary
 from influencekit.base import BaseAttributor
 from influencekit.curvature import (
     CURVATURES,
@@ -271,7 +274,11 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
     def _named_damping(self, name, fitted):
         if name == "auto":
-            return self._auto_damping(fitted)
+            damping = auto_damping(fitted.curvature)
+            if self.at != "model" or not isinstance(fitted.curvature, Spectrum):
+                return damping
+            curvature = make_curvature(self.curvature)
+            return max(damping, least_damping(curvature, fitted.curvature, fitted.gradient_ratio))
         if not make_curvature(self.curvature).absolute_damping:
             raise ValueError(
                 f"damping='matched': the damping of {self.curvature!r} is a multiple of each "
@@ -280,13 +287,6 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         further = further_training_of(self.further_training, fitted.task)
         n_rows = len(fitted.curvature.problem.train)
         return matched_damping(sgd_config(further, fitted.task, n_rows, "damping='matched'"))
-
-    def _auto_damping(self, fitted: FittedInfluence) -> float:
-        damping = auto_damping(fitted.curvature)
-        if not isinstance(fitted.curvature, Spectrum) or self.at != "model":
-            return damping
-        curvature = make_curvature(self.curvature)
-        return max(damping, least_damping(curvature, fitted.curvature, fitted.gradient_ratio))
 
     @available_if(_has_eigenvalues)
     @with_gradients
