@@ -8,18 +8,17 @@ from dataclasses import replace
 from typing import ClassVar
 
 import torch
-from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._solution import Solution, join_solutions
 from influencekit.gradients import Gradients
-from influencekit.utils import chunks
+from influencekit.utils import SuggestingEstimator, chunks
 
 __all__ = ["Curvature", "FittedCurvature", "SolvedCurvature"]
 
 
-class Curvature(BaseEstimator, ABC):
+class Curvature(SuggestingEstimator, ABC):
     """Which matrix stands for the curvature, and how its damped inverse is applied.
 
     A curvature holds parameters only; :meth:`factorise` returns what was computed.  Authors

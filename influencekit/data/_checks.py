@@ -16,7 +16,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from influencekit.utils import chunks
+from influencekit.utils import chunks, did_you_mean
 
 __all__ = [
     "check_dtype",
@@ -143,6 +143,7 @@ def check_feature_names(columns: Any, expected: Any, name: str, model: str) -> N
     raise ValueError(
         f"{name}: got columns that differ from those {model} was fitted with: {what}. "
         f"Select them in order: {name}[model.feature_names_in_]."
+        f"{did_you_mean(extra[0], missing) if extra else ''}"
     )
 
 

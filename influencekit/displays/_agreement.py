@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from influencekit.displays._style import BAND, curve_style, import_pyplot, neutral_colour
 from influencekit.displays._text import legend_text, literal
 from influencekit.metrics import AgreementResult, SeedCurve
+from influencekit.utils import check_choice
 
 __all__ = ["AgreementDisplay"]
 
@@ -117,8 +118,7 @@ class AgreementDisplay:
         -------
         AgreementDisplay
         """
-        if measure not in ("cosine", "spearman"):
-            raise ValueError(f"`measure` must be 'cosine' or 'spearman'; got {measure!r}.")
+        check_choice("measure", measure, ("cosine", "spearman"))
         if not results:
             raise ValueError("`results` is empty; give at least one method.")
         first = next(iter(results.values()))

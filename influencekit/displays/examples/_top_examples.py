@@ -18,6 +18,7 @@ from influencekit.displays.examples._rows import (
     top,
 )
 from influencekit.displays.examples._top_bars import draw_bars, height_of_bars
+from influencekit.utils import check_choice
 
 __all__ = ["TopExamplesDisplay"]
 
@@ -254,8 +255,7 @@ class TopExamplesDisplay:
         ValueError
             If ``kind`` is unknown, or "images" for examples that are none.
         """
-        if kind not in KINDS:
-            raise ValueError(f"`kind` must be one of {list(KINDS)}; got {kind!r}.")
+        check_choice("kind", kind, KINDS)
         plt = import_pyplot(f"{type(self).__name__}.plot")
         if kind == "auto":
             images = self.image_shape is not None or np.ndim(self.X_train) > 2
