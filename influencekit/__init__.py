@@ -15,11 +15,13 @@ from influencekit.attributors import (
 )
 from influencekit.base import BaseAttributor, DampedFitted, Fitted
 from influencekit.groups import GroupAttributor
+from influencekit.metrics import linear_datamodeling_score
 from influencekit.models import Task, as_task
 from influencekit.selection import (
     LDSSearch,
     SensitivityStudy,
     SurrogateLambdaSearchCV,
+    compare,
     lds_scorer,
 )
 from influencekit.training import (
@@ -53,6 +55,8 @@ __all__ = [
     "TracIn",
     "__version__",
     "as_task",
+    "compare",
     "lds_scorer",
+    "linear_datamodeling_score",
     "retrain_on_subsets",
 ]

@@ -12,8 +12,13 @@ from influencekit.selection.study._study_grid import Cell, Entry, same_value
 __all__ = ["best_rows", "import_pandas", "results_table", "sensitivity_table"]
 
 
-def import_pandas():
+def import_pandas(caller: str = "SensitivityStudy"):
     """Return pandas, or say how to install it.
+
+    Parameters
+    ----------
+    caller : str
+        Who needs it, for the message.
 
     Raises
     ------
@@ -24,7 +29,7 @@ def import_pandas():
         import pandas as pd
     except ImportError as error:
         raise ImportError(
-            "SensitivityStudy gives its results as a DataFrame and needs pandas, which is not "
+            f"{caller} gives its results as a DataFrame and needs pandas, which is not "
             "installed. Install it with `pip install pandas`."
         ) from error
     return pd
