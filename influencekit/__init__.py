@@ -28,6 +28,7 @@ from influencekit.training import (
     FurtherTrainingConfig,
     FurtherTrainingScores,
     SubsetOutputs,
+    Training,
     retrain_on_subsets,
 )
 
@@ -53,6 +54,7 @@ __all__ = [
     "SurrogateLambdaSearchCV",
     "Task",
     "TracIn",
+    "Training",
     "__version__",
     "as_task",
     "compare",

@@ -110,9 +110,9 @@ ROWS = [
         "brings no learning rate. Say how far",
         "InfluenceFunction(at='endpoint').fit(*learned)",
         {
-            "further_training=FurtherTraining(lr=0.01, epochs=5)": (
+            "further_training=Training(lr=0.01, epochs=5)": (
                 "InfluenceFunction(at='endpoint', "
-                "further_training=FurtherTraining(lr=0.01, epochs=5)).fit(*learned)"
+                "further_training=Training(lr=0.01, epochs=5)).fit(*learned)"
             ),
         },
     ),
