@@ -21,7 +21,7 @@ from influencekit.metrics import (
 )
 from influencekit.metrics._correlation import check_method
 from influencekit.metrics._result import summarise
-from influencekit.selection._ground_truth import check_ground_truth, finite_subsets
+from influencekit.selection._ground_truth import check_ground_truth
 from influencekit.selection._scorer import SubsetPredictor
 from influencekit.selection.study._study_tables import import_pandas
 from influencekit.training import SubsetOutputs, TrajectoryLeaveOneOut
@@ -169,7 +169,6 @@ def _result(
             f"ground_truth: got {type(ground_truth).__name__}; accepted are SubsetOutputs, from "
             "retrain_on_subsets, and TrajectoryLeaveOneOut, from trajectory_leave_one_out."
         )
-    finite_subsets(ground_truth, "raise")
     if not scored:
         return linear_datamodeling_score(
             ground_truth.outputs, ground_truth.masks, fitted, method=method
