@@ -56,9 +56,11 @@ def _suggesting(init: Callable) -> Callable:
         try:
             init(self, *args, **params)
         except TypeError as error:
-            unknown = [name for name in params if name not in names]
-            if not unknown or "Did you mean" in str(error):  # Python 3.13 says it by itself
+            said = str(error)
+            unknown = [name for name in params if f"keyword argument {name!r}" in said]
+            hint = did_you_mean(unknown[0], names) if unknown else ""
+            if not hint or "Did you mean" in said:  # Python 3.13 says it by itself
                 raise
-            raise TypeError(f"{error}.{did_you_mean(unknown[0], names)}") from None
+            raise TypeError(f"{said}.{hint}") from None
 
     return __init__
