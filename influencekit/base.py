@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
@@ -26,7 +25,13 @@ from influencekit._seeded_copies import seeded_copies
 from influencekit._top_k import smallest_k
 from influencekit.data import Examples, ExamplesList, each, open_examples
 from influencekit.models import Task, TaskList, as_task, is_model_list
-from influencekit.utils import OutputContainerMixin, chunks, validate_parameters, with_gradients
+from influencekit.utils import (
+    OutputContainerMixin,
+    SuggestingEstimator,
+    chunks,
+    validate_parameters,
+    with_gradients,
+)
 
 __all__ = ["BaseAttributor", "DampedFitted", "Fitted"]
 
@@ -34,7 +39,7 @@ __all__ = ["BaseAttributor", "DampedFitted", "Fitted"]
 _STREAM_SIZE = 2**25
 
 
-class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
+class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
     """Scores the influence of every training example on every test example.
 
     An attributor is configuration.  Method authors write ``__init__``, which only stores

@@ -9,12 +9,12 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from torch import Tensor
 
 from influencekit.data import Examples
 from influencekit.gradients import GradientEngine, Gradients, ggn_cotangent
+from influencekit.utils import SuggestingEstimator
 
 __all__ = [
     "CURVATURES",
@@ -80,7 +80,7 @@ class CurvatureProblem:
         return replace(self, train=self.train.take(rows), example_weights=weights)
 
 
-class Curvature(BaseEstimator, ABC):
+class Curvature(SuggestingEstimator, ABC):
     """Which matrix stands for the curvature, and how its damped inverse is applied.
 
     A curvature holds parameters only; :meth:`factorise` returns what was computed.  Authors

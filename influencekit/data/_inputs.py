@@ -24,6 +24,7 @@ from influencekit.data._sources import (
 )
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.models import Task
+from influencekit.utils import did_you_mean
 
 __all__ = ["check_same_length", "open_inputs", "row_labels", "uses_matrix"]
 
@@ -252,6 +253,7 @@ def _check_feature_names(columns: Any, expected: Any, name: str, model: str) -> 
     raise ValueError(
         f"{name}: got columns that differ from those {model} was fitted with: {what}. "
         f"Select them in order: {name}[model.feature_names_in_]."
+        f"{did_you_mean(extra[0], missing) if extra else ''}"
     )
 
 

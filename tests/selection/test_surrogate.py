@@ -98,7 +98,11 @@ class TestSearch:
         assert "split4_xi" not in results
         np.testing.assert_allclose(results["mean_xi"], splits.mean(0))
         np.testing.assert_allclose(results["std_xi"], splits.std(0))
-        assert len(search.split_dampings_) == 4
+        assert len(search.split_dampings_) == search.n_splits_ == 4
+        scores = np.stack([results[f"split{i}_test_score"] for i in range(4)])
+        np.testing.assert_array_equal(scores, -np.abs(splits - search.threshold_))
+        np.testing.assert_array_equal(results["std_test_score"], scores.std(0))
+        assert "split4_test_score" not in results
         assert results["std_xi"].max() > 0
 
     def test_folds_are_of_the_queries(self, problem):

@@ -46,6 +46,7 @@ from influencekit.curvature import (
 from influencekit.damping import auto_damping, least_damping, matched_damping
 from influencekit.data import each
 from influencekit.gradients import PROJECTIONS
+from influencekit.training import Training
 from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
 
 __all__ = ["InfluenceFunction"]
@@ -106,7 +107,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         ``further_training`` on all data; or where that run is predicted to end, without
         training: gradients of loss and output are then taken at the linearised model's
         outputs there.  For models that are not at a stationary point.
-    further_training : FurtherTraining or None, default=None
+    further_training : Training, FurtherTraining or None, default=None
         Says learning rate and steps for ``damping="matched"`` and ``at``.  None is the fitted
         skorch net's own training once more.
     batch_size : int or None, default=None
@@ -117,7 +118,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     verbose : int, default=0
         1 shows progress over batches of gradients.
     random_state : int, RandomState instance or None, default=None
-        Of the random projection.
+        Of the random projection, and of the run of a Training for ``at="endpoint"``.
 
     Attributes
     ----------
@@ -184,7 +185,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         "curvature": [StrOptions(set(CURVATURES)), Curvature],
         "damping": [Interval(Real, 0, None, closed="left"), StrOptions({"auto", "matched"})],
         "at": [StrOptions({"model", "predicted", "endpoint"})],
-        "further_training": [FurtherTraining, None],
+        "further_training": [Training, FurtherTraining, None],
         "projection_dim": [Interval(Integral, 1, None, closed="left"), None],
         "projection": [StrOptions({"auto", *PROJECTIONS})],
         "random_state": ["random_state"],
@@ -243,7 +244,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         """The model at whose parameters gradients and curvature are taken."""
         if self.at == "model":
             return task
-        further = further_training_of(self.further_training, task)
+        further = further_training_of(self.further_training, task, self.random_state)
         if self.at == "endpoint":
             return endpoint_task(further, task, train)
         config = sgd_config(further, task, len(train), "at='predicted'")
