@@ -24,6 +24,7 @@ from influencekit import FurtherTraining, InfluenceFunction
 from influencekit.applications import NoisyLabelDetector
 from influencekit.applications._suspicion import confidently_contradicted, kept_rows
 from influencekit.groups import KMeansGrouper, RandomGrouper
+from tests._shared.nets import TwoLayers
 
 CENTERS = np.array([[0.0, 3.0], [3.0, -1.5], [-3.0, -1.5]])
 
@@ -41,18 +42,12 @@ def planted(n=120, wrong=10, seed=0, names=None):
     return X, y if names is None else np.asarray(names)[y], flipped
 
 
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3))
-
-    def forward(self, X):
-        return self.layers(X)
-
-
 def small_net(**options):
     return NeuralNetClassifier(
-        Net,
+        TwoLayers,
+        module__n_in=2,
+        module__width=4,
+        module__activation=nn.ReLU,
         criterion=nn.CrossEntropyLoss,
         lr=0.1,
         max_epochs=8,

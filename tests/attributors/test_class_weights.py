@@ -8,6 +8,7 @@ from torch import nn
 from influencekit import TRAK, GradDot, InfluenceFunction, Loss, TracIn, as_task
 from influencekit.curvature import CURVATURES
 from influencekit.groups import GroupAttributor
+from tests._shared.nets import tanh_net
 
 pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
 
@@ -30,7 +31,7 @@ RTOL = {"cg": 1e-4, "lissa": 1e-2}
 
 def task(weight=None):
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    module = tanh_net(3, 4, 3)
     return as_task(module, loss=nn.CrossEntropyLoss(weight=weight))
 
 

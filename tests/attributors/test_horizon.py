@@ -20,6 +20,7 @@ from influencekit.attributors.influence._predicted_endpoint import (
 from influencekit.curvature import CURVATURES, DataInf
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
+from tests._shared.problems import draw_examples, tanh_task
 from tests.curvature._dense_reference import flat_gradient, gauss_newton, loss_gradients
 
 pytestmark = pytest.mark.filterwarnings(
@@ -126,12 +127,11 @@ class TestNonlinearModel:
 
     def problem(self, penalty=0.0):
         torch.manual_seed(0)
-        net = nn.Sequential(nn.Linear(D, 4), nn.Tanh(), nn.Linear(4, 3)).double()
-        task = as_task(net, loss=nn.CrossEntropyLoss())
+        task = tanh_task(D, 4, 3)
         if penalty:
             strength = {name: torch.tensor(penalty) for name in task.parameters}
             task = replace(task, penalty=strength)
-        return task, torch.randn(N, D, dtype=torch.float64), torch.randint(3, (N,))
+        return task, *draw_examples(N, D, 3)
 
     def test_gradients_are_those_of_moved_outputs(self):
         task, X, t = self.problem()

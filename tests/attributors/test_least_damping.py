@@ -10,6 +10,7 @@ from torch import nn
 from influencekit import InfluenceFunction, as_task
 from influencekit.damping import auto_damping
 from influencekit.damping._effective_sample_size import AT_OPTIMUM, effective_sample_size
+from tests._shared.nets import tanh_net
 
 pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
 
@@ -21,8 +22,7 @@ Y = (X[:, 0] + 0.3 * RNG.normal(size=60) > 0).astype(int)
 def stopped(n_outputs=2, n_hidden=8, steps=150, weight=None, y=Y):
     """Net that fits its rows nearly without an error, and is still moving."""
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(5, n_hidden), nn.Tanh(), nn.Linear(n_hidden, n_outputs))
-    module = module.double()
+    module = tanh_net(5, n_hidden, n_outputs)
     loss = nn.CrossEntropyLoss(weight=weight)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.5, momentum=0.9)
     for _ in range(steps):

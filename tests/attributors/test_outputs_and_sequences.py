@@ -20,6 +20,7 @@ from influencekit import (
 )
 from influencekit.curvature import CURVATURES
 from influencekit.models import SequenceCrossEntropy
+from tests._shared.nets import tanh_net
 
 D, N, M = 4, 14, 3
 RNG = np.random.default_rng(0)
@@ -29,7 +30,7 @@ X_TEST, Y_TEST = RNG.normal(size=(M, D)), RNG.normal(size=(M, 2))
 
 def net(d_out=2):
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(D, 5), nn.Tanh(), nn.Linear(5, d_out)).double()
+    return tanh_net(D, 5, d_out)
 
 
 def gradients(module, function, X, targets):

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import optuna
 import pytest
-from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from influencekit import (
@@ -19,16 +18,14 @@ from influencekit import (
 from influencekit.attributors.influence._fitted_influence import FittedInfluence
 from influencekit.metrics import linear_datamodeling_score
 from influencekit.selection._trials import trial_results
+from tests._shared.problems import digits_problem
 
 pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.NotStationaryWarning")
 
 
 @pytest.fixture(scope="module")
 def problem():
-    X, y = load_digits(n_class=4, return_X_y=True)
-    X = X[:, ::3] / 16
-    model = LogisticRegression(C=10.0, max_iter=500).fit(X[:120], y[:120])
-    return model, X[:120], y[:120], X[120:150], y[120:150]
+    return digits_problem(LogisticRegression(C=10.0, max_iter=500), 120, 30)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ import pytest
 import torch
 from optuna.distributions import FloatDistribution
 from sklearn.base import clone
-from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn import functional as F
@@ -33,6 +32,7 @@ from influencekit.metrics import linear_datamodeling_score
 from influencekit.selection._question import question
 from influencekit.selection._shared_study import open_study
 from influencekit.training import retrain_on_subsets
+from tests._shared.problems import digits_problem
 from tests.selection._start_together import fingerprints
 
 pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
@@ -42,12 +42,10 @@ SPACE = {"damping": FloatDistribution(1e-3, 1.0, log=True)}
 
 @pytest.fixture(scope="module")
 def problem():
-    X, y = load_digits(n_class=4, return_X_y=True)
-    X = X[:, ::3] / 16
-    model = LogisticRegression(C=10.0, max_iter=500).fit(X[:90], y[:90])
-    data = {"model": model, "X": X[:90], "y": y[:90], "X_query": X[90:105], "y_query": y[90:105]}
-    truth = retrain_on_subsets(*data.values(), n_subsets=10, random_state=0)
-    return {**data, "subset_outputs": truth}
+    data = digits_problem(LogisticRegression(C=10.0, max_iter=500), 90, 15)
+    truth = retrain_on_subsets(*data, n_subsets=10, random_state=0)
+    names = ["model", "X", "y", "X_query", "y_query", "subset_outputs"]
+    return dict(zip(names, [*data, truth], strict=True))
 
 
 @pytest.fixture
