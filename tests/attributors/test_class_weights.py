@@ -10,8 +10,6 @@ from influencekit.curvature import CURVATURES
 from influencekit.groups import GroupAttributor
 from tests._shared.nets import tanh_net
 
-pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
-
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(24, 3)), np.arange(24) % 3
 WEIGHT = np.array([1, 2, 3])

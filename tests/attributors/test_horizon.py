@@ -185,13 +185,14 @@ def dense_moved(task, X, t, Xq, tq, change, damping):
     return -v @ np.linalg.solve(matrix + damping * np.eye(len(matrix)), g.T) / len(X)
 
 
-class TestEveryCurvature:
-    @pytest.fixture(scope="class")
-    def moved(self):
-        task, X, t = TestNonlinearModel().problem()
-        further = FurtherTraining(lr=0.3, n_steps=25, **PLAIN)
-        return task, X, t, further
+@pytest.fixture(scope="module")
+def moved():
+    task, X, t = TestNonlinearModel().problem()
+    further = FurtherTraining(lr=0.3, n_steps=25, **PLAIN)
+    return task, X, t, further
 
+
+class TestEveryCurvature:
     @pytest.mark.parametrize(
         ("curvature", "rtol"),
         [("ggn", 1e-8), ("cg", 1e-4), ("arnoldi", 1e-6), ("nystroem", 1e-6), ("lissa", 0.02)],

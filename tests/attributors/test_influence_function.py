@@ -19,10 +19,12 @@ from influencekit.exceptions import (
     ResourceError,
 )
 from influencekit.models import resolve_output
+from tests._shared.marks import NOT_TRAINED
 from tests._shared.nets import TwoLayers
 from tests._shared.tables import shuffled_iris, split
 
-pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.NotStationaryWarning")
+#: ``fit_net`` stops after 20 epochs.
+pytestmark = NOT_TRAINED
 
 
 MODULE = {"module__width": 6, "module__activation": nn.ReLU}

@@ -10,9 +10,8 @@ from torch import nn
 from influencekit import InfluenceFunction, as_task
 from influencekit.damping import auto_damping
 from influencekit.damping._effective_sample_size import AT_OPTIMUM, effective_sample_size
+from tests._shared.marks import NOT_TRAINED
 from tests._shared.nets import tanh_net
-
-pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 5))
@@ -82,6 +81,7 @@ def test_effective_dimension_is_a_third_of_the_effective_sample_size(n_outputs):
     assert expected > 1.5 * auto_damping(influence.curvature_)
 
 
+@NOT_TRAINED
 def test_rows_of_weight_zero_do_not_count():
     weight = torch.tensor([1.0, 0.0]).double()
     module, _ = stopped()
@@ -103,6 +103,7 @@ def test_a_model_at_its_optimum_is_left_to_the_spectrum(curvature):
     assert influence.damping_ == auto_damping(influence.curvature_)
 
 
+@NOT_TRAINED
 def test_a_regression_is_left_to_the_spectrum():
     module = nn.Linear(5, 1).double()
     influence = InfluenceFunction("fisher").fit(as_task(module, loss=nn.MSELoss()), X, X[:, :1])

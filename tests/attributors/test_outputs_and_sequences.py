@@ -20,6 +20,7 @@ from influencekit import (
 )
 from influencekit.curvature import CURVATURES
 from influencekit.models import SequenceCrossEntropy
+from tests._shared.marks import NOT_TRAINED
 from tests._shared.nets import tanh_net
 
 D, N, M = 4, 14, 3
@@ -69,7 +70,7 @@ REGRESSION_OUTPUTS = {
 
 
 @pytest.mark.parametrize("name", REGRESSION_OUTPUTS)
-@pytest.mark.filterwarnings("ignore:The training gradient")
+@NOT_TRAINED
 def test_nets_with_several_targets(name):
     output, function = REGRESSION_OUTPUTS[name]
     module = net()
@@ -129,7 +130,6 @@ CLASS_CONDITIONAL = {
 
 
 @pytest.mark.parametrize("name", CLASS_CONDITIONAL)
-@pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
 def test_the_logit_of_a_chosen_class(name):
     make = CLASS_CONDITIONAL[name]
     labels = np.array(["a", "b", "c"])[np.arange(N) % 3]
@@ -184,7 +184,7 @@ def token_loss(outputs, targets):
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("reduction", ["tokens", "mean", "sum"])
-@pytest.mark.filterwarnings("ignore:The training gradient")
+@NOT_TRAINED
 def test_scores_of_sequences(tied, reduction):
     module = TinyLanguageModel(tied).double()
     task = as_task(module, loss=SequenceCrossEntropy(reduction))

@@ -10,6 +10,7 @@ from torch import nn
 
 from influencekit import TRAK, GradDot, InfluenceFunction, SurrogateLambdaSearchCV, TracIn, as_task
 from influencekit.exceptions import HeldOutRowsWarning
+from tests._shared.marks import NOT_TRAINED
 from tests._shared.problems import draw_examples, tanh_task
 from tests._shared.tables import split
 from tests.curvature._dense_reference import loss_gradients, output_gradients
@@ -95,6 +96,7 @@ def test_regression_is_the_influence_function_of_least_squares():
     np.testing.assert_allclose(found, influence.score(X[:4], y[:4]) * scale**2, rtol=1e-6)
 
 
+@NOT_TRAINED
 def test_regressors_with_several_outputs_are_linear_in_the_loss():
     """The negative loss is linearised: its slope is -1, the kernel the empirical Fisher matrix."""
     rng = np.random.default_rng(0)

@@ -12,6 +12,7 @@ from influencekit.curvature.layers._datainf import FittedDataInf
 from influencekit.damping import auto_damping
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent, output_cotangent
+from tests._shared.marks import NOT_TRAINED
 from tests._shared.nets import tanh_net
 from tests.curvature._dense_reference import loss_gradients, output_gradients
 from tests.curvature._small_problems import M, N, margin, of_margin, penalties, problem, uneven
@@ -160,6 +161,7 @@ def test_without_damping_a_free_parameter_is_refused():
     assert torch.isfinite(penalised.products(queries, 0.0)).all()
 
 
+@NOT_TRAINED
 def test_large_damping_is_a_dot_product_of_gradients():
     task, X, y, Xq, yq = problem("plain")
     influence = InfluenceFunction("datainf", damping=1e9).fit(task, X, y)

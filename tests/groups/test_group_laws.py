@@ -31,8 +31,6 @@ from tests.groups._fitted import (
     task_of,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
-
 FURTHER = FurtherTraining(lr=0.1, n_steps=3, n_seeds=2, batch_size=8, random_state=0)
 
 
@@ -224,6 +222,7 @@ class TestSearches:
             )
 
 
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.HeldOutRowsWarning")
 class TestHeldOutRows:
     """Rows that the model did not learn from: skorch holds every fifth out by itself."""
 

@@ -32,10 +32,9 @@ from influencekit.metrics import linear_datamodeling_score
 from influencekit.selection._question import question
 from influencekit.selection._shared_study import open_study
 from influencekit.training import retrain_on_subsets
+from tests._shared.marks import NOT_TRAINED
 from tests._shared.problems import digits_problem
 from tests.selection._start_together import fingerprints
-
-pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
 
 SPACE = {"damping": FloatDistribution(1e-3, 1.0, log=True)}
 
@@ -120,6 +119,7 @@ DIFFERENT_SEARCHES = [
 
 
 @pytest.mark.parametrize(("what", "first", "second"), DIFFERENT_SEARCHES)
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.LambdaPathWarning")  # of one search
 def test_another_search_is_refused(problem, storage, what, first, second):
     spaces = {GradDot: {"max_memory": ["1GB"]}, SurrogateLambdaSearchCV: {"threshold": [0.4, 0.5]}}
     space = spaces.get(type(first.get("attributor")), SPACE)
@@ -326,7 +326,7 @@ OTHER_MODELS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
+@NOT_TRAINED
 @pytest.mark.parametrize("other", OTHER_MODELS)
 def test_models_of_the_same_weights_are_told_apart(problem, storage, other):
     loss = shifted(0.0) if other == "closure" else nn.CrossEntropyLoss()

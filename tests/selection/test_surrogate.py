@@ -61,7 +61,6 @@ def fit(problem, attributor=None, dampings="auto", queries=True, **options):
     return search.fit(model, X, y, **given)
 
 
-@pytest.mark.filterwarnings("ignore::influencekit.exceptions.NotStationaryWarning")
 class TestSearch:
     def test_pick_is_nearest_to_the_threshold(self, problem):
         for threshold in (0.37, 0.5, 0.8):
