@@ -148,6 +148,7 @@ def test_a_class_that_is_impossible_is_no_divergence():
     assert set(np.unique(found.outputs)) <= {0.0, 1.0}
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # it cannot converge
 def test_scikit_learn_that_says_so_itself():
     model = SGDRegressor(loss="squared_error", eta0=1e200, learning_rate="constant")
     options = {"masks": MASKS, "random_state": 0}
