@@ -298,7 +298,7 @@ ARGUMENTS = [
     ("module_of_other_width", lambda: fit(module_task(), X[:, :3].astype(np.float32)), ValueError,
      "X: ; shape; (1, 3); OneLayer"),
     ("images_into_flat_net", lambda: fit(net(), np.zeros((50, 2, 5), np.float32)), ValueError,
-     "X: ; shape; (1, 2, 5); OneLayer"),
+     "X: ; shape; (1, 2, 5); NeuralNetClassifier"),
 ]  # fmt: skip
 
 PARAMETERS = [
