@@ -57,7 +57,17 @@ def outcomes(tmp_path_factory):
     file.write_text(TESTS)
     settings = ["-c", ROOT / "pyproject.toml", "--rootdir", file.parent, "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-rA", "--tb=no", *settings, file],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-rA",
+            "--tb=no",
+            "--disable-warnings",
+            *settings,
+            file,
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
