@@ -2,10 +2,10 @@
 Scores averaged along the run that trained the net
 ==================================================
 
-What would the net say if a row had been left out of its training?  Retraining answers; scores predict
-the answer.  Scores at the final model look at one point of the run.  This page keeps eight checkpoints
-of it, averages the scores at them with :class:`~influencekit.RunAverage`, and compares both with
-retrained nets.
+What would the net say if a row had been left out of its training?  Retraining answers; scores
+predict the answer.  Scores at the final model look at one point of the run.  This page keeps eight
+checkpoints of it, averages the scores at them with :class:`~influencekit.RunAverage`, and compares
+both with retrained nets.
 """
 
 # %%

@@ -6,7 +6,7 @@ from numbers import Integral, Real
 from typing import ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier, is_clusterer
+from sklearn.base import MetaEstimatorMixin, clone, is_classifier, is_clusterer
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -14,8 +14,11 @@ from influencekit.applications._evidence import (
     BY_INFLUENCE,
     METHODS,
     LabelledData,
-    collect,
+    confidently_contradicted,
+    cross_entropy,
     default_method,
+    normalized_margin,
+    spare_classes,
 )
 from influencekit.applications._fitting import (
     check_labelled,
@@ -24,20 +27,13 @@ from influencekit.applications._fitting import (
     probabilities,
     remember_features,
 )
-from influencekit.applications._row_groups import check_detector
-from influencekit.applications._suspicion import (
-    confidently_contradicted,
-    cross_entropy,
-    group_means,
-    normalized_margin,
-    spare_classes,
-    suspicious_first,
-)
+from influencekit.applications._values import check_detector, group_means
 from influencekit.base import BaseAttributor
 from influencekit.groups import BaseGrouper
 from influencekit.utils import (
     Interval,
     StrOptions,
+    SuggestingEstimator,
     draw_seed,
     validate_parameters,
     with_gradients,
@@ -60,7 +56,7 @@ def _has_estimator(detector) -> bool:
     return detector.refit
 
 
-class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
+class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
     """Find training rows whose label is probably wrong.
 
     The default method fits the estimator in cross-validation, leaves out the rows that it
@@ -237,7 +233,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
         if self.method_ in BY_INFLUENCE:
             check_detector(self.attributor, self.method_, self.grouper)
         self._check_method(data)
-        evidence = collect(self, self.method_, data)
+        evidence = METHODS[self.method_](self, data)
         self.label_scores_ = evidence.scores
         self.probabilities_, self.attributor_ = evidence.probabilities, evidence.attributor
         if classifier:
@@ -290,7 +286,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
     def _suspect(self, data: LabelledData) -> None:
         """Set ranking, suspected rows and threshold."""
         scores = self.label_scores_
-        self.ranking_ = suspicious_first(scores)
+        self.ranking_ = np.argsort(-scores, kind="stable")
         first = self.ranking_[: self._count_suspected(data)]
         self.suspected_ = np.zeros(len(scores), dtype=bool)
         self.suspected_[first] = True

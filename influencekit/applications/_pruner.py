@@ -6,18 +6,13 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
+from sklearn.base import MetaEstimatorMixin, clone, is_classifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit.applications._fitting import (
-    check_labelled,
-    inherit_tags,
-    remember_features,
-)
+from influencekit.applications._fitting import check_labelled, inherit_tags, remember_features
 from influencekit.applications._noisy_labels import NoisyLabelDetector
-from influencekit.applications._row_groups import check_attributor, row_groups
-from influencekit.applications._values import held_out_values
+from influencekit.applications._values import check_attributor, held_out_values, row_groups
 from influencekit.attributors import InfluenceFunction
 from influencekit.base import BaseAttributor
 from influencekit.groups import GroupAttributor
@@ -25,6 +20,7 @@ from influencekit.training.estimator._rows import take_rows
 from influencekit.utils import (
     Interval,
     StrOptions,
+    SuggestingEstimator,
     draw_seed,
     validate_parameters,
     with_gradients,
@@ -33,7 +29,7 @@ from influencekit.utils import (
 __all__ = ["DatasetPruner"]
 
 
-class DatasetPruner(MetaEstimatorMixin, BaseEstimator):
+class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
     """Leave out training rows of low value, with imbalanced-learn's ``fit_resample``.
 
     Parameters

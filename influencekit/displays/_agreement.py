@@ -8,9 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from influencekit.displays._style import BAND, curve_style, import_pyplot, neutral_colour
-from influencekit.displays._text import legend_text, literal
+from influencekit.displays._style import (
+    BAND,
+    curve_style,
+    legend_text,
+    literal,
+    neutral_colour,
+    open_axes,
+)
 from influencekit.metrics import AgreementResult, SeedCurve
+from influencekit.utils import check_choice
 
 __all__ = ["AgreementDisplay"]
 
@@ -117,8 +124,7 @@ class AgreementDisplay:
         -------
         AgreementDisplay
         """
-        if measure not in ("cosine", "spearman"):
-            raise ValueError(f"`measure` must be 'cosine' or 'spearman'; got {measure!r}.")
+        check_choice("measure", measure, ("cosine", "spearman"))
         if not results:
             raise ValueError("`results` is empty; give at least one method.")
         first = next(iter(results.values()))
@@ -171,10 +177,7 @@ class AgreementDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        plt = import_pyplot(f"{type(self).__name__}.plot")
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        ax = open_axes(self, ax)
         self._plot_ceiling(ax)
         self._plot_curves(ax)
         lowest = min(0.0, *(float(np.nanmin(y, initial=0.0)) for y in self.curves.values()))

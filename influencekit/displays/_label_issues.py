@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_colour
+from influencekit.displays._style import FIRST, SECOND, neutral_colour, open_axes
+from influencekit.utils import check_choice
 
 __all__ = ["LabelIssuesDisplay"]
 
@@ -149,14 +150,10 @@ class LabelIssuesDisplay:
         ValueError
             If ``kind`` is unknown, or the ranking has no issue to find.
         """
-        if kind not in KINDS:
-            raise ValueError(f"`kind` must be one of {list(KINDS)}; got {kind!r}.")
+        check_choice("kind", kind, KINDS)
         if kind == "ranking" and (self.issues is None or not self.issues.any()):
             raise ValueError("`issues` must mark one row or more for kind='ranking'.")
-        plt = import_pyplot(f"{type(self).__name__}.plot")
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        ax = open_axes(self, ax)
         self.lines_: dict[str, Any] = {}
         self.counts_: dict[str, np.ndarray] = {}
         if kind == "scores":

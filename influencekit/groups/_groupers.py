@@ -7,7 +7,7 @@ from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClusterMixin, clone
+from sklearn.base import ClusterMixin, clone
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.utils import check_random_state
 
@@ -18,6 +18,7 @@ from influencekit.models import Task, as_task
 from influencekit.utils import (
     Interval,
     StrOptions,
+    SuggestingEstimator,
     draw_seed,
     validate_parameters,
     with_gradients,
@@ -38,7 +39,7 @@ _READ_AS_EXAMPLES = (
 )
 
 
-class BaseGrouper(ClusterMixin, BaseEstimator, ABC):
+class BaseGrouper(ClusterMixin, SuggestingEstimator, ABC):
     """Partitions the training examples of a model.
 
     Authors write ``__init__``, which only stores parameters, ``_parameter_constraints``, which

@@ -19,8 +19,12 @@ from influencekit.training._step_checkpoints import (
     check_n,
     copied_state,
 )
-from influencekit.training.estimator._dtype import match_net_dtype
-from influencekit.training.estimator._recipe import device_of, fresh_copy, read_recipe
+from influencekit.training.estimator._recipe import (
+    device_of,
+    fresh_copy,
+    match_net_dtype,
+    read_recipe,
+)
 from influencekit.utils import draw_seed, with_gradients
 
 __all__ = ["KeepCheckpoints", "kept_checkpoints", "train_checkpoints"]

@@ -16,8 +16,12 @@ from influencekit.training._checkpoints import KeepCheckpoints
 from influencekit.training._kept_run import net_inside
 from influencekit.training._randomness import seeded
 from influencekit.training._step_checkpoints import State, even_steps
-from influencekit.training.estimator._dtype import match_net_dtype
-from influencekit.training.estimator._recipe import device_of, fresh_copy, read_recipe
+from influencekit.training.estimator._recipe import (
+    device_of,
+    fresh_copy,
+    match_net_dtype,
+    read_recipe,
+)
 from influencekit.training.estimator._rows import count_rows, take_rows
 
 __all__ = ["rerun_with_checkpoints"]

@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit._model_checks import reject_data_as_model
+from influencekit._fitted import reject_data_as_model
 from influencekit._seeded_copies import seeded_copies
 from influencekit.attributors.along_the_run._fitted_run import FittedRun
 from influencekit.attributors.along_the_run._runs import read_runs

@@ -47,9 +47,9 @@ class KnownQueries(Fitted):
         if not same:
             what = "its target was another one in y_query" if known else "it is not in X_query"
             raise ValueError(
-                f"X: row {row} was not asked about in fit ({what}). Scores that learn from retrained "
-                "outputs are known for X_query and y_query alone: give the row there, and fit again "
-                "(trainings are found again in cache_dir)."
+                f"X: row {row} was not asked about in fit ({what}). Scores that learn from "
+                "retrained outputs are known for X_query and y_query alone: give the row there, "
+                "and fit again."
             )
         return same[0]
 

@@ -14,7 +14,8 @@ from torch.optim import Optimizer
 
 from influencekit.models import Task
 from influencekit.models._optimizers import optimizers_that
-from influencekit.training.stack._optimizer_spec import OptimizerSpec, ParameterGroup, groups_of
+from influencekit.training.stack._step import OptimizerSpec, ParameterGroup, groups_of
+from influencekit.utils import did_you_mean
 
 __all__ = ["NAMES", "fitted_net", "resolve_optimizer"]
 
@@ -68,7 +69,8 @@ def resolve_optimizer(
         lr = _own_lr(task, net, cls, fresh=own is None)
     if lr is not None:
         changes["lr"] = float(lr)
-    groups = _fresh_groups(task) if own is None else _own_groups(task, net)
+    fresh = (ParameterGroup(tuple(task.parameters), {"weight_decay": 0.0}),)
+    groups = fresh if own is None else _own_groups(task, net)
     groups = tuple(ParameterGroup(g.names, g.options | changes) for g in groups)
     kept = _own_state(task, net) if state == "own" else {}
     spec = OptimizerSpec(cls, groups, kept, "weight_decay" in changes)
@@ -102,11 +104,6 @@ def _own_lr(task: Task, net: NeuralNet | None, cls: Any, fresh: bool) -> float |
             "SGD."
         )
     return float(net.optimizer_.param_groups[0]["lr"]) if fresh else None
-
-
-def _fresh_groups(task: Task) -> tuple[ParameterGroup, ...]:
-    """One group with torch's defaults, without weight decay: the objective has its penalty."""
-    return (ParameterGroup(tuple(task.parameters), {"weight_decay": 0.0}),)
 
 
 def _own_groups(task: Task, net: NeuralNet) -> tuple[ParameterGroup, ...]:
@@ -143,7 +140,7 @@ def _check_options(spec: OptimizerSpec, changes: Mapping[str, Any]) -> None:
         name = "momentum" if strangers == ["momentum"] else "optimizer_params"
         raise ValueError(
             f"{name}: {spec.cls.__name__} has no {', '.join(strangers)}; accepted are "
-            f"{sorted(known)}."
+            f"{sorted(known)}.{did_you_mean(strangers[0], known)}"
         )
     taken = inspect.signature(spec.cls.__init__).parameters
     options = {key: v for key, v in spec.groups[0].options.items() if key in taken}
