@@ -1,10 +1,10 @@
 """Warnings and errors, each with the paragraph that a user needs."""
 
+import contextlib
 import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 
 from sklearn.exceptions import ConvergenceWarning as _ConvergenceWarning
@@ -124,7 +124,7 @@ def warn_user(message: str, category: type[Warning]) -> None:
     warnings.warn(message, category, stacklevel=level)
 
 
-@contextmanager
+@contextlib.contextmanager
 def collected_warnings() -> Iterator[list[tuple[str, type[Warning]]]]:
     """Collect what :func:`warn_user` is told in this thread, in place of warning.
 
@@ -140,7 +140,7 @@ def collected_warnings() -> Iterator[list[tuple[str, type[Warning]]]]:
 
 
 def _is_inside(file: str) -> bool:
-    if file.startswith(_HERE):
+    if file.startswith(_HERE) or file == contextlib.__file__:  # it stands around public methods
         return True
     _, found, inner = file.rpartition(f"{os.sep}site-packages")
     return bool(found) and inner.startswith(_NOT_THE_USERS)
