@@ -83,7 +83,9 @@ def reference(module, checkpoints, dampings, slopes="mean"):
     """Mean over checkpoints of -<J_k' s, (G_k + λ_k)^-1 ∇loss_j> / n, everything by autograd."""
     A, t = torch.as_tensor(X), torch.as_tensor(Y)
     Q, total = torch.as_tensor(XQ), 0.0
-    mean = sum(slopes_of(part) for part in checkpoints) / len(checkpoints)
+    own = torch.stack([slopes_of(part) for part in checkpoints])
+    lengths = own.norm(dim=2, keepdim=True)
+    mean = (own / lengths).mean(0) * lengths.mean(0)
     for part, damping in zip(checkpoints, dampings, strict=True):
         slope = {"mean": mean, "end": slopes_of(module), "own": slopes_of(part)}[slopes]
         task = as_task(part, nn.CrossEntropyLoss())

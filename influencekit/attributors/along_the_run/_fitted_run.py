@@ -119,12 +119,22 @@ class FittedRun(Fitted):
         return ((part.explaining(explained), queries) for part in self.parts)
 
     def _slopes(self, function: Any, queries: Examples) -> Tensor:
-        """Gradients of the output by the outputs of the model, at the end or in the mean."""
-        models = [self.end] if self.slopes == "end" else self.checkpoints
-        slope, total = output_cotangent(function), torch.zeros(())
-        for task in models:
-            total = total + slope(_outputs(task, queries), queries.targets)[:, 0]
-        return total / len(models)
+        """Gradients of the output by the model's outputs: of the end, or typical of the run.
+
+        A regressor's error may change its sign along the run, and its size at one checkpoint says
+        little: directions are averaged, and lengths apart.
+        """
+        slope = output_cotangent(function)
+        if self.slopes == "end":
+            return slope(_outputs(self.end, queries), queries.targets)[:, 0]
+        direction, length = torch.zeros(()), torch.zeros(())
+        for task in self.checkpoints:
+            found = slope(_outputs(task, queries), queries.targets)[:, 0]
+            size = torch.linalg.vector_norm(found.flatten(1), dim=1)
+            size = size.reshape(-1, *[1] * (found.ndim - 1))
+            direction = direction + found / torch.where(size > 0, size, 1.0)
+            length = length + size
+        return direction * length / len(self.checkpoints) ** 2
 
     def _blocks(self, queries: Examples) -> Iterator[Examples]:
         """Queries whose slopes fit the memory, some after the other."""

@@ -60,10 +60,10 @@ class RunAverage(BaseAttributor):
         net kept itself, by its callback :class:`~influencekit.training.KeepCheckpoints` or
         :class:`~influencekit.training.TrajectoryRecorder`.
     slopes : {"mean", "end", "own", "unit"}, default="mean"
-        How the queries' gradients are made.  "mean": the gradient of the output by the model's
-        outputs z, in the mean over the checkpoints, with each checkpoint's Jacobian,
-        ``J_k(x_i)ᵀ mean_l ∂f_i/∂z|_l``.  "end": that of the final model in its place; scores
-        then answer in the unit of its output.  "own": the whole gradient at each checkpoint.
+        How the queries' gradients are made.  "mean": with one gradient s_i of the output by the
+        model's outputs z for all checkpoints, and each checkpoint's Jacobian, ``J_k(x_i)ᵀ s_i``;
+        s_i has the mean direction of ``∂f_i/∂z`` over the checkpoints, and its mean length.
+        "end": that of the final model in its place; scores then have the size of its output's.  "own": the whole gradient at each checkpoint.
         "unit": the same, with each query's scores at each checkpoint divided by their length.
     damping_factor : float, default=1.0
         On the damping that the attributor chooses by ``damping="auto"`` at each checkpoint.
@@ -102,7 +102,7 @@ class RunAverage(BaseAttributor):
     least, so that a plain mean of loss scores (``slopes="own"``) weighs the checkpoints wrongly.
     One slope for all of them keeps their weights equal.  At the end it is that of a model that
     has fitted more than a retrained one will have: the error of a regressor there may have the
-    other sign.  The mean along the run is typical.
+    other sign.  Directions in the mean along the run are typical.
 
     One warning about stationarity is given, for the last checkpoint.
 
