@@ -1,6 +1,6 @@
 """
-Scores averaged along the run that trained the net
-==================================================
+Do scores along the run predict retraining better? Eight checkpoints
+======================================================================
 
 What would the net say if a row had been left out of its training?  Retraining answers; scores
 predict the answer.  Scores at the final model look at one point of the run.  This page keeps eight
@@ -76,7 +76,7 @@ print(f"λ at the end {final.damping_:.3g}; along the run", average.damping_.rou
 
 truth = retrain_on_subsets(net, X, y, X_query, y_query, n_subsets=60, n_repeats=2, random_state=0)
 lds = {
-    name: linear_datamodeling_score(attributor.score(X_query, y_query), truth.outputs, truth.masks)
+    name: linear_datamodeling_score(truth.outputs, truth.masks, attributor.score(X_query, y_query))
     for name, attributor in {"final model": final, "along the run": average}.items()
 }
 for name, result in lds.items():
@@ -94,3 +94,10 @@ low = min(a.min(), b.min()) - 0.05
 axes.plot([low, 1], [low, 1], color="0.6", linewidth=1)
 axes.set(xlabel="LDS, final model", ylabel="LDS, along the run", xlim=(low, 1), ylim=(low, 1))
 plt.show()
+
+# %%
+# What to take home
+# -----------------
+# Let the net keep eight checkpoints while it trains, and average the scores along the run.
+# Here the average predicts retrained losses better, for most queries and in the mean.  It costs
+# eight weight files, eight times the attribution, and no training.

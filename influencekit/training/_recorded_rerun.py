@@ -57,9 +57,9 @@ def rerun_with_checkpoints(model: Any, X: Any, y: Any, n: int, seed: int) -> lis
         return _mlp_checkpoints(inner, X, y, n, seed)
     if net_inside(inner) is None:
         raise UnsupportedModelError(
-            f"retrain=True: got a {type(inner).__name__}; accepted are skorch nets, MLPClassifier "
-            "and MLPRegressor. For anything else keep checkpoints while you train, and give them: "
-            "RunAverage(checkpoints=states)."
+            f"model: a {type(inner).__name__} cannot be trained once more with checkpoints; "
+            "accepted are skorch nets, MLPClassifier and MLPRegressor. For anything else keep "
+            "checkpoints while you train, and give them: RunAverage(checkpoints=states)."
         )
     net = fresh_copy(inner, seed)
     own = net.callbacks if isinstance(net.callbacks, (list, tuple)) else []
@@ -73,8 +73,8 @@ def _mlp_checkpoints(mlp: Any, X: Any, y: Any, n: int, seed: int) -> list[Any]:
     """Copies of an MLP after the epochs nearest to those wanted."""
     if mlp.solver == "lbfgs":
         raise UnsupportedModelError(
-            f"retrain=True: {type(mlp).__name__}(solver='lbfgs') takes no steps on batches, so it "
-            "has no run to look along. Accepted are solver='adam' and 'sgd'."
+            f"model: a {type(mlp).__name__} with the solver lbfgs takes no steps on batches, so "
+            "there is no run to look along; accepted are the solvers adam and sgd."
         )
     own = mlp.random_state
     start = int(own) if isinstance(own, Integral) else seed

@@ -60,11 +60,12 @@ class RunAverage(BaseAttributor):
         net kept itself, by its callback :class:`~influencekit.training.KeepCheckpoints` or
         :class:`~influencekit.training.TrajectoryRecorder`.
     slopes : {"mean", "end", "own", "unit"}, default="mean"
-        How the queries' gradients are made.  "mean": with one gradient s_i of the output by the
-        model's outputs z for all checkpoints, and each checkpoint's Jacobian, ``J_k(x_i)ᵀ s_i``;
+        How the queries' gradients are made.  "mean": one gradient s_i of the output by the
+        model's outputs z for all checkpoints, with each checkpoint's Jacobian, ``J_k(x_i)ᵀ s_i``;
         s_i has the mean direction of ``∂f_i/∂z`` over the checkpoints, and its mean length.
-        "end": that of the final model in its place; scores then have the size of its output's.  "own": the whole gradient at each checkpoint.
-        "unit": the same, with each query's scores at each checkpoint divided by their length.
+        "end": that of the final model in its place, so that scores have the size of its outputs.
+        "own": the whole gradient at each checkpoint.  "unit": the same, with each query's scores
+        at each checkpoint divided by their length.
     damping_factor : float, default=1.0
         On the damping that the attributor chooses by ``damping="auto"`` at each checkpoint.
     retrain : bool, default=False
