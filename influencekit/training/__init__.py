@@ -1,6 +1,7 @@
 """Training models anew: on subsets, many at once, with results that are kept; and further."""
 
 from influencekit.training._checkpoints import KeepCheckpoints, train_checkpoints
+from influencekit.training._rerun_without import rerun_without
 from influencekit.training._step_checkpoints import CheckpointRecorder, record_checkpoints
 from influencekit.training.further._config import FurtherTrainingConfig
 from influencekit.training.further._scores import FurtherTrainingScores
@@ -29,6 +30,7 @@ __all__ = [
     "TrajectoryRecorder",
     "record_checkpoints",
     "record_trajectory",
+    "rerun_without",
     "retrain_on_subsets",
     "train_checkpoints",
     "trajectory_leave_one_out",

@@ -61,7 +61,21 @@ class Reruns:
         -------
         dict of str to Tensor of shape (n_runs, ...)
         """
-        return self._train(rows, None)
+        left_out = rows[:, None]
+        return self._train(len(rows), lambda batch: batch != left_out.to(batch.device))
+
+    def keeping(self, masks: Tensor) -> Parameters:
+        """Parameters at the end of runs that keep some rows each.
+
+        Parameters
+        ----------
+        masks : bool Tensor of shape (n_runs, n_train)
+
+        Returns
+        -------
+        dict of str to Tensor of shape (n_runs, ...)
+        """
+        return self._train(len(masks), lambda batch: masks.to(batch.device)[:, batch])
 
     def shaken(self, n_runs: int) -> Parameters:
         """Parameters at the end of full runs that are rounded another way after each step.
@@ -69,15 +83,17 @@ class Reruns:
         Each parameter is moved by its last place up or down, at random.
         """
         generator = torch.Generator().manual_seed(0)
-        return self._train(torch.full((n_runs,), -1), generator)
+        return self._train(n_runs, lambda batch: batch[None] >= 0, generator)
 
-    def _train(self, rows: Tensor, shake: torch.Generator | None) -> Parameters:
+    def _train(
+        self, n_runs: int, keeps: Callable, shake: torch.Generator | None = None
+    ) -> Parameters:
+        """``keeps(rows of a batch)`` says which of them each run keeps, (n_runs, n_rows)."""
         replay = self.replay
-        state = self._start(len(rows))
-        owner = rows.to(state.theta.device)[:, None]
+        state = self._start(n_runs)
         with untouched(state.theta.device):
             for step in range(replay.n_steps):
-                gradient = self._gradient(state.theta, replay.batch(step), owner)
+                gradient = self._gradient(state.theta, replay.batch(step), keeps)
                 state = replay.advance(state, step, gradient)
                 if shake is not None:
                     state = state._replace(theta=_shake(state.theta, shake))
@@ -89,7 +105,7 @@ class Reruns:
         slots = {name: slot.expand(n_runs, -1) for name, slot in start.slots.items()}
         return State(start.theta.expand(n_runs, -1).clone(), slots, start.n_steps)
 
-    def _gradient(self, theta: Tensor, batch: StepBatch, owner: Tensor) -> Tensor:
+    def _gradient(self, theta: Tensor, batch: StepBatch, keeps: Callable) -> Tensor:
         """Gradients (n_runs, p) of the step's loss over the rows that each run keeps."""
         theta = theta.detach().requires_grad_(True)
         stream = None
@@ -97,7 +113,7 @@ class Reruns:
             stream = RandomStream(batch.random_state)
         outputs = self.stack.outputs(self._named(theta), batch.inputs, True, stream)
         losses = self.stack.losses(outputs, batch.targets, True)
-        shares = batch.shares * (batch.rows.to(owner.device) != owner)
+        shares = batch.shares * keeps(batch.rows.to(theta.device))
         if self.renormalize:
             total = shares.sum(1, keepdim=True)
             shares = shares / torch.where(total > 0, total, torch.ones_like(total))
@@ -265,6 +281,14 @@ class _Tables:
         names = [f"without row {row}" for row in rows]
         return self._found(
             fingerprint(rows), names, lambda: self.evaluation(self.reruns.without(runs))
+        )
+
+    def keeping(self, masks: NDArray, first: int) -> NDArray:
+        """Outputs (len(masks), n_test) of the runs with the rows of each mask."""
+        runs = torch.as_tensor(masks)
+        names = [f"mask {first + i}" for i in range(len(masks))]
+        return self._found(
+            fingerprint(masks), names, lambda: self.evaluation(self.reruns.keeping(runs))
         )
 
     def _found(self, key: str, names: list[str], train: Callable[[], NDArray]) -> NDArray:
