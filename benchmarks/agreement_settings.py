@@ -59,7 +59,7 @@ class Setting:
 
 
 def concrete():
-    """927 / 103 rows, features and target standardised by the training rows."""
+    """927 / 103 rows, features and target standardized by the training rows."""
     X, y = fetch_uci_concrete(return_X_y=True)
     split = train_test_split(X, y[:, None], test_size=0.1, random_state=0)
     scaled = []
@@ -70,7 +70,7 @@ def concrete():
 
 
 def acs(state: str, n_rows: int | None = None):
-    """ACSIncome of a state; categories as dummies, age and hours standardised."""
+    """ACSIncome of a state; categories as dummies, age and hours standardized."""
     data = fetch_acs_income(state)
     X, y = data.data, data.target.to_numpy().astype(np.int64)
     if n_rows is not None:

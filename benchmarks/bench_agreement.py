@@ -67,7 +67,7 @@ def methods(setting: Setting, optimizer: str, mean_square: float) -> dict:
 
 
 def further_training(setting: Setting, optimizer: str, horizons, **more) -> FurtherTraining:
-    """Gold standard of a setting: pairs of runs, centred as in the paper's main figures."""
+    """Gold standard of a setting: pairs of runs, centered as in the paper's main figures."""
     return FurtherTraining(
         optimizer,
         lr=setting.rates[optimizer],

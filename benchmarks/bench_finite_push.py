@@ -1,4 +1,4 @@
-"""What AdamW-influence misses of a removal: the optimiser's answer, or the kinks of ReLU.
+"""What AdamW-influence misses of a removal: the optimizer's answer, or the kinks of ReLU.
 
     INFLUENCEKIT_DATA=FOLDER python benchmarks/bench_finite_push.py --setting mnist
 

@@ -53,7 +53,7 @@ N_QUERY, N_SUBSETS = 100, 60
 
 
 def shuffled(load):
-    """Reader of a table that comes with scikit-learn, columns standardised."""
+    """Reader of a table that comes with scikit-learn, columns standardized."""
 
     def read(folder, rng, n_train, n_query):
         X, y = load(return_X_y=True)

@@ -2,7 +2,7 @@
 
     python benchmarks/bench_small_tables.py [--seeds 0 1 2] [--json FILE]
 
-Data that come with scikit-learn, a skorch net on standardised columns, 60 % of the rows to train.
+Data that come with scikit-learn, a skorch net on standardized columns, 60 % of the rows to train.
 Half of the other rows are for tuning, half are reported.  For each net the linear datamodeling
 score (100 random halves, 2 trainings each) at the default damping, at the default without the
 least damping of stopped classifiers, where the cosine is 0.57, where ξ is 0.5, at the choice of

@@ -20,7 +20,7 @@ The two tables are read from the folder that ``INFLUENCEKIT_DATA`` names, or fet
 # %%
 # Two tables and a net for each
 # -----------------------------
-# Numbers are standardised, categories become dummy columns: a plain scikit-learn preprocessor. The
+# Numbers are standardized, categories become dummy columns: a plain scikit-learn preprocessor. The
 # nets have two hidden layers and are trained with SGD.
 
 import warnings

@@ -175,7 +175,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
 
     @with_gradients
     def transform(self, X, y=None):
-        """Scores under the name of scikit-learn's transformers; honours ``set_output``.
+        """Scores under the name of scikit-learn's transformers; honors ``set_output``.
 
         Parameters
         ----------

@@ -10,7 +10,7 @@ from sklearn.base import MetaEstimatorMixin, clone, is_classifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit.applications._fitting import check_labelled, inherit_tags, remember_features
+from influencekit.applications._fitting import check_labeled, inherit_tags, remember_features
 from influencekit.applications._noisy_labels import NoisyLabelDetector
 from influencekit.applications._values import check_attributor, held_out_values, row_groups
 from influencekit.attributors import InfluenceFunction
@@ -137,7 +137,7 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
         validate_parameters(self)
         if not isinstance(self.attributor, NoisyLabelDetector):
             check_attributor(self.attributor, "DatasetPruner")
-        n = check_labelled(X, y)
+        n = check_labeled(X, y)
         rng = check_random_state(self.random_state)
         self.values_ = self._values(X, y, n, rng)
         stratified = self.stratify and is_classifier(self.estimator)

@@ -13,7 +13,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 
-from influencekit.applications._fitting import check_labelled, refuse_diverged
+from influencekit.applications._fitting import check_labeled, refuse_diverged
 from influencekit.applications._look_ahead import mean_loss_gradient
 from influencekit.data import make_examples
 from influencekit.exceptions import InfluenceKitWarning, warn_user
@@ -123,7 +123,7 @@ def score_then_retrain(
     """
     _check(horizon, keep, curvature)
     check_on_nan(on_nan)
-    check_labelled(X, y)
+    check_labeled(X, y)
     net = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
     if not isinstance(net, NeuralNet):
         raise TypeError(

@@ -53,7 +53,7 @@ class TRAK(DampedMixin, BaseAttributor):
     projection : {"auto", "rademacher", "gaussian", ...}, default="auto"
         Kind of random projection; see :func:`influencekit.gradients.make_projection`.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
-        What is explained, and linearised as f: "auto" is the margin log(p / (1 - p)) of a
+        What is explained, and linearized as f: "auto" is the margin log(p / (1 - p)) of a
         classifier.  For a regressor f is the prediction, or the negative loss where it has several
         outputs; explained is the negative loss, or the prediction when ``score`` gets no targets.
     batch_size : int or None, default=None
@@ -240,7 +240,7 @@ class NamedOutput:
 
 
 def trak_outputs(task: Task, output, targets: torch.Tensor):
-    """What is explained and what is linearised, with what "auto" stands for here."""
+    """What is explained and what is linearized, with what "auto" stands for here."""
     if output != "auto":
         return output, output
     if task.kind == "classification":

@@ -1,4 +1,4 @@
-"""Curvature matrices and their factorisations."""
+"""Curvature matrices and their factorizations."""
 
 from influencekit.curvature._base import FittedCurvature, SolvedCurvature
 from influencekit.curvature._mean_path import MeanPath

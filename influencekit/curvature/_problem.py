@@ -83,9 +83,9 @@ class CurvatureProblem:
 class Curvature(SuggestingEstimator, ABC):
     """Which matrix stands for the curvature, and how its damped inverse is applied.
 
-    A curvature holds parameters only; :meth:`factorise` returns what was computed.  Authors
+    A curvature holds parameters only; :meth:`factorize` returns what was computed.  Authors
     write ``__init__``, which only stores parameters, ``_parameter_constraints``, which says what
-    they accept, and :meth:`factorise`.  They set ``projects = True`` if it reads
+    they accept, and :meth:`factorize`.  They set ``projects = True`` if it reads
     ``problem.projection_dim``.  Attributors take an object of the class as ``curvature``; a
     name in ``CURVATURES``, which is given where the class is defined,
     ``class GaussNewton(Curvature, name="ggn")``, is for those of the package.
@@ -106,7 +106,7 @@ class Curvature(SuggestingEstimator, ABC):
         return True
 
     @abstractmethod
-    def factorise(self, problem: CurvatureProblem) -> Any:
+    def factorize(self, problem: CurvatureProblem) -> Any:
         """Do the work that does not depend on the damping.
 
         Parameters
@@ -206,7 +206,7 @@ def fisher_rows(problem: CurvatureProblem) -> CurvatureRows:
 
 
 def ggn_rows(problem: CurvatureProblem) -> CurvatureRows:
-    """Generalised Gauss-Newton: the rows are ``J_iᵀ L_i`` with the loss Hessian ``L_i L_iᵀ``.
+    """Generalized Gauss-Newton: the rows are ``J_iᵀ L_i`` with the loss Hessian ``L_i L_iᵀ``.
 
     Parameters
     ----------

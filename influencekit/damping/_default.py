@@ -253,7 +253,7 @@ def least_damping(curvature: Curvature, spectrum: Spectrum, ratio: float) -> flo
     ----------
     curvature : Curvature
     spectrum : Spectrum
-        Its factorisation.
+        Its factorization.
     ratio : float
         Gradient ratio of the model.
 

@@ -56,7 +56,7 @@ class GroupAttributor(HeldGroups):
         :class:`~influencekit.groups.ClusterGrouper`.  None takes the ``groups`` given to ``fit``,
         or makes each example a group.
     reduce : {"sum", "mean"}, default="sum"
-        "sum" is the effect of the whole group, which favours large ones; "mean" that of one
+        "sum" is the effect of the whole group, which favors large ones; "mean" that of one
         of its examples on average.
     curvature : {"points", "groups"}, default="points"
         "points" sums the scores of examples, exactly.  "groups" replaces the empirical Fisher
@@ -271,7 +271,7 @@ class GroupAttributor(HeldGroups):
 
     @with_gradients
     def transform(self, X, y=None):
-        """Scores under the name of scikit-learn's transformers; honours ``set_output``.
+        """Scores under the name of scikit-learn's transformers; honors ``set_output``.
 
         Parameters
         ----------

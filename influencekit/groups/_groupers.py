@@ -296,7 +296,7 @@ class KMeansGrouper(ClusterGrouper):
 
     Notes
     -----
-    K-means on gradients minimises the within-group scatter, which is what the group form of the
+    K-means on gradients minimizes the within-group scatter, which is what the group form of the
     empirical Fisher matrix drops (``fisher_form="mean"`` of :class:`GroupAttributor`).
     Cost: a forward pass (and the gradient of the last layer's input) of all rows, and k-means.
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from influencekit.metrics._checks import check_finite, check_same_shape
-from influencekit.metrics._correlation import row_correlation, standardise_rows
+from influencekit.metrics._correlation import row_correlation, standardize_rows
 from influencekit.metrics._text import short_array
 
 __all__ = ["AgreementResult", "attribution_agreement", "by_horizon", "mean_of_tests", "row_cosine"]
@@ -86,7 +86,7 @@ def attribution_agreement(
     gold : array-like of shape (n_test, n_left_out) or (n_horizons, n_test, n_left_out)
         Measured scores, mean over seeds.
     scores : array-like of the same shape, or (n_test, n_left_out) for every horizon
-        Scores of a method.  They are compared as they are, not centred.
+        Scores of a method.  They are compared as they are, not centered.
     halves : array-like of shape (2, ...), default=None
         Two tables of the shape of ``gold``: means of two disjoint halves of the seeds, for
         the ceiling.
@@ -94,7 +94,7 @@ def attribution_agreement(
         Gold scores that are not larger are rounding.  A test example all of whose gold
         scores are so small is unresolved, and left out of the means.
     offset : array-like of shape (n_horizons, n_test), default=None
-        Mean over left-out rows of the gold scores before they were centred; None takes it
+        Mean over left-out rows of the gold scores before they were centered; None takes it
         from `gold`.
     horizons : array-like of shape (n_horizons,), default=None
         What to call the horizons; None numbers them from 1.
@@ -173,7 +173,7 @@ def _unit(rows: NDArray) -> NDArray:
 
 
 def _spearman(first: NDArray, second: NDArray) -> NDArray:
-    a, b = standardise_rows(first, "spearman"), standardise_rows(second, "spearman")
+    a, b = standardize_rows(first, "spearman"), standardize_rows(second, "spearman")
     return row_correlation(a, b)
 
 

@@ -17,8 +17,8 @@ __all__ = [
     "UndefinedCorrelationWarning",
     "check_method",
     "row_correlation",
-    "standardise_rows",
-    "summarise",
+    "standardize_rows",
+    "summarize",
     "warn_undefined",
 ]
 
@@ -43,8 +43,8 @@ def check_method(method: str) -> str:
     return method
 
 
-def standardise_rows(rows: NDArray, method: str) -> NDArray:
-    """Rows centred and scaled to norm 1, after average ranking if `method` is "spearman".
+def standardize_rows(rows: NDArray, method: str) -> NDArray:
+    """Rows centered and scaled to norm 1, after average ranking if `method` is "spearman".
 
     Parameters
     ----------
@@ -64,10 +64,10 @@ def standardise_rows(rows: NDArray, method: str) -> NDArray:
         rows = _rank_rows(rows)
     else:  # to size 1 first: squares of very large or small numbers leave float64's range
         rows = rows / np.where(size > 0, size, 1.0)[..., None]
-    centred = rows - rows.mean(axis=-1, keepdims=True)
-    norms = np.linalg.norm(centred, axis=-1)
+    centered = rows - rows.mean(axis=-1, keepdims=True)
+    norms = np.linalg.norm(centered, axis=-1)
     norms[constant] = np.nan
-    return centred / norms[..., None]
+    return centered / norms[..., None]
 
 
 def _rank_rows(rows: NDArray) -> NDArray:
@@ -83,7 +83,7 @@ def _rank_rows(rows: NDArray) -> NDArray:
 
 
 def row_correlation(first: NDArray, second: NDArray) -> NDArray:
-    """Inner products of standardised rows, cut to [-1, 1]; NaN stays NaN."""
+    """Inner products of standardized rows, cut to [-1, 1]; NaN stays NaN."""
     return np.clip(np.einsum("...n,...n->...", first, second), -1.0, 1.0)
 
 
@@ -149,7 +149,7 @@ def correlate(
     truth: NDArray, table: NDArray, method: str, noise_ceiling: float | None = None
 ) -> LDSResult:
     """Correlation of each row of a table with the same row of a standardized one."""
-    per_query = row_correlation(truth, standardise_rows(table, method))
+    per_query = row_correlation(truth, standardize_rows(table, method))
     return reported(per_query, truth, method, noise_ceiling)
 
 
@@ -158,10 +158,10 @@ def reported(
 ) -> LDSResult:
     """Correlations as a result, with a warning where some are undefined."""
     warn_undefined(per_query, truth)
-    return summarise(per_query, method, noise_ceiling)
+    return summarize(per_query, method, noise_ceiling)
 
 
-def summarise(per_query: NDArray, method: str, noise_ceiling: float | None = None) -> LDSResult:
+def summarize(per_query: NDArray, method: str, noise_ceiling: float | None = None) -> LDSResult:
     """Gather correlations (n_query,) into an LDSResult."""
     defined = per_query[~np.isnan(per_query)]
     n = defined.size

@@ -15,7 +15,7 @@ from influencekit.metrics._correlation import (
     correlate,
     reported,
     row_correlation,
-    standardise_rows,
+    standardize_rows,
 )
 
 __all__ = [
@@ -86,7 +86,7 @@ def noise_ceiling(outputs: ArrayLike, *, method: str = "spearman") -> NoiseCeili
 def ceiling_from_repeats(repeats: NDArray, method: str) -> NoiseCeiling:
     """`noise_ceiling` of checked outputs (n_subsets, n_repeats >= 2, n_query)."""
     n_repeats = repeats.shape[1]
-    rows = standardise_rows(repeats.transpose(1, 2, 0), method)
+    rows = standardize_rows(repeats.transpose(1, 2, 0), method)
     pairs = combinations(range(n_repeats), 2)
     correlations = np.stack([row_correlation(rows[i], rows[j]) for i, j in pairs])
     defined = correlations[~np.isnan(correlations)]
@@ -126,7 +126,7 @@ class PreparedOutputs:
     def __init__(self, outputs: ArrayLike, method: str = "spearman"):
         repeats = check_outputs(outputs)
         self.method = check_method(method)
-        self._rows = standardise_rows(repeats.mean(axis=1).T, method)
+        self._rows = standardize_rows(repeats.mean(axis=1).T, method)
         self.shape = self._rows.shape
         self.noise_ceiling: float | None = None
         if repeats.shape[1] > 1:
@@ -148,7 +148,7 @@ class PreparedOutputs:
         array = check_finite(predicted, "predicted", (2, 3), axes)
         expected = (*array.shape[:-2], *self.shape)
         check_same_shape(array, "predicted", expected, "(..., n_query, n_subsets)")
-        return row_correlation(standardise_rows(array, self.method), self._rows)
+        return row_correlation(standardize_rows(array, self.method), self._rows)
 
     def score(self, predicted: ArrayLike) -> LDSResult:
         """LDS of one prediction (n_query, n_subsets), see `lds_from_subset_sums`."""
@@ -296,7 +296,7 @@ def leave_one_out_correlation(
     if removed is not None:
         table = table[:, _check_positions(removed, table.shape[1])]
     check_same_shape(table, "scores", changes.shape, "(n_query, n_removed)")
-    return correlate(standardise_rows(changes, method), table, method)
+    return correlate(standardize_rows(changes, method), table, method)
 
 
 def _check_positions(removed: ArrayLike, n_train: int) -> np.ndarray:

@@ -52,7 +52,7 @@ class Task:
     penalty_kind : {"sum", "mean"}
         "sum": the penalty stands beside the *summed* loss and stays as it is when the model
         is retrained without a row (Ridge, LogisticRegression's C).  "mean": it stands beside
-        the mean loss, which renormalises with the number of rows (weight decay).  Scores
+        the mean loss, which renormalizes with the number of rows (weight decay).  Scores
         always refer to taking the row's term out and leaving the rest of the objective
         alone, which for "sum" is retraining without the row.
     class_weight : Tensor of shape (n_classes,), "balanced" or None

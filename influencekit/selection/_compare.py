@@ -19,7 +19,7 @@ from influencekit.metrics import (
     leave_one_out_correlation,
     linear_datamodeling_score,
 )
-from influencekit.metrics._correlation import check_method, summarise
+from influencekit.metrics._correlation import check_method, summarize
 from influencekit.selection._ground_truth import check_ground_truth
 from influencekit.selection._scorer import SubsetPredictor
 from influencekit.training import SubsetOutputs, TrajectoryLeaveOneOut
@@ -180,7 +180,7 @@ def _result(
 
 def _row(result: LDSResult, fit_seconds: float, score_seconds: float, base: NDArray) -> dict:
     """A row of the table; ``base`` holds the correlations of the reference, one a query."""
-    difference = summarise(result.per_query - base, result.method)
+    difference = summarize(result.per_query - base, result.method)
     ceiling = np.nan if result.noise_ceiling is None else result.noise_ceiling
     return {
         "score": result.mean,

@@ -116,7 +116,7 @@ class LDSSearch(AttributorSearch):
     ``curvature="groups"``, ``reduce="mean"`` or :class:`FurtherTraining` a group has one score, so
     subsets are drawn over whole groups; a mean counts once for each row.
 
-    Cost: ``n_subsets · n_repeats`` retrainings, one factorisation for each combination of the
+    Cost: ``n_subsets · n_repeats`` retrainings, one factorization for each combination of the
     parameters other than the damping, and one small product for each trial.
 
     References

@@ -88,7 +88,7 @@ def lds_scorer(subset_outputs: SubsetOutputs, method: str = "spearman") -> Calla
 class FitCache:
     """Fitted copies of an attributor on one task and its training examples.
 
-    Fits that differ only in the damping share one factorisation, the queries' gradients and
+    Fits that differ only in the damping share one factorization, the queries' gradients and
     the subsets' sums, where the attributor has a damping path.
 
     Parameters

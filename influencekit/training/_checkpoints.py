@@ -125,7 +125,7 @@ def train_checkpoints(
         Whether checkpoints with NaN or infinite weights are refused, with their epochs named,
         or kept with a warning.
     random_state : int, RandomState or None, default=None
-        Of initialisation and training.
+        Of initialization and training.
 
     Returns
     -------

@@ -156,7 +156,7 @@ ROWS = [
         },
     ),
     Row(
-        "optimizer_state='own': there is no fitted optimiser to",
+        "optimizer_state='own': there is no fitted optimizer to",
         (
             "FurtherTraining('sgd', 0.1, epochs=1, optimizer_state='own', "
             "**once).fit(*learned).score(*two)"
@@ -209,11 +209,11 @@ ROWS = [
                 "record_trajectory(m, o, n_rows=50): pass\nexcept ValueError as error: "
                 "assert 'took no step' in str(error)"
             ),
-            "give them to the optimiser": "recorded()",
+            "give them to the optimizer": "recorded()",
         },
     ),
     Row(
-        "of the optimiser came without rows. Call",
+        "of the optimizer came without rows. Call",
         (
             "m = Net(); o = torch.optim.SGD(m.parameters(), lr=0.1)\nwith "
             "record_trajectory(m, o, n_rows=50): m(torch.zeros(1, "

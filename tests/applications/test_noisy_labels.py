@@ -114,7 +114,7 @@ def test_rounds_against_a_plain_loop():
 
 
 def test_rounds_help_where_labels_mislead():
-    """With 40 % wrong, a row's own neighbourhood speaks for the right label only after cleaning."""
+    """With 40 % wrong, a row's own neighborhood speaks for the right label only after cleaning."""
     gains = []
     for seed in range(3):
         X, y, flipped = planted(n=200, wrong=80, seed=seed)

@@ -1,4 +1,4 @@
-"""FurtherTraining: closed forms, nets' own optimisers, what is left out, adjustments, refusals."""
+"""FurtherTraining: closed forms, nets' own optimizers, what is left out, adjustments, refusals."""
 
 import copy
 
@@ -61,7 +61,7 @@ def test_one_step_is_grad_dot():
     assert task.module.training is False
 
 
-def test_skorch_net_brings_its_optimiser_rate_and_batch_size():
+def test_skorch_net_brings_its_optimizer_rate_and_batch_size():
     net = fitted_net(momentum=0.9, lr=0.05)
     measured = FurtherTraining(epochs=2, left_out=[0, 9], n_seeds=1, random_state=0)
     measured.fit(net, X.numpy(), Y.numpy())
@@ -279,7 +279,7 @@ WRONG = [
     ({"optimizer": "adam", "momentum": 0.9}, "momentum: Adam has no momentum"),
     ({"optimizer_params": {"beta": 1}}, "optimizer_params: SGD has no beta"),
     ({"optimizer_params": {"nesterov": True}}, "SGD refuses them"),
-    ({"optimizer_state": "own"}, "optimizer_state='own': there is no fitted optimiser"),
+    ({"optimizer_state": "own"}, "optimizer_state='own': there is no fitted optimizer"),
     ({"removal": "delete"}, "'removal' parameter"),
     ({"adjust": "mean"}, "'adjust' parameter"),
     ({"left_out": 30}, "left_out: got 30, but there are 21"),

@@ -37,7 +37,7 @@ def fitted(task, X, y, weights, penalty, curvature, *, projection_dim=None, **op
         projection_dim=projection_dim,
         random_state=7,
     )
-    return curvature.factorise(given)
+    return curvature.factorize(given)
 
 
 def flat_columns(spec):

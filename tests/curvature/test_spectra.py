@@ -188,7 +188,7 @@ def test_damping_range_of_a_vanishing_curvature_is_refused():
 
 @pytest.mark.parametrize(("scale", "tolerance"), [(1.0, 1e-6), (1e-4, 1e-3)])
 def test_short_rows_are_not_dropped_beside_long_ones(scale, tolerance):
-    """Rows of very different length, and an unpenalised bias: both spaces agree."""
+    """Rows of very different length, and an unpenalized bias: both spaces agree."""
     task, X, t, Xq, tq = problem()
     with torch.no_grad():
         task.parameters["2.weight"].mul_(40)  # saturated: most gradients are tiny

@@ -77,8 +77,8 @@ def test_cells_lie_under_their_headings_and_do_not_overlap(problem):
     for heading, column in zip(middle, columns, strict=True):
         cells = np.atleast_1d(display.axes_[0, column])
         extents = [cell.get_window_extent() for cell in cells]
-        centre = (min(e.x0 for e in extents) + max(e.x1 for e in extents)) / 2
-        assert centre == pytest.approx((heading.x0 + heading.x1) / 2, abs=2)
+        center = (min(e.x0 for e in extents) + max(e.x1 for e in extents)) / 2
+        assert center == pytest.approx((heading.x0 + heading.x1) / 2, abs=2)
         assert all(heading.y0 >= e.y1 for e in extents)
 
 
@@ -107,7 +107,7 @@ def test_default_rows_are_the_first_three(problem):
 
 
 @pytest.mark.parametrize("channels_first", [True, False])
-def test_colour_images_of_any_range(problem, channels_first):
+def test_color_images_of_any_range(problem, channels_first):
     rng = np.random.default_rng(1)
     train, test = rng.normal(size=(N_TRAIN, 5, 6, 3)), rng.normal(size=(N_TEST, 5, 6, 3))
     given = [np.moveaxis(a, -1, 1) if channels_first else a for a in (train, test)]
@@ -118,7 +118,7 @@ def test_colour_images_of_any_range(problem, channels_first):
     np.testing.assert_allclose(image(display.axes_[0, 1]), (train[j] - low) / (high - low))
 
 
-def test_uint8_colour_images_keep_their_values(problem):
+def test_uint8_color_images_keep_their_values(problem):
     rng = np.random.default_rng(1)
     train, test = (rng.integers(0, 90, size=(n, 4, 4, 3), dtype=np.uint8) for n in (N_TRAIN, 4))
     display = TopExamplesDisplay.from_predictions(problem["scores"], train, test, k=1)

@@ -1,4 +1,4 @@
-"""Every kind of layer: factored and materialised gradients equal automatic differentiation's."""
+"""Every kind of layer: factored and materialized gradients equal automatic differentiation's."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ NO_VMAP = {
     "lstm",
     "gru",
     "bilinear",
-    "parametrised",
+    "parametrized",
     "one_slope_for_all",  # torch's rule for two levels of vmap is at fault
 }
 

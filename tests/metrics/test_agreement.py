@@ -74,8 +74,8 @@ def test_offset_share_is_a_share_of_energy():
     expected = energy / (energy + np.square(gold).sum())
     shifted = attribution_agreement(gold + offset[:, None], gold)
     np.testing.assert_allclose(shifted.offset_share, expected)
-    centred = attribution_agreement(gold, gold, offset=[offset])
-    np.testing.assert_allclose(centred.offset_share, expected)
+    centered = attribution_agreement(gold, gold, offset=[offset])
+    np.testing.assert_allclose(centered.offset_share, expected)
     np.testing.assert_allclose(attribution_agreement(gold, gold).offset_share, 0, atol=1e-25)
 
 

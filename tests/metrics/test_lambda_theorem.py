@@ -17,7 +17,7 @@ def ridge(X, y):
 
 
 def make_problem(seed):
-    """Gradients J (p, n) of the penalised losses, g (n_query, p), moments of retraining."""
+    """Gradients J (p, n) of the penalized losses, g (n_query, p), moments of retraining."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(N, P)) * np.geomspace(1, 0.1, P)
     y = X @ rng.normal(size=P) + 0.5 * rng.normal(size=N)

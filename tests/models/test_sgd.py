@@ -106,7 +106,7 @@ def test_regressor(loss, fit_intercept):
 
 
 def test_regressor_objective():
-    """The minimiser of scikit-learn's documented objective is the Task's stationary point."""
+    """The minimizer of scikit-learn's documented objective is the Task's stationary point."""
 
     def objective(theta):
         r = X @ theta[:4] + theta[4] - YR

@@ -191,8 +191,8 @@ def test_arrays_of_three_axes_are_images(problem):
     images = (problem.X_train.reshape(-1, 3, 4), problem.X_test.reshape(-1, 3, 4))
     report = report_of(problem, X_train=None, examples=images, rows=[0], k=1)
     assert png(cards(report)[0].test.content).shape[:2] == (3, 4)
-    colour = [np.repeat(part.reshape(-1, 1, 6, 2), 3, axis=1) for part in images]
-    report = report_of(problem, X_train=None, examples=tuple(colour), rows=[0], k=1)
+    color = [np.repeat(part.reshape(-1, 1, 6, 2), 3, axis=1) for part in images]
+    report = report_of(problem, X_train=None, examples=tuple(color), rows=[0], k=1)
     assert png(cards(report)[0].test.content).shape[:2] == (6, 2)
 
 

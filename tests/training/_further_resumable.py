@@ -8,7 +8,7 @@ from influencekit import FurtherTraining, as_task
 from tests.training._further_reference import make_data, make_module
 
 torch.set_num_threads(1)
-# the first optimiser imports much: once in the fork server rather than in each process
+# the first optimizer imports much: once in the fork server rather than in each process
 torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
 
 N_SEEDS = 10

@@ -55,8 +55,8 @@ def test_found_again_without_training(tmp_path, monkeypatch):
     monkeypatch.setattr(FurtherRunner, "run", None)
     again = run(tmp_path, **SHORT)
     np.testing.assert_array_equal(again.scores, first.scores)
-    centred = run(tmp_path, adjust="center", **SHORT)  # the same runs, told otherwise
-    np.testing.assert_allclose(centred.scores.mean(-1), 0, atol=1e-15)
+    centered = run(tmp_path, adjust="center", **SHORT)  # the same runs, told otherwise
+    np.testing.assert_allclose(centered.scores.mean(-1), 0, atol=1e-15)
 
 
 def test_more_seeds_train_only_the_new_ones(tmp_path):

@@ -32,8 +32,8 @@ class SGDInfluence(TrajectoryInfluence):
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
         Scalar that is explained, higher for a better model.
     push : {"derivative", "finite"}, default="derivative"
-        How removal acts on the optimiser: to first order, or by the full change of its steps, the
-        recorded gradients of the other examples given.  "finite" costs the optimiser's steps
+        How removal acts on the optimizer: to first order, or by the full change of its steps, the
+        recorded gradients of the other examples given.  "finite" costs the optimizer's steps
         once more for each training example, and wants ``horizon=None``.
     batch_size : int or None, default=None
         Test examples of a sweep; None is as many as memory allows.

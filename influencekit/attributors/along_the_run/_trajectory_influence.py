@@ -37,7 +37,7 @@ __all__ = ["TrajectoryInfluence"]
 class TrajectoryInfluence(BaseAttributor):
     """Derivative of an output by the weights of training examples, through the whole training.
 
-    Children say which step of an optimiser is differentiated.
+    Children say which step of an optimizer is differentiated.
     """
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
@@ -167,7 +167,7 @@ class TrajectoryInfluence(BaseAttributor):
     ) -> ErrorProxy:
         """What the derivative misses of removing training examples, along the recorded run.
 
-        No kind retrains.  All refer to the run's own optimiser, to its end and to the exact
+        No kind retrains.  All refer to the run's own optimizer, to its end and to the exact
         curvature.  The formulas are derived here; that of the paper [1]_ was not available.
 
         Parameters
@@ -181,7 +181,7 @@ class TrajectoryInfluence(BaseAttributor):
             loses ``f' - f''/2 + ...``, with derivatives by the weight; ``-f''/2``, exactly.
 
             "finite": the scores of ``push="finite"`` minus the derivative, the part of the error
-            that the optimiser makes.  Added to the scores it is a correction.
+            that the optimizer makes.  Added to the scores it is a correction.
 
             "kinks": the derivative if ReLU had a second derivative by the density of a batch's
             inputs near 0 (normal kernel, 0.01 of each unit's standard deviation), minus the
@@ -205,9 +205,9 @@ class TrajectoryInfluence(BaseAttributor):
         -----
         "second_order" is a flag, not a correction: on short runs with small batches it
         overshoots, and it sees no kinks.  It costs about five training runs for each example,
-        ``chunk_size`` of them at once, and the memory of two copies of parameters and optimiser
+        ``chunk_size`` of them at once, and the memory of two copies of parameters and optimizer
         state for each example of a chunk.  "kinks" costs two sweeps whatever the examples;
-        "finite" a sweep, a replay and, for each example, the optimiser's steps alone.
+        "finite" a sweep, a replay and, for each example, the optimizer's steps alone.
 
         References
         ----------

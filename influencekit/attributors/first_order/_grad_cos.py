@@ -22,7 +22,7 @@ class GradCos(BaseAttributor):
     """Cosine of the test output's and the training losses' gradients.
 
     ``score_ij = -cos(∇f_i, ∇loss_j)``, between -1 and 1; 0 where a gradient is zero.  Unlike
-    :class:`GradDot` it does not favour training examples with a large loss.
+    :class:`GradDot` it does not favor training examples with a large loss.
 
     Parameters
     ----------

@@ -46,12 +46,12 @@ class FurtherTraining(BaseAttributor):
     Parameters
     ----------
     optimizer : {"sgd", "adam", "adamw"}, torch.optim class or None, default=None
-        None is the fitted skorch net's own optimiser with all its options, or else "sgd".
-        Accepted are optimisers that work parameter by parameter, so that runs can be trained
+        None is the fitted skorch net's own optimizer with all its options, or else "sgd".
+        Accepted are optimizers that work parameter by parameter, so that runs can be trained
         together: SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, Adamax, NAdam, RAdam.
     lr : float or None, default=None
         Learning rate, of the mean loss of a batch.  None is that of the fitted net's
-        optimiser where it is of the same class; other models need a number.
+        optimizer where it is of the same class; other models need a number.
     training : Training or None, default=None
         The training as an object of its own, in place of the parameters from ``optimizer`` to
         ``max_grad_norm``, which describe it here.
@@ -65,10 +65,10 @@ class FurtherTraining(BaseAttributor):
     momentum : float or None, default=None
         Of SGD and RMSprop.
     optimizer_params : dict or None, default=None
-        Further parameters of the optimiser, such as ``{"betas": (0.9, 0.99)}``.
+        Further parameters of the optimizer, such as ``{"betas": (0.9, 0.99)}``.
         ``weight_decay`` given here takes the place of the model's own penalty.
     optimizer_state : {"fresh", "own"}, default="fresh"
-        "own" goes on with the moments that the fitted net's optimiser holds.
+        "own" goes on with the moments that the fitted net's optimizer holds.
     max_grad_norm : float or None, default=None
         Clip the norm of every run's gradient, as ``clip_grad_norm_`` does.
     left_out : int, array-like or None, default=None
@@ -108,7 +108,7 @@ class FurtherTraining(BaseAttributor):
     task_ : Task
         Snapshot of the model.
     config_ : FurtherTrainingConfig
-        Optimiser, learning rate, batch size, steps: with all defaults filled in.
+        Optimizer, learning rate, batch size, steps: with all defaults filled in.
     seeds_ : ndarray of shape (n_seeds,)
     left_out_ : ndarray of shape (n_left_out,)
         Rows that are left out, or labels of groups.
@@ -134,8 +134,8 @@ class FurtherTraining(BaseAttributor):
 
     *Objective.*  Mean loss of the batch with the model's class weights, plus its penalty (weight
     decay of SGD or Adam, Ridge's alpha, C), which is added to every gradient whatever the
-    optimiser.  A mean-type penalty stays when rows are left out; a sum-type one stays beside the
-    sum, unless ``removal="subtract"``.  An optimiser given by name or class has no weight decay
+    optimizer.  A mean-type penalty stays when rows are left out; a sum-type one stays beside the
+    sum, unless ``removal="subtract"``.  An optimizer given by name or class has no weight decay
     of its own, AdamW neither; the net's own AdamW keeps its decoupled one.
 
     *Mode.*  Dropout is active.  Layers with running statistics (BatchNorm) stay as the fitted
@@ -237,7 +237,7 @@ class FurtherTraining(BaseAttributor):
         self.random_state = random_state
 
     def resolve(self, task: Task, n_rows: int) -> FurtherTrainingConfig:
-        """Optimiser, learning rate and steps for a model, without fitting or training.
+        """Optimizer, learning rate and steps for a model, without fitting or training.
 
         Parameters
         ----------
@@ -289,7 +289,7 @@ class FurtherTraining(BaseAttributor):
 
     @property
     def config_(self) -> FurtherTrainingConfig:
-        """Optimiser, learning rate and steps; of the first of several models."""
+        """Optimizer, learning rate and steps; of the first of several models."""
         return self.fitted_[0].plan.config
 
     @property

@@ -21,7 +21,7 @@ LARGEST_QUIET_RATIO = 0.2
 
 
 class FittedInfluence(DampedFitted):
-    """A factorised curvature of one model, with a damping.
+    """A factorized curvature of one model, with a damping.
 
     Parameters
     ----------

@@ -78,7 +78,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     Parameters
     ----------
     curvature : str or Curvature, default="ggn"
-        "ggn" is the generalised Gauss-Newton matrix, which is the Hessian for linear models;
+        "ggn" is the generalized Gauss-Newton matrix, which is the Hessian for linear models;
         scores are in units of the output.  "fisher" is the empirical Fisher matrix, cheaper,
         and right up to scale only.  "cg", "lissa", "arnoldi" and "nystroem" approximate "ggn"
         without forming it, "ekfac", "kfac", "logra" and "datainf" by blocks of layers; "hessian"
@@ -105,7 +105,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     at : {"model", "predicted", "endpoint"}, default="model"
         Where gradients and curvature are taken: at the fitted model; at the end of one run of
         ``further_training`` on all data; or where that run is predicted to end, without
-        training: gradients of loss and output are then taken at the linearised model's
+        training: gradients of loss and output are then taken at the linearized model's
         outputs there.  For models that are not at a stationary point.
     further_training : Training, FurtherTraining or None, default=None
         Says learning rate and steps for ``damping="matched"`` and ``at``.  None is the fitted
@@ -129,7 +129,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     eigenvalues_ : ndarray of shape (rank,)
         Of the curvature without damping, where it has any.
     curvature_ : FittedCurvature
-        The factorised curvature, with what it has to report.
+        The factorized curvature, with what it has to report.
     gradient_ratio_ : float
         Norm of the objective's gradient over the root mean square norm of the examples'
         gradients: 0 at a stationary point.
@@ -234,8 +234,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
             random_state=self.random_state,
         )
         # its pass over the rows leaves their mean
-        factorised = _checked(curvature, curvature.factorise(problem))
-        fitted = FittedInfluence(task, factorised, gradient_ratio(problem), self.output)
+        factorized = _checked(curvature, curvature.factorize(problem))
+        fitted = FittedInfluence(task, factorized, gradient_ratio(problem), self.output)
         if self.at == "model":
             warn_unless_stationary(fitted.gradient_ratio, task)
         return self._at(fitted, self.damping)
@@ -263,7 +263,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
     @property
     def curvature_(self) -> FittedCurvature:
-        """The factorised curvature; of several models each has its own, in ``fitted_``."""
+        """The factorized curvature; of several models each has its own, in ``fitted_``."""
         if len(self.fitted_) > 1:
             raise AttributeError("curvature_: each of several models has its own, in fitted_.")
         return self.fitted_[0].curvature
@@ -349,17 +349,17 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         return replace(solution, products=self._spread(np.asarray(solution.products), rows))
 
 
-def _checked(curvature: Curvature, factorised: Any) -> FittedCurvature:
-    """What an author's ``factorise`` returned, or an error."""
+def _checked(curvature: Curvature, factorized: Any) -> FittedCurvature:
+    """What an author's ``factorize`` returned, or an error."""
     name = type(curvature).__name__
-    if not isinstance(factorised, FittedCurvature):
+    if not isinstance(factorized, FittedCurvature):
         raise TypeError(
-            f"{name}.factorise returned a {type(factorised).__name__}; it must return a "
+            f"{name}.factorize returned a {type(factorized).__name__}; it must return a "
             "FittedCurvature of influencekit.curvature."
         )
-    if not hasattr(factorised, "problem"):
+    if not hasattr(factorized, "problem"):
         raise TypeError(
-            f"{name}.factorise returned a {type(factorised).__name__} without the attribute "
+            f"{name}.factorize returned a {type(factorized).__name__} without the attribute "
             "'problem'. Keep the problem in its __init__."
         )
-    return factorised
+    return factorized

@@ -42,7 +42,7 @@ EIGH_FLOPS = 9.0
 
 
 class GaussNewton(Curvature, name="ggn"):
-    """Generalised Gauss-Newton matrix ``F = Σ_i w_i/W J_iᵀ (∇²loss_i) J_i``, decomposed exactly.
+    """Generalized Gauss-Newton matrix ``F = Σ_i w_i/W J_iᵀ (∇²loss_i) J_i``, decomposed exactly.
 
     The Hessian without the curvature of the model itself; equal to the Hessian for linear
     models.  Name: ``"ggn"``.
@@ -63,7 +63,7 @@ class GaussNewton(Curvature, name="ggn"):
 
     projects: ClassVar[bool] = True
 
-    def factorise(self, problem):
+    def factorize(self, problem):
         return decompose(ggn_rows(problem))
 
 
@@ -87,7 +87,7 @@ class EmpiricalFisher(Curvature, name="fisher"):
 
     projects: ClassVar[bool] = True
 
-    def factorise(self, problem):
+    def factorize(self, problem):
         return decompose(fisher_rows(problem))
 
 

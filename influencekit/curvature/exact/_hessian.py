@@ -64,7 +64,7 @@ class Hessian(Curvature, name="hessian"):
     def __init__(self, negative="drop"):
         self.negative = negative
 
-    def factorise(self, problem):
+    def factorize(self, problem):
         task = problem.engine.task
         p = task.n_parameters
         needed = 4 * 8 * p * p

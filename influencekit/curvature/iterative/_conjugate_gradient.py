@@ -92,7 +92,7 @@ class ConjugateGradient(Curvature, name="cg"):
         self.preconditioner_rank = preconditioner_rank
         self.random_state = random_state
 
-    def factorise(self, problem):
+    def factorize(self, problem):
         precondition: Preconditioner | None = None
         if self.preconditioner is not None:
             make = PRECONDITIONERS[self.preconditioner]

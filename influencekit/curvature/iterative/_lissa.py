@@ -106,7 +106,7 @@ class LiSSA(Curvature, name="lissa"):
         self.rtol = rtol
         self.random_state = random_state
 
-    def factorise(self, problem):
+    def factorize(self, problem):
         n = len(problem.examples)
         whole = self.batch_size is None or self.batch_size >= n
         seed = drawn_seed(self.random_state, problem)

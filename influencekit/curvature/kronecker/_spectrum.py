@@ -1,4 +1,4 @@
-"""The factorised form of a Kronecker-factored curvature, and its damping path."""
+"""The factorized form of a Kronecker-factored curvature, and its damping path."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def _penalty(values: Tensor) -> float:
 
 
 def _runs(tensors, grouping: str) -> Iterator[tuple[str, float, slice]]:
-    """Neighbouring tensors of one group and penalty joined."""
+    """Neighboring tensors of one group and penalty joined."""
     held = None
     for name, penalty, place in tensors:
         group = {"layers": name.rpartition(".")[0], "tensors": name, "all": ""}[grouping]

@@ -194,7 +194,7 @@ def low_rank_spectrum(
 
     Notes
     -----
-    Parameters whose penalty differs from the most common one (unpenalised biases) join the
+    Parameters whose penalty differs from the most common one (unpenalized biases) join the
     span, in which the sum is decomposed again; so the penalty is exact.
     """
     basis, eigenvalues, data = with_penalty(problem, vectors, values)

@@ -1,4 +1,4 @@
-"""Randomised Nyström approximation of the Gauss-Newton matrix or the Hessian."""
+"""Randomized Nyström approximation of the Gauss-Newton matrix or the Hessian."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Nystroem(Curvature, name="nystroem"):
         self.matrix = matrix
         self.random_state = random_state
 
-    def factorise(self, problem):
+    def factorize(self, problem):
         return low_rank_spectrum(problem, *self.sketch(problem), short=True)
 
     def sketch(self, problem: CurvatureProblem) -> tuple[Tensor, Tensor]:

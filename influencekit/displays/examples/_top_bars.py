@@ -6,7 +6,7 @@ import textwrap
 
 import numpy as np
 
-from influencekit.displays._style import FIRST, SECOND, literal, neutral_colour
+from influencekit.displays._style import FIRST, SECOND, literal, neutral_color
 from influencekit.displays.examples._rows import NONE, features, label_line
 
 __all__ = ["draw_bars", "height_of_bars"]
@@ -36,11 +36,11 @@ def draw_bars(ax, display):
         y += 0.5
     heads = np.isnan(scores)
     values, rows = np.array(scores)[~heads], np.array(places)[~heads]
-    colours = np.where(values > 0, FIRST["color"], SECOND["color"])
-    bars = ax.barh(rows, values, color=colours, height=0.7)
+    colors = np.where(values > 0, FIRST["color"], SECOND["color"])
+    bars = ax.barh(rows, values, color=colors, height=0.7)
     for bar, value in zip(bars, values, strict=True):
-        bar.set_hatch("" if value > 0 else "///")  # told apart without colour
-    ax.axvline(0, color=neutral_colour(), lw=0.8)
+        bar.set_hatch("" if value > 0 else "///")  # told apart without color
+    ax.axvline(0, color=neutral_color(), lw=0.8)
     ax.set_yticks(places, [literal(label) for label in labels], fontsize=8)
     for text, head in zip(ax.get_yticklabels(), heads, strict=True):
         text.set_weight("bold" if head else "normal")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_colour, open_axes
+from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_color, open_axes
 from influencekit.displays.examples._images import Grid, as_images, draw_image
 from influencekit.displays.examples._rows import (
     NONE,
@@ -281,7 +281,7 @@ class TopExamplesDisplay:
         for row in range(len(positions)):
             cell = self.axes_[row, 0] = grid.add_cell(ax, row, 0)
             caption = f"test {self.test_positions[row]}" + label_line(self.y_test, row)
-            draw_image(cell, images.test[row], images, cmap, {"color": neutral_colour()}, caption)
+            draw_image(cell, images.test[row], images, cmap, {"color": neutral_color()}, caption)
             self._plot_side(grid, row, 1, "proponent", FIRST, (used, images, cmap))
             self._plot_side(grid, row, 1 + grid.n_left, "opponent", SECOND, (used, images, cmap))
         return self

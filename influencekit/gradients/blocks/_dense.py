@@ -11,7 +11,7 @@ __all__ = ["DenseBlock"]
 
 
 class DenseBlock(Block):
-    """Gradients without factors: normalisation layers, fallbacks, small layers of sequences.
+    """Gradients without factors: normalization layers, fallbacks, small layers of sequences.
 
     Parameters
     ----------

@@ -252,7 +252,7 @@ def _mixed(task: Task) -> str:
     return (
         f"model: an example's outputs change with the other examples in the batch of {task.name}, "
         "so it has no gradient per example. Causes: batch statistics (BatchNorm with "
-        "track_running_stats=False), attention or normalisation across the batch dimension, a "
+        "track_running_stats=False), attention or normalization across the batch dimension, a "
         "batch that is not the first dimension, or noise drawn in forward even in eval mode. "
         "Replace that operation, or give the model inputs whose first dimension runs over examples."
     )

@@ -231,7 +231,7 @@ class SensitivityStudy(SuggestingEstimator):
         truth = PreparedOutputs(subset_outputs.outputs, self.method)
         problem = Problem((X, y), (X_query, y_query), subset_outputs.masks, truth, cache)
         results = self._evaluate(entries, models, problem)
-        self._summarise(entries, results, truth)
+        self._summarize(entries, results, truth)
         return self
 
     def _check_seed(self) -> None:
@@ -314,7 +314,7 @@ class SensitivityStudy(SuggestingEstimator):
         for results in done:
             yield from results
 
-    def _summarise(self, entries, results: list[CellResult], truth: PreparedOutputs) -> None:
+    def _summarize(self, entries, results: list[CellResult], truth: PreparedOutputs) -> None:
         self.results_ = results_table(entries, results, self.method)
         self.per_query_ = np.array([result.per_query for result in results])
         lds = self.results_["lds"].to_numpy()

@@ -1,4 +1,4 @@
-"""Evaluation of cells that share a fit: one factorisation, every damping, every ensemble size."""
+"""Evaluation of cells that share a fit: one factorization, every damping, every ensemble size."""
 
 from __future__ import annotations
 

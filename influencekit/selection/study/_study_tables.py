@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from influencekit.metrics._correlation import summarise
+from influencekit.metrics._correlation import summarize
 from influencekit.selection.study._study_grid import Cell, Entry, same_value
 from influencekit.utils._optional import import_optional
 
@@ -25,7 +25,7 @@ def results_table(entries: list[Entry], results: list, method: str):
     columns: dict[str, Any] = {"attributor": [cell.entry.name for cell in cells]}
     for axis in axes:
         columns[axis] = _column(pd, [cell.values.get(axis, np.nan) for cell in cells])
-    measured = [summarise(result.per_query, method) for result in results]
+    measured = [summarize(result.per_query, method) for result in results]
     columns |= {
         "lds": [one.mean for one in measured],
         "lds_se": [one.standard_error for one in measured],
@@ -113,7 +113,7 @@ def _sensitivity(
         "best": cells[top].values[axis],
         "worst": cells[bottom].values[axis],
         "range": difference,
-        "range_se": summarise(per_query[top] - per_query[bottom], "").standard_error,
+        "range_se": summarize(per_query[top] - per_query[bottom], "").standard_error,
         "relative_range": difference / scale,
         "range_tuned": difference_tuned,
         "relative_range_tuned": difference_tuned / scale,

@@ -34,7 +34,7 @@ class FurtherTrainingConfig:
     momentum : float
         Of SGD and RMSprop; 0 for the others.
     weight_decay : float
-        What the optimiser itself carries.  The penalty of the model's objective is not in it.
+        What the optimizer itself carries.  The penalty of the model's objective is not in it.
     batch_size : int
     n_rows : int
         Training rows that the model learned from.

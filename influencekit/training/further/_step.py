@@ -62,7 +62,7 @@ class Removals:
         return np.stack([np.flatnonzero(self.owner == c) for c in self.columns(runs)])
 
     def cohorts(self, removal: str) -> list[np.ndarray]:
-        """Runs that take steps of the same lengths and so can share one optimiser.
+        """Runs that take steps of the same lengths and so can share one optimizer.
 
         Paired runs keep every row in the batch.  The others are told apart by the number of
         rows that they leave out.
@@ -111,7 +111,7 @@ class TrainingRows:
 
 
 class FurtherStep:
-    """Moves runs that leave out different rows by one step of their optimiser.
+    """Moves runs that leave out different rows by one step of their optimizer.
 
     The objective of a run on a batch is ::
 

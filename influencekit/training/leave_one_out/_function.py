@@ -197,7 +197,7 @@ def trajectory_leave_one_out(
     Notes
     -----
     Cost: a training run for each example, as a stack, whose small matrix products take much
-    less time than runs one by one.  Memory: parameters, optimiser state, gradient and
+    less time than runs one by one.  Memory: parameters, optimizer state, gradient and
     activations of ``chunk_size`` models.
 
     ``unresolved`` of the result is the share of changes within the noise of rounding.  That noise

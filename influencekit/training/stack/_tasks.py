@@ -26,7 +26,7 @@ Parameters = dict[str, Tensor]  # each of shape (n_runs, ...)
 class TaskStack:
     """A task's module with other parameters in it, those of many runs at once.
 
-    Dropout is active in training.  Normalisation layers with running statistics stay as the
+    Dropout is active in training.  Normalization layers with running statistics stay as the
     fitted model has them: in training mode they would make every loss depend on the other rows
     of its batch, so that a row could not be taken out of it.
 

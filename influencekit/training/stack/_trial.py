@@ -180,7 +180,7 @@ def bytes_per_net(estimator: NeuralNet, data: Data, length: int) -> int:
 
 
 def bytes_per_run(task: Task, inputs: Any, n_inputs: int, length: int) -> int:
-    """Bytes that a run takes in training: parameters, optimiser, activations and batch.
+    """Bytes that a run takes in training: parameters, optimizer, activations and batch.
 
     Parameters
     ----------

@@ -108,7 +108,7 @@ def refuse_batch_statistics(module: torch.nn.Module) -> None:
             raise UnsupportedModelError(
                 f"model: layer {name!r} is {type(part).__name__}. In training mode the loss of a "
                 "row depends on the other rows of its batch through it, so that a row cannot be "
-                "taken out. Accepted are LayerNorm, GroupNorm or no normalisation; "
+                "taken out. Accepted are LayerNorm, GroupNorm or no normalization; "
                 "FurtherTraining, which keeps the fitted statistics, works with this layer."
             )
 
@@ -131,7 +131,7 @@ CLIP_EPS = 1e-6
 
 
 class State(NamedTuple):
-    """Parameters (..., p) and optimiser state before a step."""
+    """Parameters (..., p) and optimizer state before a step."""
 
     theta: Tensor
     slots: Slots
@@ -222,7 +222,7 @@ class Replay:
         )
 
     def options(self, step: int) -> Options:
-        """Numbers of the optimiser at a step, for each coordinate where groups differ."""
+        """Numbers of the optimizer at a step, for each coordinate where groups differ."""
         found: dict[str, Any] = {}
         for name in self.rule.options:
             values = self.trajectory.options[name][step]
@@ -246,7 +246,7 @@ class Replay:
         return State(theta, slots, stored.count)
 
     def loss(self, theta: Tensor, batch: StepBatch) -> Tensor:
-        """What a step minimised, with the shares of the recorded run."""
+        """What a step minimized, with the shares of the recorded run."""
         with random_state(batch.random_state):
             losses = self.model.losses(theta, batch.inputs, batch.targets)
         return (batch.shares * losses).sum()
@@ -364,8 +364,8 @@ def _group_of(model: FlatModel, trajectory: Trajectory) -> Tensor:
     missing = [name for name in model.names if name not in group]
     if missing:
         raise TrajectoryError(
-            f"trajectory: the recorded optimiser does not hold {missing[:5]}, which the model "
-            "would train. Freeze them (requires_grad=False), or give them to the optimiser."
+            f"trajectory: the recorded optimizer does not hold {missing[:5]}, which the model "
+            "would train. Freeze them (requires_grad=False), or give them to the optimizer."
         )
     parts = [
         torch.full((n,), group[name], dtype=torch.long)

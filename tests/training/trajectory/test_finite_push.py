@@ -51,7 +51,7 @@ def record(run, loss):
 
 
 def predictions_without(run, start, row, queries):
-    """Predictions after the run with torch's own optimiser, without a row."""
+    """Predictions after the run with torch's own optimizer, without a row."""
     run.module.load_state_dict(start)
     whole = run.batches
     run.batches = [[r for r in b if r != row] for b in whole]
@@ -159,7 +159,7 @@ def test_float32_keeps_small_moves():
     np.testing.assert_allclose(found[1], found[0], atol=2e-3 * np.abs(found[0]).max())
 
 
-def test_curvatures_and_a_wrong_optimiser_are_taken():
+def test_curvatures_and_a_wrong_optimizer_are_taken():
     run = make_run("adamw")
     _, task, trajectory = recorded(run)
     queries, targets = data(1, 3)
