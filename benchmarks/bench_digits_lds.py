@@ -22,7 +22,7 @@ from torch import nn
 
 from influencekit import InfluenceFunction, SurrogateLambdaSearchCV, retrain_on_subsets
 from influencekit.exceptions import LambdaPathWarning
-from influencekit.metrics import PreparedOutputs
+from influencekit.metrics._lds import PreparedOutputs
 
 RECIPES = {
     "sgd": {

@@ -46,7 +46,7 @@ from sklearn.preprocessing import StandardScaler
 
 from influencekit import InfluenceFunction, retrain_on_subsets
 from influencekit.damping import auto_damping
-from influencekit.metrics import PreparedOutputs
+from influencekit.metrics._lds import PreparedOutputs
 
 CURVATURES = ("ggn", "fisher", "ekfac", "kfac", "logra")
 N_QUERY, N_SUBSETS = 100, 60

@@ -24,7 +24,7 @@ from torch import nn
 from influencekit import GradDot, InfluenceFunction, Loss, Random, as_task, retrain_on_subsets
 from influencekit.curvature import DataInf, LoGra
 from influencekit.exceptions import InfluenceKitWarning
-from influencekit.metrics import PreparedOutputs
+from influencekit.metrics._lds import PreparedOutputs
 
 SIZES = {50_000: (784, 64, 10), 470_000: (784, 512, 128, 10)}
 

@@ -25,7 +25,7 @@ from selector_settings import SETTINGS, Setting
 
 from influencekit import TRAK, InfluenceFunction, retrain_on_subsets
 from influencekit.curvature import CURVATURES
-from influencekit.metrics import PreparedOutputs
+from influencekit.metrics._lds import PreparedOutputs
 
 N_REPORT, N_VAL, N_XI = 100, 60, 200
 N_GRID = 91

@@ -31,8 +31,9 @@ from influencekit import (
     SurrogateLambdaSearchCV,
     retrain_on_subsets,
 )
-from influencekit.damping import auto_damping, grad_dot_cosine
-from influencekit.metrics import PreparedOutputs
+from influencekit.damping import auto_damping
+from influencekit.damping._indicators import grad_dot_cosine
+from influencekit.metrics._lds import PreparedOutputs
 
 GRID = np.geomspace(1e-6, 1e2, 49)
 #: Data, hidden units (0: none), epochs.

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from influencekit import TRAK, GradDot, InfluenceFunction, as_task
-from influencekit.metrics import PreparedOutputs
+from influencekit.metrics._lds import PreparedOutputs
 
 DIM = 512  # of projections
 N_FEATURES, N_CLASSES = 784, 10

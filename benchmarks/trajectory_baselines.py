@@ -12,7 +12,7 @@ from torch import Tensor
 from influencekit import AdamWInfluence, SGDInfluence
 from influencekit.attributors.along_the_run._fitted_trajectory import FittedTrajectory
 from influencekit.exceptions import InfluenceKitWarning
-from influencekit.training.trajectory import AdamRule
+from influencekit.training.trajectory._optimizers import AdamRule
 
 
 @dataclass(frozen=True)

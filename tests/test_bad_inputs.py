@@ -40,12 +40,8 @@ from influencekit import (
     retrain_on_subsets,
 )
 from influencekit.exceptions import ResourceError, UnsupportedModelError
-from influencekit.metrics import (
-    lds_from_subset_sums,
-    leave_one_out_correlation,
-    linear_datamodeling_score,
-    noise_ceiling,
-)
+from influencekit.metrics import leave_one_out_correlation, linear_datamodeling_score, noise_ceiling
+from influencekit.metrics._lds import lds_from_subset_sums
 from tests._shared.nets import OneLayer
 
 IRIS_X, IRIS_Y = load_iris(return_X_y=True)

@@ -22,7 +22,7 @@ from _measure import emit, timed
 from _work import Settings, digits_net, digits_rows, load_problem
 
 from influencekit import retrain_on_subsets
-from influencekit.metrics import PreparedOutputs
+from influencekit.metrics._lds import PreparedOutputs
 
 WITHOUT_DAMPING = ("graddot", "tracin")
 

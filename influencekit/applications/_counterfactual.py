@@ -16,10 +16,11 @@ from influencekit.applications._fairness_checks import (
 )
 from influencekit.groups._labels import refuse_missing
 from influencekit.metrics._text import not_finite_text, short_array
-from influencekit.models import ClassProbability
+from influencekit.models._outputs import ClassProbability
 from influencekit.training.estimator._rows import count_rows
 from influencekit.training.subsets._retrain import Retraining
-from influencekit.utils import check_choice, did_you_mean, with_gradients
+from influencekit.utils._suggest import check_choice, did_you_mean
+from influencekit.utils._torch import with_gradients
 
 __all__ = ["GroupCounterfactual", "fairness_gap", "group_counterfactual"]
 

@@ -23,8 +23,9 @@ from influencekit.applications._values import (
     row_groups,
     total_scores,
 )
-from influencekit.attributors import FurtherTraining, InfluenceFunction
-from influencekit.utils import progress
+from influencekit.attributors.further._further_training import FurtherTraining
+from influencekit.attributors.influence._influence_function import InfluenceFunction
+from influencekit.utils._long_work import progress
 
 __all__ = [
     "BY_INFLUENCE",

@@ -13,15 +13,17 @@ from skorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from influencekit.data import Batch, make_examples
+from influencekit.data._examples import make_examples
+from influencekit.data._sources import Batch
 from influencekit.metrics._text import some_rows
-from influencekit.models import Task, as_task
-from influencekit.training.trajectory import CURVATURES, Replay, Sweep, Trajectory
+from influencekit.models._task import Task, as_task
 from influencekit.training.trajectory._recorder import _clipping, _rows, own_batches
 from influencekit.training.trajectory._recording import _names, _snapshot, _switches, numbers_of
-from influencekit.training.trajectory._replay import FlatModel, drops_out
-from influencekit.training.trajectory._step_loss import StepLoss
-from influencekit.utils import Interval, StrOptions, validate_parameters
+from influencekit.training.trajectory._replay import FlatModel, Replay, drops_out
+from influencekit.training.trajectory._step_loss import CURVATURES, StepLoss
+from influencekit.training.trajectory._sweep import Sweep
+from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.utils.validation import Interval, StrOptions, validate_parameters
 
 __all__ = ["LookAheadSelector", "mean_loss_gradient"]
 

@@ -29,15 +29,11 @@ from influencekit.applications._fitting import (
 )
 from influencekit.applications._values import check_detector, group_means
 from influencekit.base import BaseAttributor
-from influencekit.groups import BaseGrouper
-from influencekit.utils import (
-    Interval,
-    StrOptions,
-    SuggestingEstimator,
-    draw_seed,
-    validate_parameters,
-    with_gradients,
-)
+from influencekit.groups._groupers import BaseGrouper
+from influencekit.utils._parameters import SuggestingEstimator
+from influencekit.utils._random import draw_seed
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import Interval, StrOptions, validate_parameters
 
 __all__ = ["NoisyLabelDetector"]
 

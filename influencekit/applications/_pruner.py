@@ -13,18 +13,14 @@ from sklearn.utils.validation import check_is_fitted
 from influencekit.applications._fitting import check_labeled, inherit_tags, remember_features
 from influencekit.applications._noisy_labels import NoisyLabelDetector
 from influencekit.applications._values import check_attributor, held_out_values, row_groups
-from influencekit.attributors import InfluenceFunction
+from influencekit.attributors.influence._influence_function import InfluenceFunction
 from influencekit.base import BaseAttributor
-from influencekit.groups import GroupAttributor
+from influencekit.groups._group_attributor import GroupAttributor
 from influencekit.training.estimator._rows import take_rows
-from influencekit.utils import (
-    Interval,
-    StrOptions,
-    SuggestingEstimator,
-    draw_seed,
-    validate_parameters,
-    with_gradients,
-)
+from influencekit.utils._parameters import SuggestingEstimator
+from influencekit.utils._random import draw_seed
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import Interval, StrOptions, validate_parameters
 
 __all__ = ["DatasetPruner"]
 

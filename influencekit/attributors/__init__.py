@@ -12,7 +12,6 @@ from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.attributors.influence._influence_function import InfluenceFunction
 
 __all__ = [
-    "TRAK",
     "AdamWInfluence",
     "FurtherTraining",
     "GradCos",
@@ -21,5 +20,6 @@ __all__ = [
     "Loss",
     "Random",
     "SGDInfluence",
+    "TRAK",
     "TracIn",
 ]

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._solution import Solution, join_solutions
-from influencekit.gradients import Gradients
-from influencekit.utils import chunks
+from influencekit.gradients._gradients import Gradients
+from influencekit.utils._long_work import chunks
 
 __all__ = ["FittedCurvature", "SolvedCurvature"]
 

@@ -12,9 +12,11 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from influencekit.data import Examples
-from influencekit.gradients import GradientEngine, Gradients, ggn_cotangent
-from influencekit.utils import SuggestingEstimator
+from influencekit.data._examples import Examples
+from influencekit.gradients._cotangents import ggn_cotangent
+from influencekit.gradients._engine import GradientEngine
+from influencekit.gradients._gradients import Gradients
+from influencekit.utils._parameters import SuggestingEstimator
 
 __all__ = [
     "CURVATURES",

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from influencekit.curvature._base import FittedCurvature
 from influencekit.curvature._problem import CurvatureProblem
-from influencekit.gradients import Gradients
-from influencekit.utils import chunks
+from influencekit.gradients._gradients import Gradients
+from influencekit.utils._long_work import chunks
 
 __all__ = [
     "CoordinatePath",

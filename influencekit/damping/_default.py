@@ -11,18 +11,13 @@ import numpy as np
 import torch
 from scipy.optimize import brentq
 
-from influencekit.curvature import (
-    KFAC,
-    Curvature,
-    CurvatureProblem,
-    FittedCurvature,
-    LoGra,
-    Spectrum,
-    decompose,
-    ggn_rows,
-)
-from influencekit.curvature._spectrum import grad_dot_cosines, sample_rows
+from influencekit.curvature._base import FittedCurvature
+from influencekit.curvature._problem import Curvature, CurvatureProblem, ggn_rows
+from influencekit.curvature._spectrum import Spectrum, grad_dot_cosines, sample_rows
+from influencekit.curvature.exact._exact import decompose
+from influencekit.curvature.kronecker._kfac import KFAC
 from influencekit.curvature.layers._datainf import FittedDataInf
+from influencekit.curvature.layers._logra import LoGra
 from influencekit.curvature.low_rank._low_rank import LowRankSpectrum
 from influencekit.exceptions import LambdaPathWarning, warn_user
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from influencekit.datasets._bunch import as_bunch, find_file, get_data_home
 from influencekit.datasets._states import STATE_CODES, check_states
-from influencekit.utils import check_choice
 from influencekit.utils._optional import import_optional
+from influencekit.utils._suggest import check_choice
 
 __all__ = ["fetch_acs", "fetch_acs_income"]
 

@@ -16,8 +16,9 @@ from influencekit.displays._style import (
     neutral_color,
     open_axes,
 )
-from influencekit.metrics import AgreementResult, SeedCurve
-from influencekit.utils import check_choice
+from influencekit.metrics._agreement import AgreementResult
+from influencekit.metrics._seed_curve import SeedCurve
+from influencekit.utils._suggest import check_choice
 
 __all__ = ["AgreementDisplay"]
 

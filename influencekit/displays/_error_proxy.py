@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from influencekit.displays._style import FIRST, SECOND, neutral_color, open_axes
-from influencekit.training.trajectory import ErrorProxy
+from influencekit.training.trajectory._error_proxy import ErrorProxy
 
 __all__ = ["ErrorProxyDisplay"]
 
@@ -40,7 +40,7 @@ class ErrorProxyDisplay:
     --------
     >>> import numpy as np
     >>> from influencekit.displays import ErrorProxyDisplay
-    >>> from influencekit.training.trajectory import ErrorProxy
+    >>> from influencekit.training.trajectory._error_proxy import ErrorProxy
     >>> scores = np.array([[1.0, 2.0, -1.0]])
     >>> proxy = ErrorProxy(np.arange(3), scores, np.array([[0.1, 1.8, 0.3]]))
     >>> display = ErrorProxyDisplay.from_predictions(proxy, scores + 0.2)  # doctest: +SKIP

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit.displays._style import FIRST, SECOND, neutral_color, open_axes
-from influencekit.utils import check_choice
+from influencekit.utils._suggest import check_choice
 
 __all__ = ["LabelIssuesDisplay"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from influencekit.applications import RemovalCurve
+from influencekit.applications._removal import RemovalCurve
 from influencekit.displays._style import (
     curve_style,
     legend_text,

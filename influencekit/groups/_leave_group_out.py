@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.data import open_examples
+from influencekit.data._examples import open_examples
 from influencekit.groups._labels import label_table, named_groups
 from influencekit.groups._properties import one_finite_number, resolve_property
 from influencekit.metrics._text import not_finite_text
-from influencekit.models import as_task
+from influencekit.models._task import as_task
 from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.training.subsets._retrain import Retraining
-from influencekit.utils import with_gradients
+from influencekit.utils._torch import with_gradients
 
 __all__ = ["GroupLeaveOut", "leave_group_out"]
 

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._module import duplicate
 from influencekit.models.losses._base import OutputLoss, class_positions
-from influencekit.utils import with_gradients
-from influencekit.utils._torch import MODULE_LOCK
+from influencekit.utils._torch import MODULE_LOCK, with_gradients
 
 __all__ = ["Task", "TaskList", "as_task", "call_module", "is_model_list"]
 

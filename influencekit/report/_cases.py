@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from influencekit.displays import TopExamplesDisplay
 from influencekit.displays.examples._rows import NONE
+from influencekit.displays.examples._top_examples import TopExamplesDisplay
 from influencekit.report._answers import Answers
 from influencekit.report._examples import Contents, row_name
 from influencekit.report._text import number, plain

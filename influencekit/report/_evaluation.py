@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from influencekit.displays import AgreementDisplay
-from influencekit.metrics import AgreementResult, LDSResult
+from influencekit.displays._agreement import AgreementDisplay
+from influencekit.metrics._agreement import AgreementResult
+from influencekit.metrics._correlation import LDSResult
 from influencekit.report._pictures import draw_svg, figure_address
 from influencekit.report._text import number, plain
-from influencekit.selection import LDSSearch
+from influencekit.selection._lds_search import LDSSearch
 
 __all__ = ["evaluate"]
 

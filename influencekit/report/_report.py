@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from influencekit.base import BaseAttributor
-from influencekit.displays import LambdaPathDisplay, TopExamplesDisplay
+from influencekit.displays._lambda_path import LambdaPathDisplay
 from influencekit.displays.examples._rows import NONE, take
+from influencekit.displays.examples._top_examples import TopExamplesDisplay
 from influencekit.report._answers import answers, choose_rows, predictions
 from influencekit.report._cases import CaseMaker, Names, strongest
 from influencekit.report._evaluation import evaluate
@@ -22,7 +23,7 @@ from influencekit.report._examples import contents, readable
 from influencekit.report._path_section import PathSection, averaged_over, path_of, path_section
 from influencekit.report._settings import damping_text, run
 from influencekit.report._text import plain, render
-from influencekit.utils import with_gradients
+from influencekit.utils._torch import with_gradients
 
 __all__ = ["AttributionReport"]
 

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from influencekit._version import __version__
-from influencekit.attributors import FurtherTraining, Loss, Random
+from influencekit.attributors.baselines._loss import Loss
+from influencekit.attributors.baselines._random import Random
+from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.attributors.influence._fitted_influence import LARGEST_QUIET_RATIO
-from influencekit.models import output_name
+from influencekit.models._outputs import output_name
 from influencekit.report._answers import Answers
 from influencekit.report._text import number, plain
 from influencekit.selection._attributor_search import innermost

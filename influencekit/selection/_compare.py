@@ -13,18 +13,19 @@ from sklearn.utils.validation import check_is_fitted
 
 from influencekit.base import BaseAttributor
 from influencekit.groups._holders import refuse_property
-from influencekit.metrics import (
-    LDSResult,
+from influencekit.metrics._correlation import LDSResult, check_method, summarize
+from influencekit.metrics._lds import (
     PreparedOutputs,
     leave_one_out_correlation,
     linear_datamodeling_score,
 )
-from influencekit.metrics._correlation import check_method, summarize
 from influencekit.selection._ground_truth import check_ground_truth
 from influencekit.selection._scorer import SubsetPredictor
-from influencekit.training import SubsetOutputs, TrajectoryLeaveOneOut
-from influencekit.utils import did_you_mean, with_gradients
+from influencekit.training.leave_one_out._result import TrajectoryLeaveOneOut
+from influencekit.training.subsets._subset_outputs import SubsetOutputs
 from influencekit.utils._optional import import_optional
+from influencekit.utils._suggest import did_you_mean
+from influencekit.utils._torch import with_gradients
 
 __all__ = ["compare"]
 

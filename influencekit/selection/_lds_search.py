@@ -13,10 +13,10 @@ import optuna
 from sklearn.base import clone
 
 from influencekit.base import BaseAttributor
-from influencekit.data import open_examples
+from influencekit.data._examples import open_examples
 from influencekit.groups._holders import check_held
-from influencekit.metrics import PreparedOutputs
-from influencekit.models import is_model_list
+from influencekit.metrics._lds import PreparedOutputs
+from influencekit.models._task import is_model_list
 from influencekit.selection._attributor_search import AttributorSearch, unset_seeds
 from influencekit.selection._ground_truth import (
     check_ground_truth,
@@ -34,9 +34,13 @@ from influencekit.selection._space import (
     suggest,
     trial_results,
 )
-from influencekit.training import SubsetOutputs, retrain_on_subsets
 from influencekit.training._diverged import ON_NAN
-from influencekit.utils import Interval, StrOptions, draw_seed, progress, with_gradients
+from influencekit.training.subsets._retrain import retrain_on_subsets
+from influencekit.training.subsets._subset_outputs import SubsetOutputs
+from influencekit.utils._long_work import progress
+from influencekit.utils._random import draw_seed
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["LDSSearch"]
 

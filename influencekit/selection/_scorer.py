@@ -11,9 +11,9 @@ from sklearn.base import clone
 
 from influencekit.damping._grid import at_damping, damping_name
 from influencekit.groups._holders import refuse_property
-from influencekit.metrics import PreparedOutputs
+from influencekit.metrics._lds import PreparedOutputs
 from influencekit.selection._ground_truth import check_subset_outputs
-from influencekit.training import SubsetOutputs
+from influencekit.training.subsets._subset_outputs import SubsetOutputs
 
 __all__ = ["FitCache", "SubsetPredictor", "common_damping", "lds_scorer"]
 

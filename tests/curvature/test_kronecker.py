@@ -7,7 +7,8 @@ from scipy.optimize import brentq
 from torch import nn
 
 from influencekit import InfluenceFunction, as_task
-from influencekit.curvature import EKFAC, KFAC, CurvatureProblem, ggn_rows
+from influencekit.curvature import EKFAC, KFAC, CurvatureProblem
+from influencekit.curvature._problem import ggn_rows
 from influencekit.curvature.exact._exact import decompose_parameters
 from influencekit.curvature.kronecker import _scores as products
 from influencekit.curvature.kronecker._spectrum import KroneckerPath, KroneckerSums, ScoreSums

@@ -21,7 +21,8 @@ from influencekit.curvature import (
 from influencekit.curvature.iterative._preconditioners import ggn_diagonal
 from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues, lanczos, normal_rows
 from influencekit.curvature.low_rank._nystroem import nystroem
-from influencekit.damping import auto_damping, sketch_damping
+from influencekit.damping import auto_damping
+from influencekit.damping._default import sketch_damping
 from influencekit.data import make_examples
 from influencekit.exceptions import (
     ConvergenceWarning,

@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from influencekit import as_task
-from influencekit.curvature import CurvatureProblem, fisher_rows, ggn_rows
+from influencekit.curvature import CurvatureProblem
+from influencekit.curvature._problem import fisher_rows, ggn_rows
 from influencekit.curvature.exact._exact import decompose_parameters, decompose_projected
 from influencekit.curvature.exact._sample_space import decompose_samples
-from influencekit.damping import damping_range
+from influencekit.damping._default import damping_range
 from influencekit.data import make_examples
 from influencekit.gradients import (
     GradientEngine,

@@ -20,7 +20,7 @@ from influencekit.displays import (
     TopExamplesDisplay,
 )
 from influencekit.groups import GroupAttributor
-from influencekit.training.trajectory import ErrorProxy
+from influencekit.training.trajectory._error_proxy import ErrorProxy
 
 __all__ = ["CASES"]
 

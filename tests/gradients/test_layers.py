@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from influencekit.gradients import DenseBlock, GradientEngine, GradientFeatures, Gradients
+from influencekit.gradients import GradientEngine, Gradients
+from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.layers._layout import discover
 from tests.gradients._reference import (
     TinyExamples,

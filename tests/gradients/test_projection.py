@@ -8,14 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from influencekit.gradients import (
-    PROJECTIONS,
-    GradientEngine,
-    GradientFeatures,
-    Gradients,
-    ggn_cotangent,
-    make_projection,
-)
+from influencekit.gradients import GradientEngine, Gradients, ggn_cotangent, make_projection
+from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients.projections._make_projection import PROJECTIONS
 from influencekit.gradients.projections._random import random_rows
 from influencekit.gradients.projections._sketches import share_dims
 from tests.gradients._reference import TinyExamples, make_task, mlp_problem, normal, sum_of_squares
@@ -44,7 +39,7 @@ def _close(found, expected, tolerance=1e-10):
 
 def _as_matrix(projection, features):
     """The projection as (p, dim), read off from dense gradients that are unit vectors."""
-    from influencekit.gradients import DenseBlock
+    from influencekit.gradients.blocks._dense import DenseBlock
 
     p = features.n_parameters
     eye = torch.eye(p, dtype=features.dtype)[:, None]

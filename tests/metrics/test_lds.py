@@ -4,12 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from influencekit.metrics import (
-    PreparedOutputs,
-    UndefinedCorrelationWarning,
-    lds_from_subset_sums,
-    linear_datamodeling_score,
-)
+from influencekit.metrics import UndefinedCorrelationWarning, linear_datamodeling_score
+from influencekit.metrics._lds import PreparedOutputs, lds_from_subset_sums
 
 REFERENCE = {"spearman": stats.spearmanr, "pearson": stats.pearsonr}
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from influencekit.metrics import PreparedOutputs, UndefinedCorrelationWarning, noise_ceiling
+from influencekit.metrics import UndefinedCorrelationWarning, noise_ceiling
+from influencekit.metrics._lds import PreparedOutputs
 
 
 def simulate(noise, n_subsets=400, n_repeats=3, n_query=40, seed=0):

@@ -8,10 +8,12 @@ import pytest
 from influencekit.metrics import (
     PopulationMoments,
     UndefinedCorrelationWarning,
-    enumerate_subsets,
     linear_datamodeling_score,
     population_moments,
     population_pearson_lds,
+)
+from influencekit.metrics._population import (
+    enumerate_subsets,
     population_pearson_lds_by_enumeration,
 )
 

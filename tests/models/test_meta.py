@@ -20,7 +20,8 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models import as_task, predict, predict_proba
+from influencekit.models import as_task
+from influencekit.models._predict import predict, predict_proba
 from tests.models._objective import assert_stationary
 
 RNG = np.random.default_rng(0)

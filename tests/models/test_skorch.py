@@ -19,16 +19,9 @@ from skorch.helper import predefined_split
 from torch import nn
 
 from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError
-from influencekit.models import (
-    BinaryCrossEntropy,
-    CrossEntropy,
-    CustomLoss,
-    SquaredError,
-    as_task,
-    predict,
-    predict_proba,
-)
+from influencekit.models import BinaryCrossEntropy, CrossEntropy, CustomLoss, SquaredError, as_task
 from influencekit.models._links import LogProbabilities, NormalizedLogProbabilities
+from influencekit.models._predict import predict, predict_proba
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 4)).astype(np.float32)

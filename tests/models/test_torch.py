@@ -15,13 +15,12 @@ from influencekit.models import (
     BinaryCrossEntropy,
     CrossEntropy,
     CustomLoss,
-    ElementwiseLoss,
     SquaredError,
     as_task,
-    decision_function,
-    predict,
     predicted_targets,
 )
+from influencekit.models._predict import decision_function, predict
+from influencekit.models.losses._elementwise import ElementwiseLoss
 
 W3 = torch.tensor([1.0, 2.0, 0.5])
 

@@ -28,7 +28,7 @@ from influencekit.displays import GroupScoresDisplay, LambdaPathDisplay
 from influencekit.exceptions import NotFittedError
 from influencekit.groups import GroupAttributor, RandomGrouper
 from influencekit.metrics import attribution_agreement, linear_datamodeling_score
-from influencekit.models import TaskList
+from influencekit.models._task import TaskList
 from influencekit.report import AttributionReport
 from influencekit.report._cases import Names
 

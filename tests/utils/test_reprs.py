@@ -17,7 +17,7 @@ from influencekit.metrics import (
     attribution_agreement,
     linear_datamodeling_score,
 )
-from influencekit.models import TaskList
+from influencekit.models._task import TaskList
 from tests.test_common import ATTRIBUTORS
 
 X, Y = load_iris(return_X_y=True)

@@ -16,13 +16,16 @@ from influencekit import FurtherTraining, GradDot, InfluenceFunction, LDSSearch,
 from influencekit.applications import fairness_gap, removal_curve, score_then_retrain
 from influencekit.datasets import fetch_acs
 from influencekit.displays import AgreementDisplay, LabelIssuesDisplay, TopExamplesDisplay
-from influencekit.gradients import make_projection, plan
+from influencekit.gradients import make_projection
+from influencekit.gradients._plan import plan
 from influencekit.groups import GroupAttributor
 from influencekit.metrics import linear_datamodeling_score, noise_ceiling
 from influencekit.models import SequenceCrossEntropy, resolve_output
 from influencekit.report import AttributionReport
 from influencekit.training import retrain_on_subsets
-from influencekit.utils import StrOptions, did_you_mean, validate_parameters
+from influencekit.utils import StrOptions
+from influencekit.utils._suggest import did_you_mean
+from influencekit.utils.validation import validate_parameters
 
 X = np.random.default_rng(0).standard_normal((12, 3))
 Y = (X[:, 0] > 0).astype(int)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from influencekit.attributors.along_the_run._trajectory_influence import TrajectoryInfluence
 from influencekit.exceptions import TrajectoryError
-from influencekit.training.trajectory import AdamRule
+from influencekit.training.trajectory._optimizers import AdamRule
 
 __all__ = ["AdamWInfluence"]
 

@@ -11,18 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from influencekit.base import Fitted
-from influencekit.data import Examples
-from influencekit.models import predicted_targets, resolve_output
-from influencekit.training.trajectory import (
-    FinitePush,
-    Jets,
-    Replay,
-    Rule,
-    StepInfluence,
-    StepScores,
-    Sweep,
-)
-from influencekit.utils import chunks, parse_memory, progress
+from influencekit.data._examples import Examples
+from influencekit.models._outputs import predicted_targets, resolve_output
+from influencekit.training.trajectory._finite_removal import FinitePush
+from influencekit.training.trajectory._optimizers import Rule
+from influencekit.training.trajectory._replay import Replay
+from influencekit.training.trajectory._second_order import Jets
+from influencekit.training.trajectory._sweep import StepInfluence, StepScores, Sweep
+from influencekit.utils._long_work import chunks, parse_memory, progress
 
 __all__ = ["FittedTrajectory"]
 

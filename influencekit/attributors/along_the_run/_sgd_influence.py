@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from influencekit.attributors.along_the_run._trajectory_influence import TrajectoryInfluence
 from influencekit.exceptions import InfluenceKitWarning, warn_user
-from influencekit.training.trajectory import SGDRule
+from influencekit.training.trajectory._optimizers import SGDRule
 
 __all__ = ["SGDInfluence"]
 

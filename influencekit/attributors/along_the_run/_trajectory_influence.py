@@ -15,21 +15,23 @@ from sklearn.utils.validation import check_is_fitted
 from influencekit.attributors._gradients import GRADIENT_CONSTRAINTS, training_weights
 from influencekit.attributors.along_the_run._fitted_trajectory import FittedTrajectory
 from influencekit.base import BaseAttributor
-from influencekit.data import each
+from influencekit.data._examples import each
 from influencekit.exceptions import TrajectoryError
-from influencekit.models import Task
-from influencekit.training.trajectory import (
-    CURVATURES,
-    ErrorProxy,
+from influencekit.models._task import Task
+from influencekit.training.trajectory._error_proxy import ErrorProxy
+from influencekit.training.trajectory._optimizers import Rule
+from influencekit.training.trajectory._recorder import (
     PlainRecorder,
-    Replay,
-    Rule,
-    StepScores,
-    Trajectory,
     TrajectoryRecorder,
     recorded_trajectory,
 )
-from influencekit.utils import Interval, StrOptions, check_choice, with_gradients
+from influencekit.training.trajectory._replay import Replay
+from influencekit.training.trajectory._step_loss import CURVATURES
+from influencekit.training.trajectory._sweep import StepScores
+from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.utils._suggest import check_choice
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["TrajectoryInfluence"]
 

@@ -13,7 +13,7 @@ from influencekit.attributors._gradients import (
     training_weights,
 )
 from influencekit.base import BaseAttributor, Fitted
-from influencekit.utils import chunks
+from influencekit.utils._long_work import chunks
 
 __all__ = ["Loss"]
 

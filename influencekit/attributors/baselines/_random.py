@@ -9,8 +9,10 @@ import numpy as np
 from scipy.special import ndtri
 
 from influencekit.base import BaseAttributor, Fitted
-from influencekit.data import Examples, leaves
-from influencekit.utils import chunks, draw_seed
+from influencekit.data._examples import Examples
+from influencekit.data._sources import leaves
+from influencekit.utils._long_work import chunks
+from influencekit.utils._random import draw_seed
 
 __all__ = ["Random"]
 

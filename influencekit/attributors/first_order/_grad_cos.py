@@ -13,7 +13,7 @@ from influencekit.attributors._gradients import (
     training_gradients,
 )
 from influencekit.base import BaseAttributor, Fitted
-from influencekit.gradients import Gradients
+from influencekit.gradients._gradients import Gradients
 
 __all__ = ["GradCos"]
 

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from influencekit.base import Fitted
-from influencekit.data import Examples
-from influencekit.training import FurtherTrainingScores
+from influencekit.data._examples import Examples
 from influencekit.training.further._plan import (
     FurtherPlan,
     further_seeds,
     mean_scores,
     scores_by_seed,
 )
-from influencekit.utils import draw_seed
+from influencekit.training.further._scores import FurtherTrainingScores
+from influencekit.utils._random import draw_seed
 
 __all__ = ["FittedFurtherTraining"]
 

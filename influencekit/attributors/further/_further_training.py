@@ -13,19 +13,17 @@ from sklearn.utils.validation import check_is_fitted
 from influencekit.attributors.further._fitted_further_training import FittedFurtherTraining
 from influencekit.attributors.further._removals import make_removals
 from influencekit.base import BaseAttributor
-from influencekit.data import Examples, each
-from influencekit.models import OUTPUTS, Task
-from influencekit.training import FurtherTrainingConfig, FurtherTrainingScores, Training
-from influencekit.training.further._config import ADJUSTMENTS, REMOVALS
+from influencekit.data._examples import Examples, each
+from influencekit.models._outputs import OUTPUTS
+from influencekit.models._task import Task
+from influencekit.training.further._config import ADJUSTMENTS, REMOVALS, FurtherTrainingConfig
 from influencekit.training.further._plan import ENGINES, FurtherPlan, endpoint_seed
+from influencekit.training.further._scores import FurtherTrainingScores
 from influencekit.training.further._step import KEPT, Removals
-from influencekit.utils import (
-    Interval,
-    StrOptions,
-    draw_seed,
-    validate_parameters,
-    with_gradients,
-)
+from influencekit.training.further._training import Training
+from influencekit.utils._random import draw_seed
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import Interval, StrOptions, validate_parameters
 
 __all__ = ["FurtherTraining"]
 

@@ -31,23 +31,18 @@ from influencekit.attributors.influence._fitted_influence import (
 )
 from influencekit.attributors.influence._predicted_endpoint import predicted_task
 from influencekit.base import BaseAttributor
-from influencekit.curvature import (
-    CURVATURES,
-    Curvature,
-    CurvatureProblem,
-    DampingPath,
-    FittedCurvature,
-    MeanPath,
-    Solution,
-    SolvedCurvature,
-    Spectrum,
-    make_curvature,
-)
-from influencekit.damping import auto_damping, least_damping, matched_damping
-from influencekit.data import each
-from influencekit.gradients import PROJECTIONS
-from influencekit.training import Training
-from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
+from influencekit.curvature._base import FittedCurvature, SolvedCurvature
+from influencekit.curvature._mean_path import MeanPath
+from influencekit.curvature._problem import CURVATURES, Curvature, CurvatureProblem, make_curvature
+from influencekit.curvature._solution import Solution
+from influencekit.curvature._spectrum import DampingPath, Spectrum
+from influencekit.damping._default import auto_damping, least_damping
+from influencekit.damping._matched import matched_damping
+from influencekit.data._examples import each
+from influencekit.gradients.projections._make_projection import PROJECTIONS
+from influencekit.training.further._training import Training
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import Interval, StrOptions, validate_parameters
 
 __all__ = ["InfluenceFunction"]
 

@@ -18,9 +18,9 @@ from influencekit.curvature._problem import (
 from influencekit.curvature._spectrum import CoordinateSpectrum
 from influencekit.curvature.exact._sample_space import decompose_samples
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
-from influencekit.gradients import make_projection
 from influencekit.gradients.blocks._base import row_slice
-from influencekit.utils import format_bytes
+from influencekit.gradients.projections._make_projection import make_projection
+from influencekit.utils._long_work import format_bytes
 
 __all__ = [
     "DecompositionPlan",

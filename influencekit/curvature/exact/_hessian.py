@@ -13,7 +13,8 @@ from influencekit.curvature._problem import Curvature
 from influencekit.curvature._spectrum import damped_inverse, positive_inverse
 from influencekit.curvature.exact._exact import LARGEST_EXACT, ParameterSpectrum
 from influencekit.exceptions import NegativeCurvatureWarning, ResourceError, warn_user
-from influencekit.utils import StrOptions, format_bytes
+from influencekit.utils._long_work import format_bytes
+from influencekit.utils.validation import StrOptions
 
 __all__ = ["Hessian", "HessianSpectrum"]
 

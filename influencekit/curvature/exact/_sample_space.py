@@ -14,7 +14,7 @@ from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureRows, nonuniform_penalty
 from influencekit.curvature._spectrum import CoordinateSpectrum
-from influencekit.gradients import Gradients
+from influencekit.gradients._gradients import Gradients
 
 __all__ = ["SampleSpectrum", "decompose_samples"]
 

@@ -14,7 +14,8 @@ from influencekit.curvature._solution import Solution
 from influencekit.curvature.iterative._iterative import IterativeCurvature, relative
 from influencekit.curvature.iterative._preconditioners import PRECONDITIONERS, Preconditioner
 from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues
-from influencekit.utils import Interval, StrOptions, progress
+from influencekit.utils._long_work import progress
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["ConjugateGradient"]
 

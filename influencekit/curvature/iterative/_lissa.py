@@ -15,7 +15,8 @@ from influencekit.curvature._problem import Curvature, drawn_seed
 from influencekit.curvature._solution import Solution
 from influencekit.curvature.iterative._iterative import IterativeCurvature, relative
 from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues, lanczos, normal_rows
-from influencekit.utils import Interval, StrOptions, progress
+from influencekit.utils._long_work import progress
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["LiSSA"]
 

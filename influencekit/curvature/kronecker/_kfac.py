@@ -17,14 +17,10 @@ from influencekit.curvature.kronecker._bases import BlockBasis
 from influencekit.curvature.kronecker._moments import BlockMoments, moments_of
 from influencekit.curvature.kronecker._spectrum import KroneckerSpectrum
 from influencekit.curvature.kronecker._store import keep, rotate, rotated
-from influencekit.gradients import (
-    GradientFeatures,
-    Gradients,
-    ggn_cotangent,
-    loss_cotangent,
-    sampled_cotangent,
-)
-from influencekit.utils import Interval, StrOptions
+from influencekit.gradients._cotangents import ggn_cotangent, loss_cotangent, sampled_cotangent
+from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients._gradients import Gradients
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["EKFAC", "KFAC"]
 

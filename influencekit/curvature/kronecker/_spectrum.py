@@ -21,8 +21,8 @@ from influencekit.curvature._spectrum import (
 from influencekit.curvature.kronecker._bases import BlockBasis
 from influencekit.curvature.kronecker._scores import Tile, add_products, plan_tiles
 from influencekit.curvature.kronecker._store import rotate
-from influencekit.gradients import Gradients
-from influencekit.utils import chunks
+from influencekit.gradients._gradients import Gradients
+from influencekit.utils._long_work import chunks
 
 __all__ = ["KroneckerPath", "KroneckerSpectrum"]
 

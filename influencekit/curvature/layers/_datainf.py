@@ -11,7 +11,7 @@ from influencekit.curvature._base import FittedCurvature
 from influencekit.curvature._problem import Curvature, CurvatureProblem
 from influencekit.curvature.layers._grouped_gradients import PartProducts
 from influencekit.curvature.layers._parts import GROUPINGS
-from influencekit.utils import StrOptions
+from influencekit.utils.validation import StrOptions
 
 __all__ = ["DataInf", "FittedDataInf"]
 

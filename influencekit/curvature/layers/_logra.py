@@ -14,12 +14,10 @@ from influencekit.curvature._problem import Curvature, CurvatureRows, fisher_row
 from influencekit.curvature._spectrum import CoordinateSpectrum
 from influencekit.curvature.layers._layer_projections import LayerProjections, layer_dims
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
-from influencekit.gradients import (
-    BlockSpec,
-    GradientFeatures,
-    symmetrize,
-)
-from influencekit.utils import Interval, StrOptions, chunks, format_bytes
+from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients.blocks._base import BlockSpec, symmetrize
+from influencekit.utils._long_work import chunks, format_bytes
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["LoGra", "LoGraSpectrum"]
 

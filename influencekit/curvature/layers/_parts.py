@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
-from influencekit.gradients import Block, BlockSpec, DenseBlock, GradientFeatures, OuterBlock
+from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients.blocks._base import Block, BlockSpec
+from influencekit.gradients.blocks._dense import DenseBlock
+from influencekit.gradients.blocks._outer import OuterBlock
 
 __all__ = ["GROUPINGS", "Part", "parameter_groups"]
 

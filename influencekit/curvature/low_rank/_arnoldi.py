@@ -9,7 +9,7 @@ from influencekit.curvature._operators import MATRICES, CurvatureOperator
 from influencekit.curvature._problem import Curvature, drawn_seed
 from influencekit.curvature.low_rank._lanczos import lanczos, normal_rows
 from influencekit.curvature.low_rank._low_rank import low_rank_spectrum, require_room
-from influencekit.utils import Interval, StrOptions
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["Arnoldi"]
 

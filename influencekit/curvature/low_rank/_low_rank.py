@@ -18,8 +18,8 @@ from influencekit.curvature._spectrum import (
     positive_inverse,
 )
 from influencekit.exceptions import ResourceError
-from influencekit.gradients import Gradients
-from influencekit.utils import format_bytes
+from influencekit.gradients._gradients import Gradients
+from influencekit.utils._long_work import format_bytes
 
 __all__ = ["LowRankSpectrum", "low_rank_spectrum", "require_room", "with_penalty"]
 

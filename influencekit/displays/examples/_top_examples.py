@@ -17,7 +17,7 @@ from influencekit.displays.examples._rows import (
     top,
 )
 from influencekit.displays.examples._top_bars import draw_bars, height_of_bars
-from influencekit.utils import check_choice
+from influencekit.utils._suggest import check_choice
 
 __all__ = ["TopExamplesDisplay"]
 

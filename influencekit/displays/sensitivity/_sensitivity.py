@@ -37,7 +37,7 @@ from influencekit.displays.sensitivity._sensitivity_data import (
     select,
     shade_of,
 )
-from influencekit.utils import did_you_mean
+from influencekit.utils._suggest import did_you_mean
 
 __all__ = ["SensitivityDisplay"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from influencekit.displays._style import PALETTE, is_dark, literal, neutral_color
-from influencekit.utils import did_you_mean
+from influencekit.utils._suggest import did_you_mean
 
 __all__ = [
     "Curve",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from influencekit.gradients.blocks._base import WORKSPACE, Block, BlockSpec, RowProvider
-from influencekit.utils import chunks
+from influencekit.utils._long_work import chunks
 
 __all__ = ["DenseBlock"]
 

@@ -17,9 +17,14 @@ from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients.blocks._base import WORKSPACE, BlockSpec
 from influencekit.gradients.layers._layers import Layer, forward_recorded, layer_blocks
 from influencekit.gradients.layers._rules import rule_for
-from influencekit.models import Task
-from influencekit.utils import count_saved_bytes
-from influencekit.utils._torch import count_rows, no_hidden_loops, plain_kernels, select_rows
+from influencekit.models._task import Task
+from influencekit.utils._torch import (
+    count_rows,
+    count_saved_bytes,
+    no_hidden_loops,
+    plain_kernels,
+    select_rows,
+)
 
 __all__ = ["REST", "Layout", "discover"]
 

@@ -8,7 +8,7 @@ from sklearn.utils import check_random_state
 
 from influencekit.gradients.projections._base import DenseProjection, IdentityProjection, Projection
 from influencekit.gradients.projections._sketches import FactoredProjection, TwoSidedProjection
-from influencekit.utils import check_choice
+from influencekit.utils._suggest import check_choice
 
 __all__ = ["PROJECTIONS", "make_projection"]
 

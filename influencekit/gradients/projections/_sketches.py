@@ -8,7 +8,7 @@ from torch import Tensor
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients.blocks._base import Block, BlockSpec, row_slice
 from influencekit.gradients.projections._base import Projection
-from influencekit.utils import chunks
+from influencekit.utils._long_work import chunks
 
 __all__ = ["FactoredProjection", "TwoSidedProjection", "project_sides", "share_dims"]
 

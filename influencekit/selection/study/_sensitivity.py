@@ -16,9 +16,9 @@ from sklearn.base import clone
 from influencekit._version import __version__
 from influencekit.base import BaseAttributor
 from influencekit.damping._grid import damping_name
-from influencekit.data import open_examples
+from influencekit.data._examples import open_examples
 from influencekit.exceptions import InfluenceKitWarning, warn_user
-from influencekit.metrics import PreparedOutputs
+from influencekit.metrics._lds import PreparedOutputs
 from influencekit.selection._attributor_search import seeded_clone
 from influencekit.selection._ground_truth import check_ground_truth, check_subset_outputs
 from influencekit.selection.study._study_cells import (
@@ -38,14 +38,11 @@ from influencekit.selection.study._study_tables import (
     sensitivity_table,
 )
 from influencekit.training._cache import OutputCache, fingerprint
-from influencekit.utils import (
-    StrOptions,
-    SuggestingEstimator,
-    progress,
-    validate_parameters,
-    with_gradients,
-)
+from influencekit.utils._long_work import progress
 from influencekit.utils._optional import import_optional
+from influencekit.utils._parameters import SuggestingEstimator
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import StrOptions, validate_parameters
 
 __all__ = ["SensitivityStudy"]
 

@@ -8,7 +8,7 @@ from math import ceil
 from numbers import Integral
 from typing import Any
 
-from influencekit.models import Task
+from influencekit.models._task import Task
 from influencekit.training.further._optimizer import fitted_net
 from influencekit.training.stack._step import OptimizerSpec
 

@@ -12,10 +12,10 @@ from skorch import NeuralNet
 from torch import Tensor
 from torch.optim import Optimizer
 
-from influencekit.models import Task
 from influencekit.models._optimizers import optimizers_that
+from influencekit.models._task import Task
 from influencekit.training.stack._step import OptimizerSpec, ParameterGroup, groups_of
-from influencekit.utils import did_you_mean
+from influencekit.utils._suggest import did_you_mean
 
 __all__ = ["NAMES", "fitted_net", "resolve_optimizer"]
 

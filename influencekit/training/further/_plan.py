@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from influencekit.data import Examples
+from influencekit.data._examples import Examples
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics._text import some_rows
-from influencekit.models import Task
+from influencekit.models._task import Task
 from influencekit.training._cache import OutputCache, fingerprint
 from influencekit.training.further._config import FurtherTrainingConfig
 from influencekit.training.further._runner import FurtherRunner
@@ -27,7 +27,7 @@ from influencekit.training.further._scores import (
 from influencekit.training.further._step import KEPT, Removals
 from influencekit.training.stack._step import OptimizerSpec
 from influencekit.training.stack._tasks import Evaluation
-from influencekit.utils import parse_memory, progress
+from influencekit.utils._long_work import parse_memory, progress
 from influencekit.utils._random import MAX_SEED
 
 __all__ = [

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from influencekit.data import Examples
-from influencekit.models import Task
+from influencekit.data._examples import Examples
+from influencekit.models._task import Task
 from influencekit.training._randomness import RandomStream, seeded, untouched
 from influencekit.training.further._config import FurtherTrainingConfig
 from influencekit.training.further._step import FurtherStep, Removals, TrainingRows

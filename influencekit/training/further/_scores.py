@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from influencekit.metrics import AgreementResult, attribution_agreement
+from influencekit.metrics._agreement import AgreementResult, attribution_agreement
 
 __all__ = ["FurtherTrainingScores", "SeedMeans"]
 

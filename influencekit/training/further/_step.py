@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from influencekit.data import Examples
+from influencekit.data._examples import Examples
 from influencekit.training._randomness import RandomStream
 from influencekit.training.further._config import FurtherTrainingConfig
 from influencekit.training.stack._step import OptimizerSpec, StackedStep

@@ -5,11 +5,12 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
-from influencekit.models import Task
+from influencekit.models._task import Task
 from influencekit.training.further._config import FurtherTrainingConfig, make_config
 from influencekit.training.further._optimizer import NAMES, resolve_optimizer
 from influencekit.training.stack._step import OptimizerSpec
-from influencekit.utils import Interval, StrOptions, SuggestingEstimator, validate_parameters
+from influencekit.utils._parameters import SuggestingEstimator
+from influencekit.utils.validation import Interval, StrOptions, validate_parameters
 
 __all__ = ["Training"]
 

@@ -12,18 +12,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from influencekit.data import Examples, make_examples
+from influencekit.data._examples import Examples, make_examples
 from influencekit.exceptions import InfluenceKitWarning, TrajectoryError, warn_user
-from influencekit.models import Task, as_task
+from influencekit.models._task import Task, as_task
 from influencekit.training._cache import OutputCache, fingerprint
 from influencekit.training._diverged import check_on_nan, warn_kept
 from influencekit.training._randomness import RandomStream, untouched
 from influencekit.training.leave_one_out._result import TrajectoryLeaveOneOut
 from influencekit.training.stack._tasks import Evaluation, Parameters, TaskStack
 from influencekit.training.stack._trial import N_ROWS, why_runs_differ
-from influencekit.training.trajectory import Replay, Trajectory, recorded_trajectory
-from influencekit.training.trajectory._replay import State, StepBatch
-from influencekit.utils import check_choice, progress, with_gradients
+from influencekit.training.trajectory._recorder import recorded_trajectory
+from influencekit.training.trajectory._replay import Replay, State, StepBatch
+from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.utils._long_work import progress
+from influencekit.utils._suggest import check_choice
+from influencekit.utils._torch import with_gradients
 
 __all__ = ["Reruns", "trajectory_leave_one_out"]
 

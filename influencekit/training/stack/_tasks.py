@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from influencekit.data import Batch, Examples, make_examples
-from influencekit.models import Task, as_task, predicted_targets, resolve_output
+from influencekit.data._examples import Examples, make_examples
+from influencekit.data._sources import Batch
 from influencekit.models._module import copy_module
+from influencekit.models._outputs import predicted_targets, resolve_output
+from influencekit.models._task import Task, as_task
 from influencekit.training._randomness import RandomStream
 from influencekit.training.stack._forward import call_all, call_in_turn
 from influencekit.utils._torch import simple_kernels

@@ -20,9 +20,9 @@ from torch.utils.data import (
     default_collate,
 )
 
-from influencekit.data import make_examples
-from influencekit.models import as_task
+from influencekit.data._examples import make_examples
 from influencekit.models._optimizers import optimizers_that
+from influencekit.models._task import as_task
 from influencekit.training._checkpoints import KeepCheckpoints
 from influencekit.training._randomness import seeded, untouched
 from influencekit.training.estimator._recipe import fresh_copy

@@ -15,7 +15,7 @@ from influencekit.exceptions import TrajectoryError
 from influencekit.models._optimizers import optimizers_that
 from influencekit.training.trajectory._replay import drops_out, refuse_batch_statistics
 from influencekit.training.trajectory._trajectory import FolderSnapshots, Snapshot, Trajectory
-from influencekit.utils import remove_abandoned
+from influencekit.utils._files import remove_abandoned
 
 __all__ = ["Recording", "numbers_of"]
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from influencekit.data import Examples
+from influencekit.data._examples import Examples
 from influencekit.exceptions import TrajectoryError, UnsupportedModelError
-from influencekit.models import Task
 from influencekit.models._module import copy_module
+from influencekit.models._task import Task
 from influencekit.training._randomness import GLOBAL_STATE_LOCK
 from influencekit.training.trajectory._optimizers import Options, Slots
 from influencekit.training.trajectory._trajectory import Trajectory

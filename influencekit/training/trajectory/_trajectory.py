@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from influencekit.training.trajectory._optimizers import AdamRule, Rule, SGDRule
-from influencekit.utils import whole_file
+from influencekit.utils._files import whole_file
 
 __all__ = ["FolderSnapshots", "Snapshot", "Trajectory"]
 

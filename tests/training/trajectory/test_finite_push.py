@@ -8,7 +8,7 @@ from torch.optim import AdamW
 
 from influencekit import AdamWInfluence, SGDInfluence, as_task
 from influencekit.training import record_trajectory, trajectory_leave_one_out
-from influencekit.training.trajectory import FinitePush
+from influencekit.training.trajectory._finite_removal import FinitePush
 from tests.training.trajectory._unrolled import Run
 from tests.training.trajectory.test_adjoint import (
     VARIANTS,
