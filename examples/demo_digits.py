@@ -178,7 +178,7 @@ def save_examples(search, pipe, X, y, X_test, y_test, output_dir: Path) -> None:
     wrong = np.flatnonzero(pipe.predict(X_test) != y_test)
     rows = np.concatenate([wrong, np.setdiff1d(np.arange(len(X_test)), wrong)])[:4]
     TopExamplesDisplay.from_estimator(
-        search, X, X_test, y_train=y, y_test=y_test, k=5, rows=rows, image_shape=(8, 8)
+        search, X, X_test, y_train=y, y_query=y_test, k=5, rows=rows, image_shape=(8, 8)
     )
     file = output_dir / "top_examples.png"
     plt.savefig(file, dpi=120, bbox_inches="tight")

@@ -51,7 +51,7 @@ net = NeuralNetRegressor(
 
 horizons = [1, 3, 10, 30]
 further = FurtherTraining(
-    lr=0.005, horizons=horizons, left_out=30, n_seeds=8, adjust="center", random_state=0
+    lr=0.005, horizons=horizons, left_out=30, n_repeats=8, adjust="center", random_state=0
 ).fit(net, X_train, y_train)
 gold = further.measure(X_test, y_test)
 

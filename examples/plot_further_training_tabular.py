@@ -166,7 +166,7 @@ for (table, optimizer), lr in RATES.items():
         horizons=HORIZONS,
         batch_size=128,
         left_out=25,
-        n_seeds=3,
+        n_repeats=3,
         adjust="center",
         random_state=0,
     ).fit(net, X, y)

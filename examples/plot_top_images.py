@@ -69,7 +69,7 @@ for i in wrong:
 
 influence = InfluenceFunction().fit(model, X_train, y_train)
 display = TopExamplesDisplay.from_estimator(
-    influence, X_train, X_test, y_train=y_train, y_test=y_test, rows=wrong, k=4, image_shape=(8, 8)
+    influence, X_train, X_test, y_train=y_train, y_query=y_test, rows=wrong, k=4, image_shape=(8, 8)
 )
 plt.show()
 

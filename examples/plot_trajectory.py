@@ -61,7 +61,7 @@ net = NeuralNetClassifier(
 # run for one of SGD; it warns, which is silenced here because that is the comparison.
 
 examples = np.arange(0, 400, 5)
-truth = trajectory_leave_one_out(net, X_train, y_train, X_test, y_test, examples=examples)
+truth = trajectory_leave_one_out(net, X_train, y_train, X_test, y_test, left_out=examples)
 adam = AdamWInfluence().fit(net, X_train, y_train)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", InfluenceKitWarning)
@@ -89,7 +89,7 @@ plt.show()
 # The second-order term along the same run, without repeating it.  Height is the true error of an
 # example's scores, which one would not know; what is right of the line is flagged.
 
-proxy = adam.taylor_error_proxy(X_test, y_test, examples=examples)
+proxy = adam.taylor_error_proxy(X_test, y_test, left_out=examples)
 ErrorProxyDisplay.from_predictions(proxy, truth.scores)
 plt.show()
 

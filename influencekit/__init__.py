@@ -5,8 +5,8 @@ from influencekit._version import __version__
 from influencekit.attributors._trak import TRAK
 from influencekit.attributors.along_the_run._adamw_influence import AdamWInfluence
 from influencekit.attributors.along_the_run._sgd_influence import SGDInfluence
-from influencekit.attributors.baselines._loss import Loss
-from influencekit.attributors.baselines._random import Random
+from influencekit.attributors.baselines._loss_baseline import LossBaseline
+from influencekit.attributors.baselines._random_baseline import RandomBaseline
 from influencekit.attributors.first_order._grad_cos import GradCos
 from influencekit.attributors.first_order._grad_dot import GradDot
 from influencekit.attributors.first_order._tracin import TracIn
@@ -38,8 +38,8 @@ __all__ = [
     "GroupAttributor",
     "InfluenceFunction",
     "LDSSearch",
-    "Loss",
-    "Random",
+    "LossBaseline",
+    "RandomBaseline",
     "SGDInfluence",
     "SensitivityStudy",
     "SubsetOutputs",

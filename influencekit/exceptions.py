@@ -1,5 +1,6 @@
 """Warnings and errors, each with the paragraph that a user needs."""
 
+import contextlib
 import os
 import sys
 import warnings
@@ -111,7 +112,7 @@ def warn_user(message: str, category: type[Warning]) -> None:
 
 
 def _is_inside(file: str) -> bool:
-    if file.startswith(_HERE):
+    if file.startswith(_HERE) or file == contextlib.__file__:  # decorators of this package
         return True
     _, found, inner = file.rpartition(f"{os.sep}site-packages")
     return bool(found) and inner.startswith(_NOT_THE_USERS)

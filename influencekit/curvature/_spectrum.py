@@ -189,7 +189,7 @@ class Spectrum(FittedCurvature):
     def train_path(self, rows: Tensor) -> DampingPath:
         """The same path with some training examples as queries and their loss as output."""
 
-    def narrowed(self, columns: Tensor) -> Spectrum:
+    def restrict(self, columns: Tensor) -> Spectrum:
         """The same curvature with scores for some of the training examples only.
 
         Parameters
@@ -281,7 +281,7 @@ class CoordinateSpectrum(Spectrum):
         coordinates = self.train_coordinates[rows].to(torch.float64)
         return CoordinatePath(self, coordinates, self.problem.example_weights)
 
-    def narrowed(self, columns):
+    def restrict(self, columns):
         return replace(
             self,
             train_coordinates=self.train_coordinates[columns],

@@ -48,9 +48,9 @@ _ROOT_WIDTH = 1e-3
 SKETCH_DIM = 512
 #: Default damping of DataInf in units of the gradients' mean squared entry: the paper's.
 PAPER_DAMPING = 0.1
-#: Directions that may count for each effective row and free output: of one spectrum of all
-#: parameters, and of one for each layer, whose directions together are more than those of the
-#: data.  Measured, see docs/damping.md.
+#: Directions that may count for each row of the effective sample size and free output: of one
+#: spectrum of all parameters, and of one for each layer, whose directions together are more than
+#: those of the data.  Measured, see docs/damping.md.
 DIRECTIONS, DIRECTIONS_BY_LAYERS = 1 / 3, 2 / 3
 #: Gradient ratio up to which a model is at its optimum: there the damping of the spectrum held.
 AT_OPTIMUM = 5e-3
@@ -135,7 +135,7 @@ def spectrum_damping(spectrum: Spectrum) -> float:
     """
     low, high = damping_range(spectrum.eigenvalues)
     columns = sample_rows(len(spectrum.problem.train))
-    path = spectrum.narrowed(columns).train_path(sample_rows(len(columns), _N_QUERIES))
+    path = spectrum.restrict(columns).train_path(sample_rows(len(columns), _N_QUERIES))
     cosines = grad_dot_cosines(path)
 
     @cache  # the ends are asked for several times, and each is a pass over the training examples
@@ -238,7 +238,7 @@ def sketch_damping(problem: CurvatureProblem) -> float:
 
 
 def least_damping(curvature: Curvature, spectrum: Spectrum, ratio: float) -> float:
-    """λ at which so many directions count as effective rows can tell.
+    """λ at which so many directions count as effective sample size can tell.
 
     A net that fits most rows without an error leaves gradients to few of them.  The curvature at
     its end is far below that along its training, and in directions that only those few rows

@@ -155,7 +155,7 @@ class AgreementDisplay:
         AgreementDisplay
         """
         return cls(
-            curve.n_seeds, curve.best(), xlabel="seeds", ylabel="best cosine over horizons"
+            curve.n_repeats, curve.best(), xlabel="seeds", ylabel="best cosine over horizons"
         ).plot(ax=ax, **options)
 
     def plot(self, ax=None, *, legend_loc: str | None = "auto") -> AgreementDisplay:

@@ -36,7 +36,7 @@ class AgreementResult:
         Share of the gold scores' energy in an offset common to all left-out rows.
     n_undefined : ndarray of shape (n_horizons,), int64
         Resolved test examples whose cosine is undefined because the scores are all 0.
-    cosine_per_test, spearman_per_test, split_half_per_test : ndarray (n_horizons, n_test)
+    cosine_per_query, spearman_per_query, split_half_per_query : ndarray (n_horizons, n_test)
         NaN where unresolved or undefined.
     """
 
@@ -51,9 +51,9 @@ class AgreementResult:
     unresolved_share: NDArray
     offset_share: NDArray
     n_undefined: NDArray
-    cosine_per_test: NDArray
-    spearman_per_test: NDArray
-    split_half_per_test: NDArray
+    cosine_per_query: NDArray
+    spearman_per_query: NDArray
+    split_half_per_query: NDArray
 
     def __repr__(self) -> str:
         shown = [
@@ -133,7 +133,7 @@ def attribution_agreement(
         raise ValueError(f"`gold` has {target.shape[-1]} left-out rows; a correlation needs 3.")
     names = np.arange(1, len(target) + 1) if horizons is None else np.asarray(horizons)
     check_same_shape(names, "horizons", (len(target),), "(n_horizons,)")
-    floor = _per_test(resolution, "resolution", target)
+    floor = _per_query(resolution, "resolution", target)
     resolved = np.abs(target).max(axis=-1) > floor
     cosine = np.where(resolved, row_cosine(target, table), np.nan)
     spearman = np.where(resolved, _spearman(target, table), np.nan)
@@ -152,9 +152,9 @@ def attribution_agreement(
         unresolved_share=1 - resolved.mean(axis=-1),
         offset_share=_offset_share(target, offset),
         n_undefined=(resolved & np.isnan(cosine)).sum(axis=-1),
-        cosine_per_test=cosine,
-        spearman_per_test=spearman,
-        split_half_per_test=half_cosine,
+        cosine_per_query=cosine,
+        spearman_per_query=spearman,
+        split_half_per_query=half_cosine,
     )
 
 
@@ -198,7 +198,7 @@ def _check_halves(halves: ArrayLike | None, target: NDArray) -> tuple[NDArray, N
     return array[0], array[1]
 
 
-def _per_test(values: ArrayLike, name: str, target: NDArray) -> NDArray:
+def _per_query(values: ArrayLike, name: str, target: NDArray) -> NDArray:
     array = check_finite(values, name, (0, 1, 2), "() or (n_horizons, n_test)")
     try:
         return np.broadcast_to(array, target.shape[:-1])
@@ -209,15 +209,15 @@ def _per_test(values: ArrayLike, name: str, target: NDArray) -> NDArray:
         ) from error
 
 
-def mean_of_tests(per_test: NDArray) -> NDArray:
+def mean_of_tests(per_query: NDArray) -> NDArray:
     """Mean over defined test examples; NaN if there is none."""
-    n = (~np.isnan(per_test)).sum(axis=-1)
-    return np.where(n > 0, np.nansum(per_test, axis=-1) / np.maximum(n, 1), np.nan)
+    n = (~np.isnan(per_query)).sum(axis=-1)
+    return np.where(n > 0, np.nansum(per_query, axis=-1) / np.maximum(n, 1), np.nan)
 
 
-def _standard_error(per_test: NDArray) -> NDArray:
-    n = (~np.isnan(per_test)).sum(axis=-1)
-    spread = np.nansum(np.square(per_test - mean_of_tests(per_test)[:, None]), axis=-1)
+def _standard_error(per_query: NDArray) -> NDArray:
+    n = (~np.isnan(per_query)).sum(axis=-1)
+    spread = np.nansum(np.square(per_query - mean_of_tests(per_query)[:, None]), axis=-1)
     return np.where(n > 1, np.sqrt(spread / np.maximum(n - 1, 1) / np.maximum(n, 1)), np.nan)
 
 
@@ -229,7 +229,7 @@ def _ceiling(half: NDArray) -> NDArray:
 
 def _offset_share(target: NDArray, offset: ArrayLike | None) -> NDArray:
     own = target.mean(axis=-1)
-    common = own if offset is None else _per_test(offset, "offset", target)
+    common = own if offset is None else _per_query(offset, "offset", target)
     within = np.square(target - own[..., None]).sum(axis=(-1, -2))
     energy = target.shape[-1] * np.square(common).sum(axis=-1)
     total = energy + within

@@ -84,7 +84,7 @@ def enumerate_subsets(
         raise ValueError(
             f"{n_examples} choose {subset_size} = {n_subsets:,} subsets are more than "
             f"`max_subsets` = {max_subsets:,}. Take fewer examples, or sample subsets and use "
-            "linear_datamodeling_score(..., method='pearson')."
+            "linear_datamodeling_score(..., correlation='pearson')."
         )
     members = np.array(list(combinations(range(n_examples), subset_size)))
     masks = np.zeros((n_subsets, n_examples), dtype=bool)

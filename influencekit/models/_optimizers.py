@@ -102,7 +102,7 @@ def weight_decay_penalty(
             continue
         for parameter in group["params"]:
             if id(parameter) not in names:
-                raise UnsupportedModelError(_stranger(optimizer, decay))
+                raise UnsupportedModelError(_unknown_optimizer(optimizer, decay))
             if parameter.requires_grad:
                 strength = torch.tensor(scale * decay, dtype=torch.float64)
                 penalty[names[id(parameter)]] = strength
@@ -124,7 +124,7 @@ def _is_coupled(optimizer: Optimizer, group: dict) -> bool:
     return False
 
 
-def _stranger(optimizer: Optimizer, decay: float) -> str:
+def _unknown_optimizer(optimizer: Optimizer, decay: float) -> str:
     return (
         f"model: its optimizer {type(optimizer).__name__} has weight_decay={decay} on a parameter "
         "that is not in the module (a learnable criterion, or a module replaced after training). "

@@ -99,7 +99,7 @@ def _measure(name: str, result: Any) -> tuple[str, ...]:
     ceiling = result.noise_ceiling
     n = len(result.per_query) - result.n_undefined
     return (
-        f"{name} ({result.method})",
+        f"{name} ({result.correlation})",
         number(result.mean),
         number(result.standard_error),
         "not known" if ceiling is None else number(ceiling),

@@ -63,7 +63,7 @@ def check_ground_truth(subset_outputs, attributor, task, n_train: int, queries) 
         )
     has_targets = queries.targets is not None
     given = explained_output(attributor, None)
-    if given is None:  # Random, say, whose scores are of any output
+    if given is None:  # RandomBaseline, say, whose scores are of any output
         return
     measured = output_name(task, subset_outputs.output, has_targets)
     explained = output_name(task, given, has_targets)

@@ -78,7 +78,7 @@ class LDSSearch(AttributorSearch):
     retrain : "auto" or callable, default="auto"
         "auto" retrains as the model was trained.  ``retrain(X, y, seed) -> fitted model``
         is needed for bare torch modules.
-    method : {"spearman", "pearson"}, default="spearman"
+    correlation : {"spearman", "pearson"}, default="spearman"
     on_nan : {"raise", "keep"}, default="raise"
         What to do where a retrained model's outputs are NaN or infinite, since its training
         diverged.  "raise" stops with an error that names subset and seed.  "keep" keeps them as
@@ -154,7 +154,7 @@ class LDSSearch(AttributorSearch):
         "subset_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_repeats": [Interval(Integral, 1, None, closed="left")],
         "retrain": [StrOptions({"auto"}), callable],
-        "method": [StrOptions({"spearman", "pearson"})],
+        "correlation": [StrOptions({"spearman", "pearson"})],
         "on_nan": [StrOptions(set(ON_NAN))],
         "cache_dir": [str, os.PathLike, None],
         "n_jobs": [Integral, None],
@@ -175,7 +175,7 @@ class LDSSearch(AttributorSearch):
         subset_fraction=0.5,
         n_repeats=1,
         retrain="auto",
-        method="spearman",
+        correlation="spearman",
         on_nan="raise",
         cache_dir=None,
         n_jobs=None,
@@ -192,7 +192,7 @@ class LDSSearch(AttributorSearch):
         self.subset_fraction = subset_fraction
         self.n_repeats = n_repeats
         self.retrain = retrain
-        self.method = method
+        self.correlation = correlation
         self.on_nan = on_nan
         self.cache_dir = cache_dir
         self.n_jobs = n_jobs
@@ -274,7 +274,7 @@ class LDSSearch(AttributorSearch):
         )
 
     def _search(self, task, train, queries, measured: SubsetOutputs, seeds) -> None:
-        truth = PreparedOutputs(measured.outputs, self.method)
+        truth = PreparedOutputs(measured.outputs, self.correlation)
         space, fits = self._open_study(task, train, queries, measured, seeds)
 
         def objective(trial: optuna.Trial) -> float:
@@ -315,7 +315,7 @@ class LDSSearch(AttributorSearch):
         asked = {}
         if self.storage is not None:
             given = None if self.search_space is None else space
-            asked = question(truth, queries, train, task, self.attributor, given, self.method)
+            asked = question(truth, queries, train, task, self.attributor, given, self.correlation)
         with quiet_optuna():
             opened = open_study(self.storage, self.study_name, self.sampler, asked, seeds)
         self.study_, kept = opened

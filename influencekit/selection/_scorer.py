@@ -60,14 +60,14 @@ def common_damping(fitted) -> float | None:
     return float(dampings[0]) if len(dampings) == 1 else None
 
 
-def lds_scorer(subset_outputs: SubsetOutputs, method: str = "spearman") -> Callable:
+def lds_scorer(subset_outputs: SubsetOutputs, correlation: str = "spearman") -> Callable:
     """Make a scorer ``scorer(fitted_attributor, X_query, y_query=None) -> LDS``.
 
     Parameters
     ----------
     subset_outputs : SubsetOutputs
         Ground truth, from :func:`influencekit.training.retrain_on_subsets`.
-    method : {"spearman", "pearson"}, default="spearman"
+    correlation : {"spearman", "pearson"}, default="spearman"
 
     Returns
     -------
@@ -75,7 +75,7 @@ def lds_scorer(subset_outputs: SubsetOutputs, method: str = "spearman") -> Calla
         Its result is the mean LDS over the queries, a float; higher is better.
     """
     check_subset_outputs(subset_outputs)
-    truth = PreparedOutputs(subset_outputs.outputs, method)
+    truth = PreparedOutputs(subset_outputs.outputs, correlation)
 
     def scorer(attributor, X_query, y_query=None) -> float:
         refuse_property(attributor, "lds_scorer")

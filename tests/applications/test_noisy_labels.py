@@ -174,7 +174,7 @@ def test_validation_rows_by_hand():
 def test_further_training_measures_harm():
     X, y, flipped = planted(n=60, wrong=6)
     net = small_net()
-    attributor = FurtherTraining(lr=0.1, n_steps=3, n_seeds=1, batch_size=60, random_state=0)
+    attributor = FurtherTraining(lr=0.1, n_steps=3, n_repeats=1, batch_size=60, random_state=0)
     detector = NoisyLabelDetector(
         net, attributor, method="further_training", cv=2, random_state=0
     ).fit(X.astype(np.float32), y)

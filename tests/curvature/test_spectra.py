@@ -121,7 +121,7 @@ def test_projected_spectrum_equals_dense_projection():
     task, X, t, Xq, tq = problem()
     engine, weights = GradientEngine(task), np.full(N, 1 / N)
     train, queries = make_examples(task, X, t), make_examples(task, Xq, tq)
-    sketch = make_projection(engine, 11, kind="gaussian", random_state=3)
+    sketch = make_projection(engine, 11, projection="gaussian", random_state=3)
     penalty = penalties(task)["constant"]
     rows = rows_of("ggn", task, X, t, weights, penalty)
     spectrum = decompose_projected(rows, sketch)

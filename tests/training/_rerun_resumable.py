@@ -34,7 +34,7 @@ def run(cache_dir, path=None, stop_after=None):
         Y,
         X[:4],
         Y[:4],
-        examples=np.arange(12),
+        left_out=np.arange(12),
         trajectory=trajectory,
         chunk_size=2,
         cache_dir=cache_dir,

@@ -31,7 +31,7 @@ class SGDInfluence(TrajectoryInfluence):
         0 takes the output's gradient right there.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
         Scalar that is explained, higher for a better model.
-    push : {"derivative", "finite"}, default="derivative"
+    removal_order : {"derivative", "finite"}, default="derivative"
         How removal acts on the optimizer: to first order, or by the full change of its steps, the
         recorded gradients of the other examples given.  "finite" costs the optimizer's steps
         once more for each training example, and wants ``horizon=None``.

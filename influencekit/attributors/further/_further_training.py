@@ -76,7 +76,7 @@ class FurtherTraining(BaseAttributor):
     groups : array-like of shape (n_train,) or None, default=None
         A label for each training row: all rows of a label are left out together, and every
         row's score is that of its group.
-    n_seeds : int, default=10
+    n_repeats : int, default=10
         Seeds that scores are averaged over.
     removal : {"paired", "drop", "subtract"}, default="paired"
         How an example is left out, see Notes.
@@ -107,7 +107,7 @@ class FurtherTraining(BaseAttributor):
         Snapshot of the model.
     config_ : FurtherTrainingConfig
         Optimizer, learning rate, batch size, steps: with all defaults filled in.
-    seeds_ : ndarray of shape (n_seeds,)
+    seeds_ : ndarray of shape (n_repeats,)
     left_out_ : ndarray of shape (n_left_out,)
         Rows that are left out, or labels of groups.
     n_train_ : int
@@ -146,7 +146,7 @@ class FurtherTraining(BaseAttributor):
     *Divergence.*  Runs that diverge are refused: a number is not finite, no digit of the fitted
     parameters is left, or the loss is above 1,000 times that of the model with all of them zero.
 
-    Cost: ``n_seeds · (1 + n_left_out)`` further trainings.  Memory: two tables
+    Cost: ``n_repeats · (1 + n_left_out)`` further trainings.  Memory: two tables
     ``n_horizons × n_test × n_left_out``, the outputs of one seed, and the stack.
 
     References
@@ -162,7 +162,7 @@ class FurtherTraining(BaseAttributor):
     >>> from influencekit import FurtherTraining
     >>> X, y = load_iris(return_X_y=True)
     >>> model = LogisticRegression(max_iter=1000).fit(X, y)
-    >>> further = FurtherTraining(lr=0.01, n_steps=5, n_seeds=2, left_out=10, random_state=0)
+    >>> further = FurtherTraining(lr=0.01, n_steps=5, n_repeats=2, left_out=10, random_state=0)
     >>> further.fit(model, X, y).score(X[:2], y[:2]).shape
     (2, 150)
     """
@@ -172,7 +172,7 @@ class FurtherTraining(BaseAttributor):
         "training": [Training, None],
         "left_out": [_COUNT, "array-like", None],
         "groups": ["array-like", None],
-        "n_seeds": [_COUNT],
+        "n_repeats": [_COUNT],
         "removal": [StrOptions(set(REMOVALS))],
         "adjust": [StrOptions(set(ADJUSTMENTS)), None],
         "output": [StrOptions(set(OUTPUTS)), callable],
@@ -201,7 +201,7 @@ class FurtherTraining(BaseAttributor):
         max_grad_norm=None,
         left_out=None,
         groups=None,
-        n_seeds=10,
+        n_repeats=10,
         removal="paired",
         adjust="full",
         output="auto",
@@ -224,7 +224,7 @@ class FurtherTraining(BaseAttributor):
         self.max_grad_norm = max_grad_norm
         self.left_out = left_out
         self.groups = groups
-        self.n_seeds = n_seeds
+        self.n_repeats = n_repeats
         self.removal = removal
         self.adjust = adjust
         self.output = output
@@ -280,10 +280,10 @@ class FurtherTraining(BaseAttributor):
         removals, left_out = make_removals(
             self.left_out, self.groups, self.train_rows_, self.n_train_
         )
-        owner = np.full(self.n_train_, KEPT, dtype=np.int64)
-        owner[self.train_rows_] = removals.owner
+        removal_of_row = np.full(self.n_train_, KEPT, dtype=np.int64)
+        removal_of_row[self.train_rows_] = removals.removal_of_row
         plan = self._planned(task, train, removals)
-        return FittedFurtherTraining(self, plan, left_out, owner)
+        return FittedFurtherTraining(self, plan, left_out, removal_of_row)
 
     @property
     def config_(self) -> FurtherTrainingConfig:
@@ -363,7 +363,7 @@ class FurtherTraining(BaseAttributor):
         validate_parameters(self)
         entropy = draw_seed(self.random_state)
         plan = self._planned(task, train, Removals(np.full(len(train), KEPT), 0))
-        return plan.endpoint(endpoint_seed(entropy, self.n_seeds, run))
+        return plan.endpoint(endpoint_seed(entropy, self.n_repeats, run))
 
     def _planned(self, task: Task, train: Examples, removals: Removals) -> FurtherPlan:
         config, spec = self._described()._configure(task, len(train), self.removal)

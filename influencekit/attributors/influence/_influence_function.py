@@ -82,7 +82,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         λ, added to the curvature of the *mean* loss beside the model's own penalty.
         "auto" is the λ at which scores have a mean cosine of 0.57 with those of
         :class:`GradDot`, ξ is at least 0.3, and, for a classifier that was stopped before its
-        optimum, no more directions count than its effective rows can tell, see Notes.  "matched" is
+        optimum, the number of directions that count is capped by the effective
+        sample size, see Notes.  "matched" is
         ``1 / (learning rate · steps)`` of ``further_training``, with momentum β
         ``(1 - β) / (learning rate · steps)``: scores then answer for so much further training
         with SGD.
@@ -149,7 +150,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     linear datamodeling score was measured to peak, not a value from a paper: over 40 held-out
     combinations of data, model and curvature it reached 0.99 of the best in the mean, 0.88 at
     worst.  A classifier with ``gradient_ratio_`` above 0.005 takes the λ at which the effective
-    dimension is a third (curvatures by layers: two thirds) of its effective rows times the
+    dimension is a third (curvatures by layers: two thirds) of its effective sample size times the
     number of free outputs, if that is larger (see the user guide).
 
     The curvature is decomposed once, in the space of the parameters, of the projection, or of

@@ -97,7 +97,7 @@ class KroneckerSpectrum(Spectrum):
         queries = self.train.take(rows).held(self.problem.max_memory // 6)
         return KroneckerPath(self, queries, self.problem.example_weights)
 
-    def narrowed(self, columns):
+    def restrict(self, columns):
         narrow, kept = copy.copy(self), self.sample
         narrow.problem = self.problem.take(columns)
         if kept is None or not torch.equal(columns, sample_rows(len(self.train))):

@@ -22,12 +22,12 @@ class Images(NamedTuple):
     high: float
 
 
-def as_images(X_train, X_test, image_shape: tuple[int, ...] | None) -> Images:
+def as_images(X_train, X_query, image_shape: tuple[int, ...] | None) -> Images:
     """Shape examples as images and find their common range.
 
     Parameters
     ----------
-    X_train, X_test : array-like or DataFrame
+    X_train, X_query : array-like or DataFrame
         Examples to draw, flat with `image_shape`, or already (n, h, w), (n, h, w, channels)
         or (n, channels, h, w) with 1, 3 or 4 channels.
     image_shape : tuple of int or None
@@ -37,10 +37,10 @@ def as_images(X_train, X_test, image_shape: tuple[int, ...] | None) -> Images:
     ValueError
         If the examples are not images of that shape.
     """
-    train, test = _shape(X_train, image_shape, "X_train"), _shape(X_test, image_shape, "X_test")
+    train, test = _shape(X_train, image_shape, "X_train"), _shape(X_query, image_shape, "X_query")
     if train.shape[1:] != test.shape[1:]:
         raise ValueError(
-            f"Images of `X_train` have shape {train.shape[1:]}, those of `X_test` "
+            f"Images of `X_train` have shape {train.shape[1:]}, those of `X_query` "
             f"{test.shape[1:]}; they must agree."
         )
     values = np.concatenate([train.ravel(), test.ravel()])

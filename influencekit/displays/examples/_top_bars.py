@@ -18,7 +18,9 @@ TEXT_WIDTH = 58
 def height_of_bars(display) -> float:
     """Inches at which the labels do not touch."""
     lines = [line for block in _blocks(display) for line in block]
-    return 0.9 + 0.24 * sum(1 + label.count("\n") for label, _ in lines) + 0.1 * len(display.X_test)
+    return (
+        0.9 + 0.24 * sum(1 + label.count("\n") for label, _ in lines) + 0.1 * len(display.X_query)
+    )
 
 
 def draw_bars(ax, display):
@@ -52,11 +54,11 @@ def draw_bars(ax, display):
 def _blocks(display) -> list[list[tuple[str, float]]]:
     """For each test example its name (without a score), then names and scores of the others."""
     train = getattr(display.X_train, "index", range(len(display.X_train)))
-    tests = getattr(display.X_test, "index", display.test_positions)
+    tests = getattr(display.X_query, "index", display.query_positions)
     blocks = []
     for row, test in enumerate(tests):
         name = test if isinstance(test, str) else f"test {test}"
-        block = [(_caption(name, display.y_test, display.X_test, row), np.nan)]
+        block = [(_caption(name, display.y_query, display.X_query, row), np.nan)]
         sides = (
             (display.proponents, display.proponent_scores, 1),
             (display.opponents, display.opponent_scores, -1),  # the strongest at the bottom

@@ -135,12 +135,12 @@ def _own_state(task: Task, net: NeuralNet) -> dict[str, dict[str, Any]]:
 def _check_options(spec: OptimizerSpec, changes: Mapping[str, Any]) -> None:
     """Let torch look at the options, and say whose they are."""
     known = spec.cls([torch.zeros(1, requires_grad=True)], lr=1.0).defaults
-    strangers = sorted(set(changes) - set(known))
-    if strangers:
-        name = "momentum" if strangers == ["momentum"] else "optimizer_params"
+    unknown = sorted(set(changes) - set(known))
+    if unknown:
+        name = "momentum" if unknown == ["momentum"] else "optimizer_params"
         raise ValueError(
-            f"{name}: {spec.cls.__name__} has no {', '.join(strangers)}; accepted are "
-            f"{sorted(known)}.{did_you_mean(strangers[0], known)}"
+            f"{name}: {spec.cls.__name__} has no {', '.join(unknown)}; accepted are "
+            f"{sorted(known)}.{did_you_mean(unknown[0], known)}"
         )
     taken = inspect.signature(spec.cls.__init__).parameters
     options = {key: v for key, v in spec.groups[0].options.items() if key in taken}

@@ -220,10 +220,10 @@ class FurtherRunner:
         config = self.config
         left = int(self.removals.sizes()[runs[0]]) if config.removal == "drop" else 0
         horizons = config.steps_of(config.n_rows - left)
-        owner = self.rows.owner.cpu() if config.removal == "drop" else None
+        removal_of_row = self.rows.removal_of_row.cpu() if config.removal == "drop" else None
         columns = torch.as_tensor(self.removals.columns(runs))
         orders = epoch_orders(config.n_rows, config.batch_size, seed)
-        batches = batches_of_runs(orders, config.batch_size, owner, columns)
+        batches = batches_of_runs(orders, config.batch_size, removal_of_row, columns)
         streams = _stream(seed, self.task.device), _stream(seed, self.task.device)
         step = FurtherStep(self.stack, self.rows, config, self.spec, runs, streams)
         self.stack.train_mode()

@@ -108,4 +108,4 @@ class TrajectoryLeaveOneOut:
             examples.  They share one run and its left-out examples, so the error says nothing
             of other runs: repeat with several seeds.
         """
-        return leave_one_out_correlation(self.scores, self.pick(scores), method="spearman")
+        return leave_one_out_correlation(self.scores, self.pick(scores), correlation="spearman")

@@ -12,10 +12,10 @@ from influencekit.training.trajectory._replay import State, clip_factor
 from influencekit.training.trajectory._step_loss import StepLoss
 from influencekit.training.trajectory._sweep import Sweep
 
-__all__ = ["FinitePush"]
+__all__ = ["FiniteRemoval"]
 
 
-class FinitePush:
+class FiniteRemoval:
     """What outputs at the end of a run lose without each of some examples.
 
     The optimizer runs a second time over the recorded gradients, without the example's part in

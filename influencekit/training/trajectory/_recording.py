@@ -157,10 +157,10 @@ def _names(module: nn.Module, optimizer: Optimizer) -> dict[int, str]:
     module = getattr(module, "_orig_mod", module)
     names = {id(p): n for n, p in module.named_parameters() if p.requires_grad}
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    strangers = [n for i, n in names.items() if i not in held]
-    if strangers:
+    unknown = [n for i, n in names.items() if i not in held]
+    if unknown:
         raise TrajectoryError(
-            f"optimizer: it does not hold the trainable parameters {strangers[:5]}. Freeze them "
+            f"optimizer: it does not hold the trainable parameters {unknown[:5]}. Freeze them "
             "(requires_grad=False), or give them to the optimizer."
         )
     if held - set(names):

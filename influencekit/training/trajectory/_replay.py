@@ -348,9 +348,9 @@ def _positions(trajectory: Trajectory, train_rows: np.ndarray) -> list[Tensor]:
         positions = np.searchsorted(train_rows, rows)
         inside = positions < len(train_rows)
         if not inside.all() or (train_rows[positions] != rows).any():
-            stranger = int(np.asarray(rows)[~inside][0]) if not inside.all() else int(rows[0])
+            unknown = int(np.asarray(rows)[~inside][0]) if not inside.all() else int(rows[0])
             raise TrajectoryError(
-                f"trajectory: step {step} learned from row {stranger}, which is not among the "
+                f"trajectory: step {step} learned from row {unknown}, which is not among the "
                 f"{len(train_rows)} training rows given (the run was given {trajectory.n_rows}). "
                 "Give X and y as they were given to fit."
             )
