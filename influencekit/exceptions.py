@@ -1,5 +1,6 @@
 """Warnings and errors, each with the paragraph that a user needs."""
 
+import contextlib
 import os
 import sys
 import warnings
@@ -30,7 +31,7 @@ class InfluenceKitWarning(UserWarning):
 class NotStationaryWarning(InfluenceKitWarning):
     """The model's training gradient is far from zero.
 
-    Influence functions linearise around a stationary point.  A network stopped early, or a
+    Influence functions linearize around a stationary point.  A network stopped early, or a
     model whose training used weights that the attributor does not know, is not at one.
     Scores remain useful as rankings; their size is then not that of leave-one-out.
     """
@@ -111,7 +112,7 @@ def warn_user(message: str, category: type[Warning]) -> None:
 
 
 def _is_inside(file: str) -> bool:
-    if file.startswith(_HERE):
+    if file.startswith(_HERE) or file == contextlib.__file__:  # decorators of this package
         return True
     _, found, inner = file.rpartition(f"{os.sep}site-packages")
     return bool(found) and inner.startswith(_NOT_THE_USERS)

@@ -8,8 +8,8 @@ from influencekit import (
     GroupAttributor,
     InfluenceFunction,
     LDSSearch,
-    Loss,
-    Random,
+    LossBaseline,
+    RandomBaseline,
     SurrogateLambdaSearchCV,
     TracIn,
 )
@@ -37,11 +37,11 @@ ATTRIBUTORS = [
     InfluenceFunction(LiSSA(batch_size=None, rtol=1e-8, random_state=0), damping=50.0),
     InfluenceFunction(Arnoldi(rank=15, tol=0.0, random_state=0)),
     InfluenceFunction(Nystroem(rank=15, random_state=0)),
-    Loss(),
-    Random(random_state=0),
+    LossBaseline(),
+    RandomBaseline(random_state=0),
     SurrogateLambdaSearchCV(InfluenceFunction("fisher"), random_state=0),
     # one batch of all rows: no order, so rows may be permuted
-    FurtherTraining(lr=0.1, n_steps=2, n_seeds=1, batch_size=200, random_state=0),
+    FurtherTraining(lr=0.1, n_steps=2, n_repeats=1, batch_size=200, random_state=0),
     GroupAttributor(InfluenceFunction("fisher")),  # without groups each row is one
     GroupAttributor(TRAK(0.1), curvature="groups"),
     LDSSearch(InfluenceFunction("fisher"), n_subsets=6, n_trials=3, random_state=0),

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from influencekit.attributors import GradCos
+from influencekit.attributors.first_order._grad_cos import GradCos
 from influencekit.base import BaseAttributor
-from influencekit.utils import did_you_mean
+from influencekit.utils._suggest import did_you_mean
 
 __all__ = ["SlopeOutput", "check_explains", "check_queries", "explain"]
 
