@@ -3,8 +3,9 @@
     INFLUENCEKIT_DATA=FOLDER python benchmarks/bench_finite_push.py --setting mnist
 
 For nets that differ in their activation alone: Spearman correlation over the left-out examples
-(mean over test examples) and relative error of the derivative, and of ``removal_order="finite"``, against
-reruns without one example each.  Then, for two kinds of error proxy, its median over examples and
+(mean over test examples) and relative error of the derivative, and of
+``removal_order="finite"``, against reruns without one example each.  Then, for two kinds of
+error proxy, its median over examples and
 its rank correlation with the relative error of the finite scores, and both measures again for
 the half of the examples with the smaller ratios of kinks.  All in float64.
 

@@ -69,9 +69,9 @@ scores = {
 # %%
 # Take away, train again
 # ----------------------
-# Four shares of the rows, four seeds each, and four draws of random rows.  ``LossBaseline`` is the plain
-# alternative: it calls the rows that the model fits worst the most harmful, without looking at the
-# test rows at all.
+# Four shares of the rows, four seeds each, and four draws of random rows.  ``LossBaseline`` is the
+# plain alternative: it calls the rows that the model fits worst the most harmful, without
+# looking at the test rows at all.
 
 curves = {
     which: removal_curve(

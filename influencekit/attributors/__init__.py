@@ -11,6 +11,7 @@ from influencekit.attributors.first_order._grad_dot import GradDot
 from influencekit.attributors.first_order._tracin import TracIn
 from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.attributors.influence._influence_function import InfluenceFunction
+from influencekit.attributors.posterior._subset_posterior import SubsetPosterior
 
 __all__ = [
     "AdamWInfluence",
@@ -22,6 +23,7 @@ __all__ = [
     "RandomBaseline",
     "RunAverage",
     "SGDInfluence",
+    "SubsetPosterior",
     "TRAK",
     "TracIn",
 ]

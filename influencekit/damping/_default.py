@@ -48,9 +48,9 @@ _ROOT_WIDTH = 1e-3
 SKETCH_DIM = 512
 #: Default damping of DataInf in units of the gradients' mean squared entry: the paper's.
 PAPER_DAMPING = 0.1
-#: Directions that may count for each row of the effective sample size and free output: of one spectrum of all
-#: parameters, and of one for each layer, whose directions together are more than those of the
-#: data.  Measured, see docs/damping.md.
+#: Directions that may count for each row of the effective sample size and free output: of one
+#: spectrum of all parameters, and of one for each layer, whose directions together are more than
+#: those of the data.  Measured, see docs/damping.md.
 DIRECTIONS, DIRECTIONS_BY_LAYERS = 1 / 3, 2 / 3
 #: Gradient ratio up to which a model is at its optimum: there the damping of the spectrum held.
 AT_OPTIMUM = 5e-3

@@ -219,8 +219,8 @@ def _from_folktables(
     except OSError as error:
         raise OSError(
             f"{task}: the Census Bureau's files of {states} could not be had ({error}). Put them "
-            f"into {root / str(year) / survey_horizon} yourself (such as {_file_name(states[0], year)}), "
-            "or name a data_home that has them."
+            f"into {root / str(year) / survey_horizon} yourself "
+            f"(such as {_file_name(states[0], year)}), or name a data_home that has them."
         ) from error
     X, y, group = problem.df_to_pandas(data)
     return X, y.iloc[:, 0].astype(np.int64), group.iloc[:, 0].rename("group")

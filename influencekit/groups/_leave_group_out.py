@@ -79,7 +79,7 @@ def leave_group_out(
     *,
     property: Any = None,
     output: Any = "neg_loss",
-    only: Any = None,
+    left_out: Any = None,
     n_repeats: int = 3,
     engine: str = "auto",
     cache_dir: str | os.PathLike | None = None,
@@ -101,7 +101,7 @@ def leave_group_out(
     property : {"mean_neg_loss"} or callable, default=None
         As for :class:`GroupAttributor`; None looks at ``output`` for each test row.
     output : str or callable, default="neg_loss"
-    only : str or iterable of str, default=None
+    left_out : str or iterable of str, default=None
         Names of the groups to leave out; None is all.
     n_repeats : int, default=3
         Trainings of each subset under different seeds.
@@ -142,12 +142,12 @@ def leave_group_out(
     """
     n = count_rows(X)
     positions, distinct = named_groups(label_table(groups, n, "groups"))
-    only = [only] if isinstance(only, str) else only
-    chosen = distinct if only is None else np.asarray(list(only), dtype=object)
+    left_out = [left_out] if isinstance(left_out, str) else left_out
+    chosen = distinct if left_out is None else np.asarray(list(left_out), dtype=object)
     unknown = sorted(set(chosen) - set(distinct))
     if unknown:
         raise ValueError(
-            f"only: there are no groups {unknown[:5]}; accepted are names among "
+            f"left_out: there are no groups {unknown[:5]}; accepted are names among "
             f"{distinct[:10].tolist()}{' ...' if len(distinct) > 10 else ''}."
         )
     masks = np.ones((1 + len(chosen), n), dtype=bool)

@@ -92,10 +92,10 @@ def ceiling_from_repeats(repeats: NDArray, correlation: str) -> NoiseCeiling:
     defined = correlations[~np.isnan(correlations)]
     if not defined.size:
         return NoiseCeiling(float("nan"), float("nan"), float("nan"))
-    correlation = float(defined.mean())
-    shared = max(correlation, 0.0)
+    mean = float(defined.mean())
+    shared = max(mean, 0.0)
     reliability = n_repeats * shared / (1 + (n_repeats - 1) * shared)
-    return NoiseCeiling(correlation, reliability, float(np.sqrt(reliability)))
+    return NoiseCeiling(mean, reliability, float(np.sqrt(reliability)))
 
 
 class PreparedOutputs:
@@ -188,8 +188,8 @@ def lds_from_subset_sums(
         outputs = PreparedOutputs(outputs, correlation or "spearman")
     elif correlation not in (None, outputs.correlation):
         raise ValueError(
-            f"`correlation` is {correlation!r}, but the outputs were prepared for {outputs.correlation!r}. "
-            "Leave `correlation` out, or prepare them again."
+            f"`correlation` is {correlation!r}, but the outputs were prepared for "
+            f"{outputs.correlation!r}. Leave `correlation` out, or prepare them again."
         )
     sums = check_finite(predicted, "predicted", 2, "(n_query, n_subsets)")
     per_query = outputs.correlations(sums)
@@ -256,7 +256,7 @@ def leave_one_out_correlation(
     loo_changes: ArrayLike,
     scores: ArrayLike,
     *,
-    removed: ArrayLike | None = None,
+    left_out: ArrayLike | None = None,
     correlation: str = "pearson",
 ) -> LDSResult:
     """Correlation, over removed examples, of scores with leave-one-out retraining.
@@ -266,8 +266,8 @@ def leave_one_out_correlation(
     loo_changes : array-like of shape (n_query, n_removed)
         Output with all examples − output without the removed one, so that a proponent has
         a positive change, as it has a positive score.
-    scores : array-like of shape (n_query, n_removed), or (n_query, n_train) with `removed`
-    removed : array-like of int of shape (n_removed,), default=None
+    scores : array-like of shape (n_query, n_removed), or (n_query, n_train) with `left_out`
+    left_out : array-like of int of shape (n_removed,), default=None
         Training positions of the removed examples, which picks those columns of `scores`.
     correlation : {"spearman", "pearson"}, default="pearson"
 
@@ -293,18 +293,18 @@ def leave_one_out_correlation(
             f"`loo_changes` has {changes.shape[1]} removed examples; a correlation needs 3."
         )
     table = check_finite(scores, "scores", 2, "(n_query, n_removed)")
-    if removed is not None:
-        table = table[:, _check_positions(removed, table.shape[1])]
+    if left_out is not None:
+        table = table[:, _check_positions(left_out, table.shape[1])]
     check_same_shape(table, "scores", changes.shape, "(n_query, n_removed)")
     return correlate(standardize_rows(changes, correlation), table, correlation)
 
 
-def _check_positions(removed: ArrayLike, n_train: int) -> np.ndarray:
-    positions = np.asarray(removed)
+def _check_positions(left_out: ArrayLike, n_train: int) -> np.ndarray:
+    positions = np.asarray(left_out)
     integral = positions.ndim == 1 and np.issubdtype(positions.dtype, np.integer)
     if not integral or (positions < 0).any() or (positions >= n_train).any():
         raise ValueError(
-            "`removed` must be a 1-d array of integer positions from 0 to n_train - 1 = "
-            f"{n_train - 1}, the columns of `scores`; got {removed!r}."
+            "`left_out` must be a 1-d array of integer positions from 0 to n_train - 1 = "
+            f"{n_train - 1}, the columns of `scores`; got {left_out!r}."
         )
     return positions

@@ -171,7 +171,7 @@ def _result(
         )
     if not scored:
         return linear_datamodeling_score(
-            ground_truth.outputs, ground_truth.masks, fitted, correlation=method
+            ground_truth.outputs, ground_truth.masks, fitted, correlation=correlation
         )
     queries = fitted._queries(X_query, y_query)
     check_ground_truth(ground_truth, fitted, fitted.task_, fitted.n_train_, queries)

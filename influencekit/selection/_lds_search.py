@@ -192,7 +192,7 @@ class LDSSearch(AttributorSearch):
         self.subset_fraction = subset_fraction
         self.n_repeats = n_repeats
         self.retrain = retrain
-        self.correlation = method
+        self.correlation = correlation
         self.on_nan = on_nan
         self.cache_dir = cache_dir
         self.n_jobs = n_jobs

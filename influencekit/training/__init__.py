@@ -1,7 +1,8 @@
 """Training models anew: on subsets, many at once, with results that are kept; and further."""
 
 from influencekit.training._checkpoints import KeepCheckpoints, train_checkpoints
-from influencekit.training._step_checkpoints import record_checkpoints
+from influencekit.training._rerun_without import rerun_without
+from influencekit.training._step_checkpoints import CheckpointRecorder, record_checkpoints
 from influencekit.training.further._config import FurtherTrainingConfig
 from influencekit.training.further._scores import FurtherTrainingScores
 from influencekit.training.further._training import Training
@@ -15,6 +16,7 @@ from influencekit.training.trajectory._sweep import StepScores
 from influencekit.training.trajectory._trajectory import Trajectory
 
 __all__ = [
+    "CheckpointRecorder",
     "ErrorProxy",
     "FurtherTrainingConfig",
     "FurtherTrainingScores",
@@ -27,6 +29,7 @@ __all__ = [
     "TrajectoryRecorder",
     "record_checkpoints",
     "record_trajectory",
+    "rerun_without",
     "retrain_on_subsets",
     "train_checkpoints",
     "trajectory_leave_one_out",

@@ -256,7 +256,9 @@ ROWS = [
             "Take a larger dim": (
                 "make_projection(module_task, 8, projection='two_sided', random_state=0)"
             ),
-            "kind='factored'": "make_projection(module_task, 1, projection='factored', random_state=0)",
+            "projection='factored'": (
+                "make_projection(module_task, 1, projection='factored', random_state=0)"
+            ),
         },
     ),
     Row(

@@ -198,13 +198,13 @@ ROWS = [
     Row(
         "optimizer: it does not hold the trainable",
         (
-            "m = Net(); o = torch.optim.SGD(m.a.parameters(), lr=0.1)\nwith "
+            "m = Net(); o = torch.optim.SGD(m.layers[0].parameters(), lr=0.1)\nwith "
             "record_trajectory(m, o, n_rows=50): pass"
         ),
         {
             "Freeze them (requires_grad=False)": (
                 "m = Net(); m.b.requires_grad_(False); o = "
-                "torch.optim.SGD(m.a.parameters(), lr=0.1)\nassert not "
+                "torch.optim.SGD(m.layers[0].parameters(), lr=0.1)\nassert not "
                 "m.b.weight.requires_grad  # requires_grad=False\ntry:\n    with "
                 "record_trajectory(m, o, n_rows=50): pass\nexcept ValueError as error: "
                 "assert 'took no step' in str(error)"

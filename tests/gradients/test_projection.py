@@ -96,7 +96,7 @@ def test_seed_decides_and_pickling_keeps(kind):
     restored = pickle.loads(pickle.dumps(projection))  # noqa: S301
     assert len(pickle.dumps(projection)) < 1000
     assert torch.equal(features.project(restored), first)
-    again = make_projection(GradientEngine(task), 9, kind=kind, random_state=5)
+    again = make_projection(GradientEngine(task), 9, projection=kind, random_state=5)
     assert torch.equal(features.project(again), first)
     state = make_projection(task, 9, projection=kind, random_state=np.random.RandomState(5))
     assert torch.equal(features.project(state), first)

@@ -121,7 +121,7 @@ FUNCTIONS = {
     "output": lambda w: resolve_output(as_task(MODEL), w, True),
     "method": lambda w: linear_datamodeling_score(OUTPUTS, MASKS, OUTPUTS, method=w),
     "method of noise_ceiling": lambda w: noise_ceiling(np.ones((4, 2, 3)), method=w),
-    "kind of make_projection": lambda w: make_projection(as_task(MODEL), 2, kind=w),
+    "projection of make_projection": lambda w: make_projection(as_task(MODEL), 2, projection=w),
     "operation": lambda w: plan(w, None),
     "kind of fairness_gap": lambda w: fairness_gap([0.1, 0.9], [0, 1], ["a", "b"], w),
     "which": lambda w: removal_curve(MODEL, X, Y, X, Y, {}, which=w),

@@ -75,9 +75,9 @@ class AdamWInfluence(TrajectoryInfluence):
     examples; all training examples come out of it.  Memory: the run's snapshots, one segment
     of it, and ``3 p`` numbers for each test example of the block.
 
-    That is first order only.  ``removal_order="finite"`` (derived here as well) is exact in the optimizer:
-    its moments m', v' without the example follow from the recorded gradients of the others, so
-    that every later step differs by a known δ_k, in all coordinates, and::
+    That is first order only.  ``removal_order="finite"`` (derived here as well) is exact in the
+    optimizer: its moments m', v' without the example follow from the recorded gradients of the
+    others, so that every later step differs by a known δ_k, in all coordinates, and::
 
         score = -Σ_k <θ̄_{k+1}, δ_k>
 

@@ -83,8 +83,8 @@ class TrajectoryInfluence(BaseAttributor):
     def _fit(self, task, train):
         if self.removal_order == "finite" and self.horizon is not None:
             raise ValueError(
-                f"horizon: got {self.horizon} with removal_order='finite', which takes an example out of "
-                "all of its batches together and reads the output once, at the end. Use "
+                f"horizon: got {self.horizon} with removal_order='finite', which takes an example "
+                "out of all of its batches together and reads the output once, at the end. Use "
                 "horizon=None, or removal_order='derivative'."
             )
         trajectory = self._find(task)
@@ -158,14 +158,14 @@ class TrajectoryInfluence(BaseAttributor):
         fitted = self._only("step_scores")
         if self.removal_order == "finite":
             raise ValueError(
-                "step_scores: removal_order='finite' takes an example out of all of its batches together, "
-                "whose effects do not add up. Use removal_order='derivative'."
+                "step_scores: removal_order='finite' takes an example out of all of its batches "
+                "together, whose effects do not add up. Use removal_order='derivative'."
             )
         return fitted.step_scores(each(self._queries(X, y))[0])
 
     @with_gradients
     def taylor_error_proxy(
-        self, X, y=None, examples=None, *, kind: str = "second_order", chunk_size: int = 32
+        self, X, y=None, left_out=None, *, kind: str = "second_order", chunk_size: int = 32
     ) -> ErrorProxy:
         """What the derivative misses of removing training examples, along the recorded run.
 
@@ -176,14 +176,14 @@ class TrajectoryInfluence(BaseAttributor):
         ----------
         X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
         y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
-        examples : array-like of int, default=None
+        left_out : array-like of int, default=None
             Rows of X_train; None is all that the model learned from.
         kind : {"second_order", "finite", "kinks"}, default="second_order"
             "second_order": removing example j takes its weight from 1 to 0, so that the output f
             loses ``f' - f''/2 + ...``, with derivatives by the weight; ``-f''/2``, exactly.
 
-            "finite": the scores of ``removal_order="finite"`` minus the derivative, the part of the error
-            that the optimizer makes.  Added to the scores it is a correction.
+            "finite": the scores of ``removal_order="finite"`` minus the derivative, the part of the
+            error that the optimizer makes.  Added to the scores it is a correction.
 
             "kinks": the derivative if ReLU had a second derivative by the density of a batch's
             inputs near 0 (normal kernel, 0.01 of each unit's standard deviation), minus the
@@ -218,11 +218,11 @@ class TrajectoryInfluence(BaseAttributor):
         """
         fitted = self._only("taylor_error_proxy")
         check_choice("kind", kind, ("second_order", "finite", "kinks"))
-        rows = self.train_rows_ if examples is None else np.asarray(examples, dtype=np.int64)
+        rows = self.train_rows_ if left_out is None else np.asarray(left_out, dtype=np.int64)
         unknown = np.setdiff1d(rows, self.train_rows_)
         if len(unknown):
             raise ValueError(
-                f"examples: the model did not learn from rows {unknown[:5].tolist()}; accepted "
+                f"left_out: the model did not learn from rows {unknown[:5].tolist()}; accepted "
                 "are training rows that were not held out."
             )
         positions = torch.as_tensor(np.searchsorted(self.train_rows_, rows))

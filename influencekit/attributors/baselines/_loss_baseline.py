@@ -56,7 +56,8 @@ class LossBaseline(BaseAttributor):
     >>> from sklearn.linear_model import LogisticRegression
     >>> from influencekit import LossBaseline
     >>> X, y = load_iris(return_X_y=True)
-    >>> LossBaseline().fit(LogisticRegression(max_iter=1000).fit(X, y), X, y).score(X[:2], y[:2]).shape
+    >>> model = LogisticRegression(max_iter=1000).fit(X, y)
+    >>> LossBaseline().fit(model, X, y).score(X[:2], y[:2]).shape
     (2, 150)
     """
 

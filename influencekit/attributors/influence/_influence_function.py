@@ -82,7 +82,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         λ, added to the curvature of the *mean* loss beside the model's own penalty.
         "auto" is the λ at which scores have a mean cosine of 0.57 with those of
         :class:`GradDot`, ξ is at least 0.3, and, for a classifier that was stopped before its
-        optimum, no more directions count than its effective sample size can tell, see Notes.  "matched" is
+        optimum, the number of directions that count is capped by the effective
+        sample size, see Notes.  "matched" is
         ``1 / (learning rate · steps)`` of ``further_training``, with momentum β
         ``(1 - β) / (learning rate · steps)``: scores then answer for so much further training
         with SGD.

@@ -203,7 +203,7 @@ def decompose(curvature: CurvatureRows) -> CoordinateSpectrum:
         sketch = make_projection(
             problem.engine,
             plan.size,
-            kind=problem.projection,
+            projection=problem.projection,
             random_state=problem.random_state,
         )
         return decompose_projected(curvature, sketch)

@@ -185,7 +185,7 @@ class SensitivityStudy(SuggestingEstimator):
     ):
         self.attributors = attributors
         self.training_epochs = training_epochs
-        self.correlation = method
+        self.correlation = correlation
         self.cache_dir = cache_dir
         self.n_jobs = n_jobs
         self.random_state = random_state

@@ -229,7 +229,7 @@ def trajectory_leave_one_out(
     train = make_examples(task, X, y)
     queries = make_examples(task, X_query, y_query, require_y=False, name="X_query")
     replay = _replay(task, train, trajectory, DTYPES[dtype])
-    rows = _rows(examples, replay.trajectory, len(train))
+    rows = _rows(left_out, replay.trajectory, len(train))
     reason = _why_in_turn(task, train)
     evaluation = Evaluation(task, queries, output, reason is None, EVALUATION_ROWS)
     reruns = Reruns(replay, removal, together=reason is None)
@@ -315,7 +315,7 @@ def _refuse_diverged(outputs: NDArray, names: list[str]) -> None:
         raise ValueError(
             f"model: {len(bad)} of {len(outputs)} reruns gave outputs that are NaN or infinite: "
             f"{found}. The run is close to diverging, or what is explained is not finite there. "
-            "Train with a smaller learning rate, leave those rows out of examples=, or take "
+            "Train with a smaller learning rate, leave those rows out of left_out=, or take "
             "on_nan='keep', which keeps such outputs as NaN."
         )
 
@@ -346,19 +346,19 @@ def _replay(task: Task, train: Examples, trajectory: Any, dtype: torch.dtype) ->
     return Replay(task, trajectory, train, np.arange(len(train)), dtype=dtype)
 
 
-def _rows(examples: Any, trajectory: Trajectory, n_train: int) -> NDArray:
+def _rows(left_out: Any, trajectory: Trajectory, n_train: int) -> NDArray:
     """Rows that are left out."""
-    if examples is None:
+    if left_out is None:
         return np.unique(np.concatenate(trajectory.batches))
-    rows = np.asarray(examples)
+    rows = np.asarray(left_out)
     if rows.ndim != 1 or not len(rows) or not np.issubdtype(rows.dtype, np.integer):
         raise ValueError(
-            f"examples: got shape {rows.shape} of {rows.dtype}; accepted is a list of one or more "
+            f"left_out: got shape {rows.shape} of {rows.dtype}; accepted is a list of one or more "
             "integers, rows of X."
         )
     if rows.min() < 0 or rows.max() >= n_train:
         raise ValueError(
-            f"examples: got rows from {rows.min()} to {rows.max()}; accepted are those from 0 to "
+            f"left_out: got rows from {rows.min()} to {rows.max()}; accepted are those from 0 to "
             f"{n_train - 1}."
         )
     return rows.astype(np.int64)

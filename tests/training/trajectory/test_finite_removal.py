@@ -1,4 +1,4 @@
-"""removal_order="finite" against whole runs without an example, where these have a simple answer."""
+"""removal_order="finite" against whole runs without an example, where these are simple."""
 
 import numpy as np
 import pytest
