@@ -13,15 +13,14 @@ from influencekit.applications._fairness_checks import (
     check_groups,
     check_probabilities,
     check_threshold,
-    check_truth,
 )
 from influencekit.groups._labels import refuse_missing
 from influencekit.metrics._text import not_finite_text, short_array
-from influencekit.models import ClassProbability
-from influencekit.training import retrain_on_subsets
-from influencekit.training._diverged import subsets_called
+from influencekit.models._outputs import ClassProbability
 from influencekit.training.estimator._rows import count_rows
-from influencekit.utils import with_gradients
+from influencekit.training.subsets._retrain import Retraining
+from influencekit.utils._suggest import check_choice, did_you_mean
+from influencekit.utils._torch import with_gradients
 
 __all__ = ["GroupCounterfactual", "fairness_gap", "group_counterfactual"]
 
@@ -150,8 +149,7 @@ default="demographic_parity"
     >>> fairness_gap([0.9, 0.8, 0.2, 0.6], [1, 1, 0, 1], ["a", "a", "b", "b"])
     0.5
     """
-    if kind not in GAPS:
-        raise ValueError(f"kind: got {kind!r}; accepted are {list(GAPS)}.")
+    check_choice("kind", kind, GAPS)
     shapes = [np.shape(values) for values in (probabilities, y, sensitive)]
     if len(shapes[0]) != 1 or len(set(shapes)) != 1:
         raise ValueError(
@@ -162,7 +160,7 @@ default="demographic_parity"
     given, groups = check_probabilities(probabilities), check_groups(sensitive)
     truth = np.asarray(y)
     if kind != "demographic_parity":
-        check_truth(y)
+        refuse_missing(y, "y")
     said = given if threshold is None else (given >= threshold).astype(np.float64)
     everyone = np.ones(len(said), dtype=bool)
     if kind == "demographic_parity":
@@ -185,7 +183,7 @@ def group_counterfactual(
     sensitive: Any = None,
     gap: str | Callable = "demographic_parity",
     threshold: float | None = 0.5,
-    remove: Iterable | None = None,
+    left_out: Iterable | None = None,
     predicted: Any = None,
     n_repeats: int = 5,
     engine: str = "auto",
@@ -213,11 +211,11 @@ def group_counterfactual(
         property of the model.
     threshold : float or None, default=0.5
         Of :func:`fairness_gap`.
-    remove : iterable of labels, default=None
+    left_out : iterable of labels, default=None
         Groups to take out, each by itself; None is all of them.
     predicted : mapping of label to float, or array-like of shape (n_groups,), default=None
         Predicted changes, such as a group attributor's scores of the same property:
-        ``property(full) - property(without the group)``.  An array follows ``remove``, or the
+        ``property(full) - property(without the group)``.  An array follows ``left_out``, or the
         sorted labels of all groups.
     n_repeats : int, default=5
         Retrainings under different seeds, of all rows and without each group.
@@ -264,10 +262,13 @@ def group_counterfactual(
     if members.shape != (n_train,):
         raise ValueError(f"groups: got shape {members.shape}; accepted is ({n_train},).")
     labels = np.unique(members).tolist()
-    chosen = labels if remove is None else list(remove)
+    chosen = labels if left_out is None else list(left_out)
     unknown = [label for label in chosen if label not in labels]
     if unknown or not chosen:
-        raise ValueError(f"remove: got {chosen!r}; accepted are one or more of {labels}.")
+        raise ValueError(
+            f"left_out: got {chosen!r}; accepted are one or more of {labels}."
+            f"{did_you_mean(unknown[0] if unknown else None, labels)}"
+        )
     if len(np.unique(np.asarray(y))) != 2:
         raise ValueError(
             "y: group_counterfactual measures gaps of binary classifiers; for other properties "
@@ -281,23 +282,9 @@ def group_counterfactual(
     masks = np.array([np.ones(n_train, dtype=bool), *(members != label for label in chosen)])
     truth = (np.asarray(y_query) == np.unique(y)[-1]).astype(int)
     measure = _measure(gap, truth, np.asarray(y_query), sensitive, threshold)
-    with subsets_called(["all rows", *(f"without group {label!r}" for label in chosen)]):
-        outputs = retrain_on_subsets(
-            model,
-            X,
-            y,
-            X_query,
-            y_query,
-            masks=masks,
-            n_repeats=n_repeats,
-            output=ClassProbability(),
-            engine=engine,
-            on_nan=on_nan,
-            cache_dir=cache_dir,
-            n_jobs=n_jobs,
-            random_state=random_state,
-            verbose=verbose,
-        ).outputs
+    names = ["all rows", *(f"without group {label!r}" for label in chosen)]
+    how = Retraining(n_repeats, engine, cache_dir, n_jobs, on_nan, random_state, verbose)
+    outputs = how.outputs(model, (X, y, X_query, y_query), masks, names, ClassProbability())
     found = np.array([[measure(values) for values in repeats] for repeats in outputs])
     sizes = (~masks[1:]).sum(axis=1)
     return GroupCounterfactual(chosen, sizes, found[0], found[1:], _aligned(predicted, chosen))

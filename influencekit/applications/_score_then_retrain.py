@@ -13,25 +13,24 @@ from sklearn.base import clone, is_classifier
 from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 
-from influencekit.applications._fitting import check_labelled, refuse_diverged
-from influencekit.applications._look_ahead_window import mean_loss_gradient
-from influencekit.data import make_examples
+from influencekit.applications._fitting import check_labeled, refuse_diverged
+from influencekit.applications._look_ahead import mean_loss_gradient
+from influencekit.data._examples import make_examples
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics._text import some_rows
-from influencekit.models import as_task
+from influencekit.models._task import as_task
 from influencekit.training._diverged import check_on_nan
 from influencekit.training._randomness import seeded
 from influencekit.training.estimator._recipe import device_of
 from influencekit.training.estimator._rows import count_rows, take_rows
-from influencekit.training.trajectory import (
-    CURVATURES,
-    Replay,
-    Sweep,
-    Trajectory,
-    TrajectoryRecorder,
-    recorded_trajectory,
-)
-from influencekit.utils import draw_seed, progress, with_gradients
+from influencekit.training.trajectory._recorder import TrajectoryRecorder, recorded_trajectory
+from influencekit.training.trajectory._replay import Replay
+from influencekit.training.trajectory._step_loss import CURVATURES
+from influencekit.training.trajectory._sweep import Sweep
+from influencekit.utils._long_work import progress
+from influencekit.utils._random import draw_seed
+from influencekit.utils._suggest import check_choice
+from influencekit.utils._torch import with_gradients
 
 __all__ = ["RetrainedOnHelpful", "score_then_retrain"]
 
@@ -124,7 +123,7 @@ def score_then_retrain(
     """
     _check(horizon, keep, curvature)
     check_on_nan(on_nan)
-    check_labelled(X, y)
+    check_labeled(X, y)
     net = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
     if not isinstance(net, NeuralNet):
         raise TypeError(
@@ -136,15 +135,7 @@ def score_then_retrain(
     first = _fit(_with_callback(estimator, recorder), X, y, seed)
     refuse_diverged(first, X, f"on all {count_rows(X):,} rows under seed {seed}")
     trajectory = recorded_trajectory(first)
-    values = _values(
-        first,
-        trajectory,
-        (X, y),
-        (X_val, y_val),
-        curvature=curvature,
-        horizon=horizon,
-        verbose=verbose,
-    )
+    values = _values(first, (X, y), (X_val, y_val), curvature, horizon, verbose)
     _refuse_values(values)
     learned = np.unique(np.concatenate(trajectory.batches))
     groups = np.asarray(y) if stratify and is_classifier(estimator) else np.zeros(len(values))
@@ -176,8 +167,7 @@ def _look_at(model: Any, X: Any, which: str, on_nan: str) -> None:
 
 
 def _check(horizon: Any, keep: Any, curvature: Any) -> None:
-    if curvature not in CURVATURES:
-        raise ValueError(f"curvature: got {curvature!r}; accepted are {CURVATURES}.")
+    check_choice("curvature", curvature, CURVATURES)
     whole = isinstance(horizon, Integral) and not isinstance(horizon, bool)
     if horizon is not None and (not whole or horizon < 0):
         raise ValueError(f"horizon: got {horizon!r}; accepted is an integer >= 0 or None.")
@@ -200,23 +190,14 @@ def _fit(estimator: Any, X: Any, y: Any, seed: int) -> Any:
 
 
 def _values(
-    model: Any,
-    trajectory: Trajectory,
-    data: tuple,
-    validation: tuple,
-    *,
-    curvature: str,
-    horizon: int | None,
-    verbose: int,
+    model: Any, data: tuple, validation: tuple, curvature: str, horizon: int | None, verbose: int
 ) -> NDArray:
     """Effect (n,) of each row on minus the mean validation loss, in one sweep."""
     task = as_task(model)
     train = make_examples(task, *data)
     queries = make_examples(task, *validation, name="X_val")
     batch = next(queries.batches(len(queries)))
-    weights = task.example_weights(train.targets)
-    weights = torch.ones(len(train)) if weights is None else weights
-    replay = Replay(task, trajectory, train, np.arange(len(train)), weights)
+    replay = Replay(task, recorded_trajectory(model), train, np.arange(len(train)))
     replay.check_end()
     sweep = Sweep(replay, None, curvature, "renormalize", horizon)
     values = torch.zeros(len(train), dtype=torch.float64)

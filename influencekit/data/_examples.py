@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.data._checks import check_same_length, given_twice
-from influencekit.data._inputs import open_inputs, row_labels, uses_matrix
-from influencekit.data._sources import Batch, DatasetSource, Placement, Source, leaves, split_batch
+from influencekit.data._datasets import DatasetSource, split_batch
+from influencekit.data._inputs import check_same_length, open_inputs, row_labels, uses_matrix
+from influencekit.data._sources import Batch, Placement, Source, leaves
 from influencekit.data._targets import check_targets, encode_targets
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models import Task, TaskList
-from influencekit.utils import chunks
+from influencekit.models._task import Task, TaskList
+from influencekit.utils._long_work import chunks
 
 __all__ = ["Examples", "ExamplesList", "each", "make_examples", "open_examples"]
 
@@ -81,15 +81,12 @@ class Examples:
         if batch_size < 1:
             raise ValueError(f"batch_size: got {batch_size}; accepted is 1 or more.")
         for rows in chunks(self.n_examples, 1, batch_size):
-            yield self._batch(rows)
-
-    def _batch(self, rows: slice) -> Batch:
-        read = rows if self.rows is None else self.rows[rows]
-        inputs = self.placement.place(self.source.read(read))
-        targets = None if self.targets is None else self.targets[rows]
-        if targets is not None and targets.is_inference():  # unpickled under inference_mode
-            targets = targets.clone()
-        return Batch(inputs, targets, rows)
+            read = rows if self.rows is None else self.rows[rows]
+            inputs = self.placement.place(self.source.read(read))
+            targets = None if self.targets is None else self.targets[rows]
+            if targets is not None and targets.is_inference():  # unpickled under inference_mode
+                targets = targets.clone()
+            yield Batch(inputs, targets, rows)
 
     def take(self, rows: Any) -> Examples:
         """Some of the examples, in the order of ``rows``.
@@ -172,7 +169,7 @@ def make_examples(
     y_name = "y" + name[1:] if name.startswith("X") else "y"
     if isinstance(X, Examples):
         if y is not None:
-            raise given_twice(name, y_name)
+            raise _given_twice(name, y_name)
         return X
     X = X.tocsr() if hasattr(X, "tocsr") else X  # scipy's dok matrices pass for dicts
     X, y = _separate(task, X, y, name, y_name)
@@ -190,7 +187,7 @@ def make_examples(
 @torch.no_grad()
 def _first_outputs(task: Task, examples: Examples, name: str) -> Tensor:
     """Outputs for the first example: a model that cannot take it is told here, not in torch."""
-    inputs = examples._batch(slice(0, 1)).inputs
+    inputs = next(examples.batches(1)).inputs
     try:
         return task.forward(inputs)
     except UnsupportedModelError:
@@ -211,7 +208,7 @@ def _separate(task: Task, X: Any, y: Any, name: str, y_name: str) -> tuple[Any, 
         return X, y
     X, own = split_batch(X, name)
     if own is not None and y is not None:
-        raise given_twice(name, y_name)
+        raise _given_twice(name, y_name)
     return X, y if own is None else own
 
 
@@ -219,7 +216,7 @@ def _targets_of(task: Task, source: Source, y: Any, require_y: bool, name: str, 
     """The raw targets: the argument, or the Dataset's, or what the inputs hold themselves."""
     own = source.read_targets() if isinstance(source, DatasetSource) else None
     if own is not None and y is not None:
-        raise given_twice(name, y_name)
+        raise _given_twice(name, y_name)
     y = y if own is None else own
     if y is None and task.input_targets is not None:
         parts = chunks(len(source), 1, 256)
@@ -230,6 +227,15 @@ def _targets_of(task: Task, source: Source, y: Any, require_y: bool, name: str, 
             f"{name} a Dataset that yields (x, y)."
         )
     return y
+
+
+def _given_twice(name: str, y_name: str) -> ValueError:
+    """Error for targets that come both as an argument and with the data."""
+    return ValueError(
+        f"{y_name}: targets were given twice, in {y_name} and by the data in {name}. Leave "
+        f"{y_name} out, or give a Dataset that yields inputs only (several inputs go in one "
+        "tuple: ((x1, x2),))."
+    )
 
 
 def _encode(task: Task, source: Source, y: Any, name: str, y_name: str) -> Tensor:

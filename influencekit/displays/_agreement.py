@@ -8,9 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from influencekit.displays._style import BAND, curve_style, import_pyplot, neutral_colour
-from influencekit.displays._text import legend_text, literal
-from influencekit.metrics import AgreementResult, SeedCurve
+from influencekit.displays._style import (
+    BAND,
+    curve_style,
+    legend_text,
+    literal,
+    neutral_color,
+    open_axes,
+)
+from influencekit.metrics._agreement import AgreementResult
+from influencekit.metrics._seed_curve import SeedCurve
+from influencekit.utils._suggest import check_choice
 
 __all__ = ["AgreementDisplay"]
 
@@ -117,8 +125,7 @@ class AgreementDisplay:
         -------
         AgreementDisplay
         """
-        if measure not in ("cosine", "spearman"):
-            raise ValueError(f"`measure` must be 'cosine' or 'spearman'; got {measure!r}.")
+        check_choice("measure", measure, ("cosine", "spearman"))
         if not results:
             raise ValueError("`results` is empty; give at least one method.")
         first = next(iter(results.values()))
@@ -148,7 +155,7 @@ class AgreementDisplay:
         AgreementDisplay
         """
         return cls(
-            curve.n_seeds, curve.best(), xlabel="seeds", ylabel="best cosine over horizons"
+            curve.n_repeats, curve.best(), xlabel="seeds", ylabel="best cosine over horizons"
         ).plot(ax=ax, **options)
 
     def plot(self, ax=None, *, legend_loc: str | None = "auto") -> AgreementDisplay:
@@ -171,10 +178,7 @@ class AgreementDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        plt = import_pyplot(f"{type(self).__name__}.plot")
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        ax = open_axes(self, ax)
         self._plot_ceiling(ax)
         self._plot_curves(ax)
         lowest = min(0.0, *(float(np.nanmin(y, initial=0.0)) for y in self.curves.values()))
@@ -197,10 +201,10 @@ class AgreementDisplay:
         self.ceiling_line_ = self.band_ = None
         if self.ceiling is None:
             return
-        colour = neutral_colour()
-        self.band_ = ax.fill_between(self.x, self.ceiling, 1.0, color=colour, alpha=0.12, lw=0)
+        color = neutral_color()
+        self.band_ = ax.fill_between(self.x, self.ceiling, 1.0, color=color, alpha=0.12, lw=0)
         (self.ceiling_line_,) = ax.plot(
-            self.x, self.ceiling, color=colour, lw=1, ls=":", label="noise ceiling"
+            self.x, self.ceiling, color=color, lw=1, ls=":", label="noise ceiling"
         )
 
     def _plot_curves(self, ax) -> None:

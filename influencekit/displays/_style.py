@@ -1,11 +1,15 @@
-"""One style for every display: told apart by colour, and by line or marker without colour.
+"""One style for every display: told apart by color, and by line or marker without color.
 
-Colours are Okabe and Ito's blue and vermilion, which stay apart for colour-blind readers and
-stand out on white and on black.  Everything neutral follows the user's own text colour, so
+Colors are Okabe and Ito's blue and vermilion, which stay apart for color-blind readers and
+stand out on white and on black.  Everything neutral follows the user's own text color, so
 dark styles work.  No rcParams are changed.
 """
 
 from __future__ import annotations
+
+from typing import Any
+
+from influencekit.utils._optional import import_optional
 
 __all__ = [
     "BAND",
@@ -17,13 +21,17 @@ __all__ = [
     "curve_style",
     "import_pyplot",
     "is_dark",
-    "neutral_colour",
+    "legend_text",
+    "literal",
+    "neutral_color",
+    "open_axes",
 ]
+
 
 #: Style of the first quantity of a picture (ξ; proponents) and of the second (LDS; opponents).
 FIRST = {"color": "#0072B2", "linestyle": "-", "marker": "o"}
 SECOND = {"color": "#D55E00", "linestyle": "--", "marker": "s"}
-#: Colours of many curves: Okabe and Ito's, without yellow and black; markers and lines beside them.
+#: Colors of many curves: Okabe and Ito's, without yellow and black; markers and lines beside them.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 MARKERS = ("o", "s", "^", "v", "P", "X", "d")
 LINE_STYLES = ("-", "--", "-.", ":")
@@ -32,7 +40,7 @@ BAND = {"alpha": 0.25, "linewidth": 0}
 
 
 def curve_style(i: int) -> dict[str, str]:
-    """Colour, marker and line of the i-th of many curves; the first 28 differ."""
+    """Color, marker and line of the i-th of many curves; the first 28 differ."""
     return {
         "color": PALETTE[i % len(PALETTE)],
         "marker": MARKERS[i % len(MARKERS)],
@@ -48,18 +56,20 @@ def import_pyplot(caller: str):
     ImportError
         If matplotlib is not installed.
     """
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError(
-            f"{caller} needs matplotlib, which is not installed. "
-            "Install it with `pip install matplotlib`."
-        ) from error
-    return plt
+    return import_optional("matplotlib.pyplot", caller)
 
 
-def neutral_colour() -> str:
-    """Colour of text in the style that the user has chosen."""
+def open_axes(display, ax=None, figsize: tuple[float, float] = (6.4, 4.2)):
+    """Axes for a display to draw on, kept as its ``ax_`` and ``figure_``; None makes a figure."""
+    plt = import_pyplot(f"{type(display).__name__}.plot")
+    if ax is None:
+        _, ax = plt.subplots(figsize=figsize, layout="constrained")
+    display.ax_, display.figure_ = ax, ax.figure
+    return ax
+
+
+def neutral_color() -> str:
+    """Color of text in the style that the user has chosen."""
     import matplotlib as mpl
 
     return mpl.rcParams["text.color"]
@@ -72,3 +82,26 @@ def is_dark() -> bool:
 
     red, green, blue = to_rgb(mpl.rcParams["axes.facecolor"])
     return 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+
+
+def literal(text: Any) -> str:
+    r"""Text for a title, a tick or an axis: each ``$`` is drawn as ``$``.
+
+    Examples
+    --------
+    >>> literal("between 10$ and 20$")
+    'between 10\\$ and 20\\$'
+    """
+    return str(text).replace("$", r"\$")
+
+
+def legend_text(name: Any) -> str:
+    """Name of a curve: as :func:`literal`, with a blank before what would hide the curve.
+
+    Examples
+    --------
+    >>> legend_text("_own")
+    ' _own'
+    """
+    text = literal(name)
+    return f" {text}" if not text or text.startswith("_") else text

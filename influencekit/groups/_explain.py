@@ -5,23 +5,16 @@ from __future__ import annotations
 from inspect import signature
 from typing import Any
 
-from torch import Tensor
-
-from influencekit.attributors import GradCos
+from influencekit.attributors._slope_output import SlopeOutput
+from influencekit.attributors.first_order._grad_cos import GradCos
 from influencekit.base import BaseAttributor
+from influencekit.utils._suggest import did_you_mean
 
 __all__ = ["SlopeOutput", "check_explains", "check_queries", "explain"]
 
 
 #: What searches take in ``fit`` beside the training data.
 _QUERIES = ("X_query", "y_query", "subset_outputs")
-
-
-class SlopeOutput:
-    """Output whose gradient is that of a property: outputs times its slopes, given as targets."""
-
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return (outputs * targets).flatten(1).sum(1)
 
 
 def check_explains(attributor: BaseAttributor) -> None:
@@ -58,7 +51,7 @@ def check_queries(attributor: BaseAttributor, queries: dict[str, Any]) -> None:
     if unknown:
         raise TypeError(
             f"fit: got {unknown}, which {type(attributor).__name__} does not take; accepted are "
-            f"{accepted or 'model, X, y and groups'}."
+            f"{accepted or 'model, X, y and groups'}.{did_you_mean(unknown[0], accepted)}"
         )
     if "subset_outputs" in accepted and queries.get("X_query") is None:
         raise ValueError(

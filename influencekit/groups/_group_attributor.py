@@ -13,18 +13,20 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit._model_checks import check_scores
-from influencekit.attributors import TRAK, FurtherTraining, InfluenceFunction
-from influencekit.attributors.influence._damped import of_models
+from influencekit._fitted import check_scores, of_models
+from influencekit.attributors._trak import TRAK
+from influencekit.attributors.further._further_training import FurtherTraining
+from influencekit.attributors.influence._influence_function import InfluenceFunction
 from influencekit.base import BaseAttributor
-from influencekit.curvature import MeanPath
-from influencekit.data import ExamplesList, each
+from influencekit.curvature._mean_path import MeanPath
+from influencekit.data._examples import ExamplesList, each
 from influencekit.groups._explain import SlopeOutput, check_explains, check_queries, explain
-from influencekit.groups._fisher_of import fisher_of
-from influencekit.groups._held import HeldGroups
-from influencekit.groups._partition import partition
+from influencekit.groups._fisher import fisher_of
+from influencekit.groups._held import HeldGroups, partition
 from influencekit.groups._properties import property_slopes, resolve_property
-from influencekit.utils import HasMethods, StrOptions, chunks, validate_parameters, with_gradients
+from influencekit.utils._long_work import chunks
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import HasMethods, StrOptions, validate_parameters
 
 __all__ = ["GroupAttributor"]
 
@@ -58,7 +60,7 @@ class GroupAttributor(HeldGroups):
         :class:`~influencekit.groups.ClusterGrouper`.  None takes the ``groups`` given to ``fit``,
         or makes each example a group.
     reduce : {"sum", "mean"}, default="sum"
-        "sum" is the effect of the whole group, which favours large ones; "mean" that of one
+        "sum" is the effect of the whole group, which favors large ones; "mean" that of one
         of its examples on average.
     curvature : {"points", "groups"}, default="points"
         "points" sums the scores of examples, exactly.  "groups" replaces the empirical Fisher
@@ -233,12 +235,10 @@ class GroupAttributor(HeldGroups):
 
     def _partition(self, task: Any, X: Any, y: Any, train: Any, groups: Any = None) -> None:
         """Group the rows; ``train`` are those of X and y, opened."""
-        found = partition(
-            self.grouper, task, X, y, train.n_examples, groups=groups, index=train.index
-        )
-        self.grouper_, self.labels_, self.group_names_ = found.grouper, found.labels, found.names
-        self.n_groups_ = len(found.names)
-        self.group_sizes_ = np.bincount(found.labels, minlength=self.n_groups_)
+        found = partition(self.grouper, task, X, y, train, groups)
+        self.grouper_, self.labels_, self.group_names_ = found
+        self.n_groups_ = len(self.group_names_)
+        self.group_sizes_ = np.bincount(self.labels_, minlength=self.n_groups_)
 
     @with_gradients
     def score(self, X, y=None) -> np.ndarray:
@@ -275,7 +275,7 @@ class GroupAttributor(HeldGroups):
 
     @with_gradients
     def transform(self, X, y=None):
-        """Scores under the name of scikit-learn's transformers; honours ``set_output``.
+        """Scores under the name of scikit-learn's transformers; honors ``set_output``.
 
         Parameters
         ----------

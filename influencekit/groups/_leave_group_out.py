@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.data import open_examples
+from influencekit.data._examples import open_examples
 from influencekit.groups._labels import label_table, named_groups
 from influencekit.groups._properties import one_finite_number, resolve_property
 from influencekit.metrics._text import not_finite_text
-from influencekit.models import as_task
-from influencekit.training import retrain_on_subsets
-from influencekit.training._diverged import subsets_called
+from influencekit.models._task import as_task
 from influencekit.training.estimator._rows import count_rows, take_rows
-from influencekit.utils import with_gradients
+from influencekit.training.subsets._retrain import Retraining
+from influencekit.utils._torch import with_gradients
 
 __all__ = ["GroupLeaveOut", "leave_group_out"]
 
@@ -72,13 +73,13 @@ def leave_group_out(
     model: Any,
     X: Any,
     y: Any,
-    X_test: Any,
-    y_test: Any,
+    X_query: Any,
+    y_query: Any,
     groups: Any,
     *,
     property: Any = None,
     output: Any = "neg_loss",
-    only: Any = None,
+    left_out: Any = None,
     n_repeats: int = 3,
     engine: str = "auto",
     cache_dir: str | os.PathLike | None = None,
@@ -94,13 +95,13 @@ def leave_group_out(
     model : estimator
         As :func:`~influencekit.retrain_on_subsets` takes it.
     X, y : array-like of shape (n_train, ...) and (n_train,)
-    X_test, y_test : array-like of shape (n_test, ...) and (n_test,)
+    X_query, y_query : array-like of shape (n_test, ...) and (n_test,)
     groups : array-like of shape (n_train,) or (n_train, n_columns)
         Label of each row; crossings of several columns.
     property : {"mean_neg_loss"} or callable, default=None
         As for :class:`GroupAttributor`; None looks at ``output`` for each test row.
     output : str or callable, default="neg_loss"
-    only : str or iterable of str, default=None
+    left_out : str or iterable of str, default=None
         Names of the groups to leave out; None is all.
     n_repeats : int, default=3
         Trainings of each subset under different seeds.
@@ -141,12 +142,12 @@ def leave_group_out(
     """
     n = count_rows(X)
     positions, distinct = named_groups(label_table(groups, n, "groups"))
-    only = [only] if isinstance(only, str) else only
-    chosen = distinct if only is None else np.asarray(list(only), dtype=object)
-    strangers = sorted(set(chosen) - set(distinct))
-    if strangers:
+    left_out = [left_out] if isinstance(left_out, str) else left_out
+    chosen = distinct if left_out is None else np.asarray(list(left_out), dtype=object)
+    unknown = sorted(set(chosen) - set(distinct))
+    if unknown:
         raise ValueError(
-            f"only: there are no groups {strangers[:5]}; accepted are names among "
+            f"left_out: there are no groups {unknown[:5]}; accepted are names among "
             f"{distinct[:10].tolist()}{' ...' if len(distinct) > 10 else ''}."
         )
     masks = np.ones((1 + len(chosen), n), dtype=bool)
@@ -154,31 +155,21 @@ def leave_group_out(
         masks[row] = distinct[positions] != name
     if not masks.any(axis=1).all():
         raise ValueError("groups: one group holds all rows, so that nothing is left to train on.")
-    options = {
-        "masks": masks,
-        "n_repeats": n_repeats,
-        "engine": engine,
-        "on_nan": on_nan,
-        "cache_dir": cache_dir,
-        "n_jobs": n_jobs,
-        "random_state": random_state,
-        "verbose": verbose,
-    }
-    with subsets_called(["all rows", *(f"without group {name!r}" for name in chosen)]):
-        if property is None:
-            truth = retrain_on_subsets(model, X, y, X_test, y_test, output=output, **options)
-            found = truth.outputs
-        else:
-            found = _property_values(model, (X, y, X_test, y_test), property, options)
+    names = ["all rows", *(f"without group {name!r}" for name in chosen)]
+    how = Retraining(n_repeats, engine, cache_dir, n_jobs, on_nan, random_state, verbose)
+    retrain = partial(how.outputs, model, masks=masks, names=names)
+    if property is None:
+        found = retrain((X, y, X_query, y_query), output=output)
+    else:
+        found = _property_values(model, (X, y, X_query, y_query), property, retrain)
     sizes = (~masks[1:]).sum(1)
     return GroupLeaveOut(found[0], found[1:], chosen, sizes)
 
 
-def _property_values(model: Any, data: tuple, given: Any, options: dict) -> np.ndarray:
+def _property_values(model: Any, data: tuple, given: Any, retrain: Callable) -> np.ndarray:
     """Property of every retrained model, (n_subsets, n_repeats, 1)."""
-    X, y, X_test, y_test = data
     task = as_task(model)
-    queries = open_examples(task, X_test, y_test)
+    queries = open_examples(task, *data[2:])
     function = resolve_property(task, given)
     with torch.no_grad():
         shape = task.forward(next(queries.batches(1)).inputs).shape
@@ -187,7 +178,7 @@ def _property_values(model: Any, data: tuple, given: Any, options: dict) -> np.n
             f"property: outputs of {task.name} have shape {tuple(shape)} an example; accepted are "
             "models with one row of outputs an example."
         )
-    columns = _column_values(model, data, int(shape[1]), task, options)
+    columns = _column_values(data, int(shape[1]), task, retrain)
     flat = columns.reshape(-1, *columns.shape[2:])
     values = [_property_value(function, outputs, queries.targets) for outputs in flat]
     return np.array(values).reshape(*columns.shape[:2], 1)
@@ -200,22 +191,22 @@ def _property_value(function: Any, outputs: np.ndarray, targets: Any) -> float:
     return float(one_finite_number(torch.as_tensor(function(torch.as_tensor(outputs), targets))))
 
 
-def _column_values(model: Any, data: tuple, width: int, task: Any, options: dict) -> np.ndarray:
+def _column_values(data: tuple, width: int, task: Any, retrain: Callable) -> np.ndarray:
     """Natural outputs (n_subsets, n_repeats, n_test, width) of every retrained model.
 
     Test rows are asked once for each column, named by their targets, so that one training does.
     """
-    X, y, X_test, y_test = data
-    n = count_rows(X_test)
+    X, y, X_query, y_query = data
+    n = count_rows(X_query)
     if width == 1:
-        targets, output = y_test, _first
+        targets, output = y_query, _first
     elif task.kind == "regression":
         targets, output = np.repeat(np.eye(width), n, axis=0), _weighted
     else:
         classes = np.arange(width) if task.classes is None else np.asarray(task.classes)
         targets, output = np.repeat(classes, n), _own_output
-    asked = take_rows(X_test, np.tile(np.arange(n), width))
-    outputs = retrain_on_subsets(model, X, y, asked, targets, output=output, **options).outputs
+    asked = take_rows(X_query, np.tile(np.arange(n), width))
+    outputs = retrain((X, y, asked, targets), output=output)
     return np.moveaxis(outputs.reshape(*outputs.shape[:2], width, n), 2, 3)
 
 

@@ -20,11 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 from influencekit.metrics._checks import check_finite, check_masks, check_same_shape
 from influencekit.metrics._correlation import (
     CONSTANT_SPREAD,
-    row_correlation,
-    standardise_rows,
-    warn_undefined,
+    LDSResult,
+    correlate,
+    reported,
+    standardize_rows,
 )
-from influencekit.metrics._result import LDSResult, summarise
 
 __all__ = [
     "PopulationMoments",
@@ -84,7 +84,7 @@ def enumerate_subsets(
         raise ValueError(
             f"{n_examples} choose {subset_size} = {n_subsets:,} subsets are more than "
             f"`max_subsets` = {max_subsets:,}. Take fewer examples, or sample subsets and use "
-            "linear_datamodeling_score(..., method='pearson')."
+            "linear_datamodeling_score(..., correlation='pearson')."
         )
     members = np.array(list(combinations(range(n_examples), subset_size)))
     masks = np.zeros((n_subsets, n_examples), dtype=bool)
@@ -112,11 +112,11 @@ def population_moments(outputs: ArrayLike, masks: ArrayLike) -> PopulationMoment
         If shapes disagree, values are NaN, or `masks` is not the whole population.
     """
     values, members, size = _check_population(outputs, masks)
-    centred = values - values.mean(axis=0)
-    q = -centred.T @ members.astype(np.float64) / len(values)
+    centered = values - values.mean(axis=0)
+    q = -centered.T @ members.astype(np.float64) / len(values)
     spread = np.ptp(values, axis=0)
     constant = spread <= CONSTANT_SPREAD * np.abs(values).max(axis=0)
-    variance = np.where(constant, 0.0, np.square(centred).mean(axis=0))
+    variance = np.where(constant, 0.0, np.square(centered).mean(axis=0))
     return PopulationMoments(q, variance, size)
 
 
@@ -153,12 +153,11 @@ def population_pearson_lds(scores: ArrayLike, moments: PopulationMoments) -> LDS
     n, a = q.shape[1], moments.subset_size
     if not 0 < a < n:
         raise ValueError(f"`moments.subset_size` must be from 1 to {n - 1}; got {a}.")
-    sum_deviation = np.sqrt(a * (n - a) / (n * (n - 1)))  # of S_A, for centred τ of norm 1
-    covariance = -np.einsum("ij,ij->i", q, standardise_rows(table, "pearson"))
+    sum_deviation = np.sqrt(a * (n - a) / (n * (n - 1)))  # of S_A, for centered τ of norm 1
+    covariance = -np.einsum("ij,ij->i", q, standardize_rows(table, "pearson"))
     deviation = np.sqrt(np.where(variance > 0, variance, np.nan))
     per_query = np.clip(covariance / (sum_deviation * deviation), -1.0, 1.0)
-    warn_undefined(per_query, deviation)
-    return summarise(per_query, "pearson")
+    return reported(per_query, deviation, "pearson")
 
 
 def population_pearson_lds_by_enumeration(
@@ -189,10 +188,7 @@ def population_pearson_lds_by_enumeration(
     expected = (values.shape[1], members.shape[1])
     check_same_shape(table, "scores", expected, "(n_query, n_train)")
     sums = table @ members.T.astype(np.float64)
-    truth = standardise_rows(values.T, "pearson")
-    per_query = row_correlation(truth, standardise_rows(sums, "pearson"))
-    warn_undefined(per_query, truth)
-    return summarise(per_query, "pearson")
+    return correlate(standardize_rows(values.T, "pearson"), sums, "pearson")
 
 
 def _check_population(outputs: ArrayLike, masks: ArrayLike) -> tuple[NDArray, NDArray, int]:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from influencekit.metrics._agreement import row_cosine
-from influencekit.metrics._checks import check_finite, check_same_shape
+from influencekit.metrics._agreement import by_horizon, mean_of_tests, row_cosine
 from influencekit.metrics._text import short_array
 
 __all__ = ["SeedCurve", "agreement_by_seeds"]
@@ -21,20 +20,20 @@ class SeedCurve:
 
     Attributes
     ----------
-    n_seeds : ndarray of shape (n_sizes,), int64
+    n_repeats : ndarray of shape (n_sizes,), int64
     n_blocks : ndarray of shape (n_sizes,), int64
         Disjoint blocks of that many seeds.
     cosine : dict of str to ndarray of shape (n_sizes, n_horizons)
         Mean over blocks and test examples, by method; NaN where every row is 0.
     """
 
-    n_seeds: NDArray
+    n_repeats: NDArray
     n_blocks: NDArray
     cosine: dict[str, NDArray]
 
     def __repr__(self) -> str:
         best = ", ".join(f"{name!r}: {short_array(y)}" for name, y in self.best().items())
-        return f"SeedCurve(n_seeds={short_array(self.n_seeds)}, best={{{best}}})"
+        return f"SeedCurve(n_repeats={short_array(self.n_repeats)}, best={{{best}}})"
 
     def best(self) -> dict[str, NDArray]:
         """Largest cosine over horizons (n_sizes,), by method."""
@@ -45,7 +44,7 @@ def agreement_by_seeds(
     gold_of_seeds: Iterable[ArrayLike],
     scores: Mapping[str, ArrayLike],
     *,
-    n_seeds: Sequence[int] = (1, 2, 5, 10, 20, 50, 100),
+    n_repeats: Sequence[int] = (1, 2, 5, 10, 20, 50, 100),
 ) -> SeedCurve:
     """Cosine of scores with the mean of k seeds of a gold standard, for several k.
 
@@ -60,7 +59,7 @@ def agreement_by_seeds(
         Scores of one seed after the other, such as :meth:`FurtherTraining.iter_seeds` yields.
     scores : mapping of str to array-like of the same shape, or (n_test, n_left_out)
         By method.
-    n_seeds : sequence of int, default=(1, 2, 5, 10, 20, 50, 100)
+    n_repeats : sequence of int, default=(1, 2, 5, 10, 20, 50, 100)
         Sizes of the blocks.  Those above the number of seeds are left out.
 
     Returns
@@ -72,47 +71,33 @@ def agreement_by_seeds(
     ValueError
         If there is no seed, or shapes disagree.
     """
-    sizes = sorted({int(k) for k in n_seeds})
+    sizes = sorted({int(k) for k in n_repeats})
     if not sizes or sizes[0] < 1:
-        raise ValueError(f"`n_seeds` must hold integers of 1 or more; got {list(n_seeds)!r}.")
+        raise ValueError(f"`n_repeats` must hold integers of 1 or more; got {list(n_repeats)!r}.")
     sums: dict[int, NDArray] = {}
     cosines: dict[int, list[dict[str, NDArray]]] = {k: [] for k in sizes}
     tables: dict[str, NDArray] = {}
     seen = 0
-    axes = "(n_test, n_left_out) or (n_horizons, n_test, n_left_out)"
     for seen, values in enumerate(gold_of_seeds, 1):
-        gold = check_finite(values, "gold_of_seeds", (2, 3), axes)
-        gold = gold[None] if gold.ndim == 2 else gold
-        tables = tables or {name: _table(s, name, gold.shape) for name, s in scores.items()}
+        gold = by_horizon(values, "gold_of_seeds")
+        tables = tables or {
+            name: by_horizon(own, f"scores[{name!r}]", gold.shape) for name, own in scores.items()
+        }
         for k in sizes:
             sums[k] = sums[k] + gold if k in sums else gold
             if seen % k == 0:
-                cosines[k].append({name: _cosine(sums[k], t) for name, t in tables.items()})
+                cosines[k].append(
+                    {n: mean_of_tests(row_cosine(sums[k], t)) for n, t in tables.items()}
+                )
                 del sums[k]
     if not seen:
         raise ValueError("`gold_of_seeds` yields no seed; give one or more.")
     kept = [k for k in sizes if cosines[k]]
     return SeedCurve(
-        n_seeds=np.array(kept),
+        n_repeats=np.array(kept),
         n_blocks=np.array([len(cosines[k]) for k in kept]),
         cosine={
             name: np.stack([np.mean([c[name] for c in cosines[k]], axis=0) for k in kept])
             for name in tables
         },
     )
-
-
-def _table(scores: ArrayLike, name: str, shape: tuple[int, ...]) -> NDArray:
-    axes = "(n_test, n_left_out) or (n_horizons, n_test, n_left_out)"
-    table = check_finite(scores, f"scores[{name!r}]", (2, 3), axes)
-    table = table[None] if table.ndim == 2 else table
-    table = np.broadcast_to(table, (shape[0], *table.shape[1:])) if len(table) == 1 else table
-    check_same_shape(table, f"scores[{name!r}]", shape, "(n_horizons, n_test, n_left_out)")
-    return table
-
-
-def _cosine(gold: NDArray, table: NDArray) -> NDArray:
-    """Mean over test examples whose cosine is defined (n_horizons,)."""
-    values = row_cosine(gold, table)
-    n = (~np.isnan(values)).sum(axis=-1)
-    return np.where(n > 0, np.nansum(values, axis=-1) / np.maximum(n, 1), np.nan)

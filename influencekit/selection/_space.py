@@ -1,7 +1,8 @@
-"""What LDSSearch searches, as Optuna's distributions."""
+"""What LDSSearch searches, as Optuna's distributions, and what it found, as ``cv_results_``."""
 
 from __future__ import annotations
 
+import numpy as np
 import optuna
 from optuna.distributions import (
     BaseDistribution,
@@ -9,10 +10,12 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from scipy.stats import rankdata
 
 from influencekit.damping._grid import attributor_damping_range, damping_name
+from influencekit.utils._suggest import did_you_mean
 
-__all__ = ["check_space", "distributions", "suggest"]
+__all__ = ["STANDARD_ERROR", "check_space", "distributions", "suggest", "trial_results"]
 
 
 def suggest(trial: optuna.Trial, name: str, choices: BaseDistribution):
@@ -65,6 +68,7 @@ def check_space(search_space, attributor) -> None:
         raise ValueError(
             f"search_space: {unknown or 'an empty dict'} names no parameter of "
             f"{type(attributor).__name__}; accepted are {sorted(params)}."
+            f"{did_you_mean(min(unknown, default=None), params)}"
         )
     fixed = [name for name in search_space if name.split("__")[-1] == "output"]
     if fixed:
@@ -91,3 +95,46 @@ def _distribution(name: str, choices) -> BaseDistribution:
     if len(choices) == 0:
         raise ValueError(f"search_space: {name!r} got the empty {choices!r}; {accepted}.")
     return CategoricalDistribution(list(choices))
+
+
+#: Attribute of a trial that holds the standard error of its value.
+STANDARD_ERROR = "standard_error"
+
+
+def trial_results(trials: list[optuna.trial.FrozenTrial]) -> dict[str, np.ndarray]:
+    """One entry for each finished trial, in order; a trial without a value has the score NaN.
+
+    Parameters
+    ----------
+    trials : list of optuna FrozenTrial
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n_trials,)
+        ``params``, ``param_NAME`` (masked where a trial did not draw it), ``mean_test_score``,
+        ``se_test_score``, ``rank_test_score`` (1 is best, undefined ones share the last).
+    """
+    done = [trial for trial in trials if trial.state.is_finished()]
+    names = sorted({name for trial in done for name in trial.params})
+    score = np.array([np.nan if trial.value is None else trial.value for trial in done])
+    error = [trial.user_attrs.get(STANDARD_ERROR, np.nan) for trial in done]
+    params = np.empty(len(done), dtype=object)
+    params[:] = [dict(trial.params) for trial in done]
+    return {
+        "params": params,
+        **{f"param_{name}": _column([trial.params for trial in done], name) for name in names},
+        "mean_test_score": score,
+        "se_test_score": np.array(error, dtype=float),
+        "rank_test_score": rankdata(np.nan_to_num(-score, nan=np.inf), "min").astype(np.int32),
+    }
+
+
+def _column(params: list[dict], name: str) -> np.ma.MaskedArray:
+    """Values of one parameter, as numbers where all of them are."""
+    kinds = {type(drawn[name]) for drawn in params if name in drawn}
+    dtype = float if kinds == {float} else int if kinds == {int} else object
+    column = np.ma.masked_all(len(params), dtype=dtype)
+    for i, drawn in enumerate(params):
+        if name in drawn:
+            column[i] = drawn[name]
+    return column

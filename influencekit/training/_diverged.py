@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics._text import some_rows
+from influencekit.utils._suggest import did_you_mean
 
-__all__ = [
-    "ON_NAN",
-    "DivergedRuns",
-    "check_on_nan",
-    "subsets_called",
-    "warn_kept",
-]
+__all__ = ["ON_NAN", "DivergedRuns", "check_on_nan", "warn_kept"]
 
 #: What to do with outputs that are not finite.
 ON_NAN = ("raise", "keep")
@@ -38,7 +32,7 @@ def check_on_nan(on_nan: Any) -> None:
     if not isinstance(on_nan, str) or on_nan not in ON_NAN:
         raise ValueError(
             f"on_nan: got {on_nan!r}; accepted are 'raise', which refuses outputs that are NaN or "
-            "infinite, and 'keep', which keeps them as NaN."
+            f"infinite, and 'keep', which keeps them as NaN.{did_you_mean(on_nan, ON_NAN)}"
         )
 
 
@@ -84,21 +78,6 @@ class DivergedRuns(ValueError):
         which = "all" if len(queries) == self.n_query else f"{len(queries):,} of"
         rows = "" if which == "all" else f" ({some_rows(queries)})"
         return f"{name} under seed {seed} at {which} {self.n_query:,} queries{rows}"
-
-
-@contextmanager
-def subsets_called(names: Sequence[str]) -> Iterator[None]:
-    """Give subsets their names in the error of a retraining inside that diverges.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Of every subset, such as ``"without group 'a'"``.
-    """
-    try:
-        yield
-    except DivergedRuns as error:
-        raise DivergedRuns(error.runs, error.n_query, names, error.kept) from None
 
 
 def warn_kept(names: Sequence[str], total: int, what: str = "trainings") -> None:

@@ -11,11 +11,12 @@ from torch import nn
 from influencekit.applications import removal_curve
 from influencekit.applications._removal import right_class
 from influencekit.exceptions import InfluenceKitWarning
+from tests._shared.nets import OneLayer
+from tests._shared.tables import split
 
 
 def data(classes=3):
-    X, y = make_blobs(90, centers=classes, cluster_std=2.5, random_state=0)
-    return X[:60], y[:60], X[60:], y[60:]
+    return split(*make_blobs(90, centers=classes, cluster_std=2.5, random_state=0), 60)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -59,14 +60,14 @@ def test_groups_go_whole_until_the_last_one():
         seen.append(set(np.flatnonzero(np.isin(X[:, 0], X_subset[:, 0]))))
         return LogisticRegression().fit(X_subset, y_subset)
 
-    import influencekit.applications._removal as removal
+    import influencekit.training.subsets._retrain as retraining
 
-    original = removal.retrain_on_subsets
+    original = retraining.retrain_on_subsets
 
     def watching(model, *args, **options):
         return original(model, *args, retrain=retrained, **options)
 
-    removal.retrain_on_subsets = watching
+    retraining.retrain_on_subsets = watching
     try:
         removal_curve(
             LogisticRegression(),
@@ -82,7 +83,7 @@ def test_groups_go_whole_until_the_last_one():
             random_state=0,
         )
     finally:
-        removal.retrain_on_subsets = original
+        retraining.retrain_on_subsets = original
     gone = [set(range(60)) - rows for rows in seen]
     a, b, c = (set(np.flatnonzero(groups == g)) for g in "abc")
     assert gone[0] == set()
@@ -93,16 +94,16 @@ def test_groups_go_whole_until_the_last_one():
 
 
 def test_ties_and_random_rows_are_drawn_anew(monkeypatch):
-    import influencekit.applications._removal as removal
+    import influencekit.training.subsets._retrain as retraining
 
     seen = []
-    original = removal.retrain_on_subsets
+    original = retraining.retrain_on_subsets
 
     def watching(*args, masks, **options):
         seen.append(masks)
         return original(*args, masks=masks, **options)
 
-    monkeypatch.setattr(removal, "retrain_on_subsets", watching)
+    monkeypatch.setattr(retraining, "retrain_on_subsets", watching)
     removal_curve(
         LogisticRegression(), *data(), np.zeros(60), fractions=[0.5], n_random=3, n_repeats=1,
         random_state=0,
@@ -116,16 +117,14 @@ def test_ties_and_random_rows_are_drawn_anew(monkeypatch):
 def test_errors_are_standard_errors_over_retrainings():
     X, y, X_query, y_query = data()
 
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(2, 3)
-
-        def forward(self, X):
-            return self.linear(X)
-
     net = NeuralNetClassifier(
-        Net, criterion=nn.CrossEntropyLoss, max_epochs=1, lr=0.05, train_split=None, verbose=0
+        OneLayer,
+        module__n_in=2,
+        criterion=nn.CrossEntropyLoss,
+        max_epochs=1,
+        lr=0.05,
+        train_split=None,
+        verbose=0,
     )
     inputs = X.astype(np.float32), y, X_query.astype(np.float32), y_query
     curve = removal_curve(

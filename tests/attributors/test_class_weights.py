@@ -5,11 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from influencekit import TRAK, GradDot, InfluenceFunction, Loss, TracIn, as_task
+from influencekit import TRAK, GradDot, InfluenceFunction, LossBaseline, TracIn, as_task
 from influencekit.curvature import CURVATURES
 from influencekit.groups import GroupAttributor
-
-pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
+from tests._shared.nets import tanh_net
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(24, 3)), np.arange(24) % 3
@@ -30,7 +29,7 @@ RTOL = {"cg": 1e-4, "lissa": 1e-2}
 
 def task(weight=None):
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    module = tanh_net(3, 4, 3)
     return as_task(module, loss=nn.CrossEntropyLoss(weight=weight))
 
 
@@ -50,8 +49,8 @@ def test_a_weight_is_a_repeated_row(name):
 
 def test_losses_and_trak():
     weight = torch.tensor(WEIGHT).double()
-    loss = Loss().fit(task(weight), X, Y).score(X[:2], [0, 0])
-    plain = Loss().fit(task(), X, Y).score(X[:2], [0, 0])
+    loss = LossBaseline().fit(task(weight), X, Y).score(X[:2], [0, 0])
+    plain = LossBaseline().fit(task(), X, Y).score(X[:2], [0, 0])
     np.testing.assert_allclose(loss / plain, np.tile(WEIGHT[Y] / WEIGHT[Y].mean(), (2, 1)))
     found = TRAK(1e8, projection_dim=None).fit(task(weight), X, Y).score(X[:2], [0, 0])
     plain = TRAK(1e8, projection_dim=None).fit(task(), X, Y).score(X[:2], [0, 0])

@@ -21,7 +21,6 @@ from influencekit import (
 )
 
 X, Y = load_iris(return_X_y=True)
-pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
 
 
 def pipeline(X):
@@ -46,6 +45,7 @@ FAILING = {
 
 
 @pytest.mark.parametrize("name", FAILING)
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.LambdaPathWarning")  # of a search
 def test_a_fit_that_fails_leaves_no_scores_of_other_data(name):
     attributor, change, said = FAILING[name]
     attributor = clone(attributor).fit(pipeline(X), X, Y)
@@ -77,11 +77,11 @@ def test_names_of_columns_go_with_their_model():
 
 def test_what_is_explained_is_that_of_the_fit():
     model = Ridge().fit(X, X[:, 0] + Y)
-    options = {"optimizer": "sgd", "lr": 0.01, "n_steps": 3, "n_seeds": 2, "left_out": 4}
+    options = {"optimizer": "sgd", "lr": 0.01, "n_steps": 3, "n_repeats": 2, "left_out": 4}
     further = FurtherTraining(**options, output="prediction", random_state=0)
     further.fit(model, X, X[:, 0] + Y)
     before = further.score(X[:3], Y[:3])[:, further.left_out_]
-    further.set_params(output="neg_loss", n_seeds=7)
+    further.set_params(output="neg_loss", n_repeats=7)
     np.testing.assert_array_equal(further.measure(X[:3], Y[:3]).scores[-1], before)
 
 
@@ -108,6 +108,7 @@ def test_groups_are_fitted_again_when_their_meaning_changes(first, then):
     )
 
 
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.HeldOutRowsWarning")
 def test_groups_of_models_that_held_out_other_rows():
     """Each model measures a group on the rows of it that this model learned from."""
     models = [
@@ -115,7 +116,7 @@ def test_groups_of_models_that_held_out_other_rows():
         for seed in range(3)
     ]
     further = FurtherTraining(
-        "sgd", 0.05, n_steps=2, n_seeds=1, batch_size=200, random_state=0
+        "sgd", 0.05, n_steps=2, n_repeats=1, batch_size=200, random_state=0
     )  # all rows in a batch: no order, so seeds do not matter
     groups = np.arange(150) // 4
     found = GroupAttributor(further).fit(models, X, Y, groups=groups).score(X[:4], Y[:4])

@@ -9,6 +9,7 @@ from torch.utils.data import TensorDataset
 from influencekit import TRAK, FurtherTraining, GradCos, GradDot, InfluenceFunction, TracIn, as_task
 from influencekit.curvature import Arnoldi, ConjugateGradient, Hessian, LiSSA, Nystroem
 from influencekit.data import make_examples
+from tests._shared.marks import NOT_TRAINED
 
 ATTRIBUTORS = {
     "dot": GradDot(),
@@ -25,7 +26,7 @@ ATTRIBUTORS = {
     "arnoldi": InfluenceFunction(Arnoldi(rank=8, random_state=0), damping=0.1),
     "nystroem": InfluenceFunction(Nystroem(rank=8, random_state=0), damping=0.1),
     "further": FurtherTraining(
-        lr=0.1, n_steps=2, n_seeds=1, batch_size=8, left_out=[0, 3], random_state=0
+        lr=0.1, n_steps=2, n_repeats=1, batch_size=8, left_out=[0, 3], random_state=0
     ),
 }
 
@@ -63,7 +64,7 @@ def fitted(attributor, X):
     return attributor.fit(task, X, y)
 
 
-@pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
+@NOT_TRAINED
 @pytest.mark.parametrize("attributor", ATTRIBUTORS.values(), ids=ATTRIBUTORS)
 def test_strides_do_not_matter(attributor):
     y = torch.arange(4) % 2

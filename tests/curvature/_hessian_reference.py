@@ -10,7 +10,7 @@ from influencekit import as_task
 from influencekit.curvature import CurvatureProblem
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent, output_cotangent
-from influencekit.gradients._batches import simple_kernels
+from influencekit.utils._torch import simple_kernels
 from tests.curvature._dense_reference import gauss_newton, loss_gradients, output_gradients
 
 N, M, D = 25, 6, 4
@@ -64,7 +64,7 @@ def penalty_vector(task, kind):
 
 
 def dense_problem(matrix="ggn", penalty="none", weighted=False, seed=0, depth=2, **engine):
-    """A multilayer perceptron, its curvature by autograd and what goes into a factorisation."""
+    """A multilayer perceptron, its curvature by autograd and what goes into a factorization."""
     generator = torch.Generator().manual_seed(seed)
     layers = [nn.Linear(D, 5), nn.Tanh(), nn.Linear(5, 3)] if depth == 2 else [nn.Linear(D, 3)]
     net = nn.Sequential(*layers).double()

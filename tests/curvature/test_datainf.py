@@ -12,6 +12,8 @@ from influencekit.curvature.layers._datainf import FittedDataInf
 from influencekit.damping import auto_damping
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent, output_cotangent
+from tests._shared.marks import NOT_TRAINED
+from tests._shared.nets import tanh_net
 from tests.curvature._dense_reference import loss_gradients, output_gradients
 from tests.curvature._small_problems import M, N, margin, of_margin, penalties, problem, uneven
 
@@ -40,7 +42,7 @@ def dense_products(q, h, g, weights, groups, levels):
 def fitted(task, X, y, weights, penalty, curvature, **options) -> FittedDataInf:
     train = make_examples(task, X, y)
     engine = GradientEngine(task, **options)
-    return curvature.factorise(
+    return curvature.factorize(
         CurvatureProblem(
             Gradients(engine, train, loss_cotangent(task)), torch.as_tensor(weights), penalty
         )
@@ -138,7 +140,7 @@ def test_other_queries_are_not_taken_for_the_last_ones():
 
 def test_the_cheaper_route_follows_the_shapes():
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(60, 50), nn.Tanh(), nn.Linear(50, 1)).double()
+    net = tanh_net(60, 50, 1)
     task = as_task(net, loss=nn.MSELoss())
     X, y = torch.randn(40, 60, dtype=torch.float64), torch.randn(40, 1, dtype=torch.float64)
     found = fitted(task, X, y, np.full(40, 1 / 40), torch.zeros(task.n_parameters), DataInf())
@@ -155,10 +157,11 @@ def test_without_damping_a_free_parameter_is_refused():
     queries = of_margin(task, Xq, yq)
     with pytest.raises(ValueError, match="positive damping"):
         found.products(queries, 0.0)
-    penalised = fitted(task, X, y, uneven(), penalties(task)["constant"], DataInf())
-    assert torch.isfinite(penalised.products(queries, 0.0)).all()
+    penalized = fitted(task, X, y, uneven(), penalties(task)["constant"], DataInf())
+    assert torch.isfinite(penalized.products(queries, 0.0)).all()
 
 
+@NOT_TRAINED
 def test_large_damping_is_a_dot_product_of_gradients():
     task, X, y, Xq, yq = problem("plain")
     influence = InfluenceFunction("datainf", damping=1e9).fit(task, X, y)

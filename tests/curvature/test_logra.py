@@ -12,12 +12,9 @@ from influencekit.curvature.layers import _layer_projections
 from influencekit.curvature.layers._layer_projections import LayerProjections
 from influencekit.data import make_examples
 from influencekit.exceptions import ProjectionWarning, ResourceError
-from influencekit.gradients import (
-    GradientEngine,
-    Gradients,
-    loss_cotangent,
-    random_rows,
-)
+from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
+from influencekit.gradients.projections._random import random_rows
+from tests._shared.marks import NOT_TRAINED
 from tests.curvature._dense_reference import (
     gauss_newton,
     loss_gradients,
@@ -36,7 +33,7 @@ def fitted(task, X, y, weights, penalty, curvature, *, projection_dim=None, **op
         projection_dim=projection_dim,
         random_state=7,
     )
-    return curvature.factorise(given)
+    return curvature.factorize(given)
 
 
 def flat_columns(spec):
@@ -251,6 +248,7 @@ def test_a_layer_that_is_not_called_has_no_influence():
     assert np.isfinite(found).all() and np.abs(found).max() > 0
 
 
+@NOT_TRAINED
 def test_random_state_of_the_curvature_comes_first():
     task, X, y, Xq, yq = problem("plain")
 

@@ -10,13 +10,14 @@ from influencekit import (
     GradCos,
     GradDot,
     InfluenceFunction,
-    Loss,
+    LossBaseline,
     SGDInfluence,
     TracIn,
     as_task,
 )
 from influencekit.curvature import CURVATURES
 from influencekit.training import record_trajectory
+from tests._shared.nets import tanh_net
 
 N, D, C = 30, 4, 3
 RNG = np.random.default_rng(0)
@@ -29,7 +30,7 @@ LABELS = RNG.integers(0, 4, N)
 def trained(seed, make_optimizer):
     """Task of a network, and the recording of its training."""
     torch.manual_seed(seed)
-    module = nn.Sequential(nn.Linear(D, 6), nn.Tanh(), nn.Linear(6, C)).double()
+    module = tanh_net(D, 6, C)
     optimizer = make_optimizer(module.parameters())
     inputs, targets = torch.tensor(X), torch.tensor(Y)
     with record_trajectory(module, optimizer, N) as recorder:
@@ -52,7 +53,7 @@ ATTRIBUTORS = {
     "TracIn": TracIn(0.1),
     "TRAK": TRAK(1e-2, projection_dim=None),
     "TRAK projected": TRAK(1e-2, projection_dim=16, random_state=0),
-    "Loss": Loss(),
+    "Loss": LossBaseline(),
     "SGDInfluence": SGDInfluence(BY_SGD),
     "AdamWInfluence": AdamWInfluence(ADAMW),
 }

@@ -10,7 +10,7 @@ import sklearn
 import torch
 from scipy import sparse
 from sklearn.datasets import make_classification, make_regression
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import (
     Lasso,
     LinearRegression,
@@ -23,7 +23,8 @@ from sklearn.linear_model import (
 from sklearn.utils.fixes import parse_version
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models import as_task, decision_function, predict, predict_proba
+from influencekit.models import as_task
+from influencekit.models._predict import decision_function, predict, predict_proba
 from tests.models._objective import assert_stationary, objective_gradient
 
 NEW = parse_version(sklearn.__version__) >= parse_version("1.8")
@@ -89,8 +90,10 @@ if not NEW:  # removed in scikit-learn 1.8
 
 
 def fit(model, *data):
+    """Fit as tightly as the solver can; scikit-learn warns of what it will remove as well."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", FutureWarning)
         return model.fit(*data)
 
 

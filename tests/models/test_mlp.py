@@ -10,12 +10,13 @@ import scipy.optimize
 import sklearn
 import torch
 from sklearn.datasets import make_classification, make_regression
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.neural_network import MLPClassifier, MLPRegressor, _multilayer_perceptron
 from sklearn.utils.fixes import parse_version
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models import as_task, predict, predict_proba
+from influencekit.models import as_task
+from influencekit.models._predict import predict, predict_proba
 from tests.models._objective import assert_stationary, encode, inputs, objective_gradient
 
 POISSON = parse_version(sklearn.__version__) >= parse_version("1.7")
@@ -35,8 +36,9 @@ OTHERS = {"multilabel": (MLPClassifier, BITS), "several_outputs": (MLPRegressor,
 
 
 def fit(model, *data):
+    """Fit for the epochs asked for, trained to the end or not."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(*data)
 
 

@@ -6,7 +6,6 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, ShuffleSplit
 
@@ -21,6 +20,7 @@ from influencekit.base import Fitted
 from influencekit.data import open_examples
 from influencekit.exceptions import LambdaPathWarning
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
+from tests._shared.problems import digits_problem
 from tests.curvature._dense_reference import surrogate_indicator
 
 
@@ -50,10 +50,7 @@ class FittedFisher(Fitted):
 
 @pytest.fixture(scope="module")
 def problem():
-    X, y = load_digits(n_class=4, return_X_y=True)
-    X = X[:, ::3] / 16
-    model = LogisticRegression(C=np.inf, max_iter=50, tol=1e-2).fit(X[:150], y[:150])
-    return model, X[:150], y[:150], X[150:190], y[150:190]
+    return digits_problem(LogisticRegression(C=np.inf, max_iter=50, tol=1e-2), 150, 40)
 
 
 def fit(problem, attributor=None, dampings="auto", queries=True, **options):
@@ -64,7 +61,6 @@ def fit(problem, attributor=None, dampings="auto", queries=True, **options):
     return search.fit(model, X, y, **given)
 
 
-@pytest.mark.filterwarnings("ignore::influencekit.exceptions.NotStationaryWarning")
 class TestSearch:
     def test_pick_is_nearest_to_the_threshold(self, problem):
         for threshold in (0.37, 0.5, 0.8):
@@ -98,7 +94,11 @@ class TestSearch:
         assert "split4_xi" not in results
         np.testing.assert_allclose(results["mean_xi"], splits.mean(0))
         np.testing.assert_allclose(results["std_xi"], splits.std(0))
-        assert len(search.split_dampings_) == 4
+        assert len(search.split_dampings_) == search.n_splits_ == 4
+        scores = np.stack([results[f"split{i}_test_score"] for i in range(4)])
+        np.testing.assert_array_equal(scores, -np.abs(splits - search.threshold_))
+        np.testing.assert_array_equal(results["std_test_score"], scores.std(0))
+        assert "split4_test_score" not in results
         assert results["std_xi"].max() > 0
 
     def test_folds_are_of_the_queries(self, problem):

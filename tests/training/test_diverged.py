@@ -20,6 +20,7 @@ from influencekit.training import (
     trajectory_leave_one_out,
 )
 from influencekit.training.subsets import _engines, _stacked
+from tests._shared.nets import OneLayer
 from tests.training._rerun_reference import X as RUN_X
 from tests.training._rerun_reference import Y as RUN_Y
 from tests.training._rerun_reference import recorded
@@ -32,19 +33,11 @@ QUERIES = X[5:12], Y[5:12]
 MASKS = np.ones((4, 45), dtype=bool)
 MASKS[0, :9] = MASKS[2, :7] = MASKS[3, [0, 1, 3]] = False
 BAD = np.array([False, True, False, False])
-
-
-class Linear(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(5, 3, dtype=torch.float64)
-
-    def forward(self, X):
-        return self.linear(X)
+LINEAR = {"module__n_in": 5, "module__dtype": torch.float64}
 
 
 def retrain(model=None, X=POISON, masks=MASKS, **options):
-    model = make_net(Linear) if model is None else model
+    model = make_net(OneLayer, **LINEAR) if model is None else model
     settings = {"masks": masks, "random_state": 0, "engine": "stacked"}
     return retrain_on_subsets(model, X, Y, *QUERIES, **settings | options)
 
@@ -78,7 +71,7 @@ def test_refused_by_name_and_not_stored(tmp_path, monkeypatch, one_by_one, engin
     np.testing.assert_array_equal(kept.diverged, np.repeat(BAD[:, None], 2, axis=1))
     assert np.isnan(kept.outputs[1]).all() and "not_finite=14" in repr(kept)
     good = SubsetOutputs(MASKS[~BAD], kept.outputs[~BAD], kept.seeds[~BAD])
-    alone = outputs_alone(make_net(Linear), POISON, Y, *QUERIES, good)
+    alone = outputs_alone(make_net(OneLayer, **LINEAR), POISON, Y, *QUERIES, good)
     np.testing.assert_allclose(good.outputs, alone, rtol=1e-9)
     assert set(first) < set(stored(tmp_path))
     monkeypatch.setattr(_stacked.StackedRetrainer, "run", None)
@@ -155,6 +148,7 @@ def test_a_class_that_is_impossible_is_no_divergence():
     assert set(np.unique(found.outputs)) <= {0.0, 1.0}
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # it cannot converge
 def test_scikit_learn_that_says_so_itself():
     model = SGDRegressor(loss="squared_error", eta0=1e200, learning_rate="constant")
     options = {"masks": MASKS, "random_state": 0}
@@ -265,7 +259,7 @@ def test_a_change_that_is_nan_is_not_resolved():
 def further(model=None, lr=1e30, **options):
     y = (X[:, 0] > 0).astype(int)
     model = LogisticRegression().fit(X, y) if model is None else model
-    settings = {"n_steps": 5, "n_seeds": 1, "left_out": [0, 7], "random_state": 0}
+    settings = {"n_steps": 5, "n_repeats": 1, "left_out": [0, 7], "random_state": 0}
     return FurtherTraining(lr=lr, **settings | options).fit(model, X, y), y
 
 
@@ -290,7 +284,7 @@ def test_further_training_of_some_runs():
     module = nn.Linear(1, 1, bias=False, dtype=torch.float64)
     task = as_task(module, loss=nn.MSELoss())
     attributor = FurtherTraining(
-        "sgd", lr, n_steps=60, n_seeds=1, left_out=[0, 1, 2], batch_size=3, random_state=0
+        "sgd", lr, n_steps=60, n_repeats=1, left_out=[0, 1, 2], batch_size=3, random_state=0
     )
     kept = [np.delete(np.arange(3), row) for row in range(3)]
     grows = [lr > len(rows) / np.square(inputs[rows]).sum() for rows in [np.arange(3), *kept]]
@@ -306,7 +300,7 @@ def test_losses_that_tell_nothing_are_no_divergence():
     for y in (np.zeros(3), np.full(3, 1e-200)):  # whose square is 0
         module = nn.Linear(1, 1, bias=False, dtype=torch.float64)
         nn.init.zeros_(module.weight)
-        attributor = FurtherTraining(lr=0.1, n_steps=4, n_seeds=1, batch_size=2, random_state=0)
+        attributor = FurtherTraining(lr=0.1, n_steps=4, n_repeats=1, batch_size=2, random_state=0)
         attributor.fit(as_task(module, loss=nn.MSELoss()), inputs, y)
         assert np.isfinite(attributor.score(inputs, y)).all()
 

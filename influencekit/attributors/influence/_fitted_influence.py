@@ -1,22 +1,30 @@
-"""What an influence function learns from one model."""
+"""What an influence function learns from one model, and how far that is from its optimum."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from influencekit._fitted import DampedFitted
 from influencekit.attributors._gradients import query_gradients
-from influencekit.curvature import FittedCurvature, Solution, Spectrum
-from influencekit.models import Task
+from influencekit.curvature._base import FittedCurvature
+from influencekit.curvature._problem import CurvatureProblem
+from influencekit.curvature._solution import Solution
+from influencekit.curvature._spectrum import Spectrum
+from influencekit.exceptions import NotStationaryWarning, warn_user
+from influencekit.models._task import Task
 
-__all__ = ["FittedInfluence"]
+__all__ = ["FittedInfluence", "gradient_ratio", "warn_unless_stationary"]
+
+#: Ratio above which a user is told.
+LARGEST_QUIET_RATIO = 0.2
 
 
 class FittedInfluence(DampedFitted):
-    """A factorised curvature of one model, with a damping.
+    """A factorized curvature of one model, with a damping.
 
     Parameters
     ----------
@@ -59,3 +67,36 @@ class FittedInfluence(DampedFitted):
 
     def _gradients(self, queries):
         return query_gradients(self.curvature.problem.engine, self.output, queries)
+
+
+def gradient_ratio(problem: CurvatureProblem) -> float:
+    """Norm of the objective's gradient over the root mean square norm of examples' gradients.
+
+    Parameters
+    ----------
+    problem : CurvatureProblem
+        Whose training gradients have its weights as shares.
+
+    Returns
+    -------
+    float
+        0 at a stationary point, 1 where all examples pull in the same direction.
+    """
+    task, train = problem.engine.task, problem.train
+    parameters = torch.cat([p.detach().reshape(-1) for p in task.parameters.values()])
+    gradient = train.mean() + problem.penalty * parameters
+    square = problem.example_weights @ train.squared_norms(task.dtype).to(torch.float64)
+    return float(gradient.norm() / square.sqrt()) if square > 0 else 0.0
+
+
+def warn_unless_stationary(ratio: float, task: Task) -> None:
+    """Warn where influence functions speak of another point than the model's."""
+    if ratio > LARGEST_QUIET_RATIO:
+        warn_user(
+            f"The training gradient of {task.name} is {ratio:.2f} times the size of one "
+            "example's gradient (0 at a stationary point): the model is not trained to the end on "
+            "this data, or fits it so well that the remaining gradients are small and pull one "
+            "way, or was trained with sample weights, another objective or other data than given "
+            "here. Scores can still rank; their size is not that of leave-one-out.",
+            NotStationaryWarning,
+        )

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from influencekit._fitted import DampedMixin, of_models
 from influencekit.attributors._gradients import (
     GRADIENT_CONSTRAINTS,
     gradient_engine,
@@ -23,27 +24,25 @@ from influencekit.attributors._horizon import (
     sgd_config,
 )
 from influencekit.attributors.further._further_training import FurtherTraining
-from influencekit.attributors.influence._damped import DampedMixin, of_models
-from influencekit.attributors.influence._fitted_influence import FittedInfluence
-from influencekit.attributors.influence._predicted_endpoint import predicted_task
-from influencekit.attributors.influence._stationarity import gradient_ratio, warn_unless_stationary
-from influencekit.base import BaseAttributor
-from influencekit.curvature import (
-    CURVATURES,
-    Curvature,
-    CurvatureProblem,
-    DampingPath,
-    FittedCurvature,
-    MeanPath,
-    Solution,
-    SolvedCurvature,
-    Spectrum,
-    make_curvature,
+from influencekit.attributors.influence._fitted_influence import (
+    FittedInfluence,
+    gradient_ratio,
+    warn_unless_stationary,
 )
-from influencekit.damping import auto_damping, least_damping, matched_damping
-from influencekit.data import each
-from influencekit.gradients import PROJECTIONS
-from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
+from influencekit.attributors.influence._predicted_endpoint import predicted_task
+from influencekit.base import BaseAttributor
+from influencekit.curvature._base import FittedCurvature, SolvedCurvature
+from influencekit.curvature._mean_path import MeanPath
+from influencekit.curvature._problem import CURVATURES, Curvature, CurvatureProblem, make_curvature
+from influencekit.curvature._solution import Solution
+from influencekit.curvature._spectrum import DampingPath, Spectrum
+from influencekit.damping._default import auto_damping, least_damping
+from influencekit.damping._matched import matched_damping
+from influencekit.data._examples import each
+from influencekit.gradients.projections._make_projection import PROJECTIONS
+from influencekit.training.further._training import Training
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import Interval, StrOptions, validate_parameters
 
 __all__ = ["InfluenceFunction"]
 
@@ -74,7 +73,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     Parameters
     ----------
     curvature : str or Curvature, default="ggn"
-        "ggn" is the generalised Gauss-Newton matrix, which is the Hessian for linear models;
+        "ggn" is the generalized Gauss-Newton matrix, which is the Hessian for linear models;
         scores are in units of the output.  "fisher" is the empirical Fisher matrix, cheaper,
         and right up to scale only.  "cg", "lissa", "arnoldi" and "nystroem" approximate "ggn"
         without forming it, "ekfac", "kfac", "logra" and "datainf" by blocks of layers; "hessian"
@@ -83,7 +82,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         λ, added to the curvature of the *mean* loss beside the model's own penalty.
         "auto" is the λ at which scores have a mean cosine of 0.57 with those of
         :class:`GradDot`, ξ is at least 0.3, and, for a classifier that was stopped before its
-        optimum, no more directions count than its effective rows can tell, see Notes.  "matched" is
+        optimum, the number of directions that count is capped by the effective
+        sample size, see Notes.  "matched" is
         ``1 / (learning rate · steps)`` of ``further_training``, with momentum β
         ``(1 - β) / (learning rate · steps)``: scores then answer for so much further training
         with SGD.
@@ -101,9 +101,9 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     at : {"model", "predicted", "endpoint"}, default="model"
         Where gradients and curvature are taken: at the fitted model; at the end of one run of
         ``further_training`` on all data; or where that run is predicted to end, without
-        training: gradients of loss and output are then taken at the linearised model's
+        training: gradients of loss and output are then taken at the linearized model's
         outputs there.  For models that are not at a stationary point.
-    further_training : FurtherTraining or None, default=None
+    further_training : Training, FurtherTraining or None, default=None
         Says learning rate and steps for ``damping="matched"`` and ``at``.  None is the fitted
         skorch net's own training once more.
     batch_size : int or None, default=None
@@ -114,7 +114,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     verbose : int, default=0
         1 shows progress over batches of gradients.
     random_state : int, RandomState instance or None, default=None
-        Of the random projection.
+        Of the random projection, and of the run of a Training for ``at="endpoint"``.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     eigenvalues_ : ndarray of shape (rank,)
         Of the curvature without damping, where it has any.
     curvature_ : FittedCurvature
-        The factorised curvature, with what it has to report.
+        The factorized curvature, with what it has to report.
     gradient_ratio_ : float
         Norm of the objective's gradient over the root mean square norm of the examples'
         gradients: 0 at a stationary point.
@@ -150,7 +150,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     linear datamodeling score was measured to peak, not a value from a paper: over 40 held-out
     combinations of data, model and curvature it reached 0.99 of the best in the mean, 0.88 at
     worst.  A classifier with ``gradient_ratio_`` above 0.005 takes the λ at which the effective
-    dimension is a third (curvatures by layers: two thirds) of its effective rows times the
+    dimension is a third (curvatures by layers: two thirds) of its effective sample size times the
     number of free outputs, if that is larger (see the user guide).
 
     The curvature is decomposed once, in the space of the parameters, of the projection, or of
@@ -181,7 +181,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         "curvature": [StrOptions(set(CURVATURES)), Curvature],
         "damping": [Interval(Real, 0, None, closed="left"), StrOptions({"auto", "matched"})],
         "at": [StrOptions({"model", "predicted", "endpoint"})],
-        "further_training": [FurtherTraining, None],
+        "further_training": [Training, FurtherTraining, None],
         "projection_dim": [Interval(Integral, 1, None, closed="left"), None],
         "projection": [StrOptions({"auto", *PROJECTIONS})],
         "random_state": ["random_state"],
@@ -230,8 +230,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
             random_state=self.random_state,
         )
         # its pass over the rows leaves their mean
-        factorised = _checked(curvature, curvature.factorise(problem))
-        fitted = FittedInfluence(task, factorised, gradient_ratio(problem), self.output)
+        factorized = _checked(curvature, curvature.factorize(problem))
+        fitted = FittedInfluence(task, factorized, gradient_ratio(problem), self.output)
         if self.at == "model":
             warn_unless_stationary(fitted.gradient_ratio, task)
         return self._at(fitted, self.damping)
@@ -240,7 +240,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         """The model at whose parameters gradients and curvature are taken."""
         if self.at == "model":
             return task
-        further = further_training_of(self.further_training, task)
+        further = further_training_of(self.further_training, task, self.random_state)
         if self.at == "endpoint":
             return endpoint_task(further, task, train)
         config = sgd_config(further, task, len(train), "at='predicted'")
@@ -259,7 +259,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
     @property
     def curvature_(self) -> FittedCurvature:
-        """The factorised curvature; of several models each has its own, in ``fitted_``."""
+        """The factorized curvature; of several models each has its own, in ``fitted_``."""
         if len(self.fitted_) > 1:
             raise AttributeError("curvature_: each of several models has its own, in fitted_.")
         return self.fitted_[0].curvature
@@ -271,7 +271,11 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
     def _named_damping(self, name, fitted):
         if name == "auto":
-            return self._auto_damping(fitted)
+            damping = auto_damping(fitted.curvature)
+            if self.at != "model" or not isinstance(fitted.curvature, Spectrum):
+                return damping
+            curvature = make_curvature(self.curvature)
+            return max(damping, least_damping(curvature, fitted.curvature, fitted.gradient_ratio))
         if not make_curvature(self.curvature).absolute_damping:
             raise ValueError(
                 f"damping='matched': the damping of {self.curvature!r} is a multiple of each "
@@ -280,13 +284,6 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         further = further_training_of(self.further_training, fitted.task)
         n_rows = len(fitted.curvature.problem.train)
         return matched_damping(sgd_config(further, fitted.task, n_rows, "damping='matched'"))
-
-    def _auto_damping(self, fitted: FittedInfluence) -> float:
-        damping = auto_damping(fitted.curvature)
-        if not isinstance(fitted.curvature, Spectrum) or self.at != "model":
-            return damping
-        curvature = make_curvature(self.curvature)
-        return max(damping, least_damping(curvature, fitted.curvature, fitted.gradient_ratio))
 
     @available_if(_has_eigenvalues)
     @with_gradients
@@ -348,17 +345,17 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         return replace(solution, products=self._spread(np.asarray(solution.products), rows))
 
 
-def _checked(curvature: Curvature, factorised: Any) -> FittedCurvature:
-    """What an author's ``factorise`` returned, or an error."""
+def _checked(curvature: Curvature, factorized: Any) -> FittedCurvature:
+    """What an author's ``factorize`` returned, or an error."""
     name = type(curvature).__name__
-    if not isinstance(factorised, FittedCurvature):
+    if not isinstance(factorized, FittedCurvature):
         raise TypeError(
-            f"{name}.factorise returned a {type(factorised).__name__}; it must return a "
+            f"{name}.factorize returned a {type(factorized).__name__}; it must return a "
             "FittedCurvature of influencekit.curvature."
         )
-    if not hasattr(factorised, "problem"):
+    if not hasattr(factorized, "problem"):
         raise TypeError(
-            f"{name}.factorise returned a {type(factorised).__name__} without the attribute "
+            f"{name}.factorize returned a {type(factorized).__name__} without the attribute "
             "'problem'. Keep the problem in its __init__."
         )
-    return factorised
+    return factorized

@@ -8,18 +8,19 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from influencekit.curvature._base import Curvature
 from influencekit.curvature._operators import MATRICES
+from influencekit.curvature._problem import Curvature
 from influencekit.curvature._solution import Solution
 from influencekit.curvature.iterative._iterative import IterativeCurvature, relative
 from influencekit.curvature.iterative._preconditioners import PRECONDITIONERS, Preconditioner
 from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues
-from influencekit.utils import Interval, StrOptions, progress
+from influencekit.utils._long_work import progress
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["ConjugateGradient"]
 
 
-class ConjugateGradient(Curvature):
+class ConjugateGradient(Curvature, name="cg"):
     """Hessian or Gauss-Newton matrix, never formed: systems are solved query by query.
 
     Name: ``"cg"``.
@@ -92,7 +93,7 @@ class ConjugateGradient(Curvature):
         self.preconditioner_rank = preconditioner_rank
         self.random_state = random_state
 
-    def factorise(self, problem):
+    def factorize(self, problem):
         precondition: Preconditioner | None = None
         if self.preconditioner is not None:
             make = PRECONDITIONERS[self.preconditioner]

@@ -11,21 +11,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from influencekit.curvature._base import Curvature
-from influencekit.curvature._problem import CurvatureProblem, drawn_seed
+from influencekit.curvature._problem import Curvature, CurvatureProblem, drawn_seed
 from influencekit.curvature._spectrum import sample_rows
 from influencekit.curvature.kronecker._bases import BlockBasis
 from influencekit.curvature.kronecker._moments import BlockMoments, moments_of
 from influencekit.curvature.kronecker._spectrum import KroneckerSpectrum
 from influencekit.curvature.kronecker._store import keep, rotate, rotated
-from influencekit.gradients import (
-    GradientFeatures,
-    Gradients,
-    ggn_cotangent,
-    loss_cotangent,
-    sampled_cotangent,
-)
-from influencekit.utils import Interval, StrOptions
+from influencekit.gradients._cotangents import ggn_cotangent, loss_cotangent, sampled_cotangent
+from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients._gradients import Gradients
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["EKFAC", "KFAC"]
 
@@ -57,7 +52,7 @@ class KroneckerCurvature(Curvature):
         self.tolerance = tolerance
         self.random_state = random_state
 
-    def factorise(self, problem):
+    def factorize(self, problem):
         train, room = problem.train, problem.max_memory // 3
         for_basis, for_eigenvalues = self._cotangents(problem)
         rows = train.along(for_basis, keep_factors=True).held_pairs(room)
@@ -101,7 +96,7 @@ class KroneckerCurvature(Curvature):
         )
 
 
-class KFAC(KroneckerCurvature):
+class KFAC(KroneckerCurvature, name="kfac"):
     """Kronecker-factored curvature: ``F ≈ A ⊗ B`` for every layer's weight and bias.
 
     ``A`` is the mean second moment of the layer's inputs (with a 1 for the bias), ``B`` that of
@@ -127,9 +122,9 @@ class KFAC(KroneckerCurvature):
     A layer applied at T positions of an example (sequences, convolutions) counts positions as
     independent ("expand"): ``A`` is the mean over examples and positions, ``B`` the sum over
     positions.  Embeddings have a diagonal ``A`` of token frequencies.  Blocks without factors
-    (normalisation, recurrent cells) are exact up to 1,024 parameters together, else diagonal.
+    (normalization, recurrent cells) are exact up to 1,024 parameters together, else diagonal.
 
-    A penalty that is not constant in a layer (an unpenalised bias) adds its diagonal in the
+    A penalty that is not constant in a layer (an unpenalized bias) adds its diagonal in the
     eigenbasis, ``v_kᵀ R v_k``, to the eigenvalues; in exact blocks it is exact.
 
     Cost ``O(n (d_in² + d_out²) + d_in³ + d_out³)`` a layer; "true" takes as many backward passes
@@ -149,7 +144,7 @@ class KFAC(KroneckerCurvature):
             yield some, rotate(own, bases)
 
 
-class EKFAC(KroneckerCurvature):
+class EKFAC(KroneckerCurvature, name="ekfac"):
     """K-FAC with corrected eigenvalues: mean squared gradients in K-FAC's eigenbasis.
 
     Of all curvatures that are diagonal in that basis the nearest to the true one.  Name:

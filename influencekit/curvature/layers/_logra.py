@@ -10,18 +10,14 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
-from influencekit.curvature._base import Curvature
-from influencekit.curvature._coordinates import CoordinateSpectrum
-from influencekit.curvature.exact._rows import CurvatureRows, fisher_rows, ggn_rows
+from influencekit.curvature._problem import Curvature, CurvatureRows, fisher_rows, ggn_rows
+from influencekit.curvature._spectrum import CoordinateSpectrum
 from influencekit.curvature.layers._layer_projections import LayerProjections, layer_dims
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
-from influencekit.gradients import (
-    BlockSpec,
-    GradientFeatures,
-    add_covariance,
-    symmetrize,
-)
-from influencekit.utils import Interval, StrOptions, chunks, format_bytes
+from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients.blocks._base import BlockSpec, symmetrize
+from influencekit.utils._long_work import chunks, format_bytes
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["LoGra", "LoGraSpectrum"]
 
@@ -30,7 +26,7 @@ DEFAULT_RANK = 32
 _ROWS = {"ggn": ggn_rows, "fisher": fisher_rows}
 
 
-class LoGra(Curvature):
+class LoGra(Curvature, name="logra"):
     """Curvature of gradients that are projected layer by layer, from both sides.
 
     The gradient matrix G of each layer, its bias as last column, becomes ``P_out G P_inᵀ`` with
@@ -61,7 +57,7 @@ class LoGra(Curvature):
     to which a layer's mean penalty is added.  With a rank as large as every side they are those
     of the exact block-diagonal curvature.
 
-    Parameters of layers without such a matrix (normalisation, recurrent layers) form one more
+    Parameters of layers without such a matrix (normalization, recurrent layers) form one more
     block: kept as it is up to rank² numbers, projected to rank² numbers by random signs beyond.
 
     With k numbers a side, n examples and C rows of the curvature an example (1 for "fisher"),
@@ -95,7 +91,7 @@ class LoGra(Curvature):
         self.init = init
         self.random_state = random_state
 
-    def factorise(self, problem):
+    def factorize(self, problem):
         engine = problem.engine
         specs = engine.layout(problem.examples).specs
         rank = self._rank(problem, specs)
@@ -296,7 +292,7 @@ class _Covariances:
         held = {block.spec.name: block for block in blocks}
         n, r = features.n_examples, features.rows_per_example
         small = GradientFeatures(held, n, r, len(out), features.workspace)
-        add_covariance(small, weights, out)
+        small.add_covariance(weights, out)
 
     def finish(self) -> list[tuple[slice, Tensor]]:
         """Columns and complete matrices."""

@@ -9,14 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.curvature._coordinates import CoordinatePath, CoordinateSpectrum
-from influencekit.curvature._path import SubsetSums, check_masks
-from influencekit.curvature._problem import CurvatureProblem
-from influencekit.curvature._spectrum import positive_inverse
-from influencekit.curvature.exact._sample_space import nonuniform_penalty
+from influencekit.curvature._problem import CurvatureProblem, nonuniform_penalty
+from influencekit.curvature._spectrum import (
+    CoordinatePath,
+    CoordinateSpectrum,
+    SubsetSums,
+    check_masks,
+    positive_inverse,
+)
 from influencekit.exceptions import ResourceError
-from influencekit.gradients import Gradients
-from influencekit.utils import format_bytes
+from influencekit.gradients._gradients import Gradients
+from influencekit.utils._long_work import format_bytes
 
 __all__ = ["LowRankSpectrum", "low_rank_spectrum", "require_room", "with_penalty"]
 
@@ -59,7 +62,7 @@ class LowRankSpectrum(CoordinateSpectrum):
         return gradients @ self.basis
 
     @property
-    def floor(self):
+    def floor(self):  # type: ignore[override]
         """Size of the smallest eigenvalue kept."""
         return self.cutoff
 
@@ -191,7 +194,7 @@ def low_rank_spectrum(
 
     Notes
     -----
-    Parameters whose penalty differs from the most common one (unpenalised biases) join the
+    Parameters whose penalty differs from the most common one (unpenalized biases) join the
     span, in which the sum is decomposed again; so the penalty is exact.
     """
     basis, eigenvalues, data = with_penalty(problem, vectors, values)

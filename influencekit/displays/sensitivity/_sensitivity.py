@@ -14,29 +14,30 @@ from influencekit.displays._style import (
     MARKERS,
     curve_style,
     import_pyplot,
-    neutral_colour,
+    legend_text,
+    literal,
+    neutral_color,
+    open_axes,
 )
-from influencekit.displays._text import legend_text, literal
-from influencekit.displays.sensitivity._heat_map import draw_heat_map
 from influencekit.displays.sensitivity._sensitivity_data import (
     Curve,
+    add_mark,
     axis_values,
     check_table,
     complete,
     default_of,
+    draw_heat_map,
     find_axes,
     fixed_values,
     grid_of,
     label_of,
     make_curve,
-    select,
-)
-from influencekit.displays.sensitivity._sensitivity_marks import (
-    add_mark,
     place_of,
     scale_of,
+    select,
     shade_of,
 )
+from influencekit.utils._suggest import did_you_mean
 
 __all__ = ["SensitivityDisplay"]
 
@@ -128,7 +129,7 @@ class SensitivityDisplay:
         noise_ceiling: float | None = None,
     ):
         if y is not None and hue is not None:
-            raise ValueError("hue: a heat map (y=) has no curves to colour; give one of them.")
+            raise ValueError("hue: a heat map (y=) has no curves to color; give one of them.")
         axes = [name for name in (x, y, hue) if name is not None]
         check_table(results, axes)
         self.results = results
@@ -142,7 +143,10 @@ class SensitivityDisplay:
         names = list(dict.fromkeys(self.results["attributor"]))
         unknown = [name for name in attributors or () if name not in names]
         if unknown:
-            raise ValueError(f"attributors: {unknown} are not in the results, which hold {names}.")
+            raise ValueError(
+                f"attributors: {unknown} are not in the results, which hold {names}."
+                f"{did_you_mean(unknown[0], names)}"
+            )
         chosen = []
         for name in names if attributors is None else attributors:
             rows = self._rows(name)
@@ -233,23 +237,18 @@ class SensitivityDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        plt = import_pyplot(f"{type(self).__name__}.plot")
         self.lines_: dict[str, Any] = {}
         self.bands_: dict[str, Any] = {}
         self.best_marks_: dict[str, Any] = {}
         self.default_marks_: dict[str, Any] = {}
         self.images_: dict[str, Any] = {}
         self.ceiling_line_: Any = None
-        self._own_figure: Any = None
+        self._own_figure = ax is None
         self.outlines_: dict[str, Any] = {}
         if self.y is not None:
-            self._plot_heat_maps(plt, ax)
+            self._plot_heat_maps(ax)
             return self
-        if ax is None:
-            figure, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-            self._own_figure = figure
-        self.ax_, self.figure_ = ax, ax.figure
-        self._plot_curves(ax)
+        self._plot_curves(open_axes(self, ax))
         if legend_loc is not None:
             self._add_legend(legend_loc)
         return self
@@ -307,10 +306,10 @@ class SensitivityDisplay:
             ax.set_xticks(values, [label_of(v) for v in values])
             ax.minorticks_off()
         ax.set(xlabel=_axis_name(self.x), ylabel="LDS")
-        ax.axhline(0, color=neutral_colour(), linewidth=0.6, alpha=0.5, zorder=0)
+        ax.axhline(0, color=neutral_color(), linewidth=0.6, alpha=0.5, zorder=0)
         if self.noise_ceiling is not None and np.isfinite(self.noise_ceiling):
             self.ceiling_line_ = ax.axhline(
-                self.noise_ceiling, color=neutral_colour(), linestyle=":", linewidth=1
+                self.noise_ceiling, color=neutral_color(), linestyle=":", linewidth=1
             )
             self.ceiling_line_.set_label("attainable")
 
@@ -318,12 +317,12 @@ class SensitivityDisplay:
         from matplotlib.lines import Line2D
 
         handles = list(self.lines_.values())
-        grey: dict[str, Any] = {"color": neutral_colour(), "linestyle": "none"}
+        gray: dict[str, Any] = {"color": neutral_color(), "linestyle": "none"}
         if self.best_marks_:
-            handles.append(Line2D([], [], marker="*", markersize=10, label="best", **grey))
+            handles.append(Line2D([], [], marker="*", markersize=10, label="best", **gray))
         if self.default_marks_:
             handles.append(
-                Line2D([], [], marker="D", markerfacecolor="none", label="default", **grey)
+                Line2D([], [], marker="D", markerfacecolor="none", label="default", **gray)
             )
         if self.ceiling_line_ is not None:
             handles.append(self.ceiling_line_)
@@ -331,16 +330,16 @@ class SensitivityDisplay:
         if loc == "auto":
             where = {"loc": "best"}
             if len(handles) > MAX_INSIDE:
-                if self._own_figure is not None:
-                    self._own_figure.set_size_inches(8.6, 4.2)
+                if self._own_figure:
+                    self.figure_.set_size_inches(8.6, 4.2)
                 where = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
         self.ax_.legend(handles=handles, fontsize="small", **where)
 
-    def _plot_heat_maps(self, plt, ax) -> None:
+    def _plot_heat_maps(self, ax) -> None:
         grids = {}
         for name in self.attributors:
             grids[name] = grid_of(self._chosen(name), self.x, self.y)
-        axes = self._heat_map_axes(plt, ax, grids)
+        axes = self._heat_map_axes(ax, grids)
         tables = [table[np.isfinite(table)] for _, _, table in grids.values()]
         limits = float(np.concatenate(tables).min()), float(np.concatenate(tables).max())
         for (name, (columns, lines, table)), one in zip(grids.items(), axes, strict=True):
@@ -349,8 +348,9 @@ class SensitivityDisplay:
             one.set(title=literal(name), xlabel=_axis_name(self.x), ylabel=_axis_name(self.y))
         self.colorbar_ = self.figure_.colorbar(image, ax=list(axes), label="LDS", pad=0.02)
 
-    def _heat_map_axes(self, plt, ax, grids) -> list:
+    def _heat_map_axes(self, ax, grids) -> list:
         """One axes for each heat map."""
+        plt = import_pyplot(f"{type(self).__name__}.plot")
         if ax is None:
             width = max(2.5, 0.5 * max(len(columns) for columns, _, _ in grids.values())) + 0.9
             height = max(1.8, 0.36 * max(len(lines) for _, lines, _ in grids.values())) + 1.1

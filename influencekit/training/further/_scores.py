@@ -8,9 +8,81 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from influencekit.metrics import AgreementResult, attribution_agreement
+from influencekit.metrics._agreement import AgreementResult, attribution_agreement
 
-__all__ = ["FurtherTrainingScores"]
+__all__ = ["FurtherTrainingScores", "SeedMeans"]
+
+
+class SeedMeans:
+    """Running means of the differences between the full-data run and the others.
+
+    Even and odd seeds are kept apart, so that the reliability of their mean can be told.
+
+    Parameters
+    ----------
+    n_horizons, n_queries, n_columns : int
+    """
+
+    def __init__(self, n_horizons: int, n_queries: int, n_columns: int):
+        self.counts = np.zeros(2, dtype=np.int64)
+        self.differences = np.zeros((2, n_horizons, n_queries, n_columns))
+        self.drift = np.zeros((2, n_horizons, n_queries))
+        self.size = np.zeros((n_horizons, n_queries))
+
+    def add(self, outputs: NDArray, start: NDArray) -> None:
+        """Take in one seed.
+
+        Parameters
+        ----------
+        outputs : ndarray of shape (n_runs, n_horizons, n_queries)
+            The full-data run first.
+        start : ndarray of shape (n_queries,)
+            Outputs of the fitted model.
+        """
+        half = int(self.counts.sum() % 2)
+        self.counts[half] += 1
+        change = differences(outputs)
+        self.differences[half] += (change - self.differences[half]) / self.counts[half]
+        self.drift[half] += (start - outputs[0] - self.drift[half]) / self.counts[half]
+        np.maximum(self.size, np.abs(outputs[0]), out=self.size)
+
+    def halves(self, adjust: str | None) -> NDArray | None:
+        """Adjusted means of even and odd seeds (2, H, T, L); None with one seed."""
+        if self.counts[1] == 0:
+            return None
+        return adjusted(self.differences, self.drift, adjust)
+
+    def mean(self, adjust: str | None) -> NDArray:
+        """Adjusted means over all seeds (H, T, L)."""
+        return adjusted(self._whole(self.differences), self._whole(self.drift), adjust)
+
+    def offset(self) -> NDArray:
+        """Mean over left-out rows of the differences to the full-data run (H, T)."""
+        return self._whole(self.differences).mean(axis=-1)
+
+    def _whole(self, halves: NDArray) -> NDArray:
+        shares = self.counts / self.counts.sum()
+        return shares[0] * halves[0] + shares[1] * halves[1]
+
+
+def differences(outputs: NDArray) -> NDArray:
+    """Full-data run minus each other run, (H, T, L) from (1 + L, H, T)."""
+    return np.moveaxis(outputs[:1] - outputs[1:], 0, -1)
+
+
+def adjusted(change: NDArray, drift: NDArray, adjust: str | None) -> NDArray:
+    """Differences (..., T, L) to the full-data run in another form.
+
+    Parameters
+    ----------
+    change : ndarray of shape (..., n_queries, n_columns)
+    drift : ndarray of shape (..., n_queries)
+        Fitted model minus full-data run.
+    adjust : {"full", "center"} or None
+    """
+    if adjust == "center":
+        return change - change.mean(axis=-1, keepdims=True)
+    return change + drift[..., None] if adjust is None else change
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,14 +105,14 @@ class FurtherTrainingScores:
         times 1 where it is smaller.
     left_out : ndarray of shape (n_left_out,)
         Rows of the training data, or labels of groups.
-    owner : ndarray of shape (n_train,), int64
+    removal_of_row : ndarray of shape (n_train,), int64
         Column that leaves a training row out; -1 where none does.
     horizons : ndarray of shape (n_horizons,), int64
         Amounts of further training, in ``unit``.
     steps : ndarray of shape (n_horizons,), int64
         The same in steps of the full-data run.
     unit : {"epochs", "steps"}
-    seeds : ndarray of shape (n_seeds,), int64
+    seeds : ndarray of shape (n_repeats,), int64
     adjust : {"full", "center"} or None
     """
 
@@ -49,7 +121,7 @@ class FurtherTrainingScores:
     offset: NDArray
     resolution: NDArray
     left_out: NDArray
-    owner: NDArray
+    removal_of_row: NDArray
     horizons: NDArray
     steps: NDArray
     unit: str
@@ -60,7 +132,7 @@ class FurtherTrainingScores:
         n_horizons, n_test, n_left_out = self.scores.shape
         return (
             f"FurtherTrainingScores(n_horizons={n_horizons}, n_test={n_test}, "
-            f"n_left_out={n_left_out}, n_seeds={len(self.seeds)}, adjust={self.adjust!r})"
+            f"n_left_out={n_left_out}, n_repeats={len(self.seeds)}, adjust={self.adjust!r})"
         )
 
     def pick(self, scores: ArrayLike) -> NDArray:
@@ -80,10 +152,10 @@ class FurtherTrainingScores:
             If it has neither n_train columns nor n_left_out.
         """
         table = np.asarray(scores, dtype=np.float64)
-        n_train, n_left_out = len(self.owner), len(self.left_out)
+        n_train, n_left_out = len(self.removal_of_row), len(self.left_out)
         if table.ndim >= 2 and table.shape[-1] == n_train:
-            rows = np.flatnonzero(self.owner >= 0)
-            entries = np.ones(len(rows)), (rows, self.owner[rows])
+            rows = np.flatnonzero(self.removal_of_row >= 0)
+            entries = np.ones(len(rows)), (rows, self.removal_of_row[rows])
             members = sparse.csr_array(entries, shape=(n_train, n_left_out))
             return (table.reshape(-1, n_train) @ members).reshape(*table.shape[:-1], n_left_out)
         if table.ndim >= 2 and table.shape[-1] == n_left_out:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,15 +10,70 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from influencekit.data import Examples
+from influencekit.data._examples import Examples
 from influencekit.training._randomness import RandomStream
 from influencekit.training.further._config import FurtherTrainingConfig
-from influencekit.training.further._removals import Removals
-from influencekit.training.stack._optimizer_spec import OptimizerSpec
-from influencekit.training.stack._step import StackedStep
+from influencekit.training.stack._step import OptimizerSpec, StackedStep
 from influencekit.training.stack._tasks import Parameters, TaskStack
 
-__all__ = ["FurtherStep", "TrainingRows"]
+__all__ = ["KEPT", "FurtherStep", "Removals", "TrainingRows"]
+
+
+#: Column of the run that leaves nothing out.
+FULL = -2
+#: Owner of the rows that every run keeps.
+KEPT = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Removals:
+    """Rows that are left out, each by one column.
+
+    Parameters
+    ----------
+    removal_of_row : ndarray of shape (n_rows,), int64
+        Column whose run leaves the row out; -1 where every run keeps it.
+    n_columns : int
+
+    Notes
+    -----
+    Run 0 is the full-data run, run 1 + c leaves out column c.
+    """
+
+    removal_of_row: np.ndarray
+    n_columns: int
+
+    @property
+    def n_runs(self) -> int:
+        """Columns and the full-data run."""
+        return 1 + self.n_columns
+
+    def sizes(self) -> np.ndarray:
+        """Rows that each run leaves out, (n_runs,)."""
+        counts = np.bincount(
+            self.removal_of_row[self.removal_of_row >= 0], minlength=self.n_columns
+        )
+        return np.concatenate([[0], counts])
+
+    def columns(self, runs: np.ndarray) -> np.ndarray:
+        """Column of each run; ``FULL`` for the full-data run."""
+        return np.where(runs == 0, FULL, runs - 1)
+
+    def rows(self, runs: np.ndarray) -> np.ndarray:
+        """Rows that runs of one size leave out, (len(runs), size), ascending."""
+        return np.stack([np.flatnonzero(self.removal_of_row == c) for c in self.columns(runs)])
+
+    def cohorts(self, removal: str) -> list[np.ndarray]:
+        """Runs that take steps of the same lengths and so can share one optimizer.
+
+        Paired runs keep every row in the batch.  The others are told apart by the number of
+        rows that they leave out.
+        """
+        runs = np.arange(self.n_runs)
+        if removal == "paired":
+            return [runs]
+        sizes = self.sizes()
+        return [runs[sizes == size] for size in np.unique(sizes)]
 
 
 class TrainingRows:
@@ -37,7 +93,7 @@ class TrainingRows:
         device = self.targets.device
         self.weights = torch.ones(len(examples), device=device) if weights is None else weights
         self.weights = self.weights.to(examples.placement.dtype)
-        self.owner = torch.as_tensor(removals.owner, device=device)
+        self.removal_of_row = torch.as_tensor(removals.removal_of_row, device=device)
         self.removals = removals
 
     @property
@@ -48,7 +104,9 @@ class TrainingRows:
     def left_weight(self, runs: np.ndarray) -> Tensor:
         """Weight that each run leaves out, (len(runs),) float64."""
         columns = self.removals.columns(runs)
-        return torch.stack([self.weights.double()[self.owner == int(c)].sum() for c in columns])
+        return torch.stack(
+            [self.weights.double()[self.removal_of_row == int(c)].sum() for c in columns]
+        )
 
     def take(self, rows: Tensor) -> tuple[Any, Tensor]:
         """Inputs and targets of rows, of the shape of ``rows`` before their own axes."""
@@ -57,7 +115,7 @@ class TrainingRows:
 
 
 class FurtherStep:
-    """Moves runs that leave out different rows by one step of their optimiser.
+    """Moves runs that leave out different rows by one step of their optimizer.
 
     The objective of a run on a batch is ::
 
@@ -92,7 +150,7 @@ class FurtherStep:
         device = rows.targets.device
         self.columns = torch.as_tensor(rows.removals.columns(runs), device=device)
         self.parameters = stack.initial(len(runs))
-        penalty = None if spec.decays else self._penalty(runs)
+        penalty = {} if spec.decays else self._penalty(runs)
         optimizer = spec.build(self.parameters)
         self.step = StackedStep(self.parameters, optimizer, penalty, config.max_grad_norm)
         self.own_rows: Tensor | None = None
@@ -109,7 +167,7 @@ class FurtherStep:
         rows = rows.to(self.rows.targets.device)
         weights = self.rows.weights[rows]
         if self.config.removal == "paired":
-            weights = weights * (self.rows.owner[rows] != self.columns[:, None])
+            weights = weights * (self.rows.removal_of_row[rows] != self.columns[:, None])
         total = weights.sum(-1)
         value = (losses * weights).sum(-1) / torch.where(total > 0, total, torch.ones_like(total))
         if self.own_rows is None or not self.own_rows.numel():

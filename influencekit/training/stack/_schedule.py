@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from influencekit.training._randomness import RandomStream
 
@@ -39,22 +39,14 @@ class Group(NamedTuple):
     rows: Tensor
 
 
-class _Positions(Dataset):
-    """A dataset that yields positions, so that a DataLoader yields its batches' positions."""
-
-    def __init__(self, length: int):
-        self.length = length
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, position: int) -> int:
-        return position
+def _positions(length: int) -> Dataset:
+    """Data that only loaders' samplers look at: they ask for its length."""
+    return TensorDataset(torch.empty(length))
 
 
 def training_loader(net: NeuralNet, length: int) -> DataLoader:
     """Return the net's own training iterator over ``length`` positions instead of rows."""
-    return net.get_iterator(_Positions(length), training=True)
+    return net.get_iterator(_positions(length), training=True)
 
 
 def steps_per_epoch(net: NeuralNet, lengths: Sequence[int]) -> np.ndarray:
@@ -129,14 +121,14 @@ def epoch_orders(n_rows: int, batch_size: int, seed: int) -> Iterator[Tensor]:
     """
     generator = torch.Generator().manual_seed(int(seed))
     loader: DataLoader = DataLoader(
-        _Positions(n_rows), batch_size=batch_size, shuffle=True, generator=generator
+        _positions(n_rows), batch_size=batch_size, shuffle=True, generator=generator
     )
     while True:
         yield epoch_order(loader)
 
 
 def batches_of_runs(
-    orders: Iterator[Tensor], batch_size: int, owner: Tensor | None, columns: Tensor
+    orders: Iterator[Tensor], batch_size: int, removal_of_row: Tensor | None, columns: Tensor
 ) -> Iterator[Tensor]:
     """Yield the rows of one step after the other.
 
@@ -144,7 +136,7 @@ def batches_of_runs(
     ----------
     orders : iterator of Tensor of shape (n_rows,)
     batch_size : int
-    owner : Tensor of shape (n_rows,) or None
+    removal_of_row : Tensor of shape (n_rows,) or None
         Given, the rows of a run's column are deleted from its order and the rest moves up.
     columns : Tensor of shape (n_runs,)
         Columns with equal numbers of rows.
@@ -154,7 +146,7 @@ def batches_of_runs(
     Tensor of shape (batch,), or (n_runs, batch) where rows are deleted
     """
     for order in orders:
-        if owner is not None:
-            kept = owner[order] != columns[:, None]
+        if removal_of_row is not None:
+            kept = removal_of_row[order] != columns[:, None]
             order = order.expand(len(columns), -1)[kept].reshape(len(columns), -1)
         yield from order.split(batch_size, dim=-1)

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Subset
 from influencekit.exceptions import TrajectoryError
 from influencekit.training.trajectory._recording import Recording
 from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.utils._suggest import check_choice
 
 __all__ = ["PlainRecorder", "TrajectoryRecorder", "record_trajectory", "recorded_trajectory"]
 
@@ -31,7 +32,7 @@ class TrajectoryRecorder(Callback):
     Parameters
     ----------
     every : int, default=None
-        Steps between snapshots of parameters and optimiser state; None is the root of the
+        Steps between snapshots of parameters and optimizer state; None is the root of the
         expected number of steps.
     folder : path-like, default=None
         Where snapshots are written, without pickle; an earlier recording there is replaced.
@@ -47,7 +48,7 @@ class TrajectoryRecorder(Callback):
     Rows are those of the ``X`` given to ``fit``, through a ``train_split`` too.  Recorded are
     learning-rate schedules, parameter groups, skorch's ``GradientNormClipping`` and dropout.
     Training itself is as it would be without the callback, bit for bit.
-    Memory: parameters and optimiser state, two or three numbers a parameter, for each snapshot.
+    Memory: parameters and optimizer state, two or three numbers a parameter, for each snapshot.
 
     Examples
     --------
@@ -81,7 +82,7 @@ class TrajectoryRecorder(Callback):
         self.max_norm_ = _clipping(net)
         if isinstance(self.every, bool) or (self.every is not None and self.every < 1):
             raise ValueError(f"every: got {self.every!r}; accepted is an integer >= 1 or None.")
-        net.get_iterator = partial(_recorded_iterator, type(net).get_iterator, net, self)
+        net.get_iterator = partial(own_batches, type(net).get_iterator, net, self._telling)
 
     def on_batch_begin(self, net, batch=None, training=None, **kwargs):
         if training:
@@ -105,13 +106,21 @@ class TrajectoryRecorder(Callback):
             self._recording.stop()
             self._recording = None
 
-    def _open(self, net, dataset, loader) -> None:
+    def _telling(self, net, dataset, loader) -> _TellingSampler:
+        """What tells the batches of an epoch that begins."""
+        if not isinstance(loader, DataLoader) or loader.batch_sampler is None:
+            raise TrajectoryError(
+                f"iterator_train: got {type(loader).__name__} without a batch sampler; accepted is "
+                "a torch DataLoader that makes the batches. Record this net with "
+                "record_trajectory."
+            )
         n_rows = len(_whole(dataset))
         every = self.every or max(1, math.ceil(math.sqrt(len(loader) * net.max_epochs)))
         reduction = getattr(net.criterion_, "reduction", "mean")
         self._recording = Recording(
             net.module_, net.optimizer_, every, self.folder, n_rows, reduction
         )
+        return _TellingSampler(loader.batch_sampler, self._queue, dataset)
 
     def __getstate__(self):
         return {k: v for k, v in vars(self).items() if k not in ("_recording", "_queue")} | {
@@ -120,19 +129,12 @@ class TrajectoryRecorder(Callback):
         }
 
 
-def _recorded_iterator(plain, net, recorder, dataset, training=False):
-    """The net's iterator, whose batches are also told to the recorder."""
+def own_batches(plain, net, sampler_of, dataset, training=False):
+    """A net's iterator, with a batch sampler of one's own around that of its training."""
     loader = plain(net, dataset, training=training)
-    if not training:
-        return loader
-    if not isinstance(loader, DataLoader) or loader.batch_sampler is None:
-        raise TrajectoryError(
-            f"iterator_train: got {type(loader).__name__} without a batch sampler; accepted is a "
-            "torch DataLoader that makes the batches. Record this net with record_trajectory."
-        )
-    sampler = _TellingSampler(loader.batch_sampler, recorder._queue, dataset)
-    object.__setattr__(loader, "batch_sampler", sampler)  # DataLoader guards the name
-    recorder._open(net, dataset, loader)
+    if training:
+        sampler = sampler_of(net, dataset, loader)
+        object.__setattr__(loader, "batch_sampler", sampler)  # DataLoader guards the name
     return loader
 
 
@@ -201,7 +203,7 @@ class PlainRecorder:
     def rows(self, indices: Any) -> None:
         """Say which rows of X the next forward pass sees.
 
-        Call it before the forward pass.  Several calls before one step of the optimiser are
+        Call it before the forward pass.  Several calls before one step of the optimizer are
         one batch, whose loss is the mean over all of their rows.
 
         Parameters
@@ -238,7 +240,7 @@ def record_trajectory(
     max_norm : float, default=None
         Norm to which the loop clips gradients with ``clip_grad_norm_``.
     reduction : {"mean", "sum"}, default="mean"
-        Whether a step minimises the mean or the sum of its rows' losses.
+        Whether a step minimizes the mean or the sum of its rows' losses.
 
     Yields
     ------
@@ -248,7 +250,7 @@ def record_trajectory(
     Raises
     ------
     TrajectoryError
-        If a step came without rows, or the optimiser is not among those accepted.
+        If a step came without rows, or the optimizer is not among those accepted.
     ValueError
         If an argument is out of range.
 
@@ -269,8 +271,7 @@ def record_trajectory(
     """
     if every < 1 or n_rows < 1:
         raise ValueError(f"every, n_rows: got {every} and {n_rows}; accepted are integers >= 1.")
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction: got {reduction!r}; accepted are 'mean' and 'sum'.")
+    check_choice("reduction", reduction, ("mean", "sum"))
     recording = Recording(module, optimizer, every, folder, n_rows, reduction)
     recorder = PlainRecorder(recording, max_norm)
     try:

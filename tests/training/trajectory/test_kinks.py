@@ -9,8 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from influencekit import AdamWInfluence
-from influencekit.training.trajectory._kinks import SoftKinks
-from influencekit.training.trajectory._step_loss import SMOOTHING
+from influencekit.training.trajectory._step_loss import SMOOTHING, SoftKinks
 from tests.training.trajectory._unrolled import occurrence_gradients
 from tests.training.trajectory.test_adjoint import data, influence_of, make_run, recorded
 
@@ -126,7 +125,7 @@ def test_kinds_of_the_proxy():
     smooth = influence.taylor_error_proxy(queries, targets, [3, 9], kind="kinks")
     assert not smooth.proxy.any()
     pushed = influence.taylor_error_proxy(queries, targets, [9, 3], kind="finite")
-    scores = AdamWInfluence(trajectory, push="finite").fit(task, run.X, run.y)
+    scores = AdamWInfluence(trajectory, removal_order="finite").fit(task, run.X, run.y)
     expected = scores.score(queries, targets)[:, [9, 3]]
     np.testing.assert_allclose(pushed.scores + pushed.proxy, expected, atol=1e-14)
     np.testing.assert_allclose(pushed.scores, smooth.scores[:, ::-1], atol=1e-14)
