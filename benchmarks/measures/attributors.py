@@ -8,7 +8,15 @@ import numpy as np
 import torch
 from sklearn.base import clone
 
-from influencekit import TRAK, GradCos, GradDot, InfluenceFunction, Loss, Random, TracIn
+from influencekit import (
+    TRAK,
+    GradCos,
+    GradDot,
+    InfluenceFunction,
+    LossBaseline,
+    RandomBaseline,
+    TracIn,
+)
 from influencekit.curvature import (
     CURVATURES,
     EKFAC,
@@ -24,8 +32,8 @@ from influencekit.models import load_checkpoints
 from influencekit.training import train_checkpoints
 
 SINGLE: dict[str, Callable] = {
-    "Random": lambda: Random(random_state=0),
-    "Loss": Loss,
+    "Random": lambda: RandomBaseline(random_state=0),
+    "Loss": LossBaseline,
     "GradDot": GradDot,
     "GradCos": GradCos,
     "TracIn, 5 checkpoints": TracIn,

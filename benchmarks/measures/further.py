@@ -25,7 +25,7 @@ def methods(problem, net, optimizer: str, options: dict, curvature: dict) -> dic
     published = 100.0 * squares / n_parameters  # the largest of the paper's grid
 
     def horizon(epochs: int, **more):
-        further = gold(optimizer, (epochs,), n_seeds=1, random_state=99, **options)
+        further = gold(optimizer, (epochs,), n_repeats=1, random_state=99, **options)
         return InfluenceFunction("ggn", further_training=further, **curvature, **more)
 
     found = {
@@ -69,7 +69,7 @@ def seed_curve(gold, picked: dict, test: tuple) -> tuple[list[int], dict]:
     sizes = [size for size in (1, 2, 5, 10) if 2 * size <= len(gold.seeds_)]
     if not sizes or not picked:
         return sizes, {}
-    return sizes, agreement_by_seeds(gold.iter_seeds(*test), picked, n_seeds=sizes).best()
+    return sizes, agreement_by_seeds(gold.iter_seeds(*test), picked, n_repeats=sizes).best()
 
 
 def judged(make, measured, net, problem) -> tuple[dict, np.ndarray | None]:

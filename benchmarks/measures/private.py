@@ -8,13 +8,18 @@ import numpy as np
 
 from influencekit import AdamWInfluence
 from influencekit.applications import LookAheadSelector
-from influencekit.applications._suspicion import group_means, normalized_margin
-from influencekit.training.trajectory import AdamRule
+from influencekit.applications._evidence import normalized_margin
+from influencekit.applications._values import group_means
+from influencekit.curvature._operators import CurvatureOperator
+from influencekit.damping._indicators import grad_dot_cosine
+from influencekit.training.trajectory._optimizers import AdamRule
 
 __all__ = [
     "ConstantRateAssumed",
+    "CurvatureOperator",
     "NoDecayAssumed",
     "RandomSelector",
+    "grad_dot_cosine",
     "group_means",
     "normalized_margin",
 ]

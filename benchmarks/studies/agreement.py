@@ -18,15 +18,15 @@ AMOUNTS = {"concrete": ([1, 5, 20], 20), "cifar2": ([1, 3], 4), "sst2": ([1, 3, 
            "acs-ma": ([1, 2, 5], 4), "acs-ca": ([1, 3], 2)}  # fmt: skip
 
 
-def row(data, optimizer, horizons, n_seeds, n_left_out, n_test, wanted, epochs):
+def row(data, optimizer, horizons, n_repeats, n_left_out, n_test, wanted, epochs):
     problem = problems.load(f"further/{data}", 0, None, n_test)
     if epochs:
         problem.model.set_params(max_epochs=epochs)
     more, net = problem.spec.more, problem.fit()
-    amounts = AMOUNTS.get(data, (horizons, n_seeds))
-    horizons, n_seeds = horizons or amounts[0], n_seeds or amounts[1]
+    amounts = AMOUNTS.get(data, (horizons, n_repeats))
+    horizons, n_repeats = horizons or amounts[0], n_repeats or amounts[1]
     options = {"lr": more["rates"][optimizer], "left_out": n_left_out or more["n_left_out"]}
-    gold = further.gold(optimizer, horizons, n_seeds=n_seeds, random_state=0, **options)
+    gold = further.gold(optimizer, horizons, n_repeats=n_repeats, random_state=0, **options)
     gold.fit(net, *problem.train)
     measured, rows, picked = gold.measure(*problem.test), [], {}
     makers = further.methods(problem, net, optimizer, options, more["curvature"])
@@ -35,7 +35,7 @@ def row(data, optimizer, horizons, n_seeds, n_left_out, n_test, wanted, epochs):
         rows.append({"method": method, **found})
         picked |= {} if scores is None else {method: scores}
     sizes, best = further.seed_curve(gold, picked, problem.test)
-    return rows + [{"method": name, "n_seeds": sizes, "by_seeds": list(values)}
+    return rows + [{"method": name, "n_repeats": sizes, "by_seeds": list(values)}
                    for name, values in best.items()]  # fmt: skip
 
 
@@ -54,7 +54,8 @@ def tables(rows):
         lines.append(["noise ceiling", *(short(top) for top in tops)])
         found[data] = Table(["", *(f"{NAMES[o]}, {h}" for o, h in columns)], lines)
     seeds = [[r["data"], r["optimizer"], r["method"],
-              ", ".join(f"{n}: {v:.2f}" for n, v in zip(r["n_seeds"], r["by_seeds"], strict=True))]
+              ", ".join(f"{n}: {v:.2f}"
+                        for n, v in zip(r["n_repeats"], r["by_seeds"], strict=True))]
              for r in rows if r.get("by_seeds") and np.ndim(r["by_seeds"]) == 1]  # fmt: skip
     return {
         **found,
@@ -66,10 +67,10 @@ STUDY = Study(
     __doc__, row,
     [{"data": ["concrete", "cifar2", "sst2", "acs-ma"], "optimizer": ["sgd", "adam"]},
      {"data": ["acs-ca"], "optimizer": ["sgd"]}],
-    {"horizons": None, "n_seeds": None, "n_left_out": None, "n_test": 100, "wanted": None,
+    {"horizons": None, "n_repeats": None, "n_left_out": None, "n_test": 100, "wanted": None,
      "epochs": None},
     quick=Size({"data": ["diabetes"], "optimizer": ["sgd"]},
-               {"horizons": [1], "n_seeds": 2, "n_left_out": 3, "n_test": 5, "epochs": 2,
+               {"horizons": [1], "n_repeats": 2, "n_left_out": 3, "n_test": 5, "epochs": 2,
                 "wanted": ["GradDot", "GGN, matched λ"]}),
     tables=tables, needs=("uci_concrete", "cifar2", "sst2", "acs_income_2018"),
 )  # fmt: skip

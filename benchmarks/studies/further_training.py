@@ -28,7 +28,7 @@ def row(job, width, optimizer, threads, left_out, rows, features, queries, epoch
     def together(left_out):
         further = FurtherTraining(
             optimizer.lower(), lr, horizons=range(1, epochs + 1), batch_size=batch_size,
-            left_out=left_out, n_seeds=1, removal="drop", engine="stacked", random_state=0,
+            left_out=left_out, n_repeats=1, removal="drop", engine="stacked", random_state=0,
         )  # fmt: skip
         further.fit(as_task(module, loss=nn.MSELoss()), X, y)
         return int(further.seeds_[0]), further.measure(*asked).scores

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from benchmarks.harness import Size, Study, Table, number, side_by_side
+from benchmarks.measures.private import CurvatureOperator
 from benchmarks.measures.products import near_a_minimum, theirs
 from influencekit import as_task
-from influencekit.curvature import CurvatureOperator, CurvatureProblem
+from influencekit.curvature import CurvatureProblem
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
 

@@ -11,7 +11,7 @@ from benchmarks import problems
 from benchmarks.harness import Size, Study, Table, mean_error
 from benchmarks.measures.helpful import is_right
 from benchmarks.problems.labels import flip_labels
-from influencekit import GradDot, Loss, retrain_on_subsets
+from influencekit import GradDot, LossBaseline, retrain_on_subsets
 from influencekit.applications import DatasetPruner, NoisyLabelDetector
 
 
@@ -22,7 +22,7 @@ def pruners(model, seed, ways):
         "influence, lowest": dict,
         "influence, weakest": lambda: {"strategy": "weakest"},
         "GradDot, lowest": lambda: {"attributor": GradDot()},
-        "loss, highest": lambda: {"attributor": Loss()},
+        "loss, highest": lambda: {"attributor": LossBaseline()},
         "label score, highest": lambda: {
             "attributor": NoisyLabelDetector(model, contamination=0.1, refit=False)
         },

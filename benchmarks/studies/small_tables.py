@@ -12,8 +12,9 @@ from benchmarks import problems
 from benchmarks.harness import Size, Study, Table
 from benchmarks.harness.tables import of, short
 from benchmarks.measures.lds import Halves, picked
+from benchmarks.measures.private import grad_dot_cosine
 from influencekit import GradDot, InfluenceFunction, LDSSearch, retrain_on_subsets
-from influencekit.damping import auto_damping, grad_dot_cosine
+from influencekit.damping import auto_damping
 
 GRID = np.geomspace(1e-6, 1e2, 49)
 SETTINGS = [

@@ -4,6 +4,7 @@ from influencekit.metrics._agreement import AgreementResult, attribution_agreeme
 from influencekit.metrics._correlation import LDSResult, UndefinedCorrelationWarning
 from influencekit.metrics._lds import (
     NoiseCeiling,
+    PreparedOutputs,
     leave_one_out_correlation,
     linear_datamodeling_score,
     noise_ceiling,
@@ -20,6 +21,7 @@ __all__ = [
     "LDSResult",
     "NoiseCeiling",
     "PopulationMoments",
+    "PreparedOutputs",
     "SeedCurve",
     "UndefinedCorrelationWarning",
     "agreement_by_seeds",

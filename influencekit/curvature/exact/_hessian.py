@@ -45,7 +45,7 @@ class Hessian(Curvature, name="hessian"):
     AdamW, two seeds each) the linear datamodeling score at the automatic damping was 0.95 to
     1.00 of its own best for "drop" and "absolute", on average 0.657 and 0.653 beside 0.650 of
     Gauss-Newton; "keep" had 0.585, and its best damping above ``-s_min`` no more than 0.81 to
-    0.99 of the best of "drop" (``benchmarks/bench_curvature_lds.py``).
+    0.99 of the best of "drop" (``python -m benchmarks run damping_choices``).
 
     The data's share of the eigenvalues counts in the surrogate indicator ξ where it is
     positive.  The automatic damping of "keep" is at least 1.5 times ``-s_min``.

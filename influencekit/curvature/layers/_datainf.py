@@ -46,7 +46,7 @@ class DataInf(Curvature, name="datainf"):
     The mean of inverses is far from the inverse of the mean wherever examples' gradients differ:
     scores are then close to inner products of gradients (:class:`GradDot`), and depend on
     ``damping`` by little more than a factor.  On digits (an MLP 64-32-10, three recipes,
-    benchmarks/bench_projected_curvatures.py) their linear datamodeling score was within 0.01 of
+    ``damping_choices`` of benchmarks/) their linear datamodeling score was within 0.01 of
     GradDot's at any damping from 1e-6 to 1e3, and half to two thirds of that of the exact
     empirical Fisher matrix.  So no damping could be told from another: ``damping="auto"`` is
     0.1 of the mean squared entry of the gradients, the paper's number, layer by layer where

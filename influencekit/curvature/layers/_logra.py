@@ -64,7 +64,7 @@ class LoGra(Curvature, name="logra"):
     each layer costs ``O(n C k (d_in + d_out) + n k⁴ + k⁶)``, and memory is ``O(n k² + k⁴)``.
     ``init="pca"`` adds ``O((n + d_in) d_in² + (n + d_out) d_out²)`` and memory for the factors.
 
-    On digits (an MLP 64-32-10, three recipes, benchmarks/bench_projected_curvatures.py) "pca"
+    On digits (an MLP 64-32-10, three recipes, ``damping_choices`` of benchmarks/) "pca"
     had at each rank about the linear datamodeling score of "random" at twice the rank, and at
     rank 16, a sixth of the numbers, 0.91 to 0.98 of the exact Gauss-Newton matrix's; "ggn" was
     above "fisher" and "all" no better than "layers".

@@ -48,7 +48,7 @@ class Arnoldi(Curvature, name="arnoldi"):
     The automatic damping is that of a projected Gauss-Newton matrix, and at least the smallest
     eigenvalue kept, as directions left out may be as large.  On digits (three recipes, two
     seeds, ranks 30 and 100) its linear datamodeling score was 0.97 to 1.00 of the best
-    (``benchmarks/bench_curvature_lds.py``).
+    (``python -m benchmarks run damping_choices``).
 
     Cost: ``n_iterations`` products of two passes each, ``O(p n_iterations²)`` for
     orthogonalization, and ``O(n p rank)`` for coordinates of gradients.  Memory

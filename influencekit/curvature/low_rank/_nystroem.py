@@ -46,7 +46,7 @@ class Nystroem(Curvature, name="nystroem"):
     The automatic damping is that of a projected Gauss-Newton matrix plus the smallest
     eigenvalue kept, by about which sketched eigenvalues are too small.  On digits (three
     recipes, two seeds, ranks 30 to 300) its linear datamodeling score was 0.95 to 1.00 of the
-    best (``benchmarks/bench_curvature_lds.py``).
+    best (``python -m benchmarks run damping_choices``).
 
     Cost: ``rank`` products of two passes each, ``O(p rank²)``, and ``O(n p rank)`` for the
     coordinates of gradients.  Memory ``O(p rank)``.
