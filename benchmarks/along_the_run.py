@@ -67,7 +67,7 @@ def _mlp(sizes):
 
 
 def _cnn():
-    """1,906 parameters, for two classes of 32 x 32 colour images."""
+    """1,906 parameters, for two classes of 32 x 32 color images."""
     return nn.Sequential(
         nn.Conv2d(3, 8, 3, stride=2),
         nn.ReLU(),

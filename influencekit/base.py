@@ -23,15 +23,12 @@ from influencekit._fitted import (
 )
 from influencekit._seeded_copies import seeded_copies
 from influencekit._top_k import smallest_k
-from influencekit.data import Examples, ExamplesList, each, open_examples
-from influencekit.models import Task, TaskList, as_task, is_model_list
-from influencekit.utils import (
-    OutputContainerMixin,
-    SuggestingEstimator,
-    chunks,
-    validate_parameters,
-    with_gradients,
-)
+from influencekit.data._examples import Examples, ExamplesList, each, open_examples
+from influencekit.models._task import Task, TaskList, as_task, is_model_list
+from influencekit.utils._long_work import chunks
+from influencekit.utils._parameters import SuggestingEstimator
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import OutputContainerMixin, validate_parameters
 
 __all__ = ["BaseAttributor", "DampedFitted", "Fitted"]
 
@@ -179,7 +176,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
 
     @with_gradients
     def transform(self, X, y=None):
-        """Scores under the name of scikit-learn's transformers; honours ``set_output``.
+        """Scores under the name of scikit-learn's transformers; honors ``set_output``.
 
         Parameters
         ----------

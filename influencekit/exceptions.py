@@ -34,7 +34,7 @@ class InfluenceKitWarning(UserWarning):
 class NotStationaryWarning(InfluenceKitWarning):
     """The model's training gradient is far from zero.
 
-    Influence functions linearise around a stationary point.  A network stopped early, or a
+    Influence functions linearize around a stationary point.  A network stopped early, or a
     model whose training used weights that the attributor does not know, is not at one.
     Scores remain useful as rankings; their size is then not that of leave-one-out.
     """

@@ -10,21 +10,17 @@ from sklearn.base import MetaEstimatorMixin, clone, is_classifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit.applications._fitting import check_labelled, inherit_tags, remember_features
+from influencekit.applications._fitting import check_labeled, inherit_tags, remember_features
 from influencekit.applications._noisy_labels import NoisyLabelDetector
 from influencekit.applications._values import check_attributor, held_out_values, row_groups
-from influencekit.attributors import InfluenceFunction
+from influencekit.attributors.influence._influence_function import InfluenceFunction
 from influencekit.base import BaseAttributor
-from influencekit.groups import GroupAttributor
+from influencekit.groups._group_attributor import GroupAttributor
 from influencekit.training.estimator._rows import take_rows
-from influencekit.utils import (
-    Interval,
-    StrOptions,
-    SuggestingEstimator,
-    draw_seed,
-    validate_parameters,
-    with_gradients,
-)
+from influencekit.utils._parameters import SuggestingEstimator
+from influencekit.utils._random import draw_seed
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import Interval, StrOptions, validate_parameters
 
 __all__ = ["DatasetPruner"]
 
@@ -137,7 +133,7 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
         validate_parameters(self)
         if not isinstance(self.attributor, NoisyLabelDetector):
             check_attributor(self.attributor, "DatasetPruner")
-        n = check_labelled(X, y)
+        n = check_labeled(X, y)
         rng = check_random_state(self.random_state)
         self.values_ = self._values(X, y, n, rng)
         stratified = self.stratify and is_classifier(self.estimator)

@@ -17,7 +17,9 @@ from influencekit.groups._labels import refuse_missing
 from influencekit.metrics._text import not_finite_text
 from influencekit.training.estimator._rows import count_rows
 from influencekit.training.subsets._retrain import Retraining
-from influencekit.utils import check_choice, draw_seed, with_gradients
+from influencekit.utils._random import draw_seed
+from influencekit.utils._suggest import check_choice
+from influencekit.utils._torch import with_gradients
 
 __all__ = ["RemovalCurve", "removal_curve"]
 

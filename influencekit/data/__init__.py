@@ -1,6 +1,9 @@
 """Examples: ordered, re-iterable batches of any kind of data."""
 
-from influencekit.data._examples import Examples, ExamplesList, each, make_examples, open_examples
-from influencekit.data._sources import Batch, leaves
+from influencekit.data._examples import Examples, make_examples, open_examples
 
-__all__ = ["Batch", "Examples", "ExamplesList", "each", "leaves", "make_examples", "open_examples"]
+__all__ = [
+    "Examples",
+    "make_examples",
+    "open_examples",
+]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from inspect import signature
 from typing import Any
 
-from influencekit.attributors import GradCos
 from influencekit.attributors._slope_output import SlopeOutput
+from influencekit.attributors.first_order._grad_cos import GradCos
 from influencekit.base import BaseAttributor
-from influencekit.utils import did_you_mean
+from influencekit.utils._suggest import did_you_mean
 
 __all__ = ["SlopeOutput", "check_explains", "check_queries", "explain"]
 

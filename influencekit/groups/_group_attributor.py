@@ -14,15 +14,19 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit._fitted import check_scores, of_models
-from influencekit.attributors import TRAK, FurtherTraining, InfluenceFunction
+from influencekit.attributors._trak import TRAK
+from influencekit.attributors.further._further_training import FurtherTraining
+from influencekit.attributors.influence._influence_function import InfluenceFunction
 from influencekit.base import BaseAttributor
-from influencekit.curvature import MeanPath
-from influencekit.data import ExamplesList, each
+from influencekit.curvature._mean_path import MeanPath
+from influencekit.data._examples import ExamplesList, each
 from influencekit.groups._explain import SlopeOutput, check_explains, check_queries, explain
 from influencekit.groups._fisher import fisher_of
 from influencekit.groups._held import HeldGroups, partition
 from influencekit.groups._properties import property_slopes, resolve_property
-from influencekit.utils import HasMethods, StrOptions, chunks, validate_parameters, with_gradients
+from influencekit.utils._long_work import chunks
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import HasMethods, StrOptions, validate_parameters
 
 __all__ = ["GroupAttributor"]
 
@@ -56,7 +60,7 @@ class GroupAttributor(HeldGroups):
         :class:`~influencekit.groups.ClusterGrouper`.  None takes the ``groups`` given to ``fit``,
         or makes each example a group.
     reduce : {"sum", "mean"}, default="sum"
-        "sum" is the effect of the whole group, which favours large ones; "mean" that of one
+        "sum" is the effect of the whole group, which favors large ones; "mean" that of one
         of its examples on average.
     curvature : {"points", "groups"}, default="points"
         "points" sums the scores of examples, exactly.  "groups" replaces the empirical Fisher
@@ -271,7 +275,7 @@ class GroupAttributor(HeldGroups):
 
     @with_gradients
     def transform(self, X, y=None):
-        """Scores under the name of scikit-learn's transformers; honours ``set_output``.
+        """Scores under the name of scikit-learn's transformers; honors ``set_output``.
 
         Parameters
         ----------

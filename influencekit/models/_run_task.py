@@ -53,7 +53,8 @@ def run_task(end: Task, checkpoints: Sequence[Task]) -> RunTask:
     Examples
     --------
     >>> import torch
-    >>> from influencekit.models import as_task, load_checkpoints, run_task
+    >>> from influencekit.models import as_task, load_checkpoints
+    >>> from influencekit.models._run_task import run_task
     >>> net, loss = torch.nn.Linear(2, 1), torch.nn.MSELoss()
     >>> start = {name: torch.zeros_like(value) for name, value in net.state_dict().items()}
     >>> run = run_task(as_task(net, loss), load_checkpoints(net, [start], loss))

@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit.base import BaseAttributor
-from influencekit.utils import draw_seed
+from influencekit.utils._random import draw_seed
 
 __all__ = ["AttributorSearch", "innermost", "seeded_clone", "unset_seeds"]
 

@@ -25,7 +25,8 @@ from influencekit.training.estimator._recipe import (
     match_net_dtype,
     read_recipe,
 )
-from influencekit.utils import draw_seed, with_gradients
+from influencekit.utils._random import draw_seed
+from influencekit.utils._torch import with_gradients
 
 __all__ = ["KeepCheckpoints", "kept_checkpoints", "train_checkpoints"]
 
@@ -179,7 +180,7 @@ def train_checkpoints(
         Whether checkpoints with NaN or infinite weights are refused, with their epochs named,
         or kept with a warning.
     random_state : int, RandomState or None, default=None
-        Of initialisation and training.
+        Of initialization and training.
 
     Returns
     -------

@@ -18,7 +18,8 @@ from influencekit.training._step_checkpoints import (
     even_steps,
     nearest_steps,
 )
-from influencekit.training.trajectory import PlainRecorder, Trajectory, TrajectoryRecorder
+from influencekit.training.trajectory._recorder import PlainRecorder, TrajectoryRecorder
+from influencekit.training.trajectory._trajectory import Trajectory
 
 __all__ = ["SOURCES", "even_positions", "net_inside", "states_of", "states_within"]
 

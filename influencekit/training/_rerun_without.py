@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from influencekit.data import make_examples
-from influencekit.models import as_task
+from influencekit.data._examples import make_examples
+from influencekit.models._task import as_task
 from influencekit.training._cache import OutputCache
 from influencekit.training._diverged import check_on_nan, warn_kept
 from influencekit.training.leave_one_out._function import (
@@ -23,10 +23,10 @@ from influencekit.training.leave_one_out._function import (
     _why_in_turn,
 )
 from influencekit.training.stack._tasks import Evaluation
-from influencekit.training.subsets import SubsetOutputs
-from influencekit.training.subsets._subset_outputs import check_masks
-from influencekit.training.trajectory import Trajectory
-from influencekit.utils import progress, with_gradients
+from influencekit.training.subsets._subset_outputs import SubsetOutputs, check_masks
+from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.utils._long_work import progress
+from influencekit.utils._torch import with_gradients
 
 __all__ = ["rerun_without"]
 
@@ -116,7 +116,8 @@ def rerun_without(
     --------
     >>> import numpy as np, torch
     >>> from influencekit import as_task
-    >>> from influencekit.training import record_trajectory, rerun_without
+    >>> from influencekit.training import record_trajectory
+    >>> from influencekit.training._rerun_without import rerun_without
     >>> X, y = torch.randn(12, 2), torch.arange(12) % 2
     >>> module, loss = torch.nn.Linear(2, 2), torch.nn.CrossEntropyLoss()
     >>> optimizer = torch.optim.SGD(module.parameters(), lr=0.1)

@@ -82,7 +82,7 @@ def data():
         "asked": {"X_query": X[:9], "y_query": y[:9]},
         "two": (Z[:2], y[:2]),
         "quick": {"n_subsets": 4, "n_trials": 2},
-        "once": {"n_seeds": 1, "random_state": 0, "left_out": [0]},
+        "once": {"n_repeats": 1, "random_state": 0, "left_out": [0]},
     }
 
 

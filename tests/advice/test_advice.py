@@ -39,7 +39,7 @@ NOT_RUN = {
     "of the transformers library, models whose names end in": "needs transformers",
     "without a batch sampler; accepted is a torch": "record_trajectory is run by other rows",
     "a training batch came from somewhere else": "record_trajectory is run by other rows",
-    "the recorded optimiser does not hold": "the recorder itself refuses such a run first",
+    "the recorded optimizer does not hold": "the recorder itself refuses such a run first",
 }
 
 

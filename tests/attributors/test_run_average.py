@@ -21,7 +21,7 @@ from influencekit import (
     GroupAttributor,
     InfluenceFunction,
     LDSSearch,
-    Loss,
+    LossBaseline,
     RunAverage,
     SGDInfluence,
     SurrogateLambdaSearchCV,
@@ -32,7 +32,8 @@ from influencekit.exceptions import (
     NotStationaryWarning,
     UnsupportedModelError,
 )
-from influencekit.models import load_checkpoints, run_task
+from influencekit.models import load_checkpoints
+from influencekit.models._run_task import run_task
 from influencekit.training import KeepCheckpoints, TrajectoryRecorder, record_checkpoints
 from tests.curvature._dense_reference import gauss_newton, loss_gradients
 
@@ -151,7 +152,7 @@ def test_unit_length(loop):
         InfluenceFunction("logra", projection_dim=4, random_state=0),
         TRAK(projection_dim=None, output="margin"),
         GradDot(output="margin"),
-        Loss(),
+        LossBaseline(),
     ],
 )
 def test_other_methods_are_averaged_alike(loop, attributor):

@@ -8,7 +8,8 @@ from torch import nn
 from influencekit import SGDInfluence
 from influencekit.exceptions import TrajectoryError
 from influencekit.metrics import linear_datamodeling_score
-from influencekit.training import SubsetOutputs, rerun_without, trajectory_leave_one_out
+from influencekit.training import SubsetOutputs, trajectory_leave_one_out
+from influencekit.training._rerun_without import rerun_without
 from tests.training._rerun_reference import (
     XT,
     YT,
@@ -65,7 +66,7 @@ def test_single_rows_are_leave_one_out():
     masks = ~np.eye(len(X), dtype=bool)[:3]
     found = rerun_without(task, X, Y, X[:6], Y[:6], masks=masks, trajectory=trajectory)
     alone = trajectory_leave_one_out(
-        task, X, Y, X[:6], Y[:6], examples=[0, 1, 2], trajectory=trajectory
+        task, X, Y, X[:6], Y[:6], left_out=[0, 1, 2], trajectory=trajectory
     )
     np.testing.assert_allclose(found.outputs[:, 0], alone.outputs, rtol=0, atol=1e-13)
 

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from influencekit._fitted import Fitted
 from influencekit.attributors._slope_output import SlopeOutput
-from influencekit.curvature import DampingPath
-from influencekit.data import Examples
-from influencekit.gradients import GradientEngine, output_cotangent
-from influencekit.models import Task, predicted_targets, resolve_output
-from influencekit.utils import chunks
+from influencekit.curvature._spectrum import DampingPath
+from influencekit.data._examples import Examples
+from influencekit.gradients._cotangents import output_cotangent
+from influencekit.gradients._engine import GradientEngine
+from influencekit.models._outputs import predicted_targets, resolve_output
+from influencekit.models._task import Task
+from influencekit.utils._long_work import chunks
 
 __all__ = ["FittedRun", "floor_of", "part_of"]
 

@@ -18,12 +18,15 @@ from influencekit.attributors.along_the_run._runs import read_runs
 from influencekit.attributors.along_the_run._trajectory_influence import TrajectoryInfluence
 from influencekit.attributors.influence._influence_function import InfluenceFunction
 from influencekit.base import BaseAttributor
-from influencekit.curvature import DampingPath, MeanPath
-from influencekit.data import each
+from influencekit.curvature._mean_path import MeanPath
+from influencekit.curvature._spectrum import DampingPath
+from influencekit.data._examples import each
 from influencekit.exceptions import NotStationaryWarning, collected_warnings, warn_user
 from influencekit.models._run_task import RunTask
 from influencekit.training._kept_run import SOURCES, even_positions
-from influencekit.utils import Interval, StrOptions, draw_seed, validate_parameters, with_gradients
+from influencekit.utils._random import draw_seed
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import Interval, StrOptions, validate_parameters
 
 __all__ = ["RunAverage"]
 

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 
 from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError, warn_user
-from influencekit.models import Task, TaskList, as_task, is_model_list, load_checkpoints, run_task
-from influencekit.models._run_task import RunTask
-from influencekit.training import Trajectory
+from influencekit.models._checkpoints import load_checkpoints
+from influencekit.models._run_task import RunTask, run_task
+from influencekit.models._task import Task, TaskList, as_task, is_model_list
 from influencekit.training._kept_run import net_inside, states_of, states_within
 from influencekit.training._recorded_rerun import rerun_with_checkpoints
+from influencekit.training.trajectory._trajectory import Trajectory
 
 __all__ = ["read_runs"]
 

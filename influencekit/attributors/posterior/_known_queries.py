@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from influencekit.base import Fitted
-from influencekit.data import Examples
+from influencekit.data._examples import Examples
 from influencekit.data._sources import leaves
 
 __all__ = ["KnownQueries"]

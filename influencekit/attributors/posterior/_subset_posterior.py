@@ -19,10 +19,14 @@ from influencekit.attributors.posterior._linear_gaussian import (
 )
 from influencekit.attributors.posterior._self_reported import cross_validated_lds
 from influencekit.base import BaseAttributor
-from influencekit.data import each, open_examples
-from influencekit.models import OUTPUTS, is_model_list
-from influencekit.training import SubsetOutputs, retrain_on_subsets
-from influencekit.utils import Interval, StrOptions, draw_seed, with_gradients
+from influencekit.data._examples import each, open_examples
+from influencekit.models._outputs import OUTPUTS
+from influencekit.models._task import is_model_list
+from influencekit.training.subsets._retrain import retrain_on_subsets
+from influencekit.training.subsets._subset_outputs import SubsetOutputs
+from influencekit.utils._random import draw_seed
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["SubsetPosterior"]
 

@@ -16,7 +16,7 @@ from influencekit.models._task import Task, as_task
 
 __all__ = ["Steps", "frozen_task", "pipeline_task", "search_task"]
 
-BaseSearchCV = GridSearchCV.__base__  # of grid, randomised and halving searches
+BaseSearchCV = GridSearchCV.__base__  # of grid, randomized and halving searches
 _UNFITTED_STEP = (
     "model: the step %(name)s of the Pipeline is not fitted. Give a fitted Pipeline: call its "
     "'fit' with the training data first (a clone is not fitted)."

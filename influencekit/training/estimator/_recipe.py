@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.training.trajectory import TrajectoryRecorder
+from influencekit.training.trajectory._recorder import TrajectoryRecorder
 
 __all__ = ["Recipe", "device_of", "fresh_copy", "match_net_dtype", "read_recipe"]
 

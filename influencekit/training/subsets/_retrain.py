@@ -18,7 +18,9 @@ from influencekit.training.estimator._recipe import Recipe, match_net_dtype, rea
 from influencekit.training.estimator._rows import count_rows, dataset_of, yields_targets
 from influencekit.training.subsets._engines import ENGINES, Job, evaluate_runs, last_step
 from influencekit.training.subsets._subset_outputs import SubsetOutputs, check_masks, draw_masks
-from influencekit.utils import check_choice, draw_seed, with_gradients
+from influencekit.utils._random import draw_seed
+from influencekit.utils._suggest import check_choice
+from influencekit.utils._torch import with_gradients
 
 __all__ = ["Retraining", "retrain_on_subsets"]
 
