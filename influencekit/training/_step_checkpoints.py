@@ -183,7 +183,7 @@ def record_checkpoints(
     ...         module(X).square().mean().backward()
     ...         _ = optimizer.step()
     >>> list(recorder.checkpoints_)
-    [4, 14]
+    [5, 15]
     """
     check_n(n)
     recorder, kept = CheckpointRecorder(), StepCheckpoints(n)
