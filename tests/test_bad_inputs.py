@@ -283,7 +283,7 @@ ARGUMENTS = [
     ("NaN_in_labels", lambda: fit(y_=with_value(y, np.nan)), ValueError, "y: got NaN"),
     ("None_in_labels", lambda: fit(y_=with_value(y, None, object)), ValueError,
      "y: ; row 3; missing; drop the row"),
-    ("object_dtype", lambda: fit(X_=X.astype(object)), TypeError, "X: got dtype object; floats"),
+    ("object_dtype", lambda: fit(X_=with_value(X, "a", object)), TypeError, "X: got dtype object; floats"),
     ("text_into_net", lambda: fit(net(), X.astype(str)), TypeError,
      "X: got dtype <U; accepted are floats"),
     ("list_of_texts_into_net", lambda: GradDot().fit(net(), ["good", "bad"], [0, 1]), TypeError,

@@ -15,6 +15,7 @@ from influencekit.applications._fairness_checks import (
     check_threshold,
     check_truth,
 )
+from influencekit.data import one_column
 from influencekit.groups._labels import refuse_missing
 from influencekit.metrics._text import not_finite_text, short_array
 from influencekit.models import ClassProbability
@@ -259,6 +260,7 @@ def group_counterfactual(
     >>> found.groups, found.sizes.tolist()
     (['a', 'b'], [97, 103])
     """
+    y, y_query = one_column(y), one_column(y_query)
     refuse_missing(groups, "groups")
     n_train, members = count_rows(X), np.asarray(groups)
     if members.shape != (n_train,):

@@ -25,6 +25,7 @@ from influencekit.applications._suspicion import (
 )
 from influencekit.applications._values import held_out_values, total_scores
 from influencekit.attributors import FurtherTraining, InfluenceFunction
+from influencekit.data import one_column
 from influencekit.training.estimator._rows import take_rows
 from influencekit.utils import progress
 
@@ -58,6 +59,7 @@ class LabelledData:
     @classmethod
     def checked(cls, X, y, X_val, y_val, classifier: bool, seed: int) -> LabelledData:
         """Data with consistent lengths and, for a classifier, two classes or more."""
+        y, y_val = one_column(y), one_column(y_val)
         check_labelled(X, y)
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val, y_val: got one of the two; give both or none.")

@@ -34,6 +34,7 @@ from influencekit.applications._suspicion import (
     suspicious_first,
 )
 from influencekit.base import BaseAttributor
+from influencekit.data import one_column
 from influencekit.groups import BaseGrouper
 from influencekit.utils import (
     Interval,
@@ -254,7 +255,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
             keep = ~self.suspected_
             if classifier:
                 keep = spare_classes(keep, self.label_scores_, data.labels)
-            self.estimator_ = fit_on(self.estimator, X, y, np.flatnonzero(keep), data.seed)
+            self.estimator_ = fit_on(self.estimator, X, data.y, np.flatnonzero(keep), data.seed)
         elif hasattr(self, "estimator_"):
             del self.estimator_  # of an earlier fit
         remember_features(self, X)
@@ -343,6 +344,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
         ValueError
             If ``y`` holds labels that were not in the training data.
         """
+        y = one_column(y)
         check_labelled(X, y)
         if not hasattr(self, "classes_"):
             return np.square(np.asarray(y, dtype=np.float64) - np.ravel(self.estimator_.predict(X)))

@@ -20,6 +20,7 @@ from influencekit.applications._row_groups import check_attributor, row_groups
 from influencekit.applications._values import held_out_values
 from influencekit.attributors import InfluenceFunction
 from influencekit.base import BaseAttributor
+from influencekit.data import one_column
 from influencekit.groups import GroupAttributor
 from influencekit.training.estimator._rows import take_rows
 from influencekit.utils import (
@@ -141,6 +142,7 @@ class DatasetPruner(MetaEstimatorMixin, BaseEstimator):
         validate_parameters(self)
         if not isinstance(self.attributor, NoisyLabelDetector):
             check_attributor(self.attributor, "DatasetPruner")
+        y = one_column(y)
         n = check_labelled(X, y)
         rng = check_random_state(self.random_state)
         self.values_ = self._values(X, y, n, rng)

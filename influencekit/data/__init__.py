@@ -2,5 +2,15 @@
 
 from influencekit.data._examples import Examples, ExamplesList, each, make_examples, open_examples
 from influencekit.data._sources import Batch, leaves
+from influencekit.data._targets import one_column
 
-__all__ = ["Batch", "Examples", "ExamplesList", "each", "leaves", "make_examples", "open_examples"]
+__all__ = [
+    "Batch",
+    "Examples",
+    "ExamplesList",
+    "each",
+    "leaves",
+    "make_examples",
+    "one_column",
+    "open_examples",
+]

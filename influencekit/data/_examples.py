@@ -12,7 +12,7 @@ from torch import Tensor
 from influencekit.data._checks import check_same_length, given_twice
 from influencekit.data._inputs import open_inputs, row_labels, uses_matrix
 from influencekit.data._sources import Batch, DatasetSource, Placement, Source, leaves, split_batch
-from influencekit.data._targets import check_targets, encode_targets
+from influencekit.data._targets import check_targets, encode_targets, one_column
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models import Task, TaskList
 from influencekit.utils import chunks
@@ -233,7 +233,7 @@ def _targets_of(task: Task, source: Source, y: Any, require_y: bool, name: str, 
 
 
 def _encode(task: Task, source: Source, y: Any, name: str, y_name: str) -> Tensor:
-    y = y if hasattr(y, "shape") else np.asarray(y)
+    y = one_column(y) if hasattr(y, "shape") else np.asarray(y)
     if len(y.shape) == 0:
         raise ValueError(f"{y_name}: got {y!r}; accepted is an array with one target an example.")
     check_same_length({name: len(source), y_name: y.shape[0]})

@@ -59,13 +59,32 @@ def open_inputs(task: Task, X: Any, name: str = "X") -> Source:
     if isinstance(X, (Mapping, tuple)):
         X = _without_lists(X)
     _check_kind(X, name)
-    _check_features(task, X, name)
-    if task.transform is not None:
+    if _n_rows(X) == 0:
+        raise ValueError(f"{name}: got no rows; give at least one example.")
+    if task.transform is None:
+        _check_features(task, X, name)
+    else:
         n_rows = _n_rows(X)
-        X = task.transform(X)
+        X = _transformed(task, X, name)
         check_same_length({name: n_rows, f"{name} after the pipeline's steps": _n_rows(X)})
         name = f"{name} (after the pipeline's steps)"
     return ArraySource(_arrays(task, X, name))
+
+
+def _transformed(task: Task, X: Any, name: str) -> Any:
+    """X after the pipeline's steps, the first of which decides which columns it takes."""
+    transform: Any = task.transform
+    try:
+        return transform(X)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        try:
+            _check_features(task, X, name)
+        except ValueError as other:
+            raise ValueError(
+                f"{str(other).partition('. ')[0]}. The step that takes them says: {error}. Give "
+                "the columns that it was fitted on."
+            ) from error
+        raise
 
 
 def uses_matrix(task: Task) -> bool:
@@ -115,9 +134,7 @@ def _check_transformable(X: Any, task: Task, name: str) -> None:
 
 
 def _check_features(task: Task, X: Any, name: str) -> None:
-    """Compare X, before the transform, with what the model was fitted on."""
-    if _n_rows(X) == 0:
-        raise ValueError(f"{name}: got no rows; give at least one example.")
+    """Compare X with what the model was fitted on."""
     if is_frame(X):
         check_feature_names(X.columns, task.feature_names_in, name, task.name)
     if not isinstance(X, (Mapping, tuple)):
@@ -142,6 +159,7 @@ def _arrays(task: Task, X: Any, name: str) -> Any:
         X = {column: X[[column]] for column in X.columns}  # what skorch hands to the module
     X = _without_lists(X)
     single = not isinstance(X, (Mapping, tuple))
+    X = _numbers(X) if single and uses_matrix(task) else X
     tree = map_tree(lambda leaf, path: _array(leaf, name + path), X)
     for path, leaf in leaves(tree):
         check_leaf(leaf, name + path, task.dtype, single=single)
@@ -172,6 +190,17 @@ def _array(X: Any, name: str) -> Any:
     if is_frame(X):
         return _frame_values(X, name)
     return X if isinstance(X, np.ndarray) else np.asarray(X)
+
+
+def _numbers(X: Any) -> Any:
+    """X as scikit-learn reads it: an array of objects is one of floats where all are numbers."""
+    values = X.to_numpy() if is_frame(X) else X
+    if not isinstance(values, np.ndarray) or values.dtype.kind != "O":
+        return X
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError):
+        return X
 
 
 def _frame_values(X: Any, name: str) -> np.ndarray:

@@ -10,10 +10,10 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
 from influencekit.exceptions import UnsupportedModelError
+from influencekit.models.adapters._wrappers import Steps, check_step
 from influencekit.training.estimator._dtype import match_net_dtype
 from influencekit.training.trajectory import TrajectoryRecorder
 
@@ -28,17 +28,17 @@ class Recipe:
     ----------
     estimator : estimator with ``fit``
         What is cloned and fitted.
-    transformers : list of fitted Pipeline
+    transformers : list of Steps
         Fitted steps that stay as they are; X passes through them once, in order.
     """
 
     estimator: Any
-    transformers: list[Pipeline]
+    transformers: list[Steps]
 
     def transform(self, X: Any) -> Any:
         """X as the estimator sees it."""
         for transformer in self.transformers:
-            X = transformer.transform(X)
+            X = transformer(X)
         return match_net_dtype(X, self.estimator)
 
 
@@ -80,20 +80,17 @@ def read_recipe(model: Any, refit_transformers: bool = False) -> Recipe:
     return Recipe(model, transformers)
 
 
-def _fitted_steps(pipeline: Pipeline) -> Pipeline:
-    steps = pipeline[:-1]
-    for name, step in steps.steps:
-        if step is None or step == "passthrough":
-            continue
+def _fitted_steps(pipeline: Pipeline) -> Steps:
+    steps = [step for _, step in pipeline.steps[:-1] if step not in (None, "passthrough")]
+    for step in steps:
         try:
-            check_is_fitted(step)
+            check_step(step)
         except NotFittedError as error:
             raise NotFittedError(
-                f"model: step {name!r} of the Pipeline is not fitted, so it cannot be kept while "
-                "the last step is retrained. Fit the Pipeline first, or use "
+                f"{error} While the last step is trained again, the fitted steps are kept. Or use "
                 "refit_transformers=True to fit the whole Pipeline on every subset."
             ) from error
-    return steps
+    return Steps(steps)
 
 
 def _check_trainable(model: Any) -> None:

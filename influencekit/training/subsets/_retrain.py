@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.base import is_classifier
 from skorch import NeuralNet
 
+from influencekit.data import one_column
 from influencekit.training._diverged import check_on_nan, warn_kept
 from influencekit.training._randomness import draw_seeds, spawn_generators
 from influencekit.training.estimator._dtype import match_net_dtype
@@ -146,6 +147,7 @@ def retrain_on_subsets(
             "nothing stored could be found again. Set random_state to an int."
         )
     X, X_query = dataset_of(X), dataset_of(X_query)
+    y, y_query = one_column(y), one_column(y_query)
     n_train = count_rows(X)
     if y is not None and count_rows(y) != n_train:
         raise ValueError(
