@@ -31,6 +31,8 @@ class Curvature(BaseEstimator, ABC):
 
     #: Whether ``projection_dim`` and ``projection`` of the attributor are used.
     projects: ClassVar[bool] = False
+    #: Whether it takes a linear model with centered features, and puts the damping right.
+    centers: ClassVar[bool] = False
     _parameter_constraints: ClassVar[dict[str, list]] = {}
 
     @property

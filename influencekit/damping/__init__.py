@@ -7,7 +7,7 @@ from influencekit.damping._cosine import (
     row_cosines,
     spectrum_damping,
 )
-from influencekit.damping._default import auto_damping
+from influencekit.damping._default import auto_damping, convex_damping
 from influencekit.damping._effective_sample_size import least_damping
 from influencekit.damping._grid import damping_range
 from influencekit.damping._matched import matched_damping
@@ -16,6 +16,7 @@ from influencekit.damping._xi import score_vector_cosine, score_vector_xi
 
 __all__ = [
     "auto_damping",
+    "convex_damping",
     "damping_range",
     "grad_dot_cosine",
     "grad_dot_cosines",

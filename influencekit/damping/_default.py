@@ -10,7 +10,7 @@ from influencekit.curvature.low_rank._low_rank import LowRankSpectrum
 from influencekit.damping._cosine import spectrum_damping
 from influencekit.damping._sketch import sketch_damping
 
-__all__ = ["auto_damping"]
+__all__ = ["auto_damping", "convex_damping"]
 
 #: Default damping of DataInf in units of the gradients' mean squared entry: the paper's.
 PAPER_DAMPING = 0.1
@@ -48,3 +48,23 @@ def _of_low_rank(fitted: LowRankSpectrum) -> float:
 @auto_damping.register
 def _of_datainf(fitted: FittedDataInf) -> float:
     return PAPER_DAMPING * fitted.unit
+
+
+def convex_damping(fitted: FittedCurvature) -> float:
+    """Damping of a convex linear model for people who choose none.
+
+    0, or the least that the curvature can carry: at an optimum the curvature is that of the
+    objective, and an amount that is right in one unit of the features is not in another.  A
+    random projection, which mixes small eigenvalues with large ones, keeps the rule for nets.
+
+    Parameters
+    ----------
+    fitted : FittedCurvature
+
+    Returns
+    -------
+    float
+    """
+    if getattr(fitted, "projection", None) is not None:
+        return auto_damping(fitted)
+    return fitted.floor

@@ -1,6 +1,13 @@
 """Examples: ordered, re-iterable batches of any kind of data."""
 
-from influencekit.data._examples import Examples, ExamplesList, each, make_examples, open_examples
+from influencekit.data._examples import (
+    Examples,
+    ExamplesList,
+    column_means,
+    each,
+    make_examples,
+    open_examples,
+)
 from influencekit.data._sources import Batch, leaves
 from influencekit.data._targets import one_column
 
@@ -8,6 +15,7 @@ __all__ = [
     "Batch",
     "Examples",
     "ExamplesList",
+    "column_means",
     "each",
     "leaves",
     "make_examples",

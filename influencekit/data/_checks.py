@@ -89,7 +89,7 @@ def check_finite(leaf: Any, name: str, dtype: torch.dtype | None = None) -> None
                 f"{name}: got NaN or infinity; accepted are finite numbers. Impute or drop those "
                 "rows, for instance by a Pipeline that starts with SimpleImputer."
             )
-        if dtype is not None and abs(block).max() > torch.finfo(dtype).max:
+        if dtype is not None and float(abs(block).max()) > torch.finfo(dtype).max:
             raise ValueError(
                 f"{name}: got {float(abs(block).max()):.3g}, which is infinity in the model's "
                 f"dtype {dtype}. Rescale the feature, or turn the model to torch.float64."

@@ -17,7 +17,7 @@ from influencekit.exceptions import UnsupportedModelError
 from influencekit.models import Task, TaskList
 from influencekit.utils import chunks
 
-__all__ = ["Examples", "ExamplesList", "each", "make_examples", "open_examples"]
+__all__ = ["Examples", "ExamplesList", "column_means", "each", "make_examples", "open_examples"]
 
 
 class Examples:
@@ -238,6 +238,25 @@ def _encode(task: Task, source: Source, y: Any, name: str, y_name: str) -> Tenso
         raise ValueError(f"{y_name}: got {y!r}; accepted is an array with one target an example.")
     check_same_length({name: len(source), y_name: y.shape[0]})
     return encode_targets(task, y, y_name)
+
+
+def column_means(examples: Examples, batch_size: int = 4096) -> Tensor:
+    """Mean of each feature of examples that are rows of one matrix, float64.
+
+    Parameters
+    ----------
+    examples : Examples
+    batch_size : int, default=4096
+
+    Returns
+    -------
+    Tensor of shape (n_features,)
+    """
+    first = next(iter(examples.batches(1))).inputs[0].double()
+    sums = torch.zeros_like(first)
+    for batch in examples.batches(batch_size):
+        sums += (batch.inputs.double() - first).sum(0)
+    return first + sums / len(examples)
 
 
 def _positions(rows: Any, n: int) -> np.ndarray:

@@ -95,12 +95,10 @@ def linear_module(coef, intercept, fit_intercept: bool) -> nn.Sequential:
     Returns
     -------
     torch.nn.Sequential
-        Its parameters are ``linear.weight`` and ``linear.bias``.
+        Its parameters are ``linear.weight`` and ``linear.bias``, in float64.
     """
     coef = coef.toarray() if hasattr(coef, "toarray") else np.asarray(coef)
-    weight = np.atleast_2d(coef)
-    if weight.dtype not in (np.float32, np.float64):
-        weight = weight.astype(np.float64)
+    weight = np.atleast_2d(coef).astype(np.float64)
     bias = None
     if fit_intercept:
         bias = np.broadcast_to(np.asarray(intercept).reshape(-1), (weight.shape[0],))

@@ -74,6 +74,8 @@ class Task:
         Number of features of raw ``X``, where the model knows it.
     feature_names_in : ndarray of str or None
         Column names of raw ``X``, where the model was fitted on a DataFrame.
+    convex : bool
+        Whether it is a linear model with a convex objective, of scikit-learn.
     """
 
     module: nn.Module
@@ -90,6 +92,7 @@ class Task:
     name: str = "model"
     n_features_in: int | None = None
     feature_names_in: np.ndarray | None = None
+    convex: bool = False
 
     def __repr__(self) -> str:
         classes = "" if self.classes is None else f", n_classes={len(self.classes)}"

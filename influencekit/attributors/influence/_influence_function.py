@@ -40,9 +40,11 @@ from influencekit.curvature import (
     Spectrum,
     make_curvature,
 )
-from influencekit.damping import auto_damping, least_damping, matched_damping
-from influencekit.data import each
+from influencekit.curvature.exact._centered_space import LARGEST_CENTERED
+from influencekit.damping import auto_damping, convex_damping, least_damping, matched_damping
+from influencekit.data import column_means, each
 from influencekit.gradients import PROJECTIONS
+from influencekit.models._centered import can_center, centered
 from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
 
 __all__ = ["InfluenceFunction"]
@@ -239,12 +241,21 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     def _point(self, task, train, shares, penalty):
         """The model at whose parameters gradients and curvature are taken."""
         if self.at == "model":
-            return task
+            return self._centered(task, train)
         further = further_training_of(self.further_training, task)
         if self.at == "endpoint":
             return endpoint_task(further, task, train)
         config = sgd_config(further, task, len(train), "at='predicted'")
         return predicted_task(gradient_engine(self, task), train, shares, penalty, config)
+
+    def _centered(self, task, train):
+        """The model with centered features, where the curvature is decomposed with them."""
+        p, curvature = task.n_parameters, make_curvature(self.curvature)
+        if not curvature.centers or not can_center(task) or p > LARGEST_CENTERED:
+            return task
+        if self.projection_dim is not None and self.projection_dim < p:
+            return task
+        return centered(task, column_means(train))
 
     def _checked_curvature(self) -> Curvature:
         curvature = make_curvature(self.curvature)
@@ -282,6 +293,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         return matched_damping(sgd_config(further, fitted.task, n_rows, "damping='matched'"))
 
     def _auto_damping(self, fitted: FittedInfluence) -> float:
+        if fitted.task.convex and self.at == "model":
+            return convex_damping(fitted.curvature)
         damping = auto_damping(fitted.curvature)
         if not isinstance(fitted.curvature, Spectrum) or self.at != "model":
             return damping

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from influencekit.curvature._coordinates import CoordinateSpectrum
+from influencekit.curvature.exact._centered_space import decompose_centered
 from influencekit.curvature.exact._parameter_space import decompose_parameters, decompose_projected
 from influencekit.curvature.exact._rows import CurvatureRows
 from influencekit.curvature.exact._sample_space import decompose_samples, nonuniform_penalty
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
 from influencekit.gradients import make_projection
+from influencekit.models._centered import CenteredLinear
 from influencekit.utils import format_bytes
 
 __all__ = ["DecompositionPlan", "decompose", "plan_decomposition"]
@@ -120,6 +122,8 @@ def decompose(curvature: CurvatureRows) -> CoordinateSpectrum:
     CoordinateSpectrum
     """
     problem = curvature.problem
+    if isinstance(problem.engine.task.module, CenteredLinear):
+        return decompose_centered(curvature)
     plan, refused = plan_decomposition(curvature)
     if refused is not None:
         warn_user(

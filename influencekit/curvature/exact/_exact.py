@@ -32,6 +32,7 @@ class GaussNewton(Curvature):
     """
 
     projects: ClassVar[bool] = True
+    centers: ClassVar[bool] = True
 
     def factorise(self, problem):
         return decompose(ggn_rows(problem))
@@ -56,6 +57,7 @@ class EmpiricalFisher(Curvature):
     """
 
     projects: ClassVar[bool] = True
+    centers: ClassVar[bool] = True
 
     def factorise(self, problem):
         return decompose(fisher_rows(problem))

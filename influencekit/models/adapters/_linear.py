@@ -75,6 +75,7 @@ def _squared_error_task(model: Any, penalty: dict[str, Tensor]) -> Task:
         name=type(model).__name__,
         n_features_in=getattr(model, "n_features_in_", None),
         feature_names_in=getattr(model, "feature_names_in_", None),
+        convex=True,
     )
 
 

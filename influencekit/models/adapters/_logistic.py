@@ -65,6 +65,7 @@ def logistic_task(model: LogisticRegression, loss: Any = None) -> Task:
         name=type(model).__name__,
         n_features_in=getattr(model, "n_features_in_", None),
         feature_names_in=getattr(model, "feature_names_in_", None),
+        convex=True,
     )
 
 

@@ -93,6 +93,7 @@ def _sgd_task(model: Any, output_loss: OutputLoss, classes: Any, splitter: type)
         name=type(model).__name__,
         n_features_in=getattr(model, "n_features_in_", None),
         feature_names_in=getattr(model, "feature_names_in_", None),
+        convex=True,
     )
 
 
