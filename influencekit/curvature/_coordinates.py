@@ -52,6 +52,9 @@ class CoordinateSpectrum(Spectrum):
         coordinates = self.train_coordinates[rows].to(torch.float64)
         return CoordinatePath(self, coordinates, self.problem.example_weights)
 
+    def row_sizes(self):
+        return self.train_coordinates.double().square().sum(1).cpu()
+
     def narrowed(self, columns):
         return replace(
             self,

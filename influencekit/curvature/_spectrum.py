@@ -59,6 +59,11 @@ class Spectrum(FittedCurvature):
         """
         return self
 
+    def row_sizes(self) -> Tensor:
+        """Squared norms of the training gradients, (n,), as the first pass over them noted."""
+        train = self.problem.train
+        return train.squared_norms(train.engine.task.dtype).cpu()
+
     def products(self, queries, damping):
         return self.path(queries).products(damping)
 
@@ -67,9 +72,31 @@ class Spectrum(FittedCurvature):
         return damped_inverse(self.eigenvalues, damping, self.tolerance)
 
 
-def sample_rows(n: int, most: int | None = None) -> Tensor:
-    """Up to ``most`` positions among n, evenly; None is the 2,000 that a damping is chosen on."""
-    return torch.linspace(0, n - 1, SAMPLE if most is None else most).long().unique()
+def sample_rows(sizes: Tensor, most: int | None = None) -> Tensor:
+    """Up to ``most`` rows, evenly among those sorted by size, whatever order they stand in.
+
+    Parameters
+    ----------
+    sizes : Tensor of shape (n,)
+        Squared norms of the rows' gradients.
+    most : int or None
+        None is the 2,000 that a damping is chosen on.
+
+    Returns
+    -------
+    Tensor of int64
+        Positions, ascending.
+
+    Examples
+    --------
+    >>> import torch
+    >>> sample_rows(torch.tensor([5.0, 1.0, 4.0, 2.0, 3.0]), 3)
+    tensor([0, 1, 4])
+    """
+    n = len(sizes)
+    picked = torch.linspace(0, n - 1, SAMPLE if most is None else most).long().unique()
+    order = torch.argsort(sizes.cpu(), stable=True)
+    return order[picked].sort().values
 
 
 def damped_inverse(eigenvalues: Tensor, damping: float, tolerance: float) -> Tensor:

@@ -118,9 +118,10 @@ def spectrum_damping(spectrum: Spectrum) -> float:
     """Damping at which scores have a cosine of 0.57 with Grad-Dot, and ξ is at least 0.3.
 
     Both are means over up to 100 training examples as queries, the cosine over the scores of up
-    to 2,000 others; see :func:`grad_dot_cosine`.  They compare the damping with the eigenvalues
-    that gradients see, so the result scales with the spectrum.  Where the model's own penalty
-    already lifts both nothing is added, unless the curvature is singular.
+    to 2,000 others, taken evenly among those sorted by the size of their gradients; see
+    :func:`grad_dot_cosine`.  They compare the damping with the eigenvalues that gradients see, so
+    the result scales with the spectrum.  Where the model's own penalty already lifts both nothing
+    is added, unless the curvature is singular.
 
     Parameters
     ----------
@@ -131,8 +132,9 @@ def spectrum_damping(spectrum: Spectrum) -> float:
     float
     """
     low, high = damping_range(spectrum.eigenvalues)
-    columns = sample_rows(len(spectrum.problem.train))
-    path = spectrum.narrowed(columns).train_path(sample_rows(len(columns), _N_QUERIES))
+    sizes = spectrum.row_sizes()
+    columns = sample_rows(sizes)
+    path = spectrum.narrowed(columns).train_path(sample_rows(sizes[columns], _N_QUERIES))
     cosines = grad_dot_cosines(path)
 
     @cache  # the ends are asked for several times, and each is a pass over the training examples

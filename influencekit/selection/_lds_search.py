@@ -10,9 +10,11 @@ from typing import ClassVar
 
 import numpy as np
 import optuna
+from optuna.distributions import FloatDistribution
 from sklearn.base import clone
 
 from influencekit.base import BaseAttributor
+from influencekit.damping._grid import damping_name, warn_at_edge
 from influencekit.data import open_examples
 from influencekit.groups._holders import check_held
 from influencekit.metrics import PreparedOutputs
@@ -28,7 +30,7 @@ from influencekit.selection._question import question
 from influencekit.selection._seeds import unset_seeds
 from influencekit.selection._shared_study import open_study, study_lock
 from influencekit.selection._space import check_space, distributions, suggest
-from influencekit.selection._trials import STANDARD_ERROR, trial_results
+from influencekit.selection._trials import STANDARD_ERROR, UNDAMPED, drawn, trial_results
 from influencekit.selection._whole_groups import KeptTogether, kept_together
 from influencekit.training import SubsetOutputs, retrain_on_subsets
 from influencekit.training._diverged import ON_NAN
@@ -51,8 +53,8 @@ class LDSSearch(AttributorSearch):
         Of a GroupAttributor the groups are those of its grouper; see Notes.
     search_space : dict or None, default=None
         Parameter name (``a__b`` for nested ones) to an Optuna distribution or a list of
-        choices.  None searches ``damping`` (of a GroupAttributor ``attributor__damping``) over the
-        range of the curvature's eigenvalues.
+        choices.  None searches ``damping`` (of a GroupAttributor ``attributor__damping``): 0, and
+        the range of the curvature's eigenvalues.
     n_trials : int, default=30
     sampler : optuna sampler or None, default=None
         None is TPE seeded by ``random_state``.
@@ -274,7 +276,9 @@ class LDSSearch(AttributorSearch):
         space, fits = self._open_study(task, train, queries, measured, seeds)
 
         def objective(trial: optuna.Trial) -> float:
-            params = {name: suggest(trial, name, choices) for name, choices in space.items()}
+            params = drawn(trial)
+            if not params:
+                params = {name: suggest(trial, name, choices) for name, choices in space.items()}
             result = truth.score(fits.predict(params))
             trial.set_user_attr(STANDARD_ERROR, result.standard_error)
             return result.mean
@@ -296,6 +300,16 @@ class LDSSearch(AttributorSearch):
         self.best_score_ = float(results["mean_test_score"][self.best_index_])
         self._adopt(fits.at(self.best_params_))
         self.lds_ = truth.score(fits.predict(self.best_params_))
+        self._warn_at_edge(space)
+
+    def _warn_at_edge(self, space) -> None:
+        """Warn where the best damping is within a factor of 2 of the ends of its range."""
+        name = damping_name(self.attributor)
+        choices = space.get(name)
+        if isinstance(choices, FloatDistribution) and choices.log:
+            best, low, high = self.best_params_[name], choices.low, choices.high
+            best = low if best <= 2 * low else high if best >= high / 2 else best
+            warn_at_edge(best if self.best_params_[name] else 0.0, low, high, "a search_space")
 
     def _open_study(
         self, task, train, queries, truth: SubsetOutputs, seeds: dict[str, int]
@@ -334,7 +348,9 @@ class LDSSearch(AttributorSearch):
         damping = float(np.mean(fits.at({}).damping_))
         with study_lock(self.storage, self.study_name):
             if not study.get_trials(deepcopy=False):  # of another process
-                study.enqueue_trial({name: min(max(damping, low), high)})
+                own = {name: min(max(damping, low), high)} if damping > 0 else {}
+                for params in [own, {}] if own else [{}]:
+                    study.enqueue_trial(params, {} if params else {UNDAMPED: name})
 
 
 @contextmanager

@@ -15,7 +15,13 @@ from sklearn.utils import check_random_state
 
 from influencekit.base import BaseAttributor
 from influencekit.damping import grad_dot_cosines, score_vector_cosine, score_vector_xi
-from influencekit.damping._grid import at_damping, damping_grid, damping_name, own_damping
+from influencekit.damping._grid import (
+    at_damping,
+    damping_grid,
+    damping_name,
+    own_damping,
+    warn_at_edge,
+)
 from influencekit.data import open_examples
 from influencekit.exceptions import LambdaPathWarning, warn_user
 from influencekit.groups._holders import check_held
@@ -48,7 +54,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
     ----------
     attributor : attributor with a ``damping`` parameter, or a GroupAttributor around one
     dampings : "auto" or array-like of shape (n_dampings,), default="auto"
-        Candidates.  "auto": quarters of a decade around the curvature's eigenvalues.
+        Candidates.  "auto": 0, and quarters of a decade around the curvature's eigenvalues.
     cv : int, splitter or iterable, default=5
         Folds of the *queries*; they show the spread of ξ and of the pick.
     threshold : float in (0, 1) or "auto", default="auto"
@@ -200,6 +206,8 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         rng = check_random_state(self.random_state)
         queries = self._draw(train.take(fitted.train_rows_) if queries is None else queries, rng)
         dampings = damping_grid(self.dampings, fitted)
+        if isinstance(self.dampings, str):
+            dampings = np.insert(dampings, 0, 0.0)
         self.threshold_ = (
             _THRESHOLDS[self.criterion] if self.threshold == "auto" else float(self.threshold)
         )
@@ -229,7 +237,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         ``own`` is the attributor's own damping.
         """
         xi = xi_at(dampings)
-        defined = ~np.isnan(xi).any(axis=0)
+        defined = ~np.isnan(xi[dampings > 0]).any(axis=0)
         self.n_undefined_ = int((~defined).sum())
         if not defined.any():
             raise ValueError(
@@ -238,6 +246,8 @@ class SurrogateLambdaSearchCV(AttributorSearch):
                 "(C + λI)⁻¹, as it assumes. Give other queries in X_query, larger dampings, or "
                 "take LDSSearch, which assumes nothing."
             )
+        if dampings[0] == 0 and np.isnan(xi[0, defined]).any():
+            dampings, xi = dampings[1:], xi[1:]  # no curvature is left of some queries
         folds = _folds(int(defined.sum()), self.cv, rng)
 
         @cache
@@ -247,7 +257,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         splits = _split_means(xi[:, defined], folds)
         self.split_dampings_ = dampings[np.abs(splits - self.threshold_).argmin(axis=1)]
         mean = splits.mean(axis=0)
-        self.n_crossings_ = int(np.abs(np.diff(mean > self.threshold_)).sum())
+        self.n_crossings_ = int(np.abs(np.diff(mean[dampings > 0] > self.threshold_)).sum())
         if self.n_crossings_ == 0:
             pick = own if own is None or np.isfinite(splits_at(own)).all() else None
         else:
@@ -257,12 +267,15 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         self._set_results(dampings, splits)
         self._take(pick if self.n_crossings_ == 0 else None)
         self._warn_unless_one_crossing(mean, pick)
+        if self.n_crossings_ > 0:
+            warn_at_edge(self._picked(), dampings[0], dampings[-1], "dampings")
 
     def _root(self, dampings: np.ndarray, mean: np.ndarray, splits_at) -> float | None:
         """Root of the mean indicator beside the closest candidate, where there is one."""
         gaps = mean - self.threshold_
         k = int(np.argmin(np.abs(gaps)))
-        beside = [j for j in (k - 1, k + 1) if 0 <= j < len(gaps) and gaps[j] * gaps[k] < 0]
+        inside = [j for j in (k - 1, k + 1) if 0 <= j < len(gaps) and dampings[min(j, k)] > 0]
+        beside = [j for j in inside if gaps[j] * gaps[k] < 0]
         if not beside:
             return None
         ends = sorted((k, min(beside, key=lambda j: abs(gaps[j]))))

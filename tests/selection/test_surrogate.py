@@ -133,6 +133,23 @@ class TestSearch:
             search = fit(problem, dampings=[1e-7, 1e-6])
         assert search.n_crossings_ == 0
 
+    @pytest.mark.parametrize(("ends", "side"), [((4e-4, 10), "lower"), ((1e-9, 5e-4), "upper")])
+    def test_a_pick_at_the_edge_is_told(self, problem, ends, side):
+        threshold = {"lower": 0.6, "upper": 0.5}[side]
+        with pytest.warns(LambdaPathWarning, match=f"at the {side} edge of the candidates"):
+            search = fit(problem, dampings=ends, threshold=threshold)
+        assert search.n_crossings_ == 1
+
+    def test_no_damping_is_a_candidate(self, problem):
+        search = fit(problem)
+        assert search.cv_results_["param_damping"][0] == 0
+        given = fit(problem, dampings=[0.0, 1e-4, 1e-2, 1.0])
+        np.testing.assert_allclose(
+            given.cv_results_["mean_xi"][0], search.cv_results_["mean_xi"][0]
+        )
+        vectors = fit(problem, InfluenceFunction("cg", damping=1e-3), dampings=[0.0, 1e-3, 1e-1, 1])
+        assert np.isfinite(vectors.cv_results_["mean_xi"]).all()
+
     def test_the_criterion_in_use_is_not_recommended(self, problem):
         for criterion in ("xi", "cosine"):
             with pytest.warns(LambdaPathWarning, match="denser dampings") as caught:

@@ -67,7 +67,8 @@ class KroneckerCurvature(Curvature):
         coordinates = train.along(train.cotangent, keep_factors=True)
         coordinates = coordinates.map(partial(rotate, bases=bases))
         made = self._corrected(problem, rows, bases, data)
-        kept = keep(coordinates, made, sample_rows(len(train)), room)
+        sizes = train.squared_norms(train.engine.task.dtype)
+        kept = keep(coordinates, made, sample_rows(sizes), room)
         table = data.clone()
         for basis in bases.values():
             own = torch.cat([problem.penalty[columns] for columns in basis.spec.columns])
