@@ -90,8 +90,11 @@ class DampedFitted(Fitted):
         λ in use.  Set by ``at``, which ``_fit`` calls last: ``return fitted.at(self.damping)``.
     eigenvalues : ndarray or None
         Of the curvature without damping, where it has any.
+    least_damping : float
+        Least λ above 0 that rounding can carry; 0 where any will do.
     """
 
+    least_damping: float = 0.0
     damping: float
     eigenvalues: np.ndarray | None = None
 

@@ -15,6 +15,8 @@ __all__ = ["Spectrum", "damped_inverse", "positive_inverse", "sample_rows"]
 
 #: Training examples on whose scores a damping is chosen.
 SAMPLE = 2_000
+#: Order of the matrix, at least, whose rounding is reckoned with.
+SMALLEST_ORDER = 100
 
 
 class Spectrum(FittedCurvature):
@@ -58,6 +60,15 @@ class Spectrum(FittedCurvature):
         Spectrum
         """
         return self
+
+    @property
+    def least_damping(self) -> float:
+        """Least λ above 0 that rounding of the eigenvalues can carry; 0 where any will do."""
+        if self.tolerance == 0 or self.eigenvalues.numel() == 0:
+            return 0.0
+        size = max(SMALLEST_ORDER, self.eigenvalues.numel())
+        floor = size * torch.finfo(torch.float64).eps * float(self.eigenvalues.max())
+        return floor if float(self.eigenvalues.min()) < floor else 0.0
 
     def row_sizes(self) -> Tensor:
         """Squared norms of the training gradients, (n,), as the first pass over them noted."""

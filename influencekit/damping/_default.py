@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import singledispatch
 
 from influencekit.curvature import FittedCurvature, Spectrum
+from influencekit.curvature.iterative._lissa import LissaCurvature
 from influencekit.curvature.layers._datainf import FittedDataInf
 from influencekit.curvature.low_rank._low_rank import LowRankSpectrum
 from influencekit.damping._cosine import spectrum_damping
@@ -54,8 +55,9 @@ def convex_damping(fitted: FittedCurvature) -> float:
     """Damping of a convex linear model for people who choose none.
 
     0, or the least that the curvature can carry: at an optimum the curvature is that of the
-    objective, and an amount that is right in one unit of the features is not in another.  A
-    random projection, which mixes small eigenvalues with large ones, keeps the rule for nets.
+    objective, and an amount that is right in one unit of the features is not in another.  LiSSA
+    and DataInf, which need some damping, and a random projection, which mixes small eigenvalues
+    with large ones, keep :func:`auto_damping`.
 
     Parameters
     ----------
@@ -65,6 +67,7 @@ def convex_damping(fitted: FittedCurvature) -> float:
     -------
     float
     """
-    if getattr(fitted, "projection", None) is not None:
+    projected = getattr(fitted, "projection", None) is not None
+    if projected or isinstance(fitted, (FittedDataInf, LissaCurvature)):
         return auto_damping(fitted)
     return fitted.floor

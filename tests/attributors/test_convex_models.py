@@ -3,14 +3,18 @@
 References are plain numpy: the hat matrix, Newton's Hessian, refits.
 """
 
+import warnings
+
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from influencekit import InfluenceFunction
+from influencekit import InfluenceFunction, as_task
+from influencekit.exceptions import LambdaPathWarning
 
 RNG = np.random.default_rng(0)
 
@@ -244,3 +248,70 @@ def test_a_solver_that_stopped_early_has_the_same_default():
     model = LogisticRegression(max_iter=20).fit(X, y)
     assert model.n_iter_[0] == 20
     assert InfluenceFunction().fit(model, X, y).damping_ == 0
+
+
+OTHERS = ["hessian", "cg", "arnoldi", "nystroem"]
+
+
+@pytest.mark.parametrize("curvature", OTHERS)
+def test_other_curvatures_agree_with_the_exact_one_on_a_raw_table(curvature):
+    X, y = load_breast_cancer(return_X_y=True)
+    X, y = X[:300], y[:300]
+    model = newton(1.0).fit(X, y)
+    found = InfluenceFunction(curvature).fit(model, X, y).score(X[:9], y[:9])
+    expected = newton_scores(model, X, y, X[:9], y[:9], 1.0)
+    assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("curvature", ["kfac", "ekfac", "logra", "fisher"])
+def test_approximate_curvatures_rank_a_raw_table(curvature):
+    """Least squares: all rows have one curvature, so that little is approximated."""
+    X, y = load_diabetes(return_X_y=True, scaled=False)
+    model = LinearRegression().fit(X, y)
+    found = InfluenceFunction(curvature, output="prediction").fit(model, X, y)
+    scores, expected = found.score(X[:20]), hat_scores(X, residuals_of(X, y), X[:20])
+    assert found.damping_ == 0
+    agreement = [np.corrcoef(a, b)[0, 1] for a, b in zip(scores, expected, strict=True)]
+    assert np.mean(agreement) > 0.9
+
+
+def test_a_damping_that_rounding_rules_is_told():
+    torch.manual_seed(0)
+    X = torch.randn(60, 5, dtype=torch.float64)
+    X[:, 4] = X[:, 0] + X[:, 1]  # a direction without curvature
+    y = (X[:, 0] > 0).long()
+    net = torch.nn.Sequential(torch.nn.Linear(5, 2)).double()
+    task = as_task(net, loss=torch.nn.CrossEntropyLoss())
+    with pytest.warns(LambdaPathWarning, match="is below .*e-1[0-9], the least that the rounding"):
+        fitted = InfluenceFunction(damping=1e-30).fit(task, X, y)
+    floor = fitted.fitted_[0].least_damping
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LambdaPathWarning)
+        fitted.set_damping(0)
+        fitted.set_damping(1.01 * floor)
+    exact = fitted.set_damping(1e-6).score(X, y)
+    assert np.abs(fitted.set_damping(1.01 * floor).score(X, y)).max() < 10 * np.abs(exact).max()
+
+
+def test_a_tiny_damping_of_a_linear_model_gives_no_noise():
+    codes = RNG.integers(0, 5, 120)
+    X = np.c_[np.eye(5)[codes], RNG.normal(size=120)]
+    y = codes + X[:, 5] + RNG.normal(size=120)
+    fitted = InfluenceFunction(output="prediction").fit(LinearRegression().fit(X, y), X, y)
+    expected = fitted.score(X)
+    np.testing.assert_allclose(fitted.set_damping(1e-30).score(X), expected, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.NotStationaryWarning")
+@pytest.mark.parametrize("curvature", ["ggn", "ekfac", "cg"])
+def test_default_damping_does_not_depend_on_the_order_of_rows(curvature):
+    """Of a net, whose default looks at 100 rows; those of a sorted table differ along it."""
+    torch.manual_seed(0)
+    X = torch.randn(400, 4, dtype=torch.float64)
+    y = ((X[:, 0] + torch.randn(400)) > 0).long()
+    net = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Tanh(), torch.nn.Linear(6, 2))
+    task = as_task(net.double(), loss=torch.nn.CrossEntropyLoss())
+    found = []
+    for order in (torch.arange(400), torch.argsort(X[:, 0]), torch.randperm(400)):
+        found.append(InfluenceFunction(curvature).fit(task, X[order], y[order]).damping_)
+    np.testing.assert_allclose(found, found[0], rtol=1e-3)

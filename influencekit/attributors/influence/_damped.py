@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit._fitted import DampedFitted
+from influencekit.exceptions import LambdaPathWarning, warn_user
 from influencekit.utils import validate_parameters, with_gradients
 
 __all__ = ["DampedMixin", "of_models"]
@@ -33,7 +34,8 @@ class DampedMixin:
     def _at(self, fitted: F, damping: float | str) -> F:
         """What was learned from one model, with a damping given as a number or by name."""
         if isinstance(damping, str):
-            damping = self._named_damping(damping, fitted)
+            return fitted.at(float(self._named_damping(damping, fitted)))
+        _warn_below(fitted.least_damping, float(damping))
         return fitted.at(float(damping))
 
     @property
@@ -72,6 +74,17 @@ class DampedMixin:
             raise
         self.fitted_ = [self._at(fitted, damping) for fitted in self.fitted_]
         return self
+
+
+def _warn_below(floor: float, damping: float) -> None:
+    """Warn of a damping that rounding rules."""
+    if 0 < damping < floor:
+        warn_user(
+            f"damping={damping:.2g} is below {floor:.2g}, the least that the rounding of the "
+            "curvature's eigenvalues can carry: directions without curvature may drown the scores. "
+            f"Give 0, which leaves them out, or {floor:.2g} and more.",
+            LambdaPathWarning,
+        )
 
 
 def of_models(values: list) -> Any:

@@ -31,6 +31,7 @@ class FittedInfluence(DampedFitted):
         self.gradient_ratio, self.output = gradient_ratio, output
         if isinstance(curvature, Spectrum):
             self.eigenvalues = curvature.eigenvalues.flatten().cpu().numpy()
+            self.least_damping = curvature.least_damping
 
     def scores(self, queries):
         products = self.curvature.products(self._gradients(queries), self.damping)
