@@ -83,7 +83,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         is dense.  Objects of :mod:`influencekit.curvature` have parameters of their own.
     damping : float, "auto" or "matched", default="auto"
         λ, added to the curvature of the *mean* loss beside the model's own penalty.
-        "auto" is the λ at which scores have a mean cosine of 0.57 with those of
+        "auto" is 0 for scikit-learn's linear models, whose objective is convex.  For others it is
+        the λ at which scores have a mean cosine of 0.57 with those of
         :class:`GradDot`, ξ is at least 0.3, and, for a classifier that was stopped before its
         optimum, no more directions count than its effective rows can tell, see Notes.  "matched" is
         ``1 / (learning rate · steps)`` of ``further_training``, with momentum β
@@ -146,7 +147,11 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     objective alone.  For objectives that sum over examples (Ridge, LogisticRegression) that is
     retraining without the example.
 
-    The default damping scales with the spectrum: it is where the cosine between a training
+    Linear models of scikit-learn (up to 1,000 parameters, "ggn" and "fisher") are decomposed with
+    centered features in float64; without a penalty their default scores do not depend on the units
+    of the columns.
+
+    The default damping of other models scales with the spectrum: it is where the cosine between a training
     example's scores and its scores at infinite damping, inner products of gradients, is 0.57 in
     the mean, or where the surrogate indicator ξ is 0.3, if that is larger.  That is where the
     linear datamodeling score was measured to peak, not a value from a paper: over 40 held-out
