@@ -30,8 +30,8 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.metrics import roc_auc_score
 
 from influencekit.applications import NoisyLabelDetector
+from influencekit.applications._evidence import cross_entropy, group_means, normalized_margin
 from influencekit.applications._fitting import fold_list, fold_probabilities
-from influencekit.applications._suspicion import cross_entropy, group_means, normalized_margin
 
 try:
     from cleanlab.rank import get_label_quality_scores

@@ -13,15 +13,13 @@ from influencekit.applications._fairness_checks import (
     check_groups,
     check_probabilities,
     check_threshold,
-    check_truth,
 )
 from influencekit.data import one_column
 from influencekit.groups._labels import refuse_missing
 from influencekit.metrics._text import not_finite_text, short_array
 from influencekit.models import ClassProbability
-from influencekit.training import retrain_on_subsets
-from influencekit.training._diverged import subsets_called
 from influencekit.training.estimator._rows import count_rows
+from influencekit.training.subsets._retrain import Retraining
 from influencekit.utils import with_gradients
 
 __all__ = ["GroupCounterfactual", "fairness_gap", "group_counterfactual"]
@@ -163,7 +161,7 @@ default="demographic_parity"
     given, groups = check_probabilities(probabilities), check_groups(sensitive)
     truth = np.asarray(y)
     if kind != "demographic_parity":
-        check_truth(y)
+        refuse_missing(y, "y")
     said = given if threshold is None else (given >= threshold).astype(np.float64)
     everyone = np.ones(len(said), dtype=bool)
     if kind == "demographic_parity":
@@ -283,23 +281,9 @@ def group_counterfactual(
     masks = np.array([np.ones(n_train, dtype=bool), *(members != label for label in chosen)])
     truth = (np.asarray(y_query) == np.unique(y)[-1]).astype(int)
     measure = _measure(gap, truth, np.asarray(y_query), sensitive, threshold)
-    with subsets_called(["all rows", *(f"without group {label!r}" for label in chosen)]):
-        outputs = retrain_on_subsets(
-            model,
-            X,
-            y,
-            X_query,
-            y_query,
-            masks=masks,
-            n_repeats=n_repeats,
-            output=ClassProbability(),
-            engine=engine,
-            on_nan=on_nan,
-            cache_dir=cache_dir,
-            n_jobs=n_jobs,
-            random_state=random_state,
-            verbose=verbose,
-        ).outputs
+    names = ["all rows", *(f"without group {label!r}" for label in chosen)]
+    how = Retraining(n_repeats, engine, cache_dir, n_jobs, on_nan, random_state, verbose)
+    outputs = how.outputs(model, (X, y, X_query, y_query), masks, names, ClassProbability())
     found = np.array([[measure(values) for values in repeats] for repeats in outputs])
     sizes = (~masks[1:]).sum(axis=1)
     return GroupCounterfactual(chosen, sizes, found[0], found[1:], _aligned(predicted, chosen))

@@ -14,22 +14,122 @@ from influencekit.applications._fitting import (
     fold_list,
     fold_probabilities,
     is_frozen,
-    probabilities,
+    predicted,
 )
-from influencekit.applications._row_groups import fit_groups, row_groups
-from influencekit.applications._suspicion import (
-    cross_entropy,
+from influencekit.applications._values import (
+    fit_groups,
     group_means,
-    kept_rows,
-    normalized_margin,
+    held_out_values,
+    row_groups,
+    total_scores,
 )
-from influencekit.applications._values import held_out_values, total_scores
 from influencekit.attributors import FurtherTraining, InfluenceFunction
 from influencekit.data import one_column
-from influencekit.training.estimator._rows import take_rows
 from influencekit.utils import progress
 
-__all__ = ["BY_INFLUENCE", "METHODS", "Evidence", "LabelledData", "collect"]
+__all__ = [
+    "BY_INFLUENCE",
+    "METHODS",
+    "LabelledData",
+    "confidently_contradicted",
+    "cross_entropy",
+    "kept_rows",
+    "normalized_margin",
+    "spare_classes",
+]
+
+
+#: Rows of a class that are never left out of a fit.
+_FEWEST = 5
+
+
+def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """``-log p(label)`` of every row, finite.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n, n_classes)
+    labels : ndarray of int of shape (n,)
+        Columns of the labels.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+    """
+    own = probabilities[np.arange(len(labels)), labels]
+    return -np.log(np.clip(own, np.finfo(np.float64).tiny, 1.0))
+
+
+def normalized_margin(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Highest probability of another class minus that of the label.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n, n_classes)
+    labels : ndarray of int of shape (n,)
+
+    Returns
+    -------
+    ndarray of shape (n,), between -1 and 1
+    """
+    own, others = _own_and_others(probabilities, labels)
+    return others.max(axis=1) - own
+
+
+def confidently_contradicted(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Rows for which the model prefers another class, as surely as it is of that class's own rows.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n, n_classes)
+        Of models that did not learn from the row.
+    labels : ndarray of int of shape (n,)
+
+    Returns
+    -------
+    ndarray of bool of shape (n,)
+
+    Notes
+    -----
+    Row i is contradicted where some class k has ``p_ik > p_i,label`` and ``p_ik >= t_k``, with
+    ``t_k`` the mean of ``p_k`` over the rows labelled k.  Where classes overlap, or many labels
+    are wrong, a model is less sure of itself and ``t_k`` falls with it, which leaves rows near a
+    boundary alone.  The thresholds are those of confident learning [1]_.
+
+    References
+    ----------
+    .. [1] C. G. Northcutt, L. Jiang, I. L. Chuang. Confident learning: estimating uncertainty in
+       dataset labels. JAIR 2021, arXiv 1911.00068.
+    """
+    own, others = _own_and_others(probabilities, labels)
+    n_classes = probabilities.shape[1]
+    counts = np.bincount(labels, minlength=n_classes)
+    sums = np.bincount(labels, weights=own, minlength=n_classes)
+    sure = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
+    return ((others >= sure) & (others > own[:, None])).any(axis=1)
+
+
+def kept_rows(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Rows to fit on: those not contradicted, and at least five of each class."""
+    keep = ~confidently_contradicted(probabilities, labels)
+    return spare_classes(keep, cross_entropy(probabilities, labels), labels)
+
+
+def spare_classes(keep: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Rows to fit on, with the five least suspicious ones of a class that would have fewer."""
+    keep = keep.copy()
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        if keep[rows].sum() < _FEWEST:
+            keep[rows[np.argsort(scores[rows], kind="stable")[:_FEWEST]]] = True
+    return keep
+
+
+def _own_and_others(probabilities, labels):
+    rows = np.arange(len(labels))
+    others = probabilities.copy()
+    others[rows, labels] = -np.inf
+    return probabilities[rows, labels], others
 
 
 @dataclass
@@ -92,11 +192,6 @@ class Evidence:
     attributor: Any = None
 
 
-def collect(detector, method: str, data: LabelledData) -> Evidence:
-    """Scores of the rows by one of METHODS."""
-    return METHODS[method](detector, data)
-
-
 def _by_rounds(detector, data: LabelledData) -> Evidence:
     """Out-of-fold probabilities, again without contradicted rows, and two fits on all data."""
     if is_frozen(detector.estimator):
@@ -118,9 +213,9 @@ def _by_rounds(detector, data: LabelledData) -> Evidence:
 
 
 def _by_loss(detector, data: LabelledData) -> Evidence:
-    if data.labels is None:
-        return _by_squared_error(detector, data)
     found = _predicted(detector, data)
+    if data.labels is None:
+        return Evidence(np.square(np.asarray(data.y, dtype=np.float64) - found))
     return Evidence(cross_entropy(found, data.labels), found)
 
 
@@ -130,25 +225,12 @@ def _by_margin(detector, data: LabelledData) -> Evidence:
 
 
 def _predicted(detector, data: LabelledData) -> np.ndarray:
-    """Probabilities out of fold where ``cv`` is given, else in sample."""
+    """Probabilities, or values of a regressor, out of fold where ``cv`` is given."""
     if detector.cv is None:
         return _in_sample(detector, data, None)
     _refuse_frozen_folds(detector)
-    everything = np.ones(len(data.labels), dtype=bool)
+    everything = np.ones(len(data.y), dtype=bool)
     return _out_of_fold(detector, data, detector.cv, everything, data.seed)
-
-
-def _by_squared_error(detector, data: LabelledData) -> Evidence:
-    y, found = np.asarray(data.y, dtype=np.float64), np.empty(len(data.y))
-    if detector.cv is None:
-        model = fit_on(detector.estimator, data.X, data.y, None, data.seed)
-        found[:] = np.ravel(model.predict(data.X))
-    else:
-        _refuse_frozen_folds(detector)
-        for train, test in fold_list(detector.cv, data.X, data.y, data.seed, False):
-            model = fit_on(detector.estimator, data.X, data.y, train, data.seed)
-            found[test] = np.ravel(model.predict(take_rows(data.X, test)))
-    return Evidence(np.square(y - found))
 
 
 def _by_self_influence(detector, data: LabelledData) -> Evidence:
@@ -157,10 +239,8 @@ def _by_self_influence(detector, data: LabelledData) -> Evidence:
             "cv: method='self_influence' is of the model that learned from the row; leave cv at "
             "None, or take method='validation_influence'."
         )
-    attributor = _attributor(detector, InfluenceFunction("ekfac"))
-    model = fit_on(detector.estimator, data.X, data.y, None, data.seed)
-    groups = _groups(detector, attributor, data)
-    attributor = fit_groups(attributor, model, data.X, data.y, groups)
+    attributor, groups = _asked(detector, data, InfluenceFunction("ekfac"))
+    attributor = _fitted(detector, data, attributor, groups)
     scores = attributor.self_influence()
     scores = scores if groups is None else group_means(scores, groups)
     return Evidence(scores, attributor=attributor)
@@ -176,37 +256,39 @@ def _by_further_training(detector, data: LabelledData) -> Evidence:
 
 def _harm(detector, data: LabelledData, default: Any) -> Evidence:
     """Minus the summed scores for trusted rows, or for rows that other folds hold out."""
-    attributor = _attributor(detector, default)
+    if data.X_val is not None and detector.cv is not None:
+        raise ValueError("cv: trusted rows (X_val) take the place of folds; leave cv at None.")
+    attributor, groups = _asked(detector, data, default)
     if data.X_val is None:
         values = held_out_values(
             detector.estimator,
             attributor,
             data.X,
             data.y,
-            groups=_groups(detector, attributor, data),
+            groups=groups,
             cv=5 if detector.cv is None else detector.cv,
             seed=data.seed,
             verbose=detector.verbose,
         )
         return Evidence(-values, attributor=attributor)
-    if detector.cv is not None:
-        raise ValueError("cv: trusted rows (X_val) take the place of folds; leave cv at None.")
-    model = fit_on(detector.estimator, data.X, data.y, None, data.seed)
-    groups = _groups(detector, attributor, data)
-    attributor = fit_groups(attributor, model, data.X, data.y, groups)
+    attributor = _fitted(detector, data, attributor, groups)
     return Evidence(-total_scores(attributor, data.X_val, data.y_val), attributor=attributor)
 
 
-def _groups(detector, attributor: Any, data: LabelledData) -> np.ndarray | None:
-    return row_groups(attributor, detector.estimator, data.X, data.y, data.seed)
+def _asked(detector, data: LabelledData, default: Any) -> tuple[Any, np.ndarray | None]:
+    """The attributor to ask, and the groups of rows that it scores."""
+    attributor = clone(default if detector.attributor is None else detector.attributor)
+    return attributor, row_groups(attributor, detector.estimator, data.X, data.y, data.seed)
 
 
-def _attributor(detector, default: Any) -> Any:
-    return clone(default if detector.attributor is None else detector.attributor)
+def _fitted(detector, data: LabelledData, attributor: Any, groups: np.ndarray | None) -> Any:
+    """The attributor, fitted on a model of all rows."""
+    model = fit_on(detector.estimator, data.X, data.y, None, data.seed)
+    return fit_groups(attributor, model, data.X, data.y, groups)
 
 
 def _out_of_fold(detector, data, cv, keep, seed) -> np.ndarray:
-    folds = fold_list(cv, data.X, data.y, seed, True)
+    folds = fold_list(cv, data.X, data.y, seed, data.classes is not None)
     return fold_probabilities(
         detector.estimator, data.X, data.y, data.classes, folds, keep, seed, detector.n_jobs
     )
@@ -214,7 +296,7 @@ def _out_of_fold(detector, data, cv, keep, seed) -> np.ndarray:
 
 def _in_sample(detector, data, rows) -> np.ndarray:
     model = fit_on(detector.estimator, data.X, data.y, rows, data.seed)
-    return probabilities(model, data.X, data.classes)
+    return predicted(model, data.X, data.classes)
 
 
 def _refuse_frozen_folds(detector) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from influencekit.groups._labels import refuse_missing
 from influencekit.metrics._text import some_rows
 
-__all__ = ["check_groups", "check_probabilities", "check_threshold", "check_truth"]
+__all__ = ["check_groups", "check_probabilities", "check_threshold"]
 
 
 def check_probabilities(values: Any) -> np.ndarray:
@@ -39,12 +39,7 @@ def check_probabilities(values: Any) -> np.ndarray:
     return given
 
 
-def check_truth(y: Any) -> None:
-    """Refuse true classes among which some are missing."""
-    refuse_missing(y, "y")
-
-
-def check_groups(sensitive: Any, name: str = "sensitive") -> np.ndarray:
+def check_groups(sensitive: Any) -> np.ndarray:
     """Groups of people as an array, two of them or more.
 
     Raises
@@ -52,12 +47,12 @@ def check_groups(sensitive: Any, name: str = "sensitive") -> np.ndarray:
     ValueError
         If a group is missing (NaN, None), or all rows are of one group.
     """
-    refuse_missing(sensitive, name)
+    refuse_missing(sensitive, "sensitive")
     groups = np.asarray(sensitive)
     distinct = np.unique(groups)
     if len(distinct) < 2:
         raise ValueError(
-            f"{name}: holds the one group {distinct.tolist()}; a gap compares two or more. Give "
+            f"sensitive: holds the one group {distinct.tolist()}; a gap compares two or more. Give "
             "the group of each row, from rows of several groups."
         )
     return groups

@@ -15,10 +15,9 @@ from sklearn.utils import get_tags
 from skorch import NeuralNet
 
 from influencekit.training._randomness import seeded, untouched
-from influencekit.training.estimator._dtype import match_net_dtype
-from influencekit.training.estimator._recipe import device_of, fresh_copy
+from influencekit.training.estimator._recipe import device_of, fresh_copy, match_net_dtype
 from influencekit.training.estimator._rows import count_rows, take_rows
-from influencekit.training.subsets._joblib import last_step
+from influencekit.training.subsets._engines import last_step
 
 __all__ = [
     "check_labelled",
@@ -191,19 +190,19 @@ def fold_probabilities(
     estimator: Any,
     X: Any,
     y: np.ndarray,
-    classes: np.ndarray,
+    classes: np.ndarray | None,
     folds: Iterable[tuple[np.ndarray, np.ndarray]],
     keep: np.ndarray,
     seed: int,
     n_jobs: int | None = None,
 ) -> np.ndarray:
-    """Class probabilities of each row from a model that was fitted on other rows.
+    """Prediction of each row by a model that was fitted on other rows, see :func:`predicted`.
 
     Parameters
     ----------
     estimator : estimator
     X, y : array-like of n rows
-    classes : ndarray of shape (n_classes,)
+    classes : ndarray of shape (n_classes,), or None for regressors
     folds : iterable of (training rows, held-out rows)
     keep : ndarray of bool of shape (n,)
         Rows that may be fitted on; the others are predicted only.
@@ -212,13 +211,13 @@ def fold_probabilities(
 
     Returns
     -------
-    ndarray of shape (n, n_classes)
+    ndarray of shape (n, n_classes), or (n,) for regressors
     """
     parts = joblib.Parallel(n_jobs=n_jobs)(
         joblib.delayed(_held_out)(estimator, X, y, classes, train[keep[train]], test, seed)
         for train, test in folds
     )
-    found = np.empty((len(y), len(classes)))
+    found = np.empty(len(y) if classes is None else (len(y), len(classes)))
     for test, values in parts:
         found[test] = values
     return found
@@ -226,7 +225,12 @@ def fold_probabilities(
 
 def _held_out(estimator, X, y, classes, train, test, seed):
     model = fit_on(estimator, X, y, train, seed)
-    return test, probabilities(model, take_rows(X, test), classes)
+    return test, predicted(model, take_rows(X, test), classes)
+
+
+def predicted(model: Any, X: Any, classes: np.ndarray | None) -> np.ndarray:
+    """Probabilities of the classes, or a regressor's values."""
+    return np.ravel(model.predict(X)) if classes is None else probabilities(model, X, classes)
 
 
 def _holds_nan(X: Any) -> bool:

@@ -2,22 +2,131 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from skorch.callbacks import Callback
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from influencekit.applications._look_ahead_window import LookAheadWindow
+from influencekit.data import Batch, make_examples
 from influencekit.metrics._text import some_rows
-from influencekit.training.trajectory import CURVATURES
-from influencekit.training.trajectory._recorder import _clipping, _rows
+from influencekit.models import Task, as_task
+from influencekit.training.trajectory import CURVATURES, Replay, Sweep, Trajectory
+from influencekit.training.trajectory._recorder import _clipping, _rows, own_batches
+from influencekit.training.trajectory._recording import _names, _snapshot, _switches, numbers_of
+from influencekit.training.trajectory._replay import FlatModel, drops_out
+from influencekit.training.trajectory._step_loss import StepLoss
 from influencekit.utils import Interval, StrOptions, validate_parameters
 
-__all__ = ["LookAheadSelector"]
+__all__ = ["LookAheadSelector", "mean_loss_gradient"]
+
+
+class LookAheadWindow:
+    """The coming batches of a net that is being trained.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Initialised, with its optimiser.
+    data : tuple (X, y)
+        As given to the net's ``fit``.
+    validation : tuple (X_val, y_val)
+    curvature : {"hessian", "smoothed_hessian", "ggn", "fisher", "none"}
+    max_norm : float or None
+        Norm to which the net clips gradients.
+    """
+
+    def __init__(
+        self, net: Any, data: tuple, validation: tuple, curvature: str, max_norm: float | None
+    ):
+        self.net, self.curvature, self.max_norm = net, curvature, max_norm
+        self.task: Task = as_task(net)
+        self.train = make_examples(self.task, *data)
+        queries = make_examples(self.task, *validation, name="X_val")
+        self.queries = next(queries.batches(len(queries)))
+        self.names = _names(net.module_, net.optimizer_)
+
+    def open(self, batches: Sequence[np.ndarray], seed: int) -> None:
+        """Say which rows the epoch's steps learn from, in order."""
+        net, n = self.net, len(batches)
+        groups = net.optimizer_.param_groups
+        states = None
+        if drops_out(net.module_):
+            generator = torch.Generator()
+            states = tuple(generator.manual_seed(seed + i).get_state() for i in range(n))
+        numbers = numbers_of(net.optimizer_)
+        trajectory = Trajectory(
+            optimizer=type(net.optimizer_).__name__,
+            groups=tuple(tuple(self.names[id(p)] for p in g["params"]) for g in groups),
+            options={name: np.empty((n, len(values))) for name, values in numbers.items()},
+            switches=_switches(net.optimizer_),
+            batches=tuple(batches),
+            max_norm=np.full(n, np.nan if self.max_norm is None else self.max_norm),
+            snapshots={0: _snapshot(net.optimizer_, self.names)},
+            n_rows=len(self.train),
+            reduction=getattr(net.criterion_, "reduction", "mean"),
+            random_states=states,
+        )
+        rows = np.arange(len(self.train))
+        self.replay = Replay(self.task, trajectory, self.train, rows)
+        self.sweep = Sweep(self.replay, None, self.curvature, "renormalize")
+
+    def scores(self, first: int, n_scored: int, horizon: int) -> list[np.ndarray]:
+        """Scores of the rows of some steps for the mean validation loss after the horizon.
+
+        Steps go on with the epoch's first batch after its last one.
+
+        Parameters
+        ----------
+        first : int
+            Step of the epoch that the net takes next.
+        n_scored : int
+            Steps whose rows are scored, no more than max(horizon, 1).
+        horizon : int
+
+        Returns
+        -------
+        list of ndarray of shape (batch,)
+            Positive where the row lowers the loss.
+        """
+        replay = self.replay
+        self._take_down()
+        steps = [(first + i) % replay.n_steps for i in range(max(horizon, 1))]
+        states = [replay.snapshot(0)]
+        losses = []
+        for step in steps:
+            losses.append(StepLoss(replay, states[-1].theta, replay.batch(step), self.curvature))
+            states.append(replay.advance(states[-1], step, losses[-1].gradient))
+        end = states[0] if horizon == 0 else states[-1]
+        adjoint = replay.rule.start(mean_loss_gradient(replay.model, self.queries, end.theta))
+        found = []
+        for i in reversed(range(len(steps))):
+            after = states.pop()
+            loss = losses.pop()
+            adjoint, influence = self.sweep.back(steps[i], loss, states[i], after, adjoint)
+            if i < n_scored:
+                found.append(influence.values[0].double().cpu().numpy())
+        return found[::-1]
+
+    def _take_down(self) -> None:
+        """Where the net and its optimiser stand."""
+        trajectory, optimizer = self.replay.trajectory, self.net.optimizer_
+        trajectory.snapshots[0] = _snapshot(optimizer, self.names)  # type: ignore[index]
+        for name, values in numbers_of(optimizer).items():
+            trajectory.options[name][:] = values
+
+
+def mean_loss_gradient(model: FlatModel, batch: Batch, theta: Tensor) -> Tensor:
+    """Gradient (1, p) of minus the mean loss of some examples at parameters (p,)."""
+    theta = theta.detach().requires_grad_(True)
+    outputs = model.outputs(theta, batch.inputs, training=False)
+    value = -model.task.loss(outputs, batch.targets).mean()
+    return torch.autograd.grad(value, theta)[0][None]
 
 
 class LookAheadSelector(Callback):
@@ -125,7 +234,7 @@ class LookAheadSelector(Callback):
             )
         self._release(net)
         self._data, self._window, self._epoch = (X, y), None, 0
-        net.get_iterator = partial(_selecting_iterator, type(net).get_iterator, net, self)
+        net.get_iterator = partial(own_batches, type(net).get_iterator, net, self._selecting)
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         self._release(net)
@@ -134,6 +243,18 @@ class LookAheadSelector(Callback):
         """Leave the net as it was."""
         vars(net).pop("get_iterator", None)
         self._data = self._window = None
+
+    def _selecting(self, net, dataset, loader) -> _SelectingSampler:
+        """What keeps a part of the batches of an epoch that begins."""
+        usable = isinstance(loader, DataLoader) and loader.batch_sampler is not None
+        if not usable or loader.num_workers:
+            raise ValueError(
+                f"iterator_train: got {type(loader).__name__} with "
+                f"{getattr(loader, 'num_workers', 0)} worker processes; accepted is a torch "
+                "DataLoader that makes the batches, with num_workers=0: a batch is chosen when "
+                "its turn comes."
+            )
+        return _SelectingSampler(loader.batch_sampler, net, self, dataset)
 
     def _open(self, net, batches: list[np.ndarray]) -> LookAheadWindow:
         """The window of an epoch that begins."""
@@ -200,24 +321,6 @@ class LookAheadSelector(Callback):
 
     def __getstate__(self):
         return {**vars(self), "_data": None, "_window": None}
-
-
-def _selecting_iterator(plain, net, selector, dataset, training=False):
-    """The net's iterator, whose training batches are what the selector keeps of them."""
-    loader = plain(net, dataset, training=training)
-    if not training:
-        return loader
-    usable = isinstance(loader, DataLoader) and loader.batch_sampler is not None
-    if not usable or loader.num_workers:
-        raise ValueError(
-            f"iterator_train: got {type(loader).__name__} with "
-            f"{getattr(loader, 'num_workers', 0)} worker processes; accepted is a torch "
-            "DataLoader that makes the batches, with num_workers=0: a batch is chosen when "
-            "its turn comes."
-        )
-    sampler = _SelectingSampler(loader.batch_sampler, net, selector, dataset)
-    object.__setattr__(loader, "batch_sampler", sampler)  # DataLoader guards the name
-    return loader
 
 
 class _SelectingSampler:

@@ -14,8 +14,11 @@ from influencekit.applications._evidence import (
     BY_INFLUENCE,
     METHODS,
     LabelledData,
-    collect,
+    confidently_contradicted,
+    cross_entropy,
     default_method,
+    normalized_margin,
+    spare_classes,
 )
 from influencekit.applications._fitting import (
     check_labelled,
@@ -24,25 +27,11 @@ from influencekit.applications._fitting import (
     probabilities,
     remember_features,
 )
-from influencekit.applications._row_groups import check_detector
-from influencekit.applications._suspicion import (
-    confidently_contradicted,
-    cross_entropy,
-    group_means,
-    normalized_margin,
-    spare_classes,
-    suspicious_first,
-)
+from influencekit.applications._values import check_detector, group_means
 from influencekit.base import BaseAttributor
 from influencekit.data import one_column
 from influencekit.groups import BaseGrouper
-from influencekit.utils import (
-    Interval,
-    StrOptions,
-    draw_seed,
-    validate_parameters,
-    with_gradients,
-)
+from influencekit.utils import Interval, StrOptions, draw_seed, validate_parameters, with_gradients
 
 __all__ = ["NoisyLabelDetector"]
 
@@ -238,7 +227,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
         if self.method_ in BY_INFLUENCE:
             check_detector(self.attributor, self.method_, self.grouper)
         self._check_method(data)
-        evidence = collect(self, self.method_, data)
+        evidence = METHODS[self.method_](self, data)
         self.label_scores_ = evidence.scores
         self.probabilities_, self.attributor_ = evidence.probabilities, evidence.attributor
         if classifier:
@@ -291,7 +280,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
     def _suspect(self, data: LabelledData) -> None:
         """Set ranking, suspected rows and threshold."""
         scores = self.label_scores_
-        self.ranking_ = suspicious_first(scores)
+        self.ranking_ = np.argsort(-scores, kind="stable")
         first = self.ranking_[: self._count_suspected(data)]
         self.suspected_ = np.zeros(len(scores), dtype=bool)
         self.suspected_[first] = True

@@ -10,26 +10,15 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit.applications._fitting import (
-    check_labelled,
-    inherit_tags,
-    remember_features,
-)
+from influencekit.applications._fitting import check_labelled, inherit_tags, remember_features
 from influencekit.applications._noisy_labels import NoisyLabelDetector
-from influencekit.applications._row_groups import check_attributor, row_groups
-from influencekit.applications._values import held_out_values
+from influencekit.applications._values import check_attributor, held_out_values, row_groups
 from influencekit.attributors import InfluenceFunction
 from influencekit.base import BaseAttributor
 from influencekit.data import one_column
 from influencekit.groups import GroupAttributor
 from influencekit.training.estimator._rows import take_rows
-from influencekit.utils import (
-    Interval,
-    StrOptions,
-    draw_seed,
-    validate_parameters,
-    with_gradients,
-)
+from influencekit.utils import Interval, StrOptions, draw_seed, validate_parameters, with_gradients
 
 __all__ = ["DatasetPruner"]
 

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from influencekit.groups._labels import refuse_missing
 from influencekit.metrics._text import not_finite_text
-from influencekit.training import retrain_on_subsets
-from influencekit.training._diverged import subsets_called
 from influencekit.training.estimator._rows import count_rows
+from influencekit.training.subsets._retrain import Retraining
 from influencekit.utils import draw_seed, with_gradients
 
 __all__ = ["RemovalCurve", "removal_curve"]
@@ -235,23 +234,10 @@ def removal_curve(
     orders += [rng.permutation(n_train) for _ in range(n_random)]
     masks = np.concatenate([_masks(order, shares) for order in orders])
     masks = np.concatenate([np.ones((1, n_train), dtype=bool), masks])
-    with subsets_called(_subset_names(list(values), n_random, shares, which)):
-        outputs = retrain_on_subsets(
-            model,
-            X,
-            y,
-            X_query,
-            y_query,
-            masks=masks,
-            n_repeats=n_repeats,
-            output=right_class if output == "accuracy" else output,
-            engine=engine,
-            on_nan=on_nan,
-            cache_dir=cache_dir,
-            n_jobs=n_jobs,
-            random_state=draw_seed(rng),
-            verbose=verbose,
-        ).outputs.mean(axis=2)
+    names = _subset_names(list(values), n_random, shares, which)
+    measured = right_class if output == "accuracy" else output
+    how = Retraining(n_repeats, engine, cache_dir, n_jobs, on_nan, draw_seed(rng), verbose)
+    outputs = how.outputs(model, (X, y, X_query, y_query), masks, names, measured).mean(axis=2)
     parts = outputs[1:].reshape(len(orders), len(shares), -1)
     random = np.concatenate(list(parts[len(values) :]), axis=1)
     curves = dict(zip(values, parts, strict=False))

@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 
 from influencekit.applications._fitting import check_labelled, refuse_diverged
-from influencekit.applications._look_ahead_window import mean_loss_gradient
+from influencekit.applications._look_ahead import mean_loss_gradient
 from influencekit.data import make_examples, one_column
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics._text import some_rows
@@ -27,7 +27,6 @@ from influencekit.training.trajectory import (
     CURVATURES,
     Replay,
     Sweep,
-    Trajectory,
     TrajectoryRecorder,
     recorded_trajectory,
 )
@@ -137,15 +136,7 @@ def score_then_retrain(
     first = _fit(_with_callback(estimator, recorder), X, y, seed)
     refuse_diverged(first, X, f"on all {count_rows(X):,} rows under seed {seed}")
     trajectory = recorded_trajectory(first)
-    values = _values(
-        first,
-        trajectory,
-        (X, y),
-        (X_val, y_val),
-        curvature=curvature,
-        horizon=horizon,
-        verbose=verbose,
-    )
+    values = _values(first, (X, y), (X_val, y_val), curvature, horizon, verbose)
     _refuse_values(values)
     learned = np.unique(np.concatenate(trajectory.batches))
     groups = np.asarray(y) if stratify and is_classifier(estimator) else np.zeros(len(values))
@@ -201,23 +192,14 @@ def _fit(estimator: Any, X: Any, y: Any, seed: int) -> Any:
 
 
 def _values(
-    model: Any,
-    trajectory: Trajectory,
-    data: tuple,
-    validation: tuple,
-    *,
-    curvature: str,
-    horizon: int | None,
-    verbose: int,
+    model: Any, data: tuple, validation: tuple, curvature: str, horizon: int | None, verbose: int
 ) -> NDArray:
     """Effect (n,) of each row on minus the mean validation loss, in one sweep."""
     task = as_task(model)
     train = make_examples(task, *data)
     queries = make_examples(task, *validation, name="X_val")
     batch = next(queries.batches(len(queries)))
-    weights = task.example_weights(train.targets)
-    weights = torch.ones(len(train)) if weights is None else weights
-    replay = Replay(task, trajectory, train, np.arange(len(train)), weights)
+    replay = Replay(task, recorded_trajectory(model), train, np.arange(len(train)))
     replay.check_end()
     sweep = Sweep(replay, None, curvature, "renormalize", horizon)
     values = torch.zeros(len(train), dtype=torch.float64)

@@ -1,7 +1,7 @@
 """Data sets of the field, fetched once and kept in a folder of yours."""
 
 from influencekit.datasets._acs import fetch_acs, fetch_acs_income
+from influencekit.datasets._bunch import get_data_home
 from influencekit.datasets._concrete import fetch_uci_concrete
-from influencekit.datasets._home import get_data_home
 
 __all__ = ["fetch_acs", "fetch_acs_income", "fetch_uci_concrete", "get_data_home"]

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from influencekit.datasets._bunch import as_bunch, import_pandas
-from influencekit.datasets._home import find_file, get_data_home
+from influencekit.datasets._bunch import as_bunch, find_file, get_data_home
 from influencekit.datasets._states import STATE_CODES, check_states
+from influencekit.utils._optional import import_optional
 
 __all__ = ["fetch_acs", "fetch_acs_income"]
 
@@ -134,7 +134,7 @@ def fetch_acs(
     .. [1] F. Ding, M. Hardt, J. Miller, L. Schmidt. Retiring Adult: new datasets for fair
        machine learning. NeurIPS 2021, arXiv 2108.04884.
     """
-    import_pandas("fetch_acs")
+    import_optional("pandas", "fetch_acs")
     states, home = check_states(states), get_data_home(data_home)
     survey_year = _checked_year(survey_year)
     if horizon not in ("1-Year", "5-Year"):
@@ -191,7 +191,7 @@ def _file_name(state: str, year: int) -> str:
 
 
 def _from_sample(path: Path, states: list[str]) -> tuple[Any, Any, Any, str]:
-    pd = import_pandas("fetch_acs_income")
+    pd = import_optional("pandas", "fetch_acs_income")
     with np.load(path, allow_pickle=False) as arrays:
         rows = np.isin(arrays["ST"], [STATE_CODES[state] for state in states])
         if not rows.any():
@@ -228,13 +228,7 @@ def _from_folktables(
 
 def _problem(task: str):
     """A folktables problem by name, and the class of its data source."""
-    try:
-        import folktables
-    except ImportError as error:
-        raise ImportError(
-            f"{task} needs folktables, which is not installed. "
-            "Install it with `pip install folktables`."
-        ) from error
+    folktables = import_optional("folktables", task)
     names = [name for name in dir(folktables) if name.startswith("ACS") and name != "ACSDataSource"]
     if task not in names:
         raise ValueError(f"task: got {task!r}; accepted are {names}.")

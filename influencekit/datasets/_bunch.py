@@ -1,12 +1,14 @@
-"""Frames as scikit-learn's Bunch."""
+"""Where the data are, and frames as scikit-learn's Bunch."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from sklearn.utils import Bunch
 
-__all__ = ["as_bunch"]
+__all__ = ["as_bunch", "find_file", "get_data_home"]
 
 
 def as_bunch(X, y, *, as_frame: bool, return_X_y: bool, **more: Any):
@@ -30,13 +32,28 @@ def as_bunch(X, y, *, as_frame: bool, return_X_y: bool, **more: Any):
     return Bunch(data=data, target=target, frame=frame, **names, **more)
 
 
-def import_pandas(function: str):
-    """Import pandas, or say how to install it."""
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise ImportError(
-            f"{function} needs pandas, which is not installed. "
-            "Install it with `pip install pandas`."
-        ) from error
-    return pd
+def get_data_home(data_home: str | os.PathLike | None = None) -> Path:
+    """Folder that data sets are looked for in and downloaded to.
+
+    Parameters
+    ----------
+    data_home : str, path or None, default=None
+        None is the environment variable ``INFLUENCEKIT_DATA``, or else
+        ``influencekit_data`` in the home directory.
+
+    Returns
+    -------
+    pathlib.Path
+        It need not exist.
+    """
+    if data_home is None:
+        data_home = os.environ.get("INFLUENCEKIT_DATA") or Path.home() / "influencekit_data"
+    return Path(data_home).expanduser()
+
+
+def find_file(home: Path, folder: str, name: str) -> Path | None:
+    """A file of the data folder, in a subfolder or beside the others; None if it is not there."""
+    for place in (home / folder / name, home / name):
+        if place.is_file():
+            return place
+    return None

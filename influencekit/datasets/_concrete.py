@@ -6,8 +6,8 @@ import os
 
 from sklearn.datasets import fetch_openml
 
-from influencekit.datasets._bunch import as_bunch, import_pandas
-from influencekit.datasets._home import find_file, get_data_home
+from influencekit.datasets._bunch import as_bunch, find_file, get_data_home
+from influencekit.utils._optional import import_optional
 
 __all__ = ["fetch_uci_concrete"]
 
@@ -68,7 +68,7 @@ def fetch_uci_concrete(
     .. [1] I.-C. Yeh. Modeling of strength of high-performance concrete using artificial neural
        networks. Cement and Concrete Research 28(12), 1998.
     """
-    pd = import_pandas("fetch_uci_concrete")
+    pd = import_optional("pandas", "fetch_uci_concrete")
     home = get_data_home(data_home)
     found = [find_file(home, "uci_concrete", n) for n in ("concrete.csv.gz", "concrete.csv")]
     path = next((p for p in found if p is not None), None)

@@ -8,8 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from influencekit.displays._style import BAND, curve_style, import_pyplot, neutral_colour
-from influencekit.displays._text import legend_text, literal
+from influencekit.displays._style import (
+    BAND,
+    curve_style,
+    legend_text,
+    literal,
+    neutral_colour,
+    open_axes,
+)
 from influencekit.metrics import AgreementResult, SeedCurve
 
 __all__ = ["AgreementDisplay"]
@@ -171,10 +177,7 @@ class AgreementDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        plt = import_pyplot(f"{type(self).__name__}.plot")
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        ax = open_axes(self, ax)
         self._plot_ceiling(ax)
         self._plot_curves(ax)
         lowest = min(0.0, *(float(np.nanmin(y, initial=0.0)) for y in self.curves.values()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_colour
+from influencekit.displays._style import FIRST, SECOND, neutral_colour, open_axes
 from influencekit.training.trajectory import ErrorProxy
 
 __all__ = ["ErrorProxyDisplay"]
@@ -104,13 +104,10 @@ class ErrorProxyDisplay:
         """
         self.trusted_ = self.proxy.trusted(threshold)
         self.x_, self.y_ = self.proxy.of_examples, self._heights()
-        plt = import_pyplot(f"{type(self).__name__}.plot")
-        if ax is None:
-            _, ax = plt.subplots(figsize=(5.4, 4.2), layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        ax = open_axes(self, ax, (5.4, 4.2))
         shown = np.isfinite(self.x_) & np.isfinite(self.y_) & (self.x_ > 0) & (self.y_ > 0)
-        self.trusted_points_ = self._points(shown & self.trusted_, FIRST, "trusted")
-        self.flagged_points_ = self._points(shown & ~self.trusted_, SECOND, "flagged")
+        self.trusted_points_ = self._points(ax, shown & self.trusted_, FIRST, "trusted")
+        self.flagged_points_ = self._points(ax, shown & ~self.trusted_, SECOND, "flagged")
         grey = neutral_colour()
         self.threshold_line_ = ax.axvline(threshold, color=grey, lw=1, ls=":")
         ax.set(xscale="log", yscale="log", xlabel="proxy / score")
@@ -119,7 +116,7 @@ class ErrorProxyDisplay:
             ax.legend(loc=legend_loc, fontsize="small")
         return self
 
-    def _points(self, rows: np.ndarray, style: dict, name: str):
+    def _points(self, ax, rows: np.ndarray, style: dict, name: str):
         label = f"{name} ({int((self.trusted_ == (name == 'trusted')).sum())})"
         face = style["color"] if name == "trusted" else "none"
         look = {
@@ -128,7 +125,7 @@ class ErrorProxyDisplay:
             "marker": style["marker"],
             "s": 20,
         }
-        return self.ax_.scatter(self.x_[rows], self.y_[rows], label=label, **look)
+        return ax.scatter(self.x_[rows], self.y_[rows], label=label, **look)
 
     def _heights(self) -> np.ndarray:
         scores = self.proxy.scores

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_colour
-from influencekit.displays._text import literal
+from influencekit.displays._style import FIRST, SECOND, literal, neutral_colour, open_axes
 from influencekit.selection._attributor_search import innermost
 
 __all__ = ["GroupScoresDisplay"]
@@ -150,13 +149,10 @@ class GroupScoresDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        plt = import_pyplot(f"{type(self).__name__}.plot")
         largest = np.argsort(-np.abs(self.scores), kind="stable")[:most]
         self.order_ = largest[np.argsort(-self.scores[largest], kind="stable")]
         n = len(self.order_)
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.4, 1.2 + 0.3 * n), layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        ax = open_axes(self, ax, (6.4, 1.2 + 0.3 * n))
         values, places = self.scores[self.order_], np.arange(n)
         colours = np.where(values >= 0, FIRST["color"], SECOND["color"])
         self.bars_ = ax.barh(places, values, color=colours, height=0.7)

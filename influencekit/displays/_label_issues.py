@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_colour
+from influencekit.displays._style import FIRST, SECOND, neutral_colour, open_axes
 
 __all__ = ["LabelIssuesDisplay"]
 
@@ -153,10 +153,7 @@ class LabelIssuesDisplay:
             raise ValueError(f"`kind` must be one of {list(KINDS)}; got {kind!r}.")
         if kind == "ranking" and (self.issues is None or not self.issues.any()):
             raise ValueError("`issues` must mark one row or more for kind='ranking'.")
-        plt = import_pyplot(f"{type(self).__name__}.plot")
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        ax = open_axes(self, ax)
         self.lines_: dict[str, Any] = {}
         self.counts_: dict[str, np.ndarray] = {}
         if kind == "scores":

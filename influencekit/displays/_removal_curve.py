@@ -5,8 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from influencekit.applications import RemovalCurve
-from influencekit.displays._style import curve_style, import_pyplot, neutral_colour
-from influencekit.displays._text import legend_text, literal
+from influencekit.displays._style import (
+    curve_style,
+    legend_text,
+    literal,
+    neutral_colour,
+    open_axes,
+)
 
 __all__ = ["RemovalCurveDisplay"]
 
@@ -79,10 +84,7 @@ class RemovalCurveDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        plt = import_pyplot(f"{type(self).__name__}.plot")
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        ax = open_axes(self, ax)
         means, errors = self.curve.means(), self.curve.standard_errors()
         level = float(means.pop("nothing")[0])
         start = float(errors.pop("nothing")[0])

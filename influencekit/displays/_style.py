@@ -7,6 +7,10 @@ dark styles work.  No rcParams are changed.
 
 from __future__ import annotations
 
+from typing import Any
+
+from influencekit.utils._optional import import_optional
+
 __all__ = [
     "BAND",
     "FIRST",
@@ -17,8 +21,12 @@ __all__ = [
     "curve_style",
     "import_pyplot",
     "is_dark",
+    "legend_text",
+    "literal",
     "neutral_colour",
+    "open_axes",
 ]
+
 
 #: Style of the first quantity of a picture (ξ; proponents) and of the second (LDS; opponents).
 FIRST = {"color": "#0072B2", "linestyle": "-", "marker": "o"}
@@ -48,14 +56,16 @@ def import_pyplot(caller: str):
     ImportError
         If matplotlib is not installed.
     """
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError(
-            f"{caller} needs matplotlib, which is not installed. "
-            "Install it with `pip install matplotlib`."
-        ) from error
-    return plt
+    return import_optional("matplotlib.pyplot", caller)
+
+
+def open_axes(display, ax=None, figsize: tuple[float, float] = (6.4, 4.2)):
+    """Axes for a display to draw on, kept as its ``ax_`` and ``figure_``; None makes a figure."""
+    plt = import_pyplot(f"{type(display).__name__}.plot")
+    if ax is None:
+        _, ax = plt.subplots(figsize=figsize, layout="constrained")
+    display.ax_, display.figure_ = ax, ax.figure
+    return ax
 
 
 def neutral_colour() -> str:
@@ -72,3 +82,26 @@ def is_dark() -> bool:
 
     red, green, blue = to_rgb(mpl.rcParams["axes.facecolor"])
     return 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+
+
+def literal(text: Any) -> str:
+    r"""Text for a title, a tick or an axis: each ``$`` is drawn as ``$``.
+
+    Examples
+    --------
+    >>> literal("between 10$ and 20$")
+    'between 10\\$ and 20\\$'
+    """
+    return str(text).replace("$", r"\$")
+
+
+def legend_text(name: Any) -> str:
+    """Name of a curve: as :func:`literal`, with a blank before what would hide the curve.
+
+    Examples
+    --------
+    >>> legend_text("_own")
+    ' _own'
+    """
+    text = literal(name)
+    return f" {text}" if not text or text.startswith("_") else text

@@ -9,10 +9,7 @@ from influencekit.groups._groupers import (
     RandomGrouper,
 )
 from influencekit.groups._leave_group_out import GroupLeaveOut, leave_group_out
-from influencekit.groups._properties import (
-    DemographicParityDifference,
-    EqualizedOddsDifference,
-)
+from influencekit.groups._properties import DemographicParityDifference, EqualizedOddsDifference
 
 __all__ = [
     "BaseGrouper",

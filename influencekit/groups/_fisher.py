@@ -2,19 +2,96 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from influencekit._fitted import DampedFitted
-from influencekit.attributors._gradients import query_gradients
+from influencekit._model_checks import learned_rows
+from influencekit.attributors import TRAK
+from influencekit.attributors._gradients import (
+    gradient_engine,
+    query_gradients,
+    training_gradients,
+    training_weights,
+)
+from influencekit.attributors._trak import NamedOutput, loss_slopes, trak_outputs
+from influencekit.curvature._coordinates import CoordinatePath
+from influencekit.curvature._path import SubsetSums
 from influencekit.damping import gram_damping
+from influencekit.data import Examples
 from influencekit.exceptions import ResourceError
-from influencekit.gradients import Gradients
-from influencekit.groups._group_path import GroupPath, group_path
+from influencekit.gradients import Gradients, output_cotangent
+from influencekit.groups._explain import SlopeOutput
+from influencekit.groups._groupers import RandomGrouper
+from influencekit.models import Task
 from influencekit.utils import format_bytes
 
-__all__ = ["GroupFisher", "group_gradients"]
+__all__ = ["fisher_of"]
+
+
+#: Eigenvalues up to this share of the largest count as zero.
+_TOLERANCE = 1e-12
+
+
+@dataclass
+class GroupSpectrum:
+    """Eigenvalues of ``BᵀB`` that are not zero, and the groups in their eigenvectors.
+
+    Attributes
+    ----------
+    eigenvalues, data_eigenvalues : Tensor of shape (rank,)
+    train_coordinates : Tensor of shape (n_groups, rank)
+    """
+
+    eigenvalues: Tensor
+    data_eigenvalues: Tensor
+    train_coordinates: Tensor
+
+    def inverse(self, damping: float) -> Tensor:
+        """Eigenvalues of the damped inverse."""
+        return 1 / (self.eigenvalues + damping)
+
+
+@dataclass
+class GroupPath(CoordinatePath):
+    """Path over groups, some of whose gradients may lie outside the matrix's span.
+
+    Attributes
+    ----------
+    outside : Tensor of shape (n_query, n_groups)
+        Inner products of what lies outside, where the damping stands alone.
+    """
+
+    outside: Tensor
+
+    def products(self, damping):
+        return super().products(damping) + self.outside / damping
+
+    def subset_sums(self, masks):
+        return GroupSums(self, np.asarray(masks, dtype=np.float64))
+
+
+@dataclass
+class GroupSums(SubsetSums):
+    """Sums of group scores.
+
+    Attributes
+    ----------
+    path : GroupPath
+    masks : ndarray of shape (n_subsets, n_groups)
+    """
+
+    path: GroupPath
+    masks: np.ndarray
+
+    def at(self, damping):
+        dampings = np.asarray(damping, dtype=np.float64)
+        sums = np.stack([self.path.scores(float(d)) @ self.masks.T for d in np.ravel(dampings)])
+        return sums.reshape(*dampings.shape, *sums.shape[1:])
 
 
 def group_gradients(
@@ -108,7 +185,13 @@ class GroupFisher(DampedFitted):
         gradients = query_gradients(self.engine, self.output, queries)
         pushed = gradients @ self.rows.T
         direct = pushed / self.scale if self.shared else gradients @ self.right.T
-        return group_path(self.rows, self.right, self.gram, pushed, direct)
+        values, vectors = torch.linalg.eigh(self.gram)
+        seen = values > _TOLERANCE * values.max()
+        values, basis = values[seen], vectors[:, seen] / values[seen].sqrt()
+        groups, coordinates = self.right @ (self.rows.T @ basis), pushed @ basis
+        spectrum: Any = GroupSpectrum(values, values, groups)
+        outside = direct - coordinates @ groups.T
+        return GroupPath(spectrum, coordinates, self.gram.new_ones(len(self.gram)), outside)
 
     def _checked(self, damping: float | str) -> float:
         value = gram_damping(self.gram) if damping == "auto" else float(damping)
@@ -131,3 +214,58 @@ class GroupFisher(DampedFitted):
 
     def _damped(self, damping: float) -> Tensor:
         return self.gram + damping * torch.eye(len(self.gram)).to(self.gram)
+
+
+def fisher_of(grouped: Any, task: Task, train: Examples) -> tuple[GroupFisher, np.ndarray]:
+    """Group form of a group attributor's attributor.
+
+    Parameters
+    ----------
+    grouped : GroupAttributor
+        With its partition.
+    task : Task
+    train : Examples
+
+    Returns
+    -------
+    fisher : GroupFisher
+    rows : ndarray of int
+        That the model learned from.
+
+    Raises
+    ------
+    ValueError
+        If the attributor's curvature is no empirical Fisher matrix.
+    """
+    attributor = grouped.attributor_
+    engine = gradient_engine(attributor, task)
+    weights = torch.zeros(len(train), dtype=torch.float64, device=task.device)
+    rows = learned_rows(task, train)
+    learned = torch.as_tensor(rows, device=task.device)
+    weights[learned] = training_weights(task, train)[learned]
+    total = float(weights.sum())
+    labels, k = grouped.labels_, grouped.n_groups_
+    size = weights.new_zeros(k)
+    size.index_add_(0, torch.as_tensor(labels, device=task.device), weights)
+    form = grouped.fisher_form
+    if form == "auto":
+        form = "sum" if isinstance(grouped.grouper_, RandomGrouper) else "mean"
+    each = total / (size.where(size > 0, 1.0) if form == "mean" else torch.ones_like(size))
+    gradients, slopes = training_gradients(engine, train), torch.ones_like(weights)
+    kernel, output = None, attributor.output
+    if isinstance(attributor, TRAK):
+        output, linearized = trak_outputs(task, output, train.targets)
+        if grouped.trak_kernel == "output":  # ∇loss_j is ∂loss_j/∂f ∇f_j in the linearized model
+            function = NamedOutput(task, linearized)
+            gradients = Gradients(engine, train, output_cotangent(function))
+            slopes = loss_slopes(task, train, function)
+            kernel = group_gradients(gradients, labels, k, weights)
+            kernel = kernel * (each.sqrt() / total)[:, None]
+    elif attributor.curvature != "fisher":
+        raise ValueError(
+            f"curvature='groups': got InfluenceFunction({attributor.curvature!r}); accepted is "
+            "InfluenceFunction('fisher'), whose matrix is made of the gradients that are grouped."
+        )
+    right = group_gradients(gradients, labels, k, weights * slopes) / total
+    output = output if grouped.property is None else SlopeOutput()
+    return GroupFisher(engine, output, right, kernel, each.sqrt(), attributor.damping), rows

@@ -20,9 +20,8 @@ from influencekit.base import BaseAttributor
 from influencekit.curvature import MeanPath
 from influencekit.data import ExamplesList, each
 from influencekit.groups._explain import SlopeOutput, check_explains, check_queries, explain
-from influencekit.groups._fisher_of import fisher_of
-from influencekit.groups._held import HeldGroups
-from influencekit.groups._partition import partition
+from influencekit.groups._fisher import fisher_of
+from influencekit.groups._held import HeldGroups, partition
 from influencekit.groups._properties import property_slopes, resolve_property
 from influencekit.utils import HasMethods, StrOptions, chunks, validate_parameters, with_gradients
 
@@ -233,12 +232,10 @@ class GroupAttributor(HeldGroups):
 
     def _partition(self, task: Any, X: Any, y: Any, train: Any, groups: Any = None) -> None:
         """Group the rows; ``train`` are those of X and y, opened."""
-        found = partition(
-            self.grouper, task, X, y, train.n_examples, groups=groups, index=train.index
-        )
-        self.grouper_, self.labels_, self.group_names_ = found.grouper, found.labels, found.names
-        self.n_groups_ = len(found.names)
-        self.group_sizes_ = np.bincount(found.labels, minlength=self.n_groups_)
+        found = partition(self.grouper, task, X, y, train, groups)
+        self.grouper_, self.labels_, self.group_names_ = found
+        self.n_groups_ = len(self.group_names_)
+        self.group_sizes_ = np.bincount(self.labels_, minlength=self.n_groups_)
 
     @with_gradients
     def score(self, X, y=None) -> np.ndarray:

@@ -15,13 +15,7 @@ from influencekit.data import Examples, open_examples
 from influencekit.groups._features import FEATURES, example_features
 from influencekit.groups._labels import encode_labels, label_table, named_groups, refuse_missing
 from influencekit.models import Task, as_task
-from influencekit.utils import (
-    Interval,
-    StrOptions,
-    draw_seed,
-    validate_parameters,
-    with_gradients,
-)
+from influencekit.utils import Interval, StrOptions, draw_seed, validate_parameters, with_gradients
 
 __all__ = ["BaseGrouper", "ClusterGrouper", "KMeansGrouper", "LabelGrouper", "RandomGrouper"]
 

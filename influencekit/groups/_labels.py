@@ -9,7 +9,7 @@ import pandas as pd
 
 from influencekit.metrics._text import some_rows
 
-__all__ = ["encode_labels", "group_names", "label_table", "named_groups", "refuse_missing"]
+__all__ = ["encode_labels", "label_table", "named_groups", "refuse_missing"]
 
 
 def label_table(labels: Any, n_rows: int, name: str = "labels") -> pd.DataFrame:

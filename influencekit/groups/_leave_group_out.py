@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,9 +17,8 @@ from influencekit.groups._labels import label_table, named_groups
 from influencekit.groups._properties import one_finite_number, resolve_property
 from influencekit.metrics._text import not_finite_text
 from influencekit.models import as_task
-from influencekit.training import retrain_on_subsets
-from influencekit.training._diverged import subsets_called
 from influencekit.training.estimator._rows import count_rows, take_rows
+from influencekit.training.subsets._retrain import Retraining
 from influencekit.utils import with_gradients
 
 __all__ = ["GroupLeaveOut", "leave_group_out"]
@@ -154,31 +155,21 @@ def leave_group_out(
         masks[row] = distinct[positions] != name
     if not masks.any(axis=1).all():
         raise ValueError("groups: one group holds all rows, so that nothing is left to train on.")
-    options = {
-        "masks": masks,
-        "n_repeats": n_repeats,
-        "engine": engine,
-        "on_nan": on_nan,
-        "cache_dir": cache_dir,
-        "n_jobs": n_jobs,
-        "random_state": random_state,
-        "verbose": verbose,
-    }
-    with subsets_called(["all rows", *(f"without group {name!r}" for name in chosen)]):
-        if property is None:
-            truth = retrain_on_subsets(model, X, y, X_test, y_test, output=output, **options)
-            found = truth.outputs
-        else:
-            found = _property_values(model, (X, y, X_test, y_test), property, options)
+    names = ["all rows", *(f"without group {name!r}" for name in chosen)]
+    how = Retraining(n_repeats, engine, cache_dir, n_jobs, on_nan, random_state, verbose)
+    retrain = partial(how.outputs, model, masks=masks, names=names)
+    if property is None:
+        found = retrain((X, y, X_test, y_test), output=output)
+    else:
+        found = _property_values(model, (X, y, X_test, y_test), property, retrain)
     sizes = (~masks[1:]).sum(1)
     return GroupLeaveOut(found[0], found[1:], chosen, sizes)
 
 
-def _property_values(model: Any, data: tuple, given: Any, options: dict) -> np.ndarray:
+def _property_values(model: Any, data: tuple, given: Any, retrain: Callable) -> np.ndarray:
     """Property of every retrained model, (n_subsets, n_repeats, 1)."""
-    X, y, X_test, y_test = data
     task = as_task(model)
-    queries = open_examples(task, X_test, y_test)
+    queries = open_examples(task, *data[2:])
     function = resolve_property(task, given)
     with torch.no_grad():
         shape = task.forward(next(queries.batches(1)).inputs).shape
@@ -187,7 +178,7 @@ def _property_values(model: Any, data: tuple, given: Any, options: dict) -> np.n
             f"property: outputs of {task.name} have shape {tuple(shape)} an example; accepted are "
             "models with one row of outputs an example."
         )
-    columns = _column_values(model, data, int(shape[1]), task, options)
+    columns = _column_values(data, int(shape[1]), task, retrain)
     flat = columns.reshape(-1, *columns.shape[2:])
     values = [_property_value(function, outputs, queries.targets) for outputs in flat]
     return np.array(values).reshape(*columns.shape[:2], 1)
@@ -200,7 +191,7 @@ def _property_value(function: Any, outputs: np.ndarray, targets: Any) -> float:
     return float(one_finite_number(torch.as_tensor(function(torch.as_tensor(outputs), targets))))
 
 
-def _column_values(model: Any, data: tuple, width: int, task: Any, options: dict) -> np.ndarray:
+def _column_values(data: tuple, width: int, task: Any, retrain: Callable) -> np.ndarray:
     """Natural outputs (n_subsets, n_repeats, n_test, width) of every retrained model.
 
     Test rows are asked once for each column, named by their targets, so that one training does.
@@ -215,7 +206,7 @@ def _column_values(model: Any, data: tuple, width: int, task: Any, options: dict
         classes = np.arange(width) if task.classes is None else np.asarray(task.classes)
         targets, output = np.repeat(classes, n), _own_output
     asked = take_rows(X_test, np.tile(np.arange(n), width))
-    outputs = retrain_on_subsets(model, X, y, asked, targets, output=output, **options).outputs
+    outputs = retrain((X, y, asked, targets), output=output)
     return np.moveaxis(outputs.reshape(*outputs.shape[:2], width, n), 2, 3)
 
 

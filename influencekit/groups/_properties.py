@@ -18,8 +18,6 @@ from influencekit.models import ClassProbability, Task, class_positions, for_tas
 __all__ = [
     "DemographicParityDifference",
     "EqualizedOddsDifference",
-    "Property",
-    "mean_neg_loss",
     "one_finite_number",
     "property_slopes",
     "resolve_property",
@@ -99,7 +97,7 @@ class _Gap:
             )
         return self._probability(outputs)
 
-    def _means(self, values: Tensor, counted: Tensor | None = None) -> Tensor:
+    def _spread(self, values: Tensor, counted: Tensor | None = None) -> Tensor:
         positions = torch.as_tensor(self._positions, device=values.device)
         means = []
         for g, label in enumerate(self.groups):
@@ -110,7 +108,8 @@ class _Gap:
                     "Merge it with another, or take more evaluation rows."
                 )
             means.append(values[own].mean())
-        return torch.stack(means)
+        found = torch.stack(means)
+        return found.max() - found.min()
 
 
 class DemographicParityDifference(_Gap):
@@ -144,8 +143,7 @@ class DemographicParityDifference(_Gap):
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Gap of a model with these outputs."""
-        means = self._means(self._probabilities(outputs))
-        return means.max() - means.min()
+        return self._spread(self._probabilities(outputs))
 
 
 class EqualizedOddsDifference(_Gap):
@@ -180,10 +178,7 @@ class EqualizedOddsDifference(_Gap):
         p = self._probabilities(outputs)
         _require_targets(targets, type(self).__name__)
         positive = class_positions(targets) == self.positive
-        gaps = []
-        for counted in (positive, ~positive):
-            means = self._means(p, counted)
-            gaps.append(means.max() - means.min())
+        gaps = [self._spread(p, counted) for counted in (positive, ~positive)]
         return torch.stack(gaps).max()
 
 

@@ -1,14 +1,15 @@
 """Measures of attribution quality: arrays in, numbers out."""
 
 from influencekit.metrics._agreement import AgreementResult, attribution_agreement
-from influencekit.metrics._correlation import UndefinedCorrelationWarning
+from influencekit.metrics._correlation import LDSResult, UndefinedCorrelationWarning
 from influencekit.metrics._lds import (
+    NoiseCeiling,
     PreparedOutputs,
     lds_from_subset_sums,
+    leave_one_out_correlation,
     linear_datamodeling_score,
+    noise_ceiling,
 )
-from influencekit.metrics._leave_one_out import leave_one_out_correlation
-from influencekit.metrics._noise import NoiseCeiling, noise_ceiling
 from influencekit.metrics._population import (
     PopulationMoments,
     enumerate_subsets,
@@ -16,7 +17,6 @@ from influencekit.metrics._population import (
     population_pearson_lds,
     population_pearson_lds_by_enumeration,
 )
-from influencekit.metrics._result import LDSResult
 from influencekit.metrics._seed_curve import SeedCurve, agreement_by_seeds
 
 __all__ = [

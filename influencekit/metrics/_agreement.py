@@ -11,7 +11,7 @@ from influencekit.metrics._checks import check_finite, check_same_shape
 from influencekit.metrics._correlation import row_correlation, standardise_rows
 from influencekit.metrics._text import short_array
 
-__all__ = ["AgreementResult", "attribution_agreement", "row_cosine"]
+__all__ = ["AgreementResult", "attribution_agreement", "by_horizon", "mean_of_tests", "row_cosine"]
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,8 @@ def attribution_agreement(
     >>> attribution_agreement(gold, 3 * gold).cosine
     array([1.])
     """
-    target = _by_horizon(gold, "gold")
-    table = _by_horizon(scores, "scores")
-    if len(table) == 1:
-        table = np.broadcast_to(table, (len(target), *table.shape[1:]))
-    check_same_shape(table, "scores", target.shape, "(n_horizons, n_test, n_left_out)")
+    target = by_horizon(gold, "gold")
+    table = by_horizon(scores, "scores", target.shape)
     if target.shape[-1] < 3:
         raise ValueError(f"`gold` has {target.shape[-1]} left-out rows; a correlation needs 3.")
     names = np.arange(1, len(target) + 1) if horizons is None else np.asarray(horizons)
@@ -145,13 +142,13 @@ def attribution_agreement(
     half_spearman = np.where(resolved, _spearman(first, second), np.nan)
     return AgreementResult(
         horizons=names,
-        cosine=_mean(cosine),
+        cosine=mean_of_tests(cosine),
         cosine_se=_standard_error(cosine),
         cosine_ceiling=_ceiling(half_cosine),
-        spearman=_mean(spearman),
+        spearman=mean_of_tests(spearman),
         spearman_se=_standard_error(spearman),
         spearman_ceiling=_ceiling(half_spearman),
-        split_half=_mean(half_cosine),
+        split_half=mean_of_tests(half_cosine),
         unresolved_share=1 - resolved.mean(axis=-1),
         offset_share=_offset_share(target, offset),
         n_undefined=(resolved & np.isnan(cosine)).sum(axis=-1),
@@ -180,10 +177,15 @@ def _spearman(first: NDArray, second: NDArray) -> NDArray:
     return row_correlation(a, b)
 
 
-def _by_horizon(values: ArrayLike, name: str) -> NDArray:
+def by_horizon(values: ArrayLike, name: str, shape: tuple[int, ...] | None = None) -> NDArray:
+    """Array (n_horizons, n_test, n_left_out), of a given shape: one table is for all horizons."""
     axes = "(n_test, n_left_out) or (n_horizons, n_test, n_left_out)"
     array = check_finite(values, name, (2, 3), axes)
-    return array[None] if array.ndim == 2 else array
+    array = array[None] if array.ndim == 2 else array
+    if shape is not None:
+        array = np.broadcast_to(array, (shape[0], *array.shape[1:])) if len(array) == 1 else array
+        check_same_shape(array, name, shape, "(n_horizons, n_test, n_left_out)")
+    return array
 
 
 def _check_halves(halves: ArrayLike | None, target: NDArray) -> tuple[NDArray, NDArray]:
@@ -207,7 +209,7 @@ def _per_test(values: ArrayLike, name: str, target: NDArray) -> NDArray:
         ) from error
 
 
-def _mean(per_test: NDArray) -> NDArray:
+def mean_of_tests(per_test: NDArray) -> NDArray:
     """Mean over defined test examples; NaN if there is none."""
     n = (~np.isnan(per_test)).sum(axis=-1)
     return np.where(n > 0, np.nansum(per_test, axis=-1) / np.maximum(n, 1), np.nan)
@@ -215,13 +217,13 @@ def _mean(per_test: NDArray) -> NDArray:
 
 def _standard_error(per_test: NDArray) -> NDArray:
     n = (~np.isnan(per_test)).sum(axis=-1)
-    spread = np.nansum(np.square(per_test - _mean(per_test)[:, None]), axis=-1)
+    spread = np.nansum(np.square(per_test - mean_of_tests(per_test)[:, None]), axis=-1)
     return np.where(n > 1, np.sqrt(spread / np.maximum(n - 1, 1) / np.maximum(n, 1)), np.nan)
 
 
 def _ceiling(half: NDArray) -> NDArray:
     """√reliability of the mean of both halves; 0 where they share nothing."""
-    shared = np.maximum(_mean(half), 0.0)  # NaN stays NaN
+    shared = np.maximum(mean_of_tests(half), 0.0)  # NaN stays NaN
     return np.sqrt(2 * shared / (1 + shared))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
@@ -10,12 +12,15 @@ from sklearn.exceptions import UndefinedMetricWarning
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 
 __all__ = [
+    "LDSResult",
     "UndefinedCorrelationWarning",
     "check_method",
     "row_correlation",
     "standardise_rows",
+    "summarise",
     "warn_undefined",
 ]
+
 
 # A row whose spread is below this share of its size is constant up to rounding.  A sum of
 # n equal float64 numbers errs by about sqrt(n) * 2e-16 of its size.
@@ -100,3 +105,71 @@ def warn_undefined(per_query: NDArray, truth: NDArray) -> None:
             f"{'; '.join(reasons)}. They are NaN and left out of the mean.",
             UndefinedCorrelationWarning,
         )
+
+
+@dataclass(frozen=True)
+class LDSResult:
+    """Correlations per query and their mean.
+
+    Attributes
+    ----------
+    mean : float
+        Mean over the queries whose correlation is defined; NaN if there is none.
+    standard_error : float
+        Standard deviation over those queries / √(their number).  All queries share the
+        same subsets, so it speaks of other queries, not of other subsets.  NaN with fewer
+        than two defined queries.
+    n_undefined : int
+        Number of queries with constant scores or constant outputs.
+    method : {"spearman", "pearson"}
+    noise_ceiling : float or None
+        Attainable correlation: what a perfect prediction of the expected output would be
+        expected to reach, see `noise_ceiling`.  None without repeats.
+    per_query : ndarray of shape (n_query,)
+        Correlation of each query, NaN where undefined.
+    """
+
+    mean: float
+    standard_error: float
+    n_undefined: int
+    method: str
+    noise_ceiling: float | None = None
+    per_query: NDArray = field(kw_only=True)
+
+    def __repr__(self) -> str:
+        ceiling = "" if self.noise_ceiling is None else f", noise_ceiling={self.noise_ceiling:.3g}"
+        return (
+            f"LDSResult(mean={self.mean:.3g}, standard_error={self.standard_error:.2g}{ceiling}, "
+            f"n_query={len(self.per_query)}, n_undefined={self.n_undefined}, "
+            f"method={self.method!r})"
+        )
+
+
+def correlate(
+    truth: NDArray, table: NDArray, method: str, noise_ceiling: float | None = None
+) -> LDSResult:
+    """Correlation of each row of a table with the same row of a standardized one."""
+    per_query = row_correlation(truth, standardise_rows(table, method))
+    return reported(per_query, truth, method, noise_ceiling)
+
+
+def reported(
+    per_query: NDArray, truth: NDArray, method: str, noise_ceiling: float | None = None
+) -> LDSResult:
+    """Correlations as a result, with a warning where some are undefined."""
+    warn_undefined(per_query, truth)
+    return summarise(per_query, method, noise_ceiling)
+
+
+def summarise(per_query: NDArray, method: str, noise_ceiling: float | None = None) -> LDSResult:
+    """Gather correlations (n_query,) into an LDSResult."""
+    defined = per_query[~np.isnan(per_query)]
+    n = defined.size
+    return LDSResult(
+        mean=float(defined.mean()) if n else float("nan"),
+        standard_error=float(defined.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan"),
+        n_undefined=int(per_query.size - n),
+        method=method,
+        noise_ceiling=noise_ceiling,
+        per_query=per_query,
+    )

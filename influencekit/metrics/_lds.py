@@ -1,26 +1,101 @@
-"""Linear datamodeling score (LDS): how well sums of scores rank retrained outputs."""
+"""Scores against retraining: linear datamodeling score (LDS), noise ceiling, leave-one-out."""
 
 from __future__ import annotations
+
+from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from influencekit.metrics._checks import (
-    check_finite,
-    check_masks,
-    check_outputs,
-    check_same_shape,
-)
+from influencekit.metrics._checks import check_finite, check_masks, check_outputs, check_same_shape
 from influencekit.metrics._correlation import (
+    LDSResult,
     check_method,
+    correlate,
+    reported,
     row_correlation,
     standardise_rows,
-    warn_undefined,
 )
-from influencekit.metrics._noise import ceiling_from_repeats
-from influencekit.metrics._result import LDSResult, summarise
 
-__all__ = ["PreparedOutputs", "lds_from_subset_sums", "linear_datamodeling_score"]
+__all__ = [
+    "NoiseCeiling",
+    "PreparedOutputs",
+    "lds_from_subset_sums",
+    "leave_one_out_correlation",
+    "linear_datamodeling_score",
+    "noise_ceiling",
+]
+
+
+class NoiseCeiling(NamedTuple):
+    """Reliability of retrained outputs.
+
+    Attributes
+    ----------
+    repeat_correlation : float
+        Mean correlation between two repeats, over all pairs of repeats and all queries.
+    reliability : float
+        Correlation expected between the mean of these repeats and the mean of as many
+        fresh ones (Spearman-Brown).
+    attainable_correlation : float
+        √reliability: correlation expected between the mean of these repeats and the
+        noise-free expected output.  No score can be expected to exceed it.
+    """
+
+    repeat_correlation: float
+    reliability: float
+    attainable_correlation: float
+
+
+def noise_ceiling(outputs: ArrayLike, *, method: str = "spearman") -> NoiseCeiling:
+    """Attainable correlation with subset outputs that were measured several times.
+
+    With ``r`` repeats (other seeds, same subset) and mean correlation ``c`` between two of
+    them, the mean of all repeats has reliability ``r c / (1 + (r - 1) c)`` (Spearman-Brown),
+    and correlates with its own noise-free expectation by the square root of that.  The
+    correlation is pooled over queries before the formula, which is concave: where some
+    queries are far noisier than others the ceiling is somewhat too high, never too low.
+    For rank correlations Spearman-Brown is an approximation.
+
+    Parameters
+    ----------
+    outputs : array-like of shape (n_subsets, n_repeats, n_query)
+    method : {"spearman", "pearson"}, default="spearman"
+
+    Returns
+    -------
+    NoiseCeiling
+        A mean correlation of 0 or less gives a reliability of 0: the repeats share nothing.
+        NaN if every query is constant.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two repeats, or NaN in `outputs`.
+    """
+    repeats = check_outputs(outputs)
+    if repeats.shape[1] < 2:
+        raise ValueError(
+            "`outputs` has one repeat; a noise ceiling needs at least two, as an array of "
+            "shape (n_subsets, n_repeats, n_query). Retrain with n_repeats=2 or more."
+        )
+    return ceiling_from_repeats(repeats, check_method(method))
+
+
+def ceiling_from_repeats(repeats: NDArray, method: str) -> NoiseCeiling:
+    """`noise_ceiling` of checked outputs (n_subsets, n_repeats >= 2, n_query)."""
+    n_repeats = repeats.shape[1]
+    rows = standardise_rows(repeats.transpose(1, 2, 0), method)
+    pairs = combinations(range(n_repeats), 2)
+    correlations = np.stack([row_correlation(rows[i], rows[j]) for i, j in pairs])
+    defined = correlations[~np.isnan(correlations)]
+    if not defined.size:
+        return NoiseCeiling(float("nan"), float("nan"), float("nan"))
+    correlation = float(defined.mean())
+    shared = max(correlation, 0.0)
+    reliability = n_repeats * shared / (1 + (n_repeats - 1) * shared)
+    return NoiseCeiling(correlation, reliability, float(np.sqrt(reliability)))
 
 
 class PreparedOutputs:
@@ -118,8 +193,7 @@ def lds_from_subset_sums(
         )
     sums = check_finite(predicted, "predicted", 2, "(n_query, n_subsets)")
     per_query = outputs.correlations(sums)
-    warn_undefined(per_query, outputs._rows)
-    return summarise(per_query, outputs.method, outputs.noise_ceiling)
+    return reported(per_query, outputs._rows, outputs.method, outputs.noise_ceiling)
 
 
 def linear_datamodeling_score(
@@ -175,6 +249,62 @@ def linear_datamodeling_score(
     members = check_masks(masks, n_subsets)
     table = check_finite(scores, "scores", 2, "(n_query, n_train)")
     check_same_shape(table, "scores", (n_query, members.shape[1]), "(n_query, n_train)")
-    per_query = prepared.correlations(table @ members.T.astype(np.float64))
-    warn_undefined(per_query, prepared._rows)
-    return summarise(per_query, method, prepared.noise_ceiling)
+    return lds_from_subset_sums(prepared, table @ members.T.astype(np.float64))
+
+
+def leave_one_out_correlation(
+    loo_changes: ArrayLike,
+    scores: ArrayLike,
+    *,
+    removed: ArrayLike | None = None,
+    method: str = "pearson",
+) -> LDSResult:
+    """Correlation, over removed examples, of scores with leave-one-out retraining.
+
+    Parameters
+    ----------
+    loo_changes : array-like of shape (n_query, n_removed)
+        Output with all examples − output without the removed one, so that a proponent has
+        a positive change, as it has a positive score.
+    scores : array-like of shape (n_query, n_removed), or (n_query, n_train) with `removed`
+    removed : array-like of int of shape (n_removed,), default=None
+        Training positions of the removed examples, which picks those columns of `scores`.
+    method : {"spearman", "pearson"}, default="pearson"
+
+    Returns
+    -------
+    LDSResult
+        One correlation a query; `noise_ceiling` is None.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, fewer than 3 examples were removed, or values are NaN.
+
+    Warns
+    -----
+    UndefinedCorrelationWarning
+        If changes or scores of some query are constant.
+    """
+    check_method(method)
+    changes = check_finite(loo_changes, "loo_changes", 2, "(n_query, n_removed)")
+    if changes.shape[1] < 3:
+        raise ValueError(
+            f"`loo_changes` has {changes.shape[1]} removed examples; a correlation needs 3."
+        )
+    table = check_finite(scores, "scores", 2, "(n_query, n_removed)")
+    if removed is not None:
+        table = table[:, _check_positions(removed, table.shape[1])]
+    check_same_shape(table, "scores", changes.shape, "(n_query, n_removed)")
+    return correlate(standardise_rows(changes, method), table, method)
+
+
+def _check_positions(removed: ArrayLike, n_train: int) -> np.ndarray:
+    positions = np.asarray(removed)
+    integral = positions.ndim == 1 and np.issubdtype(positions.dtype, np.integer)
+    if not integral or (positions < 0).any() or (positions >= n_train).any():
+        raise ValueError(
+            "`removed` must be a 1-d array of integer positions from 0 to n_train - 1 = "
+            f"{n_train - 1}, the columns of `scores`; got {removed!r}."
+        )
+    return positions

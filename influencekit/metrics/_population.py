@@ -20,11 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 from influencekit.metrics._checks import check_finite, check_masks, check_same_shape
 from influencekit.metrics._correlation import (
     CONSTANT_SPREAD,
-    row_correlation,
+    LDSResult,
+    correlate,
+    reported,
     standardise_rows,
-    warn_undefined,
 )
-from influencekit.metrics._result import LDSResult, summarise
 
 __all__ = [
     "PopulationMoments",
@@ -157,8 +157,7 @@ def population_pearson_lds(scores: ArrayLike, moments: PopulationMoments) -> LDS
     covariance = -np.einsum("ij,ij->i", q, standardise_rows(table, "pearson"))
     deviation = np.sqrt(np.where(variance > 0, variance, np.nan))
     per_query = np.clip(covariance / (sum_deviation * deviation), -1.0, 1.0)
-    warn_undefined(per_query, deviation)
-    return summarise(per_query, "pearson")
+    return reported(per_query, deviation, "pearson")
 
 
 def population_pearson_lds_by_enumeration(
@@ -189,10 +188,7 @@ def population_pearson_lds_by_enumeration(
     expected = (values.shape[1], members.shape[1])
     check_same_shape(table, "scores", expected, "(n_query, n_train)")
     sums = table @ members.T.astype(np.float64)
-    truth = standardise_rows(values.T, "pearson")
-    per_query = row_correlation(truth, standardise_rows(sums, "pearson"))
-    warn_undefined(per_query, truth)
-    return summarise(per_query, "pearson")
+    return correlate(standardise_rows(values.T, "pearson"), sums, "pearson")
 
 
 def _check_population(outputs: ArrayLike, masks: ArrayLike) -> tuple[NDArray, NDArray, int]:

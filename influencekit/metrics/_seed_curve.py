@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from influencekit.metrics._agreement import row_cosine
-from influencekit.metrics._checks import check_finite, check_same_shape
+from influencekit.metrics._agreement import by_horizon, mean_of_tests, row_cosine
 from influencekit.metrics._text import short_array
 
 __all__ = ["SeedCurve", "agreement_by_seeds"]
@@ -79,15 +78,17 @@ def agreement_by_seeds(
     cosines: dict[int, list[dict[str, NDArray]]] = {k: [] for k in sizes}
     tables: dict[str, NDArray] = {}
     seen = 0
-    axes = "(n_test, n_left_out) or (n_horizons, n_test, n_left_out)"
     for seen, values in enumerate(gold_of_seeds, 1):
-        gold = check_finite(values, "gold_of_seeds", (2, 3), axes)
-        gold = gold[None] if gold.ndim == 2 else gold
-        tables = tables or {name: _table(s, name, gold.shape) for name, s in scores.items()}
+        gold = by_horizon(values, "gold_of_seeds")
+        tables = tables or {
+            name: by_horizon(own, f"scores[{name!r}]", gold.shape) for name, own in scores.items()
+        }
         for k in sizes:
             sums[k] = sums[k] + gold if k in sums else gold
             if seen % k == 0:
-                cosines[k].append({name: _cosine(sums[k], t) for name, t in tables.items()})
+                cosines[k].append(
+                    {n: mean_of_tests(row_cosine(sums[k], t)) for n, t in tables.items()}
+                )
                 del sums[k]
     if not seen:
         raise ValueError("`gold_of_seeds` yields no seed; give one or more.")
@@ -100,19 +101,3 @@ def agreement_by_seeds(
             for name in tables
         },
     )
-
-
-def _table(scores: ArrayLike, name: str, shape: tuple[int, ...]) -> NDArray:
-    axes = "(n_test, n_left_out) or (n_horizons, n_test, n_left_out)"
-    table = check_finite(scores, f"scores[{name!r}]", (2, 3), axes)
-    table = table[None] if table.ndim == 2 else table
-    table = np.broadcast_to(table, (shape[0], *table.shape[1:])) if len(table) == 1 else table
-    check_same_shape(table, f"scores[{name!r}]", shape, "(n_horizons, n_test, n_left_out)")
-    return table
-
-
-def _cosine(gold: NDArray, table: NDArray) -> NDArray:
-    """Mean over test examples whose cosine is defined (n_horizons,)."""
-    values = row_cosine(gold, table)
-    n = (~np.isnan(values)).sum(axis=-1)
-    return np.where(n > 0, np.nansum(values, axis=-1) / np.maximum(n, 1), np.nan)

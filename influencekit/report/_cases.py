@@ -15,7 +15,7 @@ from influencekit.report._answers import Answers
 from influencekit.report._examples import Contents, row_name
 from influencekit.report._text import number, plain
 
-__all__ = ["Card", "Case", "CaseMaker", "Names", "strongest"]
+__all__ = ["CaseMaker", "Names", "strongest"]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from influencekit.report._pictures import draw_svg, figure_address
 from influencekit.report._text import number, plain
 from influencekit.selection import LDSSearch
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["evaluate"]
 
 _HEAD = ("measure", "value", "standard error", "noise ceiling", "test examples")
 

@@ -19,11 +19,9 @@ from influencekit.report._answers import answers, choose_rows, predictions
 from influencekit.report._cases import CaseMaker, Names, strongest
 from influencekit.report._evaluation import evaluate
 from influencekit.report._examples import contents, readable
-from influencekit.report._lambda_path import averaged_over, path_of
-from influencekit.report._path_section import PathSection, path_section
-from influencekit.report._render import render
+from influencekit.report._path_section import PathSection, averaged_over, path_of, path_section
 from influencekit.report._settings import damping_text, run
-from influencekit.report._text import plain
+from influencekit.report._text import plain, render
 from influencekit.utils import with_gradients
 
 __all__ = ["AttributionReport"]

@@ -1,15 +1,18 @@
-"""Values of any kind as short text, with nothing hidden in it."""
+"""Values of any kind as short text, with nothing hidden in it, and the pages that hold them."""
 
 from __future__ import annotations
 
 import re
+from functools import cache
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-__all__ = ["number", "plain", "shorten", "visible"]
+__all__ = ["number", "plain", "render", "shorten", "visible"]
+
 
 #: Control characters, direction overrides and isolates, invisible spaces and tags, lone
 #: surrogates (which no file can hold).  Joiners stay: scripts and emoji need them.
@@ -67,3 +70,33 @@ def plain(value: Any, limit: int = 200) -> str:
     if isinstance(value, Real) and not isinstance(value, (Integral, bool, np.bool_)):
         return number(float(value))
     return shorten(_ADDRESS.sub("", str(value)), limit)
+
+
+@cache
+def _environment() -> Environment:
+    """Everything between braces is escaped, and its hidden characters are written out."""
+    return Environment(
+        loader=PackageLoader("influencekit.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(template: str, **content: Any) -> str:
+    """Fill a template.
+
+    Parameters
+    ----------
+    template : str
+        Name of a file in ``templates``.
+    **content : object
+        What it shows.
+
+    Returns
+    -------
+    str
+    """
+    return _environment().get_template(template).render(**content)

@@ -19,19 +19,25 @@ from influencekit.data import open_examples
 from influencekit.groups._holders import check_held
 from influencekit.metrics import PreparedOutputs
 from influencekit.models import is_model_list
-from influencekit.selection._attributor_search import AttributorSearch
-from influencekit.selection._fits import FitCache
+from influencekit.selection._attributor_search import AttributorSearch, unset_seeds
 from influencekit.selection._ground_truth import (
     check_ground_truth,
+    draw_whole_groups,
     explained_output,
     finite_subsets,
+    kept_together,
 )
-from influencekit.selection._question import question
-from influencekit.selection._seeds import unset_seeds
-from influencekit.selection._shared_study import open_study, study_lock
-from influencekit.selection._space import check_space, distributions, suggest
-from influencekit.selection._trials import STANDARD_ERROR, UNDAMPED, drawn, trial_results
-from influencekit.selection._whole_groups import KeptTogether, kept_together
+from influencekit.selection._scorer import FitCache
+from influencekit.selection._shared_study import open_study, question, study_lock
+from influencekit.selection._space import (
+    STANDARD_ERROR,
+    UNDAMPED,
+    check_space,
+    distributions,
+    drawn,
+    suggest,
+    trial_results,
+)
 from influencekit.training import SubsetOutputs, retrain_on_subsets
 from influencekit.training._diverged import ON_NAN
 from influencekit.utils import Interval, StrOptions, draw_seed, progress, with_gradients
@@ -232,11 +238,10 @@ class LDSSearch(AttributorSearch):
         together = kept_together(self.attributor, seeds, self.search_space, task, train)
         if subset_outputs is None:
             first = model[0] if is_model_list(model) else model
-            masks = self._masks(together)
-            subset_outputs = self._retrain(first, X, y, X_query, y_query, masks)
+            subset_outputs = self._retrain(first, X, y, X_query, y_query, together)
         check_ground_truth(subset_outputs, self.attributor, self.task_, self.n_train_, queries)
         if together is not None:
-            together.check(subset_outputs.masks)
+            together._whole_groups(subset_outputs.masks)
         self.subset_outputs_ = subset_outputs
         self._search(task, train, queries, finite_subsets(subset_outputs, self.on_nan), seeds)
         return self
@@ -245,21 +250,18 @@ class LDSSearch(AttributorSearch):
     def _asks_queries(self):
         return True
 
-    def _masks(self, together: KeptTogether | None) -> np.ndarray | None:
-        """Subsets of whole groups, where groups must be kept whole."""
-        if together is None:
-            return None
-        return together.draw(self.n_subsets, self.subset_fraction, self.random_state)
-
-    def _retrain(self, model, X, y, X_query, y_query, masks) -> SubsetOutputs:
+    def _retrain(self, model, X, y, X_query, y_query, together) -> SubsetOutputs:
+        masks, n, share = None, self.n_subsets, self.subset_fraction
+        if together is not None:
+            masks = draw_whole_groups(together, n, share, self.random_state)
         return retrain_on_subsets(
             model,
             X,
             y,
             X_query,
             y_query,
-            n_subsets=self.n_subsets,
-            subset_fraction=self.subset_fraction,
+            n_subsets=n,
+            subset_fraction=share,
             masks=masks,
             n_repeats=self.n_repeats,
             output=explained_output(self.attributor),

@@ -25,8 +25,7 @@ from influencekit.damping._grid import (
 from influencekit.data import open_examples
 from influencekit.exceptions import LambdaPathWarning, warn_user
 from influencekit.groups._holders import check_held
-from influencekit.selection._attributor_search import AttributorSearch
-from influencekit.selection._seeds import seeded_clone
+from influencekit.selection._attributor_search import AttributorSearch, seeded_clone
 from influencekit.utils import Interval, StrOptions, with_gradients
 
 __all__ = ["SurrogateLambdaSearchCV"]

@@ -13,8 +13,12 @@ from skorch.callbacks import Callback
 from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError, warn_user
 from influencekit.training._diverged import check_on_nan
 from influencekit.training._randomness import seeded
-from influencekit.training.estimator._dtype import match_net_dtype
-from influencekit.training.estimator._recipe import device_of, fresh_copy, read_recipe
+from influencekit.training.estimator._recipe import (
+    device_of,
+    fresh_copy,
+    match_net_dtype,
+    read_recipe,
+)
 from influencekit.utils import draw_seed, with_gradients
 
 __all__ = ["KeepCheckpoints", "kept_checkpoints", "train_checkpoints"]
@@ -89,11 +93,10 @@ def kept_checkpoints(model: Any, epochs: list[int]) -> dict[int, State] | None:
     """
     net = _net_of(model)
     for _, callback in getattr(net, "callbacks_", []):
-        kept = (
-            getattr(callback, "checkpoints_", {}) if isinstance(callback, KeepCheckpoints) else {}
-        )
-        if set(epochs) <= set(kept):
-            return {epoch: kept[epoch] for epoch in epochs}
+        if isinstance(callback, KeepCheckpoints):
+            kept = getattr(callback, "checkpoints_", {})
+            if set(epochs) <= set(kept):
+                return {epoch: kept[epoch] for epoch in epochs}
     return None
 
 

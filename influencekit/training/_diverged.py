@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -11,13 +10,7 @@ from numpy.typing import NDArray
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics._text import some_rows
 
-__all__ = [
-    "ON_NAN",
-    "DivergedRuns",
-    "check_on_nan",
-    "subsets_called",
-    "warn_kept",
-]
+__all__ = ["ON_NAN", "DivergedRuns", "check_on_nan", "warn_kept"]
 
 #: What to do with outputs that are not finite.
 ON_NAN = ("raise", "keep")
@@ -84,21 +77,6 @@ class DivergedRuns(ValueError):
         which = "all" if len(queries) == self.n_query else f"{len(queries):,} of"
         rows = "" if which == "all" else f" ({some_rows(queries)})"
         return f"{name} under seed {seed} at {which} {self.n_query:,} queries{rows}"
-
-
-@contextmanager
-def subsets_called(names: Sequence[str]) -> Iterator[None]:
-    """Give subsets their names in the error of a retraining inside that diverges.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Of every subset, such as ``"without group 'a'"``.
-    """
-    try:
-        yield
-    except DivergedRuns as error:
-        raise DivergedRuns(error.runs, error.n_query, names, error.kept) from None
 
 
 def warn_kept(names: Sequence[str], total: int, what: str = "trainings") -> None:

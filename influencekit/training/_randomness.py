@@ -41,8 +41,7 @@ def seeded(seed: int, device: Any = "cpu") -> Iterator[None]:
     device : torch.device or str, default="cpu"
         The device whose generator is seeded beside the CPU's.
     """
-    with GLOBAL_STATE_LOCK:
-        before = RandomStream.capture(device)
+    with untouched(device):
         numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
         try:
             torch.manual_seed(seed)
@@ -50,7 +49,6 @@ def seeded(seed: int, device: Any = "cpu") -> Iterator[None]:
             random.seed(seed)
             yield
         finally:
-            before.restore()
             np.random.set_state(numpy_state)  # noqa: NPY002
             random.setstate(python_state)
 

@@ -12,7 +12,7 @@ from skorch.dataset import ValidSplit
 from torch import nn
 
 from influencekit.applications import LookAheadSelector
-from influencekit.applications import _look_ahead_window as window_module
+from influencekit.applications import _look_ahead as window_module
 from tests.training._training_nets import Dropped, Logits, make_data
 
 X, Y = make_data(40)

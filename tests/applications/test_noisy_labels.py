@@ -22,7 +22,7 @@ from torch import nn
 
 from influencekit import FurtherTraining, InfluenceFunction
 from influencekit.applications import NoisyLabelDetector
-from influencekit.applications._suspicion import confidently_contradicted, kept_rows
+from influencekit.applications._evidence import confidently_contradicted, kept_rows
 from influencekit.groups import KMeansGrouper, RandomGrouper
 
 CENTERS = np.array([[0.0, 3.0], [3.0, -1.5], [-3.0, -1.5]])

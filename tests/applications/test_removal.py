@@ -59,14 +59,14 @@ def test_groups_go_whole_until_the_last_one():
         seen.append(set(np.flatnonzero(np.isin(X[:, 0], X_subset[:, 0]))))
         return LogisticRegression().fit(X_subset, y_subset)
 
-    import influencekit.applications._removal as removal
+    import influencekit.training.subsets._retrain as retraining
 
-    original = removal.retrain_on_subsets
+    original = retraining.retrain_on_subsets
 
     def watching(model, *args, **options):
         return original(model, *args, retrain=retrained, **options)
 
-    removal.retrain_on_subsets = watching
+    retraining.retrain_on_subsets = watching
     try:
         removal_curve(
             LogisticRegression(),
@@ -82,7 +82,7 @@ def test_groups_go_whole_until_the_last_one():
             random_state=0,
         )
     finally:
-        removal.retrain_on_subsets = original
+        retraining.retrain_on_subsets = original
     gone = [set(range(60)) - rows for rows in seen]
     a, b, c = (set(np.flatnonzero(groups == g)) for g in "abc")
     assert gone[0] == set()
@@ -93,16 +93,16 @@ def test_groups_go_whole_until_the_last_one():
 
 
 def test_ties_and_random_rows_are_drawn_anew(monkeypatch):
-    import influencekit.applications._removal as removal
+    import influencekit.training.subsets._retrain as retraining
 
     seen = []
-    original = removal.retrain_on_subsets
+    original = retraining.retrain_on_subsets
 
     def watching(*args, masks, **options):
         seen.append(masks)
         return original(*args, masks=masks, **options)
 
-    monkeypatch.setattr(removal, "retrain_on_subsets", watching)
+    monkeypatch.setattr(retraining, "retrain_on_subsets", watching)
     removal_curve(
         LogisticRegression(), *data(), np.zeros(60), fractions=[0.5], n_random=3, n_repeats=1,
         random_state=0,

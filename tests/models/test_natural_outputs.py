@@ -18,7 +18,7 @@ from influencekit.curvature import ConjugateGradient
 from influencekit.gradients._per_example import dense_rows
 from influencekit.models._links import LogProbabilities
 from influencekit.training.stack._tasks import TaskStack
-from influencekit.training.trajectory._flat import FlatModel
+from influencekit.training.trajectory._replay import FlatModel
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::influencekit.exceptions.NotStationaryWarning"  # nothing is trained here

@@ -21,7 +21,7 @@ from influencekit.models import (
     predicted_targets,
     resolve_output,
 )
-from influencekit.training.stack._outputs import Evaluation
+from influencekit.training.stack._tasks import Evaluation
 from tests.models._objective import encode, inputs
 
 RNG = np.random.default_rng(0)

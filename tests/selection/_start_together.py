@@ -13,8 +13,7 @@ from sklearn.linear_model import Ridge
 
 from influencekit import InfluenceFunction, SubsetOutputs, as_task
 from influencekit.data import make_examples
-from influencekit.selection._question import question
-from influencekit.selection._shared_study import open_study
+from influencekit.selection._shared_study import open_study, question
 
 
 def fingerprints():

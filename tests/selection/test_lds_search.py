@@ -20,7 +20,7 @@ from influencekit import (
 from influencekit.attributors.influence._fitted_influence import FittedInfluence
 from influencekit.exceptions import LambdaPathWarning
 from influencekit.metrics import linear_datamodeling_score
-from influencekit.selection._trials import trial_results
+from influencekit.selection._space import trial_results
 
 pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.NotStationaryWarning")
 

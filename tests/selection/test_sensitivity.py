@@ -26,7 +26,7 @@ from influencekit.base import Fitted
 from influencekit.exceptions import InfluenceKitWarning
 from influencekit.metrics import linear_datamodeling_score
 from influencekit.models import load_checkpoints
-from influencekit.selection._seeds import seeded_clone
+from influencekit.selection._attributor_search import seeded_clone
 from influencekit.training import KeepCheckpoints, train_checkpoints
 from tests.selection import _study
 from tests.selection._study import DAMPINGS, make_problem, make_truth

@@ -30,8 +30,7 @@ from influencekit import (
 from influencekit.curvature import EKFAC
 from influencekit.data import make_examples
 from influencekit.metrics import linear_datamodeling_score
-from influencekit.selection._question import question
-from influencekit.selection._shared_study import open_study
+from influencekit.selection._shared_study import open_study, question
 from influencekit.training import retrain_on_subsets
 from tests.selection._start_together import fingerprints
 
@@ -224,7 +223,7 @@ def test_continued_study_scores_with_the_seeds_of_its_first_search(problem, stor
 def test_best_is_a_row_while_others_add_trials(problem, storage, monkeypatch):
     """A better trial of another process that arrives at the end is in all results or in none."""
     module = "influencekit.selection._lds_search.trial_results"
-    reading = sys.modules["influencekit.selection._trials"].trial_results
+    reading = sys.modules["influencekit.selection._space"].trial_results
 
     def read(trials):
         results = reading(trials)

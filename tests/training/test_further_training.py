@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from influencekit import FurtherTraining, as_task
-from influencekit.training.further._removals import Removals
+from influencekit.training.further._step import Removals
 from influencekit.training.stack._schedule import batches_of_runs, epoch_orders
 from tests.training._further_reference import make_data, make_module, neg_losses, train_alone
 

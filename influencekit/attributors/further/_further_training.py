@@ -18,10 +18,9 @@ from influencekit.models import OUTPUTS, Task
 from influencekit.training import FurtherTrainingConfig, FurtherTrainingScores
 from influencekit.training.further._config import ADJUSTMENTS, REMOVALS, make_config
 from influencekit.training.further._optimizer import NAMES, resolve_optimizer
-from influencekit.training.further._plan import FurtherPlan, endpoint_seed
-from influencekit.training.further._removals import KEPT, Removals
-from influencekit.training.further._seeds import ENGINES
-from influencekit.training.stack._optimizer_spec import OptimizerSpec
+from influencekit.training.further._plan import ENGINES, FurtherPlan, endpoint_seed
+from influencekit.training.further._step import KEPT, Removals
+from influencekit.training.stack._step import OptimizerSpec
 from influencekit.utils import (
     Interval,
     StrOptions,

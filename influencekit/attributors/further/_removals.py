@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from influencekit.training.further._removals import KEPT, Removals
+from influencekit.training.further._step import KEPT, Removals
 
 __all__ = ["make_removals"]
 

@@ -151,14 +151,14 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     centered features in float64; without a penalty their default scores do not depend on the units
     of the columns.
 
-    The default damping of other models scales with the spectrum: it is where the cosine between a training
-    example's scores and its scores at infinite damping, inner products of gradients, is 0.57 in
-    the mean, or where the surrogate indicator ξ is 0.3, if that is larger.  That is where the
-    linear datamodeling score was measured to peak, not a value from a paper: over 40 held-out
+    The default damping of other models scales with the spectrum: it is where the cosine between a
+    training example's scores and its scores at infinite damping, inner products of gradients, is
+    0.57 in the mean, or where the surrogate indicator ξ is 0.3, if that is larger. That is where
+    the linear datamodeling score was measured to peak, not a value from a paper: over 40 held-out
     combinations of data, model and curvature it reached 0.99 of the best in the mean, 0.88 at
-    worst.  A classifier with ``gradient_ratio_`` above 0.005 takes the λ at which the effective
-    dimension is a third (curvatures by layers: two thirds) of its effective rows times the
-    number of free outputs, if that is larger (see the user guide).
+    worst. A classifier with ``gradient_ratio_`` above 0.005 takes the λ at which the effective
+    dimension is a third (curvatures by layers: two thirds) of its effective rows times the number
+    of free outputs, if that is larger (see the user guide).
 
     The curvature is decomposed once, in the space of the parameters, of the projection, or of
     the training examples' curvature rows, whichever is smallest; after that every damping costs

@@ -8,16 +8,19 @@ from numbers import Integral, Real
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from influencekit.utils._optional import import_optional
+
 __all__ = [
     "NONE",
     "as_table",
     "check_rows",
+    "examples_frame",
     "features",
     "label_line",
-    "label_or_none",
     "take",
     "top",
 ]
+
 
 #: Position of a cell without an example.
 NONE = -1
@@ -95,3 +98,39 @@ def top(scores: NDArray, k: int) -> tuple[NDArray, NDArray]:
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     values = np.take_along_axis(scores, order, axis=1)
     return np.where(values > 0, order, NONE), np.where(values > 0, values, np.nan)
+
+
+def examples_frame(display):
+    """Table of a TopExamplesDisplay, see its `to_frame`.
+
+    Raises
+    ------
+    ImportError
+        If pandas is not installed.
+    """
+    pd = import_optional("pandas", "TopExamplesDisplay.to_frame")
+    keys, facts, rows = zip(*_entries(display, missing=pd.NA), strict=True)
+    index = pd.MultiIndex.from_tuples(keys, names=["test", "kind", "rank"])
+    table = pd.DataFrame(facts, columns=["train", "score", "label"], index=index)
+    if display.y_train is None and display.y_test is None:
+        table = table.drop(columns="label")
+    return pd.concat([table, pd.DataFrame(rows, index=index)], axis=1)
+
+
+def _entries(display, missing):
+    """Key, facts and features of every example, the test example first."""
+    labels = getattr(display.X_train, "index", range(len(display.X_train)))
+    tests = getattr(display.X_test, "index", display.test_positions)
+    sides = [
+        ("proponent", display.proponents, display.proponent_scores),
+        ("opponent", display.opponents, display.opponent_scores),
+    ]
+    for row, test in enumerate(tests):
+        facts = (missing, float("nan"), label_or_none(display.y_test, row))
+        yield (test, "test", 0), facts, features(display.X_test, row)
+        for kind, positions, scores in sides:
+            for rank, position in enumerate(positions[row]):
+                if position != NONE:
+                    label = label_or_none(display.y_train, position)
+                    facts = (labels[position], scores[row, rank], label)
+                    yield (test, kind, rank + 1), facts, features(display.X_train, position)

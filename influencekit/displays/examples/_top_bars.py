@@ -6,8 +6,7 @@ import textwrap
 
 import numpy as np
 
-from influencekit.displays._style import FIRST, SECOND, neutral_colour
-from influencekit.displays._text import literal
+from influencekit.displays._style import FIRST, SECOND, literal, neutral_colour
 from influencekit.displays.examples._rows import NONE, features, label_line
 
 __all__ = ["draw_bars", "height_of_bars"]

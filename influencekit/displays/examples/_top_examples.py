@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from influencekit.displays._frame import examples_frame
-from influencekit.displays._grid import Grid
-from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_colour
-from influencekit.displays.examples._images import as_images, draw_image
+from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_colour, open_axes
+from influencekit.displays.examples._images import Grid, as_images, draw_image
 from influencekit.displays.examples._rows import (
     NONE,
     as_table,
     check_rows,
+    examples_frame,
     label_line,
     take,
     top,
@@ -256,20 +255,17 @@ class TopExamplesDisplay:
         """
         if kind not in KINDS:
             raise ValueError(f"`kind` must be one of {list(KINDS)}; got {kind!r}.")
-        plt = import_pyplot(f"{type(self).__name__}.plot")
         if kind == "auto":
             images = self.image_shape is not None or np.ndim(self.X_train) > 2
             kind = "images" if images else "bars"
-        return self._plot_images(plt, ax, cmap) if kind == "images" else self._plot_bars(plt, ax)
+        return self._plot_images(ax, cmap) if kind == "images" else self._plot_bars(ax)
 
-    def _plot_bars(self, plt, ax) -> TopExamplesDisplay:
-        if ax is None:
-            _, ax = plt.subplots(figsize=(7.2, height_of_bars(self)), layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
-        self.bars_ = draw_bars(ax, self)
+    def _plot_bars(self, ax) -> TopExamplesDisplay:
+        self.bars_ = draw_bars(open_axes(self, ax, (7.2, height_of_bars(self))), self)
         return self
 
-    def _plot_images(self, plt, ax, cmap) -> TopExamplesDisplay:
+    def _plot_images(self, ax, cmap) -> TopExamplesDisplay:
+        plt = import_pyplot(f"{type(self).__name__}.plot")
         positions = np.concatenate([self.proponents, self.opponents], axis=1)
         used = np.unique(positions[positions != NONE])
         images = as_images(take(self.X_train, used), self.X_test, self.image_shape)

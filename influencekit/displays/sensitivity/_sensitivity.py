@@ -14,27 +14,27 @@ from influencekit.displays._style import (
     MARKERS,
     curve_style,
     import_pyplot,
+    legend_text,
+    literal,
     neutral_colour,
+    open_axes,
 )
-from influencekit.displays._text import legend_text, literal
-from influencekit.displays.sensitivity._heat_map import draw_heat_map
 from influencekit.displays.sensitivity._sensitivity_data import (
     Curve,
+    add_mark,
     axis_values,
     check_table,
     complete,
     default_of,
+    draw_heat_map,
     find_axes,
     fixed_values,
     grid_of,
     label_of,
     make_curve,
-    select,
-)
-from influencekit.displays.sensitivity._sensitivity_marks import (
-    add_mark,
     place_of,
     scale_of,
+    select,
     shade_of,
 )
 
@@ -233,23 +233,18 @@ class SensitivityDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        plt = import_pyplot(f"{type(self).__name__}.plot")
         self.lines_: dict[str, Any] = {}
         self.bands_: dict[str, Any] = {}
         self.best_marks_: dict[str, Any] = {}
         self.default_marks_: dict[str, Any] = {}
         self.images_: dict[str, Any] = {}
         self.ceiling_line_: Any = None
-        self._own_figure: Any = None
+        self._own_figure = ax is None
         self.outlines_: dict[str, Any] = {}
         if self.y is not None:
-            self._plot_heat_maps(plt, ax)
+            self._plot_heat_maps(ax)
             return self
-        if ax is None:
-            figure, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-            self._own_figure = figure
-        self.ax_, self.figure_ = ax, ax.figure
-        self._plot_curves(ax)
+        self._plot_curves(open_axes(self, ax))
         if legend_loc is not None:
             self._add_legend(legend_loc)
         return self
@@ -331,16 +326,16 @@ class SensitivityDisplay:
         if loc == "auto":
             where = {"loc": "best"}
             if len(handles) > MAX_INSIDE:
-                if self._own_figure is not None:
-                    self._own_figure.set_size_inches(8.6, 4.2)
+                if self._own_figure:
+                    self.figure_.set_size_inches(8.6, 4.2)
                 where = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
         self.ax_.legend(handles=handles, fontsize="small", **where)
 
-    def _plot_heat_maps(self, plt, ax) -> None:
+    def _plot_heat_maps(self, ax) -> None:
         grids = {}
         for name in self.attributors:
             grids[name] = grid_of(self._chosen(name), self.x, self.y)
-        axes = self._heat_map_axes(plt, ax, grids)
+        axes = self._heat_map_axes(ax, grids)
         tables = [table[np.isfinite(table)] for _, _, table in grids.values()]
         limits = float(np.concatenate(tables).min()), float(np.concatenate(tables).max())
         for (name, (columns, lines, table)), one in zip(grids.items(), axes, strict=True):
@@ -349,8 +344,9 @@ class SensitivityDisplay:
             one.set(title=literal(name), xlabel=_axis_name(self.x), ylabel=_axis_name(self.y))
         self.colorbar_ = self.figure_.colorbar(image, ax=list(axes), label="LDS", pad=0.02)
 
-    def _heat_map_axes(self, plt, ax, grids) -> list:
+    def _heat_map_axes(self, ax, grids) -> list:
         """One axes for each heat map."""
+        plt = import_pyplot(f"{type(self).__name__}.plot")
         if ax is None:
             width = max(2.5, 0.5 * max(len(columns) for columns, _, _ in grids.values())) + 0.9
             height = max(1.8, 0.36 * max(len(lines) for _, lines, _ in grids.values())) + 1.1

@@ -19,8 +19,8 @@ from influencekit.damping._grid import damping_name
 from influencekit.data import open_examples
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics import PreparedOutputs
+from influencekit.selection._attributor_search import seeded_clone
 from influencekit.selection._ground_truth import check_ground_truth, check_subset_outputs
-from influencekit.selection._seeds import seeded_clone
 from influencekit.selection.study._study_cells import (
     N_FACTS,
     CellJob,
@@ -32,14 +32,14 @@ from influencekit.selection.study._study_cells import (
 from influencekit.selection.study._study_grid import Cell, Entry, read_attributors, same_value
 from influencekit.selection.study._study_models import StudyModels, data_fingerprint
 from influencekit.selection.study._study_tables import (
+    CALLER,
     best_rows,
-    import_pandas,
     results_table,
     sensitivity_table,
 )
-from influencekit.training._cache import OutputCache
-from influencekit.training._fingerprint import fingerprint
+from influencekit.training._cache import OutputCache, fingerprint
 from influencekit.utils import StrOptions, progress, validate_parameters, with_gradients
+from influencekit.utils._optional import import_optional
 
 __all__ = ["SensitivityStudy"]
 
@@ -216,7 +216,7 @@ class SensitivityStudy(BaseEstimator):
         self : object
         """
         validate_parameters(self)
-        import_pandas()
+        import_optional("pandas", CALLER)
         self._check_seed()
         models = StudyModels(model, X, y, checkpoints, self.training_epochs, self.random_state)
         entries = read_attributors(self.attributors, len(models), models.labels)

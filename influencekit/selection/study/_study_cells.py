@@ -18,7 +18,7 @@ from influencekit.selection._scorer import SubsetPredictor, common_damping
 from influencekit.training._cache import OutputCache
 from influencekit.utils import validate_parameters
 
-__all__ = ["N_FACTS", "CellJob", "CellResult", "Problem", "pack", "run_group", "unpack"]
+__all__ = ["N_FACTS", "CellJob", "CellResult", "Problem", "run_group", "unpack"]
 
 #: Numbers before the queries' correlations in a stored cell.
 N_FACTS = 3
@@ -103,15 +103,17 @@ def run_group(jobs: list[CellJob], models: Any, splits: bool, problem: Problem) 
     list of CellResult
         Finished ones are in the cache by then; one that failed has an error instead.
     """
-    results: list[CellResult] = []
+    results, valid = [], []
+    for job in jobs:
+        try:
+            validate_parameters(job.attributor)
+            valid.append(job)
+        except ValueError as error:
+            results.append(_failure(job, error, 0.0, problem))
     whole = None
-    for n_models in sorted({job.n_models for job in jobs}, reverse=True):
-        some = [job for job in jobs if job.n_models == n_models]
+    for n_models in sorted({job.n_models for job in valid}, reverse=True):
+        some = [job for job in valid if job.n_models == n_models]
         start = perf_counter()
-        some, failed = _with_valid_parameters(some, problem)
-        results += failed
-        if not some:
-            continue
         try:
             fitted = whole._first(n_models) if whole is not None and splits else None
             if fitted is None:
@@ -149,7 +151,9 @@ def _measure(job: CellJob, predictor: SubsetPredictor, problem: Problem) -> Cell
     if damping is not None and not _same_damping(damping, _damping_of(fitted)):
         fitted = copy.copy(fitted).set_damping(damping)
     per_query = problem.truth.correlations(predictor(fitted))
-    result = CellResult(job.position, per_query, damping=_mean_damping(fitted))
+    result = CellResult(
+        job.position, per_query, damping=float(np.mean(getattr(fitted, "damping_", np.nan)))
+    )
     if np.isnan(per_query).all():
         result.error = "The LDS is undefined: summed scores or outputs of every query are constant."
     used = common_damping(fitted)
@@ -169,11 +173,6 @@ def _same_damping(a: Any, b: Any) -> bool:
     return type(a) is type(b) and a == b
 
 
-def _mean_damping(fitted) -> float:
-    dampings = np.ravel(getattr(fitted, "damping_", np.nan))
-    return float(np.mean(dampings))
-
-
 def _shared_fit(jobs: list[CellJob], models: Any, problem: Problem) -> Any:
     """Fit at the largest damping; where that fails, at the next one, in case it was at fault."""
     candidates = sorted(jobs, key=_safety, reverse=True)[:2]
@@ -190,21 +189,6 @@ def _safety(job: CellJob) -> float:
     """Damping of a cell; "auto" comes last, as it costs and may fail by itself."""
     damping = _damping_of(job.attributor)
     return float(damping) if isinstance(damping, (int, float)) else -1.0
-
-
-def _with_valid_parameters(
-    jobs: list[CellJob], problem: Problem
-) -> tuple[list[CellJob], list[CellResult]]:
-    """Cells whose parameters are valid, and failures for the rest."""
-    good, failed = [], []
-    for job in jobs:
-        try:
-            validate_parameters(job.attributor)
-        except ValueError as error:
-            failed.append(_failure(job, error, 0.0, problem))
-        else:
-            good.append(job)
-    return good, failed
 
 
 def _failure(job: CellJob, error: Exception, seconds: float, problem: Problem) -> CellResult:

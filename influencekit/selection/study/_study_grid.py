@@ -14,7 +14,7 @@ from sklearn.model_selection import ParameterGrid
 from influencekit.base import BaseAttributor
 from influencekit.groups._holders import check_held
 
-__all__ = ["SPECIAL", "Cell", "Entry", "read_attributors", "same_value"]
+__all__ = ["Cell", "Entry", "read_attributors", "same_value"]
 
 #: Axes that are no parameters of the attributor.
 SPECIAL = ("checkpoint", "n_models")

@@ -14,8 +14,8 @@ from influencekit.data import each, make_examples
 from influencekit.exceptions import HeldOutRowsWarning
 from influencekit.models import Task, TaskList, as_task, is_model_list, load_checkpoints
 from influencekit.training import train_checkpoints
+from influencekit.training._cache import fingerprint
 from influencekit.training._checkpoints import check_epochs, kept_checkpoints
-from influencekit.training._fingerprint import fingerprint
 from influencekit.training.estimator._recipe import read_recipe
 from influencekit.utils import draw_seed
 

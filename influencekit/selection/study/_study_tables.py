@@ -6,33 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from influencekit.metrics._result import summarise
+from influencekit.metrics._correlation import summarise
 from influencekit.selection.study._study_grid import Cell, Entry, same_value
+from influencekit.utils._optional import import_optional
 
-__all__ = ["best_rows", "import_pandas", "results_table", "sensitivity_table"]
+__all__ = ["CALLER", "best_rows", "results_table", "sensitivity_table"]
 
 
-def import_pandas():
-    """Return pandas, or say how to install it.
-
-    Raises
-    ------
-    ImportError
-        If pandas is not installed.
-    """
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise ImportError(
-            "SensitivityStudy gives its results as a DataFrame and needs pandas, which is not "
-            "installed. Install it with `pip install pandas`."
-        ) from error
-    return pd
+#: The subject of the message where pandas is not installed.
+CALLER = "SensitivityStudy gives its results as a DataFrame and"
 
 
 def results_table(entries: list[Entry], results: list, method: str):
     """Tidy DataFrame, a row a cell in the order of the grids."""
-    pd = import_pandas()
+    pd = import_optional("pandas", CALLER)
     axes = list(dict.fromkeys(axis for entry in entries for axis in entry.axes))
     cells = [cell for entry in entries for cell in entry.cells]
     columns: dict[str, Any] = {"attributor": [cell.entry.name for cell in cells]}
@@ -83,7 +70,7 @@ def best_rows(entries: list[Entry], lds: np.ndarray) -> dict[str, int]:
 
 def sensitivity_table(entries: list[Entry], per_query: np.ndarray, lds: np.ndarray):
     """Range of the LDS over each axis, with the other axes fixed and with them tuned again."""
-    pd = import_pandas()
+    pd = import_optional("pandas", CALLER)
     rows, start = [], 0
     for entry in entries:
         own = slice(start, start + len(entry.cells))

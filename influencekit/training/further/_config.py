@@ -10,7 +10,7 @@ from typing import Any
 
 from influencekit.models import Task
 from influencekit.training.further._optimizer import fitted_net
-from influencekit.training.stack._optimizer_spec import OptimizerSpec
+from influencekit.training.stack._step import OptimizerSpec
 
 __all__ = ["ADJUSTMENTS", "REMOVALS", "FurtherTrainingConfig", "make_config"]
 

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from influencekit.models import Task
 from influencekit.models._optimizers import optimizers_that
-from influencekit.training.stack._optimizer_spec import OptimizerSpec, ParameterGroup, groups_of
+from influencekit.training.stack._step import OptimizerSpec, ParameterGroup, groups_of
 
 __all__ = ["NAMES", "fitted_net", "resolve_optimizer"]
 
@@ -68,7 +68,8 @@ def resolve_optimizer(
         lr = _own_lr(task, net, cls, fresh=own is None)
     if lr is not None:
         changes["lr"] = float(lr)
-    groups = _fresh_groups(task) if own is None else _own_groups(task, net)
+    fresh = (ParameterGroup(tuple(task.parameters), {"weight_decay": 0.0}),)
+    groups = fresh if own is None else _own_groups(task, net)
     groups = tuple(ParameterGroup(g.names, g.options | changes) for g in groups)
     kept = _own_state(task, net) if state == "own" else {}
     spec = OptimizerSpec(cls, groups, kept, "weight_decay" in changes)
@@ -102,11 +103,6 @@ def _own_lr(task: Task, net: NeuralNet | None, cls: Any, fresh: bool) -> float |
             "SGD."
         )
     return float(net.optimizer_.param_groups[0]["lr"]) if fresh else None
-
-
-def _fresh_groups(task: Task) -> tuple[ParameterGroup, ...]:
-    """One group with torch's defaults, without weight decay: the objective has its penalty."""
-    return (ParameterGroup(tuple(task.parameters), {"weight_decay": 0.0}),)
 
 
 def _own_groups(task: Task, net: NeuralNet) -> tuple[ParameterGroup, ...]:

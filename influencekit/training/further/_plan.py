@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,19 +12,127 @@ import torch
 from numpy.typing import NDArray
 
 from influencekit.data import Examples
+from influencekit.exceptions import InfluenceKitWarning, warn_user
+from influencekit.metrics._text import some_rows
 from influencekit.models import Task
+from influencekit.training._cache import OutputCache, fingerprint
 from influencekit.training.further._config import FurtherTrainingConfig
-from influencekit.training.further._means import SeedMeans, adjusted, differences
-from influencekit.training.further._removals import KEPT, Removals
 from influencekit.training.further._runner import FurtherRunner
-from influencekit.training.further._scores import FurtherTrainingScores
-from influencekit.training.further._seeds import SeedRuns
-from influencekit.training.stack._optimizer_spec import OptimizerSpec
-from influencekit.training.stack._outputs import Evaluation
-from influencekit.utils import parse_memory
+from influencekit.training.further._scores import (
+    FurtherTrainingScores,
+    SeedMeans,
+    adjusted,
+    differences,
+)
+from influencekit.training.further._step import KEPT, Removals
+from influencekit.training.stack._step import OptimizerSpec
+from influencekit.training.stack._tasks import Evaluation
+from influencekit.utils import parse_memory, progress
 from influencekit.utils._random import MAX_SEED
 
-__all__ = ["FurtherPlan", "endpoint_seed", "further_seeds", "mean_scores", "scores_by_seed"]
+__all__ = [
+    "ENGINES",
+    "FurtherPlan",
+    "endpoint_seed",
+    "further_seeds",
+    "mean_scores",
+    "scores_by_seed",
+]
+
+
+ENGINES = ("auto", "stacked", "loop")
+
+
+class SeedRuns:
+    """Outputs of all runs, seed by seed.
+
+    Parameters
+    ----------
+    runner : FurtherRunner
+    evaluation : Evaluation
+    output : str or callable
+        That of the evaluation, for the fingerprint.
+    cache_dir : path-like, default=None
+    verbose : int, default=0
+    """
+
+    def __init__(
+        self,
+        runner: FurtherRunner,
+        evaluation: Evaluation,
+        output: Any,
+        cache_dir: str | os.PathLike | None = None,
+        verbose: int = 0,
+    ):
+        self.runner, self.evaluation, self.verbose = runner, evaluation, verbose
+        self.cache = None
+        if cache_dir is not None:
+            self.cache = OutputCache(cache_dir, _key(runner, evaluation, output))
+        if runner.reason is not None and not runner.asked_for_loop:
+            warn_user(
+                f"Runs are trained one after the other: {runner.reason}. It takes many times as "
+                "long. engine='loop' says that this is wanted.",
+                InfluenceKitWarning,
+            )
+
+    def outputs(self, seeds: Iterable[int]) -> Iterator[np.ndarray]:
+        """Yield the outputs (n_runs, n_horizons, n_queries) of one seed after the other.
+
+        Raises
+        ------
+        ValueError
+            If training diverged.
+        """
+        seeds = [int(seed) for seed in seeds]
+        n_runs, n_horizons = self.runner.removals.n_runs, len(self.runner.config.amounts)
+        shape = n_runs, n_horizons, self.evaluation.n_queries
+        for seed in progress(seeds, "further training", self.verbose, unit="seed"):
+            key, values = fingerprint("seed", seed), None
+            if self.cache is not None:
+                values = self.cache.load(key, (n_runs, n_horizons * self.evaluation.n_queries))
+            if values is None:
+                values = self._train(seed, shape)
+                if self.cache is not None:
+                    self.cache.store(key, values.reshape(n_runs, -1))
+            yield values.reshape(shape)
+
+    def _train(self, seed: int, shape: tuple[int, int, int]) -> np.ndarray:
+        values = np.empty(shape)
+        for runs in self.runner.chunks():
+            values[runs] = self.runner.run(seed, runs, self.evaluation)
+        bad = np.flatnonzero((~np.isfinite(values)).any(axis=(1, 2)))
+        if len(bad):
+            raise ValueError(self.runner.refusal(seed, self._names(bad)))
+        return values
+
+    def _names(self, runs: np.ndarray) -> str:
+        """What some runs leave out, for a message."""
+        left = self.runner.removals
+        names = ["with all rows"] if runs[0] == 0 else []
+        for column in left.columns(runs[runs > 0])[:5]:
+            rows = np.flatnonzero(left.owner == column)
+            names.append(f"without row{'s' * (len(rows) > 1)} {some_rows(rows)}")
+        more = f" and {len(runs) - len(names)} more" if len(runs) > len(names) else ""
+        return f"{len(runs)} of {left.n_runs} runs ({'; '.join(names)}{more})"
+
+
+def _key(runner: FurtherRunner, evaluation: Evaluation, output: Any) -> str:
+    """Fingerprint of everything but the seed."""
+    task, spec, rows = runner.task, runner.spec, runner.rows
+    objective = [
+        (type(part), vars(part)) for part in (task.loss, task.link) if hasattr(part, "__dict__")
+    ]
+    optimizer = [spec.cls, [(g.names, g.options) for g in spec.groups], spec.state, spec.decays]
+    config = {k: v for k, v in vars(replace(runner.config)).items() if k != "amounts"}
+    return fingerprint(
+        "influencekit-further-2",
+        (torch.__version__, runner.reason is None, str(evaluation.dtype)),
+        (task.module, objective, dict(task.penalty), task.penalty_kind),
+        (rows.inputs, rows.targets, rows.weights, runner.removals.owner),
+        [(batch.inputs, batch.targets) for batch in evaluation.batches],
+        (output, optimizer, config, list(runner.config.amounts)),
+    )
+
 
 #: Bytes that one stack takes unless told otherwise: larger ones are no faster.
 STACK_BYTES = 2**30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,65 @@ from torch.utils._pytree import tree_map
 from influencekit.data import Examples
 from influencekit.training._randomness import RandomStream
 from influencekit.training.further._config import FurtherTrainingConfig
-from influencekit.training.further._removals import Removals
-from influencekit.training.stack._optimizer_spec import OptimizerSpec
-from influencekit.training.stack._step import StackedStep
+from influencekit.training.stack._step import OptimizerSpec, StackedStep
 from influencekit.training.stack._tasks import Parameters, TaskStack
 
-__all__ = ["FurtherStep", "TrainingRows"]
+__all__ = ["KEPT", "FurtherStep", "Removals", "TrainingRows"]
+
+
+#: Column of the run that leaves nothing out.
+FULL = -2
+#: Owner of the rows that every run keeps.
+KEPT = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Removals:
+    """Rows that are left out, each by one column.
+
+    Parameters
+    ----------
+    owner : ndarray of shape (n_rows,), int64
+        Column whose run leaves the row out; -1 where every run keeps it.
+    n_columns : int
+
+    Notes
+    -----
+    Run 0 is the full-data run, run 1 + c leaves out column c.
+    """
+
+    owner: np.ndarray
+    n_columns: int
+
+    @property
+    def n_runs(self) -> int:
+        """Columns and the full-data run."""
+        return 1 + self.n_columns
+
+    def sizes(self) -> np.ndarray:
+        """Rows that each run leaves out, (n_runs,)."""
+        counts = np.bincount(self.owner[self.owner >= 0], minlength=self.n_columns)
+        return np.concatenate([[0], counts])
+
+    def columns(self, runs: np.ndarray) -> np.ndarray:
+        """Column of each run; ``FULL`` for the full-data run."""
+        return np.where(runs == 0, FULL, runs - 1)
+
+    def rows(self, runs: np.ndarray) -> np.ndarray:
+        """Rows that runs of one size leave out, (len(runs), size), ascending."""
+        return np.stack([np.flatnonzero(self.owner == c) for c in self.columns(runs)])
+
+    def cohorts(self, removal: str) -> list[np.ndarray]:
+        """Runs that take steps of the same lengths and so can share one optimiser.
+
+        Paired runs keep every row in the batch.  The others are told apart by the number of
+        rows that they leave out.
+        """
+        runs = np.arange(self.n_runs)
+        if removal == "paired":
+            return [runs]
+        sizes = self.sizes()
+        return [runs[sizes == size] for size in np.unique(sizes)]
 
 
 class TrainingRows:
@@ -92,7 +146,7 @@ class FurtherStep:
         device = rows.targets.device
         self.columns = torch.as_tensor(rows.removals.columns(runs), device=device)
         self.parameters = stack.initial(len(runs))
-        penalty = None if spec.decays else self._penalty(runs)
+        penalty = {} if spec.decays else self._penalty(runs)
         optimizer = spec.build(self.parameters)
         self.step = StackedStep(self.parameters, optimizer, penalty, config.max_grad_norm)
         self.own_rows: Tensor | None = None

@@ -7,13 +7,93 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.func import vmap
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from influencekit.training._randomness import RandomStream
-from influencekit.training.stack._dropout import StackedDropout
 
 __all__ = ["call_all", "call_in_turn"]
+
+
+#: dropouts that multiply their input by noise which depends on its shape only
+DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
+
+
+class StackedDropout(TorchFunctionMode):
+    """While active, dropout inside a vmapped forward draws from the models' random streams.
+
+    The noise is what the native function makes of a tensor of ones under the stream's random
+    state, so a stacked model consumes its stream exactly as it would alone.  Any other random
+    function is left alone, and ``vmap(randomness="error")`` refuses it.
+
+    Parameters
+    ----------
+    streams : RandomStream or sequence of RandomStream
+        One that all models share, which then see the same noise; or one for each model, in the
+        order of the stack.  Advanced in place.
+    """
+
+    def __init__(self, streams: RandomStream | Sequence[RandomStream]):
+        super().__init__()
+        self.streams = _Streams(streams)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func not in DROPOUTS:
+            return func(*args, **kwargs)
+        x, p, training, inplace = _arguments(*args, **kwargs)
+        if p == 0 or not training:
+            return x
+        noise = _Noise.apply(x.detach(), func, p, self.streams)
+        return x.mul_(noise) if inplace else x * noise
+
+
+class _Streams:
+    """Opaque to vmap, which would copy a list."""
+
+    def __init__(self, streams: RandomStream | Sequence[RandomStream]):
+        self.shared = streams if isinstance(streams, RandomStream) else None
+        self.each = () if isinstance(streams, RandomStream) else streams
+
+
+def _arguments(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> tuple[Tensor, float, bool, bool]:
+    return input, p, training, inplace
+
+
+def _draw(like: Tensor, func: Callable, p: float, stream: RandomStream) -> Tensor:
+    with stream.use():
+        return func(torch.ones_like(like), p, True)
+
+
+class _Noise(torch.autograd.Function):
+    """Noise for dropout's input, drawn outside of vmap: once, or a model at a time."""
+
+    @staticmethod
+    def forward(x: Tensor, func: Callable, p: float, streams: _Streams) -> Tensor:
+        if streams.shared is None:
+            raise RuntimeError("dropout of a tensor that all stacked models share")
+        return _draw(x, func, p, streams.shared)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        """Keep nothing: noise has no gradient."""
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple:
+        return None, None, None, None
+
+    @staticmethod
+    def vmap(info, in_dims, x: Tensor, func: Callable, p: float, streams: _Streams):
+        x = x.movedim(in_dims[0], 0)
+        if streams.shared is not None:
+            return _draw(x[0], func, p, streams.shared), None
+        noise = [_draw(one, func, p, s) for one, s in zip(x, streams.each, strict=True)]
+        return torch.stack(noise), 0
 
 
 def call_all(

@@ -16,7 +16,7 @@ from influencekit.training._randomness import RandomStream, seeded
 from influencekit.training.estimator._recipe import fresh_copy
 from influencekit.training.stack._forward import call_all
 
-__all__ = ["Data", "NetLoss", "NetStack", "collate_all", "initial_stack"]
+__all__ = ["Data", "NetStack", "collate_all", "initial_stack"]
 
 Data = tuple[Any, Any]  # inputs and targets
 

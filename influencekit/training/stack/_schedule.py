@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from influencekit.training._randomness import RandomStream
 
@@ -39,22 +39,14 @@ class Group(NamedTuple):
     rows: Tensor
 
 
-class _Positions(Dataset):
-    """A dataset that yields positions, so that a DataLoader yields its batches' positions."""
-
-    def __init__(self, length: int):
-        self.length = length
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, position: int) -> int:
-        return position
+def _positions(length: int) -> Dataset:
+    """Data that only loaders' samplers look at: they ask for its length."""
+    return TensorDataset(torch.empty(length))
 
 
 def training_loader(net: NeuralNet, length: int) -> DataLoader:
     """Return the net's own training iterator over ``length`` positions instead of rows."""
-    return net.get_iterator(_Positions(length), training=True)
+    return net.get_iterator(_positions(length), training=True)
 
 
 def steps_per_epoch(net: NeuralNet, lengths: Sequence[int]) -> np.ndarray:
@@ -129,7 +121,7 @@ def epoch_orders(n_rows: int, batch_size: int, seed: int) -> Iterator[Tensor]:
     """
     generator = torch.Generator().manual_seed(int(seed))
     loader: DataLoader = DataLoader(
-        _Positions(n_rows), batch_size=batch_size, shuffle=True, generator=generator
+        _positions(n_rows), batch_size=batch_size, shuffle=True, generator=generator
     )
     while True:
         yield epoch_order(loader)

@@ -1,20 +1,24 @@
-"""Many copies of one fitted model, forwarded together or one after the other."""
+"""Many copies of one fitted model: forwarded at once or in turn, and evaluated at queries."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
+from influencekit.data import Batch, Examples, make_examples
 from influencekit.gradients._batches import simple_kernels
-from influencekit.models import Task
+from influencekit.models import Task, as_task, predicted_targets, resolve_output
 from influencekit.models._module import copy_module
 from influencekit.training._randomness import RandomStream
 from influencekit.training.stack._forward import call_all, call_in_turn
 
-__all__ = ["Parameters", "TaskStack"]
+__all__ = ["Evaluation", "Parameters", "TaskStack", "model_outputs", "task_outputs"]
+
 
 Parameters = dict[str, Tensor]  # each of shape (n_runs, ...)
 
@@ -102,3 +106,150 @@ class TaskStack:
                 targets = targets.expand(len(outputs), *targets.shape)
             targets = targets.flatten(0, 1)
         return function(outputs.flatten(0, 1), targets).unflatten(0, outputs.shape[:2])
+
+
+BATCH_SIZE = 1024
+
+
+def model_outputs(model: Any, X_query: Any, y_query: Any, output: Any) -> np.ndarray:
+    """Outputs of a fitted model at the queries.
+
+    Parameters
+    ----------
+    model : fitted model
+        Anything that :func:`~influencekit.models.as_task` takes.
+    X_query, y_query : array-like
+    output : str or callable
+
+    Returns
+    -------
+    ndarray of shape (n_query,), float64
+    """
+    task = as_task(model)
+    examples = make_examples(task, X_query, y_query, require_y=False, name="X_query")
+    return task_outputs(task, examples, output)
+
+
+def task_outputs(task: Task, examples: Any, output: Any) -> np.ndarray:
+    """Outputs of a task at ready-made examples, (n_query,) float64.
+
+    NaN where the model's natural outputs are not finite, whatever the function makes of them.
+    """
+    function = resolve_output(task, output, has_targets=examples.targets is not None)
+    parts = []
+    with torch.no_grad():
+        for batch in examples.batches(BATCH_SIZE):
+            outputs = task.forward(batch.inputs)
+            values = function(outputs, batch.targets).detach().double()
+            parts.append(values.masked_fill(unanswered(outputs), torch.nan).cpu())
+    return torch.cat(parts).numpy()
+
+
+def unanswered(outputs: Tensor) -> Tensor:
+    """Examples at which a model has no finite natural output, (n,) bool.
+
+    Minus infinity for some classes is an answer, their probability is 0; but something must be
+    finite, and nothing NaN or plus infinity.  A function of the outputs need not show it: the
+    position of the largest of several NaN is a number.
+
+    Parameters
+    ----------
+    outputs : Tensor of shape (n, ..., n_outputs)
+    """
+    largest = outputs.detach().amax(-1)  # NaN where any is NaN
+    return ~torch.isfinite(largest).reshape(len(outputs), -1).all(dim=1)
+
+
+class Evaluation:
+    """The explained output of many runs at all test examples.
+
+    It is evaluated in float64 whatever the dtype of training, so that small differences
+    between runs are not rounded away; in the model's dtype where its forward cannot do that.
+
+    Parameters
+    ----------
+    task : Task
+    queries : Examples
+        Read once.  Without targets the fitted model's own predictions are explained.
+    output : str or callable
+    together : bool
+        Whether runs are forwarded together.
+    batch_size : int
+        Test examples at a time.
+
+    Attributes
+    ----------
+    dtype : torch.dtype
+        Of the evaluation.
+    n_queries : int
+    """
+
+    def __init__(self, task: Task, queries: Examples, output: Any, together: bool, batch_size: int):
+        self.n_queries = len(queries)
+        self.output = resolve_output(task, output, queries.targets is not None)
+        if queries.targets is None:
+            queries = queries.with_targets(_own_predictions(task, queries, batch_size))
+        self.batches = list(queries.batches(batch_size))
+        self.stack = TaskStack(task, together)
+        self.dtype = task.dtype
+        if task.dtype != torch.float64:
+            self._widen()
+
+    def __call__(self, parameters: Parameters) -> np.ndarray:
+        """Output of every run at every test example.
+
+        Parameters
+        ----------
+        parameters : dict of str to Tensor of shape (n_runs, ...)
+
+        Returns
+        -------
+        ndarray of shape (n_runs, n_queries), float64
+            NaN where a model's natural outputs are not finite.
+        """
+        parameters = {name: p.to(self.dtype) for name, p in parameters.items()}
+        with torch.no_grad():
+            parts = [self._values(parameters, batch) for batch in self.batches]
+        return torch.cat(parts, dim=1).double().cpu().numpy()
+
+    def at_start(self) -> np.ndarray:
+        """Output (n_queries,) of the fitted model itself."""
+        with torch.no_grad():
+            return self({name: p.detach() for name, p in self.stack.initial(1).items()})[0]
+
+    def _values(self, parameters: Parameters, batch: Batch) -> Tensor:
+        outputs = self.stack.outputs(parameters, batch.inputs, shared=True)
+        values = self.stack.per_row(self.output, outputs, batch.targets, shared=True).detach()
+        unknown = unanswered(outputs.flatten(0, 1)).unflatten(0, outputs.shape[:2])
+        return torch.where(unknown, torch.full_like(values, torch.nan), values)
+
+    def _widen(self) -> None:
+        """Go to float64 if the model's forward can."""
+        plain = self.stack, self.batches, self.dtype
+        wide = TaskStack(self.stack.task, self.stack.together)
+        try:
+            wide.module.double()
+            batches = [Batch(_double(b.inputs), _double(b.targets), b.rows) for b in self.batches]
+            self.stack, self.batches, self.dtype = wide, batches, torch.float64
+            first = {name: p.detach().double() for name, p in wide.initial(1).items()}
+            with torch.no_grad():
+                values = self._values(first, batches[0])
+            if values.dtype != torch.float64:
+                raise TypeError("the model has a dtype of its own")
+        except (RuntimeError, TypeError, ValueError):
+            self.stack, self.batches, self.dtype = plain
+
+
+def _own_predictions(task: Task, queries: Examples, batch_size: int) -> Tensor:
+    with torch.no_grad():
+        parts = [
+            predicted_targets(task, task.forward(b.inputs)) for b in queries.batches(batch_size)
+        ]
+    return torch.cat(parts)
+
+
+def _double(tree: Any) -> Any:
+    """Floating tensors in float64."""
+    return tree_map(
+        lambda t: t.double() if isinstance(t, Tensor) and t.is_floating_point() else t, tree
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
@@ -12,17 +13,15 @@ from sklearn.base import is_classifier
 from skorch import NeuralNet
 
 from influencekit.data import one_column
-from influencekit.training._diverged import check_on_nan, warn_kept
+from influencekit.training._diverged import DivergedRuns, check_on_nan, warn_kept
 from influencekit.training._randomness import draw_seeds, spawn_generators
-from influencekit.training.estimator._dtype import match_net_dtype
-from influencekit.training.estimator._recipe import Recipe, read_recipe
+from influencekit.training.estimator._recipe import Recipe, match_net_dtype, read_recipe
 from influencekit.training.estimator._rows import count_rows, dataset_of, yields_targets
-from influencekit.training.subsets._engines import ENGINES, evaluate_runs
-from influencekit.training.subsets._joblib import Job, last_step
+from influencekit.training.subsets._engines import ENGINES, Job, evaluate_runs, last_step
 from influencekit.training.subsets._subset_outputs import SubsetOutputs, check_masks, draw_masks
 from influencekit.utils import draw_seed, with_gradients
 
-__all__ = ["retrain_on_subsets"]
+__all__ = ["Retraining", "retrain_on_subsets"]
 
 
 @with_gradients
@@ -162,7 +161,12 @@ def retrain_on_subsets(
         masks = draw_masks(generators, n_train, subset_fraction)
     seeds = np.stack([draw_seeds(generator, n_repeats) for generator in generators])
 
-    if y_query is None and not yields_targets(X_query) and _predicts_classes(model):
+    if (
+        y_query is None
+        and not yields_targets(X_query)
+        and hasattr(model, "predict")
+        and is_classifier(model)
+    ):
         y_query = model.predict(X_query)
     own_training = retrain if callable(retrain) else None
     recipe = Recipe(None, []) if own_training else read_recipe(model, refit_transformers)
@@ -188,6 +192,48 @@ def retrain_on_subsets(
     return truth
 
 
+@dataclass(frozen=True)
+class Retraining:
+    """How models are trained again without some rows; see :func:`retrain_on_subsets`."""
+
+    n_repeats: int
+    engine: str
+    cache_dir: str | os.PathLike | None
+    n_jobs: int | None
+    on_nan: str
+    random_state: Any
+    verbose: int
+
+    def outputs(
+        self, model: Any, data: tuple, masks: np.ndarray, names: Sequence[str], output: Any
+    ) -> np.ndarray:
+        """Outputs (n_subsets, n_repeats, n_query) of models retrained on subsets with names.
+
+        Parameters
+        ----------
+        model : estimator
+        data : tuple of X, y, X_query and y_query
+        masks : ndarray of bool of shape (n_subsets, n_train)
+        names : sequence of str
+            Of every subset, such as ``"without group 'a'"``, for errors.
+        output : str or callable
+
+        Returns
+        -------
+        ndarray of shape (n_subsets, n_repeats, n_query)
+
+        Raises
+        ------
+        DivergedRuns
+        """
+        try:
+            return retrain_on_subsets(
+                model, *data, masks=masks, output=output, **vars(self)
+            ).outputs
+        except DivergedRuns as error:
+            raise DivergedRuns(error.runs, error.n_query, names, error.kept) from None
+
+
 def _check_arguments(n_subsets, n_repeats, engine, retrain, refit_transformers) -> None:
     for name, value in (("n_subsets", n_subsets), ("n_repeats", n_repeats)):
         if not isinstance(value, Integral) or value < 1:
@@ -209,10 +255,6 @@ def _check_arguments(n_subsets, n_repeats, engine, retrain, refit_transformers) 
             "engine='stacked' keeps the Pipeline's fitted transformers; "
             "use engine='joblib' or 'auto' with refit_transformers=True."
         )
-
-
-def _predicts_classes(model: Any) -> bool:
-    return hasattr(model, "predict") and is_classifier(model)
 
 
 def check_classes(estimator: Any, masks: np.ndarray, y: Any, y_query: Any) -> None:

@@ -115,17 +115,13 @@ class SGDRule(Rule):
     momentum: bool = False
     nesterov: bool = False
 
-    @property
-    def coupled(self):
-        return True
+    coupled = True
 
     @property
     def slots(self):
         return ("momentum_buffer",) if self.momentum else ()
 
-    @property
-    def options(self):
-        return ("lr", "weight_decay", "momentum", "dampening")
+    options = ("lr", "weight_decay", "momentum", "dampening")
 
     def step(self, theta, slots, gradient, options, count):
         direction = gradient + options["weight_decay"] * theta
@@ -173,9 +169,7 @@ class AdamRule(Rule):
     def slots(self):
         return ("exp_avg", "exp_avg_sq") + (("max_exp_avg_sq",) if self.amsgrad else ())
 
-    @property
-    def options(self):
-        return ("lr", "weight_decay", "beta1", "beta2", "eps")
+    options = ("lr", "weight_decay", "beta1", "beta2", "eps")
 
     def step(self, theta, slots, gradient, options, count):
         decay = options["weight_decay"]

@@ -81,7 +81,7 @@ class TrajectoryRecorder(Callback):
         self.max_norm_ = _clipping(net)
         if isinstance(self.every, bool) or (self.every is not None and self.every < 1):
             raise ValueError(f"every: got {self.every!r}; accepted is an integer >= 1 or None.")
-        net.get_iterator = partial(_recorded_iterator, type(net).get_iterator, net, self)
+        net.get_iterator = partial(own_batches, type(net).get_iterator, net, self._telling)
 
     def on_batch_begin(self, net, batch=None, training=None, **kwargs):
         if training:
@@ -105,13 +105,21 @@ class TrajectoryRecorder(Callback):
             self._recording.stop()
             self._recording = None
 
-    def _open(self, net, dataset, loader) -> None:
+    def _telling(self, net, dataset, loader) -> _TellingSampler:
+        """What tells the batches of an epoch that begins."""
+        if not isinstance(loader, DataLoader) or loader.batch_sampler is None:
+            raise TrajectoryError(
+                f"iterator_train: got {type(loader).__name__} without a batch sampler; accepted is "
+                "a torch DataLoader that makes the batches. Record this net with "
+                "record_trajectory."
+            )
         n_rows = len(_whole(dataset))
         every = self.every or max(1, math.ceil(math.sqrt(len(loader) * net.max_epochs)))
         reduction = getattr(net.criterion_, "reduction", "mean")
         self._recording = Recording(
             net.module_, net.optimizer_, every, self.folder, n_rows, reduction
         )
+        return _TellingSampler(loader.batch_sampler, self._queue, dataset)
 
     def __getstate__(self):
         return {k: v for k, v in vars(self).items() if k not in ("_recording", "_queue")} | {
@@ -120,19 +128,12 @@ class TrajectoryRecorder(Callback):
         }
 
 
-def _recorded_iterator(plain, net, recorder, dataset, training=False):
-    """The net's iterator, whose batches are also told to the recorder."""
+def own_batches(plain, net, sampler_of, dataset, training=False):
+    """A net's iterator, with a batch sampler of one's own around that of its training."""
     loader = plain(net, dataset, training=training)
-    if not training:
-        return loader
-    if not isinstance(loader, DataLoader) or loader.batch_sampler is None:
-        raise TrajectoryError(
-            f"iterator_train: got {type(loader).__name__} without a batch sampler; accepted is a "
-            "torch DataLoader that makes the batches. Record this net with record_trajectory."
-        )
-    sampler = _TellingSampler(loader.batch_sampler, recorder._queue, dataset)
-    object.__setattr__(loader, "batch_sampler", sampler)  # DataLoader guards the name
-    recorder._open(net, dataset, loader)
+    if training:
+        sampler = sampler_of(net, dataset, loader)
+        object.__setattr__(loader, "batch_sampler", sampler)  # DataLoader guards the name
     return loader
 
 

@@ -13,9 +13,8 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from influencekit.exceptions import TrajectoryError
 from influencekit.models._optimizers import optimizers_that
-from influencekit.training.trajectory._flat import drops_out, refuse_batch_statistics
-from influencekit.training.trajectory._snapshots import FolderSnapshots, Snapshot
-from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.training.trajectory._replay import drops_out, refuse_batch_statistics
+from influencekit.training.trajectory._trajectory import FolderSnapshots, Snapshot, Trajectory
 from influencekit.utils import remove_abandoned
 
 __all__ = ["Recording", "numbers_of"]
@@ -106,11 +105,7 @@ class Recording:
         self._rows = []
 
     def _keep(self) -> None:
-        snapshot = _snapshot(self.optimizer, self.names)
-        if isinstance(self._snapshots, FolderSnapshots):
-            self._snapshots.add(len(self._batches), snapshot)
-        else:
-            self._snapshots[len(self._batches)] = snapshot
+        self._snapshots[len(self._batches)] = _snapshot(self.optimizer, self.names)
 
     def _clear(self) -> None:
         """Take an earlier recording out of the folder."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,13 +13,116 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from influencekit.data import Examples
-from influencekit.exceptions import TrajectoryError
+from influencekit.exceptions import TrajectoryError, UnsupportedModelError
+from influencekit.gradients._batches import simple_kernels
 from influencekit.models import Task
-from influencekit.training.trajectory._flat import FlatModel, random_state
+from influencekit.models._module import copy_module
+from influencekit.training._randomness import GLOBAL_STATE_LOCK
 from influencekit.training.trajectory._optimizers import Options, Slots
 from influencekit.training.trajectory._trajectory import Trajectory
 
-__all__ = ["Replay", "State", "StepBatch", "clip_factor"]
+__all__ = [
+    "FlatModel",
+    "Replay",
+    "State",
+    "StepBatch",
+    "clip_factor",
+    "drops_out",
+    "refuse_batch_statistics",
+]
+
+
+class FlatModel:
+    """Outputs and losses of a task's module at any parameters.
+
+    Parameters
+    ----------
+    task : Task
+    dtype : torch.dtype, default=None
+        Of the computation; None is the task's own.
+    """
+
+    def __init__(self, task: Task, dtype: torch.dtype | None = None):
+        self.task = task
+        self.dtype = task.dtype if dtype is None else dtype
+        refuse_batch_statistics(task.module)
+        self.training, self.evaluation = (
+            replace(task, module=copy_module(task.module).to(self.dtype)) for _ in range(2)
+        )
+        self.training.module.train()
+        self.names = tuple(task.parameters)
+        self.shapes = [p.shape for p in task.parameters.values()]
+        self.sizes = [p.numel() for p in task.parameters.values()]
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return sum(self.sizes)
+
+    def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """One vector of a tensor for each parameter; missing ones are zero."""
+        zeros = torch.zeros(max(self.sizes), device=self.task.device, dtype=self.dtype)
+        parts = [
+            tensors[name].to(zeros).reshape(-1) if name in tensors else zeros[:n]
+            for name, n in zip(self.names, self.sizes, strict=True)
+        ]
+        return torch.cat(parts)
+
+    def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
+        """Parameters by name, views of a vector."""
+        parts = theta.split(self.sizes)
+        shaped = zip(self.names, parts, self.shapes, strict=True)
+        return {name: part.view(shape) for name, part, shape in shaped}
+
+    def outputs(self, theta: Tensor, inputs: Any, *, training: bool) -> Tensor:
+        """Natural outputs (n, ...) of a batch."""
+        task = self.training if training else self.evaluation
+        with simple_kernels():  # attention made of operations that can be differentiated twice
+            return task.forward(inputs, self.unflatten(theta))
+
+    def losses(self, theta: Tensor, inputs: Any, targets: Tensor) -> Tensor:
+        """Loss (n,) of each row of a training batch."""
+        return self.task.loss(self.outputs(theta, inputs, training=True), targets)
+
+
+def drops_out(module: torch.nn.Module) -> bool:
+    """Whether a module draws random numbers in training."""
+    rates = [
+        value
+        for part in module.modules()
+        for name in ("p", "dropout", "attention_dropout", "attn_dropout")
+        if isinstance(value := getattr(part, name, 0), float)
+    ]
+    return any(rate > 0 for rate in rates)
+
+
+def refuse_batch_statistics(module: torch.nn.Module) -> None:
+    """Refuse layers through which the rows of a training batch depend on each other.
+
+    Raises
+    ------
+    UnsupportedModelError
+    """
+    for name, part in module.named_modules():
+        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
+            raise UnsupportedModelError(
+                f"model: layer {name!r} is {type(part).__name__}. In training mode the loss of a "
+                "row depends on the other rows of its batch through it, so that a row cannot be "
+                "taken out. Accepted are LayerNorm, GroupNorm or no normalisation; "
+                "FurtherTraining, which keeps the fitted statistics, works with this layer."
+            )
+
+
+@contextmanager
+def random_state(state: Tensor | None) -> Iterator[None]:
+    """Draw from a recorded state of torch inside the block, and leave no trace."""
+    if state is None:
+        yield
+        return
+    with GLOBAL_STATE_LOCK, torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(state)
+        yield
+
 
 #: Distance of a replayed snapshot from the recorded one, in units of how far the segment went.
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 2e-2}
@@ -71,7 +177,7 @@ class Replay:
         trajectory: Trajectory,
         train: Examples,
         train_rows: np.ndarray,
-        weights: Tensor,
+        weights: Tensor | None = None,
         dtype: torch.dtype | None = None,
     ):
         self.model = FlatModel(task, dtype)
@@ -82,6 +188,9 @@ class Replay:
         batch = next(train.batches(len(train)))
         self._inputs = tree_map(self._cast, batch.inputs)
         self._targets = tree_map(self._cast, batch.targets)
+        if weights is None:
+            weights = task.example_weights(train.targets)
+        weights = torch.ones(len(train)) if weights is None else weights
         self.weights = weights.to(device=task.device, dtype=self.model.dtype)
         self._group_of = _group_of(self.model, trajectory)
 

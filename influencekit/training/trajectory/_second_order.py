@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.func import grad, jvp, vmap
 
 from influencekit.gradients._batches import simple_kernels
-from influencekit.training.trajectory._flat import random_state
 from influencekit.training.trajectory._optimizers import Slots
-from influencekit.training.trajectory._replay import Replay, StepBatch, clip_factor
+from influencekit.training.trajectory._replay import Replay, StepBatch, clip_factor, random_state
 
 __all__ = ["Jets"]
 

@@ -9,8 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from influencekit import AdamWInfluence
-from influencekit.training.trajectory._kinks import SoftKinks
-from influencekit.training.trajectory._step_loss import SMOOTHING
+from influencekit.training.trajectory._step_loss import SMOOTHING, SoftKinks
 from tests.training.trajectory._unrolled import occurrence_gradients
 from tests.training.trajectory.test_adjoint import data, influence_of, make_run, recorded
 

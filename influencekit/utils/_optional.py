@@ -1,0 +1,37 @@
+"""Packages that only some calls need."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__all__ = ["import_optional"]
+
+
+def import_optional(module: str, caller: str) -> Any:
+    """Return a module, or say how to install its package.
+
+    Parameters
+    ----------
+    module : str
+        Such as "matplotlib.pyplot".
+    caller : str
+        What needs it, the subject of the message.
+
+    Returns
+    -------
+    module
+
+    Raises
+    ------
+    ImportError
+        If the package is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.split(".")[0]
+        raise ImportError(
+            f"{caller} needs {package}, which is not installed. "
+            f"Install it with `pip install {package}`."
+        ) from error
