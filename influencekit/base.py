@@ -83,7 +83,7 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         return seeded_copies(self, n_models)
 
     @with_gradients
-    def fit(self, model, X, y=None):
+    def fit(self, model, X, y=None, *, sample_weight=None):
         """Learn what scoring needs from a fitted model and its training data.
 
         Parameters
@@ -97,12 +97,14 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
             them in place.
         y : array-like of shape (n_train,) or (n_train, n_outputs), default=None
             Training targets; None where ``X`` is a Dataset or DataLoader that yields them.
+        sample_weight : array-like of shape (n_train,), default=None
+            The weights that the model was fitted with.
 
         Returns
         -------
         self : object
         """
-        models, train = self._open(model, X, y)
+        models, train = self._open(model, X, y, sample_weight)
         configured = [self] if isinstance(models, Task) else self._for_each(len(models))
         pairs = zip(configured, each(models), each(train), strict=True)
         found = [one._fit_one(task, examples) for one, task, examples in pairs]
@@ -134,7 +136,9 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         part._keep(self.fitted_[:n_models], self._rows[:n_models])
         return part
 
-    def _open(self, model, X, y) -> tuple[Task | TaskList, Examples | ExamplesList]:
+    def _open(
+        self, model, X, y, sample_weight=None
+    ) -> tuple[Task | TaskList, Examples | ExamplesList]:
         """Check what ``fit`` was given and remember what every attributor remembers."""
         many = is_model_list(model)
         if not many:
@@ -143,7 +147,7 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         models = TaskList.of(model) if many else as_task(model)
         for task in each(models):
             check_weights(task)
-        train = open_examples(models, X, y)
+        train = open_examples(models, X, y).weighted(sample_weight)
         self._models, self.task_ = models, each(models)[0]
         self.n_train_ = train.n_examples
         self.train_index_ = train.index

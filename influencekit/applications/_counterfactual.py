@@ -186,6 +186,7 @@ def group_counterfactual(
     threshold: float | None = 0.5,
     remove: Iterable | None = None,
     predicted: Any = None,
+    sample_weight: Any = None,
     n_repeats: int = 5,
     engine: str = "auto",
     cache_dir: str | os.PathLike | None = None,
@@ -218,6 +219,8 @@ def group_counterfactual(
         Predicted changes, such as a group attributor's scores of the same property:
         ``property(full) - property(without the group)``.  An array follows ``remove``, or the
         sorted labels of all groups.
+    sample_weight : array-like of shape (n_train,), default=None
+        Weights that the model was fitted with; each retraining gets those of its rows.
     n_repeats : int, default=5
         Retrainings under different seeds, of all rows and without each group.
     engine, cache_dir, n_jobs
@@ -282,7 +285,9 @@ def group_counterfactual(
     truth = (np.asarray(y_query) == np.unique(y)[-1]).astype(int)
     measure = _measure(gap, truth, np.asarray(y_query), sensitive, threshold)
     names = ["all rows", *(f"without group {label!r}" for label in chosen)]
-    how = Retraining(n_repeats, engine, cache_dir, n_jobs, on_nan, random_state, verbose)
+    how = Retraining(
+        n_repeats, engine, cache_dir, n_jobs, on_nan, random_state, verbose, sample_weight
+    )
     outputs = how.outputs(model, (X, y, X_query, y_query), masks, names, ClassProbability())
     found = np.array([[measure(values) for values in repeats] for repeats in outputs])
     sizes = (~masks[1:]).sum(axis=1)

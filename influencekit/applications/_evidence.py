@@ -24,7 +24,7 @@ from influencekit.applications._values import (
     total_scores,
 )
 from influencekit.attributors import FurtherTraining, InfluenceFunction
-from influencekit.data import one_column
+from influencekit.data import check_sample_weight, one_column
 from influencekit.utils import progress
 
 __all__ = [
@@ -146,6 +146,7 @@ class LabelledData:
     X_val, y_val : array-like or None
         Rows whose labels are trusted.
     seed : int
+    sample_weight : ndarray of shape (n,) or None
     """
 
     X: Any
@@ -155,24 +156,29 @@ class LabelledData:
     X_val: Any = None
     y_val: Any = None
     seed: int = 0
+    sample_weight: np.ndarray | None = None
 
     @classmethod
-    def checked(cls, X, y, X_val, y_val, classifier: bool, seed: int) -> LabelledData:
+    def checked(
+        cls, X, y, X_val, y_val, classifier: bool, seed: int, sample_weight=None
+    ) -> LabelledData:
         """Data with consistent lengths and, for a classifier, two classes or more."""
         y, y_val = one_column(y), one_column(y_val)
-        check_labelled(X, y)
+        n = check_labelled(X, y)
+        if sample_weight is not None:
+            sample_weight = check_sample_weight(sample_weight, n)
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val, y_val: got one of the two; give both or none.")
         if X_val is not None:
             check_labelled(X_val, y_val, ("X_val", "y_val"))
         if not classifier:
-            return cls(X, y, None, None, X_val, y_val, seed)
+            return cls(X, y, None, None, X_val, y_val, seed, sample_weight)
         classes, labels = np.unique(np.asarray(y), return_inverse=True)
         if len(classes) < 2:
             raise ValueError(
                 f"y: holds the one class {classes.tolist()}; accepted are two or more."
             )
-        return cls(X, y, classes, labels, X_val, y_val, seed)
+        return cls(X, y, classes, labels, X_val, y_val, seed, sample_weight)
 
 
 @dataclass
@@ -269,6 +275,7 @@ def _harm(detector, data: LabelledData, default: Any) -> Evidence:
             cv=5 if detector.cv is None else detector.cv,
             seed=data.seed,
             verbose=detector.verbose,
+            sample_weight=data.sample_weight,
         )
         return Evidence(-values, attributor=attributor)
     attributor = _fitted(detector, data, attributor, groups)
@@ -278,24 +285,35 @@ def _harm(detector, data: LabelledData, default: Any) -> Evidence:
 def _asked(detector, data: LabelledData, default: Any) -> tuple[Any, np.ndarray | None]:
     """The attributor to ask, and the groups of rows that it scores."""
     attributor = clone(default if detector.attributor is None else detector.attributor)
-    return attributor, row_groups(attributor, detector.estimator, data.X, data.y, data.seed)
+    groups = row_groups(
+        attributor, detector.estimator, data.X, data.y, data.seed, data.sample_weight
+    )
+    return attributor, groups
 
 
 def _fitted(detector, data: LabelledData, attributor: Any, groups: np.ndarray | None) -> Any:
     """The attributor, fitted on a model of all rows."""
-    model = fit_on(detector.estimator, data.X, data.y, None, data.seed)
-    return fit_groups(attributor, model, data.X, data.y, groups)
+    model = fit_on(detector.estimator, data.X, data.y, None, data.seed, data.sample_weight)
+    return fit_groups(attributor, model, data.X, data.y, groups, data.sample_weight)
 
 
 def _out_of_fold(detector, data, cv, keep, seed) -> np.ndarray:
     folds = fold_list(cv, data.X, data.y, seed, data.classes is not None)
     return fold_probabilities(
-        detector.estimator, data.X, data.y, data.classes, folds, keep, seed, detector.n_jobs
+        detector.estimator,
+        data.X,
+        data.y,
+        data.classes,
+        folds,
+        keep,
+        seed,
+        detector.n_jobs,
+        data.sample_weight,
     )
 
 
 def _in_sample(detector, data, rows) -> np.ndarray:
-    model = fit_on(detector.estimator, data.X, data.y, rows, data.seed)
+    model = fit_on(detector.estimator, data.X, data.y, rows, data.seed, data.sample_weight)
     return predicted(model, data.X, data.classes)
 
 

@@ -15,7 +15,12 @@ from sklearn.utils import get_tags
 from skorch import NeuralNet
 
 from influencekit.training._randomness import seeded, untouched
-from influencekit.training.estimator._recipe import device_of, fresh_copy, match_net_dtype
+from influencekit.training.estimator._recipe import (
+    device_of,
+    fresh_copy,
+    match_net_dtype,
+    weighted_fit,
+)
 from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.training.subsets._engines import last_step
 
@@ -83,7 +88,14 @@ def remember_features(fitted: Any, X: Any) -> None:
         fitted.n_features_in_ = int(X.shape[1])
 
 
-def fit_on(estimator: Any, X: Any, y: Any, rows: np.ndarray | None, seed: int) -> Any:
+def fit_on(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    rows: np.ndarray | None,
+    seed: int,
+    sample_weight: np.ndarray | None = None,
+) -> Any:
     """A copy of the estimator fitted on some rows; a FrozenEstimator as it is.
 
     Parameters
@@ -93,6 +105,8 @@ def fit_on(estimator: Any, X: Any, y: Any, rows: np.ndarray | None, seed: int) -
     rows : ndarray of int, or None for all
     seed : int
         Of every ``random_state`` inside, and of torch for nets.
+    sample_weight : ndarray of shape (n,) or None, default=None
+        Of all rows.
 
     Returns
     -------
@@ -109,9 +123,11 @@ def fit_on(estimator: Any, X: Any, y: Any, rows: np.ndarray | None, seed: int) -
         y = y.to_numpy()
     if rows is not None:
         X, y = take_rows(X, rows), take_rows(y, rows)
+        sample_weight = take_rows(sample_weight, rows)
     copy = fresh_copy(estimator, seed)
     with seeded(seed, device_of(copy)):
-        fitted = copy.fit(match_net_dtype(X, estimator), match_net_dtype(y, estimator))
+        data = match_net_dtype(X, estimator), match_net_dtype(y, estimator)
+        fitted = weighted_fit(copy, *data, sample_weight)
     refuse_diverged(fitted, X, f"under seed {seed} on {count_rows(X):,} rows")
     return fitted
 
@@ -195,6 +211,7 @@ def fold_probabilities(
     keep: np.ndarray,
     seed: int,
     n_jobs: int | None = None,
+    sample_weight: np.ndarray | None = None,
 ) -> np.ndarray:
     """Prediction of each row by a model that was fitted on other rows, see :func:`predicted`.
 
@@ -208,13 +225,16 @@ def fold_probabilities(
         Rows that may be fitted on; the others are predicted only.
     seed : int
     n_jobs : int or None, default=None
+    sample_weight : ndarray of shape (n,) or None, default=None
 
     Returns
     -------
     ndarray of shape (n, n_classes), or (n,) for regressors
     """
     parts = joblib.Parallel(n_jobs=n_jobs)(
-        joblib.delayed(_held_out)(estimator, X, y, classes, train[keep[train]], test, seed)
+        joblib.delayed(_held_out)(
+            estimator, X, y, classes, train[keep[train]], test, seed, sample_weight
+        )
         for train, test in folds
     )
     found = np.empty(len(y) if classes is None else (len(y), len(classes)))
@@ -223,8 +243,8 @@ def fold_probabilities(
     return found
 
 
-def _held_out(estimator, X, y, classes, train, test, seed):
-    model = fit_on(estimator, X, y, train, seed)
+def _held_out(estimator, X, y, classes, train, test, seed, sample_weight):
+    model = fit_on(estimator, X, y, train, seed, sample_weight)
     return test, predicted(model, take_rows(X, test), classes)
 
 

@@ -195,7 +195,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
         self.verbose = verbose
 
     @with_gradients
-    def fit(self, X, y, X_val=None, y_val=None) -> NoisyLabelDetector:
+    def fit(self, X, y, X_val=None, y_val=None, *, sample_weight=None) -> NoisyLabelDetector:
         """Score the labels of all rows.
 
         Parameters
@@ -206,6 +206,8 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
         X_val, y_val : array-like of n_val rows, default=None
             Rows whose labels are trusted, for "validation_influence" and "further_training".  A
             Pipeline's earlier steps do not transform them.
+        sample_weight : array-like of shape (n,), default=None
+            Weights that the estimator is fitted with.
 
         Returns
         -------
@@ -222,7 +224,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
         self._check_estimator()
         classifier = is_classifier(self.estimator)
         seed = draw_seed(self.random_state)
-        data = LabelledData.checked(X, y, X_val, y_val, classifier, seed // 2)
+        data = LabelledData.checked(X, y, X_val, y_val, classifier, seed // 2, sample_weight)
         self.method_ = default_method(self.estimator) if self.method == "auto" else self.method
         if self.method_ in BY_INFLUENCE:
             check_detector(self.attributor, self.method_, self.grouper)
@@ -244,7 +246,8 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
             keep = ~self.suspected_
             if classifier:
                 keep = spare_classes(keep, self.label_scores_, data.labels)
-            self.estimator_ = fit_on(self.estimator, X, data.y, np.flatnonzero(keep), data.seed)
+            rows, weights = np.flatnonzero(keep), data.sample_weight
+            self.estimator_ = fit_on(self.estimator, X, data.y, rows, data.seed, weights)
         elif hasattr(self, "estimator_"):
             del self.estimator_  # of an earlier fit
         remember_features(self, X)
@@ -274,7 +277,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
         """Group of every row by the grouper."""
         if is_clusterer(self.grouper) and not isinstance(self.grouper, BaseGrouper):
             return np.asarray(clone(self.grouper).fit_predict(data.X))
-        model = fit_on(self.estimator, data.X, data.y, None, data.seed)
+        model = fit_on(self.estimator, data.X, data.y, None, data.seed, data.sample_weight)
         return np.asarray(clone(self.grouper).fit(model, data.X, data.y).labels_)
 
     def _suspect(self, data: LabelledData) -> None:

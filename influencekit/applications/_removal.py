@@ -127,6 +127,7 @@ def removal_curve(
     groups: Any = None,
     output: str | Callable = "accuracy",
     n_random: int = 3,
+    sample_weight: Any = None,
     n_repeats: int = 2,
     engine: str = "auto",
     cache_dir: str | os.PathLike | None = None,
@@ -160,6 +161,8 @@ def removal_curve(
         Otherwise as in :func:`~influencekit.retrain_on_subsets`.
     n_random : int, default=3
         Draws of random rows.
+    sample_weight : array-like of shape (n_train,), default=None
+        Weights that the model was fitted with; each retraining gets those of its rows.
     n_repeats : int, default=2
         Retrainings of each subset, under different seeds.
     engine, cache_dir, n_jobs
@@ -236,7 +239,9 @@ def removal_curve(
     masks = np.concatenate([np.ones((1, n_train), dtype=bool), masks])
     names = _subset_names(list(values), n_random, shares, which)
     measured = right_class if output == "accuracy" else output
-    how = Retraining(n_repeats, engine, cache_dir, n_jobs, on_nan, draw_seed(rng), verbose)
+    how = Retraining(
+        n_repeats, engine, cache_dir, n_jobs, on_nan, draw_seed(rng), verbose, sample_weight
+    )
     outputs = how.outputs(model, (X, y, X_query, y_query), masks, names, measured).mean(axis=2)
     parts = outputs[1:].reshape(len(orders), len(shares), -1)
     random = np.concatenate(list(parts[len(values) :]), axis=1)

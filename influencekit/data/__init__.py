@@ -1,5 +1,6 @@
 """Examples: ordered, re-iterable batches of any kind of data."""
 
+from influencekit.data._checks import check_sample_weight
 from influencekit.data._examples import (
     Examples,
     ExamplesList,
@@ -15,6 +16,7 @@ __all__ = [
     "Batch",
     "Examples",
     "ExamplesList",
+    "check_sample_weight",
     "column_means",
     "each",
     "leaves",

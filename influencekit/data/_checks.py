@@ -27,6 +27,7 @@ __all__ = [
     "check_map_style",
     "check_n_features",
     "check_same_length",
+    "check_sample_weight",
     "given_twice",
     "one_dimensional",
 ]
@@ -104,6 +105,31 @@ def check_same_length(lengths: dict[str, int]) -> None:
             f"Different numbers of examples: {said}. Accepted are arguments with the same "
             "number of rows; look whether one of them was filtered or split alone."
         )
+
+
+def check_sample_weight(sample_weight: Any, n: int) -> np.ndarray:
+    """Weights of n examples as float64 numbers.
+
+    Raises
+    ------
+    ValueError
+        If they are not one finite number from 0 on for each, or all 0.
+    """
+    try:
+        values = (
+            sample_weight.numpy(force=True) if isinstance(sample_weight, Tensor) else sample_weight
+        )
+        weights = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        weights = np.full(0, np.nan)
+    fine = weights.shape == (n,) and np.isfinite(weights).all() and (weights >= 0).all()
+    if not fine or not weights.any():
+        raise ValueError(
+            f"sample_weight: got {type(sample_weight).__name__} of shape {np.shape(sample_weight)} "
+            f"for {n:,} examples; accepted is one finite number from 0 on for each, not all 0: "
+            "those that the model was fitted with."
+        )
+    return weights
 
 
 def given_twice(name: str, y_name: str) -> ValueError:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.data._checks import check_same_length, given_twice
+from influencekit.data._checks import check_same_length, check_sample_weight, given_twice
 from influencekit.data._inputs import open_inputs, row_labels, uses_matrix
 from influencekit.data._sources import Batch, DatasetSource, Placement, Source, leaves, split_batch
 from influencekit.data._targets import check_targets, encode_targets, one_column
@@ -37,6 +37,8 @@ class Examples:
         Row labels.
     rows : ndarray of int or None
         Positions in the source; None is all of them in order.
+    weights : Tensor of shape (n_examples,) or None
+        ``sample_weight`` of the examples, float64; None is 1 for all.
 
     Attributes
     ----------
@@ -51,12 +53,14 @@ class Examples:
         targets: Tensor | None = None,
         index: Any = None,
         rows: np.ndarray | None = None,
+        weights: Tensor | None = None,
     ):
         self.source = source
         self.placement = placement
         self.targets = targets
         self.index = index
         self.rows = rows
+        self.weights = weights
         self.n_examples = len(source) if rows is None else len(rows)
 
     def __len__(self) -> int:
@@ -114,7 +118,10 @@ class Examples:
             targets = targets[torch.as_tensor(positions, device=targets.device)]
         index = None if self.index is None else self.index[positions]
         inner = positions if self.rows is None else self.rows[positions]
-        return Examples(self.source, self.placement, targets, index, inner)
+        weights = self.weights
+        if weights is not None:
+            weights = weights[torch.as_tensor(positions, device=weights.device)]
+        return Examples(self.source, self.placement, targets, index, inner, weights)
 
     def with_targets(self, targets: Tensor) -> Examples:
         """Return the same inputs with other, already encoded targets.
@@ -131,7 +138,25 @@ class Examples:
         if targets.is_floating_point():
             targets = targets.to(self.placement.dtype)
         targets = targets.detach().to(self.placement.device)
-        return Examples(self.source, self.placement, targets, self.index, self.rows)
+        return Examples(self.source, self.placement, targets, self.index, self.rows, self.weights)
+
+    def weighted(self, sample_weight: Any) -> Examples:
+        """Return the same examples with weights in the training objective.
+
+        Parameters
+        ----------
+        sample_weight : array-like of shape (n_examples,) or None
+            None leaves them as they are.
+
+        Returns
+        -------
+        examples : Examples
+        """
+        if sample_weight is None:
+            return self
+        weights = torch.from_numpy(check_sample_weight(sample_weight, self.n_examples))
+        weights = weights.to(self.placement.device)
+        return Examples(self.source, self.placement, self.targets, self.index, self.rows, weights)
 
 
 def make_examples(
@@ -307,6 +332,19 @@ class ExamplesList(tuple):
     def index(self):
         """Row labels."""
         return self[0].index
+
+    def weighted(self, sample_weight: Any) -> ExamplesList:
+        """The same examples with weights, for every model; see :meth:`Examples.weighted`.
+
+        Parameters
+        ----------
+        sample_weight : array-like of shape (n_examples,) or None
+
+        Returns
+        -------
+        ExamplesList
+        """
+        return ExamplesList(examples.weighted(sample_weight) for examples in self)
 
     def take(self, rows: Any) -> ExamplesList:
         """Some of the examples, for every model.

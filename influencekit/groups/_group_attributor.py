@@ -162,7 +162,7 @@ class GroupAttributor(HeldGroups):
         self.trak_kernel = trak_kernel
 
     @with_gradients
-    def fit(self, model, X, y=None, groups=None, **queries):
+    def fit(self, model, X, y=None, groups=None, *, sample_weight=None, **queries):
         """Partition the training examples, and learn what scoring needs.
 
         Parameters
@@ -174,6 +174,8 @@ class GroupAttributor(HeldGroups):
             Training data, as given to the model's ``fit``.
         groups : array-like of shape (n_train,) or (n_train, n_columns), default=None
             Label of each row, in place of a grouper; crossings of several columns.
+        sample_weight : array-like of shape (n_train,), default=None
+            The weights that the model was fitted with.
         **queries
             What a search inside asks for: ``X_query``, ``y_query``, ``subset_outputs``.
 
@@ -182,7 +184,7 @@ class GroupAttributor(HeldGroups):
         self : object
         """
         self._check(groups, queries)
-        models, train = self._open(model, X, y)
+        models, train = self._open(model, X, y, sample_weight)
         self._remember()
         if self.property is not None:
             for task in each(models):
@@ -195,7 +197,8 @@ class GroupAttributor(HeldGroups):
             return self
         if isinstance(self.attributor_, FurtherTraining):
             self.attributor_.set_params(groups=self.labels_, left_out=None)
-        self.attributor_.fit(model if queries else models, X, y, **queries)  # searches retrain
+        learned = model if queries else models  # searches retrain
+        self.attributor_.fit(learned, X, y, sample_weight=sample_weight, **queries)
         if self.property is not None:
             explain(self.attributor_, SlopeOutput())
         self._keep(self.attributor_.fitted_, self.attributor_._rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,4 +63,5 @@ def centered(task: Task, shift: Tensor) -> Task:
     -------
     Task
     """
-    return replace(task, module=CenteredLinear(task.module.linear, shift).eval())
+    linear: Any = task.module.linear
+    return replace(task, module=CenteredLinear(linear, shift).eval())

@@ -200,7 +200,17 @@ class LDSSearch(AttributorSearch):
         self.verbose = verbose
 
     @with_gradients
-    def fit(self, model, X, y=None, *, X_query=None, y_query=None, subset_outputs=None):
+    def fit(
+        self,
+        model,
+        X,
+        y=None,
+        *,
+        X_query=None,
+        y_query=None,
+        subset_outputs=None,
+        sample_weight=None,
+    ):
         """Retrain on subsets, search, and fit the attributor with the best parameters.
 
         Parameters
@@ -215,12 +225,14 @@ class LDSSearch(AttributorSearch):
         y_query : array-like, default=None
         subset_outputs : SubsetOutputs or None, default=None
             Ground truth of an earlier run on the same data and queries; nothing is retrained.
+        sample_weight : array-like of shape (n_train,), default=None
+            The weights that the model was fitted with; retraining gets those of its rows.
 
         Returns
         -------
         self : object
         """
-        task, train = self._open(model, X, y)
+        task, train = self._open(model, X, y, sample_weight)
         check_held(self.attributor, "LDSSearch")
         check_space(self.search_space, self.attributor)
         if X_query is None:
@@ -238,7 +250,7 @@ class LDSSearch(AttributorSearch):
         together = kept_together(self.attributor, seeds, self.search_space, task, train)
         if subset_outputs is None:
             first = model[0] if is_model_list(model) else model
-            subset_outputs = self._retrain(first, X, y, X_query, y_query, together)
+            subset_outputs = self._retrain(first, X, y, X_query, y_query, together, sample_weight)
         check_ground_truth(subset_outputs, self.attributor, self.task_, self.n_train_, queries)
         if together is not None:
             together._whole_groups(subset_outputs.masks)
@@ -250,7 +262,7 @@ class LDSSearch(AttributorSearch):
     def _asks_queries(self):
         return True
 
-    def _retrain(self, model, X, y, X_query, y_query, together) -> SubsetOutputs:
+    def _retrain(self, model, X, y, X_query, y_query, together, sample_weight) -> SubsetOutputs:
         masks, n, share = None, self.n_subsets, self.subset_fraction
         if together is not None:
             masks = draw_whole_groups(together, n, share, self.random_state)
@@ -263,6 +275,7 @@ class LDSSearch(AttributorSearch):
             n_subsets=n,
             subset_fraction=share,
             masks=masks,
+            sample_weight=sample_weight,
             n_repeats=self.n_repeats,
             output=explained_output(self.attributor),
             retrain=self.retrain,

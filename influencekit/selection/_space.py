@@ -110,7 +110,7 @@ STANDARD_ERROR = "standard_error"
 UNDAMPED = "undamped"
 
 
-def drawn(trial: optuna.trial.FrozenTrial) -> dict:
+def drawn(trial: optuna.trial.FrozenTrial | optuna.Trial) -> dict:
     """Parameters of a trial, with the damping where it is 0."""
     undamped = trial.user_attrs.get(UNDAMPED)
     return dict(trial.params) if undamped is None else {**trial.params, undamped: 0.0}

@@ -164,7 +164,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         self.random_state = random_state
 
     @with_gradients
-    def fit(self, model, X, y=None, *, X_query=None, y_query=None):
+    def fit(self, model, X, y=None, *, X_query=None, y_query=None, sample_weight=None):
         """Choose the damping and fit the attributor with it.
 
         Parameters
@@ -177,12 +177,14 @@ class SurrogateLambdaSearchCV(AttributorSearch):
             Examples over which ξ is averaged; None draws them from the training data.
         y_query : array-like, default=None
             Targets of the queries; None explains the model's own predictions.
+        sample_weight : array-like of shape (n_train,), default=None
+            The weights that the model was fitted with.
 
         Returns
         -------
         self : object
         """
-        task, train = self._open(model, X, y)
+        task, train = self._open(model, X, y, sample_weight)
         check_held(self.attributor, "SurrogateLambdaSearchCV")
         if damping_name(self.attributor) is None:
             raise ValueError(

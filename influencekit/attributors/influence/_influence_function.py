@@ -226,7 +226,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     def _fit(self, task, train):
         curvature = self._checked_curvature()
         weights = training_weights(task, train)
-        shares, penalty = weights / weights.sum(), task.penalty_vector(float(weights.sum()))
+        shares = weights / weights.sum()
+        penalty = task.penalty_vector(float(weights.sum()), len(train))
         engine = gradient_engine(self, self._point(task, train, shares, penalty))
         problem = CurvatureProblem(
             training_gradients(engine, train, shares),

@@ -23,8 +23,6 @@ __all__ = ["linear_regression_task", "ridge_task"]
 def ridge_task(model: Ridge | RidgeCV, loss: Any = None) -> Task:
     """Task of a fitted Ridge or RidgeCV: ``Σ_i |y_i - o_i|² + α |w|²``, intercept free.
 
-    ``sample_weight`` given to fit cannot be seen in the fitted model and is not carried.
-
     Parameters
     ----------
     model : Ridge or RidgeCV
@@ -47,8 +45,6 @@ def ridge_task(model: Ridge | RidgeCV, loss: Any = None) -> Task:
 @as_task.register(LinearRegression)
 def linear_regression_task(model: LinearRegression, loss: Any = None) -> Task:
     """Task of a fitted LinearRegression: ``Σ_i |y_i - o_i|²``.
-
-    ``sample_weight`` given to fit cannot be seen in the fitted model and is not carried.
 
     Parameters
     ----------

@@ -27,8 +27,7 @@ def logistic_task(model: LogisticRegression, loss: Any = None) -> Task:
     """Task of a fitted LogisticRegression or LogisticRegressionCV.
 
     The objective is ``Σ_i w_i loss_i + ½ |coef|² / C`` with the intercept free; liblinear
-    penalises ``(intercept / intercept_scaling)²`` too.  Class weights are carried;
-    ``sample_weight`` given to fit cannot be seen in the fitted model and is not.
+    penalises ``(intercept / intercept_scaling)²`` too.  Class weights are carried.
 
     Parameters
     ----------
