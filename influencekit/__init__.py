@@ -15,17 +15,20 @@ from influencekit.attributors import (
 )
 from influencekit.base import BaseAttributor, DampedFitted, Fitted
 from influencekit.groups import GroupAttributor
+from influencekit.metrics import linear_datamodeling_score
 from influencekit.models import Task, as_task
 from influencekit.selection import (
     LDSSearch,
     SensitivityStudy,
     SurrogateLambdaSearchCV,
+    compare,
     lds_scorer,
 )
 from influencekit.training import (
     FurtherTrainingConfig,
     FurtherTrainingScores,
     SubsetOutputs,
+    Training,
     retrain_on_subsets,
 )
 
@@ -51,8 +54,11 @@ __all__ = [
     "SurrogateLambdaSearchCV",
     "Task",
     "TracIn",
+    "Training",
     "__version__",
     "as_task",
+    "compare",
     "lds_scorer",
+    "linear_datamodeling_score",
     "retrain_on_subsets",
 ]

@@ -1,16 +1,38 @@
-"""What an attributor learns from a model: all that scoring needs, apart from the configuration."""
+"""What an attributor learns from a model, apart from its configuration; and checks on the way."""
 
 from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any, Self, TypeVar
 
 import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
 
 from influencekit.data import Examples
+from influencekit.exceptions import (
+    HeldOutRowsWarning,
+    LambdaPathWarning,
+    UnsupportedModelError,
+    warn_user,
+)
+from influencekit.models import Task, class_positions
+from influencekit.utils import validate_parameters, with_gradients
 
-__all__ = ["DampedFitted", "Fitted"]
+__all__ = [
+    "DampedFitted",
+    "DampedMixin",
+    "Fitted",
+    "check_fitted",
+    "check_returned",
+    "check_scores",
+    "check_weights",
+    "learned_rows",
+    "of_models",
+    "reject_data_as_model",
+]
 
 
 class Fitted(ABC):
@@ -128,3 +150,158 @@ class DampedFitted(Fitted):
             If the curvature has no eigenvalues.
         """
         raise NotImplementedError(f"{type(self).__name__} has no damping path.")
+
+
+F = TypeVar("F", bound=DampedFitted)
+
+
+class DampedMixin:
+    """``set_damping`` and what several models share, for attributors with a ``damping``.
+
+    Authors write ``_named_damping(name, fitted)``, and end ``_fit`` with
+    ``return self._at(fitted, self.damping)``.
+    """
+
+    damping: Any
+    fitted_: Sequence[DampedFitted]
+
+    def _named_damping(self, name: str, fitted: Any) -> float:
+        """What a damping given by name, such as "auto", stands for in one model."""
+        raise NotImplementedError
+
+    def _at(self, fitted: F, damping: float | str) -> F:
+        """What was learned from one model, with a damping given as a number or by name."""
+        if isinstance(damping, str):
+            return fitted.at(float(self._named_damping(damping, fitted)))
+        _warn_below(fitted.least_damping, float(damping))
+        return fitted.at(float(damping))
+
+    @property
+    def damping_(self) -> Any:
+        """λ in use: a float, or an ndarray with one for each of several models."""
+        return of_models([fitted.damping for fitted in self.fitted_])
+
+    @property
+    def eigenvalues_(self) -> np.ndarray:
+        """Of the curvature without damping, those of all models together."""
+        if any(fitted.eigenvalues is None for fitted in self.fitted_):
+            raise AttributeError("eigenvalues_: the curvature has none.")
+        if len(self.fitted_) == 1:
+            return self.fitted_[0].eigenvalues
+        return np.sort(np.concatenate([fitted.eigenvalues for fitted in self.fitted_]))
+
+    @with_gradients
+    def set_damping(self, damping):
+        """Change the damping of a fitted attributor; nothing else of the fit depends on it.
+
+        Parameters
+        ----------
+        damping : float or str
+            A number, or a name that the parameter ``damping`` accepts.
+
+        Returns
+        -------
+        self : object
+        """
+        check_is_fitted(self, "fitted_")
+        before, self.damping = self.damping, damping
+        try:
+            validate_parameters(self)
+        except ValueError:
+            self.damping = before
+            raise
+        self.fitted_ = [self._at(fitted, damping) for fitted in self.fitted_]
+        return self
+
+
+def _warn_below(floor: float, damping: float) -> None:
+    """Warn of a damping that rounding rules."""
+    if 0 < damping < floor:
+        warn_user(
+            f"damping={damping:.2g} is below {floor:.2g}, the least that the rounding of the "
+            "curvature's eigenvalues can carry: directions without curvature may drown the scores. "
+            f"Give 0, which leaves them out, or {floor:.2g} and more.",
+            LambdaPathWarning,
+        )
+
+
+def of_models(values: list) -> Any:
+    """The value of one model, or an array of those of several."""
+    return values[0] if len(values) == 1 else np.array(values)
+
+
+# -- checks -----------------------------------------------------------------------------------
+
+
+def reject_data_as_model(attributor, model, X) -> None:
+    """Refuse data where the model belongs: an attributor used as a step of a Pipeline."""
+    looks_like_data = isinstance(model, (np.ndarray, torch.Tensor, list, tuple)) or (
+        hasattr(model, "iloc") or hasattr(model, "tocsr")
+    )
+    if looks_like_data or X is None:
+        name = type(attributor).__name__
+        raise UnsupportedModelError(
+            f"model: got {type(model).__name__}. {name}.fit takes the fitted model first, "
+            f"then its training data: {name}().fit(model, X_train, y_train). An attributor "
+            "cannot be a step of a Pipeline: fit the pipeline and give it as the model. Nor can "
+            "GridSearchCV search it: use SurrogateLambdaSearchCV or LDSSearch."
+        )
+
+
+def check_weights(task: Task) -> None:
+    """Refuse a model whose training diverged."""
+    for name, parameter in task.parameters.items():
+        if not bool(torch.isfinite(parameter).all()):
+            raise UnsupportedModelError(
+                f"model: the parameter {name!r} of {task.name} holds NaN or infinity, so its "
+                "training diverged. Give a model that trained well, for instance with a smaller "
+                "learning rate."
+            )
+
+
+def check_fitted(attributor, fitted) -> None:
+    """Refuse what an author's ``_fit`` may not return."""
+    if not isinstance(fitted, Fitted):
+        raise TypeError(
+            f"{type(attributor).__name__}._fit returned a {type(fitted).__name__}; it must return "
+            "a Fitted: an object of a class that inherits from influencekit.base.Fitted and has "
+            "a method scores(queries)."
+        )
+
+
+def check_returned(fitted, scores: np.ndarray, shape: tuple[int, int]) -> None:
+    """Refuse what an author's ``scores`` may not return."""
+    if not isinstance(scores, np.ndarray) or scores.shape != shape:
+        raise ValueError(
+            f"{type(fitted).__name__}.scores returned a {type(scores).__name__} of shape "
+            f"{tuple(np.shape(scores))}; it must return an ndarray (n_queries, n_train) = {shape}."
+        )
+
+
+def check_scores(scores: np.ndarray) -> None:
+    """Refuse to hand out NaN: it sorts and sums without a word."""
+    n_bad = scores.size - int(np.isfinite(scores).sum())
+    if n_bad:
+        raise ValueError(
+            f"{n_bad:,} of {scores.size:,} scores are NaN or infinite: the gradient of the output "
+            "or of a training loss is not finite there. Look at output= (a root or logarithm "
+            "at 0), the loss and the scale of X, or turn the model to torch.float64."
+        )
+
+
+def learned_rows(task: Task, train: Examples) -> np.ndarray:
+    """Positions of the rows that the model was trained on; warn about the others."""
+    rows = np.arange(len(train))
+    if task.training_rows is None:
+        return rows
+    targets = train.targets if task.kind != "classification" else class_positions(train.targets)
+    learned = np.flatnonzero(task.training_rows(rows[:, None], targets.cpu().numpy()))
+    if len(learned) < len(train):
+        warn_user(
+            f"{task.name} was trained on {len(learned):,} of the {len(train):,} rows given as "
+            "training data; it held the others out (skorch's train_split, scikit-learn's "
+            "early_stopping). They score 0. To train on all rows, refit the model with "
+            "train_split=None or early_stopping=False.",
+            HeldOutRowsWarning,
+        )
+    return learned

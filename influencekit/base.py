@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit._fitted import DampedFitted, Fitted
-from influencekit._model_checks import (
+from influencekit._fitted import (
+    DampedFitted,
+    Fitted,
     check_fitted,
     check_returned,
     check_scores,
@@ -25,7 +25,13 @@ from influencekit._seeded_copies import seeded_copies
 from influencekit._top_k import smallest_k
 from influencekit.data import Examples, ExamplesList, each, open_examples
 from influencekit.models import Task, TaskList, as_task, is_model_list
-from influencekit.utils import OutputContainerMixin, chunks, validate_parameters, with_gradients
+from influencekit.utils import (
+    OutputContainerMixin,
+    SuggestingEstimator,
+    chunks,
+    validate_parameters,
+    with_gradients,
+)
 
 __all__ = ["BaseAttributor", "DampedFitted", "Fitted"]
 
@@ -33,7 +39,7 @@ __all__ = ["BaseAttributor", "DampedFitted", "Fitted"]
 _STREAM_SIZE = 2**25
 
 
-class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
+class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
     """Scores the influence of every training example on every test example.
 
     An attributor is configuration.  Method authors write ``__init__``, which only stores
@@ -71,12 +77,9 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
     def _fit(self, task: Task, train: Examples) -> Fitted:
         """Learn from one model and the training examples that it learned from."""
 
-    def _combine(self, parts: Iterable[np.ndarray]) -> np.ndarray:
-        """Scores of several models from those of each; they are averaged."""
-        total, count = np.zeros(()), 0
-        for part in parts:
-            total, count = total + part, count + 1
-        return total / count
+    def _combine(self, total: np.ndarray, n_models: int) -> np.ndarray:
+        """Scores of several models from their sum: the mean."""
+        return total / n_models
 
     def _for_each(self, n_models: int) -> list[Self]:
         """Configurations for several models, unfitted: equal but for their random numbers."""
@@ -106,18 +109,16 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         """
         models, train = self._open(model, X, y, sample_weight)
         configured = [self] if isinstance(models, Task) else self._for_each(len(models))
-        pairs = zip(configured, each(models), each(train), strict=True)
-        found = [one._fit_one(task, examples) for one, task, examples in pairs]
-        self._keep([fitted for fitted, _ in found], [rows for _, rows in found])
+        found, all_rows = [], []
+        for one, task, examples in zip(configured, each(models), each(train), strict=True):
+            rows = learned_rows(task, examples)
+            one.n_train_, one.train_rows_ = len(examples), rows
+            learned = examples if len(rows) == len(examples) else examples.take(rows)
+            found.append(one._fit(task, learned))
+            check_fitted(one, found[-1])
+            all_rows.append(rows)
+        self._keep(found, all_rows)
         return self
-
-    def _fit_one(self, task: Task, train: Examples) -> tuple[Fitted, np.ndarray]:
-        """What is learned from one model, and the rows of the data that the model learned from."""
-        self.n_train_, self.train_rows_ = len(train), learned_rows(task, train)
-        learned = train if len(self.train_rows_) == len(train) else train.take(self.train_rows_)
-        fitted = self._fit(task, learned)
-        check_fitted(self, fitted)
-        return fitted, self.train_rows_
 
     def _keep(self, fitted: Sequence[Fitted], rows: Sequence[np.ndarray]) -> None:
         """Remember what was learned from each model, with the rows that it learned from."""
@@ -228,7 +229,10 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         """
         check_is_fitted(self, "fitted_")
         pairs = zip(self.fitted_, self._rows, strict=True)
-        return self._combine(self._spread(one.self_scores()[None], rows)[0] for one, rows in pairs)
+        total: Any = 0.0
+        for fitted, rows in pairs:
+            total = total + self._spread(fitted.self_scores()[None], rows)[0]
+        return self._combine(total, len(self.fitted_))
 
     @with_gradients
     def top_k(self, X, y=None, k: int = 10, *, opponents: bool = False):
@@ -305,8 +309,10 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
 
     def _all_scores(self, queries: Examples | ExamplesList) -> np.ndarray:
         """Scores (n_queries, n_train) over all rows of the training data and all models."""
-        triples = zip(self.fitted_, self._rows, each(queries), strict=True)
-        return self._combine(self._scores_of(*triple) for triple in triples)
+        total: Any = 0.0
+        for fitted, rows, own in zip(self.fitted_, self._rows, each(queries), strict=True):
+            total = total + self._scores_of(fitted, rows, own)
+        return self._combine(total, len(self.fitted_))
 
     def _scores_of(self, fitted: Fitted, rows: np.ndarray, queries: Examples) -> np.ndarray:
         scores = fitted.scores(queries)

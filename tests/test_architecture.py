@@ -236,7 +236,7 @@ def test_no_device_is_named():
 def text_files():
     """Files of the repository, but for what tools make."""
     made = re.compile(
-        r"\.(?!ci$|gitignore$)|.*\.egg-info$"
+        r"\.(?!ci$|gitignore$|pre-commit-config)|.*\.egg-info$"
         r"|(_build|auto_examples|build|demo_output|dist|generated|__pycache__)$"
     )
     for folder, folders, names in os.walk(ROOT):
@@ -258,6 +258,16 @@ def test_no_path_of_a_machine_and_no_package_host():
         if path.search(line) or host.search(line)
     ]
     assert found == []
+
+
+def test_hooks_of_commits_run_the_tools_of_make_lint_and_fetch_nothing():
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    assert re.findall(r"repo: (.*)", hooks) == ["local"]
+    assert set(re.findall(r"language: (.*)", hooks)) == {"system"}
+    tools = [entry.replace(" --force-exclude", "") for entry in re.findall(r"entry: (.*)", hooks)]
+    lint = (ROOT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0]
+    linters = re.findall(r"\$\(BIN\)/((?:ruff|mypy)[^.\n]*)", lint)
+    assert [tool.removeprefix(".venv/bin/") for tool in tools] == [one.strip() for one in linters]
 
 
 def test_the_version_is_said_alike():

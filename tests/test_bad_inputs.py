@@ -46,6 +46,7 @@ from influencekit.metrics import (
     linear_datamodeling_score,
     noise_ceiling,
 )
+from tests._shared.nets import OneLayer
 
 IRIS_X, IRIS_Y = load_iris(return_X_y=True)
 X, y = IRIS_X[::3], IRIS_Y[::3]
@@ -100,19 +101,10 @@ def two_targets():
     return Ridge().fit(TARGET_X, np.column_stack([TARGET_Y, TARGET_Y**2]))
 
 
-class Net(nn.Module):
-    def __init__(self, n_outputs=3):
-        super().__init__()
-        self.layer = nn.Linear(4, n_outputs)
-
-    def forward(self, X):
-        return self.layer(X)
-
-
 @cache
 def net():
     model = NeuralNetClassifier(
-        Net, criterion=nn.CrossEntropyLoss, max_epochs=2, train_split=None, verbose=0
+        OneLayer, criterion=nn.CrossEntropyLoss, max_epochs=2, train_split=None, verbose=0
     )
     return model.fit(X.astype(np.float32), y)
 
@@ -124,7 +116,7 @@ def diverged_net():
 
 
 def module_task(n_outputs=3):
-    return as_task(Net(n_outputs), nn.CrossEntropyLoss())
+    return as_task(OneLayer(n_out=n_outputs), nn.CrossEntropyLoss())
 
 
 def fit(model=None, X_=X, y_=y, attributor=None):
@@ -201,21 +193,21 @@ MODELS = [
      "LogisticRegression; not fitted; 'fit'"),
     ("unfitted_pipeline", lambda: fit(make_pipeline(StandardScaler(), Ridge())), NotFittedError,
      "StandardScaler; not fitted; 'fit'"),
-    ("unfitted_net", lambda: fit(NeuralNetClassifier(Net)), NotFittedError,
+    ("unfitted_net", lambda: fit(NeuralNetClassifier(OneLayer)), NotFittedError,
      "NeuralNetClassifier; fit"),
     ("unfitted_search", lambda: fit(GridSearchCV(Ridge(), {"alpha": [1, 2]})), NotFittedError,
      "GridSearchCV; not fitted; 'fit'"),
     ("search_without_refit",
      lambda: fit(GridSearchCV(Ridge(), {"alpha": [1, 2]}, refit=False).fit(X, y)),
      UnsupportedModelError, "refit=False; refit=True"),
-    ("module_without_loss", lambda: as_task(Net()), TypeError,
+    ("module_without_loss", lambda: as_task(OneLayer()), TypeError,
      "loss: missing; as_task(model, loss=nn.CrossEntropyLoss())"),
-    ("module_in_fit", lambda: fit(Net()), TypeError, "loss: missing; as_task(model, loss="),
+    ("module_in_fit", lambda: fit(OneLayer()), TypeError, "loss: missing; as_task(model, loss="),
     ("loss_for_task", lambda: as_task(module_task(), nn.MSELoss()), TypeError,
      "loss: ; already a Task; leave it out"),
     ("loss_for_estimator", lambda: as_task(classifier(), nn.MSELoss()), TypeError,
      "loss: LogisticRegression; leave it out"),
-    ("loss_that_is_text", lambda: as_task(Net(), "mse"), TypeError, "loss: got str; accepted"),
+    ("loss_that_is_text", lambda: as_task(OneLayer(), "mse"), TypeError, "loss: got str; accepted"),
     ("l1_penalty",
      lambda: fit(LogisticRegression(solver="saga", max_iter=5, **L1).fit(X, y)),
      UnsupportedModelError, "l1; penalty"),
@@ -231,7 +223,7 @@ MODELS = [
     ("diverged", lambda: fit(diverged_net(), np.float32(X)), UnsupportedModelError,
      "model: the parameter 'layer.bias'; NaN; training diverged"),
     ("nothing_trainable",
-     lambda: as_task(Net().requires_grad_(False), nn.CrossEntropyLoss()),
+     lambda: as_task(OneLayer().requires_grad_(False), nn.CrossEntropyLoss()),
      UnsupportedModelError, "requires_grad"),
 ]  # fmt: skip
 
@@ -305,9 +297,9 @@ ARGUMENTS = [
     ("model_of_fewer_classes", lambda: fit(LogisticRegression().fit(X[y < 2], y[y < 2])),
      ValueError, "y: got the label 2; accepted are 0, 1"),
     ("module_of_other_width", lambda: fit(module_task(), X[:, :3].astype(np.float32)), ValueError,
-     "X: ; shape; (1, 3); Net"),
+     "X: ; shape; (1, 3); OneLayer"),
     ("images_into_flat_net", lambda: fit(net(), np.zeros((50, 2, 5), np.float32)), ValueError,
-     "X: ; shape; (1, 2, 5); Net"),
+     "X: ; shape; (1, 2, 5); NeuralNetClassifier"),
 ]  # fmt: skip
 
 PARAMETERS = [
@@ -441,8 +433,8 @@ RETRAINING = [
      "masks: got 20 columns; 50 training rows"),
     ("retrain_masks_as_positions", lambda: retrain(masks=[[0, 1, 2]]), ValueError,
      "masks: got dtype int64; bool"),
-    ("retrain_module", lambda: retrain(Net()), UnsupportedModelError,
-     "model: got Net; Accepted; retrain=function"),
+    ("retrain_module", lambda: retrain(OneLayer()), UnsupportedModelError,
+     "model: got OneLayer; Accepted; retrain=function"),
     ("retrain_cache_without_seed", lambda: retrain(cache_dir="cache", random_state=None),
      ValueError, "cache_dir: ; random_state; int"),
     ("retrain_y_shorter", lambda: retrain(y_=y[:-1]), ValueError, "X ; 50; y ; 49"),
@@ -451,7 +443,7 @@ RETRAINING = [
     ("retrain_missing_class", lambda: retrain(subset_fraction=0.04), ValueError,
      "masks: ; no row of class; subset_fraction"),
     ("retrain_net_instance",
-     lambda: retrain(NeuralNetClassifier(Net(), criterion=nn.CrossEntropyLoss, max_epochs=1,
+     lambda: retrain(NeuralNetClassifier(OneLayer(), criterion=nn.CrossEntropyLoss, max_epochs=1,
                                          verbose=0).fit(np.float32(X), y)),
      UnsupportedModelError, "model: ; module; class"),
     ("retrain_early_stopping_net_labels", lambda: retrain(net(), np.float32(X), y + 1,

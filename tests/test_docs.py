@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests._shared.marks import NOT_TRAINED
+
 matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +39,7 @@ NEEDS = re.compile(r"^<!-- needs: (\w+) -->$", re.MULTILINE)
 RUNNABLE = [page for page in PAGES if blocks(page, "python")]
 
 
+@NOT_TRAINED  # nets of a few epochs, and checkpoints along a training
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.stem)
 def test_blocks_run_in_order(page, tmp_path, monkeypatch, capsys):
     for needed in NEEDS.findall(page.read_text(encoding="utf-8")):

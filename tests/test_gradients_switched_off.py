@@ -33,6 +33,8 @@ from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
 from influencekit.groups import GroupAttributor, KMeansGrouper, leave_group_out
 from influencekit.training import TrajectoryRecorder, train_checkpoints, trajectory_leave_one_out
+from tests._shared.marks import NOT_TRAINED
+from tests._shared.nets import TwoLayers
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(24, 4)).astype(np.float32)
@@ -40,19 +42,10 @@ Y = (X[:, 0] > 0).astype(np.int64)
 GROUPS = np.arange(24) % 3
 
 
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first, self.last = nn.Linear(4, 5), nn.Linear(5, 2)
-
-    def forward(self, x):
-        return self.last(torch.tanh(self.first(x)))
-
-
 def make_net(**options):
     torch.manual_seed(0)
     options = {"max_epochs": 2, "batch_size": 8, "train_split": None, "verbose": 0} | options
-    return NeuralNetClassifier(Net, criterion=nn.CrossEntropyLoss, **options)
+    return NeuralNetClassifier(TwoLayers, module__n_out=2, criterion=nn.CrossEntropyLoss, **options)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +61,7 @@ def further():
 
 def task_of_new_module(net):
     torch.manual_seed(0)
-    task = as_task(Net(), loss=nn.CrossEntropyLoss())
+    task = as_task(TwoLayers(n_out=2), loss=nn.CrossEntropyLoss())
     return GradDot().fit(task, torch.ones(24, 4) * torch.arange(24)[:, None], Y).score(X[:3], Y[:3])
 
 
@@ -124,7 +117,7 @@ TOOLS = {
         trajectory_leave_one_out(net, X, Y, X[:3], Y[:3], examples=[0, 1]).scores
     ),
     "train_checkpoints": lambda net: train_checkpoints(net, X, Y, [2], random_state=0)[2][
-        "last.bias"
+        "layers.2.bias"
     ].tolist(),
     "removal_curve": lambda net: removal_curve(
         net, X, Y, X, Y, X[:, 0], fractions=[0.2], n_random=1, n_repeats=1, random_state=0
@@ -144,7 +137,6 @@ TOOLS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("tool", TOOLS)
 def test_same_result(net, tool, mode):
@@ -161,10 +153,10 @@ def test_gradients_of_the_engine(net):
         np.testing.assert_array_equal(engine_alone(net), expected)
 
 
-@pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
 @pytest.mark.parametrize(
     "attributor", [GradDot(), InfluenceFunction("ekfac", damping=0.1), InfluenceFunction("ggn")]
 )
+@NOT_TRAINED
 def test_what_is_read_under_inference_mode_works_outside(net, attributor):
     fitted = clone(attributor).fit(net, X, Y)
     expected = fitted.score(X[:3], Y[:3])

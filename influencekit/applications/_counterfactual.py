@@ -20,7 +20,7 @@ from influencekit.metrics._text import not_finite_text, short_array
 from influencekit.models import ClassProbability
 from influencekit.training.estimator._rows import count_rows
 from influencekit.training.subsets._retrain import Retraining
-from influencekit.utils import with_gradients
+from influencekit.utils import check_choice, did_you_mean, with_gradients
 
 __all__ = ["GroupCounterfactual", "fairness_gap", "group_counterfactual"]
 
@@ -149,8 +149,7 @@ default="demographic_parity"
     >>> fairness_gap([0.9, 0.8, 0.2, 0.6], [1, 1, 0, 1], ["a", "a", "b", "b"])
     0.5
     """
-    if kind not in GAPS:
-        raise ValueError(f"kind: got {kind!r}; accepted are {list(GAPS)}.")
+    check_choice("kind", kind, GAPS)
     shapes = [np.shape(values) for values in (probabilities, y, sensitive)]
     if len(shapes[0]) != 1 or len(set(shapes)) != 1:
         raise ValueError(
@@ -270,7 +269,10 @@ def group_counterfactual(
     chosen = labels if remove is None else list(remove)
     unknown = [label for label in chosen if label not in labels]
     if unknown or not chosen:
-        raise ValueError(f"remove: got {chosen!r}; accepted are one or more of {labels}.")
+        raise ValueError(
+            f"remove: got {chosen!r}; accepted are one or more of {labels}."
+            f"{did_you_mean(unknown[0] if unknown else None, labels)}"
+        )
     if len(np.unique(np.asarray(y))) != 2:
         raise ValueError(
             "y: group_counterfactual measures gaps of binary classifiers; for other properties "

@@ -6,7 +6,7 @@ from numbers import Integral, Real
 from typing import ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier, is_clusterer
+from sklearn.base import MetaEstimatorMixin, clone, is_classifier, is_clusterer
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -31,7 +31,14 @@ from influencekit.applications._values import check_detector, group_means
 from influencekit.base import BaseAttributor
 from influencekit.data import one_column
 from influencekit.groups import BaseGrouper
-from influencekit.utils import Interval, StrOptions, draw_seed, validate_parameters, with_gradients
+from influencekit.utils import (
+    Interval,
+    StrOptions,
+    SuggestingEstimator,
+    draw_seed,
+    validate_parameters,
+    with_gradients,
+)
 
 __all__ = ["NoisyLabelDetector"]
 
@@ -50,7 +57,7 @@ def _has_estimator(detector) -> bool:
     return detector.refit
 
 
-class NoisyLabelDetector(MetaEstimatorMixin, BaseEstimator):
+class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
     """Find training rows whose label is probably wrong.
 
     The default method fits the estimator in cross-validation, leaves out the rows that it

@@ -6,7 +6,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
+from sklearn.base import MetaEstimatorMixin, clone, is_classifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -18,12 +18,19 @@ from influencekit.base import BaseAttributor
 from influencekit.data import check_sample_weight, one_column
 from influencekit.groups import GroupAttributor
 from influencekit.training.estimator._rows import take_rows
-from influencekit.utils import Interval, StrOptions, draw_seed, validate_parameters, with_gradients
+from influencekit.utils import (
+    Interval,
+    StrOptions,
+    SuggestingEstimator,
+    draw_seed,
+    validate_parameters,
+    with_gradients,
+)
 
 __all__ = ["DatasetPruner"]
 
 
-class DatasetPruner(MetaEstimatorMixin, BaseEstimator):
+class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
     """Leave out training rows of low value, with imbalanced-learn's ``fit_resample``.
 
     Parameters

@@ -17,7 +17,7 @@ from influencekit.groups._labels import refuse_missing
 from influencekit.metrics._text import not_finite_text
 from influencekit.training.estimator._rows import count_rows
 from influencekit.training.subsets._retrain import Retraining
-from influencekit.utils import draw_seed, with_gradients
+from influencekit.utils import check_choice, draw_seed, with_gradients
 
 __all__ = ["RemovalCurve", "removal_curve"]
 
@@ -212,8 +212,7 @@ def removal_curve(
     """
     n_train = count_rows(X)
     shares = _checked_fractions(fractions, n_train)
-    if which not in _WHICH:
-        raise ValueError(f"which: got {which!r}; accepted are {list(_WHICH)}.")
+    check_choice("which", which, _WHICH)
     if output == "accuracy" and is_regressor(model):
         raise ValueError(
             f"output: 'accuracy' is of classifiers, {type(model).__name__} is a regressor; "

@@ -30,7 +30,7 @@ from influencekit.training.trajectory import (
     TrajectoryRecorder,
     recorded_trajectory,
 )
-from influencekit.utils import draw_seed, progress, with_gradients
+from influencekit.utils import check_choice, draw_seed, progress, with_gradients
 
 __all__ = ["RetrainedOnHelpful", "score_then_retrain"]
 
@@ -168,8 +168,7 @@ def _look_at(model: Any, X: Any, which: str, on_nan: str) -> None:
 
 
 def _check(horizon: Any, keep: Any, curvature: Any) -> None:
-    if curvature not in CURVATURES:
-        raise ValueError(f"curvature: got {curvature!r}; accepted are {CURVATURES}.")
+    check_choice("curvature", curvature, CURVATURES)
     whole = isinstance(horizon, Integral) and not isinstance(horizon, bool)
     if horizon is not None and (not whole or horizon < 0):
         raise ValueError(f"horizon: got {horizon!r}; accepted is an integer >= 0 or None.")

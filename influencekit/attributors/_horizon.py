@@ -8,27 +8,31 @@ from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.data import Examples
 from influencekit.models import Task
 from influencekit.models._optimizers import OPTIMIZERS
-from influencekit.training import FurtherTrainingConfig
+from influencekit.training import FurtherTrainingConfig, Training
 from influencekit.training.further._optimizer import fitted_net
 
 __all__ = ["endpoint_task", "further_training_of", "sgd_config"]
 
 
-def further_training_of(further, task: Task) -> FurtherTraining:
+def further_training_of(further, task: Task, random_state=None) -> FurtherTraining:
     """The given configuration, or else the fitted skorch net's own training.
+
+    ``random_state`` is that of a run of a :class:`Training`, which has none itself.
 
     Raises
     ------
     ValueError
         If nothing says how far the model is to be trained.
     """
+    if isinstance(further, Training):
+        return FurtherTraining(training=further, random_state=random_state)
     if further is not None:
         return further
     net = fitted_net(task)
     if net is None:
         raise ValueError(
             f"further_training: got None, and {task.name} brings no learning rate. Say how far the "
-            "model is to be trained: further_training=FurtherTraining(lr=0.01, epochs=5)."
+            "model is to be trained: further_training=Training(lr=0.01, epochs=5)."
         )
     return FurtherTraining(epochs=int(net.max_epochs))
 

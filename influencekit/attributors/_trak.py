@@ -9,14 +9,13 @@ from typing import Any, ClassVar
 
 import torch
 
-from influencekit._fitted import DampedFitted
+from influencekit._fitted import DampedFitted, DampedMixin
 from influencekit.attributors._gradients import (
     GRADIENT_CONSTRAINTS,
     gradient_engine,
     query_gradients,
     training_weights,
 )
-from influencekit.attributors.influence._damped import DampedMixin
 from influencekit.base import BaseAttributor
 from influencekit.curvature import (
     CoordinatePath,

@@ -1,18 +1,33 @@
 """Curvature matrices and their factorisations."""
 
-from influencekit.curvature._base import Curvature, FittedCurvature, SolvedCurvature
-from influencekit.curvature._coordinates import CoordinatePath, CoordinateSpectrum
+from influencekit.curvature._base import FittedCurvature, SolvedCurvature
 from influencekit.curvature._mean_path import MeanPath
 from influencekit.curvature._operators import CurvatureOperator
-from influencekit.curvature._path import DampingPath, SubsetSums
-from influencekit.curvature._problem import CurvatureProblem
-from influencekit.curvature._registry import CURVATURES, make_curvature
+from influencekit.curvature._problem import (
+    CURVATURES,
+    Curvature,
+    CurvatureProblem,
+    CurvatureRows,
+    fisher_rows,
+    ggn_rows,
+    make_curvature,
+)
 from influencekit.curvature._solution import Solution
-from influencekit.curvature._spectrum import Spectrum
-from influencekit.curvature.exact._decompose import DecompositionPlan, decompose, plan_decomposition
-from influencekit.curvature.exact._exact import EmpiricalFisher, GaussNewton
+from influencekit.curvature._spectrum import (
+    CoordinatePath,
+    CoordinateSpectrum,
+    DampingPath,
+    Spectrum,
+    SubsetSums,
+)
+from influencekit.curvature.exact._exact import (
+    DecompositionPlan,
+    EmpiricalFisher,
+    GaussNewton,
+    decompose,
+    plan_decomposition,
+)
 from influencekit.curvature.exact._hessian import Hessian
-from influencekit.curvature.exact._rows import CurvatureRows, fisher_rows, ggn_rows
 from influencekit.curvature.iterative._conjugate_gradient import ConjugateGradient
 from influencekit.curvature.iterative._lissa import LiSSA
 from influencekit.curvature.kronecker import EKFAC, KFAC

@@ -1,14 +1,12 @@
-"""The contract of every curvature: made once, applied for any damping."""
+"""The contract of every factorised curvature: made once, applied for any damping."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from typing import ClassVar
 
 import torch
-from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
@@ -16,44 +14,7 @@ from influencekit.curvature._solution import Solution, join_solutions
 from influencekit.gradients import Gradients
 from influencekit.utils import chunks
 
-__all__ = ["Curvature", "FittedCurvature", "SolvedCurvature"]
-
-
-class Curvature(BaseEstimator, ABC):
-    """Which matrix stands for the curvature, and how its damped inverse is applied.
-
-    A curvature holds parameters only; :meth:`factorise` returns what was computed.  Authors
-    write ``__init__``, which only stores parameters, ``_parameter_constraints``, which says what
-    they accept, and :meth:`factorise`.  They set ``projects = True`` if it reads
-    ``problem.projection_dim``.  Attributors take an object of the class as ``curvature``; a
-    name in ``CURVATURES`` is for those of the package.
-    """
-
-    #: Whether ``projection_dim`` and ``projection`` of the attributor are used.
-    projects: ClassVar[bool] = False
-    #: Whether it takes a linear model with centered features, and puts the damping right.
-    centers: ClassVar[bool] = False
-    _parameter_constraints: ClassVar[dict[str, list]] = {}
-
-    @property
-    def absolute_damping(self) -> bool:
-        """Whether the damping is λ itself, not a multiple of something of the data."""
-        return True
-
-    @abstractmethod
-    def factorise(self, problem: CurvatureProblem) -> FittedCurvature:
-        """Do the work that does not depend on the damping.
-
-        Parameters
-        ----------
-        problem : CurvatureProblem
-            Training gradients, their weights, the penalty.
-
-        Returns
-        -------
-        FittedCurvature
-            That keeps ``problem``.
-        """
+__all__ = ["FittedCurvature", "SolvedCurvature"]
 
 
 class FittedCurvature(ABC):
@@ -70,9 +31,12 @@ class FittedCurvature(ABC):
     ----------
     problem : CurvatureProblem
         As :meth:`Curvature.factorise` got it.
+    floor : float
+        Least damping for ``damping="auto"``; 0 where any will do.
     """
 
     problem: CurvatureProblem
+    floor: float = 0.0
 
     @abstractmethod
     def products(self, queries: Gradients, damping: float) -> Tensor:
@@ -104,11 +68,6 @@ class FittedCurvature(ABC):
         -------
         Tensor of shape (n_train,)
         """
-
-    @property
-    def floor(self) -> float:
-        """Least damping for ``damping="auto"``; 0 where any will do."""
-        return 0.0
 
 
 class SolvedCurvature(FittedCurvature):

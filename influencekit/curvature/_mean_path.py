@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from influencekit.curvature._path import DampingPath, SubsetSums, check_masks
+from influencekit.curvature._spectrum import DampingPath, SubsetSums, check_masks
 
 __all__ = ["MeanPath"]
 

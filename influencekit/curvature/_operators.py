@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
-from influencekit.gradients._batches import map_tensors, simple_kernels
 from influencekit.models import CustomLoss, OutputLoss
 from influencekit.utils import chunks
+from influencekit.utils._torch import map_tensors, simple_kernels
 
 __all__ = ["MATRICES", "CurvatureOperator"]
 

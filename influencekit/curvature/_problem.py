@@ -1,17 +1,36 @@
-"""What a curvature is taken of: a model, its training examples and its penalty."""
+"""What a curvature is, and of what it is taken: a model, its examples and penalty; as rows."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar
 
+import torch
 from sklearn.utils import check_random_state
 from torch import Tensor
 
 from influencekit.data import Examples
-from influencekit.gradients import GradientEngine, Gradients
+from influencekit.gradients import GradientEngine, Gradients, ggn_cotangent
+from influencekit.utils import SuggestingEstimator
 
-__all__ = ["CurvatureProblem", "drawn_seed"]
+__all__ = [
+    "CURVATURES",
+    "Curvature",
+    "CurvatureProblem",
+    "CurvatureRows",
+    "drawn_seed",
+    "fisher_rows",
+    "ggn_rows",
+    "make_curvature",
+    "nonuniform_penalty",
+]
+
+
+#: Curvatures by name.
+CURVATURES: dict[str, type[Curvature]] = {}
 
 
 @dataclass(frozen=True)
@@ -61,7 +80,163 @@ class CurvatureProblem:
         return replace(self, train=self.train.take(rows), example_weights=weights)
 
 
+class Curvature(SuggestingEstimator, ABC):
+    """Which matrix stands for the curvature, and how its damped inverse is applied.
+
+    A curvature holds parameters only; :meth:`factorise` returns what was computed.  Authors
+    write ``__init__``, which only stores parameters, ``_parameter_constraints``, which says what
+    they accept, and :meth:`factorise`.  They set ``projects = True`` if it reads
+    ``problem.projection_dim``.  Attributors take an object of the class as ``curvature``; a
+    name in ``CURVATURES``, which is given where the class is defined,
+    ``class GaussNewton(Curvature, name="ggn")``, is for those of the package.
+    """
+
+    #: Whether ``projection_dim`` and ``projection`` of the attributor are used.
+    projects: ClassVar[bool] = False
+    #: Whether it takes a linear model with centered features, and puts the damping right.
+    centers: ClassVar[bool] = False
+    _parameter_constraints: ClassVar[dict[str, list]] = {}
+
+    def __init_subclass__(cls, name: str | None = None, **options: Any):
+        super().__init_subclass__(**options)
+        if name is not None:
+            CURVATURES[name] = cls
+
+    @property
+    def absolute_damping(self) -> bool:
+        """Whether the damping is λ itself, not a multiple of something of the data."""
+        return True
+
+    @abstractmethod
+    def factorise(self, problem: CurvatureProblem) -> Any:
+        """Do the work that does not depend on the damping.
+
+        Parameters
+        ----------
+        problem : CurvatureProblem
+            Training gradients, their weights, the penalty.
+
+        Returns
+        -------
+        FittedCurvature
+            That keeps ``problem``.
+        """
+
+
+def make_curvature(curvature: str | Curvature) -> Curvature:
+    """Curvature of a name with its default parameters; an object is returned as it is.
+
+    Parameters
+    ----------
+    curvature : str or Curvature
+        A key of ``CURVATURES``, or an object.
+
+    Returns
+    -------
+    Curvature
+    """
+    return CURVATURES[curvature]() if isinstance(curvature, str) else curvature
+
+
 def drawn_seed(random_state, problem: CurvatureProblem) -> int:
     """Seed from a curvature's own random state, or where it has none the attributor's."""
     drawn = problem.random_state if random_state is None else random_state
     return int(check_random_state(drawn).randint(2**31 - 1))
+
+
+def nonuniform_penalty(penalty: Tensor) -> tuple[float, Tensor]:
+    """Most common penalty and the positions of all others.
+
+    Examples
+    --------
+    >>> import torch
+    >>> nonuniform_penalty(torch.tensor([0.1, 0.1, 0.0]).double())
+    (0.1..., tensor([2]))
+    """
+    common = torch.mode(penalty).values
+    return float(common), torch.nonzero(penalty != common)[:, 0]
+
+
+@dataclass
+class CurvatureRows:
+    """A data curvature ``F = Σ_r ω_r b_r b_rᵀ`` over the N rows of some gradients.
+
+    Attributes
+    ----------
+    problem : CurvatureProblem
+    rows : Gradients
+        The rows ``b_r`` of all training examples: ``problem.train.along(cotangent)``.
+    find_coordinates : callable or None, default=None
+        Makes ``gradient_coordinates``; None where gradients are no sums of the rows.
+    """
+
+    problem: CurvatureProblem
+    rows: Gradients
+    find_coordinates: Callable[[], Tensor | None] | None = None
+
+    @cached_property
+    def gradient_coordinates(self) -> Tensor | None:
+        """``c`` with ``g_i = Σ_r c_ir b_ir`` for the training gradients, (n, R), or None."""
+        return None if self.find_coordinates is None else self.find_coordinates()
+
+    @property
+    def weights(self) -> Tensor:
+        """ω, shape (N,)."""
+        return self.problem.example_weights.repeat_interleave(self.rows.rows_per_example)
+
+    @property
+    def tolerance(self) -> float:
+        """Relative size below which an eigenvalue is rounding noise of the gradients."""
+        task = self.problem.engine.task
+        size = min(self.rows.n_rows, task.n_parameters) if task.dtype == torch.float64 else 1
+        return size * torch.finfo(task.dtype).eps
+
+
+def fisher_rows(problem: CurvatureProblem) -> CurvatureRows:
+    """Empirical Fisher: the rows are the training examples' own loss gradients.
+
+    Parameters
+    ----------
+    problem : CurvatureProblem
+
+    Returns
+    -------
+    CurvatureRows
+    """
+    weights = problem.example_weights
+    return CurvatureRows(problem, problem.train, lambda: torch.ones_like(weights)[:, None])
+
+
+def ggn_rows(problem: CurvatureProblem) -> CurvatureRows:
+    """Generalised Gauss-Newton: the rows are ``J_iᵀ L_i`` with the loss Hessian ``L_i L_iᵀ``.
+
+    Parameters
+    ----------
+    problem : CurvatureProblem
+
+    Returns
+    -------
+    CurvatureRows
+    """
+    rows = problem.train.along(ggn_cotangent(problem.engine.task))
+    return CurvatureRows(problem, rows, lambda: _loss_coordinates(problem))
+
+
+@torch.no_grad()
+def _loss_coordinates(problem: CurvatureProblem) -> Tensor | None:
+    """Loss gradients in the columns of the output Hessian's factor, float64."""
+    task, examples, parts = problem.engine.task, problem.examples, []
+    for batch in examples.batches(_hessian_batch(problem.engine, examples)):
+        found = task.loss.hessian_factor(task.forward(batch.inputs), batch.targets).coordinates
+        if found is None:
+            return None
+        parts.append(found)
+    return torch.cat(parts).to(torch.float64)
+
+
+def _hessian_batch(engine: GradientEngine, examples: Examples) -> int:
+    """Examples whose output Hessians, and a few matrices of their size, fit the memory."""
+    first = next(iter(examples.batches(1)))
+    n_outputs = engine.task.forward(first.inputs).numel()
+    room = engine.max_memory // 4 // (5 * 8 * n_outputs**2)
+    return int(min(256, max(1, room)))

@@ -1,22 +1,165 @@
-"""Factorised curvatures with eigenvalues: every damping after one decomposition."""
+"""Curvatures with eigenvalues: every damping after one decomposition, by a path of scores."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from influencekit.curvature._base import FittedCurvature
-from influencekit.curvature._path import DampingPath
+from influencekit.curvature._problem import CurvatureProblem
 from influencekit.gradients import Gradients
+from influencekit.utils import chunks
 
-__all__ = ["Spectrum", "damped_inverse", "positive_inverse", "sample_rows"]
+__all__ = [
+    "CoordinatePath",
+    "CoordinateSpectrum",
+    "DampingPath",
+    "Spectrum",
+    "SubsetSums",
+    "check_masks",
+    "damped_inverse",
+    "grad_dot_cosines",
+    "positive_inverse",
+    "row_cosines",
+    "sample_rows",
+]
 
 #: Training examples on whose scores a damping is chosen.
 SAMPLE = 2_000
 #: Order of the matrix, at least, whose rounding is reckoned with.
 SMALLEST_ORDER = 100
+#: λ in units of the largest eigenvalue at which scores count as inner products.
+FAR = 1e6
+#: Numbers that the damped queries of one product may take.
+_CHUNK = 2**19
+
+
+class SubsetSums(ABC):
+    """Sums of scores over subsets of the training examples, at any damping."""
+
+    @abstractmethod
+    def at(self, damping) -> np.ndarray:
+        """Sum of each query's scores over each subset.
+
+        Parameters
+        ----------
+        damping : float or array-like of shape (n_dampings,)
+
+        Returns
+        -------
+        ndarray of shape (n_query, n_subsets) or (n_dampings, n_query, n_subsets)
+        """
+
+
+class DampingPath(ABC):
+    """Queries and training examples in the eigenbasis of one curvature.
+
+    Everything here is a function of the damping λ that costs elementwise work or one matrix
+    product; gradients and the eigendecomposition are behind us.
+
+    Attributes
+    ----------
+    train_weights : Tensor of shape (n_train,), float64
+        ``w_j / W``.
+    """
+
+    train_weights: Tensor
+
+    @abstractmethod
+    def products(self, damping: float) -> Tensor:
+        """``<∇f_i, (A + λI)⁻¹ ∇loss_j>``, shape (n_query, n_train)."""
+
+    @abstractmethod
+    def xi(self, dampings) -> np.ndarray:
+        """Surrogate indicator of every query at every damping, (n_dampings, n_query).
+
+        ``ξ = t_2 / √(t_1 t_3)`` with ``t_k = Σ_j d_j c_j² / (s_j + λ)^k``, where ``d`` are the
+        data's shares of the eigenvalues ``s``; λ is added to the penalty that ``s`` holds.
+        NaN where a query has no gradient inside the curvature's range.
+        """
+
+    @abstractmethod
+    def subset_sums(self, masks) -> SubsetSums:
+        """Bring subsets of the training examples into the eigenbasis, once for all dampings.
+
+        Parameters
+        ----------
+        masks : array-like of shape (n_subsets, n_train)
+
+        Returns
+        -------
+        SubsetSums
+        """
+
+    def scores(self, damping: float) -> np.ndarray:
+        """Scores ``-<∇f_i, (A + λI)⁻¹ ∇loss_j> w_j / W``, shape (n_query, n_train)."""
+        products = self.products(damping)
+        return products.mul_(-self.train_weights.to(products)).cpu().double().numpy()
+
+
+def check_masks(masks, n_train: int) -> np.ndarray:
+    """Masks as floats, or an error that says which columns they need."""
+    masks = np.asarray(masks, dtype=np.float64)
+    if masks.ndim != 2 or masks.shape[1] != n_train:
+        raise ValueError(
+            f"masks: got shape {masks.shape}; accepted is (n_subsets, {n_train}), a column "
+            "for each training row that the model learned from: masks[:, train_rows_]."
+        )
+    return masks
+
+
+def grad_dot_cosines(path: DampingPath) -> Callable[..., np.ndarray]:
+    """Cosine of every query's scores with those at infinite damping, as a function of dampings.
+
+    The scores at infinite damping are computed here, once.
+
+    Parameters
+    ----------
+    path : DampingPath
+
+    Returns
+    -------
+    callable
+        From dampings to cosines, (n_dampings, n_query).
+    """
+    reference = path.scores(FAR * _largest(path))
+
+    def cosines(dampings) -> np.ndarray:
+        found = [row_cosines(path.scores(float(d)), reference) for d in np.atleast_1d(dampings)]
+        return np.stack(found)
+
+    return cosines
+
+
+def row_cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cosine of each row of a with the same row of b.
+
+    Parameters
+    ----------
+    a : ndarray of shape (n_rows, n_columns)
+    b : ndarray of shape (n_rows, n_columns)
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+        NaN where one of the rows is zero.
+    """
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    products = np.einsum("ij,ij->i", a, b)
+    return np.where(lengths > 0, products / np.where(lengths > 0, lengths, 1.0), np.nan)
+
+
+def _largest(path: Any) -> float:
+    """Largest eigenvalue of a path's curvature, or of those of several models."""
+    if hasattr(path, "paths"):
+        return max(_largest(one) for one in path.paths)
+    return float(path.spectrum.eigenvalues.max())
 
 
 class Spectrum(FittedCurvature):
@@ -140,3 +283,114 @@ def positive_inverse(eigenvalues: Tensor, damping: float, tolerance: float) -> T
     negative = eigenvalues < -tolerance * eigenvalues.abs().max()
     inverse = damped_inverse(eigenvalues.clamp_min(0.0), damping, tolerance)
     return torch.where(negative, 0.0, inverse)
+
+
+# -- coordinates kept as dense rows ----------------------------------------------------------
+
+
+@dataclass
+class CoordinateSpectrum(Spectrum):
+    """Spectrum of so low a rank that coordinates of gradients are kept as dense rows.
+
+    Attributes
+    ----------
+    eigenvalues, data_eigenvalues : Tensor of shape (rank,), float64
+    train_coordinates : Tensor of shape (n_train, rank)
+        ``Vᵀ ∇loss_j`` of every training example.
+    tolerance : float
+    problem : CurvatureProblem
+    """
+
+    eigenvalues: Tensor
+    data_eigenvalues: Tensor
+    train_coordinates: Tensor
+    tolerance: float
+    problem: CurvatureProblem
+
+    @abstractmethod
+    def coordinates(self, gradients: Gradients) -> Tensor:
+        """``Vᵀ g`` of gradients, (n_rows, rank)."""
+
+    def path(self, queries):
+        coordinates = self.coordinates(queries).to(torch.float64)
+        return CoordinatePath(self, coordinates, self.problem.example_weights)
+
+    def train_path(self, rows):
+        coordinates = self.train_coordinates[rows].to(torch.float64)
+        return CoordinatePath(self, coordinates, self.problem.example_weights)
+
+    def row_sizes(self):
+        return self.train_coordinates.double().square().sum(1).cpu()
+
+    def narrowed(self, columns):
+        return replace(
+            self,
+            train_coordinates=self.train_coordinates[columns],
+            problem=self.problem.take(columns),
+        )
+
+    def self_products(self, damping):
+        return self.train_coordinates.to(torch.float64).square() @ self.inverse(damping)
+
+
+@dataclass
+class CoordinatePath(DampingPath):
+    """Path of a spectrum whose coordinates are dense rows.
+
+    Attributes
+    ----------
+    spectrum : CoordinateSpectrum
+    query_coordinates : Tensor of shape (n_query, rank), float64
+        ``Vᵀ ∇f_i`` of the explained output.
+    train_weights : Tensor of shape (n_train,), float64
+    """
+
+    spectrum: CoordinateSpectrum
+    query_coordinates: Tensor
+    train_weights: Tensor
+
+    def products(self, damping):
+        train = self.spectrum.train_coordinates
+        left = (self.query_coordinates * self.spectrum.inverse(damping)).to(train.dtype)
+        return left @ train.mT
+
+    def xi(self, dampings):
+        weights = self.query_coordinates.square() * self.spectrum.data_eigenvalues
+        inverses = torch.stack([self.spectrum.inverse(float(d)) for d in np.atleast_1d(dampings)])
+        # a common factor of the inverses leaves ξ alone and keeps their cubes in range
+        inverses = inverses / inverses.amax(1, keepdim=True)
+        t1, t2, t3 = (inverses.pow(k) @ weights.mT for k in (1, 2, 3))
+        return (t2 / torch.sqrt(t1 * t3)).cpu().numpy()
+
+    def subset_sums(self, masks):
+        train = self.spectrum.train_coordinates
+        masks = torch.as_tensor(check_masks(masks, len(train)), device=train.device)
+        weighted = (masks * self.train_weights).to(train.dtype)
+        return CoordinateSums(self, (weighted @ train).to(torch.float64))
+
+
+@dataclass
+class CoordinateSums(SubsetSums):
+    """Sums of scores over subsets of the training examples, without a score matrix.
+
+    Attributes
+    ----------
+    path : CoordinatePath
+    coordinates : Tensor of shape (n_subsets, rank), float64
+        ``Σ_{j in subset} w_j Vᵀ ∇loss_j / W``.
+    """
+
+    path: CoordinatePath
+    coordinates: Tensor
+
+    def at(self, damping):
+        dampings = np.asarray(damping, dtype=np.float64)
+        dtype = self.path.spectrum.train_coordinates.dtype
+        left, right = self.path.query_coordinates.to(dtype), -self.coordinates.mT.to(dtype)
+        sums = np.empty((dampings.size, left.shape[0], right.shape[1]))
+        for at in chunks(dampings.size, left.numel(), _CHUNK):
+            some = dampings.reshape(-1)[at]
+            inverses = torch.stack([self.path.spectrum.inverse(float(d)) for d in some])
+            rows = (left * inverses.to(dtype)[:, None]).flatten(0, 1)
+            sums[at] = (rows @ right).unflatten(0, (len(some), -1)).cpu().numpy()
+        return sums.reshape(*dampings.shape, *sums.shape[1:])

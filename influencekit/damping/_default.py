@@ -1,20 +1,66 @@
-"""A damping for people who choose none, whatever the curvature."""
+"""A damping for people who choose none: by eigenvalues, a sketch, the effective sample size."""
 
 from __future__ import annotations
 
-from functools import singledispatch
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, singledispatch
+from math import prod
 
-from influencekit.curvature import FittedCurvature, Spectrum
+import numpy as np
+import torch
+from scipy.optimize import brentq
+
+from influencekit.curvature import (
+    KFAC,
+    Curvature,
+    CurvatureProblem,
+    FittedCurvature,
+    LoGra,
+    Spectrum,
+    decompose,
+    ggn_rows,
+)
+from influencekit.curvature._spectrum import grad_dot_cosines, sample_rows
 from influencekit.curvature.iterative._lissa import LissaCurvature
 from influencekit.curvature.layers._datainf import FittedDataInf
 from influencekit.curvature.low_rank._low_rank import LowRankSpectrum
-from influencekit.damping._cosine import spectrum_damping
-from influencekit.damping._sketch import sketch_damping
+from influencekit.exceptions import LambdaPathWarning, warn_user
 
-__all__ = ["auto_damping", "convex_damping"]
+__all__ = [
+    "DAMPING_RANGE",
+    "auto_damping",
+    "convex_damping",
+    "damping_range",
+    "effective_sample_size",
+    "gram_damping",
+    "least_damping",
+    "sketch_damping",
+    "spectrum_damping",
+]
 
+#: Range of dampings worth trying, in units of the curvature's largest eigenvalue.
+DAMPING_RANGE = (1e-8, 1e1)
+#: Curvature that only the rounding of saturated outputs leaves.
+VANISHING = 1e-20
+#: Mean cosine of scores with Grad-Dot at which the linear datamodeling score was measured to peak.
+COSINE_OF_BEST_DAMPING = 0.57
+#: Mean ξ below which rounding and noise of small eigenvalues were measured to rule the scores.
+LEAST_XI = 0.3
+#: Training examples that are scored to choose a damping.
+_N_QUERIES = 100
+#: Width, in log λ, to which the damping is found.
+_ROOT_WIDTH = 1e-3
+#: Dimensions of the projection.
+SKETCH_DIM = 512
 #: Default damping of DataInf in units of the gradients' mean squared entry: the paper's.
 PAPER_DAMPING = 0.1
+#: Directions that may count for each effective row and free output: of one spectrum of all
+#: parameters, and of one for each layer, whose directions together are more than those of the
+#: data.  Measured, see docs/damping.md.
+DIRECTIONS, DIRECTIONS_BY_LAYERS = 1 / 3, 2 / 3
+#: Gradient ratio up to which a model is at its optimum: there the damping of the spectrum held.
+AT_OPTIMUM = 5e-3
 
 
 @singledispatch
@@ -71,3 +117,214 @@ def convex_damping(fitted: FittedCurvature) -> float:
     if projected or isinstance(fitted, (FittedDataInf, LissaCurvature)):
         return auto_damping(fitted)
     return fitted.floor
+
+
+def damping_range(eigenvalues) -> tuple[float, float]:
+    """Smallest and largest damping worth trying for a curvature.
+
+    Parameters
+    ----------
+    eigenvalues : ndarray or Tensor of shape (rank,)
+
+    Returns
+    -------
+    tuple of float
+
+    Raises
+    ------
+    ValueError
+        If all eigenvalues are zero.
+    """
+    largest = float(eigenvalues.max()) if len(eigenvalues) else 0.0
+    if not largest > VANISHING:
+        raise ValueError(
+            "The curvature of the model on its training data is zero: it fits every example "
+            "with a vanishing gradient, so no damping can be told from another. Check that the "
+            "model was trained on this data and that its outputs are not saturated, or give "
+            "a damping."
+        )
+    return DAMPING_RANGE[0] * largest, DAMPING_RANGE[1] * largest
+
+
+def spectrum_damping(spectrum: Spectrum) -> float:
+    """Damping at which scores have a cosine of 0.57 with Grad-Dot, and ξ is at least 0.3.
+
+    Both are means over up to 100 training examples as queries, the cosine over the scores of up
+    to 2,000 others, taken evenly among those sorted by the size of their gradients; see
+    :func:`grad_dot_cosine`.  They compare the damping with the eigenvalues that gradients see, so
+    the result scales with the spectrum.  Where the model's own penalty already lifts both nothing
+    is added, unless the curvature is singular.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+
+    Returns
+    -------
+    float
+    """
+    low, high = damping_range(spectrum.eigenvalues)
+    sizes = spectrum.row_sizes()
+    columns = sample_rows(sizes)
+    path = spectrum.narrowed(columns).train_path(sample_rows(sizes[columns], _N_QUERIES))
+    cosines = grad_dot_cosines(path)
+
+    @cache  # the ends are asked for several times, and each is a pass over the training examples
+    def cosine(log_damping: float) -> float:
+        return _mean(cosines(np.exp(log_damping))) - COSINE_OF_BEST_DAMPING
+
+    @cache
+    def xi(log_damping: float) -> float:
+        return _mean(path.xi(np.exp(log_damping))) - LEAST_XI
+
+    if np.isnan(cosine(float(np.log(high)))):
+        return float(spectrum.data_eigenvalues.mean())
+    ends = np.log(low), np.log(high)
+    crossings = _crossing(cosine, *ends), _crossing(xi, *ends)
+    found = [np.exp(at) for at in crossings if at is not None]
+    return float(max(found)) if found else _below_the_path(spectrum, low)
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean of what is defined; NaN where nothing is."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else np.nan
+
+
+def _crossing(rising: Callable[[float], float], low: float, high: float) -> float | None:
+    """Where a rising function is zero; None if it is not below zero at ``low``."""
+    if rising(low) >= 0:
+        return None
+    if rising(high) <= 0:
+        return high
+    return float(brentq(rising, low, high, xtol=_ROOT_WIDTH))
+
+
+def _below_the_path(spectrum: Spectrum, low: float) -> float:
+    """Damping where the indicators are above their levels from the smallest damping on."""
+    data, largest = spectrum.data_eigenvalues, float(spectrum.eigenvalues.max())
+    seen = data > spectrum.tolerance * data.max()  # directions that some gradient has
+    smallest = float(spectrum.eigenvalues[seen].min())
+    if smallest > max(low, spectrum.tolerance * largest):
+        return 0.0
+    warn_user(
+        f"damping='auto': the mean cosine of scores with Grad-Dot is above "
+        f"{COSINE_OF_BEST_DAMPING} already at the smallest damping tried, {low:.2g}, which was "
+        f"taken. Eigenvalues of the curvature run from {smallest:.2g} to {largest:.2g}: scale "
+        "the features (StandardScaler), or give a damping.",
+        LambdaPathWarning,
+    )
+    return low
+
+
+def gram_damping(gram: torch.Tensor) -> float:
+    """Damping of ``BᵀB`` at which the rows of B have a cosine of 0.57 with Grad-Dot.
+
+    Parameters
+    ----------
+    gram : Tensor of shape (n_rows, n_rows)
+        ``BBᵀ``.
+
+    Returns
+    -------
+    float
+    """
+    values, vectors = torch.linalg.eigh(gram)
+    values = values.clamp_min(0)
+    reference = gram / gram.norm(dim=1, keepdim=True).clamp_min(1e-300)
+
+    def gap(log_damping: float) -> float:
+        shrunk = (vectors * (values / (values + np.exp(log_damping)))) @ vectors.T
+        cosine = (shrunk * reference).sum(1) / shrunk.norm(dim=1).clamp_min(1e-300)
+        return float(cosine.mean()) - COSINE_OF_BEST_DAMPING
+
+    low, high = (np.log(end * float(values.max())) for end in DAMPING_RANGE)
+    crossing = _crossing(gap, low, high)
+    return float(np.exp(low if crossing is None else crossing))
+
+
+def sketch_damping(problem: CurvatureProblem) -> float:
+    """Automatic damping of the Gauss-Newton matrix, projected to at most 512 dimensions.
+
+    Parameters
+    ----------
+    problem : CurvatureProblem
+
+    Returns
+    -------
+    float
+
+    Notes
+    -----
+    At least the smallest eigenvalue of the projected data's part.  A projection spreads what has
+    no room in it over all its directions, which then need no damping; the whole matrix, singular
+    perhaps, has to be given as much.
+    """
+    small = replace(problem, projection_dim=SKETCH_DIM, projection="auto", random_state=0)
+    spectrum = decompose(ggn_rows(small))
+    found = spectrum_damping(spectrum)
+    if problem.engine.task.n_parameters <= SKETCH_DIM:
+        return found
+    return max(found, float(spectrum.data_eigenvalues.min()))
+
+
+def least_damping(curvature: Curvature, spectrum: Spectrum, ratio: float) -> float:
+    """λ at which so many directions count as effective rows can tell.
+
+    A net that fits most rows without an error leaves gradients to few of them.  The curvature at
+    its end is far below that along its training, and in directions that only those few rows
+    have, damping is too small where the spectrum alone chooses it.
+
+    Parameters
+    ----------
+    curvature : Curvature
+    spectrum : Spectrum
+        Its factorisation.
+    ratio : float
+        Gradient ratio of the model.
+
+    Returns
+    -------
+    float
+        0 for other models than classifiers, at an optimum, and where rows are enough.
+    """
+    problem = spectrum.problem
+    train, task = problem.train, problem.engine.task
+    if task.kind != "classification" or ratio <= AT_OPTIMUM:
+        return 0.0
+    norms = train.squared_norms(task.dtype).double().sqrt()
+    weighted = (norms * problem.example_weights.to(norms.device)).cpu().numpy()
+    outputs = train.engine.outputs(train.examples.take(slice(0, 1)))
+    free_outputs = max(1, prod(outputs.shape[1:]) - 1)
+    by_layers = isinstance(curvature, (KFAC, LoGra))
+    each = (DIRECTIONS_BY_LAYERS if by_layers else DIRECTIONS) * free_outputs
+    return _damping_of(spectrum, each * effective_sample_size(weighted))
+
+
+def effective_sample_size(norms: np.ndarray) -> float:
+    """Number of rows with a gradient: n where all are alike, 1 where one has all.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> effective_sample_size(np.array([1.0, 1.0, 0.0, 0.0]))
+    2.0
+    """
+    square = float((norms**2).sum())
+    return float(norms.sum() ** 2 / square) if square > 0 else 0.0
+
+
+def _damping_of(spectrum: Spectrum, dimension: float) -> float:
+    """λ of an effective dimension ``Σ d_k / (s_k + λ)``; 0 where it is never above."""
+    s = spectrum.eigenvalues.flatten().clamp_min(0).cpu().numpy()
+    d = spectrum.data_eigenvalues.flatten().clamp_min(0).cpu().numpy()
+    low, high = np.log(damping_range(spectrum.eigenvalues.flatten()))
+
+    def excess(log_damping: float) -> float:
+        return float((d / (s + np.exp(log_damping))).sum()) - dimension
+
+    if excess(low) <= 0:
+        return 0.0
+    if excess(high) >= 0:
+        return float(np.exp(high))
+    return float(np.exp(brentq(excess, low, high, xtol=1e-3)))

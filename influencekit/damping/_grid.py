@@ -7,53 +7,20 @@ import copy
 import numpy as np
 from sklearn.base import clone
 
+from influencekit.damping._default import damping_range
 from influencekit.exceptions import LambdaPathWarning, warn_user
 
 __all__ = [
-    "DAMPING_RANGE",
     "at_damping",
     "attributor_damping_range",
     "damping_grid",
     "damping_name",
-    "damping_range",
     "own_damping",
     "warn_at_edge",
 ]
 
-#: Range of dampings worth trying, in units of the curvature's largest eigenvalue.
-DAMPING_RANGE = (1e-8, 1e1)
-#: Curvature that only the rounding of saturated outputs leaves.
-VANISHING = 1e-20
-
 #: Candidates a decade.
 DENSITY = 4
-
-
-def damping_range(eigenvalues) -> tuple[float, float]:
-    """Smallest and largest damping worth trying for a curvature.
-
-    Parameters
-    ----------
-    eigenvalues : ndarray or Tensor of shape (rank,)
-
-    Returns
-    -------
-    tuple of float
-
-    Raises
-    ------
-    ValueError
-        If all eigenvalues are zero.
-    """
-    largest = float(eigenvalues.max()) if len(eigenvalues) else 0.0
-    if not largest > VANISHING:
-        raise ValueError(
-            "The curvature of the model on its training data is zero: it fits every example "
-            "with a vanishing gradient, so no damping can be told from another. Check that the "
-            "model was trained on this data and that its outputs are not saturated, or give "
-            "a damping."
-        )
-    return DAMPING_RANGE[0] * largest, DAMPING_RANGE[1] * largest
 
 
 def damping_name(attributor) -> str | None:

@@ -1,14 +1,13 @@
 """Examples: ordered, re-iterable batches of any kind of data."""
 
-from influencekit.data._checks import check_sample_weight
 from influencekit.data._examples import (
     Examples,
     ExamplesList,
-    column_means,
     each,
     make_examples,
     open_examples,
 )
+from influencekit.data._inputs import check_sample_weight
 from influencekit.data._sources import Batch, leaves
 from influencekit.data._targets import one_column
 
@@ -17,7 +16,6 @@ __all__ = [
     "Examples",
     "ExamplesList",
     "check_sample_weight",
-    "column_means",
     "each",
     "leaves",
     "make_examples",

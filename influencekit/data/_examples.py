@@ -9,15 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.data._checks import check_same_length, check_sample_weight, given_twice
-from influencekit.data._inputs import open_inputs, row_labels, uses_matrix
-from influencekit.data._sources import Batch, DatasetSource, Placement, Source, leaves, split_batch
+from influencekit.data._datasets import DatasetSource, split_batch
+from influencekit.data._inputs import (
+    check_same_length,
+    check_sample_weight,
+    open_inputs,
+    row_labels,
+    uses_matrix,
+)
+from influencekit.data._sources import Batch, Placement, Source, leaves
 from influencekit.data._targets import check_targets, encode_targets, one_column
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models import Task, TaskList
 from influencekit.utils import chunks
 
-__all__ = ["Examples", "ExamplesList", "column_means", "each", "make_examples", "open_examples"]
+__all__ = ["Examples", "ExamplesList", "each", "make_examples", "open_examples"]
 
 
 class Examples:
@@ -85,15 +91,12 @@ class Examples:
         if batch_size < 1:
             raise ValueError(f"batch_size: got {batch_size}; accepted is 1 or more.")
         for rows in chunks(self.n_examples, 1, batch_size):
-            yield self._batch(rows)
-
-    def _batch(self, rows: slice) -> Batch:
-        read = rows if self.rows is None else self.rows[rows]
-        inputs = self.placement.place(self.source.read(read))
-        targets = None if self.targets is None else self.targets[rows]
-        if targets is not None and targets.is_inference():  # unpickled under inference_mode
-            targets = targets.clone()
-        return Batch(inputs, targets, rows)
+            read = rows if self.rows is None else self.rows[rows]
+            inputs = self.placement.place(self.source.read(read))
+            targets = None if self.targets is None else self.targets[rows]
+            if targets is not None and targets.is_inference():  # unpickled under inference_mode
+                targets = targets.clone()
+            yield Batch(inputs, targets, rows)
 
     def take(self, rows: Any) -> Examples:
         """Some of the examples, in the order of ``rows``.
@@ -197,7 +200,7 @@ def make_examples(
     y_name = "y" + name[1:] if name.startswith("X") else "y"
     if isinstance(X, Examples):
         if y is not None:
-            raise given_twice(name, y_name)
+            raise _given_twice(name, y_name)
         return X
     X = X.tocsr() if hasattr(X, "tocsr") else X  # scipy's dok matrices pass for dicts
     X, y = _separate(task, X, y, name, y_name)
@@ -215,7 +218,7 @@ def make_examples(
 @torch.no_grad()
 def _first_outputs(task: Task, examples: Examples, name: str) -> Tensor:
     """Outputs for the first example: a model that cannot take it is told here, not in torch."""
-    inputs = examples._batch(slice(0, 1)).inputs
+    inputs = next(examples.batches(1)).inputs
     try:
         return task.forward(inputs)
     except UnsupportedModelError:
@@ -236,7 +239,7 @@ def _separate(task: Task, X: Any, y: Any, name: str, y_name: str) -> tuple[Any, 
         return X, y
     X, own = split_batch(X, name)
     if own is not None and y is not None:
-        raise given_twice(name, y_name)
+        raise _given_twice(name, y_name)
     return X, y if own is None else own
 
 
@@ -244,7 +247,7 @@ def _targets_of(task: Task, source: Source, y: Any, require_y: bool, name: str, 
     """The raw targets: the argument, or the Dataset's, or what the inputs hold themselves."""
     own = source.read_targets() if isinstance(source, DatasetSource) else None
     if own is not None and y is not None:
-        raise given_twice(name, y_name)
+        raise _given_twice(name, y_name)
     y = y if own is None else own
     if y is None and task.input_targets is not None:
         parts = chunks(len(source), 1, 256)
@@ -257,31 +260,21 @@ def _targets_of(task: Task, source: Source, y: Any, require_y: bool, name: str, 
     return y
 
 
+def _given_twice(name: str, y_name: str) -> ValueError:
+    """Error for targets that come both as an argument and with the data."""
+    return ValueError(
+        f"{y_name}: targets were given twice, in {y_name} and by the data in {name}. Leave "
+        f"{y_name} out, or give a Dataset that yields inputs only (several inputs go in one "
+        "tuple: ((x1, x2),))."
+    )
+
+
 def _encode(task: Task, source: Source, y: Any, name: str, y_name: str) -> Tensor:
     y = one_column(y) if hasattr(y, "shape") else np.asarray(y)
     if len(y.shape) == 0:
         raise ValueError(f"{y_name}: got {y!r}; accepted is an array with one target an example.")
     check_same_length({name: len(source), y_name: y.shape[0]})
     return encode_targets(task, y, y_name)
-
-
-def column_means(examples: Examples, batch_size: int = 4096) -> Tensor:
-    """Mean of each feature of examples that are rows of one matrix, float64.
-
-    Parameters
-    ----------
-    examples : Examples
-    batch_size : int, default=4096
-
-    Returns
-    -------
-    Tensor of shape (n_features,)
-    """
-    first = next(iter(examples.batches(1))).inputs[0].double()
-    sums = torch.zeros_like(first)
-    for batch in examples.batches(batch_size):
-        sums += (batch.inputs.double() - first).sum(0)
-    return first + sums / len(examples)
 
 
 def _positions(rows: Any, n: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,26 +10,23 @@ import torch
 from scipy import sparse
 from skorch import NeuralNet
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from influencekit.data._checks import (
-    check_feature_names,
-    check_leaf,
-    check_n_features,
-    check_same_length,
-)
+from influencekit.data._datasets import open_dataset
 from influencekit.data._sources import (
     ArraySource,
     Source,
-    is_dataset,
+    check_dtype,
+    check_finite,
+    kind_of,
     leaves,
     map_tree,
-    open_dataset,
-    row_list,
 )
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.models import Task
+from influencekit.utils import did_you_mean
 
-__all__ = ["open_inputs", "row_labels", "uses_matrix"]
+__all__ = ["check_same_length", "open_inputs", "row_labels", "uses_matrix"]
 
 ACCEPTED = (
     "an array, DataFrame, sparse matrix or Tensor with one row an example, a tuple or dict of "
@@ -54,7 +51,7 @@ def open_inputs(task: Task, X: Any, name: str = "X") -> Source:
     """
     if task.transform is not None:
         _check_transformable(X, task, name)
-    if is_dataset(X):
+    if _is_dataset(X):
         return open_dataset(X, name)
     if isinstance(X, (Mapping, tuple)):
         X = _without_lists(X)
@@ -125,7 +122,7 @@ def _check_kind(X: Any, name: str) -> None:
 
 
 def _check_transformable(X: Any, task: Task, name: str) -> None:
-    if is_dataset(X) or isinstance(X, (Mapping, tuple)):
+    if _is_dataset(X) or isinstance(X, (Mapping, tuple)):
         raise TypeError(
             f"{name}: got {type(X).__name__}, but {task.name} is a Pipeline, whose steps take "
             "arrays. Accepted is an array, DataFrame, sparse matrix or list; or attribute the "
@@ -136,10 +133,22 @@ def _check_transformable(X: Any, task: Task, name: str) -> None:
 def _check_features(task: Task, X: Any, name: str) -> None:
     """Compare X with what the model was fitted on."""
     if is_frame(X):
-        check_feature_names(X.columns, task.feature_names_in, name, task.name)
+        _check_feature_names(X.columns, task.feature_names_in, name, task.name)
     if not isinstance(X, (Mapping, tuple)):
-        shape = X.shape if hasattr(X, "shape") else np.shape(row_list(X))
-        check_n_features(tuple(shape), task.n_features_in, name, task.name)
+        shape = X.shape if hasattr(X, "shape") else np.shape(_row_list(X))
+        _check_n_features(tuple(shape), task.n_features_in, name, task.name)
+
+
+def _is_dataset(X: Any) -> bool:
+    """Whether X is a Dataset or DataLoader (of torch, or a look-alike such as Hugging Face's)."""
+    return isinstance(X, (Dataset, DataLoader)) or hasattr(X, "__getitems__")
+
+
+def _row_list(X: Sequence) -> Any:
+    """Array of a list of rows (numbers, arrays or tensors)."""
+    if X and all(isinstance(row, Tensor) for row in X):
+        return torch.stack(list(X))
+    return np.asarray(X)
 
 
 def is_frame(X: Any) -> bool:
@@ -162,7 +171,7 @@ def _arrays(task: Task, X: Any, name: str) -> Any:
     X = _numbers(X) if single and uses_matrix(task) else X
     tree = map_tree(lambda leaf, path: _array(leaf, name + path), X)
     for path, leaf in leaves(tree):
-        check_leaf(leaf, name + path, task.dtype, single=single)
+        _check_leaf(leaf, name + path, task.dtype, single=single)
     if not single:
         check_same_length({name + path: leaf.shape[0] for path, leaf in leaves(tree)})
     return tree
@@ -174,7 +183,7 @@ def _without_lists(X: Any) -> Any:
         return {k: _without_lists(v) for k, v in X.items()}
     if isinstance(X, tuple):
         return tuple(_without_lists(v) for v in X)
-    return row_list(X) if isinstance(X, list) else X
+    return _row_list(X) if isinstance(X, list) else X
 
 
 def _array(X: Any, name: str) -> Any:
@@ -222,3 +231,96 @@ def _is_number(values: np.ndarray) -> bool:
     if values.dtype.kind != "O":
         return values.dtype.kind in "fiub"
     return all(isinstance(v, (int, float, np.number, np.bool_)) for v in values.tolist())
+
+
+def _check_leaf(leaf: Any, name: str, dtype: torch.dtype, *, single: bool) -> None:
+    """Check shape, dtype and values of one array of inputs."""
+    check_dtype(leaf, name)
+    if leaf.shape[0] == 0:
+        raise ValueError(f"{name}: got no rows (shape {tuple(leaf.shape)}); give at least one.")
+    if 0 in leaf.shape:
+        raise ValueError(f"{name}: got shape {tuple(leaf.shape)}; no axis may be empty.")
+    if single and leaf.ndim == 1 and kind_of(leaf) == "f":
+        raise _one_dimensional(name, leaf.shape)
+    check_finite(leaf, name, dtype)
+
+
+def _one_dimensional(name: str, shape: tuple) -> ValueError:
+    """Error for a one-dimensional X."""
+    return ValueError(
+        f"{name}: got a one-dimensional array of shape {tuple(shape)}; accepted is (n_examples, "
+        f"n_features). Use np.reshape({name}, (-1, 1)) for one feature, np.reshape({name}, "
+        f"(1, -1)) for one example, or {name}.iloc[[i]] for row i of a DataFrame."
+    )
+
+
+def _check_n_features(shape: tuple, expected: int | None, name: str, model: str) -> None:
+    """Refuse another number of features than the model was fitted with."""
+    if expected is None:
+        return
+    if len(shape) == 1:
+        raise _one_dimensional(name, shape)
+    if shape[1] != expected:
+        raise ValueError(
+            f"{name}: got {shape[1]} features; {model} was fitted with {expected}. Give the "
+            "same columns as in fit."
+        )
+
+
+def _check_feature_names(columns: Any, expected: Any, name: str, model: str) -> None:
+    """Refuse a DataFrame whose columns are others, or in another order, than in fit."""
+    if expected is None:
+        return
+    got, wanted = list(columns), list(expected)
+    if got == wanted:
+        return
+    missing = [c for c in wanted if c not in set(got)]
+    extra = [c for c in got if c not in set(wanted)]
+    found = [f"missing {_some(missing)}"] if missing else []
+    found += [f"unknown {_some(extra)}"] if extra else []
+    what = "; ".join(found) or "the same columns in another order"
+    raise ValueError(
+        f"{name}: got columns that differ from those {model} was fitted with: {what}. "
+        f"Select them in order: {name}[model.feature_names_in_]."
+        f"{did_you_mean(extra[0], missing) if extra else ''}"
+    )
+
+
+def _some(names: list) -> str:
+    shown = ", ".join(repr(n) for n in names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def check_sample_weight(sample_weight: Any, n: int) -> np.ndarray:
+    """Weights of n examples as float64 numbers.
+
+    Raises
+    ------
+    ValueError
+        If they are not one finite number from 0 on for each, or all 0.
+    """
+    try:
+        values = (
+            sample_weight.numpy(force=True) if isinstance(sample_weight, Tensor) else sample_weight
+        )
+        weights = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        weights = np.full(0, np.nan)
+    fine = weights.shape == (n,) and np.isfinite(weights).all() and (weights >= 0).all()
+    if not fine or not weights.any():
+        raise ValueError(
+            f"sample_weight: got {type(sample_weight).__name__} of shape {np.shape(sample_weight)} "
+            f"for {n:,} examples; accepted is one finite number from 0 on for each, not all 0: "
+            "those that the model was fitted with."
+        )
+    return weights
+
+
+def check_same_length(lengths: dict[str, int]) -> None:
+    """Refuse arguments that differ in their number of examples."""
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{name} has {n}" for name, n in lengths.items())
+        raise ValueError(
+            f"Different numbers of examples: {said}. Accepted are arguments with the same "
+            "number of rows; look whether one of them was filtered or split alone."
+        )

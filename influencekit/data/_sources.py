@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from scipy import sparse
-from skorch.dataset import Dataset as SkorchDataset
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
-from influencekit.data._checks import check_finite, check_loader, check_map_style
 from influencekit.utils import chunks
 
 __all__ = [
     "ArraySource",
     "Batch",
-    "DatasetSource",
     "Placement",
+    "Rows",
     "Source",
-    "is_dataset",
+    "check_dtype",
+    "check_finite",
+    "kind_of",
     "leaves",
     "map_tree",
-    "open_dataset",
     "to_tensor",
 ]
 
@@ -122,8 +120,8 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 Rows = slice | np.ndarray
 
-#: keys under which a batch that is a dict holds its targets, as Hugging Face's do
-TARGET_KEYS = ("labels", "label")
+#: number of values looked at together when an array is searched for NaN
+BLOCK = 2**22
 
 
 class Source(ABC):
@@ -155,92 +153,9 @@ class ArraySource(Source):
         return first.shape[0]
 
     def read(self, rows: Rows) -> Any:
-        return map_tree(lambda leaf, _: _rows_of(leaf, rows), self.tree)
-
-
-class DatasetSource(Source):
-    """A map-style Dataset, read item by item and collated.
-
-    Parameters
-    ----------
-    dataset : torch.utils.data.Dataset
-    collate_fn : callable, default=torch.utils.data.default_collate
-    name : str, default="X"
-        The argument's name in messages.
-    """
-
-    def __init__(self, dataset: Any, collate_fn: Callable | None = None, name: str = "X"):
-        self.dataset = dataset
-        self.collate_fn = collate_fn
-        self.name = name
-        self._placeholder_targets = _has_placeholder_targets(dataset)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def read(self, rows: Rows) -> Any:
-        inputs = map_tree(lambda leaf, _: to_tensor(leaf), self.read_pair(rows)[0])
-        for path, tensor in leaves(inputs):
-            check_finite(tensor, f"{self.name}{path}")
-        return inputs
-
-    def read_pair(self, rows: Rows) -> tuple[Any, Any]:
-        """Inputs and targets (None if the Dataset yields none), as collated."""
-        positions = np.arange(len(self))[rows].tolist()
-        if getattr(self.dataset, "__getitems__", None):
-            items = self.dataset.__getitems__(positions)
-        else:
-            items = [self.dataset[i] for i in positions]
-        batch = (self.collate_fn or default_collate)(items)
-        inputs, targets = split_batch(batch, self.name)
-        return inputs, None if self._placeholder_targets else targets
-
-    def read_targets(self, batch_size: int = 256) -> Any:
-        """All targets, from one pass over the Dataset; None if it yields none."""
-        parts: list[Tensor] = []
-        for rows in chunks(len(self), 1, batch_size):
-            _, targets = self.read_pair(rows)
-            if targets is None:
-                return None
-            parts.append(targets)
-        if isinstance(parts[0], Tensor):
-            return torch.cat(parts)
-        return np.concatenate([np.asarray(part) for part in parts])
-
-
-def split_batch(batch: Any, name: str) -> tuple[Any, Any]:
-    """Split a collated batch into inputs and targets.
-
-    A pair is (inputs, targets), a 1-tuple or anything else is inputs, and a dict with an
-    entry "labels" or "label" holds its targets there.
-    """
-    if isinstance(batch, Mapping):
-        key = next((k for k in TARGET_KEYS if k in batch), None)
-        inputs = {k: v for k, v in batch.items() if k != key}
-        return inputs, None if key is None else batch[key]
-    if not isinstance(batch, (tuple, list)):
-        return batch, None
-    if len(batch) > 2:
-        raise ValueError(
-            f"{name}: the Dataset yields {len(batch)} values an example; accepted are x, (x, y) "
-            "or a dict. Put several inputs into one tuple or dict: ((x1, x2), y)."
-        )
-    return batch[0], batch[1] if len(batch) == 2 else None
-
-
-def is_dataset(X: Any) -> bool:
-    """Whether X is a Dataset or DataLoader (of torch, or a look-alike such as Hugging Face's)."""
-    return isinstance(X, (Dataset, DataLoader)) or hasattr(X, "__getitems__")
-
-
-def open_dataset(X: Any, name: str) -> DatasetSource:
-    """Read a Dataset, or a DataLoader's Dataset with its ``collate_fn``, in order."""
-    if isinstance(X, DataLoader):
-        check_map_style(X.dataset, name)
-        check_loader(X, name)
-        return DatasetSource(X.dataset, X.collate_fn, name)
-    check_map_style(X, name)
-    return DatasetSource(X, None, name)
+        if isinstance(self.tree, (Mapping, tuple)):
+            return map_tree(lambda leaf, _: _rows_of(leaf, rows), self.tree)
+        return _rows_of(self.tree, rows)
 
 
 def to_tensor(block: Any) -> Tensor:
@@ -250,7 +165,10 @@ def to_tensor(block: Any) -> Tensor:
     if sparse.issparse(block):
         block = block.toarray()
     array = np.asarray(block)
-    return torch.from_numpy(np.array(array, dtype=_torch_dtype(array.dtype)))
+    dtype = np.dtype(np.int64) if array.dtype.kind in "iu" else array.dtype
+    if dtype.kind == "f":
+        dtype = np.dtype(f"f{min(dtype.itemsize, 8)}")
+    return torch.from_numpy(np.array(array, dtype=dtype))
 
 
 def _rows_of(leaf: Any, rows: Rows) -> Tensor:
@@ -259,21 +177,52 @@ def _rows_of(leaf: Any, rows: Rows) -> Tensor:
     return to_tensor(leaf[rows])
 
 
-def _torch_dtype(dtype: np.dtype) -> np.dtype:
-    if dtype.kind == "f":
-        return np.dtype(f"f{min(dtype.itemsize, 8)}")
-    return np.dtype(np.int64) if dtype.kind in "iu" else dtype
+def check_dtype(leaf: Any, name: str) -> None:
+    """Refuse text, objects, dates and complex numbers."""
+    kind = kind_of(leaf)
+    if kind == "c":
+        raise ValueError(
+            f"{name}: got complex numbers ({leaf.dtype}); accepted are real ones. Give the real "
+            "and imaginary parts as separate features."
+        )
+    if kind not in "fiub":
+        raise TypeError(
+            f"{name}: got dtype {leaf.dtype}; accepted are floats, integers and booleans. Encode "
+            "text and categories as numbers first, for instance by a Pipeline whose first step "
+            "is a OneHotEncoder or TfidfVectorizer."
+        )
 
 
-def _has_placeholder_targets(dataset: Any) -> bool:
-    """Whether a skorch Dataset without y is underneath: it yields zeros in place of targets."""
-    while isinstance(dataset, Subset):
-        dataset = dataset.dataset
-    return isinstance(dataset, SkorchDataset) and dataset.y is None
+def check_finite(leaf: Any, name: str, dtype: torch.dtype | None = None) -> None:
+    """Refuse NaN and infinity, also those that casting to ``dtype`` would make.
+
+    Arrays are read in blocks, so a memmap stays on disk.
+    """
+    if kind_of(leaf) != "f":
+        return
+    if sparse.issparse(leaf):
+        leaf = leaf.data
+    for rows in chunks(leaf.shape[0], int(np.prod(leaf.shape[1:])), BLOCK):
+        block = leaf[rows].detach() if isinstance(leaf, Tensor) else leaf[rows]
+        finite = torch.isfinite(block) if isinstance(block, Tensor) else np.isfinite(block)
+        if not bool(finite.all()):
+            raise ValueError(
+                f"{name}: got NaN or infinity; accepted are finite numbers. Impute or drop those "
+                "rows, for instance by a Pipeline that starts with SimpleImputer."
+            )
+        if dtype is not None and float(abs(block).max()) > torch.finfo(dtype).max:
+            raise ValueError(
+                f"{name}: got {float(abs(block).max()):.3g}, which is infinity in the model's "
+                f"dtype {dtype}. Rescale the feature, or turn the model to torch.float64."
+            )
 
 
-def row_list(X: Sequence) -> Any:
-    """Array of a list of rows (numbers, arrays or tensors)."""
-    if X and all(isinstance(row, Tensor) for row in X):
-        return torch.stack(list(X))
-    return np.asarray(X)
+def kind_of(leaf: Any) -> str:
+    """Kind of a dtype as numpy writes it: f, i, b, c, or others."""
+    if not isinstance(leaf, Tensor):
+        return leaf.dtype.kind
+    if leaf.is_complex():
+        return "c"
+    if leaf.is_floating_point():
+        return "f"
+    return "b" if leaf.dtype == torch.bool else "i"

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.data._checks import check_dtype, check_finite
-from influencekit.data._sources import to_tensor
+from influencekit.data._sources import check_dtype, check_finite, to_tensor
 from influencekit.models import ColumnLoss, CrossEntropy, SequenceCrossEntropy, Task
 
 __all__ = ["check_targets", "encode_targets", "one_column"]

@@ -11,6 +11,7 @@ import numpy as np
 
 from influencekit.datasets._bunch import as_bunch, find_file, get_data_home
 from influencekit.datasets._states import STATE_CODES, check_states
+from influencekit.utils import check_choice
 from influencekit.utils._optional import import_optional
 
 __all__ = ["fetch_acs", "fetch_acs_income"]
@@ -137,8 +138,7 @@ def fetch_acs(
     import_optional("pandas", "fetch_acs")
     states, home = check_states(states), get_data_home(data_home)
     survey_year = _checked_year(survey_year)
-    if horizon not in ("1-Year", "5-Year"):
-        raise ValueError(f"horizon: got {horizon!r}; accepted are '1-Year' and '5-Year'.")
+    check_choice("horizon", horizon, ("1-Year", "5-Year"))
     sample = _sample_file(home, task, survey_year, horizon)
     root = home / "folktables"
     if sample is not None and not _has_files(root, states, survey_year, horizon):
@@ -230,6 +230,5 @@ def _problem(task: str):
     """A folktables problem by name, and the class of its data source."""
     folktables = import_optional("folktables", task)
     names = [name for name in dir(folktables) if name.startswith("ACS") and name != "ACSDataSource"]
-    if task not in names:
-        raise ValueError(f"task: got {task!r}; accepted are {names}.")
+    check_choice("task", task, names)
     return getattr(folktables, task), folktables.ACSDataSource

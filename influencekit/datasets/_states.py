@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
+
+from influencekit.utils import did_you_mean
 
 __all__ = ["STATE_CODES", "check_states"]
 
@@ -33,11 +34,9 @@ def check_states(states: str | Sequence[str] | None) -> list[str]:
     states = [states] if isinstance(states, str) else list(states)
     for state in states:
         if state not in STATE_CODES:
-            near = get_close_matches(str(state).upper(), STATE_CODES, n=1, cutoff=0.4)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ValueError(
                 f"states: got {state!r}; accepted are postal codes such as 'CA', or None for "
-                f"all.{hint}"
+                f"all.{did_you_mean(state, STATE_CODES)}"
             )
     if not states:
         raise ValueError("states: got an empty list; accepted are postal codes, or None for all.")

@@ -17,6 +17,7 @@ from influencekit.displays._style import (
     open_axes,
 )
 from influencekit.metrics import AgreementResult, SeedCurve
+from influencekit.utils import check_choice
 
 __all__ = ["AgreementDisplay"]
 
@@ -123,8 +124,7 @@ class AgreementDisplay:
         -------
         AgreementDisplay
         """
-        if measure not in ("cosine", "spearman"):
-            raise ValueError(f"`measure` must be 'cosine' or 'spearman'; got {measure!r}.")
+        check_choice("measure", measure, ("cosine", "spearman"))
         if not results:
             raise ValueError("`results` is empty; give at least one method.")
         first = next(iter(results.values()))

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit.displays._style import FIRST, SECOND, neutral_colour, open_axes
+from influencekit.utils import check_choice
 
 __all__ = ["LabelIssuesDisplay"]
 
@@ -149,8 +150,7 @@ class LabelIssuesDisplay:
         ValueError
             If ``kind`` is unknown, or the ranking has no issue to find.
         """
-        if kind not in KINDS:
-            raise ValueError(f"`kind` must be one of {list(KINDS)}; got {kind!r}.")
+        check_choice("kind", kind, KINDS)
         if kind == "ranking" and (self.issues is None or not self.issues.any()):
             raise ValueError("`issues` must mark one row or more for kind='ranking'.")
         ax = open_axes(self, ax)

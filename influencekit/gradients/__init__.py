@@ -7,13 +7,12 @@ from influencekit.gradients._cotangents import (
     output_cotangent,
     sampled_cotangent,
 )
-from influencekit.gradients._covariance import add_covariance, symmetrize
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._gradients import Gradients
 from influencekit.gradients._plan import Plan, plan
 from influencekit.gradients._store import FeatureStore
-from influencekit.gradients.blocks._base import Block, BlockSpec
+from influencekit.gradients.blocks._base import Block, BlockSpec, symmetrize
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._index import IndexBlock
 from influencekit.gradients.blocks._outer import OuterBlock
@@ -36,7 +35,6 @@ __all__ = [
     "OuterBlock",
     "Plan",
     "Projection",
-    "add_covariance",
     "ggn_cotangent",
     "loss_cotangent",
     "make_projection",

@@ -7,17 +7,18 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from influencekit.data import Examples
+from influencekit.data import Batch, Examples
 from influencekit.exceptions import ResourceError
-from influencekit.gradients._batches import plain_kernels
 from influencekit.gradients._cotangents import CotangentFunction, at_rows
-from influencekit.gradients._factored import batch_features
 from influencekit.gradients._features import GradientFeatures
-from influencekit.gradients.blocks._base import WORKSPACE
-from influencekit.gradients.layers._discovery import discover
-from influencekit.gradients.layers._layout import Layout
+from influencekit.gradients._per_example import dense_rows
+from influencekit.gradients.blocks._base import WORKSPACE, Block
+from influencekit.gradients.blocks._dense import DenseBlock
+from influencekit.gradients.layers._layers import forward_recorded, layer_blocks
+from influencekit.gradients.layers._layout import REST, Layout, discover
 from influencekit.models import Task
 from influencekit.utils import format_bytes, parse_memory, progress
+from influencekit.utils._torch import plain_kernels
 
 __all__ = ["GradientEngine"]
 
@@ -83,32 +84,56 @@ class GradientEngine:
         batches = examples.batches(size)
         total = -(-len(examples) // size)
         for batch in progress(batches, "gradients", self.verbose, total=total, leave=False):
-            yield self._features(examples, batch, cotangent, keep_factors)
+            yield self.features(examples, batch, cotangent, keep_factors)
 
     def layout(self, examples: Examples) -> Layout:
         """Which parameters have factors and which do not, found out on the first examples."""
-        return discover(self.task, lambda: next(iter(examples.batches(2))).inputs)
+        return discover(self.task, lambda: next(examples.batches(2)).inputs)
 
-    def size_of_batch(self, examples: Examples, first: GradientFeatures) -> int:
-        """Examples in a batch, from the memory that the first one's gradients take."""
-        each = first.nbytes + self.layout(examples).activation_bytes * 2
+    def size_of_batch(self, examples: Examples, nbytes: int) -> int:
+        """Examples in a batch, as given or from the bytes that one example's gradients take."""
+        if self.batch_size is not None:
+            return self.batch_size
+        each = nbytes + self.layout(examples).activation_bytes * 2
         return int(min(4096, max(1, min(2**26, self.max_memory // 4) // max(1, each))))
 
-    def first(self, examples, cotangent, keep_factors=False) -> GradientFeatures:
-        """Gradients of the first example: they tell what each takes."""
-        batch = next(iter(examples.batches(1)))
-        return self._features(examples, batch, cotangent, keep_factors)
+    def features(
+        self,
+        examples: Examples,
+        batch: Batch,
+        cotangent: CotangentFunction,
+        keep_factors: bool = False,
+    ) -> GradientFeatures:
+        """Gradients of one batch: one forward pass, one backward pass a row.
 
-    def _features(self, examples, batch, cotangent, keep_factors) -> GradientFeatures:
-        return batch_features(
-            self.task,
-            self.layout(examples),
-            batch.inputs,
-            batch.targets,
-            at_rows(cotangent, batch.rows),
-            keep_factors=keep_factors,
-            workspace=self.workspace,
-        )
+        Parameters
+        ----------
+        examples : Examples
+            That the batch is of.
+        batch : Batch
+        cotangent : callable
+        keep_factors : bool, default=False
+
+        Returns
+        -------
+        GradientFeatures
+        """
+        layout = self.layout(examples)
+        outputs, calls = forward_recorded(self.task, layout.layers, batch.inputs)
+        cotangents = at_rows(cotangent, batch.rows)(outputs.detach(), batch.targets)
+        cotangents = _check_cotangents(cotangents, outputs)
+        blocks = layer_blocks(layout.layers, outputs, calls, cotangents, keep_factors)
+        dense = _dense_layers(layout, blocks)
+        if layout.rest:
+            del outputs, calls
+            options: dict = {"vmaps": layout.rest_vmaps, "workspace": self.workspace}
+            rows = dense_rows(self.task, layout.rest, batch.inputs, cotangents, **options)
+            dense.append(rows)
+        if dense:
+            joined = dense[0] if len(dense) == 1 else torch.cat(dense, dim=2)
+            blocks[REST] = DenseBlock(layout.rest_spec, joined)
+        n, rows_per_example = cotangents.shape[:2]
+        return GradientFeatures(blocks, n, rows_per_example, layout.n_parameters, self.workspace)
 
     def require(self, needed: int, what: str, instead: str) -> None:
         """Raise ResourceError unless so many bytes fit ``max_memory``."""
@@ -124,3 +149,25 @@ class GradientEngine:
         with plain_kernels():
             parts = [self.task.forward(b.inputs) for b in examples.batches(self.batch_size or 1024)]
         return torch.cat(parts)
+
+
+def _dense_layers(layout: Layout, blocks: dict[str, Block]) -> list[Tensor]:
+    """Rows of the layers without factors, taken out of the blocks; shared weights summed."""
+    rows: dict[int, Tensor] = {}
+    for layer in layout.layers:
+        if not layer.has_factors:
+            own = blocks.pop(layer.name).rows
+            rows[layer.place] = rows[layer.place] + own if layer.place in rows else own
+    return list(rows.values())
+
+
+def _check_cotangents(cotangents: Tensor, outputs: Tensor) -> Tensor:
+    """The cotangents (n, R, *output_shape), or an error that says what is wrong with them."""
+    n, shape = len(outputs), tuple(outputs.shape[1:])
+    if cotangents.ndim != outputs.ndim + 1 or len(cotangents) != n or cotangents.shape[2:] != shape:
+        raise ValueError(
+            f"cotangent: it returned shape {tuple(cotangents.shape)} for outputs of shape "
+            f"{tuple(outputs.shape)}; expected (n, R, *output_shape) = ({n}, R, "
+            f"{', '.join(map(str, shape))})."
+        )
+    return cotangents.detach().to(outputs.dtype)

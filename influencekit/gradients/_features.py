@@ -9,6 +9,7 @@ from torch import Tensor
 
 from influencekit.gradients.blocks._base import WORKSPACE, Block, row_slice
 from influencekit.gradients.blocks._dense import DenseBlock
+from influencekit.gradients.blocks._outer import OuterBlock
 from influencekit.utils import chunks
 
 __all__ = ["GradientFeatures"]
@@ -247,6 +248,41 @@ class GradientFeatures:
             blocks = features.blocks.values()
             parts.append(sum(block.squared_norms(self.workspace) for block in blocks))
         return torch.cat(parts)
+
+    def add_covariance(self, weights: Tensor | None, out: Tensor) -> None:
+        """Add ``Σ_rows w g gᵀ`` to ``out`` (p, p), in its dtype.
+
+        Only blocks on and above the diagonal (in the order of the blocks) need be right
+        afterwards: :func:`symmetrize` completes the matrix.
+
+        Parameters
+        ----------
+        weights : Tensor of shape (n_rows,) or None
+        out : Tensor of shape (p, p)
+        """
+        r = self.rows_per_example
+        each = 2 * r * self.n_parameters * out.element_size()
+        for part in chunks(self.n_examples, each, self.workspace):
+            own = None if weights is None else weights[row_slice(part, r)].to(out.dtype)
+            if r > 1:
+                self[part].to(out.dtype)._add_by_blocks(own, out)
+            else:
+                dense = self[part].materialize(out.dtype)
+                left = dense.T if own is None else dense.T * own
+                torch.addmm(out, left, dense, out=out)
+
+    def _add_by_blocks(self, weights: Tensor | None, out: Tensor) -> None:
+        blocks = list(self.blocks.values())
+        dense: dict[int, Tensor] = {}
+        for i, left in enumerate(blocks):
+            for j, right in enumerate(blocks[i:], i):
+                if isinstance(left, OuterBlock) and left.is_single and right.is_single:
+                    left.add_outer_products(right, weights, out)
+                    continue
+                for k in {i, j} - dense.keys():
+                    dense[k] = blocks[k].dense()
+                scaled = dense[i].T if weights is None else dense[i].T * weights
+                left.spec.add_products(right.spec, scaled @ dense[j], out)
 
     @staticmethod
     def cat(features: Sequence[GradientFeatures]) -> GradientFeatures:

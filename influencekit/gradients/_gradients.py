@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,13 +11,11 @@ from torch import Tensor
 
 from influencekit.data import Examples
 from influencekit.gradients._cotangents import CotangentFunction, Stacked
-from influencekit.gradients._covariance import add_covariance, symmetrize
 from influencekit.gradients._dot import all_dots, all_self_dots
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._features import GradientFeatures
-from influencekit.gradients._notes import Notes
 from influencekit.gradients._store import FeatureStore, disk_room, pieces, rows_of
-from influencekit.gradients.blocks._base import row_slice
+from influencekit.gradients.blocks._base import row_slice, symmetrize
 from influencekit.utils import format_bytes
 
 __all__ = ["Gradients"]
@@ -42,6 +39,11 @@ class Gradients:
     keep_factors : bool, default=False
         Keep input and output factors of every layer that has them, also where the dense
         gradient is smaller (small kernels on large images).
+
+    Attributes
+    ----------
+    sample : GradientFeatures
+        Gradients of the first example, taken at once.
     """
 
     def __init__(
@@ -61,29 +63,21 @@ class Gradients:
         self.parts: Sequence[GradientFeatures] | None = None
         self._function: Callable[[GradientFeatures], GradientFeatures] | None = None
         self._known: dict[Any, Tensor] = {}
+        self._look()
+
+    def _look(self) -> None:
+        """Take the gradients of the first example: they tell what each takes."""
+        first = next(self.examples.batches(1))
+        self.sample = self.engine.features(self.examples, first, self.cotangent, self.keep_factors)
+        self._batch_size = self.engine.size_of_batch(self.examples, self.sample.nbytes)
 
     def __len__(self) -> int:
         return len(self.examples)
-
-    def __getstate__(self) -> dict:
-        looks = ("sample", "_first")  # made again by copies
-        return {name: value for name, value in self.__dict__.items() if name not in looks}
 
     def __repr__(self) -> str:
         return f"Gradients({self.examples!r}, {self.cotangent!r})"
 
     # -- size -----------------------------------------------------------------------------
-
-    @cached_property
-    def sample(self) -> GradientFeatures:
-        """Gradients of the first example."""
-        if self.parts is not None:
-            return self.parts[0][:1]
-        return self._mapped(self._first)
-
-    @cached_property
-    def _first(self) -> GradientFeatures:
-        return self.engine.first(self.examples, self.cotangent, self.keep_factors)
 
     @property
     def rows_per_example(self) -> int:
@@ -103,28 +97,19 @@ class Gradients:
     # -- passes ---------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[tuple[slice, GradientFeatures]]:
-        notes = self._notes()
-        for rows, features in self._pass():
+        notes, start = _Notes(self), 0
+        for features in self._batches() if self.parts is None else self.parts:
+            rows = slice(start, start + len(features))
             notes.add(rows, features)
             yield rows, features
+            start = rows.stop
         notes.close()
 
-    def _pass(self) -> Iterator[tuple[slice, GradientFeatures]]:
-        start = 0
-        for features in self._batches() if self.parts is None else self.parts:
-            yield slice(start, start + len(features)), features
-            start += len(features)
-
     def _batches(self) -> Iterator[GradientFeatures]:
-        size = self.engine.batch_size or self.engine.size_of_batch(self.examples, self._first)
-        made = self.engine.batches(self.examples, self.cotangent, size, self.keep_factors)
-        return map(self._mapped, made)
-
-    def _mapped(self, features: GradientFeatures) -> GradientFeatures:
-        return features if self._function is None else self._function(features)
-
-    def _notes(self) -> Notes:
-        return Notes(None if "mean" in self._known else self.shares, self._known)
+        made = self.engine.batches(
+            self.examples, self.cotangent, self._batch_size, self.keep_factors
+        )
+        return made if self._function is None else map(self._function, made)
 
     def pairs(self) -> Iterator[tuple[slice, GradientFeatures, GradientFeatures]]:
         """One pass over these gradients and those that they stand beside, see :meth:`along`.
@@ -162,7 +147,8 @@ class Gradients:
         function : callable
             From the features of some examples to others of the same examples.
         """
-        return self._but(_function=function, shares=None, _known={}, parts=None)
+        sample = function(self.sample)
+        return self._but(_function=function, sample=sample, shares=None, _known={}, parts=None)
 
     def held(self, memory: int, *, spill: bool = False) -> Gradients:
         """The same gradients, kept if they fit, so that later passes need no model.
@@ -199,9 +185,13 @@ class Gradients:
         cotangent : callable
         keep_factors : bool, default=False
         """
-        if cotangent == self.cotangent:
-            return self._but(keep_factors=keep_factors)
-        return _Beside(self, cotangent, keep_factors)
+        if cotangent != self.cotangent:
+            return _Beside(self, cotangent, keep_factors)
+        if keep_factors == self.keep_factors or self.parts is not None:
+            return self
+        other = self._but(keep_factors=keep_factors)
+        other._look()
+        return other
 
     # -- operations -----------------------------------------------------------------------
 
@@ -223,28 +213,33 @@ class Gradients:
 
     def matrix(self, dtype: torch.dtype = torch.float64) -> Tensor:
         """Dense gradients, (n_rows, n_parameters)."""
-        n_columns = self.engine.task.n_parameters
-        return self._collect(n_columns, dtype, lambda features: features.materialize(dtype))
+        out = self._empty(self.engine.task.n_parameters, dtype)
+        for rows, features in self:
+            out[row_slice(rows, features.rows_per_example)] = features.materialize(dtype)
+        return out
 
     def project(self, projection, dtype: torch.dtype = torch.float64) -> Tensor:
         """Projected gradients, (n_rows, projection.dim)."""
-        return self._collect(projection.dim, dtype, lambda features: features.project(projection))
+        out = self._empty(projection.dim, dtype)
+        for rows, features in self:
+            out[row_slice(rows, features.rows_per_example)] = features.project(projection)
+        return out
 
     def __matmul__(self, matrix: Tensor) -> Tensor:
         """Products with ``matrix`` (n_parameters, k): (n_rows, k), in its dtype."""
-        return self._collect(matrix.shape[1], matrix.dtype, lambda f: f.matmul(matrix))
+        out = self._empty(matrix.shape[1], matrix.dtype)
+        for rows, features in self:
+            out[row_slice(rows, features.rows_per_example)] = features.matmul(matrix)
+        return out
 
-    def _collect(self, n_columns: int, dtype: torch.dtype, operation) -> Tensor:
-        shape = (self.n_rows, n_columns)
+    def _empty(self, n_columns: int, dtype: torch.dtype) -> Tensor:
+        """Room for a row of numbers of every gradient."""
         self.engine.require(
-            shape[0] * shape[1] * torch.finfo(dtype).bits // 8,
-            f"{shape[0]:,} rows of {shape[1]:,} numbers",
+            self.n_rows * n_columns * torch.finfo(dtype).bits // 8,
+            f"{self.n_rows:,} rows of {n_columns:,} numbers",
             "Take fewer rows or columns (a projection)",
         )
-        out = torch.empty(shape, dtype=dtype, device=self.engine.task.device)
-        for rows, features in self:
-            out[row_slice(rows, features.rows_per_example)] = operation(features)
-        return out
+        return torch.empty(self.n_rows, n_columns, dtype=dtype, device=self.engine.task.device)
 
     def dot(self, other: Gradients, dtype: torch.dtype = torch.float64) -> Tensor:
         """Dot products of all pairs of gradients, (n_rows, other.n_rows).
@@ -324,8 +319,29 @@ class Gradients:
         out = torch.zeros(p, p, dtype=dtype, device=self.engine.task.device)
         for rows, features in self:
             own = row_slice(rows, features.rows_per_example)
-            add_covariance(features, None if weights is None else weights[own], out)
+            features.add_covariance(None if weights is None else weights[own], out)
         return symmetrize(self.engine.layout(self.examples).specs, out)
+
+
+class _Notes:
+    """What a whole pass tells besides, if ``shares`` are given: the mean and squared norms."""
+
+    def __init__(self, gradients: Gradients):
+        self.known = gradients._known
+        self.shares = None if "mean" in self.known else gradients.shares
+        self.norms: list[Tensor] = []
+        self.mean: Any = 0.0
+
+    def add(self, rows: slice, features: GradientFeatures) -> None:
+        if self.shares is not None:
+            share = self.shares[None, rows].to(features.dtype)
+            self.mean = self.mean + features.weighted_sums(share)[0].to(torch.float64)
+            self.norms.append(features.squared_norms())
+
+    def close(self) -> None:
+        if self.shares is not None:
+            norms = torch.cat(self.norms)
+            self.known.update({"mean": self.mean, norms.dtype: norms})
 
 
 class _Beside(Gradients):
@@ -337,16 +353,18 @@ class _Beside(Gradients):
         stacked = Stacked(cotangent, other.cotangent)
         self._both = Gradients(self.engine, self.examples, stacked, keep_factors=keep_factors)
 
-    def _batches(self):
-        needless = "mean" in self.other._known or self.other.shares is None
+    def __iter__(self):
+        noted = "mean" in self.other._known or self.other.shares is None
         kept = self._both.parts is not None
-        if needless and not kept:
-            return super()._batches()
-        views = (features for _, features, _ in self.pairs())
-        return (self._mapped(some if kept else some.compact()) for some in views)
+        if self.parts is not None or (noted and not kept):
+            yield from super().__iter__()
+            return
+        for rows, features, _ in self.pairs():
+            features = features if kept else features.compact()
+            yield rows, features if self._function is None else self._function(features)
 
     def pairs(self):
-        notes = self.other._notes()
+        notes = _Notes(self.other)
         for rows, both in self._both:
             last = both.rows_per_example - 1
             own = both.rows(slice(last, None))

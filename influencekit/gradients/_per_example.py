@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from influencekit.gradients._batches import map_tensors, select_rows, simple_kernels
 from influencekit.models import Task
 from influencekit.utils import chunks
+from influencekit.utils._torch import map_tensors, select_rows, simple_kernels
 
 __all__ = ["dense_rows"]
 

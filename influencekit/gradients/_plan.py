@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from influencekit.gradients._gradients import Gradients
-from influencekit.utils import format_bytes
+from influencekit.utils import check_choice, format_bytes
 
 __all__ = ["Plan", "plan"]
 
@@ -84,8 +84,7 @@ def plan(
     ValueError
         If the operation is none of these, or needs ``dim``.
     """
-    if operation not in OPERATIONS:
-        raise ValueError(f"operation: got {operation!r}; accepted are {list(OPERATIONS)}.")
+    check_choice("operation", operation, OPERATIONS)
     if dim is None and operation in ("project", "matmul", "sums"):
         raise ValueError(f"dim: plan({operation!r}) needs it, the number of columns or groups.")
     engine = gradients.engine
@@ -111,8 +110,9 @@ def plan(
 def _pass_flops(gradients: Gradients) -> float:
     engine, examples = gradients.engine, gradients.examples
     engine.layout(examples)
+    first = next(examples.batches(1))
     with FlopCounterMode(display=False) as counter:
-        engine.first(examples, gradients.cotangent, gradients.keep_factors)
+        engine.features(examples, first, gradients.cotangent, gradients.keep_factors)
     return float(len(gradients) * counter.get_total_flops())
 
 

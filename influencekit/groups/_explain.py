@@ -9,6 +9,7 @@ from torch import Tensor
 
 from influencekit.attributors import GradCos
 from influencekit.base import BaseAttributor
+from influencekit.utils import did_you_mean
 
 __all__ = ["SlopeOutput", "check_explains", "check_queries", "explain"]
 
@@ -58,7 +59,7 @@ def check_queries(attributor: BaseAttributor, queries: dict[str, Any]) -> None:
     if unknown:
         raise TypeError(
             f"fit: got {unknown}, which {type(attributor).__name__} does not take; accepted are "
-            f"{accepted or 'model, X, y and groups'}."
+            f"{accepted or 'model, X, y and groups'}.{did_you_mean(unknown[0], accepted)}"
         )
     if "subset_outputs" in accepted and queries.get("X_query") is None:
         raise ValueError(

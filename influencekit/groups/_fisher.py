@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit._fitted import DampedFitted
-from influencekit._model_checks import learned_rows
+from influencekit._fitted import DampedFitted, learned_rows
 from influencekit.attributors import TRAK
 from influencekit.attributors._gradients import (
     gradient_engine,
@@ -19,8 +18,7 @@ from influencekit.attributors._gradients import (
     training_weights,
 )
 from influencekit.attributors._trak import NamedOutput, loss_slopes, trak_outputs
-from influencekit.curvature._coordinates import CoordinatePath
-from influencekit.curvature._path import SubsetSums
+from influencekit.curvature._spectrum import CoordinatePath, SubsetSums
 from influencekit.damping import gram_damping
 from influencekit.data import Examples
 from influencekit.exceptions import ResourceError

@@ -13,9 +13,8 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit._model_checks import check_scores
+from influencekit._fitted import check_scores, of_models
 from influencekit.attributors import TRAK, FurtherTraining, InfluenceFunction
-from influencekit.attributors.influence._damped import of_models
 from influencekit.base import BaseAttributor
 from influencekit.curvature import MeanPath
 from influencekit.data import ExamplesList, each

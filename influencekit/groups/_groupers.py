@@ -7,7 +7,7 @@ from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClusterMixin, clone
+from sklearn.base import ClusterMixin, clone
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.utils import check_random_state
 
@@ -15,7 +15,14 @@ from influencekit.data import Examples, open_examples
 from influencekit.groups._features import FEATURES, example_features
 from influencekit.groups._labels import encode_labels, label_table, named_groups, refuse_missing
 from influencekit.models import Task, as_task
-from influencekit.utils import Interval, StrOptions, draw_seed, validate_parameters, with_gradients
+from influencekit.utils import (
+    Interval,
+    StrOptions,
+    SuggestingEstimator,
+    draw_seed,
+    validate_parameters,
+    with_gradients,
+)
 
 __all__ = ["BaseGrouper", "ClusterGrouper", "KMeansGrouper", "LabelGrouper", "RandomGrouper"]
 
@@ -32,7 +39,7 @@ _READ_AS_EXAMPLES = (
 )
 
 
-class BaseGrouper(ClusterMixin, BaseEstimator, ABC):
+class BaseGrouper(ClusterMixin, SuggestingEstimator, ABC):
     """Partitions the training examples of a model.
 
     Authors write ``__init__``, which only stores parameters, ``_parameter_constraints``, which

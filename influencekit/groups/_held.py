@@ -144,7 +144,7 @@ class HeldGroups(BaseAttributor):
             of_groups = np.zeros((len(points), len(self.group_names_)))
             of_groups[:, self.labels_[first]] = points[:, first]
             parts.append(of_groups)
-        return inner._combine(parts)
+        return inner._combine(sum(parts), len(parts))
 
     @property
     def _grouped(self):

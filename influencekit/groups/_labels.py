@@ -36,6 +36,7 @@ def label_table(labels: Any, n_rows: int, name: str = "labels") -> pd.DataFrame:
             f"{name}: got the estimator {type(labels).__name__}; accepted is one label for each "
             "row. Fit the grouper and give its labels_."
         )
+    _refuse_text(labels, name)
     if isinstance(labels, (pd.Series, pd.DataFrame)):
         table = labels.to_frame() if isinstance(labels, pd.Series) else labels
     else:
@@ -69,6 +70,7 @@ def refuse_missing(labels: Any, name: str) -> None:
     ValueError
         If a label is NaN, None, NaT or pandas' NA; the message names the rows.
     """
+    _refuse_text(labels, name)
     if not isinstance(labels, (pd.Series, pd.DataFrame)):
         # numpy would make the text 'nan' of a NaN in a list of texts
         labels = np.asarray(labels, dtype=None if hasattr(labels, "dtype") else object)
@@ -79,6 +81,15 @@ def refuse_missing(labels: Any, name: str) -> None:
             f"{name}: {len(rows):,} rows have a missing label (NaN or None): {some_rows(rows)}. "
             "Give them a label of their own, such as labels.fillna('missing'), or leave those "
             "rows out."
+        )
+
+
+def _refuse_text(labels: Any, name: str) -> None:
+    """Refuse the name of a column in place of the column."""
+    if isinstance(labels, str):
+        raise ValueError(
+            f"{name}: got the text {labels!r}; accepted is one label for each row. Give the column "
+            f"itself, such as X[{labels!r}]."
         )
 
 

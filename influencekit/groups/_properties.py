@@ -14,6 +14,7 @@ from torch import Tensor
 from influencekit.data import Examples
 from influencekit.groups._labels import encode_labels, refuse_missing
 from influencekit.models import ClassProbability, Task, class_positions, for_task
+from influencekit.utils import did_you_mean
 
 __all__ = [
     "DemographicParityDifference",
@@ -204,6 +205,7 @@ def resolve_property(task: Task, given: Any) -> Property:
             raise ValueError(
                 f"property: got {given!r}; accepted are 'mean_neg_loss' and a function "
                 "(outputs, targets) -> scalar Tensor of all evaluation rows."
+                f"{did_you_mean(given, ['mean_neg_loss'])}"
             )
         return mean_neg_loss(task)
     return for_task(given, task)

@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 from sklearn.exceptions import UndefinedMetricWarning
 
 from influencekit.exceptions import InfluenceKitWarning, warn_user
+from influencekit.utils._suggest import check_choice
 
 __all__ = [
     "LDSResult",
@@ -38,8 +39,7 @@ class UndefinedCorrelationWarning(InfluenceKitWarning, UndefinedMetricWarning):
 
 def check_method(method: str) -> str:
     """Return `method` if it names a correlation, else raise ValueError."""
-    if method not in ("spearman", "pearson"):
-        raise ValueError(f"`method` must be 'spearman' or 'pearson'; got {method!r}.")
+    check_choice("method", method, ("spearman", "pearson"))
     return method
 
 

@@ -1,5 +1,6 @@
 """Fitted models as Tasks."""
 
+from influencekit.models._checkpoints import load_checkpoints
 from influencekit.models._outputs import (
     OUTPUTS,
     CheckedOutput,
@@ -19,10 +20,8 @@ from influencekit.models._predict import (
     predict_proba,
     predicted_labels,
 )
-from influencekit.models._task import Task, as_task, call_module
-from influencekit.models._task_list import TaskList, is_model_list, load_checkpoints
-from influencekit.models.adapters._linear import linear_regression_task, ridge_task
-from influencekit.models.adapters._logistic import logistic_task
+from influencekit.models._task import Task, TaskList, as_task, call_module, is_model_list
+from influencekit.models.adapters._linear import linear_regression_task, logistic_task, ridge_task
 from influencekit.models.adapters._mlp import mlp_task
 from influencekit.models.adapters._sgd import sgd_classifier_task, sgd_regressor_task
 from influencekit.models.adapters._skorch import skorch_task

@@ -1,22 +1,16 @@
-"""Own copies of modules, and modules made from arrays."""
+"""Own copies of modules."""
 
 from __future__ import annotations
 
 import copy
-import threading
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from influencekit.exceptions import UnsupportedModelError
+from influencekit.utils._torch import MODULE_LOCK
 
-__all__ = ["copy_module", "duplicate", "like_parameters", "linear_layer", "linear_module"]
-
-#: A module's hooks, its parameters under functional_call, torch's kernel switches and its levels of
-#: forward-mode derivatives are shared by all threads: whoever runs a model, copies it or changes
-#: them holds this lock.
-MODULE_LOCK = threading.RLock()
+__all__ = ["copy_module", "duplicate", "like_parameters"]
 
 
 def copy_module(module: nn.Module) -> nn.Module:
@@ -67,44 +61,6 @@ def like_parameters(value: Tensor | None, module: nn.Module) -> Tensor | None:
         return None
     first = next(p for p in module.parameters() if p.requires_grad)
     return value.to(device=first.device, dtype=first.dtype)
-
-
-def linear_layer(weight: np.ndarray, bias: np.ndarray | None) -> nn.Linear:
-    """A linear layer with the given weight (k, p) and bias (k,), in their own dtype.
-
-    No random number is drawn.
-    """
-    weight = np.array(weight)
-    layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], bias=bias is not None)
-    layer.weight = nn.Parameter(torch.from_numpy(weight))
-    if bias is not None:
-        layer.bias = nn.Parameter(torch.from_numpy(np.array(bias, dtype=weight.dtype)))
-    return layer
-
-
-def linear_module(coef, intercept, fit_intercept: bool) -> nn.Sequential:
-    """Module of one linear layer named "linear" from scikit-learn's coef_ and intercept_.
-
-    Parameters
-    ----------
-    coef : ndarray or sparse matrix of shape (p,) or (k, p)
-    intercept : float or ndarray of shape (k,)
-    fit_intercept : bool
-        False: no bias parameter.
-
-    Returns
-    -------
-    torch.nn.Sequential
-        Its parameters are ``linear.weight`` and ``linear.bias``, in float64.
-    """
-    coef = coef.toarray() if hasattr(coef, "toarray") else np.asarray(coef)
-    weight = np.atleast_2d(coef).astype(np.float64)
-    bias = None
-    if fit_intercept:
-        bias = np.broadcast_to(np.asarray(intercept).reshape(-1), (weight.shape[0],))
-    module = nn.Sequential()
-    module.add_module("linear", linear_layer(weight, bias))
-    return module.eval()
 
 
 def _unwrap(module: nn.Module) -> nn.Module:

@@ -12,6 +12,7 @@ from torch import Tensor
 from influencekit.models._task import Task
 from influencekit.models.losses._binary import BinaryCrossEntropy
 from influencekit.models.losses._cross_entropy import CrossEntropy
+from influencekit.utils import did_you_mean
 
 __all__ = [
     "OUTPUTS",
@@ -198,7 +199,10 @@ def resolve_output(
         return _prediction(task)
     if output in ("margin", "logit"):
         return _class_output(task, output)
-    raise ValueError(f"output: got {output!r}; accepted are {list(OUTPUTS)} or a callable.")
+    raise ValueError(
+        f"output: got {output!r}; accepted are {list(OUTPUTS)} or a callable."
+        f"{did_you_mean(output, OUTPUTS)}"
+    )
 
 
 def output_name(task: Task, output: str | OutputFunction, has_targets: bool) -> str:

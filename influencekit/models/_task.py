@@ -1,8 +1,8 @@
-"""A frozen snapshot of a fitted model: everything that attribution needs to know of it."""
+"""Frozen snapshots of fitted models: everything that attribution needs to know of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, singledispatch
 from typing import Any, Literal
@@ -14,11 +14,12 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models._module import MODULE_LOCK, duplicate
+from influencekit.models._module import duplicate
 from influencekit.models.losses._base import OutputLoss, class_positions
 from influencekit.utils import with_gradients
+from influencekit.utils._torch import MODULE_LOCK
 
-__all__ = ["Task", "as_task"]
+__all__ = ["Task", "TaskList", "as_task", "call_module", "is_model_list"]
 
 Inputs = Any  # a tensor, or a tuple / dict of tensors: what the module's forward takes
 
@@ -329,3 +330,73 @@ def _(model: Task, loss: Any = None) -> Task:
     if loss is not None:
         raise TypeError("loss: the model is already a Task, which has its loss; leave it out.")
     return model
+
+
+class TaskList(tuple):
+    """Tasks of several models trained on the same data, in order.
+
+    Parameters
+    ----------
+    iterable : iterable of Task
+        Use :meth:`TaskList.of` for models.
+    """
+
+    def __repr__(self) -> str:
+        first = f", first={self[0]!r}" if self else ""
+        return f"TaskList(n_models={len(self)}{first})"
+
+    @classmethod
+    def of(cls, models: Iterable[Any]) -> TaskList:
+        """Tasks of fitted models, checked to be of one kind.
+
+        Parameters
+        ----------
+        models : iterable of fitted models or Tasks
+
+        Returns
+        -------
+        TaskList
+
+        Raises
+        ------
+        UnsupportedModelError
+            If models differ in their kind or their classes.
+        """
+        tasks = cls(as_task(model) for model in models)
+        first = tasks[0]
+        for i, task in enumerate(tasks):
+            if task.kind != first.kind or not _same_classes(task.classes, first.classes):
+                raise UnsupportedModelError(
+                    f"model: item {i} of the list is a {task.kind} model with classes "
+                    f"{task.classes}, item 0 a {first.kind} model with classes {first.classes}. "
+                    "Scores are averaged over models of the same task, trained on the same data."
+                )
+        return tasks
+
+
+def _same_classes(a, b) -> bool:
+    if a is None or b is None:
+        return a is b
+    return list(a) == list(b)
+
+
+def is_model_list(model: Any) -> bool:
+    """Whether an argument is a list of models rather than data.
+
+    Parameters
+    ----------
+    model : object
+
+    Returns
+    -------
+    bool
+    """
+    if isinstance(model, TaskList):
+        return True
+    if not isinstance(model, (list, tuple)) or not model:
+        return False
+    return all(isinstance(item, Task) or _is_model(item) for item in model)
+
+
+def _is_model(item: Any) -> bool:
+    return isinstance(item, torch.nn.Module) or hasattr(item, "fit")

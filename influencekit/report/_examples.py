@@ -14,6 +14,7 @@ from influencekit.displays.examples._images import as_images
 from influencekit.displays.examples._rows import as_table, take
 from influencekit.report._pictures import image_address
 from influencekit.report._text import plain, shorten
+from influencekit.utils import did_you_mean
 
 __all__ = ["Contents", "contents", "readable", "row_name"]
 
@@ -196,5 +197,6 @@ def _chosen(names: list[Any], features: Sequence[Any] | None) -> list[int]:
         raise ValueError(
             f"features: {unknown[:5]} are no columns; accepted are {names[:10]}"
             + (" and others." if len(names) > 10 else ".")
+            + did_you_mean(unknown[0], names)
         )
     return [names.index(name) for name in features]

@@ -10,7 +10,7 @@ import numpy as np
 
 from influencekit._version import __version__
 from influencekit.attributors import FurtherTraining, Loss, Random
-from influencekit.attributors.influence._stationarity import LARGEST_QUIET_RATIO
+from influencekit.attributors.influence._fitted_influence import LARGEST_QUIET_RATIO
 from influencekit.models import output_name
 from influencekit.report._answers import Answers
 from influencekit.report._text import number, plain

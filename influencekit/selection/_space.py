@@ -13,6 +13,7 @@ from optuna.distributions import (
 from scipy.stats import rankdata
 
 from influencekit.damping._grid import attributor_damping_range, damping_name
+from influencekit.utils import did_you_mean
 
 __all__ = [
     "STANDARD_ERROR",
@@ -75,6 +76,7 @@ def check_space(search_space, attributor) -> None:
         raise ValueError(
             f"search_space: {unknown or 'an empty dict'} names no parameter of "
             f"{type(attributor).__name__}; accepted are {sorted(params)}."
+            f"{did_you_mean(min(unknown, default=None), params)}"
         )
     fixed = [name for name in search_space if name.split("__")[-1] == "output"]
     if fixed:

@@ -39,7 +39,7 @@ _SYMBOLS = {"xi": "ξ", "cosine": "cosine"}
 
 
 class SurrogateLambdaSearchCV(AttributorSearch):
-    """Choose an attributor's damping λ by the surrogate indicator ξ, without retraining.
+    """Choose λ by the indicator ξ; folds only show the spread, nothing is refitted on them.
 
     For a query with output gradient g and the curvature F of the training data,
     ``ξ(λ) = t_2 / √(t_1 t_3)`` with ``t_k = gᵀ F (F + λI)⁻ᵏ g``.  It lies between 0 and 1 and
@@ -55,7 +55,8 @@ class SurrogateLambdaSearchCV(AttributorSearch):
     dampings : "auto" or array-like of shape (n_dampings,), default="auto"
         Candidates.  "auto": 0, and quarters of a decade around the curvature's eigenvalues.
     cv : int, splitter or iterable, default=5
-        Folds of the *queries*; they show the spread of ξ and of the pick.
+        Folds of the *queries*; they show the spread of ξ and of the pick.  The attributor is
+        fitted once, on all training rows.
     threshold : float in (0, 1) or "auto", default="auto"
         Level of the mean indicator.  "auto" is the paper's 0.5 for ξ and 0.57 for the cosine,
         see the user guide.
@@ -84,9 +85,14 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         ``-|mean indicator - threshold|`` of the pick: ``mean_test_score`` at ``best_index_``.
     cv_results_ : dict of ndarrays
         ``param_damping`` (ascending), ``params``, ``mean_xi``, ``std_xi`` (over folds),
-        ``split{i}_xi``, ``mean_test_score``, ``rank_test_score`` (1 is best).  With
-        ``criterion="cosine"`` the names end in ``cosine``.  Rows are the candidates, and the
-        pick where it is none of them.
+        ``split{i}_xi``; ``mean_test_score``, ``std_test_score``, ``split{i}_test_score`` and
+        ``rank_test_score`` (1 is best).  With ``criterion="cosine"`` the first names end in
+        ``cosine``.  Rows are the candidates, and the pick where it is none of them.
+        ``split{i}_test_score`` is minus the distance of that fold's mean indicator from the
+        threshold, and ``std_test_score`` its spread; ``mean_test_score`` is minus the distance
+        of the mean over folds, by which λ is chosen, and not the mean of the folds' scores.
+    n_splits_ : int
+        Number of folds.
     split_dampings_ : ndarray of shape (n_splits,)
         The candidate that each fold alone would pick.
     threshold_ : float
@@ -294,13 +300,17 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         name = damping_name(self.attributor)
         mean = splits.mean(axis=0)
         distance = np.abs(mean - self.threshold_)
+        scores = -np.abs(splits - self.threshold_)
+        self.n_splits_ = len(splits)
         self.cv_results_ = {
             f"param_{name}": dampings,
             "params": np.array([{name: float(d)} for d in dampings], dtype=object),
             f"mean_{self.criterion}": mean,
             f"std_{self.criterion}": splits.std(axis=0),
             **{f"split{i}_{self.criterion}": row for i, row in enumerate(splits)},
+            **{f"split{i}_test_score": row for i, row in enumerate(scores)},
             "mean_test_score": -distance,
+            "std_test_score": scores.std(axis=0),
             "rank_test_score": rankdata(distance, method="min").astype(np.int32),
         }
 

@@ -3,6 +3,7 @@
 from influencekit.training._checkpoints import KeepCheckpoints, train_checkpoints
 from influencekit.training.further._config import FurtherTrainingConfig
 from influencekit.training.further._scores import FurtherTrainingScores
+from influencekit.training.further._training import Training
 from influencekit.training.leave_one_out import TrajectoryLeaveOneOut, trajectory_leave_one_out
 from influencekit.training.subsets import SubsetOutputs, retrain_on_subsets
 from influencekit.training.trajectory import (
@@ -20,6 +21,7 @@ __all__ = [
     "KeepCheckpoints",
     "StepScores",
     "SubsetOutputs",
+    "Training",
     "Trajectory",
     "TrajectoryLeaveOneOut",
     "TrajectoryRecorder",

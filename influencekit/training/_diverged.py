@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics._text import some_rows
+from influencekit.utils import did_you_mean
 
 __all__ = ["ON_NAN", "DivergedRuns", "check_on_nan", "warn_kept"]
 
@@ -31,7 +32,7 @@ def check_on_nan(on_nan: Any) -> None:
     if not isinstance(on_nan, str) or on_nan not in ON_NAN:
         raise ValueError(
             f"on_nan: got {on_nan!r}; accepted are 'raise', which refuses outputs that are NaN or "
-            "infinite, and 'keep', which keeps them as NaN."
+            f"infinite, and 'keep', which keeps them as NaN.{did_you_mean(on_nan, ON_NAN)}"
         )
 
 

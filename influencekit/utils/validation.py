@@ -7,10 +7,13 @@ from typing import Any
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
+    InvalidParameterError,
     StrOptions,
     validate_parameter_constraints,
 )
 from sklearn.utils._set_output import _get_output_config, _SetOutputMixin
+
+from influencekit.utils._suggest import did_you_mean
 
 __all__ = ["HasMethods", "Interval", "OutputContainerMixin", "StrOptions", "validate_parameters"]
 
@@ -40,10 +43,17 @@ def validate_parameters(estimator) -> None:
     Raises
     ------
     sklearn.utils._param_validation.InvalidParameterError
-        A ValueError that names the parameter, what was got and what is accepted.
+        A ValueError that names the parameter, what was got, what is accepted, and the accepted
+        word that is closest to a misspelt one.
     """
-    validate_parameter_constraints(
-        estimator._parameter_constraints,
-        estimator.get_params(deep=False),
-        caller_name=type(estimator).__name__,
-    )
+    caller = type(estimator).__name__
+    for name, value in estimator.get_params(deep=False).items():
+        accepted = estimator._parameter_constraints.get(name, "no_validation")
+        try:
+            validate_parameter_constraints({name: accepted}, {name: value}, caller_name=caller)
+        except InvalidParameterError as error:
+            choices = [one.options for one in accepted if isinstance(one, StrOptions)]
+            hint = did_you_mean(value, sorted(set().union(*choices)))
+            if not hint:
+                raise
+            raise InvalidParameterError(f"{error}{hint}") from None

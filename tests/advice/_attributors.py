@@ -107,12 +107,22 @@ ROWS = [
         },
     ),
     Row(
+        "accepted is one of the two. Leave ",
+        "FurtherTraining('sgd', training=Training('sgd', 0.1), n_seeds=1).fit(*learned)",
+        {
+            "say it in the training: Training(optimizer='sgd', ...)": (
+                "FurtherTraining(training=Training(optimizer='sgd', lr=0.1), n_seeds=1)"
+                ".fit(*learned)"
+            ),
+        },
+    ),
+    Row(
         "brings no learning rate. Say how far",
         "InfluenceFunction(at='endpoint').fit(*learned)",
         {
-            "further_training=FurtherTraining(lr=0.01, epochs=5)": (
+            "further_training=Training(lr=0.01, epochs=5)": (
                 "InfluenceFunction(at='endpoint', "
-                "further_training=FurtherTraining(lr=0.01, epochs=5)).fit(*learned)"
+                "further_training=Training(lr=0.01, epochs=5)).fit(*learned)"
             ),
         },
     ),

@@ -30,14 +30,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
+from tests._shared.nets import TwoLayers
 
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a, self.b = nn.Linear(4, 5), nn.Linear(5, 3)
 
-    def forward(self, X):
-        return self.b(torch.tanh(self.a(X)))
+class Net(TwoLayers):
+    """Four features, three classes."""
 
 
 class SoftNet(Net):
@@ -54,7 +51,7 @@ class Item(Net):
     """Reads a number, which no stack of models can."""
 
     def forward(self, X):
-        return super().forward(X) * (1 + 0 * self.a.bias.sum().item())
+        return super().forward(X) * (1 + 0 * self.layers[0].bias.sum().item())
 
 
 class Wrapped(nn.Module):

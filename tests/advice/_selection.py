@@ -6,6 +6,16 @@ __all__ = ["ROWS"]
 
 ROWS = [
     Row(
+        "is not fitted. Fit it, or give model, X and y",
+        "compare({'a': InfluenceFunction()}, retrained(model, random_state=0), iris[1][:9])",
+        {
+            "give model, X and y to have all of them fitted": (
+                "compare({'a': InfluenceFunction()}, retrained(model, random_state=0), "
+                "iris[1][:9], iris[2][:9], model=model, X=iris[1], y=iris[2])"
+            ),
+        },
+    ),
+    Row(
         "subset_outputs: ",
         (
             "truth = retrained(model, random_state=0); truth.outputs[0] = np.nan; "

@@ -11,11 +11,12 @@ from torch import nn
 from influencekit.applications import removal_curve
 from influencekit.applications._removal import right_class
 from influencekit.exceptions import InfluenceKitWarning
+from tests._shared.nets import OneLayer
+from tests._shared.tables import split
 
 
 def data(classes=3):
-    X, y = make_blobs(90, centers=classes, cluster_std=2.5, random_state=0)
-    return X[:60], y[:60], X[60:], y[60:]
+    return split(*make_blobs(90, centers=classes, cluster_std=2.5, random_state=0), 60)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -116,16 +117,14 @@ def test_ties_and_random_rows_are_drawn_anew(monkeypatch):
 def test_errors_are_standard_errors_over_retrainings():
     X, y, X_query, y_query = data()
 
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(2, 3)
-
-        def forward(self, X):
-            return self.linear(X)
-
     net = NeuralNetClassifier(
-        Net, criterion=nn.CrossEntropyLoss, max_epochs=1, lr=0.05, train_split=None, verbose=0
+        OneLayer,
+        module__n_in=2,
+        criterion=nn.CrossEntropyLoss,
+        max_epochs=1,
+        lr=0.05,
+        train_split=None,
+        verbose=0,
     )
     inputs = X.astype(np.float32), y, X_query.astype(np.float32), y_query
     curve = removal_curve(

@@ -12,11 +12,6 @@ from influencekit.applications import DatasetPruner, NoisyLabelDetector
 from influencekit.attributors import FurtherTraining
 from influencekit.groups import GroupAttributor, KMeansGrouper, LabelGrouper, RandomGrouper
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::influencekit.exceptions.NotStationaryWarning",
-    "ignore::influencekit.exceptions.LambdaPathWarning",
-)
-
 X, Y = (a[::2] for a in load_iris(return_X_y=True))
 X_VAL, Y_VAL = (a[1::6] for a in load_iris(return_X_y=True))
 LABELS = np.unique(np.random.default_rng(0).integers(0, 20, len(X)), return_inverse=True)[1]

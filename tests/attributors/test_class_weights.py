@@ -8,8 +8,7 @@ from torch import nn
 from influencekit import TRAK, GradDot, InfluenceFunction, Loss, TracIn, as_task
 from influencekit.curvature import CURVATURES
 from influencekit.groups import GroupAttributor
-
-pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
+from tests._shared.nets import tanh_net
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(24, 3)), np.arange(24) % 3
@@ -30,7 +29,7 @@ RTOL = {"cg": 1e-4, "lissa": 1e-2}
 
 def task(weight=None):
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    module = tanh_net(3, 4, 3)
     return as_task(module, loss=nn.CrossEntropyLoss(weight=weight))
 
 

@@ -275,6 +275,7 @@ def test_approximate_curvatures_rank_a_raw_table(curvature):
     assert np.mean(agreement) > 0.9
 
 
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.NotStationaryWarning")
 def test_a_damping_that_rounding_rules_is_told():
     torch.manual_seed(0)
     X = torch.randn(60, 5, dtype=torch.float64)

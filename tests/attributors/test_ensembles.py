@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
@@ -18,18 +17,17 @@ from influencekit import (
 )
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models import load_checkpoints
+from tests._shared.tables import shuffled_iris, split
 
 
 @pytest.fixture(scope="module")
 def data():
-    X, y = load_iris(return_X_y=True)
-    order = np.random.RandomState(0).permutation(len(X))
-    X, y = X[order], y[order]
+    rows = split(*shuffled_iris(), 90, 20)
     models = [
-        make_pipeline(scaler, LogisticRegression(C=C, max_iter=2000)).fit(X[:90], y[:90])
+        make_pipeline(scaler, LogisticRegression(C=C, max_iter=2000)).fit(*rows[:2])
         for scaler, C in ((StandardScaler(), 1.0), (MinMaxScaler(), 5.0))
     ]
-    return models, X[:90], y[:90], X[90:110], y[90:110]
+    return models, *rows
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """FurtherTraining: closed forms, nets' own optimisers, what is left out, adjustments, refusals."""
 
 import copy
-import warnings
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from torch import nn
 
 from influencekit import FurtherTraining, GradDot, as_task
 from influencekit.data import make_examples
-from influencekit.exceptions import UnsupportedModelError
+from influencekit.exceptions import HeldOutRowsWarning, UnsupportedModelError
 from influencekit.training.further._plan import endpoint_seed
 from tests.training._further_reference import make_data, make_module, neg_losses, train_alone
 
@@ -183,13 +182,15 @@ def test_left_out_rows_are_spread_over_the_rows_learned_from():
 def test_held_out_rows_are_no_rows_to_leave_out():
     net = fitted_net(0.05, module=Plain)
     net.set_params(train_split=ValidSplit(3, stratified=False))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with pytest.warns(HeldOutRowsWarning):
         measured = FurtherTraining(left_out=3, n_seeds=1).fit(net, X.numpy(), Y.numpy())
-        assert np.isin(measured.left_out_, measured.train_rows_).all()
-        held_out = int(np.setdiff1d(np.arange(21), measured.train_rows_)[0])
-        with pytest.raises(ValueError, match=f"left_out: row {held_out} .*held out"):
-            FurtherTraining(left_out=[held_out]).fit(net, X.numpy(), Y.numpy())
+    assert np.isin(measured.left_out_, measured.train_rows_).all()
+    held_out = int(np.setdiff1d(np.arange(21), measured.train_rows_)[0])
+    with (
+        pytest.warns(HeldOutRowsWarning),
+        pytest.raises(ValueError, match=f"left_out: row {held_out} .*held out"),
+    ):
+        FurtherTraining(left_out=[held_out]).fit(net, X.numpy(), Y.numpy())
 
 
 def test_agreement_picks_columns_and_sums_groups():

@@ -20,6 +20,7 @@ from influencekit.attributors.influence._predicted_endpoint import (
 from influencekit.curvature import CURVATURES, DataInf
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
+from tests._shared.problems import draw_examples, tanh_task
 from tests.curvature._dense_reference import flat_gradient, gauss_newton, loss_gradients
 
 pytestmark = pytest.mark.filterwarnings(
@@ -126,12 +127,11 @@ class TestNonlinearModel:
 
     def problem(self, penalty=0.0):
         torch.manual_seed(0)
-        net = nn.Sequential(nn.Linear(D, 4), nn.Tanh(), nn.Linear(4, 3)).double()
-        task = as_task(net, loss=nn.CrossEntropyLoss())
+        task = tanh_task(D, 4, 3)
         if penalty:
             strength = {name: torch.tensor(penalty) for name in task.parameters}
             task = replace(task, penalty=strength)
-        return task, torch.randn(N, D, dtype=torch.float64), torch.randint(3, (N,))
+        return task, *draw_examples(N, D, 3)
 
     def test_gradients_are_those_of_moved_outputs(self):
         task, X, t = self.problem()
@@ -185,13 +185,14 @@ def dense_moved(task, X, t, Xq, tq, change, damping):
     return -v @ np.linalg.solve(matrix + damping * np.eye(len(matrix)), g.T) / len(X)
 
 
-class TestEveryCurvature:
-    @pytest.fixture(scope="class")
-    def moved(self):
-        task, X, t = TestNonlinearModel().problem()
-        further = FurtherTraining(lr=0.3, n_steps=25, **PLAIN)
-        return task, X, t, further
+@pytest.fixture(scope="module")
+def moved():
+    task, X, t = TestNonlinearModel().problem()
+    further = FurtherTraining(lr=0.3, n_steps=25, **PLAIN)
+    return task, X, t, further
 
+
+class TestEveryCurvature:
     @pytest.mark.parametrize(
         ("curvature", "rtol"),
         [("ggn", 1e-8), ("cg", 1e-4), ("arnoldi", 1e-6), ("nystroem", 1e-6), ("lissa", 0.02)],

@@ -19,31 +19,27 @@ from influencekit.exceptions import (
     ResourceError,
 )
 from influencekit.models import resolve_output
+from tests._shared.marks import NOT_TRAINED
+from tests._shared.nets import TwoLayers
+from tests._shared.tables import shuffled_iris, split
 
-pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.NotStationaryWarning")
+#: ``fit_net`` stops after 20 epochs.
+pytestmark = NOT_TRAINED
 
 
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
-
-    def forward(self, X):
-        return self.layers(X)
+MODULE = {"module__width": 6, "module__activation": nn.ReLU}
 
 
 @pytest.fixture(scope="module")
 def iris():
-    X, y = load_iris(return_X_y=True)
-    order = np.random.RandomState(0).permutation(150)
-    X, y = X[order].astype(np.float32), y[order]
-    return X[:120], y[:120], X[120:], y[120:]
+    X, y = shuffled_iris()
+    return split(X.astype(np.float32), y, 120)
 
 
 def fit_net(X, y, **options):
     torch.manual_seed(0)
     settings = {"lr": 0.1, "max_epochs": 20, "train_split": None, "verbose": 0, **options}
-    net = NeuralNetClassifier(Net, criterion=nn.CrossEntropyLoss, **settings)
+    net = NeuralNetClassifier(TwoLayers, criterion=nn.CrossEntropyLoss, **MODULE, **settings)
     return make_pipeline(StandardScaler(), net).fit(X, y)
 
 
@@ -51,7 +47,7 @@ def test_rows_held_out_by_skorch_score_zero(iris):
     X, y, X_test, y_test = iris
     torch.manual_seed(0)
     pipe = fit_net(X, y)
-    net = NeuralNetClassifier(Net, criterion=nn.CrossEntropyLoss, lr=0.1, verbose=0)
+    net = NeuralNetClassifier(TwoLayers, criterion=nn.CrossEntropyLoss, lr=0.1, verbose=0, **MODULE)
     held = make_pipeline(StandardScaler(), net).fit(X, y)
     with pytest.warns(HeldOutRowsWarning, match="96 of the 120 rows"):
         attributor = InfluenceFunction().fit(held, X, y)
@@ -191,8 +187,8 @@ def test_loss_and_margin_rank_a_query_alike(iris):
 
 def test_too_large_an_exact_curvature_is_projected_with_the_numbers(iris, monkeypatch):
     X, y, X_test, y_test = iris
-    monkeypatch.setattr("influencekit.curvature.exact._decompose.LARGEST_EXACT", 20)
-    monkeypatch.setattr("influencekit.curvature.exact._decompose.FALLBACK_DIM", 16)
+    monkeypatch.setattr("influencekit.curvature.exact._exact.LARGEST_EXACT", 20)
+    monkeypatch.setattr("influencekit.curvature.exact._exact.FALLBACK_DIM", 16)
     with pytest.warns(ProjectionWarning, match=r"51 x 51 .* projected to 16 dimensions"):
         attributor = InfluenceFunction(random_state=0).fit(fit_net(X, y), X, y)
     assert attributor.eigenvalues_.shape == (16,)

@@ -9,9 +9,9 @@ from torch import nn
 
 from influencekit import InfluenceFunction, as_task
 from influencekit.damping import auto_damping
-from influencekit.damping._effective_sample_size import AT_OPTIMUM, effective_sample_size
-
-pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
+from influencekit.damping._default import AT_OPTIMUM, effective_sample_size
+from tests._shared.marks import NOT_TRAINED
+from tests._shared.nets import tanh_net
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 5))
@@ -21,8 +21,7 @@ Y = (X[:, 0] + 0.3 * RNG.normal(size=60) > 0).astype(int)
 def stopped(n_outputs=2, n_hidden=8, steps=150, weight=None, y=Y):
     """Net that fits its rows nearly without an error, and is still moving."""
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(5, n_hidden), nn.Tanh(), nn.Linear(n_hidden, n_outputs))
-    module = module.double()
+    module = tanh_net(5, n_hidden, n_outputs)
     loss = nn.CrossEntropyLoss(weight=weight)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.5, momentum=0.9)
     for _ in range(steps):
@@ -82,6 +81,7 @@ def test_effective_dimension_is_a_third_of_the_effective_sample_size(n_outputs):
     assert expected > 1.5 * auto_damping(influence.curvature_)
 
 
+@NOT_TRAINED
 def test_rows_of_weight_zero_do_not_count():
     weight = torch.tensor([1.0, 0.0]).double()
     module, _ = stopped()
@@ -103,6 +103,7 @@ def test_a_model_at_its_optimum_is_left_to_the_spectrum(curvature):
     assert influence.damping_ == auto_damping(influence.curvature_)
 
 
+@NOT_TRAINED
 def test_a_regression_is_left_to_the_spectrum():
     module = nn.Linear(5, 1).double()
     influence = InfluenceFunction("fisher").fit(as_task(module, loss=nn.MSELoss()), X, X[:, :1])

@@ -20,6 +20,8 @@ from influencekit import (
 )
 from influencekit.curvature import CURVATURES
 from influencekit.models import SequenceCrossEntropy
+from tests._shared.marks import NOT_TRAINED
+from tests._shared.nets import tanh_net
 
 D, N, M = 4, 14, 3
 RNG = np.random.default_rng(0)
@@ -29,7 +31,7 @@ X_TEST, Y_TEST = RNG.normal(size=(M, D)), RNG.normal(size=(M, 2))
 
 def net(d_out=2):
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(D, 5), nn.Tanh(), nn.Linear(5, d_out)).double()
+    return tanh_net(D, 5, d_out)
 
 
 def gradients(module, function, X, targets):
@@ -68,7 +70,7 @@ REGRESSION_OUTPUTS = {
 
 
 @pytest.mark.parametrize("name", REGRESSION_OUTPUTS)
-@pytest.mark.filterwarnings("ignore:The training gradient")
+@NOT_TRAINED
 def test_nets_with_several_targets(name):
     output, function = REGRESSION_OUTPUTS[name]
     module = net()
@@ -128,7 +130,6 @@ CLASS_CONDITIONAL = {
 
 
 @pytest.mark.parametrize("name", CLASS_CONDITIONAL)
-@pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
 def test_the_logit_of_a_chosen_class(name):
     make = CLASS_CONDITIONAL[name]
     labels = np.array(["a", "b", "c"])[np.arange(N) % 3]
@@ -183,7 +184,7 @@ def token_loss(outputs, targets):
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("reduction", ["tokens", "mean", "sum"])
-@pytest.mark.filterwarnings("ignore:The training gradient")
+@NOT_TRAINED
 def test_scores_of_sequences(tied, reduction):
     module = TinyLanguageModel(tied).double()
     task = as_task(module, loss=SequenceCrossEntropy(reduction))

@@ -47,15 +47,14 @@ def passes(attributor, task):
 MOST = {"ggn": 2, "fisher": 2, "kfac": 2, "ekfac": 2, "logra": 2, "datainf": 2}
 
 
-@pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
 @pytest.mark.parametrize("width", [4, 60])  # fewer parameters than rows, and more
 @pytest.mark.parametrize("curvature", MOST)
 def test_gradients_are_taken_at_most_twice(curvature, width):
     assert 1 <= passes(InfluenceFunction(curvature), net(width)) <= MOST[curvature]
 
 
-@pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
 @pytest.mark.parametrize("curvature", ["ggn", "fisher", "ekfac", LoGra(4)])
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.ProjectionWarning")  # little memory
 def test_also_where_the_rows_do_not_fit_the_memory(curvature, monkeypatch):
     monkeypatch.setattr("influencekit.curvature._spectrum.SAMPLE", 40)  # to choose the damping on
     few = InfluenceFunction(curvature, max_memory="200KB", batch_size=64, random_state=0)
@@ -66,14 +65,12 @@ def test_also_where_the_rows_do_not_fit_the_memory(curvature, monkeypatch):
         assert few.curvature_.train.parts is None
 
 
-@pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
 def test_other_methods():
     task = net(60)
     assert passes(GradCos(), task) == 1
     assert passes(TRAK(projection_dim=16, random_state=0), task) <= 2
 
 
-@pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
 def test_what_is_noted_on_the_way_is_right():
     """The ratio of gradients, by one backward pass a row."""
     task = net(4)

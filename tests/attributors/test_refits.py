@@ -21,7 +21,6 @@ from influencekit import (
 )
 
 X, Y = load_iris(return_X_y=True)
-pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
 
 
 def pipeline(X):
@@ -46,6 +45,7 @@ FAILING = {
 
 
 @pytest.mark.parametrize("name", FAILING)
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.LambdaPathWarning")  # of a search
 def test_a_fit_that_fails_leaves_no_scores_of_other_data(name):
     attributor, change, said = FAILING[name]
     attributor = clone(attributor).fit(pipeline(X), X, Y)
@@ -108,6 +108,7 @@ def test_groups_are_fitted_again_when_their_meaning_changes(first, then):
     )
 
 
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.HeldOutRowsWarning")
 def test_groups_of_models_that_held_out_other_rows():
     """Each model measures a group on the rows of it that this model learned from."""
     models = [

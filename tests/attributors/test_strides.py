@@ -9,6 +9,7 @@ from torch.utils.data import TensorDataset
 from influencekit import TRAK, FurtherTraining, GradCos, GradDot, InfluenceFunction, TracIn, as_task
 from influencekit.curvature import Arnoldi, ConjugateGradient, Hessian, LiSSA, Nystroem
 from influencekit.data import make_examples
+from tests._shared.marks import NOT_TRAINED
 
 ATTRIBUTORS = {
     "dot": GradDot(),
@@ -63,7 +64,7 @@ def fitted(attributor, X):
     return attributor.fit(task, X, y)
 
 
-@pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
+@NOT_TRAINED
 @pytest.mark.parametrize("attributor", ATTRIBUTORS.values(), ids=ATTRIBUTORS)
 def test_strides_do_not_matter(attributor):
     y = torch.arange(4) % 2

@@ -13,6 +13,7 @@ from torch import nn
 from influencekit import AdamWInfluence, FurtherTraining, GradDot, InfluenceFunction, as_task
 from influencekit.curvature import LiSSA
 from influencekit.training import record_trajectory, trajectory_leave_one_out
+from tests._shared.marks import NOT_TRAINED
 
 
 class Scaled(nn.Module):
@@ -88,7 +89,7 @@ def recorded_encoder(data, y):
     return as_task(net, nn.CrossEntropyLoss()), recorder.trajectory_
 
 
-@pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
+@NOT_TRAINED
 def test_different_methods_on_one_task_at_once():
     """Copies, forward-mode derivatives, hooks, replaced parameters and kernel switches together."""
     data, y = masked()

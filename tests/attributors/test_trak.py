@@ -10,6 +10,9 @@ from torch import nn
 
 from influencekit import TRAK, GradDot, InfluenceFunction, SurrogateLambdaSearchCV, TracIn, as_task
 from influencekit.exceptions import HeldOutRowsWarning
+from tests._shared.marks import NOT_TRAINED
+from tests._shared.problems import draw_examples, tanh_task
+from tests._shared.tables import split
 from tests.curvature._dense_reference import loss_gradients, output_gradients
 
 N, M, D = 20, 5, 4
@@ -26,11 +29,8 @@ def margin(outputs, targets):
 @pytest.fixture(scope="module")
 def problem():
     torch.manual_seed(0)
-    nets = [nn.Sequential(nn.Linear(D, 5), nn.Tanh(), nn.Linear(5, 3)).double() for _ in range(2)]
-    tasks = [as_task(net, loss=nn.CrossEntropyLoss()) for net in nets]
-    X = torch.randn(N + M, D, dtype=torch.float64)
-    t = torch.randint(3, (N + M,))
-    return tasks, X[:N], t[:N], X[N:], t[N:]
+    tasks = [tanh_task(D, 5, 3) for _ in range(2)]
+    return tasks, *split(*draw_examples(N + M, D, 3), N)
 
 
 def kernel_and_q(task, X, t, Xq, tq, damping):
@@ -96,6 +96,7 @@ def test_regression_is_the_influence_function_of_least_squares():
     np.testing.assert_allclose(found, influence.score(X[:4], y[:4]) * scale**2, rtol=1e-6)
 
 
+@NOT_TRAINED
 def test_regressors_with_several_outputs_are_linear_in_the_loss():
     """The negative loss is linearised: its slope is -1, the kernel the empirical Fisher matrix."""
     rng = np.random.default_rng(0)

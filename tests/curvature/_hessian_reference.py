@@ -10,7 +10,7 @@ from influencekit import as_task
 from influencekit.curvature import CurvatureProblem
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent, output_cotangent
-from influencekit.gradients._batches import simple_kernels
+from influencekit.utils._torch import simple_kernels
 from tests.curvature._dense_reference import gauss_newton, loss_gradients, output_gradients
 
 N, M, D = 25, 6, 4

@@ -7,6 +7,9 @@ from torch import nn
 from influencekit import as_task
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, Gradients, output_cotangent
+from tests._shared.nets import tanh_net
+from tests._shared.problems import draw_parameters
+from tests._shared.tables import split
 
 N, M = 23, 5
 
@@ -33,13 +36,10 @@ def problem(kind="words"):
     if kind == "words":
         net, X = Words().double(), torch.randint(7, (N + M, 3))
     else:
-        net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+        net = tanh_net(4, 5, 3)
         X = torch.randn(N + M, 4, dtype=torch.float64)
-    with torch.no_grad():
-        for p in net.parameters():
-            p.copy_(torch.randn_like(p))
-    y = torch.randint(3, (N + M,))
-    return as_task(net, loss=nn.CrossEntropyLoss()), X[:N], y[:N], X[N:], y[N:]
+    task = as_task(draw_parameters(net), loss=nn.CrossEntropyLoss())
+    return task, *split(X, torch.randint(3, (N + M,)), N)
 
 
 def margin(outputs, targets):

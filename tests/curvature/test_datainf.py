@@ -12,6 +12,8 @@ from influencekit.curvature.layers._datainf import FittedDataInf
 from influencekit.damping import auto_damping
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent, output_cotangent
+from tests._shared.marks import NOT_TRAINED
+from tests._shared.nets import tanh_net
 from tests.curvature._dense_reference import loss_gradients, output_gradients
 from tests.curvature._small_problems import M, N, margin, of_margin, penalties, problem, uneven
 
@@ -138,7 +140,7 @@ def test_other_queries_are_not_taken_for_the_last_ones():
 
 def test_the_cheaper_route_follows_the_shapes():
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(60, 50), nn.Tanh(), nn.Linear(50, 1)).double()
+    net = tanh_net(60, 50, 1)
     task = as_task(net, loss=nn.MSELoss())
     X, y = torch.randn(40, 60, dtype=torch.float64), torch.randn(40, 1, dtype=torch.float64)
     found = fitted(task, X, y, np.full(40, 1 / 40), torch.zeros(task.n_parameters), DataInf())
@@ -159,6 +161,7 @@ def test_without_damping_a_free_parameter_is_refused():
     assert torch.isfinite(penalised.products(queries, 0.0)).all()
 
 
+@NOT_TRAINED
 def test_large_damping_is_a_dot_product_of_gradients():
     task, X, y, Xq, yq = problem("plain")
     influence = InfluenceFunction("datainf", damping=1e9).fit(task, X, y)

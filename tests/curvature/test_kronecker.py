@@ -8,13 +8,14 @@ from torch import nn
 
 from influencekit import InfluenceFunction, as_task
 from influencekit.curvature import EKFAC, KFAC, CurvatureProblem, ggn_rows
-from influencekit.curvature.exact._parameter_space import decompose_parameters
+from influencekit.curvature.exact._exact import decompose_parameters
 from influencekit.curvature.kronecker import _scores as products
 from influencekit.curvature.kronecker._spectrum import KroneckerPath, KroneckerSums, ScoreSums
 from influencekit.damping import auto_damping
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent, output_cotangent
 from influencekit.gradients import _store as store
+from tests._shared.marks import NOT_TRAINED
 from tests.curvature._dense_reference import (
     gauss_newton,
     loss_gradients,
@@ -152,6 +153,7 @@ def test_corrected_eigenvalues_are_the_diagonal_of_the_true_curvature(name):
         )
 
 
+@NOT_TRAINED
 def test_exact_where_the_curvature_is_a_kronecker_product():
     """Linear regression with several outputs: F = XᵀX/n ⊗ I, and both are the Hessian."""
     X, y = draw((30, 4), 0), draw((30, 3), 1)
@@ -266,6 +268,7 @@ class TestSampledLabels:
         np.testing.assert_allclose(one(0, batch_size=4), one(0), rtol=1e-8, atol=1e-11)
         assert np.abs(one(1) - one(0)).max() > 1e-3 * np.abs(one(0)).max()
 
+    @NOT_TRAINED
     def test_auto_takes_all_labels_only_while_they_are_few(self):
         expected = Setting().path(EKFAC("true")).scores(0.1)
         np.testing.assert_array_equal(Setting().path(EKFAC()).scores(0.1), expected)
@@ -391,6 +394,7 @@ def test_wide_blocks_without_factors_are_diagonal(monkeypatch):
     np.testing.assert_allclose(inverse[np.ix_(places, places)], np.diag(diagonal), atol=1e-12)
 
 
+@NOT_TRAINED
 def test_a_layer_that_is_never_called_has_no_curvature():
     class Idle(nn.Module):
         def __init__(self):

@@ -18,6 +18,7 @@ from influencekit.gradients import (
     loss_cotangent,
     random_rows,
 )
+from tests._shared.marks import NOT_TRAINED
 from tests.curvature._dense_reference import (
     gauss_newton,
     loss_gradients,
@@ -251,6 +252,7 @@ def test_a_layer_that_is_not_called_has_no_influence():
     assert np.isfinite(found).all() and np.abs(found).max() > 0
 
 
+@NOT_TRAINED
 def test_random_state_of_the_curvature_comes_first():
     task, X, y, Xq, yq = problem("plain")
 

@@ -10,6 +10,7 @@ from influencekit.curvature import CurvatureProblem
 from influencekit.curvature._operators import CurvatureOperator
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
+from tests._shared.nets import tanh_net
 from tests.curvature._dense_reference import flat_gradient
 from tests.curvature._hessian_reference import D, N, dense_problem, hessian
 
@@ -105,7 +106,7 @@ def cauchy(outputs, targets):
 def test_gauss_newton_of_other_losses(loss):
     """``Σ_i w_i J_iᵀ H_i J_i``, with negative eigenvalues of ``H_i`` cut to 0."""
     torch.manual_seed(0)
-    task = as_task(nn.Sequential(nn.Linear(D, 3), nn.Tanh(), nn.Linear(3, 2)).double(), loss=loss)
+    task = as_task(tanh_net(D, 3, 2), loss=loss)
     X, t = torch.randn(7, D, dtype=torch.float64), 2 * torch.randn(7, 2, dtype=torch.float64)
     weights = torch.full((7,), 1 / 7, dtype=torch.float64)
     p, expected = task.n_parameters, 0.0

@@ -19,10 +19,11 @@ from influencekit.curvature import (
     SolvedCurvature,
 )
 from influencekit.exceptions import ConvergenceWarning, HeldOutRowsWarning
+from tests._shared.marks import NOT_TRAINED
 from tests.curvature._hessian_reference import D, M, N, dense_problem
 
-IGNORED = pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
-#: They stop well before rounding, at residuals that differ between the queries.
+#: They stop well before rounding, at residuals that differ between the queries; fits warn of it.
+STOPPED = pytest.mark.filterwarnings("ignore::influencekit.exceptions.ConvergenceWarning")
 SHORT = [
     ConjugateGradient(rtol=1e-2, preconditioner=None),
     ConjugateGradient(rtol=1e-8, max_iter=4, preconditioner="diagonal"),
@@ -38,7 +39,7 @@ def true_residuals(solve, dense, damping):
     return np.linalg.norm(left, axis=1) / np.linalg.norm(dense.query, axis=1)
 
 
-@IGNORED
+@STOPPED
 @pytest.mark.parametrize("memory", [None, 20_000], ids=["together", "query by query"])
 @pytest.mark.parametrize("solver", SHORT, ids=str)
 def test_residuals_are_true(solver, memory):
@@ -52,7 +53,7 @@ def test_residuals_are_true(solver, memory):
     assert found.products.shape == (M, N)
 
 
-@IGNORED
+@STOPPED
 @pytest.mark.parametrize("solver", SHORT, ids=str)
 def test_two_dampings_at_once_give_their_own_residuals(solver):
     dense = dense_problem("ggn", "constant")
@@ -72,7 +73,7 @@ def test_two_dampings_at_once_give_their_own_residuals(solver):
         np.testing.assert_allclose(solution.residuals, expected[i % 2], rtol=1e-8)
 
 
-@IGNORED
+@STOPPED
 @pytest.mark.parametrize("solver", SHORT, ids=str)
 def test_nothing_is_written_onto_a_fitted_curvature(solver):
     dense = dense_problem("ggn", "constant")
@@ -117,12 +118,11 @@ def iris():
     return LogisticRegression(max_iter=1000).fit(X, y), X, y
 
 
-@IGNORED
 @pytest.mark.parametrize("curvature", ["cg", LiSSA(batch_size=None, rtol=1e-5)], ids=str)
 def test_attributor_returns_the_solution(iris, curvature):
     """Against gradients and the Hessian of the logistic loss, by hand."""
     model, X, y = iris
-    damping, queries = 0.1, slice(0, 150, 40)
+    damping, queries = 1.0, slice(0, 150, 40)
     weights = np.full(150, 1 / 150)
     A = np.c_[X, np.ones(150)]
     p = model.predict_proba(X)
@@ -154,7 +154,7 @@ def test_of_several_models_a_list(iris):
     np.testing.assert_allclose(-mean / 150, fitted.score(X[:3], y[:3]))
 
 
-@IGNORED
+@NOT_TRAINED
 def test_columns_of_rows_held_out_are_zero():
     torch.manual_seed(0)
     net = nn.Linear(D, 3).double()

@@ -7,7 +7,7 @@ from torch import nn
 
 from influencekit import as_task
 from influencekit.curvature import CurvatureProblem, fisher_rows, ggn_rows
-from influencekit.curvature.exact._parameter_space import decompose_parameters, decompose_projected
+from influencekit.curvature.exact._exact import decompose_parameters, decompose_projected
 from influencekit.curvature.exact._sample_space import decompose_samples
 from influencekit.damping import damping_range
 from influencekit.data import make_examples
@@ -18,6 +18,9 @@ from influencekit.gradients import (
     make_projection,
     output_cotangent,
 )
+from tests._shared.nets import tanh_net
+from tests._shared.problems import draw_examples, draw_parameters
+from tests._shared.tables import split
 from tests.curvature._dense_reference import (
     gauss_newton,
     loss_gradients,
@@ -31,14 +34,9 @@ N, M, D = 25, 6, 4
 
 def problem(seed=0, classes=3):
     generator = torch.Generator().manual_seed(seed)
-    net = nn.Sequential(nn.Linear(D, 5), nn.Tanh(), nn.Linear(5, classes)).double()
-    with torch.no_grad():
-        for p in net.parameters():
-            p.copy_(torch.randn(p.shape, generator=generator, dtype=p.dtype))
-    X = torch.randn(N + M, D, generator=generator, dtype=torch.float64)
-    t = torch.randint(classes, (N + M,), generator=generator)
-    task = as_task(net, loss=nn.CrossEntropyLoss())
-    return task, X[:N], t[:N], X[N:], t[N:]
+    net = draw_parameters(tanh_net(D, 5, classes), generator)
+    X, t = draw_examples(N + M, D, classes, generator)
+    return as_task(net, loss=nn.CrossEntropyLoss()), *split(X, t, N)
 
 
 def penalties(task):

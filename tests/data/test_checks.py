@@ -84,7 +84,7 @@ class TestInputs:
         refuses(classifier(), kind(changed(bad)), y, ValueError, "X: got NaN or infinity", "Impute")
 
     def test_not_finite_far_from_the_start(self, monkeypatch):
-        monkeypatch.setattr("influencekit.data._checks.BLOCK", 4)
+        monkeypatch.setattr("influencekit.data._sources.BLOCK", 4)
         refuses(classifier(), changed(np.nan), y, ValueError, "X: got NaN or infinity")
 
     def test_not_finite_in_a_dict(self):

@@ -59,7 +59,7 @@ def test_number_of_seeds():
         (lambda: AgreementDisplay([1, 2], {"a": [0]}), "has shape"),
         (lambda: AgreementDisplay([1, 2], {"a": [0, 0]}, ceiling=[1]), "`ceiling` has shape"),
         (lambda: AgreementDisplay.from_results({}), "`results` is empty"),
-        (lambda: AgreementDisplay.from_results(results(), measure="lds"), "'spearman'; got 'lds'"),
+        (lambda: AgreementDisplay.from_results(results(), measure="lds"), "measure: got 'lds'"),
     ],
 )
 def test_wrong_arguments_are_named(make, said):

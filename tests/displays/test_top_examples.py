@@ -303,7 +303,7 @@ def test_errors_name_the_argument(problem):
     fails(r"`y_train` must have shape \(20,\)", y_train=[1, 2])
     fails("`rows` must be integer positions", rows=[True, False])
     fails("`image_shape`", image_shape=None, kind="images")
-    fails("`kind` must be one of", kind="pictures")
+    fails("kind: got 'pictures'; accepted are", kind="pictures")
     fails(r"`image_shape` \(5, 5\) has 25 values, .*has 12", image_shape=(5, 5))
     fails("must agree", X_train=np.zeros((20, 3, 3)), X_test=np.zeros((4, 2, 2)))
 

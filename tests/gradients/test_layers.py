@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from influencekit.gradients import DenseBlock, GradientEngine, GradientFeatures, Gradients
-from influencekit.gradients.layers._discovery import discover
+from influencekit.gradients.layers._layout import discover
 from tests.gradients._reference import (
     TinyExamples,
     autograd_rows,

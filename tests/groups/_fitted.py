@@ -17,6 +17,7 @@ from influencekit import (
 )
 from influencekit.curvature import CURVATURES
 from influencekit.training import record_trajectory
+from tests._shared.nets import tanh_net
 
 N, D, C = 30, 4, 3
 RNG = np.random.default_rng(0)
@@ -29,7 +30,7 @@ LABELS = RNG.integers(0, 4, N)
 def trained(seed, make_optimizer):
     """Task of a network, and the recording of its training."""
     torch.manual_seed(seed)
-    module = nn.Sequential(nn.Linear(D, 6), nn.Tanh(), nn.Linear(6, C)).double()
+    module = tanh_net(D, 6, C)
     optimizer = make_optimizer(module.parameters())
     inputs, targets = torch.tensor(X), torch.tensor(Y)
     with record_trajectory(module, optimizer, N) as recorder:

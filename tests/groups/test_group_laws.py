@@ -15,6 +15,7 @@ from influencekit import (
     TracIn,
 )
 from influencekit.groups import EqualizedOddsDifference, GroupAttributor, KMeansGrouper
+from tests._shared.nets import OneLayer
 from tests.groups._fitted import (
     ATTRIBUTORS,
     BY_ADAMW,
@@ -29,8 +30,6 @@ from tests.groups._fitted import (
     per_example,
     task_of,
 )
-
-pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
 
 FURTHER = FurtherTraining(lr=0.1, n_steps=3, n_seeds=2, batch_size=8, random_state=0)
 
@@ -223,15 +222,7 @@ class TestSearches:
             )
 
 
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(4, 3)
-
-    def forward(self, X):
-        return self.layer(X)
-
-
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.HeldOutRowsWarning")
 class TestHeldOutRows:
     """Rows that the model did not learn from: skorch holds every fifth out by itself."""
 
@@ -241,7 +232,7 @@ class TestHeldOutRows:
     def net(self):
         torch.manual_seed(0)
         net = NeuralNetClassifier(
-            Net, criterion=nn.CrossEntropyLoss, lr=0.1, max_epochs=3, batch_size=8, verbose=0
+            OneLayer, criterion=nn.CrossEntropyLoss, lr=0.1, max_epochs=3, batch_size=8, verbose=0
         )
         return net.fit(self.X, self.Y)
 

@@ -20,6 +20,7 @@ from influencekit.groups import (
     leave_group_out,
 )
 from influencekit.groups._features import example_features
+from tests._shared.nets import tanh_net
 
 X, Y = load_iris(return_X_y=True)
 MODEL = LogisticRegression(max_iter=2000).fit(X, Y)
@@ -59,7 +60,7 @@ def test_random_groups_have_equal_sizes(options, sizes):
 
 def test_features_against_their_formulas():
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    module = tanh_net(4, 5, 3)
     task = as_task(module, loss=nn.CrossEntropyLoss())
     examples = open_examples(task, X, Y)
     hidden = np.tanh(X @ module[0].weight.detach().numpy().T + module[0].bias.detach().numpy())

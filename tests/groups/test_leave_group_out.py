@@ -18,6 +18,7 @@ from influencekit.groups import (
     DemographicParityDifference,
     EqualizedOddsDifference,
     GroupLeaveOut,
+    LabelGrouper,
     leave_group_out,
 )
 
@@ -186,3 +187,12 @@ def test_gaps_are_those_of_decisions_without_a_threshold(single, positive):
     found = EqualizedOddsDifference(who, 2)(torch.tensor(three), torch.tensor(labels))
     expected = fairness_gap(p[:, 2], labels == 2, who, "equalized_odds", threshold=None)
     assert float(found) == pytest.approx(expected)
+
+
+def test_the_name_of_a_column_is_not_the_column():
+    for wrong in (
+        lambda: DemographicParityDifference("sexx"),
+        lambda: LabelGrouper("sexx").fit(MODEL, X, Y),
+    ):
+        with pytest.raises(ValueError, match=r"got the text 'sexx'.*the column itself"):
+            wrong()

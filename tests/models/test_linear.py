@@ -10,7 +10,7 @@ import sklearn
 import torch
 from scipy import sparse
 from sklearn.datasets import make_classification, make_regression
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import (
     Lasso,
     LinearRegression,
@@ -89,8 +89,10 @@ if not NEW:  # removed in scikit-learn 1.8
 
 
 def fit(model, *data):
+    """Fit as tightly as the solver can; scikit-learn warns of what it will remove as well."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", FutureWarning)
         return model.fit(*data)
 
 

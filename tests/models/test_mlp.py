@@ -10,7 +10,7 @@ import scipy.optimize
 import sklearn
 import torch
 from sklearn.datasets import make_classification, make_regression
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.neural_network import MLPClassifier, MLPRegressor, _multilayer_perceptron
 from sklearn.utils.fixes import parse_version
 
@@ -35,8 +35,9 @@ OTHERS = {"multilabel": (MLPClassifier, BITS), "several_outputs": (MLPRegressor,
 
 
 def fit(model, *data):
+    """Fit for the epochs asked for, trained to the end or not."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(*data)
 
 

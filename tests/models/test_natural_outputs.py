@@ -19,10 +19,8 @@ from influencekit.gradients._per_example import dense_rows
 from influencekit.models._links import LogProbabilities
 from influencekit.training.stack._tasks import TaskStack
 from influencekit.training.trajectory._replay import FlatModel
+from tests._shared.marks import NOT_TRAINED
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::influencekit.exceptions.NotStationaryWarning"  # nothing is trained here
-)
 N, D, K = 9, 4, 3
 Pair = namedtuple("Pair", ["logits", "extra"])
 WRAPPERS = {
@@ -131,6 +129,7 @@ def test_predicted_endpoint(case):
 
 
 @pytest.mark.parametrize("matrix", ["hessian", "ggn"])
+@NOT_TRAINED
 def test_products_with_curvatures(case, matrix):
     task, x, y, form = case
     own = moved(task, 1.0)
@@ -171,6 +170,7 @@ def test_dense_gradients(case, vmaps):
 
 
 @pytest.mark.parametrize("wrapper", list(WRAPPERS))
+@NOT_TRAINED
 def test_scores_of_a_wrapped_net_are_those_of_the_net(wrapper):
     """The methods' own answers, through their public side."""
     x, y = torch.randn(12, D, generator=torch.Generator().manual_seed(0)), torch.arange(12) % K

@@ -88,7 +88,9 @@ def test_refused(model, output, has_targets, words):
 
 
 def test_multilabel_has_no_margin():
-    model = MLPClassifier(max_iter=300).fit(X, np.stack([Y2, 1 - Y2], 1))
+    model = MLPClassifier(5, solver="lbfgs", alpha=1.0, random_state=0).fit(
+        X, np.stack([Y2, 1 - Y2], 1)
+    )
     task = as_task(model)
     output = resolve_output(task, "margin", True)
     with pytest.raises(TypeError, match="labels an example"):

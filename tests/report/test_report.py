@@ -372,7 +372,7 @@ def test_methods_without_a_path(problem):
     assert report_of(problem, lambda_path=given_path)._content["path"].picture
 
 
-@pytest.mark.filterwarnings("ignore::influencekit.exceptions.LambdaPathWarning")
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.LambdaPathWarning")  # of four groups
 @pytest.mark.parametrize("search", [None, SurrogateLambdaSearchCV])
 def test_groups_are_refused_with_the_way_out(problem, search):
     grouped = GroupAttributor(InfluenceFunction("fisher"), RandomGrouper(4, random_state=0))

@@ -5,33 +5,27 @@ import warnings
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from skorch import NeuralNetClassifier
 from torch import nn
 
 from influencekit import InfluenceFunction, SensitivityStudy, SubsetOutputs
+from tests._shared.nets import TwoLayers
+from tests._shared.tables import coarse_digits, split
 
 DAMPINGS = [1e-3, 1e-2, 1e-1, 1.0]
 
 
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(22, 5), nn.Tanh(), nn.Linear(5, 4))
-
-    def forward(self, X):
-        return self.layers(X)
-
-
 def make_problem(n_models=1, epochs=4):
     """Nets, training data and queries."""
-    X, y = load_digits(n_class=4, return_X_y=True)
-    X = (X[:, ::3] / 16).astype(np.float32)
+    X, y = coarse_digits()
+    data = split(X.astype(np.float32), y, 80, 20)
     nets = []
     for seed in range(n_models):
         torch.manual_seed(seed)
         net = NeuralNetClassifier(
-            Net,
+            TwoLayers,
+            module__n_in=22,
+            module__n_out=4,
             criterion=nn.CrossEntropyLoss,
             lr=0.5,
             max_epochs=epochs,
@@ -40,8 +34,8 @@ def make_problem(n_models=1, epochs=4):
             train_split=None,
             verbose=0,
         )
-        nets.append(net.fit(X[:80], y[:80]))
-    return nets, (X[:80], y[:80], X[80:100], y[80:100])
+        nets.append(net.fit(*data[:2]))
+    return nets, data
 
 
 def make_truth():

@@ -20,11 +20,6 @@ from influencekit import (
 from influencekit.damping._grid import damping_name
 from influencekit.groups import GroupAttributor, LabelGrouper, RandomGrouper
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::influencekit.exceptions.NotStationaryWarning",
-    "ignore::influencekit.exceptions.LambdaPathWarning",
-)
-
 X, Y = (a[::2] for a in load_iris(return_X_y=True))
 X_QUERY, Y_QUERY = (a[1::9] for a in load_iris(return_X_y=True))
 QUERIES = {"X_query": X_QUERY, "y_query": Y_QUERY}
@@ -142,6 +137,7 @@ def test_groups_of_one_are_the_search_without_groups(inner, kind, criterion):
 
 @pytest.mark.parametrize("inner", [InfluenceFunction("cg"), TRAK(1e-2, projection_dim=None)])
 @pytest.mark.parametrize("reduce", ["sum", "mean"])
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.LambdaPathWarning")  # few dampings
 def test_the_indicator_of_sums_is_that_of_rows_without_a_path_too(inner, reduce):
     options = {"dampings": [1e-3, 1e-2, 1e-1], "n_queries": 10, "random_state": 0}
     alone = SurrogateLambdaSearchCV(inner, **options).fit(MODEL, X, Y)

@@ -13,7 +13,6 @@ import pytest
 import torch
 from optuna.distributions import FloatDistribution
 from sklearn.base import clone
-from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn import functional as F
@@ -32,21 +31,19 @@ from influencekit.data import make_examples
 from influencekit.metrics import linear_datamodeling_score
 from influencekit.selection._shared_study import open_study, question
 from influencekit.training import retrain_on_subsets
+from tests._shared.marks import NOT_TRAINED
+from tests._shared.problems import digits_problem
 from tests.selection._start_together import fingerprints
-
-pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
 
 SPACE = {"damping": FloatDistribution(1e-3, 1.0, log=True)}
 
 
 @pytest.fixture(scope="module")
 def problem():
-    X, y = load_digits(n_class=4, return_X_y=True)
-    X = X[:, ::3] / 16
-    model = LogisticRegression(C=10.0, max_iter=500).fit(X[:90], y[:90])
-    data = {"model": model, "X": X[:90], "y": y[:90], "X_query": X[90:105], "y_query": y[90:105]}
-    truth = retrain_on_subsets(*data.values(), n_subsets=10, random_state=0)
-    return {**data, "subset_outputs": truth}
+    data = digits_problem(LogisticRegression(C=10.0, max_iter=500), 90, 15)
+    truth = retrain_on_subsets(*data, n_subsets=10, random_state=0)
+    names = ["model", "X", "y", "X_query", "y_query", "subset_outputs"]
+    return dict(zip(names, [*data, truth], strict=True))
 
 
 @pytest.fixture
@@ -121,6 +118,7 @@ DIFFERENT_SEARCHES = [
 
 
 @pytest.mark.parametrize(("what", "first", "second"), DIFFERENT_SEARCHES)
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.LambdaPathWarning")  # of one search
 def test_another_search_is_refused(problem, storage, what, first, second):
     spaces = {GradDot: {"max_memory": ["1GB"]}, SurrogateLambdaSearchCV: {"threshold": [0.4, 0.5]}}
     space = spaces.get(type(first.get("attributor")), SPACE)
@@ -327,7 +325,7 @@ OTHER_MODELS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
+@NOT_TRAINED
 @pytest.mark.parametrize("other", OTHER_MODELS)
 def test_models_of_the_same_weights_are_told_apart(problem, storage, other):
     loss = shifted(0.0) if other == "closure" else nn.CrossEntropyLoss()

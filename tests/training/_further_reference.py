@@ -2,10 +2,11 @@
 
 import copy
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
+
+from tests._shared.tables import random_classes
 
 
 class Rows(Dataset):
@@ -48,9 +49,8 @@ def make_module(dtype=torch.float64, seed=0, **options):
 
 
 def make_data(n=21, dtype=torch.float64):
-    rng = np.random.default_rng(1)
-    X = torch.as_tensor(rng.normal(size=(n, 5))).to(dtype)
-    return X, torch.as_tensor(rng.integers(0, 3, size=n))
+    X, y = random_classes(n, 5, 3, seed=1)
+    return X.to(dtype), y
 
 
 def epoch_of_batches(X, y, batch_size, loader, deleted):

@@ -20,6 +20,7 @@ from influencekit.training import (
     trajectory_leave_one_out,
 )
 from influencekit.training.subsets import _engines, _stacked
+from tests._shared.nets import OneLayer
 from tests.training._rerun_reference import X as RUN_X
 from tests.training._rerun_reference import Y as RUN_Y
 from tests.training._rerun_reference import recorded
@@ -32,19 +33,11 @@ QUERIES = X[5:12], Y[5:12]
 MASKS = np.ones((4, 45), dtype=bool)
 MASKS[0, :9] = MASKS[2, :7] = MASKS[3, [0, 1, 3]] = False
 BAD = np.array([False, True, False, False])
-
-
-class Linear(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(5, 3, dtype=torch.float64)
-
-    def forward(self, X):
-        return self.linear(X)
+LINEAR = {"module__n_in": 5, "module__dtype": torch.float64}
 
 
 def retrain(model=None, X=POISON, masks=MASKS, **options):
-    model = make_net(Linear) if model is None else model
+    model = make_net(OneLayer, **LINEAR) if model is None else model
     settings = {"masks": masks, "random_state": 0, "engine": "stacked"}
     return retrain_on_subsets(model, X, Y, *QUERIES, **settings | options)
 
@@ -78,7 +71,7 @@ def test_refused_by_name_and_not_stored(tmp_path, monkeypatch, one_by_one, engin
     np.testing.assert_array_equal(kept.diverged, np.repeat(BAD[:, None], 2, axis=1))
     assert np.isnan(kept.outputs[1]).all() and "not_finite=14" in repr(kept)
     good = SubsetOutputs(MASKS[~BAD], kept.outputs[~BAD], kept.seeds[~BAD])
-    alone = outputs_alone(make_net(Linear), POISON, Y, *QUERIES, good)
+    alone = outputs_alone(make_net(OneLayer, **LINEAR), POISON, Y, *QUERIES, good)
     np.testing.assert_allclose(good.outputs, alone, rtol=1e-9)
     assert set(first) < set(stored(tmp_path))
     monkeypatch.setattr(_stacked.StackedRetrainer, "run", None)
@@ -155,6 +148,7 @@ def test_a_class_that_is_impossible_is_no_divergence():
     assert set(np.unique(found.outputs)) <= {0.0, 1.0}
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # it cannot converge
 def test_scikit_learn_that_says_so_itself():
     model = SGDRegressor(loss="squared_error", eta0=1e200, learning_rate="constant")
     options = {"masks": MASKS, "random_state": 0}

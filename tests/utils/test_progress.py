@@ -99,7 +99,6 @@ def test_terminals_and_notebooks_get_bars(monkeypatch):
     assert type(progress(range(3), "work")) is tqdm.auto.tqdm
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_loops_over_workers_and_trials(capsys):
     X, y = load_iris(return_X_y=True)
     model = LogisticRegression(max_iter=500).fit(X[::2], y[::2])

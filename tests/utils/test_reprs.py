@@ -65,7 +65,6 @@ def text_of(html):
     return re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", html))
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("attributor", ATTRIBUTORS, ids=lambda each: type(each).__name__)
 def test_diagrams_of_notebooks_compute_nothing(attributor):
     assert "Not fitted" in text_of(attributor._repr_html_())

@@ -38,7 +38,6 @@ def problem(index="texts"):
     return model, X, y, X_test, y_test
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "attributor", ATTRIBUTORS, ids=lambda attributor: type(attributor).__name__
 )

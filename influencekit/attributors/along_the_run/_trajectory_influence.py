@@ -29,7 +29,7 @@ from influencekit.training.trajectory import (
     TrajectoryRecorder,
     recorded_trajectory,
 )
-from influencekit.utils import Interval, StrOptions, with_gradients
+from influencekit.utils import Interval, StrOptions, check_choice, with_gradients
 
 __all__ = ["TrajectoryInfluence"]
 
@@ -220,10 +220,7 @@ class TrajectoryInfluence(BaseAttributor):
            sources, remedies, and practical guidelines. 2026, arXiv 2605.18814.
         """
         fitted = self._only("taylor_error_proxy")
-        if kind not in ("second_order", "finite", "kinks"):
-            raise ValueError(
-                f"kind: got {kind!r}; accepted are 'second_order', 'finite' and 'kinks'."
-            )
+        check_choice("kind", kind, ("second_order", "finite", "kinks"))
         rows = self.train_rows_ if examples is None else np.asarray(examples, dtype=np.int64)
         unknown = np.setdiff1d(rows, self.train_rows_)
         if len(unknown):

@@ -88,8 +88,8 @@ class TracIn(BaseAttributor):
         pairs = zip(super()._for_each(n_models), rates, strict=True)
         return [one.set_params(learning_rates=float(rate)) for one, rate in pairs]
 
-    def _combine(self, parts):
-        return sum(parts)
+    def _combine(self, total, n_models):
+        return total
 
 
 def _rates(learning_rates, n_checkpoints: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,12 +15,10 @@ from influencekit.attributors.further._removals import make_removals
 from influencekit.base import BaseAttributor
 from influencekit.data import Examples, each
 from influencekit.models import OUTPUTS, Task
-from influencekit.training import FurtherTrainingConfig, FurtherTrainingScores
-from influencekit.training.further._config import ADJUSTMENTS, REMOVALS, make_config
-from influencekit.training.further._optimizer import NAMES, resolve_optimizer
+from influencekit.training import FurtherTrainingConfig, FurtherTrainingScores, Training
+from influencekit.training.further._config import ADJUSTMENTS, REMOVALS
 from influencekit.training.further._plan import ENGINES, FurtherPlan, endpoint_seed
 from influencekit.training.further._step import KEPT, Removals
-from influencekit.training.stack._step import OptimizerSpec
 from influencekit.utils import (
     Interval,
     StrOptions,
@@ -54,6 +52,9 @@ class FurtherTraining(BaseAttributor):
     lr : float or None, default=None
         Learning rate, of the mean loss of a batch.  None is that of the fitted net's
         optimiser where it is of the same class; other models need a number.
+    training : Training or None, default=None
+        The training as an object of its own, in place of the parameters from ``optimizer`` to
+        ``max_grad_norm``, which describe it here.
     epochs, n_steps : int or None, default=None
         Amount of further training; give one of them, or none for one epoch.
     horizons : sequence of int or None, default=None
@@ -169,16 +170,8 @@ class FurtherTraining(BaseAttributor):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "optimizer": [StrOptions(set(NAMES)), type, None],
-        "lr": [Interval(Real, 0, None, closed="neither"), None],
-        "epochs": [_COUNT, None],
-        "n_steps": [_COUNT, None],
-        "horizons": ["array-like", None],
-        "batch_size": [_COUNT, None],
-        "momentum": [Interval(Real, 0, None, closed="left"), None],
-        "optimizer_params": [dict, None],
-        "optimizer_state": [StrOptions({"fresh", "own"})],
-        "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
+        **Training._parameter_constraints,
+        "training": [Training, None],
         "left_out": [_COUNT, "array-like", None],
         "groups": ["array-like", None],
         "n_seeds": [_COUNT],
@@ -199,6 +192,7 @@ class FurtherTraining(BaseAttributor):
         optimizer=None,
         lr=None,
         *,
+        training=None,
         epochs=None,
         n_steps=None,
         horizons=None,
@@ -221,6 +215,7 @@ class FurtherTraining(BaseAttributor):
     ):
         self.optimizer = optimizer
         self.lr = lr
+        self.training = training
         self.epochs = epochs
         self.n_steps = n_steps
         self.horizons = horizons
@@ -255,29 +250,28 @@ class FurtherTraining(BaseAttributor):
         FurtherTrainingConfig
         """
         validate_parameters(self)
-        return self._configure(task, n_rows)[0]
+        return self._described()._configure(task, n_rows, self.removal)[0]
 
-    def _configure(self, task: Task, n_rows: int) -> tuple[FurtherTrainingConfig, OptimizerSpec]:
-        spec = resolve_optimizer(
-            task,
-            self.optimizer,
-            self.lr,
-            self.momentum,
-            self.optimizer_params,
-            self.optimizer_state,
-        )
-        config = make_config(
-            task,
-            n_rows,
-            spec,
-            epochs=self.epochs,
-            n_steps=self.n_steps,
-            horizons=self.horizons,
-            batch_size=self.batch_size,
-            removal=self.removal,
-            max_grad_norm=self.max_grad_norm,
-        )
-        return config, spec
+    def _described(self) -> Training:
+        """The training, given as such or by plain keywords.
+
+        Raises
+        ------
+        ValueError
+            If both are given.
+        """
+        plain = {name: getattr(self, name) for name in Training._parameter_constraints}
+        if self.training is None:
+            return Training(**plain)
+        usual = Training().get_params()
+        for name, value in plain.items():
+            if value is not None and not (isinstance(value, str) and value == usual[name]):
+                raise ValueError(
+                    f"training, {name}: got training={self.training!r} and {name}={value!r}; "
+                    f"accepted is one of the two. Leave {name} out here, or say it in the "
+                    f"training: Training({name}={value!r}, ...)."
+                )
+        return self.training
 
     def _fit(self, task, train):
         if self.cache_dir is not None and self.random_state is None:
@@ -374,7 +368,7 @@ class FurtherTraining(BaseAttributor):
         return plan.endpoint(endpoint_seed(entropy, self.n_seeds, run))
 
     def _planned(self, task: Task, train: Examples, removals: Removals) -> FurtherPlan:
-        config, spec = self._configure(task, len(train))
+        config, spec = self._described()._configure(task, len(train), self.removal)
         return FurtherPlan(task, train, removals, config, spec, self.max_memory, self.engine)
 
     def _only(self) -> FittedFurtherTraining:

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from influencekit._fitted import DampedMixin, of_models
 from influencekit.attributors._gradients import (
     GRADIENT_CONSTRAINTS,
     gradient_engine,
@@ -23,10 +24,13 @@ from influencekit.attributors._horizon import (
     sgd_config,
 )
 from influencekit.attributors.further._further_training import FurtherTraining
-from influencekit.attributors.influence._damped import DampedMixin, of_models
-from influencekit.attributors.influence._fitted_influence import FittedInfluence
+from influencekit.attributors.influence._centering import with_centered_features
+from influencekit.attributors.influence._fitted_influence import (
+    FittedInfluence,
+    gradient_ratio,
+    warn_unless_stationary,
+)
 from influencekit.attributors.influence._predicted_endpoint import predicted_task
-from influencekit.attributors.influence._stationarity import gradient_ratio, warn_unless_stationary
 from influencekit.base import BaseAttributor
 from influencekit.curvature import (
     CURVATURES,
@@ -40,11 +44,10 @@ from influencekit.curvature import (
     Spectrum,
     make_curvature,
 )
-from influencekit.curvature.exact._centered_space import LARGEST_CENTERED
 from influencekit.damping import auto_damping, convex_damping, least_damping, matched_damping
-from influencekit.data import column_means, each
+from influencekit.data import each
 from influencekit.gradients import PROJECTIONS
-from influencekit.models._centered import can_center, centered
+from influencekit.training import Training
 from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
 
 __all__ = ["InfluenceFunction"]
@@ -106,7 +109,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         ``further_training`` on all data; or where that run is predicted to end, without
         training: gradients of loss and output are then taken at the linearised model's
         outputs there.  For models that are not at a stationary point.
-    further_training : FurtherTraining or None, default=None
+    further_training : Training, FurtherTraining or None, default=None
         Says learning rate and steps for ``damping="matched"`` and ``at``.  None is the fitted
         skorch net's own training once more.
     batch_size : int or None, default=None
@@ -117,7 +120,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     verbose : int, default=0
         1 shows progress over batches of gradients.
     random_state : int, RandomState instance or None, default=None
-        Of the random projection.
+        Of the random projection, and of the run of a Training for ``at="endpoint"``.
 
     Attributes
     ----------
@@ -188,7 +191,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         "curvature": [StrOptions(set(CURVATURES)), Curvature],
         "damping": [Interval(Real, 0, None, closed="left"), StrOptions({"auto", "matched"})],
         "at": [StrOptions({"model", "predicted", "endpoint"})],
-        "further_training": [FurtherTraining, None],
+        "further_training": [Training, FurtherTraining, None],
         "projection_dim": [Interval(Integral, 1, None, closed="left"), None],
         "projection": [StrOptions({"auto", *PROJECTIONS})],
         "random_state": ["random_state"],
@@ -247,21 +250,13 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     def _point(self, task, train, shares, penalty):
         """The model at whose parameters gradients and curvature are taken."""
         if self.at == "model":
-            return self._centered(task, train)
-        further = further_training_of(self.further_training, task)
+            curvature = make_curvature(self.curvature)
+            return with_centered_features(task, train, curvature, self.projection_dim)
+        further = further_training_of(self.further_training, task, self.random_state)
         if self.at == "endpoint":
             return endpoint_task(further, task, train)
         config = sgd_config(further, task, len(train), "at='predicted'")
         return predicted_task(gradient_engine(self, task), train, shares, penalty, config)
-
-    def _centered(self, task, train):
-        """The model with centered features, where the curvature is decomposed with them."""
-        p, curvature = task.n_parameters, make_curvature(self.curvature)
-        if not curvature.centers or not can_center(task) or p > LARGEST_CENTERED:
-            return task
-        if self.projection_dim is not None and self.projection_dim < p:
-            return task
-        return centered(task, column_means(train))
 
     def _checked_curvature(self) -> Curvature:
         curvature = make_curvature(self.curvature)
@@ -288,7 +283,13 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
     def _named_damping(self, name, fitted):
         if name == "auto":
-            return self._auto_damping(fitted)
+            if fitted.task.convex and self.at == "model":
+                return convex_damping(fitted.curvature)
+            damping = auto_damping(fitted.curvature)
+            if self.at != "model" or not isinstance(fitted.curvature, Spectrum):
+                return damping
+            curvature = make_curvature(self.curvature)
+            return max(damping, least_damping(curvature, fitted.curvature, fitted.gradient_ratio))
         if not make_curvature(self.curvature).absolute_damping:
             raise ValueError(
                 f"damping='matched': the damping of {self.curvature!r} is a multiple of each "
@@ -297,15 +298,6 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         further = further_training_of(self.further_training, fitted.task)
         n_rows = len(fitted.curvature.problem.train)
         return matched_damping(sgd_config(further, fitted.task, n_rows, "damping='matched'"))
-
-    def _auto_damping(self, fitted: FittedInfluence) -> float:
-        if fitted.task.convex and self.at == "model":
-            return convex_damping(fitted.curvature)
-        damping = auto_damping(fitted.curvature)
-        if not isinstance(fitted.curvature, Spectrum) or self.at != "model":
-            return damping
-        curvature = make_curvature(self.curvature)
-        return max(damping, least_damping(curvature, fitted.curvature, fitted.gradient_ratio))
 
     @available_if(_has_eigenvalues)
     @with_gradients

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from influencekit.curvature import CurvatureOperator, CurvatureProblem
 from influencekit.curvature.low_rank._lanczos import lanczos
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
-from influencekit.gradients._batches import simple_kernels
 from influencekit.models import Task
 from influencekit.training import FurtherTrainingConfig
+from influencekit.utils._torch import simple_kernels
 
 __all__ = ["ShiftedOutputs", "apply_filter", "descent_filter", "predicted_task"]
 

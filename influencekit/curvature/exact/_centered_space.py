@@ -8,13 +8,15 @@ any.  Damping is added to the model's own parameters θ, whose curvature is ``A 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from influencekit.curvature.exact._parameter_space import ParameterSpectrum
+from influencekit.curvature._spectrum import CoordinateSpectrum
 from influencekit.models._centered import CenteredLinear
 
-__all__ = ["LARGEST_CENTERED", "decompose_centered"]
+__all__ = ["LARGEST_CENTERED", "CenteredSpectrum", "decompose_centered"]
 
 #: Largest number of parameters for which features are centered: a second of work.
 LARGEST_CENTERED = 1_000
@@ -22,7 +24,23 @@ LARGEST_CENTERED = 1_000
 CONSTANT = 16.0
 
 
-def decompose_centered(curvature) -> ParameterSpectrum:
+@dataclass
+class CenteredSpectrum(CoordinateSpectrum):
+    """Spectrum of a linear model's own parameters, for gradients in the centered ones.
+
+    Attributes
+    ----------
+    basis : Tensor of shape (p, rank)
+        ``T⁻¹ V``: what takes centered gradients to coordinates.
+    """
+
+    basis: Tensor
+
+    def coordinates(self, gradients):
+        return gradients @ self.basis
+
+
+def decompose_centered(curvature) -> CenteredSpectrum:
     """Decompose ``F + diag(penalty)`` of a linear model's own parameters, from centered features.
 
     Parameters
@@ -32,9 +50,8 @@ def decompose_centered(curvature) -> ParameterSpectrum:
 
     Returns
     -------
-    ParameterSpectrum
-        Its basis takes gradients in the centered parameters.  Every direction in it has
-        curvature: without damping none is left out.
+    CenteredSpectrum
+        Every direction in it has curvature: without damping none is left out.
 
     Notes
     -----
@@ -55,7 +72,7 @@ def decompose_centered(curvature) -> ParameterSpectrum:
     left, lengths, right = left.flip(1), lengths.flip(0), right.flip(0)
     lengths = lengths.clamp_min(torch.finfo(lengths.dtype).eps * lengths[-1])
     eigenvalues = lengths.square()
-    spectrum = ParameterSpectrum(
+    spectrum = CenteredSpectrum(
         eigenvalues=eigenvalues,
         data_eigenvalues=(eigenvalues - right.square() @ penalty).clamp_min(0.0),
         train_coordinates=torch.empty(0),

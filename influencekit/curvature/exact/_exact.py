@@ -1,17 +1,49 @@
-"""Curvatures that are decomposed as they are: Gauss-Newton and the empirical Fisher matrix."""
+"""Gauss-Newton and empirical Fisher matrices, decomposed exactly or in a random projection."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from influencekit.curvature._base import Curvature
-from influencekit.curvature.exact._decompose import decompose
-from influencekit.curvature.exact._rows import fisher_rows, ggn_rows
+import torch
+from torch import Tensor
 
-__all__ = ["EmpiricalFisher", "GaussNewton"]
+from influencekit.curvature._problem import (
+    Curvature,
+    CurvatureRows,
+    fisher_rows,
+    ggn_rows,
+    nonuniform_penalty,
+)
+from influencekit.curvature._spectrum import CoordinateSpectrum
+from influencekit.curvature.exact._centered_space import decompose_centered
+from influencekit.curvature.exact._sample_space import decompose_samples
+from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
+from influencekit.gradients import make_projection
+from influencekit.gradients.blocks._base import row_slice
+from influencekit.models._centered import CenteredLinear
+from influencekit.utils import format_bytes
+
+__all__ = [
+    "DecompositionPlan",
+    "EmpiricalFisher",
+    "GaussNewton",
+    "ParameterSpectrum",
+    "decompose",
+    "decompose_parameters",
+    "decompose_projected",
+    "plan_decomposition",
+]
+
+#: Largest matrix that is decomposed without being asked for: about half a minute on two cores.
+LARGEST_EXACT = 6_000
+#: Dimension to project to when the exact matrix is too large.
+FALLBACK_DIM = 2_048
+#: Floating point operations of a symmetric eigendecomposition are about this times size³.
+EIGH_FLOPS = 9.0
 
 
-class GaussNewton(Curvature):
+class GaussNewton(Curvature, name="ggn"):
     """Generalised Gauss-Newton matrix ``F = Σ_i w_i/W J_iᵀ (∇²loss_i) J_i``, decomposed exactly.
 
     The Hessian without the curvature of the model itself; equal to the Hessian for linear
@@ -38,7 +70,7 @@ class GaussNewton(Curvature):
         return decompose(ggn_rows(problem))
 
 
-class EmpiricalFisher(Curvature):
+class EmpiricalFisher(Curvature, name="fisher"):
     """Empirical Fisher matrix ``F = Σ_i w_i/W ∇loss_i ∇loss_iᵀ``, decomposed exactly.
 
     Cheaper than Gauss-Newton, and right up to scale only.  Name: ``"fisher"``.
@@ -61,3 +93,226 @@ class EmpiricalFisher(Curvature):
 
     def factorise(self, problem):
         return decompose(fisher_rows(problem))
+
+
+# -- in which space -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DecompositionPlan:
+    """Where a curvature will be decomposed and what that costs.
+
+    Attributes
+    ----------
+    space : {"parameters", "samples", "projected"}
+    size : int
+        Order of the matrix.
+    memory : int
+        Bytes needed by the matrix, its eigenvectors and workspace.
+    flops : float
+        Of the eigendecomposition and of building the matrix.
+    """
+
+    space: str
+    size: int
+    memory: int
+    flops: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.size:,} x {self.size:,} matrix in the space of {self.space}, "
+            f"{format_bytes(self.memory)}, {self.flops:.1e} floating point operations"
+        )
+
+
+def plan_decomposition(
+    curvature: CurvatureRows,
+) -> tuple[DecompositionPlan, DecompositionPlan | None]:
+    """Plan a decomposition; also return the exact plan that had to be given up, if any.
+
+    Parameters
+    ----------
+    curvature : CurvatureRows
+
+    Returns
+    -------
+    plan : DecompositionPlan
+    refused : DecompositionPlan or None
+        The exact plan, where it was too large and a projection takes its place.
+
+    Raises
+    ------
+    ResourceError
+        If the matrix of the wanted projection does not fit ``max_memory``.
+    """
+    p = curvature.problem.engine.task.n_parameters
+    budget, projection_dim = curvature.problem.max_memory, curvature.problem.projection_dim
+    if projection_dim is not None and projection_dim < p:
+        plan = _plan("projected", projection_dim, projection_dim, curvature.rows.n_rows)
+        if plan.memory > budget:
+            raise ResourceError(
+                f"projection_dim={projection_dim} needs a {plan}, but max_memory allows "
+                f"{format_bytes(budget)}. Lower projection_dim or raise max_memory."
+            )
+        return plan, None
+    exact = _exact_plan(curvature, p)
+    if exact.memory <= budget and exact.size <= LARGEST_EXACT:
+        return exact, None
+    dim = min(FALLBACK_DIM, int((budget / 32) ** 0.5))
+    if dim < 1:
+        raise ResourceError(
+            f"max_memory allows {format_bytes(budget)}, in which no curvature fits; the exact one "
+            f"needs a {exact}. Raise max_memory."
+        )
+    return _plan("projected", dim, dim, curvature.rows.n_rows), exact
+
+
+def _exact_plan(curvature: CurvatureRows, p: int) -> DecompositionPlan:
+    n_rows = curvature.rows.n_rows
+    parameters = _plan("parameters", p, p, n_rows)
+    size = n_rows + len(nonuniform_penalty(curvature.problem.penalty)[1])
+    if size >= p or curvature.gradient_coordinates is None:
+        return parameters
+    return _plan("samples", size, n_rows, p)
+
+
+def _plan(space: str, size: int, left: int, inner: int) -> DecompositionPlan:
+    flops = EIGH_FLOPS * size**3 + 2.0 * left**2 * inner
+    return DecompositionPlan(space, size, 4 * 8 * size**2, flops)
+
+
+def decompose(curvature: CurvatureRows) -> CoordinateSpectrum:
+    """Decompose ``F + R`` in whichever space is smallest.
+
+    Parameters
+    ----------
+    curvature : CurvatureRows
+        With ``problem.projection_dim`` gradients are projected first.  Without, the
+        decomposition is exact, unless the matrix is larger than memory or patience allow:
+        then it projects and warns.
+
+    Returns
+    -------
+    CoordinateSpectrum
+    """
+    problem = curvature.problem
+    if isinstance(problem.engine.task.module, CenteredLinear):
+        return decompose_centered(curvature)
+    plan, refused = plan_decomposition(curvature)
+    if refused is not None:
+        warn_user(
+            f"The exact curvature would need a {refused}. Gradients are projected to "
+            f"{plan.size} dimensions instead; set projection_dim to choose the size yourself.",
+            ProjectionWarning,
+        )
+    if plan.space == "projected":
+        sketch = make_projection(
+            problem.engine,
+            plan.size,
+            kind=problem.projection,
+            random_state=problem.random_state,
+        )
+        return decompose_projected(curvature, sketch)
+    if plan.space == "samples":
+        return decompose_samples(curvature)
+    return decompose_parameters(curvature)
+
+
+# -- in the space of parameters, or of their projection ----------------------------------------
+
+
+@dataclass
+class ParameterSpectrum(CoordinateSpectrum):
+    """Spectrum whose eigenvectors live in (possibly projected) parameter space.
+
+    Attributes
+    ----------
+    basis : Tensor of shape (d, rank)
+        Eigenvectors as columns.
+    projection : Projection or None
+        What maps gradients to the space of the basis.
+    """
+
+    basis: Tensor
+    projection: Any = None
+
+    def coordinates(self, gradients):
+        if self.projection is None:
+            return gradients @ self.basis
+        return gradients.project(self.projection, dtype=self.basis.dtype) @ self.basis
+
+
+def decompose_parameters(curvature) -> ParameterSpectrum:
+    """Decompose ``F + diag(penalty)`` of all parameters.
+
+    Parameters
+    ----------
+    curvature : CurvatureRows
+        Rows whose weighted outer products sum to the data's curvature.
+
+    Returns
+    -------
+    ParameterSpectrum
+
+    Notes
+    -----
+    Cost ``O(N p² + p³)`` for N curvature rows, memory ``O(p²)``.
+    """
+    matrix = curvature.rows.covariance(curvature.weights)
+    penalty = curvature.problem.penalty.to(matrix)
+    matrix.diagonal().add_(penalty)
+    return _decompose(curvature, matrix, penalty, projection=None)
+
+
+def decompose_projected(curvature, projection) -> ParameterSpectrum:
+    """Decompose the curvature of projected gradients, ``P F Pᵀ + r I``.
+
+    A random projection keeps inner products of gradients, and in the sample space the
+    curvature acts through inner products only; so a constant penalty ``r`` stays ``r`` times
+    the identity.  Where the penalty differs between parameters its mean is taken.
+    """
+    k, r = projection.dim, curvature.rows.rows_per_example
+    penalty, weights = curvature.problem.penalty, curvature.weights
+    matrix = torch.zeros(k, k, dtype=torch.float64, device=penalty.device)
+    gradients = _room_for_gradients(curvature, k)
+    for own, features in curvature.rows:
+        rows = features.project(projection)
+        if gradients is not None:
+            shares = curvature.gradient_coordinates[own, None].to(rows.dtype)
+            torch.bmm(shares, rows.unflatten(0, (-1, r)), out=gradients[own, None])
+        rows = rows.to(torch.float64)
+        matrix.addmm_(rows.mT, rows * weights[row_slice(own, r), None])
+    constant = torch.full_like(matrix[0], float(penalty.mean()))
+    matrix.diagonal().add_(constant)
+    return _decompose(curvature, matrix, constant, projection, gradients)
+
+
+def _room_for_gradients(curvature, k: int) -> Tensor | None:
+    """Space for the projected loss gradients, where they are sums of the curvature's rows."""
+    engine, n = curvature.problem.engine, len(curvature.rows)
+    like = torch.empty(0, dtype=engine.task.dtype, device=engine.task.device)
+    if n * k * like.element_size() > engine.max_memory or curvature.gradient_coordinates is None:
+        return None
+    return like.new_empty(n, k)
+
+
+def _decompose(
+    curvature, matrix: Tensor, penalty: Tensor, projection, gradients: Tensor | None = None
+) -> ParameterSpectrum:
+    eigenvalues, basis = torch.linalg.eigh(matrix)
+    data = eigenvalues - penalty @ basis.square()
+    dtype = curvature.problem.engine.task.dtype
+    spectrum = ParameterSpectrum(
+        eigenvalues=eigenvalues.clamp_min(0.0),
+        data_eigenvalues=data.clamp_min(0.0),
+        train_coordinates=torch.empty(0),
+        tolerance=curvature.tolerance,
+        problem=curvature.problem,
+        basis=basis.to(dtype),
+        projection=projection,
+    )
+    if gradients is not None:
+        spectrum.train_coordinates = gradients @ spectrum.basis
+    else:
+        spectrum.train_coordinates = spectrum.coordinates(curvature.problem.train)
+    return spectrum

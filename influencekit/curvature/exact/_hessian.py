@@ -8,11 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from influencekit.curvature._base import Curvature
 from influencekit.curvature._operators import CurvatureOperator
+from influencekit.curvature._problem import Curvature
 from influencekit.curvature._spectrum import damped_inverse, positive_inverse
-from influencekit.curvature.exact._decompose import LARGEST_EXACT
-from influencekit.curvature.exact._parameter_space import ParameterSpectrum
+from influencekit.curvature.exact._exact import LARGEST_EXACT, ParameterSpectrum
 from influencekit.exceptions import NegativeCurvatureWarning, ResourceError, warn_user
 from influencekit.utils import StrOptions, format_bytes
 
@@ -22,7 +21,7 @@ __all__ = ["Hessian", "HessianSpectrum"]
 CLEAR_OF_ZERO = 1.5
 
 
-class Hessian(Curvature):
+class Hessian(Curvature, name="hessian"):
     """Hessian of the mean training objective, computed and decomposed exactly.  Small models.
 
     Name: ``"hessian"``.
@@ -127,7 +126,7 @@ class HessianSpectrum(ParameterSpectrum):
         return super().products(queries, damping)
 
     @property
-    def floor(self):
+    def floor(self):  # type: ignore[override]
         """1.5 times the size of the smallest eigenvalue, where negative ones are kept."""
         if self.negative != "keep":
             return 0.0

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from influencekit.curvature._coordinates import CoordinateSpectrum
-from influencekit.curvature.exact._rows import CurvatureRows
+from influencekit.curvature._problem import CurvatureRows, nonuniform_penalty
+from influencekit.curvature._spectrum import CoordinateSpectrum
 from influencekit.gradients import Gradients
 
-__all__ = ["SampleSpectrum", "decompose_samples", "nonuniform_penalty"]
+__all__ = ["SampleSpectrum", "decompose_samples"]
 
 
 @dataclass
@@ -42,19 +42,6 @@ class SampleSpectrum(CoordinateSpectrum):
 
     def coordinates(self, gradients):
         return _span_products(self.rows, self.weights, self.nonuniform, gradients) @ self.mixing
-
-
-def nonuniform_penalty(penalty: Tensor) -> tuple[float, Tensor]:
-    """Most common penalty and the positions of all others.
-
-    Examples
-    --------
-    >>> import torch
-    >>> nonuniform_penalty(torch.tensor([0.1, 0.1, 0.0]).double())
-    (0.1..., tensor([2]))
-    """
-    common = torch.mode(penalty).values
-    return float(common), torch.nonzero(penalty != common)[:, 0]
 
 
 def decompose_samples(curvature: CurvatureRows) -> SampleSpectrum:

@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from influencekit.curvature._base import Curvature
 from influencekit.curvature._operators import MATRICES
+from influencekit.curvature._problem import Curvature
 from influencekit.curvature._solution import Solution
 from influencekit.curvature.iterative._iterative import IterativeCurvature, relative
 from influencekit.curvature.iterative._preconditioners import PRECONDITIONERS, Preconditioner
@@ -19,7 +19,7 @@ from influencekit.utils import Interval, StrOptions, progress
 __all__ = ["ConjugateGradient"]
 
 
-class ConjugateGradient(Curvature):
+class ConjugateGradient(Curvature, name="cg"):
     """Hessian or Gauss-Newton matrix, never formed: systems are solved query by query.
 
     Name: ``"cg"``.

@@ -51,7 +51,7 @@ class IterativeCurvature(SolvedCurvature):
         return found
 
     @property
-    def floor(self):
+    def floor(self):  # type: ignore[override]
         """For the Hessian 1.5 times the size of its smallest eigenvalue, where that is negative.
 
         Systems are then positive definite.

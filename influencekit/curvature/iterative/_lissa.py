@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.curvature._base import Curvature
 from influencekit.curvature._operators import MATRICES, CurvatureOperator
-from influencekit.curvature._problem import drawn_seed
+from influencekit.curvature._problem import Curvature, drawn_seed
 from influencekit.curvature._solution import Solution
 from influencekit.curvature.iterative._iterative import IterativeCurvature, relative
 from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues, lanczos, normal_rows
@@ -30,7 +29,7 @@ LONGEST = 10_000
 OFTEN = 20
 
 
-class LiSSA(Curvature):
+class LiSSA(Curvature, name="lissa"):
     """Hessian or Gauss-Newton matrix, inverted by a series over batches of training examples.
 
     ``h ← v + h - (A_batch h + λh) / scale``, and ``x = h / scale``.  Name: ``"lissa"``.

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from influencekit.curvature._problem import CurvatureProblem
-from influencekit.curvature.exact._rows import ggn_rows
+from influencekit.curvature._problem import CurvatureProblem, ggn_rows
 from influencekit.curvature.low_rank._low_rank import with_penalty
 from influencekit.curvature.low_rank._nystroem import Nystroem
 

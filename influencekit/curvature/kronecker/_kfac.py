@@ -11,8 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from influencekit.curvature._base import Curvature
-from influencekit.curvature._problem import CurvatureProblem, drawn_seed
+from influencekit.curvature._problem import Curvature, CurvatureProblem, drawn_seed
 from influencekit.curvature._spectrum import sample_rows
 from influencekit.curvature.kronecker._bases import BlockBasis
 from influencekit.curvature.kronecker._moments import BlockMoments, moments_of
@@ -102,7 +101,7 @@ class KroneckerCurvature(Curvature):
         )
 
 
-class KFAC(KroneckerCurvature):
+class KFAC(KroneckerCurvature, name="kfac"):
     """Kronecker-factored curvature: ``F ≈ A ⊗ B`` for every layer's weight and bias.
 
     ``A`` is the mean second moment of the layer's inputs (with a 1 for the bias), ``B`` that of
@@ -150,7 +149,7 @@ class KFAC(KroneckerCurvature):
             yield some, rotate(own, bases)
 
 
-class EKFAC(KroneckerCurvature):
+class EKFAC(KroneckerCurvature, name="ekfac"):
     """K-FAC with corrected eigenvalues: mean squared gradients in K-FAC's eigenbasis.
 
     Of all curvatures that are diagonal in that basis the nearest to the true one.  Name:

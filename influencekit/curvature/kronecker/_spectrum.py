@@ -10,9 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.curvature._path import DampingPath, check_masks
 from influencekit.curvature._problem import CurvatureProblem
-from influencekit.curvature._spectrum import Spectrum, damped_inverse, sample_rows
+from influencekit.curvature._spectrum import (
+    DampingPath,
+    Spectrum,
+    check_masks,
+    damped_inverse,
+    sample_rows,
+)
 from influencekit.curvature.kronecker._bases import BlockBasis
 from influencekit.curvature.kronecker._scores import Tile, add_products, plan_tiles
 from influencekit.curvature.kronecker._store import rotate

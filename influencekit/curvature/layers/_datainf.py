@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from influencekit.curvature._base import Curvature, FittedCurvature
-from influencekit.curvature._problem import CurvatureProblem
+from influencekit.curvature._base import FittedCurvature
+from influencekit.curvature._problem import Curvature, CurvatureProblem
 from influencekit.curvature.layers._grouped_gradients import PartProducts
 from influencekit.curvature.layers._parts import GROUPINGS
 from influencekit.utils import StrOptions
@@ -16,7 +16,7 @@ from influencekit.utils import StrOptions
 __all__ = ["DataInf", "FittedDataInf"]
 
 
-class DataInf(Curvature):
+class DataInf(Curvature, name="datainf"):
     """Empirical Fisher matrix with the mean and the inverse swapped.
 
     For every layer ``l``, ``(A_l + λI)⁻¹`` is replaced by

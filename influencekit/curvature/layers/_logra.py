@@ -10,15 +10,13 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
-from influencekit.curvature._base import Curvature
-from influencekit.curvature._coordinates import CoordinateSpectrum
-from influencekit.curvature.exact._rows import CurvatureRows, fisher_rows, ggn_rows
+from influencekit.curvature._problem import Curvature, CurvatureRows, fisher_rows, ggn_rows
+from influencekit.curvature._spectrum import CoordinateSpectrum
 from influencekit.curvature.layers._layer_projections import LayerProjections, layer_dims
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
 from influencekit.gradients import (
     BlockSpec,
     GradientFeatures,
-    add_covariance,
     symmetrize,
 )
 from influencekit.utils import Interval, StrOptions, chunks, format_bytes
@@ -30,7 +28,7 @@ DEFAULT_RANK = 32
 _ROWS = {"ggn": ggn_rows, "fisher": fisher_rows}
 
 
-class LoGra(Curvature):
+class LoGra(Curvature, name="logra"):
     """Curvature of gradients that are projected layer by layer, from both sides.
 
     The gradient matrix G of each layer, its bias as last column, becomes ``P_out G P_inᵀ`` with
@@ -296,7 +294,7 @@ class _Covariances:
         held = {block.spec.name: block for block in blocks}
         n, r = features.n_examples, features.rows_per_example
         small = GradientFeatures(held, n, r, len(out), features.workspace)
-        add_covariance(small, weights, out)
+        small.add_covariance(weights, out)
 
     def finish(self) -> list[tuple[slice, Tensor]]:
         """Columns and complete matrices."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import ClassVar
 
-from influencekit.curvature._base import Curvature
 from influencekit.curvature._operators import MATRICES, CurvatureOperator
-from influencekit.curvature._problem import drawn_seed
+from influencekit.curvature._problem import Curvature, drawn_seed
 from influencekit.curvature.low_rank._lanczos import lanczos, normal_rows
 from influencekit.curvature.low_rank._low_rank import low_rank_spectrum, require_room
 from influencekit.utils import Interval, StrOptions
@@ -15,7 +14,7 @@ from influencekit.utils import Interval, StrOptions
 __all__ = ["Arnoldi"]
 
 
-class Arnoldi(Curvature):
+class Arnoldi(Curvature, name="arnoldi"):
     """Leading eigenpairs of the Hessian or the Gauss-Newton matrix, for any damping after.
 
     ``F ≈ Σ_k s_k u_k u_kᵀ`` over the eigenvalues of largest absolute value.  Name:

@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.curvature._coordinates import CoordinatePath, CoordinateSpectrum
-from influencekit.curvature._path import SubsetSums, check_masks
-from influencekit.curvature._problem import CurvatureProblem
-from influencekit.curvature._spectrum import positive_inverse
-from influencekit.curvature.exact._sample_space import nonuniform_penalty
+from influencekit.curvature._problem import CurvatureProblem, nonuniform_penalty
+from influencekit.curvature._spectrum import (
+    CoordinatePath,
+    CoordinateSpectrum,
+    SubsetSums,
+    check_masks,
+    positive_inverse,
+)
 from influencekit.exceptions import ResourceError
 from influencekit.gradients import Gradients
 from influencekit.utils import format_bytes
@@ -59,7 +62,7 @@ class LowRankSpectrum(CoordinateSpectrum):
         return gradients @ self.basis
 
     @property
-    def floor(self):
+    def floor(self):  # type: ignore[override]
         """Size of the smallest eigenvalue kept."""
         return self.cutoff
 

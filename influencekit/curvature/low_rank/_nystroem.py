@@ -9,9 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from influencekit.curvature._base import Curvature
 from influencekit.curvature._operators import MATRICES, CurvatureOperator
-from influencekit.curvature._problem import CurvatureProblem, drawn_seed
+from influencekit.curvature._problem import Curvature, CurvatureProblem, drawn_seed
 from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues, normal_rows
 from influencekit.curvature.low_rank._low_rank import low_rank_spectrum, require_room
 from influencekit.utils import Interval, StrOptions
@@ -19,7 +18,7 @@ from influencekit.utils import Interval, StrOptions
 __all__ = ["Nystroem", "nystroem"]
 
 
-class Nystroem(Curvature):
+class Nystroem(Curvature, name="nystroem"):
     """Nyström approximation ``F ≈ (FΩ)(ΩᵀFΩ)⁺(FΩ)ᵀ`` from products with random vectors.
 
     One round of products, all at once; then every damping is Woodbury's formula.  Name:

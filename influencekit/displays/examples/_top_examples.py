@@ -17,6 +17,7 @@ from influencekit.displays.examples._rows import (
     top,
 )
 from influencekit.displays.examples._top_bars import draw_bars, height_of_bars
+from influencekit.utils import check_choice
 
 __all__ = ["TopExamplesDisplay"]
 
@@ -253,8 +254,7 @@ class TopExamplesDisplay:
         ValueError
             If ``kind`` is unknown, or "images" for examples that are none.
         """
-        if kind not in KINDS:
-            raise ValueError(f"`kind` must be one of {list(KINDS)}; got {kind!r}.")
+        check_choice("kind", kind, KINDS)
         if kind == "auto":
             images = self.image_shape is not None or np.ndim(self.X_train) > 2
             kind = "images" if images else "bars"

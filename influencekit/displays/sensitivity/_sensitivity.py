@@ -37,6 +37,7 @@ from influencekit.displays.sensitivity._sensitivity_data import (
     select,
     shade_of,
 )
+from influencekit.utils import did_you_mean
 
 __all__ = ["SensitivityDisplay"]
 
@@ -142,7 +143,10 @@ class SensitivityDisplay:
         names = list(dict.fromkeys(self.results["attributor"]))
         unknown = [name for name in attributors or () if name not in names]
         if unknown:
-            raise ValueError(f"attributors: {unknown} are not in the results, which hold {names}.")
+            raise ValueError(
+                f"attributors: {unknown} are not in the results, which hold {names}."
+                f"{did_you_mean(unknown[0], names)}"
+            )
         chosen = []
         for name in names if attributors is None else attributors:
             rows = self._rows(name)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from influencekit.displays._style import PALETTE, is_dark, literal, neutral_colour
+from influencekit.utils import did_you_mean
 
 __all__ = [
     "Curve",
@@ -68,6 +69,7 @@ def check_table(table, axes: list[str]) -> None:
         raise ValueError(
             f"results: has no column {missing}; accepted is the results_ of a SensitivityStudy. "
             f"Its axes are {[c for c in table.columns if c not in FACTS]}."
+            f"{did_you_mean(missing[0], table.columns)}"
         )
     facts = [name for name in axes if name in FACTS]
     if facts:
@@ -149,6 +151,7 @@ def fixed_values(rows, others: Any, free: list[str]) -> dict[str, Any]:
     raise ValueError(
         f"others: got {others!r}; accepted are 'tuned' (the best over them at each point), 'best' "
         "(at their values in the best cell) or a dict from hyperparameter to value."
+        f"{did_you_mean(others, ['tuned', 'best'])}"
     )
 
 

@@ -11,7 +11,15 @@ from torch import Tensor
 
 from influencekit.utils import chunks
 
-__all__ = ["WORKSPACE", "Block", "BlockSpec", "row_slice", "unit_rows", "weighted_moment"]
+__all__ = [
+    "WORKSPACE",
+    "Block",
+    "BlockSpec",
+    "row_slice",
+    "symmetrize",
+    "unit_rows",
+    "weighted_moment",
+]
 
 #: Bytes that an intermediate of one operation may take when nothing else is said.
 WORKSPACE = 2**27
@@ -61,6 +69,17 @@ class BlockSpec:
             out[:, c] = dense[:, start : start + c.stop - c.start]
             start += c.stop - c.start
 
+    def add_products(self, right: BlockSpec, products: Tensor, out: Tensor) -> None:
+        """Add products (width, right.width) at their places in ``out`` (p, p)."""
+        row = 0
+        for a in self.columns:
+            column, height = 0, a.stop - a.start
+            for b in right.columns:
+                width = b.stop - b.start
+                out[a, b] += products[row : row + height, column : column + width]
+                column += width
+            row += height
+
     def provider(self, rows: RowProvider) -> RowProvider:
         """The block's own rows of a matrix whose rows follow the flat gradient."""
         if len(self.columns) == 1:
@@ -82,6 +101,28 @@ class BlockSpec:
 def row_slice(examples: slice, rows_per_example: int) -> slice:
     """Rows that belong to a slice of examples."""
     return slice(examples.start * rows_per_example, examples.stop * rows_per_example)
+
+
+def symmetrize(specs: tuple[BlockSpec, ...], out: Tensor) -> Tensor:
+    """Copy the blocks above the diagonal below it.
+
+    Parameters
+    ----------
+    specs : tuple of BlockSpec
+        In the order of the blocks that were added.
+    out : Tensor of shape (p, p)
+
+    Returns
+    -------
+    Tensor
+        ``out``.
+    """
+    for i, upper in enumerate(specs):
+        for lower in specs[i + 1 :]:
+            for a in upper.columns:
+                for b in lower.columns:
+                    out[b, a] = out[a, b].T
+    return out
 
 
 def unit_rows(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -237,6 +237,32 @@ class OuterBlock(Block):
             a = torch.cat([a, a.new_ones(*a.shape[:2], 1)], dim=2)
         return of_b, weighted_moment(a, weights)
 
+    # -- outer products of rows: an example's rows share their inputs, so R cost as much as one --
+
+    def add_outer_products(self, other: OuterBlock, weights: Tensor | None, out: Tensor) -> None:
+        """Add ``Σ_rows w g hᵀ = Σ (Σ_r w b b'ᵀ) ⊗ (a a'ᵀ)`` at their places in ``out`` (p, p).
+
+        Both blocks have one position an example; ``weights`` (n_rows,) may be None.
+        """
+        inputs, others = self._with_one().T, other._with_one()
+        b = self.b[:, :, 0]
+        if weights is not None:
+            b = b * weights.view(b.shape[0], b.shape[1], 1)
+        middle = b.mT @ other.b[:, :, 0]  # (n, d_out, other d_out)
+        d_in = self.spec.d_in
+        for unit in range(self.spec.d_out):
+            scaled = (middle[:, unit, :, None] * others[:, None, :]).flatten(1)
+            products = (inputs @ scaled).unflatten(1, (other.spec.d_out, -1))
+            start = self.spec.columns[0].start + unit * d_in
+            _add_rows(other.spec, products[:d_in], out[start : start + d_in])
+            if self.spec.has_bias:
+                start = self.spec.columns[1].start + unit
+                _add_rows(other.spec, products[d_in:], out[start : start + 1])
+
+    def _with_one(self) -> Tensor:
+        a = self.a[:, 0]
+        return torch.cat([a, a.new_ones(len(a), 1)], dim=1) if self.spec.has_bias else a
+
     # -- squares: of a product of two vectors they are a product too --------------------------
 
     def add_squares(self, weights: Tensor, out: Tensor, workspace: int = WORKSPACE) -> None:
@@ -264,3 +290,11 @@ class OuterBlock(Block):
             moved = (inputs @ part.flatten(0, 1).mT).unflatten(1, part.shape[:2])
             out[:, some] = torch.bmm(moved, outputs[:, :, None])[:, :, 0].to(torch.float64)
         return out * (scale_in * scale_out).square()
+
+
+def _add_rows(spec: BlockSpec, products: Tensor, out: Tensor) -> None:
+    """Add products (rows, d_out, d_in [+ 1]) to rows of the result."""
+    weight = out[:, spec.columns[0]].unflatten(1, (spec.d_out, spec.d_in))
+    weight += products[:, :, : spec.d_in]
+    if spec.has_bias:
+        out[:, spec.columns[1]] += products[:, :, -1]

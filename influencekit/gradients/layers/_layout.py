@@ -1,139 +1,30 @@
-"""Where every trainable parameter's gradient comes from: what discovery found out of a model."""
+"""Where every parameter's gradient comes from: found out on real examples, and checked."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from influencekit.gradients.blocks._base import Block, BlockSpec
-from influencekit.gradients.blocks._dense import DenseBlock
-from influencekit.gradients.blocks._index import IndexBlock
-from influencekit.gradients.blocks._outer import OuterBlock
-from influencekit.gradients.layers._rules import LayerRule
+from influencekit.exceptions import UnsupportedModelError
+from influencekit.gradients._per_example import dense_rows
+from influencekit.gradients.blocks._base import WORKSPACE, BlockSpec
+from influencekit.gradients.layers._layers import Layer, forward_recorded, layer_blocks
+from influencekit.gradients.layers._rules import rule_for
 from influencekit.models import Task
+from influencekit.utils import count_saved_bytes
+from influencekit.utils._torch import count_rows, no_hidden_loops, plain_kernels, select_rows
 
-__all__ = ["REST", "Layer", "Layout", "parameter_columns"]
+__all__ = ["REST", "Layout", "discover"]
 
 #: Name of the block that collects everything without factors.
 REST = "rest"
-
-
-def parameter_columns(task: Task) -> dict[str, slice]:
-    """Position of every trainable parameter in the flat gradient."""
-    columns, start = {}, 0
-    for name, p in task.parameters.items():
-        columns[name] = slice(start, start + p.numel())
-        start += p.numel()
-    return columns
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """A module whose parameters' gradients are made from its inputs and output gradients.
-
-    Parameters
-    ----------
-    name : str
-        The module's name in ``task.module``.
-    module : torch.nn.Module
-    rule : LayerRule
-    trains_weight, trains_bias : bool
-    columns : tuple of slice
-        Positions of the trainable ones among weight and bias.
-    batch_dim : int
-        Dimension of inputs and outputs that runs over examples.
-    shared : bool
-        Whether other layers have the same weight (tied embeddings).  Their gradients are
-        multiplied out and summed.
-    """
-
-    name: str
-    module: nn.Module
-    rule: LayerRule
-    trains_weight: bool
-    trains_bias: bool
-    columns: tuple[slice, ...]
-    batch_dim: int = 0
-    shared: bool = False
-
-    @property
-    def has_factors(self) -> bool:
-        """Whether the gradient is kept as factors."""
-        return self._makes_factors and not self.shared
-
-    @property
-    def place(self) -> int:
-        """Where its columns begin: the same for layers that share a weight."""
-        return self.columns[0].start
-
-    @property
-    def _makes_factors(self) -> bool:
-        return self.rule.dense is None and self.trains_weight
-
-    @cached_property
-    def spec(self) -> BlockSpec:
-        """The block's place and shape."""
-        if not self._makes_factors:
-            return BlockSpec(self.name, self.columns)
-        weight = self.module.weight
-        d_out = len(weight)
-        return BlockSpec(self.name, self.columns, d_out, weight.numel() // d_out, self.trains_bias)
-
-    def block(self, calls: list[tuple[Tensor, Tensor]], n: int, keep_factors: bool) -> Block:
-        """Gradients from the (inputs, output gradients (R, ...)) of every call.
-
-        Small weights applied at many positions are multiplied out at once unless
-        ``keep_factors``: the dense gradient then takes less memory than its factors.
-        """
-        parts = [self._one_call(x, g, n) for x, g in calls]
-        if not self._makes_factors:
-            rows = parts[0][1] if len(parts) == 1 else sum(part[1] for part in parts)
-            return DenseBlock(self.spec, rows)
-        inputs = parts[0][0] if len(parts) == 1 else torch.cat([p[0] for p in parts], dim=1)
-        b = parts[0][1] if len(parts) == 1 else torch.cat([p[1] for p in parts], dim=2)
-        if not inputs.is_floating_point():
-            block: Block = IndexBlock(self.spec, inputs, b)
-            return self._multiplied(block) if self.shared else block
-        block = OuterBlock(self.spec, inputs, b)
-        size, per_row = self.spec.d_in * self.spec.d_out, b.shape[1] * self.spec.d_out
-        if self.shared:
-            return self._multiplied(block)
-        if keep_factors or b.shape[1] * size > b.shape[2] * (self.spec.d_in + per_row):
-            return block
-        return self._multiplied(block)
-
-    def _multiplied(self, block: Block) -> DenseBlock:
-        rows = block.dense().unflatten(0, (block.n_examples, block.rows_per_example))
-        return DenseBlock(self.spec, rows)
-
-    def zeros(self, n: int, like: Tensor) -> DenseBlock:
-        """Gradients (n, R, width) of a batch in which the layer was not called."""
-        return DenseBlock(self.spec, like.new_zeros(n, like.shape[1], self.spec.width))
-
-    def _one_call(self, x: Tensor, g: Tensor, n: int) -> tuple[Tensor | None, Tensor]:
-        x = self._examples_first(x, 0, n)
-        g = self._examples_first(g, 1, n).transpose(0, 1)
-        inputs = None
-        if self.trains_weight:
-            inputs = self.rule.inputs(self.module, x)
-        if self._makes_factors:
-            return inputs, self.rule.outputs(self.module, g, inputs)
-        if self.rule.dense is None:  # only the bias of a layer with factors is trained
-            return None, self.rule.outputs(self.module, g, inputs).sum(2)
-        if inputs is None:
-            inputs = x
-        weight, bias = self.rule.dense(self.module, inputs, g)
-        wanted = [weight] * self.trains_weight + [bias] * self.trains_bias
-        return None, wanted[0] if len(wanted) == 1 else torch.cat(wanted, dim=2)
-
-    def _examples_first(self, x: Tensor, lead: int, n: int) -> Tensor:
-        """Examples in dimension ``lead``; rows of one example laid side by side are split."""
-        if self.batch_dim:
-            x = x.movedim(lead + self.batch_dim, lead)
-        return x if x.shape[lead] == n else x.unflatten(lead, (n, -1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,3 +62,231 @@ class Layout:
         """Specs of all blocks in order."""
         specs = tuple(layer.spec for layer in self.layers if layer.has_factors)
         return (*specs, self.rest_spec) if self.rest_spec.width else specs
+
+
+_KNOWN: WeakKeyDictionary[Task, Layout] = WeakKeyDictionary()
+
+
+def discover(task: Task, first_inputs: Callable[[], Any]) -> Layout:
+    """How the gradients of a task are made, found out once on a batch and remembered.
+
+    Two examples are run together and alone.  A layer keeps its factored gradient only if
+    that equals automatic differentiation's for both; all others take the dense fallback.
+
+    Parameters
+    ----------
+    task : Task
+    first_inputs : callable
+        Makes a batch (tensor, tuple or dict of tensors) of at least one real example; called
+        only if the task is not known yet.
+
+    Returns
+    -------
+    Layout
+
+    Raises
+    ------
+    UnsupportedModelError
+        If an example's outputs depend on the other examples in the batch.
+    """
+    if task not in _KNOWN:
+        _KNOWN[task] = _discover(task, first_inputs())
+    return _KNOWN[task]
+
+
+def _discover(task: Task, inputs: Any) -> Layout:
+    n = count_rows(inputs)
+    first, second = 0, min(1, n - 1)
+    pair, triple = (
+        select_rows(inputs, torch.tensor(rows, device=task.device), n)
+        for rows in ([first, second], [first, second, first])
+    )
+    alone = [select_rows(inputs, slice(i, i + 1), n) for i in (first, second)]
+    layers = _placed(task, _candidates(task), pair, triple)
+    outputs, calls = forward_recorded(task, layers, pair)
+    cotangents = _pattern(outputs)
+    reference = _reference(task, alone, cotangents, outputs)
+    blocks = layer_blocks(layers, outputs, calls, cotangents[:, None], keep_factors=True)
+    scale = max((float(g.abs().max()) for g in reference.values()), default=0.0)
+    names = {id(p): name for name, p in task.parameters.items()}
+    good = []
+    for group in _by_place(layers):
+        own = [names[id(p)] for p in _trained(group[0])]
+        expected = torch.cat([reference[name] for name in own], dim=1)
+        if _agrees(sum(blocks[layer.name].dense() for layer in group), expected, scale):
+            good += group
+    covered = {names[id(p)] for layer in good for p in _trained(layer)}
+    rest = tuple(name for name in task.parameters if name not in covered)
+    columns = _parameter_columns(task)
+    return Layout(
+        tuple(good),
+        rest,
+        tuple(columns[name] for name in rest),
+        _fallback_vmaps(task, rest, pair, cotangents, reference, scale),
+        task.n_parameters,
+        _activation_bytes(task, pair, triple),
+    )
+
+
+def _by_place(layers: list[Layer]) -> list[list[Layer]]:
+    """Layers of the same weight together, in order of their first."""
+    groups: dict[int, list[Layer]] = {}
+    for layer in layers:
+        groups.setdefault(layer.place, []).append(layer)
+    return list(groups.values())
+
+
+def _trained(layer: Layer) -> list[Tensor]:
+    return _chosen(layer.module, layer.trains_weight, layer.trains_bias)
+
+
+def _chosen(module: nn.Module, weight: bool, bias: bool) -> list[Tensor]:
+    return [module.weight] * weight + ([module.bias] if bias else [])
+
+
+def _candidates(task: Task) -> list[Layer]:
+    """Layers with a rule whose parameters are theirs alone, but for a weight without a bias."""
+    owners = Counter(
+        id(p) for m in task.module.modules() for p in m._parameters.values() if p is not None
+    )
+    columns = {
+        id(p): c
+        for p, c in zip(task.parameters.values(), _parameter_columns(task).values(), strict=True)
+    }
+    layers = []
+    for name, module in task.module.named_modules():
+        own = [p for p in module._parameters.values() if p is not None and p.requires_grad]
+        shared = any(owners[id(p)] > 1 for p in own)
+        rule = rule_for(module) if own and not (shared and len(own) > 1) else None
+        if rule is None or (shared and rule.dense is not None):
+            continue
+        bias = getattr(module, "bias", None)
+        weight, bias = (p is not None and p.requires_grad for p in (module.weight, bias))
+        places = tuple(columns[id(p)] for p in _chosen(module, weight, bias))
+        layers.append(Layer(name, module, rule, weight, bias, places, shared=shared))
+    return layers
+
+
+def _placed(task: Task, layers: list[Layer], pair: Any, triple: Any) -> list[Layer]:
+    """Layers that are called, with the dimension that grows with the number of examples."""
+    shapes = []
+    for inputs in (pair, triple):
+        _, calls = forward_recorded(task, layers, inputs)
+        seen: dict[int, list] = {}
+        for position, x, y in calls:
+            seen.setdefault(position, []).append((x.shape, y.shape))
+        shapes.append(seen)
+    placed = []
+    for position, layer in enumerate(layers):
+        two, three = (seen.get(position, []) for seen in shapes)
+        dims = {
+            _batch_dim(a, b)
+            for s, t in zip(two, three, strict=False)
+            for a, b in zip(s, t, strict=True)
+        }
+        if len(two) == len(three) > 0 and len(dims) == 1 and None not in dims:
+            placed.append(replace(layer, batch_dim=dims.pop()))
+    return placed
+
+
+def _batch_dim(two: torch.Size, three: torch.Size) -> int | None:
+    """The one dimension that is k * 2 in one shape and k * 3 in the other."""
+    if len(two) != len(three):
+        return None
+    moved = [d for d, (s, t) in enumerate(zip(two, three, strict=True)) if s != t]
+    if len(moved) != 1 or two[moved[0]] * 3 != three[moved[0]] * 2:
+        return None
+    return moved[0]
+
+
+def _pattern(outputs: Tensor) -> Tensor:
+    """Cotangents without zeros or symmetry, the same on every device."""
+    count = torch.arange(1, outputs.numel() + 1, device=outputs.device, dtype=torch.float32)
+    return torch.cos(count).to(outputs.dtype).view(outputs.shape)
+
+
+def _tolerance(dtype: torch.dtype) -> float:
+    return 2 * torch.finfo(dtype).eps ** 0.5
+
+
+def _agrees(found: Tensor, expected: Tensor, scale: float) -> bool:
+    floor = 100 * torch.finfo(expected.dtype).eps * scale
+    allowed = _tolerance(expected.dtype) * float(expected.abs().max()) + floor
+    return found.shape == expected.shape and bool(((found - expected).abs() <= allowed).all())
+
+
+def _reference(
+    task: Task, alone: Sequence[Any], cotangents: Tensor, outputs: Tensor
+) -> dict[str, Tensor]:
+    """Gradients (2, numel) of every parameter by autograd, each example run by itself."""
+    rows: dict[str, list] = {name: [] for name in task.parameters}
+    wanted = tuple(task.parameters.values())
+    for i, inputs in enumerate(alone):
+        with torch.enable_grad(), plain_kernels():
+            single = _forward_alone(task, inputs)
+        _check_unmixed(task, single.detach(), outputs[i : i + 1].detach())
+        grads = torch.autograd.grad(single, wanted, cotangents[i : i + 1], allow_unused=True)
+        for (name, p), g in zip(task.parameters.items(), grads, strict=True):
+            rows[name].append(torch.zeros_like(p).flatten() if g is None else g.flatten())
+    return {name: torch.stack(parts) for name, parts in rows.items()}
+
+
+def _forward_alone(task: Task, inputs: Any) -> Tensor:
+    try:
+        return task.forward(inputs)
+    except (RuntimeError, ValueError) as error:
+        raise UnsupportedModelError(
+            f"{_mixed(task)} Alone, the first example fails: {error}"
+        ) from error
+
+
+def _check_unmixed(task: Task, single: Tensor, together: Tensor) -> None:
+    if single.shape == together.shape:
+        allowed = 10 * _tolerance(single.dtype) * (1e-30 + float(single.abs().max()))
+        if bool(((single - together).abs() <= allowed).all()) or bool(single.isnan().any()):
+            return
+    raise UnsupportedModelError(_mixed(task))
+
+
+def _mixed(task: Task) -> str:
+    return (
+        f"model: an example's outputs change with the other examples in the batch of {task.name}, "
+        "so it has no gradient per example. Causes: batch statistics (BatchNorm with "
+        "track_running_stats=False), attention or normalisation across the batch dimension, a "
+        "batch that is not the first dimension, or noise drawn in forward even in eval mode. "
+        "Replace that operation, or give the model inputs whose first dimension runs over examples."
+    )
+
+
+def _fallback_vmaps(task, names, inputs, cotangents, reference, scale) -> bool:
+    if not names:
+        return True
+    try:
+        with no_hidden_loops():
+            several = torch.stack([cotangents, 2 * cotangents], dim=1)
+            rows = dense_rows(task, names, inputs, several, workspace=WORKSPACE)
+            one = dense_rows(task, names, inputs, cotangents[:, None], workspace=WORKSPACE)
+    except (RuntimeError, NotImplementedError, ValueError, TypeError, IndexError):
+        return False
+    expected = torch.cat([reference[name] for name in names], dim=1)
+    found = (one[:, 0], rows[:, 0], rows[:, 1] / 2)
+    return all(_agrees(part, expected, scale) for part in found)
+
+
+def _activation_bytes(task: Task, pair: Any, triple: Any) -> int:
+    """Bytes that the forward pass keeps for the backward pass, for one more example."""
+    sizes = []
+    for inputs in (pair, triple):
+        with count_saved_bytes() as saved, torch.enable_grad(), plain_kernels():
+            task.forward(inputs)
+        sizes.append(saved.total)
+    return max(0, sizes[1] - sizes[0])
+
+
+def _parameter_columns(task: Task) -> dict[str, slice]:
+    """Position of every trainable parameter in the flat gradient."""
+    columns, start = {}, 0
+    for name, p in task.parameters.items():
+        columns[name] = slice(start, start + p.numel())
+        start += p.numel()
+    return columns

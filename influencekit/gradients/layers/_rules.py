@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from influencekit.models._module import MODULE_LOCK
+from influencekit.utils._torch import MODULE_LOCK
 
 __all__ = ["RULES", "LayerRule", "rule_for"]
 

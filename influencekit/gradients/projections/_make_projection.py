@@ -8,6 +8,7 @@ from sklearn.utils import check_random_state
 
 from influencekit.gradients.projections._base import DenseProjection, IdentityProjection, Projection
 from influencekit.gradients.projections._sketches import FactoredProjection, TwoSidedProjection
+from influencekit.utils import check_choice
 
 __all__ = ["PROJECTIONS", "make_projection"]
 
@@ -60,8 +61,7 @@ def make_projection(
     n_parameters = getattr(task_or_engine, "task", task_or_engine).n_parameters
     if isinstance(dim, bool) or not isinstance(dim, Integral) or dim < 1:
         raise ValueError(f"dim: got {dim!r}; expected a positive int.")
-    if kind not in ("auto", *PROJECTIONS):
-        raise ValueError(f"kind: got {kind!r}; accepted are {['auto', *PROJECTIONS]}.")
+    check_choice("kind", kind, ["auto", *PROJECTIONS])
     seed = int(check_random_state(random_state).randint(2**31 - 1))
     if dim >= n_parameters:
         return IdentityProjection(n_parameters, n_parameters, seed)

@@ -12,9 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models._module import linear_layer
 from influencekit.models._task import Task, as_task, refuse_loss
 from influencekit.models.adapters._held_out_rows import check_seed, rows_mask
+from influencekit.models.adapters._linear import linear_layer
 from influencekit.models.losses._base import OutputLoss
 from influencekit.models.losses._binary import BinaryCrossEntropy
 from influencekit.models.losses._cross_entropy import CrossEntropy

@@ -13,9 +13,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models._module import linear_module
 from influencekit.models._task import Task, as_task, refuse_loss
 from influencekit.models.adapters._held_out_rows import RowFunction, SplitRows, check_seed
+from influencekit.models.adapters._linear import linear_module
 from influencekit.models.losses import _score_losses as losses
 from influencekit.models.losses._base import OutputLoss
 from influencekit.models.losses._binary import BinaryCrossEntropy, MarginLoss

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from influencekit.exceptions import ResourceError
 from influencekit.models.losses._base import HessianFactor, OutputLoss
 from influencekit.models.losses._cross_entropy import CrossEntropy, label_gradients
+from influencekit.utils import check_choice
 
 __all__ = ["SequenceCrossEntropy"]
 
@@ -59,8 +60,7 @@ class SequenceCrossEntropy(OutputLoss):
         ignore_index: int = -100,
         shift: bool = False,
     ):
-        if reduction not in _REDUCTIONS:
-            raise ValueError(f"reduction: got {reduction!r}; accepted are {list(_REDUCTIONS)}.")
+        check_choice("reduction", reduction, _REDUCTIONS)
         self.reduction = reduction
         self.ignore_index = ignore_index
         self.shift = shift

@@ -11,7 +11,7 @@ import joblib
 import numpy as np
 import sklearn
 import torch
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 
 from influencekit._version import __version__
 from influencekit.base import BaseAttributor
@@ -38,13 +38,19 @@ from influencekit.selection.study._study_tables import (
     sensitivity_table,
 )
 from influencekit.training._cache import OutputCache, fingerprint
-from influencekit.utils import StrOptions, progress, validate_parameters, with_gradients
+from influencekit.utils import (
+    StrOptions,
+    SuggestingEstimator,
+    progress,
+    validate_parameters,
+    with_gradients,
+)
 from influencekit.utils._optional import import_optional
 
 __all__ = ["SensitivityStudy"]
 
 
-class SensitivityStudy(BaseEstimator):
+class SensitivityStudy(SuggestingEstimator):
     """Linear datamodeling score (LDS) of attributors over grids of their hyperparameters.
 
     Every cell of every grid is scored against one ground truth.  Cells that differ in the

@@ -9,7 +9,7 @@ from typing import Any
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
-from influencekit._model_checks import learned_rows
+from influencekit._fitted import learned_rows
 from influencekit.data import each, make_examples
 from influencekit.exceptions import HeldOutRowsWarning
 from influencekit.models import Task, TaskList, as_task, is_model_list, load_checkpoints

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from influencekit.models import Task
 from influencekit.models._optimizers import optimizers_that
 from influencekit.training.stack._step import OptimizerSpec, ParameterGroup, groups_of
+from influencekit.utils import did_you_mean
 
 __all__ = ["NAMES", "fitted_net", "resolve_optimizer"]
 
@@ -139,7 +140,7 @@ def _check_options(spec: OptimizerSpec, changes: Mapping[str, Any]) -> None:
         name = "momentum" if strangers == ["momentum"] else "optimizer_params"
         raise ValueError(
             f"{name}: {spec.cls.__name__} has no {', '.join(strangers)}; accepted are "
-            f"{sorted(known)}."
+            f"{sorted(known)}.{did_you_mean(strangers[0], known)}"
         )
     taken = inspect.signature(spec.cls.__init__).parameters
     options = {key: v for key, v in spec.groups[0].options.items() if key in taken}

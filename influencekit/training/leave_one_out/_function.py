@@ -23,7 +23,7 @@ from influencekit.training.stack._tasks import Evaluation, Parameters, TaskStack
 from influencekit.training.stack._trial import N_ROWS, why_runs_differ
 from influencekit.training.trajectory import Replay, Trajectory, recorded_trajectory
 from influencekit.training.trajectory._replay import State, StepBatch
-from influencekit.utils import progress, with_gradients
+from influencekit.utils import check_choice, progress, with_gradients
 
 __all__ = ["Reruns", "trajectory_leave_one_out"]
 
@@ -294,10 +294,8 @@ def _refuse_diverged(outputs: NDArray, names: list[str]) -> None:
 
 
 def _check_arguments(removal: str, dtype: str, chunk_size: int) -> None:
-    if removal not in ("renormalize", "fixed"):
-        raise ValueError(f"removal: got {removal!r}; accepted are 'renormalize' and 'fixed'.")
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype: got {dtype!r}; accepted are {sorted(DTYPES)}.")
+    check_choice("removal", removal, ("renormalize", "fixed"))
+    check_choice("dtype", dtype, sorted(DTYPES))
     whole = isinstance(chunk_size, Integral) and not isinstance(chunk_size, bool)
     if not whole or chunk_size < 1:
         raise ValueError(f"chunk_size: got {chunk_size!r}; accepted is an integer >= 1.")

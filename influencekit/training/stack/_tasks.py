@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from influencekit.data import Batch, Examples, make_examples
-from influencekit.gradients._batches import simple_kernels
 from influencekit.models import Task, as_task, predicted_targets, resolve_output
 from influencekit.models._module import copy_module
 from influencekit.training._randomness import RandomStream
 from influencekit.training.stack._forward import call_all, call_in_turn
+from influencekit.utils._torch import simple_kernels
 
 __all__ = ["Evaluation", "Parameters", "TaskStack", "model_outputs", "task_outputs"]
 

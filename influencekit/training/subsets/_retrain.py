@@ -19,7 +19,7 @@ from influencekit.training.estimator._recipe import Recipe, match_net_dtype, rea
 from influencekit.training.estimator._rows import count_rows, dataset_of, yields_targets
 from influencekit.training.subsets._engines import ENGINES, Job, evaluate_runs, last_step
 from influencekit.training.subsets._subset_outputs import SubsetOutputs, check_masks, draw_masks
-from influencekit.utils import draw_seed, with_gradients
+from influencekit.utils import check_choice, draw_seed, with_gradients
 
 __all__ = ["Retraining", "retrain_on_subsets"]
 
@@ -248,8 +248,7 @@ def _check_arguments(n_subsets, n_repeats, engine, retrain, refit_transformers) 
     for name, value in (("n_subsets", n_subsets), ("n_repeats", n_repeats)):
         if not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{name}: got {value!r}; accepted is an int of 1 or more.")
-    if engine not in ENGINES:
-        raise ValueError(f"engine: got {engine!r}; accepted are {list(ENGINES)}.")
+    check_choice("engine", engine, ENGINES)
     if retrain != "auto" and not callable(retrain):
         raise ValueError(
             f"retrain: got {retrain!r}; accepted are 'auto' or a callable "

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Subset
 from influencekit.exceptions import TrajectoryError
 from influencekit.training.trajectory._recording import Recording
 from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.utils import check_choice
 
 __all__ = ["PlainRecorder", "TrajectoryRecorder", "record_trajectory", "recorded_trajectory"]
 
@@ -270,8 +271,7 @@ def record_trajectory(
     """
     if every < 1 or n_rows < 1:
         raise ValueError(f"every, n_rows: got {every} and {n_rows}; accepted are integers >= 1.")
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction: got {reduction!r}; accepted are 'mean' and 'sum'.")
+    check_choice("reduction", reduction, ("mean", "sum"))
     recording = Recording(module, optimizer, every, folder, n_rows, reduction)
     recorder = PlainRecorder(recording, max_norm)
     try:

@@ -14,12 +14,12 @@ from torch.utils._pytree import tree_map
 
 from influencekit.data import Examples
 from influencekit.exceptions import TrajectoryError, UnsupportedModelError
-from influencekit.gradients._batches import simple_kernels
 from influencekit.models import Task
 from influencekit.models._module import copy_module
 from influencekit.training._randomness import GLOBAL_STATE_LOCK
 from influencekit.training.trajectory._optimizers import Options, Slots
 from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.utils._torch import simple_kernels
 
 __all__ = [
     "FlatModel",

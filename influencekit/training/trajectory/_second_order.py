@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
-from influencekit.gradients._batches import simple_kernels
 from influencekit.training.trajectory._optimizers import Slots
 from influencekit.training.trajectory._replay import Replay, StepBatch, clip_factor, random_state
+from influencekit.utils._torch import simple_kernels
 
 __all__ = ["Jets"]
 

@@ -8,6 +8,7 @@ from torch.optim import SGD, Adam, AdamW
 
 from influencekit import AdamWInfluence, SGDInfluence, as_task
 from influencekit.training import record_trajectory
+from tests._shared.tables import random_classes
 from tests.training.trajectory import _unrolled
 from tests.training.trajectory._unrolled import Run, occurrence_gradients
 
@@ -15,9 +16,7 @@ N, D, C = 24, 5, 3
 
 
 def data(seed=0, n=N):
-    rng = np.random.default_rng(seed)
-    X = torch.tensor(rng.normal(size=(n, D)))
-    return X, torch.tensor(rng.integers(0, C, n))
+    return random_classes(n, D, C, seed)
 
 
 def net(activation=nn.Tanh, seed=0):

@@ -1,4 +1,4 @@
-"""ξ and the cosine from score vectors alone, for attributors without eigenvalues."""
+"""Indicators of a damping: the cosine of scores with inner products of gradients, and ξ."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from influencekit.damping._cosine import row_cosines
+from influencekit.curvature import DampingPath
+from influencekit.curvature._spectrum import grad_dot_cosines, row_cosines
 
-__all__ = ["score_vector_cosine", "score_vector_xi"]
+__all__ = [
+    "grad_dot_cosine",
+    "score_vector_cosine",
+    "score_vector_xi",
+]
 
 #: From a damping to scores (n_queries, n_train).
 Scores = Callable[[float], np.ndarray]
@@ -17,6 +22,42 @@ Scores = Callable[[float], np.ndarray]
 _STEP = 1e-3
 #: λ in units of the largest damping asked for at which scores count as inner products.
 _FAR = 1e6
+
+
+def grad_dot_cosine(path: DampingPath, dampings) -> np.ndarray:
+    """Cosine of every query's scores with its scores at infinite damping.
+
+    Parameters
+    ----------
+    path : DampingPath
+    dampings : float or array-like of shape (n_dampings,)
+
+    Returns
+    -------
+    ndarray of shape (n_dampings, n_query)
+        NaN where the scores of a query are all zero.
+
+    Notes
+    -----
+    Scores at infinite damping are, up to their length, inner products of gradients (Grad-Dot).
+    For a curvature ``F = JJᵀ/n`` of the scored gradients J themselves, the empirical Fisher
+    matrix, the cosine is ``t_1 / √(t_0 t_2)`` with ``t_k = gᵀ F (F + λI)⁻ᵏ g``, and rises with
+    λ: its logarithm has the derivative ``(t_3 / t_2) (1 - ξ²)`` with the surrogate indicator
+    ``ξ = t_2 / √(t_1 t_3)``, which is at most 1.
+
+    Cost: one product (n_query x rank) by (rank x n_train) for each damping.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from influencekit import InfluenceFunction
+    >>> X, y = load_iris(return_X_y=True)
+    >>> influence = InfluenceFunction().fit(LogisticRegression(max_iter=1000).fit(X, y), X, y)
+    >>> grad_dot_cosine(influence.damping_path(X[:2], y[:2]), [1e-3, 1e3]).shape
+    (2, 2)
+    """
+    return grad_dot_cosines(path)(dampings)
 
 
 def score_vector_xi(scores: Scores, grid) -> Callable:

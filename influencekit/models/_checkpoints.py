@@ -1,4 +1,4 @@
-"""Several fitted models of one kind: ensembles and checkpoints."""
+"""The same model with other trained weights."""
 
 from __future__ import annotations
 
@@ -10,81 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._module import copy_module
-from influencekit.models._task import Task, as_task
+from influencekit.models._task import Task, TaskList, as_task
 
-__all__ = ["TaskList", "is_model_list", "load_checkpoints"]
-
-
-class TaskList(tuple):
-    """Tasks of several models trained on the same data, in order.
-
-    Parameters
-    ----------
-    iterable : iterable of Task
-        Use :meth:`TaskList.of` for models.
-    """
-
-    def __repr__(self) -> str:
-        first = f", first={self[0]!r}" if self else ""
-        return f"TaskList(n_models={len(self)}{first})"
-
-    @classmethod
-    def of(cls, models: Iterable[Any]) -> TaskList:
-        """Tasks of fitted models, checked to be of one kind.
-
-        Parameters
-        ----------
-        models : iterable of fitted models or Tasks
-
-        Returns
-        -------
-        TaskList
-
-        Raises
-        ------
-        UnsupportedModelError
-            If models differ in their kind or their classes.
-        """
-        tasks = cls(as_task(model) for model in models)
-        first = tasks[0]
-        for i, task in enumerate(tasks):
-            if task.kind != first.kind or not _same_classes(task.classes, first.classes):
-                raise UnsupportedModelError(
-                    f"model: item {i} of the list is a {task.kind} model with classes "
-                    f"{task.classes}, item 0 a {first.kind} model with classes {first.classes}. "
-                    "Scores are averaged over models of the same task, trained on the same data."
-                )
-        return tasks
-
-
-def _same_classes(a, b) -> bool:
-    if a is None or b is None:
-        return a is b
-    return list(a) == list(b)
-
-
-def is_model_list(model: Any) -> bool:
-    """Whether an argument is a list of models rather than data.
-
-    Parameters
-    ----------
-    model : object
-
-    Returns
-    -------
-    bool
-    """
-    if isinstance(model, TaskList):
-        return True
-    if not isinstance(model, (list, tuple)) or not model:
-        return False
-    return all(isinstance(item, Task) or _is_model(item) for item in model)
-
-
-def _is_model(item: Any) -> bool:
-    return isinstance(item, torch.nn.Module) or hasattr(item, "fit")
+__all__ = ["load_checkpoints"]
 
 
 def load_checkpoints(model: Any, checkpoints: Iterable[Any], loss: Any = None) -> TaskList:

@@ -1,0 +1,224 @@
+"""Layers whose gradients are made from what goes in and what comes back: watched, pulled back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from influencekit.gradients.blocks._base import Block, BlockSpec
+from influencekit.gradients.blocks._dense import DenseBlock
+from influencekit.gradients.blocks._index import IndexBlock
+from influencekit.gradients.blocks._outer import OuterBlock
+from influencekit.gradients.layers._rules import LayerRule
+from influencekit.models import Task
+from influencekit.utils._torch import plain_kernels
+
+__all__ = ["Layer", "forward_recorded", "layer_blocks"]
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A module whose parameters' gradients are made from its inputs and output gradients.
+
+    Parameters
+    ----------
+    name : str
+        The module's name in ``task.module``.
+    module : torch.nn.Module
+    rule : LayerRule
+    trains_weight, trains_bias : bool
+    columns : tuple of slice
+        Positions of the trainable ones among weight and bias.
+    batch_dim : int
+        Dimension of inputs and outputs that runs over examples.
+    shared : bool
+        Whether other layers have the same weight (tied embeddings).  Their gradients are
+        multiplied out and summed.
+    """
+
+    name: str
+    module: nn.Module
+    rule: LayerRule
+    trains_weight: bool
+    trains_bias: bool
+    columns: tuple[slice, ...]
+    batch_dim: int = 0
+    shared: bool = False
+
+    @property
+    def has_factors(self) -> bool:
+        """Whether the gradient is kept as factors."""
+        return self._makes_factors and not self.shared
+
+    @property
+    def place(self) -> int:
+        """Where its columns begin: the same for layers that share a weight."""
+        return self.columns[0].start
+
+    @property
+    def _makes_factors(self) -> bool:
+        return self.rule.dense is None and self.trains_weight
+
+    @cached_property
+    def spec(self) -> BlockSpec:
+        """The block's place and shape."""
+        if not self._makes_factors:
+            return BlockSpec(self.name, self.columns)
+        weight = self.module.weight
+        d_out = len(weight)
+        return BlockSpec(self.name, self.columns, d_out, weight.numel() // d_out, self.trains_bias)
+
+    def block(self, calls: list[tuple[Tensor, Tensor]], n: int, keep_factors: bool) -> Block:
+        """Gradients from the (inputs, output gradients (R, ...)) of every call.
+
+        Small weights applied at many positions are multiplied out at once unless
+        ``keep_factors``: the dense gradient then takes less memory than its factors.
+        """
+        inputs, outputs = [], []
+        for x, g in calls:
+            x = self._examples_first(x, 0, n)
+            g = self._examples_first(g, 1, n).transpose(0, 1)
+            inputs.append(self.rule.inputs(self.module, x) if self.trains_weight else x)
+            if self._makes_factors:
+                outputs.append(self.rule.outputs(self.module, g, inputs[-1]))
+            else:
+                outputs.append(self._rows(inputs[-1], g))
+        if not self._makes_factors:
+            return DenseBlock(self.spec, outputs[0] if len(outputs) == 1 else sum(outputs))
+        a = inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=1)
+        b = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+        if not a.is_floating_point():
+            block: Block = IndexBlock(self.spec, a, b)
+            return self._multiplied(block) if self.shared else block
+        block = OuterBlock(self.spec, a, b)
+        size, per_row = self.spec.d_in * self.spec.d_out, b.shape[1] * self.spec.d_out
+        if self.shared:
+            return self._multiplied(block)
+        if keep_factors or b.shape[1] * size > b.shape[2] * (self.spec.d_in + per_row):
+            return block
+        return self._multiplied(block)
+
+    def _multiplied(self, block: Block) -> DenseBlock:
+        rows = block.dense().unflatten(0, (block.n_examples, block.rows_per_example))
+        return DenseBlock(self.spec, rows)
+
+    def zeros(self, n: int, like: Tensor) -> DenseBlock:
+        """Gradients (n, R, width) of a batch in which the layer was not called."""
+        return DenseBlock(self.spec, like.new_zeros(n, like.shape[1], self.spec.width))
+
+    def _rows(self, inputs: Tensor, g: Tensor) -> Tensor:
+        """Rows (n, R, width) of one call, of a layer without factors."""
+        if self.rule.dense is None:  # only the bias of a layer with factors is trained
+            return self.rule.outputs(self.module, g, None).sum(2)
+        weight, bias = self.rule.dense(self.module, inputs, g)
+        wanted = [weight] * self.trains_weight + [bias] * self.trains_bias
+        return wanted[0] if len(wanted) == 1 else torch.cat(wanted, dim=2)
+
+    def _examples_first(self, x: Tensor, lead: int, n: int) -> Tensor:
+        """Examples in dimension ``lead``; rows of one example laid side by side are split."""
+        if self.batch_dim:
+            x = x.movedim(lead + self.batch_dim, lead)
+        return x if x.shape[lead] == n else x.unflatten(lead, (n, -1))
+
+
+class Recorder:
+    """Inputs and outputs of the watched layers, call by call.
+
+    The module goes on with a *copy* of each output, so that an activation that works in
+    place cannot spoil the recorded one.
+    """
+
+    def __init__(self, layers: Sequence[Layer]):
+        self.calls: list[tuple[int, Tensor, Tensor]] = []
+        self._layers = layers
+        self._recording = True
+
+    def _hook(self, position: int):
+        def record(module, args, kwargs, output):
+            if not (self._recording and isinstance(output, Tensor) and output.requires_grad):
+                return None
+            inputs = args[0] if args else next(iter(kwargs.values()))
+            self.calls.append((position, inputs.detach(), output))
+            return output.clone()
+
+        return record
+
+    @contextmanager
+    def watch(self) -> Iterator[Recorder]:
+        """Watch the layers for the time of one forward pass; hooks never stay behind."""
+        handles = []
+        try:
+            for position, layer in enumerate(self._layers):
+                handles.append(
+                    layer.module.register_forward_hook(
+                        self._hook(position), prepend=True, with_kwargs=True
+                    )
+                )
+            yield self
+        finally:
+            self._recording = False
+            for handle in handles:
+                handle.remove()
+
+
+def forward_recorded(task: Task, layers: Sequence[Layer], inputs: Any) -> tuple[Tensor, list]:
+    """Natural outputs of a batch and the calls of the watched layers."""
+    with torch.enable_grad(), plain_kernels(), Recorder(layers).watch() as recorder:
+        outputs = task.forward(inputs)
+    return outputs, recorder.calls
+
+
+def pull_back(outputs: Tensor, captured: Sequence[Tensor], cotangents: Tensor) -> list[Tensor]:
+    """Gradients (R, *shape) with respect to captured tensors, for every row of cotangents.
+
+    Parameters
+    ----------
+    outputs : Tensor of shape (n, *output_shape)
+    captured : sequence of Tensor
+    cotangents : Tensor of shape (n, R, *output_shape)
+    """
+    n_rows = cotangents.shape[1]
+    if not captured:
+        return []
+    if not outputs.requires_grad:
+        return [t.new_zeros(n_rows, *t.shape) for t in captured]
+    rows = [
+        torch.autograd.grad(
+            outputs, captured, cotangents[:, r], retain_graph=r + 1 < n_rows, allow_unused=True
+        )
+        for r in range(n_rows)
+    ]
+    return [_stack(grads, t) for grads, t in zip(zip(*rows, strict=True), captured, strict=True)]
+
+
+def _stack(gradients: Sequence[Tensor | None], like: Tensor) -> Tensor:
+    if gradients[0] is None:
+        return like.new_zeros(len(gradients), *like.shape)
+    return gradients[0][None] if len(gradients) == 1 else torch.stack(gradients)
+
+
+def layer_blocks(
+    layers: Sequence[Layer],
+    outputs: Tensor,
+    calls: Sequence[tuple[int, Tensor, Tensor]],
+    cotangents: Tensor,
+    keep_factors: bool,
+) -> dict[str, Block]:
+    """A block for every layer from its recorded calls."""
+    gradients = pull_back(outputs, [call[2] for call in calls], cotangents)
+    by_layer: dict[int, list] = {}
+    for (position, x, _), g in zip(calls, gradients, strict=True):
+        by_layer.setdefault(position, []).append((x, g))
+    n, blocks = len(outputs), {}
+    for position, layer in enumerate(layers):
+        if position in by_layer:
+            blocks[layer.name] = layer.block(by_layer[position], n, keep_factors)
+        else:
+            blocks[layer.name] = layer.zeros(n, cotangents)
+    return blocks

@@ -1,0 +1,80 @@
+"""The word that a misspelt one was probably meant to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+__all__ = ["check_choice", "did_you_mean"]
+
+
+def did_you_mean(got: Any, accepted: Iterable[Any]) -> str:
+    """End of a message: the accepted word that is closest to what was given, if one is close.
+
+    Case, spaces, hyphens and underscores do not count.  A word of the same letters is closest.
+
+    Parameters
+    ----------
+    got : object
+        Only a str has a closest word.
+    accepted : iterable of object
+        Those that are no str are passed over.
+
+    Returns
+    -------
+    str
+        Empty where nothing is close; otherwise it starts with a space.
+
+    Examples
+    --------
+    >>> did_you_mean("gnn", ["ggn", "fisher"])
+    " Did you mean 'ggn'?"
+    >>> did_you_mean("K-FAC", ["kfac", "ekfac"])
+    " Did you mean 'kfac'?"
+    >>> did_you_mean("identity", ["ggn", "fisher"])
+    ''
+    """
+    if not isinstance(got, str):
+        return ""
+    words: dict[str, str] = {}
+    for word in accepted:
+        if isinstance(word, str):
+            words.setdefault(_plain(word), word)
+    given = _plain(got)
+    swapped = [word for word in words if sorted(word) == sorted(given)]
+    near = swapped or get_close_matches(given, words, n=1)
+    return f" Did you mean {words[near[0]]!r}?" if near else ""
+
+
+def check_choice(name: str, got: Any, accepted: Iterable[str]) -> None:
+    """Refuse anything but one of some words.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, for the message.
+    got : object
+    accepted : iterable of str
+
+    Raises
+    ------
+    ValueError
+        With the accepted words, and the one that is closest to what was given.
+
+    Examples
+    --------
+    >>> check_choice("removal", "paired", ["paired", "drop"])
+    >>> check_choice("removal", "pared", ["paired", "drop"])
+    Traceback (most recent call last):
+    ...
+    ValueError: removal: got 'pared'; accepted are ['paired', 'drop']. Did you mean 'paired'?
+    """
+    words = list(accepted)
+    if not isinstance(got, str) or got not in words:
+        raise ValueError(f"{name}: got {got!r}; accepted are {words}.{did_you_mean(got, words)}")
+
+
+def _plain(word: str) -> str:
+    """A word in small letters, without what joins its parts."""
+    return "".join(c for c in word.casefold() if c not in " -_")

@@ -1,0 +1,168 @@
+"""torch as the library needs it: one model at a time, kernels to look into, gradients on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from inspect import isgeneratorfunction
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+__all__ = [
+    "MODULE_LOCK",
+    "SavedBytes",
+    "count_rows",
+    "count_saved_bytes",
+    "map_tensors",
+    "no_hidden_loops",
+    "plain_kernels",
+    "select_rows",
+    "simple_kernels",
+    "with_gradients",
+]
+
+F = TypeVar("F", bound=Callable)
+
+#: A module's hooks, its parameters under functional_call, torch's kernel switches and its levels of
+#: forward-mode derivatives are shared by all threads: whoever runs a model, copies it or changes
+#: them holds this lock.
+MODULE_LOCK = threading.RLock()
+
+
+def with_gradients(function: F) -> F:
+    """Run a function with gradients, also under ``torch.no_grad`` and ``torch.inference_mode``.
+
+    Every public entry that runs a model carries it.  Under inference mode it is not enough
+    to switch gradients on later: tensors that were made before can never be saved for a
+    backward pass.
+
+    Parameters
+    ----------
+    function : callable
+
+    Returns
+    -------
+    callable
+        The same function; the caller's mode is back when it returns.
+    """
+    mode = _each_item if isgeneratorfunction(function) else _gradients_on()
+    return cast(F, mode(function))
+
+
+@contextmanager
+def _gradients_on() -> Iterator[None]:
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def _each_item(function: Callable) -> Callable:
+    """The mode belongs to the caller again while a generator waits."""
+    following = _gradients_on()(next)
+
+    @wraps(function)
+    def inner(*args: Any, **kwargs: Any) -> Iterator:
+        items, end = function(*args, **kwargs), object()
+        while (item := following(items, end)) is not end:
+            yield item
+
+    return inner
+
+
+class SavedBytes:
+    """Bytes that forward passes kept for their backward passes."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def add(self, tensor: Tensor) -> Tensor:
+        """Count a tensor that autograd saves.
+
+        The tensor itself would hold the graph that holds it, and no garbage collector sees
+        such a circle: it would stay in memory for good.  So its data go on without the graph.
+        """
+        self.total += tensor.numel() * tensor.element_size()
+        return tensor.detach()
+
+
+@contextmanager
+def count_saved_bytes() -> Iterator[SavedBytes]:
+    """Count what forward passes inside the block save for backward passes, which must not follow.
+
+    Yields
+    ------
+    SavedBytes
+        Its ``total`` grows inside the block.
+    """
+    saved = SavedBytes()
+    with torch.autograd.graph.saved_tensors_hooks(saved.add, lambda tensor: tensor):
+        yield saved
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], inputs: Any) -> Any:
+    """Apply a function to a tensor or to every tensor of a tuple, list or dict."""
+    if isinstance(inputs, Tensor):
+        return function(inputs)
+    if isinstance(inputs, dict):
+        return {k: map_tensors(function, v) for k, v in inputs.items()}
+    if isinstance(inputs, (tuple, list)):
+        return tuple(map_tensors(function, v) for v in inputs)
+    return inputs
+
+
+def select_rows(inputs: Any, rows: slice | Tensor, n: int) -> Any:
+    """Some rows of a batch of ``n``; tensors without a batch dimension stay as they are."""
+    return map_tensors(lambda t: t[rows] if t.ndim and len(t) == n else t, inputs)
+
+
+def count_rows(inputs: Any) -> int:
+    """Number of examples in a batch: the length of its first tensor."""
+    if isinstance(inputs, Tensor):
+        return len(inputs)
+    values = inputs.values() if isinstance(inputs, dict) else inputs
+    return next(count_rows(v) for v in values)
+
+
+@contextmanager
+def simple_kernels() -> Iterator[None]:
+    """Use kernels that ``torch.func.vmap`` can look into (for attention)."""
+    with plain_kernels(), sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+@contextmanager
+def no_hidden_loops() -> Iterator[None]:
+    """Let ``torch.func.vmap`` fail on operations that it would run example by example.
+
+    Without this an LSTM under vmap takes many times as long as a plain loop.
+    """
+    functorch: Any = torch._C._functorch
+    if not hasattr(functorch, "_set_vmap_fallback_enabled"):
+        yield
+        return
+    with MODULE_LOCK:
+        before = functorch._is_vmap_fallback_enabled()
+        functorch._set_vmap_fallback_enabled(False)
+        try:
+            yield
+        finally:
+            functorch._set_vmap_fallback_enabled(before)
+
+
+@contextmanager
+def plain_kernels() -> Iterator[None]:
+    """Switch off fused inference kernels, which go past hooks and function transforms.
+
+    Threads take turns inside: the switch, hooks and replaced parameters are everybody's.
+    """
+    with MODULE_LOCK:
+        fast = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)

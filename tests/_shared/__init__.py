@@ -1,0 +1,1 @@
+"""Nets, tables and problems that tests of several rooms share."""
