@@ -13,8 +13,9 @@ from sklearn.base import is_regressor
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from influencekit.groups._labels import refuse_missing
+from influencekit.groups._labels import encode_labels, group_values
 from influencekit.metrics._text import not_finite_text
+from influencekit.models import class_positions
 from influencekit.training.estimator._rows import count_rows
 from influencekit.training.subsets._retrain import Retraining
 from influencekit.utils import check_choice, draw_seed, with_gradients
@@ -253,7 +254,8 @@ def right_class(outputs: Tensor, targets: Tensor) -> Tensor:
     """One where the class with the highest natural output is the label, else zero."""
     one = outputs.shape[-1] == 1
     found = (outputs[..., 0] > 0).long() if one else outputs.argmax(-1)
-    return (found == targets.reshape(found.shape)).to(outputs.dtype)
+    labels = class_positions(targets) if found.ndim == 1 else targets.reshape(found.shape)
+    return (found == labels).to(outputs.dtype)
 
 
 def _subset_names(names: list[str], n_random: int, shares: np.ndarray, which: str) -> list[str]:
@@ -283,10 +285,7 @@ def _row_values(name: str, scores: Any, groups: Any, n_train: int) -> np.ndarray
     values = values.sum(axis=0) if values.ndim == 2 else values
     member = np.arange(n_train)
     if groups is not None:
-        refuse_missing(groups, "groups")
-        labels, member = np.unique(np.asarray(groups), return_inverse=True)
-        if member.shape != (n_train,):
-            raise ValueError(f"groups: got shape {member.shape}; accepted is ({n_train},).")
+        member, labels = encode_labels(group_values(groups, n_train, "groups"))
     expected = n_train if groups is None else len(labels)
     unit = "training row" if groups is None else "group"
     if values.shape != (expected,):

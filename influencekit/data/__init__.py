@@ -7,7 +7,7 @@ from influencekit.data._examples import (
     make_examples,
     open_examples,
 )
-from influencekit.data._inputs import check_sample_weight
+from influencekit.data._inputs import check_sample_weight, compare_row_labels
 from influencekit.data._sources import Batch, leaves
 from influencekit.data._targets import one_column
 
@@ -16,6 +16,7 @@ __all__ = [
     "Examples",
     "ExamplesList",
     "check_sample_weight",
+    "compare_row_labels",
     "each",
     "leaves",
     "make_examples",

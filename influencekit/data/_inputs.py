@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -99,15 +100,27 @@ def row_labels(X: Any, y: Any) -> Any:
         If X and y have the same labels in another order.
     """
     found = [data.index for data in (X, y) if hasattr(data, "iloc")]
-    if len(found) == 2:
-        first, second = found
+    compare_row_labels(X=X, y=y)
+    return found[0] if found else None
+
+
+def compare_row_labels(**data: Any) -> None:
+    """Warn of arguments whose row labels are those of the first one, in another order.
+
+    Parameters
+    ----------
+    **data : array-like
+        By the name of the argument; those without row labels are left alone.
+    """
+    labelled = {name: rows.index for name, rows in data.items() if hasattr(rows, "iloc")}
+    for (one, first), (other, second) in pairwise(labelled.items()):
         if len(first) == len(second) and not first.equals(second) and set(first) == set(second):
             warn_user(
-                "X, y: their row labels are the same, but in another order. Rows are taken as they "
-                "stand, first with first; if labels should count, give y.loc[X.index].",
+                f"{one}, {other}: their row labels are the same, but in another order. Rows are "
+                "taken as they stand, first with first; if labels should count, give "
+                f"{other}.loc[{one}.index].",
                 InfluenceKitWarning,
             )
-    return found[0] if found else None
 
 
 def _check_kind(X: Any, name: str) -> None:

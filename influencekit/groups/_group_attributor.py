@@ -17,11 +17,11 @@ from influencekit._fitted import check_scores, of_models
 from influencekit.attributors import TRAK, FurtherTraining, InfluenceFunction
 from influencekit.base import BaseAttributor
 from influencekit.curvature import MeanPath
-from influencekit.data import ExamplesList, each
+from influencekit.data import ExamplesList, compare_row_labels, each
 from influencekit.groups._explain import SlopeOutput, check_explains, check_queries, explain
 from influencekit.groups._fisher import fisher_of
 from influencekit.groups._held import HeldGroups, partition
-from influencekit.groups._properties import property_slopes, resolve_property
+from influencekit.groups._properties import compare_index, property_slopes, resolve_property
 from influencekit.utils import HasMethods, StrOptions, chunks, validate_parameters, with_gradients
 
 __all__ = ["GroupAttributor"]
@@ -183,6 +183,7 @@ class GroupAttributor(HeldGroups):
         self : object
         """
         self._check(groups, queries)
+        compare_row_labels(X=X, y=y, groups=groups)
         models, train = self._open(model, X, y, sample_weight)
         self._remember()
         if self.property is not None:
@@ -370,6 +371,7 @@ class GroupAttributor(HeldGroups):
     def _sloped(self, queries: Any) -> Any:
         """Queries with the slopes of the property as targets, for each model its own."""
         values, sloped = [], []
+        compare_index(queries.index, self.property)
         for task, own in zip(each(self._models), each(queries), strict=True):
             function = resolve_property(task, self.property)
             value, slopes = property_slopes(task, function, own)
