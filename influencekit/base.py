@@ -23,7 +23,7 @@ from influencekit._fitted import (
 )
 from influencekit._seeded_copies import seeded_copies
 from influencekit._top_k import smallest_k
-from influencekit.data import Examples, ExamplesList, each, open_examples
+from influencekit.data import Examples, ExamplesList, each, open_examples, training_examples
 from influencekit.models import Task, TaskList, as_task, is_model_list
 from influencekit.utils import (
     OutputContainerMixin,
@@ -86,7 +86,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return seeded_copies(self, n_models)
 
     @with_gradients
-    def fit(self, model, X, y=None, *, sample_weight=None):
+    def fit(self, model, X, y=None, *, sample_weight=None, X_fit=None):
         """Learn what scoring needs from a fitted model and its training data.
 
         Parameters
@@ -102,12 +102,15 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
             Training targets; None where ``X`` is a Dataset or DataLoader that yields them.
         sample_weight : array-like of shape (n_train,), default=None
             The weights that the model was fitted with.
+        X_fit : array-like of shape (n_train, n_features), default=None
+            Of a Pipeline: what its last step was fitted on, where that can be computed no more
+            (a step whose ``fit_transform`` is not its ``transform`` and draws random numbers).
 
         Returns
         -------
         self : object
         """
-        models, train = self._open(model, X, y, sample_weight)
+        models, train = self._open(model, X, y, sample_weight, X_fit)
         configured = [self] if isinstance(models, Task) else self._for_each(len(models))
         found, all_rows = [], []
         for one, task, examples in zip(configured, each(models), each(train), strict=True):
@@ -138,7 +141,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return part
 
     def _open(
-        self, model, X, y, sample_weight=None
+        self, model, X, y, sample_weight=None, X_fit=None
     ) -> tuple[Task | TaskList, Examples | ExamplesList]:
         """Check what ``fit`` was given and remember what every attributor remembers."""
         many = is_model_list(model)
@@ -148,7 +151,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         models = TaskList.of(model) if many else as_task(model)
         for task in each(models):
             check_weights(task)
-        train = open_examples(models, X, y).weighted(sample_weight)
+        train = training_examples(models, X, y, X_fit).weighted(sample_weight)
         self._models, self.task_ = models, each(models)[0]
         self.n_train_ = train.n_examples
         self.train_index_ = train.index

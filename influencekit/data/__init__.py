@@ -10,6 +10,7 @@ from influencekit.data._examples import (
 from influencekit.data._inputs import check_sample_weight, compare_row_labels
 from influencekit.data._sources import Batch, leaves
 from influencekit.data._targets import one_column
+from influencekit.data._training_rows import training_examples
 
 __all__ = [
     "Batch",
@@ -22,4 +23,5 @@ __all__ = [
     "make_examples",
     "one_column",
     "open_examples",
+    "training_examples",
 ]

@@ -44,7 +44,7 @@ class Examples:
     rows : ndarray of int or None
         Positions in the source; None is all of them in order.
     weights : Tensor of shape (n_examples,) or None
-        ``sample_weight`` of the examples, float64; None is 1 for all.
+        ``sample_weight``, float64; None is 1 for all.
 
     Attributes
     ----------
@@ -163,7 +163,13 @@ class Examples:
 
 
 def make_examples(
-    task: Task, X: Any, y: Any = None, *, require_y: bool = True, name: str = "X"
+    task: Task,
+    X: Any,
+    y: Any = None,
+    *,
+    require_y: bool = True,
+    name: str = "X",
+    learned: bool = False,
 ) -> Examples:
     """Read data as the examples of a task.
 
@@ -184,6 +190,8 @@ def make_examples(
         Whether targets are needed.
     name : str, default="X"
         The argument's name in messages.
+    learned : bool, default=False
+        Whether the model learned from these rows: as a Pipeline's last step saw them.
 
     Returns
     -------
@@ -204,7 +212,7 @@ def make_examples(
         return X
     X = X.tocsr() if hasattr(X, "tocsr") else X  # scipy's dok matrices pass for dicts
     X, y = _separate(task, X, y, name, y_name)
-    source = open_inputs(task, X, name)
+    source = open_inputs(task, X, name, y if learned else None)
     y = _targets_of(task, source, y, require_y, name, y_name)
     targets = None if y is None else _encode(task, source, y, name, y_name)
     placement = Placement(task.device, task.dtype, all_float=uses_matrix(task))
@@ -327,16 +335,7 @@ class ExamplesList(tuple):
         return self[0].index
 
     def weighted(self, sample_weight: Any) -> ExamplesList:
-        """The same examples with weights, for every model; see :meth:`Examples.weighted`.
-
-        Parameters
-        ----------
-        sample_weight : array-like of shape (n_examples,) or None
-
-        Returns
-        -------
-        ExamplesList
-        """
+        """The same examples with weights, for every model; see :meth:`Examples.weighted`."""
         return ExamplesList(examples.weighted(sample_weight) for examples in self)
 
     def take(self, rows: Any) -> ExamplesList:
@@ -353,30 +352,29 @@ class ExamplesList(tuple):
         return ExamplesList(examples.take(rows) for examples in self)
 
 
-def open_examples(
-    task: Task | TaskList, X: Any, y: Any = None, *, require_y: bool = True, name: str = "X"
-) -> Examples | ExamplesList:
+def open_examples(task: Any, X: Any, y: Any = None, **options: Any) -> Any:
     """Read data as the examples of one model, or of each of several.
 
     Parameters
     ----------
     task : Task or TaskList
-    X, y, require_y, name
+    X, y, **options
         As :func:`make_examples` takes them.
 
     Returns
     -------
     Examples or ExamplesList
     """
+    name = options.get("name", "X")
     if isinstance(task, Task):
         if isinstance(X, ExamplesList):
             raise TypeError(f"{name}: holds the examples of {len(X)} models; the task is one.")
-        return make_examples(task, X, y, require_y=require_y, name=name)
+        return make_examples(task, X, y, **options)
     if isinstance(X, ExamplesList):
         return X
     if isinstance(X, Examples):
         raise TypeError(f"{name}: got Examples of one model, but there are {len(task)}.")
-    return ExamplesList(make_examples(t, X, y, require_y=require_y, name=name) for t in task)
+    return ExamplesList(make_examples(t, X, y, **options) for t in task)
 
 
 def each(one_or_several: Any) -> Sequence[Any]:

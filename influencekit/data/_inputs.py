@@ -35,7 +35,7 @@ ACCEPTED = (
 )
 
 
-def open_inputs(task: Task, X: Any, name: str = "X") -> Source:
+def open_inputs(task: Task, X: Any, name: str = "X", learned_y: Any = None) -> Source:
     """Apply the task's transform to X and open the result as a source.
 
     Parameters
@@ -45,6 +45,9 @@ def open_inputs(task: Task, X: Any, name: str = "X") -> Source:
         As in :func:`make_examples`.
     name : str, default="X"
         The argument's name in messages.
+    learned_y : array-like or None, default=None
+        Targets of X, where these are the rows that the model learned from: they are opened as its
+        last step saw them.
 
     Returns
     -------
@@ -63,16 +66,18 @@ def open_inputs(task: Task, X: Any, name: str = "X") -> Source:
         _check_features(task, X, name)
     else:
         n_rows = _n_rows(X)
-        X = _transformed(task, X, name)
+        X = _transformed(task, X, name, learned_y)
         check_same_length({name: n_rows, f"{name} after the pipeline's steps": _n_rows(X)})
         name = f"{name} (after the pipeline's steps)"
     return ArraySource(_arrays(task, X, name))
 
 
-def _transformed(task: Task, X: Any, name: str) -> Any:
+def _transformed(task: Task, X: Any, name: str, learned_y: Any) -> Any:
     """X after the pipeline's steps, the first of which decides which columns it takes."""
     transform: Any = task.transform
     try:
+        if learned_y is not None and hasattr(transform, "of_training_rows"):
+            return transform.of_training_rows(X, learned_y)
         return transform(X)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         try:

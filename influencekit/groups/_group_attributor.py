@@ -161,7 +161,7 @@ class GroupAttributor(HeldGroups):
         self.trak_kernel = trak_kernel
 
     @with_gradients
-    def fit(self, model, X, y=None, groups=None, *, sample_weight=None, **queries):
+    def fit(self, model, X, y=None, groups=None, *, sample_weight=None, X_fit=None, **queries):
         """Partition the training examples, and learn what scoring needs.
 
         Parameters
@@ -175,6 +175,8 @@ class GroupAttributor(HeldGroups):
             Label of each row, in place of a grouper; crossings of several columns.
         sample_weight : array-like of shape (n_train,), default=None
             The weights that the model was fitted with.
+        X_fit : array-like of shape (n_train, n_features), default=None
+            Of a Pipeline: what its last step was fitted on.
         **queries
             What a search inside asks for: ``X_query``, ``y_query``, ``subset_outputs``.
 
@@ -184,7 +186,7 @@ class GroupAttributor(HeldGroups):
         """
         self._check(groups, queries)
         compare_row_labels(X=X, y=y, groups=groups)
-        models, train = self._open(model, X, y, sample_weight)
+        models, train = self._open(model, X, y, sample_weight, X_fit)
         self._remember()
         if self.property is not None:
             for task in each(models):
@@ -198,7 +200,7 @@ class GroupAttributor(HeldGroups):
         if isinstance(self.attributor_, FurtherTraining):
             self.attributor_.set_params(groups=self.labels_, left_out=None)
         learned = model if queries else models  # searches retrain
-        self.attributor_.fit(learned, X, y, sample_weight=sample_weight, **queries)
+        self.attributor_.fit(learned, X, y, sample_weight=sample_weight, X_fit=X_fit, **queries)
         if self.property is not None:
             explain(self.attributor_, SlopeOutput())
         self._keep(self.attributor_.fitted_, self.attributor_._rows)

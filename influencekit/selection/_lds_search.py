@@ -210,6 +210,7 @@ class LDSSearch(AttributorSearch):
         y_query=None,
         subset_outputs=None,
         sample_weight=None,
+        X_fit=None,
     ):
         """Retrain on subsets, search, and fit the attributor with the best parameters.
 
@@ -227,12 +228,14 @@ class LDSSearch(AttributorSearch):
             Ground truth of an earlier run on the same data and queries; nothing is retrained.
         sample_weight : array-like of shape (n_train,), default=None
             The weights that the model was fitted with; retraining gets those of its rows.
+        X_fit : array-like of shape (n_train, n_features), default=None
+            Of a Pipeline: what its last step was fitted on, in scores and retraining.
 
         Returns
         -------
         self : object
         """
-        task, train = self._open(model, X, y, sample_weight)
+        task, train = self._open(model, X, y, sample_weight, X_fit)
         check_held(self.attributor, "LDSSearch")
         check_space(self.search_space, self.attributor)
         if X_query is None:
@@ -250,7 +253,9 @@ class LDSSearch(AttributorSearch):
         together = kept_together(self.attributor, seeds, self.search_space, task, train)
         if subset_outputs is None:
             first = model[0] if is_model_list(model) else model
-            subset_outputs = self._retrain(first, X, y, X_query, y_query, together, sample_weight)
+            subset_outputs = self._retrain(
+                first, X, y, X_query, y_query, together, sample_weight, X_fit
+            )
         check_ground_truth(subset_outputs, self.attributor, self.task_, self.n_train_, queries)
         if together is not None:
             together._whole_groups(subset_outputs.masks)
@@ -262,7 +267,9 @@ class LDSSearch(AttributorSearch):
     def _asks_queries(self):
         return True
 
-    def _retrain(self, model, X, y, X_query, y_query, together, sample_weight) -> SubsetOutputs:
+    def _retrain(
+        self, model, X, y, X_query, y_query, together, sample_weight, X_fit
+    ) -> SubsetOutputs:
         masks, n, share = None, self.n_subsets, self.subset_fraction
         if together is not None:
             masks = draw_whole_groups(together, n, share, self.random_state)
@@ -276,6 +283,7 @@ class LDSSearch(AttributorSearch):
             subset_fraction=share,
             masks=masks,
             sample_weight=sample_weight,
+            X_fit=X_fit,
             n_repeats=self.n_repeats,
             output=explained_output(self.attributor),
             retrain=self.retrain,

@@ -170,7 +170,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         self.random_state = random_state
 
     @with_gradients
-    def fit(self, model, X, y=None, *, X_query=None, y_query=None, sample_weight=None):
+    def fit(self, model, X, y=None, *, X_query=None, y_query=None, sample_weight=None, X_fit=None):
         """Choose the damping and fit the attributor with it.
 
         Parameters
@@ -185,12 +185,14 @@ class SurrogateLambdaSearchCV(AttributorSearch):
             Targets of the queries; None explains the model's own predictions.
         sample_weight : array-like of shape (n_train,), default=None
             The weights that the model was fitted with.
+        X_fit : array-like of shape (n_train, n_features), default=None
+            Of a Pipeline: what its last step was fitted on.
 
         Returns
         -------
         self : object
         """
-        task, train = self._open(model, X, y, sample_weight)
+        task, train = self._open(model, X, y, sample_weight, X_fit)
         check_held(self.attributor, "SurrogateLambdaSearchCV")
         if damping_name(self.attributor) is None:
             raise ValueError(

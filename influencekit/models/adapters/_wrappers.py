@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task, as_task
+from influencekit.models.adapters._learned_from import learned_from
 
 __all__ = ["Steps", "check_step", "frozen_task", "pipeline_task", "search_task"]
 
@@ -35,11 +36,26 @@ class Steps:
     def __call__(self, X: Any) -> Any:
         """Transformed X, in whatever container the last step returns."""
         for step in self.transformers:
-            try:
-                X = step.transform(X) if hasattr(step, "transform") else step(X)
-            except NotFittedError as error:
-                raise _unfitted(step) from error
+            X = _applied(step, X)
         return X
+
+    def of_training_rows(self, X: Any, y: Any) -> Any:
+        """Training rows as the last step learned from them; see :func:`learned_from`."""
+        for step in self.transformers:
+            if isinstance(step, Steps):
+                X = step.of_training_rows(X, y)
+            elif hasattr(step, "transform"):
+                X = learned_from(step, X, y, _applied(step, X))
+            else:
+                X = step(X)
+        return X
+
+
+def _applied(step: Any, X: Any) -> Any:
+    try:
+        return step.transform(X) if hasattr(step, "transform") else step(X)
+    except NotFittedError as error:
+        raise _unfitted(step) from error
 
 
 def check_step(step: Any) -> None:

@@ -37,6 +37,12 @@ class Recipe:
     estimator: Any
     transformers: list[Steps]
 
+    def of_training_rows(self, X: Any, y: Any) -> Any:
+        """Training rows as the estimator learned from them."""
+        for transformer in self.transformers:
+            X = transformer.of_training_rows(X, y)
+        return match_net_dtype(X, self.estimator)
+
     def transform(self, X: Any) -> Any:
         """X as the estimator sees it."""
         for transformer in self.transformers:

@@ -36,6 +36,7 @@ def retrain_on_subsets(
     subset_fraction: float = 0.5,
     masks: Any = None,
     sample_weight: Any = None,
+    X_fit: Any = None,
     n_repeats: int = 1,
     output: str | Callable = "neg_loss",
     engine: str = "auto",
@@ -71,6 +72,8 @@ def retrain_on_subsets(
         Subsets of your own, of any sizes, in place of random ones.
     sample_weight : array-like of shape (n_train,), default=None
         Weights that the model was fitted with; each training gets those of its rows.
+    X_fit : array-like of shape (n_train, n_features), default=None
+        Of a Pipeline whose transformers are kept: what its last step was fitted on.
     n_repeats : int, default=1
         Trainings of each subset, under different seeds.
     output : {"neg_loss", "margin", "logit", "prediction"} or callable, default="neg_loss"
@@ -181,7 +184,9 @@ def retrain_on_subsets(
     job = Job(
         recipe.estimator,
         own_training,
-        recipe.transform(X),
+        recipe.of_training_rows(X, y)
+        if X_fit is None
+        else match_net_dtype(X_fit, recipe.estimator),
         match_net_dtype(y, recipe.estimator),
         recipe.transform(X_query),
         y_query,
