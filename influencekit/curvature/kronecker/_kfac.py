@@ -18,6 +18,7 @@ from influencekit.curvature.kronecker._moments import BlockMoments, moments_of
 from influencekit.curvature.kronecker._spectrum import KroneckerSpectrum
 from influencekit.curvature.kronecker._store import keep, rotate, rotated
 from influencekit.gradients import (
+    BlockSpec,
     GradientFeatures,
     Gradients,
     ggn_cotangent,
@@ -218,6 +219,20 @@ def _empty_moments(problem: CurvatureProblem, features: GradientFeatures) -> dic
     like = torch.empty(0, dtype=task.dtype, device=task.device)
     moments, start = {}, 0
     for name, block in features.blocks.items():
+        if name not in embeddings:
+            _require_room(problem, block.spec)
         moments[name] = moments_of(block.spec, start, name in embeddings, like)
         start += block.spec.width
     return moments
+
+
+def _require_room(problem: CurvatureProblem, spec: BlockSpec) -> None:
+    """Refuse a layer whose square factors, with room to decompose them, do not fit the memory."""
+    if spec.is_matrix:
+        order = max(spec.d_in + spec.has_bias, spec.d_out)
+        problem.engine.require(
+            4 * 8 * order**2,
+            f"the {order:,} x {order:,} factors of the layer {spec.name!r}, and their eigenvectors",
+            "Take curvature='ggn' or 'fisher', which work in the space of the training rows where "
+            "these are fewer, or 'logra', which projects",
+        )
