@@ -294,6 +294,11 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         """Whether ``fit`` needs other examples than the training data."""
         return False
 
+    @property
+    def _undamped(self) -> bool:
+        """Whether a damping of 0 is accepted, where there is a damping."""
+        return True
+
     def _subset_columns(self, masks: np.ndarray) -> np.ndarray:
         """Weights of the scores' columns in sums over subsets of the training rows."""
         return masks.astype(np.float64)

@@ -312,6 +312,15 @@ def _some(names: list) -> str:
 def check_sample_weight(sample_weight: Any, n: int) -> np.ndarray:
     """Weights of n examples as float64 numbers.
 
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n,)
+    n : int
+
+    Returns
+    -------
+    ndarray of shape (n,)
+
     Raises
     ------
     ValueError

@@ -164,12 +164,7 @@ class Task:
     def penalty_vector(self, total_weight: float, n_rows: int | None = None) -> Tensor:
         """Diagonal of the penalty beside the *mean* loss, float64, shape (n_parameters,).
 
-        Parameters
-        ----------
-        total_weight : float
-            W.
-        n_rows : int or None, default=None
-            Number of rows; None is W.
+        ``total_weight`` is W, and ``n_rows`` the number of rows, W where it is None.
         """
         per = {"sum": 1.0, "rows": total_weight if n_rows is None else n_rows}
         scale = per.get(self.penalty_kind, total_weight) / total_weight

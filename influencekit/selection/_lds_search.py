@@ -371,9 +371,10 @@ class LDSSearch(AttributorSearch):
         damping = float(np.mean(fits.at({}).damping_))
         with study_lock(self.storage, self.study_name):
             if not study.get_trials(deepcopy=False):  # of another process
-                own = {name: min(max(damping, low), high)} if damping > 0 else {}
-                for params in [own, {}] if own else [{}]:
-                    study.enqueue_trial(params, {} if params else {UNDAMPED: name})
+                if damping > 0:
+                    study.enqueue_trial({name: min(max(damping, low), high)})
+                if self.attributor._undamped:
+                    study.enqueue_trial({}, {UNDAMPED: name})
 
 
 @contextmanager

@@ -215,7 +215,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         rng = check_random_state(self.random_state)
         queries = self._draw(train.take(fitted.train_rows_) if queries is None else queries, rng)
         dampings = damping_grid(self.dampings, fitted)
-        if isinstance(self.dampings, str):
+        if isinstance(self.dampings, str) and fitted._undamped:
             dampings = np.insert(dampings, 0, 0.0)
         self.threshold_ = (
             _THRESHOLDS[self.criterion] if self.threshold == "auto" else float(self.threshold)
