@@ -33,6 +33,7 @@ __all__ = [
     "is_frozen",
     "refuse_diverged",
     "remember_features",
+    "with_rows",
 ]
 
 
@@ -71,6 +72,12 @@ def check_labelled(X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> int:
     if labels.dtype == object and any(label is None or label != label for label in labels):
         raise ValueError(f"{names[1]}: holds missing labels; drop those rows, or name them.")
     return n
+
+
+def with_rows(X: Any) -> Any:
+    """An array of what only numpy can read; anything with a shape or a length as it is."""
+    bare = hasattr(X, "__array__") and not hasattr(X, "shape") and not hasattr(X, "__len__")
+    return np.asarray(X) if bare else X
 
 
 def inherit_tags(tags: Any, estimator: Any) -> Any:

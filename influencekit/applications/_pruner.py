@@ -10,7 +10,12 @@ from sklearn.base import MetaEstimatorMixin, clone, is_classifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit.applications._fitting import check_labelled, inherit_tags, remember_features
+from influencekit.applications._fitting import (
+    check_labelled,
+    inherit_tags,
+    remember_features,
+    with_rows,
+)
 from influencekit.applications._noisy_labels import NoisyLabelDetector
 from influencekit.applications._values import check_attributor, held_out_values, row_groups
 from influencekit.attributors import InfluenceFunction
@@ -140,7 +145,7 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
         validate_parameters(self)
         if not isinstance(self.attributor, NoisyLabelDetector):
             check_attributor(self.attributor, "DatasetPruner")
-        y = one_column(y)
+        X, y = with_rows(X), one_column(with_rows(y))
         n = check_labelled(X, y)
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, n)

@@ -116,6 +116,8 @@ def convex_damping(fitted: FittedCurvature) -> float:
     projected = getattr(fitted, "projection", None) is not None
     if projected or isinstance(fitted, (FittedDataInf, LissaCurvature)):
         return auto_damping(fitted)
+    if isinstance(fitted, Spectrum):
+        damping_range(fitted.eigenvalues.flatten())  # refuses a curvature of nothing
     return fitted.floor
 
 
