@@ -337,8 +337,8 @@ def check_sample_weight(sample_weight: Any, n: int) -> np.ndarray:
     if not fine or not weights.any():
         raise ValueError(
             f"sample_weight: got {type(sample_weight).__name__} of shape {np.shape(sample_weight)} "
-            f"for {n:,} examples; accepted is one finite number from 0 on for each, not all 0: "
-            "those that the model was fitted with."
+            f"for {n:,} examples; accepted is one finite number for each, not below zero and not "
+            "all zero: those that the model was fitted with."
         )
     return weights
 

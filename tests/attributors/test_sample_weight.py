@@ -210,7 +210,9 @@ BAD = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_other_weights_are_refused(kind):
-    with pytest.raises(ValueError, match="sample_weight: got .* from 0 on for each, not all 0"):
+    with pytest.raises(
+        ValueError, match="sample_weight: got .* one finite number for each, not below zero"
+    ):
         GradDot().fit(Ridge().fit(X, T), X, T, sample_weight=BAD[kind])
     with pytest.raises(ValueError, match="sample_weight: got"):
         retrain_on_subsets(Ridge(), X, T, X, T, n_subsets=2, sample_weight=BAD[kind])
