@@ -1,4 +1,4 @@
-"""The agreement of methods with further training, one panel a data set and optimiser.
+"""The agreement of methods with further training, one panel a data set and optimizer.
 
 Reads what ``bench_agreement.py --out FOLDER`` wrote::
 
@@ -21,7 +21,7 @@ TITLES = {
     "acs-ma": "ACSIncome MA",
     "acs-ca": "ACSIncome CA",
 }
-#: method -> colour, line, marker; what a reader chooses between
+#: method -> color, line, marker; what a reader chooses between
 STYLES = {
     "GradDot": ("#0072B2", "-", "o"),
     "EK-FAC": ("#CC79A7", ":", "v"),

@@ -41,7 +41,7 @@ class Setting:
         Learning rate of the further training for "sgd" and "adam".
     horizons : tuple of int
         Epochs of further training.
-    n_left_out, n_test, n_seeds : int
+    n_left_out, n_test, n_repeats : int
     curvature_options : dict
         Of InfluenceFunction, for models whose exact curvature is too large.
     """
@@ -53,13 +53,13 @@ class Setting:
     horizons: tuple
     n_left_out: int = 100
     n_test: int = 100
-    n_seeds: int = 5
+    n_repeats: int = 5
     curvature_options: tuple = ()
     regression: bool = False
 
 
 def concrete():
-    """927 / 103 rows, features and target standardised by the training rows."""
+    """927 / 103 rows, features and target standardized by the training rows."""
     X, y = fetch_uci_concrete(return_X_y=True)
     split = train_test_split(X, y[:, None], test_size=0.1, random_state=0)
     scaled = []
@@ -70,7 +70,7 @@ def concrete():
 
 
 def acs(state: str, n_rows: int | None = None):
-    """ACSIncome of a state; categories as dummies, age and hours standardised."""
+    """ACSIncome of a state; categories as dummies, age and hours standardized."""
     data = fetch_acs_income(state)
     X, y = data.data, data.target.to_numpy().astype(np.int64)
     if n_rows is not None:
@@ -192,7 +192,7 @@ SETTINGS = {
         sgd(0.3, 1000),
         {"sgd": 3e-2, "adam": 1e-4},
         (1, 5, 20),
-        n_seeds=20,
+        n_repeats=20,
         regression=True,
     ),
     "acs-ma": Setting(
@@ -202,7 +202,7 @@ SETTINGS = {
         {"sgd": 1e-4, "adam": 1e-6},
         (1, 2, 5),
         n_left_out=50,
-        n_seeds=4,
+        n_repeats=4,
         curvature_options=(("projection_dim", 2048),),
     ),
     "acs-ca": Setting(
@@ -212,7 +212,7 @@ SETTINGS = {
         {"sgd": 1e-4, "adam": 1e-6},
         (1, 3),
         n_left_out=30,
-        n_seeds=2,
+        n_repeats=2,
         curvature_options=(("projection_dim", 2048),),
     ),
     "cifar2": Setting(
@@ -222,7 +222,7 @@ SETTINGS = {
         {"sgd": 1e-3, "adam": 1e-5},
         (1, 3),
         n_left_out=40,
-        n_seeds=4,
+        n_repeats=4,
     ),
     "sst2": Setting(
         sst2,
@@ -231,7 +231,7 @@ SETTINGS = {
         {"sgd": 1e-2, "adam": 1e-5},
         (1, 3, 10),
         n_left_out=50,
-        n_seeds=4,
+        n_repeats=4,
         curvature_options=(("projection_dim", 2048),),
     ),
 }

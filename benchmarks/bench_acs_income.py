@@ -33,7 +33,7 @@ from torch import nn
 
 from influencekit import InfluenceFunction, SurrogateLambdaSearchCV, retrain_on_subsets
 from influencekit.exceptions import NotStationaryWarning
-from influencekit.metrics import PreparedOutputs
+from influencekit.metrics._lds import PreparedOutputs
 
 FILE = Path("acs_income_2018") / "acs_income_2018_CA.csv.gz"
 NUMBERS = ["AGEP", "WKHP"]

@@ -37,7 +37,7 @@ def methods(setting: Setting, optimizer: str, mean_square: float) -> dict:
     published = 100.0 * mean_square  # the largest of the paper's grid
 
     def horizon(epochs: int, **more):
-        further = further_training(setting, optimizer, (epochs,), n_seeds=1, random_state=99)
+        further = further_training(setting, optimizer, (epochs,), n_repeats=1, random_state=99)
         return InfluenceFunction("ggn", further_training=further, **options, **more)
 
     found = {
@@ -67,7 +67,7 @@ def methods(setting: Setting, optimizer: str, mean_square: float) -> dict:
 
 
 def further_training(setting: Setting, optimizer: str, horizons, **more) -> FurtherTraining:
-    """Gold standard of a setting: pairs of runs, centred as in the paper's main figures."""
+    """Gold standard of a setting: pairs of runs, centered as in the paper's main figures."""
     return FurtherTraining(
         optimizer,
         lr=setting.rates[optimizer],
@@ -79,7 +79,7 @@ def further_training(setting: Setting, optimizer: str, horizons, **more) -> Furt
     )
 
 
-def run(name: str, optimizer: str, n_seeds: int | None, cache_dir, only):
+def run(name: str, optimizer: str, n_repeats: int | None, cache_dir, only):
     """Results of every method against one gold standard, and a JSON row."""
     setting = SETTINGS[name]
     net, X, y, X_test, y_test = fitted(setting)
@@ -87,14 +87,14 @@ def run(name: str, optimizer: str, n_seeds: int | None, cache_dir, only):
         setting,
         optimizer,
         setting.horizons,
-        n_seeds=n_seeds or setting.n_seeds,
+        n_repeats=n_repeats or setting.n_repeats,
         random_state=0,
         cache_dir=cache_dir,
         verbose=1,
     ).fit(net, X, y)
     start = time.perf_counter()
     measured = gold.measure(X_test, y_test)
-    row = {"data": name, "optimizer": optimizer, "n_seeds": len(gold.seeds_), "methods": {}}
+    row = {"data": name, "optimizer": optimizer, "n_repeats": len(gold.seeds_), "methods": {}}
     row.update(
         n_train=len(X),
         n_test=len(X_test),
@@ -134,8 +134,8 @@ def run(name: str, optimizer: str, n_seeds: int | None, cache_dir, only):
         row[entry] = getattr(any_result, entry).tolist()
         print(f"{entry:<32} " + "  ".join(f"{v:.3f}        " for v in row[entry]))
     sizes = [size for size in (1, 2, 5, 10) if 2 * size <= len(gold.seeds_)]
-    curve = agreement_by_seeds(gold.iter_seeds(X_test, y_test), picked, n_seeds=sizes)
-    row["by_seeds"] = {"n_seeds": sizes, **{k: list(v) for k, v in curve.best().items()}}
+    curve = agreement_by_seeds(gold.iter_seeds(X_test, y_test), picked, n_repeats=sizes)
+    row["by_seeds"] = {"n_repeats": sizes, **{k: list(v) for k, v in curve.best().items()}}
     return results, row, curve
 
 
@@ -176,7 +176,7 @@ def main() -> None:
                 display = AgreementDisplay.from_results(results)
                 display.ax_.set_title(f"{name}, {optimizer}")
                 display.figure_.savefig(stem.with_suffix(".png"), dpi=120, bbox_inches="tight")
-            if len(curve.n_seeds) > 1:
+            if len(curve.n_repeats) > 1:
                 display = AgreementDisplay.from_seed_curve(curve)
                 display.ax_.set_title(f"{name}, {optimizer}, best over horizons")
                 path = stem.with_name(f"seeds_{name}_{optimizer}.png")

@@ -24,8 +24,8 @@ from influencekit import (
     GradCos,
     GradDot,
     InfluenceFunction,
-    Loss,
-    Random,
+    LossBaseline,
+    RandomBaseline,
     SurrogateLambdaSearchCV,
     TracIn,
     lds_scorer,
@@ -41,8 +41,8 @@ SPARSE_GRID = np.geomspace(1e-4, 1e1, 11)
 def attributors() -> dict:
     """Name to attributor with its defaults; "x 5" and TracIn take several models."""
     found = {
-        "Random": Random(random_state=0),
-        "Loss": Loss(),
+        "Random": RandomBaseline(random_state=0),
+        "Loss": LossBaseline(),
         "GradDot": GradDot(),
         "GradCos": GradCos(),
         "TracIn, 5 checkpoints": TracIn(),

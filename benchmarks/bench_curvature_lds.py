@@ -25,7 +25,7 @@ from influencekit.curvature import (
     Nystroem,
 )
 from influencekit.exceptions import InfluenceKitWarning
-from influencekit.metrics import PreparedOutputs
+from influencekit.metrics._lds import PreparedOutputs
 
 CURVATURES = [
     GaussNewton(),

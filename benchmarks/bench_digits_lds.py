@@ -1,6 +1,6 @@
 """How close each way to a damping comes to the best: digits, an MLP, SGD and AdamW.
 
-For each optimiser and seed (split, model and subsets all drawn anew) an MLP 64-32-10 is trained
+For each optimizer and seed (split, model and subsets all drawn anew) an MLP 64-32-10 is trained
 on 1,000 digits and retrained on 100 halves with 3 seeds each.  For the empirical Fisher and the
 Gauss-Newton matrix, exact and projected, the table shows the linear datamodeling score on 100
 test digits at the library's default damping, at the surrogate indicator's picks (queries from
@@ -22,7 +22,7 @@ from torch import nn
 
 from influencekit import InfluenceFunction, SurrogateLambdaSearchCV, retrain_on_subsets
 from influencekit.exceptions import LambdaPathWarning
-from influencekit.metrics import PreparedOutputs
+from influencekit.metrics._lds import PreparedOutputs
 
 RECIPES = {
     "sgd": {
@@ -128,7 +128,7 @@ def run(seeds: int, n_subsets: int, n_repeats: int, cache_dir) -> list[dict]:
     return rows
 
 
-def summarise(rows: list[dict]) -> None:
+def summarize(rows: list[dict]) -> None:
     """Ratios to the best of the grid."""
     print("\nratio to the best of the grid: median and worst over seeds")
     for curvature in ("fisher", "ggn"):
@@ -151,6 +151,6 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", LambdaPathWarning)
     found = run(arguments.seeds, arguments.subsets, arguments.repeats, arguments.cache_dir)
-    summarise(found)
+    summarize(found)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(found, indent=1))

@@ -1,10 +1,11 @@
-"""What AdamW-influence misses of a removal: the optimiser's answer, or the kinks of ReLU.
+"""What AdamW-influence misses of a removal: the optimizer's answer, or the kinks of ReLU.
 
     INFLUENCEKIT_DATA=FOLDER python benchmarks/bench_finite_push.py --setting mnist
 
 For nets that differ in their activation alone: Spearman correlation over the left-out examples
-(mean over test examples) and relative error of the derivative, and of ``push="finite"``, against
-reruns without one example each.  Then, for two kinds of error proxy, its median over examples and
+(mean over test examples) and relative error of the derivative, and of
+``removal_order="finite"``, against reruns without one example each.  Then, for two kinds of
+error proxy, its median over examples and
 its rank correlation with the relative error of the finite scores, and both measures again for
 the half of the examples with the smaller ratios of kinks.  All in float64.
 
@@ -92,7 +93,7 @@ def one_run(run: Run, cache_dir: Path | None) -> dict[str, float]:
     """Quality of both kinds of scores and of the flags."""
     data = run.X, run.y, run.X_test, run.y_test
     truth = trajectory_leave_one_out(
-        run.task, *data, examples=run.left_out, trajectory=run.trajectory, cache_dir=cache_dir
+        run.task, *data, left_out=run.left_out, trajectory=run.trajectory, cache_dir=cache_dir
     ).scores
     influence = AdamWInfluence(run.trajectory).fit(run.task, run.X, run.y)
     proxies = {

@@ -83,7 +83,7 @@ def together(options, module, data, queries, left_out) -> tuple[int, np.ndarray]
         horizons=range(1, options.epochs + 1),
         batch_size=options.batch_size,
         left_out=left_out,
-        n_seeds=1,
+        n_repeats=1,
         removal="drop",
         engine="stacked",
         random_state=0,

@@ -38,7 +38,7 @@ def one_seed(lr: float, seed: int, options) -> dict[str, float]:
     truths = [
         trajectory_leave_one_out(
             *(run.task, run.X, run.y, run.X_test, run.y_test),
-            examples=run.left_out,
+            left_out=run.left_out,
             trajectory=run.trajectory,
             cache_dir=options.cache_dir,
         ).scores

@@ -29,7 +29,7 @@ from torch import nn
 from influencekit import InfluenceFunction, as_task, retrain_on_subsets
 from influencekit.curvature import EKFAC, KFAC
 from influencekit.exceptions import InfluenceKitWarning
-from influencekit.metrics import PreparedOutputs
+from influencekit.metrics._lds import PreparedOutputs
 
 SIZES = ([784, 64, 10], [784, 512, 128, 10])
 CURVATURES = {

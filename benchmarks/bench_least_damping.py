@@ -46,14 +46,14 @@ from sklearn.preprocessing import StandardScaler
 
 from influencekit import InfluenceFunction, retrain_on_subsets
 from influencekit.damping import auto_damping
-from influencekit.metrics import PreparedOutputs
+from influencekit.metrics._lds import PreparedOutputs
 
 CURVATURES = ("ggn", "fisher", "ekfac", "kfac", "logra")
 N_QUERY, N_SUBSETS = 100, 60
 
 
 def shuffled(load):
-    """Reader of a table that comes with scikit-learn, columns standardised."""
+    """Reader of a table that comes with scikit-learn, columns standardized."""
 
     def read(folder, rng, n_train, n_query):
         X, y = load(return_X_y=True)

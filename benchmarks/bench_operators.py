@@ -20,14 +20,8 @@ from bench_dot_products import make_mlp
 from torch import Tensor, nn
 
 from influencekit import InfluenceFunction, as_task
-from influencekit.curvature import (
-    Arnoldi,
-    ConjugateGradient,
-    CurvatureOperator,
-    CurvatureProblem,
-    LiSSA,
-    Nystroem,
-)
+from influencekit.curvature import Arnoldi, ConjugateGradient, CurvatureProblem, LiSSA, Nystroem
+from influencekit.curvature._operators import CurvatureOperator
 from influencekit.data import make_examples
 from influencekit.exceptions import InfluenceKitWarning
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent

@@ -21,10 +21,17 @@ import torch
 from bench_digits_lds import RECIPES, problem
 from torch import nn
 
-from influencekit import GradDot, InfluenceFunction, Loss, Random, as_task, retrain_on_subsets
+from influencekit import (
+    GradDot,
+    InfluenceFunction,
+    LossBaseline,
+    RandomBaseline,
+    as_task,
+    retrain_on_subsets,
+)
 from influencekit.curvature import DataInf, LoGra
 from influencekit.exceptions import InfluenceKitWarning
-from influencekit.metrics import PreparedOutputs
+from influencekit.metrics._lds import PreparedOutputs
 
 SIZES = {50_000: (784, 64, 10), 470_000: (784, 512, 128, 10)}
 
@@ -74,8 +81,8 @@ def digits(recipe: str, seed: int, cache_dir) -> None:
 
     print(f"\n{recipe}, seed {seed}: noise ceiling {prepared.noise_ceiling:.3f}")
     rows: dict = {
-        "Random": Random(random_state=0),
-        "Loss": Loss(),
+        "Random": RandomBaseline(random_state=0),
+        "Loss": LossBaseline(),
         "GradDot": GradDot(),
         "fisher": InfluenceFunction("fisher"),
         "ggn": InfluenceFunction("ggn"),

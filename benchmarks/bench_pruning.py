@@ -20,7 +20,7 @@ from pathlib import Path
 import noisy_label_settings as settings
 import numpy as np
 
-from influencekit import GradDot, Loss, retrain_on_subsets
+from influencekit import GradDot, LossBaseline, retrain_on_subsets
 from influencekit.applications import DatasetPruner, NoisyLabelDetector
 from influencekit.applications._removal import right_class
 
@@ -35,7 +35,7 @@ def pruners(model, seed: int) -> dict[str, DatasetPruner]:
         "influence, lowest": {},
         "influence, weakest": {"strategy": "weakest"},
         "GradDot, lowest": {"attributor": GradDot()},
-        "loss, highest": {"attributor": Loss()},
+        "loss, highest": {"attributor": LossBaseline()},
         "label score, highest": {"attributor": detector},
     }
     return {

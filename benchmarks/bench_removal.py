@@ -148,19 +148,19 @@ def draw(rows: list[dict], path: Path) -> None:
     figure, ax = plt.subplots(figsize=(8.6, 4.4), layout="constrained")
     full = next(row for row in rows if row["method"] == "nothing removed")
     ways = {"λ -> 0": ":", "default": "-", "ξ = 0.5": "--"}
-    colours: dict[str, str] = {}
+    colors: dict[str, str] = {}
     names = list(dict.fromkeys(row["method"] for row in rows))
     for name in names[1:]:
         own = [full, *(row for row in rows if row["method"] == name)]
         method, _, way = name.partition(", ")
-        colour = colours.setdefault(method, PALETTE[len(colours) % len(PALETTE)])
+        color = colors.setdefault(method, PALETTE[len(colors) % len(PALETTE)])
         ax.errorbar(
             [100 * row["fraction"] for row in own],
             [100 * row["accuracy"] for row in own],
             [100 * row["standard_error"] for row in own],
-            color="0.4" if name == "random" else colour,
+            color="0.4" if name == "random" else color,
             linestyle=ways.get(way, "-."),
-            marker=MARKERS[list(colours).index(method) % len(MARKERS)],
+            marker=MARKERS[list(colors).index(method) % len(MARKERS)],
             markersize=4,
             capsize=2,
             label=name,

@@ -25,7 +25,7 @@ from selector_settings import SETTINGS, Setting
 
 from influencekit import TRAK, InfluenceFunction, retrain_on_subsets
 from influencekit.curvature import CURVATURES
-from influencekit.metrics import PreparedOutputs
+from influencekit.metrics._lds import PreparedOutputs
 
 N_REPORT, N_VAL, N_XI = 100, 60, 200
 N_GRID = 91
@@ -85,10 +85,10 @@ def moments(path, dampings, queries=slice(None)) -> dict:
 def cosines(path, dampings, largest: float) -> dict:
     """Mean cosine of queries' scores with those of Grad-Dot, over the training rows."""
     far = path.scores(FAR * largest)
-    found: dict = {"cos_scores": [], "cos_centred": []}
+    found: dict = {"cos_scores": [], "cos_centered": []}
     for damping in dampings:
         scores = path.scores(damping)
-        for key, shift in (("cos_scores", 0.0), ("cos_centred", 1.0)):
+        for key, shift in (("cos_scores", 0.0), ("cos_centered", 1.0)):
             a = scores - shift * scores.mean(1, keepdims=True)
             b = far - shift * far.mean(1, keepdims=True)
             cosine = (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))

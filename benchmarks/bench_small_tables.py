@@ -2,7 +2,7 @@
 
     python benchmarks/bench_small_tables.py [--seeds 0 1 2] [--json FILE]
 
-Data that come with scikit-learn, a skorch net on standardised columns, 60 % of the rows to train.
+Data that come with scikit-learn, a skorch net on standardized columns, 60 % of the rows to train.
 Half of the other rows are for tuning, half are reported.  For each net the linear datamodeling
 score (100 random halves, 2 trainings each) at the default damping, at the default without the
 least damping of stopped classifiers, where the cosine is 0.57, where ξ is 0.5, at the choice of
@@ -31,8 +31,9 @@ from influencekit import (
     SurrogateLambdaSearchCV,
     retrain_on_subsets,
 )
-from influencekit.damping import auto_damping, grad_dot_cosine
-from influencekit.metrics import PreparedOutputs
+from influencekit.damping import auto_damping
+from influencekit.damping._indicators import grad_dot_cosine
+from influencekit.metrics._lds import PreparedOutputs
 
 GRID = np.geomspace(1e-6, 1e2, 49)
 #: Data, hidden units (0: none), epochs.

@@ -49,7 +49,7 @@ def one_run(options, size, lr: float, seed: int, scheduled: bool) -> dict:
     truth = trajectory_leave_one_out(
         run.task,
         *data,
-        examples=run.left_out,
+        left_out=run.left_out,
         trajectory=run.trajectory,
         cache_dir=options.cache_dir,
         verbose=1,
@@ -79,7 +79,7 @@ def proxy(run) -> np.ndarray:
     """Ratio of what kinks are estimated to change and the score, for each left-out example."""
     attributor = AdamWInfluence(trajectory=run.trajectory).fit(run.task, run.X, run.y)
     checked = attributor.taylor_error_proxy(
-        run.X_test, run.y_test, examples=run.left_out, kind="kinks"
+        run.X_test, run.y_test, left_out=run.left_out, kind="kinks"
     )
     return checked.of_examples
 

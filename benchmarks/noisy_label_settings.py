@@ -196,7 +196,7 @@ def flip_labels(X, y, rate: float, kind: str, seed: int) -> np.ndarray:
     kind : {"uniform", "feature", "boundary"}
         "uniform": every row is as likely, every wrong label too.  "feature": the probability
         rises linearly from 0 to twice the rate with the row's rank along a random direction,
-        and the wrong label is the one that a random linear map of the features favours.
+        and the wrong label is the one that a random linear map of the features favors.
         "boundary": it falls linearly from twice the rate to 0 with the rank of the margin of a
         logistic regression cross-validated on the right labels, and the wrong label is the
         class that this regression finds most likely after the right one.
@@ -210,18 +210,18 @@ def flip_labels(X, y, rate: float, kind: str, seed: int) -> np.ndarray:
     n, n_classes = len(y), int(y.max()) + 1
     rows = np.arange(n)
     probability = np.full(n, rate)
-    favour = rng.random((n, n_classes))
+    favor = rng.random((n, n_classes))
     if kind == "feature":
         scaled = StandardScaler().fit_transform(X)
         probability = 2 * rate * _ranks(scaled @ rng.normal(size=X.shape[1]))
-        favour = scaled @ rng.normal(size=(X.shape[1], n_classes))
+        favor = scaled @ rng.normal(size=(X.shape[1], n_classes))
     elif kind == "boundary":
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
-        favour = cross_val_predict(model, X, y, cv=3, method="predict_proba")
-        others = favour.copy()
+        favor = cross_val_predict(model, X, y, cv=3, method="predict_proba")
+        others = favor.copy()
         others[rows, y] = -np.inf
-        probability = 2 * rate * _ranks(others.max(axis=1) - favour[rows, y])
-    wrong = favour.copy()
+        probability = 2 * rate * _ranks(others.max(axis=1) - favor[rows, y])
+    wrong = favor.copy()
     wrong[rows, y] = -np.inf
     flipped = rng.random(n) < probability
     return np.where(flipped, wrong.argmax(axis=1), y)

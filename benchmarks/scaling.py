@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from influencekit import TRAK, GradDot, InfluenceFunction, as_task
-from influencekit.metrics import PreparedOutputs
+from influencekit.metrics._lds import PreparedOutputs
 
 DIM = 512  # of projections
 N_FEATURES, N_CLASSES = 784, 10
@@ -74,12 +74,12 @@ def trained(width: int, folder: Path, data_home) -> nn.Sequential:
     torch.manual_seed(0)
     model = make_mlp([N_FEATURES, width, N_CLASSES])
     X, y, *_ = rows(1000, 1, data_home)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
     for _ in range(10):
         for batch in torch.randperm(len(X)).split(64):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             F.cross_entropy(model(X[batch]), y[batch]).backward()
-            optimiser.step()
+            optimizer.step()
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(model.state_dict(), path)
     return model.eval()

@@ -165,7 +165,7 @@ def rules() -> list[Rule]:
     found.append(
         Rule("cos_scores of train rows, own c", indicator("cos_scores"), LEVELS, own_constant=True),
     )
-    for key in ("cos_scores", "cos_centred"):
+    for key in ("cos_scores", "cos_centered"):
         found.append(Rule(f"{key} of train rows", indicator(key), LEVELS))
     for key in ("warm8", "warm16"):
         found.append(Rule(f"{key[4:]} continued trainings", argmax_of(key)))

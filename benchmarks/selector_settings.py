@@ -48,7 +48,7 @@ class MLP(nn.Module):
 
 
 class CNN(nn.Module):
-    """Two convolutions of 16x16 colour images and a linear layer."""
+    """Two convolutions of 16x16 color images and a linear layer."""
 
     def __init__(self, state=None):
         super().__init__()

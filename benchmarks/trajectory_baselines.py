@@ -12,7 +12,7 @@ from torch import Tensor
 from influencekit import AdamWInfluence, SGDInfluence
 from influencekit.attributors.along_the_run._fitted_trajectory import FittedTrajectory
 from influencekit.exceptions import InfluenceKitWarning
-from influencekit.training.trajectory import AdamRule
+from influencekit.training.trajectory._optimizers import AdamRule
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,12 @@ def scores(run, scheduled: bool) -> dict[str, np.ndarray]:
             warnings.simplefilter("ignore", InfluenceKitWarning)
             fitted = attributor.fit(run.task, run.X, run.y)
             found[name] = fitted.score(run.X_test, run.y_test)[:, run.left_out]
-    found["AdamW, hessian, finite push"] = finite_push(run)
+    found["AdamW, hessian, finite removal"] = finite_push(run)
     return found
 
 
 def finite_push(run) -> np.ndarray:
-    """Scores (n_test, n_left_out) of ``push="finite"``, of the left-out examples alone."""
+    """Scores (n_test, n_left_out) of ``removal_order="finite"``, of the left-out examples alone."""
     influence = AdamWInfluence(run.trajectory).fit(run.task, run.X, run.y)
     proxy = influence.taylor_error_proxy(run.X_test, run.y_test, run.left_out, kind="finite")
     return proxy.scores + proxy.proxy

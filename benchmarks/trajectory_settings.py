@@ -42,7 +42,7 @@ class Run:
 
 @dataclass
 class Setting:
-    """Sizes and optimiser of one kind of run.
+    """Sizes and optimizer of one kind of run.
 
     Parameters
     ----------

@@ -34,7 +34,8 @@ from influencekit import (
     retrain_on_subsets,
 )
 from influencekit.displays import LambdaPathDisplay, TopExamplesDisplay
-from influencekit.metrics import PreparedOutputs, linear_datamodeling_score
+from influencekit.metrics import linear_datamodeling_score
+from influencekit.metrics._lds import PreparedOutputs
 
 N_TRAIN, N_QUERY = 1000, 200
 N_SUBSETS, N_REPEATS, N_TRIALS = 50, 2, 20
@@ -177,7 +178,7 @@ def save_examples(search, pipe, X, y, X_test, y_test, output_dir: Path) -> None:
     wrong = np.flatnonzero(pipe.predict(X_test) != y_test)
     rows = np.concatenate([wrong, np.setdiff1d(np.arange(len(X_test)), wrong)])[:4]
     TopExamplesDisplay.from_estimator(
-        search, X, X_test, y_train=y, y_test=y_test, k=5, rows=rows, image_shape=(8, 8)
+        search, X, X_test, y_train=y, y_query=y_test, k=5, rows=rows, image_shape=(8, 8)
     )
     file = output_dir / "top_examples.png"
     plt.savefig(file, dpi=120, bbox_inches="tight")

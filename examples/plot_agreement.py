@@ -10,7 +10,7 @@ approximation is right for how much training?
 # %%
 # A regression network
 # --------------------
-# Diabetes, standardised.  (:ref:`sphx_glr_docs_auto_examples_plot_further_training_tabular.py` does
+# Diabetes, standardized.  (:ref:`sphx_glr_docs_auto_examples_plot_further_training_tabular.py` does
 # the same on larger tables, with a classifier and Adam beside it.)
 
 import matplotlib.pyplot as plt
@@ -51,7 +51,7 @@ net = NeuralNetRegressor(
 
 horizons = [1, 3, 10, 30]
 further = FurtherTraining(
-    lr=0.005, horizons=horizons, left_out=30, n_seeds=8, adjust="center", random_state=0
+    lr=0.005, horizons=horizons, left_out=30, n_repeats=8, adjust="center", random_state=0
 ).fit(net, X_train, y_train)
 gold = further.measure(X_test, y_test)
 
@@ -93,7 +93,7 @@ for name, result in results.items():
 # %%
 # Agreement against the amount of training
 # ----------------------------------------
-# The grey band is out of reach: the seeds of the measurement do not agree any better with each
+# The gray band is out of reach: the seeds of the measurement do not agree any better with each
 # other.
 
 AgreementDisplay.from_results(results, legend_loc="lower left")
@@ -106,4 +106,4 @@ plt.show()
 # goes on, the less it says, and the influence function with the default λ takes its place; it is
 # meant for the end of training, and poor before.  A damping that knows how long training goes on is
 # good over the whole range, and best where the gradients are taken at the predicted end. It needs
-# the number of steps and the rate, and SGD: for other optimisers there is no such formula.
+# the number of steps and the rate, and SGD: for other optimizers there is no such formula.

@@ -10,8 +10,8 @@ the explained output is a number of our own choice.  The result is compared with
 # %%
 # Counts, and a model that is refused
 # -----------------------------------
-# How many of the physical measurements of a tumour lie in the top tenth?  A count from 0 to 10,
-# predicted from the standardised texture and error columns of the breast cancer table.
+# How many of the physical measurements of a tumor lie in the top tenth?  A count from 0 to 10,
+# predicted from the standardized texture and error columns of the breast cancer table.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -43,7 +43,7 @@ except UnsupportedModelError as error:
 # Teach it
 # --------
 # A :class:`~influencekit.Task` is a torch module with the fitted weights, the loss of one row, and
-# the penalty by parameter.  ``PoissonRegressor`` minimises the mean of half the deviance plus ½ α
+# the penalty by parameter.  ``PoissonRegressor`` minimizes the mean of half the deviance plus ½ α
 # ‖coef‖², and leaves the intercept free.  Registered once, the model works everywhere.
 
 
@@ -93,15 +93,15 @@ for k, j in enumerate(left_out):
     truth[:, k] = model.predict(X_test) - without.predict(X_test)
 predicted = scores[:, left_out]
 rank = np.mean([spearmanr(a, b).statistic for a, b in zip(predicted, truth, strict=True)])
-print(f"rank correlation {rank:.3f}, mean over {len(X_test)} tumours")
+print(f"rank correlation {rank:.3f}, mean over {len(X_test)} tumors")
 
 figure, ax = plt.subplots(figsize=(5.6, 4.6), layout="constrained")
 residual = np.abs(y_train - model.predict(X_train))[left_out]
 points = {"c": np.tile(residual, (len(truth), 1)), "cmap": "cividis_r"}
-shown = ax.scatter(truth, predicted, s=10, edgecolor="grey", linewidth=0.3, **points)
+shown = ax.scatter(truth, predicted, s=10, edgecolor="gray", linewidth=0.3, **points)
 figure.colorbar(shown, label="residual of the row left out")
 limits = [truth.min(), truth.max()]
-ax.plot(limits, limits, color="grey", lw=0.8, zorder=0)
+ax.plot(limits, limits, color="gray", lw=0.8, zorder=0)
 ax.set(xlabel="change of the expected count (refitted)", ylabel="score")
 plt.show()
 

@@ -15,7 +15,7 @@ folktables package into ``~/influencekit_data`` (``pip install folktables``).
 # %%
 # The data and a model
 # --------------------
-# People of Massachusetts; categories become dummy columns, numbers are standardised.
+# People of Massachusetts; categories become dummy columns, numbers are standardized.
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -20,7 +20,7 @@ The two tables are read from the folder that ``INFLUENCEKIT_DATA`` names, or fet
 # %%
 # Two tables and a net for each
 # -----------------------------
-# Numbers are standardised, categories become dummy columns: a plain scikit-learn preprocessor. The
+# Numbers are standardized, categories become dummy columns: a plain scikit-learn preprocessor. The
 # nets have two hidden layers and are trained with SGD.
 
 import warnings
@@ -166,7 +166,7 @@ for (table, optimizer), lr in RATES.items():
         horizons=HORIZONS,
         batch_size=128,
         left_out=25,
-        n_seeds=3,
+        n_repeats=3,
         adjust="center",
         random_state=0,
     ).fit(net, X, y)

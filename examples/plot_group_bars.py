@@ -77,8 +77,8 @@ limit = np.abs(measured).max()
 for ax, values, title in zip(axes, (predicted, measured), ("predicted", "measured"), strict=True):
     image = ax.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit)
     for (i, j), value in np.ndenumerate(values):
-        colour = "white" if abs(value) > 0.6 * limit else "black"
-        ax.text(j, i, f"{1000 * value:+.0f}", ha="center", va="center", color=colour, fontsize=8)
+        color = "white" if abs(value) > 0.6 * limit else "black"
+        ax.text(j, i, f"{1000 * value:+.0f}", ha="center", va="center", color=color, fontsize=8)
     ax.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
     ax.set(title=f"{title} (thousandths)", xlabel="left out of training")
 axes[0].set_yticks(range(len(names)), names)

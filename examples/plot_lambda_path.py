@@ -26,7 +26,8 @@ from influencekit import (
     retrain_on_subsets,
 )
 from influencekit.displays import LambdaPathDisplay
-from influencekit.metrics import PreparedOutputs, linear_datamodeling_score
+from influencekit.metrics import linear_datamodeling_score
+from influencekit.metrics._lds import PreparedOutputs
 
 
 class Net(nn.Module):

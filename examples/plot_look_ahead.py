@@ -3,7 +3,7 @@ Which rows should this step learn from? Looking ahead while training
 ====================================================================
 
 Three in ten labels are wrong.  ``LookAheadSelector`` tries a few steps, follows each row's effect
-on clean validation data through the optimiser, and takes the real step on the rows that helped.
+on clean validation data through the optimizer, and takes the real step on the rows that helped.
 Does that beat training on everything, and does a longer look ahead help?
 """
 
@@ -96,10 +96,10 @@ found["right labels only"] = [accuracy(X_train[~wrong], truth[~wrong], seed)[0] 
 figure, ax = plt.subplots(figsize=(8, 4), layout="constrained")
 for place, (name, values) in enumerate(found.items()):
     selected = name in kept_wrong
-    colour, marker = ("#0072B2", "o") if selected else (plt.rcParams["text.color"], "D")
+    color, marker = ("#0072B2", "o") if selected else (plt.rcParams["text.color"], "D")
     ax.errorbar(np.mean(values), place, xerr=np.std(values, ddof=1) / np.sqrt(len(values)),
-                color=colour, marker=marker, capsize=3)  # fmt: skip
-    ax.scatter(values, [place] * len(values), s=10, color="grey", zorder=0)
+                color=color, marker=marker, capsize=3)  # fmt: skip
+    ax.scatter(values, [place] * len(values), s=10, color="gray", zorder=0)
     if selected:
         text = f"{kept_wrong[name]:.0%} of the rows used are wrong"
         ax.annotate(text, (np.mean(values), place), (0, 7), textcoords="offset points",

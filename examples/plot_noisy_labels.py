@@ -47,10 +47,10 @@ figure, (left, right_ax) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constra
 LabelIssuesDisplay.from_estimator(detector, issues=wrong, ax=left)
 LabelIssuesDisplay.from_estimator(detector, issues=wrong, kind="ranking", ax=right_ax)
 looks = {"loss": (loss, "#009E73", "-."), "self-influence": (self_influence, "#CC79A7", "--")}
-for name, (values, colour, line) in looks.items():
+for name, (values, color, line) in looks.items():
     found = np.cumsum(wrong[np.argsort(-values)]) / wrong.sum()
     share = 100 * np.arange(1, len(found) + 1) / len(found)
-    right_ax.plot(share, 100 * found, color=colour, ls=line, label=name)
+    right_ax.plot(share, 100 * found, color=color, ls=line, label=name)
 right_ax.set_xlim(0, 70)
 right_ax.legend(fontsize="small", loc="lower right")
 plt.show()

@@ -40,9 +40,9 @@ for j in range(len(X_train)):
 # by the factor 1 / (1 - h), where the leverage h says how much a row pulls its own prediction. With
 # that factor the scores are exact.
 
-centred = X_train - X_train.mean(0)
-inverse = np.linalg.inv(centred.T @ centred + 0.01 * np.eye(X.shape[1]))
-leverage = 1 / len(X_train) + np.einsum("ij,jk,ik->i", centred, inverse, centred)
+centered = X_train - X_train.mean(0)
+inverse = np.linalg.inv(centered.T @ centered + 0.01 * np.eye(X.shape[1]))
+leverage = 1 / len(X_train) + np.einsum("ij,jk,ik->i", centered, inverse, centered)
 exact = scores / (1 - leverage)
 
 worst = np.abs(exact - truth).max() / np.abs(truth).max()
@@ -61,18 +61,18 @@ damped = {damping: influence.set_damping(damping).score(X_test) for damping in (
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
 limit = 1.05 * np.abs(truth).max()
 points = {"c": np.tile(leverage, (len(scores), 1)), "cmap": "cividis_r"}
-shown = left.scatter(truth, scores, s=8, edgecolor="grey", linewidth=0.3, **points)
+shown = left.scatter(truth, scores, s=8, edgecolor="gray", linewidth=0.3, **points)
 figure.colorbar(shown, ax=left, label="leverage of the row")
 left.set(title="undamped", ylabel="score")
 looks = zip(("#0072B2", "#D55E00", "#009E73"), "os^", strict=True)
-for (damping, found), (colour, marker) in zip(damped.items(), looks, strict=True):
+for (damping, found), (color, marker) in zip(damped.items(), looks, strict=True):
     correlation = np.corrcoef(found.flat, truth.flat)[0, 1]
     label = f"λ = {damping:g}, correlation {correlation:.2f}"
-    right.scatter(truth, found, s=6, color=colour, marker=marker, alpha=0.5, label=label)
+    right.scatter(truth, found, s=6, color=color, marker=marker, alpha=0.5, label=label)
 right.set(title="damped")
 right.legend(fontsize="small", markerscale=2)
 for ax in (left, right):
-    ax.plot([-limit, limit], [-limit, limit], color="grey", lw=0.8, zorder=0)
+    ax.plot([-limit, limit], [-limit, limit], color="gray", lw=0.8, zorder=0)
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
     ax.set(xlabel="change of the prediction without the row (refitted)")
 plt.show()

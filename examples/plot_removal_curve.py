@@ -21,7 +21,7 @@ from sklearn.model_selection import train_test_split
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from influencekit import GradDot, InfluenceFunction, Loss
+from influencekit import GradDot, InfluenceFunction, LossBaseline
 from influencekit.applications import removal_curve
 from influencekit.displays import RemovalCurveDisplay
 
@@ -59,7 +59,7 @@ net = NeuralNetClassifier(
 attributors = {
     "InfluenceFunction": InfluenceFunction(),
     "GradDot": GradDot(),
-    "Loss": Loss(),
+    "Loss": LossBaseline(),
 }
 scores = {
     name: attributor.fit(net, X_train, y_train).score(X_score, y_score)
@@ -69,9 +69,9 @@ scores = {
 # %%
 # Take away, train again
 # ----------------------
-# Four shares of the rows, four seeds each, and four draws of random rows.  ``Loss`` is the plain
-# alternative: it calls the rows that the model fits worst the most harmful, without looking at the
-# test rows at all.
+# Four shares of the rows, four seeds each, and four draws of random rows.  ``LossBaseline`` is the
+# plain alternative: it calls the rows that the model fits worst the most harmful, without
+# looking at the test rows at all.
 
 curves = {
     which: removal_curve(

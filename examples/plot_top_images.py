@@ -69,7 +69,7 @@ for i in wrong:
 
 influence = InfluenceFunction().fit(model, X_train, y_train)
 display = TopExamplesDisplay.from_estimator(
-    influence, X_train, X_test, y_train=y_train, y_test=y_test, rows=wrong, k=4, image_shape=(8, 8)
+    influence, X_train, X_test, y_train=y_train, y_query=y_test, rows=wrong, k=4, image_shape=(8, 8)
 )
 plt.show()
 
@@ -101,15 +101,15 @@ full, outputs = outputs[-1], outputs[:-1].reshape(len(wrong), len(numbers), 2, 8
 
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.6), sharey=True, layout="constrained")
 for k, (ax, i) in enumerate(zip(axes, wrong, strict=True)):
-    for way, name, colour, line in (
+    for way, name, color, line in (
         (0, "opponents", "#D55E00", "o-"),
-        (1, "random", "grey", "x--"),
+        (1, "random", "gray", "x--"),
     ):
         margins = np.vstack([full[:, k], outputs[k, :, way, :, k]])
         error = margins.std(1, ddof=1) / np.sqrt(margins.shape[1])
-        ax.errorbar([0, *numbers], margins.mean(1), error, fmt=line, color=colour, capsize=2,
+        ax.errorbar([0, *numbers], margins.mean(1), error, fmt=line, color=color, capsize=2,
                     label=f"{name} left out")  # fmt: skip
-    ax.axhline(0, color="grey", lw=0.8, ls=":")
+    ax.axhline(0, color="gray", lw=0.8, ls=":")
     ax.set(title=f"test {i}: a {y_test[i]}, read as {read[i]}", xlabel="training images left out")
 axes[0].set_ylabel("margin of the right label (log-odds)")
 axes[0].legend(fontsize="small")

@@ -2,7 +2,7 @@
 Which patients stand behind this diagnosis? Top rows of a table
 ===============================================================
 
-A pipeline calls a tumour benign or malignant from thirty measurements.  For the patient that it is
+A pipeline calls a tumor benign or malignant from thirty measurements.  For the patient that it is
 least sure of: which patients of the training data speak for the answer, which against it, and where
 do they stand?
 """
@@ -71,7 +71,7 @@ plt.show()
 # %%
 # Where do they lie?
 # ------------------
-# All training patients in the plane of the first two principal components of the standardised
+# All training patients in the plane of the first two principal components of the standardized
 # table; the larger a mark, the larger the score.  A few outliers are beyond the edges.
 
 plane = make_pipeline(StandardScaler(), PCA(2)).fit(X_train)
@@ -80,10 +80,10 @@ strength = scores.to_numpy()[0]
 figure, ax = plt.subplots(figsize=(7.5, 5), layout="constrained")
 ax.scatter(*places.T, s=5, color="lightgrey", label="training patients")
 sides = (("proponents", strength > 0, "#0072B2", "o"), ("opponents", strength < 0, "#D55E00", "X"))
-for name, side, colour, marker in sides:
+for name, side, color, marker in sides:
     sizes = 250 * np.abs(strength[side]) / np.abs(strength).max()
-    ax.scatter(*places[side].T, s=sizes, color=colour, marker=marker, alpha=0.6, lw=0)
-    ax.scatter([], [], s=40, color=colour, marker=marker, label=f"{name} of “{answer}”")
+    ax.scatter(*places[side].T, s=sizes, color=color, marker=marker, alpha=0.6, lw=0)
+    ax.scatter([], [], s=40, color=color, marker=marker, label=f"{name} of “{answer}”")
 ax.scatter(*patient, s=200, marker="*", color="black", edgecolor="white", label="the patient")
 sick = (y_train == "malignant").to_numpy()
 for name, rows in (("malignant", sick), ("benign", ~sick)):

@@ -2,10 +2,10 @@
 What did an example do in this very training run? Trajectories
 ==============================================================
 
-Training is a path, with an order of batches and an optimiser that remembers.  Had one example been
+Training is a path, with an order of batches and an optimizer that remembers.  Had one example been
 left out of it, all else equal, where would the path have ended?  ``AdamWInfluence`` differentiates
 the recorded run.  Here it is compared with running it again, with a method that takes the
-optimiser for SGD, and with its own estimate of its error.
+optimizer for SGD, and with its own estimate of its error.
 """
 
 # %%
@@ -61,7 +61,7 @@ net = NeuralNetClassifier(
 # run for one of SGD; it warns, which is silenced here because that is the comparison.
 
 examples = np.arange(0, 400, 5)
-truth = trajectory_leave_one_out(net, X_train, y_train, X_test, y_test, examples=examples)
+truth = trajectory_leave_one_out(net, X_train, y_train, X_test, y_test, left_out=examples)
 adam = AdamWInfluence().fit(net, X_train, y_train)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", InfluenceKitWarning)
@@ -74,11 +74,11 @@ print(f"{truth.unresolved:.1%} of the changes are within rounding")
 
 figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
 looks = zip(axes, scores.items(), ("#0072B2", "#D55E00"), strict=True)
-for ax, (name, found), colour in looks:
+for ax, (name, found), color in looks:
     rank = truth.spearman(found).mean
-    ax.scatter(truth.scores, truth.pick(found), s=5, alpha=0.4, color=colour)
+    ax.scatter(truth.scores, truth.pick(found), s=5, alpha=0.4, color=color)
     limit = np.abs(truth.scores).max()
-    ax.plot([-limit, limit], [-limit, limit], color="grey", lw=0.8, zorder=0)
+    ax.plot([-limit, limit], [-limit, limit], color="gray", lw=0.8, zorder=0)
     ax.set(title=f"{name}: rank correlation {rank:.2f}", xlabel="change in the repeated run")
 axes[0].set_ylabel("score")
 plt.show()
@@ -89,7 +89,7 @@ plt.show()
 # The second-order term along the same run, without repeating it.  Height is the true error of an
 # example's scores, which one would not know; what is right of the line is flagged.
 
-proxy = adam.taylor_error_proxy(X_test, y_test, examples=examples)
+proxy = adam.taylor_error_proxy(X_test, y_test, left_out=examples)
 ErrorProxyDisplay.from_predictions(proxy, truth.scores)
 plt.show()
 
@@ -118,7 +118,7 @@ plt.show()
 # %%
 # What to take home
 # -----------------
-# Differentiating through the optimiser that was used pays: the ranks are nearly those of the
+# Differentiating through the optimizer that was used pays: the ranks are nearly those of the
 # repeated runs, and the sizes are close, where SGD's formula has neither.  The second-order term
 # finds the worst example without a rerun, and calls some others trusted that are not.  This is a
 # short run of a smooth network; long runs at high rates are harder, and the page on measured

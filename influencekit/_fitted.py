@@ -11,15 +11,17 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit.data import Examples
+from influencekit.data._examples import Examples
 from influencekit.exceptions import (
     HeldOutRowsWarning,
     LambdaPathWarning,
     UnsupportedModelError,
     warn_user,
 )
-from influencekit.models import Task, class_positions
-from influencekit.utils import validate_parameters, with_gradients
+from influencekit.models._task import Task
+from influencekit.models.losses._base import class_positions
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import validate_parameters
 
 __all__ = [
     "DampedFitted",

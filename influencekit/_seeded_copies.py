@@ -7,7 +7,7 @@ from typing import Any
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from influencekit.utils import draw_seed
+from influencekit.utils._random import draw_seed
 
 __all__ = ["seeded_copies"]
 

@@ -23,15 +23,13 @@ from influencekit._fitted import (
 )
 from influencekit._seeded_copies import seeded_copies
 from influencekit._top_k import smallest_k
-from influencekit.data import Examples, ExamplesList, each, open_examples, training_examples
-from influencekit.models import Task, TaskList, as_task, is_model_list
-from influencekit.utils import (
-    OutputContainerMixin,
-    SuggestingEstimator,
-    chunks,
-    validate_parameters,
-    with_gradients,
-)
+from influencekit.data._examples import Examples, ExamplesList, each, open_examples
+from influencekit.data._training_rows import training_examples
+from influencekit.models._task import Task, TaskList, as_task, is_model_list
+from influencekit.utils._long_work import chunks
+from influencekit.utils._parameters import SuggestingEstimator
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import OutputContainerMixin, validate_parameters
 
 __all__ = ["BaseAttributor", "DampedFitted", "Fitted"]
 
@@ -140,15 +138,19 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         part._keep(self.fitted_[:n_models], self._rows[:n_models])
         return part
 
+    def _read_models(self, model: Any, X: Any, y: Any) -> Task | TaskList:
+        """What ``fit`` was given as its model; those who hold an attributor ask it."""
+        if is_model_list(model):
+            return TaskList.of(model)
+        reject_data_as_model(self, model, X)
+        return as_task(model)
+
     def _open(
         self, model, X, y, sample_weight=None, X_fit=None
     ) -> tuple[Task | TaskList, Examples | ExamplesList]:
         """Check what ``fit`` was given and remember what every attributor remembers."""
-        many = is_model_list(model)
-        if not many:
-            reject_data_as_model(self, model, X)
         validate_parameters(self)
-        models = TaskList.of(model) if many else as_task(model)
+        models = self._read_models(model, X, y)
         for task in each(models):
             check_weights(task)
         train = training_examples(models, X, y, X_fit).weighted(sample_weight)
@@ -182,7 +184,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
 
     @with_gradients
     def transform(self, X, y=None):
-        """Scores under the name of scikit-learn's transformers; honours ``set_output``.
+        """Scores under the name of scikit-learn's transformers; honors ``set_output``.
 
         Parameters
         ----------

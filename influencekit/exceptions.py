@@ -1,8 +1,11 @@
 """Warnings and errors, each with the paragraph that a user needs."""
 
+import contextlib
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 from sklearn.exceptions import ConvergenceWarning as _ConvergenceWarning
 from sklearn.exceptions import NotFittedError
@@ -19,6 +22,7 @@ __all__ = [
     "ResourceError",
     "TrajectoryError",
     "UnsupportedModelError",
+    "collected_warnings",
     "warn_user",
 ]
 
@@ -30,7 +34,7 @@ class InfluenceKitWarning(UserWarning):
 class NotStationaryWarning(InfluenceKitWarning):
     """The model's training gradient is far from zero.
 
-    Influence functions linearise around a stationary point.  A network stopped early, or a
+    Influence functions linearize around a stationary point.  A network stopped early, or a
     model whose training used weights that the attributor does not know, is not at one.
     Scores remain useful as rankings; their size is then not that of leave-one-out.
     """
@@ -96,6 +100,12 @@ _NOT_THE_USERS = tuple(
 _HERE = os.path.dirname(__file__) + os.sep
 
 
+#: Warnings that are being collected in this thread.
+_COLLECTED: ContextVar[list[tuple[str, type[Warning]]] | None] = ContextVar(
+    "warnings", default=None
+)
+
+
 def warn_user(message: str, category: type[Warning]) -> None:
     """Warn at the user's line: the nearest one that called into this package.
 
@@ -104,14 +114,33 @@ def warn_user(message: str, category: type[Warning]) -> None:
     message : str
     category : type of Warning
     """
+    found = _COLLECTED.get()
+    if found is not None:
+        found.append((message, category))
+        return
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and _is_inside(frame.f_code.co_filename):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
 
 
+@contextlib.contextmanager
+def collected_warnings() -> Iterator[list[tuple[str, type[Warning]]]]:
+    """Collect what :func:`warn_user` is told in this thread, in place of warning.
+
+    Yields
+    ------
+    list of (message, category)
+    """
+    token = _COLLECTED.set([])
+    try:
+        yield _COLLECTED.get()
+    finally:
+        _COLLECTED.reset(token)
+
+
 def _is_inside(file: str) -> bool:
-    if file.startswith(_HERE):
+    if file.startswith(_HERE) or file == contextlib.__file__:  # it stands around public methods
         return True
     _, found, inner = file.rpartition(f"{os.sep}site-packages")
     return bool(found) and inner.startswith(_NOT_THE_USERS)

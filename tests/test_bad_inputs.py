@@ -40,12 +40,8 @@ from influencekit import (
     retrain_on_subsets,
 )
 from influencekit.exceptions import ResourceError, UnsupportedModelError
-from influencekit.metrics import (
-    lds_from_subset_sums,
-    leave_one_out_correlation,
-    linear_datamodeling_score,
-    noise_ceiling,
-)
+from influencekit.metrics import leave_one_out_correlation, linear_datamodeling_score, noise_ceiling
+from influencekit.metrics._lds import lds_from_subset_sums
 from tests._shared.nets import OneLayer
 
 IRIS_X, IRIS_Y = load_iris(return_X_y=True)
@@ -461,11 +457,11 @@ METRICS = [
      ValueError, "`masks`; zeros and ones; positions"),
     ("too_few_subsets", lambda: lds_from_subset_sums(np.ones((2, 4)), np.ones((4, 2))), ValueError,
      "`outputs` has 2 subsets; at least 3"),
-    ("method_unknown", lambda: lds(method="kendall"), ValueError, "method; kendall; spearman"),
+    ("method_unknown", lambda: lds(correlation="kendall"), ValueError, "method; kendall; spearman"),
     ("ceiling_without_repeats", lambda: noise_ceiling(np.ones((5, 2))), ValueError,
      "outputs; repeats"),
     ("removed_out_of_range",
-     lambda: leave_one_out_correlation(np.ones((2, 3)), np.ones((2, 5)), removed=[0, 1, 9]),
+     lambda: leave_one_out_correlation(np.ones((2, 3)), np.ones((2, 5)), left_out=[0, 1, 9]),
      ValueError, "`removed`; 0 to n_train - 1"),
 ]  # fmt: skip
 

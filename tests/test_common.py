@@ -8,8 +8,10 @@ from influencekit import (
     GroupAttributor,
     InfluenceFunction,
     LDSSearch,
-    Loss,
-    Random,
+    LossBaseline,
+    RandomBaseline,
+    RunAverage,
+    SubsetPosterior,
     SurrogateLambdaSearchCV,
     TracIn,
 )
@@ -37,14 +39,17 @@ ATTRIBUTORS = [
     InfluenceFunction(LiSSA(batch_size=None, rtol=1e-8, random_state=0), damping=50.0),
     InfluenceFunction(Arnoldi(rank=15, tol=0.0, random_state=0)),
     InfluenceFunction(Nystroem(rank=15, random_state=0)),
-    Loss(),
-    Random(random_state=0),
+    LossBaseline(),
+    RandomBaseline(random_state=0),
+    RunAverage(),
+    RunAverage(TRAK(projection_dim=8, random_state=0), slopes="unit"),
     SurrogateLambdaSearchCV(InfluenceFunction("fisher"), random_state=0),
     # one batch of all rows: no order, so rows may be permuted
-    FurtherTraining(lr=0.1, n_steps=2, n_seeds=1, batch_size=200, random_state=0),
+    FurtherTraining(lr=0.1, n_steps=2, n_repeats=1, batch_size=200, random_state=0),
     GroupAttributor(InfluenceFunction("fisher")),  # without groups each row is one
     GroupAttributor(TRAK(0.1), curvature="groups"),
     LDSSearch(InfluenceFunction("fisher"), n_subsets=6, n_trials=3, random_state=0),
+    SubsetPosterior(InfluenceFunction("fisher"), n_trainings=6, random_state=0),
 ]
 
 
@@ -52,6 +57,10 @@ def expected_failed_checks(attributor):
     if isinstance(attributor, LDSSearch):
         reason = "subsets and retraining seeds are drawn by row number"
         return {"check_train_permutation": reason}
+    if isinstance(attributor, SubsetPosterior):
+        reason = "it learns from subsets that are drawn by row number, of one output"
+        names = ("check_train_permutation", "check_duplicates", "check_explained_output")
+        return dict.fromkeys(names, reason)
     if isinstance(attributor, FurtherTraining):
         return {"check_batch_size_independence": "its batch_size is that of training"}
     return {}

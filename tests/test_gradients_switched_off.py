@@ -55,7 +55,7 @@ def net():
 
 def further():
     return FurtherTraining(
-        optimizer="sgd", lr=0.1, n_steps=2, n_seeds=2, left_out=[0, 5], random_state=0
+        optimizer="sgd", lr=0.1, n_steps=2, n_repeats=2, left_out=[0, 5], random_state=0
     )
 
 
@@ -114,7 +114,7 @@ TOOLS = {
         AdamWInfluence().fit(net, X, Y).taylor_error_proxy(X[:3], Y[:3], [0, 1]).proxy
     ),
     "trajectory_leave_one_out": lambda net: (
-        trajectory_leave_one_out(net, X, Y, X[:3], Y[:3], examples=[0, 1]).scores
+        trajectory_leave_one_out(net, X, Y, X[:3], Y[:3], left_out=[0, 1]).scores
     ),
     "train_checkpoints": lambda net: train_checkpoints(net, X, Y, [2], random_state=0)[2][
         "layers.2.bias"

@@ -66,7 +66,7 @@ CALLS = {
     "eigenvalues": "attribute(InfluenceFunction('fisher', damping=0.1))",
     "products": "attribute(InfluenceFunction(Arnoldi(rank=2, random_state=0), damping=1.0))",
     "projection": "attribute(TRAK(projection_dim=4, random_state=0))",
-    "further training": "attribute(FurtherTraining(optimizer='sgd', lr=.1, n_steps=1, n_seeds=1,"
+    "further training": "attribute(FurtherTraining(optimizer='sgd', lr=.1, n_steps=1, n_repeats=1,"
     " left_out=[0, 1], random_state=0))",
     "along the run": "trained = net(callbacks=[TrajectoryRecorder()], optimizer=torch.optim.AdamW)"
     ".fit(X, y); AdamWInfluence().fit(trained, X, y).score(X[:2], y[:2])",

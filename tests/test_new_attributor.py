@@ -7,12 +7,19 @@ import pkgutil
 import pytest
 
 import influencekit
-from influencekit import AdamWInfluence, BaseAttributor, Loss, Random, SGDInfluence, attributors
+from influencekit import (
+    AdamWInfluence,
+    BaseAttributor,
+    LossBaseline,
+    RandomBaseline,
+    SGDInfluence,
+    attributors,
+)
 from tests.test_architecture import public_objects
 from tests.test_common import ATTRIBUTORS
 
 #: No paper introduces them.
-WITHOUT_A_PAPER = {Loss, Random}
+WITHOUT_A_PAPER = {LossBaseline, RandomBaseline}
 #: They need a recorded run, which the common checks' models have not.
 WITH_A_RUN = {AdamWInfluence, SGDInfluence}
 

@@ -87,7 +87,7 @@ class Problem:
         states = [({k: v.to(dtype) for k, v in s.items()}, w) for s, w in self.checkpoints]
         model = self.fresh_model().to(dtype)
         X, X_test = self.X.to(dtype), self.X_test.to(dtype)
-        return replace(self, model=model, X=X, X_test=X_test, checkpoints=states)
+        return replace(self, model=model, X=X, X_query=X_test, checkpoints=states)
 
     def describe(self) -> dict:
         """What a result file says about the problem."""
@@ -220,14 +220,14 @@ def train(size: str, widths: list[int], rows, seed: int) -> list[dict]:
         return states
     torch.manual_seed(seed)
     model = make_mlp(widths)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
     X, y, states = torch.from_numpy(X), torch.from_numpy(y), []
     for _ in range(N_CHECKPOINTS):
         for _ in range(3):
             for rows_of_batch in torch.randperm(len(X)).split(64):
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 F.cross_entropy(model(X[rows_of_batch]), y[rows_of_batch]).backward()
-                optimiser.step()
+                optimizer.step()
         states.append(_copy(model))
     return states
 

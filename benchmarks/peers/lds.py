@@ -1,7 +1,7 @@
 """Linear datamodeling score of a method of a library, on digits, at several dampings.
 
 ``python benchmarks/peers/lds.py --truth --output FOLDER`` retrains the digits net on halves of its
-rows with the optimiser that trained it; ``lds.py LIBRARY METHOD --output FOLDER`` then scores that
+rows with the optimizer that trained it; ``lds.py LIBRARY METHOD --output FOLDER`` then scores that
 net at the library's own default damping and at those of ``--dampings``, and prints one line of
 JSON.  ``benchmarks/run_all.py`` runs all of them.  Standard errors are over test rows, which share
 the subsets.
@@ -22,7 +22,7 @@ from _measure import emit, timed
 from _work import Settings, digits_net, digits_rows, load_problem
 
 from influencekit import retrain_on_subsets
-from influencekit.metrics import PreparedOutputs
+from influencekit.metrics._lds import PreparedOutputs
 
 WITHOUT_DAMPING = ("graddot", "tracin")
 

@@ -15,13 +15,15 @@ from influencekit.applications._fairness_checks import (
     check_threshold,
     positive_rows,
 )
-from influencekit.data import compare_row_labels, one_column
+from influencekit.data._inputs import compare_row_labels
+from influencekit.data._targets import one_column
 from influencekit.groups._labels import group_values, refuse_missing
 from influencekit.metrics._text import not_finite_text, short_array
-from influencekit.models import ClassProbability
+from influencekit.models._outputs import ClassProbability
 from influencekit.training.estimator._rows import count_rows
 from influencekit.training.subsets._retrain import Retraining
-from influencekit.utils import check_choice, did_you_mean, with_gradients
+from influencekit.utils._suggest import check_choice, did_you_mean
+from influencekit.utils._torch import with_gradients
 
 __all__ = ["GroupCounterfactual", "fairness_gap", "group_counterfactual"]
 
@@ -199,7 +201,7 @@ def group_counterfactual(
     sensitive: Any = None,
     gap: str | Callable = "demographic_parity",
     threshold: float | None = None,
-    remove: Iterable | None = None,
+    left_out: Iterable | None = None,
     predicted: Any = None,
     sample_weight: Any = None,
     n_repeats: int = 5,
@@ -228,11 +230,11 @@ def group_counterfactual(
         property of the model.
     threshold : float or None, default=None
         Of :func:`fairness_gap`.
-    remove : iterable of labels, default=None
+    left_out : iterable of labels, default=None
         Groups to take out, each by itself; None is all of them.
     predicted : mapping of label to float, or array-like of shape (n_groups,), default=None
         Predicted changes, such as a group attributor's scores of the same property:
-        ``property(full) - property(without the group)``.  An array follows ``remove``, or the
+        ``property(full) - property(without the group)``.  An array follows ``left_out``, or the
         sorted labels of all groups.
     sample_weight : array-like of shape (n_train,), default=None
         Weights that the model was fitted with; each retraining gets those of its rows.
@@ -284,11 +286,11 @@ def group_counterfactual(
     n_train = count_rows(X)
     members = group_values(groups, n_train, "groups")
     labels = np.unique(members).tolist()
-    chosen = labels if remove is None else list(remove)
+    chosen = labels if left_out is None else list(left_out)
     unknown = [label for label in chosen if label not in labels]
     if unknown or not chosen:
         raise ValueError(
-            f"remove: got {chosen!r}; accepted are one or more of {labels}."
+            f"left_out: got {chosen!r}; accepted are one or more of {labels}."
             f"{did_you_mean(unknown[0] if unknown else None, labels)}"
         )
     if len(np.unique(np.asarray(y))) != 2:

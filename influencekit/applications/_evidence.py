@@ -1,4 +1,4 @@
-"""The methods of NoisyLabelDetector: each makes a score for every labelled row."""
+"""The methods of NoisyLabelDetector: each makes a score for every labeled row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import clone, is_classifier
 
 from influencekit.applications._fitting import (
-    check_labelled,
+    check_labeled,
     fit_on,
     fold_list,
     fold_probabilities,
@@ -23,14 +23,16 @@ from influencekit.applications._values import (
     row_groups,
     total_scores,
 )
-from influencekit.attributors import FurtherTraining, InfluenceFunction
-from influencekit.data import check_sample_weight, one_column
-from influencekit.utils import progress
+from influencekit.attributors.further._further_training import FurtherTraining
+from influencekit.attributors.influence._influence_function import InfluenceFunction
+from influencekit.data._inputs import check_sample_weight
+from influencekit.data._targets import one_column
+from influencekit.utils._long_work import progress
 
 __all__ = [
     "BY_INFLUENCE",
     "METHODS",
-    "LabelledData",
+    "LabeledData",
     "confidently_contradicted",
     "cross_entropy",
     "kept_rows",
@@ -92,7 +94,7 @@ def confidently_contradicted(probabilities: np.ndarray, labels: np.ndarray) -> n
     Notes
     -----
     Row i is contradicted where some class k has ``p_ik > p_i,label`` and ``p_ik >= t_k``, with
-    ``t_k`` the mean of ``p_k`` over the rows labelled k.  Where classes overlap, or many labels
+    ``t_k`` the mean of ``p_k`` over the rows labeled k.  Where classes overlap, or many labels
     are wrong, a model is less sure of itself and ``t_k`` falls with it, which leaves rows near a
     boundary alone.  The thresholds are those of confident learning [1]_.
 
@@ -133,7 +135,7 @@ def _own_and_others(probabilities, labels):
 
 
 @dataclass
-class LabelledData:
+class LabeledData:
     """What a detector was given, checked.
 
     Parameters
@@ -161,16 +163,16 @@ class LabelledData:
     @classmethod
     def checked(
         cls, X, y, X_val, y_val, classifier: bool, seed: int, sample_weight=None
-    ) -> LabelledData:
+    ) -> LabeledData:
         """Data with consistent lengths and, for a classifier, two classes or more."""
         y, y_val = one_column(y), one_column(y_val)
-        n = check_labelled(X, y)
+        n = check_labeled(X, y)
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, n)
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val, y_val: got one of the two; give both or none.")
         if X_val is not None:
-            check_labelled(X_val, y_val, ("X_val", "y_val"))
+            check_labeled(X_val, y_val, ("X_val", "y_val"))
         if not classifier:
             return cls(X, y, None, None, X_val, y_val, seed, sample_weight)
         classes, labels = np.unique(np.asarray(y), return_inverse=True)
@@ -198,7 +200,7 @@ class Evidence:
     attributor: Any = None
 
 
-def _by_rounds(detector, data: LabelledData) -> Evidence:
+def _by_rounds(detector, data: LabeledData) -> Evidence:
     """Out-of-fold probabilities, again without contradicted rows, and two fits on all data."""
     if is_frozen(detector.estimator):
         raise ValueError(
@@ -218,19 +220,19 @@ def _by_rounds(detector, data: LabelledData) -> Evidence:
     return Evidence(cross_entropy(mean, data.labels), mean)
 
 
-def _by_loss(detector, data: LabelledData) -> Evidence:
+def _by_loss(detector, data: LabeledData) -> Evidence:
     found = _predicted(detector, data)
     if data.labels is None:
         return Evidence(np.square(np.asarray(data.y, dtype=np.float64) - found))
     return Evidence(cross_entropy(found, data.labels), found)
 
 
-def _by_margin(detector, data: LabelledData) -> Evidence:
+def _by_margin(detector, data: LabeledData) -> Evidence:
     found = _predicted(detector, data)
     return Evidence(normalized_margin(found, data.labels), found)
 
 
-def _predicted(detector, data: LabelledData) -> np.ndarray:
+def _predicted(detector, data: LabeledData) -> np.ndarray:
     """Probabilities, or values of a regressor, out of fold where ``cv`` is given."""
     if detector.cv is None:
         return _in_sample(detector, data, None)
@@ -239,7 +241,7 @@ def _predicted(detector, data: LabelledData) -> np.ndarray:
     return _out_of_fold(detector, data, detector.cv, everything, data.seed)
 
 
-def _by_self_influence(detector, data: LabelledData) -> Evidence:
+def _by_self_influence(detector, data: LabeledData) -> Evidence:
     if detector.cv is not None:
         raise ValueError(
             "cv: method='self_influence' is of the model that learned from the row; leave cv at "
@@ -252,15 +254,15 @@ def _by_self_influence(detector, data: LabelledData) -> Evidence:
     return Evidence(scores, attributor=attributor)
 
 
-def _by_validation(detector, data: LabelledData) -> Evidence:
+def _by_validation(detector, data: LabeledData) -> Evidence:
     return _harm(detector, data, InfluenceFunction("ekfac"))
 
 
-def _by_further_training(detector, data: LabelledData) -> Evidence:
+def _by_further_training(detector, data: LabeledData) -> Evidence:
     return _harm(detector, data, FurtherTraining(random_state=data.seed))
 
 
-def _harm(detector, data: LabelledData, default: Any) -> Evidence:
+def _harm(detector, data: LabeledData, default: Any) -> Evidence:
     """Minus the summed scores for trusted rows, or for rows that other folds hold out."""
     if data.X_val is not None and detector.cv is not None:
         raise ValueError("cv: trusted rows (X_val) take the place of folds; leave cv at None.")
@@ -282,7 +284,7 @@ def _harm(detector, data: LabelledData, default: Any) -> Evidence:
     return Evidence(-total_scores(attributor, data.X_val, data.y_val), attributor=attributor)
 
 
-def _asked(detector, data: LabelledData, default: Any) -> tuple[Any, np.ndarray | None]:
+def _asked(detector, data: LabeledData, default: Any) -> tuple[Any, np.ndarray | None]:
     """The attributor to ask, and the groups of rows that it scores."""
     attributor = clone(default if detector.attributor is None else detector.attributor)
     groups = row_groups(
@@ -291,7 +293,7 @@ def _asked(detector, data: LabelledData, default: Any) -> tuple[Any, np.ndarray 
     return attributor, groups
 
 
-def _fitted(detector, data: LabelledData, attributor: Any, groups: np.ndarray | None) -> Any:
+def _fitted(detector, data: LabeledData, attributor: Any, groups: np.ndarray | None) -> Any:
     """The attributor, fitted on a model of all rows."""
     model = fit_on(detector.estimator, data.X, data.y, None, data.seed, data.sample_weight)
     return fit_groups(attributor, model, data.X, data.y, groups, data.sample_weight)

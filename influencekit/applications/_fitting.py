@@ -25,7 +25,7 @@ from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.training.subsets._engines import last_step
 
 __all__ = [
-    "check_labelled",
+    "check_labeled",
     "fit_on",
     "fold_list",
     "fold_probabilities",
@@ -42,7 +42,7 @@ def is_frozen(estimator: Any) -> bool:
     return isinstance(estimator, FrozenEstimator)
 
 
-def check_labelled(X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> int:
+def check_labeled(X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> int:
     """Number of rows of X and y, after looking that they are as many.
 
     Raises

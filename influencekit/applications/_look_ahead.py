@@ -13,15 +13,17 @@ from skorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from influencekit.data import Batch, make_examples
+from influencekit.data._examples import make_examples
+from influencekit.data._sources import Batch
 from influencekit.metrics._text import some_rows
-from influencekit.models import Task, as_task
-from influencekit.training.trajectory import CURVATURES, Replay, Sweep, Trajectory
+from influencekit.models._task import Task, as_task
 from influencekit.training.trajectory._recorder import _clipping, _rows, own_batches
 from influencekit.training.trajectory._recording import _names, _snapshot, _switches, numbers_of
-from influencekit.training.trajectory._replay import FlatModel, drops_out
-from influencekit.training.trajectory._step_loss import StepLoss
-from influencekit.utils import Interval, StrOptions, validate_parameters
+from influencekit.training.trajectory._replay import FlatModel, Replay, drops_out
+from influencekit.training.trajectory._step_loss import CURVATURES, StepLoss
+from influencekit.training.trajectory._sweep import Sweep
+from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.utils.validation import Interval, StrOptions, validate_parameters
 
 __all__ = ["LookAheadSelector", "mean_loss_gradient"]
 
@@ -32,7 +34,7 @@ class LookAheadWindow:
     Parameters
     ----------
     net : NeuralNet
-        Initialised, with its optimiser.
+        Initialized, with its optimizer.
     data : tuple (X, y)
         As given to the net's ``fit``.
     validation : tuple (X_val, y_val)
@@ -114,7 +116,7 @@ class LookAheadWindow:
         return found[::-1]
 
     def _take_down(self) -> None:
-        """Where the net and its optimiser stand."""
+        """Where the net and its optimizer stand."""
         trajectory, optimizer = self.replay.trajectory, self.net.optimizer_
         trajectory.snapshots[0] = _snapshot(optimizer, self.names)  # type: ignore[index]
         for name, values in numbers_of(optimizer).items():
@@ -133,8 +135,8 @@ class LookAheadSelector(Callback):
     """skorch callback that keeps the rows of each batch that help validation data soon after.
 
     Before a step the coming batches are trained on for trial.  The effect of each row of the
-    batch on the validation loss at their end is followed back through the optimiser, as
-    :class:`~influencekit.AdamWInfluence` does it for a whole run.  Then net and optimiser go on
+    batch on the validation loss at their end is followed back through the optimizer, as
+    :class:`~influencekit.AdamWInfluence` does it for a whole run.  Then net and optimizer go on
     from where they were, and the real step learns from the rows with the highest scores.
 
     Parameters
@@ -171,10 +173,10 @@ class LookAheadSelector(Callback):
     -----
     The score of row i of step t is ``-d L_val(theta_{t+K}) / d w_{i,t}``, with the trial steps at
     the present learning rates: positive where the row lowers the validation loss.  The mean over
-    a batch renormalises.  Trial steps do not go beyond the end of training; beyond the end
+    a batch renormalizes.  Trial steps do not go beyond the end of training; beyond the end
     of an epoch they take its first batches again, since the next epoch's order is not drawn yet.
 
-    Optimisers, clipping and modules are those that
+    Optimizers, clipping and modules are those that
     :class:`~influencekit.training.TrajectoryRecorder` takes.  Batches must come from a
     DataLoader without worker processes.
 

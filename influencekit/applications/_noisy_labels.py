@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from influencekit.applications._evidence import (
     BY_INFLUENCE,
     METHODS,
-    LabelledData,
+    LabeledData,
     confidently_contradicted,
     cross_entropy,
     default_method,
@@ -21,7 +21,7 @@ from influencekit.applications._evidence import (
     spare_classes,
 )
 from influencekit.applications._fitting import (
-    check_labelled,
+    check_labeled,
     fit_on,
     inherit_tags,
     probabilities,
@@ -29,20 +29,16 @@ from influencekit.applications._fitting import (
 )
 from influencekit.applications._values import check_detector, group_means
 from influencekit.base import BaseAttributor
-from influencekit.data import one_column
-from influencekit.groups import BaseGrouper
-from influencekit.utils import (
-    Interval,
-    StrOptions,
-    SuggestingEstimator,
-    draw_seed,
-    validate_parameters,
-    with_gradients,
-)
+from influencekit.data._targets import one_column
+from influencekit.groups._groupers import BaseGrouper
+from influencekit.utils._parameters import SuggestingEstimator
+from influencekit.utils._random import draw_seed
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import Interval, StrOptions, validate_parameters
 
 __all__ = ["NoisyLabelDetector"]
 
-#: Methods whose scores can be made for labelled rows that come later.
+#: Methods whose scores can be made for labeled rows that come later.
 _PREDICTIVE = {"rounds", "loss", "margin"}
 
 
@@ -132,7 +128,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
     ``method="rounds"``: P₀ are out-of-fold probabilities, as in confident learning and cleanlab.
     For r = 1, 2, ... the rows that ``P_{r-1}`` contradicts with confidence are left out of fitting,
     and ``P_r`` are again out-of-fold probabilities of *all* rows.  A row is contradicted where a
-    class k beats the label and ``p_k >= t_k``, the mean of ``p_k`` over the rows labelled k: so
+    class k beats the label and ``p_k >= t_k``, the mean of ``p_k`` over the rows labeled k: so
     where classes overlap few rows are left out.  The score is minus the logarithm of the label's
     ``(mean_r P_r + P_all + P_kept) / 3``, with ``P_all`` of a model of all rows and ``P_kept`` of
     one of the rows kept at last.  The procedure was put together here.  It was chosen on
@@ -231,7 +227,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         self._check_estimator()
         classifier = is_classifier(self.estimator)
         seed = draw_seed(self.random_state)
-        data = LabelledData.checked(X, y, X_val, y_val, classifier, seed // 2, sample_weight)
+        data = LabeledData.checked(X, y, X_val, y_val, classifier, seed // 2, sample_weight)
         self.method_ = default_method(self.estimator) if self.method == "auto" else self.method
         if self.method_ in BY_INFLUENCE:
             check_detector(self.attributor, self.method_, self.grouper)
@@ -267,7 +263,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
                 "scikit-learn model, a Pipeline or a skorch net."
             )
 
-    def _check_method(self, data: LabelledData) -> None:
+    def _check_method(self, data: LabeledData) -> None:
         if data.labels is None and self.method_ in ("rounds", "margin"):
             raise ValueError(
                 f"method={self.method_!r} reads class probabilities, but "
@@ -280,14 +276,14 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
                 "or take method='validation_influence'."
             )
 
-    def _groups(self, data: LabelledData) -> np.ndarray:
+    def _groups(self, data: LabeledData) -> np.ndarray:
         """Group of every row by the grouper."""
         if is_clusterer(self.grouper) and not isinstance(self.grouper, BaseGrouper):
             return np.asarray(clone(self.grouper).fit_predict(data.X))
         model = fit_on(self.estimator, data.X, data.y, None, data.seed, data.sample_weight)
         return np.asarray(clone(self.grouper).fit(model, data.X, data.y).labels_)
 
-    def _suspect(self, data: LabelledData) -> None:
+    def _suspect(self, data: LabeledData) -> None:
         """Set ranking, suspected rows and threshold."""
         scores = self.label_scores_
         self.ranking_ = np.argsort(-scores, kind="stable")
@@ -296,7 +292,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         self.suspected_[first] = True
         self.threshold_ = float(scores[first].min()) if len(first) else float("inf")
 
-    def _count_suspected(self, data: LabelledData) -> int:
+    def _count_suspected(self, data: LabeledData) -> int:
         if self.contamination != "auto":
             return round(self.contamination * len(self.label_scores_))
         if self.probabilities_ is not None:
@@ -327,7 +323,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
     @available_if(_scores_new_rows)
     @with_gradients
     def score_samples(self, X, y) -> np.ndarray:
-        """Suspicion of labelled rows that ``estimator_`` did not learn from.
+        """Suspicion of labeled rows that ``estimator_`` did not learn from.
 
         Parameters
         ----------
@@ -344,7 +340,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
             If ``y`` holds labels that were not in the training data.
         """
         y = one_column(y)
-        check_labelled(X, y)
+        check_labeled(X, y)
         if not hasattr(self, "classes_"):
             return np.square(np.asarray(y, dtype=np.float64) - np.ravel(self.estimator_.predict(X)))
         y = np.asarray(y)
@@ -361,7 +357,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
     @available_if(_scores_new_rows)
     @with_gradients
     def predict(self, X, y) -> np.ndarray:
-        """Judge labelled rows that come later.
+        """Judge labeled rows that come later.
 
         Parameters
         ----------
@@ -377,7 +373,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
     @available_if(_has_estimator)
     @with_gradients
     def score(self, X, y) -> float:
-        """Score of ``estimator_`` on other rows: what a search over this detector maximises.
+        """Score of ``estimator_`` on other rows: what a search over this detector maximizes.
 
         Parameters
         ----------

@@ -11,26 +11,23 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit.applications._fitting import (
-    check_labelled,
+    check_labeled,
     inherit_tags,
     remember_features,
     with_rows,
 )
 from influencekit.applications._noisy_labels import NoisyLabelDetector
 from influencekit.applications._values import check_attributor, held_out_values, row_groups
-from influencekit.attributors import InfluenceFunction
+from influencekit.attributors.influence._influence_function import InfluenceFunction
 from influencekit.base import BaseAttributor
-from influencekit.data import check_sample_weight, one_column
-from influencekit.groups import GroupAttributor
+from influencekit.data._inputs import check_sample_weight
+from influencekit.data._targets import one_column
+from influencekit.groups._group_attributor import GroupAttributor
 from influencekit.training.estimator._rows import take_rows
-from influencekit.utils import (
-    Interval,
-    StrOptions,
-    SuggestingEstimator,
-    draw_seed,
-    validate_parameters,
-    with_gradients,
-)
+from influencekit.utils._parameters import SuggestingEstimator
+from influencekit.utils._random import draw_seed
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import Interval, StrOptions, validate_parameters
 
 __all__ = ["DatasetPruner"]
 
@@ -146,7 +143,7 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
         if not isinstance(self.attributor, NoisyLabelDetector):
             check_attributor(self.attributor, "DatasetPruner")
         X, y = with_rows(X), one_column(with_rows(y))
-        n = check_labelled(X, y)
+        n = check_labeled(X, y)
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, n)
         rng = check_random_state(self.random_state)

@@ -15,10 +15,12 @@ from torch import Tensor
 
 from influencekit.groups._labels import encode_labels, group_values
 from influencekit.metrics._text import not_finite_text
-from influencekit.models import class_positions
+from influencekit.models.losses._base import class_positions
 from influencekit.training.estimator._rows import count_rows
 from influencekit.training.subsets._retrain import Retraining
-from influencekit.utils import check_choice, draw_seed, with_gradients
+from influencekit.utils._random import draw_seed
+from influencekit.utils._suggest import check_choice
+from influencekit.utils._torch import with_gradients
 
 __all__ = ["RemovalCurve", "removal_curve"]
 

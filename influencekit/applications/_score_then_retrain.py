@@ -13,24 +13,25 @@ from sklearn.base import clone, is_classifier
 from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 
-from influencekit.applications._fitting import check_labelled, refuse_diverged
+from influencekit.applications._fitting import check_labeled, refuse_diverged
 from influencekit.applications._look_ahead import mean_loss_gradient
-from influencekit.data import make_examples, one_column
+from influencekit.data._examples import make_examples
+from influencekit.data._targets import one_column
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics._text import some_rows
-from influencekit.models import as_task
+from influencekit.models._task import as_task
 from influencekit.training._diverged import check_on_nan
 from influencekit.training._randomness import seeded
 from influencekit.training.estimator._recipe import device_of
 from influencekit.training.estimator._rows import count_rows, take_rows
-from influencekit.training.trajectory import (
-    CURVATURES,
-    Replay,
-    Sweep,
-    TrajectoryRecorder,
-    recorded_trajectory,
-)
-from influencekit.utils import check_choice, draw_seed, progress, with_gradients
+from influencekit.training.trajectory._recorder import TrajectoryRecorder, recorded_trajectory
+from influencekit.training.trajectory._replay import Replay
+from influencekit.training.trajectory._step_loss import CURVATURES
+from influencekit.training.trajectory._sweep import Sweep
+from influencekit.utils._long_work import progress
+from influencekit.utils._random import draw_seed
+from influencekit.utils._suggest import check_choice
+from influencekit.utils._torch import with_gradients
 
 __all__ = ["RetrainedOnHelpful", "score_then_retrain"]
 
@@ -124,7 +125,7 @@ def score_then_retrain(
     _check(horizon, keep, curvature)
     check_on_nan(on_nan)
     y, y_val = one_column(y), one_column(y_val)
-    check_labelled(X, y)
+    check_labeled(X, y)
     net = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
     if not isinstance(net, NeuralNet):
         raise TypeError(

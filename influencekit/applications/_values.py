@@ -8,12 +8,13 @@ import numpy as np
 from sklearn.base import clone, is_classifier
 
 from influencekit.applications._fitting import fit_on, fold_list, is_frozen
-from influencekit.data import make_examples
-from influencekit.groups import GroupAttributor, RandomGrouper
+from influencekit.data._examples import make_examples
+from influencekit.groups._group_attributor import GroupAttributor
+from influencekit.groups._groupers import RandomGrouper
 from influencekit.groups._holders import check_held
-from influencekit.models import as_task
+from influencekit.models._task import as_task
 from influencekit.training.estimator._rows import count_rows, take_rows
-from influencekit.utils import chunks, progress
+from influencekit.utils._long_work import chunks, progress
 
 __all__ = [
     "check_attributor",

@@ -7,15 +7,13 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from influencekit.data import Examples
-from influencekit.gradients import (
-    GradientEngine,
-    Gradients,
-    loss_cotangent,
-    output_cotangent,
-)
-from influencekit.models import OUTPUTS, Task, predicted_targets, resolve_output
-from influencekit.utils import Interval, StrOptions
+from influencekit.data._examples import Examples
+from influencekit.gradients._cotangents import loss_cotangent, output_cotangent
+from influencekit.gradients._engine import GradientEngine
+from influencekit.gradients._gradients import Gradients
+from influencekit.models._outputs import OUTPUTS, predicted_targets, resolve_output
+from influencekit.models._task import Task
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = [
     "GRADIENT_CONSTRAINTS",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from influencekit.attributors.further._further_training import FurtherTraining
-from influencekit.data import Examples
-from influencekit.models import Task
+from influencekit.data._examples import Examples
 from influencekit.models._optimizers import OPTIMIZERS
-from influencekit.training import FurtherTrainingConfig, Training
+from influencekit.models._task import Task
+from influencekit.training.further._config import FurtherTrainingConfig
 from influencekit.training.further._optimizer import fitted_net
+from influencekit.training.further._training import Training
 
 __all__ = ["endpoint_task", "further_training_of", "sgd_config"]
 

@@ -17,20 +17,19 @@ from influencekit.attributors._gradients import (
     training_weights,
 )
 from influencekit.base import BaseAttributor
-from influencekit.curvature import (
-    CoordinatePath,
-    CoordinateSpectrum,
-    CurvatureProblem,
-    DampingPath,
-    MeanPath,
-    decompose,
-    fisher_rows,
-)
-from influencekit.damping import auto_damping
-from influencekit.data import Examples, ExamplesList, each
-from influencekit.gradients import PROJECTIONS, Gradients, loss_cotangent, output_cotangent
-from influencekit.models import Task, resolve_output
-from influencekit.utils import Interval, StrOptions, with_gradients
+from influencekit.curvature._mean_path import MeanPath
+from influencekit.curvature._problem import CurvatureProblem, fisher_rows
+from influencekit.curvature._spectrum import CoordinatePath, CoordinateSpectrum, DampingPath
+from influencekit.curvature.exact._exact import decompose
+from influencekit.damping._default import auto_damping
+from influencekit.data._examples import Examples, ExamplesList, each
+from influencekit.gradients._cotangents import loss_cotangent, output_cotangent
+from influencekit.gradients._gradients import Gradients
+from influencekit.gradients.projections._make_projection import PROJECTIONS
+from influencekit.models._outputs import resolve_output
+from influencekit.models._task import Task
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["TRAK", "NamedOutput", "loss_slopes", "trak_outputs"]
 
@@ -53,7 +52,7 @@ class TRAK(DampedMixin, BaseAttributor):
     projection : {"auto", "rademacher", "gaussian", ...}, default="auto"
         Kind of random projection; see :func:`influencekit.gradients.make_projection`.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
-        What is explained, and linearised as f: "auto" is the margin log(p / (1 - p)) of a
+        What is explained, and linearized as f: "auto" is the margin log(p / (1 - p)) of a
         classifier.  For a regressor f is the prediction, or the negative loss where it has several
         outputs; explained is the negative loss, or the prediction when ``score`` gets no targets.
     batch_size : int or None, default=None
@@ -241,7 +240,7 @@ class NamedOutput:
 
 
 def trak_outputs(task: Task, output, targets: torch.Tensor):
-    """What is explained and what is linearised, with what "auto" stands for here."""
+    """What is explained and what is linearized, with what "auto" stands for here."""
     if output != "auto":
         return output, output
     if task.kind == "classification":

@@ -1,4 +1,4 @@
-"""The contract of every factorised curvature: made once, applied for any damping."""
+"""The contract of every factorized curvature: made once, applied for any damping."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._solution import Solution, join_solutions
-from influencekit.gradients import Gradients
-from influencekit.utils import chunks
+from influencekit.gradients._gradients import Gradients
+from influencekit.utils._long_work import chunks
 
 __all__ = ["FittedCurvature", "SolvedCurvature"]
 
@@ -30,7 +30,7 @@ class FittedCurvature(ABC):
     Attributes
     ----------
     problem : CurvatureProblem
-        As :meth:`Curvature.factorise` got it.
+        As :meth:`Curvature.factorize` got it.
     floor : float
         Least damping for ``damping="auto"``; 0 where any will do.
     """

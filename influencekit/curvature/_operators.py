@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
-from influencekit.models import CustomLoss, OutputLoss
-from influencekit.utils import chunks
+from influencekit.models.losses._base import OutputLoss
+from influencekit.models.losses._custom import CustomLoss
+from influencekit.utils._long_work import chunks
 from influencekit.utils._torch import map_tensors, simple_kernels
 
 __all__ = ["MATRICES", "CurvatureOperator"]

@@ -12,9 +12,11 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from influencekit.data import Examples
-from influencekit.gradients import GradientEngine, Gradients, ggn_cotangent
-from influencekit.utils import SuggestingEstimator
+from influencekit.data._examples import Examples
+from influencekit.gradients._cotangents import ggn_cotangent
+from influencekit.gradients._engine import GradientEngine
+from influencekit.gradients._gradients import Gradients
+from influencekit.utils._parameters import SuggestingEstimator
 
 __all__ = [
     "CURVATURES",
@@ -83,9 +85,9 @@ class CurvatureProblem:
 class Curvature(SuggestingEstimator, ABC):
     """Which matrix stands for the curvature, and how its damped inverse is applied.
 
-    A curvature holds parameters only; :meth:`factorise` returns what was computed.  Authors
+    A curvature holds parameters only; :meth:`factorize` returns what was computed.  Authors
     write ``__init__``, which only stores parameters, ``_parameter_constraints``, which says what
-    they accept, and :meth:`factorise`.  They set ``projects = True`` if it reads
+    they accept, and :meth:`factorize`.  They set ``projects = True`` if it reads
     ``problem.projection_dim``.  Attributors take an object of the class as ``curvature``; a
     name in ``CURVATURES``, which is given where the class is defined,
     ``class GaussNewton(Curvature, name="ggn")``, is for those of the package.
@@ -108,7 +110,7 @@ class Curvature(SuggestingEstimator, ABC):
         return True
 
     @abstractmethod
-    def factorise(self, problem: CurvatureProblem) -> Any:
+    def factorize(self, problem: CurvatureProblem) -> Any:
         """Do the work that does not depend on the damping.
 
         Parameters
@@ -208,7 +210,7 @@ def fisher_rows(problem: CurvatureProblem) -> CurvatureRows:
 
 
 def ggn_rows(problem: CurvatureProblem) -> CurvatureRows:
-    """Generalised Gauss-Newton: the rows are ``J_iᵀ L_i`` with the loss Hessian ``L_i L_iᵀ``.
+    """Generalized Gauss-Newton: the rows are ``J_iᵀ L_i`` with the loss Hessian ``L_i L_iᵀ``.
 
     Parameters
     ----------

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from influencekit.curvature._base import FittedCurvature
 from influencekit.curvature._problem import CurvatureProblem
-from influencekit.gradients import Gradients
-from influencekit.utils import chunks
+from influencekit.gradients._gradients import Gradients
+from influencekit.utils._long_work import chunks
 
 __all__ = [
     "CoordinatePath",
@@ -191,7 +191,7 @@ class Spectrum(FittedCurvature):
     def train_path(self, rows: Tensor) -> DampingPath:
         """The same path with some training examples as queries and their loss as output."""
 
-    def narrowed(self, columns: Tensor) -> Spectrum:
+    def restrict(self, columns: Tensor) -> Spectrum:
         """The same curvature with scores for some of the training examples only.
 
         Parameters
@@ -322,7 +322,7 @@ class CoordinateSpectrum(Spectrum):
     def row_sizes(self):
         return self.train_coordinates.double().square().sum(1).cpu()
 
-    def narrowed(self, columns):
+    def restrict(self, columns):
         return replace(
             self,
             train_coordinates=self.train_coordinates[columns],

@@ -11,19 +11,14 @@ import numpy as np
 import torch
 from scipy.optimize import brentq
 
-from influencekit.curvature import (
-    KFAC,
-    Curvature,
-    CurvatureProblem,
-    FittedCurvature,
-    LoGra,
-    Spectrum,
-    decompose,
-    ggn_rows,
-)
-from influencekit.curvature._spectrum import grad_dot_cosines, sample_rows
+from influencekit.curvature._base import FittedCurvature
+from influencekit.curvature._problem import Curvature, CurvatureProblem, ggn_rows
+from influencekit.curvature._spectrum import Spectrum, grad_dot_cosines, sample_rows
+from influencekit.curvature.exact._exact import decompose
 from influencekit.curvature.iterative._lissa import LissaCurvature
+from influencekit.curvature.kronecker._kfac import KFAC
 from influencekit.curvature.layers._datainf import FittedDataInf
+from influencekit.curvature.layers._logra import LoGra
 from influencekit.curvature.low_rank._low_rank import LowRankSpectrum
 from influencekit.exceptions import LambdaPathWarning, warn_user
 
@@ -55,9 +50,9 @@ _ROOT_WIDTH = 1e-3
 SKETCH_DIM = 512
 #: Default damping of DataInf in units of the gradients' mean squared entry: the paper's.
 PAPER_DAMPING = 0.1
-#: Directions that may count for each effective row and free output: of one spectrum of all
-#: parameters, and of one for each layer, whose directions together are more than those of the
-#: data.  Measured, see docs/damping.md.
+#: Directions that may count for each row of the effective sample size and free output: of one
+#: spectrum of all parameters, and of one for each layer, whose directions together are more than
+#: those of the data.  Measured, see docs/damping.md.
 DIRECTIONS, DIRECTIONS_BY_LAYERS = 1 / 3, 2 / 3
 #: Gradient ratio up to which a model is at its optimum: there the damping of the spectrum held.
 AT_OPTIMUM = 5e-3
@@ -168,7 +163,7 @@ def spectrum_damping(spectrum: Spectrum) -> float:
     low, high = damping_range(spectrum.eigenvalues)
     sizes = spectrum.row_sizes()
     columns = sample_rows(sizes)
-    path = spectrum.narrowed(columns).train_path(sample_rows(sizes[columns], _N_QUERIES))
+    path = spectrum.restrict(columns).train_path(sample_rows(sizes[columns], _N_QUERIES))
     cosines = grad_dot_cosines(path)
 
     @cache  # the ends are asked for several times, and each is a pass over the training examples
@@ -271,7 +266,7 @@ def sketch_damping(problem: CurvatureProblem) -> float:
 
 
 def least_damping(curvature: Curvature, spectrum: Spectrum, ratio: float) -> float:
-    """λ at which so many directions count as effective rows can tell.
+    """λ at which so many directions count as effective sample size can tell.
 
     A net that fits most rows without an error leaves gradients to few of them.  The curvature at
     its end is far below that along its training, and in directions that only those few rows
@@ -281,7 +276,7 @@ def least_damping(curvature: Curvature, spectrum: Spectrum, ratio: float) -> flo
     ----------
     curvature : Curvature
     spectrum : Spectrum
-        Its factorisation.
+        Its factorization.
     ratio : float
         Gradient ratio of the model.
 

@@ -85,7 +85,7 @@ def damping_grid(dampings, fitted) -> np.ndarray:
 
 
 def at_damping(fitted, damping: float, task, train):
-    """Fit the same attributor with another damping, reusing its factorisation if it has one."""
+    """Fit the same attributor with another damping, reusing its factorization if it has one."""
     if hasattr(fitted, "set_damping"):
         return copy.copy(fitted).set_damping(damping)
     return clone(fitted).set_params(**{damping_name(fitted): damping}).fit(task, train)

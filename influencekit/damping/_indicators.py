@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from influencekit.curvature import DampingPath
-from influencekit.curvature._spectrum import grad_dot_cosines, row_cosines
+from influencekit.curvature._spectrum import DampingPath, grad_dot_cosines, row_cosines
 
 __all__ = [
     "grad_dot_cosine",

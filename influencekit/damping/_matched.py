@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from influencekit.training import FurtherTrainingConfig
+from influencekit.training.further._config import FurtherTrainingConfig
 
 __all__ = ["matched_damping"]
 

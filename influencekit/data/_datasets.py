@@ -20,7 +20,7 @@ from torch.utils.data import (
 )
 
 from influencekit.data._sources import Rows, Source, check_finite, leaves, map_tree, to_tensor
-from influencekit.utils import chunks
+from influencekit.utils._long_work import chunks
 
 __all__ = ["DatasetSource", "open_dataset", "split_batch"]
 

@@ -20,8 +20,8 @@ from influencekit.data._inputs import (
 from influencekit.data._sources import Batch, Placement, Source, leaves
 from influencekit.data._targets import check_targets, encode_targets, one_column
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models import Task, TaskList
-from influencekit.utils import chunks
+from influencekit.models._task import Task, TaskList
+from influencekit.utils._long_work import chunks
 
 __all__ = ["Examples", "ExamplesList", "each", "make_examples", "open_examples"]
 

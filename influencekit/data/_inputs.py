@@ -24,8 +24,8 @@ from influencekit.data._sources import (
     map_tree,
 )
 from influencekit.exceptions import InfluenceKitWarning, warn_user
-from influencekit.models import Task
-from influencekit.utils import did_you_mean
+from influencekit.models._task import Task
+from influencekit.utils._suggest import did_you_mean
 
 __all__ = ["check_same_length", "open_inputs", "row_labels", "uses_matrix"]
 

@@ -12,7 +12,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from influencekit.utils import chunks
+from influencekit.utils._long_work import chunks
 
 __all__ = [
     "ArraySource",

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from influencekit.data._sources import check_dtype, check_finite, to_tensor
-from influencekit.models import ColumnLoss, CrossEntropy, SequenceCrossEntropy, Task
+from influencekit.models._task import Task
+from influencekit.models.losses._cross_entropy import CrossEntropy
+from influencekit.models.losses._elementwise import ColumnLoss
+from influencekit.models.losses._sequence import SequenceCrossEntropy
 
 __all__ = ["check_targets", "encode_targets", "one_column"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from influencekit.data._examples import Examples, ExamplesList, open_examples
 from influencekit.data._inputs import check_same_length
-from influencekit.models import Task, TaskList
+from influencekit.models._task import Task, TaskList
 
 __all__ = ["training_examples"]
 

@@ -4,4 +4,9 @@ from influencekit.datasets._acs import fetch_acs, fetch_acs_income
 from influencekit.datasets._bunch import get_data_home
 from influencekit.datasets._concrete import fetch_uci_concrete
 
-__all__ = ["fetch_acs", "fetch_acs_income", "fetch_uci_concrete", "get_data_home"]
+__all__ = [
+    "fetch_acs",
+    "fetch_acs_income",
+    "fetch_uci_concrete",
+    "get_data_home",
+]

@@ -11,8 +11,8 @@ import numpy as np
 
 from influencekit.datasets._bunch import as_bunch, find_file, get_data_home
 from influencekit.datasets._states import STATE_CODES, check_states
-from influencekit.utils import check_choice
 from influencekit.utils._optional import import_optional
+from influencekit.utils._suggest import check_choice
 
 __all__ = ["fetch_acs", "fetch_acs_income"]
 
@@ -26,7 +26,7 @@ def fetch_acs_income(
     states: str | Sequence[str] | None = None,
     survey_year: int = 2018,
     *,
-    horizon: str = "1-Year",
+    survey_horizon: str = "1-Year",
     data_home: str | os.PathLike | None = None,
     as_frame: bool = True,
     return_X_y: bool = False,
@@ -39,7 +39,7 @@ def fetch_acs_income(
     states : str, sequence of str or None, default=None
         Postal codes such as ``["CA", "MA"]``; None is all states and Puerto Rico.
     survey_year : int, default=2018
-    horizon : {"1-Year", "5-Year"}, default="1-Year"
+    survey_horizon : {"1-Year", "5-Year"}, default="1-Year"
     data_home : str, path or None, default=None
         See :func:`get_data_home`, and Notes for the files that are looked for.
     as_frame : bool, default=True
@@ -75,7 +75,7 @@ def fetch_acs_income(
         "ACSIncome",
         states,
         survey_year,
-        horizon=horizon,
+        survey_horizon=survey_horizon,
         data_home=data_home,
         as_frame=as_frame,
         return_X_y=return_X_y,
@@ -88,7 +88,7 @@ def fetch_acs(
     states: str | Sequence[str] | None = None,
     survey_year: int = 2018,
     *,
-    horizon: str = "1-Year",
+    survey_horizon: str = "1-Year",
     data_home: str | os.PathLike | None = None,
     as_frame: bool = True,
     return_X_y: bool = False,
@@ -105,7 +105,7 @@ def fetch_acs(
     states : str, sequence of str or None, default=None
         Postal codes; None is all states and Puerto Rico.
     survey_year : int, default=2018
-    horizon : {"1-Year", "5-Year"}, default="1-Year"
+    survey_horizon : {"1-Year", "5-Year"}, default="1-Year"
     data_home : str, path or None, default=None
         See :func:`get_data_home`; folktables keeps its files in ``folktables`` there.
     as_frame : bool, default=True
@@ -138,16 +138,16 @@ def fetch_acs(
     import_optional("pandas", "fetch_acs")
     states, home = check_states(states), get_data_home(data_home)
     survey_year = _checked_year(survey_year)
-    check_choice("horizon", horizon, ("1-Year", "5-Year"))
-    sample = _sample_file(home, task, survey_year, horizon)
+    check_choice("survey_horizon", survey_horizon, ("1-Year", "5-Year"))
+    sample = _sample_file(home, task, survey_year, survey_horizon)
     root = home / "folktables"
-    if sample is not None and not _has_files(root, states, survey_year, horizon):
+    if sample is not None and not _has_files(root, states, survey_year, survey_horizon):
         X, y, group, source = _from_sample(sample, states)
     else:
         X, y, group = _from_folktables(
-            task, states, survey_year, horizon, root, download_if_missing
+            task, states, survey_year, survey_horizon, root, download_if_missing
         )
-        source = f"folktables, {survey_year} {horizon}"
+        source = f"folktables, {survey_year} {survey_horizon}"
     categorical = [name for name in X.columns if name not in NUMERIC]
     if as_frame:
         X = X.astype(dict.fromkeys(categorical, "category"))
@@ -172,15 +172,15 @@ def _checked_year(year: Any) -> int:
     return whole
 
 
-def _sample_file(home: Path, task: str, year: int, horizon: str) -> Path | None:
-    if (task, year, horizon) != ("ACSIncome", 2018, "1-Year"):
+def _sample_file(home: Path, task: str, year: int, survey_horizon: str) -> Path | None:
+    if (task, year, survey_horizon) != ("ACSIncome", 2018, "1-Year"):
         return None
     return find_file(home, "acs_income_2018", SAMPLE)
 
 
-def _has_files(root: Path, states: list[str], year: int, horizon: str) -> bool:
+def _has_files(root: Path, states: list[str], year: int, survey_horizon: str) -> bool:
     """Whether folktables has the person file of every state."""
-    folder = root / str(year) / horizon
+    folder = root / str(year) / survey_horizon
     return all((folder / _file_name(state, year)).is_file() for state in states)
 
 
@@ -204,23 +204,23 @@ def _from_sample(path: Path, states: list[str]) -> tuple[Any, Any, Any, str]:
 
 
 def _from_folktables(
-    task: str, states: list[str], year: int, horizon: str, root: Path, download: bool
+    task: str, states: list[str], year: int, survey_horizon: str, root: Path, download: bool
 ) -> tuple[Any, Any, Any]:
     problem, source_class = _problem(task)
-    if not download and not _has_files(root, states, year, horizon):
-        missing = [s for s in states if not _has_files(root, [s], year, horizon)]
+    if not download and not _has_files(root, states, year, survey_horizon):
+        missing = [s for s in states if not _has_files(root, [s], year, survey_horizon)]
         raise OSError(
-            f"{task}: no file for {missing} in {root / str(year) / horizon}, and "
+            f"{task}: no file for {missing} in {root / str(year) / survey_horizon}, and "
             "download_if_missing=False. Name another data_home, or let them be downloaded."
         )
-    source = source_class(str(year), horizon, "person", root_dir=str(root))
+    source = source_class(str(year), survey_horizon, "person", root_dir=str(root))
     try:
         data = source.get_data(states=states, download=download)
     except OSError as error:
         raise OSError(
             f"{task}: the Census Bureau's files of {states} could not be had ({error}). Put them "
-            f"into {root / str(year) / horizon} yourself (such as {_file_name(states[0], year)}), "
-            "or name a data_home that has them."
+            f"into {root / str(year) / survey_horizon} yourself "
+            f"(such as {_file_name(states[0], year)}), or name a data_home that has them."
         ) from error
     X, y, group = problem.df_to_pandas(data)
     return X, y.iloc[:, 0].astype(np.int64), group.iloc[:, 0].rename("group")

@@ -13,11 +13,12 @@ from influencekit.displays._style import (
     curve_style,
     legend_text,
     literal,
-    neutral_colour,
+    neutral_color,
     open_axes,
 )
-from influencekit.metrics import AgreementResult, SeedCurve
-from influencekit.utils import check_choice
+from influencekit.metrics._agreement import AgreementResult
+from influencekit.metrics._seed_curve import SeedCurve
+from influencekit.utils._suggest import check_choice
 
 __all__ = ["AgreementDisplay"]
 
@@ -154,7 +155,7 @@ class AgreementDisplay:
         AgreementDisplay
         """
         return cls(
-            curve.n_seeds, curve.best(), xlabel="seeds", ylabel="best cosine over horizons"
+            curve.n_repeats, curve.best(), xlabel="seeds", ylabel="best cosine over horizons"
         ).plot(ax=ax, **options)
 
     def plot(self, ax=None, *, legend_loc: str | None = "auto") -> AgreementDisplay:
@@ -200,10 +201,10 @@ class AgreementDisplay:
         self.ceiling_line_ = self.band_ = None
         if self.ceiling is None:
             return
-        colour = neutral_colour()
-        self.band_ = ax.fill_between(self.x, self.ceiling, 1.0, color=colour, alpha=0.12, lw=0)
+        color = neutral_color()
+        self.band_ = ax.fill_between(self.x, self.ceiling, 1.0, color=color, alpha=0.12, lw=0)
         (self.ceiling_line_,) = ax.plot(
-            self.x, self.ceiling, color=colour, lw=1, ls=":", label="noise ceiling"
+            self.x, self.ceiling, color=color, lw=1, ls=":", label="noise ceiling"
         )
 
     def _plot_curves(self, ax) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from influencekit.displays._style import FIRST, SECOND, neutral_colour, open_axes
-from influencekit.training.trajectory import ErrorProxy
+from influencekit.displays._style import FIRST, SECOND, neutral_color, open_axes
+from influencekit.training.trajectory._error_proxy import ErrorProxy
 
 __all__ = ["ErrorProxyDisplay"]
 
@@ -40,7 +40,7 @@ class ErrorProxyDisplay:
     --------
     >>> import numpy as np
     >>> from influencekit.displays import ErrorProxyDisplay
-    >>> from influencekit.training.trajectory import ErrorProxy
+    >>> from influencekit.training.trajectory._error_proxy import ErrorProxy
     >>> scores = np.array([[1.0, 2.0, -1.0]])
     >>> proxy = ErrorProxy(np.arange(3), scores, np.array([[0.1, 1.8, 0.3]]))
     >>> display = ErrorProxyDisplay.from_predictions(proxy, scores + 0.2)  # doctest: +SKIP
@@ -108,8 +108,8 @@ class ErrorProxyDisplay:
         shown = np.isfinite(self.x_) & np.isfinite(self.y_) & (self.x_ > 0) & (self.y_ > 0)
         self.trusted_points_ = self._points(ax, shown & self.trusted_, FIRST, "trusted")
         self.flagged_points_ = self._points(ax, shown & ~self.trusted_, SECOND, "flagged")
-        grey = neutral_colour()
-        self.threshold_line_ = ax.axvline(threshold, color=grey, lw=1, ls=":")
+        gray = neutral_color()
+        self.threshold_line_ = ax.axvline(threshold, color=gray, lw=1, ls=":")
         ax.set(xscale="log", yscale="log", xlabel="proxy / score")
         ax.set_ylabel("norm of the scores" if self.measured is None else "relative true error")
         if legend_loc is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from influencekit.displays._style import FIRST, SECOND, literal, neutral_colour, open_axes
+from influencekit.displays._style import FIRST, SECOND, literal, neutral_color, open_axes
 from influencekit.selection._attributor_search import innermost
 
 __all__ = ["GroupScoresDisplay"]
@@ -154,13 +154,13 @@ class GroupScoresDisplay:
         n = len(self.order_)
         ax = open_axes(self, ax, (6.4, 1.2 + 0.3 * n))
         values, places = self.scores[self.order_], np.arange(n)
-        colours = np.where(values >= 0, FIRST["color"], SECOND["color"])
-        self.bars_ = ax.barh(places, values, color=colours, height=0.7)
+        colors = np.where(values >= 0, FIRST["color"], SECOND["color"])
+        self.bars_ = ax.barh(places, values, color=colors, height=0.7)
         for bar, value in zip(self.bars_, values, strict=True):
-            bar.set_hatch("" if value >= 0 else "///")  # told apart without colour
+            bar.set_hatch("" if value >= 0 else "///")  # told apart without color
         if self.measured is not None:
             self._draw_measured(ax, places)
-        ax.axvline(0, color=neutral_colour(), lw=0.8)
+        ax.axvline(0, color=neutral_color(), lw=0.8)
         ax.set_yticks(places, [literal(name) for name in self.names[self.order_]])
         ax.invert_yaxis()
         ax.set_xlabel(literal(self.label))
@@ -175,7 +175,7 @@ class GroupScoresDisplay:
             found,
             places,
             xerr=errors,
-            color=neutral_colour(),
+            color=neutral_color(),
             marker="D",
             markerfacecolor=ax.get_facecolor(),
             ls="",

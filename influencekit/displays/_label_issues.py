@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit.displays._style import FIRST, SECOND, neutral_colour, open_axes
-from influencekit.utils import check_choice
+from influencekit.displays._style import FIRST, SECOND, neutral_color, open_axes
+from influencekit.utils._suggest import check_choice
 
 __all__ = ["LabelIssuesDisplay"]
 
@@ -170,16 +170,16 @@ class LabelIssuesDisplay:
         if self.issues is not None:
             parts = {"right": ~self.issues, "wrong": self.issues}
         for (name, rows), style in zip(parts.items(), (FIRST, SECOND), strict=False):
-            colour, line = style["color"], style["linestyle"]
-            own = {"edgecolor": colour, "linestyle": line, "linewidth": 1.5}
+            color, line = style["color"], style["linestyle"]
+            own = {"edgecolor": color, "linestyle": line, "linewidth": 1.5}
             own["label"] = name if name == "all" else f"{name} label"
-            own["facecolor"] = "none" if name == "wrong" else (colour, 0.4)
+            own["facecolor"] = "none" if name == "wrong" else (color, 0.4)
             self.counts_[name], _, _ = ax.hist(
                 self.scores[rows], edges, histtype="stepfilled", **own
             )
         if self.threshold is not None:
             self.lines_["threshold"] = ax.axvline(
-                self.threshold, color=neutral_colour(), lw=1, ls=":", label="threshold"
+                self.threshold, color=neutral_color(), lw=1, ls=":", label="threshold"
             )
         ax.set(xlabel="label score", ylabel="rows")
         ax.set_yscale("symlog", linthresh=1)
@@ -191,11 +191,11 @@ class LabelIssuesDisplay:
         x = 100 * np.arange(n + 1) / n
         order = np.argsort(-self.scores, kind="stable")
         found = np.concatenate([[0], np.cumsum(self.issues[order])])
-        grey = neutral_colour()
+        gray = neutral_color()
         curves = {
             "found": (found, {"color": FIRST["color"]}),
-            "best": (np.minimum(np.arange(n + 1), wrong), {"color": grey, "ls": ":"}),
-            "random": (wrong * np.arange(n + 1) / n, {"color": grey, "ls": "--"}),
+            "best": (np.minimum(np.arange(n + 1), wrong), {"color": gray, "ls": ":"}),
+            "random": (wrong * np.arange(n + 1) / n, {"color": gray, "ls": "--"}),
         }
         for name, (values, style) in curves.items():
             (self.lines_[name],) = ax.plot(x, 100 * values / wrong, lw=1.5, label=name, **style)

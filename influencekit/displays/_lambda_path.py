@@ -16,7 +16,7 @@ from influencekit.displays._style import (
     import_pyplot,
     legend_text,
     literal,
-    neutral_colour,
+    neutral_color,
     open_axes,
 )
 
@@ -325,7 +325,7 @@ class LambdaPathDisplay:
         if self.threshold is not None:
             self.threshold_line_ = ax.axhline(
                 self.threshold,
-                color=neutral_colour(),
+                color=neutral_color(),
                 linestyle=":",
                 linewidth=1,
                 label=f"threshold {self.threshold:g}",
@@ -356,12 +356,12 @@ class LambdaPathDisplay:
         labels = sorted(self.picks, key=lambda label: self.picks[label])
         for label in labels:
             self.pick_lines_[label] = ax.axvline(
-                self.picks[label], color=neutral_colour(), linewidth=1, linestyle="-.", zorder=1
+                self.picks[label], color=neutral_color(), linewidth=1, linestyle="-.", zorder=1
             )
         upper = ax.secondary_xaxis("top")
         upper.minorticks_off()
         labels, positions = merge_close(labels, [self.picks[label] for label in labels])
-        # a label that would touch its neighbour is lifted by empty lines below it
+        # a label that would touch its neighbor is lifted by empty lines below it
         levels = label_levels(np.log10(positions), labels, ax)
         texts = [literal(label) + "\n" * level for label, level in zip(labels, levels, strict=True)]
         upper.set_xticks(positions, texts, minor=False)

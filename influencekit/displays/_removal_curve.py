@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from influencekit.applications import RemovalCurve
+from influencekit.applications._removal import RemovalCurve
 from influencekit.displays._style import (
     curve_style,
     legend_text,
     literal,
-    neutral_colour,
+    neutral_color,
     open_axes,
 )
 
@@ -90,12 +90,12 @@ class RemovalCurveDisplay:
         start = float(errors.pop("nothing")[0])
         x = 100 * np.concatenate([[0.0], self.curve.fractions])
         order = np.argsort(x)
-        grey = neutral_colour()
-        self.nothing_line_ = ax.axhline(level, color=grey, lw=1, ls=":", label="nothing removed")
+        gray = neutral_color()
+        self.nothing_line_ = ax.axhline(level, color=gray, lw=1, ls=":", label="nothing removed")
         self.lines_ = {}
         scored = [name for name in means if name != "random"]
         styles = {name: curve_style(i) for i, name in enumerate(scored)}
-        styles["random"] = {"color": grey, "marker": "x", "linestyle": "--"}
+        styles["random"] = {"color": gray, "marker": "x", "linestyle": "--"}
         for name, values in means.items():
             y = np.concatenate([[level], values])[order]
             bars = np.nan_to_num(np.concatenate([[start], errors[name]])[order])

@@ -1,7 +1,7 @@
-"""One style for every display: told apart by colour, and by line or marker without colour.
+"""One style for every display: told apart by color, and by line or marker without color.
 
-Colours are Okabe and Ito's blue and vermilion, which stay apart for colour-blind readers and
-stand out on white and on black.  Everything neutral follows the user's own text colour, so
+Colors are Okabe and Ito's blue and vermilion, which stay apart for color-blind readers and
+stand out on white and on black.  Everything neutral follows the user's own text color, so
 dark styles work.  No rcParams are changed.
 """
 
@@ -23,7 +23,7 @@ __all__ = [
     "is_dark",
     "legend_text",
     "literal",
-    "neutral_colour",
+    "neutral_color",
     "open_axes",
 ]
 
@@ -31,7 +31,7 @@ __all__ = [
 #: Style of the first quantity of a picture (ξ; proponents) and of the second (LDS; opponents).
 FIRST = {"color": "#0072B2", "linestyle": "-", "marker": "o"}
 SECOND = {"color": "#D55E00", "linestyle": "--", "marker": "s"}
-#: Colours of many curves: Okabe and Ito's, without yellow and black; markers and lines beside them.
+#: Colors of many curves: Okabe and Ito's, without yellow and black; markers and lines beside them.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 MARKERS = ("o", "s", "^", "v", "P", "X", "d")
 LINE_STYLES = ("-", "--", "-.", ":")
@@ -40,7 +40,7 @@ BAND = {"alpha": 0.25, "linewidth": 0}
 
 
 def curve_style(i: int) -> dict[str, str]:
-    """Colour, marker and line of the i-th of many curves; the first 28 differ."""
+    """Color, marker and line of the i-th of many curves; the first 28 differ."""
     return {
         "color": PALETTE[i % len(PALETTE)],
         "marker": MARKERS[i % len(MARKERS)],
@@ -68,8 +68,8 @@ def open_axes(display, ax=None, figsize: tuple[float, float] = (6.4, 4.2)):
     return ax
 
 
-def neutral_colour() -> str:
-    """Colour of text in the style that the user has chosen."""
+def neutral_color() -> str:
+    """Color of text in the style that the user has chosen."""
     import matplotlib as mpl
 
     return mpl.rcParams["text.color"]

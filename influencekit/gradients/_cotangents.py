@@ -12,7 +12,8 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from influencekit.gradients.projections._random import uniform_rows
-from influencekit.models import Task, one_number_each
+from influencekit.models._outputs import one_number_each
+from influencekit.models._task import Task
 
 __all__ = [
     "CotangentFunction",

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from influencekit.data import Batch, Examples
+from influencekit.data._examples import Examples
+from influencekit.data._sources import Batch
 from influencekit.exceptions import ResourceError
 from influencekit.gradients._cotangents import CotangentFunction, at_rows
 from influencekit.gradients._features import GradientFeatures
@@ -16,8 +17,8 @@ from influencekit.gradients.blocks._base import WORKSPACE, Block
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.layers._layers import forward_recorded, layer_blocks
 from influencekit.gradients.layers._layout import REST, Layout, discover
-from influencekit.models import Task
-from influencekit.utils import format_bytes, parse_memory, progress
+from influencekit.models._task import Task
+from influencekit.utils._long_work import format_bytes, parse_memory, progress
 from influencekit.utils._torch import plain_kernels
 
 __all__ = ["GradientEngine"]

@@ -10,7 +10,7 @@ from torch import Tensor
 from influencekit.gradients.blocks._base import WORKSPACE, Block, row_slice
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._outer import OuterBlock
-from influencekit.utils import chunks
+from influencekit.utils._long_work import chunks
 
 __all__ = ["GradientFeatures"]
 

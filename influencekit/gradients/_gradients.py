@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from influencekit.data import Examples
+from influencekit.data._examples import Examples
 from influencekit.gradients._cotangents import CotangentFunction, Stacked
 from influencekit.gradients._dot import all_dots, all_self_dots
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._store import FeatureStore, disk_room, pieces, rows_of
 from influencekit.gradients.blocks._base import row_slice, symmetrize
-from influencekit.utils import format_bytes
+from influencekit.utils._long_work import format_bytes
 
 __all__ = ["Gradients"]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from influencekit.models import Task
-from influencekit.utils import chunks
+from influencekit.models._task import Task
+from influencekit.utils._long_work import chunks
 from influencekit.utils._torch import map_tensors, select_rows, simple_kernels
 
 __all__ = ["dense_rows"]

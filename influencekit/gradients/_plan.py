@@ -10,7 +10,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from influencekit.gradients._gradients import Gradients
-from influencekit.utils import check_choice, format_bytes
+from influencekit.utils._long_work import format_bytes
+from influencekit.utils._suggest import check_choice
 
 __all__ = ["Plan", "plan"]
 

@@ -5,24 +5,16 @@ from __future__ import annotations
 from inspect import signature
 from typing import Any
 
-from torch import Tensor
-
-from influencekit.attributors import GradCos
+from influencekit.attributors._slope_output import SlopeOutput
+from influencekit.attributors.first_order._grad_cos import GradCos
 from influencekit.base import BaseAttributor
-from influencekit.utils import did_you_mean
+from influencekit.utils._suggest import did_you_mean
 
 __all__ = ["SlopeOutput", "check_explains", "check_queries", "explain"]
 
 
 #: What searches take in ``fit`` beside the training data.
 _QUERIES = ("X_query", "y_query", "subset_outputs")
-
-
-class SlopeOutput:
-    """Output whose gradient is that of a property: outputs times its slopes, given as targets."""
-
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return (outputs * targets).flatten(1).sum(1)
 
 
 def check_explains(attributor: BaseAttributor) -> None:

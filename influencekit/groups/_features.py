@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from influencekit.data import Examples
+from influencekit.data._examples import Examples
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models import Task
+from influencekit.models._task import Task
 
 __all__ = ["FEATURES", "example_features"]
 

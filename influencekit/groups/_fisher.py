@@ -10,23 +10,23 @@ import torch
 from torch import Tensor
 
 from influencekit._fitted import DampedFitted, learned_rows
-from influencekit.attributors import TRAK
 from influencekit.attributors._gradients import (
     gradient_engine,
     query_gradients,
     training_gradients,
     training_weights,
 )
-from influencekit.attributors._trak import NamedOutput, loss_slopes, trak_outputs
+from influencekit.attributors._trak import TRAK, NamedOutput, loss_slopes, trak_outputs
 from influencekit.curvature._spectrum import CoordinatePath, SubsetSums
-from influencekit.damping import gram_damping
-from influencekit.data import Examples
+from influencekit.damping._default import gram_damping
+from influencekit.data._examples import Examples
 from influencekit.exceptions import ResourceError
-from influencekit.gradients import Gradients, output_cotangent
+from influencekit.gradients._cotangents import output_cotangent
+from influencekit.gradients._gradients import Gradients
 from influencekit.groups._explain import SlopeOutput
 from influencekit.groups._groupers import RandomGrouper
-from influencekit.models import Task
-from influencekit.utils import format_bytes
+from influencekit.models._task import Task
+from influencekit.utils._long_work import format_bytes
 
 __all__ = ["fisher_of"]
 

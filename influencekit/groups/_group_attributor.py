@@ -14,15 +14,20 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit._fitted import check_scores, of_models
-from influencekit.attributors import TRAK, FurtherTraining, InfluenceFunction
+from influencekit.attributors._trak import TRAK
+from influencekit.attributors.further._further_training import FurtherTraining
+from influencekit.attributors.influence._influence_function import InfluenceFunction
 from influencekit.base import BaseAttributor
-from influencekit.curvature import MeanPath
-from influencekit.data import ExamplesList, compare_row_labels, each
+from influencekit.curvature._mean_path import MeanPath
+from influencekit.data._examples import ExamplesList, each
+from influencekit.data._inputs import compare_row_labels
 from influencekit.groups._explain import SlopeOutput, check_explains, check_queries, explain
 from influencekit.groups._fisher import fisher_of
 from influencekit.groups._held import HeldGroups, partition
 from influencekit.groups._properties import compare_index, property_slopes, resolve_property
-from influencekit.utils import HasMethods, StrOptions, chunks, validate_parameters, with_gradients
+from influencekit.utils._long_work import chunks
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import HasMethods, StrOptions, validate_parameters
 
 __all__ = ["GroupAttributor"]
 
@@ -56,7 +61,7 @@ class GroupAttributor(HeldGroups):
         :class:`~influencekit.groups.ClusterGrouper`.  None takes the ``groups`` given to ``fit``,
         or makes each example a group.
     reduce : {"sum", "mean"}, default="sum"
-        "sum" is the effect of the whole group, which favours large ones; "mean" that of one
+        "sum" is the effect of the whole group, which favors large ones; "mean" that of one
         of its examples on average.
     curvature : {"points", "groups"}, default="points"
         "points" sums the scores of examples, exactly.  "groups" replaces the empirical Fisher
@@ -167,18 +172,13 @@ class GroupAttributor(HeldGroups):
         Parameters
         ----------
         model : fitted model, Task, or list of them
-            As :func:`~influencekit.as_task` takes it.  Scores of several are averaged, and a
-            grouper looks at the first.
+            Scores of several are averaged, and a grouper looks at the first.
         X, y : array-like
             Training data, as given to the model's ``fit``.
         groups : array-like of shape (n_train,) or (n_train, n_columns), default=None
-            Label of each row, in place of a grouper; crossings of several columns.
-        sample_weight : array-like of shape (n_train,), default=None
-            The weights that the model was fitted with.
-        X_fit : array-like of shape (n_train, n_features), default=None
-            Of a Pipeline: what its last step was fitted on.
-        **queries
-            What a search inside asks for: ``X_query``, ``y_query``, ``subset_outputs``.
+            Labels in place of a grouper; crossings of several columns.
+        sample_weight, X_fit, **queries
+            As every attributor takes them; what a search inside asks for, such as ``X_query``.
 
         Returns
         -------
@@ -194,13 +194,13 @@ class GroupAttributor(HeldGroups):
         self._partition(self.task_, X, y, train, groups)
         self.attributor_ = clone(self.attributor)
         if self.curvature == "groups":
-            pairs = zip(each(models), each(train), strict=True)
-            self._keep(*zip(*[fisher_of(self, *pair) for pair in pairs], strict=True))
+            found = map(fisher_of, [self] * len(each(models)), each(models), each(train))
+            self._keep(*zip(*found, strict=True))
             return self
         if isinstance(self.attributor_, FurtherTraining):
             self.attributor_.set_params(groups=self.labels_, left_out=None)
-        learned = model if queries else models  # searches retrain
-        self.attributor_.fit(learned, X, y, sample_weight=sample_weight, X_fit=X_fit, **queries)
+        more = {"sample_weight": sample_weight, "X_fit": X_fit, **queries}
+        self.attributor_.fit(model if queries else models, X, y, **more)  # searches retrain
         if self.property is not None:
             explain(self.attributor_, SlopeOutput())
         self._keep(self.attributor_.fitted_, self.attributor_._rows)
@@ -277,7 +277,7 @@ class GroupAttributor(HeldGroups):
 
     @with_gradients
     def transform(self, X, y=None):
-        """Scores under the name of scikit-learn's transformers; honours ``set_output``.
+        """Scores under the name of scikit-learn's transformers; honors ``set_output``.
 
         Parameters
         ----------

@@ -11,18 +11,14 @@ from sklearn.base import ClusterMixin, clone
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.utils import check_random_state
 
-from influencekit.data import Examples, open_examples
+from influencekit.data._examples import Examples, open_examples
 from influencekit.groups._features import FEATURES, example_features
 from influencekit.groups._labels import encode_labels, label_table, named_groups, refuse_missing
-from influencekit.models import Task, as_task
-from influencekit.utils import (
-    Interval,
-    StrOptions,
-    SuggestingEstimator,
-    draw_seed,
-    validate_parameters,
-    with_gradients,
-)
+from influencekit.models._task import Task, as_task
+from influencekit.utils._parameters import SuggestingEstimator
+from influencekit.utils._random import draw_seed
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import Interval, StrOptions, validate_parameters
 
 __all__ = ["BaseGrouper", "ClusterGrouper", "KMeansGrouper", "LabelGrouper", "RandomGrouper"]
 
@@ -296,7 +292,7 @@ class KMeansGrouper(ClusterGrouper):
 
     Notes
     -----
-    K-means on gradients minimises the within-group scatter, which is what the group form of the
+    K-means on gradients minimizes the within-group scatter, which is what the group form of the
     empirical Fisher matrix drops (``fisher_form="mean"`` of :class:`GroupAttributor`).
     Cost: a forward pass (and the gradient of the last layer's input) of all rows, and k-means.
 

@@ -8,11 +8,11 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit.attributors import FurtherTraining
+from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.base import BaseAttributor
-from influencekit.data import Examples, each
+from influencekit.data._examples import Examples, each
 from influencekit.groups._groupers import BaseGrouper, ClusterGrouper, LabelGrouper
-from influencekit.models import Task
+from influencekit.models._task import Task
 
 __all__ = ["HeldGroups", "partition"]
 
@@ -118,6 +118,9 @@ class HeldGroups(BaseAttributor):
         if self.curvature == "groups":
             return super().self_influence()
         return self.attributor_.self_influence()
+
+    def _read_models(self, model, X, y):
+        return self.attributor._read_models(model, X, y)
 
     def _queries(self, X, y):
         check_is_fitted(self, "fitted_")

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.data import open_examples
+from influencekit.data._examples import open_examples
 from influencekit.groups._labels import label_table, named_groups
 from influencekit.groups._properties import one_finite_number, resolve_property
 from influencekit.metrics._text import not_finite_text
-from influencekit.models import as_task
+from influencekit.models._task import as_task
 from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.training.subsets._retrain import Retraining
-from influencekit.utils import with_gradients
+from influencekit.utils._torch import with_gradients
 
 __all__ = ["GroupLeaveOut", "leave_group_out"]
 
@@ -73,13 +73,13 @@ def leave_group_out(
     model: Any,
     X: Any,
     y: Any,
-    X_test: Any,
-    y_test: Any,
+    X_query: Any,
+    y_query: Any,
     groups: Any,
     *,
     property: Any = None,
     output: Any = "neg_loss",
-    only: Any = None,
+    left_out: Any = None,
     sample_weight: Any = None,
     n_repeats: int = 3,
     engine: str = "auto",
@@ -96,13 +96,13 @@ def leave_group_out(
     model : estimator
         As :func:`~influencekit.retrain_on_subsets` takes it.
     X, y : array-like of shape (n_train, ...) and (n_train,)
-    X_test, y_test : array-like of shape (n_test, ...) and (n_test,)
+    X_query, y_query : array-like of shape (n_test, ...) and (n_test,)
     groups : array-like of shape (n_train,) or (n_train, n_columns)
         Label of each row; crossings of several columns.
     property : {"mean_neg_loss"} or callable, default=None
         As for :class:`GroupAttributor`; None looks at ``output`` for each test row.
     output : str or callable, default="neg_loss"
-    only : str or iterable of str, default=None
+    left_out : str or iterable of str, default=None
         Names of the groups to leave out; None is all.
     sample_weight : array-like of shape (n_train,), default=None
         Weights that the model was fitted with; each retraining gets those of its rows.
@@ -145,12 +145,12 @@ def leave_group_out(
     """
     n = count_rows(X)
     positions, distinct = named_groups(label_table(groups, n, "groups"))
-    only = [only] if isinstance(only, str) else only
-    chosen = distinct if only is None else np.asarray(list(only), dtype=object)
-    strangers = sorted(set(chosen) - set(distinct))
-    if strangers:
+    left_out = [left_out] if isinstance(left_out, str) else left_out
+    chosen = distinct if left_out is None else np.asarray(list(left_out), dtype=object)
+    unknown = sorted(set(chosen) - set(distinct))
+    if unknown:
         raise ValueError(
-            f"only: there are no groups {strangers[:5]}; accepted are names among "
+            f"left_out: there are no groups {unknown[:5]}; accepted are names among "
             f"{distinct[:10].tolist()}{' ...' if len(distinct) > 10 else ''}."
         )
     masks = np.ones((1 + len(chosen), n), dtype=bool)
@@ -164,9 +164,9 @@ def leave_group_out(
     )
     retrain = partial(how.outputs, model, masks=masks, names=names)
     if property is None:
-        found = retrain((X, y, X_test, y_test), output=output)
+        found = retrain((X, y, X_query, y_query), output=output)
     else:
-        found = _property_values(model, (X, y, X_test, y_test), property, retrain)
+        found = _property_values(model, (X, y, X_query, y_query), property, retrain)
     sizes = (~masks[1:]).sum(1)
     return GroupLeaveOut(found[0], found[1:], chosen, sizes)
 
@@ -201,16 +201,16 @@ def _column_values(data: tuple, width: int, task: Any, retrain: Callable) -> np.
 
     Test rows are asked once for each column, named by their targets, so that one training does.
     """
-    X, y, X_test, y_test = data
-    n = count_rows(X_test)
+    X, y, X_query, y_query = data
+    n = count_rows(X_query)
     if width == 1:
-        targets, output = y_test, _first
+        targets, output = y_query, _first
     elif task.kind == "regression":
         targets, output = np.repeat(np.eye(width), n, axis=0), _weighted
     else:
         classes = np.arange(width) if task.classes is None else np.asarray(task.classes)
         targets, output = np.repeat(classes, n), _own_output
-    asked = take_rows(X_test, np.tile(np.arange(n), width))
+    asked = take_rows(X_query, np.tile(np.arange(n), width))
     outputs = retrain((X, y, asked, targets), output=output)
     return np.moveaxis(outputs.reshape(*outputs.shape[:2], width, n), 2, 3)
 

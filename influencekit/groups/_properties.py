@@ -11,10 +11,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from influencekit.data import Examples, compare_row_labels
+from influencekit.data._examples import Examples
+from influencekit.data._inputs import compare_row_labels
 from influencekit.groups._labels import encode_labels, group_values
-from influencekit.models import ClassProbability, Task, class_positions, for_task
-from influencekit.utils import did_you_mean
+from influencekit.models._outputs import ClassProbability, for_task
+from influencekit.models._task import Task
+from influencekit.models.losses._base import class_positions
+from influencekit.utils._suggest import did_you_mean
 
 __all__ = [
     "DemographicParityDifference",

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from influencekit.metrics._checks import check_finite, check_same_shape
-from influencekit.metrics._correlation import row_correlation, standardise_rows
+from influencekit.metrics._correlation import row_correlation, standardize_rows
 from influencekit.metrics._text import short_array
 
 __all__ = ["AgreementResult", "attribution_agreement", "by_horizon", "mean_of_tests", "row_cosine"]
@@ -36,7 +36,7 @@ class AgreementResult:
         Share of the gold scores' energy in an offset common to all left-out rows.
     n_undefined : ndarray of shape (n_horizons,), int64
         Resolved test examples whose cosine is undefined because the scores are all 0.
-    cosine_per_test, spearman_per_test, split_half_per_test : ndarray (n_horizons, n_test)
+    cosine_per_query, spearman_per_query, split_half_per_query : ndarray (n_horizons, n_test)
         NaN where unresolved or undefined.
     """
 
@@ -51,9 +51,9 @@ class AgreementResult:
     unresolved_share: NDArray
     offset_share: NDArray
     n_undefined: NDArray
-    cosine_per_test: NDArray
-    spearman_per_test: NDArray
-    split_half_per_test: NDArray
+    cosine_per_query: NDArray
+    spearman_per_query: NDArray
+    split_half_per_query: NDArray
 
     def __repr__(self) -> str:
         shown = [
@@ -86,7 +86,7 @@ def attribution_agreement(
     gold : array-like of shape (n_test, n_left_out) or (n_horizons, n_test, n_left_out)
         Measured scores, mean over seeds.
     scores : array-like of the same shape, or (n_test, n_left_out) for every horizon
-        Scores of a method.  They are compared as they are, not centred.
+        Scores of a method.  They are compared as they are, not centered.
     halves : array-like of shape (2, ...), default=None
         Two tables of the shape of ``gold``: means of two disjoint halves of the seeds, for
         the ceiling.
@@ -94,7 +94,7 @@ def attribution_agreement(
         Gold scores that are not larger are rounding.  A test example all of whose gold
         scores are so small is unresolved, and left out of the means.
     offset : array-like of shape (n_horizons, n_test), default=None
-        Mean over left-out rows of the gold scores before they were centred; None takes it
+        Mean over left-out rows of the gold scores before they were centered; None takes it
         from `gold`.
     horizons : array-like of shape (n_horizons,), default=None
         What to call the horizons; None numbers them from 1.
@@ -133,7 +133,7 @@ def attribution_agreement(
         raise ValueError(f"`gold` has {target.shape[-1]} left-out rows; a correlation needs 3.")
     names = np.arange(1, len(target) + 1) if horizons is None else np.asarray(horizons)
     check_same_shape(names, "horizons", (len(target),), "(n_horizons,)")
-    floor = _per_test(resolution, "resolution", target)
+    floor = _per_query(resolution, "resolution", target)
     resolved = np.abs(target).max(axis=-1) > floor
     cosine = np.where(resolved, row_cosine(target, table), np.nan)
     spearman = np.where(resolved, _spearman(target, table), np.nan)
@@ -152,9 +152,9 @@ def attribution_agreement(
         unresolved_share=1 - resolved.mean(axis=-1),
         offset_share=_offset_share(target, offset),
         n_undefined=(resolved & np.isnan(cosine)).sum(axis=-1),
-        cosine_per_test=cosine,
-        spearman_per_test=spearman,
-        split_half_per_test=half_cosine,
+        cosine_per_query=cosine,
+        spearman_per_query=spearman,
+        split_half_per_query=half_cosine,
     )
 
 
@@ -173,7 +173,7 @@ def _unit(rows: NDArray) -> NDArray:
 
 
 def _spearman(first: NDArray, second: NDArray) -> NDArray:
-    a, b = standardise_rows(first, "spearman"), standardise_rows(second, "spearman")
+    a, b = standardize_rows(first, "spearman"), standardize_rows(second, "spearman")
     return row_correlation(a, b)
 
 
@@ -198,7 +198,7 @@ def _check_halves(halves: ArrayLike | None, target: NDArray) -> tuple[NDArray, N
     return array[0], array[1]
 
 
-def _per_test(values: ArrayLike, name: str, target: NDArray) -> NDArray:
+def _per_query(values: ArrayLike, name: str, target: NDArray) -> NDArray:
     array = check_finite(values, name, (0, 1, 2), "() or (n_horizons, n_test)")
     try:
         return np.broadcast_to(array, target.shape[:-1])
@@ -209,15 +209,15 @@ def _per_test(values: ArrayLike, name: str, target: NDArray) -> NDArray:
         ) from error
 
 
-def mean_of_tests(per_test: NDArray) -> NDArray:
+def mean_of_tests(per_query: NDArray) -> NDArray:
     """Mean over defined test examples; NaN if there is none."""
-    n = (~np.isnan(per_test)).sum(axis=-1)
-    return np.where(n > 0, np.nansum(per_test, axis=-1) / np.maximum(n, 1), np.nan)
+    n = (~np.isnan(per_query)).sum(axis=-1)
+    return np.where(n > 0, np.nansum(per_query, axis=-1) / np.maximum(n, 1), np.nan)
 
 
-def _standard_error(per_test: NDArray) -> NDArray:
-    n = (~np.isnan(per_test)).sum(axis=-1)
-    spread = np.nansum(np.square(per_test - mean_of_tests(per_test)[:, None]), axis=-1)
+def _standard_error(per_query: NDArray) -> NDArray:
+    n = (~np.isnan(per_query)).sum(axis=-1)
+    spread = np.nansum(np.square(per_query - mean_of_tests(per_query)[:, None]), axis=-1)
     return np.where(n > 1, np.sqrt(spread / np.maximum(n - 1, 1) / np.maximum(n, 1)), np.nan)
 
 
@@ -229,7 +229,7 @@ def _ceiling(half: NDArray) -> NDArray:
 
 def _offset_share(target: NDArray, offset: ArrayLike | None) -> NDArray:
     own = target.mean(axis=-1)
-    common = own if offset is None else _per_test(offset, "offset", target)
+    common = own if offset is None else _per_query(offset, "offset", target)
     within = np.square(target - own[..., None]).sum(axis=(-1, -2))
     energy = target.shape[-1] * np.square(common).sum(axis=-1)
     total = energy + within

@@ -15,10 +15,10 @@ from influencekit.utils._suggest import check_choice
 __all__ = [
     "LDSResult",
     "UndefinedCorrelationWarning",
-    "check_method",
+    "check_correlation",
     "row_correlation",
-    "standardise_rows",
-    "summarise",
+    "standardize_rows",
+    "summarize",
     "warn_undefined",
 ]
 
@@ -37,19 +37,19 @@ class UndefinedCorrelationWarning(InfluenceKitWarning, UndefinedMetricWarning):
     """
 
 
-def check_method(method: str) -> str:
-    """Return `method` if it names a correlation, else raise ValueError."""
-    check_choice("method", method, ("spearman", "pearson"))
-    return method
+def check_correlation(correlation: str) -> str:
+    """Return `correlation` if it names a correlation, else raise ValueError."""
+    check_choice("correlation", correlation, ("spearman", "pearson"))
+    return correlation
 
 
-def standardise_rows(rows: NDArray, method: str) -> NDArray:
-    """Rows centred and scaled to norm 1, after average ranking if `method` is "spearman".
+def standardize_rows(rows: NDArray, correlation: str) -> NDArray:
+    """Rows centered and scaled to norm 1, after average ranking if `correlation` is "spearman".
 
     Parameters
     ----------
     rows : ndarray of shape (..., n)
-    method : {"spearman", "pearson"}
+    correlation : {"spearman", "pearson"}
 
     Returns
     -------
@@ -60,14 +60,14 @@ def standardise_rows(rows: NDArray, method: str) -> NDArray:
     size = np.maximum(np.abs(low), np.abs(high))
     with np.errstate(over="ignore"):
         constant = high - low <= CONSTANT_SPREAD * size
-    if method == "spearman":
+    if correlation == "spearman":
         rows = _rank_rows(rows)
     else:  # to size 1 first: squares of very large or small numbers leave float64's range
         rows = rows / np.where(size > 0, size, 1.0)[..., None]
-    centred = rows - rows.mean(axis=-1, keepdims=True)
-    norms = np.linalg.norm(centred, axis=-1)
+    centered = rows - rows.mean(axis=-1, keepdims=True)
+    norms = np.linalg.norm(centered, axis=-1)
     norms[constant] = np.nan
-    return centred / norms[..., None]
+    return centered / norms[..., None]
 
 
 def _rank_rows(rows: NDArray) -> NDArray:
@@ -83,7 +83,7 @@ def _rank_rows(rows: NDArray) -> NDArray:
 
 
 def row_correlation(first: NDArray, second: NDArray) -> NDArray:
-    """Inner products of standardised rows, cut to [-1, 1]; NaN stays NaN."""
+    """Inner products of standardized rows, cut to [-1, 1]; NaN stays NaN."""
     return np.clip(np.einsum("...n,...n->...", first, second), -1.0, 1.0)
 
 
@@ -121,7 +121,7 @@ class LDSResult:
         than two defined queries.
     n_undefined : int
         Number of queries with constant scores or constant outputs.
-    method : {"spearman", "pearson"}
+    correlation : {"spearman", "pearson"}
     noise_ceiling : float or None
         Attainable correlation: what a perfect prediction of the expected output would be
         expected to reach, see `noise_ceiling`.  None without repeats.
@@ -132,7 +132,7 @@ class LDSResult:
     mean: float
     standard_error: float
     n_undefined: int
-    method: str
+    correlation: str
     noise_ceiling: float | None = None
     per_query: NDArray = field(kw_only=True)
 
@@ -141,27 +141,29 @@ class LDSResult:
         return (
             f"LDSResult(mean={self.mean:.3g}, standard_error={self.standard_error:.2g}{ceiling}, "
             f"n_query={len(self.per_query)}, n_undefined={self.n_undefined}, "
-            f"method={self.method!r})"
+            f"correlation={self.correlation!r})"
         )
 
 
 def correlate(
-    truth: NDArray, table: NDArray, method: str, noise_ceiling: float | None = None
+    truth: NDArray, table: NDArray, correlation: str, noise_ceiling: float | None = None
 ) -> LDSResult:
     """Correlation of each row of a table with the same row of a standardized one."""
-    per_query = row_correlation(truth, standardise_rows(table, method))
-    return reported(per_query, truth, method, noise_ceiling)
+    per_query = row_correlation(truth, standardize_rows(table, correlation))
+    return reported(per_query, truth, correlation, noise_ceiling)
 
 
 def reported(
-    per_query: NDArray, truth: NDArray, method: str, noise_ceiling: float | None = None
+    per_query: NDArray, truth: NDArray, correlation: str, noise_ceiling: float | None = None
 ) -> LDSResult:
     """Correlations as a result, with a warning where some are undefined."""
     warn_undefined(per_query, truth)
-    return summarise(per_query, method, noise_ceiling)
+    return summarize(per_query, correlation, noise_ceiling)
 
 
-def summarise(per_query: NDArray, method: str, noise_ceiling: float | None = None) -> LDSResult:
+def summarize(
+    per_query: NDArray, correlation: str, noise_ceiling: float | None = None
+) -> LDSResult:
     """Gather correlations (n_query,) into an LDSResult."""
     defined = per_query[~np.isnan(per_query)]
     n = defined.size
@@ -169,7 +171,7 @@ def summarise(per_query: NDArray, method: str, noise_ceiling: float | None = Non
         mean=float(defined.mean()) if n else float("nan"),
         standard_error=float(defined.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan"),
         n_undefined=int(per_query.size - n),
-        method=method,
+        correlation=correlation,
         noise_ceiling=noise_ceiling,
         per_query=per_query,
     )

@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from influencekit.metrics._checks import check_finite, check_masks, check_outputs, check_same_shape
 from influencekit.metrics._correlation import (
     LDSResult,
-    check_method,
+    check_correlation,
     correlate,
     reported,
     row_correlation,
-    standardise_rows,
+    standardize_rows,
 )
 
 __all__ = [
@@ -48,7 +48,7 @@ class NoiseCeiling(NamedTuple):
     attainable_correlation: float
 
 
-def noise_ceiling(outputs: ArrayLike, *, method: str = "spearman") -> NoiseCeiling:
+def noise_ceiling(outputs: ArrayLike, *, correlation: str = "spearman") -> NoiseCeiling:
     """Attainable correlation with subset outputs that were measured several times.
 
     With ``r`` repeats (other seeds, same subset) and mean correlation ``c`` between two of
@@ -61,7 +61,7 @@ def noise_ceiling(outputs: ArrayLike, *, method: str = "spearman") -> NoiseCeili
     Parameters
     ----------
     outputs : array-like of shape (n_subsets, n_repeats, n_query)
-    method : {"spearman", "pearson"}, default="spearman"
+    correlation : {"spearman", "pearson"}, default="spearman"
 
     Returns
     -------
@@ -80,22 +80,22 @@ def noise_ceiling(outputs: ArrayLike, *, method: str = "spearman") -> NoiseCeili
             "`outputs` has one repeat; a noise ceiling needs at least two, as an array of "
             "shape (n_subsets, n_repeats, n_query). Retrain with n_repeats=2 or more."
         )
-    return ceiling_from_repeats(repeats, check_method(method))
+    return ceiling_from_repeats(repeats, check_correlation(correlation))
 
 
-def ceiling_from_repeats(repeats: NDArray, method: str) -> NoiseCeiling:
+def ceiling_from_repeats(repeats: NDArray, correlation: str) -> NoiseCeiling:
     """`noise_ceiling` of checked outputs (n_subsets, n_repeats >= 2, n_query)."""
     n_repeats = repeats.shape[1]
-    rows = standardise_rows(repeats.transpose(1, 2, 0), method)
+    rows = standardize_rows(repeats.transpose(1, 2, 0), correlation)
     pairs = combinations(range(n_repeats), 2)
     correlations = np.stack([row_correlation(rows[i], rows[j]) for i, j in pairs])
     defined = correlations[~np.isnan(correlations)]
     if not defined.size:
         return NoiseCeiling(float("nan"), float("nan"), float("nan"))
-    correlation = float(defined.mean())
-    shared = max(correlation, 0.0)
+    mean = float(defined.mean())
+    shared = max(mean, 0.0)
     reliability = n_repeats * shared / (1 + (n_repeats - 1) * shared)
-    return NoiseCeiling(correlation, reliability, float(np.sqrt(reliability)))
+    return NoiseCeiling(mean, reliability, float(np.sqrt(reliability)))
 
 
 class PreparedOutputs:
@@ -106,13 +106,13 @@ class PreparedOutputs:
     outputs : array-like of shape (n_subsets, n_query) or (n_subsets, n_repeats, n_query)
         Output of each retrained model on each query, higher is better.  Repeats are
         averaged before ranking.
-    method : {"spearman", "pearson"}, default="spearman"
+    correlation : {"spearman", "pearson"}, default="spearman"
 
     Attributes
     ----------
     shape : tuple of int
         (n_query, n_subsets), the shape of a prediction.
-    method : str
+    correlation : str
     noise_ceiling : float or None
         Attainable correlation, None without repeats; see
         :func:`influencekit.metrics.noise_ceiling`.
@@ -123,14 +123,14 @@ class PreparedOutputs:
         If `outputs` has another shape, fewer than 3 subsets, or NaN.
     """
 
-    def __init__(self, outputs: ArrayLike, method: str = "spearman"):
+    def __init__(self, outputs: ArrayLike, correlation: str = "spearman"):
         repeats = check_outputs(outputs)
-        self.method = check_method(method)
-        self._rows = standardise_rows(repeats.mean(axis=1).T, method)
+        self.correlation = check_correlation(correlation)
+        self._rows = standardize_rows(repeats.mean(axis=1).T, correlation)
         self.shape = self._rows.shape
         self.noise_ceiling: float | None = None
         if repeats.shape[1] > 1:
-            self.noise_ceiling = ceiling_from_repeats(repeats, method).attainable_correlation
+            self.noise_ceiling = ceiling_from_repeats(repeats, correlation).attainable_correlation
 
     def correlations(self, predicted: ArrayLike) -> NDArray:
         """Correlation of each query, with no warning.
@@ -148,7 +148,7 @@ class PreparedOutputs:
         array = check_finite(predicted, "predicted", (2, 3), axes)
         expected = (*array.shape[:-2], *self.shape)
         check_same_shape(array, "predicted", expected, "(..., n_query, n_subsets)")
-        return row_correlation(standardise_rows(array, self.method), self._rows)
+        return row_correlation(standardize_rows(array, self.correlation), self._rows)
 
     def score(self, predicted: ArrayLike) -> LDSResult:
         """LDS of one prediction (n_query, n_subsets), see `lds_from_subset_sums`."""
@@ -156,7 +156,7 @@ class PreparedOutputs:
 
 
 def lds_from_subset_sums(
-    outputs: ArrayLike | PreparedOutputs, predicted: ArrayLike, method: str | None = None
+    outputs: ArrayLike | PreparedOutputs, predicted: ArrayLike, correlation: str | None = None
 ) -> LDSResult:
     """LDS of predictions that were already summed over each subset.
 
@@ -167,8 +167,8 @@ def lds_from_subset_sums(
         Give `PreparedOutputs` where many predictions are compared with the same outputs.
     predicted : array-like of shape (n_query, n_subsets)
         ``scores @ masks.T``: sum of the scores of the examples in each subset.
-    method : {"spearman", "pearson"}, default=None
-        None is "spearman", or the method of the PreparedOutputs.
+    correlation : {"spearman", "pearson"}, default=None
+        None is "spearman", or that of the PreparedOutputs.
 
     Returns
     -------
@@ -185,19 +185,19 @@ def lds_from_subset_sums(
         If outputs or predictions of some query are constant.
     """
     if not isinstance(outputs, PreparedOutputs):
-        outputs = PreparedOutputs(outputs, method or "spearman")
-    elif method not in (None, outputs.method):
+        outputs = PreparedOutputs(outputs, correlation or "spearman")
+    elif correlation not in (None, outputs.correlation):
         raise ValueError(
-            f"`method` is {method!r}, but the outputs were prepared for {outputs.method!r}. "
-            "Leave `method` out, or prepare them again."
+            f"`correlation` is {correlation!r}, but the outputs were prepared for "
+            f"{outputs.correlation!r}. Leave `correlation` out, or prepare them again."
         )
     sums = check_finite(predicted, "predicted", 2, "(n_query, n_subsets)")
     per_query = outputs.correlations(sums)
-    return reported(per_query, outputs._rows, outputs.method, outputs.noise_ceiling)
+    return reported(per_query, outputs._rows, outputs.correlation, outputs.noise_ceiling)
 
 
 def linear_datamodeling_score(
-    outputs: ArrayLike, masks: ArrayLike, scores: ArrayLike, *, method: str = "spearman"
+    outputs: ArrayLike, masks: ArrayLike, scores: ArrayLike, *, correlation: str = "spearman"
 ) -> LDSResult:
     """Linear datamodeling score of an attribution.
 
@@ -213,7 +213,7 @@ def linear_datamodeling_score(
         Booleans, or zeros and ones: is the example in the subset?
     scores : array-like of shape (n_query, n_train)
         Positive = proponent.
-    method : {"spearman", "pearson"}, default="spearman"
+    correlation : {"spearman", "pearson"}, default="spearman"
 
     Returns
     -------
@@ -244,7 +244,7 @@ def linear_datamodeling_score(
     >>> round(linear_datamodeling_score(outputs, masks, scores).mean, 3)
     1.0
     """
-    prepared = PreparedOutputs(outputs, method)
+    prepared = PreparedOutputs(outputs, correlation)
     n_query, n_subsets = prepared.shape
     members = check_masks(masks, n_subsets)
     table = check_finite(scores, "scores", 2, "(n_query, n_train)")
@@ -256,8 +256,8 @@ def leave_one_out_correlation(
     loo_changes: ArrayLike,
     scores: ArrayLike,
     *,
-    removed: ArrayLike | None = None,
-    method: str = "pearson",
+    left_out: ArrayLike | None = None,
+    correlation: str = "pearson",
 ) -> LDSResult:
     """Correlation, over removed examples, of scores with leave-one-out retraining.
 
@@ -266,10 +266,10 @@ def leave_one_out_correlation(
     loo_changes : array-like of shape (n_query, n_removed)
         Output with all examples − output without the removed one, so that a proponent has
         a positive change, as it has a positive score.
-    scores : array-like of shape (n_query, n_removed), or (n_query, n_train) with `removed`
-    removed : array-like of int of shape (n_removed,), default=None
+    scores : array-like of shape (n_query, n_removed), or (n_query, n_train) with `left_out`
+    left_out : array-like of int of shape (n_removed,), default=None
         Training positions of the removed examples, which picks those columns of `scores`.
-    method : {"spearman", "pearson"}, default="pearson"
+    correlation : {"spearman", "pearson"}, default="pearson"
 
     Returns
     -------
@@ -286,25 +286,25 @@ def leave_one_out_correlation(
     UndefinedCorrelationWarning
         If changes or scores of some query are constant.
     """
-    check_method(method)
+    check_correlation(correlation)
     changes = check_finite(loo_changes, "loo_changes", 2, "(n_query, n_removed)")
     if changes.shape[1] < 3:
         raise ValueError(
             f"`loo_changes` has {changes.shape[1]} removed examples; a correlation needs 3."
         )
     table = check_finite(scores, "scores", 2, "(n_query, n_removed)")
-    if removed is not None:
-        table = table[:, _check_positions(removed, table.shape[1])]
+    if left_out is not None:
+        table = table[:, _check_positions(left_out, table.shape[1])]
     check_same_shape(table, "scores", changes.shape, "(n_query, n_removed)")
-    return correlate(standardise_rows(changes, method), table, method)
+    return correlate(standardize_rows(changes, correlation), table, correlation)
 
 
-def _check_positions(removed: ArrayLike, n_train: int) -> np.ndarray:
-    positions = np.asarray(removed)
+def _check_positions(left_out: ArrayLike, n_train: int) -> np.ndarray:
+    positions = np.asarray(left_out)
     integral = positions.ndim == 1 and np.issubdtype(positions.dtype, np.integer)
     if not integral or (positions < 0).any() or (positions >= n_train).any():
         raise ValueError(
-            "`removed` must be a 1-d array of integer positions from 0 to n_train - 1 = "
-            f"{n_train - 1}, the columns of `scores`; got {removed!r}."
+            "`left_out` must be a 1-d array of integer positions from 0 to n_train - 1 = "
+            f"{n_train - 1}, the columns of `scores`; got {left_out!r}."
         )
     return positions

@@ -23,7 +23,7 @@ from influencekit.metrics._correlation import (
     LDSResult,
     correlate,
     reported,
-    standardise_rows,
+    standardize_rows,
 )
 
 __all__ = [
@@ -84,7 +84,7 @@ def enumerate_subsets(
         raise ValueError(
             f"{n_examples} choose {subset_size} = {n_subsets:,} subsets are more than "
             f"`max_subsets` = {max_subsets:,}. Take fewer examples, or sample subsets and use "
-            "linear_datamodeling_score(..., method='pearson')."
+            "linear_datamodeling_score(..., correlation='pearson')."
         )
     members = np.array(list(combinations(range(n_examples), subset_size)))
     masks = np.zeros((n_subsets, n_examples), dtype=bool)
@@ -112,11 +112,11 @@ def population_moments(outputs: ArrayLike, masks: ArrayLike) -> PopulationMoment
         If shapes disagree, values are NaN, or `masks` is not the whole population.
     """
     values, members, size = _check_population(outputs, masks)
-    centred = values - values.mean(axis=0)
-    q = -centred.T @ members.astype(np.float64) / len(values)
+    centered = values - values.mean(axis=0)
+    q = -centered.T @ members.astype(np.float64) / len(values)
     spread = np.ptp(values, axis=0)
     constant = spread <= CONSTANT_SPREAD * np.abs(values).max(axis=0)
-    variance = np.where(constant, 0.0, np.square(centred).mean(axis=0))
+    variance = np.where(constant, 0.0, np.square(centered).mean(axis=0))
     return PopulationMoments(q, variance, size)
 
 
@@ -153,8 +153,8 @@ def population_pearson_lds(scores: ArrayLike, moments: PopulationMoments) -> LDS
     n, a = q.shape[1], moments.subset_size
     if not 0 < a < n:
         raise ValueError(f"`moments.subset_size` must be from 1 to {n - 1}; got {a}.")
-    sum_deviation = np.sqrt(a * (n - a) / (n * (n - 1)))  # of S_A, for centred τ of norm 1
-    covariance = -np.einsum("ij,ij->i", q, standardise_rows(table, "pearson"))
+    sum_deviation = np.sqrt(a * (n - a) / (n * (n - 1)))  # of S_A, for centered τ of norm 1
+    covariance = -np.einsum("ij,ij->i", q, standardize_rows(table, "pearson"))
     deviation = np.sqrt(np.where(variance > 0, variance, np.nan))
     per_query = np.clip(covariance / (sum_deviation * deviation), -1.0, 1.0)
     return reported(per_query, deviation, "pearson")
@@ -188,7 +188,7 @@ def population_pearson_lds_by_enumeration(
     expected = (values.shape[1], members.shape[1])
     check_same_shape(table, "scores", expected, "(n_query, n_train)")
     sums = table @ members.T.astype(np.float64)
-    return correlate(standardise_rows(values.T, "pearson"), sums, "pearson")
+    return correlate(standardize_rows(values.T, "pearson"), sums, "pearson")
 
 
 def _check_population(outputs: ArrayLike, masks: ArrayLike) -> tuple[NDArray, NDArray, int]:

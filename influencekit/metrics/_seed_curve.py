@@ -20,20 +20,20 @@ class SeedCurve:
 
     Attributes
     ----------
-    n_seeds : ndarray of shape (n_sizes,), int64
+    n_repeats : ndarray of shape (n_sizes,), int64
     n_blocks : ndarray of shape (n_sizes,), int64
         Disjoint blocks of that many seeds.
     cosine : dict of str to ndarray of shape (n_sizes, n_horizons)
         Mean over blocks and test examples, by method; NaN where every row is 0.
     """
 
-    n_seeds: NDArray
+    n_repeats: NDArray
     n_blocks: NDArray
     cosine: dict[str, NDArray]
 
     def __repr__(self) -> str:
         best = ", ".join(f"{name!r}: {short_array(y)}" for name, y in self.best().items())
-        return f"SeedCurve(n_seeds={short_array(self.n_seeds)}, best={{{best}}})"
+        return f"SeedCurve(n_repeats={short_array(self.n_repeats)}, best={{{best}}})"
 
     def best(self) -> dict[str, NDArray]:
         """Largest cosine over horizons (n_sizes,), by method."""
@@ -44,7 +44,7 @@ def agreement_by_seeds(
     gold_of_seeds: Iterable[ArrayLike],
     scores: Mapping[str, ArrayLike],
     *,
-    n_seeds: Sequence[int] = (1, 2, 5, 10, 20, 50, 100),
+    n_repeats: Sequence[int] = (1, 2, 5, 10, 20, 50, 100),
 ) -> SeedCurve:
     """Cosine of scores with the mean of k seeds of a gold standard, for several k.
 
@@ -59,7 +59,7 @@ def agreement_by_seeds(
         Scores of one seed after the other, such as :meth:`FurtherTraining.iter_seeds` yields.
     scores : mapping of str to array-like of the same shape, or (n_test, n_left_out)
         By method.
-    n_seeds : sequence of int, default=(1, 2, 5, 10, 20, 50, 100)
+    n_repeats : sequence of int, default=(1, 2, 5, 10, 20, 50, 100)
         Sizes of the blocks.  Those above the number of seeds are left out.
 
     Returns
@@ -71,9 +71,9 @@ def agreement_by_seeds(
     ValueError
         If there is no seed, or shapes disagree.
     """
-    sizes = sorted({int(k) for k in n_seeds})
+    sizes = sorted({int(k) for k in n_repeats})
     if not sizes or sizes[0] < 1:
-        raise ValueError(f"`n_seeds` must hold integers of 1 or more; got {list(n_seeds)!r}.")
+        raise ValueError(f"`n_repeats` must hold integers of 1 or more; got {list(n_repeats)!r}.")
     sums: dict[int, NDArray] = {}
     cosines: dict[int, list[dict[str, NDArray]]] = {k: [] for k in sizes}
     tables: dict[str, NDArray] = {}
@@ -94,7 +94,7 @@ def agreement_by_seeds(
         raise ValueError("`gold_of_seeds` yields no seed; give one or more.")
     kept = [k for k in sizes if cosines[k]]
     return SeedCurve(
-        n_seeds=np.array(kept),
+        n_repeats=np.array(kept),
         n_blocks=np.array([len(cosines[k]) for k in kept]),
         cosine={
             name: np.stack([np.mean([c[name] for c in cosines[k]], axis=0) for k in kept])

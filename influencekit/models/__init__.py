@@ -1,94 +1,29 @@
 """Fitted models as Tasks."""
 
+import influencekit.models.adapters  # noqa: F401  registers as_task for every kind of model
 from influencekit.models._checkpoints import load_checkpoints
-from influencekit.models._outputs import (
-    OUTPUTS,
-    CheckedOutput,
-    ClassProbability,
-    OutputFunction,
-    for_task,
-    one_number_each,
-    output_name,
-    predicted_targets,
-    resolve_output,
-)
-from influencekit.models._predict import (
-    decision_function,
-    has_several_labels,
-    model_outputs,
-    predict,
-    predict_proba,
-    predicted_labels,
-)
-from influencekit.models._task import Task, TaskList, as_task, call_module, is_model_list
-from influencekit.models.adapters._linear import linear_regression_task, logistic_task, ridge_task
-from influencekit.models.adapters._mlp import mlp_task
-from influencekit.models.adapters._sgd import sgd_classifier_task, sgd_regressor_task
-from influencekit.models.adapters._skorch import skorch_task
-from influencekit.models.adapters._torch import torch_task
-from influencekit.models.adapters._transformers import transformers_task
-from influencekit.models.adapters._wrappers import frozen_task, pipeline_task, search_task
-from influencekit.models.losses._losses import (
-    BinaryCrossEntropy,
-    BinaryLoss,
-    ColumnLoss,
-    CrossEntropy,
-    CustomLoss,
-    ElementwiseLoss,
-    HessianFactor,
-    MarginLoss,
-    OutputLoss,
-    PoissonLoss,
-    SequenceCrossEntropy,
-    SquaredError,
-    class_positions,
-)
+from influencekit.models._outputs import OUTPUTS, CheckedOutput, predicted_targets, resolve_output
+from influencekit.models._task import Task, as_task
+from influencekit.models.losses._base import OutputLoss
+from influencekit.models.losses._binary import BinaryCrossEntropy
+from influencekit.models.losses._cross_entropy import CrossEntropy
+from influencekit.models.losses._custom import CustomLoss
+from influencekit.models.losses._elementwise import PoissonLoss, SquaredError
+from influencekit.models.losses._sequence import SequenceCrossEntropy
 
 __all__ = [
-    "OUTPUTS",
     "BinaryCrossEntropy",
-    "BinaryLoss",
     "CheckedOutput",
-    "ClassProbability",
-    "ColumnLoss",
     "CrossEntropy",
     "CustomLoss",
-    "ElementwiseLoss",
-    "HessianFactor",
-    "MarginLoss",
-    "OutputFunction",
+    "OUTPUTS",
     "OutputLoss",
     "PoissonLoss",
     "SequenceCrossEntropy",
     "SquaredError",
     "Task",
-    "TaskList",
     "as_task",
-    "call_module",
-    "class_positions",
-    "decision_function",
-    "for_task",
-    "frozen_task",
-    "has_several_labels",
-    "is_model_list",
-    "linear_regression_task",
     "load_checkpoints",
-    "logistic_task",
-    "mlp_task",
-    "model_outputs",
-    "one_number_each",
-    "pipeline_task",
-    "predict",
-    "predict_proba",
-    "output_name",
-    "predicted_labels",
     "predicted_targets",
     "resolve_output",
-    "ridge_task",
-    "search_task",
-    "sgd_classifier_task",
-    "sgd_regressor_task",
-    "skorch_task",
-    "torch_task",
-    "transformers_task",
 ]

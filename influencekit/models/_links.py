@@ -7,7 +7,7 @@ from torch import Tensor
 
 from influencekit.exceptions import UnsupportedModelError
 
-__all__ = ["LogProbabilities", "Logit", "NormalisedLogProbabilities"]
+__all__ = ["LogProbabilities", "Logit", "NormalizedLogProbabilities"]
 
 
 class LogProbabilities:
@@ -21,7 +21,7 @@ class LogProbabilities:
         return torch.log(raw + torch.finfo(raw.dtype).eps)
 
 
-class NormalisedLogProbabilities:
+class NormalizedLogProbabilities:
     """The outputs of a module that ends in a log-softmax, checked to be what they should."""
 
     def __call__(self, raw: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ def copy_module(module: nn.Module) -> nn.Module:
     """Deep copy of a module in eval mode; the original is left untouched.
 
     Forward hooks go with the copy, since they may be part of the computation (weight
-    normalisation).  Hooks on gradients do not.
+    normalization).  Hooks on gradients do not.
 
     Parameters
     ----------

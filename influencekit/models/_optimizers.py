@@ -1,4 +1,4 @@
-"""What is known of torch's optimisers; and their weight decay as an L2 penalty."""
+"""What is known of torch's optimizers; and their weight decay as an L2 penalty."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def weight_decay_penalty(
     Parameters
     ----------
     optimizer : torch.optim.Optimizer
-        The optimiser that trained the module's own parameters.
+        The optimizer that trained the module's own parameters.
     module : torch.nn.Module
     scale : float, default=1.0
         Factor on every strength.
@@ -102,7 +102,7 @@ def weight_decay_penalty(
             continue
         for parameter in group["params"]:
             if id(parameter) not in names:
-                raise UnsupportedModelError(_stranger(optimizer, decay))
+                raise UnsupportedModelError(_unknown_optimizer(optimizer, decay))
             if parameter.requires_grad:
                 strength = torch.tensor(scale * decay, dtype=torch.float64)
                 penalty[names[id(parameter)]] = strength
@@ -116,7 +116,7 @@ def _is_coupled(optimizer: Optimizer, group: dict) -> bool:
     facts = OPTIMIZERS.get(name)
     if facts is None or facts.coupled:  # of another library
         warn_user(
-            f"The optimiser {name} has weight_decay={group['weight_decay']}, but influencekit does "
+            f"The optimizer {name} has weight_decay={group['weight_decay']}, but influencekit does "
             "not know whether it is part of the objective; it was left out. If it is, add it: "
             "dataclasses.replace(task, penalty={parameter_name: strength}).",
             InfluenceKitWarning,
@@ -124,9 +124,9 @@ def _is_coupled(optimizer: Optimizer, group: dict) -> bool:
     return False
 
 
-def _stranger(optimizer: Optimizer, decay: float) -> str:
+def _unknown_optimizer(optimizer: Optimizer, decay: float) -> str:
     return (
-        f"model: its optimiser {type(optimizer).__name__} has weight_decay={decay} on a parameter "
+        f"model: its optimizer {type(optimizer).__name__} has weight_decay={decay} on a parameter "
         "that is not in the module (a learnable criterion, or a module replaced after training). "
         "Accepted is weight decay on the module's own parameters."
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 from influencekit.models._task import Task
 from influencekit.models.losses._binary import BinaryCrossEntropy
 from influencekit.models.losses._cross_entropy import CrossEntropy
-from influencekit.utils import did_you_mean
+from influencekit.utils._suggest import did_you_mean
 
 __all__ = [
     "OUTPUTS",

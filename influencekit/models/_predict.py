@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from influencekit.models._task import Task
-from influencekit.utils import chunks
+from influencekit.utils._long_work import chunks
 
 __all__ = [
     "decision_function",

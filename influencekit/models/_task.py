@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._module import duplicate
 from influencekit.models.losses._base import OutputLoss, class_positions
-from influencekit.utils import with_gradients
-from influencekit.utils._torch import MODULE_LOCK
+from influencekit.utils._torch import MODULE_LOCK, with_gradients
 
 __all__ = ["Task", "TaskList", "as_task", "call_module", "is_model_list"]
 
@@ -53,7 +52,7 @@ class Task:
     penalty_kind : {"sum", "mean", "rows"}
         "sum": the penalty stands beside the *summed* loss and stays as it is when the model
         is retrained without a row (Ridge, LogisticRegression's C).  "mean": it stands beside
-        the mean loss, which renormalises with the number of rows (weight decay).  Scores
+        the mean loss, which renormalizes with the number of rows (weight decay).  Scores
         always refer to taking the row's term out and leaving the rest of the objective
         alone, which for "sum" is retraining without the row.  "rows": like "mean", beside the
         summed loss over the *number* of rows whatever their weights (SGDClassifier).

@@ -2,4 +2,6 @@
 
 from influencekit.report._report import AttributionReport
 
-__all__ = ["AttributionReport"]
+__all__ = [
+    "AttributionReport",
+]

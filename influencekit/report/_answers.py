@@ -9,15 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from influencekit.data import Examples, ExamplesList, each, make_examples
+from influencekit.data._examples import Examples, ExamplesList, each, make_examples
 from influencekit.displays.examples._rows import check_rows, take
-from influencekit.models import (
-    Task,
-    class_positions,
-    has_several_labels,
-    predicted_labels,
-    predicted_targets,
-)
+from influencekit.models._outputs import predicted_targets
+from influencekit.models._predict import has_several_labels, predicted_labels
+from influencekit.models._task import Task
+from influencekit.models.losses._base import class_positions
 
 __all__ = ["Answers", "answers", "choose_rows", "predictions"]
 

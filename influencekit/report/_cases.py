@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from influencekit.displays import TopExamplesDisplay
 from influencekit.displays.examples._rows import NONE
+from influencekit.displays.examples._top_examples import TopExamplesDisplay
 from influencekit.report._answers import Answers
 from influencekit.report._examples import Contents, row_name
 from influencekit.report._text import number, plain
@@ -189,10 +189,10 @@ class CaseMaker:
 
     def cases(self) -> list[Case]:
         """Sections in the order of the test examples shown."""
-        return [self._case(i) for i in range(len(self.top.test_positions))]
+        return [self._case(i) for i in range(len(self.top.query_positions))]
 
     def _case(self, i: int) -> Case:
-        row, top = int(self.top.test_positions[i]), self.top
+        row, top = int(self.top.query_positions[i]), self.top
         mistaken = self.test.mistaken is not None and bool(self.test.mistaken[row])
         name, facts = row_name(self.test_index, row), self._test_facts(row)
         card = Card("test example", row, name, facts, self.shown.test[i], mistaken)

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from influencekit.displays import AgreementDisplay
-from influencekit.metrics import AgreementResult, LDSResult
+from influencekit.displays._agreement import AgreementDisplay
+from influencekit.metrics._agreement import AgreementResult
+from influencekit.metrics._correlation import LDSResult
 from influencekit.report._pictures import draw_svg, figure_address
 from influencekit.report._text import number, plain
-from influencekit.selection import LDSSearch
+from influencekit.selection._lds_search import LDSSearch
 
 __all__ = ["evaluate"]
 
@@ -98,7 +99,7 @@ def _measure(name: str, result: Any) -> tuple[str, ...]:
     ceiling = result.noise_ceiling
     n = len(result.per_query) - result.n_undefined
     return (
-        f"{name} ({result.method})",
+        f"{name} ({result.correlation})",
         number(result.mean),
         number(result.standard_error),
         "not known" if ceiling is None else number(ceiling),

@@ -14,7 +14,7 @@ from influencekit.displays.examples._images import as_images
 from influencekit.displays.examples._rows import as_table, take
 from influencekit.report._pictures import image_address
 from influencekit.report._text import plain, shorten
-from influencekit.utils import did_you_mean
+from influencekit.utils._suggest import did_you_mean
 
 __all__ = ["Contents", "contents", "readable", "row_name"]
 

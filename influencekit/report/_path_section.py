@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from influencekit.curvature import DampingPath
+from influencekit.curvature._spectrum import DampingPath
 from influencekit.damping._grid import damping_grid
-from influencekit.data import Examples, ExamplesList
-from influencekit.displays import LambdaPathDisplay
+from influencekit.data._examples import Examples, ExamplesList
+from influencekit.displays._lambda_path import LambdaPathDisplay
 from influencekit.report._pictures import draw_svg
 from influencekit.report._text import number, plain
-from influencekit.selection import LDSSearch, SurrogateLambdaSearchCV
 from influencekit.selection._attributor_search import innermost
+from influencekit.selection._lds_search import LDSSearch
 from influencekit.selection._space import drawn
+from influencekit.selection._surrogate import SurrogateLambdaSearchCV
 
 __all__ = ["PathSection", "averaged_over", "path_of", "path_section"]
 

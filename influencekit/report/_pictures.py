@@ -1,4 +1,4 @@
-"""Pictures inside the page: PNG as data addresses, curves as SVG that follows its colours."""
+"""Pictures inside the page: PNG as data addresses, curves as SVG that follows its colors."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from influencekit.report._text import visible
 
 __all__ = ["draw_svg", "figure_address", "image_address"]
 
-#: Neutral lines and texts are drawn in this colour, which then becomes the page's own.
+#: Neutral lines and texts are drawn in this color, which then becomes the page's own.
 _NEUTRAL = "#010203"
-_COLOURS = {
+_COLORS = {
     _NEUTRAL: "currentColor",
     FIRST["color"].lower(): "var(--proponent)",
     SECOND["color"].lower(): "var(--opponent)",
@@ -63,14 +63,14 @@ def image_address(image: NDArray, images: Images) -> str:
 
 
 def figure_address(figure: Any) -> str:
-    """Write a figure of the user's, with its own colours, as a PNG in a data address."""
+    """Write a figure of the user's, with its own colors, as a PNG in a data address."""
     stream = BytesIO()
     figure.savefig(stream, format="png", dpi=150, bbox_inches="tight", metadata=_UNSIGNED)
     return _address(stream)
 
 
 def draw_svg(plot: Callable[[Any], Any], caller: str) -> Markup:
-    """Draw curves as inline SVG without colours of its own for text, axes and the two sides.
+    """Draw curves as inline SVG without colors of its own for text, axes and the two sides.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def draw_svg(plot: Callable[[Any], Any], caller: str) -> Markup:
     style |= dict.fromkeys(("figure.facecolor", "axes.facecolor"), _CLEAR)
     style |= {"svg.fonttype": "none", "svg.hashsalt": "influencekit", "legend.framealpha": 0.0}
     stream = StringIO()
-    # the user's style would bring colours that do not fit the page
+    # the user's style would bring colors that do not fit the page
     with mpl.rc_context():
         mpl.rcdefaults()
         settings: Any = mpl.rcParams
@@ -116,7 +116,7 @@ def _inline(svg: str) -> Markup:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # several pictures would share them
-    for drawn, own in _COLOURS.items():
+    for drawn, own in _COLORS.items():
         svg = svg.replace(drawn, own)
     return Markup(visible(svg))  # noqa: S704
 

@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from influencekit.base import BaseAttributor
-from influencekit.displays import LambdaPathDisplay, TopExamplesDisplay
+from influencekit.displays._lambda_path import LambdaPathDisplay
 from influencekit.displays.examples._rows import NONE, take
+from influencekit.displays.examples._top_examples import TopExamplesDisplay
 from influencekit.report._answers import answers, choose_rows, predictions
 from influencekit.report._cases import CaseMaker, Names, strongest
 from influencekit.report._evaluation import evaluate
@@ -22,7 +23,7 @@ from influencekit.report._examples import contents, readable
 from influencekit.report._path_section import PathSection, averaged_over, path_of, path_section
 from influencekit.report._settings import damping_text, run
 from influencekit.report._text import plain, render
-from influencekit.utils import with_gradients
+from influencekit.utils._torch import with_gradients
 
 __all__ = ["AttributionReport"]
 
@@ -46,7 +47,7 @@ class AttributionReport:
     ----------
     title : str
     top_examples : TopExamplesDisplay
-        Its ``test_positions`` are the test examples shown.
+        Its ``query_positions`` are the test examples shown.
 
     Examples
     --------
@@ -78,8 +79,8 @@ class AttributionReport:
     def from_attributor(
         cls,
         attributor: BaseAttributor,
-        X_test: Any,
-        y_test: ArrayLike | None = None,
+        X_query: Any,
+        y_query: ArrayLike | None = None,
         *,
         X_train: Any = None,
         y_train: ArrayLike | None = None,
@@ -101,9 +102,9 @@ class AttributionReport:
         ----------
         attributor : fitted attributor
             A fitted search is one, too.  Of groups give the ``attributor_`` inside.
-        X_test : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
+        X_query : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
             As for ``attributor.score``.
-        y_test : array-like of shape (n_test,) or (n_test, n_outputs), default=None
+        y_query : array-like of shape (n_test,) or (n_test, n_outputs), default=None
             None explains the model's own predictions.
         X_train : array-like, DataFrame, Tensor, list, Dataset or DataLoader, default=None
             What the attributor was fitted on, in the same order: shown to the reader, and given
@@ -111,11 +112,11 @@ class AttributionReport:
         y_train : array-like of shape (n_train,) or (n_train, n_outputs), default=None
             Labels to show.
         examples : tuple of (train, test), default=None
-            What to show in place of `X_train` and `X_test`, where these are not for a reader:
+            What to show in place of `X_train` and `X_query`, where these are not for a reader:
             for each an array of images, a DataFrame, a two-dimensional array or a list of texts.
         rows : array-like of int, default=None
             Positions of the test examples to show, in order.  None takes the `n_shown` with the
-            highest loss, so mistakes come first; without `y_test` those that a classifier is
+            highest loss, so mistakes come first; without `y_query` those that a classifier is
             least sure of, and a regressor's first ones.
         n_shown : int, default=5
         k : int, default=5
@@ -158,29 +159,29 @@ class AttributionReport:
         by `top_k`, so no score matrix is held.  The model looks at all test examples once.
         """
         _check_arguments(attributor, k, lambda_path, title)
-        queries = attributor._queries(X_test, y_test)
+        queries = attributor._queries(X_query, y_query)
         # what may be refused comes before what takes time
         names = Names(target_names, attributor.task_.classes)
         results, date = evaluate(attributor, evaluation), _date_text(date)
         found = answers(attributor.task_, queries)
         chosen, rule = choose_rows(rows, n_shown, attributor.task_, found)
         n_train, n_test = attributor.n_train_, queries.n_examples
-        train, test = _tables(X_train, X_test, examples, n_train, n_test)
+        train, test = _tables(X_train, X_query, examples, n_train, n_test)
         train_labels = _labels(y_train, n_train)
         for labels in (train_labels, found.label, found.predicted):
             names.check_covers(labels)
         top = TopExamplesDisplay(
             **strongest(attributor, queries.take(chosen), k),
             X_train=train,
-            X_test=take(test, chosen),
+            X_query=take(test, chosen),
             y_train=train_labels,
-            y_test=None if found.label is None else _labels(found.label[chosen], len(chosen)),
-            test_positions=chosen,
+            y_query=None if found.label is None else _labels(found.label[chosen], len(chosen)),
+            query_positions=chosen,
             image_shape=image_shape,
         )
         used = np.unique(np.concatenate([top.proponents, top.opponents], axis=None))
         used = used[used != NONE]
-        shown = contents(train, top.X_test, used, image_shape, features)
+        shown = contents(train, top.X_query, used, image_shape, features)
         maker = CaseMaker(
             top,
             shown,
@@ -243,7 +244,7 @@ class AttributionReport:
         return render("frame.html", title=self.title, page=self.to_html())
 
     def __repr__(self) -> str:
-        rows = self.top_examples.test_positions.tolist()
+        rows = self.top_examples.query_positions.tolist()
         return f"{type(self).__name__}({self.title!r}, test examples {rows})"
 
 
@@ -258,7 +259,7 @@ def _check_arguments(attributor: Any, k: Any, lambda_path: Any, title: Any) -> N
             f"attributor: got {type(attributor).__name__}, which scores groups of training "
             "examples, while the page shows single ones. Accepted is an attributor of single "
             "examples: attributor_ of the fitted GroupAttributor. Its groups can stand beside "
-            "them: evaluation={'groups': GroupScoresDisplay.from_estimator(grouped, X_test)}."
+            "them: evaluation={'groups': GroupScoresDisplay.from_estimator(grouped, X_query)}."
         )
     if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or k < 1:
         raise ValueError(f"k: got {k!r}; accepted are integers of 1 or more.")
@@ -271,12 +272,14 @@ def _check_arguments(attributor: Any, k: Any, lambda_path: Any, title: Any) -> N
         raise TypeError(f"title: got {type(title).__name__}; accepted is a str.")
 
 
-def _tables(X_train: Any, X_test: Any, examples: Any, n_train: int, n_test: int) -> tuple[Any, Any]:
+def _tables(
+    X_train: Any, X_query: Any, examples: Any, n_train: int, n_test: int
+) -> tuple[Any, Any]:
     """What to show of all training and all test examples."""
     if examples is None:
         if X_train is None:
-            return readable(None, "X_train", n_train), readable(None, "X_test", n_test)
-        return readable(X_train, "X_train", n_train), readable(X_test, "X_test", n_test)
+            return readable(None, "X_train", n_train), readable(None, "X_query", n_test)
+        return readable(X_train, "X_train", n_train), readable(X_query, "X_query", n_test)
     if not isinstance(examples, (tuple, list)) or len(examples) != 2:
         raise TypeError(
             f"examples: got {type(examples).__name__}; accepted is a pair (train, test) of what to "

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from influencekit._version import __version__
-from influencekit.attributors import FurtherTraining, Loss, Random
+from influencekit.attributors.baselines._loss_baseline import LossBaseline
+from influencekit.attributors.baselines._random_baseline import RandomBaseline
+from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.attributors.influence._fitted_influence import LARGEST_QUIET_RATIO
-from influencekit.models import output_name
+from influencekit.models._outputs import output_name
 from influencekit.report._answers import Answers
 from influencekit.report._text import number, plain
 from influencekit.selection._attributor_search import innermost
@@ -114,7 +116,7 @@ def nature(attributor: Any) -> str:
             "Scores are measured, by further training with and without each training example: "
             "they hold for so much further training, and carry the noise of its seeds."
         )
-    if isinstance(inner, (Loss, Random)):
+    if isinstance(inner, (LossBaseline, RandomBaseline)):
         return "This attributor is a baseline to compare others with; its scores predict nothing."
     return "Scores are predictions made of the model's derivatives, not results of retraining."
 

@@ -6,4 +6,10 @@ from influencekit.selection._scorer import lds_scorer
 from influencekit.selection._surrogate import SurrogateLambdaSearchCV
 from influencekit.selection.study._sensitivity import SensitivityStudy
 
-__all__ = ["LDSSearch", "SensitivityStudy", "SurrogateLambdaSearchCV", "compare", "lds_scorer"]
+__all__ = [
+    "LDSSearch",
+    "SensitivityStudy",
+    "SurrogateLambdaSearchCV",
+    "compare",
+    "lds_scorer",
+]

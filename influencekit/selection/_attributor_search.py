@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit.base import BaseAttributor
-from influencekit.utils import draw_seed
+from influencekit.utils._random import draw_seed
 
 __all__ = ["AttributorSearch", "innermost", "seeded_clone", "unset_seeds"]
 
@@ -43,6 +43,9 @@ class AttributorSearch(BaseAttributor):
 
     def _fit(self, task, train):
         raise TypeError(f"{type(self).__name__} fits the attributor that it chooses.")
+
+    def _read_models(self, model, X, y):
+        return self.attributor._read_models(model, X, y)
 
     def _adopt(self, best: BaseAttributor) -> None:
         """Score as the chosen attributor does, from here on."""

@@ -13,18 +13,19 @@ from sklearn.utils.validation import check_is_fitted
 
 from influencekit.base import BaseAttributor
 from influencekit.groups._holders import refuse_property
-from influencekit.metrics import (
-    LDSResult,
+from influencekit.metrics._correlation import LDSResult, check_correlation, summarize
+from influencekit.metrics._lds import (
     PreparedOutputs,
     leave_one_out_correlation,
     linear_datamodeling_score,
 )
-from influencekit.metrics._correlation import check_method, summarise
 from influencekit.selection._ground_truth import check_ground_truth
 from influencekit.selection._scorer import SubsetPredictor
-from influencekit.training import SubsetOutputs, TrajectoryLeaveOneOut
-from influencekit.utils import did_you_mean, with_gradients
+from influencekit.training.leave_one_out._result import TrajectoryLeaveOneOut
+from influencekit.training.subsets._subset_outputs import SubsetOutputs
 from influencekit.utils._optional import import_optional
+from influencekit.utils._suggest import did_you_mean
+from influencekit.utils._torch import with_gradients
 
 __all__ = ["compare"]
 
@@ -40,7 +41,7 @@ def compare(
     X: Any = None,
     y: Any = None,
     reference: str | None = None,
-    method: str = "spearman",
+    correlation: str = "spearman",
 ) -> Any:
     """Compare attributors by how well their scores agree with retraining.
 
@@ -59,7 +60,7 @@ def compare(
         None takes the attributors as they are fitted.
     reference : str, default=None
         Name that the others are compared with.  None is the first one.
-    method : {"spearman", "pearson"}, default="spearman"
+    correlation : {"spearman", "pearson"}, default="spearman"
 
     Returns
     -------
@@ -106,13 +107,13 @@ def compare(
     dot          0.5        -0.3
     """
     pd = import_optional("pandas", "compare gives its results as a DataFrame and")
-    check_method(method)
+    check_correlation(correlation)
     first = _check_names(attributors, reference)
     measured = {}
     for name, given in attributors.items():
         fitted, fit_seconds = _fitted(given, name, model, X, y)
         start = perf_counter()
-        result = _result(fitted, name, ground_truth, X_query, y_query, method)
+        result = _result(fitted, name, ground_truth, X_query, y_query, correlation)
         is_timed = isinstance(fitted, BaseAttributor)
         measured[name] = result, fit_seconds, perf_counter() - start if is_timed else np.nan
     base = measured[first][0].per_query
@@ -154,7 +155,7 @@ def _fitted(given: Any, name: str, model: Any, X: Any, y: Any) -> tuple[Any, flo
 
 
 def _result(
-    fitted: Any, name: str, ground_truth: Any, X_query: Any, y_query: Any, method: str
+    fitted: Any, name: str, ground_truth: Any, X_query: Any, y_query: Any, correlation: str
 ) -> LDSResult:
     """Agreement of an attributor, or of its scores, with a ground truth."""
     scored = isinstance(fitted, BaseAttributor)
@@ -162,7 +163,7 @@ def _result(
         refuse_property(fitted, "compare", f"attributors[{name!r}]")
     if isinstance(ground_truth, TrajectoryLeaveOneOut):
         scores = ground_truth.pick(fitted.score(X_query, y_query) if scored else fitted)
-        return leave_one_out_correlation(ground_truth.scores, scores, method=method)
+        return leave_one_out_correlation(ground_truth.scores, scores, correlation=correlation)
     if not isinstance(ground_truth, SubsetOutputs):
         raise TypeError(
             f"ground_truth: got {type(ground_truth).__name__}; accepted are SubsetOutputs, from "
@@ -170,17 +171,17 @@ def _result(
         )
     if not scored:
         return linear_datamodeling_score(
-            ground_truth.outputs, ground_truth.masks, fitted, method=method
+            ground_truth.outputs, ground_truth.masks, fitted, correlation=correlation
         )
     queries = fitted._queries(X_query, y_query)
     check_ground_truth(ground_truth, fitted, fitted.task_, fitted.n_train_, queries)
     predicted = SubsetPredictor(fitted, queries, ground_truth.masks)()
-    return PreparedOutputs(ground_truth.outputs, method).score(predicted)
+    return PreparedOutputs(ground_truth.outputs, correlation).score(predicted)
 
 
 def _row(result: LDSResult, fit_seconds: float, score_seconds: float, base: NDArray) -> dict:
     """A row of the table; ``base`` holds the correlations of the reference, one a query."""
-    difference = summarise(result.per_query - base, result.method)
+    difference = summarize(result.per_query - base, result.correlation)
     ceiling = np.nan if result.noise_ceiling is None else result.noise_ceiling
     return {
         "score": result.mean,

@@ -9,13 +9,12 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from influencekit.data import each
+from influencekit.data._examples import each
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics._text import some_rows
-from influencekit.models import output_name
-from influencekit.training import SubsetOutputs
+from influencekit.models._outputs import output_name
 from influencekit.training._randomness import spawn_generators
-from influencekit.training.subsets._subset_outputs import draw_masks
+from influencekit.training.subsets._subset_outputs import SubsetOutputs, draw_masks
 
 __all__ = [
     "draw_whole_groups",
@@ -64,7 +63,7 @@ def check_ground_truth(subset_outputs, attributor, task, n_train: int, queries) 
         )
     has_targets = queries.targets is not None
     given = explained_output(attributor, None)
-    if given is None:  # Random, say, whose scores are of any output
+    if given is None:  # RandomBaseline, say, whose scores are of any output
         return
     measured = output_name(task, subset_outputs.output, has_targets)
     explained = output_name(task, given, has_targets)

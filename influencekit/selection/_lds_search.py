@@ -15,10 +15,10 @@ from sklearn.base import clone
 
 from influencekit.base import BaseAttributor
 from influencekit.damping._grid import damping_name, warn_at_edge
-from influencekit.data import open_examples
+from influencekit.data._examples import open_examples
 from influencekit.groups._holders import check_held
-from influencekit.metrics import PreparedOutputs
-from influencekit.models import is_model_list
+from influencekit.metrics._lds import PreparedOutputs
+from influencekit.models._task import is_model_list
 from influencekit.selection._attributor_search import AttributorSearch, unset_seeds
 from influencekit.selection._ground_truth import (
     check_ground_truth,
@@ -38,9 +38,13 @@ from influencekit.selection._space import (
     suggest,
     trial_results,
 )
-from influencekit.training import SubsetOutputs, retrain_on_subsets
 from influencekit.training._diverged import ON_NAN
-from influencekit.utils import Interval, StrOptions, draw_seed, progress, with_gradients
+from influencekit.training.subsets._retrain import retrain_on_subsets
+from influencekit.training.subsets._subset_outputs import SubsetOutputs
+from influencekit.utils._long_work import progress
+from influencekit.utils._random import draw_seed
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["LDSSearch"]
 
@@ -78,7 +82,7 @@ class LDSSearch(AttributorSearch):
     retrain : "auto" or callable, default="auto"
         "auto" retrains as the model was trained.  ``retrain(X, y, seed) -> fitted model``
         is needed for bare torch modules.
-    method : {"spearman", "pearson"}, default="spearman"
+    correlation : {"spearman", "pearson"}, default="spearman"
     on_nan : {"raise", "keep"}, default="raise"
         What to do where a retrained model's outputs are NaN or infinite, since its training
         diverged.  "raise" stops with an error that names subset and seed.  "keep" keeps them as
@@ -120,7 +124,7 @@ class LDSSearch(AttributorSearch):
     ``curvature="groups"``, ``reduce="mean"`` or :class:`FurtherTraining` a group has one score, so
     subsets are drawn over whole groups; a mean counts once for each row.
 
-    Cost: ``n_subsets · n_repeats`` retrainings, one factorisation for each combination of the
+    Cost: ``n_subsets · n_repeats`` retrainings, one factorization for each combination of the
     parameters other than the damping, and one small product for each trial.
 
     References
@@ -154,7 +158,7 @@ class LDSSearch(AttributorSearch):
         "subset_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_repeats": [Interval(Integral, 1, None, closed="left")],
         "retrain": [StrOptions({"auto"}), callable],
-        "method": [StrOptions({"spearman", "pearson"})],
+        "correlation": [StrOptions({"spearman", "pearson"})],
         "on_nan": [StrOptions(set(ON_NAN))],
         "cache_dir": [str, os.PathLike, None],
         "n_jobs": [Integral, None],
@@ -175,7 +179,7 @@ class LDSSearch(AttributorSearch):
         subset_fraction=0.5,
         n_repeats=1,
         retrain="auto",
-        method="spearman",
+        correlation="spearman",
         on_nan="raise",
         cache_dir=None,
         n_jobs=None,
@@ -192,7 +196,7 @@ class LDSSearch(AttributorSearch):
         self.subset_fraction = subset_fraction
         self.n_repeats = n_repeats
         self.retrain = retrain
-        self.method = method
+        self.correlation = correlation
         self.on_nan = on_nan
         self.cache_dir = cache_dir
         self.n_jobs = n_jobs
@@ -295,7 +299,7 @@ class LDSSearch(AttributorSearch):
         )
 
     def _search(self, task, train, queries, measured: SubsetOutputs, seeds) -> None:
-        truth = PreparedOutputs(measured.outputs, self.method)
+        truth = PreparedOutputs(measured.outputs, self.correlation)
         space, fits = self._open_study(task, train, queries, measured, seeds)
 
         def objective(trial: optuna.Trial) -> float:
@@ -348,7 +352,7 @@ class LDSSearch(AttributorSearch):
         asked = {}
         if self.storage is not None:
             given = None if self.search_space is None else space
-            asked = question(truth, queries, train, task, self.attributor, given, self.method)
+            asked = question(truth, queries, train, task, self.attributor, given, self.correlation)
         with quiet_optuna():
             opened = open_study(self.storage, self.study_name, self.sampler, asked, seeds)
         self.study_, kept = opened

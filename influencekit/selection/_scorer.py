@@ -11,9 +11,9 @@ from sklearn.base import clone
 
 from influencekit.damping._grid import at_damping, damping_name
 from influencekit.groups._holders import refuse_property
-from influencekit.metrics import PreparedOutputs
+from influencekit.metrics._lds import PreparedOutputs
 from influencekit.selection._ground_truth import check_subset_outputs
-from influencekit.training import SubsetOutputs
+from influencekit.training.subsets._subset_outputs import SubsetOutputs
 
 __all__ = ["FitCache", "SubsetPredictor", "common_damping", "lds_scorer"]
 
@@ -60,14 +60,14 @@ def common_damping(fitted) -> float | None:
     return float(dampings[0]) if len(dampings) == 1 else None
 
 
-def lds_scorer(subset_outputs: SubsetOutputs, method: str = "spearman") -> Callable:
+def lds_scorer(subset_outputs: SubsetOutputs, correlation: str = "spearman") -> Callable:
     """Make a scorer ``scorer(fitted_attributor, X_query, y_query=None) -> LDS``.
 
     Parameters
     ----------
     subset_outputs : SubsetOutputs
         Ground truth, from :func:`influencekit.training.retrain_on_subsets`.
-    method : {"spearman", "pearson"}, default="spearman"
+    correlation : {"spearman", "pearson"}, default="spearman"
 
     Returns
     -------
@@ -75,7 +75,7 @@ def lds_scorer(subset_outputs: SubsetOutputs, method: str = "spearman") -> Calla
         Its result is the mean LDS over the queries, a float; higher is better.
     """
     check_subset_outputs(subset_outputs)
-    truth = PreparedOutputs(subset_outputs.outputs, method)
+    truth = PreparedOutputs(subset_outputs.outputs, correlation)
 
     def scorer(attributor, X_query, y_query=None) -> float:
         refuse_property(attributor, "lds_scorer")
@@ -88,7 +88,7 @@ def lds_scorer(subset_outputs: SubsetOutputs, method: str = "spearman") -> Calla
 class FitCache:
     """Fitted copies of an attributor on one task and its training examples.
 
-    Fits that differ only in the damping share one factorisation, the queries' gradients and
+    Fits that differ only in the damping share one factorization, the queries' gradients and
     the subsets' sums, where the attributor has a damping path.
 
     Parameters

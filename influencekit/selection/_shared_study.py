@@ -19,10 +19,10 @@ from optuna.trial import TrialState
 from torch import nn
 
 from influencekit.damping._grid import damping_name
-from influencekit.data import Examples, ExamplesList, each
-from influencekit.models import Task, TaskList
-from influencekit.training import SubsetOutputs
+from influencekit.data._examples import Examples, ExamplesList, each
+from influencekit.models._task import Task, TaskList
 from influencekit.training._cache import fingerprint
+from influencekit.training.subsets._subset_outputs import SubsetOutputs
 
 __all__ = ["open_study", "question", "study_lock"]
 

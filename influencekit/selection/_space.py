@@ -13,7 +13,7 @@ from optuna.distributions import (
 from scipy.stats import rankdata
 
 from influencekit.damping._grid import attributor_damping_range, damping_name
-from influencekit.utils import did_you_mean
+from influencekit.utils._suggest import did_you_mean
 
 __all__ = [
     "STANDARD_ERROR",

@@ -14,7 +14,7 @@ from sklearn.model_selection import KFold, check_cv
 from sklearn.utils import check_random_state
 
 from influencekit.base import BaseAttributor
-from influencekit.damping import grad_dot_cosines, score_vector_cosine, score_vector_xi
+from influencekit.curvature._spectrum import grad_dot_cosines
 from influencekit.damping._grid import (
     at_damping,
     damping_grid,
@@ -22,11 +22,13 @@ from influencekit.damping._grid import (
     own_damping,
     warn_at_edge,
 )
-from influencekit.data import open_examples
+from influencekit.damping._indicators import score_vector_cosine, score_vector_xi
+from influencekit.data._examples import open_examples
 from influencekit.exceptions import LambdaPathWarning, warn_user
 from influencekit.groups._holders import check_held
 from influencekit.selection._attributor_search import AttributorSearch, seeded_clone
-from influencekit.utils import Interval, StrOptions, with_gradients
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["SurrogateLambdaSearchCV"]
 

@@ -19,7 +19,7 @@ from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 
 from influencekit.exceptions import InfluenceKitWarning, warn_user
-from influencekit.utils import remove_abandoned, whole_file
+from influencekit.utils._files import remove_abandoned, whole_file
 
 __all__ = ["OutputCache", "fingerprint"]
 

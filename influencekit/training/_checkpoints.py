@@ -8,42 +8,59 @@ from typing import Any
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping
 
 from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError, warn_user
 from influencekit.training._diverged import check_on_nan
 from influencekit.training._randomness import seeded
+from influencekit.training._step_checkpoints import (
+    State,
+    StepCheckpoints,
+    check_n,
+    copied_state,
+)
 from influencekit.training.estimator._recipe import (
     device_of,
     fresh_copy,
     match_net_dtype,
     read_recipe,
 )
-from influencekit.utils import draw_seed, with_gradients
+from influencekit.utils._random import draw_seed
+from influencekit.utils._torch import with_gradients
 
 __all__ = ["KeepCheckpoints", "kept_checkpoints", "train_checkpoints"]
 
-State = dict[str, torch.Tensor]
-
 
 class KeepCheckpoints(Callback):
-    """Callback of a skorch net that keeps its weights at the end of given epochs.
+    """Callback of a skorch net that keeps its weights: n times along the run, or by epoch.
 
     Parameters
     ----------
     epochs : iterable of int or None, default=None
         0 is the net before its first step, 1 the net after its first epoch; None keeps every
-        epoch.
+        epoch, unless ``n`` is given.
+    n : int, default=None
+        Keep the weights before the steps nearest to ``(k + ½) / n`` of the run, k = 0 … n - 1,
+        in place of whole epochs: what :class:`~influencekit.RunAverage` wants.
 
     Attributes
     ----------
     checkpoints_ : dict of int to dict
-        State dict of the module by epoch, copied to the CPU.  ``fit`` starts anew,
-        ``partial_fit`` goes on.
+        State dict of the module, copied to the CPU, by epoch; with ``n`` by step, the weights
+        before it.  ``fit`` starts anew, ``partial_fit`` goes on.
+    n_steps_ : int
+        With ``n``: training batches so far.
+
+    Raises
+    ------
+    ValueError
+        When training begins: if both are given, or ``n`` is no positive integer.
 
     Notes
     -----
-    Memory: one copy of the module's parameters and buffers for each epoch.
+    Memory: one copy of the module's parameters and buffers for each checkpoint.  With ``n``,
+    where the net stops early or its batches cannot be counted, up to ``4 n`` copies are held
+    while it trains.
 
     Examples
     --------
@@ -59,23 +76,61 @@ class KeepCheckpoints(Callback):
     [1, 3]
     """
 
-    def __init__(self, epochs: Iterable[int] | None = None):
+    def __init__(self, epochs: Iterable[int] | None = None, *, n: int | None = None):
         self.epochs = epochs
+        self.n = n
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        if len(net.history) == 0 or not hasattr(self, "checkpoints_"):
+        self._check()
+        fresh = len(net.history) == 0 or not hasattr(self, "checkpoints_")
+        if fresh:
             self.checkpoints_: dict[int, State] = {}
+        if self.n is not None:
+            if fresh:
+                self.steps_ = StepCheckpoints(self.n)
+            self.counted_ = False
+        elif fresh:
             self._keep(net)
 
+    def on_epoch_begin(self, net, dataset_train=None, **kwargs):
+        if self.n is not None and not self.counted_:
+            self.steps_.expect(_steps_to_come(net, dataset_train))
+            self.counted_ = True
+
+    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+        if self.n is not None and training:
+            self.steps_.before_step(net.module_)
+
     def on_epoch_end(self, net, **kwargs):
-        self._keep(net)
+        if self.n is None:
+            self._keep(net)
+
+    def on_train_end(self, net, **kwargs):
+        if self.n is not None:
+            self.checkpoints_, self.n_steps_ = self.steps_.finish(), self.steps_.n_steps
+
+    def _check(self) -> None:
+        if self.n is None:
+            return
+        check_n(self.n)
+        if self.epochs is not None:
+            raise ValueError("epochs, n: got both; accepted is one of the two.")
 
     def _keep(self, net) -> None:
         epoch = len(net.history)
         if epoch in self.epochs if self.epochs is not None else epoch > 0:
-            module = getattr(net.module_, "_orig_mod", net.module_)
-            state = module.state_dict().items()
-            self.checkpoints_[epoch] = {k: v.detach().cpu().clone() for k, v in state}
+            self.checkpoints_[epoch] = copied_state(net.module_)
+
+
+def _steps_to_come(net: NeuralNet, dataset_train: Any) -> int | None:
+    """Training batches of a fit of ``max_epochs``; None where they cannot be told."""
+    if any(isinstance(callback, EarlyStopping) for _, callback in net.callbacks_):
+        return None
+    try:  # of the class: a recorder may have put its own in its place
+        batches = len(type(net).get_iterator(net, dataset_train, training=True))
+    except TypeError:
+        return None
+    return batches * net.max_epochs
 
 
 def kept_checkpoints(model: Any, epochs: list[int]) -> dict[int, State] | None:
@@ -93,10 +148,10 @@ def kept_checkpoints(model: Any, epochs: list[int]) -> dict[int, State] | None:
     """
     net = _net_of(model)
     for _, callback in getattr(net, "callbacks_", []):
-        if isinstance(callback, KeepCheckpoints):
-            kept = getattr(callback, "checkpoints_", {})
-            if set(epochs) <= set(kept):
-                return {epoch: kept[epoch] for epoch in epochs}
+        by_epoch = isinstance(callback, KeepCheckpoints) and callback.n is None
+        kept = getattr(callback, "checkpoints_", {}) if by_epoch else {}
+        if set(epochs) <= set(kept):
+            return {epoch: kept[epoch] for epoch in epochs}
     return None
 
 
@@ -125,7 +180,7 @@ def train_checkpoints(
         Whether checkpoints with NaN or infinite weights are refused, with their epochs named,
         or kept with a warning.
     random_state : int, RandomState or None, default=None
-        Of initialisation and training.
+        Of initialization and training.
 
     Returns
     -------

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics._text import some_rows
-from influencekit.utils import did_you_mean
+from influencekit.utils._suggest import did_you_mean
 
 __all__ = ["ON_NAN", "DivergedRuns", "check_on_nan", "warn_kept"]
 

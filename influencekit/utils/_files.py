@@ -42,7 +42,7 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
     Examples
     --------
     >>> import pathlib, tempfile
-    >>> from influencekit.utils import whole_file
+    >>> from influencekit.utils._files import whole_file
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = pathlib.Path(folder) / "answer.txt"
     ...     with whole_file(path) as file:

@@ -112,7 +112,7 @@ def yield_checks() -> Iterator[Callable]:
     yield check_shape_and_finite
     yield check_self_influence
     yield check_explained_output
-    yield check_serialisation
+    yield check_serialization
     yield check_model_untouched
     yield check_snapshot
     yield check_test_permutation
@@ -172,7 +172,7 @@ def check_repr_computes_nothing(attributor):
 
 
 @quietly
-def check_serialisation(attributor):
+def check_serialization(attributor):
     """Pickle, joblib and deepcopy keep the scores of a fitted attributor bit for bit."""
     fitted, X_test, y_test = fitted_on_problem(attributor)
     expected = fitted.score(X_test, y_test)

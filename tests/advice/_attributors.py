@@ -73,12 +73,12 @@ ROWS = [
     Row(
         "cache_dir: with random_state=None every fit draws other",
         (
-            "FurtherTraining('sgd', 0.1, epochs=2, n_seeds=1, "
+            "FurtherTraining('sgd', 0.1, epochs=2, n_repeats=1, "
             "cache_dir='.').fit(module_task, X, y).score(X[:2], y[:2])"
         ),
         {
             "Set random_state to an int": (
-                "FurtherTraining('sgd', 0.1, epochs=2, n_seeds=1, random_state=0, "
+                "FurtherTraining('sgd', 0.1, epochs=2, n_repeats=1, random_state=0, "
                 "cache_dir=tempfile.mkdtemp()).fit(*learned).score(*two)"
             ),
         },
@@ -86,12 +86,12 @@ ROWS = [
     Row(
         "model: several were given, of which score",
         (
-            "FurtherTraining(random_state=0, n_seeds=1, epochs=1).fit([net, net], Z, "
+            "FurtherTraining(random_state=0, n_repeats=1, epochs=1).fit([net, net], Z, "
             "y).measure(Z[:2], y[:2])"
         ),
         {
             "fit FurtherTraining on each": (
-                "[FurtherTraining(random_state=0, n_seeds=1, epochs=1, left_out=[0, "
+                "[FurtherTraining(random_state=0, n_repeats=1, epochs=1, left_out=[0, "
                 "1]).fit(one, Z, y).measure(Z[:2], y[:2]) for one in [net, net]]"
             ),
         },
@@ -108,10 +108,10 @@ ROWS = [
     ),
     Row(
         "accepted is one of the two. Leave ",
-        "FurtherTraining('sgd', training=Training('sgd', 0.1), n_seeds=1).fit(*learned)",
+        "FurtherTraining('sgd', training=Training('sgd', 0.1), n_repeats=1).fit(*learned)",
         {
             "say it in the training: Training(optimizer='sgd', ...)": (
-                "FurtherTraining(training=Training(optimizer='sgd', lr=0.1), n_seeds=1)"
+                "FurtherTraining(training=Training(optimizer='sgd', lr=0.1), n_repeats=1)"
                 ".fit(*learned)"
             ),
         },
@@ -188,36 +188,36 @@ ROWS = [
         },
     ),
     Row(
-        "with push='finite', which takes an example out",
+        "with removal_order='finite', which takes an example out",
         (
             "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
-            "SGDInfluence(horizon=1, push='finite').fit(net, Z, y).score(*two)"
+            "SGDInfluence(horizon=1, removal_order='finite').fit(net, Z, y).score(*two)"
         ),
         {
             "Use horizon=None": (
                 "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
-                "SGDInfluence(horizon=None, push='finite').fit(net, Z, y).score(*two)"
+                "SGDInfluence(horizon=None, removal_order='finite').fit(net, Z, y).score(*two)"
             ),
-            "push='derivative'": (
+            "removal_order='derivative'": (
                 "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
-                "SGDInfluence(horizon=1, push='derivative').fit(net, Z, y).score(*two)"
+                "SGDInfluence(horizon=1, removal_order='derivative').fit(net, Z, y).score(*two)"
             ),
         },
     ),
     Row(
-        "step_scores: push='finite' takes an example out of",
+        "step_scores: removal_order='finite' takes an example out of",
         (
             "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
-            "SGDInfluence(push='finite').fit(net, Z, y).step_scores(Z[:2], y[:2])"
+            "SGDInfluence(removal_order='finite').fit(net, Z, y).step_scores(Z[:2], y[:2])"
         ),
         {
-            "step_scores: push='finite' takes": (
+            "step_scores: removal_order='finite' takes": (
                 "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
-                "SGDInfluence(push='finite').fit(net, Z, y).score(*two)  # no step_scores"
+                "SGDInfluence(removal_order='finite').fit(net, Z, y).score(*two)  # no step_scores"
             ),
-            "Use push='derivative'": (
+            "Use removal_order='derivative'": (
                 "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
-                "SGDInfluence(push='derivative').fit(net, Z, y).step_scores(Z[:2], y[:2])"
+                "SGDInfluence(removal_order='derivative').fit(net, Z, y).step_scores(Z[:2], y[:2])"
             ),
         },
     ),
@@ -241,18 +241,18 @@ ROWS = [
     ),
     Row(
         "holds no recording of its training. Train",
-        "trajectory_leave_one_out(net, Z, y, Z[:2], y[:2], examples=[0])",
+        "trajectory_leave_one_out(net, Z, y, Z[:2], y[:2], left_out=[0])",
         {
             "Train the skorch net with callbacks=[TrajectoryRecorder()]": (
                 "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
-                "trajectory_leave_one_out(net, Z, y, Z[:2], y[:2], examples=[0])"
+                "trajectory_leave_one_out(net, Z, y, Z[:2], y[:2], left_out=[0])"
             ),
             (
                 "or a torch module inside record_trajectory(...) as recorder, and give "
                 "trajectory=recorder.trajectory_"
             ): (
                 "task, recorder = recorded(); trajectory_leave_one_out(task, Z, y, Z[:2], "
-                "y[:2], examples=[0], trajectory=recorder.trajectory_)  # "
+                "y[:2], left_out=[0], trajectory=recorder.trajectory_)  # "
                 "record_trajectory("
             ),
         },

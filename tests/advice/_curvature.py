@@ -254,9 +254,11 @@ ROWS = [
         ("TRAK(projection='two_sided', projection_dim=1, random_state=0).fit(*learned)"),
         {
             "Take a larger dim": (
-                "make_projection(module_task, 8, kind='two_sided', random_state=0)"
+                "make_projection(module_task, 8, projection='two_sided', random_state=0)"
             ),
-            "kind='factored'": "make_projection(module_task, 1, kind='factored', random_state=0)",
+            "projection='factored'": (
+                "make_projection(module_task, 1, projection='factored', random_state=0)"
+            ),
         },
     ),
     Row(

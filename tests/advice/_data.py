@@ -216,10 +216,10 @@ ROWS = [
         "enumerate_subsets(40, 20)",
         {
             "Take fewer examples": "enumerate_subsets(6, 3)  # fewer than max_subsets",
-            ("sample subsets and use linear_datamodeling_score(..., method='pearson')"): (
+            ("sample subsets and use linear_datamodeling_score(..., correlation='pearson')"): (
                 "rng = np.random.default_rng(0); "
                 "linear_datamodeling_score(rng.normal(size=(6, 3)), rng.random((6, 10)) < "
-                "0.5, rng.normal(size=(3, 10)), method='pearson')"
+                "0.5, rng.normal(size=(3, 10)), correlation='pearson')"
             ),
         },
     ),

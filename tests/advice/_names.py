@@ -78,7 +78,7 @@ class OwnLoss(NeuralNetClassifier):
 
 
 class Odd(torch.optim.Optimizer):
-    """An optimiser whose weight decay is its own affair."""
+    """An optimizer whose weight decay is its own affair."""
 
     def __init__(self, params, lr=0.1, weight_decay=0.0):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})

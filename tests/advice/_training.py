@@ -9,19 +9,19 @@ ROWS = [
         " reruns gave outputs that are NaN or infinite",
         (
             "task, recorder = recorded(); trajectory_leave_one_out(task, Z, y, *two, "
-            "trajectory=recorder.trajectory_, examples=[0], "
+            "trajectory=recorder.trajectory_, left_out=[0], "
             "output=lambda o, t: o[:, 0] / 0 * 0)"
         ),
         {
-            "leave those rows out of examples=": (
+            "leave those rows out of left_out=": (
                 "task, recorder = recorded(); trajectory_leave_one_out(task, Z, y, *two, "
-                "trajectory=recorder.trajectory_, examples=[1])"
+                "trajectory=recorder.trajectory_, left_out=[1])"
             ),
             "take on_nan='keep'": (
                 "task, recorder = recorded()\n"
                 "with warnings.catch_warnings(): # says what was kept\n"
                 "    warnings.simplefilter('ignore')\n"
-                "    trajectory_leave_one_out(task, Z, y, *two, on_nan='keep', examples=[0], "
+                "    trajectory_leave_one_out(task, Z, y, *two, on_nan='keep', left_out=[0], "
                 "trajectory=recorder.trajectory_, output=lambda o, t: o[:, 0] / 0 * 0)"
             ),
         },
@@ -156,7 +156,7 @@ ROWS = [
         },
     ),
     Row(
-        "optimizer_state='own': there is no fitted optimiser to",
+        "optimizer_state='own': there is no fitted optimizer to",
         (
             "FurtherTraining('sgd', 0.1, epochs=1, optimizer_state='own', "
             "**once).fit(*learned).score(*two)"
@@ -198,22 +198,22 @@ ROWS = [
     Row(
         "optimizer: it does not hold the trainable",
         (
-            "m = Net(); o = torch.optim.SGD(m.a.parameters(), lr=0.1)\nwith "
+            "m = Net(); o = torch.optim.SGD(m.layers[0].parameters(), lr=0.1)\nwith "
             "record_trajectory(m, o, n_rows=50): pass"
         ),
         {
             "Freeze them (requires_grad=False)": (
                 "m = Net(); m.b.requires_grad_(False); o = "
-                "torch.optim.SGD(m.a.parameters(), lr=0.1)\nassert not "
+                "torch.optim.SGD(m.layers[0].parameters(), lr=0.1)\nassert not "
                 "m.b.weight.requires_grad  # requires_grad=False\ntry:\n    with "
                 "record_trajectory(m, o, n_rows=50): pass\nexcept ValueError as error: "
                 "assert 'took no step' in str(error)"
             ),
-            "give them to the optimiser": "recorded()",
+            "give them to the optimizer": "recorded()",
         },
     ),
     Row(
-        "of the optimiser came without rows. Call",
+        "of the optimizer came without rows. Call",
         (
             "m = Net(); o = torch.optim.SGD(m.parameters(), lr=0.1)\nwith "
             "record_trajectory(m, o, n_rows=50): m(torch.zeros(1, "

@@ -38,7 +38,8 @@ def recorded(module=None, **options):
     """A module trained inside record_trajectory, as a task, and the recorder."""
     module, names = module or _names.Net(), world()
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
-    X, y = torch.from_numpy(names["Z"]).to(module.a.weight.dtype), torch.from_numpy(names["y"])
+    dtype = next(module.parameters()).dtype
+    X, y = torch.from_numpy(names["Z"]).to(dtype), torch.from_numpy(names["y"])
     with names["record_trajectory"](module, optimizer, n_rows=len(X), **options) as recorder:
         for rows in torch.arange(len(X)).split(10):
             recorder.rows(rows)
@@ -81,7 +82,7 @@ def data():
         "asked": {"X_query": X[:9], "y_query": y[:9]},
         "two": (Z[:2], y[:2]),
         "quick": {"n_subsets": 4, "n_trials": 2},
-        "once": {"n_seeds": 1, "random_state": 0, "left_out": [0]},
+        "once": {"n_repeats": 1, "random_state": 0, "left_out": [0]},
     }
 
 

@@ -15,6 +15,7 @@ from tests.advice import (
     _curvature,
     _data,
     _models,
+    _runs,
     _selection,
     _training,
 )
@@ -23,7 +24,7 @@ from tests.advice._world import said_by
 
 pyplot = pytest.importorskip("matplotlib.pyplot", reason="some advice is on displays")
 
-TABLES = (_applications, _attributors, _curvature, _data, _models, _selection, _training)
+TABLES = (_applications, _attributors, _curvature, _data, _models, _runs, _selection, _training)
 ROWS = [row for table in TABLES for row in table.ROWS]
 
 #: Messages whose advice is not run, by a piece of each, and why.
@@ -38,7 +39,7 @@ NOT_RUN = {
     "of the transformers library, models whose names end in": "needs transformers",
     "without a batch sampler; accepted is a torch": "record_trajectory is run by other rows",
     "a training batch came from somewhere else": "record_trajectory is run by other rows",
-    "the recorded optimiser does not hold": "the recorder itself refuses such a run first",
+    "the recorded optimizer does not hold": "the recorder itself refuses such a run first",
 }
 
 

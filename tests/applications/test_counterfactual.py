@@ -54,7 +54,7 @@ def test_groups_taken_out_by_hand():
         y[100:],
         jobs[:100],
         sensitive=sex[100:],
-        remove=[2, 0],
+        left_out=[2, 0],
         predicted={0: 0.1, 1: 0.2, 2: 0.3},
         threshold=None,
         n_repeats=1,

@@ -56,7 +56,7 @@ def selector_of(net):
 
 
 def validation_loss_after(net, batches, weights, max_norm):
-    """Validation loss after steps of the real optimiser on weighted rows, from where it stands."""
+    """Validation loss after steps of the real optimizer on weighted rows, from where it stands."""
     module = copy.deepcopy(net.module_)
     optimizer = type(net.optimizer_)(module.parameters())
     optimizer.load_state_dict(copy.deepcopy(net.optimizer_.state_dict()))
@@ -85,7 +85,7 @@ def validation_loss_after(net, batches, weights, max_norm):
 )
 @pytest.mark.parametrize("horizon", [1, 4])
 def test_scores_are_derivatives_of_trial_steps(monkeypatch, optimizer, max_norm, options, horizon):
-    """In the second epoch, so that the optimiser has a memory; all steps of a block."""
+    """In the second epoch, so that the optimizer has a memory; all steps of a block."""
     seen = []
     plain = window_module.LookAheadWindow.scores
 

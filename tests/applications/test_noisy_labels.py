@@ -114,7 +114,7 @@ def test_rounds_against_a_plain_loop():
 
 
 def test_rounds_help_where_labels_mislead():
-    """With 40 % wrong, a row's own neighbourhood speaks for the right label only after cleaning."""
+    """With 40 % wrong, a row's own neighborhood speaks for the right label only after cleaning."""
     gains = []
     for seed in range(3):
         X, y, flipped = planted(n=200, wrong=80, seed=seed)
@@ -174,7 +174,7 @@ def test_validation_rows_by_hand():
 def test_further_training_measures_harm():
     X, y, flipped = planted(n=60, wrong=6)
     net = small_net()
-    attributor = FurtherTraining(lr=0.1, n_steps=3, n_seeds=1, batch_size=60, random_state=0)
+    attributor = FurtherTraining(lr=0.1, n_steps=3, n_repeats=1, batch_size=60, random_state=0)
     detector = NoisyLabelDetector(
         net, attributor, method="further_training", cv=2, random_state=0
     ).fit(X.astype(np.float32), y)

@@ -146,10 +146,10 @@ def test_label_scores_across_folds():
 
 
 def test_further_training_measures_each_group_once():
-    inner = FurtherTraining(lr=0.01, n_seeds=1, random_state=0)
+    inner = FurtherTraining(lr=0.01, n_repeats=1, random_state=0)
     options = {"method": "further_training", "refit": False}
     detector = NoisyLabelDetector(model(), grouped(inner), **options).fit(X, Y, X_VAL, Y_VAL)
-    task = FurtherTraining(lr=0.01, n_seeds=1, random_state=0, groups=LABELS)
+    task = FurtherTraining(lr=0.01, n_repeats=1, random_state=0, groups=LABELS)
     scores = -task.fit(model().fit(X, Y), X, Y).score(X_VAL, Y_VAL).sum(0)
     np.testing.assert_allclose(detector.label_scores_, scores / SIZES[LABELS], rtol=1e-6)
 

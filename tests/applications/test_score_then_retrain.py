@@ -48,7 +48,7 @@ def test_values_agree_with_reruns_of_the_same_run(optimizer):
     with seeded(int(seed)):
         net = make_net(optimizer, lr=lr, callbacks=[TrajectoryRecorder()]).fit(X, Y)
     rows = np.arange(0, 160, 4)
-    truth = trajectory_leave_one_out(net, X, Y, X_VAL, Y_VAL, examples=rows)
+    truth = trajectory_leave_one_out(net, X, Y, X_VAL, Y_VAL, left_out=rows)
     changes = truth.scores.mean(axis=0)
     method = AdamWInfluence if optimizer is torch.optim.AdamW else SGDInfluence
     scores = method().fit(net, X, Y).score(X_VAL, Y_VAL)

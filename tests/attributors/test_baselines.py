@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.utils.data import Dataset
 
-from influencekit import Loss, Random, as_task
+from influencekit import LossBaseline, RandomBaseline, as_task
 
 
 def data(rng, n=40):
@@ -26,7 +26,7 @@ def test_loss_is_the_negative_log_likelihood_by_hand(rng, class_weight):
     if class_weight == "balanced":
         weights = len(y) / (2 * np.bincount(y))[y]
     expected = -loss * weights / weights.mean()
-    fitted = Loss().fit(model, X, y)
+    fitted = LossBaseline().fit(model, X, y)
     scores = fitted.score(X[:4], y[:4])
     np.testing.assert_allclose(scores, np.tile(expected, (4, 1)), rtol=1e-6)
     np.testing.assert_allclose(fitted.self_influence(), expected, rtol=1e-6)
@@ -37,7 +37,7 @@ def test_a_wrong_label_is_the_first_opponent(rng):
     model = LogisticRegression().fit(X, y)
     worst = int(np.argmax(X[:, 0]))
     y[worst] = 0
-    opponents, _ = Loss().fit(model, X, y).top_k(X[:1], y[:1], k=1, opponents=True)
+    opponents, _ = LossBaseline().fit(model, X, y).top_k(X[:1], y[:1], k=1, opponents=True)
     assert opponents[0, 0] == worst
 
 
@@ -45,7 +45,7 @@ def random_scores(rng, n=150, m=60, **options):
     X, y = data(rng, n)
     model = LogisticRegression().fit(X, y)
     Xq, yq = data(np.random.default_rng(9), m)
-    return Random(**options).fit(model, X, y), Xq, yq
+    return RandomBaseline(**options).fit(model, X, y), Xq, yq
 
 
 def test_random_scores_are_standard_normal_and_uncorrelated(rng):
@@ -103,7 +103,7 @@ class Bag(nn.Module):
 
 def test_dicts_of_inputs_have_random_scores():
     task = as_task(Bag(), loss=nn.CrossEntropyLoss())
-    fitted = Random(random_state=0).fit(task, Sentences([1, 2, 3, 4, 5, 6]))
+    fitted = RandomBaseline(random_state=0).fit(task, Sentences([1, 2, 3, 4, 5, 6]))
     scores = fitted.score(Sentences([4, 5]))
     assert len(np.unique(scores)) == 12
     np.testing.assert_array_equal(fitted.score(Sentences([5])), scores[1:])
@@ -111,5 +111,5 @@ def test_dicts_of_inputs_have_random_scores():
 
 def test_self_influence_is_the_score_of_an_example_on_itself(rng):
     X, y = data(rng)
-    fitted = Random(random_state=0).fit(LogisticRegression().fit(X, y), X, y)
+    fitted = RandomBaseline(random_state=0).fit(LogisticRegression().fit(X, y), X, y)
     np.testing.assert_array_equal(fitted.self_influence(), np.diag(fitted.score(X, y)))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from influencekit import TRAK, GradDot, InfluenceFunction, Loss, TracIn, as_task
+from influencekit import TRAK, GradDot, InfluenceFunction, LossBaseline, TracIn, as_task
 from influencekit.curvature import CURVATURES
 from influencekit.groups import GroupAttributor
 from tests._shared.nets import tanh_net
@@ -49,8 +49,8 @@ def test_a_weight_is_a_repeated_row(name):
 
 def test_losses_and_trak():
     weight = torch.tensor(WEIGHT).double()
-    loss = Loss().fit(task(weight), X, Y).score(X[:2], [0, 0])
-    plain = Loss().fit(task(), X, Y).score(X[:2], [0, 0])
+    loss = LossBaseline().fit(task(weight), X, Y).score(X[:2], [0, 0])
+    plain = LossBaseline().fit(task(), X, Y).score(X[:2], [0, 0])
     np.testing.assert_allclose(loss / plain, np.tile(WEIGHT[Y] / WEIGHT[Y].mean(), (2, 1)))
     found = TRAK(1e8, projection_dim=None).fit(task(weight), X, Y).score(X[:2], [0, 0])
     plain = TRAK(1e8, projection_dim=None).fit(task(), X, Y).score(X[:2], [0, 0])

@@ -1,4 +1,4 @@
-"""FurtherTraining: closed forms, nets' own optimisers, what is left out, adjustments, refusals."""
+"""FurtherTraining: closed forms, nets' own optimizers, what is left out, adjustments, refusals."""
 
 import copy
 
@@ -19,7 +19,7 @@ from tests.training._further_reference import make_data, make_module, neg_losses
 
 X, Y = make_data()
 QUERIES = make_data(4)
-SHORT = {"n_steps": 3, "n_seeds": 2, "random_state": 0}
+SHORT = {"n_steps": 3, "n_repeats": 2, "random_state": 0}
 
 
 def module_task():
@@ -37,7 +37,7 @@ def test_long_full_batch_training_is_leave_one_out_of_ridge():
     model = Ridge(alpha=3.0).fit(A, b)
     without = [Ridge(alpha=3.0).fit(np.delete(A, j, 0), np.delete(b, j)) for j in range(12)]
     expected = np.stack([(model.predict(A) - w.predict(A)) for w in without], axis=1)
-    options = {"n_steps": 150, "batch_size": 12, "n_seeds": 1, "output": "prediction"}
+    options = {"n_steps": 150, "batch_size": 12, "n_repeats": 1, "output": "prediction"}
     for removal in ("paired", "drop", "subtract"):
         measured = FurtherTraining("sgd", 0.2, removal=removal, **options)
         np.testing.assert_allclose(measured.fit(model, A, b).score(A), expected, atol=1e-8)
@@ -47,7 +47,7 @@ def test_long_full_batch_training_is_leave_one_out_of_ridge():
 def test_one_step_is_grad_dot():
     """One full-batch step of tiny size: lr / n times the inner product, to first order."""
     task = module_task()
-    scores = further(lr=1e-6, n_steps=1, batch_size=21, removal="subtract", n_seeds=40).score(
+    scores = further(lr=1e-6, n_steps=1, batch_size=21, removal="subtract", n_repeats=40).score(
         *QUERIES
     )
     module = make_module(batch_norm=True)
@@ -61,9 +61,9 @@ def test_one_step_is_grad_dot():
     assert task.module.training is False
 
 
-def test_skorch_net_brings_its_optimiser_rate_and_batch_size():
+def test_skorch_net_brings_its_optimizer_rate_and_batch_size():
     net = fitted_net(momentum=0.9, lr=0.05)
-    measured = FurtherTraining(epochs=2, left_out=[0, 9], n_seeds=1, random_state=0)
+    measured = FurtherTraining(epochs=2, left_out=[0, 9], n_repeats=1, random_state=0)
     measured.fit(net, X.numpy(), Y.numpy())
     config = measured.config_
     assert (config.optimizer, config.lr, config.momentum) == ("SGD", 0.05, 0.9)
@@ -100,7 +100,7 @@ def test_own_state_goes_on_where_the_net_stopped(optimizer):
         nn.functional.cross_entropy(model(X), Y).backward()
         alone.step()
     before = copy.deepcopy((net.module_.state_dict(), net.optimizer_.state_dict()))
-    options = {"n_seeds": 1, "batch_size": 21, "left_out": [3], "n_steps": 4, "random_state": 0}
+    options = {"n_repeats": 1, "batch_size": 21, "left_out": [3], "n_steps": 4, "random_state": 0}
     ends = {}
     for state in ("own", "fresh"):
         measured = FurtherTraining(optimizer_state=state, **options)
@@ -157,14 +157,14 @@ def endpoints_of_gold():
 
 
 def test_means_over_seeds_are_streamed_without_loss():
-    measured = further(left_out=5, n_seeds=5, horizons=[1, 3])
+    measured = further(left_out=5, n_repeats=5, horizons=[1, 3])
     seeds = np.stack(list(measured.iter_seeds(*QUERIES)))
     found = measured.measure(*QUERIES)
     np.testing.assert_allclose(found.scores, seeds.mean(0), atol=1e-15)
     halves = np.stack([seeds[0::2].mean(0), seeds[1::2].mean(0)])
     np.testing.assert_allclose(found.halves, halves, atol=1e-15)
     assert found.horizons.tolist() == [1, 3] and found.unit == "steps"
-    assert further(n_seeds=1).measure(*QUERIES).halves is None
+    assert further(n_repeats=1).measure(*QUERIES).halves is None
     np.testing.assert_array_equal(measured.score(*QUERIES)[:, found.left_out], found.scores[-1])
 
 
@@ -183,7 +183,7 @@ def test_held_out_rows_are_no_rows_to_leave_out():
     net = fitted_net(0.05, module=Plain)
     net.set_params(train_split=ValidSplit(3, stratified=False))
     with pytest.warns(HeldOutRowsWarning):
-        measured = FurtherTraining(left_out=3, n_seeds=1).fit(net, X.numpy(), Y.numpy())
+        measured = FurtherTraining(left_out=3, n_repeats=1).fit(net, X.numpy(), Y.numpy())
     assert np.isin(measured.left_out_, measured.train_rows_).all()
     held_out = int(np.setdiff1d(np.arange(21), measured.train_rows_)[0])
     with (
@@ -259,7 +259,7 @@ def test_floats_of_32_bits_are_compared_in_64():
     """Scores far below a unit in the last place of the loss are not rounded to steps of it."""
     data, queries = make_data(dtype=torch.float32), make_data(3, torch.float32)
     task = as_task(make_module(torch.float32), loss=nn.CrossEntropyLoss())
-    measured = FurtherTraining(lr=1e-5, n_steps=1, n_seeds=1, random_state=0).fit(task, *data)
+    measured = FurtherTraining(lr=1e-5, n_steps=1, n_repeats=1, random_state=0).fit(task, *data)
     found = measured.measure(*queries)
     assert 0 < np.abs(found.scores).max() < 1e-5
     steps = found.scores / 2.0**-24
@@ -279,7 +279,7 @@ WRONG = [
     ({"optimizer": "adam", "momentum": 0.9}, "momentum: Adam has no momentum"),
     ({"optimizer_params": {"beta": 1}}, "optimizer_params: SGD has no beta"),
     ({"optimizer_params": {"nesterov": True}}, "SGD refuses them"),
-    ({"optimizer_state": "own"}, "optimizer_state='own': there is no fitted optimiser"),
+    ({"optimizer_state": "own"}, "optimizer_state='own': there is no fitted optimizer"),
     ({"removal": "delete"}, "'removal' parameter"),
     ({"adjust": "mean"}, "'adjust' parameter"),
     ({"left_out": 30}, "left_out: got 30, but there are 21"),
@@ -289,7 +289,7 @@ WRONG = [
     ({"groups": [0, 1]}, "groups: got shape"),
     ({"groups": [0] * 21}, "nothing would be left"),
     ({"groups": np.arange(21) % 3, "left_out": [7]}, "list of their labels"),
-    ({"n_seeds": 0}, "'n_seeds' parameter"),
+    ({"n_repeats": 0}, "'n_repeats' parameter"),
 ]
 
 

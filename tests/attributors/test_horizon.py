@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::influencekit.exceptions.NotStationaryWarning"  # what this file is about
 )
 N, D = 24, 3
-PLAIN = {"optimizer": "sgd", "batch_size": N, "n_seeds": 1, "random_state": 0}
+PLAIN = {"optimizer": "sgd", "batch_size": N, "n_repeats": 1, "random_state": 0}
 
 
 @pytest.fixture(scope="module")

@@ -124,7 +124,7 @@ CLASS_CONDITIONAL = {
     "GradDot": GradDot,
     "GradCos": GradCos,
     "TracIn": TracIn,
-    "FurtherTraining": partial(FurtherTraining, lr=0.1, n_seeds=1, left_out=3, random_state=0),
+    "FurtherTraining": partial(FurtherTraining, lr=0.1, n_repeats=1, left_out=3, random_state=0),
     **{c: partial(InfluenceFunction, c, 0.1, random_state=0) for c in CURVATURES},
 }
 

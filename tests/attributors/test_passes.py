@@ -18,7 +18,7 @@ def data():
 
 
 def net(width):
-    """A classifier that is still moving, so that its effective rows count as well."""
+    """A classifier that is still moving, so that its effective sample size count as well."""
     torch.manual_seed(0)
     X, y = data()
     module = nn.Sequential(nn.Linear(D, width), nn.Tanh(), nn.Linear(width, K))

@@ -77,11 +77,11 @@ def test_names_of_columns_go_with_their_model():
 
 def test_what_is_explained_is_that_of_the_fit():
     model = Ridge().fit(X, X[:, 0] + Y)
-    options = {"optimizer": "sgd", "lr": 0.01, "n_steps": 3, "n_seeds": 2, "left_out": 4}
+    options = {"optimizer": "sgd", "lr": 0.01, "n_steps": 3, "n_repeats": 2, "left_out": 4}
     further = FurtherTraining(**options, output="prediction", random_state=0)
     further.fit(model, X, X[:, 0] + Y)
     before = further.score(X[:3], Y[:3])[:, further.left_out_]
-    further.set_params(output="neg_loss", n_seeds=7)
+    further.set_params(output="neg_loss", n_repeats=7)
     np.testing.assert_array_equal(further.measure(X[:3], Y[:3]).scores[-1], before)
 
 
@@ -116,7 +116,7 @@ def test_groups_of_models_that_held_out_other_rows():
         for seed in range(3)
     ]
     further = FurtherTraining(
-        "sgd", 0.05, n_steps=2, n_seeds=1, batch_size=200, random_state=0
+        "sgd", 0.05, n_steps=2, n_repeats=1, batch_size=200, random_state=0
     )  # all rows in a batch: no order, so seeds do not matter
     groups = np.arange(150) // 4
     found = GroupAttributor(further).fit(models, X, Y, groups=groups).score(X[:4], Y[:4])

@@ -26,7 +26,7 @@ ATTRIBUTORS = {
     "arnoldi": InfluenceFunction(Arnoldi(rank=8, random_state=0), damping=0.1),
     "nystroem": InfluenceFunction(Nystroem(rank=8, random_state=0), damping=0.1),
     "further": FurtherTraining(
-        lr=0.1, n_steps=2, n_seeds=1, batch_size=8, left_out=[0, 3], random_state=0
+        lr=0.1, n_steps=2, n_repeats=1, batch_size=8, left_out=[0, 3], random_state=0
     ),
 }
 

@@ -95,7 +95,7 @@ def test_different_methods_on_one_task_at_once():
     data, y = masked()
     task, trajectory = recorded_encoder(data, y)
     asked = few(data, slice(4)), y[:4]
-    further = FurtherTraining("sgd", 0.1, n_steps=2, n_seeds=1, left_out=[0, 1], random_state=0)
+    further = FurtherTraining("sgd", 0.1, n_steps=2, n_repeats=1, left_out=[0, 1], random_state=0)
     along = AdamWInfluence(trajectory).fit(task, data, y)
     dot = GradDot().fit(task, data, y)
     solver = LiSSA(batch_size=None, depth=3, random_state=0)
@@ -107,7 +107,7 @@ def test_different_methods_on_one_task_at_once():
         lambda: dot.score(*asked),
         lambda: (
             trajectory_leave_one_out(
-                task, data, y, *asked, examples=[0], trajectory=trajectory
+                task, data, y, *asked, left_out=[0], trajectory=trajectory
             ).scores
         ),
     ]

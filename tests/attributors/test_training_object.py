@@ -15,7 +15,7 @@ RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((24, 3)), np.arange(24) % 2
 MODEL = LogisticRegression().fit(X, Y)
 QUERIES = X[:3] + 0.1, Y[:3]
-PLAIN = {"n_seeds": 2, "left_out": 4, "random_state": 0}
+PLAIN = {"n_repeats": 2, "left_out": 4, "random_state": 0}
 DESCRIBED = [
     {"optimizer": "sgd", "lr": 0.1},
     {"optimizer": "sgd", "lr": 0.1, "momentum": 0.5, "horizons": [1, 2], "batch_size": 8},

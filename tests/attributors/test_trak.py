@@ -98,7 +98,7 @@ def test_regression_is_the_influence_function_of_least_squares():
 
 @NOT_TRAINED
 def test_regressors_with_several_outputs_are_linear_in_the_loss():
-    """The negative loss is linearised: its slope is -1, the kernel the empirical Fisher matrix."""
+    """The negative loss is linearized: its slope is -1, the kernel the empirical Fisher matrix."""
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(N, D)), rng.normal(size=(N, 2))
     task = as_task(nn.Linear(D, 2).double(), loss=nn.MSELoss())

@@ -20,7 +20,7 @@ class Returning(Curvature):
     def __init__(self, make):
         self.make = make
 
-    def factorise(self, problem):
+    def factorize(self, problem):
         return self.make(problem)
 
 
@@ -49,11 +49,11 @@ def test_fit_must_return_a_fitted():
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda problem: problem.penalty, "Returning.factorise returned a Tensor; it must return"),
+        (lambda problem: problem.penalty, "Returning.factorize returned a Tensor; it must return"),
         (WithoutProblem, "returned a WithoutProblem without the attribute 'problem'"),
         (Numpy, "Numpy.products returned a ndarray; it must return a Tensor"),
     ],
 )
-def test_factorise_must_return_a_fitted_curvature(make, said):
+def test_factorize_must_return_a_fitted_curvature(make, said):
     with pytest.raises(TypeError, match=said):
         InfluenceFunction(Returning(make), damping=0.1).fit(MODEL, X, Y).score(X[:2], Y[:2])

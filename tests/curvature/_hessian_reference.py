@@ -64,7 +64,7 @@ def penalty_vector(task, kind):
 
 
 def dense_problem(matrix="ggn", penalty="none", weighted=False, seed=0, depth=2, **engine):
-    """A multilayer perceptron, its curvature by autograd and what goes into a factorisation."""
+    """A multilayer perceptron, its curvature by autograd and what goes into a factorization."""
     generator = torch.Generator().manual_seed(seed)
     layers = [nn.Linear(D, 5), nn.Tanh(), nn.Linear(5, 3)] if depth == 2 else [nn.Linear(D, 3)]
     net = nn.Sequential(*layers).double()

@@ -33,7 +33,7 @@ def sequence():
     return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3), Spread())
 
 
-def normalised():
+def normalized():
     return nn.Sequential(nn.Linear(4, 5), nn.LayerNorm(5), nn.Tanh(), nn.Linear(5, 3))
 
 
@@ -56,7 +56,7 @@ MODULES = {
     "conv": conv,
     "embedding": embedding,
     "sequence": sequence,
-    "normalised": normalised,
+    "normalized": normalized,
 }
 
 

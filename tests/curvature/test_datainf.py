@@ -42,7 +42,7 @@ def dense_products(q, h, g, weights, groups, levels):
 def fitted(task, X, y, weights, penalty, curvature, **options) -> FittedDataInf:
     train = make_examples(task, X, y)
     engine = GradientEngine(task, **options)
-    return curvature.factorise(
+    return curvature.factorize(
         CurvatureProblem(
             Gradients(engine, train, loss_cotangent(task)), torch.as_tensor(weights), penalty
         )
@@ -157,8 +157,8 @@ def test_without_damping_a_free_parameter_is_refused():
     queries = of_margin(task, Xq, yq)
     with pytest.raises(ValueError, match="positive damping"):
         found.products(queries, 0.0)
-    penalised = fitted(task, X, y, uneven(), penalties(task)["constant"], DataInf())
-    assert torch.isfinite(penalised.products(queries, 0.0)).all()
+    penalized = fitted(task, X, y, uneven(), penalties(task)["constant"], DataInf())
+    assert torch.isfinite(penalized.products(queries, 0.0)).all()
 
 
 @NOT_TRAINED

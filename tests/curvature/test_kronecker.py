@@ -7,7 +7,8 @@ from scipy.optimize import brentq
 from torch import nn
 
 from influencekit import InfluenceFunction, as_task
-from influencekit.curvature import EKFAC, KFAC, CurvatureProblem, ggn_rows
+from influencekit.curvature import EKFAC, KFAC, CurvatureProblem
+from influencekit.curvature._problem import ggn_rows
 from influencekit.curvature.exact._exact import decompose_parameters
 from influencekit.curvature.kronecker import _scores as products
 from influencekit.curvature.kronecker._spectrum import KroneckerPath, KroneckerSums, ScoreSums
@@ -41,7 +42,7 @@ def margin(outputs, targets):
 class Setting:
     """A model with its data, penalty and dense gradients."""
 
-    def __init__(self, name="mlp", penalised="weights", weighted=True, **engine):
+    def __init__(self, name="mlp", penalized="weights", weighted=True, **engine):
         net = MODULES[name]().double()
         with torch.no_grad():
             for i, p in enumerate(net.parameters()):
@@ -52,10 +53,10 @@ class Setting:
         self.X, self.t, self.Xq, self.tq = X[:N], t[:N], X[N:], t[N:]
         weights = np.random.RandomState(0).uniform(0.5, 2, N) if weighted else np.ones(N)
         self.weights = weights / weights.sum()
-        strength = {"weights": 0.2, "all": 0.2, "none": 0.0}[penalised]
+        strength = {"weights": 0.2, "all": 0.2, "none": 0.0}[penalized]
         self.penalty = np.concatenate(
             [
-                np.full(p.numel(), strength if p.ndim > 1 or penalised == "all" else 0.0)
+                np.full(p.numel(), strength if p.ndim > 1 or penalized == "all" else 0.0)
                 for p in self.task.parameters.values()
             ]
         )
@@ -82,7 +83,7 @@ class Setting:
         return g, output_gradients(self.task, self.Xq, self.tq, margin)
 
     def path(self, curvature):
-        return curvature.factorise(self.problem).path(self.queries)
+        return curvature.factorize(self.problem).path(self.queries)
 
 
 KINDS = {KFAC: False, EKFAC: True}
@@ -93,7 +94,7 @@ KINDS = {KFAC: False, EKFAC: True}
 @pytest.mark.parametrize("name", MODULES)
 def test_equals_dense_kronecker_products(name, kind, fisher):
     s = Setting(name)
-    spectrum = kind(fisher).factorise(s.problem)
+    spectrum = kind(fisher).factorize(s.problem)
     expected = s.dense(fisher, KINDS[kind])
     p = len(expected)
     np.testing.assert_allclose(
@@ -121,11 +122,11 @@ def test_equals_dense_kronecker_products(name, kind, fisher):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", MODULES)
 def test_indicator_equals_dense(name, kind):
-    s = Setting(name, penalised="all")
+    s = Setting(name, penalized="all")
     curvature = s.dense("true", KINDS[kind])
     data = curvature - 0.2 * np.eye(len(curvature))
     g, q = s.gradients()
-    spectrum = kind("true").factorise(s.problem)
+    spectrum = kind("true").factorize(s.problem)
     dampings = [0.01, 0.5, 20.0]
     rows = torch.tensor([30, 2, 17])
     path = spectrum.path(s.queries)
@@ -139,8 +140,8 @@ def test_indicator_equals_dense(name, kind):
 @pytest.mark.parametrize("name", MODULES)
 def test_corrected_eigenvalues_are_the_diagonal_of_the_true_curvature(name):
     """``diag(Qᵀ F Q)`` with the basis read off the spectrum itself."""
-    s = Setting(name, penalised="none")
-    spectrum = EKFAC("true").factorise(s.problem)
+    s = Setting(name, penalized="none")
+    spectrum = EKFAC("true").factorize(s.problem)
     data = s.data("true")
     identity = torch.eye(len(data), dtype=torch.float64)
     for basis in spectrum.bases.values():
@@ -184,7 +185,7 @@ def test_blocks_of_one_layer_with_a_single_output_are_exact_after_one_example():
     queries = Gradients(GradientEngine(task), queries, output_cotangent(margin))
     expected = exact.path(queries).scores(0.1)
     for kind in KINDS:
-        spectrum = kind("true").factorise(problem)
+        spectrum = kind("true").factorize(problem)
         found = spectrum.path(queries).scores(0.1)
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
@@ -203,7 +204,7 @@ def test_batch_size_and_order_do_not_matter(name, kind):
     permuted = CurvatureProblem(
         Gradients(s.problem.engine, train, loss_cotangent(s.task)), weights, penalty
     )
-    found = kind("true").factorise(permuted).path(s.queries).scores(0.1)
+    found = kind("true").factorize(permuted).path(s.queries).scores(0.1)
     np.testing.assert_allclose(found, expected[:, order], rtol=1e-7, atol=1e-11)
 
 
@@ -215,7 +216,7 @@ def test_what_does_not_fit_is_streamed(name):
     results = []
     for engine in ({}, {"max_memory": 2_000, "batch_size": 5}):
         s = Setting(name, **engine)
-        spectrum = EKFAC("true").factorise(s.problem)
+        spectrum = EKFAC("true").factorize(s.problem)
         assert (spectrum.train.parts is None) == bool(engine)
         path = spectrum.path(s.queries)
         sums = path.subset_sums(masks)
@@ -230,9 +231,9 @@ def test_what_does_not_fit_is_streamed(name):
 def test_pieces_in_memory_join_in_order(monkeypatch):
     """Many pieces of coordinates, and rows of some of them in any order."""
     rows = torch.tensor([30, 2, 17, 36, 0, 2])
-    whole = EKFAC("true").factorise(Setting().problem)
+    whole = EKFAC("true").factorize(Setting().problem)
     monkeypatch.setattr(store, "_PIECE", 8)
-    pieces = EKFAC("true").factorise(Setting(batch_size=4).problem)
+    pieces = EKFAC("true").factorize(Setting(batch_size=4).problem)
     assert len(pieces.train.parts) > 3
     expected, found = whole.train_path(rows), pieces.train_path(rows)
     np.testing.assert_allclose(found.products(0.1), expected.products(0.1), rtol=1e-8, atol=1e-11)
@@ -242,16 +243,16 @@ def test_pieces_in_memory_join_in_order(monkeypatch):
 class TestSampledLabels:
     def test_eigenvalues_approach_those_of_all_labels(self):
         s = Setting()
-        expected = EKFAC("true").factorise(s.problem)
-        found = EKFAC("sampled", n_samples=1500, random_state=0).factorise(s.problem)
+        expected = EKFAC("true").factorize(s.problem)
+        found = EKFAC("sampled", n_samples=1500, random_state=0).factorize(s.problem)
         np.testing.assert_allclose(found.eigenvalues, expected.eigenvalues, rtol=0.1, atol=4e-3)
 
     def test_eigenvalues_are_unbiased_in_the_drawn_basis(self):
         """K-FAC of the basis' draws shares its eigenvectors: <K-FAC, EK-FAC - F> has mean 0."""
-        s = Setting(penalised="none")
+        s = Setting(penalized="none")
 
         def dense(kind, seed):
-            spectrum = kind("sampled", random_state=seed).factorise(s.problem)
+            spectrum = kind("sampled", random_state=seed).factorize(s.problem)
             inverse = spectrum.solve(torch.eye(len(s.penalty), dtype=torch.float64), 1.0).numpy()
             return np.linalg.inv(inverse) - np.eye(len(inverse))
 
@@ -340,10 +341,10 @@ class TestDefaultDamping:
 
     @pytest.mark.parametrize("fisher", ["true", "empirical", "sampled"])
     @pytest.mark.parametrize("kind", KINDS)
-    @pytest.mark.parametrize("name", ["conv", "normalised"])
+    @pytest.mark.parametrize("name", ["conv", "normalized"])
     def test_equals_the_root_of_dense_scores(self, name, kind, fisher):
-        s = Setting(name, penalised="none")
-        spectrum = kind(fisher, random_state=0).factorise(s.problem)
+        s = Setting(name, penalized="none")
+        spectrum = kind(fisher, random_state=0).factorize(s.problem)
         if fisher == "sampled":  # the draws are the library's own: so is the matrix
             inverse = spectrum.solve(torch.eye(len(s.penalty), dtype=torch.float64), 1.0).numpy()
             curvature = np.linalg.inv(inverse) - np.eye(len(inverse))
@@ -369,7 +370,7 @@ class TestDefaultDamping:
     @pytest.mark.parametrize("kind", KINDS)
     def test_no_damping_is_scored_twice(self, kind, monkeypatch):
         """Scores at infinite damping are the same for the whole search; each is a pass."""
-        spectrum = kind().factorise(Setting("normalised", penalised="none").problem)
+        spectrum = kind().factorize(Setting("normalized", penalized="none").problem)
         dampings, products = [], KroneckerPath.products
         monkeypatch.setattr(
             KroneckerPath, "products", lambda path, d: dampings.append(d) or products(path, d)
@@ -381,8 +382,8 @@ class TestDefaultDamping:
 
 def test_wide_blocks_without_factors_are_diagonal(monkeypatch):
     monkeypatch.setattr("influencekit.curvature.kronecker._moments.WIDEST_FULL", 3)
-    s = Setting("normalised")
-    spectrum = EKFAC("true").factorise(s.problem)
+    s = Setting("normalized")
+    spectrum = EKFAC("true").factorize(s.problem)
     norm = s.task.module[1]
     own = [
         i for i, p in enumerate(s.task.parameters.values()) if p is norm.weight or p is norm.bias

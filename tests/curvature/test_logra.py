@@ -12,12 +12,8 @@ from influencekit.curvature.layers import _layer_projections
 from influencekit.curvature.layers._layer_projections import LayerProjections
 from influencekit.data import make_examples
 from influencekit.exceptions import ProjectionWarning, ResourceError
-from influencekit.gradients import (
-    GradientEngine,
-    Gradients,
-    loss_cotangent,
-    random_rows,
-)
+from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
+from influencekit.gradients.projections._random import random_rows
 from tests._shared.marks import NOT_TRAINED
 from tests.curvature._dense_reference import (
     gauss_newton,
@@ -37,7 +33,7 @@ def fitted(task, X, y, weights, penalty, curvature, *, projection_dim=None, **op
         projection_dim=projection_dim,
         random_state=7,
     )
-    return curvature.factorise(given)
+    return curvature.factorize(given)
 
 
 def flat_columns(spec):

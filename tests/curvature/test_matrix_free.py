@@ -21,7 +21,8 @@ from influencekit.curvature import (
 from influencekit.curvature.iterative._preconditioners import ggn_diagonal
 from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues, lanczos, normal_rows
 from influencekit.curvature.low_rank._nystroem import nystroem
-from influencekit.damping import auto_damping, sketch_damping
+from influencekit.damping import auto_damping
+from influencekit.damping._default import sketch_damping
 from influencekit.data import make_examples
 from influencekit.exceptions import (
     ConvergenceWarning,
@@ -34,7 +35,7 @@ from tests.curvature._hessian_reference import N, dense_problem
 
 
 def products(curvature, dense, damping):
-    fitted = curvature.factorise(dense.problem)
+    fitted = curvature.factorize(dense.problem)
     return fitted.products(dense.queries, damping).numpy()
 
 
@@ -66,7 +67,7 @@ def test_hessian_equals_dense(negative, penalty):
     damping = 0.3 - smallest
     found = products(Hessian(negative), dense, damping)
     np.testing.assert_allclose(found, with_negative(dense, NEGATIVE[negative], damping), rtol=1e-8)
-    own = Hessian(negative).factorise(dense.problem).self_products(damping)
+    own = Hessian(negative).factorize(dense.problem).self_products(damping)
     s, v = np.linalg.eigh(dense.curvature)
     expected = (dense.train @ v) ** 2 @ NEGATIVE[negative](s, damping)
     np.testing.assert_allclose(own, expected, rtol=1e-8)
@@ -74,7 +75,7 @@ def test_hessian_equals_dense(negative, penalty):
 
 def test_hessian_path_is_its_products():
     dense = dense_problem("hessian", "bias free", weighted=True)
-    spectrum = Hessian().factorise(dense.problem)
+    spectrum = Hessian().factorize(dense.problem)
     path = spectrum.path(dense.queries)
     weights = dense.problem.example_weights.numpy()
     masks = np.random.RandomState(0).rand(4, N) < 0.5
@@ -90,7 +91,7 @@ def test_hessian_path_is_its_products():
 def test_of_a_convex_model_the_hessian_is_gauss_newton():
     dense = dense_problem("hessian", "constant", depth=1)
     problem = replace(dense.problem, penalty=dense.problem.penalty * 1e-3)
-    own, other = (kind().factorise(problem) for kind in (Hessian, GaussNewton))
+    own, other = (kind().factorize(problem) for kind in (Hessian, GaussNewton))
     assert auto_damping(own) == pytest.approx(auto_damping(other), rel=1e-6)
     found, expected = (f.products(dense.queries, 0.01) for f in (own, other))
     np.testing.assert_allclose(found, expected, rtol=1e-8)
@@ -98,7 +99,7 @@ def test_of_a_convex_model_the_hessian_is_gauss_newton():
 
 def test_hessian_kept_as_it_is_warns_below_its_smallest_eigenvalue():
     dense = dense_problem("hessian")
-    spectrum = Hessian("keep").factorise(dense.problem)
+    spectrum = Hessian("keep").factorize(dense.problem)
     smallest = float(spectrum.eigenvalues[0])
     assert auto_damping(spectrum) >= -1.5 * smallest
     with pytest.warns(NegativeCurvatureWarning, match="smallest eigenvalue"):
@@ -108,7 +109,7 @@ def test_hessian_kept_as_it_is_warns_below_its_smallest_eigenvalue():
 def test_hessian_too_large_is_refused():
     dense = dense_problem("hessian", max_memory=50_000)
     with pytest.raises(ResourceError, match="43 x 43 matrix.*Arnoldi"):
-        Hessian().factorise(dense.problem)
+        Hessian().factorize(dense.problem)
 
 
 @pytest.mark.parametrize("penalty", ["none", "constant", "bias free"])
@@ -136,7 +137,7 @@ LOW_RANK = [
 
 
 def low_rank_reference(curvature, dense, fitted):
-    """Dense data curvature that a low-rank factorisation stands for, from its own vectors."""
+    """Dense data curvature that a low-rank factorization stands for, from its own vectors."""
     basis = fitted.basis.numpy()
     np.testing.assert_allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-9)
     return basis
@@ -146,7 +147,7 @@ def low_rank_reference(curvature, dense, fitted):
 @pytest.mark.parametrize("curvature", LOW_RANK, ids=str)
 def test_low_rank_is_a_dense_solve_of_its_own_matrix(curvature, penalty):
     dense = dense_problem("ggn", penalty, weighted=True)
-    fitted = curvature.factorise(dense.problem)
+    fitted = curvature.factorize(dense.problem)
     basis = low_rank_reference(curvature, dense, fitted)
     constant = float(dense.problem.penalty[0])
     values = fitted.eigenvalues.numpy() - constant
@@ -181,7 +182,7 @@ def test_low_rank_is_a_dense_solve_of_its_own_matrix(curvature, penalty):
 
 def test_arnoldi_finds_the_leading_pairs():
     dense = dense_problem("hessian")
-    fitted = Arnoldi(5, "hessian", n_iterations=43, tol=0, random_state=0).factorise(dense.problem)
+    fitted = Arnoldi(5, "hessian", n_iterations=43, tol=0, random_state=0).factorize(dense.problem)
     s = np.linalg.eigvalsh(dense.data)
     leading = np.sort(s[np.argsort(-np.abs(s))[:5]])
     np.testing.assert_allclose(fitted.eigenvalues, leading, rtol=1e-8)
@@ -241,7 +242,7 @@ SOLVERS = [
 def test_solvers_reach_the_dense_solution(solver, matrix, penalty):
     dense = dense_problem(matrix, penalty, weighted=True)
     solver = type(solver)(**{**solver.get_params(), "matrix": matrix})
-    fitted = solver.factorise(dense.problem)
+    fitted = solver.factorize(dense.problem)
     found = fitted.solution(dense.queries, 1.0)
     np.testing.assert_allclose(found.products, dense.products(1.0), rtol=1e-7, atol=1e-9)
     np.testing.assert_array_equal(found.products, fitted.products(dense.queries, 1.0))
@@ -256,7 +257,7 @@ def test_conjugate_gradients_bring_each_system_to_its_tolerance():
     vectors[1] = 0
     vectors[2] *= 1e-6  # tolerances are relative
     for rtol in (1e-2, 1e-6):
-        fitted = ConjugateGradient(rtol=rtol, preconditioner=None).factorise(dense.problem)
+        fitted = ConjugateGradient(rtol=rtol, preconditioner=None).factorize(dense.problem)
         solution = fitted.solve(vectors, 0.01)
         left = vectors.numpy() - solution.products.numpy() @ (dense.curvature + 0.01 * np.eye(43))
         norms = np.linalg.norm(vectors, axis=1)
@@ -273,7 +274,7 @@ def test_conjugate_gradients_bring_each_system_to_its_tolerance():
 @pytest.mark.parametrize("solver", SOLVERS[1::3], ids=str)
 def test_vectors_whose_norms_underflow_are_solved(solver):
     dense = dense_problem("ggn", "constant")
-    fitted = solver.factorise(dense.problem)
+    fitted = solver.factorize(dense.problem)
     vectors = torch.randn(2, len(dense.curvature), dtype=torch.float64)
     expected = fitted.solve(vectors, 1.0).products
     found = fitted.solve(vectors * 1e-164, 1.0).products
@@ -297,7 +298,7 @@ def test_a_preconditioner_saves_iterations():
     taken = {}
     for name in (None, "nystroem"):
         solver = ConjugateGradient(preconditioner=name, preconditioner_rank=12, random_state=0)
-        fitted = solver.factorise(dense.problem)
+        fitted = solver.factorize(dense.problem)
         taken[name] = fitted.solution(dense.queries, 1e-3).iterations.mean()
     assert taken["nystroem"] < 0.7 * taken[None]
 
@@ -306,10 +307,10 @@ def test_automatic_damping_of_a_truncated_spectrum_grows_with_what_is_left_out()
     dense = dense_problem("ggn")
     for kind in (Arnoldi, Nystroem):
         few, many, all_ = (
-            kind(rank, random_state=0).factorise(dense.problem) for rank in (3, 9, 60)
+            kind(rank, random_state=0).factorize(dense.problem) for rank in (3, 9, 60)
         )
         assert auto_damping(few) > auto_damping(many) > auto_damping(all_) > 0
-    assert auto_damping(Arnoldi(60, random_state=0).factorise(dense.problem)) == pytest.approx(
+    assert auto_damping(Arnoldi(60, random_state=0).factorize(dense.problem)) == pytest.approx(
         sketch_damping(dense.problem)
     )
 
@@ -324,7 +325,7 @@ def test_damping_of_a_projection_makes_up_for_what_it_spreads():
         Gradients(GradientEngine(task), examples, loss_cotangent(task)), weights, penalty
     )
     small = replace(problem, projection_dim=512, random_state=0)
-    smallest = GaussNewton().factorise(small).data_eigenvalues.min()
+    smallest = GaussNewton().factorize(small).data_eigenvalues.min()
     assert sketch_damping(problem) >= float(smallest) > 0
 
 
@@ -335,7 +336,7 @@ def test_diagonal_of_gauss_newton():
 
 def test_too_few_iterations_are_reported():
     dense = dense_problem("ggn")
-    fitted = ConjugateGradient(max_iter=3, preconditioner=None).factorise(dense.problem)
+    fitted = ConjugateGradient(max_iter=3, preconditioner=None).factorize(dense.problem)
     with pytest.warns(ConvergenceWarning, match="6 of 6 systems did not reach rtol=1e-05"):
         found = fitted.solution(dense.queries, 1e-4)
     assert (found.iterations == 3).all()
@@ -345,7 +346,7 @@ def test_too_few_iterations_are_reported():
 def test_negative_curvature_is_explained_and_auto_damping_is_above_it():
     dense = dense_problem("hessian")
     smallest = np.linalg.eigvalsh(dense.data)[0]
-    fitted = ConjugateGradient("hessian").factorise(dense.problem)
+    fitted = ConjugateGradient("hessian").factorize(dense.problem)
     with pytest.raises(ValueError, match="not positive definite") as caught:
         fitted.products(dense.queries, -0.1 * smallest)
     assert f"about {smallest:.3g}" in str(caught.value)
@@ -367,7 +368,7 @@ def test_lissa_with_batches_comes_near_the_solution_as_repeats_grow():
 def test_a_diverging_series_is_stopped_with_the_numbers():
     dense = dense_problem("ggn")
     largest = np.linalg.eigvalsh(dense.data)[-1]
-    fitted = LiSSA(scale=largest / 4, batch_size=None).factorise(dense.problem)
+    fitted = LiSSA(scale=largest / 4, batch_size=None).factorize(dense.problem)
     with pytest.raises(ValueError, match=r"LiSSA diverges: after \d\d? terms") as caught:
         fitted.products(dense.queries, 1e-3)
     assert f"eigenvalue found is {fitted.largest_:.3g}" in str(caught.value)
@@ -376,7 +377,7 @@ def test_a_diverging_series_is_stopped_with_the_numbers():
 
 def test_a_series_that_is_too_short_warns():
     dense = dense_problem("ggn", "constant")
-    fitted = LiSSA(depth=3, batch_size=10).factorise(dense.problem)
+    fitted = LiSSA(depth=3, batch_size=10).factorize(dense.problem)
     with pytest.warns(ConvergenceWarning, match="Raise depth"):
         fitted.products(dense.queries, 1e-3)
 
@@ -385,12 +386,12 @@ def test_a_series_that_is_too_short_warns():
 def test_vectors_that_do_not_fit_are_refused(curvature):
     dense = dense_problem("ggn", max_memory=10_000)
     with pytest.raises(ResourceError, match="lower the rank"):
-        curvature.factorise(dense.problem)
+        curvature.factorize(dense.problem)
 
 
 def test_batches_of_a_series_go_through_all_examples():
     dense = dense_problem("ggn")
-    fitted = LiSSA(batch_size=5).factorise(dense.problem)
+    fitted = LiSSA(batch_size=5).factorize(dense.problem)
     drawn = list(fitted._batches(10, seed=3))
     for epoch in (drawn[:5], drawn[5:]):
         np.testing.assert_array_equal(torch.cat(epoch).sort().values, np.arange(N))

@@ -44,7 +44,7 @@ def true_residuals(solve, dense, damping):
 @pytest.mark.parametrize("solver", SHORT, ids=str)
 def test_residuals_are_true(solver, memory):
     dense = dense_problem("ggn", "constant", weighted=True, max_memory=memory)
-    fitted = solver.factorise(dense.problem)
+    fitted = solver.factorize(dense.problem)
     found = fitted.solution(dense.queries, 0.05)
     expected = true_residuals(fitted.solve, dense, 0.05)
     assert (expected > 1e-4).all()
@@ -57,7 +57,7 @@ def test_residuals_are_true(solver, memory):
 @pytest.mark.parametrize("solver", SHORT, ids=str)
 def test_two_dampings_at_once_give_their_own_residuals(solver):
     dense = dense_problem("ggn", "constant")
-    fitted, dampings = solver.factorise(dense.problem), [0.02, 3.0]
+    fitted, dampings = solver.factorize(dense.problem), [0.02, 3.0]
     expected = [true_residuals(fitted.solve, dense, damping) for damping in dampings]
     assert (np.abs(expected[0] - expected[1]) > 1e-6).all()
     interval = sys.getswitchinterval()
@@ -77,7 +77,7 @@ def test_two_dampings_at_once_give_their_own_residuals(solver):
 @pytest.mark.parametrize("solver", SHORT, ids=str)
 def test_nothing_is_written_onto_a_fitted_curvature(solver):
     dense = dense_problem("ggn", "constant")
-    fitted = solver.factorise(dense.problem)
+    fitted = solver.factorize(dense.problem)
     before = dict(vars(fitted))
     fitted.products(dense.queries, 0.5)
     fitted.self_products(0.5)
@@ -107,7 +107,7 @@ def test_an_exact_solver_has_neither_residuals_nor_iterations():
 
 def test_too_few_iterations_are_told_of_self_influence_too():
     dense = dense_problem("ggn")
-    fitted = ConjugateGradient(max_iter=3, preconditioner=None).factorise(dense.problem)
+    fitted = ConjugateGradient(max_iter=3, preconditioner=None).factorize(dense.problem)
     with pytest.warns(ConvergenceWarning, match=f"{N} of {N} systems did not reach rtol=1e-05"):
         fitted.self_products(1e-4)
 

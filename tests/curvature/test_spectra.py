@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from influencekit import as_task
-from influencekit.curvature import CurvatureProblem, fisher_rows, ggn_rows
+from influencekit.curvature import CurvatureProblem
+from influencekit.curvature._problem import fisher_rows, ggn_rows
 from influencekit.curvature.exact._exact import decompose_parameters, decompose_projected
 from influencekit.curvature.exact._sample_space import decompose_samples
-from influencekit.damping import damping_range
+from influencekit.damping._default import damping_range
 from influencekit.data import make_examples
 from influencekit.gradients import (
     GradientEngine,
@@ -120,7 +121,7 @@ def test_projected_spectrum_equals_dense_projection():
     task, X, t, Xq, tq = problem()
     engine, weights = GradientEngine(task), np.full(N, 1 / N)
     train, queries = make_examples(task, X, t), make_examples(task, Xq, tq)
-    sketch = make_projection(engine, 11, kind="gaussian", random_state=3)
+    sketch = make_projection(engine, 11, projection="gaussian", random_state=3)
     penalty = penalties(task)["constant"]
     rows = rows_of("ggn", task, X, t, weights, penalty)
     spectrum = decompose_projected(rows, sketch)
@@ -188,7 +189,7 @@ def test_damping_range_of_a_vanishing_curvature_is_refused():
 
 @pytest.mark.parametrize(("scale", "tolerance"), [(1.0, 1e-6), (1e-4, 1e-3)])
 def test_short_rows_are_not_dropped_beside_long_ones(scale, tolerance):
-    """Rows of very different length, and an unpenalised bias: both spaces agree."""
+    """Rows of very different length, and an unpenalized bias: both spaces agree."""
     task, X, t, Xq, tq = problem()
     with torch.no_grad():
         task.parameters["2.weight"].mul_(40)  # saturated: most gradients are tiny

@@ -20,7 +20,7 @@ from influencekit.displays import (
     TopExamplesDisplay,
 )
 from influencekit.groups import GroupAttributor
-from influencekit.training.trajectory import ErrorProxy
+from influencekit.training.trajectory._error_proxy import ErrorProxy
 
 __all__ = ["CASES"]
 
@@ -46,7 +46,16 @@ def lambda_path(**options):
 
 
 def agreement(n_methods=7, **options):
-    names = ["exact", "first order", "IF (ggn)", "IF (ekfac)", "TracIn", "TRAK", "GradDot", "Loss"]
+    names = [
+        "exact",
+        "first order",
+        "IF (ggn)",
+        "IF (ekfac)",
+        "TracIn",
+        "TRAK",
+        "GradDot",
+        "LossBaseline",
+    ]
     x = np.array([1, 2, 5, 10, 20])
     curves = {name: 0.95 * np.exp(-x * (i + 1) / 60) for i, name in enumerate(names[:n_methods])}
     display = AgreementDisplay(
@@ -164,7 +173,7 @@ def top_images(**options):
         X_train,
         X_test,
         y_train=y_train,
-        y_test=y_test,
+        y_query=y_test,
         k=4,
         rows=[0, 5],
         image_shape=(8, 8),

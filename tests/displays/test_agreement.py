@@ -44,7 +44,7 @@ def test_no_ceiling_without_halves():
 def test_number_of_seeds():
     rng = np.random.default_rng(1)
     seeds = rng.normal(size=(4, 2, 5, 9))
-    curve = agreement_by_seeds(seeds, {"a": seeds.mean(0)}, n_seeds=[1, 2, 4])
+    curve = agreement_by_seeds(seeds, {"a": seeds.mean(0)}, n_repeats=[1, 2, 4])
     display = AgreementDisplay.from_seed_curve(curve)
     np.testing.assert_array_equal(display.lines_["a"].get_xdata(), [1, 2, 4])
     np.testing.assert_array_equal(display.lines_["a"].get_ydata(), curve.best()["a"])

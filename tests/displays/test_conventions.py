@@ -63,17 +63,17 @@ def test_nothing_vanishes(name, style):
         for ax in figure.axes:
             for text, back in texts(ax):
                 assert contrast(text.get_color(), back) > 3, text
-            for artist, colours in shapes(ax):
-                assert max(contrast(colour, ground(ax)) for colour in colours) > 2, artist
+            for artist, colors in shapes(ax):
+                assert max(contrast(color, ground(ax)) for color in colors) > 2, artist
 
 
 def ground(ax):
-    """Colour of the axes, or of the figure where axes are not drawn."""
+    """Color of the axes, or of the figure where axes are not drawn."""
     return to_rgb(ax.get_facecolor() if ax.axison else ax.figure.get_facecolor())
 
 
 def texts(ax):
-    """Texts with the colour behind them: of a heat map's cell, of axes, figure or legend."""
+    """Texts with the color behind them: of a heat map's cell, of axes, figure or legend."""
     around, legend = to_rgb(ax.figure.get_facecolor()), ax.get_legend()
     for text in ax.texts:
         if ax.images and text.get_transform() == ax.transData:
@@ -88,7 +88,7 @@ def texts(ax):
 
 
 def shapes(ax):
-    """Lines, bars and points with their colours; bands stand behind curves, outlines have both."""
+    """Lines, bars and points with their colors; bands stand behind curves, outlines have both."""
     for line in ax.lines:
         yield line, [to_rgba(line.get_color(), line.get_alpha())]
     for patch in ax.patches:
@@ -100,7 +100,7 @@ def shapes(ax):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_curves_differ_without_colour(name):
+def test_curves_differ_without_color(name):
     figure = CASES[name]().figure_
     looks = []
     for ax in figure.axes:
@@ -111,8 +111,8 @@ def test_curves_differ_without_colour(name):
     assert len(set(looks)) == len(looks)
 
 
-def contrast(colour, back):
-    red, green, blue, alpha = to_rgba(colour)
+def contrast(color, back):
+    red, green, blue, alpha = to_rgba(color)
     seen = alpha * np.array([red, green, blue]) + (1 - alpha) * np.array(back)
     light = sorted(luminance(c) + 0.05 for c in (seen, back))
     return light[1] / light[0]

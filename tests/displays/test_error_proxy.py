@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from influencekit.displays import ErrorProxyDisplay
-from influencekit.training.trajectory import ErrorProxy
+from influencekit.training.trajectory._error_proxy import ErrorProxy
 
 pytest.importorskip("matplotlib")
 

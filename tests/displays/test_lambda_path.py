@@ -72,7 +72,7 @@ def test_lds_has_its_own_axis_and_dampings():
     np.testing.assert_array_equal(shared.lds_line_.get_xdata(), DAMPINGS)
 
 
-def test_curves_differ_without_colour():
+def test_curves_differ_without_color():
     display = LambdaPathDisplay(DAMPINGS, XI, lds=XI / 2).plot()
     for feature in ("get_color", "get_linestyle", "get_marker"):
         assert getattr(display.line_, feature)() != getattr(display.lds_line_, feature)()

@@ -124,8 +124,8 @@ def test_heat_map_shows_numbers_and_outlines_the_best():
     assert display.images_["IF"].get_clim() == (0.1, 0.5)
     assert display.images_["IF"].get_cmap().name == "viridis"
     assert display.colorbar_.ax.get_ylabel() == "LDS"
-    colours = {t.get_position(): t.get_color() for t in ax.texts}
-    assert (colours[1, 1], colours[2, 0]) == ("black", "white")  # bright, dark
+    colors = {t.get_position(): t.get_color() for t in ax.texts}
+    assert (colors[1, 1], colors[2, 0]) == ("black", "white")  # bright, dark
 
 
 def test_heat_maps_of_several_attributors_share_a_scale():
@@ -229,9 +229,9 @@ def test_without_matplotlib_its_installation_is_told(monkeypatch):
         display.plot()
 
 
-def test_marks_have_the_colour_of_their_curve():
+def test_marks_have_the_color_of_their_curve():
     display = SensitivityDisplay(table(), "damping", defaults=DEFAULTS).plot()
     for label, line in display.lines_.items():
-        colour = to_rgba(line.get_color())
-        assert to_rgba(display.best_marks_[label].get_markerfacecolor()) == colour
-        assert to_rgba(display.default_marks_[label].get_markeredgecolor()) == colour
+        color = to_rgba(line.get_color())
+        assert to_rgba(display.best_marks_[label].get_markerfacecolor()) == color
+        assert to_rgba(display.default_marks_[label].get_markeredgecolor()) == color

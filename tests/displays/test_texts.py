@@ -109,13 +109,13 @@ def examples(X_train, kind):
     places = np.arange(n)[None]
     TopExamplesDisplay(
         X_train=X_train,
-        X_test=X_train[:1],
+        X_query=X_train[:1],
         proponents=places,
         proponent_scores=np.arange(n, 0, -1.0)[None],
         opponents=np.full((1, 1), -1),
         opponent_scores=np.full((1, 1), np.nan),
         y_train=np.array(NAMES, dtype=object),
-        y_test=np.array(["$t$"], dtype=object),
+        y_query=np.array(["$t$"], dtype=object),
     ).plot(kind=kind)
 
 

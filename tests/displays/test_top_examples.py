@@ -77,8 +77,8 @@ def test_cells_lie_under_their_headings_and_do_not_overlap(problem):
     for heading, column in zip(middle, columns, strict=True):
         cells = np.atleast_1d(display.axes_[0, column])
         extents = [cell.get_window_extent() for cell in cells]
-        centre = (min(e.x0 for e in extents) + max(e.x1 for e in extents)) / 2
-        assert centre == pytest.approx((heading.x0 + heading.x1) / 2, abs=2)
+        center = (min(e.x0 for e in extents) + max(e.x1 for e in extents)) / 2
+        assert center == pytest.approx((heading.x0 + heading.x1) / 2, abs=2)
         assert all(heading.y0 >= e.y1 for e in extents)
 
 
@@ -103,11 +103,11 @@ def test_equal_scores_come_in_row_order_and_k_is_cut():
 
 def test_default_rows_are_the_first_three(problem):
     display = TopExamplesDisplay.from_predictions(**problem, plot=False)
-    assert display.test_positions.tolist() == [0, 1, 2] and not hasattr(display, "ax_")
+    assert display.query_positions.tolist() == [0, 1, 2] and not hasattr(display, "ax_")
 
 
 @pytest.mark.parametrize("channels_first", [True, False])
-def test_colour_images_of_any_range(problem, channels_first):
+def test_color_images_of_any_range(problem, channels_first):
     rng = np.random.default_rng(1)
     train, test = rng.normal(size=(N_TRAIN, 5, 6, 3)), rng.normal(size=(N_TEST, 5, 6, 3))
     given = [np.moveaxis(a, -1, 1) if channels_first else a for a in (train, test)]
@@ -118,7 +118,7 @@ def test_colour_images_of_any_range(problem, channels_first):
     np.testing.assert_allclose(image(display.axes_[0, 1]), (train[j] - low) / (high - low))
 
 
-def test_uint8_colour_images_keep_their_values(problem):
+def test_uint8_color_images_keep_their_values(problem):
     rng = np.random.default_rng(1)
     train, test = (rng.integers(0, 90, size=(n, 4, 4, 3), dtype=np.uint8) for n in (N_TRAIN, 4))
     display = TopExamplesDisplay.from_predictions(problem["scores"], train, test, k=1)
@@ -191,7 +191,7 @@ def test_table_of_a_dataframe(problem):
     train = pd.DataFrame(problem["X_train"], columns=columns, index=names)
     test = pd.DataFrame(problem["X_test"], columns=columns, index=list("abcd"))
     display = TopExamplesDisplay.from_predictions(
-        problem["scores"], train, test, y_train=problem["y_train"], y_test=problem["y_test"],
+        problem["scores"], train, test, y_train=problem["y_train"], y_query=problem["y_test"],
         k=3, rows=[1], plot=False,
     )  # fmt: skip
     table = display.to_frame()
@@ -305,7 +305,7 @@ def test_errors_name_the_argument(problem):
     fails("`image_shape`", image_shape=None, kind="images")
     fails("kind: got 'pictures'; accepted are", kind="pictures")
     fails(r"`image_shape` \(5, 5\) has 25 values, .*has 12", image_shape=(5, 5))
-    fails("must agree", X_train=np.zeros((20, 3, 3)), X_test=np.zeros((4, 2, 2)))
+    fails("must agree", X_train=np.zeros((20, 3, 3)), X_query=np.zeros((4, 2, 2)))
 
 
 def test_constructor_checks_positions():
@@ -325,7 +325,7 @@ def test_constructor_checks_positions():
         ({"opponents": [[2, -2]]}, "`opponents` must be integer positions"),
         ({"proponents": [0, 1]}, r"`proponents` must have shape \(n_shown, k\)"),
         ({"opponent_scores": [[1.0]]}, "`opponent_scores` must have the shape of `opponents`"),
-        ({"test_positions": [1, 2]}, r"`test_positions` must have shape \(1,\)"),
+        ({"query_positions": [1, 2]}, r"`query_positions` must have shape \(1,\)"),
     ]:
         with pytest.raises(ValueError, match=message):
             TopExamplesDisplay(**{**arguments, **changes})

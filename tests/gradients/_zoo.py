@@ -376,7 +376,7 @@ CASES = [
     ),
     Case("gru", lambda: _recurrent(nn.GRU), sequence, ("head",)),
     Case(
-        "parametrised",
+        "parametrized",
         lambda: nn.Sequential(
             nn.utils.parametrizations.weight_norm(nn.Linear(5, 4)), nn.Linear(4, 2)
         ),

@@ -3,7 +3,10 @@
 import pytest
 import torch
 
-from influencekit.gradients import BlockSpec, DenseBlock, IndexBlock, OuterBlock
+from influencekit.gradients.blocks._base import BlockSpec
+from influencekit.gradients.blocks._dense import DenseBlock
+from influencekit.gradients.blocks._index import IndexBlock
+from influencekit.gradients.blocks._outer import OuterBlock
 
 N, R, D_OUT, D_IN = 7, 2, 4, 3
 

@@ -12,14 +12,14 @@ from torch import nn
 from influencekit.exceptions import ResourceError, UnsupportedModelError
 from influencekit.gradients import (
     GradientEngine,
-    GradientFeatures,
     Gradients,
     ggn_cotangent,
     loss_cotangent,
     output_cotangent,
-    plan,
 )
 from influencekit.gradients import _gradients as gradients_module
+from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients._plan import plan
 from influencekit.gradients._store import FeatureStore
 from influencekit.models import CustomLoss
 from tests.gradients._reference import (

@@ -1,11 +1,13 @@
-"""Every kind of layer: factored and materialised gradients equal automatic differentiation's."""
+"""Every kind of layer: factored and materialized gradients equal automatic differentiation's."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from influencekit.gradients import DenseBlock, GradientEngine, GradientFeatures, Gradients
+from influencekit.gradients import GradientEngine, Gradients
+from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.layers._layout import discover
 from tests.gradients._reference import (
     TinyExamples,
@@ -86,7 +88,7 @@ NO_VMAP = {
     "lstm",
     "gru",
     "bilinear",
-    "parametrised",
+    "parametrized",
     "one_slope_for_all",  # torch's rule for two levels of vmap is at fault
 }
 

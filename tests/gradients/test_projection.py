@@ -8,14 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from influencekit.gradients import (
-    PROJECTIONS,
-    GradientEngine,
-    GradientFeatures,
-    Gradients,
-    ggn_cotangent,
-    make_projection,
-)
+from influencekit.gradients import GradientEngine, Gradients, ggn_cotangent, make_projection
+from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients.projections._make_projection import PROJECTIONS
 from influencekit.gradients.projections._random import random_rows
 from influencekit.gradients.projections._sketches import share_dims
 from tests.gradients._reference import TinyExamples, make_task, mlp_problem, normal, sum_of_squares
@@ -44,7 +39,7 @@ def _close(found, expected, tolerance=1e-10):
 
 def _as_matrix(projection, features):
     """The projection as (p, dim), read off from dense gradients that are unit vectors."""
-    from influencekit.gradients import DenseBlock
+    from influencekit.gradients.blocks._dense import DenseBlock
 
     p = features.n_parameters
     eye = torch.eye(p, dtype=features.dtype)[:, None]
@@ -60,7 +55,7 @@ def _as_matrix(projection, features):
 def test_is_one_linear_map_whatever_the_form(kind, name):
     task, examples = _case(name)
     dim = min(17, task.n_parameters - 1)
-    projection = make_projection(task, dim, kind=kind, random_state=3)
+    projection = make_projection(task, dim, projection=kind, random_state=3)
     engine = GradientEngine(task, batch_size=4)
     dense = Gradients(engine, examples, _rows).matrix()
     matrix = _as_matrix(projection, Gradients(engine, examples, _rows).features())
@@ -80,7 +75,7 @@ def test_inner_products_are_kept_in_expectation(kind):
     exact = features.dot(features)
     draws = []
     for seed in range(400):
-        projected = features.project(make_projection(task, 20, kind=kind, random_state=seed))
+        projected = features.project(make_projection(task, 20, projection=kind, random_state=seed))
         draws.append(projected @ projected.T)
     draws = torch.stack(draws)
     error = (draws.mean(0) - exact).abs()
@@ -96,16 +91,16 @@ def test_inner_products_are_kept_in_expectation(kind):
 def test_seed_decides_and_pickling_keeps(kind):
     task, examples = mlp_problem()
     features = Gradients(GradientEngine(task), examples, ggn_cotangent(task)).features()
-    projection = make_projection(task, 9, kind=kind, random_state=5)
+    projection = make_projection(task, 9, projection=kind, random_state=5)
     first = features.project(projection)
     restored = pickle.loads(pickle.dumps(projection))  # noqa: S301
     assert len(pickle.dumps(projection)) < 1000
     assert torch.equal(features.project(restored), first)
-    again = make_projection(GradientEngine(task), 9, kind=kind, random_state=5)
+    again = make_projection(GradientEngine(task), 9, projection=kind, random_state=5)
     assert torch.equal(features.project(again), first)
-    state = make_projection(task, 9, kind=kind, random_state=np.random.RandomState(5))
+    state = make_projection(task, 9, projection=kind, random_state=np.random.RandomState(5))
     assert torch.equal(features.project(state), first)
-    other = make_projection(task, 9, kind=kind, random_state=6)
+    other = make_projection(task, 9, projection=kind, random_state=6)
     assert not torch.allclose(features.project(other), first)
 
 

@@ -11,11 +11,11 @@ from influencekit.models import (
     BinaryCrossEntropy,
     CrossEntropy,
     CustomLoss,
-    ElementwiseLoss,
-    MarginLoss,
     PoissonLoss,
     SquaredError,
 )
+from influencekit.models.losses._binary import MarginLoss
+from influencekit.models.losses._elementwise import ElementwiseLoss
 from influencekit.models.losses._score_losses import squared_hinge
 from tests.gradients._reference import (
     TinyExamples,

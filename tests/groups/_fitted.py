@@ -10,7 +10,7 @@ from influencekit import (
     GradCos,
     GradDot,
     InfluenceFunction,
-    Loss,
+    LossBaseline,
     SGDInfluence,
     TracIn,
     as_task,
@@ -53,7 +53,7 @@ ATTRIBUTORS = {
     "TracIn": TracIn(0.1),
     "TRAK": TRAK(1e-2, projection_dim=None),
     "TRAK projected": TRAK(1e-2, projection_dim=16, random_state=0),
-    "Loss": Loss(),
+    "Loss": LossBaseline(),
     "SGDInfluence": SGDInfluence(BY_SGD),
     "AdamWInfluence": AdamWInfluence(ADAMW),
 }

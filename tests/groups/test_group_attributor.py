@@ -13,7 +13,7 @@ from influencekit import (
     TRAK,
     GradDot,
     InfluenceFunction,
-    Loss,
+    LossBaseline,
 )
 from influencekit.attributors.first_order._first_order import FirstOrder
 from influencekit.exceptions import ResourceError, UnsupportedModelError
@@ -163,7 +163,7 @@ class TestProperty:
         part = np.where(rng.random(n) < 0.1, groups, "rest")
         truth = leave_group_out(
             model, A, b, A[:200], b[:200], part,
-            property=gap, only=["f+", "f-", "m+", "m-"], n_repeats=1,
+            property=gap, left_out=["f+", "f-", "m+", "m-"], n_repeats=1,
         )  # fmt: skip
         assert list(grouped.group_names_) == list(truth.names)
         np.testing.assert_array_equal(np.sign(predicted), np.sign(truth.scores[0]))
@@ -187,7 +187,7 @@ class TestProperty:
             with pytest.raises(ValueError, match="y: got None; property"):
                 GroupAttributor(GradDot(), property=given).fit(TASK, X, Y).score(X_TEST)
         with pytest.raises(ValueError, match="has no parameter 'output'"):
-            GroupAttributor(Loss(), property="mean_neg_loss").fit(TASK, X, Y)
+            GroupAttributor(LossBaseline(), property="mean_neg_loss").fit(TASK, X, Y)
 
 
 class TestManners:

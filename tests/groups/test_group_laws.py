@@ -31,7 +31,7 @@ from tests.groups._fitted import (
     task_of,
 )
 
-FURTHER = FurtherTraining(lr=0.1, n_steps=3, n_seeds=2, batch_size=8, random_state=0)
+FURTHER = FurtherTraining(lr=0.1, n_steps=3, n_repeats=2, batch_size=8, random_state=0)
 
 
 def scores_of(name, labels=None, **options):

@@ -63,7 +63,7 @@ def test_a_property_of_all_classes_in_any_container(kind):
     one_class = np.flatnonzero(Y_TEST == 2)
     asked = X_TEST[one_class]
     found = leave_group_out(
-        MODEL, X, Y, make(asked), Y_TEST[one_class], GROUPS, n_repeats=1, only=["2", "0"],
+        MODEL, X, Y, make(asked), Y_TEST[one_class], GROUPS, n_repeats=1, left_out=["2", "0"],
         property=lambda outputs, _: (outputs.softmax(1) * torch.arange(1, 4)).sum(1).max(),
     )  # fmt: skip
     full = classes_of(MODEL.predict_proba(asked))
@@ -156,7 +156,7 @@ def test_a_class_that_no_row_has_left():
     groups = np.where(Y == 1, "ones", "rest")
     torch.manual_seed(0)
     with pytest.raises(ValueError, match="class"):
-        leave_group_out(MODEL, X, Y, X_TEST, Y_TEST, groups, only="ones", n_repeats=1)
+        leave_group_out(MODEL, X, Y, X_TEST, Y_TEST, groups, left_out="ones", n_repeats=1)
 
 
 def test_standard_errors_by_hand():

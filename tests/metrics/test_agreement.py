@@ -17,8 +17,8 @@ def test_values_are_those_of_the_definitions():
         a, b = gold[h, i], scores[h, i]
         cosine[h, i] = a @ b / np.sqrt(a @ a * (b @ b))
         ranks[h, i] = spearmanr(a, b)[0]
-    np.testing.assert_allclose(result.cosine_per_test, cosine, atol=1e-14)
-    np.testing.assert_allclose(result.spearman_per_test, ranks, atol=1e-14)
+    np.testing.assert_allclose(result.cosine_per_query, cosine, atol=1e-14)
+    np.testing.assert_allclose(result.spearman_per_query, ranks, atol=1e-14)
     np.testing.assert_allclose(result.cosine, np.mean(cosine, axis=1))
     np.testing.assert_allclose(result.cosine_se, np.std(cosine, axis=1, ddof=1) / np.sqrt(5))
     np.testing.assert_allclose(result.spearman_se, np.std(ranks, axis=1, ddof=1) / np.sqrt(5))
@@ -55,8 +55,8 @@ def test_unresolved_rows_are_counted_and_left_out():
     gold[2] *= 1e-9
     result = attribution_agreement(gold, np.ones((4, 9)) + gold, resolution=1e-7)
     assert result.unresolved_share[0] == 0.5
-    assert np.isnan(result.cosine_per_test[0]).tolist() == [False, True, True, False]
-    assert result.cosine[0] == pytest.approx(result.cosine_per_test[0, [0, 3]].mean())
+    assert np.isnan(result.cosine_per_query[0]).tolist() == [False, True, True, False]
+    assert result.cosine[0] == pytest.approx(result.cosine_per_query[0, [0, 3]].mean())
     kept = attribution_agreement(gold, np.ones((4, 9)) + gold, resolution=[[1e-7, 0, 0, 0]])
     assert kept.unresolved_share[0] == 0.25
     none = attribution_agreement(gold, np.ones((4, 9)), resolution=100.0)
@@ -74,8 +74,8 @@ def test_offset_share_is_a_share_of_energy():
     expected = energy / (energy + np.square(gold).sum())
     shifted = attribution_agreement(gold + offset[:, None], gold)
     np.testing.assert_allclose(shifted.offset_share, expected)
-    centred = attribution_agreement(gold, gold, offset=[offset])
-    np.testing.assert_allclose(centred.offset_share, expected)
+    centered = attribution_agreement(gold, gold, offset=[offset])
+    np.testing.assert_allclose(centered.offset_share, expected)
     np.testing.assert_allclose(attribution_agreement(gold, gold).offset_share, 0, atol=1e-25)
 
 
@@ -83,8 +83,8 @@ def test_seed_curve_cuts_seeds_into_disjoint_blocks():
     truth = RNG.normal(size=(2, 5, 30))
     seeds = truth + 3 * RNG.normal(size=(11, 2, 5, 30))
     scores = truth[0]
-    curve = agreement_by_seeds(iter(seeds), {"truth": scores}, n_seeds=[5, 1, 3, 20])
-    assert curve.n_seeds.tolist() == [1, 3, 5] and curve.n_blocks.tolist() == [11, 3, 2]
+    curve = agreement_by_seeds(iter(seeds), {"truth": scores}, n_repeats=[5, 1, 3, 20])
+    assert curve.n_repeats.tolist() == [1, 3, 5] and curve.n_blocks.tolist() == [11, 3, 2]
     for row, k in enumerate([1, 3, 5]):
         blocks = [seeds[s : s + k].mean(0) for s in range(0, 11 - k + 1, k)]
         expected = np.mean([attribution_agreement(b, scores).cosine for b in blocks], axis=0)
@@ -115,6 +115,6 @@ def test_wrong_seeds_are_named():
     with pytest.raises(ValueError, match="yields no seed"):
         agreement_by_seeds([], {"a": np.ones((5, 9))})
     with pytest.raises(ValueError, match="integers of 1 or more"):
-        agreement_by_seeds([np.ones((5, 9))], {"a": np.ones((5, 9))}, n_seeds=[0])
+        agreement_by_seeds([np.ones((5, 9))], {"a": np.ones((5, 9))}, n_repeats=[0])
     with pytest.raises(ValueError, match=r"`scores\['a'\]` must have shape"):
         agreement_by_seeds([np.ones((5, 9))], {"a": np.ones((5, 8))})

@@ -6,7 +6,8 @@
 import numpy as np
 import pytest
 
-from influencekit.metrics import enumerate_subsets, population_moments, population_pearson_lds
+from influencekit.metrics import population_moments, population_pearson_lds
+from influencekit.metrics._population import enumerate_subsets
 
 N, A, P, PENALTY = 10, 5, 4, 0.05
 DAMPINGS = np.geomspace(1e-6, 1e2, 33)
@@ -17,7 +18,7 @@ def ridge(X, y):
 
 
 def make_problem(seed):
-    """Gradients J (p, n) of the penalised losses, g (n_query, p), moments of retraining."""
+    """Gradients J (p, n) of the penalized losses, g (n_query, p), moments of retraining."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(N, P)) * np.geomspace(1, 0.1, P)
     y = X @ rng.normal(size=P) + 0.5 * rng.normal(size=N)

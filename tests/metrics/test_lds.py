@@ -4,12 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from influencekit.metrics import (
-    PreparedOutputs,
-    UndefinedCorrelationWarning,
-    lds_from_subset_sums,
-    linear_datamodeling_score,
-)
+from influencekit.metrics import UndefinedCorrelationWarning, linear_datamodeling_score
+from influencekit.metrics._lds import PreparedOutputs, lds_from_subset_sums
 
 REFERENCE = {"spearman": stats.spearmanr, "pearson": stats.pearsonr}
 
@@ -30,7 +26,7 @@ def test_matches_scipy_query_by_query(problem, method, ties):
     if ties:
         outputs, scores = np.round(outputs), np.round(scores)
         assert len(np.unique(outputs[:, 0])) < 25
-    result = linear_datamodeling_score(outputs, masks, scores, method=method)
+    result = linear_datamodeling_score(outputs, masks, scores, correlation=method)
     sums = scores @ masks.T
     expected = [REFERENCE[method](outputs[:, i], sums[i]).statistic for i in range(6)]
     np.testing.assert_allclose(result.per_query, expected, rtol=0, atol=1e-13)
@@ -50,25 +46,25 @@ def test_positive_score_means_proponent():
 def test_spearman_is_invariant_to_monotone_transforms_and_pearson_to_affine(problem):
     outputs, masks, scores = problem
     spearman = linear_datamodeling_score(outputs, masks, scores).per_query
-    pearson = linear_datamodeling_score(outputs, masks, scores, method="pearson").per_query
+    pearson = linear_datamodeling_score(outputs, masks, scores, correlation="pearson").per_query
     bent = linear_datamodeling_score(np.exp(outputs), masks, scores).per_query
     np.testing.assert_allclose(bent, spearman, atol=1e-13)
-    bent_pearson = linear_datamodeling_score(np.exp(outputs), masks, scores, method="pearson")
+    bent_pearson = linear_datamodeling_score(np.exp(outputs), masks, scores, correlation="pearson")
     assert np.abs(bent_pearson.per_query - pearson).max() > 1e-3
-    moved = linear_datamodeling_score(3 * outputs - 7, masks, 1e-8 * scores, method="pearson")
+    moved = linear_datamodeling_score(3 * outputs - 7, masks, 1e-8 * scores, correlation="pearson")
     np.testing.assert_allclose(moved.per_query, pearson, atol=1e-12)
 
 
 @pytest.mark.parametrize("method", ["spearman", "pearson"])
 def test_sign_flip_and_order_of_subsets(problem, method):
     outputs, masks, scores = problem
-    plain = linear_datamodeling_score(outputs, masks, scores, method=method)
-    flipped = linear_datamodeling_score(outputs, masks, -scores, method=method)
+    plain = linear_datamodeling_score(outputs, masks, scores, correlation=method)
+    flipped = linear_datamodeling_score(outputs, masks, -scores, correlation=method)
     np.testing.assert_allclose(flipped.per_query, -plain.per_query, atol=1e-13)
     order = np.random.default_rng(1).permutation(25)
-    shuffled = linear_datamodeling_score(outputs[order], masks[order], scores, method=method)
+    shuffled = linear_datamodeling_score(outputs[order], masks[order], scores, correlation=method)
     np.testing.assert_allclose(shuffled.per_query, plain.per_query, atol=1e-13)
-    mismatched = linear_datamodeling_score(outputs[order], masks, scores, method=method)
+    mismatched = linear_datamodeling_score(outputs[order], masks, scores, correlation=method)
     assert np.abs(mismatched.per_query - plain.per_query).max() > 0.1
 
 
@@ -76,8 +72,8 @@ def test_sign_flip_and_order_of_subsets(problem, method):
 def test_extreme_units_do_not_matter(problem, scale):
     outputs, masks, scores = problem
     for method in ("spearman", "pearson"):
-        plain = linear_datamodeling_score(outputs, masks, scores, method=method).per_query
-        scaled = linear_datamodeling_score(outputs, masks, scores * scale, method=method)
+        plain = linear_datamodeling_score(outputs, masks, scores, correlation=method).per_query
+        scaled = linear_datamodeling_score(outputs, masks, scores * scale, correlation=method)
         np.testing.assert_allclose(scaled.per_query, plain, atol=1e-12)
 
 
@@ -101,11 +97,11 @@ def test_constant_queries_are_counted_and_left_out(problem, method):
         UndefinedCorrelationWarning,
         match=r"2 of 6 queries: the measured outputs of 1 .*; the scores of 1 do",
     ):
-        result = linear_datamodeling_score(outputs, masks, scores, method=method)
+        result = linear_datamodeling_score(outputs, masks, scores, correlation=method)
     assert np.isnan(result.per_query).tolist() == [False, True, False, False, True, False]
     assert result.n_undefined == 2
     expected = linear_datamodeling_score(
-        outputs[:, [0, 2, 3, 5]], masks, scores[[0, 2, 3, 5]], method=method
+        outputs[:, [0, 2, 3, 5]], masks, scores[[0, 2, 3, 5]], correlation=method
     )
     assert result.mean == pytest.approx(expected.mean)
     assert result.standard_error == pytest.approx(expected.standard_error)
@@ -123,9 +119,11 @@ def test_rounding_noise_is_not_a_ranking(method):
     sums = 50 + 1e-14 * rng.normal(size=(1, 40))  # the worst case, whatever the BLAS
     outputs = rng.normal(size=(40, 1))
     with pytest.warns(UndefinedCorrelationWarning):
-        assert linear_datamodeling_score(outputs, masks, scores, method=method).n_undefined == 1
+        assert (
+            linear_datamodeling_score(outputs, masks, scores, correlation=method).n_undefined == 1
+        )
     with pytest.warns(UndefinedCorrelationWarning):
-        assert lds_from_subset_sums(outputs, sums, method=method).n_undefined == 1
+        assert lds_from_subset_sums(outputs, sums, correlation=method).n_undefined == 1
 
 
 def test_no_defined_query_gives_nan_not_zero(problem):
@@ -145,10 +143,10 @@ def test_prepared_outputs_give_the_same_for_many_dampings(problem, method):
     table = prepared.correlations(stacked)
     assert table.shape == (3, 6)
     for row, sums, kept in zip(table, stacked, [scores, scores**3, np.round(scores)], strict=True):
-        direct = linear_datamodeling_score(outputs, masks, kept, method=method)
+        direct = linear_datamodeling_score(outputs, masks, kept, correlation=method)
         np.testing.assert_allclose(row, direct.per_query, atol=1e-14)
         np.testing.assert_allclose(prepared.score(sums).per_query, direct.per_query, atol=1e-14)
-        by_function = lds_from_subset_sums(outputs, sums, method=method)
+        by_function = lds_from_subset_sums(outputs, sums, correlation=method)
         assert by_function.mean == pytest.approx(direct.mean, abs=1e-14)
 
 
@@ -156,7 +154,7 @@ def test_prepared_outputs_refuse_another_method(problem):
     outputs, masks, scores = problem
     prepared = PreparedOutputs(outputs, "pearson")
     with pytest.raises(ValueError, match="prepared for 'pearson'"):
-        lds_from_subset_sums(prepared, scores @ masks.T, method="spearman")
+        lds_from_subset_sums(prepared, scores @ masks.T, correlation="spearman")
 
 
 def _with_nan(array):
@@ -192,7 +190,7 @@ def test_errors_name_the_argument(problem, change, message):
 
 def test_unknown_method(problem):
     with pytest.raises(ValueError, match="method: got 'kendall'; accepted are"):
-        linear_datamodeling_score(*problem, method="kendall")
+        linear_datamodeling_score(*problem, correlation="kendall")
 
 
 def test_predicted_errors(problem):

@@ -19,7 +19,7 @@ def table():
 )
 def test_matches_scipy(table, method, reference):
     changes, scores = table
-    result = leave_one_out_correlation(changes, scores, method=method)
+    result = leave_one_out_correlation(changes, scores, correlation=method)
     expected = [reference(c, s).statistic for c, s in zip(changes, scores, strict=True)]
     assert isinstance(result, LDSResult) and result.noise_ceiling is None
     np.testing.assert_allclose(result.per_query, expected, atol=1e-13)
@@ -29,7 +29,7 @@ def test_matches_scipy(table, method, reference):
 def test_removed_picks_columns(table):
     changes, scores = table
     removed = np.array([7, 2, 11, 0])
-    picked = leave_one_out_correlation(changes[:, removed], scores, removed=removed)
+    picked = leave_one_out_correlation(changes[:, removed], scores, left_out=removed)
     direct = leave_one_out_correlation(changes[:, removed], scores[:, removed])
     np.testing.assert_array_equal(picked.per_query, direct.per_query)
 
@@ -52,6 +52,6 @@ def test_errors(table):
         leave_one_out_correlation(np.where(changes == changes.max(), np.nan, changes), scores)
     for removed in ([0, 1, 15], [0, 1, -1], [0.5, 1, 2], np.ones(15, dtype=bool)):
         with pytest.raises(ValueError, match="`removed` must be a 1-d array of integer"):
-            leave_one_out_correlation(changes[:, :3], scores, removed=removed)
+            leave_one_out_correlation(changes[:, :3], scores, left_out=removed)
     with pytest.raises(ValueError, match="method: got 'kendall'"):
-        leave_one_out_correlation(changes, scores, method="kendall")
+        leave_one_out_correlation(changes, scores, correlation="kendall")

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from influencekit.metrics import PreparedOutputs, UndefinedCorrelationWarning, noise_ceiling
+from influencekit.metrics import UndefinedCorrelationWarning, noise_ceiling
+from influencekit.metrics._lds import PreparedOutputs
 
 
 def simulate(noise, n_subsets=400, n_repeats=3, n_query=40, seed=0):
@@ -18,7 +19,7 @@ def simulate(noise, n_subsets=400, n_repeats=3, n_query=40, seed=0):
 @pytest.mark.parametrize("n_repeats", [2, 3])
 def test_ceiling_is_what_the_truth_itself_scores(method, noise, n_repeats):
     signal, outputs = simulate(noise, n_repeats=n_repeats)
-    ceiling = noise_ceiling(outputs, method=method)
+    ceiling = noise_ceiling(outputs, correlation=method)
     prepared = PreparedOutputs(outputs, method)
     perfect = prepared.score(signal.T)
     tolerance = 0.01 if method == "pearson" else 0.02  # ranks: Spearman-Brown is approximate
@@ -33,7 +34,7 @@ def test_ceiling_is_what_the_truth_itself_scores(method, noise, n_repeats):
 def test_formula_on_two_repeats():
     _, outputs = simulate(1.0, n_subsets=30, n_repeats=2, n_query=1)
     c = np.corrcoef(outputs[:, 0, 0], outputs[:, 1, 0])[0, 1]
-    ceiling = noise_ceiling(outputs, method="pearson")
+    ceiling = noise_ceiling(outputs, correlation="pearson")
     np.testing.assert_allclose(ceiling, (c, 2 * c / (1 + c), np.sqrt(2 * c / (1 + c))))
 
 

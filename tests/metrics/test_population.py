@@ -8,10 +8,12 @@ import pytest
 from influencekit.metrics import (
     PopulationMoments,
     UndefinedCorrelationWarning,
-    enumerate_subsets,
     linear_datamodeling_score,
     population_moments,
     population_pearson_lds,
+)
+from influencekit.metrics._population import (
+    enumerate_subsets,
     population_pearson_lds_by_enumeration,
 )
 
@@ -54,7 +56,7 @@ def test_sampled_pearson_converges_to_it(problem):
     for n_subsets in (200, 20_000):
         picked = rng.integers(len(masks), size=n_subsets)
         sampled = linear_datamodeling_score(
-            outputs[picked], masks[picked], scores, method="pearson"
+            outputs[picked], masks[picked], scores, correlation="pearson"
         )
         errors.append(np.abs(sampled.per_query - exact).max())
     assert errors[1] < 0.02 and errors[1] < errors[0]

@@ -23,7 +23,8 @@ from sklearn.linear_model import (
 from sklearn.utils.fixes import parse_version
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models import as_task, decision_function, predict, predict_proba
+from influencekit.models import as_task
+from influencekit.models._predict import decision_function, predict, predict_proba
 from tests.models._objective import assert_stationary, objective_gradient
 
 NEW = parse_version(sklearn.__version__) >= parse_version("1.8")

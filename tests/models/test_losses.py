@@ -12,13 +12,13 @@ from influencekit.models import (
     BinaryCrossEntropy,
     CrossEntropy,
     CustomLoss,
-    ElementwiseLoss,
-    MarginLoss,
     PoissonLoss,
     SquaredError,
-    class_positions,
 )
 from influencekit.models.losses import _score_losses as scores
+from influencekit.models.losses._base import class_positions
+from influencekit.models.losses._binary import MarginLoss
+from influencekit.models.losses._elementwise import ElementwiseLoss
 
 K = 4
 

@@ -20,13 +20,14 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models import as_task, predict, predict_proba
+from influencekit.models import as_task
+from influencekit.models._predict import predict, predict_proba
 from tests.models._objective import assert_stationary
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 4)) * [1, 10, 0.1, 5] + 3
 Y = np.array(["no", "yes"])[(X[:, 0] + 0.3 * RNG.normal(size=60) > 3).astype(int)]
-FRAME = pd.DataFrame(X, columns=list("abcd")).assign(colour=np.tile(["red", "blue", "green"], 20))
+FRAME = pd.DataFrame(X, columns=list("abcd")).assign(color=np.tile(["red", "blue", "green"], 20))
 TEXTS = [f"word{i % 7} other{i % 3} both" for i in range(60)]
 
 
@@ -36,7 +37,7 @@ def logistic(**kwargs):
 
 def columns():
     return ColumnTransformer(
-        [("n", StandardScaler(), list("abcd")), ("c", OneHotEncoder(), ["colour"])],
+        [("n", StandardScaler(), list("abcd")), ("c", OneHotEncoder(), ["color"])],
         sparse_threshold=1.0,
     )
 
@@ -67,7 +68,7 @@ MODELS = {
 @pytest.fixture(scope="module", params=MODELS)
 def case(request):
     model, data = MODELS[request.param]
-    data = data.drop(columns="colour") if request.param == "pandas" else data
+    data = data.drop(columns="color") if request.param == "pandas" else data
     return model.fit(data, Y), data
 
 
@@ -101,7 +102,7 @@ def test_steps_are_an_own_copy():
 
 
 def test_estimator_and_features_are_those_of_the_right_step():
-    frame = FRAME.drop(columns="colour")
+    frame = FRAME.drop(columns="color")
     model = make_pipeline(StandardScaler(), PCA(2), logistic()).fit(frame, Y)
     task = as_task(model)
     assert task.estimator is model[-1]

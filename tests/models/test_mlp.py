@@ -15,7 +15,8 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor, _multilayer_perc
 from sklearn.utils.fixes import parse_version
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models import as_task, predict, predict_proba
+from influencekit.models import as_task
+from influencekit.models._predict import predict, predict_proba
 from tests.models._objective import assert_stationary, encode, inputs, objective_gradient
 
 POISSON = parse_version(sklearn.__version__) >= parse_version("1.7")

@@ -178,7 +178,7 @@ def test_scores_of_a_wrapped_net_are_those_of_the_net(wrapper):
         torch.manual_seed(1)
         nets = [Net("tensor", "logits"), Net(wrapper, "logits")]
     nets[1].load_state_dict(nets[0].state_dict())
-    further = FurtherTraining("sgd", lr=0.1, epochs=1, batch_size=10, n_seeds=1, random_state=0)
+    further = FurtherTraining("sgd", lr=0.1, epochs=1, batch_size=10, n_repeats=1, random_state=0)
     for method in (
         InfluenceFunction(at="predicted", further_training=further, damping=0.1),
         InfluenceFunction(at="endpoint", further_training=further, damping=0.1),

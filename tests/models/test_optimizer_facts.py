@@ -1,4 +1,4 @@
-"""The table of optimisers says what torch does."""
+"""The table of optimizers says what torch does."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ DECAY = 0.3
 
 
 def trained(name, start, gradient, n_steps=3, **options):
-    """Parameters after steps of an optimiser whose gradient is a function of them."""
+    """Parameters after steps of an optimizer whose gradient is a function of them."""
     theta = nn.Parameter(start.clone())
     optimizer = getattr(optim, name)([theta], lr=0.05, **options)
     for _ in range(n_steps):

@@ -8,14 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from influencekit.exceptions import ResourceError
-from influencekit.models import (
-    CrossEntropy,
-    SequenceCrossEntropy,
-    Task,
-    as_task,
-    predict,
-    resolve_output,
-)
+from influencekit.models import CrossEntropy, SequenceCrossEntropy, Task, as_task, resolve_output
+from influencekit.models._predict import predict
 
 N, T, V = 4, 5, 3
 OUTPUTS = torch.randn(N, T, V, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -13,7 +13,8 @@ from sklearn.linear_model import Perceptron, SGDClassifier, SGDRegressor
 from sklearn.utils.class_weight import compute_class_weight
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models import as_task, decision_function, predict, predict_proba
+from influencekit.models import as_task
+from influencekit.models._predict import decision_function, predict, predict_proba
 from tests.models._objective import encode, inputs, objective_gradient
 
 X, Y3 = make_classification(
@@ -106,7 +107,7 @@ def test_regressor(loss, fit_intercept):
 
 
 def test_regressor_objective():
-    """The minimiser of scikit-learn's documented objective is the Task's stationary point."""
+    """The minimizer of scikit-learn's documented objective is the Task's stationary point."""
 
     def objective(theta):
         r = X @ theta[:4] + theta[4] - YR

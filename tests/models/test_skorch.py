@@ -19,16 +19,9 @@ from skorch.helper import predefined_split
 from torch import nn
 
 from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError
-from influencekit.models import (
-    BinaryCrossEntropy,
-    CrossEntropy,
-    CustomLoss,
-    SquaredError,
-    as_task,
-    predict,
-    predict_proba,
-)
-from influencekit.models._links import LogProbabilities, NormalisedLogProbabilities
+from influencekit.models import BinaryCrossEntropy, CrossEntropy, CustomLoss, SquaredError, as_task
+from influencekit.models._links import LogProbabilities, NormalizedLogProbabilities
+from influencekit.models._predict import predict, predict_proba
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 4)).astype(np.float32)
@@ -127,7 +120,7 @@ def test_loss_and_gradient_are_the_nets(case):
 def test_links():
     assert isinstance(as_task(classifier().fit(X, Y3)).link, LogProbabilities)
     plain = NeuralNet(layers(nn.LogSoftmax(-1)), criterion=nn.NLLLoss, **COMMON).fit(X, Y3)
-    assert isinstance(as_task(plain).link, NormalisedLogProbabilities)
+    assert isinstance(as_task(plain).link, NormalizedLogProbabilities)
 
 
 def test_link_has_the_epsilon_of_skorch():
@@ -259,7 +252,7 @@ def test_weight_decay_of_a_weighted_sum_depends_on_the_batches():
 
 
 class Drift(torch.optim.SGD.__base__):
-    """An optimiser that nobody knows."""
+    """An optimizer that nobody knows."""
 
     def __init__(self, params, lr=0.1, weight_decay=0.0):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
@@ -268,7 +261,7 @@ class Drift(torch.optim.SGD.__base__):
         return closure()
 
 
-def test_unknown_optimiser_warns():
+def test_unknown_optimizer_warns():
     net = classifier(optimizer=Drift).fit(X, Y3)
     with pytest.warns(InfluenceKitWarning, match="does not know whether"):
         assert as_task(net).penalty == {}

@@ -1,4 +1,4 @@
-"""Bare torch modules: criteria are recognised, the user's module is left alone."""
+"""Bare torch modules: criteria are recognized, the user's module is left alone."""
 
 import copy
 import pickle
@@ -15,13 +15,12 @@ from influencekit.models import (
     BinaryCrossEntropy,
     CrossEntropy,
     CustomLoss,
-    ElementwiseLoss,
     SquaredError,
     as_task,
-    decision_function,
-    predict,
     predicted_targets,
 )
+from influencekit.models._predict import decision_function, predict
+from influencekit.models.losses._elementwise import ElementwiseLoss
 
 W3 = torch.tensor([1.0, 2.0, 0.5])
 
@@ -84,7 +83,7 @@ def case(request):
     return module, criterion, targets, kind, as_task(module, loss=criterion)
 
 
-def test_criterion_is_recognised_and_its_mean_kept(case):
+def test_criterion_is_recognized_and_its_mean_kept(case):
     module, criterion, targets, kind, task = case
     assert type(task.loss) is kind
     X = data()[0]

@@ -52,8 +52,8 @@ def problem(rng):
         attributor=attributor,
         X_train=X[:40],
         y_train=y[:40],
-        X_test=X[40:],
-        y_test=y[40:],
+        X_query=X[40:],
+        y_query=y[40:],
         scores=attributor.score(X[40:], y[40:]),
         losses=-np.log(model.predict_proba(X[40:])[np.arange(20), y[40:]]),
     )

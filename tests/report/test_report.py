@@ -21,14 +21,14 @@ from influencekit import (
     GradDot,
     InfluenceFunction,
     LDSSearch,
-    Random,
+    RandomBaseline,
     SurrogateLambdaSearchCV,
 )
 from influencekit.displays import GroupScoresDisplay, LambdaPathDisplay
 from influencekit.exceptions import NotFittedError
 from influencekit.groups import GroupAttributor, RandomGrouper
 from influencekit.metrics import attribution_agreement, linear_datamodeling_score
-from influencekit.models import TaskList
+from influencekit.models._task import TaskList
 from influencekit.report import AttributionReport
 from influencekit.report._cases import Names
 
@@ -71,7 +71,7 @@ def test_top_examples_are_those_of_the_score_matrix(problem):
             np.testing.assert_allclose(shown, scores[order[:3]], rtol=5e-3)
             largest = max(abs(scores[order]).max(), 0)
             assert found[0].share == pytest.approx(100 * abs(scores[order[0]]) / largest, abs=0.06)
-    assert report.top_examples.test_positions.tolist() == list(cards(report)) == [7, 2]
+    assert report.top_examples.query_positions.tolist() == list(cards(report)) == [7, 2]
 
 
 def test_default_rows_have_the_highest_loss(problem, parse):
@@ -191,8 +191,8 @@ def test_arrays_of_three_axes_are_images(problem):
     images = (problem.X_train.reshape(-1, 3, 4), problem.X_test.reshape(-1, 3, 4))
     report = report_of(problem, X_train=None, examples=images, rows=[0], k=1)
     assert png(cards(report)[0].test.content).shape[:2] == (3, 4)
-    colour = [np.repeat(part.reshape(-1, 1, 6, 2), 3, axis=1) for part in images]
-    report = report_of(problem, X_train=None, examples=tuple(colour), rows=[0], k=1)
+    color = [np.repeat(part.reshape(-1, 1, 6, 2), 3, axis=1) for part in images]
+    report = report_of(problem, X_train=None, examples=tuple(color), rows=[0], k=1)
     assert png(cards(report)[0].test.content).shape[:2] == (6, 2)
 
 
@@ -446,7 +446,9 @@ def test_cautions_follow_the_model(problem):
 
 def test_page_says_whether_scores_are_predicted(problem):
     assert "predictions" in report_of(problem)._content["nature"]
-    problem.attributor = Random(random_state=0).fit(problem.model, problem.X_train, problem.y_train)
+    problem.attributor = RandomBaseline(random_state=0).fit(
+        problem.model, problem.X_train, problem.y_train
+    )
     assert "baseline" in report_of(problem)._content["nature"]
     assert "was not measured for this page" in " ".join(report_of(problem).to_html().split())
     measured = report_of(problem, evaluation={"LDS": 0.5}).to_html()

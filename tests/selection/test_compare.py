@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from influencekit import (
     GradDot,
     InfluenceFunction,
-    Random,
+    RandomBaseline,
     SubsetOutputs,
     compare,
 )
@@ -21,7 +21,7 @@ X, Y = load_iris(return_X_y=True)
 X = (X - X.mean(axis=0)) / X.std(axis=0)
 TRAIN, QUERY = (X[::3], Y[::3]), (X[1::15], Y[1::15])
 MODEL = LogisticRegression(max_iter=1000).fit(*TRAIN)
-ATTRIBUTORS = {"influence": InfluenceFunction(), "dot": GradDot(), "random": Random()}
+ATTRIBUTORS = {"influence": InfluenceFunction(), "dot": GradDot(), "random": RandomBaseline()}
 COLUMNS = [
     "score",
     "standard_error",
@@ -49,7 +49,7 @@ def truth():
 
 @pytest.fixture(scope="module")
 def fitted():
-    given = {**ATTRIBUTORS, "random": Random(random_state=0)}
+    given = {**ATTRIBUTORS, "random": RandomBaseline(random_state=0)}
     return {name: attributor.fit(MODEL, *TRAIN) for name, attributor in given.items()}
 
 
@@ -113,7 +113,7 @@ def test_leave_one_out_by_retraining():
 
 
 def test_they_are_fitted_where_a_model_is_given(truth, fitted):
-    unfitted = {**ATTRIBUTORS, "random": Random(random_state=0)}
+    unfitted = {**ATTRIBUTORS, "random": RandomBaseline(random_state=0)}
     unfitted = {name: type(a)(**a.get_params()) for name, a in unfitted.items()}
     table = compare(unfitted, truth, *QUERY, model=MODEL, X=TRAIN[0], y=TRAIN[1])
     assert (table["fit_seconds"] > 0).all()

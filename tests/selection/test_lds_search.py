@@ -1,4 +1,4 @@
-"""LDSSearch and lds_scorer: one ground truth, shared factorisations, Optuna's study."""
+"""LDSSearch and lds_scorer: one ground truth, shared factorizations, Optuna's study."""
 
 import warnings
 from dataclasses import replace
@@ -135,7 +135,7 @@ def test_ground_truth_is_computed_once_and_reused(problem, truth, monkeypatch):
     assert calls == [16]
 
 
-def test_trials_that_differ_in_damping_share_one_factorisation(problem, truth, monkeypatch):
+def test_trials_that_differ_in_damping_share_one_factorization(problem, truth, monkeypatch):
     count = {"fit": 0, "score": 0}
     fitting, scoring = InfluenceFunction._fit, FittedInfluence.scores
 

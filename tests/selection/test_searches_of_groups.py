@@ -27,7 +27,7 @@ QUERIES = {"X_query": X_QUERY, "y_query": Y_QUERY}
 MODEL = LogisticRegression(max_iter=1000).fit(X, Y)
 NOISY = (Y + np.random.default_rng(2).integers(0, 2, len(Y))) % 2
 #: The group form leaves a model's penalty out.
-UNPENALISED = LogisticRegression(C=np.inf, max_iter=2000).fit(X, NOISY)
+UNPENALIZED = LogisticRegression(C=np.inf, max_iter=2000).fit(X, NOISY)
 LABELS = np.random.default_rng(0).integers(0, 12, len(X))
 KINDS = {
     "sums": {},
@@ -127,7 +127,7 @@ def test_scores_are_a_fresh_fit_at_the_chosen_damping(kind, search):
 @pytest.mark.parametrize("criterion", ["xi", "cosine"])
 def test_groups_of_one_are_the_search_without_groups(inner, kind, criterion):
     options = {"dampings": np.geomspace(1e-5, 10, 13), "criterion": criterion, "random_state": 0}
-    data = UNPENALISED, X, NOISY
+    data = UNPENALIZED, X, NOISY
     alone = SurrogateLambdaSearchCV(inner, **options).fit(*data)
     ones = GroupAttributor(inner, **KINDS[kind])
     found = SurrogateLambdaSearchCV(ones, **options).fit(*data)
@@ -156,8 +156,8 @@ def test_groups_of_one_are_the_lds_search_without_groups(kind):
     attributor = GroupAttributor(InfluenceFunction("fisher"), **KINDS[kind])
     ones = lds_search(attributor, search_space=space)
     queries = {"X_query": X_QUERY, "y_query": Y_QUERY % 2}
-    alone.fit(UNPENALISED, X, NOISY, **queries)
-    ones.fit(UNPENALISED, X, NOISY, **queries)
+    alone.fit(UNPENALIZED, X, NOISY, **queries)
+    ones.fit(UNPENALIZED, X, NOISY, **queries)
     np.testing.assert_array_equal(ones.subset_outputs_.masks, alone.subset_outputs_.masks)
     assert ones.best_score_ == pytest.approx(alone.best_score_, abs=1e-9)
     assert ones.best_params_["attributor__damping"] == alone.best_params_["damping"]

@@ -8,19 +8,19 @@ from influencekit import FurtherTraining, as_task
 from tests.training._further_reference import make_data, make_module
 
 torch.set_num_threads(1)
-# the first optimiser imports much: once in the fork server rather than in each process
+# the first optimizer imports much: once in the fork server rather than in each process
 torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
 
 N_SEEDS = 10
 
 
-def run(cache_dir, path=None, n_seeds=N_SEEDS, **options):
+def run(cache_dir, path=None, n_repeats=N_SEEDS, **options):
     """Measure; write the scores to ``path``."""
     X, y = make_data()
     task = as_task(make_module(), loss=nn.CrossEntropyLoss())
     settings = {"epochs": 20, "left_out": 5, "batch_size": 8, "random_state": 0}
     further = FurtherTraining(
-        "adam", 0.01, n_seeds=n_seeds, cache_dir=cache_dir, **settings | options
+        "adam", 0.01, n_repeats=n_repeats, cache_dir=cache_dir, **settings | options
     )
     found = further.fit(task, X, y).measure(X[:4], y[:4])
     if path is not None:

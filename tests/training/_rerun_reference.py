@@ -1,4 +1,4 @@
-"""A plain training loop with torch's own optimisers, with or without one row."""
+"""A plain training loop with torch's own optimizers, with or without one row."""
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ X, Y = make_data(30)
 XT, YT = (torch.as_tensor(a) for a in make_data(30))
 BATCH, EPOCHS = 8, 3
 
-#: name: (optimiser, options)
+#: name: (optimizer, options)
 OPTIMIZERS = {
     "sgd": (torch.optim.SGD, {"lr": 0.2}),
     "nesterov": (

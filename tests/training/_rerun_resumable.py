@@ -10,7 +10,7 @@ from influencekit.training.leave_one_out._function import Reruns
 from tests.training._rerun_reference import X, Y, recorded
 
 torch.set_num_threads(1)
-# the first optimiser imports much: once in the fork server rather than in each process
+# the first optimizer imports much: once in the fork server rather than in each process
 torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
 
 N_CHUNKS = 6
@@ -34,7 +34,7 @@ def run(cache_dir, path=None, stop_after=None):
         Y,
         X[:4],
         Y[:4],
-        examples=np.arange(12),
+        left_out=np.arange(12),
         trajectory=trajectory,
         chunk_size=2,
         cache_dir=cache_dir,

@@ -11,7 +11,7 @@ from influencekit.training.subsets import _stacked
 from tests.training._training_nets import Dropped, make_data, make_net
 
 torch.set_num_threads(1)
-# the first optimiser imports much: once in the fork server rather than in each process
+# the first optimizer imports much: once in the fork server rather than in each process
 torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
 
 N_CHUNKS = 20

@@ -36,7 +36,7 @@ class Dropped(nn.Module):
         return self.second(h)
 
 
-class Normalised(nn.Module):
+class Normalized(nn.Module):
     """Running statistics of its own for every model."""
 
     def __init__(self, dtype=torch.float64):

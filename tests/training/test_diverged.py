@@ -259,7 +259,7 @@ def test_a_change_that_is_nan_is_not_resolved():
 def further(model=None, lr=1e30, **options):
     y = (X[:, 0] > 0).astype(int)
     model = LogisticRegression().fit(X, y) if model is None else model
-    settings = {"n_steps": 5, "n_seeds": 1, "left_out": [0, 7], "random_state": 0}
+    settings = {"n_steps": 5, "n_repeats": 1, "left_out": [0, 7], "random_state": 0}
     return FurtherTraining(lr=lr, **settings | options).fit(model, X, y), y
 
 
@@ -284,7 +284,7 @@ def test_further_training_of_some_runs():
     module = nn.Linear(1, 1, bias=False, dtype=torch.float64)
     task = as_task(module, loss=nn.MSELoss())
     attributor = FurtherTraining(
-        "sgd", lr, n_steps=60, n_seeds=1, left_out=[0, 1, 2], batch_size=3, random_state=0
+        "sgd", lr, n_steps=60, n_repeats=1, left_out=[0, 1, 2], batch_size=3, random_state=0
     )
     kept = [np.delete(np.arange(3), row) for row in range(3)]
     grows = [lr > len(rows) / np.square(inputs[rows]).sum() for rows in [np.arange(3), *kept]]
@@ -300,7 +300,7 @@ def test_losses_that_tell_nothing_are_no_divergence():
     for y in (np.zeros(3), np.full(3, 1e-200)):  # whose square is 0
         module = nn.Linear(1, 1, bias=False, dtype=torch.float64)
         nn.init.zeros_(module.weight)
-        attributor = FurtherTraining(lr=0.1, n_steps=4, n_seeds=1, batch_size=2, random_state=0)
+        attributor = FurtherTraining(lr=0.1, n_steps=4, n_repeats=1, batch_size=2, random_state=0)
         attributor.fit(as_task(module, loss=nn.MSELoss()), inputs, y)
         assert np.isfinite(attributor.score(inputs, y)).all()
 

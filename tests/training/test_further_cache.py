@@ -11,7 +11,7 @@ from influencekit.training.further._runner import FurtherRunner
 from tests.training import _further_resumable
 from tests.training._further_resumable import N_SEEDS, run
 
-SHORT = {"epochs": 1, "n_seeds": 2}
+SHORT = {"epochs": 1, "n_repeats": 2}
 
 
 def files(folder):
@@ -55,17 +55,17 @@ def test_found_again_without_training(tmp_path, monkeypatch):
     monkeypatch.setattr(FurtherRunner, "run", None)
     again = run(tmp_path, **SHORT)
     np.testing.assert_array_equal(again.scores, first.scores)
-    centred = run(tmp_path, adjust="center", **SHORT)  # the same runs, told otherwise
-    np.testing.assert_allclose(centred.scores.mean(-1), 0, atol=1e-15)
+    centered = run(tmp_path, adjust="center", **SHORT)  # the same runs, told otherwise
+    np.testing.assert_allclose(centered.scores.mean(-1), 0, atol=1e-15)
 
 
 def test_more_seeds_train_only_the_new_ones(tmp_path):
-    run(tmp_path, epochs=1, n_seeds=2)
+    run(tmp_path, epochs=1, n_repeats=2)
     before = files(tmp_path)
-    more = run(tmp_path, epochs=1, n_seeds=3)
+    more = run(tmp_path, epochs=1, n_repeats=3)
     after = files(tmp_path)
     assert len(after) == 3 and {p: after[p] for p in before} == before
-    np.testing.assert_array_equal(more.scores, run(None, epochs=1, n_seeds=3).scores)
+    np.testing.assert_array_equal(more.scores, run(None, epochs=1, n_repeats=3).scores)
 
 
 @pytest.mark.parametrize(

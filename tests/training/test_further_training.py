@@ -30,7 +30,7 @@ OPTIMIZERS = {
 
 
 def outputs_alone(further, module, X, y, queries, groups, make_optimizer, **options):
-    """Scores of one seed after the other, (n_seeds, n_horizons, n_test, n_left_out)."""
+    """Scores of one seed after the other, (n_repeats, n_horizons, n_test, n_left_out)."""
     found = []
     for seed in further.seeds_:
         full, *others = [
@@ -44,7 +44,7 @@ def outputs_alone(further, module, X, y, queries, groups, make_optimizer, **opti
 
 
 def measured(module, X, y, queries, criterion=None, **options):
-    settings = {"n_seeds": 2, "batch_size": 8, "random_state": 3, "engine": "stacked"}
+    settings = {"n_repeats": 2, "batch_size": 8, "random_state": 3, "engine": "stacked"}
     task = as_task(module, loss=criterion or nn.CrossEntropyLoss())
     further = FurtherTraining(**settings | options).fit(task, X, y)
     return further, np.stack(list(further.iter_seeds(*queries)))
@@ -105,7 +105,7 @@ def test_a_batch_of_one_row_disappears_with_it(removal, engine):
     queries = make_data(3)
     module = make_module()
     further, scores = measured(
-        module, X, y, queries, optimizer="sgd", lr=0.1, horizons=[1, 3], left_out=17, n_seeds=1,
+        module, X, y, queries, optimizer="sgd", lr=0.1, horizons=[1, 3], left_out=17, n_repeats=1,
         removal=removal, engine=engine,
     )  # fmt: skip
     expected = outputs_alone(
@@ -125,7 +125,10 @@ def test_order_is_that_of_a_data_loader_bit_for_bit():
     assert [next(orders).tolist() for _ in range(4)] == epochs
     removals = Removals(np.where(np.isin(np.arange(n), [4, 9]), np.arange(n) % 2, -1), 2)
     batches = batches_of_runs(
-        epoch_orders(n, size, seed), size, torch.as_tensor(removals.owner), torch.tensor([0, 1])
+        epoch_orders(n, size, seed),
+        size,
+        torch.as_tensor(removals.removal_of_row),
+        torch.tensor([0, 1]),
     )
     for order in epochs:
         left = [[i for i in order if i != row] for row in (4, 9)]
@@ -141,7 +144,7 @@ def test_clipping_and_penalty_are_those_of_a_run_alone():
     strength = torch.tensor(0.3, dtype=torch.float64)
     task = dataclasses.replace(task, penalty=dict.fromkeys(task.parameters, strength))
     further = FurtherTraining(
-        "adam", 0.01, n_steps=4, left_out=3, n_seeds=1, batch_size=8, max_grad_norm=0.05,
+        "adam", 0.01, n_steps=4, left_out=3, n_repeats=1, batch_size=8, max_grad_norm=0.05,
         random_state=0, engine="stacked",
     ).fit(task, X, y)  # fmt: skip
     expected = outputs_alone(
@@ -151,7 +154,7 @@ def test_clipping_and_penalty_are_those_of_a_run_alone():
     scores = np.stack(list(further.iter_seeds(*queries)))
     np.testing.assert_allclose(scores, expected, atol=1e-12, rtol=0)
     decaying = FurtherTraining(
-        "sgd", 0.1, n_steps=4, left_out=3, n_seeds=1, batch_size=8, random_state=0,
+        "sgd", 0.1, n_steps=4, left_out=3, n_repeats=1, batch_size=8, random_state=0,
         optimizer_params={"weight_decay": 0.2},
     ).fit(task, X, y)  # fmt: skip
     expected = outputs_alone(

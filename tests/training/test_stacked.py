@@ -12,7 +12,7 @@ from influencekit.training.subsets import _stacked
 from tests.training._training_nets import (
     Dropped,
     Logits,
-    Normalised,
+    Normalized,
     Probabilities,
     make_data,
     make_net,
@@ -85,14 +85,14 @@ def test_losses_and_iterators(options):
     assert_equals_alone(net, stacked(net))
 
 
-@pytest.mark.parametrize("module", [Dropped, Normalised], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [Dropped, Normalized], ids=lambda m: m.__name__)
 @pytest.mark.parametrize("subset_fraction", [0.5, 0.9])
 def test_dropout_and_batch_norm(module, subset_fraction):
     net = make_net(module, optimizer__momentum=0.9, lr=0.05)
     assert_equals_alone(net, stacked(net, subset_fraction=subset_fraction))
 
 
-@pytest.mark.parametrize("module", [Logits, Dropped, Normalised], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [Logits, Dropped, Normalized], ids=lambda m: m.__name__)
 @pytest.mark.parametrize("optimizer", [optim.SGD, optim.Adam, optim.NAdam])
 def test_subsets_of_unequal_sizes(module, optimizer):
     sizes = [45, 44, 40, 33, 32, 17, 18, 18, 26]  # other numbers of steps, other last batches
@@ -100,7 +100,7 @@ def test_subsets_of_unequal_sizes(module, optimizer):
     for mask, size in zip(masks, sizes, strict=True):
         mask[np.random.default_rng(size).permutation(45)[:size]] = True
     net = make_net(module, optimizer=optimizer, lr=0.02, iterator_train__drop_last=True)
-    net.set_params(iterator_train__drop_last=module is Normalised)  # a batch of 1 has no variance
+    net.set_params(iterator_train__drop_last=module is Normalized)  # a batch of 1 has no variance
     truth = stacked(net, masks=masks)
     assert truth.masks.sum(axis=1).tolist() == sizes
     assert_equals_alone(net, truth)

@@ -31,7 +31,7 @@ ROWS = [4, 0, 29]
 
 def rerun(task, trajectory, rows=ROWS, **options):
     return trajectory_leave_one_out(
-        task, X, Y, X[:6], Y[:6], examples=rows, trajectory=trajectory, **options
+        task, X, Y, X[:6], Y[:6], left_out=rows, trajectory=trajectory, **options
     )
 
 
@@ -112,7 +112,7 @@ def test_net_brings_its_recording_and_its_held_out_rows_change_nothing():
     found = trajectory_leave_one_out(net, X, Y, X[:4], Y[:4])
     np.testing.assert_array_equal(found.left_out, inside)
     out = int(np.setdiff1d(np.arange(30), inside)[0])
-    found = trajectory_leave_one_out(net, X, Y, X[:4], Y[:4], examples=[out, int(inside[0])])
+    found = trajectory_leave_one_out(net, X, Y, X[:4], Y[:4], left_out=[out, int(inside[0])])
     assert (np.abs(found.changes[0]) <= found.noise).all()
     assert (np.abs(found.changes[1]) > found.noise).all()
     assert found.unresolved == 0.5

@@ -14,7 +14,7 @@ import pytest
 from influencekit.training import SubsetOutputs, Trajectory
 from influencekit.training._cache import OutputCache
 from influencekit.training.trajectory._trajectory import FolderSnapshots
-from influencekit.utils import remove_abandoned, whole_file
+from influencekit.utils._files import remove_abandoned, whole_file
 
 
 def outputs_of(writer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from influencekit.utils import chunks, format_bytes, free_memory, parse_memory
+from influencekit.utils._long_work import chunks, format_bytes, free_memory, parse_memory
 
 
 @pytest.mark.parametrize(

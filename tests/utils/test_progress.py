@@ -15,7 +15,7 @@ from influencekit import (
     SensitivityStudy,
     retrain_on_subsets,
 )
-from influencekit.utils import progress
+from influencekit.utils._long_work import progress
 
 
 class Screen(io.StringIO):

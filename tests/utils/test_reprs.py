@@ -17,7 +17,7 @@ from influencekit.metrics import (
     attribution_agreement,
     linear_datamodeling_score,
 )
-from influencekit.models import TaskList
+from influencekit.models._task import TaskList
 from tests.test_common import ATTRIBUTORS
 
 X, Y = load_iris(return_X_y=True)
@@ -47,8 +47,8 @@ def test_results_say_their_numbers():
     masks = RNG.random((30, 9)) < 0.5
     lds = linear_datamodeling_score(masks @ GOLD[0].T, masks, GOLD[0])
     assert repr(lds).startswith("LDSResult(mean=1, standard_error=0, n_query=6, n_undefined=0")
-    curve = agreement_by_seeds([GOLD[0]] * 4, {"a": GOLD[0]}, n_seeds=[1, 2])
-    assert repr(curve) == "SeedCurve(n_seeds=[1, 2], best={'a': [1, 1]})"
+    curve = agreement_by_seeds([GOLD[0]] * 4, {"a": GOLD[0]}, n_repeats=[1, 2])
+    assert repr(curve) == "SeedCurve(n_repeats=[1, 2], best={'a': [1, 1]})"
     without = GroupCounterfactual(
         ["f"], np.array([3]), np.array([0.8, 0.6]), np.array([[0.5, 0.7]])
     )

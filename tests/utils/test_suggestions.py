@@ -16,13 +16,16 @@ from influencekit import FurtherTraining, GradDot, InfluenceFunction, LDSSearch,
 from influencekit.applications import fairness_gap, removal_curve, score_then_retrain
 from influencekit.datasets import fetch_acs
 from influencekit.displays import AgreementDisplay, LabelIssuesDisplay, TopExamplesDisplay
-from influencekit.gradients import make_projection, plan
+from influencekit.gradients import make_projection
+from influencekit.gradients._plan import plan
 from influencekit.groups import GroupAttributor
 from influencekit.metrics import linear_datamodeling_score, noise_ceiling
 from influencekit.models import SequenceCrossEntropy, resolve_output
 from influencekit.report import AttributionReport
 from influencekit.training import retrain_on_subsets
-from influencekit.utils import StrOptions, did_you_mean, validate_parameters
+from influencekit.utils import StrOptions
+from influencekit.utils._suggest import did_you_mean
+from influencekit.utils.validation import validate_parameters
 
 X = np.random.default_rng(0).standard_normal((12, 3))
 Y = (X[:, 0] > 0).astype(int)
@@ -118,7 +121,7 @@ FUNCTIONS = {
     "output": lambda w: resolve_output(as_task(MODEL), w, True),
     "method": lambda w: linear_datamodeling_score(OUTPUTS, MASKS, OUTPUTS, method=w),
     "method of noise_ceiling": lambda w: noise_ceiling(np.ones((4, 2, 3)), method=w),
-    "kind of make_projection": lambda w: make_projection(as_task(MODEL), 2, kind=w),
+    "projection of make_projection": lambda w: make_projection(as_task(MODEL), 2, projection=w),
     "operation": lambda w: plan(w, None),
     "kind of fairness_gap": lambda w: fairness_gap([0.1, 0.9], [0, 1], ["a", "b"], w),
     "which": lambda w: removal_curve(MODEL, X, Y, X, Y, {}, which=w),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from influencekit.attributors.along_the_run._trajectory_influence import TrajectoryInfluence
 from influencekit.exceptions import TrajectoryError
-from influencekit.training.trajectory import AdamRule
+from influencekit.training.trajectory._optimizers import AdamRule
 
 __all__ = ["AdamWInfluence"]
 
@@ -31,9 +31,9 @@ class AdamWInfluence(TrajectoryInfluence):
         0 takes the output's gradient right there.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
         Scalar that is explained, higher for a better model.
-    push : {"derivative", "finite"}, default="derivative"
-        How removal acts on the optimiser: to first order, or by the full change of its steps, the
-        recorded gradients of the other examples given.  "finite" costs the optimiser's steps
+    removal_order : {"derivative", "finite"}, default="derivative"
+        How removal acts on the optimizer: to first order, or by the full change of its steps, the
+        recorded gradients of the other examples given.  "finite" costs the optimizer's steps
         once more for each training example, and wants ``horizon=None``.
     batch_size : int or None, default=None
         Test examples of a sweep; None is as many as memory allows.
@@ -75,9 +75,9 @@ class AdamWInfluence(TrajectoryInfluence):
     examples; all training examples come out of it.  Memory: the run's snapshots, one segment
     of it, and ``3 p`` numbers for each test example of the block.
 
-    That is first order only.  ``push="finite"`` (derived here as well) is exact in the optimiser:
-    its moments m', v' without the example follow from the recorded gradients of the others, so
-    that every later step differs by a known δ_k, in all coordinates, and::
+    That is first order only.  ``removal_order="finite"`` (derived here as well) is exact in the
+    optimizer: its moments m', v' without the example follow from the recorded gradients of the
+    others, so that every later step differs by a known δ_k, in all coordinates, and::
 
         score = -Σ_k <θ̄_{k+1}, δ_k>
 

@@ -11,18 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from influencekit.base import Fitted
-from influencekit.data import Examples
-from influencekit.models import predicted_targets, resolve_output
-from influencekit.training.trajectory import (
-    FinitePush,
-    Jets,
-    Replay,
-    Rule,
-    StepInfluence,
-    StepScores,
-    Sweep,
-)
-from influencekit.utils import chunks, parse_memory, progress
+from influencekit.data._examples import Examples
+from influencekit.models._outputs import predicted_targets, resolve_output
+from influencekit.training.trajectory._finite_removal import FiniteRemoval
+from influencekit.training.trajectory._optimizers import Rule
+from influencekit.training.trajectory._replay import Replay
+from influencekit.training.trajectory._second_order import Jets
+from influencekit.training.trajectory._sweep import StepInfluence, StepScores, Sweep
+from influencekit.utils._long_work import chunks, parse_memory, progress
 
 __all__ = ["FittedTrajectory"]
 
@@ -45,7 +41,7 @@ class FittedTrajectory(Fitted):
 
     def __init__(self, attributor: Any, train: Examples, replay: Replay, rule: Rule):
         self.name, self.output = type(attributor).__name__, attributor.output
-        self.removal, self.push = attributor.removal, attributor.push
+        self.removal, self.removal_order = attributor.removal, attributor.removal_order
         self.horizon, self.batch_size = attributor.horizon, attributor.batch_size
         self.max_memory, self.verbose = attributor.max_memory, attributor.verbose
         self.train, self.replay = train, replay
@@ -84,7 +80,7 @@ class FittedTrajectory(Fitted):
 
     def _summed(self, queries: Examples, output: Any) -> np.ndarray:
         """Scores (n_queries, n_train), over all occurrences of an example."""
-        if self.push == "finite":
+        if self.removal_order == "finite":
             rows = torch.arange(self.replay.n_train)
             return self._pushed(self.sweep, queries, output, rows)[1]
         return self._derivatives(self.sweep, queries, output)
@@ -98,7 +94,7 @@ class FittedTrajectory(Fitted):
 
     def _pushed(self, sweep: Sweep, queries: Examples, output: Any, rows: Tensor) -> NDArray:
         """Derivative and finite scores, (2, n_queries, n_rows), of some training examples."""
-        replay, push = self.replay, FinitePush(sweep)
+        replay, push = self.replay, FiniteRemoval(sweep)
         slots = len(sweep.rule.slots)
         number = replay.model.size * torch.finfo(replay.model.dtype).bits // 8
         room = parse_memory(self.max_memory, self.replay.model.task.device) // (2 * number)
@@ -127,7 +123,7 @@ class FittedTrajectory(Fitted):
         size = self._queries_at_once(len(found))
         for some in chunks(len(found), 1, size):
             rows = np.arange(some.start, some.stop)
-            if self.push == "finite":
+            if self.removal_order == "finite":
                 own = self.train.take(rows), "neg_loss", torch.as_tensor(rows)
                 found[rows] = np.diagonal(self._pushed(self.sweep, *own)[1])
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from influencekit.attributors.along_the_run._trajectory_influence import TrajectoryInfluence
 from influencekit.exceptions import InfluenceKitWarning, warn_user
-from influencekit.training.trajectory import SGDRule
+from influencekit.training.trajectory._optimizers import SGDRule
 
 __all__ = ["SGDInfluence"]
 
@@ -31,9 +31,9 @@ class SGDInfluence(TrajectoryInfluence):
         0 takes the output's gradient right there.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
         Scalar that is explained, higher for a better model.
-    push : {"derivative", "finite"}, default="derivative"
-        How removal acts on the optimiser: to first order, or by the full change of its steps, the
-        recorded gradients of the other examples given.  "finite" costs the optimiser's steps
+    removal_order : {"derivative", "finite"}, default="derivative"
+        How removal acts on the optimizer: to first order, or by the full change of its steps, the
+        recorded gradients of the other examples given.  "finite" costs the optimizer's steps
         once more for each training example, and wants ``horizon=None``.
     batch_size : int or None, default=None
         Test examples of a sweep; None is as many as memory allows.

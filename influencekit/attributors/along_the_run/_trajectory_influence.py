@@ -15,21 +15,23 @@ from sklearn.utils.validation import check_is_fitted
 from influencekit.attributors._gradients import GRADIENT_CONSTRAINTS, training_weights
 from influencekit.attributors.along_the_run._fitted_trajectory import FittedTrajectory
 from influencekit.base import BaseAttributor
-from influencekit.data import each
+from influencekit.data._examples import each
 from influencekit.exceptions import TrajectoryError
-from influencekit.models import Task
-from influencekit.training.trajectory import (
-    CURVATURES,
-    ErrorProxy,
+from influencekit.models._task import Task
+from influencekit.training.trajectory._error_proxy import ErrorProxy
+from influencekit.training.trajectory._optimizers import Rule
+from influencekit.training.trajectory._recorder import (
     PlainRecorder,
-    Replay,
-    Rule,
-    StepScores,
-    Trajectory,
     TrajectoryRecorder,
     recorded_trajectory,
 )
-from influencekit.utils import Interval, StrOptions, check_choice, with_gradients
+from influencekit.training.trajectory._replay import Replay
+from influencekit.training.trajectory._step_loss import CURVATURES
+from influencekit.training.trajectory._sweep import StepScores
+from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.utils._suggest import check_choice
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["TrajectoryInfluence"]
 
@@ -37,7 +39,7 @@ __all__ = ["TrajectoryInfluence"]
 class TrajectoryInfluence(BaseAttributor):
     """Derivative of an output by the weights of training examples, through the whole training.
 
-    Children say which step of an optimiser is differentiated.
+    Children say which step of an optimizer is differentiated.
     """
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
@@ -46,7 +48,7 @@ class TrajectoryInfluence(BaseAttributor):
         "curvature": [StrOptions(set(CURVATURES))],
         "removal": [StrOptions({"renormalize", "fixed"})],
         "horizon": [Interval(Integral, 0, None, closed="left"), None],
-        "push": [StrOptions({"derivative", "finite"})],
+        "removal_order": [StrOptions({"derivative", "finite"})],
     }
 
     fitted_: Sequence[FittedTrajectory]
@@ -59,7 +61,7 @@ class TrajectoryInfluence(BaseAttributor):
         horizon=None,
         output="auto",
         *,
-        push="derivative",
+        removal_order="derivative",
         batch_size=None,
         max_memory=None,
         verbose=0,
@@ -69,7 +71,7 @@ class TrajectoryInfluence(BaseAttributor):
         self.removal = removal
         self.horizon = horizon
         self.output = output
-        self.push = push
+        self.removal_order = removal_order
         self.batch_size = batch_size
         self.max_memory = max_memory
         self.verbose = verbose
@@ -79,11 +81,11 @@ class TrajectoryInfluence(BaseAttributor):
         """The step that is differentiated."""
 
     def _fit(self, task, train):
-        if self.push == "finite" and self.horizon is not None:
+        if self.removal_order == "finite" and self.horizon is not None:
             raise ValueError(
-                f"horizon: got {self.horizon} with push='finite', which takes an example out of "
-                "all of its batches together and reads the output once, at the end. Use "
-                "horizon=None, or push='derivative'."
+                f"horizon: got {self.horizon} with removal_order='finite', which takes an example "
+                "out of all of its batches together and reads the output once, at the end. Use "
+                "horizon=None, or removal_order='derivative'."
             )
         trajectory = self._find(task)
         if train.weights is not None:
@@ -156,37 +158,37 @@ class TrajectoryInfluence(BaseAttributor):
         TrajectoryError
             After ``fit`` with several models.
         ValueError
-            With ``push="finite"``.
+            With ``removal_order="finite"``.
         """
         fitted = self._only("step_scores")
-        if self.push == "finite":
+        if self.removal_order == "finite":
             raise ValueError(
-                "step_scores: push='finite' takes an example out of all of its batches together, "
-                "whose effects do not add up. Use push='derivative'."
+                "step_scores: removal_order='finite' takes an example out of all of its batches "
+                "together, whose effects do not add up. Use removal_order='derivative'."
             )
         return fitted.step_scores(each(self._queries(X, y))[0])
 
     @with_gradients
     def taylor_error_proxy(
-        self, X, y=None, examples=None, *, kind: str = "second_order", chunk_size: int = 32
+        self, X, y=None, left_out=None, *, kind: str = "second_order", chunk_size: int = 32
     ) -> ErrorProxy:
         """What the derivative misses of removing training examples, along the recorded run.
 
-        No kind retrains.  All refer to the run's own optimiser, to its end and to the exact
+        No kind retrains.  All refer to the run's own optimizer, to its end and to the exact
         curvature.  The formulas are derived here; that of the paper [1]_ was not available.
 
         Parameters
         ----------
         X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
         y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
-        examples : array-like of int, default=None
+        left_out : array-like of int, default=None
             Rows of X_train; None is all that the model learned from.
         kind : {"second_order", "finite", "kinks"}, default="second_order"
             "second_order": removing example j takes its weight from 1 to 0, so that the output f
             loses ``f' - f''/2 + ...``, with derivatives by the weight; ``-f''/2``, exactly.
 
-            "finite": the scores of ``push="finite"`` minus the derivative, the part of the error
-            that the optimiser makes.  Added to the scores it is a correction.
+            "finite": the scores of ``removal_order="finite"`` minus the derivative, the part of the
+            error that the optimizer makes.  Added to the scores it is a correction.
 
             "kinks": the derivative if ReLU had a second derivative by the density of a batch's
             inputs near 0 (normal kernel, 0.01 of each unit's standard deviation), minus the
@@ -210,9 +212,9 @@ class TrajectoryInfluence(BaseAttributor):
         -----
         "second_order" is a flag, not a correction: on short runs with small batches it
         overshoots, and it sees no kinks.  It costs about five training runs for each example,
-        ``chunk_size`` of them at once, and the memory of two copies of parameters and optimiser
+        ``chunk_size`` of them at once, and the memory of two copies of parameters and optimizer
         state for each example of a chunk.  "kinks" costs two sweeps whatever the examples;
-        "finite" a sweep, a replay and, for each example, the optimiser's steps alone.
+        "finite" a sweep, a replay and, for each example, the optimizer's steps alone.
 
         References
         ----------
@@ -221,11 +223,11 @@ class TrajectoryInfluence(BaseAttributor):
         """
         fitted = self._only("taylor_error_proxy")
         check_choice("kind", kind, ("second_order", "finite", "kinks"))
-        rows = self.train_rows_ if examples is None else np.asarray(examples, dtype=np.int64)
+        rows = self.train_rows_ if left_out is None else np.asarray(left_out, dtype=np.int64)
         unknown = np.setdiff1d(rows, self.train_rows_)
         if len(unknown):
             raise ValueError(
-                f"examples: the model did not learn from rows {unknown[:5].tolist()}; accepted "
+                f"left_out: the model did not learn from rows {unknown[:5].tolist()}; accepted "
                 "are training rows that were not held out."
             )
         positions = torch.as_tensor(np.searchsorted(self.train_rows_, rows))

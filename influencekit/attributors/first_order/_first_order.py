@@ -11,8 +11,8 @@ from influencekit.attributors._gradients import (
     training_weights,
 )
 from influencekit.base import Fitted
-from influencekit.data import Examples
-from influencekit.models import Task
+from influencekit.data._examples import Examples
+from influencekit.models._task import Task
 
 __all__ = ["FirstOrder"]
 

@@ -13,7 +13,7 @@ from influencekit.attributors._gradients import (
     training_gradients,
 )
 from influencekit.base import BaseAttributor, Fitted
-from influencekit.gradients import Gradients
+from influencekit.gradients._gradients import Gradients
 
 __all__ = ["GradCos"]
 
@@ -22,7 +22,7 @@ class GradCos(BaseAttributor):
     """Cosine of the test output's and the training losses' gradients.
 
     ``score_ij = -cos(∇f_i, ∇loss_j)``, between -1 and 1; 0 where a gradient is zero.  Unlike
-    :class:`GradDot` it does not favour training examples with a large loss.
+    :class:`GradDot` it does not favor training examples with a large loss.
 
     Parameters
     ----------

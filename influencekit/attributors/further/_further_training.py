@@ -13,19 +13,17 @@ from sklearn.utils.validation import check_is_fitted
 from influencekit.attributors.further._fitted_further_training import FittedFurtherTraining
 from influencekit.attributors.further._removals import make_removals
 from influencekit.base import BaseAttributor
-from influencekit.data import Examples, each
-from influencekit.models import OUTPUTS, Task
-from influencekit.training import FurtherTrainingConfig, FurtherTrainingScores, Training
-from influencekit.training.further._config import ADJUSTMENTS, REMOVALS
+from influencekit.data._examples import Examples, each
+from influencekit.models._outputs import OUTPUTS
+from influencekit.models._task import Task
+from influencekit.training.further._config import ADJUSTMENTS, REMOVALS, FurtherTrainingConfig
 from influencekit.training.further._plan import ENGINES, FurtherPlan, endpoint_seed
+from influencekit.training.further._scores import FurtherTrainingScores
 from influencekit.training.further._step import KEPT, Removals
-from influencekit.utils import (
-    Interval,
-    StrOptions,
-    draw_seed,
-    validate_parameters,
-    with_gradients,
-)
+from influencekit.training.further._training import Training
+from influencekit.utils._random import draw_seed
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import Interval, StrOptions, validate_parameters
 
 __all__ = ["FurtherTraining"]
 
@@ -46,12 +44,12 @@ class FurtherTraining(BaseAttributor):
     Parameters
     ----------
     optimizer : {"sgd", "adam", "adamw"}, torch.optim class or None, default=None
-        None is the fitted skorch net's own optimiser with all its options, or else "sgd".
-        Accepted are optimisers that work parameter by parameter, so that runs can be trained
+        None is the fitted skorch net's own optimizer with all its options, or else "sgd".
+        Accepted are optimizers that work parameter by parameter, so that runs can be trained
         together: SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, Adamax, NAdam, RAdam.
     lr : float or None, default=None
         Learning rate, of the mean loss of a batch.  None is that of the fitted net's
-        optimiser where it is of the same class; other models need a number.
+        optimizer where it is of the same class; other models need a number.
     training : Training or None, default=None
         The training as an object of its own, in place of the parameters from ``optimizer`` to
         ``max_grad_norm``, which describe it here.
@@ -65,10 +63,10 @@ class FurtherTraining(BaseAttributor):
     momentum : float or None, default=None
         Of SGD and RMSprop.
     optimizer_params : dict or None, default=None
-        Further parameters of the optimiser, such as ``{"betas": (0.9, 0.99)}``.
+        Further parameters of the optimizer, such as ``{"betas": (0.9, 0.99)}``.
         ``weight_decay`` given here takes the place of the model's own penalty.
     optimizer_state : {"fresh", "own"}, default="fresh"
-        "own" goes on with the moments that the fitted net's optimiser holds.
+        "own" goes on with the moments that the fitted net's optimizer holds.
     max_grad_norm : float or None, default=None
         Clip the norm of every run's gradient, as ``clip_grad_norm_`` does.
     left_out : int, array-like or None, default=None
@@ -78,7 +76,7 @@ class FurtherTraining(BaseAttributor):
     groups : array-like of shape (n_train,) or None, default=None
         A label for each training row: all rows of a label are left out together, and every
         row's score is that of its group.
-    n_seeds : int, default=10
+    n_repeats : int, default=10
         Seeds that scores are averaged over.
     removal : {"paired", "drop", "subtract"}, default="paired"
         How an example is left out, see Notes.
@@ -108,8 +106,8 @@ class FurtherTraining(BaseAttributor):
     task_ : Task
         Snapshot of the model.
     config_ : FurtherTrainingConfig
-        Optimiser, learning rate, batch size, steps: with all defaults filled in.
-    seeds_ : ndarray of shape (n_seeds,)
+        Optimizer, learning rate, batch size, steps: with all defaults filled in.
+    seeds_ : ndarray of shape (n_repeats,)
     left_out_ : ndarray of shape (n_left_out,)
         Rows that are left out, or labels of groups.
     n_train_ : int
@@ -134,8 +132,8 @@ class FurtherTraining(BaseAttributor):
 
     *Objective.*  Mean loss of the batch with the model's class weights, plus its penalty (weight
     decay of SGD or Adam, Ridge's alpha, C), which is added to every gradient whatever the
-    optimiser.  A mean-type penalty stays when rows are left out; a sum-type one stays beside the
-    sum, unless ``removal="subtract"``.  An optimiser given by name or class has no weight decay
+    optimizer.  A mean-type penalty stays when rows are left out; a sum-type one stays beside the
+    sum, unless ``removal="subtract"``.  An optimizer given by name or class has no weight decay
     of its own, AdamW neither; the net's own AdamW keeps its decoupled one.
 
     *Mode.*  Dropout is active.  Layers with running statistics (BatchNorm) stay as the fitted
@@ -148,7 +146,7 @@ class FurtherTraining(BaseAttributor):
     *Divergence.*  Runs that diverge are refused: a number is not finite, no digit of the fitted
     parameters is left, or the loss is above 1,000 times that of the model with all of them zero.
 
-    Cost: ``n_seeds · (1 + n_left_out)`` further trainings.  Memory: two tables
+    Cost: ``n_repeats · (1 + n_left_out)`` further trainings.  Memory: two tables
     ``n_horizons × n_test × n_left_out``, the outputs of one seed, and the stack.
 
     References
@@ -164,7 +162,7 @@ class FurtherTraining(BaseAttributor):
     >>> from influencekit import FurtherTraining
     >>> X, y = load_iris(return_X_y=True)
     >>> model = LogisticRegression(max_iter=1000).fit(X, y)
-    >>> further = FurtherTraining(lr=0.01, n_steps=5, n_seeds=2, left_out=10, random_state=0)
+    >>> further = FurtherTraining(lr=0.01, n_steps=5, n_repeats=2, left_out=10, random_state=0)
     >>> further.fit(model, X, y).score(X[:2], y[:2]).shape
     (2, 150)
     """
@@ -174,7 +172,7 @@ class FurtherTraining(BaseAttributor):
         "training": [Training, None],
         "left_out": [_COUNT, "array-like", None],
         "groups": ["array-like", None],
-        "n_seeds": [_COUNT],
+        "n_repeats": [_COUNT],
         "removal": [StrOptions(set(REMOVALS))],
         "adjust": [StrOptions(set(ADJUSTMENTS)), None],
         "output": [StrOptions(set(OUTPUTS)), callable],
@@ -203,7 +201,7 @@ class FurtherTraining(BaseAttributor):
         max_grad_norm=None,
         left_out=None,
         groups=None,
-        n_seeds=10,
+        n_repeats=10,
         removal="paired",
         adjust="full",
         output="auto",
@@ -226,7 +224,7 @@ class FurtherTraining(BaseAttributor):
         self.max_grad_norm = max_grad_norm
         self.left_out = left_out
         self.groups = groups
-        self.n_seeds = n_seeds
+        self.n_repeats = n_repeats
         self.removal = removal
         self.adjust = adjust
         self.output = output
@@ -237,7 +235,7 @@ class FurtherTraining(BaseAttributor):
         self.random_state = random_state
 
     def resolve(self, task: Task, n_rows: int) -> FurtherTrainingConfig:
-        """Optimiser, learning rate and steps for a model, without fitting or training.
+        """Optimizer, learning rate and steps for a model, without fitting or training.
 
         Parameters
         ----------
@@ -282,14 +280,14 @@ class FurtherTraining(BaseAttributor):
         removals, left_out = make_removals(
             self.left_out, self.groups, self.train_rows_, self.n_train_
         )
-        owner = np.full(self.n_train_, KEPT, dtype=np.int64)
-        owner[self.train_rows_] = removals.owner
+        removal_of_row = np.full(self.n_train_, KEPT, dtype=np.int64)
+        removal_of_row[self.train_rows_] = removals.removal_of_row
         plan = self._planned(task, train, removals)
-        return FittedFurtherTraining(self, plan, left_out, owner)
+        return FittedFurtherTraining(self, plan, left_out, removal_of_row)
 
     @property
     def config_(self) -> FurtherTrainingConfig:
-        """Optimiser, learning rate and steps; of the first of several models."""
+        """Optimizer, learning rate and steps; of the first of several models."""
         return self.fitted_[0].plan.config
 
     @property
@@ -365,7 +363,7 @@ class FurtherTraining(BaseAttributor):
         validate_parameters(self)
         entropy = draw_seed(self.random_state)
         plan = self._planned(task, train, Removals(np.full(len(train), KEPT), 0))
-        return plan.endpoint(endpoint_seed(entropy, self.n_seeds, run))
+        return plan.endpoint(endpoint_seed(entropy, self.n_repeats, run))
 
     def _planned(self, task: Task, train: Examples, removals: Removals) -> FurtherPlan:
         config, spec = self._described()._configure(task, len(train), self.removal)

@@ -38,9 +38,9 @@ def make_removals(
         )
     if groups is None:
         rows = _rows(left_out, train_rows, n_train)
-        owner = np.full(n_train, KEPT, dtype=np.int64)
-        owner[rows] = np.arange(len(rows))
-        return Removals(owner[train_rows], len(rows)), rows
+        removal_of_row = np.full(n_train, KEPT, dtype=np.int64)
+        removal_of_row[rows] = np.arange(len(rows))
+        return Removals(removal_of_row[train_rows], len(rows)), rows
     labels = np.asarray(groups)
     if labels.shape != (n_train,):
         raise ValueError(
@@ -50,9 +50,11 @@ def make_removals(
     labels = labels[train_rows]
     columns = _labels(left_out, np.unique(labels))
     position = {label: column for column, label in enumerate(columns.tolist())}
-    owner = np.array([position.get(label, KEPT) for label in labels.tolist()], dtype=np.int64)
-    removals = Removals(owner, len(columns))
-    if removals.sizes().max() == len(owner):
+    removal_of_row = np.array(
+        [position.get(label, KEPT) for label in labels.tolist()], dtype=np.int64
+    )
+    removals = Removals(removal_of_row, len(columns))
+    if removals.sizes().max() == len(removal_of_row):
         raise ValueError(
             "groups: one label holds every row that the model learned from, so nothing would be "
             "left to train on; accepted are two labels or more."
@@ -86,10 +88,10 @@ def _rows(left_out: Any, train_rows: np.ndarray, n_train: int) -> np.ndarray:
         )
     if len(np.unique(rows)) < len(rows):
         raise ValueError("left_out: some rows are given twice; give each once.")
-    strangers = np.setdiff1d(rows, train_rows)
-    if len(strangers):
+    unknown = np.setdiff1d(rows, train_rows)
+    if len(unknown):
         raise ValueError(
-            f"left_out: row {strangers[0]} ({len(strangers)} in all) was held out when the model "
+            f"left_out: row {unknown[0]} ({len(unknown)} in all) was held out when the model "
             "was trained, so it learned nothing from it; accepted are the rows in train_rows_."
         )
     return rows.astype(np.int64)
@@ -101,8 +103,8 @@ def _labels(left_out: Any, known: np.ndarray) -> np.ndarray:
     if isinstance(left_out, Integral) and not isinstance(left_out, bool):
         return known[_spread(len(known), int(left_out), "groups")]
     labels = np.asarray(left_out)
-    strangers = np.setdiff1d(labels, known)
-    if labels.ndim != 1 or not labels.size or len(strangers):
+    unknown = np.setdiff1d(labels, known)
+    if labels.ndim != 1 or not labels.size or len(unknown):
         raise ValueError(
             f"left_out: got {labels.tolist()!r}; accepted beside groups is a number of groups or "
             "a list of their labels."

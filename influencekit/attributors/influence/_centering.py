@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from influencekit.curvature import Curvature
+from influencekit.curvature._problem import Curvature
 from influencekit.curvature.exact._centered_space import LARGEST_CENTERED
-from influencekit.data import Examples
-from influencekit.models import Task
+from influencekit.data._examples import Examples
 from influencekit.models._centered import can_center, centered
+from influencekit.models._task import Task
 
 __all__ = ["with_centered_features"]
 

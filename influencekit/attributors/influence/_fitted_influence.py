@@ -12,9 +12,12 @@ from torch import Tensor
 
 from influencekit._fitted import DampedFitted
 from influencekit.attributors._gradients import query_gradients
-from influencekit.curvature import CurvatureProblem, FittedCurvature, Solution, Spectrum
+from influencekit.curvature._base import FittedCurvature
+from influencekit.curvature._problem import CurvatureProblem
+from influencekit.curvature._solution import Solution
+from influencekit.curvature._spectrum import Spectrum
 from influencekit.exceptions import NotStationaryWarning, warn_user
-from influencekit.models import Task
+from influencekit.models._task import Task
 
 __all__ = ["FittedInfluence", "gradient_ratio", "warn_unless_stationary"]
 
@@ -27,7 +30,7 @@ BASE_SGD = (SGDClassifier, SGDRegressor)
 
 
 class FittedInfluence(DampedFitted):
-    """A factorised curvature of one model, with a damping.
+    """A factorized curvature of one model, with a damping.
 
     Parameters
     ----------

@@ -32,23 +32,18 @@ from influencekit.attributors.influence._fitted_influence import (
 )
 from influencekit.attributors.influence._predicted_endpoint import predicted_task
 from influencekit.base import BaseAttributor
-from influencekit.curvature import (
-    CURVATURES,
-    Curvature,
-    CurvatureProblem,
-    DampingPath,
-    FittedCurvature,
-    MeanPath,
-    Solution,
-    SolvedCurvature,
-    Spectrum,
-    make_curvature,
-)
-from influencekit.damping import auto_damping, convex_damping, least_damping, matched_damping
-from influencekit.data import each
-from influencekit.gradients import PROJECTIONS
-from influencekit.training import Training
-from influencekit.utils import Interval, StrOptions, validate_parameters, with_gradients
+from influencekit.curvature._base import FittedCurvature, SolvedCurvature
+from influencekit.curvature._mean_path import MeanPath
+from influencekit.curvature._problem import CURVATURES, Curvature, CurvatureProblem, make_curvature
+from influencekit.curvature._solution import Solution
+from influencekit.curvature._spectrum import DampingPath, Spectrum
+from influencekit.damping._default import auto_damping, convex_damping, least_damping
+from influencekit.damping._matched import matched_damping
+from influencekit.data._examples import each
+from influencekit.gradients.projections._make_projection import PROJECTIONS
+from influencekit.training.further._training import Training
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import Interval, StrOptions, validate_parameters
 
 __all__ = ["InfluenceFunction"]
 
@@ -79,7 +74,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     Parameters
     ----------
     curvature : str or Curvature, default="ggn"
-        "ggn" is the generalised Gauss-Newton matrix, which is the Hessian for linear models;
+        "ggn" is the generalized Gauss-Newton matrix, which is the Hessian for linear models;
         scores are in units of the output.  "fisher" is the empirical Fisher matrix, cheaper,
         and right up to scale only.  "cg", "lissa", "arnoldi" and "nystroem" approximate "ggn"
         without forming it, "ekfac", "kfac", "logra" and "datainf" by blocks of layers; "hessian"
@@ -89,7 +84,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         "auto" is 0 for scikit-learn's linear models, whose objective is convex.  For others it is
         the λ at which scores have a mean cosine of 0.57 with those of
         :class:`GradDot`, ξ is at least 0.3, and, for a classifier that was stopped before its
-        optimum, no more directions count than its effective rows can tell, see Notes.  "matched" is
+        optimum, the number of directions that count is capped by the effective
+        sample size, see Notes.  "matched" is
         ``1 / (learning rate · steps)`` of ``further_training``, with momentum β
         ``(1 - β) / (learning rate · steps)``: scores then answer for so much further training
         with SGD.
@@ -107,7 +103,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     at : {"model", "predicted", "endpoint"}, default="model"
         Where gradients and curvature are taken: at the fitted model; at the end of one run of
         ``further_training`` on all data; or where that run is predicted to end, without
-        training: gradients of loss and output are then taken at the linearised model's
+        training: gradients of loss and output are then taken at the linearized model's
         outputs there.  For models that are not at a stationary point.
     further_training : Training, FurtherTraining or None, default=None
         Says learning rate and steps for ``damping="matched"`` and ``at``.  None is the fitted
@@ -131,7 +127,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     eigenvalues_ : ndarray of shape (rank,)
         Of the curvature without damping, where it has any.
     curvature_ : FittedCurvature
-        The factorised curvature, with what it has to report.
+        The factorized curvature, with what it has to report.
     gradient_ratio_ : float
         Norm of the objective's gradient over the root mean square norm of the examples'
         gradients: 0 at a stationary point.
@@ -159,9 +155,9 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     0.57 in the mean, or where the surrogate indicator ξ is 0.3, if that is larger. That is where
     the linear datamodeling score was measured to peak, not a value from a paper: over 40 held-out
     combinations of data, model and curvature it reached 0.99 of the best in the mean, 0.88 at
-    worst. A classifier with ``gradient_ratio_`` above 0.005 takes the λ at which the effective
-    dimension is a third (curvatures by layers: two thirds) of its effective rows times the number
-    of free outputs, if that is larger (see the user guide).
+    worst.  A classifier with ``gradient_ratio_`` above 0.005 takes the λ at which the effective
+    dimension is a third (curvatures by layers: two thirds) of its effective sample size times the
+    number of free outputs, if that is larger (see the user guide).
 
     The curvature is decomposed once, in the space of the parameters, of the projection, or of
     the training examples' curvature rows, whichever is smallest; after that every damping costs
@@ -241,8 +237,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
             random_state=self.random_state,
         )
         # its pass over the rows leaves their mean
-        factorised = _checked(curvature, curvature.factorise(problem))
-        fitted = FittedInfluence(task, factorised, gradient_ratio(problem), self.output)
+        factorized = _checked(curvature, curvature.factorize(problem))
+        fitted = FittedInfluence(task, factorized, gradient_ratio(problem), self.output)
         if self.at == "model":
             warn_unless_stationary(fitted.gradient_ratio, task)
         return self._at(fitted, self.damping)
@@ -271,7 +267,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
     @property
     def curvature_(self) -> FittedCurvature:
-        """The factorised curvature; of several models each has its own, in ``fitted_``."""
+        """The factorized curvature; of several models each has its own, in ``fitted_``."""
         if len(self.fitted_) > 1:
             raise AttributeError("curvature_: each of several models has its own, in fitted_.")
         return self.fitted_[0].curvature
@@ -359,17 +355,17 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         return replace(solution, products=self._spread(np.asarray(solution.products), rows))
 
 
-def _checked(curvature: Curvature, factorised: Any) -> FittedCurvature:
-    """What an author's ``factorise`` returned, or an error."""
+def _checked(curvature: Curvature, factorized: Any) -> FittedCurvature:
+    """What an author's ``factorize`` returned, or an error."""
     name = type(curvature).__name__
-    if not isinstance(factorised, FittedCurvature):
+    if not isinstance(factorized, FittedCurvature):
         raise TypeError(
-            f"{name}.factorise returned a {type(factorised).__name__}; it must return a "
+            f"{name}.factorize returned a {type(factorized).__name__}; it must return a "
             "FittedCurvature of influencekit.curvature."
         )
-    if not hasattr(factorised, "problem"):
+    if not hasattr(factorized, "problem"):
         raise TypeError(
-            f"{name}.factorise returned a {type(factorised).__name__} without the attribute "
+            f"{name}.factorize returned a {type(factorized).__name__} without the attribute "
             "'problem'. Keep the problem in its __init__."
         )
-    return factorised
+    return factorized

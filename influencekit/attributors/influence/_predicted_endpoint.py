@@ -11,11 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from influencekit.curvature import CurvatureOperator, CurvatureProblem
+from influencekit.curvature._operators import CurvatureOperator
+from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature.low_rank._lanczos import lanczos
-from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
-from influencekit.models import Task
-from influencekit.training import FurtherTrainingConfig
+from influencekit.gradients._cotangents import loss_cotangent
+from influencekit.gradients._engine import GradientEngine
+from influencekit.gradients._gradients import Gradients
+from influencekit.models._task import Task
+from influencekit.training.further._config import FurtherTrainingConfig
 from influencekit.utils._torch import simple_kernels
 
 __all__ = ["ShiftedOutputs", "apply_filter", "descent_filter", "predicted_task"]

@@ -19,10 +19,10 @@ from influencekit.curvature._spectrum import CoordinateSpectrum
 from influencekit.curvature.exact._centered_space import decompose_centered
 from influencekit.curvature.exact._sample_space import decompose_samples
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
-from influencekit.gradients import make_projection
 from influencekit.gradients.blocks._base import row_slice
+from influencekit.gradients.projections._make_projection import make_projection
 from influencekit.models._centered import CenteredLinear
-from influencekit.utils import format_bytes
+from influencekit.utils._long_work import format_bytes
 
 __all__ = [
     "DecompositionPlan",
@@ -44,7 +44,7 @@ EIGH_FLOPS = 9.0
 
 
 class GaussNewton(Curvature, name="ggn"):
-    """Generalised Gauss-Newton matrix ``F = Σ_i w_i/W J_iᵀ (∇²loss_i) J_i``, decomposed exactly.
+    """Generalized Gauss-Newton matrix ``F = Σ_i w_i/W J_iᵀ (∇²loss_i) J_i``, decomposed exactly.
 
     The Hessian without the curvature of the model itself; equal to the Hessian for linear
     models.  Name: ``"ggn"``.
@@ -66,7 +66,7 @@ class GaussNewton(Curvature, name="ggn"):
     projects: ClassVar[bool] = True
     centers: ClassVar[bool] = True
 
-    def factorise(self, problem):
+    def factorize(self, problem):
         return decompose(ggn_rows(problem))
 
 
@@ -91,7 +91,7 @@ class EmpiricalFisher(Curvature, name="fisher"):
     projects: ClassVar[bool] = True
     centers: ClassVar[bool] = True
 
-    def factorise(self, problem):
+    def factorize(self, problem):
         return decompose(fisher_rows(problem))
 
 
@@ -209,7 +209,7 @@ def decompose(curvature: CurvatureRows) -> CoordinateSpectrum:
         sketch = make_projection(
             problem.engine,
             plan.size,
-            kind=problem.projection,
+            projection=problem.projection,
             random_state=problem.random_state,
         )
         return decompose_projected(curvature, sketch)

@@ -13,7 +13,8 @@ from influencekit.curvature._problem import Curvature
 from influencekit.curvature._spectrum import damped_inverse, positive_inverse
 from influencekit.curvature.exact._exact import LARGEST_EXACT, ParameterSpectrum
 from influencekit.exceptions import NegativeCurvatureWarning, ResourceError, warn_user
-from influencekit.utils import StrOptions, format_bytes
+from influencekit.utils._long_work import format_bytes
+from influencekit.utils.validation import StrOptions
 
 __all__ = ["Hessian", "HessianSpectrum"]
 
@@ -64,7 +65,7 @@ class Hessian(Curvature, name="hessian"):
     def __init__(self, negative="drop"):
         self.negative = negative
 
-    def factorise(self, problem):
+    def factorize(self, problem):
         task = problem.engine.task
         p = task.n_parameters
         needed = 4 * 8 * p * p

@@ -1,7 +1,7 @@
 """Exact decomposition through the Gram matrix of the curvature rows, for p larger than N.
 
 The curvature ``A = B̃ᵀB̃ + R`` acts as a multiple of the identity outside the span of its
-rows and of the parameters whose penalty differs from the rest (an unpenalised intercept).
+rows and of the parameters whose penalty differs from the rest (an unpenalized intercept).
 Inside that span it is a small matrix, built from inner products alone.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureRows, nonuniform_penalty
 from influencekit.curvature._spectrum import CoordinateSpectrum
-from influencekit.gradients import Gradients
+from influencekit.gradients._gradients import Gradients
 
 __all__ = ["SampleSpectrum", "decompose_samples"]
 

@@ -14,7 +14,8 @@ from influencekit.curvature._solution import Solution
 from influencekit.curvature.iterative._iterative import IterativeCurvature, relative
 from influencekit.curvature.iterative._preconditioners import PRECONDITIONERS, Preconditioner
 from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues
-from influencekit.utils import Interval, StrOptions, progress
+from influencekit.utils._long_work import progress
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["ConjugateGradient"]
 
@@ -92,7 +93,7 @@ class ConjugateGradient(Curvature, name="cg"):
         self.preconditioner_rank = preconditioner_rank
         self.random_state = random_state
 
-    def factorise(self, problem):
+    def factorize(self, problem):
         precondition: Preconditioner | None = None
         if self.preconditioner is not None:
             make = PRECONDITIONERS[self.preconditioner]

@@ -15,7 +15,8 @@ from influencekit.curvature._problem import Curvature, drawn_seed
 from influencekit.curvature._solution import Solution
 from influencekit.curvature.iterative._iterative import IterativeCurvature, relative
 from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues, lanczos, normal_rows
-from influencekit.utils import Interval, StrOptions, progress
+from influencekit.utils._long_work import progress
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["LiSSA"]
 
@@ -106,7 +107,7 @@ class LiSSA(Curvature, name="lissa"):
         self.rtol = rtol
         self.random_state = random_state
 
-    def factorise(self, problem):
+    def factorize(self, problem):
         n = len(problem.examples)
         whole = self.batch_size is None or self.batch_size >= n
         seed = drawn_seed(self.random_state, problem)

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from influencekit.gradients import Block, BlockSpec, DenseBlock, IndexBlock, OuterBlock
+from influencekit.gradients.blocks._base import Block, BlockSpec
+from influencekit.gradients.blocks._dense import DenseBlock
+from influencekit.gradients.blocks._index import IndexBlock
+from influencekit.gradients.blocks._outer import OuterBlock
 
 __all__ = ["BlockBasis", "DiagonalBasis", "FullBasis", "IndexBasis", "MatrixBasis"]
 

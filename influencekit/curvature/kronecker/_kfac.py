@@ -17,15 +17,11 @@ from influencekit.curvature.kronecker._bases import BlockBasis
 from influencekit.curvature.kronecker._moments import BlockMoments, moments_of
 from influencekit.curvature.kronecker._spectrum import KroneckerSpectrum
 from influencekit.curvature.kronecker._store import keep, rotate, rotated
-from influencekit.gradients import (
-    BlockSpec,
-    GradientFeatures,
-    Gradients,
-    ggn_cotangent,
-    loss_cotangent,
-    sampled_cotangent,
-)
-from influencekit.utils import Interval, StrOptions
+from influencekit.gradients._cotangents import ggn_cotangent, loss_cotangent, sampled_cotangent
+from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients._gradients import Gradients
+from influencekit.gradients.blocks._base import BlockSpec
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["EKFAC", "KFAC"]
 
@@ -57,7 +53,7 @@ class KroneckerCurvature(Curvature):
         self.tolerance = tolerance
         self.random_state = random_state
 
-    def factorise(self, problem):
+    def factorize(self, problem):
         train, room = problem.train, problem.max_memory // 3
         for_basis, for_eigenvalues = self._cotangents(problem)
         rows = train.along(for_basis, keep_factors=True).held_pairs(room)
@@ -128,9 +124,9 @@ class KFAC(KroneckerCurvature, name="kfac"):
     A layer applied at T positions of an example (sequences, convolutions) counts positions as
     independent ("expand"): ``A`` is the mean over examples and positions, ``B`` the sum over
     positions.  Embeddings have a diagonal ``A`` of token frequencies.  Blocks without factors
-    (normalisation, recurrent cells) are exact up to 1,024 parameters together, else diagonal.
+    (normalization, recurrent cells) are exact up to 1,024 parameters together, else diagonal.
 
-    A penalty that is not constant in a layer (an unpenalised bias) adds its diagonal in the
+    A penalty that is not constant in a layer (an unpenalized bias) adds its diagonal in the
     eigenbasis, ``v_kᵀ R v_k``, to the eigenvalues; in exact blocks it is exact.
 
     Cost ``O(n (d_in² + d_out²) + d_in³ + d_out³)`` a layer; "true" takes as many backward passes

@@ -14,7 +14,7 @@ from influencekit.curvature.kronecker._bases import (
     IndexBasis,
     MatrixBasis,
 )
-from influencekit.gradients import Block, BlockSpec
+from influencekit.gradients.blocks._base import Block, BlockSpec
 
 __all__ = ["BlockMoments", "moments_of"]
 

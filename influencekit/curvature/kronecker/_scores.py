@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from influencekit.curvature.kronecker._bases import BlockBasis, MatrixBasis
-from influencekit.gradients import Block, DenseBlock, IndexBlock
-from influencekit.utils import chunks
+from influencekit.gradients.blocks._base import Block
+from influencekit.gradients.blocks._dense import DenseBlock
+from influencekit.gradients.blocks._index import IndexBlock
+from influencekit.utils._long_work import chunks
 
 __all__ = ["Tile", "add_products", "plan_tiles"]
 

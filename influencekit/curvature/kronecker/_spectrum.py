@@ -1,4 +1,4 @@
-"""The factorised form of a Kronecker-factored curvature, and its damping path."""
+"""The factorized form of a Kronecker-factored curvature, and its damping path."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from influencekit.curvature._spectrum import (
 from influencekit.curvature.kronecker._bases import BlockBasis
 from influencekit.curvature.kronecker._scores import Tile, add_products, plan_tiles
 from influencekit.curvature.kronecker._store import rotate
-from influencekit.gradients import Gradients
-from influencekit.utils import chunks
+from influencekit.gradients._gradients import Gradients
+from influencekit.utils._long_work import chunks
 
 __all__ = ["KroneckerPath", "KroneckerSpectrum"]
 
@@ -97,7 +97,7 @@ class KroneckerSpectrum(Spectrum):
         queries = self.train.take(rows).held(self.problem.max_memory // 6)
         return KroneckerPath(self, queries, self.problem.example_weights)
 
-    def narrowed(self, columns):
+    def restrict(self, columns):
         narrow, kept = copy.copy(self), self.sample
         narrow.problem = self.problem.take(columns)
         if kept is None or not torch.equal(columns, sample_rows(self.row_sizes())):

@@ -7,8 +7,12 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from influencekit.curvature.kronecker._bases import BlockBasis
-from influencekit.gradients import Block, DenseBlock, GradientFeatures, Gradients, OuterBlock
+from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients._gradients import Gradients
 from influencekit.gradients._store import pieces
+from influencekit.gradients.blocks._base import Block
+from influencekit.gradients.blocks._dense import DenseBlock
+from influencekit.gradients.blocks._outer import OuterBlock
 
 __all__ = ["keep", "rotate", "rotated"]
 

@@ -11,7 +11,7 @@ from influencekit.curvature._base import FittedCurvature
 from influencekit.curvature._problem import Curvature, CurvatureProblem
 from influencekit.curvature.layers._grouped_gradients import PartProducts
 from influencekit.curvature.layers._parts import GROUPINGS
-from influencekit.utils import StrOptions
+from influencekit.utils.validation import StrOptions
 
 __all__ = ["DataInf", "FittedDataInf"]
 
@@ -76,7 +76,7 @@ class DataInf(Curvature, name="datainf"):
     def absolute_damping(self):
         return not self.scaled
 
-    def factorise(self, problem):
+    def factorize(self, problem):
         return FittedDataInf(problem, PartProducts(problem, self.blocks), self.scaled)
 
 
@@ -121,7 +121,7 @@ class FittedDataInf(FittedCurvature):
             if damping > 0:  # a layer that no training example moves: its gradients are all zero
                 return torch.where(levels > 0, 1 / levels, 0.0)
             raise ValueError(
-                "damping: got 0 for a model with unpenalised parameters; DataInf's inverses exist "
+                "damping: got 0 for a model with unpenalized parameters; DataInf's inverses exist "
                 "only for a positive damping there. Give one, or damping='auto'."
             )
         return 1 / levels

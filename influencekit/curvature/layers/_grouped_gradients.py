@@ -9,10 +9,8 @@ from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature.layers._parts import Part, parameter_groups
-from influencekit.gradients import (
-    GradientFeatures,
-    Gradients,
-)
+from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients._gradients import Gradients
 
 __all__ = ["PartProducts"]
 

@@ -9,15 +9,12 @@ import torch
 from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
-from influencekit.gradients import (
-    Block,
-    BlockSpec,
-    DenseBlock,
-    GradientFeatures,
-    OuterBlock,
-    project_sides,
-    random_rows,
-)
+from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients.blocks._base import Block, BlockSpec
+from influencekit.gradients.blocks._dense import DenseBlock
+from influencekit.gradients.blocks._outer import OuterBlock
+from influencekit.gradients.projections._random import random_rows
+from influencekit.gradients.projections._sketches import project_sides
 
 __all__ = ["LayerProjections", "layer_dims"]
 

@@ -14,12 +14,10 @@ from influencekit.curvature._problem import Curvature, CurvatureRows, fisher_row
 from influencekit.curvature._spectrum import CoordinateSpectrum
 from influencekit.curvature.layers._layer_projections import LayerProjections, layer_dims
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
-from influencekit.gradients import (
-    BlockSpec,
-    GradientFeatures,
-    symmetrize,
-)
-from influencekit.utils import Interval, StrOptions, chunks, format_bytes
+from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients.blocks._base import BlockSpec, symmetrize
+from influencekit.utils._long_work import chunks, format_bytes
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["LoGra", "LoGraSpectrum"]
 
@@ -59,7 +57,7 @@ class LoGra(Curvature, name="logra"):
     to which a layer's mean penalty is added.  With a rank as large as every side they are those
     of the exact block-diagonal curvature.
 
-    Parameters of layers without such a matrix (normalisation, recurrent layers) form one more
+    Parameters of layers without such a matrix (normalization, recurrent layers) form one more
     block: kept as it is up to rank² numbers, projected to rank² numbers by random signs beyond.
 
     With k numbers a side, n examples and C rows of the curvature an example (1 for "fisher"),
@@ -93,7 +91,7 @@ class LoGra(Curvature, name="logra"):
         self.init = init
         self.random_state = random_state
 
-    def factorise(self, problem):
+    def factorize(self, problem):
         engine = problem.engine
         specs = engine.layout(problem.examples).specs
         rank = self._rank(problem, specs)

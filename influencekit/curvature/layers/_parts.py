@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
-from influencekit.gradients import Block, BlockSpec, DenseBlock, GradientFeatures, OuterBlock
+from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients.blocks._base import Block, BlockSpec
+from influencekit.gradients.blocks._dense import DenseBlock
+from influencekit.gradients.blocks._outer import OuterBlock
 
 __all__ = ["GROUPINGS", "Part", "parameter_groups"]
 
@@ -121,7 +124,7 @@ def _penalty(values: Tensor) -> float:
 
 
 def _runs(tensors, grouping: str) -> Iterator[tuple[str, float, slice]]:
-    """Neighbouring tensors of one group and penalty joined."""
+    """Neighboring tensors of one group and penalty joined."""
     held = None
     for name, penalty, place in tensors:
         group = {"layers": name.rpartition(".")[0], "tensors": name, "all": ""}[grouping]

@@ -9,7 +9,7 @@ from influencekit.curvature._operators import MATRICES, CurvatureOperator
 from influencekit.curvature._problem import Curvature, drawn_seed
 from influencekit.curvature.low_rank._lanczos import lanczos, normal_rows
 from influencekit.curvature.low_rank._low_rank import low_rank_spectrum, require_room
-from influencekit.utils import Interval, StrOptions
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["Arnoldi"]
 
@@ -41,7 +41,7 @@ class Arnoldi(Curvature, name="arnoldi"):
 
     Notes
     -----
-    Symmetric block Lanczos with full reorthogonalisation, which Arnoldi's iteration is on a
+    Symmetric block Lanczos with full reorthogonalization, which Arnoldi's iteration is on a
     symmetric matrix.  A model's own penalty is added exactly.  Directions of negative
     curvature count for nothing, see :class:`Hessian`.
 
@@ -51,7 +51,7 @@ class Arnoldi(Curvature, name="arnoldi"):
     (``benchmarks/bench_curvature_lds.py``).
 
     Cost: ``n_iterations`` products of two passes each, ``O(p n_iterations²)`` for
-    orthogonalisation, and ``O(n p rank)`` for coordinates of gradients.  Memory
+    orthogonalization, and ``O(n p rank)`` for coordinates of gradients.  Memory
     ``O(p n_iterations)``.
 
     References
@@ -89,7 +89,7 @@ class Arnoldi(Curvature, name="arnoldi"):
         self.tol = tol
         self.random_state = random_state
 
-    def factorise(self, problem):
+    def factorize(self, problem):
         p = problem.engine.task.n_parameters
         size = 2 * self.rank + 20 if self.n_iterations is None else self.n_iterations
         size, rank = min(p, max(size, self.rank)), min(p, self.rank)

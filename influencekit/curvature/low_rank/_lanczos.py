@@ -1,4 +1,4 @@
-"""Block Lanczos with full reorthogonalisation: eigenpairs of a symmetric operator."""
+"""Block Lanczos with full reorthogonalization: eigenpairs of a symmetric operator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 __all__ = ["RitzPairs", "extreme_eigenvalues", "lanczos", "normal_rows"]
 
-#: Rows shorter than this share of their length before orthogonalisation are rounding.
+#: Rows shorter than this share of their length before orthogonalization are rounding.
 _LOST = 1e3
 
 

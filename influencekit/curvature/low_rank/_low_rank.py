@@ -18,8 +18,8 @@ from influencekit.curvature._spectrum import (
     positive_inverse,
 )
 from influencekit.exceptions import ResourceError
-from influencekit.gradients import Gradients
-from influencekit.utils import format_bytes
+from influencekit.gradients._gradients import Gradients
+from influencekit.utils._long_work import format_bytes
 
 __all__ = ["LowRankSpectrum", "low_rank_spectrum", "require_room", "with_penalty"]
 
@@ -194,7 +194,7 @@ def low_rank_spectrum(
 
     Notes
     -----
-    Parameters whose penalty differs from the most common one (unpenalised biases) join the
+    Parameters whose penalty differs from the most common one (unpenalized biases) join the
     span, in which the sum is decomposed again; so the penalty is exact.
     """
     basis, eigenvalues, data = with_penalty(problem, vectors, values)

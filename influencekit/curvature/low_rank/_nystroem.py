@@ -1,4 +1,4 @@
-"""Randomised Nyström approximation of the Gauss-Newton matrix or the Hessian."""
+"""Randomized Nyström approximation of the Gauss-Newton matrix or the Hessian."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from influencekit.curvature._operators import MATRICES, CurvatureOperator
 from influencekit.curvature._problem import Curvature, CurvatureProblem, drawn_seed
 from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues, normal_rows
 from influencekit.curvature.low_rank._low_rank import low_rank_spectrum, require_room
-from influencekit.utils import Interval, StrOptions
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["Nystroem", "nystroem"]
 
@@ -70,7 +70,7 @@ class Nystroem(Curvature, name="nystroem"):
         self.matrix = matrix
         self.random_state = random_state
 
-    def factorise(self, problem):
+    def factorize(self, problem):
         return low_rank_spectrum(problem, *self.sketch(problem), short=True)
 
     def sketch(self, problem: CurvatureProblem) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from influencekit.displays._style import FIRST, SECOND, literal, neutral_colour
+from influencekit.displays._style import FIRST, SECOND, literal, neutral_color
 
 __all__ = ["Grid", "Images", "as_images", "draw_image"]
 
@@ -22,12 +22,12 @@ class Images(NamedTuple):
     high: float
 
 
-def as_images(X_train, X_test, image_shape: tuple[int, ...] | None) -> Images:
+def as_images(X_train, X_query, image_shape: tuple[int, ...] | None) -> Images:
     """Shape examples as images and find their common range.
 
     Parameters
     ----------
-    X_train, X_test : array-like or DataFrame
+    X_train, X_query : array-like or DataFrame
         Examples to draw, flat with `image_shape`, or already (n, h, w), (n, h, w, channels)
         or (n, channels, h, w) with 1, 3 or 4 channels.
     image_shape : tuple of int or None
@@ -37,15 +37,15 @@ def as_images(X_train, X_test, image_shape: tuple[int, ...] | None) -> Images:
     ValueError
         If the examples are not images of that shape.
     """
-    train, test = _shape(X_train, image_shape, "X_train"), _shape(X_test, image_shape, "X_test")
+    train, test = _shape(X_train, image_shape, "X_train"), _shape(X_query, image_shape, "X_query")
     if train.shape[1:] != test.shape[1:]:
         raise ValueError(
-            f"Images of `X_train` have shape {train.shape[1:]}, those of `X_test` "
+            f"Images of `X_train` have shape {train.shape[1:]}, those of `X_query` "
             f"{test.shape[1:]}; they must agree."
         )
     values = np.concatenate([train.ravel(), test.ravel()])
     low, high = float(values.min()), float(values.max())
-    if train.ndim == 4:  # colour: leave the usual ranges alone, map any other to [0, 1]
+    if train.ndim == 4:  # color: leave the usual ranges alone, map any other to [0, 1]
         full = 255.0 if train.dtype == np.uint8 else 1.0
         low, high = (0.0, full) if low >= 0 and high <= full else (low, high)
         span = (high - low) or 1.0
@@ -55,7 +55,7 @@ def as_images(X_train, X_test, image_shape: tuple[int, ...] | None) -> Images:
 
 
 def draw_image(ax, image: NDArray, images: Images, cmap, frame: dict, caption: str) -> None:
-    """Draw one image with a coloured frame and a caption under it."""
+    """Draw one image with a colored frame and a caption under it."""
     ax.imshow(image, cmap=cmap, vmin=images.low, vmax=images.high, interpolation="nearest")
     ax.set(xticks=[], yticks=[])
     ax.set_xlabel(literal(caption), fontsize=8, labelpad=3)
@@ -147,20 +147,20 @@ class Grid:
         x = self.left_edge(column) + 0.5 / self.width
         y = (self.height - HEADING - row * self.row_height - 0.5) / self.height
         text = {"ha": "center", "va": "center", "fontsize": 8, "transform": ax.transAxes}
-        ax.text(x, y, "none", color=neutral_colour(), **text)
+        ax.text(x, y, "none", color=neutral_color(), **text)
 
     def write_headings(self, ax) -> None:
         """Name the three groups above the first row."""
         y = 1 - 0.5 * HEADING / self.height
         groups = [
-            (0, 1, "test", neutral_colour()),
+            (0, 1, "test", neutral_color()),
             (1, self.n_left, "proponents (score > 0)", FIRST["color"]),
             (1 + self.n_left, self.n_right, "opponents (score < 0)", SECOND["color"]),
         ]
-        for column, n_columns, text, colour in groups:
+        for column, n_columns, text, color in groups:
             if not n_columns:
                 continue
             right = self.left_edge(column + n_columns - 1) + 1 / self.width
             middle = (self.left_edge(column) + right) / 2
             style = {"ha": "center", "va": "center", "fontsize": 10, "weight": "bold"}
-            ax.text(middle, y, text, color=colour, transform=ax.transAxes, **style)
+            ax.text(middle, y, text, color=color, transform=ax.transAxes, **style)

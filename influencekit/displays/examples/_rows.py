@@ -112,7 +112,7 @@ def examples_frame(display):
     keys, facts, rows = zip(*_entries(display, missing=pd.NA), strict=True)
     index = pd.MultiIndex.from_tuples(keys, names=["test", "kind", "rank"])
     table = pd.DataFrame(facts, columns=["train", "score", "label"], index=index)
-    if display.y_train is None and display.y_test is None:
+    if display.y_train is None and display.y_query is None:
         table = table.drop(columns="label")
     return pd.concat([table, pd.DataFrame(rows, index=index)], axis=1)
 
@@ -120,14 +120,14 @@ def examples_frame(display):
 def _entries(display, missing):
     """Key, facts and features of every example, the test example first."""
     labels = getattr(display.X_train, "index", range(len(display.X_train)))
-    tests = getattr(display.X_test, "index", display.test_positions)
+    tests = getattr(display.X_query, "index", display.query_positions)
     sides = [
         ("proponent", display.proponents, display.proponent_scores),
         ("opponent", display.opponents, display.opponent_scores),
     ]
     for row, test in enumerate(tests):
-        facts = (missing, float("nan"), label_or_none(display.y_test, row))
-        yield (test, "test", 0), facts, features(display.X_test, row)
+        facts = (missing, float("nan"), label_or_none(display.y_query, row))
+        yield (test, "test", 0), facts, features(display.X_query, row)
         for kind, positions, scores in sides:
             for rank, position in enumerate(positions[row]):
                 if position != NONE:

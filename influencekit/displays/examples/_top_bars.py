@@ -6,7 +6,7 @@ import textwrap
 
 import numpy as np
 
-from influencekit.displays._style import FIRST, SECOND, literal, neutral_colour
+from influencekit.displays._style import FIRST, SECOND, literal, neutral_color
 from influencekit.displays.examples._rows import NONE, features, label_line
 
 __all__ = ["draw_bars", "height_of_bars"]
@@ -18,7 +18,9 @@ TEXT_WIDTH = 58
 def height_of_bars(display) -> float:
     """Inches at which the labels do not touch."""
     lines = [line for block in _blocks(display) for line in block]
-    return 0.9 + 0.24 * sum(1 + label.count("\n") for label, _ in lines) + 0.1 * len(display.X_test)
+    return (
+        0.9 + 0.24 * sum(1 + label.count("\n") for label, _ in lines) + 0.1 * len(display.X_query)
+    )
 
 
 def draw_bars(ax, display):
@@ -36,11 +38,11 @@ def draw_bars(ax, display):
         y += 0.5
     heads = np.isnan(scores)
     values, rows = np.array(scores)[~heads], np.array(places)[~heads]
-    colours = np.where(values > 0, FIRST["color"], SECOND["color"])
-    bars = ax.barh(rows, values, color=colours, height=0.7)
+    colors = np.where(values > 0, FIRST["color"], SECOND["color"])
+    bars = ax.barh(rows, values, color=colors, height=0.7)
     for bar, value in zip(bars, values, strict=True):
-        bar.set_hatch("" if value > 0 else "///")  # told apart without colour
-    ax.axvline(0, color=neutral_colour(), lw=0.8)
+        bar.set_hatch("" if value > 0 else "///")  # told apart without color
+    ax.axvline(0, color=neutral_color(), lw=0.8)
     ax.set_yticks(places, [literal(label) for label in labels], fontsize=8)
     for text, head in zip(ax.get_yticklabels(), heads, strict=True):
         text.set_weight("bold" if head else "normal")
@@ -52,11 +54,11 @@ def draw_bars(ax, display):
 def _blocks(display) -> list[list[tuple[str, float]]]:
     """For each test example its name (without a score), then names and scores of the others."""
     train = getattr(display.X_train, "index", range(len(display.X_train)))
-    tests = getattr(display.X_test, "index", display.test_positions)
+    tests = getattr(display.X_query, "index", display.query_positions)
     blocks = []
     for row, test in enumerate(tests):
         name = test if isinstance(test, str) else f"test {test}"
-        block = [(_caption(name, display.y_test, display.X_test, row), np.nan)]
+        block = [(_caption(name, display.y_query, display.X_query, row), np.nan)]
         sides = (
             (display.proponents, display.proponent_scores, 1),
             (display.opponents, display.opponent_scores, -1),  # the strongest at the bottom

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_colour, open_axes
+from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_color, open_axes
 from influencekit.displays.examples._images import Grid, as_images, draw_image
 from influencekit.displays.examples._rows import (
     NONE,
@@ -17,7 +17,7 @@ from influencekit.displays.examples._rows import (
     top,
 )
 from influencekit.displays.examples._top_bars import draw_bars, height_of_bars
-from influencekit.utils import check_choice
+from influencekit.utils._suggest import check_choice
 
 __all__ = ["TopExamplesDisplay"]
 
@@ -41,11 +41,11 @@ class TopExamplesDisplay:
     X_train : array-like or DataFrame of n_train examples
         Images ((n, h, w), (n, h, w, 3) or (n, 3, h, w)), flat images with `image_shape`,
         or rows of any kind.
-    X_test : array-like or DataFrame of n_shown examples
+    X_query : array-like or DataFrame of n_shown examples
         The test examples shown, one a row of the grid.
-    y_train, y_test : array-like of shape (n_train,) and (n_shown,), default=None
+    y_train, y_query : array-like of shape (n_train,) and (n_shown,), default=None
         Labels to write under the images.
-    test_positions : array-like of int of shape (n_shown,), default=None
+    query_positions : array-like of int of shape (n_shown,), default=None
         Numbers of the test examples, for the captions; None counts from 0.
     image_shape : tuple of int, default=None
         Shape of one image, (h, w), (h, w, 3) or (3, h, w), where `X_train` is flat.
@@ -70,8 +70,8 @@ class TopExamplesDisplay:
     >>> import numpy as np
     >>> from influencekit.displays import TopExamplesDisplay
     >>> scores = np.array([[0.5, -0.2, 0.1]])
-    >>> X_train, X_test = np.eye(3), np.ones((1, 3))
-    >>> display = TopExamplesDisplay.from_predictions(scores, X_train, X_test, k=2, plot=False)
+    >>> X_train, X_query = np.eye(3), np.ones((1, 3))
+    >>> display = TopExamplesDisplay.from_predictions(scores, X_train, X_query, k=2, plot=False)
     >>> display.proponents, display.opponents
     (array([[0, 2]]), array([[ 1, -1]]))
     """
@@ -84,22 +84,22 @@ class TopExamplesDisplay:
         proponent_scores: ArrayLike,
         opponent_scores: ArrayLike,
         X_train,
-        X_test,
+        X_query,
         y_train: ArrayLike | None = None,
-        y_test: ArrayLike | None = None,
-        test_positions: ArrayLike | None = None,
+        y_query: ArrayLike | None = None,
+        query_positions: ArrayLike | None = None,
         image_shape: tuple[int, ...] | None = None,
     ):
         self.proponents = np.asarray(proponents)
         self.opponents = np.asarray(opponents)
         self.proponent_scores = np.asarray(proponent_scores, dtype=np.float64)
         self.opponent_scores = np.asarray(opponent_scores, dtype=np.float64)
-        self.X_train, self.X_test = as_table(X_train, "X_train"), as_table(X_test, "X_test")
+        self.X_train, self.X_query = as_table(X_train, "X_train"), as_table(X_query, "X_query")
         self.y_train = None if y_train is None else np.asarray(y_train)
-        self.y_test = None if y_test is None else np.asarray(y_test)
-        n_shown = len(self.X_test)
+        self.y_query = None if y_query is None else np.asarray(y_query)
+        n_shown = len(self.X_query)
         counted = np.arange(n_shown)
-        self.test_positions = counted if test_positions is None else np.asarray(test_positions)
+        self.query_positions = counted if query_positions is None else np.asarray(query_positions)
         self.image_shape = image_shape
         self._check()
 
@@ -108,10 +108,10 @@ class TopExamplesDisplay:
         cls,
         scores: ArrayLike,
         X_train,
-        X_test,
+        X_query,
         *,
         y_train: ArrayLike | None = None,
-        y_test: ArrayLike | None = None,
+        y_query: ArrayLike | None = None,
         k: int = 5,
         rows: ArrayLike | None = None,
         image_shape: tuple[int, ...] | None = None,
@@ -125,8 +125,8 @@ class TopExamplesDisplay:
         ----------
         scores : array-like of shape (n_test, n_train)
             Positive = proponent.
-        X_train, X_test : array-like or DataFrame of n_train and n_test examples
-        y_train, y_test : array-like of shape (n_train,) and (n_test,), default=None
+        X_train, X_query : array-like or DataFrame of n_train and n_test examples
+        y_train, y_query : array-like of shape (n_train,) and (n_test,), default=None
         k : int, default=5
             Proponents, and opponents, of each test example.
         rows : array-like of int or bool, default=None
@@ -146,8 +146,8 @@ class TopExamplesDisplay:
         ValueError
             If shapes disagree or scores are NaN.
         """
-        table, X_test = np.asarray(scores, dtype=np.float64), as_table(X_test, "X_test")
-        expected = (len(X_test), len(as_table(X_train, "X_train")))
+        table, X_query = np.asarray(scores, dtype=np.float64), as_table(X_query, "X_query")
+        expected = (len(X_query), len(as_table(X_train, "X_train")))
         if table.shape != expected:
             raise ValueError(
                 f"`scores` must have shape (n_test, n_train) = {expected}; got {table.shape}."
@@ -166,10 +166,10 @@ class TopExamplesDisplay:
             proponent_scores=proponent_scores,
             opponent_scores=-opponent_scores,
             X_train=X_train,
-            X_test=take(X_test, rows),
+            X_query=take(X_query, rows),
             y_train=y_train,
-            y_test=None if y_test is None else np.asarray(y_test)[rows],
-            test_positions=rows,
+            y_query=None if y_query is None else np.asarray(y_query)[rows],
+            query_positions=rows,
             image_shape=image_shape,
         )
         return display.plot(ax=ax, kind=kind) if plot else display
@@ -179,10 +179,10 @@ class TopExamplesDisplay:
         cls,
         attributor,
         X_train,
-        X_test,
+        X_query,
         *,
         y_train: ArrayLike | None = None,
-        y_test: ArrayLike | None = None,
+        y_query: ArrayLike | None = None,
         k: int = 5,
         rows: ArrayLike | None = None,
         image_shape: tuple[int, ...] | None = None,
@@ -198,9 +198,9 @@ class TopExamplesDisplay:
             Of single examples; of groups give the ``attributor_`` inside.
         X_train : array-like or DataFrame of n_train examples
             What the attributor was fitted on, in the same order.
-        X_test : array-like or DataFrame of n_test examples
-        y_train, y_test, k, rows, image_shape, kind, ax, plot
-            As in `from_predictions`; without `y_test` the model's own predictions are
+        X_query : array-like or DataFrame of n_test examples
+        y_train, y_query, k, rows, image_shape, kind, ax, plot
+            As in `from_predictions`; without `y_query` the model's own predictions are
             explained.
 
         Returns
@@ -211,23 +211,23 @@ class TopExamplesDisplay:
             raise TypeError(
                 f"attributor: got {type(attributor).__name__}, which scores groups, while single "
                 "training examples are shown. Give attributor_ of the fitted GroupAttributor, or "
-                "draw the groups with GroupScoresDisplay.from_estimator(grouped, X_test)."
+                "draw the groups with GroupScoresDisplay.from_estimator(grouped, X_query)."
             )
-        rows = check_rows(rows, len(as_table(X_test, "X_test")))
-        shown = take(as_table(X_test, "X_test"), rows)
-        targets = None if y_test is None else np.asarray(y_test)[rows]
+        rows = check_rows(rows, len(as_table(X_query, "X_query")))
+        shown = take(as_table(X_query, "X_query"), rows)
+        targets = None if y_query is None else np.asarray(y_query)[rows]
         display = cls.from_predictions(
             attributor.score(shown, targets),
             X_train,
             shown,
             y_train=y_train,
-            y_test=targets,
+            y_query=targets,
             k=k,
             rows=np.arange(len(rows)),
             image_shape=image_shape,
             plot=False,
         )
-        display.test_positions = rows
+        display.query_positions = rows
         return display.plot(ax=ax, kind=kind) if plot else display
 
     def plot(self, ax=None, *, kind: str = "auto", cmap: str = "gray") -> TopExamplesDisplay:
@@ -268,8 +268,8 @@ class TopExamplesDisplay:
         plt = import_pyplot(f"{type(self).__name__}.plot")
         positions = np.concatenate([self.proponents, self.opponents], axis=1)
         used = np.unique(positions[positions != NONE])
-        images = as_images(take(self.X_train, used), self.X_test, self.image_shape)
-        lines = 1 if self.y_train is None and self.y_test is None else 2
+        images = as_images(take(self.X_train, used), self.X_query, self.image_shape)
+        lines = 1 if self.y_train is None and self.y_query is None else 2
         grid = Grid(len(positions), self.proponents.shape[1], self.opponents.shape[1], lines)
         if ax is None:
             _, ax = plt.subplots(figsize=grid.figsize)
@@ -280,8 +280,8 @@ class TopExamplesDisplay:
         self.axes_ = np.full((len(positions), 1 + positions.shape[1]), None, dtype=object)
         for row in range(len(positions)):
             cell = self.axes_[row, 0] = grid.add_cell(ax, row, 0)
-            caption = f"test {self.test_positions[row]}" + label_line(self.y_test, row)
-            draw_image(cell, images.test[row], images, cmap, {"color": neutral_colour()}, caption)
+            caption = f"test {self.query_positions[row]}" + label_line(self.y_query, row)
+            draw_image(cell, images.test[row], images, cmap, {"color": neutral_color()}, caption)
             self._plot_side(grid, row, 1, "proponent", FIRST, (used, images, cmap))
             self._plot_side(grid, row, 1 + grid.n_left, "opponent", SECOND, (used, images, cmap))
         return self
@@ -304,7 +304,7 @@ class TopExamplesDisplay:
         Returns
         -------
         pandas.DataFrame
-            One row an example, indexed by test example (index label in X_test, or position),
+            One row an example, indexed by test example (index label in X_query, or position),
             kind ("test", "proponent" or "opponent") and rank (from 1).  Columns: ``train``
             (index label in X_train, or position), ``score``, ``label`` where labels are known,
             then the features.
@@ -317,13 +317,13 @@ class TopExamplesDisplay:
         return examples_frame(self)
 
     def _check(self) -> None:
-        n_shown, n_train = len(self.X_test), len(self.X_train)
+        n_shown, n_train = len(self.X_query), len(self.X_train)
         for side in ("proponent", "opponent"):
             positions, scores = getattr(self, f"{side}s"), getattr(self, f"{side}_scores")
             if positions.ndim != 2 or len(positions) != n_shown:
                 raise ValueError(
                     f"`{side}s` must have shape (n_shown, k) with n_shown = {n_shown}, the "
-                    f"rows of X_test; got {positions.shape}."
+                    f"rows of X_query; got {positions.shape}."
                 )
             if scores.shape != positions.shape:
                 raise ValueError(
@@ -338,7 +338,7 @@ class TopExamplesDisplay:
                 raise ValueError(
                     f"`{side}s` must be integer positions from 0 to {n_train - 1} (-1: empty)."
                 )
-        lengths = {"y_train": n_train, "y_test": n_shown, "test_positions": n_shown}
+        lengths = {"y_train": n_train, "y_query": n_shown, "query_positions": n_shown}
         for name, length in lengths.items():
             values = getattr(self, name)
             if values is not None and values.shape != (length,):

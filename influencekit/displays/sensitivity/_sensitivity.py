@@ -16,7 +16,7 @@ from influencekit.displays._style import (
     import_pyplot,
     legend_text,
     literal,
-    neutral_colour,
+    neutral_color,
     open_axes,
 )
 from influencekit.displays.sensitivity._sensitivity_data import (
@@ -37,7 +37,7 @@ from influencekit.displays.sensitivity._sensitivity_data import (
     select,
     shade_of,
 )
-from influencekit.utils import did_you_mean
+from influencekit.utils._suggest import did_you_mean
 
 __all__ = ["SensitivityDisplay"]
 
@@ -129,7 +129,7 @@ class SensitivityDisplay:
         noise_ceiling: float | None = None,
     ):
         if y is not None and hue is not None:
-            raise ValueError("hue: a heat map (y=) has no curves to colour; give one of them.")
+            raise ValueError("hue: a heat map (y=) has no curves to color; give one of them.")
         axes = [name for name in (x, y, hue) if name is not None]
         check_table(results, axes)
         self.results = results
@@ -306,10 +306,10 @@ class SensitivityDisplay:
             ax.set_xticks(values, [label_of(v) for v in values])
             ax.minorticks_off()
         ax.set(xlabel=_axis_name(self.x), ylabel="LDS")
-        ax.axhline(0, color=neutral_colour(), linewidth=0.6, alpha=0.5, zorder=0)
+        ax.axhline(0, color=neutral_color(), linewidth=0.6, alpha=0.5, zorder=0)
         if self.noise_ceiling is not None and np.isfinite(self.noise_ceiling):
             self.ceiling_line_ = ax.axhline(
-                self.noise_ceiling, color=neutral_colour(), linestyle=":", linewidth=1
+                self.noise_ceiling, color=neutral_color(), linestyle=":", linewidth=1
             )
             self.ceiling_line_.set_label("attainable")
 
@@ -317,12 +317,12 @@ class SensitivityDisplay:
         from matplotlib.lines import Line2D
 
         handles = list(self.lines_.values())
-        grey: dict[str, Any] = {"color": neutral_colour(), "linestyle": "none"}
+        gray: dict[str, Any] = {"color": neutral_color(), "linestyle": "none"}
         if self.best_marks_:
-            handles.append(Line2D([], [], marker="*", markersize=10, label="best", **grey))
+            handles.append(Line2D([], [], marker="*", markersize=10, label="best", **gray))
         if self.default_marks_:
             handles.append(
-                Line2D([], [], marker="D", markerfacecolor="none", label="default", **grey)
+                Line2D([], [], marker="D", markerfacecolor="none", label="default", **gray)
             )
         if self.ceiling_line_ is not None:
             handles.append(self.ceiling_line_)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from influencekit.displays._style import PALETTE, is_dark, literal, neutral_colour
-from influencekit.utils import did_you_mean
+from influencekit.displays._style import PALETTE, is_dark, literal, neutral_color
+from influencekit.utils._suggest import did_you_mean
 
 __all__ = [
     "Curve",
@@ -234,7 +234,7 @@ def place_of(value: Any, values: list, scale: str) -> float:
 def add_mark(ax, x: float, y: float, style: dict[str, Any], *, hollow: bool = False, **marker):
     """One larger marker on a curve."""
     face = "none" if hollow else style["color"]
-    edge = style["color"] if hollow else neutral_colour()
+    edge = style["color"] if hollow else neutral_color()
     (line,) = ax.plot(
         [x],
         [y],
@@ -249,18 +249,18 @@ def add_mark(ax, x: float, y: float, style: dict[str, Any], *, hollow: bool = Fa
 
 
 def shade_of(k: int, values: list):
-    """Colour of one of several values: along viridis where they are ordered."""
+    """Color of one of several values: along viridis where they are ordered."""
     numbers = sum(isinstance(v, Real) for v in values)
     if numbers < 2:
         return PALETTE[k % len(PALETTE)]
     import matplotlib as mpl
 
     low, high = (0.35, 1.0) if is_dark() else (0.0, 0.75)  # the other end is the background's
-    return mpl.colormaps[COLOURS](low + (high - low) * k / (len(values) - 1))
+    return mpl.colormaps[COLORS](low + (high - low) * k / (len(values) - 1))
 
 
-#: Colour map that is told apart by brightness alone, and by colour-blind readers.
-COLOURS = "viridis"
+#: Color map that is told apart by brightness alone, and by color-blind readers.
+COLORS = "viridis"
 
 
 def draw_heat_map(ax, columns: list, lines: list, table: NDArray, limits: tuple[float, float]):
@@ -274,7 +274,7 @@ def draw_heat_map(ax, columns: list, lines: list, table: NDArray, limits: tuple[
     table : ndarray
         NaN where every cell failed.
     limits : tuple of float
-        Ends of the colour scale.
+        Ends of the color scale.
 
     Returns
     -------
@@ -288,7 +288,7 @@ def draw_heat_map(ax, columns: list, lines: list, table: NDArray, limits: tuple[
 
     image = ax.imshow(
         np.ma.masked_invalid(table),
-        cmap=COLOURS,
+        cmap=COLORS,
         vmin=limits[0],
         vmax=limits[1],
         aspect="auto",
@@ -317,5 +317,5 @@ def _write(ax, image, i: int, j: int, value: float):
     red, green, blue, _ = image.cmap(image.norm(value))
     bright = 0.299 * red + 0.587 * green + 0.114 * blue > 0.5
     text = f"{value:.2f}".replace("0.", ".", 1)
-    colour = "black" if bright else "white"
-    return ax.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
+    color = "black" if bright else "white"
+    return ax.text(j, i, text, ha="center", va="center", fontsize=8, color=color)

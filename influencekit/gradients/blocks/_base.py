@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from influencekit.utils import chunks
+from influencekit.utils._long_work import chunks
 
 __all__ = [
     "WORKSPACE",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from influencekit.gradients.blocks._base import WORKSPACE, Block, BlockSpec, RowProvider
-from influencekit.utils import chunks
+from influencekit.utils._long_work import chunks
 
 __all__ = ["DenseBlock"]
 
 
 class DenseBlock(Block):
-    """Gradients without factors: normalisation layers, fallbacks, small layers of sequences.
+    """Gradients without factors: normalization layers, fallbacks, small layers of sequences.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ from influencekit.gradients.blocks._base import (
     unit_rows,
     weighted_moment,
 )
-from influencekit.utils import chunks
+from influencekit.utils._long_work import chunks
 
 __all__ = ["OuterBlock"]
 

@@ -16,7 +16,7 @@ from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._index import IndexBlock
 from influencekit.gradients.blocks._outer import OuterBlock
 from influencekit.gradients.layers._rules import LayerRule
-from influencekit.models import Task
+from influencekit.models._task import Task
 from influencekit.utils._torch import plain_kernels
 
 __all__ = ["Layer", "forward_recorded", "layer_blocks"]

@@ -17,9 +17,14 @@ from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients.blocks._base import WORKSPACE, BlockSpec
 from influencekit.gradients.layers._layers import Layer, forward_recorded, layer_blocks
 from influencekit.gradients.layers._rules import rule_for
-from influencekit.models import Task
-from influencekit.utils import count_saved_bytes
-from influencekit.utils._torch import count_rows, no_hidden_loops, plain_kernels, select_rows
+from influencekit.models._task import Task
+from influencekit.utils._torch import (
+    count_rows,
+    count_saved_bytes,
+    no_hidden_loops,
+    plain_kernels,
+    select_rows,
+)
 
 __all__ = ["REST", "Layout", "discover"]
 
@@ -252,7 +257,7 @@ def _mixed(task: Task) -> str:
     return (
         f"model: an example's outputs change with the other examples in the batch of {task.name}, "
         "so it has no gradient per example. Causes: batch statistics (BatchNorm with "
-        "track_running_stats=False), attention or normalisation across the batch dimension, a "
+        "track_running_stats=False), attention or normalization across the batch dimension, a "
         "batch that is not the first dimension, or noise drawn in forward even in eval mode. "
         "Replace that operation, or give the model inputs whose first dimension runs over examples."
     )

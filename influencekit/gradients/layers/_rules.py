@@ -43,7 +43,7 @@ def rule_for(module: nn.Module) -> LayerRule | None:
     """The rule of a module, None where it must be differentiated the slow way.
 
     Subclasses count if they keep the layer's ``forward``; modules with further parameters
-    (parametrisations, weight norm) do not.  Two kinds of layers are known by their shape
+    (parametrizations, weight norm) do not.  Two kinds of layers are known by their shape
     alone, wherever they come from: a scale (and shift) of the last dimension, such as a
     library's own RMSNorm, and the transposed linear layer of GPT-2.  Discovery takes a rule
     only where its gradients are automatic differentiation's.
@@ -133,7 +133,7 @@ def _plain_embedding(module: nn.Embedding) -> bool:
     return module.max_norm is None and not (module.sparse or module.scale_grad_by_freq)
 
 
-# -- normalisation: the input is standardised once, the rest is a product and a sum -----------
+# -- normalization: the input is standardized once, the rest is a product and a sum -----------
 
 
 def _affine_last(module: nn.Module, standard: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:

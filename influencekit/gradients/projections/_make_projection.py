@@ -8,7 +8,7 @@ from sklearn.utils import check_random_state
 
 from influencekit.gradients.projections._base import DenseProjection, IdentityProjection, Projection
 from influencekit.gradients.projections._sketches import FactoredProjection, TwoSidedProjection
-from influencekit.utils import check_choice
+from influencekit.utils._suggest import check_choice
 
 __all__ = ["PROJECTIONS", "make_projection"]
 
@@ -19,7 +19,7 @@ _DENSE_ENTRIES = 2**24  # "auto" takes a dense matrix up to this many entries
 
 
 def make_projection(
-    task_or_engine, dim: int, *, kind: str = "auto", random_state=None
+    task_or_engine, dim: int, *, projection: str = "auto", random_state=None
 ) -> Projection:
     """A random projection of a task's gradients to ``dim`` numbers.
 
@@ -30,7 +30,7 @@ def make_projection(
     dim : int
         Numbers that a gradient becomes.  If it is at least the number of parameters, nothing
         is projected and ``projection.dim`` is the number of parameters.
-    kind : {"auto", "rademacher", "gaussian", "two_sided", "factored"}, default="auto"
+    projection : {"auto", "rademacher", "gaussian", "two_sided", "factored"}, default="auto"
         - "rademacher", "gaussian": a dense random matrix; the most faithful for its dim.  It
           costs ``n_parameters * dim`` operations a gradient.
         - "factored": coordinate j is ``Σ_layers (q_j · a)(p_j · b)`` with random signs p, q for
@@ -48,7 +48,7 @@ def make_projection(
     Raises
     ------
     ValueError
-        If ``dim`` or ``kind`` is none of the above.
+        If ``dim`` or ``projection`` is none of the above.
 
     Notes
     -----
@@ -61,15 +61,15 @@ def make_projection(
     n_parameters = getattr(task_or_engine, "task", task_or_engine).n_parameters
     if isinstance(dim, bool) or not isinstance(dim, Integral) or dim < 1:
         raise ValueError(f"dim: got {dim!r}; expected a positive int.")
-    check_choice("kind", kind, ["auto", *PROJECTIONS])
+    check_choice("projection", projection, ["auto", *PROJECTIONS])
     seed = int(check_random_state(random_state).randint(2**31 - 1))
     if dim >= n_parameters:
         return IdentityProjection(n_parameters, n_parameters, seed)
     dim = int(dim)
-    if kind == "auto":
-        kind = "rademacher" if n_parameters * dim <= _DENSE_ENTRIES else "factored"
-    if kind == "two_sided":
+    if projection == "auto":
+        projection = "rademacher" if n_parameters * dim <= _DENSE_ENTRIES else "factored"
+    if projection == "two_sided":
         return TwoSidedProjection(dim, n_parameters, seed)
-    if kind == "factored":
+    if projection == "factored":
         return FactoredProjection(dim, n_parameters, seed)
-    return DenseProjection(dim, n_parameters, seed, kind)
+    return DenseProjection(dim, n_parameters, seed, projection)

@@ -8,7 +8,7 @@ from torch import Tensor
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients.blocks._base import Block, BlockSpec, row_slice
 from influencekit.gradients.projections._base import Projection
-from influencekit.utils import chunks
+from influencekit.utils._long_work import chunks
 
 __all__ = ["FactoredProjection", "TwoSidedProjection", "project_sides", "share_dims"]
 
@@ -120,7 +120,8 @@ def share_dims(specs: list[BlockSpec], dim: int) -> list[int]:
     if dim < len(specs):
         raise ValueError(
             f"dim: a two-sided projection needs one dim a layer, got {dim} for {len(specs)} "
-            "layers. Take a larger dim, or kind='factored', which shares dims between layers."
+            "layers. Take a larger dim, or projection='factored', which shares dims between "
+            "layers."
         )
     shares = torch.tensor([spec.width for spec in specs], dtype=torch.float64).sqrt()
     exact = shares / shares.sum() * (dim - len(specs))

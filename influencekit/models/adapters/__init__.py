@@ -1,1 +1,11 @@
 """Reads fitted models of each library as tasks."""
+
+from influencekit.models.adapters import (  # noqa: F401  each registers as_task
+    _linear,
+    _mlp,
+    _sgd,
+    _skorch,
+    _torch,
+    _transformers,
+    _wrappers,
+)

@@ -105,7 +105,7 @@ def logistic_task(model: LogisticRegression, loss: Any = None) -> Task:
     """Task of a fitted LogisticRegression or LogisticRegressionCV.
 
     The objective is ``Σ_i w_i loss_i + ½ |coef|² / C`` with the intercept free; liblinear
-    penalises ``(intercept / intercept_scaling)²`` too.  Class weights are carried.
+    penalizes ``(intercept / intercept_scaling)²`` too.  Class weights are carried.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def _strength(model: LogisticRegression) -> Tensor:
         if not model.refit:
             raise UnsupportedModelError(
                 "model: LogisticRegressionCV(refit=False) averages the coefficients of its folds, "
-                "which minimise no single objective. Fit it with refit=True."
+                "which minimize no single objective. Fit it with refit=True."
             )
         C = np.asarray(model.C_)
         l1_ratio = max(float(ratio or 0.0) for ratio in np.ravel(model.l1_ratio_))

@@ -106,7 +106,7 @@ def _read(net: NeuralNet) -> Criterion:
         if getattr(type(net), step) not in [getattr(kind, step) for kind in known]:
             raise UnsupportedModelError(
                 f"model: {type(net).__name__} overrides {step}, so its objective is not that of "
-                "its criterion. Give the loss that it minimises, a function of the module's "
+                "its criterion. Give the loss that it minimizes, a function of the module's "
                 "output and the targets: as_task(net, loss=...)."
             )
     criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)

@@ -31,7 +31,7 @@ def torch_task(model: nn.Module, loss: Any = None) -> Task:
     Returns
     -------
     Task
-        Without a penalty: weight decay belongs to the optimiser, which a module does not
+        Without a penalty: weight decay belongs to the optimizer, which a module does not
         know.  Add it by hand: ``dataclasses.replace(task, penalty={name: strength})``.
 
     Raises

@@ -43,7 +43,7 @@ def transformers_task(model: nn.Module, loss: Any = None) -> Task:
     Parameters
     ----------
     model : transformers.PreTrainedModel
-        With a head for causal or masked language modelling, or for classification of tokens
+        With a head for causal or masked language modeling, or for classification of tokens
         or sequences.
     loss : OutputLoss, torch.nn.Module or callable, default=None
         What the logits were trained with, where that is not the library's loss.

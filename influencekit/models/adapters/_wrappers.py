@@ -18,7 +18,7 @@ from influencekit.models.adapters._learned_from import learned_from
 
 __all__ = ["Steps", "check_step", "frozen_task", "pipeline_task", "search_task"]
 
-BaseSearchCV = GridSearchCV.__base__  # of grid, randomised and halving searches
+BaseSearchCV = GridSearchCV.__base__  # of grid, randomized and halving searches
 
 
 class Steps:

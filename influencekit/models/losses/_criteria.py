@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models._links import Logit, NormalisedLogProbabilities
+from influencekit.models._links import Logit, NormalizedLogProbabilities
 from influencekit.models.losses._base import OutputLoss
 from influencekit.models.losses._binary import BinaryCrossEntropy
 from influencekit.models.losses._cross_entropy import CrossEntropy
@@ -120,7 +120,7 @@ def _cross_entropy(criterion: nn.CrossEntropyLoss) -> Criterion:
 def _nll(criterion: nn.NLLLoss) -> Criterion:
     _check_ignore_index(criterion)
     weight = _constant(criterion.weight)
-    return Criterion(CrossEntropy(), NormalisedLogProbabilities(), weight, _reduction(criterion))
+    return Criterion(CrossEntropy(), NormalizedLogProbabilities(), weight, _reduction(criterion))
 
 
 def _bce_with_logits(criterion: nn.BCEWithLogitsLoss) -> Criterion:

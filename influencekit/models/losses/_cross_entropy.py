@@ -67,11 +67,11 @@ class CrossEntropy(OutputLoss):
         shares = self._shares(targets, outputs)
         total = shares.sum(-1, keepdim=True).sqrt()  # 1 unless smoothing is weighted
         coordinates = -shares * torch.exp(-log_p / 2) / total
-        mirror = root_p.clone()
-        mirror[:, -1] += 1.0  # root_p >= 0: no cancellation
-        mirror = mirror / mirror.norm(dim=-1, keepdim=True)
-        reflected = factor - 2 * (factor @ mirror[:, :, None]) * mirror[:, None, :]
-        moved = coordinates - 2 * (coordinates * mirror).sum(-1, keepdim=True) * mirror
+        reflection = root_p.clone()
+        reflection[:, -1] += 1.0  # root_p >= 0: no cancellation
+        reflection = reflection / reflection.norm(dim=-1, keepdim=True)
+        reflected = factor - 2 * (factor @ reflection[:, :, None]) * reflection[:, None, :]
+        moved = coordinates - 2 * (coordinates * reflection).sum(-1, keepdim=True) * reflection
         return HessianFactor(total[:, :, None] * reflected[:, :, :-1], moved[:, :-1])
 
     def sampled_gradients(self, outputs, targets, draw):

@@ -91,7 +91,7 @@ class SquaredError(ColumnLoss):
     Parameters
     ----------
     scale : float, default=1.0
-        1 for scikit-learn's Ridge, ½ where the model minimises half the squared error.
+        1 for scikit-learn's Ridge, ½ where the model minimizes half the squared error.
     average : bool, default=False
         Mean over the k columns instead of their sum (torch's MSELoss).
     """

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from influencekit.exceptions import ResourceError
 from influencekit.models.losses._base import HessianFactor, OutputLoss
 from influencekit.models.losses._cross_entropy import CrossEntropy, label_gradients
-from influencekit.utils import check_choice
+from influencekit.utils._suggest import check_choice
 
 __all__ = ["SequenceCrossEntropy"]
 

@@ -16,9 +16,9 @@ from sklearn.base import clone
 from influencekit._version import __version__
 from influencekit.base import BaseAttributor
 from influencekit.damping._grid import damping_name
-from influencekit.data import open_examples
+from influencekit.data._examples import open_examples
 from influencekit.exceptions import InfluenceKitWarning, warn_user
-from influencekit.metrics import PreparedOutputs
+from influencekit.metrics._lds import PreparedOutputs
 from influencekit.selection._attributor_search import seeded_clone
 from influencekit.selection._ground_truth import check_ground_truth, check_subset_outputs
 from influencekit.selection.study._study_cells import (
@@ -38,14 +38,11 @@ from influencekit.selection.study._study_tables import (
     sensitivity_table,
 )
 from influencekit.training._cache import OutputCache, fingerprint
-from influencekit.utils import (
-    StrOptions,
-    SuggestingEstimator,
-    progress,
-    validate_parameters,
-    with_gradients,
-)
+from influencekit.utils._long_work import progress
 from influencekit.utils._optional import import_optional
+from influencekit.utils._parameters import SuggestingEstimator
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import StrOptions, validate_parameters
 
 __all__ = ["SensitivityStudy"]
 
@@ -72,7 +69,7 @@ class SensitivityStudy(SuggestingEstimator):
         are the epochs: those that the net's own KeepCheckpoints callback kept, or else those
         of one training of a clone of each net.  All are scored against the ground truth of the
         fully trained model.
-    method : {"spearman", "pearson"}, default="spearman"
+    correlation : {"spearman", "pearson"}, default="spearman"
     cache_dir : str, path or None, default=None
         Where finished cells are saved as they come, and found again by a later call with the
         same data, models, ground truth and parameters.  Workers must reach it too.  Cells
@@ -168,7 +165,7 @@ class SensitivityStudy(SuggestingEstimator):
     _parameter_constraints: ClassVar[dict[str, list]] = {
         "attributors": [BaseAttributor, tuple, list, dict],
         "training_epochs": ["array-like", None],
-        "method": [StrOptions({"spearman", "pearson"})],
+        "correlation": [StrOptions({"spearman", "pearson"})],
         "cache_dir": [str, os.PathLike, None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -180,7 +177,7 @@ class SensitivityStudy(SuggestingEstimator):
         attributors,
         *,
         training_epochs=None,
-        method="spearman",
+        correlation="spearman",
         cache_dir=None,
         n_jobs=None,
         random_state=None,
@@ -188,7 +185,7 @@ class SensitivityStudy(SuggestingEstimator):
     ):
         self.attributors = attributors
         self.training_epochs = training_epochs
-        self.method = method
+        self.correlation = correlation
         self.cache_dir = cache_dir
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -228,10 +225,10 @@ class SensitivityStudy(SuggestingEstimator):
         entries = read_attributors(self.attributors, len(models), models.labels)
         self._check_used(entries, models)
         cache = self._open(entries, models, (X, y), (X_query, y_query), subset_outputs)
-        truth = PreparedOutputs(subset_outputs.outputs, self.method)
+        truth = PreparedOutputs(subset_outputs.outputs, self.correlation)
         problem = Problem((X, y), (X_query, y_query), subset_outputs.masks, truth, cache)
         results = self._evaluate(entries, models, problem)
-        self._summarise(entries, results, truth)
+        self._summarize(entries, results, truth)
         return self
 
     def _check_seed(self) -> None:
@@ -268,7 +265,7 @@ class SensitivityStudy(SuggestingEstimator):
             return None
         data = [data_fingerprint(opened), data_fingerprint(asked)]
         versions = __version__, torch.__version__, sklearn.__version__
-        truth = subset_outputs.masks, subset_outputs.outputs, self.method
+        truth = subset_outputs.masks, subset_outputs.outputs, self.correlation
         key = fingerprint("sensitivity-1", versions, data, truth)
         return OutputCache(self.cache_dir, key, "this cell is computed again")
 
@@ -314,8 +311,8 @@ class SensitivityStudy(SuggestingEstimator):
         for results in done:
             yield from results
 
-    def _summarise(self, entries, results: list[CellResult], truth: PreparedOutputs) -> None:
-        self.results_ = results_table(entries, results, self.method)
+    def _summarize(self, entries, results: list[CellResult], truth: PreparedOutputs) -> None:
+        self.results_ = results_table(entries, results, self.correlation)
         self.per_query_ = np.array([result.per_query for result in results])
         lds = self.results_["lds"].to_numpy()
         best = best_rows(entries, lds)

@@ -1,4 +1,4 @@
-"""Evaluation of cells that share a fit: one factorisation, every damping, every ensemble size."""
+"""Evaluation of cells that share a fit: one factorization, every damping, every ensemble size."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy as np
 from sklearn.base import clone
 
 from influencekit.damping._grid import damping_name
-from influencekit.metrics import PreparedOutputs
+from influencekit.metrics._lds import PreparedOutputs
 from influencekit.selection._scorer import SubsetPredictor, common_damping
 from influencekit.training._cache import OutputCache
-from influencekit.utils import validate_parameters
+from influencekit.utils.validation import validate_parameters
 
 __all__ = ["N_FACTS", "CellJob", "CellResult", "Problem", "run_group", "unpack"]
 

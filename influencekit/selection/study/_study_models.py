@@ -10,14 +10,14 @@ from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
 from influencekit._fitted import learned_rows
-from influencekit.data import each, make_examples
+from influencekit.data._examples import each, make_examples
 from influencekit.exceptions import HeldOutRowsWarning
-from influencekit.models import Task, TaskList, as_task, is_model_list, load_checkpoints
-from influencekit.training import train_checkpoints
+from influencekit.models._checkpoints import load_checkpoints
+from influencekit.models._task import Task, TaskList, as_task, is_model_list
 from influencekit.training._cache import fingerprint
-from influencekit.training._checkpoints import check_epochs, kept_checkpoints
+from influencekit.training._checkpoints import check_epochs, kept_checkpoints, train_checkpoints
 from influencekit.training.estimator._recipe import read_recipe
-from influencekit.utils import draw_seed
+from influencekit.utils._random import draw_seed
 
 __all__ = ["StudyModels", "data_fingerprint"]
 

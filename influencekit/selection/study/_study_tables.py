@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from influencekit.metrics._correlation import summarise
+from influencekit.metrics._correlation import summarize
 from influencekit.selection.study._study_grid import Cell, Entry, same_value
 from influencekit.utils._optional import import_optional
 
@@ -17,7 +17,7 @@ __all__ = ["CALLER", "best_rows", "results_table", "sensitivity_table"]
 CALLER = "SensitivityStudy gives its results as a DataFrame and"
 
 
-def results_table(entries: list[Entry], results: list, method: str):
+def results_table(entries: list[Entry], results: list, correlation: str):
     """Tidy DataFrame, a row a cell in the order of the grids."""
     pd = import_optional("pandas", CALLER)
     axes = list(dict.fromkeys(axis for entry in entries for axis in entry.axes))
@@ -25,7 +25,7 @@ def results_table(entries: list[Entry], results: list, method: str):
     columns: dict[str, Any] = {"attributor": [cell.entry.name for cell in cells]}
     for axis in axes:
         columns[axis] = _column(pd, [cell.values.get(axis, np.nan) for cell in cells])
-    measured = [summarise(result.per_query, method) for result in results]
+    measured = [summarize(result.per_query, correlation) for result in results]
     columns |= {
         "lds": [one.mean for one in measured],
         "lds_se": [one.standard_error for one in measured],
@@ -113,7 +113,7 @@ def _sensitivity(
         "best": cells[top].values[axis],
         "worst": cells[bottom].values[axis],
         "range": difference,
-        "range_se": summarise(per_query[top] - per_query[bottom], "").standard_error,
+        "range_se": summarize(per_query[top] - per_query[bottom], "").standard_error,
         "relative_range": difference / scale,
         "range_tuned": difference_tuned,
         "relative_range_tuned": difference_tuned / scale,

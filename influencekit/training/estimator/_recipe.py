@@ -17,7 +17,7 @@ from skorch import NeuralNet
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models.adapters._wrappers import Steps, check_step
-from influencekit.training.trajectory import TrajectoryRecorder
+from influencekit.training.trajectory._recorder import TrajectoryRecorder
 
 __all__ = ["Recipe", "device_of", "fresh_copy", "match_net_dtype", "read_recipe", "weighted_fit"]
 

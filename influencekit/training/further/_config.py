@@ -8,7 +8,7 @@ from math import ceil
 from numbers import Integral
 from typing import Any
 
-from influencekit.models import Task
+from influencekit.models._task import Task
 from influencekit.training.further._optimizer import fitted_net
 from influencekit.training.stack._step import OptimizerSpec
 
@@ -34,7 +34,7 @@ class FurtherTrainingConfig:
     momentum : float
         Of SGD and RMSprop; 0 for the others.
     weight_decay : float
-        What the optimiser itself carries.  The penalty of the model's objective is not in it.
+        What the optimizer itself carries.  The penalty of the model's objective is not in it.
     batch_size : int
     n_rows : int
         Training rows that the model learned from.

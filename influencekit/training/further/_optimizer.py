@@ -1,4 +1,4 @@
-"""The optimiser of further training: by name, by class, or the fitted net's own."""
+"""The optimizer of further training: by name, by class, or the fitted net's own."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from skorch import NeuralNet
 from torch import Tensor
 from torch.optim import Optimizer
 
-from influencekit.models import Task
 from influencekit.models._optimizers import optimizers_that
+from influencekit.models._task import Task
 from influencekit.training.stack._step import OptimizerSpec, ParameterGroup, groups_of
-from influencekit.utils import did_you_mean
+from influencekit.utils._suggest import did_you_mean
 
 __all__ = ["NAMES", "fitted_net", "resolve_optimizer"]
 
@@ -24,7 +24,7 @@ NAMES = {name.lower(): cls for name, cls in optimizers_that("recorded").items()}
 
 
 def fitted_net(task: Task) -> NeuralNet | None:
-    """The skorch net that a task was made of, if it is there with its optimiser."""
+    """The skorch net that a task was made of, if it is there with its optimizer."""
     net = task.estimator
     trained = isinstance(net, NeuralNet) and getattr(net, "optimizer_", None) is not None
     return net if trained else None
@@ -38,19 +38,19 @@ def resolve_optimizer(
     params: Mapping[str, Any] | None = None,
     state: str = "fresh",
 ) -> OptimizerSpec:
-    """Optimiser that the arguments mean for a task.
+    """Optimizer that the arguments mean for a task.
 
     Raises
     ------
     ValueError
-        If the optimiser is not elementwise, a learning rate is missing, or a parameter or
-        state is asked for that the optimiser does not have.
+        If the optimizer is not elementwise, a learning rate is missing, or a parameter or
+        state is asked for that the optimizer does not have.
     """
     net = fitted_net(task)
     own = net.optimizer_ if net is not None and optimizer is None else None
     if state == "own" and own is None:
         raise ValueError(
-            "optimizer_state='own': there is no fitted optimiser to continue; accepted where the "
+            "optimizer_state='own': there is no fitted optimizer to continue; accepted where the "
             "model is a fitted skorch net and optimizer=None. Use optimizer_state='fresh'."
         )
     cls = type(own) if own is not None else _class_of(optimizer)
@@ -90,11 +90,11 @@ def _class_of(optimizer: Any) -> Any:
 
 
 def _own_lr(task: Task, net: NeuralNet | None, cls: Any, fresh: bool) -> float | None:
-    """Rate of the net's optimiser for a fresh one of its class; None where groups hold it."""
+    """Rate of the net's optimizer for a fresh one of its class; None where groups hold it."""
     if net is None or type(net.optimizer_) is not cls:
         raise ValueError(
             f"lr: needed for {task.name} with {cls.__name__}; got None. A fitted skorch net "
-            "brings the learning rate of its own optimiser, other models bring none. A tenth of "
+            "brings the learning rate of its own optimizer, other models bring none. A tenth of "
             "the rate that the model was trained with is a usual choice."
         )
     if getattr(net.criterion_, "reduction", "mean") == "sum":
@@ -107,7 +107,7 @@ def _own_lr(task: Task, net: NeuralNet | None, cls: Any, fresh: bool) -> float |
 
 
 def _own_groups(task: Task, net: NeuralNet) -> tuple[ParameterGroup, ...]:
-    """Groups of a net's optimiser; weight decay that the task's penalty holds is left to it."""
+    """Groups of a net's optimizer; weight decay that the task's penalty holds is left to it."""
     return tuple(
         replace(group, options=group.options | {"weight_decay": 0.0})
         if any(name in task.penalty for name in group.names)
@@ -135,12 +135,12 @@ def _own_state(task: Task, net: NeuralNet) -> dict[str, dict[str, Any]]:
 def _check_options(spec: OptimizerSpec, changes: Mapping[str, Any]) -> None:
     """Let torch look at the options, and say whose they are."""
     known = spec.cls([torch.zeros(1, requires_grad=True)], lr=1.0).defaults
-    strangers = sorted(set(changes) - set(known))
-    if strangers:
-        name = "momentum" if strangers == ["momentum"] else "optimizer_params"
+    unknown = sorted(set(changes) - set(known))
+    if unknown:
+        name = "momentum" if unknown == ["momentum"] else "optimizer_params"
         raise ValueError(
-            f"{name}: {spec.cls.__name__} has no {', '.join(strangers)}; accepted are "
-            f"{sorted(known)}.{did_you_mean(strangers[0], known)}"
+            f"{name}: {spec.cls.__name__} has no {', '.join(unknown)}; accepted are "
+            f"{sorted(known)}.{did_you_mean(unknown[0], known)}"
         )
     taken = inspect.signature(spec.cls.__init__).parameters
     options = {key: v for key, v in spec.groups[0].options.items() if key in taken}

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from influencekit.data import Examples
+from influencekit.data._examples import Examples
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics._text import some_rows
-from influencekit.models import Task
+from influencekit.models._task import Task
 from influencekit.training._cache import OutputCache, fingerprint
 from influencekit.training.further._config import FurtherTrainingConfig
 from influencekit.training.further._runner import FurtherRunner
@@ -27,7 +27,7 @@ from influencekit.training.further._scores import (
 from influencekit.training.further._step import KEPT, Removals
 from influencekit.training.stack._step import OptimizerSpec
 from influencekit.training.stack._tasks import Evaluation
-from influencekit.utils import parse_memory, progress
+from influencekit.utils._long_work import parse_memory, progress
 from influencekit.utils._random import MAX_SEED
 
 __all__ = [
@@ -110,7 +110,7 @@ class SeedRuns:
         left = self.runner.removals
         names = ["with all rows"] if runs[0] == 0 else []
         for column in left.columns(runs[runs > 0])[:5]:
-            rows = np.flatnonzero(left.owner == column)
+            rows = np.flatnonzero(left.removal_of_row == column)
             names.append(f"without row{'s' * (len(rows) > 1)} {some_rows(rows)}")
         more = f" and {len(runs) - len(names)} more" if len(runs) > len(names) else ""
         return f"{len(runs)} of {left.n_runs} runs ({'; '.join(names)}{more})"
@@ -128,7 +128,7 @@ def _key(runner: FurtherRunner, evaluation: Evaluation, output: Any) -> str:
         "influencekit-further-2",
         (torch.__version__, runner.reason is None, str(evaluation.dtype)),
         (task.module, objective, dict(task.penalty), task.penalty_kind),
-        (rows.inputs, rows.targets, rows.weights, runner.removals.owner),
+        (rows.inputs, rows.targets, rows.weights, runner.removals.removal_of_row),
         [(batch.inputs, batch.targets) for batch in evaluation.batches],
         (output, optimizer, config, list(runner.config.amounts)),
     )
@@ -185,16 +185,16 @@ class FurtherPlan:
         return replace(self.task, module=module)
 
 
-def further_seeds(entropy: int, n_seeds: int) -> NDArray:
-    """Seeds (n_seeds,); more of them leave the first ones as they were."""
-    return np.random.default_rng(entropy).integers(0, MAX_SEED, size=n_seeds)
+def further_seeds(entropy: int, n_repeats: int) -> NDArray:
+    """Seeds (n_repeats,); more of them leave the first ones as they were."""
+    return np.random.default_rng(entropy).integers(0, MAX_SEED, size=n_repeats)
 
 
-def endpoint_seed(entropy: int, n_seeds: int, run: int) -> int:
-    """Seed of a full-data run that is none of the first ``n_seeds``."""
+def endpoint_seed(entropy: int, n_repeats: int, run: int) -> int:
+    """Seed of a full-data run that is none of the first ``n_repeats``."""
     generator = np.random.default_rng([entropy, 1])
-    drawn = generator.integers(0, MAX_SEED, size=run + 1 + n_seeds)
-    return int(drawn[~np.isin(drawn, further_seeds(entropy, n_seeds))][run])
+    drawn = generator.integers(0, MAX_SEED, size=run + 1 + n_repeats)
+    return int(drawn[~np.isin(drawn, further_seeds(entropy, n_repeats))][run])
 
 
 def scores_by_seed(runs: SeedRuns, seeds: NDArray, adjust: str | None) -> Iterator[NDArray]:
@@ -205,17 +205,17 @@ def scores_by_seed(runs: SeedRuns, seeds: NDArray, adjust: str | None) -> Iterat
 
 
 def mean_scores(
-    runs: SeedRuns, seeds: NDArray, adjust: str | None, left_out: NDArray, owner: NDArray
+    runs: SeedRuns, seeds: NDArray, adjust: str | None, left_out: NDArray, removal_of_row: NDArray
 ) -> FurtherTrainingScores:
     """Scores as means over seeds.
 
     Parameters
     ----------
     runs : SeedRuns
-    seeds : ndarray of shape (n_seeds,)
+    seeds : ndarray of shape (n_repeats,)
     adjust : {"full", "center"} or None
     left_out : ndarray of shape (n_left_out,)
-    owner : ndarray of shape (n_train,), int64
+    removal_of_row : ndarray of shape (n_train,), int64
 
     Returns
     -------
@@ -234,7 +234,7 @@ def mean_scores(
         offset=means.offset(),
         resolution=torch.finfo(runs.evaluation.dtype).eps * np.maximum(means.size, 1.0),
         left_out=left_out,
-        owner=owner,
+        removal_of_row=removal_of_row,
         horizons=np.array(config.amounts),
         steps=np.array(config.horizons),
         unit=config.unit,

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from influencekit.data import Examples
-from influencekit.models import Task
+from influencekit.data._examples import Examples
+from influencekit.models._task import Task
 from influencekit.training._randomness import RandomStream, seeded, untouched
 from influencekit.training.further._config import FurtherTrainingConfig
 from influencekit.training.further._step import FurtherStep, Removals, TrainingRows
@@ -221,10 +221,10 @@ class FurtherRunner:
         config = self.config
         left = int(self.removals.sizes()[runs[0]]) if config.removal == "drop" else 0
         horizons = config.steps_of(config.n_rows - left)
-        owner = self.rows.owner.cpu() if config.removal == "drop" else None
+        removal_of_row = self.rows.removal_of_row.cpu() if config.removal == "drop" else None
         columns = torch.as_tensor(self.removals.columns(runs))
         orders = epoch_orders(config.n_rows, config.batch_size, seed)
-        batches = batches_of_runs(orders, config.batch_size, owner, columns)
+        batches = batches_of_runs(orders, config.batch_size, removal_of_row, columns)
         streams = _stream(seed, self.task.device), _stream(seed, self.task.device)
         step = FurtherStep(self.stack, self.rows, config, self.spec, runs, streams)
         self.stack.train_mode()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from influencekit.metrics import AgreementResult, attribution_agreement
+from influencekit.metrics._agreement import AgreementResult, attribution_agreement
 
 __all__ = ["FurtherTrainingScores", "SeedMeans"]
 
@@ -105,14 +105,14 @@ class FurtherTrainingScores:
         times 1 where it is smaller.
     left_out : ndarray of shape (n_left_out,)
         Rows of the training data, or labels of groups.
-    owner : ndarray of shape (n_train,), int64
+    removal_of_row : ndarray of shape (n_train,), int64
         Column that leaves a training row out; -1 where none does.
     horizons : ndarray of shape (n_horizons,), int64
         Amounts of further training, in ``unit``.
     steps : ndarray of shape (n_horizons,), int64
         The same in steps of the full-data run.
     unit : {"epochs", "steps"}
-    seeds : ndarray of shape (n_seeds,), int64
+    seeds : ndarray of shape (n_repeats,), int64
     adjust : {"full", "center"} or None
     """
 
@@ -121,7 +121,7 @@ class FurtherTrainingScores:
     offset: NDArray
     resolution: NDArray
     left_out: NDArray
-    owner: NDArray
+    removal_of_row: NDArray
     horizons: NDArray
     steps: NDArray
     unit: str
@@ -132,7 +132,7 @@ class FurtherTrainingScores:
         n_horizons, n_test, n_left_out = self.scores.shape
         return (
             f"FurtherTrainingScores(n_horizons={n_horizons}, n_test={n_test}, "
-            f"n_left_out={n_left_out}, n_seeds={len(self.seeds)}, adjust={self.adjust!r})"
+            f"n_left_out={n_left_out}, n_repeats={len(self.seeds)}, adjust={self.adjust!r})"
         )
 
     def pick(self, scores: ArrayLike) -> NDArray:
@@ -152,10 +152,10 @@ class FurtherTrainingScores:
             If it has neither n_train columns nor n_left_out.
         """
         table = np.asarray(scores, dtype=np.float64)
-        n_train, n_left_out = len(self.owner), len(self.left_out)
+        n_train, n_left_out = len(self.removal_of_row), len(self.left_out)
         if table.ndim >= 2 and table.shape[-1] == n_train:
-            rows = np.flatnonzero(self.owner >= 0)
-            entries = np.ones(len(rows)), (rows, self.owner[rows])
+            rows = np.flatnonzero(self.removal_of_row >= 0)
+            entries = np.ones(len(rows)), (rows, self.removal_of_row[rows])
             members = sparse.csr_array(entries, shape=(n_train, n_left_out))
             return (table.reshape(-1, n_train) @ members).reshape(*table.shape[:-1], n_left_out)
         if table.ndim >= 2 and table.shape[-1] == n_left_out:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from influencekit.data import Examples
+from influencekit.data._examples import Examples
 from influencekit.training._randomness import RandomStream
 from influencekit.training.further._config import FurtherTrainingConfig
 from influencekit.training.stack._step import OptimizerSpec, StackedStep
@@ -31,7 +31,7 @@ class Removals:
 
     Parameters
     ----------
-    owner : ndarray of shape (n_rows,), int64
+    removal_of_row : ndarray of shape (n_rows,), int64
         Column whose run leaves the row out; -1 where every run keeps it.
     n_columns : int
 
@@ -40,7 +40,7 @@ class Removals:
     Run 0 is the full-data run, run 1 + c leaves out column c.
     """
 
-    owner: np.ndarray
+    removal_of_row: np.ndarray
     n_columns: int
 
     @property
@@ -50,7 +50,9 @@ class Removals:
 
     def sizes(self) -> np.ndarray:
         """Rows that each run leaves out, (n_runs,)."""
-        counts = np.bincount(self.owner[self.owner >= 0], minlength=self.n_columns)
+        counts = np.bincount(
+            self.removal_of_row[self.removal_of_row >= 0], minlength=self.n_columns
+        )
         return np.concatenate([[0], counts])
 
     def columns(self, runs: np.ndarray) -> np.ndarray:
@@ -59,10 +61,10 @@ class Removals:
 
     def rows(self, runs: np.ndarray) -> np.ndarray:
         """Rows that runs of one size leave out, (len(runs), size), ascending."""
-        return np.stack([np.flatnonzero(self.owner == c) for c in self.columns(runs)])
+        return np.stack([np.flatnonzero(self.removal_of_row == c) for c in self.columns(runs)])
 
     def cohorts(self, removal: str) -> list[np.ndarray]:
-        """Runs that take steps of the same lengths and so can share one optimiser.
+        """Runs that take steps of the same lengths and so can share one optimizer.
 
         Paired runs keep every row in the batch.  The others are told apart by the number of
         rows that they leave out.
@@ -91,7 +93,7 @@ class TrainingRows:
         device = self.targets.device
         self.weights = torch.ones(len(examples), device=device) if weights is None else weights
         self.weights = self.weights.to(examples.placement.dtype)
-        self.owner = torch.as_tensor(removals.owner, device=device)
+        self.removal_of_row = torch.as_tensor(removals.removal_of_row, device=device)
         self.removals = removals
 
     @property
@@ -102,7 +104,9 @@ class TrainingRows:
     def left_weight(self, runs: np.ndarray) -> Tensor:
         """Weight that each run leaves out, (len(runs),) float64."""
         columns = self.removals.columns(runs)
-        return torch.stack([self.weights.double()[self.owner == int(c)].sum() for c in columns])
+        return torch.stack(
+            [self.weights.double()[self.removal_of_row == int(c)].sum() for c in columns]
+        )
 
     def take(self, rows: Tensor) -> tuple[Any, Tensor]:
         """Inputs and targets of rows, of the shape of ``rows`` before their own axes."""
@@ -111,7 +115,7 @@ class TrainingRows:
 
 
 class FurtherStep:
-    """Moves runs that leave out different rows by one step of their optimiser.
+    """Moves runs that leave out different rows by one step of their optimizer.
 
     The objective of a run on a batch is ::
 
@@ -163,7 +167,7 @@ class FurtherStep:
         rows = rows.to(self.rows.targets.device)
         weights = self.rows.weights[rows]
         if self.config.removal == "paired":
-            weights = weights * (self.rows.owner[rows] != self.columns[:, None])
+            weights = weights * (self.rows.removal_of_row[rows] != self.columns[:, None])
         total = weights.sum(-1)
         value = (losses * weights).sum(-1) / torch.where(total > 0, total, torch.ones_like(total))
         if self.own_rows is None or not self.own_rows.numel():

@@ -5,11 +5,12 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
-from influencekit.models import Task
+from influencekit.models._task import Task
 from influencekit.training.further._config import FurtherTrainingConfig, make_config
 from influencekit.training.further._optimizer import NAMES, resolve_optimizer
 from influencekit.training.stack._step import OptimizerSpec
-from influencekit.utils import Interval, StrOptions, SuggestingEstimator, validate_parameters
+from influencekit.utils._parameters import SuggestingEstimator
+from influencekit.utils.validation import Interval, StrOptions, validate_parameters
 
 __all__ = ["Training"]
 
@@ -55,7 +56,7 @@ class Training(SuggestingEstimator):
     >>> X, y = load_iris(return_X_y=True)
     >>> model = LogisticRegression(max_iter=1000).fit(X, y)
     >>> training = Training("sgd", 0.01, n_steps=5, batch_size=50)
-    >>> measured = FurtherTraining(training=training, n_seeds=2, left_out=3, random_state=0)
+    >>> measured = FurtherTraining(training=training, n_repeats=2, left_out=3, random_state=0)
     >>> measured.fit(model, X, y).score(X[:2], y[:2]).shape
     (2, 150)
     >>> predicted = InfluenceFunction(damping="matched", further_training=training)

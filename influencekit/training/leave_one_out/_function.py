@@ -12,18 +12,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from influencekit.data import Examples, make_examples
+from influencekit.data._examples import Examples, make_examples
 from influencekit.exceptions import InfluenceKitWarning, TrajectoryError, warn_user
-from influencekit.models import Task, as_task
+from influencekit.models._task import Task, as_task
 from influencekit.training._cache import OutputCache, fingerprint
 from influencekit.training._diverged import check_on_nan, warn_kept
 from influencekit.training._randomness import RandomStream, untouched
 from influencekit.training.leave_one_out._result import TrajectoryLeaveOneOut
 from influencekit.training.stack._tasks import Evaluation, Parameters, TaskStack
 from influencekit.training.stack._trial import N_ROWS, why_runs_differ
-from influencekit.training.trajectory import Replay, Trajectory, recorded_trajectory
-from influencekit.training.trajectory._replay import State, StepBatch
-from influencekit.utils import check_choice, progress, with_gradients
+from influencekit.training.trajectory._recorder import recorded_trajectory
+from influencekit.training.trajectory._replay import Replay, State, StepBatch
+from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.utils._long_work import progress
+from influencekit.utils._suggest import check_choice
+from influencekit.utils._torch import with_gradients
 
 __all__ = ["Reruns", "trajectory_leave_one_out"]
 
@@ -61,7 +64,21 @@ class Reruns:
         -------
         dict of str to Tensor of shape (n_runs, ...)
         """
-        return self._train(rows, None)
+        left_out = rows[:, None]
+        return self._train(len(rows), lambda batch: batch != left_out.to(batch.device))
+
+    def keeping(self, masks: Tensor) -> Parameters:
+        """Parameters at the end of runs that keep some rows each.
+
+        Parameters
+        ----------
+        masks : bool Tensor of shape (n_runs, n_train)
+
+        Returns
+        -------
+        dict of str to Tensor of shape (n_runs, ...)
+        """
+        return self._train(len(masks), lambda batch: masks.to(batch.device)[:, batch])
 
     def shaken(self, n_runs: int) -> Parameters:
         """Parameters at the end of full runs that are rounded another way after each step.
@@ -69,15 +86,17 @@ class Reruns:
         Each parameter is moved by its last place up or down, at random.
         """
         generator = torch.Generator().manual_seed(0)
-        return self._train(torch.full((n_runs,), -1), generator)
+        return self._train(n_runs, lambda batch: batch[None] >= 0, generator)
 
-    def _train(self, rows: Tensor, shake: torch.Generator | None) -> Parameters:
+    def _train(
+        self, n_runs: int, keeps: Callable, shake: torch.Generator | None = None
+    ) -> Parameters:
+        """``keeps(rows of a batch)`` says which of them each run keeps, (n_runs, n_rows)."""
         replay = self.replay
-        state = self._start(len(rows))
-        owner = rows.to(state.theta.device)[:, None]
+        state = self._start(n_runs)
         with untouched(state.theta.device):
             for step in range(replay.n_steps):
-                gradient = self._gradient(state.theta, replay.batch(step), owner)
+                gradient = self._gradient(state.theta, replay.batch(step), keeps)
                 state = replay.advance(state, step, gradient)
                 if shake is not None:
                     state = state._replace(theta=_shake(state.theta, shake))
@@ -89,7 +108,7 @@ class Reruns:
         slots = {name: slot.expand(n_runs, -1) for name, slot in start.slots.items()}
         return State(start.theta.expand(n_runs, -1).clone(), slots, start.n_steps)
 
-    def _gradient(self, theta: Tensor, batch: StepBatch, owner: Tensor) -> Tensor:
+    def _gradient(self, theta: Tensor, batch: StepBatch, keeps: Callable) -> Tensor:
         """Gradients (n_runs, p) of the step's loss over the rows that each run keeps."""
         theta = theta.detach().requires_grad_(True)
         stream = None
@@ -97,7 +116,7 @@ class Reruns:
             stream = RandomStream(batch.random_state)
         outputs = self.stack.outputs(self._named(theta), batch.inputs, True, stream)
         losses = self.stack.losses(outputs, batch.targets, True)
-        shares = batch.shares * (batch.rows.to(owner.device) != owner)
+        shares = batch.shares * keeps(batch.rows.to(theta.device))
         if self.renormalize:
             total = shares.sum(1, keepdim=True)
             shares = shares / torch.where(total > 0, total, torch.ones_like(total))
@@ -126,10 +145,10 @@ def trajectory_leave_one_out(
     model: Any,
     X: Any,
     y: Any,
-    X_test: Any,
-    y_test: Any = None,
+    X_query: Any,
+    y_query: Any = None,
     *,
-    examples: Any = None,
+    left_out: Any = None,
     trajectory: Trajectory | str | os.PathLike | None = None,
     removal: str = "renormalize",
     output: str | Callable = "neg_loss",
@@ -151,9 +170,9 @@ def trajectory_leave_one_out(
         Anything that :func:`~influencekit.as_task` takes, at the end of its recorded run.
     X, y : array-like of shape (n_train, ...) and (n_train,)
         As they were given to ``fit``.
-    X_test, y_test : array-like of shape (n_test, ...) and (n_test,)
-        Without ``y_test`` the model's own predictions are explained.
-    examples : array-like of int, default=None
+    X_query, y_query : array-like of shape (n_test, ...) and (n_test,)
+        Without ``y_query`` the model's own predictions are explained.
+    left_out : array-like of int, default=None
         Rows of X that are left out, one a rerun; None is each row that the run learned from.
     trajectory : Trajectory or path-like, default=None
         None is the one that the net's ``TrajectoryRecorder`` holds.
@@ -197,7 +216,7 @@ def trajectory_leave_one_out(
     Notes
     -----
     Cost: a training run for each example, as a stack, whose small matrix products take much
-    less time than runs one by one.  Memory: parameters, optimiser state, gradient and
+    less time than runs one by one.  Memory: parameters, optimizer state, gradient and
     activations of ``chunk_size`` models.
 
     ``unresolved`` of the result is the share of changes within the noise of rounding.  That noise
@@ -208,9 +227,9 @@ def trajectory_leave_one_out(
     check_on_nan(on_nan)
     task = as_task(model)
     train = make_examples(task, X, y)
-    queries = make_examples(task, X_test, y_test, require_y=False, name="X_test")
+    queries = make_examples(task, X_query, y_query, require_y=False, name="X_query")
     replay = _replay(task, train, trajectory, DTYPES[dtype])
-    rows = _rows(examples, replay.trajectory, len(train))
+    rows = _rows(left_out, replay.trajectory, len(train))
     reason = _why_in_turn(task, train)
     evaluation = Evaluation(task, queries, output, reason is None, EVALUATION_ROWS)
     reruns = Reruns(replay, removal, together=reason is None)
@@ -267,6 +286,14 @@ class _Tables:
             fingerprint(rows), names, lambda: self.evaluation(self.reruns.without(runs))
         )
 
+    def keeping(self, masks: NDArray, first: int) -> NDArray:
+        """Outputs (len(masks), n_test) of the runs with the rows of each mask."""
+        runs = torch.as_tensor(masks)
+        names = [f"mask {first + i}" for i in range(len(masks))]
+        return self._found(
+            fingerprint(masks), names, lambda: self.evaluation(self.reruns.keeping(runs))
+        )
+
     def _found(self, key: str, names: list[str], train: Callable[[], NDArray]) -> NDArray:
         shape = len(names), self.evaluation.n_queries
         outputs = None if self.cache is None else self.cache.load(key, shape)
@@ -288,7 +315,7 @@ def _refuse_diverged(outputs: NDArray, names: list[str]) -> None:
         raise ValueError(
             f"model: {len(bad)} of {len(outputs)} reruns gave outputs that are NaN or infinite: "
             f"{found}. The run is close to diverging, or what is explained is not finite there. "
-            "Train with a smaller learning rate, leave those rows out of examples=, or take "
+            "Train with a smaller learning rate, leave those rows out of left_out=, or take "
             "on_nan='keep', which keeps such outputs as NaN."
         )
 
@@ -319,19 +346,19 @@ def _replay(task: Task, train: Examples, trajectory: Any, dtype: torch.dtype) ->
     return Replay(task, trajectory, train, np.arange(len(train)), dtype=dtype)
 
 
-def _rows(examples: Any, trajectory: Trajectory, n_train: int) -> NDArray:
+def _rows(left_out: Any, trajectory: Trajectory, n_train: int) -> NDArray:
     """Rows that are left out."""
-    if examples is None:
+    if left_out is None:
         return np.unique(np.concatenate(trajectory.batches))
-    rows = np.asarray(examples)
+    rows = np.asarray(left_out)
     if rows.ndim != 1 or not len(rows) or not np.issubdtype(rows.dtype, np.integer):
         raise ValueError(
-            f"examples: got shape {rows.shape} of {rows.dtype}; accepted is a list of one or more "
+            f"left_out: got shape {rows.shape} of {rows.dtype}; accepted is a list of one or more "
             "integers, rows of X."
         )
     if rows.min() < 0 or rows.max() >= n_train:
         raise ValueError(
-            f"examples: got rows from {rows.min()} to {rows.max()}; accepted are those from 0 to "
+            f"left_out: got rows from {rows.min()} to {rows.max()}; accepted are those from 0 to "
             f"{n_train - 1}."
         )
     return rows.astype(np.int64)

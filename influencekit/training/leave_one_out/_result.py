@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from influencekit.metrics import LDSResult, leave_one_out_correlation
+from influencekit.metrics._correlation import LDSResult
+from influencekit.metrics._lds import leave_one_out_correlation
 from influencekit.metrics._text import not_finite_text
 
 __all__ = ["TrajectoryLeaveOneOut"]
@@ -107,4 +108,4 @@ class TrajectoryLeaveOneOut:
             examples.  They share one run and its left-out examples, so the error says nothing
             of other runs: repeat with several seeds.
         """
-        return leave_one_out_correlation(self.scores, self.pick(scores), method="spearman")
+        return leave_one_out_correlation(self.scores, self.pick(scores), correlation="spearman")

@@ -27,7 +27,7 @@ class NetLoss(nn.Module):
     Parameters
     ----------
     net : NeuralNet
-        Initialised.  Its modules and criteria become children, so that
+        Initialized.  Its modules and criteria become children, so that
         :func:`torch.func.functional_call` can put other tensors in their place.
     """
 
@@ -117,7 +117,7 @@ def _named_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def initial_stack(estimator: NeuralNet, seeds: Sequence[int]) -> NetStack:
-    """Initialise one net after the other, each under its own seed, and stack them.
+    """Initialize one net after the other, each under its own seed, and stack them.
 
     Parameters
     ----------

@@ -128,7 +128,7 @@ def epoch_orders(n_rows: int, batch_size: int, seed: int) -> Iterator[Tensor]:
 
 
 def batches_of_runs(
-    orders: Iterator[Tensor], batch_size: int, owner: Tensor | None, columns: Tensor
+    orders: Iterator[Tensor], batch_size: int, removal_of_row: Tensor | None, columns: Tensor
 ) -> Iterator[Tensor]:
     """Yield the rows of one step after the other.
 
@@ -136,7 +136,7 @@ def batches_of_runs(
     ----------
     orders : iterator of Tensor of shape (n_rows,)
     batch_size : int
-    owner : Tensor of shape (n_rows,) or None
+    removal_of_row : Tensor of shape (n_rows,) or None
         Given, the rows of a run's column are deleted from its order and the rest moves up.
     columns : Tensor of shape (n_runs,)
         Columns with equal numbers of rows.
@@ -146,7 +146,7 @@ def batches_of_runs(
     Tensor of shape (batch,), or (n_runs, batch) where rows are deleted
     """
     for order in orders:
-        if owner is not None:
-            kept = owner[order] != columns[:, None]
+        if removal_of_row is not None:
+            kept = removal_of_row[order] != columns[:, None]
             order = order.expand(len(columns), -1)[kept].reshape(len(columns), -1)
         yield from order.split(batch_size, dim=-1)

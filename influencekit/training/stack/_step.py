@@ -15,7 +15,7 @@ __all__ = ["OptimizerSpec", "ParameterGroup", "StackedStep", "groups_of"]
 
 _NOT_OPTIONS = ("params", "param_names")
 
-#: Entries of an optimiser's state that count steps: one number, whatever the parameter's shape.
+#: Entries of an optimizer's state that count steps: one number, whatever the parameter's shape.
 _COUNTERS = ("step", "mu_product")
 
 
@@ -35,16 +35,16 @@ class ParameterGroup:
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """An elementwise optimiser without its tensors.
+    """An elementwise optimizer without its tensors.
 
     Parameters
     ----------
     cls : type
     groups : tuple of ParameterGroup
     state : dict of parameter name to dict
-        Where the optimiser starts; empty for a fresh one.
+        Where the optimizer starts; empty for a fresh one.
     decays : bool
-        Whether a weight decay was asked of the optimiser, in place of the task's penalty.
+        Whether a weight decay was asked of the optimizer, in place of the task's penalty.
     """
 
     cls: Any
@@ -53,7 +53,7 @@ class OptimizerSpec:
     decays: bool = False
 
     def build(self, stacked: Mapping[str, Tensor]) -> Optimizer:
-        """Make the optimiser of stacked parameters.
+        """Make the optimizer of stacked parameters.
 
         Parameters
         ----------
@@ -82,7 +82,7 @@ def _stacked(key: str, value: Any, parameter: Tensor) -> Any:
 
 
 def groups_of(optimizer: Optimizer, names: Mapping[int, str]) -> tuple[ParameterGroup, ...]:
-    """Groups of an optimiser, with the parameters that have names.
+    """Groups of an optimizer, with the parameters that have names.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def groups_of(optimizer: Optimizer, names: Mapping[int, str]) -> tuple[Parameter
 
 @dataclass(eq=False)
 class StackedStep:
-    """Moves every model of a stack by one step of its optimiser.
+    """Moves every model of a stack by one step of its optimizer.
 
     Parameters
     ----------

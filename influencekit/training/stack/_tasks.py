@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from influencekit.data import Batch, Examples, make_examples
-from influencekit.models import Task, as_task, predicted_targets, resolve_output
+from influencekit.data._examples import Examples, make_examples
+from influencekit.data._sources import Batch
 from influencekit.models._module import copy_module
+from influencekit.models._outputs import predicted_targets, resolve_output
+from influencekit.models._task import Task, as_task
 from influencekit.training._randomness import RandomStream
 from influencekit.training.stack._forward import call_all, call_in_turn
 from influencekit.utils._torch import simple_kernels
@@ -26,7 +28,7 @@ Parameters = dict[str, Tensor]  # each of shape (n_runs, ...)
 class TaskStack:
     """A task's module with other parameters in it, those of many runs at once.
 
-    Dropout is active in training.  Normalisation layers with running statistics stay as the
+    Dropout is active in training.  Normalization layers with running statistics stay as the
     fitted model has them: in training mode they would make every loss depend on the other rows
     of its batch, so that a row could not be taken out of it.
 

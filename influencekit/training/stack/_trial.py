@@ -11,11 +11,11 @@ from skorch import NeuralNet
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from influencekit.models import Task
+from influencekit.models._task import Task
 from influencekit.training._randomness import RandomStream, untouched
 from influencekit.training.stack._nets import Data, initial_stack
 from influencekit.training.stack._tasks import TaskStack
-from influencekit.utils import count_saved_bytes
+from influencekit.utils._torch import count_saved_bytes
 
 __all__ = ["N_ROWS", "bytes_per_net", "bytes_per_run", "why_nets_differ", "why_runs_differ"]
 
@@ -180,7 +180,7 @@ def bytes_per_net(estimator: NeuralNet, data: Data, length: int) -> int:
 
 
 def bytes_per_run(task: Task, inputs: Any, n_inputs: int, length: int) -> int:
-    """Bytes that a run takes in training: parameters, optimiser, activations and batch.
+    """Bytes that a run takes in training: parameters, optimizer, activations and batch.
 
     Parameters
     ----------

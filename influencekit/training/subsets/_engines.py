@@ -24,7 +24,7 @@ from influencekit.training.estimator._recipe import device_of, fresh_copy, weigh
 from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.training.stack._tasks import model_outputs
 from influencekit.training.subsets._stacked import StackedRetrainer
-from influencekit.utils import progress
+from influencekit.utils._long_work import progress
 
 __all__ = ["ENGINES", "Job", "evaluate_runs"]
 

@@ -12,14 +12,17 @@ import numpy as np
 from sklearn.base import is_classifier
 from skorch import NeuralNet
 
-from influencekit.data import check_sample_weight, one_column
+from influencekit.data._inputs import check_sample_weight
+from influencekit.data._targets import one_column
 from influencekit.training._diverged import DivergedRuns, check_on_nan, warn_kept
 from influencekit.training._randomness import draw_seeds, spawn_generators
 from influencekit.training.estimator._recipe import Recipe, match_net_dtype, read_recipe
 from influencekit.training.estimator._rows import count_rows, dataset_of, yields_targets
 from influencekit.training.subsets._engines import ENGINES, Job, evaluate_runs, last_step
 from influencekit.training.subsets._subset_outputs import SubsetOutputs, check_masks, draw_masks
-from influencekit.utils import check_choice, draw_seed, with_gradients
+from influencekit.utils._random import draw_seed
+from influencekit.utils._suggest import check_choice
+from influencekit.utils._torch import with_gradients
 
 __all__ = ["Retraining", "retrain_on_subsets"]
 

@@ -20,9 +20,9 @@ from torch.utils.data import (
     default_collate,
 )
 
-from influencekit.data import make_examples
-from influencekit.models import as_task
+from influencekit.data._examples import make_examples
 from influencekit.models._optimizers import optimizers_that
+from influencekit.models._task import as_task
 from influencekit.training._checkpoints import KeepCheckpoints
 from influencekit.training._randomness import seeded, untouched
 from influencekit.training.estimator._recipe import fresh_copy
@@ -68,7 +68,7 @@ def why_not_stacked(estimator: Any) -> str | None:
     Parameters
     ----------
     estimator : estimator
-        A net's configuration is read from a freshly initialised clone.
+        A net's configuration is read from a freshly initialized clone.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def why_not_stacked(estimator: Any) -> str | None:
     if net.compile:
         return "compile=True"
     with seeded(0, net.device or "cpu"):
-        return _changed_loop(net) or _iterator_reason(net) or _initialised_reason(net.initialize())
+        return _changed_loop(net) or _iterator_reason(net) or _initialized_reason(net.initialize())
 
 
 def _changed_loop(net: NeuralNet) -> str | None:
@@ -113,9 +113,9 @@ def _iterator_reason(net: NeuralNet) -> str | None:
     return None
 
 
-def _initialised_reason(net: NeuralNet) -> str | None:
+def _initialized_reason(net: NeuralNet) -> str | None:
     if list(net._optimizers) != ["optimizer"]:
-        return f"the net has the optimisers {list(net._optimizers)}"
+        return f"the net has the optimizers {list(net._optimizers)}"
     accepted = optimizers_that("elementwise")
     if type(net.optimizer_) not in accepted.values():
         return f"optimizer {type(net.optimizer_).__name__} is not one of {', '.join(accepted)}"
@@ -198,7 +198,7 @@ class StackedRetrainer:
     def chunks(self, subsets: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Positions of the models that are trained together.
 
-        Models of one chunk take the same number of steps, so that one optimiser serves them.
+        Models of one chunk take the same number of steps, so that one optimizer serves them.
         """
         net: NeuralNet = self.estimator
         lengths = [len(rows) for rows in subsets]

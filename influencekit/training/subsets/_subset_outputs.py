@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from influencekit.metrics._text import not_finite_text
-from influencekit.utils import whole_file
+from influencekit.utils._files import whole_file
 
 __all__ = ["SubsetOutputs", "check_masks", "draw_masks"]
 

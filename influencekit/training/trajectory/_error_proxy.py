@@ -15,7 +15,7 @@ class ErrorProxy:
 
     Parameters
     ----------
-    examples : ndarray of shape (n_examples,)
+    left_out : ndarray of shape (n_examples,)
         Rows of X_train.
     scores : ndarray of shape (n_test, n_examples)
         First-order scores.
@@ -24,7 +24,7 @@ class ErrorProxy:
         :meth:`AdamWInfluence.taylor_error_proxy`.
     """
 
-    examples: np.ndarray
+    left_out: np.ndarray
     scores: np.ndarray
     proxy: np.ndarray
 

@@ -1,4 +1,4 @@
-"""Removing examples from a recorded run with the optimiser's own response exact."""
+"""Removing examples from a recorded run with the optimizer's own response exact."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from influencekit.training.trajectory._replay import State, clip_factor
 from influencekit.training.trajectory._step_loss import StepLoss
 from influencekit.training.trajectory._sweep import Sweep
 
-__all__ = ["FinitePush"]
+__all__ = ["FiniteRemoval"]
 
 
-class FinitePush:
+class FiniteRemoval:
     """What outputs at the end of a run lose without each of some examples.
 
-    The optimiser runs a second time over the recorded gradients, without the example's part in
+    The optimizer runs a second time over the recorded gradients, without the example's part in
     them: its moments m' and v' differ from the recorded ones, and so does each later step, by a
     known displacement δ_k.  Each is carried to the end by the adjoint a of a backward sweep::
 
@@ -33,7 +33,7 @@ class FinitePush:
         With no horizon.
     removed : float, default=1.0
         Share of the examples' weight that is taken away, in (0, 1].  Scores are divided by it:
-        towards 0 they are the derivative.
+        toward 0 they are the derivative.
 
     Notes
     -----
@@ -102,7 +102,7 @@ class FinitePush:
         return scores
 
     def _moved(self, step: int, state: State, slots: Slots, rows: Tensor) -> tuple[Tensor, Slots]:
-        """Displacements (n_rows, p) of a step without each row, and the optimiser's new state."""
+        """Displacements (n_rows, p) of a step without each row, and the optimizer's new state."""
         replay, rule = self.sweep.replay, self.sweep.rule
         options, count = self.sweep.options(step), state.n_steps + 1
         own, without = self._gradients(step, state.theta, rows)

@@ -1,4 +1,4 @@
-"""One step of an optimiser, forwards and backwards, coordinate by coordinate."""
+"""One step of an optimizer, forwards and backwards, coordinate by coordinate."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch import Tensor
 
 __all__ = ["AdamRule", "Adjoint", "Options", "Rule", "SGDRule", "Slots"]
 
-Slots = dict[str, Tensor]  # state of the optimiser, each (..., p)
+Slots = dict[str, Tensor]  # state of the optimizer, each (..., p)
 Adjoint = dict[str, Tensor]  # derivatives by theta and by the slots, each (n_queries, p)
 Options = Mapping[str, Any]  # a number, or one for each coordinate
 
 
 class Rule(ABC):
-    """An optimiser that treats every coordinate by itself."""
+    """An optimizer that treats every coordinate by itself."""
 
     @property
     @abstractmethod
     def slots(self) -> tuple[str, ...]:
-        """Names of the optimiser's state in torch."""
+        """Names of the optimizer's state in torch."""
 
     @property
     @abstractmethod
@@ -34,7 +34,7 @@ class Rule(ABC):
     def step(
         self, theta: Tensor, slots: Slots, gradient: Tensor, options: Options, count: int
     ) -> tuple[Tensor, Slots]:
-        """Take the step number ``count`` (from 1), as torch's optimiser does.
+        """Take the step number ``count`` (from 1), as torch's optimizer does.
 
         All tensors may have leading axes, and derivatives may be taken through it.
         """
@@ -79,7 +79,7 @@ class Rule(ABC):
             Before the step.
         before, after : dict of str to Tensor of shape (p,)
         gradient : Tensor of shape (p,)
-            As the optimiser got it, after clipping.
+            As the optimizer got it, after clipping.
         options : mapping
         count : int
 

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Subset
 from influencekit.exceptions import TrajectoryError
 from influencekit.training.trajectory._recording import Recording
 from influencekit.training.trajectory._trajectory import Trajectory
-from influencekit.utils import check_choice
+from influencekit.utils._suggest import check_choice
 
 __all__ = ["PlainRecorder", "TrajectoryRecorder", "record_trajectory", "recorded_trajectory"]
 
@@ -32,7 +32,7 @@ class TrajectoryRecorder(Callback):
     Parameters
     ----------
     every : int, default=None
-        Steps between snapshots of parameters and optimiser state; None is the root of the
+        Steps between snapshots of parameters and optimizer state; None is the root of the
         expected number of steps.
     folder : path-like, default=None
         Where snapshots are written, without pickle; an earlier recording there is replaced.
@@ -48,7 +48,7 @@ class TrajectoryRecorder(Callback):
     Rows are those of the ``X`` given to ``fit``, through a ``train_split`` too.  Recorded are
     learning-rate schedules, parameter groups, skorch's ``GradientNormClipping`` and dropout.
     Training itself is as it would be without the callback, bit for bit.
-    Memory: parameters and optimiser state, two or three numbers a parameter, for each snapshot.
+    Memory: parameters and optimizer state, two or three numbers a parameter, for each snapshot.
 
     Examples
     --------
@@ -203,7 +203,7 @@ class PlainRecorder:
     def rows(self, indices: Any) -> None:
         """Say which rows of X the next forward pass sees.
 
-        Call it before the forward pass.  Several calls before one step of the optimiser are
+        Call it before the forward pass.  Several calls before one step of the optimizer are
         one batch, whose loss is the mean over all of their rows.
 
         Parameters
@@ -240,7 +240,7 @@ def record_trajectory(
     max_norm : float, default=None
         Norm to which the loop clips gradients with ``clip_grad_norm_``.
     reduction : {"mean", "sum"}, default="mean"
-        Whether a step minimises the mean or the sum of its rows' losses.
+        Whether a step minimizes the mean or the sum of its rows' losses.
 
     Yields
     ------
@@ -250,7 +250,7 @@ def record_trajectory(
     Raises
     ------
     TrajectoryError
-        If a step came without rows, or the optimiser is not among those accepted.
+        If a step came without rows, or the optimizer is not among those accepted.
     ValueError
         If an argument is out of range.
 

@@ -1,4 +1,4 @@
-"""Listens to an optimiser while a model is trained, and keeps what replay needs."""
+"""Listens to an optimizer while a model is trained, and keeps what replay needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from influencekit.exceptions import TrajectoryError
 from influencekit.models._optimizers import optimizers_that
 from influencekit.training.trajectory._replay import drops_out, refuse_batch_statistics
 from influencekit.training.trajectory._trajectory import FolderSnapshots, Snapshot, Trajectory
-from influencekit.utils import remove_abandoned
+from influencekit.utils._files import remove_abandoned
 
 __all__ = ["Recording", "numbers_of"]
 
@@ -94,7 +94,7 @@ class Recording:
     def _before_step(self, *_: Any) -> None:
         if not self._rows:
             raise TrajectoryError(
-                f"trajectory: step {len(self._batches)} of the optimiser came without rows. Call "
+                f"trajectory: step {len(self._batches)} of the optimizer came without rows. Call "
                 "rows(indices) of the recorder before the forward pass of each step."
             )
         if len(self._batches) % self.every == 0:
@@ -128,7 +128,7 @@ class Recording:
         """
         self.stop()
         if not self._batches:
-            raise TrajectoryError("trajectory: the optimiser took no step, so nothing is recorded.")
+            raise TrajectoryError("trajectory: the optimizer took no step, so nothing is recorded.")
         self._keep()
         trajectory = Trajectory(
             optimizer=type(self.optimizer).__name__,
@@ -157,11 +157,11 @@ def _names(module: nn.Module, optimizer: Optimizer) -> dict[int, str]:
     module = getattr(module, "_orig_mod", module)
     names = {id(p): n for n, p in module.named_parameters() if p.requires_grad}
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    strangers = [n for i, n in names.items() if i not in held]
-    if strangers:
+    unknown = [n for i, n in names.items() if i not in held]
+    if unknown:
         raise TrajectoryError(
-            f"optimizer: it does not hold the trainable parameters {strangers[:5]}. Freeze them "
-            "(requires_grad=False), or give them to the optimiser."
+            f"optimizer: it does not hold the trainable parameters {unknown[:5]}. Freeze them "
+            "(requires_grad=False), or give them to the optimizer."
         )
     if held - set(names):
         raise TrajectoryError(
@@ -172,7 +172,7 @@ def _names(module: nn.Module, optimizer: Optimizer) -> dict[int, str]:
 
 
 def _switches(optimizer: Optimizer) -> dict[str, bool]:
-    """What an optimiser does, where it is not a number."""
+    """What an optimizer does, where it is not a number."""
     known = optimizers_that("recorded")
     if type(optimizer) not in known.values():
         *some, last = known
@@ -182,7 +182,7 @@ def _switches(optimizer: Optimizer) -> dict[str, bool]:
         )
     groups = optimizer.param_groups
     if any(group.get("maximize") for group in groups):
-        raise TrajectoryError("optimizer: maximize=True is not supported; minimise the negative.")
+        raise TrajectoryError("optimizer: maximize=True is not supported; minimize the negative.")
 
     def one(name: str, values: list[bool]) -> bool:
         if len(set(values)) > 1:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from influencekit.data import Examples
+from influencekit.data._examples import Examples
 from influencekit.exceptions import TrajectoryError, UnsupportedModelError
-from influencekit.models import Task
 from influencekit.models._module import copy_module
+from influencekit.models._task import Task
 from influencekit.training._randomness import GLOBAL_STATE_LOCK
 from influencekit.training.trajectory._optimizers import Options, Slots
 from influencekit.training.trajectory._trajectory import Trajectory
@@ -108,7 +108,7 @@ def refuse_batch_statistics(module: torch.nn.Module) -> None:
             raise UnsupportedModelError(
                 f"model: layer {name!r} is {type(part).__name__}. In training mode the loss of a "
                 "row depends on the other rows of its batch through it, so that a row cannot be "
-                "taken out. Accepted are LayerNorm, GroupNorm or no normalisation; "
+                "taken out. Accepted are LayerNorm, GroupNorm or no normalization; "
                 "FurtherTraining, which keeps the fitted statistics, works with this layer."
             )
 
@@ -131,7 +131,7 @@ CLIP_EPS = 1e-6
 
 
 class State(NamedTuple):
-    """Parameters (..., p) and optimiser state before a step."""
+    """Parameters (..., p) and optimizer state before a step."""
 
     theta: Tensor
     slots: Slots
@@ -222,7 +222,7 @@ class Replay:
         )
 
     def options(self, step: int) -> Options:
-        """Numbers of the optimiser at a step, for each coordinate where groups differ."""
+        """Numbers of the optimizer at a step, for each coordinate where groups differ."""
         found: dict[str, Any] = {}
         for name in self.rule.options:
             values = self.trajectory.options[name][step]
@@ -246,7 +246,7 @@ class Replay:
         return State(theta, slots, stored.count)
 
     def loss(self, theta: Tensor, batch: StepBatch) -> Tensor:
-        """What a step minimised, with the shares of the recorded run."""
+        """What a step minimized, with the shares of the recorded run."""
         with random_state(batch.random_state):
             losses = self.model.losses(theta, batch.inputs, batch.targets)
         return (batch.shares * losses).sum()
@@ -348,9 +348,9 @@ def _positions(trajectory: Trajectory, train_rows: np.ndarray) -> list[Tensor]:
         positions = np.searchsorted(train_rows, rows)
         inside = positions < len(train_rows)
         if not inside.all() or (train_rows[positions] != rows).any():
-            stranger = int(np.asarray(rows)[~inside][0]) if not inside.all() else int(rows[0])
+            unknown = int(np.asarray(rows)[~inside][0]) if not inside.all() else int(rows[0])
             raise TrajectoryError(
-                f"trajectory: step {step} learned from row {stranger}, which is not among the "
+                f"trajectory: step {step} learned from row {unknown}, which is not among the "
                 f"{len(train_rows)} training rows given (the run was given {trajectory.n_rows}). "
                 "Give X and y as they were given to fit."
             )
@@ -364,8 +364,8 @@ def _group_of(model: FlatModel, trajectory: Trajectory) -> Tensor:
     missing = [name for name in model.names if name not in group]
     if missing:
         raise TrajectoryError(
-            f"trajectory: the recorded optimiser does not hold {missing[:5]}, which the model "
-            "would train. Freeze them (requires_grad=False), or give them to the optimiser."
+            f"trajectory: the recorded optimizer does not hold {missing[:5]}, which the model "
+            "would train. Freeze them (requires_grad=False), or give them to the optimizer."
         )
     parts = [
         torch.full((n,), group[name], dtype=torch.long)

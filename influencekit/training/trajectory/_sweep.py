@@ -50,7 +50,7 @@ class Sweep:
     ----------
     replay : Replay
     rule : Rule, default=None
-        The optimiser's step that is differentiated; None is the run's own.
+        The optimizer's step that is differentiated; None is the run's own.
     curvature : {"hessian", "smoothed_hessian", "ggn", "fisher", "none"}, default="hessian"
         How the gradient of a step changes with the parameters.
     removal : {"renormalize", "fixed"}, default="renormalize"
@@ -160,7 +160,7 @@ class Sweep:
         return adjoint, StepInfluence(step, batch.rows, inner)
 
     def options(self, step: int) -> Any:
-        """Numbers of the optimiser at a step, those that the run does not know being 0."""
+        """Numbers of the optimizer at a step, those that the run does not know being 0."""
         known = dict(self.replay.options(step))
         return {name: known.get(name, 0.0) for name in self.rule.options}
 

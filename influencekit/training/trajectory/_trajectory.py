@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from influencekit.training.trajectory._optimizers import AdamRule, Rule, SGDRule
-from influencekit.utils import whole_file
+from influencekit.utils._files import whole_file
 
 __all__ = ["FolderSnapshots", "Snapshot", "Trajectory"]
 
@@ -29,9 +29,9 @@ class Snapshot:
     Parameters
     ----------
     tensors : dict of str to dict of parameter name to Tensor
-        "theta" are the parameters; the others are the optimiser's state under torch's names.
+        "theta" are the parameters; the others are the optimizer's state under torch's names.
     count : int
-        Steps that the optimiser has taken.
+        Steps that the optimizer has taken.
     """
 
     tensors: dict[str, dict[str, Tensor]]
@@ -115,7 +115,7 @@ class Trajectory:
     groups : tuple of tuple of str
         Names of the parameters of each parameter group.
     options : dict of str to ndarray of shape (n_steps, n_groups)
-        "lr", "weight_decay" and the optimiser's own numbers at every step.
+        "lr", "weight_decay" and the optimizer's own numbers at every step.
     switches : dict of str to bool
         "momentum" and "nesterov" of SGD; "amsgrad" and "decoupled" of Adam and AdamW.
     batches : tuple of ndarray of int
@@ -127,7 +127,7 @@ class Trajectory:
     n_rows : int
         Rows of X that the run was given.
     reduction : {"mean", "sum"}
-        Whether a step minimised the mean or the sum of its batch's losses.
+        Whether a step minimized the mean or the sum of its batch's losses.
     random_states : tuple of Tensor or None
         torch's random state before each forward pass, where the module drops out.
 
@@ -155,12 +155,12 @@ class Trajectory:
 
     @property
     def n_steps(self) -> int:
-        """Number of steps of the optimiser."""
+        """Number of steps of the optimizer."""
         return len(self.batches)
 
     @property
     def rule(self) -> Rule:
-        """The optimiser's step."""
+        """The optimizer's step."""
         if self.optimizer == "SGD":
             return SGDRule(self.switches["momentum"], self.switches["nesterov"])
         return AdamRule(self.switches["decoupled"], self.switches["amsgrad"])

@@ -42,7 +42,7 @@ class Run:
         return found
 
     def train(self, recorder=None, optimizer=None):
-        """The run itself, with torch's optimiser."""
+        """The run itself, with torch's optimizer."""
         base = [g["lr"] for g in optimizer.param_groups]
         for step, rows in enumerate(self.batches):
             for group, lr in zip(optimizer.param_groups, base, strict=True):

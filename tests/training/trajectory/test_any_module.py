@@ -138,7 +138,7 @@ def test_every_curvature_takes_a_transformer(kind, curvature, dropout):
 
 @pytest.mark.parametrize("kind", METHODS)
 @pytest.mark.parametrize(
-    "options", [{}, {"horizon": 1}, {"push": "finite"}], ids=["all", "horizon", "finite"]
+    "options", [{}, {"horizon": 1}, {"removal_order": "finite"}], ids=["all", "horizon", "finite"]
 )
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 def test_eight_threads_get_what_one_gets(kind, options, dropout):

@@ -48,7 +48,7 @@ def test_forward_and_backward_scores_agree():
     queries, targets = data(1, 3)
     influence = AdamWInfluence(trajectory).fit(task, run.X, run.y)
     proxy = influence.taylor_error_proxy(queries, targets)
-    np.testing.assert_array_equal(proxy.examples, np.arange(N))
+    np.testing.assert_array_equal(proxy.left_out, np.arange(N))
     np.testing.assert_allclose(proxy.scores, influence.score(queries, targets), atol=1e-13)
 
 
@@ -69,4 +69,4 @@ def test_rows_that_were_not_learned_from_are_refused():
     _, task, trajectory = recorded(run)
     influence = SGDInfluence(trajectory).fit(task, run.X, run.y)
     with pytest.raises(ValueError, match=r"rows \[24\]"):
-        influence.taylor_error_proxy(*data(1, 2), examples=[0, N])
+        influence.taylor_error_proxy(*data(1, 2), left_out=[0, N])

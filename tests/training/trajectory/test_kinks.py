@@ -125,7 +125,7 @@ def test_kinds_of_the_proxy():
     smooth = influence.taylor_error_proxy(queries, targets, [3, 9], kind="kinks")
     assert not smooth.proxy.any()
     pushed = influence.taylor_error_proxy(queries, targets, [9, 3], kind="finite")
-    scores = AdamWInfluence(trajectory, push="finite").fit(task, run.X, run.y)
+    scores = AdamWInfluence(trajectory, removal_order="finite").fit(task, run.X, run.y)
     expected = scores.score(queries, targets)[:, [9, 3]]
     np.testing.assert_allclose(pushed.scores + pushed.proxy, expected, atol=1e-14)
     np.testing.assert_allclose(pushed.scores, smooth.scores[:, ::-1], atol=1e-14)

@@ -271,11 +271,11 @@ def test_gradient_accumulation_is_one_batch():
 
 
 class TestRefused:
-    def test_batch_normalisation(self):
+    def test_batch_normalization(self):
         with pytest.raises(UnsupportedModelError, match="BatchNorm1d.*depends"):
             fit(make_net(module__norm=True))
 
-    def test_optimiser(self):
+    def test_optimizer(self):
         with pytest.raises(TrajectoryError, match="RMSprop; accepted are SGD, Adam and AdamW"):
             fit(make_net(optimizer=RMSprop))
         with pytest.raises(TrajectoryError, match="maximize"):
@@ -325,7 +325,7 @@ class TestRefused:
         ):
             recorder.rows([2, 4])
 
-    def test_parameters_the_optimiser_does_not_hold(self):
+    def test_parameters_the_optimizer_does_not_hold(self):
         module = Net()
         with (
             pytest.raises(TrajectoryError, match="layers.0.weight"),

@@ -9,16 +9,18 @@ import numpy as np
 from scipy.special import ndtri
 
 from influencekit.base import BaseAttributor, Fitted
-from influencekit.data import Examples, leaves
-from influencekit.utils import chunks, draw_seed
+from influencekit.data._examples import Examples
+from influencekit.data._sources import leaves
+from influencekit.utils._long_work import chunks
+from influencekit.utils._random import draw_seed
 
-__all__ = ["Random"]
+__all__ = ["RandomBaseline"]
 
 #: Scores made at a time.
 _CHUNK = 2**22
 
 
-class Random(BaseAttributor):
+class RandomBaseline(BaseAttributor):
     """Baseline: standard normal scores, independent of each other and of the model.
 
     A score follows from the seed and from what the two examples are (inputs and target), so
@@ -46,9 +48,9 @@ class Random(BaseAttributor):
     --------
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.linear_model import LogisticRegression
-    >>> from influencekit import Random
+    >>> from influencekit import RandomBaseline
     >>> X, y = load_iris(return_X_y=True)
-    >>> random = Random(random_state=0)
+    >>> random = RandomBaseline(random_state=0)
     >>> random.fit(LogisticRegression(max_iter=1000).fit(X, y), X, y).score(X[:2], y[:2]).shape
     (2, 150)
     """

@@ -1,4 +1,4 @@
-"""push="finite" against whole runs without an example, where these have a simple answer."""
+"""removal_order="finite" against whole runs without an example, where these are simple."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from torch.optim import AdamW
 
 from influencekit import AdamWInfluence, SGDInfluence, as_task
 from influencekit.training import record_trajectory, trajectory_leave_one_out
-from influencekit.training.trajectory import FinitePush
+from influencekit.training.trajectory._finite_removal import FiniteRemoval
 from tests.training.trajectory._unrolled import Run
 from tests.training.trajectory.test_adjoint import (
     VARIANTS,
@@ -51,7 +51,7 @@ def record(run, loss):
 
 
 def predictions_without(run, start, row, queries):
-    """Predictions after the run with torch's own optimiser, without a row."""
+    """Predictions after the run with torch's own optimizer, without a row."""
     run.module.load_state_dict(start)
     whole = run.batches
     run.batches = [[r for r in b if r != row] for b in whole]
@@ -72,10 +72,10 @@ def test_equals_the_run_without_the_example_where_gradients_are_constant(variant
     start, task, trajectory = record(run, nn.L1Loss())
     queries = data(1, 4)[0]
     found, slopes = (
-        influence_of(run, trajectory, output="prediction", push=push)
+        influence_of(run, trajectory, output="prediction", removal_order=order)
         .fit(task, run.X, run.y)
         .score(queries)[:, ROWS]
-        for push in ("finite", "derivative")
+        for order in ("finite", "derivative")
     )
     full = predictions_without(run, start, None, queries)
     truth = np.stack([full - predictions_without(run, start, r, queries) for r in ROWS], axis=1)
@@ -94,7 +94,7 @@ def test_taking_little_away_is_the_derivative(variant, removal):
     influence = influence_of(run, trajectory, removal=removal).fit(task, run.X, run.y)
     sweep, rows = influence.fitted_[0].sweep, torch.arange(N)
     gradients = influence.fitted_[0]._gradients(influence._queries(queries, targets), "neg_loss")
-    derivative, finite = FinitePush(sweep, removed=1e-6)(gradients, rows, N)
+    derivative, finite = FiniteRemoval(sweep, removed=1e-6)(gradients, rows, N)
     scale = float(derivative.abs().max())
     np.testing.assert_allclose(finite, derivative, atol=1e-4 * scale, rtol=0)
     np.testing.assert_allclose(derivative, influence.score(queries, targets), atol=1e-14)
@@ -110,10 +110,10 @@ def test_takes_most_of_the_error_away_on_smooth_nets(variant, removal):
         task, run.X, run.y, queries, targets, trajectory=trajectory, removal=removal
     ).scores
     errors = {}
-    for push in ("finite", "derivative"):
-        influence = influence_of(run, trajectory, removal=removal, push=push)
+    for order in ("finite", "derivative"):
+        influence = influence_of(run, trajectory, removal=removal, removal_order=order)
         found = influence.fit(task, run.X, run.y).score(queries, targets)
-        errors[push] = np.linalg.norm(found - truth) / np.linalg.norm(truth)
+        errors[order] = np.linalg.norm(found - truth) / np.linalg.norm(truth)
     assert errors["finite"] < 0.5 * errors["derivative"], errors
 
 
@@ -122,10 +122,10 @@ def test_rows_that_come_twice_and_batches_of_one():
     run.batches = [[0], [1, 7, 7, 2], [0, 19], [3, 4, 0], [7]]
     _, task, trajectory = record(run, nn.L1Loss())
     queries = data(1, 3)[0]
-    influence = AdamWInfluence(trajectory, output="prediction", push="finite")
+    influence = AdamWInfluence(trajectory, output="prediction", removal_order="finite")
     found = influence.fit(task, run.X, run.y).score(queries)
     truth = trajectory_leave_one_out(
-        task, run.X, run.y, queries, trajectory=trajectory, output="prediction", examples=ROWS
+        task, run.X, run.y, queries, trajectory=trajectory, output="prediction", left_out=ROWS
     ).scores
     np.testing.assert_allclose(found[:, ROWS], truth, atol=1e-12)
     assert not found[:, [5, 23]].any()  # never learned from
@@ -135,11 +135,13 @@ def test_blocks_change_nothing():
     run = make_run("amsgrad")
     _, task, trajectory = recorded(run)
     queries, targets = data(1, 5)
-    influence = AdamWInfluence(trajectory, push="finite").fit(task, run.X, run.y)
+    influence = AdamWInfluence(trajectory, removal_order="finite").fit(task, run.X, run.y)
     found = influence.score(queries, targets)
     size = influence.fitted_[0].replay.model.size * 8
     for options in ({"batch_size": 2}, {"max_memory": 100 * size}, {"max_memory": 1}):
-        other = AdamWInfluence(trajectory, push="finite", **options).fit(task, run.X, run.y)
+        other = AdamWInfluence(trajectory, removal_order="finite", **options).fit(
+            task, run.X, run.y
+        )
         np.testing.assert_allclose(other.score(queries, targets), found, atol=1e-14)
     own = influence.score(run.X, run.y)
     np.testing.assert_allclose(influence.self_influence(), np.diagonal(own), atol=1e-14)
@@ -154,25 +156,27 @@ def test_float32_keeps_small_moves():
         run.module, run.X = run.module.to(dtype), run.X.to(dtype)
         _, task, trajectory = recorded(run, every=1)
         queries, targets = data(1, 3)
-        influence = AdamWInfluence(trajectory, push="finite").fit(task, run.X, run.y)
+        influence = AdamWInfluence(trajectory, removal_order="finite").fit(task, run.X, run.y)
         found.append(influence.score(queries.to(dtype), targets))
     np.testing.assert_allclose(found[1], found[0], atol=2e-3 * np.abs(found[0]).max())
 
 
-def test_curvatures_and_a_wrong_optimiser_are_taken():
+def test_curvatures_and_a_wrong_optimizer_are_taken():
     run = make_run("adamw")
     _, task, trajectory = recorded(run)
     queries, targets = data(1, 3)
     for curvature in ("ggn", "fisher", "none"):
         scores = [
-            AdamWInfluence(trajectory, curvature, push=push)
+            AdamWInfluence(trajectory, curvature, removal_order=order)
             .fit(task, run.X, run.y)
             .score(queries, targets)
-            for push in ("finite", "derivative")
+            for order in ("finite", "derivative")
         ]
         assert 0.001 < np.linalg.norm(scores[0] - scores[1]) / np.linalg.norm(scores[1]) < 0.5
     with pytest.warns(UserWarning, match="as if SGD"):
-        sgd = SGDInfluence(trajectory, push="finite", removal="fixed").fit(task, run.X, run.y)
+        sgd = SGDInfluence(trajectory, removal_order="finite", removal="fixed").fit(
+            task, run.X, run.y
+        )
     with pytest.warns(UserWarning, match="as if SGD"):
         slope = SGDInfluence(trajectory, removal="fixed").fit(task, run.X, run.y)
     # without a memory a removal of a share is linear
@@ -184,8 +188,8 @@ def test_curvatures_and_a_wrong_optimiser_are_taken():
 def test_what_is_refused():
     run = make_run("adamw")
     _, task, trajectory = recorded(run)
-    with pytest.raises(ValueError, match="horizon: got 3 with push='finite'"):
-        AdamWInfluence(trajectory, push="finite", horizon=3).fit(task, run.X, run.y)
-    influence = AdamWInfluence(trajectory, push="finite").fit(task, run.X, run.y)
-    with pytest.raises(ValueError, match="step_scores: push='finite'"):
+    with pytest.raises(ValueError, match="horizon: got 3 with removal_order='finite'"):
+        AdamWInfluence(trajectory, removal_order="finite", horizon=3).fit(task, run.X, run.y)
+    influence = AdamWInfluence(trajectory, removal_order="finite").fit(task, run.X, run.y)
+    with pytest.raises(ValueError, match="step_scores: removal_order='finite'"):
         influence.step_scores(*data(1, 2))

@@ -13,15 +13,15 @@ from influencekit.attributors._gradients import (
     training_weights,
 )
 from influencekit.base import BaseAttributor, Fitted
-from influencekit.utils import chunks
+from influencekit.utils._long_work import chunks
 
-__all__ = ["Loss"]
+__all__ = ["LossBaseline"]
 
 #: Examples in one forward pass when nothing is said.
 _BATCH = 1024
 
 
-class Loss(BaseAttributor):
+class LossBaseline(BaseAttributor):
     """Baseline: training examples by their loss under the model, the same for every query.
 
     ``score_ij = -loss_j w_j / mean(w)``.  An example that the model contradicts has a high loss,
@@ -54,9 +54,10 @@ class Loss(BaseAttributor):
     --------
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.linear_model import LogisticRegression
-    >>> from influencekit import Loss
+    >>> from influencekit import LossBaseline
     >>> X, y = load_iris(return_X_y=True)
-    >>> Loss().fit(LogisticRegression(max_iter=1000).fit(X, y), X, y).score(X[:2], y[:2]).shape
+    >>> model = LogisticRegression(max_iter=1000).fit(X, y)
+    >>> LossBaseline().fit(model, X, y).score(X[:2], y[:2]).shape
     (2, 150)
     """
 

@@ -1,0 +1,1 @@
+"""Scores and retrained outputs put together."""

@@ -1,0 +1,341 @@
+"""Scores that learn from retrained outputs, with another attributor's scores as their prior."""
+
+from __future__ import annotations
+
+import os
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+
+from influencekit.attributors.along_the_run._run_average import RunAverage
+from influencekit.attributors.posterior._known_queries import KnownQueries
+from influencekit.attributors.posterior._linear_gaussian import (
+    Posterior,
+    best_posterior,
+    candidates,
+)
+from influencekit.attributors.posterior._self_reported import cross_validated_lds
+from influencekit.base import BaseAttributor
+from influencekit.data._examples import each, open_examples
+from influencekit.models._outputs import OUTPUTS
+from influencekit.models._task import is_model_list
+from influencekit.training.subsets._retrain import retrain_on_subsets
+from influencekit.training.subsets._subset_outputs import SubsetOutputs
+from influencekit.utils._random import draw_seed
+from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import Interval, StrOptions
+
+__all__ = ["SubsetPosterior"]
+
+#: Trainings below which all queries share one slope on the prior.
+OWN_SLOPES_FROM = 50
+#: Trainings below which no LDS is reported.
+LDS_FROM = 20
+
+
+class SubsetPosterior(BaseAttributor):
+    """Posterior of scores given what models retrained on subsets say at the queries.
+
+    For each query the outputs of M trainings are ``y = μ + c Zτ + Zb + e`` with the centered masks
+    Z, the prior's scores τ, ``b ~ N(0, ρσ²D)`` and ``e ~ N(0, σ²)``; the scores are the posterior
+    mean of ``cτ + b``, ``c τ + ρ D Zᵀ V⁻¹ (y - μ - c Zτ)`` with ``V = I + ρ Z D Zᵀ``.
+
+    Parameters
+    ----------
+    prior : attributor, "run_average" or None, default="run_average"
+        Whose scores are the prior mean, up to the slope c: "run_average" is ``RunAverage()``.
+        None has the prior mean 0: a linear datamodel, regularized as the outputs tell.
+    n_trainings : int, default=20
+        Trainings on random subsets; 0 takes the prior's scores as they are.
+    subset_fraction : float in (0, 1), default=0.5
+        Share of the rows in a subset.
+    slope : {"auto", "shared", "own"}, default="auto"
+        One slope c for all queries, or one for each; "auto" shares it below 50 trainings.
+    damping_factors : array-like of float, default=(0.3, 1.0, 3.0)
+        Multiples of the prior's damping to choose from, where it has a damping path.
+    output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
+        What retrained models are asked for; "auto" is what the prior explains.
+    cv : int, default=5
+        Folds of the trainings for the self-reported LDS.
+    cache_dir : path-like, default=None
+        Where trainings are kept and found again; see :func:`~influencekit.retrain_on_subsets`.
+    n_jobs : int, default=None
+        Workers of the trainings.
+    random_state : int, RandomState instance or None, default=None
+        Of subsets, trainings, folds and bootstrap.
+    verbose : int, default=0
+        1 shows progress over trainings.
+
+    Attributes
+    ----------
+    prior_ : attributor or None
+        Fitted.
+    subset_outputs_ : SubsetOutputs or None
+        What the scores learned from.
+    slope_ : ndarray of shape (n_query,)
+        On the prior's scores: 1 where they have the size of effects on retrained models.
+    noise_ratio_ : float
+        ρ, the prior variance of a row's score over the variance of the noise.
+    damping_factor_ : float
+        That was chosen.
+    cross_validated_lds_ : float
+        Estimate of the LDS of these scores, against *one* training for each subset, from trainings
+        that were left out; against means of several it is higher.  NaN below 20 trainings.
+    cross_validated_lds_std_error_ : float
+        Its standard error, by a bootstrap over trainings and queries.
+    task_ : Task
+        Snapshot of the model.
+    n_train_ : int
+    train_rows_ : ndarray of int
+
+    See Also
+    --------
+    RunAverage : The prior by default.
+    LDSSearch : Chooses parameters of an attributor by such outputs, and learns no more from them.
+
+    Notes
+    -----
+    ρ, D (equal for all rows, or mixed with the mean square or the mean size of the prior's scores)
+    and the factor on the prior's damping are those of the highest restricted likelihood, summed
+    over the queries.  A slope for each query does harm with few trainings, as measured.
+
+    Scores are known for the queries given to ``fit``: ``score`` takes those, some of them, or in
+    another order.  Without ``y`` they are asked about with the targets of ``y_query``.
+
+    Cost: the prior's, one training for each subset, and an eigendecomposition of n_trainings
+    dimensions for each prior that is tried.
+
+    References
+    ----------
+    .. [1] A. Ilyas, S. M. Park, L. Engstrom, G. Leclerc, A. Madry. Datamodels: predicting
+       predictions from training data. ICML 2022, arXiv 2202.00622.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from influencekit import SubsetPosterior
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LogisticRegression(max_iter=1000).fit(X[::2], y[::2])
+    >>> posterior = SubsetPosterior(n_trainings=20, random_state=0)
+    >>> posterior = posterior.fit(model, X[::2], y[::2], X_query=X[1::10], y_query=y[1::10])
+    >>> posterior.score(X[1::10], y[1::10]).shape
+    (15, 75)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        "prior": [BaseAttributor, StrOptions({"run_average"}), None],
+        "n_trainings": [Interval(Integral, 0, None, closed="left")],
+        "subset_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "slope": [StrOptions({"auto", "shared", "own"})],
+        "damping_factors": ["array-like"],
+        "output": [StrOptions(set(OUTPUTS)), callable],
+        "cv": [Interval(Integral, 2, None, closed="left")],
+        "cache_dir": [str, os.PathLike, None],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        prior="run_average",
+        *,
+        n_trainings=20,
+        subset_fraction=0.5,
+        slope="auto",
+        damping_factors=(0.3, 1.0, 3.0),
+        output="auto",
+        cv=5,
+        cache_dir=None,
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.prior = prior
+        self.n_trainings = n_trainings
+        self.subset_fraction = subset_fraction
+        self.slope = slope
+        self.damping_factors = damping_factors
+        self.output = output
+        self.cv = cv
+        self.cache_dir = cache_dir
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @with_gradients
+    def fit(
+        self,
+        model,
+        X,
+        y=None,
+        *,
+        X_query=None,
+        y_query=None,
+        subset_outputs=None,
+        sample_weight=None,
+        X_fit=None,
+    ):
+        """Fit the prior, retrain on subsets, and put both together.
+
+        Parameters
+        ----------
+        model : fitted model, Task, or list of them
+            As the prior takes it.  Of several the first one is retrained.
+        X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_train examples
+            The data that the model was trained on.
+        y : array-like of shape (n_train,) or (n_train, n_outputs), default=None
+        X_query : array-like, DataFrame, Tensor, Dataset or DataLoader
+            The test examples whose scores are wanted.
+        y_query : array-like, default=None
+            Their targets, on which retrained models are compared.
+        subset_outputs : SubsetOutputs or None, default=None
+            Outputs of trainings at hand, on the same data and queries; nothing is trained.
+        sample_weight : array-like of shape (n_train,), default=None
+            The weights that the model was fitted with; retraining gets those of its rows.
+        X_fit : array-like of shape (n_train, n_features), default=None
+            Of a Pipeline: what its last step was fitted on.
+
+        Returns
+        -------
+        self : object
+        """
+        models, train = self._open(model, X, y, sample_weight, X_fit)
+        self._check(X_query, subset_outputs)
+        queries = open_examples(models, X_query, y_query, require_y=False, name="X_query")
+        if each(queries)[0].targets is None:
+            raise ValueError(
+                "y_query: got None; retrained models must be compared on the same targets. Give "
+                "y_query, for instance model.predict(X_query)."
+            )
+        rng = check_random_state(self.random_state)
+        seed = draw_seed(rng)
+        prior = self._prior()
+        self.prior_ = None if prior is None else clone(prior).fit(models, train)
+        priors = None if prior is None else self._prior_scores(queries)
+        if subset_outputs is None and self.n_trainings:
+            subset_outputs = self._retrain(
+                model, X, y, X_query, y_query, seed, sample_weight, X_fit
+            )
+        self.subset_outputs_ = subset_outputs
+        table = self._learn(priors, subset_outputs, rng)
+        self._keep([KnownQueries(each(queries)[0], table)], [np.arange(self.n_train_)])
+        return self
+
+    def _fit(self, task, train):
+        raise TypeError("SubsetPosterior fits its prior and learns from trainings on subsets.")
+
+    def _prior(self) -> BaseAttributor | None:
+        return RunAverage() if isinstance(self.prior, str) else self.prior
+
+    def _read_models(self, model, X, y):
+        prior = self._prior()
+        return (
+            super()._read_models(model, X, y) if prior is None else prior._read_models(model, X, y)
+        )
+
+    @property
+    def _asks_queries(self):
+        return True
+
+    def _check(self, X_query, subset_outputs) -> None:
+        """Refuse, before any work, what cannot be learned from."""
+        prior = self._prior()
+        if X_query is None:
+            raise ValueError(
+                "X_query: got None; scores that learn from retrained outputs are known for the "
+                "queries that these were asked about. Give them: fit(model, X, y, X_query=X_test, "
+                "y_query=y_test)."
+            )
+        if prior is not None and (prior._grouped is not None or prior._asks_queries):
+            raise ValueError(
+                f"prior: got {type(prior).__name__}, which scores groups or measures on other "
+                "examples; accepted is an attributor of single examples, such as RunAverage()."
+            )
+        if subset_outputs is None:
+            if self.n_trainings in (1, 2) or (prior is None and not self.n_trainings):
+                raise ValueError(
+                    f"n_trainings: got {self.n_trainings}; accepted are 3 or more, or 0 for the "
+                    "prior alone, which then must not be None."
+                )
+        elif not isinstance(subset_outputs, SubsetOutputs):
+            raise TypeError(
+                f"subset_outputs: got {type(subset_outputs).__name__}; accepted is SubsetOutputs, "
+                "from retrain_on_subsets or SubsetOutputs.load."
+            )
+
+    def _prior_scores(self, queries) -> dict[float, np.ndarray]:
+        """The prior's scores of the queries at each factor on its damping."""
+        prior = self.prior_
+        if not hasattr(prior, "damping_path"):
+            return {1.0: prior.score(queries)}
+        path, own = prior.damping_path(queries), np.asarray(prior.damping_)
+        found = {}
+        for factor in np.atleast_1d(np.asarray(self.damping_factors, dtype=float)):
+            scores = np.zeros((queries.n_examples, self.n_train_))
+            damping = own * factor
+            scores[:, prior.train_rows_] = path.scores(damping if own.ndim else float(damping))
+            found[float(factor)] = scores
+        return found
+
+    def _retrain(
+        self, model, X, y, X_query, y_query, seed: int, sample_weight, X_fit
+    ) -> SubsetOutputs:
+        first = model[0] if is_model_list(model) else model
+        return retrain_on_subsets(
+            first,
+            X,
+            y,
+            X_query,
+            y_query,
+            sample_weight=sample_weight,
+            X_fit=X_fit,
+            n_subsets=self.n_trainings,
+            subset_fraction=self.subset_fraction,
+            output=self._explained(),
+            cache_dir=self.cache_dir,
+            n_jobs=self.n_jobs,
+            random_state=seed,
+            verbose=self.verbose,
+        )
+
+    def _explained(self) -> Any:
+        """The output that retrained models are asked for."""
+        if self.output != "auto" or self.prior_ is None:
+            return "neg_loss" if self.output == "auto" else self.output
+        params = self._prior().get_params(deep=True)
+        names = sorted((n for n in params if n.split("__")[-1] == "output"), key=len)
+        found = params[names[0]] if names else "auto"
+        return "neg_loss" if found == "auto" else found
+
+    def _learn(self, priors, subset_outputs, rng) -> np.ndarray:
+        """Scores (n_query, n_train), with the results set."""
+        self.cross_validated_lds_ = self.cross_validated_lds_std_error_ = float("nan")
+        if subset_outputs is None:
+            scores = priors[1.0] if 1.0 in priors else next(iter(priors.values()))
+            self.slope_, self.noise_ratio_ = np.ones(len(scores)), 0.0
+            self.damping_factor_ = 1.0
+            return scores
+        masks, outputs = subset_outputs.masks.astype(float), subset_outputs.mean_outputs()
+
+        def fitted(masks, outputs) -> Posterior:
+            few = len(masks) < OWN_SLOPES_FROM
+            shared = self.slope == "shared" or (self.slope == "auto" and few)
+            return best_posterior(masks, outputs, candidates(priors, masks.shape[1]), shared)
+
+        best = fitted(masks, outputs)
+        self.slope_, self.noise_ratio_ = best.slopes, best.noise_ratio
+        self.damping_factor_ = best.candidate.factor
+        if len(masks) >= LDS_FROM:
+            found = cross_validated_lds(
+                masks, outputs, lambda m, o: fitted(m, o).scores, self.cv, rng
+            )
+            self.cross_validated_lds_, self.cross_validated_lds_std_error_ = found
+        return best.scores
+
+    def _all_scores(self, queries):
+        return self.fitted_[0].scores(each(queries)[0])

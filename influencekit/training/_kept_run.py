@@ -1,0 +1,130 @@
+"""Checkpoints of a run, from whatever kept them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from sklearn.pipeline import Pipeline
+from skorch import NeuralNet
+
+from influencekit.training._checkpoints import KeepCheckpoints
+from influencekit.training._step_checkpoints import (
+    CheckpointRecorder,
+    State,
+    even_steps,
+    nearest_steps,
+)
+from influencekit.training.trajectory._recorder import PlainRecorder, TrajectoryRecorder
+from influencekit.training.trajectory._trajectory import Trajectory
+
+__all__ = ["SOURCES", "even_positions", "net_inside", "states_of", "states_within"]
+
+#: What may be given as the checkpoints of a run, apart from a list of state dicts.
+SOURCES = (
+    Trajectory,
+    PlainRecorder,
+    TrajectoryRecorder,
+    KeepCheckpoints,
+    CheckpointRecorder,
+    Mapping,
+    str,
+    os.PathLike,
+)
+
+
+def even_positions(n_items: int, n: int) -> list[int]:
+    """Positions of at most n of a run's checkpoints: all, or n spread evenly."""
+    return list(range(n_items)) if n_items <= n else even_steps(n_items, n)
+
+
+def states_of(source: Any, n: int) -> list[Any]:
+    """At most n state dicts of a run.
+
+    Parameters
+    ----------
+    source : Trajectory, recorder, KeepCheckpoints, mapping, list or path-like
+        A mapping holds state dicts by step or epoch; a list state dicts, or paths of files that
+        hold one; a path is a folder that a trajectory recorder has written.
+    n : int
+
+    Returns
+    -------
+    list of state dict or path
+        In the order of training.  Those of a trajectory hold the trained parameters alone.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if isinstance(source, (PlainRecorder, TrajectoryRecorder)):
+        source = source.trajectory_
+    if isinstance(source, (str, os.PathLike)):
+        source = Trajectory.load(Path(source))
+    if isinstance(source, Trajectory):
+        return _of_trajectory(source, n)
+    if isinstance(source, KeepCheckpoints):
+        by_epoch = source.n is None
+        return _of_epochs(source.checkpoints_, n) if by_epoch else _evenly(source.checkpoints_, n)
+    if isinstance(source, CheckpointRecorder):
+        source = source.checkpoints_
+    return _evenly(source, n)
+
+
+def states_within(model: Any, n: int) -> list[State] | None:
+    """At most n state dicts that a fitted net, or the net of a Pipeline or search, kept itself.
+
+    Parameters
+    ----------
+    model : object
+    n : int
+
+    Returns
+    -------
+    list of state dict or None
+        None where none were kept.
+    """
+    callbacks = getattr(net_inside(model), "callbacks_", [])
+    for kind, name in ((KeepCheckpoints, "checkpoints_"), (TrajectoryRecorder, "trajectory_")):
+        for _, callback in callbacks:
+            if isinstance(callback, kind) and getattr(callback, name, None):
+                return states_of(callback, n)
+    return None
+
+
+def net_inside(model: Any) -> NeuralNet | None:
+    """The skorch net inside a Pipeline, search or FrozenEstimator, where there is one."""
+    model = getattr(model, "best_estimator_", model)
+    if type(model).__name__ == "FrozenEstimator":
+        model = model.estimator
+    if isinstance(model, Pipeline):
+        return net_inside(model.steps[-1][1])
+    return model if isinstance(model, NeuralNet) else None
+
+
+def _of_trajectory(trajectory: Trajectory, n: int) -> list[State]:
+    """Snapshots nearest to the steps wanted; the end is none of them."""
+    before_end = [step for step in trajectory.snapshots if step < trajectory.n_steps]
+    steps = nearest_steps(before_end, even_steps(trajectory.n_steps, n))
+    return [_theta(trajectory, step) for step in steps]
+
+
+def _theta(trajectory: Trajectory, step: int) -> dict[str, torch.Tensor]:
+    return trajectory.snapshots[step].tensors["theta"]
+
+
+def _of_epochs(kept: Mapping[int, State], n: int) -> list[State]:
+    """Ends of epochs nearest to those wanted; the end of the last one is the model itself."""
+    epochs = [epoch for epoch in kept if epoch < max(kept)] or list(kept)
+    return [kept[epoch] for epoch in nearest_steps(epochs, even_steps(max(kept), n))]
+
+
+def _evenly(source: Iterable[Any], n: int) -> list[Any]:
+    states = list(source.values()) if isinstance(source, Mapping) else list(source)
+    if not states:
+        raise ValueError("checkpoints: got none; accepted is one state dict or file at least.")
+    return [states[i] for i in even_positions(len(states), n)]
