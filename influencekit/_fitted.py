@@ -12,7 +12,12 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit.data._examples import Examples
-from influencekit.exceptions import HeldOutRowsWarning, UnsupportedModelError, warn_user
+from influencekit.exceptions import (
+    HeldOutRowsWarning,
+    LambdaPathWarning,
+    UnsupportedModelError,
+    warn_user,
+)
 from influencekit.models._task import Task
 from influencekit.models.losses._base import class_positions
 from influencekit.utils._torch import with_gradients
@@ -109,8 +114,11 @@ class DampedFitted(Fitted):
         λ in use.  Set by ``at``, which ``_fit`` calls last: ``return fitted.at(self.damping)``.
     eigenvalues : ndarray or None
         Of the curvature without damping, where it has any.
+    least_damping : float
+        Least λ above 0 that rounding can carry; 0 where any will do.
     """
 
+    least_damping: float = 0.0
     damping: float
     eigenvalues: np.ndarray | None = None
 
@@ -166,7 +174,8 @@ class DampedMixin:
     def _at(self, fitted: F, damping: float | str) -> F:
         """What was learned from one model, with a damping given as a number or by name."""
         if isinstance(damping, str):
-            damping = self._named_damping(damping, fitted)
+            return fitted.at(float(self._named_damping(damping, fitted)))
+        _warn_below(fitted.least_damping, float(damping))
         return fitted.at(float(damping))
 
     @property
@@ -205,6 +214,17 @@ class DampedMixin:
             raise
         self.fitted_ = [self._at(fitted, damping) for fitted in self.fitted_]
         return self
+
+
+def _warn_below(floor: float, damping: float) -> None:
+    """Warn of a damping that rounding rules."""
+    if 0 < damping < floor:
+        warn_user(
+            f"damping={damping:.2g} is below {floor:.2g}, the least that the rounding of the "
+            "curvature's eigenvalues can carry: directions without curvature may drown the scores. "
+            f"Give 0, which leaves them out, or {floor:.2g} and more.",
+            LambdaPathWarning,
+        )
 
 
 def of_models(values: list) -> Any:

@@ -24,6 +24,7 @@ from influencekit._fitted import (
 from influencekit._seeded_copies import seeded_copies
 from influencekit._top_k import smallest_k
 from influencekit.data._examples import Examples, ExamplesList, each, open_examples
+from influencekit.data._training_rows import training_examples
 from influencekit.models._task import Task, TaskList, as_task, is_model_list
 from influencekit.utils._long_work import chunks
 from influencekit.utils._parameters import SuggestingEstimator
@@ -83,7 +84,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return seeded_copies(self, n_models)
 
     @with_gradients
-    def fit(self, model, X, y=None):
+    def fit(self, model, X, y=None, *, sample_weight=None, X_fit=None):
         """Learn what scoring needs from a fitted model and its training data.
 
         Parameters
@@ -97,12 +98,17 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
             them in place.
         y : array-like of shape (n_train,) or (n_train, n_outputs), default=None
             Training targets; None where ``X`` is a Dataset or DataLoader that yields them.
+        sample_weight : array-like of shape (n_train,), default=None
+            The weights that the model was fitted with.
+        X_fit : array-like of shape (n_train, n_features), default=None
+            Of a Pipeline: what its last step was fitted on, where that can be computed no more
+            (a step whose ``fit_transform`` is not its ``transform`` and draws random numbers).
 
         Returns
         -------
         self : object
         """
-        models, train = self._open(model, X, y)
+        models, train = self._open(model, X, y, sample_weight, X_fit)
         configured = [self] if isinstance(models, Task) else self._for_each(len(models))
         found, all_rows = [], []
         for one, task, examples in zip(configured, each(models), each(train), strict=True):
@@ -139,13 +145,15 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         reject_data_as_model(self, model, X)
         return as_task(model)
 
-    def _open(self, model, X, y) -> tuple[Task | TaskList, Examples | ExamplesList]:
+    def _open(
+        self, model, X, y, sample_weight=None, X_fit=None
+    ) -> tuple[Task | TaskList, Examples | ExamplesList]:
         """Check what ``fit`` was given and remember what every attributor remembers."""
         validate_parameters(self)
         models = self._read_models(model, X, y)
         for task in each(models):
             check_weights(task)
-        train = open_examples(models, X, y)
+        train = training_examples(models, X, y, X_fit).weighted(sample_weight)
         self._models, self.task_ = models, each(models)[0]
         self.n_train_ = train.n_examples
         self.train_index_ = train.index
@@ -287,6 +295,11 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
     def _asks_queries(self) -> bool:
         """Whether ``fit`` needs other examples than the training data."""
         return False
+
+    @property
+    def _undamped(self) -> bool:
+        """Whether a damping of 0 is accepted, where there is a damping."""
+        return True
 
     def _subset_columns(self, masks: np.ndarray) -> np.ndarray:
         """Weights of the scores' columns in sums over subsets of the training rows."""

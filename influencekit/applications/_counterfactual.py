@@ -13,8 +13,11 @@ from influencekit.applications._fairness_checks import (
     check_groups,
     check_probabilities,
     check_threshold,
+    positive_rows,
 )
-from influencekit.groups._labels import refuse_missing
+from influencekit.data._inputs import compare_row_labels
+from influencekit.data._targets import one_column
+from influencekit.groups._labels import group_values, refuse_missing
 from influencekit.metrics._text import not_finite_text, short_array
 from influencekit.models._outputs import ClassProbability
 from influencekit.training.estimator._rows import count_rows
@@ -24,6 +27,8 @@ from influencekit.utils._torch import with_gradients
 
 __all__ = ["GroupCounterfactual", "fairness_gap", "group_counterfactual"]
 
+#: Draws of the query rows that show how much an effect depends on them.
+N_DRAWS = 100
 #: Gaps by name.
 GAPS = ("demographic_parity", "equal_opportunity", "equalized_odds", "accuracy")
 
@@ -45,6 +50,9 @@ class GroupCounterfactual:
         Property of models trained without the group.
     predicted : ndarray of shape (n_groups,) or None
         Predicted ``property(full) - property(without the group)``.
+    sampling_errors : ndarray of shape (n_groups,) or None
+        Standard error of each effect over which people were asked: spread over 100 draws of the
+        query rows with replacement, the same for all models.  None for a gap of your own.
     """
 
     groups: list
@@ -52,6 +60,7 @@ class GroupCounterfactual:
     full: np.ndarray
     without: np.ndarray
     predicted: np.ndarray | None = None
+    sampling_errors: np.ndarray | None = None
 
     def __repr__(self) -> str:
         return (
@@ -89,8 +98,8 @@ class GroupCounterfactual:
         Returns
         -------
         pandas.DataFrame
-            Columns ``size``, ``full``, ``without``, ``effect``, ``standard_error`` and, where
-            there are predictions, ``predicted``.
+            Columns ``size``, ``full``, ``without``, ``effect``, ``standard_error``,
+            ``sampling_error`` where it is known and, where there are predictions, ``predicted``.
         """
         import pandas as pd
 
@@ -101,6 +110,8 @@ class GroupCounterfactual:
             "effect": self.effects(),
             "standard_error": self.standard_errors(),
         }
+        if self.sampling_errors is not None:
+            columns["sampling_error"] = self.sampling_errors
         if self.predicted is not None:
             columns["predicted"] = self.predicted
         return pd.DataFrame(columns, index=pd.Index(self.groups, name="group"))
@@ -112,7 +123,8 @@ def fairness_gap(
     sensitive: Any,
     kind: str = "demographic_parity",
     *,
-    threshold: float | None = 0.5,
+    threshold: float | None = None,
+    positive: Any = None,
 ) -> float:
     """Largest difference between groups of people in what a binary classifier says of them.
 
@@ -121,16 +133,20 @@ def fairness_gap(
     probabilities : array-like of shape (n,)
         Of the positive class.
     y : array-like of shape (n,)
-        True class, 0 or 1; unused for "demographic_parity".
-    sensitive : array-like of shape (n,)
-        Group of each person.
+        True class, 0 or 1; others need ``positive``.  Unused for "demographic_parity".
+    sensitive : array-like of shape (n,) or (n, n_columns)
+        Group of each person; crossings of several columns.
     kind : {"demographic_parity", "equal_opportunity", "equalized_odds", "accuracy"}, \
 default="demographic_parity"
-        Difference in the rate of positive predictions; in that rate among positives; the larger
-        of those among positives and among negatives; in the rate of right predictions.
-    threshold : float or None, default=0.5
-        Probabilities from here on count as 1, others as 0.  None takes the mean probability in
-        place of the rate: smooth in the model, so what gradients can predict.
+        Difference in the mean probability of the positive class; in that mean among positives; the
+        larger of those among positives and among negatives; in the mean probability of the true
+        class.
+    threshold : float or None, default=None
+        Probabilities from here on count as 1, others as 0, so that means are rates of positive
+        predictions.  None takes the probabilities: smooth in the model, so what gradients can
+        predict.
+    positive : label, default=None
+        Which label in ``y`` is the positive class, where they are not 0 and 1.
 
     Returns
     -------
@@ -141,26 +157,28 @@ default="demographic_parity"
     ------
     ValueError
         If shapes disagree, a probability is NaN or outside of [0, 1], a group or true class is
-        missing, there is one group only, or a group has no row that counts.
+        missing, labels are others than 0 and 1 without ``positive``, there is one group only, or a
+        group has no row that counts.
 
     Examples
     --------
     >>> from influencekit.applications import fairness_gap
-    >>> fairness_gap([0.9, 0.8, 0.2, 0.6], [1, 1, 0, 1], ["a", "a", "b", "b"])
-    0.5
+    >>> data = [0.9, 0.8, 0.2, 0.6], [1, 1, 0, 1], ["a", "a", "b", "b"]
+    >>> round(fairness_gap(*data), 3), fairness_gap(*data, threshold=0.5)
+    (0.45, 0.5)
     """
     check_choice("kind", kind, GAPS)
+    y = one_column(y)
     shapes = [np.shape(values) for values in (probabilities, y, sensitive)]
-    if len(shapes[0]) != 1 or len(set(shapes)) != 1:
+    if len(shapes[0]) != 1 or shapes[1] != shapes[0] or shapes[2][:1] != shapes[0]:
         raise ValueError(
             f"probabilities, y, sensitive: got shapes {shapes[0]}, {shapes[1]} and {shapes[2]}; "
             "accepted is one shape (n,)."
         )
     check_threshold(threshold)
-    given, groups = check_probabilities(probabilities), check_groups(sensitive)
-    truth = np.asarray(y)
-    if kind != "demographic_parity":
-        refuse_missing(y, "y")
+    compare_row_labels(probabilities=probabilities, y=y, sensitive=sensitive)
+    given, groups = check_probabilities(probabilities), check_groups(sensitive, len(y))
+    truth = np.asarray(y) if kind == "demographic_parity" else positive_rows(y, positive)
     said = given if threshold is None else (given >= threshold).astype(np.float64)
     everyone = np.ones(len(said), dtype=bool)
     if kind == "demographic_parity":
@@ -182,9 +200,10 @@ def group_counterfactual(
     *,
     sensitive: Any = None,
     gap: str | Callable = "demographic_parity",
-    threshold: float | None = 0.5,
+    threshold: float | None = None,
     left_out: Iterable | None = None,
     predicted: Any = None,
+    sample_weight: Any = None,
     n_repeats: int = 5,
     engine: str = "auto",
     cache_dir: str | os.PathLike | None = None,
@@ -202,14 +221,14 @@ def group_counterfactual(
     X, y : array-like of n_train rows
     X_query, y_query : array-like of n_query rows
         Where the gap is measured.  Labels are the model's two classes; the larger is positive.
-    groups : array-like of shape (n_train,)
-        Group of each training row.
-    sensitive : array-like of shape (n_query,), default=None
+    groups : array-like of shape (n_train,) or (n_train, n_columns)
+        Group of each training row; crossings of several columns.
+    sensitive : array-like of shape (n_query,) or (n_query, n_columns), default=None
         Group of each person asked, as :func:`fairness_gap` takes it.
     gap : str or callable, default="demographic_parity"
         Of :func:`fairness_gap`, or ``gap(probabilities, y_query, sensitive) -> float``: any
         property of the model.
-    threshold : float or None, default=0.5
+    threshold : float or None, default=None
         Of :func:`fairness_gap`.
     left_out : iterable of labels, default=None
         Groups to take out, each by itself; None is all of them.
@@ -217,6 +236,8 @@ def group_counterfactual(
         Predicted changes, such as a group attributor's scores of the same property:
         ``property(full) - property(without the group)``.  An array follows ``left_out``, or the
         sorted labels of all groups.
+    sample_weight : array-like of shape (n_train,), default=None
+        Weights that the model was fitted with; each retraining gets those of its rows.
     n_repeats : int, default=5
         Retrainings under different seeds, of all rows and without each group.
     engine, cache_dir, n_jobs
@@ -257,10 +278,13 @@ def group_counterfactual(
     >>> found.groups, found.sizes.tolist()
     (['a', 'b'], [97, 103])
     """
-    refuse_missing(groups, "groups")
-    n_train, members = count_rows(X), np.asarray(groups)
-    if members.shape != (n_train,):
-        raise ValueError(f"groups: got shape {members.shape}; accepted is ({n_train},).")
+    y, y_query = one_column(y), one_column(y_query)
+    refuse_missing(y, "y")
+    refuse_missing(y_query, "y_query")
+    compare_row_labels(X=X, y=y, groups=groups)
+    compare_row_labels(X_query=X_query, y_query=y_query, sensitive=sensitive)
+    n_train = count_rows(X)
+    members = group_values(groups, n_train, "groups")
     labels = np.unique(members).tolist()
     chosen = labels if left_out is None else list(left_out)
     unknown = [label for label in chosen if label not in labels]
@@ -281,13 +305,37 @@ def group_counterfactual(
         )
     masks = np.array([np.ones(n_train, dtype=bool), *(members != label for label in chosen)])
     truth = (np.asarray(y_query) == np.unique(y)[-1]).astype(int)
-    measure = _measure(gap, truth, np.asarray(y_query), sensitive, threshold)
+    if sensitive is not None:
+        sensitive = group_values(sensitive, len(truth), "sensitive")
+    asked = truth, np.asarray(y_query), sensitive
+    measure = _measure(gap, *asked, threshold)
     names = ["all rows", *(f"without group {label!r}" for label in chosen)]
-    how = Retraining(n_repeats, engine, cache_dir, n_jobs, on_nan, random_state, verbose)
+    how = Retraining(
+        n_repeats, engine, cache_dir, n_jobs, on_nan, random_state, verbose, sample_weight
+    )
     outputs = how.outputs(model, (X, y, X_query, y_query), masks, names, ClassProbability())
     found = np.array([[measure(values) for values in repeats] for repeats in outputs])
     sizes = (~masks[1:]).sum(axis=1)
-    return GroupCounterfactual(chosen, sizes, found[0], found[1:], _aligned(predicted, chosen))
+    probabilities = outputs.mean(axis=1)
+    errors = None if callable(gap) else _sampling_errors(gap, asked, threshold, probabilities)
+    expected = _aligned(predicted, chosen)
+    return GroupCounterfactual(chosen, sizes, found[0], found[1:], expected, errors)
+
+
+def _sampling_errors(gap, asked: tuple, threshold, probabilities: np.ndarray) -> np.ndarray:
+    """Spread of each effect over draws of the query rows; NaN where nothing can be drawn."""
+    rng, n, effects = np.random.default_rng(0), len(asked[0]), []
+    for _ in range(N_DRAWS):
+        rows = rng.integers(n, size=n)
+        truth, labels, people = (None if v is None else v[rows] for v in asked)
+        try:
+            function = _gap_function(gap, truth, labels, people, threshold)
+            found = [function(values[rows]) for values in probabilities]
+        except ValueError:  # a group is missing among the rows drawn, or a retraining diverged
+            continue
+        effects.append(found[0] - np.array(found[1:]))
+    enough = len(effects) > N_DRAWS // 2
+    return np.std(effects, axis=0) if enough else np.full(len(probabilities) - 1, np.nan)
 
 
 def _measure(gap, truth, y_query, sensitive, threshold) -> Callable[[np.ndarray], float]:

@@ -25,6 +25,8 @@ from influencekit.applications._values import (
 )
 from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.attributors.influence._influence_function import InfluenceFunction
+from influencekit.data._inputs import check_sample_weight
+from influencekit.data._targets import one_column
 from influencekit.utils._long_work import progress
 
 __all__ = [
@@ -146,6 +148,7 @@ class LabeledData:
     X_val, y_val : array-like or None
         Rows whose labels are trusted.
     seed : int
+    sample_weight : ndarray of shape (n,) or None
     """
 
     X: Any
@@ -155,23 +158,29 @@ class LabeledData:
     X_val: Any = None
     y_val: Any = None
     seed: int = 0
+    sample_weight: np.ndarray | None = None
 
     @classmethod
-    def checked(cls, X, y, X_val, y_val, classifier: bool, seed: int) -> LabeledData:
+    def checked(
+        cls, X, y, X_val, y_val, classifier: bool, seed: int, sample_weight=None
+    ) -> LabeledData:
         """Data with consistent lengths and, for a classifier, two classes or more."""
-        check_labeled(X, y)
+        y, y_val = one_column(y), one_column(y_val)
+        n = check_labeled(X, y)
+        if sample_weight is not None:
+            sample_weight = check_sample_weight(sample_weight, n)
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val, y_val: got one of the two; give both or none.")
         if X_val is not None:
             check_labeled(X_val, y_val, ("X_val", "y_val"))
         if not classifier:
-            return cls(X, y, None, None, X_val, y_val, seed)
+            return cls(X, y, None, None, X_val, y_val, seed, sample_weight)
         classes, labels = np.unique(np.asarray(y), return_inverse=True)
         if len(classes) < 2:
             raise ValueError(
                 f"y: holds the one class {classes.tolist()}; accepted are two or more."
             )
-        return cls(X, y, classes, labels, X_val, y_val, seed)
+        return cls(X, y, classes, labels, X_val, y_val, seed, sample_weight)
 
 
 @dataclass
@@ -268,6 +277,7 @@ def _harm(detector, data: LabeledData, default: Any) -> Evidence:
             cv=5 if detector.cv is None else detector.cv,
             seed=data.seed,
             verbose=detector.verbose,
+            sample_weight=data.sample_weight,
         )
         return Evidence(-values, attributor=attributor)
     attributor = _fitted(detector, data, attributor, groups)
@@ -277,24 +287,35 @@ def _harm(detector, data: LabeledData, default: Any) -> Evidence:
 def _asked(detector, data: LabeledData, default: Any) -> tuple[Any, np.ndarray | None]:
     """The attributor to ask, and the groups of rows that it scores."""
     attributor = clone(default if detector.attributor is None else detector.attributor)
-    return attributor, row_groups(attributor, detector.estimator, data.X, data.y, data.seed)
+    groups = row_groups(
+        attributor, detector.estimator, data.X, data.y, data.seed, data.sample_weight
+    )
+    return attributor, groups
 
 
 def _fitted(detector, data: LabeledData, attributor: Any, groups: np.ndarray | None) -> Any:
     """The attributor, fitted on a model of all rows."""
-    model = fit_on(detector.estimator, data.X, data.y, None, data.seed)
-    return fit_groups(attributor, model, data.X, data.y, groups)
+    model = fit_on(detector.estimator, data.X, data.y, None, data.seed, data.sample_weight)
+    return fit_groups(attributor, model, data.X, data.y, groups, data.sample_weight)
 
 
 def _out_of_fold(detector, data, cv, keep, seed) -> np.ndarray:
     folds = fold_list(cv, data.X, data.y, seed, data.classes is not None)
     return fold_probabilities(
-        detector.estimator, data.X, data.y, data.classes, folds, keep, seed, detector.n_jobs
+        detector.estimator,
+        data.X,
+        data.y,
+        data.classes,
+        folds,
+        keep,
+        seed,
+        detector.n_jobs,
+        data.sample_weight,
     )
 
 
 def _in_sample(detector, data, rows) -> np.ndarray:
-    model = fit_on(detector.estimator, data.X, data.y, rows, data.seed)
+    model = fit_on(detector.estimator, data.X, data.y, rows, data.seed, data.sample_weight)
     return predicted(model, data.X, data.classes)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from influencekit.groups._labels import refuse_missing
+from influencekit.groups._labels import group_values, refuse_missing
 from influencekit.metrics._text import some_rows
 
-__all__ = ["check_groups", "check_probabilities", "check_threshold"]
+__all__ = ["check_groups", "check_probabilities", "check_threshold", "positive_rows"]
 
 
 def check_probabilities(values: Any) -> np.ndarray:
@@ -39,7 +39,7 @@ def check_probabilities(values: Any) -> np.ndarray:
     return given
 
 
-def check_groups(sensitive: Any) -> np.ndarray:
+def check_groups(sensitive: Any, n_rows: int) -> np.ndarray:
     """Groups of people as an array, two of them or more.
 
     Raises
@@ -47,8 +47,7 @@ def check_groups(sensitive: Any) -> np.ndarray:
     ValueError
         If a group is missing (NaN, None), or all rows are of one group.
     """
-    refuse_missing(sensitive, "sensitive")
-    groups = np.asarray(sensitive)
+    groups = group_values(sensitive, n_rows, "sensitive")
     distinct = np.unique(groups)
     if len(distinct) < 2:
         raise ValueError(
@@ -66,3 +65,26 @@ def check_threshold(threshold: Any) -> None:
             f"threshold: got {threshold!r}; accepted are None, which takes the mean probability, "
             "and numbers between 0 and 1."
         )
+
+
+def positive_rows(y: Any, positive: Any) -> np.ndarray:
+    """1 for rows of the positive class, 0 for the others.
+
+    Raises
+    ------
+    ValueError
+        If a label is missing, or neither 0 nor 1 and ``positive`` is None, or that is no label.
+    """
+    refuse_missing(y, "y")
+    labels = np.asarray(y)
+    found = np.unique(labels).tolist()
+    if positive is None:
+        if not set(found) <= {0, 1}:
+            raise ValueError(
+                f"y: got the labels {found[:5]}; accepted are 0 and 1. Or say which of them is the "
+                f"positive class: positive={found[-1]!r}."
+            )
+        positive = 1
+    elif positive not in found:
+        raise ValueError(f"positive: got {positive!r}; accepted is one of the labels {found[:5]}.")
+    return (labels == positive).astype(int)

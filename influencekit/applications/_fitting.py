@@ -15,7 +15,12 @@ from sklearn.utils import get_tags
 from skorch import NeuralNet
 
 from influencekit.training._randomness import seeded, untouched
-from influencekit.training.estimator._recipe import device_of, fresh_copy, match_net_dtype
+from influencekit.training.estimator._recipe import (
+    device_of,
+    fresh_copy,
+    match_net_dtype,
+    weighted_fit,
+)
 from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.training.subsets._engines import last_step
 
@@ -28,6 +33,7 @@ __all__ = [
     "is_frozen",
     "refuse_diverged",
     "remember_features",
+    "with_rows",
 ]
 
 
@@ -68,6 +74,12 @@ def check_labeled(X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> int:
     return n
 
 
+def with_rows(X: Any) -> Any:
+    """An array of what only numpy can read; anything with a shape or a length as it is."""
+    bare = hasattr(X, "__array__") and not hasattr(X, "shape") and not hasattr(X, "__len__")
+    return np.asarray(X) if bare else X
+
+
 def inherit_tags(tags: Any, estimator: Any) -> Any:
     """Tags of a meta-estimator: labels are needed, inputs are what its estimator takes."""
     tags.target_tags.required = True
@@ -83,7 +95,14 @@ def remember_features(fitted: Any, X: Any) -> None:
         fitted.n_features_in_ = int(X.shape[1])
 
 
-def fit_on(estimator: Any, X: Any, y: Any, rows: np.ndarray | None, seed: int) -> Any:
+def fit_on(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    rows: np.ndarray | None,
+    seed: int,
+    sample_weight: np.ndarray | None = None,
+) -> Any:
     """A copy of the estimator fitted on some rows; a FrozenEstimator as it is.
 
     Parameters
@@ -93,6 +112,8 @@ def fit_on(estimator: Any, X: Any, y: Any, rows: np.ndarray | None, seed: int) -
     rows : ndarray of int, or None for all
     seed : int
         Of every ``random_state`` inside, and of torch for nets.
+    sample_weight : ndarray of shape (n,) or None, default=None
+        Of all rows.
 
     Returns
     -------
@@ -109,9 +130,11 @@ def fit_on(estimator: Any, X: Any, y: Any, rows: np.ndarray | None, seed: int) -
         y = y.to_numpy()
     if rows is not None:
         X, y = take_rows(X, rows), take_rows(y, rows)
+        sample_weight = take_rows(sample_weight, rows)
     copy = fresh_copy(estimator, seed)
     with seeded(seed, device_of(copy)):
-        fitted = copy.fit(match_net_dtype(X, estimator), match_net_dtype(y, estimator))
+        data = match_net_dtype(X, estimator), match_net_dtype(y, estimator)
+        fitted = weighted_fit(copy, *data, sample_weight)
     refuse_diverged(fitted, X, f"under seed {seed} on {count_rows(X):,} rows")
     return fitted
 
@@ -195,6 +218,7 @@ def fold_probabilities(
     keep: np.ndarray,
     seed: int,
     n_jobs: int | None = None,
+    sample_weight: np.ndarray | None = None,
 ) -> np.ndarray:
     """Prediction of each row by a model that was fitted on other rows, see :func:`predicted`.
 
@@ -208,13 +232,16 @@ def fold_probabilities(
         Rows that may be fitted on; the others are predicted only.
     seed : int
     n_jobs : int or None, default=None
+    sample_weight : ndarray of shape (n,) or None, default=None
 
     Returns
     -------
     ndarray of shape (n, n_classes), or (n,) for regressors
     """
     parts = joblib.Parallel(n_jobs=n_jobs)(
-        joblib.delayed(_held_out)(estimator, X, y, classes, train[keep[train]], test, seed)
+        joblib.delayed(_held_out)(
+            estimator, X, y, classes, train[keep[train]], test, seed, sample_weight
+        )
         for train, test in folds
     )
     found = np.empty(len(y) if classes is None else (len(y), len(classes)))
@@ -223,8 +250,8 @@ def fold_probabilities(
     return found
 
 
-def _held_out(estimator, X, y, classes, train, test, seed):
-    model = fit_on(estimator, X, y, train, seed)
+def _held_out(estimator, X, y, classes, train, test, seed, sample_weight):
+    model = fit_on(estimator, X, y, train, seed, sample_weight)
     return test, predicted(model, take_rows(X, test), classes)
 
 

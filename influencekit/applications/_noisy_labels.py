@@ -29,6 +29,7 @@ from influencekit.applications._fitting import (
 )
 from influencekit.applications._values import check_detector, group_means
 from influencekit.base import BaseAttributor
+from influencekit.data._targets import one_column
 from influencekit.groups._groupers import BaseGrouper
 from influencekit.utils._parameters import SuggestingEstimator
 from influencekit.utils._random import draw_seed
@@ -197,7 +198,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         self.verbose = verbose
 
     @with_gradients
-    def fit(self, X, y, X_val=None, y_val=None) -> NoisyLabelDetector:
+    def fit(self, X, y, X_val=None, y_val=None, *, sample_weight=None) -> NoisyLabelDetector:
         """Score the labels of all rows.
 
         Parameters
@@ -208,6 +209,8 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         X_val, y_val : array-like of n_val rows, default=None
             Rows whose labels are trusted, for "validation_influence" and "further_training".  A
             Pipeline's earlier steps do not transform them.
+        sample_weight : array-like of shape (n,), default=None
+            Weights that the estimator is fitted with.
 
         Returns
         -------
@@ -224,7 +227,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         self._check_estimator()
         classifier = is_classifier(self.estimator)
         seed = draw_seed(self.random_state)
-        data = LabeledData.checked(X, y, X_val, y_val, classifier, seed // 2)
+        data = LabeledData.checked(X, y, X_val, y_val, classifier, seed // 2, sample_weight)
         self.method_ = default_method(self.estimator) if self.method == "auto" else self.method
         if self.method_ in BY_INFLUENCE:
             check_detector(self.attributor, self.method_, self.grouper)
@@ -246,7 +249,8 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
             keep = ~self.suspected_
             if classifier:
                 keep = spare_classes(keep, self.label_scores_, data.labels)
-            self.estimator_ = fit_on(self.estimator, X, y, np.flatnonzero(keep), data.seed)
+            rows, weights = np.flatnonzero(keep), data.sample_weight
+            self.estimator_ = fit_on(self.estimator, X, data.y, rows, data.seed, weights)
         elif hasattr(self, "estimator_"):
             del self.estimator_  # of an earlier fit
         remember_features(self, X)
@@ -276,7 +280,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         """Group of every row by the grouper."""
         if is_clusterer(self.grouper) and not isinstance(self.grouper, BaseGrouper):
             return np.asarray(clone(self.grouper).fit_predict(data.X))
-        model = fit_on(self.estimator, data.X, data.y, None, data.seed)
+        model = fit_on(self.estimator, data.X, data.y, None, data.seed, data.sample_weight)
         return np.asarray(clone(self.grouper).fit(model, data.X, data.y).labels_)
 
     def _suspect(self, data: LabeledData) -> None:
@@ -335,6 +339,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         ValueError
             If ``y`` holds labels that were not in the training data.
         """
+        y = one_column(y)
         check_labeled(X, y)
         if not hasattr(self, "classes_"):
             return np.square(np.asarray(y, dtype=np.float64) - np.ravel(self.estimator_.predict(X)))

@@ -10,11 +10,18 @@ from sklearn.base import MetaEstimatorMixin, clone, is_classifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit.applications._fitting import check_labeled, inherit_tags, remember_features
+from influencekit.applications._fitting import (
+    check_labeled,
+    inherit_tags,
+    remember_features,
+    with_rows,
+)
 from influencekit.applications._noisy_labels import NoisyLabelDetector
 from influencekit.applications._values import check_attributor, held_out_values, row_groups
 from influencekit.attributors.influence._influence_function import InfluenceFunction
 from influencekit.base import BaseAttributor
+from influencekit.data._inputs import check_sample_weight
+from influencekit.data._targets import one_column
 from influencekit.groups._group_attributor import GroupAttributor
 from influencekit.training.estimator._rows import take_rows
 from influencekit.utils._parameters import SuggestingEstimator
@@ -114,12 +121,14 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
         self.verbose = verbose
 
     @with_gradients
-    def fit(self, X, y) -> DatasetPruner:
+    def fit(self, X, y, *, sample_weight=None) -> DatasetPruner:
         """Find values and the rows that stay.
 
         Parameters
         ----------
         X, y : array-like of n rows
+        sample_weight : array-like of shape (n,), default=None
+            Weights that the estimator is fitted with.
 
         Returns
         -------
@@ -133,9 +142,12 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
         validate_parameters(self)
         if not isinstance(self.attributor, NoisyLabelDetector):
             check_attributor(self.attributor, "DatasetPruner")
+        X, y = with_rows(X), one_column(with_rows(y))
         n = check_labeled(X, y)
+        if sample_weight is not None:
+            sample_weight = check_sample_weight(sample_weight, n)
         rng = check_random_state(self.random_state)
-        self.values_ = self._values(X, y, n, rng)
+        self.values_ = self._values(X, y, n, rng, sample_weight)
         stratified = self.stratify and is_classifier(self.estimator)
         strata = np.asarray(y) if stratified else np.zeros(n)
         self._classes = np.unique(strata, return_inverse=True)[1]
@@ -178,21 +190,25 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
         return np.flatnonzero(keep)
 
     @with_gradients
-    def fit_resample(self, X, y) -> tuple[Any, Any]:
+    def fit_resample(self, X, y, *, sample_weight=None) -> tuple[Any, Any]:
         """Rows that stay, in their order and in the container that they came in.
 
         Parameters
         ----------
         X, y : array-like of n rows
+        sample_weight : array-like of shape (n,), default=None
+            As in :meth:`fit`.
 
         Returns
         -------
         X_resampled, y_resampled : array-like of n_kept rows
         """
-        rows = self.fit(X, y).sample_indices_
+        rows = self.fit(X, y, sample_weight=sample_weight).sample_indices_
         return take_rows(X, rows), take_rows(y, rows)
 
-    def _values(self, X, y, n: int, rng: np.random.RandomState) -> np.ndarray:
+    def _values(
+        self, X, y, n: int, rng: np.random.RandomState, sample_weight: np.ndarray | None
+    ) -> np.ndarray:
         self._groups = None
         if self.strategy == "random" and not isinstance(self.attributor, GroupAttributor):
             return rng.rand(n)
@@ -201,9 +217,10 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
             detector = clone(self.attributor)
             if detector.random_state is None:
                 detector.set_params(random_state=seed)
-            return -detector.fit(X, y).label_scores_
+            return -detector.fit(X, y, sample_weight=sample_weight).label_scores_
         attributor = InfluenceFunction("ekfac") if self.attributor is None else self.attributor
-        self._groups = groups = row_groups(attributor, self.estimator, X, y, seed)
+        groups = row_groups(attributor, self.estimator, X, y, seed, sample_weight)
+        self._groups = groups
         if self.strategy == "random":
             return rng.rand(n)[groups]
         values = held_out_values(
@@ -215,6 +232,7 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
             cv=self.cv,
             seed=seed,
             verbose=self.verbose,
+            sample_weight=sample_weight,
         )
         sums = groups is not None and attributor.reduce == "sum"
         return values * np.bincount(groups)[groups] if sums else values

@@ -13,8 +13,9 @@ from sklearn.base import is_regressor
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from influencekit.groups._labels import refuse_missing
+from influencekit.groups._labels import encode_labels, group_values
 from influencekit.metrics._text import not_finite_text
+from influencekit.models.losses._base import class_positions
 from influencekit.training.estimator._rows import count_rows
 from influencekit.training.subsets._retrain import Retraining
 from influencekit.utils._random import draw_seed
@@ -129,6 +130,7 @@ def removal_curve(
     groups: Any = None,
     output: str | Callable = "accuracy",
     n_random: int = 3,
+    sample_weight: Any = None,
     n_repeats: int = 2,
     engine: str = "auto",
     cache_dir: str | os.PathLike | None = None,
@@ -162,6 +164,8 @@ def removal_curve(
         Otherwise as in :func:`~influencekit.retrain_on_subsets`.
     n_random : int, default=3
         Draws of random rows.
+    sample_weight : array-like of shape (n_train,), default=None
+        Weights that the model was fitted with; each retraining gets those of its rows.
     n_repeats : int, default=2
         Retrainings of each subset, under different seeds.
     engine, cache_dir, n_jobs
@@ -237,7 +241,9 @@ def removal_curve(
     masks = np.concatenate([np.ones((1, n_train), dtype=bool), masks])
     names = _subset_names(list(values), n_random, shares, which)
     measured = right_class if output == "accuracy" else output
-    how = Retraining(n_repeats, engine, cache_dir, n_jobs, on_nan, draw_seed(rng), verbose)
+    how = Retraining(
+        n_repeats, engine, cache_dir, n_jobs, on_nan, draw_seed(rng), verbose, sample_weight
+    )
     outputs = how.outputs(model, (X, y, X_query, y_query), masks, names, measured).mean(axis=2)
     parts = outputs[1:].reshape(len(orders), len(shares), -1)
     random = np.concatenate(list(parts[len(values) :]), axis=1)
@@ -250,7 +256,8 @@ def right_class(outputs: Tensor, targets: Tensor) -> Tensor:
     """One where the class with the highest natural output is the label, else zero."""
     one = outputs.shape[-1] == 1
     found = (outputs[..., 0] > 0).long() if one else outputs.argmax(-1)
-    return (found == targets.reshape(found.shape)).to(outputs.dtype)
+    labels = class_positions(targets) if found.ndim == 1 else targets.reshape(found.shape)
+    return (found == labels).to(outputs.dtype)
 
 
 def _subset_names(names: list[str], n_random: int, shares: np.ndarray, which: str) -> list[str]:
@@ -280,10 +287,7 @@ def _row_values(name: str, scores: Any, groups: Any, n_train: int) -> np.ndarray
     values = values.sum(axis=0) if values.ndim == 2 else values
     member = np.arange(n_train)
     if groups is not None:
-        refuse_missing(groups, "groups")
-        labels, member = np.unique(np.asarray(groups), return_inverse=True)
-        if member.shape != (n_train,):
-            raise ValueError(f"groups: got shape {member.shape}; accepted is ({n_train},).")
+        member, labels = encode_labels(group_values(groups, n_train, "groups"))
     expected = n_train if groups is None else len(labels)
     unit = "training row" if groups is None else "group"
     if values.shape != (expected,):

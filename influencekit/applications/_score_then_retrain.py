@@ -16,6 +16,7 @@ from skorch import NeuralNet
 from influencekit.applications._fitting import check_labeled, refuse_diverged
 from influencekit.applications._look_ahead import mean_loss_gradient
 from influencekit.data._examples import make_examples
+from influencekit.data._targets import one_column
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics._text import some_rows
 from influencekit.models._task import as_task
@@ -123,6 +124,7 @@ def score_then_retrain(
     """
     _check(horizon, keep, curvature)
     check_on_nan(on_nan)
+    y, y_val = one_column(y), one_column(y_val)
     check_labeled(X, y)
     net = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
     if not isinstance(net, NeuralNet):

@@ -79,7 +79,14 @@ def check_detector(attributor: Any, method: str, grouper: Any) -> None:
         )
 
 
-def row_groups(attributor: Any, estimator: Any, X: Any, y: Any, seed: int) -> np.ndarray | None:
+def row_groups(
+    attributor: Any,
+    estimator: Any,
+    X: Any,
+    y: Any,
+    seed: int,
+    sample_weight: np.ndarray | None = None,
+) -> np.ndarray | None:
     """Group of every row, by the grouper of a GroupAttributor.
 
     Parameters
@@ -90,6 +97,7 @@ def row_groups(attributor: Any, estimator: Any, X: Any, y: Any, seed: int) -> np
     X, y : array-like of n rows
     seed : int
         Of the fit, and of a grouper without a seed of its own.
+    sample_weight : ndarray of shape (n,) or None, default=None
 
     Returns
     -------
@@ -99,7 +107,7 @@ def row_groups(attributor: Any, estimator: Any, X: Any, y: Any, seed: int) -> np
         return None
     if attributor.grouper is None:
         return np.arange(len(np.asarray(y)))
-    task = as_task(fit_on(estimator, X, y, None, seed))
+    task = as_task(fit_on(estimator, X, y, None, seed, sample_weight))
     grouped = clone(attributor)
     if grouped.get_params().get("grouper__random_state", seed) is None:
         grouped.set_params(grouper__random_state=seed)
@@ -107,7 +115,14 @@ def row_groups(attributor: Any, estimator: Any, X: Any, y: Any, seed: int) -> np
     return grouped.labels_
 
 
-def fit_groups(attributor: Any, model: Any, X: Any, y: Any, groups: np.ndarray | None) -> Any:
+def fit_groups(
+    attributor: Any,
+    model: Any,
+    X: Any,
+    y: Any,
+    groups: np.ndarray | None,
+    sample_weight: np.ndarray | None = None,
+) -> Any:
     """A clone fitted on some rows, with the groups that all rows were given.
 
     Parameters
@@ -117,17 +132,20 @@ def fit_groups(attributor: Any, model: Any, X: Any, y: Any, groups: np.ndarray |
     X, y : array-like
     groups : ndarray of int or None
         Of these rows; None for an attributor of single rows.
+    sample_weight : ndarray or None, default=None
+        Of these rows.
 
     Returns
     -------
     fitted attributor
     """
     fitted = clone(attributor)
+    weights = {} if sample_weight is None else {"sample_weight": sample_weight}
     if groups is None:
-        return fitted.fit(model, X, y)
+        return fitted.fit(model, X, y, **weights)
     if fitted.fisher_form == "auto" and isinstance(fitted.grouper, RandomGrouper):
         fitted.set_params(fisher_form="sum")
-    return fitted.set_params(grouper=None).fit(model, X, y, groups=groups)
+    return fitted.set_params(grouper=None).fit(model, X, y, groups=groups, **weights)
 
 
 def row_shares(fitted: Any, values: np.ndarray) -> np.ndarray:
@@ -183,6 +201,7 @@ def held_out_values(
     cv: Any = 5,
     seed: int = 0,
     verbose: int = 0,
+    sample_weight: np.ndarray | None = None,
 ) -> np.ndarray:
     """Mean predicted effect of each row on examples of the folds that it was not in.
 
@@ -200,6 +219,8 @@ def held_out_values(
     cv : int or splitter, default=5
     seed : int, default=0
     verbose : int, default=0
+    sample_weight : ndarray of shape (n,) or None, default=None
+        Of the models' fits.
 
     Returns
     -------
@@ -218,9 +239,10 @@ def held_out_values(
     for train, test in progress(folds, "folds", verbose):
         if classifier:  # nothing can be said of a class that the model never saw
             test = test[np.isin(labels[test], labels[train])]
-        model = fit_on(estimator, X, y, train, seed)
+        model = fit_on(estimator, X, y, train, seed, sample_weight)
         own = None if groups is None else groups[train]
-        fitted = fit_groups(attributor, model, take_rows(X, train), take_rows(y, train), own)
+        rows = take_rows(X, train), take_rows(y, train)
+        fitted = fit_groups(attributor, model, *rows, own, take_rows(sample_weight, train))
         total[train] += total_scores(fitted, take_rows(X, test), take_rows(y, test))
         asked[train] += len(test)
     values = total / np.maximum(asked, 1)

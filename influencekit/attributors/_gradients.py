@@ -64,7 +64,7 @@ def query_gradients(engine: GradientEngine, output, queries: Examples) -> Gradie
 
 def training_weights(task: Task, train: Examples) -> Tensor:
     """Weight ``w_j`` of every training example in the objective, float64, (n_train,)."""
-    weights = task.example_weights(train.targets)
+    weights = task.example_weights(train.targets, train.weights)
     if weights is None:
         return torch.ones(len(train), dtype=torch.float64, device=task.device)
     return weights.to(torch.float64)

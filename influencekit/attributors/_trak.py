@@ -210,6 +210,7 @@ class FittedTRAK(DampedFitted):
     def __init__(self, spectrum: CoordinateSpectrum, slopes: torch.Tensor, output: Any):
         self.spectrum, self.slopes, self.output = spectrum, slopes, output
         self.eigenvalues = spectrum.eigenvalues.cpu().numpy()
+        self.least_damping = spectrum.least_damping
 
     def path(self, queries, slopes=None):
         """Path with the weights ``∂loss_j/∂f w_j / W`` on the training examples."""

@@ -95,6 +95,8 @@ class Curvature(SuggestingEstimator, ABC):
 
     #: Whether ``projection_dim`` and ``projection`` of the attributor are used.
     projects: ClassVar[bool] = False
+    #: Whether it takes a linear model with centered features, and puts the damping right.
+    centers: ClassVar[bool] = False
     _parameter_constraints: ClassVar[dict[str, list]] = {}
 
     def __init_subclass__(cls, name: str | None = None, **options: Any):

@@ -32,6 +32,8 @@ __all__ = [
 
 #: Training examples on whose scores a damping is chosen.
 SAMPLE = 2_000
+#: Order of the matrix, at least, whose rounding is reckoned with.
+SMALLEST_ORDER = 100
 #: λ in units of the largest eigenvalue at which scores count as inner products.
 FAR = 1e6
 #: Numbers that the damped queries of one product may take.
@@ -202,6 +204,20 @@ class Spectrum(FittedCurvature):
         """
         return self
 
+    @property
+    def least_damping(self) -> float:
+        """Least λ above 0 that rounding of the eigenvalues can carry; 0 where any will do."""
+        if self.tolerance == 0 or self.eigenvalues.numel() == 0:
+            return 0.0
+        size = max(SMALLEST_ORDER, self.eigenvalues.numel())
+        floor = size * torch.finfo(torch.float64).eps * float(self.eigenvalues.max())
+        return floor if float(self.eigenvalues.min()) < floor else 0.0
+
+    def row_sizes(self) -> Tensor:
+        """Squared norms of the training gradients, (n,), as the first pass over them noted."""
+        train = self.problem.train
+        return train.squared_norms(train.engine.task.dtype).cpu()
+
     def products(self, queries, damping):
         return self.path(queries).products(damping)
 
@@ -210,9 +226,31 @@ class Spectrum(FittedCurvature):
         return damped_inverse(self.eigenvalues, damping, self.tolerance)
 
 
-def sample_rows(n: int, most: int | None = None) -> Tensor:
-    """Up to ``most`` positions among n, evenly; None is the 2,000 that a damping is chosen on."""
-    return torch.linspace(0, n - 1, SAMPLE if most is None else most).long().unique()
+def sample_rows(sizes: Tensor, most: int | None = None) -> Tensor:
+    """Up to ``most`` rows, evenly among those sorted by size, whatever order they stand in.
+
+    Parameters
+    ----------
+    sizes : Tensor of shape (n,)
+        Squared norms of the rows' gradients.
+    most : int or None
+        None is the 2,000 that a damping is chosen on.
+
+    Returns
+    -------
+    Tensor of int64
+        Positions, ascending.
+
+    Examples
+    --------
+    >>> import torch
+    >>> sample_rows(torch.tensor([5.0, 1.0, 4.0, 2.0, 3.0]), 3)
+    tensor([0, 1, 4])
+    """
+    n = len(sizes)
+    picked = torch.linspace(0, n - 1, SAMPLE if most is None else most).long().unique()
+    order = torch.argsort(sizes.cpu(), stable=True)
+    return order[picked].sort().values
 
 
 def damped_inverse(eigenvalues: Tensor, damping: float, tolerance: float) -> Tensor:
@@ -280,6 +318,9 @@ class CoordinateSpectrum(Spectrum):
     def train_path(self, rows):
         coordinates = self.train_coordinates[rows].to(torch.float64)
         return CoordinatePath(self, coordinates, self.problem.example_weights)
+
+    def row_sizes(self):
+        return self.train_coordinates.double().square().sum(1).cpu()
 
     def restrict(self, columns):
         return replace(

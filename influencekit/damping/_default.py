@@ -15,6 +15,7 @@ from influencekit.curvature._base import FittedCurvature
 from influencekit.curvature._problem import Curvature, CurvatureProblem, ggn_rows
 from influencekit.curvature._spectrum import Spectrum, grad_dot_cosines, sample_rows
 from influencekit.curvature.exact._exact import decompose
+from influencekit.curvature.iterative._lissa import LissaCurvature
 from influencekit.curvature.kronecker._kfac import KFAC
 from influencekit.curvature.layers._datainf import FittedDataInf
 from influencekit.curvature.layers._logra import LoGra
@@ -24,6 +25,7 @@ from influencekit.exceptions import LambdaPathWarning, warn_user
 __all__ = [
     "DAMPING_RANGE",
     "auto_damping",
+    "convex_damping",
     "damping_range",
     "effective_sample_size",
     "gram_damping",
@@ -90,6 +92,30 @@ def _of_datainf(fitted: FittedDataInf) -> float:
     return PAPER_DAMPING * fitted.unit
 
 
+def convex_damping(fitted: FittedCurvature) -> float:
+    """Damping of a convex linear model for people who choose none.
+
+    0, or the least that the curvature can carry: at an optimum the curvature is that of the
+    objective, and an amount that is right in one unit of the features is not in another.  LiSSA
+    and DataInf, which need some damping, and a random projection, which mixes small eigenvalues
+    with large ones, keep :func:`auto_damping`.
+
+    Parameters
+    ----------
+    fitted : FittedCurvature
+
+    Returns
+    -------
+    float
+    """
+    projected = getattr(fitted, "projection", None) is not None
+    if projected or isinstance(fitted, (FittedDataInf, LissaCurvature)):
+        return auto_damping(fitted)
+    if isinstance(fitted, Spectrum):
+        damping_range(fitted.eigenvalues.flatten())  # refuses a curvature of nothing
+    return fitted.floor
+
+
 def damping_range(eigenvalues) -> tuple[float, float]:
     """Smallest and largest damping worth trying for a curvature.
 
@@ -121,9 +147,10 @@ def spectrum_damping(spectrum: Spectrum) -> float:
     """Damping at which scores have a cosine of 0.57 with Grad-Dot, and ξ is at least 0.3.
 
     Both are means over up to 100 training examples as queries, the cosine over the scores of up
-    to 2,000 others; see :func:`grad_dot_cosine`.  They compare the damping with the eigenvalues
-    that gradients see, so the result scales with the spectrum.  Where the model's own penalty
-    already lifts both nothing is added, unless the curvature is singular.
+    to 2,000 others, taken evenly among those sorted by the size of their gradients; see
+    :func:`grad_dot_cosine`.  They compare the damping with the eigenvalues that gradients see, so
+    the result scales with the spectrum.  Where the model's own penalty already lifts both nothing
+    is added, unless the curvature is singular.
 
     Parameters
     ----------
@@ -134,8 +161,9 @@ def spectrum_damping(spectrum: Spectrum) -> float:
     float
     """
     low, high = damping_range(spectrum.eigenvalues)
-    columns = sample_rows(len(spectrum.problem.train))
-    path = spectrum.restrict(columns).train_path(sample_rows(len(columns), _N_QUERIES))
+    sizes = spectrum.row_sizes()
+    columns = sample_rows(sizes)
+    path = spectrum.restrict(columns).train_path(sample_rows(sizes[columns], _N_QUERIES))
     cosines = grad_dot_cosines(path)
 
     @cache  # the ends are asked for several times, and each is a pass over the training examples

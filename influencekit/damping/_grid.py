@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import clone
 
 from influencekit.damping._default import damping_range
+from influencekit.exceptions import LambdaPathWarning, warn_user
 
 __all__ = [
     "at_damping",
@@ -15,6 +16,7 @@ __all__ = [
     "damping_grid",
     "damping_name",
     "own_damping",
+    "warn_at_edge",
 ]
 
 #: Candidates a decade.
@@ -74,10 +76,10 @@ def damping_grid(dampings, fitted) -> np.ndarray:
         grid = np.asarray(dampings, dtype=np.float64)
     except (TypeError, ValueError):
         grid = np.empty(0)
-    if grid.ndim != 1 or grid.size == 0 or not np.isfinite(grid).all() or grid.min() <= 0:
+    if grid.ndim != 1 or grid.size == 0 or not np.isfinite(grid).all() or grid.min() < 0:
         raise ValueError(
             f"dampings: got {dampings!r}; accepted are 'auto' or a non-empty 1-D array of "
-            "finite positive numbers, for instance np.geomspace(1e-6, 1e1, 29)."
+            "finite numbers from 0 on, for instance np.geomspace(1e-6, 1e1, 29)."
         )
     return np.unique(grid)
 
@@ -93,3 +95,25 @@ def own_damping(fitted) -> float | None:
     """Damping that an attributor was fitted with, of several models their mean; None if unknown."""
     damping = getattr(fitted, "damping_", fitted.get_params().get(damping_name(fitted)))
     return None if damping is None or isinstance(damping, str) else float(np.mean(damping))
+
+
+def warn_at_edge(damping: float, low: float, high: float, argument: str) -> None:
+    """Warn of a search whose pick is at the edge of what it looked at.
+
+    Parameters
+    ----------
+    damping : float
+        The pick.  0 has nothing below it.
+    low, high : float
+        Smallest and largest candidate.
+    argument : str
+        What says which candidates there are.
+    """
+    if low < high and damping > 0 and (damping <= low or damping >= high):
+        side, wider = ("lower", "smaller") if damping <= low else ("upper", "larger")
+        warn_user(
+            f"The pick, damping={damping:.2g}, is at the {side} edge of the candidates, "
+            f"{low:.2g} to {high:.2g}, so that a {wider} one may be better. Give {argument} that "
+            "go further.",
+            LambdaPathWarning,
+        )

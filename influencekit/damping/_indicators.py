@@ -80,7 +80,7 @@ def score_vector_xi(scores: Scores, grid) -> Callable:
         ``A_1·A_2`` is not positive: the curvature is then not that of the scored gradients,
         and the indicator is not defined.
     """
-    far, least = _FAR * float(np.max(grid)), float(np.min(grid))
+    far, least = _FAR * float(np.max(grid)), float(np.min(grid, where=grid > 0, initial=np.inf))
     a0 = far * scores(far)
 
     def one(damping: float) -> np.ndarray:

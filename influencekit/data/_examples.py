@@ -10,9 +10,15 @@ import torch
 from torch import Tensor
 
 from influencekit.data._datasets import DatasetSource, split_batch
-from influencekit.data._inputs import check_same_length, open_inputs, row_labels, uses_matrix
+from influencekit.data._inputs import (
+    check_same_length,
+    check_sample_weight,
+    open_inputs,
+    row_labels,
+    uses_matrix,
+)
 from influencekit.data._sources import Batch, Placement, Source, leaves
-from influencekit.data._targets import check_targets, encode_targets
+from influencekit.data._targets import check_targets, encode_targets, one_column
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task, TaskList
 from influencekit.utils._long_work import chunks
@@ -37,6 +43,8 @@ class Examples:
         Row labels.
     rows : ndarray of int or None
         Positions in the source; None is all of them in order.
+    weights : Tensor of shape (n_examples,) or None
+        ``sample_weight``, float64; None is 1 for all.
 
     Attributes
     ----------
@@ -51,12 +59,14 @@ class Examples:
         targets: Tensor | None = None,
         index: Any = None,
         rows: np.ndarray | None = None,
+        weights: Tensor | None = None,
     ):
         self.source = source
         self.placement = placement
         self.targets = targets
         self.index = index
         self.rows = rows
+        self.weights = weights
         self.n_examples = len(source) if rows is None else len(rows)
 
     def __len__(self) -> int:
@@ -111,7 +121,10 @@ class Examples:
             targets = targets[torch.as_tensor(positions, device=targets.device)]
         index = None if self.index is None else self.index[positions]
         inner = positions if self.rows is None else self.rows[positions]
-        return Examples(self.source, self.placement, targets, index, inner)
+        weights = self.weights
+        if weights is not None:
+            weights = weights[torch.as_tensor(positions, device=weights.device)]
+        return Examples(self.source, self.placement, targets, index, inner, weights)
 
     def with_targets(self, targets: Tensor) -> Examples:
         """Return the same inputs with other, already encoded targets.
@@ -128,11 +141,35 @@ class Examples:
         if targets.is_floating_point():
             targets = targets.to(self.placement.dtype)
         targets = targets.detach().to(self.placement.device)
-        return Examples(self.source, self.placement, targets, self.index, self.rows)
+        return Examples(self.source, self.placement, targets, self.index, self.rows, self.weights)
+
+    def weighted(self, sample_weight: Any) -> Examples:
+        """Return the same examples with weights in the training objective.
+
+        Parameters
+        ----------
+        sample_weight : array-like of shape (n_examples,) or None
+            None leaves them as they are.
+
+        Returns
+        -------
+        examples : Examples
+        """
+        if sample_weight is None:
+            return self
+        weights = torch.from_numpy(check_sample_weight(sample_weight, self.n_examples))
+        weights = weights.to(self.placement.device)
+        return Examples(self.source, self.placement, self.targets, self.index, self.rows, weights)
 
 
 def make_examples(
-    task: Task, X: Any, y: Any = None, *, require_y: bool = True, name: str = "X"
+    task: Task,
+    X: Any,
+    y: Any = None,
+    *,
+    require_y: bool = True,
+    name: str = "X",
+    learned: bool = False,
 ) -> Examples:
     """Read data as the examples of a task.
 
@@ -153,6 +190,8 @@ def make_examples(
         Whether targets are needed.
     name : str, default="X"
         The argument's name in messages.
+    learned : bool, default=False
+        Whether the model learned from these rows: as a Pipeline's last step saw them.
 
     Returns
     -------
@@ -173,7 +212,7 @@ def make_examples(
         return X
     X = X.tocsr() if hasattr(X, "tocsr") else X  # scipy's dok matrices pass for dicts
     X, y = _separate(task, X, y, name, y_name)
-    source = open_inputs(task, X, name)
+    source = open_inputs(task, X, name, y if learned else None)
     y = _targets_of(task, source, y, require_y, name, y_name)
     targets = None if y is None else _encode(task, source, y, name, y_name)
     placement = Placement(task.device, task.dtype, all_float=uses_matrix(task))
@@ -239,7 +278,7 @@ def _given_twice(name: str, y_name: str) -> ValueError:
 
 
 def _encode(task: Task, source: Source, y: Any, name: str, y_name: str) -> Tensor:
-    y = y if hasattr(y, "shape") else np.asarray(y)
+    y = one_column(y) if hasattr(y, "shape") else np.asarray(y)
     if len(y.shape) == 0:
         raise ValueError(f"{y_name}: got {y!r}; accepted is an array with one target an example.")
     check_same_length({name: len(source), y_name: y.shape[0]})
@@ -295,6 +334,10 @@ class ExamplesList(tuple):
         """Row labels."""
         return self[0].index
 
+    def weighted(self, sample_weight: Any) -> ExamplesList:
+        """The same examples with weights, for every model; see :meth:`Examples.weighted`."""
+        return ExamplesList(examples.weighted(sample_weight) for examples in self)
+
     def take(self, rows: Any) -> ExamplesList:
         """Some of the examples, for every model.
 
@@ -309,30 +352,29 @@ class ExamplesList(tuple):
         return ExamplesList(examples.take(rows) for examples in self)
 
 
-def open_examples(
-    task: Task | TaskList, X: Any, y: Any = None, *, require_y: bool = True, name: str = "X"
-) -> Examples | ExamplesList:
+def open_examples(task: Any, X: Any, y: Any = None, **options: Any) -> Any:
     """Read data as the examples of one model, or of each of several.
 
     Parameters
     ----------
     task : Task or TaskList
-    X, y, require_y, name
+    X, y, **options
         As :func:`make_examples` takes them.
 
     Returns
     -------
     Examples or ExamplesList
     """
+    name = options.get("name", "X")
     if isinstance(task, Task):
         if isinstance(X, ExamplesList):
             raise TypeError(f"{name}: holds the examples of {len(X)} models; the task is one.")
-        return make_examples(task, X, y, require_y=require_y, name=name)
+        return make_examples(task, X, y, **options)
     if isinstance(X, ExamplesList):
         return X
     if isinstance(X, Examples):
         raise TypeError(f"{name}: got Examples of one model, but there are {len(task)}.")
-    return ExamplesList(make_examples(t, X, y, require_y=require_y, name=name) for t in task)
+    return ExamplesList(make_examples(t, X, y, **options) for t in task)
 
 
 def each(one_or_several: Any) -> Sequence[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ ACCEPTED = (
 )
 
 
-def open_inputs(task: Task, X: Any, name: str = "X") -> Source:
+def open_inputs(task: Task, X: Any, name: str = "X", learned_y: Any = None) -> Source:
     """Apply the task's transform to X and open the result as a source.
 
     Parameters
@@ -44,6 +45,9 @@ def open_inputs(task: Task, X: Any, name: str = "X") -> Source:
         As in :func:`make_examples`.
     name : str, default="X"
         The argument's name in messages.
+    learned_y : array-like or None, default=None
+        Targets of X, where these are the rows that the model learned from: they are opened as its
+        last step saw them.
 
     Returns
     -------
@@ -56,13 +60,34 @@ def open_inputs(task: Task, X: Any, name: str = "X") -> Source:
     if isinstance(X, (Mapping, tuple)):
         X = _without_lists(X)
     _check_kind(X, name)
-    _check_features(task, X, name)
-    if task.transform is not None:
+    if _n_rows(X) == 0:
+        raise ValueError(f"{name}: got no rows; give at least one example.")
+    if task.transform is None:
+        _check_features(task, X, name)
+    else:
         n_rows = _n_rows(X)
-        X = task.transform(X)
+        X = _transformed(task, X, name, learned_y)
         check_same_length({name: n_rows, f"{name} after the pipeline's steps": _n_rows(X)})
         name = f"{name} (after the pipeline's steps)"
     return ArraySource(_arrays(task, X, name))
+
+
+def _transformed(task: Task, X: Any, name: str, learned_y: Any) -> Any:
+    """X after the pipeline's steps, the first of which decides which columns it takes."""
+    transform: Any = task.transform
+    try:
+        if learned_y is not None and hasattr(transform, "of_training_rows"):
+            return transform.of_training_rows(X, learned_y)
+        return transform(X)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        try:
+            _check_features(task, X, name)
+        except ValueError as other:
+            raise ValueError(
+                f"{str(other).partition('. ')[0]}. The step that takes them says: {error}. Give "
+                "the columns that it was fitted on."
+            ) from error
+        raise
 
 
 def uses_matrix(task: Task) -> bool:
@@ -80,15 +105,27 @@ def row_labels(X: Any, y: Any) -> Any:
         If X and y have the same labels in another order.
     """
     found = [data.index for data in (X, y) if hasattr(data, "iloc")]
-    if len(found) == 2:
-        first, second = found
+    compare_row_labels(X=X, y=y)
+    return found[0] if found else None
+
+
+def compare_row_labels(**data: Any) -> None:
+    """Warn of arguments whose row labels are those of the first one, in another order.
+
+    Parameters
+    ----------
+    **data : array-like
+        By the name of the argument; those without row labels are left alone.
+    """
+    labelled = {name: rows.index for name, rows in data.items() if hasattr(rows, "iloc")}
+    for (one, first), (other, second) in pairwise(labelled.items()):
         if len(first) == len(second) and not first.equals(second) and set(first) == set(second):
             warn_user(
-                "X, y: their row labels are the same, but in another order. Rows are taken as they "
-                "stand, first with first; if labels should count, give y.loc[X.index].",
+                f"{one}, {other}: their row labels are the same, but in another order. Rows are "
+                "taken as they stand, first with first; if labels should count, give "
+                f"{other}.loc[{one}.index].",
                 InfluenceKitWarning,
             )
-    return found[0] if found else None
 
 
 def _check_kind(X: Any, name: str) -> None:
@@ -112,9 +149,7 @@ def _check_transformable(X: Any, task: Task, name: str) -> None:
 
 
 def _check_features(task: Task, X: Any, name: str) -> None:
-    """Compare X, before the transform, with what the model was fitted on."""
-    if _n_rows(X) == 0:
-        raise ValueError(f"{name}: got no rows; give at least one example.")
+    """Compare X with what the model was fitted on."""
     if is_frame(X):
         _check_feature_names(X.columns, task.feature_names_in, name, task.name)
     if not isinstance(X, (Mapping, tuple)):
@@ -151,6 +186,7 @@ def _arrays(task: Task, X: Any, name: str) -> Any:
         X = {column: X[[column]] for column in X.columns}  # what skorch hands to the module
     X = _without_lists(X)
     single = not isinstance(X, (Mapping, tuple))
+    X = _numbers(X) if single and uses_matrix(task) else X
     tree = map_tree(lambda leaf, path: _array(leaf, name + path), X)
     for path, leaf in leaves(tree):
         _check_leaf(leaf, name + path, task.dtype, single=single)
@@ -181,6 +217,17 @@ def _array(X: Any, name: str) -> Any:
     if is_frame(X):
         return _frame_values(X, name)
     return X if isinstance(X, np.ndarray) else np.asarray(X)
+
+
+def _numbers(X: Any) -> Any:
+    """X as scikit-learn reads it: an array of objects is one of floats where all are numbers."""
+    values = X.to_numpy() if is_frame(X) else X
+    if not isinstance(values, np.ndarray) or values.dtype.kind != "O":
+        return X
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError):
+        return X
 
 
 def _frame_values(X: Any, name: str) -> np.ndarray:
@@ -260,6 +307,40 @@ def _check_feature_names(columns: Any, expected: Any, name: str, model: str) -> 
 def _some(names: list) -> str:
     shown = ", ".join(repr(n) for n in names[:5])
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def check_sample_weight(sample_weight: Any, n: int) -> np.ndarray:
+    """Weights of n examples as float64 numbers.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n,)
+    n : int
+
+    Returns
+    -------
+    ndarray of shape (n,)
+
+    Raises
+    ------
+    ValueError
+        If they are not one finite number from 0 on for each, or all 0.
+    """
+    try:
+        values = (
+            sample_weight.numpy(force=True) if isinstance(sample_weight, Tensor) else sample_weight
+        )
+        weights = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        weights = np.full(0, np.nan)
+    fine = weights.shape == (n,) and np.isfinite(weights).all() and (weights >= 0).all()
+    if not fine or not weights.any():
+        raise ValueError(
+            f"sample_weight: got {type(sample_weight).__name__} of shape {np.shape(sample_weight)} "
+            f"for {n:,} examples; accepted is one finite number for each, not below zero and not "
+            "all zero: those that the model was fitted with."
+        )
+    return weights
 
 
 def check_same_length(lengths: dict[str, int]) -> None:

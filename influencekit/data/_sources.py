@@ -203,14 +203,14 @@ def check_finite(leaf: Any, name: str, dtype: torch.dtype | None = None) -> None
     if sparse.issparse(leaf):
         leaf = leaf.data
     for rows in chunks(leaf.shape[0], int(np.prod(leaf.shape[1:])), BLOCK):
-        block = leaf[rows]
+        block = leaf[rows].detach() if isinstance(leaf, Tensor) else leaf[rows]
         finite = torch.isfinite(block) if isinstance(block, Tensor) else np.isfinite(block)
         if not bool(finite.all()):
             raise ValueError(
                 f"{name}: got NaN or infinity; accepted are finite numbers. Impute or drop those "
                 "rows, for instance by a Pipeline that starts with SimpleImputer."
             )
-        if dtype is not None and abs(block).max() > torch.finfo(dtype).max:
+        if dtype is not None and float(abs(block).max()) > torch.finfo(dtype).max:
             raise ValueError(
                 f"{name}: got {float(abs(block).max()):.3g}, which is infinity in the model's "
                 f"dtype {dtype}. Rescale the feature, or turn the model to torch.float64."

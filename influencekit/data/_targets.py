@@ -14,7 +14,22 @@ from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.models.losses._elementwise import ColumnLoss
 from influencekit.models.losses._sequence import SequenceCrossEntropy
 
-__all__ = ["check_targets", "encode_targets"]
+__all__ = ["check_targets", "encode_targets", "one_column"]
+
+
+def one_column(y: Any) -> Any:
+    """The column of a DataFrame that has one; anything else as it is.
+
+    Parameters
+    ----------
+    y : array-like
+
+    Returns
+    -------
+    Series or array-like
+    """
+    frame = hasattr(y, "columns") and hasattr(y, "to_numpy")
+    return y[y.columns[0]] if frame and y.shape[1] == 1 else y
 
 
 def encode_targets(task: Task, y: Any, name: str = "y") -> Tensor:
@@ -53,11 +68,12 @@ def encode_targets(task: Task, y: Any, name: str = "y") -> Tensor:
 def label_positions(y: Any, classes: np.ndarray, name: str) -> np.ndarray:
     """Position (n,) of each label in ``classes``."""
     labels = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] == 1:  # scikit-learn's fit takes a column too
+        labels = labels[:, 0]
     if labels.ndim != 1:
         raise ValueError(
             f"{name}: got shape {labels.shape}; accepted for a classifier is one label an example, "
-            f"shape (n_examples,). Use np.ravel({name}) for a column, {name}.argmax(axis=1) for "
-            "one-hot rows."
+            f"shape (n_examples,) or (n_examples, 1). Use {name}.argmax(axis=1) for one-hot rows."
         )
     if labels.dtype.kind in "OUS":
         values, inverse = _unique_objects(labels, name)

@@ -20,10 +20,11 @@ from influencekit.attributors.influence._influence_function import InfluenceFunc
 from influencekit.base import BaseAttributor
 from influencekit.curvature._mean_path import MeanPath
 from influencekit.data._examples import ExamplesList, each
+from influencekit.data._inputs import compare_row_labels
 from influencekit.groups._explain import SlopeOutput, check_explains, check_queries, explain
 from influencekit.groups._fisher import fisher_of
 from influencekit.groups._held import HeldGroups, partition
-from influencekit.groups._properties import property_slopes, resolve_property
+from influencekit.groups._properties import compare_index, property_slopes, resolve_property
 from influencekit.utils._long_work import chunks
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import HasMethods, StrOptions, validate_parameters
@@ -165,27 +166,27 @@ class GroupAttributor(HeldGroups):
         self.trak_kernel = trak_kernel
 
     @with_gradients
-    def fit(self, model, X, y=None, groups=None, **queries):
+    def fit(self, model, X, y=None, groups=None, *, sample_weight=None, X_fit=None, **queries):
         """Partition the training examples, and learn what scoring needs.
 
         Parameters
         ----------
         model : fitted model, Task, or list of them
-            As :func:`~influencekit.as_task` takes it.  Scores of several are averaged, and a
-            grouper looks at the first.
+            Scores of several are averaged, and a grouper looks at the first.
         X, y : array-like
             Training data, as given to the model's ``fit``.
         groups : array-like of shape (n_train,) or (n_train, n_columns), default=None
-            Label of each row, in place of a grouper; crossings of several columns.
-        **queries
-            What a search inside asks for: ``X_query``, ``y_query``, ``subset_outputs``.
+            Labels in place of a grouper; crossings of several columns.
+        sample_weight, X_fit, **queries
+            As every attributor takes them; what a search inside asks for, such as ``X_query``.
 
         Returns
         -------
         self : object
         """
         self._check(groups, queries)
-        models, train = self._open(model, X, y)
+        compare_row_labels(X=X, y=y, groups=groups)
+        models, train = self._open(model, X, y, sample_weight, X_fit)
         self._remember()
         if self.property is not None:
             for task in each(models):
@@ -193,12 +194,13 @@ class GroupAttributor(HeldGroups):
         self._partition(self.task_, X, y, train, groups)
         self.attributor_ = clone(self.attributor)
         if self.curvature == "groups":
-            pairs = zip(each(models), each(train), strict=True)
-            self._keep(*zip(*[fisher_of(self, *pair) for pair in pairs], strict=True))
+            found = map(fisher_of, [self] * len(each(models)), each(models), each(train))
+            self._keep(*zip(*found, strict=True))
             return self
         if isinstance(self.attributor_, FurtherTraining):
             self.attributor_.set_params(groups=self.labels_, left_out=None)
-        self.attributor_.fit(model if queries else models, X, y, **queries)  # searches retrain
+        more = {"sample_weight": sample_weight, "X_fit": X_fit, **queries}
+        self.attributor_.fit(model if queries else models, X, y, **more)  # searches retrain
         if self.property is not None:
             explain(self.attributor_, SlopeOutput())
         self._keep(self.attributor_.fitted_, self.attributor_._rows)
@@ -371,6 +373,7 @@ class GroupAttributor(HeldGroups):
     def _sloped(self, queries: Any) -> Any:
         """Queries with the slopes of the property as targets, for each model its own."""
         values, sloped = [], []
+        compare_index(queries.index, self.property)
         for task, own in zip(each(self._models), each(queries), strict=True):
             function = resolve_property(task, self.property)
             value, slopes = property_slopes(task, function, own)

@@ -158,6 +158,10 @@ class HeldGroups(BaseAttributor):
         return self.attributor_ if self.curvature == "points" else self
 
     @property
+    def _undamped(self):
+        return self.curvature == "points"  # the Fisher matrix of groups is singular
+
+    @property
     def _asks_queries(self):
         return getattr(self.attributor, "_asks_queries", False)
 

@@ -37,6 +37,7 @@ def label_table(labels: Any, n_rows: int, name: str = "labels") -> pd.DataFrame:
             "row. Fit the grouper and give its labels_."
         )
     _refuse_text(labels, name)
+    labels = _as_pandas(labels)
     if isinstance(labels, (pd.Series, pd.DataFrame)):
         table = labels.to_frame() if isinstance(labels, pd.Series) else labels
     else:
@@ -49,11 +50,40 @@ def label_table(labels: Any, n_rows: int, name: str = "labels") -> pd.DataFrame:
         table = pd.DataFrame(array if array.ndim == 2 else array[:, None])
     if len(table) != n_rows:
         raise ValueError(
-            f"{name}: got {len(table):,} labels for {n_rows:,} training rows; accepted is one "
-            "label for each row."
+            f"{name}: got {len(table):,} labels for {n_rows:,} rows; accepted is one for each row."
         )
     refuse_missing(labels, name)
     return table
+
+
+def _as_pandas(labels: Any) -> Any:
+    """A frame of another library as pandas' own; anything else as it is."""
+    if isinstance(labels, pd.DataFrame) or not hasattr(labels, "columns"):
+        return labels
+    return pd.DataFrame({name: np.asarray(labels[name]) for name in labels.columns})
+
+
+def group_values(labels: Any, n_rows: int, name: str) -> np.ndarray:
+    """One label for each row: its own, or the names of several columns together.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n_rows,) or (n_rows, n_columns), Series or DataFrame
+    n_rows : int
+    name : str
+        Of the argument, for messages.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+
+    Raises
+    ------
+    ValueError
+        As :func:`label_table` does.
+    """
+    table = label_table(labels, n_rows, name)
+    return table.iloc[:, 0].to_numpy() if table.shape[1] == 1 else group_names(table)
 
 
 def refuse_missing(labels: Any, name: str) -> None:
@@ -71,6 +101,7 @@ def refuse_missing(labels: Any, name: str) -> None:
         If a label is NaN, None, NaT or pandas' NA; the message names the rows.
     """
     _refuse_text(labels, name)
+    labels = _as_pandas(labels)
     if not isinstance(labels, (pd.Series, pd.DataFrame)):
         # numpy would make the text 'nan' of a NaN in a list of texts
         labels = np.asarray(labels, dtype=None if hasattr(labels, "dtype") else object)

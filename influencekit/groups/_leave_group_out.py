@@ -80,6 +80,7 @@ def leave_group_out(
     property: Any = None,
     output: Any = "neg_loss",
     left_out: Any = None,
+    sample_weight: Any = None,
     n_repeats: int = 3,
     engine: str = "auto",
     cache_dir: str | os.PathLike | None = None,
@@ -103,6 +104,8 @@ def leave_group_out(
     output : str or callable, default="neg_loss"
     left_out : str or iterable of str, default=None
         Names of the groups to leave out; None is all.
+    sample_weight : array-like of shape (n_train,), default=None
+        Weights that the model was fitted with; each retraining gets those of its rows.
     n_repeats : int, default=3
         Trainings of each subset under different seeds.
     engine, cache_dir, n_jobs
@@ -156,7 +159,9 @@ def leave_group_out(
     if not masks.any(axis=1).all():
         raise ValueError("groups: one group holds all rows, so that nothing is left to train on.")
     names = ["all rows", *(f"without group {name!r}" for name in chosen)]
-    how = Retraining(n_repeats, engine, cache_dir, n_jobs, on_nan, random_state, verbose)
+    how = Retraining(
+        n_repeats, engine, cache_dir, n_jobs, on_nan, random_state, verbose, sample_weight
+    )
     retrain = partial(how.outputs, model, masks=masks, names=names)
     if property is None:
         found = retrain((X, y, X_query, y_query), output=output)

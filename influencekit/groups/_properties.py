@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from influencekit.data._examples import Examples
-from influencekit.groups._labels import encode_labels, refuse_missing
+from influencekit.data._inputs import compare_row_labels
+from influencekit.groups._labels import encode_labels, group_values
 from influencekit.models._outputs import ClassProbability, for_task
 from influencekit.models._task import Task
 from influencekit.models.losses._base import class_positions
@@ -77,8 +78,9 @@ class _Gap:
     """
 
     def __init__(self, sensitive: Any, positive: int = 1):
-        refuse_missing(sensitive, "sensitive")
-        self.sensitive = np.asarray(sensitive)
+        n_rows = len(sensitive) if hasattr(sensitive, "__len__") else 0
+        self.sensitive = group_values(sensitive, n_rows, "sensitive")
+        self.row_labels = getattr(sensitive, "index", None) if hasattr(sensitive, "iloc") else None
         self.positive = positive
         self._positions, self.groups = encode_labels(self.sensitive)
         self._probability = ClassProbability(positive, "property")
@@ -183,6 +185,21 @@ class EqualizedOddsDifference(_Gap):
         positive = class_positions(targets) == self.positive
         gaps = [self._spread(p, counted) for counted in (positive, ~positive)]
         return torch.stack(gaps).max()
+
+
+def compare_index(index: Any, given: Any) -> None:
+    """Warn where a gap's people stand in another order than the evaluation rows.
+
+    Parameters
+    ----------
+    index : pandas.Index or None
+        Row labels of the evaluation data.
+    given : object
+        A property.
+    """
+    people = getattr(given, "row_labels", None)
+    if index is not None and people is not None:
+        compare_row_labels(X=pd.Series(0, index=index), sensitive=pd.Series(0, index=people))
 
 
 def resolve_property(task: Task, given: Any) -> Property:

@@ -32,6 +32,7 @@ class Task:
         (1 / W) Σ_i w_i loss(outputs(x_i; θ), y_i)  +  ½ Σ_k r_k θ_k²,     W = Σ_i w_i
 
     with ``r = penalty`` for ``penalty_kind="mean"`` and ``r = penalty / W`` for ``"sum"``.
+    Weights ``w_i`` are those of the classes, times the ``sample_weight`` of the examples.
 
     Parameters
     ----------
@@ -48,12 +49,13 @@ class Task:
         What happens to raw ``X`` before the module (a Pipeline's fitted steps).
     penalty : mapping of parameter name to Tensor
         Strength of the L2 penalty, broadcastable to the parameter; missing names are 0.
-    penalty_kind : {"sum", "mean"}
+    penalty_kind : {"sum", "mean", "rows"}
         "sum": the penalty stands beside the *summed* loss and stays as it is when the model
         is retrained without a row (Ridge, LogisticRegression's C).  "mean": it stands beside
         the mean loss, which renormalizes with the number of rows (weight decay).  Scores
         always refer to taking the row's term out and leaving the rest of the objective
-        alone, which for "sum" is retraining without the row.
+        alone, which for "sum" is retraining without the row.  "rows": like "mean", beside the
+        summed loss over the *number* of rows whatever their weights (SGDClassifier).
     class_weight : Tensor of shape (n_classes,), "balanced" or None
         Weight of each class in the training objective; "balanced" as in scikit-learn.
         Losses that weigh each output column (one-versus-rest) keep their weights themselves.
@@ -74,6 +76,8 @@ class Task:
         Number of features of raw ``X``, where the model knows it.
     feature_names_in : ndarray of str or None
         Column names of raw ``X``, where the model was fitted on a DataFrame.
+    convex : bool
+        Whether it is a linear model with a convex objective, of scikit-learn.
     """
 
     module: nn.Module
@@ -82,7 +86,7 @@ class Task:
     classes: np.ndarray | None = None
     transform: Callable[[Any], Any] | None = None
     penalty: Mapping[str, Tensor] = field(default_factory=dict)
-    penalty_kind: Literal["sum", "mean"] = "mean"
+    penalty_kind: Literal["sum", "mean", "rows"] = "mean"
     class_weight: Tensor | Literal["balanced"] | None = None
     training_rows: Callable[[Any, Any], np.ndarray] | None = None
     input_targets: Callable[[Any], Tensor] | None = None
@@ -90,6 +94,7 @@ class Task:
     name: str = "model"
     n_features_in: int | None = None
     feature_names_in: np.ndarray | None = None
+    convex: bool = False
 
     def __repr__(self) -> str:
         classes = "" if self.classes is None else f", n_classes={len(self.classes)}"
@@ -155,9 +160,13 @@ class Task:
         outputs = raw if self.link is None else self.link(raw)
         return outputs[:, None] if outputs.ndim == 1 else outputs
 
-    def penalty_vector(self, total_weight: float) -> Tensor:
-        """Diagonal of the penalty beside the *mean* loss, float64, shape (n_parameters,)."""
-        scale = 1.0 / total_weight if self.penalty_kind == "sum" else 1.0
+    def penalty_vector(self, total_weight: float, n_rows: int | None = None) -> Tensor:
+        """Diagonal of the penalty beside the *mean* loss, float64, shape (n_parameters,).
+
+        ``total_weight`` is W, and ``n_rows`` the number of rows, W where it is None.
+        """
+        per = {"sum": 1.0, "rows": total_weight if n_rows is None else n_rows}
+        scale = per.get(self.penalty_kind, total_weight) / total_weight
         parts = []
         for name, p in self.parameters.items():
             strength = torch.as_tensor(
@@ -166,14 +175,34 @@ class Task:
             parts.append(scale * strength.expand(p.shape).reshape(-1))
         return torch.cat(parts)
 
-    def example_weights(self, targets: Tensor) -> Tensor | None:
-        """Weights (n,) of the whole training set from its targets; None if all equal 1."""
+    def example_weights(self, targets: Tensor, sample_weight: Tensor | None = None):
+        """Weights (n,) of the whole training set; None if all equal 1.
+
+        Parameters
+        ----------
+        targets : Tensor of shape (n, ...)
+        sample_weight : Tensor of shape (n,) or None, default=None
+            Of the examples.
+
+        Returns
+        -------
+        Tensor of shape (n,) or None
+        """
+        weights = self._class_weights(targets, sample_weight)
+        if sample_weight is None:
+            return weights
+        return sample_weight if weights is None else weights * sample_weight
+
+    def _class_weights(self, targets: Tensor, sample_weight: Tensor | None) -> Tensor | None:
         if self.class_weight is None:
             return self.loss.example_weights(targets)
         targets = class_positions(targets)
         if isinstance(self.class_weight, str):
-            counts = torch.bincount(targets)
-            weight = len(targets) / (int((counts > 0).sum()) * counts.clamp_min(1).to(self.dtype))
+            counts = torch.bincount(targets, sample_weight)  # as scikit-learn balances weights
+            n_classes = int((counts > 0).sum())
+            counts = torch.where(counts > 0, counts, 1).to(self.dtype)
+            total = len(targets) if sample_weight is None else float(sample_weight.sum())
+            weight = total / (n_classes * counts)
         else:
             weight = self.class_weight
         return weight.to(targets.device)[targets]
@@ -267,7 +296,8 @@ def as_task(model: Any, loss: Any = None) -> Task:
 
     Notes
     -----
-    ``sample_weight`` given to fit leaves no trace in a fitted model; it is not carried.
+    ``sample_weight`` given to a model's fit leaves no trace in it: give it to the attributor's fit
+    too.
     """
     if isinstance(model, type):
         raise UnsupportedModelError(

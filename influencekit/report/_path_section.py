@@ -17,6 +17,7 @@ from influencekit.report._pictures import draw_svg
 from influencekit.report._text import number, plain
 from influencekit.selection._attributor_search import innermost
 from influencekit.selection._lds_search import LDSSearch
+from influencekit.selection._space import drawn
 from influencekit.selection._surrogate import SurrogateLambdaSearchCV
 
 __all__ = ["PathSection", "averaged_over", "path_of", "path_section"]
@@ -91,7 +92,7 @@ def _lds_of(attributor: Any) -> dict[str, Any]:
     if not isinstance(attributor, LDSSearch) or set(attributor.best_params_) != {"damping"}:
         return {}
     trials = [t for t in attributor.study_.trials if t.state.name == "COMPLETE"]
-    tried = {t.params["damping"]: t.value for t in trials}
+    tried = {drawn(t)["damping"]: t.value for t in trials if drawn(t)["damping"] > 0}
     return {"lds_dampings": list(tried), "lds": list(tried.values())}
 
 

@@ -38,7 +38,7 @@ class AttributorSearch(BaseAttributor):
     best_attributor_: BaseAttributor
 
     @abstractmethod
-    def fit(self, model, X, y=None, *, X_query=None, y_query=None):
+    def fit(self, model, X, y=None, *, X_query=None, y_query=None, sample_weight=None, X_fit=None):
         """Choose the parameters, and fit the attributor with them."""
 
     def _fit(self, task, train):

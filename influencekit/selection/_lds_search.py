@@ -10,9 +10,11 @@ from typing import ClassVar
 
 import numpy as np
 import optuna
+from optuna.distributions import FloatDistribution
 from sklearn.base import clone
 
 from influencekit.base import BaseAttributor
+from influencekit.damping._grid import damping_name, warn_at_edge
 from influencekit.data._examples import open_examples
 from influencekit.groups._holders import check_held
 from influencekit.metrics._lds import PreparedOutputs
@@ -29,8 +31,10 @@ from influencekit.selection._scorer import FitCache
 from influencekit.selection._shared_study import open_study, question, study_lock
 from influencekit.selection._space import (
     STANDARD_ERROR,
+    UNDAMPED,
     check_space,
     distributions,
+    drawn,
     suggest,
     trial_results,
 )
@@ -59,8 +63,8 @@ class LDSSearch(AttributorSearch):
         Of a GroupAttributor the groups are those of its grouper; see Notes.
     search_space : dict or None, default=None
         Parameter name (``a__b`` for nested ones) to an Optuna distribution or a list of
-        choices.  None searches ``damping`` (of a GroupAttributor ``attributor__damping``) over the
-        range of the curvature's eigenvalues.
+        choices.  None searches ``damping`` (of a GroupAttributor ``attributor__damping``): 0, and
+        the range of the curvature's eigenvalues.
     n_trials : int, default=30
     sampler : optuna sampler or None, default=None
         None is TPE seeded by ``random_state``.
@@ -200,7 +204,18 @@ class LDSSearch(AttributorSearch):
         self.verbose = verbose
 
     @with_gradients
-    def fit(self, model, X, y=None, *, X_query=None, y_query=None, subset_outputs=None):
+    def fit(
+        self,
+        model,
+        X,
+        y=None,
+        *,
+        X_query=None,
+        y_query=None,
+        subset_outputs=None,
+        sample_weight=None,
+        X_fit=None,
+    ):
         """Retrain on subsets, search, and fit the attributor with the best parameters.
 
         Parameters
@@ -215,12 +230,16 @@ class LDSSearch(AttributorSearch):
         y_query : array-like, default=None
         subset_outputs : SubsetOutputs or None, default=None
             Ground truth of an earlier run on the same data and queries; nothing is retrained.
+        sample_weight : array-like of shape (n_train,), default=None
+            The weights that the model was fitted with; retraining gets those of its rows.
+        X_fit : array-like of shape (n_train, n_features), default=None
+            Of a Pipeline: what its last step was fitted on, in scores and retraining.
 
         Returns
         -------
         self : object
         """
-        task, train = self._open(model, X, y)
+        task, train = self._open(model, X, y, sample_weight, X_fit)
         check_held(self.attributor, "LDSSearch")
         check_space(self.search_space, self.attributor)
         if X_query is None:
@@ -238,7 +257,9 @@ class LDSSearch(AttributorSearch):
         together = kept_together(self.attributor, seeds, self.search_space, task, train)
         if subset_outputs is None:
             first = model[0] if is_model_list(model) else model
-            subset_outputs = self._retrain(first, X, y, X_query, y_query, together)
+            subset_outputs = self._retrain(
+                first, X, y, X_query, y_query, together, sample_weight, X_fit
+            )
         check_ground_truth(subset_outputs, self.attributor, self.task_, self.n_train_, queries)
         if together is not None:
             together._whole_groups(subset_outputs.masks)
@@ -250,7 +271,9 @@ class LDSSearch(AttributorSearch):
     def _asks_queries(self):
         return True
 
-    def _retrain(self, model, X, y, X_query, y_query, together) -> SubsetOutputs:
+    def _retrain(
+        self, model, X, y, X_query, y_query, together, sample_weight, X_fit
+    ) -> SubsetOutputs:
         masks, n, share = None, self.n_subsets, self.subset_fraction
         if together is not None:
             masks = draw_whole_groups(together, n, share, self.random_state)
@@ -263,6 +286,8 @@ class LDSSearch(AttributorSearch):
             n_subsets=n,
             subset_fraction=share,
             masks=masks,
+            sample_weight=sample_weight,
+            X_fit=X_fit,
             n_repeats=self.n_repeats,
             output=explained_output(self.attributor),
             retrain=self.retrain,
@@ -278,7 +303,9 @@ class LDSSearch(AttributorSearch):
         space, fits = self._open_study(task, train, queries, measured, seeds)
 
         def objective(trial: optuna.Trial) -> float:
-            params = {name: suggest(trial, name, choices) for name, choices in space.items()}
+            params = drawn(trial)
+            if not params:
+                params = {name: suggest(trial, name, choices) for name, choices in space.items()}
             result = truth.score(fits.predict(params))
             trial.set_user_attr(STANDARD_ERROR, result.standard_error)
             return result.mean
@@ -300,6 +327,16 @@ class LDSSearch(AttributorSearch):
         self.best_score_ = float(results["mean_test_score"][self.best_index_])
         self._adopt(fits.at(self.best_params_))
         self.lds_ = truth.score(fits.predict(self.best_params_))
+        self._warn_at_edge(space)
+
+    def _warn_at_edge(self, space) -> None:
+        """Warn where the best damping is within a factor of 2 of the ends of its range."""
+        name = damping_name(self.attributor)
+        choices = space.get(name)
+        if isinstance(choices, FloatDistribution) and choices.log:
+            best, low, high = self.best_params_[name], choices.low, choices.high
+            best = low if best <= 2 * low else high if best >= high / 2 else best
+            warn_at_edge(best if self.best_params_[name] else 0.0, low, high, "a search_space")
 
     def _open_study(
         self, task, train, queries, truth: SubsetOutputs, seeds: dict[str, int]
@@ -338,7 +375,10 @@ class LDSSearch(AttributorSearch):
         damping = float(np.mean(fits.at({}).damping_))
         with study_lock(self.storage, self.study_name):
             if not study.get_trials(deepcopy=False):  # of another process
-                study.enqueue_trial({name: min(max(damping, low), high)})
+                if damping > 0:
+                    study.enqueue_trial({name: min(max(damping, low), high)})
+                if self.attributor._undamped:
+                    study.enqueue_trial({}, {UNDAMPED: name})
 
 
 @contextmanager

@@ -78,7 +78,7 @@ def question(
             (truth.masks, truth.outputs, truth.output),
         ),
         "queries": (f"{queries.n_examples:,} examples", _contents(queries)),
-        "training data": (f"{train.n_examples:,} examples", _contents(train)),
+        "training data": (f"{train.n_examples:,} examples", _weighted(train)),
         "model": (repr(task), [_model(one) for one in each(task)]),
         "attributor": (repr(attributor), _parameters(attributor, searched)),
         "search space": (repr(space), _distributions(space)),
@@ -103,6 +103,12 @@ def _part(name: str, text: str, content: Any) -> Part:
 def _contents(examples: Examples | ExamplesList) -> list[str]:
     """Fingerprints of inputs and targets: one, or more where models see different inputs."""
     return list(dict.fromkeys(_content(one) for one in each(examples)))
+
+
+def _weighted(examples: Examples | ExamplesList) -> list:
+    """Contents, and weights where there are any."""
+    weights = each(examples)[0].weights
+    return _contents(examples) if weights is None else [*_contents(examples), weights]
 
 
 def _content(examples: Examples) -> str:

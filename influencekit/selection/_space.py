@@ -15,7 +15,15 @@ from scipy.stats import rankdata
 from influencekit.damping._grid import attributor_damping_range, damping_name
 from influencekit.utils._suggest import did_you_mean
 
-__all__ = ["STANDARD_ERROR", "check_space", "distributions", "suggest", "trial_results"]
+__all__ = [
+    "STANDARD_ERROR",
+    "UNDAMPED",
+    "check_space",
+    "distributions",
+    "drawn",
+    "suggest",
+    "trial_results",
+]
 
 
 def suggest(trial: optuna.Trial, name: str, choices: BaseDistribution):
@@ -99,6 +107,15 @@ def _distribution(name: str, choices) -> BaseDistribution:
 
 #: Attribute of a trial that holds the standard error of its value.
 STANDARD_ERROR = "standard_error"
+#: Attribute of a trial without damping, which has no place on a logarithmic scale: the name of
+#: the parameter that is 0.
+UNDAMPED = "undamped"
+
+
+def drawn(trial: optuna.trial.FrozenTrial | optuna.Trial) -> dict:
+    """Parameters of a trial, with the damping where it is 0."""
+    undamped = trial.user_attrs.get(UNDAMPED)
+    return dict(trial.params) if undamped is None else {**trial.params, undamped: 0.0}
 
 
 def trial_results(trials: list[optuna.trial.FrozenTrial]) -> dict[str, np.ndarray]:
@@ -115,14 +132,15 @@ def trial_results(trials: list[optuna.trial.FrozenTrial]) -> dict[str, np.ndarra
         ``se_test_score``, ``rank_test_score`` (1 is best, undefined ones share the last).
     """
     done = [trial for trial in trials if trial.state.is_finished()]
-    names = sorted({name for trial in done for name in trial.params})
+    found = [drawn(trial) for trial in done]
+    names = sorted({name for own in found for name in own})
     score = np.array([np.nan if trial.value is None else trial.value for trial in done])
     error = [trial.user_attrs.get(STANDARD_ERROR, np.nan) for trial in done]
     params = np.empty(len(done), dtype=object)
-    params[:] = [dict(trial.params) for trial in done]
+    params[:] = found
     return {
         "params": params,
-        **{f"param_{name}": _column([trial.params for trial in done], name) for name in names},
+        **{f"param_{name}": _column(found, name) for name in names},
         "mean_test_score": score,
         "se_test_score": np.array(error, dtype=float),
         "rank_test_score": rankdata(np.nan_to_num(-score, nan=np.inf), "min").astype(np.int32),
@@ -131,10 +149,10 @@ def trial_results(trials: list[optuna.trial.FrozenTrial]) -> dict[str, np.ndarra
 
 def _column(params: list[dict], name: str) -> np.ma.MaskedArray:
     """Values of one parameter, as numbers where all of them are."""
-    kinds = {type(drawn[name]) for drawn in params if name in drawn}
+    kinds = {type(own[name]) for own in params if name in own}
     dtype = float if kinds == {float} else int if kinds == {int} else object
     column = np.ma.masked_all(len(params), dtype=dtype)
-    for i, drawn in enumerate(params):
-        if name in drawn:
-            column[i] = drawn[name]
+    for i, own in enumerate(params):
+        if name in own:
+            column[i] = own[name]
     return column

@@ -15,7 +15,13 @@ from sklearn.utils import check_random_state
 
 from influencekit.base import BaseAttributor
 from influencekit.curvature._spectrum import grad_dot_cosines
-from influencekit.damping._grid import at_damping, damping_grid, damping_name, own_damping
+from influencekit.damping._grid import (
+    at_damping,
+    damping_grid,
+    damping_name,
+    own_damping,
+    warn_at_edge,
+)
 from influencekit.damping._indicators import score_vector_cosine, score_vector_xi
 from influencekit.data._examples import open_examples
 from influencekit.exceptions import LambdaPathWarning, warn_user
@@ -49,7 +55,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
     ----------
     attributor : attributor with a ``damping`` parameter, or a GroupAttributor around one
     dampings : "auto" or array-like of shape (n_dampings,), default="auto"
-        Candidates.  "auto": quarters of a decade around the curvature's eigenvalues.
+        Candidates.  "auto": 0, and quarters of a decade around the curvature's eigenvalues.
     cv : int, splitter or iterable, default=5
         Folds of the *queries*; they show the spread of ξ and of the pick.  The attributor is
         fitted once, on all training rows.
@@ -166,7 +172,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         self.random_state = random_state
 
     @with_gradients
-    def fit(self, model, X, y=None, *, X_query=None, y_query=None):
+    def fit(self, model, X, y=None, *, X_query=None, y_query=None, sample_weight=None, X_fit=None):
         """Choose the damping and fit the attributor with it.
 
         Parameters
@@ -179,12 +185,16 @@ class SurrogateLambdaSearchCV(AttributorSearch):
             Examples over which ξ is averaged; None draws them from the training data.
         y_query : array-like, default=None
             Targets of the queries; None explains the model's own predictions.
+        sample_weight : array-like of shape (n_train,), default=None
+            The weights that the model was fitted with.
+        X_fit : array-like of shape (n_train, n_features), default=None
+            Of a Pipeline: what its last step was fitted on.
 
         Returns
         -------
         self : object
         """
-        task, train = self._open(model, X, y)
+        task, train = self._open(model, X, y, sample_weight, X_fit)
         check_held(self.attributor, "SurrogateLambdaSearchCV")
         if damping_name(self.attributor) is None:
             raise ValueError(
@@ -207,6 +217,8 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         rng = check_random_state(self.random_state)
         queries = self._draw(train.take(fitted.train_rows_) if queries is None else queries, rng)
         dampings = damping_grid(self.dampings, fitted)
+        if isinstance(self.dampings, str) and fitted._undamped:
+            dampings = np.insert(dampings, 0, 0.0)
         self.threshold_ = (
             _THRESHOLDS[self.criterion] if self.threshold == "auto" else float(self.threshold)
         )
@@ -236,7 +248,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         ``own`` is the attributor's own damping.
         """
         xi = xi_at(dampings)
-        defined = ~np.isnan(xi).any(axis=0)
+        defined = ~np.isnan(xi[dampings > 0]).any(axis=0)
         self.n_undefined_ = int((~defined).sum())
         if not defined.any():
             raise ValueError(
@@ -245,6 +257,8 @@ class SurrogateLambdaSearchCV(AttributorSearch):
                 "(C + λI)⁻¹, as it assumes. Give other queries in X_query, larger dampings, or "
                 "take LDSSearch, which assumes nothing."
             )
+        if dampings[0] == 0 and np.isnan(xi[0, defined]).any():
+            dampings, xi = dampings[1:], xi[1:]  # no curvature is left of some queries
         folds = _folds(int(defined.sum()), self.cv, rng)
 
         @cache
@@ -254,7 +268,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         splits = _split_means(xi[:, defined], folds)
         self.split_dampings_ = dampings[np.abs(splits - self.threshold_).argmin(axis=1)]
         mean = splits.mean(axis=0)
-        self.n_crossings_ = int(np.abs(np.diff(mean > self.threshold_)).sum())
+        self.n_crossings_ = int(np.abs(np.diff(mean[dampings > 0] > self.threshold_)).sum())
         if self.n_crossings_ == 0:
             pick = own if own is None or np.isfinite(splits_at(own)).all() else None
         else:
@@ -264,12 +278,15 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         self._set_results(dampings, splits)
         self._take(pick if self.n_crossings_ == 0 else None)
         self._warn_unless_one_crossing(mean, pick)
+        if self.n_crossings_ > 0:
+            warn_at_edge(self._picked(), dampings[0], dampings[-1], "dampings")
 
     def _root(self, dampings: np.ndarray, mean: np.ndarray, splits_at) -> float | None:
         """Root of the mean indicator beside the closest candidate, where there is one."""
         gaps = mean - self.threshold_
         k = int(np.argmin(np.abs(gaps)))
-        beside = [j for j in (k - 1, k + 1) if 0 <= j < len(gaps) and gaps[j] * gaps[k] < 0]
+        inside = [j for j in (k - 1, k + 1) if 0 <= j < len(gaps) and dampings[min(j, k)] > 0]
+        beside = [j for j in inside if gaps[j] * gaps[k] < 0]
         if not beside:
             return None
         ends = sorted((k, min(beside, key=lambda j: abs(gaps[j]))))

@@ -178,7 +178,7 @@ def test_accuracy_is_not_of_regressors():
         ({"scores": np.full(60, np.nan)}, "finite scores"),
         ({"scores": {"random": np.zeros(60)}}, "always there"),
         ({"scores": np.zeros(60), "groups": np.repeat([0, 1], 30)}, "one score for each group"),
-        ({"groups": np.zeros(3)}, "groups: got shape"),
+        ({"groups": np.zeros(3)}, "groups: got 3 labels for"),
         ({"groups": np.where(np.arange(60) == 7, np.nan, 1.0)}, "groups: 1 rows have .*: 7"),
     ],
 )

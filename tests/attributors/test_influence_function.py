@@ -90,7 +90,8 @@ def test_default_damping_of_many_examples_looks_at_some(iris, monkeypatch):
     pipe = fit_net(X, y)
     monkeypatch.setattr("influencekit.curvature._spectrum.SAMPLE", 31)
     found = InfluenceFunction("fisher").fit(pipe, X, y)
-    some = np.unique(np.linspace(0, len(X) - 1, 31).astype(int))
+    sizes = np.diag(GradDot().fit(pipe, X, y).score(X, y))
+    some = np.sort(np.argsort(sizes)[np.unique(np.linspace(0, len(X) - 1, 31).astype(int))])
     scores = found.score(X[some], y[some])[:, some]
     products = GradDot().fit(pipe, X, y).score(X[some], y[some])[:, some]
     lengths = np.linalg.norm(scores, axis=1) * np.linalg.norm(products, axis=1)

@@ -47,7 +47,9 @@ def test_from_a_search_around_groups():
     expected = [scores[y == group].sum() for group in range(3)]
     np.testing.assert_allclose([bar.get_width() for bar in display.bars_], np.sort(expected)[::-1])
     path = LambdaPathDisplay.from_estimator(search)
-    np.testing.assert_array_equal(path.dampings, search.cv_results_["param_attributor__damping"])
+    np.testing.assert_array_equal(
+        path.dampings, search.cv_results_["param_attributor__damping"][1:]
+    )
     with pytest.raises(TypeError, match="grouped: got GradDot, which scores single"):
         GroupScoresDisplay.from_estimator(GradDot().fit(model, X, y), X[:9], y[:9])
     with pytest.raises(TypeError, match="attributor: got SurrogateLambdaSearchCV, which scores"):

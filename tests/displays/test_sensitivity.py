@@ -11,7 +11,7 @@ from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 
-from influencekit import InfluenceFunction, SensitivityStudy, retrain_on_subsets
+from influencekit import TRAK, SensitivityStudy, retrain_on_subsets
 from influencekit.displays import SensitivityDisplay
 from influencekit.displays.sensitivity._sensitivity_data import label_of
 
@@ -209,17 +209,17 @@ def test_from_study():
     data = X[::2], y[::2], X[1::10], y[1::10]
     truth = retrain_on_subsets(model, *data, n_subsets=8, n_repeats=1, random_state=0)
     grid = {"damping": ["auto", 1e-3, 1e-1], "projection_dim": [None, 4]}
-    study = SensitivityStudy((InfluenceFunction(), grid), random_state=0)
+    study = SensitivityStudy((TRAK(), grid), random_state=0)
     with pytest.raises(NotFittedError):
         SensitivityDisplay.from_study(study, "damping")
     study.fit(model, *data, subset_outputs=truth)
     display = SensitivityDisplay.from_study(study, "damping", others={"projection_dim": None})
     rows = study.results_[[dim is None for dim in study.results_["projection_dim"]]]
-    np.testing.assert_array_equal(display.lines_["InfluenceFunction"].get_ydata(), rows["lds"][1:])
-    mark = display.default_marks_["InfluenceFunction"].get_xydata().tolist()
+    np.testing.assert_array_equal(display.lines_["TRAK"].get_ydata(), rows["lds"][1:])
+    mark = display.default_marks_["TRAK"].get_xydata().tolist()
     assert mark == [[rows["damping_"].iloc[0], rows["lds"].iloc[0]]]
     heat = SensitivityDisplay.from_study(study, "damping", y="projection_dim")
-    assert heat.images_["InfluenceFunction"].get_array().shape == (2, 3)
+    assert heat.images_["TRAK"].get_array().shape == (2, 3)
 
 
 def test_without_matplotlib_its_installation_is_told(monkeypatch):

@@ -169,7 +169,7 @@ def test_no_penalty_and_zero_l1():
         task = as_task(classifier(**options).fit(X, Y2))
         expected = 0.0 if options["penalty"] is None else 0.02
         assert float(task.penalty["linear.weight"]) == expected
-        assert task.penalty_kind == "mean"
+        assert task.penalty_kind == "rows"
 
 
 def test_unfitted():

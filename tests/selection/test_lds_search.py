@@ -1,11 +1,13 @@
 """LDSSearch and lds_scorer: one ground truth, shared factorizations, Optuna's study."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import optuna
 import pytest
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.datasets import load_diabetes
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 
 from influencekit import (
     GradDot,
@@ -16,6 +18,7 @@ from influencekit import (
     retrain_on_subsets,
 )
 from influencekit.attributors.influence._fitted_influence import FittedInfluence
+from influencekit.exceptions import LambdaPathWarning
 from influencekit.metrics import UndefinedCorrelationWarning, linear_datamodeling_score
 from influencekit.selection._space import trial_results
 from tests._shared.problems import digits_problem
@@ -57,9 +60,9 @@ def test_cv_results_are_the_trials(problem, truth):
     search = fit(problem, truth, n_trials=5)
     results, trials = search.cv_results_, search.study_.trials
     np.testing.assert_array_equal(results["mean_test_score"], [trial.value for trial in trials])
-    np.testing.assert_array_equal(
-        results["param_damping"], [trial.params["damping"] for trial in trials]
-    )
+    drawn = [trial.params.get("damping", 0.0) for trial in trials]  # one trial is without damping
+    assert drawn.count(0.0) == 1
+    np.testing.assert_array_equal(results["param_damping"], drawn)
     assert results["param_damping"].dtype == float
     best = int(np.argmin(results["rank_test_score"]))
     assert results["params"][best] == search.best_params_
@@ -107,9 +110,7 @@ def test_best_is_kept_and_never_below_the_default(problem, truth):
     search = fit(problem, truth, n_trials=6)
     values = [trial.value for trial in search.study_.trials]
     default = InfluenceFunction("fisher").fit(model, X, y)
-    smallest = 1e-8 * default.eigenvalues_.max()  # a logarithmic search has no 0
-    first = search.study_.trials[0].params["damping"]
-    assert first == pytest.approx(max(default.damping_, smallest))
+    assert search.cv_results_["param_damping"][0] == default.damping_ == 0
     assert search.best_score_ == max(values)
     assert search.best_score_ >= lds(truth, default.score(X_query, y_query)) - 1e-9
     assert search.best_attributor_.damping_ == search.best_params_["damping"]
@@ -248,8 +249,9 @@ def test_continued_study_draws_new_trials(problem, truth, tmp_path):
     storage = f"sqlite:///{tmp_path / 'study.db'}"
     for _ in range(2):
         search = fit(problem, truth, storage=storage, study_name="digits", n_trials=4)
-    drawn = [trial.params["damping"] for trial in search.study_.trials]
+    drawn = search.cv_results_["param_damping"]
     assert len(set(drawn)) == 8
+    assert 0 in drawn
 
 
 def test_best_attributor_is_the_one_that_was_scored(problem, truth):
@@ -268,3 +270,28 @@ def test_undefined_lds_is_explained(problem, truth):
         pytest.warns(UndefinedCorrelationWarning),
     ):
         fit(problem, constant, n_trials=2)
+
+
+def test_no_damping_is_found_on_a_raw_table():
+    """Its range ends far above what is best, which is 0 (least squares, in any unit)."""
+    X, y = load_diabetes(return_X_y=True, scaled=False)
+    X, y, Q, u = X[:200], y[:200], X[200:240], y[200:240]
+    model = LinearRegression().fit(X, y)
+    search = LDSSearch(InfluenceFunction(damping=1.0), n_trials=6, n_subsets=20, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LambdaPathWarning)
+        search.fit(model, X, y, X_query=Q, y_query=u)
+    assert search.best_params_ == {"damping": 0.0}
+    assert search.best_attributor_.damping_ == 0
+    assert search.best_score_ == max(search.cv_results_["mean_test_score"])
+    own = InfluenceFunction(damping=0).fit(model, X, y).score(Q, u)
+    assert lds(search.subset_outputs_, own) == pytest.approx(search.best_score_)
+
+
+def test_a_best_damping_at_the_edge_is_told():
+    X, y = load_diabetes(return_X_y=True, scaled=False)
+    space = {"damping": optuna.distributions.FloatDistribution(1e2, 1e6, log=True)}
+    search = LDSSearch(InfluenceFunction(), space, n_trials=25, n_subsets=15, random_state=0)
+    model = LinearRegression().fit(X[:200], y[:200])
+    with pytest.warns(LambdaPathWarning, match="at the lower edge of the candidates"):
+        search.fit(model, X[:200], y[:200], X_query=X[200:240], y_query=y[200:240])

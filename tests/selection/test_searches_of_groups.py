@@ -19,6 +19,7 @@ from influencekit import (
 )
 from influencekit.damping._grid import damping_name
 from influencekit.groups import GroupAttributor, LabelGrouper, RandomGrouper
+from influencekit.selection._space import drawn
 
 X, Y = (a[::2] for a in load_iris(return_X_y=True))
 X_QUERY, Y_QUERY = (a[1::9] for a in load_iris(return_X_y=True))
@@ -65,8 +66,9 @@ def test_a_trial_is_the_lds_of_retrained_models_and_sums_over_groups(kind):
     search = lds_search(grouped(**options)).fit(MODEL, X, Y, **QUERIES)
     masks = search.subset_outputs_.masks
     for trial in search.study_.trials:
-        assert list(trial.params) == ["attributor__damping"]
-        inner = InfluenceFunction("fisher", trial.params["attributor__damping"])
+        params = drawn(trial)
+        assert list(params) == ["attributor__damping"]
+        inner = InfluenceFunction("fisher", params["attributor__damping"])
         if kind == "sums":  # any subset: rows are added
             points = inner.fit(MODEL, X, Y).score(X_QUERY, Y_QUERY)
             sums = np.stack([points[:, mask].sum(1) for mask in masks])
@@ -124,7 +126,7 @@ def test_scores_are_a_fresh_fit_at_the_chosen_damping(kind, search):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("criterion", ["xi", "cosine"])
 def test_groups_of_one_are_the_search_without_groups(inner, kind, criterion):
-    options = {"dampings": np.geomspace(1e-5, 1, 11), "criterion": criterion, "random_state": 0}
+    options = {"dampings": np.geomspace(1e-5, 10, 13), "criterion": criterion, "random_state": 0}
     data = UNPENALIZED, X, NOISY
     alone = SurrogateLambdaSearchCV(inner, **options).fit(*data)
     ones = GroupAttributor(inner, **KINDS[kind])

@@ -37,6 +37,8 @@ from tests.selection._start_together import fingerprints
 
 SPACE = {"damping": FloatDistribution(1e-3, 1.0, log=True)}
 
+pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.NotStationaryWarning")
+
 
 @pytest.fixture(scope="module")
 def problem():

@@ -290,7 +290,7 @@ def test_refused_arguments(options, message):
 def test_refused_models():
     with pytest.raises(UnsupportedModelError, match="torch|Linear, which cannot be trained anew"):
         retrain(nn.Linear(5, 3))
-    with pytest.raises(NotFittedError, match="step 'standardscaler' of the Pipeline is not"):
+    with pytest.raises(NotFittedError, match="step StandardScaler of the Pipeline is not"):
         retrain(make_pipeline(StandardScaler(), make_net()))
     with pytest.raises(NotFittedError, match="no best_estimator_"):
         retrain(GridSearchCV(make_net(), {"lr": [0.1]}))

@@ -88,6 +88,11 @@ class TrajectoryInfluence(BaseAttributor):
                 "horizon=None, or removal_order='derivative'."
             )
         trajectory = self._find(task)
+        if train.weights is not None:
+            raise ValueError(
+                f"sample_weight: {type(self).__name__} repeats the steps of a recorded run, which "
+                "knows no weights of examples. Leave it out, or take InfluenceFunction."
+            )
         weights = training_weights(task, train)
         replay = Replay(task, trajectory, train, self.train_rows_, weights)
         fitted = FittedTrajectory(self, train, replay, self._rule(trajectory))

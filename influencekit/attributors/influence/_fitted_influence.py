@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from sklearn.linear_model import SGDClassifier, SGDRegressor
 from torch import Tensor
 
 from influencekit._fitted import DampedFitted
@@ -21,6 +23,10 @@ __all__ = ["FittedInfluence", "gradient_ratio", "warn_unless_stationary"]
 
 #: Ratio above which a user is told.
 LARGEST_QUIET_RATIO = 0.2
+#: The same where a solver goes to the optimum of a convex objective: it leaves less than 1e-3.
+SOLVED = 5e-3
+#: Estimators that are convex, and stop before their optimum.
+BASE_SGD = (SGDClassifier, SGDRegressor)
 
 
 class FittedInfluence(DampedFitted):
@@ -39,6 +45,7 @@ class FittedInfluence(DampedFitted):
         self.gradient_ratio, self.output = gradient_ratio, output
         if isinstance(curvature, Spectrum):
             self.eigenvalues = curvature.eigenvalues.flatten().cpu().numpy()
+            self.least_damping = curvature.least_damping
 
     def scores(self, queries):
         products = self.curvature.products(self._gradients(queries), self.damping)
@@ -91,6 +98,14 @@ def gradient_ratio(problem: CurvatureProblem) -> float:
 
 def warn_unless_stationary(ratio: float, task: Task) -> None:
     """Warn where influence functions speak of another point than the model's."""
+    if task.convex and not isinstance(task.estimator, BASE_SGD) and ratio > SOLVED:
+        warn_user(
+            f"The training gradient of {task.name} is {ratio:.2g} times the size of one example's "
+            f"gradient; a solver leaves less than 1e-3. {_likely_cause(task)} Scores can still "
+            "rank; their size is not that of leave-one-out.",
+            NotStationaryWarning,
+        )
+        return
     if ratio > LARGEST_QUIET_RATIO:
         warn_user(
             f"The training gradient of {task.name} is {ratio:.2f} times the size of one "
@@ -100,3 +115,18 @@ def warn_unless_stationary(ratio: float, task: Task) -> None:
             "here. Scores can still rank; their size is not that of leave-one-out.",
             NotStationaryWarning,
         )
+
+
+def _likely_cause(task: Task) -> str:
+    """Why the parameters of a convex model are not at the optimum of its objective."""
+    steps = getattr(task.estimator, "n_iter_", None)
+    most = getattr(task.estimator, "max_iter", None)
+    if steps is not None and most is not None and np.max(steps) >= most:
+        return (
+            f"Its solver stopped early, after max_iter={most} iterations: fit it with a larger "
+            "max_iter, or scaled features."
+        )
+    return (
+        "It was fitted with weights (give fit the same sample_weight), another penalty, or other "
+        "rows than those given here; or its tolerance is loose on these data (give a smaller tol)."
+    )

@@ -168,7 +168,18 @@ class SubsetPosterior(BaseAttributor):
         self.verbose = verbose
 
     @with_gradients
-    def fit(self, model, X, y=None, *, X_query=None, y_query=None, subset_outputs=None):
+    def fit(
+        self,
+        model,
+        X,
+        y=None,
+        *,
+        X_query=None,
+        y_query=None,
+        subset_outputs=None,
+        sample_weight=None,
+        X_fit=None,
+    ):
         """Fit the prior, retrain on subsets, and put both together.
 
         Parameters
@@ -184,12 +195,16 @@ class SubsetPosterior(BaseAttributor):
             Their targets, on which retrained models are compared.
         subset_outputs : SubsetOutputs or None, default=None
             Outputs of trainings at hand, on the same data and queries; nothing is trained.
+        sample_weight : array-like of shape (n_train,), default=None
+            The weights that the model was fitted with; retraining gets those of its rows.
+        X_fit : array-like of shape (n_train, n_features), default=None
+            Of a Pipeline: what its last step was fitted on.
 
         Returns
         -------
         self : object
         """
-        models, train = self._open(model, X, y)
+        models, train = self._open(model, X, y, sample_weight, X_fit)
         self._check(X_query, subset_outputs)
         queries = open_examples(models, X_query, y_query, require_y=False, name="X_query")
         if each(queries)[0].targets is None:
@@ -203,7 +218,9 @@ class SubsetPosterior(BaseAttributor):
         self.prior_ = None if prior is None else clone(prior).fit(models, train)
         priors = None if prior is None else self._prior_scores(queries)
         if subset_outputs is None and self.n_trainings:
-            subset_outputs = self._retrain(model, X, y, X_query, y_query, seed)
+            subset_outputs = self._retrain(
+                model, X, y, X_query, y_query, seed, sample_weight, X_fit
+            )
         self.subset_outputs_ = subset_outputs
         table = self._learn(priors, subset_outputs, rng)
         self._keep([KnownQueries(each(queries)[0], table)], [np.arange(self.n_train_)])
@@ -265,7 +282,9 @@ class SubsetPosterior(BaseAttributor):
             found[float(factor)] = scores
         return found
 
-    def _retrain(self, model, X, y, X_query, y_query, seed: int) -> SubsetOutputs:
+    def _retrain(
+        self, model, X, y, X_query, y_query, seed: int, sample_weight, X_fit
+    ) -> SubsetOutputs:
         first = model[0] if is_model_list(model) else model
         return retrain_on_subsets(
             first,
@@ -273,6 +292,8 @@ class SubsetPosterior(BaseAttributor):
             y,
             X_query,
             y_query,
+            sample_weight=sample_weight,
+            X_fit=X_fit,
             n_subsets=self.n_trainings,
             subset_fraction=self.subset_fraction,
             output=self._explained(),

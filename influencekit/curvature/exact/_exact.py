@@ -16,10 +16,12 @@ from influencekit.curvature._problem import (
     nonuniform_penalty,
 )
 from influencekit.curvature._spectrum import CoordinateSpectrum
+from influencekit.curvature.exact._centered_space import decompose_centered
 from influencekit.curvature.exact._sample_space import decompose_samples
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
 from influencekit.gradients.blocks._base import row_slice
 from influencekit.gradients.projections._make_projection import make_projection
+from influencekit.models._centered import CenteredLinear
 from influencekit.utils._long_work import format_bytes
 
 __all__ = [
@@ -62,6 +64,7 @@ class GaussNewton(Curvature, name="ggn"):
     """
 
     projects: ClassVar[bool] = True
+    centers: ClassVar[bool] = True
 
     def factorize(self, problem):
         return decompose(ggn_rows(problem))
@@ -86,6 +89,7 @@ class EmpiricalFisher(Curvature, name="fisher"):
     """
 
     projects: ClassVar[bool] = True
+    centers: ClassVar[bool] = True
 
     def factorize(self, problem):
         return decompose(fisher_rows(problem))
@@ -192,6 +196,8 @@ def decompose(curvature: CurvatureRows) -> CoordinateSpectrum:
     CoordinateSpectrum
     """
     problem = curvature.problem
+    if isinstance(problem.engine.task.module, CenteredLinear):
+        return decompose_centered(curvature)
     plan, refused = plan_decomposition(curvature)
     if refused is not None:
         warn_user(

@@ -20,6 +20,7 @@ from influencekit.curvature.kronecker._store import keep, rotate, rotated
 from influencekit.gradients._cotangents import ggn_cotangent, loss_cotangent, sampled_cotangent
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._gradients import Gradients
+from influencekit.gradients.blocks._base import BlockSpec
 from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["EKFAC", "KFAC"]
@@ -62,7 +63,8 @@ class KroneckerCurvature(Curvature):
         coordinates = train.along(train.cotangent, keep_factors=True)
         coordinates = coordinates.map(partial(rotate, bases=bases))
         made = self._corrected(problem, rows, bases, data)
-        kept = keep(coordinates, made, sample_rows(len(train)), room)
+        sizes = train.squared_norms(train.engine.task.dtype)
+        kept = keep(coordinates, made, sample_rows(sizes), room)
         table = data.clone()
         for basis in bases.values():
             own = torch.cat([problem.penalty[columns] for columns in basis.spec.columns])
@@ -213,6 +215,20 @@ def _empty_moments(problem: CurvatureProblem, features: GradientFeatures) -> dic
     like = torch.empty(0, dtype=task.dtype, device=task.device)
     moments, start = {}, 0
     for name, block in features.blocks.items():
+        if name not in embeddings:
+            _require_room(problem, block.spec)
         moments[name] = moments_of(block.spec, start, name in embeddings, like)
         start += block.spec.width
     return moments
+
+
+def _require_room(problem: CurvatureProblem, spec: BlockSpec) -> None:
+    """Refuse a layer whose square factors, with room to decompose them, do not fit the memory."""
+    if spec.is_matrix:
+        order = max(spec.d_in + spec.has_bias, spec.d_out)
+        problem.engine.require(
+            4 * 8 * order**2,
+            f"the {order:,} x {order:,} factors of the layer {spec.name!r}, and their eigenvectors",
+            "Take curvature='ggn' or 'fisher', which work in the space of the training rows where "
+            "these are fewer, or 'logra', which projects",
+        )

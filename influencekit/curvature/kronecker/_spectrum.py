@@ -100,7 +100,7 @@ class KroneckerSpectrum(Spectrum):
     def restrict(self, columns):
         narrow, kept = copy.copy(self), self.sample
         narrow.problem = self.problem.take(columns)
-        if kept is None or not torch.equal(columns, sample_rows(len(self.train))):
+        if kept is None or not torch.equal(columns, sample_rows(self.row_sizes())):
             kept = self.train.take(columns).held(self.problem.max_memory // 6, spill=True)
         narrow.train, narrow.sample, self.sample = kept, None, None
         narrow._last_plan = None

@@ -39,8 +39,6 @@ ClassWeight = Tensor | Literal["balanced"] | None
 def ridge_task(model: Ridge | RidgeCV, loss: Any = None) -> Task:
     """Task of a fitted Ridge or RidgeCV: ``Σ_i |y_i - o_i|² + α |w|²``, intercept free.
 
-    ``sample_weight`` given to fit cannot be seen in the fitted model and is not carried.
-
     Parameters
     ----------
     model : Ridge or RidgeCV
@@ -63,8 +61,6 @@ def ridge_task(model: Ridge | RidgeCV, loss: Any = None) -> Task:
 @as_task.register(LinearRegression)
 def linear_regression_task(model: LinearRegression, loss: Any = None) -> Task:
     """Task of a fitted LinearRegression: ``Σ_i |y_i - o_i|²``.
-
-    ``sample_weight`` given to fit cannot be seen in the fitted model and is not carried.
 
     Parameters
     ----------
@@ -91,6 +87,7 @@ def _squared_error_task(model: Any, penalty: dict[str, Tensor]) -> Task:
         name=type(model).__name__,
         n_features_in=getattr(model, "n_features_in_", None),
         feature_names_in=getattr(model, "feature_names_in_", None),
+        convex=True,
     )
 
 
@@ -108,8 +105,7 @@ def logistic_task(model: LogisticRegression, loss: Any = None) -> Task:
     """Task of a fitted LogisticRegression or LogisticRegressionCV.
 
     The objective is ``Σ_i w_i loss_i + ½ |coef|² / C`` with the intercept free; liblinear
-    penalizes ``(intercept / intercept_scaling)²`` too.  Class weights are carried;
-    ``sample_weight`` given to fit cannot be seen in the fitted model and is not.
+    penalizes ``(intercept / intercept_scaling)²`` too.  Class weights are carried.
 
     Parameters
     ----------
@@ -146,6 +142,7 @@ def logistic_task(model: LogisticRegression, loss: Any = None) -> Task:
         name=type(model).__name__,
         n_features_in=getattr(model, "n_features_in_", None),
         feature_names_in=getattr(model, "feature_names_in_", None),
+        convex=True,
     )
 
 
@@ -235,12 +232,10 @@ def linear_module(coef, intercept, fit_intercept: bool) -> nn.Sequential:
     Returns
     -------
     torch.nn.Sequential
-        Its parameters are ``linear.weight`` and ``linear.bias``.
+        Its parameters are ``linear.weight`` and ``linear.bias``, in float64.
     """
     coef = coef.toarray() if hasattr(coef, "toarray") else np.asarray(coef)
-    weight = np.atleast_2d(coef)
-    if weight.dtype not in (np.float32, np.float64):
-        weight = weight.astype(np.float64)
+    weight = np.atleast_2d(coef).astype(np.float64)
     bias = None
     if fit_intercept:
         bias = np.broadcast_to(np.asarray(intercept).reshape(-1), (weight.shape[0],))

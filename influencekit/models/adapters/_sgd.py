@@ -30,7 +30,6 @@ def sgd_classifier_task(model: SGDClassifier, loss: Any = None) -> Task:
 
     Several classes are one-versus-rest.  scikit-learn weighs a class in its own problem only
     and divides by n, not by the sum of weights; so class weights are part of the loss here.
-    ``sample_weight`` given to fit cannot be seen in the fitted model and is not carried.
 
     Parameters
     ----------
@@ -41,7 +40,7 @@ def sgd_classifier_task(model: SGDClassifier, loss: Any = None) -> Task:
     Returns
     -------
     Task
-        With a penalty of kind "mean".
+        With a penalty of kind "rows".
 
     Raises
     ------
@@ -57,8 +56,6 @@ def sgd_classifier_task(model: SGDClassifier, loss: Any = None) -> Task:
 def sgd_regressor_task(model: SGDRegressor, loss: Any = None) -> Task:
     """Task of a fitted SGDRegressor: ``(1/n) Σ_i loss_i + ½ α |coef|²``, intercept free.
 
-    ``sample_weight`` given to fit cannot be seen in the fitted model and is not carried.
-
     Parameters
     ----------
     model : SGDRegressor
@@ -68,7 +65,7 @@ def sgd_regressor_task(model: SGDRegressor, loss: Any = None) -> Task:
     Returns
     -------
     Task
-        With a penalty of kind "mean".
+        With a penalty of kind "rows".
 
     Raises
     ------
@@ -87,12 +84,13 @@ def _sgd_task(model: Any, output_loss: OutputLoss, classes: Any, splitter: type)
         loss=output_loss,
         classes=classes,
         penalty={"linear.weight": strength},
-        penalty_kind="mean",
+        penalty_kind="rows",
         training_rows=_training_rows(model, splitter),
         estimator=model,
         name=type(model).__name__,
         n_features_in=getattr(model, "n_features_in_", None),
         feature_names_in=getattr(model, "feature_names_in_", None),
+        convex=True,
     )
 
 

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 from typing import Any
 
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
@@ -13,14 +14,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task, as_task
+from influencekit.models.adapters._learned_from import learned_from
 
-__all__ = ["Steps", "frozen_task", "pipeline_task", "search_task"]
+__all__ = ["Steps", "check_step", "frozen_task", "pipeline_task", "search_task"]
 
 BaseSearchCV = GridSearchCV.__base__  # of grid, randomized and halving searches
-_UNFITTED_STEP = (
-    "model: the step %(name)s of the Pipeline is not fitted. Give a fitted Pipeline: call its "
-    "'fit' with the training data first (a clone is not fitted)."
-)
 
 
 class Steps:
@@ -38,8 +36,47 @@ class Steps:
     def __call__(self, X: Any) -> Any:
         """Transformed X, in whatever container the last step returns."""
         for step in self.transformers:
-            X = step.transform(X) if hasattr(step, "transform") else step(X)
+            X = _applied(step, X)
         return X
+
+    def of_training_rows(self, X: Any, y: Any) -> Any:
+        """Training rows as the last step learned from them; see :func:`learned_from`."""
+        for step in self.transformers:
+            if isinstance(step, Steps):
+                X = step.of_training_rows(X, y)
+            elif hasattr(step, "transform"):
+                X = learned_from(step, X, y, _applied(step, X))
+            else:
+                X = step(X)
+        return X
+
+
+def _applied(step: Any, X: Any) -> Any:
+    try:
+        return step.transform(X) if hasattr(step, "transform") else step(X)
+    except NotFittedError as error:
+        raise _unfitted(step) from error
+
+
+def check_step(step: Any) -> None:
+    """Refuse a step of a Pipeline that is known not to be fitted.
+
+    An own transformer need not keep anything of its fit, so that only its ``transform`` can tell
+    whether it misses something.
+    """
+    if type(step).__module__.partition(".")[0] != "sklearn":
+        return
+    try:
+        check_is_fitted(step)
+    except NotFittedError as error:
+        raise _unfitted(step) from error
+
+
+def _unfitted(step: Any) -> NotFittedError:
+    return NotFittedError(
+        f"model: the step {type(step).__name__} of the Pipeline is not fitted. Give a fitted "
+        "Pipeline: call its 'fit' with the training data first (a clone is not fitted)."
+    )
 
 
 @as_task.register(Pipeline)
@@ -76,7 +113,7 @@ def pipeline_task(model: Pipeline, loss: Any = None) -> Task:
                 "examples are not the rows given to fit. Resample first, then fit a Pipeline of "
                 "the other steps."
             )
-        check_is_fitted(step, msg=_UNFITTED_STEP)
+        check_step(step)
     task = as_task(last, loss)
     if not steps:
         return task

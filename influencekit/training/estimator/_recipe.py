@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn import get_config
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import has_fit_parameter
 from skorch import NeuralNet
 
 from influencekit.exceptions import UnsupportedModelError
+from influencekit.models.adapters._wrappers import Steps, check_step
 from influencekit.training.trajectory._recorder import TrajectoryRecorder
 
-__all__ = ["Recipe", "device_of", "fresh_copy", "match_net_dtype", "read_recipe"]
+__all__ = ["Recipe", "device_of", "fresh_copy", "match_net_dtype", "read_recipe", "weighted_fit"]
 
 
 @dataclass
@@ -28,17 +30,23 @@ class Recipe:
     ----------
     estimator : estimator with ``fit``
         What is cloned and fitted.
-    transformers : list of fitted Pipeline
+    transformers : list of Steps
         Fitted steps that stay as they are; X passes through them once, in order.
     """
 
     estimator: Any
-    transformers: list[Pipeline]
+    transformers: list[Steps]
+
+    def of_training_rows(self, X: Any, y: Any) -> Any:
+        """Training rows as the estimator learned from them."""
+        for transformer in self.transformers:
+            X = transformer.of_training_rows(X, y)
+        return match_net_dtype(X, self.estimator)
 
     def transform(self, X: Any) -> Any:
         """X as the estimator sees it."""
         for transformer in self.transformers:
-            X = transformer.transform(X)
+            X = transformer(X)
         return match_net_dtype(X, self.estimator)
 
 
@@ -80,20 +88,17 @@ def read_recipe(model: Any, refit_transformers: bool = False) -> Recipe:
     return Recipe(model, transformers)
 
 
-def _fitted_steps(pipeline: Pipeline) -> Pipeline:
-    steps = pipeline[:-1]
-    for name, step in steps.steps:
-        if step is None or step == "passthrough":
-            continue
+def _fitted_steps(pipeline: Pipeline) -> Steps:
+    steps = [step for _, step in pipeline.steps[:-1] if step not in (None, "passthrough")]
+    for step in steps:
         try:
-            check_is_fitted(step)
+            check_step(step)
         except NotFittedError as error:
             raise NotFittedError(
-                f"model: step {name!r} of the Pipeline is not fitted, so it cannot be kept while "
-                "the last step is retrained. Fit the Pipeline first, or use "
+                f"{error} While the last step is trained again, the fitted steps are kept. Or use "
                 "refit_transformers=True to fit the whole Pipeline on every subset."
             ) from error
-    return steps
+    return Steps(steps)
 
 
 def _check_trainable(model: Any) -> None:
@@ -222,3 +227,40 @@ def _cast(data: Any, dtype: torch.dtype) -> Any:
         cast = torch.as_tensor(data).to(dtype)
         return cast if dtype == torch.bfloat16 else cast.numpy()  # numpy has no bfloat16
     return data
+
+
+def weighted_fit(model: Any, X: Any, y: Any, sample_weight: np.ndarray | None) -> Any:
+    """Fit an estimator, with weights of the examples where there are any.
+
+    A Pipeline hands them to its last step, or by scikit-learn's metadata routing where that is
+    switched on.  A net takes them as an entry of its dict of inputs, where they are already.
+
+    Parameters
+    ----------
+    model : unfitted estimator
+    X, y : array-like
+    sample_weight : ndarray of shape (n,) or None
+
+    Returns
+    -------
+    fitted estimator
+
+    Raises
+    ------
+    ValueError
+        If the estimator takes no weights.
+    """
+    if sample_weight is None:
+        return model.fit(X, y)
+    prefix, last = "", model
+    while isinstance(last, Pipeline):
+        prefix, last = f"{prefix}{last.steps[-1][0]}__", last.steps[-1][1]
+    if isinstance(last, NeuralNet) and isinstance(X, Mapping):
+        return model.fit(X, y)
+    if not has_fit_parameter(last, "sample_weight"):
+        raise ValueError(
+            f"sample_weight: {type(last).__name__}.fit takes none. Accepted are estimators whose "
+            "fit has the argument, and nets whose X is a dict that holds the weights."
+        )
+    prefix = "" if get_config()["enable_metadata_routing"] else prefix
+    return model.fit(X, y, **{f"{prefix}sample_weight": sample_weight})

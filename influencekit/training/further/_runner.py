@@ -144,7 +144,8 @@ class FurtherRunner:
         engine: str = "auto",
     ):
         self.task, self.config, self.spec, self.removals = task, config, spec, removals
-        self.rows = TrainingRows(train, task.example_weights(train.targets), removals)
+        weights = task.example_weights(train.targets, train.weights)
+        self.rows = TrainingRows(train, weights, removals)
         self.asked_for_loop = engine == "loop"
         self.reason: str | None = "engine='loop'"
         if engine != "loop":

@@ -20,7 +20,7 @@ from skorch.callbacks import EarlyStopping
 from influencekit.training._cache import OutputCache, fingerprint
 from influencekit.training._diverged import DivergedRuns
 from influencekit.training._randomness import seeded
-from influencekit.training.estimator._recipe import device_of, fresh_copy
+from influencekit.training.estimator._recipe import device_of, fresh_copy, weighted_fit
 from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.training.stack._tasks import model_outputs
 from influencekit.training.subsets._stacked import StackedRetrainer
@@ -46,6 +46,7 @@ class Job:
     X, y, X_query, y_query : array-like
         As the estimator takes them.
     output : str or callable
+    sample_weight : ndarray of shape (n_train,) or None
     """
 
     estimator: Any
@@ -55,6 +56,7 @@ class Job:
     X_query: Any
     y_query: Any
     output: Any
+    sample_weight: Any = None
 
 
 def run_jobs(
@@ -94,17 +96,18 @@ def run_one(position: int, rows: np.ndarray, seed: int, **parts: Any) -> tuple[i
         if job.retrain is not None:
             model = job.retrain(X, y, seed)
         else:
-            model = _fitted(fresh_copy(job.estimator, seed), X, y)
+            weights = take_rows(job.sample_weight, rows)
+            model = _fitted(fresh_copy(job.estimator, seed), X, y, weights)
     if model is None:
         return position, np.full(count_rows(job.X_query), np.nan)
     know_all_classes(model, job.y)
     return position, model_outputs(model, job.X_query, job.y_query, job.output)
 
 
-def _fitted(model: Any, X: Any, y: Any) -> Any:
+def _fitted(model: Any, X: Any, y: Any, sample_weight: Any) -> Any:
     """The model fitted; None where scikit-learn itself says that its training diverged."""
     try:
-        model = model.fit(X, y)
+        model = weighted_fit(model, X, y, sample_weight)
     except ValueError as error:
         if any(text in str(error) for text in _SKLEARN_DIVERGED):
             return None
@@ -270,7 +273,9 @@ def _compute(
 def _open_cache(job: Job, stacked: bool, cache_dir: Any) -> OutputCache | None:
     if cache_dir is None:
         return None
-    what = (job.estimator, job.retrain, job.X, job.y, job.X_query, job.y_query, job.output)
+    what = [job.estimator, job.retrain, job.X, job.y, job.X_query, job.y_query, job.output]
     versions = (torch.__version__, sklearn.__version__, skorch.__version__)
+    if job.sample_weight is not None:
+        what.append(job.sample_weight)
     key = fingerprint("influencekit-2", "stacked" if stacked else "joblib", versions, *what)
     return OutputCache(cache_dir, key)

@@ -12,6 +12,8 @@ import numpy as np
 from sklearn.base import is_classifier
 from skorch import NeuralNet
 
+from influencekit.data._inputs import check_sample_weight
+from influencekit.data._targets import one_column
 from influencekit.training._diverged import DivergedRuns, check_on_nan, warn_kept
 from influencekit.training._randomness import draw_seeds, spawn_generators
 from influencekit.training.estimator._recipe import Recipe, match_net_dtype, read_recipe
@@ -36,6 +38,8 @@ def retrain_on_subsets(
     n_subsets: int = 50,
     subset_fraction: float = 0.5,
     masks: Any = None,
+    sample_weight: Any = None,
+    X_fit: Any = None,
     n_repeats: int = 1,
     output: str | Callable = "neg_loss",
     engine: str = "auto",
@@ -69,6 +73,10 @@ def retrain_on_subsets(
         Share of the rows in a subset.
     masks : bool array-like of shape (n_subsets, n_train), default=None
         Subsets of your own, of any sizes, in place of random ones.
+    sample_weight : array-like of shape (n_train,), default=None
+        Weights that the model was fitted with; each training gets those of its rows.
+    X_fit : array-like of shape (n_train, n_features), default=None
+        Of a Pipeline whose transformers are kept: what its last step was fitted on.
     n_repeats : int, default=1
         Trainings of each subset, under different seeds.
     output : {"neg_loss", "margin", "logit", "prediction"} or callable, default="neg_loss"
@@ -147,6 +155,7 @@ def retrain_on_subsets(
             "nothing stored could be found again. Set random_state to an int."
         )
     X, X_query = dataset_of(X), dataset_of(X_query)
+    y, y_query = one_column(y), one_column(y_query)
     n_train = count_rows(X)
     if y is not None and count_rows(y) != n_train:
         raise ValueError(
@@ -169,15 +178,23 @@ def retrain_on_subsets(
     ):
         y_query = model.predict(X_query)
     own_training = retrain if callable(retrain) else None
+    if own_training and sample_weight is not None:
+        raise ValueError(
+            "sample_weight: retrain=, a training function of your own, takes none. Weigh rows "
+            "inside it, or leave retrain out."
+        )
     recipe = Recipe(None, []) if own_training else read_recipe(model, refit_transformers)
     job = Job(
         recipe.estimator,
         own_training,
-        recipe.transform(X),
+        recipe.of_training_rows(X, y)
+        if X_fit is None
+        else match_net_dtype(X_fit, recipe.estimator),
         match_net_dtype(y, recipe.estimator),
         recipe.transform(X_query),
         y_query,
         output,
+        None if sample_weight is None else check_sample_weight(sample_weight, n_train),
     )
     if own_training is None:
         check_classes(recipe.estimator, masks, y, y_query)
@@ -203,6 +220,7 @@ class Retraining:
     on_nan: str
     random_state: Any
     verbose: int
+    sample_weight: Any = None
 
     def outputs(
         self, model: Any, data: tuple, masks: np.ndarray, names: Sequence[str], output: Any

@@ -1,0 +1,107 @@
+"""Exact decomposition for linear models with centered features.
+
+With centered features the curvature ``A'`` is well conditioned up to the units of the columns,
+which a diagonal scaling takes out.  So a direction of small curvature can be told from one without
+any.  Damping is added to the model's own parameters θ, whose curvature is ``A = T⁻ᵀ A' T⁻¹`` with
+``T: θ' → θ``; that of ``A`` is decomposed from a factor of ``A'``, never from ``A`` itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from influencekit.curvature._spectrum import CoordinateSpectrum
+from influencekit.models._centered import CenteredLinear
+
+__all__ = ["LARGEST_CENTERED", "CenteredSpectrum", "decompose_centered"]
+
+#: Largest number of parameters for which features are centered: a second of work.
+LARGEST_CENTERED = 1_000
+#: Spread of a column, in units of the rounding of its mean, up to which it counts as constant.
+CONSTANT = 16.0
+
+
+@dataclass
+class CenteredSpectrum(CoordinateSpectrum):
+    """Spectrum of a linear model's own parameters, for gradients in the centered ones.
+
+    Attributes
+    ----------
+    basis : Tensor of shape (p, rank)
+        ``T⁻¹ V``: what takes centered gradients to coordinates.
+    """
+
+    basis: Tensor
+
+    def coordinates(self, gradients):
+        return gradients @ self.basis
+
+
+def decompose_centered(curvature) -> CenteredSpectrum:
+    """Decompose ``F + diag(penalty)`` of a linear model's own parameters, from centered features.
+
+    Parameters
+    ----------
+    curvature : CurvatureRows
+        Of a task whose module is a :class:`CenteredLinear`.
+
+    Returns
+    -------
+    CenteredSpectrum
+        Every direction in it has curvature: without damping none is left out.
+
+    Notes
+    -----
+    ``S A' S = Q D Qᵀ`` with a diagonal S gives ``A = BᵀB`` with ``B = √D Qᵀ S⁻¹ T⁻¹ = U Σ Vᵀ``.
+    Coordinates ``Vᵀg`` of a gradient are ``Σ Uᵀ D^-½ Qᵀ S g'``, each right to rounding relative to
+    its own size.  Cost ``O(N p² + p³)``.
+    """
+    matrix = curvature.rows.covariance(curvature.weights)
+    penalty = curvature.problem.penalty.to(matrix)
+    matrix.diagonal().add_(penalty)
+    module = curvature.problem.engine.task.module
+    scale, unscale = _scales(matrix.diagonal(), module)
+    values, vectors = torch.linalg.eigh(scale[:, None] * matrix * scale)
+    keep = values > curvature.tolerance * values[-1]
+    roots, vectors = values[keep].sqrt(), vectors[:, keep]
+    factor = _to_raw((vectors * roots).mT * unscale, module)
+    left, lengths, right = torch.linalg.svd(factor, full_matrices=False)
+    left, lengths, right = left.flip(1), lengths.flip(0), right.flip(0)
+    lengths = lengths.clamp_min(torch.finfo(lengths.dtype).eps * lengths[-1])
+    eigenvalues = lengths.square()
+    spectrum = CenteredSpectrum(
+        eigenvalues=eigenvalues,
+        data_eigenvalues=(eigenvalues - right.square() @ penalty).clamp_min(0.0),
+        train_coordinates=torch.empty(0),
+        tolerance=0.0,
+        problem=curvature.problem,
+        basis=scale[:, None] * (vectors / roots) @ left * lengths,
+    )
+    spectrum.train_coordinates = spectrum.coordinates(curvature.problem.train)
+    return spectrum
+
+
+def _scales(diagonal: Tensor, module: CenteredLinear) -> tuple[Tensor, Tensor]:
+    """Factors S that bring curvatures near 1, one a feature, and their inverses.
+
+    Both are 0 for features without any curvature.
+    """
+    n_outputs, n_features = module.linear.weight.shape
+    of_columns = diagonal[:-n_outputs].view(n_outputs, n_features).mean(0)
+    of_bias = diagonal[-n_outputs:].mean()
+    rounding = CONSTANT * torch.finfo(diagonal.dtype).eps * module.shift.abs()
+    constant = of_columns <= rounding.square() * of_bias
+    roots = torch.where(constant, 0.0, of_columns.sqrt())
+    roots = torch.cat([roots.repeat(n_outputs), of_bias.sqrt().expand(n_outputs)])
+    return torch.where(roots > 0, 1 / roots, 0.0), roots
+
+
+def _to_raw(rows: Tensor, module: CenteredLinear) -> Tensor:
+    """Rows of a factor ``(r, p)`` times ``T⁻¹``: ``b' = b + W μ``."""
+    n_outputs, n_features = module.linear.weight.shape
+    weights, biases = rows[:, :-n_outputs], rows[:, -n_outputs:]
+    moved = weights.unflatten(1, (n_outputs, n_features)) + biases[..., None] * module.shift
+    return torch.cat([moved.flatten(1), biases], dim=1)

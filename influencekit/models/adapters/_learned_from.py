@@ -1,0 +1,86 @@
+"""What a Pipeline's last step learned from: ``fit_transform`` need not be ``fit().transform``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import TransformerMixin, clone
+
+from influencekit.exceptions import InfluenceKitWarning, warn_user
+
+__all__ = ["learned_from"]
+
+
+def learned_from(step: Any, X: Any, y: Any, plain: Any) -> Any:
+    """Training rows after a fitted step, as the steps behind it learned from them.
+
+    A Pipeline fits each step by ``fit_transform``, which may treat the rows it learns from in
+    another way than ``transform`` treats new ones (TargetEncoder's cross-fitting does).  Where the
+    two differ, a clone is fitted again; its result is taken if it is the same twice and its
+    ``transform`` is the fitted step's.
+
+    Parameters
+    ----------
+    step : fitted transformer
+    X, y : array-like
+        The training rows before the step.
+    plain : array-like
+        What the step's ``transform`` makes of them.
+
+    Returns
+    -------
+    array-like
+
+    Warns
+    -----
+    InfluenceKitWarning
+        If the two differ and the first cannot be computed again.
+    """
+    if y is None or not _has_own_way(step):
+        return plain
+    again = clone(step)
+    try:
+        seen = again.fit_transform(X, y)
+    except (TypeError, ValueError):  # its fit needs more than X and y
+        return plain
+    new = again.transform(X)
+    if _same(seen, new):
+        return plain
+    if _same(new, plain) and _same(clone(step).fit_transform(X, y), seen):
+        return seen
+    warn_user(
+        f"model: the step {type(step).__name__} of the Pipeline gives other values in "
+        "fit_transform, which the last step learned from, than in transform, and others at each "
+        "fit. Scores and retraining are of rows as transform gives them, not of those that the "
+        "model learned from. Fit the Pipeline with an integer random_state of that step; or give "
+        "fit what the last step was fitted on as X_fit.",
+        InfluenceKitWarning,
+    )
+    return plain
+
+
+def _has_own_way(step: Any) -> bool:
+    """Whether ``fit_transform`` is more than fit and transform, here or in a step inside."""
+    own = getattr(type(step), "fit_transform", None)
+    if own is None or own is TransformerMixin.fit_transform:
+        return False
+    inner = getattr(step, "transformers_", None) or getattr(step, "transformer_list", None)
+    inner = getattr(step, "steps", None) or inner
+    if not isinstance(inner, list):
+        return True
+    return any(_has_own_way(part[1]) for part in inner if not isinstance(part[1], str))
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two representations of the same rows agree to rounding."""
+    if a.shape != b.shape:
+        return False
+    if sparse.issparse(a) and sparse.issparse(b):
+        a, b = (a - b).tocsr().data, np.zeros(1)
+        return not len(a) or bool(np.abs(a).max() <= 1e-7)
+    a, b = np.asarray(a), np.asarray(b)
+    if a.dtype.kind not in "fiub" or b.dtype.kind not in "fiub":
+        return bool((a == b).all())
+    return bool(np.allclose(a, b, rtol=1e-6, atol=1e-7 * np.abs(b).max(initial=0), equal_nan=True))
