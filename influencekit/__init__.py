@@ -12,6 +12,7 @@ from influencekit.attributors import (
     Random,
     SGDInfluence,
     TracIn,
+    TreeInfluence,
 )
 from influencekit.base import BaseAttributor, DampedFitted, Fitted
 from influencekit.groups import GroupAttributor
@@ -51,6 +52,7 @@ __all__ = [
     "SurrogateLambdaSearchCV",
     "Task",
     "TracIn",
+    "TreeInfluence",
     "__version__",
     "as_task",
     "lds_scorer",

@@ -82,6 +82,10 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         """Configurations for several models, unfitted: equal but for their random numbers."""
         return seeded_copies(self, n_models)
 
+    def _task_of(self, model: Any) -> Task:
+        """How a fitted model is read; the methods for trees read theirs."""
+        return as_task(model)
+
     @with_gradients
     def fit(self, model, X, y=None):
         """Learn what scoring needs from a fitted model and its training data.
@@ -140,7 +144,7 @@ class BaseAttributor(OutputContainerMixin, BaseEstimator, ABC):
         if not many:
             reject_data_as_model(self, model, X)
         validate_parameters(self)
-        models = TaskList.of(model) if many else as_task(model)
+        models = TaskList.of(map(self._task_of, model)) if many else self._task_of(model)
         for task in each(models):
             check_weights(task)
         train = open_examples(models, X, y)

@@ -10,6 +10,7 @@ from influencekit.attributors.first_order._grad_dot import GradDot
 from influencekit.attributors.first_order._tracin import TracIn
 from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.attributors.influence._influence_function import InfluenceFunction
+from influencekit.attributors.trees._tree_influence import TreeInfluence
 
 __all__ = [
     "TRAK",
@@ -22,4 +23,5 @@ __all__ = [
     "Random",
     "SGDInfluence",
     "TracIn",
+    "TreeInfluence",
 ]

@@ -44,11 +44,15 @@ from influencekit.models.losses._losses import (
     SquaredError,
     class_positions,
 )
+from influencekit.models.trees._ensemble import AveragedTrees, BoostedTrees, LeafSum
+from influencekit.models.trees._task import predicting_task, tree_task
 
 __all__ = [
     "OUTPUTS",
+    "AveragedTrees",
     "BinaryCrossEntropy",
     "BinaryLoss",
+    "BoostedTrees",
     "CheckedOutput",
     "ClassProbability",
     "ColumnLoss",
@@ -56,6 +60,7 @@ __all__ = [
     "CustomLoss",
     "ElementwiseLoss",
     "HessianFactor",
+    "LeafSum",
     "MarginLoss",
     "OutputFunction",
     "OutputLoss",
@@ -81,6 +86,7 @@ __all__ = [
     "pipeline_task",
     "predict",
     "predict_proba",
+    "predicting_task",
     "output_name",
     "predicted_labels",
     "predicted_targets",
@@ -92,4 +98,5 @@ __all__ = [
     "skorch_task",
     "torch_task",
     "transformers_task",
+    "tree_task",
 ]
