@@ -12,6 +12,7 @@ from influencekit import (
     Random,
     SurrogateLambdaSearchCV,
     TracIn,
+    TreeInfluence,
 )
 from influencekit.curvature import Arnoldi, ConjugateGradient, Hessian, LiSSA, Nystroem
 from influencekit.utils.estimator_checks import parametrize_with_checks
@@ -45,6 +46,10 @@ ATTRIBUTORS = [
     GroupAttributor(InfluenceFunction("fisher")),  # without groups each row is one
     GroupAttributor(TRAK(0.1), curvature="groups"),
     LDSSearch(InfluenceFunction("fisher"), n_subsets=6, n_trials=3, random_state=0),
+    TreeInfluence(),
+    TreeInfluence("boostin"),
+    TreeInfluence("kernel", max_memory="1MB"),
+    GroupAttributor(TreeInfluence()),
 ]
 
 
@@ -54,6 +59,8 @@ def expected_failed_checks(attributor):
         return {"check_train_permutation": reason}
     if isinstance(attributor, FurtherTraining):
         return {"check_batch_size_independence": "its batch_size is that of training"}
+    if isinstance(getattr(attributor, "attributor", attributor), TreeInfluence):
+        return {"check_input_kinds": "trees read arrays, so Datasets are refused"}
     return {}
 
 

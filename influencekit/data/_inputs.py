@@ -108,9 +108,9 @@ def _check_kind(X: Any, name: str) -> None:
 def _check_transformable(X: Any, task: Task, name: str) -> None:
     if is_dataset(X) or isinstance(X, (Mapping, tuple)):
         raise TypeError(
-            f"{name}: got {type(X).__name__}, but {task.name} is a Pipeline, whose steps take "
-            "arrays. Accepted is an array, DataFrame, sparse matrix or list; or attribute the "
-            "last step alone on data that are transformed already."
+            f"{name}: got {type(X).__name__}, but {task.name} is a Pipeline or made of trees, "
+            "which take arrays. Accepted is an array, DataFrame, sparse matrix or list; or "
+            "attribute a Pipeline's last step alone on data that are transformed already."
         )
 
 

@@ -45,7 +45,7 @@ from influencekit.models.losses._losses import (
     class_positions,
 )
 from influencekit.models.trees._ensemble import AveragedTrees, BoostedTrees, LeafSum
-from influencekit.models.trees._task import predicting_task, tree_task
+from influencekit.models.trees._task import predicting_task, tree_task, trees_of
 
 __all__ = [
     "OUTPUTS",
@@ -99,4 +99,5 @@ __all__ = [
     "torch_task",
     "transformers_task",
     "tree_task",
+    "trees_of",
 ]

@@ -12,10 +12,13 @@ from influencekit.attributors.trees._replay import other_leaves
 from influencekit.attributors.trees._rows import leaves_of, loss_slopes, output_slopes, scores_of
 from influencekit.base import Fitted
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models import AveragedTrees, Task
+from influencekit.models import AveragedTrees, Task, trees_of
 from influencekit.models.trees._ensemble import offsets
 
 __all__ = ["FittedAveraged"]
+
+#: Relative error of scikit-learn's own sums.
+_TOLERANCE = 1e-6
 
 
 class FittedAveraged(Fitted):
@@ -49,22 +52,26 @@ class FittedAveraged(Fitted):
         method: str,
         output: Any,
     ):
-        self.task, self.trees, self.leaves = task, task.module.trees, leaves
+        self.task, self.trees, self.leaves = task, trees_of(task), leaves
         self.matrix, self.targets, self.method, self.output = matrix, targets, method, output
         counts = drawn(self.trees, leaves.shape[1], task.name)
-        self.factors = np.broadcast_to(weights, leaves.shape) * (1.0 if counts is None else counts)
-        self.totals = self._totals()
-        for tree, leaf in enumerate(leaves):
-            total = self.totals[offsets(self.trees.sizes)[tree] + leaf]
-            self.factors[tree] /= np.where(total > 0, total, 1.0) * len(leaves)
+        self.factors = leaf_shares(self.trees, leaves, weights, counts)
+        if counts is not None and self._error() > _TOLERANCE:
+            # recent scikit-learn draws by weight, and counts each draw once
+            self.factors = leaf_shares(self.trees, leaves, np.ones_like(weights), counts)
         if method != "kernel":
             self._check_means()
         self.expected = self._expected(counts)
 
-    def _totals(self) -> np.ndarray:
-        """Weight of the rows of each leaf."""
-        pairs = zip(self.leaves, self.factors, self.trees.sizes, strict=True)
-        return np.concatenate([np.bincount(leaf, w, size) for leaf, w, size in pairs])
+    def _error(self) -> float:
+        """Largest distance of the leaves from the means of their rows, as a share of the largest."""
+        first, worst = offsets(self.trees.sizes), 0.0
+        for tree, (leaf, size) in enumerate(zip(self.leaves, self.trees.sizes, strict=True)):
+            shares = self.factors[tree] * len(self.leaves)
+            means = [np.bincount(leaf, shares * column, size) for column in self.matrix.T]
+            own = self.trees.values[first[tree] : first[tree] + size]
+            worst = max(worst, float(np.abs(np.stack(means, 1) - own).max()))
+        return worst / max(float(np.abs(self.trees.values).max()), 1e-300)
 
     def _check_means(self) -> None:
         """Leaves must say the mean of the rows that were given."""
@@ -73,15 +80,8 @@ class FittedAveraged(Fitted):
                 f"model: the leaf values of {self.task.name} are no means of its rows: "
                 f"{self.trees.refusal}. Use method='kernel'."
             )
-        first, worst = offsets(self.trees.sizes), 0.0
-        for tree, (leaf, size) in enumerate(zip(self.leaves, self.trees.sizes, strict=True)):
-            shares = self.factors[tree] * len(self.leaves)
-            means = [np.bincount(leaf, shares * column, size) for column in self.matrix.T]
-            own = self.trees.values[first[tree] : first[tree] + size]
-            worst = max(worst, float(np.abs(np.stack(means, 1) - own).max()))
-        scale = float(np.abs(self.trees.values).max())
-        if worst > 1e-6 * max(scale, 1e-300):
-            raise other_leaves(self.task.name, worst / scale)
+        if not self._error() <= _TOLERANCE:
+            raise other_leaves(self.task.name, self._error())
 
     def _expected(self, counts: np.ndarray | None) -> np.ndarray:
         """What the forest says of each row without it, (n, k).
@@ -145,6 +145,17 @@ class FittedAveraged(Fitted):
             moved = (self._moved(k).sum(0) for k in range(len(slopes)))
             return sum(slope * own for slope, own in zip(slopes, moved, strict=True))
         return self.factors.sum(0) * (slopes.T * (self.matrix - self.expected)).sum(1)
+
+
+def leaf_shares(
+    trees: AveragedTrees, leaves: np.ndarray, weights: np.ndarray, counts: np.ndarray | None
+) -> np.ndarray:
+    """Share of each row in its leaf's mean, divided by the number of trees, (n_trees, n)."""
+    shares = np.broadcast_to(weights, leaves.shape) * (1.0 if counts is None else counts)
+    for leaf, size, share in zip(leaves, trees.sizes, shares, strict=True):
+        total = np.bincount(leaf, share, size)[leaf]
+        share /= np.where(total > 0, total, 1.0) * len(leaves)
+    return shares
 
 
 def drawn(trees: AveragedTrees, n: int, name: str) -> np.ndarray | None:

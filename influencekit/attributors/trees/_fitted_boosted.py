@@ -121,8 +121,7 @@ class FittedBoosted(Fitted):
         )
 
     def _staged(self, leaves: np.ndarray, slopes_at: Any, outputs: torch.Tensor) -> np.ndarray:
-        """Slopes (n_stages or 1, k, q): at the model's outputs, or for BoostIn at those before
-        each stage."""
+        """Slopes (n_stages or 1, k, q) at the outputs; for BoostIn at those before each stage."""
         if self.method != "boostin":
             return slopes_at(outputs)[None]
         trees, scores, found = self.replay.trees, self.replay.base[None], []

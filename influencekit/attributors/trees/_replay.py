@@ -101,12 +101,12 @@ class Replay:
         leaf = self.leaves[tree]
         first = np.bincount(leaf, stage.weights * stage.at.first[:, output], size)
         second = np.bincount(leaf, stage.weights * stage.at.second[:, output], size)
-        second = second + self.trees.l2 / (self.trees.sampled if self.trusting else 1.0)
-        moves = (second > 1e-150) & (np.abs(first) > self.trees.l1)
+        curved = second + self.trees.l2 / (self.trees.sampled if self.trusting else 1.0)
+        moves = (curved > 1e-150) & (np.abs(first) > self.trees.l1)
         if size == 1 and self.trees.base_in_trees:
             moves[:] = False  # a tree that found no split says a constant
         shortened = first - np.clip(first, -self.trees.l1, self.trees.l1)
-        safe = np.where(moves, second, 1.0)
+        safe = np.where(moves, curved, 1.0)
         step = np.where(moves, -shortened / safe, 0.0)
         self.steps.append(self.own[tree] / self.trees.rate if self.trusting else step)
         self.shares.append(np.where(moves, self.trees.rate / safe, 0.0))

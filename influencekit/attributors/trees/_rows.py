@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from influencekit.data import Examples
-from influencekit.models import Task, class_positions, predicted_targets, resolve_output
+from influencekit.models import Task, class_positions, predicted_targets, resolve_output, trees_of
 
 __all__ = ["leaves_of", "loss_slopes", "output_slopes", "scores_of", "target_matrix"]
 
@@ -23,7 +23,7 @@ def leaves_of(examples: Examples) -> np.ndarray:
 
 def target_matrix(task: Task, examples: Examples) -> np.ndarray:
     """Targets (n, n_outputs) as the trees' training loss takes them."""
-    targets, k = examples.targets, task.module.trees.n_outputs
+    targets, k = examples.targets, trees_of(task).n_outputs
     if task.kind != "classification":
         return targets.double().numpy().reshape(len(examples), -1)
     positions = class_positions(targets).numpy()

@@ -94,7 +94,7 @@ def _move_adjoint(
     for start in range(0, len(stage.weights), size):
         rows = slice(start, start + size)
         for a, (tree, step) in enumerate(zip(stage.trees, steps, strict=True)):
-            reached = step[replay.leaves[tree][rows]]
+            reached = np.take(step, replay.leaves[tree][rows], axis=0)
             for b, of_rows in enumerate(adjoint):
                 factor = factors[a][b][rows, None]
                 of_rows[rows] += factor * reached

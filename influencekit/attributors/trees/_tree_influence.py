@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from influencekit.attributors.trees._rows import leaves_of, target_matrix
 from influencekit.base import BaseAttributor
 from influencekit.data import each
 from influencekit.exceptions import ResourceError, UnsupportedModelError
-from influencekit.models import OUTPUTS, BoostedTrees, tree_task
+from influencekit.models import OUTPUTS, BoostedTrees, tree_task, trees_of
 from influencekit.utils import Interval, StrOptions, format_bytes, parse_memory
 
 __all__ = ["TreeInfluence"]
@@ -165,7 +166,7 @@ class TreeInfluence(BaseAttributor):
         self.method_ = fitted[0].method
 
     def _fit(self, task, train):
-        trees, memory = task.module.trees, parse_memory(self.max_memory)
+        trees, memory = trees_of(task), parse_memory(self.max_memory)
         self._check_room(trees.n_trees, len(train), memory)
         leaves, matrix = leaves_of(train), target_matrix(task, train)
         weights, method = self._weights(task, train), self._method_of(trees)
@@ -183,14 +184,14 @@ class TreeInfluence(BaseAttributor):
             return "leaf" if boosted and trees.refusal is None else "kernel"
         if self.method == "boostin" and not boosted:
             raise UnsupportedModelError(
-                "method: got 'boostin', which follows the order of boosted trees; the trees of this "
-                "model are averaged. Accepted are 'kernel', 'leaf' and 'axil', or 'auto'."
+                "method: got 'boostin', which follows the order of boosted trees; the trees of "
+                "this model are averaged. Accepted are 'kernel', 'leaf' and 'axil', or 'auto'."
             )
         if self.method == "axil" and boosted and trees.loss != "squared":
             raise UnsupportedModelError(
-                "method: got 'axil', whose weights are exact for squared error only; this model was "
-                f"trained with the {trees.loss} loss. Accepted are 'leaf', 'boostin' and 'kernel', "
-                "or 'auto'."
+                "method: got 'axil', whose weights are exact for squared error only; this model "
+                f"was trained with the {trees.loss} loss. Accepted are 'leaf', 'boostin', "
+                "'kernel' and 'auto'."
             )
         return self.method
 
@@ -239,11 +240,12 @@ class TreeInfluence(BaseAttributor):
             forests, "kernel").
         """
         check_is_fitted(self, "fitted_")
-        if not all(fitted.has_weights for fitted in self.fitted_):
+        fitted: Sequence[Any] = self.fitted_
+        if not all(one.has_weights for one in fitted):
             raise UnsupportedModelError(
                 f"method: labels have exact weights with method='axil'; this is {self.method_!r}. "
                 "Fit TreeInfluence(method='axil') on a model with squared error, or on a forest."
             )
         queries = self._queries(X, None)
-        pairs = zip(self.fitted_, self._rows, each(queries), strict=True)
+        pairs = zip(fitted, self._rows, each(queries), strict=True)
         return self._combine(self._spread(f.label_weights(q), rows) for f, rows, q in pairs)

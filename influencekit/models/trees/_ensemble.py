@@ -122,6 +122,10 @@ class LeafSum(nn.Module):
     trees : TreeEnsemble
     """
 
+    first: Tensor
+    outputs: Tensor
+    base: Tensor
+
     def __init__(self, trees: TreeEnsemble):
         super().__init__()
         self.trees = trees

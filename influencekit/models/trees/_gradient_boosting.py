@@ -7,13 +7,21 @@ from typing import Any
 
 import numpy as np
 from scipy.special import logit
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_array, check_is_fitted
 
 from influencekit.models.trees._ensemble import BoostedTrees
 from influencekit.models.trees._forests import NodeLeaves, positions_of_leaves
 from influencekit.models.trees._sampling import StageRows
 
 __all__ = ["read_gradient_boosting"]
+
+
+class _FiniteLeaves(NodeLeaves):
+    """``apply`` takes missing values, which ``predict`` refuses."""
+
+    def __call__(self, X: Any) -> np.ndarray:
+        check_array(X, accept_sparse="csr", dtype=np.float32, input_name="X")
+        return super().__call__(X)
 
 
 def read_gradient_boosting(model: Any) -> BoostedTrees:
@@ -37,7 +45,7 @@ def read_gradient_boosting(model: Any) -> BoostedTrees:
     base, rule = _base(model, n_outputs)
     factor = (n_outputs - 1) / n_outputs if loss == "softmax" else 1.0
     return BoostedTrees(
-        leaves=NodeLeaves(model, [positions_of_leaves(tree.children_left) for tree in trees]),
+        leaves=_FiniteLeaves(model, [positions_of_leaves(tree.children_left) for tree in trees]),
         sizes=np.array([len(v) for v in values]),
         values=model.learning_rate * np.concatenate(values),
         n_outputs=n_outputs,

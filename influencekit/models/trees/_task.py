@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +27,7 @@ from influencekit.models.trees._loss import ShareCrossEntropy
 from influencekit.models.trees._xgboost import read_xgboost
 from influencekit.utils.validation import hist_seed
 
-__all__ = ["predicting_task", "tree_task"]
+__all__ = ["predicting_task", "tree_task", "trees_of"]
 
 #: Reader of each family, by the name of one of its classes.
 _READERS: dict[str, Callable[[Any], TreeEnsemble]] = {
@@ -74,6 +73,20 @@ def tree_task(model: Any) -> Task:
         if kind.__name__ in _READERS:
             return _task(model, _READERS[kind.__name__](model))
     raise _no_trees(type(model).__name__)
+
+
+def trees_of(task: Task) -> Any:
+    """The trees that :func:`tree_task` read.
+
+    Parameters
+    ----------
+    task : Task
+
+    Returns
+    -------
+    BoostedTrees or AveragedTrees
+    """
+    return task.module.trees
 
 
 def predicting_task(model: Any) -> Task:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from influencekit.data import Batch, Examples, make_examples
-from influencekit.models import Task, as_task, predicted_targets, resolve_output
+from influencekit.models import Task, predicted_targets, predicting_task, resolve_output
 from influencekit.training.stack._tasks import Parameters, TaskStack
 
 __all__ = ["Evaluation", "model_outputs", "task_outputs", "unanswered"]
@@ -24,7 +24,7 @@ def model_outputs(model: Any, X_query: Any, y_query: Any, output: Any) -> np.nda
     Parameters
     ----------
     model : fitted model
-        Anything that :func:`~influencekit.models.as_task` takes.
+        Anything that :func:`~influencekit.models.as_task` takes, or a model of trees.
     X_query, y_query : array-like
     output : str or callable
 
@@ -32,7 +32,7 @@ def model_outputs(model: Any, X_query: Any, y_query: Any, output: Any) -> np.nda
     -------
     ndarray of shape (n_query,), float64
     """
-    task = as_task(model)
+    task = predicting_task(model)
     examples = make_examples(task, X_query, y_query, require_y=False, name="X_query")
     return task_outputs(task, examples, output)
 
