@@ -64,7 +64,7 @@ class FittedAveraged(Fitted):
         self.expected = self._expected(counts)
 
     def _error(self) -> float:
-        """Largest distance of the leaves from the means of their rows, as a share of the largest."""
+        """Largest distance of a leaf from the mean of its rows, as a share of the largest leaf."""
         first, worst = offsets(self.trees.sizes), 0.0
         for tree, (leaf, size) in enumerate(zip(self.leaves, self.trees.sizes, strict=True)):
             shares = self.factors[tree] * len(self.leaves)

@@ -114,6 +114,11 @@ def _no_trees(name: str) -> UnsupportedModelError:
 
 
 def _task(model: Any, trees: TreeEnsemble) -> Task:
+    if trees.loss == "other":
+        raise UnsupportedModelError(
+            f"model: the trees of this {type(model).__name__} cannot be followed: {trees.refusal}. "
+            "Accepted are squared error for numbers, and log loss (logistic, softmax) for classes."
+        )
     classes = getattr(model, "classes_", None)
     return Task(
         module=LeafSum(trees).eval(),
