@@ -44,15 +44,12 @@ from influencekit.models.losses._losses import (
     SquaredError,
     class_positions,
 )
-from influencekit.models.trees._ensemble import AveragedTrees, BoostedTrees, LeafSum
-from influencekit.models.trees._task import predicting_task, tree_task, trees_of
+from influencekit.models.trees._task import tree_task
 
 __all__ = [
     "OUTPUTS",
-    "AveragedTrees",
     "BinaryCrossEntropy",
     "BinaryLoss",
-    "BoostedTrees",
     "CheckedOutput",
     "ClassProbability",
     "ColumnLoss",
@@ -60,7 +57,6 @@ __all__ = [
     "CustomLoss",
     "ElementwiseLoss",
     "HessianFactor",
-    "LeafSum",
     "MarginLoss",
     "OutputFunction",
     "OutputLoss",
@@ -86,7 +82,6 @@ __all__ = [
     "pipeline_task",
     "predict",
     "predict_proba",
-    "predicting_task",
     "output_name",
     "predicted_labels",
     "predicted_targets",
@@ -99,5 +94,4 @@ __all__ = [
     "torch_task",
     "transformers_task",
     "tree_task",
-    "trees_of",
 ]

@@ -119,7 +119,11 @@ def test_gradients_are_not_looked_for_in_trees():
         (GradientBoostingRegressor(loss="huber"), DIABETES, "loss is 'huber'"),
         (GradientBoostingClassifier(loss="exponential"), TWO, "loss is 'exponential'"),
         (HistGradientBoostingRegressor(loss="poisson"), DIABETES, "loss is 'poisson'"),
-        (HistGradientBoostingRegressor(loss="quantile", quantile=0.5), DIABETES, "loss is 'quantile'"),
+        (
+            HistGradientBoostingRegressor(loss="quantile", quantile=0.5),
+            DIABETES,
+            "loss is 'quantile'",
+        ),
         (GradientBoostingRegressor(init=DecisionTreeRegressor()), DIABETES, "init="),
         (GradientBoostingRegressor(subsample=0.5), DIABETES, "random_state"),
     ],

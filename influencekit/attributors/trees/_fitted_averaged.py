@@ -12,8 +12,9 @@ from influencekit.attributors.trees._replay import other_leaves
 from influencekit.attributors.trees._rows import leaves_of, loss_slopes, output_slopes, scores_of
 from influencekit.base import Fitted
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models import AveragedTrees, Task, trees_of
-from influencekit.models.trees._ensemble import offsets
+from influencekit.models import Task
+from influencekit.models.trees._ensemble import AveragedTrees, offsets
+from influencekit.models.trees._task import trees_of
 
 __all__ = ["FittedAveraged"]
 

@@ -59,7 +59,7 @@ class FittedBoosted(Fitted):
             factors = np.empty(replay.leaves.shape)
             for tree, factor in row_factors(replay):
                 factors[tree] = weights * factor
-            return factors, weights[:, None] * replay.base_slopes
+            return factors, replay.start_weights[:, None] * replay.base_slopes
         # a row's residual under the model, which is what its label tells beyond the others
         residual = weights[:, None] * replay.final_slopes()
         seen = 1.0 if replay.seen is None else replay.seen[replay.trees.stages]

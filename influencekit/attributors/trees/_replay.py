@@ -14,8 +14,7 @@ from influencekit.attributors.trees._objectives import (
     derivatives,
 )
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models import BoostedTrees
-from influencekit.models.trees._ensemble import offsets
+from influencekit.models.trees._ensemble import BoostedTrees, offsets
 
 __all__ = ["Replay", "Stage", "replay"]
 
@@ -48,7 +47,8 @@ class Replay:
     leaves : ndarray of int of shape (n_trees, n)
         Leaf of each training row.
     targets : ndarray of shape (n, k)
-    weights : ndarray of shape (n,)
+    weights, start_weights : ndarray of shape (n,)
+        In the trees and in the base score; ``scale_pos_weight`` leaves the base as it is.
     trusting : bool, default=False
         Take the model's own leaf values, where its rows or their order are not known.
 
@@ -68,14 +68,16 @@ class Replay:
         leaves: np.ndarray,
         targets: np.ndarray,
         weights: np.ndarray,
+        start_weights: np.ndarray,
         trusting: bool = False,
     ):
         self.trees, self.leaves, self.targets, self.weights = trees, leaves, targets, weights
+        self.start_weights = start_weights
         self.trusting, n = trusting, len(targets)
         drawn = None if trusting else trees.stage_rows
         self.seen = None if drawn is None else drawn(n)
-        self.base, self.base_rule = _base(trees, weights, targets)
-        self.base_slopes = base_slopes(self.base_rule, weights, targets)
+        self.base, self.base_rule = _base(trees, start_weights, targets)
+        self.base_slopes = base_slopes(self.base_rule, start_weights, targets)
         self.own = _own_values(trees, self.base)
         self.steps: list[np.ndarray] = []
         self.shares: list[np.ndarray] = []
@@ -137,7 +139,7 @@ class Replay:
         """Derivative (n, k) of the base score by each row's target in the same output."""
         if self.base_rule == "fixed":
             return np.zeros_like(self.targets)
-        shares = self.weights / self.weights.sum()
+        shares = self.start_weights / self.start_weights.sum()
         mean = shares @ self.targets
         by_mean = {"mean": np.ones_like(mean), "log_odds": 1 / (mean * (1 - mean))}
         return shares[:, None] * by_mean.get(self.base_rule, 1 / mean)
@@ -173,6 +175,7 @@ def replay(
     leaves: np.ndarray,
     targets: np.ndarray,
     weights: np.ndarray,
+    start_weights: np.ndarray,
     name: str,
     *,
     trusting: bool = False,
@@ -184,7 +187,7 @@ def replay(
     trees : BoostedTrees
     leaves : ndarray of int of shape (n_trees, n)
     targets : ndarray of shape (n, k)
-    weights : ndarray of shape (n,)
+    weights, start_weights : ndarray of shape (n,)
     name : str
         What to call the model in messages.
     trusting : bool, default=False
@@ -200,14 +203,14 @@ def replay(
         If the leaf values cannot be derived again, or come out otherwise.
     """
     if trusting:
-        return Replay(trees, leaves, targets, weights, trusting=True)
+        return Replay(trees, leaves, targets, weights, start_weights, trusting=True)
     if trees.refusal is not None:
         raise UnsupportedModelError(
             f"model: the leaf values of {name} cannot be derived from its training rows: "
             f"{trees.refusal}. Fit it without that, or use method='kernel', which needs only the "
             "structure of the trees."
         )
-    done = Replay(trees, leaves, targets, weights)
+    done = Replay(trees, leaves, targets, weights, start_weights)
     if not done.error() <= trees.tolerance:
         raise other_leaves(name, done.error())
     return done

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from influencekit.data import Examples
-from influencekit.models import Task, class_positions, predicted_targets, resolve_output, trees_of
+from influencekit.models import Task, class_positions, predicted_targets, resolve_output
+from influencekit.models.trees._task import trees_of
 
 __all__ = ["leaves_of", "loss_slopes", "output_slopes", "scores_of", "target_matrix"]
 

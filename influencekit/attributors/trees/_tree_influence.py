@@ -17,7 +17,9 @@ from influencekit.attributors.trees._rows import leaves_of, target_matrix
 from influencekit.base import BaseAttributor
 from influencekit.data import each
 from influencekit.exceptions import ResourceError, UnsupportedModelError
-from influencekit.models import OUTPUTS, BoostedTrees, tree_task, trees_of
+from influencekit.models import OUTPUTS, tree_task
+from influencekit.models.trees._ensemble import BoostedTrees
+from influencekit.models.trees._task import trees_of
 from influencekit.utils import Interval, StrOptions, format_bytes, parse_memory
 
 __all__ = ["TreeInfluence"]
@@ -169,11 +171,15 @@ class TreeInfluence(BaseAttributor):
         trees, memory = trees_of(task), parse_memory(self.max_memory)
         self._check_room(trees.n_trees, len(train), memory)
         leaves, matrix = leaves_of(train), target_matrix(task, train)
-        weights, method = self._weights(task, train), self._method_of(trees)
+        given, method = self._given_weights(len(train)), self._method_of(trees)
+        of_classes = task.example_weights(train.targets)
+        weights = given if of_classes is None else given * of_classes.double().numpy()
         if not isinstance(trees, BoostedTrees):
             return FittedAveraged(task, leaves, matrix, weights, train.targets, method, self.output)
         trusting = method == "kernel"
-        done = replay(trees, leaves, matrix, weights, task.name, trusting=trusting)
+        apart = getattr(task.estimator, "scale_pos_weight", None) is not None
+        rows = (leaves, matrix, weights, given if apart else weights)
+        done = replay(trees, *rows, task.name, trusting=trusting)
         more = (self.output, memory, self.n_jobs, self.verbose)
         return FittedBoosted(task, done, train.targets, method, *more)
 
@@ -204,19 +210,17 @@ class TreeInfluence(BaseAttributor):
                 "fit the model with fewer trees."
             )
 
-    def _weights(self, task, train) -> np.ndarray:
-        """Weight of every row that the model learned from."""
-        weights = np.ones(len(train))
-        if self._sample_weight is not None:
-            given = np.asarray(self._sample_weight, dtype=np.float64)
-            if given.shape != (self.n_train_,) or not (given >= 0).all():
-                raise ValueError(
-                    f"sample_weight: got shape {given.shape}; accepted is one weight of 0 or more "
-                    f"for each of the {self.n_train_} training rows."
-                )
-            weights = given[self.train_rows_]
-        of_classes = task.example_weights(train.targets)
-        return weights if of_classes is None else weights * of_classes.double().numpy()
+    def _given_weights(self, n_learned: int) -> np.ndarray:
+        """``sample_weight`` of every row that the model learned from."""
+        if self._sample_weight is None:
+            return np.ones(n_learned)
+        given = np.asarray(self._sample_weight, dtype=np.float64)
+        if given.shape != (self.n_train_,) or not (given >= 0).all():
+            raise ValueError(
+                f"sample_weight: got shape {given.shape}; accepted is one weight of 0 or more for "
+                f"each of the {self.n_train_} training rows."
+            )
+        return given[self.train_rows_]
 
     def label_weights(self, X) -> np.ndarray:
         """Weight of every training label in the predictions (AXIL), with the structure held.

@@ -54,6 +54,8 @@ class BoostedTrees(TreeEnsemble):
 
     Parameters
     ----------
+    leaves, sizes, values, n_outputs, loss, refusal
+        As :class:`TreeEnsemble` has them.
     outputs : ndarray of int of shape (n_trees,)
         Which output a tree adds to.
     stages : ndarray of int of shape (n_trees,)
@@ -97,6 +99,8 @@ class AveragedTrees(TreeEnsemble):
 
     Parameters
     ----------
+    leaves, sizes, values, n_outputs, loss, refusal
+        As :class:`TreeEnsemble` has them.
     row_counts : callable or None, default=None
         ``row_counts(n) -> (n_trees, n)``: how often a row was drawn for a tree; None is once.
     siblings : ndarray of shape (n_leaves, n_outputs) or None, default=None

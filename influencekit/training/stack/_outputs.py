@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from influencekit.data import Batch, Examples, make_examples
-from influencekit.models import Task, predicted_targets, predicting_task, resolve_output
+from influencekit.models import Task, predicted_targets, resolve_output
+from influencekit.models.trees._task import predicting_task
 from influencekit.training.stack._tasks import Parameters, TaskStack
 
 __all__ = ["Evaluation", "model_outputs", "task_outputs", "unanswered"]
