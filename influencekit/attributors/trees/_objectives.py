@@ -61,7 +61,7 @@ def base_score(rule: str, weights: np.ndarray, targets: np.ndarray) -> np.ndarra
 
     Parameters
     ----------
-    rule : {"mean", "log_odds", "log_share", "centered_log_share"}
+    rule : {"mean", "log_odds", "newton_log_odds", "log_share", "centered_log_share"}
     weights : ndarray of shape (n,)
     targets : ndarray of shape (n, k)
 
@@ -72,6 +72,8 @@ def base_score(rule: str, weights: np.ndarray, targets: np.ndarray) -> np.ndarra
     mean = weights @ targets / weights.sum()
     if rule == "mean":
         return mean
+    if rule == "newton_log_odds":
+        return 4 * mean - 2  # one step from 0
     eps = np.finfo(np.float64).eps
     mean = np.clip(mean, eps, 1 - eps)
     if rule == "log_odds":
@@ -85,7 +87,7 @@ def base_slopes(rule: str, weights: np.ndarray, targets: np.ndarray) -> np.ndarr
 
     Parameters
     ----------
-    rule : {"fixed", "mean", "log_odds", "log_share", "centered_log_share"}
+    rule : {"fixed", "mean", "log_odds", "newton_log_odds", "log_share", "centered_log_share"}
     weights : ndarray of shape (n,)
     targets : ndarray of shape (n, k)
 
@@ -98,8 +100,8 @@ def base_slopes(rule: str, weights: np.ndarray, targets: np.ndarray) -> np.ndarr
     total = weights.sum()
     mean = weights @ targets / total
     slopes = (targets - mean) / total
-    if rule == "mean":
-        return slopes
+    if rule in ("mean", "newton_log_odds"):
+        return slopes if rule == "mean" else 4 * slopes
     eps = np.finfo(np.float64).eps
     mean = np.clip(mean, eps, 1 - eps)
     slopes = slopes / (mean * (1 - mean) if rule == "log_odds" else mean)

@@ -72,12 +72,12 @@ class Replay:
         trusting: bool = False,
     ):
         self.trees, self.leaves, self.targets, self.weights = trees, leaves, targets, weights
-        self.start_weights = start_weights
         self.trusting, n = trusting, len(targets)
         drawn = None if trusting else trees.stage_rows
         self.seen = None if drawn is None else drawn(n)
-        self.base, self.base_rule = _base(trees, start_weights, targets)
-        self.base_slopes = base_slopes(self.base_rule, start_weights, targets)
+        found = _base(trees, weights, start_weights, targets)
+        self.base, self.base_rule, self.start_weights = found
+        self.base_slopes = base_slopes(self.base_rule, self.start_weights, targets)
         self.own = _own_values(trees, self.base)
         self.steps: list[np.ndarray] = []
         self.shares: list[np.ndarray] = []
@@ -141,7 +141,8 @@ class Replay:
             return np.zeros_like(self.targets)
         shares = self.start_weights / self.start_weights.sum()
         mean = shares @ self.targets
-        by_mean = {"mean": np.ones_like(mean), "log_odds": 1 / (mean * (1 - mean))}
+        by_mean = {"mean": np.ones_like(mean), "newton_log_odds": np.full_like(mean, 4.0)}
+        by_mean["log_odds"] = 1 / (mean * (1 - mean))
         return shares[:, None] * by_mean.get(self.base_rule, 1 / mean)
 
     def error(self) -> float:
@@ -151,15 +152,26 @@ class Replay:
         return float(np.abs(ours - theirs).max() / scale) if scale > 0 else 0.0
 
 
-def _base(trees: BoostedTrees, weights: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, str]:
-    """Score before the first tree, and its rule: "fixed" where the rule gives another number."""
+def _base(
+    trees: BoostedTrees, weights: np.ndarray, start_weights: np.ndarray, targets: np.ndarray
+) -> tuple[np.ndarray, str, np.ndarray]:
+    """Score before the first tree, its rule, and the weights that it takes.
+
+    The rule is "fixed" where those that are known give another number.
+    """
     base = np.asarray(trees.base, dtype=np.float64)
-    if trees.base_rule == "fixed":
-        return base, "fixed"
-    by_rule = base_score(trees.base_rule, weights, targets)
-    if trees.base_in_trees or np.allclose(by_rule, base, rtol=1e-4, atol=1e-4 * targets.std()):
-        return by_rule if trees.base_in_trees else base, trees.base_rule
-    return base, "fixed"
+    rules = [(trees.base_rule, start_weights)]
+    if trees.base_rule == "log_odds":
+        rules.append(("newton_log_odds", weights))  # XGBoost with scale_pos_weight, and before 3
+    for rule, used in rules:
+        if rule == "fixed":
+            break
+        by_rule = base_score(rule, used, targets)
+        if trees.base_in_trees:
+            return by_rule, rule, used
+        if np.allclose(by_rule, base, rtol=1e-4, atol=1e-4 * targets.std()):
+            return base, rule, used
+    return base, "fixed", start_weights
 
 
 def _own_values(trees: BoostedTrees, base: np.ndarray) -> list[np.ndarray]:
