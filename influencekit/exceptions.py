@@ -44,6 +44,14 @@ class HeldOutRowsWarning(InfluenceKitWarning):
     """
 
 
+class SampledRowsWarning(InfluenceKitWarning):
+    """Each tree was fitted to rows that the model does not tell.
+
+    XGBoost and LightGBM with ``subsample`` below 1.  The leaf values are then taken as they are, and
+    every row counts in every tree by its share: scores are means over such draws.
+    """
+
+
 class LambdaPathWarning(InfluenceKitWarning):
     """The surrogate indicator's path does not determine the damping clearly.
 

@@ -6,7 +6,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
 from influencekit import TreeInfluence
-from influencekit.exceptions import UnsupportedModelError
+from influencekit.exceptions import SampledRowsWarning, UnsupportedModelError
 from influencekit.models import predict, predict_proba, tree_task
 from tests.attributors.trees._reference import Boosting, central_differences, neg_loss
 
@@ -179,11 +179,10 @@ def test_stopped_early():
         (xgb, {"booster": "dart"}, "booster='dart'"),
         (xgb, {"num_parallel_tree": 3}, "num_parallel_tree"),
         (xgb, {"objective": "reg:pseudohubererror"}, "pseudohuber"),
-        (xgb, {"subsample": 0.5}, "subsample is below 1"),
         (lgb, {"boosting_type": "dart"}, "boosting_type='dart'"),
         (lgb, {"linear_tree": True}, "linear_tree"),
         (lgb, {"objective": "poisson"}, "poisson"),
-        (lgb, {"subsample": 0.5, "subsample_freq": 1}, "rows are sampled"),
+        (lgb, {"data_sample_strategy": "goss"}, "goss"),
         (lgb, {"path_smooth": 2.0}, "path_smooth"),
     ],
 )
@@ -198,9 +197,15 @@ def test_refused_by_name(library, settings, words):
     ("library", "settings"),
     [(xgb, {"subsample": 0.5}), (lgb, {"subsample": 0.5, "subsample_freq": 1})],
 )
-def test_sampled_rows_leave_the_kernel(library, settings):
+def test_sampled_rows_count_by_their_share(library, settings):
+    """Near the mean of the scores of models that sampled other rows, and warned of."""
     X, y, _, Q, u, _ = problem("squared")
     model = library(False, **settings).fit(X, y)
-    influence = TreeInfluence().fit(model, X, y)
-    assert influence.method_ == "kernel"
-    assert np.isfinite(influence.score(Q, u)).all()
+    with pytest.warns(SampledRowsWarning, match="50% of the rows"):
+        scores = TreeInfluence("leaf").fit(model, X, y).score(Q, u)
+    whole = library(False).fit(X, y)
+    others = TreeInfluence("leaf").fit(whole, X, y).score(Q, u)
+    assert np.corrcoef(scores.ravel(), others.ravel())[0, 1] > 0.5
+    assert 0.5 < np.abs(scores).mean() / np.abs(others).mean() < 2
+    with pytest.raises(UnsupportedModelError, match="do not follow from the training rows"):
+        TreeInfluence("leaf").fit(model, X, np.random.default_rng(0).permutation(y))

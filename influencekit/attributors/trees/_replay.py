@@ -13,7 +13,7 @@ from influencekit.attributors.trees._objectives import (
     base_slopes,
     derivatives,
 )
-from influencekit.exceptions import UnsupportedModelError
+from influencekit.exceptions import SampledRowsWarning, UnsupportedModelError, warn_user
 from influencekit.models.trees._ensemble import BoostedTrees, offsets
 
 __all__ = ["Replay", "Stage", "replay"]
@@ -80,6 +80,7 @@ class Replay:
         self.base_slopes = base_slopes(self.base_rule, self.start_weights, targets)
         self.own = _own_values(trees, self.base)
         self.steps: list[np.ndarray] = []
+        self.derived: list[np.ndarray] = []
         self.shares: list[np.ndarray] = []
         self.scores = np.tile(self.base, (n, 1))
         self._run()
@@ -110,6 +111,7 @@ class Replay:
         shortened = first - np.clip(first, -self.trees.l1, self.trees.l1)
         safe = np.where(moves, curved, 1.0)
         step = np.where(moves, -shortened / safe, 0.0)
+        self.derived.append(step)
         self.steps.append(self.own[tree] / self.trees.rate if self.trusting else step)
         self.shares.append(np.where(moves, self.trees.rate / safe, 0.0))
 
@@ -144,6 +146,10 @@ class Replay:
         by_mean = {"mean": np.ones_like(mean), "newton_log_odds": np.full_like(mean, 4.0)}
         by_mean["log_odds"] = 1 / (mean * (1 - mean))
         return shares[:, None] * by_mean.get(self.base_rule, 1 / mean)
+
+    def agreement(self) -> float:
+        """Correlation of derived leaf values with the model's own."""
+        return float(np.corrcoef(np.concatenate(self.derived), np.concatenate(self.own))[0, 1])
 
     def error(self) -> float:
         """Largest distance to the model's own leaf values, as a share of the largest of them."""
@@ -214,17 +220,33 @@ def replay(
     UnsupportedModelError
         If the leaf values cannot be derived again, or come out otherwise.
     """
+    rows = (trees, leaves, targets, weights, start_weights)
     if trusting:
-        return Replay(trees, leaves, targets, weights, start_weights, trusting=True)
+        return Replay(*rows, trusting=True)
     if trees.refusal is not None:
         raise UnsupportedModelError(
             f"model: the leaf values of {name} cannot be derived from its training rows: "
             f"{trees.refusal}. Fit it without that, or use method='kernel', which needs only the "
             "structure of the trees."
         )
-    done = Replay(trees, leaves, targets, weights, start_weights)
+    if trees.sampled < 1:
+        return _expected(Replay(*rows, trusting=True), name)
+    done = Replay(*rows)
     if not done.error() <= trees.tolerance:
         raise other_leaves(name, done.error())
+    return done
+
+
+def _expected(done: Replay, name: str) -> Replay:
+    """A replay whose trees were fitted to rows that are not known, looked at and warned of."""
+    if not done.agreement() > 0.5:  # draws alone leave .9 and more
+        raise other_leaves(name, 1 - done.agreement())
+    warn_user(
+        f"{name} sampled {done.trees.sampled:.0%} of the rows for each tree and does not tell "
+        "which ones. Scores are what a row is worth in the mean over such draws: every tree counts "
+        "every row by that share. With subsample=1 they are exact derivatives.",
+        SampledRowsWarning,
+    )
     return done
 
 

@@ -87,8 +87,9 @@ class TreeInfluence(BaseAttributor):
     belong to the structure.  The starting score moves as well, where it was estimated.  ``fit``
     derives all leaf values anew and compares them with the model's.
 
-    Refused by name: other losses, dart, linear trees, boosted forests, several outputs a tree.
-    Row sampling of XGBoost and LightGBM (their draws are not told) leaves "kernel".
+    Refused by name: other losses, dart, goss, linear trees, boosted forests, several outputs a
+    tree.  XGBoost and LightGBM do not tell which rows they sampled for a tree: scores are then
+    means over such draws, with a :class:`~influencekit.exceptions.SampledRowsWarning`.
 
     References
     ----------

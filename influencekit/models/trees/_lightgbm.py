@@ -58,6 +58,7 @@ def read_lightgbm(model: Any) -> BoostedTrees:
         l2=float(settings["lambda_l2"]),
         l1=float(settings["lambda_l1"]),
         curvature=n_outputs / (n_outputs - 1) if loss == "softmax" else 1.0,
+        sampled=float(settings["bagging_fraction"]) if int(settings["bagging_freq"]) else 1.0,
         tolerance=1e-3,
         refusal=_refusal(settings, loss, dump),
     )
@@ -106,9 +107,8 @@ def _refusal(settings: dict, loss: str, dump: dict) -> str | None:
     """Why the leaf values cannot be derived again."""
     if loss == "other":
         return f"its objective is {dump.get('objective')!r}"
-    drawn = float(settings["bagging_fraction"]) < 1 and int(settings["bagging_freq"]) > 0
-    if drawn or settings.get("data_sample_strategy") == "goss":
-        return "rows are sampled, and LightGBM does not tell which ones a tree was fitted to"
+    if settings.get("data_sample_strategy") == "goss":
+        return "data_sample_strategy='goss' weighs the rows that it samples"
     for name, plain in (("path_smooth", 0.0), ("max_delta_step", 0.0), ("sigmoid", 1.0)):
         if float(settings[name]) != plain:
             return f"{name} is {settings[name]}"

@@ -68,6 +68,7 @@ def read_xgboost(model: Any) -> BoostedTrees:
         l2=float(grow["lambda"]),
         l1=float(grow["alpha"]),
         curvature=2.0 if loss == "softmax" else 1.0,
+        sampled=float(grow["subsample"]),
         tolerance=1e-3,
         refusal=_refusal(config, grow, loss),
     )
@@ -125,8 +126,6 @@ def _refusal(config: dict, grow: dict, loss: str) -> str | None:
     """Why the leaf values cannot be derived again."""
     if loss == "other":
         return f"its objective is {config['learner_train_param']['objective']!r}"
-    if float(grow["subsample"]) < 1:
-        return "subsample is below 1, and XGBoost does not tell which rows a tree was fitted to"
     if float(grow["max_delta_step"]) > 0:
         return "max_delta_step cuts the leaf values off"
     return None
