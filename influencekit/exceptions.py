@@ -17,6 +17,7 @@ __all__ = [
     "LambdaPathWarning",
     "ProjectionWarning",
     "ResourceError",
+    "SampledRowsWarning",
     "TrajectoryError",
     "UnsupportedModelError",
     "warn_user",
@@ -47,8 +48,8 @@ class HeldOutRowsWarning(InfluenceKitWarning):
 class SampledRowsWarning(InfluenceKitWarning):
     """Each tree was fitted to rows that the model does not tell.
 
-    XGBoost and LightGBM with ``subsample`` below 1.  The leaf values are then taken as they are, and
-    every row counts in every tree by its share: scores are means over such draws.
+    XGBoost and LightGBM with ``subsample`` below 1.  The leaf values are then taken as they are,
+    and every row counts in every tree by its share: scores are means over such draws.
     """
 
 
