@@ -4,6 +4,7 @@ Usage::
 
     python benchmarks/trees.py                     # all tables and libraries that are installed
     python benchmarks/trees.py --tables diabetes wine --models hist forest
+    python benchmarks/trees.py --structure         # what refitted leaves alone explain
     python benchmarks/trees.py --speed             # time and memory at n = 10,000 and 100,000
 
 ``INFLUENCEKIT_DATA`` adds Concrete and ACSIncome.  Every cell retrains the model on random halves
@@ -14,6 +15,7 @@ negative loss of held-out rows.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.util
 import os
 import resource
@@ -21,6 +23,7 @@ import time
 import warnings
 
 import numpy as np
+import torch
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.ensemble import (
@@ -35,6 +38,9 @@ from sklearn.ensemble import (
 )
 
 from influencekit import TreeInfluence
+from influencekit.attributors.trees._objectives import base_score
+from influencekit.attributors.trees._replay import Replay
+from influencekit.attributors.trees._rows import leaves_of
 from influencekit.datasets import fetch_acs_income, fetch_uci_concrete
 from influencekit.metrics import linear_datamodeling_score
 from influencekit.models import tree_task
@@ -193,6 +199,44 @@ def summary(cells):
         )
 
 
+def refitted(model, X, y, Q, u, masks):
+    """Outputs (n_masks, n_query) of the fitted trees with leaf values refitted on subsets."""
+    influence = TreeInfluence("leaf").fit(model, X, y)
+    fitted, task = influence.fitted_[0], influence.task_
+    queries = influence._queries(Q, u)
+    found, leaves = [], leaves_of(queries)
+    for mask in masks * 1.0:
+        whole = fitted.replay
+        start = base_score(whole.base_rule, mask, whole.targets)
+        trees = dataclasses.replace(whole.trees, base=start)
+        done = Replay(trees, whole.leaves, whole.targets, mask, mask)
+        scores = np.tile(start, (len(u), 1))
+        for tree, step in enumerate(done.steps):
+            scores[:, done.trees.outputs[tree]] += done.trees.rate * step[leaves[tree]]
+        found.append(-task.loss(torch.as_tensor(scores), queries.targets).numpy())
+    return np.stack(found)
+
+
+def structure(args):
+    """How far retraining agrees with refitting the leaves only, on halves and without a row."""
+    print("table | halves: r, share of variance | single rows: r, share of variance")
+    for table, read in tables().items():
+        if args.tables and table not in args.tables:
+            continue
+        X, y, Q, u = split(*read(), args.n_train, args.n_query)
+        model = models()["hist"][int(y.dtype.kind == "f")]
+        full, rng, n = clone(model).fit(X, y), np.random.default_rng(1), len(X)
+        halves = np.array([rng.permutation(n) < n // 2 for _ in range(args.n_subsets)])
+        single = ~np.eye(n, dtype=bool)[rng.permutation(n)[: args.n_left_out]]
+        texts = []
+        for masks in (halves, single):
+            real, held = retrained(model, X, y, Q, u, masks), refitted(full, X, y, Q, u, masks)
+            pairs = zip(real.T, held.T, strict=True)
+            r = [np.corrcoef(a, b)[0, 1] for a, b in pairs if a.std() > 0 and b.std() > 0]
+            texts.append(f"{np.mean(r):.2f}, {(held.var(0).sum() / real.var(0).sum()):.2f}")
+        print(f"{table} | " + " | ".join(texts), flush=True)
+
+
 def speed():
     """Time and peak memory of fit and of 100 queries, 200 trees of 31 leaves."""
     for n in (10_000, 100_000):
@@ -216,10 +260,16 @@ def main():
     parser.add_argument("--n-query", type=int, default=30)
     parser.add_argument("--n-subsets", type=int, default=40)
     parser.add_argument("--n-left-out", type=int, default=25)
+    parser.add_argument("--structure", action="store_true")
     parser.add_argument("--speed", action="store_true")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    speed() if args.speed else quality(args)
+    if args.speed:
+        speed()
+    elif args.structure:
+        structure(args)
+    else:
+        quality(args)
 
 
 if __name__ == "__main__":
