@@ -79,14 +79,15 @@ class TreeInfluence(BaseAttributor):
 
     Cost: reading the trees, ``O(n T)`` for n rows and T trees; then ``O(q n T)`` for q queries.
 
-    Boosted trees: a leaf of tree t says ``-η G / (H + λ)``, G and H the weighted sums of the first
-    and second derivatives of the loss at the scores before the tree.  One sweep from the last tree
-    to the first carries ``∂f_i`` by every training row's score along, which costs the square of the
-    number of classes as a factor, and as memory the adjoints of the queries worked on together
-    beside ``O(n T)`` for leaves and factors.  Learning rate, L2, L1, class weights,
+    Boosted trees: a leaf of tree t says ``-η G / (H + λ)``, G and H the weighted sums of the
+    first and second derivatives of the loss at the scores before the tree. One sweep from the
+    last tree to the first carries ``∂f_i`` by every training row's score along, which costs the
+    square of the number of classes as a factor, and as memory the adjoints of the queries worked
+    on together beside ``O(n T)`` for leaves and factors. Learning rate, L2, L1, class weights,
     ``sample_weight`` and row sampling of GradientBoosting are followed; splits on categories,
-    missing values and monotone constraints belong to the structure.  The starting score moves as well, where it was estimated.  ``fit``
-    derives all leaf values anew and compares them with the model's.
+    missing values and monotone constraints belong to the structure. The starting score moves as
+    well, where it was estimated. ``fit`` derives all leaf values anew and compares them with the
+    model's.
 
     Refused by name: other losses, dart, goss, linear trees, boosted forests, several outputs a
     tree.  XGBoost and LightGBM do not tell which rows they sampled for a tree: scores are then
