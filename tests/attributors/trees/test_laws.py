@@ -15,6 +15,7 @@ from sklearn.ensemble import (
 from sklearn.tree import DecisionTreeRegressor
 
 from influencekit import GroupAttributor, TreeInfluence
+from influencekit.exceptions import ResourceError
 from tests.attributors.trees._reference import Boosting, means, neg_loss
 
 
@@ -48,6 +49,31 @@ def test_a_row_twice_is_a_row_of_weight_two():
     of_twice = TreeInfluence().fit(twice, X2, y2).score(Q, u)
     np.testing.assert_allclose(of_twice[:, 7], of_twice[:, -1], atol=1e-14)
     np.testing.assert_allclose(of_twice[:, 7] + of_twice[:, -1], of_heavy[:, 7], atol=1e-12)
+
+
+def test_memory_threads_and_progress_change_no_score(capsys):
+    X, y, Q, u = diabetes()
+    model = HistGradientBoostingRegressor(max_iter=20, early_stopping=False).fit(X, y)
+    scores = TreeInfluence().fit(model, X, y).score(Q, u)
+    for settings in ({"max_memory": "60KB"}, {"n_jobs": 2}, {"max_memory": "60KB", "n_jobs": 2}):
+        again = TreeInfluence(**settings).fit(model, X, y).score(Q, u)
+        np.testing.assert_allclose(again, scores, atol=1e-14)
+    with pytest.raises(ResourceError, match="200 rows in 20 trees"):
+        TreeInfluence(max_memory="1KB").fit(model, X, y)
+    assert capsys.readouterr().err == ""
+    TreeInfluence(verbose=1).fit(model, X, y).score(Q, u)
+    assert "Queries" in capsys.readouterr().err
+
+
+def test_several_models_are_averaged():
+    X, y, Q, u = diabetes()
+    w = np.random.default_rng(0).uniform(0.5, 2, len(X))
+    models = [GradientBoostingRegressor(n_estimators=5, max_depth=d) for d in (1, 2)]
+    for model in models:
+        model.fit(X, y, sample_weight=w)
+    each = [TreeInfluence().fit(model, X, y, sample_weight=w).score(Q, u) for model in models]
+    both = TreeInfluence().fit(models, X, y, sample_weight=w).score(Q, u)
+    np.testing.assert_allclose(both, np.mean(each, axis=0), atol=1e-14)
 
 
 def test_groups_are_sums_of_their_rows():
