@@ -36,6 +36,8 @@ class FittedAveraged(Fitted):
         As the task's loss takes them.
     method : {"leaf", "kernel", "axil"}
     output : str or callable
+    check : bool
+        Whether the leaves must say the means of the rows that were given.
 
     Attributes
     ----------
@@ -52,6 +54,7 @@ class FittedAveraged(Fitted):
         targets: torch.Tensor,
         method: str,
         output: Any,
+        check: bool,
     ):
         self.task, self.trees, self.leaves = task, trees_of(task), leaves
         self.matrix, self.targets, self.method, self.output = matrix, targets, method, output
@@ -60,7 +63,7 @@ class FittedAveraged(Fitted):
         if counts is not None and self._error() > _TOLERANCE:
             # recent scikit-learn draws by weight, and counts each draw once
             self.factors = leaf_shares(self.trees, leaves, np.ones_like(weights), counts)
-        if method != "kernel":
+        if check:
             self._check_means()
         self.expected = self._expected(counts)
 
@@ -164,9 +167,9 @@ def drawn(trees: AveragedTrees, n: int, name: str) -> np.ndarray | None:
     if trees.row_counts is None:
         return None
     counts = trees.row_counts(n)
-    if counts.shape[1] != n:
+    if counts is None:
         raise UnsupportedModelError(
-            f"model: {name} drew its bootstraps from {counts.shape[1]} rows or more; X has {n}. "
-            "Give X and y exactly as the model's fit got them."
+            f"model: {name} drew its bootstraps from more rows than the {n} of X. Give X and y "
+            "exactly as the model's fit got them."
         )
     return counts

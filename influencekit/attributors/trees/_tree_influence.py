@@ -178,7 +178,9 @@ class TreeInfluence(BaseAttributor):
         of_classes = task.example_weights(train.targets)
         weights = given if of_classes is None else given * of_classes.double().numpy()
         if not isinstance(trees, BoostedTrees):
-            return FittedAveraged(task, leaves, matrix, weights, train.targets, method, self.output)
+            check = self.method != "kernel" and (method != "kernel" or trees.refusal is None)
+            rest = (train.targets, method, self.output, check)
+            return FittedAveraged(task, leaves, matrix, weights, *rest)
         trusting = method == "kernel"
         apart = getattr(task.estimator, "scale_pos_weight", None) is not None
         rows = (leaves, matrix, weights, given if apart else weights)

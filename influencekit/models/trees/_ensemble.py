@@ -102,12 +102,13 @@ class AveragedTrees(TreeEnsemble):
     leaves, sizes, values, n_outputs, loss, refusal
         As :class:`TreeEnsemble` has them.
     row_counts : callable or None, default=None
-        ``row_counts(n) -> (n_trees, n)``: how often a row was drawn for a tree; None is once.
+        ``row_counts(n) -> (n_trees, n)``: how often a row was drawn for a tree, or None
+        where more rows were drawn from; without it each row was taken once.
     siblings : ndarray of shape (n_leaves, n_outputs) or None, default=None
         What the node beside each leaf says: what a row's place would say if the leaf were gone.
     """
 
-    row_counts: Callable[[int], np.ndarray] | None = None
+    row_counts: Callable[[int], np.ndarray | None] | None = None
     siblings: np.ndarray | None = None
 
 

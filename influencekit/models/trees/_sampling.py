@@ -61,7 +61,9 @@ class Bootstraps:
     def __init__(self, forest: Any):
         self.forest = forest
 
-    def __call__(self, n: int) -> np.ndarray:
-        """Counts (n_trees, n)."""
+    def __call__(self, n: int) -> np.ndarray | None:
+        """Counts (n_trees, n); None if they were drawn from more rows."""
         drawn = self.forest.estimators_samples_
+        if max(int(rows.max()) for rows in drawn) >= n:
+            return None
         return np.stack([np.bincount(rows, minlength=n) for rows in drawn]).astype(np.float64)
