@@ -198,6 +198,18 @@ def test_label_weights_give_the_predictions_back(model, tolerance):
     np.testing.assert_allclose(weights.sum(1), 1)
 
 
+@pytest.mark.parametrize("subsample", [1.0, 0.5])
+def test_axil_scores_are_label_weights_times_what_is_left_over(subsample):
+    X, y, Q, u = diabetes()
+    model = GradientBoostingRegressor(n_estimators=20, subsample=subsample, random_state=1)
+    influence = TreeInfluence("axil", output="prediction").fit(model.fit(X, y), X, y)
+    expected = influence.label_weights(Q) * (y - model.predict(X))
+    np.testing.assert_allclose(influence.score(Q), expected, atol=1e-12)
+    slope = -(model.predict(Q) - u)[:, None]  # of minus half the squared error
+    losses = TreeInfluence("axil").fit(model, X, y).score(Q, u)
+    np.testing.assert_allclose(losses, slope * expected, atol=1e-12)
+
+
 def test_label_weights_are_those_of_refitted_leaves():
     """The prediction is linear in the labels: refits on other labels say by how much."""
     X, y, Q, _ = diabetes()
