@@ -6,6 +6,7 @@
 # make bench        small benchmarks, ours beside other libraries; benchmarks/results/runs/small/benchmarks.md
 # make bench-full   the same on MNIST, with INFLUENCEKIT_DATA, for an hour; writes docs/benchmarks.md
 # make dist         wheel and sdist in dist/, installed and tried in an environment of their own
+# make test-slow    tests marked slow, with XGBoost and LightGBM (constraints-slow.txt)
 # make test-oldest  the tests with the oldest versions that pyproject.toml allows, torch apart
 # make test-newest  the tests with the newest versions to be had, torch apart
 # All make .venv (or an environment of their own) on the first call; a later call finds it ready.
@@ -24,7 +25,7 @@ INSTALLED_BY := pyproject.toml constraints.txt
 PYTEST := -m pytest -q -n $(WORKERS)
 SPHINX := $(BIN)/sphinx-build -W --keep-going -c docs
 
-.PHONY: demo test coverage lint format docs docs-fast bench bench-full dist test-oldest test-newest clean
+.PHONY: demo test coverage lint format docs docs-fast bench bench-full dist test-slow test-oldest test-newest clean
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
 
@@ -95,6 +96,15 @@ dist: $(VENV)/.stamp-venv
 	$(PYTHON) -m venv build/clean
 	build/clean/bin/python $(PIP) -c constraints.txt dist/*.whl
 	cd build && clean/bin/python ../.ci/check_dist.py fit
+
+test-slow: .venv-slow/.stamp
+	OMP_NUM_THREADS=1 .venv-slow/bin/python $(PYTEST) -m slow tests
+
+.venv-slow/.stamp: $(INSTALLED_BY) constraints-slow.txt
+	$(PYTHON) -m venv .venv-slow
+	.venv-slow/bin/python $(PIP) -c constraints.txt -c constraints-slow.txt -e ".[test]" \
+		xgboost-cpu lightgbm
+	@touch $@
 
 # Environments of their own.  torch stays at its pin: another build of it may be gigabytes.
 test-oldest test-newest: test-%: .venv-%/.stamp

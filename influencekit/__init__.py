@@ -14,6 +14,7 @@ from influencekit.attributors.first_order._tracin import TracIn
 from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.attributors.influence._influence_function import InfluenceFunction
 from influencekit.attributors.posterior._subset_posterior import SubsetPosterior
+from influencekit.attributors.trees._tree_influence import TreeInfluence
 from influencekit.base import BaseAttributor
 from influencekit.groups._group_attributor import GroupAttributor
 from influencekit.metrics._lds import linear_datamodeling_score
@@ -52,6 +53,7 @@ __all__ = [
     "Task",
     "TracIn",
     "Training",
+    "TreeInfluence",
     "__version__",
     "as_task",
     "compare",

@@ -83,6 +83,10 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         """Configurations for several models, unfitted: equal but for their random numbers."""
         return seeded_copies(self, n_models)
 
+    def _task_of(self, model: Any) -> Task:
+        """How a fitted model is read; the methods for trees read theirs."""
+        return as_task(model)
+
     @with_gradients
     def fit(self, model, X, y=None, *, sample_weight=None, X_fit=None):
         """Learn what scoring needs from a fitted model and its training data.
@@ -141,9 +145,9 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
     def _read_models(self, model: Any, X: Any, y: Any) -> Task | TaskList:
         """What ``fit`` was given as its model; those who hold an attributor ask it."""
         if is_model_list(model):
-            return TaskList.of(model)
+            return TaskList.of(map(self._task_of, model))
         reject_data_as_model(self, model, X)
-        return as_task(model)
+        return self._task_of(model)
 
     def _open(
         self, model, X, y, sample_weight=None, X_fit=None

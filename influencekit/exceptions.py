@@ -20,6 +20,7 @@ __all__ = [
     "LambdaPathWarning",
     "ProjectionWarning",
     "ResourceError",
+    "SampledRowsWarning",
     "TrajectoryError",
     "UnsupportedModelError",
     "collected_warnings",
@@ -45,6 +46,14 @@ class HeldOutRowsWarning(InfluenceKitWarning):
 
     skorch's default ``train_split`` and scikit-learn's ``early_stopping=True`` keep rows
     apart for validation.  The model never learned from them, so their score is 0.
+    """
+
+
+class SampledRowsWarning(InfluenceKitWarning):
+    """Each tree was fitted to rows that the model does not tell.
+
+    XGBoost and LightGBM with ``subsample`` below 1.  The leaf values are then taken as they are,
+    and every row counts in every tree by its share: scores are means over such draws.
     """
 
 

@@ -14,6 +14,7 @@ from influencekit import (
     SubsetPosterior,
     SurrogateLambdaSearchCV,
     TracIn,
+    TreeInfluence,
 )
 from influencekit.curvature import Arnoldi, ConjugateGradient, Hessian, LiSSA, Nystroem
 from influencekit.utils.estimator_checks import parametrize_with_checks
@@ -50,6 +51,10 @@ ATTRIBUTORS = [
     GroupAttributor(TRAK(0.1), curvature="groups"),
     LDSSearch(InfluenceFunction("fisher"), n_subsets=6, n_trials=3, random_state=0),
     SubsetPosterior(InfluenceFunction("fisher"), n_trainings=6, random_state=0),
+    TreeInfluence(),
+    TreeInfluence("boostin"),
+    TreeInfluence("kernel", max_memory="1MB"),
+    GroupAttributor(TreeInfluence()),
 ]
 
 
@@ -63,6 +68,8 @@ def expected_failed_checks(attributor):
         return dict.fromkeys(names, reason)
     if isinstance(attributor, FurtherTraining):
         return {"check_batch_size_independence": "its batch_size is that of training"}
+    if isinstance(getattr(attributor, "attributor", attributor), TreeInfluence):
+        return {"check_input_kinds": "trees read arrays, so Datasets are refused"}
     return {}
 
 

@@ -12,6 +12,7 @@ from influencekit.attributors.first_order._tracin import TracIn
 from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.attributors.influence._influence_function import InfluenceFunction
 from influencekit.attributors.posterior._subset_posterior import SubsetPosterior
+from influencekit.attributors.trees._tree_influence import TreeInfluence
 
 __all__ = [
     "AdamWInfluence",
@@ -26,4 +27,5 @@ __all__ = [
     "SubsetPosterior",
     "TRAK",
     "TracIn",
+    "TreeInfluence",
 ]

@@ -117,8 +117,8 @@ def compare_row_labels(**data: Any) -> None:
     **data : array-like
         By the name of the argument; those without row labels are left alone.
     """
-    labelled = {name: rows.index for name, rows in data.items() if hasattr(rows, "iloc")}
-    for (one, first), (other, second) in pairwise(labelled.items()):
+    labeled = {name: rows.index for name, rows in data.items() if hasattr(rows, "iloc")}
+    for (one, first), (other, second) in pairwise(labeled.items()):
         if len(first) == len(second) and not first.equals(second) and set(first) == set(second):
             warn_user(
                 f"{one}, {other}: their row labels are the same, but in another order. Rows are "
@@ -142,9 +142,9 @@ def _check_kind(X: Any, name: str) -> None:
 def _check_transformable(X: Any, task: Task, name: str) -> None:
     if _is_dataset(X) or isinstance(X, (Mapping, tuple)):
         raise TypeError(
-            f"{name}: got {type(X).__name__}, but {task.name} is a Pipeline, whose steps take "
-            "arrays. Accepted is an array, DataFrame, sparse matrix or list; or attribute the "
-            "last step alone on data that are transformed already."
+            f"{name}: got {type(X).__name__}, but {task.name} is a Pipeline or made of trees, "
+            "which take arrays. Accepted is an array, DataFrame, sparse matrix or list; or "
+            "attribute a Pipeline's last step alone on data that are transformed already."
         )
 
 

@@ -112,6 +112,9 @@ class HeldGroups(BaseAttributor):
     labels_: np.ndarray
     group_names_: np.ndarray
 
+    def _task_of(self, model):
+        return self.attributor._task_of(model)
+
     def self_influence(self):
         """Of single examples, as the attributor inside gives it."""
         check_is_fitted(self, "fitted_")

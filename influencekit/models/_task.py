@@ -18,7 +18,7 @@ from influencekit.models._module import duplicate
 from influencekit.models.losses._base import OutputLoss, class_positions
 from influencekit.utils._torch import MODULE_LOCK, with_gradients
 
-__all__ = ["Task", "TaskList", "as_task", "call_module", "is_model_list"]
+__all__ = ["Task", "TaskList", "as_task", "call_module", "has_trees", "is_model_list"]
 
 Inputs = Any  # a tensor, or a tuple / dict of tensors: what the module's forward takes
 
@@ -228,6 +228,15 @@ class Task:
         vars(self).update(state)
 
 
+#: Classes that models of trees inherit from, by name: no library of them need be installed.
+_TREES = (
+    "BaseDecisionTree",
+    "BaseForest",
+    "BaseGradientBoosting",
+    "BaseHistGradientBoosting",
+    "XGBModel",
+    "LGBMModel",
+)
 _CACHED = ("parameters", "n_parameters", "dtype", "device")
 
 
@@ -303,12 +312,41 @@ def as_task(model: Any, loss: Any = None) -> Task:
         raise UnsupportedModelError(
             f"model: got the class {model.__name__}; accepted is a fitted instance of it."
         )
+    if has_trees(model):
+        raise UnsupportedModelError(
+            f"model: got {type(model).__name__}, whose trees have no gradients. Use "
+            "influencekit.TreeInfluence, which takes it as it is: "
+            "TreeInfluence().fit(model, X_train, y_train)."
+        )
     raise UnsupportedModelError(
         f"model: got {type(model).__name__}, which is not a model that influencekit knows. "
         "Accepted: a fitted torch.nn.Module, skorch net, scikit-learn Pipeline, search, "
         "LogisticRegression, Ridge, LinearRegression, SGDClassifier, SGDRegressor, "
         "MLPClassifier or MLPRegressor. Register your own with @as_task.register."
     )
+
+
+def has_trees(model: Any) -> bool:
+    """Whether a model is made of trees, alone or at the end of Pipelines and searches.
+
+    Parameters
+    ----------
+    model : object
+
+    Returns
+    -------
+    bool
+    """
+    while not isinstance(model, type):
+        if hasattr(model, "best_estimator_"):
+            model = model.best_estimator_
+        elif hasattr(model, "steps"):
+            model = model.steps[-1][1]
+        elif type(model).__name__ == "FrozenEstimator":
+            model = model.estimator
+        else:
+            break
+    return any(kind.__name__ in _TREES for kind in type(model).__mro__)
 
 
 def refuse_loss(model: Any, loss: Any) -> None:

@@ -41,6 +41,9 @@ class AttributorSearch(BaseAttributor):
     def fit(self, model, X, y=None, *, X_query=None, y_query=None, sample_weight=None, X_fit=None):
         """Choose the parameters, and fit the attributor with them."""
 
+    def _task_of(self, model):
+        return self.attributor._task_of(model)
+
     def _fit(self, task, train):
         raise TypeError(f"{type(self).__name__} fits the attributor that it chooses.")
 

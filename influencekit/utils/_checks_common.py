@@ -11,9 +11,21 @@ from functools import cache, wraps
 import numpy as np
 from sklearn.base import clone
 from sklearn.datasets import load_iris
+from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
-__all__ = ["fit", "fitted_on_problem", "problem", "quietly", "raises", "require", "same"]
+from influencekit.exceptions import UnsupportedModelError
+
+__all__ = [
+    "fit",
+    "fitted_on_problem",
+    "problem",
+    "quietly",
+    "raises",
+    "reads_trees",
+    "require",
+    "same",
+]
 
 
 def quietly(function: Callable) -> Callable:
@@ -28,18 +40,41 @@ def quietly(function: Callable) -> Callable:
     return quiet
 
 
-def problem():
-    """Small classification problem: fitted model, training X and y, test X and y."""
-    return copy.deepcopy(_problem())
+def problem(attributor=None):
+    """Small classification problem: fitted model, training X and y, test X and y.
+
+    The model is a logistic regression, or boosted trees for an attributor that reads only trees.
+    """
+    X, y = _data()
+    model = _model(reads_trees(attributor))
+    return copy.deepcopy((model, X[:60], y[:60], X[60:72], y[60:72]))
+
+
+def reads_trees(attributor) -> bool:
+    """Whether an attributor reads models of trees, and no others."""
+    if not hasattr(attributor, "_task_of"):
+        return False
+    try:
+        attributor._task_of(_model(False))
+    except UnsupportedModelError:
+        return True
+    return False
 
 
 @cache
-def _problem():
+def _data():
     X, y = load_iris(return_X_y=True)
     order = np.random.RandomState(0).permutation(len(X))
-    X, y = X[order], y[order]
-    model = LogisticRegression(C=1.0, max_iter=1000).fit(X[:60], y[:60])
-    return model, X[:60], y[:60], X[60:72], y[60:72]
+    return X[order], y[order]
+
+
+@cache
+def _model(trees: bool):
+    X, y = _data()
+    model = LogisticRegression(C=1.0, max_iter=1000)
+    if trees:
+        model = GradientBoostingClassifier(n_estimators=6, max_depth=2, random_state=0)
+    return model.fit(X[:60], y[:60])
 
 
 def fit(attributor, model, X, y):
@@ -53,7 +88,7 @@ def fit(attributor, model, X, y):
 
 def fitted_on_problem(attributor):
     """Fitted attributor, test X and y."""
-    model, X, y, X_test, y_test = problem()
+    model, X, y, X_test, y_test = problem(attributor)
     return fit(attributor, model, X, y), X_test, y_test
 
 

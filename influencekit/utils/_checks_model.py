@@ -13,7 +13,7 @@ from sklearn.base import clone
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from influencekit.utils._checks_common import fit, problem, quietly, require, same
+from influencekit.utils._checks_common import fit, problem, quietly, reads_trees, require, same
 
 __all__ = ["check_model_untouched", "check_snapshot"]
 
@@ -44,15 +44,19 @@ def _fitted_net():
 @quietly
 def check_model_untouched(attributor):
     """Fit and score leave the user's model, and the random number generators, as they were."""
-    model, X, y, X_test, y_test = problem()
+    model, X, y, X_test, y_test = problem(attributor)
     before = copy.deepcopy(vars(model))
     with _generators_untouched():
         fit(attributor, model, X, y).score(X_test, y_test)
     require(set(vars(model)) == set(before), "the model's attributes were changed.")
     for name in ("coef_", "intercept_"):
-        equal = np.array_equal(getattr(model, name), before[name])
+        equal = np.array_equal(getattr(model, name, None), before.get(name))
         require(equal, f"the model's {name} was changed.")
-    _check_net_untouched(attributor)
+    if reads_trees(attributor):
+        equal = np.array_equal(model.predict_proba(X), problem(attributor)[0].predict_proba(X))
+        require(equal, "the model's predictions were changed.")
+    else:
+        _check_net_untouched(attributor)
 
 
 @contextmanager
@@ -95,8 +99,11 @@ def _check_net_untouched(attributor) -> None:
 @quietly
 def check_snapshot(attributor):
     """Changing the model after fit does not change the scores."""
-    model, X, y, X_test, y_test = problem()
+    model, X, y, X_test, y_test = problem(attributor)
     fitted = fit(attributor, model, X, y)
     expected = fitted.score(X_test, y_test)
-    model.coef_ += 1.0
+    if reads_trees(attributor):
+        model.fit(X, np.roll(y, 7))
+    else:
+        model.coef_ += 1.0
     same(fitted.score(X_test, y_test), expected, "after the model was changed")

@@ -208,7 +208,7 @@ def check_pipeline_misuse(attributor):
 @quietly
 def check_bad_values(attributor):
     """NaN and rows of the wrong length are refused with a message, never scored."""
-    model, X, y, X_test, y_test = problem()
+    model, X, y, X_test, y_test = problem(attributor)
     broken = X.copy()
     broken[3, 1] = np.nan
     raises(lambda: fit(clone(attributor), model, broken, y), ValueError, ("NaN",), "NaN in X")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
+import numpy as np
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
@@ -15,7 +17,17 @@ from sklearn.utils._set_output import _get_output_config, _SetOutputMixin
 
 from influencekit.utils._suggest import did_you_mean
 
-__all__ = ["HasMethods", "Interval", "OutputContainerMixin", "StrOptions", "validate_parameters"]
+__all__ = [
+    "HasMethods",
+    "HistLeaves",
+    "Interval",
+    "OutputContainerMixin",
+    "StrOptions",
+    "hist_base",
+    "hist_seed",
+    "hist_trees",
+    "validate_parameters",
+]
 
 
 class OutputContainerMixin(_SetOutputMixin):
@@ -57,3 +69,80 @@ def validate_parameters(estimator) -> None:
             if not hint:
                 raise
             raise InvalidParameterError(f"{error}{hint}") from None
+
+
+def hist_trees(model: Any) -> list[list[np.ndarray]]:
+    """Nodes of the trees of a fitted HistGradientBoosting model.
+
+    Parameters
+    ----------
+    model : HistGradientBoostingClassifier or HistGradientBoostingRegressor
+
+    Returns
+    -------
+    list of list of structured ndarray
+        One for each stage and output.
+    """
+    return [[tree.nodes for tree in stage] for stage in model._predictors]
+
+
+def hist_base(model: Any) -> np.ndarray:
+    """Scores (n_outputs,) of a fitted HistGradientBoosting model before its first tree.
+
+    Parameters
+    ----------
+    model : HistGradientBoostingClassifier or HistGradientBoostingRegressor
+
+    Returns
+    -------
+    ndarray of shape (n_outputs,)
+    """
+    return np.ravel(model._baseline_prediction).astype(np.float64)
+
+
+def hist_seed(model: Any) -> int:
+    """Seed of the rows that a fitted HistGradientBoosting model held out for validation.
+
+    Parameters
+    ----------
+    model : HistGradientBoostingClassifier or HistGradientBoostingRegressor
+
+    Returns
+    -------
+    int
+    """
+    return int(model._random_seed)
+
+
+class HistLeaves:
+    """Leaf positions of rows in the trees of a HistGradientBoosting model.
+
+    The model's own prediction is asked, with trees whose leaves say their position: missing values
+    and categories go where they go when the model predicts.
+
+    Parameters
+    ----------
+    model : fitted HistGradientBoostingClassifier or HistGradientBoostingRegressor
+    """
+
+    def __init__(self, model: Any):
+        self.model = copy.copy(model)
+        self.trees = [_numbered(tree) for stage in model._predictors for tree in stage]
+
+    def __call__(self, X: Any) -> np.ndarray:
+        """Leaf positions (n, n_trees), int32."""
+        X = np.ascontiguousarray(self.model._preprocess_X(X, reset=False))
+        known = self.model._bin_mapper.make_known_categories_bitsets()
+        found = np.empty((len(X), len(self.trees)), dtype=np.int32)
+        for column, tree in enumerate(self.trees):
+            found[:, column] = tree.predict(X, *known, n_threads=1)
+        return found
+
+
+def _numbered(tree: Any) -> Any:
+    """A tree whose leaves say their position."""
+    twin = copy.copy(tree)
+    twin.nodes = tree.nodes.copy()
+    leaf = twin.nodes["is_leaf"] == 1
+    twin.nodes["value"][leaf] = np.arange(leaf.sum())
+    return twin

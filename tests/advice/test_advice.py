@@ -18,17 +18,30 @@ from tests.advice import (
     _runs,
     _selection,
     _training,
+    _trees,
 )
 from tests.advice._messages import advised, code_words, messages
 from tests.advice._world import said_by
 
 pyplot = pytest.importorskip("matplotlib.pyplot", reason="some advice is on displays")
 
-TABLES = (_applications, _attributors, _curvature, _data, _models, _runs, _selection, _training)
+TABLES = (
+    _applications,
+    _attributors,
+    _curvature,
+    _data,
+    _models,
+    _runs,
+    _selection,
+    _training,
+    _trees,
+)
 ROWS = [row for table in TABLES for row in table.ROWS]
 
 #: Messages whose advice is not run, by a piece of each, and why.
 NOT_RUN = {
+    "is_unbalance=True weighs classes": "needs LightGBM",
+    "XGBoost with num_parallel_tree above 1": "needs XGBoost",
     "no file for": "needs files of the Census Bureau",
     "the Census Bureau's files of": "needs a network",
     "uci_concrete: no file concrete.csv.gz in": "needs a file that is not part of the sources",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from sklearn.exceptions import NotFittedError
@@ -16,7 +17,16 @@ from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task, as_task
 from influencekit.models.adapters._learned_from import learned_from
 
-__all__ = ["Steps", "check_step", "frozen_task", "pipeline_task", "search_task"]
+__all__ = [
+    "BaseSearchCV",
+    "Steps",
+    "behind_steps",
+    "best_of",
+    "check_step",
+    "frozen_task",
+    "pipeline_task",
+    "search_task",
+]
 
 BaseSearchCV = GridSearchCV.__base__  # of grid, randomized and halving searches
 
@@ -100,6 +110,22 @@ def pipeline_task(model: Pipeline, loss: Any = None) -> Task:
     UnsupportedModelError
         If the last step is no model, or a step resamples rows.
     """
+    return behind_steps(model, lambda last: as_task(last, loss))
+
+
+def behind_steps(model: Pipeline, task_of: Callable[[Any], Task]) -> Task:
+    """Task of a Pipeline's last step, behind the transforms of the other steps.
+
+    Parameters
+    ----------
+    model : Pipeline
+    task_of : callable
+        Makes the Task of the last step.
+
+    Returns
+    -------
+    Task
+    """
     last_name, last = model.steps[-1]
     if last is None or isinstance(last, str):
         raise UnsupportedModelError(
@@ -114,7 +140,7 @@ def pipeline_task(model: Pipeline, loss: Any = None) -> Task:
                 "the other steps."
             )
         check_step(step)
-    task = as_task(last, loss)
+    task = task_of(last)
     if not steps:
         return task
     inner = [] if task.transform is None else [task.transform]
@@ -146,13 +172,27 @@ def search_task(model: Any, loss: Any = None) -> Task:
     UnsupportedModelError
         If it was made with ``refit=False``.
     """
+    return as_task(best_of(model), loss)
+
+
+def best_of(model: Any) -> Any:
+    """The fitted model that a search keeps.
+
+    Parameters
+    ----------
+    model : GridSearchCV, RandomizedSearchCV or a halving search
+
+    Returns
+    -------
+    estimator
+    """
     if not model.refit:
         raise UnsupportedModelError(
             f"model: {type(model).__name__}(refit=False) keeps no fitted model. "
             "Fit it with refit=True, or give the model that you fitted from best_params_."
         )
     check_is_fitted(model)
-    return as_task(model.best_estimator_, loss)
+    return model.best_estimator_
 
 
 @as_task.register(FrozenEstimator)

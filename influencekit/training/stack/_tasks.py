@@ -14,7 +14,8 @@ from influencekit.data._examples import Examples, make_examples
 from influencekit.data._sources import Batch
 from influencekit.models._module import copy_module
 from influencekit.models._outputs import predicted_targets, resolve_output
-from influencekit.models._task import Task, as_task
+from influencekit.models._task import Task
+from influencekit.models.trees._task import predicting_task
 from influencekit.training._randomness import RandomStream
 from influencekit.training.stack._forward import call_all, call_in_turn
 from influencekit.utils._torch import simple_kernels
@@ -119,7 +120,7 @@ def model_outputs(model: Any, X_query: Any, y_query: Any, output: Any) -> np.nda
     Parameters
     ----------
     model : fitted model
-        Anything that :func:`~influencekit.models.as_task` takes.
+        Anything that :func:`~influencekit.models.as_task` takes, or a model of trees.
     X_query, y_query : array-like
     output : str or callable
 
@@ -127,7 +128,7 @@ def model_outputs(model: Any, X_query: Any, y_query: Any, output: Any) -> np.nda
     -------
     ndarray of shape (n_query,), float64
     """
-    task = as_task(model)
+    task = predicting_task(model)
     examples = make_examples(task, X_query, y_query, require_y=False, name="X_query")
     return task_outputs(task, examples, output)
 

@@ -1,0 +1,175 @@
+"""Forests and single trees: rows by the leaves that they share with a query."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from influencekit.attributors.trees._products import marked_leaves, row_products
+from influencekit.attributors.trees._replay import other_leaves
+from influencekit.attributors.trees._rows import leaves_of, loss_slopes, output_slopes, scores_of
+from influencekit.base import Fitted
+from influencekit.exceptions import UnsupportedModelError
+from influencekit.models import Task
+from influencekit.models.trees._ensemble import AveragedTrees, offsets
+from influencekit.models.trees._task import trees_of
+
+__all__ = ["FittedAveraged"]
+
+#: Relative error of scikit-learn's own sums.
+_TOLERANCE = 1e-6
+
+
+class FittedAveraged(Fitted):
+    """Scores of the rows that averaged trees were trained on.
+
+    Parameters
+    ----------
+    task : Task
+    leaves : ndarray of int of shape (n_trees, n)
+    matrix : ndarray of shape (n, k)
+        Targets as numbers, or zeros and ones.
+    weights : ndarray of shape (n,)
+    targets : Tensor
+        As the task's loss takes them.
+    method : {"leaf", "kernel", "axil"}
+    output : str or callable
+    check : bool
+        Whether the leaves must say the means of the rows that were given.
+
+    Attributes
+    ----------
+    factors : ndarray of shape (n_trees, n)
+        Share of each row in its leaf's mean, divided by the number of trees.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        leaves: np.ndarray,
+        matrix: np.ndarray,
+        weights: np.ndarray,
+        targets: torch.Tensor,
+        method: str,
+        output: Any,
+        check: bool,
+    ):
+        self.task, self.trees, self.leaves = task, trees_of(task), leaves
+        self.matrix, self.targets, self.method, self.output = matrix, targets, method, output
+        counts = drawn(self.trees, leaves.shape[1], task.name)
+        self.factors = leaf_shares(self.trees, leaves, weights, counts)
+        if counts is not None and self._error() > _TOLERANCE:
+            # recent scikit-learn draws by weight, and counts each draw once
+            self.factors = leaf_shares(self.trees, leaves, np.ones_like(weights), counts)
+        if check:
+            self._check_means()
+        self.expected = self._expected(counts)
+
+    def _error(self) -> float:
+        """Largest distance of a leaf from the mean of its rows, as a share of the largest leaf."""
+        first, worst = offsets(self.trees.sizes), 0.0
+        for tree, (leaf, size) in enumerate(zip(self.leaves, self.trees.sizes, strict=True)):
+            shares = self.factors[tree] * len(self.leaves)
+            means = [np.bincount(leaf, shares * column, size) for column in self.matrix.T]
+            own = self.trees.values[first[tree] : first[tree] + size]
+            worst = max(worst, float(np.abs(np.stack(means, 1) - own).max()))
+        return worst / max(float(np.abs(self.trees.values).max()), 1e-300)
+
+    def _check_means(self) -> None:
+        """Leaves must say the mean of the rows that were given."""
+        if self.trees.refusal is not None:
+            raise UnsupportedModelError(
+                f"model: the leaf values of {self.task.name} are no means of its rows: "
+                f"{self.trees.refusal}. Use method='kernel'."
+            )
+        if not self._error() <= _TOLERANCE:
+            raise other_leaves(self.task.name, self._error())
+
+    def _expected(self, counts: np.ndarray | None) -> np.ndarray:
+        """What the forest says of each row without it, (n, k).
+
+        The mean over the trees that did not draw the row; of trees that drew them all, with the
+        row taken out of its leaf, and the leaf beside it in its place where it was alone.
+        """
+        n, k = self.matrix.shape
+        first, total, seen = offsets(self.trees.sizes), np.zeros((n, k)), np.zeros(n)
+        for tree, leaf in enumerate(self.leaves):
+            places = first[tree] + leaf
+            if counts is not None:
+                out = counts[tree] == 0
+                total[out] += self.trees.values[places[out]]
+                seen += out
+            else:
+                total += self._without(tree, places)
+                seen += 1
+        mean = self.matrix.mean(0)
+        return np.where(seen[:, None] > 0, total / np.maximum(seen, 1)[:, None], mean)
+
+    def _without(self, tree: int, places: np.ndarray) -> np.ndarray:
+        share = (self.factors[tree] * len(self.leaves))[:, None]
+        left = np.maximum(1 - share, 1e-12)
+        others = (self.trees.values[places] - share * self.matrix) / left
+        return np.where(share > 1 - 1e-9, self.trees.siblings[places], others)
+
+    def scores(self, queries):
+        leaves = leaves_of(queries)
+        outputs = scores_of(self.task, leaves)
+        slopes = output_slopes(self.task, self.output, queries.targets, outputs)
+        if self.method == "leaf":
+            return sum(self._leaf_part(leaves, slopes[k], k) for k in range(len(slopes)))
+        return self.label_weights(queries) * (slopes.T @ (self.matrix - self.expected).T)
+
+    def _leaf_part(self, leaves: np.ndarray, slope: np.ndarray, k: int) -> np.ndarray:
+        """Effect of the weights through one output."""
+        marked = marked_leaves(leaves, self.trees.sizes, slope)
+        return row_products(self.leaves, self._moved(k), self.trees.sizes, marked)
+
+    def _moved(self, k: int) -> np.ndarray:
+        """What a row brings to output k of its leaf's mean, (n_trees, n)."""
+        first = offsets(self.trees.sizes)[:, None]
+        return self.factors * (self.matrix[:, k] - self.trees.values[first + self.leaves, k])
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether labels have exact weights in the prediction."""
+        return self.method != "leaf" and self.trees.refusal is None
+
+    def label_weights(self, queries) -> np.ndarray:
+        """Weight (n_queries, n) of every row's target in the prediction."""
+        leaves = leaves_of(queries)
+        marked = marked_leaves(leaves, self.trees.sizes, np.ones(leaves.shape[1]))
+        return row_products(self.leaves, self.factors, self.trees.sizes, marked)
+
+    def self_scores(self):
+        outputs = scores_of(self.task, self.leaves)
+        slopes = loss_slopes(self.task, self.targets, outputs)
+        if self.method == "leaf":
+            moved = (self._moved(k).sum(0) for k in range(len(slopes)))
+            return sum(slope * own for slope, own in zip(slopes, moved, strict=True))
+        return self.factors.sum(0) * (slopes.T * (self.matrix - self.expected)).sum(1)
+
+
+def leaf_shares(
+    trees: AveragedTrees, leaves: np.ndarray, weights: np.ndarray, counts: np.ndarray | None
+) -> np.ndarray:
+    """Share of each row in its leaf's mean, divided by the number of trees, (n_trees, n)."""
+    shares = np.broadcast_to(weights, leaves.shape) * (1.0 if counts is None else counts)
+    for leaf, size, share in zip(leaves, trees.sizes, shares, strict=True):
+        total = np.bincount(leaf, share, size)[leaf]
+        share /= np.where(total > 0, total, 1.0) * len(leaves)
+    return shares
+
+
+def drawn(trees: AveragedTrees, n: int, name: str) -> np.ndarray | None:
+    """How often each tree drew each row, (n_trees, n); None where each tree took all once."""
+    if trees.row_counts is None:
+        return None
+    counts = trees.row_counts(n)
+    if counts is None:
+        raise UnsupportedModelError(
+            f"model: {name} drew its bootstraps from more rows than the {n} of X. Give X and y "
+            "exactly as the model's fit got them."
+        )
+    return counts

@@ -1,0 +1,66 @@
+"""Sums over trees of what a row brings to its leaf times what the leaf means to each query."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from influencekit.models.trees._ensemble import offsets
+from influencekit.utils._long_work import chunks
+
+__all__ = ["marked_leaves", "own_products", "row_products"]
+
+#: Numbers of the sparse matrix that are held at a time.
+_CHUNK = 2**22
+
+
+def row_products(
+    leaves: np.ndarray, factors: np.ndarray, sizes: np.ndarray, slopes: Any
+) -> np.ndarray:
+    """Products of all rows and queries, ``Σ_t factors[t, j] slopes[leaf of j in t, i]``.
+
+    Parameters
+    ----------
+    leaves : ndarray of int of shape (n_trees, n)
+    factors : ndarray of shape (n_trees, n)
+    sizes : ndarray of int of shape (n_trees,)
+    slopes : ndarray or sparse array of shape (n_leaves, q)
+
+    Returns
+    -------
+    ndarray of shape (q, n)
+    """
+    (n_trees, n), first = leaves.shape, offsets(sizes)[:, None]
+    found = np.empty((slopes.shape[1], n))
+    for rows in chunks(n, n_trees, _CHUNK):
+        count = rows.stop - rows.start
+        places = (leaves[:, rows] + first).T.ravel()
+        parts = (factors[:, rows].T.ravel(), places, np.arange(count + 1) * n_trees)
+        products = sparse.csr_array(parts, shape=(count, int(sizes.sum()))) @ slopes
+        found[:, rows] = (products.toarray() if sparse.issparse(products) else products).T
+    return found
+
+
+def own_products(
+    leaves: np.ndarray, factors: np.ndarray, sizes: np.ndarray, slopes: np.ndarray
+) -> np.ndarray:
+    """The same of row j with query j only, (n,)."""
+    places = leaves + offsets(sizes)[:, None]
+    return (factors * slopes[places, np.arange(leaves.shape[1])]).sum(0)
+
+
+def marked_leaves(leaves: np.ndarray, sizes: np.ndarray, marks: np.ndarray) -> sparse.csr_array:
+    """Sparse (n_leaves, q): each query's mark in each of its leaves.
+
+    Parameters
+    ----------
+    leaves : ndarray of int of shape (n_trees, q)
+    sizes : ndarray of int of shape (n_trees,)
+    marks : ndarray of shape (q,)
+    """
+    n_trees, q = leaves.shape
+    places = (leaves + offsets(sizes)[:, None]).T.ravel()
+    parts = (np.repeat(marks, n_trees), places, np.arange(q + 1) * n_trees)
+    return sparse.csc_array(parts, shape=(int(sizes.sum()), q)).tocsr()

@@ -1,0 +1,1 @@
+"""Fitted trees, forests and boosted trees in one format, read from each library's own structure."""

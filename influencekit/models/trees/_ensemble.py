@@ -1,0 +1,149 @@
+"""One format for all ensembles of trees: which leaf a row falls into, and what leaves say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+__all__ = ["AveragedTrees", "BoostedTrees", "LeafSum", "TreeEnsemble", "offsets"]
+
+
+@dataclass(frozen=True, eq=False)
+class TreeEnsemble:
+    """Trees whose structure is held fixed.
+
+    Parameters
+    ----------
+    leaves : callable
+        ``leaves(X) -> (n, n_trees) int32``: position of each row's leaf within each tree.
+    sizes : ndarray of int of shape (n_trees,)
+        Number of leaves of each tree.
+    values : ndarray of shape (n_leaves, ...)
+        What the leaves of all trees say, one tree after the other.
+    n_outputs : int
+    loss : {"squared", "logistic", "softmax", "probability", "other"}
+        Training loss.  "probability": outputs are the shares of classes.
+    refusal : str or None
+        Why leaf values cannot be derived again from rows and weights; None if they can.
+    """
+
+    leaves: Callable[[Any], np.ndarray]
+    sizes: np.ndarray
+    values: np.ndarray
+    n_outputs: int
+    loss: str
+    refusal: str | None = field(default=None, kw_only=True)
+
+    @property
+    def n_trees(self) -> int:
+        """Number of trees."""
+        return len(self.sizes)
+
+
+@dataclass(frozen=True, eq=False)
+class BoostedTrees(TreeEnsemble):
+    """Trees that each correct the sum of those before them.
+
+    A leaf's value is ``-rate G / (H + l2)``, with G shortened by ``l1``, from the sums of the
+    first and second derivatives of the loss over the leaf's rows.
+
+    Parameters
+    ----------
+    leaves, sizes, values, n_outputs, loss, refusal
+        As :class:`TreeEnsemble` has them.
+    outputs : ndarray of int of shape (n_trees,)
+        Which output a tree adds to.
+    stages : ndarray of int of shape (n_trees,)
+        Trees of one stage are fitted to the same scores.
+    rate : float
+        Learning rate, with all other constant factors of the step.
+    base : ndarray of shape (n_outputs,)
+        Score before the first tree.
+    base_rule : {"fixed", "mean", "log_odds", "log_share", "centered_log_share"}
+        What the base was estimated by.
+    l2, l1 : float, default=0.0
+    curvature : float, default=1.0
+        Factor of the second derivative.
+    stage_rows : callable or None, default=None
+        ``stage_rows(n) -> (n_stages, n) bool``: rows that a stage was fitted to; None is all.
+    sampled : float, default=1.0
+        Share of the rows that a stage was fitted to, where they are not known.
+    base_in_trees : bool, default=False
+        Whether the first tree of each output holds the base, as LightGBM's does.
+    tolerance : float, default=1e-4
+        Relative error of the library's own arithmetic.
+    """
+
+    outputs: np.ndarray
+    stages: np.ndarray
+    rate: float
+    base: np.ndarray
+    base_rule: str
+    l2: float = 0.0
+    l1: float = 0.0
+    curvature: float = 1.0
+    stage_rows: Callable[[int], np.ndarray] | None = None
+    sampled: float = 1.0
+    base_in_trees: bool = False
+    tolerance: float = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class AveragedTrees(TreeEnsemble):
+    """Trees whose outputs are averaged; a leaf says the mean target of its rows.
+
+    Parameters
+    ----------
+    leaves, sizes, values, n_outputs, loss, refusal
+        As :class:`TreeEnsemble` has them.
+    row_counts : callable or None, default=None
+        ``row_counts(n) -> (n_trees, n)``: how often a row was drawn for a tree, or None
+        where more rows were drawn from; without it each row was taken once.
+    siblings : ndarray of shape (n_leaves, n_outputs) or None, default=None
+        What the node beside each leaf says: what a row's place would say if the leaf were gone.
+    """
+
+    row_counts: Callable[[int], np.ndarray | None] | None = None
+    siblings: np.ndarray | None = None
+
+
+def offsets(sizes: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Position of each tree's first leaf among the leaves of all trees."""
+    return np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+
+
+class LeafSum(nn.Module):
+    """What the trees say, from the leaf of each row in each tree.
+
+    Its only parameter holds the leaf values: with the structure held, the model is linear in them.
+
+    Parameters
+    ----------
+    trees : TreeEnsemble
+    """
+
+    first: Tensor
+    outputs: Tensor
+    base: Tensor
+
+    def __init__(self, trees: TreeEnsemble):
+        super().__init__()
+        self.trees = trees
+        self.values = nn.Parameter(torch.as_tensor(trees.values, dtype=torch.float64).clone())
+        self.register_buffer("first", torch.as_tensor(offsets(trees.sizes)))
+        if isinstance(trees, BoostedTrees):
+            self.register_buffer("outputs", torch.as_tensor(trees.outputs, dtype=torch.long))
+            self.register_buffer("base", torch.as_tensor(trees.base, dtype=torch.float64))
+
+    def forward(self, leaves: Tensor) -> Tensor:
+        """Outputs (n, n_outputs) of rows in the given leaves (n, n_trees)."""
+        found = self.values[leaves.long() + self.first]
+        if not isinstance(self.trees, BoostedTrees):
+            return found.mean(1)
+        start = self.base.expand(len(leaves), -1)
+        return start.index_add(1, self.outputs, found)

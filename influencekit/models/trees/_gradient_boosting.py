@@ -1,0 +1,104 @@
+"""scikit-learn's GradientBoostingClassifier and GradientBoostingRegressor."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+from scipy.special import logit
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from influencekit.models.trees._ensemble import BoostedTrees
+from influencekit.models.trees._forests import NodeLeaves, positions_of_leaves
+from influencekit.models.trees._sampling import StageRows
+
+__all__ = ["read_gradient_boosting"]
+
+
+class _FiniteLeaves(NodeLeaves):
+    """``apply`` takes missing values, which ``predict`` refuses."""
+
+    def __call__(self, X: Any) -> np.ndarray:
+        check_array(X, accept_sparse="csr", dtype=np.float32, input_name="X")
+        return super().__call__(X)
+
+
+def read_gradient_boosting(model: Any) -> BoostedTrees:
+    """Trees of a fitted GradientBoosting model.
+
+    Parameters
+    ----------
+    model : GradientBoostingClassifier or GradientBoostingRegressor
+
+    Returns
+    -------
+    BoostedTrees
+    """
+    check_is_fitted(model)
+    model = copy.copy(model)
+    model.estimators_ = model.estimators_.copy()
+    trees = [tree.tree_ for tree in model.estimators_.ravel()]
+    n_stages, n_outputs = model.estimators_.shape
+    loss = _loss(model, n_outputs)
+    values = [tree.value[tree.children_left == -1, 0, 0] for tree in trees]
+    base, rule = _base(model, n_outputs)
+    factor = (n_outputs - 1) / n_outputs if loss == "softmax" else 1.0
+    return BoostedTrees(
+        leaves=_FiniteLeaves(model, [positions_of_leaves(tree.children_left) for tree in trees]),
+        sizes=np.array([len(v) for v in values]),
+        values=model.learning_rate * np.concatenate(values),
+        n_outputs=n_outputs,
+        loss=loss,
+        outputs=np.tile(np.arange(n_outputs), n_stages),
+        stages=np.repeat(np.arange(n_stages), n_outputs),
+        rate=model.learning_rate * factor,
+        base=base,
+        base_rule=rule,
+        stage_rows=_stage_rows(model),
+        tolerance=1e-8,
+        refusal=_refusal(model, loss),
+    )
+
+
+def _loss(model: Any, n_outputs: int) -> str:
+    if model.loss == "log_loss":
+        return "logistic" if n_outputs == 1 else "softmax"
+    return "squared" if model.loss == "squared_error" else "other"
+
+
+def _base(model: Any, n_outputs: int) -> tuple[np.ndarray, str]:
+    """Score before the first tree, and its rule."""
+    first = model.init_
+    if isinstance(first, str):
+        return np.zeros(n_outputs), "fixed"
+    if hasattr(first, "class_prior_"):
+        eps = np.finfo(np.float64).eps
+        share = np.clip(first.class_prior_, eps, 1 - eps)
+        if n_outputs == 1:
+            return logit(share[1:]), "log_odds"
+        return np.log(share) - np.log(share).mean(), "centered_log_share"
+    if hasattr(first, "constant_"):
+        return np.ravel(first.constant_).astype(np.float64), "mean"
+    return np.zeros(n_outputs), "fixed"
+
+
+def _stage_rows(model: Any) -> StageRows | None:
+    if model.subsample >= 1 or not isinstance(model.random_state, (int, np.integer)):
+        return None
+    return StageRows(int(model.random_state), model.subsample, *model.estimators_.shape)
+
+
+def _refusal(model: Any, loss: str) -> str | None:
+    """Why the leaf values cannot be derived again."""
+    if loss == "other":
+        return f"its loss is {model.loss!r}"
+    if model.init is not None and not isinstance(model.init, str):
+        return f"init={model.init!r} is a model of its own"
+    if model.subsample < 1 and not isinstance(model.random_state, (int, np.integer)):
+        return "subsample is below 1 and random_state is no integer, so its draws are not known"
+    if model.subsample < 1 and model.n_iter_no_change is not None:
+        return "n_iter_no_change together with subsample below 1 draws from reordered rows"
+    if model.subsample < 1 and model.warm_start:
+        return "warm_start together with subsample below 1 hides which draws belong to which stage"
+    return None

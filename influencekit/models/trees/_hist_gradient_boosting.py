@@ -1,0 +1,50 @@
+"""scikit-learn's HistGradientBoostingClassifier and HistGradientBoostingRegressor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from influencekit.models.trees._ensemble import BoostedTrees
+from influencekit.utils.validation import HistLeaves, hist_base, hist_trees
+
+__all__ = ["read_hist_gradient_boosting"]
+
+_LOSSES = {"squared_error": "squared", "log_loss": "logistic"}
+_RULES = {"squared": "mean", "logistic": "log_odds", "softmax": "centered_log_share"}
+
+
+def read_hist_gradient_boosting(model: Any) -> BoostedTrees:
+    """Trees of a fitted HistGradientBoosting model.
+
+    Parameters
+    ----------
+    model : HistGradientBoostingClassifier or HistGradientBoostingRegressor
+
+    Returns
+    -------
+    BoostedTrees
+    """
+    check_is_fitted(model)
+    trees = hist_trees(model)  # (n_stages, n_outputs) of nodes
+    n_outputs = model.n_trees_per_iteration_
+    loss = _LOSSES.get(model.loss, "other") if isinstance(model.loss, str) else "other"
+    loss = "softmax" if loss == "logistic" and n_outputs > 1 else loss
+    nodes = [tree for stage in trees for tree in stage]
+    values = [tree["value"][tree["is_leaf"] == 1] for tree in nodes]
+    return BoostedTrees(
+        leaves=HistLeaves(model),
+        sizes=np.array([len(v) for v in values]),
+        values=np.concatenate(values),
+        n_outputs=n_outputs,
+        loss=loss,
+        outputs=np.tile(np.arange(n_outputs), len(trees)),
+        stages=np.repeat(np.arange(len(trees)), n_outputs),
+        rate=1.0 if model.learning_rate is None else model.learning_rate,
+        base=hist_base(model),
+        base_rule=_RULES.get(loss, "fixed"),
+        l2=model.l2_regularization,
+        refusal=None if loss != "other" else f"its loss is {model.loss!r}",
+    )

@@ -1,0 +1,172 @@
+"""Models of trees are read as they predict, and refused by name where they cannot be."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    ExtraTreesClassifier,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from influencekit import InfluenceFunction, TreeInfluence, as_task, retrain_on_subsets
+from influencekit.exceptions import HeldOutRowsWarning, UnsupportedModelError
+from influencekit.models import tree_task
+from influencekit.models._predict import predict, predict_proba
+
+IRIS = load_iris(return_X_y=True)
+TWO = load_breast_cancer(return_X_y=True)
+DIABETES = load_diabetes(return_X_y=True)
+
+
+@pytest.mark.parametrize("data", [IRIS, TWO], ids=["three", "two"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        DecisionTreeClassifier(max_depth=3),
+        RandomForestClassifier(8),
+        ExtraTreesClassifier(8),
+        GradientBoostingClassifier(n_estimators=5),
+        HistGradientBoostingClassifier(max_iter=5),
+    ],
+)
+def test_classes(model, data):
+    X, y = data
+    names = np.array(["a", "b", "c"])[y]
+    task = tree_task(model.fit(X, names))
+    np.testing.assert_allclose(predict_proba(task, X), model.predict_proba(X), atol=1e-12)
+    np.testing.assert_array_equal(predict(task, X), model.predict(X))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        DecisionTreeRegressor(max_depth=3),
+        RandomForestRegressor(8),
+        GradientBoostingRegressor(n_estimators=5),
+        HistGradientBoostingRegressor(max_iter=5),
+    ],
+)
+def test_numbers(model):
+    X, y = DIABETES
+    np.testing.assert_allclose(predict(tree_task(model.fit(X, y)), X), model.predict(X))
+
+
+def test_frames_with_categories_and_missing_values():
+    X = pd.DataFrame(DIABETES[0], columns=[f"c{i}" for i in range(10)])
+    X["side"] = pd.Categorical(np.where(X.c0 > 0, "left", "right"))
+    X.loc[::5, "c2"] = np.nan
+    X.index = [f"row{i}" for i in range(len(X))]
+    model = HistGradientBoostingRegressor(
+        max_iter=8, categorical_features="from_dtype", early_stopping=False
+    ).fit(X, DIABETES[1])
+    np.testing.assert_allclose(predict(tree_task(model), X), model.predict(X))
+    influence = TreeInfluence().fit(model, X, DIABETES[1])
+    assert influence.score(X[:3], DIABETES[1][:3]).shape == (3, 442)
+    assert list(influence.get_feature_names_out()[:2]) == ["row0", "row1"]
+
+
+def test_at_the_end_of_a_pipeline_and_of_a_search():
+    X, y = IRIS
+    X = np.where(np.random.default_rng(0).random(X.shape) < 0.05, np.nan, X)
+    forest = RandomForestClassifier(10, random_state=0)
+    inside = SimpleImputer().fit_transform(X)
+    expected = TreeInfluence().fit(forest.fit(inside, y), inside, y).score(inside[:4], y[:4])
+    pipeline = make_pipeline(SimpleImputer(), RandomForestClassifier(10, random_state=0))
+    search = GridSearchCV(pipeline, {"randomforestclassifier__max_depth": [None]}, cv=2)
+    for model in (pipeline.fit(X, y), search.fit(X, y)):
+        found = TreeInfluence().fit(model, X, y).score(X[:4], y[:4])
+        np.testing.assert_allclose(found, expected)
+
+
+def test_rows_that_early_stopping_held_out_score_zero():
+    X, y = TWO
+    model = HistGradientBoostingClassifier(max_iter=8, early_stopping=True, random_state=3)
+    model.fit(X, y)
+    with pytest.warns(HeldOutRowsWarning):
+        influence = TreeInfluence().fit(model, X, y)
+    assert len(influence.train_rows_) == 512
+    other = GradientBoostingClassifier(n_estimators=8, n_iter_no_change=3, random_state=3)
+    with pytest.warns(HeldOutRowsWarning):
+        influence = TreeInfluence().fit(other.fit(X, y), X, y)
+    kept = train_test_split(np.arange(len(X)), test_size=0.1, random_state=3, stratify=y)[0]
+    np.testing.assert_array_equal(influence.train_rows_, np.sort(kept))
+
+
+def test_gradients_are_not_looked_for_in_trees():
+    model = RandomForestClassifier(3).fit(*IRIS)
+    for ask in (as_task, lambda m: InfluenceFunction().fit(m, *IRIS)):
+        with pytest.raises(UnsupportedModelError, match=r"influencekit\.TreeInfluence"):
+            ask(model)
+    for other in (LogisticRegression(max_iter=1000), AdaBoostClassifier()):
+        with pytest.raises(UnsupportedModelError, match="no tree model"):
+            TreeInfluence().fit(other.fit(*IRIS), *IRIS)
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "words"),
+    [
+        (GradientBoostingRegressor(loss="huber"), DIABETES, "loss is 'huber'"),
+        (GradientBoostingClassifier(loss="exponential"), TWO, "loss is 'exponential'"),
+        (HistGradientBoostingRegressor(loss="poisson"), DIABETES, "loss is 'poisson'"),
+        (
+            HistGradientBoostingRegressor(loss="quantile", quantile=0.5),
+            DIABETES,
+            "loss is 'quantile'",
+        ),
+        (GradientBoostingRegressor(init=DecisionTreeRegressor()), DIABETES, "init="),
+        (GradientBoostingRegressor(subsample=0.5), DIABETES, "random_state"),
+    ],
+)
+def test_refused_by_name(model, data, words):
+    few = {"max_iter": 3} if hasattr(model, "max_iter") else {"n_estimators": 3}
+    model.set_params(**few).fit(*data)
+    for method in ("leaf", "kernel") if "loss" in words else ("leaf",):
+        with pytest.raises(UnsupportedModelError, match=words):
+            TreeInfluence(method).fit(model, *data)
+
+
+def test_several_columns_of_labels_are_refused():
+    X, y = IRIS
+    model = RandomForestClassifier(3).fit(X, np.c_[y, y])
+    with pytest.raises(UnsupportedModelError, match="2 columns of labels"):
+        TreeInfluence().fit(model, X, y)
+
+
+def test_other_data_than_those_of_the_fit_are_refused():
+    X, y = DIABETES
+    model = GradientBoostingRegressor(n_estimators=5).fit(X, y)
+    for part in ((X[:-1], y[:-1]), (X, y + 1)):
+        with pytest.raises(UnsupportedModelError, match="do not follow from the training rows"):
+            TreeInfluence().fit(model, *part)
+    forest = RandomForestRegressor(5, random_state=0).fit(X, y)
+    for part in ((X[:200], y[:200]), (X, y + 1)):
+        with pytest.raises(UnsupportedModelError, match="training rows|exactly as the model"):
+            TreeInfluence().fit(forest, *part)
+    clipped = HistGradientBoostingRegressor(
+        max_iter=20, monotonic_cst=[0, 0, 1, -1, 1, -1, 0, 0, 1, 1], early_stopping=False
+    ).fit(X, y)
+    with pytest.raises(UnsupportedModelError, match="monotone"):
+        TreeInfluence().fit(clipped, X, y)
+    assert TreeInfluence("kernel").fit(clipped, X, y).method_ == "kernel"
+
+
+def test_models_of_trees_are_retrained_on_subsets():
+    X, y = TWO
+    model = RandomForestClassifier(5, random_state=0)
+    masks = np.zeros((2, 400), dtype=bool)
+    masks[0, :200] = masks[1, 200:] = True
+    found = retrain_on_subsets(model, X[:400], y[:400], X[400:], y[400:], masks=masks, n_repeats=1)
+    assert found.outputs.shape == (2, 1, 169)
+    assert np.isfinite(found.outputs).all() and (found.outputs <= 0).all()
