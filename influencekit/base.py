@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -24,12 +25,15 @@ from influencekit._fitted import (
 from influencekit._seeded_copies import seeded_copies
 from influencekit._top_k import smallest_k
 from influencekit.data._examples import Examples, ExamplesList, each, open_examples
-from influencekit.data._training_rows import training_examples
+from influencekit.data._inputs import check_same_length
 from influencekit.models._task import Task, TaskList, as_task, is_model_list
 from influencekit.utils._long_work import chunks
-from influencekit.utils._parameters import SuggestingEstimator
 from influencekit.utils._torch import with_gradients
-from influencekit.utils.validation import OutputContainerMixin, validate_parameters
+from influencekit.utils.validation import (
+    OutputContainerMixin,
+    SuggestingEstimator,
+    validate_parameters,
+)
 
 __all__ = ["BaseAttributor", "DampedFitted", "Fitted"]
 
@@ -157,7 +161,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         models = self._read_models(model, X, y)
         for task in each(models):
             check_weights(task)
-        train = training_examples(models, X, y, X_fit).weighted(sample_weight)
+        train = _training_examples(models, X, y, X_fit).weighted(sample_weight)
         self._models, self.task_ = models, each(models)[0]
         self.n_train_ = train.n_examples
         self.train_index_ = train.index
@@ -341,3 +345,41 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         full = np.zeros((len(scores), self.n_train_))
         full[:, rows] = scores
         return full
+
+
+def _training_examples(
+    task: Task | TaskList, X: Any, y: Any, X_fit: Any = None
+) -> Examples | ExamplesList:
+    """Examples of the training data of one model, or of each of several.
+
+    Parameters
+    ----------
+    task : Task or TaskList
+    X, y : array-like
+        As they were given to the model's fit.
+    X_fit : array-like of shape (n_train, n_features) or None, default=None
+        What the last step of a Pipeline was fitted on.
+
+    Returns
+    -------
+    Examples or ExamplesList
+    """
+    if X_fit is None:
+        return open_examples(task, X, y, learned=True)
+    if isinstance(task, TaskList):
+        inner: Task | TaskList = TaskList(_last_step(one) for one in task)
+    else:
+        inner = _last_step(task)
+    examples = open_examples(inner, X_fit, y, name="X_fit")
+    if hasattr(X, "shape"):
+        check_same_length({"X": X.shape[0], "X_fit": examples.n_examples})
+    return examples
+
+
+def _last_step(task: Task) -> Task:
+    if task.transform is None:
+        raise ValueError(
+            f"X_fit: {task.name} is no Pipeline, so that X is what it was fitted on. Leave X_fit "
+            "out."
+        )
+    return replace(task, transform=None, n_features_in=None, feature_names_in=None)

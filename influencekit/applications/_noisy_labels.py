@@ -31,10 +31,14 @@ from influencekit.applications._values import check_detector, group_means
 from influencekit.base import BaseAttributor
 from influencekit.data._targets import one_column
 from influencekit.groups._groupers import BaseGrouper
-from influencekit.utils._parameters import SuggestingEstimator
 from influencekit.utils._random import draw_seed
 from influencekit.utils._torch import with_gradients
-from influencekit.utils.validation import Interval, StrOptions, validate_parameters
+from influencekit.utils.validation import (
+    Interval,
+    StrOptions,
+    SuggestingEstimator,
+    validate_parameters,
+)
 
 __all__ = ["NoisyLabelDetector"]
 

@@ -24,10 +24,14 @@ from influencekit.data._inputs import check_sample_weight
 from influencekit.data._targets import one_column
 from influencekit.groups._group_attributor import GroupAttributor
 from influencekit.training.estimator._rows import take_rows
-from influencekit.utils._parameters import SuggestingEstimator
 from influencekit.utils._random import draw_seed
 from influencekit.utils._torch import with_gradients
-from influencekit.utils.validation import Interval, StrOptions, validate_parameters
+from influencekit.utils.validation import (
+    Interval,
+    StrOptions,
+    SuggestingEstimator,
+    validate_parameters,
+)
 
 __all__ = ["DatasetPruner"]
 

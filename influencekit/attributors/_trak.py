@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 import torch
 
-from influencekit._fitted import DampedFitted, DampedMixin
-from influencekit.attributors._gradients import (
+from influencekit._fitted import (
     GRADIENT_CONSTRAINTS,
+    DampedFitted,
+    DampedMixin,
     gradient_engine,
     query_gradients,
     training_weights,

@@ -16,7 +16,7 @@ from influencekit.data._examples import Examples
 from influencekit.gradients._cotangents import ggn_cotangent
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._gradients import Gradients
-from influencekit.utils._parameters import SuggestingEstimator
+from influencekit.utils.validation import SuggestingEstimator
 
 __all__ = [
     "CURVATURES",

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit._fitted import DampedFitted, learned_rows
-from influencekit.attributors._gradients import (
+from influencekit._fitted import (
+    DampedFitted,
     gradient_engine,
+    learned_rows,
     query_gradients,
     training_gradients,
     training_weights,

@@ -15,10 +15,14 @@ from influencekit.data._examples import Examples, open_examples
 from influencekit.groups._features import FEATURES, example_features
 from influencekit.groups._labels import encode_labels, label_table, named_groups, refuse_missing
 from influencekit.models._task import Task, as_task
-from influencekit.utils._parameters import SuggestingEstimator
 from influencekit.utils._random import draw_seed
 from influencekit.utils._torch import with_gradients
-from influencekit.utils.validation import Interval, StrOptions, validate_parameters
+from influencekit.utils.validation import (
+    Interval,
+    StrOptions,
+    SuggestingEstimator,
+    validate_parameters,
+)
 
 __all__ = ["BaseGrouper", "ClusterGrouper", "KMeansGrouper", "LabelGrouper", "RandomGrouper"]
 

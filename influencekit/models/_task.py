@@ -14,11 +14,12 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 
 from influencekit.exceptions import UnsupportedModelError
+from influencekit.models._has_trees import has_trees
 from influencekit.models._module import duplicate
 from influencekit.models.losses._base import OutputLoss, class_positions
 from influencekit.utils._torch import MODULE_LOCK, with_gradients
 
-__all__ = ["Task", "TaskList", "as_task", "call_module", "has_trees", "is_model_list"]
+__all__ = ["Task", "TaskList", "as_task", "call_module", "is_model_list"]
 
 Inputs = Any  # a tensor, or a tuple / dict of tensors: what the module's forward takes
 
@@ -228,15 +229,6 @@ class Task:
         vars(self).update(state)
 
 
-#: Classes that models of trees inherit from, by name: no library of them need be installed.
-_TREES = (
-    "BaseDecisionTree",
-    "BaseForest",
-    "BaseGradientBoosting",
-    "BaseHistGradientBoosting",
-    "XGBModel",
-    "LGBMModel",
-)
 _CACHED = ("parameters", "n_parameters", "dtype", "device")
 
 
@@ -326,29 +318,6 @@ def as_task(model: Any, loss: Any = None) -> Task:
     )
 
 
-def has_trees(model: Any) -> bool:
-    """Whether a model is made of trees, alone or at the end of Pipelines and searches.
-
-    Parameters
-    ----------
-    model : object
-
-    Returns
-    -------
-    bool
-    """
-    while not isinstance(model, type):
-        if hasattr(model, "best_estimator_"):
-            model = model.best_estimator_
-        elif hasattr(model, "steps"):
-            model = model.steps[-1][1]
-        elif type(model).__name__ == "FrozenEstimator":
-            model = model.estimator
-        else:
-            break
-    return any(kind.__name__ in _TREES for kind in type(model).__mro__)
-
-
 def refuse_loss(model: Any, loss: Any) -> None:
     """Refuse ``loss`` for a model that has its own."""
     if loss is not None:
@@ -427,8 +396,4 @@ def is_model_list(model: Any) -> bool:
         return True
     if not isinstance(model, (list, tuple)) or not model:
         return False
-    return all(isinstance(item, Task) or _is_model(item) for item in model)
-
-
-def _is_model(item: Any) -> bool:
-    return isinstance(item, torch.nn.Module) or hasattr(item, "fit")
+    return all(isinstance(item, (Task, nn.Module)) or hasattr(item, "fit") for item in model)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit.attributors._gradients import GRADIENT_CONSTRAINTS, training_weights
+from influencekit._fitted import GRADIENT_CONSTRAINTS, training_weights
 from influencekit.attributors.along_the_run._fitted_trajectory import FittedTrajectory
 from influencekit.base import BaseAttributor
 from influencekit.data._examples import each

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from influencekit.attributors._gradients import (
+from influencekit._fitted import (
     GRADIENT_CONSTRAINTS,
     gradient_engine,
     training_weights,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from influencekit.attributors._gradients import (
+from influencekit._fitted import (
     gradient_engine,
     query_gradients,
     training_gradients,

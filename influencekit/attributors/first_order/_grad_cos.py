@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from influencekit.attributors._gradients import (
+from influencekit._fitted import (
     GRADIENT_CONSTRAINTS,
     gradient_engine,
     query_gradients,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from influencekit.attributors._gradients import GRADIENT_CONSTRAINTS
+from influencekit._fitted import GRADIENT_CONSTRAINTS
 from influencekit.attributors.first_order._first_order import FirstOrder
 from influencekit.base import BaseAttributor
 

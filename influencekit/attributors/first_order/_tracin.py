@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from influencekit.attributors._gradients import GRADIENT_CONSTRAINTS
+from influencekit._fitted import GRADIENT_CONSTRAINTS
 from influencekit.attributors.first_order._first_order import FirstOrder
 from influencekit.base import BaseAttributor
 

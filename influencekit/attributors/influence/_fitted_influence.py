@@ -10,8 +10,7 @@ import torch
 from sklearn.linear_model import SGDClassifier, SGDRegressor
 from torch import Tensor
 
-from influencekit._fitted import DampedFitted
-from influencekit.attributors._gradients import query_gradients
+from influencekit._fitted import DampedFitted, query_gradients
 from influencekit.curvature._base import FittedCurvature
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._solution import Solution

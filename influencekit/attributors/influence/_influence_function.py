@@ -11,10 +11,11 @@ import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit._fitted import DampedMixin, of_models
-from influencekit.attributors._gradients import (
+from influencekit._fitted import (
     GRADIENT_CONSTRAINTS,
+    DampedMixin,
     gradient_engine,
+    of_models,
     training_gradients,
     training_weights,
 )
@@ -24,7 +25,6 @@ from influencekit.attributors._horizon import (
     sgd_config,
 )
 from influencekit.attributors.further._further_training import FurtherTraining
-from influencekit.attributors.influence._centering import with_centered_features
 from influencekit.attributors.influence._fitted_influence import (
     FittedInfluence,
     gradient_ratio,
@@ -37,6 +37,7 @@ from influencekit.curvature._mean_path import MeanPath
 from influencekit.curvature._problem import CURVATURES, Curvature, CurvatureProblem, make_curvature
 from influencekit.curvature._solution import Solution
 from influencekit.curvature._spectrum import DampingPath, Spectrum
+from influencekit.curvature.exact._centered_space import with_centered_features
 from influencekit.damping._default import auto_damping, convex_damping, least_damping
 from influencekit.damping._matched import matched_damping
 from influencekit.data._examples import each

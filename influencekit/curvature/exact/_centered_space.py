@@ -1,4 +1,4 @@
-"""Exact decomposition for linear models with centered features.
+"""Linear models with centered features, and their exact decomposition.
 
 With centered features the curvature ``A'`` is well conditioned up to the units of the columns,
 which a diagonal scaling takes out.  So a direction of small curvature can be told from one without
@@ -8,20 +8,121 @@ any.  Damping is added to the model's own parameters θ, whose curvature is ``A 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from influencekit.curvature._problem import Curvature
 from influencekit.curvature._spectrum import CoordinateSpectrum
-from influencekit.models._centered import CenteredLinear
+from influencekit.data._examples import Examples
+from influencekit.models._task import Task
 
-__all__ = ["LARGEST_CENTERED", "CenteredSpectrum", "decompose_centered"]
+__all__ = ["CenteredLinear", "CenteredSpectrum", "decompose_centered", "with_centered_features"]
 
 #: Largest number of parameters for which features are centered: a second of work.
 LARGEST_CENTERED = 1_000
 #: Spread of a column, in units of the rounding of its mean, up to which it counts as constant.
 CONSTANT = 16.0
+
+
+def with_centered_features(
+    task: Task, train: Examples, curvature: Curvature, projection_dim: int | None
+) -> Task:
+    """A convex linear model with centered features, where its curvature is decomposed with them.
+
+    Parameters
+    ----------
+    task : Task
+    train : Examples
+    curvature : Curvature
+    projection_dim : int or None
+
+    Returns
+    -------
+    Task
+        Any other model as it is.
+    """
+    p = task.n_parameters
+    projects = projection_dim is not None and projection_dim < p
+    if not curvature.centers or projects or p > LARGEST_CENTERED or not can_center(task):
+        return task
+    return centered(task, _column_means(train))
+
+
+def _column_means(examples: Examples, batch_size: int = 4096) -> Tensor:
+    """Mean of each feature, float64."""
+    first = next(iter(examples.batches(1))).inputs[0].double()
+    sums = torch.zeros_like(first)
+    for batch in examples.batches(batch_size):
+        sums += (batch.inputs.double() - first).sum(0)
+    return first + sums / len(examples)
+
+
+class CenteredLinear(nn.Sequential):
+    """``o = W (x - μ) + b'`` with ``b' = b + W μ``, for a linear layer ``o = W x + b``.
+
+    Solvers center features in the same way.  Where a column's mean is far above its spread (a
+    year, a date), the raw features leave the column's direction to rounding.
+
+    Parameters
+    ----------
+    linear : torch.nn.Linear
+        With a bias.
+    means : Tensor of shape (n_features,)
+        μ.
+    """
+
+    center: Center
+    linear: nn.Linear
+
+    def __init__(self, linear: nn.Linear, means: Tensor):
+        super().__init__()
+        weight, bias = linear.weight.detach(), linear.bias.detach()
+        self.center = Center(means)
+        self.linear = nn.utils.skip_init(nn.Linear, *reversed(weight.shape))
+        self.linear.weight = nn.Parameter(weight.clone())
+        self.linear.bias = nn.Parameter(bias + weight @ means)
+
+
+class Center(nn.Module):
+    """Takes the means of the features away."""
+
+    means: Tensor
+
+    def __init__(self, means: Tensor):
+        super().__init__()
+        self.register_buffer("means", means)
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Centered features (n, n_features)."""
+        return X - self.means
+
+
+def can_center(task: Task) -> bool:
+    """Whether a task is a convex linear model whose intercept is free of any penalty."""
+    linear = getattr(task.module, "linear", None)
+    if not task.convex or not isinstance(linear, nn.Linear) or linear.bias is None:
+        return False
+    return bool((torch.as_tensor(task.penalty.get("linear.bias", 0.0)) == 0).all())
+
+
+def centered(task: Task, means: Tensor) -> Task:
+    """The same model as a function of centered features; its penalty is the same.
+
+    Parameters
+    ----------
+    task : Task
+        For which :func:`can_center` holds.
+    means : Tensor of shape (n_features,)
+
+    Returns
+    -------
+    Task
+    """
+    linear: Any = task.module.linear
+    return replace(task, module=CenteredLinear(linear, means).eval())
 
 
 @dataclass
@@ -92,7 +193,7 @@ def _scales(diagonal: Tensor, module: CenteredLinear) -> tuple[Tensor, Tensor]:
     n_outputs, n_features = module.linear.weight.shape
     of_columns = diagonal[:-n_outputs].view(n_outputs, n_features).mean(0)
     of_bias = diagonal[-n_outputs:].mean()
-    rounding = CONSTANT * torch.finfo(diagonal.dtype).eps * module.shift.abs()
+    rounding = CONSTANT * torch.finfo(diagonal.dtype).eps * module.center.means.abs()
     constant = of_columns <= rounding.square() * of_bias
     roots = torch.where(constant, 0.0, of_columns.sqrt())
     roots = torch.cat([roots.repeat(n_outputs), of_bias.sqrt().expand(n_outputs)])
@@ -103,5 +204,5 @@ def _to_raw(rows: Tensor, module: CenteredLinear) -> Tensor:
     """Rows of a factor ``(r, p)`` times ``T⁻¹``: ``b' = b + W μ``."""
     n_outputs, n_features = module.linear.weight.shape
     weights, biases = rows[:, :-n_outputs], rows[:, -n_outputs:]
-    moved = weights.unflatten(1, (n_outputs, n_features)) + biases[..., None] * module.shift
+    moved = weights.unflatten(1, (n_outputs, n_features)) + biases[..., None] * module.center.means
     return torch.cat([moved.flatten(1), biases], dim=1)

@@ -16,12 +16,11 @@ from influencekit.curvature._problem import (
     nonuniform_penalty,
 )
 from influencekit.curvature._spectrum import CoordinateSpectrum
-from influencekit.curvature.exact._centered_space import decompose_centered
+from influencekit.curvature.exact._centered_space import CenteredLinear, decompose_centered
 from influencekit.curvature.exact._sample_space import decompose_samples
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
 from influencekit.gradients.blocks._base import row_slice
 from influencekit.gradients.projections._make_projection import make_projection
-from influencekit.models._centered import CenteredLinear
 from influencekit.utils._long_work import format_bytes
 
 __all__ = [

@@ -40,9 +40,8 @@ from influencekit.selection.study._study_tables import (
 from influencekit.training._cache import OutputCache, fingerprint
 from influencekit.utils._long_work import progress
 from influencekit.utils._optional import import_optional
-from influencekit.utils._parameters import SuggestingEstimator
 from influencekit.utils._torch import with_gradients
-from influencekit.utils.validation import StrOptions, validate_parameters
+from influencekit.utils.validation import StrOptions, SuggestingEstimator, validate_parameters
 
 __all__ = ["SensitivityStudy"]
 

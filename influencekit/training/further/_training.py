@@ -9,8 +9,12 @@ from influencekit.models._task import Task
 from influencekit.training.further._config import FurtherTrainingConfig, make_config
 from influencekit.training.further._optimizer import NAMES, resolve_optimizer
 from influencekit.training.stack._step import OptimizerSpec
-from influencekit.utils._parameters import SuggestingEstimator
-from influencekit.utils.validation import Interval, StrOptions, validate_parameters
+from influencekit.utils.validation import (
+    Interval,
+    StrOptions,
+    SuggestingEstimator,
+    validate_parameters,
+)
 
 __all__ = ["Training"]
 
