@@ -273,9 +273,9 @@ ROWS = [
                 "grouped = GroupAttributor(GradDot()).fit(model, X, y, groups=y); "
                 "TopExamplesDisplay.from_estimator(grouped.attributor_, X, X[:5])"
             ),
-            "GroupScoresDisplay.from_estimator(grouped, X_test)": (
-                "grouped = GroupAttributor(GradDot()).fit(model, X, y, groups=y); X_test = X[:5]; "
-                "GroupScoresDisplay.from_estimator(grouped, X_test)"
+            "GroupScoresDisplay.from_estimator(grouped, X_query)": (
+                "grouped = GroupAttributor(GradDot()).fit(model, X, y, groups=y); X_query = X[:5]; "
+                "GroupScoresDisplay.from_estimator(grouped, X_query)"
             ),
         },
     ),
@@ -288,11 +288,11 @@ ROWS = [
         {
             (
                 "attributor_ of the fitted GroupAttributor. Its groups can stand beside them: "
-                "evaluation={'groups': GroupScoresDisplay.from_estimator(grouped, X_test)}"
+                "evaluation={'groups': GroupScoresDisplay.from_estimator(grouped, X_query)}"
             ): (
-                "grouped = GroupAttributor(GradDot()).fit(model, X, y, groups=y); X_test = X[:5]; "
-                "AttributionReport.from_attributor(grouped.attributor_, X_test, y[:5], "
-                "evaluation={'groups': GroupScoresDisplay.from_estimator(grouped, X_test)})"
+                "grouped = GroupAttributor(GradDot()).fit(model, X, y, groups=y); X_query = X[:5]; "
+                "AttributionReport.from_attributor(grouped.attributor_, X_query, y[:5], "
+                "evaluation={'groups': GroupScoresDisplay.from_estimator(grouped, X_query)})"
             ),
         },
     ),

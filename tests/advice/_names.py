@@ -35,6 +35,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
+from influencekit.metrics._population import enumerate_subsets
 from tests._shared.nets import TwoLayers
 
 

@@ -203,9 +203,9 @@ ROWS = [
         ),
         {
             "Freeze them (requires_grad=False)": (
-                "m = Net(); m.b.requires_grad_(False); o = "
+                "m = Net(); m.layers[2].requires_grad_(False); o = "
                 "torch.optim.SGD(m.layers[0].parameters(), lr=0.1)\nassert not "
-                "m.b.weight.requires_grad  # requires_grad=False\ntry:\n    with "
+                "m.layers[2].weight.requires_grad  # requires_grad=False\ntry:\n    with "
                 "record_trajectory(m, o, n_rows=50): pass\nexcept ValueError as error: "
                 "assert 'took no step' in str(error)"
             ),

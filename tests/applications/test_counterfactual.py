@@ -107,7 +107,7 @@ def test_standard_errors_of_effects():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"remove": ["z"]}, r"accepted are one or more of \['a', 'b'\]"),
+        ({"left_out": ["z"]}, r"accepted are one or more of \['a', 'b'\]"),
         ({"sensitive": None}, "sensitive: got None"),
         ({"gap": "nothing"}, "kind: got 'nothing'"),
         ({"predicted": [1.0]}, r"accepted is \(2,\)"),
@@ -182,7 +182,7 @@ def poisoned():
 def test_models_that_diverged_are_named_or_nan():
     net, X, y, sex, jobs = poisoned()
     data = (X, y, X[5:40], y[5:40], jobs)
-    options = {"sensitive": sex[5:40], "n_repeats": 2, "random_state": 0, "remove": [0, 1]}
+    options = {"sensitive": sex[5:40], "n_repeats": 2, "random_state": 0, "left_out": [0, 1]}
     for gap in ("demographic_parity", "accuracy", lambda p, y, s: p.mean() > 0.5):
         with pytest.raises(ValueError, match=r"all rows under seed \d+ at all 35 queries"):
             group_counterfactual(net, *data, gap=gap, **options)

@@ -108,8 +108,8 @@ def test_wrong_states(states, message, tmp_path):
 
 
 def test_wrong_horizon_and_year(tmp_path):
-    with pytest.raises(ValueError, match="horizon: got '1-year'"):
-        fetch_acs_income("CA", horizon="1-year", data_home=tmp_path)
+    with pytest.raises(ValueError, match="survey_horizon: got '1-year'"):
+        fetch_acs_income("CA", survey_horizon="1-year", data_home=tmp_path)
     for year in (2018.5, "latest", None, 18):
         with pytest.raises(ValueError, match=f"survey_year: got {year!r}"):
             fetch_acs_income("MA", year, data_home=tmp_path)

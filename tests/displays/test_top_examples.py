@@ -21,9 +21,9 @@ def problem():
     return {
         "scores": scores,
         "X_train": rng.random((N_TRAIN, 12)),
-        "X_test": rng.random((N_TEST, 12)),
+        "X_query": rng.random((N_TEST, 12)),
         "y_train": rng.integers(3, size=N_TRAIN),
-        "y_test": rng.integers(3, size=N_TEST),
+        "y_query": rng.integers(3, size=N_TEST),
     }
 
 
@@ -41,9 +41,9 @@ def test_grid_shows_the_top_examples_of_each_row(problem):
         cells = [cell for cell in display.axes_[row, 1:] if cell is not None]
         assert len(cells) == len(expected) == (6 if test == 2 else 5)
         np.testing.assert_array_equal(
-            image(display.axes_[row, 0]), problem["X_test"][test].reshape(3, 4)
+            image(display.axes_[row, 0]), problem["X_query"][test].reshape(3, 4)
         )
-        label = problem["y_test"][test]
+        label = problem["y_query"][test]
         assert display.axes_[row, 0].get_xlabel() == f"test {test}\nlabel {label}"
         for cell, train in zip(cells, expected, strict=True):
             np.testing.assert_array_equal(image(cell), problem["X_train"][train].reshape(3, 4))
@@ -128,7 +128,7 @@ def test_uint8_color_images_keep_their_values(problem):
 def test_grey_images_share_one_range(problem):
     train = problem["X_train"].reshape(-1, 3, 4)
     display = TopExamplesDisplay.from_predictions(
-        problem["scores"], train, problem["X_test"].reshape(-1, 3, 4), k=2
+        problem["scores"], train, problem["X_query"].reshape(-1, 3, 4), k=2
     )
     ranges = {c.images[0].get_clim() for c in display.axes_.ravel() if c is not None}
     assert len(ranges) == 1
@@ -138,7 +138,7 @@ def test_grey_images_share_one_range(problem):
 def test_names_and_real_targets_in_captions(problem):
     names = np.array(["cat", "a very long class name", "dog"])
     problem["y_train"] = names[problem["y_train"]]
-    problem["y_test"] = np.array([1.23456, 2, 3, 4])
+    problem["y_query"] = np.array([1.23456, 2, 3, 4])
     display = TopExamplesDisplay.from_predictions(**problem, image_shape=(3, 4), rows=[0], k=9)
     assert display.axes_[0, 0].get_xlabel().endswith("y = 1.23")
     shown = {c.get_xlabel().split("\n")[1] for c in display.axes_[0, 1:] if c is not None}
@@ -170,16 +170,16 @@ def test_from_estimator_scores_only_the_rows_shown(problem):
     display = TopExamplesDisplay.from_estimator(
         attributor, **keep, rows=[3, 1], k=2, image_shape=(3, 4)
     )
-    np.testing.assert_array_equal(attributor.asked[0], problem["X_test"][[3, 1]])
-    np.testing.assert_array_equal(attributor.asked[1], problem["y_test"][[3, 1]])
-    scores = problem["X_test"] @ problem["X_train"].T - 3.0
+    np.testing.assert_array_equal(attributor.asked[0], problem["X_query"][[3, 1]])
+    np.testing.assert_array_equal(attributor.asked[1], problem["y_query"][[3, 1]])
+    scores = problem["X_query"] @ problem["X_train"].T - 3.0
     direct = TopExamplesDisplay.from_predictions(
         **{**problem, "scores": scores}, rows=[3, 1], k=2, plot=False
     )
     np.testing.assert_array_equal(display.proponents, direct.proponents)
     np.testing.assert_array_equal(display.opponents, direct.opponents)
     assert display.axes_[0, 0].get_xlabel().startswith("test 3")
-    del keep["y_test"]
+    del keep["y_query"]
     TopExamplesDisplay.from_estimator(attributor, **keep, plot=False)
     assert attributor.asked[1] is None
 
@@ -189,9 +189,9 @@ def test_table_of_a_dataframe(problem):
     columns = [f"c{i}" for i in range(12)]
     names = [f"row{i}" for i in range(N_TRAIN)]
     train = pd.DataFrame(problem["X_train"], columns=columns, index=names)
-    test = pd.DataFrame(problem["X_test"], columns=columns, index=list("abcd"))
+    test = pd.DataFrame(problem["X_query"], columns=columns, index=list("abcd"))
     display = TopExamplesDisplay.from_predictions(
-        problem["scores"], train, test, y_train=problem["y_train"], y_query=problem["y_test"],
+        problem["scores"], train, test, y_train=problem["y_train"], y_query=problem["y_query"],
         k=3, rows=[1], plot=False,
     )  # fmt: skip
     table = display.to_frame()
@@ -206,7 +206,7 @@ def test_table_of_a_dataframe(problem):
     assert opponent["label"] == problem["y_train"][1]
     np.testing.assert_array_equal(opponent[columns].astype(float), problem["X_train"][1])
     np.testing.assert_array_equal(
-        table.loc[("b", "test", 0), columns].astype(float), problem["X_test"][1]
+        table.loc[("b", "test", 0), columns].astype(float), problem["X_query"][1]
     )
 
 
@@ -219,7 +219,7 @@ def test_table_of_other_labels(problem, kind):
         "duplicates": lambda n: pd.Index(["same"] * n),
     }[kind]
     train = pd.DataFrame(problem["X_train"], index=make(N_TRAIN))
-    test = pd.DataFrame(problem["X_test"], index=make(N_TEST))
+    test = pd.DataFrame(problem["X_query"], index=make(N_TEST))
     table = TopExamplesDisplay.from_predictions(
         problem["scores"], train, test, k=1, rows=[2], plot=False
     ).to_frame()
@@ -242,8 +242,8 @@ def test_table_of_texts():
 def test_rows_of_tables_are_bars_of_their_scores(problem):
     pd = pytest.importorskip("pandas", reason="the rows' names come from a DataFrame")
     train = pd.DataFrame(problem["X_train"], index=[f"row {i}" for i in range(N_TRAIN)])
-    test = pd.DataFrame(problem["X_test"], index=[f"query {i}" for i in range(N_TEST)])
-    tables = {**problem, "X_train": train, "X_test": test}
+    test = pd.DataFrame(problem["X_query"], index=[f"query {i}" for i in range(N_TEST)])
+    tables = {**problem, "X_train": train, "X_query": test}
     mask = np.array([False, True, True, False])
     display = TopExamplesDisplay.from_predictions(**tables, k=4, rows=mask)
     expected, names = [], []
@@ -315,7 +315,7 @@ def test_constructor_checks_positions():
         "proponent_scores": [[2.0, 1.0]],
         "opponent_scores": [[-1.0, np.nan]],
         "X_train": np.zeros((3, 4)),
-        "X_test": np.zeros((1, 4)),
+        "X_query": np.zeros((1, 4)),
         "image_shape": (2, 2),
     }
     display = TopExamplesDisplay(**arguments).plot()

@@ -128,7 +128,7 @@ def test_auto_is_dense_while_that_is_cheap():
     [
         ({"dim": 0}, "dim: got 0"),
         ({"dim": 2.0}, "dim: got 2.0"),
-        ({"dim": 3, "kind": "x"}, "kind: got"),
+        ({"dim": 3, "projection": "x"}, "projection: got"),
     ],
 )
 def test_bad_arguments(kwargs, match):

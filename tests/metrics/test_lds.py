@@ -32,7 +32,7 @@ def test_matches_scipy_query_by_query(problem, method, ties):
     np.testing.assert_allclose(result.per_query, expected, rtol=0, atol=1e-13)
     assert result.mean == pytest.approx(np.mean(expected), abs=1e-13)
     assert result.standard_error == pytest.approx(stats.sem(expected), abs=1e-13)
-    assert (result.n_undefined, result.noise_ceiling, result.method) == (0, None, method)
+    assert (result.n_undefined, result.noise_ceiling, result.correlation) == (0, None, method)
 
 
 def test_positive_score_means_proponent():
@@ -189,7 +189,7 @@ def test_errors_name_the_argument(problem, change, message):
 
 
 def test_unknown_method(problem):
-    with pytest.raises(ValueError, match="method: got 'kendall'; accepted are"):
+    with pytest.raises(ValueError, match="correlation: got 'kendall'; accepted are"):
         linear_datamodeling_score(*problem, correlation="kendall")
 
 

@@ -114,7 +114,7 @@ def test_counterfactuals(name, monkeypatch):
 
     _, y = probabilities(model, Y2)
     monkeypatch.setattr(type(model), "fit", kept)
-    options = {"gap": gap, "remove": ["a"], "n_repeats": 1, "engine": "joblib"}
+    options = {"gap": gap, "left_out": ["a"], "n_repeats": 1, "engine": "joblib"}
     group_counterfactual(model, X, y, X, y, PEOPLE, **options, random_state=0)
     for values, again in zip(seen, fitted, strict=True):
         np.testing.assert_allclose(values, again.predict_proba(X)[:, 1], atol=1e-6)

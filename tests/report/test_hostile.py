@@ -187,7 +187,7 @@ def test_markup_from_data_is_escaped_too(problem, parse):
     y = [Label(label) for label in problem.y_train]
     made = AttributionReport.from_attributor(
         problem.attributor,
-        problem.X_test,
+        problem.X_query,
         X_train=problem.X_train,
         y_train=y,
         target_names={label: Markup("<b>name</b>") for label in y},

@@ -46,7 +46,7 @@ def given(problem, **changes):
         "lambda_path": None,
         "date": "2026-01-01",
     }
-    return (problem.attributor, problem.X_test, problem.y_test), {**arguments, **changes}
+    return (problem.attributor, problem.X_query, problem.y_query), {**arguments, **changes}
 
 
 def report_of(problem, **changes):
@@ -83,19 +83,19 @@ def test_default_rows_have_the_highest_loss(problem, parse):
 
 def test_labels_predictions_and_mistakes(problem):
     report = report_of(problem, n_shown=20)
-    predicted = problem.model.predict(problem.X_test)
-    probability = problem.model.predict_proba(problem.X_test).max(axis=1)
+    predicted = problem.model.predict(problem.X_query)
+    probability = problem.model.predict_proba(problem.X_query).max(axis=1)
     of_train = problem.model.predict(problem.X_train)
-    assert 0 < (predicted != problem.y_test).sum() < 20
+    assert 0 < (predicted != problem.y_query).sum() < 20
     for row, case in cards(report).items():
         facts = dict(case.test.facts)
         assert (facts["label"], facts["predicted"]) == (
-            str(problem.y_test[row]),
+            str(problem.y_query[row]),
             str(predicted[row]),
         )
         assert float(facts["probability"]) == pytest.approx(probability[row], rel=1e-3)
         assert float(facts["loss"]) == pytest.approx(problem.losses[row], rel=1e-3)
-        assert case.test.mistaken == (predicted[row] != problem.y_test[row])
+        assert case.test.mistaken == (predicted[row] != problem.y_query[row])
         for card in (card for _, _, found in case.sides for card in found):
             label, own = problem.y_train[card.row], of_train[card.row]
             assert card.facts == [("label", str(label)), ("predicted", str(own))]
@@ -179,16 +179,16 @@ def test_images_hold_the_pixels(problem):
     report = report_of(problem, rows=[0], k=2, image_shape=(3, 4))
     case = cards(report)[0]
     used = [card.row for _, _, found in case.sides for card in found]
-    pixels = np.concatenate([problem.X_train[used], problem.X_test[:1]])
+    pixels = np.concatenate([problem.X_train[used], problem.X_query[:1]])
     low, high = pixels.min(), pixels.max()
     for card in [case.test, *(c for _, _, found in case.sides for c in found)]:
-        X = problem.X_test if card is case.test else problem.X_train
+        X = problem.X_query if card is case.test else problem.X_train
         expected = (X[card.row].reshape(3, 4) - low) / (high - low)
         np.testing.assert_allclose(png(card.content)[..., 0], expected, atol=2 / 255)  # 256 greys
 
 
 def test_arrays_of_three_axes_are_images(problem):
-    images = (problem.X_train.reshape(-1, 3, 4), problem.X_test.reshape(-1, 3, 4))
+    images = (problem.X_train.reshape(-1, 3, 4), problem.X_query.reshape(-1, 3, 4))
     report = report_of(problem, X_train=None, examples=images, rows=[0], k=1)
     assert png(cards(report)[0].test.content).shape[:2] == (3, 4)
     color = [np.repeat(part.reshape(-1, 1, 6, 2), 3, axis=1) for part in images]
@@ -199,13 +199,13 @@ def test_arrays_of_three_axes_are_images(problem):
 def test_dataframes_keep_their_names(problem, parse):
     columns = [f"c{i}" for i in range(12)]
     train = pd.DataFrame(problem.X_train, columns=columns, index=[f"r{i}" for i in range(40)])
-    test = pd.DataFrame(problem.X_test, columns=columns, index=[f"t{i}" for i in range(20)])
+    test = pd.DataFrame(problem.X_query, columns=columns, index=[f"t{i}" for i in range(20)])
     model = LogisticRegression(C=10.0).fit(train, problem.y_train)
     influence = InfluenceFunction().fit(model, train, problem.y_train)
     report = make(
         influence,
         test,
-        pd.Series(problem.y_test, index=test.index),
+        pd.Series(problem.y_query, index=test.index),
         X_train=train,
         y_train=pd.Series(problem.y_train, index=train.index),
         rows=[5],
@@ -215,7 +215,7 @@ def test_dataframes_keep_their_names(problem, parse):
         lambda_path=None,
     )
     case = cards(report)[5]
-    assert case.test.name == "t5" and case.test.content[1] == f"{problem.X_test[5, 0]:.4g}"
+    assert case.test.name == "t5" and case.test.content[1] == f"{problem.X_query[5, 0]:.4g}"
     best = case.sides[0][2][0]
     assert best.name == f"r{best.row}"
     assert best.content == [f"{problem.X_train[best.row, i]:.4g}" for i in (3, 0)]
@@ -237,7 +237,7 @@ def test_texts_of_a_pipeline(parse):
     page = parse(report.to_html())
     assert "good dull" in page.texts and {"good fine film", "good"} & set(page.texts)
     assert any(t.startswith("x" * 1500 + "… (3,000 characters)") for t in page.texts)
-    assert "label" not in dict(cards(report)[0].test.facts)  # without y_test
+    assert "label" not in dict(cards(report)[0].test.facts)  # without y_query
     assert "least sure" in report._content["chosen"]
     assert "model's own prediction" in report._content["explained"]
 
@@ -347,7 +347,7 @@ def test_path_of_a_search_that_took_no_damping(problem):
 def test_path_of_an_attributor_is_that_of_the_test_examples(problem):
     path = report_of(problem, lambda_path="auto")._content["path"]
     rows = np.array(path.tables[0][2], dtype=float)
-    own = problem.attributor.damping_path(problem.X_test, problem.y_test)
+    own = problem.attributor.damping_path(problem.X_query, problem.y_query)
     np.testing.assert_allclose(rows[:, 1], own.xi(rows[:, 0]).mean(axis=1), rtol=2e-3)
     assert "20 of the test examples" in path.note and f"{problem.attributor.damping_:.4g}" in (
         path.note
@@ -356,7 +356,7 @@ def test_path_of_an_attributor_is_that_of_the_test_examples(problem):
 
 def test_path_and_lds_of_a_search_by_retraining(problem, parse):
     search = LDSSearch(InfluenceFunction(), n_subsets=5, n_trials=4, random_state=0)
-    queries = {"X_query": problem.X_test[:9], "y_query": problem.y_test[:9]}
+    queries = {"X_query": problem.X_query[:9], "y_query": problem.y_query[:9]}
     problem.attributor = search.fit(problem.model, problem.X_train, problem.y_train, **queries)
     content = report_of(problem, lambda_path="auto")._content
     tried = sorted((t.params["damping"], t.value) for t in search.study_.trials if t.params)
@@ -384,7 +384,7 @@ def test_groups_are_refused_with_the_way_out(problem, search):
     with pytest.raises(TypeError, match="attributor_ of the fitted GroupAttributor"):
         report_of(problem)
     problem.attributor = inside
-    groups = GroupScoresDisplay.from_estimator(around, problem.X_test, problem.y_test)
+    groups = GroupScoresDisplay.from_estimator(around, problem.X_query, problem.y_query)
     assert report_of(problem, evaluation={"groups": groups})._content["evaluation"].figures
 
 
@@ -481,9 +481,9 @@ def test_errors_name_the_argument(problem, tmp_path):
     fails(TypeError, "date: got int", date=3)
     fails(TypeError, "title: got int", title=3)
     with pytest.raises(TypeError, match="attributor: got LogisticRegression"):
-        make(problem.model, problem.X_test)
+        make(problem.model, problem.X_query)
     with pytest.raises(NotFittedError):
-        make(InfluenceFunction(), problem.X_test)
+        make(InfluenceFunction(), problem.X_query)
     report = report_of(problem)
     with pytest.raises(ValueError, match="has no folder"):
         report.save(tmp_path / "missing" / "report.html")

@@ -382,7 +382,7 @@ def test_bad_grids(nets, data, truth, attributors, error, message):
         ({"training_epochs": [-1]}, "training_epochs: got"),
         ({"training_epochs": [1], "checkpoints": {1: None}}, "give one of them"),
         ({"checkpoints": {}}, "checkpoints: got"),
-        ({"method": "kendall"}, "method"),
+        ({"correlation": "kendall"}, "correlation"),
     ],
 )
 def test_bad_options(nets, data, truth, options, message):

@@ -115,7 +115,7 @@ DIFFERENT_SEARCHES = [
     ("search space", {}, {"space": None}),
     ("search space", {}, {"space": {"damping": FloatDistribution(1e-3, 2.0, log=True)}}),
     ("search space", {}, {"space": {"damping": [0.1, 0.2]}}),
-    ("metric", {}, {"method": "pearson"}),
+    ("metric", {}, {"correlation": "pearson"}),
 ]
 
 
