@@ -23,8 +23,6 @@ __all__ = [
     "SampledRowsWarning",
     "TrajectoryError",
     "UnsupportedModelError",
-    "collected_warnings",
-    "warn_user",
 ]
 
 

@@ -128,12 +128,15 @@ class RunAverage(BaseAttributor):
     >>> from skorch import NeuralNetClassifier
     >>> from torch import nn
     >>> from influencekit import RunAverage
+    >>> import warnings
+    >>> from influencekit.exceptions import NotStationaryWarning
     >>> from influencekit.training import KeepCheckpoints
     >>> X, y = load_iris(return_X_y=True)
     >>> X = ((X - X.mean(0)) / X.std(0)).astype(np.float32)
     >>> net = NeuralNetClassifier(nn.Linear, module__in_features=4, module__out_features=3,
     ...     criterion=nn.CrossEntropyLoss, lr=1.0, max_epochs=99, train_split=None, verbose=0,
     ...     batch_size=150, callbacks=[KeepCheckpoints(n=8)]).fit(X, y)
+    >>> warnings.simplefilter("ignore", NotStationaryWarning)  # a few epochs, no optimum
     >>> average = RunAverage().fit(net, X, y)
     >>> average.n_checkpoints_, average.score(X[:2], y[:2]).shape
     (8, (2, 150))
