@@ -457,12 +457,13 @@ METRICS = [
      ValueError, "`masks`; zeros and ones; positions"),
     ("too_few_subsets", lambda: lds_from_subset_sums(np.ones((2, 4)), np.ones((4, 2))), ValueError,
      "`outputs` has 2 subsets; at least 3"),
-    ("method_unknown", lambda: lds(correlation="kendall"), ValueError, "method; kendall; spearman"),
+    ("method_unknown", lambda: lds(correlation="kendall"), ValueError,
+     "correlation; kendall; spearman"),
     ("ceiling_without_repeats", lambda: noise_ceiling(np.ones((5, 2))), ValueError,
      "outputs; repeats"),
     ("removed_out_of_range",
      lambda: leave_one_out_correlation(np.ones((2, 3)), np.ones((2, 5)), left_out=[0, 1, 9]),
-     ValueError, "`removed`; 0 to n_train - 1"),
+     ValueError, "`left_out`; 0 to n_train - 1"),
 ]  # fmt: skip
 
 ROWS = MODELS + ARGUMENTS + PARAMETERS + SEARCHES + RETRAINING + METRICS

@@ -103,8 +103,8 @@ def compare(
     >>> table = compare(attributors, truth, *data[2:], model=model, X=data[0], y=data[1])
     >>> table[["score", "difference"]].round(1)
                score  difference
-    influence    0.8         0.0
-    dot          0.5        -0.3
+    influence    1.0         0.0
+    dot          0.5        -0.4
     """
     pd = import_optional("pandas", "compare gives its results as a DataFrame and")
     check_correlation(correlation)

@@ -250,7 +250,7 @@ ROWS = [
         },
     ),
     Row(
-        "layers. Take a larger dim, or kind='factored',",
+        "layers. Take a larger dim, or projection='factored',",
         ("TRAK(projection='two_sided', projection_dim=1, random_state=0).fit(*learned)"),
         {
             "Take a larger dim": (
@@ -263,7 +263,8 @@ ROWS = [
     ),
     Row(
         "damping='auto': the mean cosine of scores with",
-        "InfluenceFunction().fit(LinearRegression().fit(wide, t), wide, t)",
+        "InfluenceFunction(projection_dim=2, random_state=0).fit(LinearRegression().fit(wide, t), "
+        "wide, t)",
         {
             "scale the features (StandardScaler)": (
                 "m = make_pipeline(StandardScaler(), LinearRegression()).fit(wide, t); "

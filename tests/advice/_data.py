@@ -112,13 +112,6 @@ ROWS = [
     ),
     Row(
         "; accepted for a classifier is one",
-        "GradDot().fit(model, X, y[:, None])",
-        {
-            "np.ravel(y) for a column": "y = y[:, None]; GradDot().fit(model, X, np.ravel(y))",
-        },
-    ),
-    Row(
-        "; accepted for a classifier is one",
         "GradDot().fit(model, X, np.eye(3)[y])",
         {
             "y.argmax(axis=1) for one-hot rows": (

@@ -95,13 +95,13 @@ ROWS = [
         },
     ),
     Row(
-        "of the Pipeline is not fitted, so",
+        "While the last step is trained again, the fitted",
         (
             "retrain_on_subsets(make_pipeline(StandardScaler(), LogisticRegression()), "
             "X, y, X[:9], y[:9], n_subsets=4)"
         ),
         {
-            "Fit the Pipeline first": (
+            "Give a fitted Pipeline": (
                 "retrain_on_subsets(make_pipeline(StandardScaler(), "
                 "LogisticRegression()).fit(X, y), X, y, X[:9], y[:9], n_subsets=4)"
             ),

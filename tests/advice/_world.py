@@ -76,6 +76,7 @@ def data():
         "b": (y > 0).astype(np.int64),
         "many": np.stack([y == 0, y > 0], 1).astype(int),
         "wide": X * [1.0, 1.0, 1.0, 1e7],
+        "codes": np.floor(X),
         "frame": pd.DataFrame(X, columns=["p", "q", "r", "s"]),
         "tensors": TensorDataset(torch.from_numpy(Z), torch.from_numpy(y)),
         "words": torch.from_numpy(rng.integers(0, 120, (8, 40))),

@@ -17,6 +17,7 @@ from tests.advice import (
     _models,
     _runs,
     _selection,
+    _tables,
     _training,
     _trees,
 )
@@ -33,6 +34,7 @@ TABLES = (
     _models,
     _runs,
     _selection,
+    _tables,
     _training,
     _trees,
 )
@@ -40,6 +42,7 @@ ROWS = [row for table in TABLES for row in table.ROWS]
 
 #: Messages whose advice is not run, by a piece of each, and why.
 NOT_RUN = {
+    "Its solver stopped early, after max_iter=": "warnings of models hardly trained are let be",
     "is_unbalance=True weighs classes": "needs LightGBM",
     "XGBoost with num_parallel_tree above 1": "needs XGBoost",
     "no file for": "needs files of the Census Bureau",

@@ -251,7 +251,7 @@ def test_rows_of_tables_are_bars_of_their_scores(problem):
         scores = problem["scores"][row]
         order = np.argsort(-scores)
         shown = [*order[:4], *[j for j in order[-4:] if scores[j] < 0]]
-        names += [f"query {row} (label {problem['y_test'][row]})"]
+        names += [f"query {row} (label {problem['y_query'][row]})"]
         names += [f"row {j} (label {problem['y_train'][j]})" for j in shown]
         expected += list(scores[shown])
     np.testing.assert_array_equal([bar.get_width() for bar in display.bars_], expected)

@@ -51,7 +51,7 @@ def test_errors(table):
     with pytest.raises(ValueError, match="`loo_changes` holds 1 NaN"):
         leave_one_out_correlation(np.where(changes == changes.max(), np.nan, changes), scores)
     for removed in ([0, 1, 15], [0, 1, -1], [0.5, 1, 2], np.ones(15, dtype=bool)):
-        with pytest.raises(ValueError, match="`removed` must be a 1-d array of integer"):
+        with pytest.raises(ValueError, match="`left_out` must be a 1-d array of integer"):
             leave_one_out_correlation(changes[:, :3], scores, left_out=removed)
     with pytest.raises(ValueError, match="correlation: got 'kendall'"):
         leave_one_out_correlation(changes, scores, correlation="kendall")

@@ -69,7 +69,7 @@ def by_hand(table, correlations, reference):
 @pytest.mark.parametrize(("method", "one"), [("spearman", spearmanr), ("pearson", pearsonr)])
 @pytest.mark.parametrize("reference", [None, "dot"])
 def test_subsets(truth, fitted, method, one, reference):
-    table = compare(fitted, truth, *QUERY, method=method, reference=reference)
+    table = compare(fitted, truth, *QUERY, correlation=method, reference=reference)
     assert list(table.columns) == COLUMNS
     assert list(table.index) == list(fitted)
     outputs = truth.outputs.mean(axis=1)

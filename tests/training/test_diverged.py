@@ -220,7 +220,7 @@ def test_checkpoints_of_a_training_that_diverged():
 
 def test_reruns_that_diverge_without_a_row(tmp_path):
     task, trajectory = recorded(Logits, "adamw")
-    calls = {"examples": [4, 0, 29], "trajectory": trajectory, "chunk_size": 1}
+    calls = {"left_out": [4, 0, 29], "trajectory": trajectory, "chunk_size": 1}
 
     def bounded(outputs, targets):
         """NaN for models whose output at the first query leaves that of the full run."""
@@ -235,7 +235,7 @@ def test_reruns_that_diverge_without_a_row(tmp_path):
     )
     moved = np.abs(plain.outputs[:, 0] - float(reference))
     bad, edge = int(moved.argmax()), float(np.sort(moved)[-2:].mean())
-    name = f"without row {calls['examples'][bad]}"
+    name = f"without row {calls['left_out'][bad]}"
     with pytest.raises(ValueError, match=f"1 of 1 reruns .*: {name}.*on_nan='keep'"):
         trajectory_leave_one_out(task, *data, output=bounded, cache_dir=tmp_path, **calls)
     assert all(np.isfinite(outputs).all() for outputs in stored(tmp_path).values())

@@ -6,13 +6,15 @@ import pytest
 import sklearn
 from sklearn.base import clone
 from sklearn.datasets import load_iris
+from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from influencekit import GradDot, InfluenceFunction, LDSSearch
+from influencekit import GradDot, InfluenceFunction
 from influencekit.groups import GroupAttributor
+from tests._shared.attributors import asks_queries, reads_trees
 from tests.test_common import ATTRIBUTORS
 
 N_TRAIN, N_TEST = 50, 6
@@ -27,14 +29,16 @@ INDICES = {
 }
 
 
-def problem(index="texts"):
+def problem(index="texts", last=None):
     """Pipeline, X, y, X_test and y_test with an index."""
     X, y = load_iris(return_X_y=True, as_frame=True)
     X, y = X[::3].set_axis(INDICES[index](N_TRAIN, "train")), y[::3]
     y.index = X.index
     X_test = X[::9].set_axis(INDICES[index](N_TEST, "test"))
     y_test = y[::9].set_axis(X_test.index)
-    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
+    model = make_pipeline(StandardScaler(), LogisticRegression() if last is None else last).fit(
+        X, y
+    )
     return model, X, y, X_test, y_test
 
 
@@ -42,8 +46,9 @@ def problem(index="texts"):
     "attributor", ATTRIBUTORS, ids=lambda attributor: type(attributor).__name__
 )
 def test_every_attributor(attributor):
-    model, X, y, X_test, y_test = problem()
-    queries = {"X_query": X_test, "y_query": y_test} if isinstance(attributor, LDSSearch) else {}
+    trees = GradientBoostingClassifier(n_estimators=3) if reads_trees(attributor) else None
+    model, X, y, X_test, y_test = problem(last=trees)
+    queries = {"X_query": X_test, "y_query": y_test} if asks_queries(attributor) else {}
     attributor = clone(attributor).set_output(transform="pandas").fit(model, X, y, **queries)
     scores = attributor.transform(X_test, y_test)
     np.testing.assert_array_equal(scores, attributor.score(X_test, y_test))
