@@ -28,6 +28,7 @@ from influencekit.groups._explain import SlopeOutput
 from influencekit.groups._groupers import RandomGrouper
 from influencekit.models._task import Task
 from influencekit.utils._long_work import format_bytes
+from influencekit.utils._present import present
 
 __all__ = ["fisher_of"]
 
@@ -253,7 +254,8 @@ def fisher_of(grouped: Any, task: Task, train: Examples) -> tuple[GroupFisher, n
     gradients, slopes = training_gradients(engine, train), torch.ones_like(weights)
     kernel, output = None, attributor.output
     if isinstance(attributor, TRAK):
-        output, linearized = trak_outputs(task, output, train.targets)
+        targets = present(train.targets, "training targets")
+        output, linearized = trak_outputs(task, output, targets)
         if grouped.trak_kernel == "output":  # ∇loss_j is ∂loss_j/∂f ∇f_j in the linearized model
             function = NamedOutput(task, linearized)
             gradients = Gradients(engine, train, output_cotangent(function))
