@@ -32,10 +32,6 @@ from influencekit.utils.validation import Interval, StrOptions, validate_paramet
 
 __all__ = [
     "GRADIENT_CONSTRAINTS",
-    "gradient_engine",
-    "query_gradients",
-    "training_gradients",
-    "training_weights",
     "DampedFitted",
     "DampedMixin",
     "Fitted",
@@ -43,9 +39,13 @@ __all__ = [
     "check_returned",
     "check_scores",
     "check_weights",
+    "gradient_engine",
     "learned_rows",
     "of_models",
+    "query_gradients",
     "reject_data_as_model",
+    "training_gradients",
+    "training_weights",
 ]
 
 

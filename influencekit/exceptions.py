@@ -12,12 +12,12 @@ from sklearn.exceptions import NotFittedError
 
 __all__ = [
     "ConvergenceWarning",
+    "HeldOutRowsWarning",
     "InfluenceKitWarning",
+    "LambdaPathWarning",
     "NegativeCurvatureWarning",
     "NotFittedError",
     "NotStationaryWarning",
-    "HeldOutRowsWarning",
-    "LambdaPathWarning",
     "ProjectionWarning",
     "ResourceError",
     "SampledRowsWarning",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -135,7 +136,7 @@ def group_gradients(
     for rows, features in gradients.take(order):
         own, shares = owner[rows], weights[rows].to(features.dtype)
         edges = np.flatnonzero(np.diff(own, prepend=-1, append=-1))
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in pairwise(edges):
             some = slice(low, high)
             out[own[low]] += features[some].weighted_sums(shares[None, some])[0]
     return out
