@@ -25,6 +25,7 @@ import time
 import warnings
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ class Layers(nn.Module):
 
 def _mlp(sizes):
     parts = [nn.Linear(sizes[0], sizes[1])]
-    for before, after in zip(sizes[1:-1], sizes[2:], strict=True):
+    for before, after in pairwise(sizes[1:]):
         parts += [nn.ReLU(), nn.Linear(before, after)]
     return nn.Sequential(*parts)
 

@@ -30,6 +30,7 @@ from influencekit.training.subsets._retrain import retrain_on_subsets
 from influencekit.training.subsets._subset_outputs import SubsetOutputs
 
 __all__ = [
+    "TRAK",
     "AdamWInfluence",
     "BaseAttributor",
     "DampedFitted",
@@ -49,7 +50,6 @@ __all__ = [
     "SubsetOutputs",
     "SubsetPosterior",
     "SurrogateLambdaSearchCV",
-    "TRAK",
     "Task",
     "TracIn",
     "Training",

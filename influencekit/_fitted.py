@@ -26,15 +26,12 @@ from influencekit.gradients._gradients import Gradients
 from influencekit.models._outputs import OUTPUTS, predicted_targets, resolve_output
 from influencekit.models._task import Task
 from influencekit.models.losses._base import class_positions
+from influencekit.utils._present import present
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import Interval, StrOptions, validate_parameters
 
 __all__ = [
     "GRADIENT_CONSTRAINTS",
-    "gradient_engine",
-    "query_gradients",
-    "training_gradients",
-    "training_weights",
     "DampedFitted",
     "DampedMixin",
     "Fitted",
@@ -42,9 +39,13 @@ __all__ = [
     "check_returned",
     "check_scores",
     "check_weights",
+    "gradient_engine",
     "learned_rows",
     "of_models",
+    "query_gradients",
     "reject_data_as_model",
+    "training_gradients",
+    "training_weights",
 ]
 
 
@@ -197,11 +198,11 @@ class DampedMixin:
     @property
     def eigenvalues_(self) -> np.ndarray:
         """Of the curvature without damping, those of all models together."""
-        if any(fitted.eigenvalues is None for fitted in self.fitted_):
+        found = [fitted.eigenvalues for fitted in self.fitted_]
+        known = [values for values in found if values is not None]
+        if len(known) < len(found):
             raise AttributeError("eigenvalues_: the curvature has none.")
-        if len(self.fitted_) == 1:
-            return self.fitted_[0].eigenvalues
-        return np.sort(np.concatenate([fitted.eigenvalues for fitted in self.fitted_]))
+        return known[0] if len(known) == 1 else np.sort(np.concatenate(known))
 
     @with_gradients
     def set_damping(self, damping):
@@ -307,7 +308,8 @@ def learned_rows(task: Task, train: Examples) -> np.ndarray:
     rows = np.arange(len(train))
     if task.training_rows is None:
         return rows
-    targets = train.targets if task.kind != "classification" else class_positions(train.targets)
+    targets = present(train.targets, "training targets")
+    targets = class_positions(targets) if task.kind == "classification" else targets
     learned = np.flatnonzero(task.training_rows(rows[:, None], targets.cpu().numpy()))
     if len(learned) < len(train):
         warn_user(
@@ -361,7 +363,7 @@ def query_gradients(engine: GradientEngine, output, queries: Examples) -> Gradie
 
 def training_weights(task: Task, train: Examples) -> Tensor:
     """Weight ``w_j`` of every training example in the objective, float64, (n_train,)."""
-    weights = task.example_weights(train.targets, train.weights)
+    weights = task.example_weights(present(train.targets, "training targets"), train.weights)
     if weights is None:
         return torch.ones(len(train), dtype=torch.float64, device=task.device)
     return weights.to(torch.float64)

@@ -12,12 +12,12 @@ from sklearn.exceptions import NotFittedError
 
 __all__ = [
     "ConvergenceWarning",
+    "HeldOutRowsWarning",
     "InfluenceKitWarning",
+    "LambdaPathWarning",
     "NegativeCurvatureWarning",
     "NotFittedError",
     "NotStationaryWarning",
-    "HeldOutRowsWarning",
-    "LambdaPathWarning",
     "ProjectionWarning",
     "ResourceError",
     "SampledRowsWarning",
@@ -139,9 +139,10 @@ def collected_warnings() -> Iterator[list[tuple[str, type[Warning]]]]:
     ------
     list of (message, category)
     """
-    token = _COLLECTED.set([])
+    collected: list[tuple[str, type[Warning]]] = []
+    token = _COLLECTED.set(collected)
     try:
-        yield _COLLECTED.get()
+        yield collected
     finally:
         _COLLECTED.reset(token)
 

@@ -100,7 +100,7 @@ def study():
         calls.append(x)
         if x == 3:
             raise ValueError("no scores below /some/folder/file")
-        return {"y": scale * np.random.rand(), "z": np.float32(x)}  # noqa: NPY002
+        return {"y": scale * np.random.rand(), "z": np.float32(x)}
 
     found = Study("Does it go on?", row, {"x": [1, 2, 3]}, {"scale": 1.0}, quick=Size())
     return found, calls, end_at

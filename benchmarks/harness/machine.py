@@ -88,7 +88,7 @@ def _busy() -> float | None:
     """Core seconds since boot that were not idle, those taken by other guests among them."""
     if not STAT.exists():
         return None
-    user, nice, system, idle, wait, irq, soft, steal = map(
+    user, nice, system, _idle, _wait, irq, soft, steal = map(
         int, STAT.read_text().splitlines()[0].split()[1:9]
     )
     return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 
 import torch
 from skorch import NeuralNetClassifier, NeuralNetRegressor
@@ -21,7 +22,7 @@ ADAMW = {"optimizer": torch.optim.AdamW}
 def stack_of_layers(sizes, activation=nn.ReLU) -> nn.Sequential:
     """Linear layers with an activation between them."""
     layers: list[nn.Module] = []
-    for d_in, d_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for d_in, d_out in pairwise(sizes):
         layers += [nn.Linear(d_in, d_out), activation()]
     return nn.Sequential(*layers[:-1])
 

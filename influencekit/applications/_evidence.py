@@ -28,6 +28,7 @@ from influencekit.attributors.influence._influence_function import InfluenceFunc
 from influencekit.data._inputs import check_sample_weight
 from influencekit.data._targets import one_column
 from influencekit.utils._long_work import progress
+from influencekit.utils._present import present
 
 __all__ = [
     "BY_INFLUENCE",
@@ -160,6 +161,16 @@ class LabeledData:
     seed: int = 0
     sample_weight: np.ndarray | None = None
 
+    @property
+    def given_labels(self) -> np.ndarray:
+        """``labels`` of a classification."""
+        return present(self.labels, "labels")
+
+    @property
+    def given_classes(self) -> np.ndarray:
+        """``classes`` of a classification."""
+        return present(self.classes, "classes")
+
     @classmethod
     def checked(
         cls, X, y, X_val, y_val, classifier: bool, seed: int, sample_weight=None
@@ -207,17 +218,18 @@ def _by_rounds(detector, data: LabeledData) -> Evidence:
             "method='rounds' fits the estimator many times, but a FrozenEstimator stays as it is. "
             "Give the unfitted estimator, or take method='loss'."
         )
-    n = len(data.labels)
+    labels = data.given_labels
+    n = len(labels)
     cv = 5 if detector.cv is None else detector.cv
     keep, found = np.ones(n, dtype=bool), []
     steps = range(detector.n_rounds + 1)
     for step in progress(steps, "rounds", detector.verbose):
         found.append(_out_of_fold(detector, data, cv, keep, data.seed + step))
-        keep = kept_rows(found[-1], data.labels)
+        keep = kept_rows(found[-1], labels)
     parts = [np.mean(found, axis=0), _in_sample(detector, data, None)]
     parts.append(_in_sample(detector, data, np.flatnonzero(keep)))
     mean = np.mean(parts, axis=0)
-    return Evidence(cross_entropy(mean, data.labels), mean)
+    return Evidence(cross_entropy(mean, labels), mean)
 
 
 def _by_loss(detector, data: LabeledData) -> Evidence:
@@ -229,7 +241,7 @@ def _by_loss(detector, data: LabeledData) -> Evidence:
 
 def _by_margin(detector, data: LabeledData) -> Evidence:
     found = _predicted(detector, data)
-    return Evidence(normalized_margin(found, data.labels), found)
+    return Evidence(normalized_margin(found, data.given_labels), found)
 
 
 def _predicted(detector, data: LabeledData) -> np.ndarray:

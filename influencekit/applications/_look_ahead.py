@@ -23,6 +23,7 @@ from influencekit.training.trajectory._replay import FlatModel, Replay, drops_ou
 from influencekit.training.trajectory._step_loss import CURVATURES, StepLoss
 from influencekit.training.trajectory._sweep import Sweep
 from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.utils._present import present
 from influencekit.utils.validation import Interval, StrOptions, validate_parameters
 
 __all__ = ["LookAheadSelector", "mean_loss_gradient"]
@@ -50,7 +51,8 @@ class LookAheadWindow:
         self.task: Task = as_task(net)
         self.train = make_examples(self.task, *data)
         queries = make_examples(self.task, *validation, name="X_val")
-        self.queries = next(queries.batches(len(queries)))
+        self.n_queries = len(queries)
+        self.queries = next(queries.batches(self.n_queries))
         self.names = _names(net.module_, net.optimizer_)
 
     def open(self, batches: Sequence[np.ndarray], seed: int) -> None:
@@ -127,7 +129,7 @@ def mean_loss_gradient(model: FlatModel, batch: Batch, theta: Tensor) -> Tensor:
     """Gradient (1, p) of minus the mean loss of some examples at parameters (p,)."""
     theta = theta.detach().requires_grad_(True)
     outputs = model.outputs(theta, batch.inputs, training=False)
-    value = -model.task.loss(outputs, batch.targets).mean()
+    value = -model.task.loss(outputs, present(batch.targets, "validation targets")).mean()
     return torch.autograd.grad(value, theta)[0][None]
 
 
@@ -235,7 +237,8 @@ class LookAheadSelector(Callback):
                 "max(horizon, 1), since a step must be among the trial steps to be scored."
             )
         self._release(net)
-        self._data, self._window, self._epoch = (X, y), None, 0
+        self._data: Any = (X, y)
+        self._window, self._epoch = None, 0
         net.get_iterator = partial(own_batches, type(net).get_iterator, net, self._selecting)
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
@@ -299,7 +302,7 @@ class LookAheadSelector(Callback):
             len(window.replay.trajectory.batches[(step + i) % window.replay.n_steps])
             for i in range(max(horizon, 1))
         )
-        self.n_gradients_ += 3 * n_rows + len(window.queries.targets)
+        self.n_gradients_ += 3 * n_rows + window.n_queries
         return window.scores(step, n_scored, horizon)
 
     def _refuse_diverged(self, scores: np.ndarray, rows: np.ndarray) -> None:

@@ -240,7 +240,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         self.label_scores_ = evidence.scores
         self.probabilities_, self.attributor_ = evidence.probabilities, evidence.attributor
         if classifier:
-            self.classes_ = data.classes
+            self.classes_ = data.given_classes
         if self.grouper is not None:
             self.label_scores_ = group_means(evidence.scores, self._groups(data))
         if not np.isfinite(self.label_scores_).all():
@@ -252,7 +252,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         if self.refit:
             keep = ~self.suspected_
             if classifier:
-                keep = spare_classes(keep, self.label_scores_, data.labels)
+                keep = spare_classes(keep, self.label_scores_, data.given_labels)
             rows, weights = np.flatnonzero(keep), data.sample_weight
             self.estimator_ = fit_on(self.estimator, X, data.y, rows, data.seed, weights)
         elif hasattr(self, "estimator_"):
@@ -300,7 +300,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         if self.contamination != "auto":
             return round(self.contamination * len(self.label_scores_))
         if self.probabilities_ is not None:
-            return int(confidently_contradicted(self.probabilities_, data.labels).sum())
+            return int(confidently_contradicted(self.probabilities_, data.given_labels).sum())
         if self.method_ in ("validation_influence", "further_training"):
             return int((self.label_scores_ > 0).sum())
         raise ValueError(

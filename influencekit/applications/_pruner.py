@@ -238,8 +238,9 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
             verbose=self.verbose,
             sample_weight=sample_weight,
         )
-        sums = groups is not None and attributor.reduce == "sum"
-        return values * np.bincount(groups)[groups] if sums else values
+        if groups is None or attributor.reduce != "sum":
+            return values
+        return values * np.bincount(groups)[groups]
 
     def _left_out(self, rows: np.ndarray, fraction: float) -> np.ndarray:
         """Rows of a class to leave out; ties are broken at random."""

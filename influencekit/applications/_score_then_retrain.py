@@ -29,6 +29,7 @@ from influencekit.training.trajectory._replay import Replay
 from influencekit.training.trajectory._step_loss import CURVATURES
 from influencekit.training.trajectory._sweep import Sweep
 from influencekit.utils._long_work import progress
+from influencekit.utils._present import present
 from influencekit.utils._random import draw_seed
 from influencekit.utils._suggest import check_choice
 from influencekit.utils._torch import with_gradients
@@ -136,7 +137,7 @@ def score_then_retrain(
     recorder = TrajectoryRecorder()
     first = _fit(_with_callback(estimator, recorder), X, y, seed)
     refuse_diverged(first, X, f"on all {count_rows(X):,} rows under seed {seed}")
-    trajectory = recorded_trajectory(first)
+    trajectory = present(recorded_trajectory(first), "recorded training")
     values = _values(first, (X, y), (X_val, y_val), curvature, horizon, verbose)
     _refuse_values(values)
     learned = np.unique(np.concatenate(trajectory.batches))
@@ -199,7 +200,8 @@ def _values(
     train = make_examples(task, *data)
     queries = make_examples(task, *validation, name="X_val")
     batch = next(queries.batches(len(queries)))
-    replay = Replay(task, recorded_trajectory(model), train, np.arange(len(train)))
+    trajectory = present(recorded_trajectory(model), "recorded training")
+    replay = Replay(task, trajectory, train, np.arange(len(train)))
     replay.check_end()
     sweep = Sweep(replay, None, curvature, "renormalize", horizon)
     values = torch.zeros(len(train), dtype=torch.float64)

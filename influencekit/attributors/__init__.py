@@ -15,6 +15,7 @@ from influencekit.attributors.posterior._subset_posterior import SubsetPosterior
 from influencekit.attributors.trees._tree_influence import TreeInfluence
 
 __all__ = [
+    "TRAK",
     "AdamWInfluence",
     "FurtherTraining",
     "GradCos",
@@ -25,7 +26,6 @@ __all__ = [
     "RunAverage",
     "SGDInfluence",
     "SubsetPosterior",
-    "TRAK",
     "TracIn",
     "TreeInfluence",
 ]

@@ -20,19 +20,19 @@ from influencekit.curvature.low_rank._arnoldi import Arnoldi
 from influencekit.curvature.low_rank._nystroem import Nystroem
 
 __all__ = [
-    "Arnoldi",
     "CURVATURES",
+    "EKFAC",
+    "KFAC",
+    "Arnoldi",
     "ConjugateGradient",
     "Curvature",
     "CurvatureProblem",
     "CurvatureRows",
     "DataInf",
-    "EKFAC",
     "EmpiricalFisher",
     "FittedCurvature",
     "GaussNewton",
     "Hessian",
-    "KFAC",
     "LiSSA",
     "LoGra",
     "Nystroem",

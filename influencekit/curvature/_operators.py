@@ -173,7 +173,11 @@ def _output_hessian(
 def _activation_bytes(problem: CurvatureProblem) -> int:
     """Bytes of one example's activations without its inputs, which have no tangents."""
     sizes: list[int] = []
-    inputs = next(iter(problem.examples.batches(1))).inputs
-    map_tensors(lambda t: sizes.append(t.numel() * t.element_size()), inputs)
+
+    def note(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.numel() * tensor.element_size())
+        return tensor
+
+    map_tensors(note, next(iter(problem.examples.batches(1))).inputs)
     layout = problem.engine.layout(problem.examples)
     return max(64, layout.activation_bytes - sum(sizes))

@@ -16,6 +16,7 @@ from influencekit.data._examples import Examples
 from influencekit.gradients._cotangents import ggn_cotangent
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._gradients import Gradients
+from influencekit.utils._present import present
 from influencekit.utils.validation import SuggestingEstimator
 
 __all__ = [
@@ -229,7 +230,8 @@ def _loss_coordinates(problem: CurvatureProblem) -> Tensor | None:
     """Loss gradients in the columns of the output Hessian's factor, float64."""
     task, examples, parts = problem.engine.task, problem.examples, []
     for batch in examples.batches(_hessian_batch(problem.engine, examples)):
-        found = task.loss.hessian_factor(task.forward(batch.inputs), batch.targets).coordinates
+        targets = present(batch.targets, "training targets")
+        found = task.loss.hessian_factor(task.forward(batch.inputs), targets).coordinates
         if found is None:
             return None
         parts.append(found)

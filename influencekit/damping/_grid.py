@@ -9,6 +9,7 @@ from sklearn.base import clone
 
 from influencekit.damping._default import damping_range
 from influencekit.exceptions import LambdaPathWarning, warn_user
+from influencekit.utils._present import present
 
 __all__ = [
     "at_damping",
@@ -88,7 +89,8 @@ def at_damping(fitted, damping: float, task, train):
     """Fit the same attributor with another damping, reusing its factorization if it has one."""
     if hasattr(fitted, "set_damping"):
         return copy.copy(fitted).set_damping(damping)
-    return clone(fitted).set_params(**{damping_name(fitted): damping}).fit(task, train)
+    name = present(damping_name(fitted), "parameter of the damping")
+    return clone(fitted).set_params(**{name: damping}).fit(task, train)
 
 
 def own_damping(fitted) -> float | None:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit.displays._style import FIRST, SECOND, neutral_color, open_axes
+from influencekit.utils._present import present
 from influencekit.utils._suggest import check_choice
 
 __all__ = ["LabelIssuesDisplay"]
@@ -187,10 +188,11 @@ class LabelIssuesDisplay:
 
     def _plot_ranking(self, ax) -> None:
         """Share of the issues among the first rows of the ranking."""
-        n, wrong = len(self.scores), int(self.issues.sum())
+        issues = present(self.issues, "issues")
+        n, wrong = len(self.scores), int(issues.sum())
         x = 100 * np.arange(n + 1) / n
         order = np.argsort(-self.scores, kind="stable")
-        found = np.concatenate([[0], np.cumsum(self.issues[order])])
+        found = np.concatenate([[0], np.cumsum(issues[order])])
         gray = neutral_color()
         curves = {
             "found": (found, {"color": FIRST["color"]}),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
 from numbers import Integral
+from typing import Any
 
 import torch
 from sklearn.utils import check_random_state
@@ -25,7 +26,8 @@ __all__ = [
     "sampled_cotangent",
 ]
 
-#: ``(outputs (n, *output_shape), targets) -> (n, R, *output_shape)``
+#: ``(outputs (n, *output_shape), targets) -> (n, R, *output_shape)``.  Targets are a Tensor, or
+#: None for queries without; what a loss and an output make of them is their own (``Any`` below).
 CotangentFunction = Callable[[Tensor, Tensor | None], Tensor]
 
 
@@ -33,7 +35,7 @@ CotangentFunction = Callable[[Tensor, Tensor | None], Tensor]
 class _OutputCotangent:
     """Cotangents of a scalar function; two of the same function are equal."""
 
-    function: Callable[[Tensor, Tensor | None], Tensor]
+    function: Callable[[Tensor, Any], Tensor]
 
     def __call__(self, outputs: Tensor, targets: Tensor | None) -> Tensor:
         with torch.enable_grad():
@@ -51,7 +53,7 @@ class _GaussNewtonCotangent:
 
     task: Task
 
-    def __call__(self, outputs: Tensor, targets: Tensor | None) -> Tensor:
+    def __call__(self, outputs: Tensor, targets: Any) -> Tensor:
         factor = self.task.loss.hessian_factor(outputs.detach(), targets).factor
         return factor.mT.reshape(len(outputs), factor.shape[-1], *outputs.shape[1:])
 
@@ -68,7 +70,7 @@ class _SampledCotangent:
     def at(self, rows: slice) -> _SampledCotangent:
         return replace(self, start=rows.start)
 
-    def __call__(self, outputs: Tensor, targets: Tensor | None) -> Tensor:
+    def __call__(self, outputs: Tensor, targets: Any) -> Tensor:
         outputs = outputs.detach()
 
         def draw(*shape: int) -> Tensor:
@@ -100,7 +102,7 @@ def at_rows(cotangent: CotangentFunction, rows: slice) -> CotangentFunction:
     return cotangent.at(rows) if isinstance(cotangent, (_SampledCotangent, Stacked)) else cotangent
 
 
-def output_cotangent(function: Callable[[Tensor, Tensor | None], Tensor]) -> CotangentFunction:
+def output_cotangent(function: Callable[[Tensor, Any], Tensor]) -> CotangentFunction:
     """Cotangents whose pull-back is the gradient of a scalar function of the outputs.
 
     Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -157,7 +158,8 @@ def _dense_layers(layout: Layout, blocks: dict[str, Block]) -> list[Tensor]:
     rows: dict[int, Tensor] = {}
     for layer in layout.layers:
         if not layer.has_factors:
-            own = blocks.pop(layer.name).rows
+            # Layer.block makes a DenseBlock for a layer without factors
+            own = cast(DenseBlock, blocks.pop(layer.name)).rows
             rows[layer.place] = rows[layer.place] + own if layer.place in rows else own
     return list(rows.values())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -228,13 +229,12 @@ class GradientFeatures:
 
     def _add_sums(self, weights: Tensor, out: Tensor) -> None:
         for block in self.blocks.values():
-            sums = 0
-            for part in self._tiles():
-                sums = sums + block[part].to(out.dtype).weighted_sums(
-                    weights[:, part], self.workspace
-                )
+            parts = (
+                block[part].to(out.dtype).weighted_sums(weights[:, part], self.workspace)
+                for part in self._tiles()
+            )
             if self.n_examples:
-                block.spec.scatter(sums, out)
+                block.spec.scatter(reduce(torch.add, parts), out)
 
     def project(self, projection: Callable[[GradientFeatures], Tensor]) -> Tensor:
         """Projected gradients (n_rows, projection.dim)."""
@@ -245,8 +245,8 @@ class GradientFeatures:
         parts = []
         for part in self._tiles():
             features = self[part].to(dtype)
-            blocks = features.blocks.values()
-            parts.append(sum(block.squared_norms(self.workspace) for block in blocks))
+            norms = (block.squared_norms(self.workspace) for block in features.blocks.values())
+            parts.append(reduce(torch.add, norms))
         return torch.cat(parts)
 
     def add_covariance(self, weights: Tensor | None, out: Tensor) -> None:
@@ -276,7 +276,11 @@ class GradientFeatures:
         dense: dict[int, Tensor] = {}
         for i, left in enumerate(blocks):
             for j, right in enumerate(blocks[i:], i):
-                if isinstance(left, OuterBlock) and left.is_single and right.is_single:
+                if (
+                    isinstance(left, OuterBlock)
+                    and isinstance(right, OuterBlock)
+                    and (left.is_single and right.is_single)
+                ):
                     left.add_outer_products(right, weights, out)
                     continue
                 for k in {i, j} - dense.keys():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -85,7 +86,8 @@ def _vmapped(task: Task, parameters: dict, inputs, cotangents: Tensor) -> Tensor
     def rows_of_one(example, example_cotangents: Tensor) -> tuple[Tensor, ...]:
         example = map_tensors(lambda t: t[None], example)
 
-        _, pull_back = torch.func.vjp(lambda values: task.forward(example, values), replaced)
+        found: tuple[Any, ...] = torch.func.vjp(lambda own: task.forward(example, own), replaced)
+        pull_back = found[1]
         if len(example_cotangents) == 1:
             grads = pull_back(example_cotangents)[0]
             return tuple(g.reshape(1, -1) for g in grads.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from influencekit.groups._explain import SlopeOutput
 from influencekit.groups._groupers import RandomGrouper
 from influencekit.models._task import Task
 from influencekit.utils._long_work import format_bytes
+from influencekit.utils._present import present
 
 __all__ = ["fisher_of"]
 
@@ -134,7 +136,7 @@ def group_gradients(
     for rows, features in gradients.take(order):
         own, shares = owner[rows], weights[rows].to(features.dtype)
         edges = np.flatnonzero(np.diff(own, prepend=-1, append=-1))
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in pairwise(edges):
             some = slice(low, high)
             out[own[low]] += features[some].weighted_sums(shares[None, some])[0]
     return out
@@ -253,7 +255,8 @@ def fisher_of(grouped: Any, task: Task, train: Examples) -> tuple[GroupFisher, n
     gradients, slopes = training_gradients(engine, train), torch.ones_like(weights)
     kernel, output = None, attributor.output
     if isinstance(attributor, TRAK):
-        output, linearized = trak_outputs(task, output, train.targets)
+        targets = present(train.targets, "training targets")
+        output, linearized = trak_outputs(task, output, targets)
         if grouped.trak_kernel == "output":  # ∇loss_j is ∂loss_j/∂f ∇f_j in the linearized model
             function = NamedOutput(task, linearized)
             gradients = Gradients(engine, train, output_cotangent(function))

@@ -135,12 +135,15 @@ def wanted_groups(n_rows: int, n_groups: int | None, group_size: int | None) -> 
     ValueError
         If not exactly one is given, or there would be more groups than rows.
     """
-    if (n_groups is None) == (group_size is None):
+    if n_groups is not None and group_size is None:
+        wanted = n_groups
+    elif n_groups is None and group_size is not None:
+        wanted = -(-n_rows // group_size)
+    else:
         raise ValueError(
             f"n_groups, group_size: got {n_groups} and {group_size}; accepted is one of the two, "
             "the number of groups or their mean size."
         )
-    wanted = -(-n_rows // group_size) if n_groups is None else n_groups
     if wanted > n_rows:
         raise ValueError(f"n_groups: got {wanted:,} for {n_rows:,} training rows; accepted are "
                          "no more than there are rows.")  # fmt: skip

@@ -17,6 +17,7 @@ from influencekit.groups._labels import encode_labels, group_values
 from influencekit.models._outputs import ClassProbability, for_task
 from influencekit.models._task import Task
 from influencekit.models.losses._base import class_positions
+from influencekit.utils._present import present
 from influencekit.utils._suggest import did_you_mean
 
 __all__ = [
@@ -268,7 +269,7 @@ def property_slopes(
         parts = [task.forward(batch.inputs) for batch in queries.batches(batch_size)]
     outputs = torch.cat(parts).requires_grad_(True)
     with torch.enable_grad():
-        value = one_finite_number(function(outputs, queries.targets))
+        value = one_finite_number(function(outputs, present(queries.targets, "targets")))
     if not value.requires_grad:
         raise ValueError(
             "property: its value does not depend on the outputs in a way that torch can "

@@ -13,11 +13,11 @@ from influencekit.models.losses._sequence import SequenceCrossEntropy
 from influencekit.models.trees._task import tree_task
 
 __all__ = [
+    "OUTPUTS",
     "BinaryCrossEntropy",
     "CheckedOutput",
     "CrossEntropy",
     "CustomLoss",
-    "OUTPUTS",
     "OutputLoss",
     "PoissonLoss",
     "SequenceCrossEntropy",

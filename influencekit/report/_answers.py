@@ -15,6 +15,7 @@ from influencekit.models._outputs import predicted_targets
 from influencekit.models._predict import has_several_labels, predicted_labels
 from influencekit.models._task import Task
 from influencekit.models.losses._base import class_positions
+from influencekit.utils._present import present
 
 __all__ = ["Answers", "answers", "choose_rows", "predictions"]
 
@@ -72,7 +73,9 @@ def answers(task: Task, examples: Examples | ExamplesList) -> Answers:
         None if any(p is None for p in part) else np.concatenate(part)
         for part in zip(*parts, strict=True)
     )
-    return Answers(labels, predicted, probability, loss, task.kind == "classification")
+    return Answers(
+        labels, predicted, probability, present(loss, "losses"), task.kind == "classification"
+    )
 
 
 def _of_batch(task: Task, batch: Any) -> tuple:

@@ -148,7 +148,7 @@ def path_section(path: LambdaPathDisplay, over: str, in_use: str) -> PathSection
         note += " The LDS is the correlation with models retrained on random subsets."
     heads = ("damping λ", f"mean {path.indicator}")
     tables: list[tuple] = [("Mean indicator along λ", heads, _rows(path.dampings, path.mean_xi))]
-    if path.lds is not None:
+    if path.lds is not None and path.lds_dampings is not None:
         tables.append(("LDS along λ", ("damping λ", "LDS"), _rows(path.lds_dampings, path.lds)))
     picture = None
     if find_spec("matplotlib") is not None:

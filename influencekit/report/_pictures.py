@@ -118,7 +118,7 @@ def _inline(svg: str) -> Markup:
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # several pictures would share them
     for drawn, own in _COLORS.items():
         svg = svg.replace(drawn, own)
-    return Markup(visible(svg))  # noqa: S704
+    return Markup(visible(svg))
 
 
 def _address(stream: BytesIO) -> str:

@@ -17,9 +17,9 @@ from influencekit.training._randomness import spawn_generators
 from influencekit.training.subsets._subset_outputs import SubsetOutputs, draw_masks
 
 __all__ = [
-    "draw_whole_groups",
     "check_ground_truth",
     "check_subset_outputs",
+    "draw_whole_groups",
     "explained_output",
     "finite_subsets",
     "kept_together",

@@ -114,7 +114,7 @@ class FitCache:
     def at(self, params: dict[str, Any]):
         """Fitted attributor with some parameters changed."""
         fitted = self._predictor(params).fitted
-        if params.get(self.damping) is None:
+        if self.damping is None or params.get(self.damping) is None:
             return fitted
         return at_damping(fitted, params[self.damping], self.task, self.train)
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,7 @@ def _setting(value: Any) -> Any:
         return None
 
 
-def _parameters(attributor: Any, searched: list[str]) -> dict[str, Any]:
+def _parameters(attributor: Any, searched: Sequence[str | None]) -> dict[str, Any]:
     """Class and parameters of an attributor and of what it holds, apart from the searched ones."""
     found = {"": _class(attributor)}
     for name, value in attributor.get_params(deep=True).items():

@@ -86,7 +86,7 @@ def _feed(digest: Any, part: Any) -> None:
         tell("module", repr(part))
         _feed(digest, type(part))
         _feed(digest, dict(part.state_dict()))
-    elif isinstance(part, type) or callable(part) and hasattr(part, "__qualname__"):
+    elif isinstance(part, type) or (callable(part) and hasattr(part, "__qualname__")):
         _feed_code(digest, part, tell)
     else:
         tell("object", joblib.hash(part) if _is_plain(part) else _refuse(part))

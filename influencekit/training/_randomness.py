@@ -42,14 +42,14 @@ def seeded(seed: int, device: Any = "cpu") -> Iterator[None]:
         The device whose generator is seeded beside the CPU's.
     """
     with untouched(device):
-        numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+        numpy_state, python_state = np.random.get_state(), random.getstate()
         try:
             torch.manual_seed(seed)
-            np.random.seed(seed)  # noqa: NPY002
+            np.random.seed(seed)
             random.seed(seed)
             yield
         finally:
-            np.random.set_state(numpy_state)  # noqa: NPY002
+            np.random.set_state(numpy_state)
             random.setstate(python_state)
 
 

@@ -50,7 +50,8 @@ def check_model_untouched(attributor):
         fit(attributor, model, X, y).score(X_test, y_test)
     require(set(vars(model)) == set(before), "the model's attributes were changed.")
     for name in ("coef_", "intercept_"):
-        equal = np.array_equal(getattr(model, name, None), before.get(name))
+        now, then = np.asarray(getattr(model, name, None)), np.asarray(before.get(name))
+        equal = np.array_equal(now, then)
         require(equal, f"the model's {name} was changed.")
     if reads_trees(attributor):
         equal = np.array_equal(model.predict_proba(X), problem(attributor)[0].predict_proba(X))

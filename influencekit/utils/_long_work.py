@@ -69,7 +69,7 @@ def parse_memory(max_memory: int | str | None, device: torch.device | None = Non
     elif isinstance(max_memory, str):
         found = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?I?)B?\s*", max_memory.upper())
         unit = {**_UNITS, **_BINARY}.get(found[2]) if found else None
-        if unit and re.fullmatch(r"\d+\.?\d*|\.\d+", found[1]):
+        if found and unit and re.fullmatch(r"\d+\.?\d*|\.\d+", found[1]):
             amount = int(float(found[1]) * unit)
     if amount <= 0:
         raise ValueError(

@@ -156,11 +156,11 @@ def test_what_cannot_be_counted_is_named(kind, threshold, change, said):
 
 
 def test_missing_classes_and_thresholds_are_named():
-    with pytest.raises(ValueError, match="y: 1 rows have a missing label .*: 2"):
+    with pytest.raises(ValueError, match=r"y: 1 rows have a missing label .*: 2"):
         fairness_gap(P, [1, 0, NAN, 1, 0, 0], WHO, "accuracy")
     assert fairness_gap(P, [NAN] * 6, WHO, threshold=0.5) == pytest.approx(1 / 3)  # no class
     for threshold in (NAN, -0.1, 1.1, "half", True):
-        with pytest.raises(ValueError, match="threshold: got .*numbers between 0 and 1"):
+        with pytest.raises(ValueError, match=r"threshold: got .*numbers between 0 and 1"):
             fairness_gap(P, Y, WHO, threshold=threshold)
     for edge in (0, 1.0):
         assert fairness_gap(P, Y, WHO, threshold=edge) == 0  # everybody alike
@@ -207,10 +207,10 @@ def test_missing_groups_are_named():
     X, y, sex = people(40)
     broken = sex.astype(object)
     broken[[3, 7]] = NAN
-    with pytest.raises(ValueError, match="groups: 2 rows have a missing label .*: 3, 7"):
+    with pytest.raises(ValueError, match=r"groups: 2 rows have a missing label .*: 3, 7"):
         group_counterfactual(LogisticRegression(), X, y, X, y, broken, sensitive=sex)
-    with pytest.raises(ValueError, match="sensitive: 2 rows have a missing label .*: 3, 7"):
+    with pytest.raises(ValueError, match=r"sensitive: 2 rows have a missing label .*: 3, 7"):
         group_counterfactual(LogisticRegression(), X, y, X, y, sex, sensitive=broken)
     for gap in (DemographicParityDifference, EqualizedOddsDifference):
-        with pytest.raises(ValueError, match="sensitive: 2 rows have a missing label .*: 3, 7"):
+        with pytest.raises(ValueError, match=r"sensitive: 2 rows have a missing label .*: 3, 7"):
             gap(broken)

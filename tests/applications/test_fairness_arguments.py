@@ -76,15 +76,15 @@ MISSING = pd.Series(S).where(S == "a")
 
 @pytest.mark.parametrize("bad", [MISSING, MISSING.to_numpy(), np.where(S == "a", 1.0, np.nan)])
 def test_missing_values_are_named(bad):
-    with pytest.raises(ValueError, match="sensitive: .* rows have a missing label"):
+    with pytest.raises(ValueError, match=r"sensitive: .* rows have a missing label"):
         fairness_gap(P, Y, bad)
-    with pytest.raises(ValueError, match="sensitive: .* rows have a missing label"):
+    with pytest.raises(ValueError, match=r"sensitive: .* rows have a missing label"):
         DemographicParityDifference(bad)
-    with pytest.raises(ValueError, match="groups: .* rows have a missing label"):
+    with pytest.raises(ValueError, match=r"groups: .* rows have a missing label"):
         group_counterfactual(MODEL, A, Y, A, Y, bad, sensitive=S)
-    with pytest.raises(ValueError, match="groups: .* rows have a missing label"):
+    with pytest.raises(ValueError, match=r"groups: .* rows have a missing label"):
         removal_curve(MODEL, A, Y, A, Y, [1.0, 2.0], groups=bad)
-    with pytest.raises(ValueError, match="groups: .* rows have a missing label"):
+    with pytest.raises(ValueError, match=r"groups: .* rows have a missing label"):
         leave_group_out(MODEL, A, Y, A, Y, bad)
     y = np.where(MISSING.isna(), np.nan, Y)
     with pytest.raises(ValueError, match=r"y: .* rows have a missing label"):

@@ -235,5 +235,5 @@ def test_a_fitted_net_can_be_cloned():
 
 
 def test_a_net_that_diverges_is_stopped():
-    with pytest.raises(ValueError, match="look-ahead: the scores of . rows .* epoch 1 are NaN"):
+    with pytest.raises(ValueError, match=r"look-ahead: the scores of . rows .* epoch 1 are NaN"):
         selecting(module=Logits, optimizer=torch.optim.SGD, lr=1e300).fit(X, Y)

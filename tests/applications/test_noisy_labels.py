@@ -207,7 +207,7 @@ def test_a_net_is_read_by_label_where_a_fold_misses_a_class():
 
 
 def test_string_labels_frames_and_outlier_convention():
-    X, y, flipped = planted(names=["ant", "bee", "cow"])
+    X, y, _flipped = planted(names=["ant", "bee", "cow"])
     frame = pd.DataFrame(X, index=[f"r{i}" for i in range(len(X))])
     detector = NoisyLabelDetector(LogisticRegression(), random_state=0)
     said = detector.fit_predict(frame, pd.Series(y, index=frame.index))
@@ -253,7 +253,7 @@ class Unfittable(LogisticRegression):
 
 
 def test_frozen_estimator_is_not_fitted_again():
-    X, y, flipped = planted()
+    X, y, _flipped = planted()
     model = Unfittable().fit(X, y)
     coef = model.coef_.copy()
     detector = NoisyLabelDetector(FrozenEstimator(model)).fit(X, y)
@@ -386,7 +386,7 @@ def test_missing_values_are_told_from_divergence():
     X, y, _ = planted()
     X = X.astype(np.float32)
     X[3, 1] = np.nan
-    with pytest.raises(ValueError, match="X: holds NaN or infinity.*SimpleImputer"):
+    with pytest.raises(ValueError, match=r"X: holds NaN or infinity.*SimpleImputer"):
         NoisyLabelDetector(small_net(), method="loss").fit(X, y)
 
 

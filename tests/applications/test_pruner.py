@@ -185,7 +185,7 @@ def test_a_net_that_diverges_gives_no_values():
     with pytest.raises(ValueError, match=said):
         DatasetPruner(diverging_net(), GradDot(), cv=3, random_state=0).fit(X, y)
     detector = NoisyLabelDetector(diverging_net(), method="self_influence", contamination=0.1)
-    with pytest.raises(ValueError, match="on 60 rows. Training has diverged"):
+    with pytest.raises(ValueError, match=r"on 60 rows. Training has diverged"):
         DatasetPruner(diverging_net(), detector, random_state=0).fit(X, y)
 
 

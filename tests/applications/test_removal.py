@@ -85,7 +85,7 @@ def test_groups_go_whole_until_the_last_one():
     finally:
         retraining.retrain_on_subsets = original
     gone = [set(range(60)) - rows for rows in seen]
-    a, b, c = (set(np.flatnonzero(groups == g)) for g in "abc")
+    _, b, c = (set(np.flatnonzero(groups == g)) for g in "abc")
     assert gone[0] == set()
     assert len(gone[1]) == 15 and gone[1] < b
     assert len(gone[2]) == 30 and gone[2] > b and gone[2] - b < c

@@ -104,7 +104,7 @@ def test_bad_arguments():
 def test_a_training_that_diverged(monkeypatch):
     import influencekit.applications._score_then_retrain as module
 
-    with pytest.raises(ValueError, match="training on all 160 rows under seed .*has diverged"):
+    with pytest.raises(ValueError, match=r"training on all 160 rows under seed .*has diverged"):
         score_then_retrain(make_net(torch.optim.SGD, lr=1e200), X, Y, X_VAL, Y_VAL, random_state=0)
     fit = module._fit
 

@@ -137,7 +137,7 @@ class TestCheckpoints:
 
     def test_pickled_objects_are_not_run(self, tmp_path):
         torch.save(self.nets(1)[0], tmp_path / "whole.pt")
-        with pytest.raises(Exception, match="[Ww]eights only"):
+        with pytest.raises(Exception, match=r"[Ww]eights only"):
             load_checkpoints(self.nets(1)[0], [tmp_path / "whole.pt"], torch.nn.MSELoss())
 
     def test_other_architecture_is_refused(self):

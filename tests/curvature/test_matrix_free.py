@@ -108,7 +108,7 @@ def test_hessian_kept_as_it_is_warns_below_its_smallest_eigenvalue():
 
 def test_hessian_too_large_is_refused():
     dense = dense_problem("hessian", max_memory=50_000)
-    with pytest.raises(ResourceError, match="43 x 43 matrix.*Arnoldi"):
+    with pytest.raises(ResourceError, match=r"43 x 43 matrix.*Arnoldi"):
         Hessian().factorize(dense.problem)
 
 

@@ -1,5 +1,7 @@
 """AgreementDisplay draws the numbers it was given."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -73,4 +75,4 @@ def test_labels_of_many_horizons_do_not_touch(x):
     display.figure_.canvas.draw()
     boxes = [label.get_window_extent() for label in display.ax_.get_xticklabels()]
     assert {x[0], x[-1]} <= set(display.ax_.get_xticks())
-    assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:], strict=False))
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))

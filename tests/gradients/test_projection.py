@@ -93,7 +93,7 @@ def test_seed_decides_and_pickling_keeps(kind):
     features = Gradients(GradientEngine(task), examples, ggn_cotangent(task)).features()
     projection = make_projection(task, 9, projection=kind, random_state=5)
     first = features.project(projection)
-    restored = pickle.loads(pickle.dumps(projection))  # noqa: S301
+    restored = pickle.loads(pickle.dumps(projection))
     assert len(pickle.dumps(projection)) < 1000
     assert torch.equal(features.project(restored), first)
     again = make_projection(GradientEngine(task), 9, projection=kind, random_state=5)

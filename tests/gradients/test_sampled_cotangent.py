@@ -54,9 +54,9 @@ def test_mean_outer_product_is_the_hessian(name):
     samples = rows * n_samples**0.5
     products = samples[:, :, :, None] * samples[:, :, None, :]
     for i in range(5):
-        hessian = torch.func.hessian(
-            lambda z, i=i: loss(z[None], targets[i : i + 1])[0]  # noqa: B023
-        )(outputs[i])
+        hessian = torch.func.hessian(lambda z, i=i: loss(z[None], targets[i : i + 1])[0])(
+            outputs[i]
+        )
         error = (products[i].mean(0) - hessian).abs()
         # five standard errors of the mean, from the samples themselves
         allowed = 5 * products[i].std(0) / n_samples**0.5 + 1e-12

@@ -247,7 +247,7 @@ class TestHeldOutRows:
         points = own.score(np.float32(X_TEST), Y_TEST)
         found = grouped.score(np.float32(X_TEST), Y_TEST)
         for g in range(4):
-            row = [i for i in own.train_rows_ if labels[i] == g][0]
+            row = next(i for i in own.train_rows_ if labels[i] == g)
             np.testing.assert_array_equal(found[:, g], points[:, row])
 
     @pytest.mark.parametrize("form", ["sum", "mean"])

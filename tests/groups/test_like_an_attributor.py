@@ -78,7 +78,7 @@ def test_a_search_without_queries_is_refused_before_any_work(monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "__call__", None)
     with pytest.raises(ValueError, match="X_query: got None; LDSSearch"):
         GroupAttributor(search()).fit(MODELS["classifier"][0], X, Y, groups=Y)
-    with pytest.raises(TypeError, match="X_query.*GradDot does not take"):
+    with pytest.raises(TypeError, match=r"X_query.*GradDot does not take"):
         GroupAttributor(GradDot()).fit(MODELS["classifier"][0], X, Y, groups=Y, X_query=X)
 
 

@@ -111,5 +111,5 @@ def test_errors(problem):
         population_moments(outputs[1:], masks[1:])
     with pytest.raises(ValueError, match="`scores` must have shape"):
         population_pearson_lds(scores.T, population_moments(outputs, masks))
-    with pytest.raises(ValueError, match="`moments.output_variance`"):
+    with pytest.raises(ValueError, match=r"`moments.output_variance`"):
         population_pearson_lds(scores, PopulationMoments(np.ones((5, 10)), np.ones(4), 4))

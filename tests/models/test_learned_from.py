@@ -113,7 +113,7 @@ def test_retraining_on_all_rows_gives_the_model_back(name):
 @pytest.mark.parametrize("name", STEPS)
 @pytest.mark.filterwarnings("ignore::influencekit.exceptions.NotStationaryWarning")
 def test_random_steps_are_told(name):
-    model, seen = fitted(name, None)
+    model, _seen = fitted(name, None)
     with pytest.warns(InfluenceKitWarning, match="gives other values in fit_transform"):
         GradDot().fit(model, X, T)
     with pytest.warns(InfluenceKitWarning, match=r"integer random_state.*X_fit"):
@@ -141,7 +141,7 @@ def test_given_by_hand():
 
 def test_wrong_X_fit_is_refused():
     model, seen = fitted("target encoder", 0)
-    with pytest.raises(ValueError, match="X has 300, X_fit has 299|Different numbers"):
+    with pytest.raises(ValueError, match=r"X has 300, X_fit has 299|Different numbers"):
         GradDot().fit(model, X, T, X_fit=seen[1:])
     with pytest.raises(ValueError, match="X_fit: LogisticRegression is no Pipeline"):
         GradDot().fit(LogisticRegression().fit(seen, T), seen, T, X_fit=seen)

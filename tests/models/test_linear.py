@@ -174,7 +174,7 @@ def test_regression(case):
 
 def test_linear_tasks_pickle_and_copy():
     task = as_task(LinearRegression().fit(XR, YR))
-    for again in (pickle.loads(pickle.dumps(task)), copy.deepcopy(task)):  # noqa: S301
+    for again in (pickle.loads(pickle.dumps(task)), copy.deepcopy(task)):
         np.testing.assert_array_equal(predict(again, XR), predict(task, XR))
 
 

@@ -83,7 +83,7 @@ def test_predictions_and_objective(case):
 def test_pickle_and_copy(case):
     model, data = case
     task = as_task(model)
-    for again in (pickle.loads(pickle.dumps(task)), copy.deepcopy(task)):  # noqa: S301
+    for again in (pickle.loads(pickle.dumps(task)), copy.deepcopy(task)):
         np.testing.assert_array_equal(predict_proba(again, data), predict_proba(task, data))
 
 

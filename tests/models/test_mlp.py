@@ -197,7 +197,7 @@ def test_model_untouched_pickle_and_copy():
     rng = torch.get_rng_state()
     task = as_task(model)
     expected = predict_proba(task, X)
-    for again in (pickle.loads(pickle.dumps(task)), copy.deepcopy(task)):  # noqa: S301
+    for again in (pickle.loads(pickle.dumps(task)), copy.deepcopy(task)):
         np.testing.assert_array_equal(predict_proba(again, X), expected)
         np.testing.assert_array_equal(again.training_rows(X, Y3), task.training_rows(X, Y3))
     with torch.no_grad():

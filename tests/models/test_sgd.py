@@ -181,7 +181,7 @@ def test_pickle_and_copy():
     model = classifier("huber", early_stopping=True, class_weight="balanced").fit(X, Y3)
     task = as_task(model)
     rng = torch.get_rng_state()
-    for again in (pickle.loads(pickle.dumps(task)), copy.deepcopy(task)):  # noqa: S301
+    for again in (pickle.loads(pickle.dumps(task)), copy.deepcopy(task)):
         np.testing.assert_array_equal(predict(again, X), predict(task, X))
         np.testing.assert_array_equal(again.training_rows(X, Y3), task.training_rows(X, Y3))
     assert torch.equal(torch.get_rng_state(), rng)

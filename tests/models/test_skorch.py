@@ -228,7 +228,7 @@ def test_weight_decay_by_group_and_frozen():
     task = as_task(net.fit(X, Y3))
     assert {k: float(v) for k, v in task.penalty.items()} == {"0.weight": 0.25, "2.weight": 0.5}
     assert set(task.parameters) == {"0.weight", "2.weight", "2.bias"}
-    for again in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):  # noqa: S301
+    for again in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
         assert as_task(again).penalty == task.penalty
 
 
@@ -340,7 +340,7 @@ def test_all_rows(split):
         ValidSplit(0.3),
         ValidSplit(KFold(3, shuffle=True)),
         ValidSplit(ShuffleSplit(1)),
-        ValidSplit(0.3, random_state=np.random.RandomState(0)),  # noqa: NPY002
+        ValidSplit(0.3, random_state=np.random.RandomState(0)),
     ],
 )
 def test_unseeded_split_is_refused(split):
@@ -392,7 +392,7 @@ def test_net_is_left_untouched():
 def test_pickle_and_copy_keep_the_unfitted_net():
     net = classifier().fit(X, Y3)
     task = as_task(net)
-    for again in (pickle.loads(pickle.dumps(task)), copy.deepcopy(task)):  # noqa: S301
+    for again in (pickle.loads(pickle.dumps(task)), copy.deepcopy(task)):
         np.testing.assert_array_equal(predict_proba(again, X), predict_proba(task, X))
         np.testing.assert_array_equal(again.training_rows(X, Y3), task.training_rows(X, Y3))
         assert isinstance(again.estimator, NeuralNetClassifier)
@@ -440,6 +440,6 @@ def test_another_process_reads_a_module_of_main(tmp_path):
     )
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, str(script), str(tmp_path / "task")], env=env, check=True)
-    task, inputs, expected = pickle.loads((tmp_path / "task").read_bytes())  # noqa: S301
+    task, inputs, expected = pickle.loads((tmp_path / "task").read_bytes())
     np.testing.assert_allclose(predict_proba(task, inputs), expected, atol=1e-6)
     task.estimator.fit(inputs, np.arange(20) % 2)

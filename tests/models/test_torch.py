@@ -151,7 +151,7 @@ def test_module_is_left_untouched():
     module[2].eval()
     before = copy.deepcopy(module.state_dict())
     modes = [m.training for m in module.modules()]
-    rng, numpy_rng = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    rng, numpy_rng = torch.get_rng_state(), np.random.get_state()[1].copy()
     task = as_task(module, loss=F.cross_entropy)
     X = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     task.loss(task.forward(X), torch.zeros(6, dtype=torch.long)).sum().backward()
@@ -163,7 +163,7 @@ def test_module_is_left_untouched():
     for key, value in module.state_dict().items():
         torch.testing.assert_close(value, before[key], rtol=0, atol=0)
     assert torch.equal(torch.get_rng_state(), rng)
-    assert (np.random.get_state()[1] == numpy_rng).all()  # noqa: NPY002
+    assert (np.random.get_state()[1] == numpy_rng).all()
     assert not task.module.training and not task.module[2].training
     assert "0.weight" not in task.parameters and len(task.parameters) == 5
     assert task.n_parameters == sum(p.numel() for p in task.parameters.values())
@@ -237,7 +237,7 @@ def test_task_is_pickled_and_copied():
     task = as_task(net(), loss=nn.CrossEntropyLoss(W3.double(), label_smoothing=0.1))
     assert task.n_parameters and task.dtype  # fill the caches
     X = data()[0]
-    for again in (pickle.loads(pickle.dumps(task)), copy.deepcopy(task)):  # noqa: S301
+    for again in (pickle.loads(pickle.dumps(task)), copy.deepcopy(task)):
         np.testing.assert_array_equal(decision_function(again, X), decision_function(task, X))
         assert next(iter(again.parameters.values())) is again.module[0].weight
         torch.testing.assert_close(again.class_weight, task.class_weight)
@@ -304,7 +304,7 @@ class Named(nn.Module):
 
 
 def test_output_that_is_no_tensor():
-    with pytest.raises(UnsupportedModelError, match="returned dict.*'logits'"):
+    with pytest.raises(UnsupportedModelError, match=r"returned dict.*'logits'"):
         as_task(Named("scores"), loss=F.mse_loss).forward(torch.ones(1, 4))
 
 

@@ -152,7 +152,7 @@ def test_other_data_than_those_of_the_fit_are_refused():
             TreeInfluence().fit(model, *part)
     forest = RandomForestRegressor(5, random_state=0).fit(X, y)
     for part in ((X[:200], y[:200]), (X, y + 1)):
-        with pytest.raises(UnsupportedModelError, match="training rows|exactly as the model"):
+        with pytest.raises(UnsupportedModelError, match=r"training rows|exactly as the model"):
             TreeInfluence().fit(forest, *part)
     clipped = HistGradientBoostingRegressor(
         max_iter=20, monotonic_cst=[0, 0, 1, -1, 1, -1, 0, 0, 1, 1], early_stopping=False

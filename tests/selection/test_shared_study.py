@@ -160,7 +160,7 @@ def test_parameters_of_a_searched_object_may_differ(problem, storage):
 def test_older_studies_with_trials_are_refused(problem, storage):
     study = optuna.create_study(storage=storage, study_name="one", direction="maximize")
     study.optimize(lambda trial: trial.suggest_float("damping", 1e-3, 1, log=True), 3)
-    with pytest.raises(ValueError, match="has 3 trials.*does not say.*give another study_name"):
+    with pytest.raises(ValueError, match=r"has 3 trials.*does not say.*give another study_name"):
         search(problem, storage)
 
 
@@ -184,7 +184,7 @@ def test_a_list_with_one_model_more_is_another_model(problem, storage):
     search({**problem, "model": [problem["model"]]}, storage)
     search({**problem, "model": [problem["model"]]}, storage)
     with pytest.raises(
-        ValueError, match="What differs: model .got TaskList.*Give another study_name"
+        ValueError, match=r"What differs: model .got TaskList.*Give another study_name"
     ):
         search({**problem, "model": [problem["model"]] * 2}, storage)
 
@@ -197,7 +197,7 @@ def test_what_cannot_be_fingerprinted_is_named(problem, storage):
     task = as_task(problem["model"])
     data = make_examples(task, problem["X_query"], problem["y_query"])
     arguments = (problem["subset_outputs"], data, data, task, Locked(GradDot()), None, "spearman")
-    with pytest.raises(ValueError, match="storage: the attributor .*leave storage out"):
+    with pytest.raises(ValueError, match=r"storage: the attributor .*leave storage out"):
         question(*arguments)
 
 

@@ -105,7 +105,7 @@ class TestSearch:
         assert results["std_xi"].max() > 0
 
     def test_folds_are_of_the_queries(self, problem):
-        model, X, y, X_query, y_query = problem
+        _model, _X, _y, X_query, y_query = problem
         search = fit(problem, cv=KFold(2))
         path = search.best_attributor_.damping_path(X_query, y_query)
         xi = path.xi(search.cv_results_["param_damping"])
@@ -247,7 +247,7 @@ class TestSearch:
 
     def test_refined_row_is_the_indicator_of_its_damping(self, problem):
         """Against dense gradients, fold by fold."""
-        model, X, y, X_query, y_query = problem
+        _model, X, y, X_query, y_query = problem
         search = fit(problem, cv=KFold(2), refine=True)
         engine = GradientEngine(search.task_)
         g, q = (
@@ -305,7 +305,7 @@ class TestSearch:
             assert len(results["params"]) == (2 if own == 1e-6 else 3)
 
     def test_own_damping_of_several_models_is_their_mean(self, problem):
-        model, X, y, X_query, y_query = problem
+        model, X, y, _X_query, _y_query = problem
         models = [model, clone(model).set_params(C=1.0).fit(X, y)]
         means = [InfluenceFunction("fisher").fit(m, X, y).damping_ for m in models]
         search = SurrogateLambdaSearchCV(InfluenceFunction("fisher"), [1e-7, 1e-6], random_state=0)
@@ -329,7 +329,7 @@ class TestSearch:
 
     def test_cosine_is_the_angle_to_inner_products(self, problem):
         """Against dense gradients: cosines of J (F + λI)⁻¹ g with J g."""
-        model, X, y, X_query, y_query = problem
+        _model, X, y, X_query, y_query = problem
         dampings = np.geomspace(1e-4, 1e1, 6)
         search = fit(problem, criterion="cosine", cv=[(None, np.arange(40))], dampings=dampings)
         task = search.task_

@@ -171,7 +171,7 @@ def test_a_net_that_stops_early_keeps_as_many():
 
 def test_what_is_kept_by_step_is_not_taken_for_epochs():
     net = make_net(Dropped, max_epochs=4, callbacks=[("keep", KeepCheckpoints(n=4))]).fit(X, Y)
-    step = list(dict(net.callbacks_)["keep"].checkpoints_)[0]
+    step = next(iter(dict(net.callbacks_)["keep"].checkpoints_))
     assert kept_checkpoints(net, [step]) is None
 
 

@@ -178,7 +178,7 @@ def test_metrics_refuse_kept_nan_and_take_the_rest():
 
 @pytest.mark.parametrize("bad", ["drop", True, None])
 def test_on_nan_is_checked(bad):
-    with pytest.raises(ValueError, match="on_nan: got .* accepted are 'raise'"):
+    with pytest.raises(ValueError, match=r"on_nan: got .* accepted are 'raise'"):
         retrain(on_nan=bad)
     with pytest.raises(ValueError, match="on_nan: got"):
         train_checkpoints(make_net(), X, Y, [1], on_nan=bad)

@@ -90,5 +90,5 @@ def test_other_settings_are_other_seeds(tmp_path, change):
 
 
 def test_a_cache_needs_seeds_that_come_again(tmp_path):
-    with pytest.raises(ValueError, match="cache_dir: .*random_state to an int"):
+    with pytest.raises(ValueError, match=r"cache_dir: .*random_state to an int"):
         run(tmp_path, random_state=None, **SHORT)

@@ -288,7 +288,7 @@ def test_refused_arguments(options, message):
 
 
 def test_refused_models():
-    with pytest.raises(UnsupportedModelError, match="torch|Linear, which cannot be trained anew"):
+    with pytest.raises(UnsupportedModelError, match=r"torch|Linear, which cannot be trained anew"):
         retrain(nn.Linear(5, 3))
     with pytest.raises(NotFittedError, match="step StandardScaler of the Pipeline is not"):
         retrain(make_pipeline(StandardScaler(), make_net()))

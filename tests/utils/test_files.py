@@ -167,7 +167,7 @@ def test_others_may_read_what_the_umask_lets_them_read(tmp_path):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="truth.npz' has no folder .*Make the folder"):
+    with pytest.raises(FileNotFoundError, match=r"truth.npz' has no folder .*Make the folder"):
         outputs_of(1).save(tmp_path / "missing" / "truth.npz")
 
 

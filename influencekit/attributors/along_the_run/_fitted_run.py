@@ -71,9 +71,8 @@ class FittedRun(Fitted):
     def eigenvalues(self) -> np.ndarray | None:
         """Of the curvatures at all checkpoints together."""
         found = [getattr(part, "eigenvalues", None) for part in self.parts]
-        if any(values is None for values in found):
-            return None
-        return np.sort(np.concatenate(found))
+        known = [values for values in found if values is not None]
+        return np.sort(np.concatenate(known)) if len(known) == len(found) else None
 
     def at(self, damping: float | str) -> FittedRun:
         """Score with one damping at all checkpoints, or with each checkpoint's own by name."""

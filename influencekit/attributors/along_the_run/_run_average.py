@@ -232,9 +232,10 @@ class RunAverage(BaseAttributor):
     def eigenvalues_(self) -> np.ndarray:
         """Of the curvatures at all checkpoints together."""
         found = [fitted.eigenvalues for fitted in self.fitted_]
-        if any(values is None for values in found):
+        known = [values for values in found if values is not None]
+        if len(known) < len(found):
             raise AttributeError("eigenvalues_: the curvature has none.")
-        return np.sort(np.concatenate(found))
+        return np.sort(np.concatenate(known))
 
     @available_if(_has_damping)
     @with_gradients

@@ -13,6 +13,7 @@ from influencekit.models._task import Task, TaskList, as_task, is_model_list
 from influencekit.training._kept_run import net_inside, states_of, states_within
 from influencekit.training._recorded_rerun import rerun_with_checkpoints
 from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.utils._present import present
 
 __all__ = ["read_runs"]
 
@@ -111,7 +112,7 @@ def _is_end_of(end: Task, model: Any) -> bool:
     """Whether a Task's weights are those of the net that it was made of."""
     if not isinstance(model, Task):
         return True
-    module = net_inside(model.estimator).module_
+    module = present(net_inside(model.estimator), "net of the model").module_
     own, trained = end.module.state_dict(), getattr(module, "_orig_mod", module).state_dict()
     return own.keys() == trained.keys() and all(
         torch.equal(value, trained[name]) for name, value in own.items()

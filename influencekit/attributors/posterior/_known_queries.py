@@ -7,6 +7,7 @@ import numpy as np
 from influencekit.base import Fitted
 from influencekit.data._examples import Examples
 from influencekit.data._sources import leaves
+from influencekit.utils._present import present
 
 __all__ = ["KnownQueries"]
 
@@ -24,7 +25,7 @@ class KnownQueries(Fitted):
 
     def __init__(self, queries: Examples, table: np.ndarray):
         self.table = table
-        self.targets = _target_keys(queries)
+        self.targets = present(_target_keys(queries), "query targets")
         self.positions: dict[bytes, list[int]] = {}
         for i, key in enumerate(_input_keys(queries)):
             self.positions.setdefault(key, []).append(i)

@@ -157,7 +157,7 @@ class _Generalized:
         count = self.count - own
         tiny = np.finfo(float).tiny
         det = np.full(len(self.slopes), np.log(self.inner))
-        if self.x is not None:
+        if self.x is not None and self.square_lengths is not None:
             inner = self._dot(self.x, self.x) / np.maximum(self.square_lengths, tiny)
             det = det + np.where(own, np.log(np.maximum(inner, tiny)), 0.0)
         fit = count * np.log(np.maximum(self.squares, tiny) / count)

@@ -216,7 +216,7 @@ class SubsetPosterior(BaseAttributor):
         seed = draw_seed(rng)
         prior = self._prior()
         self.prior_ = None if prior is None else clone(prior).fit(models, train)
-        priors = None if prior is None else self._prior_scores(queries)
+        priors = None if prior is None else self._prior_scores(self.prior_, queries)
         if subset_outputs is None and self.n_trainings:
             subset_outputs = self._retrain(
                 model, X, y, X_query, y_query, seed, sample_weight, X_fit
@@ -268,9 +268,8 @@ class SubsetPosterior(BaseAttributor):
                 "from retrain_on_subsets or SubsetOutputs.load."
             )
 
-    def _prior_scores(self, queries) -> dict[float, np.ndarray]:
-        """The prior's scores of the queries at each factor on its damping."""
-        prior = self.prior_
+    def _prior_scores(self, prior: Any, queries) -> dict[float, np.ndarray]:
+        """Scores of the queries by a fitted prior, at each factor on its damping."""
         if not hasattr(prior, "damping_path"):
             return {1.0: prior.score(queries)}
         path, own = prior.damping_path(queries), np.asarray(prior.damping_)
@@ -305,9 +304,10 @@ class SubsetPosterior(BaseAttributor):
 
     def _explained(self) -> Any:
         """The output that retrained models are asked for."""
-        if self.output != "auto" or self.prior_ is None:
+        prior = self._prior()
+        if self.output != "auto" or prior is None:
             return "neg_loss" if self.output == "auto" else self.output
-        params = self._prior().get_params(deep=True)
+        params = prior.get_params(deep=True)
         names = sorted((n for n in params if n.split("__")[-1] == "output"), key=len)
         found = params[names[0]] if names else "auto"
         return "neg_loss" if found == "auto" else found

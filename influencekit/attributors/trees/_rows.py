@@ -11,6 +11,7 @@ from influencekit.data import Examples
 from influencekit.models import Task, predicted_targets, resolve_output
 from influencekit.models.losses._base import class_positions
 from influencekit.models.trees._task import trees_of
+from influencekit.utils._present import present
 
 __all__ = ["leaves_of", "loss_slopes", "output_slopes", "scores_of", "target_matrix"]
 
@@ -25,7 +26,7 @@ def leaves_of(examples: Examples) -> np.ndarray:
 
 def target_matrix(task: Task, examples: Examples) -> np.ndarray:
     """Targets (n, n_outputs) as the trees' training loss takes them."""
-    targets, k = examples.targets, trees_of(task).n_outputs
+    targets, k = present(examples.targets, "targets"), trees_of(task).n_outputs
     if task.kind != "classification":
         return targets.double().numpy().reshape(len(examples), -1)
     positions = class_positions(targets).numpy()

@@ -15,6 +15,7 @@ from torch import Tensor
 from influencekit.curvature._problem import CurvatureRows, nonuniform_penalty
 from influencekit.curvature._spectrum import CoordinateSpectrum
 from influencekit.gradients._gradients import Gradients
+from influencekit.utils._present import present
 
 __all__ = ["SampleSpectrum", "decompose_samples"]
 
@@ -102,7 +103,8 @@ def _orthonormal_span(gram: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
 def _loss_coordinates(curvature: CurvatureRows, rows: Tensor) -> Tensor:
     """Coordinates of the loss gradients ``Σ_r c_ir b_ir`` from those of the rows ``√ω b``."""
     weights = curvature.weights
-    scale = curvature.gradient_coordinates.reshape(-1) / weights.sqrt()
+    coordinates = present(curvature.gradient_coordinates, "coordinates of the gradients")
+    scale = coordinates.reshape(-1) / weights.sqrt()
     scaled = rows * torch.where(weights > 0, scale, 0.0)[:, None]
     return scaled.unflatten(0, (len(curvature.rows), -1)).sum(1)
 

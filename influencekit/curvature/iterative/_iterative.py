@@ -43,7 +43,7 @@ class IterativeCurvature(SolvedCurvature):
         largest = vectors.abs().amax(1, keepdim=True)
         scale = torch.where(largest > 0, largest, 1.0)  # norms of saturated examples underflow
         found = self.run(vectors / scale, damping)
-        return replace(found, products=found.products.mul_(scale))
+        return replace(found, products=torch.as_tensor(found.products).mul_(scale))
 
     def _solution(self, gradients, damping, out, multiply):
         found = super()._solution(gradients, damping, out, multiply)

@@ -20,6 +20,7 @@ from influencekit.gradients.blocks._base import Block
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._index import IndexBlock
 from influencekit.utils._long_work import chunks
+from influencekit.utils._present import present
 
 __all__ = ["Tile", "add_products", "plan_tiles"]
 
@@ -209,7 +210,8 @@ def _add_dense(query: Block, train: Block, inverse: Tensor, out: Tensor, workspa
 def _add_tile(tile: Tile, query, train, out: Tensor, workspace: int) -> None:
     query, train = ((b[:, tile.rows], a[:, tile.columns]) for b, a in (query, train))
     if tile.table is None:
-        _add_low_rank(tile.left, tile.right, query, train, out)
+        left, right = present(tile.left, "left factor"), present(tile.right, "right factor")
+        _add_low_rank(left, right, query, train, out)
     else:
         _add_table(tile.table.to(out.dtype), query, train, out, workspace)
 

@@ -92,9 +92,10 @@ def lanczos(
         if n == size or done:
             break
         block = _orthonormal(left, basis[:n], like=image)[: size - n]
-        if len(block) == 0 and seed is None:
-            break
-        if len(block) == 0:  # an invariant subspace: go on outside it
+        if len(block) == 0:
+            if seed is None:
+                break
+            # an invariant subspace: go on outside it
             fresh = normal_rows(len(start), start, seed + n)
             block = _orthonormal(fresh, basis[:n])[: size - n]
     vectors = mixing[:, order].mT.to(basis.dtype) @ basis[:n]

@@ -246,11 +246,12 @@ class SensitivityDisplay:
         self._own_figure = ax is None
         self.outlines_: dict[str, Any] = {}
         if self.y is not None:
-            self._plot_heat_maps(ax)
+            self._plot_heat_maps(ax, self.y)
             return self
-        self._plot_curves(open_axes(self, ax))
+        axes = open_axes(self, ax)
+        self._plot_curves(axes)
         if legend_loc is not None:
-            self._add_legend(legend_loc)
+            self._add_legend(axes, legend_loc)
         return self
 
     def _curves(self) -> dict[str, tuple[Curve, dict[str, Any]]]:
@@ -313,7 +314,7 @@ class SensitivityDisplay:
             )
             self.ceiling_line_.set_label("attainable")
 
-    def _add_legend(self, loc: str) -> None:
+    def _add_legend(self, axes, loc: str) -> None:
         from matplotlib.lines import Line2D
 
         handles = list(self.lines_.values())
@@ -333,19 +334,19 @@ class SensitivityDisplay:
                 if self._own_figure:
                     self.figure_.set_size_inches(8.6, 4.2)
                 where = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
-        self.ax_.legend(handles=handles, fontsize="small", **where)
+        axes.legend(handles=handles, fontsize="small", **where)
 
-    def _plot_heat_maps(self, ax) -> None:
+    def _plot_heat_maps(self, ax, y: str) -> None:
         grids = {}
         for name in self.attributors:
-            grids[name] = grid_of(self._chosen(name), self.x, self.y)
+            grids[name] = grid_of(self._chosen(name), self.x, y)
         axes = self._heat_map_axes(ax, grids)
         tables = [table[np.isfinite(table)] for _, _, table in grids.values()]
         limits = float(np.concatenate(tables).min()), float(np.concatenate(tables).max())
         for (name, (columns, lines, table)), one in zip(grids.items(), axes, strict=True):
             image, _, outline = draw_heat_map(one, columns, lines, table, limits)
             self.images_[name], self.outlines_[name] = image, outline
-            one.set(title=literal(name), xlabel=_axis_name(self.x), ylabel=_axis_name(self.y))
+            one.set(title=literal(name), xlabel=_axis_name(self.x), ylabel=_axis_name(y))
         self.colorbar_ = self.figure_.colorbar(image, ax=list(axes), label="LDS", pad=0.02)
 
     def _heat_map_axes(self, ax, grids) -> list:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -179,7 +180,7 @@ class Block(ABC):
         """Multiplications of an example in a weighted sum and in a product with that sum."""
         return 2 * self.spec.width
 
-    def replace(self, *tensors: Tensor) -> Block:
+    def replace(self, *tensors: Tensor) -> Self:
         """A block of the same kind around other tensors."""
         return type(self)(self.spec, *tensors)  # type: ignore[call-arg]
 
@@ -224,7 +225,7 @@ class Block(ABC):
         """Bytes of one example's dense rows."""
         return self.rows_per_example * self.spec.width * self.tensors[-1].element_size()
 
-    def __getitem__(self, examples) -> Block:
+    def __getitem__(self, examples) -> Self:
         return self.replace(*(t[examples] for t in self.tensors))
 
     def rows_of(self, rows: slice) -> Block:

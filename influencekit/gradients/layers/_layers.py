@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from influencekit.gradients.blocks._index import IndexBlock
 from influencekit.gradients.blocks._outer import OuterBlock
 from influencekit.gradients.layers._rules import LayerRule
 from influencekit.models._task import Task
+from influencekit.utils._present import present
 from influencekit.utils._torch import plain_kernels
 
 __all__ = ["Layer", "forward_recorded", "layer_blocks"]
@@ -70,7 +71,7 @@ class Layer:
         """The block's place and shape."""
         if not self._makes_factors:
             return BlockSpec(self.name, self.columns)
-        weight = self.module.weight
+        weight: Any = self.module.weight  # torch types it as Tensor | Module
         d_out = len(weight)
         return BlockSpec(self.name, self.columns, d_out, weight.numel() // d_out, self.trains_bias)
 
@@ -86,11 +87,11 @@ class Layer:
             g = self._examples_first(g, 1, n).transpose(0, 1)
             inputs.append(self.rule.inputs(self.module, x) if self.trains_weight else x)
             if self._makes_factors:
-                outputs.append(self.rule.outputs(self.module, g, inputs[-1]))
+                outputs.append(self._output_sides(g, inputs[-1]))
             else:
                 outputs.append(self._rows(inputs[-1], g))
         if not self._makes_factors:
-            return DenseBlock(self.spec, outputs[0] if len(outputs) == 1 else sum(outputs))
+            return DenseBlock(self.spec, reduce(torch.add, outputs))
         a = inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=1)
         b = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
         if not a.is_floating_point():
@@ -115,10 +116,14 @@ class Layer:
     def _rows(self, inputs: Tensor, g: Tensor) -> Tensor:
         """Rows (n, R, width) of one call, of a layer without factors."""
         if self.rule.dense is None:  # only the bias of a layer with factors is trained
-            return self.rule.outputs(self.module, g, None).sum(2)
+            return self._output_sides(g, None).sum(2)
         weight, bias = self.rule.dense(self.module, inputs, g)
         wanted = [weight] * self.trains_weight + [bias] * self.trains_bias
         return wanted[0] if len(wanted) == 1 else torch.cat(wanted, dim=2)
+
+    def _output_sides(self, g: Tensor, inputs: Tensor | None) -> Tensor:
+        """Output sides (n, R, T, d_out) of one call, of a rule that has factors."""
+        return present(self.rule.outputs, "outputs of the rule")(self.module, g, inputs)
 
     def _examples_first(self, x: Tensor, lead: int, n: int) -> Tensor:
         """Examples in dimension ``lead``; rows of one example laid side by side are split."""
@@ -198,9 +203,10 @@ def pull_back(outputs: Tensor, captured: Sequence[Tensor], cotangents: Tensor) -
 
 
 def _stack(gradients: Sequence[Tensor | None], like: Tensor) -> Tensor:
-    if gradients[0] is None:
+    found = [gradient for gradient in gradients if gradient is not None]
+    if not found:  # the outputs do not depend on it
         return like.new_zeros(len(gradients), *like.shape)
-    return gradients[0][None] if len(gradients) == 1 else torch.stack(gradients)
+    return found[0][None] if len(found) == 1 else torch.stack(found)
 
 
 def layer_blocks(

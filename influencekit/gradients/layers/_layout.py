@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -118,7 +118,8 @@ def _discover(task: Task, inputs: Any) -> Layout:
     for group in _by_place(layers):
         own = [names[id(p)] for p in _trained(group[0])]
         expected = torch.cat([reference[name] for name in own], dim=1)
-        if _agrees(sum(blocks[layer.name].dense() for layer in group), expected, scale):
+        found = reduce(torch.add, (blocks[layer.name].dense() for layer in group))
+        if _agrees(found, expected, scale):
             good += group
     covered = {names[id(p)] for layer in good for p in _trained(layer)}
     rest = tuple(name for name in task.parameters if name not in covered)
@@ -146,7 +147,8 @@ def _trained(layer: Layer) -> list[Tensor]:
 
 
 def _chosen(module: nn.Module, weight: bool, bias: bool) -> list[Tensor]:
-    return [module.weight] * weight + ([module.bias] if bias else [])
+    own: Any = module  # torch types attributes as Tensor | Module
+    return [own.weight] * weight + ([own.bias] if bias else [])
 
 
 def _candidates(task: Task) -> list[Layer]:
@@ -189,8 +191,9 @@ def _placed(task: Task, layers: list[Layer], pair: Any, triple: Any) -> list[Lay
             for s, t in zip(two, three, strict=False)
             for a, b in zip(s, t, strict=True)
         }
-        if len(two) == len(three) > 0 and len(dims) == 1 and None not in dims:
-            placed.append(replace(layer, batch_dim=dims.pop()))
+        dim = dims.pop() if len(two) == len(three) > 0 and len(dims) == 1 else None
+        if dim is not None:
+            placed.append(replace(layer, batch_dim=dim))
     return placed
 
 

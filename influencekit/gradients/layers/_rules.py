@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +78,7 @@ def _linear_inputs(module: nn.Linear, x: Tensor) -> Tensor:
     return x.reshape(len(x), -1, x.shape[-1])
 
 
-def _linear_outputs(module: nn.Linear, g: Tensor, inputs: Tensor) -> Tensor:
+def _linear_outputs(module: nn.Module, g: Tensor, inputs: Tensor) -> Tensor:
     return g.reshape(*g.shape[:2], -1, g.shape[-1])
 
 
@@ -101,7 +102,7 @@ def _unfold(module: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
     )
 
 
-def _conv_inputs(module: nn.Module, x: Tensor) -> Tensor:
+def _conv_inputs(module: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
     return _unfold(module, x).mT
 
 
@@ -136,7 +137,9 @@ def _plain_embedding(module: nn.Embedding) -> bool:
 # -- normalization: the input is standardized once, the rest is a product and a sum -----------
 
 
-def _affine_last(module: nn.Module, standard: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+def _affine_last(
+    module: nn.LayerNorm | nn.RMSNorm, standard: Tensor, g: Tensor
+) -> tuple[Tensor, Tensor]:
     """Affine parameters over the last dimensions (LayerNorm, RMSNorm)."""
     kept = len(module.normalized_shape)
     middle = tuple(range(2, g.ndim - kept))
@@ -167,11 +170,14 @@ def _group_norm(module: nn.GroupNorm, x: Tensor) -> Tensor:
     return F.group_norm(x, module.num_groups, eps=module.eps)
 
 
-def _batch_norm(module: nn.Module, x: Tensor) -> Tensor:
+_AnyBatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
+
+
+def _batch_norm(module: _AnyBatchNorm, x: Tensor) -> Tensor:
     return F.batch_norm(x, module.running_mean, module.running_var, eps=module.eps)
 
 
-def _has_statistics(module: nn.Module) -> bool:
+def _has_statistics(module: _AnyBatchNorm) -> bool:
     return module.running_mean is not None and not module.training
 
 
@@ -185,7 +191,7 @@ def _channels(module: nn.Module, standard: Tensor, g: Tensor) -> tuple[Tensor, T
 
 def _scaled(module: nn.Module, x: Tensor) -> Tensor:
     """What the weight multiplies in a layer that is affine in its weight."""
-    weight = module.weight
+    weight: Any = module.weight  # torch types it as Tensor | Module
     names = [name for name, p in module._parameters.items() if p is not None]
     with MODULE_LOCK, torch.no_grad():
         one, zero = (

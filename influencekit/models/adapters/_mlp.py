@@ -142,7 +142,7 @@ class MLPRows:
 
     def __call__(self, X: Any, y: Any) -> np.ndarray:
         """Mask (n,) of the training rows."""
-        generator = np.random.RandomState(self.random_state)  # noqa: NPY002
+        generator = np.random.RandomState(self.random_state)
         for n_in, n_out in self.layers:
             generator.uniform(size=(n_in, n_out))
             generator.uniform(size=n_out)

@@ -71,7 +71,7 @@ def transformers_task(model: nn.Module, loss: Any = None) -> Task:
     criterion = Criterion(_own_loss(model, head)) if own else read_criterion(loss)
     module = copy_module(model)
     config = getattr(module, "config", None)
-    if hasattr(config, "use_cache"):
+    if config is not None and hasattr(config, "use_cache"):
         config.use_cache = False
     return Task(
         module=module,

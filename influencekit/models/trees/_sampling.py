@@ -30,7 +30,7 @@ class StageRows:
 
     def __call__(self, n: int) -> np.ndarray:
         """Mask (n_stages, n)."""
-        random = np.random.RandomState(self.seed)  # noqa: NPY002
+        random = np.random.RandomState(self.seed)
         wanted, drawn = max(1, int(self.subsample * n)), np.zeros((self.n_stages, n), dtype=bool)
         for mask in drawn:
             mask[:] = _mask(random.uniform(size=n), wanted)

@@ -158,7 +158,7 @@ def _class_weight(model: Any, classes: Any) -> Any:
     if isinstance(given, dict):
         weights = [float(given.get(label, 1.0)) for label in classes.tolist()]
         return torch.tensor(weights, dtype=torch.float64)
-    if given is None:
+    if given is None and positive is not None:
         return torch.tensor([1.0, float(positive)], dtype=torch.float64)
     return "balanced"
 

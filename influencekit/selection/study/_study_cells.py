@@ -140,7 +140,7 @@ def _evaluate(
             yield _failure(job, error, shared + perf_counter() - start, problem)
             continue
         result.seconds = shared + perf_counter() - start
-        if problem.cache is not None and not result.error:
+        if problem.cache is not None and job.key is not None and not result.error:
             problem.cache.store(job.key, pack(result))
         yield result
 

@@ -79,27 +79,28 @@ class StudyModels:
     def _key(self, label: Any, i: int, train, queries) -> str:
         if self._epochs is None or label == "final":
             return _task_key(self._at(label)[i], train, queries)
-        if self._kept[i]:
-            return fingerprint("kept", self._kept[i][label])
+        kept = self._kept[i]
+        if kept:
+            return fingerprint("kept", kept[label])
         estimator = read_recipe(_model(self._models[i])).estimator
         return fingerprint("trained", estimator, label, self._seeds[i])
 
     def _at(self, label: Any) -> TaskList:
         if label not in self._tasks:
             if self._epochs is not None:
-                self._train()
+                self._train(self._epochs)
             else:
                 self._tasks[label] = _open_checkpoint(self._models, self._given[label], label)
         return self._tasks[label]
 
-    def _train(self) -> None:
+    def _train(self, epochs: list[int]) -> None:
         """Checkpoints of all epochs, from one run of each model."""
         X, y = self._data
         runs = []
         for model, seed, kept in zip(self._models, self._seeds, self._kept, strict=True):
-            states = kept or train_checkpoints(_model(model), X, y, self._epochs, random_state=seed)
-            runs.append(load_checkpoints(as_task(model), [states[e] for e in self._epochs]))
-        for i, epoch in enumerate(self._epochs):
+            states = kept or train_checkpoints(_model(model), X, y, epochs, random_state=seed)
+            runs.append(load_checkpoints(as_task(model), [states[e] for e in epochs]))
+        for i, epoch in enumerate(epochs):
             self._tasks[epoch] = TaskList(run[i] for run in runs)
 
     def _read_checkpoints(self, checkpoints, training_epochs) -> dict:

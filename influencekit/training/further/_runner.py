@@ -20,6 +20,7 @@ from influencekit.training.stack._schedule import batches_of_runs, epoch_orders
 from influencekit.training.stack._step import OptimizerSpec
 from influencekit.training.stack._tasks import Evaluation, Parameters, TaskStack
 from influencekit.training.stack._trial import N_ROWS, bytes_per_run, why_runs_differ
+from influencekit.utils._present import present
 
 __all__ = ["FurtherRunner"]
 
@@ -144,7 +145,8 @@ class FurtherRunner:
         engine: str = "auto",
     ):
         self.task, self.config, self.spec, self.removals = task, config, spec, removals
-        weights = task.example_weights(train.targets, train.weights)
+        targets = present(train.targets, "training targets")
+        weights = task.example_weights(targets, train.weights)
         self.rows = TrainingRows(train, weights, removals)
         self.asked_for_loop = engine == "loop"
         self.reason: str | None = "engine='loop'"

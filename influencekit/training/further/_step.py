@@ -15,6 +15,7 @@ from influencekit.training._randomness import RandomStream
 from influencekit.training.further._config import FurtherTrainingConfig
 from influencekit.training.stack._step import OptimizerSpec, StackedStep
 from influencekit.training.stack._tasks import Parameters, TaskStack
+from influencekit.utils._present import present
 
 __all__ = ["KEPT", "FurtherStep", "Removals", "TrainingRows"]
 
@@ -89,7 +90,7 @@ class TrainingRows:
 
     def __init__(self, examples: Examples, weights: Tensor | None, removals: Removals):
         batch = next(examples.batches(len(examples)))
-        self.inputs, self.targets = batch.inputs, batch.targets
+        self.inputs, self.targets = batch.inputs, present(batch.targets, "training targets")
         device = self.targets.device
         self.weights = torch.ones(len(examples), device=device) if weights is None else weights
         self.weights = self.weights.to(examples.placement.dtype)

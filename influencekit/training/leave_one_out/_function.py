@@ -25,6 +25,7 @@ from influencekit.training.trajectory._recorder import recorded_trajectory
 from influencekit.training.trajectory._replay import Replay, State, StepBatch
 from influencekit.training.trajectory._trajectory import Trajectory
 from influencekit.utils._long_work import progress
+from influencekit.utils._present import present
 from influencekit.utils._suggest import check_choice
 from influencekit.utils._torch import with_gradients
 
@@ -366,7 +367,7 @@ def _rows(left_out: Any, trajectory: Trajectory, n_train: int) -> NDArray:
 
 def _why_in_turn(task: Task, train: Examples) -> str | None:
     few = next(train.batches(N_ROWS))
-    reason = why_runs_differ(task, few.inputs, few.targets)
+    reason = why_runs_differ(task, few.inputs, present(few.targets, "training targets"))
     if reason is not None:
         warn_user(
             f"Reruns are trained one after the other: {reason}. It takes many times as long.",

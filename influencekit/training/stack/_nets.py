@@ -15,6 +15,7 @@ from torch.func import functional_call
 from influencekit.training._randomness import RandomStream, seeded
 from influencekit.training.estimator._recipe import fresh_copy
 from influencekit.training.stack._forward import call_all
+from influencekit.utils._present import present
 
 __all__ = ["Data", "NetStack", "collate_all", "initial_stack"]
 
@@ -139,6 +140,7 @@ def initial_stack(estimator: NeuralNet, seeds: Sequence[int]) -> NetStack:
             streams.append(RandomStream.capture(device))
         template = template or loss
         parts.append((dict(loss.named_parameters()), dict(loss.named_buffers())))
+    template = present(template, "first model")
     parameters = {
         name: _stacked([p[name] for p, _ in parts]).requires_grad_(example.requires_grad)
         for name, example in parts[0][0].items()

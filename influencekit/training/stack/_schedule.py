@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -57,7 +57,12 @@ def steps_per_epoch(net: NeuralNet, lengths: Sequence[int]) -> np.ndarray:
 
 def batch_length(net: NeuralNet, length: int) -> int:
     """Rows of the first batch of an epoch over ``length`` rows."""
-    return min(length, training_loader(net, length).batch_sampler.batch_size)
+    return min(length, _batch_size(training_loader(net, length)))
+
+
+def _batch_size(loader: DataLoader) -> int:
+    sampler: Any = loader.batch_sampler  # torch types it as any iterable of batches
+    return sampler.batch_size
 
 
 def epoch_order(loader: DataLoader) -> Tensor:
@@ -99,7 +104,7 @@ class SubsetSchedule:
         loader = self.loaders[len(rows)]
         with self.streams[model].use():
             order = epoch_order(loader)
-        batches = rows[order].split(loader.batch_sampler.batch_size)
+        batches = rows[order].split(_batch_size(loader))
         return batches[: len(loader)]  # without the last one where drop_last is set
 
 

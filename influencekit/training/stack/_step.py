@@ -148,7 +148,8 @@ class StackedStep:
 
     def _clip(self, parameters: list[Tensor]) -> None:
         """Scale each model's gradient as clip_grad_norm_ does for a model alone."""
-        norms = torch.stack([p.grad.flatten(1).norm(dim=1) for p in parameters]).norm(dim=0)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
         factor = (self.max_norm / (norms + 1e-6)).clamp(max=1.0)
         for p in parameters:
             p.grad = p.grad * factor.reshape(-1, *[1] * (p.ndim - 1))

@@ -36,6 +36,7 @@ from influencekit.training.stack._schedule import (
 from influencekit.training.stack._step import OptimizerSpec, StackedStep, groups_of
 from influencekit.training.stack._tasks import task_outputs
 from influencekit.training.stack._trial import bytes_per_net, why_nets_differ
+from influencekit.utils._present import present
 
 __all__ = ["StackedRetrainer"]
 
@@ -195,6 +196,11 @@ class StackedRetrainer:
             self.data = collate_all(estimator, X, y)
             self._try_queries()
 
+    @property
+    def _collated(self) -> Data:
+        """``data`` of an estimator whose nets can be stacked."""
+        return present(self.data, "collated data")
+
     def chunks(self, subsets: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Positions of the models that are trained together.
 
@@ -204,7 +210,7 @@ class StackedRetrainer:
         lengths = [len(rows) for rows in subsets]
         steps = steps_per_epoch(net, lengths)
         length = batch_length(net, max(lengths))
-        size = MEMORY_BUDGET // max(1, bytes_per_net(net, self.data, length))
+        size = MEMORY_BUDGET // max(1, bytes_per_net(net, self._collated, length))
         size = int(np.clip(size, 1, MAX_MODELS))
         order = np.argsort(steps, kind="stable")
         cohorts = np.split(order, np.flatnonzero(np.diff(steps[order])) + 1)
@@ -214,7 +220,7 @@ class StackedRetrainer:
         """Try one step of a subset of this length; what went wrong, or None."""
         if self.reason is None:
             length = batch_length(self.estimator, length)
-            self.reason = why_nets_differ(self.estimator, self.data, length)
+            self.reason = why_nets_differ(self.estimator, self._collated, length)
         return self.reason
 
     def run(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> np.ndarray:
@@ -226,7 +232,7 @@ class StackedRetrainer:
         """
         with untouched(self.estimator.device or "cpu"):
             stack = initial_stack(self.estimator, seeds)
-            train_stack(stack, self.data, subsets)
+            train_stack(stack, self._collated, subsets)
             return np.stack(list(self._outputs(stack)))
 
     def _try_queries(self) -> None:

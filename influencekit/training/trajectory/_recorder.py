@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Subset
 from influencekit.exceptions import TrajectoryError
 from influencekit.training.trajectory._recording import Recording
 from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.utils._present import present
 from influencekit.utils._suggest import check_choice
 
 __all__ = ["PlainRecorder", "TrajectoryRecorder", "record_trajectory", "recorded_trajectory"]
@@ -91,7 +92,8 @@ class TrajectoryRecorder(Callback):
                     "trajectory: a training batch came from somewhere else than the net's "
                     "iterator. Record this net with record_trajectory."
                 )
-            self._recording.announce(self._queue.popleft(), self.max_norm_)
+            recording = present(self._recording, "recording")
+            recording.announce(self._queue.popleft(), self.max_norm_)
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         recording = self._recording

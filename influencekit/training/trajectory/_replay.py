@@ -19,6 +19,7 @@ from influencekit.models._task import Task
 from influencekit.training._randomness import GLOBAL_STATE_LOCK
 from influencekit.training.trajectory._optimizers import Options, Slots
 from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.utils._present import present
 from influencekit.utils._torch import simple_kernels
 
 __all__ = [
@@ -189,7 +190,7 @@ class Replay:
         self._inputs = tree_map(self._cast, batch.inputs)
         self._targets = tree_map(self._cast, batch.targets)
         if weights is None:
-            weights = task.example_weights(train.targets)
+            weights = task.example_weights(present(train.targets, "training targets"))
         weights = torch.ones(len(train)) if weights is None else weights
         self.weights = weights.to(device=task.device, dtype=self.model.dtype)
         self._group_of = _group_of(self.model, trajectory)

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,7 @@ class Trajectory:
     def segments(self) -> list[tuple[int, int]]:
         """Steps from one snapshot to the next, in order."""
         steps = sorted(self.snapshots)
-        return list(zip(steps[:-1], steps[1:], strict=True))
+        return list(pairwise(steps))
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write the run into a folder, as JSON and numpy archives without pickle.

@@ -159,7 +159,7 @@ def test_schedule_groups_and_clipping_are_recorded():
     net = fit(make_net(callbacks=[HALVING, clip], optimizer__param_groups=groups))
     trajectory = trajectory_of(net)
     factors = 0.5 ** (np.arange(18) // 4)
-    first = [i for i, names in enumerate(trajectory.groups) if "layers.0.weight" in names][0]
+    first = next(i for i, names in enumerate(trajectory.groups) if "layers.0.weight" in names)
     np.testing.assert_allclose(trajectory.options["lr"][:, first], 0.03 * factors)
     np.testing.assert_allclose(trajectory.options["lr"][:, 1 - first], 0.01 * factors)
     np.testing.assert_array_equal(trajectory.max_norm, np.full(18, 0.2))
@@ -272,7 +272,7 @@ def test_gradient_accumulation_is_one_batch():
 
 class TestRefused:
     def test_batch_normalization(self):
-        with pytest.raises(UnsupportedModelError, match="BatchNorm1d.*depends"):
+        with pytest.raises(UnsupportedModelError, match=r"BatchNorm1d.*depends"):
             fit(make_net(module__norm=True))
 
     def test_optimizer(self):
@@ -284,7 +284,7 @@ class TestRefused:
     def test_wrong_data(self):
         net = fit(make_net())
         X, y = blobs()
-        with pytest.raises(TrajectoryError, match="steps 0 to .* do not lead"):
+        with pytest.raises(TrajectoryError, match=r"steps 0 to .* do not lead"):
             AdamWInfluence().fit(net, X[::-1].copy(), y[::-1].copy())
         with pytest.raises(TrajectoryError, match="not among the 20 training rows"):
             AdamWInfluence().fit(net, X[:20], y[:20])
@@ -328,7 +328,7 @@ class TestRefused:
     def test_parameters_the_optimizer_does_not_hold(self):
         module = Net()
         with (
-            pytest.raises(TrajectoryError, match="layers.0.weight"),
+            pytest.raises(TrajectoryError, match=r"layers.0.weight"),
             record_trajectory(module, SGD(module.layers[3].parameters(), lr=0.1), 4),
         ):
             pass
