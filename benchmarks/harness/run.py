@@ -26,6 +26,11 @@ from benchmarks.harness.study import QUICK, Study
 SAME = ("cpu", "cores", "versions")
 OURS = "influencekit"
 OUT_OF_TIME = "not run: the time was used up"
+#: Failures of what the machine had not yet, a folder of data or a package.
+LACKING = tuple(
+    f"failed: {reason}"
+    for reason in ("environment", "FileNotFoundError", "ModuleNotFoundError", "ImportError")
+)
 
 
 @dataclass
@@ -83,6 +88,8 @@ def _document(study: Study, path: Path, settings: dict, options: Options) -> dic
     if options.fresh_results or not path.exists():
         return new
     found = results.read(path)
+    if "cells" not in found:
+        raise SystemExit(f"{path} is transcribed and no run; give another folder with --results.")
     before = found["machine"]
     if any(before.get(name) != about.get(name) for name in SAME):
         raise SystemExit(
@@ -93,8 +100,8 @@ def _document(study: Study, path: Path, settings: dict, options: Options) -> dic
 
 
 def _done(found: dict | None, spec: dict) -> bool:
-    """Whether it need not run again: it has a result of the same settings."""
-    if found is None or found["status"].startswith((OUT_OF_TIME, "failed: environment")):
+    """Whether it need not run again: a result of the same settings, or a failure of its own."""
+    if found is None or found["status"].startswith((OUT_OF_TIME, *LACKING)):
         return False
     return all(found.get(name) == value for name, value in spec.items())
 

@@ -116,6 +116,11 @@ class Study:
         found = self.row(**cell, **settings)
         return [found] if isinstance(found, dict) else list(found)
 
+    def lacking(self, found: dict) -> list[str]:
+        """Cells that are not done; of studies that show failures those that were not tried."""
+        done = [k for k, cell in found.items() if cell["status"] == "ok" or self.shows_failures]
+        return [key for key in map(self.key_of, self.cells(FULL)) if key not in done]
+
     def environment_of(self, cell: dict) -> str | None:
         return self.environment(cell) if callable(self.environment) else self.environment
 
