@@ -90,6 +90,7 @@ def _run_options(parser: argparse.ArgumentParser, size: bool = True) -> None:
     parser.add_argument("--repeats", type=int, help="runs of each cell; the shortest counts")
     parser.add_argument("--threads", type=int, help="of torch; default all")
     parser.add_argument("--results", type=Path, help="folder; benchmarks/results/runs")
+    parser.add_argument("--retry", action="store_true", help="run failed cells again")
     parser.add_argument("--fresh", action="store_true", help="forget what is there")
 
 
@@ -108,6 +109,7 @@ def _options(options, size: str):
         repeats=options.repeats,
         threads=options.threads,
         fresh_results=options.fresh,
+        retry=options.retry,
     )
 
 

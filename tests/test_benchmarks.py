@@ -49,6 +49,12 @@ def test_the_quick_run_of_every_study(name, folder, monkeypatch):
     assert any(table.rows for table in shown.values())
 
 
+def test_chosen_values_are_those_of_their_grid_and_new_ones_of_all():
+    study = Study("Which?", dict, [{"a": [1, 2], "b": [3]}, {"a": [4], "c": [5]}])
+    assert study.cells("full", {"a": [1]}) == [{"a": 1, "b": 3}]
+    assert study.cells("full", {"a": [9]}) == [{"a": 9, "b": 3}, {"a": 9, "c": 5}]
+
+
 def test_a_study_is_a_short_file():
     long = {
         path.stem: lines
@@ -138,6 +144,8 @@ def test_a_failing_cell_is_shown_with_its_reason(study, tmp_path):
     document = start(study[0], tmp_path)
     assert results.failures(document) == {"x=3": "failed: ValueError: no scores below …/file"}
     assert len(results.rows_of(document)) == 2
+    start(study[0], tmp_path, retry=True)
+    assert study[1] == [1, 2, 3, 3]
 
 
 def test_a_document_says_what_was_measured_and_where_without_names(study, tmp_path):

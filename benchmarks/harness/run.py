@@ -44,6 +44,7 @@ class Options:
     repeats: int | None = None
     threads: int | None = None
     fresh_results: bool = False
+    retry: bool = False
     deadline: float = math.inf
     skip: Callable[[str, dict], str | None] = lambda key, cells: None
     say: Callable[[str], None] = lambda line: print(line, flush=True)
@@ -58,7 +59,7 @@ def run(study: Study, options: Options) -> dict:
     for i, cell in enumerate(cells, 1):
         key = study.key_of(cell)
         spec = {"cell": cell, "settings": settings, "threads": options.threads}
-        if _done(document["cells"].get(key), spec):
+        if _done(document["cells"].get(key), spec, options.retry):
             continue
         reason = options.skip(key, document["cells"])
         if reason is None and time.monotonic() > options.deadline:
@@ -99,9 +100,11 @@ def _document(study: Study, path: Path, settings: dict, options: Options) -> dic
     return {**new, "date": found["date"], "cells": found["cells"]}
 
 
-def _done(found: dict | None, spec: dict) -> bool:
+def _done(found: dict | None, spec: dict, retry: bool) -> bool:
     """Whether it need not run again: a result of the same settings, or a failure of its own."""
     if found is None or found["status"].startswith((OUT_OF_TIME, *LACKING)):
+        return False
+    if retry and found["status"] != "ok":
         return False
     return all(found.get(name) == value for name, value in spec.items())
 

@@ -100,7 +100,7 @@ def kinks(run):
 def reruns(run):
     """The same run without each of the left-out examples."""
     return trajectory_leave_one_out(
-        run.task, *run.data, examples=run.left_out, trajectory=run.trajectory
+        run.task, *run.data, left_out=run.left_out, trajectory=run.trajectory
     )
 
 

@@ -39,6 +39,11 @@ def file(name: str) -> Path:
     return home() / name
 
 
+def home_of(name: str) -> Path | None:
+    """The data folder, if it holds the file."""
+    return file(name) and home()
+
+
 @cache
 def _arrays(name: str) -> dict:
     with np.load(file(name), allow_pickle=False) as found:
