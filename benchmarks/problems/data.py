@@ -140,6 +140,15 @@ def acs_dummies(rng, n: int) -> tuple[np.ndarray, np.ndarray]:
     return np.hstack([numbers, dummies]), frame["y"].to_numpy()
 
 
+def acs_few_codes() -> tuple[np.ndarray, np.ndarray]:
+    """Three numbers and five codes as dummies, all rows."""
+    frame = acs_frame()
+    dummies = OneHotEncoder(sparse_output=False).fit_transform(
+        frame[["COW", "MAR", "RELP", "SEX", "RAC1P"]].astype(str)
+    )
+    return np.hstack([frame[["AGEP", "SCHL", "WKHP"]], dummies]), frame["y"].to_numpy().astype(int)
+
+
 def acs_frequent() -> tuple[np.ndarray, np.ndarray]:
     """30,000 rows, two numbers scaled, eight codes as dummies if frequent."""
     from sklearn.compose import make_column_transformer

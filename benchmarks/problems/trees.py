@@ -37,7 +37,7 @@ MODELS = {
     "HistGradientBoosting": ("sklearn", "HistGradientBoosting", _HIST),
     "GradientBoosting": ("sklearn", "GradientBoosting", {"n_estimators": 50}),
     "XGBoost": ("xgboost", "XGB", _XGBOOST),
-    "XGBoost, sampled": ("xgboost", "XGB", {**_XGBOOST, "subsample": 0.7}),
+    "XGBoost sampled": ("xgboost", "XGB", {**_XGBOOST, "subsample": 0.7}),
     "LightGBM": ("lightgbm", "LGBM", _LIGHTGBM),
     "RandomForest": ("sklearn", "RandomForest", {"n_estimators": 100}),
     "ExtraTrees": ("sklearn", "ExtraTrees", {"n_estimators": 100}),

@@ -2,7 +2,7 @@
 
 The linear datamodeling score (LDS) of ``InfluenceFunction()`` at its default damping, at the best
 of 37 dampings and at 0; and the Pearson correlation and the slope of its scores beside
-leave-one-out refits.  The reference is scikit-learn alone: models fitted again, without the library.
+leave-one-out refits.  The reference is scikit-learn alone: models fitted without the library.
 """
 
 import numpy as np

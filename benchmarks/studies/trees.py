@@ -24,8 +24,7 @@ def row(part, model, n_train, n_query, n_subsets, n_left_out, table=None, n=None
     new, rng, n = trees.model(model, y.dtype.kind != "f"), np.random.default_rng(1), len(X)
     masks = halves(n, n_subsets, rng)
     alone = rng.permutation(n)[:n_left_out]
-    without = ~np.eye(n, dtype=bool)[alone]
-    full = clone(new).fit(X, y)
+    without, full = ~np.eye(n, dtype=bool)[alone], clone(new).fit(X, y)
     outputs, single = (refitted(new, *data, m, explained) for m in (masks, without))
     if part == "structure":
         found = {"halves": of_leaves(full, data, masks, outputs),
@@ -53,8 +52,8 @@ def tables(rows):
             lines.append([model, *(short(np.mean(v)) if v else "" for v in of_it)])
         found[name] = Table(["model", *ways], lines)
     gains = [r["auto"] - max(r[b] for b in BASELINES[:2]) for r in own]
-    over = Table(["by .03 or more", "cells"], [[str(sum(np.array(gains) >= 0.03)), str(len(gains))]])
-    found["auto above both baselines"] = over
+    counts = [str(sum(gain >= 0.03 for gain in gains)), str(len(gains))]
+    found["auto above both"] = Table(["by .03 or more", "cells"], [counts])
     for part, axis in (("structure", "table"), ("cost", "n")):
         own = [r for r in rows if r["part"] == part]
         keys = [k for k in (own[0] if own else {}) if k not in ("part", "model", axis)]
@@ -67,7 +66,7 @@ ON = {"table": list(trees.TABLES)}
 STUDY = Study(
     __doc__, row,
     [{"part": ["quality"], "model": [m for m in trees.MODELS if "sampled" not in m], **ON},
-     {"part": ["quality"], "model": ["XGBoost, sampled"],
+     {"part": ["quality"], "model": ["XGBoost sampled"],
       "table": ["diabetes", "income", "Concrete"]},
      {"part": ["structure"], "model": ["HistGradientBoosting"], **ON},
      {"part": ["cost"], "model": ["HistGradientBoosting"], "n": [10_000, 100_000]}],
