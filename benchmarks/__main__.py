@@ -27,7 +27,10 @@ def main(argv: list[str] | None = None) -> None:
     # leave no cell behind when somebody ends this process
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     options = _parser().parse_args(argv)
-    options.do(options)
+    try:
+        options.do(options)
+    except KeyboardInterrupt:
+        raise SystemExit("\nended; the cells that were done are kept, and run goes on") from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--results", type=Path, help="folder of runs")
     keep = add("keep", _keep, "copy a run to benchmarks/results/, which the docs show")
     keep.add_argument("study")
+    keep.add_argument("--partial", action="store_true", help="also where cells are missing")
     page = add("page", _page, "write kept results into the docs")
     page.add_argument("--check", action="store_true", help="write nothing; fail where they differ")
     draw = add("draw", _draw, "draw the pictures of a study")
@@ -86,6 +90,7 @@ def _run_options(parser: argparse.ArgumentParser, size: bool = True) -> None:
     parser.add_argument("--repeats", type=int, help="runs of each cell; the shortest counts")
     parser.add_argument("--threads", type=int, help="of torch; default all")
     parser.add_argument("--results", type=Path, help="folder; benchmarks/results/runs")
+    parser.add_argument("--retry", action="store_true", help="run failed cells again")
     parser.add_argument("--fresh", action="store_true", help="forget what is there")
 
 
@@ -104,6 +109,7 @@ def _options(options, size: str):
         repeats=options.repeats,
         threads=options.threads,
         fresh_results=options.fresh,
+        retry=options.retry,
     )
 
 
@@ -134,18 +140,24 @@ def _run(options) -> None:
     from benchmarks.harness import load, run
 
     how = _options(options, options.size)
-    only = dict(pair.split("=", 1) for pair in options.only)
-    how.only = {axis: _values(text) for axis, text in only.items()}
-    how.settings = {k: _value(v) for k, v in (pair.split("=", 1) for pair in options.set)}
-    for name in options.studies:
-        document = run.run(load(name), how)
-        _show(document)
+    how.only = {axis: _values(text) for axis, text in _pairs("--only", options.only)}
+    how.settings = {name: _value(text) for name, text in _pairs("--set", options.set)}
+    for study in [load(name) for name in options.studies]:
+        _show(run.run(study, how))
+
+
+def _pairs(option: str, words: list[str]) -> list[list[str]]:
+    for word in words:
+        if "=" not in word:
+            raise SystemExit(f"{option} takes NAME=VALUE, not {word!r}.")
+    return [word.split("=", 1) for word in words]
 
 
 def _found(options) -> dict:
     """Results of a run, or those that are kept."""
-    from benchmarks.harness import results
+    from benchmarks.harness import load, results
 
+    load(options.study)  # says which there are
     folders = [options.results or results.RUNS, results.KEPT]
     paths = [results.path_of(options.study, options.size, folder) for folder in folders]
     found = [path for path in paths if path.exists()]
@@ -171,7 +183,10 @@ def _draw(options) -> None:
 def _show(document: dict, view: str | None = None) -> None:
     from benchmarks.harness import pages, results
 
-    for name, table in pages.tables_of(document).items():
+    tables = pages.tables_of(document)
+    if view is not None and view not in tables:
+        raise SystemExit(f"{document['study']} has no table {view!r}; it has {sorted(tables)}.")
+    for name, table in tables.items():
         if view in (None, name):
             print(f"\n{name}\n\n{table.markdown()}")
     for key, why in results.failures(document).items():
@@ -179,9 +194,16 @@ def _show(document: dict, view: str | None = None) -> None:
 
 
 def _keep(options) -> None:
-    from benchmarks.harness import results
+    from benchmarks.harness import load, results
 
+    study = load(options.study)
     document = results.read(results.path_of(options.study, folder=results.RUNS))
+    lacking = study.lacking(document["cells"])
+    if lacking and not options.partial:
+        raise SystemExit(
+            f"{options.study}: {len(lacking)} cells of the study have no result, such as "
+            f"{lacking[0]}. Run it again, or keep what is there with --partial."
+        )
     results.save(results.path_of(options.study), document)
     print(f"kept; python -m benchmarks page writes {options.study} into the docs")
 

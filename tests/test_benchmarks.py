@@ -13,11 +13,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed with the package
 pytest.importorskip("benchmarks", reason="benchmarks/ is not part of this tree")
 from benchmarks import peers  # noqa: E402
+from benchmarks.__main__ import main  # noqa: E402
 from benchmarks.harness import Size, Study, Table, cell, load, names, pages, results, trace  # noqa: E402
 from benchmarks.harness import bench as bench_module  # noqa: E402
 from benchmarks.harness import run as run_module  # noqa: E402
 from benchmarks.measures import costs_by_size, libraries  # noqa: E402
-from benchmarks.problems import tensors  # noqa: E402
+from benchmarks.problems import data, tensors  # noqa: E402
 
 OURS = peers.OURS
 #: Libraries that a machine without their environments does not have.
@@ -46,6 +47,12 @@ def test_the_quick_run_of_every_study(name, folder, monkeypatch):
     shown = pages.tables_of(document)
     assert all("|" in table.markdown() for table in shown.values())
     assert any(table.rows for table in shown.values())
+
+
+def test_chosen_values_are_those_of_their_grid_and_new_ones_of_all():
+    study = Study("Which?", dict, [{"a": [1, 2], "b": [3]}, {"a": [4], "c": [5]}])
+    assert study.cells("full", {"a": [1]}) == [{"a": 1, "b": 3}]
+    assert study.cells("full", {"a": [9]}) == [{"a": 9, "b": 3}, {"a": 9, "c": 5}]
 
 
 def test_a_study_is_a_short_file():
@@ -137,6 +144,8 @@ def test_a_failing_cell_is_shown_with_its_reason(study, tmp_path):
     document = start(study[0], tmp_path)
     assert results.failures(document) == {"x=3": "failed: ValueError: no scores below …/file"}
     assert len(results.rows_of(document)) == 2
+    start(study[0], tmp_path, retry=True)
+    assert study[1] == [1, 2, 3, 3]
 
 
 def test_a_document_says_what_was_measured_and_where_without_names(study, tmp_path):
@@ -162,6 +171,64 @@ def test_settings_and_axes_are_those_of_the_study(study, tmp_path):
         start(study[0], tmp_path, settings={"epochs": 3})
     with pytest.raises(SystemExit, match="no axis"):
         start(study[0], tmp_path, only={"seed": [3]})
+
+
+def test_a_cell_that_lacked_its_data_runs_once_they_are_there(tmp_path, monkeypatch):
+    monkeypatch.delenv("INFLUENCEKIT_DATA", raising=False)
+    study = Study("Is it read?", lambda: {"size": data.file("a.csv").stat().st_size}, {})
+    why = results.failures(start(study, tmp_path))
+    assert "set INFLUENCEKIT_DATA to the folder" in "".join(why.values())
+    (tmp_path / "a.csv").write_text("12")
+    monkeypatch.setenv("INFLUENCEKIT_DATA", str(tmp_path))
+    assert results.rows_of(start(study, tmp_path)) == [{"size": 2}]
+
+
+@pytest.mark.parametrize("text", ['{"study": "op', "[]", '{"cells": {}}'])
+@pytest.mark.parametrize("command", ["run operators --quick", "table operators --quick"])
+def test_a_broken_file_is_named_and_left_as_it_is(text, command, tmp_path):
+    path = results.path_of("operators", "quick", tmp_path)
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(SystemExit, match="operators.json .*left as it is"):
+        main([*command.split(), "--results", str(tmp_path)])
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("run operators nope --quick", "no study 'nope'. There are: acs_income"),
+        ("table nope", "no study 'nope'"),
+        ("keep nope", "no study 'nope'"),
+        ("draw nope pictures", "no study 'nope'"),
+        ("table kinks nope", r"no table 'nope'; it has \['derivative and finite', 'smoothed'\]"),
+        ("keep operators", r"operators.json is not there; python -m benchmarks run makes it"),
+        ("run operators --only k", "--only takes NAME=VALUE, not 'k'"),
+        ("run operators --set k", "--set takes NAME=VALUE, not 'k'"),
+        ("run kinks --results benchmarks/results", "is transcribed and no run"),
+        ("peers nope", "no environment 'nope'. There are: bergson"),
+    ],
+)
+def test_a_wrong_word_is_named_before_anything_runs(command, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(results, "RUNS", tmp_path)
+    monkeypatch.setattr(run_module, "_run_cell", None)
+    with pytest.raises(SystemExit, match=said):
+        main(command.split())
+
+
+def test_only_a_whole_run_takes_the_place_of_kept_results(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "RUNS", tmp_path)
+    monkeypatch.setattr(results, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(results, "path_of", lambda name, size="full", folder=tmp_path / "kept":
+                        folder / "study.json")  # fmt: skip
+    monkeypatch.setattr("benchmarks.harness.load", lambda name: study[0])
+    start(study[0], tmp_path, only={"x": [1, 3]})
+    with pytest.raises(SystemExit, match="2 cells of the study have no result, such as x=2"):
+        main(["keep", "study"])
+    assert not (tmp_path / "kept").exists()
+    main(["keep", "study", "--partial"])
+    assert (tmp_path / "kept" / "study.json").exists()
 
 
 # ---- a cell in a process of its own -------------------------------------------------------------

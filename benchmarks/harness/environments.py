@@ -47,6 +47,8 @@ def make(name: str) -> dict[str, str]:
     The lines above the line ``# peers`` are what every measurement needs; each line below it
     is a package that may fail by itself.
     """
+    if name not in names():
+        raise SystemExit(f"There is no environment {name!r}. There are: {', '.join(names())}.")
     target, text = folder(name), (REQUIREMENTS / f"{name}.txt").read_text()
     done = target / "installed.json"
     if done.exists() and json.loads(done.read_text())["requirements"] == text:

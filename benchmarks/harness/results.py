@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "benchmarks" / "results"
 #: Where runs go until somebody keeps them.
 RUNS = ROOT / "benchmarks" / "results" / "runs"
+MEND = "Mend it or move it away; it was left as it is."
 
 
 def path_of(name: str, size: str = "full", folder: Path = KEPT) -> Path:
@@ -22,7 +23,16 @@ def path_of(name: str, size: str = "full", folder: Path = KEPT) -> Path:
 
 
 def read(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """A document; the file stays as it is where it is none."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SystemExit(f"{path} is not there; python -m benchmarks run makes it.") from None
+    except ValueError as error:
+        raise SystemExit(f"{path} is no JSON ({error}). {MEND}") from None
+    if not isinstance(document, dict) or not document.keys() >= {"study", "question"}:
+        raise SystemExit(f"{path} holds no results of a study. {MEND}")
+    return document
 
 
 def save(path: Path, document: dict) -> None:

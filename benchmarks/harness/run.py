@@ -26,6 +26,11 @@ from benchmarks.harness.study import QUICK, Study
 SAME = ("cpu", "cores", "versions")
 OURS = "influencekit"
 OUT_OF_TIME = "not run: the time was used up"
+#: Failures of what the machine had not yet, a folder of data or a package.
+LACKING = tuple(
+    f"failed: {reason}"
+    for reason in ("environment", "FileNotFoundError", "ModuleNotFoundError", "ImportError")
+)
 
 
 @dataclass
@@ -39,6 +44,7 @@ class Options:
     repeats: int | None = None
     threads: int | None = None
     fresh_results: bool = False
+    retry: bool = False
     deadline: float = math.inf
     skip: Callable[[str, dict], str | None] = lambda key, cells: None
     say: Callable[[str], None] = lambda line: print(line, flush=True)
@@ -53,7 +59,7 @@ def run(study: Study, options: Options) -> dict:
     for i, cell in enumerate(cells, 1):
         key = study.key_of(cell)
         spec = {"cell": cell, "settings": settings, "threads": options.threads}
-        if _done(document["cells"].get(key), spec):
+        if _done(document["cells"].get(key), spec, options.retry):
             continue
         reason = options.skip(key, document["cells"])
         if reason is None and time.monotonic() > options.deadline:
@@ -83,6 +89,8 @@ def _document(study: Study, path: Path, settings: dict, options: Options) -> dic
     if options.fresh_results or not path.exists():
         return new
     found = results.read(path)
+    if "cells" not in found:
+        raise SystemExit(f"{path} is transcribed and no run; give another folder with --results.")
     before = found["machine"]
     if any(before.get(name) != about.get(name) for name in SAME):
         raise SystemExit(
@@ -92,9 +100,11 @@ def _document(study: Study, path: Path, settings: dict, options: Options) -> dic
     return {**new, "date": found["date"], "cells": found["cells"]}
 
 
-def _done(found: dict | None, spec: dict) -> bool:
-    """Whether it need not run again: it has a result of the same settings."""
-    if found is None or found["status"].startswith((OUT_OF_TIME, "failed: environment")):
+def _done(found: dict | None, spec: dict, retry: bool) -> bool:
+    """Whether it need not run again: a result of the same settings, or a failure of its own."""
+    if found is None or found["status"].startswith((OUT_OF_TIME, *LACKING)):
+        return False
+    if retry and found["status"] != "ok":
         return False
     return all(found.get(name) == value for name, value in spec.items())
 

@@ -90,7 +90,7 @@ class Study:
         return {**self.settings, **(chosen.settings if chosen else {}), **(changes or {})}
 
     def cells(self, size: str, only: dict | None = None) -> list[dict]:
-        """Cells of a size in order; ``only`` puts other values in the place of an axis's."""
+        """Cells of a size in order; ``only`` chooses an axis's values, new ones for every grid."""
         chosen = self._size(size)
         grids = self.grid if chosen is None or chosen.grid is None else chosen.grid
         grids = [grids] if isinstance(grids, dict) else grids
@@ -98,9 +98,12 @@ class Study:
         unknown = set(only or {}) - axes
         if unknown:
             raise SystemExit(f"{self.name} has no axis {sorted(unknown)}; it has {sorted(axes)}.")
+        known = {axis: [v for g in grids for v in g.get(axis, [])] for axis in axes}
         found = []
         for grid in grids:
-            values = {axis: (only or {}).get(axis, list(own)) for axis, own in grid.items()}
+            values = {axis: list(own) for axis, own in grid.items()}
+            for axis in values.keys() & (only or {}).keys():
+                values[axis] = [v for v in only[axis] if v in grid[axis] or v not in known[axis]]
             cells = [dict(zip(values, v, strict=True)) for v in itertools.product(*values.values())]
             found += [cell for cell in cells if cell not in found]
         return found
@@ -115,6 +118,11 @@ class Study:
     def rows_of(self, cell: dict, settings: dict) -> list[dict]:
         found = self.row(**cell, **settings)
         return [found] if isinstance(found, dict) else list(found)
+
+    def lacking(self, found: dict) -> list[str]:
+        """Cells that are not done; of studies that show failures those that were not tried."""
+        done = [k for k, cell in found.items() if cell["status"] == "ok" or self.shows_failures]
+        return [key for key in map(self.key_of, self.cells(FULL)) if key not in done]
 
     def environment_of(self, cell: dict) -> str | None:
         return self.environment(cell) if callable(self.environment) else self.environment

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
-from influencekit import AdamWInfluence
+from influencekit import AdamWInfluence, TreeInfluence
 from influencekit.applications import LookAheadSelector
 from influencekit.applications._evidence import normalized_margin
 from influencekit.applications._values import group_means
+from influencekit.attributors.trees._objectives import base_score
+from influencekit.attributors.trees._replay import Replay
+from influencekit.attributors.trees._rows import leaves_of
 from influencekit.curvature._operators import CurvatureOperator
 from influencekit.damping._indicators import grad_dot_cosine
 from influencekit.training.trajectory._optimizers import AdamRule
@@ -22,6 +26,7 @@ __all__ = [
     "grad_dot_cosine",
     "group_means",
     "normalized_margin",
+    "refitted_leaves",
 ]
 
 
@@ -64,3 +69,20 @@ class RandomSelector(LookAheadSelector):
     def _look(self, window, step, n_scored, horizon):
         batches = window.replay.trajectory.batches[step : step + n_scored]
         return [np.random.rand(len(rows)) for rows in batches]  # noqa: NPY002
+
+
+def refitted_leaves(model, X, y, Q, u, masks) -> np.ndarray:
+    """Negative losses (n_masks, n_query) of the fitted trees, leaf values refitted on subsets."""
+    influence = TreeInfluence("leaf").fit(model, X, y)
+    whole, task = influence.fitted_[0].replay, influence.task_
+    queries = influence._queries(Q, u)
+    found, leaves = [], leaves_of(queries)
+    for mask in masks * 1.0:
+        start = base_score(whole.base_rule, mask, whole.targets)
+        trees = replace(whole.trees, base=start)
+        done = Replay(trees, whole.leaves, whole.targets, mask, mask)
+        scores = np.tile(start, (len(u), 1))
+        for tree, step in enumerate(done.steps):
+            scores[:, done.trees.outputs[tree]] += done.trees.rate * step[leaves[tree]]
+        found.append(-task.loss(torch.as_tensor(scores), queries.targets).numpy())
+    return np.stack(found)

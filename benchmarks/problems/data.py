@@ -39,6 +39,11 @@ def file(name: str) -> Path:
     return home() / name
 
 
+def home_of(name: str) -> Path | None:
+    """The data folder, if it holds the file."""
+    return file(name) and home()
+
+
 @cache
 def _arrays(name: str) -> dict:
     with np.load(file(name), allow_pickle=False) as found:
@@ -133,6 +138,15 @@ def acs_dummies(rng, n: int) -> tuple[np.ndarray, np.ndarray]:
     numbers = StandardScaler().fit_transform(frame[NUMBERS])
     dummies = OneHotEncoder(sparse_output=False).fit_transform(frame[CODES])
     return np.hstack([numbers, dummies]), frame["y"].to_numpy()
+
+
+def acs_few_codes() -> tuple[np.ndarray, np.ndarray]:
+    """Three numbers and five codes as dummies, all rows."""
+    frame = acs_frame()
+    dummies = OneHotEncoder(sparse_output=False).fit_transform(
+        frame[["COW", "MAR", "RELP", "SEX", "RAC1P"]].astype(str)
+    )
+    return np.hstack([frame[["AGEP", "SCHL", "WKHP"]], dummies]), frame["y"].to_numpy().astype(int)
 
 
 def acs_frequent() -> tuple[np.ndarray, np.ndarray]:

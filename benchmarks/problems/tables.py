@@ -22,8 +22,8 @@ from benchmarks.problems.registry import Spec, in_order, problem
 # ---- 60 % of a table to train ------------------------------------------------------------------
 
 
-def shares(load, classifies: bool):
-    """Draw 60 % of the rows to train, columns standardized by them."""
+def shares(load, classifies: bool, share: float | None = 0.6):
+    """Draw 60 % of the rows to train (None: ``n_train``), columns standardized by them."""
 
     def draw(seed, n_train, n_test):
         X, y = load(return_X_y=True)
@@ -32,10 +32,11 @@ def shares(load, classifies: bool):
         y = y.astype(np.int64) if classifies else y.astype(np.float32)[:, None]
         labels = y if classifies else None
         X, X_rest, y, y_rest = train_test_split(
-            X, y, train_size=0.6, stratify=labels, random_state=seed
+            X, y, train_size=share or n_train, stratify=labels, random_state=seed
         )
-        scaler = StandardScaler().fit(X)
-        X, X_rest = (scaler.transform(part).astype(np.float32) for part in (X, X_rest))
+        if X.ndim == 2:
+            scaler = StandardScaler().fit(X)
+            X, X_rest = (scaler.transform(part).astype(np.float32) for part in (X, X_rest))
         return X, y, X_rest, y_rest
 
     return draw

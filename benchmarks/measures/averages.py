@@ -1,0 +1,49 @@
+"""Attributors of the final model and their averages along the run, explaining any output."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+
+import numpy as np
+
+from influencekit import TRAK, GradDot, InfluenceFunction, RunAverage
+from influencekit.models import load_checkpoints
+
+_OTHERS = {
+    "ekfac": lambda: InfluenceFunction("ekfac"),
+    "kfac": lambda: InfluenceFunction("kfac"),
+    "logra": lambda: InfluenceFunction("logra", random_state=0),
+    "TRAK": lambda: TRAK(projection_dim=512, random_state=0),
+    "GradDot": GradDot,
+}
+WAYS = {
+    "final": InfluenceFunction, "average": RunAverage, "end": partial(RunAverage, slopes="end"),
+}  # fmt: skip
+METHODS: dict = {}
+for _name, _make in _OTHERS.items():
+    METHODS |= {_name: _make, f"{_name}, average": lambda make=_make: RunAverage(make())}
+
+
+def explaining(attributor, output: str, queries: tuple) -> np.ndarray:
+    """Scores of a fitted attributor for another output than it was fitted with."""
+    other = copy.copy(attributor)
+    other.fitted_ = [fitted.explaining(output) for fitted in attributor.fitted_]
+    return other.score(*queries)
+
+
+def checkpoints(net, train: tuple) -> list:
+    """``InfluenceFunction()`` at each checkpoint that a net kept."""
+    states = dict(net.callbacks_)["KeepCheckpoints"].checkpoints_.values()
+    return [InfluenceFunction().fit(model, *train) for model in load_checkpoints(net, states)]
+
+
+def unit(parts: list, output: str, queries: tuple) -> np.ndarray:
+    """Mean over checkpoints of scores at length 1."""
+    scores = [explaining(part, output, queries) for part in parts]
+    return sum(s / np.linalg.norm(s, axis=1, keepdims=True) for s in scores) / len(scores)
+
+
+def as_loss(outputs: np.ndarray, y: np.ndarray, classifies: bool) -> np.ndarray:
+    """Negative losses of margins or predictions: log p = -log(1 + exp(-margin))."""
+    return -np.logaddexp(0.0, -outputs) if classifies else -((outputs - y[:, 0]) ** 2)

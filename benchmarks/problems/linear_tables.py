@@ -1,0 +1,63 @@
+"""Tables as they come, and scikit-learn's linear models that fit their targets."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from sklearn.compose import make_column_transformer
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from benchmarks.problems import data
+from influencekit.datasets import fetch_acs_income, fetch_uci_concrete
+
+
+def _concrete(return_X_y=True):
+    return fetch_uci_concrete(data_home=data.home_of(data.CONCRETE), return_X_y=return_X_y)
+
+
+def _income(return_X_y=True):
+    X, y = fetch_acs_income("CA", data_home=data.home_of(data.ACS), return_X_y=return_X_y)
+    rows = np.random.default_rng(0).permutation(len(X))[:2000]
+    return X.iloc[rows].astype(float).to_numpy(), np.asarray(y)[rows].astype(int)
+
+
+def _encoded_income(return_X_y=True):
+    X, y = _income()
+    codes = OneHotEncoder(
+        min_frequency=20, sparse_output=False, handle_unknown="infrequent_if_exist"
+    )
+    numbers = [0, 7]  # age, hours of work
+    others = [j for j in range(X.shape[1]) if j not in numbers]
+    encode = make_column_transformer((StandardScaler(), numbers), (codes, others))
+    return encode.fit_transform(X), y
+
+
+CLASSES = {
+    "breast cancer": load_breast_cancer, "wine": load_wine, "iris": load_iris,
+    "digits": load_digits, "income, codes": _income, "income, encoded": _encoded_income,
+}  # fmt: skip
+NUMBERS = {
+    "diabetes": partial(load_diabetes, scaled=False), "diabetes, scaled": load_diabetes,
+    "concrete": _concrete,
+}  # fmt: skip
+MODELS = {
+    "logistic": LogisticRegression(solver="newton-cholesky", tol=1e-8, max_iter=1000),
+    "least squares": LinearRegression(),
+    "ridge": Ridge(1.0),
+}
+
+
+def split(table: str, prepared: bool, n_train: int, n_query: int, rng) -> tuple:
+    """Training rows and queries, standardized by the training rows if prepared."""
+    X, y = (CLASSES | NUMBERS)[table](return_X_y=True)
+    rows = rng.permutation(len(X))[: n_train + n_query]
+    rows = rows[:-n_query] if len(rows) > 4 * n_query else rows
+    train, query = rows[:-n_query], rows[-n_query:]
+    X, y, Q, u = X[train], y[train], X[query], y[query]
+    if prepared:
+        scaler = StandardScaler().fit(X)
+        X, Q = scaler.transform(X), scaler.transform(Q)
+    return X, y, Q, u

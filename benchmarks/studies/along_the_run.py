@@ -1,0 +1,74 @@
+"""Do scores averaged along the run predict retraining better than those of the final model?
+
+LDS (Spearman, mean over 50 queries) against nets retrained on random halves, for the margin (a
+regressor's prediction) and for the loss.  "final" is ``InfluenceFunction()`` on the final model,
+"average" ``RunAverage()``, "end" ``RunAverage(slopes="end")``, "unit" the mean of unit-length
+scores at the same eight checkpoints, by hand.  "methods" are other attributors, each beside its
+average.  Few rows left out: ``--set fraction=0.95 n_subsets=60 n_repeats=6``.
+"""
+
+import numpy as np
+
+from benchmarks.harness import Size, Study, Table
+from benchmarks.harness.tables import mean_error, of, short
+from benchmarks.measures.averages import METHODS, WAYS, as_loss, checkpoints, explaining, unit
+from benchmarks.problems.averages import FINETUNED, SETTINGS, fitted
+from influencekit import retrain_on_subsets
+from influencekit.metrics import PreparedOutputs
+
+
+def row(part, setting, seed, n_subsets, n_repeats, fraction):
+    problem, net = fitted(setting, seed)
+    classifies = problem.spec.classifies
+    value = "margin" if classifies else "prediction"
+    made = retrain_on_subsets(net, *problem.data, n_subsets=n_subsets, n_repeats=n_repeats,
+                              subset_fraction=fraction, output=value, random_state=seed)  # fmt: skip
+    ways = METHODS if part == "methods" else WAYS
+    attributors = {name: make().fit(net, *problem.train) for name, make in ways.items()}
+    parts = checkpoints(net, problem.train) if part != "methods" else []
+    found = []
+    for explained, output in (("value", value), ("loss", "neg_loss")):
+        scores = {way: explaining(one, output, problem.test) for way, one in attributors.items()}
+        if parts:
+            scores["unit"] = unit(parts, output, problem.test)
+        outputs = made.outputs
+        if explained == "loss":
+            outputs = as_loss(outputs, problem.y_test, classifies)
+        truth = PreparedOutputs(outputs)
+        lds = {way: truth.score(s @ made.masks.T.astype(float)).mean for way, s in scores.items()}
+        found.append({"explained": explained, **lds, "ceiling": truth.noise_ceiling})
+    return found
+
+
+def tables(rows):
+    found = {}
+    for part, what in dict.fromkeys((r["part"], r["explained"]) for r in rows):
+        own = [r for r in rows if (r["part"], r["explained"]) == (part, what)]
+        ways = [*(METHODS if part == "methods" else (*WAYS, "unit")), "ceiling"]
+        means = {s: [np.mean(of([r for r in own if r["setting"] == s], way)) for way in ways]
+                 for s in dict.fromkeys(r["setting"] for r in own)}  # fmt: skip
+        lines = [[s, *(short(m, 3) for m in each)] for s, each in means.items()]
+        all_of = np.array(list(means.values()))
+        lines.append(["mean", *(short(m, 3) for m in all_of.mean(0))])
+        found[f"{part}, {what}"] = Table([what, *ways], lines)
+        pairs = [("average", "final"), ("average", "unit"), ("end", "final")]
+        pairs += [(f"{w}, average", w) for w in METHODS if ", average" not in w]
+        gains = []
+        for a, b in [pair for pair in pairs if set(pair) <= set(ways)]:
+            gain = all_of[:, ways.index(a)] - all_of[:, ways.index(b)]
+            gains.append([f"{a} above {b}", mean_error(gain, 3), short(gain.min(), 3)])
+        found[f"{part}, {what}, gains"] = Table(["of", "mean", "least"], gains)
+    return found
+
+
+SCRATCH = {"part": ["scratch"], "setting": SETTINGS, "seed": [0, 1]}
+OTHERS = ["wine, AdamW", "breast cancer, SGD", "diabetes, AdamW", "Concrete, SGD"]
+STUDY = Study(
+    __doc__, row,
+    [SCRATCH, {"part": ["methods"], "setting": OTHERS, "seed": [0]},
+     {"part": ["finetuned"], "setting": FINETUNED, "seed": [0]}],
+    {"n_subsets": 80, "n_repeats": 3, "fraction": 0.5},
+    quick=Size({"part": ["finetuned"], "setting": FINETUNED[:1], "seed": [0]},
+               {"n_subsets": 3, "n_repeats": 2}),
+    tables=tables, needs=("acs_income_2018", "uci_concrete", "cifar2"),
+)  # fmt: skip
