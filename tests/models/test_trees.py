@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import (
     AdaBoostClassifier,
     ExtraTreesClassifier,
@@ -15,7 +16,7 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -135,6 +136,44 @@ def test_refused_by_name(model, data, words):
     for method in ("leaf", "kernel") if "loss" in words else ("leaf",):
         with pytest.raises(UnsupportedModelError, match=words):
             TreeInfluence(method).fit(model, *data)
+
+
+def test_boosting_that_starts_at_a_model_of_rows_is_refused_by_every_method():
+    X, y = DIABETES
+    model = GradientBoostingRegressor(n_estimators=3, init=LinearRegression()).fit(X, y)
+    drawn = DummyClassifier(strategy="stratified")
+    other = GradientBoostingClassifier(n_estimators=3, init=drawn).fit(*TWO)
+    for method in ("auto", "leaf", "kernel", "boostin"):
+        for fitted, data in ((model, DIABETES), (other, TWO)):
+            with pytest.raises(UnsupportedModelError, match="init="):
+                TreeInfluence(method).fit(fitted, *data)
+
+
+@pytest.mark.parametrize("data", [IRIS, TWO], ids=["three", "two"])
+def test_boosting_that_starts_at_a_constant_of_ones_own(data):
+    X, y = data
+    for strategy in ("uniform", "most_frequent", "prior"):
+        model = GradientBoostingClassifier(n_estimators=3, init=DummyClassifier(strategy=strategy))
+        task = tree_task(model.fit(X, y))
+        np.testing.assert_allclose(predict_proba(task, X), model.predict_proba(X), atol=1e-12)
+    start = DummyRegressor(strategy="quantile", quantile=0.1)
+    numbers = GradientBoostingRegressor(n_estimators=3, init=start).fit(*DIABETES)
+    task = tree_task(numbers)
+    np.testing.assert_allclose(predict(task, DIABETES[0]), numbers.predict(DIABETES[0]))
+    assert TreeInfluence().fit(numbers, *DIABETES).method_ == "kernel"
+
+
+def test_a_forest_of_one_class():
+    X, _ = IRIS
+    forest = RandomForestClassifier(3).fit(X, np.full(150, "a"))
+    assert not TreeInfluence().fit(forest, X, np.full(150, "a")).score(X[:2]).any()
+
+
+def test_balanced_subsamples_of_all_rows_are_balanced():
+    X, y = TWO
+    forest = ExtraTreesClassifier(4, class_weight="balanced_subsample", max_depth=3).fit(X, y)
+    weights = TreeInfluence("axil").fit(forest, X, y).label_weights(X[:5])
+    np.testing.assert_allclose(weights @ y, forest.predict_proba(X[:5])[:, 1], atol=1e-12)
 
 
 def test_several_columns_of_labels_are_refused():

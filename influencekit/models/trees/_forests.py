@@ -97,6 +97,6 @@ def _refusal(model: Any) -> str | None:
     """Why leaf values are not weighted means of the targets."""
     if model.criterion not in _MEANS:
         return f"criterion={model.criterion!r} puts medians into the leaves, not means"
-    if getattr(model, "class_weight", None) == "balanced_subsample":
+    if getattr(model, "class_weight", None) == "balanced_subsample" and model.bootstrap:
         return "class_weight='balanced_subsample' weighs classes anew in each tree"
     return None

@@ -46,5 +46,6 @@ def read_hist_gradient_boosting(model: Any) -> BoostedTrees:
         base=hist_base(model),
         base_rule=_RULES.get(loss, "fixed"),
         l2=model.l2_regularization,
+        stumps_move=False,  # a tree without a split says 0
         refusal=None if loss != "other" else f"its loss is {model.loss!r}",
     )
