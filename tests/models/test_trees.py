@@ -1,5 +1,7 @@
 """Models of trees are read as they predict, and refused by name where they cannot be."""
 
+from inspect import signature
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -103,6 +105,38 @@ def test_rows_that_early_stopping_held_out_score_zero():
         influence = TreeInfluence().fit(other.fit(X, y), X, y)
     kept = train_test_split(np.arange(len(X)), test_size=0.1, random_state=3, stratify=y)[0]
     np.testing.assert_array_equal(influence.train_rows_, np.sort(kept))
+
+
+def test_early_stopping_on_data_of_its_own_holds_no_row_out():
+    X, y = DIABETES
+    model = HistGradientBoostingRegressor(max_iter=8, early_stopping=True, random_state=0)
+    if "X_val" not in signature(model.fit).parameters:
+        pytest.skip("this scikit-learn takes no validation data")
+    model.fit(X[:300], y[:300], X_val=X[300:], y_val=y[300:])
+    for method in ("leaf", "kernel"):
+        assert len(TreeInfluence(method).fit(model, X[:300], y[:300]).train_rows_) == 300
+
+
+def test_balanced_classes_with_early_stopping_are_refused_by_name():
+    model = HistGradientBoostingClassifier(
+        max_iter=8, early_stopping=True, class_weight="balanced", random_state=0
+    ).fit(*TWO)
+    with pytest.warns(HeldOutRowsWarning):
+        assert TreeInfluence().fit(model, *TWO).method_ == "kernel"
+    with (
+        pytest.warns(HeldOutRowsWarning),
+        pytest.raises(UnsupportedModelError, match="class_weight='balanced' together"),
+    ):
+        TreeInfluence("leaf").fit(model, *TWO)
+
+
+def test_class_weights_of_histogram_trees_go_by_the_number_of_the_class():
+    X, y = TWO
+    model = HistGradientBoostingClassifier(max_iter=5, class_weight={0: 1.0, 1: 5.0})
+    plain, named = (TreeInfluence().fit(model.fit(X, v), X, v) for v in (y, y + 1))
+    np.testing.assert_allclose(named.score(X[:3], y[:3] + 1), plain.score(X[:3], y[:3]))
+    named = TreeInfluence().fit(model.fit(X, np.array(["b", "m"])[y]), X, np.array(["b", "m"])[y])
+    np.testing.assert_allclose(named.score(X[:3]), plain.score(X[:3]))
 
 
 def test_gradients_are_not_looked_for_in_trees():
