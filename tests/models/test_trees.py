@@ -235,6 +235,38 @@ def test_other_data_than_those_of_the_fit_are_refused():
     assert TreeInfluence("kernel").fit(clipped, X, y).method_ == "kernel"
 
 
+@pytest.mark.parametrize(
+    ("method", "forest"),
+    [
+        ("auto", RandomForestRegressor(5, criterion="absolute_error", random_state=0)),
+        ("kernel", RandomForestRegressor(5, random_state=0)),
+        ("auto", RandomForestClassifier(5, class_weight="balanced_subsample", random_state=0)),
+    ],
+)
+def test_kernels_of_bootstraps_need_the_rows_in_their_order(method, forest):
+    X, y = TWO if hasattr(forest, "predict_proba") else DIABETES
+    X, y = X[:200], y[:200]
+    forest.fit(X, y)
+    assert TreeInfluence(method).fit(forest, X, y).method_ == "kernel"
+    with pytest.raises(UnsupportedModelError, match="in the same order"):
+        TreeInfluence(method).fit(forest, X[::-1], y[::-1])
+    weights = np.arange(200) % 3
+    forest.fit(X, y, sample_weight=weights)
+    TreeInfluence(method).fit(forest, X, y, sample_weight=weights)
+
+
+@pytest.mark.parametrize("bootstrap", [False, True])
+def test_forests_of_balanced_classes_and_weighted_rows(bootstrap):
+    X, y = TWO
+    w = np.arange(len(y)) % 3
+    forest = RandomForestClassifier(
+        4, class_weight="balanced", bootstrap=bootstrap, max_depth=3, random_state=0
+    ).fit(X, y, sample_weight=w)
+    influence = TreeInfluence("axil").fit(forest, X, y, sample_weight=w)
+    said = influence.label_weights(X[:5]) @ y
+    np.testing.assert_allclose(said, forest.predict_proba(X[:5])[:, 1], atol=1e-12)
+
+
 def test_models_of_trees_are_retrained_on_subsets():
     X, y = TWO
     model = RandomForestClassifier(5, random_state=0)

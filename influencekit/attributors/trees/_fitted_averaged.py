@@ -31,7 +31,8 @@ class FittedAveraged(Fitted):
     leaves : ndarray of int of shape (n_trees, n)
     matrix : ndarray of shape (n, k)
         Targets as numbers, or zeros and ones.
-    weights : ndarray of shape (n,)
+    weights : list of ndarray of shape (n,)
+        Those that the leaves may be means by; the first that gives their values is taken.
     targets : Tensor
         As the task's loss takes them.
     method : {"leaf", "kernel", "axil"}
@@ -50,7 +51,7 @@ class FittedAveraged(Fitted):
         task: Task,
         leaves: np.ndarray,
         matrix: np.ndarray,
-        weights: np.ndarray,
+        weights: list[np.ndarray],
         targets: torch.Tensor,
         method: str,
         output: Any,
@@ -59,12 +60,17 @@ class FittedAveraged(Fitted):
         self.task, self.trees, self.leaves = task, trees_of(task), leaves
         self.matrix, self.targets, self.method, self.output = matrix, targets, method, output
         counts = drawn(self.trees, leaves.shape[1], task.name)
-        self.factors = leaf_shares(self.trees, leaves, weights, counts)
-        if counts is not None and self._error() > _TOLERANCE:
+        if counts is not None:
             # recent scikit-learn draws by weight, and counts each draw once
-            self.factors = leaf_shares(self.trees, leaves, np.ones_like(weights), counts)
+            weights = [*weights, np.ones_like(weights[0])]
+        for likely in weights:
+            self.factors = leaf_shares(self.trees, leaves, likely, counts)
+            if self._error() <= _TOLERANCE:
+                break
         if check:
             self._check_means()
+        elif counts is not None:
+            self._check_draws(counts * (weights[0] > 0))
         self.expected = self._expected(counts)
 
     def _error(self) -> float:
@@ -86,6 +92,21 @@ class FittedAveraged(Fitted):
             )
         if not self._error() <= _TOLERANCE:
             raise other_leaves(self.task.name, self._error())
+
+    def _check_draws(self, counts: np.ndarray) -> None:
+        """As many of the drawn rows must fall into each leaf as the forest counted there."""
+        rows = [
+            np.bincount(leaf, count > 0, size)
+            for leaf, count, size in zip(self.leaves, counts, self.trees.sizes, strict=True)
+        ]
+        if self.trees.leaf_rows is not None and (
+            np.abs(np.concatenate(rows) - self.trees.leaf_rows).max() > 0.5
+        ):
+            raise UnsupportedModelError(
+                f"model: the rows that {self.task.name} drew for its trees do not fall into their "
+                "leaves as it counted them. Give X, y and sample_weight exactly as the model's "
+                "fit got them, in the same order: which rows a tree drew goes by their place."
+            )
 
     def _expected(self, counts: np.ndarray | None) -> np.ndarray:
         """What the forest says of each row without it, (n, k).

@@ -109,10 +109,13 @@ class AveragedTrees(TreeEnsemble):
         where more rows were drawn from; without it each row was taken once.
     siblings : ndarray of shape (n_leaves, n_outputs) or None, default=None
         What the node beside each leaf says: what a row's place would say if the leaf were gone.
+    leaf_rows : ndarray of int of shape (n_leaves,) or None, default=None
+        How many different rows each leaf was fitted to.
     """
 
     row_counts: Callable[[int], np.ndarray | None] | None = None
     siblings: np.ndarray | None = None
+    leaf_rows: np.ndarray | None = None
 
 
 def offsets(sizes: Sequence[int] | np.ndarray) -> np.ndarray:

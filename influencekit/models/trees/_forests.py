@@ -81,6 +81,7 @@ def read_forest(model: Any) -> AveragedTrees:
         loss="probability" if classes else "squared",
         row_counts=Bootstraps(model) if getattr(model, "bootstrap", False) else None,
         siblings=np.concatenate([values[_sibling(tree)[ends]] for values, tree, ends in pairs]),
+        leaf_rows=np.concatenate([t.n_node_samples[e] for t, e in zip(trees, leaf, strict=True)]),
         refusal=_refusal(model),
     )
 
