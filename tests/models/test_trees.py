@@ -80,6 +80,16 @@ def test_frames_with_categories_and_missing_values():
     assert list(influence.get_feature_names_out()[:2]) == ["row0", "row1"]
 
 
+@pytest.mark.parametrize(
+    "model", [GradientBoostingRegressor(n_estimators=3), RandomForestRegressor(3, random_state=0)]
+)
+def test_columns_of_frames_are_taken_in_the_order_of_the_fit(model):
+    X = pd.DataFrame(DIABETES[0], columns=list("abcdefghij"))
+    influence = TreeInfluence().fit(model.fit(X, DIABETES[1]), X, DIABETES[1])  # and no warning
+    with pytest.raises(ValueError, match="order"):
+        influence.score(X[list("jihgfedcba")][:2])
+
+
 def test_at_the_end_of_a_pipeline_and_of_a_search():
     X, y = IRIS
     X = np.where(np.random.default_rng(0).random(X.shape) < 0.05, np.nan, X)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import logit
 from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models.trees._ensemble import BoostedTrees
@@ -19,11 +19,11 @@ __all__ = ["read_gradient_boosting"]
 
 
 class _FiniteLeaves(NodeLeaves):
-    """``apply`` takes missing values, which ``predict`` refuses."""
+    """``apply`` takes missing values and columns in another order, which ``predict`` refuses."""
 
     def __call__(self, X: Any) -> np.ndarray:
-        check_array(X, accept_sparse="csr", dtype=np.float32, input_name="X")
-        return super().__call__(X)
+        form = {"accept_sparse": "csr", "dtype": np.float32, "order": "C"}
+        return super().__call__(validate_data(self.model, X, reset=False, **form))
 
 
 def read_gradient_boosting(model: Any) -> BoostedTrees:
