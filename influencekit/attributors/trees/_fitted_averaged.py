@@ -77,11 +77,14 @@ class FittedAveraged(Fitted):
         """Largest distance of a leaf from the mean of its rows, as a share of the largest leaf."""
         first, worst = offsets(self.trees.sizes), 0.0
         for tree, (leaf, size) in enumerate(zip(self.leaves, self.trees.sizes, strict=True)):
-            shares = self.factors[tree] * len(self.leaves)
-            means = [np.bincount(leaf, shares * column, size) for column in self.matrix.T]
             own = self.trees.values[first[tree] : first[tree] + size]
-            worst = max(worst, float(np.abs(np.stack(means, 1) - own).max()))
+            worst = max(worst, float(np.abs(self._means(tree, leaf, size) - own).max()))
         return worst / max(float(np.abs(self.trees.values).max()), 1e-300)
+
+    def _means(self, tree: int, leaf: np.ndarray, size: int) -> np.ndarray:
+        """Mean target of each leaf's rows, (size, k)."""
+        shares = self.factors[tree] * len(self.leaves)
+        return np.stack([np.bincount(leaf, shares * column, size) for column in self.matrix.T], 1)
 
     def _check_means(self) -> None:
         """Leaves must say the mean of the rows that were given."""
@@ -123,15 +126,17 @@ class FittedAveraged(Fitted):
                 total[out] += self.trees.values[places[out]]
                 seen += out
             else:
-                total += self._without(tree, places)
+                total += self._without(tree, leaf, places)
                 seen += 1
         mean = self.matrix.mean(0)
         return np.where(seen[:, None] > 0, total / np.maximum(seen, 1)[:, None], mean)
 
-    def _without(self, tree: int, places: np.ndarray) -> np.ndarray:
+    def _without(self, tree: int, leaf: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Mean of each row's leaf without it; leaf values may be medians, or cut off."""
+        means = self._means(tree, leaf, self.trees.sizes[tree])[leaf]
         share = (self.factors[tree] * len(self.leaves))[:, None]
         left = np.maximum(1 - share, 1e-12)
-        others = (self.trees.values[places] - share * self.matrix) / left
+        others = (means - share * self.matrix) / left
         return np.where(share > 1 - 1e-9, self.trees.siblings[places], others)
 
     def scores(self, queries):

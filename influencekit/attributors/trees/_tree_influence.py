@@ -150,8 +150,11 @@ class TreeInfluence(BaseAttributor):
         weights = given if of_classes is None else given * of_classes.double().numpy()
         if not isinstance(trees, BoostedTrees):
             check = self.method != "kernel" and (method != "kernel" or trees.refusal is None)
-            rest = (train.targets, method, self.output, check)
-            return FittedAveraged(task, leaves, matrix, _likely_weights(task, train, weights), *rest)
+            likely = _likely_weights(task, train, weights)
+            rest = (likely, train.targets, method, self.output, check)
+            return FittedAveraged(
+                task, leaves, matrix, _likely_weights(task, train, weights), *rest
+            )
         trusting = method == "kernel"
         apart = getattr(task.estimator, "scale_pos_weight", None) is not None
         rows = (leaves, matrix, weights, given if apart else weights)
