@@ -189,7 +189,7 @@ def test_a_broken_file_is_named_and_left_as_it_is(text, command, tmp_path):
     path = results.path_of("operators", "quick", tmp_path)
     path.parent.mkdir()
     path.write_text(text)
-    with pytest.raises(SystemExit, match="operators.json .*left as it is"):
+    with pytest.raises(SystemExit, match=r"operators\.json .*left as it is"):
         main([*command.split(), "--results", str(tmp_path)])
     assert path.read_text() == text
 

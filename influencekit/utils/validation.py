@@ -29,6 +29,7 @@ __all__ = [
     "StrOptions",
     "SuggestingEstimator",
     "hist_base",
+    "hist_rows",
     "hist_seed",
     "hist_trees",
     "validate_parameters",
@@ -155,6 +156,20 @@ def hist_base(model: Any) -> np.ndarray:
     ndarray of shape (n_outputs,)
     """
     return np.ravel(model._baseline_prediction).astype(np.float64)
+
+
+def hist_rows(model: Any) -> int:
+    """How many rows a fitted HistGradientBoosting model was trained on.
+
+    Parameters
+    ----------
+    model : HistGradientBoostingClassifier or HistGradientBoostingRegressor
+
+    Returns
+    -------
+    int
+    """
+    return int(hist_trees(model)[0][0]["count"][0])
 
 
 def hist_seed(model: Any) -> int:

@@ -31,7 +31,8 @@ class FittedAveraged(Fitted):
     leaves : ndarray of int of shape (n_trees, n)
     matrix : ndarray of shape (n, k)
         Targets as numbers, or zeros and ones.
-    weights : ndarray of shape (n,)
+    weights : list of ndarray of shape (n,)
+        Those that the leaves may be means by; the first that gives their values is taken.
     targets : Tensor
         As the task's loss takes them.
     method : {"leaf", "kernel", "axil"}
@@ -50,7 +51,7 @@ class FittedAveraged(Fitted):
         task: Task,
         leaves: np.ndarray,
         matrix: np.ndarray,
-        weights: np.ndarray,
+        weights: list[np.ndarray],
         targets: torch.Tensor,
         method: str,
         output: Any,
@@ -59,23 +60,31 @@ class FittedAveraged(Fitted):
         self.task, self.trees, self.leaves = task, trees_of(task), leaves
         self.matrix, self.targets, self.method, self.output = matrix, targets, method, output
         counts = drawn(self.trees, leaves.shape[1], task.name)
-        self.factors = leaf_shares(self.trees, leaves, weights, counts)
-        if counts is not None and self._error() > _TOLERANCE:
+        if counts is not None:
             # recent scikit-learn draws by weight, and counts each draw once
-            self.factors = leaf_shares(self.trees, leaves, np.ones_like(weights), counts)
+            weights = [*weights, np.ones_like(weights[0])]
+        for likely in weights:
+            self.factors = leaf_shares(self.trees, leaves, likely, counts)
+            if self._error() <= _TOLERANCE:
+                break
         if check:
             self._check_means()
+        elif counts is not None:
+            self._check_draws(counts * (weights[0] > 0))
         self.expected = self._expected(counts)
 
     def _error(self) -> float:
         """Largest distance of a leaf from the mean of its rows, as a share of the largest leaf."""
         first, worst = offsets(self.trees.sizes), 0.0
         for tree, (leaf, size) in enumerate(zip(self.leaves, self.trees.sizes, strict=True)):
-            shares = self.factors[tree] * len(self.leaves)
-            means = [np.bincount(leaf, shares * column, size) for column in self.matrix.T]
             own = self.trees.values[first[tree] : first[tree] + size]
-            worst = max(worst, float(np.abs(np.stack(means, 1) - own).max()))
+            worst = max(worst, float(np.abs(self._means(tree, leaf, size) - own).max()))
         return worst / max(float(np.abs(self.trees.values).max()), 1e-300)
+
+    def _means(self, tree: int, leaf: np.ndarray, size: int) -> np.ndarray:
+        """Mean target of each leaf's rows, (size, k)."""
+        shares = self.factors[tree] * len(self.leaves)
+        return np.stack([np.bincount(leaf, shares * column, size) for column in self.matrix.T], 1)
 
     def _check_means(self) -> None:
         """Leaves must say the mean of the rows that were given."""
@@ -86,6 +95,21 @@ class FittedAveraged(Fitted):
             )
         if not self._error() <= _TOLERANCE:
             raise other_leaves(self.task.name, self._error())
+
+    def _check_draws(self, counts: np.ndarray) -> None:
+        """As many of the drawn rows must fall into each leaf as the forest counted there."""
+        rows = [
+            np.bincount(leaf, count > 0, size)
+            for leaf, count, size in zip(self.leaves, counts, self.trees.sizes, strict=True)
+        ]
+        if self.trees.leaf_rows is not None and (
+            np.abs(np.concatenate(rows) - self.trees.leaf_rows).max() > 0.5
+        ):
+            raise UnsupportedModelError(
+                f"model: the rows that {self.task.name} drew for its trees do not fall into their "
+                "leaves as it counted them. Give X, y and sample_weight exactly as the model's "
+                "fit got them, in the same order: which rows a tree drew goes by their place."
+            )
 
     def _expected(self, counts: np.ndarray | None) -> np.ndarray:
         """What the forest says of each row without it, (n, k).
@@ -102,15 +126,17 @@ class FittedAveraged(Fitted):
                 total[out] += self.trees.values[places[out]]
                 seen += out
             else:
-                total += self._without(tree, places)
+                total += self._without(tree, leaf, places)
                 seen += 1
         mean = self.matrix.mean(0)
         return np.where(seen[:, None] > 0, total / np.maximum(seen, 1)[:, None], mean)
 
-    def _without(self, tree: int, places: np.ndarray) -> np.ndarray:
+    def _without(self, tree: int, leaf: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Mean of each row's leaf without it; leaf values may be medians, or cut off."""
+        means = self._means(tree, leaf, self.trees.sizes[tree])[leaf]
         share = (self.factors[tree] * len(self.leaves))[:, None]
         left = np.maximum(1 - share, 1e-12)
-        others = (self.trees.values[places] - share * self.matrix) / left
+        others = (means - share * self.matrix) / left
         return np.where(share > 1 - 1e-9, self.trees.siblings[places], others)
 
     def scores(self, queries):

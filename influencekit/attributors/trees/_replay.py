@@ -106,8 +106,8 @@ class Replay:
         second = np.bincount(leaf, stage.weights * stage.at.second[:, output], size)
         curved = second + self.trees.l2 / (self.trees.sampled if self.trusting else 1.0)
         moves = (curved > 1e-150) & (np.abs(first) > self.trees.l1)
-        if size == 1 and self.trees.base_in_trees:
-            moves[:] = False  # a tree that found no split says a constant
+        if size == 1 and not self.trees.stumps_move:
+            moves[:] = False
         shortened = first - np.clip(first, -self.trees.l1, self.trees.l1)
         safe = np.where(moves, curved, 1.0)
         step = np.where(moves, -shortened / safe, 0.0)

@@ -26,11 +26,13 @@ def leaves_of(examples: Examples) -> np.ndarray:
 
 def target_matrix(task: Task, examples: Examples) -> np.ndarray:
     """Targets (n, n_outputs) as the trees' training loss takes them."""
-    targets, k = present(examples.targets, "targets"), trees_of(task).n_outputs
+    targets, trees = present(examples.targets, "targets"), trees_of(task)
     if task.kind != "classification":
         return targets.double().numpy().reshape(len(examples), -1)
     positions = class_positions(targets).numpy()
-    return (positions == 1)[:, None].astype(float) if k == 1 else np.eye(k)[positions]
+    if trees.loss == "logistic":
+        return (positions == 1)[:, None].astype(float)
+    return np.eye(trees.n_outputs)[positions]
 
 
 def scores_of(task: Task, leaves: np.ndarray) -> torch.Tensor:

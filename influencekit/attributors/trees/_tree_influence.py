@@ -150,8 +150,11 @@ class TreeInfluence(BaseAttributor):
         weights = given if of_classes is None else given * of_classes.double().numpy()
         if not isinstance(trees, BoostedTrees):
             check = self.method != "kernel" and (method != "kernel" or trees.refusal is None)
-            rest = (train.targets, method, self.output, check)
-            return FittedAveraged(task, leaves, matrix, weights, *rest)
+            likely = _likely_weights(task, train, weights)
+            rest = (likely, train.targets, method, self.output, check)
+            return FittedAveraged(
+                task, leaves, matrix, _likely_weights(task, train, weights), *rest
+            )
         trusting = method == "kernel"
         apart = getattr(task.estimator, "scale_pos_weight", None) is not None
         rows = (leaves, matrix, weights, given if apart else weights)
@@ -220,6 +223,13 @@ class TreeInfluence(BaseAttributor):
         for one, rows, own in pairs:
             total += self._spread(one.label_weights(own), rows)
         return self._combine(total, len(fitted))
+
+
+def _likely_weights(task, train: Examples, weights: np.ndarray) -> list[np.ndarray]:
+    """Weights of a forest's rows: scikit-learn balances classes by their rows or their weight."""
+    if task.class_weight != "balanced" or train.weights is None:
+        return [weights]
+    return [weights, task.example_weights(train.targets, train.weights.double()).cpu().numpy()]
 
 
 def _given_weights(train: Examples) -> np.ndarray:

@@ -75,6 +75,8 @@ class BoostedTrees(TreeEnsemble):
         Share of the rows that a stage was fitted to, where they are not known.
     base_in_trees : bool, default=False
         Whether the first tree of each output holds the base, as LightGBM's does.
+    stumps_move : bool, default=True
+        Whether the leaf of a tree that found no split follows its rows, or says a constant.
     tolerance : float, default=1e-4
         Relative error of the library's own arithmetic.
     """
@@ -90,6 +92,7 @@ class BoostedTrees(TreeEnsemble):
     stage_rows: Callable[[int], np.ndarray] | None = None
     sampled: float = 1.0
     base_in_trees: bool = False
+    stumps_move: bool = True
     tolerance: float = 1e-4
 
 
@@ -106,10 +109,13 @@ class AveragedTrees(TreeEnsemble):
         where more rows were drawn from; without it each row was taken once.
     siblings : ndarray of shape (n_leaves, n_outputs) or None, default=None
         What the node beside each leaf says: what a row's place would say if the leaf were gone.
+    leaf_rows : ndarray of int of shape (n_leaves,) or None, default=None
+        How many different rows each leaf was fitted to.
     """
 
     row_counts: Callable[[int], np.ndarray | None] | None = None
     siblings: np.ndarray | None = None
+    leaf_rows: np.ndarray | None = None
 
 
 def offsets(sizes: Sequence[int] | np.ndarray) -> np.ndarray:

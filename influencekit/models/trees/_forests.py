@@ -81,6 +81,7 @@ def read_forest(model: Any) -> AveragedTrees:
         loss="probability" if classes else "squared",
         row_counts=Bootstraps(model) if getattr(model, "bootstrap", False) else None,
         siblings=np.concatenate([values[_sibling(tree)[ends]] for values, tree, ends in pairs]),
+        leaf_rows=np.concatenate([t.n_node_samples[e] for t, e in zip(trees, leaf, strict=True)]),
         refusal=_refusal(model),
     )
 
@@ -97,6 +98,6 @@ def _refusal(model: Any) -> str | None:
     """Why leaf values are not weighted means of the targets."""
     if model.criterion not in _MEANS:
         return f"criterion={model.criterion!r} puts medians into the leaves, not means"
-    if getattr(model, "class_weight", None) == "balanced_subsample":
+    if getattr(model, "class_weight", None) == "balanced_subsample" and model.bootstrap:
         return "class_weight='balanced_subsample' weighs classes anew in each tree"
     return None

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 from scipy.special import logit
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.utils.validation import check_is_fitted, validate_data
 
+from influencekit.exceptions import UnsupportedModelError
 from influencekit.models.trees._ensemble import BoostedTrees
 from influencekit.models.trees._forests import NodeLeaves, positions_of_leaves
 from influencekit.models.trees._sampling import StageRows
@@ -17,11 +19,11 @@ __all__ = ["read_gradient_boosting"]
 
 
 class _FiniteLeaves(NodeLeaves):
-    """``apply`` takes missing values, which ``predict`` refuses."""
+    """``apply`` takes missing values and columns in another order, which ``predict`` refuses."""
 
     def __call__(self, X: Any) -> np.ndarray:
-        check_array(X, accept_sparse="csr", dtype=np.float32, input_name="X")
-        return super().__call__(X)
+        form = {"accept_sparse": "csr", "dtype": np.float32, "order": "C"}
+        return super().__call__(validate_data(self.model, X, reset=False, **form))
 
 
 def read_gradient_boosting(model: Any) -> BoostedTrees:
@@ -72,15 +74,27 @@ def _base(model: Any, n_outputs: int) -> tuple[np.ndarray, str]:
     first = model.init_
     if isinstance(first, str):
         return np.zeros(n_outputs), "fixed"
-    if hasattr(first, "class_prior_"):
-        eps = np.finfo(np.float64).eps
-        share = np.clip(first.class_prior_, eps, 1 - eps)
-        if n_outputs == 1:
-            return logit(share[1:]), "log_odds"
-        return np.log(share) - np.log(share).mean(), "centered_log_share"
-    if hasattr(first, "constant_"):
-        return np.ravel(first.constant_).astype(np.float64), "mean"
-    return np.zeros(n_outputs), "fixed"
+    _check_constant(first, type(model).__name__)
+    row = np.zeros((1, model.n_features_in_))
+    if not hasattr(model, "classes_"):
+        return np.ravel(first.predict(row)).astype(np.float64), "mean"
+    eps = np.finfo(np.float64).eps
+    share = np.clip(first.predict_proba(row)[0], eps, 1 - eps)
+    if n_outputs == 1:
+        return logit(share[1:]), "log_odds"
+    return np.log(share) - np.log(share).mean(), "centered_log_share"
+
+
+def _check_constant(first: Any, name: str) -> None:
+    """Refuse boosting that starts elsewhere for each row: leaves do not tell that start."""
+    dummy = isinstance(first, (DummyClassifier, DummyRegressor))
+    if not dummy or first.strategy == "stratified":
+        raise UnsupportedModelError(
+            f"model: got {name} with init={first!r}, a model of its own that may start at another "
+            "score for each row; accepted are init=None, 'zero', and a DummyClassifier or "
+            "DummyRegressor that says the same of every row. Fit the trees without init, or on "
+            "what that model leaves over."
+        )
 
 
 def _stage_rows(model: Any) -> StageRows | None:
@@ -94,7 +108,7 @@ def _refusal(model: Any, loss: str) -> str | None:
     if loss == "other":
         return f"its loss is {model.loss!r}"
     if model.init is not None and not isinstance(model.init, str):
-        return f"init={model.init!r} is a model of its own"
+        return f"init={model.init!r} is a start of your own"
     if model.subsample < 1 and not isinstance(model.random_state, (int, np.integer)):
         return "subsample is below 1 and random_state is no integer, so its draws are not known"
     if model.subsample < 1 and model.n_iter_no_change is not None:

@@ -55,6 +55,7 @@ def read_lightgbm(model: Any) -> BoostedTrees:
         base=np.zeros(n_outputs),
         base_rule=_RULES.get(loss, "fixed") if average else "fixed",
         base_in_trees=average,
+        stumps_move=not average,
         l2=float(settings["lambda_l2"]),
         l1=float(settings["lambda_l1"]),
         curvature=n_outputs / (n_outputs - 1) if loss == "softmax" else 1.0,

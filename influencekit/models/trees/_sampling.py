@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Bootstraps", "StageRows"]
+__all__ = ["Bootstraps", "RowsOfCount", "StageRows"]
 
 #: scikit-learn's trees draw the seed of their splitter below it.
 _RAND_R_MAX = 2147483647
@@ -67,3 +68,22 @@ class Bootstraps:
         if max(int(rows.max()) for rows in drawn) >= n:
             return None
         return np.stack([np.bincount(rows, minlength=n) for rows in drawn]).astype(np.float64)
+
+
+class RowsOfCount:
+    """Rows that early stopping left for training; all where it had validation data of its own.
+
+    Parameters
+    ----------
+    split : callable
+        ``split(X, y) -> (n,) bool``: the rows that are left if some were held out.
+    count : int
+        How many rows the trees were fitted to.
+    """
+
+    def __init__(self, split: Callable[[Any, Any], np.ndarray], count: int):
+        self.split, self.count = split, count
+
+    def __call__(self, X: Any, y: Any) -> np.ndarray:
+        """Mask (n,) of the training rows."""
+        return np.ones(len(y), dtype=bool) if len(y) == self.count else self.split(X, y)

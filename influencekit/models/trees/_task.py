@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
@@ -24,8 +25,9 @@ from influencekit.models.trees._gradient_boosting import read_gradient_boosting
 from influencekit.models.trees._hist_gradient_boosting import read_hist_gradient_boosting
 from influencekit.models.trees._lightgbm import read_lightgbm
 from influencekit.models.trees._loss import ShareCrossEntropy
+from influencekit.models.trees._sampling import RowsOfCount
 from influencekit.models.trees._xgboost import read_xgboost
-from influencekit.utils.validation import hist_seed
+from influencekit.utils.validation import hist_rows, hist_seed
 
 __all__ = ["predicting_task", "tree_task", "trees_of"]
 
@@ -156,19 +158,22 @@ def _class_weight(model: Any, classes: Any) -> Any:
     if classes is None or (given is None and positive in (None, 1)):
         return None
     if isinstance(given, dict):
-        weights = [float(given.get(label, 1.0)) for label in classes.tolist()]
+        # HistGradientBoosting numbers its classes before it looks their weights up
+        labels = range(len(classes)) if hasattr(model, "do_early_stopping_") else classes.tolist()
+        weights = [float(given.get(label, 1.0)) for label in labels]
         return torch.tensor(weights, dtype=torch.float64)
     if given is None and positive is not None:
         return torch.tensor([1.0, float(positive)], dtype=torch.float64)
     return "balanced"
 
 
-def _training_rows(model: Any) -> SplitRows | None:
+def _training_rows(model: Any) -> Callable[[Any, Any], np.ndarray] | None:
     """Rows that early stopping left for training."""
     kind, share = type(model), getattr(model, "validation_fraction", None)
     splitter: Any = StratifiedShuffleSplit if hasattr(model, "classes_") else ShuffleSplit
     if getattr(model, "do_early_stopping_", False) and share is not None:
-        return SplitRows(splitter(test_size=share, random_state=hist_seed(model)))
+        split = SplitRows(splitter(test_size=share, random_state=hist_seed(model)))
+        return RowsOfCount(split, hist_rows(model))
     if share is not None and getattr(model, "n_iter_no_change", None) is not None:
         if hasattr(model, "do_early_stopping_"):
             return None

@@ -46,6 +46,7 @@ class Boosting:
         self.curvature = more.get("curvature", 1.0)
         self.base = more.get("base")  # function of the weights
         self.masks = more.get("masks")
+        self.roots_say_zero = more.get("roots_say_zero", False)  # trees without a split
         self.k = targets.shape[1]
 
     def scores(self, w):
@@ -59,6 +60,8 @@ class Boosting:
             F, Q = F.copy(), Q.copy()
             for k in range(self.k):
                 tree = stage * self.k + k
+                if self.roots_say_zero and np.ptp(self.leaves[:, tree]) == 0:
+                    continue
                 for leaf in np.unique(self.leaves[:, tree]):
                     rows = self.leaves[:, tree] == leaf
                     g, h = (seen * G[:, k])[rows].sum(), (seen * H[:, k])[rows].sum()

@@ -210,6 +210,18 @@ def test_axil_scores_are_label_weights_times_what_is_left_over(subsample):
     np.testing.assert_allclose(losses, slope * expected, atol=1e-12)
 
 
+def test_kernel_of_medians_looks_at_the_mean_of_the_others():
+    X, y = load_diabetes(return_X_y=True)
+    X, y = X[:150], y[:150]
+    tree = DecisionTreeRegressor(criterion="absolute_error", max_depth=2).fit(X, y)
+    scores = TreeInfluence(output="prediction").fit(tree, X, y).score(X[:4])
+    beside = tree.apply(X)[:4, None] == tree.apply(X)
+    size = beside.sum(1, keepdims=True)
+    mean = (beside @ y)[:, None] / size
+    expected = beside / size * (y - (size * mean - y) / (size - 1))
+    np.testing.assert_allclose(scores, expected, atol=1e-10)
+
+
 def test_label_weights_are_those_of_refitted_leaves():
     """The prediction is linear in the labels: refits on other labels say by how much."""
     X, y, Q, _ = diabetes()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sklearn.datasets import make_classification, make_regression
+from sklearn.datasets import load_iris, make_classification, make_regression
 from sklearn.ensemble import (
     ExtraTreesClassifier,
     GradientBoostingClassifier,
@@ -111,6 +111,20 @@ def test_hist_gradient_boosting_with_missing_values_and_categories(kind):
     leaves = [hist_leaves(model, part) for part in walked]
     refit = Boosting(*leaves, Y, kind, 0.1, 0.7, base=means(kind)(Y))
     check(model, refit, kind, X, y, Q, u, U)
+
+
+def test_histogram_trees_without_a_split_say_zero():
+    X, y, *_ = problem("squared", n=30)  # fewer rows than two leaves need
+    model = HistGradientBoostingRegressor(max_iter=5).fit(X, y)
+    scores = TreeInfluence("leaf", output="prediction").fit(model, X, y).score(X[:2])
+    close(scores, np.tile((y - y.mean()) / 30, (2, 1)))
+    X, y = load_iris(return_X_y=True)
+    model = HistGradientBoostingClassifier(learning_rate=0.5, max_iter=30).fit(X, y)
+    leaves, Y = hist_leaves(model, X), np.eye(3)[y]
+    assert not np.ptp(leaves, axis=0).all() and np.ptp(leaves[:, -6:], axis=0).any()
+    more = {"base": means("softmax")(Y), "roots_say_zero": True}
+    refit = Boosting(leaves, leaves[60:64], Y, "softmax", 0.5, **more)
+    check(model, refit, "softmax", X, y, X[60:64], y[60:64], Y[60:64])
 
 
 def with_first(X, column):
