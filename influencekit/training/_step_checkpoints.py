@@ -164,7 +164,7 @@ def record_checkpoints(
     Raises
     ------
     ValueError
-        If ``n`` is no positive integer.
+        If ``n`` is no positive integer, or the optimizer holds no parameter of the module.
 
     Notes
     -----
@@ -186,6 +186,7 @@ def record_checkpoints(
     [5, 15]
     """
     check_n(n)
+    _check_moves(optimizer, module)
     recorder, kept = CheckpointRecorder(), StepCheckpoints(n)
     kept.expect(n_steps)
     hook = optimizer.register_step_pre_hook(lambda *_: kept.before_step(module))
@@ -194,3 +195,14 @@ def record_checkpoints(
     finally:
         hook.remove()
         recorder.checkpoints_, recorder.n_steps_ = kept.finish(), kept.n_steps
+
+
+def _check_moves(optimizer: Optimizer, module: nn.Module) -> None:
+    """Refuse an optimizer whose steps leave the module where it is."""
+    moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if moved.isdisjoint(map(id, module.parameters())):
+        raise ValueError(
+            f"optimizer: {type(optimizer).__name__} holds no parameter of {type(module).__name__}, "
+            "so that all its checkpoints would be the same. Accepted is the optimizer that trains "
+            "it: build it from module.parameters(), of this very module."
+        )

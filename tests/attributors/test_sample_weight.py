@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import sklearn
 import torch
+from sklearn.datasets import load_diabetes, load_digits
 from sklearn.linear_model import (
     LinearRegression,
     LogisticRegression,
@@ -345,6 +346,32 @@ class TestWarnings:
             warnings.simplefilter("error")
             InfluenceFunction().fit(LogisticRegression().fit(X, Y), X, Y)
             InfluenceFunction().fit(LinearRegression().fit(X, T), X, T)
+
+    @pytest.mark.parametrize("n", [300, 600])
+    def test_a_default_fit_that_met_its_tolerance_is_not_warned_of(self, n):
+        X, y = (values[:n] for values in load_digits(return_X_y=True))
+        model = LogisticRegression().fit(X, y)
+        assert model.n_iter_ < model.max_iter
+        assert InfluenceFunction().fit(model, X, y).gradient_ratio_ > 5e-3
+
+    def test_but_weights_are_on_the_same_table(self):
+        X, y = (values[:300] for values in load_digits(return_X_y=True))
+        weights = np.random.default_rng(0).uniform(0.7, 1.3, 300)
+        model = LogisticRegression(max_iter=3000).fit(X, y, sample_weight=weights)
+        with pytest.warns(NotStationaryWarning, match="fitted with weights"):
+            assert InfluenceFunction().fit(model, X, y).gradient_ratio_ < 0.02
+
+    def test_a_tolerance_that_is_far_too_loose(self):
+        X, y = (values[:300] for values in load_digits(return_X_y=True))
+        model = LogisticRegression(tol=1e-2).fit(X, y)
+        with pytest.warns(NotStationaryWarning, match="tol=0.01, is met, but loose"):
+            InfluenceFunction().fit(model, X, y)
+
+    def test_rounding_of_a_fit_in_float32(self):
+        X, y = load_diabetes(return_X_y=True)
+        X = (X + 1000 * np.arange(10)).astype(np.float32)
+        with pytest.warns(NotStationaryWarning, match="fitted in float32"):
+            InfluenceFunction().fit(LinearRegression().fit(X, y), X, y)
 
     def test_never_of_sgd(self):
         model = SGDClassifier(loss="log_loss", random_state=0).fit(X, Y)

@@ -102,6 +102,19 @@ def test_labels_predictions_and_mistakes(problem):
             assert card.mistaken == (label != own)
 
 
+def test_a_sentence_under_each_mistake_says_which_side_argues_for_it(problem, parse):
+    predicted = problem.model.predict(problem.X_query)
+    wrong = np.flatnonzero(predicted != problem.y_query)
+    right = np.flatnonzero(predicted == problem.y_query)
+    page = report_of(problem, rows=[*wrong[:2].tolist(), int(right[0])]).to_html()
+    text = " ".join(" ".join(parse(page).texts).split())
+    assert text.count("opponents argue against this label, and so for the mistake") == len(
+        wrong[:2]
+    )
+    said = "Themodelpredicts{},andthescoresareaboutthelabel{}:"
+    assert said.format(predicted[wrong[0]], problem.y_query[wrong[0]]) in text.replace(" ", "")
+
+
 def test_score_matrix_is_never_asked_for(problem, monkeypatch):
     positional, named = given(problem, rows=[3, 4], lambda_path="auto")
     asked = []

@@ -188,3 +188,19 @@ def test_bad_numbers_of_checkpoints(n):
 def test_epochs_and_n_exclude_each_other():
     with pytest.raises(ValueError, match="epochs, n: got both"):
         make_net(Dropped, callbacks=[KeepCheckpoints([1], n=2)]).fit(X, Y)
+
+
+def test_an_optimizer_of_another_module_is_refused():
+    module, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
+    block = record_checkpoints(module, optimizer)
+    with pytest.raises(ValueError, match="optimizer: SGD holds no parameter of Linear"), block:
+        pass
+
+
+def test_an_optimizer_of_a_part_of_the_module_is_recorded():
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+    optimizer = torch.optim.SGD(module[1].parameters(), lr=0.1)
+    with record_checkpoints(module, optimizer, n=1) as recorder:
+        optimizer.step()
+    assert list(recorder.checkpoints_) == [0]

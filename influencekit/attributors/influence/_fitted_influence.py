@@ -15,6 +15,7 @@ from influencekit.curvature._base import FittedCurvature
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._solution import Solution
 from influencekit.curvature._spectrum import Spectrum
+from influencekit.curvature.exact._centered_space import CenteredLinear, to_raw
 from influencekit.exceptions import NotStationaryWarning, warn_user
 from influencekit.models._task import Task
 
@@ -24,6 +25,8 @@ __all__ = ["FittedInfluence", "gradient_ratio", "warn_unless_stationary"]
 LARGEST_QUIET_RATIO = 0.2
 #: The same where a solver goes to the optimum of a convex objective: it leaves less than 1e-3.
 SOLVED = 5e-3
+#: The same where the gradient meets the solver's own tolerance: nothing else was trained.
+SOLVED_TO_TOLERANCE = 0.02
 #: Estimators that are convex, and stop before their optimum.
 BASE_SGD = (SGDClassifier, SGDRegressor)
 
@@ -88,20 +91,23 @@ def gradient_ratio(problem: CurvatureProblem) -> float:
     float
         0 at a stationary point, 1 where all examples pull in the same direction.
     """
-    task, train = problem.engine.task, problem.train
-    parameters = torch.cat([p.detach().reshape(-1) for p in task.parameters.values()])
-    gradient = train.mean() + problem.penalty * parameters
-    square = problem.example_weights @ train.squared_norms(task.dtype).to(torch.float64)
-    return float(gradient.norm() / square.sqrt()) if square > 0 else 0.0
+    square = problem.example_weights @ problem.train.squared_norms(problem.engine.task.dtype).to(
+        torch.float64
+    )
+    return float(_gradient(problem).norm() / square.sqrt()) if square > 0 else 0.0
 
 
-def warn_unless_stationary(ratio: float, task: Task) -> None:
+def warn_unless_stationary(ratio: float, problem: CurvatureProblem) -> None:
     """Warn where influence functions speak of another point than the model's."""
+    task = problem.engine.task
     if task.convex and not isinstance(task.estimator, BASE_SGD) and ratio > SOLVED:
+        met = _meets_tolerance(problem)
+        if met and ratio <= SOLVED_TO_TOLERANCE:
+            return
         warn_user(
             f"The training gradient of {task.name} is {ratio:.2g} times the size of one example's "
-            f"gradient; a solver leaves less than 1e-3. {_likely_cause(task)} Scores can still "
-            "rank; their size is not that of leave-one-out.",
+            f"gradient; a solver leaves less than 1e-3. {_likely_cause(task, met)} Scores can "
+            "still rank; their size is not that of leave-one-out.",
             NotStationaryWarning,
         )
         return
@@ -116,14 +122,47 @@ def warn_unless_stationary(ratio: float, task: Task) -> None:
         )
 
 
-def _likely_cause(task: Task) -> str:
+def _gradient(problem: CurvatureProblem) -> Tensor:
+    """Gradient of the objective by all parameters."""
+    values = problem.engine.task.parameters.values()
+    parameters = torch.cat([p.detach().reshape(-1) for p in values])
+    return problem.train.mean() + problem.penalty * parameters
+
+
+def _meets_tolerance(problem: CurvatureProblem) -> bool:
+    """Whether no component of the gradient is above the tolerance of a classifier's solver.
+
+    The solvers of logistic regression stop there, so what they minimized is what was read.
+    """
+    task = problem.engine.task
+    tolerance = getattr(task.estimator, "tol", None)
+    if task.kind != "classification" or tolerance is None:
+        return False
+    gradient = _gradient(problem)
+    if isinstance(task.module, CenteredLinear):
+        gradient = to_raw(gradient[None], task.module)[0]
+    return bool(gradient.abs().max() <= tolerance)
+
+
+def _likely_cause(task: Task, met: bool) -> str:
     """Why the parameters of a convex model are not at the optimum of its objective."""
     steps = getattr(task.estimator, "n_iter_", None)
     most = getattr(task.estimator, "max_iter", None)
+    if met:
+        return (
+            f"Its tolerance, tol={task.estimator.tol:g}, is met, but loose on these data: fit it "
+            "with a smaller tol, or scaled features."
+        )
     if steps is not None and most is not None and np.max(steps) >= most:
         return (
             f"Its solver stopped early, after max_iter={most} iterations: fit it with a larger "
             "max_iter, or scaled features."
+        )
+    if getattr(task.estimator.coef_, "dtype", None) == np.float32:
+        return (
+            "It was fitted in float32, whose rounding may be the cause (fit it on float64), or "
+            "with weights (give fit the same sample_weight), another penalty, or other rows than "
+            "those given here."
         )
     return (
         "It was fitted with weights (give fit the same sample_weight), another penalty, or other "

@@ -241,7 +241,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         factorized = _checked(curvature, curvature.factorize(problem))
         fitted = FittedInfluence(task, factorized, gradient_ratio(problem), self.output)
         if self.at == "model":
-            warn_unless_stationary(fitted.gradient_ratio, task)
+            warn_unless_stationary(fitted.gradient_ratio, problem)
         return self._at(fitted, self.damping)
 
     def _point(self, task, train, shares, penalty):

@@ -19,7 +19,13 @@ from influencekit.curvature._spectrum import CoordinateSpectrum
 from influencekit.data._examples import Examples
 from influencekit.models._task import Task
 
-__all__ = ["CenteredLinear", "CenteredSpectrum", "decompose_centered", "with_centered_features"]
+__all__ = [
+    "CenteredLinear",
+    "CenteredSpectrum",
+    "decompose_centered",
+    "to_raw",
+    "with_centered_features",
+]
 
 #: Largest number of parameters for which features are centered: a second of work.
 LARGEST_CENTERED = 1_000
@@ -168,7 +174,7 @@ def decompose_centered(curvature) -> CenteredSpectrum:
     values, vectors = torch.linalg.eigh(scale[:, None] * matrix * scale)
     keep = values > curvature.tolerance * values[-1]
     roots, vectors = values[keep].sqrt(), vectors[:, keep]
-    factor = _to_raw((vectors * roots).mT * unscale, module)
+    factor = to_raw((vectors * roots).mT * unscale, module)
     left, lengths, right = torch.linalg.svd(factor, full_matrices=False)
     left, lengths, right = left.flip(1), lengths.flip(0), right.flip(0)
     lengths = lengths.clamp_min(torch.finfo(lengths.dtype).eps * lengths[-1])
@@ -200,7 +206,7 @@ def _scales(diagonal: Tensor, module: CenteredLinear) -> tuple[Tensor, Tensor]:
     return torch.where(roots > 0, 1 / roots, 0.0), roots
 
 
-def _to_raw(rows: Tensor, module: CenteredLinear) -> Tensor:
+def to_raw(rows: Tensor, module: CenteredLinear) -> Tensor:
     """Rows of a factor ``(r, p)`` times ``T⁻¹``: ``b' = b + W μ``."""
     n_outputs, n_features = module.linear.weight.shape
     weights, biases = rows[:, :-n_outputs], rows[:, -n_outputs:]
