@@ -26,9 +26,8 @@ from influencekit.gradients._gradients import Gradients
 from influencekit.models._outputs import OUTPUTS, predicted_targets, resolve_output
 from influencekit.models._task import Task
 from influencekit.models.losses._base import class_positions
-from influencekit.utils._present import present
 from influencekit.utils._torch import with_gradients
-from influencekit.utils.validation import Interval, StrOptions, validate_parameters
+from influencekit.utils.validation import Interval, StrOptions, present, validate_parameters
 
 __all__ = [
     "GRADIENT_CONSTRAINTS",

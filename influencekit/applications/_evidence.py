@@ -28,7 +28,7 @@ from influencekit.attributors.influence._influence_function import InfluenceFunc
 from influencekit.data._inputs import check_sample_weight
 from influencekit.data._targets import one_column
 from influencekit.utils._long_work import progress
-from influencekit.utils._present import present
+from influencekit.utils.validation import present
 
 __all__ = [
     "BY_INFLUENCE",

@@ -23,8 +23,7 @@ from influencekit.training.trajectory._replay import FlatModel, Replay, drops_ou
 from influencekit.training.trajectory._step_loss import CURVATURES, StepLoss
 from influencekit.training.trajectory._sweep import Sweep
 from influencekit.training.trajectory._trajectory import Trajectory
-from influencekit.utils._present import present
-from influencekit.utils.validation import Interval, StrOptions, validate_parameters
+from influencekit.utils.validation import Interval, StrOptions, present, validate_parameters
 
 __all__ = ["LookAheadSelector", "mean_loss_gradient"]
 

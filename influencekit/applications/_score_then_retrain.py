@@ -29,10 +29,10 @@ from influencekit.training.trajectory._replay import Replay
 from influencekit.training.trajectory._step_loss import CURVATURES
 from influencekit.training.trajectory._sweep import Sweep
 from influencekit.utils._long_work import progress
-from influencekit.utils._present import present
 from influencekit.utils._random import draw_seed
 from influencekit.utils._suggest import check_choice
 from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import present
 
 __all__ = ["RetrainedOnHelpful", "score_then_retrain"]
 

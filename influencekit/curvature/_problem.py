@@ -16,8 +16,7 @@ from influencekit.data._examples import Examples
 from influencekit.gradients._cotangents import ggn_cotangent
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._gradients import Gradients
-from influencekit.utils._present import present
-from influencekit.utils.validation import SuggestingEstimator
+from influencekit.utils.validation import SuggestingEstimator, present
 
 __all__ = [
     "CURVATURES",

@@ -9,7 +9,7 @@ from sklearn.base import clone
 
 from influencekit.damping._default import damping_range
 from influencekit.exceptions import LambdaPathWarning, warn_user
-from influencekit.utils._present import present
+from influencekit.utils.validation import present
 
 __all__ = [
     "at_damping",

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit.displays._style import FIRST, SECOND, neutral_color, open_axes
-from influencekit.utils._present import present
 from influencekit.utils._suggest import check_choice
+from influencekit.utils.validation import present
 
 __all__ = ["LabelIssuesDisplay"]
 

@@ -29,7 +29,7 @@ from influencekit.groups._explain import SlopeOutput
 from influencekit.groups._groupers import RandomGrouper
 from influencekit.models._task import Task
 from influencekit.utils._long_work import format_bytes
-from influencekit.utils._present import present
+from influencekit.utils.validation import present
 
 __all__ = ["fisher_of"]
 

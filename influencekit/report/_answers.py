@@ -15,7 +15,7 @@ from influencekit.models._outputs import predicted_targets
 from influencekit.models._predict import has_several_labels, predicted_labels
 from influencekit.models._task import Task
 from influencekit.models.losses._base import class_positions
-from influencekit.utils._present import present
+from influencekit.utils.validation import present
 
 __all__ = ["Answers", "answers", "choose_rows", "predictions"]
 

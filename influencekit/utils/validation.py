@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from functools import wraps
 from inspect import signature
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -32,8 +32,12 @@ __all__ = [
     "hist_rows",
     "hist_seed",
     "hist_trees",
+    "present",
     "validate_parameters",
 ]
+
+
+T = TypeVar("T")
 
 
 class OutputContainerMixin(_SetOutputMixin):
@@ -101,6 +105,33 @@ def _suggesting(init: Callable) -> Callable:
             raise TypeError(f"{said}.{hint}") from None
 
     return __init__
+
+
+def present(value: T | None, what: str) -> T:
+    """Return the value, which is not None here.
+
+    Parameters
+    ----------
+    value : object or None
+    what : str
+        Its name in the message.
+
+    Returns
+    -------
+    object
+        ``value``.
+
+    Raises
+    ------
+    RuntimeError
+        If it is None after all: users are told of missing arguments where these enter.
+    """
+    if value is None:
+        raise RuntimeError(
+            f"{what}: got None where earlier checks should have made sure of a value. This is an "
+            "error of influencekit, not of your call; please report it."
+        )
+    return value
 
 
 def validate_parameters(estimator) -> None:

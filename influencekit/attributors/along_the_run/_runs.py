@@ -13,7 +13,7 @@ from influencekit.models._task import Task, TaskList, as_task, is_model_list
 from influencekit.training._kept_run import net_inside, states_of, states_within
 from influencekit.training._recorded_rerun import rerun_with_checkpoints
 from influencekit.training.trajectory._trajectory import Trajectory
-from influencekit.utils._present import present
+from influencekit.utils.validation import present
 
 __all__ = ["read_runs"]
 

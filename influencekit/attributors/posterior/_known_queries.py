@@ -7,7 +7,7 @@ import numpy as np
 from influencekit.base import Fitted
 from influencekit.data._examples import Examples
 from influencekit.data._sources import leaves
-from influencekit.utils._present import present
+from influencekit.utils.validation import present
 
 __all__ = ["KnownQueries"]
 

@@ -11,7 +11,7 @@ from influencekit.data import Examples
 from influencekit.models import Task, predicted_targets, resolve_output
 from influencekit.models.losses._base import class_positions
 from influencekit.models.trees._task import trees_of
-from influencekit.utils._present import present
+from influencekit.utils.validation import present
 
 __all__ = ["leaves_of", "loss_slopes", "output_slopes", "scores_of", "target_matrix"]
 

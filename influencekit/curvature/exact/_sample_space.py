@@ -15,7 +15,7 @@ from torch import Tensor
 from influencekit.curvature._problem import CurvatureRows, nonuniform_penalty
 from influencekit.curvature._spectrum import CoordinateSpectrum
 from influencekit.gradients._gradients import Gradients
-from influencekit.utils._present import present
+from influencekit.utils.validation import present
 
 __all__ = ["SampleSpectrum", "decompose_samples"]
 

@@ -20,7 +20,7 @@ from influencekit.gradients.blocks._base import Block
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._index import IndexBlock
 from influencekit.utils._long_work import chunks
-from influencekit.utils._present import present
+from influencekit.utils.validation import present
 
 __all__ = ["Tile", "add_products", "plan_tiles"]
 

@@ -17,8 +17,8 @@ from influencekit.gradients.blocks._index import IndexBlock
 from influencekit.gradients.blocks._outer import OuterBlock
 from influencekit.gradients.layers._rules import LayerRule
 from influencekit.models._task import Task
-from influencekit.utils._present import present
 from influencekit.utils._torch import plain_kernels
+from influencekit.utils.validation import present
 
 __all__ = ["Layer", "forward_recorded", "layer_blocks"]
 
@@ -199,14 +199,14 @@ def pull_back(outputs: Tensor, captured: Sequence[Tensor], cotangents: Tensor) -
         )
         for r in range(n_rows)
     ]
-    return [_stack(grads, t) for grads, t in zip(zip(*rows, strict=True), captured, strict=True)]
-
-
-def _stack(gradients: Sequence[Tensor | None], like: Tensor) -> Tensor:
-    found = [gradient for gradient in gradients if gradient is not None]
-    if not found:  # the outputs do not depend on it
-        return like.new_zeros(len(gradients), *like.shape)
-    return found[0][None] if len(found) == 1 else torch.stack(found)
+    stacked: list[Tensor] = []
+    for gradients, t in zip(zip(*rows, strict=True), captured, strict=True):
+        found = [gradient for gradient in gradients if gradient is not None]
+        if not found:  # the outputs do not depend on it
+            stacked.append(t.new_zeros(n_rows, *t.shape))
+        else:
+            stacked.append(found[0][None] if len(found) == 1 else torch.stack(found))
+    return stacked
 
 
 def layer_blocks(

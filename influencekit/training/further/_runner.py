@@ -20,7 +20,7 @@ from influencekit.training.stack._schedule import batches_of_runs, epoch_orders
 from influencekit.training.stack._step import OptimizerSpec
 from influencekit.training.stack._tasks import Evaluation, Parameters, TaskStack
 from influencekit.training.stack._trial import N_ROWS, bytes_per_run, why_runs_differ
-from influencekit.utils._present import present
+from influencekit.utils.validation import present
 
 __all__ = ["FurtherRunner"]
 

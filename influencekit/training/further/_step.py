@@ -15,7 +15,7 @@ from influencekit.training._randomness import RandomStream
 from influencekit.training.further._config import FurtherTrainingConfig
 from influencekit.training.stack._step import OptimizerSpec, StackedStep
 from influencekit.training.stack._tasks import Parameters, TaskStack
-from influencekit.utils._present import present
+from influencekit.utils.validation import present
 
 __all__ = ["KEPT", "FurtherStep", "Removals", "TrainingRows"]
 

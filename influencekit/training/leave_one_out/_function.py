@@ -25,9 +25,9 @@ from influencekit.training.trajectory._recorder import recorded_trajectory
 from influencekit.training.trajectory._replay import Replay, State, StepBatch
 from influencekit.training.trajectory._trajectory import Trajectory
 from influencekit.utils._long_work import progress
-from influencekit.utils._present import present
 from influencekit.utils._suggest import check_choice
 from influencekit.utils._torch import with_gradients
+from influencekit.utils.validation import present
 
 __all__ = ["Reruns", "trajectory_leave_one_out"]
 

@@ -15,7 +15,7 @@ from torch.func import functional_call
 from influencekit.training._randomness import RandomStream, seeded
 from influencekit.training.estimator._recipe import fresh_copy
 from influencekit.training.stack._forward import call_all
-from influencekit.utils._present import present
+from influencekit.utils.validation import present
 
 __all__ = ["Data", "NetStack", "collate_all", "initial_stack"]
 

@@ -36,7 +36,7 @@ from influencekit.training.stack._schedule import (
 from influencekit.training.stack._step import OptimizerSpec, StackedStep, groups_of
 from influencekit.training.stack._tasks import task_outputs
 from influencekit.training.stack._trial import bytes_per_net, why_nets_differ
-from influencekit.utils._present import present
+from influencekit.utils.validation import present
 
 __all__ = ["StackedRetrainer"]
 

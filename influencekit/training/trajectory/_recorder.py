@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader, Subset
 from influencekit.exceptions import TrajectoryError
 from influencekit.training.trajectory._recording import Recording
 from influencekit.training.trajectory._trajectory import Trajectory
-from influencekit.utils._present import present
 from influencekit.utils._suggest import check_choice
+from influencekit.utils.validation import present
 
 __all__ = ["PlainRecorder", "TrajectoryRecorder", "record_trajectory", "recorded_trajectory"]
 

@@ -19,8 +19,8 @@ from influencekit.models._task import Task
 from influencekit.training._randomness import GLOBAL_STATE_LOCK
 from influencekit.training.trajectory._optimizers import Options, Slots
 from influencekit.training.trajectory._trajectory import Trajectory
-from influencekit.utils._present import present
 from influencekit.utils._torch import simple_kernels
+from influencekit.utils.validation import present
 
 __all__ = [
     "FlatModel",
