@@ -152,9 +152,7 @@ class TreeInfluence(BaseAttributor):
             check = self.method != "kernel" and (method != "kernel" or trees.refusal is None)
             likely = _likely_weights(task, train, weights)
             rest = (likely, train.targets, method, self.output, check)
-            return FittedAveraged(
-                task, leaves, matrix, _likely_weights(task, train, weights), *rest
-            )
+            return FittedAveraged(task, leaves, matrix, *rest)
         trusting = method == "kernel"
         apart = getattr(task.estimator, "scale_pos_weight", None) is not None
         rows = (leaves, matrix, weights, given if apart else weights)
