@@ -1,4 +1,4 @@
-"""Nets that keep checkpoints of their run: tables, digits, images, some of them fine-tuned."""
+"""Nets that keep checkpoints of their run: tables, digits and images, some fine-tuned."""
 
 from __future__ import annotations
 

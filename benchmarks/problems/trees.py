@@ -21,7 +21,8 @@ def _concrete(return_X_y=True):
 
 
 def _income(return_X_y=True):
-    X, y = fetch_acs_income("CA", data_home=data.home_of(data.ACS), return_X_y=return_X_y)
+    """Of all states."""
+    X, y = fetch_acs_income(data_home=data.home_of(data.ACS), return_X_y=return_X_y)
     return X, np.asarray(y).astype(int)
 
 

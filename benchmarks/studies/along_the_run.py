@@ -21,9 +21,8 @@ def row(part, setting, seed, n_subsets, n_repeats, fraction):
     problem, net = fitted(setting, seed)
     classifies = problem.spec.classifies
     value = "margin" if classifies else "prediction"
-    made = retrain_on_subsets(net, *problem.data, n_subsets=n_subsets, n_repeats=n_repeats,
-                              subset_fraction=fraction, output=value,
-                              random_state=seed)  # fmt: skip
+    plan = {"n_subsets": n_subsets, "n_repeats": n_repeats, "subset_fraction": fraction}
+    made = retrain_on_subsets(net, *problem.data, **plan, output=value, random_state=seed)
     ways = METHODS if part == "methods" else WAYS
     attributors = {name: make().fit(net, *problem.train) for name, make in ways.items()}
     parts = checkpoints(net, problem.train) if part != "methods" else []
