@@ -17,7 +17,6 @@ from influencekit.groups._labels import encode_labels, group_values
 from influencekit.models._outputs import ClassProbability, for_task
 from influencekit.models._task import Task
 from influencekit.models.losses._base import class_positions
-from influencekit.utils._present import present
 from influencekit.utils._suggest import did_you_mean
 
 __all__ = [
@@ -29,7 +28,7 @@ __all__ = [
 ]
 
 #: ``property(outputs, targets) -> scalar``: natural outputs (n, ...) of all evaluation rows.
-Property = Callable[[Tensor, Tensor], Tensor]
+Property = Callable[[Tensor, Any], Tensor]
 
 
 @dataclass(frozen=True)
@@ -269,7 +268,7 @@ def property_slopes(
         parts = [task.forward(batch.inputs) for batch in queries.batches(batch_size)]
     outputs = torch.cat(parts).requires_grad_(True)
     with torch.enable_grad():
-        value = one_finite_number(function(outputs, present(queries.targets, "targets")))
+        value = one_finite_number(function(outputs, queries.targets))
     if not value.requires_grad:
         raise ValueError(
             "property: its value does not depend on the outputs in a way that torch can "
