@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 #: ``property(outputs, targets) -> scalar``: natural outputs (n, ...) of all evaluation rows.
-Property = Callable[[Tensor, Tensor], Tensor]
+Property = Callable[[Tensor, Any], Tensor]
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ def property_slopes(
         parts = [task.forward(batch.inputs) for batch in queries.batches(batch_size)]
     outputs = torch.cat(parts).requires_grad_(True)
     with torch.enable_grad():
-        value = one_finite_number(function(outputs, present(queries.targets, "targets")))
+        value = one_finite_number(function(outputs, queries.targets))
     if not value.requires_grad:
         raise ValueError(
             "property: its value does not depend on the outputs in a way that torch can "
