@@ -18,7 +18,6 @@ from influencekit.models._outputs import ClassProbability, for_task
 from influencekit.models._task import Task
 from influencekit.models.losses._base import class_positions
 from influencekit.utils._suggest import did_you_mean
-from influencekit.utils.validation import present
 
 __all__ = [
     "DemographicParityDifference",
