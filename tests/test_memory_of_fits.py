@@ -75,6 +75,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the memory in use is read off glibc")
 def test_thirty_fits_grow_by_less_than_two_models():
     done = subprocess.run(

@@ -70,4 +70,32 @@ ROWS = [
             ),
         },
     ),
+    Row(
+        "drew for its trees do not fall into their leaves",
+        (
+            "m = RandomForestClassifier(5, random_state=0).fit(X, y); "
+            "TreeInfluence('kernel').fit(m, X[::-1], y[::-1])"
+        ),
+        {
+            "Give X, y and sample_weight exactly as": (
+                "w = np.ones(len(y)); "
+                "m = RandomForestClassifier(5, random_state=0).fit(X, y, sample_weight=w); "
+                "TreeInfluence('kernel').fit(m, X, y, sample_weight=w)"
+            ),
+        },
+    ),
+    Row(
+        "counts the classes of the rows that it holds out as well",
+        (
+            "m = HistGradientBoostingClassifier(class_weight='balanced', max_iter=3, "
+            "early_stopping=True).fit(X, y); TreeInfluence('leaf').fit(m, X, y)"
+        ),
+        {
+            "give class_weight as a dict": (
+                "m = HistGradientBoostingClassifier(class_weight={0: 1, 1: 1, 2: 2}, max_iter=3, "
+                "early_stopping=True, random_state=0).fit(X, y); "
+                "TreeInfluence('leaf').fit(m, X, y)"
+            ),
+        },
+    ),
 ]

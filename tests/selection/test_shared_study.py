@@ -251,12 +251,14 @@ def started(tmp_path_factory):
     return urls, json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_processes_start_together_on_a_new_file(started):
     (url, _), report = started
     assert report["same"] == [["1", "opened"]] * 12
     assert optuna.get_all_study_names(url) == ["one"]
 
 
+@pytest.mark.slow
 def test_of_processes_that_start_together_one_question_wins(started):
     (_, url), report = started
     (won,) = {part for part, what in report["different"] if what == "opened"}
@@ -271,6 +273,7 @@ def test_of_processes_that_start_together_one_question_wins(started):
     assert seeds == {"random_state": int(won)} and len(study.user_attrs) == 1
 
 
+@pytest.mark.slow
 def test_fingerprints_do_not_depend_on_the_process(started):
     assert started[1]["fingerprints"] == fingerprints()
 

@@ -31,7 +31,7 @@ def files(folder):
     return {p: p.stat().st_mtime_ns for p in Path(folder).glob("*/*.npz") if "unf" not in p.name}
 
 
-@pytest.mark.parametrize("engine", ["stacked", "joblib"])
+@pytest.mark.parametrize("engine", [pytest.param("stacked", marks=pytest.mark.slow), "joblib"])
 def test_killed_and_resumed(tmp_path, monkeypatch, engine):
     if "forkserver" not in multiprocessing.get_all_start_methods():
         pytest.skip("no fork server on this platform")
