@@ -222,6 +222,17 @@ def test_nothing_is_unpickled():
     assert [place for place in found if not place.startswith(ESTIMATOR_CHECKS)] == []
 
 
+def test_the_package_is_imported_without_its_extras():
+    """Packages that pyproject.toml lists as extras are asked for when something needs them."""
+    extras = ["pandas", "matplotlib", "dask", "transformers", "folktables", "xgboost", "lightgbm"]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({extras}))\n"
+        f"for room in {list(rooms())}: __import__(room)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
 def test_no_device_is_named():
     device = re.compile(r"(cuda|mps|xpu|hip)(:\d+)?")
     found = [

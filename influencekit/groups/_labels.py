@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from influencekit.metrics._text import some_rows
+from influencekit.utils._optional import import_optional
 
 __all__ = ["encode_labels", "label_table", "named_groups", "refuse_missing"]
 
 
-def label_table(labels: Any, n_rows: int, name: str = "labels") -> pd.DataFrame:
+def label_table(labels: Any, n_rows: int, name: str = "labels") -> Any:
     """Labels as columns of a table, one row an example.
 
     Parameters
@@ -37,6 +37,7 @@ def label_table(labels: Any, n_rows: int, name: str = "labels") -> pd.DataFrame:
             "row. Fit the grouper and give its labels_."
         )
     _refuse_text(labels, name)
+    pd = _pandas()
     labels = _as_pandas(labels)
     if isinstance(labels, (pd.Series, pd.DataFrame)):
         table = labels.to_frame() if isinstance(labels, pd.Series) else labels
@@ -56,8 +57,14 @@ def label_table(labels: Any, n_rows: int, name: str = "labels") -> pd.DataFrame:
     return table
 
 
+def _pandas() -> Any:
+    """pandas, on which labels of groups stand."""
+    return import_optional("pandas", "A label for each row")
+
+
 def _as_pandas(labels: Any) -> Any:
     """A frame of another library as pandas' own; anything else as it is."""
+    pd = _pandas()
     if isinstance(labels, pd.DataFrame) or not hasattr(labels, "columns"):
         return labels
     return pd.DataFrame({name: np.asarray(labels[name]) for name in labels.columns})
@@ -101,6 +108,7 @@ def refuse_missing(labels: Any, name: str) -> None:
         If a label is NaN, None, NaT or pandas' NA; the message names the rows.
     """
     _refuse_text(labels, name)
+    pd = _pandas()
     labels = _as_pandas(labels)
     if not isinstance(labels, (pd.Series, pd.DataFrame)):
         # numpy would make the text 'nan' of a NaN in a list of texts
@@ -124,7 +132,7 @@ def _refuse_text(labels: Any, name: str) -> None:
         )
 
 
-def group_names(table: pd.DataFrame) -> np.ndarray:
+def group_names(table: Any) -> np.ndarray:
     """A name for each row, the values of its columns: ``"a"``, or ``"sex=1, age=30-39"``.
 
     Parameters
@@ -144,7 +152,7 @@ def group_names(table: pd.DataFrame) -> np.ndarray:
     return joined.to_numpy(dtype=object)
 
 
-def named_groups(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def named_groups(table: Any) -> tuple[np.ndarray, np.ndarray]:
     """Groups of a table's rows, in the order of their values.
 
     Parameters

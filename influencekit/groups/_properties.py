@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from influencekit.groups._labels import encode_labels, group_values
 from influencekit.models._outputs import ClassProbability, for_task
 from influencekit.models._task import Task
 from influencekit.models.losses._base import class_positions
+from influencekit.utils._optional import import_optional
 from influencekit.utils._suggest import did_you_mean
 
 __all__ = [
@@ -198,7 +198,8 @@ def compare_index(index: Any, given: Any) -> None:
         A property.
     """
     people = getattr(given, "row_labels", None)
-    if index is not None and people is not None:
+    if index is not None and people is not None:  # only pandas' data have row labels
+        pd = import_optional("pandas", "Row labels")
         compare_row_labels(X=pd.Series(0, index=index), sensitive=pd.Series(0, index=people))
 
 
