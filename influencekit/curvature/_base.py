@@ -23,7 +23,7 @@ class FittedCurvature(ABC):
     ``F`` is the mean curvature of the data, ``R`` the penalty of the training objective.
 
     Authors write :meth:`products` and :meth:`self_products`, keep the problem, and overwrite
-    :attr:`floor` where small dampings do not work.  A :class:`SolvedCurvature` asks for one
+    ``floor`` where small dampings do not work.  A :class:`SolvedCurvature` asks for one
     method in place of the two.  The object is pickled and copied with the attributor, so its
     class is one of a module, and it holds no open files and no lambdas.
 

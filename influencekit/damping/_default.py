@@ -62,8 +62,8 @@ AT_OPTIMUM = 5e-3
 def auto_damping(fitted: FittedCurvature) -> float:
     """Damping of a fitted curvature for people who choose none.
 
-    That of its eigenvalues, see :func:`spectrum_damping`; where it has none, or too few to show
-    the small ones, that of a projected Gauss-Newton matrix, see :func:`sketch_damping`; and at
+    That of its eigenvalues, see ``spectrum_damping``; where it has none, or too few to show
+    the small ones, that of a projected Gauss-Newton matrix, see ``sketch_damping``; and at
     least ``fitted.floor``.  ``auto_damping.register`` teaches it another kind of curvature.
 
     Parameters

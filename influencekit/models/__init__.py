@@ -1,6 +1,6 @@
 """Fitted models as Tasks."""
 
-import influencekit.models.adapters  # noqa: F401  registers as_task for every kind of model
+from influencekit.models import adapters as _adapters  # noqa: F401  registers as_task
 from influencekit.models._checkpoints import load_checkpoints
 from influencekit.models._outputs import OUTPUTS, CheckedOutput, predicted_targets, resolve_output
 from influencekit.models._task import Task, as_task

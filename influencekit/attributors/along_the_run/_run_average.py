@@ -82,7 +82,7 @@ class RunAverage(BaseAttributor):
         Snapshot of the model at the end of the (first) run.
     n_checkpoints_ : int
         Checkpoints averaged, of all runs together.
-    damping_ : ndarray of shape (n_checkpoints_,)
+    damping_ : ndarray of shape (n_checkpoints,)
         λ in use at each checkpoint, where the attributor has a damping.
     eigenvalues_ : ndarray
         Of the curvatures at all checkpoints together, where they have any.
@@ -100,7 +100,7 @@ class RunAverage(BaseAttributor):
     What people want of a score is what retraining without the row would say, and a retraining
     goes through another run, whose end is another one.  The mean along the run answers for a
     typical one better than the end does, whose remaining gradients are few; see
-    :doc:`/along_the_run` for what was measured.
+    The page "Averages along the run" of the guide has what was measured.
 
     ``∂f/∂z`` changes along a run: that of a loss, ``1 - p``, is largest where the model knows
     least, so that a plain mean of loss scores (``slopes="own"``) weighs the checkpoints wrongly.
