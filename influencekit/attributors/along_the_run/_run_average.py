@@ -99,8 +99,8 @@ class RunAverage(BaseAttributor):
     -----
     What people want of a score is what retraining without the row would say, and a retraining
     goes through another run, whose end is another one.  The mean along the run answers for a
-    typical one better than the end does, whose remaining gradients are few; see
-    The page "Averages along the run" of the guide has what was measured.
+    typical one better than the end does, whose remaining gradients are few; the page "Averages
+    along the run" of the guide has what was measured.
 
     ``∂f/∂z`` changes along a run: that of a loss, ``1 - p``, is largest where the model knows
     least, so that a plain mean of loss scores (``slopes="own"``) weighs the checkpoints wrongly.
