@@ -180,7 +180,10 @@ class DampedMixin:
 
     def _named_damping(self, name: str, fitted: Any) -> float:
         """What a damping given by name, such as "auto", stands for in one model."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"damping: got {name!r}, but {type(self).__name__} defines no damping by name. Give a "
+            "number, or write _named_damping(name, fitted)."
+        )
 
     def _at(self, fitted: F, damping: float | str) -> F:
         """What was learned from one model, with a damping given as a number or by name."""

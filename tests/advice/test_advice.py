@@ -42,6 +42,7 @@ ROWS = [row for table in TABLES for row in table.ROWS]
 
 #: Messages whose advice is not run, by a piece of each, and why.
 NOT_RUN = {
+    "defines no damping by name": "said to authors of methods",
     "is met, but loose on these data": "warnings of models hardly trained are let be",
     "Its solver stopped early, after max_iter=": "warnings of models hardly trained are let be",
     "is_unbalance=True weighs classes": "needs LightGBM",
