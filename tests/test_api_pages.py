@@ -127,7 +127,7 @@ WORDS = {word for path in TEXTS for word in code_words(path)}
 
 def test_prose_and_imports_do_not_count_as_use(tmp_path):
     page, example = tmp_path / "page.md", tmp_path / "example.py"
-    code = "from influencekit import (\n    One,\n    Two,\n)\nfrom influencekit import Three\nFour()\n"
+    code = "from some import (\n    One,\n    Two,\n)\nfrom other import Three\nFour()\n"
     page.write_text(f"Five and `Six`.\n\n```python\n{code}```\n")
     example.write_text(f'"""Five and ``Six``."""\n\n{code}')
     for path in (page, example):
