@@ -41,7 +41,7 @@ def homes() -> dict[str, str]:
 @cache
 def listed() -> list[str]:
     """The dotted names on the pages of ``docs/api``."""
-    entry = re.compile(r"^   ~(influencekit[\w.]*)$|^\.\. autodata:: ([\w.]+)$", re.MULTILINE)
+    entry = re.compile(r"^   ~(influencekit[\w.]*)$|^\.\. py:data:: ([\w.]+)$", re.MULTILINE)
     found = (entry.findall(page.read_text(encoding="utf-8")) for page in PAGES)
     return [name or data for names in found for name, data in names]
 
