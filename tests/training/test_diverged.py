@@ -13,12 +13,8 @@ from influencekit import LDSSearch, as_task, retrain_on_subsets
 from influencekit.attributors import FurtherTraining, InfluenceFunction
 from influencekit.exceptions import InfluenceKitWarning
 from influencekit.metrics import linear_datamodeling_score, noise_ceiling
-from influencekit.training import (
-    SubsetOutputs,
-    TrajectoryLeaveOneOut,
-    train_checkpoints,
-    trajectory_leave_one_out,
-)
+from influencekit.training import SubsetOutputs, train_checkpoints, trajectory_leave_one_out
+from influencekit.training.leave_one_out._result import TrajectoryLeaveOneOut
 from influencekit.training.subsets import _engines, _stacked
 from tests._shared.nets import OneLayer
 from tests.training._rerun_reference import X as RUN_X
