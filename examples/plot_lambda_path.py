@@ -67,7 +67,7 @@ print(f"accuracy {net.score(X_rest, y_rest):.3f}")
 # reconstruction, see :doc:`/docs/damping`.
 
 default = InfluenceFunction().fit(net, X_train, y_train)
-surrogate = SurrogateLambdaSearchCV(InfluenceFunction(), random_state=0)
+surrogate = SurrogateLambdaSearchCV(InfluenceFunction(), criterion="xi", random_state=0)
 surrogate.fit(net, X_train, y_train)
 
 # %%

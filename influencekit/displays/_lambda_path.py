@@ -253,14 +253,14 @@ class LambdaPathDisplay:
     @classmethod
     def _of_search(cls, search, **more) -> LambdaPathDisplay:
         """The path of a fitted search, not drawn."""
-        results, criterion = search.cv_results_, search.criterion
+        results, indicator = search.cv_results_, search.indicator_
         [(name, chosen)] = search.best_params_.items()  # of groups "attributor__damping"
         return cls(
             results[f"param_{name}"],
-            results[f"mean_{criterion}"],
-            results.get(f"std_{criterion}"),
+            results[f"mean_{indicator}"],
+            results.get(f"std_{indicator}"),
             threshold=getattr(search, "threshold_", search.threshold),
-            indicator="ξ" if criterion == "xi" else criterion,
+            indicator="ξ" if indicator == "xi" else indicator,
             best_damping=chosen or None,  # 0 has no place on the axis
             **more,
         )
