@@ -146,7 +146,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         part._keep(self.fitted_[:n_models], self._rows[:n_models])
         return part
 
-    def _read_models(self, model: Any, X: Any, y: Any) -> Task | TaskList:
+    def _read_models(self, model: Any, X: Any, _y: Any) -> Task | TaskList:
         """What ``fit`` was given as its model; those who hold an attributor ask it."""
         if is_model_list(model):
             return TaskList.of(map(self._task_of, model))
@@ -209,7 +209,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         scores = self._all_scores(queries)
         return scores if queries.index is None else self._with_index(scores, queries.index)
 
-    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+    def get_feature_names_out(self, input_features=None) -> np.ndarray:  # noqa: ARG002  the name is scikit-learn's
         """Names of the score columns: the training rows' index labels, else ``train0``, ...
 
         They are texts.  The labels themselves, of several levels or of dates, are in

@@ -312,7 +312,7 @@ def _fitted(detector, data: LabeledData, attributor: Any, groups: np.ndarray | N
 
 
 def _out_of_fold(detector, data, cv, keep, seed) -> np.ndarray:
-    folds = fold_list(cv, data.X, data.y, seed, data.classes is not None)
+    folds = fold_list(cv, data.y, seed, data.classes is not None)
     return fold_probabilities(
         detector.estimator,
         data.X,

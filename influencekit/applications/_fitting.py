@@ -187,7 +187,7 @@ def _not_finite(model: Any) -> str | None:
     return None
 
 
-def fold_list(cv: Any, X: Any, y: Any, seed: int, classifier: bool) -> list:
+def fold_list(cv: Any, y: Any, seed: int, classifier: bool) -> list:
     """Pairs of training and held-out rows; an int is that many shuffled folds.
 
     Raises

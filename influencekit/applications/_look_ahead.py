@@ -228,7 +228,7 @@ class LookAheadSelector(Callback):
     def _get_param_names(self):
         return ["X_val", "y_val", "horizon", "keep", "every", "curvature"]  # not all attributes
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
+    def on_train_begin(self, net, X=None, y=None, **_):
         validate_parameters(self)
         if self.every > max(self.horizon, 1):
             raise ValueError(
@@ -240,7 +240,7 @@ class LookAheadSelector(Callback):
         self._window, self._epoch = None, 0
         net.get_iterator = partial(own_batches, type(net).get_iterator, net, self._selecting)
 
-    def on_train_end(self, net, X=None, y=None, **kwargs):
+    def on_train_end(self, net, **_):
         self._release(net)
 
     def _release(self, net) -> None:
@@ -258,7 +258,7 @@ class LookAheadSelector(Callback):
                 "DataLoader that makes the batches, with num_workers=0: a batch is chosen when "
                 "its turn comes."
             )
-        return _SelectingSampler(loader.batch_sampler, net, self, dataset)
+        return _SelectingSampler(loader.batch_sampler, net, self._chosen, dataset)
 
     def _open(self, net, batches: list[np.ndarray]) -> LookAheadWindow:
         """The window of an epoch that begins."""
@@ -330,13 +330,13 @@ class LookAheadSelector(Callback):
 class _SelectingSampler:
     """A batch sampler that gives a part of each batch, chosen when it is asked for."""
 
-    def __init__(self, sampler, net, selector, dataset):
-        self.sampler, self.net, self.selector, self.dataset = sampler, net, selector, dataset
+    def __init__(self, sampler, net, choose, dataset):
+        self.sampler, self.net, self.choose, self.dataset = sampler, net, choose, dataset
 
     def __iter__(self):
         positions = [np.asarray(batch, dtype=np.int64) for batch in self.sampler]
         batches = [_rows(self.dataset, own) for own in positions]
-        chosen = self.selector._chosen(self.net, batches)
+        chosen = self.choose(self.net, batches)
         for own, kept in zip(positions, chosen, strict=True):
             yield own[kept].tolist()
 

@@ -154,7 +154,7 @@ class TRAK(DampedMixin, BaseAttributor):
         fitted = FittedTRAK(spectrum, loss_slopes(task, train, function), explained)
         return self._at(fitted, self.damping)
 
-    def _named_damping(self, name, fitted):
+    def _named_damping(self, _name, fitted):
         return auto_damping(fitted.spectrum)
 
     @with_gradients

@@ -191,7 +191,7 @@ class Spectrum(FittedCurvature):
     def train_path(self, rows: Tensor) -> DampingPath:
         """The same path with some training examples as queries and their loss as output."""
 
-    def restrict(self, columns: Tensor) -> Spectrum:
+    def restrict(self, columns: Tensor) -> Spectrum:  # noqa: ARG002  those that can restrict do
         """The same curvature with scores for some of the training examples only.
 
         Parameters

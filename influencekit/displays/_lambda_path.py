@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,7 +21,7 @@ from influencekit.displays._style import (
     open_axes,
 )
 
-__all__ = ["LambdaPathDisplay"]
+__all__ = ["LambdaPathDisplay", "searched_path"]
 
 
 def curve(x, y, error, names: tuple[str, str, str]) -> tuple[NDArray, NDArray, NDArray | None]:
@@ -247,23 +248,13 @@ class LambdaPathDisplay:
                 "and cv_results_['param_damping']."
             )
         check_is_fitted(search, "cv_results_")
-        more = {"lds": lds, "lds_se": lds_se, "lds_dampings": lds_dampings, "picks": picks}
-        return cls._of_search(search, **more).plot(ax=ax, legend_loc=legend_loc)
-
-    @classmethod
-    def _of_search(cls, search, **more) -> LambdaPathDisplay:
-        """The path of a fitted search, not drawn."""
-        results, criterion = search.cv_results_, search.criterion
-        [(name, chosen)] = search.best_params_.items()  # of groups "attributor__damping"
-        return cls(
-            results[f"param_{name}"],
-            results[f"mean_{criterion}"],
-            results.get(f"std_{criterion}"),
-            threshold=getattr(search, "threshold_", search.threshold),
-            indicator="ξ" if criterion == "xi" else criterion,
-            best_damping=chosen or None,  # 0 has no place on the axis
-            **more,
-        )
+        more: dict[str, Any] = {
+            "lds": lds,
+            "lds_se": lds_se,
+            "lds_dampings": lds_dampings,
+            "picks": picks,
+        }
+        return cls(**searched_path(search), **more).plot(ax=ax, legend_loc=legend_loc)
 
     @classmethod
     def from_predictions(
@@ -373,3 +364,27 @@ class LambdaPathDisplay:
         if loc == "auto":
             loc = emptiest_corner([line for line in handles if line is not self.threshold_line_])
         (self.ax_lds_ or ax).legend(handles=handles, loc=loc, fontsize="small")
+
+
+def searched_path(search: Any) -> dict[str, Any]:
+    """What the display of a fitted search is made of.
+
+    Parameters
+    ----------
+    search : SurrogateLambdaSearchCV
+
+    Returns
+    -------
+    dict
+        Keyword arguments of :class:`LambdaPathDisplay`.
+    """
+    results, criterion = search.cv_results_, search.criterion
+    [(name, chosen)] = search.best_params_.items()  # of groups "attributor__damping"
+    return {
+        "dampings": results[f"param_{name}"],
+        "mean_xi": results[f"mean_{criterion}"],
+        "std_xi": results.get(f"std_{criterion}"),
+        "threshold": getattr(search, "threshold_", search.threshold),
+        "indicator": "ξ" if criterion == "xi" else criterion,
+        "best_damping": chosen or None,  # 0 has no place on the axis
+    }

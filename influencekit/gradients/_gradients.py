@@ -190,7 +190,7 @@ class Gradients:
         if keep_factors == self.keep_factors or self.parts is not None:
             return self
         other = self._but(keep_factors=keep_factors)
-        other._look()
+        other._look()  # noqa: SLF001  a copy of itself
         return other
 
     # -- operations -----------------------------------------------------------------------
@@ -327,7 +327,7 @@ class _Notes:
     """What a whole pass tells besides, if ``shares`` are given: the mean and squared norms."""
 
     def __init__(self, gradients: Gradients):
-        self.known = gradients._known
+        self.known = gradients._known  # noqa: SLF001  notes that both keep
         self.shares = None if "mean" in self.known else gradients.shares
         self.norms: list[Tensor] = []
         self.mean: Any = 0.0
@@ -354,7 +354,7 @@ class _Beside(Gradients):
         self._both = Gradients(self.engine, self.examples, stacked, keep_factors=keep_factors)
 
     def __iter__(self):
-        noted = "mean" in self.other._known or self.other.shares is None
+        noted = "mean" in self.other._known or self.other.shares is None  # noqa: SLF001  notes that both keep
         kept = self._both.parts is not None
         if self.parts is not None or (noted and not kept):
             yield from super().__iter__()

@@ -206,7 +206,7 @@ class GroupAttributor(HeldGroups):
         self._keep(self.attributor_.fitted_, self.attributor_._rows)
         return self
 
-    def _fit(self, task, train):
+    def _fit(self, _task, _train):
         raise TypeError("GroupAttributor fits the attributor that it holds.")
 
     def _check(self, groups: Any, queries: dict[str, Any]) -> None:
@@ -356,7 +356,7 @@ class GroupAttributor(HeldGroups):
         columns = np.arange(self.n_groups_)
         return paths[0] if len(paths) == 1 else MeanPath(paths, [columns] * len(paths), columns)
 
-    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+    def get_feature_names_out(self, input_features=None) -> np.ndarray:  # noqa: ARG002  the name is scikit-learn's
         """Names of the groups.
 
         Parameters

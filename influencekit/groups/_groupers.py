@@ -182,7 +182,7 @@ class RandomGrouper(BaseGrouper):
         self.group_size = group_size
         self.random_state = random_state
 
-    def _labels(self, model, X, y):
+    def _labels(self, _model, X, _y):
         n = X.shape[0] if hasattr(X, "shape") else len(X)
         k = wanted_groups(n, self.n_groups, self.group_size)
         labels = np.empty(n, dtype=np.int64)
@@ -217,12 +217,12 @@ class LabelGrouper(BaseGrouper):
     def __init__(self, labels):
         self.labels = labels
 
-    def _labels(self, model, X, y):
+    def _labels(self, _model, X, _y):
         n = X.shape[0] if hasattr(X, "shape") else len(X)
         positions, self._given_names = named_groups(label_table(self.labels, n))
         return positions
 
-    def _names(self, distinct):
+    def _names(self, _distinct):
         return self._given_names
 
 

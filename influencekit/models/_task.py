@@ -265,7 +265,7 @@ def call_module(
 
 @with_gradients
 @singledispatch
-def as_task(model: Any, loss: Any = None) -> Task:
+def as_task(model: Any, loss: Any = None) -> Task:  # noqa: ARG001  registered adapters take it
     """Snapshot a fitted model as a :class:`Task`.
 
     Extend it to your own models with ``@as_task.register``.

@@ -44,7 +44,7 @@ class AttributorSearch(BaseAttributor):
     def _task_of(self, model):
         return self.attributor._task_of(model)
 
-    def _fit(self, task, train):
+    def _fit(self, _task, _train):
         raise TypeError(f"{type(self).__name__} fits the attributor that it chooses.")
 
     def _read_models(self, model, X, y):
@@ -59,7 +59,7 @@ class AttributorSearch(BaseAttributor):
     def _grouped(self):
         return getattr(self.attributor, "_grouped", None)
 
-    def _first(self, n_models):
+    def _first(self, _n_models):
         return None  # the choice depends on the models
 
     def _all_scores(self, queries):
@@ -78,7 +78,7 @@ class AttributorSearch(BaseAttributor):
     def _subset_sums(self, queries, masks):
         return self.best_attributor_._subset_sums(queries, masks)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features=None):  # noqa: ARG002  the name is scikit-learn's
         """Names of the score columns: those of the attributor that was chosen.
 
         Parameters

@@ -93,7 +93,7 @@ def _check_net_untouched(attributor) -> None:
     require(all(m.training for m in net.modules()), "the net's training mode was changed.")
     equal = all(p.grad is not None and bool((p.grad == 1).all()) for p in net.parameters())
     require(equal, "the net's gradients were changed.")
-    hooks = any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+    hooks = any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())  # noqa: SLF001  torch has no other name
     require(not hooks, "hooks were left on the net.")
 
 

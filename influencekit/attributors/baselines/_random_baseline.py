@@ -60,7 +60,7 @@ class RandomBaseline(BaseAttributor):
     def __init__(self, random_state=None):
         self.random_state = random_state
 
-    def _fit(self, task, train):
+    def _fit(self, _task, train):
         return Noise(train, draw_seed(self.random_state))
 
 

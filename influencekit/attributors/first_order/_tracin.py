@@ -88,7 +88,7 @@ class TracIn(BaseAttributor):
         pairs = zip(super()._for_each(n_models), rates, strict=True)
         return [one.set_params(learning_rates=float(rate)) for one, rate in pairs]
 
-    def _combine(self, total, n_models):
+    def _combine(self, total, _n_models):
         return total
 
 

@@ -248,7 +248,7 @@ class FurtherTraining(BaseAttributor):
         FurtherTrainingConfig
         """
         validate_parameters(self)
-        return self._described()._configure(task, n_rows, self.removal)[0]
+        return self._described()._configure(task, n_rows, self.removal)[0]  # noqa: SLF001  kept from users
 
     def _described(self) -> Training:
         """The training, given as such or by plain keywords.
@@ -366,7 +366,7 @@ class FurtherTraining(BaseAttributor):
         return plan.endpoint(endpoint_seed(entropy, self.n_repeats, run))
 
     def _planned(self, task: Task, train: Examples, removals: Removals) -> FurtherPlan:
-        config, spec = self._described()._configure(task, len(train), self.removal)
+        config, spec = self._described()._configure(task, len(train), self.removal)  # noqa: SLF001  kept from users
         return FurtherPlan(task, train, removals, config, spec, self.max_memory, self.engine)
 
     def _only(self) -> FittedFurtherTraining:

@@ -226,7 +226,7 @@ class SubsetPosterior(BaseAttributor):
         self._keep([KnownQueries(each(queries)[0], table)], [np.arange(self.n_train_)])
         return self
 
-    def _fit(self, task, train):
+    def _fit(self, _task, _train):
         raise TypeError("SubsetPosterior fits its prior and learns from trainings on subsets.")
 
     def _prior(self) -> BaseAttributor | None:

@@ -61,7 +61,7 @@ class IterativeCurvature(SolvedCurvature):
         smallest, _ = extreme_eigenvalues(self.operator, self.operator.diagonal())
         return CLEAR_OF_ZERO * max(0.0, -smallest)
 
-    def wanted(self, damping: float) -> float:
+    def wanted(self, _damping: float) -> float:
         """Relative residual above which a user is told."""
         return self.rtol
 

@@ -62,7 +62,7 @@ class DiagonalPreconditioner:
     diagonal: Tensor
 
     @classmethod
-    def make(cls, problem: CurvatureProblem, rank: int, random_state) -> DiagonalPreconditioner:
+    def make(cls, problem: CurvatureProblem, _rank: int, _random_state) -> DiagonalPreconditioner:
         """Of a problem; the other arguments are not used."""
         return cls(ggn_diagonal(problem) + problem.penalty)
 

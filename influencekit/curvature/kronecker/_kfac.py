@@ -141,7 +141,7 @@ class KFAC(KroneckerCurvature, name="kfac"):
        arXiv 2311.00636.
     """
 
-    def _corrected(self, problem, rows, bases, data):
+    def _corrected(self, _problem, rows, bases, _data):
         for some, _, own in rows.pairs():
             yield some, rotate(own, bases)
 

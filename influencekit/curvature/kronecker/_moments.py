@@ -71,7 +71,7 @@ class _MatrixMoments(BlockMoments):
         self.inputs += _gram(a)
         self.outputs += _gram(block.b * roots[:, None, None, None])
 
-    def basis(self, penalty):
+    def basis(self, penalty):  # noqa: ARG002  other moments take it
         inputs, q_in = _descending(self.inputs / max(self.count, 1e-300))
         outputs, q_out = _descending(self.outputs)
         place = BlockSpec(self.spec.name, self.columns, len(outputs), len(inputs))
@@ -100,7 +100,7 @@ class _IndexMoments(BlockMoments):
         roots = weights.sqrt().to(block.dtype)
         self.outputs += _gram(block.b * roots[:, None, None, None])
 
-    def basis(self, penalty):
+    def basis(self, penalty):  # noqa: ARG002  other moments take it
         outputs, vectors = _descending(self.outputs)
         frequencies = self.frequencies / self.frequencies.sum().clamp_min(1e-300)
         place = BlockSpec(self.spec.name, self.columns, self.spec.d_out, self.spec.d_in)
@@ -133,7 +133,7 @@ class _DiagonalMoments(BlockMoments):
         each = weights.to(block.dtype).repeat_interleave(block.rows_per_example)
         self.squares += (each @ block.dense().square()).to(torch.float64)
 
-    def basis(self, penalty):
+    def basis(self, penalty):  # noqa: ARG002  other moments take it
         return DiagonalBasis(self.spec, BlockSpec(self.spec.name, self.columns)), self.squares
 
 

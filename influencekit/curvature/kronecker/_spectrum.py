@@ -103,7 +103,7 @@ class KroneckerSpectrum(Spectrum):
         if kept is None or not torch.equal(columns, sample_rows(self.row_sizes())):
             kept = self.train.take(columns).held(self.problem.max_memory // 6, spill=True)
         narrow.train, narrow.sample, self.sample = kept, None, None
-        narrow._last_plan = None
+        narrow._last_plan = None  # noqa: SLF001  a copy of itself
         return narrow
 
     def self_products(self, damping):

@@ -188,7 +188,7 @@ class Block(ABC):
         """The same gradients at another place."""
         return type(self)(spec, *self.tensors)  # type: ignore[call-arg]
 
-    def padded(self, length: int) -> Block:
+    def padded(self, length: int) -> Block:  # noqa: ARG002  blocks with terms take it
         """The same gradients with terms that are zero, up to ``length`` of them."""
         return self
 
@@ -249,7 +249,11 @@ class Block(ABC):
         )
 
     def add_dot(
-        self, other: Block, out: Tensor, workspace: int = WORKSPACE, route: str = "auto"
+        self,
+        other: Block,
+        out: Tensor,
+        workspace: int = WORKSPACE,
+        route: str = "auto",  # noqa: ARG002  blocks with factors take it
     ) -> None:
         """Add the dot products of all rows to ``out`` (n_rows, other.n_rows)."""
         for right in chunks(other.n_examples, other.dense_bytes, workspace // 2):
@@ -283,21 +287,22 @@ class Block(ABC):
         r = self.rows_per_example
         each = self._form_numbers * out.shape[1] * out.element_size()
         for part in chunks(self.n_examples, each, workspace):
-            out[row_slice(part, r)] += self[part]._forms(outputs, inputs)
+            out[row_slice(part, r)] += self[part].forms(outputs, inputs)
 
     @property
     def _form_numbers(self) -> int:
-        """Numbers that :meth:`_forms` makes for an example and a column."""
+        """Numbers that :meth:`forms` makes for an example and a column."""
         return 2 * self.rows_per_example * self.spec.d_out
 
-    def _forms(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+    def forms(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+        """``outputs[:, j]ᵀ G inputs[:, j]`` of every row, (n_rows, k)."""
         d_in, d_out, dense = self.spec.d_in, self.spec.d_out, self.dense()
         moved = dense[:, : d_in * d_out].unflatten(1, (d_out, d_in)) @ inputs[:d_in]
         if self.spec.has_bias:
             moved += dense[:, d_in * d_out :, None] * inputs[-1]
         return (moved * outputs).sum(1)
 
-    def second_moments(self, weights: Tensor) -> tuple[Tensor, Tensor] | None:
+    def second_moments(self, weights: Tensor) -> tuple[Tensor, Tensor] | None:  # noqa: ARG002  blocks with factors take them
         """Weighted second moments of both sides of the weight, float64; None without factors.
 
         Output gradients first, then inputs with their 1; of an embedding's one-hot inputs, which

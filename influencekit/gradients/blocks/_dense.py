@@ -36,7 +36,7 @@ class DenseBlock(Block):
     def dense(self) -> Tensor:
         return self.rows.flatten(0, 1)
 
-    def squared_norms(self, workspace: int = WORKSPACE) -> Tensor:
+    def squared_norms(self, workspace: int = WORKSPACE) -> Tensor:  # noqa: ARG002  other blocks take it by name
         return self.rows.square().sum(-1).flatten()
 
     def add_matmul(self, rows: RowProvider, out: Tensor, workspace: int = WORKSPACE) -> None:

@@ -63,9 +63,10 @@ class IndexBlock(Block):
         return self.replace(F.pad(self.index, (0, missing)), F.pad(self.b, (0, 0, 0, missing)))
 
     def dense(self) -> Tensor:
-        return self._dense_rows(self.index, self.spec.d_out)
+        return self.dense_rows(self.index, self.spec.d_out)
 
-    def _dense_rows(self, index: Tensor, n_entries: int) -> Tensor:
+    def dense_rows(self, index: Tensor, n_entries: int) -> Tensor:
+        """Gradients (n_rows, n_entries * d_in) of some entries; ``index`` are places among them."""
         n, rows, dim = self.n_examples, self.rows_per_example, self.spec.d_in
         out = self.b.new_zeros(n, rows, n_entries, dim)
         places = index[:, None, :, None].expand(n, rows, self.length, dim)
@@ -100,10 +101,10 @@ class IndexBlock(Block):
         r, s = self.rows_per_example, other.rows_per_example
         for right in chunks(other.n_examples, s * size, workspace // 2):
             part = other[right]
-            dense = part._dense_rows(torch.searchsorted(used, part.index), len(used)).T
+            dense = part.dense_rows(torch.searchsorted(used, part.index), len(used)).T
             for left in chunks(self.n_examples, r * size, workspace // 2):
                 part = self[left]
-                rows = part._dense_rows(torch.searchsorted(used, part.index), len(used))
+                rows = part.dense_rows(torch.searchsorted(used, part.index), len(used))
                 out[row_slice(left, r), row_slice(right, s)].addmm_(rows, dense)
 
     def _add_dot_factors(self, other: IndexBlock, out: Tensor, workspace: int) -> None:
@@ -142,7 +143,7 @@ class IndexBlock(Block):
     def _form_numbers(self) -> int:
         return self.length * (1 + 2 * self.rows_per_example)
 
-    def _forms(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+    def forms(self, outputs: Tensor, inputs: Tensor) -> Tensor:
         products = (self.b @ inputs).mul_(outputs[self.index][:, None])
         return products.sum(2).flatten(0, 1)
 
@@ -156,7 +157,7 @@ class IndexBlock(Block):
 
     def add_squares(self, weights: Tensor, out: Tensor, workspace: int = WORKSPACE) -> None:
         for rows in chunks(self.n_examples, self.nbytes // max(1, self.n_examples), workspace):
-            owners, entries, sums = self[rows]._entry_sums()
+            owners, entries, sums = self[rows].entry_sums()
             squares = sums.square().sum(1).to(torch.float64) * weights[rows][owners, None]
             out.view(self.spec.d_out, -1).index_add_(0, entries, squares)
 
@@ -165,7 +166,7 @@ class IndexBlock(Block):
         matrices = tables.unflatten(1, (self.spec.d_out, self.spec.d_in))
         each = self.length * self.spec.d_in * self.b.element_size() * 4
         for rows in chunks(self.n_examples, each, workspace):
-            owners, entries, sums = self[rows]._entry_sums()
+            owners, entries, sums = self[rows].entry_sums()
             unit, scale = unit_rows(sums[:, 0])
             squares = unit.square().to(tables.dtype)
             for j, matrix in enumerate(matrices):
@@ -173,7 +174,7 @@ class IndexBlock(Block):
                 out[rows, j].index_add_(0, owners, forms * scale[:, 0].square())
         return out
 
-    def _entry_sums(self) -> tuple[Tensor, Tensor, Tensor]:
+    def entry_sums(self) -> tuple[Tensor, Tensor, Tensor]:
         """Example, entry and gradient (rows_per_example, d) of every entry that an example uses."""
         n = self.spec.d_out
         keys = torch.arange(self.n_examples, device=self.device)[:, None] * n + self.index

@@ -226,7 +226,7 @@ class OuterBlock(Block):
     def _form_numbers(self) -> int:
         return self.length * (1 + 2 * self.rows_per_example)
 
-    def _forms(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+    def forms(self, outputs: Tensor, inputs: Tensor) -> Tensor:
         products = (self.b @ outputs).mul_(self.inputs_times(inputs)[:, None])
         return products.sum(2).flatten(0, 1)
 

@@ -145,7 +145,7 @@ class Recorder:
         self._recording = True
 
     def _hook(self, position: int):
-        def record(module, args, kwargs, output):
+        def record(_module, args, kwargs, output):
             if not (self._recording and isinstance(output, Tensor) and output.requires_grad):
                 return None
             inputs = args[0] if args else next(iter(kwargs.values()))

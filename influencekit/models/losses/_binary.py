@@ -87,7 +87,7 @@ class BinaryLoss(ColumnLoss):
         total = p.sum(1, keepdim=True)
         return torch.where(total > 0, p / total, 1 / p.shape[1])
 
-    def _column_probabilities(self, z: Tensor) -> Tensor:
+    def _column_probabilities(self, _z: Tensor) -> Tensor:
         raise TypeError(f"{type(self).__name__} does not define class probabilities.")
 
 

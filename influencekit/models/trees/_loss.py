@@ -42,5 +42,5 @@ class ShareCrossEntropy(CrossEntropy):
     def predict_proba(self, outputs):
         return outputs
 
-    def hessian_factor(self, outputs, targets):
+    def hessian_factor(self, _outputs, _targets):
         raise TypeError("Shares of trees' votes have no curvature of a softmax.")

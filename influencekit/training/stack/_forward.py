@@ -84,11 +84,11 @@ class _Noise(torch.autograd.Function):
         """Keep nothing: noise has no gradient."""
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple:
+    def backward(_ctx: Any, _gradient: Tensor) -> tuple:
         return None, None, None, None
 
     @staticmethod
-    def vmap(info, in_dims, x: Tensor, func: Callable, p: float, streams: _Streams):
+    def vmap(_info, in_dims, x: Tensor, func: Callable, p: float, streams: _Streams):
         x = x.movedim(in_dims[0], 0)
         if streams.shared is not None:
             return _draw(x[0], func, p, streams.shared), None

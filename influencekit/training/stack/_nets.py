@@ -35,7 +35,7 @@ class NetLoss(nn.Module):
     def __init__(self, net: NeuralNet):
         super().__init__()
         self.net = net
-        for name in [*net._modules, *net._criteria]:
+        for name in [*net._modules, *net._criteria]:  # noqa: SLF001  skorch has no other name
             part = getattr(net, name + "_")
             if isinstance(part, nn.Module):
                 self.add_module(name, part)
@@ -157,4 +157,4 @@ def _stacked(tensors: list[Tensor]) -> Tensor:
 
 def _is_shared(name: str, stacked: Tensor, net: NeuralNet) -> bool:
     """A criterion's buffer that is the same in every model."""
-    return name.split(".")[0] in net._criteria and bool((stacked == stacked[:1]).all())
+    return name.split(".")[0] in net._criteria and bool((stacked == stacked[:1]).all())  # noqa: SLF001  skorch has no other name

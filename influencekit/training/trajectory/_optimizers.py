@@ -89,7 +89,7 @@ class Rule(ABC):
         adjoint : dict
         """
 
-    def steady(self, slots: Slots) -> Tensor | None:
+    def steady(self, slots: Slots) -> Tensor | None:  # noqa: ARG002  other rules take it
         """Coordinates (p,) whose step has a derivative that a changed gradient follows.
 
         None is all.  Adam divides by √v: where no gradient has been, or hardly any, the derivative
@@ -134,7 +134,7 @@ class SGDRule(Rule):
         direction = direction + options["momentum"] * buffer if self.nesterov else buffer
         return theta - options["lr"] * direction, {"momentum_buffer": buffer}
 
-    def pull(self, adjoint, theta, before, after, gradient, options, count):
+    def pull(self, adjoint, theta, before, after, gradient, options, count):  # noqa: ARG002  other rules take it
         u = -options["lr"] * adjoint["theta"]
         if self.momentum:
             moved, buffer = u, adjoint["momentum_buffer"]

@@ -77,7 +77,7 @@ class TrajectoryRecorder(Callback):
         self._queue: deque[np.ndarray] = deque()
         return self
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
+    def on_train_begin(self, net, **_):
         self._release(net)
         self._queue.clear()
         self.max_norm_ = _clipping(net)
@@ -85,7 +85,7 @@ class TrajectoryRecorder(Callback):
             raise ValueError(f"every: got {self.every!r}; accepted is an integer >= 1 or None.")
         net.get_iterator = partial(own_batches, type(net).get_iterator, net, self._telling)
 
-    def on_batch_begin(self, net, batch=None, training=None, **kwargs):
+    def on_batch_begin(self, _net, training=None, **_):
         if training:
             if not self._queue:
                 raise TrajectoryError(
@@ -95,7 +95,7 @@ class TrajectoryRecorder(Callback):
             recording = present(self._recording, "recording")
             recording.announce(self._queue.popleft(), self.max_norm_)
 
-    def on_train_end(self, net, X=None, y=None, **kwargs):
+    def on_train_end(self, net, **_):
         recording = self._recording
         self._release(net)
         if recording is not None and recording.n_steps:

@@ -134,22 +134,24 @@ class StepLoss:
         """Sums (n_sums, p) of the rows' gradients, with shares (n_sums, batch)."""
         return _pull(self._losses, (self._theta,), shares)[0]
 
-    def _hessian(self, vectors):
+    def hessian(self, vectors):
+        """Hessian of the step's loss, with the inner products of :meth:`products`."""
         inner, curved = _pull(self._graph, (self._weights, self._theta), vectors)
         return inner, curved
 
     def _inner(self, vectors) -> Tensor:
         return _pull(self._graph, (self._weights,), vectors)[0]
 
-    def _none(self, vectors):
+    def no_curvature(self, vectors):
+        """No curvature, only the inner products."""
         return self._inner(vectors), torch.zeros_like(vectors)
 
-    def _fisher(self, vectors):
+    def fisher(self, vectors):
         """Outer products of shares, times the batch's size for a mean: Σ_j c_j<∇l_j, u> ∇l_j."""
         inner = self._inner(vectors)
         return inner, _pull(self._losses, (self._theta,), inner)[0]
 
-    def _ggn(self, vectors):
+    def ggn(self, vectors):
         """Jacobians of the outputs around the loss's Hessian by the outputs."""
         cotangent = torch.zeros_like(self._outputs, requires_grad=True)
         pushed = torch.autograd.grad(
@@ -164,11 +166,11 @@ class StepLoss:
 
 
 _PRODUCTS: dict[str, Callable] = {
-    "hessian": StepLoss._hessian,
-    "smoothed_hessian": StepLoss._hessian,
-    "ggn": StepLoss._ggn,
-    "fisher": StepLoss._fisher,
-    "none": StepLoss._none,
+    "hessian": StepLoss.hessian,
+    "smoothed_hessian": StepLoss.hessian,
+    "ggn": StepLoss.ggn,
+    "fisher": StepLoss.fisher,
+    "none": StepLoss.no_curvature,
 }
 
 
