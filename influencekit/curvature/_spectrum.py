@@ -330,6 +330,7 @@ class CoordinateSpectrum(Spectrum):
         )
 
     def self_products(self, damping):
+        # Σ_k c_jk² / (s_k + λ)
         return self.train_coordinates.to(torch.float64).square() @ self.inverse(damping)
 
 
@@ -351,6 +352,7 @@ class CoordinatePath(DampingPath):
 
     def products(self, damping):
         train = self.spectrum.train_coordinates
+        # C_f diag(1 / (s + λ)) Cᵀ, (n_query, n_train)
         left = (self.query_coordinates * self.spectrum.inverse(damping)).to(train.dtype)
         return left @ train.mT
 
@@ -359,6 +361,7 @@ class CoordinatePath(DampingPath):
         inverses = torch.stack([self.spectrum.inverse(float(d)) for d in np.atleast_1d(dampings)])
         # a common factor of the inverses leaves ξ alone and keeps their cubes in range
         inverses = inverses / inverses.amax(1, keepdim=True)
+        # t_k = Σ_j d_j c_j² / (s_j + λ)^k
         t1, t2, t3 = (inverses.pow(k) @ weights.mT for k in (1, 2, 3))
         return (t2 / torch.sqrt(t1 * t3)).cpu().numpy()
 
@@ -391,6 +394,7 @@ class CoordinateSums(SubsetSums):
         for at in chunks(dampings.size, left.numel(), _CHUNK):
             some = dampings.reshape(-1)[at]
             inverses = torch.stack([self.path.spectrum.inverse(float(d)) for d in some])
+            # -C_f diag(1 / (s + λ)) Sᵀ at each λ, with S the sums over subsets
             rows = (left * inverses.to(dtype)[:, None]).flatten(0, 1)
             sums[at] = (rows @ right).unflatten(0, (len(some), -1)).cpu().numpy()
         return sums.reshape(*dampings.shape, *sums.shape[1:])

@@ -236,6 +236,7 @@ class ParameterSpectrum(CoordinateSpectrum):
     projection: Any = None
 
     def coordinates(self, gradients):
+        # G V, or G Pᵀ V
         if self.projection is None:
             return gradients @ self.basis
         return gradients.project(self.projection, dtype=self.basis.dtype) @ self.basis
@@ -257,6 +258,7 @@ def decompose_parameters(curvature) -> ParameterSpectrum:
     -----
     Cost ``O(N p² + p³)`` for N curvature rows, memory ``O(p²)``.
     """
+    # F + R with F = Σ_r ω_r b_r b_rᵀ, (p, p)
     matrix = curvature.rows.covariance(curvature.weights)
     penalty = curvature.problem.penalty.to(matrix)
     matrix.diagonal().add_(penalty)
@@ -278,9 +280,12 @@ def decompose_projected(curvature, projection) -> ParameterSpectrum:
         rows = features.project(projection)
         if gradients is not None:
             shares = curvature.gradient_coordinates[own, None].to(rows.dtype)
+            # P g_i = Σ_r c_ir P b_ir
             torch.bmm(shares, rows.unflatten(0, (-1, r)), out=gradients[own, None])
         rows = rows.to(torch.float64)
+        # P F Pᵀ = Σ_r ω_r (P b_r) (P b_r)ᵀ
         matrix.addmm_(rows.mT, rows * weights[row_slice(own, r), None])
+    # P F Pᵀ + r I, with the mean penalty r
     constant = torch.full_like(matrix[0], float(penalty.mean()))
     matrix.diagonal().add_(constant)
     return _decompose(curvature, matrix, constant, projection, gradients)
@@ -298,7 +303,9 @@ def _room_for_gradients(curvature, k: int) -> Tensor | None:
 def _decompose(
     curvature, matrix: Tensor, penalty: Tensor, projection, gradients: Tensor | None = None
 ) -> ParameterSpectrum:
+    # A = V diag(s) Vᵀ
     eigenvalues, basis = torch.linalg.eigh(matrix)
+    # v_kᵀ F v_k = s_k - v_kᵀ R v_k
     data = eigenvalues - penalty @ basis.square()
     dtype = curvature.problem.engine.task.dtype
     spectrum = ParameterSpectrum(

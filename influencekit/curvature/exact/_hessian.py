@@ -77,13 +77,16 @@ class Hessian(Curvature, name="hessian"):
                 "curvature='ggn', or Arnoldi(matrix='hessian') or "
                 "ConjugateGradient(matrix='hessian'), which never form it."
             )
+        # A = F + R
         matrix = _dense(CurvatureOperator(problem, "hessian"), p)
         penalty = problem.penalty.to(matrix)
         matrix.diagonal().add_(penalty)
+        # A = V diag(s) Vᵀ
         eigenvalues, basis = torch.linalg.eigh(matrix)
         size = p if task.dtype == torch.float64 else 1
         spectrum = HessianSpectrum(
             eigenvalues=eigenvalues,
+            # v_kᵀ F v_k = s_k - v_kᵀ R v_k
             data_eigenvalues=(eigenvalues - penalty @ basis.square()).clamp_min(0.0),
             train_coordinates=torch.empty(0),
             tolerance=size * torch.finfo(task.dtype).eps,
@@ -141,5 +144,7 @@ def _dense(operator: CurvatureOperator, p: int) -> Tensor:
     for start in range(0, p, 512):
         axes = torch.zeros(min(512, p - start), p, dtype=like.dtype, device=like.device)
         axes.diagonal(start).fill_(1.0)
+        # rows e_iᵀ F
         matrix[start : start + len(axes)] = operator.data(axes)
+    # (F + Fᵀ) / 2
     return (matrix + matrix.mT) / 2

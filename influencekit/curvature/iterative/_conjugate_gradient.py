@@ -125,6 +125,7 @@ class ConjugateGradientCurvature(IterativeCurvature):
             step, taken = self._iterate(left[open_], damping, goals, budget)
             x[open_] += step
             iterations[open_] += taken
+            # r = v - (A + λI) x
             left = vectors - self.operator(x, damping)
             before, sizes = sizes, relative(left, vectors)
             if not bool((sizes[open_] < 0.5 * before[open_]).any()):
@@ -139,15 +140,18 @@ class ConjugateGradientCurvature(IterativeCurvature):
         taken = torch.full((len(vectors),), budget, device=vectors.device)
         rows = torch.arange(len(vectors), device=vectors.device)
         x, r = torch.zeros_like(vectors), vectors.clone()
+        # z = M⁻¹ r, d = z, ρ = <r, z>
         z = self._preconditioned(r, damping)
         d, rho = z.clone(), (r * z).sum(1)
         verbose = self.problem.engine.verbose
         steps = progress(range(1, budget + 1), "conjugate gradients", verbose, leave=False)
         for iteration in steps:
+            # (A + λI) d, and <d, (A + λI) d>
             image = self.operator(d, damping)
             curvature = (d * image).sum(1)
             if not bool((curvature > 0).all()):
                 self._explain(d, curvature, damping)
+            # α = ρ / <d, (A + λI) d>; x + α d; r - α (A + λI) d
             alpha = (rho / curvature)[:, None]
             x.addcmul_(alpha, d)
             r.addcmul_(alpha, image, value=-1)
@@ -157,6 +161,7 @@ class ConjugateGradientCurvature(IterativeCurvature):
                 rows, x, r, d, rho = (t[~solved] for t in (rows, x, r, d, rho))
                 if len(rows) == 0:
                     return solution, taken
+            # z = M⁻¹ r; d = z + (ρ_new / ρ_old) d
             z = self._preconditioned(r, damping)
             before, rho = rho, (r * z).sum(1)
             d = torch.addcmul(z, (rho / before)[:, None], d)

@@ -139,7 +139,9 @@ class LissaCurvature(IterativeCurvature):
         total, taken = torch.zeros_like(vectors), 0
         for repeat in range(self.settings.repeats):
             h, terms = self._series(vectors, damping, scale, depth, self.seed + repeat)
+            # mean over the repeats of h / scale
             total, taken = total.add_(h, alpha=1 / (scale * self.settings.repeats)), taken + terms
+        # ‖v - (A + λI) x‖ / ‖v‖
         sizes = relative(vectors - self.operator(total, damping), vectors).double().cpu().numpy()
         return Solution(total, sizes, np.full(len(vectors), taken))
 
@@ -151,6 +153,7 @@ class LissaCurvature(IterativeCurvature):
         steps = progress(range(depth), "LiSSA", self.problem.engine.verbose, leave=False)
         rows = self._batches(depth, seed)
         for t in steps:
+            # h + v - (F_t + R + λI) h / scale, with the F_t of a batch
             change = self.operator.data(h, next(rows)).mul_(-1 / scale)
             change.addcmul_(h, shift, value=-1).add_(vectors)
             h += change

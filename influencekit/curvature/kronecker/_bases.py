@@ -81,12 +81,15 @@ class FullBasis(BlockBasis):
     vectors: Tensor
 
     def rotate_rows(self, rows):
+        # G V
         return rows @ self.vectors
 
     def unrotate_rows(self, rows):
+        # C Vᵀ
         return rows @ self.vectors.mT
 
     def diagonal(self, penalty):
+        # Σ_i r_i v_ik²
         return penalty @ self.vectors.to(penalty).square()
 
 
@@ -115,13 +118,16 @@ class MatrixBasis(BlockBasis):
     def rotate(self, block):
         if not block.has_factors:
             return super().rotate(block)
+        # Σ_t b_t (a_t, 1)ᵀ becomes Σ_t (Q_outᵀ b_t) (Q_inᵀ (a_t, 1))ᵀ
         return OuterBlock(self.place, block.inputs_times(self.inputs), block.b @ self.outputs)
 
     def rotate_rows(self, rows):
+        # Q_outᵀ G Q_in
         return (self.outputs.mT @ self._matrices(rows) @ self.inputs).flatten(1)
 
     def unrotate_rows(self, rows):
         shape = (self.spec.d_out, self.spec.d_in + self.spec.has_bias)
+        # Q_out C Q_inᵀ
         moved = self.outputs @ rows.unflatten(1, shape) @ self.inputs.mT
         if not self.spec.has_bias:
             return moved.flatten(1)
@@ -129,6 +135,7 @@ class MatrixBasis(BlockBasis):
 
     def diagonal(self, penalty):
         matrix = self._matrices(penalty[None])[0]
+        # Σ_ij u_ik² R_ij v_jl² along u_k ⊗ v_l
         left, right = self.outputs.to(penalty).square(), self.inputs.to(penalty).square()
         return (left.mT @ matrix @ right).flatten()
 
@@ -158,15 +165,19 @@ class IndexBasis(BlockBasis):
     def rotate(self, block):
         if not block.has_factors:
             return super().rotate(block)
+        # every b_t becomes Qᵀ b_t
         return IndexBlock(self.place, block.index, block.b @ self.outputs)
 
     def rotate_rows(self, rows):
+        # G Q
         return (self._matrices(rows) @ self.outputs).flatten(1)
 
     def unrotate_rows(self, rows):
+        # C Qᵀ
         return (self._matrices(rows) @ self.outputs.mT).flatten(1)
 
     def diagonal(self, penalty):
+        # Σ_j R_ej q_jk²
         return (self._matrices(penalty[None])[0] @ self.outputs.to(penalty).square()).flatten()
 
     def _matrices(self, rows: Tensor) -> Tensor:

@@ -68,6 +68,7 @@ class KroneckerCurvature(Curvature):
         table = data.clone()
         for basis in bases.values():
             own = torch.cat([problem.penalty[columns] for columns in basis.spec.columns])
+            # s_k = v_kᵀ F v_k + v_kᵀ R v_k
             table[basis.columns] += basis.diagonal(own)
         return KroneckerSpectrum(problem, bases, table, data, self.tolerance, *kept)
 
@@ -189,6 +190,7 @@ class EKFAC(KroneckerCurvature, name="ekfac"):
             for name, basis in bases.items():  # a block at a time: rows are many
                 same = own is features
                 block = made.blocks[name] if same else rotated(features.blocks[name], basis)
+                # Σ_i w_i/W Σ_r (v_kᵀ b_ir)²
                 block.add_squares(weights, data[basis.columns], features.workspace)
             yield some, made
 

@@ -68,10 +68,12 @@ class _MatrixMoments(BlockMoments):
         if self.spec.has_bias:
             ones = roots[:, None, None].expand(*a.shape[:2], 1)
             a = torch.cat([a, ones], dim=2)
+        # A = Σ_i w_i/W Σ_t a_it a_itᵀ, and B = Σ_i w_i/W Σ_rt b_irt b_irtᵀ
         self.inputs += _gram(a)
         self.outputs += _gram(block.b * roots[:, None, None, None])
 
     def basis(self, penalty):  # noqa: ARG002  other moments take it
+        # A / count = Q_in diag(α) Q_inᵀ and B = Q_out diag(β) Q_outᵀ
         inputs, q_in = _descending(self.inputs / max(self.count, 1e-300))
         outputs, q_out = _descending(self.outputs)
         place = BlockSpec(self.spec.name, self.columns, len(outputs), len(inputs))
@@ -84,6 +86,7 @@ class _MatrixMoments(BlockMoments):
             outputs,
             self.single,
         )
+        # β_k α_l along q_out,k ⊗ q_in,l
         return basis, (outputs[:, None] * inputs).flatten()
 
 
@@ -96,15 +99,18 @@ class _IndexMoments(BlockMoments):
         if not block.has_factors:
             return
         each = weights[:, None].expand(block.index.shape)
+        # Σ_i w_i/W times the positions of entry e, and B = Σ_i w_i/W Σ_rt b_irt b_irtᵀ
         self.frequencies.index_add_(0, block.index.flatten(), each.flatten())
         roots = weights.sqrt().to(block.dtype)
         self.outputs += _gram(block.b * roots[:, None, None, None])
 
     def basis(self, penalty):  # noqa: ARG002  other moments take it
+        # B = Q diag(β) Qᵀ
         outputs, vectors = _descending(self.outputs)
         frequencies = self.frequencies / self.frequencies.sum().clamp_min(1e-300)
         place = BlockSpec(self.spec.name, self.columns, self.spec.d_out, self.spec.d_in)
         basis = IndexBasis(self.spec, place, vectors.to(self.like.dtype))
+        # frequency_e β_k along the entry e and q_k
         return basis, (frequencies[:, None] * outputs).flatten()
 
 
@@ -115,10 +121,13 @@ class _FullMoments(BlockMoments):
 
     def add(self, block, weights):
         roots = weights.sqrt().to(block.dtype).repeat_interleave(block.rows_per_example)
+        # F = Σ_i w_i/W Σ_r b_ir b_irᵀ
         self.covariance += _gram(block.dense() * roots[:, None])
 
     def basis(self, penalty):
+        # F + R = V diag(s) Vᵀ
         vectors = torch.linalg.eigh(self.covariance + penalty.diag()).eigenvectors
+        # v_kᵀ F v_k
         data = (vectors * (self.covariance @ vectors)).sum(0).clamp_min(0.0)
         place = BlockSpec(self.spec.name, self.columns)
         return FullBasis(self.spec, place, vectors.to(self.like.dtype)), data
@@ -131,6 +140,7 @@ class _DiagonalMoments(BlockMoments):
 
     def add(self, block, weights):
         each = weights.to(block.dtype).repeat_interleave(block.rows_per_example)
+        # diag(F) = Σ_i w_i/W Σ_r b_ir²
         self.squares += (each @ block.dense().square()).to(torch.float64)
 
     def basis(self, penalty):  # noqa: ARG002  other moments take it

@@ -127,6 +127,7 @@ class KroneckerSpectrum(Spectrum):
         inverse = self.inverse_table(damping).to(vectors)
         for basis in self.bases.values():
             own = torch.cat([vectors[:, columns] for columns in basis.spec.columns], dim=1)
+            # V diag(1 / (s + λ)) Vᵀ v, block by block
             solved = basis.unrotate_rows(basis.rotate_rows(own) * inverse[basis.columns])
             basis.spec.scatter(solved, out)
         return out
@@ -137,6 +138,7 @@ class KroneckerSpectrum(Spectrum):
         for name, basis in self.bases.items():
             block = features.blocks[name]
             own = tables[:, basis.columns].to(block.dtype)
+            # Σ_k tables[j, k] c_ik² of the block
             total += block.quadratic_forms(own, features.workspace)
         return total
 
@@ -193,6 +195,7 @@ class KroneckerPath(DampingPath):
         for rows, features in self.queries:
             for some in chunks(len(dampings), each, workspace):
                 forms = spectrum.forms(features, self._tables(dampings[some]))
+                # t_k = Σ_j d_j c_j² / (s_j + λ)^k
                 t1, t2, t3 = forms.mT.unflatten(0, (3, -1))
                 out[some, rows] = (t2 / torch.sqrt(t1 * t3)).cpu().numpy()
         return out
@@ -205,6 +208,7 @@ class KroneckerPath(DampingPath):
         data = (spectrum.data_table / spectrum.data_table.max()).to(dtype)
         inverses = [spectrum.inverse_table(float(damping)) for damping in dampings]
         powers = torch.stack([(inverse / inverse.max()).to(dtype) for inverse in inverses])
+        # d / (s + λ)^k, each the last one times 1 / (s + λ)
         first = powers * data
         second = first * powers
         return torch.cat([first, second, second * powers])
@@ -219,6 +223,7 @@ class KroneckerPath(DampingPath):
             return ScoreSums(self, weighted)
         sums = weighted.new_zeros(len(weighted), len(self.spectrum.table))
         for rows, features in train:
+            # Σ_{j in subset} w_j/W c_j
             sums += features.weighted_sums(weighted[:, rows])
         return KroneckerSums(self, sums)
 
@@ -243,6 +248,7 @@ class KroneckerSums:
         out = np.empty((len(flat), len(self.path.queries), len(self.sums)))
         for i, value in enumerate(flat):
             inverse = self.path.spectrum.inverse_table(float(value)).to(self.sums)
+            # -diag(1 / (s + λ)) Sᵀ, (p, n_subsets), which C_f is multiplied with
             damped = (self.sums * -inverse).mT
             for rows, features in self.path.queries:
                 out[i, rows] = features.matmul(damped).cpu().numpy()
@@ -266,6 +272,7 @@ class ScoreSums:
     def at(self, damping):
         dampings = np.asarray(damping, dtype=np.float64)
         sums = [
+            # -Σ_{j in subset} w_j/W <∇f_i, (A + λI)⁻¹ ∇loss_j>
             -(self.path.products(float(d)) @ self.weighted.mT).double().cpu().numpy()
             for d in dampings.reshape(-1)
         ]

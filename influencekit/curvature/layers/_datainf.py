@@ -105,6 +105,7 @@ class FittedDataInf(FittedCurvature):
     def _mean_square(self, groups) -> float:
         """Mean squared entry of the training gradients in some groups."""
         weights, gradients = self.problem.example_weights, self.gradients
+        # Σ_i w_i/W ‖g_i‖² over the number of parameters
         total = sum(float(gradients.norms[i].sum(0) @ weights) for i in groups)
         return total / sum(part.width for i in groups for part in gradients.groups[i])
 
@@ -144,13 +145,16 @@ class FittedDataInf(FittedCurvature):
 
     def _add_products(self, position, dots: Tensor, damping: float, train, out: Tensor) -> None:
         scales = self._scales(position, damping)
+        # <v, h>_D = Σ_parts <v, h> / (r + λ_l), (n_query, n_train)
         direct = torch.einsum("p,pij->ij", scales.to(dots), dots)
+        # w_i/W <v, g_i>_D / (1 + <g_i, g_i>_D)
         left = direct * self._shares(position, scales).to(dots)
         out += direct
         if not self.gradients.gram_is_cheaper(position, len(out), train):
             self.gradients.add_products_of_sums(position, left, -scales, train, out)
             return
         for rows, columns, tile in self._tiles(position, scales, train):
+            # - Σ_i left_i <g_i, h>_D, a tile at a time
             out[:, columns].addmm_(left[:, rows], tile, alpha=-1)
             if rows != columns:
                 out[:, rows].addmm_(left[:, columns], tile.mT, alpha=-1)
@@ -166,9 +170,11 @@ class FittedDataInf(FittedCurvature):
         for position, norms in enumerate(self.gradients.norms):
             scales = self._scales(position, damping)
             shares = self._shares(position, scales)
+            # <g_j, g_j>_D
             total += scales.to(norms) @ norms
             for rows, columns, tile in self._tiles(position, scales, train):
                 squares = tile.square().to(torch.float64)
+                # - Σ_i w_i/W <g_i, g_j>_D² / (1 + <g_i, g_i>_D)
                 total[columns] -= shares[rows] @ squares
                 if rows != columns:
                     total[rows] -= squares @ shares[columns]

@@ -184,11 +184,14 @@ class PartProducts:
                     block.weighted_sums(weights[:, rows, None], features.workspace)
                     for block in part.blocks(features)
                 ]
+                # Σ_i w_qi g_i, (n_query, width)
                 sums = found if not sums else [a.add_(b) for a, b in zip(sums, found, strict=True)]
+            # scale_p (Σ_i w_qi g_i)ᵀ, (width, n_query)
             matrices = [(scale * total).mT.contiguous() for total in sums]
             for columns, features in _tiles(train):
                 moved = out.new_zeros(features.n_rows, len(out))
                 for block, matrix in zip(part.blocks(features), matrices, strict=True):
+                    # scale_p <g_j, Σ_i w_qi g_i>, (n_train, n_query)
                     block.add_matmul(_rows_of(matrix), moved, features.workspace)
                 out[:, columns] += moved.mT
 

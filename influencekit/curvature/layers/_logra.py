@@ -207,6 +207,7 @@ class LoGraSpectrum(CoordinateSpectrum):
 
     def rotate(self, rows: Tensor) -> Tensor:
         """Projected gradients in the eigenbasis."""
+        # c_l V_l, block by block
         return torch.cat([rows[:, own] @ basis for own, basis in self.bases], dim=1)[:, self.order]
 
 
@@ -225,9 +226,11 @@ def _decompose(rows: CurvatureRows, projections: LayerProjections, joint: bool) 
     penalty = _mean_penalties(rows, projections)
     values, data, bases = [], [], []
     for columns, matrix in matrices.finish():
+        # F_l + R_l = V_l diag(s) V_lᵀ
         matrix.diagonal().add_(penalty[columns])
         eigenvalues, basis = torch.linalg.eigh(matrix)
         values.append(eigenvalues)
+        # v_kᵀ F v_k = s_k - v_kᵀ R v_k
         data.append(eigenvalues - penalty[columns] @ basis.square())
         bases.append((columns, basis.to(gradients.dtype)))
     joined = torch.cat(values)
@@ -275,6 +278,7 @@ class _Covariances:
         for rows in chunks(len(gradients), gradients.shape[1], 2**22):
             some, own = gradients[rows].to(torch.float64), weights[rows, None]
             for columns, matrix in zip(self.columns, self.matrices, strict=True):
+                # Σ_i w_i/W c_i c_iᵀ
                 matrix.addmm_((some[:, columns] * own).mT, some[:, columns])
 
     def add(self, features: GradientFeatures, weights: Tensor) -> None:

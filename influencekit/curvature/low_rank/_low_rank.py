@@ -59,6 +59,7 @@ class LowRankSpectrum(CoordinateSpectrum):
         return positive_inverse(self.eigenvalues, damping, self.tolerance)
 
     def coordinates(self, gradients):
+        # G U
         return gradients @ self.basis
 
     @property
@@ -86,6 +87,7 @@ class LowRankSpectrum(CoordinateSpectrum):
         if outside == 0:
             return inside
         norms = self.problem.train.squared_norms()
+        # Σ_k c_jk² / (s_k + λ) + (‖g_j‖² - ‖Uᵀg_j‖²) / (constant + λ)
         return inside + outside * (norms - self.train_coordinates.double().square().sum(1))
 
 
@@ -108,12 +110,14 @@ class LowRankPath(CoordinatePath):
         """``<g_i, h_j>`` less the part inside the span, float64, (n_query, n_train)."""
         train = self.spectrum.train_coordinates
         dots = self.queries.dot(self.spectrum.problem.train)
+        # <g_i, h_j> - <Uᵀg_i, Uᵀh_j>
         return dots.addmm_(self.query_coordinates, train.to(torch.float64).mT, alpha=-1)
 
     def products(self, damping):
         inside, outside = super().products(damping), self.spectrum.outside_inverse(damping)
         if outside == 0:
             return inside
+        # inside + (<g_i, h_j> - <Uᵀg_i, Uᵀh_j>) / (constant + λ)
         return inside.to(torch.float64).add_(self.outside_products, alpha=outside)
 
     def subset_sums(self, masks):
@@ -122,6 +126,7 @@ class LowRankPath(CoordinatePath):
             return inside
         checked = check_masks(masks, len(self.spectrum.train_coordinates))
         weighted = torch.as_tensor(checked, device=self.train_weights.device) * self.train_weights
+        # -Σ_{j in subset} w_j/W (<g_i, h_j> - <Uᵀg_i, Uᵀh_j>)
         outside = -(self.outside_products @ weighted.mT)
         return LowRankSums(inside, outside.cpu().numpy(), self.spectrum)
 
@@ -146,6 +151,7 @@ class LowRankSums:
         dampings = np.asarray(damping, dtype=np.float64)
         inverses = np.array([self.spectrum.outside_inverse(float(d)) for d in dampings.ravel()])
         shares = inverses.reshape(*dampings.shape, 1, 1) if dampings.ndim else inverses
+        # inside + outside / (constant + λ)
         return self.inside.at(damping) + shares * self.outside
 
 
@@ -228,9 +234,12 @@ def with_penalty(
     data = torch.nn.functional.pad(data, (0, basis.shape[1] - len(data)))
     rows = basis[nonuniform].to(torch.float64)
     excess = (problem.penalty[nonuniform] - constant)[:, None]
+    # Uᵀ (F + R - c I) U = diag(s) + U_Eᵀ diag(r - c) U_E
     small = torch.diag(data) + rows.mT @ (excess * rows)
+    # = W diag(e) Wᵀ, so that the eigenvectors are U W
     eigenvalues, rotation = torch.linalg.eigh((small + small.mT) / 2)
     basis = (basis @ rotation.to(basis.dtype)).contiguous()
+    # e + c, and the data's share w_kᵀ diag(s) w_k
     return basis, eigenvalues + constant, rotation.square().mT @ data
 
 
@@ -245,7 +254,9 @@ def _extended(basis: Tensor, nonuniform: Tensor) -> Tensor:
     axes = torch.zeros(len(basis), len(nonuniform), dtype=basis.dtype, device=basis.device)
     axes[nonuniform, torch.arange(len(nonuniform), device=nonuniform.device)] = 1.0
     for _ in range(2):
+        # (I - U Uᵀ) E
         axes = axes - basis @ (basis.mT @ axes)
+    # = L diag(l) Rᵀ: L spans it
     left, lengths, _ = torch.linalg.svd(axes, full_matrices=False)
     kept = left[:, lengths > 1e3 * torch.finfo(basis.dtype).eps]
     kept = kept - basis @ (basis.mT @ kept)

@@ -106,15 +106,21 @@ def nystroem(
     values : Tensor of shape (rank,), float64
         Ascending.
     """
+    # Ω: orthonormal rows (rank, p)
     rows = torch.linalg.qr(rows.mT).Q.mT
+    # Y = Ω (A + shift I), (rank, p)
     image = multiply(rows) + shift * rows
     rounding = rows.shape[1] ** 0.5 * torch.finfo(rows.dtype).eps * float(image.norm())
+    # C = Ω Yᵀ = Ω (A + shift I) Ωᵀ, (rank, rank)
     core = (rows @ image.mT).to(torch.float64)
+    # C = M diag(l) Mᵀ
     lengths, mixing = torch.linalg.eigh((core + core.mT) / 2)
     low = max(float(lengths[-1]), 0.0) * torch.finfo(rows.dtype).eps
     rounding = max(rounding, low, -2 * float(lengths[0]))  # at least what makes the core positive
+    # H = (l + ε)^-½ Mᵀ (Y + ε Ω): HᵀH is the approximation of A + (shift + ε) I
     root = (lengths + rounding).clamp_min(torch.finfo(torch.float64).tiny).rsqrt()
     half = (mixing * root).mT.to(rows.dtype) @ (image + rounding * rows)
+    # H = U diag(σ) Vᵀ, so that HᵀH = V diag(σ²) Vᵀ
     _, singular, vectors = torch.linalg.svd(half, full_matrices=False)
     values = (singular.to(torch.float64).square() - rounding).clamp_min(0.0) - shift
     return vectors.flip(0).contiguous(), values.flip(0)
