@@ -272,6 +272,7 @@ class GradientFeatures:
             else:
                 dense = self[part].materialize(out.dtype)
                 left = dense.T if own is None else dense.T * own
+                # Σ_rows w g gᵀ
                 torch.addmm(out, left, dense, out=out)
 
     def add_by_blocks(self, weights: Tensor | None, out: Tensor) -> None:
@@ -290,6 +291,7 @@ class GradientFeatures:
                 for k in {i, j} - dense.keys():
                     dense[k] = blocks[k].dense()
                 scaled = dense[i].T if weights is None else dense[i].T * weights
+                # Σ_rows w g hᵀ of the gradients g and h of two blocks
                 left.spec.add_products(right.spec, scaled @ dense[j], out)
 
     @staticmethod

@@ -261,6 +261,7 @@ class Block(ABC):
             columns = row_slice(right, other.rows_per_example)
             for left in chunks(self.n_examples, self.dense_bytes, workspace // 2):
                 tile = out[row_slice(left, self.rows_per_example), columns]
+                # G Hᵀ
                 tile.addmm_(self[left].dense(), dense)
 
     @abstractmethod
@@ -277,6 +278,7 @@ class Block(ABC):
         """
         d_in, d_out = self.spec.d_in, self.spec.d_out
         dense = self.dense().unflatten(0, (self.n_examples, self.rows_per_example))
+        # G inputs, whose last row meets the bias
         moved = dense[..., : d_in * d_out].unflatten(-1, (d_out, d_in)) @ inputs[:d_in]
         if self.spec.has_bias:
             moved += dense[..., d_in * d_out :, None] * inputs[-1]
@@ -297,9 +299,11 @@ class Block(ABC):
     def forms(self, outputs: Tensor, inputs: Tensor) -> Tensor:
         """``outputs[:, j]ᵀ G inputs[:, j]`` of every row, (n_rows, k)."""
         d_in, d_out, dense = self.spec.d_in, self.spec.d_out, self.dense()
+        # G inputs, (n_rows, d_out, k)
         moved = dense[:, : d_in * d_out].unflatten(1, (d_out, d_in)) @ inputs[:d_in]
         if self.spec.has_bias:
             moved += dense[:, d_in * d_out :, None] * inputs[-1]
+        # Σ_o outputs_oj (G inputs)_oj
         return (moved * outputs).sum(1)
 
     def second_moments(self, weights: Tensor) -> tuple[Tensor, Tensor] | None:  # noqa: ARG002  blocks with factors take them
@@ -317,6 +321,7 @@ class Block(ABC):
         """
         for rows in chunks(self.n_examples, 2 * self.dense_bytes, workspace):
             each = weights[rows].to(self.dtype).repeat_interleave(self.rows_per_example)
+            # Σ_i w_i Σ_r g_ir²
             out += each @ self[rows].dense().square()
 
     def quadratic_forms(self, tables: Tensor, workspace: int = WORKSPACE) -> Tensor:
@@ -326,6 +331,7 @@ class Block(ABC):
         """
         out = torch.empty(self.n_examples, len(tables), dtype=torch.float64, device=self.device)
         for rows in chunks(self.n_examples, 2 * self.dense_bytes, workspace):
+            # g = scale u, so that Σ_k T_jk g_k² = scale² Σ_k T_jk u_k²
             unit, scale = unit_rows(self[rows].dense())
             out[rows] = (unit.square().to(tables.dtype) @ tables.mT) * scale.square()
         return out
@@ -334,5 +340,6 @@ class Block(ABC):
         """Sums (g, width) of the rows, weighted by ``weights`` (g, n_examples, R)."""
         out = weights.new_zeros(len(weights), self.spec.width)
         for left in chunks(self.n_examples, self.dense_bytes, workspace):
+            # W G, (g, width)
             out.addmm_(weights[:, left].flatten(1), self[left].dense())
         return out

@@ -42,4 +42,5 @@ class DenseBlock(Block):
     def add_matmul(self, rows: RowProvider, out: Tensor, workspace: int = WORKSPACE) -> None:
         dense = self.dense()
         for columns in chunks(self.spec.width, out.shape[1] * out.element_size(), workspace):
+            # G M, some columns of G at a time
             out.addmm_(dense[:, columns], rows(columns.start, columns.stop))

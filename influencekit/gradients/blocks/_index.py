@@ -78,6 +78,7 @@ class IndexBlock(Block):
         for part in chunks(self.n_examples, each, workspace):
             index, b = self.index[part], self.b[part]
             same = (index[:, :, None] == index[:, None, :]).to(b.dtype)
+            # Σ_tu [e_t = e_u] <b_t, b_u>
             out[part] = ((b @ b.mT) * same[:, None]).sum((2, 3))
         return out.flatten()
 
@@ -105,6 +106,7 @@ class IndexBlock(Block):
             for left in chunks(self.n_examples, r * size, workspace // 2):
                 part = self[left]
                 rows = part.dense_rows(torch.searchsorted(used, part.index), len(used))
+                # G Hᵀ
                 out[row_slice(left, r), row_slice(right, s)].addmm_(rows, dense)
 
     def _add_dot_factors(self, other: IndexBlock, out: Tensor, workspace: int) -> None:
@@ -115,6 +117,7 @@ class IndexBlock(Block):
             for right in chunks(other.n_examples, 1, side):
                 index_other = other.index[right]
                 same = (index[:, None, :, None, None, None] == index_other[:, None, :]).to(b.dtype)
+                # Σ_tu [e_t = e'_u] <b_t, b'_u>
                 products = (b @ other.b[right].flatten(0, 2).T).view(len(index), r, t, -1, s, u)
                 products *= same
                 sums = products.sum((2, 5)).flatten(2).flatten(0, 1)
@@ -131,12 +134,14 @@ class IndexBlock(Block):
             matrix = rows(entries.start * dim, entries.stop * dim).view(-1, dim, k)
             for part in chunks(len(example), dim * k * size, workspace // 2):
                 i, t = example[part], place[part]
+                # Σ_t b_t M[e_t], with the rows of the entry e_t
                 moved = torch.bmm(self.b[i, :, t], matrix[self.index[i, t] - entries.start])
                 target.index_add_(0, i, moved)
 
     # -- both sides of the weight: entries by their indices, vectors by b ------------------
 
     def two_sided(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+        # Σ_t outputs[e_t] (inputsᵀ b_t)ᵀ
         return outputs[self.index][:, None].mT @ (self.b @ inputs)
 
     @property
@@ -144,6 +149,7 @@ class IndexBlock(Block):
         return self.length * (1 + 2 * self.rows_per_example)
 
     def forms(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+        # Σ_t outputs[e_t, j] <b_t, inputs_j>
         products = (self.b @ inputs).mul_(outputs[self.index][:, None])
         return products.sum(2).flatten(0, 1)
 
@@ -158,6 +164,7 @@ class IndexBlock(Block):
     def add_squares(self, weights: Tensor, out: Tensor, workspace: int = WORKSPACE) -> None:
         for rows in chunks(self.n_examples, self.nbytes // max(1, self.n_examples), workspace):
             owners, entries, sums = self[rows].entry_sums()
+            # Σ_i w_i s_ie², with s_ie = Σ_r (Σ_{t at e} b_irt)²
             squares = sums.square().sum(1).to(torch.float64) * weights[rows][owners, None]
             out.view(self.spec.d_out, -1).index_add_(0, entries, squares)
 
@@ -170,6 +177,7 @@ class IndexBlock(Block):
             unit, scale = unit_rows(sums[:, 0])
             squares = unit.square().to(tables.dtype)
             for j, matrix in enumerate(matrices):
+                # Σ_e Σ_k T_ek (Σ_{t at e} b_tk)²
                 forms = (squares * matrix[entries]).sum(1).to(torch.float64)
                 out[rows, j].index_add_(0, owners, forms * scale[:, 0].square())
         return out

@@ -117,6 +117,7 @@ def _conv_outputs(_module: nn.Module, g: Tensor, _inputs: Tensor) -> Tensor:
 
 def _grouped_conv(module: nn.Module, patches: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
     g = g.flatten(3).unflatten(2, (module.groups, -1))
+    # Σ_t g_t a_tᵀ within each group of channels
     weight = torch.einsum("ngit,nrgot->nrgoi", patches.unflatten(1, (module.groups, -1)), g)
     return weight.flatten(2), g.sum(-1).flatten(2)
 
@@ -217,6 +218,7 @@ def _affine_features(_module: nn.Module, scaled: Tensor, g: Tensor) -> tuple[Ten
 
 def _transposed_linear(module: nn.Module, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
     x, g = x.reshape(len(x), -1, x.shape[-1]), _linear_outputs(module, g, x)
+    # Σ_t x_t g_tᵀ, and Σ_t g_t
     return torch.einsum("nti,nrto->nrio", x, g).flatten(2), g.sum(2)
 
 
