@@ -226,6 +226,7 @@ class FittedTRAK(DampedFitted):
     def self_scores(self):
         products = self.spectrum.self_products(self.damping)
         weights = self.spectrum.problem.example_weights
+        # (∂loss_j/∂f)² <c_j, (A + λI)⁻¹ c_j> w_j/W
         return (products * self.slopes.square() * weights).cpu().numpy()
 
 
@@ -259,6 +260,7 @@ def loss_slopes(task: Task, train: Examples, function) -> torch.Tensor:
         loss = of_loss(outputs, batch.targets).flatten(1).double()
         output = of_output(outputs, batch.targets).flatten(1).double()
         squares = output.square().sum(1)
+        # ∂loss/∂f = <∂loss/∂z, ∂f/∂z> / ‖∂f/∂z‖²
         slopes = (loss * output).sum(1) / torch.where(squares > 0, squares, 1.0)
         parts.append(torch.where(squares > 0, slopes, 0.0))
     return torch.cat(parts)

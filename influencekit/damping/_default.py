@@ -226,11 +226,13 @@ def gram_damping(gram: torch.Tensor) -> float:
     -------
     float
     """
+    # K = BBᵀ = U diag(s) Uᵀ
     values, vectors = torch.linalg.eigh(gram)
     values = values.clamp_min(0)
     reference = gram / gram.norm(dim=1, keepdim=True).clamp_min(1e-300)
 
     def gap(log_damping: float) -> float:
+        # K (K + λI)⁻¹ = U diag(s / (s + λ)) Uᵀ, and the cosines of its rows with those of K
         shrunk = (vectors * (values / (values + np.exp(log_damping)))) @ vectors.T
         cosine = (shrunk * reference).sum(1) / shrunk.norm(dim=1).clamp_min(1e-300)
         return float(cosine.mean()) - COSINE_OF_BEST_DAMPING
@@ -308,6 +310,7 @@ def effective_sample_size(norms: np.ndarray) -> float:
     2.0
     """
     square = float((norms**2).sum())
+    # (Σ_i ‖g_i‖)² / Σ_i ‖g_i‖²
     return float(norms.sum() ** 2 / square) if square > 0 else 0.0
 
 
@@ -318,6 +321,7 @@ def _damping_of(spectrum: Spectrum, dimension: float) -> float:
     low, high = np.log(damping_range(spectrum.eigenvalues.flatten()))
 
     def excess(log_damping: float) -> float:
+        # Σ_k d_k / (s_k + λ)
         return float((d / (s + np.exp(log_damping))).sum()) - dimension
 
     if excess(low) <= 0:

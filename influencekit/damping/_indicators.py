@@ -87,6 +87,7 @@ def score_vector_xi(scores: Scores, grid) -> Callable:
         step = _STEP * (damping or least)
         low, high = max(0.0, damping - step), damping + step
         below, above = scores(low), scores(high)
+        # A_1 and A_2 = -∂A_1/∂λ, by central differences
         return _xi(a0, (above + below) / 2, (below - above) / (high - low))
 
     return lambda dampings: np.stack([one(float(damping)) for damping in dampings])
@@ -116,4 +117,5 @@ def _xi(a0: np.ndarray, a1: np.ndarray, a2: np.ndarray) -> np.ndarray:
     first, second = (a0 * a1).sum(1), (a1 * a2).sum(1)
     defined = (first > 0) & (second > 0)
     root = np.sqrt(np.where(defined, first, 1.0)) * np.sqrt(np.where(defined, second, 1.0))
+    # (A_1·A_1) / √((A_0·A_1) (A_1·A_2))
     return np.where(defined, (a1 * a1).sum(1) / root, np.nan)

@@ -138,6 +138,7 @@ def group_gradients(
         edges = np.flatnonzero(np.diff(own, prepend=-1, append=-1))
         for low, high in pairwise(edges):
             some = slice(low, high)
+            # Σ_{i in group} w_i g_i
             out[own[low]] += features[some].weighted_sums(shares[None, some])[0]
     return out
 
@@ -173,6 +174,7 @@ class GroupFisher(DampedFitted):
         self.rows = right * scale[:, None] if kernel is None else kernel
         self.scale = scale
         self.shared = kernel is None
+        # B Bᵀ
         self.gram = self.rows @ self.rows.T
         self.eigenvalues = torch.linalg.eigvalsh(self.gram).clamp_min(0).cpu().numpy()
         self.damping = self._checked(damping)
@@ -184,13 +186,17 @@ class GroupFisher(DampedFitted):
     def path(self, queries) -> GroupPath:
         """Scores at any damping."""
         gradients = query_gradients(self.engine, self.output, queries)
+        # G Bᵀ and G Rᵀ, (n_queries, n_groups)
         pushed = gradients @ self.rows.T
         direct = pushed / self.scale if self.shared else gradients @ self.right.T
+        # B Bᵀ = U diag(s) Uᵀ, so that BᵀB has the eigenvectors V = Bᵀ U s^-½
         values, vectors = torch.linalg.eigh(self.gram)
         seen = values > _TOLERANCE * values.max()
         values, basis = values[seen], vectors[:, seen] / values[seen].sqrt()
+        # R V and G V = (G Bᵀ) U s^-½
         groups, coordinates = self.right @ (self.rows.T @ basis), pushed @ basis
         spectrum: Any = GroupSpectrum(values, values, groups)
+        # G (I - V Vᵀ) Rᵀ
         outside = direct - coordinates @ groups.T
         return GroupPath(spectrum, coordinates, self.gram.new_ones(len(self.gram)), outside)
 
@@ -207,10 +213,13 @@ class GroupFisher(DampedFitted):
         """Scores (n_queries, n_groups)."""
         gradients = query_gradients(self.engine, self.output, queries)
         pushed = gradients @ self.rows.T
+        # (BBᵀ + λI)⁻¹ B Gᵀ, (n_groups, n_queries)
         solved = torch.linalg.solve(self._damped(self.damping), pushed.T)
         if self.shared:
+            # -R (BᵀB + λI)⁻¹ Gᵀ = -diag(1 / scale) (BBᵀ + λI)⁻¹ B Gᵀ, as R = diag(1 / scale) B
             return (-solved / self.scale[:, None]).T.cpu().numpy()
         direct = (gradients @ self.right.T).T
+        # -(R Gᵀ - R Bᵀ (BBᵀ + λI)⁻¹ B Gᵀ) / λ
         return (-(direct - (self.right @ self.rows.T) @ solved) / self.damping).T.cpu().numpy()
 
     def _damped(self, damping: float) -> Tensor:

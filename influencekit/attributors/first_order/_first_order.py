@@ -37,8 +37,10 @@ class FirstOrder(Fitted):
 
     def scores(self, queries):
         queries = query_gradients(self.train.engine, self.output, queries)
+        # -rate <∇f_i, ∇loss_j> w_j / mean(w)
         return (-queries.dot(self.train) * self.weights).cpu().numpy()
 
     def self_scores(self):
         """Weighted squared norm of every training gradient, (n_train,)."""
+        # rate ‖∇loss_j‖² w_j / mean(w)
         return (self.train.squared_norms() * self.weights).cpu().numpy()

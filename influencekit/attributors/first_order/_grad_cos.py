@@ -95,6 +95,7 @@ class Cosines(Fitted):
         queries = query_gradients(self.train.engine, self.output, queries)
         products, norms = queries.dot(self.train), queries.squared_norms().sqrt()
         scale = norms[:, None] * self.train_norms
+        # -<∇f_i, ∇loss_j> / (‖∇f_i‖ ‖∇loss_j‖)
         cosine = torch.where(scale > 0, -products / torch.where(scale > 0, scale, 1.0), 0.0)
         return cosine.clamp(-1.0, 1.0).cpu().numpy()
 

@@ -56,12 +56,14 @@ class FittedInfluence(DampedFitted):
                 f"{type(self.curvature).__name__}.products returned a {type(products).__name__}; "
                 "it must return a Tensor (n_queries, n_train)."
             )
+        # -<∇f_i, (A + λI)⁻¹ ∇loss_j> w_j/W
         weights = self.curvature.problem.example_weights
         return products.mul_(-weights.to(products)).cpu().double().numpy()
 
     def self_scores(self):
         products = self.curvature.self_products(self.damping).double()
         weights = self.curvature.problem.example_weights
+        # <∇loss_j, (A + λI)⁻¹ ∇loss_j> w_j/W
         return (products * weights.to(products)).cpu().numpy()
 
     def solution(self, queries) -> Solution:
@@ -91,6 +93,7 @@ def gradient_ratio(problem: CurvatureProblem) -> float:
     float
         0 at a stationary point, 1 where all examples pull in the same direction.
     """
+    # ‖∇objective‖ / √(Σ_i w_i/W ‖∇loss_i‖²)
     square = problem.example_weights @ problem.train.squared_norms(problem.engine.task.dtype).to(
         torch.float64
     )
@@ -126,6 +129,7 @@ def _gradient(problem: CurvatureProblem) -> Tensor:
     """Gradient of the objective by all parameters."""
     values = problem.engine.task.parameters.values()
     parameters = torch.cat([p.detach().reshape(-1) for p in values])
+    # Σ_i w_i/W ∇loss_i + R θ
     return problem.train.mean() + problem.penalty * parameters
 
 

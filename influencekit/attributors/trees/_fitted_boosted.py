@@ -58,6 +58,7 @@ class FittedBoosted(Fitted):
         if self.method in ("leaf", "boostin"):
             factors = np.empty(replay.leaves.shape)
             for tree, factor in row_factors(replay):
+                # w_j (g_j + step h_j)
                 factors[tree] = weights * factor
             return factors, replay.start_weights[:, None] * replay.base_slopes
         # a row's residual under the model, which is what its label tells beyond the others
@@ -73,6 +74,7 @@ class FittedBoosted(Fitted):
 
         def fill(rows):
             swept = self._sweep(leaves[:, rows], slopes[..., rows])
+            # Σ_t factors[t, j] slopes[leaf of j in t, i] + Σ_k base_factors[j, k] base[k, i]
             found[rows] = row_products(self.replay.leaves, self.factors, sizes, swept.leaves)
             found[rows] += (self.base_factors @ swept.base).T
 
@@ -107,6 +109,7 @@ class FittedBoosted(Fitted):
 
         def fill(rows):
             swept = self._sweep(leaves[:, rows], slopes[..., rows])
+            # the same products of each row with itself
             own = own_products(leaves[:, rows], self.factors[:, rows], sizes, swept.leaves)
             found[rows] = own + (self.base_factors[rows] * swept.base.T).sum(1)
 

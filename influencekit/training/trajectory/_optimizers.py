@@ -124,25 +124,33 @@ class SGDRule(Rule):
     options = ("lr", "weight_decay", "momentum", "dampening")
 
     def step(self, theta, slots, gradient, options, count):
+        # d = g + decay θ
         direction = gradient + options["weight_decay"] * theta
         if not self.momentum:
             return theta - options["lr"] * direction, {}
         buffer = direction
         if count > 1:
             kept = options["momentum"] * slots["momentum_buffer"]
+            # m = momentum m + (1 - dampening) d
             buffer = kept + (1 - options["dampening"]) * direction
+        # d + momentum m, or m; θ - lr of it
         direction = direction + options["momentum"] * buffer if self.nesterov else buffer
         return theta - options["lr"] * direction, {"momentum_buffer": buffer}
 
     def pull(self, adjoint, theta, before, after, gradient, options, count):  # noqa: ARG002  other rules take it
+        # ∂f/∂(direction) = -lr ∂f/∂θ'
         u = -options["lr"] * adjoint["theta"]
         if self.momentum:
             moved, buffer = u, adjoint["momentum_buffer"]
+            # ∂f/∂m' gains what the direction takes of m'
             buffer += options["momentum"] * moved if self.nesterov else moved
+            # ∂f/∂d through m' = momentum m + (1 - dampening) d, and directly with Nesterov
             u = buffer * (1.0 if count == 1 else 1 - options["dampening"])
             u = u + moved if self.nesterov else u
+            # ∂f/∂m = momentum ∂f/∂m'
             buffer *= options["momentum"]
         if _is_set(options["weight_decay"]):
+            # ∂f/∂θ through d = g + decay θ
             adjoint["theta"] += options["weight_decay"] * u
         return u, adjoint
 
@@ -178,6 +186,7 @@ class AdamRule(Rule):
         else:
             gradient = gradient + decay * theta
         old = slots["exp_avg"]
+        # m + (1 - β₁) (g - m), and β₂ v + (1 - β₂) g²
         new = {
             "exp_avg": old + (1 - options["beta1"]) * (gradient - old),
             "exp_avg_sq": options["beta2"] * slots["exp_avg_sq"]
@@ -187,7 +196,9 @@ class AdamRule(Rule):
         if self.amsgrad:
             second = new["max_exp_avg_sq"] = torch.maximum(slots["max_exp_avg_sq"], second)
         first_share, second_share = self._shares(options, count)
+        # √(v / (1 - β₂ᵗ)) + ε
         length = _root(second) / second_share**0.5 + options["eps"]
+        # θ - lr m / (1 - β₁ᵗ) / (√(v / (1 - β₂ᵗ)) + ε)
         return theta - (options["lr"] / first_share) * (new["exp_avg"] / length), new
 
     def pull(self, adjoint, theta, before, after, gradient, options, count):
@@ -198,9 +209,12 @@ class AdamRule(Rule):
         root = _root(second / second_share)
         length = root + options["eps"]
         moved, first, square = (adjoint[k] for k in ("theta", "exp_avg", "exp_avg_sq"))
+        # ∂θ'/∂m' = -lr / ((1 - β₁ᵗ) (√v̂ + ε)), with v̂ = v' / (1 - β₂ᵗ)
         by_first = -lr / (first_share * length)
+        # ∂θ'/∂v' = lr m' / (1 - β₁ᵗ) / (2 (1 - β₂ᵗ) √v̂ (√v̂ + ε)²)
         by_second = lr * after["exp_avg"] / first_share / (2 * second_share * length**2)
         by_second = torch.where(root > 0, by_second / torch.where(root > 0, root, 1.0), 0.0)
+        # ∂f/∂m' and ∂f/∂v' gain ∂f/∂θ' times these
         first.addcmul_(moved, by_first)
         if self.amsgrad:
             largest = adjoint["max_exp_avg_sq"].addcmul_(moved, by_second)
@@ -211,10 +225,13 @@ class AdamRule(Rule):
             square.addcmul_(moved, by_second)
         if not self.decoupled:
             gradient = gradient + decay * theta
+        # ∂f/∂g = (1 - β₁) ∂f/∂m' + 2 (1 - β₂) g ∂f/∂v'
         u = (first * (1 - beta1)).addcmul_(square, 2 * (1 - beta2) * gradient)
+        # ∂f/∂m = β₁ ∂f/∂m', ∂f/∂v = β₂ ∂f/∂v'
         first *= beta1
         square *= beta2
         if _is_set(decay):
+            # ∂f/∂θ through θ (1 - lr decay), or through g + decay θ
             moved += -lr * decay * moved if self.decoupled else decay * u
         return u, adjoint
 

@@ -83,6 +83,7 @@ class Jets:
         self, step: int, here: Slots, batch: StepBatch, weights: Tensor, taken: int
     ) -> tuple[Tensor, Slots]:
         replay = self.replay
+        # c_j (1 + t) of the chosen rows
         shares = batch.shares * weights
         if self.renormalize:
             shares = shares / shares.sum()

@@ -136,6 +136,7 @@ class StepLoss:
 
     def hessian(self, vectors):
         """Hessian of the step's loss, with the inner products of :meth:`products`."""
+        # <∂∇L/∂weights, u> and (∂∇L/∂θ) u = H u
         inner, curved = _pull(self._graph, (self._weights, self._theta), vectors)
         return inner, curved
 
@@ -148,19 +149,23 @@ class StepLoss:
 
     def fisher(self, vectors):
         """Outer products of shares, times the batch's size for a mean: Σ_j c_j<∇l_j, u> ∇l_j."""
+        # Σ_j c_j <∇loss_j, u> ∇loss_j
         inner = self._inner(vectors)
         return inner, _pull(self._losses, (self._theta,), inner)[0]
 
     def ggn(self, vectors):
         """Jacobians of the outputs around the loss's Hessian by the outputs."""
         cotangent = torch.zeros_like(self._outputs, requires_grad=True)
+        # Jᵀ c is linear in c: its pull-back of u is J u
         pushed = torch.autograd.grad(
             self._outputs, self._theta, cotangent, create_graph=True, retain_graph=True
         )[0]
         tangents = _pull(pushed, (cotangent,), vectors)[0]
+        # ∂L/∂z, and c_j <∂loss_j/∂z, J u>
         slope = torch.autograd.grad(self._value, self._outputs, create_graph=True)[0]
         shares = slope.detach() * tangents
         inner = shares.flatten(2).sum(-1) if shares.ndim > 2 else shares
+        # Jᵀ (∂²L/∂z²) J u
         bent = _pull(slope, (self._outputs,), tangents)[0]
         return inner, _pull(self._outputs, (self._theta,), bent)[0]
 
@@ -222,6 +227,7 @@ def through_clipping(vectors: Tensor, gradient: Tensor, max_norm: float | None) 
     factor = clip_factor(gradient, max_norm)
     if max_norm is None or float(factor) >= 1.0:
         return vectors
+    # u (φ I - c g gᵀ / ((‖g‖ + ε)² ‖g‖)), with the clipping factor φ
     norm = gradient.norm()
     along = (vectors @ gradient) * (max_norm / ((norm + CLIP_EPS) ** 2 * norm))
     return factor * vectors - along[:, None] * gradient
