@@ -130,15 +130,15 @@ class CurvatureOperator:
     def _flat(tree: dict[str, Tensor]) -> Tensor:
         return torch.cat([part.reshape(len(part), -1) for part in tree.values()], dim=1)
 
-    def _forward(self, inputs: Any):
+    def _forward(self, inputs: Any) -> Callable:
         """Natural outputs of a batch as a function of the parameters."""
         return lambda parameters: self.problem.engine.task.forward(inputs, parameters)
 
-    def _hessian(self, inputs, targets, weights: Tensor):
+    def _hessian(self, inputs: Any, targets: Any, weights: Tensor) -> Callable:
         """Hessian of the batch's share of the loss, as a function of one tangent."""
         forward, loss = self._forward(inputs), self.problem.engine.task.loss
 
-        def objective(parameters):
+        def objective(parameters: dict[str, Tensor]) -> Tensor:
             # Σ_i w_i/W loss_i
             return loss(forward(parameters), targets) @ weights
 
@@ -146,14 +146,14 @@ class CurvatureOperator:
         # H v: the derivative of the gradient along v
         return lambda tangent: torch.func.jvp(gradient, (self._parameters,), (tangent,))[1]
 
-    def _gauss_newton(self, inputs, targets, weights: Tensor):
+    def _gauss_newton(self, inputs: Any, targets: Any, weights: Tensor) -> Callable:
         """Gauss-Newton matrix of the batch's share, as a function of one tangent."""
         forward, loss = self._forward(inputs), self.problem.engine.task.loss
         found: tuple[Any, ...] = torch.func.vjp(forward, self._parameters)
         outputs, pull_back = found
         curve = _output_hessian(loss, outputs, targets, weights)
 
-        def multiply(tangent):
+        def multiply(tangent: dict[str, Tensor]) -> dict[str, Tensor]:
             # Jᵀ (w/W ∇²loss) J v
             moved = torch.func.jvp(forward, (self._parameters,), (tangent,))[1]
             return pull_back(curve(moved))[0]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, singledispatch
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,7 +117,7 @@ def convex_damping(fitted: FittedCurvature) -> float:
     return fitted.floor
 
 
-def damping_range(eigenvalues) -> tuple[float, float]:
+def damping_range(eigenvalues: Any) -> tuple[float, float]:
     """Smallest and largest damping worth trying for a curvature.
 
     Parameters

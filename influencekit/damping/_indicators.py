@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from influencekit.curvature._spectrum import DampingPath, grad_dot_cosines, row_cosines
 
@@ -23,7 +25,7 @@ _STEP = 1e-3
 _FAR = 1e6
 
 
-def grad_dot_cosine(path: DampingPath, dampings) -> np.ndarray:
+def grad_dot_cosine(path: DampingPath, dampings: ArrayLike) -> np.ndarray:
     """Cosine of every query's scores with its scores at infinite damping.
 
     Parameters
@@ -59,7 +61,7 @@ def grad_dot_cosine(path: DampingPath, dampings) -> np.ndarray:
     return grad_dot_cosines(path)(dampings)
 
 
-def score_vector_xi(scores: Scores, grid) -> Callable:
+def score_vector_xi(scores: Scores, grid: Any) -> Callable:
     """ξ from score vectors alone, for any attributor with a damping.
 
     With ``K = C + λI``: ``A_1 = Jᵀ K⁻¹ g`` are the scores, ``A_2 = Jᵀ K⁻² g = -∂A_1/∂λ`` and
@@ -93,7 +95,7 @@ def score_vector_xi(scores: Scores, grid) -> Callable:
     return lambda dampings: np.stack([one(float(damping)) for damping in dampings])
 
 
-def score_vector_cosine(scores: Scores, grid) -> Callable:
+def score_vector_cosine(scores: Scores, grid: Any) -> Callable:
     """Cosine with Grad-Dot for any attributor with a damping.
 
     Parameters

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from influencekit.curvature._problem import Curvature
+from influencekit.curvature._problem import Curvature, CurvatureRows
 from influencekit.curvature._spectrum import CoordinateSpectrum
 from influencekit.data._examples import Examples
+from influencekit.gradients._gradients import Gradients
 from influencekit.models._task import Task
 
 __all__ = [
@@ -144,11 +145,11 @@ class CenteredSpectrum(CoordinateSpectrum):
 
     basis: Tensor
 
-    def coordinates(self, gradients):
+    def coordinates(self, gradients: Gradients) -> Tensor:
         return gradients @ self.basis
 
 
-def decompose_centered(curvature) -> CenteredSpectrum:
+def decompose_centered(curvature: CurvatureRows) -> CenteredSpectrum:
     """Decompose ``F + diag(penalty)`` of a linear model's own parameters, from centered features.
 
     Parameters
@@ -171,7 +172,7 @@ def decompose_centered(curvature) -> CenteredSpectrum:
     matrix = curvature.rows.covariance(curvature.weights)
     penalty = curvature.problem.penalty.to(matrix)
     matrix.diagonal().add_(penalty)
-    module = curvature.problem.engine.task.module
+    module: Any = curvature.problem.engine.task.module
     scale, unscale = _scales(matrix.diagonal(), module)
     # S A' S = Q D Qᵀ
     values, vectors = torch.linalg.eigh(scale[:, None] * matrix * scale)

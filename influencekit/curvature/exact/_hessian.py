@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from influencekit.curvature._operators import CurvatureOperator
-from influencekit.curvature._problem import Curvature
+from influencekit.curvature._problem import Curvature, CurvatureProblem
 from influencekit.curvature._spectrum import damped_inverse, positive_inverse
 from influencekit.curvature.exact._exact import LARGEST_EXACT, ParameterSpectrum
 from influencekit.exceptions import NegativeCurvatureWarning, ResourceError, warn_user
+from influencekit.gradients._gradients import Gradients
 from influencekit.utils._long_work import format_bytes
 from influencekit.utils.validation import StrOptions
 
@@ -62,10 +63,10 @@ class Hessian(Curvature, name="hessian"):
         "negative": [StrOptions({"drop", "absolute", "keep"})],
     }
 
-    def __init__(self, negative="drop"):
+    def __init__(self, negative: str = "drop"):
         self.negative = negative
 
-    def factorize(self, problem):
+    def factorize(self, problem: CurvatureProblem) -> HessianSpectrum:
         task = problem.engine.task
         p = task.n_parameters
         needed = 4 * 8 * p * p
@@ -109,14 +110,14 @@ class HessianSpectrum(ParameterSpectrum):
 
     negative: str = "drop"
 
-    def inverse(self, damping):
+    def inverse(self, damping: float) -> Tensor:
         if self.negative == "absolute":
             return damped_inverse(self.eigenvalues.abs(), damping, self.tolerance)
         if self.negative == "keep":
             return damped_inverse(self.eigenvalues, damping, self.tolerance)
         return positive_inverse(self.eigenvalues, damping, self.tolerance)
 
-    def products(self, queries, damping):
+    def products(self, queries: Gradients, damping: float) -> Tensor:
         smallest = float(self.eigenvalues[0])
         if self.negative == "keep" and damping <= -smallest:
             n = int((self.eigenvalues + damping <= 0).sum())
@@ -130,7 +131,7 @@ class HessianSpectrum(ParameterSpectrum):
         return super().products(queries, damping)
 
     @property
-    def floor(self):  # type: ignore[override]
+    def floor(self) -> float:  # type: ignore[override]
         """1.5 times the size of the smallest eigenvalue, where negative ones are kept."""
         if self.negative != "keep":
             return 0.0

@@ -41,7 +41,7 @@ class SampleSpectrum(CoordinateSpectrum):
     nonuniform: Tensor
     mixing: Tensor
 
-    def coordinates(self, gradients):
+    def coordinates(self, gradients: Gradients) -> Tensor:
         # G V = G [B̃; E]ᵀ M
         return _span_products(self.rows, self.weights, self.nonuniform, gradients) @ self.mixing
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,9 @@ class NystroemPreconditioner:
     eigenvalues: Tensor
 
     @classmethod
-    def make(cls, problem: CurvatureProblem, rank: int, random_state) -> NystroemPreconditioner:
+    def make(
+        cls, problem: CurvatureProblem, rank: int, random_state: Any
+    ) -> NystroemPreconditioner:
         """Of the Gauss-Newton matrix and the penalty."""
         task = problem.engine.task
         each = 8 * task.n_parameters * torch.empty(0, dtype=task.dtype).element_size()
@@ -63,7 +66,9 @@ class DiagonalPreconditioner:
     diagonal: Tensor
 
     @classmethod
-    def make(cls, problem: CurvatureProblem, _rank: int, _random_state) -> DiagonalPreconditioner:
+    def make(
+        cls, problem: CurvatureProblem, _rank: int, _random_state: Any
+    ) -> DiagonalPreconditioner:
         """Of a problem; the other arguments are not used."""
         return cls(ggn_diagonal(problem) + problem.penalty)
 

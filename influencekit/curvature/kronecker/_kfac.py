@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -47,13 +47,20 @@ class KroneckerCurvature(Curvature):
         "random_state": ["random_state"],
     }
 
-    def __init__(self, fisher="auto", *, n_samples=1, tolerance=1e-4, random_state=None):
+    def __init__(
+        self,
+        fisher: str = "auto",
+        *,
+        n_samples: int = 1,
+        tolerance: float = 1e-4,
+        random_state: Any = None,
+    ):
         self.fisher = fisher
         self.n_samples = n_samples
         self.tolerance = tolerance
         self.random_state = random_state
 
-    def factorize(self, problem):
+    def factorize(self, problem: CurvatureProblem) -> KroneckerSpectrum:
         train, room = problem.train, problem.max_memory // 3
         for_basis, for_eigenvalues = self._cotangents(problem)
         rows = train.along(for_basis, keep_factors=True).held_pairs(room)
@@ -142,7 +149,13 @@ class KFAC(KroneckerCurvature, name="kfac"):
        arXiv 2311.00636.
     """
 
-    def _corrected(self, _problem, rows, bases, _data):
+    def _corrected(
+        self,
+        _problem: CurvatureProblem,
+        rows: Gradients,
+        bases: dict[str, BlockBasis],
+        _data: Tensor,
+    ) -> Iterator[tuple[slice, GradientFeatures]]:
         for some, _, own in rows.pairs():
             yield some, rotate(own, bases)
 
@@ -183,7 +196,9 @@ class EKFAC(KroneckerCurvature, name="ekfac"):
        2023, arXiv 2308.03296.
     """
 
-    def _corrected(self, problem, rows, bases, data):
+    def _corrected(
+        self, problem: CurvatureProblem, rows: Gradients, bases: dict[str, BlockBasis], data: Tensor
+    ) -> Iterator[tuple[slice, GradientFeatures]]:
         data.zero_()
         for some, features, own in rows.pairs():
             weights, made = problem.example_weights[some], rotate(own, bases)

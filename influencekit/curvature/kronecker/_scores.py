@@ -125,7 +125,9 @@ class _Weighted:
     vt: Tensor
 
     @classmethod
-    def of(cls, name, rows, columns, table, left, right) -> _Weighted:
+    def of(
+        cls, name: str, rows: slice, columns: slice, table: Tensor, left: Tensor, right: Tensor
+    ) -> _Weighted:
         # diag(β) M diag(α) = U diag(σ) Vᵀ
         svd = torch.linalg.svd(left[:, None] * table * right, full_matrices=False)
         return cls(name, rows, columns, table, left, right, *svd)
@@ -212,7 +214,13 @@ def _add_dense(query: Block, train: Block, inverse: Tensor, out: Tensor, workspa
         DenseBlock(query.spec, dense[:, None]).add_dot(train, out[rows], workspace, "dense")
 
 
-def _add_tile(tile: Tile, query, train, out: Tensor, workspace: int) -> None:
+def _add_tile(
+    tile: Tile,
+    query: tuple[Tensor, Tensor],
+    train: tuple[Tensor, Tensor],
+    out: Tensor,
+    workspace: int,
+) -> None:
     query, train = ((b[:, tile.rows], a[:, tile.columns]) for b, a in (query, train))
     if tile.table is None:
         left, right = present(tile.left, "left factor"), present(tile.right, "right factor")
@@ -221,7 +229,13 @@ def _add_tile(tile: Tile, query, train, out: Tensor, workspace: int) -> None:
         _add_table(tile.table.to(out.dtype), query, train, out, workspace)
 
 
-def _add_low_rank(left: Tensor, right: Tensor, query, train, out: Tensor) -> None:
+def _add_low_rank(
+    left: Tensor,
+    right: Tensor,
+    query: tuple[Tensor, Tensor],
+    train: tuple[Tensor, Tensor],
+    out: Tensor,
+) -> None:
     (b, a), (b_train, a_train), rank = query, train, len(left)
     for rows in chunks(len(b), rank, _LEFT_ROWS):
         # Σ_q <b_i ∘ left_q, b_j> <a_i ∘ right_q, a_j>
@@ -237,7 +251,13 @@ def _scaled(rows: Tensor, factors: Tensor) -> Tensor:
     return (rows.to(factors.dtype)[:, None] * factors).to(rows.dtype).flatten(0, 1)
 
 
-def _add_table(table: Tensor, query, train, out: Tensor, workspace: int) -> None:
+def _add_table(
+    table: Tensor,
+    query: tuple[Tensor, Tensor],
+    train: tuple[Tensor, Tensor],
+    out: Tensor,
+    workspace: int,
+) -> None:
     (b, a), (b_train, a_train) = query, train
     each = table.numel() * table.element_size()
     for rows in chunks(len(b), each, 2 * workspace):

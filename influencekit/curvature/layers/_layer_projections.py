@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,7 +110,9 @@ class LayerProjections:
         return DenseBlock(BlockSpec(name, (columns,)), rows)
 
     @classmethod
-    def random(cls, specs, rank: int, seed: int, like: Tensor) -> LayerProjections:
+    def random(
+        cls, specs: Sequence[BlockSpec], rank: int, seed: int, like: Tensor
+    ) -> LayerProjections:
         """Random orthonormal sides, scaled to keep inner products in expectation."""
         sides = {}
         for spec in specs:
@@ -122,7 +125,9 @@ class LayerProjections:
         return cls(tuple(specs), rank, seed, sides)
 
     @classmethod
-    def principal(cls, specs, rank: int, seed: int, problem: CurvatureProblem) -> LayerProjections:
+    def principal(
+        cls, specs: Sequence[BlockSpec], rank: int, seed: int, problem: CurvatureProblem
+    ) -> LayerProjections:
         """Leading eigenvectors of the second moments of each layer's inputs and output gradients.
 
         These are K-FAC's factors, of the empirical Fisher matrix.

@@ -7,12 +7,14 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem, nonuniform_penalty
 from influencekit.curvature._spectrum import (
     CoordinatePath,
     CoordinateSpectrum,
+    DampingPath,
     SubsetSums,
     check_masks,
     positive_inverse,
@@ -55,15 +57,15 @@ class LowRankSpectrum(CoordinateSpectrum):
     missing: float = 0.0
     residuals: Tensor | None = None
 
-    def inverse(self, damping):
+    def inverse(self, damping: float) -> Tensor:
         return positive_inverse(self.eigenvalues, damping, self.tolerance)
 
-    def coordinates(self, gradients):
+    def coordinates(self, gradients: Gradients) -> Tensor:
         # G U
         return gradients @ self.basis
 
     @property
-    def floor(self):  # type: ignore[override]
+    def floor(self) -> float:  # type: ignore[override]
         """Size of the smallest eigenvalue kept."""
         return self.cutoff
 
@@ -72,16 +74,16 @@ class LowRankSpectrum(CoordinateSpectrum):
         total = self.constant + damping
         return 1 / total if self.outside and total > 0 else 0.0
 
-    def path(self, queries):
+    def path(self, queries: Gradients) -> DampingPath:
         coordinates = self.coordinates(queries).to(torch.float64)
         return LowRankPath(self, coordinates, self.problem.example_weights, queries)
 
-    def train_path(self, rows):
+    def train_path(self, rows: Tensor) -> DampingPath:
         coordinates = self.train_coordinates[rows].to(torch.float64)
         queries = self.problem.train.take(rows)
         return LowRankPath(self, coordinates, self.problem.example_weights, queries)
 
-    def self_products(self, damping):
+    def self_products(self, damping: float) -> Tensor:
         inside = super().self_products(damping)
         outside = self.outside_inverse(damping)
         if outside == 0:
@@ -113,14 +115,14 @@ class LowRankPath(CoordinatePath):
         # <g_i, h_j> - <Uᵀg_i, Uᵀh_j>
         return dots.addmm_(self.query_coordinates, train.to(torch.float64).mT, alpha=-1)
 
-    def products(self, damping):
+    def products(self, damping: float) -> Tensor:
         inside, outside = super().products(damping), self.spectrum.outside_inverse(damping)
         if outside == 0:
             return inside
         # inside + (<g_i, h_j> - <Uᵀg_i, Uᵀh_j>) / (constant + λ)
         return inside.to(torch.float64).add_(self.outside_products, alpha=outside)
 
-    def subset_sums(self, masks):
+    def subset_sums(self, masks: ArrayLike) -> SubsetSums:
         inside = super().subset_sums(masks)
         if not self.spectrum.outside:
             return inside
@@ -132,7 +134,7 @@ class LowRankPath(CoordinatePath):
 
 
 @dataclass
-class LowRankSums:
+class LowRankSums(SubsetSums):
     """Subset sums of a low-rank path.
 
     Attributes
@@ -147,7 +149,7 @@ class LowRankSums:
     outside: np.ndarray
     spectrum: LowRankSpectrum
 
-    def at(self, damping):
+    def at(self, damping: ArrayLike) -> np.ndarray:
         dampings = np.asarray(damping, dtype=np.float64)
         inverses = np.array([self.spectrum.outside_inverse(float(d)) for d in dampings.ravel()])
         shares = inverses.reshape(*dampings.shape, 1, 1) if dampings.ndim else inverses

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +12,11 @@ from torch import Tensor
 from influencekit.curvature._operators import MATRICES, CurvatureOperator
 from influencekit.curvature._problem import Curvature, CurvatureProblem, drawn_seed
 from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues, normal_rows
-from influencekit.curvature.low_rank._low_rank import low_rank_spectrum, require_room
+from influencekit.curvature.low_rank._low_rank import (
+    LowRankSpectrum,
+    low_rank_spectrum,
+    require_room,
+)
 from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["Nystroem", "nystroem"]
@@ -65,12 +69,12 @@ class Nystroem(Curvature, name="nystroem"):
         "random_state": ["random_state"],
     }
 
-    def __init__(self, rank=100, matrix="ggn", *, random_state=None):
+    def __init__(self, rank: int = 100, matrix: str = "ggn", *, random_state: Any = None):
         self.rank = rank
         self.matrix = matrix
         self.random_state = random_state
 
-    def factorize(self, problem):
+    def factorize(self, problem: CurvatureProblem) -> LowRankSpectrum:
         return low_rank_spectrum(problem, *self.sketch(problem), short=True)
 
     def sketch(self, problem: CurvatureProblem) -> tuple[Tensor, Tensor]:
