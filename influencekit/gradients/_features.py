@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from influencekit.gradients.blocks._base import WORKSPACE, Block, row_slice
+from influencekit.gradients.blocks._base import WORKSPACE, Block, RowProvider, row_slice
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._outer import OuterBlock
 from influencekit.utils._long_work import chunks
@@ -87,7 +88,7 @@ class GradientFeatures:
             blocks, n_examples, self.rows_per_example, self.n_parameters, self.workspace
         )
 
-    def __getitem__(self, examples) -> GradientFeatures:
+    def __getitem__(self, examples: Any) -> GradientFeatures:
         """Features of some examples: a slice, a bool mask or an index tensor."""
         if not isinstance(examples, slice):
             examples = torch.as_tensor(examples, device=self.device)
@@ -113,7 +114,7 @@ class GradientFeatures:
         """Zeros (n_rows, n_columns) on the gradients' device."""
         return torch.zeros(self.n_rows, n_columns, dtype=dtype or self.dtype, device=self.device)
 
-    def _tiles(self, size: int = _TILE):
+    def _tiles(self, size: int = _TILE) -> Iterator[slice]:
         return chunks(self.n_examples, self.rows_per_example, size)
 
     # -- operations -----------------------------------------------------------------------
@@ -157,7 +158,15 @@ class GradientFeatures:
                     out[own, row_slice(rows, self.rows_per_example)] = tile.T
         return out
 
-    def _dot_tile(self, rows, columns, right, out, dtype, route) -> Tensor:
+    def _dot_tile(
+        self,
+        rows: slice,
+        columns: slice,
+        right: GradientFeatures,
+        out: Tensor,
+        dtype: torch.dtype | None,
+        route: str,
+    ) -> Tensor:
         left = self[rows].to(dtype)
         tile = out[
             row_slice(rows, self.rows_per_example), row_slice(columns, right.rows_per_example)
@@ -189,7 +198,7 @@ class GradientFeatures:
             lambda start, stop: matrix[start:stop], matrix.shape[1], matrix.dtype
         )
 
-    def matmul_rows(self, rows, k: int, dtype: torch.dtype) -> Tensor:
+    def matmul_rows(self, rows: RowProvider, k: int, dtype: torch.dtype) -> Tensor:
         """Product with a matrix given by ``rows(start, stop)``."""
         out = self.zeros(k, dtype)
         for block in self.blocks.values():

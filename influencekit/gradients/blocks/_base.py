@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -225,7 +225,7 @@ class Block(ABC):
         """Bytes of one example's dense rows."""
         return self.rows_per_example * self.spec.width * self.tensors[-1].element_size()
 
-    def __getitem__(self, examples) -> Self:
+    def __getitem__(self, examples: Any) -> Self:
         return self.replace(*(t[examples] for t in self.tensors))
 
     def rows_of(self, rows: slice) -> Block:

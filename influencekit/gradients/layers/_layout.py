@@ -264,7 +264,9 @@ def _mixed(task: Task) -> str:
     )
 
 
-def _fallback_vmaps(task, names, inputs, cotangents, reference, scale) -> bool:
+def _fallback_vmaps(
+    task: Task, names: tuple[str, ...], inputs: Any, cotangents: Tensor, reference: Any, scale: Any
+) -> bool:
     if not names:
         return True
     try:
