@@ -82,7 +82,7 @@ class NetStack:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Training loss (m,) of m models on their batches, and their buffers afterwards."""
 
-        def one(tensors, batch):
+        def one(tensors: Any, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
             tensors = {**tensors[0], **tensors[1], **self.shared}
             loss = functional_call(self.loss, tensors, tuple(batch))
             # functional_call writes buffers that the forward replaced back into its dictionary

@@ -118,12 +118,14 @@ class SGDRule(Rule):
     coupled = True
 
     @property
-    def slots(self):
+    def slots(self) -> tuple[str, ...]:
         return ("momentum_buffer",) if self.momentum else ()
 
     options = ("lr", "weight_decay", "momentum", "dampening")
 
-    def step(self, theta, slots, gradient, options, count):
+    def step(
+        self, theta: Tensor, slots: Slots, gradient: Tensor, options: Options, count: int
+    ) -> tuple[Tensor, Slots]:
         # d = g + decay θ
         direction = gradient + options["weight_decay"] * theta
         if not self.momentum:
@@ -137,7 +139,16 @@ class SGDRule(Rule):
         direction = direction + options["momentum"] * buffer if self.nesterov else buffer
         return theta - options["lr"] * direction, {"momentum_buffer": buffer}
 
-    def pull(self, adjoint, theta, before, after, gradient, options, count):  # noqa: ARG002  other rules take it
+    def pull(
+        self,
+        adjoint: Adjoint,
+        _theta: Tensor,
+        _before: Slots,
+        _after: Slots,
+        _gradient: Tensor,
+        options: Options,
+        count: int,
+    ) -> tuple[Tensor, Adjoint]:
         # ∂f/∂(direction) = -lr ∂f/∂θ'
         u = -options["lr"] * adjoint["theta"]
         if self.momentum:
@@ -170,16 +181,18 @@ class AdamRule(Rule):
     amsgrad: bool = False
 
     @property
-    def coupled(self):
+    def coupled(self) -> bool:
         return not self.decoupled
 
     @property
-    def slots(self):
+    def slots(self) -> tuple[str, ...]:
         return ("exp_avg", "exp_avg_sq") + (("max_exp_avg_sq",) if self.amsgrad else ())
 
     options = ("lr", "weight_decay", "beta1", "beta2", "eps")
 
-    def step(self, theta, slots, gradient, options, count):
+    def step(
+        self, theta: Tensor, slots: Slots, gradient: Tensor, options: Options, count: int
+    ) -> tuple[Tensor, Slots]:
         decay = options["weight_decay"]
         if self.decoupled:
             theta = theta * (1 - options["lr"] * decay)
@@ -201,7 +214,16 @@ class AdamRule(Rule):
         # θ - lr m / (1 - β₁ᵗ) / (√(v / (1 - β₂ᵗ)) + ε)
         return theta - (options["lr"] / first_share) * (new["exp_avg"] / length), new
 
-    def pull(self, adjoint, theta, before, after, gradient, options, count):
+    def pull(
+        self,
+        adjoint: Adjoint,
+        theta: Tensor,
+        before: Slots,
+        after: Slots,
+        gradient: Tensor,
+        options: Options,
+        count: int,
+    ) -> tuple[Tensor, Adjoint]:
         beta1, beta2, lr = options["beta1"], options["beta2"], options["lr"]
         decay = options["weight_decay"]
         first_share, second_share = self._shares(options, count)
@@ -235,7 +257,7 @@ class AdamRule(Rule):
             moved += -lr * decay * moved if self.decoupled else decay * u
         return u, adjoint
 
-    def steady(self, slots):
+    def steady(self, slots: Slots) -> Tensor | None:
         second = slots["max_exp_avg_sq" if self.amsgrad else "exp_avg_sq"]
         return second > 1e-4 * second.mean()
 

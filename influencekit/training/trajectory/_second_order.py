@@ -57,7 +57,9 @@ class Jets:
                 motion = self._step(step, state, batch, chosen, motion)
         return replay.snapshot(replay.n_steps).theta, *motion["theta"]
 
-    def _step(self, step: int, state, batch: StepBatch, chosen: Tensor, motion: Motion) -> Motion:
+    def _step(
+        self, step: int, state: Any, batch: StepBatch, chosen: Tensor, motion: Motion
+    ) -> Motion:
         """Take the motion of all examples through one step."""
         names = list(motion)
         base = {"theta": state.theta, **state.slots}

@@ -134,26 +134,26 @@ class StepLoss:
         """Sums (n_sums, p) of the rows' gradients, with shares (n_sums, batch)."""
         return _pull(self._losses, (self._theta,), shares)[0]
 
-    def hessian(self, vectors):
+    def hessian(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Hessian of the step's loss, with the inner products of :meth:`products`."""
         # <∂∇L/∂weights, u> and (∂∇L/∂θ) u = H u
         inner, curved = _pull(self._graph, (self._weights, self._theta), vectors)
         return inner, curved
 
-    def _inner(self, vectors) -> Tensor:
+    def _inner(self, vectors: Tensor) -> Tensor:
         return _pull(self._graph, (self._weights,), vectors)[0]
 
-    def no_curvature(self, vectors):
+    def no_curvature(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """No curvature, only the inner products."""
         return self._inner(vectors), torch.zeros_like(vectors)
 
-    def fisher(self, vectors):
+    def fisher(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Outer products of shares, times the batch's size for a mean: Σ_j c_j<∇l_j, u> ∇l_j."""
         # Σ_j c_j <∇loss_j, u> ∇loss_j
         inner = self._inner(vectors)
         return inner, _pull(self._losses, (self._theta,), inner)[0]
 
-    def ggn(self, vectors):
+    def ggn(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Jacobians of the outputs around the loss's Hessian by the outputs."""
         cotangent = torch.zeros_like(self._outputs, requires_grad=True)
         # Jᵀ c is linear in c: its pull-back of u is J u
