@@ -14,9 +14,11 @@ from influencekit._fitted import DampedFitted, query_gradients
 from influencekit.curvature._base import FittedCurvature
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._solution import Solution
-from influencekit.curvature._spectrum import Spectrum
+from influencekit.curvature._spectrum import DampingPath, Spectrum
 from influencekit.curvature.exact._centered_space import CenteredLinear, to_raw
+from influencekit.data._examples import Examples
 from influencekit.exceptions import NotStationaryWarning, warn_user
+from influencekit.gradients._gradients import Gradients
 from influencekit.models._task import Task
 
 __all__ = ["FittedInfluence", "gradient_ratio", "warn_unless_stationary"]
@@ -49,7 +51,7 @@ class FittedInfluence(DampedFitted):
             self.eigenvalues = curvature.eigenvalues.flatten().cpu().numpy()
             self.least_damping = curvature.least_damping
 
-    def scores(self, queries):
+    def scores(self, queries: Examples) -> np.ndarray:
         products = self.curvature.products(self._gradients(queries), self.damping)
         if not isinstance(products, Tensor):
             raise TypeError(
@@ -60,23 +62,23 @@ class FittedInfluence(DampedFitted):
         weights = self.curvature.problem.example_weights
         return products.mul_(-weights.to(products)).cpu().double().numpy()
 
-    def self_scores(self):
+    def self_scores(self) -> np.ndarray:
         products = self.curvature.self_products(self.damping).double()
         weights = self.curvature.problem.example_weights
         # <∇loss_j, (A + λI)⁻¹ ∇loss_j> w_j/W
         return (products * weights.to(products)).cpu().numpy()
 
-    def solution(self, queries) -> Solution:
+    def solution(self, queries: Examples) -> Solution:
         """Products as an array, with the residual and iterations of each query's system."""
         solver: Any = self.curvature
         found = solver.solution(self._gradients(queries), self.damping)
         return replace(found, products=found.products.cpu().double().numpy())
 
-    def path(self, queries):
+    def path(self, queries: Examples) -> DampingPath:
         spectrum: Any = self.curvature
         return spectrum.path(self._gradients(queries))
 
-    def _gradients(self, queries):
+    def _gradients(self, queries: Examples) -> Gradients:
         return query_gradients(self.curvature.problem.engine, self.output, queries)
 
 

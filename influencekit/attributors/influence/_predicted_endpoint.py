@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from influencekit.curvature._operators import CurvatureOperator
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature.low_rank._lanczos import lanczos
+from influencekit.data._examples import Examples
 from influencekit.gradients._cotangents import loss_cotangent
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._gradients import Gradients
@@ -62,7 +63,11 @@ class ShiftedOutputs(nn.Module):
 
 
 def predicted_task(
-    engine: GradientEngine, train, weights: Tensor, penalty: Tensor, config: FurtherTrainingConfig
+    engine: GradientEngine,
+    train: Examples,
+    weights: Tensor,
+    penalty: Tensor,
+    config: FurtherTrainingConfig,
 ) -> Task:
     """The fitted model as it would stand after further training, to first order.
 

@@ -145,7 +145,9 @@ class _Generalized:
     shared : bool
     """
 
-    def __init__(self, weights, ones, y, x, shared: bool):
+    def __init__(
+        self, weights: NDArray, ones: NDArray, y: NDArray, x: NDArray | None, shared: bool
+    ):
         self.weights, self.count = weights[:, None], len(weights) - 1
         # the prior's sums count at length 1, so that priors of other sizes compare
         self.square_lengths = None if x is None else np.square(x).sum(0)

@@ -11,6 +11,7 @@ from influencekit.attributors.trees._products import marked_leaves, row_products
 from influencekit.attributors.trees._replay import other_leaves
 from influencekit.attributors.trees._rows import leaves_of, loss_slopes, output_slopes, scores_of
 from influencekit.base import Fitted
+from influencekit.data._examples import Examples
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models import Task
 from influencekit.models.trees._ensemble import AveragedTrees, offsets
@@ -140,12 +141,13 @@ class FittedAveraged(Fitted):
         others = (means - share * self.matrix) / left
         return np.where(share > 1 - 1e-9, self.trees.siblings[places], others)
 
-    def scores(self, queries):
+    def scores(self, queries: Examples) -> np.ndarray:
         leaves = leaves_of(queries)
         outputs = scores_of(self.task, leaves)
         slopes = output_slopes(self.task, self.output, queries.targets, outputs)
         if self.method == "leaf":
-            return sum(self._leaf_part(leaves, slopes[k], k) for k in range(len(slopes)))
+            parts = (self._leaf_part(leaves, slopes[k], k) for k in range(len(slopes)))
+            return sum(parts, np.zeros(()))
         # weight_ij Σ_k ∂f_i/∂z_k (y_jk - expected_jk)
         return self.label_weights(queries) * (slopes.T @ (self.matrix - self.expected).T)
 
@@ -165,13 +167,13 @@ class FittedAveraged(Fitted):
         """Whether labels have exact weights in the prediction."""
         return self.method != "leaf" and self.trees.refusal is None
 
-    def label_weights(self, queries) -> np.ndarray:
+    def label_weights(self, queries: Examples) -> np.ndarray:
         """Weight (n_queries, n) of every row's target in the prediction."""
         leaves = leaves_of(queries)
         marked = marked_leaves(leaves, self.trees.sizes, np.ones(leaves.shape[1]))
         return row_products(self.leaves, self.factors, self.trees.sizes, marked)
 
-    def self_scores(self):
+    def self_scores(self) -> np.ndarray:
         outputs = scores_of(self.task, self.leaves)
         slopes = loss_slopes(self.task, self.targets, outputs)
         if self.method == "leaf":
