@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from influencekit._fitted import (
@@ -24,6 +25,7 @@ from influencekit.damping._default import gram_damping
 from influencekit.data._examples import Examples
 from influencekit.exceptions import ResourceError
 from influencekit.gradients._cotangents import output_cotangent
+from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._gradients import Gradients
 from influencekit.groups._explain import SlopeOutput
 from influencekit.groups._groupers import RandomGrouper
@@ -69,10 +71,10 @@ class GroupPath(CoordinatePath):
 
     outside: Tensor
 
-    def products(self, damping):
+    def products(self, damping: float) -> Tensor:
         return super().products(damping) + self.outside / damping
 
-    def subset_sums(self, masks):
+    def subset_sums(self, masks: ArrayLike) -> SubsetSums:
         return GroupSums(self, np.asarray(masks, dtype=np.float64))
 
 
@@ -89,7 +91,7 @@ class GroupSums(SubsetSums):
     path: GroupPath
     masks: np.ndarray
 
-    def at(self, damping):
+    def at(self, damping: ArrayLike) -> np.ndarray:
         dampings = np.asarray(damping, dtype=np.float64)
         sums = np.stack([self.path.scores(float(d)) @ self.masks.T for d in np.ravel(dampings)])
         return sums.reshape(*dampings.shape, *sums.shape[1:])
@@ -169,7 +171,15 @@ class GroupFisher(DampedFitted):
     system of the number of groups in place of p.
     """
 
-    def __init__(self, engine, output, right, kernel, scale, damping):
+    def __init__(
+        self,
+        engine: GradientEngine,
+        output: Any,
+        right: Tensor,
+        kernel: Tensor | None,
+        scale: Tensor,
+        damping: float | str,
+    ):
         self.engine, self.output, self.right = engine, output, right
         self.rows = right * scale[:, None] if kernel is None else kernel
         self.scale = scale
@@ -183,7 +193,7 @@ class GroupFisher(DampedFitted):
         """The same matrix with another damping, a number or "auto"."""
         return self._with(damping=self._checked(damping))
 
-    def path(self, queries) -> GroupPath:
+    def path(self, queries: Examples) -> GroupPath:
         """Scores at any damping."""
         gradients = query_gradients(self.engine, self.output, queries)
         # G Bᵀ and G Rᵀ, (n_queries, n_groups)
@@ -209,7 +219,7 @@ class GroupFisher(DampedFitted):
             )
         return value
 
-    def scores(self, queries):
+    def scores(self, queries: Examples) -> np.ndarray:
         """Scores (n_queries, n_groups)."""
         gradients = query_gradients(self.engine, self.output, queries)
         pushed = gradients @ self.rows.T

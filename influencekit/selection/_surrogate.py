@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.optimize import brentq
@@ -152,15 +153,15 @@ class SurrogateLambdaSearchCV(AttributorSearch):
 
     def __init__(
         self,
-        attributor,
-        dampings="auto",
+        attributor: Any,
+        dampings: Any = "auto",
         *,
-        cv=5,
-        threshold="auto",
-        criterion="xi",
-        refine=False,
-        n_queries=100,
-        random_state=None,
+        cv: Any = 5,
+        threshold: Any = "auto",
+        criterion: str = "xi",
+        refine: bool = False,
+        n_queries: int | None = 100,
+        random_state: Any = None,
     ):
         self.attributor = attributor
         self.dampings = dampings
@@ -172,7 +173,17 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         self.random_state = random_state
 
     @with_gradients
-    def fit(self, model, X, y=None, *, X_query=None, y_query=None, sample_weight=None, X_fit=None):
+    def fit(
+        self,
+        model: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        X_query: Any = None,
+        y_query: Any = None,
+        sample_weight: Any = None,
+        X_fit: Any = None,
+    ) -> Self:
         """Choose the damping and fit the attributor with it.
 
         Parameters
@@ -211,7 +222,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
             queries = open_examples(task, X_query, y_query, require_y=False, name="X_query")
         return self._search(task, train, queries)
 
-    def _search(self, task, train, queries):
+    def _search(self, task: Any, train: Any, queries: Any) -> Self:
         attributor = seeded_clone(self.attributor, self.random_state)
         fitted = clone(attributor).fit(task, train)
         rng = check_random_state(self.random_state)
@@ -227,12 +238,12 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         self._adopt(at_damping(fitted, self._picked(), task, train))
         return self
 
-    def _draw(self, queries, rng):
+    def _draw(self, queries: Any, rng: np.random.RandomState) -> Any:
         if self.n_queries is None or queries.n_examples <= self.n_queries:
             return queries
         return queries.take(np.sort(rng.choice(queries.n_examples, self.n_queries, replace=False)))
 
-    def _indicator(self, fitted, task, train, queries, grid):
+    def _indicator(self, fitted: Any, task: Any, train: Any, queries: Any, grid: Any) -> Callable:
         """From an array of dampings, the indicator of the queries, (n_dampings, n_queries)."""
         if hasattr(fitted, "damping_path"):
             self.xi_form_ = "spectral"
@@ -242,7 +253,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         form = score_vector_cosine if self.criterion == "cosine" else score_vector_xi
         return form(lambda d: at_damping(fitted, d, task, train).score(queries), grid)
 
-    def _choose(self, dampings: np.ndarray, xi_at, own: float | None, rng) -> None:
+    def _choose(self, dampings: np.ndarray, xi_at: Callable, own: float | None, rng: Any) -> None:
         """Set the results from a function of dampings that gives the indicator.
 
         ``own`` is the attributor's own damping.
@@ -281,7 +292,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         if self.n_crossings_ > 0:
             warn_at_edge(self._picked(), dampings[0], dampings[-1], "dampings")
 
-    def _root(self, dampings: np.ndarray, mean: np.ndarray, splits_at) -> float | None:
+    def _root(self, dampings: np.ndarray, mean: np.ndarray, splits_at: Callable) -> float | None:
         """Root of the mean indicator beside the closest candidate, where there is one."""
         gaps = mean - self.threshold_
         k = int(np.argmin(np.abs(gaps)))
@@ -357,7 +368,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         )
 
 
-def _folds(n_queries: int, cv, rng) -> list[np.ndarray]:
+def _folds(n_queries: int, cv: Any, rng: np.random.RandomState) -> list[np.ndarray]:
     """Queries of each fold."""
     if isinstance(cv, Integral):
         if n_queries < 2 or cv < 2:
