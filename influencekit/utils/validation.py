@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from functools import wraps
 from inspect import signature
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -66,7 +66,7 @@ class SuggestingEstimator(BaseEstimator):
         if "__init__" in vars(cls):
             setattr(cls, "__init__", _suggesting(vars(cls)["__init__"]))  # noqa: B010
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters, those of a held estimator by ``<name>__<its parameter>``.
 
         Parameters
@@ -93,7 +93,7 @@ def _suggesting(init: Callable) -> Callable:
     names = list(signature(init).parameters)[1:]
 
     @wraps(init)
-    def __init__(self, *args, **params):
+    def __init__(self: Any, *args: Any, **params: Any) -> None:
         try:
             init(self, *args, **params)
         except TypeError as error:
@@ -134,7 +134,7 @@ def present(value: T | None, what: str) -> T:
     return value
 
 
-def validate_parameters(estimator) -> None:
+def validate_parameters(estimator: Any) -> None:
     """Check an estimator's constructor parameters against its ``_parameter_constraints``.
 
     Parameters
