@@ -122,11 +122,11 @@ class TRAK(DampedMixin, BaseAttributor):
 
     def __init__(
         self,
-        damping: Any = "auto",
+        damping: float | str = "auto",
         projection_dim: int | None = 2048,
         *,
         projection: str = "auto",
-        output: Any = "auto",
+        output: str | Callable = "auto",
         batch_size: int | None = None,
         max_memory: int | str | None = None,
         verbose: int = 0,

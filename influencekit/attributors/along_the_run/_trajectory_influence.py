@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -59,7 +59,7 @@ class TrajectoryInfluence(BaseAttributor):
         curvature: str = "hessian",
         removal: str = "renormalize",
         horizon: int | None = None,
-        output: Any = "auto",
+        output: str | Callable = "auto",
         *,
         removal_order: str = "derivative",
         batch_size: int | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -73,7 +74,7 @@ class GradCos(BaseAttributor):
 
     def __init__(
         self,
-        output: Any = "auto",
+        output: str | Callable = "auto",
         *,
         batch_size: int | None = None,
         max_memory: int | str | None = None,

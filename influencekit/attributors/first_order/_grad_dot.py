@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import ClassVar
 
 from influencekit._fitted import GRADIENT_CONSTRAINTS, Fitted
 from influencekit.attributors.first_order._first_order import FirstOrder
@@ -67,7 +68,7 @@ class GradDot(BaseAttributor):
 
     def __init__(
         self,
-        output: Any = "auto",
+        output: str | Callable = "auto",
         *,
         batch_size: int | None = None,
         max_memory: int | str | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -76,7 +77,7 @@ class TracIn(BaseAttributor):
     def __init__(
         self,
         learning_rates: Any = None,
-        output: Any = "auto",
+        output: str | Callable = "auto",
         *,
         batch_size: int | None = None,
         max_memory: int | str | None = None,

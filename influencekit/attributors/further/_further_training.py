@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -205,7 +205,7 @@ class FurtherTraining(BaseAttributor):
         n_repeats: int = 10,
         removal: str = "paired",
         adjust: str | None = "full",
-        output: Any = "auto",
+        output: str | Callable = "auto",
         engine: str = "auto",
         cache_dir: str | os.PathLike | None = None,
         max_memory: int | str | None = None,

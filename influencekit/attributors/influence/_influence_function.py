@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -201,12 +201,12 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
     def __init__(
         self,
-        curvature: Any = "ggn",
-        damping: Any = "auto",
+        curvature: str | Curvature = "ggn",
+        damping: float | str = "auto",
         *,
         projection_dim: int | None = None,
         projection: str = "auto",
-        output: Any = "auto",
+        output: str | Callable = "auto",
         at: str = "model",
         further_training: Any = None,
         batch_size: int | None = None,

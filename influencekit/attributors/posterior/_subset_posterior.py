@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -145,11 +146,11 @@ class SubsetPosterior(BaseAttributor):
         self,
         prior: Any = "run_average",
         *,
-        n_trainings: Any = 20,
+        n_trainings: int = 20,
         subset_fraction: float = 0.5,
-        slope: Any = "auto",
+        slope: str = "auto",
         damping_factors: Any = (0.3, 1.0, 3.0),
-        output: Any = "auto",
+        output: str | Callable = "auto",
         cv: Any = 5,
         cache_dir: str | os.PathLike | None = None,
         n_jobs: int | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -133,7 +133,7 @@ class TreeInfluence(BaseAttributor):
         self,
         method: str = "auto",
         *,
-        output: Any = "auto",
+        output: str | Callable = "auto",
         max_memory: int | str | None = None,
         n_jobs: int | None = None,
         verbose: int = 0,
