@@ -36,8 +36,13 @@ def smallest_k(rows: np.ndarray, k: int) -> np.ndarray:
 
 
 def top_frame(
-    indices: np.ndarray, scores: np.ndarray, queries, columns, X: Any = None, y: Any = None
-):
+    indices: np.ndarray,
+    scores: np.ndarray,
+    queries: Any,
+    columns: Any,
+    X: Any = None,
+    y: Any = None,
+) -> Any:
     """Table of the strongest training examples, one row for each query and rank.
 
     Parameters
@@ -70,7 +75,7 @@ def top_frame(
     return pd.concat([table, rows.rename(columns=clashes)], axis=1)
 
 
-def _rows_of(data: Any, rows: np.ndarray, name: str, pd):
+def _rows_of(data: Any, rows: np.ndarray, name: str, pd: Any) -> Any:
     """Some rows as a DataFrame, without columns for data that have no rows to take.
 
     Columns without names are called by ``name`` and their number, a single one by ``name`` alone.

@@ -92,7 +92,9 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return as_task(model)
 
     @with_gradients
-    def fit(self, model, X, y=None, *, sample_weight=None, X_fit=None):
+    def fit(
+        self, model: Any, X: Any, y: Any = None, *, sample_weight: Any = None, X_fit: Any = None
+    ) -> Self:
         """Learn what scoring needs from a fitted model and its training data.
 
         Parameters
@@ -146,7 +148,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         part._keep(self.fitted_[:n_models], self._rows[:n_models])
         return part
 
-    def _read_models(self, model: Any, X: Any, y: Any) -> Task | TaskList:
+    def _read_models(self, model: Any, X: Any, _y: Any) -> Task | TaskList:
         """What ``fit`` was given as its model; those who hold an attributor ask it."""
         if is_model_list(model):
             return TaskList.of(map(self._task_of, model))
@@ -154,7 +156,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return self._task_of(model)
 
     def _open(
-        self, model, X, y, sample_weight=None, X_fit=None
+        self, model: Any, X: Any, y: Any, sample_weight: Any = None, X_fit: Any = None
     ) -> tuple[Task | TaskList, Examples | ExamplesList]:
         """Check what ``fit`` was given and remember what every attributor remembers."""
         validate_parameters(self)
@@ -173,7 +175,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return models, train
 
     @with_gradients
-    def score(self, X, y=None) -> np.ndarray:
+    def score(self, X: Any, y: Any = None) -> np.ndarray:
         """Score every training example for every test example.
 
         Parameters
@@ -191,7 +193,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return self._all_scores(self._queries(X, y))
 
     @with_gradients
-    def transform(self, X, y=None):
+    def transform(self, X: Any, y: Any = None) -> Any:
         """Scores under the name of scikit-learn's transformers; honors ``set_output``.
 
         Parameters
@@ -209,7 +211,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         scores = self._all_scores(queries)
         return scores if queries.index is None else self._with_index(scores, queries.index)
 
-    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:  # noqa: ARG002  the name is scikit-learn's
         """Names of the score columns: the training rows' index labels, else ``train0``, ...
 
         They are texts.  The labels themselves, of several levels or of dates, are in
@@ -248,7 +250,9 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return self._combine(total, len(self.fitted_))
 
     @with_gradients
-    def top_k(self, X, y=None, k: int = 10, *, opponents: bool = False, as_frame: bool = False):
+    def top_k(
+        self, X: Any, y: Any = None, k: int = 10, *, opponents: bool = False, as_frame: bool = False
+    ) -> Any:
         """Training examples with the highest scores, without holding the whole score matrix.
 
         Parameters
@@ -332,7 +336,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         """Scores summed over subsets of the training rows, (n_queries, n_subsets)."""
         return self.score(queries) @ self._subset_columns(masks).T
 
-    def _queries(self, X, y) -> Examples | ExamplesList:
+    def _queries(self, X: Any, y: Any) -> Examples | ExamplesList:
         check_is_fitted(self, "fitted_")
         return open_examples(self._models, X, y, require_y=False)
 

@@ -92,7 +92,7 @@ class GroupCounterfactual:
             return np.full(len(self.groups), np.nan)
         return np.sqrt((self.full.var(ddof=1) + self.without.var(axis=1, ddof=1)) / n)
 
-    def to_frame(self):
+    def to_frame(self) -> Any:
         """Table with a row for each group.
 
         Returns
@@ -322,7 +322,7 @@ def group_counterfactual(
     return GroupCounterfactual(chosen, sizes, found[0], found[1:], expected, errors)
 
 
-def _sampling_errors(gap, asked: tuple, threshold, probabilities: np.ndarray) -> np.ndarray:
+def _sampling_errors(gap: Any, asked: tuple, threshold: Any, values: np.ndarray) -> np.ndarray:
     """Spread of each effect over draws of the query rows; NaN where nothing can be drawn."""
     rng, n, effects = np.random.default_rng(0), len(asked[0]), []
     for _ in range(N_DRAWS):
@@ -330,15 +330,15 @@ def _sampling_errors(gap, asked: tuple, threshold, probabilities: np.ndarray) ->
         truth, labels, people = (None if v is None else v[rows] for v in asked)
         try:
             function = _gap_function(gap, truth, labels, people, threshold)
-            found = [function(values[rows]) for values in probabilities]
+            found = [function(of_model[rows]) for of_model in values]
         except ValueError:  # a group is missing among the rows drawn, or a retraining diverged
             continue
         effects.append(found[0] - np.array(found[1:]))
     enough = len(effects) > N_DRAWS // 2
-    return np.std(effects, axis=0) if enough else np.full(len(probabilities) - 1, np.nan)
+    return np.std(effects, axis=0) if enough else np.full(len(values) - 1, np.nan)
 
 
-def _measure(gap, truth, y_query, sensitive, threshold) -> Callable[[np.ndarray], float]:
+def _measure(gap: Any, truth: Any, y_query: Any, sensitive: Any, threshold: Any) -> Callable:
     """Property of one retrained model; NaN if it diverged, which only then is an answer."""
     function = _gap_function(gap, truth, y_query, sensitive, threshold)
 
@@ -356,7 +356,7 @@ def _measure(gap, truth, y_query, sensitive, threshold) -> Callable[[np.ndarray]
     return measure
 
 
-def _gap_function(gap, truth, y_query, sensitive, threshold) -> Callable[[np.ndarray], float]:
+def _gap_function(gap: Any, truth: Any, y_query: Any, sensitive: Any, threshold: Any) -> Callable:
     if callable(gap):
         return lambda values: float(gap(values, y_query, sensitive))
     if sensitive is None:

@@ -87,7 +87,7 @@ class RemovalCurve:
             found[name] = spread / np.sqrt(n)
         return found
 
-    def to_frame(self):
+    def to_frame(self) -> Any:
         """Table of means and standard errors.
 
         Returns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.data._examples import Examples
@@ -15,7 +16,7 @@ from influencekit.training.further._training import Training
 __all__ = ["endpoint_task", "further_training_of", "sgd_config"]
 
 
-def further_training_of(further, task: Task, random_state=None) -> FurtherTraining:
+def further_training_of(further: Any, task: Task, random_state: Any = None) -> FurtherTraining:
     """The given configuration, or else the fitted skorch net's own training.
 
     ``random_state`` is that of a run of a :class:`Training`, which has none itself.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, singledispatch
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,7 +120,7 @@ def convex_damping(fitted: FittedCurvature) -> float:
     return fitted.floor
 
 
-def damping_range(eigenvalues) -> tuple[float, float]:
+def damping_range(eigenvalues: Any) -> tuple[float, float]:
     """Smallest and largest damping worth trying for a curvature.
 
     Parameters
@@ -229,11 +230,13 @@ def gram_damping(gram: torch.Tensor) -> float:
     -------
     float
     """
+    # K = BBᵀ = U diag(s) Uᵀ
     values, vectors = torch.linalg.eigh(gram)
     values = values.clamp_min(0)
     reference = gram / gram.norm(dim=1, keepdim=True).clamp_min(1e-300)
 
     def gap(log_damping: float) -> float:
+        # K (K + λI)⁻¹ = U diag(s / (s + λ)) Uᵀ, and the cosines of its rows with those of K
         shrunk = (vectors * (values / (values + np.exp(log_damping)))) @ vectors.T
         cosine = (shrunk * reference).sum(1) / shrunk.norm(dim=1).clamp_min(1e-300)
         return float(cosine.mean()) - COSINE_OF_BEST_DAMPING
@@ -334,6 +337,7 @@ def effective_sample_size(norms: np.ndarray) -> float:
     2.0
     """
     square = float((norms**2).sum())
+    # (Σ_i ‖g_i‖)² / Σ_i ‖g_i‖²
     return float(norms.sum() ** 2 / square) if square > 0 else 0.0
 
 
@@ -349,6 +353,7 @@ def effective_dimension(spectrum: Spectrum, damping: float) -> float:
     -------
     float
     """
+    # Σ_k d_k / (s_k + λ)
     s = spectrum.eigenvalues.flatten().clamp_min(0).cpu().numpy() + damping
     d = spectrum.data_eigenvalues.flatten().clamp_min(0).cpu().numpy()
     return float((d[s > 0] / s[s > 0]).sum())

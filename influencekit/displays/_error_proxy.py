@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -62,7 +64,7 @@ class ErrorProxyDisplay:
 
     @classmethod
     def from_predictions(
-        cls, proxy: ErrorProxy, measured: ArrayLike | None = None, *, ax=None, **options
+        cls, proxy: ErrorProxy, measured: ArrayLike | None = None, *, ax: Any = None, **options: Any
     ) -> ErrorProxyDisplay:
         """Draw a proxy, and measured scores where they are known.
 
@@ -81,7 +83,7 @@ class ErrorProxyDisplay:
         return cls(proxy, measured).plot(ax=ax, **options)
 
     def plot(
-        self, ax=None, *, threshold: float = 0.5, legend_loc: str | None = "best"
+        self, ax: Any = None, *, threshold: float = 0.5, legend_loc: str | None = "best"
     ) -> ErrorProxyDisplay:
         """Draw a point for each example.
 
@@ -124,7 +126,7 @@ class ErrorProxyDisplay:
             ax.legend(loc=legend_loc, fontsize="small")
         return self
 
-    def _points(self, ax, rows: np.ndarray, style: dict, name: str):
+    def _points(self, ax: Any, rows: np.ndarray, style: dict, name: str) -> Any:
         label = f"{name} ({int((self.trusted_ == (name == 'trusted')).sum())})"
         face = style["color"] if name == "trusted" else "none"
         look = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from influencekit.applications._removal import RemovalCurve
@@ -52,7 +54,9 @@ class RemovalCurveDisplay:
         self.curve = curve
 
     @classmethod
-    def from_result(cls, curve: RemovalCurve, *, ax=None, **options) -> RemovalCurveDisplay:
+    def from_result(
+        cls, curve: RemovalCurve, *, ax: Any = None, **options: Any
+    ) -> RemovalCurveDisplay:
         """Draw a result of :func:`influencekit.applications.removal_curve`.
 
         Parameters
@@ -68,7 +72,7 @@ class RemovalCurveDisplay:
         """
         return cls(curve).plot(ax=ax, **options)
 
-    def plot(self, ax=None, *, legend_loc: str | None = "best") -> RemovalCurveDisplay:
+    def plot(self, ax: Any = None, *, legend_loc: str | None = "best") -> RemovalCurveDisplay:
         """Draw means, with bars of one standard error.
 
         Parameters

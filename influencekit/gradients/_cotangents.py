@@ -151,7 +151,9 @@ def ggn_cotangent(task: Task) -> CotangentFunction:
     return _GaussNewtonCotangent(task)
 
 
-def sampled_cotangent(task: Task, random_state=None, n_samples: int = 1) -> CotangentFunction:
+def sampled_cotangent(
+    task: Task, random_state: Any = None, n_samples: int = 1
+) -> CotangentFunction:
     """Cotangents of the loss at targets drawn from the model's own distribution.
 
     The outer products of an example's pull-backs sum to its Gauss-Newton matrix in expectation:

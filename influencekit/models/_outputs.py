@@ -134,7 +134,7 @@ class ClassProbability:
             ) from error
         return ClassProbability(self.position, self.argument, task.loss.predict_proba)
 
-    def __call__(self, outputs: Tensor, targets: Tensor | None = None) -> Tensor:
+    def __call__(self, outputs: Tensor, targets: Tensor | None = None) -> Tensor:  # noqa: ARG002  the form of an output function
         """Probability of every example, (n,)."""
         if self.probabilities is not None:
             return self.probabilities(outputs)[..., self.position]
@@ -233,7 +233,7 @@ def _prediction(task: Task) -> OutputFunction:
             "'logit'."
         )
 
-    def prediction(outputs: Tensor, targets: Tensor | None) -> Tensor:
+    def prediction(outputs: Tensor, targets: Tensor | None) -> Tensor:  # noqa: ARG001  the form of an output function
         flat = task.loss.prediction(outputs).flatten(1)
         if flat.shape[1] != 1:
             raise ValueError(

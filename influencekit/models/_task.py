@@ -176,7 +176,7 @@ class Task:
             parts.append(scale * strength.expand(p.shape).reshape(-1))
         return torch.cat(parts)
 
-    def example_weights(self, targets: Tensor, sample_weight: Tensor | None = None):
+    def example_weights(self, targets: Tensor, sample_weight: Tensor | None = None) -> Any:
         """Weights (n,) of the whole training set; None if all equal 1.
 
         Parameters
@@ -265,7 +265,7 @@ def call_module(
 
 @with_gradients
 @singledispatch
-def as_task(model: Any, loss: Any = None) -> Task:
+def as_task(model: Any, loss: Any = None) -> Task:  # noqa: ARG001  registered adapters take it
     """Snapshot a fitted model as a :class:`Task`.
 
     Extend it to your own models with ``@as_task.register``.
@@ -375,7 +375,7 @@ class TaskList(tuple):
         return tasks
 
 
-def _same_classes(a, b) -> bool:
+def _same_classes(a: Any, b: Any) -> bool:
     if a is None or b is None:
         return a is b
     return list(a) == list(b)

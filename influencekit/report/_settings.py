@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -181,7 +182,7 @@ def _numbers(values: Any) -> str:
     return text if len(flat) <= 5 else f"{text}, … ({len(flat)} models)"
 
 
-def _versions():
+def _versions() -> Iterator[tuple[str, str]]:
     for name in _PACKAGES:
         try:
             yield name, version(name)

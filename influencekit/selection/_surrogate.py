@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.optimize import brentq
@@ -33,7 +34,7 @@ from influencekit.selection._surrogate_table import (
 )
 from influencekit.selection._surrogate_trust import better_damping, dimension_ratio, warn_of_pick
 from influencekit.utils._torch import with_gradients
-from influencekit.utils.validation import Interval, StrOptions
+from influencekit.utils.validation import Interval, StrOptions, present
 
 __all__ = ["SurrogateLambdaSearchCV"]
 
@@ -167,15 +168,15 @@ class SurrogateLambdaSearchCV(AttributorSearch):
 
     def __init__(
         self,
-        attributor,
-        dampings="auto",
+        attributor: Any,
+        dampings: Any = "auto",
         *,
-        cv=5,
-        threshold="auto",
-        criterion="auto",
-        refine=False,
-        n_queries=100,
-        random_state=None,
+        cv: Any = 5,
+        threshold: Any = "auto",
+        criterion: str = "auto",
+        refine: bool = False,
+        n_queries: int | None = 100,
+        random_state: Any = None,
     ):
         self.attributor = attributor
         self.dampings = dampings
@@ -187,7 +188,17 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         self.random_state = random_state
 
     @with_gradients
-    def fit(self, model, X, y=None, *, X_query=None, y_query=None, sample_weight=None, X_fit=None):
+    def fit(
+        self,
+        model: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        X_query: Any = None,
+        y_query: Any = None,
+        sample_weight: Any = None,
+        X_fit: Any = None,
+    ) -> Self:
         """Choose the damping and fit the attributor with it.
 
         Parameters
@@ -226,7 +237,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
             queries = open_examples(task, X_query, y_query, require_y=False, name="X_query")
         return self._search(task, train, queries)
 
-    def _search(self, task, train, queries):
+    def _search(self, task: Any, train: Any, queries: Any) -> Self:
         attributor = seeded_clone(self.attributor, self.random_state)
         fitted = clone(attributor).fit(task, train)
         rng = check_random_state(self.random_state)
@@ -250,12 +261,12 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         self._adopt(at_damping(fitted, self._picked(), task, train))
         return self
 
-    def _draw(self, queries, rng):
+    def _draw(self, queries: Any, rng: np.random.RandomState) -> Any:
         if self.n_queries is None or queries.n_examples <= self.n_queries:
             return queries
         return queries.take(np.sort(rng.choice(queries.n_examples, self.n_queries, replace=False)))
 
-    def _indicator(self, fitted, task, train, queries, grid):
+    def _indicator(self, fitted: Any, task: Any, train: Any, queries: Any, grid: Any) -> Callable:
         """From an array of dampings, the indicator of the queries, (n_dampings, n_queries)."""
         if hasattr(fitted, "damping_path"):
             self.xi_form_ = "spectral"
@@ -269,7 +280,14 @@ class SurrogateLambdaSearchCV(AttributorSearch):
     def _symbol(self) -> str:
         return _SYMBOLS[self.indicator_]
 
-    def _choose(self, dampings: np.ndarray, xi_at, own: float | None, rng, ratio_at) -> None:
+    def _choose(
+        self,
+        dampings: np.ndarray,
+        xi_at: Callable,
+        own: float | None,
+        rng: Any,
+        ratio_at: Callable[[float], float],
+    ) -> None:
         """Set the results from a function of dampings that gives the indicator.
 
         ``own`` is the attributor's own damping, ``ratio_at`` its :func:`dimension_ratio`.
@@ -297,14 +315,14 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         mean = splits.mean(axis=0)
         self.n_crossings_ = int(np.abs(np.diff(mean[dampings > 0] > self.threshold_)).sum())
         asked = self.criterion == "auto" or self.n_crossings_ == 0
-        usable = asked and own is not None and np.isfinite(splits_at(own)).all()
+        usable = asked and own is not None and bool(np.isfinite(splits_at(own)).all())
         if self.n_crossings_ == 0:
             pick = own if usable else None
         else:
             pick = self._root(dampings, mean, splits_at) if self.refine else None
         found = float(dampings[np.abs(mean - self.threshold_).argmin()]) if pick is None else pick
         self.dimension_ratio_ = ratio_at(found)
-        if self.criterion == "auto" and usable and self.n_crossings_ > 0:
+        if self.criterion == "auto" and usable and own is not None and self.n_crossings_ > 0:
             pick = better_damping(found, own, self.dimension_ratio_)
         if pick is not None:
             dampings, splits = with_row(dampings, splits, pick, splits_at(pick))
@@ -316,7 +334,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         if self.n_crossings_ > 0:
             warn_at_edge(self._picked(), dampings[0], dampings[-1], "dampings")
 
-    def _root(self, dampings: np.ndarray, mean: np.ndarray, splits_at) -> float | None:
+    def _root(self, dampings: np.ndarray, mean: np.ndarray, splits_at: Callable) -> float | None:
         """Root of the mean indicator beside the closest candidate, where there is one."""
         gaps = mean - self.threshold_
         k = int(np.argmin(np.abs(gaps)))
@@ -336,7 +354,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
 
     def _set_results(self, dampings: np.ndarray, splits: np.ndarray) -> None:
         """Set ``cv_results_`` from the means of the folds, (n_splits, n_dampings)."""
-        name = damping_name(self.attributor)
+        name = present(damping_name(self.attributor), "parameter of the damping")
         self.n_splits_ = len(splits)
         self.cv_results_ = results_table(name, self.indicator_, dampings, splits, self.threshold_)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
@@ -11,7 +12,7 @@ from sklearn.model_selection import KFold, check_cv
 __all__ = ["query_folds", "results_table", "split_means", "with_row"]
 
 
-def query_folds(n_queries: int, cv, rng) -> list[np.ndarray]:
+def query_folds(n_queries: int, cv: Any, rng: Any) -> list[np.ndarray]:
     """Queries of each fold."""
     if isinstance(cv, Integral):
         if n_queries < 2 or cv < 2:

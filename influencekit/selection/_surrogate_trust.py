@@ -29,7 +29,7 @@ def dimension_ratio(attributor: Any, damping: float) -> float:
         Above 1 more directions count than the rows with a gradient can tell apart.  NaN for
         attributors that are no influence functions with eigenvalues.
     """
-    spectra = [getattr(fitted, "curvature", None) for fitted in attributor.fitted_]
+    spectra: list[Any] = [getattr(fitted, "curvature", None) for fitted in attributor.fitted_]
     kind = getattr(attributor, "curvature", None)
     if kind is None or not all(isinstance(spectrum, Spectrum) for spectrum in spectra):
         return np.nan

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from influencekit.attributors.along_the_run._trajectory_influence import TrajectoryInfluence
 from influencekit.exceptions import TrajectoryError
-from influencekit.training.trajectory._optimizers import AdamRule
+from influencekit.training.trajectory._optimizers import AdamRule, Rule
+from influencekit.training.trajectory._trajectory import Trajectory
 
 __all__ = ["AdamWInfluence"]
 
@@ -118,7 +119,7 @@ class AdamWInfluence(TrajectoryInfluence):
     (2, 150)
     """
 
-    def _rule(self, trajectory):
+    def _rule(self, trajectory: Trajectory) -> Rule:
         rule = trajectory.rule
         if not isinstance(rule, AdamRule):
             raise TrajectoryError(

@@ -47,7 +47,7 @@ class FittedTrajectory(Fitted):
         self.train, self.replay = train, replay
         self.sweep = Sweep(replay, rule, attributor.curvature, self.removal, self.horizon)
 
-    def scores(self, queries):
+    def scores(self, queries: Examples) -> np.ndarray:
         return self._summed(queries, self.output)
 
     def step_scores(self, queries: Examples) -> StepScores:
@@ -117,7 +117,7 @@ class FittedTrajectory(Fitted):
             found.append(jets.of_outputs(chunk.to(self.replay.model.task.device), outputs))
         return (torch.cat(parts).double().cpu().numpy().T for parts in zip(*found, strict=True))
 
-    def self_scores(self):
+    def self_scores(self) -> np.ndarray:
         """Diagonal of the training examples' scores on their own losses."""
         found = np.zeros(len(self.train))
         size = self._queries_at_once(len(found))

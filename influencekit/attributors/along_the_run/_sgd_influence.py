@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from influencekit.attributors.along_the_run._trajectory_influence import TrajectoryInfluence
 from influencekit.exceptions import InfluenceKitWarning, warn_user
-from influencekit.training.trajectory._optimizers import SGDRule
+from influencekit.training.trajectory._optimizers import Rule, SGDRule
+from influencekit.training.trajectory._trajectory import Trajectory
 
 __all__ = ["SGDInfluence"]
 
@@ -99,7 +100,7 @@ class SGDInfluence(TrajectoryInfluence):
     (2, 150)
     """
 
-    def _rule(self, trajectory):
+    def _rule(self, trajectory: Trajectory) -> Rule:
         if isinstance(trajectory.rule, SGDRule):
             return trajectory.rule
         warn_user(

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit._fitted import GRADIENT_CONSTRAINTS, training_weights
+from influencekit._fitted import GRADIENT_CONSTRAINTS, Fitted, training_weights
 from influencekit.attributors.along_the_run._fitted_trajectory import FittedTrajectory
 from influencekit.base import BaseAttributor
-from influencekit.data._examples import each
+from influencekit.data._examples import Examples, each
 from influencekit.exceptions import TrajectoryError
 from influencekit.models._task import Task
 from influencekit.training.trajectory._error_proxy import ErrorProxy
@@ -55,16 +55,16 @@ class TrajectoryInfluence(BaseAttributor):
 
     def __init__(
         self,
-        trajectory=None,
-        curvature="hessian",
-        removal="renormalize",
-        horizon=None,
-        output="auto",
+        trajectory: Any = None,
+        curvature: str = "hessian",
+        removal: str = "renormalize",
+        horizon: int | None = None,
+        output: str | Callable = "auto",
         *,
-        removal_order="derivative",
-        batch_size=None,
-        max_memory=None,
-        verbose=0,
+        removal_order: str = "derivative",
+        batch_size: int | None = None,
+        max_memory: int | str | None = None,
+        verbose: int = 0,
     ):
         self.trajectory = trajectory
         self.curvature = curvature
@@ -80,7 +80,7 @@ class TrajectoryInfluence(BaseAttributor):
     def _rule(self, trajectory: Trajectory) -> Rule:
         """The step that is differentiated."""
 
-    def _fit(self, task, train):
+    def _fit(self, task: Task, train: Examples) -> Fitted:
         if self.removal_order == "finite" and self.horizon is not None:
             raise ValueError(
                 f"horizon: got {self.horizon} with removal_order='finite', which takes an example "
@@ -130,7 +130,7 @@ class TrajectoryInfluence(BaseAttributor):
             )
         return found
 
-    def _for_each(self, n_models):
+    def _for_each(self, n_models: int) -> list[Self]:
         if self.trajectory is not None:
             raise TrajectoryError(
                 f"trajectory: one recording for {n_models} models. Leave it out (fitted skorch "
@@ -139,7 +139,7 @@ class TrajectoryInfluence(BaseAttributor):
         return super()._for_each(n_models)
 
     @with_gradients
-    def step_scores(self, X, y=None) -> StepScores:
+    def step_scores(self, X: Any, y: Any = None) -> StepScores:
         """Scores of every occurrence of a training example, step by step.
 
         Parameters
@@ -170,7 +170,13 @@ class TrajectoryInfluence(BaseAttributor):
 
     @with_gradients
     def taylor_error_proxy(
-        self, X, y=None, left_out=None, *, kind: str = "second_order", chunk_size: int = 32
+        self,
+        X: Any,
+        y: Any = None,
+        left_out: Any = None,
+        *,
+        kind: str = "second_order",
+        chunk_size: int = 32,
     ) -> ErrorProxy:
         """What the derivative misses of removing training examples, along the recorded run.
 

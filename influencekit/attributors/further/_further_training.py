@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from influencekit._fitted import Fitted
 from influencekit.attributors.further._fitted_further_training import FittedFurtherTraining
 from influencekit.attributors.further._removals import make_removals
 from influencekit.base import BaseAttributor
@@ -187,29 +188,29 @@ class FurtherTraining(BaseAttributor):
 
     def __init__(
         self,
-        optimizer=None,
-        lr=None,
+        optimizer: Any = None,
+        lr: float | None = None,
         *,
-        training=None,
-        epochs=None,
-        n_steps=None,
-        horizons=None,
-        batch_size=None,
-        momentum=None,
-        optimizer_params=None,
-        optimizer_state="fresh",
-        max_grad_norm=None,
-        left_out=None,
-        groups=None,
-        n_repeats=10,
-        removal="paired",
-        adjust="full",
-        output="auto",
-        engine="auto",
-        cache_dir=None,
-        max_memory=None,
-        verbose=0,
-        random_state=None,
+        training: Any = None,
+        epochs: int | None = None,
+        n_steps: int | None = None,
+        horizons: Any = None,
+        batch_size: int | None = None,
+        momentum: float | None = None,
+        optimizer_params: dict[str, Any] | None = None,
+        optimizer_state: str = "fresh",
+        max_grad_norm: float | None = None,
+        left_out: Any = None,
+        groups: Any = None,
+        n_repeats: int = 10,
+        removal: str = "paired",
+        adjust: str | None = "full",
+        output: str | Callable = "auto",
+        engine: str = "auto",
+        cache_dir: str | os.PathLike | None = None,
+        max_memory: int | str | None = None,
+        verbose: int = 0,
+        random_state: Any = None,
     ):
         self.optimizer = optimizer
         self.lr = lr
@@ -248,7 +249,7 @@ class FurtherTraining(BaseAttributor):
         FurtherTrainingConfig
         """
         validate_parameters(self)
-        return self._described()._configure(task, n_rows, self.removal)[0]
+        return self._described()._configure(task, n_rows, self.removal)[0]  # noqa: SLF001  kept from users
 
     def _described(self) -> Training:
         """The training, given as such or by plain keywords.
@@ -271,7 +272,7 @@ class FurtherTraining(BaseAttributor):
                 )
         return self.training
 
-    def _fit(self, task, train):
+    def _fit(self, task: Task, train: Examples) -> Fitted:
         if self.cache_dir is not None and self.random_state is None:
             raise ValueError(
                 "cache_dir: with random_state=None every fit draws other seeds, so nothing "
@@ -301,7 +302,7 @@ class FurtherTraining(BaseAttributor):
         return self.fitted_[0].seeds
 
     @with_gradients
-    def measure(self, X, y=None) -> FurtherTrainingScores:
+    def measure(self, X: Any, y: Any = None) -> FurtherTrainingScores:
         """Scores at every horizon, with the halves that tell their reliability.
 
         Parameters
@@ -317,7 +318,7 @@ class FurtherTraining(BaseAttributor):
         return fitted.measure(each(self._queries(X, y))[0], fitted.output)
 
     @with_gradients
-    def iter_seeds(self, X, y=None) -> Iterator[np.ndarray]:
+    def iter_seeds(self, X: Any, y: Any = None) -> Iterator[np.ndarray]:
         """Yield the scores of one seed after the other, at every horizon.
 
         Parameters
@@ -366,7 +367,7 @@ class FurtherTraining(BaseAttributor):
         return plan.endpoint(endpoint_seed(entropy, self.n_repeats, run))
 
     def _planned(self, task: Task, train: Examples, removals: Removals) -> FurtherPlan:
-        config, spec = self._described()._configure(task, len(train), self.removal)
+        config, spec = self._described()._configure(task, len(train), self.removal)  # noqa: SLF001  kept from users
         return FurtherPlan(task, train, removals, config, spec, self.max_memory, self.engine)
 
     def _only(self) -> FittedFurtherTraining:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -10,10 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from influencekit._fitted import (
     GRADIENT_CONSTRAINTS,
     DampedMixin,
+    Fitted,
     gradient_engine,
     of_models,
     training_gradients,
@@ -40,8 +42,9 @@ from influencekit.curvature._spectrum import DampingPath, Spectrum
 from influencekit.curvature.exact._centered_space import with_centered_features
 from influencekit.damping._default import auto_damping, convex_damping, least_damping
 from influencekit.damping._matched import matched_damping
-from influencekit.data._examples import each
+from influencekit.data._examples import Examples, each
 from influencekit.gradients.projections._make_projection import PROJECTIONS
+from influencekit.models._task import Task
 from influencekit.training.further._training import Training
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import Interval, StrOptions, validate_parameters
@@ -49,13 +52,13 @@ from influencekit.utils.validation import Interval, StrOptions, validate_paramet
 __all__ = ["InfluenceFunction"]
 
 
-def _has_eigenvalues(attributor) -> bool:
+def _has_eigenvalues(attributor: Any) -> bool:
     """Whether a damping path exists: always but for curvatures that are solved λ by λ."""
     check_is_fitted(attributor, "fitted_")
     return hasattr(attributor, "eigenvalues_")
 
 
-def _is_solved(attributor) -> bool:
+def _is_solved(attributor: Any) -> bool:
     """Whether the curvature is solved for each query and λ."""
     check_is_fitted(attributor, "fitted_")
     if not isinstance(attributor.fitted_[0].curvature, SolvedCurvature):
@@ -198,18 +201,18 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
     def __init__(
         self,
-        curvature="ggn",
-        damping="auto",
+        curvature: str | Curvature = "ggn",
+        damping: float | str = "auto",
         *,
-        projection_dim=None,
-        projection="auto",
-        output="auto",
-        at="model",
-        further_training=None,
-        batch_size=None,
-        max_memory=None,
-        verbose=0,
-        random_state=None,
+        projection_dim: int | None = None,
+        projection: str = "auto",
+        output: str | Callable = "auto",
+        at: str = "model",
+        further_training: Any = None,
+        batch_size: int | None = None,
+        max_memory: int | str | None = None,
+        verbose: int = 0,
+        random_state: Any = None,
     ):
         self.curvature = curvature
         self.damping = damping
@@ -223,7 +226,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         self.verbose = verbose
         self.random_state = random_state
 
-    def _fit(self, task, train):
+    def _fit(self, task: Task, train: Examples) -> Fitted:
         curvature = self._checked_curvature()
         weights = training_weights(task, train)
         shares = weights / weights.sum()
@@ -244,7 +247,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
             warn_unless_stationary(fitted.gradient_ratio, problem)
         return self._at(fitted, self.damping)
 
-    def _point(self, task, train, shares, penalty):
+    def _point(self, task: Task, train: Examples, shares: Tensor, penalty: Tensor) -> Task:
         """The model at whose parameters gradients and curvature are taken."""
         if self.at == "model":
             curvature = make_curvature(self.curvature)
@@ -278,7 +281,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         """Size of the objective's gradient: a float, or an ndarray with one for each model."""
         return of_models([fitted.gradient_ratio for fitted in self.fitted_])
 
-    def _named_damping(self, name, fitted):
+    def _named_damping(self, name: str, fitted: Any) -> float:
         if name == "auto":
             if fitted.task.convex and self.at == "model":
                 return convex_damping(fitted.curvature)
@@ -298,7 +301,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
     @available_if(_has_eigenvalues)
     @with_gradients
-    def damping_path(self, X, y=None) -> DampingPath:
+    def damping_path(self, X: Any, y: Any = None) -> DampingPath:
         """Scores, surrogate indicator and subset sums of test examples at any damping.
 
         Parameters
@@ -317,7 +320,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
     @available_if(_is_solved)
     @with_gradients
-    def solution(self, X, y=None) -> Solution | list[Solution]:
+    def solution(self, X: Any, y: Any = None) -> Solution | list[Solution]:
         """How far the system of each test example was solved, for "cg" and "lissa".
 
         Every call solves anew.  The scores are its products, times ``-w_j / W``.
@@ -351,7 +354,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         found = [self._solution_of(*triple) for triple in triples]
         return found[0] if len(found) == 1 else found
 
-    def _solution_of(self, fitted: FittedInfluence, rows, queries) -> Solution:
+    def _solution_of(self, fitted: FittedInfluence, rows: Any, queries: Examples) -> Solution:
         solution = fitted.solution(queries)
         return replace(solution, products=self._spread(np.asarray(solution.products), rows))
 

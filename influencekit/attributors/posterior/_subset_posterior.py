@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
+from influencekit._fitted import Fitted
 from influencekit.attributors.along_the_run._run_average import RunAverage
 from influencekit.attributors.posterior._known_queries import KnownQueries
 from influencekit.attributors.posterior._linear_gaussian import (
@@ -19,9 +21,9 @@ from influencekit.attributors.posterior._linear_gaussian import (
 )
 from influencekit.attributors.posterior._self_reported import cross_validated_lds
 from influencekit.base import BaseAttributor
-from influencekit.data._examples import each, open_examples
+from influencekit.data._examples import Examples, ExamplesList, each, open_examples
 from influencekit.models._outputs import OUTPUTS
-from influencekit.models._task import is_model_list
+from influencekit.models._task import Task, TaskList, is_model_list
 from influencekit.training.subsets._retrain import retrain_on_subsets
 from influencekit.training.subsets._subset_outputs import SubsetOutputs
 from influencekit.utils._random import draw_seed
@@ -142,18 +144,18 @@ class SubsetPosterior(BaseAttributor):
 
     def __init__(
         self,
-        prior="run_average",
+        prior: Any = "run_average",
         *,
-        n_trainings=20,
-        subset_fraction=0.5,
-        slope="auto",
-        damping_factors=(0.3, 1.0, 3.0),
-        output="auto",
-        cv=5,
-        cache_dir=None,
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
+        n_trainings: int = 20,
+        subset_fraction: float = 0.5,
+        slope: str = "auto",
+        damping_factors: Any = (0.3, 1.0, 3.0),
+        output: str | Callable = "auto",
+        cv: Any = 5,
+        cache_dir: str | os.PathLike | None = None,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
     ):
         self.prior = prior
         self.n_trainings = n_trainings
@@ -170,16 +172,16 @@ class SubsetPosterior(BaseAttributor):
     @with_gradients
     def fit(
         self,
-        model,
-        X,
-        y=None,
+        model: Any,
+        X: Any,
+        y: Any = None,
         *,
-        X_query=None,
-        y_query=None,
-        subset_outputs=None,
-        sample_weight=None,
-        X_fit=None,
-    ):
+        X_query: Any = None,
+        y_query: Any = None,
+        subset_outputs: SubsetOutputs | None = None,
+        sample_weight: Any = None,
+        X_fit: Any = None,
+    ) -> Self:
         """Fit the prior, retrain on subsets, and put both together.
 
         Parameters
@@ -226,23 +228,23 @@ class SubsetPosterior(BaseAttributor):
         self._keep([KnownQueries(each(queries)[0], table)], [np.arange(self.n_train_)])
         return self
 
-    def _fit(self, task, train):
+    def _fit(self, _task: Task, _train: Examples) -> Fitted:
         raise TypeError("SubsetPosterior fits its prior and learns from trainings on subsets.")
 
     def _prior(self) -> BaseAttributor | None:
         return RunAverage() if isinstance(self.prior, str) else self.prior
 
-    def _read_models(self, model, X, y):
+    def _read_models(self, model: Any, X: Any, y: Any) -> Task | TaskList:
         prior = self._prior()
         return (
             super()._read_models(model, X, y) if prior is None else prior._read_models(model, X, y)
         )
 
     @property
-    def _asks_queries(self):
+    def _asks_queries(self) -> bool:
         return True
 
-    def _check(self, X_query, subset_outputs) -> None:
+    def _check(self, X_query: Any, subset_outputs: SubsetOutputs | None) -> None:
         """Refuse, before any work, what cannot be learned from."""
         prior = self._prior()
         if X_query is None:
@@ -268,7 +270,7 @@ class SubsetPosterior(BaseAttributor):
                 "from retrain_on_subsets or SubsetOutputs.load."
             )
 
-    def _prior_scores(self, prior: Any, queries) -> dict[float, np.ndarray]:
+    def _prior_scores(self, prior: Any, queries: Any) -> dict[float, np.ndarray]:
         """Scores of the queries by a fitted prior, at each factor on its damping."""
         if not hasattr(prior, "damping_path"):
             return {1.0: prior.score(queries)}
@@ -282,7 +284,15 @@ class SubsetPosterior(BaseAttributor):
         return found
 
     def _retrain(
-        self, model, X, y, X_query, y_query, seed: int, sample_weight, X_fit
+        self,
+        model: Any,
+        X: Any,
+        y: Any,
+        X_query: Any,
+        y_query: Any,
+        seed: int,
+        sample_weight: Any,
+        X_fit: Any,
     ) -> SubsetOutputs:
         first = model[0] if is_model_list(model) else model
         return retrain_on_subsets(
@@ -312,7 +322,9 @@ class SubsetPosterior(BaseAttributor):
         found = params[names[0]] if names else "auto"
         return "neg_loss" if found == "auto" else found
 
-    def _learn(self, priors, subset_outputs, rng) -> np.ndarray:
+    def _learn(
+        self, priors: Any, subset_outputs: SubsetOutputs | None, rng: np.random.RandomState
+    ) -> np.ndarray:
         """Scores (n_query, n_train), with the results set."""
         self.cross_validated_lds_ = self.cross_validated_lds_std_error_ = float("nan")
         if subset_outputs is None:
@@ -322,7 +334,7 @@ class SubsetPosterior(BaseAttributor):
             return scores
         masks, outputs = subset_outputs.masks.astype(float), subset_outputs.mean_outputs()
 
-        def fitted(masks, outputs) -> Posterior:
+        def fitted(masks: np.ndarray, outputs: np.ndarray) -> Posterior:
             few = len(masks) < OWN_SLOPES_FROM
             shared = self.slope == "shared" or (self.slope == "auto" and few)
             return best_posterior(masks, outputs, candidates(priors, masks.shape[1]), shared)
@@ -337,5 +349,5 @@ class SubsetPosterior(BaseAttributor):
             self.cross_validated_lds_, self.cross_validated_lds_std_error_ = found
         return best.scores
 
-    def _all_scores(self, queries):
+    def _all_scores(self, queries: Examples | ExamplesList) -> np.ndarray:
         return self.fitted_[0].scores(each(queries)[0])

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import ceil, log
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from influencekit.curvature._operators import MATRICES, CurvatureOperator
-from influencekit.curvature._problem import Curvature, drawn_seed
+from influencekit.curvature._problem import Curvature, CurvatureProblem, drawn_seed
 from influencekit.curvature._solution import Solution
 from influencekit.curvature.iterative._iterative import IterativeCurvature, relative
 from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues, lanczos, normal_rows
@@ -90,14 +91,14 @@ class LiSSA(Curvature, name="lissa"):
 
     def __init__(
         self,
-        matrix="ggn",
+        matrix: str = "ggn",
         *,
-        scale=None,
-        depth=None,
-        repeats=1,
-        batch_size=128,
-        rtol=1e-2,
-        random_state=None,
+        scale: float | None = None,
+        depth: int | None = None,
+        repeats: int = 1,
+        batch_size: int | None = 128,
+        rtol: float = 1e-2,
+        random_state: Any = None,
     ):
         self.matrix = matrix
         self.scale = scale
@@ -107,13 +108,12 @@ class LiSSA(Curvature, name="lissa"):
         self.rtol = rtol
         self.random_state = random_state
 
-    def factorize(self, problem):
+    def factorize(self, problem: CurvatureProblem) -> LissaCurvature:
         n = len(problem.examples)
-        whole = self.batch_size is None or self.batch_size >= n
+        size = self.batch_size
         seed = drawn_seed(self.random_state, problem)
-        return LissaCurvature(
-            problem, self, batch_size=None if whole else int(self.batch_size), seed=seed
-        )
+        some = None if size is None or size >= n else int(size)
+        return LissaCurvature(problem, self, batch_size=some, seed=seed)
 
 
 class LissaCurvature(IterativeCurvature):
@@ -127,19 +127,23 @@ class LissaCurvature(IterativeCurvature):
         Smallest one of the data, the penalty among it: below 0 for a Hessian only.
     """
 
-    def __init__(self, problem, settings: LiSSA, *, batch_size: int | None, seed: int):
+    def __init__(
+        self, problem: CurvatureProblem, settings: LiSSA, *, batch_size: int | None, seed: int
+    ):
         super().__init__(problem, settings.matrix, settings.rtol)
         self.settings, self.batch_size, self.seed = settings, batch_size, seed
         self.largest_ = self._largest()
         self.smallest_ = self._smallest()
 
-    def run(self, vectors, damping):
+    def run(self, vectors: Tensor, damping: float) -> Solution:
         scale = self._scale(damping)
         depth, _ = self._depth(scale, damping)
         total, taken = torch.zeros_like(vectors), 0
         for repeat in range(self.settings.repeats):
             h, terms = self._series(vectors, damping, scale, depth, self.seed + repeat)
+            # mean over the repeats of h / scale
             total, taken = total.add_(h, alpha=1 / (scale * self.settings.repeats)), taken + terms
+        # ‖v - (A + λI) x‖ / ‖v‖
         sizes = relative(vectors - self.operator(total, damping), vectors).double().cpu().numpy()
         return Solution(total, sizes, np.full(len(vectors), taken))
 
@@ -151,6 +155,7 @@ class LissaCurvature(IterativeCurvature):
         steps = progress(range(depth), "LiSSA", self.problem.engine.verbose, leave=False)
         rows = self._batches(depth, seed)
         for t in steps:
+            # h + v - (F_t + R + λI) h / scale, with the F_t of a batch
             change = self.operator.data(h, next(rows)).mul_(-1 / scale)
             change.addcmul_(h, shift, value=-1).add_(vectors)
             h += change
@@ -163,7 +168,7 @@ class LissaCurvature(IterativeCurvature):
                 return h, t + 1
         return h, depth
 
-    def _batches(self, depth: int, seed: int):
+    def _batches(self, depth: int, seed: int) -> Iterator[Tensor | None]:
         """Rows of each term: an epoch's permutation, cut into batches; None is all rows."""
         n, size = len(self.problem.examples), self.batch_size
         rng, order = np.random.RandomState(seed % 2**32), np.empty(0, dtype=np.int64)
@@ -217,12 +222,12 @@ class LissaCurvature(IterativeCurvature):
             "damping, or matrix='ggn', which has no negative eigenvalues."
         )
 
-    def wanted(self, damping):
+    def wanted(self, damping: float) -> float:
         """Noise of batches is no failure; a series that is too short is one."""
         long_enough = self._depth(self._scale(damping), damping)[1]
         return np.inf if self.batch_size is not None and long_enough else self.rtol
 
-    def _remedy(self):
+    def _remedy(self) -> str:
         return "Raise depth (None chooses it) or the damping, or take ConjugateGradient()."
 
 

@@ -103,4 +103,4 @@ class DenseProjection(Projection):
         def rows(start: int, stop: int) -> Tensor:
             return self.random(self.kind, "all", start, stop, self.dim, like)
 
-        return features._matmul_rows(rows, self.dim, features.dtype).mul_(self.dim**-0.5)
+        return features.matmul_rows(rows, self.dim, features.dtype).mul_(self.dim**-0.5)

@@ -39,7 +39,7 @@ class FactoredProjection(_SidedProjection):
     kind = "factored"
 
     def apply(self, features: GradientFeatures) -> Tensor:
-        out = features._zeros(self.dim, features.dtype)
+        out = features.zeros(self.dim, features.dtype)
         for block in features.blocks.values():
             if not block.spec.is_matrix:
                 self._add_unstructured(block, out, features.workspace)
@@ -62,7 +62,7 @@ class TwoSidedProjection(_SidedProjection):
     kind = "two_sided"
 
     def apply(self, features: GradientFeatures) -> Tensor:
-        out = features._zeros(self.dim, features.dtype)
+        out = features.zeros(self.dim, features.dtype)
         specs = [block.spec for block in features.blocks.values()]
         start = 0
         for block, dim in zip(features.blocks.values(), share_dims(specs, self.dim), strict=True):

@@ -83,17 +83,17 @@ class Training(SuggestingEstimator):
 
     def __init__(
         self,
-        optimizer=None,
-        lr=None,
+        optimizer: Any = None,
+        lr: float | None = None,
         *,
-        epochs=None,
-        n_steps=None,
-        horizons=None,
-        batch_size=None,
-        momentum=None,
-        optimizer_params=None,
-        optimizer_state="fresh",
-        max_grad_norm=None,
+        epochs: int | None = None,
+        n_steps: int | None = None,
+        horizons: Any = None,
+        batch_size: int | None = None,
+        momentum: float | None = None,
+        optimizer_params: dict[str, Any] | None = None,
+        optimizer_state: str = "fresh",
+        max_grad_norm: float | None = None,
     ):
         self.optimizer = optimizer
         self.lr = lr
