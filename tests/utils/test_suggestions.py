@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 
 import influencekit
-from influencekit import FurtherTraining, GradDot, InfluenceFunction, LDSSearch, as_task
+from influencekit import FurtherTraining, GradDot, InfluenceFunction, LDSSearch, Training, as_task
 from influencekit.applications import fairness_gap, removal_curve, score_then_retrain
 from influencekit.datasets import fetch_acs
 from influencekit.displays import AgreementDisplay, LabelIssuesDisplay, TopExamplesDisplay
@@ -201,7 +201,7 @@ def test_names_in_a_search_space_and_of_columns():
 def test_options_of_an_optimizer():
     given = {"weight_dacay": 0.1}
     with pytest.raises(ValueError, match=r"Did you mean 'weight_decay'\?"):
-        FurtherTraining(lr=0.1, optimizer_params=given).fit(MODEL, X, Y)
+        FurtherTraining(training=Training(lr=0.1, optimizer_params=given)).fit(MODEL, X, Y)
 
 
 def test_a_word_is_compared_without_case_and_joints():

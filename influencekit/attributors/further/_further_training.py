@@ -28,6 +28,8 @@ from influencekit.utils.validation import Interval, StrOptions, validate_paramet
 __all__ = ["FurtherTraining"]
 
 _COUNT = Interval(Integral, 1, None, closed="left")
+#: What of a :class:`Training` may be said by plain keywords.
+_SHORT_FORM = ("optimizer", "lr", "epochs", "n_steps")
 
 
 class FurtherTraining(BaseAttributor):
@@ -50,25 +52,11 @@ class FurtherTraining(BaseAttributor):
     lr : float or None, default=None
         Learning rate, of the mean loss of a batch.  None is that of the fitted net's
         optimizer where it is of the same class; other models need a number.
-    training : Training or None, default=None
-        The training as an object of its own, in place of the parameters from ``optimizer`` to
-        ``max_grad_norm``, which describe it here.
     epochs, n_steps : int or None, default=None
         Amount of further training; give one of them, or none for one epoch.
-    horizons : sequence of int or None, default=None
-        Several amounts in one run, ascending, in epochs, or in steps where ``n_steps`` is
-        given.  :meth:`score` answers for the last one, :meth:`measure` for all.
-    batch_size : int or None, default=None
-        Rows of a *training* batch: scores depend on it.  None is the net's own, or else 128.
-    momentum : float or None, default=None
-        Of SGD and RMSprop.
-    optimizer_params : dict or None, default=None
-        Further parameters of the optimizer, such as ``{"betas": (0.9, 0.99)}``.
-        ``weight_decay`` given here takes the place of the model's own penalty.
-    optimizer_state : {"fresh", "own"}, default="fresh"
-        "own" goes on with the moments that the fitted net's optimizer holds.
-    max_grad_norm : float or None, default=None
-        Clip the norm of every run's gradient, as ``clip_grad_norm_`` does.
+    training : Training or None, default=None
+        The training as an object of its own, in place of the four above.  It has more to say:
+        batches, momentum, several horizons, clipping.
     left_out : int, array-like or None, default=None
         Training rows to leave out, each on its own: positions; or a number of rows, which
         are spread evenly over the rows that the model learned from (no random draw); None is
@@ -90,16 +78,16 @@ class FurtherTraining(BaseAttributor):
         "stacked" trains the full-data run and the others together, "loop" one after the
         other; "auto" stacks where the module can be (with a warning where it cannot).
         Results agree to rounding.
+    max_memory : int, str or None, default=None
+        Bytes that a stack may take, or a text such as "2GB"; None is at most 1 GiB.
     cache_dir : path-like or None, default=None
         Where every finished seed is written; a later call with the same model, data and
         settings goes on from there, after a kill as well.  Nothing is pickled.
         Needs an int ``random_state``.
-    max_memory : int, str or None, default=None
-        Bytes that a stack may take, or a text such as "2GB"; None is at most 1 GiB.
-    verbose : int, default=0
-        1 shows progress.
     random_state : int, RandomState instance or None, default=None
         Draws the seeds.  More seeds leave the first ones as they were.
+    verbose : int, default=0
+        1 shows progress.
 
     Attributes
     ----------
@@ -168,7 +156,7 @@ class FurtherTraining(BaseAttributor):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **Training._parameter_constraints,
+        **{name: Training._parameter_constraints[name] for name in _SHORT_FORM},
         "training": [Training, None],
         "left_out": [_COUNT, "array-like", None],
         "groups": ["array-like", None],
@@ -177,10 +165,10 @@ class FurtherTraining(BaseAttributor):
         "adjust": [StrOptions(set(ADJUSTMENTS)), None],
         "output": [StrOptions(set(OUTPUTS)), callable],
         "engine": [StrOptions(set(ENGINES))],
-        "cache_dir": [str, os.PathLike, None],
         "max_memory": [Interval(Integral, 1, None, closed="left"), str, None],
-        "verbose": ["verbose"],
+        "cache_dir": [str, os.PathLike, None],
         "random_state": ["random_state"],
+        "verbose": ["verbose"],
     }
 
     fitted_: Sequence[FittedFurtherTraining]
@@ -190,15 +178,9 @@ class FurtherTraining(BaseAttributor):
         optimizer=None,
         lr=None,
         *,
-        training=None,
         epochs=None,
         n_steps=None,
-        horizons=None,
-        batch_size=None,
-        momentum=None,
-        optimizer_params=None,
-        optimizer_state="fresh",
-        max_grad_norm=None,
+        training=None,
         left_out=None,
         groups=None,
         n_repeats=10,
@@ -206,22 +188,16 @@ class FurtherTraining(BaseAttributor):
         adjust="full",
         output="auto",
         engine="auto",
-        cache_dir=None,
         max_memory=None,
-        verbose=0,
+        cache_dir=None,
         random_state=None,
+        verbose=0,
     ):
         self.optimizer = optimizer
         self.lr = lr
-        self.training = training
         self.epochs = epochs
         self.n_steps = n_steps
-        self.horizons = horizons
-        self.batch_size = batch_size
-        self.momentum = momentum
-        self.optimizer_params = optimizer_params
-        self.optimizer_state = optimizer_state
-        self.max_grad_norm = max_grad_norm
+        self.training = training
         self.left_out = left_out
         self.groups = groups
         self.n_repeats = n_repeats
@@ -229,10 +205,10 @@ class FurtherTraining(BaseAttributor):
         self.adjust = adjust
         self.output = output
         self.engine = engine
-        self.cache_dir = cache_dir
         self.max_memory = max_memory
-        self.verbose = verbose
+        self.cache_dir = cache_dir
         self.random_state = random_state
+        self.verbose = verbose
 
     def resolve(self, task: Task, n_rows: int) -> FurtherTrainingConfig:
         """Optimizer, learning rate and steps for a model, without fitting or training.
@@ -258,12 +234,11 @@ class FurtherTraining(BaseAttributor):
         ValueError
             If both are given.
         """
-        plain = {name: getattr(self, name) for name in Training._parameter_constraints}
+        plain = {name: getattr(self, name) for name in _SHORT_FORM}
         if self.training is None:
             return Training(**plain)
-        usual = Training().get_params()
         for name, value in plain.items():
-            if value is not None and not (isinstance(value, str) and value == usual[name]):
+            if value is not None:
                 raise ValueError(
                     f"training, {name}: got training={self.training!r} and {name}={value!r}; "
                     f"accepted is one of the two. Leave {name} out here, or say it in the "
