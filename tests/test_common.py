@@ -38,7 +38,7 @@ ATTRIBUTORS = [
     InfluenceFunction(
         ConjugateGradient(rtol=1e-10, preconditioner_rank=5, random_state=0), damping=0.1
     ),
-    InfluenceFunction(LiSSA(batch_size=None, rtol=1e-8, random_state=0), damping=50.0),
+    InfluenceFunction(LiSSA(rows_per_step=None, rtol=1e-8, random_state=0), damping=50.0),
     InfluenceFunction(Arnoldi(rank=15, tol=0.0, random_state=0)),
     InfluenceFunction(Nystroem(rank=15, random_state=0)),
     LossBaseline(),

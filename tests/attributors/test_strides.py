@@ -31,7 +31,7 @@ ATTRIBUTORS = {
     "logra": InfluenceFunction("logra", damping=0.1, random_state=0),
     "hessian": InfluenceFunction(Hessian(), damping=0.1),
     "cg": InfluenceFunction(ConjugateGradient(preconditioner_rank=5, random_state=0), damping=1.0),
-    "lissa": InfluenceFunction(LiSSA(batch_size=None, random_state=0), damping=5.0),
+    "lissa": InfluenceFunction(LiSSA(rows_per_step=None, random_state=0), damping=5.0),
     "arnoldi": InfluenceFunction(Arnoldi(rank=8, random_state=0), damping=0.1),
     "nystroem": InfluenceFunction(Nystroem(rank=8, random_state=0), damping=0.1),
     "further": FurtherTraining(
