@@ -244,7 +244,7 @@ def trak_outputs(task: Task, output, targets: torch.Tensor):
     """What is explained and what is linearized, with what "auto" stands for here."""
     if output != "auto":
         return output, output
-    if task.kind == "classification":
+    if task.problem_type == "classification":
         return "margin", "margin"
     return "auto", "prediction" if targets[0].numel() == 1 else "neg_loss"
 

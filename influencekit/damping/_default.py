@@ -287,7 +287,7 @@ def least_damping(curvature: Curvature, spectrum: Spectrum, ratio: float) -> flo
     """
     problem = spectrum.problem
     train, task = problem.train, problem.engine.task
-    if task.kind != "classification" or ratio <= AT_OPTIMUM:
+    if task.problem_type != "classification" or ratio <= AT_OPTIMUM:
         return 0.0
     norms = train.squared_norms(task.dtype).double().sqrt()
     weighted = (norms * problem.example_weights.to(norms.device)).cpu().numpy()

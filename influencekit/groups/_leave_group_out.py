@@ -205,7 +205,7 @@ def _column_values(data: tuple, width: int, task: Any, retrain: Callable) -> np.
     n = count_rows(X_query)
     if width == 1:
         targets, output = y_query, _first
-    elif task.kind == "regression":
+    elif task.problem_type == "regression":
         targets, output = np.repeat(np.eye(width), n, axis=0), _weighted
     else:
         classes = np.arange(width) if task.classes is None else np.asarray(task.classes)

@@ -100,14 +100,15 @@ class Task:
     def __repr__(self) -> str:
         classes = "" if self.classes is None else f", n_classes={len(self.classes)}"
         return (
-            f"Task({self.name!r}, kind={self.kind!r}{classes}, loss={type(self.loss).__name__}, "
-            f"n_parameters={self.n_parameters:,}, dtype={self.dtype}, device={self.device})"
+            f"Task({self.name!r}, problem_type={self.problem_type!r}{classes}, "
+            f"loss={type(self.loss).__name__}, n_parameters={self.n_parameters:,}, "
+            f"dtype={self.dtype}, device={self.device})"
         )
 
     @property
-    def kind(self) -> str:
-        """Kind of model: "classification", "regression" or "other"."""
-        return self.loss.kind
+    def problem_type(self) -> str:
+        """What the model is for: "classification", "regression" or "other"."""
+        return self.loss.problem_type
 
     @cached_property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -366,10 +367,11 @@ class TaskList(tuple):
         tasks = cls(as_task(model) for model in models)
         first = tasks[0]
         for i, task in enumerate(tasks):
-            if task.kind != first.kind or not _same_classes(task.classes, first.classes):
+            same_problem = task.problem_type == first.problem_type
+            if not same_problem or not _same_classes(task.classes, first.classes):
                 raise UnsupportedModelError(
-                    f"model: item {i} of the list is a {task.kind} model with classes "
-                    f"{task.classes}, item 0 a {first.kind} model with classes {first.classes}. "
+                    f"model: item {i} of the list is a {task.problem_type} model with classes "
+                    f"{task.classes}, item 0 a {first.problem_type} model with {first.classes}. "
                     "Scores are averaged over models of the same task, trained on the same data."
                 )
         return tasks

@@ -170,11 +170,11 @@ class TrajectoryInfluence(BaseAttributor):
 
     @with_gradients
     def taylor_error_proxy(
-        self, X, y=None, left_out=None, *, kind: str = "second_order", chunk_size: int = 32
+        self, X, y=None, left_out=None, *, estimate: str = "second_order", chunk_size: int = 32
     ) -> ErrorProxy:
         """What the derivative misses of removing training examples, along the recorded run.
 
-        No kind retrains.  All refer to the run's own optimizer, to its end and to the exact
+        No estimate retrains.  All refer to the run's own optimizer, to its end and to the exact
         curvature.  The formulas are derived here; that of the paper [1]_ was not available.
 
         Parameters
@@ -183,7 +183,7 @@ class TrajectoryInfluence(BaseAttributor):
         y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
         left_out : array-like of int, default=None
             Rows of X_train; None is all that the model learned from.
-        kind : {"second_order", "finite", "kinks"}, default="second_order"
+        estimate : {"second_order", "finite", "kinks"}, default="second_order"
             "second_order": removing example j takes its weight from 1 to 0, so that the output f
             loses ``f' - f''/2 + ...``, with derivatives by the weight; ``-f''/2``, exactly.
 
@@ -204,7 +204,8 @@ class TrajectoryInfluence(BaseAttributor):
         Raises
         ------
         ValueError
-            If an example is none of the rows that the model learned from, or ``kind`` is unknown.
+            If an example is none of the rows that the model learned from, or ``estimate`` is
+            unknown.
         TrajectoryError
             After ``fit`` with several models.
 
@@ -222,7 +223,7 @@ class TrajectoryInfluence(BaseAttributor):
            sources, remedies, and practical guidelines. 2026, arXiv 2605.18814.
         """
         fitted = self._only("taylor_error_proxy")
-        check_choice("kind", kind, ("second_order", "finite", "kinks"))
+        check_choice("estimate", estimate, ("second_order", "finite", "kinks"))
         rows = self.train_rows_ if left_out is None else np.asarray(left_out, dtype=np.int64)
         unknown = np.setdiff1d(rows, self.train_rows_)
         if len(unknown):
@@ -232,4 +233,4 @@ class TrajectoryInfluence(BaseAttributor):
             )
         positions = torch.as_tensor(np.searchsorted(self.train_rows_, rows))
         queries = each(self._queries(X, y))[0]
-        return ErrorProxy(rows, *fitted.errors(queries, positions, kind, chunk_size))
+        return ErrorProxy(rows, *fitted.errors(queries, positions, estimate, chunk_size))
