@@ -208,9 +208,9 @@ def group_counterfactual(
     sample_weight: Any = None,
     n_repeats: int = 5,
     engine: str = "auto",
+    on_nan: str = "raise",
     cache_dir: str | os.PathLike | None = None,
     n_jobs: int | None = None,
-    on_nan: str = "raise",
     random_state: Any = None,
     verbose: int = 0,
 ) -> GroupCounterfactual:
@@ -242,11 +242,13 @@ def group_counterfactual(
         Weights that the model was fitted with; each retraining gets those of its rows.
     n_repeats : int, default=5
         Retrainings under different seeds, of all rows and without each group.
-    engine, cache_dir, n_jobs
+    engine : {"auto", "stacked", "joblib"}, default="auto"
         See :func:`~influencekit.retrain_on_subsets`.
     on_nan : {"raise", "keep"}, default="raise"
         Whether a retraining that diverges is refused, with its group and seed named, or its
         property is NaN.
+    cache_dir, n_jobs
+        See :func:`~influencekit.retrain_on_subsets`.
     random_state : int, RandomState instance or None, default=None
     verbose : int, default=0
         Show progress if above 0.

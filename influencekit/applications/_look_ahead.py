@@ -217,7 +217,7 @@ class LookAheadSelector(Callback):
         "curvature": [StrOptions(set(CURVATURES))],
     }
 
-    def __init__(self, X_val, y_val, horizon=4, keep=0.5, every=1, curvature="hessian"):
+    def __init__(self, X_val, y_val, *, horizon=4, keep=0.5, every=1, curvature="hessian"):
         self.X_val = X_val
         self.y_val = y_val
         self.horizon = horizon

@@ -60,10 +60,10 @@ class TRAK(DampedMixin, BaseAttributor):
         Examples whose gradients are taken at a time; None chooses from ``max_memory``.
     max_memory : int, str or None, default=None
         Bytes that may be taken, or a text such as "2GB"; None is half of the free memory.
-    verbose : int, default=0
-        1 shows progress over batches of gradients.
     random_state : int, RandomState instance or None, default=None
         Of the projection; each of several models has one of its own.
+    verbose : int, default=0
+        1 shows progress over batches of gradients.
 
     Attributes
     ----------
@@ -126,8 +126,8 @@ class TRAK(DampedMixin, BaseAttributor):
         output="auto",
         batch_size=None,
         max_memory=None,
-        verbose=0,
         random_state=None,
+        verbose=0,
     ):
         self.damping = damping
         self.projection_dim = projection_dim
@@ -135,8 +135,8 @@ class TRAK(DampedMixin, BaseAttributor):
         self.output = output
         self.batch_size = batch_size
         self.max_memory = max_memory
-        self.verbose = verbose
         self.random_state = random_state
+        self.verbose = verbose
 
     def _fit(self, task, train):
         weights = training_weights(task, train)

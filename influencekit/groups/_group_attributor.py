@@ -150,10 +150,10 @@ class GroupAttributor(HeldGroups):
         self,
         attributor,
         grouper=None,
+        *,
         reduce="sum",
         curvature="points",
         property=None,
-        *,
         fisher_form="auto",
         trak_kernel="output",
     ):

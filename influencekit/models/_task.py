@@ -362,13 +362,12 @@ class TaskList(tuple):
         Raises
         ------
         UnsupportedModelError
-            If models differ in their kind or their classes.
+            If models differ in what they are for or in their classes.
         """
         tasks = cls(as_task(model) for model in models)
         first = tasks[0]
         for i, task in enumerate(tasks):
-            same_problem = task.problem_type == first.problem_type
-            if not same_problem or not _same_classes(task.classes, first.classes):
+            if not _same_problem(task, first):
                 raise UnsupportedModelError(
                     f"model: item {i} of the list is a {task.problem_type} model with classes "
                     f"{task.classes}, item 0 a {first.problem_type} model with {first.classes}. "
@@ -377,10 +376,10 @@ class TaskList(tuple):
         return tasks
 
 
-def _same_classes(a, b) -> bool:
-    if a is None or b is None:
-        return a is b
-    return list(a) == list(b)
+def _same_problem(a: Task, b: Task) -> bool:
+    if a.problem_type != b.problem_type or a.classes is None or b.classes is None:
+        return a.problem_type == b.problem_type and a.classes is b.classes
+    return list(a.classes) == list(b.classes)
 
 
 def is_model_list(model: Any) -> bool:

@@ -57,11 +57,11 @@ class TrajectoryInfluence(BaseAttributor):
         self,
         trajectory=None,
         curvature="hessian",
+        *,
         removal="renormalize",
+        removal_order="derivative",
         horizon=None,
         output="auto",
-        *,
-        removal_order="derivative",
         batch_size=None,
         max_memory=None,
         verbose=0,
@@ -69,9 +69,9 @@ class TrajectoryInfluence(BaseAttributor):
         self.trajectory = trajectory
         self.curvature = curvature
         self.removal = removal
+        self.removal_order = removal_order
         self.horizon = horizon
         self.output = output
-        self.removal_order = removal_order
         self.batch_size = batch_size
         self.max_memory = max_memory
         self.verbose = verbose

@@ -56,10 +56,10 @@ class SubsetPosterior(BaseAttributor):
         One slope c for all queries, or one for each; "auto" shares it below 50 trainings.
     damping_factors : array-like of float, default=(0.3, 1.0, 3.0)
         Multiples of the prior's damping to choose from, where it has a damping path.
-    output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
-        What retrained models are asked for; "auto" is what the prior explains.
     cv : int, default=5
         Folds of the trainings for the self-reported LDS.
+    output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
+        What retrained models are asked for; "auto" is what the prior explains.
     cache_dir : path-like, default=None
         Where trainings are kept and found again; see :func:`~influencekit.retrain_on_subsets`.
     n_jobs : int, default=None
@@ -148,8 +148,8 @@ class SubsetPosterior(BaseAttributor):
         subset_fraction=0.5,
         slope="auto",
         damping_factors=(0.3, 1.0, 3.0),
-        output="auto",
         cv=5,
+        output="auto",
         cache_dir=None,
         n_jobs=None,
         random_state=None,
@@ -160,8 +160,8 @@ class SubsetPosterior(BaseAttributor):
         self.subset_fraction = subset_fraction
         self.slope = slope
         self.damping_factors = damping_factors
-        self.output = output
         self.cv = cv
+        self.output = output
         self.cache_dir = cache_dir
         self.n_jobs = n_jobs
         self.random_state = random_state
