@@ -185,10 +185,8 @@ default="demographic_parity"
         return _spread(said, groups, everyone)
     if gap == "accuracy":
         return _spread(np.where(truth == 1, said, 1 - said), groups, everyone)
-    positives = _spread(said, groups, truth == 1)
-    if gap == "equal_opportunity":
-        return positives
-    return max(positives, _spread(said, groups, truth == 0))
+    found = _spread(said, groups, truth == 1)
+    return found if gap == "equal_opportunity" else max(found, _spread(said, groups, truth == 0))
 
 
 @with_gradients
@@ -242,13 +240,8 @@ def group_counterfactual(
         Weights that the model was fitted with; each retraining gets those of its rows.
     n_repeats : int, default=5
         Retrainings under different seeds, of all rows and without each group.
-    engine : {"auto", "stacked", "joblib"}, default="auto"
-        See :func:`~influencekit.retrain_on_subsets`.
-    on_nan : {"raise", "keep"}, default="raise"
-        Whether a retraining that diverges is refused, with its group and seed named, or its
-        property is NaN.
-    cache_dir, n_jobs
-        See :func:`~influencekit.retrain_on_subsets`.
+    engine, on_nan, cache_dir, n_jobs
+        See :func:`~influencekit.retrain_on_subsets`.  An error names group and seed.
     random_state : int, RandomState instance or None, default=None
     verbose : int, default=0
         Show progress if above 0.

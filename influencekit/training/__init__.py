@@ -3,7 +3,7 @@
 from influencekit.training._checkpoints import KeepCheckpoints, train_checkpoints
 from influencekit.training._rerun_without import rerun_without
 from influencekit.training._step_checkpoints import CheckpointRecorder, record_checkpoints
-from influencekit.training.further._config import FurtherTrainingConfig
+from influencekit.training.further._config import ResolvedTraining
 from influencekit.training.further._scores import FurtherTrainingScores
 from influencekit.training.further._training import Training
 from influencekit.training.leave_one_out._function import trajectory_leave_one_out
@@ -18,9 +18,9 @@ from influencekit.training.trajectory._trajectory import Trajectory
 __all__ = [
     "CheckpointRecorder",
     "ErrorProxy",
-    "FurtherTrainingConfig",
     "FurtherTrainingScores",
     "KeepCheckpoints",
+    "ResolvedTraining",
     "StepScores",
     "SubsetOutputs",
     "Training",

@@ -16,7 +16,7 @@ from influencekit.base import BaseAttributor
 from influencekit.data._examples import Examples, each
 from influencekit.models._outputs import OUTPUTS
 from influencekit.models._task import Task
-from influencekit.training.further._config import ADJUSTMENTS, REMOVALS, FurtherTrainingConfig
+from influencekit.training.further._config import ADJUSTMENTS, REMOVALS, ResolvedTraining
 from influencekit.training.further._plan import ENGINES, FurtherPlan, endpoint_seed
 from influencekit.training.further._scores import FurtherTrainingScores
 from influencekit.training.further._step import KEPT, Removals
@@ -93,7 +93,7 @@ class FurtherTraining(BaseAttributor):
     ----------
     task_ : Task
         Snapshot of the model.
-    config_ : FurtherTrainingConfig
+    config_ : ResolvedTraining
         Optimizer, learning rate, batch size, steps: with all defaults filled in.
     seeds_ : ndarray of shape (n_repeats,)
     left_out_ : ndarray of shape (n_left_out,)
@@ -210,7 +210,7 @@ class FurtherTraining(BaseAttributor):
         self.random_state = random_state
         self.verbose = verbose
 
-    def resolve(self, task: Task, n_rows: int) -> FurtherTrainingConfig:
+    def resolve(self, task: Task, n_rows: int) -> ResolvedTraining:
         """Optimizer, learning rate and steps for a model, without fitting or training.
 
         Parameters
@@ -221,7 +221,7 @@ class FurtherTraining(BaseAttributor):
 
         Returns
         -------
-        FurtherTrainingConfig
+        ResolvedTraining
         """
         validate_parameters(self)
         return self._described()._configure(task, n_rows, self.removal)[0]
@@ -261,7 +261,7 @@ class FurtherTraining(BaseAttributor):
         return FittedFurtherTraining(self, plan, left_out, removal_of_row)
 
     @property
-    def config_(self) -> FurtherTrainingConfig:
+    def config_(self) -> ResolvedTraining:
         """Optimizer, learning rate and steps; of the first of several models."""
         return self.fitted_[0].plan.config
 
