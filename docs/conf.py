@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path.insert(0, str(HERE))
 
-from _api import api_of, public_name, rooms  # noqa: E402
+from _api import public_name  # noqa: E402
 
 matplotlib.use("Agg")
 
@@ -46,8 +46,6 @@ templates_path = [str(HERE / "_templates")]  # absolute: autosummary would look 
 myst_heading_anchors = 4
 
 # ---- reference
-autosummary_ignore_module_all = False
-autosummary_context = {"api": {room: api_of(room) for room in rooms()}}
 autodoc_typehints = "none"  # numpydoc's sections have the types
 autodoc_member_order = "groupwise"
 numpydoc_show_class_members = False  # autodoc lists them

@@ -34,8 +34,7 @@ from influencekit import (
     retrain_on_subsets,
 )
 from influencekit.displays import LambdaPathDisplay, TopExamplesDisplay
-from influencekit.metrics import linear_datamodeling_score
-from influencekit.metrics._lds import PreparedOutputs
+from influencekit.metrics import PreparedOutputs, linear_datamodeling_score
 
 N_TRAIN, N_QUERY = 1000, 200
 N_SUBSETS, N_REPEATS, N_TRIALS = 50, 2, 20

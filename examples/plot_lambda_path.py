@@ -26,8 +26,7 @@ from influencekit import (
     retrain_on_subsets,
 )
 from influencekit.displays import LambdaPathDisplay
-from influencekit.metrics import linear_datamodeling_score
-from influencekit.metrics._lds import PreparedOutputs
+from influencekit.metrics import PreparedOutputs, linear_datamodeling_score
 
 
 class Net(nn.Module):

@@ -23,7 +23,7 @@ from influencekit._fitted import (
     reject_data_as_model,
 )
 from influencekit._seeded_copies import seeded_copies
-from influencekit._top_k import smallest_k
+from influencekit._top_k import smallest_k, top_frame
 from influencekit.data._examples import Examples, ExamplesList, each, open_examples
 from influencekit.data._inputs import check_same_length
 from influencekit.models._task import Task, TaskList, as_task, is_model_list
@@ -162,7 +162,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         for task in each(models):
             check_weights(task)
         train = _training_examples(models, X, y, X_fit).weighted(sample_weight)
-        self._models, self.task_ = models, each(models)[0]
+        self._models, self.task_, self._given = models, each(models)[0], (X, y)
         self.n_train_ = train.n_examples
         self.train_index_ = train.index
         for name in ("n_features_in", "feature_names_in"):
@@ -248,7 +248,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return self._combine(total, len(self.fitted_))
 
     @with_gradients
-    def top_k(self, X, y=None, k: int = 10, *, opponents: bool = False):
+    def top_k(self, X, y=None, k: int = 10, *, opponents: bool = False, as_frame: bool = False):
         """Training examples with the highest scores, without holding the whole score matrix.
 
         Parameters
@@ -258,6 +258,8 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         k : int, default=10
         opponents : bool, default=False
             Take the lowest scores in place of the highest.
+        as_frame : bool, default=False
+            Return one table to read, in place of two arrays; needs pandas.
 
         Returns
         -------
@@ -265,6 +267,10 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
             Rows of the training data, strongest first; equal scores in row order.  Their names
             are ``attributor.get_feature_names_out()[indices]``.
         scores : ndarray of shape (n_test, k)
+        frame : pandas.DataFrame of n_test * k rows
+            With ``as_frame=True``.  Columns: ``query`` and ``row``, labels of the test and the
+            training row, or positions; ``rank``, from 1; ``score``; ``y`` and the data of the
+            training row, as given to ``fit`` (none of sparse matrices, Datasets, DataLoaders).
         """
         queries = self._queries(X, y)
         n_columns, columns = self._columns()
@@ -278,7 +284,12 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         for scores in self._score_blocks(queries):
             indices.append(smallest_k(sign * scores, k))
             values.append(np.take_along_axis(scores, indices[-1], axis=1))
-        return np.concatenate(indices), np.concatenate(values)
+        found = np.concatenate(indices), np.concatenate(values)
+        if not as_frame:
+            return found
+        if self._grouped is not None:
+            return top_frame(*found, queries.index, self.get_feature_names_out())
+        return top_frame(*found, queries.index, self.train_index_, *self._given)
 
     def _score_blocks(self, queries: Examples | ExamplesList) -> Iterator[np.ndarray]:
         """Scores of some queries after the other."""

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 
 from sklearn.exceptions import ConvergenceWarning as _ConvergenceWarning
-from sklearn.exceptions import NotFittedError
 
 __all__ = [
     "ConvergenceWarning",
@@ -16,7 +15,6 @@ __all__ = [
     "InfluenceKitWarning",
     "LambdaPathWarning",
     "NegativeCurvatureWarning",
-    "NotFittedError",
     "NotStationaryWarning",
     "ProjectionWarning",
     "ResourceError",

@@ -36,7 +36,7 @@ from influencekit.gradients import (
     loss_cotangent,
     sampled_cotangent,
 )
-from influencekit.training import KeepCheckpoints, ResolvedTraining, TrajectoryRecorder
+from influencekit.training import KeepCheckpoints, TrajectoryRecorder
 from tests._shared.nets import TwoLayers
 from tests.test_architecture import public_objects
 
@@ -150,9 +150,5 @@ def test_no_public_batch_size_is_left_out():
         if not (inspect.isclass(value) and issubclass(value, BaseException))
         and "batch_size" in inspect.signature(value).parameters
     }
-    assert taking - {type(one) for one in ATTRIBUTORS} == {
-        GradientEngine,
-        Training,
-        ResolvedTraining,
-    }
+    assert taking - {type(one) for one in ATTRIBUTORS} == {GradientEngine, Training}
     assert "batch_size" not in FurtherTraining().get_params(deep=False)

@@ -94,7 +94,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         Share of rows to suspect.  "auto" counts the rows that the final probabilities contradict
         with confidence; for harm to other rows, those with a positive score.
     grouper : grouper, clusterer or None, default=None
-        One of :mod:`influencekit.groups`, anything else with ``fit(model, X, y)`` and then
+        One of ``influencekit.groups``, anything else with ``fit(model, X, y)`` and then
         ``labels_``, or a scikit-learn clusterer: rows of a group share the mean of their scores.
     refit : bool, default=True
         Fit ``estimator_`` on the rows that are not suspected.

@@ -39,13 +39,21 @@ class ErrorProxyDisplay:
     Examples
     --------
     >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from influencekit import SGDInfluence
     >>> from influencekit.displays import ErrorProxyDisplay
-    >>> from influencekit.training.trajectory._error_proxy import ErrorProxy
-    >>> scores = np.array([[1.0, 2.0, -1.0]])
-    >>> proxy = ErrorProxy(np.arange(3), scores, np.array([[0.1, 1.8, 0.3]]))
-    >>> display = ErrorProxyDisplay.from_predictions(proxy, scores + 0.2)  # doctest: +SKIP
-    >>> display.trusted_  # doctest: +SKIP
-    array([ True, False,  True])
+    >>> from influencekit.training import TrajectoryRecorder
+    >>> X, y = load_iris(return_X_y=True)
+    >>> X = X.astype(np.float32)
+    >>> net = NeuralNetClassifier(nn.Linear, module__in_features=4, module__out_features=3,
+    ...     criterion=nn.CrossEntropyLoss, lr=0.1, batch_size=30, max_epochs=3, train_split=None,
+    ...     verbose=0, callbacks=[TrajectoryRecorder()]).fit(X, y)
+    >>> proxy = SGDInfluence().fit(net, X, y).taylor_error_proxy(X[:2], y[:2], left_out=range(9))
+    >>> display = ErrorProxyDisplay.from_predictions(proxy)  # doctest: +SKIP
+    >>> display.trusted_.shape  # doctest: +SKIP
+    (9,)
     """
 
     def __init__(self, proxy: ErrorProxy, measured: ArrayLike | None = None):

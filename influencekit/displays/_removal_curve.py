@@ -34,13 +34,16 @@ class RemovalCurveDisplay:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from influencekit.applications import RemovalCurve
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from influencekit import InfluenceFunction
+    >>> from influencekit.applications import removal_curve
     >>> from influencekit.displays import RemovalCurveDisplay
-    >>> values = np.array([[0.8, 0.8], [0.6, 0.7]])
-    >>> curve = RemovalCurve(
-    ...     np.array([0.1, 0.3]), {"IF": values}, values + 0.1, np.array([0.9, 0.9])
-    ... )
+    >>> X, y = load_iris(return_X_y=True)
+    >>> data = X[::2], y[::2], X[1::2], y[1::2]
+    >>> model = LogisticRegression(max_iter=1000).fit(*data[:2])
+    >>> scores = InfluenceFunction().fit(model, *data[:2]).score(*data[2:])
+    >>> curve = removal_curve(model, *data, {"IF": scores}, fractions=[0.2], random_state=0)
     >>> RemovalCurveDisplay(curve).plot().ax_.get_xlabel()  # doctest: +SKIP
     'most helpful rows removed (%)'
     """

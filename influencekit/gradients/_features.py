@@ -253,7 +253,7 @@ class GradientFeatures:
         """Add ``Σ_rows w g gᵀ`` to ``out`` (p, p), in its dtype.
 
         Only blocks on and above the diagonal (in the order of the blocks) need be right
-        afterwards: :func:`symmetrize` completes the matrix.
+        afterwards: ``symmetrize`` completes the matrix.
 
         Parameters
         ----------

@@ -56,7 +56,7 @@ class GroupAttributor(HeldGroups):
     attributor : attributor
         Any attributor of single examples; it is cloned.
     grouper : grouper, clusterer or transformer, default=None
-        Partitions the training examples in ``fit``; see :mod:`influencekit.groups`.  Clusterers
+        Partitions the training examples in ``fit``; see ``influencekit.groups``.  Clusterers
         and transformers of scikit-learn are wrapped by
         :class:`~influencekit.groups.ClusterGrouper`.  None takes the ``groups`` given to ``fit``,
         or makes each example a group.

@@ -52,7 +52,7 @@ from influencekit.utils._checks_scores import (
     check_transform_and_names,
 )
 
-__all__ = ["check_attributor", "parametrize_with_checks", "yield_checks"]
+__all__ = ["check_attributor", "parametrize_with_checks"]
 
 
 def parametrize_with_checks(attributors, *, expected_failed_checks: Callable | None = None):

@@ -97,7 +97,7 @@ def test_labels_of_any_kind_and_a_gap_of_ones_own():
 
 
 def test_standard_errors_of_effects():
-    from influencekit.applications import GroupCounterfactual
+    from influencekit.applications._counterfactual import GroupCounterfactual
 
     found = GroupCounterfactual(["a"], np.array([3]), np.array([0.1, 0.3]), np.array([[0.0, 0.4]]))
     assert found.effects() == pytest.approx([0.0])

@@ -13,11 +13,11 @@ from influencekit.curvature import (
     Arnoldi,
     ConjugateGradient,
     CurvatureProblem,
-    GaussNewton,
     Hessian,
     LiSSA,
     Nystroem,
 )
+from influencekit.curvature.exact._exact import GaussNewton
 from influencekit.curvature.iterative._preconditioners import ggn_diagonal
 from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues, lanczos, normal_rows
 from influencekit.curvature.low_rank._nystroem import nystroem

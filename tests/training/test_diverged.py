@@ -16,10 +16,10 @@ from influencekit.metrics import linear_datamodeling_score, noise_ceiling
 from influencekit.training import (
     SubsetOutputs,
     Training,
-    TrajectoryLeaveOneOut,
     train_checkpoints,
     trajectory_leave_one_out,
 )
+from influencekit.training.leave_one_out._result import TrajectoryLeaveOneOut
 from influencekit.training.subsets import _engines, _stacked
 from tests._shared.nets import OneLayer
 from tests.training._rerun_reference import X as RUN_X

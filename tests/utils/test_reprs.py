@@ -11,7 +11,7 @@ from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from influencekit import GradDot, Task, as_task
-from influencekit.applications import GroupCounterfactual
+from influencekit.applications._counterfactual import GroupCounterfactual
 from influencekit.data import open_examples
 from influencekit.metrics import (
     agreement_by_seeds,

@@ -79,7 +79,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         scores are in units of the output.  "fisher" is the empirical Fisher matrix, cheaper,
         and right up to scale only.  "cg", "lissa", "arnoldi" and "nystroem" approximate "ggn"
         without forming it, "ekfac", "kfac", "logra" and "datainf" by blocks of layers; "hessian"
-        is dense.  Objects of :mod:`influencekit.curvature` have parameters of their own.
+        is dense.  Objects of ``influencekit.curvature`` have parameters of their own.
     damping : float, "auto" or "matched", default="auto"
         λ, added to the curvature of the *mean* loss beside the model's own penalty.
         "auto" is 0 for scikit-learn's linear models, whose objective is convex.  For others it is

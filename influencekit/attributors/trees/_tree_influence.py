@@ -17,9 +17,9 @@ from influencekit.attributors.trees._rows import leaves_of, target_matrix
 from influencekit.base import BaseAttributor
 from influencekit.data._examples import Examples, each
 from influencekit.exceptions import ResourceError, UnsupportedModelError
-from influencekit.models import OUTPUTS, tree_task
+from influencekit.models import OUTPUTS
 from influencekit.models.trees._ensemble import BoostedTrees
-from influencekit.models.trees._task import trees_of
+from influencekit.models.trees._task import tree_task, trees_of
 from influencekit.utils import Interval, StrOptions
 from influencekit.utils._long_work import format_bytes, parse_memory
 
