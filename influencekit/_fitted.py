@@ -311,7 +311,7 @@ def learned_rows(task: Task, train: Examples) -> np.ndarray:
     if task.training_rows is None:
         return rows
     targets = present(train.targets, "training targets")
-    targets = class_positions(targets) if task.kind == "classification" else targets
+    targets = class_positions(targets) if task.problem_type == "classification" else targets
     learned = np.flatnonzero(task.training_rows(rows[:, None], targets.cpu().numpy()))
     if len(learned) < len(train):
         warn_user(

@@ -222,6 +222,7 @@ class LookAheadSelector(Callback):
         self,
         X_val: Any,
         y_val: Any,
+        *,
         horizon: int = 4,
         keep: Any = 0.5,
         every: int = 1,

@@ -9,7 +9,7 @@ from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.data._examples import Examples
 from influencekit.models._optimizers import OPTIMIZERS
 from influencekit.models._task import Task
-from influencekit.training.further._config import FurtherTrainingConfig
+from influencekit.training.further._config import ResolvedTraining
 from influencekit.training.further._optimizer import fitted_net
 from influencekit.training.further._training import Training
 
@@ -39,9 +39,7 @@ def further_training_of(further: Any, task: Task, random_state: Any = None) -> F
     return FurtherTraining(epochs=int(net.max_epochs))
 
 
-def sgd_config(
-    further: FurtherTraining, task: Task, n_rows: int, asked: str
-) -> FurtherTrainingConfig:
+def sgd_config(further: FurtherTraining, task: Task, n_rows: int, asked: str) -> ResolvedTraining:
     """Configuration of a further training, refused unless it is gradient descent.
 
     ``asked`` is the parameter that needs it, for the message.

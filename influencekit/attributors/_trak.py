@@ -63,10 +63,10 @@ class TRAK(DampedMixin, BaseAttributor):
         Examples whose gradients are taken at a time; None chooses from ``max_memory``.
     max_memory : int, str or None, default=None
         Bytes that may be taken, or a text such as "2GB"; None is half of the free memory.
-    verbose : int, default=0
-        1 shows progress over batches of gradients.
     random_state : int, RandomState instance or None, default=None
         Of the projection; each of several models has one of its own.
+    verbose : int, default=0
+        1 shows progress over batches of gradients.
 
     Attributes
     ----------
@@ -129,8 +129,8 @@ class TRAK(DampedMixin, BaseAttributor):
         output: str | Callable = "auto",
         batch_size: int | None = None,
         max_memory: int | str | None = None,
-        verbose: int = 0,
         random_state: Any = None,
+        verbose: int = 0,
     ):
         self.damping = damping
         self.projection_dim = projection_dim
@@ -138,8 +138,8 @@ class TRAK(DampedMixin, BaseAttributor):
         self.output = output
         self.batch_size = batch_size
         self.max_memory = max_memory
-        self.verbose = verbose
         self.random_state = random_state
+        self.verbose = verbose
 
     def _fit(self, task: Task, train: Examples) -> Fitted:
         weights = training_weights(task, train)
@@ -248,7 +248,7 @@ def trak_outputs(task: Task, output: Any, targets: Any) -> tuple[Any, Any]:
     """What is explained and what is linearized, with what "auto" stands for here."""
     if output != "auto":
         return output, output
-    if task.kind == "classification":
+    if task.problem_type == "classification":
         return "margin", "margin"
     return "auto", "prediction" if targets[0].numel() == 1 else "neg_loss"
 

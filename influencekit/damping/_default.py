@@ -292,7 +292,7 @@ def least_damping(curvature: Curvature, spectrum: Spectrum, ratio: float) -> flo
         0 for other models than classifiers, at an optimum, and where rows are enough.
     """
     task = spectrum.problem.engine.task
-    if task.kind != "classification" or ratio <= AT_OPTIMUM:
+    if task.problem_type != "classification" or ratio <= AT_OPTIMUM:
         return 0.0
     return _damping_of(spectrum, supported_dimension(curvature, spectrum))
 

@@ -152,7 +152,7 @@ def ggn_cotangent(task: Task) -> CotangentFunction:
 
 
 def sampled_cotangent(
-    task: Task, random_state: Any = None, n_samples: int = 1
+    task: Task, n_samples: int = 1, *, random_state: Any = None
 ) -> CotangentFunction:
     """Cotangents of the loss at targets drawn from the model's own distribution.
 
@@ -163,9 +163,9 @@ def sampled_cotangent(
     Parameters
     ----------
     task : Task
-    random_state : int, RandomState instance or None, default=None
     n_samples : int, default=1
         Draws for each example; its rows are scaled by ``1 / sqrt(n_samples)``.
+    random_state : int, RandomState instance or None, default=None
 
     Returns
     -------

@@ -138,10 +138,10 @@ class GroupAttributor(HeldGroups):
         self,
         attributor: Any,
         grouper: Any = None,
+        *,
         reduce: str = "sum",
         curvature: str = "points",
         property: Any = None,
-        *,
         fisher_form: str = "auto",
         trak_kernel: str = "output",
     ):

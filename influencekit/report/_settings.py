@@ -93,7 +93,7 @@ def settings(attributor: Any, n_test: int, has_targets: bool) -> list[tuple[str,
         rows.append(("damping λ in use", damping))
     rows += [
         ("explained output", explained(attributor, has_targets)),
-        ("model", f"{task.name} ({task.kind})"),
+        ("model", f"{task.name} ({task.problem_type})"),
         ("number of models", str(len(opened) if isinstance(opened, tuple) else 1)),
         ("trained parameters, p", f"{task.n_parameters:,}"),
         ("training examples, n", f"{attributor.n_train_:,}"),

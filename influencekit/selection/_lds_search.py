@@ -248,7 +248,7 @@ class LDSSearch(AttributorSearch):
                 "trained on. Give them: fit(model, X, y, X_query=X_val, y_query=y_val)."
             )
         queries = open_examples(task, X_query, y_query, require_y=False, name="X_query")
-        if queries.targets is None and self.task_.kind == "classification":
+        if queries.targets is None and self.task_.problem_type == "classification":
             raise ValueError(
                 "y_query: got None; retrained models must be compared on the same labels. Give "
                 "y_query, for instance model.predict(X_query)."

@@ -3,7 +3,6 @@
 from influencekit.training._checkpoints import KeepCheckpoints, train_checkpoints
 from influencekit.training._rerun_without import rerun_without
 from influencekit.training._step_checkpoints import record_checkpoints
-from influencekit.training.further._config import FurtherTrainingConfig
 from influencekit.training.further._training import Training
 from influencekit.training.leave_one_out._function import trajectory_leave_one_out
 from influencekit.training.subsets._retrain import retrain_on_subsets
@@ -12,7 +11,6 @@ from influencekit.training.trajectory._recorder import TrajectoryRecorder, recor
 from influencekit.training.trajectory._trajectory import Trajectory
 
 __all__ = [
-    "FurtherTrainingConfig",
     "KeepCheckpoints",
     "SubsetOutputs",
     "Training",

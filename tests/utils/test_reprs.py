@@ -32,7 +32,7 @@ GOLD = RNG.normal(size=(40, 6, 9))
 
 def test_task_and_examples():
     task = as_task(MODEL)
-    facts = "kind='classification', n_classes=3, loss=CrossEntropy, n_parameters=15"
+    facts = "problem_type='classification', n_classes=3, loss=CrossEntropy, n_parameters=15"
     where = f"dtype=torch.float64, device={task.device}"
     assert repr(task) == f"Task('LogisticRegression', {facts}, {where})"
     tasks = TaskList([task, task, task])

@@ -62,14 +62,14 @@ class FittedTrajectory(Fitted):
         return StepScores(np.repeat(np.arange(len(sizes)), sizes), np.concatenate(batches), values)
 
     def errors(
-        self, queries: Examples, rows: Tensor, kind: str, chunk_size: int
+        self, queries: Examples, rows: Tensor, estimate: str, chunk_size: int
     ) -> tuple[NDArray, NDArray]:
         """Derivatives and their errors, each (n_queries, n_rows), of some training examples."""
         sweep = Sweep(self.replay, removal=self.removal)
-        if kind == "finite":
+        if estimate == "finite":
             first, finite = self._pushed(sweep, queries, self.output, rows)
             return first, finite - first
-        if kind == "kinks":
+        if estimate == "kinks":
             soft = Sweep(self.replay, removal=self.removal, kink_width=KINK_WIDTH)
             first, bent = (
                 self._derivatives(s, queries, self.output)[:, rows] for s in (sweep, soft)

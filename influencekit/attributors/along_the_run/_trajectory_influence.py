@@ -57,11 +57,11 @@ class TrajectoryInfluence(BaseAttributor):
         self,
         trajectory: Any = None,
         curvature: str = "hessian",
+        *,
         removal: str = "renormalize",
+        removal_order: str = "derivative",
         horizon: int | None = None,
         output: str | Callable = "auto",
-        *,
-        removal_order: str = "derivative",
         batch_size: int | None = None,
         max_memory: int | str | None = None,
         verbose: int = 0,
@@ -69,9 +69,9 @@ class TrajectoryInfluence(BaseAttributor):
         self.trajectory = trajectory
         self.curvature = curvature
         self.removal = removal
+        self.removal_order = removal_order
         self.horizon = horizon
         self.output = output
-        self.removal_order = removal_order
         self.batch_size = batch_size
         self.max_memory = max_memory
         self.verbose = verbose
@@ -175,12 +175,12 @@ class TrajectoryInfluence(BaseAttributor):
         y: Any = None,
         left_out: Any = None,
         *,
-        kind: str = "second_order",
+        estimate: str = "second_order",
         chunk_size: int = 32,
     ) -> ErrorProxy:
         """What the derivative misses of removing training examples, along the recorded run.
 
-        No kind retrains.  All refer to the run's own optimizer, to its end and to the exact
+        No estimate retrains.  All refer to the run's own optimizer, to its end and to the exact
         curvature.  The formulas are derived here; that of the paper [1]_ was not available.
 
         Parameters
@@ -189,7 +189,7 @@ class TrajectoryInfluence(BaseAttributor):
         y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
         left_out : array-like of int, default=None
             Rows of X_train; None is all that the model learned from.
-        kind : {"second_order", "finite", "kinks"}, default="second_order"
+        estimate : {"second_order", "finite", "kinks"}, default="second_order"
             "second_order": removing example j takes its weight from 1 to 0, so that the output f
             loses ``f' - f''/2 + ...``, with derivatives by the weight; ``-f''/2``, exactly.
 
@@ -210,7 +210,8 @@ class TrajectoryInfluence(BaseAttributor):
         Raises
         ------
         ValueError
-            If an example is none of the rows that the model learned from, or ``kind`` is unknown.
+            If an example is none of the rows that the model learned from, or ``estimate`` is
+            unknown.
         TrajectoryError
             After ``fit`` with several models.
 
@@ -228,7 +229,7 @@ class TrajectoryInfluence(BaseAttributor):
            sources, remedies, and practical guidelines. 2026, arXiv 2605.18814.
         """
         fitted = self._only("taylor_error_proxy")
-        check_choice("kind", kind, ("second_order", "finite", "kinks"))
+        check_choice("estimate", estimate, ("second_order", "finite", "kinks"))
         rows = self.train_rows_ if left_out is None else np.asarray(left_out, dtype=np.int64)
         unknown = np.setdiff1d(rows, self.train_rows_)
         if len(unknown):
@@ -238,4 +239,4 @@ class TrajectoryInfluence(BaseAttributor):
             )
         positions = torch.as_tensor(np.searchsorted(self.train_rows_, rows))
         queries = each(self._queries(X, y))[0]
-        return ErrorProxy(rows, *fitted.errors(queries, positions, kind, chunk_size))
+        return ErrorProxy(rows, *fitted.errors(queries, positions, estimate, chunk_size))

@@ -142,7 +142,7 @@ def _meets_tolerance(problem: CurvatureProblem) -> bool:
     """
     task = problem.engine.task
     tolerance = getattr(task.estimator, "tol", None)
-    if task.kind != "classification" or tolerance is None:
+    if task.problem_type != "classification" or tolerance is None:
         return False
     gradient = _gradient(problem)
     if isinstance(task.module, CenteredLinear):

@@ -99,11 +99,6 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         and warns.  Other curvatures than "ggn", "fisher" and "logra" do not project.
     projection : {"auto", "rademacher", "gaussian", ...}, default="auto"
         Kind of random projection; see :func:`influencekit.gradients.make_projection`.
-    output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
-        What is explained, the higher the better: the negative loss; a classifier's
-        log-odds or logit of the given class; a regressor's prediction; or
-        ``output(outputs, targets) -> (n,)`` in torch.  "auto" is the negative loss, or the
-        prediction of a regressor when ``score`` gets no targets.
     at : {"model", "predicted", "endpoint"}, default="model"
         Where gradients and curvature are taken: at the fitted model; at the end of one run of
         ``further_training`` on all data; or where that run is predicted to end, without
@@ -112,15 +107,20 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     further_training : Training, FurtherTraining or None, default=None
         Says learning rate and steps for ``damping="matched"`` and ``at``.  None is the fitted
         skorch net's own training once more.
+    output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
+        What is explained, the higher the better: the negative loss; a classifier's
+        log-odds or logit of the given class; a regressor's prediction; or
+        ``output(outputs, targets) -> (n,)`` in torch.  "auto" is the negative loss, or the
+        prediction of a regressor when ``score`` gets no targets.
     batch_size : int or None, default=None
         Examples whose gradients are taken at a time; None chooses from ``max_memory``.
         Results do not depend on it.
     max_memory : int, str or None, default=None
         Bytes that may be taken, or a text such as "2GB"; None is half of the free memory.
-    verbose : int, default=0
-        1 shows progress over batches of gradients.
     random_state : int, RandomState instance or None, default=None
         Of the random projection, and of the run of a Training for ``at="endpoint"``.
+    verbose : int, default=0
+        1 shows progress over batches of gradients.
 
     Attributes
     ----------
@@ -206,25 +206,25 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         *,
         projection_dim: int | None = None,
         projection: str = "auto",
-        output: str | Callable = "auto",
         at: str = "model",
         further_training: Any = None,
+        output: str | Callable = "auto",
         batch_size: int | None = None,
         max_memory: int | str | None = None,
-        verbose: int = 0,
         random_state: Any = None,
+        verbose: int = 0,
     ):
         self.curvature = curvature
         self.damping = damping
         self.projection_dim = projection_dim
         self.projection = projection
-        self.output = output
         self.at = at
         self.further_training = further_training
+        self.output = output
         self.batch_size = batch_size
         self.max_memory = max_memory
-        self.verbose = verbose
         self.random_state = random_state
+        self.verbose = verbose
 
     def _fit(self, task: Task, train: Examples) -> Fitted:
         curvature = self._checked_curvature()

@@ -19,7 +19,7 @@ from influencekit.gradients._cotangents import loss_cotangent
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._gradients import Gradients
 from influencekit.models._task import Task
-from influencekit.training.further._config import FurtherTrainingConfig
+from influencekit.training.further._config import ResolvedTraining
 from influencekit.utils._torch import simple_kernels
 
 __all__ = ["ShiftedOutputs", "apply_filter", "descent_filter", "predicted_task"]
@@ -67,7 +67,7 @@ def predicted_task(
     train: Examples,
     weights: Tensor,
     penalty: Tensor,
-    config: FurtherTrainingConfig,
+    config: ResolvedTraining,
 ) -> Task:
     """The fitted model as it would stand after further training, to first order.
 
@@ -82,7 +82,7 @@ def predicted_task(
     weights : Tensor of shape (n_train,), float64
         Shares of the examples in the mean loss.
     penalty : Tensor of shape (p,), float64
-    config : FurtherTrainingConfig
+    config : ResolvedTraining
 
     Returns
     -------
@@ -108,7 +108,7 @@ def predicted_task(
     return replace(task, module=module, link=None, penalty=named, training_rows=None)
 
 
-def _refuse_divergence(largest: float, config: FurtherTrainingConfig) -> None:
+def _refuse_divergence(largest: float, config: ResolvedTraining) -> None:
     """Refuse descent that grows without bound along the largest curvature."""
     grown = max(1.0, config.lr / (1.0 - config.momentum) * largest - 1.0)
     if config.n_steps * math.log(grown) > math.log(GROWTH):

@@ -58,10 +58,10 @@ class SubsetPosterior(BaseAttributor):
         One slope c for all queries, or one for each; "auto" shares it below 50 trainings.
     damping_factors : array-like of float, default=(0.3, 1.0, 3.0)
         Multiples of the prior's damping to choose from, where it has a damping path.
-    output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
-        What retrained models are asked for; "auto" is what the prior explains.
     cv : int, default=5
         Folds of the trainings for the self-reported LDS.
+    output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
+        What retrained models are asked for; "auto" is what the prior explains.
     cache_dir : path-like, default=None
         Where trainings are kept and found again; see :func:`~influencekit.retrain_on_subsets`.
     n_jobs : int, default=None
@@ -150,8 +150,8 @@ class SubsetPosterior(BaseAttributor):
         subset_fraction: float = 0.5,
         slope: str = "auto",
         damping_factors: Any = (0.3, 1.0, 3.0),
-        output: str | Callable = "auto",
         cv: Any = 5,
+        output: str | Callable = "auto",
         cache_dir: str | os.PathLike | None = None,
         n_jobs: int | None = None,
         random_state: Any = None,
@@ -162,8 +162,8 @@ class SubsetPosterior(BaseAttributor):
         self.subset_fraction = subset_fraction
         self.slope = slope
         self.damping_factors = damping_factors
-        self.output = output
         self.cv = cv
+        self.output = output
         self.cache_dir = cache_dir
         self.n_jobs = n_jobs
         self.random_state = random_state

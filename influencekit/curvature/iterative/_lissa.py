@@ -47,9 +47,9 @@ class LiSSA(Curvature, name="lissa"):
         curvature, within ``rtol``: ``log(1/rtol) * scale / λ``, at most 10,000.
     repeats : int, default=1
         Series that are averaged, which takes noise of the batches out.
-    batch_size : int or None, default=128
-        Examples drawn for a term, without replacement; None takes all, and the series stops
-        as soon as residuals are below ``rtol``.
+    rows_per_step : int or None, default=128
+        Examples drawn for each term of the series, without replacement: scores depend on it.
+        None takes all, and the series stops as soon as residuals are below ``rtol``.
     rtol : float, default=0.01
         Relative error of the truncated series, not counting the noise of batches.
     random_state : int, RandomState instance or None, default=None
@@ -84,7 +84,7 @@ class LiSSA(Curvature, name="lissa"):
         "scale": [Interval(Real, 0, None, closed="neither"), None],
         "depth": [Interval(Integral, 1, None, closed="left"), None],
         "repeats": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "rows_per_step": [Interval(Integral, 1, None, closed="left"), None],
         "rtol": [Interval(Real, 0, 1, closed="neither")],
         "random_state": ["random_state"],
     }
@@ -96,7 +96,7 @@ class LiSSA(Curvature, name="lissa"):
         scale: float | None = None,
         depth: int | None = None,
         repeats: int = 1,
-        batch_size: int | None = 128,
+        rows_per_step: int | None = 128,
         rtol: float = 1e-2,
         random_state: Any = None,
     ):
@@ -104,16 +104,16 @@ class LiSSA(Curvature, name="lissa"):
         self.scale = scale
         self.depth = depth
         self.repeats = repeats
-        self.batch_size = batch_size
+        self.rows_per_step = rows_per_step
         self.rtol = rtol
         self.random_state = random_state
 
     def factorize(self, problem: CurvatureProblem) -> LissaCurvature:
         n = len(problem.examples)
-        size = self.batch_size
+        size = self.rows_per_step
         seed = drawn_seed(self.random_state, problem)
         some = None if size is None or size >= n else int(size)
-        return LissaCurvature(problem, self, batch_size=some, seed=seed)
+        return LissaCurvature(problem, self, rows_per_step=some, seed=seed)
 
 
 class LissaCurvature(IterativeCurvature):
@@ -128,10 +128,10 @@ class LissaCurvature(IterativeCurvature):
     """
 
     def __init__(
-        self, problem: CurvatureProblem, settings: LiSSA, *, batch_size: int | None, seed: int
+        self, problem: CurvatureProblem, settings: LiSSA, *, rows_per_step: int | None, seed: int
     ):
         super().__init__(problem, settings.matrix, settings.rtol)
-        self.settings, self.batch_size, self.seed = settings, batch_size, seed
+        self.settings, self.rows_per_step, self.seed = settings, rows_per_step, seed
         self.largest_ = self._largest()
         self.smallest_ = self._smallest()
 
@@ -159,18 +159,18 @@ class LissaCurvature(IterativeCurvature):
             change = self.operator.data(h, next(rows)).mul_(-1 / scale)
             change.addcmul_(h, shift, value=-1).add_(vectors)
             h += change
-            if t >= OFTEN and t % OFTEN and t < depth - 1 and self.batch_size is not None:
+            if t >= OFTEN and t % OFTEN and t < depth - 1 and self.rows_per_step is not None:
                 continue
             size = torch.linalg.vector_norm(h, dim=1)
             if bool((~(size <= 2 * (t + 2) * norms)).any()):
                 self._explain(t + 1, float((size / norms).nan_to_num(0).max()), scale, damping)
-            if self.batch_size is None and bool((relative(change, vectors) <= self.rtol).all()):
+            if self.rows_per_step is None and bool((relative(change, vectors) <= self.rtol).all()):
                 return h, t + 1
         return h, depth
 
     def _batches(self, depth: int, seed: int) -> Iterator[Tensor | None]:
         """Rows of each term: an epoch's permutation, cut into batches; None is all rows."""
-        n, size = len(self.problem.examples), self.batch_size
+        n, size = len(self.problem.examples), self.rows_per_step
         rng, order = np.random.RandomState(seed % 2**32), np.empty(0, dtype=np.int64)
         for _ in range(depth):
             if size is None:
@@ -184,7 +184,7 @@ class LissaCurvature(IterativeCurvature):
     def _largest(self) -> float:
         """Largest eigenvalue of the data's part on the whole data and on some batches."""
         found = [_largest_eigenvalue(self.operator, None, self.seed)]
-        if self.batch_size is not None:
+        if self.rows_per_step is not None:
             found += [
                 _largest_eigenvalue(self.operator, rows, self.seed)
                 for rows in self._batches(N_BATCHES, self.seed)
@@ -218,14 +218,14 @@ class LissaCurvature(IterativeCurvature):
             f"growth is at most {t + 1}. scale={scale:.3g}, damping={damping:.3g}; the largest "
             f"eigenvalue found is {self.largest_:.3g}, and scale must be above half of it plus "
             f"the damping, for every batch; the smallest, {self.smallest_:.3g}, must be above "
-            f"{-damping:.3g}. Take scale=None or a larger one, a larger batch_size, a larger "
+            f"{-damping:.3g}. Take scale=None or a larger one, a larger rows_per_step, a larger "
             "damping, or matrix='ggn', which has no negative eigenvalues."
         )
 
     def wanted(self, damping: float) -> float:
         """Noise of batches is no failure; a series that is too short is one."""
         long_enough = self._depth(self._scale(damping), damping)[1]
-        return np.inf if self.batch_size is not None and long_enough else self.rtol
+        return np.inf if self.rows_per_step is not None and long_enough else self.rtol
 
     def _remedy(self) -> str:
         return "Raise depth (None chooses it) or the damping, or take ConjugateGradient()."

@@ -101,8 +101,8 @@ class KroneckerCurvature(Curvature):
             return (loss_cotangent(task),) * 2
         seed = drawn_seed(self.random_state, problem)
         return (
-            sampled_cotangent(task, seed, self.n_samples),
-            sampled_cotangent(task, seed + 1, self.n_samples),
+            sampled_cotangent(task, self.n_samples, random_state=seed),
+            sampled_cotangent(task, self.n_samples, random_state=seed + 1),
         )
 
 

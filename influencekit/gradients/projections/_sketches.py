@@ -36,7 +36,7 @@ class FactoredProjection(_SidedProjection):
     same coordinates, and cross terms between them vanish in expectation.
     """
 
-    kind = "factored"
+    projection = "factored"
 
     def apply(self, features: GradientFeatures) -> Tensor:
         out = features.zeros(self.dim, features.dtype)
@@ -59,7 +59,7 @@ class TwoSidedProjection(_SidedProjection):
     parameters; within a layer, over its two sides likewise.
     """
 
-    kind = "two_sided"
+    projection = "two_sided"
 
     def apply(self, features: GradientFeatures) -> Tensor:
         out = features.zeros(self.dim, features.dtype)

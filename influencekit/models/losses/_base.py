@@ -39,7 +39,7 @@ class OutputLoss(ABC):
     """
 
     #: "classification", "regression" or "other"
-    kind: str = "other"
+    problem_type: str = "other"
 
     @abstractmethod
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class OutputLoss(ABC):
 
     def predicted_targets(self, outputs: Tensor) -> Tensor:
         """The model's own prediction, in the form of this loss's targets."""
-        if self.kind != "classification":
+        if self.problem_type != "classification":
             return self.prediction(outputs)
         logits = self.class_logits(outputs)
         return self.encode_classes(logits.argmax(1), logits.shape[1])

@@ -31,7 +31,7 @@ class BinaryLoss(ColumnLoss):
         Whether several columns mean several labels an example, not exclusive classes.
     """
 
-    kind = "classification"
+    problem_type = "classification"
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ class CrossEntropy(OutputLoss):
         Task carries as ``class_weight``.
     """
 
-    kind = "classification"
+    problem_type = "classification"
 
     def __init__(self, label_smoothing: float = 0.0, smoothing_weight: Tensor | None = None):
         self.label_smoothing = label_smoothing

@@ -26,7 +26,7 @@ class ColumnLoss(OutputLoss):
         Mean over the k columns (torch criteria) instead of their sum.
     """
 
-    kind = "regression"
+    problem_type = "regression"
     average: bool = False
 
     @abstractmethod

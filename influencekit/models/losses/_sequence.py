@@ -53,7 +53,7 @@ class SequenceCrossEntropy(OutputLoss):
     mean (for "sum", the sum) over its scored tokens.
     """
 
-    kind = "classification"
+    problem_type = "classification"
 
     def __init__(
         self,

@@ -269,7 +269,7 @@ class SensitivityStudy(SuggestingEstimator):
         opened = open_examples(tasks, *train)
         asked = open_examples(tasks, *queries, require_y=False, name="X_query")
         task = tasks[0] if models.is_list else tasks
-        if asked.targets is None and task.kind == "classification":
+        if asked.targets is None and task.problem_type == "classification":
             raise ValueError(
                 "y_query: got None; attributors must explain the labels at which the retrained "
                 "models were measured. Give the y_query of subset_outputs."
