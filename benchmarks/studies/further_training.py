@@ -65,10 +65,8 @@ def tables(rows):
 
 
 def key(cell):
-    more = [str(cell[axis]) for axis in ("width", "optimizer", "threads")]
-    return "short/further_training" + (
-        "" if more == ["128", "SGD", "None"] else "/" + "-".join(more)
-    )
+    more = "/" + "-".join(str(cell[axis]) for axis in ("width", "optimizer", "threads"))
+    return "short/further_training" + more.replace("/128-SGD-None", "")
 
 
 ONE = {"job": ["further_training"], "width": [128], "optimizer": ["SGD"], "threads": [None]}
