@@ -11,12 +11,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit.applications._evidence import (
-    BY_INFLUENCE,
     METHODS,
     LabeledData,
     confidently_contradicted,
     cross_entropy,
-    default_method,
+    method_in_use,
     normalized_margin,
     spare_classes,
 )
@@ -27,7 +26,7 @@ from influencekit.applications._fitting import (
     probabilities,
     remember_features,
 )
-from influencekit.applications._values import check_detector, group_means
+from influencekit.applications._values import group_means
 from influencekit.base import BaseAttributor
 from influencekit.data._targets import one_column
 from influencekit.groups._groupers import BaseGrouper
@@ -71,9 +70,10 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         skorch nets and ``early_stopping`` are switched off.  A FrozenEstimator is used as it
         is.
     attributor : attributor or None, default=None
-        Of the methods by influence.  None is ``InfluenceFunction("ekfac")``, for
-        "further_training" it is ``FurtherTraining()``.  A GroupAttributor groups all rows once, by
-        a fit on them; rows of a group share its score per row, whatever its ``reduce``.
+        Of the methods by influence.  None is ``InfluenceFunction("ekfac")``, for trees
+        ``TreeInfluence()``, for "further_training" ``FurtherTraining()``.  A GroupAttributor
+        groups all rows once, by a fit on them; rows of a group share its score per row, whatever
+        its ``reduce``.
     method : {"auto", "rounds", "loss", "margin", "self_influence", "validation_influence", \
 "further_training"}, default="auto"
         "auto" is "rounds" for classifiers; "loss" for regressors and for a FrozenEstimator.
@@ -232,9 +232,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         classifier = is_classifier(self.estimator)
         seed = draw_seed(self.random_state)
         data = LabeledData.checked(X, y, X_val, y_val, classifier, seed // 2, sample_weight)
-        self.method_ = default_method(self.estimator) if self.method == "auto" else self.method
-        if self.method_ in BY_INFLUENCE:
-            check_detector(self.attributor, self.method_, self.grouper)
+        self.method_ = method_in_use(self)
         self._check_method(data)
         evidence = METHODS[self.method_](self, data)
         self.label_scores_ = evidence.scores

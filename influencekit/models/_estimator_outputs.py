@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 from skorch import NeuralNet
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._has_trees import boosts_trees, has_trees, inner_model, votes_of
-from influencekit.models._outputs import OUTPUTS
 from influencekit.models._task import as_task
 from influencekit.utils._suggest import did_you_mean
 
-__all__ = ["asked_as_it_is", "check_output", "estimator_outputs", "has_gradients", "scores_classes"]
+__all__ = [
+    "LabelProbability",
+    "asked_as_it_is",
+    "check_output",
+    "estimator_outputs",
+    "gives_probabilities",
+    "has_gradients",
+    "scores_classes",
+]
 
 
 def has_gradients(model: Any) -> bool:
@@ -91,9 +100,9 @@ def check_output(model: Any, output: Any, has_targets: bool) -> None:
             known = f"{list(accepted)} or " if accepted else ""
             raise ValueError(
                 f"output: got {output!r}; {name} is {_KINDS[kind]}, for which accepted are "
-                f"{known}a function {_FORM}.{did_you_mean(output, OUTPUTS)}"
+                f"{known}a function {_FORM}.{did_you_mean(output, accepted)}"
             )
-        if output in ("margin", "logit") and _only_predicts(model):
+        if output in ("margin", "logit") and not (gives_probabilities(model) or _decides(model)):
             raise ValueError(
                 f"output: got {output!r}, but {name} gives neither probabilities nor decisions. "
                 f"Accepted are 'neg_loss' (minus its errors) or a function {_FORM}."
@@ -213,7 +222,7 @@ def _value_output(model: Any, X: Any, y: np.ndarray | None, output: str) -> np.n
 
 
 def _class_output(model: Any, X: Any, y: Any, output: str) -> np.ndarray:
-    if hasattr(model, "predict_proba") and not (output == "logit" and _decides(model)):
+    if gives_probabilities(model) and not (output == "logit" and _decides(model)):
         own, others, floor = _probabilities(model, X, y)
         logarithm = np.log(np.maximum(own, floor))
         return logarithm - np.log(np.maximum(others, floor)) if output == "margin" else logarithm
@@ -238,18 +247,56 @@ def scores_classes(model: Any, output: Any) -> bool:
     -------
     bool
     """
-    return not callable(output) and not hasattr(model, "predict_proba") and _decides(model)
+    return not callable(output) and not gives_probabilities(model) and _decides(model)
+
+
+def gives_probabilities(model: Any) -> bool:
+    """Whether an estimator has ``predict_proba``, or will have it when it is fitted.
+
+    Parameters
+    ----------
+    model : estimator
+
+    Returns
+    -------
+    bool
+    """
+    return _has(model, "predict_proba")
 
 
 def _decides(model: Any) -> bool:
-    return hasattr(model, "decision_function")
+    return _has(model, "decision_function")
 
 
-def _only_predicts(model: Any) -> bool:
-    """Whether a classifier gives labels alone, whatever it will be fitted on."""
+def _has(model: Any, method: str) -> bool:
+    """Whether an estimator has a method; a stack that is not fitted has those of its last model."""
     last = inner_model(model)
-    late = hasattr(last, "final_estimator") and not hasattr(last, "final_estimator_")
-    return not (late or hasattr(last, "predict_proba") or _decides(last))
+    if hasattr(last, "final_estimator") and not hasattr(last, "final_estimator_"):
+        final = last.final_estimator
+        return _has(LogisticRegression() if final is None else final, method)
+    return hasattr(last, method)
+
+
+@dataclass(frozen=True)
+class LabelProbability:
+    """Probability of each row's label, or of one label, by an estimator's ``predict_proba``.
+
+    Parameters
+    ----------
+    label : label, default=None
+        None is the label of each row.
+    """
+
+    label: Any = None
+
+    def of_model(self, model: Any, X: Any, y: Any) -> np.ndarray:
+        """Probabilities (n,); 0 for a label that the model never saw."""
+        labels = np.asarray(y) if self.label is None else np.full(_count(X), self.label)
+        return _probabilities(model, X, labels)[0]
+
+    def __call__(self, model: Any, X: Any, y: Any) -> np.ndarray:
+        """The same."""
+        return self.of_model(model, X, y)
 
 
 def _columns(classes: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -263,6 +263,13 @@ def call_module(
     return torch.func.functional_call(module, dict(parameters), args, kwargs)
 
 
+#: What needs no gradients.
+_ONLY_RETRAINS = (
+    "What trains again needs no gradients and takes it too: retrain_on_subsets, removal_curve, "
+    "leave_group_out, group_counterfactual and NoisyLabelDetector. "
+)
+
+
 @with_gradients
 @singledispatch
 def as_task(model: Any, loss: Any = None) -> Task:
@@ -308,11 +315,13 @@ def as_task(model: Any, loss: Any = None) -> Task:
         raise UnsupportedModelError(
             f"model: got {type(model).__name__}, whose trees have no gradients. Use "
             "influencekit.TreeInfluence, which takes it as it is: "
-            "TreeInfluence().fit(model, X_train, y_train)."
+            f"TreeInfluence().fit(model, X_train, y_train). {_ONLY_RETRAINS.rstrip()}"
         )
+    retrained = hasattr(model, "fit") and hasattr(model, "predict")
     raise UnsupportedModelError(
-        f"model: got {type(model).__name__}, which is not a model that influencekit knows. "
-        "Accepted: a fitted torch.nn.Module, skorch net, scikit-learn Pipeline, search, "
+        f"model: got {type(model).__name__}, which is not a model that influencekit knows the "
+        f"gradients of. {_ONLY_RETRAINS if retrained else ''}"
+        "Accepted here: a fitted torch.nn.Module, skorch net, scikit-learn Pipeline, search, "
         "LogisticRegression, Ridge, LinearRegression, SGDClassifier, SGDRegressor, "
         "MLPClassifier or MLPRegressor. Register your own with @as_task.register."
     )

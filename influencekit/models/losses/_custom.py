@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from joblib import wrap_non_picklable_objects
 from torch import Tensor
 
 from influencekit.models.losses._base import HessianFactor, OutputLoss
@@ -25,6 +27,11 @@ class CustomLoss(OutputLoss):
         ``function(outputs, targets)`` returning one loss an example, (n,), or the mean or
         the sum of them, which is then evaluated one example at a time.
 
+    Notes
+    -----
+    In a pickle a lambda, or a function made inside another one, stands as its code, which the
+    same version of Python reads; any other function stands as its name.
+
     Raises
     ------
     ValueError
@@ -34,6 +41,17 @@ class CustomLoss(OutputLoss):
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]):
         self.function = function
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State for pickle, which knows functions by name only."""
+        function = self.function
+        if "<" in getattr(function, "__qualname__", ""):
+            function = wrap_non_picklable_objects(function, keep_wrapper=False)
+        return {"function": function}
+
+    def __deepcopy__(self, memo: dict) -> CustomLoss:
+        """A loss of the same function, as functions are not copied."""
+        return CustomLoss(self.function)
 
     def __call__(self, outputs, targets):
         value = self.function(outputs, targets)

@@ -9,7 +9,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.base import is_classifier
+from sklearn.base import clone, is_classifier
 from skorch import NeuralNet
 
 from influencekit.data._inputs import check_sample_weight
@@ -199,7 +199,7 @@ def retrain_on_subsets(
         )
     recipe = Recipe(None, []) if own_training else read_recipe(model, refit_transformers)
     job = Job(
-        recipe.estimator,
+        None if own_training else clone(recipe.estimator),  # a fitted net cannot go to workers
         own_training,
         recipe.of_training_rows(X, y)
         if X_fit is None
