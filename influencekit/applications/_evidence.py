@@ -38,6 +38,7 @@ __all__ = [
     "BY_INFLUENCE",
     "METHODS",
     "LabeledData",
+    "check_count",
     "confidently_contradicted",
     "cross_entropy",
     "kept_rows",
@@ -47,7 +48,7 @@ __all__ = [
 
 
 #: What works for estimators that attributors cannot read.
-_WITHOUT_GRADIENTS = "What only trains again takes it: method='auto', 'rounds', 'loss' or 'margin'."
+_WITHOUT_GRADIENTS = "What needs no gradients takes it: method='auto'."
 
 #: Rows of a class that are never left out of a fit.
 _FEWEST = 5
@@ -358,6 +359,17 @@ METHODS = {
 
 #: Methods that ask an attributor.
 BY_INFLUENCE = {"self_influence", "validation_influence", "further_training"}
+
+
+def check_count(detector: Any, method: str) -> None:
+    """Refuse to judge rows by a method that only ranks them."""
+    ranks = method == "loss" and not is_classifier(detector.estimator)
+    if detector.contamination == "auto" and (ranks or method == "self_influence"):
+        raise ValueError(
+            f"contamination='auto': scores of method={method!r} have no natural threshold here, "
+            "so that rows are only ranked. Give the share of rows to suspect, such as "
+            "contamination=0.1."
+        )
 
 
 def method_in_use(detector: Any) -> str:

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from influencekit.applications._evidence import (
     METHODS,
     LabeledData,
+    check_count,
     confidently_contradicted,
     cross_entropy,
     method_in_use,
@@ -92,7 +93,8 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         Of "rounds": cross-validations after the first.
     contamination : "auto" or float in (0, 0.5], default="auto"
         Share of rows to suspect.  "auto" counts the rows that the final probabilities contradict
-        with confidence; for harm to other rows, those with a positive score.
+        with confidence; for harm to other rows, those with a positive score.  The scores of
+        regressors, and "self_influence", have no such count: then rows are only ranked.
     grouper : grouper, clusterer or None, default=None
         One of :mod:`influencekit.groups`, anything else with ``fit(model, X, y)`` and then
         ``labels_``, or a scikit-learn clusterer: rows of a group share the mean of their scores.
@@ -301,10 +303,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
             return int(confidently_contradicted(self.probabilities_, data.given_labels).sum())
         if self.method_ in ("validation_influence", "further_training"):
             return int((self.label_scores_ > 0).sum())
-        raise ValueError(
-            f"contamination='auto': scores of method={self.method_!r} have no natural threshold "
-            "here. Give the share of rows to suspect, such as contamination=0.1."
-        )
+        return 0  # rows are ranked only
 
     @with_gradients
     def fit_predict(self, X, y, X_val=None, y_val=None) -> np.ndarray:
@@ -320,6 +319,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         ndarray of int of shape (n,)
             -1 for suspected rows, 1 for the others.
         """
+        check_count(self, method_in_use(self))
         return np.where(self.fit(X, y, X_val, y_val).suspected_, -1, 1)
 
     @available_if(_scores_new_rows)
@@ -370,6 +370,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         ndarray of int of shape (n,)
             -1 where ``score_samples`` reaches ``threshold_``, else 1.
         """
+        check_count(self, self.method_)
         return np.where(self.score_samples(X, y) >= self.threshold_, -1, 1)
 
     @available_if(_has_estimator)

@@ -43,7 +43,7 @@ __all__ = ["DatasetPruner"]
 
 #: What works for estimators that attributors cannot read.
 _WITHOUT_GRADIENTS = (
-    "What only trains again takes it: attributor=NoisyLabelDetector(estimator), or "
+    "What needs no gradients takes it: attributor=NoisyLabelDetector(estimator), or "
     "strategy='random'."
 )
 

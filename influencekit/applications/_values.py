@@ -17,6 +17,7 @@ from influencekit.exceptions import UnsupportedModelError
 from influencekit.groups._group_attributor import GroupAttributor
 from influencekit.groups._groupers import RandomGrouper
 from influencekit.groups._holders import check_held
+from influencekit.models._estimator_outputs import gives_probabilities
 from influencekit.models._has_trees import has_trees, inner_model
 from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.utils._long_work import chunks, progress
@@ -83,6 +84,8 @@ def check_reads(attributor: Any, estimator: Any, way_out: str) -> None:
         attributor._task_of(clone(last))
     except UnsupportedModelError as error:
         trees = " For trees take attributor=TreeInfluence()." if has_trees(last) else ""
+        if is_classifier(last) and not gives_probabilities(last):
+            way_out = f"Wrap it in scikit-learn's CalibratedClassifierCV. {way_out}"
         raise UnsupportedModelError(
             f"attributor: {type(attributor).__name__} cannot read {type(last).__name__}.{trees} "
             f"{way_out} ({error})"

@@ -89,29 +89,30 @@ def check_output(model: Any, output: Any, has_targets: bool) -> None:
     ------
     ValueError
     """
-    name = type(inner_model(model)).__name__
+    last = inner_model(model)
     as_it_is = asked_as_it_is(model, output)
     if callable(output):
-        _check_function(output, name, as_it_is and not hasattr(output, "of_model"))
-    elif as_it_is:
-        kind = _kind(model)
-        accepted = _NAMES.get(kind, ())
-        if output not in accepted:
-            known = f"{list(accepted)} or " if accepted else ""
-            raise ValueError(
-                f"output: got {output!r}; {name} is {_KINDS[kind]}, for which accepted are "
-                f"{known}a function {_FORM}.{did_you_mean(output, accepted)}"
-            )
-        if output in ("margin", "logit") and not (gives_probabilities(model) or _decides(model)):
-            raise ValueError(
-                f"output: got {output!r}, but {name} gives neither probabilities nor decisions. "
-                f"Accepted are 'neg_loss' (minus its errors) or a function {_FORM}."
-            )
+        _check_function(output, last, as_it_is and not hasattr(output, "of_model"))
+    elif as_it_is or not (isinstance(last, NeuralNet) or _kind(last) == "other"):
+        _check_name(output, last, _FORM if as_it_is else _FORM_OF_OUTPUTS)
         if not has_targets and output not in ("auto", "prediction"):
             raise ValueError(
                 f"y_query: got None, but output={output!r} needs the targets of the queries. "
                 "Give y_query, or take output='prediction'."
             )
+
+
+def _check_name(output: Any, model: Any, form: str) -> None:
+    kind = _kind(model)
+    accepted = _NAMES.get(kind, ())
+    if kind == "classification" and not (gives_probabilities(model) or _decides(model)):
+        kind, accepted = "labels", ("auto", "neg_loss")
+    if output not in accepted:
+        known = f"{list(accepted)} or " if accepted else ""
+        raise ValueError(
+            f"output: got {output!r}; {type(model).__name__} is {_KINDS[kind]}, for which "
+            f"accepted are {known}a function {form}.{did_you_mean(output, accepted)}"
+        )
 
 
 def estimator_outputs(model: Any, X: Any, y: Any, output: Any) -> np.ndarray:
@@ -150,6 +151,7 @@ def estimator_outputs(model: Any, X: Any, y: Any, output: Any) -> np.ndarray:
 
 
 _FORM = "output(model, X, y) -> (n,)"
+_FORM_OF_OUTPUTS = "output(outputs, targets) -> (n,)"
 _NAMES = {
     "classification": ("auto", "neg_loss", "margin", "logit"),
     "regression": ("auto", "neg_loss", "prediction"),
@@ -157,6 +159,7 @@ _NAMES = {
 _KINDS = {
     "classification": "a classifier",
     "regression": "a regressor",
+    "labels": "a classifier with neither probabilities nor decisions",
     "other": "neither a classifier nor a regressor",
 }
 
@@ -178,7 +181,8 @@ def _takes(function: Callable, n_arguments: int) -> bool:
     return True
 
 
-def _check_function(output: Callable, name: str, of_model: bool) -> None:
+def _check_function(output: Callable, model: Any, of_model: bool) -> None:
+    name = type(model).__name__
     if _takes(output, 3 if of_model else 2) or hasattr(output, "of_model"):
         return
     if of_model:
@@ -189,7 +193,7 @@ def _check_function(output: Callable, name: str, of_model: bool) -> None:
         )
     raise ValueError(
         f"output: the function does not take two arguments. {name} has gradients, and a function "
-        "of such a model is output(outputs, targets) -> (n,) on its natural outputs."
+        f"of such a model is {_FORM_OF_OUTPUTS} on its natural outputs."
     )
 
 

@@ -213,7 +213,8 @@ def retrain_on_subsets(
     if own_training is None:
         if asked_as_it_is(recipe.estimator, output):
             _check_queries(job)
-        check_output(recipe.estimator, output, y_query is not None)
+        has_targets = y_query is not None or yields_targets(X_query)
+        check_output(recipe.estimator, output, has_targets)
         check_classes(recipe.estimator, masks, y, y_query, output)
     rows = [np.flatnonzero(mask) for mask in masks]
     runs = [(rows[s], int(seed)) for s in range(n_subsets) for seed in seeds[s]]
