@@ -14,14 +14,15 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit, StratifiedKFold
 from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from skorch import NeuralNetClassifier
+from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from influencekit import FurtherTraining, InfluenceFunction
-from influencekit.applications import NoisyLabelDetector
+from influencekit.applications import DatasetPruner, NoisyLabelDetector
 from influencekit.applications._evidence import confidently_contradicted, kept_rows
 from influencekit.groups import KMeansGrouper, RandomGrouper
 from tests._shared.nets import TwoLayers
@@ -286,6 +287,16 @@ def test_regression_by_squared_error():
     assert detector.ranking_[0] == folds.ranking_[0] == 7
     with pytest.raises(ValueError, match="is no classifier"):
         NoisyLabelDetector(Ridge(), method="rounds").fit(X, y)
+
+
+@pytest.mark.parametrize("tool", [NoisyLabelDetector, DatasetPruner])
+def test_settings_of_one_training_are_refused_with_the_way_out(tool):
+    X, y, _ = planted()
+    net = NeuralNetClassifier(TwoLayers, callbacks=[EarlyStopping()], verbose=0)
+    piped = Pipeline([("net", net)])
+    for model, name in ((net, "callbacks=None"), (piped, "net__callbacks=None")):
+        with pytest.raises(ValueError, match=f"monitors 'valid_loss'.*{name}"):
+            tool(model).fit(X.astype(np.float32), y)
 
 
 def test_scores_without_a_natural_count_only_rank():

@@ -73,6 +73,8 @@ def read_recipe(model: Any, refit_transformers: bool = False) -> Recipe:
         If the model has no ``fit``.
     """
     transformers = []
+    if isinstance(model, Pipeline):  # its parameters have the names of its steps before them
+        _check_settings(model)
     while True:
         if hasattr(model, "best_estimator_"):
             model = model.best_estimator_
