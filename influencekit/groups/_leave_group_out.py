@@ -19,9 +19,9 @@ from influencekit.groups._labels import label_table, named_groups
 from influencekit.groups._properties import check_property, one_finite_number, resolve_property
 from influencekit.metrics._text import not_finite_text
 from influencekit.models._estimator_outputs import (
-    LabelProbability,
     gives_probabilities,
     has_gradients,
+    label_probability,
 )
 from influencekit.models._task import as_task
 from influencekit.training.estimator._rows import count_rows, take_rows
@@ -226,7 +226,7 @@ def _predicted_columns(model: Any, data: tuple, retrain: Callable) -> tuple[np.n
     classes = np.unique(np.asarray(y))
     targets = torch.as_tensor(label_positions(y_query, classes, "y_query"))
     asked = take_rows(X_query, np.tile(np.arange(n), len(classes)))
-    found = retrain((X, y, asked, np.repeat(classes, n)), output=LabelProbability())
+    found = retrain((X, y, asked, np.repeat(classes, n)), output=label_probability)
     found = np.log(np.maximum(found, np.finfo(np.float64).tiny))
     found = found.reshape(*found.shape[:2], len(classes), n)
     return np.moveaxis(found, 2, 3), targets

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,12 @@ from influencekit.models._task import as_task
 from influencekit.utils._suggest import did_you_mean
 
 __all__ = [
-    "LabelProbability",
     "asked_as_it_is",
     "check_output",
     "estimator_outputs",
     "gives_probabilities",
     "has_gradients",
+    "label_probability",
     "scores_classes",
 ]
 
@@ -281,26 +280,21 @@ def _has(model: Any, method: str) -> bool:
     return hasattr(last, method)
 
 
-@dataclass(frozen=True)
-class LabelProbability:
-    """Probability of each row's label, or of one label, by an estimator's ``predict_proba``.
+def label_probability(model: Any, X: Any, y: Any) -> np.ndarray:
+    """Probability of each row's label by an estimator's ``predict_proba``.
 
     Parameters
     ----------
-    label : label, default=None
-        None is the label of each row.
+    model : fitted estimator
+    X : array-like of n rows
+    y : array-like of shape (n,)
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        0 for a label that the model never saw.
     """
-
-    label: Any = None
-
-    def of_model(self, model: Any, X: Any, y: Any) -> np.ndarray:
-        """Probabilities (n,); 0 for a label that the model never saw."""
-        labels = np.asarray(y) if self.label is None else np.full(_count(X), self.label)
-        return _probabilities(model, X, labels)[0]
-
-    def __call__(self, model: Any, X: Any, y: Any) -> np.ndarray:
-        """The same."""
-        return self.of_model(model, X, y)
+    return _probabilities(model, X, np.asarray(y))[0]
 
 
 def _columns(classes: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.models._estimator_outputs import LabelProbability
+from influencekit.models._estimator_outputs import label_probability
 from influencekit.models._task import Task
 from influencekit.models.losses._binary import BinaryCrossEntropy
 from influencekit.models.losses._cross_entropy import CrossEntropy
@@ -114,7 +114,7 @@ class ClassProbability:
 
     def of_model(self, model: Any, X: Any, y: Any) -> np.ndarray:
         """Probability of the labeled class by an estimator's own ``predict_proba``, (n,)."""
-        return LabelProbability(self.label).of_model(model, X, y)
+        return label_probability(model, X, np.full(np.shape(y), self.label))
 
     def for_task(self, task: Task) -> ClassProbability:
         """The probability by a model's own rule.

@@ -271,6 +271,8 @@ def test_queries_are_looked_at_before_training():
         retrain_on_subsets(Counted(), X, Y, X[:5, :2], Y[:5])
     with pytest.raises(ValueError, match="y_query: has 4 rows"):
         retrain_on_subsets(Counted(), X, Y, X[:5], Y[:4])
+    with pytest.raises(ValueError, match="one label an example"):
+        retrain_on_subsets(Counted(), X, np.stack([Y, 1 - Y], 1), X[:5], np.zeros((5, 2), int))
 
 
 def test_an_output_of_another_kind_of_model_is_refused():

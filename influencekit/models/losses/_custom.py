@@ -27,16 +27,16 @@ class CustomLoss(OutputLoss):
         ``function(outputs, targets)`` returning one loss an example, (n,), or the mean or
         the sum of them, which is then evaluated one example at a time.
 
-    Notes
-    -----
-    In a pickle a lambda, or a function made inside another one, stands as its code, which the
-    same version of Python reads; any other function stands as its name.
-
     Raises
     ------
     ValueError
         On a call, if the result has another shape, or is a scalar that is neither the mean
         nor the sum of the examples' losses.
+
+    Notes
+    -----
+    In a pickle a lambda, or a function made inside another one, stands as its code, which the
+    same version of Python reads; any other function stands as its name.
     """
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]):

@@ -296,5 +296,5 @@ def _open_cache(job: Job, stacked: bool, cache_dir: Any) -> OutputCache | None:
     versions = (torch.__version__, sklearn.__version__, skorch.__version__)
     if job.sample_weight is not None:
         what.append(job.sample_weight)
-    key = fingerprint("influencekit-2", "stacked" if stacked else "joblib", versions, *what)
+    key = fingerprint("influencekit-3", "stacked" if stacked else "joblib", versions, *what)
     return OutputCache(cache_dir, key)

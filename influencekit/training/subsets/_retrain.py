@@ -294,15 +294,22 @@ def _check_arguments(n_subsets, n_repeats, engine, retrain, refit_transformers) 
 
 def _check_queries(job: Job) -> None:
     """Refuse queries that do not fit the training rows, before these are learned from."""
-    n_query, widths = count_rows(job.X_query), [np.shape(X)[1:] for X in (job.X, job.X_query)]
-    if widths[0] != widths[1]:
+    n_query = count_rows(job.X_query)
+    shapes = [tuple(X.shape[1:]) for X in (job.X, job.X_query) if hasattr(X, "shape")]
+    if len(set(shapes)) > 1:
         raise ValueError(
-            f"X_query: its rows have shape {widths[1]}, those of X {widths[0]}; they must be alike."
+            f"X_query: its rows have shape {shapes[1]}, those of X {shapes[0]}; they must be alike."
         )
     if job.y_query is not None and count_rows(job.y_query) != n_query:
         raise ValueError(
             f"y_query: has {count_rows(job.y_query):,} rows, but X_query has {n_query:,}; they "
             "must be the same examples."
+        )
+    several = is_classifier(job.estimator) and np.ndim(job.y) > 1
+    if several and not callable(job.output):
+        raise ValueError(
+            f"output: {job.output!r} is of one label an example, but y has shape "
+            f"{np.shape(job.y)}. Pass a function output(model, X, y) -> (n,)."
         )
 
 
