@@ -282,4 +282,15 @@ ROWS = [
             ),
         },
     ),
+    Row(
+        " is of one label an example, but y has shape",
+        "retrain_on_subsets(RandomForestClassifier(3), X, many, X[:9], many[:9], n_subsets=2)",
+        {
+            "Pass a function output(model, X, y) -> (n,)": (
+                "def output(model, X, y): return model.predict(X)[:, 0]\n"
+                "retrain_on_subsets(RandomForestClassifier(3), X, many, X[:9], many[:9], "
+                "n_subsets=2, output=output)"
+            ),
+        },
+    ),
 ]
