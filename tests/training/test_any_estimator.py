@@ -180,6 +180,9 @@ def test_a_function_of_the_model():
         truth = retrain(model, output=first_column)
         expected = by_hand(model, truth, lambda fitted: fitted.predict_proba(X[QUERY])[:, 0])
         np.testing.assert_array_equal(truth.outputs, expected)
+    natural = retrain(RandomForestClassifier(3), output=lambda outputs, targets: outputs[:, 0])
+    shares = retrain(RandomForestClassifier(3), output=first_column)
+    np.testing.assert_allclose(natural.outputs, shares.outputs, atol=1e-12)
     forest = IsolationForest(n_estimators=5)  # of neither kind, and without targets
     options = {"n_subsets": 2, "random_state": 0}
     truth = retrain_on_subsets(
