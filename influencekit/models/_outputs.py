@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from influencekit.models._estimator_outputs import label_probability
 from influencekit.models._task import Task
 from influencekit.models.losses._binary import BinaryCrossEntropy
 from influencekit.models.losses._cross_entropy import CrossEntropy
@@ -101,11 +103,18 @@ class ClassProbability:
     probabilities : callable, default=None
         ``outputs -> (n, n_classes)``.  None reads outputs as logits, one column as those of the
         second class.
+    label : label, default=None
+        Of the class, for models that are asked as they are.
     """
 
     position: int = 1
     argument: str = "model"
     probabilities: Callable[[Tensor], Tensor] | None = None
+    label: Any = None
+
+    def of_model(self, model: Any, X: Any, y: Any) -> np.ndarray:
+        """Probability of the labeled class by an estimator's own ``predict_proba``, (n,)."""
+        return label_probability(model, X, np.full(np.shape(y), self.label))
 
     def for_task(self, task: Task) -> ClassProbability:
         """The probability by a model's own rule.

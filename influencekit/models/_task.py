@@ -14,8 +14,8 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models._has_trees import has_trees
 from influencekit.models._module import duplicate
+from influencekit.models._no_gradients import no_gradients
 from influencekit.models.losses._base import OutputLoss, class_positions
 from influencekit.utils._torch import MODULE_LOCK, with_gradients
 
@@ -305,18 +305,7 @@ def as_task(model: Any, loss: Any = None) -> Task:  # noqa: ARG001  registered a
         raise UnsupportedModelError(
             f"model: got the class {model.__name__}; accepted is a fitted instance of it."
         )
-    if has_trees(model):
-        raise UnsupportedModelError(
-            f"model: got {type(model).__name__}, whose trees have no gradients. Use "
-            "influencekit.TreeInfluence, which takes it as it is: "
-            "TreeInfluence().fit(model, X_train, y_train)."
-        )
-    raise UnsupportedModelError(
-        f"model: got {type(model).__name__}, which is not a model that influencekit knows. "
-        "Accepted: a fitted torch.nn.Module, skorch net, scikit-learn Pipeline, search, "
-        "LogisticRegression, Ridge, LinearRegression, SGDClassifier, SGDRegressor, "
-        "MLPClassifier or MLPRegressor. Register your own with @as_task.register."
-    )
+    raise no_gradients(model)
 
 
 def refuse_loss(model: Any, loss: Any) -> None:

@@ -46,6 +46,7 @@ NOT_RUN = {
     "is met, but loose on these data": "warnings of models hardly trained are let be",
     "Its solver stopped early, after max_iter=": "warnings of models hardly trained are let be",
     "is_unbalance=True weighs classes": "needs LightGBM",
+    "asks for validation data (eval_set), which": "needs XGBoost",
     "XGBoost with num_parallel_tree above 1": "needs XGBoost",
     "no file for": "needs files of the Census Bureau",
     "the Census Bureau's files of": "needs a network",

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from influencekit import GradDot
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models import (
     BinaryCrossEntropy,
@@ -241,6 +242,16 @@ def test_task_is_pickled_and_copied():
         np.testing.assert_array_equal(decision_function(again, X), decision_function(task, X))
         assert next(iter(again.parameters.values())) is again.module[0].weight
         torch.testing.assert_close(again.class_weight, task.class_weight)
+
+
+def test_a_lambda_as_loss_is_pickled():
+    power = 4
+    task = as_task(net(), loss=lambda o, t: (o - t).pow(power).sum(1))
+    influence = GradDot().fit(task, *data()[:1], np.ones((len(data()[0]), 3)))
+    scores = influence.score(data()[0][:2], np.zeros((2, 3)))
+    again = pickle.loads(pickle.dumps(influence))
+    np.testing.assert_array_equal(again.score(data()[0][:2], np.zeros((2, 3))), scores)
+    assert copy.deepcopy(task).loss.function is task.loss.function
 
 
 def test_a_task_is_its_own_task():

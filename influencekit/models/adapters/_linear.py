@@ -51,8 +51,8 @@ def ridge_task(model: Ridge | RidgeCV, loss: Any = None) -> Task:
         With a penalty of kind "sum".
     """
     refuse_loss(model, loss)
-    check_is_fitted(model)
     _check_sign_free(model)
+    check_is_fitted(model)
     alpha = np.asarray(model.alpha_ if isinstance(model, RidgeCV) else model.alpha)
     strength = torch.as_tensor(2.0 * alpha.astype(np.float64).reshape(-1, 1))
     return _squared_error_task(model, {"linear.weight": strength})
@@ -72,8 +72,8 @@ def linear_regression_task(model: LinearRegression, loss: Any = None) -> Task:
     Task
     """
     refuse_loss(model, loss)
-    check_is_fitted(model)
     _check_sign_free(model)
+    check_is_fitted(model)
     return _squared_error_task(model, {})
 
 
@@ -125,7 +125,6 @@ def logistic_task(model: LogisticRegression, loss: Any = None) -> Task:
         weights cannot be recovered.
     """
     refuse_loss(model, loss)
-    check_is_fitted(model)
     strength = _strength(model)
     penalty = {"linear.weight": strength}
     if model.solver == "liblinear" and model.fit_intercept:
@@ -154,6 +153,7 @@ def _strength(model: LogisticRegression) -> Tensor:
                 "model: LogisticRegressionCV(refit=False) averages the coefficients of its folds, "
                 "which minimize no single objective. Fit it with refit=True."
             )
+        check_is_fitted(model)
         C = np.asarray(model.C_)
         l1_ratio = max(float(ratio or 0.0) for ratio in np.ravel(model.l1_ratio_))
     else:
@@ -168,6 +168,7 @@ def _strength(model: LogisticRegression) -> Tensor:
             f"l1_ratio={l1_ratio}), which has no gradient at the coefficients that it sets to "
             "zero. Accepted is an L2 penalty or none (C=np.inf)."
         )
+    check_is_fitted(model)
     return torch.as_tensor(1.0 / C.astype(np.float64).reshape(-1, 1))
 
 

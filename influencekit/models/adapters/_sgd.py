@@ -48,8 +48,8 @@ def sgd_classifier_task(model: SGDClassifier, loss: Any = None) -> Task:
         For losses with a kink, an L1 part, or held-out rows drawn without a seed.
     """
     refuse_loss(model, loss)
-    check_is_fitted(model)
-    return _sgd_task(model, _classifier_loss(model), model.classes_, StratifiedShuffleSplit)
+    strength, output_loss = _strength(model), _classifier_loss(model)
+    return _sgd_task(model, strength, output_loss, model.classes_, StratifiedShuffleSplit)
 
 
 @as_task.register(SGDRegressor)
@@ -73,17 +73,19 @@ def sgd_regressor_task(model: SGDRegressor, loss: Any = None) -> Task:
         For losses with a kink, an L1 part, or held-out rows drawn without a seed.
     """
     refuse_loss(model, loss)
+    strength, output_loss = _strength(model), _regressor_loss(model)
     check_is_fitted(model)
-    return _sgd_task(model, _regressor_loss(model), None, ShuffleSplit)
+    return _sgd_task(model, strength, output_loss, None, ShuffleSplit)
 
 
-def _sgd_task(model: Any, output_loss: OutputLoss, classes: Any, splitter: type) -> Task:
-    strength = torch.tensor(_strength(model), dtype=torch.float64)
+def _sgd_task(
+    model: Any, strength: float, output_loss: OutputLoss, classes: Any, splitter: type
+) -> Task:
     return Task(
         module=linear_module(model.coef_, model.intercept_, model.fit_intercept),
         loss=output_loss,
         classes=classes,
-        penalty={"linear.weight": strength},
+        penalty={"linear.weight": torch.tensor(strength, dtype=torch.float64)},
         penalty_kind="rows",
         training_rows=_training_rows(model, splitter),
         estimator=model,
@@ -95,9 +97,6 @@ def _sgd_task(model: Any, output_loss: OutputLoss, classes: Any, splitter: type)
 
 
 def _classifier_loss(model: SGDClassifier) -> OutputLoss:
-    positive, negative = _class_weights(model)
-    if model.loss == "log_loss":
-        return BinaryCrossEntropy(positive, negative)
     functions: dict[str, Callable[..., Tensor]] = {
         "modified_huber": losses.modified_huber,
         "squared_hinge": losses.squared_hinge,
@@ -107,8 +106,12 @@ def _classifier_loss(model: SGDClassifier) -> OutputLoss:
             losses.squared_epsilon_insensitive, epsilon=model.epsilon
         ),
     }
-    if model.loss not in functions:
+    if model.loss not in {"log_loss", *functions}:
         raise _kink(model, ["log_loss", *functions])
+    check_is_fitted(model)
+    positive, negative = _class_weights(model)
+    if model.loss == "log_loss":
+        return BinaryCrossEntropy(positive, negative)
     probabilities = losses.clipped_probability if model.loss == "modified_huber" else None
     return MarginLoss(functions[model.loss], positive, negative, probabilities)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from joblib import wrap_non_picklable_objects
 from torch import Tensor
 
 from influencekit.models.losses._base import HessianFactor, OutputLoss
@@ -30,10 +32,26 @@ class CustomLoss(OutputLoss):
     ValueError
         On a call, if the result has another shape, or is a scalar that is neither the mean
         nor the sum of the examples' losses.
+
+    Notes
+    -----
+    In a pickle a lambda, or a function made inside another one, stands as its code, which the
+    same version of Python reads; any other function stands as its name.
     """
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]):
         self.function = function
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State for pickle, which knows functions by name only."""
+        function = self.function
+        if "<" in getattr(function, "__qualname__", ""):
+            function = wrap_non_picklable_objects(function, keep_wrapper=False)
+        return {"function": function}
+
+    def __deepcopy__(self, memo: dict) -> CustomLoss:
+        """A loss of the same function, as functions are not copied."""
+        return CustomLoss(self.function)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         value = self.function(outputs, targets)

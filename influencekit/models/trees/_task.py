@@ -12,7 +12,8 @@ from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 from sklearn.pipeline import Pipeline
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models._task import Task, as_task, has_trees
+from influencekit.models._has_trees import has_trees
+from influencekit.models._task import Task, as_task
 from influencekit.models.adapters._held_out_rows import SplitRows, check_seed
 from influencekit.models.adapters._wrappers import BaseSearchCV, behind_steps, best_of
 from influencekit.models.losses._base import OutputLoss
