@@ -100,9 +100,9 @@ class BetaShapley(FromTrainings):
 
     def __init__(
         self,
-        *,
         alpha=16.0,
         beta=1.0,
+        *,
         n_trainings=1000,
         truncation=0.05,
         tol=None,
