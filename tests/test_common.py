@@ -18,6 +18,15 @@ from influencekit import (
 )
 from influencekit.curvature import Arnoldi, ConjugateGradient, Hessian, LiSSA, Nystroem
 from influencekit.utils.estimator_checks import parametrize_with_checks
+from influencekit.values import (
+    Banzhaf,
+    BetaShapley,
+    Datamodel,
+    DataOOB,
+    KNNShapley,
+    LeaveOneOut,
+    Shapley,
+)
 
 #: One row registers an attributor for every common test.
 ATTRIBUTORS = [
@@ -55,14 +64,25 @@ ATTRIBUTORS = [
     TreeInfluence("boostin"),
     TreeInfluence("kernel", max_memory="1MB"),
     GroupAttributor(TreeInfluence()),
+    Datamodel(n_trainings=6, random_state=0),
+    Datamodel("lasso", n_trainings=6, random_state=0),
+    Banzhaf(n_trainings=6, random_state=0),
+    Shapley(n_trainings=6, random_state=0),
+    Shapley("permutation", n_trainings=6, truncation=0.9, random_state=0),
+    BetaShapley(n_trainings=6, truncation=0.9, random_state=0),
+    LeaveOneOut(random_state=0),
+    KNNShapley(),
+    DataOOB(),
 ]
+
+FROM_TRAININGS = (Datamodel, Banzhaf, Shapley, BetaShapley, LeaveOneOut)
 
 
 def expected_failed_checks(attributor):
     if isinstance(attributor, LDSSearch):
         reason = "subsets and retraining seeds are drawn by row number"
         return {"check_train_permutation": reason}
-    if isinstance(attributor, SubsetPosterior):
+    if isinstance(attributor, (SubsetPosterior, *FROM_TRAININGS)):
         reason = "it learns from subsets that are drawn by row number, of one output"
         names = ("check_train_permutation", "check_duplicates", "check_explained_output")
         return dict.fromkeys(names, reason)

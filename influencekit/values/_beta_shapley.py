@@ -8,7 +8,7 @@ from typing import ClassVar
 from influencekit.utils.validation import Interval
 from influencekit.values._estimates import beta_weights, chains_of, from_permutations
 from influencekit.values._from_trainings import BUDGET, CONSTRAINTS, FromTrainings
-from influencekit.values._orders import follow_orders, without_full
+from influencekit.values._orders import follow_orders, split_full
 
 __all__ = ["BetaShapley"]
 
@@ -128,7 +128,7 @@ class BetaShapley(FromTrainings):
         return follow_orders(self, trainings, weights)
 
     def _estimate(self, masks, outputs, empty):
-        masks, outputs, full = without_full(masks, outputs)
+        masks, outputs, full = split_full(masks, outputs)
         if chains_of(masks) is None:
             raise ValueError(
                 "subset_outputs: got subsets that are not rows that join one at a time, which "

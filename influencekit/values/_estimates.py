@@ -149,7 +149,8 @@ def from_permutations(
 ) -> Estimate:
     """Weighted mean effects of rows that join others in random orders.
 
-    Rows that an order did not come to share the rest of the effect evenly.
+    Weights are divided by their sum over the places that a row had.  Rows that an order did not
+    come to share the rest of the effect evenly.
 
     Parameters
     ----------
@@ -167,28 +168,35 @@ def from_permutations(
     """
     chains = chains_of(masks) or []
     together = 2 if len(chains) % 2 == 0 else 1
-    total = np.zeros((2, len(full), masks.shape[1]))
-    for first in range(0, len(chains), together):
-        draw = np.zeros(total.shape[1:])
-        for chain in chains[first : first + together]:
-            draw += _effects(masks[chain], outputs[chain], full, empty, weights) / together
-        total += draw, np.square(draw)
     n_draws = len(chains) // together
-    mean, square = total / n_draws
+    moments = np.zeros((4, len(full), masks.shape[1]))  # of e effects and w weights: e, ee, ew, ww
+    total = np.zeros(masks.shape[1])
+    for first in range(0, len(chains), together):
+        e, w = np.zeros(moments.shape[1:]), np.zeros(len(total))
+        for chain in chains[first : first + together]:
+            effects, places = _effects(masks[chain], outputs[chain], full, empty, weights)
+            e, w = e + places * effects, w + places
+        moments += e, e * e, e * w, np.broadcast_to(w * w, e.shape)
+        total += w
+    total = np.maximum(total, np.finfo(float).tiny)
+    effect, ee, ew, ww = moments
+    scores = effect / total
+    squares = np.maximum(ee - 2 * scores * ew + np.square(scores) * ww, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        errors = np.sqrt(np.maximum(square - np.square(mean), 0) / (n_draws - 1))
-    return Estimate(mean, errors)
+        errors = np.sqrt(squares * n_draws / (n_draws - 1)) / total
+    return Estimate(scores, errors)
 
 
 def _effects(
     masks: NDArray, outputs: NDArray, full: NDArray, empty: NDArray, weights: NDArray
-) -> NDArray:
-    """Weighted effect of every row in one order, (n_query, n_train)."""
+) -> tuple[NDArray, NDArray]:
+    """Effect (n_query, n_train) of every row in one order, and its weight (n_train,)."""
     length, left = len(masks), ~masks[-1]
     rows = np.argmax(np.diff(masks, axis=0, prepend=False), axis=1)
-    steps = np.diff(outputs, axis=0, prepend=empty[None])
-    found = np.zeros((len(full), len(left)))
-    found[:, rows] = (steps * weights[:length, None]).T
+    effects, places = np.empty((len(full), len(left))), np.empty(len(left))
+    effects[:, rows] = np.diff(outputs, axis=0, prepend=empty[None]).T
+    places[rows] = weights[:length]
     if left.any():
-        found[:, left] = (weights[length:].mean() * (full - outputs[-1]) / left.sum())[:, None]
-    return found
+        effects[:, left] = ((full - outputs[-1]) / left.sum())[:, None]
+        places[left] = weights[length:].mean()
+    return effects, places

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from influencekit.training.subsets._subset_outputs import SubsetOutputs
 from influencekit.values._trainings import Trainings
 
-__all__ = ["follow_orders", "without_full"]
+__all__ = ["follow_orders", "split_full"]
 
 #: Share of the weight that the places left at the end of an order may have.
 REST = 0.01
@@ -18,8 +18,8 @@ REST = 0.01
 PARTS = 20
 
 
-def without_full(masks: NDArray, outputs: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-    """Subsets that leave some row out, their outputs, and the mean output with all rows.
+def split_full(masks: NDArray, outputs: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Subsets after that of all rows, which stands first, and the mean output with all rows.
 
     Parameters
     ----------
@@ -35,14 +35,14 @@ def without_full(masks: NDArray, outputs: NDArray) -> tuple[NDArray, NDArray, ND
     ValueError
         If no subset holds all rows.
     """
-    whole = masks.all(axis=1)
-    if not whole.any():
+    whole = masks.sum(axis=1) == masks.shape[1]
+    if not whole[0]:
         raise ValueError(
-            "subset_outputs: got no subset of all rows, from which these values are counted. "
+            "subset_outputs: the first subset does not hold all rows, as those of these values do. "
             "Accepted is subset_outputs_ of an earlier fit; leave it out to train on subsets of "
             "the right sizes. Random halves are for Datamodel and Banzhaf."
         )
-    return masks[~whole], outputs[~whole], outputs[whole].mean(axis=0)
+    return masks[1:], outputs[1:], outputs[whole].mean(axis=0)
 
 
 def follow_orders(attributor: Any, trainings: Trainings, weights: NDArray) -> SubsetOutputs:
@@ -64,9 +64,7 @@ def follow_orders(attributor: Any, trainings: Trainings, weights: NDArray) -> Su
     n = len(weights)
     full = trainings(np.ones((1, n), dtype=bool))[0]
     near = attributor.truncation * np.abs(full - trainings.empty.outputs).mean()
-    rest = 1 - np.cumsum(weights)[:-1] / weights.sum()
-    depth = int(np.argmax(np.append(rest < REST, True))) + 1 if n > 1 else 0
-    depth = min(depth, n - 1)
+    depth = n - int((np.cumsum(weights[::-1]) < REST * weights.sum()).sum())
     chains: list[NDArray] = []
     while True:
         before = trainings.n_trained

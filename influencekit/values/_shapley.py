@@ -16,7 +16,7 @@ from influencekit.values._estimates import (
     pairs_of,
 )
 from influencekit.values._from_trainings import BUDGET, CONSTRAINTS, FromTrainings
-from influencekit.values._orders import follow_orders, without_full
+from influencekit.values._orders import follow_orders, split_full
 
 __all__ = ["Shapley"]
 
@@ -36,7 +36,7 @@ class Shapley(FromTrainings):
         - "complementary": subsets of all sizes and their complements; every training tells
           something of every row.
         - "permutation": rows join one at a time in random orders, each followed by its reverse.
-          One order takes up to ``n_train - 1`` trainings.
+          One order takes up to ``n_train`` trainings.
     n_trainings : int, default=200
         Trainings, at most; "permutation" always follows two orders.
     truncation : float, default=0.05
@@ -150,7 +150,7 @@ class Shapley(FromTrainings):
         return sized_pairs(done, n_pairs, self.n_train_, trainings.start, trainings.rng)
 
     def _estimate(self, masks, outputs, empty):
-        masks, outputs, full = without_full(masks, outputs)
+        masks, outputs, full = split_full(masks, outputs)
         if self.method == "permutation":
             if chains_of(masks) is None:
                 raise _other_sizes("rows that join one at a time")
