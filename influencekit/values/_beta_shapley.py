@@ -69,6 +69,10 @@ class BetaShapley(FromTrainings):
     ``subset_outputs`` takes what an earlier fit, or ``Shapley("permutation")``, kept; random halves
     are refused.
 
+    Weights are divided by their sum over the places that a row had.
+
+    Cost: one training for each subset; an order takes one a row until it ends.
+
     Scores are known for the queries given to ``fit``: ``score`` takes those, some of them, or in
     another order.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from influencekit.base import BaseAttributor, Fitted
 from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError, warn_user
@@ -65,7 +64,9 @@ class DataOOB(BaseAttributor):
         pass
 
     def _task_of(self, model):
-        return plain_task(model)
+        task = plain_task(model)
+        _check_bagged(task.estimator)
+        return task
 
     def _fit(self, task, train):
         return _outside(task, matrix_of(train), train.targets)
@@ -138,15 +139,6 @@ def _means(total: np.ndarray, square: np.ndarray, count: np.ndarray) -> OutOfBag
 
 def _drawn(model: Any, n: int) -> list[np.ndarray]:
     """Rows that each model learned from."""
-    check_is_fitted(model)
-    bagged = hasattr(model, "estimators_samples_") and getattr(model, "bootstrap", True)
-    if not bagged or not hasattr(model, "estimators_"):
-        raise UnsupportedModelError(
-            f"model: got {type(model).__name__}, whose parts all learned from the same rows, so "
-            "none can be asked without a row. Accepted: RandomForest, ExtraTrees with "
-            "bootstrap=True, BaggingClassifier and BaggingRegressor. For other models fit "
-            "BaggingClassifier(model, n_estimators=100) from sklearn.ensemble."
-        )
     drawn = list(model.estimators_samples_)
     if max(int(rows.max()) for rows in drawn) >= n:
         raise ValueError(
@@ -154,3 +146,15 @@ def _drawn(model: Any, n: int) -> list[np.ndarray]:
             "it was fitted on."
         )
     return drawn
+
+
+def _check_bagged(model: Any) -> None:
+    """Refuse a model without parts that learned from rows of their own."""
+    bagged = hasattr(model, "estimators_samples_") and hasattr(model, "estimators_")
+    if not bagged or not getattr(model, "bootstrap", True):
+        raise UnsupportedModelError(
+            f"model: got {type(model).__name__}, which has no parts that learned from rows of "
+            "their own, so that none can be asked without a row. Accepted: RandomForest, "
+            "ExtraTrees with bootstrap=True, BaggingClassifier and BaggingRegressor. For other "
+            "models fit BaggingClassifier(model, n_estimators=100) from sklearn.ensemble."
+        )

@@ -58,6 +58,11 @@ class LeaveOneOut(FromTrainings):
 
     Cost: ``n_repeats * (n_train + 1)`` trainings.
 
+    References
+    ----------
+    .. [1] R. D. Cook. Detection of influential observation in linear regression.
+       Technometrics 1977.
+
     Examples
     --------
     >>> from sklearn.datasets import load_diabetes

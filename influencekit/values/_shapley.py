@@ -87,6 +87,8 @@ class Shapley(FromTrainings):
     "complementary" subtracts from each difference what the subset's size alone lets expect, which
     cancels in the mean and takes noise out.
 
+    Cost: one training for each subset.
+
     References
     ----------
     .. [1] A. Ghorbani, J. Zou. Data Shapley: equitable valuation of data for machine learning.
