@@ -18,7 +18,7 @@ from influencekit import (
 )
 from influencekit.curvature import Arnoldi, ConjugateGradient, Hessian, LiSSA, Nystroem
 from influencekit.utils.estimator_checks import parametrize_with_checks
-from influencekit.values import Datamodel, DataOOB, KNNShapley
+from influencekit.values import DataOOB, KNNShapley
 from influencekit.values._from_trainings import FromTrainings
 
 #: One row registers an attributor for every common test.
@@ -57,7 +57,6 @@ ATTRIBUTORS = [
     TreeInfluence("boostin"),
     TreeInfluence("kernel", max_memory="1MB"),
     GroupAttributor(TreeInfluence()),
-    Datamodel(n_trainings=4, random_state=0),
     KNNShapley(),
     DataOOB(),
 ]

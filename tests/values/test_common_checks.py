@@ -7,6 +7,7 @@ from influencekit.values import Banzhaf, BetaShapley, Datamodel, LeaveOneOut, Sh
 from tests.test_common import expected_failed_checks
 
 VALUES = [
+    Datamodel(n_trainings=6, random_state=0),
     Datamodel("lasso", n_trainings=6, random_state=0),
     Banzhaf(n_trainings=6, random_state=0),
     Shapley(n_trainings=6, random_state=0),
