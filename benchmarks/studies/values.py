@@ -66,11 +66,11 @@ def tables(rows):
 
 STUDY = Study(
     __doc__, row,
-    [{"part": ["nets"], "model": NETS, "seed": [0, 1]},
-     {"part": ["trees"], "model": ["RandomForest", "HistGradientBoosting"],
-      "table": ["diabetes", "breast cancer", "wine"], "seed": [0]}],
-    {"n_trainings": [20, 50, 100, 200, 400], "n_subsets": 60, "n_query": 30},
-    quick=Size({"part": ["nets"], "model": ["iris, MLP"], "seed": [0]},
-               {"n_trainings": [6, 12], "n_subsets": 6, "n_query": 5}),
+    [{"part": ["nets"], "model": NETS, "seed": [0]},
+     {"part": ["trees"], "model": ["HistGradientBoosting", "RandomForest"],
+      "table": ["diabetes", "wine", "breast cancer"], "seed": [0]}],
+    {"n_trainings": [20, 50, 100, 200], "n_subsets": 40, "n_query": 30},
+    quick=Size({"part": ["trees"], "model": ["RandomForest"], "table": ["wine"], "seed": [0]},
+               {"n_trainings": [4, 6], "n_subsets": 4, "n_query": 5}),
     tables=tables,
 )  # fmt: skip

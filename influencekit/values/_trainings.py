@@ -50,13 +50,14 @@ class Trainings:
     ):
         self.retrain, self.classes, self.empty, self.rng = retrain, classes, empty, rng
         self.start = rng.random_sample()
+        self._seeds = np.random.RandomState(draw_seed(rng))  # the same whatever was drawn of rng
         self.masks = np.zeros((0, n_train), dtype=bool)
         self.n_trained = 0
         self._parts: list[SubsetOutputs] = []
 
     def __call__(self, masks: NDArray) -> NDArray:
         """Outputs (n_subsets, n_query) of models trained on more subsets."""
-        seed, able = draw_seed(self.rng), self._able(masks)
+        seed, able = draw_seed(self._seeds), self._able(masks)
         part = self.retrain(masks[able], seed) if able.any() else None
         if part is None or not able.all():
             part = self._filled(masks, able, part)

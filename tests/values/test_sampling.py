@@ -179,13 +179,21 @@ def test_without_a_class_the_shares_of_classes_answer(model, least):
 
 
 def test_trainings_are_found_again(tmp_path, monkeypatch):
-    values = Banzhaf(n_trainings=24, tol=1e-9, random_state=0, cache_dir=tmp_path)
-    first = values.fit(MODEL, X, Y, X_query=X[:1], y_query=Y[:1]).score(X[:1], Y[:1])
+    """All of them by the same call, and the first ones by one that asks for more."""
+    trained, run_jobs = [], _engines.run_jobs
 
-    def run_jobs(job, runs, n_jobs):
-        assert len(runs) == 0
-        return iter(())
+    def counted(job, runs, n_jobs):
+        trained.append(len(runs))
+        return run_jobs(job, runs, n_jobs)
 
-    monkeypatch.setattr(_engines, "run_jobs", run_jobs)
-    again = values.fit(MODEL, X, Y, X_query=X[:1], y_query=Y[:1]).score(X[:1], Y[:1])
-    np.testing.assert_array_equal(again, first)
+    monkeypatch.setattr(_engines, "run_jobs", counted)
+    for values in (Banzhaf(), Shapley()):
+        values.set_params(random_state=0, cache_dir=tmp_path / repr(values)[:12])
+        found = []
+        for n in (8, 8, 12):
+            trained.clear()
+            values.set_params(n_trainings=n)
+            values.fit(MODEL, X, Y, X_query=X[:1], y_query=Y[:1])
+            found.append((values.score(X[:1], Y[:1]), sum(trained)))
+        np.testing.assert_array_equal(found[0][0], found[1][0])
+        assert [count for _, count in found][1:] == [0, 4]
