@@ -28,7 +28,9 @@ ROWS = [
         "subsets that leave one row out",
         f"halved = retrained(model); LeaveOneOut(){FIT}",
         {
-            "Leave subset_outputs out": "LeaveOneOut().fit(model, X, y, **asked, subset_outputs=None)"
+            "Leave subset_outputs out": (
+                "LeaveOneOut().fit(model, X, y, **asked, subset_outputs=None)"
+            ),
         },
     ),
     Row(

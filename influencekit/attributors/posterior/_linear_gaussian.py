@@ -116,7 +116,9 @@ def _at_ratios(Z: NDArray, y: NDArray, prior: Candidate, shared: bool) -> Iterat
     values = values.clip(min=0)
     ones, y = basis.T @ np.ones(len(Z)), basis.T @ y
     slope_of = None if prior.scores is None else basis.T @ (Z @ prior.scores.T)
-    for ratio in np.array(NOISE_RATIOS) * 4 / Z.shape[1]:
+    # without a prior a ratio of 0 would leave no scores at all, where small ones still rank rows
+    ratios = NOISE_RATIOS[1:] if prior.scores is None else NOISE_RATIOS
+    for ratio in np.array(ratios) * 4 / Z.shape[1]:
         weights = 1 / (1 + ratio * values)
         fit = _Generalized(weights, ones, y, slope_of, shared)
         rest = basis @ (weights[:, None] * fit.residuals)
