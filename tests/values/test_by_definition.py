@@ -144,3 +144,17 @@ def test_lasso_finds_the_rows_that_matter():
     values.fit(Ridge().fit(X, Y), X, Y, X_query=Q[:1], y_query=U[:1], subset_outputs=kept)
     np.testing.assert_allclose(values.score(Q[:1], U[:1])[0], [2, 0, 0, -1, 0], atol=0.05)
     assert values.std_error_.max() < 0.05
+
+
+def test_outputs_that_are_mostly_noise_still_rank_the_rows(game):
+    """The evidence would take the penalty to infinity, and with it every score to 0."""
+    masks = np.random.RandomState(3).rand(30, N) < 0.5
+    masks[~masks.any(1), 0] = True
+    noise = np.random.RandomState(1).randn(30, 1, N_QUERY)
+    kept = SubsetOutputs(masks, noise, np.zeros((30, 1)))
+    for values in (Datamodel(), SubsetPosterior(None)):
+        values.fit(Ridge().fit(X, Y), X, Y, X_query=Q, y_query=U, subset_outputs=kept)
+        scores = values.score(Q, U)
+        assert (np.ptp(scores, axis=1) > 0).all()
+        assert np.abs(scores).max() < 0.1
+    assert values.noise_ratio_ == 0.01 * 4 / N  # the least that is tried
