@@ -51,16 +51,16 @@ def row(part, model, seed, n_trainings, n_subsets, n_query, table=None):
 
 def tables(rows):
     found, numbers = {}, [key for key in dict.fromkeys(k for r in rows for k in r) if "LDS " in key]
-    for part in ("nets", "trees"):
+    for part, places in (("nets", ["model"]), ("trees", ["model", "table"])):
         lines = {}
         for r in rows:
             if r["part"] == part:
-                place = r["model"], r.get("table") or "", r["value"]
-                lines.setdefault(place, []).append(r)
+                lines.setdefault((*(r[p] for p in places), r["value"]), []).append(r)
         cells = {p: [of(own, key) for key in ("LDS", *numbers)] for p, own in lines.items()}
         means = [[*p, *(short(np.mean(c)) if c else "" for c in cells[p]),
                   short(np.mean(of(lines[p], "seconds")), 3)] for p in lines]  # fmt: skip
-        found[part] = Table(["model", "table", "value", "none", *numbers, "seconds"], means)
+        numbered = [key.removeprefix("LDS ") for key in numbers]
+        found[part] = Table([*places, "value", "no training", *numbered, "seconds"], means)
     return found
 
 
