@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path.insert(0, str(HERE))
 
-from _api import api_of, public_name, rooms  # noqa: E402
+from _api import public_name  # noqa: E402
 
 matplotlib.use("Agg")
 
@@ -46,8 +46,6 @@ templates_path = [str(HERE / "_templates")]  # absolute: autosummary would look 
 myst_heading_anchors = 4
 
 # ---- reference
-autosummary_ignore_module_all = False
-autosummary_context = {"api": {room: api_of(room) for room in rooms()}}
 autodoc_typehints = "none"  # numpydoc's sections have the types
 autodoc_member_order = "groupwise"
 numpydoc_show_class_members = False  # autodoc lists them
@@ -103,7 +101,7 @@ MAPS = {"docs/index", "docs/user_guide", "docs/development"}
 EXAMPLE = re.compile(r"\]\((?:\.\./)?examples/(?:(plot_\w+)\.py|README\.rst)(#[\w-]+)?\)")
 
 
-def prepare_page(app, docname, source):
+def prepare_page(_app, docname, source):
     """Lead links to examples into the gallery, and add the contents that a map page lists."""
     up = "" if docname.startswith("docs/") else "docs/"
     text = EXAMPLE.sub(lambda m: f"]({up}auto_examples/{m[1] or 'index'}.rst)", source[0])
@@ -139,7 +137,7 @@ def find_by_public_name(app, env, node, contnode):
     return None
 
 
-def skip_foreign(app, what, name, obj, skip, options):
+def skip_foreign(_app, what, _name, obj, _skip, _options):
     """Methods of scikit-learn are documented there: metadata requests, ``set_output``."""
     foreign = getattr(obj, "__module__", None) or ""
     return True if foreign.startswith("sklearn.") and what == "class" else None

@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetRegressor
 from torch import nn
 
-from influencekit import FurtherTraining, GradCos, GradDot, InfluenceFunction
+from influencekit import FurtherTraining, GradCos, GradDot, InfluenceFunction, Training
 from influencekit.displays import AgreementDisplay
 
 
@@ -51,7 +51,11 @@ net = NeuralNetRegressor(
 
 horizons = [1, 3, 10, 30]
 further = FurtherTraining(
-    lr=0.005, horizons=horizons, left_out=30, n_repeats=8, adjust="center", random_state=0
+    training=Training(lr=0.005, horizons=horizons),
+    left_out=30,
+    n_repeats=8,
+    adjust="center",
+    random_state=0,
 ).fit(net, X_train, y_train)
 gold = further.measure(X_test, y_test)
 

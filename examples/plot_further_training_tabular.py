@@ -34,12 +34,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skorch import NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
-from influencekit import (
-    FurtherTraining,
-    GradDot,
-    InfluenceFunction,
-    retrain_on_subsets,
-)
+from influencekit import FurtherTraining, GradDot, InfluenceFunction, Training, retrain_on_subsets
 from influencekit.curvature import ConjugateGradient
 from influencekit.datasets import fetch_acs_income, fetch_uci_concrete
 from influencekit.displays import AgreementDisplay
@@ -138,7 +133,8 @@ def methods(optimizer, lr, mean_square):
     """Name -> function of the number of epochs that makes the attributor."""
 
     def horizon(epochs, **options):
-        further = FurtherTraining(optimizer, lr=lr, epochs=epochs, batch_size=128, random_state=1)
+        training = Training(optimizer, lr=lr, epochs=epochs, batch_size=128)
+        further = FurtherTraining(training=training, random_state=1)
         return InfluenceFunction(
             "ggn", projection_dim=1024, random_state=0, further_training=further, **options
         )
@@ -161,10 +157,7 @@ gold, agreement = {}, {}
 for (table, optimizer), lr in RATES.items():
     net, X, y, X_test, y_test = tables[table]
     further = FurtherTraining(
-        optimizer,
-        lr=lr,
-        horizons=HORIZONS,
-        batch_size=128,
+        training=Training(optimizer, lr=lr, horizons=HORIZONS, batch_size=128),
         left_out=25,
         n_repeats=3,
         adjust="center",

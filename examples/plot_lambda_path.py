@@ -26,8 +26,7 @@ from influencekit import (
     retrain_on_subsets,
 )
 from influencekit.displays import LambdaPathDisplay
-from influencekit.metrics import linear_datamodeling_score
-from influencekit.metrics._lds import PreparedOutputs
+from influencekit.metrics import PreparedOutputs, linear_datamodeling_score
 
 
 class Net(nn.Module):
@@ -68,7 +67,7 @@ print(f"accuracy {net.score(X_rest, y_rest):.3f}")
 # reconstruction, see :doc:`/docs/damping`.
 
 default = InfluenceFunction().fit(net, X_train, y_train)
-surrogate = SurrogateLambdaSearchCV(InfluenceFunction(), random_state=0)
+surrogate = SurrogateLambdaSearchCV(InfluenceFunction(), criterion="xi", random_state=0)
 surrogate.fit(net, X_train, y_train)
 
 # %%

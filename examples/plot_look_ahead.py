@@ -77,7 +77,7 @@ found["all rows and validation"] = [accuracy(*both, seed)[0] for seed in SEEDS]
 for horizon in (0, 1, 4):
     name = f"online, horizon {horizon}"
     chosen = [
-        accuracy(X_train, y_train, seed, LookAheadSelector(X_val, y_val, horizon, keep=0.7))
+        accuracy(X_train, y_train, seed, LookAheadSelector(X_val, y_val, horizon=horizon, keep=0.7))
         for seed in SEEDS
     ]
     found[name] = [score for score, _ in chosen]

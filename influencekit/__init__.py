@@ -24,7 +24,6 @@ from influencekit.selection._lds_search import LDSSearch
 from influencekit.selection._scorer import lds_scorer
 from influencekit.selection._surrogate import SurrogateLambdaSearchCV
 from influencekit.selection.study._sensitivity import SensitivityStudy
-from influencekit.training.further._config import FurtherTrainingConfig
 from influencekit.training.further._training import Training
 from influencekit.training.subsets._retrain import retrain_on_subsets
 from influencekit.training.subsets._subset_outputs import SubsetOutputs
@@ -36,7 +35,6 @@ __all__ = [
     "DampedFitted",
     "Fitted",
     "FurtherTraining",
-    "FurtherTrainingConfig",
     "GradCos",
     "GradDot",
     "GroupAttributor",

@@ -207,7 +207,7 @@ class DampedMixin:
         return known[0] if len(known) == 1 else np.sort(np.concatenate(known))
 
     @with_gradients
-    def set_damping(self, damping):
+    def set_damping(self, damping: float | str) -> Self:
         """Change the damping of a fitted attributor; nothing else of the fit depends on it.
 
         Parameters
@@ -249,7 +249,7 @@ def of_models(values: list) -> Any:
 # -- checks -----------------------------------------------------------------------------------
 
 
-def reject_data_as_model(attributor, model, X) -> None:
+def reject_data_as_model(attributor: Any, model: Any, X: Any) -> None:
     """Refuse data where the model belongs: an attributor used as a step of a Pipeline."""
     looks_like_data = isinstance(model, (np.ndarray, torch.Tensor, list, tuple)) or (
         hasattr(model, "iloc") or hasattr(model, "tocsr")
@@ -275,7 +275,7 @@ def check_weights(task: Task) -> None:
             )
 
 
-def check_fitted(attributor, fitted) -> None:
+def check_fitted(attributor: Any, fitted: Any) -> None:
     """Refuse what an author's ``_fit`` may not return."""
     if not isinstance(fitted, Fitted):
         raise TypeError(
@@ -285,7 +285,7 @@ def check_fitted(attributor, fitted) -> None:
         )
 
 
-def check_returned(fitted, scores: np.ndarray, shape: tuple[int, int]) -> None:
+def check_returned(fitted: Any, scores: np.ndarray, shape: tuple[int, int]) -> None:
     """Refuse what an author's ``scores`` may not return."""
     if not isinstance(scores, np.ndarray) or scores.shape != shape:
         raise ValueError(
@@ -311,7 +311,7 @@ def learned_rows(task: Task, train: Examples) -> np.ndarray:
     if task.training_rows is None:
         return rows
     targets = present(train.targets, "training targets")
-    targets = class_positions(targets) if task.kind == "classification" else targets
+    targets = class_positions(targets) if task.problem_type == "classification" else targets
     learned = np.flatnonzero(task.training_rows(rows[:, None], targets.cpu().numpy()))
     if len(learned) < len(train):
         warn_user(
@@ -333,7 +333,7 @@ GRADIENT_CONSTRAINTS: dict[str, list] = {
 }
 
 
-def gradient_engine(attributor, task: Task) -> GradientEngine:
+def gradient_engine(attributor: Any, task: Task) -> GradientEngine:
     """Engine with an attributor's batch size, memory and progress."""
     return GradientEngine(
         task,
@@ -343,12 +343,14 @@ def gradient_engine(attributor, task: Task) -> GradientEngine:
     )
 
 
-def training_gradients(engine: GradientEngine, train: Examples, shares=None) -> Gradients:
+def training_gradients(
+    engine: GradientEngine, train: Examples, shares: Tensor | None = None
+) -> Gradients:
     """Gradients of the training examples' losses."""
     return Gradients(engine, train, loss_cotangent(engine.task), shares=shares)
 
 
-def query_gradients(engine: GradientEngine, output, queries: Examples) -> Gradients:
+def query_gradients(engine: GradientEngine, output: Any, queries: Examples) -> Gradients:
     """Gradients of the explained output ``f``, whose value is higher for a better model.
 
     Queries without targets take the model's prediction as target.
@@ -356,7 +358,7 @@ def query_gradients(engine: GradientEngine, output, queries: Examples) -> Gradie
     task, has_targets = engine.task, queries.targets is not None
     function = resolve_output(task, output, has_targets, finite=True)
 
-    def of_prediction(outputs, _):
+    def of_prediction(outputs: Tensor, _: Any) -> Tensor:
         return function(outputs, predicted_targets(task, outputs.detach()))
 
     explained = function if has_targets else of_prediction

@@ -1,10 +1,14 @@
-"""The k smallest numbers of every row, without sorting the rows."""
+"""The strongest training examples: positions without sorting the rows, and a table of them."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-__all__ = ["smallest_k"]
+from influencekit.utils._optional import import_optional
+
+__all__ = ["smallest_k", "top_frame"]
 
 
 def smallest_k(rows: np.ndarray, k: int) -> np.ndarray:
@@ -29,3 +33,61 @@ def smallest_k(rows: np.ndarray, k: int) -> np.ndarray:
         candidates = np.flatnonzero(row <= np.partition(row, k - 1)[k - 1])
         positions[:] = candidates[np.argsort(row[candidates], kind="stable")[:k]]
     return found
+
+
+def top_frame(
+    indices: np.ndarray,
+    scores: np.ndarray,
+    queries: Any,
+    columns: Any,
+    X: Any = None,
+    y: Any = None,
+) -> Any:
+    """Table of the strongest training examples, one row for each query and rank.
+
+    Parameters
+    ----------
+    indices, scores : ndarray of shape (n_queries, k)
+        Positions among the columns of the scores, and their scores.
+    queries, columns : array-like or pandas.Index or None
+        Names of the queries, and of what is scored; None takes positions.
+    X, y : array-like or None
+        What to show of the training data; None, or data without rows to take, shows nothing.
+        A column whose name is taken gets " (X)" behind it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``query``, ``rank``, ``row``, ``score``, ``y``, then the columns of X.
+    """
+    pd = import_optional("pandas", "top_k(as_frame=True)")
+    (n_queries, k), taken = indices.shape, indices.ravel()
+    queries = pd.RangeIndex(n_queries) if queries is None else pd.Index(queries)
+    facts = {
+        "query": queries.repeat(k),
+        "rank": np.tile(np.arange(1, k + 1), n_queries),
+        "row": taken if columns is None else pd.Index(columns).take(taken),
+        "score": scores.ravel(),
+    }
+    targets, rows = _rows_of(y, taken, "y", pd), _rows_of(X, taken, "x", pd)
+    table = pd.concat([pd.DataFrame(facts), targets], axis=1)
+    clashes = {name: f"{name} (X)" for name in rows.columns if name in table.columns}
+    return pd.concat([table, rows.rename(columns=clashes)], axis=1)
+
+
+def _rows_of(data: Any, rows: np.ndarray, name: str, pd: Any) -> Any:
+    """Some rows as a DataFrame, without columns for data that have no rows to take.
+
+    Columns without names are called by ``name`` and their number, a single one by ``name`` alone.
+    """
+    data = data.to_pandas() if hasattr(data, "to_pandas") else data  # polars, pyarrow
+    if hasattr(data, "iloc"):
+        found = data.iloc[rows].reset_index(drop=True)
+        return found.rename(name).to_frame() if found.ndim == 1 else found
+    if not isinstance(data, (list, np.ndarray)) and not hasattr(data, "detach"):
+        return pd.DataFrame(index=range(len(rows)))
+    values = np.asarray(data.detach().cpu() if hasattr(data, "detach") else data)[rows]
+    if values.ndim == 1:
+        return pd.DataFrame({name: values})
+    values = values.reshape(len(values), -1)
+    return pd.DataFrame(values, columns=[f"{name}{i}" for i in range(values.shape[1])])

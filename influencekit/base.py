@@ -23,7 +23,7 @@ from influencekit._fitted import (
     reject_data_as_model,
 )
 from influencekit._seeded_copies import seeded_copies
-from influencekit._top_k import smallest_k
+from influencekit._top_k import smallest_k, top_frame
 from influencekit.data._examples import Examples, ExamplesList, each, open_examples
 from influencekit.data._inputs import check_same_length
 from influencekit.models._task import Task, TaskList, as_task, is_model_list
@@ -92,7 +92,9 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return as_task(model)
 
     @with_gradients
-    def fit(self, model, X, y=None, *, sample_weight=None, X_fit=None):
+    def fit(
+        self, model: Any, X: Any, y: Any = None, *, sample_weight: Any = None, X_fit: Any = None
+    ) -> Self:
         """Learn what scoring needs from a fitted model and its training data.
 
         Parameters
@@ -146,7 +148,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         part._keep(self.fitted_[:n_models], self._rows[:n_models])
         return part
 
-    def _read_models(self, model: Any, X: Any, y: Any) -> Task | TaskList:
+    def _read_models(self, model: Any, X: Any, _y: Any) -> Task | TaskList:
         """What ``fit`` was given as its model; those who hold an attributor ask it."""
         if is_model_list(model):
             return TaskList.of(map(self._task_of, model))
@@ -154,7 +156,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return self._task_of(model)
 
     def _open(
-        self, model, X, y, sample_weight=None, X_fit=None
+        self, model: Any, X: Any, y: Any, sample_weight: Any = None, X_fit: Any = None
     ) -> tuple[Task | TaskList, Examples | ExamplesList]:
         """Check what ``fit`` was given and remember what every attributor remembers."""
         validate_parameters(self)
@@ -162,7 +164,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         for task in each(models):
             check_weights(task)
         train = _training_examples(models, X, y, X_fit).weighted(sample_weight)
-        self._models, self.task_ = models, each(models)[0]
+        self._models, self.task_, self._given = models, each(models)[0], (X, y)
         self.n_train_ = train.n_examples
         self.train_index_ = train.index
         for name in ("n_features_in", "feature_names_in"):
@@ -173,7 +175,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return models, train
 
     @with_gradients
-    def score(self, X, y=None) -> np.ndarray:
+    def score(self, X: Any, y: Any = None) -> np.ndarray:
         """Score every training example for every test example.
 
         Parameters
@@ -191,7 +193,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return self._all_scores(self._queries(X, y))
 
     @with_gradients
-    def transform(self, X, y=None):
+    def transform(self, X: Any, y: Any = None) -> Any:
         """Scores under the name of scikit-learn's transformers; honors ``set_output``.
 
         Parameters
@@ -209,7 +211,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         scores = self._all_scores(queries)
         return scores if queries.index is None else self._with_index(scores, queries.index)
 
-    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:  # noqa: ARG002  the name is scikit-learn's
         """Names of the score columns: the training rows' index labels, else ``train0``, ...
 
         They are texts.  The labels themselves, of several levels or of dates, are in
@@ -248,7 +250,9 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return self._combine(total, len(self.fitted_))
 
     @with_gradients
-    def top_k(self, X, y=None, k: int = 10, *, opponents: bool = False):
+    def top_k(
+        self, X: Any, y: Any = None, k: int = 10, *, opponents: bool = False, as_frame: bool = False
+    ) -> Any:
         """Training examples with the highest scores, without holding the whole score matrix.
 
         Parameters
@@ -258,6 +262,8 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         k : int, default=10
         opponents : bool, default=False
             Take the lowest scores in place of the highest.
+        as_frame : bool, default=False
+            Return one table to read, in place of two arrays; needs pandas.
 
         Returns
         -------
@@ -265,6 +271,10 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
             Rows of the training data, strongest first; equal scores in row order.  Their names
             are ``attributor.get_feature_names_out()[indices]``.
         scores : ndarray of shape (n_test, k)
+        frame : pandas.DataFrame of n_test * k rows
+            With ``as_frame=True``.  Columns: ``query`` and ``row``, labels of the test and the
+            training row, or positions; ``rank``, from 1; ``score``; ``y`` and the data of the
+            training row, as given to ``fit`` (none of sparse matrices, Datasets, DataLoaders).
         """
         queries = self._queries(X, y)
         n_columns, columns = self._columns()
@@ -278,7 +288,12 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         for scores in self._score_blocks(queries):
             indices.append(smallest_k(sign * scores, k))
             values.append(np.take_along_axis(scores, indices[-1], axis=1))
-        return np.concatenate(indices), np.concatenate(values)
+        found = np.concatenate(indices), np.concatenate(values)
+        if not as_frame:
+            return found
+        if self._grouped is not None:
+            return top_frame(*found, queries.index, self.get_feature_names_out())
+        return top_frame(*found, queries.index, self.train_index_, *self._given)
 
     def _score_blocks(self, queries: Examples | ExamplesList) -> Iterator[np.ndarray]:
         """Scores of some queries after the other."""
@@ -321,7 +336,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         """Scores summed over subsets of the training rows, (n_queries, n_subsets)."""
         return self.score(queries) @ self._subset_columns(masks).T
 
-    def _queries(self, X, y) -> Examples | ExamplesList:
+    def _queries(self, X: Any, y: Any) -> Examples | ExamplesList:
         check_is_fitted(self, "fitted_")
         return open_examples(self._models, X, y, require_y=False)
 

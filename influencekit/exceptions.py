@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 
 from sklearn.exceptions import ConvergenceWarning as _ConvergenceWarning
-from sklearn.exceptions import NotFittedError
 
 __all__ = [
     "ConvergenceWarning",
@@ -16,7 +15,6 @@ __all__ = [
     "InfluenceKitWarning",
     "LambdaPathWarning",
     "NegativeCurvatureWarning",
-    "NotFittedError",
     "NotStationaryWarning",
     "ProjectionWarning",
     "ResourceError",
@@ -125,7 +123,7 @@ def warn_user(message: str, category: type[Warning]) -> None:
     if found is not None:
         found.append((message, category))
         return
-    level, frame = 1, sys._getframe()
+    level, frame = 1, sys._getframe()  # noqa: SLF001  no other way to where the user calls
     while frame.f_back is not None and _is_inside(frame.f_code.co_filename):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)

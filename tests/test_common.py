@@ -14,6 +14,7 @@ from influencekit import (
     SubsetPosterior,
     SurrogateLambdaSearchCV,
     TracIn,
+    Training,
     TreeInfluence,
 )
 from influencekit.curvature import Arnoldi, ConjugateGradient, Hessian, LiSSA, Nystroem
@@ -39,7 +40,7 @@ ATTRIBUTORS = [
     InfluenceFunction(
         ConjugateGradient(rtol=1e-10, preconditioner_rank=5, random_state=0), damping=0.1
     ),
-    InfluenceFunction(LiSSA(batch_size=None, rtol=1e-8, random_state=0), damping=50.0),
+    InfluenceFunction(LiSSA(rows_per_step=None, rtol=1e-8, random_state=0), damping=50.0),
     InfluenceFunction(Arnoldi(rank=15, tol=0.0, random_state=0)),
     InfluenceFunction(Nystroem(rank=15, random_state=0)),
     LossBaseline(),
@@ -48,7 +49,9 @@ ATTRIBUTORS = [
     RunAverage(TRAK(projection_dim=8, random_state=0), slopes="unit"),
     SurrogateLambdaSearchCV(InfluenceFunction("fisher"), random_state=0),
     # one batch of all rows: no order, so rows may be permuted
-    FurtherTraining(lr=0.1, n_steps=2, n_repeats=1, batch_size=200, random_state=0),
+    FurtherTraining(
+        training=Training(lr=0.1, n_steps=2, batch_size=200), n_repeats=1, random_state=0
+    ),
     GroupAttributor(InfluenceFunction("fisher")),  # without groups each row is one
     GroupAttributor(TRAK(0.1), curvature="groups"),
     LDSSearch(InfluenceFunction("fisher"), n_subsets=6, n_trials=3, random_state=0),
@@ -75,8 +78,6 @@ def expected_failed_checks(attributor):
     if isinstance(attributor, DataOOB):
         reason = "a forest draws rows by their number"
         return {"check_train_permutation": reason, "check_duplicates": reason}
-    if isinstance(attributor, FurtherTraining):
-        return {"check_batch_size_independence": "its batch_size is that of training"}
     if isinstance(getattr(attributor, "attributor", attributor), TreeInfluence):
         return {"check_input_kinds": "trees read arrays, so Datasets are refused"}
     return {}

@@ -87,14 +87,14 @@ def scores(run, scheduled: bool, wanted: list[str] | None = None) -> dict[str, n
 def finite(run) -> tuple[np.ndarray, object]:
     """Scores of the finite removal, of the left-out examples alone, and their proxy."""
     influence = AdamWInfluence(run.trajectory).fit(run.task, run.X, run.y)
-    found = influence.taylor_error_proxy(run.X_test, run.y_test, run.left_out, kind="finite")
+    found = influence.taylor_error_proxy(run.X_test, run.y_test, run.left_out, estimate="finite")
     return found.scores + found.proxy, found
 
 
 def kinks(run):
     """The error proxy of kinks."""
     influence = AdamWInfluence(run.trajectory).fit(run.task, run.X, run.y)
-    return influence.taylor_error_proxy(run.X_test, run.y_test, run.left_out, kind="kinks")
+    return influence.taylor_error_proxy(run.X_test, run.y_test, run.left_out, estimate="kinks")
 
 
 def reruns(run):

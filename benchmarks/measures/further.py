@@ -6,16 +6,15 @@ from functools import partial
 
 import numpy as np
 
-from influencekit import TRAK, FurtherTraining, GradCos, GradDot, InfluenceFunction
+from influencekit import TRAK, FurtherTraining, GradCos, GradDot, InfluenceFunction, Training
 from influencekit.curvature import ConjugateGradient, LiSSA
 from influencekit.metrics import agreement_by_seeds
 
 
-def gold(optimizer: str, horizons, **more) -> FurtherTraining:
+def gold(optimizer: str, lr: float, horizons, **more) -> FurtherTraining:
     """Gold standard: pairs of runs, centered as in the paper's main figures."""
-    return FurtherTraining(
-        optimizer, horizons=list(horizons), batch_size=128, adjust="center", **more
-    )
+    training = Training(optimizer, lr, horizons=list(horizons), batch_size=128)
+    return FurtherTraining(training=training, adjust="center", **more)
 
 
 def methods(problem, net, optimizer: str, options: dict, curvature: dict) -> dict:
@@ -25,7 +24,7 @@ def methods(problem, net, optimizer: str, options: dict, curvature: dict) -> dic
     published = 100.0 * squares / n_parameters  # the largest of the paper's grid
 
     def horizon(epochs: int, **more):
-        further = gold(optimizer, (epochs,), n_repeats=1, random_state=99, **options)
+        further = gold(optimizer, horizons=(epochs,), n_repeats=1, random_state=99, **options)
         return InfluenceFunction("ggn", further_training=further, **curvature, **more)
 
     found = {

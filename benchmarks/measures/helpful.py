@@ -22,7 +22,9 @@ def total_scores(net, problem, dim, seed):
     for name, attributor in methods.items():
         fitted = attributor.fit(net, *problem.train)
         totals[f"{name}, default"] = fitted.score(*problem.test).sum(0)
-        search = SurrogateLambdaSearchCV(attributor, random_state=seed).fit(net, *problem.train)
+        search = SurrogateLambdaSearchCV(attributor, criterion="xi", random_state=seed).fit(
+            net, *problem.train
+        )
         totals[f"{name}, ξ = 0.5"] = search.score(*problem.test).sum(0)
         fitted.set_damping(TINY * float(fitted.eigenvalues_.max()))
         totals[f"{name}, λ -> 0"] = fitted.score(*problem.test).sum(0)

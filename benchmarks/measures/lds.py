@@ -60,7 +60,8 @@ def halves(
 
 
 def picked(attributor, model, train: tuple, **options) -> float:
-    """The damping that SurrogateLambdaSearchCV chooses."""
+    """The damping that SurrogateLambdaSearchCV chooses, by ξ unless another criterion is given."""
+    options = {"criterion": "xi", **options}
     return SurrogateLambdaSearchCV(attributor, **options).fit(model, *train).best_params_["damping"]
 
 

@@ -9,7 +9,7 @@ from benchmarks.measures.private import refitted_leaves
 from benchmarks.measures.refits import row_means
 from influencekit import TreeInfluence
 from influencekit.metrics import linear_datamodeling_score
-from influencekit.models import tree_task
+from influencekit.models.trees._task import tree_task
 
 METHODS = ("auto", "leaf", "boostin", "axil", "kernel")
 BASELINES = ("same label", "leaf kernel", "random")

@@ -29,8 +29,8 @@ def row(curvature, n_train, n_test, n_queries, epochs, n_subsets, n_repeats, pro
     fitted = stage("fit", lambda: InfluenceFunction(**new.get_params()).fit(model, *train))
     searches = {
         f"ξ = {xi}": stage(
-            "search", lambda xi=xi: SurrogateLambdaSearchCV(new, threshold=xi, random_state=0).fit(
-                model, *train))
+            "search", lambda xi=xi: SurrogateLambdaSearchCV(
+                new, criterion="xi", threshold=xi, random_state=0).fit(model, *train))
         for xi in (0.5, 0.37)
     }  # fmt: skip
     stage("score", lambda: fitted.score(*test))

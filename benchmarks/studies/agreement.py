@@ -26,7 +26,9 @@ def row(data, optimizer, horizons, n_repeats, n_left_out, n_test, wanted, epochs
     amounts = AMOUNTS.get(data, (horizons, n_repeats))
     horizons, n_repeats = horizons or amounts[0], n_repeats or amounts[1]
     options = {"lr": more["rates"][optimizer], "left_out": n_left_out or more["n_left_out"]}
-    gold = further.gold(optimizer, horizons, n_repeats=n_repeats, random_state=0, **options)
+    gold = further.gold(
+        optimizer, horizons=horizons, n_repeats=n_repeats, random_state=0, **options
+    )
     gold.fit(net, *problem.train)
     measured, rows, picked = gold.measure(*problem.test), [], {}
     makers = further.methods(problem, net, optimizer, options, more["curvature"])

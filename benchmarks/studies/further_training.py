@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 from benchmarks.harness import Size, Study, Table, cost_of, number, plain_loop, ready
 from benchmarks.measures.plain_loop import loop
 from benchmarks.problems.nets import stack_of_layers
-from influencekit import FurtherTraining, as_task
+from influencekit import FurtherTraining, Training, as_task
 
 
 def row(job, width, optimizer, threads, left_out, rows, features, queries, epochs, batch_size, lr):
@@ -26,9 +26,11 @@ def row(job, width, optimizer, threads, left_out, rows, features, queries, epoch
     how = {"optimizer": optimizer, "lr": lr, "epochs": epochs, "batch_size": batch_size}
 
     def together(left_out):
+        horizons = range(1, epochs + 1)
+        training = Training(optimizer.lower(), lr, horizons=horizons, batch_size=batch_size)
         further = FurtherTraining(
-            optimizer.lower(), lr, horizons=range(1, epochs + 1), batch_size=batch_size,
-            left_out=left_out, n_repeats=1, removal="drop", engine="stacked", random_state=0,
+            training=training, left_out=left_out, n_repeats=1, removal="drop", engine="stacked",
+            random_state=0,
         )  # fmt: skip
         further.fit(as_task(module, loss=nn.MSELoss()), X, y)
         return int(further.seeds_[0]), further.measure(*asked).scores
@@ -63,10 +65,8 @@ def tables(rows):
 
 
 def key(cell):
-    more = [str(cell[axis]) for axis in ("width", "optimizer", "threads")]
-    return "short/further_training" + (
-        "" if more == ["128", "SGD", "None"] else "/" + "-".join(more)
-    )
+    more = "/" + "-".join(str(cell[axis]) for axis in ("width", "optimizer", "threads"))
+    return "short/further_training" + more.replace("/128-SGD-None", "")
 
 
 ONE = {"job": ["further_training"], "width": [128], "optimizer": ["SGD"], "threads": [None]}

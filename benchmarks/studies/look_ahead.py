@@ -20,7 +20,7 @@ def row(data, rate, keep, epochs, seed, n_train, n_val, lr, horizons):
     asked, wrong = job.validation, job.wrong
     job.online("all rows")
     job.online("right labels only", rows=~wrong)
-    job.online("random rows", RandomSelector(*asked, 0, keep))
+    job.online("random rows", RandomSelector(*asked, horizon=0, keep=keep))
     for k in horizons:
         horizon, every = (FULL, 8) if k == "full" else (k, 1)
         selector = LookAheadSelector(*asked, horizon=horizon, keep=keep, every=every)

@@ -92,7 +92,7 @@ class GroupCounterfactual:
             return np.full(len(self.groups), np.nan)
         return np.sqrt((self.full.var(ddof=1) + self.without.var(axis=1, ddof=1)) / n)
 
-    def to_frame(self):
+    def to_frame(self) -> Any:
         """Table with a row for each group.
 
         Returns
@@ -121,7 +121,7 @@ def fairness_gap(
     probabilities: Any,
     y: Any,
     sensitive: Any,
-    kind: str = "demographic_parity",
+    gap: str = "demographic_parity",
     *,
     threshold: float | None = None,
     positive: Any = None,
@@ -136,7 +136,7 @@ def fairness_gap(
         True class, 0 or 1; others need ``positive``.  Unused for "demographic_parity".
     sensitive : array-like of shape (n,) or (n, n_columns)
         Group of each person; crossings of several columns.
-    kind : {"demographic_parity", "equal_opportunity", "equalized_odds", "accuracy"}, \
+    gap : {"demographic_parity", "equal_opportunity", "equalized_odds", "accuracy"}, \
 default="demographic_parity"
         Difference in the mean probability of the positive class; in that mean among positives; the
         larger of those among positives and among negatives; in the mean probability of the true
@@ -167,7 +167,7 @@ default="demographic_parity"
     >>> round(fairness_gap(*data), 3), fairness_gap(*data, threshold=0.5)
     (0.45, 0.5)
     """
-    check_choice("kind", kind, GAPS)
+    check_choice("gap", gap, GAPS)
     y = one_column(y)
     shapes = [np.shape(values) for values in (probabilities, y, sensitive)]
     if len(shapes[0]) != 1 or shapes[1] != shapes[0] or shapes[2][:1] != shapes[0]:
@@ -178,15 +178,15 @@ default="demographic_parity"
     check_threshold(threshold)
     compare_row_labels(probabilities=probabilities, y=y, sensitive=sensitive)
     given, groups = check_probabilities(probabilities), check_groups(sensitive, len(y))
-    truth = np.asarray(y) if kind == "demographic_parity" else positive_rows(y, positive)
+    truth = np.asarray(y) if gap == "demographic_parity" else positive_rows(y, positive)
     said = given if threshold is None else (given >= threshold).astype(np.float64)
     everyone = np.ones(len(said), dtype=bool)
-    if kind == "demographic_parity":
+    if gap == "demographic_parity":
         return _spread(said, groups, everyone)
-    if kind == "accuracy":
+    if gap == "accuracy":
         return _spread(np.where(truth == 1, said, 1 - said), groups, everyone)
-    gap = _spread(said, groups, truth == 1)
-    return gap if kind == "equal_opportunity" else max(gap, _spread(said, groups, truth == 0))
+    found = _spread(said, groups, truth == 1)
+    return found if gap == "equal_opportunity" else max(found, _spread(said, groups, truth == 0))
 
 
 @with_gradients
@@ -206,9 +206,9 @@ def group_counterfactual(
     sample_weight: Any = None,
     n_repeats: int = 5,
     engine: str = "auto",
+    on_nan: str = "raise",
     cache_dir: str | os.PathLike | None = None,
     n_jobs: int | None = None,
-    on_nan: str = "raise",
     random_state: Any = None,
     verbose: int = 0,
 ) -> GroupCounterfactual:
@@ -240,11 +240,8 @@ def group_counterfactual(
         Weights that the model was fitted with; each retraining gets those of its rows.
     n_repeats : int, default=5
         Retrainings under different seeds, of all rows and without each group.
-    engine, cache_dir, n_jobs
-        See :func:`~influencekit.retrain_on_subsets`.
-    on_nan : {"raise", "keep"}, default="raise"
-        Whether a retraining that diverges is refused, with its group and seed named, or its
-        property is NaN.
+    engine, on_nan, cache_dir, n_jobs
+        See :func:`~influencekit.retrain_on_subsets`.  An error names group and seed.
     random_state : int, RandomState instance or None, default=None
     verbose : int, default=0
         Show progress if above 0.
@@ -322,7 +319,7 @@ def group_counterfactual(
     return GroupCounterfactual(chosen, sizes, found[0], found[1:], expected, errors)
 
 
-def _sampling_errors(gap, asked: tuple, threshold, probabilities: np.ndarray) -> np.ndarray:
+def _sampling_errors(gap: Any, asked: tuple, threshold: Any, values: np.ndarray) -> np.ndarray:
     """Spread of each effect over draws of the query rows; NaN where nothing can be drawn."""
     rng, n, effects = np.random.default_rng(0), len(asked[0]), []
     for _ in range(N_DRAWS):
@@ -330,15 +327,15 @@ def _sampling_errors(gap, asked: tuple, threshold, probabilities: np.ndarray) ->
         truth, labels, people = (None if v is None else v[rows] for v in asked)
         try:
             function = _gap_function(gap, truth, labels, people, threshold)
-            found = [function(values[rows]) for values in probabilities]
+            found = [function(of_model[rows]) for of_model in values]
         except ValueError:  # a group is missing among the rows drawn, or a retraining diverged
             continue
         effects.append(found[0] - np.array(found[1:]))
     enough = len(effects) > N_DRAWS // 2
-    return np.std(effects, axis=0) if enough else np.full(len(probabilities) - 1, np.nan)
+    return np.std(effects, axis=0) if enough else np.full(len(values) - 1, np.nan)
 
 
-def _measure(gap, truth, y_query, sensitive, threshold) -> Callable[[np.ndarray], float]:
+def _measure(gap: Any, truth: Any, y_query: Any, sensitive: Any, threshold: Any) -> Callable:
     """Property of one retrained model; NaN if it diverged, which only then is an answer."""
     function = _gap_function(gap, truth, y_query, sensitive, threshold)
 
@@ -356,7 +353,7 @@ def _measure(gap, truth, y_query, sensitive, threshold) -> Callable[[np.ndarray]
     return measure
 
 
-def _gap_function(gap, truth, y_query, sensitive, threshold) -> Callable[[np.ndarray], float]:
+def _gap_function(gap: Any, truth: Any, y_query: Any, sensitive: Any, threshold: Any) -> Callable:
     if callable(gap):
         return lambda values: float(gap(values, y_query, sensitive))
     if sensitive is None:

@@ -109,7 +109,7 @@ def confidently_contradicted(probabilities: np.ndarray, labels: np.ndarray) -> n
     counts = np.bincount(labels, minlength=n_classes)
     sums = np.bincount(labels, weights=own, minlength=n_classes)
     sure = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
-    return ((others >= sure) & (others > own[:, None])).any(axis=1)
+    return np.any((others >= sure) & (others > own[:, None]), axis=1)
 
 
 def kept_rows(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -128,7 +128,7 @@ def spare_classes(keep: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> n
     return keep
 
 
-def _own_and_others(probabilities, labels):
+def _own_and_others(probabilities: np.ndarray, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     rows = np.arange(len(labels))
     others = probabilities.copy()
     others[rows, labels] = -np.inf
@@ -173,7 +173,14 @@ class LabeledData:
 
     @classmethod
     def checked(
-        cls, X, y, X_val, y_val, classifier: bool, seed: int, sample_weight=None
+        cls,
+        X: Any,
+        y: Any,
+        X_val: Any,
+        y_val: Any,
+        classifier: bool,
+        seed: int,
+        sample_weight: Any = None,
     ) -> LabeledData:
         """Data with consistent lengths and, for a classifier, two classes or more."""
         y, y_val = one_column(y), one_column(y_val)
@@ -211,7 +218,7 @@ class Evidence:
     attributor: Any = None
 
 
-def _by_rounds(detector, data: LabeledData) -> Evidence:
+def _by_rounds(detector: Any, data: LabeledData) -> Evidence:
     """Out-of-fold probabilities, again without contradicted rows, and two fits on all data."""
     if is_frozen(detector.estimator):
         raise ValueError(
@@ -232,19 +239,19 @@ def _by_rounds(detector, data: LabeledData) -> Evidence:
     return Evidence(cross_entropy(mean, labels), mean)
 
 
-def _by_loss(detector, data: LabeledData) -> Evidence:
+def _by_loss(detector: Any, data: LabeledData) -> Evidence:
     found = _predicted(detector, data)
     if data.labels is None:
         return Evidence(np.square(np.asarray(data.y, dtype=np.float64) - found))
     return Evidence(cross_entropy(found, data.labels), found)
 
 
-def _by_margin(detector, data: LabeledData) -> Evidence:
+def _by_margin(detector: Any, data: LabeledData) -> Evidence:
     found = _predicted(detector, data)
     return Evidence(normalized_margin(found, data.given_labels), found)
 
 
-def _predicted(detector, data: LabeledData) -> np.ndarray:
+def _predicted(detector: Any, data: LabeledData) -> np.ndarray:
     """Probabilities, or values of a regressor, out of fold where ``cv`` is given."""
     if detector.cv is None:
         return _in_sample(detector, data, None)
@@ -253,7 +260,7 @@ def _predicted(detector, data: LabeledData) -> np.ndarray:
     return _out_of_fold(detector, data, detector.cv, everything, data.seed)
 
 
-def _by_self_influence(detector, data: LabeledData) -> Evidence:
+def _by_self_influence(detector: Any, data: LabeledData) -> Evidence:
     if detector.cv is not None:
         raise ValueError(
             "cv: method='self_influence' is of the model that learned from the row; leave cv at "
@@ -266,15 +273,15 @@ def _by_self_influence(detector, data: LabeledData) -> Evidence:
     return Evidence(scores, attributor=attributor)
 
 
-def _by_validation(detector, data: LabeledData) -> Evidence:
+def _by_validation(detector: Any, data: LabeledData) -> Evidence:
     return _harm(detector, data, InfluenceFunction("ekfac"))
 
 
-def _by_further_training(detector, data: LabeledData) -> Evidence:
+def _by_further_training(detector: Any, data: LabeledData) -> Evidence:
     return _harm(detector, data, FurtherTraining(random_state=data.seed))
 
 
-def _harm(detector, data: LabeledData, default: Any) -> Evidence:
+def _harm(detector: Any, data: LabeledData, default: Any) -> Evidence:
     """Minus the summed scores for trusted rows, or for rows that other folds hold out."""
     if data.X_val is not None and detector.cv is not None:
         raise ValueError("cv: trusted rows (X_val) take the place of folds; leave cv at None.")
@@ -296,7 +303,7 @@ def _harm(detector, data: LabeledData, default: Any) -> Evidence:
     return Evidence(-total_scores(attributor, data.X_val, data.y_val), attributor=attributor)
 
 
-def _asked(detector, data: LabeledData, default: Any) -> tuple[Any, np.ndarray | None]:
+def _asked(detector: Any, data: LabeledData, default: Any) -> tuple[Any, np.ndarray | None]:
     """The attributor to ask, and the groups of rows that it scores."""
     attributor = clone(default if detector.attributor is None else detector.attributor)
     groups = row_groups(
@@ -305,14 +312,14 @@ def _asked(detector, data: LabeledData, default: Any) -> tuple[Any, np.ndarray |
     return attributor, groups
 
 
-def _fitted(detector, data: LabeledData, attributor: Any, groups: np.ndarray | None) -> Any:
+def _fitted(detector: Any, data: LabeledData, attributor: Any, groups: np.ndarray | None) -> Any:
     """The attributor, fitted on a model of all rows."""
     model = fit_on(detector.estimator, data.X, data.y, None, data.seed, data.sample_weight)
     return fit_groups(attributor, model, data.X, data.y, groups, data.sample_weight)
 
 
-def _out_of_fold(detector, data, cv, keep, seed) -> np.ndarray:
-    folds = fold_list(cv, data.X, data.y, seed, data.classes is not None)
+def _out_of_fold(detector: Any, data: LabeledData, cv: Any, keep: Any, seed: int) -> np.ndarray:
+    folds = fold_list(cv, data.y, seed, data.classes is not None)
     return fold_probabilities(
         detector.estimator,
         data.X,
@@ -326,12 +333,12 @@ def _out_of_fold(detector, data, cv, keep, seed) -> np.ndarray:
     )
 
 
-def _in_sample(detector, data, rows) -> np.ndarray:
+def _in_sample(detector: Any, data: LabeledData, rows: np.ndarray | None) -> np.ndarray:
     model = fit_on(detector.estimator, data.X, data.y, rows, data.seed, data.sample_weight)
     return predicted(model, data.X, data.classes)
 
 
-def _refuse_frozen_folds(detector) -> None:
+def _refuse_frozen_folds(detector: Any) -> None:
     if is_frozen(detector.estimator):
         raise ValueError(
             "cv: a FrozenEstimator is not fitted again, so that nothing is out of fold. Leave cv "

@@ -25,6 +25,7 @@ from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.training.subsets._engines import last_step
 
 __all__ = [
+    "check_estimator",
     "check_labeled",
     "fit_on",
     "fold_list",
@@ -40,6 +41,15 @@ __all__ = [
 def is_frozen(estimator: Any) -> bool:
     """Whether the estimator is fitted already and is to stay as it is."""
     return isinstance(estimator, FrozenEstimator)
+
+
+def check_estimator(estimator: Any) -> None:
+    """Refuse what cannot be fitted, a class in place of an instance among it."""
+    if isinstance(estimator, type) or not hasattr(estimator, "fit"):
+        raise TypeError(
+            f"estimator: got {estimator!r}; accepted is an estimator with fit, such as a "
+            "scikit-learn model, a Pipeline or a skorch net."
+        )
 
 
 def check_labeled(X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> int:
@@ -187,7 +197,7 @@ def _not_finite(model: Any) -> str | None:
     return None
 
 
-def fold_list(cv: Any, X: Any, y: Any, seed: int, classifier: bool) -> list:
+def fold_list(cv: Any, y: Any, seed: int, classifier: bool) -> list:
     """Pairs of training and held-out rows; an int is that many shuffled folds.
 
     Raises
@@ -250,7 +260,16 @@ def fold_probabilities(
     return found
 
 
-def _held_out(estimator, X, y, classes, train, test, seed, sample_weight):
+def _held_out(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    classes: Any,
+    train: np.ndarray,
+    test: np.ndarray,
+    seed: int,
+    sample_weight: Any,
+) -> tuple[np.ndarray, np.ndarray]:
     model = fit_on(estimator, X, y, train, seed, sample_weight)
     return test, predicted(model, take_rows(X, test), classes)
 

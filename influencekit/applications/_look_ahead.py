@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -217,7 +218,16 @@ class LookAheadSelector(Callback):
         "curvature": [StrOptions(set(CURVATURES))],
     }
 
-    def __init__(self, X_val, y_val, horizon=4, keep=0.5, every=1, curvature="hessian"):
+    def __init__(
+        self,
+        X_val: Any,
+        y_val: Any,
+        *,
+        horizon: int = 4,
+        keep: Any = 0.5,
+        every: int = 1,
+        curvature: str = "hessian",
+    ):
         self.X_val = X_val
         self.y_val = y_val
         self.horizon = horizon
@@ -225,10 +235,10 @@ class LookAheadSelector(Callback):
         self.every = every
         self.curvature = curvature
 
-    def _get_param_names(self):
+    def _get_param_names(self) -> list[str]:
         return ["X_val", "y_val", "horizon", "keep", "every", "curvature"]  # not all attributes
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
+    def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **_: Any) -> None:
         validate_parameters(self)
         if self.every > max(self.horizon, 1):
             raise ValueError(
@@ -237,18 +247,19 @@ class LookAheadSelector(Callback):
             )
         self._release(net)
         self._data: Any = (X, y)
-        self._window, self._epoch = None, 0
+        self._window: LookAheadWindow | None = None
+        self._epoch = 0
         net.get_iterator = partial(own_batches, type(net).get_iterator, net, self._selecting)
 
-    def on_train_end(self, net, X=None, y=None, **kwargs):
+    def on_train_end(self, net: NeuralNet, **_: Any) -> None:
         self._release(net)
 
-    def _release(self, net) -> None:
+    def _release(self, net: NeuralNet) -> None:
         """Leave the net as it was."""
         vars(net).pop("get_iterator", None)
         self._data = self._window = None
 
-    def _selecting(self, net, dataset, loader) -> _SelectingSampler:
+    def _selecting(self, net: NeuralNet, dataset: Any, loader: Any) -> _SelectingSampler:
         """What keeps a part of the batches of an epoch that begins."""
         usable = isinstance(loader, DataLoader) and loader.batch_sampler is not None
         if not usable or loader.num_workers:
@@ -258,9 +269,9 @@ class LookAheadSelector(Callback):
                 "DataLoader that makes the batches, with num_workers=0: a batch is chosen when "
                 "its turn comes."
             )
-        return _SelectingSampler(loader.batch_sampler, net, self, dataset)
+        return _SelectingSampler(loader.batch_sampler, net, self._chosen, dataset)
 
-    def _open(self, net, batches: list[np.ndarray]) -> LookAheadWindow:
+    def _open(self, net: NeuralNet, batches: list[np.ndarray]) -> LookAheadWindow:
         """The window of an epoch that begins."""
         if self._window is None:
             validation = self.X_val, self.y_val
@@ -273,7 +284,7 @@ class LookAheadSelector(Callback):
         self._window.open(batches, seed=self._epoch * len(batches))
         return self._window
 
-    def _chosen(self, net, batches: list[np.ndarray]) -> Iterator[np.ndarray]:
+    def _chosen(self, net: NeuralNet, batches: list[np.ndarray]) -> Iterator[np.ndarray]:
         """Positions within each batch that its step learns from, as the net goes along."""
         window = self._open(net, batches)
         left = max(net.max_epochs - self._epoch, 1) * len(batches)
@@ -323,22 +334,22 @@ class LookAheadSelector(Callback):
             n_kept = int(np.ceil(self.keep * len(scores) - 1e-9))
         return np.sort(order[:n_kept])
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict:
         return {**vars(self), "_data": None, "_window": None}
 
 
 class _SelectingSampler:
     """A batch sampler that gives a part of each batch, chosen when it is asked for."""
 
-    def __init__(self, sampler, net, selector, dataset):
-        self.sampler, self.net, self.selector, self.dataset = sampler, net, selector, dataset
+    def __init__(self, sampler: Any, net: NeuralNet, choose: Callable, dataset: Any):
+        self.sampler, self.net, self.choose, self.dataset = sampler, net, choose, dataset
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[list[int]]:
         positions = [np.asarray(batch, dtype=np.int64) for batch in self.sampler]
         batches = [_rows(self.dataset, own) for own in positions]
-        chosen = self.selector._chosen(self.net, batches)
+        chosen = self.choose(self.net, batches)
         for own, kept in zip(positions, chosen, strict=True):
             yield own[kept].tolist()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.sampler)

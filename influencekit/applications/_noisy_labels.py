@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import MetaEstimatorMixin, clone, is_classifier, is_clusterer
@@ -21,6 +21,7 @@ from influencekit.applications._evidence import (
     spare_classes,
 )
 from influencekit.applications._fitting import (
+    check_estimator,
     check_labeled,
     fit_on,
     inherit_tags,
@@ -46,13 +47,13 @@ __all__ = ["NoisyLabelDetector"]
 _PREDICTIVE = {"rounds", "loss", "margin"}
 
 
-def _scores_new_rows(detector) -> bool:
+def _scores_new_rows(detector: Any) -> bool:
     """Whether rows that come later can be scored as the training rows were."""
     check_is_fitted(detector, "label_scores_")
     return detector.method_ in _PREDICTIVE and hasattr(detector, "estimator_")
 
 
-def _has_estimator(detector) -> bool:
+def _has_estimator(detector: Any) -> bool:
     """Whether an estimator was fitted without the suspected rows."""
     return detector.refit
 
@@ -94,7 +95,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         Share of rows to suspect.  "auto" counts the rows that the final probabilities contradict
         with confidence; for harm to other rows, those with a positive score.
     grouper : grouper, clusterer or None, default=None
-        One of :mod:`influencekit.groups`, anything else with ``fit(model, X, y)`` and then
+        One of ``influencekit.groups``, anything else with ``fit(model, X, y)`` and then
         ``labels_``, or a scikit-learn clusterer: rows of a group share the mean of their scores.
     refit : bool, default=True
         Fit ``estimator_`` on the rows that are not suspected.
@@ -176,18 +177,18 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
 
     def __init__(
         self,
-        estimator,
-        attributor=None,
+        estimator: Any,
+        attributor: Any = None,
         *,
-        method="auto",
-        cv=None,
-        n_rounds=3,
-        contamination="auto",
-        grouper=None,
-        refit=True,
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
+        method: str = "auto",
+        cv: Any = None,
+        n_rounds: int = 3,
+        contamination: Any = "auto",
+        grouper: Any = None,
+        refit: bool = True,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
     ):
         self.estimator = estimator
         self.attributor = attributor
@@ -202,7 +203,9 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         self.verbose = verbose
 
     @with_gradients
-    def fit(self, X, y, X_val=None, y_val=None, *, sample_weight=None) -> NoisyLabelDetector:
+    def fit(
+        self, X: Any, y: Any, X_val: Any = None, y_val: Any = None, *, sample_weight: Any = None
+    ) -> NoisyLabelDetector:
         """Score the labels of all rows.
 
         Parameters
@@ -228,7 +231,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
             If the method needs class probabilities and the estimator has none.
         """
         validate_parameters(self)
-        self._check_estimator()
+        check_estimator(self.estimator)
         classifier = is_classifier(self.estimator)
         seed = draw_seed(self.random_state)
         data = LabeledData.checked(X, y, X_val, y_val, classifier, seed // 2, sample_weight)
@@ -259,13 +262,6 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
             del self.estimator_  # of an earlier fit
         remember_features(self, X)
         return self
-
-    def _check_estimator(self) -> None:
-        if isinstance(self.estimator, type) or not hasattr(self.estimator, "fit"):
-            raise TypeError(
-                f"estimator: got {self.estimator!r}; accepted is an estimator with fit, such as a "
-                "scikit-learn model, a Pipeline or a skorch net."
-            )
 
     def _check_method(self, data: LabeledData) -> None:
         if data.labels is None and self.method_ in ("rounds", "margin"):
@@ -309,7 +305,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         )
 
     @with_gradients
-    def fit_predict(self, X, y, X_val=None, y_val=None) -> np.ndarray:
+    def fit_predict(self, X: Any, y: Any, X_val: Any = None, y_val: Any = None) -> np.ndarray:
         """Judge the labels of the rows given, in scikit-learn's convention for outliers.
 
         Parameters
@@ -326,7 +322,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
 
     @available_if(_scores_new_rows)
     @with_gradients
-    def score_samples(self, X, y) -> np.ndarray:
+    def score_samples(self, X: Any, y: Any) -> np.ndarray:
         """Suspicion of labeled rows that ``estimator_`` did not learn from.
 
         Parameters
@@ -360,7 +356,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
 
     @available_if(_scores_new_rows)
     @with_gradients
-    def predict(self, X, y) -> np.ndarray:
+    def predict(self, X: Any, y: Any) -> np.ndarray:
         """Judge labeled rows that come later.
 
         Parameters
@@ -376,7 +372,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
 
     @available_if(_has_estimator)
     @with_gradients
-    def score(self, X, y) -> float:
+    def score(self, X: Any, y: Any) -> float:
         """Score of ``estimator_`` on other rows: what a search over this detector maximizes.
 
         Parameters
@@ -391,7 +387,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         check_is_fitted(self, "estimator_")
         return float(self.estimator_.score(X, y))
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         """Tags of scikit-learn: those of the estimator's inputs."""
         return inherit_tags(super().__sklearn_tags__(), self.estimator)
 

@@ -105,15 +105,15 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
 
     def __init__(
         self,
-        estimator,
-        attributor=None,
+        estimator: Any,
+        attributor: Any = None,
         *,
-        fraction=0.25,
-        strategy="lowest",
-        stratify=True,
-        cv=5,
-        random_state=None,
-        verbose=0,
+        fraction: float = 0.25,
+        strategy: str = "lowest",
+        stratify: bool = True,
+        cv: Any = 5,
+        random_state: Any = None,
+        verbose: int = 0,
     ):
         self.estimator = estimator
         self.attributor = attributor
@@ -125,7 +125,7 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
         self.verbose = verbose
 
     @with_gradients
-    def fit(self, X, y, *, sample_weight=None) -> DatasetPruner:
+    def fit(self, X: Any, y: Any, *, sample_weight: Any = None) -> DatasetPruner:
         """Find values and the rows that stay.
 
         Parameters
@@ -194,7 +194,7 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
         return np.flatnonzero(keep)
 
     @with_gradients
-    def fit_resample(self, X, y, *, sample_weight=None) -> tuple[Any, Any]:
+    def fit_resample(self, X: Any, y: Any, *, sample_weight: Any = None) -> tuple[Any, Any]:
         """Rows that stay, in their order and in the container that they came in.
 
         Parameters
@@ -211,7 +211,7 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
         return take_rows(X, rows), take_rows(y, rows)
 
     def _values(
-        self, X, y, n: int, rng: np.random.RandomState, sample_weight: np.ndarray | None
+        self, X: Any, y: Any, n: int, rng: np.random.RandomState, sample_weight: np.ndarray | None
     ) -> np.ndarray:
         self._groups = None
         if self.strategy == "random" and not isinstance(self.attributor, GroupAttributor):
@@ -256,7 +256,7 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
             limit = int(ends[ends <= limit].max(initial=0))
         return rows[:limit]
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         """Tags of scikit-learn: those of the estimator's inputs."""
         return inherit_tags(super().__sklearn_tags__(), self.estimator)
 

@@ -87,7 +87,7 @@ class RemovalCurve:
             found[name] = spread / np.sqrt(n)
         return found
 
-    def to_frame(self):
+    def to_frame(self) -> Any:
         """Table of means and standard errors.
 
         Returns
@@ -133,9 +133,9 @@ def removal_curve(
     sample_weight: Any = None,
     n_repeats: int = 2,
     engine: str = "auto",
+    on_nan: str = "raise",
     cache_dir: str | os.PathLike | None = None,
     n_jobs: int | None = None,
-    on_nan: str = "raise",
     random_state: Any = None,
     verbose: int = 0,
 ) -> RemovalCurve:
@@ -168,11 +168,13 @@ def removal_curve(
         Weights that the model was fitted with; each retraining gets those of its rows.
     n_repeats : int, default=2
         Retrainings of each subset, under different seeds.
-    engine, cache_dir, n_jobs
+    engine : {"auto", "stacked", "joblib"}, default="auto"
         See :func:`~influencekit.retrain_on_subsets`.
     on_nan : {"raise", "keep"}, default="raise"
         Whether a retraining that diverges is refused, with what was taken out and its seed
         named, or its output is NaN, and so are the means that it is part of.
+    cache_dir, n_jobs
+        See :func:`~influencekit.retrain_on_subsets`.
     random_state : int, RandomState instance or None, default=None
     verbose : int, default=0
         Show progress if above 0.

@@ -233,7 +233,7 @@ def held_out_values(
             "explained. Give the unfitted estimator, or trusted rows (X_val, y_val)."
         )
     classifier, labels = is_classifier(estimator), np.asarray(y)
-    folds = fold_list(cv, X, y, seed, classifier)
+    folds = fold_list(cv, y, seed, classifier)
     n = count_rows(X)
     total, asked = np.zeros(n), np.zeros(n)
     for train, test in progress(folds, "folds", verbose):

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.data._examples import Examples
 from influencekit.models._optimizers import OPTIMIZERS
 from influencekit.models._task import Task
-from influencekit.training.further._config import FurtherTrainingConfig
+from influencekit.training.further._config import ResolvedTraining
 from influencekit.training.further._optimizer import fitted_net
 from influencekit.training.further._training import Training
 
 __all__ = ["endpoint_task", "further_training_of", "sgd_config"]
 
 
-def further_training_of(further, task: Task, random_state=None) -> FurtherTraining:
+def further_training_of(further: Any, task: Task, random_state: Any = None) -> FurtherTraining:
     """The given configuration, or else the fitted skorch net's own training.
 
     ``random_state`` is that of a run of a :class:`Training`, which has none itself.
@@ -38,9 +39,7 @@ def further_training_of(further, task: Task, random_state=None) -> FurtherTraini
     return FurtherTraining(epochs=int(net.max_epochs))
 
 
-def sgd_config(
-    further: FurtherTraining, task: Task, n_rows: int, asked: str
-) -> FurtherTrainingConfig:
+def sgd_config(further: FurtherTraining, task: Task, n_rows: int, asked: str) -> ResolvedTraining:
     """Configuration of a further training, refused unless it is gradient descent.
 
     ``asked`` is the parameter that needs it, for the message.

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from influencekit._fitted import (
     GRADIENT_CONSTRAINTS,
     DampedFitted,
     DampedMixin,
+    Fitted,
     gradient_engine,
     query_gradients,
     training_weights,
@@ -60,10 +63,10 @@ class TRAK(DampedMixin, BaseAttributor):
         Examples whose gradients are taken at a time; None chooses from ``max_memory``.
     max_memory : int, str or None, default=None
         Bytes that may be taken, or a text such as "2GB"; None is half of the free memory.
-    verbose : int, default=0
-        1 shows progress over batches of gradients.
     random_state : int, RandomState instance or None, default=None
         Of the projection; each of several models has one of its own.
+    verbose : int, default=0
+        1 shows progress over batches of gradients.
 
     Attributes
     ----------
@@ -119,15 +122,15 @@ class TRAK(DampedMixin, BaseAttributor):
 
     def __init__(
         self,
-        damping="auto",
-        projection_dim=2048,
+        damping: float | str = "auto",
+        projection_dim: int | None = 2048,
         *,
-        projection="auto",
-        output="auto",
-        batch_size=None,
-        max_memory=None,
-        verbose=0,
-        random_state=None,
+        projection: str = "auto",
+        output: str | Callable = "auto",
+        batch_size: int | None = None,
+        max_memory: int | str | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
     ):
         self.damping = damping
         self.projection_dim = projection_dim
@@ -135,10 +138,10 @@ class TRAK(DampedMixin, BaseAttributor):
         self.output = output
         self.batch_size = batch_size
         self.max_memory = max_memory
-        self.verbose = verbose
         self.random_state = random_state
+        self.verbose = verbose
 
-    def _fit(self, task, train):
+    def _fit(self, task: Task, train: Examples) -> Fitted:
         weights = training_weights(task, train)
         explained, linearized = trak_outputs(task, self.output, train.targets)
         function = NamedOutput(task, linearized)
@@ -154,11 +157,11 @@ class TRAK(DampedMixin, BaseAttributor):
         fitted = FittedTRAK(spectrum, loss_slopes(task, train, function), explained)
         return self._at(fitted, self.damping)
 
-    def _named_damping(self, name, fitted):
+    def _named_damping(self, _name: str, fitted: Any) -> float:
         return auto_damping(fitted.spectrum)
 
     @with_gradients
-    def damping_path(self, X, y=None) -> DampingPath:
+    def damping_path(self, X: Any, y: Any = None) -> DampingPath:
         """Scores, surrogate indicator and subset sums of test examples at any damping.
 
         Parameters
@@ -190,7 +193,7 @@ class TRAK(DampedMixin, BaseAttributor):
             count[rows] += 1
         return (total / count.clamp_min(1)).to(self.task_.device)
 
-    def _all_scores(self, queries):
+    def _all_scores(self, queries: Examples | ExamplesList) -> np.ndarray:
         if len(self.fitted_) == 1:
             return super()._all_scores(queries)
         return self._spread(self._path(queries).scores(self.damping_), self.train_rows_)
@@ -213,19 +216,20 @@ class FittedTRAK(DampedFitted):
         self.eigenvalues = spectrum.eigenvalues.cpu().numpy()
         self.least_damping = spectrum.least_damping
 
-    def path(self, queries, slopes=None):
+    def path(self, queries: Examples, slopes: Tensor | None = None) -> CoordinatePath:
         """Path with the weights ``∂loss_j/∂f w_j / W`` on the training examples."""
         problem = self.spectrum.problem
-        path = self.spectrum.path(query_gradients(problem.engine, self.output, queries))
+        path: Any = self.spectrum.path(query_gradients(problem.engine, self.output, queries))
         weights = problem.example_weights * (self.slopes if slopes is None else slopes)
         return CoordinatePath(path.spectrum, path.query_coordinates, weights)
 
-    def scores(self, queries):
+    def scores(self, queries: Examples) -> np.ndarray:
         return self.path(queries).scores(self.damping)
 
-    def self_scores(self):
+    def self_scores(self) -> np.ndarray:
         products = self.spectrum.self_products(self.damping)
         weights = self.spectrum.problem.example_weights
+        # (∂loss_j/∂f)² <c_j, (A + λI)⁻¹ c_j> w_j/W
         return (products * self.slopes.square() * weights).cpu().numpy()
 
 
@@ -236,20 +240,20 @@ class NamedOutput:
     task: Task
     output: Any
 
-    def __call__(self, outputs, targets):
+    def __call__(self, outputs: Tensor, targets: Any) -> Tensor:
         return resolve_output(self.task, self.output, has_targets=True)(outputs, targets)
 
 
-def trak_outputs(task: Task, output, targets: torch.Tensor):
+def trak_outputs(task: Task, output: Any, targets: Any) -> tuple[Any, Any]:
     """What is explained and what is linearized, with what "auto" stands for here."""
     if output != "auto":
         return output, output
-    if task.kind == "classification":
+    if task.problem_type == "classification":
         return "margin", "margin"
     return "auto", "prediction" if targets[0].numel() == 1 else "neg_loss"
 
 
-def loss_slopes(task: Task, train: Examples, function) -> torch.Tensor:
+def loss_slopes(task: Task, train: Examples, function: Callable) -> torch.Tensor:
     """``∂loss_j/∂f`` of every training example, (n,), float64."""
     parts = []
     of_loss, of_output = loss_cotangent(task), output_cotangent(function)
@@ -259,6 +263,7 @@ def loss_slopes(task: Task, train: Examples, function) -> torch.Tensor:
         loss = of_loss(outputs, batch.targets).flatten(1).double()
         output = of_output(outputs, batch.targets).flatten(1).double()
         squares = output.square().sum(1)
+        # ∂loss/∂f = <∂loss/∂z, ∂f/∂z> / ‖∂f/∂z‖²
         slopes = (loss * output).sum(1) / torch.where(squares > 0, squares, 1.0)
         parts.append(torch.where(squares > 0, slopes, 0.0))
     return torch.cat(parts)

@@ -9,7 +9,7 @@ from influencekit.curvature._problem import (
     make_curvature,
 )
 from influencekit.curvature._solution import Solution
-from influencekit.curvature.exact._exact import EmpiricalFisher, GaussNewton, decompose
+from influencekit.curvature.exact._exact import decompose
 from influencekit.curvature.exact._hessian import Hessian
 from influencekit.curvature.iterative._conjugate_gradient import ConjugateGradient
 from influencekit.curvature.iterative._lissa import LiSSA
@@ -29,9 +29,7 @@ __all__ = [
     "CurvatureProblem",
     "CurvatureRows",
     "DataInf",
-    "EmpiricalFisher",
     "FittedCurvature",
-    "GaussNewton",
     "Hessian",
     "LiSSA",
     "LoGra",

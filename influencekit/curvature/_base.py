@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -115,13 +116,14 @@ class SolvedCurvature(FittedCurvature):
         out = torch.empty(len(queries), len(train), dtype=dtype)
         return self._solution(queries, damping, out, lambda _, solved: (train @ solved.mT).mT.cpu())
 
-    def products(self, queries, damping):
-        return self.solution(queries, damping).products
+    def products(self, queries: Gradients, damping: float) -> Tensor:
+        products: Any = self.solution(queries, damping).products
+        return products
 
-    def self_products(self, damping):
+    def self_products(self, damping: float) -> Tensor:
         train, task = self.problem.train, self.problem.engine.task
         out = torch.empty(len(train), dtype=task.dtype, device=task.device)
-        found = self._solution(train, damping, out, lambda own, solved: (own * solved).sum(1))
+        found: Any = self._solution(train, damping, out, lambda own, solved: (own * solved).sum(1))
         return found.products
 
     def _solution(
@@ -141,7 +143,7 @@ class SolvedCurvature(FittedCurvature):
             parts.append(replace(found, products=out[rows]))  # lets the solved vectors go
         return join_solutions(out, parts)
 
-    def _chunks(self, n: int):
+    def _chunks(self, n: int) -> Iterator[slice]:
         """Slices of rows whose dense gradients, and a few copies of them, fit the memory."""
         engine = self.problem.engine
         each = 8 * engine.task.n_parameters * torch.finfo(engine.task.dtype).bits // 8

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from influencekit.curvature._spectrum import DampingPath, SubsetSums, check_masks
 
@@ -30,13 +32,13 @@ class MeanPath(DampingPath):
     rows: list
     train_rows: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.columns = [np.searchsorted(self.train_rows, rows) for rows in self.rows]
 
-    def products(self, damping):
+    def products(self, damping: float) -> Tensor:
         raise NotImplementedError("Models weigh their examples themselves; take scores.")
 
-    def scores(self, damping):
+    def scores(self, damping: float) -> np.ndarray:
         total: Any = 0.0
         for own, columns, path in zip(self._each(damping), self.columns, self.paths, strict=True):
             scores = path.scores(own)
@@ -45,18 +47,18 @@ class MeanPath(DampingPath):
             total = total + full
         return total / len(self.paths)
 
-    def xi(self, dampings):
+    def xi(self, dampings: ArrayLike) -> np.ndarray:
         """Mean of the models' surrogate indicators; NaN where no model defines it."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing is NaN
             return np.nanmean([path.xi(dampings) for path in self.paths], axis=0)
 
-    def subset_sums(self, masks):
+    def subset_sums(self, masks: ArrayLike) -> SubsetSums:
         masks = check_masks(masks, len(self.train_rows))
         parts = zip(self.columns, self.paths, strict=True)
         return MeanSums([path.subset_sums(masks[:, columns]) for columns, path in parts])
 
-    def _each(self, damping):
+    def _each(self, damping: Any) -> Any:
         """A damping for every model, from one for all or from one each."""
         return np.broadcast_to(np.asarray(damping, dtype=np.float64), len(self.paths))
 
@@ -72,5 +74,5 @@ class MeanSums(SubsetSums):
 
     parts: list[SubsetSums]
 
-    def at(self, damping):
+    def at(self, damping: ArrayLike) -> np.ndarray:
         return np.mean([part.at(damping) for part in self.parts], axis=0)

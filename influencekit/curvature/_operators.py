@@ -91,6 +91,7 @@ class CurvatureOperator:
                 own = weights[batch.rows].to(self.dtype)
                 multiply = product(batch.inputs, batch.targets, own)
                 for part in chunks(len(vectors), 1, together):
+                    # F v = Σ_batches F_batch v
                     out[part] += self._flat(torch.func.vmap(multiply)(self._tree(vectors[part])))
         return out
 
@@ -129,28 +130,31 @@ class CurvatureOperator:
     def _flat(tree: dict[str, Tensor]) -> Tensor:
         return torch.cat([part.reshape(len(part), -1) for part in tree.values()], dim=1)
 
-    def _forward(self, inputs: Any):
+    def _forward(self, inputs: Any) -> Callable:
         """Natural outputs of a batch as a function of the parameters."""
         return lambda parameters: self.problem.engine.task.forward(inputs, parameters)
 
-    def _hessian(self, inputs, targets, weights: Tensor):
+    def _hessian(self, inputs: Any, targets: Any, weights: Tensor) -> Callable:
         """Hessian of the batch's share of the loss, as a function of one tangent."""
         forward, loss = self._forward(inputs), self.problem.engine.task.loss
 
-        def objective(parameters):
+        def objective(parameters: dict[str, Tensor]) -> Tensor:
+            # Σ_i w_i/W loss_i
             return loss(forward(parameters), targets) @ weights
 
         gradient = torch.func.grad(objective)
+        # H v: the derivative of the gradient along v
         return lambda tangent: torch.func.jvp(gradient, (self._parameters,), (tangent,))[1]
 
-    def _gauss_newton(self, inputs, targets, weights: Tensor):
+    def _gauss_newton(self, inputs: Any, targets: Any, weights: Tensor) -> Callable:
         """Gauss-Newton matrix of the batch's share, as a function of one tangent."""
         forward, loss = self._forward(inputs), self.problem.engine.task.loss
         found: tuple[Any, ...] = torch.func.vjp(forward, self._parameters)
         outputs, pull_back = found
         curve = _output_hessian(loss, outputs, targets, weights)
 
-        def multiply(tangent):
+        def multiply(tangent: dict[str, Tensor]) -> dict[str, Tensor]:
+            # Jᵀ (w/W ∇²loss) J v
             moved = torch.func.jvp(forward, (self._parameters,), (tangent,))[1]
             return pull_back(curve(moved))[0]
 
@@ -163,10 +167,12 @@ def _output_hessian(
     """``w_i (∇²loss_i) v_i`` of every example, as a function of ``v``."""
     if isinstance(loss, CustomLoss) and outputs[0].numel() <= FEW_OUTPUTS:
         factor = loss.hessian_factor(outputs, targets).factor
+        # w_i L_i (L_iᵀ v_i), with ∇²loss_i = L_i L_iᵀ
         left = factor * weights[:, None, None]
         return lambda v: (left @ (factor.mT @ v.flatten(1)[:, :, None])).reshape(v.shape)
     gradient = torch.func.grad(lambda z: loss(z, targets) @ weights)
     found: tuple[Any, ...] = torch.func.vjp(gradient, outputs)  # not every loss has the forward
+    # the Jacobian of the gradient is symmetric: vᵀ H = (H v)ᵀ
     return lambda v: found[1](v)[0]
 
 

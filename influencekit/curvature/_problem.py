@@ -99,7 +99,7 @@ class Curvature(SuggestingEstimator, ABC):
     centers: ClassVar[bool] = False
     _parameter_constraints: ClassVar[dict[str, list]] = {}
 
-    def __init_subclass__(cls, name: str | None = None, **options: Any):
+    def __init_subclass__(cls, name: str | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
         if name is not None:
             CURVATURES[name] = cls
@@ -140,7 +140,7 @@ def make_curvature(curvature: str | Curvature) -> Curvature:
     return CURVATURES[curvature]() if isinstance(curvature, str) else curvature
 
 
-def drawn_seed(random_state, problem: CurvatureProblem) -> int:
+def drawn_seed(random_state: Any, problem: CurvatureProblem) -> int:
     """Seed from a curvature's own random state, or where it has none the attributor's."""
     drawn = problem.random_state if random_state is None else random_state
     return int(check_random_state(drawn).randint(2**31 - 1))

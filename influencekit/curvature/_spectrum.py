@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from influencekit.curvature._base import FittedCurvature
@@ -44,7 +45,7 @@ class SubsetSums(ABC):
     """Sums of scores over subsets of the training examples, at any damping."""
 
     @abstractmethod
-    def at(self, damping) -> np.ndarray:
+    def at(self, damping: ArrayLike) -> np.ndarray:
         """Sum of each query's scores over each subset.
 
         Parameters
@@ -76,7 +77,7 @@ class DampingPath(ABC):
         """``<∇f_i, (A + λI)⁻¹ ∇loss_j>``, shape (n_query, n_train)."""
 
     @abstractmethod
-    def xi(self, dampings) -> np.ndarray:
+    def xi(self, dampings: ArrayLike) -> np.ndarray:
         """Surrogate indicator of every query at every damping, (n_dampings, n_query).
 
         ``ξ = t_2 / √(t_1 t_3)`` with ``t_k = Σ_j d_j c_j² / (s_j + λ)^k``, where ``d`` are the
@@ -85,7 +86,7 @@ class DampingPath(ABC):
         """
 
     @abstractmethod
-    def subset_sums(self, masks) -> SubsetSums:
+    def subset_sums(self, masks: ArrayLike) -> SubsetSums:
         """Bring subsets of the training examples into the eigenbasis, once for all dampings.
 
         Parameters
@@ -103,7 +104,7 @@ class DampingPath(ABC):
         return products.mul_(-self.train_weights.to(products)).cpu().double().numpy()
 
 
-def check_masks(masks, n_train: int) -> np.ndarray:
+def check_masks(masks: ArrayLike, n_train: int) -> np.ndarray:
     """Masks as floats, or an error that says which columns they need."""
     masks = np.asarray(masks, dtype=np.float64)
     if masks.ndim != 2 or masks.shape[1] != n_train:
@@ -130,7 +131,7 @@ def grad_dot_cosines(path: DampingPath) -> Callable[..., np.ndarray]:
     """
     reference = path.scores(FAR * _largest(path))
 
-    def cosines(dampings) -> np.ndarray:
+    def cosines(dampings: ArrayLike) -> np.ndarray:
         found = [row_cosines(path.scores(float(d)), reference) for d in np.atleast_1d(dampings)]
         return np.stack(found)
 
@@ -191,7 +192,7 @@ class Spectrum(FittedCurvature):
     def train_path(self, rows: Tensor) -> DampingPath:
         """The same path with some training examples as queries and their loss as output."""
 
-    def restrict(self, columns: Tensor) -> Spectrum:
+    def restrict(self, columns: Tensor) -> Spectrum:  # noqa: ARG002  those that can restrict do
         """The same curvature with scores for some of the training examples only.
 
         Parameters
@@ -218,7 +219,7 @@ class Spectrum(FittedCurvature):
         train = self.problem.train
         return train.squared_norms(train.engine.task.dtype).cpu()
 
-    def products(self, queries, damping):
+    def products(self, queries: Gradients, damping: float) -> Tensor:
         return self.path(queries).products(damping)
 
     def inverse(self, damping: float) -> Tensor:
@@ -311,25 +312,25 @@ class CoordinateSpectrum(Spectrum):
     def coordinates(self, gradients: Gradients) -> Tensor:
         """``Vᵀ g`` of gradients, (n_rows, rank)."""
 
-    def path(self, queries):
+    def path(self, queries: Gradients) -> DampingPath:
         coordinates = self.coordinates(queries).to(torch.float64)
         return CoordinatePath(self, coordinates, self.problem.example_weights)
 
-    def train_path(self, rows):
+    def train_path(self, rows: Tensor) -> DampingPath:
         coordinates = self.train_coordinates[rows].to(torch.float64)
         return CoordinatePath(self, coordinates, self.problem.example_weights)
 
-    def row_sizes(self):
+    def row_sizes(self) -> Tensor:
         return self.train_coordinates.double().square().sum(1).cpu()
 
-    def restrict(self, columns):
+    def restrict(self, columns: Tensor) -> Spectrum:
         return replace(
             self,
             train_coordinates=self.train_coordinates[columns],
             problem=self.problem.take(columns),
         )
 
-    def self_products(self, damping):
+    def self_products(self, damping: float) -> Tensor:
         return self.train_coordinates.to(torch.float64).square() @ self.inverse(damping)
 
 
@@ -349,20 +350,22 @@ class CoordinatePath(DampingPath):
     query_coordinates: Tensor
     train_weights: Tensor
 
-    def products(self, damping):
+    def products(self, damping: float) -> Tensor:
         train = self.spectrum.train_coordinates
+        # C_f diag(1 / (s + λ)) Cᵀ, (n_query, n_train)
         left = (self.query_coordinates * self.spectrum.inverse(damping)).to(train.dtype)
         return left @ train.mT
 
-    def xi(self, dampings):
+    def xi(self, dampings: ArrayLike) -> np.ndarray:
         weights = self.query_coordinates.square() * self.spectrum.data_eigenvalues
         inverses = torch.stack([self.spectrum.inverse(float(d)) for d in np.atleast_1d(dampings)])
         # a common factor of the inverses leaves ξ alone and keeps their cubes in range
         inverses = inverses / inverses.amax(1, keepdim=True)
+        # t_k = Σ_j d_j c_j² / (s_j + λ)^k
         t1, t2, t3 = (inverses.pow(k) @ weights.mT for k in (1, 2, 3))
         return (t2 / torch.sqrt(t1 * t3)).cpu().numpy()
 
-    def subset_sums(self, masks):
+    def subset_sums(self, masks: ArrayLike) -> SubsetSums:
         train = self.spectrum.train_coordinates
         masks = torch.as_tensor(check_masks(masks, len(train)), device=train.device)
         weighted = (masks * self.train_weights).to(train.dtype)
@@ -383,7 +386,7 @@ class CoordinateSums(SubsetSums):
     path: CoordinatePath
     coordinates: Tensor
 
-    def at(self, damping):
+    def at(self, damping: ArrayLike) -> np.ndarray:
         dampings = np.asarray(damping, dtype=np.float64)
         dtype = self.path.spectrum.train_coordinates.dtype
         left, right = self.path.query_coordinates.to(dtype), -self.coordinates.mT.to(dtype)
@@ -391,6 +394,7 @@ class CoordinateSums(SubsetSums):
         for at in chunks(dampings.size, left.numel(), _CHUNK):
             some = dampings.reshape(-1)[at]
             inverses = torch.stack([self.path.spectrum.inverse(float(d)) for d in some])
+            # -C_f diag(1 / (s + λ)) Sᵀ at each λ, with S the sums over subsets
             rows = (left * inverses.to(dtype)[:, None]).flatten(0, 1)
             sums[at] = (rows @ right).unflatten(0, (len(some), -1)).cpu().numpy()
         return sums.reshape(*dampings.shape, *sums.shape[1:])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, singledispatch
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from scipy.optimize import brentq
 from influencekit.curvature._base import FittedCurvature
 from influencekit.curvature._problem import Curvature, CurvatureProblem, ggn_rows
 from influencekit.curvature._spectrum import Spectrum, grad_dot_cosines, sample_rows
-from influencekit.curvature.exact._exact import decompose
+from influencekit.curvature.exact._exact import EmpiricalFisher, decompose
 from influencekit.curvature.iterative._lissa import LissaCurvature
 from influencekit.curvature.kronecker._kfac import KFAC
 from influencekit.curvature.layers._datainf import FittedDataInf
@@ -27,11 +28,13 @@ __all__ = [
     "auto_damping",
     "convex_damping",
     "damping_range",
+    "effective_dimension",
     "effective_sample_size",
     "gram_damping",
     "least_damping",
     "sketch_damping",
     "spectrum_damping",
+    "supported_dimension",
 ]
 
 #: Range of dampings worth trying, in units of the curvature's largest eigenvalue.
@@ -51,9 +54,10 @@ SKETCH_DIM = 512
 #: Default damping of DataInf in units of the gradients' mean squared entry: the paper's.
 PAPER_DAMPING = 0.1
 #: Directions that may count for each row of the effective sample size and free output: of one
-#: spectrum of all parameters, and of one for each layer, whose directions together are more than
-#: those of the data.  Measured, see docs/damping.md.
-DIRECTIONS, DIRECTIONS_BY_LAYERS = 1 / 3, 2 / 3
+#: spectrum of all parameters, of the Fisher matrix, which has one row an example, and of one
+#: spectrum for each layer, whose directions together are more than those of the data.
+#: Measured, see docs/damping.md.
+DIRECTIONS, DIRECTIONS_OF_FISHER, DIRECTIONS_BY_LAYERS = 1 / 3, 1 / 6, 2 / 3
 #: Gradient ratio up to which a model is at its optimum: there the damping of the spectrum held.
 AT_OPTIMUM = 5e-3
 
@@ -116,7 +120,7 @@ def convex_damping(fitted: FittedCurvature) -> float:
     return fitted.floor
 
 
-def damping_range(eigenvalues) -> tuple[float, float]:
+def damping_range(eigenvalues: Any) -> tuple[float, float]:
     """Smallest and largest damping worth trying for a curvature.
 
     Parameters
@@ -226,11 +230,13 @@ def gram_damping(gram: torch.Tensor) -> float:
     -------
     float
     """
+    # K = BBᵀ = U diag(s) Uᵀ
     values, vectors = torch.linalg.eigh(gram)
     values = values.clamp_min(0)
     reference = gram / gram.norm(dim=1, keepdim=True).clamp_min(1e-300)
 
     def gap(log_damping: float) -> float:
+        # K (K + λI)⁻¹ = U diag(s / (s + λ)) Uᵀ, and the cosines of its rows with those of K
         shrunk = (vectors * (values / (values + np.exp(log_damping)))) @ vectors.T
         cosine = (shrunk * reference).sum(1) / shrunk.norm(dim=1).clamp_min(1e-300)
         return float(cosine.mean()) - COSINE_OF_BEST_DAMPING
@@ -285,17 +291,40 @@ def least_damping(curvature: Curvature, spectrum: Spectrum, ratio: float) -> flo
     float
         0 for other models than classifiers, at an optimum, and where rows are enough.
     """
+    task = spectrum.problem.engine.task
+    if task.problem_type != "classification" or ratio <= AT_OPTIMUM:
+        return 0.0
+    return _damping_of(spectrum, supported_dimension(curvature, spectrum))
+
+
+def supported_dimension(curvature: Curvature, spectrum: Spectrum) -> float:
+    """Number of directions that the training rows with a gradient can tell apart.
+
+    A share of the effective sample size times the outputs that are free; the share was measured.
+
+    Parameters
+    ----------
+    curvature : Curvature
+    spectrum : Spectrum
+        Its factorization.
+
+    Returns
+    -------
+    float
+    """
     problem = spectrum.problem
     train, task = problem.train, problem.engine.task
-    if task.kind != "classification" or ratio <= AT_OPTIMUM:
-        return 0.0
     norms = train.squared_norms(task.dtype).double().sqrt()
     weighted = (norms * problem.example_weights.to(norms.device)).cpu().numpy()
     outputs = train.engine.outputs(train.examples.take(slice(0, 1)))
     free_outputs = max(1, prod(outputs.shape[1:]) - 1)
-    by_layers = isinstance(curvature, (KFAC, LoGra))
-    each = (DIRECTIONS_BY_LAYERS if by_layers else DIRECTIONS) * free_outputs
-    return _damping_of(spectrum, each * effective_sample_size(weighted))
+    return _directions(curvature) * free_outputs * effective_sample_size(weighted)
+
+
+def _directions(curvature: Curvature) -> float:
+    if isinstance(curvature, (KFAC, LoGra)):
+        return DIRECTIONS_BY_LAYERS
+    return DIRECTIONS_OF_FISHER if isinstance(curvature, EmpiricalFisher) else DIRECTIONS
 
 
 def effective_sample_size(norms: np.ndarray) -> float:
@@ -308,17 +337,34 @@ def effective_sample_size(norms: np.ndarray) -> float:
     2.0
     """
     square = float((norms**2).sum())
+    # (Σ_i ‖g_i‖)² / Σ_i ‖g_i‖²
     return float(norms.sum() ** 2 / square) if square > 0 else 0.0
 
 
-def _damping_of(spectrum: Spectrum, dimension: float) -> float:
-    """λ of an effective dimension ``Σ d_k / (s_k + λ)``; 0 where it is never above."""
-    s = spectrum.eigenvalues.flatten().clamp_min(0).cpu().numpy()
+def effective_dimension(spectrum: Spectrum, damping: float) -> float:
+    """Number of directions that λ does not damp away, ``Σ d_k / (s_k + λ)``.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+    damping : float
+
+    Returns
+    -------
+    float
+    """
+    # Σ_k d_k / (s_k + λ)
+    s = spectrum.eigenvalues.flatten().clamp_min(0).cpu().numpy() + damping
     d = spectrum.data_eigenvalues.flatten().clamp_min(0).cpu().numpy()
+    return float((d[s > 0] / s[s > 0]).sum())
+
+
+def _damping_of(spectrum: Spectrum, dimension: float) -> float:
+    """λ of an effective dimension; 0 where it is never above."""
     low, high = np.log(damping_range(spectrum.eigenvalues.flatten()))
 
     def excess(log_damping: float) -> float:
-        return float((d / (s + np.exp(log_damping))).sum()) - dimension
+        return effective_dimension(spectrum, float(np.exp(log_damping))) - dimension
 
     if excess(low) <= 0:
         return 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone
@@ -24,7 +25,7 @@ __all__ = [
 DENSITY = 4
 
 
-def damping_name(attributor) -> str | None:
+def damping_name(attributor: Any) -> str | None:
     """Parameter that holds an attributor's damping: its own, or of the one that it sums.
 
     Parameters
@@ -45,7 +46,7 @@ def damping_name(attributor) -> str | None:
     return None if name is None else f"attributor__{name}"
 
 
-def attributor_damping_range(fitted, asked: str, instead: str) -> tuple[float, float]:
+def attributor_damping_range(fitted: Any, asked: str, instead: str) -> tuple[float, float]:
     """Smallest and largest damping worth trying, from a fitted attributor's eigenvalues.
 
     Parameters
@@ -67,7 +68,7 @@ def attributor_damping_range(fitted, asked: str, instead: str) -> tuple[float, f
     return damping_range(fitted.eigenvalues_)
 
 
-def damping_grid(dampings, fitted) -> np.ndarray:
+def damping_grid(dampings: Any, fitted: Any) -> np.ndarray:
     """Candidates in ascending order: as given, or log-spaced over the spectrum."""
     if isinstance(dampings, str):
         instead = "Give those to try, for instance dampings=np.geomspace(1e-6, 1e1, 29)."
@@ -85,7 +86,7 @@ def damping_grid(dampings, fitted) -> np.ndarray:
     return np.unique(grid)
 
 
-def at_damping(fitted, damping: float, task, train):
+def at_damping(fitted: Any, damping: float, task: Any, train: Any) -> Any:
     """Fit the same attributor with another damping, reusing its factorization if it has one."""
     if hasattr(fitted, "set_damping"):
         return copy.copy(fitted).set_damping(damping)
@@ -93,7 +94,7 @@ def at_damping(fitted, damping: float, task, train):
     return clone(fitted).set_params(**{name: damping}).fit(task, train)
 
 
-def own_damping(fitted) -> float | None:
+def own_damping(fitted: Any) -> float | None:
     """Damping that an attributor was fitted with, of several models their mean; None if unknown."""
     damping = getattr(fitted, "damping_", fitted.get_params().get(damping_name(fitted)))
     return None if damping is None or isinstance(damping, str) else float(np.mean(damping))

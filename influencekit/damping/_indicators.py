@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from influencekit.curvature._spectrum import DampingPath, grad_dot_cosines, row_cosines
 
@@ -23,7 +25,7 @@ _STEP = 1e-3
 _FAR = 1e6
 
 
-def grad_dot_cosine(path: DampingPath, dampings) -> np.ndarray:
+def grad_dot_cosine(path: DampingPath, dampings: ArrayLike) -> np.ndarray:
     """Cosine of every query's scores with its scores at infinite damping.
 
     Parameters
@@ -59,7 +61,7 @@ def grad_dot_cosine(path: DampingPath, dampings) -> np.ndarray:
     return grad_dot_cosines(path)(dampings)
 
 
-def score_vector_xi(scores: Scores, grid) -> Callable:
+def score_vector_xi(scores: Scores, grid: Any) -> Callable:
     """ξ from score vectors alone, for any attributor with a damping.
 
     With ``K = C + λI``: ``A_1 = Jᵀ K⁻¹ g`` are the scores, ``A_2 = Jᵀ K⁻² g = -∂A_1/∂λ`` and
@@ -87,12 +89,13 @@ def score_vector_xi(scores: Scores, grid) -> Callable:
         step = _STEP * (damping or least)
         low, high = max(0.0, damping - step), damping + step
         below, above = scores(low), scores(high)
+        # A_1 and A_2 = -∂A_1/∂λ, by central differences
         return _xi(a0, (above + below) / 2, (below - above) / (high - low))
 
     return lambda dampings: np.stack([one(float(damping)) for damping in dampings])
 
 
-def score_vector_cosine(scores: Scores, grid) -> Callable:
+def score_vector_cosine(scores: Scores, grid: Any) -> Callable:
     """Cosine with Grad-Dot for any attributor with a damping.
 
     Parameters
@@ -116,4 +119,5 @@ def _xi(a0: np.ndarray, a1: np.ndarray, a2: np.ndarray) -> np.ndarray:
     first, second = (a0 * a1).sum(1), (a1 * a2).sum(1)
     defined = (first > 0) & (second > 0)
     root = np.sqrt(np.where(defined, first, 1.0)) * np.sqrt(np.where(defined, second, 1.0))
+    # (A_1·A_1) / √((A_0·A_1) (A_1·A_2))
     return np.where(defined, (a1 * a1).sum(1) / root, np.nan)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from influencekit.training.further._config import FurtherTrainingConfig
+from influencekit.training.further._config import ResolvedTraining
 
 __all__ = ["matched_damping"]
 
 
-def matched_damping(config: FurtherTrainingConfig) -> float:
+def matched_damping(config: ResolvedTraining) -> float:
     """Damping at which an influence function answers for so much gradient descent.
 
     T steps of size η along a direction of curvature s move a fraction ``1 - (1 - ηs)^T`` of
@@ -16,7 +16,7 @@ def matched_damping(config: FurtherTrainingConfig) -> float:
 
     Parameters
     ----------
-    config : FurtherTrainingConfig
+    config : ResolvedTraining
         Of SGD.
 
     Returns

@@ -325,12 +325,12 @@ class ExamplesList(tuple):
         return len(self[0])
 
     @property
-    def targets(self):
+    def targets(self) -> Any:
         """Targets as the first model encodes them."""
         return self[0].targets
 
     @property
-    def index(self):
+    def index(self) -> Any:
         """Row labels."""
         return self[0].index
 

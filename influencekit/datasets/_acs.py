@@ -31,7 +31,7 @@ def fetch_acs_income(
     as_frame: bool = True,
     return_X_y: bool = False,
     download_if_missing: bool = True,
-):
+) -> Any:
     """Load ACSIncome: whether a person earns more than 50,000 dollars a year.
 
     Parameters
@@ -93,7 +93,7 @@ def fetch_acs(
     as_frame: bool = True,
     return_X_y: bool = False,
     download_if_missing: bool = True,
-):
+) -> Any:
     """Load a prediction task of the American Community Survey.
 
     Parameters
@@ -226,7 +226,7 @@ def _from_folktables(
     return X, y.iloc[:, 0].astype(np.int64), group.iloc[:, 0].rename("group")
 
 
-def _problem(task: str):
+def _problem(task: str) -> Any:
     """A folktables problem by name, and the class of its data source."""
     folktables = import_optional("folktables", task)
     names = [name for name in dir(folktables) if name.startswith("ACS") and name != "ACSDataSource"]

@@ -11,7 +11,7 @@ from sklearn.utils import Bunch
 __all__ = ["as_bunch", "find_file", "get_data_home"]
 
 
-def as_bunch(X, y, *, as_frame: bool, return_X_y: bool, **more: Any):
+def as_bunch(X: Any, y: Any, *, as_frame: bool, return_X_y: bool, **more: Any) -> Any:
     """(X, y), or a Bunch with scikit-learn's names, as pandas or as arrays.
 
     Parameters

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import Any
 
 from sklearn.datasets import fetch_openml
 
@@ -35,7 +37,7 @@ def fetch_uci_concrete(
     as_frame: bool = False,
     return_X_y: bool = False,
     download_if_missing: bool = True,
-):
+) -> Any:
     """Load the UCI Concrete Compressive Strength data (regression, 1,030 x 8).
 
     Parameters
@@ -97,7 +99,7 @@ def fetch_uci_concrete(
     )
 
 
-def _from_openml(home):
+def _from_openml(home: Path) -> Any:
     """The frame from OpenML, whose columns stand in the same order under longer names."""
     try:
         found = fetch_openml(

@@ -92,7 +92,7 @@ class AgreementDisplay:
         self.ceiling = None if ceiling is None else self._checked(ceiling, "ceiling")
         self.xlabel, self.ylabel = xlabel, ylabel
 
-    def _checked(self, values: ArrayLike, name: str):
+    def _checked(self, values: ArrayLike, name: str) -> np.ndarray:
         array = np.asarray(values, dtype=np.float64)
         if array.shape != self.x.shape:
             raise ValueError(f"`{name}` has shape {array.shape}; accepted is {self.x.shape}, as x.")
@@ -105,7 +105,7 @@ class AgreementDisplay:
         *,
         measure: str = "cosine",
         unit: str = "epochs",
-        ax=None,
+        ax: Any = None,
         **options: Any,
     ) -> AgreementDisplay:
         """Draw agreement against the horizon.
@@ -140,7 +140,9 @@ class AgreementDisplay:
         ).plot(ax=ax, **options)
 
     @classmethod
-    def from_seed_curve(cls, curve: SeedCurve, *, ax=None, **options: Any) -> AgreementDisplay:
+    def from_seed_curve(
+        cls, curve: SeedCurve, *, ax: Any = None, **options: Any
+    ) -> AgreementDisplay:
         """Draw the best cosine over horizons against the number of seeds.
 
         Parameters
@@ -158,7 +160,7 @@ class AgreementDisplay:
             curve.n_repeats, curve.best(), xlabel="seeds", ylabel="best cosine over horizons"
         ).plot(ax=ax, **options)
 
-    def plot(self, ax=None, *, legend_loc: str | None = "auto") -> AgreementDisplay:
+    def plot(self, ax: Any = None, *, legend_loc: str | None = "auto") -> AgreementDisplay:
         """Draw.
 
         Parameters
@@ -191,13 +193,13 @@ class AgreementDisplay:
         self._plot_legend(ax, legend_loc)
         return self
 
-    def _plot_legend(self, ax, loc: str | None) -> None:
+    def _plot_legend(self, ax: Any, loc: str | None) -> None:
         if loc == "auto" and len(self.curves) > _MOST_INSIDE:
             ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), fontsize="small")
         elif loc is not None:
             ax.legend(loc="best" if loc == "auto" else loc, fontsize="small")
 
-    def _plot_ceiling(self, ax) -> None:
+    def _plot_ceiling(self, ax: Any) -> None:
         self.ceiling_line_ = self.band_ = None
         if self.ceiling is None:
             return
@@ -207,7 +209,7 @@ class AgreementDisplay:
             self.x, self.ceiling, color=color, lw=1, ls=":", label="noise ceiling"
         )
 
-    def _plot_curves(self, ax) -> None:
+    def _plot_curves(self, ax: Any) -> None:
         self.lines_ = {}
         for i, (name, y) in enumerate(self.curves.items()):
             style = curve_style(i)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -39,13 +41,21 @@ class ErrorProxyDisplay:
     Examples
     --------
     >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from skorch import NeuralNetClassifier
+    >>> from torch import nn
+    >>> from influencekit import SGDInfluence
     >>> from influencekit.displays import ErrorProxyDisplay
-    >>> from influencekit.training.trajectory._error_proxy import ErrorProxy
-    >>> scores = np.array([[1.0, 2.0, -1.0]])
-    >>> proxy = ErrorProxy(np.arange(3), scores, np.array([[0.1, 1.8, 0.3]]))
-    >>> display = ErrorProxyDisplay.from_predictions(proxy, scores + 0.2)  # doctest: +SKIP
-    >>> display.trusted_  # doctest: +SKIP
-    array([ True, False,  True])
+    >>> from influencekit.training import TrajectoryRecorder
+    >>> X, y = load_iris(return_X_y=True)
+    >>> X = X.astype(np.float32)
+    >>> net = NeuralNetClassifier(nn.Linear, module__in_features=4, module__out_features=3,
+    ...     criterion=nn.CrossEntropyLoss, lr=0.1, batch_size=30, max_epochs=3, train_split=None,
+    ...     verbose=0, callbacks=[TrajectoryRecorder()]).fit(X, y)
+    >>> proxy = SGDInfluence().fit(net, X, y).taylor_error_proxy(X[:2], y[:2], left_out=range(9))
+    >>> display = ErrorProxyDisplay.from_predictions(proxy)  # doctest: +SKIP
+    >>> display.trusted_.shape  # doctest: +SKIP
+    (9,)
     """
 
     def __init__(self, proxy: ErrorProxy, measured: ArrayLike | None = None):
@@ -54,7 +64,7 @@ class ErrorProxyDisplay:
 
     @classmethod
     def from_predictions(
-        cls, proxy: ErrorProxy, measured: ArrayLike | None = None, *, ax=None, **options
+        cls, proxy: ErrorProxy, measured: ArrayLike | None = None, *, ax: Any = None, **options: Any
     ) -> ErrorProxyDisplay:
         """Draw a proxy, and measured scores where they are known.
 
@@ -73,7 +83,7 @@ class ErrorProxyDisplay:
         return cls(proxy, measured).plot(ax=ax, **options)
 
     def plot(
-        self, ax=None, *, threshold: float = 0.5, legend_loc: str | None = "best"
+        self, ax: Any = None, *, threshold: float = 0.5, legend_loc: str | None = "best"
     ) -> ErrorProxyDisplay:
         """Draw a point for each example.
 
@@ -116,7 +126,7 @@ class ErrorProxyDisplay:
             ax.legend(loc=legend_loc, fontsize="small")
         return self
 
-    def _points(self, ax, rows: np.ndarray, style: dict, name: str):
+    def _points(self, ax: Any, rows: np.ndarray, style: dict, name: str) -> Any:
         label = f"{name} ({int((self.trusted_ == (name == 'trusted')).sum())})"
         face = style["color"] if name == "trusted" else "none"
         look = {

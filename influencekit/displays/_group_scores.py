@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -67,7 +69,15 @@ class GroupScoresDisplay:
 
     @classmethod
     def from_estimator(
-        cls, grouped, X, y=None, *, measured=None, measured_se=None, ax=None, **options
+        cls,
+        grouped: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        measured: ArrayLike | None = None,
+        measured_se: ArrayLike | None = None,
+        ax: Any = None,
+        **options: Any,
     ) -> GroupScoresDisplay:
         """Draw the scores of a fitted group attributor, averaged over test rows.
 
@@ -109,8 +119,8 @@ class GroupScoresDisplay:
         *,
         measured: ArrayLike | None = None,
         measured_se: ArrayLike | None = None,
-        ax=None,
-        **options,
+        ax: Any = None,
+        **options: Any,
     ) -> GroupScoresDisplay:
         """Draw scores that are known, averaged over test rows.
 
@@ -130,7 +140,7 @@ class GroupScoresDisplay:
         means = np.atleast_2d(np.asarray(scores, dtype=np.float64)).mean(axis=0)
         return cls(means, names, measured, measured_se).plot(ax=ax, **options)
 
-    def plot(self, ax=None, *, most: int = 20) -> GroupScoresDisplay:
+    def plot(self, ax: Any = None, *, most: int = 20) -> GroupScoresDisplay:
         """Draw the groups with the largest scores in size, highest first.
 
         Parameters
@@ -166,7 +176,7 @@ class GroupScoresDisplay:
         ax.set_xlabel(literal(self.label))
         return self
 
-    def _draw_measured(self, ax, places) -> None:
+    def _draw_measured(self, ax: Any, places: Any) -> None:
         found = np.asarray(self.measured, dtype=np.float64)[self.order_]
         errors = None
         if self.measured_se is not None:

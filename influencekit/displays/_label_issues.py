@@ -72,7 +72,7 @@ class LabelIssuesDisplay:
 
     @classmethod
     def from_estimator(
-        cls, detector, *, issues: ArrayLike | None = None, ax=None, **options
+        cls, detector: Any, *, issues: ArrayLike | None = None, ax: Any = None, **options: Any
     ) -> LabelIssuesDisplay:
         """Draw the scores of a fitted detector.
 
@@ -104,8 +104,8 @@ class LabelIssuesDisplay:
         *,
         threshold: float | None = None,
         issues: ArrayLike | None = None,
-        ax=None,
-        **options,
+        ax: Any = None,
+        **options: Any,
     ) -> LabelIssuesDisplay:
         """Draw scores of any ranking of labels.
 
@@ -126,7 +126,12 @@ class LabelIssuesDisplay:
         return cls(scores, threshold, issues).plot(ax=ax, **options)
 
     def plot(
-        self, ax=None, *, kind: str = "scores", bins: int = 40, legend_loc: str | None = "best"
+        self,
+        ax: Any = None,
+        *,
+        kind: str = "scores",
+        bins: int = 40,
+        legend_loc: str | None = "best",
     ) -> LabelIssuesDisplay:
         """Draw.
 
@@ -165,7 +170,7 @@ class LabelIssuesDisplay:
             ax.legend(loc=legend_loc, fontsize="small")
         return self
 
-    def _plot_scores(self, ax, bins: int) -> None:
+    def _plot_scores(self, ax: Any, bins: int) -> None:
         edges = np.histogram_bin_edges(self.scores, bins)
         parts = {"all": np.ones(len(self.scores), dtype=bool)}
         if self.issues is not None:
@@ -186,7 +191,7 @@ class LabelIssuesDisplay:
         ax.set_yscale("symlog", linthresh=1)
         ax.set_ylim(0, 1.5 * max(1.0, *(counts.max() for counts in self.counts_.values())))
 
-    def _plot_ranking(self, ax) -> None:
+    def _plot_ranking(self, ax: Any) -> None:
         """Share of the issues among the first rows of the ranking."""
         issues = present(self.issues, "issues")
         n, wrong = len(self.scores), int(issues.sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,10 +21,12 @@ from influencekit.displays._style import (
     open_axes,
 )
 
-__all__ = ["LambdaPathDisplay"]
+__all__ = ["LambdaPathDisplay", "searched_path"]
 
 
-def curve(x, y, error, names: tuple[str, str, str]) -> tuple[NDArray, NDArray, NDArray | None]:
+def curve(
+    x: Any, y: Any, error: Any, names: tuple[str, str, str]
+) -> tuple[NDArray, NDArray, NDArray | None]:
     """Curve sorted by x, as float arrays of one length, without the points at x = 0."""
     x = _float_array(x, names[0], names[0], None)
     y = _float_array(y, names[1], names[0], x.shape)
@@ -38,7 +41,7 @@ def curve(x, y, error, names: tuple[str, str, str]) -> tuple[NDArray, NDArray, N
     return x[order], y[order], None if error is None else error[order]
 
 
-def _float_array(values, name: str, x_name: str, shape: tuple[int, ...] | None) -> NDArray:
+def _float_array(values: Any, name: str, x_name: str, shape: tuple[int, ...] | None) -> NDArray:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not array.size or shape not in (None, array.shape):
         raise ValueError(
@@ -48,7 +51,7 @@ def _float_array(values, name: str, x_name: str, shape: tuple[int, ...] | None) 
     return array
 
 
-def label_levels(positions: NDArray, labels: list[str], ax) -> list[int]:
+def label_levels(positions: NDArray, labels: list[str], ax: Any) -> list[int]:
     """Height, in lines, at which each label clears those to its left."""
     low, high = np.log10(ax.get_xlim())
     inches = ax.get_window_extent().width / ax.figure.dpi
@@ -83,7 +86,7 @@ def merge_close(
     return texts, places
 
 
-def emptiest_corner(lines) -> str:
+def emptiest_corner(lines: list) -> str:
     """Corner of the axes that holds the fewest points of the lines."""
     points = []
     for line in lines:
@@ -207,13 +210,13 @@ class LambdaPathDisplay:
     @classmethod
     def from_estimator(
         cls,
-        search,
+        search: Any,
         *,
         lds: ArrayLike | None = None,
         lds_se: ArrayLike | None = None,
         lds_dampings: ArrayLike | None = None,
         picks: Mapping[str, float] | None = None,
-        ax=None,
+        ax: Any = None,
         legend_loc: str | None = "auto",
     ) -> LambdaPathDisplay:
         """Draw the path of a fitted search.
@@ -247,27 +250,23 @@ class LambdaPathDisplay:
                 "and cv_results_['param_damping']."
             )
         check_is_fitted(search, "cv_results_")
-        more = {"lds": lds, "lds_se": lds_se, "lds_dampings": lds_dampings, "picks": picks}
-        return cls._of_search(search, **more).plot(ax=ax, legend_loc=legend_loc)
-
-    @classmethod
-    def _of_search(cls, search, **more) -> LambdaPathDisplay:
-        """The path of a fitted search, not drawn."""
-        results, criterion = search.cv_results_, search.criterion
-        [(name, chosen)] = search.best_params_.items()  # of groups "attributor__damping"
-        return cls(
-            results[f"param_{name}"],
-            results[f"mean_{criterion}"],
-            results.get(f"std_{criterion}"),
-            threshold=getattr(search, "threshold_", search.threshold),
-            indicator="ξ" if criterion == "xi" else criterion,
-            best_damping=chosen or None,  # 0 has no place on the axis
-            **more,
-        )
+        more: dict[str, Any] = {
+            "lds": lds,
+            "lds_se": lds_se,
+            "lds_dampings": lds_dampings,
+            "picks": picks,
+        }
+        return cls(**searched_path(search), **more).plot(ax=ax, legend_loc=legend_loc)
 
     @classmethod
     def from_predictions(
-        cls, dampings: ArrayLike, mean_xi: ArrayLike, *, ax=None, legend_loc="auto", **arrays
+        cls,
+        dampings: ArrayLike,
+        mean_xi: ArrayLike,
+        *,
+        ax: Any = None,
+        legend_loc: str | None = "auto",
+        **arrays: Any,
     ) -> LambdaPathDisplay:
         """Draw a path given as arrays: the constructor, then `plot`.
 
@@ -285,7 +284,7 @@ class LambdaPathDisplay:
         """
         return cls(dampings, mean_xi, **arrays).plot(ax=ax, legend_loc=legend_loc)
 
-    def plot(self, ax=None, *, legend_loc: str | None = "auto") -> LambdaPathDisplay:
+    def plot(self, ax: Any = None, *, legend_loc: str | None = "auto") -> LambdaPathDisplay:
         """Draw.
 
         Parameters
@@ -312,7 +311,7 @@ class LambdaPathDisplay:
             self._add_legend(ax, legend_loc)
         return self
 
-    def _plot_xi(self, ax) -> None:
+    def _plot_xi(self, ax: Any) -> None:
         name = f"mean {self.indicator}"
         label = name if self.lds is None else f"{name} (left)"
         (self.line_,) = ax.plot(
@@ -333,7 +332,7 @@ class LambdaPathDisplay:
         ax.set(xscale="log", ylim=(0, 1.02), xlabel="damping λ")
         ax.set_ylabel(literal(name), color=FIRST["color"])
 
-    def _plot_lds(self, ax) -> None:
+    def _plot_lds(self, ax: Any) -> None:
         self.ax_lds_ = self.lds_line_ = None
         if self.lds is None:
             return
@@ -349,7 +348,7 @@ class LambdaPathDisplay:
         right.set_ylim(bottom * 1.05, max(top, 0.05) * 1.15)
         right.set_ylabel("LDS", color=SECOND["color"])
 
-    def _mark_picks(self, ax) -> None:
+    def _mark_picks(self, ax: Any) -> None:
         self.pick_lines_, self.ax_picks_ = {}, None
         if not self.picks:
             return
@@ -367,9 +366,33 @@ class LambdaPathDisplay:
         upper.set_xticks(positions, texts, minor=False)
         self.ax_picks_ = upper
 
-    def _add_legend(self, ax, loc: str) -> None:
+    def _add_legend(self, ax: Any, loc: str) -> None:
         lines = [self.line_, self.threshold_line_, self.lds_line_]
         handles = [line for line in lines if line is not None]
         if loc == "auto":
             loc = emptiest_corner([line for line in handles if line is not self.threshold_line_])
         (self.ax_lds_ or ax).legend(handles=handles, loc=loc, fontsize="small")
+
+
+def searched_path(search: Any) -> dict[str, Any]:
+    """What the display of a fitted search is made of.
+
+    Parameters
+    ----------
+    search : SurrogateLambdaSearchCV
+
+    Returns
+    -------
+    dict
+        Keyword arguments of :class:`LambdaPathDisplay`.
+    """
+    results, indicator = search.cv_results_, search.indicator_
+    [(name, chosen)] = search.best_params_.items()  # of groups "attributor__damping"
+    return {
+        "dampings": results[f"param_{name}"],
+        "mean_xi": results[f"mean_{indicator}"],
+        "std_xi": results.get(f"std_{indicator}"),
+        "threshold": getattr(search, "threshold_", search.threshold),
+        "indicator": "ξ" if indicator == "xi" else indicator,
+        "best_damping": chosen or None,  # 0 has no place on the axis
+    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from influencekit.applications._removal import RemovalCurve
@@ -34,13 +36,16 @@ class RemovalCurveDisplay:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from influencekit.applications import RemovalCurve
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from influencekit import InfluenceFunction
+    >>> from influencekit.applications import removal_curve
     >>> from influencekit.displays import RemovalCurveDisplay
-    >>> values = np.array([[0.8, 0.8], [0.6, 0.7]])
-    >>> curve = RemovalCurve(
-    ...     np.array([0.1, 0.3]), {"IF": values}, values + 0.1, np.array([0.9, 0.9])
-    ... )
+    >>> X, y = load_iris(return_X_y=True)
+    >>> data = X[::2], y[::2], X[1::2], y[1::2]
+    >>> model = LogisticRegression(max_iter=1000).fit(*data[:2])
+    >>> scores = InfluenceFunction().fit(model, *data[:2]).score(*data[2:])
+    >>> curve = removal_curve(model, *data, {"IF": scores}, fractions=[0.2], random_state=0)
     >>> RemovalCurveDisplay(curve).plot().ax_.get_xlabel()  # doctest: +SKIP
     'most helpful rows removed (%)'
     """
@@ -49,7 +54,9 @@ class RemovalCurveDisplay:
         self.curve = curve
 
     @classmethod
-    def from_result(cls, curve: RemovalCurve, *, ax=None, **options) -> RemovalCurveDisplay:
+    def from_result(
+        cls, curve: RemovalCurve, *, ax: Any = None, **options: Any
+    ) -> RemovalCurveDisplay:
         """Draw a result of :func:`influencekit.applications.removal_curve`.
 
         Parameters
@@ -65,7 +72,7 @@ class RemovalCurveDisplay:
         """
         return cls(curve).plot(ax=ax, **options)
 
-    def plot(self, ax=None, *, legend_loc: str | None = "best") -> RemovalCurveDisplay:
+    def plot(self, ax: Any = None, *, legend_loc: str | None = "best") -> RemovalCurveDisplay:
         """Draw means, with bars of one standard error.
 
         Parameters

@@ -48,7 +48,7 @@ def curve_style(i: int) -> dict[str, str]:
     }
 
 
-def import_pyplot(caller: str):
+def import_pyplot(caller: str) -> Any:
     """Return matplotlib.pyplot, or say how to install it.
 
     Raises
@@ -59,7 +59,7 @@ def import_pyplot(caller: str):
     return import_optional("matplotlib.pyplot", caller)
 
 
-def open_axes(display, ax=None, figsize: tuple[float, float] = (6.4, 4.2)):
+def open_axes(display: Any, ax: Any = None, figsize: tuple[float, float] = (6.4, 4.2)) -> Any:
     """Axes for a display to draw on, kept as its ``ax_`` and ``figure_``; None makes a figure."""
     plt = import_pyplot(f"{type(display).__name__}.plot")
     if ax is None:

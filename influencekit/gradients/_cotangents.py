@@ -151,7 +151,9 @@ def ggn_cotangent(task: Task) -> CotangentFunction:
     return _GaussNewtonCotangent(task)
 
 
-def sampled_cotangent(task: Task, random_state=None, n_samples: int = 1) -> CotangentFunction:
+def sampled_cotangent(
+    task: Task, n_samples: int = 1, *, random_state: Any = None
+) -> CotangentFunction:
     """Cotangents of the loss at targets drawn from the model's own distribution.
 
     The outer products of an example's pull-backs sum to its Gauss-Newton matrix in expectation:
@@ -161,9 +163,9 @@ def sampled_cotangent(task: Task, random_state=None, n_samples: int = 1) -> Cota
     Parameters
     ----------
     task : Task
-    random_state : int, RandomState instance or None, default=None
     n_samples : int, default=1
         Draws for each example; its rows are scaled by ``1 / sqrt(n_samples)``.
+    random_state : int, RandomState instance or None, default=None
 
     Returns
     -------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from influencekit.gradients.blocks._base import row_slice
 __all__ = ["all_dots", "all_self_dots"]
 
 
-def all_dots(a, b, out: Tensor, memory: int) -> Tensor:
+def all_dots(a: Any, b: Any, out: Tensor, memory: int) -> Tensor:
     """Fill ``out`` (a.n_rows, b.n_rows) for gradients a and b.
 
     Those that fit are held in memory and the others streamed past them.  If neither fit, b is
@@ -30,7 +31,7 @@ def all_dots(a, b, out: Tensor, memory: int) -> Tensor:
     return out
 
 
-def all_self_dots(a, out: Tensor, memory: int) -> Tensor:
+def all_self_dots(a: Any, out: Tensor, memory: int) -> Tensor:
     """Fill ``out`` (a.n_rows, a.n_rows), taking each pair of batches once."""
     held = a.held(memory, spill=True)
     if held.parts is None:
@@ -48,11 +49,11 @@ def all_self_dots(a, out: Tensor, memory: int) -> Tensor:
     return out
 
 
-def _features(gradients) -> Iterator[GradientFeatures]:
+def _features(gradients: Any) -> Iterator[GradientFeatures]:
     return (features for _, features in gradients)
 
 
-def _fill(lefts: Iterable[GradientFeatures], b, out: Tensor) -> None:
+def _fill(lefts: Iterable[GradientFeatures], b: Any, out: Tensor) -> None:
     row = 0
     for left in lefts:
         own = out[row : row + left.n_rows]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from influencekit.gradients.blocks._base import WORKSPACE, Block, row_slice
+from influencekit.gradients.blocks._base import WORKSPACE, Block, RowProvider, row_slice
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._outer import OuterBlock
 from influencekit.utils._long_work import chunks
@@ -79,19 +80,20 @@ class GradientFeatures:
 
     def with_blocks(self, blocks: dict[str, Block]) -> GradientFeatures:
         """The same examples around other blocks."""
-        return self._like(blocks, self.n_examples)
+        return self.like(blocks, self.n_examples)
 
-    def _like(self, blocks: dict[str, Block], n_examples: int) -> GradientFeatures:
+    def like(self, blocks: dict[str, Block], n_examples: int) -> GradientFeatures:
+        """Features of other examples, of the same kind."""
         return GradientFeatures(
             blocks, n_examples, self.rows_per_example, self.n_parameters, self.workspace
         )
 
-    def __getitem__(self, examples) -> GradientFeatures:
+    def __getitem__(self, examples: Any) -> GradientFeatures:
         """Features of some examples: a slice, a bool mask or an index tensor."""
         if not isinstance(examples, slice):
             examples = torch.as_tensor(examples, device=self.device)
         blocks = {name: block[examples] for name, block in self.blocks.items()}
-        return self._like(blocks, next(iter(blocks.values())).n_examples)
+        return self.like(blocks, next(iter(blocks.values())).n_examples)
 
     def rows(self, rows: slice) -> GradientFeatures:
         """Some gradients of every example."""
@@ -102,16 +104,17 @@ class GradientFeatures:
     def compact(self) -> GradientFeatures:
         """The same features without gaps in memory, which some views of others have."""
         blocks = {name: block.compact() for name, block in self.blocks.items()}
-        return self._like(blocks, self.n_examples)
+        return self.like(blocks, self.n_examples)
 
     def to(self, dtype: torch.dtype | None) -> GradientFeatures:
         """The same features in another floating dtype."""
-        return self._like({k: block.to(dtype) for k, block in self.blocks.items()}, self.n_examples)
+        return self.like({k: block.to(dtype) for k, block in self.blocks.items()}, self.n_examples)
 
-    def _zeros(self, n_columns: int, dtype: torch.dtype | None) -> Tensor:
+    def zeros(self, n_columns: int, dtype: torch.dtype | None) -> Tensor:
+        """Zeros (n_rows, n_columns) on the gradients' device."""
         return torch.zeros(self.n_rows, n_columns, dtype=dtype or self.dtype, device=self.device)
 
-    def _tiles(self, size: int = _TILE):
+    def _tiles(self, size: int = _TILE) -> Iterator[slice]:
         return chunks(self.n_examples, self.rows_per_example, size)
 
     # -- operations -----------------------------------------------------------------------
@@ -134,7 +137,7 @@ class GradientFeatures:
         -------
         Tensor of shape (n_rows, other.n_rows)
         """
-        out = self._zeros(other.n_rows, dtype)
+        out = self.zeros(other.n_rows, dtype)
         for columns in other._tiles():
             right = other[columns].to(dtype)
             for rows in self._tiles():
@@ -143,7 +146,7 @@ class GradientFeatures:
 
     def gram(self, dtype: torch.dtype | None = None) -> Tensor:
         """Dot products of all pairs of these gradients, (n_rows, n_rows), each taken once."""
-        out = self._zeros(self.n_rows, dtype)
+        out = self.zeros(self.n_rows, dtype)
         for columns in self._tiles():
             right = self[columns].to(dtype)
             own = row_slice(columns, self.rows_per_example)
@@ -155,7 +158,15 @@ class GradientFeatures:
                     out[own, row_slice(rows, self.rows_per_example)] = tile.T
         return out
 
-    def _dot_tile(self, rows, columns, right, out, dtype, route) -> Tensor:
+    def _dot_tile(
+        self,
+        rows: slice,
+        columns: slice,
+        right: GradientFeatures,
+        out: Tensor,
+        dtype: torch.dtype | None,
+        route: str,
+    ) -> Tensor:
         left = self[rows].to(dtype)
         tile = out[
             row_slice(rows, self.rows_per_example), row_slice(columns, right.rows_per_example)
@@ -166,7 +177,7 @@ class GradientFeatures:
 
     def materialize(self, dtype: torch.dtype | None = None, out: Tensor | None = None) -> Tensor:
         """Dense gradients (n_rows, n_parameters), written to ``out`` if given."""
-        out = self._zeros(self.n_parameters, dtype) if out is None else out
+        out = self.zeros(self.n_parameters, dtype) if out is None else out
         for block in self.blocks.values():
             for part in chunks(self.n_examples, block.dense_bytes, self.workspace):
                 rows = out[row_slice(part, self.rows_per_example)]
@@ -183,13 +194,13 @@ class GradientFeatures:
                 f"matrix: got shape {tuple(matrix.shape)}; expected ({self.n_parameters}, k), "
                 "one row a trainable scalar of the model."
             )
-        return self._matmul_rows(
+        return self.matmul_rows(
             lambda start, stop: matrix[start:stop], matrix.shape[1], matrix.dtype
         )
 
-    def _matmul_rows(self, rows, k: int, dtype: torch.dtype) -> Tensor:
+    def matmul_rows(self, rows: RowProvider, k: int, dtype: torch.dtype) -> Tensor:
         """Product with a matrix given by ``rows(start, stop)``."""
-        out = self._zeros(k, dtype)
+        out = self.zeros(k, dtype)
         for block in self.blocks.values():
             provider = block.spec.provider(rows)
             cast = block.dtype != dtype
@@ -222,12 +233,13 @@ class GradientFeatures:
         if len(weights) > 1 and int(used.sum()) < used.numel() // 4:
             for group, row in enumerate(used):
                 rows = row.nonzero()[:, 0]
-                self[rows]._add_sums(by_example[group : group + 1, rows], out[group : group + 1])
+                self[rows].add_sums(by_example[group : group + 1, rows], out[group : group + 1])
         else:
-            self._add_sums(by_example, out)
+            self.add_sums(by_example, out)
         return out
 
-    def _add_sums(self, weights: Tensor, out: Tensor) -> None:
+    def add_sums(self, weights: Tensor, out: Tensor) -> None:
+        """Write weighted sums to ``out`` (n_groups, p); ``weights`` (n_groups, n_examples, r)."""
         for block in self.blocks.values():
             parts = (
                 block[part].to(out.dtype).weighted_sums(weights[:, part], self.workspace)
@@ -253,7 +265,7 @@ class GradientFeatures:
         """Add ``Σ_rows w g gᵀ`` to ``out`` (p, p), in its dtype.
 
         Only blocks on and above the diagonal (in the order of the blocks) need be right
-        afterwards: :func:`symmetrize` completes the matrix.
+        afterwards: ``symmetrize`` completes the matrix.
 
         Parameters
         ----------
@@ -265,13 +277,15 @@ class GradientFeatures:
         for part in chunks(self.n_examples, each, self.workspace):
             own = None if weights is None else weights[row_slice(part, r)].to(out.dtype)
             if r > 1:
-                self[part].to(out.dtype)._add_by_blocks(own, out)
+                self[part].to(out.dtype).add_by_blocks(own, out)
             else:
                 dense = self[part].materialize(out.dtype)
                 left = dense.T if own is None else dense.T * own
+                # Σ_rows w g gᵀ
                 torch.addmm(out, left, dense, out=out)
 
-    def _add_by_blocks(self, weights: Tensor | None, out: Tensor) -> None:
+    def add_by_blocks(self, weights: Tensor | None, out: Tensor) -> None:
+        """Add ``Σ_rows w g gᵀ`` to ``out`` (p, p), one pair of blocks after the other."""
         blocks = list(self.blocks.values())
         dense: dict[int, Tensor] = {}
         for i, left in enumerate(blocks):
@@ -286,6 +300,7 @@ class GradientFeatures:
                 for k in {i, j} - dense.keys():
                     dense[k] = blocks[k].dense()
                 scaled = dense[i].T if weights is None else dense[i].T * weights
+                # Σ_rows w g hᵀ of the gradients g and h of two blocks
                 left.spec.add_products(right.spec, scaled @ dense[j], out)
 
     @staticmethod
@@ -301,7 +316,7 @@ class GradientFeatures:
         if len(features) == 1:
             return first
         blocks = {name: _cat_blocks([f.blocks[name] for f in features]) for name in first.blocks}
-        return first._like(blocks, sum(f.n_examples for f in features))
+        return first.like(blocks, sum(f.n_examples for f in features))
 
 
 def _cat_blocks(blocks: list[Block]) -> Block:

@@ -121,12 +121,12 @@ class Gradients:
 
     # -- others made of these -------------------------------------------------------------
 
-    def _but(self, **changes) -> Gradients:
+    def _but(self, **changes: Any) -> Gradients:
         other = copy.copy(self)
         other.__dict__.update(changes)
         return other
 
-    def take(self, rows) -> Gradients:
+    def take(self, rows: Any) -> Gradients:
         """Gradients of some of the examples.
 
         Parameters
@@ -190,7 +190,7 @@ class Gradients:
         if keep_factors == self.keep_factors or self.parts is not None:
             return self
         other = self._but(keep_factors=keep_factors)
-        other._look()
+        other._look()  # noqa: SLF001  a copy of itself
         return other
 
     # -- operations -----------------------------------------------------------------------
@@ -218,7 +218,7 @@ class Gradients:
             out[row_slice(rows, features.rows_per_example)] = features.materialize(dtype)
         return out
 
-    def project(self, projection, dtype: torch.dtype = torch.float64) -> Tensor:
+    def project(self, projection: Any, dtype: torch.dtype = torch.float64) -> Tensor:
         """Projected gradients, (n_rows, projection.dim)."""
         out = self._empty(projection.dim, dtype)
         for rows, features in self:
@@ -327,7 +327,7 @@ class _Notes:
     """What a whole pass tells besides, if ``shares`` are given: the mean and squared norms."""
 
     def __init__(self, gradients: Gradients):
-        self.known = gradients._known
+        self.known = gradients._known  # noqa: SLF001  notes that both keep
         self.shares = None if "mean" in self.known else gradients.shares
         self.norms: list[Tensor] = []
         self.mean: Any = 0.0
@@ -353,8 +353,8 @@ class _Beside(Gradients):
         stacked = Stacked(cotangent, other.cotangent)
         self._both = Gradients(self.engine, self.examples, stacked, keep_factors=keep_factors)
 
-    def __iter__(self):
-        noted = "mean" in self.other._known or self.other.shares is None
+    def __iter__(self) -> Iterator[tuple[slice, GradientFeatures]]:
+        noted = "mean" in self.other._known or self.other.shares is None  # noqa: SLF001  notes that both keep
         kept = self._both.parts is not None
         if self.parts is not None or (noted and not kept):
             yield from super().__iter__()
@@ -363,7 +363,7 @@ class _Beside(Gradients):
             features = features if kept else features.compact()
             yield rows, features if self._function is None else self._function(features)
 
-    def pairs(self):
+    def pairs(self) -> Iterator[tuple[slice, GradientFeatures, GradientFeatures]]:
         notes = _Notes(self.other)
         for rows, both in self._both:
             last = both.rows_per_example - 1
@@ -372,14 +372,14 @@ class _Beside(Gradients):
             yield rows, both.rows(slice(0, last)), own
         notes.close()
 
-    def held_pairs(self, memory):
+    def held_pairs(self, memory: int) -> Gradients:
         return self._but(_both=self._both.held(memory))
 
-    def take(self, rows):
+    def take(self, rows: Any) -> Gradients:
         return Gradients(
             self.engine, self.examples.take(rows), self.cotangent, keep_factors=self.keep_factors
         )
 
 
-def _host(rows) -> Tensor:
+def _host(rows: Any) -> Tensor:
     return torch.as_tensor(rows).cpu()

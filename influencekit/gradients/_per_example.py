@@ -18,7 +18,7 @@ __all__ = ["dense_rows"]
 def dense_rows(
     task: Task,
     names: Sequence[str],
-    inputs,
+    inputs: Any,
     cotangents: Tensor,
     *,
     vmaps: bool = True,
@@ -61,7 +61,9 @@ def dense_rows(
     return out
 
 
-def _one_example(task: Task, parameters: dict, inputs, cotangents: Tensor, out: Tensor) -> None:
+def _one_example(
+    task: Task, parameters: dict, inputs: Any, cotangents: Tensor, out: Tensor
+) -> None:
     with torch.enable_grad():
         outputs = task.forward(inputs)
     wanted = tuple(parameters.values())
@@ -80,10 +82,10 @@ def _flat(gradient: Tensor | None, parameter: Tensor) -> Tensor:
     return torch.zeros_like(parameter).flatten() if gradient is None else gradient.flatten()
 
 
-def _vmapped(task: Task, parameters: dict, inputs, cotangents: Tensor) -> Tensor:
+def _vmapped(task: Task, parameters: dict, inputs: Any, cotangents: Tensor) -> Tensor:
     replaced = {name: p.detach() for name, p in parameters.items()}
 
-    def rows_of_one(example, example_cotangents: Tensor) -> tuple[Tensor, ...]:
+    def rows_of_one(example: Any, example_cotangents: Tensor) -> tuple[Tensor, ...]:
         example = map_tensors(lambda t: t[None], example)
 
         found: tuple[Any, ...] = torch.func.vjp(lambda own: task.forward(example, own), replaced)

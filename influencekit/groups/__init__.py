@@ -8,7 +8,7 @@ from influencekit.groups._groupers import (
     LabelGrouper,
     RandomGrouper,
 )
-from influencekit.groups._leave_group_out import GroupLeaveOut, leave_group_out
+from influencekit.groups._leave_group_out import leave_group_out
 from influencekit.groups._properties import DemographicParityDifference, EqualizedOddsDifference
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "DemographicParityDifference",
     "EqualizedOddsDifference",
     "GroupAttributor",
-    "GroupLeaveOut",
     "KMeansGrouper",
     "LabelGrouper",
     "RandomGrouper",

@@ -18,7 +18,7 @@ FEATURES = ("gradients", "representations", "inputs")
 
 
 def example_features(
-    task: Task, examples: Examples, kind: str, batch_size: int = 1024
+    task: Task, examples: Examples, features: str, batch_size: int = 1024
 ) -> np.ndarray:
     """One vector for each example.
 
@@ -27,7 +27,7 @@ def example_features(
     task : Task
     examples : Examples
         With targets for "gradients".
-    kind : {"gradients", "representations", "inputs"}
+    features : {"gradients", "representations", "inputs"}
         "inputs": what the module takes, flattened.  "representations": what its last linear
         layer takes.  "gradients": the derivative of the example's loss by that.
     batch_size : int, default=1024
@@ -41,7 +41,7 @@ def example_features(
     UnsupportedModelError
         If the module has no linear layer.
     """
-    make = {"inputs": _inputs, "representations": _activations, "gradients": _gradients}[kind]
+    make = {"inputs": _inputs, "representations": _activations, "gradients": _gradients}[features]
     parts = [make(task, batch) for batch in examples.batches(batch_size)]
     return torch.cat(parts).double().cpu().numpy()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from influencekit._fitted import (
@@ -24,6 +25,7 @@ from influencekit.damping._default import gram_damping
 from influencekit.data._examples import Examples
 from influencekit.exceptions import ResourceError
 from influencekit.gradients._cotangents import output_cotangent
+from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._gradients import Gradients
 from influencekit.groups._explain import SlopeOutput
 from influencekit.groups._groupers import RandomGrouper
@@ -69,10 +71,10 @@ class GroupPath(CoordinatePath):
 
     outside: Tensor
 
-    def products(self, damping):
+    def products(self, damping: float) -> Tensor:
         return super().products(damping) + self.outside / damping
 
-    def subset_sums(self, masks):
+    def subset_sums(self, masks: ArrayLike) -> SubsetSums:
         return GroupSums(self, np.asarray(masks, dtype=np.float64))
 
 
@@ -89,7 +91,7 @@ class GroupSums(SubsetSums):
     path: GroupPath
     masks: np.ndarray
 
-    def at(self, damping):
+    def at(self, damping: ArrayLike) -> np.ndarray:
         dampings = np.asarray(damping, dtype=np.float64)
         sums = np.stack([self.path.scores(float(d)) @ self.masks.T for d in np.ravel(dampings)])
         return sums.reshape(*dampings.shape, *sums.shape[1:])
@@ -138,6 +140,7 @@ def group_gradients(
         edges = np.flatnonzero(np.diff(own, prepend=-1, append=-1))
         for low, high in pairwise(edges):
             some = slice(low, high)
+            # Σ_{i in group} w_i g_i
             out[own[low]] += features[some].weighted_sums(shares[None, some])[0]
     return out
 
@@ -168,11 +171,20 @@ class GroupFisher(DampedFitted):
     system of the number of groups in place of p.
     """
 
-    def __init__(self, engine, output, right, kernel, scale, damping):
+    def __init__(
+        self,
+        engine: GradientEngine,
+        output: Any,
+        right: Tensor,
+        kernel: Tensor | None,
+        scale: Tensor,
+        damping: float | str,
+    ):
         self.engine, self.output, self.right = engine, output, right
         self.rows = right * scale[:, None] if kernel is None else kernel
         self.scale = scale
         self.shared = kernel is None
+        # B Bᵀ
         self.gram = self.rows @ self.rows.T
         self.eigenvalues = torch.linalg.eigvalsh(self.gram).clamp_min(0).cpu().numpy()
         self.damping = self._checked(damping)
@@ -181,16 +193,20 @@ class GroupFisher(DampedFitted):
         """The same matrix with another damping, a number or "auto"."""
         return self._with(damping=self._checked(damping))
 
-    def path(self, queries) -> GroupPath:
+    def path(self, queries: Examples) -> GroupPath:
         """Scores at any damping."""
         gradients = query_gradients(self.engine, self.output, queries)
+        # G Bᵀ and G Rᵀ, (n_queries, n_groups)
         pushed = gradients @ self.rows.T
         direct = pushed / self.scale if self.shared else gradients @ self.right.T
+        # B Bᵀ = U diag(s) Uᵀ, so that BᵀB has the eigenvectors V = Bᵀ U s^-½
         values, vectors = torch.linalg.eigh(self.gram)
         seen = values > _TOLERANCE * values.max()
         values, basis = values[seen], vectors[:, seen] / values[seen].sqrt()
+        # R V and G V = (G Bᵀ) U s^-½
         groups, coordinates = self.right @ (self.rows.T @ basis), pushed @ basis
         spectrum: Any = GroupSpectrum(values, values, groups)
+        # G (I - V Vᵀ) Rᵀ
         outside = direct - coordinates @ groups.T
         return GroupPath(spectrum, coordinates, self.gram.new_ones(len(self.gram)), outside)
 
@@ -203,14 +219,17 @@ class GroupFisher(DampedFitted):
             )
         return value
 
-    def scores(self, queries):
+    def scores(self, queries: Examples) -> np.ndarray:
         """Scores (n_queries, n_groups)."""
         gradients = query_gradients(self.engine, self.output, queries)
         pushed = gradients @ self.rows.T
+        # (BBᵀ + λI)⁻¹ B Gᵀ, (n_groups, n_queries)
         solved = torch.linalg.solve(self._damped(self.damping), pushed.T)
         if self.shared:
+            # -R (BᵀB + λI)⁻¹ Gᵀ = -diag(1 / scale) (BBᵀ + λI)⁻¹ B Gᵀ, as R = diag(1 / scale) B
             return (-solved / self.scale[:, None]).T.cpu().numpy()
         direct = (gradients @ self.right.T).T
+        # -(R Gᵀ - R Bᵀ (BBᵀ + λI)⁻¹ B Gᵀ) / λ
         return (-(direct - (self.right @ self.rows.T) @ solved) / self.damping).T.cpu().numpy()
 
     def _damped(self, damping: float) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import scipy.sparse
@@ -13,18 +13,19 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit._fitted import check_scores, of_models
+from influencekit._fitted import Fitted, check_scores, of_models
 from influencekit.attributors._trak import TRAK
 from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.attributors.influence._influence_function import InfluenceFunction
 from influencekit.base import BaseAttributor
 from influencekit.curvature._mean_path import MeanPath
-from influencekit.data._examples import ExamplesList, each
+from influencekit.data._examples import Examples, ExamplesList, each
 from influencekit.data._inputs import compare_row_labels
 from influencekit.groups._explain import SlopeOutput, check_explains, check_queries, explain
 from influencekit.groups._fisher import fisher_of
-from influencekit.groups._held import HeldGroups, partition
+from influencekit.groups._held import HeldGroups, has_damping, has_path, partition
 from influencekit.groups._properties import compare_index, property_slopes, resolve_property
+from influencekit.models._task import Task
 from influencekit.utils._long_work import chunks
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import HasMethods, StrOptions, validate_parameters
@@ -35,19 +36,6 @@ __all__ = ["GroupAttributor"]
 _BLOCK = 2**24
 
 
-def _has_damping(grouped: GroupAttributor) -> bool:
-    """Whether the damping can be changed after the fit."""
-    return grouped.curvature == "groups" or hasattr(grouped.attributor, "set_damping")
-
-
-def _has_path(grouped: GroupAttributor) -> bool:
-    """Whether scores, or those of the examples that are summed, have a damping path."""
-    check_is_fitted(grouped, "fitted_")
-    if grouped.property is not None:
-        return False
-    return grouped.curvature == "groups" or hasattr(grouped.attributor_, "damping_path")
-
-
 class GroupAttributor(HeldGroups):
     """Scores the influence of groups of training examples on test examples, or on a property.
 
@@ -56,7 +44,7 @@ class GroupAttributor(HeldGroups):
     attributor : attributor
         Any attributor of single examples; it is cloned.
     grouper : grouper, clusterer or transformer, default=None
-        Partitions the training examples in ``fit``; see :mod:`influencekit.groups`.  Clusterers
+        Partitions the training examples in ``fit``; see ``influencekit.groups``.  Clusterers
         and transformers of scikit-learn are wrapped by
         :class:`~influencekit.groups.ClusterGrouper`.  None takes the ``groups`` given to ``fit``,
         or makes each example a group.
@@ -148,14 +136,14 @@ class GroupAttributor(HeldGroups):
 
     def __init__(
         self,
-        attributor,
-        grouper=None,
-        reduce="sum",
-        curvature="points",
-        property=None,
+        attributor: Any,
+        grouper: Any = None,
         *,
-        fisher_form="auto",
-        trak_kernel="output",
+        reduce: str = "sum",
+        curvature: str = "points",
+        property: Any = None,
+        fisher_form: str = "auto",
+        trak_kernel: str = "output",
     ):
         self.attributor = attributor
         self.grouper = grouper
@@ -166,7 +154,17 @@ class GroupAttributor(HeldGroups):
         self.trak_kernel = trak_kernel
 
     @with_gradients
-    def fit(self, model, X, y=None, groups=None, *, sample_weight=None, X_fit=None, **queries):
+    def fit(
+        self,
+        model: Any,
+        X: Any,
+        y: Any = None,
+        groups: Any = None,
+        *,
+        sample_weight: Any = None,
+        X_fit: Any = None,
+        **queries: Any,
+    ) -> Self:
         """Partition the training examples, and learn what scoring needs.
 
         Parameters
@@ -206,7 +204,7 @@ class GroupAttributor(HeldGroups):
         self._keep(self.attributor_.fitted_, self.attributor_._rows)
         return self
 
-    def _fit(self, task, train):
+    def _fit(self, _task: Task, _train: Examples) -> Fitted:
         raise TypeError("GroupAttributor fits the attributor that it holds.")
 
     def _check(self, groups: Any, queries: dict[str, Any]) -> None:
@@ -243,7 +241,7 @@ class GroupAttributor(HeldGroups):
         self.group_sizes_ = np.bincount(self.labels_, minlength=self.n_groups_)
 
     @with_gradients
-    def score(self, X, y=None) -> np.ndarray:
+    def score(self, X: Any, y: Any = None) -> np.ndarray:
         """Score every group.
 
         Parameters
@@ -258,7 +256,7 @@ class GroupAttributor(HeldGroups):
         """
         return self._all_scores(self._queries(X, y))
 
-    def _all_scores(self, queries):
+    def _all_scores(self, queries: Examples | ExamplesList) -> np.ndarray:
         if self.property is None:
             scores = np.concatenate(list(self._blocks(queries)))
         else:
@@ -267,16 +265,16 @@ class GroupAttributor(HeldGroups):
         check_scores(scores)
         return scores
 
-    def _score_blocks(self, queries):
+    def _score_blocks(self, queries: Examples | ExamplesList) -> Iterator[np.ndarray]:
         if self.property is None:
             return super()._score_blocks(queries)
         return iter([self._all_scores(queries)])  # a property is one number of all queries
 
-    def _columns(self):
+    def _columns(self) -> tuple[int, str]:
         return self.n_groups_, "n_groups"
 
     @with_gradients
-    def transform(self, X, y=None):
+    def transform(self, X: Any, y: Any = None) -> Any:
         """Scores under the name of scikit-learn's transformers; honors ``set_output``.
 
         Parameters
@@ -308,9 +306,9 @@ class GroupAttributor(HeldGroups):
             return np.sort(np.concatenate([fitted.eigenvalues for fitted in self.fitted_]))
         return self.attributor_.eigenvalues_
 
-    @available_if(_has_damping)
+    @available_if(has_damping)
     @with_gradients
-    def set_damping(self, damping):
+    def set_damping(self, damping: float | str) -> Self:
         """Change the damping of the attributor, or of the groups' Fisher matrix, after the fit.
 
         Parameters
@@ -333,9 +331,9 @@ class GroupAttributor(HeldGroups):
         self.attributor = clone(self.attributor).set_params(damping=damping)
         return self
 
-    @available_if(_has_path)
+    @available_if(has_path)
     @with_gradients
-    def damping_path(self, X, y=None):
+    def damping_path(self, X: Any, y: Any = None) -> Any:
         """Scores, surrogate indicator and subset sums at any damping, not divided by sizes.
 
         Parameters
@@ -356,7 +354,7 @@ class GroupAttributor(HeldGroups):
         columns = np.arange(self.n_groups_)
         return paths[0] if len(paths) == 1 else MeanPath(paths, [columns] * len(paths), columns)
 
-    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:  # noqa: ARG002  the name is scikit-learn's
         """Names of the groups.
 
         Parameters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import ClusterMixin, clone
@@ -67,7 +67,7 @@ class BaseGrouper(ClusterMixin, SuggestingEstimator, ABC):
     _parameter_constraints: ClassVar[dict[str, list]] = {}
 
     @with_gradients
-    def fit(self, model, X, y=None):
+    def fit(self, model: Any, X: Any, y: Any = None) -> Self:
         """Partition the training examples.
 
         Parameters
@@ -88,7 +88,7 @@ class BaseGrouper(ClusterMixin, SuggestingEstimator, ABC):
         return self
 
     @with_gradients
-    def fit_predict(self, model, X, y=None):
+    def fit_predict(self, model: Any, X: Any, y: Any = None) -> np.ndarray:
         """Partition, and give the groups.
 
         Parameters
@@ -102,7 +102,7 @@ class BaseGrouper(ClusterMixin, SuggestingEstimator, ABC):
         """
         return self.fit(model, X, y).labels_
 
-    def _checked_labels(self, model, X, y) -> np.ndarray:
+    def _checked_labels(self, model: Any, X: Any, y: Any) -> np.ndarray:
         try:
             labels = np.asarray(self._labels(model, X, y))
         except (AttributeError, IndexError, KeyError, TypeError) as error:
@@ -119,7 +119,7 @@ class BaseGrouper(ClusterMixin, SuggestingEstimator, ABC):
         return labels
 
     @abstractmethod
-    def _labels(self, model, X, y) -> np.ndarray:
+    def _labels(self, model: Any, X: Any, y: Any) -> np.ndarray:
         """One label for each row."""
 
     def _names(self, distinct: np.ndarray) -> np.ndarray:
@@ -177,12 +177,18 @@ class RandomGrouper(BaseGrouper):
 
     _parameter_constraints: ClassVar[dict[str, list]] = _SIZES
 
-    def __init__(self, n_groups=None, *, group_size=None, random_state=None):
+    def __init__(
+        self,
+        n_groups: int | None = None,
+        *,
+        group_size: int | None = None,
+        random_state: Any = None,
+    ):
         self.n_groups = n_groups
         self.group_size = group_size
         self.random_state = random_state
 
-    def _labels(self, model, X, y):
+    def _labels(self, _model: Any, X: Any, _y: Any) -> np.ndarray:
         n = X.shape[0] if hasattr(X, "shape") else len(X)
         k = wanted_groups(n, self.n_groups, self.group_size)
         labels = np.empty(n, dtype=np.int64)
@@ -214,15 +220,15 @@ class LabelGrouper(BaseGrouper):
     array(['sex=f, old=True', 'sex=m, old=True'], dtype=object)
     """
 
-    def __init__(self, labels):
+    def __init__(self, labels: Any):
         self.labels = labels
 
-    def _labels(self, model, X, y):
+    def _labels(self, _model: Any, X: Any, _y: Any) -> np.ndarray:
         n = X.shape[0] if hasattr(X, "shape") else len(X)
         positions, self._given_names = named_groups(label_table(self.labels, n))
         return positions
 
-    def _names(self, distinct):
+    def _names(self, _distinct: np.ndarray) -> np.ndarray:
         return self._given_names
 
 
@@ -247,14 +253,14 @@ class ClusterGrouper(BaseGrouper):
 
     _parameter_constraints: ClassVar[dict[str, list]] = {"features": [StrOptions(set(FEATURES))]}
 
-    def __init__(self, clusterer, *, features="gradients"):
+    def __init__(self, clusterer: Any, *, features: Any = "gradients"):
         self.clusterer = clusterer
         self.features = features
 
-    def _labels(self, model, X, y):
+    def _labels(self, model: Any, X: Any, y: Any) -> np.ndarray:
         return self._cluster(self.clusterer, self._features(model, X, y))
 
-    def _features(self, model, X, y) -> np.ndarray:
+    def _features(self, model: Any, X: Any, y: Any) -> np.ndarray:
         task = as_task(model)
         examples: Any = open_examples(task, X, y)
         return example_features(task, examples, self.features)
@@ -328,13 +334,13 @@ class KMeansGrouper(ClusterGrouper):
 
     def __init__(
         self,
-        n_groups=None,
+        n_groups: int | None = None,
         *,
-        group_size=None,
-        features="gradients",
-        minibatch_above=5000,
-        n_init=1,
-        random_state=None,
+        group_size: int | None = None,
+        features: Any = "gradients",
+        minibatch_above: int = 5000,
+        n_init: Any = 1,
+        random_state: Any = None,
     ):
         self.n_groups = n_groups
         self.group_size = group_size
@@ -343,7 +349,7 @@ class KMeansGrouper(ClusterGrouper):
         self.n_init = n_init
         self.random_state = random_state
 
-    def _labels(self, model, X, y):
+    def _labels(self, model: Any, X: Any, y: Any) -> np.ndarray:
         features = self._features(model, X, y)
         k = wanted_groups(len(features), self.n_groups, self.group_size)
         kind = MiniBatchKMeans if len(features) > self.minibatch_above else KMeans

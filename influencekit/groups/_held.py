@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import clone
@@ -10,11 +10,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.base import BaseAttributor
-from influencekit.data._examples import Examples, each
+from influencekit.data._examples import Examples, ExamplesList, each
 from influencekit.groups._groupers import BaseGrouper, ClusterGrouper, LabelGrouper
-from influencekit.models._task import Task
+from influencekit.models._task import Task, TaskList
 
-__all__ = ["HeldGroups", "partition"]
+__all__ = ["HeldGroups", "has_damping", "has_path", "partition"]
 
 
 def partition(
@@ -112,20 +112,20 @@ class HeldGroups(BaseAttributor):
     labels_: np.ndarray
     group_names_: np.ndarray
 
-    def _task_of(self, model):
+    def _task_of(self, model: Any) -> Task:
         return self.attributor._task_of(model)
 
-    def self_influence(self):
+    def self_influence(self) -> np.ndarray:
         """Of single examples, as the attributor inside gives it."""
         check_is_fitted(self, "fitted_")
         if self.curvature == "groups":
             return super().self_influence()
         return self.attributor_.self_influence()
 
-    def _read_models(self, model, X, y):
+    def _read_models(self, model: Any, X: Any, y: Any) -> Task | TaskList:
         return self.attributor._read_models(model, X, y)
 
-    def _queries(self, X, y):
+    def _queries(self, X: Any, y: Any) -> Examples | ExamplesList:
         check_is_fitted(self, "fitted_")
         changed = [name for name in AT_FIT if getattr(self, name) != self._at_fit[name]]
         if changed:
@@ -141,7 +141,7 @@ class HeldGroups(BaseAttributor):
         self._at_fit = {name: getattr(self, name) for name in AT_FIT}
         self.__dict__.pop("property_value_", None)  # of an earlier fit
 
-    def _measured(self, queries) -> np.ndarray:
+    def _measured(self, queries: Any) -> np.ndarray:
         """Scores (n_queries, n_groups) of further training: each row has its group's score."""
         inner, parts = self.attributor_, []
         for fitted, rows, own in zip(inner.fitted_, inner._rows, each(queries), strict=True):
@@ -153,19 +153,19 @@ class HeldGroups(BaseAttributor):
         return inner._combine(sum(parts), len(parts))
 
     @property
-    def _grouped(self):
+    def _grouped(self) -> Any:
         return self
 
     @property
-    def _by_rows(self):
+    def _by_rows(self) -> BaseAttributor:
         return self.attributor_ if self.curvature == "points" else self
 
     @property
-    def _undamped(self):
+    def _undamped(self) -> bool:
         return self.curvature == "points"  # the Fisher matrix of groups is singular
 
     @property
-    def _asks_queries(self):
+    def _asks_queries(self) -> bool:
         return getattr(self.attributor, "_asks_queries", False)
 
     @property
@@ -181,25 +181,38 @@ class HeldGroups(BaseAttributor):
             why = "FurtherTraining"
         return whole_groups(masks, self.labels_, self.group_names_, f"GroupAttributor with {why}")
 
-    def _subset_columns(self, masks):
+    def _subset_columns(self, masks: np.ndarray) -> np.ndarray:
         whole = self._whole_groups(masks).astype(np.float64)
         return whole * self.group_sizes_ if self.reduce == "mean" else whole
 
-    def _path_columns(self, masks):
+    def _path_columns(self, masks: np.ndarray) -> np.ndarray:
         if self.curvature == "groups":
             return self._whole_groups(masks)
         if not self._adds_rows:
             self._whole_groups(masks)
         return self.attributor_._path_columns(masks)
 
-    def _subset_sums(self, queries, masks):
+    def _subset_sums(self, queries: Examples | ExamplesList, masks: np.ndarray) -> np.ndarray:
         if self._adds_rows:
             return self.attributor_._subset_sums(queries, masks)
         return super()._subset_sums(queries, masks)
 
-    def _first(self, n_models):
+    def _first(self, n_models: int) -> Self | None:
         part = super()._first(n_models)
         if part is not None and self.curvature == "points":
             part.attributor_ = self.attributor_._first(n_models)
             return None if part.attributor_ is None else part
         return part
+
+
+def has_damping(grouped: Any) -> bool:
+    """Whether the damping can be changed after the fit."""
+    return grouped.curvature == "groups" or hasattr(grouped.attributor, "set_damping")
+
+
+def has_path(grouped: Any) -> bool:
+    """Whether scores, or those of the examples that are summed, have a damping path."""
+    check_is_fitted(grouped, "fitted_")
+    if grouped.property is not None:
+        return False
+    return grouped.curvature == "groups" or hasattr(grouped.attributor_, "damping_path")

@@ -83,9 +83,9 @@ def leave_group_out(
     sample_weight: Any = None,
     n_repeats: int = 3,
     engine: str = "auto",
+    on_nan: str = "raise",
     cache_dir: str | os.PathLike | None = None,
     n_jobs: int | None = None,
-    on_nan: str = "raise",
     random_state: Any = None,
     verbose: int = 0,
 ) -> GroupLeaveOut:
@@ -108,11 +108,13 @@ def leave_group_out(
         Weights that the model was fitted with; each retraining gets those of its rows.
     n_repeats : int, default=3
         Trainings of each subset under different seeds.
-    engine, cache_dir, n_jobs
+    engine : {"auto", "stacked", "joblib"}, default="auto"
         See :func:`~influencekit.retrain_on_subsets`.
     on_nan : {"raise", "keep"}, default="raise"
         Whether a training that diverges is refused, with its group and seed named, or its
         outputs are NaN.
+    cache_dir, n_jobs
+        See :func:`~influencekit.retrain_on_subsets`.
     random_state : int, RandomState instance or None, default=None
     verbose : int, default=0
         Show progress if above 0.
@@ -205,7 +207,7 @@ def _column_values(data: tuple, width: int, task: Any, retrain: Callable) -> np.
     n = count_rows(X_query)
     if width == 1:
         targets, output = y_query, _first
-    elif task.kind == "regression":
+    elif task.problem_type == "regression":
         targets, output = np.repeat(np.eye(width), n, axis=0), _weighted
     else:
         classes = np.arange(width) if task.classes is None else np.asarray(task.classes)
@@ -223,5 +225,5 @@ def _weighted(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs * targets).sum(1)
 
 
-def _first(outputs: Tensor, targets: Tensor) -> Tensor:
+def _first(outputs: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG001  the form of an output function
     return outputs[:, 0]

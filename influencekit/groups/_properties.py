@@ -91,7 +91,7 @@ class _Gap:
     def for_task(self, task: Task) -> _Gap:
         """The same gap in the probabilities that a model's ``predict_proba`` gives."""
         bound = copy.copy(self)
-        bound._probability = self._probability.for_task(task)
+        bound._probability = self._probability.for_task(task)  # noqa: SLF001  a copy of itself
         return bound
 
     def _probabilities(self, outputs: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class DemographicParityDifference(_Gap):
     0.381
     """
 
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002  the form of an output function
         """Gap of a model with these outputs."""
         return self._spread(self._probabilities(outputs))
 

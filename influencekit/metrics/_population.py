@@ -113,6 +113,7 @@ def population_moments(outputs: ArrayLike, masks: ArrayLike) -> PopulationMoment
     """
     values, members, size = _check_population(outputs, masks)
     centered = values - values.mean(axis=0)
+    # q_ij = -mean over subsets of (y_i - mean y_i) [j in subset]
     q = -centered.T @ members.astype(np.float64) / len(values)
     spread = np.ptp(values, axis=0)
     constant = spread <= CONSTANT_SPREAD * np.abs(values).max(axis=0)
@@ -154,6 +155,7 @@ def population_pearson_lds(scores: ArrayLike, moments: PopulationMoments) -> LDS
     if not 0 < a < n:
         raise ValueError(f"`moments.subset_size` must be from 1 to {n - 1}; got {a}.")
     sum_deviation = np.sqrt(a * (n - a) / (n * (n - 1)))  # of S_A, for centered τ of norm 1
+    # Cov(y_i, Σ_{j in subset} τ_ij) = -<q_i, τ_i>
     covariance = -np.einsum("ij,ij->i", q, standardize_rows(table, "pearson"))
     deviation = np.sqrt(np.where(variance > 0, variance, np.nan))
     per_query = np.clip(covariance / (sum_deviation * deviation), -1.0, 1.0)

@@ -10,7 +10,6 @@ from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.models.losses._custom import CustomLoss
 from influencekit.models.losses._elementwise import PoissonLoss, SquaredError
 from influencekit.models.losses._sequence import SequenceCrossEntropy
-from influencekit.models.trees._task import tree_task
 
 __all__ = [
     "OUTPUTS",
@@ -27,5 +26,4 @@ __all__ = [
     "load_checkpoints",
     "predicted_targets",
     "resolve_output",
-    "tree_task",
 ]

@@ -38,8 +38,8 @@ def copy_module(module: nn.Module) -> nn.Module:
         _check_parameters(module)
         twin = duplicate(module)
     for part in twin.modules():
-        part._backward_hooks.clear()
-        part._backward_pre_hooks.clear()
+        part._backward_hooks.clear()  # noqa: SLF001  torch has no other name
+        part._backward_pre_hooks.clear()  # noqa: SLF001  torch has no other name
     twin.eval()
     _check_layers(twin)
     return twin
@@ -97,7 +97,7 @@ def _check_parameters(module: nn.Module) -> None:
 
 def _check_layers(module: nn.Module) -> None:
     for name, part in module.named_modules():
-        norm = isinstance(part, nn.modules.batchnorm._BatchNorm)
+        norm = isinstance(part, nn.modules.batchnorm._BatchNorm)  # noqa: SLF001  torch has no other name
         if norm and part.running_mean is None:
             raise UnsupportedModelError(
                 f"model: the layer {name!r} is a {type(part).__name__} without running "

@@ -128,13 +128,13 @@ class ClassProbability:
         except TypeError as error:
             raise ValueError(
                 f"{self.argument}: class probabilities are needed, but {task.name} gives none "
-                f"(kind {task.kind!r}, loss {type(task.loss).__name__}). Accepted are classifiers "
-                "with predict_proba, and nets trained with a criterion of classes, such as "
-                "nn.CrossEntropyLoss()."
+                f"(problem_type {task.problem_type!r}, loss {type(task.loss).__name__}). Accepted "
+                "are classifiers with predict_proba, and nets trained with a criterion of "
+                "classes, such as nn.CrossEntropyLoss()."
             ) from error
         return ClassProbability(self.position, self.argument, task.loss.predict_proba)
 
-    def __call__(self, outputs: Tensor, targets: Tensor | None = None) -> Tensor:
+    def __call__(self, outputs: Tensor, targets: Tensor | None = None) -> Tensor:  # noqa: ARG002  the form of an output function
         """Probability of every example, (n,)."""
         if self.probabilities is not None:
             return self.probabilities(outputs)[..., self.position]
@@ -188,7 +188,7 @@ def resolve_output(
         return CheckedOutput(for_task(output, task), finite)
     output = output_name(task, output, has_targets)
     if output == "neg_loss":
-        if not has_targets and task.kind != "classification":
+        if not has_targets and task.problem_type != "classification":
             raise ValueError(
                 "output='neg_loss' needs y: without it the model's own prediction is the target, "
                 "and the gradient of a regression loss there is zero. "
@@ -222,18 +222,18 @@ def output_name(task: Task, output: str | OutputFunction, has_targets: bool) -> 
     if callable(output):
         return getattr(output, "__name__", repr(output))
     if output == "auto":
-        return "neg_loss" if has_targets or task.kind == "classification" else "prediction"
+        return "neg_loss" if has_targets or task.problem_type == "classification" else "prediction"
     return output
 
 
 def _prediction(task: Task) -> OutputFunction:
-    if task.kind == "classification":
+    if task.problem_type == "classification":
         raise ValueError(
             "output='prediction' is for regressors; a classifier has 'neg_loss', 'margin' or "
             "'logit'."
         )
 
-    def prediction(outputs: Tensor, targets: Tensor | None) -> Tensor:
+    def prediction(outputs: Tensor, targets: Tensor | None) -> Tensor:  # noqa: ARG001  the form of an output function
         flat = task.loss.prediction(outputs).flatten(1)
         if flat.shape[1] != 1:
             raise ValueError(
@@ -247,10 +247,10 @@ def _prediction(task: Task) -> OutputFunction:
 
 
 def _class_output(task: Task, output: str) -> OutputFunction:
-    if task.kind != "classification":
+    if task.problem_type != "classification":
         raise ValueError(
-            f"output={output!r} is for classifiers, but {task.name} is of kind {task.kind!r}; "
-            "use 'neg_loss', 'prediction' or a callable."
+            f"output={output!r} is for classifiers, but {task.name} has problem_type "
+            f"{task.problem_type!r}; use 'neg_loss', 'prediction' or a callable."
         )
 
     def margin(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def predicted_labels(task: Task, outputs: Tensor) -> np.ndarray:
     -------
     ndarray of shape (n,), or (n, n_outputs) for several values an example
     """
-    if task.kind != "classification":
+    if task.problem_type != "classification":
         return _array(task.loss.prediction(outputs))
     if has_several_labels(task, outputs):
         return task.loss.predicted_targets(outputs).cpu().numpy().astype(int)

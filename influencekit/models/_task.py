@@ -100,14 +100,15 @@ class Task:
     def __repr__(self) -> str:
         classes = "" if self.classes is None else f", n_classes={len(self.classes)}"
         return (
-            f"Task({self.name!r}, kind={self.kind!r}{classes}, loss={type(self.loss).__name__}, "
-            f"n_parameters={self.n_parameters:,}, dtype={self.dtype}, device={self.device})"
+            f"Task({self.name!r}, problem_type={self.problem_type!r}{classes}, "
+            f"loss={type(self.loss).__name__}, n_parameters={self.n_parameters:,}, "
+            f"dtype={self.dtype}, device={self.device})"
         )
 
     @property
-    def kind(self) -> str:
-        """Kind of model: "classification", "regression" or "other"."""
-        return self.loss.kind
+    def problem_type(self) -> str:
+        """What the model is for: "classification", "regression" or "other"."""
+        return self.loss.problem_type
 
     @cached_property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -176,7 +177,7 @@ class Task:
             parts.append(scale * strength.expand(p.shape).reshape(-1))
         return torch.cat(parts)
 
-    def example_weights(self, targets: Tensor, sample_weight: Tensor | None = None):
+    def example_weights(self, targets: Tensor, sample_weight: Tensor | None = None) -> Any:
         """Weights (n,) of the whole training set; None if all equal 1.
 
         Parameters
@@ -265,7 +266,7 @@ def call_module(
 
 @with_gradients
 @singledispatch
-def as_task(model: Any, loss: Any = None) -> Task:
+def as_task(model: Any, loss: Any = None) -> Task:  # noqa: ARG001  registered adapters take it
     """Snapshot a fitted model as a :class:`Task`.
 
     Extend it to your own models with ``@as_task.register``.
@@ -361,24 +362,24 @@ class TaskList(tuple):
         Raises
         ------
         UnsupportedModelError
-            If models differ in their kind or their classes.
+            If models differ in what they are for or in their classes.
         """
         tasks = cls(as_task(model) for model in models)
         first = tasks[0]
         for i, task in enumerate(tasks):
-            if task.kind != first.kind or not _same_classes(task.classes, first.classes):
+            if not _same_problem(task, first):
                 raise UnsupportedModelError(
-                    f"model: item {i} of the list is a {task.kind} model with classes "
-                    f"{task.classes}, item 0 a {first.kind} model with classes {first.classes}. "
+                    f"model: item {i} of the list is a {task.problem_type} model with classes "
+                    f"{task.classes}, item 0 a {first.problem_type} model with {first.classes}. "
                     "Scores are averaged over models of the same task, trained on the same data."
                 )
         return tasks
 
 
-def _same_classes(a, b) -> bool:
-    if a is None or b is None:
-        return a is b
-    return list(a) == list(b)
+def _same_problem(a: Task, b: Task) -> bool:
+    if a.problem_type != b.problem_type or a.classes is None or b.classes is None:
+        return a.problem_type == b.problem_type and a.classes is b.classes
+    return list(a.classes) == list(b.classes)
 
 
 def is_model_list(model: Any) -> bool:

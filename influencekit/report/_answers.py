@@ -73,9 +73,8 @@ def answers(task: Task, examples: Examples | ExamplesList) -> Answers:
         None if any(p is None for p in part) else np.concatenate(part)
         for part in zip(*parts, strict=True)
     )
-    return Answers(
-        labels, predicted, probability, present(loss, "losses"), task.kind == "classification"
-    )
+    classifies = task.problem_type == "classification"
+    return Answers(labels, predicted, probability, present(loss, "losses"), classifies)
 
 
 def _of_batch(task: Task, batch: Any) -> tuple:
@@ -90,7 +89,7 @@ def _of_batch(task: Task, batch: Any) -> tuple:
 
 def _labels(task: Task, targets: torch.Tensor) -> NDArray:
     """Raw labels or values from a loss's targets."""
-    if task.kind == "classification" and not has_several_labels(task, targets):
+    if task.problem_type == "classification" and not has_several_labels(task, targets):
         positions = class_positions(targets).cpu().numpy()
         return positions if task.classes is None else np.asarray(task.classes)[positions]
     values = targets.cpu().numpy()
@@ -98,7 +97,7 @@ def _labels(task: Task, targets: torch.Tensor) -> NDArray:
 
 
 def _probability(task: Task, outputs: torch.Tensor) -> NDArray | None:
-    if task.kind != "classification" or has_several_labels(task, outputs):
+    if task.problem_type != "classification" or has_several_labels(task, outputs):
         return None
     try:
         return task.loss.predict_proba(outputs).amax(1).double().cpu().numpy()
@@ -135,7 +134,7 @@ def choose_rows(
         return check_rows(rows, n_test), "chosen by hand"
     if not isinstance(n_shown, (int, np.integer)) or isinstance(n_shown, bool) or n_shown < 1:
         raise ValueError(f"n_shown: got {n_shown!r}; accepted are integers of 1 or more.")
-    if found.label is None and task.kind != "classification" and not found.loss.any():
+    if found.label is None and task.problem_type != "classification" and not found.loss.any():
         return np.arange(min(n_shown, n_test)), "the first ones"
     worst = np.argsort(-found.loss, kind="stable")[:n_shown]
     if found.label is None and found.predicted is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -210,7 +210,7 @@ class CaseMaker:
             ],
         )
 
-    def _cards(self, side, rows, scores, largest):
+    def _cards(self, side: str, rows: Any, scores: Any, largest: Any) -> Iterator[Card]:
         """Cards of the proponents or the opponents of one test example."""
         for rank, (row, score) in enumerate(zip(rows, scores, strict=True), 1):
             if row != NONE:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
@@ -107,7 +107,7 @@ def _measure(name: str, result: Any) -> tuple[str, ...]:
     )
 
 
-def _agreement(name: str, result: AgreementResult):
+def _agreement(name: str, result: AgreementResult) -> Iterator[tuple]:
     for i, horizon in enumerate(result.horizons):
         ceiling = result.cosine_ceiling[i]
         yield (

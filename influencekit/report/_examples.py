@@ -149,7 +149,7 @@ def _kind(table: Any, image_shape: tuple[int, ...] | None) -> str:
     return "text" if any(isinstance(value, str) for value in some) else "table"
 
 
-def _images(train, test, used, image_shape) -> Contents:
+def _images(train: Any, test: Any, used: Any, image_shape: tuple[int, ...] | None) -> Contents:
     try:
         images = as_images(train, test, image_shape)
     except ValueError as error:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from influencekit.curvature._spectrum import DampingPath
 from influencekit.damping._grid import damping_grid
 from influencekit.data._examples import Examples, ExamplesList
-from influencekit.displays._lambda_path import LambdaPathDisplay
+from influencekit.displays._lambda_path import LambdaPathDisplay, searched_path
 from influencekit.report._pictures import draw_svg
 from influencekit.report._text import number, plain
 from influencekit.selection._attributor_search import innermost
@@ -55,7 +55,7 @@ def path_of(attributor: Any, queries: Examples | ExamplesList) -> LambdaPathDisp
         None for a method without a damping, or without eigenvalues.
     """
     if isinstance(attributor, SurrogateLambdaSearchCV):
-        return LambdaPathDisplay._of_search(attributor)
+        return LambdaPathDisplay(**searched_path(attributor))
     inner = innermost(attributor)
     if not hasattr(inner, "damping_path"):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -92,7 +93,7 @@ def settings(attributor: Any, n_test: int, has_targets: bool) -> list[tuple[str,
         rows.append(("damping λ in use", damping))
     rows += [
         ("explained output", explained(attributor, has_targets)),
-        ("model", f"{task.name} ({task.kind})"),
+        ("model", f"{task.name} ({task.problem_type})"),
         ("number of models", str(len(opened) if isinstance(opened, tuple) else 1)),
         ("trained parameters, p", f"{task.n_parameters:,}"),
         ("training examples, n", f"{attributor.n_train_:,}"),
@@ -181,7 +182,7 @@ def _numbers(values: Any) -> str:
     return text if len(flat) <= 5 else f"{text}, … ({len(flat)} models)"
 
 
-def _versions():
+def _versions() -> Iterator[tuple[str, str]]:
     for name in _PACKAGES:
         try:
             yield name, version(name)

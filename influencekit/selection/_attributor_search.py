@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
+import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from influencekit._fitted import Fitted
 from influencekit.base import BaseAttributor
+from influencekit.data._examples import Examples, ExamplesList
+from influencekit.models._task import Task, TaskList
 from influencekit.utils._random import draw_seed
 
 __all__ = ["AttributorSearch", "innermost", "seeded_clone", "unset_seeds"]
 
 
-def innermost(attributor):
+def innermost(attributor: Any) -> Any:
     """The attributor that a search chose, or the attributor itself."""
     while hasattr(attributor, "best_attributor_"):
         attributor = attributor.best_attributor_
@@ -38,16 +42,26 @@ class AttributorSearch(BaseAttributor):
     best_attributor_: BaseAttributor
 
     @abstractmethod
-    def fit(self, model, X, y=None, *, X_query=None, y_query=None, sample_weight=None, X_fit=None):
+    def fit(
+        self,
+        model: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        X_query: Any = None,
+        y_query: Any = None,
+        sample_weight: Any = None,
+        X_fit: Any = None,
+    ) -> Self:
         """Choose the parameters, and fit the attributor with them."""
 
-    def _task_of(self, model):
+    def _task_of(self, model: Any) -> Task:
         return self.attributor._task_of(model)
 
-    def _fit(self, task, train):
+    def _fit(self, _task: Task, _train: Examples) -> Fitted:
         raise TypeError(f"{type(self).__name__} fits the attributor that it chooses.")
 
-    def _read_models(self, model, X, y):
+    def _read_models(self, model: Any, X: Any, y: Any) -> Task | TaskList:
         return self.attributor._read_models(model, X, y)
 
     def _adopt(self, best: BaseAttributor) -> None:
@@ -56,29 +70,29 @@ class AttributorSearch(BaseAttributor):
         self._keep(best.fitted_, best._rows)
 
     @property
-    def _grouped(self):
+    def _grouped(self) -> Any:
         return getattr(self.attributor, "_grouped", None)
 
-    def _first(self, n_models):
+    def _first(self, _n_models: int) -> Self | None:
         return None  # the choice depends on the models
 
-    def _all_scores(self, queries):
+    def _all_scores(self, queries: Examples | ExamplesList) -> np.ndarray:
         return self.best_attributor_._all_scores(queries)
 
-    def self_influence(self):
+    def self_influence(self) -> np.ndarray:
         check_is_fitted(self, "fitted_")
         return self.best_attributor_.self_influence()
 
-    def _columns(self):
+    def _columns(self) -> tuple[int, str]:
         return self.best_attributor_._columns()
 
-    def _subset_columns(self, masks):
+    def _subset_columns(self, masks: np.ndarray) -> np.ndarray:
         return self.best_attributor_._subset_columns(masks)
 
-    def _subset_sums(self, queries, masks):
+    def _subset_sums(self, queries: Examples | ExamplesList, masks: np.ndarray) -> np.ndarray:
         return self.best_attributor_._subset_sums(queries, masks)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:  # noqa: ARG002  the name is scikit-learn's
         """Names of the score columns: those of the attributor that was chosen.
 
         Parameters
@@ -93,7 +107,7 @@ class AttributorSearch(BaseAttributor):
         return self.best_attributor_.get_feature_names_out()
 
 
-def seeded_clone(attributor, random_state):
+def seeded_clone(attributor: Any, random_state: Any) -> Any:
     """Clone an attributor, with an int for every ``random_state`` that is None.
 
     What is scored, fitted again and kept is then one and the same attributor.
@@ -111,7 +125,7 @@ def seeded_clone(attributor, random_state):
     return clone(attributor).set_params(**unset_seeds(attributor, random_state))
 
 
-def unset_seeds(attributor, random_state) -> dict[str, int]:
+def unset_seeds(attributor: Any, random_state: Any) -> dict[str, int]:
     """Draw an int for every ``random_state`` of an attributor that is None.
 
     Parameters

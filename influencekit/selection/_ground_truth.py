@@ -26,14 +26,14 @@ __all__ = [
 ]
 
 
-def explained_output(attributor, default="auto"):
+def explained_output(attributor: Any, default: Any = "auto") -> Any:
     """The ``output`` parameter of an attributor, or of the one that it wraps, if one has it."""
     params = attributor.get_params(deep=True)
     names = sorted((n for n in params if n.split("__")[-1] == "output"), key=len)
     return params[names[0]] if names else default
 
 
-def check_subset_outputs(subset_outputs) -> None:
+def check_subset_outputs(subset_outputs: Any) -> None:
     """Refuse anything but SubsetOutputs.
 
     Raises
@@ -47,7 +47,9 @@ def check_subset_outputs(subset_outputs) -> None:
         )
 
 
-def check_ground_truth(subset_outputs, attributor, task, n_train: int, queries) -> None:
+def check_ground_truth(
+    subset_outputs: Any, attributor: Any, task: Any, n_train: int, queries: Any
+) -> None:
     """Refuse outputs of other data or of another output than the attributor explains.
 
     Raises

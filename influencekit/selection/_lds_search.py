@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import optuna
@@ -168,23 +168,23 @@ class LDSSearch(AttributorSearch):
 
     def __init__(
         self,
-        attributor,
-        search_space=None,
+        attributor: Any,
+        search_space: Any = None,
         *,
-        n_trials=30,
-        sampler=None,
-        storage=None,
-        study_name=None,
-        n_subsets=50,
-        subset_fraction=0.5,
-        n_repeats=1,
-        retrain="auto",
-        correlation="spearman",
-        on_nan="raise",
-        cache_dir=None,
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
+        n_trials: int = 30,
+        sampler: Any = None,
+        storage: Any = None,
+        study_name: str | None = None,
+        n_subsets: int = 50,
+        subset_fraction: float = 0.5,
+        n_repeats: int = 1,
+        retrain: Any = "auto",
+        correlation: str = "spearman",
+        on_nan: str = "raise",
+        cache_dir: str | os.PathLike | None = None,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
     ):
         self.attributor = attributor
         self.search_space = search_space
@@ -206,16 +206,16 @@ class LDSSearch(AttributorSearch):
     @with_gradients
     def fit(
         self,
-        model,
-        X,
-        y=None,
+        model: Any,
+        X: Any,
+        y: Any = None,
         *,
-        X_query=None,
-        y_query=None,
-        subset_outputs=None,
-        sample_weight=None,
-        X_fit=None,
-    ):
+        X_query: Any = None,
+        y_query: Any = None,
+        subset_outputs: SubsetOutputs | None = None,
+        sample_weight: Any = None,
+        X_fit: Any = None,
+    ) -> Self:
         """Retrain on subsets, search, and fit the attributor with the best parameters.
 
         Parameters
@@ -248,7 +248,7 @@ class LDSSearch(AttributorSearch):
                 "trained on. Give them: fit(model, X, y, X_query=X_val, y_query=y_val)."
             )
         queries = open_examples(task, X_query, y_query, require_y=False, name="X_query")
-        if queries.targets is None and self.task_.kind == "classification":
+        if queries.targets is None and self.task_.problem_type == "classification":
             raise ValueError(
                 "y_query: got None; retrained models must be compared on the same labels. Give "
                 "y_query, for instance model.predict(X_query)."
@@ -257,9 +257,8 @@ class LDSSearch(AttributorSearch):
         together = kept_together(self.attributor, seeds, self.search_space, task, train)
         if subset_outputs is None:
             first = model[0] if is_model_list(model) else model
-            subset_outputs = self._retrain(
-                first, X, y, X_query, y_query, together, sample_weight, X_fit
-            )
+            data = (first, X, y, X_query, y_query)
+            subset_outputs = self._retrain(data, together, sample_weight, X_fit)
         check_ground_truth(subset_outputs, self.attributor, self.task_, self.n_train_, queries)
         if together is not None:
             together._whole_groups(subset_outputs.masks)
@@ -268,21 +267,15 @@ class LDSSearch(AttributorSearch):
         return self
 
     @property
-    def _asks_queries(self):
+    def _asks_queries(self) -> bool:
         return True
 
-    def _retrain(
-        self, model, X, y, X_query, y_query, together, sample_weight, X_fit
-    ) -> SubsetOutputs:
+    def _retrain(self, data: tuple, together: Any, sample_weight: Any, X_fit: Any) -> SubsetOutputs:
         masks, n, share = None, self.n_subsets, self.subset_fraction
         if together is not None:
             masks = draw_whole_groups(together, n, share, self.random_state)
         return retrain_on_subsets(
-            model,
-            X,
-            y,
-            X_query,
-            y_query,
+            *data,
             n_subsets=n,
             subset_fraction=share,
             masks=masks,
@@ -298,7 +291,9 @@ class LDSSearch(AttributorSearch):
             verbose=self.verbose,
         )
 
-    def _search(self, task, train, queries, measured: SubsetOutputs, seeds) -> None:
+    def _search(
+        self, task: Any, train: Any, queries: Any, measured: SubsetOutputs, seeds: Any
+    ) -> None:
         truth = PreparedOutputs(measured.outputs, self.correlation)
         space, fits = self._open_study(task, train, queries, measured, seeds)
 
@@ -329,7 +324,7 @@ class LDSSearch(AttributorSearch):
         self.lds_ = truth.score(fits.predict(self.best_params_))
         self._warn_at_edge(space)
 
-    def _warn_at_edge(self, space) -> None:
+    def _warn_at_edge(self, space: Any) -> None:
         """Warn where the best damping is within a factor of 2 of the ends of its range."""
         name = damping_name(self.attributor)
         choices = space.get(name)
@@ -339,7 +334,7 @@ class LDSSearch(AttributorSearch):
             warn_at_edge(best if self.best_params_[name] else 0.0, low, high, "a search_space")
 
     def _open_study(
-        self, task, train, queries, truth: SubsetOutputs, seeds: dict[str, int]
+        self, task: Any, train: Any, queries: Any, truth: SubsetOutputs, seeds: dict[str, int]
     ) -> tuple[dict, FitCache]:
         """Open the study; returns what is searched, and fits of what the study's trials score."""
 
@@ -362,7 +357,7 @@ class LDSSearch(AttributorSearch):
         self._begin(space, fits)
         return space, fits
 
-    def _begin(self, space, fits) -> None:
+    def _begin(self, space: Any, fits: Any) -> None:
         """Seed the sampler; a new study over the default space starts from the own damping."""
         study = self.study_
         if self.sampler is None:  # a continued study must not draw its first trials again

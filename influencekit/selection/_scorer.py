@@ -36,7 +36,7 @@ class SubsetPredictor:
         Of the queries, where the attributor has one.
     """
 
-    def __init__(self, fitted, queries, masks: np.ndarray):
+    def __init__(self, fitted: Any, queries: Any, masks: np.ndarray):
         self.fitted = fitted
         self.queries = queries
         self.masks = masks
@@ -45,7 +45,7 @@ class SubsetPredictor:
             self.path = fitted.damping_path(queries)
             self._sums = self.path.subset_sums(fitted._path_columns(masks))
 
-    def __call__(self, fitted=None) -> np.ndarray:
+    def __call__(self, fitted: Any = None) -> np.ndarray:
         """Sums (n_queries, n_subsets), of the same fit at another damping if one is given."""
         fitted = self.fitted if fitted is None else fitted
         damping = common_damping(fitted)
@@ -54,7 +54,7 @@ class SubsetPredictor:
         return fitted._subset_sums(self.queries, self.masks)
 
 
-def common_damping(fitted) -> float | None:
+def common_damping(fitted: Any) -> float | None:
     """Damping of a fitted attributor; None where it has none, or each of its models its own."""
     dampings = np.unique(getattr(fitted, "damping_", ()))
     return float(dampings[0]) if len(dampings) == 1 else None
@@ -77,7 +77,7 @@ def lds_scorer(subset_outputs: SubsetOutputs, correlation: str = "spearman") -> 
     check_subset_outputs(subset_outputs)
     truth = PreparedOutputs(subset_outputs.outputs, correlation)
 
-    def scorer(attributor, X_query, y_query=None) -> float:
+    def scorer(attributor: Any, X_query: Any, y_query: Any = None) -> float:
         refuse_property(attributor, "lds_scorer")
         queries = attributor._queries(X_query, y_query)
         return truth.score(SubsetPredictor(attributor, queries, subset_outputs.masks)()).mean
@@ -101,7 +101,9 @@ class FitCache:
         Number of fits kept.
     """
 
-    def __init__(self, attributor, task, train, queries, masks: np.ndarray, size: int = 3):
+    def __init__(
+        self, attributor: Any, task: Any, train: Any, queries: Any, masks: np.ndarray, size: int = 3
+    ):
         self.attributor = attributor
         self.task = task
         self.train = train
@@ -111,7 +113,7 @@ class FitCache:
         self.damping = damping_name(attributor)
         self._predictors: OrderedDict[tuple, SubsetPredictor] = OrderedDict()
 
-    def at(self, params: dict[str, Any]):
+    def at(self, params: dict[str, Any]) -> Any:
         """Fitted attributor with some parameters changed."""
         fitted = self._predictor(params).fitted
         if self.damping is None or params.get(self.damping) is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import optuna
 from optuna.distributions import (
@@ -26,7 +28,7 @@ __all__ = [
 ]
 
 
-def suggest(trial: optuna.Trial, name: str, choices: BaseDistribution):
+def suggest(trial: optuna.Trial, name: str, choices: BaseDistribution) -> Any:
     """Let a trial choose from a distribution through Optuna's public methods."""
     if isinstance(choices, CategoricalDistribution):
         return trial.suggest_categorical(name, choices.choices)
@@ -42,7 +44,7 @@ def suggest(trial: optuna.Trial, name: str, choices: BaseDistribution):
     )
 
 
-def distributions(search_space, fits) -> dict[str, BaseDistribution]:
+def distributions(search_space: Any, fits: Any) -> dict[str, BaseDistribution]:
     """Search space, checked already, as Optuna distributions."""
     if search_space is None:
         name = fits.damping
@@ -55,7 +57,7 @@ def distributions(search_space, fits) -> dict[str, BaseDistribution]:
     return {name: _distribution(name, choices) for name, choices in search_space.items()}
 
 
-def check_space(search_space, attributor) -> None:
+def check_space(search_space: Any, attributor: Any) -> None:
     """Refuse a search space that does not fit an attributor; nothing is fitted for it.
 
     Raises
@@ -88,7 +90,7 @@ def check_space(search_space, attributor) -> None:
         _distribution(name, choices)
 
 
-def _distribution(name: str, choices) -> BaseDistribution:
+def _distribution(name: str, choices: Any) -> BaseDistribution:
     if isinstance(choices, BaseDistribution):
         return choices
     accepted = "accepted is an Optuna distribution or a non-empty list of choices"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import rankdata
 from sklearn.base import clone
-from sklearn.model_selection import KFold, check_cv
 from sklearn.utils import check_random_state
 
 from influencekit.base import BaseAttributor
@@ -27,8 +26,15 @@ from influencekit.data._examples import open_examples
 from influencekit.exceptions import LambdaPathWarning, warn_user
 from influencekit.groups._holders import check_held
 from influencekit.selection._attributor_search import AttributorSearch, seeded_clone
+from influencekit.selection._surrogate_table import (
+    query_folds,
+    results_table,
+    split_means,
+    with_row,
+)
+from influencekit.selection._surrogate_trust import better_damping, dimension_ratio, warn_of_pick
 from influencekit.utils._torch import with_gradients
-from influencekit.utils.validation import Interval, StrOptions
+from influencekit.utils.validation import Interval, StrOptions, present
 
 __all__ = ["SurrogateLambdaSearchCV"]
 
@@ -46,10 +52,10 @@ class SurrogateLambdaSearchCV(AttributorSearch):
     For a query with output gradient g and the curvature F of the training data,
     ``ξ(λ) = t_2 / √(t_1 t_3)`` with ``t_k = gᵀ F (F + λI)⁻ᵏ g``.  It lies between 0 and 1 and
     rises from small values, where a larger λ raises the linear datamodeling score (LDS), to 1,
-    where scores are inner products of gradients.  The λ whose mean ξ over queries is closest
-    to ``threshold`` is taken; where the mean never crosses it, the attributor's own damping, with
-    a warning.  ``criterion="cosine"`` takes another indicator, which predicted
-    the best λ better where we measured.  The search is itself an attributor, with the λ it chose.
+    where scores are inner products of gradients.  The λ of ξ is the one whose mean ξ over queries
+    is closest to ``threshold``.  On small tables it can be far too small.  The default takes it
+    only as far as the training rows support it.  The search is itself an attributor, with the λ
+    it chose.
 
     Parameters
     ----------
@@ -62,9 +68,12 @@ class SurrogateLambdaSearchCV(AttributorSearch):
     threshold : float in (0, 1) or "auto", default="auto"
         Level of the mean indicator.  "auto" is the paper's 0.5 for ξ and 0.57 for the cosine,
         see the user guide.
-    criterion : {"xi", "cosine"}, default="xi"
-        "xi" is the paper's indicator.  "cosine" is the cosine between a query's scores and its
-        scores at infinite λ, over the training examples.
+    criterion : {"auto", "xi", "cosine"}, default="auto"
+        "xi" is the paper's rule.  "auto" takes the geometric mean of the λ of ξ and of the
+        attributor's own λ; where the λ of ξ leaves more directions than the training rows
+        support (``dimension_ratio_`` above 1), or the mean ξ never crosses ``threshold``, it takes
+        the attributor's own.  "cosine" is the paper's rule with another indicator: the cosine
+        between a query's scores and its scores at infinite λ, over the training examples.
     refine : bool, default=False
         Whether to go on from the closest candidate to the λ at which the mean indicator equals
         ``threshold``, to within 0.1%.  That λ is then one more row of ``cv_results_``.  False
@@ -81,8 +90,9 @@ class SurrogateLambdaSearchCV(AttributorSearch):
     best_params_ : dict
         ``{"damping": λ}``; of a GroupAttributor ``{"attributor__damping": λ}``.
     best_index_ : int
-        Row of the pick in ``cv_results_``: the one whose mean ξ is closest to the threshold,
-        or the attributor's own damping where the candidates' mean never crosses it.
+        Row of the pick in ``cv_results_``.  With "xi" and "cosine" the one whose mean indicator
+        is closest to the threshold, or the attributor's own damping where the candidates' mean
+        never crosses it.
     best_score_ : float
         ``-|mean indicator - threshold|`` of the pick: ``mean_test_score`` at ``best_index_``.
     cv_results_ : dict of ndarrays
@@ -99,6 +109,12 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         The candidate that each fold alone would pick.
     threshold_ : float
         Level in use.
+    indicator_ : {"xi", "cosine"}
+        What the path shows.
+    dimension_ratio_ : float
+        Directions that count at the λ of the indicator, over those that the effective sample
+        size of the training rows supports.  NaN for attributors other than influence functions
+        with eigenvalues; "auto" then is "xi".
     n_crossings_ : int
         How often the mean indicator crosses the threshold along the candidates.
     n_undefined_ : int
@@ -113,7 +129,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
     expression was derived from that and is not quoted from the paper.  The model's own penalty
     stands beside λ in the curvature and is not part of F.
 
-    The cosine is ours and rests on measurement alone, see the user guide.
+    The cosine and "auto" are ours and rest on measurement alone, see the user guide.
 
     Cost: one fit of the attributor and, with eigenvalues, elementwise work for each λ; for the
     cosine, the scores of the queries at each λ.
@@ -144,7 +160,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         "dampings": ["array-like", StrOptions({"auto"})],
         "cv": ["cv_object"],
         "threshold": [Interval(Real, 0, 1, closed="neither"), StrOptions({"auto"})],
-        "criterion": [StrOptions({"xi", "cosine"})],
+        "criterion": [StrOptions({"auto", "xi", "cosine"})],
         "refine": ["boolean"],
         "n_queries": [Interval(Integral, 1, None, closed="left"), None],
         "random_state": ["random_state"],
@@ -152,15 +168,15 @@ class SurrogateLambdaSearchCV(AttributorSearch):
 
     def __init__(
         self,
-        attributor,
-        dampings="auto",
+        attributor: Any,
+        dampings: Any = "auto",
         *,
-        cv=5,
-        threshold="auto",
-        criterion="xi",
-        refine=False,
-        n_queries=100,
-        random_state=None,
+        cv: Any = 5,
+        threshold: Any = "auto",
+        criterion: str = "auto",
+        refine: bool = False,
+        n_queries: int | None = 100,
+        random_state: Any = None,
     ):
         self.attributor = attributor
         self.dampings = dampings
@@ -172,7 +188,17 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         self.random_state = random_state
 
     @with_gradients
-    def fit(self, model, X, y=None, *, X_query=None, y_query=None, sample_weight=None, X_fit=None):
+    def fit(
+        self,
+        model: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        X_query: Any = None,
+        y_query: Any = None,
+        sample_weight: Any = None,
+        X_fit: Any = None,
+    ) -> Self:
         """Choose the damping and fit the attributor with it.
 
         Parameters
@@ -211,7 +237,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
             queries = open_examples(task, X_query, y_query, require_y=False, name="X_query")
         return self._search(task, train, queries)
 
-    def _search(self, task, train, queries):
+    def _search(self, task: Any, train: Any, queries: Any) -> Self:
         attributor = seeded_clone(self.attributor, self.random_state)
         fitted = clone(attributor).fit(task, train)
         rng = check_random_state(self.random_state)
@@ -219,69 +245,96 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         dampings = damping_grid(self.dampings, fitted)
         if isinstance(self.dampings, str) and fitted._undamped:
             dampings = np.insert(dampings, 0, 0.0)
-        self.threshold_ = (
-            _THRESHOLDS[self.criterion] if self.threshold == "auto" else float(self.threshold)
-        )
-        indicator = self._indicator(fitted._by_rows, task, train, queries, dampings)
-        self._choose(dampings, indicator, own_damping(fitted), rng)
+        self.indicator_ = "cosine" if self.criterion == "cosine" else "xi"
+        default = self.threshold == "auto"
+        self.threshold_ = _THRESHOLDS[self.indicator_] if default else float(self.threshold)
+        by_rows = fitted._by_rows
+        indicator = self._indicator(by_rows, task, train, queries, dampings)
+
+        def ratio_at(damping: float) -> float:
+            return dimension_ratio(by_rows, damping)
+
+        self._choose(dampings, indicator, own_damping(fitted), rng, ratio_at)
+        if self.criterion != "auto":
+            own = own_damping(fitted)
+            warn_of_pick(self.task_, self._symbol, self._picked(), own, self.dimension_ratio_)
         self._adopt(at_damping(fitted, self._picked(), task, train))
         return self
 
-    def _draw(self, queries, rng):
+    def _draw(self, queries: Any, rng: np.random.RandomState) -> Any:
         if self.n_queries is None or queries.n_examples <= self.n_queries:
             return queries
         return queries.take(np.sort(rng.choice(queries.n_examples, self.n_queries, replace=False)))
 
-    def _indicator(self, fitted, task, train, queries, grid):
+    def _indicator(self, fitted: Any, task: Any, train: Any, queries: Any, grid: Any) -> Callable:
         """From an array of dampings, the indicator of the queries, (n_dampings, n_queries)."""
         if hasattr(fitted, "damping_path"):
             self.xi_form_ = "spectral"
             path = fitted.damping_path(queries)
-            return grad_dot_cosines(path) if self.criterion == "cosine" else path.xi
+            return grad_dot_cosines(path) if self.indicator_ == "cosine" else path.xi
         self.xi_form_ = "score_vectors"
-        form = score_vector_cosine if self.criterion == "cosine" else score_vector_xi
+        form = score_vector_cosine if self.indicator_ == "cosine" else score_vector_xi
         return form(lambda d: at_damping(fitted, d, task, train).score(queries), grid)
 
-    def _choose(self, dampings: np.ndarray, xi_at, own: float | None, rng) -> None:
+    @property
+    def _symbol(self) -> str:
+        return _SYMBOLS[self.indicator_]
+
+    def _choose(
+        self,
+        dampings: np.ndarray,
+        xi_at: Callable,
+        own: float | None,
+        rng: Any,
+        ratio_at: Callable[[float], float],
+    ) -> None:
         """Set the results from a function of dampings that gives the indicator.
 
-        ``own`` is the attributor's own damping.
+        ``own`` is the attributor's own damping, ``ratio_at`` its :func:`dimension_ratio`.
         """
         xi = xi_at(dampings)
         defined = ~np.isnan(xi[dampings > 0]).any(axis=0)
         self.n_undefined_ = int((~defined).sum())
         if not defined.any():
             raise ValueError(
-                f"{_SYMBOLS[self.criterion]} is not defined for any query: their gradients are "
+                f"{self._symbol} is not defined for any query: their gradients are "
                 "zero, the curvature is not positive on them, or the scores are no products with "
                 "(C + λI)⁻¹, as it assumes. Give other queries in X_query, larger dampings, or "
                 "take LDSSearch, which assumes nothing."
             )
         if dampings[0] == 0 and np.isnan(xi[0, defined]).any():
             dampings, xi = dampings[1:], xi[1:]  # no curvature is left of some queries
-        folds = _folds(int(defined.sum()), self.cv, rng)
+        folds = query_folds(int(defined.sum()), self.cv, rng)
 
         @cache
         def splits_at(damping: float) -> np.ndarray:
-            return _split_means(xi_at(np.array([damping]))[:, defined], folds)[:, 0]
+            return split_means(xi_at(np.array([damping]))[:, defined], folds)[:, 0]
 
-        splits = _split_means(xi[:, defined], folds)
+        splits = split_means(xi[:, defined], folds)
         self.split_dampings_ = dampings[np.abs(splits - self.threshold_).argmin(axis=1)]
         mean = splits.mean(axis=0)
         self.n_crossings_ = int(np.abs(np.diff(mean[dampings > 0] > self.threshold_)).sum())
+        asked = self.criterion == "auto" or self.n_crossings_ == 0
+        usable = asked and own is not None and bool(np.isfinite(splits_at(own)).all())
         if self.n_crossings_ == 0:
-            pick = own if own is None or np.isfinite(splits_at(own)).all() else None
+            pick = own if usable else None
         else:
             pick = self._root(dampings, mean, splits_at) if self.refine else None
+        found = float(dampings[np.abs(mean - self.threshold_).argmin()]) if pick is None else pick
+        self.dimension_ratio_ = ratio_at(found)
+        if self.criterion == "auto" and usable and own is not None and self.n_crossings_ > 0:
+            pick = better_damping(found, own, self.dimension_ratio_)
         if pick is not None:
-            dampings, splits = _with_row(dampings, splits, pick, splits_at(pick))
+            dampings, splits = with_row(dampings, splits, pick, splits_at(pick))
         self._set_results(dampings, splits)
-        self._take(pick if self.n_crossings_ == 0 else None)
+        self._take(pick if self.criterion == "auto" or self.n_crossings_ == 0 else None)
+        if self.criterion == "auto" and usable:
+            return
         self._warn_unless_one_crossing(mean, pick)
         if self.n_crossings_ > 0:
             warn_at_edge(self._picked(), dampings[0], dampings[-1], "dampings")
 
-    def _root(self, dampings: np.ndarray, mean: np.ndarray, splits_at) -> float | None:
+    def _root(self, dampings: np.ndarray, mean: np.ndarray, splits_at: Callable) -> float | None:
         """Root of the mean indicator beside the closest candidate, where there is one."""
         gaps = mean - self.threshold_
         k = int(np.argmin(np.abs(gaps)))
@@ -301,22 +354,9 @@ class SurrogateLambdaSearchCV(AttributorSearch):
 
     def _set_results(self, dampings: np.ndarray, splits: np.ndarray) -> None:
         """Set ``cv_results_`` from the means of the folds, (n_splits, n_dampings)."""
-        name = damping_name(self.attributor)
-        mean = splits.mean(axis=0)
-        distance = np.abs(mean - self.threshold_)
-        scores = -np.abs(splits - self.threshold_)
+        name = present(damping_name(self.attributor), "parameter of the damping")
         self.n_splits_ = len(splits)
-        self.cv_results_ = {
-            f"param_{name}": dampings,
-            "params": np.array([{name: float(d)} for d in dampings], dtype=object),
-            f"mean_{self.criterion}": mean,
-            f"std_{self.criterion}": splits.std(axis=0),
-            **{f"split{i}_{self.criterion}": row for i, row in enumerate(splits)},
-            **{f"split{i}_test_score": row for i, row in enumerate(scores)},
-            "mean_test_score": -distance,
-            "std_test_score": scores.std(axis=0),
-            "rank_test_score": rankdata(distance, method="min").astype(np.int32),
-        }
+        self.cv_results_ = results_table(name, self.indicator_, dampings, splits, self.threshold_)
 
     def _take(self, damping: float | None) -> None:
         """Pick a row of the results: the one of a damping, or the closest to the threshold."""
@@ -346,44 +386,12 @@ class SurrogateLambdaSearchCV(AttributorSearch):
             whose = "nearest candidate," if pick is None else "attributor's own"
             taken = f"it chooses no damping, and the {whose} damping={damping:.2g} was taken"
         others = ["criterion='cosine'"] * (self.criterion != "cosine")
-        others += ["damping='auto' without a search"] * (self.n_crossings_ > 1)
+        others += ["criterion='auto'"] * (self.n_crossings_ > 1)
         otherwise = f", or choose otherwise: {' or '.join(others)}" if others else ""
         warn_user(
-            f"Mean {_SYMBOLS[self.criterion]} {what} threshold={self.threshold_} on the path "
+            f"Mean {self._symbol} {what} threshold={self.threshold_} on the path "
             f"(it runs from {mean[0]:.2f} to {mean[-1]:.2f}); {taken}. Look "
             "at the path with LambdaPathDisplay.from_estimator(search), and "
             f"give wider or denser dampings{otherwise}.",
             LambdaPathWarning,
         )
-
-
-def _folds(n_queries: int, cv, rng) -> list[np.ndarray]:
-    """Queries of each fold."""
-    if isinstance(cv, Integral):
-        if n_queries < 2 or cv < 2:
-            return [np.arange(n_queries)]
-        cv = KFold(min(int(cv), n_queries), shuffle=True, random_state=rng)
-    try:
-        folds = list(check_cv(cv).split(np.zeros((n_queries, 1))))
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"cv: {cv!r} cannot split {n_queries} queries ({error}). Folds are of the queries "
-            "alone, without labels or groups; accepted are an int, KFold, ShuffleSplit and "
-            "splitters like them."
-        ) from error
-    return [held for _, held in folds]
-
-
-def _split_means(xi: np.ndarray, folds: list[np.ndarray]) -> np.ndarray:
-    """Mean ξ over each fold of the queries, (n_splits, n_dampings)."""
-    return np.stack([xi[:, held].mean(axis=1) for held in folds])
-
-
-def _with_row(
-    dampings: np.ndarray, splits: np.ndarray, damping: float, column: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Dampings and means of the folds with one more, in ascending order."""
-    at = int(np.searchsorted(dampings, damping))
-    if at < len(dampings) and dampings[at] == damping:
-        return dampings, splits
-    return np.insert(dampings, at, damping), np.insert(splits, at, column, axis=1)

@@ -80,7 +80,7 @@ class KeepCheckpoints(Callback):
         self.epochs = epochs
         self.n = n
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
+    def on_train_begin(self, net: NeuralNet, **_: Any) -> None:
         self._check()
         fresh = len(net.history) == 0 or not hasattr(self, "checkpoints_")
         if fresh:
@@ -92,20 +92,20 @@ class KeepCheckpoints(Callback):
         elif fresh:
             self._keep(net)
 
-    def on_epoch_begin(self, net, dataset_train=None, **kwargs):
+    def on_epoch_begin(self, net: NeuralNet, dataset_train: Any = None, **_: Any) -> None:
         if self.n is not None and not self.counted_:
             self.steps_.expect(_steps_to_come(net, dataset_train))
             self.counted_ = True
 
-    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+    def on_batch_begin(self, net: NeuralNet, training: bool = False, **_: Any) -> None:
         if self.n is not None and training:
             self.steps_.before_step(net.module_)
 
-    def on_epoch_end(self, net, **kwargs):
+    def on_epoch_end(self, net: NeuralNet, **_: Any) -> None:
         if self.n is None:
             self._keep(net)
 
-    def on_train_end(self, net, **kwargs):
+    def on_train_end(self, _net: NeuralNet, **_: Any) -> None:
         if self.n is not None:
             self.checkpoints_, self.n_steps_ = self.steps_.finish(), self.steps_.n_steps
 
@@ -116,7 +116,7 @@ class KeepCheckpoints(Callback):
         if self.epochs is not None:
             raise ValueError("epochs, n: got both; accepted is one of the two.")
 
-    def _keep(self, net) -> None:
+    def _keep(self, net: NeuralNet) -> None:
         epoch = len(net.history)
         if epoch in self.epochs if self.epochs is not None else epoch > 0:
             self.checkpoints_[epoch] = copied_state(net.module_)

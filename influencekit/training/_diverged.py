@@ -70,7 +70,7 @@ class DivergedRuns(ValueError):
             f"{_ADVICE} {finished}on_nan='keep' keeps such outputs as NaN."
         )
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return type(self), (self.runs, self.n_query, self.names, self.kept)
 
     def _describe(self, subset: int, seed: int, queries: NDArray) -> str:

@@ -116,8 +116,7 @@ def rerun_without(
     --------
     >>> import numpy as np, torch
     >>> from influencekit import as_task
-    >>> from influencekit.training import record_trajectory
-    >>> from influencekit.training._rerun_without import rerun_without
+    >>> from influencekit.training import record_trajectory, rerun_without
     >>> X, y = torch.randn(12, 2), torch.arange(12) % 2
     >>> module, loss = torch.nn.Linear(2, 2), torch.nn.CrossEntropyLoss()
     >>> optimizer = torch.optim.SGD(module.parameters(), lr=0.1)

@@ -1,9 +1,8 @@
 """Small tools: scikit-learn's private side, memory, files, torch."""
 
-from influencekit.utils.validation import HasMethods, Interval, StrOptions
+from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = [
-    "HasMethods",
     "Interval",
     "StrOptions",
 ]

@@ -7,6 +7,7 @@ import inspect
 import warnings
 from collections.abc import Callable
 from functools import cache, wraps
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone
@@ -32,7 +33,7 @@ def quietly(function: Callable) -> Callable:
     """Make a check: warnings, which it is not about, are silenced, the attributor is copied."""
 
     @wraps(function)
-    def quiet(attributor):
+    def quiet(attributor: Any) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             function(clone(attributor))
@@ -40,7 +41,7 @@ def quietly(function: Callable) -> Callable:
     return quiet
 
 
-def problem(attributor=None):
+def problem(attributor: Any = None) -> tuple:
     """Small classification problem: fitted model, training X and y, test X and y.
 
     The model is a logistic regression, or boosted trees or a forest for an attributor that reads
@@ -51,12 +52,12 @@ def problem(attributor=None):
     return copy.deepcopy((model, X[:60], y[:60], X[60:72], y[60:72]))
 
 
-def reads_trees(attributor) -> bool:
+def reads_trees(attributor: Any) -> bool:
     """Whether an attributor reads models of trees, and no others."""
     return _kind(attributor) != "linear"
 
 
-def _kind(attributor) -> str:
+def _kind(attributor: Any) -> str:
     """The first kind of model that an attributor reads."""
     if not hasattr(attributor, "_task_of"):
         return "linear"
@@ -70,7 +71,7 @@ def _kind(attributor) -> str:
 
 
 @cache
-def _data():
+def _data() -> tuple[np.ndarray, np.ndarray]:
     X, y = load_iris(return_X_y=True)
     order = np.random.RandomState(0).permutation(len(X))
     return X[order], y[order]
@@ -84,12 +85,12 @@ _MODELS = {
 
 
 @cache
-def _model(kind: str):
+def _model(kind: str) -> Any:
     X, y = _data()
     return clone(_MODELS[kind]).fit(X[:60], y[:60])
 
 
-def fit(attributor, model, X, y):
+def fit(attributor: Any, model: Any, X: Any, y: Any) -> Any:
     """Fit, giving queries to the searches that take them."""
     options = {}
     if "X_query" in inspect.signature(attributor.fit).parameters:
@@ -98,7 +99,7 @@ def fit(attributor, model, X, y):
     return attributor.fit(model, X, y, **options)
 
 
-def fitted_on_problem(attributor):
+def fitted_on_problem(attributor: Any) -> tuple:
     """Fitted attributor, test X and y."""
     model, X, y, X_test, y_test = problem(attributor)
     return fit(attributor, model, X, y), X_test, y_test
@@ -110,7 +111,7 @@ def require(condition: bool, message: str) -> None:
         raise AssertionError(message)
 
 
-def same(a, b, what: str) -> None:
+def same(a: Any, b: Any, what: str) -> None:
     """Raise AssertionError unless two arrays of scores agree."""
     require(np.shape(a) == np.shape(b), f"{what}: shapes {np.shape(a)} and {np.shape(b)} differ.")
     if not np.allclose(a, b, rtol=1e-6, atol=1e-9):
@@ -118,7 +119,7 @@ def same(a, b, what: str) -> None:
         raise AssertionError(f"{what}: scores differ by up to {gap:.3g}.")
 
 
-def raises(function: Callable, kinds, words: tuple[str, ...], what: str) -> None:
+def raises(function: Callable, kinds: Any, words: tuple[str, ...], what: str) -> None:
     """Raise AssertionError unless the function raises one of the kinds, saying the words."""
     try:
         function()

@@ -6,12 +6,13 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import clone
 from skorch import NeuralNetClassifier
-from torch import nn
+from torch import Tensor, nn
 
 from influencekit.utils._checks_common import fit, problem, quietly, reads_trees, require, same
 
@@ -19,16 +20,16 @@ __all__ = ["check_model_untouched", "check_snapshot"]
 
 
 class _Net(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 3))
 
-    def forward(self, X):
+    def forward(self, X: Any) -> Tensor:
         return self.layers(X)
 
 
 @cache
-def _fitted_net():
+def _fitted_net() -> Any:
     """Tiny skorch net, left in training mode."""
     _, X, y, _, _ = problem()
     net = NeuralNetClassifier(
@@ -42,7 +43,7 @@ def _fitted_net():
 
 
 @quietly
-def check_model_untouched(attributor):
+def check_model_untouched(attributor: Any) -> None:
     """Fit and score leave the user's model, and the random number generators, as they were."""
     model, X, y, X_test, y_test = problem(attributor)
     before = copy.deepcopy(vars(model))
@@ -78,7 +79,7 @@ def _generators_untouched() -> Iterator[None]:
             np.random.set_state(outside)  # noqa: NPY002
 
 
-def _check_net_untouched(attributor) -> None:
+def _check_net_untouched(attributor: Any) -> None:
     _, X, y, X_test, y_test = problem()
     X, X_test = X.astype(np.float32), X_test.astype(np.float32)
     fitted = copy.deepcopy(_fitted_net())
@@ -93,12 +94,12 @@ def _check_net_untouched(attributor) -> None:
     require(all(m.training for m in net.modules()), "the net's training mode was changed.")
     equal = all(p.grad is not None and bool((p.grad == 1).all()) for p in net.parameters())
     require(equal, "the net's gradients were changed.")
-    hooks = any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+    hooks = any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())  # noqa: SLF001  torch has no other name
     require(not hooks, "hooks were left on the net.")
 
 
 @quietly
-def check_snapshot(attributor):
+def check_snapshot(attributor: Any) -> None:
     """Changing the model after fit does not change the scores."""
     model, X, y, X_test, y_test = problem(attributor)
     fitted = fit(attributor, model, X, y)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import clone
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from influencekit.utils._checks_common import (
@@ -36,7 +38,7 @@ __all__ = [
 
 
 @quietly
-def check_shape_and_finite(attributor):
+def check_shape_and_finite(attributor: Any) -> None:
     """Scores are a finite float64 array (n_test, n_train); fit returns self."""
     model, X, y, X_test, y_test = problem(attributor)
     require(fit(attributor, model, X, y) is attributor, "fit does not return self.")
@@ -52,7 +54,7 @@ def check_shape_and_finite(attributor):
 
 
 @quietly
-def check_self_influence(attributor):
+def check_self_influence(attributor: Any) -> None:
     """``self_influence``, where it is defined, is what a row scores on its own loss."""
     for name in attributor.get_params():
         if name.split("__")[-1] == "output":
@@ -67,7 +69,7 @@ def check_self_influence(attributor):
 
 
 @quietly
-def check_explained_output(attributor):
+def check_explained_output(attributor: Any) -> None:
     """``Fitted.explaining``, where there is an output, explains the one that it is given."""
     if "output" not in attributor.get_params(deep=False):
         return
@@ -80,12 +82,12 @@ def check_explained_output(attributor):
     )
 
 
-def _nothing(outputs, targets):
+def _nothing(outputs: Tensor, _targets: Tensor) -> Tensor:
     return (outputs * 0).flatten(1).sum(1)
 
 
 @quietly
-def check_test_permutation(attributor):
+def check_test_permutation(attributor: Any) -> None:
     """Test examples in another order give rows in that order."""
     fitted, X_test, y_test = fitted_on_problem(attributor)
     order = np.random.RandomState(1).permutation(len(X_test))
@@ -94,7 +96,7 @@ def check_test_permutation(attributor):
 
 
 @quietly
-def check_train_permutation(attributor):
+def check_train_permutation(attributor: Any) -> None:
     """Training examples in another order give columns in that order."""
     model, X, y, X_test, y_test = problem(attributor)
     order = np.random.RandomState(2).permutation(len(X))
@@ -104,7 +106,7 @@ def check_train_permutation(attributor):
 
 
 @quietly
-def check_test_subset(attributor):
+def check_test_subset(attributor: Any) -> None:
     """A test example's scores do not depend on the others scored beside it."""
     fitted, X_test, y_test = fitted_on_problem(attributor)
     alone = fitted.score(X_test[3:4], y_test[3:4])
@@ -112,7 +114,7 @@ def check_test_subset(attributor):
 
 
 @quietly
-def check_duplicates(attributor):
+def check_duplicates(attributor: Any) -> None:
     """Equal training rows get equal scores, equal test rows equal rows."""
     model, X, y, X_test, y_test = problem(attributor)
     X, y = np.concatenate([X, X[:5]]), np.concatenate([y, y[:5]])
@@ -124,7 +126,7 @@ def check_duplicates(attributor):
 
 
 @quietly
-def check_batch_size_independence(attributor):
+def check_batch_size_independence(attributor: Any) -> None:
     """``batch_size`` bounds memory and changes nothing else."""
     if "batch_size" not in attributor.get_params():
         return
@@ -134,18 +136,18 @@ def check_batch_size_independence(attributor):
 
 
 class _Pairs(Dataset):
-    def __init__(self, X, y):
+    def __init__(self, X: Any, y: Any):
         self.X, self.y = torch.as_tensor(X), torch.as_tensor(y)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.X)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> tuple:
         return self.X[i], self.y[i]
 
 
 @quietly
-def check_input_kinds(attributor):
+def check_input_kinds(attributor: Any) -> None:
     """Arrays, lists, tensors, Datasets and shuffling DataLoaders give equal scores."""
     fitted, X_test, y_test = fitted_on_problem(attributor)
     expected = fitted.score(X_test, y_test)
@@ -164,7 +166,7 @@ def check_input_kinds(attributor):
 
 
 @quietly
-def check_transform_and_names(attributor):
+def check_transform_and_names(attributor: Any) -> None:
     """``transform`` is ``score``, its columns have names, and there is no ``fit_transform``."""
     fitted, X_test, y_test = fitted_on_problem(attributor)
     same(fitted.transform(X_test, y_test), fitted.score(X_test, y_test), "transform")
@@ -174,7 +176,7 @@ def check_transform_and_names(attributor):
 
 
 @quietly
-def check_top_k(attributor):
+def check_top_k(attributor: Any) -> None:
     """``top_k`` agrees with sorting the scores, for proponents and opponents."""
     fitted, X_test, y_test = fitted_on_problem(attributor)
     scores = fitted.score(X_test, y_test)
@@ -185,17 +187,17 @@ def check_top_k(attributor):
 
 
 @quietly
-def check_threads(attributor):
+def check_threads(attributor: Any) -> None:
     """Fitting and scoring from eight threads gives, bit for bit, what one thread gets."""
     fitted, X_test, y_test = fitted_on_problem(attributor)
     parts = [slice(start, start + 5) for start in range(8)]
     expected = [fitted.score(X_test[part], y_test[part]) for part in parts]
 
-    def fit_and_score(part):
+    def fit_and_score(part: Any) -> np.ndarray:
         again, _, _ = fitted_on_problem(clone(attributor))
         return again.score(X_test[part], y_test[part])
 
-    def score(part):
+    def score(part: Any) -> np.ndarray:
         return fitted.score(X_test[part], y_test[part])
 
     with ThreadPoolExecutor(8) as pool:
@@ -205,7 +207,7 @@ def check_threads(attributor):
 
 
 @quietly
-def check_gradients_switched_off(attributor):
+def check_gradients_switched_off(attributor: Any) -> None:
     """Fitting and scoring under no_grad and inference_mode gives the same scores."""
     fitted, X_test, y_test = fitted_on_problem(clone(attributor))
     expected = fitted.score(X_test, y_test)

@@ -184,7 +184,7 @@ class _LogLines(tqdm.std.tqdm):
         pace = {"mininterval": LOG_SECONDS, "delay": LOG_SECONDS}
         super().__init__(*args, **pace, bar_format=text, **options)
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:  # noqa: ARG002  the names are tqdm's
         self.fp.write(f"{self}\n")
         return True
 

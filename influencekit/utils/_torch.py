@@ -140,17 +140,17 @@ def no_hidden_loops() -> Iterator[None]:
 
     Without this an LSTM under vmap takes many times as long as a plain loop.
     """
-    functorch: Any = torch._C._functorch
+    functorch: Any = torch._C._functorch  # noqa: SLF001  torch has no other name
     if not hasattr(functorch, "_set_vmap_fallback_enabled"):
         yield
         return
     with MODULE_LOCK:
-        before = functorch._is_vmap_fallback_enabled()
-        functorch._set_vmap_fallback_enabled(False)
+        before = functorch._is_vmap_fallback_enabled()  # noqa: SLF001  torch has no other name
+        functorch._set_vmap_fallback_enabled(False)  # noqa: SLF001  torch has no other name
         try:
             yield
         finally:
-            functorch._set_vmap_fallback_enabled(before)
+            functorch._set_vmap_fallback_enabled(before)  # noqa: SLF001  torch has no other name
 
 
 @contextmanager

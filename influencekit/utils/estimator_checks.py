@@ -16,6 +16,7 @@ import io
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 from unittest import mock
 
 import joblib
@@ -52,10 +53,12 @@ from influencekit.utils._checks_scores import (
     check_transform_and_names,
 )
 
-__all__ = ["check_attributor", "parametrize_with_checks", "yield_checks"]
+__all__ = ["check_attributor", "parametrize_with_checks"]
 
 
-def parametrize_with_checks(attributors, *, expected_failed_checks: Callable | None = None):
+def parametrize_with_checks(
+    attributors: Any, *, expected_failed_checks: Callable | None = None
+) -> Any:
     """Pytest decorator that runs every check on every attributor.
 
     Parameters
@@ -83,7 +86,7 @@ def parametrize_with_checks(attributors, *, expected_failed_checks: Callable | N
     return pytest.mark.parametrize(("attributor", "check"), cases)
 
 
-def check_attributor(attributor) -> None:
+def check_attributor(attributor: Any) -> None:
     """Run every check on one attributor.
 
     Parameters
@@ -131,7 +134,7 @@ def yield_checks() -> Iterator[Callable]:
 
 
 @quietly
-def check_clone_and_params(attributor):
+def check_clone_and_params(attributor: Any) -> None:
     """The constructor stores its parameters and nothing else; clone copies them."""
     params = attributor.get_params(deep=False)
     require(set(vars(attributor)) == set(params), "the constructor sets more than parameters.")
@@ -157,7 +160,7 @@ def _check_constructor(kind: type, names: list[str]) -> None:
 
 
 @quietly
-def check_repr_computes_nothing(attributor):
+def check_repr_computes_nothing(attributor: Any) -> None:
     """Text and HTML representations of a fitted attributor run no model and score nothing."""
     fitted, _, _ = fitted_on_problem(attributor)
     computing = [(nn.Module, "__call__")]
@@ -172,7 +175,7 @@ def check_repr_computes_nothing(attributor):
 
 
 @quietly
-def check_serialization(attributor):
+def check_serialization(attributor: Any) -> None:
     """Pickle, joblib and deepcopy keep the scores of a fitted attributor bit for bit."""
     fitted, X_test, y_test = fitted_on_problem(attributor)
     expected = fitted.score(X_test, y_test)
@@ -190,7 +193,7 @@ def check_serialization(attributor):
         require(same, f"scores differ after {name}.")
 
 
-def _through_joblib(fitted):
+def _through_joblib(fitted: Any) -> Any:
     buffer = io.BytesIO()
     joblib.dump(fitted, buffer)
     buffer.seek(0)
@@ -198,7 +201,7 @@ def _through_joblib(fitted):
 
 
 @quietly
-def check_pipeline_misuse(attributor):
+def check_pipeline_misuse(attributor: Any) -> None:
     """An attributor as a step of a Pipeline is refused, not run with X as the model."""
     _, X, y, _, _ = problem()
     pipeline = make_pipeline(StandardScaler(), attributor)
@@ -206,7 +209,7 @@ def check_pipeline_misuse(attributor):
 
 
 @quietly
-def check_bad_values(attributor):
+def check_bad_values(attributor: Any) -> None:
     """NaN and rows of the wrong length are refused with a message, never scored."""
     model, X, y, X_test, y_test = problem(attributor)
     broken = X.copy()
@@ -221,7 +224,7 @@ def check_bad_values(attributor):
 
 
 @quietly
-def check_unfitted(attributor):
+def check_unfitted(attributor: Any) -> None:
     """Scoring before fit raises NotFittedError."""
     _, _, _, X_test, y_test = problem()
     raises(lambda: attributor.score(X_test, y_test), NotFittedError, (), "unfitted")

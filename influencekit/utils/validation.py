@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from functools import wraps
 from inspect import signature
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -66,7 +66,7 @@ class SuggestingEstimator(BaseEstimator):
         if "__init__" in vars(cls):
             setattr(cls, "__init__", _suggesting(vars(cls)["__init__"]))  # noqa: B010
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters, those of a held estimator by ``<name>__<its parameter>``.
 
         Parameters
@@ -93,7 +93,7 @@ def _suggesting(init: Callable) -> Callable:
     names = list(signature(init).parameters)[1:]
 
     @wraps(init)
-    def __init__(self, *args, **params):
+    def __init__(self: Any, *args: Any, **params: Any) -> None:
         try:
             init(self, *args, **params)
         except TypeError as error:
@@ -134,7 +134,7 @@ def present(value: T | None, what: str) -> T:
     return value
 
 
-def validate_parameters(estimator) -> None:
+def validate_parameters(estimator: Any) -> None:
     """Check an estimator's constructor parameters against its ``_parameter_constraints``.
 
     Parameters
@@ -172,7 +172,7 @@ def hist_trees(model: Any) -> list[list[np.ndarray]]:
     list of list of structured ndarray
         One for each stage and output.
     """
-    return [[tree.nodes for tree in stage] for stage in model._predictors]
+    return [[tree.nodes for tree in stage] for stage in model._predictors]  # noqa: SLF001  scikit-learn has no other name
 
 
 def hist_base(model: Any) -> np.ndarray:
@@ -186,7 +186,7 @@ def hist_base(model: Any) -> np.ndarray:
     -------
     ndarray of shape (n_outputs,)
     """
-    return np.ravel(model._baseline_prediction).astype(np.float64)
+    return np.ravel(model._baseline_prediction).astype(np.float64)  # noqa: SLF001  scikit-learn has no other name
 
 
 def hist_rows(model: Any) -> int:
@@ -214,7 +214,7 @@ def hist_seed(model: Any) -> int:
     -------
     int
     """
-    return int(model._random_seed)
+    return int(model._random_seed)  # noqa: SLF001  scikit-learn has no other name
 
 
 class HistLeaves:
@@ -230,12 +230,12 @@ class HistLeaves:
 
     def __init__(self, model: Any):
         self.model = copy.copy(model)
-        self.trees = [_numbered(tree) for stage in model._predictors for tree in stage]
+        self.trees = [_numbered(tree) for stage in model._predictors for tree in stage]  # noqa: SLF001  scikit-learn has no other name
 
     def __call__(self, X: Any) -> np.ndarray:
         """Leaf positions (n, n_trees), int32."""
-        X = np.ascontiguousarray(self.model._preprocess_X(X, reset=False))
-        known = self.model._bin_mapper.make_known_categories_bitsets()
+        X = np.ascontiguousarray(self.model._preprocess_X(X, reset=False))  # noqa: SLF001  scikit-learn has no other name
+        known = self.model._bin_mapper.make_known_categories_bitsets()  # noqa: SLF001  scikit-learn has no other name
         found = np.empty((len(X), len(self.trees)), dtype=np.int32)
         for column, tree in enumerate(self.trees):
             found[:, column] = tree.predict(X, *known, n_threads=1)

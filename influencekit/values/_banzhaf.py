@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import os
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from influencekit.training.subsets._subset_outputs import SubsetOutputs
 from influencekit.values._designs import coin_pairs
-from influencekit.values._estimates import from_differences
+from influencekit.values._empty_model import EmptyModel
+from influencekit.values._estimates import Estimate, from_differences
 from influencekit.values._from_trainings import BUDGET, CONSTRAINTS, FromTrainings
+from influencekit.values._trainings import Trainings
 
 __all__ = ["Banzhaf"]
 
@@ -92,13 +97,13 @@ class Banzhaf(FromTrainings):
     def __init__(
         self,
         *,
-        n_trainings=200,
-        tol=None,
-        output="auto",
-        cache_dir=None,
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
+        n_trainings: int = 200,
+        tol: float | None = None,
+        output: Any = "auto",
+        cache_dir: str | os.PathLike | None = None,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
     ):
         self.n_trainings = n_trainings
         self.tol = tol
@@ -108,10 +113,11 @@ class Banzhaf(FromTrainings):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _draw(self, n_subsets, trainings):
+    def _draw(self, n_subsets: int, trainings: Trainings) -> NDArray:
         return coin_pairs(n_subsets // 2, self.n_train_, trainings.rng)
 
-    def _estimate(self, masks, outputs, empty):
+    def _estimate(self, found: SubsetOutputs, empty: EmptyModel) -> Estimate:
+        masks, outputs = found.masks, found.mean_outputs()
         self._check_halves(masks)
         full = masks.all(axis=1)
         if full.any():  # the complement of all rows, on which nothing was trained
@@ -120,7 +126,7 @@ class Banzhaf(FromTrainings):
             outputs = np.insert(outputs, places, empty.outputs, axis=0)
         return from_differences(masks, outputs)
 
-    def _check_halves(self, masks) -> None:
+    def _check_halves(self, masks: NDArray) -> None:
         share, counts = masks.mean(), masks.sum(0)
         if abs(share - 0.5) > MARGIN and len(masks) > 3:
             raise ValueError(

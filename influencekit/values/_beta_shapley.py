@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from numbers import Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from influencekit.training.subsets._subset_outputs import SubsetOutputs
 from influencekit.utils.validation import Interval
-from influencekit.values._estimates import beta_weights, chains_of, from_permutations
+from influencekit.values._empty_model import EmptyModel
+from influencekit.values._estimates import Estimate, beta_weights, chains_of, from_permutations
 from influencekit.values._from_trainings import BUDGET, CONSTRAINTS, FromTrainings
 from influencekit.values._orders import follow_orders, split_full
+from influencekit.values._trainings import Trainings
 
 __all__ = ["BetaShapley"]
 
@@ -104,17 +108,17 @@ class BetaShapley(FromTrainings):
 
     def __init__(
         self,
-        alpha=16.0,
-        beta=1.0,
+        alpha: float = 16.0,
+        beta: float = 1.0,
         *,
-        n_trainings=1000,
-        truncation=0.05,
-        tol=None,
-        output="auto",
-        cache_dir=None,
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
+        n_trainings: int = 1000,
+        truncation: float = 0.05,
+        tol: float | None = None,
+        output: Any = "auto",
+        cache_dir: str | os.PathLike | None = None,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
     ):
         self.alpha = alpha
         self.beta = beta
@@ -127,11 +131,14 @@ class BetaShapley(FromTrainings):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _train(self, trainings):
+    def _train(self, trainings: Trainings) -> SubsetOutputs:
         weights = beta_weights(self.n_train_, self.alpha, self.beta)
-        return follow_orders(self, trainings, weights)
+        return follow_orders(
+            trainings, weights, self.n_trainings, self.truncation, self._exact_enough
+        )
 
-    def _estimate(self, masks, outputs, empty):
+    def _estimate(self, found: SubsetOutputs, empty: EmptyModel) -> Estimate:
+        masks, outputs = found.masks, found.mean_outputs()
         masks, outputs, full = split_full(masks, outputs)
         if chains_of(masks) is None:
             raise ValueError(

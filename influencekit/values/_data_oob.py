@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from influencekit.base import BaseAttributor, Fitted
+from influencekit.data._examples import Examples
 from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError, warn_user
 from influencekit.models._plain_task import plain_task
+from influencekit.models._task import Task
 from influencekit.values._matrix import class_numbers, matrix_of
 
 __all__ = ["DataOOB"]
@@ -60,18 +63,18 @@ class DataOOB(BaseAttributor):
     (2, 150)
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         pass
 
-    def _task_of(self, model):
+    def _task_of(self, model: Any) -> Task:
         task = plain_task(model)
         _check_bagged(task.estimator)
         return task
 
-    def _fit(self, task, train):
+    def _fit(self, task: Task, train: Examples) -> OutOfBag:
         return _outside(task, matrix_of(train), train.targets)
 
-    def _keep(self, fitted, rows):
+    def _keep(self, fitted: Sequence[Any], rows: Sequence[np.ndarray]) -> None:
         super()._keep(fitted, rows)
         squares = sum(np.square(one.errors) for one in fitted)
         self.std_error_ = np.sqrt(squares) / len(fitted)
@@ -88,10 +91,10 @@ class OutOfBag(Fitted):
     def __init__(self, values: np.ndarray, errors: np.ndarray):
         self.values, self.errors = values, errors
 
-    def scores(self, queries):
+    def scores(self, queries: Examples) -> np.ndarray:
         return np.tile(self.values, (len(queries), 1))
 
-    def self_scores(self):
+    def self_scores(self) -> np.ndarray:
         return self.values.copy()
 
 
@@ -99,7 +102,7 @@ def _outside(task: Any, X: np.ndarray, targets: Any) -> OutOfBag:
     """Mean answer and its standard error over the models that did not draw each row."""
     model = task.estimator
     drawn = _drawn(model, len(X))
-    y = class_numbers(targets) if task.kind == "classification" else targets.cpu().numpy()
+    y = class_numbers(targets) if task.problem_type == "classification" else targets.cpu().numpy()
     total, square, count = (np.zeros(len(X)) for _ in range(3))
     columns = getattr(model, "estimators_features_", None)
     for b, (one, rows) in enumerate(zip(model.estimators_, drawn, strict=True)):
@@ -108,7 +111,7 @@ def _outside(task: Any, X: np.ndarray, targets: Any) -> OutOfBag:
         if not out.any():
             continue
         found = one.predict(X[out] if columns is None else X[out][:, columns[b]])
-        answer = _answer(found, y[out], task.kind)
+        answer = _answer(found, y[out], task.problem_type)
         total[out] += answer
         square[out] += np.square(answer)
         count[out] += 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections.abc import Callable
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +15,13 @@ from sklearn.linear_model import Lasso, LassoCV
 from sklearn.model_selection import KFold
 
 from influencekit.attributors.posterior._linear_gaussian import best_posterior, candidates
+from influencekit.training.subsets._subset_outputs import SubsetOutputs
 from influencekit.utils.validation import Interval, StrOptions
 from influencekit.values._designs import balanced_masks
+from influencekit.values._empty_model import EmptyModel
 from influencekit.values._estimates import Estimate
 from influencekit.values._from_trainings import BUDGET, CONSTRAINTS, FromTrainings
+from influencekit.values._trainings import Trainings
 
 __all__ = ["Datamodel"]
 
@@ -116,17 +121,17 @@ class Datamodel(FromTrainings):
 
     def __init__(
         self,
-        regression="ridge",
+        regression: str = "ridge",
         *,
-        n_trainings=200,
-        subset_fraction=0.5,
-        cv=5,
-        tol=None,
-        output="auto",
-        cache_dir=None,
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
+        n_trainings: int = 200,
+        subset_fraction: float = 0.5,
+        cv: int = 5,
+        tol: float | None = None,
+        output: Any = "auto",
+        cache_dir: str | os.PathLike | None = None,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
     ):
         self.regression = regression
         self.n_trainings = n_trainings
@@ -139,16 +144,17 @@ class Datamodel(FromTrainings):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _draw(self, n_subsets, trainings):
+    def _draw(self, n_subsets: int, trainings: Trainings) -> NDArray:
         counts = trainings.masks.sum(0)
         size = min(max(round(self.subset_fraction * len(counts)), 1), len(counts) - 1)
         return balanced_masks(n_subsets, counts, size, trainings.rng)
 
-    def _estimate(self, masks, outputs, empty):
+    def _estimate(self, found: SubsetOutputs, empty: EmptyModel) -> Estimate:  # noqa: ARG002  other values take it
+        masks, outputs = found.masks, found.mean_outputs()
         if self.regression == "ridge":
             return Estimate(ridge(masks, outputs), _jackknife(ridge, masks, outputs))
-        found = [self._lasso(masks, column) for column in outputs.T]
-        scores, errors = (np.stack(parts) for parts in zip(*found, strict=True))
+        each = [self._lasso(masks, column) for column in outputs.T]
+        scores, errors = (np.stack(parts) for parts in zip(*each, strict=True))
         return Estimate(scores, errors)
 
     def _lasso(self, masks: NDArray, output: NDArray) -> tuple[NDArray, NDArray]:
@@ -173,7 +179,7 @@ def ridge(masks: NDArray, outputs: NDArray) -> NDArray:
     return best_posterior(masks, outputs, candidates(None, masks.shape[1]), True).scores
 
 
-def _jackknife(fit, masks: NDArray, outputs: NDArray) -> NDArray:
+def _jackknife(fit: Callable, masks: NDArray, outputs: NDArray) -> NDArray:
     """Standard errors of a fit, from leaving parts of the trainings out; pairs stay together."""
     n_parts = min(PARTS, len(masks) // 2)
     part = (np.arange(len(masks)) // 2) % n_parts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,11 @@ from influencekit.attributors.posterior._known_queries import (
     check_subset_outputs,
     open_queries,
 )
-from influencekit.base import BaseAttributor
-from influencekit.data._examples import each
+from influencekit.base import BaseAttributor, Fitted
+from influencekit.data._examples import Examples, each
 from influencekit.models._outputs import OUTPUTS
 from influencekit.models._plain_task import plain_task
-from influencekit.models._task import is_model_list
+from influencekit.models._task import Task, is_model_list
 from influencekit.models.losses._base import class_positions
 from influencekit.training.subsets._retrain import retrain_on_subsets
 from influencekit.training.subsets._subset_outputs import SubsetOutputs
@@ -55,7 +55,7 @@ class FromTrainings(BaseAttributor):
     """Scores of known queries from outputs of models trained on subsets of the rows.
 
     Authors write ``_draw(n_subsets, trainings)``, which subsets to train on next, or a ``_train``
-    of their own, and ``_estimate(masks, outputs, empty)``.
+    of their own, and ``_estimate(found, empty)``.
     """
 
     n_trainings: Any
@@ -74,16 +74,16 @@ class FromTrainings(BaseAttributor):
     @with_gradients
     def fit(
         self,
-        model,
-        X,
-        y=None,
+        model: Any,
+        X: Any,
+        y: Any = None,
         *,
-        X_query=None,
-        y_query=None,
-        subset_outputs=None,
-        sample_weight=None,
-        X_fit=None,
-    ):
+        X_query: Any = None,
+        y_query: Any = None,
+        subset_outputs: SubsetOutputs | None = None,
+        sample_weight: Any = None,
+        X_fit: Any = None,
+    ) -> Self:
         """Train on subsets of the rows, and learn the rows' values at the queries.
 
         Parameters
@@ -121,22 +121,19 @@ class FromTrainings(BaseAttributor):
         else:
             check_subset_outputs(subset_outputs)
             self._check_shape(subset_outputs, queries.n_examples)
-        found = self._from(subset_outputs, empty)
+        found = self._estimate(subset_outputs, empty)
         self.subset_outputs_, self.std_error_ = subset_outputs, found.errors
         known = KnownQueries(each(queries)[0], found.scores)
         self._keep([known], [np.arange(self.n_train_)])
         return self
 
     @abstractmethod
-    def _estimate(self, masks: NDArray, outputs: NDArray, empty: EmptyModel) -> Estimate:
-        """Scores and errors from outputs (n_subsets, n_query); refused where subsets do not fit."""
+    def _estimate(self, found: SubsetOutputs, empty: EmptyModel) -> Estimate:
+        """Scores and errors from trainings; refused where their subsets do not fit."""
 
     def _draw(self, n_subsets: int, trainings: Trainings) -> NDArray:
         """The next subsets, about as many as wanted."""
         raise NotImplementedError
-
-    def _from(self, subset_outputs: SubsetOutputs, empty: EmptyModel) -> Estimate:
-        return self._estimate(subset_outputs.masks, subset_outputs.mean_outputs(), empty)
 
     def _train(self, trainings: Trainings) -> SubsetOutputs:
         """Train in rounds until the error is as wanted, or the trainings are spent."""
@@ -150,7 +147,7 @@ class FromTrainings(BaseAttributor):
     def _exact_enough(self, found: SubsetOutputs, empty: EmptyModel) -> bool:
         if self.tol is None:
             return False
-        error = self._from(found, empty).errors.mean()
+        error = self._estimate(found, empty).errors.mean()
         return bool(error <= self.tol)  # NaN while there are too few draws
 
     def _trainings(self, given: tuple, more: dict, targets: Any, empty: EmptyModel) -> Trainings:
@@ -168,7 +165,7 @@ class FromTrainings(BaseAttributor):
             )
 
         classes = None
-        if self.task_.kind == "classification" and targets is not None:
+        if self.task_.problem_type == "classification" and targets is not None:
             classes = class_positions(targets).cpu().numpy()
         rng = check_random_state(self.random_state)
         return Trainings(retrain, self.n_train_, classes, empty, rng)
@@ -185,15 +182,15 @@ class FromTrainings(BaseAttributor):
         """The output that retrained models are asked for."""
         return "neg_loss" if isinstance(self.output, str) and self.output == "auto" else self.output
 
-    def _task_of(self, model):
+    def _task_of(self, model: Any) -> Task:
         return plain_task(model)
 
-    def _fit(self, task, train):
+    def _fit(self, _task: Task, _train: Examples) -> Fitted:
         raise TypeError(f"{type(self).__name__} learns from trainings on subsets.")
 
     @property
-    def _asks_queries(self):
+    def _asks_queries(self) -> bool:
         return True
 
-    def _all_scores(self, queries):
+    def _all_scores(self, queries: Any) -> np.ndarray:
         return self.fitted_[0].scores(each(queries)[0])

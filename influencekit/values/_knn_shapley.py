@@ -83,14 +83,14 @@ class KNNShapley(BaseAttributor):
         "metric": [str, callable],
     }
 
-    def __init__(self, n_neighbors=5, *, metric="euclidean"):
+    def __init__(self, n_neighbors: int = 5, *, metric: Any = "euclidean"):
         self.n_neighbors = n_neighbors
         self.metric = metric
 
-    def _task_of(self, model):
+    def _task_of(self, model: Any) -> Task:
         return plain_task(model)
 
-    def _fit(self, task, train):
+    def _fit(self, task: Task, train: Examples) -> Neighbors:
         return Neighbors(task, train, self.n_neighbors, self.metric)
 
 
@@ -109,7 +109,7 @@ class Neighbors(Fitted):
         self.task, self.n_neighbors, self.metric = task, n_neighbors, metric
         self.X, self.y = matrix_of(train), _votes(task, train.targets)
 
-    def scores(self, queries):
+    def scores(self, queries: Examples) -> np.ndarray:
         targets = queries.targets
         targets = self._predicted(queries) if targets is None else targets
         X, y = matrix_of(queries), _votes(self.task, targets)
@@ -129,7 +129,7 @@ class Neighbors(Fitted):
     def _values(self, X: NDArray, y: NDArray) -> NDArray:
         distances = pairwise_distances(X, self.X, metric=self.metric)
         order = np.argsort(distances, axis=1, kind="stable")
-        if self.task.kind == "classification":
+        if self.task.problem_type == "classification":
             values = _of_votes(self.y[order] == y[:, None], self.n_neighbors)
         else:
             center = self.y.mean()
@@ -141,7 +141,7 @@ class Neighbors(Fitted):
 
 def _votes(task: Task, targets: Any) -> NDArray:
     """Class position or number of every row."""
-    if task.kind == "classification":
+    if task.problem_type == "classification":
         return class_numbers(targets)
     numbers = targets.detach().cpu().double().numpy()
     if numbers.size != len(numbers):

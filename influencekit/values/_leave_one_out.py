@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from numbers import Integral
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from influencekit.training.subsets._subset_outputs import SubsetOutputs
 from influencekit.utils.validation import Interval
+from influencekit.values._empty_model import EmptyModel
 from influencekit.values._estimates import Estimate
 from influencekit.values._from_trainings import CONSTRAINTS, FromTrainings
+from influencekit.values._trainings import Trainings
 
 __all__ = ["LeaveOneOut"]
 
@@ -84,12 +87,12 @@ class LeaveOneOut(FromTrainings):
     def __init__(
         self,
         *,
-        n_repeats=1,
-        output="auto",
-        cache_dir=None,
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
+        n_repeats: int = 1,
+        output: Any = "auto",
+        cache_dir: str | os.PathLike | None = None,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
     ):
         self.n_repeats = n_repeats
         self.output = output
@@ -99,26 +102,23 @@ class LeaveOneOut(FromTrainings):
         self.verbose = verbose
 
     @property
-    def _repeats(self):
+    def _repeats(self) -> int:
         return self.n_repeats
 
-    def _train(self, trainings):
+    def _train(self, trainings: Trainings) -> SubsetOutputs:
         n = self.n_train_
         trainings(np.vstack([np.ones((1, n), dtype=bool), ~np.eye(n, dtype=bool)]))
         return trainings.together()
 
-    def _from(self, subset_outputs, empty):
-        places = _places(subset_outputs)
-        outputs, n_repeats = subset_outputs.outputs, subset_outputs.outputs.shape[1]
+    def _estimate(self, found: SubsetOutputs, empty: EmptyModel) -> Estimate:  # noqa: ARG002  other values take it
+        places = _places(found)
+        outputs, n_repeats = found.outputs, found.outputs.shape[1]
         means = outputs.mean(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
             variances = np.square(outputs - means[:, None]).sum(1) / (n_repeats - 1) / n_repeats
-        full = int(np.argmax(subset_outputs.masks.all(axis=1)))
+        full = int(np.argmax(found.masks.all(axis=1)))
         errors = np.sqrt(variances[full] + variances[places])
         return Estimate((means[full] - means[places]).T, errors.T)
-
-    def _estimate(self, masks, outputs, empty):
-        raise TypeError("LeaveOneOut reads repeats apart.")
 
 
 def _places(found: SubsetOutputs) -> np.ndarray:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from influencekit.training.subsets._subset_outputs import SubsetOutputs
+from influencekit.values._empty_model import EmptyModel
 from influencekit.values._trainings import Trainings
 
 __all__ = ["follow_orders", "split_full"]
@@ -45,16 +46,24 @@ def split_full(masks: NDArray, outputs: NDArray) -> tuple[NDArray, NDArray, NDAr
     return masks[1:], outputs[1:], outputs[whole].mean(axis=0)
 
 
-def follow_orders(attributor: Any, trainings: Trainings, weights: NDArray) -> SubsetOutputs:
+def follow_orders(
+    trainings: Trainings,
+    weights: NDArray,
+    n_trainings: int,
+    truncation: float,
+    enough: Callable[[SubsetOutputs, EmptyModel], bool],
+) -> SubsetOutputs:
     """Train along random orders and their reverses until the trainings are spent.
 
     Parameters
     ----------
-    attributor : attributor
-        Whose ``n_trainings``, ``truncation`` and ``tol`` count.
     trainings : Trainings
     weights : ndarray of shape (n_train,)
         By place in the order.
+    n_trainings : int
+    truncation : float
+    enough : callable
+        Whether what there is so far is exact enough.
 
     Returns
     -------
@@ -63,7 +72,7 @@ def follow_orders(attributor: Any, trainings: Trainings, weights: NDArray) -> Su
     """
     n = len(weights)
     full = trainings(np.ones((1, n), dtype=bool))[0]
-    near = attributor.truncation * np.abs(full - trainings.empty.outputs).mean()
+    near = truncation * np.abs(full - trainings.empty.outputs).mean()
     depth = n - int((np.cumsum(weights[::-1]) < REST * weights.sum()).sum())
     chains: list[NDArray] = []
     while True:
@@ -72,9 +81,9 @@ def follow_orders(attributor: Any, trainings: Trainings, weights: NDArray) -> Su
         chains += _follow(trainings, [order, order[::-1]], depth, full, near)
         found = trainings.together(np.concatenate([[0], *chains]))
         spent = trainings.n_trained - before
-        if attributor._exact_enough(found, trainings.empty):
+        if enough(found, trainings.empty):
             return found
-        if trainings.n_trained + spent > attributor.n_trainings or not spent:
+        if trainings.n_trained + spent > n_trainings or not spent:
             return found
 
 

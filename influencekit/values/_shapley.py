@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from numbers import Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from influencekit.training.subsets._subset_outputs import SubsetOutputs
 from influencekit.utils.validation import Interval, StrOptions
 from influencekit.values._designs import sized_pairs
+from influencekit.values._empty_model import EmptyModel
 from influencekit.values._estimates import (
+    Estimate,
     chains_of,
     from_complements,
     from_permutations,
@@ -17,6 +22,7 @@ from influencekit.values._estimates import (
 )
 from influencekit.values._from_trainings import BUDGET, CONSTRAINTS, FromTrainings
 from influencekit.values._orders import follow_orders, split_full
+from influencekit.values._trainings import Trainings
 
 __all__ = ["Shapley"]
 
@@ -118,16 +124,16 @@ class Shapley(FromTrainings):
 
     def __init__(
         self,
-        method="complementary",
+        method: str = "complementary",
         *,
-        n_trainings=200,
-        truncation=0.05,
-        tol=None,
-        output="auto",
-        cache_dir=None,
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
+        n_trainings: int = 200,
+        truncation: float = 0.05,
+        tol: float | None = None,
+        output: Any = "auto",
+        cache_dir: str | os.PathLike | None = None,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
     ):
         self.method = method
         self.n_trainings = n_trainings
@@ -139,19 +145,22 @@ class Shapley(FromTrainings):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _train(self, trainings):
+    def _train(self, trainings: Trainings) -> SubsetOutputs:
         if self.method == "permutation":
             weights = np.ones(self.n_train_)
-            return follow_orders(self, trainings, weights)
+            return follow_orders(
+                trainings, weights, self.n_trainings, self.truncation, self._exact_enough
+            )
         trainings(np.ones((1, self.n_train_), dtype=bool))
         return super()._train(trainings)
 
-    def _draw(self, n_subsets, trainings):
+    def _draw(self, n_subsets: int, trainings: Trainings) -> NDArray:
         done = (len(trainings.masks) - 1) // 2
         n_pairs = max(n_subsets // 2, 1)
         return sized_pairs(done, n_pairs, self.n_train_, trainings.start, trainings.rng)
 
-    def _estimate(self, masks, outputs, empty):
+    def _estimate(self, found: SubsetOutputs, empty: EmptyModel) -> Estimate:
+        masks, outputs = found.masks, found.mean_outputs()
         masks, outputs, full = split_full(masks, outputs)
         if self.method == "permutation":
             if chains_of(masks) is None:

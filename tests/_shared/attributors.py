@@ -2,10 +2,10 @@
 
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 
-from influencekit import TreeInfluence
+from influencekit import FurtherTraining, Training, TreeInfluence
 from influencekit.values import DataOOB
 
-__all__ = ["asks_queries", "trees_for"]
+__all__ = ["asks_queries", "further_training", "trees_for"]
 
 
 def asks_queries(attributor):
@@ -19,3 +19,9 @@ def trees_for(attributor):
     if isinstance(held, DataOOB):
         return RandomForestClassifier(n_estimators=30, random_state=0)
     return GradientBoostingClassifier(n_estimators=3) if isinstance(held, TreeInfluence) else None
+
+
+def further_training(**options):
+    """A FurtherTraining; options of a training go into a Training."""
+    described = {name: options.pop(name) for name in Training().get_params() if name in options}
+    return FurtherTraining(training=Training(**described), **options)

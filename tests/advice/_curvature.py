@@ -155,8 +155,8 @@ ROWS = [
                 "InfluenceFunction(LiSSA(scale=None), 1.0, "
                 "random_state=0).fit(*learned).score(*two)"
             ),
-            "a larger batch_size": (
-                "InfluenceFunction(LiSSA(batch_size=50), 1.0, "
+            "a larger rows_per_step": (
+                "InfluenceFunction(LiSSA(rows_per_step=50), 1.0, "
                 "random_state=0).fit(*learned).score(*two)"
             ),
             "matrix='ggn'": (

@@ -198,7 +198,7 @@ ROWS = [
     Row(
         ". Look at the path with",
         (
-            "SurrogateLambdaSearchCV(InfluenceFunction(), dampings=[1e3, 1e4], "
+            "SurrogateLambdaSearchCV(InfluenceFunction(), dampings=[1e3, 1e4], criterion='xi', "
             "random_state=0).fit(*learned)"
         ),
         {
@@ -213,6 +213,23 @@ ROWS = [
             "criterion='cosine'": (
                 "SurrogateLambdaSearchCV(InfluenceFunction(), criterion='cosine', "
                 "random_state=0).fit(*learned)"
+            ),
+        },
+    ),
+    Row(
+        "Take criterion='auto', which sees this, or ",
+        (
+            "SurrogateLambdaSearchCV(InfluenceFunction(), criterion='xi', random_state=0).fit("
+            "LinearRegression().fit(X, t), X, t)"
+        ),
+        {
+            "criterion='auto'": (
+                "SurrogateLambdaSearchCV(InfluenceFunction(), criterion='auto', random_state=0)"
+                ".fit(LinearRegression().fit(X, t), X, t)"
+            ),
+            "LDSSearch": (
+                "LDSSearch(InfluenceFunction(), **quick).fit(model, X, y, X_query=X[9:20], "
+                "y_query=y[9:20])"
             ),
         },
     ),

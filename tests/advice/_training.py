@@ -158,12 +158,12 @@ ROWS = [
     Row(
         "optimizer_state='own': there is no fitted optimizer to",
         (
-            "FurtherTraining('sgd', 0.1, epochs=1, optimizer_state='own', "
+            "FurtherTraining(training=Training('sgd', 0.1, optimizer_state='own'), "
             "**once).fit(*learned).score(*two)"
         ),
         {
             "Use optimizer_state='fresh'": (
-                "FurtherTraining('sgd', 0.1, epochs=1, optimizer_state='fresh', "
+                "FurtherTraining(training=Training('sgd', 0.1, optimizer_state='fresh'), "
                 "**once).fit(*learned).score(*two)"
             ),
         },

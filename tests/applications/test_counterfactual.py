@@ -97,7 +97,7 @@ def test_labels_of_any_kind_and_a_gap_of_ones_own():
 
 
 def test_standard_errors_of_effects():
-    from influencekit.applications import GroupCounterfactual
+    from influencekit.applications._counterfactual import GroupCounterfactual
 
     found = GroupCounterfactual(["a"], np.array([3]), np.array([0.1, 0.3]), np.array([[0.0, 0.4]]))
     assert found.effects() == pytest.approx([0.0])
@@ -109,7 +109,7 @@ def test_standard_errors_of_effects():
     [
         ({"left_out": ["z"]}, r"accepted are one or more of \['a', 'b'\]"),
         ({"sensitive": None}, "sensitive: got None"),
-        ({"gap": "nothing"}, "kind: got 'nothing'"),
+        ({"gap": "nothing"}, "gap: got 'nothing'"),
         ({"predicted": [1.0]}, r"accepted is \(2,\)"),
         ({"predicted": {"a": 1.0}}, r"no entry for \['b'\]"),
         ({"groups": np.zeros(3)}, "groups: got 3 labels for 40 rows"),
@@ -152,7 +152,7 @@ NAN = float("nan")
 def test_what_cannot_be_counted_is_named(kind, threshold, change, said):
     given = {"probabilities": P, "y": Y, "sensitive": WHO, **change}
     with pytest.raises(ValueError, match=said):
-        fairness_gap(**given, kind=kind, threshold=threshold)
+        fairness_gap(**given, gap=kind, threshold=threshold)
 
 
 def test_missing_classes_and_thresholds_are_named():

@@ -46,7 +46,7 @@ def make_net(module=Smooth, optimizer=torch.optim.AdamW, callbacks=(), **options
 
 def selecting(horizon=2, keep=0.5, module=Smooth, optimizer=torch.optim.AdamW, **options):
     own = {n: options.pop(n) for n in ("every", "curvature") if n in options}
-    selector = LookAheadSelector(X_VAL, Y_VAL, horizon, keep, **own)
+    selector = LookAheadSelector(X_VAL, Y_VAL, horizon=horizon, keep=keep, **own)
     callbacks = [("look_ahead", selector), *options.pop("callbacks", ())]
     return make_net(module, optimizer, callbacks, **options)
 

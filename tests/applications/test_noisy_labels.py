@@ -20,7 +20,7 @@ from sklearn.svm import LinearSVC
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from influencekit import FurtherTraining, InfluenceFunction
+from influencekit import FurtherTraining, InfluenceFunction, Training
 from influencekit.applications import NoisyLabelDetector
 from influencekit.applications._evidence import confidently_contradicted, kept_rows
 from influencekit.groups import KMeansGrouper, RandomGrouper
@@ -174,7 +174,9 @@ def test_validation_rows_by_hand():
 def test_further_training_measures_harm():
     X, y, flipped = planted(n=60, wrong=6)
     net = small_net()
-    attributor = FurtherTraining(lr=0.1, n_steps=3, n_repeats=1, batch_size=60, random_state=0)
+    attributor = FurtherTraining(
+        training=Training(lr=0.1, n_steps=3, batch_size=60), n_repeats=1, random_state=0
+    )
     detector = NoisyLabelDetector(
         net, attributor, method="further_training", cv=2, random_state=0
     ).fit(X.astype(np.float32), y)

@@ -11,10 +11,11 @@ from skorch import NeuralNetClassifier, NeuralNetRegressor
 from skorch.dataset import ValidSplit
 from torch import nn
 
-from influencekit import FurtherTraining, GradDot, as_task
+from influencekit import FurtherTraining, GradDot, Training, as_task
 from influencekit.data import make_examples
 from influencekit.exceptions import HeldOutRowsWarning, UnsupportedModelError
 from influencekit.training.further._plan import endpoint_seed
+from tests._shared.attributors import further_training
 from tests.training._further_reference import make_data, make_module, neg_losses, train_alone
 
 X, Y = make_data()
@@ -27,7 +28,7 @@ def module_task():
 
 
 def further(**options):
-    return FurtherTraining(**{"lr": 0.1} | SHORT | options).fit(module_task(), X, Y)
+    return further_training(**{"lr": 0.1} | SHORT | options).fit(module_task(), X, Y)
 
 
 def test_long_full_batch_training_is_leave_one_out_of_ridge():
@@ -37,9 +38,10 @@ def test_long_full_batch_training_is_leave_one_out_of_ridge():
     model = Ridge(alpha=3.0).fit(A, b)
     without = [Ridge(alpha=3.0).fit(np.delete(A, j, 0), np.delete(b, j)) for j in range(12)]
     expected = np.stack([(model.predict(A) - w.predict(A)) for w in without], axis=1)
-    options = {"n_steps": 150, "batch_size": 12, "n_repeats": 1, "output": "prediction"}
+    training = Training("sgd", 0.2, n_steps=150, batch_size=12)
+    options = {"training": training, "n_repeats": 1, "output": "prediction"}
     for removal in ("paired", "drop", "subtract"):
-        measured = FurtherTraining("sgd", 0.2, removal=removal, **options)
+        measured = FurtherTraining(removal=removal, **options)
         np.testing.assert_allclose(measured.fit(model, A, b).score(A), expected, atol=1e-8)
     assert np.abs(expected).max() > 0.01
 
@@ -103,7 +105,7 @@ def test_own_state_goes_on_where_the_net_stopped(optimizer):
     options = {"n_repeats": 1, "batch_size": 21, "left_out": [3], "n_steps": 4, "random_state": 0}
     ends = {}
     for state in ("own", "fresh"):
-        measured = FurtherTraining(optimizer_state=state, **options)
+        measured = further_training(optimizer_state=state, **options)
         measured.fit(net, X.numpy(), Y.numpy()).score(*QUERIES)
         ends[state] = measured.endpoint().module.layer.weight
     torch.testing.assert_close(ends["own"], model.layer.weight, atol=1e-12, rtol=0)
@@ -248,7 +250,8 @@ def test_self_influence_is_the_diagonal():
 
 
 def test_configuration_is_known_without_training():
-    config = FurtherTraining("adam", 0.01, horizons=[1, 4], batch_size=8).resolve(module_task(), 21)
+    training = Training("adam", 0.01, horizons=[1, 4], batch_size=8)
+    config = FurtherTraining(training=training).resolve(module_task(), 21)
     assert config.horizons == (3, 12) and config.n_steps == 12 and config.momentum == 0
     assert (config.optimizer, config.lr, config.steps_per_epoch) == ("Adam", 0.01, 3)
     with pytest.raises(AttributeError):

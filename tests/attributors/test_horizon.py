@@ -20,6 +20,7 @@ from influencekit.attributors.influence._predicted_endpoint import (
 from influencekit.curvature import CURVATURES, DataInf
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent
+from tests._shared.attributors import further_training
 from tests._shared.problems import draw_examples, tanh_task
 from tests.curvature._dense_reference import flat_gradient, gauss_newton, loss_gradients
 
@@ -60,7 +61,7 @@ def fit(model, X, y, task=None, **params):
 @pytest.mark.parametrize("n_steps", [1, 7, 400])
 def test_predicted_endpoint_of_least_squares_is_gradient_descent(line, n_steps):
     net, X, y, Xq, yq = line
-    further = FurtherTraining(lr=0.05, n_steps=n_steps, **PLAIN)
+    further = further_training(lr=0.05, n_steps=n_steps, **PLAIN)
     options = {"damping": "matched", "further_training": further}
     predicted = fit(net, X, y, at="predicted", **options).score(Xq, yq)
     moved = descend(net, X, y, 0.05, n_steps)
@@ -72,11 +73,11 @@ def test_predicted_endpoint_of_least_squares_is_gradient_descent(line, n_steps):
 
 def test_matched_damping(line):
     net, X, y, _, _ = line
-    further = FurtherTraining(lr=0.02, epochs=3, **{**PLAIN, "batch_size": 10})
+    further = further_training(lr=0.02, epochs=3, **PLAIN | {"batch_size": 10})
     steps = 9  # three batches an epoch
     found = fit(net, X, y, damping="matched", further_training=further)
     assert found.damping_ == pytest.approx(1 / (0.02 * steps))
-    further.set_params(momentum=0.9)
+    further.set_params(training__momentum=0.9)
     assert found.set_damping("matched").damping_ == pytest.approx(0.1 / (0.02 * steps))
 
 
@@ -100,8 +101,8 @@ def test_momentum_multiplies_the_predicted_steps(line):
     scores = [
         fit(net, X, y, damping=0.1, at="predicted", further_training=further).score(Xq, yq)
         for further in (
-            FurtherTraining(lr=0.01, momentum=0.75, n_steps=8, **PLAIN),
-            FurtherTraining(lr=0.04, n_steps=8, **PLAIN),
+            further_training(lr=0.01, momentum=0.75, n_steps=8, **PLAIN),
+            further_training(lr=0.04, n_steps=8, **PLAIN),
         )
     ]
     np.testing.assert_allclose(*scores)
@@ -150,7 +151,7 @@ class TestNonlinearModel:
     def test_change_is_the_filtered_gradient(self, penalty):
         task, X, t = self.problem(penalty)
         shares = torch.full((N,), 1 / N, dtype=torch.float64)
-        further = FurtherTraining(lr=0.3, n_steps=25, **PLAIN)
+        further = further_training(lr=0.3, n_steps=25, **PLAIN)
         vector = task.penalty_vector(N)
         engine, train = GradientEngine(task), make_examples(task, X, t)
         config = further.resolve(task, N)
@@ -188,7 +189,7 @@ def dense_moved(task, X, t, Xq, tq, change, damping):
 @pytest.fixture(scope="module")
 def moved():
     task, X, t = TestNonlinearModel().problem()
-    further = FurtherTraining(lr=0.3, n_steps=25, **PLAIN)
+    further = further_training(lr=0.3, n_steps=25, **PLAIN)
     return task, X, t, further
 
 
@@ -254,7 +255,7 @@ def test_descent_filter_sums_the_steps():
 
 def test_a_relative_damping_has_no_match(line):
     net, X, y, _, _ = line
-    further = FurtherTraining(lr=0.01, n_steps=3, **PLAIN)
+    further = further_training(lr=0.01, n_steps=3, **PLAIN)
     relative = InfluenceFunction(DataInf(scaled=True), "matched", further_training=further)
     with pytest.raises(ValueError, match=r"damping='matched': the damping of DataInf"):
         relative.fit(as_task(net, nn.MSELoss()), X, y)
@@ -263,6 +264,6 @@ def test_a_relative_damping_has_no_match(line):
 @pytest.mark.parametrize("lr", [1e3, 1e30])
 def test_diverging_descent_has_no_end_to_predict(line, lr):
     net, X, y, *_ = line
-    further = FurtherTraining(lr=lr, n_steps=4, **PLAIN)
+    further = further_training(lr=lr, n_steps=4, **PLAIN)
     with pytest.raises(ValueError, match="diverge along the largest curvature"):
         fit(net, X, y, at="predicted", further_training=further, damping=0.1)

@@ -93,7 +93,7 @@ def test_rows_of_weight_zero_do_not_count():
     norms = np.linalg.norm(rows, axis=1)
     count = norms.sum() ** 2 / (norms**2).sum()
     eigenvalues = np.linalg.eigvalsh(rows.T @ rows / len(rows)).clip(0)
-    expected = max(damping_of(eigenvalues, count / 3), auto_damping(influence.curvature_))
+    expected = max(damping_of(eigenvalues, count / 6), auto_damping(influence.curvature_))
     assert influence.damping_ == pytest.approx(expected, rel=2e-3)
 
 

@@ -18,6 +18,7 @@ from influencekit import (
     InfluenceFunction,
     SurrogateLambdaSearchCV,
     TracIn,
+    Training,
 )
 
 X, Y = load_iris(return_X_y=True)
@@ -116,7 +117,7 @@ def test_groups_of_models_that_held_out_other_rows():
         for seed in range(3)
     ]
     further = FurtherTraining(
-        "sgd", 0.05, n_steps=2, n_repeats=1, batch_size=200, random_state=0
+        training=Training("sgd", 0.05, n_steps=2, batch_size=200), n_repeats=1, random_state=0
     )  # all rows in a batch: no order, so seeds do not matter
     groups = np.arange(150) // 4
     found = GroupAttributor(further).fit(models, X, Y, groups=groups).score(X[:4], Y[:4])

@@ -6,7 +6,16 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from influencekit import TRAK, FurtherTraining, GradCos, GradDot, InfluenceFunction, TracIn, as_task
+from influencekit import (
+    TRAK,
+    FurtherTraining,
+    GradCos,
+    GradDot,
+    InfluenceFunction,
+    TracIn,
+    Training,
+    as_task,
+)
 from influencekit.curvature import Arnoldi, ConjugateGradient, Hessian, LiSSA, Nystroem
 from influencekit.data import make_examples
 from tests._shared.marks import NOT_TRAINED
@@ -22,11 +31,14 @@ ATTRIBUTORS = {
     "logra": InfluenceFunction("logra", damping=0.1, random_state=0),
     "hessian": InfluenceFunction(Hessian(), damping=0.1),
     "cg": InfluenceFunction(ConjugateGradient(preconditioner_rank=5, random_state=0), damping=1.0),
-    "lissa": InfluenceFunction(LiSSA(batch_size=None, random_state=0), damping=5.0),
+    "lissa": InfluenceFunction(LiSSA(rows_per_step=None, random_state=0), damping=5.0),
     "arnoldi": InfluenceFunction(Arnoldi(rank=8, random_state=0), damping=0.1),
     "nystroem": InfluenceFunction(Nystroem(rank=8, random_state=0), damping=0.1),
     "further": FurtherTraining(
-        lr=0.1, n_steps=2, n_repeats=1, batch_size=8, left_out=[0, 3], random_state=0
+        training=Training(lr=0.1, n_steps=2, batch_size=8),
+        n_repeats=1,
+        left_out=[0, 3],
+        random_state=0,
     ),
 }
 

@@ -98,7 +98,7 @@ def test_different_methods_on_one_task_at_once():
     further = FurtherTraining("sgd", 0.1, n_steps=2, n_repeats=1, left_out=[0, 1], random_state=0)
     along = AdamWInfluence(trajectory).fit(task, data, y)
     dot = GradDot().fit(task, data, y)
-    solver = LiSSA(batch_size=None, depth=3, random_state=0)
+    solver = LiSSA(rows_per_step=None, depth=3, random_state=0)
     jobs = [
         lambda: further.__class__(**further.get_params()).fit(task, data, y).score(*asked),
         lambda: along.taylor_error_proxy(*asked, [0, 1]).proxy,

@@ -13,11 +13,11 @@ from influencekit.curvature import (
     Arnoldi,
     ConjugateGradient,
     CurvatureProblem,
-    GaussNewton,
     Hessian,
     LiSSA,
     Nystroem,
 )
+from influencekit.curvature.exact._exact import GaussNewton
 from influencekit.curvature.iterative._preconditioners import ggn_diagonal
 from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues, lanczos, normal_rows
 from influencekit.curvature.low_rank._nystroem import nystroem
@@ -232,7 +232,7 @@ SOLVERS = [
     ConjugateGradient(rtol=1e-10, preconditioner=None),
     ConjugateGradient(rtol=1e-10, preconditioner="diagonal"),
     ConjugateGradient(rtol=1e-10, preconditioner_rank=6, random_state=0),
-    LiSSA(batch_size=None, rtol=1e-10),
+    LiSSA(rows_per_step=None, rtol=1e-10),
 ]
 
 
@@ -358,7 +358,7 @@ def test_lissa_with_batches_comes_near_the_solution_as_repeats_grow():
     dense = dense_problem("ggn", "constant")
     expected, errors = dense.products(1.0), []
     for repeats in (1, 9):
-        lissa = LiSSA(batch_size=10, repeats=repeats, rtol=1e-2, random_state=0)
+        lissa = LiSSA(rows_per_step=10, repeats=repeats, rtol=1e-2, random_state=0)
         found = products(lissa, dense, 1.0)
         errors.append(np.linalg.norm(found - expected) / np.linalg.norm(expected))
     assert errors[0] < 0.5
@@ -368,7 +368,7 @@ def test_lissa_with_batches_comes_near_the_solution_as_repeats_grow():
 def test_a_diverging_series_is_stopped_with_the_numbers():
     dense = dense_problem("ggn")
     largest = np.linalg.eigvalsh(dense.data)[-1]
-    fitted = LiSSA(scale=largest / 4, batch_size=None).factorize(dense.problem)
+    fitted = LiSSA(scale=largest / 4, rows_per_step=None).factorize(dense.problem)
     with pytest.raises(ValueError, match=r"LiSSA diverges: after \d\d? terms") as caught:
         fitted.products(dense.queries, 1e-3)
     assert f"eigenvalue found is {fitted.largest_:.3g}" in str(caught.value)
@@ -377,7 +377,7 @@ def test_a_diverging_series_is_stopped_with_the_numbers():
 
 def test_a_series_that_is_too_short_warns():
     dense = dense_problem("ggn", "constant")
-    fitted = LiSSA(depth=3, batch_size=10).factorize(dense.problem)
+    fitted = LiSSA(depth=3, rows_per_step=10).factorize(dense.problem)
     with pytest.warns(ConvergenceWarning, match="Raise depth"):
         fitted.products(dense.queries, 1e-3)
 
@@ -391,7 +391,7 @@ def test_vectors_that_do_not_fit_are_refused(curvature):
 
 def test_batches_of_a_series_go_through_all_examples():
     dense = dense_problem("ggn")
-    fitted = LiSSA(batch_size=5).factorize(dense.problem)
+    fitted = LiSSA(rows_per_step=5).factorize(dense.problem)
     drawn = list(fitted._batches(10, seed=3))
     for epoch in (drawn[:5], drawn[5:]):
         np.testing.assert_array_equal(torch.cat(epoch).sort().values, np.arange(N))

@@ -27,8 +27,8 @@ STOPPED = pytest.mark.filterwarnings("ignore::influencekit.exceptions.Convergenc
 SHORT = [
     ConjugateGradient(rtol=1e-2, preconditioner=None),
     ConjugateGradient(rtol=1e-8, max_iter=4, preconditioner="diagonal"),
-    LiSSA(batch_size=None, depth=5),
-    LiSSA(batch_size=10, depth=20, random_state=0),
+    LiSSA(rows_per_step=None, depth=5),
+    LiSSA(rows_per_step=10, depth=20, random_state=0),
 ]
 
 
@@ -118,7 +118,7 @@ def iris():
     return LogisticRegression(max_iter=1000).fit(X, y), X, y
 
 
-@pytest.mark.parametrize("curvature", ["cg", LiSSA(batch_size=None, rtol=1e-5)], ids=str)
+@pytest.mark.parametrize("curvature", ["cg", LiSSA(rows_per_step=None, rtol=1e-5)], ids=str)
 def test_attributor_returns_the_solution(iris, curvature):
     """Against gradients and the Hessian of the logistic loss, by hand."""
     model, X, y = iris

@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits, load_iris
 from sklearn.linear_model import LogisticRegression
 
 from influencekit import GradDot, InfluenceFunction
-from influencekit.applications import RemovalCurve
+from influencekit.applications._removal import RemovalCurve
 from influencekit.displays import (
     AgreementDisplay,
     ErrorProxyDisplay,

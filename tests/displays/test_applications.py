@@ -5,7 +5,8 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
-from influencekit.applications import NoisyLabelDetector, RemovalCurve
+from influencekit.applications import NoisyLabelDetector
+from influencekit.applications._removal import RemovalCurve
 from influencekit.displays import LabelIssuesDisplay, RemovalCurveDisplay
 
 SCORES = np.array([0.1, 3.0, 0.2, 5.0, 0.3])

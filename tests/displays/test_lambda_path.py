@@ -11,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 
 from influencekit.displays import LambdaPathDisplay
+from influencekit.exceptions import LambdaPathWarning
 
 DAMPINGS = np.geomspace(1e-6, 1e2, 17)
 XI = 1 / (1 + DAMPINGS**-0.7 / 30)
@@ -142,6 +143,7 @@ class Search(BaseEstimator):
 
     def fit(self, X=None, y=None):
         self.best_params_ = {"damping": 1e-2}
+        self.indicator_ = self.criterion
         self.cv_results_ = {"param_damping": DAMPINGS, "mean_xi": XI, "std_xi": 0.1 * XI}
         return self
 
@@ -180,7 +182,9 @@ def test_from_estimator_reads_the_packages_own_search():
 
     X, y = load_iris(return_X_y=True)
     model = LogisticRegression(max_iter=1000).fit(X, y)
-    search = SurrogateLambdaSearchCV(InfluenceFunction("fisher"), random_state=0).fit(model, X, y)
+    search = SurrogateLambdaSearchCV(InfluenceFunction("fisher"), criterion="xi", random_state=0)
+    with pytest.warns(LambdaPathWarning, match="convex"):
+        search.fit(model, X, y)
     display = LambdaPathDisplay.from_estimator(search)
     tried, xi = search.cv_results_["param_damping"], search.cv_results_["mean_xi"]
     assert tried[0] == 0  # has no place on a logarithmic axis

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import influencekit.displays
-from influencekit.applications import RemovalCurve
+from influencekit.applications._removal import RemovalCurve
 from influencekit.displays import (
     AgreementDisplay,
     GroupScoresDisplay,

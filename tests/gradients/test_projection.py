@@ -118,9 +118,9 @@ def test_enough_dims_project_nothing():
 
 def test_auto_is_dense_while_that_is_cheap():
     task, _ = mlp_problem()
-    assert make_projection(task, 50).kind == "rademacher"
+    assert make_projection(task, 50).projection == "rademacher"
     big = make_task(torch.nn.Linear(3000, 100))
-    assert make_projection(big, 100).kind == "factored"
+    assert make_projection(big, 100).projection == "factored"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from influencekit import (
     InfluenceFunction,
     SurrogateLambdaSearchCV,
     TracIn,
+    Training,
 )
 from influencekit.groups import EqualizedOddsDifference, GroupAttributor, KMeansGrouper
 from tests._shared.nets import OneLayer
@@ -31,7 +32,9 @@ from tests.groups._fitted import (
     task_of,
 )
 
-FURTHER = FurtherTraining(lr=0.1, n_steps=3, n_repeats=2, batch_size=8, random_state=0)
+FURTHER = FurtherTraining(
+    training=Training(lr=0.1, n_steps=3, batch_size=8), n_repeats=2, random_state=0
+)
 
 
 def scores_of(name, labels=None, **options):

@@ -17,10 +17,10 @@ from influencekit.exceptions import InfluenceKitWarning
 from influencekit.groups import (
     DemographicParityDifference,
     EqualizedOddsDifference,
-    GroupLeaveOut,
     LabelGrouper,
     leave_group_out,
 )
+from influencekit.groups._leave_group_out import GroupLeaveOut
 
 X, Y = load_iris(return_X_y=True)
 ORDER = np.random.default_rng(0).permutation(150)

@@ -6,8 +6,11 @@
 import numpy as np
 import pytest
 
-from influencekit.metrics import population_moments, population_pearson_lds
-from influencekit.metrics._population import enumerate_subsets
+from influencekit.metrics._population import (
+    enumerate_subsets,
+    population_moments,
+    population_pearson_lds,
+)
 
 N, A, P, PENALTY = 10, 5, 4, 0.05
 DAMPINGS = np.geomspace(1e-6, 1e2, 33)

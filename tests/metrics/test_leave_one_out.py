@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from influencekit.metrics import LDSResult, UndefinedCorrelationWarning, leave_one_out_correlation
+from influencekit.metrics import UndefinedCorrelationWarning, leave_one_out_correlation
+from influencekit.metrics._correlation import LDSResult
 
 
 @pytest.fixture

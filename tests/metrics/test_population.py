@@ -5,15 +5,12 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from influencekit.metrics import (
+from influencekit.metrics import UndefinedCorrelationWarning, linear_datamodeling_score
+from influencekit.metrics._population import (
     PopulationMoments,
-    UndefinedCorrelationWarning,
-    linear_datamodeling_score,
+    enumerate_subsets,
     population_moments,
     population_pearson_lds,
-)
-from influencekit.metrics._population import (
-    enumerate_subsets,
     population_pearson_lds_by_enumeration,
 )
 

@@ -107,7 +107,7 @@ def test_logistic_predictions(logistic):
     model, _ = logistic
     task = as_task(model)
     assert task.dtype == torch.float64
-    assert task.kind == "classification"
+    assert task.problem_type == "classification"
     assert task.penalty_kind == "sum"
     np.testing.assert_allclose(predict_proba(task, X), model.predict_proba(X), atol=1e-10)
     np.testing.assert_allclose(decision_function(task, X), model.decision_function(X), atol=1e-10)
@@ -167,7 +167,7 @@ def test_regression(case):
     predicted = predict(task, XR).reshape(expected.shape)
     np.testing.assert_allclose(predicted, expected, rtol=1e-10, atol=1e-10)
     assert_stationary(task, XR, y, tolerance=1e-9)
-    assert task.kind == "regression"
+    assert task.problem_type == "regression"
     assert (task.n_features_in, task.classes) == (5, None)
     assert ("linear.bias" in task.parameters) == model.fit_intercept
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, hessian, jacrev, jvp, vmap
 
-from influencekit import FurtherTraining, InfluenceFunction, as_task
+from influencekit import FurtherTraining, InfluenceFunction, Training, as_task
 from influencekit.attributors.influence._predicted_endpoint import ShiftedOutputs
 from influencekit.curvature import ConjugateGradient
 from influencekit.gradients._per_example import dense_rows
@@ -178,7 +178,9 @@ def test_scores_of_a_wrapped_net_are_those_of_the_net(wrapper):
         torch.manual_seed(1)
         nets = [Net("tensor", "logits"), Net(wrapper, "logits")]
     nets[1].load_state_dict(nets[0].state_dict())
-    further = FurtherTraining("sgd", lr=0.1, epochs=1, batch_size=10, n_repeats=1, random_state=0)
+    further = FurtherTraining(
+        training=Training("sgd", lr=0.1, epochs=1, batch_size=10), n_repeats=1, random_state=0
+    )
     for method in (
         InfluenceFunction(at="predicted", further_training=further, damping=0.1),
         InfluenceFunction(at="endpoint", further_training=further, damping=0.1),

@@ -25,8 +25,8 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from influencekit import InfluenceFunction, TreeInfluence, as_task, retrain_on_subsets
 from influencekit.exceptions import HeldOutRowsWarning, UnsupportedModelError
-from influencekit.models import tree_task
 from influencekit.models._predict import predict, predict_proba
+from influencekit.models.trees._task import tree_task
 
 IRIS = load_iris(return_X_y=True)
 TWO = load_breast_cancer(return_X_y=True)

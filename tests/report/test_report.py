@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
@@ -25,7 +26,6 @@ from influencekit import (
     SurrogateLambdaSearchCV,
 )
 from influencekit.displays import GroupScoresDisplay, LambdaPathDisplay
-from influencekit.exceptions import NotFittedError
 from influencekit.groups import GroupAttributor, RandomGrouper
 from influencekit.metrics import attribution_agreement, linear_datamodeling_score
 from influencekit.models._task import TaskList

@@ -15,7 +15,7 @@ from influencekit import (
     compare,
 )
 from influencekit.groups import GroupAttributor
-from influencekit.training import TrajectoryLeaveOneOut
+from influencekit.training.leave_one_out._result import TrajectoryLeaveOneOut
 
 X, Y = load_iris(return_X_y=True)
 X = (X - X.mean(axis=0)) / X.std(axis=0)

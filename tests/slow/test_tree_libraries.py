@@ -7,8 +7,8 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
 from influencekit import TreeInfluence
 from influencekit.exceptions import SampledRowsWarning, UnsupportedModelError
-from influencekit.models import tree_task
 from influencekit.models._predict import predict, predict_proba
+from influencekit.models.trees._task import tree_task
 from tests.attributors.trees._reference import Boosting, central_differences, neg_loss
 
 pytestmark = pytest.mark.slow

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from influencekit import FurtherTraining, as_task
+from influencekit import as_task
+from tests._shared.attributors import further_training
 from tests.training._further_reference import make_data, make_module
 
 torch.set_num_threads(1)
@@ -19,8 +20,8 @@ def run(cache_dir, path=None, n_repeats=N_SEEDS, **options):
     X, y = make_data()
     task = as_task(make_module(), loss=nn.CrossEntropyLoss())
     settings = {"epochs": 20, "left_out": 5, "batch_size": 8, "random_state": 0}
-    further = FurtherTraining(
-        "adam", 0.01, n_repeats=n_repeats, cache_dir=cache_dir, **settings | options
+    further = further_training(
+        optimizer="adam", lr=0.01, n_repeats=n_repeats, cache_dir=cache_dir, **settings | options
     )
     found = further.fit(task, X, y).measure(X[:4], y[:4])
     if path is not None:

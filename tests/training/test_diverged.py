@@ -15,10 +15,11 @@ from influencekit.exceptions import InfluenceKitWarning
 from influencekit.metrics import linear_datamodeling_score, noise_ceiling
 from influencekit.training import (
     SubsetOutputs,
-    TrajectoryLeaveOneOut,
+    Training,
     train_checkpoints,
     trajectory_leave_one_out,
 )
+from influencekit.training.leave_one_out._result import TrajectoryLeaveOneOut
 from influencekit.training.subsets import _engines, _stacked
 from tests._shared.nets import OneLayer
 from tests.training._rerun_reference import X as RUN_X
@@ -283,9 +284,8 @@ def test_further_training_of_some_runs():
     inputs, y, lr = np.array([[1.0], [1.0], [3.0]]), np.array([1.0, 0.5, 3.0]), 0.25
     module = nn.Linear(1, 1, bias=False, dtype=torch.float64)
     task = as_task(module, loss=nn.MSELoss())
-    attributor = FurtherTraining(
-        "sgd", lr, n_steps=60, n_repeats=1, left_out=[0, 1, 2], batch_size=3, random_state=0
-    )
+    training = Training("sgd", lr, n_steps=60, batch_size=3)
+    attributor = FurtherTraining(training=training, n_repeats=1, left_out=[0, 1, 2], random_state=0)
     kept = [np.delete(np.arange(3), row) for row in range(3)]
     grows = [lr > len(rows) / np.square(inputs[rows]).sum() for rows in [np.arange(3), *kept]]
     assert grows == [False, True, True, False]
@@ -300,7 +300,9 @@ def test_losses_that_tell_nothing_are_no_divergence():
     for y in (np.zeros(3), np.full(3, 1e-200)):  # whose square is 0
         module = nn.Linear(1, 1, bias=False, dtype=torch.float64)
         nn.init.zeros_(module.weight)
-        attributor = FurtherTraining(lr=0.1, n_steps=4, n_repeats=1, batch_size=2, random_state=0)
+        attributor = FurtherTraining(
+            training=Training(lr=0.1, n_steps=4, batch_size=2), n_repeats=1, random_state=0
+        )
         attributor.fit(as_task(module, loss=nn.MSELoss()), inputs, y)
         assert np.isfinite(attributor.score(inputs, y)).all()
 

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from influencekit import FurtherTraining, as_task
+from influencekit import FurtherTraining, Training, as_task
 from influencekit.training.further._step import Removals
 from influencekit.training.stack._schedule import batches_of_runs, epoch_orders
+from tests._shared.attributors import further_training
 from tests.training._further_reference import make_data, make_module, neg_losses, train_alone
 
 REMOVALS = ("paired", "drop", "subtract")
@@ -46,7 +47,7 @@ def outputs_alone(further, module, X, y, queries, groups, make_optimizer, **opti
 def measured(module, X, y, queries, criterion=None, **options):
     settings = {"n_repeats": 2, "batch_size": 8, "random_state": 3, "engine": "stacked"}
     task = as_task(module, loss=criterion or nn.CrossEntropyLoss())
-    further = FurtherTraining(**settings | options).fit(task, X, y)
+    further = further_training(**settings | options).fit(task, X, y)
     return further, np.stack(list(further.iter_seeds(*queries)))
 
 
@@ -143,9 +144,9 @@ def test_clipping_and_penalty_are_those_of_a_run_alone():
     task = as_task(module, loss=nn.CrossEntropyLoss())
     strength = torch.tensor(0.3, dtype=torch.float64)
     task = dataclasses.replace(task, penalty=dict.fromkeys(task.parameters, strength))
+    training = Training("adam", 0.01, n_steps=4, batch_size=8, max_grad_norm=0.05)
     further = FurtherTraining(
-        "adam", 0.01, n_steps=4, left_out=3, n_repeats=1, batch_size=8, max_grad_norm=0.05,
-        random_state=0, engine="stacked",
+        training=training, left_out=3, n_repeats=1, random_state=0, engine="stacked"
     ).fit(task, X, y)  # fmt: skip
     expected = outputs_alone(
         further, module, X, y, queries, [{0}, {7}, {14}], lambda p: torch.optim.Adam(p, lr=0.01),
@@ -153,9 +154,9 @@ def test_clipping_and_penalty_are_those_of_a_run_alone():
     )  # fmt: skip
     scores = np.stack(list(further.iter_seeds(*queries)))
     np.testing.assert_allclose(scores, expected, atol=1e-12, rtol=0)
+    training = Training("sgd", 0.1, n_steps=4, batch_size=8, optimizer_params={"weight_decay": 0.2})
     decaying = FurtherTraining(
-        "sgd", 0.1, n_steps=4, left_out=3, n_repeats=1, batch_size=8, random_state=0,
-        optimizer_params={"weight_decay": 0.2},
+        training=training, left_out=3, n_repeats=1, random_state=0
     ).fit(task, X, y)  # fmt: skip
     expected = outputs_alone(
         decaying, module, X, y, queries, [{0}, {7}, {14}], lambda p: torch.optim.SGD(p, lr=0.1),

@@ -10,7 +10,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from influencekit import GradDot, Task, as_task
-from influencekit.applications import GroupCounterfactual
+from influencekit.applications._counterfactual import GroupCounterfactual
 from influencekit.data import open_examples
 from influencekit.metrics import (
     agreement_by_seeds,
@@ -30,7 +30,7 @@ GOLD = RNG.normal(size=(40, 6, 9))
 
 def test_task_and_examples():
     task = as_task(MODEL)
-    facts = "kind='classification', n_classes=3, loss=CrossEntropy, n_parameters=15"
+    facts = "problem_type='classification', n_classes=3, loss=CrossEntropy, n_parameters=15"
     where = f"dtype=torch.float64, device={task.device}"
     assert repr(task) == f"Task('LogisticRegression', {facts}, {where})"
     tasks = TaskList([task, task, task])

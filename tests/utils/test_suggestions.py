@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 
 import influencekit
-from influencekit import FurtherTraining, GradDot, InfluenceFunction, LDSSearch, as_task
+from influencekit import FurtherTraining, GradDot, InfluenceFunction, LDSSearch, Training, as_task
 from influencekit.applications import fairness_gap, removal_curve, score_then_retrain
 from influencekit.datasets import fetch_acs
 from influencekit.displays import AgreementDisplay, LabelIssuesDisplay, TopExamplesDisplay
@@ -123,7 +123,7 @@ FUNCTIONS = {
     "correlation of noise_ceiling": lambda w: noise_ceiling(np.ones((4, 2, 3)), correlation=w),
     "projection of make_projection": lambda w: make_projection(as_task(MODEL), 2, projection=w),
     "operation": lambda w: plan(w, None),
-    "kind of fairness_gap": lambda w: fairness_gap([0.1, 0.9], [0, 1], ["a", "b"], w),
+    "gap of fairness_gap": lambda w: fairness_gap([0.1, 0.9], [0, 1], ["a", "b"], w),
     "which": lambda w: removal_curve(MODEL, X, Y, X, Y, {}, which=w),
     "curvature": lambda w: score_then_retrain(MODEL, X, Y, X, Y, curvature=w),
     "survey_horizon": lambda w: fetch_acs("ACSIncome", survey_horizon=w),
@@ -140,7 +140,7 @@ WORDS = {
     "correlation of noise_ceiling": ["spearman", "pearson"],
     "projection of make_projection": ["rademacher", "gaussian", "two_sided", "factored"],
     "operation": ["features", "dot", "matrix", "covariance", "project", "matmul", "sums"],
-    "kind of fairness_gap": ["demographic_parity", "equal_opportunity", "equalized_odds"],
+    "gap of fairness_gap": ["demographic_parity", "equal_opportunity", "equalized_odds"],
     "which": ["helpful", "harmful"],
     "curvature": ["hessian", "ggn", "fisher", "none"],
     "survey_horizon": ["1-Year", "5-Year"],
@@ -201,7 +201,7 @@ def test_names_in_a_search_space_and_of_columns():
 def test_options_of_an_optimizer():
     given = {"weight_dacay": 0.1}
     with pytest.raises(ValueError, match=r"Did you mean 'weight_decay'\?"):
-        FurtherTraining(lr=0.1, optimizer_params=given).fit(MODEL, X, Y)
+        FurtherTraining(training=Training(lr=0.1, optimizer_params=given)).fit(MODEL, X, Y)
 
 
 def test_a_word_is_compared_without_case_and_joints():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from math import prod
 from typing import Any
@@ -83,10 +83,10 @@ class FittedRun(Fitted):
         parts = [part.at(_scaled(part_of(m), m, self.factor).damping) for part, m in pairs]
         return self._with(members=members, parts=parts)
 
-    def scores(self, queries):
+    def scores(self, queries: Examples) -> np.ndarray:
         return np.concatenate([self._mean(block) for block in self._blocks(queries)])
 
-    def self_scores(self):
+    def self_scores(self) -> np.ndarray:
         if self.output is None:
             return np.mean([part.self_scores() for part in self.parts], axis=0)
         own, n = self.explaining("neg_loss"), len(self.train)
@@ -149,7 +149,7 @@ def _outputs(task: Task, queries: Examples) -> Tensor:
         return GradientEngine(task).outputs(queries)
 
 
-def _call(function, outputs, targets):
+def _call(function: Callable, outputs: Tensor, targets: Any) -> Tensor:
     return function(outputs, targets)
 
 

@@ -47,7 +47,7 @@ class FittedTrajectory(Fitted):
         self.train, self.replay = train, replay
         self.sweep = Sweep(replay, rule, attributor.curvature, self.removal, self.horizon)
 
-    def scores(self, queries):
+    def scores(self, queries: Examples) -> np.ndarray:
         return self._summed(queries, self.output)
 
     def step_scores(self, queries: Examples) -> StepScores:
@@ -62,14 +62,14 @@ class FittedTrajectory(Fitted):
         return StepScores(np.repeat(np.arange(len(sizes)), sizes), np.concatenate(batches), values)
 
     def errors(
-        self, queries: Examples, rows: Tensor, kind: str, chunk_size: int
+        self, queries: Examples, rows: Tensor, estimate: str, chunk_size: int
     ) -> tuple[NDArray, NDArray]:
         """Derivatives and their errors, each (n_queries, n_rows), of some training examples."""
         sweep = Sweep(self.replay, removal=self.removal)
-        if kind == "finite":
+        if estimate == "finite":
             first, finite = self._pushed(sweep, queries, self.output, rows)
             return first, finite - first
-        if kind == "kinks":
+        if estimate == "kinks":
             soft = Sweep(self.replay, removal=self.removal, kink_width=KINK_WIDTH)
             first, bent = (
                 self._derivatives(s, queries, self.output)[:, rows] for s in (sweep, soft)
@@ -117,7 +117,7 @@ class FittedTrajectory(Fitted):
             found.append(jets.of_outputs(chunk.to(self.replay.model.task.device), outputs))
         return (torch.cat(parts).double().cpu().numpy().T for parts in zip(*found, strict=True))
 
-    def self_scores(self):
+    def self_scores(self) -> np.ndarray:
         """Diagonal of the training examples' scores on their own losses."""
         found = np.zeros(len(self.train))
         size = self._queries_at_once(len(found))

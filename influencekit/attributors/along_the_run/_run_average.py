@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit._fitted import reject_data_as_model
+from influencekit._fitted import Fitted, reject_data_as_model
 from influencekit._seeded_copies import seeded_copies
 from influencekit.attributors.along_the_run._fitted_run import FittedRun
 from influencekit.attributors.along_the_run._runs import read_runs
@@ -20,9 +20,10 @@ from influencekit.attributors.influence._influence_function import InfluenceFunc
 from influencekit.base import BaseAttributor
 from influencekit.curvature._mean_path import MeanPath
 from influencekit.curvature._spectrum import DampingPath
-from influencekit.data._examples import each
+from influencekit.data._examples import Examples, each
 from influencekit.exceptions import NotStationaryWarning, collected_warnings, warn_user
 from influencekit.models._run_task import RunTask
+from influencekit.models._task import Task, TaskList
 from influencekit.training._kept_run import SOURCES, even_positions
 from influencekit.utils._random import draw_seed
 from influencekit.utils._torch import with_gradients
@@ -156,14 +157,14 @@ class RunAverage(BaseAttributor):
 
     def __init__(
         self,
-        attributor=None,
+        attributor: Any = None,
         *,
-        n_checkpoints=8,
-        checkpoints=None,
-        slopes="mean",
-        damping_factor=1.0,
-        retrain=False,
-        random_state=None,
+        n_checkpoints: int = 8,
+        checkpoints: Any = None,
+        slopes: Any = "mean",
+        damping_factor: float = 1.0,
+        retrain: Any = False,
+        random_state: Any = None,
     ):
         self.attributor = InfluenceFunction() if attributor is None else attributor
         self.n_checkpoints = n_checkpoints
@@ -173,7 +174,7 @@ class RunAverage(BaseAttributor):
         self.retrain = retrain
         self.random_state = random_state
 
-    def _read_models(self, model, X, y):
+    def _read_models(self, model: Any, X: Any, y: Any) -> Task | TaskList:
         self._check_attributor()
         if not isinstance(model, (list, tuple)):
             reject_data_as_model(self, model, X)
@@ -199,7 +200,7 @@ class RunAverage(BaseAttributor):
                 "look at one model, such as InfluenceFunction()."
             )
 
-    def _fit(self, task, train):
+    def _fit(self, task: Any, train: Examples) -> Fitted:
         run: RunTask = task
         checkpoints = run.checkpoints
         taken = [checkpoints[i] for i in even_positions(len(checkpoints), self.n_checkpoints)]
@@ -239,7 +240,7 @@ class RunAverage(BaseAttributor):
 
     @available_if(_has_damping)
     @with_gradients
-    def set_damping(self, damping):
+    def set_damping(self, damping: float | str) -> Self:
         """Change the damping of a fitted average; nothing else of the fit depends on it.
 
         Parameters
@@ -261,7 +262,7 @@ class RunAverage(BaseAttributor):
 
     @available_if(_has_path)
     @with_gradients
-    def damping_path(self, X, y=None) -> DampingPath:
+    def damping_path(self, X: Any, y: Any = None) -> DampingPath:
         """Scores, surrogate indicator and subset sums of test examples at any damping.
 
         Parameters

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from influencekit.attributors.along_the_run._trajectory_influence import TrajectoryInfluence
 from influencekit.exceptions import InfluenceKitWarning, warn_user
-from influencekit.training.trajectory._optimizers import SGDRule
+from influencekit.training.trajectory._optimizers import Rule, SGDRule
+from influencekit.training.trajectory._trajectory import Trajectory
 
 __all__ = ["SGDInfluence"]
 
@@ -25,16 +26,16 @@ class SGDInfluence(TrajectoryInfluence):
     removal : {"renormalize", "fixed"}, default="renormalize"
         What a batch's mean loss is without the example: the mean over those that remain, as
         when the example is deleted, or a sum with the same denominator as before.
+    removal_order : {"derivative", "finite"}, default="derivative"
+        How removal acts on the optimizer: to first order, or by the full change of its steps, the
+        recorded gradients of the other examples given.  "finite" costs the optimizer's steps
+        once more for each training example, and wants ``horizon=None``.
     horizon : int or None, default=None
         Steps after which the output is read, counted from the parameters before the step that
         consumes the example: None is the end of training, K the parameters K steps later.
         0 takes the output's gradient right there.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
         Scalar that is explained, higher for a better model.
-    removal_order : {"derivative", "finite"}, default="derivative"
-        How removal acts on the optimizer: to first order, or by the full change of its steps, the
-        recorded gradients of the other examples given.  "finite" costs the optimizer's steps
-        once more for each training example, and wants ``horizon=None``.
     batch_size : int or None, default=None
         Test examples of a sweep; None is as many as memory allows.
     max_memory : int, str or None, default=None
@@ -99,7 +100,7 @@ class SGDInfluence(TrajectoryInfluence):
     (2, 150)
     """
 
-    def _rule(self, trajectory):
+    def _rule(self, trajectory: Trajectory) -> Rule:
         if isinstance(trajectory.rule, SGDRule):
             return trajectory.rule
         warn_user(

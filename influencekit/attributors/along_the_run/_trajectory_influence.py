@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit._fitted import GRADIENT_CONSTRAINTS, training_weights
+from influencekit._fitted import GRADIENT_CONSTRAINTS, Fitted, training_weights
 from influencekit.attributors.along_the_run._fitted_trajectory import FittedTrajectory
 from influencekit.base import BaseAttributor
-from influencekit.data._examples import each
+from influencekit.data._examples import Examples, each
 from influencekit.exceptions import TrajectoryError
 from influencekit.models._task import Task
 from influencekit.training.trajectory._error_proxy import ErrorProxy
@@ -55,23 +55,23 @@ class TrajectoryInfluence(BaseAttributor):
 
     def __init__(
         self,
-        trajectory=None,
-        curvature="hessian",
-        removal="renormalize",
-        horizon=None,
-        output="auto",
+        trajectory: Any = None,
+        curvature: str = "hessian",
         *,
-        removal_order="derivative",
-        batch_size=None,
-        max_memory=None,
-        verbose=0,
+        removal: str = "renormalize",
+        removal_order: str = "derivative",
+        horizon: int | None = None,
+        output: str | Callable = "auto",
+        batch_size: int | None = None,
+        max_memory: int | str | None = None,
+        verbose: int = 0,
     ):
         self.trajectory = trajectory
         self.curvature = curvature
         self.removal = removal
+        self.removal_order = removal_order
         self.horizon = horizon
         self.output = output
-        self.removal_order = removal_order
         self.batch_size = batch_size
         self.max_memory = max_memory
         self.verbose = verbose
@@ -80,7 +80,7 @@ class TrajectoryInfluence(BaseAttributor):
     def _rule(self, trajectory: Trajectory) -> Rule:
         """The step that is differentiated."""
 
-    def _fit(self, task, train):
+    def _fit(self, task: Task, train: Examples) -> Fitted:
         if self.removal_order == "finite" and self.horizon is not None:
             raise ValueError(
                 f"horizon: got {self.horizon} with removal_order='finite', which takes an example "
@@ -130,7 +130,7 @@ class TrajectoryInfluence(BaseAttributor):
             )
         return found
 
-    def _for_each(self, n_models):
+    def _for_each(self, n_models: int) -> list[Self]:
         if self.trajectory is not None:
             raise TrajectoryError(
                 f"trajectory: one recording for {n_models} models. Leave it out (fitted skorch "
@@ -139,7 +139,7 @@ class TrajectoryInfluence(BaseAttributor):
         return super()._for_each(n_models)
 
     @with_gradients
-    def step_scores(self, X, y=None) -> StepScores:
+    def step_scores(self, X: Any, y: Any = None) -> StepScores:
         """Scores of every occurrence of a training example, step by step.
 
         Parameters
@@ -170,11 +170,17 @@ class TrajectoryInfluence(BaseAttributor):
 
     @with_gradients
     def taylor_error_proxy(
-        self, X, y=None, left_out=None, *, kind: str = "second_order", chunk_size: int = 32
+        self,
+        X: Any,
+        y: Any = None,
+        left_out: Any = None,
+        *,
+        estimate: str = "second_order",
+        chunk_size: int = 32,
     ) -> ErrorProxy:
         """What the derivative misses of removing training examples, along the recorded run.
 
-        No kind retrains.  All refer to the run's own optimizer, to its end and to the exact
+        No estimate retrains.  All refer to the run's own optimizer, to its end and to the exact
         curvature.  The formulas are derived here; that of the paper [1]_ was not available.
 
         Parameters
@@ -183,7 +189,7 @@ class TrajectoryInfluence(BaseAttributor):
         y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
         left_out : array-like of int, default=None
             Rows of X_train; None is all that the model learned from.
-        kind : {"second_order", "finite", "kinks"}, default="second_order"
+        estimate : {"second_order", "finite", "kinks"}, default="second_order"
             "second_order": removing example j takes its weight from 1 to 0, so that the output f
             loses ``f' - f''/2 + ...``, with derivatives by the weight; ``-f''/2``, exactly.
 
@@ -204,7 +210,8 @@ class TrajectoryInfluence(BaseAttributor):
         Raises
         ------
         ValueError
-            If an example is none of the rows that the model learned from, or ``kind`` is unknown.
+            If an example is none of the rows that the model learned from, or ``estimate`` is
+            unknown.
         TrajectoryError
             After ``fit`` with several models.
 
@@ -222,7 +229,7 @@ class TrajectoryInfluence(BaseAttributor):
            sources, remedies, and practical guidelines. 2026, arXiv 2605.18814.
         """
         fitted = self._only("taylor_error_proxy")
-        check_choice("kind", kind, ("second_order", "finite", "kinks"))
+        check_choice("estimate", estimate, ("second_order", "finite", "kinks"))
         rows = self.train_rows_ if left_out is None else np.asarray(left_out, dtype=np.int64)
         unknown = np.setdiff1d(rows, self.train_rows_)
         if len(unknown):
@@ -232,4 +239,4 @@ class TrajectoryInfluence(BaseAttributor):
             )
         positions = torch.as_tensor(np.searchsorted(self.train_rows_, rows))
         queries = each(self._queries(X, y))[0]
-        return ErrorProxy(rows, *fitted.errors(queries, positions, kind, chunk_size))
+        return ErrorProxy(rows, *fitted.errors(queries, positions, estimate, chunk_size))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from influencekit._fitted import (
     training_weights,
 )
 from influencekit.base import BaseAttributor, Fitted
+from influencekit.data._examples import Examples
+from influencekit.models._task import Task
 from influencekit.utils._long_work import chunks
 
 __all__ = ["LossBaseline"]
@@ -65,18 +67,25 @@ class LossBaseline(BaseAttributor):
         name: GRADIENT_CONSTRAINTS[name] for name in ("batch_size", "max_memory", "verbose")
     }
 
-    def __init__(self, *, batch_size=None, max_memory=None, verbose=0):
+    def __init__(
+        self,
+        *,
+        batch_size: int | None = None,
+        max_memory: int | str | None = None,
+        verbose: int = 0,
+    ):
         self.batch_size = batch_size
         self.max_memory = max_memory
         self.verbose = verbose
 
-    def _fit(self, task, train):
+    def _fit(self, task: Task, train: Examples) -> Fitted:
         engine, size = gradient_engine(self, task), self.batch_size or _BATCH
         losses = []
         with torch.no_grad():
             for rows in chunks(len(train), 1, size):
                 some = train.take(rows)
-                losses.append(task.loss(engine.outputs(some), some.targets).to(torch.float64))
+                targets: Any = some.targets
+                losses.append(task.loss(engine.outputs(some), targets).to(torch.float64))
         weights = training_weights(task, train)
         scores = -torch.cat(losses) * weights / weights.mean()
         return _OfRows(scores.cpu().numpy())
@@ -88,8 +97,8 @@ class _OfRows(Fitted):
     def __init__(self, of_rows: np.ndarray):
         self.of_rows = of_rows
 
-    def scores(self, queries):
+    def scores(self, queries: Examples) -> np.ndarray:
         return np.tile(self.of_rows, (len(queries), 1))
 
-    def self_scores(self):
+    def self_scores(self) -> np.ndarray:
         return self.of_rows.copy()

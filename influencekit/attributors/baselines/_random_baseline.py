@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import ndtri
@@ -11,6 +11,7 @@ from scipy.special import ndtri
 from influencekit.base import BaseAttributor, Fitted
 from influencekit.data._examples import Examples
 from influencekit.data._sources import leaves
+from influencekit.models._task import Task
 from influencekit.utils._long_work import chunks
 from influencekit.utils._random import draw_seed
 
@@ -57,10 +58,10 @@ class RandomBaseline(BaseAttributor):
 
     _parameter_constraints: ClassVar[dict[str, list]] = {"random_state": ["random_state"]}
 
-    def __init__(self, random_state=None):
+    def __init__(self, random_state: Any = None):
         self.random_state = random_state
 
-    def _fit(self, task, train):
+    def _fit(self, _task: Task, train: Examples) -> Fitted:
         return Noise(train, draw_seed(self.random_state))
 
 
@@ -76,14 +77,14 @@ class Noise(Fitted):
     def __init__(self, train: Examples, seed: int):
         self.seed, self.train = seed, _names(train, seed)
 
-    def scores(self, queries):
+    def scores(self, queries: Examples) -> np.ndarray:
         rows = _scrambled(_names(queries, self.seed))
         out = np.empty((len(rows), len(self.train)))
         for some in chunks(len(rows), len(self.train), _CHUNK):
             out[some] = _normal(rows[some, None] ^ self.train)
         return out
 
-    def self_scores(self):
+    def self_scores(self) -> np.ndarray:
         return _normal(_scrambled(self.train) ^ self.train)
 
 

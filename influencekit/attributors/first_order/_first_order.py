@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from influencekit._fitted import (
     gradient_engine,
     query_gradients,
@@ -35,10 +37,12 @@ class FirstOrder(Fitted):
         weights = training_weights(task, train)
         self.weights = rate * weights / weights.mean()
 
-    def scores(self, queries):
-        queries = query_gradients(self.train.engine, self.output, queries)
-        return (-queries.dot(self.train) * self.weights).cpu().numpy()
+    def scores(self, queries: Examples) -> np.ndarray:
+        gradients = query_gradients(self.train.engine, self.output, queries)
+        # -rate <∇f_i, ∇loss_j> w_j / mean(w)
+        return (-gradients.dot(self.train) * self.weights).cpu().numpy()
 
-    def self_scores(self):
+    def self_scores(self) -> np.ndarray:
         """Weighted squared norm of every training gradient, (n_train,)."""
+        # rate ‖∇loss_j‖² w_j / mean(w)
         return (self.train.squared_norms() * self.weights).cpu().numpy()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from influencekit._fitted import (
@@ -13,7 +15,9 @@ from influencekit._fitted import (
     training_gradients,
 )
 from influencekit.base import BaseAttributor, Fitted
+from influencekit.data._examples import Examples
 from influencekit.gradients._gradients import Gradients
+from influencekit.models._task import Task
 
 __all__ = ["GradCos"]
 
@@ -68,13 +72,20 @@ class GradCos(BaseAttributor):
 
     _parameter_constraints: ClassVar[dict[str, list]] = GRADIENT_CONSTRAINTS
 
-    def __init__(self, output="auto", *, batch_size=None, max_memory=None, verbose=0):
+    def __init__(
+        self,
+        output: str | Callable = "auto",
+        *,
+        batch_size: int | None = None,
+        max_memory: int | str | None = None,
+        verbose: int = 0,
+    ):
         self.output = output
         self.batch_size = batch_size
         self.max_memory = max_memory
         self.verbose = verbose
 
-    def _fit(self, task, train):
+    def _fit(self, task: Task, train: Examples) -> Fitted:
         return Cosines(training_gradients(gradient_engine(self, task), train), self.output)
 
 
@@ -91,12 +102,13 @@ class Cosines(Fitted):
         self.train, self.output = train, output
         self.train_norms = train.squared_norms().sqrt()
 
-    def scores(self, queries):
-        queries = query_gradients(self.train.engine, self.output, queries)
-        products, norms = queries.dot(self.train), queries.squared_norms().sqrt()
+    def scores(self, queries: Examples) -> np.ndarray:
+        gradients = query_gradients(self.train.engine, self.output, queries)
+        products, norms = gradients.dot(self.train), gradients.squared_norms().sqrt()
         scale = norms[:, None] * self.train_norms
+        # -<∇f_i, ∇loss_j> / (‖∇f_i‖ ‖∇loss_j‖)
         cosine = torch.where(scale > 0, -products / torch.where(scale > 0, scale, 1.0), 0.0)
         return cosine.clamp(-1.0, 1.0).cpu().numpy()
 
-    def self_scores(self):
+    def self_scores(self) -> np.ndarray:
         return (self.train_norms > 0).to(torch.float64).cpu().numpy()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
-from influencekit._fitted import GRADIENT_CONSTRAINTS
+from influencekit._fitted import GRADIENT_CONSTRAINTS, Fitted
 from influencekit.attributors.first_order._first_order import FirstOrder
 from influencekit.base import BaseAttributor
+from influencekit.data._examples import Examples
+from influencekit.models._task import Task
 
 __all__ = ["GradDot"]
 
@@ -63,11 +66,18 @@ class GradDot(BaseAttributor):
 
     _parameter_constraints: ClassVar[dict[str, list]] = GRADIENT_CONSTRAINTS
 
-    def __init__(self, output="auto", *, batch_size=None, max_memory=None, verbose=0):
+    def __init__(
+        self,
+        output: str | Callable = "auto",
+        *,
+        batch_size: int | None = None,
+        max_memory: int | str | None = None,
+        verbose: int = 0,
+    ):
         self.output = output
         self.batch_size = batch_size
         self.max_memory = max_memory
         self.verbose = verbose
 
-    def _fit(self, task, train):
+    def _fit(self, task: Task, train: Examples) -> Fitted:
         return FirstOrder(self, task, train)

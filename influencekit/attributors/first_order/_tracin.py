@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from influencekit._fitted import GRADIENT_CONSTRAINTS
+from influencekit._fitted import GRADIENT_CONSTRAINTS, Fitted
 from influencekit.attributors.first_order._first_order import FirstOrder
 from influencekit.base import BaseAttributor
+from influencekit.data._examples import Examples
+from influencekit.models._task import Task
 
 __all__ = ["TracIn"]
 
@@ -72,7 +75,13 @@ class TracIn(BaseAttributor):
     }
 
     def __init__(
-        self, learning_rates=None, output="auto", *, batch_size=None, max_memory=None, verbose=0
+        self,
+        learning_rates: Any = None,
+        output: str | Callable = "auto",
+        *,
+        batch_size: int | None = None,
+        max_memory: int | str | None = None,
+        verbose: int = 0,
     ):
         self.learning_rates = learning_rates
         self.output = output
@@ -80,19 +89,19 @@ class TracIn(BaseAttributor):
         self.max_memory = max_memory
         self.verbose = verbose
 
-    def _fit(self, task, train):
+    def _fit(self, task: Task, train: Examples) -> Fitted:
         return FirstOrder(self, task, train, float(_rates(self.learning_rates, 1)[0]))
 
-    def _for_each(self, n_models):
+    def _for_each(self, n_models: int) -> list[Self]:
         rates = _rates(self.learning_rates, n_models)
         pairs = zip(super()._for_each(n_models), rates, strict=True)
         return [one.set_params(learning_rates=float(rate)) for one, rate in pairs]
 
-    def _combine(self, total, n_models):
+    def _combine(self, total: np.ndarray, _n_models: int) -> np.ndarray:
         return total
 
 
-def _rates(learning_rates, n_checkpoints: int) -> np.ndarray:
+def _rates(learning_rates: Any, n_checkpoints: int) -> np.ndarray:
     """One finite learning rate for each checkpoint."""
     rates = np.asarray(1.0 if learning_rates is None else learning_rates, dtype=np.float64)
     if rates.ndim == 0:

@@ -54,12 +54,12 @@ class FittedFurtherTraining(Fitted):
         runs = self.plan.runs(queries, self.output, self.cache_dir, self.verbose)
         yield from scores_by_seed(runs, self.seeds, self.adjust)
 
-    def scores(self, queries):
+    def scores(self, queries: Examples) -> np.ndarray:
         scores = self.measure(queries, self.output).scores[-1]
         removal_of_row = self.plan.removals.removal_of_row
         return np.where(removal_of_row >= 0, scores[:, removal_of_row], 0.0)
 
-    def self_scores(self):
+    def self_scores(self) -> np.ndarray:
         removal_of_row = self.plan.removals.removal_of_row
         rows = np.flatnonzero(removal_of_row >= 0)
         scores = self.measure(self.plan.train.take(rows), "neg_loss").scores[-1]

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from influencekit._fitted import Fitted
 from influencekit.attributors.further._fitted_further_training import FittedFurtherTraining
 from influencekit.attributors.further._removals import make_removals
 from influencekit.base import BaseAttributor
 from influencekit.data._examples import Examples, each
 from influencekit.models._outputs import OUTPUTS
 from influencekit.models._task import Task
-from influencekit.training.further._config import ADJUSTMENTS, REMOVALS, FurtherTrainingConfig
+from influencekit.training.further._config import ADJUSTMENTS, REMOVALS, ResolvedTraining
 from influencekit.training.further._plan import ENGINES, FurtherPlan, endpoint_seed
 from influencekit.training.further._scores import FurtherTrainingScores
 from influencekit.training.further._step import KEPT, Removals
@@ -28,6 +29,8 @@ from influencekit.utils.validation import Interval, StrOptions, validate_paramet
 __all__ = ["FurtherTraining"]
 
 _COUNT = Interval(Integral, 1, None, closed="left")
+#: What of a :class:`Training` may be said by plain keywords.
+_SHORT_FORM = ("optimizer", "lr", "epochs", "n_steps")
 
 
 class FurtherTraining(BaseAttributor):
@@ -50,25 +53,11 @@ class FurtherTraining(BaseAttributor):
     lr : float or None, default=None
         Learning rate, of the mean loss of a batch.  None is that of the fitted net's
         optimizer where it is of the same class; other models need a number.
-    training : Training or None, default=None
-        The training as an object of its own, in place of the parameters from ``optimizer`` to
-        ``max_grad_norm``, which describe it here.
     epochs, n_steps : int or None, default=None
         Amount of further training; give one of them, or none for one epoch.
-    horizons : sequence of int or None, default=None
-        Several amounts in one run, ascending, in epochs, or in steps where ``n_steps`` is
-        given.  :meth:`score` answers for the last one, :meth:`measure` for all.
-    batch_size : int or None, default=None
-        Rows of a *training* batch: scores depend on it.  None is the net's own, or else 128.
-    momentum : float or None, default=None
-        Of SGD and RMSprop.
-    optimizer_params : dict or None, default=None
-        Further parameters of the optimizer, such as ``{"betas": (0.9, 0.99)}``.
-        ``weight_decay`` given here takes the place of the model's own penalty.
-    optimizer_state : {"fresh", "own"}, default="fresh"
-        "own" goes on with the moments that the fitted net's optimizer holds.
-    max_grad_norm : float or None, default=None
-        Clip the norm of every run's gradient, as ``clip_grad_norm_`` does.
+    training : Training or None, default=None
+        The training as an object of its own, in place of the four above.  It has more to say:
+        batches, momentum, several horizons, clipping.
     left_out : int, array-like or None, default=None
         Training rows to leave out, each on its own: positions; or a number of rows, which
         are spread evenly over the rows that the model learned from (no random draw); None is
@@ -90,22 +79,22 @@ class FurtherTraining(BaseAttributor):
         "stacked" trains the full-data run and the others together, "loop" one after the
         other; "auto" stacks where the module can be (with a warning where it cannot).
         Results agree to rounding.
+    max_memory : int, str or None, default=None
+        Bytes that a stack may take, or a text such as "2GB"; None is at most 1 GiB.
     cache_dir : path-like or None, default=None
         Where every finished seed is written; a later call with the same model, data and
         settings goes on from there, after a kill as well.  Nothing is pickled.
         Needs an int ``random_state``.
-    max_memory : int, str or None, default=None
-        Bytes that a stack may take, or a text such as "2GB"; None is at most 1 GiB.
-    verbose : int, default=0
-        1 shows progress.
     random_state : int, RandomState instance or None, default=None
         Draws the seeds.  More seeds leave the first ones as they were.
+    verbose : int, default=0
+        1 shows progress.
 
     Attributes
     ----------
     task_ : Task
         Snapshot of the model.
-    config_ : FurtherTrainingConfig
+    config_ : ResolvedTraining
         Optimizer, learning rate, batch size, steps: with all defaults filled in.
     seeds_ : ndarray of shape (n_repeats,)
     left_out_ : ndarray of shape (n_left_out,)
@@ -168,7 +157,7 @@ class FurtherTraining(BaseAttributor):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **Training._parameter_constraints,
+        **{name: Training._parameter_constraints[name] for name in _SHORT_FORM},
         "training": [Training, None],
         "left_out": [_COUNT, "array-like", None],
         "groups": ["array-like", None],
@@ -177,51 +166,39 @@ class FurtherTraining(BaseAttributor):
         "adjust": [StrOptions(set(ADJUSTMENTS)), None],
         "output": [StrOptions(set(OUTPUTS)), callable],
         "engine": [StrOptions(set(ENGINES))],
-        "cache_dir": [str, os.PathLike, None],
         "max_memory": [Interval(Integral, 1, None, closed="left"), str, None],
-        "verbose": ["verbose"],
+        "cache_dir": [str, os.PathLike, None],
         "random_state": ["random_state"],
+        "verbose": ["verbose"],
     }
 
     fitted_: Sequence[FittedFurtherTraining]
 
     def __init__(
         self,
-        optimizer=None,
-        lr=None,
+        optimizer: Any = None,
+        lr: float | None = None,
         *,
-        training=None,
-        epochs=None,
-        n_steps=None,
-        horizons=None,
-        batch_size=None,
-        momentum=None,
-        optimizer_params=None,
-        optimizer_state="fresh",
-        max_grad_norm=None,
-        left_out=None,
-        groups=None,
-        n_repeats=10,
-        removal="paired",
-        adjust="full",
-        output="auto",
-        engine="auto",
-        cache_dir=None,
-        max_memory=None,
-        verbose=0,
-        random_state=None,
+        epochs: int | None = None,
+        n_steps: int | None = None,
+        training: Any = None,
+        left_out: Any = None,
+        groups: Any = None,
+        n_repeats: int = 10,
+        removal: str = "paired",
+        adjust: str | None = "full",
+        output: str | Callable = "auto",
+        engine: str = "auto",
+        max_memory: int | str | None = None,
+        cache_dir: str | os.PathLike | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
     ):
         self.optimizer = optimizer
         self.lr = lr
-        self.training = training
         self.epochs = epochs
         self.n_steps = n_steps
-        self.horizons = horizons
-        self.batch_size = batch_size
-        self.momentum = momentum
-        self.optimizer_params = optimizer_params
-        self.optimizer_state = optimizer_state
-        self.max_grad_norm = max_grad_norm
+        self.training = training
         self.left_out = left_out
         self.groups = groups
         self.n_repeats = n_repeats
@@ -229,12 +206,12 @@ class FurtherTraining(BaseAttributor):
         self.adjust = adjust
         self.output = output
         self.engine = engine
-        self.cache_dir = cache_dir
         self.max_memory = max_memory
-        self.verbose = verbose
+        self.cache_dir = cache_dir
         self.random_state = random_state
+        self.verbose = verbose
 
-    def resolve(self, task: Task, n_rows: int) -> FurtherTrainingConfig:
+    def resolve(self, task: Task, n_rows: int) -> ResolvedTraining:
         """Optimizer, learning rate and steps for a model, without fitting or training.
 
         Parameters
@@ -245,10 +222,10 @@ class FurtherTraining(BaseAttributor):
 
         Returns
         -------
-        FurtherTrainingConfig
+        ResolvedTraining
         """
         validate_parameters(self)
-        return self._described()._configure(task, n_rows, self.removal)[0]
+        return self._described()._configure(task, n_rows, self.removal)[0]  # noqa: SLF001  kept from users
 
     def _described(self) -> Training:
         """The training, given as such or by plain keywords.
@@ -258,12 +235,11 @@ class FurtherTraining(BaseAttributor):
         ValueError
             If both are given.
         """
-        plain = {name: getattr(self, name) for name in Training._parameter_constraints}
+        plain = {name: getattr(self, name) for name in _SHORT_FORM}
         if self.training is None:
             return Training(**plain)
-        usual = Training().get_params()
         for name, value in plain.items():
-            if value is not None and not (isinstance(value, str) and value == usual[name]):
+            if value is not None:
                 raise ValueError(
                     f"training, {name}: got training={self.training!r} and {name}={value!r}; "
                     f"accepted is one of the two. Leave {name} out here, or say it in the "
@@ -271,7 +247,7 @@ class FurtherTraining(BaseAttributor):
                 )
         return self.training
 
-    def _fit(self, task, train):
+    def _fit(self, task: Task, train: Examples) -> Fitted:
         if self.cache_dir is not None and self.random_state is None:
             raise ValueError(
                 "cache_dir: with random_state=None every fit draws other seeds, so nothing "
@@ -286,7 +262,7 @@ class FurtherTraining(BaseAttributor):
         return FittedFurtherTraining(self, plan, left_out, removal_of_row)
 
     @property
-    def config_(self) -> FurtherTrainingConfig:
+    def config_(self) -> ResolvedTraining:
         """Optimizer, learning rate and steps; of the first of several models."""
         return self.fitted_[0].plan.config
 
@@ -301,7 +277,7 @@ class FurtherTraining(BaseAttributor):
         return self.fitted_[0].seeds
 
     @with_gradients
-    def measure(self, X, y=None) -> FurtherTrainingScores:
+    def measure(self, X: Any, y: Any = None) -> FurtherTrainingScores:
         """Scores at every horizon, with the halves that tell their reliability.
 
         Parameters
@@ -317,7 +293,7 @@ class FurtherTraining(BaseAttributor):
         return fitted.measure(each(self._queries(X, y))[0], fitted.output)
 
     @with_gradients
-    def iter_seeds(self, X, y=None) -> Iterator[np.ndarray]:
+    def iter_seeds(self, X: Any, y: Any = None) -> Iterator[np.ndarray]:
         """Yield the scores of one seed after the other, at every horizon.
 
         Parameters
@@ -366,7 +342,7 @@ class FurtherTraining(BaseAttributor):
         return plan.endpoint(endpoint_seed(entropy, self.n_repeats, run))
 
     def _planned(self, task: Task, train: Examples, removals: Removals) -> FurtherPlan:
-        config, spec = self._described()._configure(task, len(train), self.removal)
+        config, spec = self._described()._configure(task, len(train), self.removal)  # noqa: SLF001  kept from users
         return FurtherPlan(task, train, removals, config, spec, self.max_memory, self.engine)
 
     def _only(self) -> FittedFurtherTraining:

@@ -14,9 +14,11 @@ from influencekit._fitted import DampedFitted, query_gradients
 from influencekit.curvature._base import FittedCurvature
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._solution import Solution
-from influencekit.curvature._spectrum import Spectrum
+from influencekit.curvature._spectrum import DampingPath, Spectrum
 from influencekit.curvature.exact._centered_space import CenteredLinear, to_raw
+from influencekit.data._examples import Examples
 from influencekit.exceptions import NotStationaryWarning, warn_user
+from influencekit.gradients._gradients import Gradients
 from influencekit.models._task import Task
 
 __all__ = ["FittedInfluence", "gradient_ratio", "warn_unless_stationary"]
@@ -49,32 +51,34 @@ class FittedInfluence(DampedFitted):
             self.eigenvalues = curvature.eigenvalues.flatten().cpu().numpy()
             self.least_damping = curvature.least_damping
 
-    def scores(self, queries):
+    def scores(self, queries: Examples) -> np.ndarray:
         products = self.curvature.products(self._gradients(queries), self.damping)
         if not isinstance(products, Tensor):
             raise TypeError(
                 f"{type(self.curvature).__name__}.products returned a {type(products).__name__}; "
                 "it must return a Tensor (n_queries, n_train)."
             )
+        # -<∇f_i, (A + λI)⁻¹ ∇loss_j> w_j/W
         weights = self.curvature.problem.example_weights
         return products.mul_(-weights.to(products)).cpu().double().numpy()
 
-    def self_scores(self):
+    def self_scores(self) -> np.ndarray:
         products = self.curvature.self_products(self.damping).double()
         weights = self.curvature.problem.example_weights
+        # <∇loss_j, (A + λI)⁻¹ ∇loss_j> w_j/W
         return (products * weights.to(products)).cpu().numpy()
 
-    def solution(self, queries) -> Solution:
+    def solution(self, queries: Examples) -> Solution:
         """Products as an array, with the residual and iterations of each query's system."""
         solver: Any = self.curvature
         found = solver.solution(self._gradients(queries), self.damping)
         return replace(found, products=found.products.cpu().double().numpy())
 
-    def path(self, queries):
+    def path(self, queries: Examples) -> DampingPath:
         spectrum: Any = self.curvature
         return spectrum.path(self._gradients(queries))
 
-    def _gradients(self, queries):
+    def _gradients(self, queries: Examples) -> Gradients:
         return query_gradients(self.curvature.problem.engine, self.output, queries)
 
 
@@ -91,6 +95,7 @@ def gradient_ratio(problem: CurvatureProblem) -> float:
     float
         0 at a stationary point, 1 where all examples pull in the same direction.
     """
+    # ‖∇objective‖ / √(Σ_i w_i/W ‖∇loss_i‖²)
     square = problem.example_weights @ problem.train.squared_norms(problem.engine.task.dtype).to(
         torch.float64
     )
@@ -126,6 +131,7 @@ def _gradient(problem: CurvatureProblem) -> Tensor:
     """Gradient of the objective by all parameters."""
     values = problem.engine.task.parameters.values()
     parameters = torch.cat([p.detach().reshape(-1) for p in values])
+    # Σ_i w_i/W ∇loss_i + R θ
     return problem.train.mean() + problem.penalty * parameters
 
 
@@ -136,7 +142,7 @@ def _meets_tolerance(problem: CurvatureProblem) -> bool:
     """
     task = problem.engine.task
     tolerance = getattr(task.estimator, "tol", None)
-    if task.kind != "classification" or tolerance is None:
+    if task.problem_type != "classification" or tolerance is None:
         return False
     gradient = _gradient(problem)
     if isinstance(task.module, CenteredLinear):

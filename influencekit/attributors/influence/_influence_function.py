@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -10,10 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from influencekit._fitted import (
     GRADIENT_CONSTRAINTS,
     DampedMixin,
+    Fitted,
     gradient_engine,
     of_models,
     training_gradients,
@@ -40,8 +42,9 @@ from influencekit.curvature._spectrum import DampingPath, Spectrum
 from influencekit.curvature.exact._centered_space import with_centered_features
 from influencekit.damping._default import auto_damping, convex_damping, least_damping
 from influencekit.damping._matched import matched_damping
-from influencekit.data._examples import each
+from influencekit.data._examples import Examples, each
 from influencekit.gradients.projections._make_projection import PROJECTIONS
+from influencekit.models._task import Task
 from influencekit.training.further._training import Training
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import Interval, StrOptions, validate_parameters
@@ -49,13 +52,13 @@ from influencekit.utils.validation import Interval, StrOptions, validate_paramet
 __all__ = ["InfluenceFunction"]
 
 
-def _has_eigenvalues(attributor) -> bool:
+def _has_eigenvalues(attributor: Any) -> bool:
     """Whether a damping path exists: always but for curvatures that are solved λ by λ."""
     check_is_fitted(attributor, "fitted_")
     return hasattr(attributor, "eigenvalues_")
 
 
-def _is_solved(attributor) -> bool:
+def _is_solved(attributor: Any) -> bool:
     """Whether the curvature is solved for each query and λ."""
     check_is_fitted(attributor, "fitted_")
     if not isinstance(attributor.fitted_[0].curvature, SolvedCurvature):
@@ -79,7 +82,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         scores are in units of the output.  "fisher" is the empirical Fisher matrix, cheaper,
         and right up to scale only.  "cg", "lissa", "arnoldi" and "nystroem" approximate "ggn"
         without forming it, "ekfac", "kfac", "logra" and "datainf" by blocks of layers; "hessian"
-        is dense.  Objects of :mod:`influencekit.curvature` have parameters of their own.
+        is dense.  Objects of ``influencekit.curvature`` have parameters of their own.
     damping : float, "auto" or "matched", default="auto"
         λ, added to the curvature of the *mean* loss beside the model's own penalty.
         "auto" is 0 for scikit-learn's linear models, whose objective is convex.  For others it is
@@ -96,11 +99,6 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         and warns.  Other curvatures than "ggn", "fisher" and "logra" do not project.
     projection : {"auto", "rademacher", "gaussian", ...}, default="auto"
         Kind of random projection; see :func:`influencekit.gradients.make_projection`.
-    output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
-        What is explained, the higher the better: the negative loss; a classifier's
-        log-odds or logit of the given class; a regressor's prediction; or
-        ``output(outputs, targets) -> (n,)`` in torch.  "auto" is the negative loss, or the
-        prediction of a regressor when ``score`` gets no targets.
     at : {"model", "predicted", "endpoint"}, default="model"
         Where gradients and curvature are taken: at the fitted model; at the end of one run of
         ``further_training`` on all data; or where that run is predicted to end, without
@@ -109,15 +107,20 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     further_training : Training, FurtherTraining or None, default=None
         Says learning rate and steps for ``damping="matched"`` and ``at``.  None is the fitted
         skorch net's own training once more.
+    output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
+        What is explained, the higher the better: the negative loss; a classifier's
+        log-odds or logit of the given class; a regressor's prediction; or
+        ``output(outputs, targets) -> (n,)`` in torch.  "auto" is the negative loss, or the
+        prediction of a regressor when ``score`` gets no targets.
     batch_size : int or None, default=None
         Examples whose gradients are taken at a time; None chooses from ``max_memory``.
         Results do not depend on it.
     max_memory : int, str or None, default=None
         Bytes that may be taken, or a text such as "2GB"; None is half of the free memory.
-    verbose : int, default=0
-        1 shows progress over batches of gradients.
     random_state : int, RandomState instance or None, default=None
         Of the random projection, and of the run of a Training for ``at="endpoint"``.
+    verbose : int, default=0
+        1 shows progress over batches of gradients.
 
     Attributes
     ----------
@@ -198,32 +201,32 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
     def __init__(
         self,
-        curvature="ggn",
-        damping="auto",
+        curvature: str | Curvature = "ggn",
+        damping: float | str = "auto",
         *,
-        projection_dim=None,
-        projection="auto",
-        output="auto",
-        at="model",
-        further_training=None,
-        batch_size=None,
-        max_memory=None,
-        verbose=0,
-        random_state=None,
+        projection_dim: int | None = None,
+        projection: str = "auto",
+        at: str = "model",
+        further_training: Any = None,
+        output: str | Callable = "auto",
+        batch_size: int | None = None,
+        max_memory: int | str | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
     ):
         self.curvature = curvature
         self.damping = damping
         self.projection_dim = projection_dim
         self.projection = projection
-        self.output = output
         self.at = at
         self.further_training = further_training
+        self.output = output
         self.batch_size = batch_size
         self.max_memory = max_memory
-        self.verbose = verbose
         self.random_state = random_state
+        self.verbose = verbose
 
-    def _fit(self, task, train):
+    def _fit(self, task: Task, train: Examples) -> Fitted:
         curvature = self._checked_curvature()
         weights = training_weights(task, train)
         shares = weights / weights.sum()
@@ -244,7 +247,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
             warn_unless_stationary(fitted.gradient_ratio, problem)
         return self._at(fitted, self.damping)
 
-    def _point(self, task, train, shares, penalty):
+    def _point(self, task: Task, train: Examples, shares: Tensor, penalty: Tensor) -> Task:
         """The model at whose parameters gradients and curvature are taken."""
         if self.at == "model":
             curvature = make_curvature(self.curvature)
@@ -278,7 +281,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         """Size of the objective's gradient: a float, or an ndarray with one for each model."""
         return of_models([fitted.gradient_ratio for fitted in self.fitted_])
 
-    def _named_damping(self, name, fitted):
+    def _named_damping(self, name: str, fitted: Any) -> float:
         if name == "auto":
             if fitted.task.convex and self.at == "model":
                 return convex_damping(fitted.curvature)
@@ -298,7 +301,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
     @available_if(_has_eigenvalues)
     @with_gradients
-    def damping_path(self, X, y=None) -> DampingPath:
+    def damping_path(self, X: Any, y: Any = None) -> DampingPath:
         """Scores, surrogate indicator and subset sums of test examples at any damping.
 
         Parameters
@@ -317,7 +320,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
     @available_if(_is_solved)
     @with_gradients
-    def solution(self, X, y=None) -> Solution | list[Solution]:
+    def solution(self, X: Any, y: Any = None) -> Solution | list[Solution]:
         """How far the system of each test example was solved, for "cg" and "lissa".
 
         Every call solves anew.  The scores are its products, times ``-w_j / W``.
@@ -351,7 +354,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         found = [self._solution_of(*triple) for triple in triples]
         return found[0] if len(found) == 1 else found
 
-    def _solution_of(self, fitted: FittedInfluence, rows, queries) -> Solution:
+    def _solution_of(self, fitted: FittedInfluence, rows: Any, queries: Examples) -> Solution:
         solution = fitted.solution(queries)
         return replace(solution, products=self._spread(np.asarray(solution.products), rows))
 

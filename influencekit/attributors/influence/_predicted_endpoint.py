@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from influencekit.curvature._operators import CurvatureOperator
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature.low_rank._lanczos import lanczos
+from influencekit.data._examples import Examples
 from influencekit.gradients._cotangents import loss_cotangent
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._gradients import Gradients
 from influencekit.models._task import Task
-from influencekit.training.further._config import FurtherTrainingConfig
+from influencekit.training.further._config import ResolvedTraining
 from influencekit.utils._torch import simple_kernels
 
 __all__ = ["ShiftedOutputs", "apply_filter", "descent_filter", "predicted_task"]
@@ -56,12 +57,17 @@ class ShiftedOutputs(nn.Module):
         with torch.no_grad(), simple_kernels():  # forward-mode derivatives
             own = {k: p.detach() for k, p in self.module.named_parameters() if k in self.direction}
             outputs = partial(self.task.forward, inputs)
+            # J Δ
             shift = torch.func.jvp(outputs, (own,), (self.direction,))[1]
         return self.task.forward(inputs) + shift
 
 
 def predicted_task(
-    engine: GradientEngine, train, weights: Tensor, penalty: Tensor, config: FurtherTrainingConfig
+    engine: GradientEngine,
+    train: Examples,
+    weights: Tensor,
+    penalty: Tensor,
+    config: ResolvedTraining,
 ) -> Task:
     """The fitted model as it would stand after further training, to first order.
 
@@ -76,7 +82,7 @@ def predicted_task(
     weights : Tensor of shape (n_train,), float64
         Shares of the examples in the mean loss.
     penalty : Tensor of shape (p,), float64
-    config : FurtherTrainingConfig
+    config : ResolvedTraining
 
     Returns
     -------
@@ -85,6 +91,7 @@ def predicted_task(
     task = engine.task
     parameters = torch.cat([p.detach().reshape(-1) for p in task.parameters.values()]).double()
     gradients = Gradients(engine, train, loss_cotangent(task))
+    # g = Σ_i w_i/W ∇loss_i + R θ
     gradient = gradients.sums(weights[None])[0] + penalty * parameters
     curvature = CurvatureOperator(CurvatureProblem(gradients, weights, penalty))
     rate = config.lr / (1.0 - config.momentum)
@@ -94,13 +101,14 @@ def predicted_task(
         _refuse_divergence(float(eigenvalues.max()), config)
         return steps(eigenvalues.clamp_min(0.0))
 
+    # Δ = -((I - (I - η A)^T) A⁻¹) g
     change = -apply_filter(curvature, gradient, checked)
     named = {f"module.{name}": strength for name, strength in task.penalty.items()}
     module = ShiftedOutputs(task, change).eval()
     return replace(task, module=module, link=None, penalty=named, training_rows=None)
 
 
-def _refuse_divergence(largest: float, config: FurtherTrainingConfig) -> None:
+def _refuse_divergence(largest: float, config: ResolvedTraining) -> None:
     """Refuse descent that grows without bound along the largest curvature."""
     grown = max(1.0, config.lr / (1.0 - config.momentum) * largest - 1.0)
     if config.n_steps * math.log(grown) > math.log(GROWTH):
@@ -168,4 +176,5 @@ def apply_filter(
         return torch.zeros_like(vector)
     n = min(n_directions, len(vector))
     found = lanczos(matrix, vector[None], rank=n, size=n, seed=None)
+    # f(A) v ≈ Uᵀ f(θ) U v, with the Ritz vectors as rows of U
     return (function(found.values) * (found.vectors @ vector)) @ found.vectors

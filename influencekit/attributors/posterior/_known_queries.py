@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -33,12 +33,12 @@ class KnownQueries(Fitted):
         for i, key in enumerate(_input_keys(queries)):
             self.positions.setdefault(key, []).append(i)
 
-    def scores(self, queries):
+    def scores(self, queries: Examples) -> np.ndarray:
         targets = _target_keys(queries)
         found = [self._position(i, key, targets) for i, key in enumerate(_input_keys(queries))]
         return self.table[found]
 
-    def explaining(self, output):
+    def explaining(self, output: Any) -> Self:
         raise ValueError(
             f"output: {output!r} was not what the retrained models were asked for. Fit again, with "
             "this output= of the attributor."

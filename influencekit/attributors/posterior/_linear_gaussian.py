@@ -111,20 +111,26 @@ def _at_ratios(Z: NDArray, y: NDArray, prior: Candidate, shared: bool) -> Iterat
     For each query ``y = μ + c Zτ + Zb + e`` with ``b ~ N(0, ρσ²D)`` and ``e ~ N(0, σ²)``, so that
     the variance of y is ``σ² V``, ``V = I + ρ Z D Zᵀ``.
     """
+    # Z D Zᵀ = Q diag(v) Qᵀ
     half = Z * np.sqrt(prior.variances)
     values, basis = np.linalg.eigh(half @ half.T)
     values = values.clip(min=0)
+    # Qᵀ 1, Qᵀ y and Qᵀ Z τ
     ones, y = basis.T @ np.ones(len(Z)), basis.T @ y
     slope_of = None if prior.scores is None else basis.T @ (Z @ prior.scores.T)
     # without a prior a ratio of 0 would leave no scores at all, where small ones still rank rows
     ratios = NOISE_RATIOS[1:] if prior.scores is None else NOISE_RATIOS
     for ratio in np.array(ratios) * 4 / Z.shape[1]:
+        # V⁻¹ = Q diag(1 / (1 + ρ v)) Qᵀ
         weights = 1 / (1 + ratio * values)
         fit = _Generalized(weights, ones, y, slope_of, shared)
+        # V⁻¹ (y - μ - c Zτ)
         rest = basis @ (weights[:, None] * fit.residuals)
+        # ρ D Zᵀ V⁻¹ (y - μ - c Zτ) + c τ
         scores = ratio * prior.variances * (Z.T @ rest).T
         if prior.scores is not None:
             scores = scores + fit.slopes[:, None] * prior.scores
+        # log det V
         log_det = -np.log(weights).sum()
         yield Posterior(scores, fit.slopes, float(ratio), fit.log_likelihood(log_det), prior)
 
@@ -141,11 +147,15 @@ class _Generalized:
     shared : bool
     """
 
-    def __init__(self, weights, ones, y, x, shared: bool):
+    def __init__(
+        self, weights: NDArray, ones: NDArray, y: NDArray, x: NDArray | None, shared: bool
+    ):
         self.weights, self.count = weights[:, None], len(weights) - 1
         # the prior's sums count at length 1, so that priors of other sizes compare
         self.square_lengths = None if x is None else np.square(x).sum(0)
+        # 1ᵀ V⁻¹ 1
         self.inner = float(weights @ ones**2)
+        # y - 1 (1ᵀ V⁻¹ y) / (1ᵀ V⁻¹ 1), and the same of x
         self.y = y - np.outer(ones, (weights * ones) @ y / self.inner)
         self.x = None if x is None else x - np.outer(ones, (weights * ones) @ x / self.inner)
         self.shared = shared
@@ -166,18 +176,21 @@ class _Generalized:
         return float(-0.5 * (fit + log_det + det).sum())
 
     def _dot(self, a: NDArray, b: NDArray) -> NDArray:
+        # aᵀ V⁻¹ b of every query
         return (self.weights * a * b).sum(0)
 
     def _slopes(self) -> NDArray:
         n_query = self.y.shape[1]
         if self.x is None:
             return np.zeros(n_query)
+        # xᵀ V⁻¹ y and xᵀ V⁻¹ x; their ratio is the slope
         above, below = self._dot(self.x, self.y), self._dot(self.x, self.x)
         if not self.shared:
             slopes = np.divide(above, below, out=np.zeros(n_query), where=below > 0)
             return slopes.clip(min=0)
         slope, own = 0.0, self._dot(self.y, self.y)
         for _ in range(ROUNDS):
+            # (y - c x)ᵀ V⁻¹ (y - c x)
             noise = own - 2 * slope * above + slope**2 * below
             good = noise > 0
             total = (below[good] / noise[good]).sum()

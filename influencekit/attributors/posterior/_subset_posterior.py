@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
+from influencekit._fitted import Fitted
 from influencekit.attributors.along_the_run._run_average import RunAverage
 from influencekit.attributors.posterior._known_queries import (
     KnownQueries,
@@ -23,10 +25,10 @@ from influencekit.attributors.posterior._linear_gaussian import (
 )
 from influencekit.attributors.posterior._self_reported import cross_validated_lds
 from influencekit.base import BaseAttributor
-from influencekit.data._examples import each
+from influencekit.data._examples import Examples, ExamplesList, each
 from influencekit.models._outputs import OUTPUTS
 from influencekit.models._plain_task import plain_task
-from influencekit.models._task import is_model_list
+from influencekit.models._task import Task, TaskList, is_model_list
 from influencekit.training.subsets._retrain import retrain_on_subsets
 from influencekit.training.subsets._subset_outputs import SubsetOutputs
 from influencekit.utils._random import draw_seed
@@ -61,10 +63,10 @@ class SubsetPosterior(BaseAttributor):
         One slope c for all queries, or one for each; "auto" shares it below 50 trainings.
     damping_factors : array-like of float, default=(0.3, 1.0, 3.0)
         Multiples of the prior's damping to choose from, where it has a damping path.
-    output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
-        What retrained models are asked for; "auto" is what the prior explains.
     cv : int, default=5
         Folds of the trainings for the self-reported LDS.
+    output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
+        What retrained models are asked for; "auto" is what the prior explains.
     cache_dir : path-like, default=None
         Where trainings are kept and found again; see :func:`~influencekit.retrain_on_subsets`.
     n_jobs : int, default=None
@@ -147,26 +149,26 @@ class SubsetPosterior(BaseAttributor):
 
     def __init__(
         self,
-        prior="run_average",
+        prior: Any = "run_average",
         *,
-        n_trainings=20,
-        subset_fraction=0.5,
-        slope="auto",
-        damping_factors=(0.3, 1.0, 3.0),
-        output="auto",
-        cv=5,
-        cache_dir=None,
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
+        n_trainings: int = 20,
+        subset_fraction: float = 0.5,
+        slope: str = "auto",
+        damping_factors: Any = (0.3, 1.0, 3.0),
+        cv: Any = 5,
+        output: str | Callable = "auto",
+        cache_dir: str | os.PathLike | None = None,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
     ):
         self.prior = prior
         self.n_trainings = n_trainings
         self.subset_fraction = subset_fraction
         self.slope = slope
         self.damping_factors = damping_factors
-        self.output = output
         self.cv = cv
+        self.output = output
         self.cache_dir = cache_dir
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -175,16 +177,16 @@ class SubsetPosterior(BaseAttributor):
     @with_gradients
     def fit(
         self,
-        model,
-        X,
-        y=None,
+        model: Any,
+        X: Any,
+        y: Any = None,
         *,
-        X_query=None,
-        y_query=None,
-        subset_outputs=None,
-        sample_weight=None,
-        X_fit=None,
-    ):
+        X_query: Any = None,
+        y_query: Any = None,
+        subset_outputs: SubsetOutputs | None = None,
+        sample_weight: Any = None,
+        X_fit: Any = None,
+    ) -> Self:
         """Fit the prior, retrain on subsets, and put both together.
 
         Parameters
@@ -226,26 +228,26 @@ class SubsetPosterior(BaseAttributor):
         self._keep([KnownQueries(each(queries)[0], table)], [np.arange(self.n_train_)])
         return self
 
-    def _fit(self, task, train):
+    def _fit(self, _task: Task, _train: Examples) -> Fitted:
         raise TypeError("SubsetPosterior fits its prior and learns from trainings on subsets.")
 
     def _prior(self) -> BaseAttributor | None:
         return RunAverage() if isinstance(self.prior, str) else self.prior
 
-    def _task_of(self, model):
+    def _task_of(self, model: Any) -> Task:
         return plain_task(model)
 
-    def _read_models(self, model, X, y):
+    def _read_models(self, model: Any, X: Any, y: Any) -> Task | TaskList:
         prior = self._prior()
         return (
             super()._read_models(model, X, y) if prior is None else prior._read_models(model, X, y)
         )
 
     @property
-    def _asks_queries(self):
+    def _asks_queries(self) -> bool:
         return True
 
-    def _check(self, subset_outputs) -> None:
+    def _check(self, subset_outputs: SubsetOutputs | None) -> None:
         """Refuse, before any work, what cannot be learned from."""
         prior = self._prior()
         if prior is not None and (prior._grouped is not None or prior._asks_queries):
@@ -262,7 +264,7 @@ class SubsetPosterior(BaseAttributor):
         else:
             check_subset_outputs(subset_outputs)
 
-    def _prior_scores(self, prior: Any, queries) -> dict[float, np.ndarray]:
+    def _prior_scores(self, prior: Any, queries: Any) -> dict[float, np.ndarray]:
         """Scores of the queries by a fitted prior, at each factor on its damping."""
         if not hasattr(prior, "damping_path"):
             return {1.0: prior.score(queries)}
@@ -276,7 +278,15 @@ class SubsetPosterior(BaseAttributor):
         return found
 
     def _retrain(
-        self, model, X, y, X_query, y_query, seed: int, sample_weight, X_fit
+        self,
+        model: Any,
+        X: Any,
+        y: Any,
+        X_query: Any,
+        y_query: Any,
+        seed: int,
+        sample_weight: Any,
+        X_fit: Any,
     ) -> SubsetOutputs:
         first = model[0] if is_model_list(model) else model
         return retrain_on_subsets(
@@ -306,7 +316,9 @@ class SubsetPosterior(BaseAttributor):
         found = params[names[0]] if names else "auto"
         return "neg_loss" if found == "auto" else found
 
-    def _learn(self, priors, subset_outputs, rng) -> np.ndarray:
+    def _learn(
+        self, priors: Any, subset_outputs: SubsetOutputs | None, rng: np.random.RandomState
+    ) -> np.ndarray:
         """Scores (n_query, n_train), with the results set."""
         self.cross_validated_lds_ = self.cross_validated_lds_std_error_ = float("nan")
         if subset_outputs is None:
@@ -316,7 +328,7 @@ class SubsetPosterior(BaseAttributor):
             return scores
         masks, outputs = subset_outputs.masks.astype(float), subset_outputs.mean_outputs()
 
-        def fitted(masks, outputs) -> Posterior:
+        def fitted(masks: np.ndarray, outputs: np.ndarray) -> Posterior:
             few = len(masks) < OWN_SLOPES_FROM
             shared = self.slope == "shared" or (self.slope == "auto" and few)
             return best_posterior(masks, outputs, candidates(priors, masks.shape[1]), shared)
@@ -331,5 +343,5 @@ class SubsetPosterior(BaseAttributor):
             self.cross_validated_lds_, self.cross_validated_lds_std_error_ = found
         return best.scores
 
-    def _all_scores(self, queries):
+    def _all_scores(self, queries: Examples | ExamplesList) -> np.ndarray:
         return self.fitted_[0].scores(each(queries)[0])

@@ -11,6 +11,7 @@ from influencekit.attributors.trees._products import marked_leaves, row_products
 from influencekit.attributors.trees._replay import other_leaves
 from influencekit.attributors.trees._rows import leaves_of, loss_slopes, output_slopes, scores_of
 from influencekit.base import Fitted
+from influencekit.data._examples import Examples
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models import Task
 from influencekit.models.trees._ensemble import AveragedTrees, offsets
@@ -136,15 +137,18 @@ class FittedAveraged(Fitted):
         means = self._means(tree, leaf, self.trees.sizes[tree])[leaf]
         share = (self.factors[tree] * len(self.leaves))[:, None]
         left = np.maximum(1 - share, 1e-12)
+        # (m - s y) / (1 - s), with the share s of the row in the mean m of its leaf
         others = (means - share * self.matrix) / left
         return np.where(share > 1 - 1e-9, self.trees.siblings[places], others)
 
-    def scores(self, queries):
+    def scores(self, queries: Examples) -> np.ndarray:
         leaves = leaves_of(queries)
         outputs = scores_of(self.task, leaves)
         slopes = output_slopes(self.task, self.output, queries.targets, outputs)
         if self.method == "leaf":
-            return sum(self._leaf_part(leaves, slopes[k], k) for k in range(len(slopes)))
+            parts = (self._leaf_part(leaves, slopes[k], k) for k in range(len(slopes)))
+            return sum(parts, np.zeros(()))
+        # weight_ij Σ_k ∂f_i/∂z_k (y_jk - expected_jk)
         return self.label_weights(queries) * (slopes.T @ (self.matrix - self.expected).T)
 
     def _leaf_part(self, leaves: np.ndarray, slope: np.ndarray, k: int) -> np.ndarray:
@@ -155,6 +159,7 @@ class FittedAveraged(Fitted):
     def _moved(self, k: int) -> np.ndarray:
         """What a row brings to output k of its leaf's mean, (n_trees, n)."""
         first = offsets(self.trees.sizes)[:, None]
+        # share_tj (y_jk - value of the leaf)
         return self.factors * (self.matrix[:, k] - self.trees.values[first + self.leaves, k])
 
     @property
@@ -162,18 +167,19 @@ class FittedAveraged(Fitted):
         """Whether labels have exact weights in the prediction."""
         return self.method != "leaf" and self.trees.refusal is None
 
-    def label_weights(self, queries) -> np.ndarray:
+    def label_weights(self, queries: Examples) -> np.ndarray:
         """Weight (n_queries, n) of every row's target in the prediction."""
         leaves = leaves_of(queries)
         marked = marked_leaves(leaves, self.trees.sizes, np.ones(leaves.shape[1]))
         return row_products(self.leaves, self.factors, self.trees.sizes, marked)
 
-    def self_scores(self):
+    def self_scores(self) -> np.ndarray:
         outputs = scores_of(self.task, self.leaves)
         slopes = loss_slopes(self.task, self.targets, outputs)
         if self.method == "leaf":
             moved = (self._moved(k).sum(0) for k in range(len(slopes)))
             return sum(slope * own for slope, own in zip(slopes, moved, strict=True))
+        # the same of each row with itself
         return self.factors.sum(0) * (slopes.T * (self.matrix - self.expected)).sum(1)
 
 
@@ -184,6 +190,7 @@ def leaf_shares(
     shares = np.broadcast_to(weights, leaves.shape) * (1.0 if counts is None else counts)
     for leaf, size, share in zip(leaves, trees.sizes, shares, strict=True):
         total = np.bincount(leaf, share, size)[leaf]
+        # w_j / Σ_{i in leaf} w_i, over the number of trees
         share /= np.where(total > 0, total, 1.0) * len(leaves)
     return shares
 

@@ -13,6 +13,7 @@ from influencekit.attributors.trees._replay import Replay
 from influencekit.attributors.trees._rows import leaves_of, loss_slopes, output_slopes, scores_of
 from influencekit.attributors.trees._sweep import LeafSlopes, leaf_slopes, row_factors
 from influencekit.base import Fitted
+from influencekit.data._examples import Examples
 from influencekit.models import Task
 from influencekit.utils._long_work import chunks, progress
 
@@ -58,6 +59,7 @@ class FittedBoosted(Fitted):
         if self.method in ("leaf", "boostin"):
             factors = np.empty(replay.leaves.shape)
             for tree, factor in row_factors(replay):
+                # w_j (g_j + step h_j)
                 factors[tree] = weights * factor
             return factors, replay.start_weights[:, None] * replay.base_slopes
         # a row's residual under the model, which is what its label tells beyond the others
@@ -66,13 +68,14 @@ class FittedBoosted(Fitted):
         base = replay.base_slopes_by_label() * -replay.final_slopes()
         return residual.T[replay.trees.outputs] * seen, base
 
-    def scores(self, queries):
+    def scores(self, queries: Examples) -> np.ndarray:
         slopes = self._output_slopes(queries)
         leaves, sizes = leaves_of(queries), self.replay.trees.sizes
         found = np.empty((len(queries), len(self.replay.targets)))
 
-        def fill(rows):
+        def fill(rows: slice) -> None:
             swept = self._sweep(leaves[:, rows], slopes[..., rows])
+            # Σ_t factors[t, j] slopes[leaf of j in t, i] + Σ_k base_factors[j, k] base[k, i]
             found[rows] = row_products(self.replay.leaves, self.factors, sizes, swept.leaves)
             found[rows] += (self.base_factors @ swept.base).T
 
@@ -84,14 +87,14 @@ class FittedBoosted(Fitted):
         """Whether labels have exact weights in the prediction."""
         return self.method == "axil"
 
-    def label_weights(self, queries) -> np.ndarray:
+    def label_weights(self, queries: Examples) -> np.ndarray:
         """Weight (n_queries, n) of every row's target in the prediction."""
         replay, leaves = self.replay, leaves_of(queries)
         seen = 1.0 if replay.seen is None else replay.seen[replay.trees.stages]
         factors = np.broadcast_to(-replay.weights, replay.leaves.shape) * seen
         found = np.empty((len(queries), len(replay.targets)))
 
-        def fill(rows):
+        def fill(rows: slice) -> None:
             swept = self._sweep(leaves[:, rows], np.ones((1, 1, rows.stop - rows.start)))
             found[rows] = row_products(replay.leaves, factors, replay.trees.sizes, swept.leaves)
             found[rows] += (replay.base_slopes_by_label() @ swept.base).T
@@ -99,21 +102,22 @@ class FittedBoosted(Fitted):
         self._each(fill, len(queries))
         return found
 
-    def self_scores(self):
+    def self_scores(self) -> np.ndarray:
         leaves, sizes = self.replay.leaves, self.replay.trees.sizes
         outputs = scores_of(self.task, leaves)
         slopes = self._staged(leaves, lambda z: loss_slopes(self.task, self.targets, z), outputs)
         found = np.empty(leaves.shape[1])
 
-        def fill(rows):
+        def fill(rows: slice) -> None:
             swept = self._sweep(leaves[:, rows], slopes[..., rows])
+            # the same products of each row with itself
             own = own_products(leaves[:, rows], self.factors[:, rows], sizes, swept.leaves)
             found[rows] = own + (self.base_factors[rows] * swept.base.T).sum(1)
 
         self._each(fill, leaves.shape[1])
         return found
 
-    def _output_slopes(self, queries) -> np.ndarray:
+    def _output_slopes(self, queries: Examples) -> np.ndarray:
         leaves = leaves_of(queries)
         outputs = scores_of(self.task, leaves)
         return self._staged(

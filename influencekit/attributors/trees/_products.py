@@ -38,6 +38,7 @@ def row_products(
         count = rows.stop - rows.start
         places = (leaves[:, rows] + first).T.ravel()
         parts = (factors[:, rows].T.ravel(), places, np.arange(count + 1) * n_trees)
+        # S slopes, with S[j, leaf of j in t] = factors[t, j]
         products = sparse.csr_array(parts, shape=(count, int(sizes.sum()))) @ slopes
         found[:, rows] = (products.toarray() if sparse.issparse(products) else products).T
     return found
@@ -48,6 +49,7 @@ def own_products(
 ) -> np.ndarray:
     """The same of row j with query j only, (n,)."""
     places = leaves + offsets(sizes)[:, None]
+    # Σ_t factors[t, j] slopes[leaf of j in t, j]
     return (factors * slopes[places, np.arange(leaves.shape[1])]).sum(0)
 
 

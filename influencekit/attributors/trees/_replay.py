@@ -102,12 +102,14 @@ class Replay:
         """Newton's step of every leaf of a tree."""
         output, size = self.trees.outputs[tree], self.trees.sizes[tree]
         leaf = self.leaves[tree]
+        # G = Σ w g and H = Σ w h over the rows of each leaf
         first = np.bincount(leaf, stage.weights * stage.at.first[:, output], size)
         second = np.bincount(leaf, stage.weights * stage.at.second[:, output], size)
         curved = second + self.trees.l2 / (self.trees.sampled if self.trusting else 1.0)
         moves = (curved > 1e-150) & (np.abs(first) > self.trees.l1)
         if size == 1 and not self.trees.stumps_move:
             moves[:] = False
+        # -sign(G) max(|G| - l1, 0) / (H + l2)
         shortened = first - np.clip(first, -self.trees.l1, self.trees.l1)
         safe = np.where(moves, curved, 1.0)
         step = np.where(moves, -shortened / safe, 0.0)
@@ -145,6 +147,7 @@ class Replay:
         mean = shares @ self.targets
         by_mean = {"mean": np.ones_like(mean), "newton_log_odds": np.full_like(mean, 4.0)}
         by_mean["log_odds"] = 1 / (mean * (1 - mean))
+        # ∂base/∂y_j = w_j/W ∂base/∂mean
         return shares[:, None] * by_mean.get(self.base_rule, 1 / mean)
 
     def agreement(self) -> float:

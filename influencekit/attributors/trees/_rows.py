@@ -27,7 +27,7 @@ def leaves_of(examples: Examples) -> np.ndarray:
 def target_matrix(task: Task, examples: Examples) -> np.ndarray:
     """Targets (n, n_outputs) as the trees' training loss takes them."""
     targets, trees = present(examples.targets, "targets"), trees_of(task)
-    if task.kind != "classification":
+    if task.problem_type != "classification":
         return targets.double().numpy().reshape(len(examples), -1)
     positions = class_positions(targets).numpy()
     if trees.loss == "logistic":

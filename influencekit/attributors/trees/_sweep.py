@@ -64,6 +64,7 @@ def leaf_slopes(
             if adjoint is not None:
                 slope += _leaf_sums(replay.leaves[tree], size, adjoint[output])
             slope[query_leaves[tree], columns] += seed[output]
+            # times -rate / (H + l2): by the numerator G of the step
             slope *= -replay.shares[tree][:, None]
             found[first[tree] : first[tree] + size] = slope
             steps.append(slope)
@@ -80,6 +81,7 @@ def _leaf_sums(leaf: np.ndarray, size: int, rows: np.ndarray) -> np.ndarray:
     """Sums of rows over each leaf, (size, q)."""
     n = len(leaf)
     picked = sparse.csc_array((np.ones(n), leaf, np.arange(n + 1)), shape=(size, n))
+    # P X, where row l of P picks the rows in leaf l
     return picked @ rows
 
 
@@ -97,6 +99,7 @@ def _move_adjoint(
             reached = np.take(step, replay.leaves[tree][rows], axis=0)
             for b, of_rows in enumerate(adjoint):
                 factor = factors[a][b][rows, None]
+                # ∂f/∂z_b gains factor_ab ∂f/∂G_a, with the numerator G_a of the row's leaf
                 of_rows[rows] += factor * reached
 
 
@@ -104,6 +107,7 @@ def _factor(replay: Replay, stage: Stage, a: int, b: int) -> np.ndarray:
     """How the numerator of output a's leaf moves with score b of each row, (n,)."""
     tree = stage.trees[a]
     step = replay.steps[tree][replay.leaves[tree]]
+    # w_j (∂g_a/∂z_b + step ∂h_a/∂z_b)
     moved = stage.at.first_slope[:, a, b] + step * stage.at.second_slope[:, a, b]
     return stage.weights * moved
 
@@ -125,4 +129,5 @@ def row_factors(replay: Replay) -> Iterator[tuple[int, np.ndarray]]:
         for a, tree in enumerate(stage.trees):
             step = replay.steps[tree][replay.leaves[tree]]
             seen = stage.weights > 0
+            # g_j + step h_j of the rows that the tree saw
             yield tree, seen * (stage.at.first[:, a] + step * stage.at.second[:, a])

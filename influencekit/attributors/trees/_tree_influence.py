@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
+from influencekit._fitted import Fitted
 from influencekit.attributors.trees._fitted_averaged import FittedAveraged
 from influencekit.attributors.trees._fitted_boosted import FittedBoosted
 from influencekit.attributors.trees._replay import replay
@@ -17,9 +18,10 @@ from influencekit.attributors.trees._rows import leaves_of, target_matrix
 from influencekit.base import BaseAttributor
 from influencekit.data._examples import Examples, each
 from influencekit.exceptions import ResourceError, UnsupportedModelError
-from influencekit.models import OUTPUTS, tree_task
+from influencekit.models import OUTPUTS
+from influencekit.models._task import Task
 from influencekit.models.trees._ensemble import BoostedTrees
-from influencekit.models.trees._task import trees_of
+from influencekit.models.trees._task import tree_task, trees_of
 from influencekit.utils import Interval, StrOptions
 from influencekit.utils._long_work import format_bytes, parse_memory
 
@@ -127,40 +129,50 @@ class TreeInfluence(BaseAttributor):
         "verbose": ["verbose"],
     }
 
-    def __init__(self, method="auto", *, output="auto", max_memory=None, n_jobs=None, verbose=0):
+    def __init__(
+        self,
+        method: str = "auto",
+        *,
+        output: str | Callable = "auto",
+        max_memory: int | str | None = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ):
         self.method = method
         self.output = output
         self.max_memory = max_memory
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    def _task_of(self, model):
+    def _task_of(self, model: Any) -> Task:
         return tree_task(model)
 
-    def _keep(self, fitted, rows):
+    def _keep(self, fitted: Sequence[Fitted], rows: Sequence[np.ndarray]) -> None:
         super()._keep(fitted, rows)
-        self.method_ = fitted[0].method
+        first: Any = fitted[0]
+        self.method_ = first.method
 
-    def _fit(self, task, train):
+    def _fit(self, task: Task, train: Examples) -> Fitted:
         trees, memory = trees_of(task), parse_memory(self.max_memory)
         self._check_room(trees.n_trees, len(train), memory)
         leaves, matrix = leaves_of(train), target_matrix(task, train)
         given, method = _given_weights(train), self._method_of(trees)
-        of_classes = task.example_weights(train.targets)
+        targets: Any = train.targets
+        of_classes = task.example_weights(targets)
         weights = given if of_classes is None else given * of_classes.double().numpy()
         if not isinstance(trees, BoostedTrees):
             check = self.method != "kernel" and (method != "kernel" or trees.refusal is None)
             likely = _likely_weights(task, train, weights)
-            rest = (train.targets, method, self.output, check)
+            rest = (targets, method, self.output, check)
             return FittedAveraged(task, leaves, matrix, likely, *rest)
         trusting = method == "kernel"
         apart = getattr(task.estimator, "scale_pos_weight", None) is not None
         rows = (leaves, matrix, weights, given if apart else weights)
         done = replay(trees, *rows, task.name, trusting=trusting)
         more = (self.output, memory, self.n_jobs, self.verbose)
-        return FittedBoosted(task, done, train.targets, method, *more)
+        return FittedBoosted(task, done, targets, method, *more)
 
-    def _method_of(self, trees) -> str:
+    def _method_of(self, trees: Any) -> str:
         """The method for these trees, or a refusal."""
         boosted = isinstance(trees, BoostedTrees)
         if self.method == "auto":
@@ -187,7 +199,7 @@ class TreeInfluence(BaseAttributor):
                 "fit the model with fewer trees."
             )
 
-    def label_weights(self, X) -> np.ndarray:
+    def label_weights(self, X: Any) -> np.ndarray:
         """Weight of every training label in the predictions (AXIL), with the structure held.
 
         ``predict(X)`` of a regressor, and the class shares of a forest, are ``weights @ y``.  Where
@@ -223,11 +235,12 @@ class TreeInfluence(BaseAttributor):
         return self._combine(total, len(fitted))
 
 
-def _likely_weights(task, train: Examples, weights: np.ndarray) -> list[np.ndarray]:
+def _likely_weights(task: Task, train: Examples, weights: np.ndarray) -> list[np.ndarray]:
     """Weights of a forest's rows: scikit-learn balances classes by their rows or their weight."""
     if task.class_weight != "balanced" or train.weights is None:
         return [weights]
-    return [weights, task.example_weights(train.targets, train.weights.double()).cpu().numpy()]
+    targets: Any = train.targets
+    return [weights, task.example_weights(targets, train.weights.double()).cpu().numpy()]
 
 
 def _given_weights(train: Examples) -> np.ndarray:

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from influencekit.curvature._problem import Curvature
+from influencekit.curvature._problem import Curvature, CurvatureRows
 from influencekit.curvature._spectrum import CoordinateSpectrum
 from influencekit.data._examples import Examples
+from influencekit.gradients._gradients import Gradients
 from influencekit.models._task import Task
 
 __all__ = [
@@ -89,6 +90,7 @@ class CenteredLinear(nn.Sequential):
         self.center = Center(means)
         self.linear = nn.utils.skip_init(nn.Linear, *reversed(weight.shape))
         self.linear.weight = nn.Parameter(weight.clone())
+        # b' = b + W μ
         self.linear.bias = nn.Parameter(bias + weight @ means)
 
 
@@ -143,11 +145,11 @@ class CenteredSpectrum(CoordinateSpectrum):
 
     basis: Tensor
 
-    def coordinates(self, gradients):
+    def coordinates(self, gradients: Gradients) -> Tensor:
         return gradients @ self.basis
 
 
-def decompose_centered(curvature) -> CenteredSpectrum:
+def decompose_centered(curvature: CurvatureRows) -> CenteredSpectrum:
     """Decompose ``F + diag(penalty)`` of a linear model's own parameters, from centered features.
 
     Parameters
@@ -166,25 +168,31 @@ def decompose_centered(curvature) -> CenteredSpectrum:
     Coordinates ``Vᵀg`` of a gradient are ``Σ Uᵀ D^-½ Qᵀ S g'``, each right to rounding relative to
     its own size.  Cost ``O(N p² + p³)``.
     """
+    # A' = Σ_r ω_r b_r b_rᵀ + R
     matrix = curvature.rows.covariance(curvature.weights)
     penalty = curvature.problem.penalty.to(matrix)
     matrix.diagonal().add_(penalty)
-    module = curvature.problem.engine.task.module
+    module: Any = curvature.problem.engine.task.module
     scale, unscale = _scales(matrix.diagonal(), module)
+    # S A' S = Q D Qᵀ
     values, vectors = torch.linalg.eigh(scale[:, None] * matrix * scale)
     keep = values > curvature.tolerance * values[-1]
     roots, vectors = values[keep].sqrt(), vectors[:, keep]
+    # B = √D Qᵀ S⁻¹ T⁻¹ = U Σ Vᵀ
     factor = to_raw((vectors * roots).mT * unscale, module)
     left, lengths, right = torch.linalg.svd(factor, full_matrices=False)
     left, lengths, right = left.flip(1), lengths.flip(0), right.flip(0)
     lengths = lengths.clamp_min(torch.finfo(lengths.dtype).eps * lengths[-1])
+    # A = BᵀB = V Σ² Vᵀ
     eigenvalues = lengths.square()
     spectrum = CenteredSpectrum(
         eigenvalues=eigenvalues,
+        # v_kᵀ F v_k = s_k - v_kᵀ R v_k
         data_eigenvalues=(eigenvalues - right.square() @ penalty).clamp_min(0.0),
         train_coordinates=torch.empty(0),
         tolerance=0.0,
         problem=curvature.problem,
+        # T⁻¹ V = S Q D^-½ U Σ
         basis=scale[:, None] * (vectors / roots) @ left * lengths,
     )
     spectrum.train_coordinates = spectrum.coordinates(curvature.problem.train)
@@ -210,5 +218,6 @@ def to_raw(rows: Tensor, module: CenteredLinear) -> Tensor:
     """Rows of a factor ``(r, p)`` times ``T⁻¹``: ``b' = b + W μ``."""
     n_outputs, n_features = module.linear.weight.shape
     weights, biases = rows[:, :-n_outputs], rows[:, -n_outputs:]
+    # r_W + r_b' μᵀ, (r, n_outputs, n_features)
     moved = weights.unflatten(1, (n_outputs, n_features)) + biases[..., None] * module.center.means
     return torch.cat([moved.flatten(1), biases], dim=1)

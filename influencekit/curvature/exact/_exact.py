@@ -10,6 +10,7 @@ from torch import Tensor
 
 from influencekit.curvature._problem import (
     Curvature,
+    CurvatureProblem,
     CurvatureRows,
     fisher_rows,
     ggn_rows,
@@ -19,9 +20,11 @@ from influencekit.curvature._spectrum import CoordinateSpectrum
 from influencekit.curvature.exact._centered_space import CenteredLinear, decompose_centered
 from influencekit.curvature.exact._sample_space import decompose_samples
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
+from influencekit.gradients._gradients import Gradients
 from influencekit.gradients.blocks._base import row_slice
 from influencekit.gradients.projections._make_projection import make_projection
 from influencekit.utils._long_work import format_bytes
+from influencekit.utils.validation import present
 
 __all__ = [
     "DecompositionPlan",
@@ -65,7 +68,7 @@ class GaussNewton(Curvature, name="ggn"):
     projects: ClassVar[bool] = True
     centers: ClassVar[bool] = True
 
-    def factorize(self, problem):
+    def factorize(self, problem: CurvatureProblem) -> CoordinateSpectrum:
         return decompose(ggn_rows(problem))
 
 
@@ -90,7 +93,7 @@ class EmpiricalFisher(Curvature, name="fisher"):
     projects: ClassVar[bool] = True
     centers: ClassVar[bool] = True
 
-    def factorize(self, problem):
+    def factorize(self, problem: CurvatureProblem) -> CoordinateSpectrum:
         return decompose(fisher_rows(problem))
 
 
@@ -235,13 +238,14 @@ class ParameterSpectrum(CoordinateSpectrum):
     basis: Tensor
     projection: Any = None
 
-    def coordinates(self, gradients):
+    def coordinates(self, gradients: Gradients) -> Tensor:
+        # G V, or G Pᵀ V
         if self.projection is None:
             return gradients @ self.basis
         return gradients.project(self.projection, dtype=self.basis.dtype) @ self.basis
 
 
-def decompose_parameters(curvature) -> ParameterSpectrum:
+def decompose_parameters(curvature: CurvatureRows) -> ParameterSpectrum:
     """Decompose ``F + diag(penalty)`` of all parameters.
 
     Parameters
@@ -257,13 +261,14 @@ def decompose_parameters(curvature) -> ParameterSpectrum:
     -----
     Cost ``O(N p² + p³)`` for N curvature rows, memory ``O(p²)``.
     """
+    # F + R with F = Σ_r ω_r b_r b_rᵀ, (p, p)
     matrix = curvature.rows.covariance(curvature.weights)
     penalty = curvature.problem.penalty.to(matrix)
     matrix.diagonal().add_(penalty)
     return _decompose(curvature, matrix, penalty, projection=None)
 
 
-def decompose_projected(curvature, projection) -> ParameterSpectrum:
+def decompose_projected(curvature: CurvatureRows, projection: Any) -> ParameterSpectrum:
     """Decompose the curvature of projected gradients, ``P F Pᵀ + r I``.
 
     A random projection keeps inner products of gradients, and in the sample space the
@@ -277,16 +282,20 @@ def decompose_projected(curvature, projection) -> ParameterSpectrum:
     for own, features in curvature.rows:
         rows = features.project(projection)
         if gradients is not None:
-            shares = curvature.gradient_coordinates[own, None].to(rows.dtype)
+            coordinates = present(curvature.gradient_coordinates, "coordinates")
+            shares = coordinates[own, None].to(rows.dtype)
+            # P g_i = Σ_r c_ir P b_ir
             torch.bmm(shares, rows.unflatten(0, (-1, r)), out=gradients[own, None])
         rows = rows.to(torch.float64)
+        # P F Pᵀ = Σ_r ω_r (P b_r) (P b_r)ᵀ
         matrix.addmm_(rows.mT, rows * weights[row_slice(own, r), None])
+    # P F Pᵀ + r I, with the mean penalty r
     constant = torch.full_like(matrix[0], float(penalty.mean()))
     matrix.diagonal().add_(constant)
     return _decompose(curvature, matrix, constant, projection, gradients)
 
 
-def _room_for_gradients(curvature, k: int) -> Tensor | None:
+def _room_for_gradients(curvature: CurvatureRows, k: int) -> Tensor | None:
     """Space for the projected loss gradients, where they are sums of the curvature's rows."""
     engine, n = curvature.problem.engine, len(curvature.rows)
     like = torch.empty(0, dtype=engine.task.dtype, device=engine.task.device)
@@ -296,9 +305,15 @@ def _room_for_gradients(curvature, k: int) -> Tensor | None:
 
 
 def _decompose(
-    curvature, matrix: Tensor, penalty: Tensor, projection, gradients: Tensor | None = None
+    curvature: CurvatureRows,
+    matrix: Tensor,
+    penalty: Tensor,
+    projection: Any,
+    gradients: Tensor | None = None,
 ) -> ParameterSpectrum:
+    # A = V diag(s) Vᵀ
     eigenvalues, basis = torch.linalg.eigh(matrix)
+    # v_kᵀ F v_k = s_k - v_kᵀ R v_k
     data = eigenvalues - penalty @ basis.square()
     dtype = curvature.problem.engine.task.dtype
     spectrum = ParameterSpectrum(

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from influencekit.curvature._operators import CurvatureOperator
-from influencekit.curvature._problem import Curvature
+from influencekit.curvature._problem import Curvature, CurvatureProblem
 from influencekit.curvature._spectrum import damped_inverse, positive_inverse
 from influencekit.curvature.exact._exact import LARGEST_EXACT, ParameterSpectrum
 from influencekit.exceptions import NegativeCurvatureWarning, ResourceError, warn_user
+from influencekit.gradients._gradients import Gradients
 from influencekit.utils._long_work import format_bytes
 from influencekit.utils.validation import StrOptions
 
@@ -62,10 +63,10 @@ class Hessian(Curvature, name="hessian"):
         "negative": [StrOptions({"drop", "absolute", "keep"})],
     }
 
-    def __init__(self, negative="drop"):
+    def __init__(self, negative: str = "drop"):
         self.negative = negative
 
-    def factorize(self, problem):
+    def factorize(self, problem: CurvatureProblem) -> HessianSpectrum:
         task = problem.engine.task
         p = task.n_parameters
         needed = 4 * 8 * p * p
@@ -77,13 +78,16 @@ class Hessian(Curvature, name="hessian"):
                 "curvature='ggn', or Arnoldi(matrix='hessian') or "
                 "ConjugateGradient(matrix='hessian'), which never form it."
             )
+        # A = F + R
         matrix = _dense(CurvatureOperator(problem, "hessian"), p)
         penalty = problem.penalty.to(matrix)
         matrix.diagonal().add_(penalty)
+        # A = V diag(s) Vᵀ
         eigenvalues, basis = torch.linalg.eigh(matrix)
         size = p if task.dtype == torch.float64 else 1
         spectrum = HessianSpectrum(
             eigenvalues=eigenvalues,
+            # v_kᵀ F v_k = s_k - v_kᵀ R v_k
             data_eigenvalues=(eigenvalues - penalty @ basis.square()).clamp_min(0.0),
             train_coordinates=torch.empty(0),
             tolerance=size * torch.finfo(task.dtype).eps,
@@ -106,14 +110,14 @@ class HessianSpectrum(ParameterSpectrum):
 
     negative: str = "drop"
 
-    def inverse(self, damping):
+    def inverse(self, damping: float) -> Tensor:
         if self.negative == "absolute":
             return damped_inverse(self.eigenvalues.abs(), damping, self.tolerance)
         if self.negative == "keep":
             return damped_inverse(self.eigenvalues, damping, self.tolerance)
         return positive_inverse(self.eigenvalues, damping, self.tolerance)
 
-    def products(self, queries, damping):
+    def products(self, queries: Gradients, damping: float) -> Tensor:
         smallest = float(self.eigenvalues[0])
         if self.negative == "keep" and damping <= -smallest:
             n = int((self.eigenvalues + damping <= 0).sum())
@@ -127,7 +131,7 @@ class HessianSpectrum(ParameterSpectrum):
         return super().products(queries, damping)
 
     @property
-    def floor(self):  # type: ignore[override]
+    def floor(self) -> float:  # type: ignore[override]
         """1.5 times the size of the smallest eigenvalue, where negative ones are kept."""
         if self.negative != "keep":
             return 0.0
@@ -141,5 +145,7 @@ def _dense(operator: CurvatureOperator, p: int) -> Tensor:
     for start in range(0, p, 512):
         axes = torch.zeros(min(512, p - start), p, dtype=like.dtype, device=like.device)
         axes.diagonal(start).fill_(1.0)
+        # rows e_iᵀ F
         matrix[start : start + len(axes)] = operator.data(axes)
+    # (F + Fᵀ) / 2
     return (matrix + matrix.mT) / 2

@@ -41,7 +41,8 @@ class SampleSpectrum(CoordinateSpectrum):
     nonuniform: Tensor
     mixing: Tensor
 
-    def coordinates(self, gradients):
+    def coordinates(self, gradients: Gradients) -> Tensor:
+        # G V = G [B̃; E]ᵀ M
         return _span_products(self.rows, self.weights, self.nonuniform, gradients) @ self.mixing
 
 
@@ -64,13 +65,19 @@ def decompose_samples(curvature: CurvatureRows) -> SampleSpectrum:
     penalty = curvature.problem.penalty
     constant, nonuniform = nonuniform_penalty(penalty)
     n = curvature.rows.n_rows
+    # [B̃; E] = S Uᵀ with orthonormal columns U = [B̃; E]ᵀ M
     spread, mixing = _orthonormal_span(_span_gram(curvature, nonuniform), curvature.tolerance)
     excess = (penalty[nonuniform] - constant)[:, None]
+    # Uᵀ F U = S_Bᵀ S_B
     inside = spread[:n].mT @ spread[:n]
+    # Uᵀ (F + R) U = S_Bᵀ S_B + S_Eᵀ diag(r - c) S_E + c I
     small = inside + spread[n:].mT @ (excess * spread[n:])
     small.diagonal().add_(constant)
+    # = W diag(s) Wᵀ
     eigenvalues, rotation = torch.linalg.eigh(small)
+    # V = U W = [B̃; E]ᵀ M W, and B̃ V = S_B W
     mixing, rows = mixing @ rotation, spread[:n] @ rotation
+    # v_kᵀ F v_k
     data = (rotation * (inside @ rotation)).sum(0).clamp_min(0.0)
     eigenvalues = eigenvalues.clamp_min(0.0)
     return SampleSpectrum(
@@ -94,9 +101,11 @@ def _orthonormal_span(gram: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
     """
     norms = gram.diagonal().clamp_min(0.0).sqrt()
     unit = torch.where(norms > 0, 1 / torch.where(norms > 0, norms, 1.0), 0.0)
+    # K = [B̃; E] [B̃; E]ᵀ; D⁻¹ K D⁻¹ = Q diag(l) Qᵀ with the lengths D of the rows
     lengths, directions = torch.linalg.eigh(unit[:, None] * gram * unit)
     keep = lengths > tolerance * lengths[-1]
     roots, directions = lengths[keep].sqrt(), directions[:, keep]
+    # S = D Q √l and M = D⁻¹ Q / √l
     return norms[:, None] * directions * roots, unit[:, None] * directions / roots
 
 
@@ -105,6 +114,7 @@ def _loss_coordinates(curvature: CurvatureRows, rows: Tensor) -> Tensor:
     weights = curvature.weights
     coordinates = present(curvature.gradient_coordinates, "coordinates of the gradients")
     scale = coordinates.reshape(-1) / weights.sqrt()
+    # Vᵀ g_i = Σ_r (c_ir / √ω_ir) (√ω_ir Vᵀ b_ir)
     scaled = rows * torch.where(weights > 0, scale, 0.0)[:, None]
     return scaled.unflatten(0, (len(curvature.rows), -1)).sum(1)
 
@@ -114,7 +124,9 @@ def _span_gram(curvature: CurvatureRows, nonuniform: Tensor) -> Tensor:
     n, q = curvature.rows.n_rows, len(nonuniform)
     products = _span_products(curvature.rows, curvature.weights, nonuniform, curvature.rows)
     gram = torch.eye(n + q, dtype=products.dtype, device=products.device)
+    # B̃ [B̃; E]ᵀ, with B̃ = √ω B
     gram[:n] = products * curvature.weights.sqrt()[:, None]
+    # E B̃ᵀ; E Eᵀ = I is there already
     gram[n:, :n] = gram[:n, n:].mT
     return (gram + gram.mT) / 2
 
@@ -123,6 +135,7 @@ def _span_products(
     rows: Gradients, weights: Tensor, nonuniform: Tensor, gradients: Gradients
 ) -> Tensor:
     """Inner products of gradients with the rows of ``[B̃; E]``, float64, (n_rows, N + q)."""
+    # G B̃ᵀ = G Bᵀ √ω, and beside it G Eᵀ
     if len(nonuniform) == 0:
         return gradients.dot(rows) * weights.sqrt()
     engine = rows.engine

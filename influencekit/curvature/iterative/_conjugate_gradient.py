@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from influencekit.curvature._operators import MATRICES
-from influencekit.curvature._problem import Curvature
+from influencekit.curvature._problem import Curvature, CurvatureProblem
 from influencekit.curvature._solution import Solution
 from influencekit.curvature.iterative._iterative import IterativeCurvature, relative
 from influencekit.curvature.iterative._preconditioners import PRECONDITIONERS, Preconditioner
@@ -78,13 +78,13 @@ class ConjugateGradient(Curvature, name="cg"):
 
     def __init__(
         self,
-        matrix="ggn",
+        matrix: str = "ggn",
         *,
-        rtol=1e-5,
-        max_iter=200,
-        preconditioner="nystroem",
-        preconditioner_rank=300,
-        random_state=None,
+        rtol: float = 1e-5,
+        max_iter: int = 200,
+        preconditioner: str | None = "nystroem",
+        preconditioner_rank: int = 300,
+        random_state: Any = None,
     ):
         self.matrix = matrix
         self.rtol = rtol
@@ -93,7 +93,7 @@ class ConjugateGradient(Curvature, name="cg"):
         self.preconditioner_rank = preconditioner_rank
         self.random_state = random_state
 
-    def factorize(self, problem):
+    def factorize(self, problem: CurvatureProblem) -> ConjugateGradientCurvature:
         precondition: Preconditioner | None = None
         if self.preconditioner is not None:
             make = PRECONDITIONERS[self.preconditioner]
@@ -106,12 +106,19 @@ class ConjugateGradient(Curvature, name="cg"):
 class ConjugateGradientCurvature(IterativeCurvature):
     """Products through the inverse by conjugate gradients."""
 
-    def __init__(self, problem, matrix, rtol, max_iter, precondition):
+    def __init__(
+        self,
+        problem: CurvatureProblem,
+        matrix: str,
+        rtol: float,
+        max_iter: int,
+        precondition: Preconditioner | None,
+    ):
         super().__init__(problem, matrix, rtol)
         self.max_iter = max_iter
         self.precondition = precondition
 
-    def run(self, vectors, damping):
+    def run(self, vectors: Tensor, damping: float) -> Solution:
         x = torch.zeros_like(vectors)
         iterations = torch.zeros(len(vectors), dtype=torch.long, device=vectors.device)
         left, sizes = vectors, relative(vectors, vectors)
@@ -125,6 +132,7 @@ class ConjugateGradientCurvature(IterativeCurvature):
             step, taken = self._iterate(left[open_], damping, goals, budget)
             x[open_] += step
             iterations[open_] += taken
+            # r = v - (A + λI) x
             left = vectors - self.operator(x, damping)
             before, sizes = sizes, relative(left, vectors)
             if not bool((sizes[open_] < 0.5 * before[open_]).any()):
@@ -139,15 +147,18 @@ class ConjugateGradientCurvature(IterativeCurvature):
         taken = torch.full((len(vectors),), budget, device=vectors.device)
         rows = torch.arange(len(vectors), device=vectors.device)
         x, r = torch.zeros_like(vectors), vectors.clone()
+        # z = M⁻¹ r, d = z, ρ = <r, z>
         z = self._preconditioned(r, damping)
         d, rho = z.clone(), (r * z).sum(1)
         verbose = self.problem.engine.verbose
         steps = progress(range(1, budget + 1), "conjugate gradients", verbose, leave=False)
         for iteration in steps:
+            # (A + λI) d, and <d, (A + λI) d>
             image = self.operator(d, damping)
             curvature = (d * image).sum(1)
             if not bool((curvature > 0).all()):
                 self._explain(d, curvature, damping)
+            # α = ρ / <d, (A + λI) d>; x + α d; r - α (A + λI) d
             alpha = (rho / curvature)[:, None]
             x.addcmul_(alpha, d)
             r.addcmul_(alpha, image, value=-1)
@@ -157,6 +168,7 @@ class ConjugateGradientCurvature(IterativeCurvature):
                 rows, x, r, d, rho = (t[~solved] for t in (rows, x, r, d, rho))
                 if len(rows) == 0:
                     return solution, taken
+            # z = M⁻¹ r; d = z + (ρ_new / ρ_old) d
             z = self._preconditioned(r, damping)
             before, rho = rho, (r * z).sum(1)
             d = torch.addcmul(z, (rho / before)[:, None], d)
@@ -184,7 +196,7 @@ class ConjugateGradientCurvature(IterativeCurvature):
             "or matrix='ggn', which has no negative eigenvalues."
         )
 
-    def _remedy(self):
+    def _remedy(self) -> str:
         return (
             "Raise max_iter or rtol, take preconditioner='nystroem' with a higher "
             "preconditioner_rank, or a larger damping; residuals below rounding "

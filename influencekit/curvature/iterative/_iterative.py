@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -10,10 +11,12 @@ from torch import Tensor
 
 from influencekit.curvature._base import SolvedCurvature
 from influencekit.curvature._operators import CurvatureOperator
+from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._solution import Solution
 from influencekit.curvature.exact._hessian import CLEAR_OF_ZERO
 from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues
 from influencekit.exceptions import ConvergenceWarning, warn_user
+from influencekit.gradients._gradients import Gradients
 
 __all__ = ["IterativeCurvature", "relative"]
 
@@ -30,7 +33,7 @@ class IterativeCurvature(SolvedCurvature):
         Relative residual wanted.
     """
 
-    def __init__(self, problem, matrix: str, rtol: float):
+    def __init__(self, problem: CurvatureProblem, matrix: str, rtol: float):
         super().__init__(problem)
         self.operator = CurvatureOperator(problem, matrix)
         self.rtol = rtol
@@ -39,19 +42,21 @@ class IterativeCurvature(SolvedCurvature):
     def run(self, vectors: Tensor, damping: float) -> Solution:
         """Solve for every row (k, p), none of which is tiny."""
 
-    def solve(self, vectors, damping):
+    def solve(self, vectors: Tensor, damping: float) -> Solution:
         largest = vectors.abs().amax(1, keepdim=True)
         scale = torch.where(largest > 0, largest, 1.0)  # norms of saturated examples underflow
         found = self.run(vectors / scale, damping)
         return replace(found, products=torch.as_tensor(found.products).mul_(scale))
 
-    def _solution(self, gradients, damping, out, multiply):
+    def _solution(
+        self, gradients: Gradients, damping: float, out: Tensor, multiply: Callable[..., Tensor]
+    ) -> Solution:
         found = super()._solution(gradients, damping, out, multiply)
         self._warn_of_missed(found, damping)
         return found
 
     @property
-    def floor(self):  # type: ignore[override]
+    def floor(self) -> float:  # type: ignore[override]
         """For the Hessian 1.5 times the size of its smallest eigenvalue, where that is negative.
 
         Systems are then positive definite.
@@ -61,7 +66,7 @@ class IterativeCurvature(SolvedCurvature):
         smallest, _ = extreme_eigenvalues(self.operator, self.operator.diagonal())
         return CLEAR_OF_ZERO * max(0.0, -smallest)
 
-    def wanted(self, damping: float) -> float:
+    def wanted(self, _damping: float) -> float:
         """Relative residual above which a user is told."""
         return self.rtol
 

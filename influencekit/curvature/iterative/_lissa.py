@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import ceil, log
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from influencekit.curvature._operators import MATRICES, CurvatureOperator
-from influencekit.curvature._problem import Curvature, drawn_seed
+from influencekit.curvature._problem import Curvature, CurvatureProblem, drawn_seed
 from influencekit.curvature._solution import Solution
 from influencekit.curvature.iterative._iterative import IterativeCurvature, relative
 from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues, lanczos, normal_rows
@@ -46,9 +47,9 @@ class LiSSA(Curvature, name="lissa"):
         curvature, within ``rtol``: ``log(1/rtol) * scale / λ``, at most 10,000.
     repeats : int, default=1
         Series that are averaged, which takes noise of the batches out.
-    batch_size : int or None, default=128
-        Examples drawn for a term, without replacement; None takes all, and the series stops
-        as soon as residuals are below ``rtol``.
+    rows_per_step : int or None, default=128
+        Examples drawn for each term of the series, without replacement: scores depend on it.
+        None takes all, and the series stops as soon as residuals are below ``rtol``.
     rtol : float, default=0.01
         Relative error of the truncated series, not counting the noise of batches.
     random_state : int, RandomState instance or None, default=None
@@ -83,37 +84,36 @@ class LiSSA(Curvature, name="lissa"):
         "scale": [Interval(Real, 0, None, closed="neither"), None],
         "depth": [Interval(Integral, 1, None, closed="left"), None],
         "repeats": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "rows_per_step": [Interval(Integral, 1, None, closed="left"), None],
         "rtol": [Interval(Real, 0, 1, closed="neither")],
         "random_state": ["random_state"],
     }
 
     def __init__(
         self,
-        matrix="ggn",
+        matrix: str = "ggn",
         *,
-        scale=None,
-        depth=None,
-        repeats=1,
-        batch_size=128,
-        rtol=1e-2,
-        random_state=None,
+        scale: float | None = None,
+        depth: int | None = None,
+        repeats: int = 1,
+        rows_per_step: int | None = 128,
+        rtol: float = 1e-2,
+        random_state: Any = None,
     ):
         self.matrix = matrix
         self.scale = scale
         self.depth = depth
         self.repeats = repeats
-        self.batch_size = batch_size
+        self.rows_per_step = rows_per_step
         self.rtol = rtol
         self.random_state = random_state
 
-    def factorize(self, problem):
+    def factorize(self, problem: CurvatureProblem) -> LissaCurvature:
         n = len(problem.examples)
-        whole = self.batch_size is None or self.batch_size >= n
+        size = self.rows_per_step
         seed = drawn_seed(self.random_state, problem)
-        return LissaCurvature(
-            problem, self, batch_size=None if whole else int(self.batch_size), seed=seed
-        )
+        some = None if size is None or size >= n else int(size)
+        return LissaCurvature(problem, self, rows_per_step=some, seed=seed)
 
 
 class LissaCurvature(IterativeCurvature):
@@ -127,19 +127,23 @@ class LissaCurvature(IterativeCurvature):
         Smallest one of the data, the penalty among it: below 0 for a Hessian only.
     """
 
-    def __init__(self, problem, settings: LiSSA, *, batch_size: int | None, seed: int):
+    def __init__(
+        self, problem: CurvatureProblem, settings: LiSSA, *, rows_per_step: int | None, seed: int
+    ):
         super().__init__(problem, settings.matrix, settings.rtol)
-        self.settings, self.batch_size, self.seed = settings, batch_size, seed
+        self.settings, self.rows_per_step, self.seed = settings, rows_per_step, seed
         self.largest_ = self._largest()
         self.smallest_ = self._smallest()
 
-    def run(self, vectors, damping):
+    def run(self, vectors: Tensor, damping: float) -> Solution:
         scale = self._scale(damping)
         depth, _ = self._depth(scale, damping)
         total, taken = torch.zeros_like(vectors), 0
         for repeat in range(self.settings.repeats):
             h, terms = self._series(vectors, damping, scale, depth, self.seed + repeat)
+            # mean over the repeats of h / scale
             total, taken = total.add_(h, alpha=1 / (scale * self.settings.repeats)), taken + terms
+        # ‖v - (A + λI) x‖ / ‖v‖
         sizes = relative(vectors - self.operator(total, damping), vectors).double().cpu().numpy()
         return Solution(total, sizes, np.full(len(vectors), taken))
 
@@ -151,21 +155,22 @@ class LissaCurvature(IterativeCurvature):
         steps = progress(range(depth), "LiSSA", self.problem.engine.verbose, leave=False)
         rows = self._batches(depth, seed)
         for t in steps:
+            # h + v - (F_t + R + λI) h / scale, with the F_t of a batch
             change = self.operator.data(h, next(rows)).mul_(-1 / scale)
             change.addcmul_(h, shift, value=-1).add_(vectors)
             h += change
-            if t >= OFTEN and t % OFTEN and t < depth - 1 and self.batch_size is not None:
+            if t >= OFTEN and t % OFTEN and t < depth - 1 and self.rows_per_step is not None:
                 continue
             size = torch.linalg.vector_norm(h, dim=1)
             if bool((~(size <= 2 * (t + 2) * norms)).any()):
                 self._explain(t + 1, float((size / norms).nan_to_num(0).max()), scale, damping)
-            if self.batch_size is None and bool((relative(change, vectors) <= self.rtol).all()):
+            if self.rows_per_step is None and bool((relative(change, vectors) <= self.rtol).all()):
                 return h, t + 1
         return h, depth
 
-    def _batches(self, depth: int, seed: int):
+    def _batches(self, depth: int, seed: int) -> Iterator[Tensor | None]:
         """Rows of each term: an epoch's permutation, cut into batches; None is all rows."""
-        n, size = len(self.problem.examples), self.batch_size
+        n, size = len(self.problem.examples), self.rows_per_step
         rng, order = np.random.RandomState(seed % 2**32), np.empty(0, dtype=np.int64)
         for _ in range(depth):
             if size is None:
@@ -179,7 +184,7 @@ class LissaCurvature(IterativeCurvature):
     def _largest(self) -> float:
         """Largest eigenvalue of the data's part on the whole data and on some batches."""
         found = [_largest_eigenvalue(self.operator, None, self.seed)]
-        if self.batch_size is not None:
+        if self.rows_per_step is not None:
             found += [
                 _largest_eigenvalue(self.operator, rows, self.seed)
                 for rows in self._batches(N_BATCHES, self.seed)
@@ -213,16 +218,16 @@ class LissaCurvature(IterativeCurvature):
             f"growth is at most {t + 1}. scale={scale:.3g}, damping={damping:.3g}; the largest "
             f"eigenvalue found is {self.largest_:.3g}, and scale must be above half of it plus "
             f"the damping, for every batch; the smallest, {self.smallest_:.3g}, must be above "
-            f"{-damping:.3g}. Take scale=None or a larger one, a larger batch_size, a larger "
+            f"{-damping:.3g}. Take scale=None or a larger one, a larger rows_per_step, a larger "
             "damping, or matrix='ggn', which has no negative eigenvalues."
         )
 
-    def wanted(self, damping):
+    def wanted(self, damping: float) -> float:
         """Noise of batches is no failure; a series that is too short is one."""
         long_enough = self._depth(self._scale(damping), damping)[1]
-        return np.inf if self.batch_size is not None and long_enough else self.rtol
+        return np.inf if self.rows_per_step is not None and long_enough else self.rtol
 
-    def _remedy(self):
+    def _remedy(self) -> str:
         return "Raise depth (None chooses it) or the damping, or take ConjugateGradient()."
 
 

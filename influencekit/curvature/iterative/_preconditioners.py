@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,9 @@ class NystroemPreconditioner:
     eigenvalues: Tensor
 
     @classmethod
-    def make(cls, problem: CurvatureProblem, rank: int, random_state) -> NystroemPreconditioner:
+    def make(
+        cls, problem: CurvatureProblem, rank: int, random_state: Any
+    ) -> NystroemPreconditioner:
         """Of the Gauss-Newton matrix and the penalty."""
         task = problem.engine.task
         each = 8 * task.n_parameters * torch.empty(0, dtype=task.dtype).element_size()
@@ -47,6 +50,7 @@ class NystroemPreconditioner:
         least = float(self.eigenvalues.max()) * torch.finfo(rows.dtype).eps ** 0.5
         rest = max(float(self.eigenvalues.min()) + damping, least) or 1.0
         scale = (1 / (self.eigenvalues + damping).clamp_min(rest) - 1 / rest).to(rows.dtype)
+        # v / rest + U (1 / (s + λ) - 1 / rest) Uᵀ v
         return rows / rest + ((rows @ self.basis) * scale) @ self.basis.mT
 
 
@@ -62,12 +66,15 @@ class DiagonalPreconditioner:
     diagonal: Tensor
 
     @classmethod
-    def make(cls, problem: CurvatureProblem, rank: int, random_state) -> DiagonalPreconditioner:
+    def make(
+        cls, problem: CurvatureProblem, _rank: int, _random_state: Any
+    ) -> DiagonalPreconditioner:
         """Of a problem; the other arguments are not used."""
         return cls(ggn_diagonal(problem) + problem.penalty)
 
     def __call__(self, rows: Tensor, damping: float) -> Tensor:
         floor = torch.finfo(rows.dtype).eps * self.diagonal.max()
+        # v / (diag(F) + R + λ)
         return rows / (self.diagonal + damping).clamp_min(floor).to(rows.dtype)
 
 
@@ -77,6 +84,7 @@ def ggn_diagonal(problem: CurvatureProblem) -> Tensor:
     for rows, features in ggn_rows(problem).rows:
         for block in features.blocks.values():
             sums, place = out.new_zeros(1, block.spec.width), torch.zeros_like(out)[None]
+            # Σ_i w_i/W Σ_r b_ir²
             block.add_squares(problem.example_weights[rows], sums[0], features.workspace)
             block.spec.scatter(sums, place)
             out += place[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,13 +59,13 @@ class BlockBasis(ABC):
 class DiagonalBasis(BlockBasis):
     """The parameters themselves: for blocks that have no factors and are large."""
 
-    def rotate_rows(self, rows):
+    def rotate_rows(self, rows: Tensor) -> Tensor:
         return rows
 
-    def unrotate_rows(self, rows):
+    def unrotate_rows(self, rows: Tensor) -> Tensor:
         return rows
 
-    def diagonal(self, penalty):
+    def diagonal(self, penalty: Tensor) -> Tensor:
         return penalty
 
 
@@ -80,13 +81,16 @@ class FullBasis(BlockBasis):
 
     vectors: Tensor
 
-    def rotate_rows(self, rows):
+    def rotate_rows(self, rows: Tensor) -> Tensor:
+        # G V
         return rows @ self.vectors
 
-    def unrotate_rows(self, rows):
+    def unrotate_rows(self, rows: Tensor) -> Tensor:
+        # C Vᵀ
         return rows @ self.vectors.mT
 
-    def diagonal(self, penalty):
+    def diagonal(self, penalty: Tensor) -> Tensor:
+        # Σ_i r_i v_ik²
         return penalty @ self.vectors.to(penalty).square()
 
 
@@ -112,23 +116,27 @@ class MatrixBasis(BlockBasis):
     output_moments: Tensor
     single: bool
 
-    def rotate(self, block):
+    def rotate(self, block: Any) -> Block:
         if not block.has_factors:
             return super().rotate(block)
+        # Σ_t b_t (a_t, 1)ᵀ becomes Σ_t (Q_outᵀ b_t) (Q_inᵀ (a_t, 1))ᵀ
         return OuterBlock(self.place, block.inputs_times(self.inputs), block.b @ self.outputs)
 
-    def rotate_rows(self, rows):
+    def rotate_rows(self, rows: Tensor) -> Tensor:
+        # Q_outᵀ G Q_in
         return (self.outputs.mT @ self._matrices(rows) @ self.inputs).flatten(1)
 
-    def unrotate_rows(self, rows):
+    def unrotate_rows(self, rows: Tensor) -> Tensor:
         shape = (self.spec.d_out, self.spec.d_in + self.spec.has_bias)
+        # Q_out C Q_inᵀ
         moved = self.outputs @ rows.unflatten(1, shape) @ self.inputs.mT
         if not self.spec.has_bias:
             return moved.flatten(1)
         return torch.cat([moved[:, :, :-1].flatten(1), moved[:, :, -1]], dim=1)
 
-    def diagonal(self, penalty):
+    def diagonal(self, penalty: Tensor) -> Tensor:
         matrix = self._matrices(penalty[None])[0]
+        # Σ_ij u_ik² R_ij v_jl² along u_k ⊗ v_l
         left, right = self.outputs.to(penalty).square(), self.inputs.to(penalty).square()
         return (left.mT @ matrix @ right).flatten()
 
@@ -155,18 +163,22 @@ class IndexBasis(BlockBasis):
 
     outputs: Tensor
 
-    def rotate(self, block):
+    def rotate(self, block: Any) -> Block:
         if not block.has_factors:
             return super().rotate(block)
+        # every b_t becomes Qᵀ b_t
         return IndexBlock(self.place, block.index, block.b @ self.outputs)
 
-    def rotate_rows(self, rows):
+    def rotate_rows(self, rows: Tensor) -> Tensor:
+        # G Q
         return (self._matrices(rows) @ self.outputs).flatten(1)
 
-    def unrotate_rows(self, rows):
+    def unrotate_rows(self, rows: Tensor) -> Tensor:
+        # C Qᵀ
         return (self._matrices(rows) @ self.outputs.mT).flatten(1)
 
-    def diagonal(self, penalty):
+    def diagonal(self, penalty: Tensor) -> Tensor:
+        # Σ_j R_ej q_jk²
         return (self._matrices(penalty[None])[0] @ self.outputs.to(penalty).square()).flatten()
 
     def _matrices(self, rows: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -47,13 +47,20 @@ class KroneckerCurvature(Curvature):
         "random_state": ["random_state"],
     }
 
-    def __init__(self, fisher="auto", *, n_samples=1, tolerance=1e-4, random_state=None):
+    def __init__(
+        self,
+        fisher: str = "auto",
+        *,
+        n_samples: int = 1,
+        tolerance: float = 1e-4,
+        random_state: Any = None,
+    ):
         self.fisher = fisher
         self.n_samples = n_samples
         self.tolerance = tolerance
         self.random_state = random_state
 
-    def factorize(self, problem):
+    def factorize(self, problem: CurvatureProblem) -> KroneckerSpectrum:
         train, room = problem.train, problem.max_memory // 3
         for_basis, for_eigenvalues = self._cotangents(problem)
         rows = train.along(for_basis, keep_factors=True).held_pairs(room)
@@ -68,6 +75,7 @@ class KroneckerCurvature(Curvature):
         table = data.clone()
         for basis in bases.values():
             own = torch.cat([problem.penalty[columns] for columns in basis.spec.columns])
+            # s_k = v_kᵀ F v_k + v_kᵀ R v_k
             table[basis.columns] += basis.diagonal(own)
         return KroneckerSpectrum(problem, bases, table, data, self.tolerance, *kept)
 
@@ -93,8 +101,8 @@ class KroneckerCurvature(Curvature):
             return (loss_cotangent(task),) * 2
         seed = drawn_seed(self.random_state, problem)
         return (
-            sampled_cotangent(task, seed, self.n_samples),
-            sampled_cotangent(task, seed + 1, self.n_samples),
+            sampled_cotangent(task, self.n_samples, random_state=seed),
+            sampled_cotangent(task, self.n_samples, random_state=seed + 1),
         )
 
 
@@ -141,7 +149,13 @@ class KFAC(KroneckerCurvature, name="kfac"):
        arXiv 2311.00636.
     """
 
-    def _corrected(self, problem, rows, bases, data):
+    def _corrected(
+        self,
+        _problem: CurvatureProblem,
+        rows: Gradients,
+        bases: dict[str, BlockBasis],
+        _data: Tensor,
+    ) -> Iterator[tuple[slice, GradientFeatures]]:
         for some, _, own in rows.pairs():
             yield some, rotate(own, bases)
 
@@ -182,13 +196,16 @@ class EKFAC(KroneckerCurvature, name="ekfac"):
        2023, arXiv 2308.03296.
     """
 
-    def _corrected(self, problem, rows, bases, data):
+    def _corrected(
+        self, problem: CurvatureProblem, rows: Gradients, bases: dict[str, BlockBasis], data: Tensor
+    ) -> Iterator[tuple[slice, GradientFeatures]]:
         data.zero_()
         for some, features, own in rows.pairs():
             weights, made = problem.example_weights[some], rotate(own, bases)
             for name, basis in bases.items():  # a block at a time: rows are many
                 same = own is features
                 block = made.blocks[name] if same else rotated(features.blocks[name], basis)
+                # Σ_i w_i/W Σ_r (v_kᵀ b_ir)²
                 block.add_squares(weights, data[basis.columns], features.workspace)
             yield some, made
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,7 +59,7 @@ class _MatrixMoments(BlockMoments):
         self.inputs, self.outputs = self._zeros(d_in, d_in), self._zeros(spec.d_out, spec.d_out)
         self.count, self.single = 0.0, True
 
-    def add(self, block, weights):
+    def add(self, block: Any, weights: Tensor) -> None:
         if not block.has_factors:  # not called in this batch: zeros
             return
         self.single = self.single and block.length == 1
@@ -68,10 +69,12 @@ class _MatrixMoments(BlockMoments):
         if self.spec.has_bias:
             ones = roots[:, None, None].expand(*a.shape[:2], 1)
             a = torch.cat([a, ones], dim=2)
+        # A = Σ_i w_i/W Σ_t a_it a_itᵀ, and B = Σ_i w_i/W Σ_rt b_irt b_irtᵀ
         self.inputs += _gram(a)
         self.outputs += _gram(block.b * roots[:, None, None, None])
 
-    def basis(self, penalty):
+    def basis(self, penalty: Tensor) -> tuple[BlockBasis, Tensor]:  # noqa: ARG002  other moments take it
+        # A / count = Q_in diag(α) Q_inᵀ and B = Q_out diag(β) Q_outᵀ
         inputs, q_in = _descending(self.inputs / max(self.count, 1e-300))
         outputs, q_out = _descending(self.outputs)
         place = BlockSpec(self.spec.name, self.columns, len(outputs), len(inputs))
@@ -84,6 +87,7 @@ class _MatrixMoments(BlockMoments):
             outputs,
             self.single,
         )
+        # β_k α_l along q_out,k ⊗ q_in,l
         return basis, (outputs[:, None] * inputs).flatten()
 
 
@@ -92,19 +96,22 @@ class _IndexMoments(BlockMoments):
         super().__init__(spec, start, like)
         self.frequencies, self.outputs = self._zeros(spec.d_out), self._zeros(spec.d_in, spec.d_in)
 
-    def add(self, block, weights):
+    def add(self, block: Any, weights: Tensor) -> None:
         if not block.has_factors:
             return
         each = weights[:, None].expand(block.index.shape)
+        # Σ_i w_i/W times the positions of entry e, and B = Σ_i w_i/W Σ_rt b_irt b_irtᵀ
         self.frequencies.index_add_(0, block.index.flatten(), each.flatten())
         roots = weights.sqrt().to(block.dtype)
         self.outputs += _gram(block.b * roots[:, None, None, None])
 
-    def basis(self, penalty):
+    def basis(self, penalty: Tensor) -> tuple[BlockBasis, Tensor]:  # noqa: ARG002  other moments take it
+        # B = Q diag(β) Qᵀ
         outputs, vectors = _descending(self.outputs)
         frequencies = self.frequencies / self.frequencies.sum().clamp_min(1e-300)
         place = BlockSpec(self.spec.name, self.columns, self.spec.d_out, self.spec.d_in)
         basis = IndexBasis(self.spec, place, vectors.to(self.like.dtype))
+        # frequency_e β_k along the entry e and q_k
         return basis, (frequencies[:, None] * outputs).flatten()
 
 
@@ -113,12 +120,15 @@ class _FullMoments(BlockMoments):
         super().__init__(spec, start, like)
         self.covariance = self._zeros(spec.width, spec.width)
 
-    def add(self, block, weights):
+    def add(self, block: Block, weights: Tensor) -> None:
         roots = weights.sqrt().to(block.dtype).repeat_interleave(block.rows_per_example)
+        # F = Σ_i w_i/W Σ_r b_ir b_irᵀ
         self.covariance += _gram(block.dense() * roots[:, None])
 
-    def basis(self, penalty):
+    def basis(self, penalty: Tensor) -> tuple[BlockBasis, Tensor]:
+        # F + R = V diag(s) Vᵀ
         vectors = torch.linalg.eigh(self.covariance + penalty.diag()).eigenvectors
+        # v_kᵀ F v_k
         data = (vectors * (self.covariance @ vectors)).sum(0).clamp_min(0.0)
         place = BlockSpec(self.spec.name, self.columns)
         return FullBasis(self.spec, place, vectors.to(self.like.dtype)), data
@@ -129,11 +139,12 @@ class _DiagonalMoments(BlockMoments):
         super().__init__(spec, start, like)
         self.squares = self._zeros(spec.width)
 
-    def add(self, block, weights):
+    def add(self, block: Block, weights: Tensor) -> None:
         each = weights.to(block.dtype).repeat_interleave(block.rows_per_example)
+        # diag(F) = Σ_i w_i/W Σ_r b_ir²
         self.squares += (each @ block.dense().square()).to(torch.float64)
 
-    def basis(self, penalty):
+    def basis(self, penalty: Tensor) -> tuple[BlockBasis, Tensor]:  # noqa: ARG002  other moments take it
         return DiagonalBasis(self.spec, BlockSpec(self.spec.name, self.columns)), self.squares
 
 

@@ -94,6 +94,7 @@ def plan_tiles(
         table = inverse[basis.columns].unflatten(0, (basis.place.d_out, basis.place.d_in))
         plans[name] = []
         left, right = _weights(basis.output_moments), _weights(basis.input_moments)
+        # Σ_kl (β_k M_kl α_l)² with the moments β, α of both sides
         energy += (left[:, None] * table * right).square().sum()
         if tolerance == 0 or not basis.single or n_train * table.numel() < _SMALLEST_WORK:
             plans[name].append(Tile(slice(0, len(left)), slice(0, len(right)), table=table))
@@ -124,7 +125,10 @@ class _Weighted:
     vt: Tensor
 
     @classmethod
-    def of(cls, name, rows, columns, table, left, right) -> _Weighted:
+    def of(
+        cls, name: str, rows: slice, columns: slice, table: Tensor, left: Tensor, right: Tensor
+    ) -> _Weighted:
+        # diag(β) M diag(α) = U diag(σ) Vᵀ
         svd = torch.linalg.svd(left[:, None] * table * right, full_matrices=False)
         return cls(name, rows, columns, table, left, right, *svd)
 
@@ -136,6 +140,7 @@ class _Weighted:
         if rank * (height + width + _RANK_OVERHEAD) >= height * width:
             return [Tile(self.rows, self.columns, table=self.table)]
         roots = self.values[:rank].sqrt()
+        # M ≈ leftᵀ right with left = √σ Uᵀ / β and right = √σ Vᵀ / α
         left = (self.u[:, :rank] * roots).mT / self.left
         right = self.vt[:rank] * roots[:, None] / self.right
         return [Tile(self.rows, self.columns, left=left, right=right)]
@@ -186,6 +191,7 @@ def add_products(
     """
     if isinstance(query, IndexBlock) and isinstance(train, IndexBlock):
         table = inverse.view(query.spec.d_out, -1).to(query.dtype)
+        # b_it times the row e_it of M, the entry of position t
         scaled = query.b * table[query.index][:, None]
         IndexBlock(query.spec, query.index, scaled).add_dot(train, out, workspace)
     elif tiles is not None and query.is_single and train.is_single:
@@ -203,11 +209,18 @@ def _factors(block: Any) -> tuple[Tensor, Tensor]:
 def _add_dense(query: Block, train: Block, inverse: Tensor, out: Tensor, workspace: int) -> None:
     scale = inverse.to(query.dtype)
     for rows in chunks(query.n_examples, query.dense_bytes, 2 * workspace):
+        # C_f diag(1 / (s + λ)), and its dot products with C
         dense = query[rows].dense() * scale
         DenseBlock(query.spec, dense[:, None]).add_dot(train, out[rows], workspace, "dense")
 
 
-def _add_tile(tile: Tile, query, train, out: Tensor, workspace: int) -> None:
+def _add_tile(
+    tile: Tile,
+    query: tuple[Tensor, Tensor],
+    train: tuple[Tensor, Tensor],
+    out: Tensor,
+    workspace: int,
+) -> None:
     query, train = ((b[:, tile.rows], a[:, tile.columns]) for b, a in (query, train))
     if tile.table is None:
         left, right = present(tile.left, "left factor"), present(tile.right, "right factor")
@@ -216,9 +229,16 @@ def _add_tile(tile: Tile, query, train, out: Tensor, workspace: int) -> None:
         _add_table(tile.table.to(out.dtype), query, train, out, workspace)
 
 
-def _add_low_rank(left: Tensor, right: Tensor, query, train, out: Tensor) -> None:
+def _add_low_rank(
+    left: Tensor,
+    right: Tensor,
+    query: tuple[Tensor, Tensor],
+    train: tuple[Tensor, Tensor],
+    out: Tensor,
+) -> None:
     (b, a), (b_train, a_train), rank = query, train, len(left)
     for rows in chunks(len(b), rank, _LEFT_ROWS):
+        # Σ_q <b_i ∘ left_q, b_j> <a_i ∘ right_q, a_j>
         outputs, inputs = _scaled(b[rows], left), _scaled(a[rows], right)
         for columns in chunks(len(b_train), 1, _RIGHT_ROWS):
             products = outputs @ b_train[columns].mT
@@ -231,10 +251,17 @@ def _scaled(rows: Tensor, factors: Tensor) -> Tensor:
     return (rows.to(factors.dtype)[:, None] * factors).to(rows.dtype).flatten(0, 1)
 
 
-def _add_table(table: Tensor, query, train, out: Tensor, workspace: int) -> None:
+def _add_table(
+    table: Tensor,
+    query: tuple[Tensor, Tensor],
+    train: tuple[Tensor, Tensor],
+    out: Tensor,
+    workspace: int,
+) -> None:
     (b, a), (b_train, a_train) = query, train
     each = table.numel() * table.element_size()
     for rows in chunks(len(b), each, 2 * workspace):
+        # Σ_kl b_ik M_kl a_il b_jk a_jl
         left = (b[rows, :, None] * table * a[rows, None, :]).flatten(1)
         for columns in chunks(len(b_train), each, workspace // 4):
             right = (b_train[columns, :, None] * a_train[columns, None, :]).flatten(1)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._spectrum import (
     DampingPath,
     Spectrum,
+    SubsetSums,
     check_masks,
     damped_inverse,
     sample_rows,
@@ -87,26 +90,26 @@ class KroneckerSpectrum(Spectrum):
         """``1 / (s + λ)`` in the order of the coordinates, (p,) in float64."""
         return damped_inverse(self.table, damping, self.tolerance)
 
-    def path(self, queries):
+    def path(self, queries: Gradients) -> DampingPath:
         factors = queries.along(queries.cotangent, keep_factors=True)
         coordinates = factors.map(partial(rotate, bases=self.bases))
         held = coordinates.held(self.problem.max_memory // 6)
         return KroneckerPath(self, held, self.problem.example_weights)
 
-    def train_path(self, rows):
+    def train_path(self, rows: Tensor) -> DampingPath:
         queries = self.train.take(rows).held(self.problem.max_memory // 6)
         return KroneckerPath(self, queries, self.problem.example_weights)
 
-    def restrict(self, columns):
+    def restrict(self, columns: Tensor) -> Spectrum:
         narrow, kept = copy.copy(self), self.sample
         narrow.problem = self.problem.take(columns)
         if kept is None or not torch.equal(columns, sample_rows(self.row_sizes())):
             kept = self.train.take(columns).held(self.problem.max_memory // 6, spill=True)
         narrow.train, narrow.sample, self.sample = kept, None, None
-        narrow._last_plan = None
+        narrow._last_plan = None  # noqa: SLF001  a copy of itself
         return narrow
 
-    def self_products(self, damping):
+    def self_products(self, damping: float) -> Tensor:
         inverse = self.inverse_table(damping)
         forms = [self.forms(features, inverse[None])[:, 0] for _, features in self.train]
         return torch.cat(forms)
@@ -127,16 +130,18 @@ class KroneckerSpectrum(Spectrum):
         inverse = self.inverse_table(damping).to(vectors)
         for basis in self.bases.values():
             own = torch.cat([vectors[:, columns] for columns in basis.spec.columns], dim=1)
+            # V diag(1 / (s + λ)) Vᵀ v, block by block
             solved = basis.unrotate_rows(basis.rotate_rows(own) * inverse[basis.columns])
             basis.spec.scatter(solved, out)
         return out
 
-    def forms(self, features, tables: Tensor) -> Tensor:
+    def forms(self, features: Any, tables: Tensor) -> Tensor:
         """``Σ_k tables[j, k] c_ik²`` over all blocks, (n_rows, n_tables) in float64."""
         total = torch.zeros(len(features), len(tables), dtype=torch.float64, device=tables.device)
         for name, basis in self.bases.items():
             block = features.blocks[name]
             own = tables[:, basis.columns].to(block.dtype)
+            # Σ_k tables[j, k] c_ik² of the block
             total += block.quadratic_forms(own, features.workspace)
         return total
 
@@ -166,7 +171,7 @@ class KroneckerPath(DampingPath):
     queries: Gradients
     train_weights: Tensor
 
-    def products(self, damping):
+    def products(self, damping: float) -> Tensor:
         spectrum = self.spectrum
         engine = spectrum.problem.engine
         shape = (len(self.queries), len(spectrum.train))
@@ -185,7 +190,7 @@ class KroneckerPath(DampingPath):
                     )
         return out
 
-    def xi(self, dampings):
+    def xi(self, dampings: ArrayLike) -> np.ndarray:
         spectrum = self.spectrum
         dampings = np.atleast_1d(np.asarray(dampings, dtype=np.float64))
         out = np.empty((len(dampings), len(self.queries)))
@@ -193,11 +198,12 @@ class KroneckerPath(DampingPath):
         for rows, features in self.queries:
             for some in chunks(len(dampings), each, workspace):
                 forms = spectrum.forms(features, self._tables(dampings[some]))
+                # t_k = Σ_j d_j c_j² / (s_j + λ)^k
                 t1, t2, t3 = forms.mT.unflatten(0, (3, -1))
                 out[some, rows] = (t2 / torch.sqrt(t1 * t3)).cpu().numpy()
         return out
 
-    def _tables(self, dampings) -> Tensor:
+    def _tables(self, dampings: np.ndarray) -> Tensor:
         """Weights ``d / (s + λ)^k`` of squared coordinates, k = 1, 2, 3, in their dtype."""
         spectrum = self.spectrum
         dtype = spectrum.problem.engine.task.dtype
@@ -205,11 +211,12 @@ class KroneckerPath(DampingPath):
         data = (spectrum.data_table / spectrum.data_table.max()).to(dtype)
         inverses = [spectrum.inverse_table(float(damping)) for damping in dampings]
         powers = torch.stack([(inverse / inverse.max()).to(dtype) for inverse in inverses])
+        # d / (s + λ)^k, each the last one times 1 / (s + λ)
         first = powers * data
         second = first * powers
         return torch.cat([first, second, second * powers])
 
-    def subset_sums(self, masks):
+    def subset_sums(self, masks: ArrayLike) -> SubsetSums:
         train, engine = self.spectrum.train, self.spectrum.problem.engine
         masks = check_masks(masks, len(train))
         weighted = torch.as_tensor(masks, device=self.train_weights.device) * self.train_weights
@@ -219,12 +226,13 @@ class KroneckerPath(DampingPath):
             return ScoreSums(self, weighted)
         sums = weighted.new_zeros(len(weighted), len(self.spectrum.table))
         for rows, features in train:
+            # Σ_{j in subset} w_j/W c_j
             sums += features.weighted_sums(weighted[:, rows])
         return KroneckerSums(self, sums)
 
 
 @dataclass
-class KroneckerSums:
+class KroneckerSums(SubsetSums):
     """Sums of scores over subsets, from the subsets' summed coordinates.
 
     Attributes
@@ -237,12 +245,13 @@ class KroneckerSums:
     path: KroneckerPath
     sums: Tensor
 
-    def at(self, damping):
+    def at(self, damping: ArrayLike) -> np.ndarray:
         dampings = np.asarray(damping, dtype=np.float64)
         flat = dampings.reshape(-1)
         out = np.empty((len(flat), len(self.path.queries), len(self.sums)))
         for i, value in enumerate(flat):
             inverse = self.path.spectrum.inverse_table(float(value)).to(self.sums)
+            # -diag(1 / (s + λ)) Sᵀ, (p, n_subsets), which C_f is multiplied with
             damped = (self.sums * -inverse).mT
             for rows, features in self.path.queries:
                 out[i, rows] = features.matmul(damped).cpu().numpy()
@@ -250,7 +259,7 @@ class KroneckerSums:
 
 
 @dataclass
-class ScoreSums:
+class ScoreSums(SubsetSums):
     """Sums of scores over subsets, from the scores: where summed coordinates do not fit.
 
     Attributes
@@ -263,9 +272,10 @@ class ScoreSums:
     path: KroneckerPath
     weighted: Tensor
 
-    def at(self, damping):
+    def at(self, damping: ArrayLike) -> np.ndarray:
         dampings = np.asarray(damping, dtype=np.float64)
         sums = [
+            # -Σ_{j in subset} w_j/W <∇f_i, (A + λI)⁻¹ ∇loss_j>
             -(self.path.products(float(d)) @ self.weighted.mT).double().cpu().numpy()
             for d in dampings.reshape(-1)
         ]

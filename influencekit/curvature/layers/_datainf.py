@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 import torch
@@ -11,6 +12,7 @@ from influencekit.curvature._base import FittedCurvature
 from influencekit.curvature._problem import Curvature, CurvatureProblem
 from influencekit.curvature.layers._grouped_gradients import PartProducts
 from influencekit.curvature.layers._parts import GROUPINGS
+from influencekit.gradients._gradients import Gradients
 from influencekit.utils.validation import StrOptions
 
 __all__ = ["DataInf", "FittedDataInf"]
@@ -68,15 +70,15 @@ class DataInf(Curvature, name="datainf"):
         "scaled": ["boolean"],
     }
 
-    def __init__(self, blocks="layers", *, scaled=False):
+    def __init__(self, blocks: str = "layers", *, scaled: bool = False):
         self.blocks = blocks
         self.scaled = scaled
 
     @property
-    def absolute_damping(self):
+    def absolute_damping(self) -> bool:
         return not self.scaled
 
-    def factorize(self, problem):
+    def factorize(self, problem: CurvatureProblem) -> FittedDataInf:
         return FittedDataInf(problem, PartProducts(problem, self.blocks), self.scaled)
 
 
@@ -102,9 +104,10 @@ class FittedDataInf(FittedCurvature):
             return [1.0] * len(self.gradients.groups)
         return [self._mean_square([i]) for i in range(len(self.gradients.groups))]
 
-    def _mean_square(self, groups) -> float:
+    def _mean_square(self, groups: Iterable[int]) -> float:
         """Mean squared entry of the training gradients in some groups."""
         weights, gradients = self.problem.example_weights, self.gradients
+        # Σ_i w_i/W ‖g_i‖² over the number of parameters
         total = sum(float(gradients.norms[i].sum(0) @ weights) for i in groups)
         return total / sum(part.width for i in groups for part in gradients.groups[i])
 
@@ -131,7 +134,7 @@ class FittedDataInf(FittedCurvature):
         norms = self.gradients.norms[position]
         return self.problem.example_weights / (1 + scales.to(norms) @ norms)
 
-    def products(self, queries, damping):
+    def products(self, queries: Gradients, damping: float) -> Tensor:
         dtype, device = self.problem.engine.task.dtype, self.problem.engine.task.device
         out = torch.zeros(len(queries), self.gradients.n_train, dtype=dtype, device=device)
         size, train = self.gradients.query_chunk(queries), self.gradients.train()
@@ -142,33 +145,42 @@ class FittedDataInf(FittedCurvature):
                 self._add_products(position, found, damping, train, out[rows])
         return out
 
-    def _add_products(self, position, dots: Tensor, damping: float, train, out: Tensor) -> None:
+    def _add_products(
+        self, position: int, dots: Tensor, damping: float, train: Gradients, out: Tensor
+    ) -> None:
         scales = self._scales(position, damping)
+        # <v, h>_D = Σ_parts <v, h> / (r + λ_l), (n_query, n_train)
         direct = torch.einsum("p,pij->ij", scales.to(dots), dots)
+        # w_i/W <v, g_i>_D / (1 + <g_i, g_i>_D)
         left = direct * self._shares(position, scales).to(dots)
         out += direct
         if not self.gradients.gram_is_cheaper(position, len(out), train):
             self.gradients.add_products_of_sums(position, left, -scales, train, out)
             return
         for rows, columns, tile in self._tiles(position, scales, train):
+            # - Σ_i left_i <g_i, h>_D, a tile at a time
             out[:, columns].addmm_(left[:, rows], tile, alpha=-1)
             if rows != columns:
                 out[:, rows].addmm_(left[:, columns], tile.mT, alpha=-1)
 
-    def _tiles(self, position: int, scales: Tensor, train):
+    def _tiles(
+        self, position: int, scales: Tensor, train: Gradients
+    ) -> Iterator[tuple[slice, slice, Tensor]]:
         """Tiles of ``<g_i, g_j>_D``, on and above the diagonal."""
         for rows, columns, tile in self.gradients.gram(position, train):
             yield rows, columns, torch.einsum("p,pij->ij", scales.to(tile), tile)
 
-    def self_products(self, damping):
+    def self_products(self, damping: float) -> Tensor:
         total = torch.zeros_like(self.problem.example_weights)
         train = self.gradients.train()
         for position, norms in enumerate(self.gradients.norms):
             scales = self._scales(position, damping)
             shares = self._shares(position, scales)
+            # <g_j, g_j>_D
             total += scales.to(norms) @ norms
             for rows, columns, tile in self._tiles(position, scales, train):
                 squares = tile.square().to(torch.float64)
+                # - Σ_i w_i/W <g_i, g_j>_D² / (1 + <g_i, g_i>_D)
                 total[columns] -= shares[rows] @ squares
                 if rows != columns:
                     total[rows] -= squares @ shares[columns]

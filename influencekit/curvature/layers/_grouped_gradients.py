@@ -97,7 +97,7 @@ class PartProducts:
         numbers = sum(len(group) for group in self.groups) * n_queries * self.n_train
         return numbers * item <= self.problem.max_memory // 8
 
-    def _group_dots(self, group: list[Part], queries, train) -> Tensor:
+    def _group_dots(self, group: list[Part], queries: Gradients, train: Gradients) -> Tensor:
         first = queries.sample
         shape = (len(group), queries.n_rows, self.n_train)
         out = torch.zeros(shape, dtype=first.dtype, device=first.device)
@@ -107,14 +107,16 @@ class PartProducts:
                     self._add_dots(part, left, right, target[rows, columns])
         return out
 
-    def _add_dots(self, part: Part, left, right, out: Tensor) -> None:
+    def _add_dots(
+        self, part: Part, left: GradientFeatures, right: GradientFeatures, out: Tensor
+    ) -> None:
         pairs = zip(part.blocks(left), part.blocks(right), strict=True)
         for a, b in pairs:
             a.add_dot(b, out, left.workspace)
 
     # -- products of training gradients with each other ---------------------------------------
 
-    def gram(self, position: int, train) -> Iterator[tuple[slice, slice, Tensor]]:
+    def gram(self, position: int, train: Gradients) -> Iterator[tuple[slice, slice, Tensor]]:
         """Tiles on and above the diagonal of a group's Gram matrices.
 
         Parameters
@@ -144,7 +146,9 @@ class PartProducts:
         numbers = sum(len(group) for group in self.groups) * self.n_train * (self.n_train + _TILE)
         return numbers // 2 * item <= self.problem.max_memory // 4
 
-    def _gram_tiles(self, group: list[Part], train) -> Iterator[tuple[slice, slice, Tensor]]:
+    def _gram_tiles(
+        self, group: list[Part], train: Gradients
+    ) -> Iterator[tuple[slice, slice, Tensor]]:
         for rows, left in _tiles(train):
             for columns, right in _tiles(train, rows.start):
                 tile = torch.zeros(
@@ -154,7 +158,7 @@ class PartProducts:
                     self._add_dots(part, left, right, target)
                 yield rows, columns, tile
 
-    def gram_is_cheaper(self, position: int, n_queries: int, train) -> bool:
+    def gram_is_cheaper(self, position: int, n_queries: int, train: Gradients) -> bool:
         """Whether products through the Gram matrix take fewer operations than sums do."""
         blocks = [b for part in self.groups[position] for b in part.blocks(train.sample)]
         n, parts = self.n_train, len(self.groups[position])
@@ -164,7 +168,7 @@ class PartProducts:
     # -- sums of training gradients -----------------------------------------------------------
 
     def add_products_of_sums(
-        self, position: int, weights: Tensor, scales: Tensor, train, out: Tensor
+        self, position: int, weights: Tensor, scales: Tensor, train: Gradients, out: Tensor
     ) -> None:
         """Add ``Σ_parts scale_p <Σ_i w_qi g_i, g_j>_p`` to ``out`` (n_query, n_train).
 
@@ -184,11 +188,14 @@ class PartProducts:
                     block.weighted_sums(weights[:, rows, None], features.workspace)
                     for block in part.blocks(features)
                 ]
+                # Σ_i w_qi g_i, (n_query, width)
                 sums = found if not sums else [a.add_(b) for a, b in zip(sums, found, strict=True)]
+            # scale_p (Σ_i w_qi g_i)ᵀ, (width, n_query)
             matrices = [(scale * total).mT.contiguous() for total in sums]
             for columns, features in _tiles(train):
                 moved = out.new_zeros(features.n_rows, len(out))
                 for block, matrix in zip(part.blocks(features), matrices, strict=True):
+                    # scale_p <g_j, Σ_i w_qi g_i>, (n_train, n_query)
                     block.add_matmul(_rows_of(matrix), moved, features.workspace)
                 out[:, columns] += moved.mT
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +84,7 @@ class LayerProjections:
         def rows(start: int, stop: int) -> Tensor:
             return random_rows("rademacher", self.seed, block.spec.name, start, stop, dim, like)
 
+        # G P / √dim
         block.add_matmul(rows, like, workspace)
         return like.mul_(dim**-0.5)
 
@@ -101,13 +103,16 @@ class LayerProjections:
         if block.is_single:
             outputs, inputs = self.sides[name]
             spec = BlockSpec(name, (columns,), k_out, k_in)
+            # (P_out b) (P_in (a, 1))ᵀ
             return OuterBlock(spec, block.inputs_times(inputs), block.b @ outputs)
         rows = self._rows(block, features.workspace)
         rows = rows.unflatten(0, (block.n_examples, block.rows_per_example))
         return DenseBlock(BlockSpec(name, (columns,)), rows)
 
     @classmethod
-    def random(cls, specs, rank: int, seed: int, like: Tensor) -> LayerProjections:
+    def random(
+        cls, specs: Sequence[BlockSpec], rank: int, seed: int, like: Tensor
+    ) -> LayerProjections:
         """Random orthonormal sides, scaled to keep inner products in expectation."""
         sides = {}
         for spec in specs:
@@ -120,7 +125,9 @@ class LayerProjections:
         return cls(tuple(specs), rank, seed, sides)
 
     @classmethod
-    def principal(cls, specs, rank: int, seed: int, problem: CurvatureProblem) -> LayerProjections:
+    def principal(
+        cls, specs: Sequence[BlockSpec], rank: int, seed: int, problem: CurvatureProblem
+    ) -> LayerProjections:
         """Leading eigenvectors of the second moments of each layer's inputs and output gradients.
 
         These are K-FAC's factors, of the empirical Fisher matrix.
@@ -138,6 +145,7 @@ class LayerProjections:
 
 def _orthonormal(seed: int, name: str, size: int, dim: int, like: Tensor) -> Tensor:
     drawn = random_rows("gaussian", seed, name, 0, size, dim, like.to(torch.float64))
+    # Q √(size / dim), with drawn = Q R
     q, r = torch.linalg.qr(drawn)
     q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)  # one sign on every machine
     return (q * (size / dim) ** 0.5).to(like)
@@ -154,10 +162,13 @@ def _leading(moment: Tensor, k: int, seed: int) -> Tensor:
         vectors[top, torch.arange(k, device=top.device)] = 1.0
         return vectors
     if len(moment) <= _EXACT or 4 * k > len(moment):
+        # the last k columns of V, where moment = V diag(m) Vᵀ
         return torch.linalg.eigh(moment).eigenvectors[:, -k:].flip(1)
     vectors = random_rows("gaussian", seed, "subspace", 0, len(moment), k + 8, moment)
     for _ in range(_ROUNDS):
+        # moment X = Q R, and X becomes Q
         vectors = torch.linalg.qr(moment @ vectors).Q
+    # Xᵀ moment X = W diag(m) Wᵀ, and X W are eigenvectors
     small = torch.linalg.eigh(vectors.mT @ moment @ vectors).eigenvectors
     return vectors @ small[:, -k:].flip(1)
 

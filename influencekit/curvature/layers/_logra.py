@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
-from influencekit.curvature._problem import Curvature, CurvatureRows, fisher_rows, ggn_rows
+from influencekit.curvature._problem import (
+    Curvature,
+    CurvatureProblem,
+    CurvatureRows,
+    fisher_rows,
+    ggn_rows,
+)
 from influencekit.curvature._spectrum import CoordinateSpectrum
 from influencekit.curvature.layers._layer_projections import LayerProjections, layer_dims
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
 from influencekit.gradients._features import GradientFeatures
-from influencekit.gradients.blocks._base import BlockSpec, symmetrize
+from influencekit.gradients._gradients import Gradients
+from influencekit.gradients.blocks._base import Block, BlockSpec, symmetrize
 from influencekit.utils._long_work import chunks, format_bytes
 from influencekit.utils.validation import Interval, StrOptions
 
@@ -84,14 +92,22 @@ class LoGra(Curvature, name="logra"):
         "random_state": ["random_state"],
     }
 
-    def __init__(self, rank=None, *, blocks="layers", rows="ggn", init="pca", random_state=None):
+    def __init__(
+        self,
+        rank: int | None = None,
+        *,
+        blocks: str = "layers",
+        rows: str = "ggn",
+        init: str = "pca",
+        random_state: Any = None,
+    ):
         self.rank = rank
         self.blocks = blocks
         self.rows = rows
         self.init = init
         self.random_state = random_state
 
-    def factorize(self, problem):
+    def factorize(self, problem: CurvatureProblem) -> LoGraSpectrum:
         engine = problem.engine
         specs = engine.layout(problem.examples).specs
         rank = self._rank(problem, specs)
@@ -105,7 +121,7 @@ class LoGra(Curvature, name="logra"):
             projections = LayerProjections.random(specs, rank, seed, like)
         return _decompose(rows, projections, self.blocks == "all")
 
-    def _rank(self, problem, specs) -> int:
+    def _rank(self, problem: CurvatureProblem, specs: Sequence[BlockSpec]) -> int:
         """The rank asked for, or the one that dimensions and memory allow."""
         wanted = problem.projection_dim
         if self.rank is not None and wanted is not None:
@@ -139,7 +155,7 @@ class LoGra(Curvature, name="logra"):
         )
         return rank
 
-    def _memory(self, problem, specs, rank: int) -> int:
+    def _memory(self, problem: CurvatureProblem, specs: Sequence[BlockSpec], rank: int) -> int:
         """Bytes of the training coordinates and of the largest decomposition."""
         item = torch.finfo(problem.engine.task.dtype).bits // 8
         total = _total(specs, rank)
@@ -155,7 +171,7 @@ def _numbers(spec: BlockSpec, rank: int) -> int:
     return k_out * k_in
 
 
-def _factor_bytes(problem, specs) -> int:
+def _factor_bytes(problem: CurvatureProblem, specs: Sequence[BlockSpec]) -> int:
     """Bytes of the second moments of all layers, and of work on the largest."""
     module, orders = problem.engine.task.module, []
     for spec in specs:
@@ -166,11 +182,11 @@ def _factor_bytes(problem, specs) -> int:
     return 8 * (sum(order**2 for order in orders) + 3 * max(orders, default=0) ** 2)
 
 
-def _total(specs, rank: int) -> int:
+def _total(specs: Sequence[BlockSpec], rank: int) -> int:
     return sum(_numbers(spec, rank) for spec in specs)
 
 
-def _largest(specs, fits, limit: str) -> int:
+def _largest(specs: Sequence[BlockSpec], fits: Callable, limit: str) -> int:
     """Largest rank that fits, by doubling and halving."""
     if not fits(1):
         raise ResourceError(
@@ -202,11 +218,12 @@ class LoGraSpectrum(CoordinateSpectrum):
     bases: list[tuple[slice, Tensor]]
     order: Tensor
 
-    def coordinates(self, gradients):
+    def coordinates(self, gradients: Gradients) -> Tensor:
         return torch.cat([self.rotate(self.projections(features)) for _, features in gradients])
 
     def rotate(self, rows: Tensor) -> Tensor:
         """Projected gradients in the eigenbasis."""
+        # c_l V_l, block by block
         return torch.cat([rows[:, own] @ basis for own, basis in self.bases], dim=1)[:, self.order]
 
 
@@ -225,9 +242,11 @@ def _decompose(rows: CurvatureRows, projections: LayerProjections, joint: bool) 
     penalty = _mean_penalties(rows, projections)
     values, data, bases = [], [], []
     for columns, matrix in matrices.finish():
+        # F_l + R_l = V_l diag(s) V_lᵀ
         matrix.diagonal().add_(penalty[columns])
         eigenvalues, basis = torch.linalg.eigh(matrix)
         values.append(eigenvalues)
+        # v_kᵀ F v_k = s_k - v_kᵀ R v_k
         data.append(eigenvalues - penalty[columns] @ basis.square())
         bases.append((columns, basis.to(gradients.dtype)))
     joined = torch.cat(values)
@@ -275,6 +294,7 @@ class _Covariances:
         for rows in chunks(len(gradients), gradients.shape[1], 2**22):
             some, own = gradients[rows].to(torch.float64), weights[rows, None]
             for columns, matrix in zip(self.columns, self.matrices, strict=True):
+                # Σ_i w_i/W c_i c_iᵀ
                 matrix.addmm_((some[:, columns] * own).mT, some[:, columns])
 
     def add(self, features: GradientFeatures, weights: Tensor) -> None:
@@ -288,7 +308,9 @@ class _Covariances:
         for block, matrix in zip(blocks, self.matrices, strict=True):
             self._add([_at_origin(block)], features, weights, matrix)
 
-    def _add(self, blocks, features: GradientFeatures, weights: Tensor, out: Tensor) -> None:
+    def _add(
+        self, blocks: list[Block], features: GradientFeatures, weights: Tensor, out: Tensor
+    ) -> None:
         held = {block.spec.name: block for block in blocks}
         n, r = features.n_examples, features.rows_per_example
         small = GradientFeatures(held, n, r, len(out), features.workspace)
@@ -301,7 +323,7 @@ class _Covariances:
         return list(zip(self.columns, self.matrices, strict=True))
 
 
-def _at_origin(block):
+def _at_origin(block: Block) -> Block:
     """The block as the only one of its features."""
     spec = block.spec
     own = (slice(0, spec.columns[0].stop - spec.columns[0].start),)

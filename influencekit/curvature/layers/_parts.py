@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -123,7 +124,7 @@ def _penalty(values: Tensor) -> float:
     return float(values[0] if constant else values.mean())
 
 
-def _runs(tensors, grouping: str) -> Iterator[tuple[str, float, slice]]:
+def _runs(tensors: Any, grouping: str) -> Iterator[tuple[str, float, slice]]:
     """Neighboring tensors of one group and penalty joined."""
     held = None
     for name, penalty, place in tensors:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from influencekit.curvature._operators import MATRICES, CurvatureOperator
-from influencekit.curvature._problem import Curvature, drawn_seed
+from influencekit.curvature._problem import Curvature, CurvatureProblem, drawn_seed
 from influencekit.curvature.low_rank._lanczos import lanczos, normal_rows
-from influencekit.curvature.low_rank._low_rank import low_rank_spectrum, require_room
+from influencekit.curvature.low_rank._low_rank import (
+    LowRankSpectrum,
+    low_rank_spectrum,
+    require_room,
+)
 from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["Arnoldi"]
@@ -72,14 +76,14 @@ class Arnoldi(Curvature, name="arnoldi"):
 
     def __init__(
         self,
-        rank=100,
-        matrix="ggn",
+        rank: int = 100,
+        matrix: str = "ggn",
         *,
-        complement="damping",
-        n_iterations=None,
-        block_size=10,
-        tol=1e-4,
-        random_state=None,
+        complement: str = "damping",
+        n_iterations: int | None = None,
+        block_size: int = 10,
+        tol: float = 1e-4,
+        random_state: Any = None,
     ):
         self.rank = rank
         self.matrix = matrix
@@ -89,7 +93,7 @@ class Arnoldi(Curvature, name="arnoldi"):
         self.tol = tol
         self.random_state = random_state
 
-    def factorize(self, problem):
+    def factorize(self, problem: CurvatureProblem) -> LowRankSpectrum:
         p = problem.engine.task.n_parameters
         size = 2 * self.rank + 20 if self.n_iterations is None else self.n_iterations
         size, rank = min(p, max(size, self.rank)), min(p, self.rank)

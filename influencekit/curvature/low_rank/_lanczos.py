@@ -79,11 +79,16 @@ def lanczos(
     while True:
         columns = slice(n, n + len(block))
         basis[columns], n, products = block, columns.stop, products + len(block)
+        # q A of the newest rows q of the basis Q, (block, p)
         image = multiply(block)
+        # q A = (Q A qᵀ)ᵀ Q + left, with left orthogonal to the rows of Q
         inner, left = _split(image, basis[:n])
+        # T = Q A Qᵀ, (n, n)
         small[:n, columns], small[columns, :n] = inner, inner.mT
+        # T = Y diag(θ) Yᵀ
         values, mixing = torch.linalg.eigh((small[:n, :n] + small[:n, :n].mT) / 2)
         order = values.abs().argsort(descending=True)[:rank].sort().values
+        # A u - θ u = leftᵀ y, with the rows y of Y that belong to q
         ends = left.mT.to(torch.float64) @ mixing[columns][:, order]
         residuals = ends.norm(dim=0)
         done = len(order) == rank and bool(
@@ -98,12 +103,14 @@ def lanczos(
             # an invariant subspace: go on outside it
             fresh = normal_rows(len(start), start, seed + n)
             block = _orthonormal(fresh, basis[:n])[: size - n]
+    # u = Yᵀ Q, (rank, p)
     vectors = mixing[:, order].mT.to(basis.dtype) @ basis[:n]
     return RitzPairs(values[order], vectors, residuals, products)
 
 
 def _split(rows: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
     """Coordinates (n, block) of rows in an orthonormal basis, and what is left of the rows."""
+    # Q rᵀ, and what is left: r - (Q rᵀ)ᵀ Q
     inner = basis @ rows.mT
     left = rows - inner.mT @ basis
     again = basis @ left.mT  # the second pass of Gram and Schmidt
@@ -115,9 +122,11 @@ def _orthonormal(rows: Tensor, basis: Tensor, like: Tensor | None = None) -> Ten
     scale = (rows if like is None else like).norm(dim=1).max()
     if len(basis):
         rows = _split(rows, basis)[1]
+    # rows = U diag(l) Vᵀ, and Vᵀ spans them
     _, lengths, directions = torch.linalg.svd(rows, full_matrices=False)
     kept = directions[lengths > _LOST * torch.finfo(rows.dtype).eps * scale]
     if len(basis) and len(kept):
+        # outside the basis once more, and orthonormal: keptᵀ = Q R
         kept = torch.linalg.qr(_split(kept, basis)[1].mT).Q.mT
     return kept
 

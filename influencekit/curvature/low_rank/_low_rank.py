@@ -7,12 +7,14 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem, nonuniform_penalty
 from influencekit.curvature._spectrum import (
     CoordinatePath,
     CoordinateSpectrum,
+    DampingPath,
     SubsetSums,
     check_masks,
     positive_inverse,
@@ -55,14 +57,15 @@ class LowRankSpectrum(CoordinateSpectrum):
     missing: float = 0.0
     residuals: Tensor | None = None
 
-    def inverse(self, damping):
+    def inverse(self, damping: float) -> Tensor:
         return positive_inverse(self.eigenvalues, damping, self.tolerance)
 
-    def coordinates(self, gradients):
+    def coordinates(self, gradients: Gradients) -> Tensor:
+        # G U
         return gradients @ self.basis
 
     @property
-    def floor(self):  # type: ignore[override]
+    def floor(self) -> float:  # type: ignore[override]
         """Size of the smallest eigenvalue kept."""
         return self.cutoff
 
@@ -71,21 +74,22 @@ class LowRankSpectrum(CoordinateSpectrum):
         total = self.constant + damping
         return 1 / total if self.outside and total > 0 else 0.0
 
-    def path(self, queries):
+    def path(self, queries: Gradients) -> DampingPath:
         coordinates = self.coordinates(queries).to(torch.float64)
         return LowRankPath(self, coordinates, self.problem.example_weights, queries)
 
-    def train_path(self, rows):
+    def train_path(self, rows: Tensor) -> DampingPath:
         coordinates = self.train_coordinates[rows].to(torch.float64)
         queries = self.problem.train.take(rows)
         return LowRankPath(self, coordinates, self.problem.example_weights, queries)
 
-    def self_products(self, damping):
+    def self_products(self, damping: float) -> Tensor:
         inside = super().self_products(damping)
         outside = self.outside_inverse(damping)
         if outside == 0:
             return inside
         norms = self.problem.train.squared_norms()
+        # Σ_k c_jk² / (s_k + λ) + (‖g_j‖² - ‖Uᵀg_j‖²) / (constant + λ)
         return inside + outside * (norms - self.train_coordinates.double().square().sum(1))
 
 
@@ -108,26 +112,29 @@ class LowRankPath(CoordinatePath):
         """``<g_i, h_j>`` less the part inside the span, float64, (n_query, n_train)."""
         train = self.spectrum.train_coordinates
         dots = self.queries.dot(self.spectrum.problem.train)
+        # <g_i, h_j> - <Uᵀg_i, Uᵀh_j>
         return dots.addmm_(self.query_coordinates, train.to(torch.float64).mT, alpha=-1)
 
-    def products(self, damping):
+    def products(self, damping: float) -> Tensor:
         inside, outside = super().products(damping), self.spectrum.outside_inverse(damping)
         if outside == 0:
             return inside
+        # inside + (<g_i, h_j> - <Uᵀg_i, Uᵀh_j>) / (constant + λ)
         return inside.to(torch.float64).add_(self.outside_products, alpha=outside)
 
-    def subset_sums(self, masks):
+    def subset_sums(self, masks: ArrayLike) -> SubsetSums:
         inside = super().subset_sums(masks)
         if not self.spectrum.outside:
             return inside
         checked = check_masks(masks, len(self.spectrum.train_coordinates))
         weighted = torch.as_tensor(checked, device=self.train_weights.device) * self.train_weights
+        # -Σ_{j in subset} w_j/W (<g_i, h_j> - <Uᵀg_i, Uᵀh_j>)
         outside = -(self.outside_products @ weighted.mT)
         return LowRankSums(inside, outside.cpu().numpy(), self.spectrum)
 
 
 @dataclass
-class LowRankSums:
+class LowRankSums(SubsetSums):
     """Subset sums of a low-rank path.
 
     Attributes
@@ -142,10 +149,11 @@ class LowRankSums:
     outside: np.ndarray
     spectrum: LowRankSpectrum
 
-    def at(self, damping):
+    def at(self, damping: ArrayLike) -> np.ndarray:
         dampings = np.asarray(damping, dtype=np.float64)
         inverses = np.array([self.spectrum.outside_inverse(float(d)) for d in dampings.ravel()])
         shares = inverses.reshape(*dampings.shape, 1, 1) if dampings.ndim else inverses
+        # inside + outside / (constant + λ)
         return self.inside.at(damping) + shares * self.outside
 
 
@@ -228,9 +236,12 @@ def with_penalty(
     data = torch.nn.functional.pad(data, (0, basis.shape[1] - len(data)))
     rows = basis[nonuniform].to(torch.float64)
     excess = (problem.penalty[nonuniform] - constant)[:, None]
+    # Uᵀ (F + R - c I) U = diag(s) + U_Eᵀ diag(r - c) U_E
     small = torch.diag(data) + rows.mT @ (excess * rows)
+    # = W diag(e) Wᵀ, so that the eigenvectors are U W
     eigenvalues, rotation = torch.linalg.eigh((small + small.mT) / 2)
     basis = (basis @ rotation.to(basis.dtype)).contiguous()
+    # e + c, and the data's share w_kᵀ diag(s) w_k
     return basis, eigenvalues + constant, rotation.square().mT @ data
 
 
@@ -245,7 +256,9 @@ def _extended(basis: Tensor, nonuniform: Tensor) -> Tensor:
     axes = torch.zeros(len(basis), len(nonuniform), dtype=basis.dtype, device=basis.device)
     axes[nonuniform, torch.arange(len(nonuniform), device=nonuniform.device)] = 1.0
     for _ in range(2):
+        # (I - U Uᵀ) E
         axes = axes - basis @ (basis.mT @ axes)
+    # = L diag(l) Rᵀ: L spans it
     left, lengths, _ = torch.linalg.svd(axes, full_matrices=False)
     kept = left[:, lengths > 1e3 * torch.finfo(basis.dtype).eps]
     kept = kept - basis @ (basis.mT @ kept)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +12,11 @@ from torch import Tensor
 from influencekit.curvature._operators import MATRICES, CurvatureOperator
 from influencekit.curvature._problem import Curvature, CurvatureProblem, drawn_seed
 from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues, normal_rows
-from influencekit.curvature.low_rank._low_rank import low_rank_spectrum, require_room
+from influencekit.curvature.low_rank._low_rank import (
+    LowRankSpectrum,
+    low_rank_spectrum,
+    require_room,
+)
 from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["Nystroem", "nystroem"]
@@ -65,12 +69,12 @@ class Nystroem(Curvature, name="nystroem"):
         "random_state": ["random_state"],
     }
 
-    def __init__(self, rank=100, matrix="ggn", *, random_state=None):
+    def __init__(self, rank: int = 100, matrix: str = "ggn", *, random_state: Any = None):
         self.rank = rank
         self.matrix = matrix
         self.random_state = random_state
 
-    def factorize(self, problem):
+    def factorize(self, problem: CurvatureProblem) -> LowRankSpectrum:
         return low_rank_spectrum(problem, *self.sketch(problem), short=True)
 
     def sketch(self, problem: CurvatureProblem) -> tuple[Tensor, Tensor]:
@@ -106,15 +110,21 @@ def nystroem(
     values : Tensor of shape (rank,), float64
         Ascending.
     """
+    # Ω: orthonormal rows (rank, p)
     rows = torch.linalg.qr(rows.mT).Q.mT
+    # Y = Ω (A + shift I), (rank, p)
     image = multiply(rows) + shift * rows
     rounding = rows.shape[1] ** 0.5 * torch.finfo(rows.dtype).eps * float(image.norm())
+    # C = Ω Yᵀ = Ω (A + shift I) Ωᵀ, (rank, rank)
     core = (rows @ image.mT).to(torch.float64)
+    # C = M diag(l) Mᵀ
     lengths, mixing = torch.linalg.eigh((core + core.mT) / 2)
     low = max(float(lengths[-1]), 0.0) * torch.finfo(rows.dtype).eps
     rounding = max(rounding, low, -2 * float(lengths[0]))  # at least what makes the core positive
+    # H = (l + ε)^-½ Mᵀ (Y + ε Ω): HᵀH is the approximation of A + (shift + ε) I
     root = (lengths + rounding).clamp_min(torch.finfo(torch.float64).tiny).rsqrt()
     half = (mixing * root).mT.to(rows.dtype) @ (image + rounding * rows)
+    # H = U diag(σ) Vᵀ, so that HᵀH = V diag(σ²) Vᵀ
     _, singular, vectors = torch.linalg.svd(half, full_matrices=False)
     values = (singular.to(torch.float64).square() - rounding).clamp_min(0.0) - shift
     return vectors.flip(0).contiguous(), values.flip(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ class Images(NamedTuple):
     high: float
 
 
-def as_images(X_train, X_query, image_shape: tuple[int, ...] | None) -> Images:
+def as_images(X_train: Any, X_query: Any, image_shape: tuple[int, ...] | None) -> Images:
     """Shape examples as images and find their common range.
 
     Parameters
@@ -54,7 +54,9 @@ def as_images(X_train, X_query, image_shape: tuple[int, ...] | None) -> Images:
     return Images(train, test, low, high)
 
 
-def draw_image(ax, image: NDArray, images: Images, cmap, frame: dict, caption: str) -> None:
+def draw_image(
+    ax: Any, image: NDArray, images: Images, cmap: Any, frame: dict, caption: str
+) -> None:
     """Draw one image with a colored frame and a caption under it."""
     ax.imshow(image, cmap=cmap, vmin=images.low, vmax=images.high, interpolation="nearest")
     ax.set(xticks=[], yticks=[])
@@ -64,7 +66,7 @@ def draw_image(ax, image: NDArray, images: Images, cmap, frame: dict, caption: s
         spine.set(color=frame["color"], linestyle=frame.get("linestyle", "-"))
 
 
-def _shape(X, image_shape: tuple[int, ...] | None, name: str) -> NDArray:
+def _shape(X: Any, image_shape: tuple[int, ...] | None, name: str) -> NDArray:
     array = np.asarray(X)
     if array.dtype.kind not in "biuf":
         raise ValueError(
@@ -136,20 +138,20 @@ class Grid:
         x = MARGIN + column + groups * GAP + (column - groups) * BETWEEN
         return x / self.width
 
-    def add_cell(self, ax, row: int, column: int):
+    def add_cell(self, ax: Any, row: int, column: int) -> Any:
         """Axes of one image."""
         bottom = self.height - HEADING - row * self.row_height - 1
         bounds = (self.left_edge(column), bottom / self.height, 1 / self.width, 1 / self.height)
         return ax.inset_axes(bounds)
 
-    def write_none(self, ax, row: int, column: int) -> None:
+    def write_none(self, ax: Any, row: int, column: int) -> None:
         """Say that a group of one row is empty, in the place of its first image."""
         x = self.left_edge(column) + 0.5 / self.width
         y = (self.height - HEADING - row * self.row_height - 0.5) / self.height
         text = {"ha": "center", "va": "center", "fontsize": 8, "transform": ax.transAxes}
         ax.text(x, y, "none", color=neutral_color(), **text)
 
-    def write_headings(self, ax) -> None:
+    def write_headings(self, ax: Any) -> None:
         """Name the three groups above the first row."""
         y = 1 - 0.5 * HEADING / self.height
         groups = [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Iterator
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,7 +28,7 @@ __all__ = [
 NONE = -1
 
 
-def as_table(X, name: str):
+def as_table(X: Any, name: str) -> Any:
     """DataFrame or Series as it is, anything else as an array with an axis of examples."""
     if hasattr(X, "iloc"):
         return X
@@ -41,12 +43,12 @@ def as_table(X, name: str):
     return array
 
 
-def take(X, rows: NDArray):
+def take(X: Any, rows: NDArray) -> Any:
     """Rows of a table by position."""
     return X.iloc[rows] if hasattr(X, "iloc") else X[rows]
 
 
-def features(X, row: int) -> dict:
+def features(X: Any, row: int) -> dict:
     """One row as a mapping from column to value."""
     if hasattr(X, "columns"):
         return dict(zip(X.columns, X.iloc[row], strict=True))
@@ -56,7 +58,7 @@ def features(X, row: int) -> dict:
     return {f"x{i}": value for i, value in enumerate(np.ravel(values))}
 
 
-def label_or_none(y: NDArray | None, row: int):
+def label_or_none(y: NDArray | None, row: int) -> Any:
     """Label of a row, None where labels are unknown."""
     return None if y is None else y[row]
 
@@ -100,7 +102,7 @@ def top(scores: NDArray, k: int) -> tuple[NDArray, NDArray]:
     return np.where(values > 0, order, NONE), np.where(values > 0, values, np.nan)
 
 
-def examples_frame(display):
+def examples_frame(display: Any) -> Any:
     """Table of a TopExamplesDisplay, see its `to_frame`.
 
     Raises
@@ -117,7 +119,7 @@ def examples_frame(display):
     return pd.concat([table, pd.DataFrame(rows, index=index)], axis=1)
 
 
-def _entries(display, missing):
+def _entries(display: Any, missing: Any) -> Iterator[tuple]:
     """Key, facts and features of every example, the test example first."""
     labels = getattr(display.X_train, "index", range(len(display.X_train)))
     tests = getattr(display.X_query, "index", display.query_positions)

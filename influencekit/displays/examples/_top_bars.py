@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ __all__ = ["draw_bars", "height_of_bars"]
 TEXT_WIDTH = 58
 
 
-def height_of_bars(display) -> float:
+def height_of_bars(display: Any) -> float:
     """Inches at which the labels do not touch."""
     lines = [line for block in _blocks(display) for line in block]
     return (
@@ -23,7 +24,7 @@ def height_of_bars(display) -> float:
     )
 
 
-def draw_bars(ax, display):
+def draw_bars(ax: Any, display: Any) -> Any:
     """Bars of every test example below each other, proponents first; return them."""
     places: list[float] = []
     labels: list[str] = []
@@ -51,7 +52,7 @@ def draw_bars(ax, display):
     return bars
 
 
-def _blocks(display) -> list[list[tuple[str, float]]]:
+def _blocks(display: Any) -> list[list[tuple[str, float]]]:
     """For each test example its name (without a score), then names and scores of the others."""
     train = getattr(display.X_train, "index", range(len(display.X_train)))
     tests = getattr(display.X_query, "index", display.query_positions)
@@ -73,7 +74,7 @@ def _blocks(display) -> list[list[tuple[str, float]]]:
     return blocks
 
 
-def _caption(name, y, X, row: int) -> str:
+def _caption(name: str, y: Any, X: Any, row: int) -> str:
     """Name and label of a row, and below it the text that it consists of."""
     label = label_line(y, row).strip()
     line = f"{name} ({label})" if label else str(name)

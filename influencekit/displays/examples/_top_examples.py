@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -83,8 +85,8 @@ class TopExamplesDisplay:
         opponents: ArrayLike,
         proponent_scores: ArrayLike,
         opponent_scores: ArrayLike,
-        X_train,
-        X_query,
+        X_train: Any,
+        X_query: Any,
         y_train: ArrayLike | None = None,
         y_query: ArrayLike | None = None,
         query_positions: ArrayLike | None = None,
@@ -107,8 +109,8 @@ class TopExamplesDisplay:
     def from_predictions(
         cls,
         scores: ArrayLike,
-        X_train,
-        X_query,
+        X_train: Any,
+        X_query: Any,
         *,
         y_train: ArrayLike | None = None,
         y_query: ArrayLike | None = None,
@@ -116,7 +118,7 @@ class TopExamplesDisplay:
         rows: ArrayLike | None = None,
         image_shape: tuple[int, ...] | None = None,
         kind: str = "auto",
-        ax=None,
+        ax: Any = None,
         plot: bool = True,
     ) -> TopExamplesDisplay:
         """Find the top examples in a score matrix, and draw them.
@@ -177,9 +179,9 @@ class TopExamplesDisplay:
     @classmethod
     def from_estimator(
         cls,
-        attributor,
-        X_train,
-        X_query,
+        attributor: Any,
+        X_train: Any,
+        X_query: Any,
         *,
         y_train: ArrayLike | None = None,
         y_query: ArrayLike | None = None,
@@ -187,7 +189,7 @@ class TopExamplesDisplay:
         rows: ArrayLike | None = None,
         image_shape: tuple[int, ...] | None = None,
         kind: str = "auto",
-        ax=None,
+        ax: Any = None,
         plot: bool = True,
     ) -> TopExamplesDisplay:
         """Score the test examples shown with a fitted attributor, and draw.
@@ -230,7 +232,7 @@ class TopExamplesDisplay:
         display.query_positions = rows
         return display.plot(ax=ax, kind=kind) if plot else display
 
-    def plot(self, ax=None, *, kind: str = "auto", cmap: str = "gray") -> TopExamplesDisplay:
+    def plot(self, ax: Any = None, *, kind: str = "auto", cmap: str = "gray") -> TopExamplesDisplay:
         """Draw the images with labels and scores under them, or bars of the scores.
 
         Parameters
@@ -260,11 +262,11 @@ class TopExamplesDisplay:
             kind = "images" if images else "bars"
         return self._plot_images(ax, cmap) if kind == "images" else self._plot_bars(ax)
 
-    def _plot_bars(self, ax) -> TopExamplesDisplay:
+    def _plot_bars(self, ax: Any) -> TopExamplesDisplay:
         self.bars_ = draw_bars(open_axes(self, ax, (7.2, height_of_bars(self))), self)
         return self
 
-    def _plot_images(self, ax, cmap) -> TopExamplesDisplay:
+    def _plot_images(self, ax: Any, cmap: Any) -> TopExamplesDisplay:
         plt = import_pyplot(f"{type(self).__name__}.plot")
         positions = np.concatenate([self.proponents, self.opponents], axis=1)
         used = np.unique(positions[positions != NONE])
@@ -286,7 +288,9 @@ class TopExamplesDisplay:
             self._plot_side(grid, row, 1 + grid.n_left, "opponent", SECOND, (used, images, cmap))
         return self
 
-    def _plot_side(self, grid, row, column, side, style, drawing) -> None:
+    def _plot_side(
+        self, grid: Any, row: Any, column: Any, side: str, style: Any, drawing: Any
+    ) -> None:
         """Draw the proponents or the opponents of one test example."""
         used, images, cmap = drawing
         positions, scores = getattr(self, f"{side}s")[row], getattr(self, f"{side}_scores")[row]
@@ -298,7 +302,7 @@ class TopExamplesDisplay:
             image = images.train[np.searchsorted(used, positions[i])]
             draw_image(cell, image, images, cmap, style, caption)
 
-    def to_frame(self):
+    def to_frame(self) -> Any:
         """Table of the same examples, for rows that are no images.
 
         Returns

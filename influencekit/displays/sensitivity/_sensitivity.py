@@ -118,7 +118,7 @@ class SensitivityDisplay:
 
     def __init__(
         self,
-        results,
+        results: Any,
         x: str,
         *,
         y: str | None = None,
@@ -139,7 +139,7 @@ class SensitivityDisplay:
         self.noise_ceiling = noise_ceiling
         self.attributors = self._applicable(attributors, axes)
 
-    def _applicable(self, attributors, axes: list[str]) -> list[str]:
+    def _applicable(self, attributors: Any, axes: list[str]) -> list[str]:
         names = list(dict.fromkeys(self.results["attributor"]))
         unknown = [name for name in attributors or () if name not in names]
         if unknown:
@@ -160,10 +160,10 @@ class SensitivityDisplay:
             )
         return chosen
 
-    def _rows(self, name: str):
+    def _rows(self, name: str) -> Any:
         return self.results[self.results["attributor"] == name]
 
-    def _chosen(self, name: str):
+    def _chosen(self, name: str) -> Any:
         """Rows of an attributor that are drawn."""
         drawn = [axis for axis in (self.x, self.y, self.hue) if axis is not None]
         rows = self._rows(name)
@@ -175,14 +175,14 @@ class SensitivityDisplay:
     @classmethod
     def from_study(
         cls,
-        study,
+        study: Any,
         x: str,
         *,
         y: str | None = None,
         hue: str | None = None,
         others: Any = "tuned",
         attributors: Sequence[str] | None = None,
-        ax=None,
+        ax: Any = None,
         legend_loc: str | None = "auto",
     ) -> SensitivityDisplay:
         """Draw a fitted study.
@@ -218,7 +218,7 @@ class SensitivityDisplay:
             noise_ceiling=study.noise_ceiling_,
         ).plot(ax=ax, legend_loc=legend_loc)
 
-    def plot(self, ax=None, *, legend_loc: str | None = "auto") -> SensitivityDisplay:
+    def plot(self, ax: Any = None, *, legend_loc: str | None = "auto") -> SensitivityDisplay:
         """Draw.
 
         Parameters
@@ -273,7 +273,7 @@ class SensitivityDisplay:
                 curves[label] = make_curve(some, self.x, default), style
         return curves
 
-    def _plot_curves(self, ax) -> None:
+    def _plot_curves(self, ax: Any) -> None:
         curves = self._curves()
         values = axis_values([v for curve, _ in curves.values() for v in curve.values])
         scale = scale_of(values, self.x)
@@ -295,7 +295,7 @@ class SensitivityDisplay:
                 )
         self._label_axes(ax, values, scale)
 
-    def _label_axes(self, ax, values: list, scale: str) -> None:
+    def _label_axes(self, ax: Any, values: list, scale: str) -> None:
         if scale == "categories":
             ax.set_xticks(range(len(values)), [literal(label_of(v)) for v in values])
         elif scale == "symlog":
@@ -314,7 +314,7 @@ class SensitivityDisplay:
             )
             self.ceiling_line_.set_label("attainable")
 
-    def _add_legend(self, axes, loc: str) -> None:
+    def _add_legend(self, axes: Any, loc: str) -> None:
         from matplotlib.lines import Line2D
 
         handles = list(self.lines_.values())
@@ -336,7 +336,7 @@ class SensitivityDisplay:
                 where = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
         axes.legend(handles=handles, fontsize="small", **where)
 
-    def _plot_heat_maps(self, ax, y: str) -> None:
+    def _plot_heat_maps(self, ax: Any, y: str) -> None:
         grids = {}
         for name in self.attributors:
             grids[name] = grid_of(self._chosen(name), self.x, y)
@@ -349,7 +349,7 @@ class SensitivityDisplay:
             one.set(title=literal(name), xlabel=_axis_name(self.x), ylabel=_axis_name(y))
         self.colorbar_ = self.figure_.colorbar(image, ax=list(axes), label="LDS", pad=0.02)
 
-    def _heat_map_axes(self, ax, grids) -> list:
+    def _heat_map_axes(self, ax: Any, grids: Any) -> list:
         """One axes for each heat map."""
         plt = import_pyplot(f"{type(self).__name__}.plot")
         if ax is None:

@@ -57,7 +57,7 @@ class Curve:
     default: tuple[Any, float] | None = None
 
 
-def check_table(table, axes: list[str]) -> None:
+def check_table(table: Any, axes: list[str]) -> None:
     """Refuse a table without the columns that are drawn.
 
     Raises
@@ -78,7 +78,7 @@ def check_table(table, axes: list[str]) -> None:
         raise ValueError(f"x, y, hue: got {axes}; accepted are different hyperparameters.")
 
 
-def find_axes(rows) -> list[str]:
+def find_axes(rows: Any) -> list[str]:
     """Hyperparameters that apply to an attributor's rows, and vary in them."""
     return [
         column
@@ -94,7 +94,7 @@ def _key(value: Any) -> Any:
     return value if value is None or isinstance(value, str) else repr(value)
 
 
-def axis_values(column) -> list:
+def axis_values(column: Any) -> list:
     """Distinct values of a column: numbers ascending, then the others as they came."""
     found = {_key(value): value for value in reversed(list(column))}
     numbers = sorted(key for key in found if isinstance(key, float))
@@ -117,14 +117,14 @@ def label_of(value: Any) -> str:
     return str(value)
 
 
-def select(rows, chosen: Mapping[str, Any]):
+def select(rows: Any, chosen: Mapping[str, Any]) -> Any:
     """Rows that have the given values."""
     for column, value in chosen.items():
         rows = rows[[_key(own) == _key(value) for own in rows[column]]]
     return rows
 
 
-def complete(rows, drawn: list[str]):
+def complete(rows: Any, drawn: list[str]) -> Any:
     """Rows whose other hyperparameters meet the most values of those drawn.
 
     A study may hold several grids of one attributor; cells of a grid that varies something else
@@ -138,7 +138,7 @@ def complete(rows, drawn: list[str]):
     return rows[[counts[key] == max(counts.values()) for key in keys]]
 
 
-def fixed_values(rows, others: Any, free: list[str]) -> dict[str, Any]:
+def fixed_values(rows: Any, others: Any, free: list[str]) -> dict[str, Any]:
     """Values at which axes that are not drawn are kept; empty where they are tuned."""
     axes = [axis for axis in find_axes(rows) if axis not in free]
     if others == "tuned" or rows["lds"].isna().all():
@@ -155,12 +155,12 @@ def fixed_values(rows, others: Any, free: list[str]) -> dict[str, Any]:
     )
 
 
-def top_row(rows):
+def top_row(rows: Any) -> Any:
     """Row with the highest LDS, None where all failed."""
     return None if rows["lds"].isna().all() else rows.loc[rows["lds"].idxmax()]
 
 
-def make_curve(rows, x: str, default: Any) -> Curve:
+def make_curve(rows: Any, x: str, default: Any) -> Curve:
     """Best row at each value of x.
 
     Parameters
@@ -199,7 +199,7 @@ def default_of(defaults: Mapping[str, Mapping[str, Any]] | None, name: str, axis
     return (defaults or {}).get(name, {}).get(axis, _ABSENT)
 
 
-def grid_of(rows, x: str, y: str) -> tuple[list, list, NDArray]:
+def grid_of(rows: Any, x: str, y: str) -> tuple[list, list, NDArray]:
     """Values of x, values of y, and the best LDS of each pair (n_y, n_x)."""
     columns, lines = axis_values(rows[x]), axis_values(rows[y])
     table = np.full((len(lines), len(columns)), np.nan)
@@ -231,7 +231,9 @@ def place_of(value: Any, values: list, scale: str) -> float:
     return float(labels.index(label_of(value)))
 
 
-def add_mark(ax, x: float, y: float, style: dict[str, Any], *, hollow: bool = False, **marker):
+def add_mark(
+    ax: Any, x: float, y: float, style: dict[str, Any], *, hollow: bool = False, **marker: Any
+) -> Any:
     """One larger marker on a curve."""
     face = "none" if hollow else style["color"]
     edge = style["color"] if hollow else neutral_color()
@@ -248,7 +250,7 @@ def add_mark(ax, x: float, y: float, style: dict[str, Any], *, hollow: bool = Fa
     return line
 
 
-def shade_of(k: int, values: list):
+def shade_of(k: int, values: list) -> Any:
     """Color of one of several values: along viridis where they are ordered."""
     numbers = sum(isinstance(v, Real) for v in values)
     if numbers < 2:
@@ -263,7 +265,9 @@ def shade_of(k: int, values: list):
 COLORS = "viridis"
 
 
-def draw_heat_map(ax, columns: list, lines: list, table: NDArray, limits: tuple[float, float]):
+def draw_heat_map(
+    ax: Any, columns: list, lines: list, table: NDArray, limits: tuple[float, float]
+) -> Any:
     """Draw a table (n_lines, n_columns).
 
     Parameters
@@ -310,7 +314,7 @@ def draw_heat_map(ax, columns: list, lines: list, table: NDArray, limits: tuple[
     return image, texts, outline
 
 
-def _write(ax, image, i: int, j: int, value: float):
+def _write(ax: Any, image: Any, i: int, j: int, value: float) -> Any:
     """Number of a cell, dark on bright and bright on dark."""
     if np.isnan(value):
         return ax.text(j, i, "–", ha="center", va="center", fontsize=8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -188,7 +188,7 @@ class Block(ABC):
         """The same gradients at another place."""
         return type(self)(spec, *self.tensors)  # type: ignore[call-arg]
 
-    def padded(self, length: int) -> Block:
+    def padded(self, length: int) -> Block:  # noqa: ARG002  blocks with terms take it
         """The same gradients with terms that are zero, up to ``length`` of them."""
         return self
 
@@ -225,7 +225,7 @@ class Block(ABC):
         """Bytes of one example's dense rows."""
         return self.rows_per_example * self.spec.width * self.tensors[-1].element_size()
 
-    def __getitem__(self, examples) -> Self:
+    def __getitem__(self, examples: Any) -> Self:
         return self.replace(*(t[examples] for t in self.tensors))
 
     def rows_of(self, rows: slice) -> Block:
@@ -249,7 +249,11 @@ class Block(ABC):
         )
 
     def add_dot(
-        self, other: Block, out: Tensor, workspace: int = WORKSPACE, route: str = "auto"
+        self,
+        other: Block,
+        out: Tensor,
+        workspace: int = WORKSPACE,
+        route: str = "auto",  # noqa: ARG002  blocks with factors take it
     ) -> None:
         """Add the dot products of all rows to ``out`` (n_rows, other.n_rows)."""
         for right in chunks(other.n_examples, other.dense_bytes, workspace // 2):
@@ -257,6 +261,7 @@ class Block(ABC):
             columns = row_slice(right, other.rows_per_example)
             for left in chunks(self.n_examples, self.dense_bytes, workspace // 2):
                 tile = out[row_slice(left, self.rows_per_example), columns]
+                # G Hᵀ
                 tile.addmm_(self[left].dense(), dense)
 
     @abstractmethod
@@ -273,6 +278,7 @@ class Block(ABC):
         """
         d_in, d_out = self.spec.d_in, self.spec.d_out
         dense = self.dense().unflatten(0, (self.n_examples, self.rows_per_example))
+        # G inputs, whose last row meets the bias
         moved = dense[..., : d_in * d_out].unflatten(-1, (d_out, d_in)) @ inputs[:d_in]
         if self.spec.has_bias:
             moved += dense[..., d_in * d_out :, None] * inputs[-1]
@@ -283,21 +289,24 @@ class Block(ABC):
         r = self.rows_per_example
         each = self._form_numbers * out.shape[1] * out.element_size()
         for part in chunks(self.n_examples, each, workspace):
-            out[row_slice(part, r)] += self[part]._forms(outputs, inputs)
+            out[row_slice(part, r)] += self[part].forms(outputs, inputs)
 
     @property
     def _form_numbers(self) -> int:
-        """Numbers that :meth:`_forms` makes for an example and a column."""
+        """Numbers that :meth:`forms` makes for an example and a column."""
         return 2 * self.rows_per_example * self.spec.d_out
 
-    def _forms(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+    def forms(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+        """``outputs[:, j]ᵀ G inputs[:, j]`` of every row, (n_rows, k)."""
         d_in, d_out, dense = self.spec.d_in, self.spec.d_out, self.dense()
+        # G inputs, (n_rows, d_out, k)
         moved = dense[:, : d_in * d_out].unflatten(1, (d_out, d_in)) @ inputs[:d_in]
         if self.spec.has_bias:
             moved += dense[:, d_in * d_out :, None] * inputs[-1]
+        # Σ_o outputs_oj (G inputs)_oj
         return (moved * outputs).sum(1)
 
-    def second_moments(self, weights: Tensor) -> tuple[Tensor, Tensor] | None:
+    def second_moments(self, weights: Tensor) -> tuple[Tensor, Tensor] | None:  # noqa: ARG002  blocks with factors take them
         """Weighted second moments of both sides of the weight, float64; None without factors.
 
         Output gradients first, then inputs with their 1; of an embedding's one-hot inputs, which
@@ -312,6 +321,7 @@ class Block(ABC):
         """
         for rows in chunks(self.n_examples, 2 * self.dense_bytes, workspace):
             each = weights[rows].to(self.dtype).repeat_interleave(self.rows_per_example)
+            # Σ_i w_i Σ_r g_ir²
             out += each @ self[rows].dense().square()
 
     def quadratic_forms(self, tables: Tensor, workspace: int = WORKSPACE) -> Tensor:
@@ -321,6 +331,7 @@ class Block(ABC):
         """
         out = torch.empty(self.n_examples, len(tables), dtype=torch.float64, device=self.device)
         for rows in chunks(self.n_examples, 2 * self.dense_bytes, workspace):
+            # g = scale u, so that Σ_k T_jk g_k² = scale² Σ_k T_jk u_k²
             unit, scale = unit_rows(self[rows].dense())
             out[rows] = (unit.square().to(tables.dtype) @ tables.mT) * scale.square()
         return out
@@ -329,5 +340,6 @@ class Block(ABC):
         """Sums (g, width) of the rows, weighted by ``weights`` (g, n_examples, R)."""
         out = weights.new_zeros(len(weights), self.spec.width)
         for left in chunks(self.n_examples, self.dense_bytes, workspace):
+            # W G, (g, width)
             out.addmm_(weights[:, left].flatten(1), self[left].dense())
         return out

@@ -36,10 +36,11 @@ class DenseBlock(Block):
     def dense(self) -> Tensor:
         return self.rows.flatten(0, 1)
 
-    def squared_norms(self, workspace: int = WORKSPACE) -> Tensor:
+    def squared_norms(self, workspace: int = WORKSPACE) -> Tensor:  # noqa: ARG002  other blocks take it by name
         return self.rows.square().sum(-1).flatten()
 
     def add_matmul(self, rows: RowProvider, out: Tensor, workspace: int = WORKSPACE) -> None:
         dense = self.dense()
         for columns in chunks(self.spec.width, out.shape[1] * out.element_size(), workspace):
+            # G M, some columns of G at a time
             out.addmm_(dense[:, columns], rows(columns.start, columns.stop))

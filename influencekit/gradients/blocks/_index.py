@@ -63,9 +63,10 @@ class IndexBlock(Block):
         return self.replace(F.pad(self.index, (0, missing)), F.pad(self.b, (0, 0, 0, missing)))
 
     def dense(self) -> Tensor:
-        return self._dense_rows(self.index, self.spec.d_out)
+        return self.dense_rows(self.index, self.spec.d_out)
 
-    def _dense_rows(self, index: Tensor, n_entries: int) -> Tensor:
+    def dense_rows(self, index: Tensor, n_entries: int) -> Tensor:
+        """Gradients (n_rows, n_entries * d_in) of some entries; ``index`` are places among them."""
         n, rows, dim = self.n_examples, self.rows_per_example, self.spec.d_in
         out = self.b.new_zeros(n, rows, n_entries, dim)
         places = index[:, None, :, None].expand(n, rows, self.length, dim)
@@ -77,6 +78,7 @@ class IndexBlock(Block):
         for part in chunks(self.n_examples, each, workspace):
             index, b = self.index[part], self.b[part]
             same = (index[:, :, None] == index[:, None, :]).to(b.dtype)
+            # Σ_tu [e_t = e_u] <b_t, b_u>
             out[part] = ((b @ b.mT) * same[:, None]).sum((2, 3))
         return out.flatten()
 
@@ -100,10 +102,11 @@ class IndexBlock(Block):
         r, s = self.rows_per_example, other.rows_per_example
         for right in chunks(other.n_examples, s * size, workspace // 2):
             part = other[right]
-            dense = part._dense_rows(torch.searchsorted(used, part.index), len(used)).T
+            dense = part.dense_rows(torch.searchsorted(used, part.index), len(used)).T
             for left in chunks(self.n_examples, r * size, workspace // 2):
                 part = self[left]
-                rows = part._dense_rows(torch.searchsorted(used, part.index), len(used))
+                rows = part.dense_rows(torch.searchsorted(used, part.index), len(used))
+                # G Hᵀ
                 out[row_slice(left, r), row_slice(right, s)].addmm_(rows, dense)
 
     def _add_dot_factors(self, other: IndexBlock, out: Tensor, workspace: int) -> None:
@@ -114,6 +117,7 @@ class IndexBlock(Block):
             for right in chunks(other.n_examples, 1, side):
                 index_other = other.index[right]
                 same = (index[:, None, :, None, None, None] == index_other[:, None, :]).to(b.dtype)
+                # Σ_tu [e_t = e'_u] <b_t, b'_u>
                 products = (b @ other.b[right].flatten(0, 2).T).view(len(index), r, t, -1, s, u)
                 products *= same
                 sums = products.sum((2, 5)).flatten(2).flatten(0, 1)
@@ -130,19 +134,22 @@ class IndexBlock(Block):
             matrix = rows(entries.start * dim, entries.stop * dim).view(-1, dim, k)
             for part in chunks(len(example), dim * k * size, workspace // 2):
                 i, t = example[part], place[part]
+                # Σ_t b_t M[e_t], with the rows of the entry e_t
                 moved = torch.bmm(self.b[i, :, t], matrix[self.index[i, t] - entries.start])
                 target.index_add_(0, i, moved)
 
     # -- both sides of the weight: entries by their indices, vectors by b ------------------
 
     def two_sided(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+        # Σ_t outputs[e_t] (inputsᵀ b_t)ᵀ
         return outputs[self.index][:, None].mT @ (self.b @ inputs)
 
     @property
     def _form_numbers(self) -> int:
         return self.length * (1 + 2 * self.rows_per_example)
 
-    def _forms(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+    def forms(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+        # Σ_t outputs[e_t, j] <b_t, inputs_j>
         products = (self.b @ inputs).mul_(outputs[self.index][:, None])
         return products.sum(2).flatten(0, 1)
 
@@ -156,7 +163,8 @@ class IndexBlock(Block):
 
     def add_squares(self, weights: Tensor, out: Tensor, workspace: int = WORKSPACE) -> None:
         for rows in chunks(self.n_examples, self.nbytes // max(1, self.n_examples), workspace):
-            owners, entries, sums = self[rows]._entry_sums()
+            owners, entries, sums = self[rows].entry_sums()
+            # Σ_i w_i s_ie², with s_ie = Σ_r (Σ_{t at e} b_irt)²
             squares = sums.square().sum(1).to(torch.float64) * weights[rows][owners, None]
             out.view(self.spec.d_out, -1).index_add_(0, entries, squares)
 
@@ -165,15 +173,16 @@ class IndexBlock(Block):
         matrices = tables.unflatten(1, (self.spec.d_out, self.spec.d_in))
         each = self.length * self.spec.d_in * self.b.element_size() * 4
         for rows in chunks(self.n_examples, each, workspace):
-            owners, entries, sums = self[rows]._entry_sums()
+            owners, entries, sums = self[rows].entry_sums()
             unit, scale = unit_rows(sums[:, 0])
             squares = unit.square().to(tables.dtype)
             for j, matrix in enumerate(matrices):
+                # Σ_e Σ_k T_ek (Σ_{t at e} b_tk)²
                 forms = (squares * matrix[entries]).sum(1).to(torch.float64)
                 out[rows, j].index_add_(0, owners, forms * scale[:, 0].square())
         return out
 
-    def _entry_sums(self) -> tuple[Tensor, Tensor, Tensor]:
+    def entry_sums(self) -> tuple[Tensor, Tensor, Tensor]:
         """Example, entry and gradient (rows_per_example, d) of every entry that an example uses."""
         n = self.spec.d_out
         keys = torch.arange(self.n_examples, device=self.device)[:, None] * n + self.index

@@ -74,6 +74,7 @@ class OuterBlock(Block):
         d_in, size = self.spec.d_in, self.spec.d_out * self.spec.d_in
         out = self.b.new_empty(n, rows, size + d_out * self.spec.has_bias)
         weight = out[:, :, :size].unflatten(2, (d_out, d_in))
+        # Σ_t b_t a_tᵀ, and behind it Σ_t b_t
         if self.length == 1:
             torch.mul(self.b[:, :, 0, :, None], self.a[:, None, 0, None, :], out=weight)
         else:
@@ -85,6 +86,7 @@ class OuterBlock(Block):
 
     def squared_norms(self, workspace: int = WORKSPACE) -> Tensor:
         if self.length == 1:
+            # ‖b‖² (‖a‖² + 1), with the 1 of the bias
             inputs = self.a[:, 0].square().sum(-1) + self.spec.has_bias
             return (self.b[:, :, 0].square().sum(-1) * inputs[:, None]).flatten()
         length, rows = self.length, self.rows_per_example
@@ -95,6 +97,7 @@ class OuterBlock(Block):
         for part in chunks(self.n_examples, each if by_factors else self.dense_bytes, workspace):
             if by_factors:
                 a, b = self.a[part], self.b[part]
+                # Σ_tu <b_t, b_u> (<a_t, a_u> + 1)
                 products = (b @ b.mT) * (a @ a.mT + float(self.spec.has_bias))[:, None]
                 out[part] = products.sum((2, 3))
             else:
@@ -130,6 +133,7 @@ class OuterBlock(Block):
         a_other = other.a[:, 0].T
         each = 2 * left_rows * other.n_rows * self.b.element_size()
         for part in chunks(self.n_examples, each, workspace):
+            # <b, b'> (<a, a'> + 1)
             inputs = self.a[part, 0] @ a_other
             if self.spec.has_bias:
                 inputs += 1
@@ -146,6 +150,7 @@ class OuterBlock(Block):
         for left in chunks(self.n_examples, 1, side):
             a, b = self.a[left].flatten(0, 1), self.b[left].flatten(0, 2)
             for right in chunks(other.n_examples, 1, side):
+                # Σ_tu <b_t, b'_u> (<a_t, a'_u> + 1)
                 inputs = a @ other.a[right].flatten(0, 1).T
                 if self.spec.has_bias:
                     inputs += 1
@@ -171,11 +176,13 @@ class OuterBlock(Block):
             else:
                 part._add_matmul_dense(matrix, out, workspace)
         if self.spec.has_bias:
+            # Σ_t b_t times the rows of the bias
             out.addmm_(self.b.sum(2).flatten(0, 1), rows(d_in * d_out, self.spec.width))
 
     def _add_matmul_dense(self, matrix: Tensor, out: Tensor, workspace: int) -> None:
         each = self.rows_per_example * len(matrix) * self.b.element_size()
         for part in chunks(self.n_examples, each, workspace // 2):
+            # G M
             out[row_slice(part, self.rows_per_example)].addmm_(self[part].dense(), matrix)
 
     def _add_matmul_factors(self, matrix: Tensor, out: Tensor, workspace: int) -> None:
@@ -190,6 +197,7 @@ class OuterBlock(Block):
         matrix = matrix.view(units, d_in, k)
         each = 2 * units * t * k * self.b.element_size()
         for part in chunks(self.n_examples, each, workspace // 2):
+            # Σ_tu b_tu (a_t M_u), with the rows M_u of output unit u
             moved = torch.matmul(self.a[part].flatten(0, 1), matrix)  # (units, n t, k)
             moved = moved.unflatten(1, (-1, t)).permute(1, 2, 0, 3).flatten(1, 2)
             target = out[row_slice(part, r)].unflatten(0, (-1, r))
@@ -201,6 +209,7 @@ class OuterBlock(Block):
         weight = out.new_zeros(g * d_out, d_in)
         for part in chunks(self.n_examples, 2 * g * t * d_out * self.b.element_size(), workspace):
             w, b = weights[:, part], self.b[part]
+            # Σ_r w_gir b_irt
             if self.rows_per_example == 1:
                 summed = w[:, :, 0].T[:, None, :, None] * b[:, 0, :, None, :]  # (n, t, g, d_out)
             else:
@@ -208,6 +217,7 @@ class OuterBlock(Block):
                 summed = summed.unflatten(2, (t, d_out)).transpose(1, 2)
             if self.spec.has_bias:
                 out[:, d_out * d_in :] += summed.sum((0, 1))
+            # Σ_it (Σ_r w_gir b_irt) a_itᵀ
             weight.addmm_(summed.reshape(-1, g * d_out).T, self.a[part].flatten(0, 1))
         out[:, : d_out * d_in] = weight.view(g, -1)
         return out
@@ -220,13 +230,15 @@ class OuterBlock(Block):
         return moved.add_(matrix[-1]) if self.spec.has_bias else moved
 
     def two_sided(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+        # Σ_t (outputsᵀ b_t) (inputsᵀ (a_t, 1))ᵀ
         return (self.b @ outputs).mT @ self.inputs_times(inputs)[:, None]
 
     @property
     def _form_numbers(self) -> int:
         return self.length * (1 + 2 * self.rows_per_example)
 
-    def _forms(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+    def forms(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+        # Σ_t <b_t, outputs_j> <(a_t, 1), inputs_j>
         products = (self.b @ outputs).mul_(self.inputs_times(inputs)[:, None])
         return products.sum(2).flatten(0, 1)
 
@@ -252,6 +264,7 @@ class OuterBlock(Block):
         d_in = self.spec.d_in
         for unit in range(self.spec.d_out):
             scaled = (middle[:, unit, :, None] * others[:, None, :]).flatten(1)
+            # Σ_i (Σ_r w b b'ᵀ)_iu (a_i a'_iᵀ) for the output unit u
             products = (inputs @ scaled).unflatten(1, (other.spec.d_out, -1))
             start = self.spec.columns[0].start + unit * d_in
             _add_rows(other.spec, products[:d_in], out[start : start + d_in])
@@ -269,6 +282,7 @@ class OuterBlock(Block):
         if not self.is_single:
             return super().add_squares(weights, out, workspace)
         size = self.spec.d_out * self.spec.d_in
+        # Σ_i w_i (Σ_r b_ir²) (a_i²)ᵀ
         b = self.b[:, :, 0].square().sum(1) * weights.to(self.dtype)[:, None]
         out[:size] += (b.mT @ self.a[:, 0].square()).flatten()
         if self.spec.has_bias:
@@ -287,6 +301,7 @@ class OuterBlock(Block):
         each = matrices[0].numel() + len(inputs) * outputs.shape[1]
         for some in chunks(len(tables), 2 * each * tables.element_size(), workspace):
             part = matrices[some]
+            # Σ_kl b_k² T_kl a_l² for every table T
             moved = (inputs @ part.flatten(0, 1).mT).unflatten(1, part.shape[:2])
             out[:, some] = torch.bmm(moved, outputs[:, :, None])[:, :, 0].to(torch.float64)
         return out * (scale_in * scale_out).square()

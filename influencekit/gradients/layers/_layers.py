@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, reduce
@@ -144,8 +144,8 @@ class Recorder:
         self._layers = layers
         self._recording = True
 
-    def _hook(self, position: int):
-        def record(module, args, kwargs, output):
+    def _hook(self, position: int) -> Callable:
+        def record(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | None:
             if not (self._recording and isinstance(output, Tensor) and output.requires_grad):
                 return None
             inputs = args[0] if args else next(iter(kwargs.values()))

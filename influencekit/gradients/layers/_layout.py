@@ -16,7 +16,7 @@ from influencekit.exceptions import UnsupportedModelError
 from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients.blocks._base import WORKSPACE, BlockSpec
 from influencekit.gradients.layers._layers import Layer, forward_recorded, layer_blocks
-from influencekit.gradients.layers._rules import rule_for
+from influencekit.gradients.layers._rules import own_parameters, rule_for
 from influencekit.models._task import Task
 from influencekit.utils._torch import (
     count_rows,
@@ -153,16 +153,14 @@ def _chosen(module: nn.Module, weight: bool, bias: bool) -> list[Tensor]:
 
 def _candidates(task: Task) -> list[Layer]:
     """Layers with a rule whose parameters are theirs alone, but for a weight without a bias."""
-    owners = Counter(
-        id(p) for m in task.module.modules() for p in m._parameters.values() if p is not None
-    )
+    owners = Counter(id(p) for module in task.module.modules() for _, p in own_parameters(module))
     columns = {
         id(p): c
         for p, c in zip(task.parameters.values(), _parameter_columns(task).values(), strict=True)
     }
     layers = []
     for name, module in task.module.named_modules():
-        own = [p for p in module._parameters.values() if p is not None and p.requires_grad]
+        own = [p for _, p in own_parameters(module) if p.requires_grad]
         shared = any(owners[id(p)] > 1 for p in own)
         rule = rule_for(module) if own and not (shared and len(own) > 1) else None
         if rule is None or (shared and rule.dense is not None):
@@ -266,7 +264,9 @@ def _mixed(task: Task) -> str:
     )
 
 
-def _fallback_vmaps(task, names, inputs, cotangents, reference, scale) -> bool:
+def _fallback_vmaps(
+    task: Task, names: tuple[str, ...], inputs: Any, cotangents: Tensor, reference: Any, scale: Any
+) -> bool:
     if not names:
         return True
     try:

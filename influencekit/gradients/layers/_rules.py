@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from influencekit.utils._torch import MODULE_LOCK
 
-__all__ = ["RULES", "LayerRule", "rule_for"]
+__all__ = ["RULES", "LayerRule", "own_parameters", "rule_for"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class LayerRule:
     inputs: Callable
     outputs: Callable | None = None
     dense: Callable | None = None
-    accepts: Callable = lambda module: True
+    accepts: Callable = lambda _module: True
 
 
 def rule_for(module: nn.Module) -> LayerRule | None:
@@ -62,8 +62,13 @@ def rule_for(module: nn.Module) -> LayerRule | None:
 
 
 def _is_plain(module: nn.Module) -> bool:
-    known = set(module._parameters) <= {"weight", "bias"}
-    return known and module._parameters.get("weight") is not None and not list(module.children())
+    known = set(module._parameters) <= {"weight", "bias"}  # noqa: SLF001  a name without a tensor counts
+    return known and module._parameters.get("weight") is not None and not list(module.children())  # noqa: SLF001  a name without a tensor counts
+
+
+def own_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Parameters of a module, not of its children; one that has two names stands there twice."""
+    return module.named_parameters(recurse=False, remove_duplicate=False)
 
 
 def _takes_one_tensor(module: nn.Module) -> bool:
@@ -74,11 +79,11 @@ def _takes_one_tensor(module: nn.Module) -> bool:
 # -- linear -----------------------------------------------------------------------------------
 
 
-def _linear_inputs(module: nn.Linear, x: Tensor) -> Tensor:
+def _linear_inputs(_module: nn.Linear, x: Tensor) -> Tensor:
     return x.reshape(len(x), -1, x.shape[-1])
 
 
-def _linear_outputs(module: nn.Module, g: Tensor, inputs: Tensor) -> Tensor:
+def _linear_outputs(_module: nn.Module, g: Tensor, _inputs: Tensor) -> Tensor:
     return g.reshape(*g.shape[:2], -1, g.shape[-1])
 
 
@@ -87,7 +92,7 @@ def _linear_outputs(module: nn.Module, g: Tensor, inputs: Tensor) -> Tensor:
 
 def _unfold(module: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
     """Patches (n, channels * kernel, T) that the kernel is multiplied with."""
-    padding = module._reversed_padding_repeated_twice
+    padding = module._reversed_padding_repeated_twice  # noqa: SLF001  torch's own
     if any(padding):
         mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
         x = F.pad(x, padding, mode=mode)
@@ -106,12 +111,13 @@ def _conv_inputs(module: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
     return _unfold(module, x).mT
 
 
-def _conv_outputs(module: nn.Module, g: Tensor, inputs: Tensor) -> Tensor:
+def _conv_outputs(_module: nn.Module, g: Tensor, _inputs: Tensor) -> Tensor:
     return g.flatten(3).mT
 
 
 def _grouped_conv(module: nn.Module, patches: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
     g = g.flatten(3).unflatten(2, (module.groups, -1))
+    # Σ_t g_t a_tᵀ within each group of channels
     weight = torch.einsum("ngit,nrgot->nrgoi", patches.unflatten(1, (module.groups, -1)), g)
     return weight.flatten(2), g.sum(-1).flatten(2)
 
@@ -119,7 +125,7 @@ def _grouped_conv(module: nn.Module, patches: Tensor, g: Tensor) -> tuple[Tensor
 # -- embeddings -------------------------------------------------------------------------------
 
 
-def _index(module: nn.Embedding, x: Tensor) -> Tensor:
+def _index(_module: nn.Embedding, x: Tensor) -> Tensor:
     return x.reshape(len(x), -1)
 
 
@@ -149,12 +155,12 @@ def _affine_last(
     return weight.flatten(2), g.flatten(2)
 
 
-def _affine_channels(module: nn.Module, standard: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+def _affine_channels(_module: nn.Module, standard: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
     """Affine parameters over channels (GroupNorm, BatchNorm): dimension 1 of the input."""
     return (g * standard[:, None]).flatten(3).sum(3), g.flatten(3).sum(3)
 
 
-def _affine_vector(module: nn.Module, standard: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+def _affine_vector(_module: nn.Module, standard: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
     return g * standard[:, None], g
 
 
@@ -192,7 +198,7 @@ def _channels(module: nn.Module, standard: Tensor, g: Tensor) -> tuple[Tensor, T
 def _scaled(module: nn.Module, x: Tensor) -> Tensor:
     """What the weight multiplies in a layer that is affine in its weight."""
     weight: Any = module.weight  # torch types it as Tensor | Module
-    names = [name for name, p in module._parameters.items() if p is not None]
+    names = [name for name, _ in own_parameters(module)]
     with MODULE_LOCK, torch.no_grad():
         one, zero = (
             torch.func.functional_call(
@@ -204,7 +210,7 @@ def _scaled(module: nn.Module, x: Tensor) -> Tensor:
     return one - zero - shift
 
 
-def _affine_features(module: nn.Module, scaled: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+def _affine_features(_module: nn.Module, scaled: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
     middle = tuple(range(2, g.ndim - 1))
     weight = g * scaled[:, None]
     return (weight.sum(middle), g.sum(middle)) if middle else (weight, g)
@@ -212,11 +218,12 @@ def _affine_features(module: nn.Module, scaled: Tensor, g: Tensor) -> tuple[Tens
 
 def _transposed_linear(module: nn.Module, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
     x, g = x.reshape(len(x), -1, x.shape[-1]), _linear_outputs(module, g, x)
+    # Σ_t x_t g_tᵀ, and Σ_t g_t
     return torch.einsum("nti,nrto->nrio", x, g).flatten(2), g.sum(2)
 
 
 _SCALE = LayerRule(_scaled, dense=_affine_features)
-_TRANSPOSED = LayerRule(lambda module, x: x, dense=_transposed_linear)
+_TRANSPOSED = LayerRule(lambda _module, x: x, dense=_transposed_linear)
 _BATCH_NORM = LayerRule(_batch_norm, dense=_channels, accepts=_has_statistics)
 _CONV = LayerRule(_conv_inputs, _conv_outputs)
 _GROUPED_CONV = LayerRule(_unfold, dense=_grouped_conv)

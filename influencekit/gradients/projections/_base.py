@@ -34,10 +34,10 @@ class Projection(ABC):
     ----------
     dim : int
         Numbers that a gradient becomes.
-    kind : str
+    projection : str
     """
 
-    kind: str
+    projection: str
 
     def __init__(self, dim: int, n_parameters: int, seed: int):
         self.dim = dim
@@ -49,7 +49,8 @@ class Projection(ABC):
         return {**self.__dict__, "_cache": {}}
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(kind={self.kind!r}, dim={self.dim}, seed={self.seed})"
+        said = f"projection={self.projection!r}, dim={self.dim}, seed={self.seed}"
+        return f"{type(self).__name__}({said})"
 
     def __call__(self, features: GradientFeatures) -> Tensor:
         """Projected gradients (n_rows, dim), in the dtype of the features."""
@@ -64,11 +65,11 @@ class Projection(ABC):
     def apply(self, features: GradientFeatures) -> Tensor:
         """Project features of the right size."""
 
-    def random(self, kind: str, name: str, start: int, stop: int, dim: int, like: Tensor) -> Tensor:
+    def random(self, law: str, name: str, start: int, stop: int, dim: int, like: Tensor) -> Tensor:
         """Rows of a named random matrix, kept for the next call while they are few."""
-        key = (kind, name, start, stop, dim, like.dtype, like.device)
+        key = (law, name, start, stop, dim, like.dtype, like.device)
         if key not in self._cache:
-            drawn = random_rows(kind, self.seed, name, start, stop, dim, like)
+            drawn = random_rows(law, self.seed, name, start, stop, dim, like)
             held = sum(t.numel() * t.element_size() for t in self._cache.values())
             if held + drawn.numel() * drawn.element_size() > _CACHE:
                 return drawn
@@ -79,7 +80,7 @@ class Projection(ABC):
 class IdentityProjection(Projection):
     """What is left to do when ``dim`` is at least the number of parameters: nothing."""
 
-    kind = "identity"
+    projection = "identity"
 
     def apply(self, features: GradientFeatures) -> Tensor:
         return features.materialize()
@@ -90,17 +91,17 @@ class DenseProjection(Projection):
 
     Parameters
     ----------
-    kind : {"rademacher", "gaussian"}
+    projection : {"rademacher", "gaussian"}
     """
 
-    def __init__(self, dim: int, n_parameters: int, seed: int, kind: str = "rademacher"):
+    def __init__(self, dim: int, n_parameters: int, seed: int, projection: str = "rademacher"):
         super().__init__(dim, n_parameters, seed)
-        self.kind = kind
+        self.projection = projection
 
     def apply(self, features: GradientFeatures) -> Tensor:
         like = torch.empty(0, dtype=features.dtype, device=features.device)
 
         def rows(start: int, stop: int) -> Tensor:
-            return self.random(self.kind, "all", start, stop, self.dim, like)
+            return self.random(self.projection, "all", start, stop, self.dim, like)
 
-        return features._matmul_rows(rows, self.dim, features.dtype).mul_(self.dim**-0.5)
+        return features.matmul_rows(rows, self.dim, features.dtype).mul_(self.dim**-0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import Any
 
 from sklearn.utils import check_random_state
 
@@ -19,7 +20,7 @@ _DENSE_ENTRIES = 2**24  # "auto" takes a dense matrix up to this many entries
 
 
 def make_projection(
-    task_or_engine, dim: int, *, projection: str = "auto", random_state=None
+    task_or_engine: Any, dim: int, *, projection: str = "auto", random_state: Any = None
 ) -> Projection:
     """A random projection of a task's gradients to ``dim`` numbers.
 

@@ -14,13 +14,13 @@ _ENTRIES = 2**18  # entries drawn from one stream
 
 
 def random_rows(
-    kind: str, seed: int, name: str, start: int, stop: int, dim: int, like: Tensor
+    law: str, seed: int, name: str, start: int, stop: int, dim: int, like: Tensor
 ) -> Tensor:
     """Rows ``start`` to ``stop`` of a random matrix with ``dim`` columns and unit variance.
 
     Parameters
     ----------
-    kind : {"rademacher", "gaussian"}
+    law : {"rademacher", "gaussian"}
         Signs, or normal variates.
     seed : int
     name : str
@@ -39,14 +39,14 @@ def random_rows(
     for chunk in range(start // step, -(-stop // step)):
         first = chunk * step
         low, high = max(start, first), min(stop, first + step)
-        values = _draw(kind, (seed, crc32(name.encode()), dim, chunk), (high - first) * dim)
+        values = _draw(law, (seed, crc32(name.encode()), dim, chunk), (high - first) * dim)
         out[low - start : high - start] = values.reshape(-1, dim)[low - first :]
     return torch.from_numpy(out).to(device=like.device, dtype=like.dtype)
 
 
-def _draw(kind: str, entropy: tuple[int, ...], size: int) -> np.ndarray:
+def _draw(law: str, entropy: tuple[int, ...], size: int) -> np.ndarray:
     bits = np.random.SFC64(np.random.SeedSequence(entropy))
-    if kind == "gaussian":
+    if law == "gaussian":
         return np.random.Generator(bits).standard_normal(size, dtype=np.float32)
     words = bits.random_raw(-(-size // 64)).astype("<u8", copy=False)
     signs = np.unpackbits(words.view(np.uint8), count=size).view(np.int8)

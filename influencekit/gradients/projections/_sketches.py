@@ -36,10 +36,10 @@ class FactoredProjection(_SidedProjection):
     same coordinates, and cross terms between them vanish in expectation.
     """
 
-    kind = "factored"
+    projection = "factored"
 
     def apply(self, features: GradientFeatures) -> Tensor:
-        out = features._zeros(self.dim, features.dtype)
+        out = features.zeros(self.dim, features.dtype)
         for block in features.blocks.values():
             if not block.spec.is_matrix:
                 self._add_unstructured(block, out, features.workspace)
@@ -59,10 +59,10 @@ class TwoSidedProjection(_SidedProjection):
     parameters; within a layer, over its two sides likewise.
     """
 
-    kind = "two_sided"
+    projection = "two_sided"
 
     def apply(self, features: GradientFeatures) -> Tensor:
-        out = features._zeros(self.dim, features.dtype)
+        out = features.zeros(self.dim, features.dtype)
         specs = [block.spec for block in features.blocks.values()]
         start = 0
         for block, dim in zip(features.blocks.values(), share_dims(specs, self.dim), strict=True):

@@ -123,7 +123,7 @@ class SplitRows:
     def __init__(self, splitter: Any):
         self.splitter = splitter
 
-    def __call__(self, X: Any, y: Any) -> np.ndarray:
+    def __call__(self, _X: Any, y: Any) -> np.ndarray:
         """Mask (n,) of the training rows."""
         y = np.asarray(y).reshape(len(y), -1)[:, 0]
         train, _ = next(self.splitter.split(np.zeros((len(y), 1)), y))

@@ -219,7 +219,7 @@ def linear_layer(weight: np.ndarray, bias: np.ndarray | None) -> nn.Linear:
     return layer
 
 
-def linear_module(coef, intercept, fit_intercept: bool) -> nn.Sequential:
+def linear_module(coef: Any, intercept: Any, fit_intercept: bool) -> nn.Sequential:
     """Module of one linear layer named "linear" from scikit-learn's coef_ and intercept_.
 
     Parameters

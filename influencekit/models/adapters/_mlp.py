@@ -140,7 +140,7 @@ class MLPRows:
         self.validation_fraction = validation_fraction
         self.stratify = stratify
 
-    def __call__(self, X: Any, y: Any) -> np.ndarray:
+    def __call__(self, _X: Any, y: Any) -> np.ndarray:
         """Mask (n,) of the training rows."""
         generator = np.random.RandomState(self.random_state)
         for n_in, n_out in self.layers:

@@ -140,7 +140,7 @@ def _class_weights(model: SGDClassifier) -> tuple[Tensor | None, Tensor | None]:
     if model.class_weight is None:
         return None, None
     # fit keeps the weights, "balanced" ones included, under this name only
-    weight = torch.as_tensor(model._expanded_class_weight, dtype=torch.float64)
+    weight = torch.as_tensor(model._expanded_class_weight, dtype=torch.float64)  # noqa: SLF001  scikit-learn has no other name
     if len(model.classes_) == 2:
         return weight[1:].clone(), weight[:1].clone()
     return weight.clone(), None

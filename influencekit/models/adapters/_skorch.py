@@ -92,10 +92,10 @@ def _check_trained(net: NeuralNet) -> None:
                 "objective is lost. Use the net as it was before trimming, or give the module "
                 "and its loss: as_task(net.module_, loss=...)."
             )
-    if list(net._modules) != ["module"]:
+    modules = list(net._modules)  # noqa: SLF001  skorch has no other name
+    if modules != ["module"]:
         raise UnsupportedModelError(
-            f"model: this {name} has the modules {list(net._modules)}; accepted is one, named "
-            "'module'."
+            f"model: this {name} has the modules {modules}; accepted is one, named 'module'."
         )
 
 

@@ -39,7 +39,7 @@ class OutputLoss(ABC):
     """
 
     #: "classification", "regression" or "other"
-    kind: str = "other"
+    problem_type: str = "other"
 
     @abstractmethod
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -79,17 +79,17 @@ class OutputLoss(ABC):
         """What the model predicts, in the units of its target (n, n_outputs)."""
         return outputs
 
-    def predict_proba(self, outputs: Tensor) -> Tensor:
+    def predict_proba(self, outputs: Tensor) -> Tensor:  # noqa: ARG002  losses of classes take it
         """Class probabilities (n, n_classes) from natural outputs."""
         raise TypeError(f"{type(self).__name__} does not define class probabilities.")
 
-    def encode_classes(self, indices: Tensor, n_classes: int) -> Tensor:
+    def encode_classes(self, indices: Tensor, n_classes: int) -> Tensor:  # noqa: ARG002  losses of classes take it
         """Targets in the form that this loss takes, from class positions (n,)."""
         return indices
 
     def predicted_targets(self, outputs: Tensor) -> Tensor:
         """The model's own prediction, in the form of this loss's targets."""
-        if self.kind != "classification":
+        if self.problem_type != "classification":
             return self.prediction(outputs)
         logits = self.class_logits(outputs)
         return self.encode_classes(logits.argmax(1), logits.shape[1])
@@ -98,7 +98,7 @@ class OutputLoss(ABC):
         """What :meth:`margin` and :meth:`logit` take for the targets: class positions (n,)."""
         return class_positions(targets)
 
-    def example_weights(self, targets: Tensor) -> Tensor | None:
+    def example_weights(self, targets: Tensor) -> Tensor | None:  # noqa: ARG002  losses of classes take it
         """Weights (n,) of the examples in the training objective; None if all equal 1."""
         return None
 
@@ -106,11 +106,11 @@ class OutputLoss(ABC):
         """Raw score of one class of each example, (n, ...), (n,) -> (n,)."""
         return self.class_logits(outputs).gather(1, positions[:, None])[:, 0]
 
-    def margin(self, outputs: Tensor, positions: Tensor) -> Tensor:
+    def margin(self, outputs: Tensor, positions: Tensor) -> Tensor:  # noqa: ARG002  losses of classes take it
         """Log-odds log(p / (1 - p)) of one class of each example, (n, ...), (n,) -> (n,)."""
         raise TypeError(f"{type(self).__name__} has no classes, so it has no margin.")
 
-    def class_logits(self, outputs: Tensor) -> Tensor:
+    def class_logits(self, outputs: Tensor) -> Tensor:  # noqa: ARG002  losses of classes take it
         """Raw score of every class, shape (n, n_classes)."""
         raise TypeError(f"{type(self).__name__} has no classes, so it has no logit.")
 

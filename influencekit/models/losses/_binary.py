@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from influencekit.models.losses._base import HessianFactor, log_floor
+from influencekit.models.losses._base import Draw, HessianFactor, log_floor
 from influencekit.models.losses._elementwise import ColumnLoss, flat_pair
 
 __all__ = ["BinaryCrossEntropy", "BinaryLoss", "MarginLoss"]
@@ -31,7 +31,7 @@ class BinaryLoss(ColumnLoss):
         Whether several columns mean several labels an example, not exclusive classes.
     """
 
-    kind = "classification"
+    problem_type = "classification"
 
     def __init__(
         self,
@@ -52,21 +52,21 @@ class BinaryLoss(ColumnLoss):
             _weigh(self.negative_weight, 1 - targets, outputs),
         )
 
-    def encode_classes(self, indices, n_classes):
+    def encode_classes(self, indices: Tensor, n_classes: int) -> Tensor:
         if n_classes == 2:
             return indices[:, None].to(torch.get_default_dtype())
         return F.one_hot(indices, n_classes).to(torch.get_default_dtype())
 
-    def predicted_targets(self, outputs):
+    def predicted_targets(self, outputs: Tensor) -> Tensor:
         z = outputs.flatten(1)
         if z.shape[1] == 1 or self.multilabel:
             return (z > 0).to(z.dtype).reshape(outputs.shape)
         return F.one_hot(z.argmax(1), z.shape[1]).to(z.dtype)
 
-    def margin(self, outputs, positions):
+    def margin(self, outputs: Tensor, positions: Tensor) -> Tensor:
         return self.logit(outputs, positions)
 
-    def class_logits(self, outputs):
+    def class_logits(self, outputs: Tensor) -> Tensor:
         z = outputs.flatten(1)
         if z.shape[1] == 1:
             return torch.cat([-z, z], dim=1)
@@ -78,7 +78,7 @@ class BinaryLoss(ColumnLoss):
             )
         return z
 
-    def predict_proba(self, outputs):
+    def predict_proba(self, outputs: Tensor) -> Tensor:
         p = self._column_probabilities(outputs.flatten(1))
         if p.shape[1] == 1:
             return torch.cat([1 - p, p], dim=1)
@@ -87,7 +87,7 @@ class BinaryLoss(ColumnLoss):
         total = p.sum(1, keepdim=True)
         return torch.where(total > 0, p / total, 1 / p.shape[1])
 
-    def _column_probabilities(self, z: Tensor) -> Tensor:
+    def _column_probabilities(self, _z: Tensor) -> Tensor:
         raise TypeError(f"{type(self).__name__} does not define class probabilities.")
 
 
@@ -104,11 +104,11 @@ class BinaryCrossEntropy(BinaryLoss):
         Whether several columns mean several labels an example, not exclusive classes.
     """
 
-    def terms(self, outputs, targets):
+    def terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
         positive, negative = self.shares(outputs, targets)
         return -(positive * F.logsigmoid(outputs) + negative * F.logsigmoid(-outputs))
 
-    def hessian_factor(self, outputs, targets):
+    def hessian_factor(self, outputs: Tensor, targets: Tensor) -> HessianFactor:
         z, t = flat_pair(outputs, targets)
         positive, negative = self.shares(z, t)
         limit = -log_floor(z.dtype)
@@ -121,7 +121,7 @@ class BinaryCrossEntropy(BinaryLoss):
         scale = 1 / math.sqrt(z.shape[1]) if self.average else 1.0
         return HessianFactor(scale * torch.diag_embed(root), scale * coordinates)
 
-    def sampled_gradients(self, outputs, targets, draw):
+    def sampled_gradients(self, outputs: Tensor, targets: Tensor, draw: Draw) -> Tensor:
         z, t = flat_pair(outputs, targets)
         positive, negative = self.shares(z, t)
         scale = (positive + negative).sqrt() / (math.sqrt(z.shape[1]) if self.average else 1.0)
@@ -129,7 +129,7 @@ class BinaryCrossEntropy(BinaryLoss):
         labels = (draw(z.shape[1]).to(z.device) < p).to(z.dtype)
         return ((p - labels) * scale[:, None]).unflatten(2, outputs.shape[1:])
 
-    def _column_probabilities(self, z):
+    def _column_probabilities(self, z: Tensor) -> Tensor:
         return torch.sigmoid(z)
 
 
@@ -156,12 +156,12 @@ class MarginLoss(BinaryLoss):
         self.function = function
         self.probabilities = probabilities
 
-    def terms(self, outputs, targets):
+    def terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
         positive, negative = self.shares(outputs, targets)
         signs = 2 * targets - 1
         return (positive + negative) * self.function(outputs, signs)
 
-    def _column_probabilities(self, z):
+    def _column_probabilities(self, z: Tensor) -> Tensor:
         if self.probabilities is None:
             return super()._column_probabilities(z)
         return self.probabilities(z)

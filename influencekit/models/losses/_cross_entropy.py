@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from influencekit.models.losses._base import HessianFactor, OutputLoss, log_floor
+from influencekit.models.losses._base import Draw, HessianFactor, OutputLoss, log_floor
 
 __all__ = ["CrossEntropy", "label_gradients"]
 
@@ -26,13 +26,13 @@ class CrossEntropy(OutputLoss):
         Task carries as ``class_weight``.
     """
 
-    kind = "classification"
+    problem_type = "classification"
 
     def __init__(self, label_smoothing: float = 0.0, smoothing_weight: Tensor | None = None):
         self.label_smoothing = label_smoothing
         self.smoothing_weight = smoothing_weight
 
-    def __call__(self, outputs, targets):
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         _check_matrix(outputs)
         if self.smoothing_weight is None:
             return F.cross_entropy(
@@ -57,7 +57,7 @@ class CrossEntropy(OutputLoss):
             smooth = smooth * weight / weight[targets][:, None]
         return shares * (1 - self.label_smoothing) + smooth
 
-    def hessian_factor(self, outputs, targets):
+    def hessian_factor(self, outputs: Tensor, targets: Tensor) -> HessianFactor:
         # L = diag(√p) - p √pᵀ has the null vector √p.  A Householder reflection turns that
         # vector into the last axis, so one column is exactly zero and is dropped.
         _check_matrix(outputs)
@@ -74,7 +74,7 @@ class CrossEntropy(OutputLoss):
         moved = coordinates - 2 * (coordinates * reflection).sum(-1, keepdim=True) * reflection
         return HessianFactor(total[:, :, None] * reflected[:, :, :-1], moved[:, :-1])
 
-    def sampled_gradients(self, outputs, targets, draw):
+    def sampled_gradients(self, outputs: Tensor, targets: Tensor, draw: Draw) -> Tensor:
         _check_matrix(outputs)
         gradients = label_gradients(outputs, draw())
         if self.smoothing_weight is None:
@@ -82,15 +82,15 @@ class CrossEntropy(OutputLoss):
         total = self._shares(targets, outputs).sum(-1)
         return gradients * total.sqrt()[:, None, None]
 
-    def predict_proba(self, outputs):
+    def predict_proba(self, outputs: Tensor) -> Tensor:
         return torch.softmax(outputs, dim=-1)
 
-    def margin(self, outputs, positions):
+    def margin(self, outputs: Tensor, positions: Tensor) -> Tensor:
         given = outputs.gather(1, positions[:, None])[:, 0]
         others = outputs.scatter(1, positions[:, None], -math.inf)
         return given - torch.logsumexp(others, dim=1)
 
-    def class_logits(self, outputs):
+    def class_logits(self, outputs: Tensor) -> Tensor:
         return outputs
 
 

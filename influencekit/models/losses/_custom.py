@@ -35,7 +35,7 @@ class CustomLoss(OutputLoss):
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]):
         self.function = function
 
-    def __call__(self, outputs, targets):
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         value = self.function(outputs, targets)
         n = len(outputs)
         if value.shape == (n,):
@@ -62,7 +62,7 @@ class CustomLoss(OutputLoss):
             pairs = zip(outputs, targets, strict=True)
             return torch.stack([self._one(output, target) for output, target in pairs])
 
-    def hessian_factor(self, outputs, targets):
+    def hessian_factor(self, outputs: Tensor, targets: Tensor) -> HessianFactor:
         shape = outputs.shape[1:]
 
         def one(output: Tensor, target: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from influencekit.models.losses._base import HessianFactor, OutputLoss
+from influencekit.models.losses._base import Draw, HessianFactor, OutputLoss
 
 __all__ = ["ColumnLoss", "ElementwiseLoss", "PoissonLoss", "SquaredError"]
 
@@ -26,7 +26,7 @@ class ColumnLoss(OutputLoss):
         Mean over the k columns (torch criteria) instead of their sum.
     """
 
-    kind = "regression"
+    problem_type = "regression"
     average: bool = False
 
     @abstractmethod
@@ -42,11 +42,11 @@ class ColumnLoss(OutputLoss):
         slope = torch.func.grad(total)
         return slope(outputs), torch.func.grad(lambda z: slope(z).sum())(outputs)
 
-    def __call__(self, outputs, targets):
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         terms = self.terms(*flat_pair(outputs, targets))
         return terms.mean(1) if self.average else terms.sum(1)
 
-    def hessian_factor(self, outputs, targets):
+    def hessian_factor(self, outputs: Tensor, targets: Tensor) -> HessianFactor:
         z, t = flat_pair(outputs, targets)
         first, second = self.derivatives(z, t)
         curved = second > 0
@@ -58,7 +58,7 @@ class ColumnLoss(OutputLoss):
             scale * torch.diag_embed(root), scale * coordinates if inside else None
         )
 
-    def sampled_gradients(self, outputs, targets, draw):
+    def sampled_gradients(self, outputs: Tensor, targets: Tensor, draw: Draw) -> Tensor:
         z, t = flat_pair(outputs, targets)
         _, second = self.derivatives(z, t)
         root = second.clamp_min(0).sqrt() / (math.sqrt(z.shape[1]) if self.average else 1.0)
@@ -81,7 +81,7 @@ class ElementwiseLoss(ColumnLoss):
         self.function = function
         self.average = average
 
-    def terms(self, outputs, targets):
+    def terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return self.function(outputs, targets)
 
 
@@ -100,10 +100,10 @@ class SquaredError(ColumnLoss):
         self.scale = scale
         self.average = average
 
-    def terms(self, outputs, targets):
+    def terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return self.scale * (outputs - targets).square()
 
-    def derivatives(self, outputs, targets):
+    def derivatives(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         second = torch.full_like(outputs, 2 * self.scale)
         return second * (outputs - targets), second
 
@@ -111,15 +111,15 @@ class SquaredError(ColumnLoss):
 class PoissonLoss(ColumnLoss):
     """Half the Poisson deviance of log-rates: ``Σ_k e^z - t z + t log t - t``."""
 
-    def terms(self, outputs, targets):
+    def terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
         constant = torch.xlogy(targets, targets) - targets
         return torch.exp(outputs) - targets * outputs + constant
 
-    def derivatives(self, outputs, targets):
+    def derivatives(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         rate = torch.exp(outputs)
         return rate - targets, rate
 
-    def prediction(self, outputs):
+    def prediction(self, outputs: Tensor) -> Tensor:
         return torch.exp(outputs)
 
 

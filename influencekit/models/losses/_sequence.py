@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from influencekit.exceptions import ResourceError
-from influencekit.models.losses._base import HessianFactor, OutputLoss
+from influencekit.models.losses._base import Draw, HessianFactor, OutputLoss
 from influencekit.models.losses._cross_entropy import CrossEntropy, label_gradients
 from influencekit.utils._suggest import check_choice
+from influencekit.utils.validation import present
 
 __all__ = ["SequenceCrossEntropy"]
 
@@ -52,7 +53,7 @@ class SequenceCrossEntropy(OutputLoss):
     mean (for "sum", the sum) over its scored tokens.
     """
 
-    kind = "classification"
+    problem_type = "classification"
 
     def __init__(
         self,
@@ -87,17 +88,17 @@ class SequenceCrossEntropy(OutputLoss):
             shares = shares / used.sum(1, keepdim=True).clamp_min(1)
         return torch.where(used, labels, 0), shares
 
-    def __call__(self, outputs, targets):
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         labels, shares = self._tokens(outputs, targets)
         losses = F.cross_entropy(outputs.flatten(0, 1), labels.flatten(), reduction="none")
         return (losses.view(shares.shape) * shares).sum(1)
 
-    def example_weights(self, targets):
+    def example_weights(self, targets: Tensor) -> Tensor | None:
         if self.reduction != "tokens":
             return None
         return (self.labels(targets) != self.ignore_index).sum(1)
 
-    def hessian_factor(self, outputs, targets):
+    def hessian_factor(self, outputs: Tensor, targets: Tensor) -> HessianFactor:
         n, length, n_classes = outputs.shape
         _check_size(length, n_classes)
         labels, shares = self._tokens(outputs, targets)
@@ -107,35 +108,37 @@ class SequenceCrossEntropy(OutputLoss):
         own = single.factor.view(n, length, n_classes, rank) * root[:, :, None, None]
         tokens = torch.arange(length, device=outputs.device)
         factor[:, tokens, :, tokens] = own.transpose(0, 1)
-        coordinates = single.coordinates.view(n, length, rank) * root[:, :, None]
+        coordinates = (
+            present(single.coordinates, "coordinates").view(n, length, rank) * root[:, :, None]
+        )
         factor = factor.reshape(n, length * n_classes, length * rank)
         return HessianFactor(factor, coordinates.flatten(1))
 
-    def sampled_gradients(self, outputs, targets, draw):
+    def sampled_gradients(self, outputs: Tensor, targets: Tensor, draw: Draw) -> Tensor:
         _, shares = self._tokens(outputs, targets)
         gradients = label_gradients(outputs, draw(outputs.shape[1]))
         return gradients * shares.sqrt()[:, None, :, None]
 
-    def predicted_targets(self, outputs):
+    def predicted_targets(self, outputs: Tensor) -> Tensor:
         labels = outputs.argmax(-1)
         if not self.shift:
             return labels
         return F.pad(labels[:, :-1], (1, 0), value=self.ignore_index)
 
-    def predict_proba(self, outputs):
+    def predict_proba(self, outputs: Tensor) -> Tensor:
         return torch.softmax(outputs, dim=-1)
 
-    def class_logits(self, outputs):
+    def class_logits(self, outputs: Tensor) -> Tensor:
         return outputs
 
-    def positions(self, targets):
+    def positions(self, targets: Tensor) -> Tensor:
         return targets
 
-    def logit(self, outputs, positions):
+    def logit(self, outputs: Tensor, positions: Tensor) -> Tensor:
         labels, shares = self._tokens(outputs, positions)
         return (outputs.gather(2, labels[:, :, None])[:, :, 0] * shares).sum(1)
 
-    def margin(self, outputs, positions):
+    def margin(self, outputs: Tensor, positions: Tensor) -> Tensor:
         labels, shares = self._tokens(outputs, positions)
         given = outputs.gather(2, labels[:, :, None])[:, :, 0]
         others = outputs.scatter(2, labels[:, :, None], -math.inf).logsumexp(2)

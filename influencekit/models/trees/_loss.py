@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from influencekit.models.losses._base import HessianFactor
 from influencekit.models.losses._cross_entropy import CrossEntropy
 
 __all__ = ["ShareCrossEntropy"]
@@ -29,18 +30,18 @@ class ShareCrossEntropy(CrossEntropy):
     def _log(self, shares: Tensor) -> Tensor:
         return torch.log(shares + (self.floor - shares).clamp_min(0).detach())
 
-    def __call__(self, outputs, targets):
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return -self.logit(outputs, targets)
 
-    def class_logits(self, outputs):
+    def class_logits(self, outputs: Tensor) -> Tensor:
         return self._log(outputs)
 
-    def margin(self, outputs, positions):
+    def margin(self, outputs: Tensor, positions: Tensor) -> Tensor:
         share = outputs.gather(1, positions[:, None])[:, 0]
         return self._log(share) - self._log(1 - share)
 
-    def predict_proba(self, outputs):
+    def predict_proba(self, outputs: Tensor) -> Tensor:
         return outputs
 
-    def hessian_factor(self, outputs, targets):
+    def hessian_factor(self, _outputs: Tensor, _targets: Tensor) -> HessianFactor:
         raise TypeError("Shares of trees' votes have no curvature of a softmax.")

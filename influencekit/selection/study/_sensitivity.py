@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import joblib
 import numpy as np
@@ -38,6 +38,7 @@ from influencekit.selection.study._study_tables import (
     sensitivity_table,
 )
 from influencekit.training._cache import OutputCache, fingerprint
+from influencekit.training.subsets._subset_outputs import SubsetOutputs
 from influencekit.utils._long_work import progress
 from influencekit.utils._optional import import_optional
 from influencekit.utils._torch import with_gradients
@@ -173,14 +174,14 @@ class SensitivityStudy(SuggestingEstimator):
 
     def __init__(
         self,
-        attributors,
+        attributors: Any,
         *,
-        training_epochs=None,
-        correlation="spearman",
-        cache_dir=None,
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
+        training_epochs: Any = None,
+        correlation: str = "spearman",
+        cache_dir: str | os.PathLike | None = None,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
     ):
         self.attributors = attributors
         self.training_epochs = training_epochs
@@ -192,8 +193,16 @@ class SensitivityStudy(SuggestingEstimator):
 
     @with_gradients
     def fit(
-        self, model, X, y=None, X_query=None, y_query=None, *, subset_outputs, checkpoints=None
-    ):
+        self,
+        model: Any,
+        X: Any,
+        y: Any = None,
+        X_query: Any = None,
+        y_query: Any = None,
+        *,
+        subset_outputs: Any,
+        checkpoints: Any = None,
+    ) -> Self:
         """Evaluate every cell.
 
         Parameters
@@ -244,7 +253,14 @@ class SensitivityStudy(SuggestingEstimator):
                 f"'checkpoint'. Add it, for instance {{'checkpoint': {[*models.labels, 'final']}}}."
             )
 
-    def _open(self, entries, models, train, queries, subset_outputs) -> OutputCache | None:
+    def _open(
+        self,
+        entries: Any,
+        models: Any,
+        train: Any,
+        queries: Any,
+        subset_outputs: SubsetOutputs,
+    ) -> OutputCache | None:
         """Check data and ground truth; return the cache of this combination."""
         check_subset_outputs(subset_outputs)
         if queries[0] is None:
@@ -253,7 +269,7 @@ class SensitivityStudy(SuggestingEstimator):
         opened = open_examples(tasks, *train)
         asked = open_examples(tasks, *queries, require_y=False, name="X_query")
         task = tasks[0] if models.is_list else tasks
-        if asked.targets is None and task.kind == "classification":
+        if asked.targets is None and task.problem_type == "classification":
             raise ValueError(
                 "y_query: got None; attributors must explain the labels at which the retrained "
                 "models were measured. Give the y_query of subset_outputs."
@@ -268,7 +284,7 @@ class SensitivityStudy(SuggestingEstimator):
         key = fingerprint("sensitivity-1", versions, data, truth)
         return OutputCache(self.cache_dir, key, "this cell is computed again")
 
-    def _evaluate(self, entries, models, problem: Problem) -> list[CellResult]:
+    def _evaluate(self, entries: Any, models: Any, problem: Problem) -> list[CellResult]:
         """Results of all cells, in order; what the cache holds is not computed."""
         results: dict[int, CellResult] = {}
         groups: dict[tuple, list[CellJob]] = {}
@@ -292,10 +308,12 @@ class SensitivityStudy(SuggestingEstimator):
             results[result.position] = result
         return [results[position] for position in range(len(cells))]
 
-    def _run(self, groups, cells, models: StudyModels, problem) -> Iterator[CellResult]:
+    def _run(
+        self, groups: Any, cells: Any, models: StudyModels, problem: Any
+    ) -> Iterator[CellResult]:
         """Results of the groups as they are done."""
 
-        def calls():
+        def calls() -> Iterator[tuple]:
             for jobs in groups:
                 checkpoint, _ = _models_of(cells[jobs[0].position][1], len(models))
                 tasks = models.at(checkpoint, max(job.n_models for job in jobs))
@@ -310,7 +328,7 @@ class SensitivityStudy(SuggestingEstimator):
         for results in done:
             yield from results
 
-    def _summarize(self, entries, results: list[CellResult], truth: PreparedOutputs) -> None:
+    def _summarize(self, entries: Any, results: list[CellResult], truth: PreparedOutputs) -> None:
         self.results_ = results_table(entries, results, self.correlation)
         self.per_query_ = np.array([result.per_query for result in results])
         lds = self.results_["lds"].to_numpy()

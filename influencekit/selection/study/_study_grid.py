@@ -63,7 +63,7 @@ class Entry:
     n_models: int = 1
     cells: list[Cell] = field(default_factory=list)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.axes = list(dict.fromkeys(axis for grid in self.grids for axis in grid))
         params = self.attributor.get_params()
         own = {"checkpoint": "final", "n_models": self.n_models}
@@ -174,7 +174,9 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _check_axes(name: str, attributor, grid: dict[str, list], n_models: int, labels: list) -> None:
+def _check_axes(
+    name: str, attributor: Any, grid: dict[str, list], n_models: int, labels: list
+) -> None:
     """Refuse axes and values that no cell could use."""
     for axis, values in grid.items():
         if axis.split("__")[-1] == "output":

@@ -35,7 +35,9 @@ class StudyModels:
     random_state : int, RandomState instance or None
     """
 
-    def __init__(self, model, X, y, checkpoints, training_epochs, random_state):
+    def __init__(
+        self, model: Any, X: Any, y: Any, checkpoints: Any, training_epochs: Any, random_state: Any
+    ):
         self.is_list = is_model_list(model)
         self._models = list(model) if self.is_list else [model]
         self._data = X, y
@@ -65,7 +67,7 @@ class StudyModels:
         tasks = TaskList(self._at(checkpoint)[:n_models])
         return tasks if self.is_list else tasks[0]
 
-    def key(self, checkpoint: Any, n_models: int, train, queries) -> str:
+    def key(self, checkpoint: Any, n_models: int, train: Any, queries: Any) -> str:
         """Fingerprint of what :meth:`at` returns; nothing is trained for it."""
         labels = checkpoint if isinstance(checkpoint, tuple) else (checkpoint,)
         pairs = [(label, i) for label in labels for i in range(n_models)]
@@ -76,7 +78,7 @@ class StudyModels:
             self.is_list or isinstance(checkpoint, tuple), [self._keys[pair] for pair in pairs]
         )
 
-    def _key(self, label: Any, i: int, train, queries) -> str:
+    def _key(self, label: Any, i: int, train: Any, queries: Any) -> str:
         if self._epochs is None or label == "final":
             return _task_key(self._at(label)[i], train, queries)
         kept = self._kept[i]
@@ -103,7 +105,7 @@ class StudyModels:
         for i, epoch in enumerate(epochs):
             self._tasks[epoch] = TaskList(run[i] for run in runs)
 
-    def _read_checkpoints(self, checkpoints, training_epochs) -> dict:
+    def _read_checkpoints(self, checkpoints: Any, training_epochs: Any) -> dict:
         if checkpoints is None:
             return {}
         if training_epochs is not None:
@@ -142,7 +144,7 @@ def _open_one(model: Any, item: Any) -> Task:
     return load_checkpoints(as_task(model), [item])[0]
 
 
-def _task_key(task: Task, train, queries) -> str:
+def _task_key(task: Task, train: Any, queries: Any) -> str:
     """Fingerprint of a model; of its preprocessing too, by the data that come out."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HeldOutRowsWarning)

@@ -17,7 +17,7 @@ __all__ = ["CALLER", "best_rows", "results_table", "sensitivity_table"]
 CALLER = "SensitivityStudy gives its results as a DataFrame and"
 
 
-def results_table(entries: list[Entry], results: list, correlation: str):
+def results_table(entries: list[Entry], results: list, correlation: str) -> Any:
     """Tidy DataFrame, a row a cell in the order of the grids."""
     pd = import_optional("pandas", CALLER)
     axes = list(dict.fromkeys(axis for entry in entries for axis in entry.axes))
@@ -41,7 +41,7 @@ def results_table(entries: list[Entry], results: list, correlation: str):
     return pd.DataFrame(columns)
 
 
-def _column(pd, values: list):
+def _column(pd: Any, values: list) -> Any:
     """Numbers as numbers; anything else as it is, so that None stays None."""
     numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
     absent = any(v is np.nan for v in values)
@@ -50,7 +50,7 @@ def _column(pd, values: list):
     return _objects(pd, values)
 
 
-def _objects(pd, values: list):
+def _objects(pd: Any, values: list) -> Any:
     column = pd.Series([None] * len(values), dtype=object)
     for i, value in enumerate(values):
         column.iat[i] = value
@@ -68,7 +68,7 @@ def best_rows(entries: list[Entry], lds: np.ndarray) -> dict[str, int]:
     return best
 
 
-def sensitivity_table(entries: list[Entry], per_query: np.ndarray, lds: np.ndarray):
+def sensitivity_table(entries: list[Entry], per_query: np.ndarray, lds: np.ndarray) -> Any:
     """Range of the LDS over each axis, with the other axes fixed and with them tuned again."""
     pd = import_optional("pandas", CALLER)
     rows, start = [], 0

@@ -12,7 +12,7 @@ from influencekit.models._task import Task
 from influencekit.training.further._optimizer import fitted_net
 from influencekit.training.stack._step import OptimizerSpec
 
-__all__ = ["ADJUSTMENTS", "REMOVALS", "FurtherTrainingConfig", "make_config"]
+__all__ = ["ADJUSTMENTS", "REMOVALS", "ResolvedTraining", "make_config"]
 
 REMOVALS = ("paired", "drop", "subtract")
 ADJUSTMENTS = ("full", "center")
@@ -22,8 +22,11 @@ DEFAULT_BATCH_SIZE = 128
 
 
 @dataclass(frozen=True)
-class FurtherTrainingConfig:
-    """Numbers of a further training, with every default filled in.
+class ResolvedTraining:
+    """Numbers of a :class:`Training` of one model, with every default filled in.
+
+    A :class:`Training` leaves to the model what it does not say, and its epochs have as many
+    steps as there are rows for.
 
     Attributes
     ----------
@@ -96,7 +99,7 @@ def make_config(
     batch_size: int | None,
     removal: str,
     max_grad_norm: float | None,
-) -> FurtherTrainingConfig:
+) -> ResolvedTraining:
     """Fill in what the user left open.
 
     Raises
@@ -112,7 +115,7 @@ def make_config(
     unit = "epochs" if n_steps is None else "steps"
     length = _batch_size(task, n_rows, batch_size)
     options = spec.groups[0].options
-    return FurtherTrainingConfig(
+    return ResolvedTraining(
         optimizer=spec.cls.__name__,
         lr=float(options["lr"]),
         momentum=float(options.get("momentum", 0.0)),

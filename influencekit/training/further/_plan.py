@@ -16,7 +16,7 @@ from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics._text import some_rows
 from influencekit.models._task import Task
 from influencekit.training._cache import OutputCache, fingerprint
-from influencekit.training.further._config import FurtherTrainingConfig
+from influencekit.training.further._config import ResolvedTraining
 from influencekit.training.further._runner import FurtherRunner
 from influencekit.training.further._scores import (
     FurtherTrainingScores,
@@ -148,7 +148,7 @@ class FurtherPlan:
     train : Examples
         Rows that the model learned from.
     removals : Removals
-    config : FurtherTrainingConfig
+    config : ResolvedTraining
     spec : OptimizerSpec
     max_memory : int, str or None
     engine : {"auto", "stacked", "loop"}
@@ -157,7 +157,7 @@ class FurtherPlan:
     task: Task
     train: Examples
     removals: Removals
-    config: FurtherTrainingConfig
+    config: ResolvedTraining
     spec: OptimizerSpec
     max_memory: int | str | None = None
     engine: str = "auto"

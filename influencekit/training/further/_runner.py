@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from influencekit.data._examples import Examples
 from influencekit.models._task import Task
 from influencekit.training._randomness import RandomStream, seeded, untouched
-from influencekit.training.further._config import FurtherTrainingConfig
+from influencekit.training.further._config import ResolvedTraining
 from influencekit.training.further._step import FurtherStep, Removals, TrainingRows
 from influencekit.training.stack._schedule import batches_of_runs, epoch_orders
 from influencekit.training.stack._step import OptimizerSpec
@@ -112,7 +112,7 @@ class FurtherRunner:
     train : Examples
         Rows that the model learned from.
     removals : Removals
-    config : FurtherTrainingConfig
+    config : ResolvedTraining
     spec : OptimizerSpec
     max_memory : int
         Bytes that one stack may take.
@@ -139,7 +139,7 @@ class FurtherRunner:
         task: Task,
         train: Examples,
         removals: Removals,
-        config: FurtherTrainingConfig,
+        config: ResolvedTraining,
         spec: OptimizerSpec,
         max_memory: int = 2**30,
         engine: str = "auto",

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 
 from influencekit.data._examples import Examples
 from influencekit.training._randomness import RandomStream
-from influencekit.training.further._config import FurtherTrainingConfig
+from influencekit.training.further._config import ResolvedTraining
 from influencekit.training.stack._step import OptimizerSpec, StackedStep
 from influencekit.training.stack._tasks import Parameters, TaskStack
 from influencekit.utils.validation import present
@@ -130,7 +130,7 @@ class FurtherStep:
     ----------
     stack : TaskStack
     rows : TrainingRows
-    config : FurtherTrainingConfig
+    config : ResolvedTraining
     spec : OptimizerSpec
     runs : ndarray of int
         Runs of one cohort.
@@ -142,7 +142,7 @@ class FurtherStep:
         self,
         stack: TaskStack,
         rows: TrainingRows,
-        config: FurtherTrainingConfig,
+        config: ResolvedTraining,
         spec: OptimizerSpec,
         runs: np.ndarray,
         streams: tuple[RandomStream, RandomStream],

@@ -6,7 +6,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 from influencekit.models._task import Task
-from influencekit.training.further._config import FurtherTrainingConfig, make_config
+from influencekit.training.further._config import ResolvedTraining, make_config
 from influencekit.training.further._optimizer import NAMES, resolve_optimizer
 from influencekit.training.stack._step import OptimizerSpec
 from influencekit.utils.validation import (
@@ -83,17 +83,17 @@ class Training(SuggestingEstimator):
 
     def __init__(
         self,
-        optimizer=None,
-        lr=None,
+        optimizer: Any = None,
+        lr: float | None = None,
         *,
-        epochs=None,
-        n_steps=None,
-        horizons=None,
-        batch_size=None,
-        momentum=None,
-        optimizer_params=None,
-        optimizer_state="fresh",
-        max_grad_norm=None,
+        epochs: int | None = None,
+        n_steps: int | None = None,
+        horizons: Any = None,
+        batch_size: int | None = None,
+        momentum: float | None = None,
+        optimizer_params: dict[str, Any] | None = None,
+        optimizer_state: str = "fresh",
+        max_grad_norm: float | None = None,
     ):
         self.optimizer = optimizer
         self.lr = lr
@@ -106,7 +106,7 @@ class Training(SuggestingEstimator):
         self.optimizer_state = optimizer_state
         self.max_grad_norm = max_grad_norm
 
-    def resolve(self, task: Task, n_rows: int) -> FurtherTrainingConfig:
+    def resolve(self, task: Task, n_rows: int) -> ResolvedTraining:
         """Optimizer, learning rate and steps for a model, without training it.
 
         Parameters
@@ -117,13 +117,13 @@ class Training(SuggestingEstimator):
 
         Returns
         -------
-        FurtherTrainingConfig
+        ResolvedTraining
         """
         return self._configure(task, n_rows, "paired")[0]
 
     def _configure(
         self, task: Task, n_rows: int, removal: str
-    ) -> tuple[FurtherTrainingConfig, OptimizerSpec]:
+    ) -> tuple[ResolvedTraining, OptimizerSpec]:
         """The numbers for a model, and its optimizer, for runs that leave rows out."""
         validate_parameters(self)
         spec = resolve_optimizer(

@@ -390,6 +390,6 @@ def _key(reruns: Reruns, evaluation: Evaluation, output: Any) -> str:
         (start.theta, start.slots, start.n_steps),
         (run.optimizer, run.groups, run.options, run.switches, run.max_norm),
         (run.batches, run.random_states),
-        (replay._inputs, replay._targets, replay.weights),
+        (replay.inputs, replay.targets, replay.weights),
         [(batch.inputs, batch.targets) for batch in evaluation.batches],
     )

@@ -40,7 +40,9 @@ class StackedDropout(TorchFunctionMode):
         super().__init__()
         self.streams = _Streams(streams)
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         if func not in DROPOUTS:
             return func(*args, **kwargs)
@@ -84,11 +86,13 @@ class _Noise(torch.autograd.Function):
         """Keep nothing: noise has no gradient."""
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple:
+    def backward(_ctx: Any, _gradient: Tensor) -> tuple:
         return None, None, None, None
 
     @staticmethod
-    def vmap(info, in_dims, x: Tensor, func: Callable, p: float, streams: _Streams):
+    def vmap(
+        _info: Any, in_dims: Any, x: Tensor, func: Callable, p: float, streams: _Streams
+    ) -> tuple[Tensor, int | None]:
         x = x.movedim(in_dims[0], 0)
         if streams.shared is not None:
             return _draw(x[0], func, p, streams.shared), None
@@ -139,7 +143,7 @@ def call_in_turn(
         if stream is not None:
             stream.restore()
 
-        def own(tensor, model=model):
+        def own(tensor: Any, model: Any = model) -> Tensor:
             return tensor[model]
 
         results.append(function(tree_map(own, tensors), batch if shared else tree_map(own, batch)))

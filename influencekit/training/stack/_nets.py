@@ -35,7 +35,7 @@ class NetLoss(nn.Module):
     def __init__(self, net: NeuralNet):
         super().__init__()
         self.net = net
-        for name in [*net._modules, *net._criteria]:
+        for name in [*net._modules, *net._criteria]:  # noqa: SLF001  skorch has no other name
             part = getattr(net, name + "_")
             if isinstance(part, nn.Module):
                 self.add_module(name, part)
@@ -82,7 +82,7 @@ class NetStack:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Training loss (m,) of m models on their batches, and their buffers afterwards."""
 
-        def one(tensors, batch):
+        def one(tensors: Any, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
             tensors = {**tensors[0], **tensors[1], **self.shared}
             loss = functional_call(self.loss, tensors, tuple(batch))
             # functional_call writes buffers that the forward replaced back into its dictionary
@@ -157,4 +157,4 @@ def _stacked(tensors: list[Tensor]) -> Tensor:
 
 def _is_shared(name: str, stacked: Tensor, net: NeuralNet) -> bool:
     """A criterion's buffer that is the same in every model."""
-    return name.split(".")[0] in net._criteria and bool((stacked == stacked[:1]).all())
+    return name.split(".")[0] in net._criteria and bool((stacked == stacked[:1]).all())  # noqa: SLF001  skorch has no other name

@@ -124,7 +124,7 @@ class StackedStep:
     penalty: Mapping[str, Tensor] = field(default_factory=dict)
     max_norm: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.parameters = {name: p for name, p in self.parameters.items() if p.requires_grad}
 
     def __call__(self, value: Tensor) -> None:

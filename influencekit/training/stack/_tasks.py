@@ -71,7 +71,7 @@ class TaskStack:
         """Dropout on, running statistics frozen."""
         self.module.train()
         for part in self.module.modules():
-            if isinstance(part, nn.modules.batchnorm._NormBase):
+            if isinstance(part, nn.modules.batchnorm._NormBase):  # noqa: SLF001  torch has no other name
                 part.eval()
 
     def outputs(

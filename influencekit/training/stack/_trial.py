@@ -64,7 +64,7 @@ _SEEDS = (1, 2)
 def _net_alone(estimator: NeuralNet, seed: int, batch: Data) -> Found:
     stack = initial_stack(estimator, [seed])
     net, loss = stack.net, stack.loss
-    net._set_training(True)
+    net._set_training(True)  # noqa: SLF001  skorch has no other name
     with stack.streams[0].use():
         value = loss(*batch)
         value.backward()
@@ -75,7 +75,7 @@ def _net_alone(estimator: NeuralNet, seed: int, batch: Data) -> Found:
 
 def _nets_together(estimator: NeuralNet, batch: Data) -> Found:
     stack = initial_stack(estimator, _SEEDS)
-    stack.net._set_training(True)
+    stack.net._set_training(True)  # noqa: SLF001  skorch has no other name
     losses, buffers = stack.losses(stack.parameters, stack.buffers, stack.streams, batch)
     found = {"the loss": losses.detach(), "the random stream": [s.cpu for s in stack.streams]}
     found |= _gradients(losses, stack.parameters)
@@ -172,7 +172,7 @@ def bytes_per_net(estimator: NeuralNet, data: Data, length: int) -> int:
     """Bytes that a stacked net takes in training: state, activations and batch."""
     stack = initial_stack(estimator, [0])
     batch = tree_map(lambda t: t[:length], data)
-    stack.net._set_training(True)
+    stack.net._set_training(True)  # noqa: SLF001  skorch has no other name
     with untouched(estimator.device or "cpu"), count_saved_bytes() as saved:
         stack.loss(*batch)
     parameters, buffers = (_bytes(list(d.values())) for d in (stack.parameters, stack.buffers))

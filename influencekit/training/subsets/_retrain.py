@@ -252,7 +252,9 @@ class Retraining:
             raise DivergedRuns(error.runs, error.n_query, names, error.kept) from None
 
 
-def _check_arguments(n_subsets, n_repeats, engine, retrain, refit_transformers) -> None:
+def _check_arguments(
+    n_subsets: Any, n_repeats: Any, engine: Any, retrain: Any, refit_transformers: Any
+) -> None:
     for name, value in (("n_subsets", n_subsets), ("n_repeats", n_repeats)):
         if not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{name}: got {value!r}; accepted is an int of 1 or more.")

@@ -115,8 +115,9 @@ def _iterator_reason(net: NeuralNet) -> str | None:
 
 
 def _initialized_reason(net: NeuralNet) -> str | None:
-    if list(net._optimizers) != ["optimizer"]:
-        return f"the net has the optimizers {list(net._optimizers)}"
+    optimizers = list(net._optimizers)  # noqa: SLF001  skorch has no other name
+    if optimizers != ["optimizer"]:
+        return f"the net has the optimizers {optimizers}"
     accepted = optimizers_that("elementwise")
     if type(net.optimizer_) not in accepted.values():
         return f"optimizer {type(net.optimizer_).__name__} is not one of {', '.join(accepted)}"
@@ -124,7 +125,7 @@ def _initialized_reason(net: NeuralNet) -> str | None:
         scoring = type(callback) is EpochScoring and not callback.on_train
         if not scoring and type(callback) not in PASSIVE_CALLBACKS:
             return f"callback {name!r} ({type(callback).__name__})"
-    parts = [getattr(net, name + "_") for name in [*net._modules, *net._criteria]]
+    parts = [getattr(net, name + "_") for name in [*net._modules, *net._criteria]]  # noqa: SLF001  skorch has no other name
     for part in parts:
         for name, p in part.named_parameters() if isinstance(part, torch.nn.Module) else ():
             if isinstance(p, torch.nn.parameter.UninitializedParameter):
@@ -144,7 +145,7 @@ def train_stack(stack: NetStack, data: Data, subsets: Sequence[np.ndarray]) -> N
     spec = OptimizerSpec(type(net.optimizer_), groups_of(net.optimizer_, names))
     step = StackedStep(stack.parameters, spec.build(stack.parameters))
     schedule = SubsetSchedule(net, stack.streams, subsets)
-    net._set_training(True)
+    net._set_training(True)  # noqa: SLF001  skorch has no other name
     for _ in range(net.max_epochs):
         for groups in schedule.epoch():
             step(torch.cat([_losses(stack, data, group) for group in groups]).sum())

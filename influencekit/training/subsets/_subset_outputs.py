@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class SubsetOutputs:
     seeds: np.ndarray
     output: str = "neg_loss"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.masks = check_masks(self.masks)
         self.outputs = np.asarray(self.outputs, dtype=np.float64)
         self.seeds = np.asarray(self.seeds, dtype=np.int64)
@@ -85,7 +86,7 @@ class SubsetOutputs:
         """
         return self.outputs.mean(axis=1)
 
-    def take_queries(self, rows) -> SubsetOutputs:
+    def take_queries(self, rows: Any) -> SubsetOutputs:
         """Outputs at some of the queries, such as one half to tune on and one to report.
 
         Parameters

@@ -20,7 +20,7 @@ class ErrorProxy:
     scores : ndarray of shape (n_test, n_examples)
         First-order scores.
     proxy : ndarray of shape (n_test, n_examples)
-        What the second order would add to them, or another kind of
+        What the second order would add to them, or another estimate of
         :meth:`AdamWInfluence.taylor_error_proxy`.
     """
 

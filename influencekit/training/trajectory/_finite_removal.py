@@ -98,6 +98,7 @@ class FiniteRemoval:
                 recorded = {name: state.slots[name] for name in self.sweep.rule.slots}
                 slots = _joined(slots, recorded, n)
                 moved, slots = self._moved(step, state, slots, rows[:n])
+                # -<∂f/∂θ after the step, displacement by the missing row>
                 scores[:, :n] -= adjoints[step] @ moved.T
         return scores
 
@@ -121,6 +122,7 @@ class FiniteRemoval:
         used = shares.sum(1) > 0
         if bool(used.any()):
             gone = self.removed * shares[used]
+            # ∇L - removed c_j ∇loss_j, over 1 - removed c_j if the shares are renormalized
             without[used] -= loss.of_rows(gone)
             if self.sweep.renormalize:
                 kept = 1 - gone.sum(1, keepdim=True)

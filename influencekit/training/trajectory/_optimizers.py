@@ -89,7 +89,7 @@ class Rule(ABC):
         adjoint : dict
         """
 
-    def steady(self, slots: Slots) -> Tensor | None:
+    def steady(self, slots: Slots) -> Tensor | None:  # noqa: ARG002  other rules take it
         """Coordinates (p,) whose step has a derivative that a changed gradient follows.
 
         None is all.  Adam divides by √v: where no gradient has been, or hardly any, the derivative
@@ -118,31 +118,50 @@ class SGDRule(Rule):
     coupled = True
 
     @property
-    def slots(self):
+    def slots(self) -> tuple[str, ...]:
         return ("momentum_buffer",) if self.momentum else ()
 
     options = ("lr", "weight_decay", "momentum", "dampening")
 
-    def step(self, theta, slots, gradient, options, count):
+    def step(
+        self, theta: Tensor, slots: Slots, gradient: Tensor, options: Options, count: int
+    ) -> tuple[Tensor, Slots]:
+        # d = g + decay θ
         direction = gradient + options["weight_decay"] * theta
         if not self.momentum:
             return theta - options["lr"] * direction, {}
         buffer = direction
         if count > 1:
             kept = options["momentum"] * slots["momentum_buffer"]
+            # m = momentum m + (1 - dampening) d
             buffer = kept + (1 - options["dampening"]) * direction
+        # d + momentum m, or m; θ - lr of it
         direction = direction + options["momentum"] * buffer if self.nesterov else buffer
         return theta - options["lr"] * direction, {"momentum_buffer": buffer}
 
-    def pull(self, adjoint, theta, before, after, gradient, options, count):
+    def pull(
+        self,
+        adjoint: Adjoint,
+        _theta: Tensor,
+        _before: Slots,
+        _after: Slots,
+        _gradient: Tensor,
+        options: Options,
+        count: int,
+    ) -> tuple[Tensor, Adjoint]:
+        # ∂f/∂(direction) = -lr ∂f/∂θ'
         u = -options["lr"] * adjoint["theta"]
         if self.momentum:
             moved, buffer = u, adjoint["momentum_buffer"]
+            # ∂f/∂m' gains what the direction takes of m'
             buffer += options["momentum"] * moved if self.nesterov else moved
+            # ∂f/∂d through m' = momentum m + (1 - dampening) d, and directly with Nesterov
             u = buffer * (1.0 if count == 1 else 1 - options["dampening"])
             u = u + moved if self.nesterov else u
+            # ∂f/∂m = momentum ∂f/∂m'
             buffer *= options["momentum"]
         if _is_set(options["weight_decay"]):
+            # ∂f/∂θ through d = g + decay θ
             adjoint["theta"] += options["weight_decay"] * u
         return u, adjoint
 
@@ -162,22 +181,25 @@ class AdamRule(Rule):
     amsgrad: bool = False
 
     @property
-    def coupled(self):
+    def coupled(self) -> bool:
         return not self.decoupled
 
     @property
-    def slots(self):
+    def slots(self) -> tuple[str, ...]:
         return ("exp_avg", "exp_avg_sq") + (("max_exp_avg_sq",) if self.amsgrad else ())
 
     options = ("lr", "weight_decay", "beta1", "beta2", "eps")
 
-    def step(self, theta, slots, gradient, options, count):
+    def step(
+        self, theta: Tensor, slots: Slots, gradient: Tensor, options: Options, count: int
+    ) -> tuple[Tensor, Slots]:
         decay = options["weight_decay"]
         if self.decoupled:
             theta = theta * (1 - options["lr"] * decay)
         else:
             gradient = gradient + decay * theta
         old = slots["exp_avg"]
+        # m + (1 - β₁) (g - m), and β₂ v + (1 - β₂) g²
         new = {
             "exp_avg": old + (1 - options["beta1"]) * (gradient - old),
             "exp_avg_sq": options["beta2"] * slots["exp_avg_sq"]
@@ -187,10 +209,21 @@ class AdamRule(Rule):
         if self.amsgrad:
             second = new["max_exp_avg_sq"] = torch.maximum(slots["max_exp_avg_sq"], second)
         first_share, second_share = self._shares(options, count)
+        # √(v / (1 - β₂ᵗ)) + ε
         length = _root(second) / second_share**0.5 + options["eps"]
+        # θ - lr m / (1 - β₁ᵗ) / (√(v / (1 - β₂ᵗ)) + ε)
         return theta - (options["lr"] / first_share) * (new["exp_avg"] / length), new
 
-    def pull(self, adjoint, theta, before, after, gradient, options, count):
+    def pull(
+        self,
+        adjoint: Adjoint,
+        theta: Tensor,
+        before: Slots,
+        after: Slots,
+        gradient: Tensor,
+        options: Options,
+        count: int,
+    ) -> tuple[Tensor, Adjoint]:
         beta1, beta2, lr = options["beta1"], options["beta2"], options["lr"]
         decay = options["weight_decay"]
         first_share, second_share = self._shares(options, count)
@@ -198,9 +231,12 @@ class AdamRule(Rule):
         root = _root(second / second_share)
         length = root + options["eps"]
         moved, first, square = (adjoint[k] for k in ("theta", "exp_avg", "exp_avg_sq"))
+        # ∂θ'/∂m' = -lr / ((1 - β₁ᵗ) (√v̂ + ε)), with v̂ = v' / (1 - β₂ᵗ)
         by_first = -lr / (first_share * length)
+        # ∂θ'/∂v' = lr m' / (1 - β₁ᵗ) / (2 (1 - β₂ᵗ) √v̂ (√v̂ + ε)²)
         by_second = lr * after["exp_avg"] / first_share / (2 * second_share * length**2)
         by_second = torch.where(root > 0, by_second / torch.where(root > 0, root, 1.0), 0.0)
+        # ∂f/∂m' and ∂f/∂v' gain ∂f/∂θ' times these
         first.addcmul_(moved, by_first)
         if self.amsgrad:
             largest = adjoint["max_exp_avg_sq"].addcmul_(moved, by_second)
@@ -211,14 +247,17 @@ class AdamRule(Rule):
             square.addcmul_(moved, by_second)
         if not self.decoupled:
             gradient = gradient + decay * theta
+        # ∂f/∂g = (1 - β₁) ∂f/∂m' + 2 (1 - β₂) g ∂f/∂v'
         u = (first * (1 - beta1)).addcmul_(square, 2 * (1 - beta2) * gradient)
+        # ∂f/∂m = β₁ ∂f/∂m', ∂f/∂v = β₂ ∂f/∂v'
         first *= beta1
         square *= beta2
         if _is_set(decay):
+            # ∂f/∂θ through θ (1 - lr decay), or through g + decay θ
             moved += -lr * decay * moved if self.decoupled else decay * u
         return u, adjoint
 
-    def steady(self, slots):
+    def steady(self, slots: Slots) -> Tensor | None:
         second = slots["max_exp_avg_sq" if self.amsgrad else "exp_avg_sq"]
         return second > 1e-4 * second.mean()
 

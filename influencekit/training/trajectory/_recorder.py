@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -69,15 +69,15 @@ class TrajectoryRecorder(Callback):
         self.every = every
         self.folder = folder
 
-    def _get_param_names(self):
+    def _get_param_names(self) -> list[str]:
         return ["every", "folder"]  # not all attributes, as skorch has it
 
-    def initialize(self):
+    def initialize(self) -> Self:
         self._recording: Recording | None = None
         self._queue: deque[np.ndarray] = deque()
         return self
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
+    def on_train_begin(self, net: NeuralNet, **_: Any) -> None:
         self._release(net)
         self._queue.clear()
         self.max_norm_ = _clipping(net)
@@ -85,7 +85,7 @@ class TrajectoryRecorder(Callback):
             raise ValueError(f"every: got {self.every!r}; accepted is an integer >= 1 or None.")
         net.get_iterator = partial(own_batches, type(net).get_iterator, net, self._telling)
 
-    def on_batch_begin(self, net, batch=None, training=None, **kwargs):
+    def on_batch_begin(self, _net: NeuralNet, training: bool | None = None, **_: Any) -> None:
         if training:
             if not self._queue:
                 raise TrajectoryError(
@@ -95,20 +95,20 @@ class TrajectoryRecorder(Callback):
             recording = present(self._recording, "recording")
             recording.announce(self._queue.popleft(), self.max_norm_)
 
-    def on_train_end(self, net, X=None, y=None, **kwargs):
+    def on_train_end(self, net: NeuralNet, **_: Any) -> None:
         recording = self._recording
         self._release(net)
         if recording is not None and recording.n_steps:
             self.trajectory_ = recording.finish()
 
-    def _release(self, net) -> None:
+    def _release(self, net: NeuralNet) -> None:
         """Leave the net as it was."""
         vars(net).pop("get_iterator", None)
         if self._recording is not None:
             self._recording.stop()
             self._recording = None
 
-    def _telling(self, net, dataset, loader) -> _TellingSampler:
+    def _telling(self, net: NeuralNet, dataset: Any, loader: Any) -> _TellingSampler:
         """What tells the batches of an epoch that begins."""
         if not isinstance(loader, DataLoader) or loader.batch_sampler is None:
             raise TrajectoryError(
@@ -124,14 +124,16 @@ class TrajectoryRecorder(Callback):
         )
         return _TellingSampler(loader.batch_sampler, self._queue, dataset)
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict:
         return {k: v for k, v in vars(self).items() if k not in ("_recording", "_queue")} | {
             "_recording": None,
             "_queue": deque(),
         }
 
 
-def own_batches(plain, net, sampler_of, dataset, training=False):
+def own_batches(
+    plain: Callable, net: NeuralNet, sampler_of: Callable, dataset: Any, training: bool = False
+) -> Any:
     """A net's iterator, with a batch sampler of one's own around that of its training."""
     loader = plain(net, dataset, training=training)
     if training:
@@ -143,31 +145,31 @@ def own_batches(plain, net, sampler_of, dataset, training=False):
 class _TellingSampler:
     """A batch sampler that says what it gives, in rows of the whole data."""
 
-    def __init__(self, sampler, queue: deque, dataset):
+    def __init__(self, sampler: Any, queue: deque, dataset: Any):
         self.sampler, self.queue, self.dataset = sampler, queue, dataset
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[list[int]]:
         self.queue.clear()
         for positions in self.sampler:
             self.queue.append(_rows(self.dataset, np.asarray(positions, dtype=np.int64)))
             yield positions
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.sampler)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.sampler, name)
 
 
-def _whole(dataset):
+def _whole(dataset: Any) -> Any:
     while isinstance(dataset, Subset):
         dataset = dataset.dataset
     return dataset
 
 
-def _rows(dataset, positions: np.ndarray) -> np.ndarray:
+def _rows(dataset: Any, positions: np.ndarray) -> np.ndarray:
     """Rows of the whole data at positions of a (nested) subset."""
     while isinstance(dataset, Subset):
         positions = np.asarray(dataset.indices, dtype=np.int64)[positions]
@@ -175,7 +177,7 @@ def _rows(dataset, positions: np.ndarray) -> np.ndarray:
     return positions
 
 
-def _clipping(net) -> float | None:
+def _clipping(net: NeuralNet) -> float | None:
     """Norm to which the net's callbacks clip."""
     found = [c for _, c in net.callbacks_ if isinstance(c, GradientNormClipping)]
     if not found:

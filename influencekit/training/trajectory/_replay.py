@@ -105,7 +105,7 @@ def refuse_batch_statistics(module: torch.nn.Module) -> None:
     UnsupportedModelError
     """
     for name, part in module.named_modules():
-        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
+        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):  # noqa: SLF001  torch has no other name
             raise UnsupportedModelError(
                 f"model: layer {name!r} is {type(part).__name__}. In training mode the loss of a "
                 "row depends on the other rows of its batch through it, so that a row cannot be "
@@ -187,8 +187,8 @@ class Replay:
         _check_parameters(self.model, trajectory)
         self._positions = _positions(trajectory, np.asarray(train_rows))
         batch = next(train.batches(len(train)))
-        self._inputs = tree_map(self._cast, batch.inputs)
-        self._targets = tree_map(self._cast, batch.targets)
+        self.inputs = tree_map(self._cast, batch.inputs)
+        self.targets = tree_map(self._cast, batch.targets)
         if weights is None:
             weights = task.example_weights(present(train.targets, "training targets"))
         weights = torch.ones(len(train)) if weights is None else weights
@@ -216,8 +216,8 @@ class Replay:
         states = self.trajectory.random_states
         return StepBatch(
             rows,
-            tree_map(lambda t: t[rows], self._inputs),
-            self._targets[rows],
+            tree_map(lambda t: t[rows], self.inputs),
+            self.targets[rows],
             weights / weights.sum() if mean else weights,
             None if states is None else states[step],
         )

@@ -57,7 +57,9 @@ class Jets:
                 motion = self._step(step, state, batch, chosen, motion)
         return replay.snapshot(replay.n_steps).theta, *motion["theta"]
 
-    def _step(self, step: int, state, batch: StepBatch, chosen: Tensor, motion: Motion) -> Motion:
+    def _step(
+        self, step: int, state: Any, batch: StepBatch, chosen: Tensor, motion: Motion
+    ) -> Motion:
         """Take the motion of all examples through one step."""
         names = list(motion)
         base = {"theta": state.theta, **state.slots}
@@ -83,6 +85,7 @@ class Jets:
         self, step: int, here: Slots, batch: StepBatch, weights: Tensor, taken: int
     ) -> tuple[Tensor, Slots]:
         replay = self.replay
+        # c_j (1 + t) of the chosen rows
         shares = batch.shares * weights
         if self.renormalize:
             shares = shares / shares.sum()

@@ -134,41 +134,48 @@ class StepLoss:
         """Sums (n_sums, p) of the rows' gradients, with shares (n_sums, batch)."""
         return _pull(self._losses, (self._theta,), shares)[0]
 
-    def _hessian(self, vectors):
+    def hessian(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Hessian of the step's loss, with the inner products of :meth:`products`."""
+        # <∂∇L/∂weights, u> and (∂∇L/∂θ) u = H u
         inner, curved = _pull(self._graph, (self._weights, self._theta), vectors)
         return inner, curved
 
-    def _inner(self, vectors) -> Tensor:
+    def _inner(self, vectors: Tensor) -> Tensor:
         return _pull(self._graph, (self._weights,), vectors)[0]
 
-    def _none(self, vectors):
+    def no_curvature(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """No curvature, only the inner products."""
         return self._inner(vectors), torch.zeros_like(vectors)
 
-    def _fisher(self, vectors):
+    def fisher(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Outer products of shares, times the batch's size for a mean: Σ_j c_j<∇l_j, u> ∇l_j."""
+        # Σ_j c_j <∇loss_j, u> ∇loss_j
         inner = self._inner(vectors)
         return inner, _pull(self._losses, (self._theta,), inner)[0]
 
-    def _ggn(self, vectors):
+    def ggn(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Jacobians of the outputs around the loss's Hessian by the outputs."""
         cotangent = torch.zeros_like(self._outputs, requires_grad=True)
+        # Jᵀ c is linear in c: its pull-back of u is J u
         pushed = torch.autograd.grad(
             self._outputs, self._theta, cotangent, create_graph=True, retain_graph=True
         )[0]
         tangents = _pull(pushed, (cotangent,), vectors)[0]
+        # ∂L/∂z, and c_j <∂loss_j/∂z, J u>
         slope = torch.autograd.grad(self._value, self._outputs, create_graph=True)[0]
         shares = slope.detach() * tangents
         inner = shares.flatten(2).sum(-1) if shares.ndim > 2 else shares
+        # Jᵀ (∂²L/∂z²) J u
         bent = _pull(slope, (self._outputs,), tangents)[0]
         return inner, _pull(self._outputs, (self._theta,), bent)[0]
 
 
 _PRODUCTS: dict[str, Callable] = {
-    "hessian": StepLoss._hessian,
-    "smoothed_hessian": StepLoss._hessian,
-    "ggn": StepLoss._ggn,
-    "fisher": StepLoss._fisher,
-    "none": StepLoss._none,
+    "hessian": StepLoss.hessian,
+    "smoothed_hessian": StepLoss.hessian,
+    "ggn": StepLoss.ggn,
+    "fisher": StepLoss.fisher,
+    "none": StepLoss.no_curvature,
 }
 
 
@@ -220,6 +227,7 @@ def through_clipping(vectors: Tensor, gradient: Tensor, max_norm: float | None) 
     factor = clip_factor(gradient, max_norm)
     if max_norm is None or float(factor) >= 1.0:
         return vectors
+    # u (φ I - c g gᵀ / ((‖g‖ + ε)² ‖g‖)), with the clipping factor φ
     norm = gradient.norm()
     along = (vectors @ gradient) * (max_norm / ((norm + CLIP_EPS) ** 2 * norm))
     return factor * vectors - along[:, None] * gradient

@@ -153,9 +153,12 @@ class Sweep:
         )
         u = through_clipping(u, loss.gradient, max_norm)
         smoothed = self.curvature == "smoothed_hessian"
+        # <∇loss_j, u> with the share c_j, and the curvature times u
         inner, curved = loss.products(u, self.rule.steady(after.slots) if smoothed else None)
         if self.renormalize:
+            # c_j <∇loss_j - ∇L, u>: the other rows take over the share
             inner = inner - (u @ loss.gradient)[:, None] * batch.shares
+        # ∂f/∂θ gains H u, from the gradient that the step took at θ
         adjoint["theta"] += curved
         return adjoint, StepInfluence(step, batch.rows, inner)
 

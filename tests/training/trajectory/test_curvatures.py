@@ -106,7 +106,7 @@ def test_published_algorithm_with_dense_matrices(variant, curvature):
     _, task, trajectory = recorded(run, every=1)
     queries, targets = data(1, 4)
     expected = Dense(run, trajectory, curvature).scores(queries, targets)
-    influence = AdamWInfluence(trajectory, curvature, "fixed").fit(task, run.X, run.y)
+    influence = AdamWInfluence(trajectory, curvature, removal="fixed").fit(task, run.X, run.y)
     found = influence.step_scores(queries, targets).scores
     np.testing.assert_allclose(found, expected, atol=1e-12 * float(expected.abs().max()), rtol=0)
 
@@ -218,7 +218,7 @@ def test_sgd_influence_of_an_adam_run_warns_and_is_plain_sgd():
     _, task, trajectory = recorded(run, every=1)
     queries, targets = data(1, 2)
     with pytest.warns(InfluenceKitWarning, match="as if SGD"):
-        influence = SGDInfluence(trajectory, "none", "fixed").fit(task, run.X, run.y)
+        influence = SGDInfluence(trajectory, "none", removal="fixed").fit(task, run.X, run.y)
     found = influence.step_scores(queries, targets)
     last = run.batches[-1]
     dense = Dense(run, trajectory, "none")

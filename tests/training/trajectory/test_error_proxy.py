@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from influencekit import AdamWInfluence, SGDInfluence
-from influencekit.training import ErrorProxy
+from influencekit.training.trajectory._error_proxy import ErrorProxy
 from tests.training.trajectory.test_adjoint import N, data, influence_of, make_run, recorded
 
 

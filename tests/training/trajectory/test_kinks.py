@@ -1,4 +1,4 @@
-"""The second derivative that is given to ReLU, and the kinds of the error proxy."""
+"""The second derivative that is given to ReLU, and the estimates of the error proxy."""
 
 import math
 
@@ -96,13 +96,13 @@ def test_proxy_of_kinks_is_that_of_a_run_with_the_second_derivative(monkeypatch)
     proxy = (
         AdamWInfluence(trajectory)
         .fit(task, run.X, run.y)
-        .taylor_error_proxy(queries, targets, [2, 17], kind="kinks")
+        .taylor_error_proxy(queries, targets, [2, 17], estimate="kinks")
     )
     monkeypatch.setattr("influencekit.attributors.along_the_run._fitted_trajectory.KINK_WIDTH", 0.3)
     wide = (
         AdamWInfluence(trajectory)
         .fit(task, run.X, run.y)
-        .taylor_error_proxy(queries, targets, [2, 17], kind="kinks")
+        .taylor_error_proxy(queries, targets, [2, 17], estimate="kinks")
     )
     run.module[1] = BentReLU()
     for width, found in ((0.01, proxy), (0.3, wide)):
@@ -117,20 +117,20 @@ def test_proxy_of_kinks_is_that_of_a_run_with_the_second_derivative(monkeypatch)
     assert np.abs(wide.proxy).max() > 1e-3 * np.abs(wide.scores).max()
 
 
-def test_kinds_of_the_proxy():
+def test_estimates_of_the_proxy():
     run = make_run("adamw")
     _, task, trajectory = recorded(run)
     queries, targets = data(1, 3)
     influence = AdamWInfluence(trajectory).fit(task, run.X, run.y)
-    smooth = influence.taylor_error_proxy(queries, targets, [3, 9], kind="kinks")
+    smooth = influence.taylor_error_proxy(queries, targets, [3, 9], estimate="kinks")
     assert not smooth.proxy.any()
-    pushed = influence.taylor_error_proxy(queries, targets, [9, 3], kind="finite")
+    pushed = influence.taylor_error_proxy(queries, targets, [9, 3], estimate="finite")
     scores = AdamWInfluence(trajectory, removal_order="finite").fit(task, run.X, run.y)
     expected = scores.score(queries, targets)[:, [9, 3]]
     np.testing.assert_allclose(pushed.scores + pushed.proxy, expected, atol=1e-14)
     np.testing.assert_allclose(pushed.scores, smooth.scores[:, ::-1], atol=1e-14)
-    with pytest.raises(ValueError, match="kind: got 'third'"):
-        influence.taylor_error_proxy(queries, targets, kind="third")
+    with pytest.raises(ValueError, match="estimate: got 'third'"):
+        influence.taylor_error_proxy(queries, targets, estimate="third")
 
 
 def smoothed(run, trajectory, task, curvature="smoothed_hessian"):
