@@ -17,7 +17,7 @@ from influencekit.curvature._problem import Curvature, CurvatureProblem, ggn_row
 from influencekit.curvature._spectrum import Spectrum, grad_dot_cosines, sample_rows
 from influencekit.curvature.exact._exact import EmpiricalFisher, decompose
 from influencekit.curvature.iterative._lissa import LissaCurvature
-from influencekit.curvature.kronecker._kfac import KFAC
+from influencekit.curvature.kronecker._kfac import KroneckerCurvature
 from influencekit.curvature.layers._datainf import FittedDataInf
 from influencekit.curvature.layers._logra import LoGra
 from influencekit.curvature.low_rank._low_rank import LowRankSpectrum
@@ -322,7 +322,7 @@ def supported_dimension(curvature: Curvature, spectrum: Spectrum) -> float:
 
 
 def _directions(curvature: Curvature) -> float:
-    if isinstance(curvature, (KFAC, LoGra)):
+    if isinstance(curvature, (KroneckerCurvature, LoGra)):
         return DIRECTIONS_BY_LAYERS
     return DIRECTIONS_OF_FISHER if isinstance(curvature, EmpiricalFisher) else DIRECTIONS
 
