@@ -70,7 +70,7 @@ ROWS = [
             ".fit(model, X, y, X_query=X[:9], y_query=y[:9])"
         ),
         {
-            "Fit again, with output= of SubsetPosterior": (
+            "Fit again, with this output= of the attributor": (
                 "SubsetPosterior(None, n_trainings=3, output='margin')"
                 ".fit(model, X, y, X_query=X[:9], y_query=y[:9])"
             ),

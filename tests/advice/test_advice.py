@@ -20,6 +20,7 @@ from tests.advice import (
     _tables,
     _training,
     _trees,
+    _values,
 )
 from tests.advice._messages import advised, code_words, messages
 from tests.advice._world import said_by
@@ -37,6 +38,7 @@ TABLES = (
     _tables,
     _training,
     _trees,
+    _values,
 )
 ROWS = [row for table in TABLES for row in table.ROWS]
 

@@ -118,7 +118,9 @@ def _at_ratios(Z: NDArray, y: NDArray, prior: Candidate, shared: bool) -> Iterat
     # Qᵀ 1, Qᵀ y and Qᵀ Z τ
     ones, y = basis.T @ np.ones(len(Z)), basis.T @ y
     slope_of = None if prior.scores is None else basis.T @ (Z @ prior.scores.T)
-    for ratio in np.array(NOISE_RATIOS) * 4 / Z.shape[1]:
+    # without a prior a ratio of 0 would leave no scores at all, where small ones still rank rows
+    ratios = NOISE_RATIOS[1:] if prior.scores is None else NOISE_RATIOS
+    for ratio in np.array(ratios) * 4 / Z.shape[1]:
         # V⁻¹ = Q diag(1 / (1 + ρ v)) Qᵀ
         weights = 1 / (1 + ratio * values)
         fit = _Generalized(weights, ones, y, slope_of, shared)

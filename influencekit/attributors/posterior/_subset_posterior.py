@@ -13,7 +13,11 @@ from sklearn.utils import check_random_state
 
 from influencekit._fitted import Fitted
 from influencekit.attributors.along_the_run._run_average import RunAverage
-from influencekit.attributors.posterior._known_queries import KnownQueries
+from influencekit.attributors.posterior._known_queries import (
+    KnownQueries,
+    check_subset_outputs,
+    open_queries,
+)
 from influencekit.attributors.posterior._linear_gaussian import (
     Posterior,
     best_posterior,
@@ -21,8 +25,9 @@ from influencekit.attributors.posterior._linear_gaussian import (
 )
 from influencekit.attributors.posterior._self_reported import cross_validated_lds
 from influencekit.base import BaseAttributor
-from influencekit.data._examples import Examples, ExamplesList, each, open_examples
+from influencekit.data._examples import Examples, ExamplesList, each
 from influencekit.models._outputs import OUTPUTS
+from influencekit.models._plain_task import plain_task
 from influencekit.models._task import Task, TaskList, is_model_list
 from influencekit.training.subsets._retrain import retrain_on_subsets
 from influencekit.training.subsets._subset_outputs import SubsetOutputs
@@ -207,13 +212,8 @@ class SubsetPosterior(BaseAttributor):
         self : object
         """
         models, train = self._open(model, X, y, sample_weight, X_fit)
-        self._check(X_query, subset_outputs)
-        queries = open_examples(models, X_query, y_query, require_y=False, name="X_query")
-        if each(queries)[0].targets is None:
-            raise ValueError(
-                "y_query: got None; retrained models must be compared on the same targets. Give "
-                "y_query, for instance model.predict(X_query)."
-            )
+        self._check(subset_outputs)
+        queries = open_queries(models, X_query, y_query)
         rng = check_random_state(self.random_state)
         seed = draw_seed(rng)
         prior = self._prior()
@@ -234,6 +234,9 @@ class SubsetPosterior(BaseAttributor):
     def _prior(self) -> BaseAttributor | None:
         return RunAverage() if isinstance(self.prior, str) else self.prior
 
+    def _task_of(self, model: Any) -> Task:
+        return plain_task(model)
+
     def _read_models(self, model: Any, X: Any, y: Any) -> Task | TaskList:
         prior = self._prior()
         return (
@@ -244,15 +247,9 @@ class SubsetPosterior(BaseAttributor):
     def _asks_queries(self) -> bool:
         return True
 
-    def _check(self, X_query: Any, subset_outputs: SubsetOutputs | None) -> None:
+    def _check(self, subset_outputs: SubsetOutputs | None) -> None:
         """Refuse, before any work, what cannot be learned from."""
         prior = self._prior()
-        if X_query is None:
-            raise ValueError(
-                "X_query: got None; scores that learn from retrained outputs are known for the "
-                "queries that these were asked about. Give them: fit(model, X, y, X_query=X_test, "
-                "y_query=y_test)."
-            )
         if prior is not None and (prior._grouped is not None or prior._asks_queries):
             raise ValueError(
                 f"prior: got {type(prior).__name__}, which scores groups or measures on other "
@@ -264,11 +261,8 @@ class SubsetPosterior(BaseAttributor):
                     f"n_trainings: got {self.n_trainings}; accepted are 3 or more, or 0 for the "
                     "prior alone, which then must not be None."
                 )
-        elif not isinstance(subset_outputs, SubsetOutputs):
-            raise TypeError(
-                f"subset_outputs: got {type(subset_outputs).__name__}; accepted is SubsetOutputs, "
-                "from retrain_on_subsets or SubsetOutputs.load."
-            )
+        else:
+            check_subset_outputs(subset_outputs)
 
     def _prior_scores(self, prior: Any, queries: Any) -> dict[float, np.ndarray]:
         """Scores of the queries by a fitted prior, at each factor on its damping."""
