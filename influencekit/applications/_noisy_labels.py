@@ -72,8 +72,9 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         skorch nets and ``early_stopping`` are switched off.  A FrozenEstimator is used as it
         is.
     attributor : attributor or None, default=None
-        Of the methods by influence.  None is ``InfluenceFunction("ekfac")``, for trees
-        ``TreeInfluence()``, for "further_training" ``FurtherTraining()``.  A GroupAttributor
+        For the methods by influence.  None is ``InfluenceFunction("ekfac", output="margin")``,
+        for trees ``TreeInfluence(output="margin")``, for "further_training"
+        ``FurtherTraining()``.  A GroupAttributor
         groups all rows once, by a fit on them; rows of a group share its score per row, whatever
         its ``reduce``.
     method : {"auto", "rounds", "loss", "margin", "self_influence", "validation_influence", \

@@ -59,8 +59,15 @@ def check_attributor(attributor: Any, holder: str) -> None:
 
 
 def default_attributor(estimator: Any) -> Any:
-    """The attributor where none is given: of trees TreeInfluence, else InfluenceFunction."""
-    return TreeInfluence() if has_trees(estimator) else InfluenceFunction("ekfac")
+    """The attributor where none is given: TreeInfluence for trees, else InfluenceFunction.
+
+    It explains the margin of a classifier.  The rows that are asked may have wrong labels, and
+    those rule a sum of losses: their loss is steep where that of right ones is flat.
+    """
+    output = "margin" if is_classifier(inner_model(estimator)) else "auto"
+    if has_trees(estimator):
+        return TreeInfluence(output=output)
+    return InfluenceFunction("ekfac", output=output)
 
 
 def check_reads(attributor: Any, estimator: Any, way_out: str) -> None:
