@@ -35,7 +35,7 @@ ROWS = [
                 "SurrogateLambdaSearchCV(InfluenceFunction()).fit(model, X, y); "
                 "LDSSearch(InfluenceFunction(), **quick).fit(model, X, y, **asked)"
             ),
-            ("fit the pipeline and give it as the model. Nor can GridSearchCV search it"): (
+            ("fit the pipeline and give it as the model. GridSearchCV cannot search it either"): (
                 "pipe = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y); "
                 "GradDot().fit(pipe, X, y)  # no GridSearchCV"
             ),
@@ -45,7 +45,7 @@ ROWS = [
         "scores are NaN or infinite: the gradient",
         ("GradDot(output=lambda z, y: torch.sqrt(z[:, 0] - z[:, 0])).fit(model, X, y).score(X, y)"),
         {
-            "Look at output=": "GradDot(output=lambda z, y: z[:, 0]).fit(model, X, y).score(X, y)",
+            "Check output=": "GradDot(output=lambda z, y: z[:, 0]).fit(model, X, y).score(X, y)",
         },
     ),
     Row(
@@ -117,7 +117,7 @@ ROWS = [
         },
     ),
     Row(
-        "brings no learning rate. Say how far",
+        "does not have a learning rate. State how long",
         "InfluenceFunction(at='endpoint').fit(*learned)",
         {
             "further_training=Training(lr=0.01, epochs=5)": (

@@ -19,7 +19,7 @@ ROWS = [
         },
     ),
     Row(
-        "are no means of its rows",
+        "are not the means of its rows",
         (
             "m = RandomForestRegressor(3, criterion='absolute_error').fit(X, t); "
             "TreeInfluence('leaf').fit(m, X, t)"
@@ -32,7 +32,7 @@ ROWS = [
         },
     ),
     Row(
-        "cannot be derived from its training rows",
+        "cannot be computed from its training rows",
         (
             "m = GradientBoostingRegressor(n_estimators=3, subsample=0.5).fit(X, t); "
             "TreeInfluence('leaf').fit(m, X, t)"

@@ -42,8 +42,8 @@ ROWS = [row for table in TABLES for row in table.ROWS]
 
 #: Messages whose advice is not run, by a piece of each, and why.
 NOT_RUN = {
-    "defines no damping by name": "said to authors of methods",
-    "is met, but loose on these data": "warnings of models hardly trained are let be",
+    "has no named dampings": "said to authors of methods",
+    "is met, but it is loose for these data": "warnings of models hardly trained are let be",
     "Its solver stopped early, after max_iter=": "warnings of models hardly trained are let be",
     "is_unbalance=True weighs classes": "needs LightGBM",
     "XGBoost with num_parallel_tree above 1": "needs XGBoost",

@@ -332,7 +332,7 @@ class TestWarnings:
 
     def test_other_rows(self):
         model = LogisticRegression(**NEWTON).fit(X, Y)
-        with pytest.warns(NotStationaryWarning, match="other rows than those given"):
+        with pytest.warns(NotStationaryWarning, match="rows other than those given"):
             InfluenceFunction().fit(model, X[:60], Y[:60])
 
     @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
