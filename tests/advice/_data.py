@@ -66,7 +66,7 @@ ROWS = [
         },
     ),
     Row(
-        "that does not show every example once;",
+        "that does not yield every example exactly once;",
         (
             "GradDot().fit(module_task, DataLoader(tensors, "
             "sampler=WeightedRandomSampler([1.0] * 50, 50)))"
@@ -90,7 +90,7 @@ ROWS = [
         },
     ),
     Row(
-        "hold no numbers; accepted are floats, integers",
+        "are not numeric; accepted are floats, integers",
         "A = frame.assign(p='word'); GradDot().fit(module_task, A, y)",
         {
             "Pipeline that starts with a ColumnTransformer": (
@@ -132,7 +132,7 @@ ROWS = [
         "); the model was fitted with numbers.",
         "GradDot().fit(module_task, Z, np.array(['a', 'b', 'c'])[y])",
         {
-            "by the same LabelEncoder's transform": (
+            "with the transform of the same LabelEncoder": (
                 "names = np.array(['a', 'b', 'c'])[y]; encoder = "
                 "LabelEncoder().fit(names); GradDot().fit(module_task, Z, "
                 "encoder.transform(names))"
@@ -234,7 +234,7 @@ ROWS = [
         "); the model's loss takes numbers. Encode",
         ("GradDot().fit(module_task, Z, np.array(['a', 'b', 'c'], dtype=object)[y])"),
         {
-            "Encode labels as they were for training, 0 to n_classes - 1": (
+            "Encode labels as for training, 0 to n_classes - 1": (
                 "n_classes = 3; GradDot().fit(module_task, Z, "
                 "LabelEncoder().fit_transform(np.arange(n_classes)[y]))"
             ),

@@ -32,7 +32,7 @@ ROWS = [
         {"Leave X_fit out": "InfluenceFunction().fit(model, X, y)  # no X_fit"},
     ),
     Row(
-        "Take curvature='ggn' or 'fisher', which work in",
+        "Use curvature='ggn' or 'fisher', which work in",
         "InfluenceFunction('kfac', max_memory='1KB').fit(module_task, Z, y)",
         {
             "curvature='ggn' or 'fisher'": (
