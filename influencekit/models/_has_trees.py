@@ -6,7 +6,7 @@ from typing import Any
 
 __all__ = ["has_trees"]
 
-#: Classes that models of trees inherit from, by name: no library of them need be installed.
+#: Names of classes that tree models inherit from, so that their libraries need not be installed.
 _TREES = (
     "BaseDecisionTree",
     "BaseForest",

@@ -97,10 +97,10 @@ ROWS = [
         },
     ),
     Row(
-        ",). Take losses with reduction='none', and stay",
+        ",). Use losses with reduction='none', and only",
         ("GradDot(output=lambda z, y: F.cross_entropy(z, y)).fit(*learned).score(Z, y)"),
         {
-            "Take losses with reduction='none'": (
+            "Use losses with reduction='none'": (
                 "GradDot(output=lambda z, y: F.cross_entropy(z, y, "
                 "reduction='none')).fit(*learned).score(Z, y)"
             ),
@@ -168,7 +168,7 @@ ROWS = [
             "Leave projection_dim at None": (
                 "InfluenceFunction('kfac', projection_dim=None).fit(model, X, y)"
             ),
-            "take a curvature that does: ['ggn', 'fisher', 'logra']": (
+            "use a curvature that does: ['ggn', 'fisher', 'logra']": (
                 "[InfluenceFunction(name, projection_dim=5, random_state=0).fit(model, X, "
                 "y) for name in ['ggn', 'fisher', 'logra']]"
             ),

@@ -205,10 +205,10 @@ ROWS = [
         },
     ),
     Row(
-        ". Take fewer examples, or sample subsets",
+        ". Use fewer examples, or sample subsets",
         "enumerate_subsets(40, 20)",
         {
-            "Take fewer examples": "enumerate_subsets(6, 3)  # fewer than max_subsets",
+            "Use fewer examples": "enumerate_subsets(6, 3)  # fewer than max_subsets",
             ("sample subsets and use linear_datamodeling_score(..., correlation='pearson')"): (
                 "rng = np.random.default_rng(0); "
                 "linear_datamodeling_score(rng.normal(size=(6, 3)), rng.random((6, 10)) < "
@@ -248,7 +248,7 @@ ROWS = [
             "X_train=Z, examples=(A, A[:3]))"
         ),
         {
-            "give what a reader can look at as examples=(train, test)": (
+            "give something readable as examples=(train, test)": (
                 "train = np.zeros((50, 16)); test = train[:3]; "
                 "AttributionReport.from_attributor(GradDot().fit(*learned), Z[:3], y[:3], "
                 "X_train=Z, examples=(train, test))"

@@ -85,7 +85,7 @@ ROWS = [
         },
     ),
     Row(
-        "counts the classes of the rows that it holds out as well",
+        "also counts the classes of held-out rows",
         (
             "m = HistGradientBoostingClassifier(class_weight='balanced', max_iter=3, "
             "early_stopping=True).fit(X, y); TreeInfluence('leaf').fit(m, X, y)"

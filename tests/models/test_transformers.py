@@ -239,7 +239,7 @@ def test_other_heads():
     assert given.loss.reduction == "sum" and given.input_targets is not None
     own = language_model()
     own.loss_function = lambda *args, **kwargs: 0.0
-    with pytest.raises(UnsupportedModelError, match="loss function of its own"):
+    with pytest.raises(UnsupportedModelError, match="its own loss function"):
         as_task(own)
 
 
