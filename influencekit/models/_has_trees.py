@@ -6,10 +6,10 @@ from typing import Any
 
 __all__ = ["boosts_trees", "has_trees", "inner_model", "votes_of"]
 
-#: Classes that models of boosted trees inherit from, by name: no library of them need be installed.
+#: Names of classes that boosted tree models inherit from, so that no library need be installed.
 _BOOSTED = ("BaseGradientBoosting", "BaseHistGradientBoosting", "XGBModel", "LGBMModel")
 
-#: The same of trees that stand alone or are averaged.
+#: The same for single trees and averages of trees.
 _AVERAGED = ("BaseDecisionTree", "BaseForest")
 
 

@@ -1,4 +1,4 @@
-"""What the checks of attributors share: a small problem, fits, and ways to complain."""
+"""What the checks of attributors share: a small problem, fits, and assertions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def quietly(function: Callable) -> Callable:
-    """Make a check: warnings, which it is not about, are silenced, the attributor is copied."""
+    """Turn a function into a check: warnings are silenced, and the attributor is copied."""
 
     @wraps(function)
     def quiet(attributor: Any) -> None:
@@ -53,7 +53,7 @@ def problem(attributor: Any = None) -> tuple:
 
 
 def reads_trees(attributor: Any) -> bool:
-    """Whether an attributor reads models of trees, and no others."""
+    """Whether an attributor accepts only models without gradients, such as trees."""
     return _kind(attributor) != "linear"
 
 
@@ -91,7 +91,7 @@ def _model(kind: str) -> Any:
 
 
 def fit(attributor: Any, model: Any, X: Any, y: Any) -> Any:
-    """Fit, giving queries to the searches that take them."""
+    """Fit; searches that need queries get them."""
     options = {}
     if "X_query" in inspect.signature(attributor.fit).parameters:
         _, _, _, X_test, y_test = problem()
@@ -120,12 +120,12 @@ def same(a: Any, b: Any, what: str) -> None:
 
 
 def raises(function: Callable, kinds: Any, words: tuple[str, ...], what: str) -> None:
-    """Raise AssertionError unless the function raises one of the kinds, saying the words."""
+    """Raise AssertionError unless the function raises one of the types with these words."""
     try:
         function()
     except kinds as error:
         missing = [word for word in words if word not in str(error)]
-        require(not missing, f"{what}: the error does not say {missing}: {error}")
+        require(not missing, f"{what}: the error message lacks {missing}: {error}")
         return
     except Exception as error:
         raise AssertionError(f"{what}: got {type(error).__name__}: {error}") from error

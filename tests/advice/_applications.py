@@ -287,7 +287,7 @@ ROWS = [
         ),
         {
             (
-                "attributor_ of the fitted GroupAttributor. Its groups can stand beside them: "
+                "attributor_ of the fitted GroupAttributor. To show the groups as well: "
                 "evaluation={'groups': GroupScoresDisplay.from_estimator(grouped, X_query)}"
             ): (
                 "grouped = GroupAttributor(GradDot()).fit(model, X, y, groups=y); X_query = X[:5]; "

@@ -1,4 +1,4 @@
-"""Scores of queries that were asked about in the fit, found again by their content."""
+"""Scores of the queries given to fit, looked up by their content."""
 
 from __future__ import annotations
 
@@ -40,20 +40,19 @@ class KnownQueries(Fitted):
 
     def explaining(self, output: Any) -> Self:
         raise ValueError(
-            f"output: {output!r} was not what the retrained models were asked for. Fit again, with "
-            "this output= of the attributor."
+            f"output: got {output!r}, but the retrained models were evaluated on another output. "
+            "Fit again, with this output= of the attributor."
         )
 
     def _position(self, row: int, key: bytes, targets: list[bytes] | None) -> int:
-        """Where a query stands in the table; its target must be the same if there is one."""
+        """Row of a query in the table; its target must be the same if it has one."""
         known = self.positions.get(key, [])
         same = [i for i in known if targets is None or self.targets[i] == targets[row]]
         if not same:
-            what = "its target was another one in y_query" if known else "it is not in X_query"
+            what = "its target in y_query was different" if known else "it is not in X_query"
             raise ValueError(
-                f"X: row {row} was not asked about in fit ({what}). Scores that learn from "
-                "retrained outputs are known for X_query and y_query alone: give the row there, "
-                "and fit again."
+                f"X: row {row} was not given to fit ({what}). Scores that learn from retrained "
+                f"outputs are known only for X_query and y_query: add the row there, and fit again."
             )
         return row if row in same else same[0]
 

@@ -28,8 +28,8 @@ __all__ = ["sgd_classifier_task", "sgd_regressor_task"]
 def sgd_classifier_task(model: SGDClassifier, loss: Any = None) -> Task:
     """Task of a fitted SGDClassifier: ``(1/n) Σ_i loss_i + ½ α |coef|²``, intercept free.
 
-    Several classes are one-versus-rest.  scikit-learn weighs a class in its own problem only
-    and divides by n, not by the sum of weights; so class weights are part of the loss here.
+    Several classes are one-versus-rest. scikit-learn weights a class only in its own problem and
+    divides by n, not by the sum of weights, so class weights are part of the loss here.
 
     Parameters
     ----------
@@ -133,16 +133,16 @@ def _regressor_loss(model: SGDRegressor) -> OutputLoss:
 def _kink(model: Any, accepted: list[str]) -> UnsupportedModelError:
     return UnsupportedModelError(
         f"model: {type(model).__name__}(loss={model.loss!r}) is not differentiable where its loss "
-        "has a kink, and has no curvature elsewhere, so influence functions do not apply. "
+        f"has a kink, and is linear elsewhere, so influence functions do not apply. "
         f"Accepted losses: {accepted}."
     )
 
 
 def _class_weights(model: SGDClassifier) -> tuple[Tensor | None, Tensor | None]:
-    """Weight of targets 1 and of targets 0 in each column's loss."""
+    """Weights of targets 1 and of targets 0 in each column's loss."""
     if model.class_weight is None:
         return None, None
-    # fit keeps the weights, "balanced" ones included, under this name only
+    # fit stores the weights, including "balanced" ones, only under this name
     weight = torch.as_tensor(model._expanded_class_weight, dtype=torch.float64)  # noqa: SLF001  scikit-learn has no other name
     if len(model.classes_) == 2:
         return weight[1:].clone(), weight[:1].clone()
@@ -154,8 +154,8 @@ def _strength(model: Any) -> float:
         return 0.0
     if model.penalty == "l1" or (model.penalty == "elasticnet" and model.l1_ratio != 0):
         raise UnsupportedModelError(
-            f"model: {type(model).__name__}(penalty={model.penalty!r}) has an L1 part, which has "
-            "no gradient at the coefficients that it sets to zero. Accepted are penalty='l2' "
+            f"model: {type(model).__name__}(penalty={model.penalty!r}) has an L1 part, which is "
+            f"not differentiable at coefficients of zero. Accepted are penalty='l2' "
             "and penalty=None."
         )
     return float(model.alpha)
