@@ -15,7 +15,7 @@ ROWS = [
         },
     ),
     Row(
-        ", which influencekit does not support",
+        ", which is not a model that",
         "as_task(SVC().fit(X, y))",
         {
             "Register your own with @as_task.register": (
