@@ -61,8 +61,8 @@ def tables(rows):
 
 
 STUDY = Study(
-    __doc__, row, {"data": DATA, "noise": ["uniform", "feature"], "seed": [0, 1]},
-    {"n_train": 2000, "rate": 0.2},
+    __doc__, row, {"data": DATA, "noise": ["uniform", "feature"], "seed": [0]},
+    {"n_train": 1000, "rate": 0.2},
     quick=Size({"data": ["cancer"], "noise": ["uniform"], "seed": [0]}, {"n_train": 100}),
     tables=tables, needs=("acs_income_2018",),
 )  # fmt: skip
