@@ -38,8 +38,8 @@ ROWS = [
         f"halved = retrained(model, subset_fraction=0.8); Banzhaf(){FIT}",
         {
             "retrain_on_subsets(subset_fraction=0.5)": (
-                "halved = retrain_on_subsets(model, X, y, X[:9], y[:9], n_subsets=4, "
-                f"subset_fraction=0.5); Banzhaf(){FIT}"
+                "halved = retrain_on_subsets(model, X, y, X[:9], y[:9], n_subsets=16, "
+                f"subset_fraction=0.5, random_state=0); Banzhaf(){FIT}"
             ),
             "Datamodel takes subsets of any size": (
                 f"halved = retrained(model, subset_fraction=0.8); Datamodel(){FIT}"
