@@ -78,10 +78,11 @@ class ConvergenceWarning(InfluenceKitWarning, _ConvergenceWarning):
 
 
 class NegativeCurvatureWarning(InfluenceKitWarning):
-    """The damping does not make the Hessian positive definite.
+    """The Hessian has directions of negative curvature, which are left out.
 
-    A network that is not at a minimum has directions of negative curvature.  Take a larger
-    damping, or the Gauss-Newton matrix, which has none.
+    A network that is not at a minimum has them.  Fitting ``Hessian()`` warns how many they are and
+    drops them; ``Hessian(negative="keep")`` warns where the damping does not lift them above zero.
+    Take a larger damping there, or the Gauss-Newton matrix, which has none.
     """
 
 
