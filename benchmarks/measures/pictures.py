@@ -85,8 +85,8 @@ def downstream(rows, plt) -> dict:
     for ax, cell in zip(axes.flat, cells, strict=True):
         own = [r for r in rows if (r["decay"], r["curvature"]) == cell]
         other = ax.twinx()
-        for side, key, color, text in ((ax, "lds", PALETTE[0], "LDS"),
-                                       (other, "accuracy", PALETTE[1], "accuracy without 30 %")):  # fmt: skip
+        sides = {"LDS": (ax, "lds"), "accuracy without 30 %": (other, "accuracy")}
+        for (text, (side, key)), color in zip(sides.items(), PALETTE[:2], strict=True):
             at, values = uses.means(own, key)
             error = values.std(axis=0, ddof=1) / len(values) ** 0.5 if len(values) > 1 else None
             side.errorbar(at, values.mean(axis=0), error, color=color, capsize=2)
@@ -240,5 +240,6 @@ def scaling(rows, plt) -> dict:
     return found
 
 
-PICTURES = {"removal": removal, "downstream": downstream, "agreement": agreement, "sensitivity": sensitivity,
-            "peers": side_by_side, "peers_lds": lds, "scaling": scaling}  # fmt: skip
+PICTURES = {"removal": removal, "downstream": downstream, "agreement": agreement,
+            "sensitivity": sensitivity, "peers": side_by_side, "peers_lds": lds,
+            "scaling": scaling}  # fmt: skip
