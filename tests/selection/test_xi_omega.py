@@ -99,17 +99,17 @@ def test_a_query_whose_outputs_never_change_has_no_omega():
 
 def test_what_the_theorem_is_not_about_is_refused():
     problem = Problem(0)
-    truth, fit = problem.truth(), (Ridge(1.0, fit_intercept=False).fit(problem.X, problem.y),)
-    others = {
-        "ggn": InfluenceFunction("ggn").fit(*fit, problem.X, problem.y),
-        "weighted": InfluenceFunction("fisher").fit(
-            *fit, problem.X, problem.y, sample_weight=np.arange(1.0, N + 1)
-        ),
-    }
-    for fitted in others.values():
+    truth, data, weights = problem.truth(), (problem.X, problem.y), np.arange(1.0, N + 1)
+    model = Ridge(1.0, fit_intercept=False).fit(*data)
+    weighted = Ridge(1.0, fit_intercept=False).fit(*data, sample_weight=weights)
+    others = [
+        InfluenceFunction("ggn").fit(model, *data),
+        InfluenceFunction("fisher").fit(weighted, *data, sample_weight=weights),
+    ]
+    for fitted in others:
         with pytest.raises(ValueError, match=r"path: its curvature .* InfluenceFunction\('fisher'"):
             xi_omega(fitted.damping_path(problem.queries, np.zeros(M)), truth, 1.0)
-    two = InfluenceFunction("fisher").fit([*fit, *fit], problem.X, problem.y)
+    two = InfluenceFunction("fisher").fit([model, model], *data)
     with pytest.raises(TypeError, match="path: got MeanPath; accepted is the path of one model"):
         xi_omega(two.damping_path(problem.queries, np.zeros(M)), truth, 1.0)
 
