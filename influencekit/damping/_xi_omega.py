@@ -89,7 +89,7 @@ def xi_omega(path: DampingPath, subset_outputs: SubsetOutputs, dampings: ArrayLi
     path = _checked(path)
     values = np.atleast_1d(np.asarray(dampings, dtype=np.float64))
     if not (values > 0).all():
-        raise ValueError(f"dampings: got {dampings}; accepted are numbers above 0.")
+        raise ValueError(f"dampings: got {dampings!r}; accepted are numbers above 0.")
     omega = _omega(path, _covariances(path, subset_outputs), torch.as_tensor(values))
     xi = path.xi(values)
     both = np.isfinite(xi) & np.isfinite(omega)
