@@ -1,4 +1,4 @@
-"""What an attributor learns from a model, the gradients that it asks for, and checks on the way."""
+"""What an attributor learns from a model, how it asks for gradients, and shared checks."""
 
 from __future__ import annotations
 
@@ -55,17 +55,17 @@ class Fitted(ABC):
     model.  A fitted object is never changed: its methods return changed copies.
 
     Authors write ``__init__``, which keeps what was learned, ``scores(queries)``, and
-    ``self_scores()`` where the method defines it.  Where scores explain an output, it is kept in
-    the attribute ``output`` and nowhere else, and ``scores`` reads it there at every call:
-    ``explaining`` returns a copy with another one.
+    ``self_scores()`` where the method defines it.  If scores explain an output, keep it only in the
+    attribute ``output`` and read it there in every call of ``scores``: ``explaining`` returns a
+    copy that explains another output.
 
     Attributes
     ----------
     output : str or callable, or None
-        What is explained; None for methods that explain no output.
+        The explained output; None for methods that do not explain an output.
     """
 
-    #: What is explained, for methods that explain an output.
+    #: The explained output, for methods that explain one.
     output: Any = None
 
     @abstractmethod
@@ -88,7 +88,7 @@ class Fitted(ABC):
         Raises
         ------
         NotImplementedError
-            If the method defines none.
+            If the method does not define self-influence.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define self-influence.")
 
@@ -116,17 +116,17 @@ class DampedFitted(Fitted):
     """What was learned by a method with a damping λ.
 
     Authors write what :class:`Fitted` asks for, and ``path(queries)`` where the curvature has
-    eigenvalues.  Nothing in it may depend on λ but what ``scores`` and ``self_scores`` compute
-    from the attribute ``damping`` at every call: ``at`` returns a copy with another one.
+    eigenvalues.  Only ``scores`` and ``self_scores`` may depend on λ. They read it from the
+    attribute ``damping`` in every call: ``at`` returns a copy with another damping.
 
     Attributes
     ----------
     damping : float
         λ in use.  Set by ``at``, which ``_fit`` calls last: ``return fitted.at(self.damping)``.
     eigenvalues : ndarray or None
-        Of the curvature without damping, where it has any.
+        Eigenvalues of the curvature without damping, if it has them.
     least_damping : float
-        Least λ above 0 that rounding can carry; 0 where any will do.
+        Smallest λ above 0 at which rounding errors stay small; 0 if any λ works.
     """
 
     least_damping: float = 0.0
@@ -179,10 +179,10 @@ class DampedMixin:
     fitted_: Sequence[DampedFitted]
 
     def _named_damping(self, name: str, fitted: Any) -> float:
-        """What a damping given by name, such as "auto", stands for in one model."""
+        """λ of one model for a damping given by name, such as "auto"."""
         raise NotImplementedError(
-            f"damping: got {name!r}, but {type(self).__name__} defines no damping by name. Give a "
-            "number, or write _named_damping(name, fitted)."
+            f"damping: got {name!r}, but {type(self).__name__} has no named dampings. Give a "
+            f"number, or write _named_damping(name, fitted)."
         )
 
     def _at(self, fitted: F, damping: float | str) -> F:
@@ -199,11 +199,11 @@ class DampedMixin:
 
     @property
     def eigenvalues_(self) -> np.ndarray:
-        """Of the curvature without damping, those of all models together."""
+        """Eigenvalues of the curvature without damping, of all models together."""
         found = [fitted.eigenvalues for fitted in self.fitted_]
         known = [values for values in found if values is not None]
         if len(known) < len(found):
-            raise AttributeError("eigenvalues_: the curvature has none.")
+            raise AttributeError("eigenvalues_: the curvature does not have eigenvalues.")
         return known[0] if len(known) == 1 else np.sort(np.concatenate(known))
 
     @with_gradients
@@ -231,18 +231,18 @@ class DampedMixin:
 
 
 def _warn_below(floor: float, damping: float) -> None:
-    """Warn of a damping that rounding rules."""
+    """Warn of a damping so small that rounding errors dominate the scores."""
     if 0 < damping < floor:
         warn_user(
-            f"damping={damping:.2g} is below {floor:.2g}, the least that the rounding of the "
-            "curvature's eigenvalues can carry: directions without curvature may drown the scores. "
-            f"Give 0, which leaves them out, or {floor:.2g} and more.",
+            f"damping={damping:.2g} is below {floor:.2g}, where rounding errors in the "
+            f"curvature's eigenvalues may dominate the scores. Give 0, which leaves out "
+            f"directions without curvature, or at least {floor:.2g}.",
             LambdaPathWarning,
         )
 
 
 def of_models(values: list) -> Any:
-    """The value of one model, or an array of those of several."""
+    """The value of one model, or an array with one value for each model."""
     return values[0] if len(values) == 1 else np.array(values)
 
 
@@ -258,9 +258,9 @@ def reject_data_as_model(attributor: Any, model: Any, X: Any) -> None:
         name = type(attributor).__name__
         raise UnsupportedModelError(
             f"model: got {type(model).__name__}. {name}.fit takes the fitted model first, "
-            f"then its training data: {name}().fit(model, X_train, y_train). An attributor "
-            "cannot be a step of a Pipeline: fit the pipeline and give it as the model. Nor can "
-            "GridSearchCV search it: use SurrogateLambdaSearchCV or LDSSearch."
+            f"then its training data: {name}().fit(model, X_train, y_train). An attributor cannot "
+            f"be a step of a Pipeline: fit the pipeline and give it as the model. GridSearchCV "
+            f"cannot search it either: use SurrogateLambdaSearchCV or LDSSearch."
         )
 
 
@@ -276,7 +276,7 @@ def check_weights(task: Task) -> None:
 
 
 def check_fitted(attributor: Any, fitted: Any) -> None:
-    """Refuse what an author's ``_fit`` may not return."""
+    """Refuse an invalid return value of an author's ``_fit``."""
     if not isinstance(fitted, Fitted):
         raise TypeError(
             f"{type(attributor).__name__}._fit returned a {type(fitted).__name__}; it must return "
@@ -286,7 +286,7 @@ def check_fitted(attributor: Any, fitted: Any) -> None:
 
 
 def check_returned(fitted: Any, scores: np.ndarray, shape: tuple[int, int]) -> None:
-    """Refuse what an author's ``scores`` may not return."""
+    """Refuse an invalid return value of an author's ``scores``."""
     if not isinstance(scores, np.ndarray) or scores.shape != shape:
         raise ValueError(
             f"{type(fitted).__name__}.scores returned a {type(scores).__name__} of shape "
@@ -295,13 +295,13 @@ def check_returned(fitted: Any, scores: np.ndarray, shape: tuple[int, int]) -> N
 
 
 def check_scores(scores: np.ndarray) -> None:
-    """Refuse to hand out NaN: it sorts and sums without a word."""
+    """Refuse to return NaN, which sorts and sums silently."""
     n_bad = scores.size - int(np.isfinite(scores).sum())
     if n_bad:
         raise ValueError(
             f"{n_bad:,} of {scores.size:,} scores are NaN or infinite: the gradient of the output "
-            "or of a training loss is not finite there. Look at output= (a root or logarithm "
-            "at 0), the loss and the scale of X, or turn the model to torch.float64."
+            "or of a training loss is not finite there. Check output= (a root or logarithm at 0), "
+            "the loss and the scale of X, or convert the model to torch.float64."
         )
 
 
@@ -324,7 +324,7 @@ def learned_rows(task: Task, train: Examples) -> np.ndarray:
     return learned
 
 
-#: Constraints of the constructor parameters that all gradient attributors share.
+#: Constraints of the constructor parameters shared by all gradient attributors.
 GRADIENT_CONSTRAINTS: dict[str, list] = {
     "output": [StrOptions(set(OUTPUTS)), callable],
     "batch_size": [Interval(Integral, 1, None, closed="left"), None],
@@ -334,7 +334,7 @@ GRADIENT_CONSTRAINTS: dict[str, list] = {
 
 
 def gradient_engine(attributor: Any, task: Task) -> GradientEngine:
-    """Engine with an attributor's batch size, memory and progress."""
+    """Engine with an attributor's batch size, memory limit and progress bar."""
     return GradientEngine(
         task,
         batch_size=attributor.batch_size,
@@ -351,9 +351,9 @@ def training_gradients(
 
 
 def query_gradients(engine: GradientEngine, output: Any, queries: Examples) -> Gradients:
-    """Gradients of the explained output ``f``, whose value is higher for a better model.
+    """Gradients of the explained output ``f``, which is higher for a better model.
 
-    Queries without targets take the model's prediction as target.
+    Queries without targets use the model's prediction as target.
     """
     task, has_targets = engine.task, queries.targets is not None
     function = resolve_output(task, output, has_targets, finite=True)

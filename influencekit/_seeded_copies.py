@@ -18,7 +18,7 @@ def seeded_copies(attributor: Any, n_copies: int) -> list:
     Parameters
     ----------
     attributor : attributor
-        The seeds of the clones come from its own ``random_state``, where it has one.
+        The seeds of the clones come from its ``random_state``, if it has one.
     n_copies : int
 
     Returns

@@ -1,4 +1,4 @@
-"""The strongest training examples: positions without sorting the rows, and a table of them."""
+"""The training examples with the strongest scores: their positions, and a table."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def top_frame(
     indices, scores : ndarray of shape (n_queries, k)
         Positions among the columns of the scores, and their scores.
     queries, columns : array-like or pandas.Index or None
-        Names of the queries, and of what is scored; None takes positions.
+        Names of the queries and of what is scored; None uses positions.
     X, y : array-like or None
-        What to show of the training data; None, or data without rows to take, shows nothing.
-        A column whose name is taken gets " (X)" behind it.
+        Training data to show; None, or data from which rows cannot be taken, shows nothing.
+        " (X)" is appended to a column name that is already in use.
 
     Returns
     -------
@@ -76,9 +76,9 @@ def top_frame(
 
 
 def _rows_of(data: Any, rows: np.ndarray, name: str, pd: Any) -> Any:
-    """Some rows as a DataFrame, without columns for data that have no rows to take.
+    """Some rows as a DataFrame, without columns if rows cannot be taken from the data.
 
-    Columns without names are called by ``name`` and their number, a single one by ``name`` alone.
+    Unnamed columns are called ``name`` with their number, or just ``name`` if there is only one.
     """
     data = data.to_pandas() if hasattr(data, "to_pandas") else data  # polars, pyarrow
     if hasattr(data, "iloc"):

@@ -1,3 +1,3 @@
-"""The version, said in this one place."""
+"""The version; it is stated only here."""
 
 __version__ = "0.1.0.dev0"

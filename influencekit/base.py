@@ -37,7 +37,7 @@ from influencekit.utils.validation import (
 
 __all__ = ["BaseAttributor", "DampedFitted", "Fitted"]
 
-#: Scores held at a time by the streaming methods, in numbers.
+#: Number of scores that the streaming methods hold in memory at once.
 _STREAM_SIZE = 2**25
 
 
@@ -47,19 +47,19 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
     An attributor is configuration.  Method authors write ``__init__``, which only stores
     parameters, ``_parameter_constraints``, which says what they accept, and ``_fit(task, train)``,
     which returns what was learned, a :class:`~influencekit.Fitted`.  Everything else is here,
-    several models among it: each is learned from by itself, and scores are averaged.
+    including several models: each is fitted by itself, and their scores are averaged.
 
     Attributes
     ----------
     task_ : Task
-        Snapshot of the model; of the first of several.
+        Snapshot of the model, or of the first of several models.
     fitted_ : list of Fitted
         What was learned from each model.
     n_train_ : int
     train_rows_ : ndarray of int
         Rows of the training data that the model learned from.
     train_index_ : pandas.Index or None
-        Labels of the training rows, where X or y had some.
+        Labels of the training rows, if X or y had an index.
 
     Notes
     -----
@@ -67,7 +67,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
     predicted to do worse on the test example; a negative one marks an opponent.
     """
 
-    # The model is no sample-aligned metadata: keep it out of scikit-learn's routing.
+    # The model is not sample-aligned metadata: keep it out of scikit-learn's routing.
     __metadata_request__fit: ClassVar[dict[str, Any]] = {"model": UNUSED}
 
     _parameter_constraints: ClassVar[dict[str, list]] = {}
@@ -84,11 +84,11 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return total / n_models
 
     def _for_each(self, n_models: int) -> list[Self]:
-        """Configurations for several models, unfitted: equal but for their random numbers."""
+        """Unfitted configurations for several models, equal except for their random numbers."""
         return seeded_copies(self, n_models)
 
     def _task_of(self, model: Any) -> Task:
-        """How a fitted model is read; the methods for trees read theirs."""
+        """How a fitted model becomes a Task; tree methods read trees in their own way."""
         return as_task(model)
 
     @with_gradients
@@ -100,19 +100,19 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         Parameters
         ----------
         model : fitted model, Task, or list of them
-            Anything that :func:`~influencekit.as_task` takes.  It is left untouched.
+            Anything that :func:`~influencekit.as_task` accepts. The model is not changed.
             Scores of several models, trained on the same data, are averaged.
         X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_train examples
             The data that the model was trained on, as it was given to the model's ``fit``.
             Inputs are kept by reference and may be read again when scoring: do not change
             them in place.
         y : array-like of shape (n_train,) or (n_train, n_outputs), default=None
-            Training targets; None where ``X`` is a Dataset or DataLoader that yields them.
+            Training targets; None if ``X`` is a Dataset or DataLoader that yields them.
         sample_weight : array-like of shape (n_train,), default=None
             The weights that the model was fitted with.
         X_fit : array-like of shape (n_train, n_features), default=None
-            Of a Pipeline: what its last step was fitted on, where that can be computed no more
-            (a step whose ``fit_transform`` is not its ``transform`` and draws random numbers).
+            For a Pipeline only: the data that its last step was fitted on. Needed if an earlier
+            step's ``fit_transform`` is random and differs from its ``transform``.
 
         Returns
         -------
@@ -137,9 +137,9 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         self.train_rows_ = rows[0] if len(rows) == 1 else np.unique(np.concatenate(rows))
 
     def _first(self, n_models: int) -> Self | None:
-        """What a fit with the first of the models would give, without computing anything.
+        """What a fit with only the first model would give, without computing anything.
 
-        None where the attributor did not learn from each model apart.
+        None if the attributor did not learn from each model separately.
         """
         if isinstance(self._models, Task) or len(self.fitted_) < n_models:
             return None
@@ -149,7 +149,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return part
 
     def _read_models(self, model: Any, X: Any, _y: Any) -> Task | TaskList:
-        """What ``fit`` was given as its model; those who hold an attributor ask it."""
+        """The model that ``fit`` was given; classes that hold an attributor read it."""
         if is_model_list(model):
             return TaskList.of(map(self._task_of, model))
         reject_data_as_model(self, model, X)
@@ -158,7 +158,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
     def _open(
         self, model: Any, X: Any, y: Any, sample_weight: Any = None, X_fit: Any = None
     ) -> tuple[Task | TaskList, Examples | ExamplesList]:
-        """Check what ``fit`` was given and remember what every attributor remembers."""
+        """Check the arguments of ``fit`` and store what every attributor stores."""
         validate_parameters(self)
         models = self._read_models(model, X, y)
         for task in each(models):
@@ -171,7 +171,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
             self.__dict__.pop(f"{name}_", None)  # of an earlier fit
             if getattr(self.task_, name) is not None:
                 setattr(self, f"{name}_", getattr(self.task_, name))
-        self.__dict__.pop("fitted_", None)  # it belongs to other data: a fit that fails leaves none
+        self.__dict__.pop("fitted_", None)  # from other data: a failed fit leaves none
         return models, train
 
     @with_gradients
@@ -204,7 +204,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         Returns
         -------
         scores : ndarray or DataFrame of shape (n_test, n_train)
-            The index of a DataFrame is that of X, or else of y; its columns are
+            A DataFrame has the index of X, or else of y; its columns are
             :meth:`get_feature_names_out`.
         """
         queries = self._queries(X, y)
@@ -214,13 +214,13 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:  # noqa: ARG002  the name is scikit-learn's
         """Names of the score columns: the training rows' index labels, else ``train0``, ...
 
-        They are texts.  The labels themselves, of several levels or of dates, are in
+        The names are strings. The labels themselves, such as dates or several levels, are in
         ``train_index_``: ``scores.columns = attributor.train_index_``.
 
         Parameters
         ----------
         input_features : ignored
-            Present for scikit-learn's convention.
+            Present for compatibility with scikit-learn.
 
         Returns
         -------
@@ -235,7 +235,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
 
     @with_gradients
     def self_influence(self) -> np.ndarray:
-        """Score of every training example on itself, with the loss as output.
+        """Score of every training example on its own loss.
 
         Returns
         -------
@@ -261,9 +261,9 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
         k : int, default=10
         opponents : bool, default=False
-            Take the lowest scores in place of the highest.
+            Return the lowest scores instead of the highest.
         as_frame : bool, default=False
-            Return one table to read, in place of two arrays; needs pandas.
+            Return one table instead of two arrays; needs pandas.
 
         Returns
         -------
@@ -272,9 +272,10 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
             are ``attributor.get_feature_names_out()[indices]``.
         scores : ndarray of shape (n_test, k)
         frame : pandas.DataFrame of n_test * k rows
-            With ``as_frame=True``.  Columns: ``query`` and ``row``, labels of the test and the
-            training row, or positions; ``rank``, from 1; ``score``; ``y`` and the data of the
-            training row, as given to ``fit`` (none of sparse matrices, Datasets, DataLoaders).
+            With ``as_frame=True``. Columns: ``query`` and ``row``, the labels (or positions) of the
+            test row and the training row; ``rank``, from 1; ``score``; ``y`` and the data of the
+            training row, as given to ``fit`` (left out for sparse matrices, Datasets and
+            DataLoaders).
         """
         queries = self._queries(X, y)
         n_columns, columns = self._columns()
@@ -296,7 +297,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return top_frame(*found, queries.index, self.train_index_, *self._given)
 
     def _score_blocks(self, queries: Examples | ExamplesList) -> Iterator[np.ndarray]:
-        """Scores of some queries after the other."""
+        """Scores of the queries, slice by slice."""
         for rows in chunks(queries.n_examples, self._columns()[0], _STREAM_SIZE):
             yield self._all_scores(queries.take(rows))
 
@@ -306,22 +307,22 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
 
     @property
     def _grouped(self) -> Any:
-        """Who scores groups among this attributor and those that it holds; None scores rows."""
+        """The attributor that scores groups: this one or one that it holds; None if none does."""
         return None
 
     @property
     def _by_rows(self) -> BaseAttributor:
-        """Whose scores are not yet summed over groups, so that their indicator is defined."""
+        """The attributor whose scores are not summed over groups, so that ξ is defined for it."""
         return self
 
     @property
     def _asks_queries(self) -> bool:
-        """Whether ``fit`` needs other examples than the training data."""
+        """Whether ``fit`` needs examples beyond the training data."""
         return False
 
     @property
     def _undamped(self) -> bool:
-        """Whether a damping of 0 is accepted, where there is a damping."""
+        """Whether a damping of 0 is accepted, for methods with a damping."""
         return True
 
     def _subset_columns(self, masks: np.ndarray) -> np.ndarray:
@@ -329,7 +330,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return masks.astype(np.float64)
 
     def _path_columns(self, masks: np.ndarray) -> np.ndarray:
-        """The same for the columns of the damping path, where there is one."""
+        """The same for the columns of the damping path."""
         return masks[:, self.train_rows_]
 
     def _subset_sums(self, queries: Examples | ExamplesList, masks: np.ndarray) -> np.ndarray:
@@ -353,7 +354,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return self._spread(scores, rows)
 
     def _spread(self, scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Columns of the rows that a model learned from, among zeros for the rest."""
+        """Scores of the rows that a model learned from, with 0 for the other rows."""
         check_scores(scores)
         if len(rows) == self.n_train_:
             return scores
@@ -371,7 +372,7 @@ def _training_examples(
     ----------
     task : Task or TaskList
     X, y : array-like
-        As they were given to the model's fit.
+        The data as they were given to the model's fit.
     X_fit : array-like of shape (n_train, n_features) or None, default=None
         What the last step of a Pipeline was fitted on.
 
@@ -394,7 +395,6 @@ def _training_examples(
 def _last_step(task: Task) -> Task:
     if task.transform is None:
         raise ValueError(
-            f"X_fit: {task.name} is no Pipeline, so that X is what it was fitted on. Leave X_fit "
-            "out."
+            f"X_fit: {task.name} is not a Pipeline, so it was fitted on X itself. Leave X_fit out."
         )
     return replace(task, transform=None, n_features_in=None, feature_names_in=None)

@@ -1,4 +1,4 @@
-"""Warnings and errors, each with the paragraph that a user needs."""
+"""Warnings and errors, each with what a user needs to know."""
 
 import contextlib
 import os
@@ -31,25 +31,26 @@ class InfluenceKitWarning(UserWarning):
 class NotStationaryWarning(InfluenceKitWarning):
     """The model's training gradient is far from zero.
 
-    Influence functions linearize around a stationary point.  A network stopped early, or a
-    model whose training used weights that the attributor does not know, is not at one.
-    Scores remain useful as rankings; their size is then not that of leave-one-out.
+    Influence functions linearize around a stationary point. A network that was stopped early is not
+    at one, nor is a model trained with weights that the attributor was not given. The ranking of
+    the scores remains useful, but their size does not match leave-one-out effects.
     """
 
 
 class HeldOutRowsWarning(InfluenceKitWarning):
     """Some rows given as training data were held out when the model was trained.
 
-    skorch's default ``train_split`` and scikit-learn's ``early_stopping=True`` keep rows
-    apart for validation.  The model never learned from them, so their score is 0.
+    skorch's default ``train_split`` and scikit-learn's ``early_stopping=True`` hold rows out for
+    validation. The model never learned from them, so their score is 0.
     """
 
 
 class SampledRowsWarning(InfluenceKitWarning):
-    """Each tree was fitted to rows that the model does not tell.
+    """Each tree was fitted to sampled rows, and the model does not record which ones.
 
-    XGBoost and LightGBM with ``subsample`` below 1.  The leaf values are then taken as they are,
-    and every row counts in every tree by its share: scores are means over such draws.
+    This concerns XGBoost and LightGBM with ``subsample`` below 1. The model's own leaf values are
+    then used, and every row counts in every tree with the sampling rate as its weight: scores are
+    averages over possible samples.
     """
 
 
@@ -62,7 +63,7 @@ class LambdaPathWarning(InfluenceKitWarning):
 
 
 class ProjectionWarning(InfluenceKitWarning):
-    """Gradients were projected although no projection was asked for.
+    """Gradients were projected although you did not ask for a projection.
 
     The exact curvature would have cost more time or memory than allowed; the message has
     the numbers.  Set ``projection_dim`` to choose the size yourself.
@@ -70,24 +71,24 @@ class ProjectionWarning(InfluenceKitWarning):
 
 
 class ConvergenceWarning(InfluenceKitWarning, _ConvergenceWarning):
-    """A linear system was left before its residual was as small as asked for.
+    """A linear solver stopped before its residual reached the tolerance.
 
-    The message says how many systems and how far.  Allow more iterations, a larger damping
-    (which makes systems easier), or a preconditioner.
+    The message says how many systems, and how large their residuals are. Allow more iterations, use
+    a larger damping (which makes the systems easier), or a preconditioner.
     """
 
 
 class NegativeCurvatureWarning(InfluenceKitWarning):
     """The Hessian has directions of negative curvature, which are left out.
 
-    A network that is not at a minimum has them.  Fitting ``Hessian()`` warns how many they are and
-    drops them; ``Hessian(negative="keep")`` warns where the damping does not lift them above zero.
-    Take a larger damping there, or the Gauss-Newton matrix, which has none.
+    A network that is not at a minimum has directions of negative curvature.  Fitting ``Hessian()``
+    warns with their number; ``Hessian(negative="keep")`` warns if the damping does not lift them
+    above zero.  Use a larger damping there, or the Gauss-Newton matrix, which has none.
     """
 
 
 class ResourceError(MemoryError):
-    """The work would need more memory than ``max_memory``; nothing was started."""
+    """The work would need more memory than ``max_memory``; it was not started."""
 
 
 class UnsupportedModelError(TypeError):
@@ -95,10 +96,10 @@ class UnsupportedModelError(TypeError):
 
 
 class TrajectoryError(ValueError):
-    """A recorded training run cannot be replayed, or is not that of the model or data given."""
+    """A recorded training run cannot be replayed, or does not belong to the given model or data."""
 
 
-#: Folders of this package and of those that may stand between it and the user's line.
+#: Folders of this package and of packages that may be between it and the user's line.
 _NOT_THE_USERS = tuple(
     f"{os.sep}{name}{os.sep}"
     for name in ("influencekit", "sklearn", "skorch", "torch", "joblib", "optuna")
@@ -132,7 +133,7 @@ def warn_user(message: str, category: type[Warning]) -> None:
 
 @contextlib.contextmanager
 def collected_warnings() -> Iterator[list[tuple[str, type[Warning]]]]:
-    """Collect what :func:`warn_user` is told in this thread, in place of warning.
+    """Collect the messages of :func:`warn_user` in this thread instead of warning.
 
     Yields
     ------
@@ -147,7 +148,7 @@ def collected_warnings() -> Iterator[list[tuple[str, type[Warning]]]]:
 
 
 def _is_inside(file: str) -> bool:
-    if file.startswith(_HERE) or file == contextlib.__file__:  # it stands around public methods
+    if file.startswith(_HERE) or file == contextlib.__file__:  # it wraps public methods
         return True
     _, found, inner = file.rpartition(f"{os.sep}site-packages")
     return bool(found) and inner.startswith(_NOT_THE_USERS)

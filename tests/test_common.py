@@ -19,6 +19,8 @@ from influencekit import (
 )
 from influencekit.curvature import Arnoldi, ConjugateGradient, Hessian, LiSSA, Nystroem
 from influencekit.utils.estimator_checks import parametrize_with_checks
+from influencekit.values import DataOOB, KNNShapley
+from influencekit.values._from_trainings import FromTrainings
 
 #: One row registers an attributor for every common test.
 ATTRIBUTORS = [
@@ -58,6 +60,8 @@ ATTRIBUTORS = [
     TreeInfluence("boostin"),
     TreeInfluence("kernel", max_memory="1MB"),
     GroupAttributor(TreeInfluence()),
+    KNNShapley(),
+    DataOOB(),
 ]
 
 
@@ -65,10 +69,15 @@ def expected_failed_checks(attributor):
     if isinstance(attributor, LDSSearch):
         reason = "subsets and retraining seeds are drawn by row number"
         return {"check_train_permutation": reason}
-    if isinstance(attributor, SubsetPosterior):
+    if isinstance(attributor, (SubsetPosterior, FromTrainings)):
         reason = "it learns from subsets that are drawn by row number, of one output"
         names = ("check_train_permutation", "check_duplicates", "check_explained_output")
         return dict.fromkeys(names, reason)
+    if isinstance(attributor, KNNShapley):
+        return {"check_train_permutation": "of rows at one distance the first one is nearer"}
+    if isinstance(attributor, DataOOB):
+        reason = "a forest draws rows by their number"
+        return {"check_train_permutation": reason, "check_duplicates": reason}
     if isinstance(getattr(attributor, "attributor", attributor), TreeInfluence):
         return {"check_input_kinds": "trees read arrays, so Datasets are refused"}
     return {}

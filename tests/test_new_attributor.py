@@ -17,6 +17,7 @@ from influencekit import (
 )
 from tests.test_architecture import public_objects
 from tests.test_common import ATTRIBUTORS
+from tests.values.test_common_checks import VALUES
 
 #: No paper introduces them.
 WITHOUT_A_PAPER = {LossBaseline, RandomBaseline}
@@ -45,7 +46,8 @@ def written_in_the_room():
 @pytest.mark.parametrize("kind", sorted({*FINAL, *written_in_the_room()}, key=repr))
 def test_is_exported(kind):
     name = kind.__name__
-    assert name in influencekit.__all__, f"export {name} in influencekit/__init__.py"
+    exported = {*influencekit.__all__, *influencekit.values.__all__}
+    assert name in exported, f"export {name} in influencekit/__init__.py, or values/__init__.py"
 
 
 def test_they_are_found():
@@ -61,7 +63,7 @@ def test_abstract_or_final(kind):
 
 @pytest.mark.parametrize("kind", [kind for kind in FINAL if kind not in WITH_A_RUN])
 def test_row_in_the_table_of_common_checks(kind):
-    rows = {type(attributor) for attributor in ATTRIBUTORS}
+    rows = {type(attributor) for attributor in (*ATTRIBUTORS, *VALUES)}
     assert kind in rows, f"add a row for {kind.__name__} to ATTRIBUTORS in tests/test_common.py"
 
 
@@ -74,7 +76,8 @@ def test_parameters_are_constrained(kind):
 
 @pytest.mark.parametrize("kind", FINAL)
 def test_docstring_says_what_it_costs_and_shows_it(kind):
-    parts = ["Parameters\n", "Attributes\n", "Notes\n", "Cost", "Examples\n"]
+    parts = ["Parameters\n"] if inspect.signature(kind).parameters else []
+    parts += ["Attributes\n", "Notes\n", "Cost", "Examples\n"]
     parts += [] if kind in WITHOUT_A_PAPER else ["References\n"]
     missing = [part.strip() for part in parts if part not in inspect.getdoc(kind)]
     assert not missing, f"the docstring of {kind.__name__} has no {missing}"

@@ -19,6 +19,7 @@ from influencekit.data._inputs import compare_row_labels
 from influencekit.data._targets import one_column
 from influencekit.groups._labels import group_values, refuse_missing
 from influencekit.metrics._text import not_finite_text, short_array
+from influencekit.models._estimator_outputs import gives_probabilities
 from influencekit.models._outputs import ClassProbability
 from influencekit.training.estimator._rows import count_rows
 from influencekit.training.subsets._retrain import Retraining
@@ -280,8 +281,7 @@ def group_counterfactual(
     refuse_missing(y_query, "y_query")
     compare_row_labels(X=X, y=y, groups=groups)
     compare_row_labels(X_query=X_query, y_query=y_query, sensitive=sensitive)
-    n_train = count_rows(X)
-    members = group_values(groups, n_train, "groups")
+    members = group_values(groups, count_rows(X), "groups")
     labels = np.unique(members).tolist()
     chosen = labels if left_out is None else list(left_out)
     unknown = [label for label in chosen if label not in labels]
@@ -295,13 +295,14 @@ def group_counterfactual(
             "y: group_counterfactual measures gaps of binary classifiers; for other properties "
             "use retrain_on_subsets."
         )
-    if hasattr(model, "fit") and not hasattr(model, "predict_proba"):
+    if hasattr(model, "fit") and not gives_probabilities(model):
         raise ValueError(
             f"model: class probabilities are needed, but {type(model).__name__} gives none. "
             "Accepted are classifiers with predict_proba."
         )
-    masks = np.array([np.ones(n_train, dtype=bool), *(members != label for label in chosen)])
-    truth = (np.asarray(y_query) == np.unique(y)[-1]).astype(int)
+    masks = np.array([np.ones(len(members), dtype=bool), *(members != label for label in chosen)])
+    probability = ClassProbability(label=np.unique(y)[-1])
+    truth = (np.asarray(y_query) == probability.label).astype(int)
     if sensitive is not None:
         sensitive = group_values(sensitive, len(truth), "sensitive")
     asked = truth, np.asarray(y_query), sensitive
@@ -310,11 +311,10 @@ def group_counterfactual(
     how = Retraining(
         n_repeats, engine, cache_dir, n_jobs, on_nan, random_state, verbose, sample_weight
     )
-    outputs = how.outputs(model, (X, y, X_query, y_query), masks, names, ClassProbability())
+    outputs = how.outputs(model, (X, y, X_query, y_query), masks, names, probability)
     found = np.array([[measure(values) for values in repeats] for repeats in outputs])
-    sizes = (~masks[1:]).sum(axis=1)
-    probabilities = outputs.mean(axis=1)
-    errors = None if callable(gap) else _sampling_errors(gap, asked, threshold, probabilities)
+    sizes, means = (~masks[1:]).sum(axis=1), outputs.mean(axis=1)
+    errors = None if callable(gap) else _sampling_errors(gap, asked, threshold, means)
     expected = _aligned(predicted, chosen)
     return GroupCounterfactual(chosen, sizes, found[0], found[1:], expected, errors)
 

@@ -14,9 +14,13 @@ from influencekit.applications._fitting import (
     fold_list,
     fold_probabilities,
     is_frozen,
+    no_probabilities,
     predicted,
 )
 from influencekit.applications._values import (
+    check_detector,
+    check_reads,
+    default_attributor,
     fit_groups,
     group_means,
     held_out_values,
@@ -24,9 +28,9 @@ from influencekit.applications._values import (
     total_scores,
 )
 from influencekit.attributors.further._further_training import FurtherTraining
-from influencekit.attributors.influence._influence_function import InfluenceFunction
 from influencekit.data._inputs import check_sample_weight
 from influencekit.data._targets import one_column
+from influencekit.models._estimator_outputs import gives_probabilities
 from influencekit.utils._long_work import progress
 from influencekit.utils.validation import present
 
@@ -34,6 +38,7 @@ __all__ = [
     "BY_INFLUENCE",
     "METHODS",
     "LabeledData",
+    "check_count",
     "confidently_contradicted",
     "cross_entropy",
     "kept_rows",
@@ -41,6 +46,9 @@ __all__ = [
     "spare_classes",
 ]
 
+
+#: What works for estimators that attributors cannot read.
+_WITHOUT_GRADIENTS = "What needs no gradients takes it: method='auto'."
 
 #: Rows of a class that are never left out of a fit.
 _FEWEST = 5
@@ -266,7 +274,7 @@ def _by_self_influence(detector: Any, data: LabeledData) -> Evidence:
             "cv: method='self_influence' is of the model that learned from the row; leave cv at "
             "None, or take method='validation_influence'."
         )
-    attributor, groups = _asked(detector, data, InfluenceFunction("ekfac"))
+    attributor, groups = _asked(detector, data, default_attributor(detector.estimator))
     attributor = _fitted(detector, data, attributor, groups)
     scores = attributor.self_influence()
     scores = scores if groups is None else group_means(scores, groups)
@@ -274,7 +282,7 @@ def _by_self_influence(detector: Any, data: LabeledData) -> Evidence:
 
 
 def _by_validation(detector: Any, data: LabeledData) -> Evidence:
-    return _harm(detector, data, InfluenceFunction("ekfac"))
+    return _harm(detector, data, default_attributor(detector.estimator))
 
 
 def _by_further_training(detector: Any, data: LabeledData) -> Evidence:
@@ -306,6 +314,7 @@ def _harm(detector: Any, data: LabeledData, default: Any) -> Evidence:
 def _asked(detector: Any, data: LabeledData, default: Any) -> tuple[Any, np.ndarray | None]:
     """The attributor to ask, and the groups of rows that it scores."""
     attributor = clone(default if detector.attributor is None else detector.attributor)
+    check_reads(attributor, detector.estimator, _WITHOUT_GRADIENTS)
     groups = row_groups(
         attributor, detector.estimator, data.X, data.y, data.seed, data.sample_weight
     )
@@ -359,6 +368,28 @@ METHODS = {
 BY_INFLUENCE = {"self_influence", "validation_influence", "further_training"}
 
 
-def default_method(estimator: Any) -> str:
-    """What method="auto" stands for: "rounds", where the estimator can be fitted again."""
-    return "rounds" if is_classifier(estimator) and not is_frozen(estimator) else "loss"
+def check_count(detector: Any, method: str) -> None:
+    """Refuse to judge rows by a method that only ranks them."""
+    ranks = method == "loss" and not is_classifier(detector.estimator)
+    if detector.contamination == "auto" and (ranks or method == "self_influence"):
+        raise ValueError(
+            f"contamination='auto': scores of method={method!r} have no natural threshold here, "
+            "so that rows are only ranked. Give the share of rows to suspect, such as "
+            "contamination=0.1."
+        )
+
+
+def method_in_use(detector: Any) -> str:
+    """The detector's method, after refusing what its estimator or attributor cannot do.
+
+    "auto" stands for "rounds", where the estimator can be fitted again, else for "loss".
+    """
+    estimator, method = detector.estimator, detector.method
+    classifies = is_classifier(estimator)
+    if method == "auto":
+        method = "rounds" if classifies and not is_frozen(estimator) else "loss"
+    if method in BY_INFLUENCE:
+        check_detector(detector.attributor, method, detector.grouper)
+    elif classifies and not gives_probabilities(estimator):
+        raise no_probabilities(estimator)
+    return method

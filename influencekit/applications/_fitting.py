@@ -8,7 +8,7 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
-from sklearn.base import is_classifier
+from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import check_cv
 from sklearn.utils import get_tags
@@ -32,6 +32,7 @@ __all__ = [
     "fold_probabilities",
     "inherit_tags",
     "is_frozen",
+    "no_probabilities",
     "refuse_diverged",
     "remember_features",
     "with_rows",
@@ -248,6 +249,8 @@ def fold_probabilities(
     -------
     ndarray of shape (n, n_classes), or (n,) for regressors
     """
+    X, y = match_net_dtype(X, estimator), match_net_dtype(y, estimator)
+    estimator = clone(estimator)  # a fitted net cannot go to workers
     parts = joblib.Parallel(n_jobs=n_jobs)(
         joblib.delayed(_held_out)(
             estimator, X, y, classes, train[keep[train]], test, seed, sample_weight
@@ -279,6 +282,14 @@ def predicted(model: Any, X: Any, classes: np.ndarray | None) -> np.ndarray:
     return np.ravel(model.predict(X)) if classes is None else probabilities(model, X, classes)
 
 
+def no_probabilities(model: Any) -> TypeError:
+    """What is said of a classifier without ``predict_proba``."""
+    return TypeError(
+        f"estimator: {type(model).__name__} gives no class probabilities (predict_proba). "
+        "Take a classifier that does, or wrap it in scikit-learn's CalibratedClassifierCV."
+    )
+
+
 def _holds_nan(X: Any) -> bool:
     """Whether an array or DataFrame of numbers is not finite."""
     values = np.asarray(getattr(X, "data", X) if hasattr(X, "tocsr") else X)
@@ -296,10 +307,7 @@ def probabilities(model: Any, X: Any, classes: np.ndarray) -> np.ndarray:
         If they are not finite.
     """
     if not is_classifier(model) or not hasattr(model, "predict_proba"):
-        raise TypeError(
-            f"estimator: {type(model).__name__} gives no class probabilities (predict_proba). "
-            "Take a classifier that does, or wrap it in scikit-learn's CalibratedClassifierCV."
-        )
+        raise no_probabilities(model)
     with untouched(device_of(model)):  # a net's loader draws from the global generator
         values = np.asarray(model.predict_proba(X), dtype=np.float64)
     if not np.isfinite(values).all():

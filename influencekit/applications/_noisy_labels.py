@@ -11,12 +11,12 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit.applications._evidence import (
-    BY_INFLUENCE,
     METHODS,
     LabeledData,
+    check_count,
     confidently_contradicted,
     cross_entropy,
-    default_method,
+    method_in_use,
     normalized_margin,
     spare_classes,
 )
@@ -28,7 +28,7 @@ from influencekit.applications._fitting import (
     probabilities,
     remember_features,
 )
-from influencekit.applications._values import check_detector, group_means
+from influencekit.applications._values import group_means
 from influencekit.base import BaseAttributor
 from influencekit.data._targets import one_column
 from influencekit.groups._groupers import BaseGrouper
@@ -72,9 +72,11 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         skorch nets and ``early_stopping`` are switched off.  A FrozenEstimator is used as it
         is.
     attributor : attributor or None, default=None
-        Of the methods by influence.  None is ``InfluenceFunction("ekfac")``, for
-        "further_training" it is ``FurtherTraining()``.  A GroupAttributor groups all rows once, by
-        a fit on them; rows of a group share its score per row, whatever its ``reduce``.
+        For the methods by influence.  None is ``InfluenceFunction("ekfac", output="margin")``,
+        for trees ``TreeInfluence(output="margin")``, for "further_training"
+        ``FurtherTraining()``.  A GroupAttributor
+        groups all rows once, by a fit on them; rows of a group share its score per row, whatever
+        its ``reduce``.
     method : {"auto", "rounds", "loss", "margin", "self_influence", "validation_influence", \
 "further_training"}, default="auto"
         "auto" is "rounds" for classifiers; "loss" for regressors and for a FrozenEstimator.
@@ -93,7 +95,8 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         Of "rounds": cross-validations after the first.
     contamination : "auto" or float in (0, 0.5], default="auto"
         Share of rows to suspect.  "auto" counts the rows that the final probabilities contradict
-        with confidence; for harm to other rows, those with a positive score.
+        with confidence; for harm to other rows, those with a positive score.  The scores of
+        regressors, and "self_influence", have no such count: then rows are only ranked.
     grouper : grouper, clusterer or None, default=None
         One of ``influencekit.groups``, anything else with ``fit(model, X, y)`` and then
         ``labels_``, or a scikit-learn clusterer: rows of a group share the mean of their scores.
@@ -235,9 +238,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         classifier = is_classifier(self.estimator)
         seed = draw_seed(self.random_state)
         data = LabeledData.checked(X, y, X_val, y_val, classifier, seed // 2, sample_weight)
-        self.method_ = default_method(self.estimator) if self.method == "auto" else self.method
-        if self.method_ in BY_INFLUENCE:
-            check_detector(self.attributor, self.method_, self.grouper)
+        self.method_ = method_in_use(self)
         self._check_method(data)
         evidence = METHODS[self.method_](self, data)
         self.label_scores_ = evidence.scores
@@ -299,10 +300,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
             return int(confidently_contradicted(self.probabilities_, data.given_labels).sum())
         if self.method_ in ("validation_influence", "further_training"):
             return int((self.label_scores_ > 0).sum())
-        raise ValueError(
-            f"contamination='auto': scores of method={self.method_!r} have no natural threshold "
-            "here. Give the share of rows to suspect, such as contamination=0.1."
-        )
+        return 0  # rows are ranked only
 
     @with_gradients
     def fit_predict(self, X: Any, y: Any, X_val: Any = None, y_val: Any = None) -> np.ndarray:
@@ -318,6 +316,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         ndarray of int of shape (n,)
             -1 for suspected rows, 1 for the others.
         """
+        check_count(self, method_in_use(self))
         return np.where(self.fit(X, y, X_val, y_val).suspected_, -1, 1)
 
     @available_if(_scores_new_rows)
@@ -368,6 +367,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         ndarray of int of shape (n,)
             -1 where ``score_samples`` reaches ``threshold_``, else 1.
         """
+        check_count(self, self.method_)
         return np.where(self.score_samples(X, y) >= self.threshold_, -1, 1)
 
     @available_if(_has_estimator)

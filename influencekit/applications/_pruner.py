@@ -17,8 +17,13 @@ from influencekit.applications._fitting import (
     with_rows,
 )
 from influencekit.applications._noisy_labels import NoisyLabelDetector
-from influencekit.applications._values import check_attributor, held_out_values, row_groups
-from influencekit.attributors.influence._influence_function import InfluenceFunction
+from influencekit.applications._values import (
+    check_attributor,
+    check_reads,
+    default_attributor,
+    held_out_values,
+    row_groups,
+)
 from influencekit.base import BaseAttributor
 from influencekit.data._inputs import check_sample_weight
 from influencekit.data._targets import one_column
@@ -36,6 +41,13 @@ from influencekit.utils.validation import (
 __all__ = ["DatasetPruner"]
 
 
+#: What works for estimators that attributors cannot read.
+_WITHOUT_GRADIENTS = (
+    "What needs no gradients takes it: attributor=NoisyLabelDetector(estimator), or "
+    "strategy='random'."
+)
+
+
 class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
     """Leave out training rows of low value, with imbalanced-learn's ``fit_resample``.
 
@@ -47,8 +59,9 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
         Gives the values.  An attributor is fitted in cross-validation: a row's value is its mean
         score for examples of the folds that it was not in.  The value of a NoisyLabelDetector
         (its own estimator counts) is minus the label score.  None is
-        ``InfluenceFunction("ekfac")``.  A GroupAttributor groups all rows once, by a fit on
-        them; its groups are kept or left out whole, see Notes.
+        ``InfluenceFunction("ekfac")``, for trees ``TreeInfluence()``, with ``output="margin"``
+        for classifiers.  A GroupAttributor groups all rows once, by a fit on them; its groups
+        are kept or left out whole, see Notes.
     fraction : float in (0, 1), default=0.25
         Share of rows to leave out.
     strategy : {"lowest", "harmful", "weakest", "random"}, default="lowest"
@@ -222,7 +235,10 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
             if detector.random_state is None:
                 detector.set_params(random_state=seed)
             return -detector.fit(X, y, sample_weight=sample_weight).label_scores_
-        attributor = InfluenceFunction("ekfac") if self.attributor is None else self.attributor
+        attributor = self.attributor
+        if attributor is None:
+            attributor = default_attributor(self.estimator)
+        check_reads(attributor, self.estimator, _WITHOUT_GRADIENTS)
         groups = row_groups(attributor, self.estimator, X, y, seed, sample_weight)
         self._groups = groups
         if self.strategy == "random":

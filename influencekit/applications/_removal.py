@@ -144,7 +144,7 @@ def removal_curve(
     Parameters
     ----------
     model : estimator
-        What is trained again; see :func:`~influencekit.retrain_on_subsets`.
+        What is trained again; any that :func:`~influencekit.retrain_on_subsets` takes.
     X, y : array-like of n_train rows
     X_query, y_query : array-like of n_query rows
         Where retrained models are evaluated.  Rows whose labels the scores did not see give an
@@ -161,7 +161,8 @@ def removal_curve(
         Group of each row, where scores are of groups: in the order of the sorted labels.  The
         last group is cut at random to match the number of rows.
     output : "accuracy", str or callable, default="accuracy"
-        Otherwise as in :func:`~influencekit.retrain_on_subsets`.
+        The share of right predictions.  Otherwise as in
+        :func:`~influencekit.retrain_on_subsets`.
     n_random : int, default=3
         Draws of random rows.
     sample_weight : array-like of shape (n_train,), default=None
@@ -242,7 +243,7 @@ def removal_curve(
     masks = np.concatenate([_masks(order, shares) for order in orders])
     masks = np.concatenate([np.ones((1, n_train), dtype=bool), masks])
     names = _subset_names(list(values), n_random, shares, which)
-    measured = right_class if output == "accuracy" else output
+    measured = RightClass() if output == "accuracy" else output
     how = Retraining(
         n_repeats, engine, cache_dir, n_jobs, on_nan, draw_seed(rng), verbose, sample_weight
     )
@@ -254,12 +255,19 @@ def removal_curve(
     return RemovalCurve(shares, curves, random, outputs[0], which, name)
 
 
-def right_class(outputs: Tensor, targets: Tensor) -> Tensor:
-    """One where the class with the highest natural output is the label, else zero."""
-    one = outputs.shape[-1] == 1
-    found = (outputs[..., 0] > 0).long() if one else outputs.argmax(-1)
-    labels = class_positions(targets) if found.ndim == 1 else targets.reshape(found.shape)
-    return (found == labels).to(outputs.dtype)
+class RightClass:
+    """One where the class that a model predicts is the label, else zero."""
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Of natural outputs, whose highest is that of the class predicted."""
+        one = outputs.shape[-1] == 1
+        found = (outputs[..., 0] > 0).long() if one else outputs.argmax(-1)
+        labels = class_positions(targets) if found.ndim == 1 else targets.reshape(found.shape)
+        return (found == labels).to(outputs.dtype)
+
+    def of_model(self, model: Any, X: Any, y: Any) -> np.ndarray:
+        """Of an estimator that is asked as it is."""
+        return np.ravel(model.predict(X)) == np.asarray(y)
 
 
 def _subset_names(names: list[str], n_random: int, shares: np.ndarray, which: str) -> list[str]:

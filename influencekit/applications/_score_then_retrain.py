@@ -131,7 +131,8 @@ def score_then_retrain(
     if not isinstance(net, NeuralNet):
         raise TypeError(
             f"estimator: got {type(net).__name__}; accepted is a skorch net, or a Pipeline "
-            "that ends in one, since its training must be recorded."
+            "that ends in one, since its training must be recorded. DatasetPruner leaves out rows "
+            "for other estimators, and removal_curve shows what models are without them."
         )
     seed = draw_seed(random_state)
     recorder = TrajectoryRecorder()

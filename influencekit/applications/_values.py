@@ -5,20 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone, is_classifier
+from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.exceptions import NotFittedError
+from skorch import NeuralNet
 
 from influencekit.applications._fitting import fit_on, fold_list, is_frozen
+from influencekit.attributors.influence._influence_function import InfluenceFunction
+from influencekit.attributors.trees._tree_influence import TreeInfluence
 from influencekit.data._examples import make_examples
+from influencekit.exceptions import UnsupportedModelError
 from influencekit.groups._group_attributor import GroupAttributor
 from influencekit.groups._groupers import RandomGrouper
 from influencekit.groups._holders import check_held
-from influencekit.models._task import as_task
+from influencekit.models._estimator_outputs import gives_probabilities
+from influencekit.models._has_trees import has_trees, inner_model
 from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.utils._long_work import chunks, progress
 
 __all__ = [
     "check_attributor",
     "check_detector",
+    "check_reads",
+    "default_attributor",
     "fit_groups",
     "held_out_values",
     "row_groups",
@@ -48,6 +56,49 @@ def check_attributor(attributor: Any, holder: str) -> None:
             "groups all rows once and fits on some of them. Put the groups outside: "
             "GroupAttributor(SurrogateLambdaSearchCV(InfluenceFunction()), grouper)."
         )
+
+
+def default_attributor(estimator: Any) -> Any:
+    """The attributor where none is given: TreeInfluence for trees, else InfluenceFunction.
+
+    It explains the margin of a classifier.  The rows that are asked may have wrong labels, and
+    those rule a sum of losses: their loss is steep where that of right ones is flat.
+    """
+    output = "margin" if is_classifier(inner_model(estimator)) else "auto"
+    if has_trees(estimator):
+        return TreeInfluence(output=output)
+    return InfluenceFunction("ekfac", output=output)
+
+
+def check_reads(attributor: Any, estimator: Any, way_out: str) -> None:
+    """Refuse, before any fit, an attributor that has no way to read models of an estimator.
+
+    Parameters
+    ----------
+    attributor : attributor
+    estimator : estimator
+    way_out : str
+        What the user may do, for the message.
+
+    Raises
+    ------
+    UnsupportedModelError
+    """
+    last = inner_model(estimator)
+    if isinstance(last, NeuralNet) or not isinstance(last, BaseEstimator):
+        return
+    try:
+        attributor._task_of(clone(last))
+    except UnsupportedModelError as error:
+        trees = " For trees take attributor=TreeInfluence()." if has_trees(last) else ""
+        if is_classifier(last) and not gives_probabilities(last):
+            way_out = f"Wrap it in scikit-learn's CalibratedClassifierCV. {way_out}"
+        raise UnsupportedModelError(
+            f"attributor: {type(attributor).__name__} cannot read {type(last).__name__}.{trees} "
+            f"{way_out} ({error})"
+        ) from error
+    except (NotFittedError, AttributeError):  # what a reader says of a model without a fit
+        return
 
 
 def check_detector(attributor: Any, method: str, grouper: Any) -> None:
@@ -107,7 +158,7 @@ def row_groups(
         return None
     if attributor.grouper is None:
         return np.arange(len(np.asarray(y)))
-    task = as_task(fit_on(estimator, X, y, None, seed, sample_weight))
+    task = attributor._task_of(fit_on(estimator, X, y, None, seed, sample_weight))
     grouped = clone(attributor)
     if grouped.get_params().get("grouper__random_state", seed) is None:
         grouped.set_params(grouper__random_state=seed)

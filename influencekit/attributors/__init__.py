@@ -1,4 +1,4 @@
-"""Attribution methods, one a file."""
+"""Attribution methods, one per file."""
 
 from influencekit.attributors._trak import TRAK
 from influencekit.attributors.along_the_run._adamw_influence import AdamWInfluence

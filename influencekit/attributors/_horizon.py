@@ -1,4 +1,4 @@
-"""Influence functions that answer for a stated amount of further training."""
+"""Influence functions for a stated amount of further training."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["endpoint_task", "further_training_of", "sgd_config"]
 def further_training_of(further: Any, task: Task, random_state: Any = None) -> FurtherTraining:
     """The given configuration, or else the fitted skorch net's own training.
 
-    ``random_state`` is that of a run of a :class:`Training`, which has none itself.
+    ``random_state`` is the seed for running a :class:`Training`, which does not have one itself.
 
     Raises
     ------
     ValueError
-        If nothing says how far the model is to be trained.
+        If the amount of further training is not stated anywhere.
     """
     if isinstance(further, Training):
         return FurtherTraining(training=further, random_state=random_state)
@@ -33,8 +33,8 @@ def further_training_of(further: Any, task: Task, random_state: Any = None) -> F
     net = fitted_net(task)
     if net is None:
         raise ValueError(
-            f"further_training: got None, and {task.name} brings no learning rate. Say how far the "
-            "model is to be trained: further_training=Training(lr=0.01, epochs=5)."
+            f"further_training: got None, and {task.name} does not have a learning rate. State "
+            f"how long to train the model further: further_training=Training(lr=0.01, epochs=5)."
         )
     return FurtherTraining(epochs=int(net.max_epochs))
 
@@ -48,16 +48,17 @@ def sgd_config(further: FurtherTraining, task: Task, n_rows: int, asked: str) ->
     if not OPTIMIZERS[config.optimizer].descends:
         raise ValueError(
             f"{asked}: the further training uses {config.optimizer}, which scales each "
-            "parameter's step by its own gradients, so that its steps are no function of the "
-            "curvature; no rule for it has measured well. Use optimizer='sgd' or at='endpoint', "
+            "parameter's step by its own gradients, so its steps are not a function of the "
+            "curvature, and no damping rule for it has performed well. Use optimizer='sgd' or "
+            "at='endpoint', "
             "and give a damping or choose it with SurrogateLambdaSearchCV."
         )
     return config
 
 
 def endpoint_task(further: FurtherTraining, task: Task, train: Examples) -> Task:
-    """The model after one full-data further training, with a seed of its own.
+    """The model after one further training on all data, with its own seed.
 
-    ``train`` holds the rows that the model learned from, so nothing is held out again.
+    ``train`` holds the rows that the model learned from, so no rows are held out again.
     """
     return further.endpoint_of(replace(task, training_rows=None), train)

@@ -1,4 +1,4 @@
-"""An output whose gradient by the model's outputs is given."""
+"""An output whose gradient with respect to the model's outputs is given."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["SlopeOutput"]
 
 
 class SlopeOutput:
-    """Output whose gradient is given: the outputs times their slopes, which stand as targets."""
+    """Output with a given gradient: outputs times slopes, which are passed as targets."""
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs * targets).flatten(1).sum(1)

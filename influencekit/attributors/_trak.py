@@ -44,27 +44,28 @@ class TRAK(DampedMixin, BaseAttributor):
     With ``φ = P ∇f`` the projected gradients of the output f, ``Φ`` those of the training
     examples and ``q_j = -∂loss_j/∂f``, which is ``1 - p_j`` for a classifier's margin,
     ``score_ij = φ_iᵀ (ΦᵀΦ/n + λI)⁻¹ φ_j q_j / n``.
-    Of several models the kernels and the ``q`` are averaged apart and then multiplied.
+    For several models, the kernels and the ``q`` are averaged separately and then multiplied.
 
     Parameters
     ----------
     damping : float or "auto", default="auto"
-        λ beside the *mean* ``ΦᵀΦ/n``.  TRAK's own λ stands beside the sum: it is n times this
-        one.  "auto" is chosen as for :class:`InfluenceFunction`.
+        λ, added to the *mean* ``ΦᵀΦ/n``. The TRAK paper adds λ to the sum ``ΦᵀΦ``: its λ is n times
+        this one.  "auto" is chosen as for :class:`InfluenceFunction`.
     projection_dim : int or None, default=2048
         Dimensions of φ; None does not project.
     projection : {"auto", "rademacher", "gaussian", ...}, default="auto"
         Kind of random projection; see :func:`influencekit.gradients.make_projection`.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
-        What is explained, and linearized as f: "auto" is the margin log(p / (1 - p)) of a
-        classifier.  For a regressor f is the prediction, or the negative loss where it has several
-        outputs; explained is the negative loss, or the prediction when ``score`` gets no targets.
+        The output that is explained, and linearized as f. "auto" is the margin log(p / (1 - p)) for
+        a classifier. For a regressor, f is the prediction, or the negative loss if it has several
+        outputs. The explained output is then the negative loss, or the prediction if ``score`` gets
+        no targets.
     batch_size : int or None, default=None
         Examples whose gradients are taken at a time; None chooses from ``max_memory``.
     max_memory : int, str or None, default=None
         Bytes that may be taken, or a text such as "2GB"; None is half of the free memory.
     random_state : int, RandomState instance or None, default=None
-        Of the projection; each of several models has one of its own.
+        Seed for the random projection; each of several models has its own projection.
     verbose : int, default=0
         1 shows progress over batches of gradients.
 
@@ -75,24 +76,24 @@ class TRAK(DampedMixin, BaseAttributor):
     damping_ : float, or ndarray of shape (n_models,)
         λ in use.
     eigenvalues_ : ndarray
-        Of ``ΦᵀΦ/n``, ascending; those of all models together.
+        Eigenvalues of ``ΦᵀΦ/n`` in ascending order, of all models together.
     n_train_ : int
     train_rows_ : ndarray of int
         Rows of the training data that the model learned from.
 
     Notes
     -----
-    Place among approximations of :class:`FurtherTraining`: the second order with the Gauss-Newton
-    matrix, in which the loss's output Hessian is replaced by the identity, in a random projection.
+    As an approximation of :class:`FurtherTraining`: second order, with a randomly projected
+    Gauss-Newton matrix in which the identity replaces the Hessian of the loss in the outputs.
 
-    One model's TRAK is the influence function with the Gram matrix of output gradients as
-    curvature.  The penalty of the training objective is not used.
+    For one model, TRAK is the influence function whose curvature is the Gram matrix of output
+    gradients.  The penalty of the training objective is not used.
 
     ``q_j`` is taken as the coefficient of ``∂loss/∂z`` on ``∂f/∂z`` in the model's outputs z.
     For cross-entropy and the margin they are parallel and the coefficient is ``-(1 - p_j)``.
 
-    Cost: one gradient an example and a projection, then ``O(n k min(n, k) + min(n, k)³)`` for
-    k dimensions, for each model.
+    Cost: one gradient and one projection for each example, then ``O(n k min(n, k) + min(n, k)³)``
+    for k dimensions, for each model.
 
     References
     ----------
@@ -208,7 +209,7 @@ class FittedTRAK(DampedFitted):
     slopes : Tensor of shape (n_train,)
         ``∂loss_j/∂f``.
     output : str or callable
-        What is explained.
+        The explained output.
     """
 
     def __init__(self, spectrum: CoordinateSpectrum, slopes: torch.Tensor, output: Any):
@@ -235,7 +236,7 @@ class FittedTRAK(DampedFitted):
 
 @dataclass(frozen=True)
 class NamedOutput:
-    """An output by its name, as a function that pickles."""
+    """An output by its name, as a function that can be pickled."""
 
     task: Task
     output: Any
@@ -245,7 +246,7 @@ class NamedOutput:
 
 
 def trak_outputs(task: Task, output: Any, targets: Any) -> tuple[Any, Any]:
-    """What is explained and what is linearized, with what "auto" stands for here."""
+    """The explained and the linearized output, with "auto" resolved."""
     if output != "auto":
         return output, output
     if task.problem_type == "classification":

@@ -1,4 +1,4 @@
-"""The contract of every factorized curvature: made once, applied for any damping."""
+"""The contract of factorized curvatures: computed once, applied with any damping."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class FittedCurvature(ABC):
     ``F`` is the mean curvature of the data, ``R`` the penalty of the training objective.
 
     Authors write :meth:`products` and :meth:`self_products`, keep the problem, and overwrite
-    ``floor`` where small dampings do not work.  A :class:`SolvedCurvature` asks for one
-    method in place of the two.  The object is pickled and copied with the attributor, so its
-    class is one of a module, and it holds no open files and no lambdas.
+    ``floor`` if small dampings do not work. A :class:`SolvedCurvature` needs one method instead of
+    the two. The object is pickled and copied with the attributor, so define its class at module
+    level and keep neither open files nor lambdas in it.
 
     Attributes
     ----------
     problem : CurvatureProblem
-        As :meth:`Curvature.factorize` got it.
+        The problem given to :meth:`Curvature.factorize`.
     floor : float
-        Least damping for ``damping="auto"``; 0 where any will do.
+        Smallest damping for ``damping="auto"``; 0 if any damping works.
     """
 
     problem: CurvatureProblem
@@ -46,15 +46,14 @@ class FittedCurvature(ABC):
         Parameters
         ----------
         queries : Gradients
-            ``g_i``, one a query.
+            ``g_i``, one for each query.
         damping : float
 
         Returns
         -------
         Tensor of shape (n_query, n_train)
             Without the weights of the training examples and without the minus sign: the caller
-            multiplies by ``-example_weights``.  It does so in place, so the tensor is a new one
-            at every call.
+            multiplies by ``-example_weights`` in place, so return a new tensor in every call.
         """
 
     @abstractmethod
@@ -100,7 +99,7 @@ class SolvedCurvature(FittedCurvature):
         """
 
     def solution(self, queries: Gradients, damping: float) -> Solution:
-        """Products with the training gradients, and how far each query's system was solved.
+        """Products with the training gradients, and the residual of each query's system.
 
         Parameters
         ----------
@@ -129,7 +128,7 @@ class SolvedCurvature(FittedCurvature):
     def _solution(
         self, gradients: Gradients, damping: float, out: Tensor, multiply: Callable[..., Tensor]
     ) -> Solution:
-        """Solve piece by piece; ``multiply(vectors, solved)`` are a piece's rows of ``out``."""
+        """Solve in pieces; ``multiply(vectors, solved)`` gives the rows of ``out`` for a piece."""
         parts = []
         for rows in self._chunks(len(gradients)):
             vectors = gradients.take(rows).matrix(out.dtype)
@@ -140,11 +139,11 @@ class SolvedCurvature(FittedCurvature):
                     "return a Solution of influencekit.curvature, Solution(products)."
                 )
             out[rows] = multiply(vectors, found.products)
-            parts.append(replace(found, products=out[rows]))  # lets the solved vectors go
+            parts.append(replace(found, products=out[rows]))  # frees the solved vectors
         return join_solutions(out, parts)
 
     def _chunks(self, n: int) -> Iterator[slice]:
-        """Slices of rows whose dense gradients, and a few copies of them, fit the memory."""
+        """Slices of rows whose dense gradients, and a few copies of them, fit into memory."""
         engine = self.problem.engine
         each = 8 * engine.task.n_parameters * torch.finfo(engine.task.dtype).bits // 8
         return chunks(n, each, engine.max_memory // 2)

@@ -36,7 +36,7 @@ class MeanPath(DampingPath):
         self.columns = [np.searchsorted(self.train_rows, rows) for rows in self.rows]
 
     def products(self, damping: float) -> Tensor:
-        raise NotImplementedError("Models weigh their examples themselves; take scores.")
+        raise NotImplementedError("Each model has its own example weights; use scores.")
 
     def scores(self, damping: float) -> np.ndarray:
         total: Any = 0.0
@@ -48,9 +48,9 @@ class MeanPath(DampingPath):
         return total / len(self.paths)
 
     def xi(self, dampings: ArrayLike) -> np.ndarray:
-        """Mean of the models' surrogate indicators; NaN where no model defines it."""
+        """Mean of the models' surrogate indicators; NaN if it is not defined for any model."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing is NaN
+            warnings.simplefilter("ignore", RuntimeWarning)  # the mean of an empty slice is NaN
             return np.nanmean([path.xi(dampings) for path in self.paths], axis=0)
 
     def subset_sums(self, masks: ArrayLike) -> SubsetSums:
@@ -59,7 +59,7 @@ class MeanPath(DampingPath):
         return MeanSums([path.subset_sums(masks[:, columns]) for columns, path in parts])
 
     def _each(self, damping: Any) -> Any:
-        """A damping for every model, from one for all or from one each."""
+        """One damping for each model, from one for all or a list with one for each."""
         return np.broadcast_to(np.asarray(damping, dtype=np.float64), len(self.paths))
 
 

@@ -16,13 +16,13 @@ from influencekit.utils._torch import map_tensors, simple_kernels
 
 __all__ = ["MATRICES", "CurvatureOperator"]
 
-#: Matrices that have products.
+#: Names of the matrices.
 MATRICES = ("hessian", "ggn")
-#: Examples of one pass: fewer make the passes' fixed cost felt, more leave the cache.
+#: Examples per pass: with fewer, the fixed cost of a pass matters; more exceed the CPU cache.
 SMALLEST_BATCH, LARGEST_BATCH = 512, 4096
-#: Outputs of an example up to which a user's own loss is looked at for its convex part.
+#: Number of outputs per example up to which the convex part of a custom loss is computed.
 FEW_OUTPUTS = 64
-#: Copies of the activations that the derivative of a pass holds.
+#: Number of copies of the activations that the derivative of a pass holds.
 _COPIES = 4
 
 
@@ -40,11 +40,11 @@ class CurvatureOperator:
     Notes
     -----
     All vectors go through a batch together: forward-mode derivatives under ``torch.func.vmap``
-    make one matrix product of a layer's tangents.  Cost of one vector: about two passes forward
-    and backward over the data.  Memory beside vectors and result: the engine's workspace.
+    make one matrix product of a layer's tangents.  Cost per vector: about two forward and backward
+    passes over the data. Memory in addition to vectors and result: the engine's workspace.
 
     The Gauss-Newton matrix of a :class:`~influencekit.models.CustomLoss` is that of its convex
-    part, as for "ggn"; with more than 64 outputs an example it takes the loss to be convex.
+    part, as for "ggn"; with more than 64 outputs per example, the loss is assumed to be convex.
     """
 
     def __init__(self, problem: CurvatureProblem, matrix: str = "ggn"):
@@ -74,7 +74,8 @@ class CurvatureOperator:
         ----------
         vectors : Tensor of shape (k, p)
         rows : Tensor of int, optional
-            Examples to take, scaled up so that a random draw of them is ``F`` in expectation.
+            Examples to use; the result is scaled so that for a random draw its expectation is ``F
+            v``.
         """
         examples, weights = self.problem.examples, self.problem.example_weights
         if rows is not None:
@@ -96,14 +97,14 @@ class CurvatureOperator:
         return out
 
     def sizes(self, n: int, k: int) -> tuple[int, int]:
-        """Examples of a batch, and vectors that go through it together.
+        """Number of examples in a batch, and number of vectors processed together.
 
         Parameters
         ----------
         n : int
-            All examples.
+            Number of all examples.
         k : int
-            All vectors.
+            Number of all vectors.
 
         Returns
         -------
@@ -171,13 +172,14 @@ def _output_hessian(
         left = factor * weights[:, None, None]
         return lambda v: (left @ (factor.mT @ v.flatten(1)[:, :, None])).reshape(v.shape)
     gradient = torch.func.grad(lambda z: loss(z, targets) @ weights)
-    found: tuple[Any, ...] = torch.func.vjp(gradient, outputs)  # not every loss has the forward
+    # by reverse mode: not every loss has a forward-mode derivative
+    found: tuple[Any, ...] = torch.func.vjp(gradient, outputs)
     # the Jacobian of the gradient is symmetric: vᵀ H = (H v)ᵀ
     return lambda v: found[1](v)[0]
 
 
 def _activation_bytes(problem: CurvatureProblem) -> int:
-    """Bytes of one example's activations without its inputs, which have no tangents."""
+    """Bytes of one example's activations, without its inputs (they have no tangents)."""
     sizes: list[int] = []
 
     def note(tensor: Tensor) -> Tensor:

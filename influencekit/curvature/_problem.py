@@ -1,4 +1,4 @@
-"""What a curvature is, and of what it is taken: a model, its examples and penalty; as rows."""
+"""Curvatures, the problems that they factorize, and curvatures as sums over rows."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class CurvatureProblem:
     Attributes
     ----------
     train : Gradients
-        Of the training examples' losses: what scores are products with.
+        Gradients of the training examples' losses, the right-hand side of every score.
     example_weights : Tensor of shape (n,), float64
         ``w_i / W``: each example's share of the mean loss.
     penalty : Tensor of shape (p,), float64
-        Diagonal of the penalty beside the mean loss.
+        Diagonal of the Hessian of the penalty, which is added to the mean loss.
     projection_dim : int or None
-        Dimensions to project gradients to, for curvatures that do.
+        Number of dimensions to project gradients to, for curvatures that project.
     projection : str
         Kind of random projection.
     random_state : int, RandomState instance or None
@@ -63,7 +63,7 @@ class CurvatureProblem:
 
     @property
     def engine(self) -> GradientEngine:
-        """Engine of the model; holds its task, batch size, memory and progress."""
+        """Engine of the model, with its task, batch size, memory limit and progress bar."""
         return self.train.engine
 
     @property
@@ -73,29 +73,29 @@ class CurvatureProblem:
 
     @property
     def max_memory(self) -> int:
-        """Bytes that may be taken."""
+        """Memory limit in bytes."""
         return self.engine.max_memory
 
     def take(self, rows: Tensor) -> CurvatureProblem:
-        """The problem with some of its training examples, whose weights stay."""
+        """The problem with some of its training examples, with unchanged weights."""
         weights = self.example_weights[rows.to(self.example_weights.device)]
         return replace(self, train=self.train.take(rows), example_weights=weights)
 
 
 class Curvature(SuggestingEstimator, ABC):
-    """Which matrix stands for the curvature, and how its damped inverse is applied.
+    """Which matrix is used as curvature, and how its damped inverse is applied.
 
-    A curvature holds parameters only; :meth:`factorize` returns what was computed.  Authors
+    A curvature holds only parameters; :meth:`factorize` returns what was computed.  Authors
     write ``__init__``, which only stores parameters, ``_parameter_constraints``, which says what
     they accept, and :meth:`factorize`.  They set ``projects = True`` if it reads
-    ``problem.projection_dim``.  Attributors take an object of the class as ``curvature``; a
-    name in ``CURVATURES``, which is given where the class is defined,
-    ``class GaussNewton(Curvature, name="ggn")``, is for those of the package.
+    ``problem.projection_dim``. Pass an object of the class to an attributor as ``curvature``. Names
+    such as "ggn" are only for the package's own curvatures, ``class GaussNewton(Curvature,
+    name="ggn")``.
     """
 
     #: Whether ``projection_dim`` and ``projection`` of the attributor are used.
     projects: ClassVar[bool] = False
-    #: Whether it takes a linear model with centered features, and puts the damping right.
+    #: Whether it can use a linear model with centered features, and adapts the damping to that.
     centers: ClassVar[bool] = False
     _parameter_constraints: ClassVar[dict[str, list]] = {}
 
@@ -106,7 +106,7 @@ class Curvature(SuggestingEstimator, ABC):
 
     @property
     def absolute_damping(self) -> bool:
-        """Whether the damping is λ itself, not a multiple of something of the data."""
+        """Whether the damping is λ itself, not a multiple of a scale of the data."""
         return True
 
     @abstractmethod
@@ -121,12 +121,12 @@ class Curvature(SuggestingEstimator, ABC):
         Returns
         -------
         FittedCurvature
-            That keeps ``problem``.
+            The factorized curvature, which keeps ``problem``.
         """
 
 
 def make_curvature(curvature: str | Curvature) -> Curvature:
-    """Curvature of a name with its default parameters; an object is returned as it is.
+    """The curvature with a name and default parameters; an object is returned unchanged.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def make_curvature(curvature: str | Curvature) -> Curvature:
 
 
 def drawn_seed(random_state: Any, problem: CurvatureProblem) -> int:
-    """Seed from a curvature's own random state, or where it has none the attributor's."""
+    """Seed from a curvature's own random state, or from the attributor's if it has none."""
     drawn = problem.random_state if random_state is None else random_state
     return int(check_random_state(drawn).randint(2**31 - 1))
 
@@ -169,7 +169,7 @@ class CurvatureRows:
     rows : Gradients
         The rows ``b_r`` of all training examples: ``problem.train.along(cotangent)``.
     find_coordinates : callable or None, default=None
-        Makes ``gradient_coordinates``; None where gradients are no sums of the rows.
+        Computes ``gradient_coordinates``; None if gradients are not sums of the rows.
     """
 
     problem: CurvatureProblem
@@ -238,7 +238,7 @@ def _loss_coordinates(problem: CurvatureProblem) -> Tensor | None:
 
 
 def _hessian_batch(engine: GradientEngine, examples: Examples) -> int:
-    """Examples whose output Hessians, and a few matrices of their size, fit the memory."""
+    """Number of examples whose output Hessians, and a few such matrices, fit into memory."""
     first = next(iter(examples.batches(1)))
     n_outputs = engine.task.forward(first.inputs).numel()
     room = engine.max_memory // 4 // (5 * 8 * n_outputs**2)

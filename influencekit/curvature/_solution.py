@@ -1,4 +1,4 @@
-"""What solving returns: products, and how far each system was solved."""
+"""The result of solving linear systems: products and residuals."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Solution:
         A curvature's ``solve`` returns ``(A + λI)⁻¹ v`` of every row ``v``, and its
         ``solution`` ``<g_i, (A + λI)⁻¹ ∇loss_j>`` of every query i.
     residuals : ndarray of shape (n_systems,) or None, default=None
-        Relative residuals ``‖v - (A + λI) x‖ / ‖v‖``, 0 where ``v`` is zero; None where the
-        method is exact.
+        Relative residuals ``‖v - (A + λI) x‖ / ‖v‖``, 0 if ``v`` is zero; None if the method is
+        exact.
     iterations : ndarray of shape (n_systems,) or None, default=None
-        Iterations that each system took; None where the method has none.
+        Number of iterations for each system; None if the method does not iterate.
     """
 
     products: Tensor | np.ndarray
@@ -39,7 +39,7 @@ def join_solutions(products: Tensor, parts: Sequence[Solution]) -> Solution:
     ----------
     products : Tensor
     parts : sequence of Solution
-        In the order of the systems.
+        Parts of the solution, in the order of the systems.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Curvatures with eigenvalues: every damping after one decomposition, by a path of scores."""
+"""Curvatures with eigenvalues: one decomposition gives the scores at every damping."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ __all__ = [
     "sample_rows",
 ]
 
-#: Training examples on whose scores a damping is chosen.
+#: Number of training examples whose scores are used to choose a damping.
 SAMPLE = 2_000
-#: Order of the matrix, at least, whose rounding is reckoned with.
+#: Smallest matrix order assumed when rounding errors are estimated.
 SMALLEST_ORDER = 100
 #: λ in units of the largest eigenvalue at which scores count as inner products.
 FAR = 1e6
-#: Numbers that the damped queries of one product may take.
+#: Largest number of entries of the damped queries in one product.
 _CHUNK = 2**19
 
 
@@ -62,8 +62,8 @@ class SubsetSums(ABC):
 class DampingPath(ABC):
     """Queries and training examples in the eigenbasis of one curvature.
 
-    Everything here is a function of the damping λ that costs elementwise work or one matrix
-    product; gradients and the eigendecomposition are behind us.
+    Everything here is a function of the damping λ and costs elementwise operations or one matrix
+    product; gradients and the eigendecomposition are already computed.
 
     Attributes
     ----------
@@ -82,13 +82,13 @@ class DampingPath(ABC):
         """Surrogate indicator of every query at every damping, (n_dampings, n_query).
 
         ``ξ = t_2 / √(t_1 t_3)`` with ``t_k = Σ_j d_j c_j² / (s_j + λ)^k``, where ``d`` are the
-        data's shares of the eigenvalues ``s``; λ is added to the penalty that ``s`` holds.
-        NaN where a query has no gradient inside the curvature's range.
+        data's shares of the eigenvalues ``s``; λ is added to the penalty contained in ``s``. NaN if
+        a query has no gradient inside the curvature's range.
         """
 
     @abstractmethod
     def subset_sums(self, masks: ArrayLike) -> SubsetSums:
-        """Bring subsets of the training examples into the eigenbasis, once for all dampings.
+        """Transform subsets of the training examples to the eigenbasis, once for all dampings.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ def grad_dot_cosines(path: DampingPath) -> Callable[..., np.ndarray]:
     Returns
     -------
     callable
-        From dampings to cosines, (n_dampings, n_query).
+        Function from dampings to cosines, (n_dampings, n_query).
     """
     reference = path.scores(FAR * _largest(path))
 
@@ -150,7 +150,7 @@ def row_cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n_rows,)
-        NaN where one of the rows is zero.
+        Cosines; NaN if one of the two rows is zero.
     """
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     products = np.einsum("ij,ij->i", a, b)
@@ -158,7 +158,7 @@ def row_cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _largest(path: Any) -> float:
-    """Largest eigenvalue of a path's curvature, or of those of several models."""
+    """Largest eigenvalue of a path's curvature, or of the curvatures of several models."""
     if hasattr(path, "paths"):
         return max(_largest(one) for one in path.paths)
     return float(path.spectrum.eigenvalues.max())
@@ -193,8 +193,8 @@ class Spectrum(FittedCurvature):
     def train_path(self, rows: Tensor) -> DampingPath:
         """The same path with some training examples as queries and their loss as output."""
 
-    def restrict(self, columns: Tensor) -> Spectrum:  # noqa: ARG002  those that can restrict do
-        """The same curvature with scores for some of the training examples only.
+    def restrict(self, columns: Tensor) -> Spectrum:  # noqa: ARG002  subclasses use it
+        """The same curvature, with scores for only some of the training examples.
 
         Parameters
         ----------
@@ -208,7 +208,7 @@ class Spectrum(FittedCurvature):
 
     @property
     def least_damping(self) -> float:
-        """Least λ above 0 that rounding of the eigenvalues can carry; 0 where any will do."""
+        """Smallest λ above 0 that exceeds the rounding of the eigenvalues; 0 if any λ works."""
         if self.tolerance == 0 or self.eigenvalues.numel() == 0:
             return 0.0
         size = max(SMALLEST_ORDER, self.eigenvalues.numel())
@@ -216,7 +216,7 @@ class Spectrum(FittedCurvature):
         return floor if float(self.eigenvalues.min()) < floor else 0.0
 
     def row_sizes(self) -> Tensor:
-        """Squared norms of the training gradients, (n,), as the first pass over them noted."""
+        """Squared norms of the training gradients, (n,), saved by the first pass over them."""
         train = self.problem.train
         return train.squared_norms(train.engine.task.dtype).cpu()
 
@@ -229,14 +229,14 @@ class Spectrum(FittedCurvature):
 
 
 def sample_rows(sizes: Tensor, most: int | None = None) -> Tensor:
-    """Up to ``most`` rows, evenly among those sorted by size, whatever order they stand in.
+    """Up to ``most`` rows, evenly spaced in the order of their size.
 
     Parameters
     ----------
     sizes : Tensor of shape (n,)
         Squared norms of the rows' gradients.
     most : int or None
-        None is the 2,000 that a damping is chosen on.
+        Largest number of rows; None is 2,000, the number used to choose a damping.
 
     Returns
     -------
@@ -296,7 +296,7 @@ def is_negative(eigenvalues: Tensor, tolerance: float) -> Tensor:
 
 @dataclass
 class CoordinateSpectrum(Spectrum):
-    """Spectrum of so low a rank that coordinates of gradients are kept as dense rows.
+    """Spectrum of low rank, with coordinates of gradients kept as dense rows.
 
     Attributes
     ----------
@@ -364,7 +364,7 @@ class CoordinatePath(DampingPath):
     def xi(self, dampings: ArrayLike) -> np.ndarray:
         weights = self.query_coordinates.square() * self.spectrum.data_eigenvalues
         inverses = torch.stack([self.spectrum.inverse(float(d)) for d in np.atleast_1d(dampings)])
-        # a common factor of the inverses leaves ξ alone and keeps their cubes in range
+        # a common factor of the inverses does not change ξ and keeps their cubes in range
         inverses = inverses / inverses.amax(1, keepdim=True)
         # t_k = Σ_j d_j c_j² / (s_j + λ)^k
         t1, t2, t3 = (inverses.pow(k) @ weights.mT for k in (1, 2, 3))

@@ -1,4 +1,4 @@
-"""How the damping λ is chosen, by every rule that there is."""
+"""Rules that choose the damping λ."""
 
 from influencekit.damping._default import auto_damping
 from influencekit.damping._xi_omega import xi_omega

@@ -1,4 +1,4 @@
-"""A damping for people who choose none: by eigenvalues, a sketch, the effective sample size."""
+"""The default damping: from eigenvalues, a sketch, or the effective sample size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from influencekit.curvature._problem import Curvature, CurvatureProblem, ggn_row
 from influencekit.curvature._spectrum import Spectrum, grad_dot_cosines, sample_rows
 from influencekit.curvature.exact._exact import EmpiricalFisher, decompose
 from influencekit.curvature.iterative._lissa import LissaCurvature
-from influencekit.curvature.kronecker._kfac import KFAC
+from influencekit.curvature.kronecker._kfac import KroneckerCurvature
 from influencekit.curvature.layers._datainf import FittedDataInf
 from influencekit.curvature.layers._logra import LoGra
 from influencekit.curvature.low_rank._low_rank import LowRankSpectrum
@@ -39,36 +39,37 @@ __all__ = [
 
 #: Range of dampings worth trying, in units of the curvature's largest eigenvalue.
 DAMPING_RANGE = (1e-8, 1e1)
-#: Curvature that only the rounding of saturated outputs leaves.
+#: Curvature below this is only rounding error of saturated outputs.
 VANISHING = 1e-20
-#: Mean cosine of scores with Grad-Dot at which the linear datamodeling score was measured to peak.
+#: Mean cosine of scores with Grad-Dot at which the linear datamodeling score peaked, as measured.
 COSINE_OF_BEST_DAMPING = 0.57
-#: Mean ξ below which rounding and noise of small eigenvalues were measured to rule the scores.
+#: Mean ξ below which rounding and noise of small eigenvalues dominated scores, as measured.
 LEAST_XI = 0.3
-#: Training examples that are scored to choose a damping.
+#: Number of training examples that are scored to choose a damping.
 _N_QUERIES = 100
-#: Width, in log λ, to which the damping is found.
+#: Precision of the damping, in log λ.
 _ROOT_WIDTH = 1e-3
 #: Dimensions of the projection.
 SKETCH_DIM = 512
 #: Default damping of DataInf in units of the gradients' mean squared entry: the paper's.
 PAPER_DAMPING = 0.1
-#: Directions that may count for each row of the effective sample size and free output: of one
-#: spectrum of all parameters, of the Fisher matrix, which has one row an example, and of one
-#: spectrum for each layer, whose directions together are more than those of the data.
-#: Measured, see docs/damping.md.
+#: Largest effective dimension for each row of the effective sample size and free output: for one
+#: spectrum of all parameters; for the Fisher matrix, which has one row for each example; and for
+#: one spectrum per layer, whose directions together outnumber those of the data. Measured, see
+#: docs/damping.md.
 DIRECTIONS, DIRECTIONS_OF_FISHER, DIRECTIONS_BY_LAYERS = 1 / 3, 1 / 6, 2 / 3
-#: Gradient ratio up to which a model is at its optimum: there the damping of the spectrum held.
+#: Gradient ratio up to which a model counts as at its optimum, where the spectrum's damping
+#: suffices.
 AT_OPTIMUM = 5e-3
 
 
 @singledispatch
 def auto_damping(fitted: FittedCurvature) -> float:
-    """Damping of a fitted curvature for people who choose none.
+    """Default damping of a fitted curvature.
 
-    That of its eigenvalues, see ``spectrum_damping``; where it has none, or too few to show
-    the small ones, that of a projected Gauss-Newton matrix, see ``sketch_damping``; and at
-    least ``fitted.floor``.  ``auto_damping.register`` teaches it another kind of curvature.
+    It comes from the eigenvalues, see ``spectrum_damping``. If the curvature has none, or too few
+    to show the small ones, it comes from a projected Gauss-Newton matrix, see ``sketch_damping``.
+    It is at least ``fitted.floor``. ``auto_damping.register`` adds another kind of curvature.
 
     Parameters
     ----------
@@ -97,12 +98,12 @@ def _of_datainf(fitted: FittedDataInf) -> float:
 
 
 def convex_damping(fitted: FittedCurvature) -> float:
-    """Damping of a convex linear model for people who choose none.
+    """Default damping of a convex linear model.
 
-    0, or the least that the curvature can carry: at an optimum the curvature is that of the
-    objective, and an amount that is right in one unit of the features is not in another.  LiSSA
-    and DataInf, which need some damping, and a random projection, which mixes small eigenvalues
-    with large ones, keep :func:`auto_damping`.
+    It is 0, or the smallest that the curvature allows: at an optimum the curvature is that of the
+    objective, and a damping that suits one unit of the features does not suit another.  LiSSA and
+    DataInf, which need some damping, and a random projection, which mixes small eigenvalues with
+    large ones, keep :func:`auto_damping`.
 
     Parameters
     ----------
@@ -116,7 +117,7 @@ def convex_damping(fitted: FittedCurvature) -> float:
     if projected or isinstance(fitted, (FittedDataInf, LissaCurvature)):
         return auto_damping(fitted)
     if isinstance(fitted, Spectrum):
-        damping_range(fitted.eigenvalues.flatten())  # refuses a curvature of nothing
+        damping_range(fitted.eigenvalues.flatten())  # refuses a curvature of zero
     return fitted.floor
 
 
@@ -140,7 +141,7 @@ def damping_range(eigenvalues: Any) -> tuple[float, float]:
     if not largest > VANISHING:
         raise ValueError(
             "The curvature of the model on its training data is zero: it fits every example "
-            "with a vanishing gradient, so no damping can be told from another. Check that the "
+            "with a vanishing gradient, so all dampings give the same scores. Check that the "
             "model was trained on this data and that its outputs are not saturated, or give "
             "a damping."
         )
@@ -152,9 +153,9 @@ def spectrum_damping(spectrum: Spectrum) -> float:
 
     Both are means over up to 100 training examples as queries, the cosine over the scores of up
     to 2,000 others, taken evenly among those sorted by the size of their gradients; see
-    :func:`grad_dot_cosine`.  They compare the damping with the eigenvalues that gradients see, so
-    the result scales with the spectrum.  Where the model's own penalty already lifts both nothing
-    is added, unless the curvature is singular.
+    :func:`grad_dot_cosine`.  They compare the damping with the eigenvalues in the directions of the
+    gradients, so the result scales with the spectrum. If the model's own penalty already gives both
+    levels, nothing is added, unless the curvature is singular.
 
     Parameters
     ----------
@@ -187,7 +188,7 @@ def spectrum_damping(spectrum: Spectrum) -> float:
 
 
 def _mean(values: np.ndarray) -> float:
-    """Mean of what is defined; NaN where nothing is."""
+    """Mean of the defined values; NaN if there are none."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else np.nan
 
@@ -202,16 +203,16 @@ def _crossing(rising: Callable[[float], float], low: float, high: float) -> floa
 
 
 def _below_the_path(spectrum: Spectrum, low: float) -> float:
-    """Damping where the indicators are above their levels from the smallest damping on."""
+    """Damping if the indicators are above their levels even at the smallest damping."""
     data, largest = spectrum.data_eigenvalues, float(spectrum.eigenvalues.max())
-    seen = data > spectrum.tolerance * data.max()  # directions that some gradient has
+    seen = data > spectrum.tolerance * data.max()  # directions that the gradients have
     smallest = float(spectrum.eigenvalues[seen].min())
     if smallest > max(low, spectrum.tolerance * largest):
         return 0.0
     warn_user(
         f"damping='auto': the mean cosine of scores with Grad-Dot is above "
-        f"{COSINE_OF_BEST_DAMPING} already at the smallest damping tried, {low:.2g}, which was "
-        f"taken. Eigenvalues of the curvature run from {smallest:.2g} to {largest:.2g}: scale "
+        f"{COSINE_OF_BEST_DAMPING} even at the smallest damping tried, {low:.2g}, which is used. "
+        f"Eigenvalues of the curvature run from {smallest:.2g} to {largest:.2g}: scale "
         "the features (StandardScaler), or give a damping.",
         LambdaPathWarning,
     )
@@ -259,9 +260,9 @@ def sketch_damping(problem: CurvatureProblem) -> float:
 
     Notes
     -----
-    At least the smallest eigenvalue of the projected data's part.  A projection spreads what has
-    no room in it over all its directions, which then need no damping; the whole matrix, singular
-    perhaps, has to be given as much.
+    At least the smallest eigenvalue of the data's part of the projected matrix. A projection
+    spreads what does not fit into it over all its directions, which then need no damping; the full
+    matrix may be singular and needs that amount as damping.
     """
     small = replace(problem, projection_dim=SKETCH_DIM, projection="auto", random_state=0)
     spectrum = decompose(ggn_rows(small))
@@ -272,24 +273,23 @@ def sketch_damping(problem: CurvatureProblem) -> float:
 
 
 def least_damping(curvature: Curvature, spectrum: Spectrum, ratio: float) -> float:
-    """λ at which so many directions count as effective sample size can tell.
+    """λ at which the effective dimension is capped by the effective sample size.
 
-    A net that fits most rows without an error leaves gradients to few of them.  The curvature at
-    its end is far below that along its training, and in directions that only those few rows
-    have, damping is too small where the spectrum alone chooses it.
+    If a network fits most rows without error, only the other few have a gradient. The curvature at
+    the end of training is then far below that during training, and a damping chosen from the
+    spectrum alone is too small in the directions of those few rows.
 
     Parameters
     ----------
     curvature : Curvature
     spectrum : Spectrum
         Its factorization.
-    ratio : float
-        Gradient ratio of the model.
+    ratio : float Gradient ratio of the model.
 
     Returns
     -------
     float
-        0 for other models than classifiers, at an optimum, and where rows are enough.
+        0 for models other than classifiers, at an optimum, and if there are enough rows.
     """
     task = spectrum.problem.engine.task
     if task.problem_type != "classification" or ratio <= AT_OPTIMUM:
@@ -298,9 +298,10 @@ def least_damping(curvature: Curvature, spectrum: Spectrum, ratio: float) -> flo
 
 
 def supported_dimension(curvature: Curvature, spectrum: Spectrum) -> float:
-    """Number of directions that the training rows with a gradient can tell apart.
+    """Number of directions that the training rows with a gradient can distinguish.
 
-    A share of the effective sample size times the outputs that are free; the share was measured.
+    A fraction of the effective sample size times the number of free outputs; the fraction was
+    measured.
 
     Parameters
     ----------
@@ -322,13 +323,13 @@ def supported_dimension(curvature: Curvature, spectrum: Spectrum) -> float:
 
 
 def _directions(curvature: Curvature) -> float:
-    if isinstance(curvature, (KFAC, LoGra)):
+    if isinstance(curvature, (KroneckerCurvature, LoGra)):
         return DIRECTIONS_BY_LAYERS
     return DIRECTIONS_OF_FISHER if isinstance(curvature, EmpiricalFisher) else DIRECTIONS
 
 
 def effective_sample_size(norms: np.ndarray) -> float:
-    """Number of rows with a gradient: n where all are alike, 1 where one has all.
+    """Effective number of rows: n if all gradients have equal norm, 1 if only one is nonzero.
 
     Examples
     --------
@@ -360,7 +361,7 @@ def effective_dimension(spectrum: Spectrum, damping: float) -> float:
 
 
 def _damping_of(spectrum: Spectrum, dimension: float) -> float:
-    """λ of an effective dimension; 0 where it is never above."""
+    """λ with a given effective dimension; 0 if the dimension is never above it."""
     low, high = np.log(damping_range(spectrum.eigenvalues.flatten()))
 
     def excess(log_damping: float) -> float:

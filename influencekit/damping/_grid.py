@@ -1,4 +1,4 @@
-"""Candidate dampings, and attributors at another damping than they were fitted with."""
+"""Candidate dampings, and fitted attributors at another damping."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = [
     "warn_at_edge",
 ]
 
-#: Candidates a decade.
+#: Number of candidates per decade.
 DENSITY = 4
 
 
 def damping_name(attributor: Any) -> str | None:
-    """Parameter that holds an attributor's damping: its own, or of the one that it sums.
+    """Parameter that holds an attributor's damping: its own, or that of the attributor it sums.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def attributor_damping_range(fitted: Any, asked: str, instead: str) -> tuple[flo
     ----------
     fitted : attributor
     asked, instead : str
-        For the error: which parameter asked for the range, and what to give in its place.
+        For the error: the parameter that needs the range, and what to give instead.
 
     Raises
     ------
@@ -62,16 +62,17 @@ def attributor_damping_range(fitted: Any, asked: str, instead: str) -> tuple[flo
     """
     if not hasattr(fitted, "eigenvalues_"):
         raise ValueError(
-            f"{asked} needs a curvature with eigenvalues, which {type(fitted).__name__} has not. "
+            f"{asked} needs a curvature with eigenvalues; {type(fitted).__name__} does not have "
+            f"one. "
             f"{instead}"
         )
     return damping_range(fitted.eigenvalues_)
 
 
 def damping_grid(dampings: Any, fitted: Any) -> np.ndarray:
-    """Candidates in ascending order: as given, or log-spaced over the spectrum."""
+    """Candidates in ascending order: as given, or log-spaced over the range of the spectrum."""
     if isinstance(dampings, str):
-        instead = "Give those to try, for instance dampings=np.geomspace(1e-6, 1e1, 29)."
+        instead = "Give the candidates, for instance dampings=np.geomspace(1e-6, 1e1, 29)."
         low, high = attributor_damping_range(fitted, "dampings='auto'", instead)
         return np.geomspace(low, high, round(np.log10(high / low) * DENSITY) + 1)
     try:
@@ -95,28 +96,27 @@ def at_damping(fitted: Any, damping: float, task: Any, train: Any) -> Any:
 
 
 def own_damping(fitted: Any) -> float | None:
-    """Damping that an attributor was fitted with, of several models their mean; None if unknown."""
+    """Damping that an attributor was fitted with (mean over several models); None if unknown."""
     damping = getattr(fitted, "damping_", fitted.get_params().get(damping_name(fitted)))
     return None if damping is None or isinstance(damping, str) else float(np.mean(damping))
 
 
 def warn_at_edge(damping: float, low: float, high: float, argument: str) -> None:
-    """Warn of a search whose pick is at the edge of what it looked at.
+    """Warn if the damping chosen by a search is at the edge of the candidates.
 
     Parameters
     ----------
     damping : float
-        The pick.  0 has nothing below it.
+        The chosen damping; 0 never counts as the lower edge.
     low, high : float
         Smallest and largest candidate.
     argument : str
-        What says which candidates there are.
+        Name of the argument that sets the candidates.
     """
     if low < high and damping > 0 and (damping <= low or damping >= high):
         side, wider = ("lower", "smaller") if damping <= low else ("upper", "larger")
         warn_user(
-            f"The pick, damping={damping:.2g}, is at the {side} edge of the candidates, "
-            f"{low:.2g} to {high:.2g}, so that a {wider} one may be better. Give {argument} that "
-            "go further.",
+            f"The chosen damping={damping:.2g} is at the {side} edge of the candidates, {low:.2g} "
+            f"to {high:.2g}, so a {wider} one may be better. Give a wider range of {argument}.",
             LambdaPathWarning,
         )

@@ -16,7 +16,7 @@ __all__ = [
     "score_vector_xi",
 ]
 
-#: From a damping to scores (n_queries, n_train).
+#: Function from a damping to scores (n_queries, n_train).
 Scores = Callable[[float], np.ndarray]
 
 #: Relative step of the derivative with respect to λ: its error is about the square.
@@ -36,7 +36,7 @@ def grad_dot_cosine(path: DampingPath, dampings: ArrayLike) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n_dampings, n_query)
-        NaN where the scores of a query are all zero.
+        Cosines; NaN if the scores of a query are all zero.
 
     Notes
     -----
@@ -65,20 +65,20 @@ def score_vector_xi(scores: Scores, grid: Any) -> Callable:
     """ξ from score vectors alone, for any attributor with a damping.
 
     With ``K = C + λI``: ``A_1 = Jᵀ K⁻¹ g`` are the scores, ``A_2 = Jᵀ K⁻² g = -∂A_1/∂λ`` and
-    ``A_0 = Jᵀ g = lim λ A_1``, all seen from outside; then
+    ``A_0 = Jᵀ g = lim λ A_1``, which all follow from scores alone; then
     ``ξ = (A_1·A_1) / √((A_0·A_1)(A_1·A_2))``.
 
     Parameters
     ----------
     scores : callable
-        From a damping to scores; called once here and twice for each damping.
+        Function from a damping to scores; called once here and twice for each damping.
     grid : ndarray of shape (n_dampings,)
-        Candidates, which say what counts as infinite, and as a small step from 0.
+        Candidates, which set the dampings that count as infinite and as a small step from 0.
 
     Returns
     -------
     callable
-        From an array of dampings to ξ, (n_dampings, n_queries); NaN where ``A_0·A_1`` or
+        Function from an array of dampings to ξ, (n_dampings, n_queries); NaN where ``A_0·A_1`` or
         ``A_1·A_2`` is not positive: the curvature is then not that of the scored gradients,
         and the indicator is not defined.
     """
@@ -101,15 +101,15 @@ def score_vector_cosine(scores: Scores, grid: Any) -> Callable:
     Parameters
     ----------
     scores : callable
-        From a damping to scores; called once here and once for each damping.
+        Function from a damping to scores; called once here and once for each damping.
     grid : ndarray of shape (n_dampings,)
-        Candidates, which say what counts as infinite.
+        Candidates, which set the damping that counts as infinite.
 
     Returns
     -------
     callable
-        From an array of dampings to cosines, (n_dampings, n_queries); NaN for queries whose
-        scores are all zero.
+        Function from an array of dampings to cosines, (n_dampings, n_queries); NaN for queries
+        whose scores are all zero.
     """
     reference = scores(_FAR * float(np.max(grid)))
     return lambda dampings: np.stack([row_cosines(scores(float(d)), reference) for d in dampings])

@@ -1,4 +1,4 @@
-"""Damping that stands for a stated amount of gradient descent."""
+"""Damping that matches a stated amount of gradient descent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["matched_damping"]
 
 
 def matched_damping(config: ResolvedTraining) -> float:
-    """Damping at which an influence function answers for so much gradient descent.
+    """Damping at which an influence function describes a stated amount of gradient descent.
 
     T steps of size η along a direction of curvature s move a fraction ``1 - (1 - ηs)^T`` of
     the way to its minimum; ``s / (s + λ)`` with ``λ = 1 / (ηT)`` has the same slope at s = 0
@@ -17,7 +17,7 @@ def matched_damping(config: ResolvedTraining) -> float:
     Parameters
     ----------
     config : ResolvedTraining
-        Of SGD.
+        Configuration of training with SGD.
 
     Returns
     -------

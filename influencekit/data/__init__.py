@@ -1,4 +1,4 @@
-"""Examples: ordered, re-iterable batches of any kind of data."""
+"""Examples: any kind of data as batches in a fixed order, for many passes."""
 
 from influencekit.data._examples import Examples, make_examples, open_examples
 

@@ -1,4 +1,4 @@
-"""Datasets and DataLoaders: read item by item, and checked for an order that stays."""
+"""Datasets and DataLoaders: read item by item, and checked for a fixed order."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ def open_dataset(X: Any, name: str) -> DatasetSource:
 def split_batch(batch: Any, name: str) -> tuple[Any, Any]:
     """Split a collated batch into inputs and targets.
 
-    A pair is (inputs, targets), a 1-tuple or anything else is inputs, and a dict with an
-    entry "labels" or "label" holds its targets there.
+    A pair is (inputs, targets). A dict with an entry "labels" or "label" holds its targets there. A
+    1-tuple or anything else is inputs.
     """
     if isinstance(batch, Mapping):
         key = next((k for k in TARGET_KEYS if k in batch), None)
@@ -102,14 +102,15 @@ def split_batch(batch: Any, name: str) -> tuple[Any, Any]:
         return batch, None
     if len(batch) > 2:
         raise ValueError(
-            f"{name}: the Dataset yields {len(batch)} values an example; accepted are x, (x, y) "
+            f"{name}: the Dataset yields {len(batch)} values for each example; accepted are x, "
+            f"(x, y) "
             "or a dict. Put several inputs into one tuple or dict: ((x1, x2), y)."
         )
     return batch[0], batch[1] if len(batch) == 2 else None
 
 
 def _has_placeholder_targets(dataset: Any) -> bool:
-    """Whether a skorch Dataset without y is underneath: it yields zeros in place of targets."""
+    """Whether this wraps a skorch Dataset without y, which yields zeros in place of targets."""
     while isinstance(dataset, Subset):
         dataset = dataset.dataset
     return isinstance(dataset, SkorchDataset) and dataset.y is None
@@ -134,7 +135,7 @@ def _check_map_style(dataset: Any, name: str) -> None:
 
 
 def _check_loader(loader: DataLoader, name: str) -> None:
-    """Refuse a DataLoader that does not show each example of its dataset once."""
+    """Refuse a DataLoader that does not yield each example of its dataset exactly once."""
     if loader.batch_size is None and loader.batch_sampler is None:
         raise ValueError(
             f"{name}: got a DataLoader with batch_size=None, whose dataset makes its own batches; "
@@ -149,7 +150,7 @@ def _check_loader(loader: DataLoader, name: str) -> None:
         partial = len(sampler) != len(loader.dataset)  # type: ignore[arg-type]
     if partial:
         raise ValueError(
-            f"{name}: got a DataLoader with a {type(sampler).__name__} that does not show every "
-            "example once; accepted is shuffle=True or False. Name the examples instead: "
+            f"{name}: got a DataLoader with a {type(sampler).__name__} that does not yield every "
+            f"example exactly once; accepted is shuffle=True or False. Name the examples instead: "
             "DataLoader(torch.utils.data.Subset(dataset, rows))."
         )

@@ -1,4 +1,4 @@
-"""Ordered, re-iterable examples of one model or of several."""
+"""Examples of one model or of several, in a fixed order, for many passes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Examples", "ExamplesList", "each", "make_examples", "open_examples"]
 
 
 class Examples:
-    """Examples in a fixed order, read a batch at a time as often as wanted.
+    """Examples in a fixed order, read in batches as often as needed.
 
     Made by :func:`make_examples`.
 
@@ -42,7 +42,7 @@ class Examples:
     index : pandas.Index or None
         Row labels.
     rows : ndarray of int or None
-        Positions in the source; None is all of them in order.
+        Positions in the source; None is all rows in order.
     weights : Tensor of shape (n_examples,) or None
         ``sample_weight``, float64; None is 1 for all.
 
@@ -149,7 +149,7 @@ class Examples:
         Parameters
         ----------
         sample_weight : array-like of shape (n_examples,) or None
-            None leaves them as they are.
+            None leaves the weights unchanged.
 
         Returns
         -------
@@ -176,22 +176,23 @@ def make_examples(
     Parameters
     ----------
     task : Task
-        Gives the input transform, the classes and the device and dtype of the batches.
+        Defines the input transform, the classes, and the device and dtype of the batches.
     X : array-like, DataFrame, sparse matrix, Tensor, tuple or dict of them, Dataset, DataLoader
         A tuple holds several inputs of the module, a dict its keyword arguments; a list is
         a list of rows.  The task's transform is applied here, once.  A Dataset is map-style
-        and yields x, (x, y), or a dict whose entry "labels" holds the targets.  A
-        DataLoader stands for its dataset in order (also with ``shuffle=True``), collated by
-        its ``collate_fn``.  A Dataset should give the same item whenever it is asked.
+        and yields x, (x, y), or a dict whose entry "labels" holds the targets.  A DataLoader is
+        read as its dataset in order (even with ``shuffle=True``), collated by its ``collate_fn``. A
+        Dataset should return the same item every time.
     y : array-like or Tensor of shape (n_examples,) or (n_examples, n_outputs), default=None
-        Raw labels or values.  Left out where the Dataset yields them, and by choice for a
-        causal language model, whose labels are its own inputs.
+        Raw labels or values. Leave y out if the Dataset yields them. It is optional for a causal
+        language model, whose labels are its own inputs.
     require_y : bool, default=True
         Whether targets are needed.
     name : str, default="X"
         The argument's name in messages.
     learned : bool, default=False
-        Whether the model learned from these rows: as a Pipeline's last step saw them.
+        Whether the model learned from these rows: then they are read as a Pipeline's last step saw
+        them.
 
     Returns
     -------
@@ -210,7 +211,7 @@ def make_examples(
         if y is not None:
             raise _given_twice(name, y_name)
         return X
-    X = X.tocsr() if hasattr(X, "tocsr") else X  # scipy's dok matrices pass for dicts
+    X = X.tocsr() if hasattr(X, "tocsr") else X  # scipy's dok matrices look like dicts
     X, y = _separate(task, X, y, name, y_name)
     source = open_inputs(task, X, name, y if learned else None)
     y = _targets_of(task, source, y, require_y, name, y_name)
@@ -225,7 +226,7 @@ def make_examples(
 
 @torch.no_grad()
 def _first_outputs(task: Task, examples: Examples, name: str) -> Tensor:
-    """Outputs for the first example: a model that cannot take it is told here, not in torch."""
+    """Outputs for the first example, with a clear error if the model cannot take it."""
     inputs = next(examples.batches(1)).inputs
     try:
         return task.forward(inputs)
@@ -236,13 +237,13 @@ def _first_outputs(task: Task, examples: Examples, name: str) -> Tensor:
         raise ValueError(
             f"{name}: {task.name} cannot take it. Its first example as a batch has the shape "
             f"{found}; accepted are inputs like those that the model was trained on: the same "
-            "axes and features, or indices within its embedding. The model's own error stands "
+            "axes and features, or indices within its embedding. The model's own error is shown "
             "above this one."
         ) from error
 
 
 def _separate(task: Task, X: Any, y: Any, name: str, y_name: str) -> tuple[Any, Any]:
-    """Inputs and labels of a language model's data that come in one dict of arrays."""
+    """Inputs and labels of a language model's data given as one dict of arrays."""
     if task.input_targets is None or not isinstance(X, Mapping):
         return X, y
     X, own = split_batch(X, name)
@@ -252,7 +253,7 @@ def _separate(task: Task, X: Any, y: Any, name: str, y_name: str) -> tuple[Any, 
 
 
 def _targets_of(task: Task, source: Source, y: Any, require_y: bool, name: str, y_name: str) -> Any:
-    """The raw targets: the argument, or the Dataset's, or what the inputs hold themselves."""
+    """The raw targets: from the argument, the Dataset, or the inputs themselves."""
     own = source.read_targets() if isinstance(source, DatasetSource) else None
     if own is not None and y is not None:
         raise _given_twice(name, y_name)
@@ -269,9 +270,9 @@ def _targets_of(task: Task, source: Source, y: Any, require_y: bool, name: str, 
 
 
 def _given_twice(name: str, y_name: str) -> ValueError:
-    """Error for targets that come both as an argument and with the data."""
+    """Error for targets given both as an argument and with the data."""
     return ValueError(
-        f"{y_name}: targets were given twice, in {y_name} and by the data in {name}. Leave "
+        f"{y_name}: targets were given twice, by {y_name} and by the data in {name}. Leave "
         f"{y_name} out, or give a Dataset that yields inputs only (several inputs go in one "
         "tuple: ((x1, x2),))."
     )
@@ -280,7 +281,9 @@ def _given_twice(name: str, y_name: str) -> ValueError:
 def _encode(task: Task, source: Source, y: Any, name: str, y_name: str) -> Tensor:
     y = one_column(y) if hasattr(y, "shape") else np.asarray(y)
     if len(y.shape) == 0:
-        raise ValueError(f"{y_name}: got {y!r}; accepted is an array with one target an example.")
+        raise ValueError(
+            f"{y_name}: got {y!r}; accepted is an array with one target for each example."
+        )
     check_same_length({name: len(source), y_name: y.shape[0]})
     return encode_targets(task, y, y_name)
 
@@ -288,7 +291,7 @@ def _encode(task: Task, source: Source, y: Any, name: str, y_name: str) -> Tenso
 def _positions(rows: Any, n: int) -> np.ndarray:
     """Non-negative positions of a slice, mask or index array."""
     if isinstance(rows, slice):
-        return np.arange(n)[rows].copy()  # torch takes no negative strides
+        return np.arange(n)[rows].copy()  # torch does not accept negative strides
     rows = rows.detach().cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
     if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iub"):
         raise IndexError(
@@ -307,13 +310,13 @@ def _positions(rows: Any, n: int) -> np.ndarray:
 class ExamplesList(tuple):
     """Examples of several models, one for each, of the same rows.
 
-    Models may have preprocessing of their own (fitted Pipelines), so each reads the data
-    itself.  Rows, targets and labels are the same for all.
+    Models may have their own preprocessing (fitted Pipelines), so each reads the data itself.
+    Rows, targets and labels are the same for all.
 
     Parameters
     ----------
     iterable : iterable of Examples
-        One for each model; made by :func:`open_examples`.
+        Examples for each model; made by :func:`open_examples`.
     """
 
     def __repr__(self) -> str:
@@ -359,7 +362,7 @@ def open_examples(task: Any, X: Any, y: Any = None, **options: Any) -> Any:
     ----------
     task : Task or TaskList
     X, y, **options
-        As :func:`make_examples` takes them.
+        Arguments of :func:`make_examples`.
 
     Returns
     -------
@@ -368,17 +371,19 @@ def open_examples(task: Any, X: Any, y: Any = None, **options: Any) -> Any:
     name = options.get("name", "X")
     if isinstance(task, Task):
         if isinstance(X, ExamplesList):
-            raise TypeError(f"{name}: holds the examples of {len(X)} models; the task is one.")
+            raise TypeError(
+                f"{name}: got the examples of {len(X)} models, but there is only one task."
+            )
         return make_examples(task, X, y, **options)
     if isinstance(X, ExamplesList):
         return X
     if isinstance(X, Examples):
-        raise TypeError(f"{name}: got Examples of one model, but there are {len(task)}.")
+        raise TypeError(f"{name}: got Examples of one model, but there are {len(task)} models.")
     return ExamplesList(make_examples(t, X, y, **options) for t in task)
 
 
 def each(one_or_several: Any) -> Sequence[Any]:
-    """A Task or Examples as a list of one; a TaskList or ExamplesList as it is.
+    """A Task or Examples as a list of one; a TaskList or ExamplesList unchanged.
 
     Parameters
     ----------

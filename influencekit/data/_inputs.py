@@ -1,4 +1,4 @@
-"""Raw X to a source of inputs: the task's transform, then checks of what comes out."""
+"""Raw X to a source of inputs: the task's transform, then checks of the result."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from influencekit.utils._suggest import did_you_mean
 __all__ = ["check_same_length", "open_inputs", "row_labels", "uses_matrix"]
 
 ACCEPTED = (
-    "an array, DataFrame, sparse matrix or Tensor with one row an example, a tuple or dict of "
-    "them, a map-style Dataset, or a DataLoader"
+    "an array, DataFrame, sparse matrix or Tensor with one row for each example, a tuple or dict "
+    "of them, a map-style Dataset, or a DataLoader"
 )
 
 
@@ -42,12 +42,12 @@ def open_inputs(task: Task, X: Any, name: str = "X", learned_y: Any = None) -> S
     ----------
     task : Task
     X : object
-        As in :func:`make_examples`.
+        Data as in :func:`make_examples`.
     name : str, default="X"
         The argument's name in messages.
     learned_y : array-like or None, default=None
-        Targets of X, where these are the rows that the model learned from: they are opened as its
-        last step saw them.
+        Targets of X, if these are the rows that the model learned from: X is then opened as the
+        model's last step saw it.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def open_inputs(task: Task, X: Any, name: str = "X", learned_y: Any = None) -> S
 
 
 def _transformed(task: Task, X: Any, name: str, learned_y: Any) -> Any:
-    """X after the pipeline's steps, the first of which decides which columns it takes."""
+    """X after the pipeline's steps; the first step decides which columns it needs."""
     transform: Any = task.transform
     try:
         if learned_y is not None and hasattr(transform, "of_training_rows"):
@@ -84,7 +84,8 @@ def _transformed(task: Task, X: Any, name: str, learned_y: Any) -> Any:
             _check_features(task, X, name)
         except ValueError as other:
             raise ValueError(
-                f"{str(other).partition('. ')[0]}. The step that takes them says: {error}. Give "
+                f"{str(other).partition('. ')[0]}. The error of the step that uses them: {error}. "
+                f"Give "
                 "the columns that it was fitted on."
             ) from error
         raise
@@ -110,26 +111,26 @@ def row_labels(X: Any, y: Any) -> Any:
 
 
 def compare_row_labels(**data: Any) -> None:
-    """Warn of arguments whose row labels are those of the first one, in another order.
+    """Warn of arguments with the same row labels as the first one, in another order.
 
     Parameters
     ----------
     **data : array-like
-        By the name of the argument; those without row labels are left alone.
+        Arguments by name; those without row labels are ignored.
     """
     labeled = {name: rows.index for name, rows in data.items() if hasattr(rows, "iloc")}
     for (one, first), (other, second) in pairwise(labeled.items()):
         if len(first) == len(second) and not first.equals(second) and set(first) == set(second):
             warn_user(
                 f"{one}, {other}: their row labels are the same, but in another order. Rows are "
-                "taken as they stand, first with first; if labels should count, give "
+                f"matched by position, not by label. To match by label, give "
                 f"{other}.loc[{one}.index].",
                 InfluenceKitWarning,
             )
 
 
 def _check_kind(X: Any, name: str) -> None:
-    """Refuse what has no rows."""
+    """Refuse data without rows."""
     found = list(leaves(X)) if isinstance(X, (Mapping, tuple)) else [("", X)]
     if not found:
         raise ValueError(f"{name}: got an empty {type(X).__name__}; accepted is {ACCEPTED}.")
@@ -143,13 +144,13 @@ def _check_transformable(X: Any, task: Task, name: str) -> None:
     if _is_dataset(X) or isinstance(X, (Mapping, tuple)):
         raise TypeError(
             f"{name}: got {type(X).__name__}, but {task.name} is a Pipeline or made of trees, "
-            "which take arrays. Accepted is an array, DataFrame, sparse matrix or list; or "
-            "attribute a Pipeline's last step alone on data that are transformed already."
+            f"which need arrays. Accepted is an array, DataFrame, sparse matrix or list; or "
+            f"attribute only a Pipeline's last step, on data that are already transformed."
         )
 
 
 def _check_features(task: Task, X: Any, name: str) -> None:
-    """Compare X with what the model was fitted on."""
+    """Compare the features of X with those that the model was fitted on."""
     if is_frame(X):
         _check_feature_names(X.columns, task.feature_names_in, name, task.name)
     if not isinstance(X, (Mapping, tuple)):
@@ -170,7 +171,7 @@ def _row_list(X: Sequence) -> Any:
 
 
 def is_frame(X: Any) -> bool:
-    """Whether X is a DataFrame, of pandas or a look-alike."""
+    """Whether X is a DataFrame of pandas or of a similar library."""
     return hasattr(X, "columns") and hasattr(X, "to_numpy")
 
 
@@ -181,9 +182,9 @@ def _n_rows(X: Any) -> int:
 
 
 def _arrays(task: Task, X: Any, name: str) -> Any:
-    """Checked arrays, csr matrices and tensors; nothing is copied that is one already."""
+    """Checked arrays, csr matrices and tensors; these are not copied if given as such."""
     if is_frame(X) and isinstance(task.estimator, NeuralNet):
-        X = {column: X[[column]] for column in X.columns}  # what skorch hands to the module
+        X = {column: X[[column]] for column in X.columns}  # what skorch passes to the module
     X = _without_lists(X)
     single = not isinstance(X, (Mapping, tuple))
     X = _numbers(X) if single and uses_matrix(task) else X
@@ -196,7 +197,7 @@ def _arrays(task: Task, X: Any, name: str) -> Any:
 
 
 def _without_lists(X: Any) -> Any:
-    """Make arrays of the lists in a tuple or dict: they are rows, not further inputs."""
+    """Convert the lists in a tuple or dict to arrays: they are rows, not further inputs."""
     if isinstance(X, Mapping):
         return {k: _without_lists(v) for k, v in X.items()}
     if isinstance(X, tuple):
@@ -220,7 +221,7 @@ def _array(X: Any, name: str) -> Any:
 
 
 def _numbers(X: Any) -> Any:
-    """X as scikit-learn reads it: an array of objects is one of floats where all are numbers."""
+    """X as scikit-learn reads it: an array of objects becomes floats if all are numbers."""
     values = X.to_numpy() if is_frame(X) else X
     if not isinstance(values, np.ndarray) or values.dtype.kind != "O":
         return X
@@ -238,8 +239,8 @@ def _frame_values(X: Any, name: str) -> np.ndarray:
     bad = [column for column in X.columns if not _is_number(X[column].to_numpy())]
     if bad:
         raise TypeError(
-            f"{name}: the columns {bad[:5]} hold no numbers; accepted are floats, integers and "
-            "booleans. Encode them first, for instance by a Pipeline that starts with a "
+            f"{name}: the columns {bad[:5]} are not numeric; accepted are floats, integers and "
+            "booleans. Encode them first, for instance with a Pipeline that starts with a "
             "ColumnTransformer."
         )
     return np.column_stack([np.asarray(X[column].to_numpy(), dtype=np.float64) for column in X])
@@ -273,7 +274,7 @@ def _one_dimensional(name: str, shape: tuple) -> ValueError:
 
 
 def _check_n_features(shape: tuple, expected: int | None, name: str, model: str) -> None:
-    """Refuse another number of features than the model was fitted with."""
+    """Refuse a number of features other than in the fit of the model."""
     if expected is None:
         return
     if len(shape) == 1:
@@ -286,7 +287,7 @@ def _check_n_features(shape: tuple, expected: int | None, name: str, model: str)
 
 
 def _check_feature_names(columns: Any, expected: Any, name: str, model: str) -> None:
-    """Refuse a DataFrame whose columns are others, or in another order, than in fit."""
+    """Refuse a DataFrame with other columns, or another order of columns, than in fit."""
     if expected is None:
         return
     got, wanted = list(columns), list(expected)
@@ -324,7 +325,7 @@ def check_sample_weight(sample_weight: Any, n: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        If they are not one finite number from 0 on for each, or all 0.
+        If they are not one finite number of at least 0 for each example, or all are 0.
     """
     try:
         values = (
@@ -337,17 +338,17 @@ def check_sample_weight(sample_weight: Any, n: int) -> np.ndarray:
     if not fine or not weights.any():
         raise ValueError(
             f"sample_weight: got {type(sample_weight).__name__} of shape {np.shape(sample_weight)} "
-            f"for {n:,} examples; accepted is one finite number for each, not below zero and not "
-            "all zero: those that the model was fitted with."
+            f"for {n:,} examples; accepted is one finite number for each, not negative and not "
+            f"all zero: the weights that the model was fitted with."
         )
     return weights
 
 
 def check_same_length(lengths: dict[str, int]) -> None:
-    """Refuse arguments that differ in their number of examples."""
+    """Refuse arguments with different numbers of examples."""
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{name} has {n}" for name, n in lengths.items())
         raise ValueError(
             f"Different numbers of examples: {said}. Accepted are arguments with the same "
-            "number of rows; look whether one of them was filtered or split alone."
+            "number of rows; check whether only one of them was filtered or split."
         )

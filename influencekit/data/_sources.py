@@ -1,4 +1,4 @@
-"""Where inputs are read from, and the batches that are made of them."""
+"""Where inputs are read from, and the batches made from them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Batch(NamedTuple):
     inputs : Tensor, or tuple or dict of Tensors, each of shape (batch, ...)
         What the module takes, on the task's device; floats are in the task's dtype.
     targets : Tensor of shape (batch, ...) or None
-        Encoded for the task's loss.
+        Targets, encoded for the task's loss.
     rows : slice
         Positions of the batch in the Examples.
     """
@@ -49,7 +49,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Placement:
-    """Where tensors go and in which dtype.
+    """Device and dtype of tensors.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ class Placement:
     dtype : torch.dtype
         Floating dtype of the model.
     all_float : bool
-        Cast integers too: scikit-learn's models read every feature as a number, while a
-        torch module may look integers up in an embedding.
+        Cast integers too: scikit-learn's models use every feature as a number, while a torch module
+        may use integers as indices of an embedding.
     """
 
     device: torch.device
@@ -78,7 +78,7 @@ class Placement:
         else:
             dtype = torch.bool if tensor.dtype == torch.bool else torch.long
         # always a copy: a module that works in place must not reach the user's data;
-        # and in the usual order: some layers and function transforms take no other strides
+        # and contiguous: some layers and function transforms accept no other strides
         return tensor.detach().to(
             device=self.device, dtype=dtype, copy=True, memory_format=torch.contiguous_format
         )
@@ -99,9 +99,9 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     Parameters
     ----------
     tree : Any
-        Anything else is a leaf.
+        Nested tuples, lists and mappings; anything else is a leaf.
     path : str, default=""
-        Where the tree stands.
+        Path of the tree itself.
 
     Yields
     ------
@@ -120,12 +120,12 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 Rows = slice | np.ndarray
 
-#: number of values looked at together when an array is searched for NaN
+#: Number of values checked at once when an array is searched for NaN.
 BLOCK = 2**22
 
 
 class Source(ABC):
-    """Examples that can be read by position, as often as wanted."""
+    """Examples that can be read by position, as often as needed."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -137,12 +137,12 @@ class Source(ABC):
 
 
 class ArraySource(Source):
-    """Arrays, sparse matrices and tensors with one row an example.
+    """Arrays, sparse matrices and tensors with one row for each example.
 
     Parameters
     ----------
     tree : ndarray, csr matrix or Tensor, or tuple or dict of them
-        Checked; nothing is copied here.
+        Checked data; they are not copied here.
     """
 
     def __init__(self, tree: Any):
@@ -159,7 +159,7 @@ class ArraySource(Source):
 
 
 def to_tensor(block: Any) -> Tensor:
-    """Tensor of an array's values; foreign byte orders and odd widths are made native."""
+    """Tensor of an array's values; other byte orders and float widths become native ones."""
     if isinstance(block, Tensor):
         return block
     if sparse.issparse(block):
@@ -188,13 +188,13 @@ def check_dtype(leaf: Any, name: str) -> None:
     if kind not in "fiub":
         raise TypeError(
             f"{name}: got dtype {leaf.dtype}; accepted are floats, integers and booleans. Encode "
-            "text and categories as numbers first, for instance by a Pipeline whose first step "
-            "is a OneHotEncoder or TfidfVectorizer."
+            f"text and categories as numbers first, for instance with a Pipeline whose first step "
+            f"is a OneHotEncoder or TfidfVectorizer."
         )
 
 
 def check_finite(leaf: Any, name: str, dtype: torch.dtype | None = None) -> None:
-    """Refuse NaN and infinity, also those that casting to ``dtype`` would make.
+    """Refuse NaN and infinity, including those that casting to ``dtype`` would create.
 
     Arrays are read in blocks, so a memmap stays on disk.
     """
@@ -208,12 +208,12 @@ def check_finite(leaf: Any, name: str, dtype: torch.dtype | None = None) -> None
         if not bool(finite.all()):
             raise ValueError(
                 f"{name}: got NaN or infinity; accepted are finite numbers. Impute or drop those "
-                "rows, for instance by a Pipeline that starts with SimpleImputer."
+                f"rows, for instance with a Pipeline that starts with SimpleImputer."
             )
         if dtype is not None and float(abs(block).max()) > torch.finfo(dtype).max:
             raise ValueError(
                 f"{name}: got {float(abs(block).max()):.3g}, which is infinity in the model's "
-                f"dtype {dtype}. Rescale the feature, or turn the model to torch.float64."
+                f"dtype {dtype}. Rescale the feature, or convert the model to torch.float64."
             )
 
 

@@ -1,4 +1,4 @@
-"""Raw labels and values to the tensors that a task's loss takes."""
+"""Convert raw labels and values to the tensors that a task's loss takes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["check_targets", "encode_targets", "one_column"]
 
 
 def one_column(y: Any) -> Any:
-    """The column of a DataFrame that has one; anything else as it is.
+    """The column of a DataFrame with only one; anything else unchanged.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def encode_targets(task: Task, y: Any, name: str = "y") -> Tensor:
     ----------
     task : Task
     y : array-like or Tensor of shape (n,) or (n, n_outputs)
-        Labels where the task has classes, else what its loss takes.
+        Labels if the task has classes, otherwise what its loss takes.
     name : str, default="y"
         The argument's name in messages.
 
@@ -51,9 +51,9 @@ def encode_targets(task: Task, y: Any, name: str = "y") -> Tensor:
     Raises
     ------
     ValueError
-        If a label is unknown, y is missing a value, or its shape is not the loss's.
+        If a label is unknown, a value of y is missing, or its shape does not fit the loss.
     TypeError
-        If values are no numbers where numbers are needed.
+        If values are not numbers but numbers are needed.
     """
     if task.classes is not None:
         positions = torch.from_numpy(label_positions(y, task.classes, name))
@@ -72,7 +72,8 @@ def label_positions(y: Any, classes: np.ndarray, name: str) -> np.ndarray:
         labels = labels[:, 0]
     if labels.ndim != 1:
         raise ValueError(
-            f"{name}: got shape {labels.shape}; accepted for a classifier is one label an example, "
+            f"{name}: got shape {labels.shape}; accepted for a classifier is one label for each "
+            f"example, "
             f"shape (n_examples,) or (n_examples, 1). Use {name}.argmax(axis=1) for one-hot rows."
         )
     if labels.dtype.kind in "OUS":
@@ -109,14 +110,14 @@ def _is_missing(label: Any) -> bool:
 
 
 def _numbers(task: Task, y: Any, name: str) -> Tensor:
-    """Targets of a task without classes: tensors as they are, floats where the loss needs them."""
+    """Targets of a task without classes: tensors, cast to float if the loss needs it."""
     array = y if isinstance(y, Tensor) else np.asarray(y)
     if not isinstance(array, Tensor) and array.dtype == object:
         array = _float_array(array, name)
     if not isinstance(array, Tensor) and array.dtype.kind in "US":
         raise TypeError(
             f"{name}: got text ({array.dtype}); the model was fitted with numbers. Encode the "
-            "labels as they were for its fit, for instance by the same LabelEncoder's transform."
+            f"labels as for its fit, for instance with the transform of the same LabelEncoder."
         )
     check_dtype(array, name)
     check_finite(array, name, task.dtype)
@@ -124,7 +125,7 @@ def _numbers(task: Task, y: Any, name: str) -> Tensor:
         raise TypeError(
             f"{name}: got dtype {array.dtype}, shape {tuple(array.shape)}; accepted are integer "
             "class positions, shape (n_examples,), or the share of each class, shape (n_examples, "
-            f"n_classes). Cast whole numbers: {name}.astype(int) or, of a Tensor, {name}.long()."
+            f"n_classes). Cast whole numbers: {name}.astype(int) or, for a Tensor, {name}.long()."
         )
     # to() with copy: later changes of the user's y must not reach the targets
     targets = to_tensor(array).detach().clone(memory_format=torch.contiguous_format)
@@ -149,15 +150,15 @@ def _float_array(array: np.ndarray, name: str) -> np.ndarray:
         return array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"{name}: got values that are no numbers ({error}); the model's loss takes numbers. "
-            "Encode labels as they were for training, 0 to n_classes - 1."
+            f"{name}: got values that are not numbers ({error}); the model's loss takes numbers. "
+            f"Encode labels as for training, 0 to n_classes - 1."
         ) from error
 
 
 def check_targets(task: Task, outputs: Tensor, targets: Tensor, name: str = "y") -> None:
     """Check targets (n, ...) against the model's outputs (1, ...) for one example.
 
-    Without this check a wrong shape would be broadcast, and the scores silently wrong.
+    Without this check, a wrong shape would be broadcast and the scores would be silently wrong.
     """
     shares = isinstance(task.loss, CrossEntropy) and targets.is_floating_point()
     if shares and task.class_weight is not None:
@@ -197,13 +198,13 @@ def _check_tokens(
 ) -> None:
     ignored, n_classes = loss.ignore_index, outputs.shape[-1]
     accepted = (
-        f"accepted are integer labels 0 to {n_classes - 1}, or {ignored} for tokens without a "
+        f"accepted are integer labels 0 to {n_classes - 1}, or {ignored} for tokens not in the "
         f"loss, shape (n_examples, {outputs.shape[1]})"
     )
     if outputs.ndim != 3:
         raise ValueError(
-            f"model: {model} has outputs of shape {('n', *outputs.shape[1:])}; a loss of "
-            "every token takes (n_examples, n_tokens, n_classes)."
+            f"model: {model} has outputs of shape {('n', *outputs.shape[1:])}; a loss for every "
+            f"token needs (n_examples, n_tokens, n_classes)."
         )
     if targets.is_floating_point() or targets.shape[1:] != outputs.shape[1:2]:
         raise ValueError(f"{name}: got {targets.dtype}, shape {tuple(targets.shape)}; {accepted}.")
@@ -211,7 +212,9 @@ def _check_tokens(
     if len(bad):
         raise ValueError(f"{name}: got the label {int(bad[0])}; {accepted}.")
     if not bool((loss.labels(targets) != ignored).any()):
-        raise ValueError(f"{name}: no token has a loss, every label is {ignored}; {accepted}.")
+        raise ValueError(
+            f"{name}: every label is {ignored}, so no token is in the loss; {accepted}."
+        )
 
 
 def _list(values: list) -> str:

@@ -1,4 +1,4 @@
-"""Data sets of the field, fetched once and kept in a folder of yours."""
+"""Common data sets, downloaded once and kept in a folder of your choice."""
 
 from influencekit.datasets._acs import fetch_acs, fetch_acs_income
 from influencekit.datasets._bunch import get_data_home

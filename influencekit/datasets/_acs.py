@@ -16,7 +16,7 @@ from influencekit.utils._suggest import check_choice
 
 __all__ = ["fetch_acs", "fetch_acs_income"]
 
-#: Columns that are numbers rather than codes of categories.
+#: Numeric columns; all others are codes of categories.
 NUMERIC = {"AGEP", "WKHP", "PINCP", "JWMNP", "POVPIP", "JWAP", "JWDP"}
 SAMPLE = "acs_income_2018_40pct.npz"
 INCOME = ["AGEP", "COW", "SCHL", "MAR", "OCCP", "POBP", "RELP", "WKHP", "SEX", "RAC1P"]
@@ -52,7 +52,7 @@ def fetch_acs_income(
     Returns
     -------
     Bunch, or tuple of (data, target)
-        As :func:`fetch_acs` returns it.
+        The same as from :func:`fetch_acs`.
 
     Raises
     ------
@@ -61,10 +61,10 @@ def fetch_acs_income(
 
     Notes
     -----
-    Files already in ``data_home`` are used first: folktables' own
+    Existing files in ``data_home`` are used first: folktables' own
     (``folktables/2018/1-Year/psam_p25.csv`` for Massachusetts), then, for 2018 and 1-Year, a
-    prepared sample of 40 % of all rows, ``acs_income_2018/acs_income_2018_40pct.npz``.  The
-    entry ``source`` of the Bunch says which it was.
+    prepared sample of 40 % of all rows, ``acs_income_2018/acs_income_2018_40pct.npz``.  The entry
+    ``source`` of the Bunch names the file that was used.
 
     References
     ----------
@@ -118,8 +118,8 @@ def fetch_acs(
     Returns
     -------
     Bunch, or tuple of (data, target)
-        ``data``, ``target`` (0 or 1), ``group`` (the task's protected attribute, race in most),
-        ``frame``, ``feature_names``, ``categorical_features``, ``target_name``, ``source``.
+        ``data``, ``target`` (0 or 1), ``group`` (the task's protected attribute, race for most
+        tasks), ``frame``, ``feature_names``, ``categorical_features``, ``target_name``, ``source``.
 
     Raises
     ------
@@ -195,7 +195,7 @@ def _from_sample(path: Path, states: list[str]) -> tuple[Any, Any, Any, str]:
     with np.load(path, allow_pickle=False) as arrays:
         rows = np.isin(arrays["ST"], [STATE_CODES[state] for state in states])
         if not rows.any():
-            raise ValueError(f"states: {path.name} has no row of {states}.")
+            raise ValueError(f"states: {path.name} does not have rows of {states}.")
         index = pd.Index(arrays["row"][rows], name="row")
         X = pd.DataFrame({n: arrays[n][rows].astype(np.int64) for n in INCOME}, index=index)
         y = pd.Series(arrays["y"][rows].astype(np.int64), index=index, name="PINCP")
@@ -211,16 +211,16 @@ def _from_folktables(
         missing = [s for s in states if not _has_files(root, [s], year, survey_horizon)]
         raise OSError(
             f"{task}: no file for {missing} in {root / str(year) / survey_horizon}, and "
-            "download_if_missing=False. Name another data_home, or let them be downloaded."
+            "download_if_missing=False. Name another data_home, or set download_if_missing=True."
         )
     source = source_class(str(year), survey_horizon, "person", root_dir=str(root))
     try:
         data = source.get_data(states=states, download=download)
     except OSError as error:
         raise OSError(
-            f"{task}: the Census Bureau's files of {states} could not be had ({error}). Put them "
-            f"into {root / str(year) / survey_horizon} yourself "
-            f"(such as {_file_name(states[0], year)}), or name a data_home that has them."
+            f"{task}: the Census Bureau's files of {states} could not be downloaded ({error}). "
+            f"Put them into {root / str(year) / survey_horizon} yourself "
+            f"(such as {_file_name(states[0], year)}), or name a data_home that contains them."
         ) from error
     X, y, group = problem.df_to_pandas(data)
     return X, y.iloc[:, 0].astype(np.int64), group.iloc[:, 0].rename("group")

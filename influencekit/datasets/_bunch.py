@@ -1,4 +1,4 @@
-"""Where the data are, and frames as scikit-learn's Bunch."""
+"""The data folder, and frames as scikit-learn's Bunch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def as_bunch(X: Any, y: Any, *, as_frame: bool, return_X_y: bool, **more: Any) -
 
 
 def get_data_home(data_home: str | os.PathLike | None = None) -> Path:
-    """Folder that data sets are looked for in and downloaded to.
+    """Folder in which data sets are searched and to which they are downloaded.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def get_data_home(data_home: str | os.PathLike | None = None) -> Path:
     Returns
     -------
     pathlib.Path
-        It need not exist.
+        The folder, which need not exist.
     """
     if data_home is None:
         data_home = os.environ.get("INFLUENCEKIT_DATA") or Path.home() / "influencekit_data"
@@ -52,7 +52,7 @@ def get_data_home(data_home: str | os.PathLike | None = None) -> Path:
 
 
 def find_file(home: Path, folder: str, name: str) -> Path | None:
-    """A file of the data folder, in a subfolder or beside the others; None if it is not there."""
+    """A file in the data folder or one of its subfolders; None if it does not exist."""
     for place in (home / folder / name, home / name):
         if place.is_file():
             return place

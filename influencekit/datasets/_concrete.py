@@ -27,7 +27,7 @@ NAMES = [
 N_ROWS = 1030
 DESCRIPTION = """Concrete Compressive Strength, I-Cheng Yeh, UCI id 165, CC BY 4.0.
 
-1,030 mixtures: kilograms a cubic metre of seven ingredients and the age in days; the target is
+1,030 mixtures: kilograms per cubic meter of seven ingredients, and the age in days; the target is
 the compressive strength in MPa."""
 
 
@@ -44,14 +44,14 @@ def fetch_uci_concrete(
     ----------
     data_home : str, path or None, default=None
         Where to look for ``uci_concrete/concrete.csv.gz`` or ``concrete.csv`` (columns as in
-        ``feature_names``, then ``strength``), and what OpenML's cache goes to; see
+        ``feature_names``, then ``strength``), and folder for OpenML's cache; see
         :func:`get_data_home`.
     as_frame : bool, default=False
         pandas in place of arrays.
     return_X_y : bool, default=False
         Return ``(data, target)`` only.
     download_if_missing : bool, default=True
-        Ask OpenML where no file is found.
+        Download from OpenML if the file is not found.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def fetch_uci_concrete(
     else:
         raise OSError(
             f"uci_concrete: no file concrete.csv.gz in {home / 'uci_concrete'}, and "
-            "download_if_missing=False. Name another data_home, or let it be downloaded."
+            "download_if_missing=False. Name another data_home, or set download_if_missing=True."
         )
     if frame.shape != (N_ROWS, len(NAMES)):
         raise ValueError(
@@ -100,7 +100,7 @@ def fetch_uci_concrete(
 
 
 def _from_openml(home: Path) -> Any:
-    """The frame from OpenML, whose columns stand in the same order under longer names."""
+    """The frame from OpenML, which has the same columns in the same order, under longer names."""
     try:
         found = fetch_openml(
             name="concrete_compressive_strength",
@@ -110,7 +110,8 @@ def _from_openml(home: Path) -> Any:
         )
     except Exception as error:
         raise OSError(
-            f"uci_concrete: not found in {home}, and OpenML could not be asked ({error}). Put "
+            f"uci_concrete: not found in {home}, and the download from OpenML failed ({error}). "
+            f"Put "
             "concrete.csv.gz into a folder and name it in data_home or INFLUENCEKIT_DATA."
         ) from error
     return found.frame

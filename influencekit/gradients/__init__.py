@@ -1,4 +1,4 @@
-"""Per-example gradients: factored where layers allow, dense where not, projected on request."""
+"""Per-example gradients: factored if layers allow it, otherwise dense; projected on request."""
 
 from influencekit.gradients._cotangents import (
     ggn_cotangent,

@@ -27,13 +27,14 @@ __all__ = [
 ]
 
 #: ``(outputs (n, *output_shape), targets) -> (n, R, *output_shape)``.  Targets are a Tensor, or
-#: None for queries without; what a loss and an output make of them is their own (``Any`` below).
+#: None for queries without targets (``Any`` below, because losses and outputs use them in different
+#: ways).
 CotangentFunction = Callable[[Tensor, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True)
 class _OutputCotangent:
-    """Cotangents of a scalar function; two of the same function are equal."""
+    """Cotangents of a scalar function; those of the same function are equal."""
 
     function: Callable[[Tensor, Any], Tensor]
 
@@ -84,7 +85,7 @@ class _SampledCotangent:
 
 @dataclass(frozen=True)
 class Stacked:
-    """Cotangents of two functions for each example, those of the second behind."""
+    """Cotangents of two functions for each example, the second after the first."""
 
     first: CotangentFunction
     second: CotangentFunction
@@ -98,7 +99,7 @@ class Stacked:
 
 
 def at_rows(cotangent: CotangentFunction, rows: slice) -> CotangentFunction:
-    """The cotangent function of a batch that stands at ``rows`` of its examples."""
+    """The cotangent function of the batch at ``rows`` of its examples."""
     return cotangent.at(rows) if isinstance(cotangent, (_SampledCotangent, Stacked)) else cotangent
 
 
@@ -108,7 +109,7 @@ def output_cotangent(function: Callable[[Tensor, Any], Tensor]) -> CotangentFunc
     Parameters
     ----------
     function : callable
-        ``function(outputs, targets) -> (n,)``, one number an example.
+        ``function(outputs, targets) -> (n,)``, one number for each example.
 
     Returns
     -------
@@ -157,14 +158,14 @@ def sampled_cotangent(
     """Cotangents of the loss at targets drawn from the model's own distribution.
 
     The outer products of an example's pull-backs sum to its Gauss-Newton matrix in expectation:
-    the true Fisher matrix by sampling, at ``n_samples`` backward passes an example, where
+    this is the true Fisher matrix by sampling. It takes ``n_samples`` backward passes, while
     :func:`ggn_cotangent` takes as many as its factor has columns.
 
     Parameters
     ----------
     task : Task
     n_samples : int, default=1
-        Draws for each example; its rows are scaled by ``1 / sqrt(n_samples)``.
+        Number of draws for each example; its rows are scaled by ``1 / sqrt(n_samples)``.
     random_state : int, RandomState instance or None, default=None
 
     Returns
@@ -175,18 +176,18 @@ def sampled_cotangent(
     Raises
     ------
     ValueError
-        If ``n_samples`` is no positive integer.
+        If ``n_samples`` is not a positive integer.
 
     Notes
     -----
-    Labels are drawn for classifiers and for tokens of sequences.  Losses of real numbers draw
-    normal ones with the variance of the loss, see
+    Labels are drawn for classifiers and for tokens of sequences. For losses of real numbers, normal
+    targets with the variance of the loss are drawn, see
     :meth:`influencekit.models.OutputLoss.sampled_gradients`.
 
-    An example's draws follow from the seed and its position in the Examples that the engine goes
-    through, so they depend neither on the batch size nor on how often they are asked for.  Called
-    outside the engine the function takes a batch for the first one; ``.at(rows)`` is the function
-    of the batch at the slice ``rows``.
+    An example's draws depend only on the seed and its position in the Examples that the engine
+    iterates over, not on the batch size or the number of calls. Outside the engine, the function
+    treats a batch as the first one; ``.at(rows)`` is the function of the batch at the slice
+    ``rows``.
 
     References
     ----------

@@ -16,8 +16,8 @@ __all__ = ["all_dots", "all_self_dots"]
 def all_dots(a: Any, b: Any, out: Tensor, memory: int) -> Tensor:
     """Fill ``out`` (a.n_rows, b.n_rows) for gradients a and b.
 
-    Those that fit are held in memory and the others streamed past them.  If neither fit, b is
-    spilled to a temporary folder, or made anew for every large piece of a when the disk is full.
+    The side that fits is held in memory while the other is streamed. If neither fits, b is spilled
+    to a temporary folder, or computed again for every large piece of a if the disk is full.
     """
     if b.nbytes > memory and a.nbytes < b.nbytes:
         all_dots(b, a, out.T, memory)
@@ -32,7 +32,7 @@ def all_dots(a: Any, b: Any, out: Tensor, memory: int) -> Tensor:
 
 
 def all_self_dots(a: Any, out: Tensor, memory: int) -> Tensor:
-    """Fill ``out`` (a.n_rows, a.n_rows), taking each pair of batches once."""
+    """Fill ``out`` (a.n_rows, a.n_rows), computing each pair of batches once."""
     held = a.held(memory, spill=True)
     if held.parts is None:
         return all_dots(a, a, out, memory)

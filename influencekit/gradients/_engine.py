@@ -1,4 +1,4 @@
-"""The engine: makes gradients of a task's examples, a batch at a time, in bounded memory."""
+"""The engine: computes gradients of a task's examples in batches, in bounded memory."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ __all__ = ["GradientEngine"]
 
 
 class GradientEngine:
-    """Per-example gradients of a task, kept as factors wherever layers allow.
+    """Per-example gradients of a task, kept as factors if layers allow it.
 
-    Results do not depend on the batch size (to rounding).  The model's module is left
-    without hooks after every call.
+    Results do not depend on the batch size, up to rounding. No hooks remain on the model's module
+    after a call.
 
     Parameters
     ----------
     task : Task
     batch_size : int, optional
-        Examples in one forward pass; None chooses it from the memory that they take.
+        Number of examples in one forward pass; None chooses it from the memory that they need.
     max_memory : int or str, optional
-        What all of this may take: bytes, or a string such as "2GB"; None is half of the free
-        memory of the task's device.
+        Total memory limit in bytes, or a string such as "2GB"; None is half of the free memory of
+        the task's device.
     verbose : int, default=0
         1 shows progress over batches.
     """
@@ -66,7 +66,7 @@ class GradientEngine:
         size: int,
         keep_factors: bool = False,
     ) -> Iterator[GradientFeatures]:
-        """Gradients of the examples in order, a batch at a time; see :class:`Gradients`.
+        """Gradients of the examples in order, in batches; see :class:`Gradients`.
 
         Parameters
         ----------
@@ -74,9 +74,9 @@ class GradientEngine:
         cotangent : callable
             ``(outputs, targets) -> (n, R, *output_shape)``.
         size : int
-            Examples in a batch.
+            Number of examples in a batch.
         keep_factors : bool, default=False
-            Keep input and output factors of every layer that has them, also where the dense
+            Keep the input and output factors of every layer that has them, even if the dense
             gradient is smaller (small kernels on large images).
 
         Yields
@@ -89,11 +89,11 @@ class GradientEngine:
             yield self.features(examples, batch, cotangent, keep_factors)
 
     def layout(self, examples: Examples) -> Layout:
-        """Which parameters have factors and which do not, found out on the first examples."""
+        """Which parameters have factors and which do not, determined on the first examples."""
         return discover(self.task, lambda: next(examples.batches(2)).inputs)
 
     def size_of_batch(self, examples: Examples, nbytes: int) -> int:
-        """Examples in a batch, as given or from the bytes that one example's gradients take."""
+        """Number of examples in a batch, as given or from the bytes of one example's gradients."""
         if self.batch_size is not None:
             return self.batch_size
         each = nbytes + self.layout(examples).activation_bytes * 2
@@ -106,12 +106,12 @@ class GradientEngine:
         cotangent: CotangentFunction,
         keep_factors: bool = False,
     ) -> GradientFeatures:
-        """Gradients of one batch: one forward pass, one backward pass a row.
+        """Gradients of one batch: one forward pass, and one backward pass for each row.
 
         Parameters
         ----------
         examples : Examples
-            That the batch is of.
+            Examples that contain the batch.
         batch : Batch
         cotangent : callable
         keep_factors : bool, default=False
@@ -138,7 +138,7 @@ class GradientEngine:
         return GradientFeatures(blocks, n, rows_per_example, layout.n_parameters, self.workspace)
 
     def require(self, needed: int, what: str, instead: str) -> None:
-        """Raise ResourceError unless so many bytes fit ``max_memory``."""
+        """Raise ResourceError unless the needed bytes fit into ``max_memory``."""
         if needed > self.max_memory:
             raise ResourceError(
                 f"{what} need {format_bytes(needed)}, but max_memory is "
@@ -154,11 +154,11 @@ class GradientEngine:
 
 
 def _dense_layers(layout: Layout, blocks: dict[str, Block]) -> list[Tensor]:
-    """Rows of the layers without factors, taken out of the blocks; shared weights summed."""
+    """Rows of the layers without factors, removed from the blocks; shared weights are summed."""
     rows: dict[int, Tensor] = {}
     for layer in layout.layers:
         if not layer.has_factors:
-            # Layer.block makes a DenseBlock for a layer without factors
+            # Layer.block returns a DenseBlock for a layer without factors
             own = cast(DenseBlock, blocks.pop(layer.name)).rows
             rows[layer.place] = rows[layer.place] + own if layer.place in rows else own
     return list(rows.values())

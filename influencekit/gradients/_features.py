@@ -16,7 +16,7 @@ from influencekit.utils._long_work import chunks
 
 __all__ = ["GradientFeatures"]
 
-_TILE = 1024  # rows of a tile of dot products: casts and products stay in cache
+_TILE = 1024  # rows per tile of dot products, so that casts and products stay in cache
 
 
 class GradientFeatures:
@@ -28,10 +28,11 @@ class GradientFeatures:
     Parameters
     ----------
     blocks : dict of str to Block
-        One block a layer (weight and bias together), and "rest" for what has no factors.
+        One block for each layer (weight and bias together), and "rest" for parameters without
+        factors.
     n_examples, rows_per_example, n_parameters : int
     workspace : int
-        Bytes that one operation may take for intermediates.
+        Bytes that one operation may use for intermediates.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class GradientFeatures:
         return next(iter(self.blocks.values())).device
 
     def with_blocks(self, blocks: dict[str, Block]) -> GradientFeatures:
-        """The same examples around other blocks."""
+        """The same examples with other blocks."""
         return self.like(blocks, self.n_examples)
 
     def like(self, blocks: dict[str, Block], n_examples: int) -> GradientFeatures:
@@ -102,7 +103,7 @@ class GradientFeatures:
         return GradientFeatures(blocks, self.n_examples, r, self.n_parameters, self.workspace)
 
     def compact(self) -> GradientFeatures:
-        """The same features without gaps in memory, which some views of others have."""
+        """The same features, contiguous in memory (views of others may not be)."""
         blocks = {name: block.compact() for name, block in self.blocks.items()}
         return self.like(blocks, self.n_examples)
 
@@ -127,9 +128,9 @@ class GradientFeatures:
         Parameters
         ----------
         other : GradientFeatures
-            Of the same task.
+            Gradients of the same task.
         dtype : torch.dtype, optional
-            dtype of products and sums; None keeps the gradients' own.
+            dtype of products and sums; None uses that of the gradients.
         route : {"auto", "factors", "dense"}
             How blocks with factors are multiplied; "auto" counts operations.
 
@@ -192,7 +193,7 @@ class GradientFeatures:
         if matrix.ndim != 2 or len(matrix) != self.n_parameters:
             raise ValueError(
                 f"matrix: got shape {tuple(matrix.shape)}; expected ({self.n_parameters}, k), "
-                "one row a trainable scalar of the model."
+                "one row for each trainable scalar of the model."
             )
         return self.matmul_rows(
             lambda start, stop: matrix[start:stop], matrix.shape[1], matrix.dtype
@@ -210,7 +211,7 @@ class GradientFeatures:
         return out
 
     def weighted_sums(self, weights: Tensor) -> Tensor:
-        """Sums of the gradients for every group.
+        """Weighted sums of the gradients, one for each group.
 
         Parameters
         ----------
@@ -220,12 +221,12 @@ class GradientFeatures:
         Returns
         -------
         Tensor of shape (g, n_parameters)
-            In the dtype of ``weights``.
+            Sums in the dtype of ``weights``.
         """
         if weights.ndim != 2 or weights.shape[1] != self.n_rows:
             raise ValueError(
                 f"weights: got shape {tuple(weights.shape)}; expected (n_groups, {self.n_rows}), "
-                "one column a gradient."
+                "one column for each gradient."
             )
         by_example = weights.unflatten(1, (self.n_examples, self.rows_per_example))
         used = (by_example != 0).any(2)
@@ -264,8 +265,8 @@ class GradientFeatures:
     def add_covariance(self, weights: Tensor | None, out: Tensor) -> None:
         """Add ``Σ_rows w g gᵀ`` to ``out`` (p, p), in its dtype.
 
-        Only blocks on and above the diagonal (in the order of the blocks) need be right
-        afterwards: ``symmetrize`` completes the matrix.
+        Only blocks on and above the diagonal (in the order of the blocks) are filled;
+        ``symmetrize`` completes the matrix.
 
         Parameters
         ----------
@@ -285,7 +286,7 @@ class GradientFeatures:
                 torch.addmm(out, left, dense, out=out)
 
     def add_by_blocks(self, weights: Tensor | None, out: Tensor) -> None:
-        """Add ``Σ_rows w g gᵀ`` to ``out`` (p, p), one pair of blocks after the other."""
+        """Add ``Σ_rows w g gᵀ`` to ``out`` (p, p), pair of blocks by pair of blocks."""
         blocks = list(self.blocks.values())
         dense: dict[int, Tensor] = {}
         for i, left in enumerate(blocks):

@@ -1,4 +1,4 @@
-"""The gradients of some examples as one object: gone through, multiplied, summed, kept."""
+"""The gradients of some examples as one object: iterated, multiplied, summed, kept."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ __all__ = ["Gradients"]
 
 
 class Gradients:
-    """The gradients of some examples, taken a batch at a time whenever they are asked for.
+    """The gradients of some examples, computed in batches whenever they are needed.
 
-    ``for rows, features in gradients`` goes through them: ``rows`` is the slice of examples
-    that ``features`` belong to.  Every operation is one such pass.
+    ``for rows, features in gradients`` iterates over them: ``rows`` is the slice of examples that
+    ``features`` belong to.  Every operation is one such pass.
 
     Parameters
     ----------
     engine : GradientEngine
     examples : Examples
     cotangent : callable
-        ``(outputs, targets) -> (n, R, *output_shape)``: R gradients an example.
+        ``(outputs, targets) -> (n, R, *output_shape)``: R gradients for each example.
     shares : Tensor of shape (n_examples,), optional
-        Weights of :meth:`mean`.  With them the first pass over all examples, whatever it is
-        made for, also keeps :meth:`mean` and :meth:`squared_norms` in the model's own dtype.
+        Weights of :meth:`mean`.  If given, the first pass over all examples, for any purpose, also
+        computes and keeps :meth:`mean` and :meth:`squared_norms` in the model's own dtype.
     keep_factors : bool, default=False
-        Keep input and output factors of every layer that has them, also where the dense
-        gradient is smaller (small kernels on large images).
+        Keep the input and output factors of every layer that has them, even if the dense gradient
+        is smaller (small kernels on large images).
 
     Attributes
     ----------
     sample : GradientFeatures
-        Gradients of the first example, taken at once.
+        Gradients of the first example, computed immediately.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Gradients:
         self._look()
 
     def _look(self) -> None:
-        """Take the gradients of the first example: they tell what each takes."""
+        """Compute the gradients of the first example, whose size is assumed for each."""
         first = next(self.examples.batches(1))
         self.sample = self.engine.features(self.examples, first, self.cotangent, self.keep_factors)
         self._batch_size = self.engine.size_of_batch(self.examples, self.sample.nbytes)
@@ -91,7 +91,7 @@ class Gradients:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all gradients as they are kept, as many for each example as for the first."""
+        """Bytes of all gradients as stored, assuming the size of the first example for each."""
         return len(self) * self.sample.nbytes
 
     # -- passes ---------------------------------------------------------------------------
@@ -112,7 +112,7 @@ class Gradients:
         return made if self._function is None else map(self._function, made)
 
     def pairs(self) -> Iterator[tuple[slice, GradientFeatures, GradientFeatures]]:
-        """One pass over these gradients and those that they stand beside, see :meth:`along`.
+        """One pass over these gradients and those computed together with them, see :meth:`along`.
 
         Both may be views of one tensor.
         """
@@ -140,25 +140,25 @@ class Gradients:
         return self._but(examples=examples, parts=parts, shares=None, _known={})
 
     def map(self, function: Callable[[GradientFeatures], GradientFeatures]) -> Gradients:
-        """Gradients that are changed as they are made: brought into another basis.
+        """Gradients that are transformed as they are computed, for instance into another basis.
 
         Parameters
         ----------
         function : callable
-            From the features of some examples to others of the same examples.
+            Function from the features of some examples to other features of the same examples.
         """
         sample = function(self.sample)
         return self._but(_function=function, sample=sample, shares=None, _known={}, parts=None)
 
     def held(self, memory: int, *, spill: bool = False) -> Gradients:
-        """The same gradients, kept if they fit, so that later passes need no model.
+        """The same gradients, kept if they fit, so that later passes do not run the model.
 
         Parameters
         ----------
         memory : int
             Bytes that may stay in memory.
         spill : bool, default=False
-            Write what is beyond to a temporary folder, where the disk has room.
+            Write the rest to a temporary folder, if the disk has room.
         """
         if self.parts is not None:
             return self
@@ -167,18 +167,18 @@ class Gradients:
         return self if self.nbytes > memory else self.kept(pieces(f for _, f in self))
 
     def held_pairs(self, memory: int) -> Gradients:
-        """The same gradients, kept if they fit together with those that they stand beside."""
+        """The same gradients, kept if they fit together with those computed along with them."""
         return self.held(memory)
 
     def kept(self, parts: Iterable[GradientFeatures]) -> Gradients:
-        """The same gradients, which somebody has made: features of all examples in order."""
+        """The same gradients, already computed: features of all examples in order."""
         return self._but(parts=parts if isinstance(parts, FeatureStore) else list(parts))
 
     def along(self, cotangent: CotangentFunction, *, keep_factors: bool = False) -> Gradients:
-        """Other gradients of the same examples, whose passes make these as well.
+        """Other gradients of the same examples, whose passes also compute these.
 
-        The first pass over them takes both from one forward pass of the model, so that
-        :meth:`mean` and :meth:`squared_norms` of these cost no pass of their own.
+        The first pass over them computes both from one forward pass of the model, so :meth:`mean`
+        and :meth:`squared_norms` of these do not need another pass.
 
         Parameters
         ----------
@@ -207,7 +207,7 @@ class Gradients:
         self.engine.require(
             len(self) * each,
             f"gradients of {len(self):,} examples at {format_bytes(each)} each",
-            "Use dot, project or a loop over the batches, which hold less",
+            "Use dot, project or a loop over the batches, which need less memory",
         )
         return GradientFeatures.cat([features for _, features in self])
 
@@ -233,26 +233,26 @@ class Gradients:
         return out
 
     def _empty(self, n_columns: int, dtype: torch.dtype) -> Tensor:
-        """Room for a row of numbers of every gradient."""
+        """An empty array with one row of numbers for every gradient."""
         self.engine.require(
             self.n_rows * n_columns * torch.finfo(dtype).bits // 8,
             f"{self.n_rows:,} rows of {n_columns:,} numbers",
-            "Take fewer rows or columns (a projection)",
+            "Use fewer rows or columns (a projection)",
         )
         return torch.empty(self.n_rows, n_columns, dtype=dtype, device=self.engine.task.device)
 
     def dot(self, other: Gradients, dtype: torch.dtype = torch.float64) -> Tensor:
         """Dot products of all pairs of gradients, (n_rows, other.n_rows).
 
-        Gradients that do not fit ``max_memory`` go to a temporary folder.  Where the other
-        gradients are the same, each pair is taken once.
+        Gradients that do not fit into ``max_memory`` go to a temporary folder. If the other
+        gradients are the same, each pair is computed once.
 
         Parameters
         ----------
         other : Gradients
-            Of the same model.
+            Gradients of the same model.
         dtype : torch.dtype, default=torch.float64
-            In which products are taken and summed.
+            dtype of products and sums.
 
         Raises
         ------
@@ -264,7 +264,7 @@ class Gradients:
         engine.require(
             needed,
             f"dot products of {shape[0]:,} x {shape[1]:,} gradients",
-            "Take fewer examples at a time, project the gradients",
+            "Use fewer examples at once, or project the gradients",
         )
         out = torch.empty(shape, dtype=dtype, device=engine.task.device)
         memory = engine.max_memory - needed
@@ -273,7 +273,7 @@ class Gradients:
         return all_dots(self, other, out, memory)
 
     def is_same(self, other: Gradients) -> bool:
-        """Whether other gradients are these: same examples, same cotangent."""
+        """Whether other gradients are the same as these: same examples, same cotangent."""
         same = self.examples is other.examples and self._function is other._function
         return same and self.cotangent == other.cotangent
 
@@ -324,7 +324,7 @@ class Gradients:
 
 
 class _Notes:
-    """What a whole pass tells besides, if ``shares`` are given: the mean and squared norms."""
+    """By-products of a full pass if ``shares`` are given: the mean and squared norms."""
 
     def __init__(self, gradients: Gradients):
         self.known = gradients._known  # noqa: SLF001  notes that both keep

@@ -37,7 +37,7 @@ def dense_rows(
     vmaps : bool
         Whether to run under vmap; else examples are taken one by one.
     workspace : int
-        Bytes that a chunk's gradients may take.
+        Bytes that the gradients of a chunk may take.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What an operation will take, said before it runs."""
+"""Estimate of the cost of an operation before it runs."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Plan:
     ----------
     operation : str
     flops : float
-        Multiplications and additions, those of the model's passes among them.
+        Multiplications and additions, including those of the model's passes.
     bytes : int
-        The result and what must be held to make it.
+        Memory for the result and for what is needed to compute it.
     seconds : float
-        From a matrix product timed on this machine: right within a factor of a few.
+        Estimated from a matrix product timed on this machine: right within a small factor.
     max_memory : int
     """
 
@@ -69,25 +69,27 @@ def plan(
         A method of :class:`Gradients`; "matmul" is ``@``.
     gradients : Gradients
     other : Gradients, optional
-        The other side of "dot"; by default the same.
+        The other side of "dot"; by default the same gradients.
     dim : int, optional
-        Columns of the matrix or projection, or number of groups.
+        Number of columns of the matrix or projection, or number of groups.
     dtype : torch.dtype, default=torch.float64
-        Of the result.
+        dtype of the result.
 
     Returns
     -------
     Plan
-        ``print`` it for a summary.
+        The estimate; ``print`` it for a summary.
 
     Raises
     ------
     ValueError
-        If the operation is none of these, or needs ``dim``.
+        If the operation is not one of these, or needs ``dim``.
     """
     check_choice("operation", operation, OPERATIONS)
     if dim is None and operation in ("project", "matmul", "sums"):
-        raise ValueError(f"dim: plan({operation!r}) needs it, the number of columns or groups.")
+        raise ValueError(
+            f"dim: got None, but plan({operation!r}) needs the number of columns or groups."
+        )
     engine = gradients.engine
     sides = [gradients] if other is None else [gradients, other]
     passes = sum(map(_pass_flops, sides))
@@ -129,7 +131,7 @@ def operation_cost(
     dim: int = 0,
     item: int = 8,
 ) -> tuple[float, int]:
-    """Flops and bytes of an operation after the gradients are made.
+    """Flops and bytes of an operation after the gradients are computed.
 
     ``block_shapes`` are (T, d_in, d_out) of every block, T = 0 and d_in the width for dense
     ones; ``n_other`` and ``other_rows`` are the other side of "dot", ``dim`` the columns of a
@@ -163,7 +165,7 @@ def _pair_flops(t: int, d_in: int, d_out: int, row_pairs: int) -> int:
 
 @lru_cache(maxsize=8)
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Flops a second of a medium matrix product, measured once in some milliseconds."""
+    """Flops per second of a medium matrix product, measured once in a few milliseconds."""
     left = torch.ones(384, 384, device=device, dtype=dtype)
     float((left @ left).sum())
     start = time.perf_counter()

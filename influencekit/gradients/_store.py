@@ -1,4 +1,4 @@
-"""Gradients of many examples, kept in memory while they fit and in a temporary folder after."""
+"""Gradients of many examples, kept in memory as far as they fit, the rest in a temporary folder."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from influencekit.gradients._features import GradientFeatures
 
 __all__ = ["FeatureStore", "disk_room", "pieces", "rows_of"]
 
-#: Examples of one piece of gradients in memory.
+#: Number of examples in one piece of gradients in memory.
 _PIECE = 4_096
 
 
 def disk_room() -> int:
-    """Bytes free where temporary files go."""
+    """Free bytes in the folder for temporary files."""
     return shutil.disk_usage(tempfile.gettempdir()).free
 
 
 class FeatureStore:
-    """Batches of features that can be gone through many times.
+    """Batches of features that can be iterated many times.
 
-    Use it as a context manager: leaving it deletes the temporary files.  They go with the
-    store in any case.
+    Use it as a context manager: leaving it deletes the temporary files. They are deleted together
+    with the store in any case.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def _to_file(tensor: Tensor, path: Path) -> Tensor:
 
 
 def pieces(batches: Iterable[GradientFeatures]) -> Iterator[GradientFeatures]:
-    """Batches joined into pieces of some thousand examples."""
+    """Batches joined into pieces of a few thousand examples."""
     waiting: list[GradientFeatures] = []
     for features in batches:
         waiting.append(features)
@@ -114,7 +114,7 @@ def pieces(batches: Iterable[GradientFeatures]) -> Iterator[GradientFeatures]:
 
 
 def rows_of(parts: Sequence[GradientFeatures], rows: Tensor) -> GradientFeatures:
-    """Some examples out of all parts."""
+    """Some examples from all parts."""
     if len(parts) == 1:
         return parts[0][rows]
     starts = torch.tensor([0, *(len(part) for part in parts)], device=rows.device).cumsum(0)

@@ -10,12 +10,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import is_regressor
 from torch import Tensor
 
 from influencekit.data._examples import open_examples
+from influencekit.data._targets import label_positions
 from influencekit.groups._labels import label_table, named_groups
-from influencekit.groups._properties import one_finite_number, resolve_property
+from influencekit.groups._properties import check_property, one_finite_number, resolve_property
 from influencekit.metrics._text import not_finite_text
+from influencekit.models._estimator_outputs import (
+    gives_probabilities,
+    has_gradients,
+    label_probability,
+)
 from influencekit.models._task import as_task
 from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.training.subsets._retrain import Retraining
@@ -100,7 +107,9 @@ def leave_group_out(
     groups : array-like of shape (n_train,) or (n_train, n_columns)
         Label of each row; crossings of several columns.
     property : {"mean_neg_loss"} or callable, default=None
-        As for :class:`GroupAttributor`; None looks at ``output`` for each test row.
+        As for :class:`GroupAttributor`; None looks at ``output`` for each test row.  The outputs
+        that a function gets of a classifier without gradients are logarithms of its
+        ``predict_proba``.
     output : str or callable, default="neg_loss"
     left_out : str or iterable of str, default=None
         Names of the groups to leave out; None is all.
@@ -175,6 +184,8 @@ def leave_group_out(
 
 def _property_values(model: Any, data: tuple, given: Any, retrain: Callable) -> np.ndarray:
     """Property of every retrained model, (n_subsets, n_repeats, 1)."""
+    if not has_gradients(model):
+        return _estimator_property(model, data, given, retrain)
     task = as_task(model)
     queries = open_examples(task, *data[2:])
     function = resolve_property(task, given)
@@ -189,6 +200,38 @@ def _property_values(model: Any, data: tuple, given: Any, retrain: Callable) -> 
     flat = columns.reshape(-1, *columns.shape[2:])
     values = [_property_value(function, outputs, queries.targets) for outputs in flat]
     return np.array(values).reshape(*columns.shape[:2], 1)
+
+
+def _estimator_property(model: Any, data: tuple, given: Any, retrain: Callable) -> np.ndarray:
+    """Property of models without gradients, whose outputs are what they predict."""
+    check_property(given)
+    if isinstance(given, str):
+        return retrain(data, output="neg_loss").mean(axis=2, keepdims=True)
+    columns, targets = _predicted_columns(model, data, retrain)
+    flat = columns.reshape(-1, *columns.shape[2:])
+    values = [_property_value(given, outputs, targets) for outputs in flat]
+    return np.array(values).reshape(*columns.shape[:2], 1)
+
+
+def _predicted_columns(model: Any, data: tuple, retrain: Callable) -> tuple[np.ndarray, Tensor]:
+    """Logarithms of class probabilities, or predictions, of every retrained model; and targets."""
+    X, y, X_query, y_query = data
+    n = count_rows(X_query)
+    if is_regressor(model):
+        targets = torch.as_tensor(np.asarray(y_query, dtype=np.float64))[:, None]
+        return retrain(data, output="prediction")[..., None], targets
+    if not gives_probabilities(model):
+        raise ValueError(
+            f"property: class probabilities are needed, but {type(model).__name__} gives none. "
+            "Accepted are classifiers with predict_proba, or property='mean_neg_loss'."
+        )
+    classes = np.unique(np.asarray(y))
+    targets = torch.as_tensor(label_positions(y_query, classes, "y_query"))
+    asked = take_rows(X_query, np.tile(np.arange(n), len(classes)))
+    found = retrain((X, y, asked, np.repeat(classes, n)), output=label_probability)
+    found = np.log(np.maximum(found, np.finfo(np.float64).tiny))
+    found = found.reshape(*found.shape[:2], len(classes), n)
+    return np.moveaxis(found, 2, 3), targets
 
 
 def _property_value(function: Any, outputs: np.ndarray, targets: Any) -> float:

@@ -22,6 +22,7 @@ from influencekit.utils._suggest import did_you_mean
 __all__ = [
     "DemographicParityDifference",
     "EqualizedOddsDifference",
+    "check_property",
     "one_finite_number",
     "property_slopes",
     "resolve_property",
@@ -220,15 +221,18 @@ def resolve_property(task: Task, given: Any) -> Property:
     ValueError
         If it is unknown, or needs what the model does not give.
     """
-    if isinstance(given, str):
-        if given != "mean_neg_loss":
-            raise ValueError(
-                f"property: got {given!r}; accepted are 'mean_neg_loss' and a function "
-                "(outputs, targets) -> scalar Tensor of all evaluation rows."
-                f"{did_you_mean(given, ['mean_neg_loss'])}"
-            )
-        return mean_neg_loss(task)
-    return for_task(given, task)
+    check_property(given)
+    return mean_neg_loss(task) if isinstance(given, str) else for_task(given, task)
+
+
+def check_property(given: Any) -> None:
+    """Refuse an unknown name of a property."""
+    if isinstance(given, str) and given != "mean_neg_loss":
+        raise ValueError(
+            f"property: got {given!r}; accepted are 'mean_neg_loss' and a function "
+            "(outputs, targets) -> scalar Tensor of all evaluation rows."
+            f"{did_you_mean(given, ['mean_neg_loss'])}"
+        )
 
 
 def one_finite_number(value: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""Agreement of scores with a measured gold standard that is noisy itself."""
+"""Agreement of scores with a measured, noisy gold standard."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["AgreementResult", "attribution_agreement", "by_horizon", "mean_of_te
 
 @dataclass(frozen=True)
 class AgreementResult:
-    """Agreement per horizon, and what the noise of the gold standard allows.
+    """Agreement per horizon, and the highest agreement that the noise of the gold standard allows.
 
     Attributes
     ----------
@@ -26,18 +26,17 @@ class AgreementResult:
     cosine_se, spearman_se : ndarray of shape (n_horizons,)
         Standard deviation over those test examples / √(their number).
     cosine_ceiling, spearman_ceiling : ndarray of shape (n_horizons,)
-        What the noise-free expectation of the gold standard itself would be expected to
-        reach; NaN without halves.
+        Expected agreement of the gold standard's own noise-free expectation; NaN without halves.
     split_half : ndarray of shape (n_horizons,)
         Mean cosine between the two halves of the seeds; NaN without halves.
     unresolved_share : ndarray of shape (n_horizons,)
-        Share of test examples none of whose gold scores exceeds the resolution.
+        Share of test examples without a gold score above the resolution.
     offset_share : ndarray of shape (n_horizons,)
-        Share of the gold scores' energy in an offset common to all left-out rows.
+        Share of the gold scores' squared sum in an offset common to all left-out rows.
     n_undefined : ndarray of shape (n_horizons,), int64
-        Resolved test examples whose cosine is undefined because the scores are all 0.
+        Number of resolved test examples with an undefined cosine, because all scores are 0.
     cosine_per_query, spearman_per_query, split_half_per_query : ndarray (n_horizons, n_test)
-        NaN where unresolved or undefined.
+        Values per test example, NaN if unresolved or undefined.
     """
 
     horizons: NDArray
@@ -86,18 +85,18 @@ def attribution_agreement(
     gold : array-like of shape (n_test, n_left_out) or (n_horizons, n_test, n_left_out)
         Measured scores, mean over seeds.
     scores : array-like of the same shape, or (n_test, n_left_out) for every horizon
-        Scores of a method.  They are compared as they are, not centered.
+        Scores of a method. They are compared without centering.
     halves : array-like of shape (2, ...), default=None
         Two tables of the shape of ``gold``: means of two disjoint halves of the seeds, for
         the ceiling.
     resolution : float or array-like of shape (n_horizons, n_test), default=0.0
-        Gold scores that are not larger are rounding.  A test example all of whose gold
-        scores are so small is unresolved, and left out of the means.
+        Gold scores up to this size count as rounding errors. A test example with only such gold
+        scores is unresolved, and left out of the means.
     offset : array-like of shape (n_horizons, n_test), default=None
-        Mean over left-out rows of the gold scores before they were centered; None takes it
-        from `gold`.
+        Mean over left-out rows of the gold scores before they were centered; None computes it from
+        `gold`.
     horizons : array-like of shape (n_horizons,), default=None
-        What to call the horizons; None numbers them from 1.
+        Names of the horizons; None numbers them from 1.
 
     Returns
     -------
@@ -111,13 +110,13 @@ def attribution_agreement(
     Notes
     -----
     With ``r`` the mean cosine between two halves, the mean of both has reliability
-    ``2 r / (1 + r)`` (Spearman-Brown) and is expected to have the cosine √reliability with its
-    own expectation, which no score can be expected to exceed.  The mean over test examples is
-    taken before the formula.  For Spearman's correlation the formula is an approximation, and
-    so it is where the halves hold unequal numbers of seeds.
+    ``2 r / (1 + r)`` (Spearman-Brown) and has an expected cosine of √reliability with its own
+    expectation. No score can be expected to exceed that. The mean over test examples is taken
+    before the formula. The formula is an approximation for Spearman's correlation, and for halves
+    with unequal numbers of seeds.
 
-    The offset's share of the energy is ``Σ_i L m_i² / Σ_i (L m_i² + Σ_j (a_ij - ā_i)²)`` with m the
-    offset, a the gold scores and L left-out rows.
+    The offset's share of the squared sum is ``Σ_i L m_i² / Σ_i (L m_i² + Σ_j (a_ij - ā_i)²)`` with
+    m the offset, a the gold scores and L left-out rows.
 
     Examples
     --------
@@ -130,7 +129,9 @@ def attribution_agreement(
     target = by_horizon(gold, "gold")
     table = by_horizon(scores, "scores", target.shape)
     if target.shape[-1] < 3:
-        raise ValueError(f"`gold` has {target.shape[-1]} left-out rows; a correlation needs 3.")
+        raise ValueError(
+            f"`gold` has {target.shape[-1]} left-out rows; a correlation needs at least 3."
+        )
     names = np.arange(1, len(target) + 1) if horizons is None else np.asarray(horizons)
     check_same_shape(names, "horizons", (len(target),), "(n_horizons,)")
     floor = _per_query(resolution, "resolution", target)
@@ -159,13 +160,13 @@ def attribution_agreement(
 
 
 def row_cosine(first: NDArray, second: NDArray) -> NDArray:
-    """Cosine along the last axis; NaN where a row is all zeros."""
+    """Cosine along the last axis; NaN if a row is all zeros."""
     a, b = _unit(first), _unit(second)
     return np.clip(np.einsum("...n,...n->...", a, b), -1.0, 1.0)
 
 
 def _unit(rows: NDArray) -> NDArray:
-    """Rows of length 1, whatever their size: to maximum 1 first, as squares leave the range."""
+    """Rows scaled to length 1; first to maximum 1, as squares may overflow or underflow."""
     size = np.abs(rows).max(axis=-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         rows = rows / size
@@ -222,7 +223,7 @@ def _standard_error(per_query: NDArray) -> NDArray:
 
 
 def _ceiling(half: NDArray) -> NDArray:
-    """√reliability of the mean of both halves; 0 where they share nothing."""
+    """√reliability of the mean of both halves; 0 if they are not positively correlated."""
     shared = np.maximum(mean_of_tests(half), 0.0)  # NaN stays NaN
     return np.sqrt(2 * shared / (1 + shared))
 

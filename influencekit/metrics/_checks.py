@@ -37,8 +37,8 @@ def check_finite(values: ArrayLike, name: str, ndim: int | tuple[int, ...], axes
     if n_bad:
         raise ValueError(
             f"`{name}` holds {n_bad} NaN or infinite values of {array.size}, at "
-            f"{_first_positions(array)}. Leave those subsets or queries out, or find the training "
-            "run that diverged (SubsetOutputs.diverged), and call again."
+            f"{_first_positions(array)}. Leave those subsets or queries out, or find the diverged "
+            f"training run (SubsetOutputs.diverged), and call again."
         )
     return array
 
@@ -67,12 +67,12 @@ def check_masks(masks: ArrayLike, n_subsets: int | None = None) -> NDArray:
     if array.dtype != np.bool_ and not np.isin(array, (0, 1)).all():
         raise ValueError(
             "`masks` must hold booleans or zeros and ones (is the example in the subset?); "
-            "got other values. Were positions given in place of masks?"
+            "got other values. Did you give positions instead of masks?"
         )
     if n_subsets is not None and len(array) != n_subsets:
         raise ValueError(
             f"`masks` has {len(array)} subsets, the outputs have {n_subsets}. "
-            "Both need one row a subset, in the same order."
+            "Both need one row for each subset, in the same order."
         )
     return array.astype(bool)
 

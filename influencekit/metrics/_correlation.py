@@ -32,8 +32,8 @@ class UndefinedCorrelationWarning(InfluenceKitWarning, UndefinedMetricWarning):
     """The correlation of some queries is undefined, because one side is constant.
 
     They are NaN in ``per_query``, counted in ``n_undefined`` and left out of the mean.
-    Usual causes: all scores of the query are 0 (its gradient vanished), or the model's
-    output on it is the same whatever subset it was trained on.
+    Usual causes: all scores of the query are 0 (its gradient vanished), or the model's output on it
+    is the same for every training subset.
     """
 
 
@@ -62,7 +62,7 @@ def standardize_rows(rows: NDArray, correlation: str) -> NDArray:
         constant = high - low <= CONSTANT_SPREAD * size
     if correlation == "spearman":
         rows = _rank_rows(rows)
-    else:  # to size 1 first: squares of very large or small numbers leave float64's range
+    else:  # to size 1 first: squares of very large or small numbers overflow or underflow
         rows = rows / np.where(size > 0, size, 1.0)[..., None]
     centered = rows - rows.mean(axis=-1, keepdims=True)
     norms = np.linalg.norm(centered, axis=-1)
@@ -71,7 +71,7 @@ def standardize_rows(rows: NDArray, correlation: str) -> NDArray:
 
 
 def _rank_rows(rows: NDArray) -> NDArray:
-    """Average ranks along the last axis; rows without ties need sorting alone."""
+    """Average ranks along the last axis; rows without ties need only sorting."""
     order = np.argsort(rows, axis=-1)
     ordered = np.take_along_axis(rows, order, axis=-1)
     ranks = np.empty(rows.shape)
@@ -83,7 +83,7 @@ def _rank_rows(rows: NDArray) -> NDArray:
 
 
 def row_correlation(first: NDArray, second: NDArray) -> NDArray:
-    """Inner products of standardized rows, cut to [-1, 1]; NaN stays NaN."""
+    """Inner products of standardized rows, clipped to [-1, 1]; NaN stays NaN."""
     return np.clip(np.einsum("...n,...n->...", first, second), -1.0, 1.0)
 
 
@@ -95,11 +95,11 @@ def warn_undefined(per_query: NDArray, truth: NDArray) -> None:
         reasons = []
         if constant:
             reasons.append(
-                f"the measured outputs of {constant} do not change (the loss of a row that is "
-                "always right is 0; output='margin' goes on changing)"
+                f"the measured outputs of {constant} are constant (the loss of a row that is "
+                f"always classified correctly is 0; use output='margin', which varies)"
             )
         if n_undefined > constant:
-            reasons.append(f"the scores of {n_undefined - constant} do not change")
+            reasons.append(f"the summed scores of {n_undefined - constant} are constant")
         warn_user(
             f"The correlation is undefined for {n_undefined} of {per_query.size} queries: "
             f"{'; '.join(reasons)}. They are NaN and left out of the mean.",
@@ -116,17 +116,17 @@ class LDSResult:
     mean : float
         Mean over the queries whose correlation is defined; NaN if there is none.
     standard_error : float
-        Standard deviation over those queries / √(their number).  All queries share the
-        same subsets, so it speaks of other queries, not of other subsets.  NaN with fewer
-        than two defined queries.
+        Standard deviation over those queries / √(their number).  All queries share the same
+        subsets, so it measures variation over queries, not over subsets. NaN with fewer than two
+        defined queries.
     n_undefined : int
         Number of queries with constant scores or constant outputs.
     correlation : {"spearman", "pearson"}
     noise_ceiling : float or None
-        Attainable correlation: what a perfect prediction of the expected output would be
-        expected to reach, see `noise_ceiling`.  None without repeats.
+        Attainable correlation: the expected correlation of a perfect prediction of the expected
+        output, see `noise_ceiling`. None without repeats.
     per_query : ndarray of shape (n_query,)
-        Correlation of each query, NaN where undefined.
+        Correlation of each query, NaN if undefined.
     """
 
     mean: float
@@ -148,7 +148,7 @@ class LDSResult:
 def correlate(
     truth: NDArray, table: NDArray, correlation: str, noise_ceiling: float | None = None
 ) -> LDSResult:
-    """Correlation of each row of a table with the same row of a standardized one."""
+    """Correlation of each row of a table with the same row of a standardized table."""
     per_query = row_correlation(truth, standardize_rows(table, correlation))
     return reported(per_query, truth, correlation, noise_ceiling)
 
@@ -156,7 +156,7 @@ def correlate(
 def reported(
     per_query: NDArray, truth: NDArray, correlation: str, noise_ceiling: float | None = None
 ) -> LDSResult:
-    """Correlations as a result, with a warning where some are undefined."""
+    """Correlations as a result, with a warning if some are undefined."""
     warn_undefined(per_query, truth)
     return summarize(per_query, correlation, noise_ceiling)
 

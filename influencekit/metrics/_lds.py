@@ -36,11 +36,11 @@ class NoiseCeiling(NamedTuple):
     repeat_correlation : float
         Mean correlation between two repeats, over all pairs of repeats and all queries.
     reliability : float
-        Correlation expected between the mean of these repeats and the mean of as many
-        fresh ones (Spearman-Brown).
+        Expected correlation between the mean of these repeats and the mean of as many new ones
+        (Spearman-Brown).
     attainable_correlation : float
-        √reliability: correlation expected between the mean of these repeats and the
-        noise-free expected output.  No score can be expected to exceed it.
+        √reliability: expected correlation between the mean of these repeats and the noise-free
+        expected output.  No score can be expected to exceed it.
     """
 
     repeat_correlation: float
@@ -52,11 +52,11 @@ def noise_ceiling(outputs: ArrayLike, *, correlation: str = "spearman") -> Noise
     """Attainable correlation with subset outputs that were measured several times.
 
     With ``r`` repeats (other seeds, same subset) and mean correlation ``c`` between two of
-    them, the mean of all repeats has reliability ``r c / (1 + (r - 1) c)`` (Spearman-Brown),
-    and correlates with its own noise-free expectation by the square root of that.  The
-    correlation is pooled over queries before the formula, which is concave: where some
-    queries are far noisier than others the ceiling is somewhat too high, never too low.
-    For rank correlations Spearman-Brown is an approximation.
+    them, the mean of all repeats has reliability ``r c / (1 + (r - 1) c)`` (Spearman-Brown). Its
+    correlation with its own noise-free expectation is the square root of that. The correlation is
+    pooled over queries before the formula, which is concave: if some queries are far noisier than
+    others, the ceiling is somewhat too high, never too low. For rank correlations Spearman-Brown is
+    an approximation.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def noise_ceiling(outputs: ArrayLike, *, correlation: str = "spearman") -> Noise
     Returns
     -------
     NoiseCeiling
-        A mean correlation of 0 or less gives a reliability of 0: the repeats share nothing.
+        The ceiling. If the mean correlation is 0 or less, the reliability is 0.
         NaN if every query is constant.
 
     Raises
@@ -99,7 +99,7 @@ def ceiling_from_repeats(repeats: NDArray, correlation: str) -> NoiseCeiling:
 
 
 class PreparedOutputs:
-    """Outputs of retrained models, ranked once so that many predictions are scored quickly.
+    """Outputs of retrained models, ranked once for a quick comparison with many predictions.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ class PreparedOutputs:
             self.noise_ceiling = ceiling_from_repeats(repeats, correlation).attainable_correlation
 
     def correlations(self, predicted: ArrayLike) -> NDArray:
-        """Correlation of each query, with no warning.
+        """Correlation of each query, without warnings.
 
         Parameters
         ----------
@@ -142,7 +142,7 @@ class PreparedOutputs:
         Returns
         -------
         ndarray of shape (n_query,) or (n_dampings, n_query)
-            NaN where the outputs or the prediction are constant.
+            Correlations; NaN if the outputs or the prediction are constant.
         """
         axes = "(n_query, n_subsets) or (n_dampings, n_query, n_subsets)"
         array = check_finite(predicted, "predicted", (2, 3), axes)
@@ -164,11 +164,11 @@ def lds_from_subset_sums(
     ----------
     outputs : array-like of shape (n_subsets, n_query) or (n_subsets, n_repeats, n_query), \
             or PreparedOutputs
-        Give `PreparedOutputs` where many predictions are compared with the same outputs.
+        Use `PreparedOutputs` to compare many predictions with the same outputs.
     predicted : array-like of shape (n_query, n_subsets)
         ``scores @ masks.T``: sum of the scores of the examples in each subset.
     correlation : {"spearman", "pearson"}, default=None
-        None is "spearman", or that of the PreparedOutputs.
+        None is "spearman", or the correlation of the PreparedOutputs.
 
     Returns
     -------
@@ -264,17 +264,17 @@ def leave_one_out_correlation(
     Parameters
     ----------
     loo_changes : array-like of shape (n_query, n_removed)
-        Output with all examples − output without the removed one, so that a proponent has
-        a positive change, as it has a positive score.
+        Output with all examples minus output without the removed one. A proponent has a positive
+        change, and a positive score.
     scores : array-like of shape (n_query, n_removed), or (n_query, n_train) with `left_out`
     left_out : array-like of int of shape (n_removed,), default=None
-        Training positions of the removed examples, which picks those columns of `scores`.
+        Training positions of the removed examples, which select columns of `scores`.
     correlation : {"spearman", "pearson"}, default="pearson"
 
     Returns
     -------
     LDSResult
-        One correlation a query; `noise_ceiling` is None.
+        One correlation for each query; `noise_ceiling` is None.
 
     Raises
     ------
@@ -290,7 +290,8 @@ def leave_one_out_correlation(
     changes = check_finite(loo_changes, "loo_changes", 2, "(n_query, n_removed)")
     if changes.shape[1] < 3:
         raise ValueError(
-            f"`loo_changes` has {changes.shape[1]} removed examples; a correlation needs 3."
+            f"`loo_changes` has {changes.shape[1]} removed examples; a correlation needs at least "
+            f"3."
         )
     table = check_finite(scores, "scores", 2, "(n_query, n_removed)")
     if left_out is not None:

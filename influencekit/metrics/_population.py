@@ -5,7 +5,7 @@ For A uniform among the subsets of size a of n examples, with S_A = Σ_{i∈A} �
     Cov(f_A, S_A) = -q·τ           with q_i = -Cov(f_A, 1[i ∈ A])
     Var(S_A)      = a (n - a) / (n (n - 1)) · Σ_i (τ_i - mean τ)²
 
-so that the correlation needs q and Var(f_A) only, whatever the scores τ are.
+so that the correlation needs only q and Var(f_A), for any scores τ.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 
 
 class PopulationMoments(NamedTuple):
-    """All that population Pearson LDS needs of retraining.
+    """All that population Pearson LDS needs to know about retraining.
 
     Attributes
     ----------
@@ -63,12 +63,12 @@ def enumerate_subsets(
     subset_size : int
         From 1 to n_examples - 1.
     max_subsets : int, default=200_000
-        Guard against an enumeration without end.
+        Limit that prevents an endless enumeration.
 
     Returns
     -------
     ndarray of bool of shape (n_examples choose subset_size, n_examples)
-        In the order of `itertools.combinations`.
+        Masks in the order of `itertools.combinations`.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def enumerate_subsets(
     if n_subsets > max_subsets:
         raise ValueError(
             f"{n_examples} choose {subset_size} = {n_subsets:,} subsets are more than "
-            f"`max_subsets` = {max_subsets:,}. Take fewer examples, or sample subsets and use "
+            f"`max_subsets` = {max_subsets:,}. Use fewer examples, or sample subsets and use "
             "linear_datamodeling_score(..., correlation='pearson')."
         )
     members = np.array(list(combinations(range(n_examples), subset_size)))
@@ -129,12 +129,12 @@ def population_pearson_lds(scores: ArrayLike, moments: PopulationMoments) -> LDS
     scores : array-like of shape (n_query, n_train)
         Positive = proponent.
     moments : PopulationMoments
-        From `population_moments`, or made from a known q, output variance and subset size.
+        From `population_moments`, or built from a known q, output variance and subset size.
 
     Returns
     -------
     LDSResult
-        Exact for each query; undefined (NaN) where scores or outputs are constant.
+        Exact value for each query; undefined (NaN) if scores or outputs are constant.
 
     Raises
     ------
@@ -183,7 +183,7 @@ def population_pearson_lds_by_enumeration(
     Raises
     ------
     ValueError
-        As in `population_moments`.
+        See `population_moments`.
     """
     values, members, _ = _check_population(outputs, masks)
     table = check_finite(scores, "scores", 2, "(n_query, n_train)")

@@ -1,4 +1,4 @@
-"""Agreement with a gold standard of fewer seeds: how many are needed."""
+"""Agreement with a gold standard of fewer seeds, to see how many seeds are needed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class SeedCurve:
     ----------
     n_repeats : ndarray of shape (n_sizes,), int64
     n_blocks : ndarray of shape (n_sizes,), int64
-        Disjoint blocks of that many seeds.
+        Number of disjoint blocks of that many seeds.
     cosine : dict of str to ndarray of shape (n_sizes, n_horizons)
-        Mean over blocks and test examples, by method; NaN where every row is 0.
+        Mean over blocks and test examples, by method; NaN if every row is 0.
     """
 
     n_repeats: NDArray
@@ -48,17 +48,17 @@ def agreement_by_seeds(
 ) -> SeedCurve:
     """Cosine of scores with the mean of k seeds of a gold standard, for several k.
 
-    The seeds are cut into disjoint blocks of k, the cosine is taken with each block's mean,
-    then the mean over blocks and test examples.  Seeds are read once, one at a time; one
-    running sum is held for each k.
+    The seeds are divided into disjoint blocks of k. The cosine is computed with each block's mean,
+    then averaged over blocks and test examples. Seeds are read once, one at a time; one running sum
+    is held for each k.
 
     Parameters
     ----------
     gold_of_seeds : iterable of array-like of shape (n_test, n_left_out) or \
             (n_horizons, n_test, n_left_out)
-        Scores of one seed after the other, such as :meth:`FurtherTraining.iter_seeds` yields.
+        Scores of each seed, such as :meth:`FurtherTraining.iter_seeds` yields.
     scores : mapping of str to array-like of the same shape, or (n_test, n_left_out)
-        By method.
+        Scores by name of the method.
     n_repeats : sequence of int, default=(1, 2, 5, 10, 20, 50, 100)
         Sizes of the blocks.  Those above the number of seeds are left out.
 
@@ -91,7 +91,7 @@ def agreement_by_seeds(
                 )
                 del sums[k]
     if not seen:
-        raise ValueError("`gold_of_seeds` yields no seed; give one or more.")
+        raise ValueError("`gold_of_seeds` is empty; give the scores of at least one seed.")
     kept = [k for k in sizes if cosines[k]]
     return SeedCurve(
         n_repeats=np.array(kept),

@@ -9,7 +9,7 @@ __all__ = ["not_finite_text", "short_array", "some_rows"]
 
 
 def short_array(values: ArrayLike) -> str:
-    """Numbers on one line, to three digits, the middle of many left out.
+    """Numbers on one line with three digits; the middle of a long array is left out.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def some_rows(rows: ArrayLike) -> str:
 
 
 def not_finite_text(*tables: ArrayLike) -> str:
-    """Last words of a result's repr: how many numbers in it are NaN or infinite, if any.
+    """End of a result's repr: how many numbers in it are NaN or infinite, if any.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def not_finite_text(*tables: ArrayLike) -> str:
     Returns
     -------
     str
-        Empty if all are finite.
+        The text, empty if all are finite.
 
     Examples
     --------

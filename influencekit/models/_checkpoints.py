@@ -22,24 +22,24 @@ def load_checkpoints(model: Any, checkpoints: Iterable[Any], loss: Any = None) -
     Parameters
     ----------
     model : fitted model or Task
-        Of the architecture, loss and preprocessing of all checkpoints.
+        Model with the architecture, loss and preprocessing of all checkpoints.
     checkpoints : iterable of mapping, str or path
-        State dicts of the torch module: as a mapping of names to tensors, or the path of a file
-        that ``torch.save(module.state_dict(), path)`` or safetensors wrote (skorch's Checkpoint
-        callback writes such a ``params.pt``).  Files are read with ``weights_only=True``:
-        nothing is unpickled.
+        State dicts of the torch module: a mapping of names to tensors, or the path of a file
+        written by ``torch.save(module.state_dict(), path)`` or safetensors (skorch's Checkpoint
+        callback writes such a ``params.pt``).  Files are read with ``weights_only=True``: nothing
+        is unpickled.
     loss : callable or torch.nn.Module, default=None
-        For a bare torch module.
+        The loss, needed for a bare torch module.
 
     Returns
     -------
     TaskList
-        To be given to any attributor: ``fit(load_checkpoints(model, paths), X, y)``.
+        List of Tasks for any attributor: ``fit(load_checkpoints(model, paths), X, y)``.
 
     Raises
     ------
     ValueError
-        If a checkpoint does not have the module's names and shapes.
+        If the names or shapes of a checkpoint are not those of the module.
 
     Examples
     --------
@@ -53,7 +53,9 @@ def load_checkpoints(model: Any, checkpoints: Iterable[Any], loss: Any = None) -
     task = as_task(model) if loss is None else as_task(model, loss)
     tasks = TaskList(_with_state(task, state, i) for i, state in enumerate(checkpoints))
     if not tasks:
-        raise ValueError("checkpoints: got none; accepted is one state dict or file at least.")
+        raise ValueError(
+            "checkpoints: got an empty list; accepted is at least one state dict or file."
+        )
     return tasks
 
 
@@ -64,8 +66,8 @@ def _with_state(task: Task, checkpoint: Any, position: int) -> Task:
         module.load_state_dict(dict(state), strict=True)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"checkpoints: item {position} is no state dict of {type(module).__name__}: {error}. "
-            "Accepted is what module.state_dict() returns, of the same architecture."
+            f"checkpoints: item {position} is not a state dict of {type(module).__name__}: "
+            f"{error}. Accepted is what module.state_dict() returns, for the same architecture."
         ) from error
     return replace(task, module=module)
 
@@ -74,7 +76,7 @@ def _read(path: Any) -> Mapping[str, Tensor]:
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(
             f"checkpoints: got an item of type {type(path).__name__}; accepted are state dicts "
-            "and paths of files that hold one."
+            f"and paths of files with a state dict."
         )
     if os.fspath(path).endswith(".safetensors"):
         from safetensors.torch import load_file

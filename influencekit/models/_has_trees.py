@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["has_trees"]
+__all__ = ["boosts_trees", "has_trees", "inner_model", "votes_of"]
 
-#: Classes that models of trees inherit from, by name: no library of them need be installed.
-_TREES = (
-    "BaseDecisionTree",
-    "BaseForest",
-    "BaseGradientBoosting",
-    "BaseHistGradientBoosting",
-    "XGBModel",
-    "LGBMModel",
-)
+#: Names of classes that boosted tree models inherit from, so that no library need be installed.
+_BOOSTED = ("BaseGradientBoosting", "BaseHistGradientBoosting", "XGBModel", "LGBMModel")
+
+#: The same for single trees and averages of trees.
+_AVERAGED = ("BaseDecisionTree", "BaseForest")
 
 
 def has_trees(model: Any) -> bool:
@@ -28,6 +24,53 @@ def has_trees(model: Any) -> bool:
     -------
     bool
     """
+    return _is_among(inner_model(model), _AVERAGED + _BOOSTED)
+
+
+def boosts_trees(model: Any) -> bool:
+    """Whether a model adds up trees, whose loss for numbers is half the squared error.
+
+    Parameters
+    ----------
+    model : object
+
+    Returns
+    -------
+    bool
+    """
+    return _is_among(inner_model(model), _BOOSTED)
+
+
+def votes_of(model: Any) -> int:
+    """Number of votes whose shares a classifier's probabilities are; 0 where they are not.
+
+    Parameters
+    ----------
+    model : object
+        A forest or tree, or a classifier by neighbors.
+
+    Returns
+    -------
+    int
+    """
+    if _is_among(model, ("BaseForest",)):
+        return model.n_estimators
+    if _is_among(model, ("BaseDecisionTree",)):
+        return 1
+    return model.n_neighbors if _is_among(model, ("KNeighborsClassifier",)) else 0
+
+
+def inner_model(model: Any) -> Any:
+    """The model at the end of Pipelines, searches and frozen estimators, fitted or not.
+
+    Parameters
+    ----------
+    model : object
+
+    Returns
+    -------
+    object
+    """
     while not isinstance(model, type):
         if hasattr(model, "best_estimator_"):
             model = model.best_estimator_
@@ -37,4 +80,9 @@ def has_trees(model: Any) -> bool:
             model = model.estimator
         else:
             break
-    return any(kind.__name__ in _TREES for kind in type(model).__mro__)
+    return model
+
+
+def _is_among(model: Any, names: tuple[str, ...]) -> bool:
+    kind = model if isinstance(model, type) else type(model)
+    return any(parent.__name__ in names for parent in kind.__mro__)

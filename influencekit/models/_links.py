@@ -11,7 +11,7 @@ __all__ = ["LogProbabilities", "Logit", "NormalizedLogProbabilities"]
 
 
 class LogProbabilities:
-    """``log(p + eps)`` of a module that ends in a softmax, as skorch's ``get_loss`` takes it.
+    """``log(p + eps)`` of a module that ends in a softmax, as in skorch's ``get_loss``.
 
     ``eps`` is the machine epsilon of the outputs' dtype.
     """
@@ -22,7 +22,7 @@ class LogProbabilities:
 
 
 class NormalizedLogProbabilities:
-    """The outputs of a module that ends in a log-softmax, checked to be what they should."""
+    """The outputs of a module that ends in a log-softmax, after a check."""
 
     def __call__(self, raw: Tensor) -> Tensor:
         _check_total(torch.exp(raw.detach()), "log-probabilities", "nn.LogSoftmax(dim=-1)")
@@ -32,7 +32,7 @@ class NormalizedLogProbabilities:
 class Logit:
     """``log(p / (1 - p))`` of a module that ends in a sigmoid.
 
-    Probabilities are clamped one machine epsilon inside (0, 1).
+    Probabilities are clamped to stay one machine epsilon inside (0, 1).
     """
 
     def __call__(self, raw: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class Logit:
 
 
 def _check_total(probabilities: Tensor, what: str, last_layer: str) -> None:
-    """Refuse outputs that are no distribution over the last axis."""
+    """Refuse outputs that are not a distribution over the last axis."""
     totals = probabilities.detach().sum(-1).flatten()
     try:
         worst = float(totals[(totals - 1).abs().argmax()])
@@ -49,7 +49,7 @@ def _check_total(probabilities: Tensor, what: str, last_layer: str) -> None:
     if not abs(worst - 1) > 1e-2:
         return
     raise UnsupportedModelError(
-        f"model: its criterion is NLLLoss, which needs {what}, but for some example the "
-        f"module's probabilities sum to {worst:.3g}. End the module with {last_layer}, or train "
+        f"model: its criterion is NLLLoss, which needs {what}, but the module's probabilities for "
+        f"one example sum to {worst:.3g}. End the module with {last_layer}, or train "
         "it with nn.CrossEntropyLoss on logits."
     )

@@ -1,4 +1,4 @@
-"""Own copies of modules."""
+"""Independent copies of modules."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["copy_module", "duplicate", "like_parameters"]
 
 
 def copy_module(module: nn.Module) -> nn.Module:
-    """Deep copy of a module in eval mode; the original is left untouched.
+    """Deep copy of a module in eval mode; the original is not changed.
 
-    Forward hooks go with the copy, since they may be part of the computation (weight
-    normalization).  Hooks on gradients do not.
+    The copy keeps forward hooks, because they may be part of the computation (weight
+    normalization), but not hooks on gradients.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Wrappers of torch.compile and of DataParallel are taken off.
+        The module; wrappers of torch.compile and DataParallel are removed.
 
     Returns
     -------
@@ -46,10 +46,10 @@ def copy_module(module: nn.Module) -> nn.Module:
 
 
 def duplicate(module: nn.Module) -> nn.Module:
-    """Deep copy of a module as it is, of ordinary tensors, while no thread runs it.
+    """Deep copy of a module with ordinary tensors, made while no thread runs it.
 
-    A copy that is made inside a forward pass of another thread would take along its hooks and
-    the tensors that stand in for parameters there.
+    A copy made during a forward pass of another thread would include its hooks and the tensors that
+    replace the parameters there.
     """
     with MODULE_LOCK, torch.inference_mode(False):
         return copy.deepcopy(module, _computed_tensors(module))
@@ -70,7 +70,7 @@ def _unwrap(module: nn.Module) -> nn.Module:
 
 
 def _computed_tensors(module: nn.Module) -> dict[int, Tensor]:
-    """Memo for deepcopy: tensors kept by hooks of old-style weight_norm have a graph."""
+    """Memo for deepcopy: tensors kept by hooks of the old weight_norm have a graph."""
     memo = {}
     for part in module.modules():
         for value in vars(part).values():
@@ -85,7 +85,7 @@ def _check_parameters(module: nn.Module) -> None:
         if nn.parameter.is_lazy(parameter):
             raise UnsupportedModelError(
                 f"model: the parameter {key!r} of {name} has no shape yet. "
-                "Run a batch through the module, and train it, first."
+                "First run a batch through the module, and train it."
             )
     if not any(p.requires_grad for p in module.parameters()):
         raise UnsupportedModelError(

@@ -1,4 +1,4 @@
-"""What is known of torch's optimizers; and their weight decay as an L2 penalty."""
+"""Facts about torch's optimizers, and their weight decay as an L2 penalty."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ __all__ = ["OPTIMIZERS", "OptimizerFacts", "optimizers_that", "weight_decay_pena
 
 @dataclass(frozen=True)
 class OptimizerFacts:
-    """What is known of a class of torch.optim, read from its code.
+    """Facts about a class of torch.optim, read from its code.
 
     Parameters
     ----------
     coupled : bool
-        ``weight_decay * θ`` is added to the gradient, so that it belongs to the objective.  Some
-        have a switch in the parameter group that decouples it.
+        ``weight_decay * θ`` is added to the gradient, so it belongs to the objective. Some
+        optimizers have an option in the parameter group that decouples it.
     elementwise : bool, default=False
-        Every number moves by its own gradients alone, so a stacked model moves as it would alone.
+        Each parameter entry is updated only from its own gradients, so stacked models train as they
+        would alone.
     recorded : bool, default=False
-        ``training/trajectory`` knows its step and how to differentiate it.
+        ``training/trajectory`` can record and differentiate its step.
     descends : bool, default=False
         Gradient descent: on a quadratic its steps are a function of the curvature.
     """
@@ -36,7 +37,7 @@ class OptimizerFacts:
     descends: bool = False
 
 
-#: By name, since not every version of torch has all of them.
+#: Keys are names, because not every version of torch has all of them.
 OPTIMIZERS = {
     "SGD": OptimizerFacts(coupled=True, elementwise=True, recorded=True, descends=True),
     "Adam": OptimizerFacts(coupled=True, elementwise=True, recorded=True),
@@ -54,7 +55,7 @@ OPTIMIZERS = {
 
 
 def optimizers_that(fact: str) -> dict[str, type[Optimizer]]:
-    """Classes of torch.optim with a fact, by name.
+    """Classes of torch.optim for which a fact is true, by name.
 
     Parameters
     ----------
@@ -71,10 +72,10 @@ def optimizers_that(fact: str) -> dict[str, type[Optimizer]]:
 def weight_decay_penalty(
     optimizer: Optimizer, module: nn.Module, scale: float = 1.0
 ) -> dict[str, Tensor]:
-    """Strength of the L2 penalty beside the mean loss, by parameter name.
+    """Strength of the L2 penalty that is added to the mean loss, by parameter name.
 
-    AdamW, Adafactor and Muon shrink the weights apart from the gradient.  That is no term of
-    an objective, so nothing is carried for them.
+    AdamW, Adafactor and Muon shrink the weights separately from the gradient. That is not a term of
+    an objective, so they have no penalty here.
 
     Parameters
     ----------
@@ -87,12 +88,12 @@ def weight_decay_penalty(
     Returns
     -------
     dict of str to Tensor
-        Scalars, only for parameters with a penalty.
+        Scalars, for only the parameters with a penalty.
 
     Raises
     ------
     UnsupportedModelError
-        If a parameter with weight decay is none of the module's.
+        If a parameter with weight decay does not belong to the module.
     """
     names = {id(p): name for name, p in module.named_parameters()}
     penalty = {}
@@ -114,7 +115,7 @@ def _is_coupled(optimizer: Optimizer, group: dict) -> bool:
     if isinstance(optimizer, tuple(optimizers_that("coupled").values())):
         return not group.get("decoupled_weight_decay", False)
     facts = OPTIMIZERS.get(name)
-    if facts is None or facts.coupled:  # of another library
+    if facts is None or facts.coupled:  # from another library
         warn_user(
             f"The optimizer {name} has weight_decay={group['weight_decay']}, but influencekit does "
             "not know whether it is part of the objective; it was left out. If it is, add it: "

@@ -1,4 +1,4 @@
-"""The scalar of the model that a score explains: a function of outputs and targets."""
+"""The scalar output that a score explains: a function of outputs and targets."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from influencekit.models._estimator_outputs import label_probability
 from influencekit.models._task import Task
 from influencekit.models.losses._binary import BinaryCrossEntropy
 from influencekit.models.losses._cross_entropy import CrossEntropy
@@ -26,20 +28,20 @@ __all__ = [
     "resolve_output",
 ]
 
-#: ``(outputs, targets) -> (n,)``, higher where the model does better
+#: ``(outputs, targets) -> (n,)``, higher if the model does better
 OutputFunction = Callable[[Tensor, Tensor], Tensor]
 
-#: what an attributor's ``output`` may be, by name
+#: Names accepted for an attributor's ``output``.
 OUTPUTS = ("auto", "neg_loss", "margin", "logit", "prediction")
 
 
 def one_number_each(values: Any, n: int, name: str = "output") -> Tensor:
-    """What a function of outputs and targets returned, checked to be one number an example.
+    """Check that a function of outputs and targets returned one number for each example.
 
     Parameters
     ----------
     values : object
-        What it returned.
+        The returned object.
     n : int
         Number of examples.
     name : str, default="output"
@@ -52,20 +54,21 @@ def one_number_each(values: Any, n: int, name: str = "output") -> Tensor:
     Raises
     ------
     ValueError
-        If it is anything else.
+        If it is not such a Tensor.
     """
     if isinstance(values, Tensor) and values.shape == (n,):
         return values
     got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
     raise ValueError(
         f"{name}: the function returned {got} for {n} examples; accepted is a Tensor with one "
-        f"number an example, shape ({n},). Take losses with reduction='none', and stay in torch."
+        f"number for each example, shape ({n},). Use losses with reduction='none', and only torch "
+        f"operations."
     )
 
 
 @dataclass(frozen=True)
 class CheckedOutput:
-    """A user's output function, whose results are looked at.
+    """A user's output function, with checks of its results.
 
     Parameters
     ----------
@@ -83,29 +86,36 @@ class CheckedOutput:
         if self.finite and not bool(torch.isfinite(values).all()):
             raise ValueError(
                 "output: the function returned NaN or infinity; accepted are finite numbers. "
-                "Look for a logarithm or a root of a negative number, or a division by 0."
+                "Check it for a logarithm or root of a negative number, or a division by 0."
             )
         return values
 
 
 @dataclass(frozen=True)
 class ClassProbability:
-    """Probability of one class, as the model's ``predict_proba`` gives it.
+    """Probability of one class, as returned by the model's ``predict_proba``.
 
     Parameters
     ----------
     position : int, default=1
         Column of ``predict_proba``.
     argument : str, default="model"
-        What a refusal names.
+        Name of the argument for errors.
     probabilities : callable, default=None
-        ``outputs -> (n, n_classes)``.  None reads outputs as logits, one column as those of the
-        second class.
+        ``outputs -> (n, n_classes)``.  None reads outputs as logits; a single column is the logit
+        of the second class.
+    label : label, default=None
+        Label of the class, for models without gradients.
     """
 
     position: int = 1
     argument: str = "model"
     probabilities: Callable[[Tensor], Tensor] | None = None
+    label: Any = None
+
+    def of_model(self, model: Any, X: Any, y: Any) -> np.ndarray:
+        """Probability of the labeled class by an estimator's own ``predict_proba``, (n,)."""
+        return label_probability(model, X, np.full(np.shape(y), self.label))
 
     def for_task(self, task: Task) -> ClassProbability:
         """The probability by a model's own rule.
@@ -127,10 +137,11 @@ class ClassProbability:
             task.loss.predict_proba(torch.zeros(1, 2))
         except TypeError as error:
             raise ValueError(
-                f"{self.argument}: class probabilities are needed, but {task.name} gives none "
+                f"{self.argument}: class probabilities are needed, but {task.name} does not "
+                f"define them "
                 f"(problem_type {task.problem_type!r}, loss {type(task.loss).__name__}). Accepted "
-                "are classifiers with predict_proba, and nets trained with a criterion of "
-                "classes, such as nn.CrossEntropyLoss()."
+                "are classifiers with predict_proba, and nets trained with a classification "
+                "criterion, such as nn.CrossEntropyLoss()."
             ) from error
         return ClassProbability(self.position, self.argument, task.loss.predict_proba)
 
@@ -143,12 +154,12 @@ class ClassProbability:
 
 
 def for_task(function: Callable, task: Task) -> Callable:
-    """A function of outputs, told the model whose outputs they are if it asks for that.
+    """A function of outputs, bound to a task if it has a method for that.
 
     Parameters
     ----------
     function : callable
-        It asks by a method ``for_task(task)`` that gives the function to use.
+        It may have a method ``for_task(task)``, which returns the function to use.
     task : Task
 
     Returns
@@ -161,7 +172,7 @@ def for_task(function: Callable, task: Task) -> Callable:
 def resolve_output(
     task: Task, output: str | OutputFunction, has_targets: bool, *, finite: bool = False
 ) -> OutputFunction:
-    """Function (outputs, targets) -> (n,) whose value is higher when the model does better.
+    """Function (outputs, targets) -> (n,) with higher values if the model does better.
 
     Parameters
     ----------
@@ -169,11 +180,11 @@ def resolve_output(
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable
         "auto" is the negative loss, or the prediction of a regressor without targets.
     has_targets : bool
-        Whether y was given.  Without it the model's own prediction is the target, at which
-        the loss gradient of a regressor is zero.
+        Whether y was given. Otherwise the model's own prediction is the target, where the loss
+        gradient of a regressor is zero.
     finite : bool, default=False
-        Whether NaN and infinity from a callable are refused.  That it gives one number an
-        example is looked at in any case.
+        Whether NaN and infinity from a callable are refused. That it returns one number for each
+        example is always checked.
 
     Returns
     -------
@@ -190,7 +201,7 @@ def resolve_output(
     if output == "neg_loss":
         if not has_targets and task.problem_type != "classification":
             raise ValueError(
-                "output='neg_loss' needs y: without it the model's own prediction is the target, "
+                "output='neg_loss' needs y: without y, the model's own prediction is the target, "
                 "and the gradient of a regression loss there is zero. "
                 "Pass y, or use output='prediction'."
             )
@@ -206,7 +217,7 @@ def resolve_output(
 
 
 def output_name(task: Task, output: str | OutputFunction, has_targets: bool) -> str:
-    """Name of an output, with what "auto" stands for; a callable's own name.
+    """Name of an output, with "auto" resolved; a callable's own name.
 
     Parameters
     ----------
@@ -237,7 +248,7 @@ def _prediction(task: Task) -> OutputFunction:
         flat = task.loss.prediction(outputs).flatten(1)
         if flat.shape[1] != 1:
             raise ValueError(
-                f"output='prediction' explains one number an example, but {task.name} has "
+                f"output='prediction' explains one number for each example, but {task.name} has "
                 f"{flat.shape[1]} outputs. Pass a callable, for instance "
                 "output=lambda outputs, targets: outputs[:, 0]."
             )
@@ -273,7 +284,7 @@ def predicted_targets(task: Task, outputs: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        As the task's loss takes it.
+        The prediction in the form that the task's loss takes.
     """
     targets = task.loss.predicted_targets(outputs)
     return targets.to(outputs) if targets.is_floating_point() else targets

@@ -1,4 +1,4 @@
-"""What a Task predicts: for checking that it reproduces its model."""
+"""Predictions of a Task, to check that it reproduces its model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def model_outputs(task: Task, X: Any, batch_size: int = 1024) -> Tensor:
     ----------
     task : Task
     X : array-like, DataFrame, sparse matrix, Tensor, or a dict or tuple of these
-        Raw inputs, as the fitted model takes them.
+        Raw inputs, as for the fitted model.
     batch_size : int, default=1024
 
     Returns
@@ -77,7 +77,7 @@ def predicted_labels(task: Task, outputs: Tensor) -> np.ndarray:
 
 
 def has_several_labels(task: Task, columns: Tensor) -> bool:
-    """Whether the columns of outputs or targets are labels of their own, not exclusive classes.
+    """Whether the columns of outputs or targets are separate labels, not exclusive classes.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def has_several_labels(task: Task, columns: Tensor) -> bool:
     Returns
     -------
     bool
-        One column is a binary classifier, whatever its loss could take.
+        False for one column, which is a binary classifier.
     """
     multilabel = getattr(task.loss, "multilabel", False)
     return multilabel and columns.ndim > 1 and columns.shape[1] > 1
@@ -108,7 +108,7 @@ def predict_proba(task: Task, X: Any) -> np.ndarray:
     Raises
     ------
     TypeError
-        If the model defines no probabilities.
+        If the model does not define probabilities.
     """
     return task.loss.predict_proba(model_outputs(task, X)).cpu().numpy()
 
@@ -160,5 +160,5 @@ def _part(task: Task, X: Any, rows: slice) -> Any:
 
 
 def _reads_numbers(task: Task) -> bool:
-    """Whether the model is scikit-learn's, which reads every feature as a number."""
+    """Whether the model is from scikit-learn, which reads every feature as a number."""
     return type(task.estimator).__module__.startswith("sklearn.")

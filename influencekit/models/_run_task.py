@@ -15,8 +15,8 @@ __all__ = ["RunTask", "run_task"]
 class RunTask(Task):
     """Task of a model at the end of its training, with checkpoints of that training.
 
-    Every attributor takes it for the model at the end; :class:`~influencekit.RunAverage` also
-    looks at the checkpoints.  Made by :func:`run_task`.
+    Every attributor treats it as the model at the end; :class:`~influencekit.RunAverage` also uses
+    the checkpoints. Made by :func:`run_task`.
 
     Parameters
     ----------
@@ -37,18 +37,18 @@ def run_task(end: Task, checkpoints: Sequence[Task]) -> RunTask:
     end : Task
         The model at the end of its training.
     checkpoints : sequence of Task
-        Of the same architecture and classes, in the order of training.
+        Checkpoints with the same architecture and classes, in the order of training.
 
     Returns
     -------
     Task
-        Every attributor takes it for the model at the end; its attribute ``checkpoints`` holds
-        the others, for :class:`~influencekit.RunAverage`.
+        Every attributor treats it as the model at the end; its attribute ``checkpoints`` holds the
+        checkpoints, for :class:`~influencekit.RunAverage`.
 
     Raises
     ------
     UnsupportedModelError
-        If a checkpoint has other parameters than the model.
+        If the parameters of a checkpoint differ from those of the model.
 
     Examples
     --------
@@ -65,10 +65,11 @@ def run_task(end: Task, checkpoints: Sequence[Task]) -> RunTask:
     for i, task in enumerate(checkpoints):
         if {name: p.shape for name, p in task.parameters.items()} != wanted:
             raise UnsupportedModelError(
-                f"checkpoints: item {i} has other trainable parameters than {end.name}. Accepted "
+                f"checkpoints: the trainable parameters of item {i} differ from those of "
+                f"{end.name}. Accepted "
                 "are models of one training run: the same architecture, with other weights."
             )
     shared = {f.name: getattr(end, f.name) for f in fields(Task)}
-    # rows that were held out are looked up once, for the model at the end
+    # held-out rows are determined once, for the model at the end
     own = tuple(replace(task, training_rows=None) for task in checkpoints)
     return RunTask(**shared, checkpoints=own)

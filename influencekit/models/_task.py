@@ -1,4 +1,4 @@
-"""Frozen snapshots of fitted models: everything that attribution needs to know of them."""
+"""Frozen snapshots of fitted models: everything that attribution needs to know about them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models._has_trees import has_trees
 from influencekit.models._module import duplicate
+from influencekit.models._no_gradients import no_gradients
 from influencekit.models.losses._base import OutputLoss, class_positions
 from influencekit.utils._torch import MODULE_LOCK, with_gradients
 
@@ -33,52 +33,52 @@ class Task:
         (1 / W) Σ_i w_i loss(outputs(x_i; θ), y_i)  +  ½ Σ_k r_k θ_k²,     W = Σ_i w_i
 
     with ``r = penalty`` for ``penalty_kind="mean"`` and ``r = penalty / W`` for ``"sum"``.
-    Weights ``w_i`` are those of the classes, times the ``sample_weight`` of the examples.
+    Weights ``w_i`` are class weights times the examples' ``sample_weight``.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Own copy in eval mode; trainable parameters have ``requires_grad=True``.
+        Copy in eval mode; trainable parameters have ``requires_grad=True``.
     loss : OutputLoss
         Per-example loss of the natural outputs.
     link : callable or None
         Natural outputs from the module's raw outputs (``log`` for a softmax module).
     classes : ndarray or None
-        Label that each class position stands for; None for regression and for
-        torch modules, whose targets reach the loss untouched.
+        Label of each class position; None for regression and for torch modules, whose targets are
+        passed to the loss unchanged.
     transform : callable or None
-        What happens to raw ``X`` before the module (a Pipeline's fitted steps).
+        Function applied to raw ``X`` before the module (a Pipeline's fitted steps).
     penalty : mapping of parameter name to Tensor
         Strength of the L2 penalty, broadcastable to the parameter; missing names are 0.
     penalty_kind : {"sum", "mean", "rows"}
-        "sum": the penalty stands beside the *summed* loss and stays as it is when the model
-        is retrained without a row (Ridge, LogisticRegression's C).  "mean": it stands beside
-        the mean loss, which renormalizes with the number of rows (weight decay).  Scores
-        always refer to taking the row's term out and leaving the rest of the objective
-        alone, which for "sum" is retraining without the row.  "rows": like "mean", beside the
-        summed loss over the *number* of rows whatever their weights (SGDClassifier).
+        "sum": the penalty is added to the *summed* loss and stays the same when the model is
+        retrained without a row (Ridge, LogisticRegression's C). "mean": it is added to the mean
+        loss, which is normalized by the number of rows (weight decay). Scores always predict the
+        effect of removing the row's term with the rest of the objective unchanged, which for "sum"
+        is retraining without the row. "rows": like "mean", with the *number* of rows in place of W
+        (SGDClassifier).
     class_weight : Tensor of shape (n_classes,), "balanced" or None
         Weight of each class in the training objective; "balanced" as in scikit-learn.
-        Losses that weigh each output column (one-versus-rest) keep their weights themselves.
+        Losses that weight each output column (one-versus-rest) contain their own weights.
     training_rows : callable or None
         ``training_rows(rows, y) -> bool ndarray (n,)``: which of the rows given to ``fit`` the
-        model learned from, given a column of row numbers (n, 1) and the targets (class
-        positions for a classifier).  None: all of them.
+        model learned from, given a column of row numbers (n, 1) and the targets (class positions
+        for a classifier). None: all rows.
     input_targets : callable or None
-        ``input_targets(inputs) -> targets (n, ...)``: the targets that a batch of inputs holds
-        itself, where none are given (a language model's next tokens).
+        ``input_targets(inputs) -> targets (n, ...)``: the targets contained in a batch of inputs,
+        used if none are given (a language model's next tokens).
     estimator : object
         The fitted estimator (a Pipeline's last step, a search's best), or the module.
         Kept for retraining; never changed.  In a pickled or copied Task a skorch net is its
         unfitted clone.
     name : str
-        What to call the model in messages.
+        Name of the model in messages.
     n_features_in : int or None
-        Number of features of raw ``X``, where the model knows it.
+        Number of features of raw ``X``, if the model knows it.
     feature_names_in : ndarray of str or None
-        Column names of raw ``X``, where the model was fitted on a DataFrame.
+        Column names of raw ``X``, if the model was fitted on a DataFrame.
     convex : bool
-        Whether it is a linear model with a convex objective, of scikit-learn.
+        Whether it is a scikit-learn linear model with a convex objective.
     """
 
     module: nn.Module
@@ -107,12 +107,12 @@ class Task:
 
     @property
     def problem_type(self) -> str:
-        """What the model is for: "classification", "regression" or "other"."""
+        """Kind of problem: "classification", "regression" or "other"."""
         return self.loss.problem_type
 
     @cached_property
     def parameters(self) -> dict[str, nn.Parameter]:
-        """Trainable parameters in the order that every flattened gradient follows."""
+        """Trainable parameters in the order of every flattened gradient."""
         with MODULE_LOCK:
             return {k: p for k, p in self.module.named_parameters() if p.requires_grad}
 
@@ -132,15 +132,15 @@ class Task:
         return next(iter(self.parameters.values())).device
 
     def forward(self, inputs: Inputs, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Natural outputs of a batch: the only way from the module to them.
+        """Natural outputs of a batch; all code gets them from here.
 
         Parameters
         ----------
         inputs : Tensor, tuple or dict of Tensor
-            What the module takes.
+            Inputs of the module.
         parameters : mapping of str to Tensor, default=None
-            Tensors that take the place of parameters and buffers with these names.  They may be
-            those of a ``torch.func`` transform.
+            Tensors that replace the parameters and buffers with these names. They may belong to a
+            ``torch.func`` transform.
 
         Returns
         -------
@@ -148,7 +148,7 @@ class Task:
 
         Notes
         -----
-        The module runs in the mode that it is in.  For another mode, or an own copy, give another
+        The module runs in its current mode. For another mode, or a separate copy, make another
         Task: ``dataclasses.replace(task, module=...)``.
         """
         with MODULE_LOCK:
@@ -156,16 +156,16 @@ class Task:
         if not isinstance(raw, Tensor):
             raise UnsupportedModelError(
                 f"model: {type(self.module).__name__} returned {type(raw).__name__}; accepted is "
-                "a Tensor, a tuple whose first item is one, or a dict with 'logits'. Wrap it in "
-                "a module that picks the tensor that the loss takes."
+                "a Tensor, a tuple whose first item is one, or a dict with 'logits'. Wrap it in a "
+                "module that returns the tensor for the loss."
             )
         outputs = raw if self.link is None else self.link(raw)
         return outputs[:, None] if outputs.ndim == 1 else outputs
 
     def penalty_vector(self, total_weight: float, n_rows: int | None = None) -> Tensor:
-        """Diagonal of the penalty beside the *mean* loss, float64, shape (n_parameters,).
+        """Diagonal of the penalty relative to the *mean* loss, float64, shape (n_parameters,).
 
-        ``total_weight`` is W, and ``n_rows`` the number of rows, W where it is None.
+        ``total_weight`` is W, and ``n_rows`` the number of rows (W if None).
         """
         per = {"sum": 1.0, "rows": total_weight if n_rows is None else n_rows}
         scale = per.get(self.penalty_kind, total_weight) / total_weight
@@ -184,7 +184,7 @@ class Task:
         ----------
         targets : Tensor of shape (n, ...)
         sample_weight : Tensor of shape (n,) or None, default=None
-            Of the examples.
+            Weights of the examples.
 
         Returns
         -------
@@ -200,7 +200,7 @@ class Task:
             return self.loss.example_weights(targets)
         targets = class_positions(targets)
         if isinstance(self.class_weight, str):
-            counts = torch.bincount(targets, sample_weight)  # as scikit-learn balances weights
+            counts = torch.bincount(targets, sample_weight)  # balanced as in scikit-learn
             n_classes = int((counts > 0).sum())
             counts = torch.where(counts > 0, counts, 1).to(self.dtype)
             total = len(targets) if sample_weight is None else float(sample_weight.sum())
@@ -212,10 +212,10 @@ class Task:
     def __getstate__(self) -> dict[str, Any]:
         """State for pickle and copy.
 
-        A skorch net travels as its unfitted clone: a fitted net pickles its module inside its
-        own bytes, which another process cannot read when the module's class is defined in
-        ``__main__``.  Retraining needs the clone only.  The module travels as a copy, since
-        another thread may run it meanwhile.
+        A skorch net is stored as its unfitted clone: a fitted net pickles its module inside its own
+        bytes, which another process cannot read if the module's class is defined in ``__main__``.
+        Retraining needs only the clone. The module is stored as a copy, because another thread may
+        be running it.
         """
         state = {key: value for key, value in vars(self).items() if key not in _CACHED}
         state["module"] = duplicate(self.module)
@@ -224,7 +224,7 @@ class Task:
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Under ``torch.inference_mode`` what is read is no use for gradients; a copy is."""
+        """Tensors unpickled under ``torch.inference_mode`` cannot have gradients; use a copy."""
         if torch.is_inference_mode_enabled():
             state = {**state, "module": duplicate(state["module"])}
         vars(self).update(state)
@@ -234,7 +234,7 @@ _CACHED = ("parameters", "n_parameters", "dtype", "device")
 
 
 def _main_output(raw: Any) -> Any:
-    """The output that the loss takes, of several."""
+    """The output for the loss, if the module returns several."""
     if isinstance(raw, Mapping):
         return raw.get("logits", raw)
     return raw[0] if isinstance(raw, (tuple, list)) else raw
@@ -250,12 +250,12 @@ def call_module(
     module : torch.nn.Module
     inputs : Tensor, dict or tuple of Tensor
     parameters : mapping of str to Tensor, default=None
-        Tensors that take the place of the module's own.
+        Tensors that replace the module's own.
 
     Returns
     -------
     object
-        What the module's forward returns.
+        Return value of the module's forward.
     """
     args, kwargs = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
     args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
@@ -278,10 +278,11 @@ def as_task(model: Any, loss: Any = None) -> Task:  # noqa: ARG001  registered a
         Pipeline, fitted GridSearchCV / RandomizedSearchCV, FrozenEstimator,
         LogisticRegression, Ridge, LinearRegression, SGDClassifier, SGDRegressor,
         MLPClassifier, MLPRegressor, or a
-        Task, which is returned as it is.
+        Task, which is returned unchanged.
     loss : callable or torch.nn.Module, default=None
-        Needed for a bare torch module: the loss it was trained with.  A skorch net, and a model
-        of the transformers library, takes it in place of its own.  Refused elsewhere.
+        Needed for a bare torch module: the loss it was trained with.  For a skorch net or a model
+        of the transformers library, it replaces the model's own loss. For other models it is an
+        error.
 
     Returns
     -------
@@ -290,33 +291,22 @@ def as_task(model: Any, loss: Any = None) -> Task:  # noqa: ARG001  registered a
     Raises
     ------
     UnsupportedModelError
-        If the model's objective cannot be carried: the message says why.
+        If the model's objective is not supported; the message says why.
     NotFittedError
         If the model is not fitted.
     TypeError
-        If a loss is missing or not wanted.
+        If a loss is missing, or given but not needed.
 
     Notes
     -----
-    ``sample_weight`` given to a model's fit leaves no trace in it: give it to the attributor's fit
-    too.
+    A fitted model does not keep the ``sample_weight`` of its fit: also give it to the attributor's
+    fit.
     """
     if isinstance(model, type):
         raise UnsupportedModelError(
             f"model: got the class {model.__name__}; accepted is a fitted instance of it."
         )
-    if has_trees(model):
-        raise UnsupportedModelError(
-            f"model: got {type(model).__name__}, whose trees have no gradients. Use "
-            "influencekit.TreeInfluence, which takes it as it is: "
-            "TreeInfluence().fit(model, X_train, y_train)."
-        )
-    raise UnsupportedModelError(
-        f"model: got {type(model).__name__}, which is not a model that influencekit knows. "
-        "Accepted: a fitted torch.nn.Module, skorch net, scikit-learn Pipeline, search, "
-        "LogisticRegression, Ridge, LinearRegression, SGDClassifier, SGDRegressor, "
-        "MLPClassifier or MLPRegressor. Register your own with @as_task.register."
-    )
+    raise no_gradients(model)
 
 
 def refuse_loss(model: Any, loss: Any) -> None:
@@ -349,7 +339,7 @@ class TaskList(tuple):
 
     @classmethod
     def of(cls, models: Iterable[Any]) -> TaskList:
-        """Tasks of fitted models, checked to be of one kind.
+        """Tasks of fitted models, checked to be of the same kind.
 
         Parameters
         ----------
@@ -362,7 +352,7 @@ class TaskList(tuple):
         Raises
         ------
         UnsupportedModelError
-            If models differ in what they are for or in their classes.
+            If models differ in their kind of problem or their classes.
         """
         tasks = cls(as_task(model) for model in models)
         first = tasks[0]

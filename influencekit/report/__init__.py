@@ -1,4 +1,4 @@
-"""One self-contained HTML page on what made a model answer as it did."""
+"""One self-contained HTML page about the training examples behind a model's predictions."""
 
 from influencekit.report._report import AttributionReport
 

@@ -1,4 +1,4 @@
-"""What the model says of examples, and which of them to show."""
+"""The model's predictions for examples, and which of them to show."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Answers:
     Attributes
     ----------
     label : ndarray of shape (n, ...) or None
-        None without targets, and for sequences.
+        Labels; None without targets, and for sequences.
     predicted : ndarray of shape (n, ...) or None
-        None for sequences.
+        Predictions; None for sequences.
     probability : ndarray of shape (n,) or None
-        Of the predicted class, where the model defines it.
+        Probability of the predicted class, if the model defines it.
     loss : ndarray of shape (n,)
-        At the target; without targets at the model's own prediction.
+        Loss at the target, or at the model's own prediction without targets.
     classifies : bool
         Whether predictions are classes.
     """
@@ -48,7 +48,7 @@ class Answers:
 
     @property
     def mistaken(self) -> Any:
-        """Whether label and prediction differ; None where there are no classes to compare."""
+        """Whether label and prediction differ; None if there are no classes to compare."""
         if not self.classifies or self.label is None or self.predicted is None:
             return None
         differ: NDArray = np.asarray(self.label != self.predicted)
@@ -57,7 +57,7 @@ class Answers:
 
 @torch.no_grad()
 def answers(task: Task, examples: Examples | ExamplesList) -> Answers:
-    """Ask the model, a batch at a time; of several models the first.
+    """Run the model (the first of several) in batches.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def _probability(task: Task, outputs: torch.Tensor) -> NDArray | None:
         return None
     try:
         return task.loss.predict_proba(outputs).amax(1).double().cpu().numpy()
-    except TypeError:  # a loss without probabilities, the hinge loss for one
+    except TypeError:  # a loss without probabilities, such as the hinge loss
         return None
 
 
@@ -113,7 +113,7 @@ def choose_rows(
     Parameters
     ----------
     rows : array-like of int or None
-        As asked for; None takes the worst explained.
+        Requested positions; None chooses the examples with the highest loss.
     n_shown : int
     task : Task
     found : Answers
@@ -127,7 +127,7 @@ def choose_rows(
     Raises
     ------
     ValueError
-        If positions do not exist, or ``n_shown`` is no positive integer.
+        If positions do not exist, or ``n_shown`` is not a positive integer.
     """
     n_test = len(found.loss)
     if rows is not None:
@@ -149,10 +149,10 @@ def predictions(task: Task, X: Any, rows: NDArray, n_train: int) -> dict[int, An
     ----------
     task : Task
     X : object
-        Training data as the model takes them; None gives no predictions.
+        Training data as for the model; None gives no predictions.
     rows : ndarray of int
     n_train : int
-        How many examples there must be.
+        Required number of examples.
 
     Returns
     -------
@@ -170,7 +170,7 @@ def predictions(task: Task, X: Any, rows: NDArray, n_train: int) -> dict[int, An
 
 
 def _examples_at(task: Task, X: Any, rows: NDArray, n_train: int) -> Examples:
-    """Examples at some positions; of what has rows, the others are not transformed."""
+    """Examples at some positions; if X has rows, the others are not transformed."""
     if hasattr(X, "tocsr"):
         X = X.tocsr()
     whole = None

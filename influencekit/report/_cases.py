@@ -1,4 +1,4 @@
-"""A test example with the training examples that helped and harmed it most."""
+"""A test example with its strongest proponents and opponents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["CaseMaker", "Names", "strongest"]
 
 @dataclass(frozen=True)
 class Card:
-    """What is said of one example.
+    """What is shown about one example.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Card:
     score : str
         Empty for the test example.
     share : float
-        Size of the score in percent of the largest one shown for the test example.
+        Size of the score in percent of the largest score shown for the test example.
     """
 
     title: str
@@ -52,7 +52,7 @@ class Card:
     share: float = 0.0
 
     def fact(self, name: str) -> str:
-        """One of the facts; empty where it is not known."""
+        """One of the facts; empty if it is not known."""
         return dict(self.facts).get(name, "")
 
     @property
@@ -80,25 +80,25 @@ class Case:
 
     @property
     def side_facts(self) -> list[str]:
-        """What is known of training examples: label, prediction."""
+        """Known facts about training examples: label, prediction."""
         cards = [card for _, _, cards in self.sides for card in cards]
         return [name for name, _ in cards[0].facts] if cards else []
 
 
 class Names:
-    """Labels by the names that a reader knows them by.
+    """Labels by names that a reader knows.
 
     Parameters
     ----------
     target_names : sequence or mapping or None
         Names of the classes in the order of ``classes``, or by label.
     classes : ndarray or None
-        Labels that the model knows; None counts from 0.
+        Labels that the model knows; None numbers them from 0.
 
     Raises
     ------
     ValueError
-        If there is not one name a class.
+        If there is not one name for each class.
     """
 
     def __init__(self, target_names: Any, classes: NDArray | None):
@@ -119,7 +119,7 @@ class Names:
         self._names = dict(zip(labels, target_names, strict=True))
 
     def check_covers(self, labels: NDArray | None) -> None:
-        """Refuse a list of names that is too short for these labels, where classes are counted."""
+        """Refuse a list of names that is too short for these labels, if classes are numbered."""
         if not self._counted or labels is None or labels.dtype.kind not in "iu":
             return
         largest = int(labels.max(initial=0))
@@ -139,7 +139,7 @@ class Names:
 
 
 def strongest(attributor: Any, queries: Any, k: int) -> dict[str, NDArray]:
-    """Proponents and opponents with scores, as `TopExamplesDisplay` takes them.
+    """Proponents and opponents with scores, in the form for `TopExamplesDisplay`.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def strongest(attributor: Any, queries: Any, k: int) -> dict[str, NDArray]:
     Returns
     -------
     dict of str to ndarray of shape (n_queries, k)
-        Where fewer have the sign, -1 and NaN fill up.
+        Positions and scores. If fewer examples have the sign, the rest is -1 and NaN.
     """
     k, found = min(k, attributor.n_train_), {}
     for side, sign in (("proponent", 1), ("opponent", -1)):
@@ -163,17 +163,17 @@ def strongest(attributor: Any, queries: Any, k: int) -> dict[str, NDArray]:
 
 @dataclass(frozen=True)
 class CaseMaker:
-    """Puts together what is known of the examples shown.
+    """Combines what is known about the examples shown.
 
     Attributes
     ----------
     top : TopExamplesDisplay
-        Which examples, with their scores and the training labels.
+        The examples shown, with their scores and the training labels.
     shown : Contents
     test : Answers
         Of all test examples.
     predicted : dict of int to object
-        Predictions of the training examples by position, where the model's inputs are known.
+        Predictions for the training examples by position, if the model's inputs are known.
     test_index, train_index : Index or None
         Row labels.
     names : Names

@@ -1,4 +1,4 @@
-"""Measures of how good the scores are, as tables and pictures."""
+"""Measures of the quality of scores, as tables and pictures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HEAD = ("measure", "value", "standard error", "noise ceiling", "test examples")
 
 @dataclass
 class Evaluation:
-    """What the section on evaluation holds.
+    """Content of the section on evaluation.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Evaluation:
 
 
 def evaluate(attributor: Any, evaluation: Mapping[str, Any] | None) -> Evaluation:
-    """Sort results into tables and pictures; a search by LDS brings its own.
+    """Sort results into tables and pictures; a search by LDS adds its own results.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def _with_error(value: float, error: float) -> str:
 
 
 def _curves(agreements: Mapping[str, AgreementResult]) -> Markup | None:
-    """Curves against the horizon, where there are several and matplotlib is there."""
+    """Curves against the horizon, if there are several and matplotlib is installed."""
     if any(len(result.horizons) < 2 for result in agreements.values()):
         return None
     names = {name.replace("$", r"\$"): result for name, result in agreements.items()}

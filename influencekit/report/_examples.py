@@ -1,4 +1,4 @@
-"""What a reader looks at: the examples shown, as images, texts or rows of features."""
+"""The examples as shown to a reader: images, texts or rows of features."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from influencekit.utils._suggest import did_you_mean
 
 __all__ = ["Contents", "contents", "readable", "row_name"]
 
-#: Columns shown when none are chosen, and characters of a text.
+#: Default number of columns shown, and number of characters shown of a text.
 _MOST_FEATURES, _MOST_CHARACTERS = 30, 1500
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What is shown of some examples.
+    """What is shown for some examples.
 
     Attributes
     ----------
     kind : {"image", "text", "table", "none"}
     train : dict of int to object
-        By position: a data address, a text, or a list of values.
+        By position: a data URL, a text, or a list of values.
     test : list of object
-        In order.
+        The same for the test examples, in order.
     features : list of str
         Names of the values in a table.
     n_features : int
-        How many there are.
+        Total number of features.
     """
 
     kind: str
@@ -47,15 +47,15 @@ class Contents:
 
 
 def readable(X: Any, name: str, n_rows: int) -> Any:
-    """A DataFrame, Series or array with one row an example, or an error that says what to give.
+    """A DataFrame, Series or array with one row for each example, or a clear error.
 
     Parameters
     ----------
     X : DataFrame, Series, array-like, Tensor, list of str or None
-        None stands for examples of which nothing is shown.
+        None if the examples are not shown.
     name : str
     n_rows : int
-        Examples that there must be.
+        Required number of examples.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def readable(X: Any, name: str, n_rows: int) -> Any:
     Raises
     ------
     TypeError
-        If it is of a kind that cannot be shown.
+        If its type cannot be shown.
     ValueError
         If it is sparse or of another length.
     """
@@ -75,13 +75,13 @@ def readable(X: Any, name: str, n_rows: int) -> Any:
     ):
         raise TypeError(
             f"{name}: got {type(X).__name__}, which a page cannot show. Accepted are a DataFrame, "
-            "an array, or a list of texts; for other inputs of the model give what a reader "
-            "can look at as examples=(train, test)."
+            f"an array, or a list of texts. For other inputs, give something readable as "
+            f"examples=(train, test)."
         )
     if isinstance(X, Tensor):
         X = X.detach().cpu().numpy()
     if isinstance(X, Sequence) and any(isinstance(row, str) for row in X):
-        texts = np.empty(len(X), dtype=object)  # a fixed width would be that of the longest
+        texts = np.empty(len(X), dtype=object)  # a fixed width would be the longest text's
         texts[:] = X
         X = texts
     table = as_table(X, name)
@@ -100,7 +100,7 @@ def contents(
     image_shape: tuple[int, ...] | None,
     features: Sequence[Any] | None,
 ) -> Contents:
-    """Prepare what is shown of the examples that are used.
+    """Prepare what is shown for the examples that are used.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def contents(
 
 
 def row_name(index: Any, position: int) -> str | None:
-    """Label of a row, where it says more than the position."""
+    """Label of a row, if it says more than the position."""
     if index is None or str(index[position]) == str(position):
         return None
     return plain(index[position])
@@ -155,7 +155,7 @@ def _images(train: Any, test: Any, used: Any, image_shape: tuple[int, ...] | Non
     except ValueError as error:
         raise ValueError(
             f"{error} In a report, arrays of more than two axes are images; flatten them for "
-            "tables, or give what a reader can look at as examples=(train, test)."
+            f"tables, or give something readable as examples=(train, test)."
         ) from error
     rows = [image_address(image, images) for image in images.train]
     return Contents(
@@ -178,7 +178,7 @@ def _column_names(table: Any) -> list[Any]:
 
 
 def _values(table: Any, columns: Sequence[int]) -> list[list[str]]:
-    """Rows of a table as texts; a column by itself keeps its type."""
+    """Rows of a table as texts; each column is formatted by its own type."""
     if np.ndim(table) == 1:
         return [[plain(value)] for value in table]
     by_column = [table.iloc[:, i] if hasattr(table, "iloc") else table[:, i] for i in columns]
@@ -191,11 +191,11 @@ def _chosen(names: list[Any], features: Sequence[Any] | None) -> list[int]:
     if features is None:
         return list(range(min(len(names), _MOST_FEATURES)))
     if isinstance(features, (str, Mapping)) or not len(features):
-        raise ValueError(f"features: got {features!r}; accepted is a list of names of columns.")
+        raise ValueError(f"features: got {features!r}; accepted is a list of column names.")
     unknown = [name for name in features if name not in names]
     if unknown:
         raise ValueError(
-            f"features: {unknown[:5]} are no columns; accepted are {names[:10]}"
+            f"features: {unknown[:5]} are not columns; accepted are {names[:10]}"
             + (" and others." if len(names) > 10 else ".")
             + did_you_mean(unknown[0], names)
         )

@@ -1,4 +1,4 @@
-"""The section on the damping: its path, a picture, and the same in numbers."""
+"""The section on the damping: its path, as a picture and in numbers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from influencekit.selection._surrogate import SurrogateLambdaSearchCV
 __all__ = ["PathSection", "averaged_over", "path_of", "path_section"]
 
 
-#: Label of the damping of an attributor that is no search over ξ.
+#: Label of the damping in use, for attributors other than a search over ξ.
 IN_USE = "in use"
-#: Test examples over which ξ is averaged, where no search has done it.
+#: Number of test examples over which ξ is averaged, unless a search has done it.
 _N_QUERIES = 100
 
 
 def spread(n: int, most: int = _N_QUERIES) -> np.ndarray:
-    """At most so many of n positions, evenly spread.
+    """At most a given number of n positions, evenly spaced.
 
     Examples
     --------
@@ -41,13 +41,13 @@ def spread(n: int, most: int = _N_QUERIES) -> np.ndarray:
 
 
 def path_of(attributor: Any, queries: Examples | ExamplesList) -> LambdaPathDisplay | None:
-    """Indicator and LDS along the dampings, as far as they are known; not drawn yet.
+    """Indicator and LDS along the dampings, as far as known; not drawn yet.
 
     Parameters
     ----------
     attributor : fitted attributor
     queries : Examples or ExamplesList
-        Test examples, used where the attributor is no search over ξ.
+        Test examples, used unless the attributor is a search over ξ.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def path_of(attributor: Any, queries: Examples | ExamplesList) -> LambdaPathDisp
 
 
 def averaged_over(attributor: Any, n_test: int) -> str:
-    """What the path of :func:`path_of` is a mean over, in words."""
+    """In words: the examples over which :func:`path_of` averages."""
     if isinstance(attributor, SurrogateLambdaSearchCV):
         return "the queries of the search"
     return f"{min(n_test, _N_QUERIES):,} of the test examples"
@@ -88,7 +88,7 @@ def _mean_xi(path: DampingPath, dampings: np.ndarray) -> np.ndarray | None:
 
 
 def _lds_of(attributor: Any) -> dict[str, Any]:
-    """LDS of a search's trials, where they differ in the damping alone."""
+    """LDS of a search's trials, if they differ only in the damping."""
     if not isinstance(attributor, LDSSearch) or set(attributor.best_params_) != {"damping"}:
         return {}
     trials = [t for t in attributor.study_.trials if t.state.name == "COMPLETE"]
@@ -98,13 +98,13 @@ def _lds_of(attributor: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class PathSection:
-    """What the section holds.
+    """Content of the section.
 
     Attributes
     ----------
     note : str
     picture : Markup or None
-        None where matplotlib is not installed.
+        None if matplotlib is not installed.
     alt : str
     tables : list of tuple
         Caption, heads and rows.
@@ -131,9 +131,9 @@ def path_section(path: LambdaPathDisplay, over: str, in_use: str) -> PathSection
     path : LambdaPathDisplay
         Drawn or not.
     over : str
-        What its mean was taken over.
+        In words: what its mean was taken over.
     in_use : str
-        The attributor's own damping; empty where it has none.
+        The attributor's own damping; empty if it has none.
 
     Returns
     -------

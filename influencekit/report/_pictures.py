@@ -1,4 +1,4 @@
-"""Pictures inside the page: PNG as data addresses, curves as SVG that follows its colors."""
+"""Pictures inside the page: PNG as data URLs, curves as SVG in the page's colors."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _NEUTRAL_KEYS = (
     "legend.edgecolor",
 )
 _UNSIGNED: dict[str, Any] = {"Software": None}  # the same bytes from every version
-_CLEAR = "#ffffff00"  # no background, and yet no dark style
+_CLEAR = "#ffffff00"  # no background, and not a dark style either
 
 
 def image_address(image: NDArray, images: Images) -> str:
-    """Write one image as a PNG in a data address.
+    """Write one image as a PNG in a data URL.
 
     Parameters
     ----------
@@ -63,26 +63,26 @@ def image_address(image: NDArray, images: Images) -> str:
 
 
 def figure_address(figure: Any) -> str:
-    """Write a figure of the user's, with its own colors, as a PNG in a data address."""
+    """Write a user's figure, with its own colors, as a PNG in a data URL."""
     stream = BytesIO()
     figure.savefig(stream, format="png", dpi=150, bbox_inches="tight", metadata=_UNSIGNED)
     return _address(stream)
 
 
 def draw_svg(plot: Callable[[Any], Any], caller: str) -> Markup:
-    """Draw curves as inline SVG without colors of its own for text, axes and the two sides.
+    """Draw curves as inline SVG; text, axes and the two sides use the page's colors.
 
     Parameters
     ----------
     plot : callable
-        Draws into the axes that it is given.
+        Function that draws into given axes.
     caller : str
-        For the message where matplotlib is missing.
+        Name of the caller, for the error if matplotlib is missing.
 
     Returns
     -------
     Markup
-        Its texts are escaped by matplotlib.
+        The SVG; its texts are escaped by matplotlib.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def draw_svg(plot: Callable[[Any], Any], caller: str) -> Markup:
     style |= dict.fromkeys(("figure.facecolor", "axes.facecolor"), _CLEAR)
     style |= {"svg.fonttype": "none", "svg.hashsalt": "influencekit", "legend.framealpha": 0.0}
     stream = StringIO()
-    # the user's style would bring colors that do not fit the page
+    # colors of the user's style may not fit the page
     with mpl.rc_context():
         mpl.rcdefaults()
         settings: Any = mpl.rcParams

@@ -1,4 +1,4 @@
-"""The attribution report: one page that can be sent to somebody."""
+"""The attribution report: one page that can be shared."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ __all__ = ["AttributionReport"]
 class AttributionReport:
     """One self-contained HTML page: test examples with their top proponents and opponents.
 
-    Made by :meth:`from_attributor`.  The page holds everything it shows, asks for nothing from
-    a network and runs no script; it follows the reader's light or dark setting, fits a narrow
-    screen, and prints.  Everything that comes from data is escaped.
+    Made by :meth:`from_attributor`.  The page contains everything that it shows. It makes no
+    network requests and runs no scripts. It follows the reader's light or dark setting, fits a
+    narrow screen, and can be printed. Everything that comes from data is escaped.
 
     Parameters
     ----------
     title : str
     content : mapping of str to object
-        What the template shows.
+        Content for the template.
     top_examples : TopExamplesDisplay
         The examples shown, for a table (`to_frame`) or a picture (`plot`) of them.
 
@@ -47,7 +47,7 @@ class AttributionReport:
     ----------
     title : str
     top_examples : TopExamplesDisplay
-        Its ``query_positions`` are the test examples shown.
+        The examples; its ``query_positions`` are the test examples shown.
 
     Examples
     --------
@@ -96,47 +96,48 @@ class AttributionReport:
         title: str = "Attribution report",
         date: datetime.date | str | None = None,
     ) -> AttributionReport:
-        """Score the test examples to be shown, and gather what the page says.
+        """Score the test examples to be shown, and collect the content of the page.
 
         Parameters
         ----------
         attributor : fitted attributor
-            A fitted search is one, too.  Of groups give the ``attributor_`` inside.
+            A fitted attributor or search. For a GroupAttributor, give its ``attributor_``.
         X_query : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
             As for ``attributor.score``.
         y_query : array-like of shape (n_test,) or (n_test, n_outputs), default=None
             None explains the model's own predictions.
         X_train : array-like, DataFrame, Tensor, list, Dataset or DataLoader, default=None
-            What the attributor was fitted on, in the same order: shown to the reader, and given
-            to the model for its predictions.  None shows positions and scores.
+            The data that the attributor was fitted on, in the same order. They are shown to the
+            reader, and given to the model for its predictions. None shows only positions and
+            scores.
         y_train : array-like of shape (n_train,) or (n_train, n_outputs), default=None
             Labels to show.
         examples : tuple of (train, test), default=None
-            What to show in place of `X_train` and `X_query`, where these are not for a reader:
-            for each an array of images, a DataFrame, a two-dimensional array or a list of texts.
+            What to show instead of `X_train` and `X_query`, if these are not readable: for each, an
+            array of images, a DataFrame, a two-dimensional array or a list of texts.
         rows : array-like of int, default=None
-            Positions of the test examples to show, in order.  None takes the `n_shown` with the
-            highest loss, so mistakes come first; without `y_query` those that a classifier is
-            least sure of, and a regressor's first ones.
+            Positions of the test examples to show, in order.  None chooses the `n_shown` examples
+            with the highest loss, so mistakes come first. Without `y_query`, it chooses those that
+            a classifier is least sure of, or the first ones for a regressor.
         n_shown : int, default=5
         k : int, default=5
-            Proponents, and opponents, of each test example.
+            Number of proponents, and of opponents, for each test example.
         features : list of column names, default=None
-            Columns to show of a table ("x0", "x1", ... of an array); None takes the first 30.
+            Columns of a table to show ("x0", "x1", ... for an array); None shows the first 30.
         image_shape : tuple of int, default=None
-            Shape of one image, where examples are flat.  Numeric arrays of three and more axes
-            are images.
+            Shape of one image, if examples are flat. Numeric arrays with three or more axes are
+            images.
         target_names : sequence or mapping, default=None
             Names of the classes, in their order or by label.
         lambda_path : "auto", LambdaPathDisplay or None, default="auto"
-            "auto" takes the path of a search, or of an attributor with eigenvalues, over up to 100
-            of the test examples.  None leaves it out.
+            "auto" shows the path of a search, or that of an attributor with eigenvalues over up to
+            100 of the test examples. None leaves it out.
         evaluation : mapping of str to object, default=None
-            Figures by name: LDSResult, AgreementResult, a number, a matplotlib Figure, or a
-            display that was drawn.  An LDSSearch brings its own LDS.
+            Results by name: LDSResult, AgreementResult, a number, a matplotlib Figure, or a display
+            that was drawn. An LDSSearch adds its own LDS.
         title : str, default="Attribution report"
         date : date, datetime or str, default=None
-            None is now.  With a given date the same input gives the same bytes.
+            Date on the page; None is now. With a given date, the same input gives the same bytes.
 
         Returns
         -------
@@ -149,18 +150,18 @@ class AttributionReport:
         ValueError
             If lengths, positions, names or shapes do not fit.
         TypeError
-            If an argument is of a kind that is not accepted.
+            If an argument has a type that is not accepted.
         ImportError
             If images are to be shown and matplotlib is not installed.
 
         Notes
         -----
         Scores of the test examples shown are computed twice, for proponents and for opponents,
-        by `top_k`, so no score matrix is held.  The model looks at all test examples once.
+        by `top_k`, so the score matrix is not stored. The model is run once on all test examples.
         """
         _check_arguments(attributor, k, lambda_path, title)
         queries = attributor._queries(X_query, y_query)
-        # what may be refused comes before what takes time
+        # checks come before slow work
         names = Names(target_names, attributor.task_.classes)
         results, date = evaluate(attributor, evaluation), _date_text(date)
         found = answers(attributor.task_, queries)
@@ -209,7 +210,7 @@ class AttributionReport:
         Returns
         -------
         str
-            A whole HTML document.
+            A complete HTML document.
         """
         return render("report.html", title=self.title, **self._content)
 
@@ -219,7 +220,7 @@ class AttributionReport:
         Parameters
         ----------
         path : str or path
-            A file of that name is written over.
+            An existing file is overwritten.
 
         Returns
         -------
@@ -240,7 +241,7 @@ class AttributionReport:
         return file
 
     def _repr_html_(self) -> str:
-        """Show the page in a frame of its own, so that neither side's styles reach the other."""
+        """Show the page in its own frame, so that its styles and those around it do not mix."""
         return render("frame.html", title=self.title, page=self.to_html())
 
     def __repr__(self) -> str:
@@ -258,8 +259,8 @@ def _check_arguments(attributor: Any, k: Any, lambda_path: Any, title: Any) -> N
         raise TypeError(
             f"attributor: got {type(attributor).__name__}, which scores groups of training "
             "examples, while the page shows single ones. Accepted is an attributor of single "
-            "examples: attributor_ of the fitted GroupAttributor. Its groups can stand beside "
-            "them: evaluation={'groups': GroupScoresDisplay.from_estimator(grouped, X_query)}."
+            "examples: attributor_ of the fitted GroupAttributor. To show the groups as well: "
+            "evaluation={'groups': GroupScoresDisplay.from_estimator(grouped, X_query)}."
         )
     if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or k < 1:
         raise ValueError(f"k: got {k!r}; accepted are integers of 1 or more.")
@@ -275,7 +276,7 @@ def _check_arguments(attributor: Any, k: Any, lambda_path: Any, title: Any) -> N
 def _tables(
     X_train: Any, X_query: Any, examples: Any, n_train: int, n_test: int
 ) -> tuple[Any, Any]:
-    """What to show of all training and all test examples."""
+    """What to show for all training and all test examples."""
     if examples is None:
         if X_train is None:
             return readable(None, "X_train", n_train), readable(None, "X_query", n_test)
@@ -290,7 +291,7 @@ def _tables(
 
 
 def _path(attributor: Any, queries: Any, lambda_path: Any) -> PathSection | None:
-    """The section on λ, where there is a path."""
+    """The section on λ, if there is a path."""
     in_use = damping_text(attributor)
     if isinstance(lambda_path, LambdaPathDisplay):
         return path_section(lambda_path, "the queries that it was made of", in_use)
@@ -300,12 +301,12 @@ def _path(attributor: Any, queries: Any, lambda_path: Any) -> PathSection | None
 
 
 def _row_labels(index: Any, table: Any) -> Any:
-    """Labels of the data given to the model, else of what is shown."""
+    """Row labels of the data given to the model, else of the examples shown."""
     return getattr(table, "index", None) if index is None else index
 
 
 def _labels(y: Any, n_rows: int) -> np.ndarray | None:
-    """Labels along one axis; several values of a row become one object."""
+    """Labels along one axis; several values in a row become one object."""
     if y is None:
         return None
     array = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)

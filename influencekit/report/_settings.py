@@ -32,7 +32,7 @@ _OUTPUTS = {
 
 
 def run(attributor: Any, found: Answers, queries: Any) -> dict[str, Any]:
-    """What the page says of the attributor, the model and the test examples.
+    """What the page says about the attributor, the model and the test examples.
 
     Parameters
     ----------
@@ -60,10 +60,10 @@ def run(attributor: Any, found: Answers, queries: Any) -> dict[str, Any]:
 
 
 def explained(attributor: Any, has_targets: bool) -> str:
-    """The number of the model that scores explain, in words."""
+    """The explained output, in words."""
     output = getattr(innermost(attributor), "output", None)
     if output is None:
-        return "what the attributor's documentation says"
+        return "the output named in the attributor's documentation"
     name = output_name(attributor.task_, output, has_targets)
     words = _OUTPUTS.get(name, "the output {name}") if isinstance(output, str) else "{name}()"
     target = "given label or value" if has_targets else "model's own prediction"
@@ -110,16 +110,17 @@ def settings(attributor: Any, n_test: int, has_targets: bool) -> list[tuple[str,
 
 
 def nature(attributor: Any) -> str:
-    """What kind of numbers the scores are."""
+    """What kind of numbers the scores are, in words."""
     inner = innermost(attributor)
     if isinstance(inner, FurtherTraining):
         return (
             "Scores are measured, by further training with and without each training example: "
-            "they hold for so much further training, and carry the noise of its seeds."
+            "they are valid for this amount of further training, and contain the noise of its "
+            "seeds."
         )
     if isinstance(inner, (LossBaseline, RandomBaseline)):
-        return "This attributor is a baseline to compare others with; its scores predict nothing."
-    return "Scores are predictions made of the model's derivatives, not results of retraining."
+        return "This attributor is a baseline for comparison; its scores are not predictions."
+    return "Scores are predictions from the model's derivatives, not results of retraining."
 
 
 def cautions(attributor: Any) -> list[str]:
@@ -129,8 +130,8 @@ def cautions(attributor: Any) -> list[str]:
     if ratio > LARGEST_QUIET_RATIO:
         found.append(
             f"This model is not at a stationary point of its objective (gradient ratio "
-            f"{number(float(ratio))}): scores may rank, but their size is not that of retraining "
-            "without the example."
+            f"{number(float(ratio))}): scores may rank examples, but their size does not match "
+            f"the effect of retraining without the example."
         )
     n_held = attributor.n_train_ - len(attributor.train_rows_)
     if n_held:
@@ -142,14 +143,14 @@ def cautions(attributor: Any) -> list[str]:
 
 
 def summary(attributor: Any, found: Answers) -> str:
-    """One line on model, data and how well the model does on the test examples."""
+    """One line about model, data and how well the model does on the test examples."""
     n_test = len(found.loss)
     text = (
         f"{type(innermost(attributor)).__name__} of {attributor.task_.name}, trained on "
         f"{attributor.n_train_:,} examples. Test examples given: {n_test:,}"
     )
     if found.mistaken is not None:
-        return f"{text}, of which the model mistakes {int(found.mistaken.sum()):,}."
+        return f"{text}; the model is wrong on {int(found.mistaken.sum()):,} of them."
     return f"{text}; mean loss {number(float(found.loss.mean()))}."
 
 
@@ -160,13 +161,13 @@ def damping_text(attributor: Any) -> str:
 
 
 def parameters(attributor: Any) -> list[tuple[str, str]]:
-    """Parameters of the attributor and of what is inside it."""
+    """Parameters of the attributor and of the objects inside it."""
     found = attributor.get_params(deep=True)
     return [(plain(name), plain(found[name], 300)) for name in sorted(found)]
 
 
 def model_text(attributor: Any) -> str:
-    """The fitted estimator and its torch module as they print themselves."""
+    """The printed form of the fitted estimator and its torch module."""
     task = attributor.task_
     texts = dict.fromkeys([repr(task.estimator), repr(task.module)])
     return plain("\n\n".join(text for text in texts if text != "None"), 5000)
@@ -186,5 +187,5 @@ def _versions() -> Iterator[tuple[str, str]]:
     for name in _PACKAGES:
         try:
             yield name, version(name)
-        except PackageNotFoundError:  # unpacked beside the code rather than installed
+        except PackageNotFoundError:  # used from the source folder without being installed
             continue

@@ -1,4 +1,4 @@
-"""Values of any kind as short text, with nothing hidden in it, and the pages that hold them."""
+"""Values of any type as short text without hidden characters, and filled templates."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["number", "plain", "render", "shorten", "visible"]
 
 
 #: Control characters, direction overrides and isolates, invisible spaces and tags, lone
-#: surrogates (which no file can hold).  Joiners stay: scripts and emoji need them.
+#: surrogates (which cannot be written to a file). Joiners stay: scripts and emoji need them.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ufdd0-\ufdef\ufffe\uffff\U000e0000-\U000e007f\ud800-\udfff]"
 )
-#: Where an object lies in memory differs from run to run.
+#: The memory address of an object differs from run to run.
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def visible(value: Any) -> Any:
-    r"""Text whose hidden characters are written out; what is no text stays as it is.
+    r"""Text with hidden characters written out; Markup is returned unchanged.
 
     Examples
     --------
@@ -33,12 +33,12 @@ def visible(value: Any) -> Any:
     'a\\u202eb'
     """
     if not isinstance(value, str) or type(value) is Markup:
-        return value  # a label may say of itself that it is safe; only our own Markup is
+        return value  # a label may claim to be safe; only our own Markup is
     return _HIDDEN.sub(lambda match: f"\\u{ord(match[0]):04x}", str(value).replace("\r\n", "\n"))
 
 
 def shorten(text: str, limit: int) -> str:
-    """The first characters of a text, with a word on how many there are.
+    """The first characters of a text, and how many there are.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def shorten(text: str, limit: int) -> str:
 
 
 def number(value: float) -> str:
-    """Four digits of a number; minus signs and NaN as they are.
+    """A number with four digits; minus signs and NaN unchanged.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def plain(value: Any, limit: int = 200) -> str:
 
 @cache
 def _environment() -> Environment:
-    """Everything between braces is escaped, and its hidden characters are written out."""
+    """Template engine that escapes every value and writes out its hidden characters."""
     return Environment(
         loader=PackageLoader("influencekit.report", "templates"),
         autoescape=True,

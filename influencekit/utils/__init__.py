@@ -1,4 +1,4 @@
-"""Small tools: scikit-learn's private side, memory, files, torch."""
+"""Small tools: private parts of scikit-learn, memory, files, torch."""
 
 from influencekit.utils.validation import Interval, StrOptions
 

@@ -1,4 +1,4 @@
-"""What the checks of attributors share: a small problem, fits, and ways to complain."""
+"""What the checks of attributors share: a small problem, fits, and assertions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 from sklearn.datasets import load_iris
-from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 from influencekit.exceptions import UnsupportedModelError
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def quietly(function: Callable) -> Callable:
-    """Make a check: warnings, which it is not about, are silenced, the attributor is copied."""
+    """Turn a function into a check: warnings are silenced, and the attributor is copied."""
 
     @wraps(function)
     def quiet(attributor: Any) -> None:
@@ -44,22 +44,30 @@ def quietly(function: Callable) -> Callable:
 def problem(attributor: Any = None) -> tuple:
     """Small classification problem: fitted model, training X and y, test X and y.
 
-    The model is a logistic regression, or boosted trees for an attributor that reads only trees.
+    The model is a logistic regression, or boosted trees or a forest for an attributor that reads
+    only those.
     """
     X, y = _data()
-    model = _model(reads_trees(attributor))
+    model = _model(_kind(attributor))
     return copy.deepcopy((model, X[:60], y[:60], X[60:72], y[60:72]))
 
 
 def reads_trees(attributor: Any) -> bool:
-    """Whether an attributor reads models of trees, and no others."""
+    """Whether an attributor accepts only models without gradients, such as trees."""
+    return _kind(attributor) != "linear"
+
+
+def _kind(attributor: Any) -> str:
+    """The first kind of model that an attributor reads."""
     if not hasattr(attributor, "_task_of"):
-        return False
-    try:
-        attributor._task_of(_model(False))
-    except UnsupportedModelError:
-        return True
-    return False
+        return "linear"
+    for kind in _MODELS:
+        try:
+            attributor._task_of(_model(kind))
+        except UnsupportedModelError:
+            continue
+        return kind
+    return "linear"
 
 
 @cache
@@ -69,17 +77,21 @@ def _data() -> tuple[np.ndarray, np.ndarray]:
     return X[order], y[order]
 
 
+_MODELS = {
+    "linear": LogisticRegression(C=1.0, max_iter=1000),
+    "boosted": GradientBoostingClassifier(n_estimators=6, max_depth=2, random_state=0),
+    "forest": RandomForestClassifier(n_estimators=30, max_depth=2, random_state=0),
+}
+
+
 @cache
-def _model(trees: bool) -> Any:
+def _model(kind: str) -> Any:
     X, y = _data()
-    model = LogisticRegression(C=1.0, max_iter=1000)
-    if trees:
-        model = GradientBoostingClassifier(n_estimators=6, max_depth=2, random_state=0)
-    return model.fit(X[:60], y[:60])
+    return clone(_MODELS[kind]).fit(X[:60], y[:60])
 
 
 def fit(attributor: Any, model: Any, X: Any, y: Any) -> Any:
-    """Fit, giving queries to the searches that take them."""
+    """Fit; searches that need queries get them."""
     options = {}
     if "X_query" in inspect.signature(attributor.fit).parameters:
         _, _, _, X_test, y_test = problem()
@@ -108,12 +120,12 @@ def same(a: Any, b: Any, what: str) -> None:
 
 
 def raises(function: Callable, kinds: Any, words: tuple[str, ...], what: str) -> None:
-    """Raise AssertionError unless the function raises one of the kinds, saying the words."""
+    """Raise AssertionError unless the function raises one of the types with these words."""
     try:
         function()
     except kinds as error:
         missing = [word for word in words if word not in str(error)]
-        require(not missing, f"{what}: the error does not say {missing}: {error}")
+        require(not missing, f"{what}: the error message lacks {missing}: {error}")
         return
     except Exception as error:
         raise AssertionError(f"{what}: got {type(error).__name__}: {error}") from error

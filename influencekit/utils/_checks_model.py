@@ -1,4 +1,4 @@
-"""Checks of what attributors do to the user's model, and it to them."""
+"""Checks that attributors and the user's model do not change each other."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _fitted_net() -> Any:
 
 @quietly
 def check_model_untouched(attributor: Any) -> None:
-    """Fit and score leave the user's model, and the random number generators, as they were."""
+    """Fit and score do not change the user's model or the random number generators."""
     model, X, y, X_test, y_test = problem(attributor)
     before = copy.deepcopy(vars(model))
     with _generators_untouched():
@@ -63,7 +63,7 @@ def check_model_untouched(attributor: Any) -> None:
 
 @contextmanager
 def _generators_untouched() -> Iterator[None]:
-    """Require the same state of the global generators at the end, from an odd one at the start."""
+    """Require that the global generators, set to an unusual state, do not change."""
     outside = np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]):
         np.random.seed(1634)  # noqa: NPY002

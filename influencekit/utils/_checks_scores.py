@@ -55,7 +55,7 @@ def check_shape_and_finite(attributor: Any) -> None:
 
 @quietly
 def check_self_influence(attributor: Any) -> None:
-    """``self_influence``, where it is defined, is what a row scores on its own loss."""
+    """``self_influence``, if defined, is the score of each row on its own loss."""
     for name in attributor.get_params():
         if name.split("__")[-1] == "output":
             attributor.set_params(**{name: "neg_loss"})
@@ -70,7 +70,7 @@ def check_self_influence(attributor: Any) -> None:
 
 @quietly
 def check_explained_output(attributor: Any) -> None:
-    """``Fitted.explaining``, where there is an output, explains the one that it is given."""
+    """``Fitted.explaining`` explains the given output, for methods with an output."""
     if "output" not in attributor.get_params(deep=False):
         return
     fitted, X_test, y_test = fitted_on_problem(attributor)
@@ -107,7 +107,7 @@ def check_train_permutation(attributor: Any) -> None:
 
 @quietly
 def check_test_subset(attributor: Any) -> None:
-    """A test example's scores do not depend on the others scored beside it."""
+    """The scores of a test example do not depend on the others in the same call."""
     fitted, X_test, y_test = fitted_on_problem(attributor)
     alone = fitted.score(X_test[3:4], y_test[3:4])
     same(alone, fitted.score(X_test, y_test)[3:4], "one test row alone")
@@ -119,7 +119,7 @@ def check_duplicates(attributor: Any) -> None:
     model, X, y, X_test, y_test = problem(attributor)
     X, y = np.concatenate([X, X[:5]]), np.concatenate([y, y[:5]])
     X_test, y_test = np.concatenate([X_test, X_test[:2]]), np.concatenate([y_test, y_test[:2]])
-    model = model.fit(X, y) if reads_trees(attributor) else model  # its leaves come from its rows
+    model = model.fit(X, y) if reads_trees(attributor) else model  # leaf values depend on rows
     scores = fit(attributor, model, X, y).score(X_test, y_test)
     same(scores[:, -5:], scores[:, :5], "duplicated training rows")
     same(scores[-2:], scores[:2], "duplicated test rows")
@@ -127,7 +127,7 @@ def check_duplicates(attributor: Any) -> None:
 
 @quietly
 def check_batch_size_independence(attributor: Any) -> None:
-    """``batch_size`` bounds memory and changes nothing else."""
+    """``batch_size`` affects memory but not results."""
     if "batch_size" not in attributor.get_params():
         return
     whole, X_test, y_test = fitted_on_problem(clone(attributor).set_params(batch_size=1000))
@@ -188,7 +188,7 @@ def check_top_k(attributor: Any) -> None:
 
 @quietly
 def check_threads(attributor: Any) -> None:
-    """Fitting and scoring from eight threads gives, bit for bit, what one thread gets."""
+    """Fitting and scoring in eight threads gives exactly the same as in one thread."""
     fitted, X_test, y_test = fitted_on_problem(attributor)
     parts = [slice(start, start + 5) for start in range(8)]
     expected = [fitted.score(X_test[part], y_test[part]) for part in parts]

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, whoever else writes or reads beside."""
+"""Files that are written completely or not at all, even with other writers and readers."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import BinaryIO
 
 __all__ = ["remove_abandoned", "whole_file"]
 
-#: How names of files begin that are not whole yet.
+#: Prefix of the names of unfinished files.
 UNFINISHED = "unfinished-"
 _STALE_SECONDS = 3600  # longer than any write takes
 
 
 @contextmanager
 def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes its name when everything is on disk.
+    """Open a file for writing that gets its name only when everything is on disk.
 
-    Every writer has a file of its own, in the same folder, until then.  Of several writers of
-    one name the last to finish wins, and a reader sees the old file or the new one.  If writing
+    Until then, every writer has its own file in the same folder. If several write to the same name,
+    the last one to finish wins, and a reader sees either the old file or the new one. If writing
     fails, the old file stays and nothing else is left behind.
 
     Parameters
@@ -53,8 +53,8 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(
-            f"path: {str(path)!r} has no folder {str(path.parent)!r}; accepted is a file's name in "
-            "a folder that exists. Make the folder first."
+            f"path: {str(path)!r} has no folder {str(path.parent)!r}; accepted is a file name in "
+            f"an existing folder. Make the folder first."
         )
     own = path.with_name(f"{UNFINISHED}{secrets.token_hex(8)}{path.suffix}")
     try:
@@ -69,10 +69,10 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Delete unfinished files that a kill left in a folder.
+    """Delete unfinished files that a killed process left in a folder.
 
-    Files of writers that are still at work are young and stay.  Any file may be gone, or have
-    its final name, by the time it is looked at.
+    Recent files stay, because their writers may still be at work. Any file may disappear, or get
+    its final name, before it is checked.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What long work takes: memory, which is read, looked for and shared out; and its progress."""
+"""Helpers for long work: memory limits, free memory, slices under a budget, and progress bars."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _BINARY = {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
 def chunks(n: int, each: int, budget: int) -> Iterator[slice]:
-    """Slices of ``range(n)`` whose items together take at most a budget.
+    """Slices of ``range(n)`` whose items together need at most a given budget.
 
     Parameters
     ----------
     n : int
     each : int
-        What one item takes: bytes, numbers, or 1 for slices of ``budget`` items.
+        Size of one item: bytes, number of entries, or 1 for slices of ``budget`` items.
     budget : int
-        An item that takes more stands alone.
+        Largest size of a slice; an item larger than that gets its own slice.
 
     Yields
     ------
@@ -48,9 +48,9 @@ def parse_memory(max_memory: int | str | None, device: torch.device | None = Non
     Parameters
     ----------
     max_memory : int, str or None
-        Bytes, a string such as "500MB", "2GB" or "1.5GiB", or None for half of what is free.
+        Bytes, a string such as "500MB", "2GB" or "1.5GiB", or None for half of the free memory.
     device : torch.device, optional
-        Where the memory is wanted; the main memory if None.
+        Device whose memory is meant; the main memory if None.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def parse_memory(max_memory: int | str | None, device: torch.device | None = Non
 
 
 def free_memory(device: torch.device | None = None) -> int:
-    """Bytes free on a device (main memory: what can be had without swapping).
+    """Free bytes on a device (for main memory: bytes available without swapping).
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def free_memory(device: torch.device | None = None) -> int:
 
 
 def _cgroup_room() -> int:
-    """Bytes left under the control group's limit, huge if there is none."""
+    """Bytes left under the control group's limit; a huge number without a limit."""
     base = "/sys/fs/cgroup/memory"
     for limit, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -142,21 +142,21 @@ def format_bytes(n: float) -> str:
 
 
 def progress(items: Iterable | None, description: str, verbose: int = 0, **options: Any) -> Any:
-    """Go through items, and show how far it is if ``verbose`` is positive.
+    """Iterate over items, and show the progress if ``verbose`` is positive.
 
-    Terminals show a bar, notebooks a widget (or a bar, without ipywidgets).  Where the error
-    stream is a file or a pipe, a line is written every 30 seconds and at the end.
+    Terminals show a bar, notebooks a widget (or a bar, without ipywidgets). If the error stream is
+    a file or a pipe, a line is written every 30 seconds and at the end.
 
     Parameters
     ----------
     items : iterable or None
-        None for ``update`` and ``close`` by hand.
+        Items to iterate over; None for ``update`` and ``close`` by hand.
     description : str
-        What is being done, shown before the bar.
+        Description of the work, shown before the bar.
     verbose : int, default=0
     **options
-        Further arguments of tqdm, such as ``total``, or ``leave=False`` for what is inside
-        another loop, which leaves no bar and no last line.
+        Further arguments of tqdm, such as ``total``, or ``leave=False`` for an inner loop, which
+        then leaves no bar and no last line.
 
     Returns
     -------
@@ -168,16 +168,16 @@ def progress(items: Iterable | None, description: str, verbose: int = 0, **optio
 
 
 def _redraws() -> bool:
-    """Whether what is written can be drawn over: terminals and notebooks."""
+    """Whether output can be overwritten, as in terminals and notebooks."""
     if tqdm.auto.notebook_tqdm is not tqdm.std.tqdm:
-        return True  # ipywidgets are there
+        return True  # ipywidgets are installed
     return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
 
 
 class _LogLines(tqdm.std.tqdm):
-    """A bar that writes lines, as a log needs them."""
+    """A progress bar that writes lines, for logs."""
 
-    monitor_interval = 0  # no thread that redraws
+    monitor_interval = 0  # no background thread for redrawing
 
     def __init__(self, *args: Any, **options: Any):
         text = "{desc}: {n_fmt} of {total_fmt} after {elapsed}, {remaining} to go, {rate_fmt}"

@@ -1,4 +1,4 @@
-"""Packages that only some calls need."""
+"""Optional packages, needed by only some calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def import_optional(module: str, caller: str) -> Any:
     module : str
         Such as "matplotlib.pyplot".
     caller : str
-        What needs it, the subject of the message.
+        Name of the caller, the subject of the message.
 
     Returns
     -------

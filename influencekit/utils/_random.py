@@ -8,17 +8,17 @@ from sklearn.utils import check_random_state
 
 __all__ = ["MAX_SEED", "draw_seed"]
 
-#: Seeds are below it, so that torch, numpy and scikit-learn all take them.
+#: Upper bound of seeds, so that torch, numpy and scikit-learn all accept them.
 MAX_SEED = 2**31 - 1
 
 
 def draw_seed(random_state: Any) -> int:
-    """A seed that torch, numpy and scikit-learn all take.
+    """A seed that torch, numpy and scikit-learn all accept.
 
     Parameters
     ----------
     random_state : int, RandomState instance or None
-        An instance moves on by one draw.
+        An instance advances by one draw.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The word that a misspelt one was probably meant to be."""
+"""Suggestions for misspelled words."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ __all__ = ["check_choice", "did_you_mean"]
 
 
 def did_you_mean(got: Any, accepted: Iterable[Any]) -> str:
-    """End of a message: the accepted word that is closest to what was given, if one is close.
+    """End of a message: the accepted word closest to the given one, if one is close.
 
     Case, spaces, hyphens and underscores do not count.  A word of the same letters is closest.
 
     Parameters
     ----------
     got : object
-        Only a str has a closest word.
+        The given value; only a str gets a suggestion.
     accepted : iterable of object
-        Those that are no str are passed over.
+        Accepted values; those that are not str are ignored.
 
     Returns
     -------
     str
-        Empty where nothing is close; otherwise it starts with a space.
+        Suggestion that starts with a space; empty if no word is close.
 
     Examples
     --------
@@ -53,14 +53,14 @@ def check_choice(name: str, got: Any, accepted: Iterable[str]) -> None:
     Parameters
     ----------
     name : str
-        Of the argument, for the message.
+        Name of the argument, for the message.
     got : object
     accepted : iterable of str
 
     Raises
     ------
     ValueError
-        With the accepted words, and the one that is closest to what was given.
+        With the accepted words, and a suggestion.
 
     Examples
     --------
@@ -76,5 +76,5 @@ def check_choice(name: str, got: Any, accepted: Iterable[str]) -> None:
 
 
 def _plain(word: str) -> str:
-    """A word in small letters, without what joins its parts."""
+    """A word in lower case, without spaces, hyphens and underscores."""
     return "".join(c for c in word.casefold() if c not in " -_")

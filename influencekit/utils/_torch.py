@@ -1,4 +1,4 @@
-"""torch as the library needs it: one model at a time, kernels to look into, gradients on."""
+"""torch settings that the library needs: locks, transformable kernels, gradients on."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ __all__ = [
 F = TypeVar("F", bound=Callable)
 
 #: A module's hooks, its parameters under functional_call, torch's kernel switches and its levels of
-#: forward-mode derivatives are shared by all threads: whoever runs a model, copies it or changes
-#: them holds this lock.
+#: forward-mode derivatives are shared by all threads: hold this lock to run or copy a model, or to
+#: change them.
 MODULE_LOCK = threading.RLock()
 
 
 def with_gradients(function: F) -> F:
-    """Run a function with gradients, also under ``torch.no_grad`` and ``torch.inference_mode``.
+    """Run a function with gradients, even under ``torch.no_grad`` and ``torch.inference_mode``.
 
-    Every public entry that runs a model carries it.  Under inference mode it is not enough
-    to switch gradients on later: tensors that were made before can never be saved for a
+    Every public function that runs a model has this decorator. Under inference mode it is not
+    enough to switch gradients on later: tensors created before that can never be saved for a
     backward pass.
 
     Parameters
@@ -48,7 +48,7 @@ def with_gradients(function: F) -> F:
     Returns
     -------
     callable
-        The same function; the caller's mode is back when it returns.
+        The same function; it restores the caller's mode when it returns.
     """
     mode = _each_item if isgeneratorfunction(function) else _gradients_on()
     return cast(F, mode(function))
@@ -61,7 +61,7 @@ def _gradients_on() -> Iterator[None]:
 
 
 def _each_item(function: Callable) -> Callable:
-    """The mode belongs to the caller again while a generator waits."""
+    """The caller's mode is restored while a generator waits."""
     following = _gradients_on()(next)
 
     @wraps(function)
@@ -82,8 +82,9 @@ class SavedBytes:
     def add(self, tensor: Tensor) -> Tensor:
         """Count a tensor that autograd saves.
 
-        The tensor itself would hold the graph that holds it, and no garbage collector sees
-        such a circle: it would stay in memory for good.  So its data go on without the graph.
+        The tensor itself would reference the graph that references it, and the garbage collector
+        does not see this cycle: it would stay in memory forever. So only its data are saved,
+        without the graph.
         """
         self.total += tensor.numel() * tensor.element_size()
         return tensor.detach()
@@ -91,12 +92,12 @@ class SavedBytes:
 
 @contextmanager
 def count_saved_bytes() -> Iterator[SavedBytes]:
-    """Count what forward passes inside the block save for backward passes, which must not follow.
+    """Count the bytes that forward passes in the block save; no backward pass may follow.
 
     Yields
     ------
     SavedBytes
-        Its ``total`` grows inside the block.
+        The counter; its ``total`` grows inside the block.
     """
     saved = SavedBytes()
     with torch.autograd.graph.saved_tensors_hooks(saved.add, lambda tensor: tensor):
@@ -115,7 +116,7 @@ def map_tensors(function: Callable[[Tensor], Tensor], inputs: Any) -> Any:
 
 
 def select_rows(inputs: Any, rows: slice | Tensor, n: int) -> Any:
-    """Some rows of a batch of ``n``; tensors without a batch dimension stay as they are."""
+    """Some rows of a batch of ``n``; tensors without a batch dimension are unchanged."""
     return map_tensors(lambda t: t[rows] if t.ndim and len(t) == n else t, inputs)
 
 
@@ -129,14 +130,14 @@ def count_rows(inputs: Any) -> int:
 
 @contextmanager
 def simple_kernels() -> Iterator[None]:
-    """Use kernels that ``torch.func.vmap`` can look into (for attention)."""
+    """Use attention kernels that ``torch.func.vmap`` can transform."""
     with plain_kernels(), sdpa_kernel(SDPBackend.MATH):
         yield
 
 
 @contextmanager
 def no_hidden_loops() -> Iterator[None]:
-    """Let ``torch.func.vmap`` fail on operations that it would run example by example.
+    """Make ``torch.func.vmap`` fail on operations that it would run example by example.
 
     Without this an LSTM under vmap takes many times as long as a plain loop.
     """
@@ -155,9 +156,9 @@ def no_hidden_loops() -> Iterator[None]:
 
 @contextmanager
 def plain_kernels() -> Iterator[None]:
-    """Switch off fused inference kernels, which go past hooks and function transforms.
+    """Switch off fused inference kernels, which bypass hooks and function transforms.
 
-    Threads take turns inside: the switch, hooks and replaced parameters are everybody's.
+    Only one thread at a time runs the block: the switch, hooks and replaced parameters are shared.
     """
     with MODULE_LOCK:
         fast = torch.backends.mha.get_fastpath_enabled()

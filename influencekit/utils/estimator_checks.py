@@ -1,4 +1,4 @@
-"""Checks that every attributor should pass, for this package's and for your own.
+"""Checks that every attributor should pass, for those of this package and your own.
 
 Use them from pytest::
 
@@ -71,7 +71,7 @@ def parametrize_with_checks(
     Returns
     -------
     pytest.mark.parametrize decorator
-        Over ``attributor`` and ``check``, where ``check(attributor)`` raises AssertionError.
+        Over ``attributor`` and ``check``; ``check(attributor)`` raises AssertionError on failure.
     """
     import pytest
 
@@ -108,7 +108,7 @@ def yield_checks() -> Iterator[Callable]:
     Yields
     ------
     callable
-        A function of an unfitted attributor that raises where the attributor fails.
+        A function of an unfitted attributor that raises an error if the attributor fails.
     """
     yield check_clone_and_params
     yield check_repr_computes_nothing
@@ -149,7 +149,7 @@ def check_clone_and_params(attributor: Any) -> None:
 
 
 def _check_constructor(kind: type, names: list[str]) -> None:
-    """Parameters are stored as they came: converting and checking them is left to fit."""
+    """Parameters are stored unchanged; fit converts and checks them."""
     marks = {name: mock.sentinel.__getattr__(name) for name in names}
     try:
         made = kind(**marks)
@@ -161,7 +161,7 @@ def _check_constructor(kind: type, names: list[str]) -> None:
 
 @quietly
 def check_repr_computes_nothing(attributor: Any) -> None:
-    """Text and HTML representations of a fitted attributor run no model and score nothing."""
+    """Text and HTML representations of a fitted attributor neither run a model nor score."""
     fitted, _, _ = fitted_on_problem(attributor)
     computing = [(nn.Module, "__call__")]
     computing += [(type(fitted), m) for m in ("score", "_score") if hasattr(fitted, m)]

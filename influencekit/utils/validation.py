@@ -1,4 +1,4 @@
-"""The one file that touches scikit-learn's private side."""
+"""The only file that uses private parts of scikit-learn."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ T = TypeVar("T")
 
 
 class OutputContainerMixin(_SetOutputMixin):
-    """``set_output(transform="pandas")`` for whatever has transform and feature names out."""
+    """``set_output(transform="pandas")`` for classes with transform and feature names."""
 
     def _with_index(self, scores: Any, index: Any) -> Any:
-        """Scores as a DataFrame with the given index, where pandas output is asked for.
+        """Scores as a DataFrame with the given index, if pandas output is set.
 
-        scikit-learn labels the rows as those of X itself; this is for other labels.
+        scikit-learn labels the rows with the index of X; this is for other labels.
         """
         if _get_output_config("transform", self)["dense"] != "pandas":
             return scores
@@ -56,9 +56,9 @@ class OutputContainerMixin(_SetOutputMixin):
 
 
 class SuggestingEstimator(BaseEstimator):
-    """Errors of the constructor and of ``set_params`` suggest the parameter that was meant.
+    """Errors of the constructor and of ``set_params`` suggest the closest parameter.
 
-    A class takes it in place of scikit-learn's ``BaseEstimator``.
+    A class inherits from it in place of scikit-learn's ``BaseEstimator``.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -100,7 +100,7 @@ def _suggesting(init: Callable) -> Callable:
             said = str(error)
             unknown = [name for name in params if f"keyword argument {name!r}" in said]
             hint = did_you_mean(unknown[0], names) if unknown else ""
-            if not hint or "Did you mean" in said:  # Python 3.13 says it by itself
+            if not hint or "Did you mean" in said:  # Python 3.13 suggests by itself
                 raise
             raise TypeError(f"{said}.{hint}") from None
 
@@ -124,12 +124,12 @@ def present(value: T | None, what: str) -> T:
     Raises
     ------
     RuntimeError
-        If it is None after all: users are told of missing arguments where these enter.
+        If it is None after all: missing arguments should have been refused earlier.
     """
     if value is None:
         raise RuntimeError(
-            f"{what}: got None where earlier checks should have made sure of a value. This is an "
-            "error of influencekit, not of your call; please report it."
+            f"{what}: got None, although earlier checks should have ensured a value. This is a "
+            f"bug in influencekit, not an error in your call; please report it."
         )
     return value
 
@@ -144,8 +144,8 @@ def validate_parameters(estimator: Any) -> None:
     Raises
     ------
     sklearn.utils._param_validation.InvalidParameterError
-        A ValueError that names the parameter, what was got, what is accepted, and the accepted
-        word that is closest to a misspelt one.
+        A ValueError that names the parameter, what was got, what is accepted, and a suggestion for
+        a misspelled word.
     """
     caller = type(estimator).__name__
     for name, value in estimator.get_params(deep=False).items():
@@ -190,7 +190,7 @@ def hist_base(model: Any) -> np.ndarray:
 
 
 def hist_rows(model: Any) -> int:
-    """How many rows a fitted HistGradientBoosting model was trained on.
+    """Number of rows that a fitted HistGradientBoosting model was trained on.
 
     Parameters
     ----------
@@ -204,7 +204,7 @@ def hist_rows(model: Any) -> int:
 
 
 def hist_seed(model: Any) -> int:
-    """Seed of the rows that a fitted HistGradientBoosting model held out for validation.
+    """Seed for the rows that a fitted HistGradientBoosting model held out for validation.
 
     Parameters
     ----------
@@ -220,8 +220,8 @@ def hist_seed(model: Any) -> int:
 class HistLeaves:
     """Leaf positions of rows in the trees of a HistGradientBoosting model.
 
-    The model's own prediction is asked, with trees whose leaves say their position: missing values
-    and categories go where they go when the model predicts.
+    The model's own prediction is used, with trees whose leaf values are the leaf positions: missing
+    values and categories are treated as when the model predicts.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ class HistLeaves:
 
 
 def _numbered(tree: Any) -> Any:
-    """A tree whose leaves say their position."""
+    """A tree whose leaf values are the leaf positions."""
     twin = copy.copy(tree)
     twin.nodes = tree.nodes.copy()
     leaf = twin.nodes["is_leaf"] == 1

@@ -1,18 +1,24 @@
 """What the attributors of tests/test_common.py need of their models and their fit."""
 
-from influencekit import FurtherTraining, LDSSearch, SubsetPosterior, Training, TreeInfluence
+from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 
-__all__ = ["asks_queries", "further_training", "reads_trees"]
+from influencekit import FurtherTraining, Training, TreeInfluence
+from influencekit.values import DataOOB
+
+__all__ = ["asks_queries", "further_training", "trees_for"]
 
 
 def asks_queries(attributor):
     """Whether ``fit`` needs the queries."""
-    return isinstance(attributor, (LDSSearch, SubsetPosterior))
+    return attributor._asks_queries
 
 
-def reads_trees(attributor):
-    """Whether the model has to be made of trees."""
-    return isinstance(getattr(attributor, "attributor", attributor), TreeInfluence)
+def trees_for(attributor):
+    """Unfitted model of trees, where the attributor reads no other; else None."""
+    held = getattr(attributor, "attributor", attributor)
+    if isinstance(held, DataOOB):
+        return RandomForestClassifier(n_estimators=30, random_state=0)
+    return GradientBoostingClassifier(n_estimators=3) if isinstance(held, TreeInfluence) else None
 
 
 def further_training(**options):

@@ -76,12 +76,12 @@ ROWS = [
         },
     ),
     Row(
-        "have no natural threshold here. Give the",
-        "NoisyLabelDetector(classifier(), method='self_influence').fit(X, y)",
+        "have no natural threshold here, so",
+        "NoisyLabelDetector(classifier(), method='self_influence').fit_predict(X, y)",
         {
             "contamination=0.1": (
                 "NoisyLabelDetector(classifier(), method='self_influence', "
-                "contamination=0.1).fit(X, y)"
+                "contamination=0.1).fit_predict(X, y)"
             ),
         },
     ),
@@ -287,7 +287,7 @@ ROWS = [
         ),
         {
             (
-                "attributor_ of the fitted GroupAttributor. Its groups can stand beside them: "
+                "attributor_ of the fitted GroupAttributor. To show the groups as well: "
                 "evaluation={'groups': GroupScoresDisplay.from_estimator(grouped, X_query)}"
             ): (
                 "grouped = GroupAttributor(GradDot()).fit(model, X, y, groups=y); X_query = X[:5]; "
@@ -363,5 +363,36 @@ ROWS = [
                 "curvature='groups'), **quick).fit(*iris, **asked, subset_outputs=truth)"
             ),
         },
+    ),
+    Row(
+        "Wrap it in scikit-learn's CalibratedClassifierCV.",
+        "DatasetPruner(LinearSVC()).fit(X, y)",
+        {
+            "CalibratedClassifierCV": (
+                "estimator = CalibratedClassifierCV(LinearSVC(), cv=2)\n"
+                "DatasetPruner(estimator, attributor=NoisyLabelDetector(estimator)).fit(X, y)"
+            ),
+        },
+    ),
+    Row(
+        "cannot read RandomForestClassifier. For trees take",
+        "DatasetPruner(RandomForestClassifier(3), InfluenceFunction()).fit(X, y)",
+        {
+            "attributor=TreeInfluence()": (
+                "DatasetPruner(RandomForestClassifier(3), attributor=TreeInfluence()).fit(X, y)"
+            ),
+            "attributor=NoisyLabelDetector(estimator)": (
+                "estimator = RandomForestClassifier(3)\n"
+                "DatasetPruner(estimator, attributor=NoisyLabelDetector(estimator)).fit(X, y)"
+            ),
+            "strategy='random'": (
+                "DatasetPruner(RandomForestClassifier(3), strategy='random').fit(X, y)"
+            ),
+        },
+    ),
+    Row(
+        "cannot read GaussianNB. What needs no gradients takes it: method='auto'",
+        "NoisyLabelDetector(GaussianNB(), method='validation_influence').fit(X, y)",
+        {"method='auto'": "NoisyLabelDetector(GaussianNB(), method='auto').fit(X, y)"},
     ),
 ]

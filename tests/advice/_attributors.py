@@ -35,7 +35,7 @@ ROWS = [
                 "SurrogateLambdaSearchCV(InfluenceFunction()).fit(model, X, y); "
                 "LDSSearch(InfluenceFunction(), **quick).fit(model, X, y, **asked)"
             ),
-            ("fit the pipeline and give it as the model. Nor can GridSearchCV search it"): (
+            ("fit the pipeline and give it as the model. GridSearchCV cannot search it either"): (
                 "pipe = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y); "
                 "GradDot().fit(pipe, X, y)  # no GridSearchCV"
             ),
@@ -45,7 +45,7 @@ ROWS = [
         "scores are NaN or infinite: the gradient",
         ("GradDot(output=lambda z, y: torch.sqrt(z[:, 0] - z[:, 0])).fit(model, X, y).score(X, y)"),
         {
-            "Look at output=": "GradDot(output=lambda z, y: z[:, 0]).fit(model, X, y).score(X, y)",
+            "Check output=": "GradDot(output=lambda z, y: z[:, 0]).fit(model, X, y).score(X, y)",
         },
     ),
     Row(
@@ -97,10 +97,10 @@ ROWS = [
         },
     ),
     Row(
-        ",). Take losses with reduction='none', and stay",
+        ",). Use losses with reduction='none', and only",
         ("GradDot(output=lambda z, y: F.cross_entropy(z, y)).fit(*learned).score(Z, y)"),
         {
-            "Take losses with reduction='none'": (
+            "Use losses with reduction='none'": (
                 "GradDot(output=lambda z, y: F.cross_entropy(z, y, "
                 "reduction='none')).fit(*learned).score(Z, y)"
             ),
@@ -117,7 +117,7 @@ ROWS = [
         },
     ),
     Row(
-        "brings no learning rate. Say how far",
+        "does not have a learning rate. State how long",
         "InfluenceFunction(at='endpoint').fit(*learned)",
         {
             "further_training=Training(lr=0.01, epochs=5)": (
@@ -168,7 +168,7 @@ ROWS = [
             "Leave projection_dim at None": (
                 "InfluenceFunction('kfac', projection_dim=None).fit(model, X, y)"
             ),
-            "take a curvature that does: ['ggn', 'fisher', 'logra']": (
+            "use a curvature that does: ['ggn', 'fisher', 'logra']": (
                 "[InfluenceFunction(name, projection_dim=5, random_state=0).fit(model, X, "
                 "y) for name in ['ggn', 'fisher', 'logra']]"
             ),

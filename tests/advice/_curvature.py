@@ -25,7 +25,7 @@ ROWS = [
         },
     ),
     Row(
-        "Raise max_iter or rtol, take preconditioner='nystroem' with",
+        "Raise max_iter or rtol, or use preconditioner='nystroem' with",
         (
             "InfluenceFunction(ConjugateGradient(max_iter=1, rtol=1e-10), "
             "1e-6).fit(*learned).score(*two)"
@@ -35,7 +35,7 @@ ROWS = [
                 "InfluenceFunction(ConjugateGradient(max_iter=100, rtol=1e-2), "
                 "1e-2).fit(*learned).score(*two)"
             ),
-            "take preconditioner='nystroem' with a higher preconditioner_rank": (
+            "use preconditioner='nystroem' with a higher preconditioner_rank": (
                 "InfluenceFunction(ConjugateGradient(preconditioner='nystroem', "
                 "preconditioner_rank=40, rtol=1e-3), 1e-2).fit(*learned).score(*two)"
             ),
@@ -69,7 +69,7 @@ ROWS = [
         },
     ),
     Row(
-        ", in which no curvature fits; the",
+        ", which is too little for any curvature; the",
         "InfluenceFunction(max_memory=10).fit(*learned)",
         {
             "Raise max_memory": "InfluenceFunction(max_memory='1GB').fit(*learned)",
@@ -99,12 +99,12 @@ ROWS = [
     ),
     Row(
         (
-            ". Take curvature='ggn', or Arnoldi(matrix='hessian') or "
+            ". Use curvature='ggn', or Arnoldi(matrix='hessian') or "
             "ConjugateGradient(matrix='hessian'),"
         ),
         "InfluenceFunction('hessian', max_memory='1kB').fit(*learned)",
         {
-            "Take curvature='ggn'": (
+            "Use curvature='ggn'": (
                 "InfluenceFunction(curvature='ggn', max_memory='10kB', projection_dim=4, "
                 "random_state=0).fit(*learned)"
             ),
@@ -118,10 +118,10 @@ ROWS = [
         },
     ),
     Row(
-        "directions are left out, and those next",
+        "directions are left out, and those close",
         ("InfluenceFunction(Hessian(negative='keep'), damping=0.0).fit(*learned).score(*two)"),
         {
-            "Take a damping above": (
+            "Use a damping above": (
                 "InfluenceFunction(Hessian(negative='keep'), "
                 "damping=10.0).fit(*learned).score(*two)"
             ),
@@ -153,16 +153,16 @@ ROWS = [
                 "InfluenceFunction(LiSSA(depth=None), 10.0, "
                 "random_state=0).fit(*learned).score(*two)"
             ),
-            "take ConjugateGradient()": (
+            "use ConjugateGradient()": (
                 "InfluenceFunction(ConjugateGradient(), 0.1).fit(*learned).score(*two)"
             ),
         },
     ),
     Row(
-        ". Take scale=None or a larger one,",
+        ". Use scale=None or a larger one,",
         ("InfluenceFunction(LiSSA(scale=1e-3), 0.01, random_state=0).fit(*learned).score(*two)"),
         {
-            "Take scale=None": (
+            "Use scale=None": (
                 "InfluenceFunction(LiSSA(scale=None), 1.0, "
                 "random_state=0).fit(*learned).score(*two)"
             ),
@@ -177,7 +177,7 @@ ROWS = [
         },
     ),
     Row(
-        "is taken, which fits max_memory. Set LoGra(rank=...)",
+        "is used, which fits into max_memory. Set LoGra(rank=...)",
         ("InfluenceFunction('logra', max_memory='20kB', random_state=0).fit(*learned)"),
         {
             "Set LoGra(rank=...)": (
@@ -186,7 +186,7 @@ ROWS = [
         },
     ),
     Row(
-        ". Raise projection_dim or max_memory, or take",
+        ". Raise projection_dim or max_memory, or use",
         ("InfluenceFunction('logra', projection_dim=1, random_state=0).fit(*learned)"),
         {
             "Raise projection_dim": (
@@ -195,23 +195,23 @@ ROWS = [
         },
     ),
     Row(
-        ". Raise projection_dim or max_memory, or take",
+        ". Raise projection_dim or max_memory, or use",
         ("InfluenceFunction('logra', max_memory=1000, random_state=0).fit(*learned)"),
         {
             "or max_memory": (
                 "InfluenceFunction('logra', max_memory='1GB', random_state=0).fit(*learned)"
             ),
-            "take init='random'": (
+            "use init='random'": (
                 "InfluenceFunction(LoGra(init='random'), max_memory=1200, random_state=0, "
                 "batch_size=1).fit(*learned)"
             ),
         },
     ),
     Row(
-        ") both say how far gradients are",
+        ") both set the size of the projection",
         ("InfluenceFunction(LoGra(rank=2), projection_dim=10, random_state=0).fit(*learned)"),
         {
-            "Give rank, the size": (
+            "Give either rank, the size": (
                 "InfluenceFunction(LoGra(rank=2), random_state=0).fit(*learned)"
             ),
             "or projection_dim": (
@@ -220,7 +220,7 @@ ROWS = [
         },
     ),
     Row(
-        "numbers an example and their curvature, but",
+        "numbers for each example and their curvature, but",
         ("InfluenceFunction(LoGra(rank=5), max_memory='1kB', random_state=0).fit(*learned)"),
         {
             "Lower rank": (
@@ -261,10 +261,10 @@ ROWS = [
         },
     ),
     Row(
-        "layers. Take a larger dim, or projection='factored',",
+        "projection needs at least one dim per layer. Use a larger dim, or projection='factored',",
         ("TRAK(projection='two_sided', projection_dim=1, random_state=0).fit(*learned)"),
         {
-            "Take a larger dim": (
+            "Use a larger dim": (
                 "make_projection(module_task, 8, projection='two_sided', random_state=0)"
             ),
             "projection='factored'": (

@@ -66,7 +66,7 @@ ROWS = [
         },
     ),
     Row(
-        "that does not show every example once;",
+        "that does not yield every example exactly once;",
         (
             "GradDot().fit(module_task, DataLoader(tensors, "
             "sampler=WeightedRandomSampler([1.0] * 50, 50)))"
@@ -90,7 +90,7 @@ ROWS = [
         },
     ),
     Row(
-        "hold no numbers; accepted are floats, integers",
+        "are not numeric; accepted are floats, integers",
         "A = frame.assign(p='word'); GradDot().fit(module_task, A, y)",
         {
             "Pipeline that starts with a ColumnTransformer": (
@@ -132,7 +132,7 @@ ROWS = [
         "); the model was fitted with numbers.",
         "GradDot().fit(module_task, Z, np.array(['a', 'b', 'c'])[y])",
         {
-            "by the same LabelEncoder's transform": (
+            "with the transform of the same LabelEncoder": (
                 "names = np.array(['a', 'b', 'c'])[y]; encoder = "
                 "LabelEncoder().fit(names); GradDot().fit(module_task, Z, "
                 "encoder.transform(names))"
@@ -205,10 +205,10 @@ ROWS = [
         },
     ),
     Row(
-        ". Take fewer examples, or sample subsets",
+        ". Use fewer examples, or sample subsets",
         "enumerate_subsets(40, 20)",
         {
-            "Take fewer examples": "enumerate_subsets(6, 3)  # fewer than max_subsets",
+            "Use fewer examples": "enumerate_subsets(6, 3)  # fewer than max_subsets",
             ("sample subsets and use linear_datamodeling_score(..., correlation='pearson')"): (
                 "rng = np.random.default_rng(0); "
                 "linear_datamodeling_score(rng.normal(size=(6, 3)), rng.random((6, 10)) < "
@@ -234,7 +234,7 @@ ROWS = [
         "); the model's loss takes numbers. Encode",
         ("GradDot().fit(module_task, Z, np.array(['a', 'b', 'c'], dtype=object)[y])"),
         {
-            "Encode labels as they were for training, 0 to n_classes - 1": (
+            "Encode labels as for training, 0 to n_classes - 1": (
                 "n_classes = 3; GradDot().fit(module_task, Z, "
                 "LabelEncoder().fit_transform(np.arange(n_classes)[y]))"
             ),
@@ -248,7 +248,7 @@ ROWS = [
             "X_train=Z, examples=(A, A[:3]))"
         ),
         {
-            "give what a reader can look at as examples=(train, test)": (
+            "give something readable as examples=(train, test)": (
                 "train = np.zeros((50, 16)); test = train[:3]; "
                 "AttributionReport.from_attributor(GradDot().fit(*learned), Z[:3], y[:3], "
                 "X_train=Z, examples=(train, test))"

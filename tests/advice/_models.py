@@ -28,7 +28,7 @@ ROWS = [
         },
     ),
     Row(
-        "labels an example, so no single margin",
+        "labels for each example, so no single margin",
         (
             "GradDot(output='margin').fit(MLPClassifier(max_iter=9).fit(X, many), X, "
             "many).score(X, many)"
@@ -45,7 +45,7 @@ ROWS = [
         },
     ),
     Row(
-        "(ignore_index), whose examples have no loss. Leave",
+        "(ignore_index), so its examples are not in the loss. Leave",
         "as_task(module, loss=nn.CrossEntropyLoss(ignore_index=1))",
         {
             "give the criterion without ignore_index": (
@@ -87,14 +87,14 @@ ROWS = [
                 "w = torch.tensor([1.0, 2.0, 3.0]); GradDot().fit(as_task(module, "
                 "loss=nn.CrossEntropyLoss(weight=w)), Z, y)"
             ),
-            "else return one loss an example": (
+            "else return one loss for each example": (
                 "w = torch.tensor([1.0, 2.0, 3.0]); GradDot().fit(as_task(module, "
                 "loss=lambda z, t: F.cross_entropy(z, t, w, reduction='none')), Z, y)"
             ),
         },
     ),
     Row(
-        "(positive=True) is solved under constraints; at a",
+        "(positive=True) is solved under constraints; the",
         "as_task(Ridge(positive=True).fit(X, t))",
         {
             "Fit it with positive=False": "as_task(Ridge(positive=False).fit(X, t))",
@@ -109,7 +109,7 @@ ROWS = [
         },
     ),
     Row(
-        "(refit=False) keeps no fitted model. Fit it",
+        "(refit=False) does not keep a fitted model. Fit it",
         "as_task(GridSearchCV(Ridge(), {'alpha': [1]}, refit=False).fit(X, t))",
         {
             "Fit it with refit=True": (
@@ -131,7 +131,7 @@ ROWS = [
         },
     ),
     Row(
-        "with warm_start=True and early_stopping=True held out rows",
+        "with warm_start=True and early_stopping=True held out different rows",
         (
             "m = MLPClassifier(max_iter=9, warm_start=True, early_stopping=True, "
             "random_state=0).fit(X, y); GradDot().fit(m.fit(X, y), X, y)"
@@ -192,7 +192,7 @@ ROWS = [
         },
     ),
     Row(
-        "output='neg_loss' needs y: without it the model's",
+        "output='neg_loss' needs y: without y, the model's",
         "GradDot(output='neg_loss').fit(ridge, X, t).score(X)",
         {
             "Pass y": "GradDot(output='neg_loss').fit(ridge, X, t).score(X, y=t)",
@@ -224,7 +224,7 @@ ROWS = [
         },
     ),
     Row(
-        "), so it is not known which",
+        "), so its training rows are not known",
         "GradDot().fit(skorch_net(train_split=broken_split).fit(Z, y), Z, y)",
         {
             "say so with model.set_params(train_split=None)": (
@@ -245,7 +245,7 @@ ROWS = [
         },
     ),
     Row(
-        ". Take a curvature that does without:",
+        ". Use a curvature that does not need it:",
         (
             "InfluenceFunction('logra', random_state=0).fit(as_task(lm, "
             "loss=SequenceCrossEntropy()), words, words)"
@@ -274,7 +274,7 @@ ROWS = [
         },
     ),
     Row(
-        ". Take a curvature that does without:",
+        ". Use a curvature that does not need it:",
         ("InfluenceFunction().fit(as_task(lm, loss=SequenceCrossEntropy()), words, words)"),
         {
             "InfluenceFunction(LoGra(rows='fisher'))": (
@@ -316,7 +316,7 @@ ROWS = [
         },
     ),
     Row(
-        ", so its objective is not that",
+        ", so its objective may differ",
         "as_task(OwnLoss(Net).fit(Z, y))",
         {
             "as_task(net, loss=...)": (
@@ -335,7 +335,7 @@ ROWS = [
         },
     ),
     Row(
-        ", but for some example the module's",
+        ", but the module's probabilities",
         "GradDot().fit(short_net(Net, criterion=nn.NLLLoss).fit(Z, y), Z, y)",
         {
             "End the module with": (

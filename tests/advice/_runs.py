@@ -64,26 +64,26 @@ ROWS = [
         },
     ),
     Row(
-        "was not what the retrained models were asked for",
+        "but the retrained models were evaluated on another output",
         (
             "GroupAttributor(SubsetPosterior(None, n_trainings=3), property='mean_neg_loss')"
             ".fit(model, X, y, X_query=X[:9], y_query=y[:9])"
         ),
         {
-            "Fit again, with output= of SubsetPosterior": (
+            "Fit again, with this output= of the attributor": (
                 "SubsetPosterior(None, n_trainings=3, output='margin')"
                 ".fit(model, X, y, X_query=X[:9], y_query=y[:9])"
             ),
         },
     ),
     Row(
-        "was not asked about in fit",
+        "was not given to fit",
         (
             "SubsetPosterior(None, n_trainings=3).fit(model, X, y, X_query=X[:9], "
             "y_query=y[:9]).score(X[9:12])"
         ),
         {
-            "known for X_query and y_query alone: give the row there, and fit again": (
+            "known only for X_query and y_query: add the row there, and fit again": (
                 "X_query, y_query = X[:12], y[:12]; SubsetPosterior(None, n_trainings=3).fit("
                 "model, X, y, X_query=X_query, y_query=y_query).score(X[9:12])"
             ),

@@ -107,7 +107,7 @@ ROWS = [
         },
     ),
     Row(
-        "Give those to try, for instance dampings=np.geomspace(1e-6,",
+        "Give the candidates, for instance dampings=np.geomspace(1e-6,",
         "SurrogateLambdaSearchCV(InfluenceFunction('cg')).fit(model, X, y)",
         {
             "dampings=np.geomspace(1e-6, 1e1, 29)": (

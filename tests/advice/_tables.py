@@ -32,7 +32,7 @@ ROWS = [
         {"Leave X_fit out": "InfluenceFunction().fit(model, X, y)  # no X_fit"},
     ),
     Row(
-        "Take curvature='ggn' or 'fisher', which work in",
+        "Use curvature='ggn' or 'fisher', which work in",
         "InfluenceFunction('kfac', max_memory='1KB').fit(module_task, Z, y)",
         {
             "curvature='ggn' or 'fisher'": (
@@ -55,17 +55,17 @@ ROWS = [
         },
     ),
     Row(
-        "of the Pipeline gives other values in fit_transform",
+        "of the Pipeline gives different values in fit_transform",
         (
             "m = make_pipeline(TargetEncoder(target_type='continuous'), Ridge()).fit(codes, t); "
             "InfluenceFunction().fit(m, codes, t)"
         ),
         {
-            "an integer random_state of that step": (
+            "an integer random_state for that step": (
                 "m = make_pipeline(TargetEncoder(target_type='continuous', random_state=0), "
                 "Ridge()).fit(codes, t); InfluenceFunction().fit(m, codes, t)"
             ),
-            "what the last step was fitted on as X_fit": (
+            "data that the last step was fitted on as X_fit": (
                 "encoder = TargetEncoder(target_type='continuous'); "
                 "seen = encoder.fit_transform(codes, t); "
                 "m = Pipeline([('e', encoder), ('r', Ridge().fit(seen, t))]); "

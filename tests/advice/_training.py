@@ -227,4 +227,70 @@ ROWS = [
             ),
         },
     ),
+    Row(
+        "does not take three arguments.",
+        "retrained(GaussianNB(), output=lambda outputs, targets: outputs[:, 0])",
+        {
+            "output=lambda model, X, y: model.predict(X)": (
+                "retrained(GaussianNB(), output=lambda model, X, y: model.predict(X))"
+            ),
+        },
+    ),
+    Row(
+        "does not take two arguments.",
+        "retrained(model, output=lambda model, X, y: model.predict(X))",
+        {
+            "output(outputs, targets) -> (n,) on its natural outputs": (
+                "output = lambda outputs, targets: outputs[:, 0]; retrained(model, output=output)"
+                "  # output(outputs, targets)"
+            ),
+        },
+    ),
+    Row(
+        " needs the targets of the queries. Give",
+        "retrain_on_subsets(RandomForestRegressor(3), X, t, X[:9], n_subsets=2)",
+        {
+            "Give y_query": (
+                "retrain_on_subsets(RandomForestRegressor(3), X, t, X[:9], y_query=t[:9], "
+                "n_subsets=2)"
+            ),
+            "take output='prediction'": (
+                "retrain_on_subsets(RandomForestRegressor(3), X, t, X[:9], n_subsets=2, "
+                "output='prediction')"
+            ),
+        },
+    ),
+    Row(
+        "are of pairs of classes",
+        "retrained(SVC(decision_function_shape='ovo'), output='margin')",
+        {
+            "Set decision_function_shape='ovr'": (
+                "retrained(SVC(decision_function_shape='ovr'), output='margin')"
+            ),
+        },
+    ),
+    Row(
+        "masks: a subset has no row of the classes",
+        (
+            "retrain_on_subsets(LinearSVC(), X, b, X[:9], b[:9], masks=(b == 1)[None], "
+            "output=lambda model, X, y: model.decision_function(X))"
+        ),
+        {
+            "Use a larger subset_fraction": (
+                "retrain_on_subsets(LinearSVC(), X, b, X[:9], b[:9], n_subsets=2, "
+                "subset_fraction=0.9, output=lambda model, X, y: model.decision_function(X))"
+            ),
+        },
+    ),
+    Row(
+        " is of one label an example, but y has shape",
+        "retrain_on_subsets(RandomForestClassifier(3), X, many, X[:9], many[:9], n_subsets=2)",
+        {
+            "Pass a function output(model, X, y) -> (n,)": (
+                "def output(model, X, y): return model.predict(X)[:, 0]\n"
+                "retrain_on_subsets(RandomForestClassifier(3), X, many, X[:9], many[:9], "
+                "n_subsets=2, output=output)"
+            ),
+        },
+    ),
 ]

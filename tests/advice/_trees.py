@@ -19,7 +19,7 @@ ROWS = [
         },
     ),
     Row(
-        "are no means of its rows",
+        "are not the means of its rows",
         (
             "m = RandomForestRegressor(3, criterion='absolute_error').fit(X, t); "
             "TreeInfluence('leaf').fit(m, X, t)"
@@ -32,7 +32,7 @@ ROWS = [
         },
     ),
     Row(
-        "cannot be derived from its training rows",
+        "cannot be computed from its training rows",
         (
             "m = GradientBoostingRegressor(n_estimators=3, subsample=0.5).fit(X, t); "
             "TreeInfluence('leaf').fit(m, X, t)"
@@ -85,7 +85,7 @@ ROWS = [
         },
     ),
     Row(
-        "counts the classes of the rows that it holds out as well",
+        "also counts the classes of held-out rows",
         (
             "m = HistGradientBoostingClassifier(class_weight='balanced', max_iter=3, "
             "early_stopping=True).fit(X, y); TreeInfluence('leaf').fit(m, X, y)"

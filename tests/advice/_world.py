@@ -21,7 +21,8 @@ from tests.advice import _names
 __all__ = ["said_by"]
 
 ROOMS = (
-    "applications curvature data displays gradients groups metrics models report selection training"
+    "applications curvature data displays gradients groups metrics models report selection "
+    "training values"
 )
 
 with_generator = partial(lambda *_, left: world()["model"], left=iter(()))  # no fingerprint

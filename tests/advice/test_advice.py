@@ -20,6 +20,7 @@ from tests.advice import (
     _tables,
     _training,
     _trees,
+    _values,
 )
 from tests.advice._messages import advised, code_words, messages
 from tests.advice._world import said_by
@@ -37,15 +38,17 @@ TABLES = (
     _tables,
     _training,
     _trees,
+    _values,
 )
 ROWS = [row for table in TABLES for row in table.ROWS]
 
 #: Messages whose advice is not run, by a piece of each, and why.
 NOT_RUN = {
-    "defines no damping by name": "said to authors of methods",
-    "is met, but loose on these data": "warnings of models hardly trained are let be",
+    "has no named dampings": "said to authors of methods",
+    "is met, but it is loose for these data": "warnings of models hardly trained are let be",
     "Its solver stopped early, after max_iter=": "warnings of models hardly trained are let be",
-    "is_unbalance=True weighs classes": "needs LightGBM",
+    "is_unbalance=True weights classes": "needs LightGBM",
+    "asks for validation data (eval_set), which": "needs XGBoost",
     "XGBoost with num_parallel_tree above 1": "needs XGBoost",
     "no file for": "needs files of the Census Bureau",
     "the Census Bureau's files of": "needs a network",
@@ -53,8 +56,8 @@ NOT_RUN = {
     "uci_concrete: not found in": "needs a network",
     "one-versus-rest LogisticRegression with": "newer scikit-learn has no such model",
     "LogisticRegression(multi_class='multinomial')": "newer scikit-learn has no such parameter",
-    "has a loss function of its own. Give the loss of its logits": "needs transformers",
-    "of the transformers library, models whose names end in": "needs transformers",
+    "has its own loss function. Give the loss of its logits": "needs transformers",
+    "for models of the transformers library, the loss is known only if": "needs transformers",
     "without a batch sampler; accepted is a torch": "record_trajectory is run by other rows",
     "a training batch came from somewhere else": "record_trajectory is run by other rows",
     "the recorded optimizer does not hold": "the recorder itself refuses such a run first",

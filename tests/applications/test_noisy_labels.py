@@ -14,14 +14,15 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit, StratifiedKFold
 from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from skorch import NeuralNetClassifier
+from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from influencekit import FurtherTraining, InfluenceFunction, Training
-from influencekit.applications import NoisyLabelDetector
+from influencekit.applications import DatasetPruner, NoisyLabelDetector
 from influencekit.applications._evidence import confidently_contradicted, kept_rows
 from influencekit.groups import KMeansGrouper, RandomGrouper
 from tests._shared.nets import TwoLayers
@@ -288,8 +289,29 @@ def test_regression_by_squared_error():
     assert detector.ranking_[0] == folds.ranking_[0] == 7
     with pytest.raises(ValueError, match="is no classifier"):
         NoisyLabelDetector(Ridge(), method="rounds").fit(X, y)
-    with pytest.raises(ValueError, match="no natural threshold"):
-        NoisyLabelDetector(Ridge()).fit(X, y)
+
+
+@pytest.mark.parametrize("tool", [NoisyLabelDetector, DatasetPruner])
+def test_settings_of_one_training_are_refused_with_the_way_out(tool):
+    X, y, _ = planted()
+    net = NeuralNetClassifier(TwoLayers, callbacks=[EarlyStopping()], verbose=0)
+    piped = Pipeline([("net", net)])
+    for model, name in ((net, "callbacks=None"), (piped, "net__callbacks=None")):
+        with pytest.raises(ValueError, match=f"monitors 'valid_loss'.*{name}"):
+            tool(model).fit(X.astype(np.float32), y)
+
+
+def test_scores_without_a_natural_count_only_rank():
+    X = np.random.default_rng(0).normal(size=(30, 2))
+    y = X @ [1.0, -2.0] + np.arange(30) % 3
+    ranks = NoisyLabelDetector(Ridge()).fit(X, y)
+    counts = NoisyLabelDetector(Ridge(), contamination=0.1).fit(X, y)
+    np.testing.assert_array_equal(ranks.ranking_, counts.ranking_)
+    assert not ranks.suspected_.any() and ranks.threshold_ == np.inf
+    np.testing.assert_allclose(ranks.estimator_.coef_, Ridge().fit(X, y).coef_)
+    for judge in (NoisyLabelDetector(Ridge()).fit_predict, ranks.predict):
+        with pytest.raises(ValueError, match="no natural threshold"):
+            judge(X, y)
 
 
 class ByLabel(BaseEstimator):
@@ -351,7 +373,6 @@ def test_clone_pickle_pipeline_and_search():
         ({"estimator": LinearSVC()}, None, TypeError, "no class probabilities"),
         ({"cv": ShuffleSplit(3)}, None, ValueError, "hold out every row exactly once"),
         ({"method": "self_influence", "cv": 3}, None, ValueError, "learned from the row"),
-        ({"method": "self_influence"}, None, ValueError, "no natural threshold"),
         ({}, np.zeros(120), ValueError, "holds the one class"),
         ({}, np.zeros((120, 2)), ValueError, "one label a row"),
         ({}, np.full(120, np.nan), ValueError, "NaN"),

@@ -9,7 +9,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from influencekit.applications import removal_curve
-from influencekit.applications._removal import right_class
+from influencekit.applications._removal import RightClass
 from influencekit.exceptions import InfluenceKitWarning
 from tests._shared.nets import OneLayer
 from tests._shared.tables import split
@@ -146,9 +146,9 @@ def test_errors_are_standard_errors_over_retrainings():
 
 def test_the_right_class():
     outputs = torch.tensor([[2.0, 1.0], [0.0, 1.0]])
-    assert right_class(outputs, torch.tensor([0, 0])).tolist() == [1, 0]
+    assert RightClass()(outputs, torch.tensor([0, 0])).tolist() == [1, 0]
     one = torch.tensor([[2.0], [-1.0], [3.0]])
-    assert right_class(one, torch.tensor([[1.0], [0.0], [0.0]])).tolist() == [1, 1, 0]
+    assert RightClass()(one, torch.tensor([[1.0], [0.0], [0.0]])).tolist() == [1, 1, 0]
 
 
 def test_accuracy_is_not_of_regressors():

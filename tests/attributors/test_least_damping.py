@@ -10,8 +10,13 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from influencekit import InfluenceFunction, as_task
+from influencekit.curvature import make_curvature
 from influencekit.damping import auto_damping
-from influencekit.damping._default import AT_OPTIMUM, effective_sample_size
+from influencekit.damping._default import (
+    AT_OPTIMUM,
+    effective_sample_size,
+    supported_dimension,
+)
 from tests._shared.marks import NOT_TRAINED
 from tests._shared.nets import tanh_net
 
@@ -112,6 +117,20 @@ def test_a_regression_is_left_to_the_spectrum():
     influence = InfluenceFunction("fisher").fit(as_task(module, loss=nn.MSELoss()), X, X[:, :1])
     assert influence.gradient_ratio_ > AT_OPTIMUM
     assert influence.damping_ == auto_damping(influence.curvature_)
+
+
+@NOT_TRAINED
+@pytest.mark.parametrize(
+    ("curvature", "share"),
+    [("ggn", 1 / 3), ("fisher", 1 / 6), ("kfac", 2 / 3), ("ekfac", 2 / 3), ("logra", 2 / 3)],
+)
+def test_share_of_the_effective_sample_size(curvature, share):
+    module, loss = stopped()
+    influence = InfluenceFunction(curvature).fit(as_task(module, loss=loss), X, Y)
+    norms = np.linalg.norm(gradients(module), axis=1)
+    rows = norms.sum() ** 2 / (norms**2).sum()
+    found = supported_dimension(make_curvature(curvature), influence.curvature_)
+    assert found == pytest.approx(share * rows, rel=1e-5)
 
 
 def test_effective_rows():

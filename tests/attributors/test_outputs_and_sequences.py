@@ -279,7 +279,7 @@ def test_wrong_labels_of_sequences_are_told():
         (targets[:, :-1], r"shape \(14, 5\)"),
         (targets[:, 0], r"shape \(14,\)"),
         (targets.astype(float), "float"),
-        (np.full_like(targets, -100), "no token has a loss"),
+        (np.full_like(targets, -100), "no token is in the loss"),
     ):
         with pytest.raises(ValueError, match=message):
             GradDot().fit(task, tokens, bad)

@@ -420,7 +420,7 @@ def test_lds_search_over_a_net_that_kept_checkpoints():
         (lambda: RunAverage(), "mixed", UnsupportedModelError, "is a run, item 1 a single"),
         (lambda: RunAverage(checkpoints=[]), "net", ValueError, "checkpoints: got none"),
         (lambda: RunAverage(checkpoints={}), "list", UnsupportedModelError, "beside a list"),
-        (lambda: RunAverage(), "other", UnsupportedModelError, "other trainable parameters"),
+        (lambda: RunAverage(), "other", UnsupportedModelError, "the trainable parameters of item"),
         (lambda: RunAverage(damping_factor=0), "net", ValueError, "damping_factor"),
         (
             lambda: RunAverage(retrain=True),

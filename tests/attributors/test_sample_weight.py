@@ -212,7 +212,7 @@ BAD = {
 @pytest.mark.parametrize("kind", BAD)
 def test_other_weights_are_refused(kind):
     with pytest.raises(
-        ValueError, match=r"sample_weight: got .* one finite number for each, not below zero"
+        ValueError, match=r"sample_weight: got .* one finite number for each, not negative"
     ):
         GradDot().fit(Ridge().fit(X, T), X, T, sample_weight=BAD[kind])
     with pytest.raises(ValueError, match="sample_weight: got"):
@@ -332,7 +332,7 @@ class TestWarnings:
 
     def test_other_rows(self):
         model = LogisticRegression(**NEWTON).fit(X, Y)
-        with pytest.warns(NotStationaryWarning, match="other rows than those given"):
+        with pytest.warns(NotStationaryWarning, match="rows other than those given"):
             InfluenceFunction().fit(model, X[:60], Y[:60])
 
     @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -203,9 +203,9 @@ def test_queries_are_known_by_their_content(iris):
     order = [5, 0, 5]
     np.testing.assert_array_equal(posterior.score(Q[order], q[order]), scores[order])
     np.testing.assert_array_equal(posterior.score(Q[order]), scores[order])
-    with pytest.raises(ValueError, match=r"row 1 was not asked about.*not in X_query"):
+    with pytest.raises(ValueError, match=r"row 1 was not given to fit.*not in X_query"):
         posterior.score(np.stack([Q[0], X[0]]))
-    with pytest.raises(ValueError, match="its target was another one"):
+    with pytest.raises(ValueError, match="its target in y_query was different"):
         posterior.score(Q[:1], (q[:1] + 1) % 3)
 
 

@@ -177,7 +177,7 @@ def test_what_is_decomposed_says_that_there_is_none(iris, curvature):
     assert not hasattr(fitted, "solution")
     with pytest.raises(AttributeError) as caught:
         fitted.solution(X, y)
-    assert "solves no system for each query" in str(caught.value.__cause__)
+    assert "does not solve a system for each query" in str(caught.value.__cause__)
 
 
 def test_a_solver_that_returns_a_tensor_is_told():

@@ -130,7 +130,7 @@ def test_columns_by_a_function():
 )
 def test_columns_that_it_refuses_are_told_in_its_words(step, said):
     attributor = GradDot().fit(logistic(step).fit(FRAME, Y), FRAME, Y)
-    with pytest.raises(ValueError, match=r"The step that takes them says") as error:
+    with pytest.raises(ValueError, match=r"The error of the step that uses them") as error:
         attributor.score(FRAME[list("bcd")], Y)
     assert said in str(error.value)
     assert "feature_names_in_]" not in str(error.value)

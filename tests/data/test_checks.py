@@ -248,7 +248,7 @@ class TestTargets:
         refuses(task, X, np.full((10, 3), 1 / 3), ValueError, "(10, 3)", "one target for each")
 
     def test_scalar(self):
-        refuses(classifier(), X, 1, ValueError, "y: got", "one target an example")
+        refuses(classifier(), X, 1, ValueError, "y: got", "one target for each example")
 
 
 class Stream(IterableDataset):
@@ -288,7 +288,7 @@ class TestDatasets:
     def test_pipeline_refuses_a_dataset(self):
         task = classifier(transform=lambda X_: X_, name="Pipeline")
         for data in (self.data, DataLoader(self.data), {"a": X}, (X, X)):
-            refuses(task, data, None, TypeError, "Pipeline", "last step alone")
+            refuses(task, data, None, TypeError, "Pipeline", "only a Pipeline's last step")
 
     @pytest.mark.parametrize(
         "sampler",
@@ -301,7 +301,7 @@ class TestDatasets:
     )
     def test_sampler_that_skips_or_repeats(self, sampler):
         loader = DataLoader(self.data, sampler=sampler)
-        said = (type(sampler).__name__, "every example once", "Subset(dataset, rows)")
+        said = (type(sampler).__name__, "every example exactly once", "Subset(dataset, rows)")
         refuses(classifier(), loader, None, ValueError, *said)
 
     def test_loader_without_batches(self):

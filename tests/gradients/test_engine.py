@@ -375,7 +375,7 @@ def test_bad_shapes_are_named():
         features.matmul(normal(3, 2))
     with pytest.raises(ValueError, match=r"weights: got shape \(2, 3\)"):
         features.weighted_sums(normal(2, 3))
-    with pytest.raises(ValueError, match="one number an example"):
+    with pytest.raises(ValueError, match="one number for each example"):
         Gradients(engine, examples, output_cotangent(lambda outputs, targets: outputs)).matrix()
     with pytest.raises(ValueError, match=r"cotangent: it returned shape \(.*expected \(n, R"):
         Gradients(engine, examples, lambda outputs, targets: outputs).matrix()

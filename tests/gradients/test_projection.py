@@ -181,5 +181,5 @@ def test_dims_are_shared_out():
     dims = share_dims([Spec(100), Spec(10_000), Spec(1)], 50)
     assert sum(dims) == 50
     assert dims[1] > dims[0] > dims[2] >= 1
-    with pytest.raises(ValueError, match="one dim a layer"):
+    with pytest.raises(ValueError, match="one dim per layer"):
         share_dims([Spec(3), Spec(3)], 1)

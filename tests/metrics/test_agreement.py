@@ -97,7 +97,7 @@ def test_seed_curve_cuts_seeds_into_disjoint_blocks():
     ("change", "said"),
     [
         ({"scores": np.ones((5, 8))}, "`scores` must have shape"),
-        ({"gold": np.ones((5, 2)), "scores": np.ones((5, 2))}, "a correlation needs 3"),
+        ({"gold": np.ones((5, 2)), "scores": np.ones((5, 2))}, "a correlation needs at least 3"),
         ({"gold": np.full((5, 9), np.nan)}, "`gold` holds 45 NaN"),
         ({"halves": np.ones((3, 5, 9))}, "`halves` must have shape"),
         ({"resolution": np.ones((2, 5))}, "`resolution` must be a number or"),
@@ -112,7 +112,7 @@ def test_wrong_arguments_are_named(change, said):
 
 
 def test_wrong_seeds_are_named():
-    with pytest.raises(ValueError, match="yields no seed"):
+    with pytest.raises(ValueError, match="is empty"):
         agreement_by_seeds([], {"a": np.ones((5, 9))})
     with pytest.raises(ValueError, match="integers of 1 or more"):
         agreement_by_seeds([np.ones((5, 9))], {"a": np.ones((5, 9))}, n_repeats=[0])

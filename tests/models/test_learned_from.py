@@ -114,7 +114,7 @@ def test_retraining_on_all_rows_gives_the_model_back(name):
 @pytest.mark.filterwarnings("ignore::influencekit.exceptions.NotStationaryWarning")
 def test_random_steps_are_told(name):
     model, _seen = fitted(name, None)
-    with pytest.warns(InfluenceKitWarning, match="gives other values in fit_transform"):
+    with pytest.warns(InfluenceKitWarning, match="gives different values in fit_transform"):
         GradDot().fit(model, X, T)
     with pytest.warns(InfluenceKitWarning, match=r"integer random_state.*X_fit"):
         retrain_on_subsets(model, X, T, X[:5], T[:5], n_subsets=2, random_state=0)

@@ -168,7 +168,7 @@ def test_custom_loss_refuses_a_scalar_that_is_no_mean():
     loss = CustomLoss(lambda o, t: F.cross_entropy(o, t, weight=weight))
     with pytest.raises(ValueError, match="class weights"):
         loss(logits(), POSITIONS)
-    with pytest.raises(ValueError, match=r"one\s+loss an example"):
+    with pytest.raises(ValueError, match=r"one\s+loss for each example"):
         CustomLoss(lambda o, t: o)(logits(), POSITIONS)
 
 
@@ -188,7 +188,7 @@ def test_margins_are_log_odds():
         torch.testing.assert_close(CrossEntropy().margin(outputs, positions), odds)
         own = z[:, 0] if label else -z[:, 0]
         torch.testing.assert_close(BinaryCrossEntropy().margin(z, positions), own)
-    with pytest.raises(TypeError, match="labels an example"):
+    with pytest.raises(TypeError, match="labels for each example"):
         BinaryCrossEntropy(multilabel=True).margin(outputs, positions)
     with pytest.raises(TypeError, match="no margin"):
         SquaredError().margin(outputs, positions)

@@ -171,7 +171,7 @@ def test_float32_stays_float32():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"early_stopping": True, "random_state": None}, "random_state is no integer"),
+        ({"early_stopping": True, "random_state": None}, "random_state is not an integer"),
         ({"early_stopping": True, "random_state": 0, "warm_start": True}, "warm_start"),
     ],
 )

@@ -93,7 +93,7 @@ def test_multilabel_has_no_margin():
     )
     task = as_task(model)
     output = resolve_output(task, "margin", True)
-    with pytest.raises(TypeError, match="labels an example"):
+    with pytest.raises(TypeError, match="labels for each example"):
         output(torch.zeros(3, 2), torch.zeros(3, 2))
 
 
@@ -153,7 +153,7 @@ def test_a_wrong_output_is_refused_in_one_wording(got):
     }
     said = set()
     for ask in asked.values():
-        with pytest.raises(ValueError, match="one number an example") as caught:
+        with pytest.raises(ValueError, match="one number for each example") as caught:
             ask()
         said.add(re.sub(r"\d+", "n", str(caught.value)))  # gradients try one example first
     assert len(said) == 1 and f"returned {re.sub('[0-9]+', 'n', got)} for" in said.pop()

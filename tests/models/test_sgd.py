@@ -154,7 +154,7 @@ def test_all_rows_without_early_stopping():
         (SGDRegressor(loss="epsilon_insensitive"), "kink"),
         (classifier(penalty="l1"), "L1 part"),
         (classifier(penalty="elasticnet"), "L1 part"),
-        (classifier(early_stopping=True, random_state=None), "random_state is no integer"),
+        (classifier(early_stopping=True, random_state=None), "random_state is not an integer"),
         (Perceptron(), "Perceptron, which is not"),
     ],
 )

@@ -345,7 +345,7 @@ def test_all_rows(split):
 )
 def test_unseeded_split_is_refused(split):
     net = classifier(train_split=split).fit(X, Y3)
-    with pytest.raises(UnsupportedModelError, match="random_state is no integer"):
+    with pytest.raises(UnsupportedModelError, match="random_state is not an integer"):
         as_task(net)
     assert as_task(net.set_params(train_split=None)).training_rows is None
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from influencekit import GradDot
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models import (
     BinaryCrossEntropy,
@@ -243,6 +244,16 @@ def test_task_is_pickled_and_copied():
         torch.testing.assert_close(again.class_weight, task.class_weight)
 
 
+def test_a_lambda_as_loss_is_pickled():
+    power = 4
+    task = as_task(net(), loss=lambda o, t: (o - t).pow(power).sum(1))
+    influence = GradDot().fit(task, *data()[:1], np.ones((len(data()[0]), 3)))
+    scores = influence.score(data()[0][:2], np.zeros((2, 3)))
+    again = pickle.loads(pickle.dumps(influence))
+    np.testing.assert_array_equal(again.score(data()[0][:2], np.zeros((2, 3))), scores)
+    assert copy.deepcopy(task).loss.function is task.loss.function
+
+
 def test_a_task_is_its_own_task():
     task = as_task(net(), loss=F.cross_entropy)
     assert as_task(task) is task
@@ -279,7 +290,7 @@ def batch_statistics():
         (lazy, F.mse_loss, UnsupportedModelError, "no shape yet"),
         (batch_statistics, F.mse_loss, UnsupportedModelError, "running statistics"),
         (lambda: nn.Linear, F.mse_loss, UnsupportedModelError, "got the class Linear"),
-        (object, F.mse_loss, UnsupportedModelError, "not a model that influencekit knows"),
+        (object, F.mse_loss, UnsupportedModelError, "which influencekit does not support"),
     ],
 )
 def test_refused(make, loss, error, words):

@@ -167,7 +167,7 @@ def test_labels_of_every_kind_of_data():
         GradDot().fit(model, {**data, "labels": labels}, labels)
     with pytest.raises(ValueError, match="got the label 99"):
         GradDot().fit(model, data, np.where(labels == -100, 99, labels))
-    with pytest.raises(ValueError, match="no token has a loss"):
+    with pytest.raises(ValueError, match="no token is in the loss"):
         GradDot().fit(model, data, np.full_like(labels, -100))
     with pytest.raises(ValueError, match="'input_ids'"):
         GradDot().fit(model, data["input_ids"])
@@ -239,7 +239,7 @@ def test_other_heads():
     assert given.loss.reduction == "sum" and given.input_targets is not None
     own = language_model()
     own.loss_function = lambda *args, **kwargs: 0.0
-    with pytest.raises(UnsupportedModelError, match="loss function of its own"):
+    with pytest.raises(UnsupportedModelError, match="its own loss function"):
         as_task(own)
 
 

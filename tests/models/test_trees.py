@@ -155,7 +155,7 @@ def test_gradients_are_not_looked_for_in_trees():
         with pytest.raises(UnsupportedModelError, match=r"influencekit\.TreeInfluence"):
             ask(model)
     for other in (LogisticRegression(max_iter=1000), AdaBoostClassifier()):
-        with pytest.raises(UnsupportedModelError, match="no tree model"):
+        with pytest.raises(UnsupportedModelError, match="not a tree model"):
             TreeInfluence().fit(other.fit(*IRIS), *IRIS)
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -113,6 +114,15 @@ def test_sklearn_models():
         proba = LogisticRegression(C=0.3).fit(X[mask], Y[mask]).predict_proba(X_QUERY)
         expected = np.log(proba[np.arange(7), Y_QUERY])
         np.testing.assert_allclose(outputs, [expected, expected], atol=1e-10)
+
+
+def test_a_net_inside_an_estimator_learns_from_all_rows():
+    truth = retrain(CalibratedClassifierCV(make_net(), cv=2), n_subsets=2)
+    alone = CalibratedClassifierCV(make_net(train_split=None), cv=2)
+    for mask, seeds, outputs in zip(truth.masks, truth.seeds, truth.outputs, strict=True):
+        torch.manual_seed(int(seeds[0]))
+        p = clone(alone).fit(X[mask], Y[mask]).predict_proba(X_QUERY)[np.arange(7), Y_QUERY]
+        np.testing.assert_allclose(outputs[0], np.log(p), atol=1e-12)
 
 
 def test_seeds_reach_every_random_state():
@@ -297,6 +307,11 @@ def test_refused_models():
     net = make_net(callbacks=[("stop", EarlyStopping())]).fit(X, Y)
     with pytest.raises(ValueError, match=r"'stop' monitors 'valid_loss'.*max_epochs=3"):
         retrain(net)
+    piped = make_pipeline(StandardScaler(), net).fit(X, Y)
+    with pytest.raises(ValueError, match="neuralnetclassifier__callbacks=None"):
+        retrain(piped)  # set_params of the Pipeline takes this name
+    with pytest.raises(ValueError, match="estimator__callbacks=None"):
+        retrain(CalibratedClassifierCV(net, cv=2))
     fitted = make_net(Logits()).fit(X, Y)
     with pytest.raises(UnsupportedModelError, match="module as an instance"):
         retrain(fitted)

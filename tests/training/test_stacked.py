@@ -303,7 +303,7 @@ def test_auto_takes_the_other_engine(reason):
     ("options", "message"),
     [
         ({"output": "best"}, "output: got 'best'"),
-        ({"output": lambda o, t: o}, "one number an example"),
+        ({"output": lambda o, t: o}, "one number for each example"),
     ],
 )
 def test_wrong_outputs_are_told_before_training(monkeypatch, options, message):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_iris
-from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from influencekit import GradDot, Task, as_task
@@ -19,13 +18,12 @@ from influencekit.metrics import (
     linear_datamodeling_score,
 )
 from influencekit.models._task import TaskList
-from tests._shared.attributors import asks_queries, reads_trees
+from tests._shared.attributors import asks_queries, trees_for
 from tests.test_common import ATTRIBUTORS
 
 X, Y = load_iris(return_X_y=True)
 X, Y = X[::3], Y[::3]
 MODEL = LogisticRegression(max_iter=500).fit(X, Y)
-TREES = GradientBoostingClassifier(n_estimators=3).fit(X, Y)
 RNG = np.random.default_rng(0)
 GOLD = RNG.normal(size=(40, 6, 9))
 
@@ -72,7 +70,9 @@ def text_of(html):
 def test_diagrams_of_notebooks_compute_nothing(attributor):
     assert "Not fitted" in text_of(attributor._repr_html_())
     queries = {"X_query": X[::5], "y_query": Y[::5]} if asks_queries(attributor) else {}
-    fitted = clone(attributor).fit(TREES if reads_trees(attributor) else MODEL, X, Y, **queries)
+    trees = trees_for(attributor)
+    model = MODEL if trees is None else trees.fit(X, Y)
+    fitted = clone(attributor).fit(model, X, Y, **queries)
     with patch.object(Task, "forward", side_effect=AssertionError("the model was run")):
         html = fitted._repr_html_()
     assert "Fitted" in text_of(html)

@@ -6,7 +6,6 @@ import pytest
 import sklearn
 from sklearn.base import clone
 from sklearn.datasets import load_iris
-from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -14,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from influencekit import GradDot, InfluenceFunction
 from influencekit.groups import GroupAttributor
-from tests._shared.attributors import asks_queries, reads_trees
+from tests._shared.attributors import asks_queries, trees_for
 from tests.test_common import ATTRIBUTORS
 
 N_TRAIN, N_TEST = 50, 6
@@ -46,8 +45,7 @@ def problem(index="texts", last=None):
     "attributor", ATTRIBUTORS, ids=lambda attributor: type(attributor).__name__
 )
 def test_every_attributor(attributor):
-    trees = GradientBoostingClassifier(n_estimators=3) if reads_trees(attributor) else None
-    model, X, y, X_test, y_test = problem(last=trees)
+    model, X, y, X_test, y_test = problem(last=trees_for(attributor))
     queries = {"X_query": X_test, "y_query": y_test} if asks_queries(attributor) else {}
     attributor = clone(attributor).set_output(transform="pandas").fit(model, X, y, **queries)
     scores = attributor.transform(X_test, y_test)

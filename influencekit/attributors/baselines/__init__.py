@@ -1,1 +1,1 @@
-"""Scores that know nothing of gradients."""
+"""Baseline scores that do not use gradients."""

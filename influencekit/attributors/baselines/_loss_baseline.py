@@ -19,24 +19,24 @@ from influencekit.utils._long_work import chunks
 
 __all__ = ["LossBaseline"]
 
-#: Examples in one forward pass when nothing is said.
+#: Default number of examples in one forward pass.
 _BATCH = 1024
 
 
 class LossBaseline(BaseAttributor):
     """Baseline: training examples by their loss under the model, the same for every query.
 
-    ``score_ij = -loss_j w_j / mean(w)``.  An example that the model contradicts has a high loss,
-    as one with a wrong label would, and counts as an opponent; so opponents first is the usual
-    order in which a search for wrong labels by loss looks at examples.  Scores say nothing about
-    a single query: a method that explains predictions should rank better than this one.
+    ``score_ij = -loss_j w_j / mean(w)``.  Examples with a high loss, such as those with a wrong
+    label, count as opponents. Looking at the strongest opponents first is therefore the usual
+    search for wrong labels by loss. The scores do not depend on the query: a method that explains
+    predictions should rank better than this one.
 
     Parameters
     ----------
     batch_size : int or None, default=None
-        Examples in one forward pass; None is 1,024.
+        Number of examples in one forward pass; None is 1,024.
     max_memory : int, str or None, default=None
-        Unused; here so that attributors can be exchanged.
+        Unused; present so that attributors can be exchanged.
     verbose : int, default=0
         Unused.
 

@@ -1,4 +1,4 @@
-"""A baseline that knows nothing: random scores."""
+"""A baseline of random scores."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from influencekit.utils._random import draw_seed
 
 __all__ = ["RandomBaseline"]
 
-#: Scores made at a time.
+#: Number of scores drawn at once.
 _CHUNK = 2**22
 
 
 class RandomBaseline(BaseAttributor):
     """Baseline: standard normal scores, independent of each other and of the model.
 
-    A score follows from the seed and from what the two examples are (inputs and target), so
-    it is the same in every call, alone or among others, and in any order of the data; equal
+    A score depends only on the seed and on the content of the two examples (inputs and target). It
+    is the same in every call, for any other examples given and any order of the data. Equal
     examples have equal scores.
 
     Parameters
     ----------
     random_state : int, RandomState instance or None, default=None
-        Of the scores; with an int each fit gives the same.
+        Seed for the scores; with an int, every fit gives the same scores.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class RandomBaseline(BaseAttributor):
 
     Notes
     -----
-    Cost ``O(n_query n_train)``.  Scores of several models under an int are those of one model.
+    Cost ``O(n_query n_train)``. With an int, the scores of several models equal those of one model.
 
     Examples
     --------
@@ -66,7 +66,7 @@ class RandomBaseline(BaseAttributor):
 
 
 class Noise(Fitted):
-    """Normal numbers that follow from a seed and from what two examples are.
+    """Normal random numbers that depend on a seed and on the content of two examples.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class Noise(Fitted):
 
 
 def _names(examples: Examples, seed: int) -> np.ndarray:
-    """A number of 64 bits for what each example is."""
+    """A 64-bit hash of the content of each example."""
     names = np.empty(len(examples), dtype=np.uint64)
     for batch in examples.batches(1):  # alone: a batch may be padded to its longest example
         name = hashlib.blake2b(seed.to_bytes(8, "little"), digest_size=8)
@@ -109,6 +109,6 @@ def _scrambled(numbers: np.ndarray) -> np.ndarray:
 
 
 def _normal(numbers: np.ndarray) -> np.ndarray:
-    """Standard normal variates of numbers of 64 bits."""
+    """Standard normal variates from 64-bit numbers."""
     uniform = (_scrambled(numbers) >> np.uint64(11)).astype(np.float64)
     return ndtri((uniform + 0.5) * 2.0**-53)

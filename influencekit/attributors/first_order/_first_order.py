@@ -1,4 +1,4 @@
-"""Inner products of gradients of one model: what first-order methods are made of."""
+"""Inner products of gradients of one model, the building block of first-order methods."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class FirstOrder(Fitted):
     Parameters
     ----------
     attributor : attributor
-        Gives output, batch size, memory and progress.
+        Provides the output, batch size, memory limit and progress bar.
     task : Task
     train : Examples
     rate : float, default=1.0

@@ -49,11 +49,10 @@ class GradCos(BaseAttributor):
 
     Notes
     -----
-    No approximation of :class:`FurtherTraining` of any order: the view behind the others derives
-    inner products, and dividing by the sizes of the gradients takes away what they say about the
-    size of an effect.
+    Not an approximation of :class:`FurtherTraining` of any order: dividing by the norms of the
+    gradients removes the information about the size of an effect.
 
-    Cost: that of :class:`GradDot`, and the gradients' sizes.
+    Cost: that of :class:`GradDot`, plus the norms of the gradients.
 
     References
     ----------
@@ -90,7 +89,7 @@ class GradCos(BaseAttributor):
 
 
 class Cosines(Fitted):
-    """Angles of queries' gradients with the training gradients of one model.
+    """Cosines of query gradients with the training gradients of one model.
 
     Parameters
     ----------

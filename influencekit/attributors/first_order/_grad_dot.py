@@ -18,8 +18,8 @@ class GradDot(BaseAttributor):
     """Inner products of the test output's and the training losses' gradients.
 
     ``score_ij = -<∇f_i, ∇loss_j> w_j / mean(w)``, the effect of one plain gradient step on
-    example j, up to the step size.  It is the influence function whose damping is infinite,
-    up to scale.
+    example j, up to the step size.  Up to scale, it is the influence function with infinite
+    damping.
 
     Parameters
     ----------
@@ -42,9 +42,9 @@ class GradDot(BaseAttributor):
 
     Notes
     -----
-    Place among approximations of :class:`FurtherTraining`: the first order in the size of the
-    parameters' change, without curvature.  Right for little further training; it is the limit of
-    influence functions at infinite damping.
+    As an approximation of :class:`FurtherTraining`: first order in the change of the parameters,
+    without curvature. Accurate for short further training; it is the limit of influence functions
+    at infinite damping.
 
     Cost ``O((n + m) p)`` for gradients, kept as factors, and ``O(n m Σ (d_in + d_out))`` for the
     products of layers with ``d_in`` inputs and ``d_out`` outputs; p-sized gradients are not formed.

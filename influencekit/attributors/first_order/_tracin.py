@@ -25,8 +25,8 @@ class TracIn(BaseAttributor):
     Parameters
     ----------
     learning_rates : float, array-like of shape (n_checkpoints,) or None, default=None
-        η of the stretch of training that each checkpoint stands for.  None is 1: only the scale
-        changes where the rate was constant.
+        Learning rate η of the part of training that each checkpoint represents. None is 1, which is
+        right up to scale if the rate was constant.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
         What is explained; see :class:`InfluenceFunction`.
     batch_size : int or None, default=None
@@ -46,12 +46,12 @@ class TracIn(BaseAttributor):
 
     Notes
     -----
-    Place among approximations of further training: the first order, summed over the checkpoints
-    of the training that was; it needs them, where the others need the final model only.
+    As an approximation of further training: first order, summed over the checkpoints of the actual
+    training. It needs those checkpoints, while the other methods need only the final model.
 
     ``fit`` takes the checkpoints as a list of models; :func:`influencekit.models.load_checkpoints`
-    makes one from saved weights.  With one model it is :class:`GradDot` times a learning rate.
-    Cost: that of :class:`GradDot` for each checkpoint.
+    makes this list from saved weights. With one model, TracIn is :class:`GradDot` times a learning
+    rate. Cost: that of :class:`GradDot` for each checkpoint.
 
     References
     ----------

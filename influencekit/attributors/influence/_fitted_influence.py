@@ -1,4 +1,4 @@
-"""What an influence function learns from one model, and how far that is from its optimum."""
+"""What an influence function learns from one model, and how far the model is from its optimum."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from influencekit.models._task import Task
 
 __all__ = ["FittedInfluence", "gradient_ratio", "warn_unless_stationary"]
 
-#: Ratio above which a user is told.
+#: Gradient ratio above which the user is warned.
 LARGEST_QUIET_RATIO = 0.2
-#: The same where a solver goes to the optimum of a convex objective: it leaves less than 1e-3.
+#: The same for a convex objective, for which a solver leaves a ratio below 1e-3.
 SOLVED = 5e-3
-#: The same where the gradient meets the solver's own tolerance: nothing else was trained.
+#: The same if the gradient is within the solver's own tolerance.
 SOLVED_TO_TOLERANCE = 0.02
-#: Estimators that are convex, and stop before their optimum.
+#: Convex estimators that stop before their optimum.
 BASE_SGD = (SGDClassifier, SGDRegressor)
 
 
@@ -69,7 +69,7 @@ class FittedInfluence(DampedFitted):
         return (products * weights.to(products)).cpu().numpy()
 
     def solution(self, queries: Examples) -> Solution:
-        """Products as an array, with the residual and iterations of each query's system."""
+        """Products as an array, with residuals and iterations for each query."""
         solver: Any = self.curvature
         found = solver.solution(self._gradients(queries), self.damping)
         return replace(found, products=found.products.cpu().double().numpy())
@@ -88,7 +88,7 @@ def gradient_ratio(problem: CurvatureProblem) -> float:
     Parameters
     ----------
     problem : CurvatureProblem
-        Whose training gradients have its weights as shares.
+        The problem, with its training gradients weighted by their shares.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def gradient_ratio(problem: CurvatureProblem) -> float:
 
 
 def warn_unless_stationary(ratio: float, problem: CurvatureProblem) -> None:
-    """Warn where influence functions speak of another point than the model's."""
+    """Warn if the model is far from a stationary point."""
     task = problem.engine.task
     if task.convex and not isinstance(task.estimator, BASE_SGD) and ratio > SOLVED:
         met = _meets_tolerance(problem)
@@ -112,23 +112,24 @@ def warn_unless_stationary(ratio: float, problem: CurvatureProblem) -> None:
         warn_user(
             f"The training gradient of {task.name} is {ratio:.2g} times the size of one example's "
             f"gradient; a solver leaves less than 1e-3. {_likely_cause(task, met)} Scores can "
-            "still rank; their size is not that of leave-one-out.",
+            f"still rank examples, but their size does not match leave-one-out effects.",
             NotStationaryWarning,
         )
         return
     if ratio > LARGEST_QUIET_RATIO:
         warn_user(
             f"The training gradient of {task.name} is {ratio:.2f} times the size of one "
-            "example's gradient (0 at a stationary point): the model is not trained to the end on "
-            "this data, or fits it so well that the remaining gradients are small and pull one "
-            "way, or was trained with sample weights, another objective or other data than given "
-            "here. Scores can still rank; their size is not that of leave-one-out.",
+            "example's gradient (0 at a stationary point): the model was not trained to "
+            "convergence on this data; or it fits the data so well that the remaining gradients "
+            "are small and point the same way; or it was trained with sample weights, an "
+            "objective or data other than those given here. Scores can still rank examples, but "
+            "their size does not match leave-one-out effects.",
             NotStationaryWarning,
         )
 
 
 def _gradient(problem: CurvatureProblem) -> Tensor:
-    """Gradient of the objective by all parameters."""
+    """Gradient of the objective with respect to all parameters."""
     values = problem.engine.task.parameters.values()
     parameters = torch.cat([p.detach().reshape(-1) for p in values])
     # Σ_i w_i/W ∇loss_i + R θ
@@ -136,9 +137,10 @@ def _gradient(problem: CurvatureProblem) -> Tensor:
 
 
 def _meets_tolerance(problem: CurvatureProblem) -> bool:
-    """Whether no component of the gradient is above the tolerance of a classifier's solver.
+    """Whether every component of the gradient is within the tolerance of a classifier's solver.
 
-    The solvers of logistic regression stop there, so what they minimized is what was read.
+    The solvers of logistic regression stop there, so the objective that was read is the one they
+    minimized.
     """
     task = problem.engine.task
     tolerance = getattr(task.estimator, "tol", None)
@@ -156,8 +158,8 @@ def _likely_cause(task: Task, met: bool) -> str:
     most = getattr(task.estimator, "max_iter", None)
     if met:
         return (
-            f"Its tolerance, tol={task.estimator.tol:g}, is met, but loose on these data: fit it "
-            "with a smaller tol, or scaled features."
+            f"Its tolerance, tol={task.estimator.tol:g}, is met, but it is loose for these data: "
+            f"fit it with a smaller tol, or scaled features."
         )
     if steps is not None and most is not None and np.max(steps) >= most:
         return (
@@ -167,10 +169,11 @@ def _likely_cause(task: Task, met: bool) -> str:
     if getattr(task.estimator.coef_, "dtype", None) == np.float32:
         return (
             "It was fitted in float32, whose rounding may be the cause (fit it on float64), or "
-            "with weights (give fit the same sample_weight), another penalty, or other rows than "
+            "with weights (give fit the same sample_weight), another penalty, or rows other than "
             "those given here."
         )
     return (
-        "It was fitted with weights (give fit the same sample_weight), another penalty, or other "
-        "rows than those given here; or its tolerance is loose on these data (give a smaller tol)."
+        "It was fitted with weights (give fit the same sample_weight), another penalty, or rows "
+        "other than those given here; or its tolerance is loose for these data (give a smaller "
+        "tol)."
     )

@@ -53,7 +53,7 @@ __all__ = ["InfluenceFunction"]
 
 
 def _has_eigenvalues(attributor: Any) -> bool:
-    """Whether a damping path exists: always but for curvatures that are solved λ by λ."""
+    """Whether a damping path exists: not for curvatures that are solved for each λ."""
     check_is_fitted(attributor, "fitted_")
     return hasattr(attributor, "eigenvalues_")
 
@@ -63,14 +63,15 @@ def _is_solved(attributor: Any) -> bool:
     check_is_fitted(attributor, "fitted_")
     if not isinstance(attributor.fitted_[0].curvature, SolvedCurvature):
         raise AttributeError(
-            f"solution: curvature={attributor.curvature!r} solves no system for each query, so "
-            "that there are no residuals; curvature='cg' and 'lissa' do. score has the scores."
+            f"solution: curvature={attributor.curvature!r} does not solve a system for each "
+            f"query, so there are no residuals. Use curvature='cg' or 'lissa', or call score for "
+            f"the scores."
         )
     return True
 
 
 class InfluenceFunction(DampedMixin, BaseAttributor):
-    """Predicted effect of taking a training example out, to first order around the model.
+    """Predicted effect of leaving a training example out, to first order around the model.
 
     ``score_ij = f_i(θ) - f_i(θ without j) ≈ -<∇f_i, (A + λI)⁻¹ ∇loss_j> w_j / W`` with the
     curvature ``A = F + R`` of the mean training loss (F) and its penalty (R), at damping λ.
@@ -79,46 +80,45 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     ----------
     curvature : str or Curvature, default="ggn"
         "ggn" is the generalized Gauss-Newton matrix, which is the Hessian for linear models;
-        scores are in units of the output.  "fisher" is the empirical Fisher matrix, cheaper,
-        and right up to scale only.  "cg", "lissa", "arnoldi" and "nystroem" approximate "ggn"
-        without forming it, "ekfac", "kfac", "logra" and "datainf" by blocks of layers; "hessian"
-        is dense.  Objects of ``influencekit.curvature`` have parameters of their own.
+        scores are in units of the output.  "fisher" is the empirical Fisher matrix: cheaper, but
+        its scores are right only up to scale.  "cg", "lissa", "arnoldi" and "nystroem" approximate
+        "ggn" without forming it; "ekfac", "kfac", "logra" and "datainf" approximate it by blocks of
+        layers; "hessian" is the dense Hessian.  Objects of ``influencekit.curvature`` have
+        parameters of their own.
     damping : float, "auto" or "matched", default="auto"
-        λ, added to the curvature of the *mean* loss beside the model's own penalty.
-        "auto" is 0 for scikit-learn's linear models, whose objective is convex.  For others it is
-        the λ at which scores have a mean cosine of 0.57 with those of
-        :class:`GradDot`, ξ is at least 0.3, and, for a classifier that was stopped before its
-        optimum, the number of directions that count is capped by the effective
-        sample size, see Notes.  "matched" is
-        ``1 / (learning rate · steps)`` of ``further_training``, with momentum β
-        ``(1 - β) / (learning rate · steps)``: scores then answer for so much further training
-        with SGD.
+        λ, added to the curvature of the *mean* loss, in addition to the model's own penalty.
+        "auto" is 0 for scikit-learn's linear models, whose objective is convex.  For other models
+        it is the λ at which scores have a mean cosine of 0.57 with those of :class:`GradDot` and ξ
+        is at least 0.3. For a classifier that was stopped before its optimum, the effective
+        dimension is also capped by the effective sample size; see Notes.  "matched" is ``1 /
+        (learning rate · steps)`` of ``further_training``, with momentum β ``(1 - β) / (learning
+        rate · steps)``: scores then describe that much further training with SGD.
     projection_dim : int or None, default=None
-        Project gradients to so many dimensions before anything else ("logra": over all layers
-        together).  None is exact unless the decomposition would be too large; then it projects
-        and warns.  Other curvatures than "ggn", "fisher" and "logra" do not project.
+        Project gradients to this number of dimensions first ("logra": over all layers together).
+        None is exact, unless the decomposition would be too large; then it projects and warns. Only
+        "ggn", "fisher" and "logra" project.
     projection : {"auto", "rademacher", "gaussian", ...}, default="auto"
         Kind of random projection; see :func:`influencekit.gradients.make_projection`.
     at : {"model", "predicted", "endpoint"}, default="model"
-        Where gradients and curvature are taken: at the fitted model; at the end of one run of
-        ``further_training`` on all data; or where that run is predicted to end, without
-        training: gradients of loss and output are then taken at the linearized model's
-        outputs there.  For models that are not at a stationary point.
+        Where gradients and curvature are computed. "model": at the fitted model. "endpoint": at the
+        end of one run of ``further_training`` on all data. "predicted": where that run is predicted
+        to end, without training; gradients are then taken at the linearized model's outputs there.
+        The last two are for models that are not at a stationary point.
     further_training : Training, FurtherTraining or None, default=None
-        Says learning rate and steps for ``damping="matched"`` and ``at``.  None is the fitted
-        skorch net's own training once more.
+        Learning rate and steps for ``damping="matched"`` and ``at``. None repeats the fitted skorch
+        net's own training.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
-        What is explained, the higher the better: the negative loss; a classifier's
-        log-odds or logit of the given class; a regressor's prediction; or
-        ``output(outputs, targets) -> (n,)`` in torch.  "auto" is the negative loss, or the
-        prediction of a regressor when ``score`` gets no targets.
+        The explained output, the higher the better: the negative loss; a classifier's log-odds
+        ("margin") or logit of the given class; a regressor's prediction; or a torch function
+        ``output(outputs, targets) -> (n,)``. "auto" is the negative loss, or the prediction of a
+        regressor if ``score`` gets no targets.
     batch_size : int or None, default=None
         Examples whose gradients are taken at a time; None chooses from ``max_memory``.
         Results do not depend on it.
     max_memory : int, str or None, default=None
         Bytes that may be taken, or a text such as "2GB"; None is half of the free memory.
     random_state : int, RandomState instance or None, default=None
-        Of the random projection, and of the run of a Training for ``at="endpoint"``.
+        Seed for the random projection, and for the further training with ``at="endpoint"``.
     verbose : int, default=0
         1 shows progress over batches of gradients.
 
@@ -129,9 +129,9 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     damping_ : float
         λ in use.
     eigenvalues_ : ndarray of shape (rank,)
-        Of the curvature without damping, where it has any.
+        Eigenvalues of the curvature without damping, if it has them.
     curvature_ : FittedCurvature
-        The factorized curvature, with what it has to report.
+        The factorized curvature, with its own attributes.
     gradient_ratio_ : float
         Norm of the objective's gradient over the root mean square norm of the examples'
         gradients: 0 at a stationary point.
@@ -141,32 +141,32 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
     Notes
     -----
-    Place among approximations of :class:`FurtherTraining`: the second order at a stationary point,
-    a step to the minimum of a damped quadratic with and without the example; which matrix stands
-    for the Hessian is the curvature's part.  ``at="predicted"`` and ``at="endpoint"`` keep the
-    term that a gradient not yet zero adds.
+    As an approximation of :class:`FurtherTraining`: second order at a stationary point, a step to
+    the minimum of a damped quadratic with and without the example. ``curvature`` says which matrix
+    replaces the Hessian. ``at="predicted"`` and ``at="endpoint"`` keep the term that comes from a
+    gradient that is not zero yet.
 
-    Scores refer to taking the example's term out of the mean loss and leaving the rest of the
-    objective alone.  For objectives that sum over examples (Ridge, LogisticRegression) that is
-    retraining without the example.
+    Scores predict the effect of removing the example's term from the mean loss, with the rest of
+    the objective unchanged. For objectives that sum over examples (Ridge, LogisticRegression), that
+    equals retraining without the example.
 
-    Linear models of scikit-learn (up to 1,000 parameters, "ggn" and "fisher") are decomposed with
-    centered features in float64; without a penalty their default scores do not depend on the units
-    of the columns.
+    For scikit-learn's linear models (up to 1,000 parameters, "ggn" and "fisher"), the curvature is
+    decomposed with centered features in float64; without a penalty, their default scores do not
+    depend on the units of the columns.
 
-    The default damping of other models scales with the spectrum: it is where the cosine between a
-    training example's scores and its scores at infinite damping, inner products of gradients, is
-    0.57 in the mean, or where the surrogate indicator ξ is 0.3, if that is larger. That is where
-    the linear datamodeling score was measured to peak, not a value from a paper: over 40 held-out
-    combinations of data, model and curvature it reached 0.99 of the best in the mean, 0.88 at
-    worst.  A classifier with ``gradient_ratio_`` above 0.005 takes the λ at which the effective
-    dimension is a third (curvatures by layers: two thirds) of its effective sample size times the
-    number of free outputs, if that is larger (see the user guide).
+    The default damping of other models scales with the spectrum: it is the λ at which the scores of
+    training examples have a mean cosine of 0.57 with their scores at infinite damping (inner
+    products of gradients), or the λ at which the surrogate indicator ξ is 0.3, if that is larger.
+    The linear datamodeling score was measured to peak there; the values are not from a paper. Over
+    40 held-out combinations of data, model and curvature, this λ reached on average 0.99 of the
+    best score, and 0.88 in the worst case.  For a classifier with ``gradient_ratio_`` above 0.005,
+    λ is at least the one at which the effective dimension is a third (two thirds for curvatures by
+    layers) of the effective sample size times the number of free outputs (see the user guide).
 
     The curvature is decomposed once, in the space of the parameters, of the projection, or of
-    the training examples' curvature rows, whichever is smallest; after that every damping costs
-    elementwise work.  Cost ``O(N d min(N, d) + min(N, d)³)`` for N curvature rows (n for
-    "fisher", about n · n_classes for "ggn") and d dimensions.
+    the training examples' curvature rows, whichever is smallest; after that, every further damping
+    costs only elementwise operations.  Cost ``O(N d min(N, d) + min(N, d)³)`` for N curvature rows
+    (n for "fisher", about n · n_classes for "ggn") and d dimensions.
 
     References
     ----------
@@ -264,16 +264,16 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         if self.projection_dim is not None and not curvature.projects:
             raise ValueError(
                 f"projection_dim={self.projection_dim}: the curvature {self.curvature!r} does not "
-                "project gradients. Leave projection_dim at None, or take a curvature that does: "
+                "project gradients. Leave projection_dim at None, or use a curvature that does: "
                 f"{[name for name, kind in CURVATURES.items() if kind.projects]}."
             )
         return curvature
 
     @property
     def curvature_(self) -> FittedCurvature:
-        """The factorized curvature; of several models each has its own, in ``fitted_``."""
+        """The factorized curvature; for several models, see ``fitted_``."""
         if len(self.fitted_) > 1:
-            raise AttributeError("curvature_: each of several models has its own, in fitted_.")
+            raise AttributeError("curvature_: each of the several models has its own; see fitted_.")
         return self.fitted_[0].curvature
 
     @property
@@ -293,7 +293,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         if not make_curvature(self.curvature).absolute_damping:
             raise ValueError(
                 f"damping='matched': the damping of {self.curvature!r} is a multiple of each "
-                "layer's own scale, so that no number of steps matches it. Use scaled=False."
+                f"layer's own scale, so it cannot be matched to a number of steps. Use "
+                f"scaled=False."
             )
         further = further_training_of(self.further_training, fitted.task)
         n_rows = len(fitted.curvature.problem.train)
@@ -321,9 +322,9 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     @available_if(_is_solved)
     @with_gradients
     def solution(self, X: Any, y: Any = None) -> Solution | list[Solution]:
-        """How far the system of each test example was solved, for "cg" and "lissa".
+        """Products and residual of the system solved for each test example, for "cg" and "lissa".
 
-        Every call solves anew.  The scores are its products, times ``-w_j / W``.
+        Every call solves the systems again. The scores are the products times ``-w_j / W``.
 
         Parameters
         ----------
@@ -333,9 +334,9 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         Returns
         -------
         Solution
-            Of arrays: ``products``, ``<∇f_i, (A + λI)⁻¹ ∇loss_j>``, of shape (n_test, n_train),
-            0 in columns of rows that the model never learned from; ``residuals`` and
-            ``iterations`` of shape (n_test,).  Of several models a list, one for each.
+            Its attributes are arrays: ``products``, ``<∇f_i, (A + λI)⁻¹ ∇loss_j>``, of shape
+            (n_test, n_train), 0 for rows that the model never learned from; ``residuals`` and
+            ``iterations`` of shape (n_test,).  For several models, a list with one for each.
 
         Examples
         --------
@@ -360,7 +361,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
 
 def _checked(curvature: Curvature, factorized: Any) -> FittedCurvature:
-    """What an author's ``factorize`` returned, or an error."""
+    """Check the return value of an author's ``factorize``."""
     name = type(curvature).__name__
     if not isinstance(factorized, FittedCurvature):
         raise TypeError(

@@ -24,9 +24,9 @@ from influencekit.utils._torch import simple_kernels
 
 __all__ = ["ShiftedOutputs", "apply_filter", "descent_filter", "predicted_task"]
 
-#: Directions of the curvature in which descent is followed.
+#: Number of curvature directions in which descent is followed.
 N_DIRECTIONS = 60
-#: How far steps may carry away along the largest curvature before descent counts as diverged.
+#: Growth along the largest curvature above which descent counts as diverged.
 GROWTH = 1e3
 
 
@@ -69,7 +69,7 @@ def predicted_task(
     penalty: Tensor,
     config: ResolvedTraining,
 ) -> Task:
-    """The fitted model as it would stand after further training, to first order.
+    """The fitted model as it would be after further training, to first order.
 
     The parameters' change Δ is that of gradient descent on the objective's quadratic
     (Gauss-Newton) model; outputs are moved by ``JΔ``.
@@ -77,10 +77,10 @@ def predicted_task(
     Parameters
     ----------
     engine : GradientEngine
-        Of the fitted model.
+        Engine of the fitted model.
     train : Examples
     weights : Tensor of shape (n_train,), float64
-        Shares of the examples in the mean loss.
+        Weights of the examples in the mean loss, which sum to 1.
     penalty : Tensor of shape (p,), float64
     config : ResolvedTraining
 
@@ -113,9 +113,10 @@ def _refuse_divergence(largest: float, config: ResolvedTraining) -> None:
     grown = max(1.0, config.lr / (1.0 - config.momentum) * largest - 1.0)
     if config.n_steps * math.log(grown) > math.log(GROWTH):
         raise ValueError(
-            f"further_training: at lr={config.lr:g} {config.n_steps} steps of gradient descent "
-            f"diverge along the largest curvature, {largest:.3g}: each multiplies the distance by "
-            f"{grown:.3g}, so there is no end to predict. Give a smaller learning rate, or "
+            f"further_training: with lr={config.lr:g}, {config.n_steps} steps of gradient descent "
+            f"diverge along the largest curvature, {largest:.3g}: each step multiplies the "
+            f"distance by {grown:.3g}, so the endpoint cannot be predicted. Give a smaller "
+            f"learning rate, or "
             "at='endpoint', which trains."
         )
 
@@ -123,7 +124,7 @@ def _refuse_divergence(largest: float, config: ResolvedTraining) -> None:
 def descent_filter(rate: float, n_steps: int) -> Callable[[Tensor], Tensor]:
     """``(1 - (1 - ηs)^T) / s``: how far T steps of gradient descent go along curvature s.
 
-    Directions in which descent would diverge (ηs > 2) count as if it went back and forth.
+    Directions in which descent would diverge (ηs > 2) count as if it oscillated.
 
     Parameters
     ----------
@@ -164,9 +165,9 @@ def apply_filter(
         Products of the matrix with rows of vectors, (k, p) to (k, p).
     vector : Tensor of shape (p,), float64
     function : callable
-        Of eigenvalues.
+        Function of eigenvalues.
     n_directions : int
-        Products taken.
+        Number of products with the matrix.
 
     Returns
     -------

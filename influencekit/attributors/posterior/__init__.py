@@ -1,1 +1,1 @@
-"""Scores and retrained outputs put together."""
+"""Scores combined with retrained outputs."""

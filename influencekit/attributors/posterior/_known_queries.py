@@ -1,4 +1,4 @@
-"""Scores of queries that were asked about in the fit, found again by their content."""
+"""Scores of the queries given to fit, looked up by their content."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any, Self
 import numpy as np
 
 from influencekit.base import Fitted
-from influencekit.data._examples import Examples
+from influencekit.data._examples import Examples, each, open_examples
 from influencekit.data._sources import leaves
+from influencekit.training.subsets._subset_outputs import SubsetOutputs
 from influencekit.utils.validation import present
 
-__all__ = ["KnownQueries"]
+__all__ = ["KnownQueries", "check_subset_outputs", "open_queries"]
 
 _BATCH = 256
 
@@ -39,22 +40,67 @@ class KnownQueries(Fitted):
 
     def explaining(self, output: Any) -> Self:
         raise ValueError(
-            f"output: {output!r} was not what the retrained models were asked for. Fit again, with "
-            "output= of SubsetPosterior."
+            f"output: got {output!r}, but the retrained models were evaluated on another output. "
+            "Fit again, with this output= of the attributor."
         )
 
     def _position(self, row: int, key: bytes, targets: list[bytes] | None) -> int:
-        """Where a query stands in the table; its target must be the same if there is one."""
+        """Row of a query in the table; its target must be the same if it has one."""
         known = self.positions.get(key, [])
         same = [i for i in known if targets is None or self.targets[i] == targets[row]]
         if not same:
-            what = "its target was another one in y_query" if known else "it is not in X_query"
+            what = "its target in y_query was different" if known else "it is not in X_query"
             raise ValueError(
-                f"X: row {row} was not asked about in fit ({what}). Scores that learn from "
-                "retrained outputs are known for X_query and y_query alone: give the row there, "
-                "and fit again."
+                f"X: row {row} was not given to fit ({what}). Scores that learn from retrained "
+                f"outputs are known only for X_query and y_query: add the row there, and fit again."
             )
-        return same[0]
+        return row if row in same else same[0]
+
+
+def open_queries(models: Any, X_query: Any, y_query: Any) -> Any:
+    """The queries that retrained models are asked about; refused where they are not complete.
+
+    Parameters
+    ----------
+    models : Task or TaskList
+    X_query, y_query : array-like
+
+    Returns
+    -------
+    Examples or ExamplesList
+
+    Raises
+    ------
+    ValueError
+        If there are none, or they have no targets.
+    """
+    if X_query is None:
+        raise ValueError(
+            "X_query: got None; scores that learn from retrained outputs are known for the "
+            "queries that these were asked about. Give them: fit(model, X, y, X_query=X_test, "
+            "y_query=y_test)."
+        )
+    queries = open_examples(models, X_query, y_query, require_y=False, name="X_query")
+    if each(queries)[0].targets is None:
+        raise ValueError(
+            "y_query: got None; retrained models must be compared on the same targets. Give "
+            "y_query, for instance model.predict(X_query)."
+        )
+    return queries
+
+
+def check_subset_outputs(subset_outputs: Any) -> None:
+    """Refuse what is given as outputs of trainings and is none.
+
+    Raises
+    ------
+    TypeError
+    """
+    if not isinstance(subset_outputs, SubsetOutputs):
+        raise TypeError(
+            f"subset_outputs: got {type(subset_outputs).__name__}; accepted is SubsetOutputs, "
+            "from retrain_on_subsets or SubsetOutputs.load."
+        )
 
 
 def _input_keys(queries: Examples) -> list[bytes]:

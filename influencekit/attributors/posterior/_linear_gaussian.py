@@ -1,4 +1,4 @@
-"""The linear-Gaussian posterior of scores, given what retrained models say."""
+"""The linear-Gaussian posterior of scores, given the outputs of retrained models."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from numpy.typing import NDArray
 
 __all__ = ["Candidate", "Posterior", "best_posterior", "candidates", "predicted"]
 
-#: Ratios of prior to noise variance that are tried, in units of 4 / n_train.
+#: Candidate ratios of prior variance to noise variance, in units of 4 / n_train.
 NOISE_RATIOS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 #: Share of the prior variance that is equal for all rows.
 FLAT_SHARE = 0.05
-#: Rounds in which the slope that all queries share and their noise are made to fit each other.
+#: Number of alternating updates of the shared slope and the noise variances.
 ROUNDS = 20
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A prior: its scores and the variance of each row around them.
+    """A prior: its scores, and the variance of each row's score around them.
 
     Parameters
     ----------
     scores : ndarray of shape (n_query, n_train) or None
-        None: the prior mean is 0.
+        Prior mean; None is 0.
     variances : ndarray of shape (n_train,)
-        Mean 1.
+        Relative prior variances of the rows, with mean 1.
     factor : float
-        On the prior's damping.
+        Factor on the prior's damping.
     spread : str
-        What the variances are proportional to.
+        Name of what the variances are proportional to.
     """
 
     scores: NDArray | None
@@ -42,16 +42,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Posterior:
-    """The posterior mean under the prior, noise ratio and slopes of the highest evidence.
+    """The posterior mean under the prior, noise ratio and slopes with the highest evidence.
 
     Parameters
     ----------
     scores : ndarray of shape (n_query, n_train)
     slopes : ndarray of shape (n_query,)
-        On the prior's scores.
+        Slopes on the prior's scores.
     noise_ratio : float
     log_likelihood : float
-        Restricted, summed over queries, up to a constant.
+        Restricted log-likelihood, summed over queries, up to a constant.
     candidate : Candidate
     """
 
@@ -63,7 +63,7 @@ class Posterior:
 
 
 def candidates(priors: dict[float, NDArray] | None, n_train: int) -> list[Candidate]:
-    """Priors to choose from: each factor's scores, with variances of three kinds."""
+    """Candidate priors: the scores of each damping factor, with three kinds of variances."""
     flat = np.ones(n_train)
     if priors is None:
         return [Candidate(None, flat)]
@@ -81,7 +81,7 @@ def candidates(priors: dict[float, NDArray] | None, n_train: int) -> list[Candid
 def best_posterior(
     masks: NDArray, outputs: NDArray, options: Sequence[Candidate], shared: bool
 ) -> Posterior:
-    """Posterior under the candidate and noise ratio of the highest restricted likelihood.
+    """Posterior under the candidate and noise ratio with the highest restricted likelihood.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def best_posterior(
     outputs : ndarray of shape (n_trainings, n_query)
     options : sequence of Candidate
     shared : bool
-        Whether all queries have one slope on the prior's scores.
+        Whether all queries share one slope on the prior's scores.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def predicted(scores: NDArray, masks: NDArray) -> NDArray:
 
 
 def _at_ratios(Z: NDArray, y: NDArray, prior: Candidate, shared: bool) -> Iterator[Posterior]:
-    """Posteriors at every noise ratio; one eigendecomposition serves all of them.
+    """Posteriors at every noise ratio, from one eigendecomposition.
 
     For each query ``y = μ + c Zτ + Zb + e`` with ``b ~ N(0, ρσ²D)`` and ``e ~ N(0, σ²)``, so that
     the variance of y is ``σ² V``, ``V = I + ρ Z D Zᵀ``.
@@ -118,7 +118,9 @@ def _at_ratios(Z: NDArray, y: NDArray, prior: Candidate, shared: bool) -> Iterat
     # Qᵀ 1, Qᵀ y and Qᵀ Z τ
     ones, y = basis.T @ np.ones(len(Z)), basis.T @ y
     slope_of = None if prior.scores is None else basis.T @ (Z @ prior.scores.T)
-    for ratio in np.array(NOISE_RATIOS) * 4 / Z.shape[1]:
+    # without a prior a ratio of 0 would leave no scores at all, where small ones still rank rows
+    ratios = NOISE_RATIOS[1:] if prior.scores is None else NOISE_RATIOS
+    for ratio in np.array(ratios) * 4 / Z.shape[1]:
         # V⁻¹ = Q diag(1 / (1 + ρ v)) Qᵀ
         weights = 1 / (1 + ratio * values)
         fit = _Generalized(weights, ones, y, slope_of, shared)
@@ -149,7 +151,7 @@ class _Generalized:
         self, weights: NDArray, ones: NDArray, y: NDArray, x: NDArray | None, shared: bool
     ):
         self.weights, self.count = weights[:, None], len(weights) - 1
-        # the prior's sums count at length 1, so that priors of other sizes compare
+        # scale the prior's sums to length 1, so that priors of different scale are comparable
         self.square_lengths = None if x is None else np.square(x).sum(0)
         # 1ᵀ V⁻¹ 1
         self.inner = float(weights @ ones**2)
@@ -162,7 +164,7 @@ class _Generalized:
         self.squares = self._dot(self.residuals, self.residuals)
 
     def log_likelihood(self, log_det: float) -> float:
-        """Restricted, summed over queries; a slope counts where it is a query's own and not 0."""
+        """Restricted log-likelihood, summed over queries; counts nonzero slopes unless shared."""
         own = (self.slopes > 0) & (not self.shared)
         count = self.count - own
         tiny = np.finfo(float).tiny

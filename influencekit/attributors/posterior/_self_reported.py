@@ -1,4 +1,4 @@
-"""An estimate of the linear datamodeling score from the trainings that scores were made of."""
+"""An estimate of the linear datamodeling score from the trainings that the scores learned from."""
 
 from __future__ import annotations
 
@@ -28,22 +28,23 @@ def cross_validated_lds(
     masks : ndarray of shape (n_trainings, n_train)
     outputs : ndarray of shape (n_trainings, n_query)
     fit : callable
-        ``fit(masks, outputs) -> scores`` of the trainings that are not left out.
+        ``fit(masks, outputs) -> scores``, called with the trainings that are not left out.
     n_folds : int
     rng : RandomState
-        Of the folds and of the bootstrap.
+        Random numbers for the folds and the bootstrap.
 
     Returns
     -------
     lds : float
-        Mean over queries; NaN where no query varies.
+        Mean over queries; NaN if the outputs do not vary for any query.
     standard_error : float
-        By a bootstrap over trainings and queries: all queries share the trainings, so that queries
-        alone would make it several times too small.
+        Standard error by a bootstrap over trainings and queries. All queries share the trainings,
+        so a bootstrap over queries alone would be several times too small.
     """
     predictions = np.empty_like(outputs)
     for kept, held in KFold(n_folds, shuffle=True, random_state=rng).split(masks):
-        # sums alone: an intercept of the others would know what was left out, the other way round
+        # sums only: an intercept fitted to the other trainings is negatively related to those left
+        # out
         predictions[held] = (masks[held] - masks.mean(0)) @ fit(masks[kept], outputs[kept]).T
     draws = []
     for _ in range(N_BOOTSTRAP):
@@ -56,7 +57,7 @@ def cross_validated_lds(
 
 
 def _mean_correlation(a: NDArray, b: NDArray) -> float:
-    """Mean over columns of b that vary of the rank correlation; 0 where a does not."""
+    """Mean rank correlation over the columns where b varies; 0 in columns where a does not."""
     a, b = (rankdata(part, axis=0) for part in (a, b))
     a, b = a - a.mean(0), b - b.mean(0)
     lengths = np.sqrt(np.square(a).sum(0) * np.square(b).sum(0))

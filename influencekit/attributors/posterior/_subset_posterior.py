@@ -13,7 +13,11 @@ from sklearn.utils import check_random_state
 
 from influencekit._fitted import Fitted
 from influencekit.attributors.along_the_run._run_average import RunAverage
-from influencekit.attributors.posterior._known_queries import KnownQueries
+from influencekit.attributors.posterior._known_queries import (
+    KnownQueries,
+    check_subset_outputs,
+    open_queries,
+)
 from influencekit.attributors.posterior._linear_gaussian import (
     Posterior,
     best_posterior,
@@ -21,8 +25,9 @@ from influencekit.attributors.posterior._linear_gaussian import (
 )
 from influencekit.attributors.posterior._self_reported import cross_validated_lds
 from influencekit.base import BaseAttributor
-from influencekit.data._examples import Examples, ExamplesList, each, open_examples
+from influencekit.data._examples import Examples, ExamplesList, each
 from influencekit.models._outputs import OUTPUTS
+from influencekit.models._plain_task import plain_task
 from influencekit.models._task import Task, TaskList, is_model_list
 from influencekit.training.subsets._retrain import retrain_on_subsets
 from influencekit.training.subsets._subset_outputs import SubsetOutputs
@@ -32,14 +37,14 @@ from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["SubsetPosterior"]
 
-#: Trainings below which all queries share one slope on the prior.
+#: Number of trainings below which all queries share one slope on the prior.
 OWN_SLOPES_FROM = 50
-#: Trainings below which no LDS is reported.
+#: Number of trainings below which no LDS is reported.
 LDS_FROM = 20
 
 
 class SubsetPosterior(BaseAttributor):
-    """Posterior of scores given what models retrained on subsets say at the queries.
+    """Posterior of scores, given the outputs of models retrained on subsets.
 
     For each query the outputs of M trainings are ``y = μ + c Zτ + Zb + e`` with the centered masks
     Z, the prior's scores τ, ``b ~ N(0, ρσ²D)`` and ``e ~ N(0, σ²)``; the scores are the posterior
@@ -48,44 +53,48 @@ class SubsetPosterior(BaseAttributor):
     Parameters
     ----------
     prior : attributor, "run_average" or None, default="run_average"
-        Whose scores are the prior mean, up to the slope c: "run_average" is ``RunAverage()``.
-        None has the prior mean 0: a linear datamodel, regularized as the outputs tell.
+        Attributor whose scores are the prior mean, up to the slope c; "run_average" is
+        ``RunAverage()``. None sets the prior mean to 0: a linear datamodel, with regularization
+        estimated from the outputs.
     n_trainings : int, default=20
-        Trainings on random subsets; 0 takes the prior's scores as they are.
+        Number of trainings on random subsets; 0 returns the prior's scores unchanged.
     subset_fraction : float in (0, 1), default=0.5
         Share of the rows in a subset.
     slope : {"auto", "shared", "own"}, default="auto"
-        One slope c for all queries, or one for each; "auto" shares it below 50 trainings.
+        One slope c for all queries ("shared"), or one for each ("own"); "auto" shares it below 50
+        trainings.
     damping_factors : array-like of float, default=(0.3, 1.0, 3.0)
-        Multiples of the prior's damping to choose from, where it has a damping path.
+        Multiples of the prior's damping to choose from, if it has a damping path.
     cv : int, default=5
-        Folds of the trainings for the self-reported LDS.
+        Number of folds of the trainings for the self-reported LDS.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
-        What retrained models are asked for; "auto" is what the prior explains.
+        Output of the retrained models; "auto" is the output that the prior explains.
     cache_dir : path-like, default=None
-        Where trainings are kept and found again; see :func:`~influencekit.retrain_on_subsets`.
+        Folder in which trainings are stored and reused; see
+        :func:`~influencekit.retrain_on_subsets`.
     n_jobs : int, default=None
-        Workers of the trainings.
+        Number of parallel trainings.
     random_state : int, RandomState instance or None, default=None
-        Of subsets, trainings, folds and bootstrap.
+        Seed for subsets, trainings, folds and bootstrap.
     verbose : int, default=0
         1 shows progress over trainings.
 
     Attributes
     ----------
     prior_ : attributor or None
-        Fitted.
+        The fitted prior.
     subset_outputs_ : SubsetOutputs or None
-        What the scores learned from.
+        The outputs that the scores learned from.
     slope_ : ndarray of shape (n_query,)
-        On the prior's scores: 1 where they have the size of effects on retrained models.
+        Slope on the prior's scores: 1 if they have the size of effects on retrained models.
     noise_ratio_ : float
         ρ, the prior variance of a row's score over the variance of the noise.
     damping_factor_ : float
-        That was chosen.
+        Chosen factor on the prior's damping.
     cross_validated_lds_ : float
-        Estimate of the LDS of these scores, against *one* training for each subset, from trainings
-        that were left out; against means of several it is higher.  NaN below 20 trainings.
+        Estimate of the LDS of these scores, against *one* training for each subset, by
+        cross-validation over trainings; against means of several trainings it is higher. NaN below
+        20 trainings.
     cross_validated_lds_std_error_ : float
         Its standard error, by a bootstrap over trainings and queries.
     task_ : Task
@@ -95,20 +104,20 @@ class SubsetPosterior(BaseAttributor):
 
     See Also
     --------
-    RunAverage : The prior by default.
-    LDSSearch : Chooses parameters of an attributor by such outputs, and learns no more from them.
+    RunAverage : The default prior.
+    LDSSearch : Uses such outputs only to choose parameters of an attributor.
 
     Notes
     -----
-    ρ, D (equal for all rows, or mixed with the mean square or the mean size of the prior's scores)
-    and the factor on the prior's damping are those of the highest restricted likelihood, summed
-    over the queries.  A slope for each query does harm with few trainings, as measured.
+    ρ, D (equal for all rows, or mixed with the mean square or the mean absolute value of the
+    prior's scores) and the factor on the prior's damping maximize the restricted likelihood, summed
+    over the queries. With few trainings, a separate slope for each query was measured to do harm.
 
-    Scores are known for the queries given to ``fit``: ``score`` takes those, some of them, or in
-    another order.  Without ``y`` they are asked about with the targets of ``y_query``.
+    Scores are known only for the queries given to ``fit``: ``score`` takes some or all of them, in
+    any order. Without ``y``, the targets of ``y_query`` are used.
 
     Cost: the prior's, one training for each subset, and an eigendecomposition of n_trainings
-    dimensions for each prior that is tried.
+    dimensions for each candidate prior.
 
     References
     ----------
@@ -182,38 +191,33 @@ class SubsetPosterior(BaseAttributor):
         sample_weight: Any = None,
         X_fit: Any = None,
     ) -> Self:
-        """Fit the prior, retrain on subsets, and put both together.
+        """Fit the prior, retrain on subsets, and combine both.
 
         Parameters
         ----------
         model : fitted model, Task, or list of them
-            As the prior takes it.  Of several the first one is retrained.
+            As the prior accepts it. Of several models, the first one is retrained.
         X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_train examples
             The data that the model was trained on.
         y : array-like of shape (n_train,) or (n_train, n_outputs), default=None
         X_query : array-like, DataFrame, Tensor, Dataset or DataLoader
             The test examples whose scores are wanted.
         y_query : array-like, default=None
-            Their targets, on which retrained models are compared.
+            Targets of the queries, at which the retrained models are evaluated.
         subset_outputs : SubsetOutputs or None, default=None
-            Outputs of trainings at hand, on the same data and queries; nothing is trained.
+            Outputs of earlier trainings on the same data and queries; then nothing is trained.
         sample_weight : array-like of shape (n_train,), default=None
-            The weights that the model was fitted with; retraining gets those of its rows.
+            The weights that the model was fitted with; each retraining uses those of its rows.
         X_fit : array-like of shape (n_train, n_features), default=None
-            Of a Pipeline: what its last step was fitted on.
+            For a Pipeline only: the data that its last step was fitted on.
 
         Returns
         -------
         self : object
         """
         models, train = self._open(model, X, y, sample_weight, X_fit)
-        self._check(X_query, subset_outputs)
-        queries = open_examples(models, X_query, y_query, require_y=False, name="X_query")
-        if each(queries)[0].targets is None:
-            raise ValueError(
-                "y_query: got None; retrained models must be compared on the same targets. Give "
-                "y_query, for instance model.predict(X_query)."
-            )
+        self._check(subset_outputs)
+        queries = open_queries(models, X_query, y_query)
         rng = check_random_state(self.random_state)
         seed = draw_seed(rng)
         prior = self._prior()
@@ -234,6 +238,9 @@ class SubsetPosterior(BaseAttributor):
     def _prior(self) -> BaseAttributor | None:
         return RunAverage() if isinstance(self.prior, str) else self.prior
 
+    def _task_of(self, model: Any) -> Task:
+        return plain_task(model)
+
     def _read_models(self, model: Any, X: Any, y: Any) -> Task | TaskList:
         prior = self._prior()
         return (
@@ -244,31 +251,22 @@ class SubsetPosterior(BaseAttributor):
     def _asks_queries(self) -> bool:
         return True
 
-    def _check(self, X_query: Any, subset_outputs: SubsetOutputs | None) -> None:
-        """Refuse, before any work, what cannot be learned from."""
+    def _check(self, subset_outputs: SubsetOutputs | None) -> None:
+        """Refuse invalid arguments before any work is done."""
         prior = self._prior()
-        if X_query is None:
-            raise ValueError(
-                "X_query: got None; scores that learn from retrained outputs are known for the "
-                "queries that these were asked about. Give them: fit(model, X, y, X_query=X_test, "
-                "y_query=y_test)."
-            )
         if prior is not None and (prior._grouped is not None or prior._asks_queries):
             raise ValueError(
-                f"prior: got {type(prior).__name__}, which scores groups or measures on other "
-                "examples; accepted is an attributor of single examples, such as RunAverage()."
+                f"prior: got {type(prior).__name__}, which scores groups or is measured on other "
+                f"examples; accepted is an attributor of single examples, such as RunAverage()."
             )
         if subset_outputs is None:
             if self.n_trainings in (1, 2) or (prior is None and not self.n_trainings):
                 raise ValueError(
-                    f"n_trainings: got {self.n_trainings}; accepted are 3 or more, or 0 for the "
-                    "prior alone, which then must not be None."
+                    f"n_trainings: got {self.n_trainings}; accepted are 3 or more, or 0 to use "
+                    f"the prior alone (then prior must not be None)."
                 )
-        elif not isinstance(subset_outputs, SubsetOutputs):
-            raise TypeError(
-                f"subset_outputs: got {type(subset_outputs).__name__}; accepted is SubsetOutputs, "
-                "from retrain_on_subsets or SubsetOutputs.load."
-            )
+        else:
+            check_subset_outputs(subset_outputs)
 
     def _prior_scores(self, prior: Any, queries: Any) -> dict[float, np.ndarray]:
         """Scores of the queries by a fitted prior, at each factor on its damping."""
@@ -313,7 +311,7 @@ class SubsetPosterior(BaseAttributor):
         )
 
     def _explained(self) -> Any:
-        """The output that retrained models are asked for."""
+        """The output at which retrained models are evaluated."""
         prior = self._prior()
         if self.output != "auto" or prior is None:
             return "neg_loss" if self.output == "auto" else self.output

@@ -1,1 +1,1 @@
-"""Influence of training rows on forests and boosted trees, with the structure of the trees held."""
+"""Influence of training rows on forests and boosted trees, with the tree structure held fixed."""

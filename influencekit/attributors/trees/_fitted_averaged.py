@@ -33,13 +33,14 @@ class FittedAveraged(Fitted):
     matrix : ndarray of shape (n, k)
         Targets as numbers, or zeros and ones.
     weights : list of ndarray of shape (n,)
-        Those that the leaves may be means by; the first that gives their values is taken.
+        Candidate weights of the rows in the leaf means; the first that gives the leaf values is
+        used.
     targets : Tensor
-        As the task's loss takes them.
+        In the form that the task's loss takes.
     method : {"leaf", "kernel", "axil"}
     output : str or callable
     check : bool
-        Whether the leaves must say the means of the rows that were given.
+        Whether the leaf values must equal the means of the given rows.
 
     Attributes
     ----------
@@ -75,7 +76,7 @@ class FittedAveraged(Fitted):
         self.expected = self._expected(counts)
 
     def _error(self) -> float:
-        """Largest distance of a leaf from the mean of its rows, as a share of the largest leaf."""
+        """Largest difference of leaf values from row means, relative to the largest leaf value."""
         first, worst = offsets(self.trees.sizes), 0.0
         for tree, (leaf, size) in enumerate(zip(self.leaves, self.trees.sizes, strict=True)):
             own = self.trees.values[first[tree] : first[tree] + size]
@@ -88,17 +89,17 @@ class FittedAveraged(Fitted):
         return np.stack([np.bincount(leaf, shares * column, size) for column in self.matrix.T], 1)
 
     def _check_means(self) -> None:
-        """Leaves must say the mean of the rows that were given."""
+        """Check that the leaf values are the means of the given rows."""
         if self.trees.refusal is not None:
             raise UnsupportedModelError(
-                f"model: the leaf values of {self.task.name} are no means of its rows: "
+                f"model: the leaf values of {self.task.name} are not the means of its rows: "
                 f"{self.trees.refusal}. Use method='kernel'."
             )
         if not self._error() <= _TOLERANCE:
             raise other_leaves(self.task.name, self._error())
 
     def _check_draws(self, counts: np.ndarray) -> None:
-        """As many of the drawn rows must fall into each leaf as the forest counted there."""
+        """Check that each leaf gets as many drawn rows as the forest counted there."""
         rows = [
             np.bincount(leaf, count > 0, size)
             for leaf, count, size in zip(self.leaves, counts, self.trees.sizes, strict=True)
@@ -109,14 +110,15 @@ class FittedAveraged(Fitted):
             raise UnsupportedModelError(
                 f"model: the rows that {self.task.name} drew for its trees do not fall into their "
                 "leaves as it counted them. Give X, y and sample_weight exactly as the model's "
-                "fit got them, in the same order: which rows a tree drew goes by their place."
+                "fit got them, in the same order: the rows drawn for a tree are found by their "
+                "position."
             )
 
     def _expected(self, counts: np.ndarray | None) -> np.ndarray:
-        """What the forest says of each row without it, (n, k).
+        """Prediction of the forest for each row without that row, (n, k).
 
-        The mean over the trees that did not draw the row; of trees that drew them all, with the
-        row taken out of its leaf, and the leaf beside it in its place where it was alone.
+        The mean over the trees that did not draw the row. For trees that drew all rows, the row is
+        removed from its leaf; if it was alone there, the neighboring leaf replaces it.
         """
         n, k = self.matrix.shape
         first, total, seen = offsets(self.trees.sizes), np.zeros((n, k)), np.zeros(n)
@@ -133,7 +135,7 @@ class FittedAveraged(Fitted):
         return np.where(seen[:, None] > 0, total / np.maximum(seen, 1)[:, None], mean)
 
     def _without(self, tree: int, leaf: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Mean of each row's leaf without it; leaf values may be medians, or cut off."""
+        """Mean of each row's leaf without the row; leaf values may be medians, or clipped."""
         means = self._means(tree, leaf, self.trees.sizes[tree])[leaf]
         share = (self.factors[tree] * len(self.leaves))[:, None]
         left = np.maximum(1 - share, 1e-12)
@@ -157,7 +159,7 @@ class FittedAveraged(Fitted):
         return row_products(self.leaves, self._moved(k), self.trees.sizes, marked)
 
     def _moved(self, k: int) -> np.ndarray:
-        """What a row brings to output k of its leaf's mean, (n_trees, n)."""
+        """Contribution of a row to output k of its leaf's mean, (n_trees, n)."""
         first = offsets(self.trees.sizes)[:, None]
         # share_tj (y_jk - value of the leaf)
         return self.factors * (self.matrix[:, k] - self.trees.values[first + self.leaves, k])
@@ -179,7 +181,7 @@ class FittedAveraged(Fitted):
         if self.method == "leaf":
             moved = (self._moved(k).sum(0) for k in range(len(slopes)))
             return sum(slope * own for slope, own in zip(slopes, moved, strict=True))
-        # the same of each row with itself
+        # the same for each row with itself
         return self.factors.sum(0) * (slopes.T * (self.matrix - self.expected)).sum(1)
 
 
@@ -196,7 +198,7 @@ def leaf_shares(
 
 
 def drawn(trees: AveragedTrees, n: int, name: str) -> np.ndarray | None:
-    """How often each tree drew each row, (n_trees, n); None where each tree took all once."""
+    """How often each tree drew each row, (n_trees, n); None if every tree used all rows once."""
     if trees.row_counts is None:
         return None
     counts = trees.row_counts(n)

@@ -1,4 +1,4 @@
-"""Boosted trees: rows by their effect on leaf values, through all later trees or not."""
+"""Boosted trees: effects of rows on leaf values, with or without those through later trees."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class FittedBoosted(Fitted):
     task : Task
     replay : Replay
     targets : Tensor
-        Of the training rows, as the task's loss takes them.
+        Targets of the training rows, in the form that the task's loss takes.
     method : {"leaf", "boostin", "axil", "kernel"}
     output : str or callable
     memory : int
-        Bytes for the adjoints of the queries that are worked on together.
+        Bytes for the adjoints of the queries processed together.
     n_jobs : int or None
     verbose : int
     """
@@ -54,7 +54,7 @@ class FittedBoosted(Fitted):
         self.factors, self.base_factors = self._factors()
 
     def _factors(self) -> tuple[np.ndarray, np.ndarray]:
-        """What each row brings to its leaf in every tree, and to the base score."""
+        """Contribution of each row to its leaf in every tree, and to the base score."""
         replay, weights = self.replay, self.replay.weights
         if self.method in ("leaf", "boostin"):
             factors = np.empty(replay.leaves.shape)
@@ -62,7 +62,7 @@ class FittedBoosted(Fitted):
                 # w_j (g_j + step h_j)
                 factors[tree] = weights * factor
             return factors, replay.start_weights[:, None] * replay.base_slopes
-        # a row's residual under the model, which is what its label tells beyond the others
+        # a row's residual under the model: what its label adds to the other rows
         residual = weights[:, None] * replay.final_slopes()
         seen = 1.0 if replay.seen is None else replay.seen[replay.trees.stages]
         base = replay.base_slopes_by_label() * -replay.final_slopes()
@@ -110,7 +110,7 @@ class FittedBoosted(Fitted):
 
         def fill(rows: slice) -> None:
             swept = self._sweep(leaves[:, rows], slopes[..., rows])
-            # the same products of each row with itself
+            # the same products for each row with itself
             own = own_products(leaves[:, rows], self.factors[:, rows], sizes, swept.leaves)
             found[rows] = own + (self.base_factors[rows] * swept.base.T).sum(1)
 
@@ -125,7 +125,7 @@ class FittedBoosted(Fitted):
         )
 
     def _staged(self, leaves: np.ndarray, slopes_at: Any, outputs: torch.Tensor) -> np.ndarray:
-        """Slopes (n_stages or 1, k, q) at the outputs; for BoostIn at those before each stage."""
+        """Slopes (n_stages or 1, k, q) at the final outputs, or for BoostIn before each stage."""
         if self.method != "boostin":
             return slopes_at(outputs)[None]
         trees, scores, found = self.replay.trees, self.replay.base[None], []
@@ -142,7 +142,7 @@ class FittedBoosted(Fitted):
         return leaf_slopes(self.replay, leaves, slopes, later=later)
 
     def _each(self, fill: Any, n_queries: int) -> None:
-        """Call a function for some queries after the other, in threads."""
+        """Call a function for slices of the queries, in threads."""
         n, k = self.replay.targets.shape
         per_query = 8 * ((k + 2) * n + 3 * int(self.replay.trees.sizes.sum()))
         workers = Parallel(n_jobs=self.n_jobs, prefer="threads", require="sharedmem")

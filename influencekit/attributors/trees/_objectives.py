@@ -12,14 +12,14 @@ __all__ = ["Derivatives", "base_score", "base_slopes", "derivatives"]
 
 @dataclass
 class Derivatives:
-    """Derivatives of each row's loss by its scores, for trees of one stage.
+    """Derivatives of each row's loss with respect to its scores, for the trees of one stage.
 
     Attributes
     ----------
     first, second : ndarray of shape (n, k)
-        What leaf values are made of.
+        First and second derivatives, from which leaf values are computed.
     first_slope, second_slope : ndarray of shape (n, k, k)
-        Their derivatives; ``[:, a, b]`` is that of output a by score b.
+        Derivatives of these; ``[:, a, b]`` is that of output a with respect to score b.
     """
 
     first: np.ndarray
@@ -40,7 +40,7 @@ def derivatives(
     targets : ndarray of shape (n, k)
         Numbers, or zeros and ones.
     curvature : float, default=1.0
-        Factor that a library puts before the second derivative.
+        Factor by which a library multiplies the second derivative.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def base_score(rule: str, weights: np.ndarray, targets: np.ndarray) -> np.ndarra
 
 
 def base_slopes(rule: str, weights: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Derivative (n, k) of the base score by each row's weight.
+    """Derivative (n, k) of the base score with respect to each row's weight.
 
     Parameters
     ----------

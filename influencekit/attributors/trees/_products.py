@@ -1,4 +1,4 @@
-"""Sums over trees of what a row brings to its leaf times what the leaf means to each query."""
+"""Sums over trees of a row's contribution to its leaf times the leaf's effect on each query."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from influencekit.utils._long_work import chunks
 
 __all__ = ["marked_leaves", "own_products", "row_products"]
 
-#: Numbers of the sparse matrix that are held at a time.
+#: Number of sparse-matrix entries held in memory at once.
 _CHUNK = 2**22
 
 
@@ -47,7 +47,7 @@ def row_products(
 def own_products(
     leaves: np.ndarray, factors: np.ndarray, sizes: np.ndarray, slopes: np.ndarray
 ) -> np.ndarray:
-    """The same of row j with query j only, (n,)."""
+    """The same for row j with query j only, (n,)."""
     places = leaves + offsets(sizes)[:, None]
     # Σ_t factors[t, j] slopes[leaf of j in t, j]
     return (factors * slopes[places, np.arange(leaves.shape[1])]).sum(0)

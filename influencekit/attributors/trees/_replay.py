@@ -1,4 +1,4 @@
-"""Boosting replayed on its training rows, tree after tree, with the structure held."""
+"""Boosting replayed on its training rows, tree by tree, with the structure held fixed."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = ["Replay", "Stage", "replay"]
 
 @dataclass
 class Stage:
-    """What one stage's trees were made of.
+    """What the trees of one stage were fitted to.
 
     Attributes
     ----------
     trees : ndarray of int of shape (k,)
-        Their numbers; tree i adds to output i.
+        Numbers of the trees; tree i adds to output i.
     weights : ndarray of shape (n,)
-        Weight of each row, 0 where the stage did not see it.
+        Weight of each row, 0 if the stage did not see it.
     at : Derivatives
-        At the scores before the stage.
+        Derivatives at the scores before the stage.
     """
 
     trees: np.ndarray
@@ -39,7 +39,7 @@ class Stage:
 
 
 class Replay:
-    """Leaf values of boosted trees, derived again in float64 from rows and weights.
+    """Leaf values of boosted trees, computed again in float64 from rows and weights.
 
     Parameters
     ----------
@@ -48,18 +48,19 @@ class Replay:
         Leaf of each training row.
     targets : ndarray of shape (n, k)
     weights, start_weights : ndarray of shape (n,)
-        In the trees and in the base score; ``scale_pos_weight`` leaves the base as it is.
+        Weights in the trees and in the base score; ``scale_pos_weight`` does not affect the base
+        score.
     trusting : bool, default=False
-        Take the model's own leaf values, where its rows or their order are not known.
+        Use the model's own leaf values, because its rows or their order are not known.
 
     Attributes
     ----------
     steps : list of ndarray
         Leaf values without the learning rate, for each tree.
     shares : list of ndarray
-        ``rate / (H + l2)`` of each leaf; 0 where the value does not move.
+        ``rate / (H + l2)`` of each leaf; 0 if the leaf value is constant.
     scores : ndarray of shape (n, k)
-        After the last tree.
+        Scores after the last tree.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class Replay:
         self.shares.append(np.where(moves, self.trees.rate / safe, 0.0))
 
     def _added(self, trees: np.ndarray) -> np.ndarray:
-        """What a stage's trees add to the scores of the training rows, (n, k)."""
+        """What the trees of a stage add to the scores of the training rows, (n, k)."""
         steps = [self.steps[tree][self.leaves[tree]] for tree in trees]
         return self.trees.rate * np.stack(steps, axis=1)
 
@@ -140,7 +141,7 @@ class Replay:
         return derivatives(self.trees.loss, self.scores, self.targets).first
 
     def base_slopes_by_label(self) -> np.ndarray:
-        """Derivative (n, k) of the base score by each row's target in the same output."""
+        """Derivative (n, k) of the base score by each row's target for the same output."""
         if self.base_rule == "fixed":
             return np.zeros_like(self.targets)
         shares = self.start_weights / self.start_weights.sum()
@@ -155,7 +156,7 @@ class Replay:
         return float(np.corrcoef(np.concatenate(self.derived), np.concatenate(self.own))[0, 1])
 
     def error(self) -> float:
-        """Largest distance to the model's own leaf values, as a share of the largest of them."""
+        """Largest error against the model's own leaf values, relative to the largest of them."""
         ours, theirs = self.trees.rate * np.concatenate(self.steps), np.concatenate(self.own)
         scale = np.abs(theirs).max()
         return float(np.abs(ours - theirs).max() / scale) if scale > 0 else 0.0
@@ -164,9 +165,9 @@ class Replay:
 def _base(
     trees: BoostedTrees, weights: np.ndarray, start_weights: np.ndarray, targets: np.ndarray
 ) -> tuple[np.ndarray, str, np.ndarray]:
-    """Score before the first tree, its rule, and the weights that it takes.
+    """Score before the first tree, its rule, and the weights that it uses.
 
-    The rule is "fixed" where those that are known give another number.
+    The rule is "fixed" if none of the known rules gives this score.
     """
     base = np.asarray(trees.base, dtype=np.float64)
     rules = [(trees.base_rule, start_weights)]
@@ -212,7 +213,7 @@ def replay(
     name : str
         What to call the model in messages.
     trusting : bool, default=False
-        Take the model's own leaf values as they are.
+        Use the model's own leaf values unchanged.
 
     Returns
     -------
@@ -221,16 +222,16 @@ def replay(
     Raises
     ------
     UnsupportedModelError
-        If the leaf values cannot be derived again, or come out otherwise.
+        If the leaf values cannot be computed again, or differ from the model's.
     """
     rows = (trees, leaves, targets, weights, start_weights)
     if trusting:
         return Replay(*rows, trusting=True)
     if trees.refusal is not None:
         raise UnsupportedModelError(
-            f"model: the leaf values of {name} cannot be derived from its training rows: "
-            f"{trees.refusal}. Fit it without that, or use method='kernel', which needs only the "
-            "structure of the trees."
+            f"model: the leaf values of {name} cannot be computed from its training rows: "
+            f"{trees.refusal}. Fit the model without this option, or use method='kernel', which "
+            f"needs only the structure of the trees."
         )
     if trees.sampled < 1:
         return _expected(Replay(*rows, trusting=True), name)
@@ -241,24 +242,24 @@ def replay(
 
 
 def _expected(done: Replay, name: str) -> Replay:
-    """A replay whose trees were fitted to rows that are not known, looked at and warned of."""
-    if not done.agreement() > 0.5:  # draws alone leave .9 and more
+    """A replay whose trees were fitted to unknown rows: checked roughly, with a warning."""
+    if not done.agreement() > 0.5:  # sampling alone leaves 0.9 and more
         raise other_leaves(name, 1 - done.agreement())
     warn_user(
-        f"{name} sampled {done.trees.sampled:.0%} of the rows for each tree and does not tell "
-        "which ones. Scores are what a row is worth in the mean over such draws: every tree counts "
-        "every row by that share. With subsample=1 they are exact derivatives.",
+        f"{name} sampled {done.trees.sampled:.0%} of the rows for each tree and does not record "
+        f"which ones. Scores are averages over possible samples: in every tree, every row has "
+        f"this share as its weight. With subsample=1, scores are exact derivatives.",
         SampledRowsWarning,
     )
     return done
 
 
 def other_leaves(name: str, error: float) -> UnsupportedModelError:
-    """Error of a model whose leaf values do not follow from the rows that were given."""
+    """Error for a model whose leaf values do not follow from the given rows."""
     return UnsupportedModelError(
         f"model: the leaf values of {name} do not follow from the training rows: they differ by "
         f"{error:.2g} of the largest. Give X and y exactly as the model's fit got them, in the "
         "same order, and sample_weight where it got one: fit(model, X, y, sample_weight=w). "
-        "Starting scores of your own, leaves cut off by monotone constraints and continued "
-        "training cannot be followed; method='kernel' does without leaf values."
+        "Custom starting scores, leaf values clipped by monotone constraints, and continued "
+        "training are not supported; method='kernel' does not need leaf values."
     )

@@ -1,4 +1,4 @@
-"""What tree methods read of their examples: leaves, targets, and slopes of explained outputs."""
+"""What tree methods read from their examples: leaves, targets, and slopes of explained outputs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def scores_of(task: Task, leaves: np.ndarray) -> torch.Tensor:
 def output_slopes(
     task: Task, output: Any, targets: torch.Tensor | None, outputs: torch.Tensor
 ) -> np.ndarray:
-    """Derivative (n_outputs, n) of what is explained by the outputs of its own row.
+    """Derivative (n_outputs, n) of the explained output with respect to the outputs of its own row.
 
     Parameters
     ----------
@@ -69,5 +69,5 @@ def output_slopes(
 
 
 def loss_slopes(task: Task, targets: torch.Tensor, outputs: torch.Tensor) -> np.ndarray:
-    """The same of minus each row's loss."""
+    """The same for minus each row's loss."""
     return output_slopes(task, lambda z, t: -task.loss(z, t), targets, outputs)

@@ -1,4 +1,4 @@
-"""Derivative of explained outputs by every leaf value, from the last tree to the first."""
+"""Derivatives of explained outputs with respect to leaf values, from the last tree to the first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from influencekit.models.trees._ensemble import offsets
 
 __all__ = ["LeafSlopes", "leaf_slopes", "row_factors"]
 
-#: Numbers of the rows' adjoint that are worked on at a time, so that they stay in the cache.
+#: Number of adjoint entries processed at once, so that they stay in the CPU cache.
 _BLOCK = 2**17
 
 
@@ -22,9 +22,10 @@ class LeafSlopes:
     Attributes
     ----------
     leaves : ndarray of shape (n_leaves, q)
-        By the numerator of each leaf's step, times -1: what a row's gradient is multiplied by.
+        Derivatives by the numerator of each leaf's step, times -1: a row's gradient is multiplied
+        by them.
     base : ndarray of shape (k, q)
-        By the score before the first tree.
+        Derivatives by the score before the first tree.
     """
 
     def __init__(self, leaves: np.ndarray, base: np.ndarray):
@@ -41,10 +42,10 @@ def leaf_slopes(
     replay : Replay
     query_leaves : ndarray of int of shape (n_trees, q)
     seeds : ndarray of shape (n_stages or 1, k, q)
-        Derivative of each explained output by the scores of its own row; one for all stages, or
-        one a stage.
+        Derivative of each explained output by the scores of its own row; one for all stages, or one
+        for each stage.
     later : bool, default=True
-        Whether a leaf acts on the later trees too, through the training rows' scores.
+        Whether a leaf also affects later trees, through the scores of the training rows.
 
     Returns
     -------
@@ -88,7 +89,7 @@ def _leaf_sums(leaf: np.ndarray, size: int, rows: np.ndarray) -> np.ndarray:
 def _move_adjoint(
     adjoint: list[np.ndarray], replay: Replay, stage: Stage, steps: list[np.ndarray]
 ) -> None:
-    """From the scores after a stage to those before it: its trees were fitted to these."""
+    """Move the adjoint from the scores after a stage to the scores before it."""
     size = max(1, _BLOCK // max(1, steps[0].shape[1]))
     factors = [
         [_factor(replay, stage, a, b) for b in range(len(adjoint))] for a in range(len(steps))
@@ -104,7 +105,7 @@ def _move_adjoint(
 
 
 def _factor(replay: Replay, stage: Stage, a: int, b: int) -> np.ndarray:
-    """How the numerator of output a's leaf moves with score b of each row, (n,)."""
+    """Derivative of the leaf numerator of output a with respect to score b of each row, (n,)."""
     tree = stage.trees[a]
     step = replay.steps[tree][replay.leaves[tree]]
     # w_j (∂g_a/∂z_b + step ∂h_a/∂z_b)
@@ -113,7 +114,7 @@ def _factor(replay: Replay, stage: Stage, a: int, b: int) -> np.ndarray:
 
 
 def row_factors(replay: Replay) -> Iterator[tuple[int, np.ndarray]]:
-    """For each tree, what its leaf's numerator gains by a unit of each row's weight.
+    """For each tree, the change of the leaf numerator for one unit of each row's weight.
 
     Parameters
     ----------
@@ -123,7 +124,7 @@ def row_factors(replay: Replay) -> Iterator[tuple[int, np.ndarray]]:
     ------
     tree : int
     factor : ndarray of shape (n,)
-        0 for rows that the tree did not see.
+        Change for each row; 0 for rows that the tree did not see.
     """
     for stage in replay.backwards():
         for a, tree in enumerate(stage.trees):

@@ -31,44 +31,47 @@ METHODS = ("auto", "leaf", "boostin", "axil", "kernel")
 
 
 class TreeInfluence(BaseAttributor):
-    """Influence of training rows on forests and boosted trees, with their structure held.
+    """Influence of training rows on forests and boosted trees, with the tree structure held fixed.
 
-    Takes decision trees, forests, GradientBoosting and HistGradientBoosting models of
-    scikit-learn, XGBoost's and LightGBM's estimators, for regression, two classes and more, and
-    Pipelines and searches that end in one.
+    Accepts decision trees, forests, GradientBoosting and HistGradientBoosting models of
+    scikit-learn, and the estimators of XGBoost and LightGBM, for regression and for two or more
+    classes; also Pipelines and searches that end in one of them.
 
-    **What is held.** Splits stay where they are: a row acts on what the leaves say, not on where
-    the trees split.  Retraining moves both.  How much of its effect the leaves carry is measured on
-    the page about trees of the documentation.
+    **What is held fixed.** The splits stay: a row changes the leaf values, not where the trees
+    split. Retraining changes both. The documentation's page about trees measures how much of the
+    effect of retraining the leaf values explain.
 
     Parameters
     ----------
     method : {"auto", "leaf", "boostin", "axil", "kernel"}, default="auto"
-        - "leaf": exact derivative of all leaf values by a row's weight; of boosted trees through
-          all later trees, which are fitted to what earlier ones leave over.
+        - "leaf": exact derivative of all leaf values with respect to a row's weight; for boosted
+          trees, through all later trees too, which are fitted to the residuals of earlier ones.
         - "boostin": boosted trees only.  The first-order pass of BoostIn: each tree by itself, at
-          the query's score before it.
+          the query's score before that tree.
         - "axil": exact weights of the training labels in the prediction, for squared error, times
-          what a row's label says beyond the model; see :meth:`label_weights`.
-        - "kernel": shared leaves, weighted by a row's share in them, times what its label says
-          beyond the model.  Of forests that draw rows, the model without the row is that of the
-          trees that did not draw it (out of bag).
-        - "auto": "leaf" for boosted trees, or "kernel" where their leaf values cannot be derived
-          from the rows; "kernel" for forests and single trees, whose pure leaves do not move.
+          the row's residual under the model; see :meth:`label_weights`.
+        - "kernel": shared leaves, weighted by a row's share in them, times the row's residual under
+          the model. For forests that draw rows, the residual is that of the trees that did not draw
+          the row (out of bag).
+        - "auto": "leaf" for boosted trees, or "kernel" if their leaf values cannot be computed from
+          the rows; "kernel" for forests and single trees, because the values of pure leaves do not
+          change.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
-        What is explained, as for all attributors.  A callable gets the raw scores of boosted trees
-        and the averages (of classifiers, the class shares) of forests.
+        The explained output, as for all attributors. A callable gets the raw scores of boosted
+        trees, or the averages of forests (class shares for classifiers).
     max_memory : int, str or None, default=None
-        Bytes, or a string such as "2GB", for working arrays; None is half of what is free.
+        Memory limit for working arrays in bytes, or a string such as "2GB"; None is half of the
+        free memory.
     n_jobs : int or None, default=None
-        Threads that sweep over boosted trees for different queries; None is one, -1 all.
+        Number of threads that process boosted trees for different queries; None is 1, -1 uses all
+        cores.
     verbose : int, default=0
         1 shows a progress bar.
 
     Attributes
     ----------
     method_ : str
-        Method in use.
+        The method in use.
     task_ : Task
         Snapshot of the model.  Its inputs are the leaves of each row.
     n_train_ : int
@@ -77,24 +80,25 @@ class TreeInfluence(BaseAttributor):
 
     Notes
     -----
-    Scores are in units of the output: ``w_j ∂f_i/∂w_j``, the change of ``f_i`` that the weight of
-    row j is worth; positive marks a proponent.
+    Scores are in units of the output: ``w_j ∂f_i/∂w_j``, the change of ``f_i`` due to the weight of
+    row j, to first order. Positive marks a proponent.
 
     Cost: reading the trees, ``O(n T)`` for n rows and T trees; then ``O(q n T)`` for q queries.
 
-    Boosted trees: a leaf of tree t says ``-η G / (H + λ)``, G and H the weighted sums of the
-    first and second derivatives of the loss at the scores before the tree. One sweep from the
-    last tree to the first carries ``∂f_i`` by every training row's score along, which costs the
-    square of the number of classes as a factor, and as memory the adjoints of the queries worked
-    on together beside ``O(n T)`` for leaves and factors. Learning rate, L2, L1, class weights,
-    ``sample_weight`` and row sampling of GradientBoosting are followed; splits on categories,
-    missing values and monotone constraints belong to the structure. The starting score moves as
-    well, where it was estimated. ``fit`` derives all leaf values anew and compares them with the
-    model's.
+    Boosted trees: the value of a leaf of tree t is ``-η G / (H + λ)``, where G and H are the
+    weighted sums of the first and second derivatives of the loss at the scores before the tree. One
+    sweep from the last tree to the first carries the derivatives of ``f_i`` with respect to every
+    training row's score. It costs a factor of the squared number of classes; memory is needed for
+    the adjoints of the queries processed together, plus ``O(n T)`` for leaves and factors. Learning
+    rate, L2, L1, class weights, ``sample_weight`` and the row sampling of GradientBoosting are
+    taken into account; splits on categories, missing values and monotone constraints belong to the
+    fixed structure. The starting score changes too, if it was estimated. ``fit`` computes all leaf
+    values again and compares them with the model's.
 
-    Refused by name: other losses, dart, goss, linear trees, boosted forests, several outputs a
-    tree.  XGBoost and LightGBM do not tell which rows they sampled for a tree: scores are then
-    means over such draws, with a :class:`~influencekit.exceptions.SampledRowsWarning`.
+    Not supported, with an error: other losses, dart, goss, linear trees, boosted forests, several
+    outputs per tree. XGBoost and LightGBM do not record which rows they sampled for a tree: scores
+    are then averages over possible samples, with a
+    :class:`~influencekit.exceptions.SampledRowsWarning`.
 
     References
     ----------
@@ -180,7 +184,8 @@ class TreeInfluence(BaseAttributor):
         if self.method == "boostin" and not boosted:
             raise UnsupportedModelError(
                 "method: got 'boostin', which follows the order of boosted trees; the trees of "
-                "this model are averaged. Accepted are 'kernel', 'leaf' and 'axil', or 'auto'."
+                "this model are averaged instead. Accepted are 'kernel', 'leaf' and 'axil', or "
+                "'auto'."
             )
         if self.method == "axil" and boosted and trees.loss != "squared":
             raise UnsupportedModelError(
@@ -200,10 +205,10 @@ class TreeInfluence(BaseAttributor):
             )
 
     def label_weights(self, X: Any) -> np.ndarray:
-        """Weight of every training label in the predictions (AXIL), with the structure held.
+        """Weight of every training label in the predictions (AXIL), with fixed tree structure.
 
-        ``predict(X)`` of a regressor, and the class shares of a forest, are ``weights @ y``.  Where
-        boosting starts at a number of your own, say b, it is ``b + weights @ (y - b)``.
+        ``predict(X)`` of a regressor, and the class shares of a forest, are ``weights @ y``. If
+        boosting starts at a custom number b, they are ``b + weights @ (y - b)``.
 
         Parameters
         ----------
@@ -212,7 +217,7 @@ class TreeInfluence(BaseAttributor):
         Returns
         -------
         ndarray of shape (n_test, n_train)
-            The mean over several models.
+            The weights, averaged over several models.
 
         Raises
         ------

@@ -1,9 +1,10 @@
 """Linear models with centered features, and their exact decomposition.
 
 With centered features the curvature ``A'`` is well conditioned up to the units of the columns,
-which a diagonal scaling takes out.  So a direction of small curvature can be told from one without
-any.  Damping is added to the model's own parameters θ, whose curvature is ``A = T⁻ᵀ A' T⁻¹`` with
-``T: θ' → θ``; that of ``A`` is decomposed from a factor of ``A'``, never from ``A`` itself.
+which a diagonal scaling removes. So a direction of small curvature can be distinguished from one
+without curvature. Damping is added for the model's own parameters θ, whose curvature is ``A = T⁻ᵀ
+A' T⁻¹`` with ``T: θ' → θ``. The decomposition of ``A`` is computed from a factor of ``A'``, never
+from ``A`` itself.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ __all__ = [
     "with_centered_features",
 ]
 
-#: Largest number of parameters for which features are centered: a second of work.
+#: Largest number of parameters for which features are centered: takes about one second.
 LARGEST_CENTERED = 1_000
-#: Spread of a column, in units of the rounding of its mean, up to which it counts as constant.
+#: A column counts as constant if its spread is below this many rounding errors of its mean.
 CONSTANT = 16.0
 
 
 def with_centered_features(
     task: Task, train: Examples, curvature: Curvature, projection_dim: int | None
 ) -> Task:
-    """A convex linear model with centered features, where its curvature is decomposed with them.
+    """A convex linear model with centered features, if its curvature can be decomposed with them.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def with_centered_features(
     Returns
     -------
     Task
-        Any other model as it is.
+        The task with centered features; any other model is returned unchanged.
     """
     p = task.n_parameters
     projects = projection_dim is not None and projection_dim < p
@@ -70,13 +71,13 @@ def _column_means(examples: Examples, batch_size: int = 4096) -> Tensor:
 class CenteredLinear(nn.Sequential):
     """``o = W (x - μ) + b'`` with ``b' = b + W μ``, for a linear layer ``o = W x + b``.
 
-    Solvers center features in the same way.  Where a column's mean is far above its spread (a
-    year, a date), the raw features leave the column's direction to rounding.
+    Solvers center features in the same way.  If a column's mean is far above its spread (a year, a
+    date), rounding errors of the raw features dominate the direction of that column.
 
     Parameters
     ----------
     linear : torch.nn.Linear
-        With a bias.
+        A layer with a bias.
     means : Tensor of shape (n_features,)
         μ.
     """
@@ -95,7 +96,7 @@ class CenteredLinear(nn.Sequential):
 
 
 class Center(nn.Module):
-    """Takes the means of the features away."""
+    """Subtracts the means of the features."""
 
     means: Tensor
 
@@ -109,7 +110,7 @@ class Center(nn.Module):
 
 
 def can_center(task: Task) -> bool:
-    """Whether a task is a convex linear model whose intercept is free of any penalty."""
+    """Whether a task is a convex linear model with an unpenalized intercept."""
     linear = getattr(task.module, "linear", None)
     if not task.convex or not isinstance(linear, nn.Linear) or linear.bias is None:
         return False
@@ -122,7 +123,7 @@ def centered(task: Task, means: Tensor) -> Task:
     Parameters
     ----------
     task : Task
-        For which :func:`can_center` holds.
+        A task for which :func:`can_center` is True.
     means : Tensor of shape (n_features,)
 
     Returns
@@ -140,7 +141,7 @@ class CenteredSpectrum(CoordinateSpectrum):
     Attributes
     ----------
     basis : Tensor of shape (p, rank)
-        ``T⁻¹ V``: what takes centered gradients to coordinates.
+        ``T⁻¹ V``, which maps centered gradients to coordinates.
     """
 
     basis: Tensor
@@ -155,18 +156,18 @@ def decompose_centered(curvature: CurvatureRows) -> CenteredSpectrum:
     Parameters
     ----------
     curvature : CurvatureRows
-        Of a task whose module is a :class:`CenteredLinear`.
+        Curvature of a task whose module is a :class:`CenteredLinear`.
 
     Returns
     -------
     CenteredSpectrum
-        Every direction in it has curvature: without damping none is left out.
+        Its directions all have curvature: without damping, none is left out.
 
     Notes
     -----
     ``S A' S = Q D Qᵀ`` with a diagonal S gives ``A = BᵀB`` with ``B = √D Qᵀ S⁻¹ T⁻¹ = U Σ Vᵀ``.
-    Coordinates ``Vᵀg`` of a gradient are ``Σ Uᵀ D^-½ Qᵀ S g'``, each right to rounding relative to
-    its own size.  Cost ``O(N p² + p³)``.
+    Coordinates ``Vᵀg`` of a gradient are ``Σ Uᵀ D^-½ Qᵀ S g'``, each accurate to rounding relative
+    to its own size.  Cost ``O(N p² + p³)``.
     """
     # A' = Σ_r ω_r b_r b_rᵀ + R
     matrix = curvature.rows.covariance(curvature.weights)
@@ -200,9 +201,9 @@ def decompose_centered(curvature: CurvatureRows) -> CenteredSpectrum:
 
 
 def _scales(diagonal: Tensor, module: CenteredLinear) -> tuple[Tensor, Tensor]:
-    """Factors S that bring curvatures near 1, one a feature, and their inverses.
+    """Factors S that scale curvatures to about 1, one for each feature, and their inverses.
 
-    Both are 0 for features without any curvature.
+    Both are 0 for features without curvature.
     """
     n_outputs, n_features = module.linear.weight.shape
     of_columns = diagonal[:-n_outputs].view(n_outputs, n_features).mean(0)

@@ -37,7 +37,7 @@ __all__ = [
     "plan_decomposition",
 ]
 
-#: Largest matrix that is decomposed without being asked for: about half a minute on two cores.
+#: Largest matrix decomposed by default; it takes about half a minute on two cores.
 LARGEST_EXACT = 6_000
 #: Dimension to project to when the exact matrix is too large.
 FALLBACK_DIM = 2_048
@@ -53,11 +53,11 @@ class GaussNewton(Curvature, name="ggn"):
 
     Notes
     -----
-    Place among approximations of further training: the second order without the curvature of the
-    model's outputs.
+    As an approximation of further training: second order, without the curvature of the model's
+    outputs.
 
-    Cost ``O(N d min(N, d) + min(N, d)³)`` for N of about n · n_classes rows and d dimensions,
-    those of the parameters or of ``projection_dim``.
+    Cost ``O(N d min(N, d) + min(N, d)³)`` for N (about n · n_classes) rows and d dimensions: the
+    number of parameters, or ``projection_dim``.
 
     References
     ----------
@@ -75,12 +75,12 @@ class GaussNewton(Curvature, name="ggn"):
 class EmpiricalFisher(Curvature, name="fisher"):
     """Empirical Fisher matrix ``F = Σ_i w_i/W ∇loss_i ∇loss_iᵀ``, decomposed exactly.
 
-    Cheaper than Gauss-Newton, and right up to scale only.  Name: ``"fisher"``.
+    Cheaper than Gauss-Newton, but its scores are right only up to scale.  Name: ``"fisher"``.
 
     Notes
     -----
-    Place among approximations of further training: the second order with outer products of loss
-    gradients for the loss's own Hessian.
+    As an approximation of further training: second order, with outer products of loss gradients in
+    place of the Hessian of the loss.
 
     Cost ``O(n d min(n, d) + min(n, d)³)`` for n examples and d dimensions.
 
@@ -102,7 +102,7 @@ class EmpiricalFisher(Curvature, name="fisher"):
 
 @dataclass(frozen=True)
 class DecompositionPlan:
-    """Where a curvature will be decomposed and what that costs.
+    """In which space a curvature will be decomposed, and the cost.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class DecompositionPlan:
     memory : int
         Bytes needed by the matrix, its eigenvectors and workspace.
     flops : float
-        Of the eigendecomposition and of building the matrix.
+        Operations of the eigendecomposition and of building the matrix.
     """
 
     space: str
@@ -130,7 +130,7 @@ class DecompositionPlan:
 def plan_decomposition(
     curvature: CurvatureRows,
 ) -> tuple[DecompositionPlan, DecompositionPlan | None]:
-    """Plan a decomposition; also return the exact plan that had to be given up, if any.
+    """Plan a decomposition; also return the exact plan if it had to be replaced.
 
     Parameters
     ----------
@@ -140,12 +140,12 @@ def plan_decomposition(
     -------
     plan : DecompositionPlan
     refused : DecompositionPlan or None
-        The exact plan, where it was too large and a projection takes its place.
+        The exact plan, if it was too large and was replaced by a projection.
 
     Raises
     ------
     ResourceError
-        If the matrix of the wanted projection does not fit ``max_memory``.
+        If the matrix of the requested projection does not fit into ``max_memory``.
     """
     p = curvature.problem.engine.task.n_parameters
     budget, projection_dim = curvature.problem.max_memory, curvature.problem.projection_dim
@@ -163,8 +163,8 @@ def plan_decomposition(
     dim = min(FALLBACK_DIM, int((budget / 32) ** 0.5))
     if dim < 1:
         raise ResourceError(
-            f"max_memory allows {format_bytes(budget)}, in which no curvature fits; the exact one "
-            f"needs a {exact}. Raise max_memory."
+            f"max_memory allows {format_bytes(budget)}, which is too little for any curvature; "
+            f"the exact one needs a {exact}. Raise max_memory."
         )
     return _plan("projected", dim, dim, curvature.rows.n_rows), exact
 
@@ -189,9 +189,9 @@ def decompose(curvature: CurvatureRows) -> CoordinateSpectrum:
     Parameters
     ----------
     curvature : CurvatureRows
-        With ``problem.projection_dim`` gradients are projected first.  Without, the
-        decomposition is exact, unless the matrix is larger than memory or patience allow:
-        then it projects and warns.
+        With ``problem.projection_dim``, gradients are projected first. Without it, the
+        decomposition is exact, unless the matrix needs too much memory or time: then it projects
+        and warns.
 
     Returns
     -------
@@ -232,7 +232,7 @@ class ParameterSpectrum(CoordinateSpectrum):
     basis : Tensor of shape (d, rank)
         Eigenvectors as columns.
     projection : Projection or None
-        What maps gradients to the space of the basis.
+        Map from gradients to the space of the basis.
     """
 
     basis: Tensor
@@ -271,9 +271,9 @@ def decompose_parameters(curvature: CurvatureRows) -> ParameterSpectrum:
 def decompose_projected(curvature: CurvatureRows, projection: Any) -> ParameterSpectrum:
     """Decompose the curvature of projected gradients, ``P F Pᵀ + r I``.
 
-    A random projection keeps inner products of gradients, and in the sample space the
-    curvature acts through inner products only; so a constant penalty ``r`` stays ``r`` times
-    the identity.  Where the penalty differs between parameters its mean is taken.
+    A random projection keeps inner products of gradients, and in the sample space the curvature
+    acts only through inner products. So a constant penalty ``r`` stays ``r`` times the identity. If
+    the penalty differs between parameters, its mean is used.
     """
     k, r = projection.dim, curvature.rows.rows_per_example
     penalty, weights = curvature.problem.penalty, curvature.weights
@@ -296,7 +296,7 @@ def decompose_projected(curvature: CurvatureRows, projection: Any) -> ParameterS
 
 
 def _room_for_gradients(curvature: CurvatureRows, k: int) -> Tensor | None:
-    """Space for the projected loss gradients, where they are sums of the curvature's rows."""
+    """Space for the projected loss gradients, if they are sums of the curvature's rows."""
     engine, n = curvature.problem.engine, len(curvature.rows)
     like = torch.empty(0, dtype=engine.task.dtype, device=engine.task.device)
     if n * k * like.element_size() > engine.max_memory or curvature.gradient_coordinates is None:

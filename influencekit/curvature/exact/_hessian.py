@@ -19,7 +19,7 @@ from influencekit.utils.validation import StrOptions
 
 __all__ = ["Hessian", "HessianSpectrum"]
 
-#: Damping that lifts the smallest eigenvalue clear of zero, in units of its absolute value.
+#: Damping that raises the smallest eigenvalue well above zero, in units of its absolute value.
 CLEAR_OF_ZERO = 1.5
 
 
@@ -31,26 +31,27 @@ class Hessian(Curvature, name="hessian"):
     Parameters
     ----------
     negative : {"drop", "absolute", "keep"}, default="drop"
-        What becomes of directions of negative curvature ``s < 0``, which a network that is
-        not at a minimum has.  "drop": they count for nothing, and ``fit`` warns how many they
-        are.  "absolute": ``1 / (|s| + λ)``.  "keep": ``1 / (s + λ)`` as the formula of the papers
-        has it; where ``s + λ`` is not positive the direction is left out, with a warning.  Without
-        negative eigenvalues the three agree.
+        How to treat directions of negative curvature ``s < 0``, which a network has if it is not at
+        a minimum. "drop": they are left out, and ``fit`` warns with their number.  "absolute":
+        ``1 / (|s| + λ)``. "keep": ``1 / (s + λ)`` as in the formula of the papers; if ``s + λ`` is
+        not positive, the direction is left out, with a warning. Without negative eigenvalues, the
+        three agree.
 
     Notes
     -----
-    Place among approximations of further training: the second order, all of it.
+    As an approximation of further training: the complete second order.
 
-    "keep" is the formula as written, and not the best: next to ``λ = -s`` a direction without
-    meaning takes all of the score, and a damping above ``-s_min`` drowns everything else.
-    On digits (multilayer perceptrons of 2,410 parameters, SGD with and without weight decay and
-    AdamW, two seeds each) the linear datamodeling score at the automatic damping was 0.95 to
-    1.00 of its own best for "drop" and "absolute", on average 0.657 and 0.653 beside 0.650 of
-    Gauss-Newton; "keep" had 0.585, and its best damping above ``-s_min`` no more than 0.81 to
-    0.99 of the best of "drop" (``python -m benchmarks run damping_choices``).
+    "keep" is the formula as written, but it does not perform best: close to ``λ = -s``, one
+    arbitrary direction dominates the score, and a damping above ``-s_min`` suppresses all other
+    directions. On digits (multilayer perceptrons of 2,410 parameters, SGD with and without weight
+    decay and AdamW, two seeds each), the linear datamodeling score at the automatic damping was
+    0.95 to 1.00 of its own best for "drop" and "absolute". Its average was 0.657 for "drop", 0.653
+    for "absolute", 0.650 for Gauss-Newton, and 0.585 for "keep". The best damping above ``-s_min``
+    of "keep" reached only 0.81 to 0.99 of the best of "drop" (``python -m benchmarks run
+    damping_choices``).
 
-    The data's share of the eigenvalues counts in the surrogate indicator ξ where it is
-    positive.  The automatic damping of "keep" is at least 1.5 times ``-s_min``.
+    In the surrogate indicator ξ, the data's shares of the eigenvalues count if they are positive.
+    The automatic damping of "keep" is at least 1.5 times ``-s_min``.
 
     Cost: ``p`` Hessian-vector products and ``O(p³)``; memory ``O(p²)``.
 
@@ -75,9 +76,9 @@ class Hessian(Curvature, name="hessian"):
             raise ResourceError(
                 f"curvature='hessian': the Hessian of {p:,} parameters is a {p:,} x {p:,} matrix "
                 f"that needs {format_bytes(needed)}; accepted are up to {LARGEST_EXACT:,} "
-                f"parameters and max_memory={format_bytes(problem.max_memory)}. Take "
-                "curvature='ggn', or Arnoldi(matrix='hessian') or "
-                "ConjugateGradient(matrix='hessian'), which never form it."
+                f"parameters and max_memory={format_bytes(problem.max_memory)}. Use "
+                f"curvature='ggn', or Arnoldi(matrix='hessian') or "
+                f"ConjugateGradient(matrix='hessian'), which never form it."
             )
         # A = F + R
         matrix = _dense(CurvatureOperator(problem, "hessian"), p)
@@ -104,7 +105,7 @@ class Hessian(Curvature, name="hessian"):
 
 @dataclass
 class HessianSpectrum(ParameterSpectrum):
-    """Spectrum with negative eigenvalues, and what is done about them.
+    """Spectrum with negative eigenvalues, and how they are treated.
 
     Attributes
     ----------
@@ -126,8 +127,8 @@ class HessianSpectrum(ParameterSpectrum):
             n = int((self.eigenvalues + damping <= 0).sum())
             warn_user(
                 f"damping={damping:.3g} does not lift the Hessian's smallest eigenvalue, "
-                f"{smallest:.3g}, above zero: {n} directions are left out, and those next to "
-                f"zero may take over the scores. Take a damping above {-smallest:.3g}, "
+                f"{smallest:.3g}, above zero: {n} directions are left out, and those close to "
+                f"zero may dominate the scores. Use a damping above {-smallest:.3g}, "
                 "Hessian(negative='drop'), or curvature='ggn'.",
                 NegativeCurvatureWarning,
             )
@@ -135,7 +136,7 @@ class HessianSpectrum(ParameterSpectrum):
 
     @property
     def floor(self) -> float:  # type: ignore[override]
-        """1.5 times the size of the smallest eigenvalue, where negative ones are kept."""
+        """1.5 times the size of the smallest eigenvalue, if negative ones are kept."""
         if self.negative != "keep":
             return 0.0
         return CLEAR_OF_ZERO * max(0.0, -float(self.eigenvalues[0]))

@@ -1,8 +1,8 @@
 """Exact decomposition through the Gram matrix of the curvature rows, for p larger than N.
 
-The curvature ``A = B̃ᵀB̃ + R`` acts as a multiple of the identity outside the span of its
-rows and of the parameters whose penalty differs from the rest (an unpenalized intercept).
-Inside that span it is a small matrix, built from inner products alone.
+The curvature ``A = B̃ᵀB̃ + R`` is a multiple of the identity outside the span of its rows and of
+the parameters whose penalty differs from the rest (such as an unpenalized intercept). Inside that
+span it is a small matrix, built from inner products alone.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ __all__ = ["SampleSpectrum", "decompose_samples"]
 
 @dataclass
 class SampleSpectrum(CoordinateSpectrum):
-    """Spectrum whose eigenvectors combine curvature rows and parameters of another penalty.
+    """Spectrum whose eigenvectors combine curvature rows and parameters with a different penalty.
 
     Attributes
     ----------
     rows : Gradients
-        The curvature's.
+        The curvature's rows.
     weights : Tensor of shape (N,), float64
-        Of the rows.
+        Weights of the rows.
     nonuniform : Tensor of shape (q,)
         Positions of the parameters whose penalty differs from the most common one.
     mixing : Tensor of shape (N + q, rank)
@@ -52,7 +52,7 @@ def decompose_samples(curvature: CurvatureRows) -> SampleSpectrum:
     Parameters
     ----------
     curvature : CurvatureRows
-        Its ``gradient_coordinates`` must be known.
+        A curvature with known ``gradient_coordinates``.
 
     Returns
     -------
@@ -96,8 +96,8 @@ def decompose_samples(curvature: CurvatureRows) -> SampleSpectrum:
 def _orthonormal_span(gram: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
     """Rows in an orthonormal basis of their span, and that basis as mixtures of the rows.
 
-    Rows are scaled to unit length first: a direction counts as missing by its angle to the
-    others, not because its rows are short beside the longest one.
+    Rows are scaled to unit length first: whether a direction is missing depends on its angle to the
+    others, not on the length of its rows relative to the longest one.
     """
     norms = gram.diagonal().clamp_min(0.0).sqrt()
     unit = torch.where(norms > 0, 1 / torch.where(norms > 0, norms, 1.0), 0.0)
@@ -135,7 +135,7 @@ def _span_products(
     rows: Gradients, weights: Tensor, nonuniform: Tensor, gradients: Gradients
 ) -> Tensor:
     """Inner products of gradients with the rows of ``[B̃; E]``, float64, (n_rows, N + q)."""
-    # G B̃ᵀ = G Bᵀ √ω, and beside it G Eᵀ
+    # G B̃ᵀ = G Bᵀ √ω, followed by G Eᵀ
     if len(nonuniform) == 0:
         return gradients.dot(rows) * weights.sqrt()
     engine = rows.engine

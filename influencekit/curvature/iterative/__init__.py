@@ -1,1 +1,1 @@
-"""Curvatures that are solved for every damping."""
+"""Curvatures that are solved separately for every damping."""

@@ -21,7 +21,7 @@ __all__ = ["ConjugateGradient"]
 
 
 class ConjugateGradient(Curvature, name="cg"):
-    """Hessian or Gauss-Newton matrix, never formed: systems are solved query by query.
+    """Hessian or Gauss-Newton matrix, never formed: one system is solved for each query.
 
     Name: ``"cg"``.
 
@@ -32,33 +32,32 @@ class ConjugateGradient(Curvature, name="cg"):
         Relative residual ``‖v - (A + λI) x‖ / ‖v‖`` at which a system counts as solved.
     max_iter : int, default=200
     preconditioner : {"nystroem", "diagonal"} or None, default="nystroem"
-        "nystroem": a Nyström approximation of the Gauss-Newton matrix, which takes the largest
-        eigenvalues out of the iteration.  "diagonal": the diagonal of the Gauss-Newton matrix.
+        "nystroem": a Nyström approximation of the Gauss-Newton matrix, which removes the largest
+        eigenvalues from the iteration.  "diagonal": the diagonal of the Gauss-Newton matrix.
     preconditioner_rank : int, default=300
-        Rank of the Nyström approximation, or fewer where memory is short.  On digits 300 made
-        3 to 4 iterations of about 33.
+        Rank of the Nyström approximation, reduced if memory is short. On digits, rank 300 reduced
+        about 33 iterations to 3 or 4.
     random_state : int, RandomState instance or None, default=None
-        Of the Nyström approximation; None is that of the attributor.  Scores depend on it
-        within ``rtol`` only.
+        Seed for the Nyström approximation; None uses the attributor's. Scores depend on it only
+        within ``rtol``.
 
     Notes
     -----
-    Place among approximations of further training: the second order, with the whole matrix and
-    no approximation besides the residual.
+    As an approximation of further training: second order, with the whole matrix and no
+    approximation except for the residual.
 
-    All queries go through the data together, a matrix product in place of matrix-vector
-    products; solved systems leave.  Residuals are computed anew at the end, and systems that
-    rounding has left short of ``rtol`` are started again from where they are.
+    All queries go through the data together, with matrix products in place of matrix-vector
+    products; solved systems drop out. Residuals are computed again at the end, and systems that
+    miss ``rtol`` because of rounding are continued from their current solution.
 
-    ``InfluenceFunction("cg").fit(...).solution(X, y)`` says how far each query's system was
-    solved, by its residual and iterations; a
-    :class:`~influencekit.exceptions.ConvergenceWarning` tells where ``rtol`` was missed.
-    Negative curvature (possible with "hessian" where the damping does not lift its eigenvalues
-    above zero) is an error: the solution would be a saddle.  The automatic damping is chosen
-    large enough, which costs accuracy, see :class:`Hessian`.
+    ``InfluenceFunction("cg").fit(...).solution(X, y)`` returns the residual and number of
+    iterations of each query's system; a :class:`~influencekit.exceptions.ConvergenceWarning` is
+    issued if ``rtol`` was missed. Negative curvature (possible with "hessian" if the damping does
+    not raise its eigenvalues above zero) is an error: the solution would be a saddle point.  The
+    automatic damping is chosen large enough, which costs accuracy, see :class:`Hessian`.
 
-    Cost an iteration: two passes forward and backward over the data for each query.  There is
-    no damping path: every λ is solved anew.
+    Cost per iteration: two forward and backward passes over the data for each query. There is no
+    damping path: every λ needs its own solution.
 
     References
     ----------
@@ -127,7 +126,7 @@ class ConjugateGradientCurvature(IterativeCurvature):
             budget = self.max_iter - int(iterations.max()) if len(iterations) else 0
             if len(open_) == 0 or budget < 1:
                 break
-            # relative to the vectors, not to what is left of them
+            # relative to the vectors, not to their current residuals
             goals = self.rtol * torch.linalg.vector_norm(vectors[open_], dim=1)
             step, taken = self._iterate(left[open_], damping, goals, budget)
             x[open_] += step
@@ -136,7 +135,7 @@ class ConjugateGradientCurvature(IterativeCurvature):
             left = vectors - self.operator(x, damping)
             before, sizes = sizes, relative(left, vectors)
             if not bool((sizes[open_] < 0.5 * before[open_]).any()):
-                break  # rounding allows no better
+                break  # rounding prevents further progress
         return Solution(x, sizes.double().cpu().numpy(), iterations.cpu().numpy())
 
     def _iterate(
@@ -190,15 +189,15 @@ class ConjugateGradientCurvature(IterativeCurvature):
         n, smallest = int((curvature <= 0).sum()), min(smallest, float(along.min()) - damping)
         raise ValueError(
             f"damping={damping:.3g}: the {self.operator.matrix} with the damping is not positive "
-            f"definite. {n} of {len(curvature)} systems met a direction along which its "
-            f"curvature is {float(along.min()):.3g}; the smallest eigenvalue without damping is "
-            f"about {smallest:.3g}. Take a damping above {-smallest:.3g} (damping='auto' does), "
+            f"definite. {n} of {len(curvature)} systems met a direction with curvature "
+            f"{float(along.min()):.3g}; the smallest eigenvalue without damping is "
+            f"about {smallest:.3g}. Use a damping above {-smallest:.3g} (damping='auto' does), "
             "or matrix='ggn', which has no negative eigenvalues."
         )
 
     def _remedy(self) -> str:
         return (
-            "Raise max_iter or rtol, take preconditioner='nystroem' with a higher "
-            "preconditioner_rank, or a larger damping; residuals below rounding "
-            "(about 1e-6 in float32) need a float64 model."
+            "Raise max_iter or rtol, or use preconditioner='nystroem' with a higher "
+            "preconditioner_rank, or a larger damping. Residuals below the rounding error (about "
+            "1e-6 in float32) need a float64 model."
         )

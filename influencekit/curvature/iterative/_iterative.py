@@ -1,4 +1,4 @@
-"""What iterative solvers share: a look at the residuals, a least damping."""
+"""What iterative solvers share: checks of residuals, and a smallest damping."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = ["IterativeCurvature", "relative"]
 class IterativeCurvature(SolvedCurvature):
     """A curvature whose damped inverse is applied by an iterative solver.
 
-    Solving leaves it as it is: threads may solve with one curvature at once.
+    Solving does not change it: several threads may use one curvature at the same time.
 
     Attributes
     ----------
     operator : CurvatureOperator
     rtol : float
-        Relative residual wanted.
+        Relative residual to reach.
     """
 
     def __init__(self, problem: CurvatureProblem, matrix: str, rtol: float):
@@ -57,7 +57,7 @@ class IterativeCurvature(SolvedCurvature):
 
     @property
     def floor(self) -> float:  # type: ignore[override]
-        """For the Hessian 1.5 times the size of its smallest eigenvalue, where that is negative.
+        """For the Hessian, 1.5 times the size of its smallest eigenvalue, if that is negative.
 
         Systems are then positive definite.
         """
@@ -67,29 +67,29 @@ class IterativeCurvature(SolvedCurvature):
         return CLEAR_OF_ZERO * max(0.0, -smallest)
 
     def wanted(self, _damping: float) -> float:
-        """Relative residual above which a user is told."""
+        """Relative residual above which the user is warned."""
         return self.rtol
 
     def _warn_of_missed(self, found: Solution, damping: float) -> None:
-        """Tell a user which systems were left before their residual was small enough."""
+        """Warn of systems whose residual is not small enough."""
         if found.residuals is None or found.iterations is None:
             return
         missed = found.residuals > self.wanted(damping)
         if missed.any():
             warn_user(
                 f"{int(missed.sum())} of {len(missed)} systems did not reach rtol={self.rtol:.1g} "
-                f"at damping={damping:.3g}: largest relative residual "
-                f"{found.residuals.max():.2g}, after up to {int(found.iterations.max())} "
+                f"at damping={damping:.3g}: the largest relative residual is "
+                f"{found.residuals.max():.2g} after up to {int(found.iterations.max())} "
                 f"iterations. {self._remedy()}",
                 ConvergenceWarning,
             )
 
     @abstractmethod
     def _remedy(self) -> str:
-        """What a user can do about systems that were not solved."""
+        """Advice for systems that were not solved."""
 
 
 def relative(residuals: Tensor, vectors: Tensor) -> Tensor:
-    """``‖r‖ / ‖v‖`` of rows, 0 where ``v`` is zero."""
+    """``‖r‖ / ‖v‖`` of rows, 0 if ``v`` is zero."""
     norms = torch.linalg.vector_norm(vectors, dim=1)
     return torch.linalg.vector_norm(residuals, dim=1) / torch.where(norms > 0, norms, 1.0)

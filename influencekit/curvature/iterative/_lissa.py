@@ -21,13 +21,13 @@ from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["LiSSA"]
 
-#: Scale over the largest eigenvalue found, of which Lanczos finds a little less than all.
+#: Ratio of the scale to the largest eigenvalue found, which Lanczos slightly underestimates.
 SAFETY = 1.2
-#: Batches whose largest eigenvalue is looked at.
+#: Number of batches whose largest eigenvalue is computed.
 N_BATCHES = 5
-#: Longest series that is chosen without being asked for.
+#: Longest series chosen by default.
 LONGEST = 10_000
-#: Terms after which a series is looked at now and then only.
+#: Number of terms after which convergence is checked only now and then.
 OFTEN = 20
 
 
@@ -43,33 +43,33 @@ class LiSSA(Curvature, name="lissa"):
         Must exceed half the largest eigenvalue of ``A_batch + λI``.  None: 1.2 times the
         largest found by Lanczos on the whole data and on 5 batches.
     depth : int or None, default=None
-        Terms of the series.  None: as many as bring the slowest direction, one without
-        curvature, within ``rtol``: ``log(1/rtol) * scale / λ``, at most 10,000.
+        Number of terms in the series. None: enough for the slowest direction, one without
+        curvature, to reach ``rtol``: ``log(1/rtol) * scale / λ``, at most 10,000.
     repeats : int, default=1
-        Series that are averaged, which takes noise of the batches out.
+        Number of series to average, which reduces the noise of the batches.
     rows_per_step : int or None, default=128
         Examples drawn for each term of the series, without replacement: scores depend on it.
-        None takes all, and the series stops as soon as residuals are below ``rtol``.
+        None uses all, and the series stops as soon as residuals are below ``rtol``.
     rtol : float, default=0.01
         Relative error of the truncated series, not counting the noise of batches.
     random_state : int, RandomState instance or None, default=None
-        None is that of the attributor.  Of the batches, which are the same for all queries.
+        Seed for the batches, which are the same for all queries; None uses the attributor's.
 
     Notes
     -----
-    Place among approximations of further training: the second order; t terms of the series are t
-    steps of gradient descent on the damped quadratic, so that a short series acts as more damping.
+    As an approximation of further training: second order. t terms of the series are t steps of
+    gradient descent on the damped quadratic, so a short series acts like more damping.
 
-    A series that diverges is told by its size: while no term is enlarged, ``‖h‖`` after t terms
-    is at most ``(t + 1) ‖v‖``.  The error says scale, eigenvalue and damping.
+    A diverging series is detected by its size: as long as no term grows, ``‖h‖`` after t terms is
+    at most ``(t + 1) ‖v‖``. The error states scale, eigenvalue and damping.
 
     ``InfluenceFunction("lissa").fit(...).solution(X, y)`` has each query's relative residual on
-    the whole data.  It stays of the order of the batches' noise, even where scores are close to
-    converged; a ConvergenceWarning is given where the series itself is too short.
+    the whole data.  It stays of the order of the batch noise, even if scores are close to
+    converged; a ConvergenceWarning is issued if the series itself is too short.
 
-    Cost a term: two passes forward and backward over a batch for each query, and a few
-    operations on all parameters.  :class:`ConjugateGradient` gets the same products, without
-    noise, in far fewer operations; this is here to compare with.
+    Cost per term: two forward and backward passes over a batch for each query, and a few operations
+    on all parameters. :class:`ConjugateGradient` computes the same products, without noise, in far
+    fewer operations; LiSSA is included for comparison.
 
     References
     ----------
@@ -122,9 +122,9 @@ class LissaCurvature(IterativeCurvature):
     Attributes
     ----------
     largest_ : float
-        Largest eigenvalue found, of the data and of batches, the penalty among it.
+        Largest eigenvalue found on all data and on batches, including the penalty.
     smallest_ : float
-        Smallest one of the data, the penalty among it: below 0 for a Hessian only.
+        Smallest eigenvalue on all data, including the penalty: below 0 only for a Hessian.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class LissaCurvature(IterativeCurvature):
         return h, depth
 
     def _batches(self, depth: int, seed: int) -> Iterator[Tensor | None]:
-        """Rows of each term: an epoch's permutation, cut into batches; None is all rows."""
+        """Rows of each term: permutations of all rows, cut into batches; None is all rows."""
         n, size = len(self.problem.examples), self.rows_per_step
         rng, order = np.random.RandomState(seed % 2**32), np.empty(0, dtype=np.int64)
         for _ in range(depth):
@@ -192,7 +192,7 @@ class LissaCurvature(IterativeCurvature):
         return max(found) + float(self.problem.penalty.max())
 
     def _smallest(self) -> float:
-        """The penalty; for a Hessian, its smallest eigenvalue if that is below."""
+        """The penalty; for a Hessian, its smallest eigenvalue if that is smaller."""
         smallest = float(self.problem.penalty.min())
         if self.operator.matrix == "hessian":
             smallest = min(
@@ -206,7 +206,7 @@ class LissaCurvature(IterativeCurvature):
         return SAFETY * (self.largest_ + damping)
 
     def _depth(self, scale: float, damping: float) -> tuple[int, bool]:
-        """Terms to take, and whether they are enough for ``rtol``."""
+        """Number of terms, and whether they are enough for ``rtol``."""
         slowest = self.smallest_ + damping
         needed = ceil(log(1 / self.rtol) * scale / slowest) if slowest > 0 else LONGEST + 1
         depth = min(needed, LONGEST) if self.settings.depth is None else self.settings.depth
@@ -214,21 +214,22 @@ class LissaCurvature(IterativeCurvature):
 
     def _explain(self, t: int, growth: float, scale: float, damping: float) -> None:
         raise ValueError(
-            f"LiSSA diverges: after {t} terms ‖h‖ is {growth:.3g} times ‖v‖, which without "
-            f"growth is at most {t + 1}. scale={scale:.3g}, damping={damping:.3g}; the largest "
-            f"eigenvalue found is {self.largest_:.3g}, and scale must be above half of it plus "
-            f"the damping, for every batch; the smallest, {self.smallest_:.3g}, must be above "
-            f"{-damping:.3g}. Take scale=None or a larger one, a larger rows_per_step, a larger "
+            f"LiSSA diverges: after {t} terms, ‖h‖ is {growth:.3g} times ‖v‖; without divergence "
+            f"it is at most {t + 1} times. scale={scale:.3g}, damping={damping:.3g}. The largest "
+            f"eigenvalue found is {self.largest_:.3g}; for every batch, scale must be above half "
+            f"of the sum of largest eigenvalue and damping. The smallest eigenvalue, "
+            f"{self.smallest_:.3g}, must be above {-damping:.3g}. Use scale=None or a larger one, "
+            f"a larger rows_per_step, a larger "
             "damping, or matrix='ggn', which has no negative eigenvalues."
         )
 
     def wanted(self, damping: float) -> float:
-        """Noise of batches is no failure; a series that is too short is one."""
+        """Batch noise does not count as a failure; a series that is too short does."""
         long_enough = self._depth(self._scale(damping), damping)[1]
         return np.inf if self.rows_per_step is not None and long_enough else self.rtol
 
     def _remedy(self) -> str:
-        return "Raise depth (None chooses it) or the damping, or take ConjugateGradient()."
+        return "Raise depth (None chooses it) or the damping, or use ConjugateGradient()."
 
 
 def _largest_eigenvalue(operator: CurvatureOperator, rows: Tensor | None, seed: int) -> float:

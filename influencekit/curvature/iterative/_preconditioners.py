@@ -1,4 +1,4 @@
-"""Positive definite matrices near the damped inverse, which make conjugate gradients short."""
+"""Positive definite approximations of the damped inverse, which speed up conjugate gradients."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Preconditioner = Callable[[Tensor, float], Tensor]
 
 @dataclass
 class NystroemPreconditioner:
-    """Low-rank eigenpairs; the smallest eigenvalue stands for those outside the span.
+    """Low-rank eigenpairs; the smallest eigenvalue is used for directions outside the span.
 
     Attributes
     ----------
     basis : Tensor of shape (p, rank)
     eigenvalues : Tensor of shape (rank,), float64
-        Ascending, the penalty among them.
+        In ascending order, including the penalty.
     """
 
     basis: Tensor
@@ -37,7 +37,7 @@ class NystroemPreconditioner:
     def make(
         cls, problem: CurvatureProblem, rank: int, random_state: Any
     ) -> NystroemPreconditioner:
-        """Of the Gauss-Newton matrix and the penalty."""
+        """Make the preconditioner of the Gauss-Newton matrix with the penalty."""
         task = problem.engine.task
         each = 8 * task.n_parameters * torch.empty(0, dtype=task.dtype).element_size()
         rank = max(1, min(rank, problem.max_memory // each))
@@ -46,7 +46,7 @@ class NystroemPreconditioner:
         return cls(basis, eigenvalues)
 
     def __call__(self, rows: Tensor, damping: float) -> Tensor:
-        # no less than rounding can tell from 0, or the noise of null directions would grow
+        # at least the rounding error, or noise in null directions would grow
         least = float(self.eigenvalues.max()) * torch.finfo(rows.dtype).eps ** 0.5
         rest = max(float(self.eigenvalues.min()) + damping, least) or 1.0
         scale = (1 / (self.eigenvalues + damping).clamp_min(rest) - 1 / rest).to(rows.dtype)
@@ -69,7 +69,7 @@ class DiagonalPreconditioner:
     def make(
         cls, problem: CurvatureProblem, _rank: int, _random_state: Any
     ) -> DiagonalPreconditioner:
-        """Of a problem; the other arguments are not used."""
+        """Make the preconditioner of a problem; the other arguments are not used."""
         return cls(ggn_diagonal(problem) + problem.penalty)
 
     def __call__(self, rows: Tensor, damping: float) -> Tensor:

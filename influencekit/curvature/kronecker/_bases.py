@@ -1,4 +1,4 @@
-"""Bases in which a Kronecker-factored curvature is diagonal, one for every block of gradients."""
+"""Bases in which a Kronecker-factored curvature is diagonal, one for each block of gradients."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class BlockBasis(ABC):
 
 @dataclass(frozen=True)
 class DiagonalBasis(BlockBasis):
-    """The parameters themselves: for blocks that have no factors and are large."""
+    """The parameters themselves: for large blocks without factors."""
 
     def rotate_rows(self, rows: Tensor) -> Tensor:
         return rows
@@ -76,7 +76,7 @@ class FullBasis(BlockBasis):
     Attributes
     ----------
     vectors : Tensor of shape (width, width)
-        As columns.
+        Eigenvectors as columns.
     """
 
     vectors: Tensor
@@ -103,11 +103,11 @@ class MatrixBasis(BlockBasis):
     inputs : Tensor of shape (d_in + has_bias, d_in + has_bias)
         Eigenvectors of the inputs' second moments, as columns, largest first.
     outputs : Tensor of shape (d_out, d_out)
-        Those of the output gradients.
+        Eigenvectors of the second moments of the output gradients.
     input_moments, output_moments : Tensor, float64
         Eigenvalues of both.
     single : bool
-        Whether the layer is applied once to an example.
+        Whether the layer is applied only once to each example.
     """
 
     inputs: Tensor
@@ -153,7 +153,7 @@ class MatrixBasis(BlockBasis):
 class IndexBasis(BlockBasis):
     """Entries of an embedding times eigenvectors of its output gradients.
 
-    The inputs are one-hot, so their second moments are diagonal already.
+    The inputs are one-hot, so their second moments are already diagonal.
 
     Attributes
     ----------

@@ -25,12 +25,12 @@ from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["EKFAC", "KFAC"]
 
-#: Most outputs of one example for which the expectation over labels is taken exactly.
+#: Largest number of outputs per example for which the expectation over labels is exact.
 MOST_OUTPUTS = 32
 
 
 class KroneckerCurvature(Curvature):
-    """What K-FAC and EK-FAC share: which rows, and the passes over the data.
+    """What K-FAC and EK-FAC share: the choice of rows, and the passes over the data.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class KroneckerCurvature(Curvature):
         """
 
     def _cotangents(self, problem: CurvatureProblem) -> tuple[Callable, Callable]:
-        """Those of the basis and of the eigenvalues: the same ones unless labels are drawn."""
+        """Rows for the basis and for the eigenvalues: the same unless labels are drawn."""
         task, fisher = problem.engine.task, self.fisher
         if fisher == "auto":
             first = next(iter(problem.examples.batches(1)))
@@ -115,30 +115,30 @@ class KFAC(KroneckerCurvature, name="kfac"):
     Parameters
     ----------
     fisher : {"auto", "true", "sampled", "empirical"}, default="auto"
-        Over which labels output gradients are averaged: "true", the model's own distribution,
-        exactly (the Gauss-Newton matrix); "sampled", ``n_samples`` labels drawn from it for each
-        example; "empirical", the given labels.  "auto" is "true" for up to 32 outputs an example
-        and "sampled" beyond.
+        Labels over which output gradients are averaged. "true": exact expectation over the model's
+        own distribution (the Gauss-Newton matrix). "sampled": ``n_samples`` labels drawn from it
+        for each example. "empirical": the given labels. "auto" is "true" for up to 32 outputs per
+        example, and "sampled" for more.
     n_samples : int, default=1
-        Labels drawn for each example.
+        Number of labels drawn for each example.
     tolerance : float, default=1e-4
-        Root-mean-square error of scores, relative to their root mean square, that layers too
-        large for the exact product may have; 0 is exact and slower.
+        Allowed root-mean-square error of scores, relative to their root mean square, for layers too
+        large for the exact product; 0 is exact and slower.
     random_state : int, RandomState instance or None, default=None
-        Of drawn labels; None takes the attributor's.
+        Seed for drawn labels; None uses the attributor's.
 
     Notes
     -----
-    A layer applied at T positions of an example (sequences, convolutions) counts positions as
+    A layer applied at T positions of an example (sequences, convolutions) treats positions as
     independent ("expand"): ``A`` is the mean over examples and positions, ``B`` the sum over
     positions.  Embeddings have a diagonal ``A`` of token frequencies.  Blocks without factors
-    (normalization, recurrent cells) are exact up to 1,024 parameters together, else diagonal.
+    (normalization, recurrent cells) are exact up to 1,024 parameters in total, and diagonal beyond.
 
     A penalty that is not constant in a layer (an unpenalized bias) adds its diagonal in the
     eigenbasis, ``v_kᵀ R v_k``, to the eigenvalues; in exact blocks it is exact.
 
-    Cost ``O(n (d_in² + d_out²) + d_in³ + d_out³)`` a layer; "true" takes as many backward passes
-    as the loss's output Hessian has rank, "sampled" ``n_samples``.
+    Cost per layer: ``O(n (d_in² + d_out²) + d_in³ + d_out³)``. The number of backward passes is the
+    rank of the loss's output Hessian for "true", and ``n_samples`` for "sampled".
 
     References
     ----------
@@ -163,7 +163,7 @@ class KFAC(KroneckerCurvature, name="kfac"):
 class EKFAC(KroneckerCurvature, name="ekfac"):
     """K-FAC with corrected eigenvalues: mean squared gradients in K-FAC's eigenbasis.
 
-    Of all curvatures that are diagonal in that basis the nearest to the true one.  Name:
+    It is the closest to the true curvature of all that are diagonal in that basis. Name:
     ``"ekfac"``.
 
     Parameters
@@ -179,14 +179,14 @@ class EKFAC(KroneckerCurvature, name="ekfac"):
 
     Notes
     -----
-    Place among approximations of further training: the second order with the Gauss-Newton matrix
-    by layers, in the eigenvectors of a Kronecker product.
+    As an approximation of further training: second order, with the Gauss-Newton matrix of each
+    layer, diagonal in the eigenvectors of a Kronecker product.
 
-    Drawn labels are drawn anew for the eigenvalues: with those of the basis, its leading directions
-    would seem larger than they are.  Gradients are squared after the sum over
-    an example's positions.  Penalty and blocks without factors are those of :class:`KFAC`.
+    With "sampled", new labels are drawn for the eigenvalues: with the labels of the basis, its
+    leading directions would seem larger than they are. Gradients are squared after the sum over an
+    example's positions. The penalty and blocks without factors are treated as in :class:`KFAC`.
 
-    Cost: that of :class:`KFAC` and one more pass over the gradients.
+    Cost: that of :class:`KFAC`, plus one more pass over the gradients.
 
     References
     ----------
@@ -202,7 +202,7 @@ class EKFAC(KroneckerCurvature, name="ekfac"):
         data.zero_()
         for some, features, own in rows.pairs():
             weights, made = problem.example_weights[some], rotate(own, bases)
-            for name, basis in bases.items():  # a block at a time: rows are many
+            for name, basis in bases.items():  # one block at a time: there are many rows
                 same = own is features
                 block = made.blocks[name] if same else rotated(features.blocks[name], basis)
                 # Σ_i w_i/W Σ_r (v_kᵀ b_ir)²
@@ -226,7 +226,7 @@ def _find_bases(problem: CurvatureProblem, rows: Gradients) -> tuple[dict[str, B
 
 
 def _empty_moments(problem: CurvatureProblem, features: GradientFeatures) -> dict:
-    """Empty sums for all blocks, with the coordinates of one behind those of another."""
+    """Empty sums for all blocks, with their coordinates one after the other."""
     task, layers = problem.engine.task, problem.engine.layout(problem.examples)
     embeddings = {la.name for la in layers.layers if isinstance(la.module, nn.Embedding)}
     like = torch.empty(0, dtype=task.dtype, device=task.device)
@@ -240,12 +240,12 @@ def _empty_moments(problem: CurvatureProblem, features: GradientFeatures) -> dic
 
 
 def _require_room(problem: CurvatureProblem, spec: BlockSpec) -> None:
-    """Refuse a layer whose square factors, with room to decompose them, do not fit the memory."""
+    """Refuse a layer whose factors, with workspace to decompose them, do not fit into memory."""
     if spec.is_matrix:
         order = max(spec.d_in + spec.has_bias, spec.d_out)
         problem.engine.require(
             4 * 8 * order**2,
             f"the {order:,} x {order:,} factors of the layer {spec.name!r}, and their eigenvectors",
-            "Take curvature='ggn' or 'fisher', which work in the space of the training rows where "
-            "these are fewer, or 'logra', which projects",
+            "Use curvature='ggn' or 'fisher', which work in the space of the training rows if "
+            "that is smaller, or 'logra', which projects",
         )

@@ -1,4 +1,4 @@
-"""Second moments of layer inputs and output gradients, and the bases that they give."""
+"""Second moments of layer inputs and output gradients, and the bases computed from them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from influencekit.gradients.blocks._base import Block, BlockSpec
 
 __all__ = ["BlockMoments", "moments_of"]
 
-#: Widest block without factors whose curvature is kept whole; wider ones are diagonal.
+#: Widest block without factors with a full curvature matrix; wider ones are diagonal.
 WIDEST_FULL = 1_024
 
 
 class BlockMoments(ABC):
-    """Sums over examples from which one block's basis is made.
+    """Sums over examples from which one block's basis is computed.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class BlockMoments(ABC):
     start : int
         Position of the block's first coordinate.
     like : Tensor
-        Gives dtype and device of the basis.
+        Tensor with the dtype and device of the basis.
     """
 
     def __init__(self, spec: BlockSpec, start: int, like: Tensor):
@@ -151,7 +151,7 @@ class _DiagonalMoments(BlockMoments):
 def moments_of(spec: BlockSpec, start: int, embeds: bool, like: Tensor) -> BlockMoments:
     """Empty sums for one block of gradients, whose coordinates begin at ``start``.
 
-    ``embeds`` says whether the block belongs to an embedding; ``like`` gives dtype and device.
+    ``embeds`` says whether the block belongs to an embedding; ``like`` has the dtype and device.
     """
     kinds: type[BlockMoments]
     if spec.is_matrix:
@@ -162,7 +162,7 @@ def moments_of(spec: BlockSpec, start: int, embeds: bool, like: Tensor) -> Block
 
 
 def _gram(rows: Tensor) -> Tensor:
-    """Second moments over all dimensions but the last, summed in float64 over batches."""
+    """Second moments over all dimensions except the last, summed in float64 over batches."""
     rows = rows.flatten(0, -2)
     return (rows.mT @ rows).to(torch.float64)
 

@@ -2,8 +2,8 @@
 
 ``M = 1 / (s + λ)`` is a smooth function of eigenvalues that are nearly products ``β_k α_l``, so
 tiles of it have a low numerical rank r.  With ``M ≈ Σ_r u_r v_rᵀ`` the sum is
-``Σ_r [(u_r b_i)·b'_j] [(v_r a_i)·a'_j]``: r (d_out + d_in) operations a pair in place of
-d_out d_in.  The tiles of large β and α hold most of the rank and are small.
+``Σ_r [(u_r b_i)·b'_j] [(v_r a_i)·a'_j]``: r (d_out + d_in) operations per pair in place of d_out
+d_in.  The tiles of large β and α hold most of the rank and are small.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from influencekit.utils.validation import present
 
 __all__ = ["Tile", "add_products", "plan_tiles"]
 
-#: Side of the first tile; each later one is as long as all before it.
+#: Side length of the first tile; each later one is as long as all before it together.
 _FIRST_SIDE = 64
-#: Layers with fewer parameters times examples than this are multiplied as they are.
+#: Layers with fewer parameters times examples than this are multiplied exactly.
 _SMALLEST_WORK = 5e7
-#: Queries may use directions that training gradients lack, to this share of the mean moment.
+#: Moments are at least this share of the mean moment, for directions that only queries have.
 _FLOOR = 1e-2
-#: Operations on each pair that one more rank costs beside those of the matrix products.
+#: Extra operations per pair for one more rank, in addition to those of the matrix products.
 _RANK_OVERHEAD = 40
-#: Rows of left factors and columns of training examples multiplied at a time.
+#: Number of rows of left factors and columns of training examples multiplied at once.
 _LEFT_ROWS, _RIGHT_ROWS = 512, 1_024
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A part of ``M``, as it is or in low rank.
+    """A part of ``M``, stored exactly or in low rank.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Tile:
 def plan_tiles(
     bases: dict[str, BlockBasis], inverse: Tensor, n_train: int, tolerance: float
 ) -> dict[str, list[Tile]]:
-    """How every layer with one position an example is multiplied at one damping.
+    """How to multiply every layer with one position per example, at one damping.
 
     Parameters
     ----------
@@ -82,8 +82,8 @@ def plan_tiles(
     -----
     Entry kl of a layer's ``M`` is weighted by the second moments of the coordinates on both
     sides, so that its square is that entry's share of the mean squared score (coordinates being
-    uncorrelated in the eigenbasis).  Singular values of all weighted tiles are dropped from the
-    smallest on until ``tolerance²`` of the total is reached.
+    uncorrelated in the eigenbasis).  The smallest singular values of all weighted tiles are dropped
+    until ``tolerance²`` of the total is reached.
     """
     plans: dict[str, list[Tile]] = {}
     weighted: list[_Weighted] = []
@@ -147,7 +147,7 @@ class _Weighted:
 
 
 def _weights(moments: Tensor) -> Tensor:
-    """Product of both sides' root-mean-square coordinates: those of training examples."""
+    """Product of the root-mean-square coordinates of both sides, over training examples."""
     return moments + _FLOOR * moments.mean()
 
 
@@ -181,10 +181,10 @@ def add_products(
     Parameters
     ----------
     query, train : Block
-        Coordinates, one row an example.
+        Coordinates, one row for each example.
     inverse : Tensor of shape (width,), float64
     tiles : list of Tile or None
-        Plan of the block, used where both sides have one position an example.
+        Plan of the block, used if both sides have one position per example.
     out : Tensor of shape (n_query, n_train)
     workspace : int
         Bytes for intermediates.

@@ -37,11 +37,11 @@ class KroneckerSpectrum(Spectrum):
     ----------
     problem : CurvatureProblem
     bases : dict of str to BlockBasis
-        In the order of the coordinates.
+        Basis of each block, in the order of the coordinates.
     table : Tensor of shape (p,), float64
         Eigenvalues in the order of the coordinates.
     data_table : Tensor of shape (p,), float64
-        The data's share of each.
+        The data's share of each eigenvalue.
     tolerance : float
         Eigenvalues up to ``tolerance * max`` count as zero when the damping is 0.
     product_tolerance : float
@@ -49,7 +49,7 @@ class KroneckerSpectrum(Spectrum):
     train : Gradients
         Coordinates of the training examples' loss gradients.
     sample : Gradients or None
-        Those of the rows ``sample_rows``, kept until they are asked for, where not all are.
+        Coordinates of the rows ``sample_rows``, kept until they are read, if not all are kept.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class KroneckerSpectrum(Spectrum):
         return total
 
     def plan(self, damping: float) -> dict[str, list[Tile]]:
-        """How products are made at a damping; the last one is remembered."""
+        """Plan for products at a damping; the last plan is remembered."""
         last = self._last_plan
         if last is None or last[0] != damping:
             inverse, n = self.inverse_table(damping), len(self.problem.examples)
@@ -163,7 +163,7 @@ class KroneckerPath(DampingPath):
     ----------
     spectrum : KroneckerSpectrum
     queries : Gradients
-        As coordinates.
+        Queries as coordinates.
     train_weights : Tensor of shape (n_train,), float64
     """
 
@@ -207,7 +207,7 @@ class KroneckerPath(DampingPath):
         """Weights ``d / (s + λ)^k`` of squared coordinates, k = 1, 2, 3, in their dtype."""
         spectrum = self.spectrum
         dtype = spectrum.problem.engine.task.dtype
-        # common factors leave ξ alone and keep the cubes in range
+        # common factors do not change ξ and keep the cubes in range
         data = (spectrum.data_table / spectrum.data_table.max()).to(dtype)
         inverses = [spectrum.inverse_table(float(damping)) for damping in dampings]
         powers = torch.stack([(inverse / inverse.max()).to(dtype) for inverse in inverses])
@@ -260,7 +260,7 @@ class KroneckerSums(SubsetSums):
 
 @dataclass
 class ScoreSums(SubsetSums):
-    """Sums of scores over subsets, from the scores: where summed coordinates do not fit.
+    """Sums of scores over subsets, computed from the scores if summed coordinates do not fit.
 
     Attributes
     ----------

@@ -38,12 +38,12 @@ def keep(
     sample: Tensor,
     memory: int,
 ) -> tuple[Gradients, Gradients | None]:
-    """Keep coordinates while they are made: all of them, or else those of a sample.
+    """Keep coordinates while they are computed: all of them, or only those of a sample.
 
-    ``coordinates`` are made again for each pass, ``made`` is one pass over them, which is gone
-    through to its end.  ``sample`` are ascending positions among the examples.  All may take
-    ``memory`` bytes, the sample half of it.  Returned are all coordinates and the sample's, None
-    where all are kept or not even the sample fits.
+    ``coordinates`` are computed again in each pass; ``made`` is one pass over them, which is run to
+    its end. ``sample`` are ascending positions among the examples. All may take ``memory`` bytes,
+    the sample half of it. Returned are all coordinates and those of the sample; the latter is None
+    if all are kept or the sample does not fit.
     """
     if coordinates.nbytes <= memory:
         return coordinates.kept(pieces(features for _, features in made)), None

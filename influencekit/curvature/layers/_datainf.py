@@ -28,36 +28,35 @@ class DataInf(Curvature, name="datainf"):
     Parameters
     ----------
     blocks : {"layers", "tensors", "all"}, default="layers"
-        What is a layer: a module's own parameters, weight and bias together; every weight and
-        bias by itself; or all parameters at once.
+        What counts as a layer. "layers": a module's own parameters, weight and bias together.
+        "tensors": every weight and every bias by itself. "all": all parameters at once.
     scaled : bool, default=False
-        With True the attributor's ``damping`` is multiplied, for each layer, by the mean squared
+        If True, the attributor's ``damping`` is multiplied for each layer by the mean squared
         entry of its gradients, ``λ_l = damping · Σ_i w_i/W |g_i|² / d_l``, which is the paper's
-        rule at ``damping=0.1``.  With False ``λ_l = damping`` for all layers, as for every
-        other curvature.
+        rule with ``damping=0.1``. If False, ``λ_l = damping`` for all layers, as for every other
+        curvature.
 
     Notes
     -----
-    Place among approximations of further training: the second order with the empirical Fisher
-    matrix by layers, and mean and inverse swapped.
+    As an approximation of further training: second order, with the empirical Fisher matrix of each
+    layer, and the mean and the inverse swapped.
 
     With ``D = R_l + λ_l I`` and ``<u, v>_D = uᵀ D⁻¹ v``, a product is
     ``Σ_l <v, h>_D - Σ_i w_i/W <v, g_i>_D <g_i, h>_D / (1 + <g_i, g_i>_D)``.  A penalty that is
     constant over the layer adds to λ; one that differs between weight and bias is kept exactly.
 
-    The mean of inverses is far from the inverse of the mean wherever examples' gradients differ:
-    scores are then close to inner products of gradients (:class:`GradDot`), and depend on
-    ``damping`` by little more than a factor.  On digits (an MLP 64-32-10, three recipes,
-    ``damping_choices`` of benchmarks/) their linear datamodeling score was within 0.01 of
-    GradDot's at any damping from 1e-6 to 1e3, and half to two thirds of that of the exact
-    empirical Fisher matrix.  So no damping could be told from another: ``damping="auto"`` is
-    0.1 of the mean squared entry of the gradients, the paper's number, layer by layer where
-    ``scaled``.
+    The mean of inverses is far from the inverse of the mean if the gradients of examples differ:
+    scores are then close to inner products of gradients (:class:`GradDot`), and ``damping`` changes
+    little more than their scale.  On digits (an MLP 64-32-10, three recipes, ``damping_choices`` of
+    benchmarks/) their linear datamodeling score was within 0.01 of GradDot's at any damping from
+    1e-6 to 1e3, and half to two thirds of the score of the exact empirical Fisher matrix. So the
+    choice of damping hardly matters: ``damping="auto"`` is 0.1 times the mean squared entry of the
+    gradients, as in the paper, computed for each layer if ``scaled``.
 
     Cost for each layer: ``O(n² (d_in + d_out + m))`` for n training examples and m queries
-    through the Gram matrix, or ``O(n m d_in d_out)`` through weighted sums of gradients,
-    whichever is less.  The Gram matrices are kept for the next damping while they fit a quarter
-    of ``max_memory``; else they are made again, a tile at a time.
+    through the Gram matrix, or ``O(n m d_in d_out)`` through weighted sums of gradients, whichever
+    is less. The Gram matrices are kept for the next damping if they fit into a quarter of
+    ``max_memory``; otherwise they are computed again, one tile at a time.
 
     References
     ----------
@@ -113,7 +112,7 @@ class FittedDataInf(FittedCurvature):
 
     @property
     def unit(self) -> float:
-        """Damping that weighs as much as the mean squared entry of the training gradients."""
+        """Damping equal to the mean squared entry of the training gradients."""
         return 1.0 if self.scaled else self._mean_square(range(len(self.gradients.groups)))
 
     def _scales(self, position: int, damping: float) -> Tensor:
@@ -121,11 +120,11 @@ class FittedDataInf(FittedCurvature):
         penalties = [part.penalty for part in self.gradients.groups[position]]
         levels = torch.tensor(penalties, dtype=torch.float64) + damping * self.units[position]
         if not bool((levels > 0).all()):
-            if damping > 0:  # a layer that no training example moves: its gradients are all zero
+            if damping > 0:  # a layer whose training gradients are all zero
                 return torch.where(levels > 0, 1 / levels, 0.0)
             raise ValueError(
-                "damping: got 0 for a model with unpenalized parameters; DataInf's inverses exist "
-                "only for a positive damping there. Give one, or damping='auto'."
+                "damping: got 0 for a model with unpenalized parameters, for which DataInf needs "
+                "a positive damping. Give one, or damping='auto'."
             )
         return 1 / levels
 

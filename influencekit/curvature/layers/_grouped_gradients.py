@@ -14,15 +14,15 @@ from influencekit.gradients._gradients import Gradients
 
 __all__ = ["PartProducts"]
 
-#: Examples in a tile of inner products.
+#: Number of examples in a tile of inner products.
 _TILE = 1024
 
 
 class PartProducts:
     """Training gradients in groups of parameters, and products with them.
 
-    Gradients stay as factors and are kept in memory while they take at most a quarter of it;
-    after that they are made again, beside a temporary folder, for each call.
+    Gradients stay factored. They are kept in up to a quarter of the memory; the rest is computed
+    again for each call, with a temporary folder as buffer.
 
     Parameters
     ----------
@@ -60,13 +60,13 @@ class PartProducts:
         return [torch.cat(found, dim=1) for found in parts]
 
     def train(self) -> Gradients:
-        """The training gradients, to be gone through many times."""
+        """The training gradients, for many passes over them."""
         return self._train.held(self.problem.max_memory // 4, spill=True)
 
     # -- products with queries ----------------------------------------------------------------
 
     def query_chunk(self, queries: Gradients) -> int:
-        """Queries at a time, so that their products and gradients fit the memory."""
+        """Number of queries at once, so that their products and gradients fit into memory."""
         engine = self.problem.engine
         item = torch.finfo(engine.task.dtype).bits // 8
         n_parts = max(len(group) for group in self.groups)
@@ -76,7 +76,7 @@ class PartProducts:
     def query_dots(self, queries: Gradients, train: Gradients) -> Iterator[Tensor]:
         """For every group, ``<v, g_j>`` in each of its parts, (n_parts, n_query, n_train).
 
-        Those of the last queries are kept while they take at most an eighth of the memory.
+        Products of the last queries are kept if they take at most an eighth of the memory.
         """
         kept = self._dots
         if kept is not None and kept[0].is_same(queries):
@@ -122,7 +122,7 @@ class PartProducts:
         Parameters
         ----------
         position : int
-            Of the group.
+            Position of the group.
         train : Gradients
 
         Yields
@@ -159,7 +159,7 @@ class PartProducts:
                 yield rows, columns, tile
 
     def gram_is_cheaper(self, position: int, n_queries: int, train: Gradients) -> bool:
-        """Whether products through the Gram matrix take fewer operations than sums do."""
+        """Whether products through the Gram matrix take fewer operations than sums of gradients."""
         blocks = [b for part in self.groups[position] for b in part.blocks(train.sample)]
         n, parts = self.n_train, len(self.groups[position])
         gram = n * (sum(block.pair_flops for block in blocks) + parts) / 2 + n_queries * n
@@ -175,7 +175,7 @@ class PartProducts:
         Parameters
         ----------
         position : int
-            Of the group.
+            Position of the group.
         weights : Tensor of shape (n_query, n_train)
         scales : Tensor of shape (n_parts,)
         train : Gradients

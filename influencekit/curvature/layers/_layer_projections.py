@@ -19,14 +19,15 @@ from influencekit.gradients.projections._sketches import project_sides
 
 __all__ = ["LayerProjections", "layer_dims"]
 
-#: Order of second moments up to which all eigenvectors are taken; rounds of iteration beyond.
+#: Largest order of second moments for which all eigenvectors are computed; rounds of iteration
+#: beyond.
 _EXACT, _ROUNDS = 1024, 8
 
 
 def layer_dims(spec: BlockSpec, rank: int) -> tuple[int, int]:
     """Sizes of the output and the input side of a block's projection.
 
-    A block that is no matrix has one side: all of it where it is small, else ``rank²``.
+    A block that is not a matrix has one side: its full size if small, else ``rank²``.
     """
     if spec.is_matrix:
         return min(rank, spec.d_out), min(rank, spec.d_in + spec.has_bias)
@@ -63,7 +64,7 @@ class LayerProjections:
 
     @property
     def dim(self) -> int:
-        """Numbers that a gradient becomes."""
+        """Dimension of a projected gradient."""
         return self.columns[-1].stop
 
     def __call__(self, features: GradientFeatures) -> Tensor:
@@ -91,7 +92,7 @@ class LayerProjections:
     def project_factors(self, features: GradientFeatures) -> list[Block]:
         """Projected gradients as blocks, layers without a sequence still as factors.
 
-        The blocks stand at ``columns`` of a projected gradient.
+        The blocks are at ``columns`` of a projected gradient.
         """
         return [
             self._block(features.blocks[spec.name], columns, features)
@@ -130,11 +131,11 @@ class LayerProjections:
     ) -> LayerProjections:
         """Leading eigenvectors of the second moments of each layer's inputs and output gradients.
 
-        These are K-FAC's factors, of the empirical Fisher matrix.
+        These are K-FAC's factors for the empirical Fisher matrix.
         """
         moments, task = _second_moments(problem), problem.engine.task
         like = torch.empty(0, dtype=task.dtype, device=task.device)
-        drawn = cls.random(specs, rank, seed, like)  # for layers that no example calls
+        drawn = cls.random(specs, rank, seed, like)  # for layers that are never called
         for spec in specs:
             if spec.name in moments:
                 pair = zip(moments[spec.name], layer_dims(spec, rank), strict=True)
@@ -147,14 +148,14 @@ def _orthonormal(seed: int, name: str, size: int, dim: int, like: Tensor) -> Ten
     drawn = random_rows("gaussian", seed, name, 0, size, dim, like.to(torch.float64))
     # Q √(size / dim), with drawn = Q R
     q, r = torch.linalg.qr(drawn)
-    q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)  # one sign on every machine
+    q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)  # the same sign on every machine
     return (q * (size / dim) ** 0.5).to(like)
 
 
 def _leading(moment: Tensor, k: int, seed: int) -> Tensor:
     """Leading k eigenvectors of a second moment (d, d), or of a diagonal one (d,).
 
-    Those of a large matrix come from a subspace iteration, which separates them well enough.
+    For a large matrix they come from a subspace iteration, which separates them well enough.
     """
     if moment.ndim == 1:
         top = torch.argsort(moment, descending=True, stable=True)[:k]

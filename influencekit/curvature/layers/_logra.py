@@ -29,7 +29,7 @@ from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["LoGra", "LoGraSpectrum"]
 
-#: Numbers on either side of a layer's projected gradient when nothing is said.
+#: Default rank: size of each side of a layer's projected gradient.
 DEFAULT_RANK = 32
 _ROWS = {"ggn": ggn_rows, "fisher": fisher_rows}
 
@@ -38,44 +38,46 @@ class LoGra(Curvature, name="logra"):
     """Curvature of gradients that are projected layer by layer, from both sides.
 
     The gradient matrix G of each layer, its bias as last column, becomes ``P_out G P_inᵀ`` with
-    ``rank`` rows and columns.  The curvature of what is left is decomposed exactly, layer by
-    layer.  Name: ``"logra"``.
+    ``rank`` rows and columns.  The curvature of these is decomposed exactly, layer by layer.  Name:
+    ``"logra"``.
 
     Parameters
     ----------
     rank : int or None, default=None
-        Rows and columns of a projected gradient matrix, each at most those of the layer.
-        None takes the largest rank with which all layers together have at most the attributor's
-        ``projection_dim`` numbers; where that is None too, 32, or less with a warning where
-        that would not fit the memory.
+        Number of rows and of columns of a projected gradient matrix, each at most that of the
+        layer. None uses the largest rank for which all layers together have at most the
+        attributor's ``projection_dim`` entries. If ``projection_dim`` is None too, the rank is 32,
+        or less (with a warning) if 32 does not fit into memory.
     blocks : {"layers", "all"}, default="layers"
-        Which entries of the curvature are kept: those within a layer, or all.
+        Which entries of the curvature are kept: those within a layer ("layers"), or all.
     rows : {"ggn", "fisher"}, default="ggn"
-        Whether the curvature is the Gauss-Newton or the empirical Fisher matrix, the original's.
+        Whether the curvature is the Gauss-Newton matrix, or the empirical Fisher matrix as in the
+        paper.
     init : {"pca", "random"}, default="pca"
         "pca" projects to the leading eigenvectors of K-FAC's factors, the second moments of a
-        layer's inputs and of the loss gradients at its outputs.  "random" to random orthonormal
-        rows, scaled so that inner products stay the same in expectation.
+        layer's inputs and of the loss gradients at its outputs. "random" projects to random
+        orthonormal rows, scaled so that inner products stay the same in expectation.
     random_state : int, RandomState instance or None, default=None
-        Of the random projections; None takes the attributor's.
+        Seed for the random projections; None uses the attributor's.
 
     Notes
     -----
     Scores are ``-<c_i, (A + λI)⁻¹ c_j> w_j/W`` with projected gradients c and their curvature A,
-    to which a layer's mean penalty is added.  With a rank as large as every side they are those
-    of the exact block-diagonal curvature.
+    to which a layer's mean penalty is added.  If the rank is as large as every side, they equal the
+    scores of the exact block-diagonal curvature.
 
     Parameters of layers without such a matrix (normalization, recurrent layers) form one more
-    block: kept as it is up to rank² numbers, projected to rank² numbers by random signs beyond.
+    block. It is kept exactly up to rank² entries, and projected to rank² entries by random signs
+    beyond.
 
-    With k numbers a side, n examples and C rows of the curvature an example (1 for "fisher"),
-    each layer costs ``O(n C k (d_in + d_out) + n k⁴ + k⁶)``, and memory is ``O(n k² + k⁴)``.
-    ``init="pca"`` adds ``O((n + d_in) d_in² + (n + d_out) d_out²)`` and memory for the factors.
+    With rank k, n examples and C curvature rows per example (1 for "fisher"), each layer costs
+    ``O(n C k (d_in + d_out) + n k⁴ + k⁶)``, and memory is ``O(n k² + k⁴)``. ``init="pca"`` adds
+    ``O((n + d_in) d_in² + (n + d_out) d_out²)`` and memory for the factors.
 
-    On digits (an MLP 64-32-10, three recipes, ``damping_choices`` of benchmarks/) "pca"
-    had at each rank about the linear datamodeling score of "random" at twice the rank, and at
-    rank 16, a sixth of the numbers, 0.91 to 0.98 of the exact Gauss-Newton matrix's; "ggn" was
-    above "fisher" and "all" no better than "layers".
+    On digits (an MLP 64-32-10, three recipes, ``damping_choices`` of benchmarks/), "pca" had at
+    each rank about the same linear datamodeling score as "random" at twice the rank. At rank 16,
+    with a sixth of the entries, it reached 0.91 to 0.98 of the score of the exact Gauss-Newton
+    matrix. "ggn" was better than "fisher", and "all" was not better than "layers".
 
     References
     ----------
@@ -122,13 +124,14 @@ class LoGra(Curvature, name="logra"):
         return _decompose(rows, projections, self.blocks == "all")
 
     def _rank(self, problem: CurvatureProblem, specs: Sequence[BlockSpec]) -> int:
-        """The rank asked for, or the one that dimensions and memory allow."""
+        """The given rank, or the largest that dimensions and memory allow."""
         wanted = problem.projection_dim
         if self.rank is not None and wanted is not None:
             raise ValueError(
-                f"projection_dim={wanted} and LoGra(rank={self.rank}) both say how far gradients "
-                "are projected. Give rank, the size of each side of every layer, or "
-                "projection_dim, the numbers of all layers together, and leave the other at None."
+                f"projection_dim={wanted} and LoGra(rank={self.rank}) both set the size of the "
+                f"projection. Give either rank, the size of each side of every layer, or "
+                f"projection_dim, the number of entries of all layers together, and leave the "
+                f"other at None."
             )
         if wanted is not None:
             return _largest(specs, lambda rank: _total(specs, rank) <= wanted, f"{wanted:,} dims")
@@ -144,13 +147,14 @@ class LoGra(Curvature, name="logra"):
         if self.rank is not None:
             raise ResourceError(
                 f"LoGra(rank={self.rank}) needs {needed} for {_total(specs, self.rank):,} numbers "
-                f"an example and their curvature, but max_memory is {format_bytes(budget)}. Lower "
+                f"for each example and their curvature, but max_memory is {format_bytes(budget)}. "
+                f"Lower "
                 "rank or raise max_memory."
             )
         rank = _largest(specs, fits, format_bytes(budget))
         warn_user(
-            f"LoGra's default rank {largest} would need {needed}; rank {rank} is taken, which "
-            "fits max_memory. Set LoGra(rank=...) to choose it yourself.",
+            f"LoGra's default rank {largest} would need {needed}; rank {rank} is used, which fits "
+            f"into max_memory. Set LoGra(rank=...) to choose it yourself.",
             ProjectionWarning,
         )
         return rank
@@ -172,7 +176,7 @@ def _numbers(spec: BlockSpec, rank: int) -> int:
 
 
 def _factor_bytes(problem: CurvatureProblem, specs: Sequence[BlockSpec]) -> int:
-    """Bytes of the second moments of all layers, and of work on the largest."""
+    """Bytes of the second moments of all layers, and of the workspace for the largest."""
     module, orders = problem.engine.task.module, []
     for spec in specs:
         if spec.is_matrix:
@@ -190,8 +194,9 @@ def _largest(specs: Sequence[BlockSpec], fits: Callable, limit: str) -> int:
     """Largest rank that fits, by doubling and halving."""
     if not fits(1):
         raise ResourceError(
-            f"LoGra: one number for each of {len(specs)} layers exceeds {limit}. Raise "
-            "projection_dim or max_memory, or take init='random', which holds no second moments."
+            f"LoGra: even rank 1 (one number for each of {len(specs)} layers) exceeds {limit}. "
+            f"Raise projection_dim or max_memory, or use init='random', which does not store "
+            f"second moments."
         )
     most = max(max(spec.d_out, spec.d_in + 1, int(spec.width**0.5) + 1) for spec in specs)
     low, high = 1, most + 1
@@ -211,7 +216,7 @@ class LoGraSpectrum(CoordinateSpectrum):
     bases : list of (slice, Tensor)
         Columns of the projected gradient and the eigenvectors within them.
     order : Tensor of shape (rank,)
-        Places of the eigenvalues, block by block, in ascending order.
+        Positions of the eigenvalues (stored block by block) in ascending order.
     """
 
     projections: LayerProjections
@@ -261,7 +266,7 @@ def _decompose(rows: CurvatureRows, projections: LayerProjections, joint: bool) 
         bases=bases,
         order=order,
     )
-    for some in chunks(len(gradients), 1, 1024):  # in place: there is room for one copy only
+    for some in chunks(len(gradients), 1, 1024):  # in place: there is memory for only one copy
         gradients[some] = spectrum.rotate(gradients[some])
     return spectrum
 
@@ -276,7 +281,7 @@ def _mean_penalties(rows: CurvatureRows, projections: LayerProjections) -> Tenso
 
 
 class _Covariances:
-    """Curvature matrices of the projected gradients, one a layer or one for all, float64."""
+    """Curvature matrices of the projected gradients, one for each layer or one for all, float64."""
 
     def __init__(self, projections: LayerProjections, joint: bool, like: Tensor):
         self.projections = projections
@@ -290,7 +295,7 @@ class _Covariances:
         self.specs: tuple[BlockSpec, ...] = ()
 
     def add_rows(self, gradients: Tensor, weights: Tensor) -> None:
-        """Add weighted outer products of projected rows, one an example."""
+        """Add weighted outer products of projected rows, one for each example."""
         for rows in chunks(len(gradients), gradients.shape[1], 2**22):
             some, own = gradients[rows].to(torch.float64), weights[rows, None]
             for columns, matrix in zip(self.columns, self.matrices, strict=True):
@@ -298,7 +303,7 @@ class _Covariances:
                 matrix.addmm_((some[:, columns] * own).mT, some[:, columns])
 
     def add(self, features: GradientFeatures, weights: Tensor) -> None:
-        """Add those of the gradients of some examples, with a weight for each example."""
+        """Add the outer products of some examples' gradients, with a weight for each example."""
         blocks = self.projections.project_factors(features)
         weights = weights.repeat_interleave(features.rows_per_example)
         if self.joint:

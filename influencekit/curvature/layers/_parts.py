@@ -29,7 +29,7 @@ class Piece:
     block : str
         Name of the block.
     columns : slice
-        Of the block's dense rows.
+        Columns of the block's dense rows.
     whole : bool
         Whether these are all columns.
     """
@@ -49,7 +49,7 @@ class Piece:
 
     def _of_factors(self, block: OuterBlock) -> Block:
         spec = block.spec
-        if self.columns.start == 0:  # tensors are cut, never torn: this is the weight
+        if self.columns.start == 0:  # pieces are whole tensors, so this is the weight
             return OuterBlock(
                 BlockSpec(spec.name, (self.columns,), spec.d_out, spec.d_in), *block.tensors
             )
@@ -84,13 +84,13 @@ def parameter_groups(problem: CurvatureProblem, grouping: str) -> list[list[Part
     ----------
     problem : CurvatureProblem
     grouping : {"layers", "tensors", "all"}
-        A group is a module's own parameters (weight and bias together), a single tensor, or
-        all there are.
+        A group is a module's own parameters (weight and bias together), a single tensor, or all
+        parameters.
 
     Returns
     -------
     list of list of Part
-        A tensor whose penalty varies inside counts with its mean.
+        Groups of parts. If the penalty varies within a tensor, its mean is used.
     """
     groups: dict[str, dict[float, Part]] = {}
     for spec in problem.engine.layout(problem.examples).specs:
@@ -104,7 +104,7 @@ def parameter_groups(problem: CurvatureProblem, grouping: str) -> list[list[Part
 
 
 def _tensors(problem: CurvatureProblem, spec: BlockSpec) -> Iterator[tuple[str, float, slice]]:
-    """Name, penalty and place in the block of every tensor of a block, in order."""
+    """Name, penalty and position of every tensor in a block, in order."""
     starts, start = {}, 0
     for name, tensor in problem.engine.task.parameters.items():
         starts[name] = (start, start + tensor.numel())
@@ -125,7 +125,7 @@ def _penalty(values: Tensor) -> float:
 
 
 def _runs(tensors: Any, grouping: str) -> Iterator[tuple[str, float, slice]]:
-    """Neighboring tensors of one group and penalty joined."""
+    """Join neighboring tensors with the same group and penalty."""
     held = None
     for name, penalty, place in tensors:
         group = {"layers": name.rpartition(".")[0], "tensors": name, "all": ""}[grouping]

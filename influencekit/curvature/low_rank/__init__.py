@@ -1,1 +1,1 @@
-"""Curvatures by a few of their directions."""
+"""Curvatures approximated by a few of their directions."""

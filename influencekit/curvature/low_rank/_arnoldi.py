@@ -19,7 +19,7 @@ __all__ = ["Arnoldi"]
 
 
 class Arnoldi(Curvature, name="arnoldi"):
-    """Leading eigenpairs of the Hessian or the Gauss-Newton matrix, for any damping after.
+    """Leading eigenpairs of the Hessian or the Gauss-Newton matrix, used for any damping.
 
     ``F ≈ Σ_k s_k u_k u_kᵀ`` over the eigenvalues of largest absolute value.  Name:
     ``"arnoldi"``.
@@ -27,32 +27,33 @@ class Arnoldi(Curvature, name="arnoldi"):
     Parameters
     ----------
     rank : int, default=100
-        Eigenpairs kept.
+        Number of eigenpairs to keep.
     matrix : {"ggn", "hessian"}, default="ggn"
     complement : {"damping", "drop"}, default="damping"
-        What becomes of the part of a gradient outside the span.  "damping": its curvature is
-        the penalty and λ alone, ``(<g, h> - <Uᵀg, Uᵀh>) / (penalty + λ)``.  "drop": it counts
-        for nothing, as in the paper [1]_.
+        How to treat the part of a gradient outside the span. "damping": its curvature is only the
+        penalty and λ, ``(<g, h> - <Uᵀg, Uᵀh>) / (penalty + λ)``. "drop": it is left out, as in the
+        paper [1]_.
     n_iterations : int or None, default=None
         Largest dimension of the Krylov space, which is the number of matrix-vector products;
         None is ``2 * rank + 20``.
     block_size : int, default=10
-        Products taken at a time: many cost little more than one.
+        Number of products computed at once: several cost little more than one.
     tol : float, default=1e-4
-        Stop early when residuals of the eigenpairs are below this share of the largest.
+        Stop early when the residuals of the eigenpairs are below this share of the largest
+        eigenvalue.
     random_state : int, RandomState instance or None, default=None
-        None is that of the attributor.  Of the first block.
+        Seed for the first block; None uses the attributor's.
 
     Notes
     -----
-    Symmetric block Lanczos with full reorthogonalization, which Arnoldi's iteration is on a
-    symmetric matrix.  A model's own penalty is added exactly.  Directions of negative
-    curvature count for nothing, see :class:`Hessian`.
+    The method is symmetric block Lanczos with full reorthogonalization, which equals Arnoldi's
+    iteration on a symmetric matrix. A model's own penalty is added exactly. Directions of negative
+    curvature are left out, see :class:`Hessian`.
 
     The automatic damping is that of a projected Gauss-Newton matrix, and at least the smallest
-    eigenvalue kept, as directions left out may be as large.  On digits (three recipes, two
-    seeds, ranks 30 and 100) its linear datamodeling score was 0.97 to 1.00 of the best
-    (``python -m benchmarks run damping_choices``).
+    eigenvalue kept, because the directions left out may have eigenvalues as large.  On digits
+    (three recipes, two seeds, ranks 30 and 100) its linear datamodeling score was 0.97 to 1.00 of
+    the best (``python -m benchmarks run damping_choices``).
 
     Cost: ``n_iterations`` products of two passes each, ``O(p n_iterations²)`` for
     orthogonalization, and ``O(n p rank)`` for coordinates of gradients.  Memory

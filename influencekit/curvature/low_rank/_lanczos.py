@@ -10,7 +10,7 @@ from torch import Tensor
 
 __all__ = ["RitzPairs", "extreme_eigenvalues", "lanczos", "normal_rows"]
 
-#: Rows shorter than this share of their length before orthogonalization are rounding.
+#: Rows shorter than this share of their length before orthogonalization are rounding errors.
 _LOST = 1e3
 
 
@@ -21,13 +21,13 @@ class RitzPairs:
     Attributes
     ----------
     values : Tensor of shape (rank,), float64
-        Ascending.
+        Eigenvalues in ascending order.
     vectors : Tensor of shape (rank, p)
         Orthonormal rows.
     residuals : Tensor of shape (rank,), float64
-        ``‖A u - θ u‖``: an eigenvalue of ``A`` is no further than that from ``θ``.
+        ``‖A u - θ u‖``: ``A`` has an eigenvalue within this distance of ``θ``.
     n_products : int
-        Vectors that the operator was applied to.
+        Number of vectors that the operator was applied to.
     """
 
     values: Tensor
@@ -58,15 +58,15 @@ def lanczos(
     multiply : callable
         ``(k, p) -> (k, p)``.
     start : Tensor of shape (block, p)
-        Random rows; so many products are taken at a time.
+        Random rows; their number is the number of products at once.
     rank : int
-        Pairs wanted.
+        Number of pairs to compute.
     size : int
         Largest dimension of the Krylov space.
     tolerance : float, default=0.0
         Stop when the pairs' residuals are below this share of the largest eigenvalue.
     seed : int or None, default=0
-        Of fresh rows when the Krylov space is exhausted before ``size``; None stops there.
+        Seed for new rows if the Krylov space is exhausted before ``size``; None stops there.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def lanczos(
 
 
 def _split(rows: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-    """Coordinates (n, block) of rows in an orthonormal basis, and what is left of the rows."""
+    """Coordinates (n, block) of rows in an orthonormal basis, and the rest of the rows."""
     # Q rᵀ, and what is left: r - (Q rᵀ)ᵀ Q
     inner = basis @ rows.mT
     left = rows - inner.mT @ basis
@@ -118,7 +118,7 @@ def _split(rows: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _orthonormal(rows: Tensor, basis: Tensor, like: Tensor | None = None) -> Tensor:
-    """Orthonormal rows that span what rows have outside the basis; lost directions dropped."""
+    """Orthonormal rows that span the part of rows outside the basis, without lost directions."""
     scale = (rows if like is None else like).norm(dim=1).max()
     if len(basis):
         rows = _split(rows, basis)[1]
@@ -140,9 +140,9 @@ def extreme_eigenvalues(
     ----------
     multiply : callable
     like : Tensor of shape (p,)
-        For length, dtype and device.
+        Tensor with the length, dtype and device.
     size : int, default=32
-        Products.
+        Number of products.
     seed : int, default=0
     """
     found = lanczos(multiply, normal_rows(2, like, seed), rank=size, size=size)

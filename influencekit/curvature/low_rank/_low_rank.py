@@ -1,4 +1,4 @@
-"""Spectra of low rank whose complement is not dropped: the rest of a gradient sees λ alone."""
+"""Spectra of low rank whose complement is kept: outside the span, the curvature is only λ."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ __all__ = ["LowRankSpectrum", "low_rank_spectrum", "require_room", "with_penalty
 
 @dataclass
 class LowRankSpectrum(CoordinateSpectrum):
-    """Spectrum ``F ≈ U diag(s) Uᵀ`` of a few eigenvectors, beside an exact penalty.
+    """Spectrum ``F ≈ U diag(s) Uᵀ`` of a few eigenvectors, plus an exact penalty.
 
     Outside the span the curvature is ``constant``, the most common penalty, so
     ``(A + λI)⁻¹ = U diag(1/(s+λ)) Uᵀ + (I - U Uᵀ) / (constant + λ)``.  Directions of negative
-    curvature in the span count for nothing.
+    curvature in the span are left out.
 
     Attributes
     ----------
@@ -43,11 +43,11 @@ class LowRankSpectrum(CoordinateSpectrum):
     outside : bool
         Whether the part of gradients outside the span counts; else it is dropped.
     cutoff : float
-        Size of the smallest eigenvalue kept: what is left out may be as large.
+        Size of the smallest eigenvalue kept: those left out may be as large.
     missing : float
-        What eigenvalues may fall short by.
+        Amount by which eigenvalues may be too small.
     residuals : Tensor of shape (rank,) or None
-        ``‖F u - s u‖`` of the data's eigenpairs, where they are known.
+        ``‖F u - s u‖`` of the data's eigenpairs, if known.
     """
 
     basis: Tensor
@@ -70,7 +70,7 @@ class LowRankSpectrum(CoordinateSpectrum):
         return self.cutoff
 
     def outside_inverse(self, damping: float) -> float:
-        """``1 / (constant + λ)``, and 0 where that is not positive or the rest is dropped."""
+        """``1 / (constant + λ)``, or 0 if that is not positive or the rest is dropped."""
         total = self.constant + damping
         return 1 / total if self.outside and total > 0 else 0.0
 
@@ -95,13 +95,13 @@ class LowRankSpectrum(CoordinateSpectrum):
 
 @dataclass
 class LowRankPath(CoordinatePath):
-    """Path of a low-rank spectrum: dot products of gradients are taken once for all λ.
+    """Path of a low-rank spectrum: dot products of gradients are computed once for all λ.
 
     Attributes
     ----------
     spectrum : LowRankSpectrum
     queries : Gradients
-        Of the explained output.
+        Gradients of the explained output.
     """
 
     spectrum: LowRankSpectrum
@@ -109,7 +109,7 @@ class LowRankPath(CoordinatePath):
 
     @cached_property
     def outside_products(self) -> Tensor:
-        """``<g_i, h_j>`` less the part inside the span, float64, (n_query, n_train)."""
+        """``<g_i, h_j>`` minus the part inside the span, float64, (n_query, n_train)."""
         train = self.spectrum.train_coordinates
         dots = self.queries.dot(self.spectrum.problem.train)
         # <g_i, h_j> - <Uᵀg_i, Uᵀh_j>
@@ -158,14 +158,14 @@ class LowRankSums(SubsetSums):
 
 
 def require_room(problem: CurvatureProblem, n_vectors: int, what: str) -> None:
-    """Raise ResourceError unless so many vectors of all parameters fit the memory.
+    """Raise ResourceError unless n_vectors vectors of all parameters fit into memory.
 
     Parameters
     ----------
     problem : CurvatureProblem
     n_vectors : int
     what : str
-        What they are for, and the parameter that makes it less.
+        What the vectors are for, and the parameter that reduces their number.
     """
     task = problem.engine.task
     needed = n_vectors * task.n_parameters * torch.empty(0, dtype=task.dtype).element_size()
@@ -194,7 +194,7 @@ def low_rank_spectrum(
     values : Tensor of shape (rank,), float64
     outside : bool, default=True
     short : bool, default=False
-        Whether eigenvalues are too small, by about the smallest of them.
+        Whether eigenvalues are too small by about the smallest of them.
 
     Returns
     -------
@@ -202,8 +202,8 @@ def low_rank_spectrum(
 
     Notes
     -----
-    Parameters whose penalty differs from the most common one (unpenalized biases) join the
-    span, in which the sum is decomposed again; so the penalty is exact.
+    Parameters whose penalty differs from the most common one (such as unpenalized biases) are added
+    to the span, and the sum is decomposed again there; so the penalty is exact.
     """
     basis, eigenvalues, data = with_penalty(problem, vectors, values)
     cutoff = float(values.abs().min()) if len(values) < vectors.shape[1] else 0.0

@@ -25,32 +25,31 @@ __all__ = ["Nystroem", "nystroem"]
 class Nystroem(Curvature, name="nystroem"):
     """Nyström approximation ``F ≈ (FΩ)(ΩᵀFΩ)⁺(FΩ)ᵀ`` from products with random vectors.
 
-    One round of products, all at once; then every damping is Woodbury's formula.  Name:
+    It takes one round of products; after that, Woodbury's formula gives every damping. Name:
     ``"nystroem"``.
 
     Parameters
     ----------
     rank : int, default=100
-        Random vectors.
+        Number of random vectors.
     matrix : {"ggn", "hessian"}, default="ggn"
     random_state : int, RandomState instance or None, default=None
-        None is that of the attributor.  Of the vectors.
+        Seed for the random vectors; None uses the attributor's.
 
     Notes
     -----
-    The stable form with a small shift [2]_.  Outside the span the curvature is the penalty and
-    λ alone, which is Woodbury's formula: ``(<g, h> - <Uᵀg, Uᵀh>) / (penalty + λ)``.  A model's
-    own penalty is added exactly.
+    The computation is the stable form with a small shift [2]_. Outside the span, the curvature is
+    only the penalty and λ, as in Woodbury's formula: ``(<g, h> - <Uᵀg, Uᵀh>) / (penalty + λ)``.  A
+    model's own penalty is added exactly.
 
-    The approximation is for matrices without negative eigenvalues.  A Hessian is shifted by
-    its smallest eigenvalue first, and back afterwards on the span; the shift adds as much to
-    the error.  Directions of negative curvature then count for nothing, see
-    :class:`Hessian`.
+    The approximation is for matrices without negative eigenvalues.  A Hessian is first shifted by
+    its smallest eigenvalue, and shifted back afterwards on the span; the shift adds about its own
+    size to the error. Directions of negative curvature are then left out, see :class:`Hessian`.
 
-    The automatic damping is that of a projected Gauss-Newton matrix plus the smallest
-    eigenvalue kept, by about which sketched eigenvalues are too small.  On digits (three
-    recipes, two seeds, ranks 30 to 300) its linear datamodeling score was 0.95 to 1.00 of the
-    best (``python -m benchmarks run damping_choices``).
+    The automatic damping is that of a projected Gauss-Newton matrix plus the smallest eigenvalue
+    kept, because sketched eigenvalues are too small by about that amount.  On digits (three
+    recipes, two seeds, ranks 30 to 300) its linear datamodeling score was 0.95 to 1.00 of the best
+    (``python -m benchmarks run damping_choices``).
 
     Cost: ``rank`` products of two passes each, ``O(p rank²)``, and ``O(n p rank)`` for the
     coordinates of gradients.  Memory ``O(p rank)``.
@@ -101,14 +100,14 @@ def nystroem(
     rows : Tensor of shape (rank, p)
         Random vectors.
     shift : float, default=0.0
-        Makes the operator positive semi-definite.
+        Shift that makes the operator positive semi-definite.
 
     Returns
     -------
     vectors : Tensor of shape (rank, p)
         Orthonormal rows.
     values : Tensor of shape (rank,), float64
-        Ascending.
+        Eigenvalues in ascending order.
     """
     # Ω: orthonormal rows (rank, p)
     rows = torch.linalg.qr(rows.mT).Q.mT
@@ -120,7 +119,7 @@ def nystroem(
     # C = M diag(l) Mᵀ
     lengths, mixing = torch.linalg.eigh((core + core.mT) / 2)
     low = max(float(lengths[-1]), 0.0) * torch.finfo(rows.dtype).eps
-    rounding = max(rounding, low, -2 * float(lengths[0]))  # at least what makes the core positive
+    rounding = max(rounding, low, -2 * float(lengths[0]))  # makes the core positive
     # H = (l + ε)^-½ Mᵀ (Y + ε Ω): HᵀH is the approximation of A + (shift + ε) I
     root = (lengths + rounding).clamp_min(torch.finfo(torch.float64).tiny).rsqrt()
     half = (mixing * root).mT.to(rows.dtype) @ (image + rounding * rows)

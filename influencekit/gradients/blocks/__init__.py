@@ -1,1 +1,1 @@
-"""Gradients of one layer, by how they are held."""
+"""Gradients of one layer, one class for each way to store them."""

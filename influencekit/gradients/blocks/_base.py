@@ -1,4 +1,4 @@
-"""What every block of gradients has in common: its place in the flat gradient and slow routes."""
+"""What all blocks of gradients share: the place in the flat gradient, and general, slow methods."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ __all__ = [
     "weighted_moment",
 ]
 
-#: Bytes that an intermediate of one operation may take when nothing else is said.
+#: Default number of bytes for the intermediates of one operation.
 WORKSPACE = 2**27
 
-#: ``rows(start, stop)`` of a matrix with one row a column of the block: how matrices too big
-#: to be held are given to :meth:`Block.add_matmul`.
+#: ``rows(start, stop)`` of a matrix with one row for each column of the block: matrices too large
+#: for memory are given to :meth:`Block.add_matmul` in this form.
 RowProvider = Callable[[int, int], Tensor]
 
 
 @dataclass(frozen=True)
 class BlockSpec:
-    """Where a block stands in the flat gradient and what shape it has.
+    """Position of a block in the flat gradient, and its shape.
 
     Parameters
     ----------
@@ -42,9 +42,9 @@ class BlockSpec:
         Positions in the flat gradient, in the order of the block's own dense columns:
         the weight (row-major), then the bias.
     d_out, d_in : int
-        The weight as a matrix (d_out, d_in); both 0 where there is no such structure.
+        The weight as a matrix (d_out, d_in); both are 0 if the block is not such a matrix.
     has_bias : bool
-        Whether a bias of length d_out stands behind the weight.
+        Whether a bias of length d_out follows the weight.
     """
 
     name: str
@@ -64,14 +64,14 @@ class BlockSpec:
         return self.d_out > 0
 
     def scatter(self, dense: Tensor, out: Tensor) -> None:
-        """Write dense columns (rows, width) to their places in ``out`` (rows, n_parameters)."""
+        """Write dense columns (rows, width) to their positions in ``out`` (rows, n_parameters)."""
         start = 0
         for c in self.columns:
             out[:, c] = dense[:, start : start + c.stop - c.start]
             start += c.stop - c.start
 
     def add_products(self, right: BlockSpec, products: Tensor, out: Tensor) -> None:
-        """Add products (width, right.width) at their places in ``out`` (p, p)."""
+        """Add products (width, right.width) at their positions in ``out`` (p, p)."""
         row = 0
         for a in self.columns:
             column, height = 0, a.stop - a.start
@@ -110,7 +110,7 @@ def symmetrize(specs: tuple[BlockSpec, ...], out: Tensor) -> Tensor:
     Parameters
     ----------
     specs : tuple of BlockSpec
-        In the order of the blocks that were added.
+        Specs in the order in which the blocks were added.
     out : Tensor of shape (p, p)
 
     Returns
@@ -127,7 +127,7 @@ def symmetrize(specs: tuple[BlockSpec, ...], out: Tensor) -> Tensor:
 
 
 def unit_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows with largest entry 1, whose squares do not vanish, and their scales in float64."""
+    """Rows scaled to largest entry 1, against underflow of squares, and their float64 scales."""
     scale = rows.abs().amax(1, keepdim=True)
     return rows / torch.where(scale > 0, scale, 1.0), scale.to(torch.float64)
 
@@ -141,16 +141,16 @@ def weighted_moment(values: Tensor, weights: Tensor) -> Tensor:
 class Block(ABC):
     """Gradients of ``n_examples * rows_per_example`` rows with respect to some parameters.
 
-    Concrete blocks say how their rows are stored; every operation works on any of them by
-    making dense rows a chunk at a time, and is overridden where the stored form is faster.
-    Its constructor takes the spec and then :attr:`tensors`.
+    Concrete blocks define how their rows are stored. Every operation works on any block by making
+    dense rows in chunks, and is overridden if the stored form is faster. The constructor takes the
+    spec and then :attr:`tensors`.
     """
 
     spec: BlockSpec
     n_examples: int
     rows_per_example: int
 
-    #: Whether the rows are held as factors: inputs that all rows of an example share, and ``b``.
+    #: Whether the rows are stored as factors: inputs shared by all rows of an example, and ``b``.
     has_factors: bool = False
     #: Number of terms that a row is a sum of.
     length: int = 1
@@ -158,11 +158,11 @@ class Block(ABC):
     @property
     @abstractmethod
     def tensors(self) -> tuple[Tensor, ...]:
-        """What is stored: first dimension examples; in the last tensor the second is rows."""
+        """The stored tensors: first dimension examples; second of the last tensor rows."""
 
     @property
     def is_single(self) -> bool:
-        """Whether each row is the outer product of two vectors that are held."""
+        """Whether each row is the outer product of two stored vectors."""
         return False
 
     @property
@@ -177,7 +177,7 @@ class Block(ABC):
 
     @property
     def sum_flops(self) -> int:
-        """Multiplications of an example in a weighted sum and in a product with that sum."""
+        """Multiplications per example in a weighted sum and in a product with that sum."""
         return 2 * self.spec.width
 
     def replace(self, *tensors: Tensor) -> Self:
@@ -189,7 +189,7 @@ class Block(ABC):
         return type(self)(spec, *self.tensors)  # type: ignore[call-arg]
 
     def padded(self, length: int) -> Block:  # noqa: ARG002  blocks with terms take it
-        """The same gradients with terms that are zero, up to ``length`` of them."""
+        """The same gradients, padded with zero terms to ``length`` terms."""
         return self
 
     @abstractmethod
@@ -233,7 +233,7 @@ class Block(ABC):
         return self.replace(*self.tensors[:-1], self.tensors[-1][:, rows])
 
     def compact(self) -> Block:
-        """The same block without gaps in memory."""
+        """The same block, contiguous in memory."""
         return self.replace(*(tensor.contiguous() for tensor in self.tensors))
 
     def to(self, dtype: torch.dtype | None) -> Block:
@@ -268,13 +268,13 @@ class Block(ABC):
     def add_matmul(self, rows: RowProvider, out: Tensor, workspace: int = WORKSPACE) -> None:
         """Add the product with a matrix (width, k), given by its rows, to ``out`` (n_rows, k).
 
-        Every row of the matrix is asked for at most once.
+        Every row of the matrix is requested at most once.
         """
 
     def two_sided(self, outputs: Tensor, inputs: Tensor) -> Tensor:
         """``outputsᵀ G inputs`` of every row, (n_examples, rows_per_example, k_out, k_in).
 
-        ``inputs`` has a row for the bias where there is one, the last column of ``G``.
+        ``inputs`` has a row for the bias, if there is one: the last column of ``G``.
         """
         d_in, d_out = self.spec.d_in, self.spec.d_out
         dense = self.dense().unflatten(0, (self.n_examples, self.rows_per_example))
@@ -293,7 +293,7 @@ class Block(ABC):
 
     @property
     def _form_numbers(self) -> int:
-        """Numbers that :meth:`forms` makes for an example and a column."""
+        """Number of intermediate entries of :meth:`forms` for one example and column."""
         return 2 * self.rows_per_example * self.spec.d_out
 
     def forms(self, outputs: Tensor, inputs: Tensor) -> Tensor:
@@ -309,8 +309,8 @@ class Block(ABC):
     def second_moments(self, weights: Tensor) -> tuple[Tensor, Tensor] | None:  # noqa: ARG002  blocks with factors take them
         """Weighted second moments of both sides of the weight, float64; None without factors.
 
-        Output gradients first, then inputs with their 1; of an embedding's one-hot inputs, which
-        stand first, only the diagonal.
+        Output gradients first, then inputs with their 1. For an embedding, the one-hot inputs come
+        first, and only with their diagonal.
         """
         return None
 
@@ -327,7 +327,8 @@ class Block(ABC):
     def quadratic_forms(self, tables: Tensor, workspace: int = WORKSPACE) -> Tensor:
         """``Σ_k tables[j, k] g_ik²`` of every example i and table j, float64.
 
-        Rows are one an example; ``tables`` (n_tables, width) are in the dtype of the products.
+        There is one row for each example; ``tables`` (n_tables, width) are in the dtype of the
+        products.
         """
         out = torch.empty(self.n_examples, len(tables), dtype=torch.float64, device=self.device)
         for rows in chunks(self.n_examples, 2 * self.dense_bytes, workspace):

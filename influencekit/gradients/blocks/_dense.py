@@ -1,4 +1,4 @@
-"""A block of gradients stored as they are."""
+"""A block of gradients stored as dense rows."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class IndexBlock(Block):
         return self.dense_rows(self.index, self.spec.d_out)
 
     def dense_rows(self, index: Tensor, n_entries: int) -> Tensor:
-        """Gradients (n_rows, n_entries * d_in) of some entries; ``index`` are places among them."""
+        """Gradients (n_rows, n_entries * d_in) of some entries; ``index`` is relative to them."""
         n, rows, dim = self.n_examples, self.rows_per_example, self.spec.d_in
         out = self.b.new_zeros(n, rows, n_entries, dim)
         places = index[:, None, :, None].expand(n, rows, self.length, dim)

@@ -74,7 +74,7 @@ class OuterBlock(Block):
         d_in, size = self.spec.d_in, self.spec.d_out * self.spec.d_in
         out = self.b.new_empty(n, rows, size + d_out * self.spec.has_bias)
         weight = out[:, :, :size].unflatten(2, (d_out, d_in))
-        # Σ_t b_t a_tᵀ, and behind it Σ_t b_t
+        # Σ_t b_t a_tᵀ, followed by Σ_t b_t
         if self.length == 1:
             torch.mul(self.b[:, :, 0, :, None], self.a[:, None, 0, None, :], out=weight)
         else:
@@ -186,7 +186,7 @@ class OuterBlock(Block):
             out[row_slice(part, self.rows_per_example)].addmm_(self[part].dense(), matrix)
 
     def _add_matmul_factors(self, matrix: Tensor, out: Tensor, workspace: int) -> None:
-        # the matrix meets the inputs first, once for all rows of an example
+        # multiply the matrix with the inputs first, once for all rows of an example
         r, t, d_in, units, k = (
             self.rows_per_example,
             self.length,
@@ -252,9 +252,9 @@ class OuterBlock(Block):
     # -- outer products of rows: an example's rows share their inputs, so R cost as much as one --
 
     def add_outer_products(self, other: OuterBlock, weights: Tensor | None, out: Tensor) -> None:
-        """Add ``Σ_rows w g hᵀ = Σ (Σ_r w b b'ᵀ) ⊗ (a a'ᵀ)`` at their places in ``out`` (p, p).
+        """Add ``Σ_rows w g hᵀ = Σ (Σ_r w b b'ᵀ) ⊗ (a a'ᵀ)`` at their positions in ``out`` (p, p).
 
-        Both blocks have one position an example; ``weights`` (n_rows,) may be None.
+        Both blocks have one position per example; ``weights`` (n_rows,) may be None.
         """
         inputs, others = self._with_one().T, other._with_one()
         b = self.b[:, :, 0]

@@ -1,1 +1,1 @@
-"""Which layers have factored gradients, and how they are found."""
+"""Layers with factored gradients, and how they are found."""

@@ -1,4 +1,4 @@
-"""Layers whose gradients are made from what goes in and what comes back: watched, pulled back."""
+"""Layers whose gradients are computed from recorded inputs and output gradients."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Layer", "forward_recorded", "layer_blocks"]
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A module whose parameters' gradients are made from its inputs and output gradients.
+    """A module whose parameter gradients are computed from its inputs and output gradients.
 
     Parameters
     ----------
@@ -35,9 +35,9 @@ class Layer:
     rule : LayerRule
     trains_weight, trains_bias : bool
     columns : tuple of slice
-        Positions of the trainable ones among weight and bias.
+        Positions of the trainable parameters among weight and bias.
     batch_dim : int
-        Dimension of inputs and outputs that runs over examples.
+        Batch dimension of inputs and outputs.
     shared : bool
         Whether other layers have the same weight (tied embeddings).  Their gradients are
         multiplied out and summed.
@@ -59,7 +59,7 @@ class Layer:
 
     @property
     def place(self) -> int:
-        """Where its columns begin: the same for layers that share a weight."""
+        """First column: the same for layers that share a weight."""
         return self.columns[0].start
 
     @property
@@ -68,7 +68,7 @@ class Layer:
 
     @cached_property
     def spec(self) -> BlockSpec:
-        """The block's place and shape."""
+        """Position and shape of the block."""
         if not self._makes_factors:
             return BlockSpec(self.name, self.columns)
         weight: Any = self.module.weight  # torch types it as Tensor | Module
@@ -76,7 +76,7 @@ class Layer:
         return BlockSpec(self.name, self.columns, d_out, weight.numel() // d_out, self.trains_bias)
 
     def block(self, calls: list[tuple[Tensor, Tensor]], n: int, keep_factors: bool) -> Block:
-        """Gradients from the (inputs, output gradients (R, ...)) of every call.
+        """Gradients from the (inputs, output gradients (R, ...)) of all calls.
 
         Small weights applied at many positions are multiplied out at once unless
         ``keep_factors``: the dense gradient then takes less memory than its factors.
@@ -122,21 +122,21 @@ class Layer:
         return wanted[0] if len(wanted) == 1 else torch.cat(wanted, dim=2)
 
     def _output_sides(self, g: Tensor, inputs: Tensor | None) -> Tensor:
-        """Output sides (n, R, T, d_out) of one call, of a rule that has factors."""
+        """Output sides (n, R, T, d_out) of one call, for a rule with factors."""
         return present(self.rule.outputs, "outputs of the rule")(self.module, g, inputs)
 
     def _examples_first(self, x: Tensor, lead: int, n: int) -> Tensor:
-        """Examples in dimension ``lead``; rows of one example laid side by side are split."""
+        """Examples in dimension ``lead``; side-by-side rows of one example are split."""
         if self.batch_dim:
             x = x.movedim(lead + self.batch_dim, lead)
         return x if x.shape[lead] == n else x.unflatten(lead, (n, -1))
 
 
 class Recorder:
-    """Inputs and outputs of the watched layers, call by call.
+    """Recorded inputs and outputs of the layers, call by call.
 
-    The module goes on with a *copy* of each output, so that an activation that works in
-    place cannot spoil the recorded one.
+    The module continues with a *copy* of each output, so that an in-place activation cannot change
+    the recorded one.
     """
 
     def __init__(self, layers: Sequence[Layer]):
@@ -156,7 +156,7 @@ class Recorder:
 
     @contextmanager
     def watch(self) -> Iterator[Recorder]:
-        """Watch the layers for the time of one forward pass; hooks never stay behind."""
+        """Record the layers during one forward pass; hooks are always removed."""
         handles = []
         try:
             for position, layer in enumerate(self._layers):
@@ -173,7 +173,7 @@ class Recorder:
 
 
 def forward_recorded(task: Task, layers: Sequence[Layer], inputs: Any) -> tuple[Tensor, list]:
-    """Natural outputs of a batch and the calls of the watched layers."""
+    """Natural outputs of a batch, and the calls of the recorded layers."""
     with torch.enable_grad(), plain_kernels(), Recorder(layers).watch() as recorder:
         outputs = task.forward(inputs)
     return outputs, recorder.calls
@@ -202,7 +202,7 @@ def pull_back(outputs: Tensor, captured: Sequence[Tensor], cotangents: Tensor) -
     stacked: list[Tensor] = []
     for gradients, t in zip(zip(*rows, strict=True), captured, strict=True):
         found = [gradient for gradient in gradients if gradient is not None]
-        if not found:  # the outputs do not depend on it
+        if not found:  # the outputs do not depend on the layer
             stacked.append(t.new_zeros(n_rows, *t.shape))
         else:
             stacked.append(found[0][None] if len(found) == 1 else torch.stack(found))

@@ -1,4 +1,4 @@
-"""Where every parameter's gradient comes from: found out on real examples, and checked."""
+"""How the gradient of each parameter is computed: determined on real examples, and checked."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ REST = "rest"
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """How the gradient of a task is made: layers by rule, the rest by differentiation.
+    """How the gradient of a task is computed: layers by rule, the rest by differentiation.
 
     Parameters
     ----------
     layers : tuple of Layer
     rest : tuple of str
-        Names of the parameters that take the dense fallback.
+        Names of the parameters that use the dense fallback.
     rest_vmaps : bool
-        Whether the fallback works under ``torch.func.vmap``; else it is a loop.
+        Whether the fallback works under ``torch.func.vmap``; otherwise it is a loop.
     n_parameters : int
     activation_bytes : int
         Bytes that the forward pass keeps for one example.
@@ -57,7 +57,7 @@ class Layout:
 
     @cached_property
     def rest_spec(self) -> BlockSpec:
-        """Place of the block that collects everything without factors."""
+        """Position of the block that collects everything without factors."""
         groups = {layer.place: layer.columns for layer in self.layers if not layer.has_factors}
         columns = [c for group in groups.values() for c in group]
         return BlockSpec(REST, (*columns, *self.rest_columns))
@@ -73,10 +73,10 @@ _KNOWN: WeakKeyDictionary[Task, Layout] = WeakKeyDictionary()
 
 
 def discover(task: Task, first_inputs: Callable[[], Any]) -> Layout:
-    """How the gradients of a task are made, found out once on a batch and remembered.
+    """How the gradients of a task are computed, determined once on a batch and remembered.
 
-    Two examples are run together and alone.  A layer keeps its factored gradient only if
-    that equals automatic differentiation's for both; all others take the dense fallback.
+    Two examples are run together and alone. A layer keeps its factored gradient only if it equals
+    that of automatic differentiation for both; all other layers use the dense fallback.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def _discover(task: Task, inputs: Any) -> Layout:
 
 
 def _by_place(layers: list[Layer]) -> list[list[Layer]]:
-    """Layers of the same weight together, in order of their first."""
+    """Layers grouped by weight, in order of their first use."""
     groups: dict[int, list[Layer]] = {}
     for layer in layers:
         groups.setdefault(layer.place, []).append(layer)
@@ -152,7 +152,7 @@ def _chosen(module: nn.Module, weight: bool, bias: bool) -> list[Tensor]:
 
 
 def _candidates(task: Task) -> list[Layer]:
-    """Layers with a rule whose parameters are theirs alone, but for a weight without a bias."""
+    """Layers with a rule whose parameters are not shared, except for a weight without bias."""
     owners = Counter(id(p) for module in task.module.modules() for _, p in own_parameters(module))
     columns = {
         id(p): c
@@ -173,7 +173,7 @@ def _candidates(task: Task) -> list[Layer]:
 
 
 def _placed(task: Task, layers: list[Layer], pair: Any, triple: Any) -> list[Layer]:
-    """Layers that are called, with the dimension that grows with the number of examples."""
+    """The layers that are called, with the dimension that grows with the number of examples."""
     shapes = []
     for inputs in (pair, triple):
         _, calls = forward_recorded(task, layers, inputs)
@@ -242,7 +242,7 @@ def _forward_alone(task: Task, inputs: Any) -> Tensor:
         return task.forward(inputs)
     except (RuntimeError, ValueError) as error:
         raise UnsupportedModelError(
-            f"{_mixed(task)} Alone, the first example fails: {error}"
+            f"{_mixed(task)} The first example alone fails with: {error}"
         ) from error
 
 

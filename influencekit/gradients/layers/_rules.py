@@ -1,4 +1,4 @@
-"""Which layers have factored or closed-form per-example gradients, and how to make them."""
+"""Layers with factored or closed-form per-example gradients, and how to compute them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LayerRule:
         ``(module, g (n, R, ...), inputs) -> (n, R, T, d_out)``.
     dense : callable or None
         ``(module, inputs, g (n, R, ...)) -> (weight (n, R, w), bias (n, R, d_out))`` for layers
-        that have no factors; None for those that have.
+        without factors; None for layers with factors.
     accepts : callable
         ``(module) -> bool``: False sends the layer to the fallback.
     """
@@ -41,13 +41,13 @@ class LayerRule:
 
 
 def rule_for(module: nn.Module) -> LayerRule | None:
-    """The rule of a module, None where it must be differentiated the slow way.
+    """The rule of a module, or None if it needs general differentiation.
 
     Subclasses count if they keep the layer's ``forward``; modules with further parameters
-    (parametrizations, weight norm) do not.  Two kinds of layers are known by their shape
-    alone, wherever they come from: a scale (and shift) of the last dimension, such as a
-    library's own RMSNorm, and the transposed linear layer of GPT-2.  Discovery takes a rule
-    only where its gradients are automatic differentiation's.
+    (parametrizations, weight norm) do not.  Two kinds of layers are recognized only by their shape,
+    from any library: a scale (and shift) of the last dimension, such as a library's own RMSNorm,
+    and the transposed linear layer of GPT-2. Discovery uses a rule only if its gradients equal
+    those of automatic differentiation.
     """
     for kind, rule in RULES.items():
         if isinstance(module, kind) and type(module).forward is kind.forward:
@@ -67,7 +67,7 @@ def _is_plain(module: nn.Module) -> bool:
 
 
 def own_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Parameters of a module, not of its children; one that has two names stands there twice."""
+    """Parameters of a module, not of its children; a parameter with two names appears twice."""
     return module.named_parameters(recurse=False, remove_duplicate=False)
 
 

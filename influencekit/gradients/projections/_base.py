@@ -12,23 +12,23 @@ from influencekit.gradients.projections._random import random_rows
 
 __all__ = ["DenseProjection", "IdentityProjection", "Projection"]
 
-_CACHE = 2**28  # bytes of random numbers that a projection keeps between calls
+_CACHE = 2**28  # bytes of random numbers cached by a projection between calls
 
 
 class Projection(ABC):
     """A linear map of gradients to ``dim`` numbers with ``E<Px, Py> = <x, y>``.
 
-    Call it on :class:`~influencekit.gradients.GradientFeatures`.  It holds a seed rather than
-    numbers, so it pickles small, and gives the same result on every device (to rounding).
+    Call it on :class:`~influencekit.gradients.GradientFeatures`.  It stores a seed rather than
+    numbers, so its pickle is small, and it gives the same result on every device (up to rounding).
 
     Parameters
     ----------
     dim : int
         Numbers that a gradient becomes.
     n_parameters : int
-        Numbers that it was.
+        Number of parameters, the dimension of a gradient.
     seed : int
-        Of the random entries.
+        Seed for the random entries.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Projection(ABC):
         """Project features of the right size."""
 
     def random(self, law: str, name: str, start: int, stop: int, dim: int, like: Tensor) -> Tensor:
-        """Rows of a named random matrix, kept for the next call while they are few."""
+        """Rows of a named random matrix, cached if they are few."""
         key = (law, name, start, stop, dim, like.dtype, like.device)
         if key not in self._cache:
             drawn = random_rows(law, self.seed, name, start, stop, dim, like)
@@ -78,7 +78,7 @@ class Projection(ABC):
 
 
 class IdentityProjection(Projection):
-    """What is left to do when ``dim`` is at least the number of parameters: nothing."""
+    """The identity, used if ``dim`` is at least the number of parameters."""
 
     projection = "identity"
 
@@ -87,7 +87,7 @@ class IdentityProjection(Projection):
 
 
 class DenseProjection(Projection):
-    """A dense random matrix (n_parameters, dim), drawn in pieces and never held if large.
+    """A dense random matrix (n_parameters, dim), drawn in pieces and not stored if large.
 
     Parameters
     ----------

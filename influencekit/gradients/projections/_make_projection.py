@@ -13,10 +13,10 @@ from influencekit.utils._suggest import check_choice
 
 __all__ = ["PROJECTIONS", "make_projection"]
 
-#: Kinds of projection that can be asked for by name, besides "auto".
+#: Names of the kinds of projection, other than "auto".
 PROJECTIONS = ("rademacher", "gaussian", "two_sided", "factored")
 
-_DENSE_ENTRIES = 2**24  # "auto" takes a dense matrix up to this many entries
+_DENSE_ENTRIES = 2**24  # "auto" uses a dense matrix up to this many entries
 
 
 def make_projection(
@@ -27,19 +27,19 @@ def make_projection(
     Parameters
     ----------
     task_or_engine : Task or GradientEngine
-        Whose gradients are projected.
+        Task or engine whose gradients are projected.
     dim : int
-        Numbers that a gradient becomes.  If it is at least the number of parameters, nothing
-        is projected and ``projection.dim`` is the number of parameters.
+        Number of dimensions to project to. If it is at least the number of parameters, nothing is
+        projected, and ``projection.dim`` is the number of parameters.
     projection : {"auto", "rademacher", "gaussian", "two_sided", "factored"}, default="auto"
-        - "rademacher", "gaussian": a dense random matrix; the most faithful for its dim.  It
-          costs ``n_parameters * dim`` operations a gradient.
+        - "rademacher", "gaussian": a dense random matrix; the most accurate for its dim. It costs
+          ``n_parameters * dim`` operations per gradient.
         - "factored": coordinate j is ``Σ_layers (q_j · a)(p_j · b)`` with random signs p, q for
-          the layer's inputs a and output gradients b; a gradient is never formed.  It costs
-          ``(d_in + d_out) * dim`` operations a layer (and position of a sequence).
-        - "two_sided": ``P G Qᵀ`` for the gradient matrix G of every layer, the dims shared out
-          over layers.  The cheapest for its dim, and the least faithful by far.
-        - "auto": "rademacher" while ``n_parameters * dim`` is at most 2**24, else "factored".
+          the layer's inputs a and output gradients b; the gradient is never formed. It costs
+          ``(d_in + d_out) * dim`` operations per layer (and per position of a sequence).
+        - "two_sided": ``P G Qᵀ`` for the gradient matrix G of every layer, with the dims divided
+          between layers. The cheapest for its dim, but by far the least accurate.
+        - "auto": "rademacher" if ``n_parameters * dim`` is at most 2**24, else "factored".
     random_state : int, RandomState instance or None, default=None
 
     Returns
@@ -49,15 +49,15 @@ def make_projection(
     Raises
     ------
     ValueError
-        If ``dim`` or ``projection`` is none of the above.
+        If ``dim`` or ``projection`` is not one of the above.
 
     Notes
     -----
-    Measured on the handwritten digits, the root-mean-square error of cosines between gradients
-    was, times ``sqrt(dim)``: dense kinds 1.0, "factored" 1.1 to 2.0, "two_sided" 4 to 18.  For a
-    perceptron with 113k parameters and dim=1024 the cost a gradient was 7.4, 0.15 and 0.03 ms
-    on one core.  So "factored" with twice to four times the dim is as faithful as a dense
-    matrix, and still many times cheaper.
+    Measured on the handwritten digits, the root-mean-square error of cosines between gradients,
+    times ``sqrt(dim)``, was 1.0 for the dense kinds, 1.1 to 2.0 for "factored" and 4 to 18 for
+    "two_sided". For a perceptron with 113k parameters and dim=1024, the cost per gradient was 7.4,
+    0.15 and 0.03 ms on one core. So "factored" with two to four times the dim is as accurate as a
+    dense matrix, and still many times cheaper.
     """
     n_parameters = getattr(task_or_engine, "task", task_or_engine).n_parameters
     if isinstance(dim, bool) or not isinstance(dim, Integral) or dim < 1:

@@ -1,4 +1,4 @@
-"""Random matrices that follow from a seed alone: the same on every device, in any chunks."""
+"""Random matrices that depend only on a seed: the same on every device and in any chunks."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def random_rows(
     Parameters
     ----------
     law : {"rademacher", "gaussian"}
-        Signs, or normal variates.
+        Distribution of the entries: signs, or normal variates.
     seed : int
     name : str
-        Which matrix of the seed: matrices of different names are independent.
+        Name of the matrix: matrices with different names are independent.
     start, stop : int
     dim : int
     like : Tensor
-        Gives dtype and device.
+        Tensor with the dtype and device.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def _draw(law: str, entropy: tuple[int, ...], size: int) -> np.ndarray:
 def uniform_rows(seed: int, start: int, stop: int, width: int) -> np.ndarray:
     """Rows ``start`` to ``stop`` of a random matrix with entries uniform in (0, 1).
 
-    The generator counts: a row follows from its number, without those before it.
+    The generator is counter-based: a row depends only on its number, not on earlier rows.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def uniform_rows(seed: int, start: int, stop: int, width: int) -> np.ndarray:
     -------
     ndarray of shape (stop - start, width), float64
     """
-    draws = -(-width // 4)  # one step of the counter gives four numbers
+    draws = -(-width // 4)  # each step of the counter gives four numbers
     bits = np.random.Philox(key=[seed, width], counter=start * draws)
     values = np.random.Generator(bits).random((stop - start, 4 * draws))[:, :width]
     return np.maximum(values, 2.0**-54)

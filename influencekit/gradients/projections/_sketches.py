@@ -1,4 +1,4 @@
-"""Projections that work on factors: a gradient is never formed where layers have them."""
+"""Projections that work on factors: for layers with factors, the gradient is never formed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["FactoredProjection", "TwoSidedProjection", "project_sides", "share_d
 
 
 class _SidedProjection(Projection):
-    """A projection with a random matrix for either side of every layer's gradient."""
+    """A projection with a random matrix for each side of every layer's gradient."""
 
     def _side(self, spec: BlockSpec, side: str, size: int, dim: int, like: Tensor) -> Tensor:
         return self.random("rademacher", f"{spec.name}/{side}", 0, size, dim, like)
 
     def _add_unstructured(self, block: Block, out: Tensor, workspace: int) -> None:
-        """Project a block that is no matrix with signs of its own."""
+        """Project a block that is not a matrix with its own random signs."""
         like, dim = out[:0], out.shape[1]
 
         def rows(start: int, stop: int) -> Tensor:
@@ -32,7 +32,7 @@ class _SidedProjection(Projection):
 class FactoredProjection(_SidedProjection):
     """Coordinate j is ``Σ_layers p_jᵀ G q_j`` with independent random signs p_j, q_j.
 
-    For a gradient with factors that is ``Σ_t (q_j · a_t)(p_j · b_t)``: all layers add to the
+    For a gradient with factors that is ``Σ_t (q_j · a_t)(p_j · b_t)``: all layers contribute to the
     same coordinates, and cross terms between them vanish in expectation.
     """
 
@@ -55,8 +55,8 @@ class FactoredProjection(_SidedProjection):
 class TwoSidedProjection(_SidedProjection):
     """``P G Qᵀ`` for the gradient matrix of every layer, laid side by side.
 
-    Dims are shared out over layers in proportion to the square root of their number of
-    parameters; within a layer, over its two sides likewise.
+    Dims are divided between layers in proportion to the square root of their number of parameters,
+    and within a layer between its two sides in the same way.
     """
 
     projection = "two_sided"
@@ -92,7 +92,7 @@ def project_sides(block: Block, outputs: Tensor, inputs: Tensor, workspace: int)
     Parameters
     ----------
     block : Block
-        Of a layer with a weight matrix.
+        Block of a layer with a weight matrix.
     outputs : Tensor of shape (d_out, k_out)
     inputs : Tensor of shape (d_in, k_in), or (d_in + 1, k_in) with a bias
     workspace : int
@@ -119,9 +119,9 @@ def share_dims(specs: list[BlockSpec], dim: int) -> list[int]:
     """Dims of every block: at least 1, about in proportion to the root of its width."""
     if dim < len(specs):
         raise ValueError(
-            f"dim: a two-sided projection needs one dim a layer, got {dim} for {len(specs)} "
-            "layers. Take a larger dim, or projection='factored', which shares dims between "
-            "layers."
+            f"dim: got {dim} for {len(specs)} layers; a two-sided projection needs at least one "
+            f"dim per layer. Use a larger dim, or projection='factored', in which layers share "
+            f"dims."
         )
     shares = torch.tensor([spec.width for spec in specs], dtype=torch.float64).sqrt()
     exact = shares / shares.sum() * (dim - len(specs))

@@ -1,4 +1,4 @@
-"""Reads fitted models of each library as tasks."""
+"""Adapters from the fitted models of each library to Tasks."""
 
 from influencekit.models.adapters import (  # noqa: F401  each registers as_task
     _linear,

@@ -1,4 +1,4 @@
-"""Which rows given to fit a model learned from, when it held some out for validation."""
+"""The rows that a model learned from, if it held some out for validation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RowFunction = Callable[[Any, Any], np.ndarray]
 
 
 class SkorchRows:
-    """Rows that skorch's ``train_split`` keeps for training, found by running it on row numbers.
+    """Rows that skorch's ``train_split`` keeps for training, from a run on row numbers.
 
     Parameters
     ----------
@@ -47,9 +47,9 @@ class SkorchRows:
             rows = np.array([train[i][0] for i in range(len(train))], dtype=np.int64)
         except (AttributeError, KeyError, TypeError) as error:
             raise UnsupportedModelError(
-                f"model: its train_split could not be run on row numbers ({error!r}), so it is "
-                "not known which rows it was trained on. If you give only rows that it was "
-                "trained on, say so with model.set_params(train_split=None)."
+                f"model: its train_split could not be run on row numbers ({error!r}), so its "
+                f"training rows are not known. If you give only rows that it was trained on, say "
+                f"so with model.set_params(train_split=None)."
             ) from error
         return rows_mask(rows, n)
 
@@ -71,7 +71,7 @@ class _RowNumbers(Dataset):
 
 
 def skorch_training_rows(train_split: Any) -> RowFunction | None:
-    """Row function of a skorch ``train_split``; None where every row is trained on.
+    """Row function of a skorch ``train_split``; None if the net was trained on every row.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def skorch_training_rows(train_split: Any) -> RowFunction | None:
 
 
 def _is_predefined(train_split: Any) -> bool:
-    """Whether it is skorch's predefined_split, whose validation data come from elsewhere."""
+    """Whether it is skorch's predefined_split, which uses separate validation data."""
     return isinstance(train_split, partial) and train_split.func is predefined_split(None).func
 
 
@@ -103,10 +103,10 @@ def _check_seeded(split: ValidSplit) -> None:
 
 
 def _seed_error(parameter: str, seeded: str, off: str) -> UnsupportedModelError:
-    """Error of a model that drew its held-out rows without an integer seed."""
+    """Error for a model that drew its held-out rows without an integer seed."""
     return UnsupportedModelError(
-        f"model: its {parameter} held out random rows for validation and random_state is no "
-        "integer, so it is not known which rows it was trained on. "
+        f"model: its {parameter} held out random rows for validation and random_state is not an "
+        f"integer, so its training rows are not known. "
         f"Fit again with {seeded}; or, if you give only rows that it was trained on, say so with "
         f"model.set_params({off})."
     )

@@ -1,4 +1,4 @@
-"""What a Pipeline's last step learned from: ``fit_transform`` need not be ``fit().transform``."""
+"""The data that a Pipeline's last step learned from, if ``fit_transform`` is special."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["learned_from"]
 
 
 def learned_from(step: Any, X: Any, y: Any, plain: Any) -> Any:
-    """Training rows after a fitted step, as the steps behind it learned from them.
+    """Training rows after a fitted step, as the later steps learned from them.
 
-    A Pipeline fits each step by ``fit_transform``, which may treat the rows it learns from in
-    another way than ``transform`` treats new ones (TargetEncoder's cross-fitting does).  Where the
-    two differ, a clone is fitted again; its result is taken if it is the same twice and its
-    ``transform`` is the fitted step's.
+    A Pipeline fits each step with ``fit_transform``, which may treat training rows differently from
+    how ``transform`` treats new rows (as TargetEncoder does by cross-fitting). If the two differ, a
+    clone is fitted again. Its result is used if two fits agree and its ``transform`` equals that of
+    the fitted step.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def learned_from(step: Any, X: Any, y: Any, plain: Any) -> Any:
     X, y : array-like
         The training rows before the step.
     plain : array-like
-        What the step's ``transform`` makes of them.
+        The training rows after the step's ``transform``.
 
     Returns
     -------
@@ -51,18 +51,18 @@ def learned_from(step: Any, X: Any, y: Any, plain: Any) -> Any:
     if _same(new, plain) and _same(clone(step).fit_transform(X, y), seen):
         return seen
     warn_user(
-        f"model: the step {type(step).__name__} of the Pipeline gives other values in "
-        "fit_transform, which the last step learned from, than in transform, and others at each "
-        "fit. Scores and retraining are of rows as transform gives them, not of those that the "
-        "model learned from. Fit the Pipeline with an integer random_state of that step; or give "
-        "fit what the last step was fitted on as X_fit.",
+        f"model: the step {type(step).__name__} of the Pipeline gives different values in "
+        f"fit_transform, from which the last step learned, and in transform; and they differ "
+        f"between fits. Scores and retraining use the rows from transform, not those that the "
+        f"model learned from. Fit the Pipeline with an integer random_state for that step; or "
+        f"give the data that the last step was fitted on as X_fit.",
         InfluenceKitWarning,
     )
     return plain
 
 
 def _has_own_way(step: Any) -> bool:
-    """Whether ``fit_transform`` is more than fit and transform, here or in a step inside."""
+    """Whether ``fit_transform`` differs from fit and transform, here or in an inner step."""
     own = getattr(type(step), "fit_transform", None)
     if own is None or own is TransformerMixin.fit_transform:
         return False
@@ -74,7 +74,7 @@ def _has_own_way(step: Any) -> bool:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Whether two representations of the same rows agree to rounding."""
+    """Whether two representations of the same rows agree up to rounding."""
     if a.shape != b.shape:
         return False
     if sparse.issparse(a) and sparse.issparse(b):

@@ -37,12 +37,12 @@ ClassWeight = Tensor | Literal["balanced"] | None
 @as_task.register(Ridge)
 @as_task.register(RidgeCV)
 def ridge_task(model: Ridge | RidgeCV, loss: Any = None) -> Task:
-    """Task of a fitted Ridge or RidgeCV: ``Σ_i |y_i - o_i|² + α |w|²``, intercept free.
+    """Task of a fitted Ridge or RidgeCV: ``Σ_i |y_i - o_i|² + α |w|²``, without intercept penalty.
 
     Parameters
     ----------
     model : Ridge or RidgeCV
-        One or several targets; ``alpha`` may be one a target.
+        Fitted on one or several targets; ``alpha`` may have one value for each target.
     loss : None
 
     Returns
@@ -51,8 +51,8 @@ def ridge_task(model: Ridge | RidgeCV, loss: Any = None) -> Task:
         With a penalty of kind "sum".
     """
     refuse_loss(model, loss)
-    check_is_fitted(model)
     _check_sign_free(model)
+    check_is_fitted(model)
     alpha = np.asarray(model.alpha_ if isinstance(model, RidgeCV) else model.alpha)
     strength = torch.as_tensor(2.0 * alpha.astype(np.float64).reshape(-1, 1))
     return _squared_error_task(model, {"linear.weight": strength})
@@ -72,8 +72,8 @@ def linear_regression_task(model: LinearRegression, loss: Any = None) -> Task:
     Task
     """
     refuse_loss(model, loss)
-    check_is_fitted(model)
     _check_sign_free(model)
+    check_is_fitted(model)
     return _squared_error_task(model, {})
 
 
@@ -94,9 +94,9 @@ def _squared_error_task(model: Any, penalty: dict[str, Tensor]) -> Task:
 def _check_sign_free(model: Any) -> None:
     if getattr(model, "positive", False):
         raise UnsupportedModelError(
-            f"model: {type(model).__name__}(positive=True) is solved under constraints; at a "
-            "coefficient held at zero the gradient does not vanish, so influence functions do "
-            "not apply. Fit it with positive=False."
+            f"model: {type(model).__name__}(positive=True) is solved under constraints; the "
+            f"gradient of a coefficient constrained to zero does not vanish, so influence "
+            f"functions do not apply. Fit it with positive=False."
         )
 
 
@@ -104,13 +104,14 @@ def _check_sign_free(model: Any) -> None:
 def logistic_task(model: LogisticRegression, loss: Any = None) -> Task:
     """Task of a fitted LogisticRegression or LogisticRegressionCV.
 
-    The objective is ``Σ_i w_i loss_i + ½ |coef|² / C`` with the intercept free; liblinear
-    penalizes ``(intercept / intercept_scaling)²`` too.  Class weights are carried.
+    The objective is ``Σ_i w_i loss_i + ½ |coef|² / C`` without a penalty on the intercept;
+    liblinear also penalizes ``(intercept / intercept_scaling)²``. Class weights are taken into
+    account.
 
     Parameters
     ----------
     model : LogisticRegression or LogisticRegressionCV
-        With an L2 penalty or none.
+        With an L2 penalty or without penalty.
     loss : None
 
     Returns
@@ -121,11 +122,10 @@ def logistic_task(model: LogisticRegression, loss: Any = None) -> Task:
     Raises
     ------
     UnsupportedModelError
-        For an L1 part in the penalty, and for the few combinations of one-versus-rest whose
-        weights cannot be recovered.
+        For an L1 part in the penalty, and for the few one-versus-rest settings whose weights cannot
+        be recovered.
     """
     refuse_loss(model, loss)
-    check_is_fitted(model)
     strength = _strength(model)
     penalty = {"linear.weight": strength}
     if model.solver == "liblinear" and model.fit_intercept:
@@ -147,13 +147,14 @@ def logistic_task(model: LogisticRegression, loss: Any = None) -> Task:
 
 
 def _strength(model: LogisticRegression) -> Tensor:
-    """1 / C as a column: one value, or one a row of coef_."""
+    """1 / C as a column: one value, or one for each row of coef_."""
     if isinstance(model, LogisticRegressionCV):
         if not model.refit:
             raise UnsupportedModelError(
                 "model: LogisticRegressionCV(refit=False) averages the coefficients of its folds, "
-                "which minimize no single objective. Fit it with refit=True."
+                "which do not minimize a single objective. Fit it with refit=True."
             )
+        check_is_fitted(model)
         C = np.asarray(model.C_)
         l1_ratio = max(float(ratio or 0.0) for ratio in np.ravel(model.l1_ratio_))
     else:
@@ -165,9 +166,10 @@ def _strength(model: LogisticRegression) -> Tensor:
     if has_l1:
         raise UnsupportedModelError(
             f"model: {type(model).__name__} has an L1 penalty (penalty={penalty!r}, "
-            f"l1_ratio={l1_ratio}), which has no gradient at the coefficients that it sets to "
-            "zero. Accepted is an L2 penalty or none (C=np.inf)."
+            f"l1_ratio={l1_ratio}), which is not differentiable at coefficients of zero. Accepted "
+            f"is an L2 penalty, or no penalty (C=np.inf)."
         )
+    check_is_fitted(model)
     return torch.as_tensor(1.0 / C.astype(np.float64).reshape(-1, 1))
 
 
@@ -187,12 +189,12 @@ def _loss(model: LogisticRegression) -> tuple[OutputLoss, ClassWeight]:
         return CrossEntropy(), weight
     if isinstance(weight, str):
         raise UnsupportedModelError(
-            "model: one-versus-rest LogisticRegression with class_weight='balanced' weighs each "
-            "of its problems by label counts that it does not keep. Give class_weight as a dict, "
+            "model: one-versus-rest LogisticRegression with class_weight='balanced' weights each "
+            "of its problems by label counts that it does not store. Give class_weight as a dict, "
             "or fit it without solver='liblinear' and multi_class."
         )
     if model.solver == "liblinear":
-        # liblinear weighs a class in its own problem only, and not among "the rest"
+        # liblinear weights a class only in its own problem, not among "the rest"
         return BinaryCrossEntropy(positive_weight=weight), None
     return BinaryCrossEntropy(), weight
 
@@ -209,7 +211,7 @@ def _class_weight(model: Any) -> ClassWeight:
 def linear_layer(weight: np.ndarray, bias: np.ndarray | None) -> nn.Linear:
     """A linear layer with the given weight (k, p) and bias (k,), in their own dtype.
 
-    No random number is drawn.
+    It does not draw random numbers.
     """
     weight = np.array(weight)
     layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], bias=bias is not None)
@@ -227,7 +229,7 @@ def linear_module(coef: Any, intercept: Any, fit_intercept: bool) -> nn.Sequenti
     coef : ndarray or sparse matrix of shape (p,) or (k, p)
     intercept : float or ndarray of shape (k,)
     fit_intercept : bool
-        False: no bias parameter.
+        If False, the layer has no bias.
 
     Returns
     -------

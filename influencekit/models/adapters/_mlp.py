@@ -35,15 +35,16 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 def mlp_task(model: MLPClassifier | MLPRegressor, loss: Any = None) -> Task:
     """Task of a fitted MLPClassifier or MLPRegressor.
 
-    The objective of a batch of size B is ``(1/B) (Σ_i loss_i + ½ α Σ |W|²)``, biases free.
-    Trained on batches, the penalty beside the mean loss is α / B (kind "mean"; a shorter last
-    batch is passed over); trained on all rows at once (lbfgs, or a batch size of n) it stands
-    beside the sum (kind "sum").
+    The objective of a batch of size B is ``(1/B) (Σ_i loss_i + ½ α Σ |W|²)``, without a penalty on
+    biases. If trained on batches, the penalty added to the mean loss is α / B (kind "mean"; a
+    shorter last batch is ignored). If trained on all rows at once (lbfgs, or a batch size of n),
+    the penalty is added to the summed loss (kind "sum").
 
-    The regression loss is the one whose gradient scikit-learn follows, half the squared error
-    summed over outputs; the loss that it reports is the mean over outputs.
+    The regression loss is the one that scikit-learn minimizes, half the squared error summed over
+    outputs; the loss that it reports is the mean over outputs.
 
-    ``sample_weight`` given to fit cannot be seen in the fitted model and is not carried.
+    A ``sample_weight`` given to fit is not stored in the fitted model, so it is not taken into
+    account.
 
     Parameters
     ----------
@@ -108,7 +109,7 @@ def _penalty(model: Any) -> tuple[Literal["sum", "mean"], float]:
     alpha = float(model.alpha)
     if model.solver == "lbfgs":
         return "sum", alpha
-    n_rows = model.t_ // max(model.n_iter_, 1)  # rows seen an epoch; an upper bound after
+    n_rows = model.t_ // max(model.n_iter_, 1)  # rows per epoch; an upper bound after
     size = 200 if model.batch_size == "auto" else model.batch_size  # partial_fit, warm_start
     return ("sum", alpha) if size >= n_rows else ("mean", alpha / size)
 
@@ -116,14 +117,14 @@ def _penalty(model: Any) -> tuple[Literal["sum", "mean"], float]:
 class MLPRows:
     """Rows that an MLP with ``early_stopping`` trained on.
 
-    scikit-learn draws the split after the initial weights, from the same generator; so the
-    weights are drawn again first.
+    scikit-learn draws the split after the initial weights, from the same generator, so the weights
+    are drawn again first.
 
     Parameters
     ----------
     random_state : int
     layers : list of (int, int)
-        Inputs and outputs of each layer.
+        Number of inputs and outputs of each layer.
     validation_fraction : float
     stratify : bool
     """
@@ -162,7 +163,7 @@ def _training_rows(model: Any) -> MLPRows | None:
     if model.warm_start:
         raise UnsupportedModelError(
             f"model: {type(model).__name__} with warm_start=True and early_stopping=True held out "
-            "rows anew at each fit, so it is not known which it was trained on. "
+            f"different rows at each fit, so its training rows are not known. "
             "Fit it with warm_start=False."
         )
     return MLPRows(

@@ -28,8 +28,8 @@ __all__ = ["sgd_classifier_task", "sgd_regressor_task"]
 def sgd_classifier_task(model: SGDClassifier, loss: Any = None) -> Task:
     """Task of a fitted SGDClassifier: ``(1/n) Σ_i loss_i + ½ α |coef|²``, intercept free.
 
-    Several classes are one-versus-rest.  scikit-learn weighs a class in its own problem only
-    and divides by n, not by the sum of weights; so class weights are part of the loss here.
+    Several classes are one-versus-rest. scikit-learn weights a class only in its own problem and
+    divides by n, not by the sum of weights, so class weights are part of the loss here.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ def sgd_classifier_task(model: SGDClassifier, loss: Any = None) -> Task:
         For losses with a kink, an L1 part, or held-out rows drawn without a seed.
     """
     refuse_loss(model, loss)
-    check_is_fitted(model)
-    return _sgd_task(model, _classifier_loss(model), model.classes_, StratifiedShuffleSplit)
+    strength, output_loss = _strength(model), _classifier_loss(model)
+    return _sgd_task(model, strength, output_loss, model.classes_, StratifiedShuffleSplit)
 
 
 @as_task.register(SGDRegressor)
@@ -73,17 +73,19 @@ def sgd_regressor_task(model: SGDRegressor, loss: Any = None) -> Task:
         For losses with a kink, an L1 part, or held-out rows drawn without a seed.
     """
     refuse_loss(model, loss)
+    strength, output_loss = _strength(model), _regressor_loss(model)
     check_is_fitted(model)
-    return _sgd_task(model, _regressor_loss(model), None, ShuffleSplit)
+    return _sgd_task(model, strength, output_loss, None, ShuffleSplit)
 
 
-def _sgd_task(model: Any, output_loss: OutputLoss, classes: Any, splitter: type) -> Task:
-    strength = torch.tensor(_strength(model), dtype=torch.float64)
+def _sgd_task(
+    model: Any, strength: float, output_loss: OutputLoss, classes: Any, splitter: type
+) -> Task:
     return Task(
         module=linear_module(model.coef_, model.intercept_, model.fit_intercept),
         loss=output_loss,
         classes=classes,
-        penalty={"linear.weight": strength},
+        penalty={"linear.weight": torch.tensor(strength, dtype=torch.float64)},
         penalty_kind="rows",
         training_rows=_training_rows(model, splitter),
         estimator=model,
@@ -95,9 +97,6 @@ def _sgd_task(model: Any, output_loss: OutputLoss, classes: Any, splitter: type)
 
 
 def _classifier_loss(model: SGDClassifier) -> OutputLoss:
-    positive, negative = _class_weights(model)
-    if model.loss == "log_loss":
-        return BinaryCrossEntropy(positive, negative)
     functions: dict[str, Callable[..., Tensor]] = {
         "modified_huber": losses.modified_huber,
         "squared_hinge": losses.squared_hinge,
@@ -107,8 +106,12 @@ def _classifier_loss(model: SGDClassifier) -> OutputLoss:
             losses.squared_epsilon_insensitive, epsilon=model.epsilon
         ),
     }
-    if model.loss not in functions:
+    if model.loss not in {"log_loss", *functions}:
         raise _kink(model, ["log_loss", *functions])
+    check_is_fitted(model)
+    positive, negative = _class_weights(model)
+    if model.loss == "log_loss":
+        return BinaryCrossEntropy(positive, negative)
     probabilities = losses.clipped_probability if model.loss == "modified_huber" else None
     return MarginLoss(functions[model.loss], positive, negative, probabilities)
 
@@ -130,16 +133,16 @@ def _regressor_loss(model: SGDRegressor) -> OutputLoss:
 def _kink(model: Any, accepted: list[str]) -> UnsupportedModelError:
     return UnsupportedModelError(
         f"model: {type(model).__name__}(loss={model.loss!r}) is not differentiable where its loss "
-        "has a kink, and has no curvature elsewhere, so influence functions do not apply. "
+        f"has a kink, and is linear elsewhere, so influence functions do not apply. "
         f"Accepted losses: {accepted}."
     )
 
 
 def _class_weights(model: SGDClassifier) -> tuple[Tensor | None, Tensor | None]:
-    """Weight of targets 1 and of targets 0 in each column's loss."""
+    """Weights of targets 1 and of targets 0 in each column's loss."""
     if model.class_weight is None:
         return None, None
-    # fit keeps the weights, "balanced" ones included, under this name only
+    # fit stores the weights, including "balanced" ones, only under this name
     weight = torch.as_tensor(model._expanded_class_weight, dtype=torch.float64)  # noqa: SLF001  scikit-learn has no other name
     if len(model.classes_) == 2:
         return weight[1:].clone(), weight[:1].clone()
@@ -151,8 +154,8 @@ def _strength(model: Any) -> float:
         return 0.0
     if model.penalty == "l1" or (model.penalty == "elasticnet" and model.l1_ratio != 0):
         raise UnsupportedModelError(
-            f"model: {type(model).__name__}(penalty={model.penalty!r}) has an L1 part, which has "
-            "no gradient at the coefficients that it sets to zero. Accepted are penalty='l2' "
+            f"model: {type(model).__name__}(penalty={model.penalty!r}) has an L1 part, which is "
+            f"not differentiable at coefficients of zero. Accepted are penalty='l2' "
             "and penalty=None."
         )
     return float(model.alpha)

@@ -26,19 +26,20 @@ __all__ = ["skorch_task"]
 def skorch_task(model: NeuralNet, loss: Any = None) -> Task:
     """Task of a fitted skorch net, from its ``module_``, ``criterion_`` and ``optimizer_``.
 
-    The net's targets reach its criterion untouched, as in skorch: integer class positions for
-    NLLLoss and CrossEntropyLoss.  String labels cannot be fitted by skorch itself; encode them
-    with LabelEncoder.  ``classes`` of the net names classes in skorch's scores only.
+    The net's targets are passed to its criterion unchanged, as in skorch: integer class positions
+    for NLLLoss and CrossEntropyLoss.  String labels cannot be fitted by skorch itself; encode them
+    with LabelEncoder.  The net's ``classes`` name classes only in skorch's scores.
 
-    Weight decay of SGD, Adam and the like becomes the penalty; the decoupled one of AdamW is
-    no term of an objective and is left out.  ``train_split`` tells the rows trained on.
+    Weight decay of SGD, Adam and similar optimizers becomes the penalty; the decoupled weight decay
+    of AdamW is not a term of an objective and is left out. ``train_split`` determines the training
+    rows.
 
     Parameters
     ----------
     model : skorch.NeuralNet
     loss : torch.nn.Module or callable, default=None
-        In place of the criterion, for nets that override ``get_loss``: the per-example loss of
-        the module's (first) output.
+        Replaces the criterion, for nets that override ``get_loss``: the per-example loss of the
+        module's (first) output.
 
     Returns
     -------
@@ -49,7 +50,8 @@ def skorch_task(model: NeuralNet, loss: Any = None) -> Task:
     NotFittedError
         If the net is not fitted.
     UnsupportedModelError
-        If the net overrides the steps that make its objective, or its split is lost.
+        If the net overrides the methods that define its objective, or its split cannot be
+        recovered.
     """
     check_is_fitted(model, "module_")  # skorch 1.2 has more names that end with an underscore
     _check_trained(model)
@@ -77,8 +79,8 @@ def _refuse_weighted_sum(criterion: Criterion, penalty: Mapping[str, Tensor]) ->
     decays = any(bool((torch.as_tensor(r) != 0).any()) for r in penalty.values())
     if decays and criterion.class_weight is not None:
         raise UnsupportedModelError(
-            "model: its criterion sums weighted losses over a batch, so that the weight decay's "
-            "share of the objective depends on the classes of each batch. Train with "
+            "model: its criterion sums weighted losses over a batch, so the share of weight decay "
+            "in the objective depends on the classes in each batch. Train with "
             "reduction='mean', without weight_decay, or with batch_size=-1."
         )
 
@@ -89,7 +91,7 @@ def _check_trained(net: NeuralNet) -> None:
         if getattr(net, attribute, None) is None:
             raise UnsupportedModelError(
                 f"model: this {name} has no {attribute} (trim_for_prediction removes it), so its "
-                "objective is lost. Use the net as it was before trimming, or give the module "
+                f"objective is not known. Use the net before trimming, or give the module "
                 "and its loss: as_task(net.module_, loss=...)."
             )
     modules = list(net._modules)  # noqa: SLF001  skorch has no other name
@@ -105,8 +107,8 @@ def _read(net: NeuralNet) -> Criterion:
     for step in ("get_loss", "infer"):
         if getattr(type(net), step) not in [getattr(kind, step) for kind in known]:
             raise UnsupportedModelError(
-                f"model: {type(net).__name__} overrides {step}, so its objective is not that of "
-                "its criterion. Give the loss that it minimizes, a function of the module's "
+                f"model: {type(net).__name__} overrides {step}, so its objective may differ from "
+                f"its criterion. Give the loss that it minimizes, a function of the module's "
                 "output and the targets: as_task(net, loss=...)."
             )
     criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
@@ -123,10 +125,10 @@ def _read(net: NeuralNet) -> Criterion:
 
 
 def _penalty_scale(net: NeuralNet, criterion: Criterion) -> tuple[Literal["sum", "mean"], float]:
-    """Kind of penalty that weight decay is, and its factor.
+    """Kind of penalty that corresponds to weight decay, and its factor.
 
-    A criterion that sums over the batch meets weight decay once a batch: beside the mean loss
-    that is the decay divided by the batch size.
+    If the criterion sums over the batch, weight decay is added once per batch: relative to the mean
+    loss, that is the decay divided by the batch size.
     """
     if criterion.reduction == "mean":
         return "mean", 1.0

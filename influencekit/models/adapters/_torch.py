@@ -21,25 +21,25 @@ def torch_task(model: nn.Module, loss: Any = None) -> Task:
     Parameters
     ----------
     model : torch.nn.Module
-        Parameters with ``requires_grad=False`` count as constants.
+        Parameters with ``requires_grad=False`` are treated as constants.
     loss : torch.nn.Module, callable or OutputLoss
         The criterion, for instance ``nn.CrossEntropyLoss(weight=w)`` or ``F.mse_loss``; or a
-        function of (outputs, targets) returning (n,) losses, their mean or their sum.
+        function of (outputs, targets) that returns (n,) losses, their mean or their sum.
         For a loss of every token of a sequence: :class:`SequenceCrossEntropy`.  Models of the
-        transformers library have one, see :func:`transformers_task`.
+        transformers library have their own loss, see :func:`transformers_task`.
 
     Returns
     -------
     Task
-        Without a penalty: weight decay belongs to the optimizer, which a module does not
-        know.  Add it by hand: ``dataclasses.replace(task, penalty={name: strength})``.
+        A Task without penalty: weight decay belongs to the optimizer, which a module does not know.
+        Add it by hand: ``dataclasses.replace(task, penalty={name: strength})``.
 
     Raises
     ------
     TypeError
-        If the loss is missing or no loss.
+        If the loss is missing or is not a loss.
     UnsupportedModelError
-        If nothing is trainable, or the loss cannot be carried.
+        If nothing is trainable, or the loss is not supported.
     """
     if is_pretrained(model):
         return transformers_task(model, loss)

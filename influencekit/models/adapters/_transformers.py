@@ -46,25 +46,25 @@ def transformers_task(model: nn.Module, loss: Any = None) -> Task:
         With a head for causal or masked language modeling, or for classification of tokens
         or sequences.
     loss : OutputLoss, torch.nn.Module or callable, default=None
-        What the logits were trained with, where that is not the library's loss.
+        Loss of the logits in training, if it was not the library's loss.
 
     Returns
     -------
     Task
         Its natural outputs are the logits.  A language model's loss is
-        :class:`SequenceCrossEntropy` with ``reduction="tokens"``: the library's loss is a mean
-        over all tokens of a batch, so that the objective is read as the mean over all tokens.
+        :class:`SequenceCrossEntropy` with ``reduction="tokens"``: the library's loss is a mean over
+        all tokens of a batch, so the objective is taken as the mean over all tokens.
 
     Raises
     ------
     UnsupportedModelError
-        If the model has another head, or a loss function of its own.
+        If the model has another head, or its own loss function.
 
     Notes
     -----
-    Labels stand as in the library: token t's label is the token itself, and -100 has no loss.
-    A causal language model's labels may be left out; they are its ``input_ids``, without loss
-    where ``attention_mask`` is 0.
+    Labels are as in the library: the label of token t is the token itself, and tokens with label
+    -100 are not in the loss. The labels of a causal language model may be left out; then they are
+    its ``input_ids``, without the tokens whose ``attention_mask`` is 0.
     """
     head = _head(model)
     own = loss is None
@@ -90,7 +90,7 @@ def next_tokens(inputs: Any) -> Tensor:
     Parameters
     ----------
     inputs : dict of Tensor
-        With ``input_ids`` and, where there is padding, ``attention_mask``.
+        With ``input_ids`` and, if there is padding, ``attention_mask``.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def next_tokens(inputs: Any) -> Tensor:
 
 
 def _head(model: nn.Module) -> str | None:
-    """What the model's head predicts, from the first class name that says it."""
+    """What the model's head predicts, from the first class name that tells."""
     for kind in type(model).__mro__:
         for ending, head in _HEADS.items():
             if kind.__name__.endswith(ending):
@@ -120,13 +120,13 @@ def _head(model: nn.Module) -> str | None:
 def _own_loss(model: nn.Module, head: str | None) -> OutputLoss:
     if hasattr(model, "_loss_function"):
         raise UnsupportedModelError(
-            f"model: this {type(model).__name__} has a loss function of its own. Give the loss "
-            "of its logits: as_task(model, loss=...)."
+            f"model: this {type(model).__name__} has its own loss function. Give the loss of its "
+            f"logits: as_task(model, loss=...)."
         )
     if head is None:
         raise UnsupportedModelError(
-            f"model: got {type(model).__name__}; of the transformers library, models whose names "
-            f"end in {', '.join(_HEADS)} are known with their loss. Give the loss of its logits: "
+            f"model: got {type(model).__name__}; for models of the transformers library, the loss "
+            f"is known only if the name ends in {', '.join(_HEADS)}. Give the loss of its logits: "
             "as_task(model, loss=...)."
         )
     if head == "sequence":

@@ -69,10 +69,10 @@ def _applied(step: Any, X: Any) -> Any:
 
 
 def check_step(step: Any) -> None:
-    """Refuse a step of a Pipeline that is known not to be fitted.
+    """Refuse a step of a Pipeline that is clearly not fitted.
 
-    An own transformer need not keep anything of its fit, so that only its ``transform`` can tell
-    whether it misses something.
+    A custom transformer need not store anything in its fit, so only its ``transform`` can show
+    whether something is missing.
     """
     if type(step).__module__.partition(".")[0] != "sklearn":
         return
@@ -91,15 +91,15 @@ def _unfitted(step: Any) -> NotFittedError:
 
 @as_task.register(Pipeline)
 def pipeline_task(model: Pipeline, loss: Any = None) -> Task:
-    """Task of a fitted Pipeline: its last step's, behind the other steps' transforms.
+    """Task of a fitted Pipeline: the last step, after the transforms of the other steps.
 
-    The Task keeps its own copy of the fitted transformers.
+    The Task keeps a copy of the fitted transformers.
 
     Parameters
     ----------
     model : Pipeline
     loss : callable, default=None
-        Handed to the last step.
+        Passed to the last step.
 
     Returns
     -------
@@ -108,19 +108,19 @@ def pipeline_task(model: Pipeline, loss: Any = None) -> Task:
     Raises
     ------
     UnsupportedModelError
-        If the last step is no model, or a step resamples rows.
+        If the last step is not a model, or a step resamples rows.
     """
     return behind_steps(model, lambda last: as_task(last, loss))
 
 
 def behind_steps(model: Pipeline, task_of: Callable[[Any], Task]) -> Task:
-    """Task of a Pipeline's last step, behind the transforms of the other steps.
+    """Task of a Pipeline's last step, after the transforms of the other steps.
 
     Parameters
     ----------
     model : Pipeline
     task_of : callable
-        Makes the Task of the last step.
+        Function that makes the Task of the last step.
 
     Returns
     -------
@@ -161,7 +161,7 @@ def search_task(model: Any, loss: Any = None) -> Task:
     ----------
     model : GridSearchCV, RandomizedSearchCV or a halving search
     loss : callable, default=None
-        Handed to the best estimator.
+        Passed to the best estimator.
 
     Returns
     -------
@@ -176,7 +176,7 @@ def search_task(model: Any, loss: Any = None) -> Task:
 
 
 def best_of(model: Any) -> Any:
-    """The fitted model that a search keeps.
+    """The fitted model kept by a search.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def best_of(model: Any) -> Any:
     """
     if not model.refit:
         raise UnsupportedModelError(
-            f"model: {type(model).__name__}(refit=False) keeps no fitted model. "
+            f"model: {type(model).__name__}(refit=False) does not keep a fitted model. "
             "Fit it with refit=True, or give the model that you fitted from best_params_."
         )
     check_is_fitted(model)
@@ -203,7 +203,7 @@ def frozen_task(model: FrozenEstimator, loss: Any = None) -> Task:
     ----------
     model : FrozenEstimator
     loss : callable, default=None
-        Handed to the estimator.
+        Passed to the estimator.
 
     Returns
     -------

@@ -1,1 +1,1 @@
-"""Losses of examples by natural outputs, and their Hessians."""
+"""Losses of examples as functions of natural outputs, and their Hessians."""

@@ -1,4 +1,4 @@
-"""What a loss must know of itself: value, curvature and gradient in output space."""
+"""What a loss must define: value, curvature and gradient in output space."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class HessianFactor(NamedTuple):
     factor : Tensor of shape (n, n_outputs, rank)
         ``L`` with ``H = L Lᵀ`` for every example (outputs flattened).
     coordinates : Tensor of shape (n, rank) or None
-        ``c`` with ``∇loss = L c``; None where some gradient leaves the range of ``L``.
+        ``c`` with ``∇loss = L c``; None if some gradient is outside the range of ``L``.
     """
 
     factor: Tensor
@@ -34,8 +34,8 @@ class HessianFactor(NamedTuple):
 class OutputLoss(ABC):
     """A per-example loss of the natural outputs.  Lower is better.
 
-    A natural output is what the loss is convex in: logits for a classifier, the prediction
-    for a regressor.
+    The loss is convex in the natural outputs: logits for a classifier, the prediction for a
+    regressor.
     """
 
     #: "classification", "regression" or "other"
@@ -52,16 +52,17 @@ class OutputLoss(ABC):
     def sampled_gradients(self, outputs: Tensor, targets: Tensor, draw: Draw) -> Tensor:
         """Random output gradients whose outer product is the Hessian in expectation.
 
-        A loss that is a negative log-likelihood gives its gradients at targets drawn from the
-        model's own distribution; the true Fisher matrix is then the Gauss-Newton matrix.  A
-        loss that is ``c`` times one gives them times ``1 / √c`` (for a mean over tokens or
-        columns, say).  Any other gives its factor times standard normal numbers.
+        If the loss is a negative log-likelihood, these are its gradients at targets drawn from the
+        model's own distribution; the true Fisher matrix is then the Gauss-Newton matrix. If it is
+        ``c`` times a negative log-likelihood (such as a mean over tokens or columns), they are
+        multiplied by ``1 / √c``. For any other loss, they are its factor times standard normal
+        numbers.
 
         Parameters
         ----------
         outputs : Tensor of shape (n, ..., n_outputs)
         targets : Tensor of shape (n, ...)
-            The true ones: weights and masks may depend on them.
+            The true targets: weights and masks may depend on them.
         draw : callable
             ``draw(*shape)`` gives float64 uniform numbers ``(n, n_samples, *shape)`` inside
             (0, 1), the same for an example whatever batch it is in.  Called once.
@@ -76,7 +77,7 @@ class OutputLoss(ABC):
         return gradients.reshape(*gradients.shape[:2], *outputs.shape[1:])
 
     def prediction(self, outputs: Tensor) -> Tensor:
-        """What the model predicts, in the units of its target (n, n_outputs)."""
+        """Predictions of the model, in the units of its target (n, n_outputs)."""
         return outputs
 
     def predict_proba(self, outputs: Tensor) -> Tensor:  # noqa: ARG002  losses of classes take it
@@ -95,7 +96,7 @@ class OutputLoss(ABC):
         return self.encode_classes(logits.argmax(1), logits.shape[1])
 
     def positions(self, targets: Tensor) -> Tensor:
-        """What :meth:`margin` and :meth:`logit` take for the targets: class positions (n,)."""
+        """Targets as class positions (n,), for :meth:`margin` and :meth:`logit`."""
         return class_positions(targets)
 
     def example_weights(self, targets: Tensor) -> Tensor | None:  # noqa: ARG002  losses of classes take it
@@ -135,7 +136,7 @@ def class_positions(targets: Tensor) -> Tensor:
 def log_floor(dtype: torch.dtype) -> float:
     """Smallest log-probability whose reciprocal square root, squared, is still finite.
 
-    Factors of saturated outputs are clamped here, so that ``L`` and ``c`` stay finite while
-    their product, the gradient, stays right.
+    Factors of saturated outputs are clamped here, so that ``L`` and ``c`` stay finite, and their
+    product, the gradient, stays correct.
     """
     return -0.9 * float(torch.log(torch.tensor(torch.finfo(dtype).max, dtype=torch.float64)))

@@ -1,4 +1,4 @@
-"""Losses of one logit a class: binary classification, one-versus-rest and several labels."""
+"""Losses with one logit per class: binary classification, one-versus-rest and multilabel."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ __all__ = ["BinaryCrossEntropy", "BinaryLoss", "MarginLoss"]
 class BinaryLoss(ColumnLoss):
     """Loss of scores (n, k) and targets in [0, 1] of the same shape.
 
-    With one column it is binary classification; with several, one-versus-rest, or several
-    labels an example.
+    One column is binary classification; several columns are one-versus-rest, or several labels for
+    each example.
 
     Parameters
     ----------
@@ -72,7 +72,8 @@ class BinaryLoss(ColumnLoss):
             return torch.cat([-z, z], dim=1)
         if self.multilabel:
             raise TypeError(
-                f"The model has {z.shape[1]} labels an example, so no single margin or logit. "
+                f"The model has {z.shape[1]} labels for each example, so there is no single "
+                f"margin or logit. "
                 "Use output='neg_loss' or a callable, for instance "
                 "output=lambda outputs, targets: outputs[:, 0]."
             )
@@ -134,7 +135,7 @@ class BinaryCrossEntropy(BinaryLoss):
 
 
 class MarginLoss(BinaryLoss):
-    """Any differentiable loss of a score and a sign, for one column a class.
+    """Any differentiable loss of a score and a sign, with one column per class.
 
     Parameters
     ----------
@@ -142,7 +143,7 @@ class MarginLoss(BinaryLoss):
         ``function(scores, signs) -> losses``, all (n, k), signs -1 or +1.
     positive_weight, negative_weight : Tensor of shape (1,) or (k,), default=None
     probabilities : callable, default=None
-        ``probabilities(scores) -> (n, k)``, where the model defines them.
+        ``probabilities(scores) -> (n, k)``, if the model defines them.
     """
 
     def __init__(
@@ -173,6 +174,6 @@ def _weigh(weight: Tensor | None, share: Tensor, outputs: Tensor) -> Tensor:
     if weight.numel() not in (1, outputs.shape[1]):
         raise ValueError(
             f"loss: its weight has {weight.numel()} values but the model has {outputs.shape[1]} "
-            "outputs; accepted is one weight, or one an output."
+            "outputs; accepted is one weight, or one for each output."
         )
     return weight.to(outputs).reshape(-1) * share

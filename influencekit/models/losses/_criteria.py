@@ -22,7 +22,7 @@ __all__ = ["Criterion", "read_criterion"]
 
 
 class Criterion(NamedTuple):
-    """What a training criterion says of a Task.
+    """What a training criterion defines for a Task.
 
     Attributes
     ----------
@@ -65,9 +65,9 @@ def read_criterion(criterion: Any) -> Criterion:
     Raises
     ------
     TypeError
-        If it is none of these.
+        If it is not one of these.
     UnsupportedModelError
-        If the criterion's objective cannot be carried.
+        If the criterion's objective is not supported.
     """
     if isinstance(criterion, type):
         raise TypeError(
@@ -111,8 +111,8 @@ def _cross_entropy(criterion: nn.CrossEntropyLoss) -> Criterion:
         loss = CrossEntropy(smoothing, weight)
     else:
         raise UnsupportedModelError(
-            "loss: CrossEntropyLoss with label_smoothing and a class weight of 0 gives a part of "
-            "the loss to examples without weight. Use positive weights, or no smoothing."
+            "loss: CrossEntropyLoss with label_smoothing and a class weight of 0 gives examples "
+            "with weight 0 a part of the loss. Use positive weights, or no smoothing."
         )
     return Criterion(loss, None, weight, _reduction(criterion))
 
@@ -177,7 +177,7 @@ def _constant(weight: Tensor | None) -> Tensor | None:
 
 
 def _frozen(criterion: nn.Module) -> nn.Module:
-    """Own copy in eval mode whose parameters, if any, are constants."""
+    """Copy in eval mode, with any parameters as constants."""
     return copy.deepcopy(criterion).eval().requires_grad_(False)
 
 
@@ -185,6 +185,7 @@ def _check_ignore_index(criterion: nn.CrossEntropyLoss | nn.NLLLoss) -> None:
     if criterion.ignore_index >= 0:
         raise UnsupportedModelError(
             f"loss: {type(criterion).__name__} ignores the class {criterion.ignore_index} "
-            "(ignore_index), whose examples have no loss. Leave those rows out of the data and "
+            "(ignore_index), so its examples are not in the loss. Leave those rows out of the "
+            "data and "
             "give the criterion without ignore_index."
         )

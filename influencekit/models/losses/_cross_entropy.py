@@ -20,10 +20,10 @@ class CrossEntropy(OutputLoss):
     ----------
     label_smoothing : float in [0, 1), default=0.0
     smoothing_weight : Tensor of shape (n_classes,), default=None
-        Class weights, all positive, of a criterion that smooths labels and weighs classes:
-        torch weighs the smoothed part by each class, the rest by the example's class.  The
-        loss here is the criterion's divided by the weight of the example's class, which the
-        Task carries as ``class_weight``.
+        Class weights, all positive, of a criterion with label smoothing and class weights: torch
+        weights the smoothed part by each class, and the rest by the example's class. The loss here
+        is that of the criterion divided by the weight of the example's class, which the Task has as
+        ``class_weight``.
     """
 
     problem_type = "classification"
@@ -98,7 +98,7 @@ def _check_matrix(outputs: Tensor) -> None:
     if outputs.ndim != 2:
         raise ValueError(
             f"model: its outputs have shape {tuple(outputs.shape)}; cross-entropy is accepted for "
-            "(n_examples, n_classes). For a loss of several positions an example, with classes "
+            "(n_examples, n_classes). For a loss of several positions per example, with classes "
             "last, give loss=influencekit.models.SequenceCrossEntropy(); else a callable: "
             "loss=lambda outputs, targets: "
             "F.cross_entropy(outputs, targets, reduction='none').flatten(1).mean(1)."
@@ -112,7 +112,7 @@ def label_gradients(logits: Tensor, uniform: Tensor) -> Tensor:
     ----------
     logits : Tensor of shape (n, ..., n_classes)
     uniform : Tensor of shape (n, n_samples, ...)
-        In (0, 1): where the label stands in the cumulated probabilities.
+        Numbers in (0, 1): position of the label in the cumulative probabilities.
 
     Returns
     -------

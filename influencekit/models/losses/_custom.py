@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from joblib import wrap_non_picklable_objects
 from torch import Tensor
 
 from influencekit.models.losses._base import HessianFactor, OutputLoss
@@ -15,25 +17,41 @@ __all__ = ["CustomLoss"]
 class CustomLoss(OutputLoss):
     """Any differentiable loss, given as a function of (outputs, targets).
 
-    Its Hessian in output space is taken by automatic differentiation and cut to its
-    positive part; the Gauss-Newton matrix of a loss that is not convex in the outputs is
-    therefore that of its convex part.
+    Its Hessian in output space is computed by automatic differentiation and restricted to its
+    positive part. So if the loss is not convex in the outputs, the Gauss-Newton matrix is that of
+    its convex part.
 
     Parameters
     ----------
     function : callable
-        ``function(outputs, targets)`` returning one loss an example, (n,), or the mean or
-        the sum of them, which is then evaluated one example at a time.
+        ``function(outputs, targets)`` that returns one loss for each example, (n,), or their mean
+        or sum. A mean or sum is evaluated one example at a time.
 
     Raises
     ------
     ValueError
         On a call, if the result has another shape, or is a scalar that is neither the mean
         nor the sum of the examples' losses.
+
+    Notes
+    -----
+    In a pickle a lambda, or a function made inside another one, stands as its code, which the
+    same version of Python reads; any other function stands as its name.
     """
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]):
         self.function = function
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State for pickle, which knows functions by name only."""
+        function = self.function
+        if "<" in getattr(function, "__qualname__", ""):
+            function = wrap_non_picklable_objects(function, keep_wrapper=False)
+        return {"function": function}
+
+    def __deepcopy__(self, memo: dict) -> CustomLoss:
+        """A loss of the same function, as functions are not copied."""
+        return CustomLoss(self.function)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         value = self.function(outputs, targets)
@@ -43,7 +61,7 @@ class CustomLoss(OutputLoss):
         if value.numel() != 1:
             raise ValueError(
                 f"loss: got a result of shape {tuple(value.shape)} for {n} examples; accepted is "
-                "one loss an example, shape (n,), or a scalar. "
+                f"one loss for each example, shape (n,), or a scalar. "
                 "Average over the other axes: losses.flatten(1).mean(1)."
             )
         if n == 1:
@@ -85,7 +103,7 @@ class CustomLoss(OutputLoss):
 
 
 def _check_scalar(value: Tensor, losses: Tensor) -> None:
-    """Refuse a scalar that is no mean or sum of the examples' own losses."""
+    """Refuse a scalar that is neither the mean nor the sum of the examples' own losses."""
     try:
         got, total = float(value), float(losses.sum())
     except RuntimeError:  # inside a torch.func transform values cannot be read
@@ -94,8 +112,9 @@ def _check_scalar(value: Tensor, losses: Tensor) -> None:
     if abs(got - total) <= close or abs(got * len(losses) - total) <= close:
         return
     raise ValueError(
-        f"loss: on {len(losses)} examples it is {got:.6g}, but their own losses have mean "
+        f"loss: on {len(losses)} examples together it is {got:.6g}, but the losses of the single "
+        f"examples have mean "
         f"{total / len(losses):.6g} and sum {total:.6g}. Accepted is a loss that is the mean or "
         "the sum over examples. For class weights pass the criterion itself, for instance "
-        "nn.CrossEntropyLoss(weight=...); else return one loss an example, shape (n,)."
+        "nn.CrossEntropyLoss(weight=...); else return one loss for each example, shape (n,)."
     )

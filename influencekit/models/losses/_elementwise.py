@@ -17,8 +17,8 @@ __all__ = ["ColumnLoss", "ElementwiseLoss", "PoissonLoss", "SquaredError"]
 class ColumnLoss(OutputLoss):
     """Sum, or mean, over output columns of a scalar function of output and target.
 
-    Its Hessian is diagonal.  Targets have the shape of the outputs, (n, k); a single column
-    may come as (n,).
+    Its Hessian is diagonal.  Targets have the shape of the outputs, (n, k); a single column may be
+    given as (n,).
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class SquaredError(ColumnLoss):
     Parameters
     ----------
     scale : float, default=1.0
-        1 for scikit-learn's Ridge, ½ where the model minimizes half the squared error.
+        1 for scikit-learn's Ridge, ½ if the model minimizes half the squared error.
     average : bool, default=False
         Mean over the k columns instead of their sum (torch's MSELoss).
     """

@@ -1,9 +1,9 @@
 """Losses as functions of a model's natural outputs, with their curvature in output space.
 
-A natural output is what the loss is convex in: logits for a classifier, the prediction
-for a regressor.  Each loss knows three things: its value per example, the factor ``L`` of
-its Hessian with respect to the outputs (``H = L Lᵀ``), and the coordinates ``c`` of its
-gradient in that factor (``∇ = L c``).  The generalized Gauss-Newton matrix needs all three.
+The loss is convex in the natural outputs: logits for a classifier, the prediction for a regressor.
+Each loss defines three things: its value per example, the factor ``L`` of its Hessian with respect
+to the outputs (``H = L Lᵀ``), and the coordinates ``c`` of its gradient in that factor (``∇ = L
+c``).  The generalized Gauss-Newton matrix needs all three.
 """
 
 from influencekit.models.losses._base import HessianFactor, OutputLoss, class_positions

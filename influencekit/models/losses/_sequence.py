@@ -19,12 +19,13 @@ __all__ = ["SequenceCrossEntropy"]
 
 _REDUCTIONS = ("tokens", "mean", "sum")
 
-#: Outputs of an example (tokens times classes) up to which its output Hessian is formed.
+#: Largest number of outputs per example (tokens times classes) for which the output Hessian is
+#: formed.
 _MOST_OUTPUTS = 4096
 
 
 class SequenceCrossEntropy(OutputLoss):
-    """Cross-entropy of logits (n, T, n_classes) and labels (n, T), one loss a sequence.
+    """Cross-entropy of logits (n, T, n_classes) and labels (n, T), one loss for each sequence.
 
     Parameters
     ----------
@@ -37,15 +38,15 @@ class SequenceCrossEntropy(OutputLoss):
         - "sum": the mean over sequences of the sum over their tokens: "tokens" times the mean
           length, and explained outputs are sums.
     ignore_index : int, default=-100
-        Label of tokens without a loss: padding, a prompt.
+        Label of tokens that are not in the loss: padding, a prompt.
     shift : bool, default=False
-        Whether the outputs at a token are for the next token's label, with labels as they
-        stand in the text.  The first label and the last output are then not used.
+        Whether the outputs at a token predict the next token's label, with labels in the order of
+        the text. The first label and the last output are then not used.
 
     Raises
     ------
     ValueError
-        If the reduction is none of the above.
+        If the reduction is not one of the above.
 
     Notes
     -----
@@ -79,7 +80,7 @@ class SequenceCrossEntropy(OutputLoss):
         return F.pad(targets[:, 1:], (0, 1), value=self.ignore_index)
 
     def _tokens(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Labels (n, T), 0 where there is none, and each token's share (n, T) of the loss."""
+        """Labels (n, T), 0 for tokens without one, and each token's share (n, T) of the loss."""
         _check_shapes(outputs, targets)
         labels = self.labels(targets)
         used = labels != self.ignore_index
@@ -159,10 +160,11 @@ def _check_size(length: int, n_classes: int) -> None:
     if length * n_classes > _MOST_OUTPUTS:
         raise ResourceError(
             f"The Gauss-Newton matrix of {length:,} tokens with {n_classes:,} classes each takes "
-            f"{length * (n_classes - 1):,} gradients an example, and an output Hessian with "
-            f"{length * n_classes:,} rows; accepted are at most {_MOST_OUTPUTS:,}. Take a "
-            "curvature that does without: InfluenceFunction('ekfac') or InfluenceFunction('kfac'), "
-            "which draw labels from the model (the Gauss-Newton matrix in expectation), or one of "
-            "the loss gradients themselves: InfluenceFunction('fisher'), "
+            f"{length * (n_classes - 1):,} gradients for each example, and an output Hessian with "
+            f"{length * n_classes:,} rows; accepted are at most {_MOST_OUTPUTS:,}. Use a "
+            f"curvature that does not need it: InfluenceFunction('ekfac') or "
+            f"InfluenceFunction('kfac'), which draw labels from the model (the Gauss-Newton "
+            f"matrix in expectation), or a curvature of loss gradients: "
+            f"InfluenceFunction('fisher'), "
             "InfluenceFunction('datainf') or InfluenceFunction(LoGra(rows='fisher'))."
         )

@@ -1,4 +1,4 @@
-"""One format for all ensembles of trees: which leaf a row falls into, and what leaves say."""
+"""One format for all ensembles of trees: the leaf of each row, and the leaf values."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class TreeEnsemble:
     sizes : ndarray of int of shape (n_trees,)
         Number of leaves of each tree.
     values : ndarray of shape (n_leaves, ...)
-        What the leaves of all trees say, one tree after the other.
+        Values of the leaves of all trees, one tree after the other.
     n_outputs : int
     loss : {"squared", "logistic", "softmax", "probability", "other"}
         Training loss.  "probability": outputs are the shares of classes.
     refusal : str or None
-        Why leaf values cannot be derived again from rows and weights; None if they can.
+        Why leaf values cannot be computed again from rows and weights; None if they can.
     """
 
     leaves: Callable[[Any], np.ndarray]
@@ -47,36 +47,36 @@ class TreeEnsemble:
 
 @dataclass(frozen=True, eq=False)
 class BoostedTrees(TreeEnsemble):
-    """Trees that each correct the sum of those before them.
+    """Trees that each correct the sum of the earlier trees.
 
-    A leaf's value is ``-rate G / (H + l2)``, with G shortened by ``l1``, from the sums of the
-    first and second derivatives of the loss over the leaf's rows.
+    The value of a leaf is ``-rate G / (H + l2)``, where G and H are the sums of the first and
+    second derivatives of the loss over the leaf's rows, and G is shrunk by ``l1``.
 
     Parameters
     ----------
     leaves, sizes, values, n_outputs, loss, refusal
         As :class:`TreeEnsemble` has them.
     outputs : ndarray of int of shape (n_trees,)
-        Which output a tree adds to.
+        The output that each tree adds to.
     stages : ndarray of int of shape (n_trees,)
-        Trees of one stage are fitted to the same scores.
+        Stage of each tree; the trees of one stage are fitted to the same scores.
     rate : float
-        Learning rate, with all other constant factors of the step.
+        Learning rate, including all other constant factors of the step.
     base : ndarray of shape (n_outputs,)
         Score before the first tree.
     base_rule : {"fixed", "mean", "log_odds", "log_share", "centered_log_share"}
-        What the base was estimated by.
+        Rule by which the base was estimated.
     l2, l1 : float, default=0.0
     curvature : float, default=1.0
         Factor of the second derivative.
     stage_rows : callable or None, default=None
         ``stage_rows(n) -> (n_stages, n) bool``: rows that a stage was fitted to; None is all.
     sampled : float, default=1.0
-        Share of the rows that a stage was fitted to, where they are not known.
+        Share of the rows that a stage was fitted to, if the rows are not known.
     base_in_trees : bool, default=False
         Whether the first tree of each output holds the base, as LightGBM's does.
     stumps_move : bool, default=True
-        Whether the leaf of a tree that found no split follows its rows, or says a constant.
+        Whether the leaf of a tree without splits depends on its rows, or is constant.
     tolerance : float, default=1e-4
         Relative error of the library's own arithmetic.
     """
@@ -98,19 +98,19 @@ class BoostedTrees(TreeEnsemble):
 
 @dataclass(frozen=True, eq=False)
 class AveragedTrees(TreeEnsemble):
-    """Trees whose outputs are averaged; a leaf says the mean target of its rows.
+    """Trees whose outputs are averaged; a leaf value is the mean target of its rows.
 
     Parameters
     ----------
     leaves, sizes, values, n_outputs, loss, refusal
         As :class:`TreeEnsemble` has them.
     row_counts : callable or None, default=None
-        ``row_counts(n) -> (n_trees, n)``: how often a row was drawn for a tree, or None
-        where more rows were drawn from; without it each row was taken once.
+        ``row_counts(n) -> (n_trees, n)``: how often a row was drawn for a tree, or None if the
+        trees drew from more rows. Without it, each tree used each row once.
     siblings : ndarray of shape (n_leaves, n_outputs) or None, default=None
-        What the node beside each leaf says: what a row's place would say if the leaf were gone.
+        Value of the sibling node of each leaf: used if the leaf becomes empty.
     leaf_rows : ndarray of int of shape (n_leaves,) or None, default=None
-        How many different rows each leaf was fitted to.
+        Number of different rows that each leaf was fitted to.
     """
 
     row_counts: Callable[[int], np.ndarray | None] | None = None
@@ -124,9 +124,9 @@ def offsets(sizes: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 class LeafSum(nn.Module):
-    """What the trees say, from the leaf of each row in each tree.
+    """Outputs of the trees, from the leaf of each row in each tree.
 
-    Its only parameter holds the leaf values: with the structure held, the model is linear in them.
+    Its only parameter holds the leaf values: with fixed structure, the model is linear in them.
 
     Parameters
     ----------

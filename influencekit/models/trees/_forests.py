@@ -14,7 +14,7 @@ from influencekit.models.trees._sampling import Bootstraps
 
 __all__ = ["NodeLeaves", "positions_of_leaves", "read_forest"]
 
-#: Criteria whose leaves say the mean of the targets.
+#: Criteria for which leaf values are the means of the targets.
 _MEANS = ("squared_error", "friedman_mse", "poisson", "gini", "entropy", "log_loss")
 
 
@@ -25,7 +25,7 @@ class NodeLeaves:
     ----------
     model : fitted model with ``apply``
     positions : list of ndarray
-        For each tree, the position among its leaves of every node; -1 of inner nodes.
+        For each tree, the position of every node among the leaves; -1 for inner nodes.
     """
 
     def __init__(self, model: Any, positions: list[np.ndarray]):
@@ -42,7 +42,7 @@ class NodeLeaves:
 
 
 def positions_of_leaves(children: np.ndarray) -> np.ndarray:
-    """Position among the leaves of every node, from the nodes' left children; -1 inside."""
+    """Position of every node among the leaves, from the left children; -1 for inner nodes."""
     leaf = np.asarray(children) == -1
     return np.where(leaf, np.cumsum(leaf) - 1, -1)
 
@@ -67,7 +67,7 @@ def read_forest(model: Any) -> AveragedTrees:
     if classes and getattr(model, "n_outputs_", 1) > 1:
         raise UnsupportedModelError(
             f"model: {type(model).__name__} was fitted with {model.n_outputs_} columns of labels; "
-            "accepted is one. Fit one model a column."
+            "accepted is one. Fit one model for each column."
         )
     leaf = [tree.children_left == -1 for tree in trees]
     said = [tree.value[:, 0, :] if classes else tree.value[:, :, 0] for tree in trees]
@@ -87,7 +87,7 @@ def read_forest(model: Any) -> AveragedTrees:
 
 
 def _sibling(tree: Any) -> np.ndarray:
-    """The node that shares each node's parent; the root is its own."""
+    """The sibling of each node; the root is its own sibling."""
     left, right = tree.children_left, tree.children_right
     found, inner = np.zeros(tree.node_count, dtype=np.int64), left != -1
     found[left[inner]], found[right[inner]] = right[inner], left[inner]
@@ -97,7 +97,7 @@ def _sibling(tree: Any) -> np.ndarray:
 def _refusal(model: Any) -> str | None:
     """Why leaf values are not weighted means of the targets."""
     if model.criterion not in _MEANS:
-        return f"criterion={model.criterion!r} puts medians into the leaves, not means"
+        return f"criterion={model.criterion!r} uses medians as leaf values, not means"
     if getattr(model, "class_weight", None) == "balanced_subsample" and model.bootstrap:
-        return "class_weight='balanced_subsample' weighs classes anew in each tree"
+        return "class_weight='balanced_subsample' weights classes differently in each tree"
     return None

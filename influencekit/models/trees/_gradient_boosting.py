@@ -19,7 +19,7 @@ __all__ = ["read_gradient_boosting"]
 
 
 class _FiniteLeaves(NodeLeaves):
-    """``apply`` takes missing values and columns in another order, which ``predict`` refuses."""
+    """``apply`` accepts missing values and reordered columns, which ``predict`` refuses."""
 
     def __call__(self, X: Any) -> np.ndarray:
         form = {"accept_sparse": "csr", "dtype": np.float32, "order": "C"}
@@ -86,14 +86,14 @@ def _base(model: Any, n_outputs: int) -> tuple[np.ndarray, str]:
 
 
 def _check_constant(first: Any, name: str) -> None:
-    """Refuse boosting that starts elsewhere for each row: leaves do not tell that start."""
+    """Refuse boosting with a different start for each row, which the leaves do not contain."""
     dummy = isinstance(first, (DummyClassifier, DummyRegressor))
     if not dummy or first.strategy == "stratified":
         raise UnsupportedModelError(
-            f"model: got {name} with init={first!r}, a model of its own that may start at another "
-            "score for each row; accepted are init=None, 'zero', and a DummyClassifier or "
-            "DummyRegressor that says the same of every row. Fit the trees without init, or on "
-            "what that model leaves over."
+            f"model: got {name} with init={first!r}, a model that may give each row a different "
+            f"starting score; accepted are init=None, 'zero', and a DummyClassifier or "
+            f"DummyRegressor that predicts the same for every row. Fit the trees without init, or "
+            f"on the residuals of that model."
         )
 
 
@@ -104,13 +104,13 @@ def _stage_rows(model: Any) -> StageRows | None:
 
 
 def _refusal(model: Any, loss: str) -> str | None:
-    """Why the leaf values cannot be derived again."""
+    """Why the leaf values cannot be computed again."""
     if loss == "other":
         return f"its loss is {model.loss!r}"
     if model.init is not None and not isinstance(model.init, str):
-        return f"init={model.init!r} is a start of your own"
+        return f"init={model.init!r} is a custom start"
     if model.subsample < 1 and not isinstance(model.random_state, (int, np.integer)):
-        return "subsample is below 1 and random_state is no integer, so its draws are not known"
+        return "subsample is below 1 and random_state is not an integer: its draws are unknown"
     if model.subsample < 1 and model.n_iter_no_change is not None:
         return "n_iter_no_change together with subsample below 1 draws from reordered rows"
     if model.subsample < 1 and model.warm_start:

@@ -46,19 +46,19 @@ def read_hist_gradient_boosting(model: Any) -> BoostedTrees:
         base=hist_base(model),
         base_rule=_RULES.get(loss, "fixed"),
         l2=model.l2_regularization,
-        stumps_move=False,  # a tree without a split says 0
+        stumps_move=False,  # a tree without a split has value 0
         refusal=_refusal(model, loss),
     )
 
 
 def _refusal(model: Any, loss: str) -> str | None:
-    """Why the leaf values cannot be derived again."""
+    """Why the leaf values cannot be computed again."""
     if loss == "other":
         return f"its loss is {model.loss!r}"
     held_out = model.do_early_stopping_ and model.validation_fraction is not None
     if held_out and getattr(model, "class_weight", None) == "balanced":
         return (
-            "class_weight='balanced' together with early stopping counts the classes of the rows "
-            "that it holds out as well; give class_weight as a dict"
+            "class_weight='balanced' together with early stopping also counts the classes of "
+            "held-out rows; give class_weight as a dict"
         )
     return None

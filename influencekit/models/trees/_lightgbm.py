@@ -22,7 +22,7 @@ _SETTING = re.compile(r"^\[(\w+): ?(.*)\]$", re.MULTILINE)
 def read_lightgbm(model: Any) -> BoostedTrees:
     """Trees of a fitted LGBMClassifier or LGBMRegressor, early stopping respected.
 
-    LightGBM adds its starting score to the leaves of the first trees; it is taken out again when
+    LightGBM adds its starting score to the leaves of the first trees. It is subtracted again once
     the training data are known, so ``base`` is 0 here and ``base_rule`` says how it was estimated.
 
     Parameters
@@ -78,7 +78,7 @@ class _Leaves:
 
 
 def _leaf_values(tree: dict) -> np.ndarray:
-    """Values of a tree's leaves by their number."""
+    """Values of a tree's leaves by leaf number."""
     values, left = np.zeros(tree["num_leaves"]), [tree["tree_structure"]]
     while left:
         node = left.pop()
@@ -90,7 +90,7 @@ def _leaf_values(tree: dict) -> np.ndarray:
 
 
 def _check_kind(settings: dict) -> None:
-    """Refuse trees that do not add up, or whose leaves are no numbers."""
+    """Refuse trees that are not simply summed, or whose leaf values are not numbers."""
     if settings["boosting"] != "gbdt":
         raise UnsupportedModelError(
             f"model: got LightGBM with boosting_type={settings['boosting']!r}; accepted is 'gbdt'. "
@@ -105,16 +105,16 @@ def _check_kind(settings: dict) -> None:
 
 
 def _refusal(settings: dict, loss: str, dump: dict) -> str | None:
-    """Why the leaf values cannot be derived again."""
+    """Why the leaf values cannot be computed again."""
     if loss == "other":
         return f"its objective is {dump.get('objective')!r}"
     if settings.get("data_sample_strategy") == "goss":
-        return "data_sample_strategy='goss' weighs the rows that it samples"
+        return "data_sample_strategy='goss' weights the rows that it samples"
     for name, plain in (("path_smooth", 0.0), ("max_delta_step", 0.0), ("sigmoid", 1.0)):
         if float(settings[name]) != plain:
             return f"{name} is {settings[name]}"
     if settings["is_unbalance"] == "1":
-        return "is_unbalance=True weighs classes; use class_weight='balanced' for the same"
+        return "is_unbalance=True weights classes; use class_weight='balanced' for the same effect"
     if settings["reg_sqrt"] == "1" or settings["use_quantized_grad"] == "1":
         return "reg_sqrt or use_quantized_grad changes the derivatives"
     return None

@@ -1,4 +1,4 @@
-"""Cross-entropy of class shares, as averaged trees give them."""
+"""Cross-entropy of class shares, the outputs of averaged trees."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["ShareCrossEntropy"]
 class ShareCrossEntropy(CrossEntropy):
     """Minus the logarithm of the share of an example's class.
 
-    Shares (n, n_classes) are the outputs.  In logarithms no share counts for less than half a
-    tree's vote: below it the value stays there and the slope is that of the floor, so that a class
-    that no tree votes for has both.
+    Shares (n, n_classes) are the outputs.  In the logarithm, a share counts as at least half a
+    tree's vote. Below this floor, value and slope are those at the floor, so both are finite even
+    for a class without votes.
 
     Parameters
     ----------
@@ -44,4 +44,4 @@ class ShareCrossEntropy(CrossEntropy):
         return outputs
 
     def hessian_factor(self, _outputs: Tensor, _targets: Tensor) -> HessianFactor:
-        raise TypeError("Shares of trees' votes have no curvature of a softmax.")
+        raise TypeError("Class shares of trees do not have the curvature of a softmax.")

@@ -9,12 +9,12 @@ import numpy as np
 
 __all__ = ["Bootstraps", "RowsOfCount", "StageRows"]
 
-#: scikit-learn's trees draw the seed of their splitter below it.
+#: Upper bound of the splitter seeds drawn by scikit-learn's trees.
 _RAND_R_MAX = 2147483647
 
 
 class StageRows:
-    """Rows that GradientBoosting drew for each stage, found by drawing them again.
+    """Rows that GradientBoosting drew for each stage, reproduced by drawing them again.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class StageRows:
     subsample : float
     n_stages : int
     trees_each : int
-        Trees of a stage, each of which draws one seed.
+        Number of trees per stage; each draws one seed.
     """
 
     def __init__(self, seed: int, subsample: float, n_stages: int, trees_each: int):
@@ -71,14 +71,14 @@ class Bootstraps:
 
 
 class RowsOfCount:
-    """Rows that early stopping left for training; all where it had validation data of its own.
+    """Rows that early stopping left for training; all if it had separate validation data.
 
     Parameters
     ----------
     split : callable
-        ``split(X, y) -> (n,) bool``: the rows that are left if some were held out.
+        ``split(X, y) -> (n,) bool``: the rows that remain if some were held out.
     count : int
-        How many rows the trees were fitted to.
+        Number of rows that the trees were fitted to.
     """
 
     def __init__(self, split: Callable[[Any, Any], np.ndarray], count: int):

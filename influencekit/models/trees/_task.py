@@ -12,7 +12,8 @@ from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 from sklearn.pipeline import Pipeline
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models._task import Task, as_task, has_trees
+from influencekit.models._has_trees import has_trees
+from influencekit.models._task import Task, as_task
 from influencekit.models.adapters._held_out_rows import SplitRows, check_seed
 from influencekit.models.adapters._wrappers import BaseSearchCV, behind_steps, best_of
 from influencekit.models.losses._base import OutputLoss
@@ -45,8 +46,8 @@ _READERS: dict[str, Callable[[Any], TreeEnsemble]] = {
 def tree_task(model: Any) -> Task:
     """Task of a fitted tree model, alone or at the end of a Pipeline or a search.
 
-    Its inputs are the leaves that rows fall into, its parameters what the leaves say: with the
-    structure held, the model is linear in them.
+    Its inputs are the leaves of the rows, and its parameters are the leaf values: with fixed
+    structure, the model is linear in them.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ def tree_task(model: Any) -> Task:
     Raises
     ------
     UnsupportedModelError
-        If it is no tree model, or one of a kind that is not read.
+        If it is not a tree model, or of a kind that is not supported.
     """
     if isinstance(model, Task):
         if not isinstance(model.module, LeafSum):
@@ -92,7 +93,7 @@ def trees_of(task: Task) -> Any:
 
 
 def predicting_task(model: Any) -> Task:
-    """Task that a model's outputs are read from: of trees, or as :func:`as_task` makes it.
+    """Task from which a model's outputs are read: for trees, or from :func:`as_task`.
 
     Parameters
     ----------
@@ -107,7 +108,8 @@ def predicting_task(model: Any) -> Task:
 
 def _no_trees(name: str) -> UnsupportedModelError:
     return UnsupportedModelError(
-        f"model: got {name}, which is no tree model that influencekit reads. Accepted: fitted "
+        f"model: got {name}, which is not a tree model that influencekit supports. Accepted: "
+        f"fitted "
         "DecisionTree, ExtraTree, RandomForest, ExtraTrees, GradientBoosting and "
         "HistGradientBoosting models of scikit-learn, XGBClassifier, XGBRegressor, "
         "LGBMClassifier, LGBMRegressor, and Pipelines and searches that end in one. For models "
@@ -118,8 +120,9 @@ def _no_trees(name: str) -> UnsupportedModelError:
 def _task(model: Any, trees: TreeEnsemble) -> Task:
     if trees.loss == "other":
         raise UnsupportedModelError(
-            f"model: the trees of this {type(model).__name__} cannot be followed: {trees.refusal}. "
-            "Accepted are squared error for numbers, and log loss (logistic, softmax) for classes."
+            f"model: this {type(model).__name__} is not supported: {trees.refusal}. "
+            "Accepted are squared error for regression, and log loss (logistic, softmax) for "
+            "classes."
         )
     classes = getattr(model, "classes_", None)
     return Task(
@@ -145,20 +148,20 @@ def _loss(trees: TreeEnsemble, classifies: bool) -> OutputLoss:
 
 
 def _feature_names(model: Any) -> Any:
-    """Column names, where the model was fitted on a DataFrame; LightGBM makes up its own."""
+    """Column names, if the model was fitted on a DataFrame; LightGBM makes up its own."""
     if type(model).__module__.startswith("lightgbm."):
         return None
     return getattr(model, "feature_names_in_", None)
 
 
 def _class_weight(model: Any, classes: Any) -> Any:
-    """Weight of each class, as a Task takes it."""
+    """Weight of each class, in the form that a Task takes."""
     given = getattr(model, "class_weight", None)
     positive = getattr(model, "scale_pos_weight", None)
     if classes is None or (given is None and positive in (None, 1)):
         return None
     if isinstance(given, dict):
-        # HistGradientBoosting numbers its classes before it looks their weights up
+        # HistGradientBoosting encodes its classes before it looks up their weights
         labels = range(len(classes)) if hasattr(model, "do_early_stopping_") else classes.tolist()
         weights = [float(given.get(label, 1.0)) for label in labels]
         return torch.tensor(weights, dtype=torch.float64)

@@ -75,7 +75,7 @@ def read_xgboost(model: Any) -> BoostedTrees:
 
 
 class _Leaves(NodeLeaves):
-    """XGBoost gives a single column without its axis, and trees after the best one as well."""
+    """XGBoost returns a single column without its axis, and also the trees after the best one."""
 
     def __call__(self, X: Any) -> np.ndarray:
         if hasattr(X, "tocsr"):
@@ -106,7 +106,7 @@ def _grown(learner: dict, config: dict) -> dict:
 
 
 def _stop(model: Any, grown: dict) -> int:
-    """Number of trees that the model predicts with."""
+    """Number of trees used for prediction."""
     try:
         best = model.best_iteration
     except AttributeError:
@@ -123,9 +123,9 @@ def _base(found: dict, loss: str, n_outputs: int) -> tuple[np.ndarray, str]:
 
 
 def _refusal(config: dict, grow: dict, loss: str) -> str | None:
-    """Why the leaf values cannot be derived again."""
+    """Why the leaf values cannot be computed again."""
     if loss == "other":
         return f"its objective is {config['learner_train_param']['objective']!r}"
     if float(grow["max_delta_step"]) > 0:
-        return "max_delta_step cuts the leaf values off"
+        return "max_delta_step clips the leaf values"
     return None

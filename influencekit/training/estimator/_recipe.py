@@ -73,6 +73,8 @@ def read_recipe(model: Any, refit_transformers: bool = False) -> Recipe:
         If the model has no ``fit``.
     """
     transformers = []
+    if isinstance(model, Pipeline):  # its parameters have the names of its steps before them
+        _check_settings(model)
     while True:
         if hasattr(model, "best_estimator_"):
             model = model.best_estimator_
@@ -106,23 +108,38 @@ def _check_trainable(model: Any) -> None:
         raise NotFittedError(
             f"model: this {type(model).__name__} has no best_estimator_; call its fit first."
         )
-    if isinstance(model, torch.nn.Module) or not hasattr(model, "fit"):
+    missing = [method for method in ("fit", "get_params") if not hasattr(model, method)]
+    if isinstance(model, torch.nn.Module) or missing:
         raise UnsupportedModelError(
             f"model: got {type(model).__name__}, which cannot be trained anew because it has no "
-            "fit. Accepted: a skorch net, a scikit-learn estimator or Pipeline. For anything "
-            "else pass retrain=function(X_subset, y_subset, seed) -> fitted model."
+            f"{(missing or ['fit'])[0]}. Accepted: a skorch net, a scikit-learn estimator or "
+            "Pipeline. For anything else pass retrain=function(X_subset, y_subset, seed) -> "
+            "fitted model."
         )
+    _check_settings(model)
+
+
+def _check_settings(model: Any) -> None:
+    """Refuse settings that only fit the training that they were made for."""
     for name, net in _nets(model):
         _check_net(net, name)
+    for name, value in model.get_params(deep=True).items():
+        if name.rsplit("__", 1)[-1].startswith("early_stopping_round") and value:
+            raise ValueError(
+                f"model: {name}={value!r} asks for validation data (eval_set), which do not exist "
+                "while retraining: every retraining learns from all rows of its subset. Replace "
+                f"it by a fixed number of trees, for instance model.set_params({name}=None, "
+                "n_estimators=100)."
+            )
 
 
 def _nets(model: Any) -> list[tuple[str, NeuralNet]]:
-    """Skorch nets inside an estimator, each with the prefix of its parameters."""
+    """Skorch nets that an estimator may train, each with the prefix of its parameters."""
     if isinstance(model, NeuralNet):
         return [("", model)]
-    if not isinstance(model, Pipeline):
-        return []
-    return [(f"{n}__{m}", net) for n, step in model.steps for m, net in _nets(step)]
+    parts = model.get_params(deep=True) if hasattr(model, "get_params") else {}
+    nets = [(f"{n}__", part) for n, part in parts.items() if isinstance(part, NeuralNet)]
+    return [(prefix, net) for prefix, net in nets if f"{prefix}max_epochs" in parts]  # not frozen
 
 
 def _check_net(net: NeuralNet, prefix: str) -> None:
@@ -174,15 +191,26 @@ def fresh_copy(estimator: Any, seed: int) -> Any:
     Returns
     -------
     estimator
+
+    Raises
+    ------
+    ValueError, UnsupportedModelError
+        If the estimator holds settings that only fit the training that they were made for.
     """
+    _check_settings(estimator)
     copy = clone(estimator)
     changes: dict[str, Any] = {}
-    for name, value in copy.get_params(deep=True).items():
+    parameters = copy.get_params(deep=True)
+    for name, value in parameters.items():
         last = name.rsplit("__", 1)[-1]
-        if last == "random_state":
+        if last in ("random_state", "random_seed"):
             changes[name] = int(seed)
-        elif last in ("early_stopping", "warm_start") and isinstance(value, (bool, np.bool_)):
+        elif last in ("early_stopping", "warm_start") and _switches(value):
             changes[name] = False
+        elif last == "n_iter_no_change" and _holds_rows_out(name, parameters):
+            changes[name] = None
+    if type(copy).__module__.startswith("catboost."):  # its parameters are those that were given
+        changes.setdefault("random_seed", int(seed))
     for prefix, net in _nets(copy):
         changes = {k: v for k, v in changes.items() if not k.startswith(f"{prefix}train_split__")}
         changes |= {f"{prefix}train_split": None, f"{prefix}verbose": 0}
@@ -190,6 +218,18 @@ def fresh_copy(estimator: Any, seed: int) -> Any:
         if isinstance(net.callbacks, (list, tuple)):
             changes[f"{prefix}callbacks"] = [c for c in net.callbacks if not _records(c)]
     return copy.set_params(**changes)
+
+
+def _switches(value: Any) -> bool:
+    """Whether a parameter is on, off or "auto", not a number or an object."""
+    return isinstance(value, (bool, np.bool_)) or (isinstance(value, str) and value == "auto")
+
+
+def _holds_rows_out(name: str, parameters: Mapping[str, Any]) -> bool:
+    """Whether ``n_iter_no_change`` alone switches early stopping on, as in gradient boosting."""
+    prefix = name.removesuffix("n_iter_no_change")
+    alone = f"{prefix}early_stopping" not in parameters
+    return alone and f"{prefix}validation_fraction" in parameters
 
 
 def match_net_dtype(data: Any, estimator: Any) -> Any:

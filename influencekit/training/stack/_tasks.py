@@ -12,6 +12,8 @@ from torch.utils._pytree import tree_map
 
 from influencekit.data._examples import Examples, make_examples
 from influencekit.data._sources import Batch
+from influencekit.exceptions import UnsupportedModelError
+from influencekit.models._estimator_outputs import asked_as_it_is, estimator_outputs
 from influencekit.models._module import copy_module
 from influencekit.models._outputs import predicted_targets, resolve_output
 from influencekit.models._task import Task
@@ -120,7 +122,7 @@ def model_outputs(model: Any, X_query: Any, y_query: Any, output: Any) -> np.nda
     Parameters
     ----------
     model : fitted model
-        Anything that :func:`~influencekit.models.as_task` takes, or a model of trees.
+        Anything that :func:`~influencekit.models.as_task` takes, or an estimator that predicts.
     X_query, y_query : array-like
     output : str or callable
 
@@ -128,7 +130,14 @@ def model_outputs(model: Any, X_query: Any, y_query: Any, output: Any) -> np.nda
     -------
     ndarray of shape (n_query,), float64
     """
-    task = predicting_task(model)
+    if asked_as_it_is(model, output):
+        return estimator_outputs(model, X_query, y_query, output)
+    try:
+        task = predicting_task(model)
+    except UnsupportedModelError:  # its objective, which nobody asks for here, cannot be carried
+        if callable(output) or not hasattr(model, "predict"):
+            raise
+        return estimator_outputs(model, X_query, y_query, output)
     examples = make_examples(task, X_query, y_query, require_y=False, name="X_query")
     return task_outputs(task, examples, output)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import sklearn
 import skorch
 import torch
+from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
@@ -97,7 +98,8 @@ def run_one(position: int, rows: np.ndarray, seed: int, **parts: Any) -> tuple[i
             model = job.retrain(X, y, seed)
         else:
             weights = take_rows(job.sample_weight, rows)
-            model = _fitted(fresh_copy(job.estimator, seed), X, y, weights)
+            with _naming_missing_classes(job, y):
+                model = _fitted(fresh_copy(job.estimator, seed), X, y, weights)
     if model is None:
         return position, np.full(count_rows(job.X_query), np.nan)
     know_all_classes(model, job.y)
@@ -114,6 +116,23 @@ def _fitted(model: Any, X: Any, y: Any, sample_weight: Any) -> Any:
         raise
     _check_finished(model)
     return model
+
+
+@contextmanager
+def _naming_missing_classes(job: Job, y_subset: Any) -> Iterator[None]:
+    """Say of a classifier's error that the subset misses classes, if it does."""
+    try:
+        yield
+    except ValueError as error:
+        labels, learned = np.asarray(job.y), np.asarray(y_subset)
+        missing = np.setdiff1d(labels, learned) if labels.ndim == 1 else np.empty(0)
+        if not len(missing) or not is_classifier(job.estimator):
+            raise
+        raise ValueError(
+            f"masks: a subset has no row of the classes {missing[:5].tolist()}, and the model "
+            f"cannot be trained on it ({error}). Use a larger subset_fraction, or masks that hold "
+            "every class."
+        ) from error
 
 
 def _check_finished(model: Any) -> None:
@@ -277,5 +296,5 @@ def _open_cache(job: Job, stacked: bool, cache_dir: Any) -> OutputCache | None:
     versions = (torch.__version__, sklearn.__version__, skorch.__version__)
     if job.sample_weight is not None:
         what.append(job.sample_weight)
-    key = fingerprint("influencekit-2", "stacked" if stacked else "joblib", versions, *what)
+    key = fingerprint("influencekit-3", "stacked" if stacked else "joblib", versions, *what)
     return OutputCache(cache_dir, key)

@@ -9,11 +9,12 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.base import is_classifier
+from sklearn.base import clone, is_classifier
 from skorch import NeuralNet
 
 from influencekit.data._inputs import check_sample_weight
 from influencekit.data._targets import one_column
+from influencekit.models._estimator_outputs import asked_as_it_is, check_output, scores_classes
 from influencekit.training._diverged import DivergedRuns, check_on_nan, warn_kept
 from influencekit.training._randomness import draw_seeds, spawn_generators
 from influencekit.training.estimator._recipe import Recipe, match_net_dtype, read_recipe
@@ -58,7 +59,8 @@ def retrain_on_subsets(
     Parameters
     ----------
     model : estimator
-        A skorch net, a scikit-learn estimator, a Pipeline, a fitted search (its
+        Any scikit-learn estimator, also one without gradients (forests, boosting, SVC, and
+        those of XGBoost, LightGBM and CatBoost), a skorch net, a Pipeline, a fitted search (its
         ``best_estimator_`` counts) or a FrozenEstimator.  It is cloned, never changed.
     X, y : array-like of shape (n_train, ...) and (n_train,)
         All training rows.  Subsets are drawn from all of them, also where the model's own
@@ -81,7 +83,8 @@ def retrain_on_subsets(
         Trainings of each subset, under different seeds.
     output : {"neg_loss", "margin", "logit", "prediction"} or callable, default="neg_loss"
         Evaluated on the retrained model, higher is better; a callable is
-        ``output(outputs, targets) -> (n,)`` on natural outputs.
+        ``output(outputs, targets) -> (n,)`` on natural outputs.  For models without gradients
+        see Notes; there it is ``output(model, X, y) -> (n,)``.
     engine : {"auto", "stacked", "joblib"}, default="auto"
         "stacked" trains many skorch nets at once, each exactly as it would train alone
         under its seed, to rounding.  "joblib" trains one model a worker.  "auto" stacks
@@ -132,6 +135,17 @@ def retrain_on_subsets(
     One training is ``torch.manual_seed(seed); clone(net).set_params(train_split=None).fit(...)``;
     every ``random_state`` inside a scikit-learn estimator is set to the seed.  The random
     states of torch, numpy and Python are left as they were.
+
+    A model without gradients is asked by its own methods.  "neg_loss" is the logarithm of the
+    label's probability by ``predict_proba``, "margin" that of its odds.  Logarithms are taken of
+    half a vote at least, where probabilities are shares of votes (forests, neighbors, bagging of
+    these), else of the resolution of the numbers, as :func:`sklearn.metrics.log_loss` does.  A
+    class that a subset misses has probability 0.  Without probabilities (SVC) "margin" is the
+    decision for the label minus the highest other one, for two classes the decision itself, and
+    "neg_loss" is minus :func:`sklearn.metrics.hinge_loss`; without decisions it is minus the
+    0/1 error.  For regressors "neg_loss" is minus the squared error, for boosted trees half of
+    it, as their loss is, and "prediction" is what they predict.  ``output(model, X, y)`` gets
+    the fitted last step of a Pipeline whose transformers are kept, and transformed rows.
 
     Examples
     --------
@@ -185,7 +199,7 @@ def retrain_on_subsets(
         )
     recipe = Recipe(None, []) if own_training else read_recipe(model, refit_transformers)
     job = Job(
-        recipe.estimator,
+        None if own_training else clone(recipe.estimator),  # a fitted net cannot go to workers
         own_training,
         recipe.of_training_rows(X, y)
         if X_fit is None
@@ -197,7 +211,11 @@ def retrain_on_subsets(
         None if sample_weight is None else check_sample_weight(sample_weight, n_train),
     )
     if own_training is None:
-        check_classes(recipe.estimator, masks, y, y_query)
+        if asked_as_it_is(recipe.estimator, output):
+            _check_queries(job)
+        has_targets = y_query is not None or yields_targets(X_query)
+        check_output(recipe.estimator, output, has_targets)
+        check_classes(recipe.estimator, masks, y, y_query, output)
     rows = [np.flatnonzero(mask) for mask in masks]
     runs = [(rows[s], int(seed)) for s in range(n_subsets) for seed in seeds[s]]
     outputs = evaluate_runs(job, runs, engine, cache_dir, n_jobs, verbose, on_nan, n_repeats)
@@ -276,14 +294,44 @@ def _check_arguments(
         )
 
 
-def check_classes(estimator: Any, masks: np.ndarray, y: Any, y_query: Any) -> None:
+def _check_queries(job: Job) -> None:
+    """Refuse queries that do not fit the training rows, before these are learned from."""
+    n_query = count_rows(job.X_query)
+    shapes = [tuple(X.shape[1:]) for X in (job.X, job.X_query) if hasattr(X, "shape")]
+    if len(set(shapes)) > 1:
+        raise ValueError(
+            f"X_query: its rows have shape {shapes[1]}, those of X {shapes[0]}; they must be alike."
+        )
+    if job.y_query is not None and count_rows(job.y_query) != n_query:
+        raise ValueError(
+            f"y_query: has {count_rows(job.y_query):,} rows, but X_query has {n_query:,}; they "
+            "must be the same examples."
+        )
+    several = is_classifier(job.estimator) and np.ndim(job.y) > 1
+    if several and not callable(job.output):
+        raise ValueError(
+            f"output: {job.output!r} is of one label an example, but y has shape "
+            f"{np.shape(job.y)}. Pass a function output(model, X, y) -> (n,)."
+        )
+
+
+def check_classes(estimator: Any, masks: np.ndarray, y: Any, y_query: Any, output: Any) -> None:
     """Refuse subsets that miss a class of the queries, where the model then lacks it.
 
-    A net's outputs are there for every class; scikit-learn's classifiers know those they saw.
+    A net's outputs are there for every class; scikit-learn's classifiers know those they saw, and
+    by its probabilities a class that was not seen has none.
     """
     if isinstance(last_step(estimator), NeuralNet) or not is_classifier(estimator):
         return
     labels = np.asarray(y)
+    if asked_as_it_is(estimator, output) and not scores_classes(estimator, output):
+        unknown = np.setdiff1d(np.asarray(y_query), labels)
+        if len(unknown) and not callable(output):
+            raise ValueError(
+                f"y_query: holds {unknown[:5].tolist()}, which are not among the labels of y, so "
+                "that no model can have learned them. Leave those queries out."
+            )
+        return
     if labels.ndim == 2 and labels.shape[1] > 1:
         return  # several labels an example: every output is there whatever the rows
     for label in np.unique(np.asarray(y_query)):
