@@ -69,8 +69,8 @@ def xi_omega(path: DampingPath, subset_outputs: SubsetOutputs, dampings: ArrayLi
     and ``q_j = -Cov(output, 1[j in subset])``, ω is ``qᵀK⁻¹b / √(bᵀK⁻¹b · qᵀK⁻¹q)``, a cosine.  A
     penalty of the model counts as part of λ, as in ξ.
 
-    ω is exact with all subsets of one size.  Of some subsets q is noisy; noise makes ``qᵀK⁻¹q``
-    too large and ω too small, so the share is rather too low.
+    ω is exact with all subsets of one size.  With a sample of them q is noisy, which makes ω too
+    small and the share too low.
 
     Examples
     --------
