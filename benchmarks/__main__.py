@@ -6,6 +6,7 @@
     python -m benchmarks keep STUDY
     python -m benchmarks page [--check]
     python -m benchmarks draw STUDY FOLDER
+    python -m benchmarks data [FOLDER]
     python -m benchmarks peers [ENVIRONMENT ...]
     python -m benchmarks bench [--full]
 
@@ -64,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     draw.add_argument("folder", type=Path)
     draw.add_argument("--quick", dest="size", action="store_const", const="quick", default="full")
     draw.add_argument("--results", type=Path, help="folder of runs")
+    folder = add("data", _data, "what a folder of data lacks, and which studies need it")
+    folder.add_argument("folder", type=Path, nargs="?", help="default: that of INFLUENCEKIT_DATA")
     peers = add("peers", _peers, "make the other libraries' environments")
     peers.add_argument("environments", nargs="*")
     bench = add("bench", _bench, "other libraries, cost, plain loops: small, or --full")
@@ -214,6 +217,19 @@ def _page(options) -> None:
     changed = pages.write(check=options.check)
     print("\n".join(changed) if changed else "the docs show the kept results")
     if options.check and changed:
+        raise SystemExit(1)
+
+
+def _data(options) -> None:
+    from benchmarks.harness import data_folder
+    from benchmarks.problems import data
+
+    folder = options.folder or data.home()
+    if folder is None or not folder.is_dir():
+        raise SystemExit(f"{folder} is no folder; give one, or set INFLUENCEKIT_DATA to it.")
+    table, complete = data_folder.table(folder)
+    print(table.markdown())
+    if not complete:
         raise SystemExit(1)
 
 

@@ -79,10 +79,11 @@ class ConvergenceWarning(InfluenceKitWarning, _ConvergenceWarning):
 
 
 class NegativeCurvatureWarning(InfluenceKitWarning):
-    """The damping does not make the Hessian positive definite.
+    """The Hessian has directions of negative curvature, which are left out.
 
-    A network that is not at a minimum has directions of negative curvature.  Use a larger damping,
-    or the Gauss-Newton matrix, which has no negative curvature.
+    A network that is not at a minimum has directions of negative curvature.  Fitting ``Hessian()``
+    warns with their number; ``Hessian(negative="keep")`` warns if the damping does not lift them
+    above zero.  Use a larger damping there, or the Gauss-Newton matrix, which has none.
     """
 
 

@@ -1,5 +1,6 @@
 """benchmarks/: every study runs, a run can be ended and goes on, and the docs show its results."""
 
+import gzip
 import json
 import os
 import sys
@@ -14,7 +15,18 @@ sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed with the package
 pytest.importorskip("benchmarks", reason="benchmarks/ is not part of this tree")
 from benchmarks import peers  # noqa: E402
 from benchmarks.__main__ import main  # noqa: E402
-from benchmarks.harness import Size, Study, Table, cell, load, names, pages, results, trace  # noqa: E402
+from benchmarks.harness import (  # noqa: E402
+    Size,
+    Study,
+    Table,
+    cell,
+    data_folder,
+    load,
+    names,
+    pages,
+    results,
+    trace,
+)
 from benchmarks.harness import bench as bench_module  # noqa: E402
 from benchmarks.harness import run as run_module  # noqa: E402
 from benchmarks.measures import costs_by_size, libraries  # noqa: E402
@@ -421,3 +433,59 @@ def test_pictures_are_drawn_from_rows(name, compared, tmp_path):
             "peers_lds": [{"method": "kfac", "library": OURS, "dampings": tried}]}  # fmt: skip
     files = draw(name, rows[name], tmp_path)
     assert files and all((tmp_path / file).stat().st_size > 1000 for file in files)
+
+
+# ---- the folder of data -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def some_data(tmp_path):
+    """A folder with a right file, one that lacks a key and has wrong images, and a broken one."""
+    for name in ("mnist", "cifar2", "uci_concrete", "sst2"):
+        (tmp_path / name).mkdir()
+    labels, images = np.zeros(3, np.uint8), np.zeros((3, 28, 28), np.uint8)
+    whole = {"X_train": images, "y_train": labels, "X_test": images, "y_test": labels}
+    np.savez(tmp_path / "mnist/mnist.npz", **whole)
+    wrong = {"X_train": images, "y_train": labels, "X_test": images}
+    np.savez(tmp_path / "cifar2/cifar2_cat_dog.npz", **wrong)
+    with gzip.open(tmp_path / "uci_concrete/concrete.csv.gz", "wt") as opened:
+        opened.write("cement,slag,fly_ash,water,superplasticizer,coarse_aggregate,age,strength\n")
+    (tmp_path / "sst2/train.tsv.gz").write_text("no gzip")
+    return tmp_path
+
+
+def test_a_folder_of_data_is_looked_through(some_data, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["data", str(some_data)])
+    assert ended.value.code == 1
+    lines = {line.split(" | ")[0].strip("| "): line for line in capsys.readouterr().out.split("\n")}
+    assert "| ok; 3 rows, the kept results have 60,000 |" in lines["mnist/mnist.npz"]
+    assert " noisy_labels," in lines["mnist/mnist.npz"]
+    cifar = lines["cifar2/cifar2_cat_dog.npz"]
+    assert "key y_test missing" in cifar and "X_test has shape (3, 28, 28), not (n, 32" in cifar
+    assert "| column fine_aggregate missing |" in lines["uci_concrete/concrete.csv.gz"]
+    assert "| unreadable: " in lines["sst2/train.tsv.gz"]
+    assert "| missing | sensitivity, trajectory" in lines["lm_stories260k"]
+
+
+def test_no_folder_of_data_is_said(tmp_path, monkeypatch):
+    monkeypatch.delenv("INFLUENCEKIT_DATA", raising=False)
+    with pytest.raises(SystemExit, match="give one, or set INFLUENCEKIT_DATA"):
+        main(["data"])
+    with pytest.raises(SystemExit, match="nowhere is no folder"):
+        main(["data", str(tmp_path / "nowhere")])
+
+
+@pytest.mark.slow
+def test_the_real_folder_of_data_is_complete(data_home):
+    assert data_folder.table(data_home)[1]
+
+
+def test_the_page_of_data_names_every_file_and_every_set_that_a_study_reads():
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    for file in data_folder.FILES:
+        assert f"`{file.path}{'/' if file.members else ''}`" in page
+        assert all(word in page for word in (*file.arrays, *file.columns, *file.members))
+        assert f"{file.n_rows:,}" in page
+    sets = {file.set for file in data_folder.FILES}
+    assert {name for study in names() for name in load(study).needs} <= sets

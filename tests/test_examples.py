@@ -99,3 +99,28 @@ def test_top_texts_have_the_sign_of_their_side(run):
     assert (found.loc[kinds == "proponent", "score"] > 0).all()
     assert (found.loc[kinds == "opponent", "score"] < 0).all()
     assert (kinds == "proponent").any()
+
+
+@pytest.mark.slow
+def test_a_second_call_of_the_search_goes_on(tmp_path, capsys):
+    pytest.importorskip("optuna", reason="optuna is not installed")
+    main = runpy.run_path(str(EXAMPLES_DIR / "search_hyperparameters.py"))["main"]
+    small = ["--folder", str(tmp_path / "search"), "--n-trials", "3", "--n-subsets", "4",
+             "--n-train", "100", "--n-query", "20"]  # fmt: skip
+    first = main(small)
+    retrainings = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    second = main(small)
+    assert (first["n_trials"], second["n_trials"]) == (3, 6)
+    kept = [path for path in retrainings if path.parent.name != "search"]
+    assert kept and all(path.stat().st_mtime_ns == retrainings[path] for path in kept)
+    assert set(second["best"]) == {"damping", "projection_dim"}
+    assert len(second["lds"]) == 3 and all(-1 <= lds <= 1 for lds in second["lds"].values())
+    assert "6 trials; best: {" in capsys.readouterr().out
+
+
+def test_the_search_says_its_arguments(capsys):
+    main = runpy.run_path(str(EXAMPLES_DIR / "search_hyperparameters.py"))["main"]
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    assert {"--study-name", "--n-jobs", "--folder"} <= set(capsys.readouterr().out.split())

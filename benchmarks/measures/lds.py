@@ -47,10 +47,11 @@ class Halves:
 @lru_cache(maxsize=2)
 def halves(
     name: str, seed: int, n_subsets: int, n_repeats: int, output: str | None = None,
-    n_train: int | None = None, n_test: int | None = None,
+    n_train: int | None = None, n_test: int | None = None, **changes: Any,
 ) -> Halves:  # fmt: skip
-    """Made once for the cells of a run that share it."""
+    """Made once for the cells of a run that share it; ``changes`` are parameters of the model."""
     problem = problems.load(name, seed, n_train, n_test)
+    problem.model.set_params(**changes)
     model = problem.fit()
     options = {} if output is None else {"output": output}
     found = retrain_on_subsets(

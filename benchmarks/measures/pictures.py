@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measures import costs_by_size, libraries
+from benchmarks.measures import costs_by_size, libraries, uses
 from benchmarks.peers import LIBRARIES, OURS
 
 #: Okabe and Ito's colors, without yellow and black; markers beside them.
@@ -44,8 +44,23 @@ def draw(study: str, rows: list[dict], folder: Path) -> list[str]:
 
 
 def removal(rows, plt) -> dict:
-    """Accuracy against the share removed."""
-    figure, ax = plt.subplots(figsize=(8.6, 4.4), layout="constrained")
+    """Accuracy against the share removed, a picture for each data set, a panel for each decay."""
+    found = {}
+    for data in dict.fromkeys(r["data"] for r in rows):
+        own = [r for r in rows if r["data"] == data]
+        decays = list(dict.fromkeys(r["decay"] for r in own))
+        figure, axes = plt.subplots(1, len(decays), figsize=(2.6 + 4 * len(decays), 4.4),
+                                    sharey=True, squeeze=False, layout="constrained")  # fmt: skip
+        for ax, decay in zip(axes[0], decays, strict=True):
+            _removed([r for r in own if r["decay"] == decay], ax)
+            ax.set(xlabel="most helpful removed, %", title=f"weight decay {decay:g}")
+        axes[0, 0].set_ylabel("test accuracy, %")
+        axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize="small")
+        found[f"removal_{data}"] = figure
+    return found
+
+
+def _removed(rows, ax) -> None:
     ways, colors = {"λ -> 0": ":", "default": "-", "ξ = 0.5": "--"}, {}
     names = [n for n in dict.fromkeys(r["method"] for r in rows) if n != "nothing removed"]
     for name in names:
@@ -60,9 +75,31 @@ def removal(rows, plt) -> dict:
             [100 * s for s in shares], [np.mean(c) for c in cells], errors, color=color,
             linestyle=ways.get(way, "-."), marker=marker, markersize=4, capsize=2, label=name,
         )  # fmt: skip
-    ax.set(xlabel="most helpful removed, %", ylabel="test accuracy, %")
-    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize="small")
-    return {"removal": figure}
+
+
+def downstream(rows, plt) -> dict:
+    """LDS and the accuracy after a removal over λ, a panel for each decay and curvature."""
+    cells = list(dict.fromkeys((r["decay"], r["curvature"]) for r in rows if "at" in r))
+    figure, axes = plt.subplots(len(cells) // 2, 2, figsize=(9, 1 + 1.6 * len(cells)), sharex=True,
+                                sharey=True, squeeze=False, layout="constrained")  # fmt: skip
+    for ax, cell in zip(axes.flat, cells, strict=True):
+        own = [r for r in rows if (r["decay"], r["curvature"]) == cell]
+        other = ax.twinx()
+        sides = {"LDS": (ax, "lds"), "accuracy without 30 %": (other, "accuracy")}
+        for (text, (side, key)), color in zip(sides.items(), PALETTE[:2], strict=True):
+            at, values = uses.means(own, key)
+            error = values.std(axis=0, ddof=1) / len(values) ** 0.5 if len(values) > 1 else None
+            side.errorbar(at, values.mean(axis=0), error, color=color, capsize=2)
+            side.set_ylabel(text, color=color)
+        other.set_ylim(0.6, 1.0)
+        for choice, line in ((uses.DEFAULT, "-"), (uses.SELECTED, "--")):
+            at = np.exp(np.mean([np.log(r["at"]) for r in own if r["choice"] == choice]))
+            ax.axvline(at, color="0.5", linestyle=line, label=choice)
+        ax.set(xscale="log", title=f"{cell[1]}, weight decay {cell[0]:g}")
+    for ax in axes[-1]:
+        ax.set_xlabel("λ / largest eigenvalue")
+    axes[0, 0].legend(loc="lower left", fontsize="small")
+    return {"downstream": figure}
 
 
 def agreement(rows, plt) -> dict:
@@ -203,5 +240,6 @@ def scaling(rows, plt) -> dict:
     return found
 
 
-PICTURES = {"removal": removal, "agreement": agreement, "sensitivity": sensitivity,
-            "peers": side_by_side, "peers_lds": lds, "scaling": scaling}  # fmt: skip
+PICTURES = {"removal": removal, "downstream": downstream, "agreement": agreement,
+            "sensitivity": sensitivity, "peers": side_by_side, "peers_lds": lds,
+            "scaling": scaling}  # fmt: skip

@@ -132,6 +132,17 @@ ROWS = [
         },
     ),
     Row(
+        ". These directions are left out. Hessian(negative='keep') is the formula of the papers ",
+        "InfluenceFunction('hessian').fit(*learned)",
+        {
+            "Hessian(negative='keep')": "InfluenceFunction(Hessian(negative='keep')).fit(*learned)",
+            "Hessian(negative='absolute')": (
+                "InfluenceFunction(Hessian(negative='absolute')).fit(*learned)"
+            ),
+            "curvature='ggn'": "InfluenceFunction(curvature='ggn').fit(*learned)",
+        },
+    ),
+    Row(
         "Raise depth (None chooses it) or the",
         (
             "InfluenceFunction(LiSSA(depth=2, rtol=1e-8, scale=1e3), 0.01, "

@@ -33,6 +33,7 @@ def task(weight=None):
     return as_task(module, loss=nn.CrossEntropyLoss(weight=weight))
 
 
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.NegativeCurvatureWarning")
 @pytest.mark.parametrize("name", ATTRIBUTORS)
 def test_a_weight_is_a_repeated_row(name):
     weighted = ATTRIBUTORS[name].fit(task(torch.tensor(WEIGHT).double()), X, Y)

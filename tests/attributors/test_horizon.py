@@ -216,6 +216,7 @@ class TestEveryCurvature:
             fitted.score(X[:4], t[:4]), expected, rtol=0, atol=rtol * np.abs(expected).max()
         )
 
+    @pytest.mark.filterwarnings("ignore::influencekit.exceptions.NegativeCurvatureWarning")
     @pytest.mark.parametrize("curvature", CURVATURES)
     def test_endpoint_is_a_fit_at_the_end(self, moved, curvature):
         task, X, t, further = moved

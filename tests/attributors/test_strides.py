@@ -76,6 +76,7 @@ def fitted(attributor, X):
     return attributor.fit(task, X, y)
 
 
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.NegativeCurvatureWarning")
 @NOT_TRAINED
 @pytest.mark.parametrize("attributor", ATTRIBUTORS.values(), ids=ATTRIBUTORS)
 def test_strides_do_not_matter(attributor):

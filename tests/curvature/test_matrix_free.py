@@ -58,6 +58,7 @@ EXACT_LOW_RANK = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.NegativeCurvatureWarning")
 @pytest.mark.parametrize("penalty", ["none", "constant", "bias free"])
 @pytest.mark.parametrize("negative", list(NEGATIVE))
 def test_hessian_equals_dense(negative, penalty):
@@ -73,6 +74,7 @@ def test_hessian_equals_dense(negative, penalty):
     np.testing.assert_allclose(own, expected, rtol=1e-8)
 
 
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.NegativeCurvatureWarning")
 def test_hessian_path_is_its_products():
     dense = dense_problem("hessian", "bias free", weighted=True)
     spectrum = Hessian().factorize(dense.problem)
@@ -104,6 +106,35 @@ def test_hessian_kept_as_it_is_warns_below_its_smallest_eigenvalue():
     assert auto_damping(spectrum) >= -1.5 * smallest
     with pytest.warns(NegativeCurvatureWarning, match="smallest eigenvalue"):
         spectrum.products(dense.queries, -0.5 * smallest)
+
+
+@pytest.mark.parametrize("penalty", ["none", "constant", "bias free"])
+def test_dropping_says_how_much_of_the_spectrum_is_left_out(penalty):
+    dense = dense_problem("hessian", penalty, weighted=True)
+    s = np.linalg.eigvalsh(dense.curvature)
+    negative = s[s < -1e-12 * np.abs(s).max()]
+    assert 0 < len(negative) < len(s)
+    share = 100 * np.abs(negative).sum() / np.abs(s).sum()
+    said = rf"{len(negative)} of the Hessian's {len(s)} eigenvalues.* {share:.1f}% of the sum"
+    with pytest.warns(NegativeCurvatureWarning, match=said) as caught:
+        Hessian().factorize(dense.problem)
+    assert len(caught) == 1
+    for other in ("absolute", "keep"):  # a warning would be an error
+        Hessian(other).factorize(dense.problem)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rounding_of_a_convex_model_is_no_negative_curvature(dtype):
+    """Of ten classes' logits one is redundant: many eigenvalues are 0, some rounded below."""
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(60, 20, generator=generator).to(dtype)
+    net = nn.Linear(20, 10).to(dtype)
+    with torch.no_grad():
+        net.weight.normal_(generator=generator)
+    task = as_task(net, loss=nn.CrossEntropyLoss())
+    labels = torch.arange(60) % 10
+    fitted = InfluenceFunction("hessian", 0.1).fit(task, X, labels)
+    assert fitted.eigenvalues_.min() > -1e-6 * fitted.eigenvalues_.max()
 
 
 def test_hessian_too_large_is_refused():

@@ -42,6 +42,7 @@ def scores_of(name, labels=None, **options):
     return grouped.fit(task_of(name), X, Y, groups=labels).score(X_TEST, Y_TEST)
 
 
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.NegativeCurvatureWarning")
 @pytest.mark.parametrize("name", ATTRIBUTORS)
 class TestEveryAttributor:
     def test_unequal_groups_equal_the_loop_and_groups_of_one_the_points(self, name):

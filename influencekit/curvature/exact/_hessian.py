@@ -10,7 +10,7 @@ from torch import Tensor
 
 from influencekit.curvature._operators import CurvatureOperator
 from influencekit.curvature._problem import Curvature, CurvatureProblem
-from influencekit.curvature._spectrum import damped_inverse, positive_inverse
+from influencekit.curvature._spectrum import damped_inverse, is_negative, positive_inverse
 from influencekit.curvature.exact._exact import LARGEST_EXACT, ParameterSpectrum
 from influencekit.exceptions import NegativeCurvatureWarning, ResourceError, warn_user
 from influencekit.gradients._gradients import Gradients
@@ -32,9 +32,10 @@ class Hessian(Curvature, name="hessian"):
     ----------
     negative : {"drop", "absolute", "keep"}, default="drop"
         How to treat directions of negative curvature ``s < 0``, which a network has if it is not at
-        a minimum. "drop": they are left out.  "absolute": ``1 / (|s| + λ)``. "keep": ``1 / (s +
-        λ)`` as in the formula; if ``s + λ`` is not positive, the direction is left out, with a
-        warning. Without negative eigenvalues, the three agree.
+        a minimum. "drop": they are left out, and ``fit`` warns with their number.  "absolute":
+        ``1 / (|s| + λ)``. "keep": ``1 / (s + λ)`` as in the formula of the papers; if ``s + λ`` is
+        not positive, the direction is left out, with a warning. Without negative eigenvalues, the
+        three agree.
 
     Notes
     -----
@@ -96,6 +97,8 @@ class Hessian(Curvature, name="hessian"):
             basis=basis.to(task.dtype),
             negative=self.negative,
         )
+        if self.negative == "drop":
+            _warn_of_dropped(eigenvalues, spectrum.tolerance, torch.finfo(task.dtype).eps)
         spectrum.train_coordinates = spectrum.coordinates(problem.train)
         return spectrum
 
@@ -137,6 +140,25 @@ class HessianSpectrum(ParameterSpectrum):
         if self.negative != "keep":
             return 0.0
         return CLEAR_OF_ZERO * max(0.0, -float(self.eigenvalues[0]))
+
+
+def _warn_of_dropped(eigenvalues: Tensor, tolerance: float, eps: float) -> None:
+    """Say how much of the spectrum "drop" leaves out, where it is more than rounding."""
+    sizes, p = eigenvalues.abs(), len(eigenvalues)
+    if float(eigenvalues[0]) >= -max(tolerance, p * eps) * float(sizes.max()):
+        return
+    dropped = is_negative(eigenvalues, tolerance)
+    # Σ_{s<0} |s| / Σ |s|
+    share = float(sizes[dropped].sum() / sizes.sum())
+    warn_user(
+        f"curvature='hessian': the model is not at a minimum; {int(dropped.sum()):,} of the "
+        f"Hessian's {p:,} eigenvalues are negative, {share:.1%} of the sum of their absolute "
+        f"values, down to {float(eigenvalues[0]):.3g} (the largest is {float(eigenvalues[-1]):.3g})"
+        ". These directions are left out. Hessian(negative='keep') is the formula of the papers "
+        "and needs a damping above the smallest eigenvalue's size; Hessian(negative='absolute') "
+        "and curvature='ggn' leave out nothing.",
+        NegativeCurvatureWarning,
+    )
 
 
 def _dense(operator: CurvatureOperator, p: int) -> Tensor:
