@@ -175,7 +175,7 @@ class TrajectoryInfluence(BaseAttributor):
         y: Any = None,
         left_out: Any = None,
         *,
-        estimate: str = "second_order",
+        estimate: str = "auto",
         chunk_size: int = 32,
     ) -> ErrorProxy:
         """What the derivative misses of removing training examples, along the recorded run.
@@ -189,23 +189,26 @@ class TrajectoryInfluence(BaseAttributor):
         y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
         left_out : array-like of int, default=None
             Rows of X_train; None is all that the model learned from.
-        estimate : {"second_order", "finite", "kinks"}, default="second_order"
+        estimate : {"auto", "second_order", "finite", "kinks"}, default="auto"
+            "auto": "second_order" for a smooth net.  For a net with kinks (ReLU, leaky ReLU) the
+            sizes of "finite" and of twice "kinks" together, without sign.
+
             "second_order": removing example j takes its weight from 1 to 0, so that the output f
             loses ``f' - f''/2 + ...``, with derivatives by the weight; ``-f''/2``, exactly.
 
             "finite": the scores of ``removal_order="finite"`` minus the derivative, the part of the
             error that the optimizer makes.  Added to the scores it is a correction.
 
-            "kinks": the derivative if ReLU had a second derivative by the density of a batch's
-            inputs near 0 (normal kernel, 0.01 of each unit's standard deviation), minus the
-            derivative.  It is 0 for smooth models.  A flag, not a correction.
+            "kinks": the scores of ``curvature="smoothed_hessian"`` minus the derivative: what ReLU
+            units switch on average.  It is 0 for smooth nets.
         chunk_size : int, default=32
             Examples at a time, of "second_order".
 
         Returns
         -------
         ErrorProxy
-            Its ``scores`` are the derivatives.
+            Its ``scores`` are the derivatives, its ``median`` is the error of the run's scores as
+            estimated, and ``reliable`` says whether that can be believed.
 
         Raises
         ------
@@ -217,11 +220,15 @@ class TrajectoryInfluence(BaseAttributor):
 
         Notes
         -----
-        "second_order" is a flag, not a correction: on short runs with small batches it
-        overshoots, and it sees no kinks.  It costs about five training runs for each example,
+        "second_order" sees no kinks.  It costs about five training runs for each example,
         ``chunk_size`` of them at once, and the memory of two copies of parameters and optimizer
         state for each example of a chunk.  "kinks" costs two sweeps whatever the examples;
         "finite" a sweep, a replay and, for each example, the optimizer's steps alone.
+
+        A unit that switches in one rerun adds chance to what units switch on average.  The factor
+        of 2 stands for it, and was measured; ``docs/trajectories_measured.md`` has how well
+        the estimate meets reruns.  Other kinks (max pooling, bounded activations) are seen by no
+        estimate: then ``unseen`` names them and the proxy is not ``reliable``.
 
         References
         ----------
@@ -229,7 +236,7 @@ class TrajectoryInfluence(BaseAttributor):
            sources, remedies, and practical guidelines. 2026, arXiv 2605.18814.
         """
         fitted = self._only("taylor_error_proxy")
-        check_choice("estimate", estimate, ("second_order", "finite", "kinks"))
+        check_choice("estimate", estimate, ("auto", "second_order", "finite", "kinks"))
         rows = self.train_rows_ if left_out is None else np.asarray(left_out, dtype=np.int64)
         unknown = np.setdiff1d(rows, self.train_rows_)
         if len(unknown):
@@ -239,4 +246,4 @@ class TrajectoryInfluence(BaseAttributor):
             )
         positions = torch.as_tensor(np.searchsorted(self.train_rows_, rows))
         queries = each(self._queries(X, y))[0]
-        return ErrorProxy(rows, *fitted.errors(queries, positions, estimate, chunk_size))
+        return ErrorProxy(rows, *fitted.proxy(queries, positions, estimate, chunk_size))
