@@ -115,6 +115,12 @@ def error(scores: np.ndarray, truth: np.ndarray) -> float:
     return float(np.linalg.norm(scores - truth) / np.linalg.norm(truth))
 
 
+def median_error(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Median over examples of the relative error."""
+    error, size = (np.linalg.norm(a, axis=0) for a in (scores - truth, truth))
+    return float(np.median(error / size))
+
+
 def by_kinks(ratio: np.ndarray, finite: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """What the kinks' ratio tells of the error, and both halves of the examples."""
     if not ratio.any():
