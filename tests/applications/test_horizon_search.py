@@ -11,10 +11,13 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from influencekit.applications import HorizonSearchCV, LookAheadSelector
+from influencekit.utils._random import draw_seed
 from tests.training._training_nets import make_data
 
-X, Y = make_data(40)
-X_VAL, Y_VAL = (part[40:] for part in make_data(60))
+FLOATS, LABELS = make_data(60)
+ROWS = FLOATS.astype(np.float32), LABELS
+X, Y = (part[:40] for part in ROWS)
+X_VAL, Y_VAL = (part[40:] for part in ROWS)
 RATES, HORIZONS = [0.02, 0.3], [None, 0, 2]
 
 
@@ -44,7 +47,7 @@ def by_hand(lr, horizon, rows):
         own = X_VAL[rows], Y_VAL[rows]
         selector = LookAheadSelector(*own, horizon=horizon, keep=0.5, every=every)
         callbacks = [("look_ahead", selector)]
-    torch.manual_seed(5)
+    torch.manual_seed(draw_seed(5))
     return make_net(lr=lr, callbacks=callbacks).fit(X, Y)
 
 
