@@ -67,6 +67,8 @@ class DVEmb(RecordedRunAttributor):
     Plain SGD is assumed: neither momentum nor the steps of Adam nor weight decay are part of it,
     and a clipped step has a smaller η.  A run of Adam is taken with a warning.
 
+    Cost: one replay of the run, and two backward passes of each step for each query of a block.
+
     References
     ----------
     .. [1] J. T. Wang, D. Song, J. Zou, P. Mittal, R. Jia. Capturing the temporal dependence of

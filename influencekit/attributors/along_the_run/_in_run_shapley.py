@@ -67,6 +67,9 @@ class InRunShapley(RecordedRunAttributor):
     run of Adam is taken with a warning.  The first order equals
     ``SGDInfluence(horizon=0, curvature="none", removal="fixed")`` on runs of plain SGD.
 
+    Cost: one replay of the run, and at each step a gradient of every query of a block, and with
+    ``order=2`` a product with its Hessian.
+
     References
     ----------
     .. [1] J. T. Wang, P. Mittal, D. Song, R. Jia. Data Shapley in one training run. ICLR 2025,

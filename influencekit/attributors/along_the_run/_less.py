@@ -61,6 +61,9 @@ class LESS(RecordedRunAttributor):
     The paper takes the checkpoints of some epochs, all examples at each, and projected gradients
     of LoRA weights; here it is each step with its batch, with all parameters (derived).
 
+    Cost: one replay of the run, and at each step the gradient of every query of a block and of
+    every row of the batch, which are held together.
+
     References
     ----------
     .. [1] M. Xia, S. Malladi, S. Gururangan, S. Arora, D. Chen. LESS: Selecting influential data
