@@ -227,6 +227,8 @@ def error_proxy(rows, plt) -> dict:
             axes[2].axhline(r["proxy"], linestyle="--", **style)
     for ax, name in zip(axes, panels, strict=False):
         ax.set(xscale="log", yscale="log", xlabel=name)
+    axes[1].set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"])
+    axes[1].minorticks_off()
     axes[2].set_xticks(range(4), ["as it was", "no decay", "constant\nrate", "SGD"])
     axes[2].set(xlabel="the run is taken for", xlim=(-0.5, 3.5))
     axes[0].set_ylabel("median relative error")

@@ -71,7 +71,7 @@ STUDY = Study(
     __doc__, row,
     [{**data, **optimizer} for data in (TRUST, WINE) for optimizer in (ADAMW, SGD)]
     + [{**AXES, "lr": [1e-4, 3e-4, 1e-3, 3e-3, 1e-2], "epochs": [2]},
-       {**AXES, "lr": [1e-3], "epochs": [1, 4]}],
+       {**AXES, "lr": [1e-3], "epochs": [1, 4, 8]}],
     {"n_train": 320, "n_test": 12, "n_left_out": 16},
     quick=Size({**AXES, "lr": [1e-3], "epochs": [1], "activation": ["relu"]},
                {"n_train": 64, "n_test": 3, "n_left_out": 4}),
