@@ -4,6 +4,9 @@ from influencekit._fitted import DampedFitted, Fitted
 from influencekit._version import __version__
 from influencekit.attributors._trak import TRAK
 from influencekit.attributors.along_the_run._adamw_influence import AdamWInfluence
+from influencekit.attributors.along_the_run._dvemb import DVEmb
+from influencekit.attributors.along_the_run._in_run_shapley import InRunShapley
+from influencekit.attributors.along_the_run._less import LESS
 from influencekit.attributors.along_the_run._run_average import RunAverage
 from influencekit.attributors.along_the_run._sgd_influence import SGDInfluence
 from influencekit.attributors.baselines._loss_baseline import LossBaseline
@@ -29,15 +32,18 @@ from influencekit.training.subsets._retrain import retrain_on_subsets
 from influencekit.training.subsets._subset_outputs import SubsetOutputs
 
 __all__ = [
+    "LESS",
     "TRAK",
     "AdamWInfluence",
     "BaseAttributor",
+    "DVEmb",
     "DampedFitted",
     "Fitted",
     "FurtherTraining",
     "GradCos",
     "GradDot",
     "GroupAttributor",
+    "InRunShapley",
     "InfluenceFunction",
     "LDSSearch",
     "LossBaseline",

@@ -10,13 +10,16 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from influencekit import (
+    LESS,
     TRAK,
     AdamWInfluence,
+    DVEmb,
     FurtherTraining,
     GradCos,
     GradDot,
     GroupAttributor,
     InfluenceFunction,
+    InRunShapley,
     LDSSearch,
     LossBaseline,
     RunAverage,
@@ -75,6 +78,7 @@ ATTRIBUTORS = [
     RunAverage(TRAK(projection_dim=8, **SEEDED)),
     *(SGDInfluence(curvature=name) for name in ("hessian", "smoothed_hessian", "ggn", "fisher")),
     SGDInfluence(removal="fixed", removal_order="finite"),
+    DVEmb(), LESS(), InRunShapley(order=2),
     AdamWInfluence(horizon=3),
     AdamWInfluence(removal_order="finite"),
 ]  # fmt: skip

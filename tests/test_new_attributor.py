@@ -8,8 +8,11 @@ import pytest
 
 import influencekit
 from influencekit import (
+    LESS,
     AdamWInfluence,
     BaseAttributor,
+    DVEmb,
+    InRunShapley,
     LossBaseline,
     RandomBaseline,
     SGDInfluence,
@@ -22,7 +25,7 @@ from tests.values.test_common_checks import VALUES
 #: No paper introduces them.
 WITHOUT_A_PAPER = {LossBaseline, RandomBaseline}
 #: They need a recorded run, which the common checks' models have not.
-WITH_A_RUN = {AdamWInfluence, SGDInfluence}
+WITH_A_RUN = {AdamWInfluence, DVEmb, InRunShapley, LESS, SGDInfluence}
 
 
 def is_attributor(value):

@@ -240,6 +240,39 @@ def scaling(rows, plt) -> dict:
     return found
 
 
+def error_proxy(rows, plt) -> dict:
+    """True error and proxy against the rate, the length, and wrong ideas of the run."""
+    rows = [r for r in rows if r["part"] == "axes"]
+    figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.8), sharey=True, layout="constrained")
+    panels = {"learning rate": ("lr", {"epochs": 2}), "epochs": ("epochs", {"lr": 1e-3})}
+    for i, activation in enumerate(dict.fromkeys(r["activation"] for r in rows)):
+        own, style = [r for r in rows if r["activation"] == activation], {"color": PALETTE[i]}
+        for ax, (axis, fixed) in zip(axes, panels.values(), strict=False):
+            some = sorted((r for r in own if all(r[k] == v for k, v in fixed.items())),
+                          key=lambda r: r[axis])  # fmt: skip
+            x = [r[axis] for r in some]
+            ax.plot(x, [r["true"] for r in some], marker=MARKERS[i], label=f"{activation}, true",
+                    **style)  # fmt: skip
+            ax.plot(x, [r["proxy"] for r in some], "--", label=f"{activation}, proxy", **style)
+            bad = [r for r in some if not r["reliable"]]
+            ax.plot([r[axis] for r in bad], [r["proxy"] for r in bad], "x", **style,
+                    label=f"{activation}, not to be trusted")  # fmt: skip
+        one = [r for r in own if (r["lr"], r["epochs"]) == (1e-3, 2)]
+        names = ["true", "no decay", "constant rate", "taken for SGD"]
+        for r in one:
+            axes[2].plot(range(4), [r[n] for n in names], MARKERS[i], **style)
+            axes[2].axhline(r["proxy"], linestyle="--", **style)
+    for ax, name in zip(axes, panels, strict=False):
+        ax.set(xscale="log", yscale="log", xlabel=name)
+    axes[1].set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"])
+    axes[1].minorticks_off()
+    axes[2].set_xticks(range(4), ["as it was", "no decay", "constant\nrate", "SGD"])
+    axes[2].set(xlabel="the run is taken for", xlim=(-0.5, 3.5))
+    axes[0].set_ylabel("median relative error")
+    axes[0].legend(fontsize="x-small")
+    return {"error_proxy": figure}
+
+
 PICTURES = {"removal": removal, "downstream": downstream, "agreement": agreement,
             "sensitivity": sensitivity, "peers": side_by_side, "peers_lds": lds,
-            "scaling": scaling}  # fmt: skip
+            "scaling": scaling, "error_proxy": error_proxy}  # fmt: skip

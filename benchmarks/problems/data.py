@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.datasets import load_digits, load_wine
+from sklearn.preprocessing import OneHotEncoder, StandardScaler, scale
 
 MNIST = "mnist/mnist.npz"
 CIFAR2 = "cifar2/cifar2_cat_dog.npz"
@@ -54,6 +54,12 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     """scikit-learn's digits, pixels from 0 to 1."""
     X, y = load_digits(return_X_y=True)
     return X / 16, y
+
+
+def wine() -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's wine, scaled."""
+    X, y = load_wine(return_X_y=True)
+    return scale(X), y
 
 
 def mnist(part: str = "train", dtype=np.float32) -> tuple[np.ndarray, np.ndarray]:

@@ -59,6 +59,14 @@ def _digits(seed, n_train, n_test, activation):
     return module, X[:n_train], y[:n_train], X[-n_test:], y[-n_test:]
 
 
+def _wine(seed, n_train, n_test, activation):
+    X, y = data.wine()
+    order = np.random.RandomState(seed).permutation(len(X))
+    X, y = X[order], y[order]
+    module = nets.stack_of_layers((13, 16, 16, 3), activation).double()
+    return module, X[:n_train], y[:n_train], X[-n_test:], y[-n_test:]
+
+
 def _cifar2(seed, n_train, n_test, activation):
     X, y, X_test, y_test = two_files(data.cifar2_16)(seed, n_train, n_test)
     module = nn.Sequential(
@@ -86,6 +94,7 @@ def _llama(seed, n_train, n_test, activation):
 KINDS = {
     "mnist": Kind(_mnist, 6000, 64, 1, (0.9, 0.95)),
     "digits": Kind(_digits, 1000, 32, 3, (0.9, 0.999)),
+    "wine": Kind(_wine, 128, 16, 4, (0.9, 0.999)),
     "cifar2": Kind(_cifar2, 1024, 32, 2, (0.9, 0.999)),
     "llama": Kind(_llama, 256, 16, 2, (0.9, 0.999)),
 }
@@ -100,8 +109,9 @@ def _loss(module, X, y):
 def make_run(
     name: str, lr: float, seed: int, *, n_test: int, n_left_out: int, n_train: int | None = None,
     epochs: int | None = None, activation: str = "relu", scheduled: bool = False, shift: int = 0,
+    optimizer: str = "adamw",
 ) -> Run:  # fmt: skip
-    """Train with AdamW and record.
+    """Train with AdamW, or SGD with momentum 0.9, and record.
 
     Scheduled runs have a rate that falls along a cosine and weight decay 1, the others neither.
     Shifted ones start with noise of 0.001 on every parameter, all else equal.
@@ -117,19 +127,21 @@ def make_run(
             for p in module.parameters():
                 p += 1e-3 * torch.as_tensor(noise.normal(size=p.shape))
     decay = 1.0 if scheduled else 0.0
-    optimizer = torch.optim.AdamW(module.parameters(), lr, betas=kind.betas, weight_decay=decay)
+    options = {"momentum": 0.9} if optimizer == "sgd" else {"betas": kind.betas}
+    made = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[optimizer]
+    stepper = made(module.parameters(), lr, weight_decay=decay, **options)
     inputs = torch.as_tensor(X["input_ids"] if isinstance(X, dict) else X)
     n, targets = len(inputs), None if y is None else torch.as_tensor(y)
     rng = np.random.RandomState(seed)
     orders = [rng.permutation(n) for _ in range(epochs or kind.epochs)]
     batches = [o[i : i + kind.batch_size] for o in orders for i in range(0, n, kind.batch_size)]
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(batches))
-    with record_trajectory(module, optimizer, n) as recorder:
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, len(batches))
+    with record_trajectory(module, stepper, n) as recorder:
         for rows in batches:
             recorder.rows(rows)
-            optimizer.zero_grad()
+            stepper.zero_grad()
             _loss(module, inputs[rows], None if y is None else targets[rows]).backward()
-            optimizer.step()
+            stepper.step()
             if scheduled:
                 schedule.step()
     task = as_task(module.eval(), **({} if y is None else {"loss": nn.CrossEntropyLoss()}))

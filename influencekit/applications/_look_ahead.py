@@ -169,6 +169,7 @@ class LookAheadSelector(Callback):
 
     See Also
     --------
+    HorizonSearchCV : Chooses the horizon and the learning rate.
     score_then_retrain : The same with the whole run as horizon, and a second training.
 
     Notes
@@ -185,8 +186,7 @@ class LookAheadSelector(Callback):
     Cost: about ``3 max(horizon, 1) / every`` gradients of a batch for each step, and a gradient of
     all validation data for each look-ahead.
 
-    ``horizon`` and the learning rate belong together: search over both, for instance with
-    ``GridSearchCV(net, {"lr": ..., "callbacks__look_ahead__horizon": ...})``.
+    ``horizon`` and the learning rate belong together: :class:`HorizonSearchCV` searches over both.
 
     References
     ----------

@@ -2,6 +2,9 @@
 
 from influencekit.attributors._trak import TRAK
 from influencekit.attributors.along_the_run._adamw_influence import AdamWInfluence
+from influencekit.attributors.along_the_run._dvemb import DVEmb
+from influencekit.attributors.along_the_run._in_run_shapley import InRunShapley
+from influencekit.attributors.along_the_run._less import LESS
 from influencekit.attributors.along_the_run._run_average import RunAverage
 from influencekit.attributors.along_the_run._sgd_influence import SGDInfluence
 from influencekit.attributors.baselines._loss_baseline import LossBaseline
@@ -15,11 +18,14 @@ from influencekit.attributors.posterior._subset_posterior import SubsetPosterior
 from influencekit.attributors.trees._tree_influence import TreeInfluence
 
 __all__ = [
+    "LESS",
     "TRAK",
     "AdamWInfluence",
+    "DVEmb",
     "FurtherTraining",
     "GradCos",
     "GradDot",
+    "InRunShapley",
     "InfluenceFunction",
     "LossBaseline",
     "RandomBaseline",

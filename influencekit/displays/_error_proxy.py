@@ -92,7 +92,8 @@ class ErrorProxyDisplay:
         ax : matplotlib Axes, default=None
             None makes a new figure.
         threshold : float, default=0.5
-            Examples with a larger relative proxy are flagged.
+            Examples with a larger relative proxy are flagged, and all of a run whose proxy is not
+            ``reliable``.
         legend_loc : str or None, default="best"
             Matplotlib's ``loc``; None for no legend.
 

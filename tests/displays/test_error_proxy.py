@@ -10,7 +10,7 @@ pytest.importorskip("matplotlib")
 
 RNG = np.random.default_rng(0)
 SCORES = RNG.normal(size=(4, 30))
-SECOND = SCORES * RNG.uniform(0.05, 1.5, size=30)
+SECOND = SCORES * RNG.uniform(0.02, 0.45, size=30)
 PROXY = ErrorProxy(np.arange(30), SCORES, SECOND)
 MEASURED = SCORES + 0.8 * SECOND
 
@@ -20,20 +20,25 @@ def offsets(points):
 
 
 def test_proxy_against_true_error():
-    display = ErrorProxyDisplay.from_predictions(PROXY, MEASURED, threshold=0.4)
+    display = ErrorProxyDisplay.from_predictions(PROXY, MEASURED, threshold=0.2)
     ratio = np.linalg.norm(SECOND, axis=0) / np.linalg.norm(SCORES, axis=0)
     error = np.linalg.norm(MEASURED - SCORES, axis=0) / np.linalg.norm(MEASURED, axis=0)
-    flagged = ratio > 0.4
+    flagged = ratio > 0.2
     assert 0 < flagged.sum() < 30
     np.testing.assert_array_equal(display.trusted_, ~flagged)
     table = np.stack([ratio, error], axis=1)
     np.testing.assert_allclose(offsets(display.trusted_points_), table[~flagged])
     np.testing.assert_allclose(offsets(display.flagged_points_), table[flagged])
-    assert list(display.threshold_line_.get_xdata()) == [0.4, 0.4]
+    assert list(display.threshold_line_.get_xdata()) == [0.2, 0.2]
     labels = [t.get_text() for t in display.ax_.get_legend().get_texts()]
     assert labels == [f"trusted ({(~flagged).sum()})", f"flagged ({flagged.sum()})"]
     assert display.ax_.get_ylabel() == "relative true error"
     display.figure_.canvas.draw()
+
+
+def test_a_run_that_is_not_reliable_is_flagged_as_a_whole():
+    display = ErrorProxyDisplay(ErrorProxy(np.arange(30), SCORES, 3 * SECOND)).plot()
+    assert not display.trusted_.any() and len(offsets(display.flagged_points_)) == 30
 
 
 def test_without_measured_scores_and_on_given_axes():

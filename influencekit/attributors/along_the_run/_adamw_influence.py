@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 from influencekit.attributors.along_the_run._trajectory_influence import TrajectoryInfluence
 from influencekit.exceptions import TrajectoryError
 from influencekit.training.trajectory._optimizers import AdamRule, Rule
@@ -51,6 +53,7 @@ class AdamWInfluence(TrajectoryInfluence):
     See Also
     --------
     SGDInfluence : The same for SGD.
+    DVEmb, LESS, InRunShapley : Other published scores of a recorded run.
     FurtherTraining : Where only the final model is there.
 
     Notes
@@ -70,7 +73,7 @@ class AdamWInfluence(TrajectoryInfluence):
     parameter groups, gradient clipping and AMSGrad's maximum are all part of it.  Coordinates
     that never had a gradient contribute 0.  This exact form is derived; the paper's
     Algorithm 1 has the curvature of ``curvature="fisher"``, the learning rates' and
-    moments' part alike, ``removal="fixed"``, and no derivative of clipping.
+    moments' part alike, ``removal="fixed"``, and no derivative of clipping: :meth:`published`.
 
     Cost: one replay of the run and one double backward of each step for a block of test
     examples; all training examples come out of it.  Memory: the run's snapshots, one segment
@@ -118,6 +121,40 @@ class AdamWInfluence(TrajectoryInfluence):
     >>> AdamWInfluence().fit(net, X, y).score(X[:2], y[:2]).shape
     (2, 150)
     """
+
+    @classmethod
+    def published(cls, trajectory: Any = None, **options: Any) -> Self:
+        """Algorithm 1 of the paper [1]_, AdamW-influence as it was published.
+
+        Parameters
+        ----------
+        trajectory : Trajectory, recorder or path-like, default=None
+        **options
+            Other parameters, but for ``curvature``, ``removal``, ``removal_order`` and ``horizon``,
+            which the algorithm sets.
+
+        Returns
+        -------
+        AdamWInfluence
+            With ``curvature="fisher"`` and ``removal="fixed"``, derivatives to the end of the run.
+
+        Notes
+        -----
+        The algorithm propagates the state of parameters and both moments with the mean outer
+        product of each batch's gradients for its Hessian, and takes an example's share out of the
+        batch's mean with the denominator as it was.  Scores are those of its three coupled
+        matrices, to rounding, with the sign of this library: positive marks a proponent.  A run
+        with clipped gradients differs: the published sweep has no derivative of clipping.
+
+        The algorithm was read in the public code of its authors; the paper's text was not at hand.
+
+        Examples
+        --------
+        >>> from influencekit import AdamWInfluence
+        >>> AdamWInfluence.published()
+        AdamWInfluence(curvature='fisher', removal='fixed')
+        """
+        return cls(trajectory, "fisher", removal="fixed", **options)
 
     def _rule(self, trajectory: Trajectory) -> Rule:
         rule = trajectory.rule

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from influencekit.attributors.along_the_run._recorded_run import warn_unless_sgd
 from influencekit.attributors.along_the_run._trajectory_influence import TrajectoryInfluence
-from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.training.trajectory._optimizers import Rule, SGDRule
 from influencekit.training.trajectory._trajectory import Trajectory
 
@@ -51,6 +51,7 @@ class SGDInfluence(TrajectoryInfluence):
     See Also
     --------
     AdamWInfluence : The same for Adam and AdamW.
+    DVEmb, InRunShapley : Published scores of the same run, without its optimizer.
     TracIn : Inner products at some checkpoints.
 
     Notes
@@ -101,11 +102,5 @@ class SGDInfluence(TrajectoryInfluence):
     """
 
     def _rule(self, trajectory: Trajectory) -> Rule:
-        if isinstance(trajectory.rule, SGDRule):
-            return trajectory.rule
-        warn_user(
-            f"SGDInfluence: the run was trained with {trajectory.optimizer} and is scored as if "
-            "SGD had moved it. AdamWInfluence differentiates the steps that were taken.",
-            InfluenceKitWarning,
-        )
-        return SGDRule()
+        warn_unless_sgd("SGDInfluence", trajectory)
+        return trajectory.rule if isinstance(trajectory.rule, SGDRule) else SGDRule()

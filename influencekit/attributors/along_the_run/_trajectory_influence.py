@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_is_fitted
 
-from influencekit._fitted import GRADIENT_CONSTRAINTS, Fitted, training_weights
+from influencekit._fitted import Fitted
 from influencekit.attributors.along_the_run._fitted_trajectory import FittedTrajectory
-from influencekit.base import BaseAttributor
+from influencekit.attributors.along_the_run._recorded_run import RecordedRunAttributor
 from influencekit.data._examples import Examples, each
-from influencekit.exceptions import TrajectoryError
 from influencekit.models._task import Task
 from influencekit.training.trajectory._error_proxy import ErrorProxy
 from influencekit.training.trajectory._optimizers import Rule
-from influencekit.training.trajectory._recorder import (
-    PlainRecorder,
-    TrajectoryRecorder,
-    recorded_trajectory,
-)
 from influencekit.training.trajectory._replay import Replay
 from influencekit.training.trajectory._step_loss import CURVATURES
 from influencekit.training.trajectory._sweep import StepScores
@@ -36,22 +28,19 @@ from influencekit.utils.validation import Interval, StrOptions
 __all__ = ["TrajectoryInfluence"]
 
 
-class TrajectoryInfluence(BaseAttributor):
+class TrajectoryInfluence(RecordedRunAttributor):
     """Derivative of an output by the weights of training examples, through the whole training.
 
     Children say which step of an optimizer is differentiated.
     """
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
-        **GRADIENT_CONSTRAINTS,
-        "trajectory": [Trajectory, str, os.PathLike, PlainRecorder, TrajectoryRecorder, None],
+        **RecordedRunAttributor._parameter_constraints,
         "curvature": [StrOptions(set(CURVATURES))],
         "removal": [StrOptions({"renormalize", "fixed"})],
         "horizon": [Interval(Integral, 0, None, closed="left"), None],
         "removal_order": [StrOptions({"derivative", "finite"})],
     }
-
-    fitted_: Sequence[FittedTrajectory]
 
     def __init__(
         self,
@@ -87,58 +76,11 @@ class TrajectoryInfluence(BaseAttributor):
                 "out of all of its batches together and reads the output once, at the end. Use "
                 "horizon=None, or removal_order='derivative'."
             )
-        trajectory = self._find(task)
-        if train.weights is not None:
-            raise ValueError(
-                f"sample_weight: {type(self).__name__} repeats the steps of a recorded run, which "
-                "knows no weights of examples. Leave it out, or take InfluenceFunction."
-            )
-        weights = training_weights(task, train)
-        replay = Replay(task, trajectory, train, self.train_rows_, weights)
-        fitted = FittedTrajectory(self, train, replay, self._rule(trajectory))
-        replay.check_end()
-        replay.verify(*trajectory.segments()[0])  # wrong data is noticed here
-        return fitted
+        return super()._fit(task, train)
 
-    @property
-    def trajectory_(self) -> Trajectory:
-        """The recorded run; of several models each has its own, in ``fitted_``."""
-        return self._only("trajectory_").replay.trajectory
+    def _swept(self, train: Examples, replay: Replay) -> FittedTrajectory:
+        return FittedTrajectory(self, train, replay, self._rule(replay.trajectory))
 
-    def _only(self, asked: str) -> FittedTrajectory:
-        """What was learned from one model; refuses several."""
-        check_is_fitted(self, "fitted_")
-        if len(self.fitted_) > 1:
-            raise TrajectoryError(
-                f"{asked}: several models have several trajectories; fit one model."
-            )
-        return self.fitted_[0]
-
-    def _find(self, task: Task) -> Trajectory:
-        """The trajectory that was given, or that the model's training recorded."""
-        given = self.trajectory
-        if isinstance(given, (str, os.PathLike)):
-            return Trajectory.load(given)
-        if given is not None and not isinstance(given, Trajectory):
-            given = given.trajectory_
-        found = recorded_trajectory(task.estimator) if given is None else given
-        if found is None:
-            raise TrajectoryError(
-                f"model: this {task.name} holds no recording of its training. Train the skorch net "
-                "with callbacks=[TrajectoryRecorder()], or a torch module inside "
-                "record_trajectory(...) as recorder, and give trajectory=recorder.trajectory_."
-            )
-        return found
-
-    def _for_each(self, n_models: int) -> list[Self]:
-        if self.trajectory is not None:
-            raise TrajectoryError(
-                f"trajectory: one recording for {n_models} models. Leave it out (fitted skorch "
-                "nets bring their own), or fit one attributor for each model."
-            )
-        return super()._for_each(n_models)
-
-    @with_gradients
     def step_scores(self, X: Any, y: Any = None) -> StepScores:
         """Scores of every occurrence of a training example, step by step.
 
@@ -160,13 +102,13 @@ class TrajectoryInfluence(BaseAttributor):
         ValueError
             With ``removal_order="finite"``.
         """
-        fitted = self._only("step_scores")
+        self._only("step_scores")
         if self.removal_order == "finite":
             raise ValueError(
                 "step_scores: removal_order='finite' takes an example out of all of its batches "
                 "together, whose effects do not add up. Use removal_order='derivative'."
             )
-        return fitted.step_scores(each(self._queries(X, y))[0])
+        return super().step_scores(X, y)
 
     @with_gradients
     def taylor_error_proxy(
@@ -175,7 +117,7 @@ class TrajectoryInfluence(BaseAttributor):
         y: Any = None,
         left_out: Any = None,
         *,
-        estimate: str = "second_order",
+        estimate: str = "auto",
         chunk_size: int = 32,
     ) -> ErrorProxy:
         """What the derivative misses of removing training examples, along the recorded run.
@@ -189,23 +131,26 @@ class TrajectoryInfluence(BaseAttributor):
         y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
         left_out : array-like of int, default=None
             Rows of X_train; None is all that the model learned from.
-        estimate : {"second_order", "finite", "kinks"}, default="second_order"
+        estimate : {"auto", "second_order", "finite", "kinks"}, default="auto"
+            "auto": "second_order" for a smooth net.  For a net with kinks (ReLU, leaky ReLU) the
+            sizes of "finite" and of twice "kinks" together, without sign.
+
             "second_order": removing example j takes its weight from 1 to 0, so that the output f
             loses ``f' - f''/2 + ...``, with derivatives by the weight; ``-f''/2``, exactly.
 
             "finite": the scores of ``removal_order="finite"`` minus the derivative, the part of the
             error that the optimizer makes.  Added to the scores it is a correction.
 
-            "kinks": the derivative if ReLU had a second derivative by the density of a batch's
-            inputs near 0 (normal kernel, 0.01 of each unit's standard deviation), minus the
-            derivative.  It is 0 for smooth models.  A flag, not a correction.
+            "kinks": the scores of ``curvature="smoothed_hessian"`` minus the derivative: what ReLU
+            units switch on average.  It is 0 for smooth nets.
         chunk_size : int, default=32
             Examples at a time, of "second_order".
 
         Returns
         -------
         ErrorProxy
-            Its ``scores`` are the derivatives.
+            Its ``scores`` are the derivatives, its ``median`` is the error of the run's scores as
+            estimated, and ``reliable`` says whether that can be believed.
 
         Raises
         ------
@@ -217,11 +162,15 @@ class TrajectoryInfluence(BaseAttributor):
 
         Notes
         -----
-        "second_order" is a flag, not a correction: on short runs with small batches it
-        overshoots, and it sees no kinks.  It costs about five training runs for each example,
+        "second_order" sees no kinks.  It costs about five training runs for each example,
         ``chunk_size`` of them at once, and the memory of two copies of parameters and optimizer
         state for each example of a chunk.  "kinks" costs two sweeps whatever the examples;
         "finite" a sweep, a replay and, for each example, the optimizer's steps alone.
+
+        A unit that switches in one rerun adds chance to what units switch on average.  The factor
+        of 2 stands for it, and was measured; ``docs/trajectories_measured.md`` has how well
+        the estimate meets reruns.  Other kinks (max pooling, bounded activations) are seen by no
+        estimate: then ``unseen`` names them and the proxy is not ``reliable``.
 
         References
         ----------
@@ -229,7 +178,7 @@ class TrajectoryInfluence(BaseAttributor):
            sources, remedies, and practical guidelines. 2026, arXiv 2605.18814.
         """
         fitted = self._only("taylor_error_proxy")
-        check_choice("estimate", estimate, ("second_order", "finite", "kinks"))
+        check_choice("estimate", estimate, ("auto", "second_order", "finite", "kinks"))
         rows = self.train_rows_ if left_out is None else np.asarray(left_out, dtype=np.int64)
         unknown = np.setdiff1d(rows, self.train_rows_)
         if len(unknown):
@@ -239,4 +188,4 @@ class TrajectoryInfluence(BaseAttributor):
             )
         positions = torch.as_tensor(np.searchsorted(self.train_rows_, rows))
         queries = each(self._queries(X, y))[0]
-        return ErrorProxy(rows, *fitted.errors(queries, positions, estimate, chunk_size))
+        return ErrorProxy(rows, *fitted.proxy(queries, positions, estimate, chunk_size))

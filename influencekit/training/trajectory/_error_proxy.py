@@ -8,6 +8,9 @@ import numpy as np
 
 __all__ = ["ErrorProxy"]
 
+#: Largest median up to which a proxy is right within a factor of 2, as far as was measured.
+LIMIT = 0.3
+
 
 @dataclass(frozen=True, eq=False)
 class ErrorProxy:
@@ -22,15 +25,25 @@ class ErrorProxy:
     proxy : ndarray of shape (n_test, n_examples)
         What the second order would add to them, or another estimate of
         :meth:`AdamWInfluence.taylor_error_proxy`.
+    estimate : {"second_order", "finite", "kinks", "finite+kinks"}, default="second_order"
+        Which one.
+    unseen : tuple of str, default=()
+        Functions of the net with kinks that the estimate does not see.
     """
 
     left_out: np.ndarray
     scores: np.ndarray
     proxy: np.ndarray
+    estimate: str = "second_order"
+    unseen: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         n_test, n_examples = self.scores.shape
-        return f"ErrorProxy(n_test={n_test}, n_examples={n_examples})"
+        told = f"median {self.median:.2g}" + ("" if self.reliable else ", not to be trusted")
+        return (
+            f"ErrorProxy(n_test={n_test}, n_examples={n_examples}, estimate={self.estimate!r}, "
+            f"{told})"
+        )
 
     @property
     def relative(self) -> np.ndarray:
@@ -51,8 +64,25 @@ class ErrorProxy:
         first, second = (np.linalg.norm(a, axis=1) for a in (self.scores, self.proxy))
         return np.divide(second, first, out=np.where(second > 0, np.inf, 0.0), where=first > 0)
 
+    @property
+    def median(self) -> float:
+        """Median of ``of_examples``: the relative error of the run's scores, as estimated."""
+        return float(np.median(self.of_examples))
+
+    @property
+    def reliable(self) -> bool:
+        """Whether the median can be taken for that of the true errors.
+
+        Of a run with a median above 0.3 neither the scores nor their estimated errors are to be
+        trusted: what one switched unit or changed step does to later ones is no small change any
+        more.  The same holds where the estimate does not see all kinks of the net.
+        """
+        return not self.unseen and self.median <= LIMIT
+
     def trusted(self, threshold: float = 0.5) -> np.ndarray:
         """Examples whose scores the proxy changes by no more than a share.
+
+        None of a run that is not ``reliable``.
 
         Parameters
         ----------
@@ -70,4 +100,4 @@ class ErrorProxy:
         """
         if not threshold > 0:
             raise ValueError(f"threshold: got {threshold!r}; accepted is a positive number.")
-        return self.of_examples <= threshold
+        return (self.of_examples <= threshold) & self.reliable

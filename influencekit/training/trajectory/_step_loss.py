@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
+from influencekit.training.trajectory._kinks import SMOOTHING, SoftKinks
 from influencekit.training.trajectory._replay import (
     CLIP_EPS,
     Replay,
@@ -20,54 +17,9 @@ from influencekit.training.trajectory._replay import (
     random_state,
 )
 
-__all__ = ["CURVATURES", "SoftKinks", "StepLoss", "through_clipping"]
-
-
-_RELU = {functional.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
-_LEAKY = {functional.leaky_relu}
-
-
-class SoftKinks(TorchFunctionMode):
-    """Inside the block, ReLU and leaky ReLU have a second derivative near 0.
-
-    Values and first derivatives stay as they are.  The second derivative is ``J N(z; 0, h²)``
-    with the jump J of the slope and a width h of some standard deviations of the inputs z over
-    the batch: a kernel estimate of how many rows switch when z moves.
-
-    Parameters
-    ----------
-    width : float
-        In standard deviations of each unit's inputs over the batch.
-    """
-
-    def __init__(self, width: float):
-        super().__init__()
-        self.width = width
-
-    def __torch_function__(
-        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func not in _RELU | _LEAKY:
-            return func(*args, **kwargs)
-        inputs = args[0] if args else kwargs["input"]
-        if func in _RELU:
-            return torch.relu(inputs) + self._bend(inputs)
-        slope = args[1] if len(args) > 1 else kwargs.get("negative_slope", 0.01)
-        return functional.leaky_relu(inputs, slope) + (1 - slope) * self._bend(inputs)
-
-    def _bend(self, z: Tensor) -> Tensor:
-        """Zero, with derivative zero, and the kernel as second derivative."""
-        still = z.detach()
-        spread = still.std(0, keepdim=True, correction=0)
-        width = self.width * torch.where(spread > 0, spread, 1.0)
-        kernel = torch.exp(-0.5 * (still / width) ** 2) / (math.sqrt(2 * math.pi) * width)
-        return 0.5 * torch.where(spread > 0, kernel, 0.0) * (z - still) ** 2
-
+__all__ = ["CURVATURES", "StepLoss", "through_clipping"]
 
 CURVATURES = ("hessian", "smoothed_hessian", "ggn", "fisher", "none")
-#: Width of "smoothed_hessian" at ReLU's kinks, in standard deviations of a unit over the batch.
-SMOOTHING = 0.1
 
 
 class StepLoss:
@@ -79,9 +31,6 @@ class StepLoss:
     theta : Tensor of shape (p,)
     batch : StepBatch
     curvature : {"hessian", "smoothed_hessian", "ggn", "fisher", "none"}
-    kink_width : float or None, default=None
-        Of :class:`SoftKinks`; None leaves ReLU without second derivative, but for
-        "smoothed_hessian", which has a width of its own.
 
     Attributes
     ----------
@@ -95,13 +44,10 @@ class StepLoss:
         theta: Tensor,
         batch: StepBatch,
         curvature: str,
-        kink_width: float | None = None,
     ):
         self.batch, self._product = batch, _PRODUCTS[curvature]
         self._theta = theta.detach().requires_grad_(True)
-        if curvature == "smoothed_hessian":
-            kink_width = SMOOTHING
-        kinks = nullcontext() if kink_width is None else SoftKinks(kink_width)
+        kinks = SoftKinks(SMOOTHING) if curvature == "smoothed_hessian" else nullcontext()
         with random_state(batch.random_state), kinks:
             self._outputs = replay.model.outputs(self._theta, batch.inputs, training=True)
         self._losses = replay.model.task.loss(self._outputs, batch.targets)

@@ -58,9 +58,6 @@ class Sweep:
     horizon : int or None, default=None
         Steps that an example's effect is followed for, counted from its own; None is to the
         end.  0 reads the output at the parameters before the step.
-    kink_width : float or None, default=None
-        Gives ReLU a second derivative, by the density of rows near its kink: standard deviations
-        of its inputs over the batch.  None is the derivative as it is, which has none.
 
     Notes
     -----
@@ -76,9 +73,7 @@ class Sweep:
         curvature: str = "hessian",
         removal: str = "renormalize",
         horizon: int | None = None,
-        kink_width: float | None = None,
     ):
-        self.kink_width = kink_width
         self.replay = replay
         self.rule = replay.rule if rule is None else rule
         self.curvature, self.horizon = curvature, horizon
@@ -107,9 +102,7 @@ class Sweep:
             states, after = replay.states(start, end), None
             for step in range(end - 1, start - 1, -1):
                 before = states.pop()
-                loss = StepLoss(
-                    replay, before.theta, replay.batch(step), self.curvature, self.kink_width
-                )
+                loss = StepLoss(replay, before.theta, replay.batch(step), self.curvature)
                 if after is None:
                     after = replay.advance(before, step, loss.gradient)
                     replay.check_arrival(after, start, end)

@@ -52,16 +52,34 @@ def test_forward_and_backward_scores_agree():
     np.testing.assert_allclose(proxy.scores, influence.score(queries, targets), atol=1e-13)
 
 
+def proxy_of(*ratios, **options):
+    """A proxy of one test row, with scores of 1."""
+    sizes = np.array([ratios])
+    return ErrorProxy(np.arange(len(ratios)), np.ones_like(sizes), sizes, **options)
+
+
 def test_what_to_trust():
     proxy = ErrorProxy(
-        np.array([4, 9]), np.array([[3.0, 0.0], [4.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 2.0]])
+        np.array([4, 9, 11]),
+        np.array([[3.0, 0.0, 1.0], [4.0, 0.0, 0.0]]),
+        np.array([[1.0, 0.0, 0.1], [0.0, 2.0, 0.0]]),
     )
-    np.testing.assert_allclose(proxy.relative, [[1 / 3, 0.0], [0.0, np.inf]])
-    np.testing.assert_allclose(proxy.of_examples, [0.2, np.inf])
-    np.testing.assert_allclose(proxy.of_tests, [1 / 3, 0.5])
-    np.testing.assert_array_equal(proxy.trusted(0.3), [True, False])
+    np.testing.assert_allclose(proxy.relative, [[1 / 3, 0.0, 0.1], [0.0, np.inf, 0.0]])
+    np.testing.assert_allclose(proxy.of_examples, [0.2, np.inf, 0.1])
+    np.testing.assert_allclose(proxy.of_tests, [np.sqrt(1.01) / np.sqrt(10), 0.5])
+    np.testing.assert_array_equal(proxy.trusted(0.15), [False, False, True])
+    assert proxy.median == pytest.approx(0.2) and proxy.reliable
     with pytest.raises(ValueError, match="threshold"):
         proxy.trusted(0.0)
+
+
+def test_nothing_is_trusted_of_a_run_whose_estimate_is_large_or_blind():
+    large, blind = proxy_of(0.1, 0.4, 0.5), proxy_of(0.1, 0.1, unseen=("max_pool2d",))
+    for proxy in (large, blind):
+        assert not proxy.reliable and not proxy.trusted(0.2).any()
+        assert repr(proxy).endswith("not to be trusted)")
+    assert "median 0.4" in repr(large)
+    assert proxy_of(0.1, 0.2, 0.5).reliable and "not to" not in repr(proxy_of(0.1, 0.2, 0.5))
 
 
 def test_rows_that_were_not_learned_from_are_refused():

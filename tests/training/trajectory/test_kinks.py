@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from influencekit import AdamWInfluence
-from influencekit.training.trajectory._step_loss import SMOOTHING, SoftKinks
+from influencekit import AdamWInfluence, SGDInfluence
+from influencekit.training.trajectory._kinks import SMOOTHING, SoftKinks, Watch
 from tests.training.trajectory._unrolled import occurrence_gradients
 from tests.training.trajectory.test_adjoint import data, influence_of, make_run, recorded
 
@@ -93,28 +93,18 @@ def test_proxy_of_kinks_is_that_of_a_run_with_the_second_derivative(monkeypatch)
     run = make_run("adamw", nn.ReLU)
     start, task, trajectory = recorded(run)
     queries, targets = data(1, 3)
-    proxy = (
-        AdamWInfluence(trajectory)
-        .fit(task, run.X, run.y)
-        .taylor_error_proxy(queries, targets, [2, 17], estimate="kinks")
-    )
-    monkeypatch.setattr("influencekit.attributors.along_the_run._fitted_trajectory.KINK_WIDTH", 0.3)
-    wide = (
-        AdamWInfluence(trajectory)
-        .fit(task, run.X, run.y)
-        .taylor_error_proxy(queries, targets, [2, 17], estimate="kinks")
-    )
+    influence = AdamWInfluence(trajectory).fit(task, run.X, run.y)
+    found = influence.taylor_error_proxy(queries, targets, [2, 17], estimate="kinks")
     run.module[1] = BentReLU()
-    for width, found in ((0.01, proxy), (0.3, wide)):
-        monkeypatch.setattr(f"{__name__}.WIDTH", width)
-        expected, _ = occurrence_gradients(run, start, queries, targets)
-        rows = np.concatenate(run.batches)
-        for column, row in enumerate((2, 17)):
-            total = expected[:, rows == row].sum(1)
-            np.testing.assert_allclose(
-                (found.scores + found.proxy)[:, column], total, rtol=1e-9, atol=1e-13
-            )
-    assert np.abs(wide.proxy).max() > 1e-3 * np.abs(wide.scores).max()
+    monkeypatch.setattr(f"{__name__}.WIDTH", SMOOTHING)
+    expected, _ = occurrence_gradients(run, start, queries, targets)
+    rows = np.concatenate(run.batches)
+    for column, row in enumerate((2, 17)):
+        total = expected[:, rows == row].sum(1)
+        np.testing.assert_allclose(
+            (found.scores + found.proxy)[:, column], total, rtol=1e-9, atol=1e-13
+        )
+    assert np.abs(found.proxy).max() > 1e-3 * np.abs(found.scores).max()
 
 
 def test_estimates_of_the_proxy():
@@ -131,6 +121,45 @@ def test_estimates_of_the_proxy():
     np.testing.assert_allclose(pushed.scores, smooth.scores[:, ::-1], atol=1e-14)
     with pytest.raises(ValueError, match="estimate: got 'third'"):
         influence.taylor_error_proxy(queries, targets, estimate="third")
+
+
+class Pooled(nn.Module):
+    def forward(self, z):
+        return functional.max_pool1d(z[:, None], 1)[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("activation", "estimate", "unseen"),
+    [
+        (nn.ReLU, "finite+kinks", ()),
+        (nn.LeakyReLU, "finite+kinks", ()),
+        (nn.Hardtanh, "finite+kinks", ("hardtanh",)),
+        (Pooled, "finite+kinks", ("max_pool1d",)),
+        (nn.Tanh, "second_order", ()),
+        (nn.GELU, "second_order", ()),
+    ],
+)
+def test_the_estimate_is_chosen_from_the_net(activation, estimate, unseen):
+    run = make_run("momentum", activation)
+    _, task, trajectory = recorded(run)
+    fitted = SGDInfluence(trajectory).fit(task, run.X, run.y)
+    found = fitted.taylor_error_proxy(*data(1, 2), [3])
+    assert (found.estimate, found.unseen) == (estimate, unseen)
+    own = fitted.taylor_error_proxy(*data(1, 2), [3], estimate="finite")
+    assert own.reliable == (estimate == "second_order" and own.median <= 0.3)
+    if not unseen and estimate != "second_order":
+        kinks = fitted.taylor_error_proxy(*data(1, 2), [3], estimate="kinks")
+        expected = np.abs(own.proxy) + 2 * np.abs(kinks.proxy)
+        np.testing.assert_allclose(found.proxy, expected, atol=1e-14)
+
+
+def test_a_bound_that_does_not_bite_is_no_kink():
+    """Norms are kept above an ε by clamp; a clamp that cuts some of the values is a kink."""
+    z = torch.linspace(-1.0, 1.0, 6)
+    for bound, hard in ((-2.0, set()), (0.0, {"clamp"})):
+        with Watch() as watch:
+            z.clamp(min=bound)
+        assert watch.hard == hard
 
 
 def smoothed(run, trajectory, task, curvature="smoothed_hessian"):
