@@ -26,7 +26,6 @@ __all__ = [
     "check_masks",
     "damped_inverse",
     "grad_dot_cosines",
-    "is_negative",
     "positive_inverse",
     "row_cosines",
     "sample_rows",
@@ -282,13 +281,9 @@ def positive_inverse(eigenvalues: Tensor, damping: float, tolerance: float) -> T
     """
     if eigenvalues.numel() == 0:
         return eigenvalues.clone()
+    negative = eigenvalues < -tolerance * eigenvalues.abs().max()
     inverse = damped_inverse(eigenvalues.clamp_min(0.0), damping, tolerance)
-    return torch.where(is_negative(eigenvalues, tolerance), 0.0, inverse)
-
-
-def is_negative(eigenvalues: Tensor, tolerance: float) -> Tensor:
-    """Where eigenvalues are below 0 by more than ``tolerance`` times the largest size."""
-    return eigenvalues < -tolerance * eigenvalues.abs().max()
+    return torch.where(negative, 0.0, inverse)
 
 
 # -- coordinates kept as dense rows ----------------------------------------------------------

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from influencekit.curvature._operators import CurvatureOperator
 from influencekit.curvature._problem import Curvature, CurvatureProblem
-from influencekit.curvature._spectrum import damped_inverse, is_negative, positive_inverse
+from influencekit.curvature._spectrum import damped_inverse, positive_inverse
 from influencekit.curvature.exact._exact import LARGEST_EXACT, ParameterSpectrum
 from influencekit.exceptions import NegativeCurvatureWarning, ResourceError, warn_user
 from influencekit.gradients._gradients import Gradients
@@ -147,7 +147,7 @@ def _warn_of_dropped(eigenvalues: Tensor, tolerance: float, eps: float) -> None:
     sizes, p = eigenvalues.abs(), len(eigenvalues)
     if float(eigenvalues[0]) >= -max(tolerance, p * eps) * float(sizes.max()):
         return
-    dropped = is_negative(eigenvalues, tolerance)
+    dropped = positive_inverse(eigenvalues, 1.0, tolerance) == 0
     # Σ_{s<0} |s| / Σ |s|
     share = float(sizes[dropped].sum() / sizes.sum())
     warn_user(
