@@ -53,8 +53,8 @@ class GroupAttributor(HeldGroups):
         of its examples on average.
     curvature : {"points", "groups"}, default="points"
         "points" sums the scores of examples, exactly.  "groups" replaces the empirical Fisher
-        matrix by one of group gradients, for ``InfluenceFunction("fisher")`` and :class:`TRAK`;
-        neither projects then.
+        matrix by one of group gradients, for ``InfluenceFunction("fisher")`` and :class:`TRAK`,
+        projected as their ``projection_dim`` says.
     property : {"mean_neg_loss"} or callable, default=None
         Number that is explained in place of each test example's output:
         ``property(outputs, targets) -> scalar Tensor`` of all rows given to ``score``.
@@ -192,8 +192,10 @@ class GroupAttributor(HeldGroups):
         self._partition(self.task_, X, y, train, groups)
         self.attributor_ = clone(self.attributor)
         if self.curvature == "groups":
-            found = map(fisher_of, [self] * len(each(models)), each(models), each(train))
-            self._keep(*zip(*found, strict=True))
+            inner, several = self.attributor_, not isinstance(models, Task)
+            own = inner._for_each(len(models)) if several else [inner]
+            triples = zip(own, each(models), each(train), strict=True)
+            self._keep(*zip(*(fisher_of(self, *one) for one in triples), strict=True))
             return self
         if isinstance(self.attributor_, FurtherTraining):
             self.attributor_.set_params(groups=self.labels_, left_out=None)
