@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from influencekit import GradDot, InfluenceFunction
+from influencekit import TRAK, GradDot, InfluenceFunction
 from influencekit.groups import GroupAttributor, KMeansGrouper, RandomGrouper
 
 GROUPERS = {
@@ -12,13 +12,23 @@ GROUPERS = {
 }
 
 
+#: Dampings of the group forms: one fixed number for every size and method, or chosen by each.
+DAMPINGS = {"0.01": 1e-2, "auto": "auto"}
+
+
 def attributors(seed, dim):
-    options, fisher = {"projection_dim": dim, "random_state": seed}, InfluenceFunction("fisher")
-    grouped = {"curvature": "groups"}
-    return {
+    options, grouped = {"projection_dim": dim, "random_state": seed}, {"curvature": "groups"}
+    found = {
         "GradDot, points": GroupAttributor(GradDot()),
         "GGN, points": GroupAttributor(InfluenceFunction("ggn", **options)),
         "Fisher, points": GroupAttributor(InfluenceFunction("fisher", **options)),
-        "Fisher, groups, SUM": GroupAttributor(fisher, fisher_form="sum", **grouped),
-        "Fisher, groups, MEAN": GroupAttributor(fisher, fisher_form="mean", **grouped),
+        "TRAK, points": GroupAttributor(TRAK(**options)),
     }
+    for name, damping in DAMPINGS.items():
+        fisher = InfluenceFunction("fisher", damping, **options)
+        trak = TRAK(damping, **options)
+        for form in ("sum", "mean"):
+            end = f"groups, {form.upper()}, λ {name}"
+            found[f"Fisher, {end}"] = GroupAttributor(fisher, fisher_form=form, **grouped)
+            found[f"TRAK, {end}"] = GroupAttributor(trak, fisher_form=form, **grouped)
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,11 @@ from influencekit._fitted import (
     training_gradients,
     training_weights,
 )
+from influencekit._seeded_copies import seeded_copies
 from influencekit.attributors._trak import TRAK, NamedOutput, loss_slopes, trak_outputs
 from influencekit.curvature._spectrum import CoordinatePath, SubsetSums
 from influencekit.damping._default import gram_damping
-from influencekit.data._examples import Examples
+from influencekit.data._examples import Examples, ExamplesList, each
 from influencekit.gradients._cotangents import output_cotangent
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._gradients import Gradients
@@ -30,10 +32,10 @@ from influencekit.gradients.projections._base import Projection
 from influencekit.groups._explain import SlopeOutput
 from influencekit.groups._group_gradients import group_gradients, products, projection_of
 from influencekit.groups._groupers import RandomGrouper
-from influencekit.models._task import Task
+from influencekit.models._task import Task, TaskList
 from influencekit.utils.validation import present
 
-__all__ = ["fisher_of"]
+__all__ = ["fishers_of"]
 
 
 #: Eigenvalues up to this share of the largest count as zero.
@@ -224,31 +226,40 @@ class GroupFisher(DampedFitted):
         return self.gram + damping * torch.eye(len(self.gram)).to(self.gram)
 
 
-def fisher_of(
-    grouped: Any, attributor: Any, task: Task, train: Examples
-) -> tuple[GroupFisher, np.ndarray]:
-    """Group form of a group attributor's attributor.
+def fishers_of(
+    grouped: Any, models: Task | TaskList, train: Examples | ExamplesList
+) -> tuple[Sequence[GroupFisher], Sequence[np.ndarray]]:
+    """Group form of a group attributor's attributor, one for each model.
 
     Parameters
     ----------
     grouped : GroupAttributor
         With its partition.
-    attributor : attributor
-        What it holds, with random numbers for this model.
-    task : Task
-    train : Examples
+    models : Task or TaskList
+    train : Examples or ExamplesList
 
     Returns
     -------
-    fisher : GroupFisher
-    rows : ndarray of int
-        That the model learned from.
+    fishers : sequence of GroupFisher
+    rows : sequence of ndarray of int
+        That each model learned from.
 
     Raises
     ------
     ValueError
         If the attributor's curvature is no empirical Fisher matrix.
     """
+    attributor = grouped.attributor_
+    several = not isinstance(models, Task)
+    copies = seeded_copies(attributor, len(models)) if several else [attributor]
+    found = map(partial(_fisher_of, grouped), copies, each(models), each(train))
+    fishers, rows = zip(*found, strict=True)
+    return fishers, rows
+
+
+def _fisher_of(
+    grouped: Any, attributor: Any, task: Task, train: Examples
+) -> tuple[GroupFisher, np.ndarray]:
     engine = gradient_engine(attributor, task)
     projection = projection_of(attributor, engine)
     weights = torch.zeros(len(train), dtype=torch.float64, device=task.device)
@@ -262,7 +273,7 @@ def fisher_of(
     form = grouped.fisher_form
     if form == "auto":
         form = "sum" if isinstance(grouped.grouper_, RandomGrouper) else "mean"
-    each = total / (size.where(size > 0, 1.0) if form == "mean" else torch.ones_like(size))
+    per_group = total / (size.where(size > 0, 1.0) if form == "mean" else torch.ones_like(size))
     gradients, slopes = training_gradients(engine, train), torch.ones_like(weights)
     kernel, output = None, attributor.output
     if isinstance(attributor, TRAK):
@@ -273,7 +284,7 @@ def fisher_of(
             gradients = Gradients(engine, train, output_cotangent(function))
             slopes = loss_slopes(task, train, function)
             kernel = group_gradients(gradients, labels, k, weights, projection)
-            kernel = kernel * (each.sqrt() / total)[:, None]
+            kernel = kernel * (per_group.sqrt() / total)[:, None]
     elif attributor.curvature != "fisher":
         raise ValueError(
             f"curvature='groups': got InfluenceFunction({attributor.curvature!r}); accepted is "
@@ -282,6 +293,13 @@ def fisher_of(
     right = group_gradients(gradients, labels, k, weights * slopes, projection) / total
     output = output if grouped.property is None else SlopeOutput()
     fitted = GroupFisher(
-        engine, output, right, kernel, each.sqrt(), size / total, attributor.damping, projection
+        engine,
+        output,
+        right,
+        kernel,
+        per_group.sqrt(),
+        size / total,
+        attributor.damping,
+        projection,
     )
     return fitted, rows

@@ -101,9 +101,7 @@ def _sums(
     # sketches read the layers' factors: P g_i first
     projected = features[slice(edges[0], edges[-1])].project(projection)
     first = int(edges[0])
-    return torch.stack(
-        [shares[r] @ projected[r.start - first : r.stop - first] for r in ranges]
-    )
+    return torch.stack([shares[r] @ projected[r.start - first : r.stop - first] for r in ranges])
 
 
 def _as_features(rows: Tensor, like: GradientFeatures) -> GradientFeatures:

@@ -12,6 +12,7 @@ from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.base import BaseAttributor
 from influencekit.data._examples import Examples, ExamplesList, each
 from influencekit.groups._groupers import BaseGrouper, ClusterGrouper, LabelGrouper
+from influencekit.groups._properties import named_properties
 from influencekit.models._task import Task, TaskList
 from influencekit.utils._torch import with_gradients
 
@@ -146,6 +147,11 @@ class HeldGroups(BaseAttributor):
                 "cannot take over. Call fit again."
             )
         return super()._queries(X, y)
+
+    def _query_names(self, queries: Examples | ExamplesList) -> Any:
+        if self.property is None:
+            return super()._query_names(queries)
+        return list(named_properties(self.property))
 
     def _remember(self) -> None:
         """What the fit depends on, and the scores as well."""

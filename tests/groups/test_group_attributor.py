@@ -1,5 +1,7 @@
 """Group scores against sums of point scores, dense formulas, laws, and retraining."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -119,7 +121,9 @@ class TestGroupFisher:
         """-vᵀ Pᵀ (Σ_j P K_j K_jᵀ Pᵀ / n + λ)⁻¹ P G_j / n, the projection by its matrix."""
         options = {"projection_dim": 16, "projection": projection, "random_state": 0}
         fisher = kind == "fisher"
-        attributor = InfluenceFunction("fisher", 1e-2, **options) if fisher else TRAK(1e-2, **options)
+        attributor = (
+            InfluenceFunction("fisher", 1e-2, **options) if fisher else TRAK(1e-2, **options)
+        )
         grouped = GroupAttributor(
             attributor, curvature="groups", fisher_form="sum",
             trak_kernel="output" if fisher else kind,
@@ -228,6 +232,58 @@ class TestProperty:
         np.testing.assert_array_equal(np.sign(predicted), np.sign(truth.scores[0]))
         small = grouped.fit(model, A, b, groups=part).score(A[:200], b[:200])[0][:4]
         np.testing.assert_allclose(small, truth.scores[0], atol=0.1 * np.abs(small).max())
+
+    @pytest.mark.parametrize("curvature", ["points", "groups"])
+    def test_several_properties_are_rows_of_one_fit(self, curvature, monkeypatch):
+        gap = DemographicParityDifference([0, 1, 0, 1, 1])
+        given = {"loss": "mean_neg_loss", "gap": gap}
+        inside = InfluenceFunction("fisher", 1e-2)
+
+        def score(one):
+            grouped = GroupAttributor(inside, curvature=curvature, property=one)
+            grouped.fit(TASK, X, Y, groups=LABELS)
+            return grouped, grouped.score(X_TEST, Y_TEST)
+
+        names, calls = ("eigh", "solve"), []
+        for name in names:
+            plain = getattr(torch.linalg, name)
+            spy = partial(lambda f, *a: calls.append(1) or f(*a), plain)
+            monkeypatch.setattr(torch.linalg, name, spy)
+        both, found = score(given)
+        n_calls = len(calls)
+        alone = [score(one) for one in given.values()]
+        assert len(calls) == 3 * n_calls  # several properties take as many as one
+        np.testing.assert_allclose(found, np.concatenate([rows for _, rows in alone]), rtol=1e-7)
+        values = [one.property_value_ for one, _ in alone]
+        np.testing.assert_allclose(both.property_value_, values)
+        np.testing.assert_array_equal(score(list(given.values()))[1], found)
+        frame = both.set_output(transform="pandas").transform(X_TEST, Y_TEST)
+        assert list(frame.index) == ["loss", "gap"]
+        assert list(both.top_k(X_TEST, Y_TEST, k=1, as_frame=True)["query"]) == ["loss", "gap"]
+
+    def test_a_property_is_the_score_of_the_summed_gradient(self):
+        """-(Σ_i ∇f_i / m)ᵀ (Σ_j G_j G_jᵀ / n + λ)⁻¹ G_j / n."""
+        inside = InfluenceFunction("fisher", 1e-2)
+        grouped = GroupAttributor(
+            inside, curvature="groups", fisher_form="sum", property="mean_neg_loss"
+        ).fit(TASK, X, Y, groups=LABELS)
+        G = sums(per_example(loss))
+        v = -per_example(loss, X_TEST, Y_TEST).mean(0)
+        expected = -v @ np.linalg.solve(G.T @ G / N + 1e-2 * np.eye(G.shape[1]), G.T) / N
+        np.testing.assert_allclose(grouped.score(X_TEST, Y_TEST)[0], expected, rtol=1e-7)
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            ([], "at least one property"),
+            (["mean_neg_loss", 3], "got 3 among several"),
+            (["mean_neg_loss"] * 2, "Give a dict of name"),
+            ({"a": "loss"}, "got 'loss'; accepted are 'mean_neg_loss'"),
+        ],
+    )
+    def test_several_properties_are_checked_by_fit(self, given, said):
+        with pytest.raises(ValueError, match=said):
+            GroupAttributor(GradDot(), property=given).fit(TASK, X, Y)
 
     def test_refused(self):
         def fit(function):
