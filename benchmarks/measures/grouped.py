@@ -12,23 +12,31 @@ GROUPERS = {
 }
 
 
-#: Dampings of the group forms: one fixed number for every size and method, or chosen by each.
+#: Dampings of the group forms: one number for every size and method, or chosen by each.
 DAMPINGS = {"0.01": 1e-2, "auto": "auto"}
 
 
 def attributors(seed, dim):
-    options, grouped = {"projection_dim": dim, "random_state": seed}, {"curvature": "groups"}
-    found = {
+    options, fisher = {"projection_dim": dim, "random_state": seed}, InfluenceFunction("fisher")
+    grouped = {"curvature": "groups"}
+    return {
         "GradDot, points": GroupAttributor(GradDot()),
         "GGN, points": GroupAttributor(InfluenceFunction("ggn", **options)),
         "Fisher, points": GroupAttributor(InfluenceFunction("fisher", **options)),
-        "TRAK, points": GroupAttributor(TRAK(**options)),
+        "Fisher, groups, SUM": GroupAttributor(fisher, fisher_form="sum", **grouped),
+        "Fisher, groups, MEAN": GroupAttributor(fisher, fisher_form="mean", **grouped),
     }
+
+
+def by_damping(seed, dim):
+    """Fisher and TRAK, of points and of groups, at each damping."""
+    found = {}
     for name, damping in DAMPINGS.items():
-        fisher = InfluenceFunction("fisher", damping, **options)
-        trak = TRAK(damping, **options)
-        for form in ("sum", "mean"):
-            end = f"groups, {form.upper()}, λ {name}"
-            found[f"Fisher, {end}"] = GroupAttributor(fisher, fisher_form=form, **grouped)
-            found[f"TRAK, {end}"] = GroupAttributor(trak, fisher_form=form, **grouped)
+        options = {"damping": damping, "projection_dim": dim, "random_state": seed}
+        both = {"Fisher": InfluenceFunction("fisher", **options), "TRAK": TRAK(**options)}
+        for method, inside in both.items():
+            found[f"{method}, points, λ {name}"] = GroupAttributor(inside)
+            for form in ("sum", "mean"):
+                grouped = GroupAttributor(inside, curvature="groups", fisher_form=form)
+                found[f"{method}, groups, {form.upper()}, λ {name}"] = grouped
     return found

@@ -34,8 +34,9 @@ def row(size, grouper, n_train, n_test):
                 grouped = GroupAttributor(attributor, curvature="groups", fisher_form=form)
                 found = grouped.fit(task, X, y, groups=labels).score(X_test, y_test)
                 same = [np.corrcoef(a, b)[0, 1] for a, b in zip(found, exact, strict=True)]
-                rows.append({"method": method, "form": form, "damping": name, "n_groups": k,
-                             "used": grouped.damping_, "correlation": float(np.mean(same))})  # fmt: skip
+                rows.append({"method": method, "form": form, "damping": name,
+                             "n_groups": k, "used": grouped.damping_,
+                             "correlation": float(np.mean(same))})  # fmt: skip
     return rows
 
 

@@ -136,9 +136,8 @@ def _require(engine: Any, n_groups: int, width: int, projection: Projection | No
     if needed <= engine.max_memory:
         return
     kind = f"{width:,} parameters" if projection is None else f"projection_dim={width:,}"
-    less = "projection_dim=..." if projection is None else "a smaller projection_dim"
     raise ResourceError(
         f"gradients of {n_groups:,} groups with {kind} need {format_bytes(needed)}, but "
-        f"max_memory is {format_bytes(engine.max_memory)}. Give the attributor {less}, take "
-        "fewer groups, curvature='points', which holds no such matrix, or raise max_memory."
+        f"max_memory is {format_bytes(engine.max_memory)}. Take fewer groups, curvature='points', "
+        "which holds no such matrix, fewer dimensions (projection_dim), or raise max_memory."
     )
