@@ -64,11 +64,11 @@ def tables(rows):
 
 
 WAYS = ["k-means, gradients, points", "k-means, gradients, groups", "random, groups"]
-SIZED = {"data": ["digits", "acs-linear"], "way": WAYS, "size": [16, 64], "seed": [0, 1]}
+SIZED = {"data": ["digits", "cancer"], "way": WAYS, "size": [16, 64], "seed": [0, 1]}
 STUDY = Study(
     __doc__, row, [SIZED | {"way": ["points"], "size": [1]}, SIZED],
-    {"n_train": 1000, "dim": 512, "rate": 0.2, "noise": "uniform", "share": 0.25, "n_repeats": 1},
+    {"n_train": 500, "dim": 256, "rate": 0.2, "noise": "uniform", "share": 0.25, "n_repeats": 1},
     quick=Size({"data": ["wine-linear"], "way": WAYS[1:2], "size": [16], "seed": [0]},
                {"n_train": 100}),
-    tables=tables, needs=("acs_income_2018",),
+    tables=tables,
 )  # fmt: skip

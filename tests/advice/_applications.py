@@ -157,10 +157,25 @@ ROWS = [
             "DemographicParityDifference(y > 1)]).fit(model, X, y, groups=y)"
         ),
         {
-            "a dict of name and property": (
+            "{'gap by sex': DemographicParityDifference(": (
                 "GroupAttributor(GradDot(), property={'gap by sex': "
                 "DemographicParityDifference(y > 0), 'other': DemographicParityDifference(y > 1)})"
                 ".fit(model, X, y, groups=y).score(X, y)"
+            ),
+        },
+    ),
+    Row(
+        "got a GroupAttributor of several properties",
+        (
+            "grouped = GroupAttributor(GradDot(), property=['mean_neg_loss', "
+            "DemographicParityDifference(y > 0)]).fit(model, X, y, groups=y); "
+            "GroupScoresDisplay.from_estimator(grouped, X, y)"
+        ),
+        {
+            "GroupScoresDisplay.from_predictions": (
+                "grouped = GroupAttributor(GradDot(), property=['mean_neg_loss', "
+                "DemographicParityDifference(y > 0)]).fit(model, X, y, groups=y); "
+                "GroupScoresDisplay.from_predictions(grouped.score(X, y)[1], grouped.group_names_)"
             ),
         },
     ),
