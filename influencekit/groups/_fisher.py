@@ -250,8 +250,8 @@ def fishers_of(
         If the attributor's curvature is no empirical Fisher matrix.
     """
     attributor = grouped.attributor_
-    several = not isinstance(models, Task)
-    copies = seeded_copies(attributor, len(models)) if several else [attributor]
+    single = isinstance(models, Task)
+    copies = [attributor] if single else seeded_copies(attributor, len(each(models)))
     found = map(partial(_fisher_of, grouped), copies, each(models), each(train))
     fishers, rows = zip(*found, strict=True)
     return fishers, rows

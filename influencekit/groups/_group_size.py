@@ -168,7 +168,7 @@ def _drawn(model: Any, X: Any, y: Any, n_rows: int | None, rng: Any) -> tuple[Ta
 
 def _of_sizes(grouped: GroupAttributor, sizes: np.ndarray, seed: int) -> list[GroupAttributor]:
     """The attributor with groups of each size, whose scores are sums."""
-    options = {"reduce": "sum", "grouper__n_groups": None}
+    options: dict[str, Any] = {"reduce": "sum", "grouper__n_groups": None}
     if grouped.get_params().get("grouper__random_state", seed) is None:
         options["grouper__random_state"] = seed
     return [clone(grouped).set_params(grouper__group_size=int(size), **options) for size in sizes]
