@@ -44,7 +44,8 @@ def tables(rows):
 
 STUDY = Study(
     __doc__, row,
-    {"data": ["mnist", "sst2-linear"], "method": list(METHODS), "grouper": list(GROUPERS), "seed": [0]},
+    {"data": ["mnist", "sst2-linear"], "method": list(METHODS), "grouper": list(GROUPERS),
+     "seed": [0]},
     {"n_train": 2000, "n_rows": 700, "n_test": 50, "sizes": [4, 16, 64], "dim": 512,
      "fidelity": 0.8},
     quick=Size({"data": ["wine-linear"], "method": ["Fisher"], "grouper": ["random"], "seed": [0]},
