@@ -208,8 +208,8 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
             :meth:`get_feature_names_out`.
         """
         queries = self._queries(X, y)
-        scores = self._all_scores(queries)
-        return scores if queries.index is None else self._with_index(scores, queries.index)
+        scores, names = self._all_scores(queries), self._query_names(queries)
+        return scores if names is None else self._with_index(scores, names)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:  # noqa: ARG002  the name is scikit-learn's
         """Names of the score columns: the training rows' index labels, else ``train0``, ...
@@ -293,8 +293,12 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         if not as_frame:
             return found
         if self._grouped is not None:
-            return top_frame(*found, queries.index, self.get_feature_names_out())
-        return top_frame(*found, queries.index, self.train_index_, *self._given)
+            return top_frame(*found, self._query_names(queries), self.get_feature_names_out())
+        return top_frame(*found, self._query_names(queries), self.train_index_, *self._given)
+
+    def _query_names(self, queries: Examples | ExamplesList) -> Any:
+        """Labels of the scores' rows; None where they have none."""
+        return queries.index
 
     def _score_blocks(self, queries: Examples | ExamplesList) -> Iterator[np.ndarray]:
         """Scores of the queries, slice by slice."""

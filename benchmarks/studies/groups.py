@@ -17,7 +17,8 @@ from influencekit import retrain_on_subsets
 from influencekit.metrics import linear_datamodeling_score
 
 
-def row(data, grouper, seed, n_train, n_groups, n_test, n_subsets, n_repeats, dim):
+def row(data, grouper, seed, n_train, n_groups, n_test, n_subsets, n_repeats, dim,
+        made=attributors):  # fmt: skip
     problem = problems.load(f"labels/{data}", seed, n_train)
     X, y = problem.train
     test = problem.X_test[:n_test], problem.y_test[:n_test]
@@ -32,7 +33,7 @@ def row(data, grouper, seed, n_train, n_groups, n_test, n_subsets, n_repeats, di
     ).outputs
     full, rest, halves = found[0].mean(0), found[1 : 1 + k].mean(1), found[1 + k :]
     effects, rows = (full - rest).T, []
-    for method, attributor in attributors(seed, dim).items():
+    for method, attributor in made(seed, dim).items():
         scores = attributor.fit(model, X, y, groups=labels).score(*test)
         each = [spearmanr(a, b).statistic for a, b in zip(scores, effects, strict=True)]
         lds = linear_datamodeling_score(halves, inside, scores).mean

@@ -14,6 +14,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import get_tags
 from skorch import NeuralNet
 
+from influencekit.data._targets import one_column
 from influencekit.training._randomness import seeded, untouched
 from influencekit.training.estimator._recipe import (
     device_of,
@@ -26,13 +27,16 @@ from influencekit.training.subsets._engines import last_step
 
 __all__ = [
     "check_estimator",
+    "check_features",
     "check_labeled",
     "fit_on",
     "fold_list",
     "fold_probabilities",
     "inherit_tags",
     "is_frozen",
+    "label_positions",
     "no_probabilities",
+    "predicted",
     "refuse_diverged",
     "remember_features",
     "with_rows",
@@ -63,7 +67,8 @@ def check_labeled(X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> int:
     """
     if y is None:
         raise ValueError(
-            f"{names[1]}: got None; the labels are needed, since it is they that are judged."
+            f"{names[1]}: got None; the labels are needed, since it is they that are judged. This "
+            "estimator requires y to be passed, but the target y is None."
         )
     if hasattr(X, "fit"):
         raise TypeError(
@@ -85,6 +90,27 @@ def check_labeled(X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> int:
     return n
 
 
+def label_positions(X: Any, y: Any, classes: np.ndarray | None) -> np.ndarray:
+    """Positions among ``classes`` of the labels of new rows; of a regressor the targets.
+
+    Raises
+    ------
+    ValueError
+        If there is not one label a row, or one is not among ``classes``.
+    """
+    y = one_column(with_rows(y))
+    check_labeled(X, y)
+    y = np.asarray(y)
+    if classes is None:
+        return y.astype(np.float64)
+    unknown = np.setdiff1d(y, classes)
+    if len(unknown):
+        raise ValueError(
+            f"y: holds {unknown.tolist()}, not among the classes {classes.tolist()} that fit saw."
+        )
+    return np.searchsorted(classes, y)
+
+
 def with_rows(X: Any) -> Any:
     """An array of what only numpy can read; anything with a shape or a length as it is."""
     bare = hasattr(X, "__array__") and not hasattr(X, "shape") and not hasattr(X, "__len__")
@@ -104,6 +130,22 @@ def remember_features(fitted: Any, X: Any) -> None:
     """Set ``n_features_in_`` where the rows of X are vectors."""
     if hasattr(X, "shape") and len(X.shape) == 2:
         fitted.n_features_in_ = int(X.shape[1])
+
+
+def check_features(fitted: Any, X: Any) -> None:
+    """Refuse rows with another number of features than those of the fit.
+
+    Raises
+    ------
+    ValueError
+    """
+    expected = getattr(fitted, "n_features_in_", None)
+    if expected is None or not hasattr(X, "shape") or len(X.shape) != 2 or X.shape[1] == expected:
+        return
+    raise ValueError(
+        f"X has {X.shape[1]} features, but {type(fitted).__name__} is expecting {expected} "
+        "features as input."
+    )
 
 
 def fit_on(

@@ -22,15 +22,16 @@ from influencekit.applications._evidence import (
 )
 from influencekit.applications._fitting import (
     check_estimator,
-    check_labeled,
+    check_features,
     fit_on,
     inherit_tags,
-    probabilities,
+    label_positions,
+    predicted,
     remember_features,
+    with_rows,
 )
 from influencekit.applications._values import group_means
 from influencekit.base import BaseAttributor
-from influencekit.data._targets import one_column
 from influencekit.groups._groupers import BaseGrouper
 from influencekit.utils._random import draw_seed
 from influencekit.utils._torch import with_gradients
@@ -237,6 +238,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         check_estimator(self.estimator)
         classifier = is_classifier(self.estimator)
         seed = draw_seed(self.random_state)
+        X, y, sample_weight = map(with_rows, (X, y, sample_weight))
         data = LabeledData.checked(X, y, X_val, y_val, classifier, seed // 2, sample_weight)
         self.method_ = method_in_use(self)
         self._check_method(data)
@@ -321,12 +323,15 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
 
     @available_if(_scores_new_rows)
     @with_gradients
-    def score_samples(self, X: Any, y: Any) -> np.ndarray:
-        """Suspicion of labeled rows that ``estimator_`` did not learn from.
+    def score_samples(self, X: Any, y: Any = None) -> np.ndarray:
+        """Suspicion of labels of rows that ``estimator_`` did not learn from.
 
         Parameters
         ----------
-        X, y : array-like of n rows
+        X : array-like of n rows
+        y : array-like of shape (n,), default=None
+            None takes the labels that ``estimator_`` predicts: the least suspicion that any
+            label of the row could have.
 
         Returns
         -------
@@ -338,29 +343,26 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         ValueError
             If ``y`` holds labels that were not in the training data.
         """
-        y = one_column(y)
-        check_labeled(X, y)
-        if not hasattr(self, "classes_"):
-            return np.square(np.asarray(y, dtype=np.float64) - np.ravel(self.estimator_.predict(X)))
-        y = np.asarray(y)
-        unknown = np.setdiff1d(y, self.classes_)
-        if len(unknown):
-            raise ValueError(
-                f"y: holds {unknown.tolist()}, not among the classes {self.classes_.tolist()} "
-                "that fit saw."
-            )
-        found = probabilities(self.estimator_, X, self.classes_)
+        X = with_rows(X)
+        check_features(self, X)
+        classes = getattr(self, "classes_", None)
+        found = predicted(self.estimator_, X, classes)
+        labels = None if y is None else label_positions(X, y, classes)
+        if classes is None:
+            return np.square((found if labels is None else labels) - found)
         score = normalized_margin if self.method_ == "margin" else cross_entropy
-        return score(found, np.searchsorted(self.classes_, y))
+        return score(found, found.argmax(axis=1) if labels is None else labels)
 
     @available_if(_scores_new_rows)
     @with_gradients
-    def predict(self, X: Any, y: Any) -> np.ndarray:
-        """Judge labeled rows that come later.
+    def predict(self, X: Any, y: Any = None) -> np.ndarray:
+        """Judge rows that come later.
 
         Parameters
         ----------
-        X, y : array-like of n rows
+        X : array-like of n rows
+        y : array-like of shape (n,), default=None
+            None marks rows that would be suspicious whatever their label.
 
         Returns
         -------

@@ -99,12 +99,20 @@ class GroupScoresDisplay:
         ------
         TypeError
             If `grouped` scores single examples.
+        ValueError
+            If it explains several properties.
         """
         chosen = innermost(grouped)
         if getattr(chosen, "_grouped", None) is None:
             raise TypeError(
                 f"grouped: got {type(grouped).__name__}, which scores single training examples; "
                 "accepted is a fitted GroupAttributor, or a fitted search around one."
+            )
+        if isinstance(chosen.property, (list, tuple, dict)):
+            raise ValueError(
+                "grouped: got a GroupAttributor of several properties; accepted is one, as their "
+                "scores have no mean. Give one row of its scores to "
+                "GroupScoresDisplay.from_predictions."
             )
         scores = np.asarray(grouped.score(X, y)).mean(axis=0)
         label = "score" if chosen.property is None else "predicted change of the property"

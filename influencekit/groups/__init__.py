@@ -1,6 +1,7 @@
 """Groups of training examples: how to make them, what they did, and what leaving them out does."""
 
 from influencekit.groups._group_attributor import GroupAttributor
+from influencekit.groups._group_size import choose_group_size
 from influencekit.groups._groupers import (
     BaseGrouper,
     ClusterGrouper,
@@ -20,5 +21,6 @@ __all__ = [
     "KMeansGrouper",
     "LabelGrouper",
     "RandomGrouper",
+    "choose_group_size",
     "leave_group_out",
 ]

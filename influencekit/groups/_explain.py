@@ -5,12 +5,16 @@ from __future__ import annotations
 from inspect import signature
 from typing import Any
 
+import numpy as np
+
 from influencekit.attributors._slope_output import SlopeOutput
 from influencekit.attributors.first_order._grad_cos import GradCos
 from influencekit.base import BaseAttributor
+from influencekit.data._examples import Examples, ExamplesList, each
+from influencekit.groups._properties import compare_index, property_slopes, resolve_property
 from influencekit.utils._suggest import did_you_mean
 
-__all__ = ["SlopeOutput", "check_explains", "check_queries", "explain"]
+__all__ = ["SlopeOutput", "check_explains", "check_queries", "explain", "sloped"]
 
 
 #: What searches take in ``fit`` beside the training data.
@@ -73,3 +77,31 @@ def explain(attributor: Any, output: Any) -> None:
     while hasattr(attributor, "best_attributor_"):
         attributor = attributor.best_attributor_
     attributor.fitted_ = [fitted.explaining(output) for fitted in attributor.fitted_]
+
+
+def sloped(
+    models: Any, given: Any, queries: Examples | ExamplesList
+) -> tuple[float, Examples | ExamplesList]:
+    """Value of a property, and queries with its slopes as targets, for each model its own.
+
+    Parameters
+    ----------
+    models : Task or TaskList
+    given : str or callable
+        One property.
+    queries : Examples or ExamplesList
+
+    Returns
+    -------
+    value : float
+        Mean over the models.
+    queries : Examples or ExamplesList
+    """
+    values, parts = [], []
+    compare_index(queries.index, given)
+    for task, own in zip(each(models), each(queries), strict=True):
+        value, slopes = property_slopes(task, resolve_property(task, given), own)
+        values.append(value)
+        parts.append(own.with_targets(slopes))
+    found = ExamplesList(parts) if isinstance(queries, ExamplesList) else parts[0]
+    return float(np.mean(values)), found

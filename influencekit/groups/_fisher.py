@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,21 +20,22 @@ from influencekit._fitted import (
     training_gradients,
     training_weights,
 )
+from influencekit._seeded_copies import seeded_copies
 from influencekit.attributors._trak import TRAK, NamedOutput, loss_slopes, trak_outputs
 from influencekit.curvature._spectrum import CoordinatePath, SubsetSums
 from influencekit.damping._default import gram_damping
-from influencekit.data._examples import Examples
-from influencekit.exceptions import ResourceError
+from influencekit.data._examples import Examples, ExamplesList, each
 from influencekit.gradients._cotangents import output_cotangent
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._gradients import Gradients
+from influencekit.gradients.projections._base import Projection
 from influencekit.groups._explain import SlopeOutput
+from influencekit.groups._group_gradients import group_gradients, products, projection_of
 from influencekit.groups._groupers import RandomGrouper
-from influencekit.models._task import Task
-from influencekit.utils._long_work import format_bytes
+from influencekit.models._task import Task, TaskList
 from influencekit.utils.validation import present
 
-__all__ = ["fisher_of"]
+__all__ = ["fishers_of"]
 
 
 #: Eigenvalues up to this share of the largest count as zero.
@@ -97,54 +99,6 @@ class GroupSums(SubsetSums):
         return sums.reshape(*dampings.shape, *sums.shape[1:])
 
 
-def group_gradients(
-    gradients: Gradients, groups: np.ndarray, n_groups: int, weights: Tensor
-) -> Tensor:
-    """Sums of weighted gradients over groups.
-
-    Parameters
-    ----------
-    gradients : Gradients
-        Of the training examples, one each.
-    groups : ndarray of int of shape (n_train,)
-    n_groups : int
-    weights : Tensor of shape (n_train,)
-
-    Returns
-    -------
-    Tensor of shape (n_groups, n_parameters), float64
-
-    Raises
-    ------
-    ResourceError
-        If they would take more than ``max_memory``.
-
-    Notes
-    -----
-    Examples are read in the order of their groups, so that each batch holds few of them: one
-    product of the layers' factors for each group, ``O(n p)`` in all.
-    """
-    engine, p = gradients.engine, gradients.engine.task.n_parameters
-    needed = 8 * n_groups * p
-    if needed > engine.max_memory:
-        raise ResourceError(
-            f"gradients of {n_groups:,} groups with {p:,} parameters need {format_bytes(needed)}, "
-            f"but max_memory is {format_bytes(engine.max_memory)}. Take fewer groups, "
-            "curvature='points', which holds no such matrix, or raise max_memory."
-        )
-    order = np.argsort(groups, kind="stable")
-    out = torch.zeros(n_groups, p, dtype=torch.float64, device=engine.task.device)
-    owner, weights = groups[order], weights[torch.as_tensor(order, device=weights.device)]
-    for rows, features in gradients.take(order):
-        own, shares = owner[rows], weights[rows].to(features.dtype)
-        edges = np.flatnonzero(np.diff(own, prepend=-1, append=-1))
-        for low, high in pairwise(edges):
-            some = slice(low, high)
-            # Σ_{i in group} w_i g_i
-            out[own[low]] += features[some].weighted_sums(shares[None, some])[0]
-    return out
-
-
 class GroupFisher(DampedFitted):
     """Scores ``-vᵀ (BᵀB + λI)⁻¹ R`` with group gradients in B and R.
 
@@ -153,13 +107,17 @@ class GroupFisher(DampedFitted):
     engine : GradientEngine
     output : str or callable
         What is explained.
-    right : Tensor of shape (n_groups, p)
+    right : Tensor of shape (n_groups, p), or (n_groups, projection.dim)
         R: each group's share of the mean training gradient.
-    kernel : Tensor of shape (n_groups, p) or None
+    kernel : Tensor of the same shape or None
         B; None where B is R with scaled rows.
     scale : Tensor of shape (n_groups,)
         Rows of B over rows of R, where there is no kernel of its own.
+    shares : Tensor of shape (n_groups,)
+        Each group's share of the weights.
     damping : float or "auto"
+    projection : Projection or None, default=None
+        Of all gradients.
 
     Attributes
     ----------
@@ -178,9 +136,12 @@ class GroupFisher(DampedFitted):
         right: Tensor,
         kernel: Tensor | None,
         scale: Tensor,
+        shares: Tensor,
         damping: float | str,
+        projection: Projection | None = None,
     ):
         self.engine, self.output, self.right = engine, output, right
+        self.projection, self.shares = projection, shares
         self.rows = right * scale[:, None] if kernel is None else kernel
         self.scale = scale
         self.shared = kernel is None
@@ -195,10 +156,7 @@ class GroupFisher(DampedFitted):
 
     def path(self, queries: Examples) -> GroupPath:
         """Scores at any damping."""
-        gradients = query_gradients(self.engine, self.output, queries)
-        # G Bᵀ and G Rᵀ, (n_queries, n_groups)
-        pushed = gradients @ self.rows.T
-        direct = pushed / self.scale if self.shared else gradients @ self.right.T
+        pushed, direct = self._with_groups(queries)
         # B Bᵀ = U diag(s) Uᵀ, so that BᵀB has the eigenvectors V = Bᵀ U s^-½
         values, vectors = torch.linalg.eigh(self.gram)
         seen = values > _TOLERANCE * values.max()
@@ -219,38 +177,72 @@ class GroupFisher(DampedFitted):
             )
         return value
 
+    def _with_groups(self, queries: Examples) -> tuple[Tensor, Tensor]:
+        """``G Bᵀ`` and ``G Rᵀ`` of the queries' gradients G, (n_queries, n_groups)."""
+        gradients = query_gradients(self.engine, self.output, queries)
+        if self.shared:
+            pushed = products(gradients, self.rows.T, self.projection)
+            return pushed, pushed / self.scale  # R = diag(1 / scale) B
+        both = products(gradients, torch.cat([self.rows, self.right]).T, self.projection)
+        pushed, direct = both.tensor_split(2, dim=1)
+        return pushed, direct
+
     def scores(self, queries: Examples) -> np.ndarray:
         """Scores (n_queries, n_groups)."""
-        gradients = query_gradients(self.engine, self.output, queries)
-        pushed = gradients @ self.rows.T
+        return self._solved(*self._with_groups(queries))
+
+    def scores_of_sums(self, parts: Sequence[Examples]) -> np.ndarray:
+        """Scores summed over the queries of each part, (n_parts, n_groups), by one solve."""
+        sums = []
+        for queries in parts:
+            gradients = query_gradients(self.engine, self.output, queries)
+            ones = torch.ones(len(queries), dtype=torch.float64, device=self.gram.device)
+            zeros = np.zeros(len(queries), dtype=int)
+            sums.append(group_gradients(gradients, zeros, 1, ones, self.projection))
+        # Σ_i ∇f_i of each part, (n_parts, p)
+        total = torch.cat(sums)
+        return self._solved(total @ self.rows.T, total @ self.right.T)
+
+    def self_scores(self) -> np.ndarray:
+        """Effect (n_groups,) of each group on the mean loss of its own rows, by their weights."""
+        pushed, direct = self.right @ self.rows.T, self.right @ self.right.T
+        own = -np.diagonal(self._solved(pushed, direct))
+        shares = self.shares.cpu().numpy()
+        # W/ω_j <R_j, (BᵀB + λI)⁻¹ R_j>
+        return own / np.where(shares > 0, shares, 1.0)
+
+    def _solved(self, pushed: Tensor, direct: Tensor) -> np.ndarray:
+        """``-G (BᵀB + λI)⁻¹ Rᵀ`` from ``G Bᵀ`` and ``G Rᵀ``."""
         # (BBᵀ + λI)⁻¹ B Gᵀ, (n_groups, n_queries)
         solved = torch.linalg.solve(self._damped(self.damping), pushed.T)
         if self.shared:
             # -R (BᵀB + λI)⁻¹ Gᵀ = -diag(1 / scale) (BBᵀ + λI)⁻¹ B Gᵀ, as R = diag(1 / scale) B
             return (-solved / self.scale[:, None]).T.cpu().numpy()
-        direct = (gradients @ self.right.T).T
         # -(R Gᵀ - R Bᵀ (BBᵀ + λI)⁻¹ B Gᵀ) / λ
-        return (-(direct - (self.right @ self.rows.T) @ solved) / self.damping).T.cpu().numpy()
+        found = direct.T - (self.right @ self.rows.T) @ solved
+        return (-found / self.damping).T.cpu().numpy()
 
     def _damped(self, damping: float) -> Tensor:
         return self.gram + damping * torch.eye(len(self.gram)).to(self.gram)
 
 
-def fisher_of(grouped: Any, task: Task, train: Examples) -> tuple[GroupFisher, np.ndarray]:
-    """Group form of a group attributor's attributor.
+def fishers_of(
+    grouped: Any, models: Task | TaskList, train: Examples | ExamplesList
+) -> tuple[Sequence[GroupFisher], Sequence[np.ndarray]]:
+    """Group form of a group attributor's attributor, one for each model.
 
     Parameters
     ----------
     grouped : GroupAttributor
         With its partition.
-    task : Task
-    train : Examples
+    models : Task or TaskList
+    train : Examples or ExamplesList
 
     Returns
     -------
-    fisher : GroupFisher
-    rows : ndarray of int
-        That the model learned from.
+    fishers : sequence of GroupFisher
+    rows : sequence of ndarray of int
+        That each model learned from.
 
     Raises
     ------
@@ -258,7 +250,18 @@ def fisher_of(grouped: Any, task: Task, train: Examples) -> tuple[GroupFisher, n
         If the attributor's curvature is no empirical Fisher matrix.
     """
     attributor = grouped.attributor_
+    single = isinstance(models, Task)
+    copies = [attributor] if single else seeded_copies(attributor, len(each(models)))
+    found = map(partial(_fisher_of, grouped), copies, each(models), each(train))
+    fishers, rows = zip(*found, strict=True)
+    return fishers, rows
+
+
+def _fisher_of(
+    grouped: Any, attributor: Any, task: Task, train: Examples
+) -> tuple[GroupFisher, np.ndarray]:
     engine = gradient_engine(attributor, task)
+    projection = projection_of(attributor, engine)
     weights = torch.zeros(len(train), dtype=torch.float64, device=task.device)
     rows = learned_rows(task, train)
     learned = torch.as_tensor(rows, device=task.device)
@@ -270,7 +273,7 @@ def fisher_of(grouped: Any, task: Task, train: Examples) -> tuple[GroupFisher, n
     form = grouped.fisher_form
     if form == "auto":
         form = "sum" if isinstance(grouped.grouper_, RandomGrouper) else "mean"
-    each = total / (size.where(size > 0, 1.0) if form == "mean" else torch.ones_like(size))
+    per_group = total / (size.where(size > 0, 1.0) if form == "mean" else torch.ones_like(size))
     gradients, slopes = training_gradients(engine, train), torch.ones_like(weights)
     kernel, output = None, attributor.output
     if isinstance(attributor, TRAK):
@@ -280,13 +283,23 @@ def fisher_of(grouped: Any, task: Task, train: Examples) -> tuple[GroupFisher, n
             function = NamedOutput(task, linearized)
             gradients = Gradients(engine, train, output_cotangent(function))
             slopes = loss_slopes(task, train, function)
-            kernel = group_gradients(gradients, labels, k, weights)
-            kernel = kernel * (each.sqrt() / total)[:, None]
+            kernel = group_gradients(gradients, labels, k, weights, projection)
+            kernel = kernel * (per_group.sqrt() / total)[:, None]
     elif attributor.curvature != "fisher":
         raise ValueError(
             f"curvature='groups': got InfluenceFunction({attributor.curvature!r}); accepted is "
             "InfluenceFunction('fisher'), whose matrix is made of the gradients that are grouped."
         )
-    right = group_gradients(gradients, labels, k, weights * slopes) / total
+    right = group_gradients(gradients, labels, k, weights * slopes, projection) / total
     output = output if grouped.property is None else SlopeOutput()
-    return GroupFisher(engine, output, right, kernel, each.sqrt(), attributor.damping), rows
+    fitted = GroupFisher(
+        engine,
+        output,
+        right,
+        kernel,
+        per_group.sqrt(),
+        size / total,
+        attributor.damping,
+        projection,
+    )
+    return fitted, rows

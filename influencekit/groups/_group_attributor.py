@@ -21,10 +21,16 @@ from influencekit.base import BaseAttributor
 from influencekit.curvature._mean_path import MeanPath
 from influencekit.data._examples import Examples, ExamplesList, each
 from influencekit.data._inputs import compare_row_labels
-from influencekit.groups._explain import SlopeOutput, check_explains, check_queries, explain
-from influencekit.groups._fisher import fisher_of
+from influencekit.groups._explain import (
+    SlopeOutput,
+    check_explains,
+    check_queries,
+    explain,
+    sloped,
+)
+from influencekit.groups._fisher import fishers_of
 from influencekit.groups._held import HeldGroups, has_damping, has_path, partition
-from influencekit.groups._properties import compare_index, property_slopes, resolve_property
+from influencekit.groups._properties import named_properties, resolve_property
 from influencekit.models._task import Task
 from influencekit.utils._long_work import chunks
 from influencekit.utils._torch import with_gradients
@@ -53,11 +59,12 @@ class GroupAttributor(HeldGroups):
         of its examples on average.
     curvature : {"points", "groups"}, default="points"
         "points" sums the scores of examples, exactly.  "groups" replaces the empirical Fisher
-        matrix by one of group gradients, for ``InfluenceFunction("fisher")`` and :class:`TRAK`;
-        neither projects then.
-    property : {"mean_neg_loss"} or callable, default=None
+        matrix by one of group gradients, for ``InfluenceFunction("fisher")`` and :class:`TRAK`,
+        projected as their ``projection_dim`` says.
+    property : {"mean_neg_loss"}, callable, list or dict of them, default=None
         Number that is explained in place of each test example's output:
-        ``property(outputs, targets) -> scalar Tensor`` of all rows given to ``score``.
+        ``property(outputs, targets) -> scalar Tensor`` of all rows given to ``score``.  Of
+        several, which share one fit, each has a row of scores; a dict names them.
     fisher_form : {"auto", "sum", "mean"}, default="auto"
         Weight of a group in its Fisher matrix: "sum" takes ``G_j G_jᵀ``, "mean" divides it by the
         group's size.  "auto" is "sum" for random groups and "mean" for all others.
@@ -76,7 +83,7 @@ class GroupAttributor(HeldGroups):
     group_sizes_ : ndarray of int of shape (n_groups,)
     damping_ : float, or ndarray of shape (n_models,)
         Where the attributor has a damping.
-    property_value_ : float
+    property_value_ : float, or ndarray of shape (n_properties,) for a list or dict
         Of the data last given to ``score``; the mean over several models.
 
     Notes
@@ -127,7 +134,7 @@ class GroupAttributor(HeldGroups):
         "grouper": [HasMethods(["fit"]), None],
         "reduce": [StrOptions({"sum", "mean"})],
         "curvature": [StrOptions({"points", "groups"})],
-        "property": [StrOptions({"mean_neg_loss"}), callable, None],
+        "property": [StrOptions({"mean_neg_loss"}), callable, list, tuple, dict, None],
         "fisher_form": [StrOptions({"auto", "sum", "mean"})],
         "trak_kernel": [StrOptions({"output", "loss"})],
     }
@@ -187,13 +194,13 @@ class GroupAttributor(HeldGroups):
         models, train = self._open(model, X, y, sample_weight, X_fit)
         self._remember()
         if self.property is not None:
-            for task in each(models):
-                resolve_property(task, self.property)  # its refusals, before any work
+            for one in named_properties(self.property).values():
+                for task in each(models):
+                    resolve_property(task, one)  # its refusals, before any work
         self._partition(self.task_, X, y, train, groups)
         self.attributor_ = clone(self.attributor)
         if self.curvature == "groups":
-            found = map(fisher_of, [self] * len(each(models)), each(models), each(train))
-            self._keep(*zip(*found, strict=True))
+            self._keep(*fishers_of(self, models, train))
             return self
         if isinstance(self.attributor_, FurtherTraining):
             self.attributor_.set_params(groups=self.labels_, left_out=None)
@@ -252,7 +259,7 @@ class GroupAttributor(HeldGroups):
 
         Returns
         -------
-        scores : ndarray of shape (n_test, n_groups), or (1, n_groups) for a property
+        scores : ndarray of shape (n_test, n_groups), or (n_properties, n_groups)
         """
         return self._all_scores(self._queries(X, y))
 
@@ -260,7 +267,7 @@ class GroupAttributor(HeldGroups):
         if self.property is None:
             scores = np.concatenate(list(self._blocks(queries)))
         else:
-            scores = sum(b.sum(0, keepdims=True) for b in self._blocks(self._sloped(queries)))
+            scores = self._property_scores(queries)
         scores = scores / self.group_sizes_ if self.reduce == "mean" else scores
         check_scores(scores)
         return scores
@@ -268,29 +275,10 @@ class GroupAttributor(HeldGroups):
     def _score_blocks(self, queries: Examples | ExamplesList) -> Iterator[np.ndarray]:
         if self.property is None:
             return super()._score_blocks(queries)
-        return iter([self._all_scores(queries)])  # a property is one number of all queries
+        return iter([self._all_scores(queries)])  # properties are of all queries together
 
     def _columns(self) -> tuple[int, str]:
         return self.n_groups_, "n_groups"
-
-    @with_gradients
-    def transform(self, X: Any, y: Any = None) -> Any:
-        """Scores under the name of scikit-learn's transformers; honors ``set_output``.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
-        y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
-
-        Returns
-        -------
-        scores : ndarray or DataFrame of shape (n_test, n_groups), or (1, n_groups) for a property
-        """
-        if self.property is None:
-            return super().transform(X, y)
-        scores = self.score(X, y)
-        named = self.property if isinstance(self.property, str) else type(self.property).__name__
-        return self._with_index(scores, [getattr(self.property, "__name__", named)])
 
     @property
     def damping_(self) -> Any:
@@ -368,17 +356,17 @@ class GroupAttributor(HeldGroups):
         check_is_fitted(self, "labels_")
         return self.group_names_
 
-    def _sloped(self, queries: Any) -> Any:
-        """Queries with the slopes of the property as targets, for each model its own."""
-        values, sloped = [], []
-        compare_index(queries.index, self.property)
-        for task, own in zip(each(self._models), each(queries), strict=True):
-            function = resolve_property(task, self.property)
-            value, slopes = property_slopes(task, function, own)
-            values.append(value)
-            sloped.append(own.with_targets(slopes))
-        self.property_value_ = float(np.mean(values))
-        return ExamplesList(sloped) if isinstance(queries, ExamplesList) else sloped[0]
+    def _property_scores(self, queries: Examples | ExamplesList) -> np.ndarray:
+        """A row of scores for each property, (n_properties, n_groups)."""
+        given = named_properties(self.property).values()
+        values, parts = zip(*(sloped(self._models, one, queries) for one in given), strict=True)
+        single = isinstance(self.property, str) or callable(self.property)
+        self.property_value_ = values[0] if single else np.array(values)
+        if self.curvature == "points":
+            return np.stack([sum(block.sum(0) for block in self._blocks(one)) for one in parts])
+        own = zip(*map(each, parts), strict=True)  # the parts of each model
+        found = [fisher.scores_of_sums(p) for fisher, p in zip(self.fitted_, own, strict=True)]
+        return np.mean(found, axis=0)
 
     def _blocks(self, queries: Any) -> Iterator[np.ndarray]:
         """Scores of some queries after the other."""

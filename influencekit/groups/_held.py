@@ -12,7 +12,9 @@ from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.base import BaseAttributor
 from influencekit.data._examples import Examples, ExamplesList, each
 from influencekit.groups._groupers import BaseGrouper, ClusterGrouper, LabelGrouper
+from influencekit.groups._properties import named_properties
 from influencekit.models._task import Task, TaskList
+from influencekit.utils._torch import with_gradients
 
 __all__ = ["HeldGroups", "has_damping", "has_path", "partition"]
 
@@ -111,16 +113,26 @@ class HeldGroups(BaseAttributor):
     reduce: str
     labels_: np.ndarray
     group_names_: np.ndarray
+    group_sizes_: np.ndarray
 
     def _task_of(self, model: Any) -> Task:
         return self.attributor._task_of(model)
 
+    @with_gradients
     def self_influence(self) -> np.ndarray:
-        """Of single examples, as the attributor inside gives it."""
+        """Score of every example on itself, or of every group with ``curvature="groups"``.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_train,) or (n_groups,)
+            Of examples as the attributor inside gives it.  Of a group, its score for the mean
+            loss of its own rows, weighted as in training.
+        """
         check_is_fitted(self, "fitted_")
-        if self.curvature == "groups":
-            return super().self_influence()
-        return self.attributor_.self_influence()
+        if self.curvature == "points":
+            return self.attributor_.self_influence()
+        scores = np.mean([fitted.self_scores() for fitted in self.fitted_], axis=0)
+        return scores / self.group_sizes_ if self.reduce == "mean" else scores
 
     def _read_models(self, model: Any, X: Any, y: Any) -> Task | TaskList:
         return self.attributor._read_models(model, X, y)
@@ -135,6 +147,11 @@ class HeldGroups(BaseAttributor):
                 "cannot take over. Call fit again."
             )
         return super()._queries(X, y)
+
+    def _query_names(self, queries: Examples | ExamplesList) -> Any:
+        if self.property is None:
+            return super()._query_names(queries)
+        return list(named_properties(self.property))
 
     def _remember(self) -> None:
         """What the fit depends on, and the scores as well."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ __all__ = [
     "DemographicParityDifference",
     "EqualizedOddsDifference",
     "check_property",
+    "named_properties",
     "one_finite_number",
     "property_slopes",
     "resolve_property",
@@ -202,6 +203,48 @@ def compare_index(index: Any, given: Any) -> None:
     if index is not None and people is not None:  # only pandas' data have row labels
         pd = import_optional("pandas", "Row labels")
         compare_row_labels(X=pd.Series(0, index=index), sensitive=pd.Series(0, index=people))
+
+
+def named_properties(given: Any) -> dict[Any, Any]:
+    """Properties by their names, one or several.
+
+    Parameters
+    ----------
+    given : {"mean_neg_loss"}, callable, or list or dict of them
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ValueError
+        If there is none, one is neither a name nor a function, or two have the same name.
+    """
+    listed = list(given) if isinstance(given, (list, tuple)) else [given]
+    named = dict(given) if isinstance(given, Mapping) else {_name_of(one): one for one in listed}
+    if not named:
+        raise ValueError(
+            f"property: got {given!r}; accepted is at least one property. Give None to explain the "
+            "output of each row."
+        )
+    for one in named.values():
+        if not isinstance(one, str) and not callable(one):
+            raise ValueError(
+                f"property: got {one!r} among several; accepted are 'mean_neg_loss' and functions "
+                "(outputs, targets) -> scalar Tensor of all evaluation rows."
+            )
+    if not isinstance(given, Mapping) and len(named) < len(listed):
+        raise ValueError(
+            f"property: got {len(listed)} properties with the names {list(map(_name_of, listed))}; "
+            "accepted is a list of properties with names of their own. Give a dict of name and "
+            "property, such as {'gap by sex': DemographicParityDifference(sex)}."
+        )
+    return named
+
+
+def _name_of(given: Any) -> str:
+    return given if isinstance(given, str) else getattr(given, "__name__", type(given).__name__)
 
 
 def resolve_property(task: Task, given: Any) -> Property:

@@ -140,9 +140,60 @@ ROWS = [
                 "GroupAttributor(InfluenceFunction('fisher'), "
                 "curvature='points').fit(model, X, y, groups=y).score(X, y)"
             ),
+            "fewer dimensions (projection_dim)": (
+                "GroupAttributor(InfluenceFunction('fisher', max_memory=200, projection_dim=4), "
+                "curvature='groups').fit(model, X, y, groups=y)"
+            ),
             "raise max_memory": (
                 "GroupAttributor(InfluenceFunction('fisher', max_memory='1GB'), "
                 "curvature='groups').fit(model, X, y, groups=y).score(X, y)"
+            ),
+        },
+    ),
+    Row(
+        "accepted is a list of properties with names of their own",
+        (
+            "GroupAttributor(GradDot(), property=[DemographicParityDifference(y > 0), "
+            "DemographicParityDifference(y > 1)]).fit(model, X, y, groups=y)"
+        ),
+        {
+            "{'gap by sex': DemographicParityDifference(": (
+                "GroupAttributor(GradDot(), property={'gap by sex': "
+                "DemographicParityDifference(y > 0), 'other': DemographicParityDifference(y > 1)})"
+                ".fit(model, X, y, groups=y).score(X, y)"
+            ),
+        },
+    ),
+    Row(
+        "got a GroupAttributor of several properties",
+        (
+            "grouped = GroupAttributor(GradDot(), property=['mean_neg_loss', "
+            "DemographicParityDifference(y > 0)]).fit(model, X, y, groups=y); "
+            "GroupScoresDisplay.from_estimator(grouped, X, y)"
+        ),
+        {
+            "GroupScoresDisplay.from_predictions": (
+                "grouped = GroupAttributor(GradDot(), property=['mean_neg_loss', "
+                "DemographicParityDifference(y > 0)]).fit(model, X, y, groups=y); "
+                "GroupScoresDisplay.from_predictions(grouped.score(X, y)[1], grouped.group_names_)"
+            ),
+        },
+    ),
+    Row(
+        "scores of groups are the exact sums at any size",
+        (
+            "choose_group_size(GroupAttributor(InfluenceFunction('fisher'), "
+            "RandomGrouper(group_size=2)), model, X, y, X, y, group_sizes=[2])"
+        ),
+        {
+            "Take compare='rows'": (
+                "choose_group_size(GroupAttributor(InfluenceFunction('fisher'), "
+                "RandomGrouper(group_size=2)), model, X, y, X, y, group_sizes=[2], compare='rows')"
+            ),
+            "GroupAttributor(..., curvature='groups')": (
+                "choose_group_size(GroupAttributor(InfluenceFunction('fisher'), "
+                "RandomGrouper(group_size=2), curvature='groups'), model, X, y, X, y, "
+                "group_sizes=[2])"
             ),
         },
     ),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.cluster import KMeans
-from sklearn.datasets import make_blobs
+from sklearn.datasets import load_iris, make_blobs
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
@@ -477,3 +477,15 @@ def test_methods_by_scores_only_cannot_judge_later_rows():
     for name in ("predict", "score_samples", "score"):
         assert not hasattr(detector, name)
     assert not hasattr(detector, "estimator_")
+
+
+def test_rows_without_labels_are_judged_by_the_label_that_is_predicted():
+    X, y = load_iris(return_X_y=True)
+    detector = NoisyLabelDetector(LogisticRegression(max_iter=1000), random_state=0)
+    detector.fit(X, np.where(np.arange(150) % 15 == 0, (y + 1) % 3, y))
+    highest = detector.estimator_.predict_proba(X).max(1)
+    np.testing.assert_allclose(detector.score_samples(X), -np.log(highest))
+    suspected = -np.log(highest) >= detector.threshold_
+    np.testing.assert_array_equal(detector.predict(X), np.where(suspected, -1, 1))
+    with pytest.raises(ValueError, match="X has 3 features, but NoisyLabelDetector is expecting 4"):
+        detector.predict(X[:, :3])

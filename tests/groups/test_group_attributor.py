@@ -1,5 +1,7 @@
 """Group scores against sums of point scores, dense formulas, laws, and retraining."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +18,11 @@ from influencekit import (
     LossBaseline,
 )
 from influencekit.attributors.first_order._first_order import FirstOrder
+from influencekit.data import make_examples
 from influencekit.exceptions import ResourceError, UnsupportedModelError
+from influencekit.gradients import GradientEngine, Gradients, loss_cotangent, make_projection
+from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.groups import (
     DemographicParityDifference,
     EqualizedOddsDifference,
@@ -25,7 +31,39 @@ from influencekit.groups import (
     RandomGrouper,
     leave_group_out,
 )
-from tests.groups._fitted import LABELS, TASK, X_TEST, Y_TEST, N, X, Y, loop
+from tests.groups._fitted import LABELS, TASK, X_TEST, Y_TEST, N, X, Y, loop, per_example
+
+
+def loss(outputs, t):
+    return nn.functional.cross_entropy(outputs, t, reduction="none")
+
+
+def margin(outputs, t):
+    log_p = -loss(outputs, t)
+    return log_p - torch.log1p(-log_p.exp())
+
+
+def sums(rows):
+    return np.stack([rows[g == LABELS].sum(0) for g in range(4)])
+
+
+def projected(rows, dim, kind):
+    """Rows of a random projection of dense gradients, by its matrix, column after column."""
+    p = rows.shape[1]
+    specs = [block.spec for block in gradients_of(X).sample.blocks.values()]
+    unit = torch.eye(p, dtype=torch.float64)
+    blocks = {
+        spec.name: DenseBlock(spec, torch.cat([unit[:, c] for c in spec.columns], 1)[:, None])
+        for spec in specs
+    }
+    features = GradientFeatures(blocks, p, 1, p)
+    matrix = make_projection(TASK, dim, projection=kind, random_state=0)(features)
+    return rows @ matrix.numpy()
+
+
+def gradients_of(x):
+    engine = GradientEngine(TASK)
+    return Gradients(engine, make_examples(TASK, x, Y[: len(x)]), loss_cotangent(TASK))
 
 
 def test_no_point_matrix_is_held(monkeypatch):
@@ -66,37 +104,62 @@ class TestGroupFisher:
             trak_kernel=kind.removeprefix("trak_") if kind != "fisher" else "output",
         ).fit(TASK, X, Y, groups=LABELS)
 
-        def gradients(a, b, function):
-            def value(theta, x, t):
-                outputs = torch.func.functional_call(TASK.module, theta, (x[None],))
-                return function(outputs, t[None])[0]
-
-            theta = dict(TASK.module.named_parameters())
-            found = torch.func.vmap(torch.func.grad(value), (None, 0, 0))(
-                {k: p.detach() for k, p in theta.items()}, torch.tensor(a), torch.tensor(b)
-            )
-            return torch.cat([found[k].reshape(len(a), -1) for k in theta], 1).numpy()
-
-        def loss(outputs, t):
-            return nn.functional.cross_entropy(outputs, t, reduction="none")
-
-        def margin(outputs, t):
-            log_p = -loss(outputs, t)
-            return log_p - torch.log1p(-log_p.exp())
-
-        def sums(rows):
-            return np.stack([rows[g == LABELS].sum(0) for g in range(4)])
-
-        G = sums(gradients(X, Y, loss))
-        K = sums(gradients(X, Y, margin)) if kind == "trak_output" else G
+        G = sums(per_example(loss))
+        K = sums(per_example(margin)) if kind == "trak_output" else G
         if kind == "fisher":
-            v = -gradients(X_TEST, Y_TEST, loss)
+            v = -per_example(loss, X_TEST, Y_TEST)
         else:
-            v = gradients(X_TEST, Y_TEST, margin)
+            v = per_example(margin, X_TEST, Y_TEST)
         c = 1.0 if form == "sum" else 1 / np.bincount(LABELS)[:, None]
         A = K.T @ (c * K) / N + 1e-2 * np.eye(G.shape[1])
         expected = -v @ np.linalg.solve(A, G.T) / N
         np.testing.assert_allclose(grouped.score(X_TEST, Y_TEST), expected, rtol=1e-7, atol=1e-12)
+
+    @pytest.mark.parametrize("projection", ["rademacher", "factored", "two_sided"])
+    @pytest.mark.parametrize("kind", ["fisher", "output", "loss"])
+    def test_projected_formula(self, kind, projection):
+        """-vᵀ Pᵀ (Σ_j P K_j K_jᵀ Pᵀ / n + λ)⁻¹ P G_j / n, the projection by its matrix."""
+        options = {"projection_dim": 16, "projection": projection, "random_state": 0}
+        fisher = kind == "fisher"
+        attributor = (
+            InfluenceFunction("fisher", 1e-2, **options) if fisher else TRAK(1e-2, **options)
+        )
+        grouped = GroupAttributor(
+            attributor, curvature="groups", fisher_form="sum",
+            trak_kernel="output" if fisher else kind,
+        ).fit(TASK, X, Y, groups=LABELS)  # fmt: skip
+        G = projected(sums(per_example(loss)), 16, projection)
+        K = projected(sums(per_example(margin)), 16, projection) if kind == "output" else G
+        explained = (lambda o, t: -loss(o, t)) if fisher else margin
+        v = projected(per_example(explained, X_TEST, Y_TEST), 16, projection)
+        expected = -v @ np.linalg.solve(K.T @ K / N + 1e-2 * np.eye(16), G.T) / N
+        np.testing.assert_allclose(grouped.score(X_TEST, Y_TEST), expected, rtol=1e-7, atol=1e-12)
+        assert grouped.fitted_[0].right.shape == (4, 16)
+
+    def test_projected_groups_of_one_are_projected_trak_of_several_models(self):
+        models = [LogisticRegression(C=C).fit(X, Y) for C in (0.1, 1.0)]
+        trak = TRAK(1e-2, projection_dim=8, random_state=0)
+        alone = [trak.fit(model, X, Y).score(X_TEST, Y_TEST) for model in models[:1]]
+        grouped = GroupAttributor(trak, curvature="groups")
+        found = grouped.fit(models[0], X, Y).score(X_TEST, Y_TEST)
+        np.testing.assert_allclose(found, alone[0], rtol=1e-7)
+        both = grouped.fit(models, X, Y)
+        first, second = (fitted.projection.seed for fitted in both.fitted_)
+        assert first != second
+
+    def test_a_projection_takes_the_place_of_the_parameters_in_memory(self):
+        attributor = TRAK(1e-2, projection_dim=8, max_memory="10KB")
+        grouped = GroupAttributor(attributor, curvature="groups").fit(TASK, X, Y)
+        assert grouped.fitted_[0].rows.numel() * 8 <= 10_000
+        with pytest.raises(ResourceError, match="projection_dim=48 need"):
+            grouped.set_params(attributor__projection_dim=48).fit(TASK, X, Y)
+
+    def test_self_influence_of_a_group_is_that_on_its_own_mean_loss(self):
+        grouped = GroupAttributor(InfluenceFunction("fisher", 1e-2), curvature="groups")
+        found = grouped.fit(TASK, X, Y, groups=LABELS).self_influence()
+        own = [grouped.score(X[g == LABELS], Y[g == LABELS])[:, g].mean() for g in range(4)]
+        np.testing.assert_allclose(found, own, rtol=1e-7)
+        assert (found > 0).all()
 
     def test_auto_damping_and_form(self):
         clustered = GroupAttributor(
@@ -169,6 +232,58 @@ class TestProperty:
         np.testing.assert_array_equal(np.sign(predicted), np.sign(truth.scores[0]))
         small = grouped.fit(model, A, b, groups=part).score(A[:200], b[:200])[0][:4]
         np.testing.assert_allclose(small, truth.scores[0], atol=0.1 * np.abs(small).max())
+
+    @pytest.mark.parametrize("curvature", ["points", "groups"])
+    def test_several_properties_are_rows_of_one_fit(self, curvature, monkeypatch):
+        gap = DemographicParityDifference([0, 1, 0, 1, 1])
+        given = {"loss": "mean_neg_loss", "gap": gap}
+        inside = InfluenceFunction("fisher", 1e-2)
+
+        def score(one):
+            grouped = GroupAttributor(inside, curvature=curvature, property=one)
+            grouped.fit(TASK, X, Y, groups=LABELS)
+            return grouped, grouped.score(X_TEST, Y_TEST)
+
+        names, calls = ("eigh", "solve"), []
+        for name in names:
+            plain = getattr(torch.linalg, name)
+            spy = partial(lambda f, *a: calls.append(1) or f(*a), plain)
+            monkeypatch.setattr(torch.linalg, name, spy)
+        both, found = score(given)
+        n_calls = len(calls)
+        alone = [score(one) for one in given.values()]
+        assert len(calls) == 3 * n_calls  # several properties take as many as one
+        np.testing.assert_allclose(found, np.concatenate([rows for _, rows in alone]), rtol=1e-7)
+        values = [one.property_value_ for one, _ in alone]
+        np.testing.assert_allclose(both.property_value_, values)
+        np.testing.assert_array_equal(score(list(given.values()))[1], found)
+        frame = both.set_output(transform="pandas").transform(X_TEST, Y_TEST)
+        assert list(frame.index) == ["loss", "gap"]
+        assert list(both.top_k(X_TEST, Y_TEST, k=1, as_frame=True)["query"]) == ["loss", "gap"]
+
+    def test_a_property_is_the_score_of_the_summed_gradient(self):
+        """-(Σ_i ∇f_i / m)ᵀ (Σ_j G_j G_jᵀ / n + λ)⁻¹ G_j / n."""
+        inside = InfluenceFunction("fisher", 1e-2)
+        grouped = GroupAttributor(
+            inside, curvature="groups", fisher_form="sum", property="mean_neg_loss"
+        ).fit(TASK, X, Y, groups=LABELS)
+        G = sums(per_example(loss))
+        v = -per_example(loss, X_TEST, Y_TEST).mean(0)
+        expected = -v @ np.linalg.solve(G.T @ G / N + 1e-2 * np.eye(G.shape[1]), G.T) / N
+        np.testing.assert_allclose(grouped.score(X_TEST, Y_TEST)[0], expected, rtol=1e-7)
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            ([], "at least one property"),
+            (["mean_neg_loss", 3], "got 3 among several"),
+            (["mean_neg_loss"] * 2, "Give a dict of name"),
+            ({"a": "loss"}, "got 'loss'; accepted are 'mean_neg_loss'"),
+        ],
+    )
+    def test_several_properties_are_checked_by_fit(self, given, said):
+        with pytest.raises(ValueError, match=said):
+            GroupAttributor(GradDot(), property=given).fit(TASK, X, Y)
 
     def test_refused(self):
         def fit(function):
