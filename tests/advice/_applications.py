@@ -263,7 +263,7 @@ ROWS = [
         },
     ),
     Row(
-        ", which scores groups, while single training examples are shown",
+        ", which scores groups, but this display shows single training",
         (
             "grouped = GroupAttributor(GradDot()).fit(model, X, y, groups=y); "
             "TopExamplesDisplay.from_estimator(grouped, X, X[:5])"

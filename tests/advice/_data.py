@@ -168,7 +168,7 @@ ROWS = [
         },
     ),
     Row(
-        "is not seen as images. Give `image_shape`,",
+        "cannot be shown as images. Give `image_shape`,",
         ("TopExamplesDisplay.from_estimator(GradDot().fit(model, X, y), X, X[:2], kind='images')"),
         {
             "Give `image_shape`": (
@@ -182,7 +182,7 @@ ROWS = [
         },
     ),
     Row(
-        "` is sparse; give what a reader",
+        "` is sparse; give something readable",
         (
             "TopExamplesDisplay.from_estimator(GradDot().fit(model, "
             "sparse.csr_matrix(X), y), sparse.csr_matrix(X), X[:2])"

@@ -55,7 +55,7 @@ ROWS = [
         },
     ),
     Row(
-        "cannot be trained once more with checkpoints",
+        "cannot be trained again with checkpoints",
         "RunAverage(retrain=True).fit(model, X, y)",
         {
             "RunAverage(checkpoints=states)": (

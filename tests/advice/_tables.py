@@ -42,13 +42,13 @@ ROWS = [
         },
     ),
     Row(
-        "sample_weight: retrain=, a training function of your own",
+        "it is not passed to your own training function, retrain=",
         (
             "retrain_on_subsets(model, X, y, X[:9], y[:9], n_subsets=4, "
             "sample_weight=np.ones(len(y)), retrain=lambda model, X, y: model)"
         ),
         {
-            "sample_weight: retrain=": (
+            "retrain=": (
                 "retrain_on_subsets(model, X, y, X[:9], y[:9], n_subsets=4, "
                 "sample_weight=np.ones(len(y)))  # no retrain="
             ),

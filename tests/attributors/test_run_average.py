@@ -418,7 +418,7 @@ def test_lds_search_over_a_net_that_kept_checkpoints():
         (lambda: RunAverage(SGDInfluence()), "net", ValueError, "looks along the run itself"),
         (lambda: RunAverage(RunAverage()), "net", ValueError, "looks along the run itself"),
         (lambda: RunAverage(), "mixed", UnsupportedModelError, "is a run, item 1 a single"),
-        (lambda: RunAverage(checkpoints=[]), "net", ValueError, "checkpoints: got none"),
+        (lambda: RunAverage(checkpoints=[]), "net", ValueError, "checkpoints: got an empty"),
         (lambda: RunAverage(checkpoints={}), "list", UnsupportedModelError, "beside a list"),
         (lambda: RunAverage(), "other", UnsupportedModelError, "the trainable parameters of item"),
         (lambda: RunAverage(damping_factor=0), "net", ValueError, "damping_factor"),
@@ -426,7 +426,7 @@ def test_lds_search_over_a_net_that_kept_checkpoints():
             lambda: RunAverage(retrain=True),
             "linear",
             UnsupportedModelError,
-            "cannot be trained once more",
+            "cannot be trained again",
         ),
     ],
 )

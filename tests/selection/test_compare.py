@@ -160,7 +160,7 @@ def test_errors(truth, fitted):
         compare(fitted, truth.outputs, *QUERY)
     with pytest.raises(ValueError, match=r"reference: got 'dott'.*Did you mean 'dot'\?"):
         compare(fitted, truth, *QUERY, reference="dott")
-    with pytest.raises(ValueError, match=r"50 training rows and 9 queries|subset_outputs: holds"):
+    with pytest.raises(ValueError, match=r"50 training rows and 9 queries|subset_outputs: has"):
         compare(fitted, truth, X[:3], Y[:3])
     broken = SubsetOutputs(truth.masks, np.full_like(truth.outputs, np.nan), truth.seeds)
     with pytest.raises(ValueError, match=r"SubsetOutputs\.diverged"):

@@ -230,7 +230,7 @@ def test_score_does_not_form_the_score_matrix(problem, truth, monkeypatch):
 
 
 def test_ground_truth_of_another_output_is_refused(problem, truth):
-    with pytest.raises(ValueError, match=r"holds output='neg_loss'.*explains 'margin'"):
+    with pytest.raises(ValueError, match=r"has output='neg_loss'.*explains 'margin'"):
         fit(problem, truth, InfluenceFunction(output="margin"))
     with pytest.raises(ValueError, match="'output' says what the retrained models are measured by"):
         fit(problem, truth, search_space={"output": ["margin", "neg_loss"]})

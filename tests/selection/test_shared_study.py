@@ -175,7 +175,7 @@ def test_studies_made_by_hand_are_taken_while_they_are_unused(problem, storage):
 
 
 def test_refused_space_leaves_no_study_behind(problem, storage):
-    with pytest.raises(ValueError, match="names no parameter"):
+    with pytest.raises(ValueError, match="does not name parameters"):
         search(problem, storage, space={"dampings": [1.0]})
     assert optuna.get_all_study_names(storage) == []
 
