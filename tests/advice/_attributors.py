@@ -222,7 +222,7 @@ ROWS = [
         },
     ),
     Row(
-        "holds no recording of its training. Train",
+        "does not have a recording of its training. Train",
         "SGDInfluence().fit(net, Z, y)",
         {
             "Train the skorch net with callbacks=[TrajectoryRecorder()]": (
@@ -240,7 +240,7 @@ ROWS = [
         },
     ),
     Row(
-        "holds no recording of its training. Train",
+        "does not have a recording of its training. Train",
         "trajectory_leave_one_out(net, Z, y, Z[:2], y[:2], left_out=[0])",
         {
             "Train the skorch net with callbacks=[TrajectoryRecorder()]": (

@@ -144,7 +144,7 @@ ROWS = [
         "GradDot().fit(module_task, Z, y.astype(float))",
         {
             "y.astype(int)": "y = y.astype(float); GradDot().fit(module_task, Z, y.astype(int))",
-            "of a Tensor, y.long()": (
+            "for a Tensor, y.long()": (
                 "y = torch.from_numpy(y.astype(float)); GradDot().fit(module_task, Z, y.long())"
             ),
         },

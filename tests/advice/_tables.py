@@ -48,7 +48,7 @@ ROWS = [
             "sample_weight=np.ones(len(y)), retrain=lambda model, X, y: model)"
         ),
         {
-            "retrain=": (
+            "sample_weight: it is not passed to your own training function, retrain=": (
                 "retrain_on_subsets(model, X, y, X[:9], y[:9], n_subsets=4, "
                 "sample_weight=np.ones(len(y)))  # no retrain="
             ),

@@ -70,8 +70,8 @@ def _shape(X: Any, image_shape: tuple[int, ...] | None, name: str) -> NDArray:
     array = np.asarray(X)
     if array.dtype.kind not in "biuf":
         raise ValueError(
-            f"`{name}` is not numeric, so it cannot be shown as images; use kind='bars' or "
-            f"`to_frame()`."
+            f"`{name}` is not numeric, so it is not images; kind='bars' and `to_frame()` show any "
+            f"rows."
         )
     if image_shape is not None:
         if np.prod(array.shape[1:]) != np.prod(image_shape):
