@@ -125,7 +125,7 @@ def _check_names(attributors: Any, reference: str | None) -> str:
     if not isinstance(attributors, Mapping) or not attributors:
         raise TypeError(
             f"attributors: got {type(attributors).__name__}; accepted is a dict of at least one "
-            f"attributor by name, such as {'influence': attributor}."
+            f"attributor by name, such as {{'influence': attributor}}."
         )
     names = list(attributors)
     if reference is None:

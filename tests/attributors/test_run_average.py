@@ -363,7 +363,7 @@ def test_retraining_a_seeded_mlp_goes_along_its_own_run():
         RunAverage(retrain=True).fit(lbfgs, X, Y)
 
 
-@pytest.mark.filterwarnings("ignore:The pick")  # of two candidates one is at an edge
+@pytest.mark.filterwarnings("ignore:The chosen damping")  # of two candidates one is at an edge
 def test_groups_and_searches_go_around_it(loop):
     module, recorder, _ = loop
     task = as_task(module, nn.CrossEntropyLoss())
@@ -384,7 +384,7 @@ def test_groups_and_searches_go_around_it(loop):
     assert inside.fit(task, X, Y).n_checkpoints_ == 3
 
 
-@pytest.mark.filterwarnings("ignore:The pick")  # of two candidates one is at an edge
+@pytest.mark.filterwarnings("ignore:The chosen damping")  # of two candidates one is at an edge
 def test_searches_and_groups_take_runs(loop):
     _, _, by_hand = loop
     models = [as_task(m, nn.CrossEntropyLoss()) for m in by_hand]

@@ -368,7 +368,7 @@ class TestWarnings:
     def test_a_tolerance_that_is_far_too_loose(self):
         X, y = (values[:300] for values in load_digits(return_X_y=True))
         model = LogisticRegression(tol=1e-2).fit(X, y)
-        with pytest.warns(NotStationaryWarning, match="tol=0.01, is met, but loose"):
+        with pytest.warns(NotStationaryWarning, match="tol=0.01, is met, but it is loose"):
             InfluenceFunction().fit(model, X, y)
 
     def test_rounding_of_a_fit_in_float32(self):

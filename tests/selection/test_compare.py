@@ -152,7 +152,9 @@ def test_an_output_that_was_not_measured_is_refused_but_random_scores_have_none(
 def test_errors(truth, fitted):
     with pytest.raises(TypeError, match="attributors: got list; accepted is a dict"):
         compare(list(fitted.values()), truth, *QUERY)
-    with pytest.raises(TypeError, match="attributors: got dict; accepted is a dict of one or more"):
+    with pytest.raises(
+        TypeError, match="attributors: got dict; accepted is a dict of at least one"
+    ):
         compare({}, truth, *QUERY)
     with pytest.raises(NotFittedError, match=r"attributors\['new'\].* give model, X and y"):
         compare({"new": InfluenceFunction()}, truth, *QUERY)

@@ -22,7 +22,7 @@ from influencekit.groups import GroupAttributor, LabelGrouper, RandomGrouper
 from influencekit.selection._space import drawn
 
 # models at the optimum of a convex objective, where ξ alone is warned of
-pytestmark = pytest.mark.filterwarnings("ignore:.*Take criterion='auto'")
+pytestmark = pytest.mark.filterwarnings("ignore:.*Use criterion='auto'")
 
 X, Y = (a[::2] for a in load_iris(return_X_y=True))
 X_QUERY, Y_QUERY = (a[1::9] for a in load_iris(return_X_y=True))

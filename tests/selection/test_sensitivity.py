@@ -392,7 +392,7 @@ def test_bad_options(nets, data, truth, options, message):
 
 def test_ground_truth_must_fit(nets, data, truth):
     X, y, X_query, y_query = data
-    with pytest.raises(ValueError, match="holds 80 training rows and 20 queries"):
+    with pytest.raises(ValueError, match="has 80 training rows and 20 queries"):
         fit(GradDot(), nets[0], (X, y, X_query[:5], y_query[:5]), truth)
     with pytest.raises(ValueError, match="explains 'margin'"):
         fit(GradDot("margin"), nets[0], data, truth)

@@ -211,7 +211,7 @@ def test_a_net_keeps_classes_that_its_subset_misses():
     assert_same(*both, atol=1e-10)
     alone = outputs_alone(make_net(), X, Y, X_QUERY, Y_QUERY, both[0])
     np.testing.assert_allclose(both[0].outputs, alone, atol=1e-10)
-    with pytest.raises(ValueError, match=r"subset 0 \(2 in all\) has no row of class .*0"):
+    with pytest.raises(ValueError, match=r"subset 0 \(2 in all\) does not have rows of class .*0"):
         retrain(LogisticRegression(), masks=masks)
 
 
