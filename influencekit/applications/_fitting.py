@@ -61,9 +61,7 @@ def check_labeled(X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> int:
         If ``y`` is missing, has another length, is not one value a row, or is not finite.
     """
     if y is None:
-        raise ValueError(
-            f"{names[1]}: got None; the labels are needed, since it is they that are judged."
-        )
+        raise ValueError(f"{names[1]}: got None; the labels are needed, because they are judged.")
     if hasattr(X, "fit"):
         raise TypeError(
             f"{names[0]}: got the estimator {type(X).__name__}; accepted are rows of data. The "
@@ -74,7 +72,7 @@ def check_labeled(X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> int:
         one_hot = labels.ndim == 2 and len(labels) == n and labels.shape[1] > 1
         raise ValueError(
             f"{names[1]}: got shape {labels.shape} beside {n} rows of {names[0]}; accepted is one "
-            f"label a row, shape ({n},)."
+            f"label for each row, shape ({n},)."
             + (f" Use {names[1]}.argmax(axis=1) for one-hot rows." if one_hot else "")
         )
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
@@ -121,7 +119,7 @@ def fit_on(
     X, y : array-like
     rows : ndarray of int, or None for all
     seed : int
-        Of every ``random_state`` inside, and of torch for nets.
+        Seed for every ``random_state`` inside, and for torch with nets.
     sample_weight : ndarray of shape (n,) or None, default=None
         Of all rows.
 
@@ -297,8 +295,9 @@ def probabilities(model: Any, X: Any, classes: np.ndarray) -> np.ndarray:
     """
     if not is_classifier(model) or not hasattr(model, "predict_proba"):
         raise TypeError(
-            f"estimator: {type(model).__name__} gives no class probabilities (predict_proba). "
-            "Take a classifier that does, or wrap it in scikit-learn's CalibratedClassifierCV."
+            f"estimator: {type(model).__name__} does not have class probabilities "
+            f"(predict_proba). Use a classifier that has them, or wrap it in scikit-learn's "
+            f"CalibratedClassifierCV."
         )
     with untouched(device_of(model)):  # a net's loader draws from the global generator
         values = np.asarray(model.predict_proba(X), dtype=np.float64)

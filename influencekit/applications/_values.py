@@ -69,8 +69,8 @@ def check_detector(attributor: Any, method: str, grouper: Any) -> None:
         return
     if grouper is not None:
         raise ValueError(
-            "grouper: got one beside a GroupAttributor, which has its own; accepted is one of "
-            "the two. Leave grouper at None, or give the attributor of single examples."
+            "grouper: got one together with a GroupAttributor, which has its own; accepted is one "
+            "of the two. Leave grouper at None, or give the attributor of single examples."
         )
     if method == "self_influence" and attributor.curvature == "groups":
         raise ValueError(
@@ -166,7 +166,7 @@ def row_shares(fitted: Any, values: np.ndarray) -> np.ndarray:
     return shares[fitted.labels_]
 
 
-#: Scores held at a time, in numbers.
+#: Number of scores held in memory at once.
 _SCORES = 2**24
 
 
@@ -210,7 +210,7 @@ def held_out_values(
     Parameters
     ----------
     estimator : estimator
-        Fitted anew for each fold, on the other folds.
+        Fitted again for each fold, on the other folds.
     attributor : attributor
         Cloned for each fold.
     X, y : array-like of n rows

@@ -129,8 +129,8 @@ def group_gradients(
     if needed > engine.max_memory:
         raise ResourceError(
             f"gradients of {n_groups:,} groups with {p:,} parameters need {format_bytes(needed)}, "
-            f"but max_memory is {format_bytes(engine.max_memory)}. Take fewer groups, "
-            "curvature='points', which holds no such matrix, or raise max_memory."
+            f"but max_memory is {format_bytes(engine.max_memory)}. Use fewer groups, "
+            f"curvature='points', which does not need this matrix, or raise max_memory."
         )
     order = np.argsort(groups, kind="stable")
     out = torch.zeros(n_groups, p, dtype=torch.float64, device=engine.task.device)
@@ -255,7 +255,7 @@ def fisher_of(grouped: Any, task: Task, train: Examples) -> tuple[GroupFisher, n
     Raises
     ------
     ValueError
-        If the attributor's curvature is no empirical Fisher matrix.
+        If the attributor's curvature is not an empirical Fisher matrix.
     """
     attributor = grouped.attributor_
     engine = gradient_engine(attributor, task)

@@ -58,7 +58,7 @@ def label_table(labels: Any, n_rows: int, name: str = "labels") -> Any:
 
 
 def _pandas() -> Any:
-    """pandas, on which labels of groups stand."""
+    """pandas, which labels of groups need."""
     return import_optional("pandas", "A label for each row")
 
 
@@ -94,7 +94,7 @@ def group_values(labels: Any, n_rows: int, name: str) -> np.ndarray:
 
 
 def refuse_missing(labels: Any, name: str) -> None:
-    """Refuse labels among which some are missing.
+    """Refuse labels if some are missing.
 
     Parameters
     ----------
@@ -118,8 +118,7 @@ def refuse_missing(labels: Any, name: str) -> None:
     if len(rows):
         raise ValueError(
             f"{name}: {len(rows):,} rows have a missing label (NaN or None): {some_rows(rows)}. "
-            "Give them a label of their own, such as labels.fillna('missing'), or leave those "
-            "rows out."
+            "Give them their own label, such as labels.fillna('missing'), or leave those rows out."
         )
 
 

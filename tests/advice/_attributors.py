@@ -84,7 +84,7 @@ ROWS = [
         },
     ),
     Row(
-        "model: several were given, of which score",
+        "model: got several models, for which only score",
         (
             "FurtherTraining(random_state=0, n_repeats=1, epochs=1).fit([net, net], Z, "
             "y).measure(Z[:2], y[:2])"
@@ -188,7 +188,7 @@ ROWS = [
         },
     ),
     Row(
-        "with removal_order='finite', which takes an example out",
+        "with removal_order='finite', which removes an example",
         (
             "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
             "SGDInfluence(horizon=1, removal_order='finite').fit(net, Z, y).score(*two)"
@@ -205,13 +205,13 @@ ROWS = [
         },
     ),
     Row(
-        "step_scores: removal_order='finite' takes an example out of",
+        "step_scores: removal_order='finite' removes an example from",
         (
             "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
             "SGDInfluence(removal_order='finite').fit(net, Z, y).step_scores(Z[:2], y[:2])"
         ),
         {
-            "step_scores: removal_order='finite' takes": (
+            "step_scores: removal_order='finite' removes": (
                 "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
                 "SGDInfluence(removal_order='finite').fit(net, Z, y).score(*two)  # no step_scores"
             ),

@@ -120,7 +120,7 @@ ROWS = [
         },
     ),
     Row(
-        "; accepted is one label a row,",
+        "; accepted is one label for each row,",
         "NoisyLabelDetector(LogisticRegression()).fit(X, np.eye(3)[y])",
         {
             "Use y.argmax(axis=1) for one-hot rows": (

@@ -21,7 +21,7 @@ ROWS = [
             "SGDInfluence(recorder.trajectory_).fit(task, Z, y, sample_weight=np.ones(len(y)))"
         ),
         {
-            "take InfluenceFunction": (
+            "use InfluenceFunction": (
                 "InfluenceFunction('fisher').fit(module_task, Z, y, sample_weight=np.ones(len(y)))"
             ),
         },

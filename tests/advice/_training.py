@@ -183,20 +183,20 @@ ROWS = [
         },
     ),
     Row(
-        ". It takes many times as long. engine='loop'",
+        ". Use engine='loop' to do this",
         (
             "FurtherTraining('sgd', 0.1, epochs=1, **once).fit(as_task(Item(), "
             "loss=nn.CrossEntropyLoss()), Z, y).score(*two)"
         ),
         {
-            "engine='loop' says that this is wanted": (
+            "Use engine='loop' to do this without a warning": (
                 "FurtherTraining('sgd', 0.1, epochs=1, engine='loop', "
                 "**once).fit(as_task(Item(), loss=nn.CrossEntropyLoss()), Z, y).score(*two)"
             ),
         },
     ),
     Row(
-        "optimizer: it does not hold the trainable",
+        "optimizer: it does not have the trainable",
         (
             "m = Net(); o = torch.optim.SGD(m.layers[0].parameters(), lr=0.1)\nwith "
             "record_trajectory(m, o, n_rows=50): pass"

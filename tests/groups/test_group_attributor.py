@@ -181,12 +181,12 @@ class TestProperty:
             fit(lambda outputs, targets: (outputs.argmax(1) == targets).double().mean())
         with pytest.raises(ValueError, match="3 labels for 5 evaluation rows"):
             fit(DemographicParityDifference([0, 1, 1]))
-        with pytest.raises(ValueError, match="has no evaluation row"):
+        with pytest.raises(ValueError, match="does not have evaluation rows"):
             fit(EqualizedOddsDifference(["a", "b", "a", "a", "a"]))
         for given in ("mean_neg_loss", EqualizedOddsDifference(["a", "b", "a", "a", "a"])):
             with pytest.raises(ValueError, match="y: got None; property"):
                 GroupAttributor(GradDot(), property=given).fit(TASK, X, Y).score(X_TEST)
-        with pytest.raises(ValueError, match="has no parameter 'output'"):
+        with pytest.raises(ValueError, match="does not have a parameter 'output'"):
             GroupAttributor(LossBaseline(), property="mean_neg_loss").fit(TASK, X, Y)
 
 

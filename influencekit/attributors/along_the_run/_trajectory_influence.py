@@ -1,4 +1,4 @@
-"""What SGD-influence and AdamW-influence have in common."""
+"""What SGD-influence and AdamW-influence share."""
 
 from __future__ import annotations
 
@@ -83,15 +83,16 @@ class TrajectoryInfluence(BaseAttributor):
     def _fit(self, task: Task, train: Examples) -> Fitted:
         if self.removal_order == "finite" and self.horizon is not None:
             raise ValueError(
-                f"horizon: got {self.horizon} with removal_order='finite', which takes an example "
-                "out of all of its batches together and reads the output once, at the end. Use "
+                f"horizon: got {self.horizon} with removal_order='finite', which removes an "
+                f"example from all of its batches together and reads the output once, at the end. "
+                f"Use "
                 "horizon=None, or removal_order='derivative'."
             )
         trajectory = self._find(task)
         if train.weights is not None:
             raise ValueError(
                 f"sample_weight: {type(self).__name__} repeats the steps of a recorded run, which "
-                "knows no weights of examples. Leave it out, or take InfluenceFunction."
+                f"does not have example weights. Leave it out, or use InfluenceFunction."
             )
         weights = training_weights(task, train)
         replay = Replay(task, trajectory, train, self.train_rows_, weights)
@@ -102,7 +103,7 @@ class TrajectoryInfluence(BaseAttributor):
 
     @property
     def trajectory_(self) -> Trajectory:
-        """The recorded run; of several models each has its own, in ``fitted_``."""
+        """The recorded run; for several models, see ``fitted_``."""
         return self._only("trajectory_").replay.trajectory
 
     def _only(self, asked: str) -> FittedTrajectory:
@@ -115,7 +116,7 @@ class TrajectoryInfluence(BaseAttributor):
         return self.fitted_[0]
 
     def _find(self, task: Task) -> Trajectory:
-        """The trajectory that was given, or that the model's training recorded."""
+        """The given trajectory, or the one that the model's training recorded."""
         given = self.trajectory
         if isinstance(given, (str, os.PathLike)):
             return Trajectory.load(given)
@@ -124,7 +125,8 @@ class TrajectoryInfluence(BaseAttributor):
         found = recorded_trajectory(task.estimator) if given is None else given
         if found is None:
             raise TrajectoryError(
-                f"model: this {task.name} holds no recording of its training. Train the skorch net "
+                f"model: this {task.name} does not have a recording of its training. Train the "
+                f"skorch net "
                 "with callbacks=[TrajectoryRecorder()], or a torch module inside "
                 "record_trajectory(...) as recorder, and give trajectory=recorder.trajectory_."
             )
@@ -151,7 +153,7 @@ class TrajectoryInfluence(BaseAttributor):
         -------
         StepScores
             Steps, rows of X_train, and scores (n_test, n_occurrences), in the order of training.
-            Summed over the occurrences of a row they are the row's ``score``.
+            Their sum over the occurrences of a row is the row's ``score``.
 
         Raises
         ------
@@ -163,8 +165,9 @@ class TrajectoryInfluence(BaseAttributor):
         fitted = self._only("step_scores")
         if self.removal_order == "finite":
             raise ValueError(
-                "step_scores: removal_order='finite' takes an example out of all of its batches "
-                "together, whose effects do not add up. Use removal_order='derivative'."
+                "step_scores: removal_order='finite' removes an example from all of its batches "
+                "together, so the effects of single steps do not add up. Use "
+                "removal_order='derivative'."
             )
         return fitted.step_scores(each(self._queries(X, y))[0])
 
@@ -188,7 +191,7 @@ class TrajectoryInfluence(BaseAttributor):
         X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
         y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
         left_out : array-like of int, default=None
-            Rows of X_train; None is all that the model learned from.
+            Rows of X_train; None is all rows that the model learned from.
         estimate : {"second_order", "finite", "kinks"}, default="second_order"
             "second_order": removing example j takes its weight from 1 to 0, so that the output f
             loses ``f' - f''/2 + ...``, with derivatives by the weight; ``-f''/2``, exactly.
@@ -200,7 +203,7 @@ class TrajectoryInfluence(BaseAttributor):
             inputs near 0 (normal kernel, 0.01 of each unit's standard deviation), minus the
             derivative.  It is 0 for smooth models.  A flag, not a correction.
         chunk_size : int, default=32
-            Examples at a time, of "second_order".
+            Number of examples at once, for "second_order".
 
         Returns
         -------
@@ -210,8 +213,7 @@ class TrajectoryInfluence(BaseAttributor):
         Raises
         ------
         ValueError
-            If an example is none of the rows that the model learned from, or ``estimate`` is
-            unknown.
+            If the model did not learn from an example, or ``estimate`` is unknown.
         TrajectoryError
             After ``fit`` with several models.
 

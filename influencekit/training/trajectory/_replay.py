@@ -107,9 +107,9 @@ def refuse_batch_statistics(module: torch.nn.Module) -> None:
     for name, part in module.named_modules():
         if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):  # noqa: SLF001  torch has no other name
             raise UnsupportedModelError(
-                f"model: layer {name!r} is {type(part).__name__}. In training mode the loss of a "
-                "row depends on the other rows of its batch through it, so that a row cannot be "
-                "taken out. Accepted are LayerNorm, GroupNorm or no normalization; "
+                f"model: layer {name!r} is {type(part).__name__}. In training mode, it makes the "
+                f"loss of a row depend on the other rows of its batch, so a row cannot be "
+                f"removed. Accepted are LayerNorm, GroupNorm or no normalization; "
                 "FurtherTraining, which keeps the fitted statistics, works with this layer."
             )
 
