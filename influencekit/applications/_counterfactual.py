@@ -143,7 +143,7 @@ default="demographic_parity"
         class.
     threshold : float or None, default=None
         Probabilities from here on count as 1, others as 0, so that means are rates of positive
-        predictions.  None takes the probabilities: smooth in the model, so what gradients can
+        predictions.  None uses the probabilities: smooth in the model, so what gradients can
         predict.
     positive : label, default=None
         Which label in ``y`` is the positive class, where they are not 0 and 1.

@@ -121,7 +121,7 @@ def fit_on(
     seed : int
         Seed for every ``random_state`` inside, and for torch with nets.
     sample_weight : ndarray of shape (n,) or None, default=None
-        Of all rows.
+        Weights of all rows.
 
     Returns
     -------

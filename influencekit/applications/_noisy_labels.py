@@ -122,11 +122,11 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
     probabilities_ : ndarray of shape (n, n_classes) or None
         Probabilities from which the scores of "rounds", "loss" and "margin" were computed.
     classes_ : ndarray of shape (n_classes,)
-        Of a classifier.
+        Classes of a classifier.
     method_ : str
         Method in use.
     attributor_ : attributor or None
-        Of the methods by influence; fitted where one model was explained.
+        The attributor of the methods by influence; fitted if one model was explained.
 
     Notes
     -----

@@ -96,7 +96,7 @@ def row_groups(
         Fitted on all rows, where there is a grouper to look at it.
     X, y : array-like of n rows
     seed : int
-        Of the fit, and of a grouper without a seed of its own.
+        Seed for the fit, and for a grouper without its own seed.
     sample_weight : ndarray of shape (n,) or None, default=None
 
     Returns
@@ -215,12 +215,12 @@ def held_out_values(
         Cloned for each fold.
     X, y : array-like of n rows
     groups : ndarray of int of shape (n,), default=None
-        Of all rows, for an attributor of groups: the rows of one have their mean as value.
+        Groups of all rows, for an attributor of groups: the value of a row is its group's mean.
     cv : int or splitter, default=5
     seed : int, default=0
     verbose : int, default=0
     sample_weight : ndarray of shape (n,) or None, default=None
-        Of the models' fits.
+        Weights for the fits of the models.
 
     Returns
     -------

@@ -40,7 +40,7 @@ class AgreementDisplay:
     ceiling : array-like of shape (n_points,), default=None
         Highest agreement that the gold standard's noise allows; the band above is out of reach.
     xlabel, ylabel : str
-        Of the axes.
+        Labels of the axes.
 
     Attributes
     ----------
@@ -169,7 +169,7 @@ class AgreementDisplay:
             None makes a new figure.
         legend_loc : str or None, default="auto"
             Matplotlib's ``loc``; None for no legend.  "auto" is "best" for up to five curves, and
-            beside the axes for more.
+            next to the axes for more.
 
         Returns
         -------

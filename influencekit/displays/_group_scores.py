@@ -25,7 +25,7 @@ class GroupScoresDisplay:
     measured_se : array-like of shape (n_groups,), default=None
         Standard errors of ``measured``.
     label : str, default="score"
-        Of the axis.
+        Label of the axis.
 
     Attributes
     ----------

@@ -141,7 +141,7 @@ class LabelIssuesDisplay:
             None makes a new figure.
         kind : {"scores", "ranking"}, default="scores"
         bins : int, default=40
-            Of the histogram.
+            Number of bins of the histogram.
         legend_loc : str or None, default="best"
             Matplotlib's ``loc``; None for no legend.
 

@@ -105,7 +105,7 @@ def group_gradients(
     Parameters
     ----------
     gradients : Gradients
-        Of the training examples, one each.
+        Gradients of the training examples, one for each.
     groups : ndarray of int of shape (n_train,)
     n_groups : int
     weights : Tensor of shape (n_train,)

@@ -13,14 +13,14 @@ __all__ = ["encode_labels", "label_table", "named_groups", "refuse_missing"]
 
 
 def label_table(labels: Any, n_rows: int, name: str = "labels") -> Any:
-    """Labels as columns of a table, one row an example.
+    """Labels as columns of a table, with one row for each example.
 
     Parameters
     ----------
     labels : array-like of shape (n_rows,) or (n_rows, n_columns), Series or DataFrame
     n_rows : int
     name : str
-        Of the argument, for messages.
+        Name of the argument, for messages.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def label_table(labels: Any, n_rows: int, name: str = "labels") -> Any:
         array = np.asarray(labels)
         if array.ndim not in (1, 2):
             raise ValueError(
-                f"{name}: got shape {array.shape}; accepted are one label a row, or one column for "
+                f"{name}: got shape {array.shape}; accepted are one label for each row, or one column for "
                 "each attribute whose crossings are the groups."
             )
         table = pd.DataFrame(array if array.ndim == 2 else array[:, None])
@@ -78,7 +78,7 @@ def group_values(labels: Any, n_rows: int, name: str) -> np.ndarray:
     labels : array-like of shape (n_rows,) or (n_rows, n_columns), Series or DataFrame
     n_rows : int
     name : str
-        Of the argument, for messages.
+        Name of the argument, for messages.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def refuse_missing(labels: Any, name: str) -> None:
     ----------
     labels : array-like of shape (n_rows,) or (n_rows, n_columns), Series or DataFrame
     name : str
-        Of the argument, for messages.
+        Name of the argument, for messages.
 
     Raises
     ------

@@ -76,7 +76,7 @@ def rerun_without(
     output : str or callable, default="neg_loss"
         Scalar that is evaluated, higher for a better model.
     dtype : {"float64", "float32"}, default="float64"
-        Of the reruns.
+        dtype of the reruns.
     chunk_size : int, default=64
         Number of reruns that are trained together.
     on_nan : {"raise", "keep"}, default="raise"

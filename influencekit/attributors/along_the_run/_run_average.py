@@ -61,7 +61,7 @@ class RunAverage(BaseAttributor):
         Weights along the run of the model that ``fit`` gets: a
         :class:`~influencekit.training.Trajectory` or its folder, what
         :func:`~influencekit.training.record_checkpoints` or a recorder of trajectories gave, or
-        state dicts (or files of them) in the order of training.  None takes those that a skorch
+        state dicts (or files of them) in the order of training.  None uses those that a skorch
         net kept itself, by its callback :class:`~influencekit.training.KeepCheckpoints` or
         :class:`~influencekit.training.TrajectoryRecorder`.
     slopes : {"mean", "end", "own", "unit"}, default="mean"
@@ -232,7 +232,7 @@ class RunAverage(BaseAttributor):
 
     @property
     def eigenvalues_(self) -> np.ndarray:
-        """Of the curvatures at all checkpoints together."""
+        """Eigenvalues of the curvatures at all checkpoints together."""
         found = [fitted.eigenvalues for fitted in self.fitted_]
         known = [values for values in found if values is not None]
         if len(known) < len(found):

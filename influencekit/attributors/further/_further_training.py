@@ -121,7 +121,7 @@ class FurtherTraining(BaseAttributor):
 
     *Objective.*  Mean loss of the batch with the model's class weights, plus its penalty (weight
     decay of SGD or Adam, Ridge's alpha, C), which is added to every gradient whatever the
-    optimizer.  A mean-type penalty stays when rows are left out; a sum-type one stays beside the
+    optimizer.  A mean-type penalty stays when rows are left out; a sum-type one is added to the
     sum, unless ``removal="subtract"``.  An optimizer given by name or class has no weight decay
     of its own, AdamW neither; the net's own AdamW keeps its decoupled one.
 

@@ -89,7 +89,7 @@ class SensitivityDisplay:
         Heat maps by attributor.
     ceiling_line_ : matplotlib Line2D or None
     colorbar_ : matplotlib Colorbar
-        Of the heat maps.
+        Color bar of the heat maps.
     outlines_ : dict of str to matplotlib Rectangle
         Frame around the best cell of each heat map.
 

@@ -45,7 +45,7 @@ class Curve:
     Attributes
     ----------
     values : list
-        Of the axis.
+        Values of the axis.
     lds, lds_se : ndarray of shape (n_values,)
     default : tuple of (float or value, float) or None
         Position and LDS at the attributor's own value.

@@ -42,7 +42,7 @@ class ResolvedTraining:
     n_rows : int
         Training rows that the model learned from.
     steps_per_epoch : int
-        Of the full-data run.
+        Steps per epoch of the full-data run.
     unit : {"epochs", "steps"}
         What ``amounts`` count.
     amounts : tuple of int

@@ -40,7 +40,7 @@ class FlatModel:
     ----------
     task : Task
     dtype : torch.dtype, default=None
-        Of the computation; None is the task's own.
+        dtype of the computation; None is the task's own.
     """
 
     def __init__(self, task: Task, dtype: torch.dtype | None = None):
@@ -162,9 +162,9 @@ class Replay:
     train_rows : ndarray of int
         Their rows in X, ascending.
     weights : Tensor of shape (n_train,)
-        Of the examples in the objective.
+        Weights of the examples in the objective.
     dtype : torch.dtype, default=None
-        Of the computation; None is the model's own.
+        dtype of the computation; None is the model's own.
 
     Raises
     ------

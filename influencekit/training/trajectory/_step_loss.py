@@ -80,8 +80,8 @@ class StepLoss:
     batch : StepBatch
     curvature : {"hessian", "smoothed_hessian", "ggn", "fisher", "none"}
     kink_width : float or None, default=None
-        Of :class:`SoftKinks`; None leaves ReLU without second derivative, but for
-        "smoothed_hessian", which has a width of its own.
+        Of :class:`SoftKinks`; None leaves ReLU without second derivative, except
+        for "smoothed_hessian", which has a width of its own.
 
     Attributes
     ----------
