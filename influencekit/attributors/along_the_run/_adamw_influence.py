@@ -90,9 +90,9 @@ class AdamWInfluence(TrajectoryInfluence):
 
     ``curvature="smoothed_hessian"`` (derived here) gives ReLU and leaky ReLU a second derivative
     by the density of a batch's rows at the kink: a normal kernel, a tenth of each unit's standard
-    deviation wide.  That is not a derivative of the run, but predicts reruns of ReLU nets better where
-    rates are high; other kinks (max pooling) stay as they are.  Left out are coordinates whose v
-    is below 1e-4 of the mean: weights whose inputs no active unit has seen, where Adam's
+    deviation wide.  It is not the derivative of the run, but predicts reruns of ReLU nets better
+    where rates are high; other kinks (max pooling) stay as they are.  Left out are coordinates
+    whose v is below 1e-4 of the mean: weights whose inputs no active unit has seen, where Adam's
     derivative is up to η/ε and sweeps would explode.
 
     References

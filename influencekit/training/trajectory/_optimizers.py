@@ -73,8 +73,8 @@ class Rule(ABC):
         Parameters
         ----------
         adjoint : dict of str to Tensor of shape (n_queries, p)
-            Adjoint of the state after the step.  Its tensors are overwritten: there may be many queries,
-            and going through memory is what costs.
+            Adjoint of the state after the step.  Its tensors are overwritten: there may be many
+            queries, and going through memory is what costs.
         theta : Tensor of shape (p,)
             Before the step.
         before, after : dict of str to Tensor of shape (p,)
