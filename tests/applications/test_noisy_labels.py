@@ -353,7 +353,7 @@ def test_clone_pickle_pipeline_and_search():
         ({"method": "self_influence", "cv": 3}, None, ValueError, "learned from the row"),
         ({"method": "self_influence"}, None, ValueError, "no natural threshold"),
         ({}, np.zeros(120), ValueError, "got only the class"),
-        ({}, np.zeros((120, 2)), ValueError, "one label a row"),
+        ({}, np.zeros((120, 2)), ValueError, "one label for each row"),
         ({}, np.full(120, np.nan), ValueError, "NaN"),
         ({}, np.array(["a", None] * 60, dtype=object), ValueError, "missing labels"),
         ({}, "none", ValueError, "labels are needed"),
