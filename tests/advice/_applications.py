@@ -101,7 +101,7 @@ ROWS = [
             "leave X_val and y_val out": (
                 "NoisyLabelDetector(classifier(), method='loss').fit(X, y)  # X_val, y_val"
             ),
-            "take method='validation_influence'": (
+            "use method='validation_influence'": (
                 "NoisyLabelDetector(classifier(), method='validation_influence').fit(X, y, "
                 "X[:9], y[:9])"
             ),

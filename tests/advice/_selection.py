@@ -186,7 +186,7 @@ ROWS = [
         "got None, which searches 'damping', but",
         "LDSSearch(GradDot(), n_subsets=4).fit(model, X, y, **asked)",
         {
-            "parameter 'damping'": "assert 'damping' not in GradDot().get_params()",
+            "searches 'damping'": "assert 'damping' not in GradDot().get_params()",
             "Give a dict of parameters and their choices": (
                 "LDSSearch(GradDot(), {'batch_size': [4, 8]}, **quick).fit(model, X, y, **asked)"
             ),

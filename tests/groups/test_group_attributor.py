@@ -119,7 +119,7 @@ class TestGroupFisher:
             GroupAttributor(attributor, curvature="groups").fit(TASK, X, Y)
 
     def test_refusals(self):
-        with pytest.raises(ValueError, match="no group form of GradDot"):
+        with pytest.raises(ValueError, match="GradDot does not have a group form"):
             GroupAttributor(GradDot(), curvature="groups").fit(TASK, X, Y)
         with pytest.raises(ValueError, match=r"InfluenceFunction\('fisher'\)"):
             GroupAttributor(InfluenceFunction("ggn"), curvature="groups").fit(TASK, X, Y)

@@ -272,7 +272,7 @@ def test_gradient_accumulation_is_one_batch():
 
 class TestRefused:
     def test_batch_normalization(self):
-        with pytest.raises(UnsupportedModelError, match=r"BatchNorm1d.*depends"):
+        with pytest.raises(UnsupportedModelError, match=r"BatchNorm1d.*depend"):
             fit(make_net(module__norm=True))
 
     def test_optimizer(self):
