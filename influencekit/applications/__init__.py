@@ -1,4 +1,4 @@
-"""What people do with scores: wrong labels, pruning, removal curves, fairness gaps."""
+"""Applications of scores: wrong labels, pruning, removal curves, fairness gaps."""
 
 from influencekit.applications._counterfactual import fairness_gap, group_counterfactual
 from influencekit.applications._horizon_search import HorizonSearchCV

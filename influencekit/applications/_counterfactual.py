@@ -1,4 +1,4 @@
-"""A fairness gap before and after groups of training rows are taken out."""
+"""A fairness gap before and after groups of training rows are removed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from influencekit.utils._torch import with_gradients
 
 __all__ = ["GroupCounterfactual", "fairness_gap", "group_counterfactual"]
 
-#: Draws of the query rows that show how much an effect depends on them.
+#: Number of draws of the query rows that show how much an effect depends on them.
 N_DRAWS = 100
 #: Gaps by name.
 GAPS = ("demographic_parity", "equal_opportunity", "equalized_odds", "accuracy")
@@ -132,7 +132,7 @@ def fairness_gap(
     Parameters
     ----------
     probabilities : array-like of shape (n,)
-        Of the positive class.
+        Probability of the positive class.
     y : array-like of shape (n,)
         True class, 0 or 1; others need ``positive``.  Unused for "demographic_parity".
     sensitive : array-like of shape (n,) or (n, n_columns)
@@ -144,7 +144,7 @@ default="demographic_parity"
         class.
     threshold : float or None, default=None
         Probabilities from here on count as 1, others as 0, so that means are rates of positive
-        predictions.  None takes the probabilities: smooth in the model, so what gradients can
+        predictions.  None uses the probabilities: smooth in the model, so what gradients can
         predict.
     positive : label, default=None
         Which label in ``y`` is the positive class, where they are not 0 and 1.
@@ -152,7 +152,7 @@ default="demographic_parity"
     Returns
     -------
     float
-        Highest group minus lowest, between 0 and 1.
+        Highest group value minus the lowest, between 0 and 1.
 
     Raises
     ------
@@ -238,9 +238,9 @@ def group_counterfactual(
         ``property(full) - property(without the group)``.  An array follows ``left_out``, or the
         sorted labels of all groups.
     sample_weight : array-like of shape (n_train,), default=None
-        Weights that the model was fitted with; each retraining gets those of its rows.
+        Weights that the model was fitted with; each retraining uses those of its rows.
     n_repeats : int, default=5
-        Retrainings under different seeds, of all rows and without each group.
+        Number of retrainings with different seeds, on all rows and without each group.
     engine, on_nan, cache_dir, n_jobs
         See :func:`~influencekit.retrain_on_subsets`.  An error names group and seed.
     random_state : int, RandomState instance or None, default=None

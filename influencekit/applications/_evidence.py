@@ -196,7 +196,7 @@ class LabeledData:
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, n)
         if (X_val is None) != (y_val is None):
-            raise ValueError("X_val, y_val: got one of the two; give both or none.")
+            raise ValueError("X_val, y_val: got only one of the two; give both or neither.")
         if X_val is not None:
             check_labeled(X_val, y_val, ("X_val", "y_val"))
         if not classifier:
@@ -204,7 +204,7 @@ class LabeledData:
         classes, labels = np.unique(np.asarray(y), return_inverse=True)
         if len(classes) < 2:
             raise ValueError(
-                f"y: holds the one class {classes.tolist()}; accepted are two or more."
+                f"y: got only the class {classes.tolist()}; accepted are at least two classes."
             )
         return cls(X, y, classes, labels, X_val, y_val, seed, sample_weight)
 
@@ -231,7 +231,7 @@ def _by_rounds(detector: Any, data: LabeledData) -> Evidence:
     if is_frozen(detector.estimator):
         raise ValueError(
             "method='rounds' fits the estimator many times, but a FrozenEstimator stays as it is. "
-            "Give the unfitted estimator, or take method='loss'."
+            "Give the unfitted estimator, or use method='loss'."
         )
     labels = data.given_labels
     n = len(labels)

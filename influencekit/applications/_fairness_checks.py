@@ -73,7 +73,7 @@ def positive_rows(y: Any, positive: Any) -> np.ndarray:
     Raises
     ------
     ValueError
-        If a label is missing, or neither 0 nor 1 and ``positive`` is None, or that is no label.
+        If a label is missing, or neither 0 nor 1 and ``positive`` is None, or that is not a label.
     """
     refuse_missing(y, "y")
     labels = np.asarray(y)

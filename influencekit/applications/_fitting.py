@@ -80,7 +80,7 @@ def check_labeled(X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> int:
         one_hot = labels.ndim == 2 and len(labels) == n and labels.shape[1] > 1
         raise ValueError(
             f"{names[1]}: got shape {labels.shape} beside {n} rows of {names[0]}; accepted is one "
-            f"label a row, shape ({n},)."
+            f"label for each row, shape ({n},)."
             + (f" Use {names[1]}.argmax(axis=1) for one-hot rows." if one_hot else "")
         )
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
@@ -164,9 +164,9 @@ def fit_on(
     X, y : array-like
     rows : ndarray of int, or None for all
     seed : int
-        Of every ``random_state`` inside, and of torch for nets.
+        Seed for every ``random_state`` inside, and for torch with nets.
     sample_weight : ndarray of shape (n,) or None, default=None
-        Of all rows.
+        Weights of all rows.
 
     Returns
     -------

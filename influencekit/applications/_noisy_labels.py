@@ -93,7 +93,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         taken in sample, and out of fold with any other value.  Integers are shuffled folds,
         stratified for classifiers.
     n_rounds : int, default=3
-        Of "rounds": cross-validations after the first.
+        For "rounds": number of cross-validations after the first.
     contamination : "auto" or float in (0, 0.5], default="auto"
         Share of rows to suspect.  "auto" counts the rows that the final probabilities contradict
         with confidence; for harm to other rows, those with a positive score.  The scores of
@@ -104,9 +104,9 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
     refit : bool, default=True
         Fit ``estimator_`` on the rows that are not suspected.
     n_jobs : int or None, default=None
-        Folds fitted at once, by joblib.
+        Number of folds fitted in parallel, with joblib.
     random_state : int, RandomState instance or None, default=None
-        Of folds and fits.
+        Seed for folds and fits.
     verbose : int, default=0
         1 shows progress.
 
@@ -124,13 +124,13 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         Learned from the rows that are not suspected, and from the five least suspicious ones of
         a class that would have fewer.  Only with ``refit=True``.
     probabilities_ : ndarray of shape (n, n_classes) or None
-        What the scores of "rounds", "loss" and "margin" were made of.
+        Probabilities from which the scores of "rounds", "loss" and "margin" were computed.
     classes_ : ndarray of shape (n_classes,)
-        Of a classifier.
+        Classes of a classifier.
     method_ : str
         Method in use.
     attributor_ : attributor or None
-        Of the methods by influence; fitted where one model was explained.
+        The attributor of the methods by influence; fitted if one model was explained.
 
     Notes
     -----
@@ -270,13 +270,13 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         if data.labels is None and self.method_ in ("rounds", "margin"):
             raise ValueError(
                 f"method={self.method_!r} reads class probabilities, but "
-                f"{type(self.estimator).__name__} is no classifier. Take method='loss'."
+                f"{type(self.estimator).__name__} is not a classifier. Use method='loss'."
             )
         takes_trusted_rows = self.method_ in ("validation_influence", "further_training")
         if data.X_val is not None and not takes_trusted_rows:
             raise ValueError(
-                f"X_val: method={self.method_!r} asks no trusted rows; leave X_val and y_val out, "
-                "or take method='validation_influence'."
+                f"X_val: method={self.method_!r} does not use trusted rows; leave X_val and y_val "
+                f"out, or use method='validation_influence'."
             )
 
     def _groups(self, data: LabeledData) -> np.ndarray:

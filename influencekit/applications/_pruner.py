@@ -72,7 +72,7 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
         Leave out the same share of every class, for classifiers.  Otherwise values decide,
         and classes can vanish.
     cv : int or splitter, default=5
-        Folds of the attributor.
+        Folds for the attributor.
     random_state : int, RandomState instance or None, default=None
     verbose : int, default=0
 
@@ -202,7 +202,7 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
             keep[self._left_out(np.flatnonzero(self._classes == label), fraction)] = False
         if not keep.any():
             raise ValueError(
-                f"fraction={fraction} of {len(keep)} rows leaves none; take a smaller one."
+                f"fraction={fraction} of {len(keep)} rows leaves none; use a smaller one."
             )
         return np.flatnonzero(keep)
 

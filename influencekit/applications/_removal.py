@@ -1,4 +1,4 @@
-"""Retraining score: what a model is without the rows that scores point at."""
+"""Retraining score: how good a model is without the rows that scores select."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ from influencekit.utils._torch import with_gradients
 
 __all__ = ["RemovalCurve", "removal_curve"]
 
-#: Directions in which rows are taken out.
+#: Directions in which rows are removed.
 _WHICH = ("helpful", "harmful")
 
 
 @dataclass(frozen=True, eq=False)
 class RemovalCurve:
-    """Outputs of models retrained without the rows that scores point at.
+    """Outputs of models retrained without the rows that scores select.
 
     Parameters
     ----------
     fractions : ndarray of shape (n_fractions,)
-        Shares of rows taken out.
+        Fractions of rows removed.
     curves : dict of str to ndarray of shape (n_fractions, n_repeats)
         Mean output over the queries by name of the scores, a column for each retraining; NaN
         for one that diverged and was kept.
     random : ndarray of shape (n_fractions, n_random * n_repeats)
-        The same with random rows taken out.
+        The same with random rows removed.
     nothing : ndarray of shape (n_repeats,)
-        The same with nothing taken out.
+        The same without removal.
     which : {"helpful", "harmful"}
-        What was taken out first.
+        Which rows were removed first.
     output : str
         Name of the output, the higher the better.
 
     See Also
     --------
-    removal_curve : Makes them.
+    removal_curve : Computes them.
     influencekit.displays.RemovalCurveDisplay : Draws them.
     """
 
@@ -93,7 +93,7 @@ class RemovalCurve:
         Returns
         -------
         pandas.DataFrame
-            One row a name and fraction, with columns ``mean`` and ``standard_error``.
+            One row for each name and fraction, with columns ``mean`` and ``standard_error``.
         """
         import pandas as pd
 
@@ -139,7 +139,7 @@ def removal_curve(
     random_state: Any = None,
     verbose: int = 0,
 ) -> RemovalCurve:
-    """Take out the rows that scores call most helpful, or most harmful, and train again.
+    """Remove the rows that scores call most helpful, or most harmful, and retrain.
 
     Parameters
     ----------
@@ -164,11 +164,11 @@ def removal_curve(
         The share of right predictions.  Otherwise as in
         :func:`~influencekit.retrain_on_subsets`.
     n_random : int, default=3
-        Draws of random rows.
+        Number of draws of random rows.
     sample_weight : array-like of shape (n_train,), default=None
-        Weights that the model was fitted with; each retraining gets those of its rows.
+        Weights that the model was fitted with; each retraining uses those of its rows.
     n_repeats : int, default=2
-        Retrainings of each subset, under different seeds.
+        Number of retrainings of each subset, with different seeds.
     engine : {"auto", "stacked", "joblib"}, default="auto"
         See :func:`~influencekit.retrain_on_subsets`.
     on_nan : {"raise", "keep"}, default="raise"
@@ -191,10 +191,10 @@ def removal_curve(
 
     Notes
     -----
-    Random removal and nothing removed are always part of the result.  With groups of alike rows
-    the helpful direction rewards taking a whole mode of the data out at once, whether or not
-    its rows were told apart; a correlation with leave-group-out or the linear datamodeling score
-    does not.
+    Random removal and nothing removed are always part of the result.  With groups of similar rows,
+    the helpful direction rewards removing a whole mode of the data at once, whether or not its rows
+    were distinguished; a correlation with leave-group-out or the linear datamodeling score does
+    not.
 
     Cost: ``1 + n_fractions · (n_scores + n_random)`` subsets of ``n_repeats`` retrainings.
 

@@ -100,7 +100,7 @@ def score_then_retrain(
         Whether a second training that diverges is refused, or its net is kept with the values,
         with a warning.  A first one that diverges has no values and is always refused.
     random_state : int, RandomState instance or None, default=None
-        Of both trainings, which start alike.
+        Seed for both trainings, which start with the same weights.
     verbose : int, default=0
 
     Returns
@@ -113,7 +113,7 @@ def score_then_retrain(
         If an argument is out of range, a training diverged, a value is not finite, or no row has
         a positive value.
     TypeError
-        If the estimator is no skorch net.
+        If the estimator is not a skorch net.
 
     Notes
     -----
@@ -218,7 +218,8 @@ def _best(values: NDArray, learned: NDArray, keep: float | str, groups: NDArray)
         kept = learned[values[learned] > 0]
         if not len(kept):
             raise ValueError(
-                "keep='helpful': no row has a positive value. Give keep a share of the rows."
+                "keep='helpful': none of the rows has a positive value. Give keep a fraction of "
+                "the rows."
             )
         return kept
     best = []

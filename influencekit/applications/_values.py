@@ -120,8 +120,8 @@ def check_detector(attributor: Any, method: str, grouper: Any) -> None:
         return
     if grouper is not None:
         raise ValueError(
-            "grouper: got one beside a GroupAttributor, which has its own; accepted is one of "
-            "the two. Leave grouper at None, or give the attributor of single examples."
+            "grouper: got one together with a GroupAttributor, which has its own; accepted is one "
+            "of the two. Leave grouper at None, or give the attributor of single examples."
         )
     if method == "self_influence" and attributor.curvature == "groups":
         raise ValueError(
@@ -147,7 +147,7 @@ def row_groups(
         Fitted on all rows, where there is a grouper to look at it.
     X, y : array-like of n rows
     seed : int
-        Of the fit, and of a grouper without a seed of its own.
+        Seed for the fit, and for a grouper without its own seed.
     sample_weight : ndarray of shape (n,) or None, default=None
 
     Returns
@@ -217,7 +217,7 @@ def row_shares(fitted: Any, values: np.ndarray) -> np.ndarray:
     return shares[fitted.labels_]
 
 
-#: Scores held at a time, in numbers.
+#: Number of scores held in memory at once.
 _SCORES = 2**24
 
 
@@ -261,17 +261,17 @@ def held_out_values(
     Parameters
     ----------
     estimator : estimator
-        Fitted anew for each fold, on the other folds.
+        Fitted again for each fold, on the other folds.
     attributor : attributor
         Cloned for each fold.
     X, y : array-like of n rows
     groups : ndarray of int of shape (n,), default=None
-        Of all rows, for an attributor of groups: the rows of one have their mean as value.
+        Groups of all rows, for an attributor of groups: the value of a row is its group's mean.
     cv : int or splitter, default=5
     seed : int, default=0
     verbose : int, default=0
     sample_weight : ndarray of shape (n,) or None, default=None
-        Of the models' fits.
+        Weights for the fits of the models.
 
     Returns
     -------

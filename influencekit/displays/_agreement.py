@@ -22,7 +22,7 @@ from influencekit.utils._suggest import check_choice
 
 __all__ = ["AgreementDisplay"]
 
-#: Curves whose legend still fits into the axes.
+#: Largest number of curves whose legend fits into the axes.
 _MOST_INSIDE = 5
 
 
@@ -38,9 +38,9 @@ class AgreementDisplay:
     errors : mapping of str to array-like of shape (n_points,), default=None
         Half-widths of the bands around the curves.
     ceiling : array-like of shape (n_points,), default=None
-        What the gold standard's noise allows; the band above it is out of reach.
+        Highest agreement that the gold standard's noise allows; the band above is out of reach.
     xlabel, ylabel : str
-        Of the axes.
+        Labels of the axes.
 
     Attributes
     ----------
@@ -116,7 +116,7 @@ class AgreementDisplay:
             By method, against one gold standard.
         measure : {"cosine", "spearman"}, default="cosine"
         unit : str, default="epochs"
-            What horizons count.
+            Unit of the horizons.
         ax : matplotlib Axes, default=None
         **options
             Of :meth:`plot`.
@@ -169,7 +169,7 @@ class AgreementDisplay:
             None makes a new figure.
         legend_loc : str or None, default="auto"
             Matplotlib's ``loc``; None for no legend.  "auto" is "best" for up to five curves, and
-            beside the axes for more.
+            next to the axes for more.
 
         Returns
         -------
@@ -222,7 +222,7 @@ class AgreementDisplay:
 
 
 def _apart(x: NDArray, most: int = 12) -> NDArray:
-    """Those of many places on a logarithmic axis whose labels do not touch; the ends are in."""
+    """Positions on a logarithmic axis whose labels do not touch, including both ends."""
     if len(x) <= 2:
         return x
     step = np.log(x[-1] / x[0]) / most

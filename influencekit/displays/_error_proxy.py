@@ -1,4 +1,4 @@
-"""Error proxies of first-order scores, beside their true errors where these are known."""
+"""Error proxies of first-order scores, plotted against their true errors if known."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["ErrorProxyDisplay"]
 class ErrorProxyDisplay:
     """Relative size of the error proxy for each example, with flagged examples marked.
 
-    With measured scores (trajectory-specific leave-one-out) it stands against the true relative
-    error of the scores; without, against the size of the scores.
+    With measured scores (trajectory-specific leave-one-out), it is plotted against the true
+    relative error of the scores, otherwise against the size of the scores.
 
     Parameters
     ----------
     proxy : ErrorProxy
-        Of :meth:`AdamWInfluence.taylor_error_proxy`, of any kind.
+        From :meth:`AdamWInfluence.taylor_error_proxy`, of any kind.
     measured : array-like of shape (n_test, n_examples), default=None
-        True effect of removing each example, in the sign of scores.
+        True effect of removing each example, with the sign of scores.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class ErrorProxyDisplay:
     def from_predictions(
         cls, proxy: ErrorProxy, measured: ArrayLike | None = None, *, ax: Any = None, **options: Any
     ) -> ErrorProxyDisplay:
-        """Draw a proxy, and measured scores where they are known.
+        """Draw a proxy, with measured scores if they are known.
 
         Parameters
         ----------
@@ -110,8 +110,8 @@ class ErrorProxyDisplay:
 
         Notes
         -----
-        Both axes are logarithmic.  Examples with a proxy or an error of 0, or with scores that
-        are all 0, have no place there and are left out.
+        Both axes are logarithmic.  Examples with a proxy or an error of 0, or with scores that are
+        all 0, cannot be drawn and are left out.
         """
         self.trusted_ = self.proxy.trusted(threshold)
         self.x_, self.y_ = self.proxy.of_examples, self._heights()

@@ -1,4 +1,4 @@
-"""Bars of group scores, with what retraining measured beside them."""
+"""Bars of group scores, next to effects measured by retraining."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["GroupScoresDisplay"]
 
 
 class GroupScoresDisplay:
-    """One bar a group: proponents to the right, opponents to the left.
+    """One bar for each group: proponents to the right, opponents to the left.
 
     Parameters
     ----------
     scores : array-like of shape (n_groups,)
     names : array-like of str of shape (n_groups,)
     measured : array-like of shape (n_groups,), default=None
-        What retraining without each group did, NaN where it was not tried.
+        Measured effect of retraining without each group, NaN if it was not measured.
     measured_se : array-like of shape (n_groups,), default=None
-        Standard errors of that.
+        Standard errors of ``measured``.
     label : str, default="score"
-        Of the axis.
+        Label of the axis.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class GroupScoresDisplay:
     ax_ : matplotlib Axes
     bars_ : matplotlib BarContainer
     order_ : ndarray of int
-        Groups that are drawn, from the top down.
+        Positions of the groups drawn, from top to bottom.
 
     Examples
     --------
@@ -57,14 +57,15 @@ class GroupScoresDisplay:
         self.label = label
         if self.names.shape != self.scores.shape:
             raise ValueError(
-                f"names: got {len(self.names)} for {len(self.scores)} scores; accepted is one each."
+                f"names: got {len(self.names)} for {len(self.scores)} scores; accepted is one "
+                f"name for each score."
             )
         for name in ("measured", "measured_se"):
             values = getattr(self, name)
             if values is not None and np.shape(values) != self.scores.shape:
                 raise ValueError(
-                    f"{name}: got shape {np.shape(values)} for {len(self.scores)} scores; accepted "
-                    "is one number each, NaN where there is none."
+                    f"{name}: got shape {np.shape(values)} for {len(self.scores)} scores; "
+                    f"accepted is one number for each score, NaN where there is none."
                 )
 
     @classmethod
@@ -130,7 +131,7 @@ class GroupScoresDisplay:
         ax: Any = None,
         **options: Any,
     ) -> GroupScoresDisplay:
-        """Draw scores that are known, averaged over test rows.
+        """Draw given scores, averaged over test rows.
 
         Parameters
         ----------
@@ -149,7 +150,7 @@ class GroupScoresDisplay:
         return cls(means, names, measured, measured_se).plot(ax=ax, **options)
 
     def plot(self, ax: Any = None, *, most: int = 20) -> GroupScoresDisplay:
-        """Draw the groups with the largest scores in size, highest first.
+        """Draw the groups with the largest absolute scores, highest score first.
 
         Parameters
         ----------
@@ -175,7 +176,7 @@ class GroupScoresDisplay:
         colors = np.where(values >= 0, FIRST["color"], SECOND["color"])
         self.bars_ = ax.barh(places, values, color=colors, height=0.7)
         for bar, value in zip(self.bars_, values, strict=True):
-            bar.set_hatch("" if value >= 0 else "///")  # told apart without color
+            bar.set_hatch("" if value >= 0 else "///")  # distinguishable without color
         if self.measured is not None:
             self._draw_measured(ax, places)
         ax.axvline(0, color=neutral_color(), lw=0.8)

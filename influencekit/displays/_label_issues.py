@@ -14,7 +14,7 @@ from influencekit.utils.validation import present
 
 __all__ = ["LabelIssuesDisplay"]
 
-#: What can be drawn.
+#: Kinds of pictures.
 KINDS = ("scores", "ranking")
 
 
@@ -26,7 +26,7 @@ class LabelIssuesDisplay:
     scores : array-like of shape (n,)
         Higher is more suspicious.
     threshold : float, default=None
-        Score from which rows are suspected; drawn as a line.
+        Score above which rows are suspected; drawn as a line.
     issues : bool array-like of shape (n,), default=None
         Rows known to be wrong, as in an experiment with planted errors.
 
@@ -42,7 +42,7 @@ class LabelIssuesDisplay:
     Raises
     ------
     ValueError
-        If shapes disagree, or the ranking is asked for without issues.
+        If shapes disagree, or the ranking is requested without issues.
 
     Examples
     --------
@@ -141,7 +141,7 @@ class LabelIssuesDisplay:
             None makes a new figure.
         kind : {"scores", "ranking"}, default="scores"
         bins : int, default=40
-            Of the histogram.
+            Number of bins of the histogram.
         legend_loc : str or None, default="best"
             Matplotlib's ``loc``; None for no legend.
 
@@ -154,11 +154,11 @@ class LabelIssuesDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError
-            If ``kind`` is unknown, or the ranking has no issue to find.
+            If ``kind`` is unknown, or the ranking is requested without any issue.
         """
         check_choice("kind", kind, KINDS)
         if kind == "ranking" and (self.issues is None or not self.issues.any()):
-            raise ValueError("`issues` must mark one row or more for kind='ranking'.")
+            raise ValueError("`issues` must mark at least one row for kind='ranking'.")
         ax = open_axes(self, ax)
         self.lines_: dict[str, Any] = {}
         self.counts_: dict[str, np.ndarray] = {}

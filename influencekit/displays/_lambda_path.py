@@ -1,4 +1,4 @@
-"""The surrogate indicator ξ along the path of dampings, with the picks made on it."""
+"""The surrogate indicator ξ along the path of dampings, with the chosen dampings."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def label_levels(positions: NDArray, labels: list[str], ax: Any) -> list[int]:
 def merge_close(
     labels: list[str], positions: list[float], ratio: float = 1.05
 ) -> tuple[list[str], list[float]]:
-    """One label for marks, in ascending order, that fall on the same place of a log axis.
+    """One label for marks, in ascending order, at the same position on a log axis.
 
     Examples
     --------
@@ -87,11 +87,11 @@ def merge_close(
 
 
 def emptiest_corner(lines: list) -> str:
-    """Corner of the axes that holds the fewest points of the lines."""
+    """Corner of the axes with the fewest points of the lines."""
     points = []
     for line in lines:
         x, y = line.get_xdata(), line.get_ydata()
-        fine = np.linspace(0, len(x) - 1, 200)  # lines cross corners between their points too
+        fine = np.linspace(0, len(x) - 1, 200)  # lines may cross corners between their points
         steps = np.arange(len(x))
         path = np.column_stack(
             [10 ** np.interp(fine, steps, np.log10(x)), np.interp(fine, steps, y)]
@@ -107,28 +107,28 @@ def emptiest_corner(lines: list) -> str:
 
 
 class LambdaPathDisplay:
-    """Mean ξ against the damping λ, and the LDS beside it where it is known.
+    """Mean ξ against the damping λ, together with the LDS if it is known.
 
     Parameters
     ----------
     dampings : array-like of shape (n_dampings,)
-        Any order; λ = 0 has no place on a logarithmic axis and is not drawn.
+        In any order; λ = 0 cannot be drawn on a logarithmic axis and is left out.
     mean_xi : array-like of shape (n_dampings,)
         Mean of the surrogate indicator over queries, from 0 to 1.
     std_xi : array-like of shape (n_dampings,), default=None
         Half-width of the band around it.
     threshold : float or None, default=0.5
-        Level at which λ is picked.
+        Level at which λ is chosen.
     best_damping : float, default=None
-        The pick, marked as "ξ pick".
+        The chosen damping, marked as "ξ pick".
     lds, lds_se : array-like of shape (n_lds_dampings,), default=None
         Linear datamodeling score of each damping, on the right axis, and its standard error.
     lds_dampings : array-like of shape (n_lds_dampings,), default=None
-        Dampings of `lds`; None takes `dampings`.
+        Dampings of `lds`; None uses `dampings`.
     picks : dict of str to float, default=None
-        More dampings to mark, under their labels, e.g. ``{"default": 1e-6}``.
+        More dampings to mark, by label, for instance ``{"default": 1e-6}``.
     indicator : str, default="ξ"
-        What ``mean_xi`` holds the means of, for labels.
+        Name of the indicator whose means are in ``mean_xi``, for labels.
 
     Attributes
     ----------
@@ -144,7 +144,7 @@ class LambdaPathDisplay:
     lds_line_ : matplotlib Line2D or None
     threshold_line_ : matplotlib Line2D or None
     pick_lines_ : dict of str to matplotlib Line2D
-        The vertical lines; their labels stand on the upper axis.
+        The vertical lines; their labels are on the upper axis.
 
     Raises
     ------
@@ -153,7 +153,7 @@ class LambdaPathDisplay:
 
     See Also
     --------
-    influencekit.selection.SurrogateLambdaSearchCV : Makes the path and the pick.
+    influencekit.selection.SurrogateLambdaSearchCV : Computes the path and chooses λ.
 
     Examples
     --------
@@ -194,7 +194,7 @@ class LambdaPathDisplay:
             )
         elif lds_se is not None or lds_dampings is not None:
             raise ValueError(
-                "`lds_se` and `lds_dampings` describe `lds`, which is None; give it too."
+                "`lds_se` and `lds_dampings` describe `lds`, which is None; also give `lds`."
             )
         if self.lds is not None and not np.isfinite(self.lds).any():
             raise ValueError("`lds` has no finite value to draw.")
@@ -237,7 +237,7 @@ class LambdaPathDisplay:
         Raises
         ------
         TypeError
-            If `search` is no SurrogateLambdaSearchCV.
+            If `search` is not a SurrogateLambdaSearchCV.
         NotFittedError
             If `search` is not fitted.
         """
@@ -245,8 +245,8 @@ class LambdaPathDisplay:
         if not hasattr(search, "criterion"):
             raise TypeError(
                 f"search: got {type(search).__name__}; accepted is a fitted "
-                "SurrogateLambdaSearchCV, whose path takes LDS values at any dampings as lds= "
-                "and lds_dampings=: those of an LDSSearch are its cv_results_['mean_test_score'] "
+                "SurrogateLambdaSearchCV. LDS values at any dampings can be added with lds= and "
+                "lds_dampings=; for an LDSSearch they are its cv_results_['mean_test_score'] "
                 "and cv_results_['param_damping']."
             )
         check_is_fitted(search, "cv_results_")
@@ -292,7 +292,7 @@ class LambdaPathDisplay:
         ax : matplotlib Axes, default=None
             None makes a new figure.
         legend_loc : str or None, default="auto"
-            Matplotlib's ``loc``, None for no legend; "auto" takes the emptiest corner.
+            Matplotlib's ``loc``, None for no legend; "auto" uses the emptiest corner.
 
         Returns
         -------
@@ -375,7 +375,7 @@ class LambdaPathDisplay:
 
 
 def searched_path(search: Any) -> dict[str, Any]:
-    """What the display of a fitted search is made of.
+    """Arguments for the display of a fitted search.
 
     Parameters
     ----------
@@ -394,5 +394,5 @@ def searched_path(search: Any) -> dict[str, Any]:
         "std_xi": results.get(f"std_{indicator}"),
         "threshold": getattr(search, "threshold_", search.threshold),
         "indicator": "ξ" if indicator == "xi" else indicator,
-        "best_damping": chosen or None,  # 0 has no place on the axis
+        "best_damping": chosen or None,  # 0 cannot be drawn on the axis
     }

@@ -1,4 +1,4 @@
-"""Output of retrained models against the share of rows taken out."""
+"""Output of retrained models against the share of rows removed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["RemovalCurveDisplay"]
 
 
 class RemovalCurveDisplay:
-    """Curves of a removal experiment, with random removal and nothing removed beside them.
+    """Curves of a removal experiment, with random removal and no removal for comparison.
 
     Parameters
     ----------
@@ -30,9 +30,9 @@ class RemovalCurveDisplay:
     figure_ : matplotlib Figure
     ax_ : matplotlib Axes
     lines_ : dict of str to matplotlib Line2D
-        By name of the scores, and "random"; each starts at nothing removed.
+        By name of the scores, and "random"; each starts without removal.
     nothing_line_ : matplotlib Line2D
-        Level of nothing removed.
+        Level without removal.
 
     Examples
     --------

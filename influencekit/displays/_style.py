@@ -1,8 +1,8 @@
-"""One style for every display: told apart by color, and by line or marker without color.
+"""One style for every display: distinguishable by color, and by line or marker without color.
 
-Colors are Okabe and Ito's blue and vermilion, which stay apart for color-blind readers and
-stand out on white and on black.  Everything neutral follows the user's own text color, so
-dark styles work.  No rcParams are changed.
+Colors are Okabe and Ito's blue and vermilion, which color-blind readers can distinguish, and which
+are visible on white and on black. Everything neutral uses the user's text color, so dark styles
+work. rcParams are not changed.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ __all__ = [
 #: Style of the first quantity of a picture (ξ; proponents) and of the second (LDS; opponents).
 FIRST = {"color": "#0072B2", "linestyle": "-", "marker": "o"}
 SECOND = {"color": "#D55E00", "linestyle": "--", "marker": "s"}
-#: Colors of many curves: Okabe and Ito's, without yellow and black; markers and lines beside them.
+#: Colors of many curves: Okabe and Ito's, without yellow and black, with markers and lines.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 MARKERS = ("o", "s", "^", "v", "P", "X", "d")
 LINE_STYLES = ("-", "--", "-.", ":")
-#: Of the filled bands around curves.
+#: Opacity of the bands around curves.
 BAND = {"alpha": 0.25, "linewidth": 0}
 
 
@@ -69,14 +69,14 @@ def open_axes(display: Any, ax: Any = None, figsize: tuple[float, float] = (6.4,
 
 
 def neutral_color() -> str:
-    """Color of text in the style that the user has chosen."""
+    """Color of text in the user's style."""
     import matplotlib as mpl
 
     return mpl.rcParams["text.color"]
 
 
 def is_dark() -> bool:
-    """Whether axes are dark in the style that the user has chosen."""
+    """Whether axes are dark in the user's style."""
     import matplotlib as mpl
     from matplotlib.colors import to_rgb
 
@@ -85,7 +85,7 @@ def is_dark() -> bool:
 
 
 def literal(text: Any) -> str:
-    r"""Text for a title, a tick or an axis: each ``$`` is drawn as ``$``.
+    r"""Text for a title, a tick or an axis, in which each ``$`` is drawn literally.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def literal(text: Any) -> str:
 
 
 def legend_text(name: Any) -> str:
-    """Name of a curve: as :func:`literal`, with a blank before what would hide the curve.
+    """Name of a curve: as :func:`literal`, with a space before names that would hide the curve.
 
     Examples
     --------

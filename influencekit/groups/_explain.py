@@ -17,7 +17,7 @@ from influencekit.utils._suggest import did_you_mean
 __all__ = ["SlopeOutput", "check_explains", "check_queries", "explain", "sloped"]
 
 
-#: What searches take in ``fit`` beside the training data.
+#: What searches accept in ``fit`` in addition to the training data.
 _QUERIES = ("X_query", "y_query", "subset_outputs")
 
 
@@ -37,7 +37,8 @@ def check_explains(attributor: BaseAttributor) -> None:
         )
     if not any(p.split("__")[-1] == "output" for p in attributor.get_params(deep=True)):
         raise ValueError(
-            f"property: {name} has no parameter 'output', so it explains no property; accepted "
+            f"property: {name} does not have a parameter 'output', so it cannot explain a "
+            f"property; accepted "
             "are attributors by gradients or by training."
         )
 
@@ -59,8 +60,8 @@ def check_queries(attributor: BaseAttributor, queries: dict[str, Any]) -> None:
         )
     if "subset_outputs" in accepted and queries.get("X_query") is None:
         raise ValueError(
-            f"X_query: got None; {type(attributor).__name__} inside measures on examples that the "
-            "model was not trained on. Give them: fit(model, X, y, groups=groups, X_query=X_val, "
+            f"X_query: got None; {type(attributor).__name__} inside needs examples that the model "
+            f"was not trained on. Give them: fit(model, X, y, groups=groups, X_query=X_val, "
             "y_query=y_val)."
         )
 

@@ -1,4 +1,4 @@
-"""What examples are clustered by: inputs, representations, gradients by activations."""
+"""Features for clustering: inputs, representations, gradients with respect to activations."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def example_features(
     Raises
     ------
     UnsupportedModelError
-        If the module has no linear layer.
+        If the module does not have a linear layer.
     """
     make = {"inputs": _inputs, "representations": _activations, "gradients": _gradients}[features]
     parts = [make(task, batch) for batch in examples.batches(batch_size)]
@@ -49,8 +49,8 @@ def example_features(
 def _inputs(task: Task, batch: Any) -> Tensor:
     if not isinstance(batch.inputs, Tensor):
         raise UnsupportedModelError(
-            f"features: the inputs of {task.name} are {type(batch.inputs).__name__}, no one "
-            "tensor; accepted there are 'representations' and 'gradients'."
+            f"features: the inputs of {task.name} are {type(batch.inputs).__name__}, not one "
+            f"tensor; accepted for it are 'representations' and 'gradients'."
         )
     return batch.inputs.detach().flatten(1)
 
@@ -67,7 +67,7 @@ def _gradients(task: Task, batch: Any) -> Tensor:
 
 
 def _rows(values: Tensor, n: int) -> Tensor:
-    """One row an example; positions of a sequence are averaged."""
+    """One row for each example; positions of a sequence are averaged."""
     values = values.reshape(n, -1, values.shape[-1]) if values.ndim > 2 else values[:, None]
     return values.mean(1)
 
@@ -91,7 +91,7 @@ def _caught(task: Task, batch: Any) -> tuple[Tensor, Tensor]:
             hook.remove()
     if not caught:
         raise UnsupportedModelError(
-            f"features: {task.name} has no linear layer at its end, so it has no representation "
-            "to cluster by; accepted here is features='inputs'."
+            f"features: {task.name} does not end in a linear layer, so it does not have a "
+            f"representation for clustering; accepted for it is features='inputs'."
         )
     return caught[-1], outputs

@@ -247,7 +247,7 @@ def fishers_of(
     Raises
     ------
     ValueError
-        If the attributor's curvature is no empirical Fisher matrix.
+        If the attributor's curvature is not an empirical Fisher matrix.
     """
     attributor = grouped.attributor_
     single = isinstance(models, Task)

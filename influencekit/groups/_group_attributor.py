@@ -38,7 +38,7 @@ from influencekit.utils.validation import HasMethods, StrOptions, validate_param
 
 __all__ = ["GroupAttributor"]
 
-#: Point scores held at a time, in numbers.
+#: Number of point scores held in memory at once.
 _BLOCK = 2**24
 
 
@@ -52,8 +52,8 @@ class GroupAttributor(HeldGroups):
     grouper : grouper, clusterer or transformer, default=None
         Partitions the training examples in ``fit``; see ``influencekit.groups``.  Clusterers
         and transformers of scikit-learn are wrapped by
-        :class:`~influencekit.groups.ClusterGrouper`.  None takes the ``groups`` given to ``fit``,
-        or makes each example a group.
+        :class:`~influencekit.groups.ClusterGrouper`.  None uses the ``groups`` given to ``fit``, or
+        makes each example a group.
     reduce : {"sum", "mean"}, default="sum"
         "sum" is the effect of the whole group, which favors large ones; "mean" that of one
         of its examples on average.
@@ -177,11 +177,11 @@ class GroupAttributor(HeldGroups):
         Parameters
         ----------
         model : fitted model, Task, or list of them
-            Scores of several are averaged, and a grouper looks at the first.
+            Scores of several models are averaged, and a grouper uses the first.
         X, y : array-like
             Training data, as given to the model's ``fit``.
         groups : array-like of shape (n_train,) or (n_train, n_columns), default=None
-            Labels in place of a grouper; crossings of several columns.
+            Labels in place of a grouper; for several columns, their combinations are the groups.
         sample_weight, X_fit, **queries
             As every attributor takes them; what a search inside asks for, such as ``X_query``.
 
@@ -215,7 +215,7 @@ class GroupAttributor(HeldGroups):
         raise TypeError("GroupAttributor fits the attributor that it holds.")
 
     def _check(self, groups: Any, queries: dict[str, Any]) -> None:
-        """Refuse, before any work, what cannot go together."""
+        """Refuse arguments that contradict each other, before any work."""
         if not isinstance(self.attributor, BaseAttributor):
             raise ValueError(
                 f"attributor: got {type(self.attributor).__name__}; accepted is an attributor of "
@@ -233,7 +233,7 @@ class GroupAttributor(HeldGroups):
             self.attributor, (InfluenceFunction, TRAK)
         ):
             raise ValueError(
-                f"curvature='groups': there is no group form of {type(self.attributor).__name__}; "
+                f"curvature='groups': {type(self.attributor).__name__} does not have a group form; "
                 "accepted are InfluenceFunction('fisher') and TRAK. Use curvature='points'."
             )
         check_queries(self.attributor, queries)
@@ -289,7 +289,7 @@ class GroupAttributor(HeldGroups):
 
     @property
     def eigenvalues_(self) -> np.ndarray:
-        """Of the attributor's curvature, or of the groups' Fisher matrix."""
+        """Eigenvalues of the attributor's curvature, or of the groups' Fisher matrix."""
         if self.curvature == "groups":
             return np.sort(np.concatenate([fitted.eigenvalues for fitted in self.fitted_]))
         return self.attributor_.eigenvalues_
@@ -302,7 +302,7 @@ class GroupAttributor(HeldGroups):
         Parameters
         ----------
         damping : float or str
-            As the attributor's own ``set_damping`` takes it.
+            As for the attributor's own ``set_damping``.
 
         Returns
         -------
@@ -369,7 +369,7 @@ class GroupAttributor(HeldGroups):
         return np.mean(found, axis=0)
 
     def _blocks(self, queries: Any) -> Iterator[np.ndarray]:
-        """Scores of some queries after the other."""
+        """Scores of the queries, slice by slice."""
         for rows in chunks(queries.n_examples, self.n_train_, _BLOCK):
             yield self._block(queries.take(rows))
 

@@ -1,4 +1,4 @@
-"""Ways to partition training examples, with the manners of scikit-learn's clusterers."""
+"""Ways to partition training examples, in the style of scikit-learn's clusterers."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class BaseGrouper(ClusterMixin, SuggestingEstimator, ABC):
         Parameters
         ----------
         model : fitted model or Task
-            As :func:`~influencekit.as_task` takes it; some groupers do not look at it.
+            As for :func:`~influencekit.as_task`; some groupers do not use it.
         X, y : array-like
             Training data, as given to the model's ``fit``.
 
@@ -157,7 +157,7 @@ class RandomGrouper(BaseGrouper):
     ----------
     n_groups : int, default=None
     group_size : int, default=None
-        One of the two; sizes differ by one at most.
+        Give one of the two; group sizes differ by at most one.
     random_state : int, RandomState instance or None, default=None
 
     Attributes
@@ -202,14 +202,14 @@ class LabelGrouper(BaseGrouper):
     Parameters
     ----------
     labels : array-like of shape (n_train,) or (n_train, n_columns), Series or DataFrame
-        Of several columns the crossings that occur are the groups.
+        For several columns, the combinations that occur are the groups.
 
     Attributes
     ----------
     labels_ : ndarray of int of shape (n_train,)
     n_groups_ : int
     group_names_ : ndarray of str of shape (n_groups,)
-        ``"a"`` of one column, ``"sex=1, race=2"`` of several.
+        Such as ``"a"`` for one column, ``"sex=1, race=2"`` for several.
 
     Examples
     --------
@@ -286,13 +286,13 @@ class KMeansGrouper(ClusterGrouper):
     ----------
     n_groups : int, default=None
     group_size : int, default=None
-        One of the two; the mean size, since clusters differ in size.
+        Give one of the two; this is the mean size, because clusters differ in size.
     features : {"gradients", "representations", "inputs"}, default="gradients"
         See :class:`ClusterGrouper`.
     minibatch_above : int, default=5000
         Rows above which ``MiniBatchKMeans`` takes the place of ``KMeans``.
     n_init : int, default=1
-        Starts of k-means.
+        Number of starts of k-means.
     random_state : int, RandomState instance or None, default=None
 
     Attributes
@@ -300,7 +300,7 @@ class KMeansGrouper(ClusterGrouper):
     clusterer_ : KMeans or MiniBatchKMeans
     labels_ : ndarray of int of shape (n_train,)
     n_groups_ : int
-        Fewer than asked for where clusters stay empty.
+        Number of groups: fewer than requested if clusters stay empty.
     group_names_ : ndarray of str of shape (n_groups,)
 
     Notes

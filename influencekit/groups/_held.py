@@ -44,7 +44,7 @@ def partition(
     Raises
     ------
     ValueError
-        If there is not one label a row.
+        If there is not one label for each row.
     """
     if groups is not None:
         grouper = LabelGrouper(groups)

@@ -23,9 +23,9 @@ def check_held(attributor: Any, holder: str, argument: str = "attributor") -> No
     refuse_property(attributor, holder, argument)
     if attributor._asks_queries:
         raise ValueError(
-            f"{argument}: got a search that measures on other examples than the training data, "
-            f"and {holder} gives none to it. Fit the search first, and give its best_attributor_ "
-            "in its place."
+            f"{argument}: got a search that needs examples beyond the training data, which "
+            f"{holder} does not pass on. Fit the search first, and give its best_attributor_ "
+            f"instead."
         )
 
 

@@ -13,14 +13,14 @@ __all__ = ["encode_labels", "label_table", "named_groups", "refuse_missing"]
 
 
 def label_table(labels: Any, n_rows: int, name: str = "labels") -> Any:
-    """Labels as columns of a table, one row an example.
+    """Labels as columns of a table, with one row for each example.
 
     Parameters
     ----------
     labels : array-like of shape (n_rows,) or (n_rows, n_columns), Series or DataFrame
     n_rows : int
     name : str
-        Of the argument, for messages.
+        Name of the argument, for messages.
 
     Returns
     -------
@@ -45,8 +45,8 @@ def label_table(labels: Any, n_rows: int, name: str = "labels") -> Any:
         array = np.asarray(labels)
         if array.ndim not in (1, 2):
             raise ValueError(
-                f"{name}: got shape {array.shape}; accepted are one label a row, or one column for "
-                "each attribute whose crossings are the groups."
+                f"{name}: got shape {array.shape}; accepted are one label for each row, "
+                "or one column for each attribute whose combinations are the groups."
             )
         table = pd.DataFrame(array if array.ndim == 2 else array[:, None])
     if len(table) != n_rows:
@@ -58,7 +58,7 @@ def label_table(labels: Any, n_rows: int, name: str = "labels") -> Any:
 
 
 def _pandas() -> Any:
-    """pandas, on which labels of groups stand."""
+    """pandas, which labels of groups need."""
     return import_optional("pandas", "A label for each row")
 
 
@@ -78,7 +78,7 @@ def group_values(labels: Any, n_rows: int, name: str) -> np.ndarray:
     labels : array-like of shape (n_rows,) or (n_rows, n_columns), Series or DataFrame
     n_rows : int
     name : str
-        Of the argument, for messages.
+        Name of the argument, for messages.
 
     Returns
     -------
@@ -94,13 +94,13 @@ def group_values(labels: Any, n_rows: int, name: str) -> np.ndarray:
 
 
 def refuse_missing(labels: Any, name: str) -> None:
-    """Refuse labels among which some are missing.
+    """Refuse labels if some are missing.
 
     Parameters
     ----------
     labels : array-like of shape (n_rows,) or (n_rows, n_columns), Series or DataFrame
     name : str
-        Of the argument, for messages.
+        Name of the argument, for messages.
 
     Raises
     ------
@@ -118,8 +118,7 @@ def refuse_missing(labels: Any, name: str) -> None:
     if len(rows):
         raise ValueError(
             f"{name}: {len(rows):,} rows have a missing label (NaN or None): {some_rows(rows)}. "
-            "Give them a label of their own, such as labels.fillna('missing'), or leave those "
-            "rows out."
+            "Give them their own label, such as labels.fillna('missing'), or leave those rows out."
         )
 
 

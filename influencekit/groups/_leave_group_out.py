@@ -1,4 +1,4 @@
-"""What retraining without a group does: the ground truth of group scores."""
+"""The effect of retraining without a group: the ground truth of group scores."""
 
 from __future__ import annotations
 
@@ -101,11 +101,11 @@ def leave_group_out(
     Parameters
     ----------
     model : estimator
-        As :func:`~influencekit.retrain_on_subsets` takes it.
+        As for :func:`~influencekit.retrain_on_subsets`.
     X, y : array-like of shape (n_train, ...) and (n_train,)
     X_query, y_query : array-like of shape (n_test, ...) and (n_test,)
     groups : array-like of shape (n_train,) or (n_train, n_columns)
-        Label of each row; crossings of several columns.
+        Label of each row; for several columns, their combinations are the groups.
     property : {"mean_neg_loss"} or callable, default=None
         As for :class:`GroupAttributor`; None looks at ``output`` for each test row.  The outputs
         that a function gets of a classifier without gradients are logarithms of its
@@ -168,7 +168,7 @@ def leave_group_out(
     for row, name in enumerate(chosen, 1):
         masks[row] = distinct[positions] != name
     if not masks.any(axis=1).all():
-        raise ValueError("groups: one group holds all rows, so that nothing is left to train on.")
+        raise ValueError("groups: one group contains all rows, so nothing is left to train on.")
     names = ["all rows", *(f"without group {name!r}" for name in chosen)]
     how = Retraining(
         n_repeats, engine, cache_dir, n_jobs, on_nan, random_state, verbose, sample_weight

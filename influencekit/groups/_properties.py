@@ -111,8 +111,8 @@ class _Gap:
             own = positions == g if counted is None else (positions == g) & counted
             if not bool(own.any()):
                 raise ValueError(
-                    f"sensitive: the group {str(label)!r} has no evaluation row that counts here. "
-                    "Merge it with another, or take more evaluation rows."
+                    f"sensitive: the group {str(label)!r} does not have evaluation rows that "
+                    f"count here. Merge it with another, or use more evaluation rows."
                 )
             means.append(values[own].mean())
         found = torch.stack(means)
@@ -190,7 +190,7 @@ class EqualizedOddsDifference(_Gap):
 
 
 def compare_index(index: Any, given: Any) -> None:
-    """Warn where a gap's people stand in another order than the evaluation rows.
+    """Warn if a gap's labels are in another order than the evaluation rows.
 
     Parameters
     ----------
@@ -320,6 +320,6 @@ def property_slopes(
     if not value.requires_grad:
         raise ValueError(
             "property: its value does not depend on the outputs in a way that torch can "
-            "differentiate. Use probabilities in place of decisions, and stay in torch."
+            "differentiate. Use probabilities in place of decisions, and only torch operations."
         )
     return value.item(), torch.autograd.grad(value.reshape(()), outputs)[0]

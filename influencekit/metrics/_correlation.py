@@ -96,7 +96,7 @@ def warn_undefined(per_query: NDArray, truth: NDArray) -> None:
         if constant:
             reasons.append(
                 f"the measured outputs of {constant} are constant (the loss of a row that is "
-                f"always classified correctly is 0; use output='margin', which varies)"
+                f"always classified correctly is 0; output='margin' still varies)"
             )
         if n_undefined > constant:
             reasons.append(f"the summed scores of {n_undefined - constant} are constant")

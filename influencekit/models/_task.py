@@ -61,9 +61,8 @@ class Task:
         Weight of each class in the training objective; "balanced" as in scikit-learn.
         Losses that weight each output column (one-versus-rest) contain their own weights.
     training_rows : callable or None
-        ``training_rows(rows, y) -> bool ndarray (n,)``: which of the rows given to ``fit`` the
-        model learned from, given a column of row numbers (n, 1) and the targets (class positions
-        for a classifier). None: all rows.
+        ``training_rows(rows, y) -> bool ndarray (n,)``: which rows the model learned from, given
+        row numbers (n, 1) and targets (class positions for a classifier). None: all rows.
     input_targets : callable or None
         ``input_targets(inputs) -> targets (n, ...)``: the targets contained in a batch of inputs,
         used if none are given (a language model's next tokens).

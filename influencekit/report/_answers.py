@@ -117,7 +117,7 @@ def choose_rows(
     n_shown : int
     task : Task
     found : Answers
-        Of all test examples.
+        Answers for all test examples.
 
     Returns
     -------

@@ -171,7 +171,7 @@ class CaseMaker:
         The examples shown, with their scores and the training labels.
     shown : Contents
     test : Answers
-        Of all test examples.
+        Answers for all test examples.
     predicted : dict of int to object
         Predictions for the training examples by position, if the model's inputs are known.
     test_index, train_index : Index or None

@@ -38,7 +38,7 @@ def run(attributor: Any, found: Answers, queries: Any) -> dict[str, Any]:
     ----------
     attributor : fitted attributor
     found : Answers
-        Of all test examples.
+        Answers for all test examples.
     queries : Examples or ExamplesList
 
     Returns

@@ -1,4 +1,4 @@
-"""What the searches have in common: they are the attributor that they chose, with seeds."""
+"""What the searches share: they act as the attributor that they chose, with fixed seeds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def innermost(attributor: Any) -> Any:
 
 
 class AttributorSearch(BaseAttributor):
-    """An attributor that holds another one, and chooses its parameters in ``fit``.
+    """An attributor around another one, whose parameters it chooses in ``fit``.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class AttributorSearch(BaseAttributor):
         Fitted, with the chosen parameters.
     """
 
-    #: No damping of its own to search for: it chooses that of the attributor inside.
+    #: It does not have its own damping; it chooses that of the attributor inside.
     _chooses_damping: ClassVar[bool] = True
 
     attributor: BaseAttributor
@@ -59,13 +59,16 @@ class AttributorSearch(BaseAttributor):
         return self.attributor._task_of(model)
 
     def _fit(self, _task: Task, _train: Examples) -> Fitted:
-        raise TypeError(f"{type(self).__name__} fits the attributor that it chooses.")
+        raise TypeError(
+            f"{type(self).__name__} does not implement _fit: call fit, which fits the "
+            f"chosen attributor."
+        )
 
     def _read_models(self, model: Any, X: Any, y: Any) -> Task | TaskList:
         return self.attributor._read_models(model, X, y)
 
     def _adopt(self, best: BaseAttributor) -> None:
-        """Score as the chosen attributor does, from here on."""
+        """Score with the chosen attributor from here on."""
         self.best_attributor_ = best
         self._keep(best.fitted_, best._rows)
 
@@ -93,7 +96,7 @@ class AttributorSearch(BaseAttributor):
         return self.best_attributor_._subset_sums(queries, masks)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:  # noqa: ARG002  the name is scikit-learn's
-        """Names of the score columns: those of the attributor that was chosen.
+        """Names of the score columns, from the chosen attributor.
 
         Parameters
         ----------
@@ -110,13 +113,13 @@ class AttributorSearch(BaseAttributor):
 def seeded_clone(attributor: Any, random_state: Any) -> Any:
     """Clone an attributor, with an int for every ``random_state`` that is None.
 
-    What is scored, fitted again and kept is then one and the same attributor.
+    So the attributor that is scored, fitted again and kept is always the same.
 
     Parameters
     ----------
     attributor : attributor
     random_state : int, RandomState instance or None
-        Of the ints.
+        Seed for drawing the ints.
 
     Returns
     -------
@@ -136,7 +139,7 @@ def unset_seeds(attributor: Any, random_state: Any) -> dict[str, int]:
     Returns
     -------
     dict of str to int
-        By parameter name.
+        Seeds by parameter name.
     """
     rng = check_random_state(random_state)
     params = attributor.get_params(deep=True)

@@ -1,4 +1,4 @@
-"""Several attributors beside each other, against outputs of retrained models."""
+"""Comparison of several attributors with outputs of retrained models."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def compare(
     Parameters
     ----------
     attributors : mapping of str to fitted attributor or array-like of shape (n_query, n_train)
-        By name.  Arrays are scores that were computed before.
+        Attributors by name. Arrays are scores that were computed before.
     ground_truth : SubsetOutputs or TrajectoryLeaveOneOut
         From :func:`retrain_on_subsets`: the score is the linear datamodeling score (LDS).
         From :func:`~influencekit.training.trajectory_leave_one_out`: the correlation over the
@@ -56,10 +56,10 @@ def compare(
     X_query, y_query : array-like of shape (n_query, ...) and (n_query,)
         The queries of the ground truth, in its order.
     model, X, y : fitted model and its training data, default=None
-        Given, a clone of each attributor is fitted on them, and the time that it takes is known.
-        None takes the attributors as they are fitted.
+        If given, a clone of each attributor is fitted on them, and the time of the fit is measured.
+        None uses the attributors as fitted.
     reference : str, default=None
-        Name that the others are compared with.  None is the first one.
+        Name of the attributor that the others are compared with. None is the first one.
     correlation : {"spearman", "pearson"}, default="spearman"
 
     Returns
@@ -73,22 +73,22 @@ def compare(
             Mean over the queries of the score minus the score of ``reference``.
         ``difference_error``
             Standard error of that mean.  It is *paired*: the difference is taken query by query,
-            so that what makes a query hard for every attributor cancels.
+            so effects that make a query hard for every attributor cancel.
         ``noise_ceiling``
             Correlation that a perfect prediction would have; NaN without repeats.
         ``fit_seconds``, ``score_seconds``
-            Wall-clock time; NaN where it was not measured.
+            Wall-clock time; NaN if it was not measured.
 
     Raises
     ------
     ValueError
-        If an attributor explains another output than was measured, or shapes do not fit.
+        If an attributor explains an output other than the measured one, or shapes do not fit.
 
     Notes
     -----
-    All queries share one model and one set of subsets.  The errors therefore speak of other
-    queries, not of other subsets or other trainings.  A query whose correlation is undefined for
-    one of two attributors is left out of their difference.
+    All queries share one model and one set of subsets. The errors therefore measure variation over
+    queries, not over subsets or trainings.  A query whose correlation is undefined for one of two
+    attributors is left out of their difference.
 
     Examples
     --------
@@ -121,11 +121,11 @@ def compare(
 
 
 def _check_names(attributors: Any, reference: str | None) -> str:
-    """Refuse what is no attributors by name; the name that others are compared with."""
+    """Refuse anything but attributors by name; return the name to compare with."""
     if not isinstance(attributors, Mapping) or not attributors:
         raise TypeError(
-            f"attributors: got {type(attributors).__name__}; accepted is a dict of one or more "
-            "attributors by name, such as {'influence': attributor}."
+            f"attributors: got {type(attributors).__name__}; accepted is a dict of at least one "
+            f"attributor by name, such as {{'influence': attributor}}."
         )
     names = list(attributors)
     if reference is None:
@@ -139,7 +139,7 @@ def _check_names(attributors: Any, reference: str | None) -> str:
 
 
 def _fitted(given: Any, name: str, model: Any, X: Any, y: Any) -> tuple[Any, float]:
-    """A fitted attributor, or scores as they are, with the seconds of the fit."""
+    """A fitted attributor, or given scores, with the seconds of the fit."""
     if not isinstance(given, BaseAttributor):
         return given, np.nan
     if model is None:
@@ -180,7 +180,7 @@ def _result(
 
 
 def _row(result: LDSResult, fit_seconds: float, score_seconds: float, base: NDArray) -> dict:
-    """A row of the table; ``base`` holds the correlations of the reference, one a query."""
+    """A row of the table; ``base`` are the reference's correlations, one for each query."""
     difference = summarize(result.per_query - base, result.correlation)
     ceiling = np.nan if result.noise_ceiling is None else result.noise_ceiling
     return {

@@ -1,4 +1,4 @@
-"""Whether retrained outputs are the ground truth of scores, of rows or of whole groups."""
+"""Checks that retrained outputs are a ground truth for scores of rows or of whole groups."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def check_subset_outputs(subset_outputs: Any) -> None:
 def check_ground_truth(
     subset_outputs: Any, attributor: Any, task: Any, n_train: int, queries: Any
 ) -> None:
-    """Refuse outputs of other data or of another output than the attributor explains.
+    """Refuse outputs for other data, or an output that the attributor does not explain.
 
     Raises
     ------
@@ -60,18 +60,19 @@ def check_ground_truth(
     got = subset_outputs.masks.shape[1], subset_outputs.outputs.shape[2]
     if got != (n_train, queries.n_examples):
         raise ValueError(
-            f"subset_outputs: holds {got[0]:,} training rows and {got[1]:,} queries, but X has "
-            f"{n_train:,} rows and X_query {queries.n_examples:,}. It must come from the same data."
+            f"subset_outputs: has {got[0]:,} training rows and {got[1]:,} queries, but X has "
+            f"{n_train:,} rows and X_query {queries.n_examples:,}. Both must come from the same "
+            f"data."
         )
     has_targets = queries.targets is not None
     given = explained_output(attributor, None)
-    if given is None:  # RandomBaseline, say, whose scores are of any output
+    if given is None:  # such as RandomBaseline, whose scores fit any output
         return
     measured = output_name(task, subset_outputs.output, has_targets)
     explained = output_name(task, given, has_targets)
     if measured != explained:
         raise ValueError(
-            f"subset_outputs: holds output={measured!r} of the retrained models, but the "
+            f"subset_outputs: has output={measured!r} of the retrained models, but the "
             f"attributor explains {explained!r}. Retrain with output={explained!r}, or give the "
             f"attributor output={measured!r}."
         )
@@ -84,7 +85,7 @@ def finite_subsets(subset_outputs: SubsetOutputs, on_nan: str) -> SubsetOutputs:
     ----------
     subset_outputs : SubsetOutputs
     on_nan : {"raise", "keep"}
-        "raise" refuses the others, "keep" leaves them out with a warning.
+        "raise" refuses all others, "keep" leaves them out with a warning.
 
     Returns
     -------
@@ -99,8 +100,8 @@ def finite_subsets(subset_outputs: SubsetOutputs, on_nan: str) -> SubsetOutputs:
     if not bad.any():
         return subset_outputs
     found = (
-        f"{int(bad.sum())} of {bad.size} subsets hold outputs that are NaN or infinite "
-        f"(subsets {some_rows(np.flatnonzero(bad))}), since training diverged"
+        f"{int(bad.sum())} of {bad.size} subsets have outputs that are NaN or infinite (subsets "
+        f"{some_rows(np.flatnonzero(bad))}), because training diverged"
     )
     if on_nan == "raise":
         raise ValueError(
@@ -112,7 +113,7 @@ def finite_subsets(subset_outputs: SubsetOutputs, on_nan: str) -> SubsetOutputs:
     return replace(subset_outputs, masks=masks, outputs=outputs, seeds=subset_outputs.seeds[~bad])
 
 
-#: Parameters of a group attributor that decide whether rows of a group may be parted.
+#: Parameters of a group attributor that decide whether the rows of a group may be separated.
 _DECIDES = {"curvature", "reduce"}
 
 
@@ -124,14 +125,14 @@ def draw_whole_groups(
     Raises
     ------
     ValueError
-        If a share of the groups is none or all of them.
+        If the fraction keeps none or all of the groups.
     """
     n_groups = grouped.n_groups_
     if not 1 <= round(fraction * n_groups) < n_groups:
         raise ValueError(
             f"subset_fraction: got {fraction} of {n_groups:,} groups, which are kept whole; "
-            "accepted is a share that keeps one group or more and leaves one or more out. "
-            "Make smaller groups."
+            f"accepted is a fraction that keeps at least one group and leaves out at least one. "
+            f"Make smaller groups."
         )
     entropy = check_random_state(random_state).randint(2**31 - 1)
     masks = draw_masks(spawn_generators(entropy, n_subsets), n_groups, fraction)
@@ -139,14 +140,14 @@ def draw_whole_groups(
 
 
 def kept_together(attributor: Any, seeds: dict[str, int], space: Any, task: Any, train: Any) -> Any:
-    """Groups that the subsets of a search must keep whole; None where any subset will do.
+    """Groups that the subsets of a search must keep whole; None if any subset works.
 
     Parameters
     ----------
     attributor : attributor
         As the user gave it.
     seeds : dict of str to int
-        With which the search fits it, so that its groups are those of the fits.
+        Seeds with which the search fits it, so that the groups are the same as in the fits.
     space : dict or None
         Searched parameters.
     task : Task or TaskList
@@ -155,7 +156,7 @@ def kept_together(attributor: Any, seeds: dict[str, int], space: Any, task: Any,
     Returns
     -------
     GroupAttributor or None
-        With its partition.
+        The attributor, with its partition.
 
     Raises
     ------
@@ -174,8 +175,8 @@ def kept_together(attributor: Any, seeds: dict[str, int], space: Any, task: Any,
     changing = [name for name in searched if name.split("__")[0] == "grouper"]
     if changing:
         raise ValueError(
-            f"search_space: {prefix}{changing[0]} changes the groups, over which the subsets are "
-            "drawn once. Search other parameters, each grouper by itself."
+            f"search_space: {prefix}{changing[0]} changes the groups, but the subsets are drawn "
+            f"only once, over whole groups. Search other parameters, separately for each grouper."
         )
     grouped._partition(each(task)[0], train, None, train)
     return grouped

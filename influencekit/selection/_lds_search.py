@@ -52,48 +52,48 @@ __all__ = ["LDSSearch"]
 class LDSSearch(AttributorSearch):
     """Choose an attributor's parameters by its linear datamodeling score (LDS).
 
-    The model is retrained on random subsets of its training data once; then Optuna looks for
-    the parameters whose scores, summed over each subset, best rank the retrained outputs of
-    the queries.  This is the expensive way; :class:`SurrogateLambdaSearchCV` needs no
-    retraining.  The search is itself an attributor, with the parameters it chose.
+    The model is retrained on random subsets of its training data once; then Optuna searches for the
+    parameters whose scores, summed over each subset, best rank the retrained outputs of the
+    queries. This is expensive; :class:`SurrogateLambdaSearchCV` works without retraining. The
+    search itself is an attributor, with the parameters that it chose.
 
     Parameters
     ----------
     attributor : attributor
-        Of a GroupAttributor the groups are those of its grouper; see Notes.
+        For a GroupAttributor, the groups are those of its grouper; see Notes.
     search_space : dict or None, default=None
-        Parameter name (``a__b`` for nested ones) to an Optuna distribution or a list of
-        choices.  None searches ``damping`` (of a GroupAttributor ``attributor__damping``): 0, and
+        Maps parameter names (``a__b`` for nested ones) to an Optuna distribution or a list of
+        choices. None searches ``damping`` (``attributor__damping`` for a GroupAttributor): 0, and
         the range of the curvature's eigenvalues.
     n_trials : int, default=30
     sampler : optuna sampler or None, default=None
         None is TPE seeded by ``random_state``.
     storage : str, optuna storage or None, default=None
-        Where the study is kept, such as ``"sqlite:///study.db"``; None is in memory.
+        Storage of the study, such as ``"sqlite:///study.db"``; None is in memory.
     study_name : str or None, default=None
-        A study of that name in ``storage`` is continued, if it is of the same ground truth,
-        queries, training data, model, attributor (apart from the searched parameters), search
-        space and metric; else ``fit`` raises.
+        An existing study with this name in ``storage`` is continued, if it has the same ground
+        truth, queries, training data, model, attributor (except for the searched parameters),
+        search space and metric; otherwise ``fit`` raises an error.
     n_subsets : int, default=50
     subset_fraction : float in (0, 1), default=0.5
-        Share of the rows, or of the groups where subsets keep them whole.
+        Fraction of the rows in each subset, or of the groups if subsets keep groups whole.
     n_repeats : int, default=1
-        Retrainings of each subset with other seeds.
+        Number of retrainings of each subset, with different seeds.
     retrain : "auto" or callable, default="auto"
         "auto" retrains as the model was trained.  ``retrain(X, y, seed) -> fitted model``
         is needed for bare torch modules.
     correlation : {"spearman", "pearson"}, default="spearman"
     on_nan : {"raise", "keep"}, default="raise"
-        What to do where a retrained model's outputs are NaN or infinite, since its training
-        diverged.  "raise" stops with an error that names subset and seed.  "keep" keeps them as
-        NaN in ``subset_outputs_`` and searches over the other subsets, with a warning.
+        What to do if a retrained model's outputs are NaN or infinite because its training diverged.
+        "raise" stops with an error that names subset and seed.  "keep" keeps them as NaN in
+        ``subset_outputs_`` and searches over the other subsets, with a warning.
     cache_dir : str, path or None, default=None
-        Where finished retrainings are saved, and found again.
+        Folder in which finished retrainings are saved and reused.
     n_jobs : int or None, default=None
-        Of the retrainings that go through joblib.
+        Number of parallel retrainings with joblib.
     random_state : int, RandomState instance or None, default=None
-        Of the subsets, the retrainings and the sampler, and of the attributor where it has no
-        ``random_state`` of its own; a continued study keeps that of its first search.
+        Seed for the subsets, the retrainings and the sampler, and for the attributor if its
+        ``random_state`` is None; a continued study keeps the seeds of its first search.
     verbose : int, default=0
         1 shows progress.
 
@@ -109,20 +109,20 @@ class LDSSearch(AttributorSearch):
         other queries.
     cv_results_ : dict of ndarrays of shape (n_trials,)
         ``params``, ``param_damping`` and so on, ``mean_test_score`` (mean LDS over the queries),
-        ``se_test_score`` (its standard error), ``rank_test_score`` (1 is best); NaN where a
-        trial has no LDS.  A continued study brings its earlier trials.
+        ``se_test_score`` (its standard error), ``rank_test_score`` (1 is best); NaN if a trial does
+        not have an LDS. A continued study includes its earlier trials.
     study_ : optuna.Study
         For Optuna's own plots: ``optuna.visualization.matplotlib.plot_slice(search.study_)``.
     subset_outputs_ : SubsetOutputs
-        The ground truth, to be used again: ``fit(..., subset_outputs=...)``.
+        The ground truth, which can be used again: ``fit(..., subset_outputs=...)``.
     lds_ : LDSResult
-        Of the best parameters, per query.
+        LDS of the best parameters, per query.
 
     Notes
     -----
-    Around a GroupAttributor that adds up scores of rows any subset has a sum.  With
-    ``curvature="groups"``, ``reduce="mean"`` or :class:`FurtherTraining` a group has one score, so
-    subsets are drawn over whole groups; a mean counts once for each row.
+    If a GroupAttributor sums scores of rows, every subset has a sum. With ``curvature="groups"``,
+    ``reduce="mean"`` or :class:`FurtherTraining`, a group has one score, so subsets are drawn over
+    whole groups; a mean counts once for each row.
 
     Cost: ``n_subsets · n_repeats`` retrainings, one factorization for each combination of the
     parameters other than the damping, and one small product for each trial.
@@ -221,7 +221,7 @@ class LDSSearch(AttributorSearch):
         Parameters
         ----------
         model : fitted model, Task, or list of them
-            Of several models the first is retrained.
+            Of several models, the first is retrained.
         X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_train examples
             The data that the model was trained on.
         y : array-like of shape (n_train,) or (n_train, n_outputs), default=None
@@ -229,11 +229,13 @@ class LDSSearch(AttributorSearch):
             Examples on which the LDS is measured; not training data.
         y_query : array-like, default=None
         subset_outputs : SubsetOutputs or None, default=None
-            Ground truth of an earlier run on the same data and queries; nothing is retrained.
+            Ground truth from an earlier run on the same data and queries; then nothing is
+            retrained.
         sample_weight : array-like of shape (n_train,), default=None
-            The weights that the model was fitted with; retraining gets those of its rows.
+            The weights that the model was fitted with; each retraining uses those of its rows.
         X_fit : array-like of shape (n_train, n_features), default=None
-            Of a Pipeline: what its last step was fitted on, in scores and retraining.
+            For a Pipeline only: the data that its last step was fitted on, for scores and
+            retraining.
 
         Returns
         -------
@@ -244,7 +246,7 @@ class LDSSearch(AttributorSearch):
         check_space(self.search_space, self.attributor)
         if X_query is None:
             raise ValueError(
-                "X_query: got None; LDSSearch measures on examples that the model was not "
+                "X_query: got None; LDSSearch measures the LDS on examples that the model was not "
                 "trained on. Give them: fit(model, X, y, X_query=X_val, y_query=y_val)."
             )
         queries = open_examples(task, X_query, y_query, require_y=False, name="X_query")
@@ -325,7 +327,7 @@ class LDSSearch(AttributorSearch):
         self._warn_at_edge(space)
 
     def _warn_at_edge(self, space: Any) -> None:
-        """Warn where the best damping is within a factor of 2 of the ends of its range."""
+        """Warn if the best damping is within a factor of 2 of the ends of its range."""
         name = damping_name(self.attributor)
         choices = space.get(name)
         if isinstance(choices, FloatDistribution) and choices.log:
@@ -336,7 +338,7 @@ class LDSSearch(AttributorSearch):
     def _open_study(
         self, task: Any, train: Any, queries: Any, truth: SubsetOutputs, seeds: dict[str, int]
     ) -> tuple[dict, FitCache]:
-        """Open the study; returns what is searched, and fits of what the study's trials score."""
+        """Open the study; return the search space, and the fits that its trials score."""
 
         def fits_with(seeds: dict[str, int]) -> FitCache:
             attributor = clone(self.attributor).set_params(**seeds)
@@ -358,9 +360,9 @@ class LDSSearch(AttributorSearch):
         return space, fits
 
     def _begin(self, space: Any, fits: Any) -> None:
-        """Seed the sampler; a new study over the default space starts from the own damping."""
+        """Seed the sampler; a new default study starts at the attributor's own damping."""
         study = self.study_
-        if self.sampler is None:  # a continued study must not draw its first trials again
+        if self.sampler is None:  # a continued study must not repeat its first trials
             seed = draw_seed(self.random_state)
             study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
         if self.search_space is not None or study.trials:
@@ -369,7 +371,7 @@ class LDSSearch(AttributorSearch):
         low, high = space[name].low, space[name].high
         damping = float(np.mean(fits.at({}).damping_))
         with study_lock(self.storage, self.study_name):
-            if not study.get_trials(deepcopy=False):  # of another process
+            if not study.get_trials(deepcopy=False):  # trials of another process
                 if damping > 0:
                     study.enqueue_trial({name: min(max(damping, low), high)})
                 if self.attributor._undamped:
@@ -378,7 +380,7 @@ class LDSSearch(AttributorSearch):
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Keep Optuna's log to errors while inside; what ends a trial is raised as well."""
+    """Limit Optuna's log to errors inside the block; an error that ends a trial is still raised."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:

@@ -1,4 +1,4 @@
-"""Linear datamodeling score of fitted attributors, for searches and for people's own loops."""
+"""Linear datamodeling score of fitted attributors, for searches and custom loops."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = ["FitCache", "SubsetPredictor", "common_damping", "lds_scorer"]
 class SubsetPredictor:
     """Scores of queries summed over subsets, from a fitted attributor.
 
-    Where the attributor has a damping path, gradients and masks are brought into its
-    eigenbasis once, every damping is a small product, and no score matrix is formed.
+    If the attributor has a damping path, gradients and masks are transformed to its eigenbasis
+    once. Then every damping costs a small product, and the score matrix is never formed.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class SubsetPredictor:
     Attributes
     ----------
     path : DampingPath or None
-        Of the queries, where the attributor has one.
+        Damping path of the queries, if the attributor has one.
     """
 
     def __init__(self, fitted: Any, queries: Any, masks: np.ndarray):
@@ -46,7 +46,7 @@ class SubsetPredictor:
             self._sums = self.path.subset_sums(fitted._path_columns(masks))
 
     def __call__(self, fitted: Any = None) -> np.ndarray:
-        """Sums (n_queries, n_subsets), of the same fit at another damping if one is given."""
+        """Sums (n_queries, n_subsets), for the same fit at another damping if one is given."""
         fitted = self.fitted if fitted is None else fitted
         damping = common_damping(fitted)
         if self._sums is not None and damping is not None:
@@ -55,7 +55,7 @@ class SubsetPredictor:
 
 
 def common_damping(fitted: Any) -> float | None:
-    """Damping of a fitted attributor; None where it has none, or each of its models its own."""
+    """Damping of a fitted attributor; None if it has none or its models have different ones."""
     dampings = np.unique(getattr(fitted, "damping_", ()))
     return float(dampings[0]) if len(dampings) == 1 else None
 
@@ -72,7 +72,7 @@ def lds_scorer(subset_outputs: SubsetOutputs, correlation: str = "spearman") -> 
     Returns
     -------
     callable
-        Its result is the mean LDS over the queries, a float; higher is better.
+        The scorer, which returns the mean LDS over the queries as a float; higher is better.
     """
     check_subset_outputs(subset_outputs)
     truth = PreparedOutputs(subset_outputs.outputs, correlation)
@@ -88,8 +88,8 @@ def lds_scorer(subset_outputs: SubsetOutputs, correlation: str = "spearman") -> 
 class FitCache:
     """Fitted copies of an attributor on one task and its training examples.
 
-    Fits that differ only in the damping share one factorization, the queries' gradients and
-    the subsets' sums, where the attributor has a damping path.
+    If the attributor has a damping path, fits that differ only in the damping share one
+    factorization, the queries' gradients and the subsets' sums.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Optuna studies that searches share: opened by one process at a time, for equal searches only."""
+"""Optuna studies shared by searches: opened by one process at a time, only for equal searches."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from influencekit.training.subsets._subset_outputs import SubsetOutputs
 __all__ = ["open_study", "question", "study_lock"]
 
 
-#: Examples read at a time: part of the fingerprint, so it never changes.
+#: Number of examples read at once: part of the fingerprint, so it must never change.
 _BATCH = 64
 #: Parameters that do not change scores.
 _WITHOUT_EFFECT = {"batch_size", "cache_dir", "n_jobs", "verbose"}
-#: Characters of a description in a message.
+#: Largest number of characters of a description in a message.
 _LONGEST = 200
 
 #: Fingerprint and description of one part of a search.
@@ -47,7 +47,7 @@ def question(
     space: Mapping[str, BaseDistribution] | None,
     metric: str,
 ) -> dict[str, Part]:
-    """Fingerprint everything that a trial's value depends on, apart from the parameters it drew.
+    """Fingerprint everything that a trial's value depends on, except for its drawn parameters.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def question(
     attributor : attributor
         As the user gave it.
     space : dict of str to optuna distribution, or None
-        As the user gave it; None follows from the other parts.
+        As the user gave it; None is determined by the other parts.
     metric : str
 
     Returns
@@ -68,7 +68,7 @@ def question(
     Raises
     ------
     ValueError
-        If a part has no stable description.
+        If a part does not have a stable description.
     """
     searched = [damping_name(attributor)] if space is None else list(space)
     n_subsets, n_repeats, n_queries = truth.outputs.shape
@@ -93,7 +93,8 @@ def _part(name: str, text: str, content: Any) -> Part:
     except ValueError as error:
         raise ValueError(
             f"storage: the {name} of the search cannot be fingerprinted ({error}), so a later "
-            "search could not tell whether the stored trials are comparable. Make it picklable, or "
+            f"search could not check whether the stored trials are comparable. Make it picklable, "
+            f"or "
             "leave storage out."
         ) from error
     text = " ".join(text.split())
@@ -101,24 +102,24 @@ def _part(name: str, text: str, content: Any) -> Part:
 
 
 def _contents(examples: Examples | ExamplesList) -> list[str]:
-    """Fingerprints of inputs and targets: one, or more where models see different inputs."""
+    """Fingerprints of inputs and targets: one, or several if models see different inputs."""
     return list(dict.fromkeys(_content(one) for one in each(examples)))
 
 
 def _weighted(examples: Examples | ExamplesList) -> list:
-    """Contents, and weights where there are any."""
+    """Contents, and weights if there are any."""
     weights = each(examples)[0].weights
     return _contents(examples) if weights is None else [*_contents(examples), weights]
 
 
 def _content(examples: Examples) -> str:
-    """Fingerprint of inputs and targets, a few examples in memory at a time."""
+    """Fingerprint of inputs and targets, with few examples in memory at once."""
     batches = examples.batches(_BATCH)
     return fingerprint([fingerprint(batch.inputs, batch.targets) for batch in batches])
 
 
 def _model(task: Task) -> list:
-    """Weights, code and settings of a model, and how its objective is read."""
+    """Weights, code and settings of a model, and its objective."""
     return [
         repr(task.module),
         [(name, _settings(part)) for name, part in task.module.named_modules()],
@@ -139,17 +140,17 @@ def _settings(part: Any) -> tuple:
 
 
 def _setting(value: Any) -> Any:
-    """An attribute as it counts; None where it has no stable description."""
+    """An attribute for the fingerprint; None if it does not have a stable description."""
     if isinstance(value, nn.Module):
         return _settings(value)
     try:
         return fingerprint(value)
-    except ValueError:  # what a forward pass has left behind, say
+    except ValueError:  # such as a leftover of a forward pass
         return None
 
 
 def _parameters(attributor: Any, searched: Sequence[str | None]) -> dict[str, Any]:
-    """Class and parameters of an attributor and of what it holds, apart from the searched ones."""
+    """Class and parameters of an attributor and of those inside, without the searched ones."""
     found = {"": _class(attributor)}
     for name, value in attributor.get_params(deep=True).items():
         chosen = any(name == one or name.startswith(f"{one}__") for one in searched)
@@ -160,7 +161,7 @@ def _parameters(attributor: Any, searched: Sequence[str | None]) -> dict[str, An
 
 
 def _class(instance: Any) -> Any:
-    """The library's own classes by name; others by their source as well."""
+    """The library's own classes by name; other classes also by source."""
     kind = type(instance)
     own = kind.__module__.split(".")[0] == "influencekit"
     return f"{kind.__module__}.{kind.__qualname__}" if own else kind
@@ -198,15 +199,15 @@ def open_study(
     study_name : str or None
     sampler : optuna sampler or None
     asked : dict of str to dict
-        From :func:`question`; not looked at where ``storage`` is None.
+        From :func:`question`; ignored if ``storage`` is None.
     seeds : dict of str to int
-        Of the attributor, for a new study.
+        Seeds of the attributor, for a new study.
 
     Returns
     -------
     study : optuna.Study
     seeds : dict of str to int
-        Those with which the study's first search scored.
+        The seeds used by the study's first search.
 
     Raises
     ------
@@ -234,7 +235,8 @@ def study_lock(storage: Any, study_name: str | None) -> Iterator[None]:
     Parameters
     ----------
     storage : str, optuna storage or None
-        A lock of an SQLite file is a file beside it; others lie in the folder of temporary files.
+        The lock of an SQLite file is a file next to it; other locks are in the folder of temporary
+        files.
     study_name : str or None
     """
     if storage is None:
@@ -261,7 +263,7 @@ def _url(storage: Any) -> str:
 
 
 def _patient(storage: Any) -> Any:
-    """Let SQLite wait for other processes that write trials; others as they are."""
+    """Make SQLite wait for other processes that write trials; other storages are unchanged."""
     if not isinstance(storage, str) or not storage.startswith("sqlite"):
         return storage
     wait = {"connect_args": {"timeout": _SQLITE_SECONDS}}
@@ -293,9 +295,9 @@ def _require_unused(study: optuna.Study) -> None:
     directions = [direction.name.lower() for direction in study.directions]
     raise ValueError(
         f"study_name: the study {study.study_name!r} in storage was not made by this version of "
-        f"LDSSearch: it has {len(trials):,} trials and the directions {directions}, and does not "
-        "say for which data, model and attributor. Accepted is a study of the same search, or a "
-        "new one: give another study_name."
+        f"LDSSearch: it has {len(trials):,} trials and the directions {directions}, but does not "
+        f"record the data, model and attributor. Accepted is a study of the same search, or a new "
+        f"one: give another study_name."
     )
 
 
@@ -306,7 +308,7 @@ def _refusal(name: str, differing: list[str], asked: dict[str, Part], stored: di
         contents = "other contents" if got == has else f"got {got}; the study has {has}"
         found.append(f"{part} ({contents})")
     own_retrainings = (
-        " Another random_state retrains on other subsets: give subset_outputs= of the first search."
+        " Another random_state draws other subsets: give subset_outputs= of the first search."
         if "ground truth" in differing
         else ""
     )

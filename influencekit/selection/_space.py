@@ -1,4 +1,4 @@
-"""What LDSSearch searches, as Optuna's distributions, and what it found, as ``cv_results_``."""
+"""The search space of LDSSearch as Optuna distributions, and its results as ``cv_results_``."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def suggest(trial: optuna.Trial, name: str, choices: BaseDistribution) -> Any:
 
 
 def distributions(search_space: Any, fits: Any) -> dict[str, BaseDistribution]:
-    """Search space, checked already, as Optuna distributions."""
+    """The checked search space as Optuna distributions."""
     if search_space is None:
         name = fits.damping
         instead = (
@@ -58,7 +58,7 @@ def distributions(search_space: Any, fits: Any) -> dict[str, BaseDistribution]:
 
 
 def check_space(search_space: Any, attributor: Any) -> None:
-    """Refuse a search space that does not fit an attributor; nothing is fitted for it.
+    """Refuse a search space that does not fit an attributor, before any fit.
 
     Raises
     ------
@@ -68,23 +68,23 @@ def check_space(search_space: Any, attributor: Any) -> None:
     if search_space is None:
         if damping_name(attributor) is None:
             raise ValueError(
-                f"search_space: {type(attributor).__name__} has no parameter 'damping', "
-                "which is what None searches. Give a dict of parameters and their choices; "
-                f"its parameters are {sorted(params)}."
+                f"search_space: got None, which searches 'damping', but "
+                f"{type(attributor).__name__} does not have this parameter. Give a dict of "
+                f"parameters and their choices; its parameters are {sorted(params)}."
             )
         return
     unknown = sorted(set(search_space) - set(params))
     if unknown or not search_space:
         raise ValueError(
-            f"search_space: {unknown or 'an empty dict'} names no parameter of "
+            f"search_space: got {unknown or 'an empty dict'}, which does not name parameters of "
             f"{type(attributor).__name__}; accepted are {sorted(params)}."
             f"{did_you_mean(min(unknown, default=None), params)}"
         )
     fixed = [name for name in search_space if name.split("__")[-1] == "output"]
     if fixed:
         raise ValueError(
-            f"search_space: {fixed[0]!r} says what the retrained models are measured by, so it "
-            "cannot be chosen by that measure. Search each output by itself."
+            f"search_space: {fixed[0]!r} sets the output that is measured on the retrained "
+            f"models, so it cannot be chosen by that measure. Search each output separately."
         )
     for name, choices in search_space.items():
         _distribution(name, choices)
@@ -109,19 +109,19 @@ def _distribution(name: str, choices: Any) -> BaseDistribution:
 
 #: Attribute of a trial that holds the standard error of its value.
 STANDARD_ERROR = "standard_error"
-#: Attribute of a trial without damping, which has no place on a logarithmic scale: the name of
-#: the parameter that is 0.
+#: Attribute of a trial with damping 0, which a logarithmic scale does not include: the name of the
+#: parameter that is 0.
 UNDAMPED = "undamped"
 
 
 def drawn(trial: optuna.trial.FrozenTrial | optuna.Trial) -> dict:
-    """Parameters of a trial, with the damping where it is 0."""
+    """Parameters of a trial, with the damping even if it is 0."""
     undamped = trial.user_attrs.get(UNDAMPED)
     return dict(trial.params) if undamped is None else {**trial.params, undamped: 0.0}
 
 
 def trial_results(trials: list[optuna.trial.FrozenTrial]) -> dict[str, np.ndarray]:
-    """One entry for each finished trial, in order; a trial without a value has the score NaN.
+    """One entry for each finished trial, in order; the score of a trial without a value is NaN.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def trial_results(trials: list[optuna.trial.FrozenTrial]) -> dict[str, np.ndarra
     Returns
     -------
     dict of str to ndarray of shape (n_trials,)
-        ``params``, ``param_NAME`` (masked where a trial did not draw it), ``mean_test_score``,
+        ``params``, ``param_NAME`` (masked if a trial did not draw it), ``mean_test_score``,
         ``se_test_score``, ``rank_test_score`` (1 is best, undefined ones share the last).
     """
     done = [trial for trial in trials if trial.state.is_finished()]
@@ -150,7 +150,7 @@ def trial_results(trials: list[optuna.trial.FrozenTrial]) -> dict[str, np.ndarra
 
 
 def _column(params: list[dict], name: str) -> np.ma.MaskedArray:
-    """Values of one parameter, as numbers where all of them are."""
+    """Values of one parameter, as numbers if all of them are numbers."""
     kinds = {type(own[name]) for own in params if name in own}
     dtype = float if kinds == {float} else int if kinds == {int} else object
     column = np.ma.masked_all(len(params), dtype=dtype)

@@ -38,9 +38,9 @@ from influencekit.utils.validation import Interval, StrOptions, present
 
 __all__ = ["SurrogateLambdaSearchCV"]
 
-#: Relative width to which a refined damping is known.
+#: Relative precision of a refined damping.
 _ROOT_WIDTH = 1e-3
-#: Levels taken when none is given: the paper's, and one calibrated by retraining.
+#: Default levels: the paper's for ξ, and one calibrated by retraining for the cosine.
 _THRESHOLDS = {"xi": 0.5, "cosine": 0.57}
 #: Names in messages.
 _SYMBOLS = {"xi": "ξ", "cosine": "cosine"}
@@ -50,12 +50,12 @@ class SurrogateLambdaSearchCV(AttributorSearch):
     """Choose λ by the indicator ξ; folds only show the spread, nothing is refitted on them.
 
     For a query with output gradient g and the curvature F of the training data,
-    ``ξ(λ) = t_2 / √(t_1 t_3)`` with ``t_k = gᵀ F (F + λI)⁻ᵏ g``.  It lies between 0 and 1 and
-    rises from small values, where a larger λ raises the linear datamodeling score (LDS), to 1,
-    where scores are inner products of gradients.  The λ of ξ is the one whose mean ξ over queries
-    is closest to ``threshold``.  On small tables it can be far too small.  The default takes it
-    only as far as the training rows support it.  The search is itself an attributor, with the λ
-    it chose.
+    ``ξ(λ) = t_2 / √(t_1 t_3)`` with ``t_k = gᵀ F (F + λI)⁻ᵏ g``.  It is between 0 and 1. It rises
+    from small values, where a larger λ raises the linear datamodeling score (LDS), to 1, where
+    scores are inner products of gradients. The λ of ξ is the one whose mean ξ over queries is
+    closest to ``threshold``. On small tables it can be far too small, so the default uses it only
+    as far as the training rows support it. The search itself is an attributor, with the λ that it
+    chose.
 
     Parameters
     ----------
@@ -63,77 +63,77 @@ class SurrogateLambdaSearchCV(AttributorSearch):
     dampings : "auto" or array-like of shape (n_dampings,), default="auto"
         Candidates.  "auto": 0, and quarters of a decade around the curvature's eigenvalues.
     cv : int, splitter or iterable, default=5
-        Folds of the *queries*; they show the spread of ξ and of the pick.  The attributor is
+        Folds of the *queries*, which show the spread of ξ and of the chosen λ. The attributor is
         fitted once, on all training rows.
     threshold : float in (0, 1) or "auto", default="auto"
         Level of the mean indicator.  "auto" is the paper's 0.5 for ξ and 0.57 for the cosine,
         see the user guide.
     criterion : {"auto", "xi", "cosine"}, default="auto"
-        "xi" is the paper's rule.  "auto" takes the geometric mean of the λ of ξ and of the
-        attributor's own λ; where the λ of ξ leaves more directions than the training rows
-        support (``dimension_ratio_`` above 1), or the mean ξ never crosses ``threshold``, it takes
-        the attributor's own.  "cosine" is the paper's rule with another indicator: the cosine
-        between a query's scores and its scores at infinite λ, over the training examples.
+        "xi" is the paper's rule.  "auto" uses the geometric mean of the λ of ξ and the attributor's
+        own λ. It uses the attributor's own λ if the effective dimension at the λ of ξ exceeds what
+        the training rows support (``dimension_ratio_`` above 1), or if the mean ξ never crosses
+        ``threshold``.  "cosine" is the paper's rule with another indicator: the cosine between a
+        query's scores and its scores at infinite λ, over the training examples.
     refine : bool, default=False
-        Whether to go on from the closest candidate to the λ at which the mean indicator equals
-        ``threshold``, to within 0.1%.  That λ is then one more row of ``cv_results_``.  False
-        takes the candidate.
+        Whether to refine the closest candidate to the λ at which the mean indicator equals
+        ``threshold``, to within 0.1%. That λ is then one more row of ``cv_results_``. False uses
+        the candidate.
     n_queries : int or None, default=100
-        Queries drawn when there are more; None takes all.
+        Largest number of queries; if there are more, this many are drawn. None uses all.
     random_state : int, RandomState instance or None, default=None
-        Of the drawn queries and the folds.
+        Seed for drawing queries and folds.
 
     Attributes
     ----------
     best_attributor_ : attributor
         Fitted, with the chosen damping.
     best_params_ : dict
-        ``{"damping": λ}``; of a GroupAttributor ``{"attributor__damping": λ}``.
+        ``{"damping": λ}``; for a GroupAttributor ``{"attributor__damping": λ}``.
     best_index_ : int
-        Row of the pick in ``cv_results_``.  With "xi" and "cosine" the one whose mean indicator
-        is closest to the threshold, or the attributor's own damping where the candidates' mean
-        never crosses it.
+        Row of the chosen damping in ``cv_results_``. With "xi" and "cosine" it is the one whose
+        mean indicator is closest to the threshold, or the attributor's own damping if the mean over
+        candidates never crosses it.
     best_score_ : float
-        ``-|mean indicator - threshold|`` of the pick: ``mean_test_score`` at ``best_index_``.
+        ``-|mean indicator - threshold|`` of the chosen damping: ``mean_test_score`` at
+        ``best_index_``.
     cv_results_ : dict of ndarrays
         ``param_damping`` (ascending), ``params``, ``mean_xi``, ``std_xi`` (over folds),
         ``split{i}_xi``; ``mean_test_score``, ``std_test_score``, ``split{i}_test_score`` and
         ``rank_test_score`` (1 is best).  With ``criterion="cosine"`` the first names end in
-        ``cosine``.  Rows are the candidates, and the pick where it is none of them.
+        ``cosine``. Rows are the candidates, and the chosen damping if it is not one of them.
         ``split{i}_test_score`` is minus the distance of that fold's mean indicator from the
-        threshold, and ``std_test_score`` its spread; ``mean_test_score`` is minus the distance
-        of the mean over folds, by which λ is chosen, and not the mean of the folds' scores.
+        threshold, and ``std_test_score`` its spread; ``mean_test_score`` is minus the distance of
+        the mean over folds, by which λ is chosen, and not the mean of the folds' scores.
     n_splits_ : int
         Number of folds.
     split_dampings_ : ndarray of shape (n_splits,)
         The candidate that each fold alone would pick.
     threshold_ : float
-        Level in use.
+        The level in use.
     indicator_ : {"xi", "cosine"}
-        What the path shows.
+        The indicator of the path.
     dimension_ratio_ : float
-        Directions that count at the λ of the indicator, over those that the effective sample
-        size of the training rows supports.  NaN for attributors other than influence functions
-        with eigenvalues; "auto" then is "xi".
+        Effective dimension at the λ of the indicator, divided by the dimension that the effective
+        sample size of the training rows supports. NaN for attributors other than influence
+        functions with eigenvalues; "auto" then is "xi".
     n_crossings_ : int
-        How often the mean indicator crosses the threshold along the candidates.
+        Number of times that the mean indicator crosses the threshold along the candidates.
     n_undefined_ : int
-        Queries left out because the indicator is not defined for them (zero gradient).
+        Number of queries left out because the indicator is not defined for them (zero gradient).
     xi_form_ : {"spectral", "score_vectors"}
-        How the indicator was computed: with eigenvalues, or from scores alone for an attributor
-        whose curvature has none.
+        How the indicator was computed: with eigenvalues, or from scores alone if the curvature does
+        not have eigenvalues.
 
     Notes
     -----
     The formula is a reconstruction: the paper's abstract and poster state what ξ does; the
-    expression was derived from that and is not quoted from the paper.  The model's own penalty
-    stands beside λ in the curvature and is not part of F.
+    expression was derived from that and is not quoted from the paper. The model's own penalty is
+    added to the curvature like λ and is not part of F. The cosine and "auto" are not from the paper
+    and are based only on measurements, see the user guide.
 
-    The cosine and "auto" are ours and rest on measurement alone, see the user guide.
-
-    Cost: one fit of the attributor and, with eigenvalues, elementwise work for each λ; for the
-    cosine, the scores of the queries at each λ.
-    ``refine`` tries about ten more λ, between the closest candidate and the one beside it.
+    Cost: one fit of the attributor and, with eigenvalues, elementwise operations for each λ; for
+    the cosine, the scores of the queries at each λ. ``refine`` tries about ten more λ, between the
+    closest candidate and its neighbor.
 
     References
     ----------
@@ -214,7 +214,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         sample_weight : array-like of shape (n_train,), default=None
             The weights that the model was fitted with.
         X_fit : array-like of shape (n_train, n_features), default=None
-            Of a Pipeline: what its last step was fitted on.
+            For a Pipeline only: the data that its last step was fitted on.
 
         Returns
         -------
@@ -224,8 +224,8 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         check_held(self.attributor, "SurrogateLambdaSearchCV")
         if damping_name(self.attributor) is None:
             raise ValueError(
-                f"attributor: {type(self.attributor).__name__} has no parameter 'damping' "
-                "to choose. Accepted are attributors with one, such as InfluenceFunction."
+                f"attributor: {type(self.attributor).__name__} does not have a parameter "
+                f"'damping'. Accepted are attributors with one, such as InfluenceFunction."
             )
         queries = None
         if X_query is None and y_query is not None:
@@ -267,7 +267,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         return queries.take(np.sort(rng.choice(queries.n_examples, self.n_queries, replace=False)))
 
     def _indicator(self, fitted: Any, task: Any, train: Any, queries: Any, grid: Any) -> Callable:
-        """From an array of dampings, the indicator of the queries, (n_dampings, n_queries)."""
+        """Function from dampings to the indicators of the queries, (n_dampings, n_queries)."""
         if hasattr(fitted, "damping_path"):
             self.xi_form_ = "spectral"
             path = fitted.damping_path(queries)
@@ -288,7 +288,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         rng: Any,
         ratio_at: Callable[[float], float],
     ) -> None:
-        """Set the results from a function of dampings that gives the indicator.
+        """Set the results from a function that computes the indicator at dampings.
 
         ``own`` is the attributor's own damping, ``ratio_at`` its :func:`dimension_ratio`.
         """
@@ -297,13 +297,13 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         self.n_undefined_ = int((~defined).sum())
         if not defined.any():
             raise ValueError(
-                f"{self._symbol} is not defined for any query: their gradients are "
-                "zero, the curvature is not positive on them, or the scores are no products with "
-                "(C + λI)⁻¹, as it assumes. Give other queries in X_query, larger dampings, or "
-                "take LDSSearch, which assumes nothing."
+                f"{self._symbol} is not defined for any query: their gradients are zero, the "
+                f"curvature is not positive on them, or the scores are not products with (C + "
+                f"λI)⁻¹, as it assumes. Give other queries in X_query, larger dampings, or use "
+                f"LDSSearch, which does not need these assumptions."
             )
         if dampings[0] == 0 and np.isnan(xi[0, defined]).any():
-            dampings, xi = dampings[1:], xi[1:]  # no curvature is left of some queries
+            dampings, xi = dampings[1:], xi[1:]  # some queries have no curvature left
         folds = query_folds(int(defined.sum()), self.cv, rng)
 
         @cache
@@ -335,7 +335,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
             warn_at_edge(self._picked(), dampings[0], dampings[-1], "dampings")
 
     def _root(self, dampings: np.ndarray, mean: np.ndarray, splits_at: Callable) -> float | None:
-        """Root of the mean indicator beside the closest candidate, where there is one."""
+        """Root of the mean indicator next to the closest candidate, if there is one."""
         gaps = mean - self.threshold_
         k = int(np.argmin(np.abs(gaps)))
         inside = [j for j in (k - 1, k + 1) if 0 <= j < len(gaps) and dampings[min(j, k)] > 0]
@@ -359,7 +359,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         self.cv_results_ = results_table(name, self.indicator_, dampings, splits, self.threshold_)
 
     def _take(self, damping: float | None) -> None:
-        """Pick a row of the results: the one of a damping, or the closest to the threshold."""
+        """Choose a row of the results: that of a damping, or the closest to the threshold."""
         results = self.cv_results_
         if damping is None:
             self.best_index_ = int(np.argmax(results["mean_test_score"]))
@@ -370,28 +370,28 @@ class SurrogateLambdaSearchCV(AttributorSearch):
         self.best_score_ = float(results["mean_test_score"][self.best_index_])
 
     def _picked(self) -> float:
-        """λ that was chosen."""
+        """The chosen λ."""
         return self.best_params_[damping_name(self.attributor)]
 
     def _warn_unless_one_crossing(self, mean: np.ndarray, pick: float | None) -> None:
-        """Warn of a path (the candidates' mean) whose pick says little."""
+        """Warn of a path (mean over queries) that does not determine λ clearly."""
         if self.n_crossings_ == 1:
             return
         damping = self._picked()
         if self.n_crossings_ > 1:
             what = f"crosses {self.n_crossings_} times"
-            taken = f"the nearest candidate, damping={damping:.2g}, was taken"
+            taken = f"the nearest candidate, damping={damping:.2g}, is used"
         else:
             what = "never crosses"
-            whose = "nearest candidate," if pick is None else "attributor's own"
-            taken = f"it chooses no damping, and the {whose} damping={damping:.2g} was taken"
+            whose = "nearest candidate's" if pick is None else "attributor's own"
+            taken = f"the {whose} damping={damping:.2g} is used"
         others = ["criterion='cosine'"] * (self.criterion != "cosine")
         others += ["criterion='auto'"] * (self.n_crossings_ > 1)
         otherwise = f", or choose otherwise: {' or '.join(others)}" if others else ""
         warn_user(
             f"Mean {self._symbol} {what} threshold={self.threshold_} on the path "
-            f"(it runs from {mean[0]:.2f} to {mean[-1]:.2f}); {taken}. Look "
-            "at the path with LambdaPathDisplay.from_estimator(search), and "
-            f"give wider or denser dampings{otherwise}.",
+            f"(it runs from {mean[0]:.2f} to {mean[-1]:.2f}); {taken}. Look at the path with "
+            f"LambdaPathDisplay.from_estimator(search), and give wider or denser "
+            f"dampings{otherwise}.",
             LambdaPathWarning,
         )

@@ -1,4 +1,4 @@
-"""The indicator on folds of the queries: means, and the table of a search's results."""
+"""The indicator on folds of the queries: means, and the results table of a search."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def query_folds(n_queries: int, cv: Any, rng: Any) -> list[np.ndarray]:
         folds = list(check_cv(cv).split(np.zeros((n_queries, 1))))
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"cv: {cv!r} cannot split {n_queries} queries ({error}). Folds are of the queries "
-            "alone, without labels or groups; accepted are an int, KFold, ShuffleSplit and "
-            "splitters like them."
+            f"cv: {cv!r} cannot split {n_queries} queries ({error}). Only the queries are split, "
+            f"without labels or groups; accepted are an int, KFold, ShuffleSplit and similar "
+            f"splitters."
         ) from error
     return [held for _, held in folds]
 
@@ -37,7 +37,7 @@ def split_means(xi: np.ndarray, folds: list[np.ndarray]) -> np.ndarray:
 def with_row(
     dampings: np.ndarray, splits: np.ndarray, damping: float, column: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Dampings and means of the folds with one more, in ascending order."""
+    """Dampings and fold means, with one more damping inserted in ascending order."""
     at = int(np.searchsorted(dampings, damping))
     if at < len(dampings) and dampings[at] == damping:
         return dampings, splits
@@ -54,7 +54,7 @@ def results_table(
     name : str
         Parameter that was searched.
     indicator : str
-        "xi" or "cosine", for the names of columns.
+        "xi" or "cosine", for column names.
     dampings : ndarray of shape (n_dampings,)
     splits : ndarray of shape (n_splits, n_dampings)
         Mean indicator of each fold.

@@ -1,4 +1,4 @@
-"""Whether the λ that an indicator chose is one that the training rows can tell from others."""
+"""Whether the training rows support the λ that an indicator chose."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["better_damping", "dimension_ratio", "warn_of_pick"]
 
 
 def dimension_ratio(attributor: Any, damping: float) -> float:
-    """Effective dimension at λ over the one that the effective sample size supports.
+    """Effective dimension at λ, divided by the one that the effective sample size supports.
 
     Parameters
     ----------
     attributor : fitted attributor
-        Of several models the mean ratio counts.
+        For several models, the mean ratio is used.
     damping : float
 
     Returns
     -------
     float
-        Above 1 more directions count than the rows with a gradient can tell apart.  NaN for
-        attributors that are no influence functions with eigenvalues.
+        If above 1, the effective dimension exceeds what the rows with a gradient support. NaN for
+        attributors other than influence functions with eigenvalues.
     """
     spectra: list[Any] = [getattr(fitted, "curvature", None) for fitted in attributor.fitted_]
     kind = getattr(attributor, "curvature", None)
@@ -39,20 +39,20 @@ def dimension_ratio(attributor: Any, damping: float) -> float:
 
 
 def better_damping(found: float, own: float, ratio: float) -> float:
-    """λ between an indicator's and the attributor's own, by what the rows can tell.
+    """Combine the λ of an indicator with the attributor's own λ.
 
-    The geometric mean of both where the indicator's λ leaves no more directions than the rows
-    support, and the attributor's own elsewhere.
+    The geometric mean of both if the rows support the effective dimension at the indicator's λ;
+    otherwise the attributor's own λ.
 
     Parameters
     ----------
     found : float
-        The indicator's.
+        The indicator's λ.
     own : float
-        The attributor's own.  Where that is 0, at the optimum of a convex objective, so is the
-        mean.
+        The attributor's own λ. If that is 0, at the optimum of a convex objective, the mean is 0
+        too.
     ratio : float
-        :func:`dimension_ratio` at ``found``; NaN takes ``found``.
+        :func:`dimension_ratio` at ``found``; if NaN, the result is ``found``.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def better_damping(found: float, own: float, ratio: float) -> float:
 
 
 def warn_of_pick(task: Any, symbol: str, damping: float, own: float | None, ratio: float) -> None:
-    """Warn of an indicator's λ that is known to be a bad one.
+    """Warn of an indicator's λ that is known to be bad.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def warn_of_pick(task: Any, symbol: str, damping: float, own: float | None, rati
     own : float or None
         The attributor's own λ.
     ratio : float
-        :func:`dimension_ratio` at the pick.
+        :func:`dimension_ratio` at the chosen damping.
     """
     if task.convex and own == 0:
         if damping == 0:
@@ -87,13 +87,13 @@ def warn_of_pick(task: Any, symbol: str, damping: float, own: float | None, rati
         )
     elif ratio > 1:
         why = (
-            f"where {ratio:.1f} times as many directions count as the training rows with a "
-            "gradient can tell apart: it is too small"
+            f"where the effective dimension is {ratio:.1f} times what the training rows with a "
+            f"gradient support, so the damping is too small"
         )
     else:
         return
     warn_user(
-        f"{symbol} chose damping={damping:.2g}, {why}. Take criterion='auto', which sees this, or "
-        "LDSSearch, which compares dampings by retraining.",
+        f"{symbol} chose damping={damping:.2g}, {why}. Use criterion='auto', which takes this "
+        f"into account, or LDSSearch, which compares dampings by retraining.",
         LambdaPathWarning,
     )

@@ -1,4 +1,4 @@
-"""Training models anew: on subsets, many at once, with results that are kept; and further."""
+"""Retraining models on subsets, many at once, with stored results; and further training."""
 
 from influencekit.training._checkpoints import KeepCheckpoints, train_checkpoints
 from influencekit.training._rerun_without import rerun_without

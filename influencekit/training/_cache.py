@@ -1,4 +1,4 @@
-"""Finished work on disk: written whole or not at all, found again by what it is made of."""
+"""Finished work on disk: written completely or not at all, and found again by its inputs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def fingerprint(*parts: Any) -> str:
     Raises
     ------
     ValueError
-        If a part has no stable description.
+        If a part does not have a stable description.
     """
     digest = hashlib.sha256()
     for part in parts:
@@ -93,7 +93,7 @@ def _feed(digest: Any, part: Any) -> None:
 
 
 def _feed_code(digest: Any, part: Any, tell: Any) -> None:
-    """Describe a class or function by name, source and what it closes over."""
+    """Describe a class or function by name, source and closure."""
     tell("code", part.__qualname__, _source(part))
     for base in getattr(part, "__mro__", ())[1:]:
         known = base.__module__.split(".")[0] in ("builtins", "torch", "skorch", "sklearn", "abc")
@@ -128,22 +128,22 @@ def _is_plain(part: Any) -> bool:
 def _refuse(part: Any) -> str:
     raise ValueError(
         f"cache_dir: a {type(part).__name__} among data or parameters cannot be fingerprinted, "
-        "so a later call could not tell whether stored results are its own. "
+        "so a later call could not check whether stored results belong to it. "
         "Make it picklable, or leave cache_dir out and keep results with SubsetOutputs.save."
     )
 
 
 class OutputCache:
-    """Float64 tables, such as outputs of retrained models: a file a chunk.
+    """Float64 tables, such as outputs of retrained models, with one file for each chunk.
 
     Parameters
     ----------
     directory : path-like
-        Made if absent.  Several processes may share it.
+        Created if missing. Several processes may share it.
     key : str
-        Fingerprint of everything but the chunk: data, model, output, engine.
+        Fingerprint of everything except the chunk: data, model, output, engine.
     what : str
-        What a chunk is, for the warning about a damaged one.
+        Consequence of a damaged chunk, for the warning.
     """
 
     def __init__(
@@ -155,13 +155,13 @@ class OutputCache:
         remove_abandoned(self.folder)
 
     def load(self, chunk_key: str, shape: tuple[int, int]) -> np.ndarray | None:
-        """Outputs of a chunk; None if they are not there, or are damaged."""
+        """Outputs of a chunk; None if they are missing or damaged."""
         path = self.folder / f"{chunk_key}.npz"
         try:
             with np.load(path, allow_pickle=False) as stored:
                 outputs, key = stored["outputs"], str(stored["key"])
             if key != chunk_key or outputs.shape != shape or outputs.dtype != np.float64:
-                raise ValueError("its content is not what its name says")
+                raise ValueError("its content does not match its name")
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -171,6 +171,6 @@ class OutputCache:
         return outputs
 
     def store(self, chunk_key: str, outputs: np.ndarray) -> None:
-        """Write a chunk, whole or not at all."""
+        """Write a chunk completely or not at all."""
         with whole_file(self.folder / f"{chunk_key}.npz") as file:
             np.savez(file, outputs=outputs, key=np.array(chunk_key))

@@ -41,26 +41,26 @@ class KeepCheckpoints(Callback):
         epoch, unless ``n`` is given.
     n : int, default=None
         Keep the weights before the steps nearest to ``(k + ½) / n`` of the run, k = 0 … n - 1,
-        in place of whole epochs: what :class:`~influencekit.RunAverage` wants.
+        instead of whole epochs, as needed for :class:`~influencekit.RunAverage`.
 
     Attributes
     ----------
     checkpoints_ : dict of int to dict
-        State dict of the module, copied to the CPU, by epoch; with ``n`` by step, the weights
-        before it.  ``fit`` starts anew, ``partial_fit`` goes on.
+        State dict of the module, copied to the CPU, by epoch; with ``n`` by step, with the weights
+        before that step. ``fit`` starts again, ``partial_fit`` continues.
     n_steps_ : int
-        With ``n``: training batches so far.
+        With ``n``: number of training batches so far.
 
     Raises
     ------
     ValueError
-        When training begins: if both are given, or ``n`` is no positive integer.
+        When training begins, if both are given, or ``n`` is not a positive integer.
 
     Notes
     -----
-    Memory: one copy of the module's parameters and buffers for each checkpoint.  With ``n``,
-    where the net stops early or its batches cannot be counted, up to ``4 n`` copies are held
-    while it trains.
+    Memory: one copy of the module's parameters and buffers for each checkpoint.  With ``n``, if the
+    net may stop early or its batches cannot be counted, up to ``4 n`` copies are held during
+    training.
 
     Examples
     --------
@@ -123,10 +123,10 @@ class KeepCheckpoints(Callback):
 
 
 def _steps_to_come(net: NeuralNet, dataset_train: Any) -> int | None:
-    """Training batches of a fit of ``max_epochs``; None where they cannot be told."""
+    """Number of training batches in a fit of ``max_epochs``; None if unknown."""
     if any(isinstance(callback, EarlyStopping) for _, callback in net.callbacks_):
         return None
-    try:  # of the class: a recorder may have put its own in its place
+    try:  # of the class: a recorder may have replaced the net's own
         batches = len(type(net).get_iterator(net, dataset_train, training=True))
     except TypeError:
         return None
@@ -134,7 +134,7 @@ def _steps_to_come(net: NeuralNet, dataset_train: Any) -> int | None:
 
 
 def kept_checkpoints(model: Any, epochs: list[int]) -> dict[int, State] | None:
-    """Checkpoints of the given epochs that a fitted net kept itself; None if one is missing.
+    """Checkpoints at the given epochs kept by a fitted net itself; None if one is missing.
 
     Parameters
     ----------
@@ -174,27 +174,26 @@ def train_checkpoints(
     X, y : array-like
         All training rows, as given to the model's ``fit``.
     epochs : iterable of int
-        0 is the net before its first step.  Training ends after the largest one; the
-        net's own ``max_epochs`` does not count.
+        Epochs to keep; 0 is the net before its first step. Training ends after the largest one; the
+        net's own ``max_epochs`` is ignored.
     on_nan : {"raise", "keep"}, default="raise"
-        Whether checkpoints with NaN or infinite weights are refused, with their epochs named,
-        or kept with a warning.
+        Whether checkpoints with NaN or infinite weights are refused, with an error that names their
+        epochs, or kept with a warning.
     random_state : int, RandomState or None, default=None
-        Of initialization and training.
+        Seed for initialization and training.
 
     Returns
     -------
     dict of int to dict
         State dict of the module by epoch, ascending;
-        :func:`influencekit.models.load_checkpoints` makes models of them.
+        :func:`influencekit.models.load_checkpoints` makes models from them.
 
     Raises
     ------
     UnsupportedModelError
-        If the model is no skorch net.
+        If the model is not a skorch net.
     ValueError
-        If epochs are no integers of 0 or more, training ended before the largest, or it
-        diverged.
+        If epochs are not integers of at least 0, or training ended before the largest or diverged.
 
     Examples
     --------
@@ -222,8 +221,8 @@ def train_checkpoints(
     missing = sorted(set(wanted) - set(kept))
     if missing:
         raise ValueError(
-            f"epochs: training ended after {len(net.history)} epochs (a callback stopped it, or it "
-            f"was interrupted), so there is no checkpoint of {missing}. Give smaller epochs."
+            f"epochs: training ended after {len(net.history)} epochs (a callback stopped it, or "
+            f"it was interrupted), so the checkpoints {missing} do not exist. Give smaller epochs."
         )
     found = {epoch: kept[epoch] for epoch in wanted}
     _look_for_nan(found, seed, on_nan)
@@ -240,11 +239,11 @@ def _look_for_nan(checkpoints: dict[int, State], seed: int, on_nan: str) -> None
     if not bad:
         return
     found = (
-        f"model: training under seed {seed} diverged: the weights after epochs {bad} hold NaN or "
-        "infinity. Use a smaller learning rate, or give smaller epochs."
+        f"model: training under seed {seed} diverged: the weights after epochs {bad} are NaN or "
+        f"infinite. Use a smaller learning rate, or give smaller epochs."
     )
     if on_nan == "raise":
-        raise ValueError(f"{found} on_nan='keep' keeps these checkpoints.")
+        raise ValueError(f"{found} Use on_nan='keep' to keep these checkpoints.")
     warn_user(f"{found} They are kept.", InfluenceKitWarning)
 
 
@@ -269,8 +268,8 @@ def _net_of(model: Any) -> NeuralNet:
     net = read_recipe(model).estimator
     if not isinstance(net, NeuralNet):
         raise UnsupportedModelError(
-            f"model: checkpoints along training are kept of skorch nets, got "
-            f"{type(net).__name__}. Train and save them yourself, and give them as checkpoints "
+            f"model: got {type(net).__name__}; checkpoints during training can only be kept for "
+            f"skorch nets. Train and save them yourself, and give them as checkpoints "
             "(influencekit.models.load_checkpoints reads state dicts)."
         )
     return net

@@ -1,4 +1,4 @@
-"""Trainings that diverged: told by what is not finite, and never taken for a result."""
+"""Diverged trainings: detected by outputs that are not finite, and never used as results."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from influencekit.utils._suggest import did_you_mean
 
 __all__ = ["ON_NAN", "DivergedRuns", "check_on_nan", "warn_kept"]
 
-#: What to do with outputs that are not finite.
+#: Options for outputs that are not finite.
 ON_NAN = ("raise", "keep")
 
 _ADVICE = (
-    "Training has diverged, or what is explained is not finite there: use a smaller learning "
+    "Training has diverged, or the explained output is not finite there: use a smaller learning "
     "rate, scale the features, or clip gradients."
 )
 
@@ -45,9 +45,9 @@ class DivergedRuns(ValueError):
         Subset, seed, and the queries at which the output is not finite.
     n_query : int
     names : sequence of str or None
-        What the subsets are called; None numbers them.
+        Names of the subsets; None numbers them.
     kept : bool
-        Whether finished trainings are in a cache.
+        Whether finished trainings are stored in a cache.
     """
 
     def __init__(
@@ -61,13 +61,13 @@ class DivergedRuns(ValueError):
         found = "; ".join(self._describe(*run) for run in runs[:10])
         more = f"; and {len(runs) - 10} more" if len(runs) > 10 else ""
         finished = (
-            "Finished trainings are kept in cache_dir and found again. "
+            "Finished trainings are kept in cache_dir and will be reused. "
             if kept
             else "With cache_dir and an int random_state, finished trainings are kept. "
         )
         super().__init__(
             f"model: retrained models gave outputs that are NaN or infinite: {found}{more}. "
-            f"{_ADVICE} {finished}on_nan='keep' keeps such outputs as NaN."
+            f"{_ADVICE} {finished}Use on_nan='keep' to keep such outputs as NaN."
         )
 
     def __reduce__(self) -> tuple:
@@ -81,12 +81,12 @@ class DivergedRuns(ValueError):
 
 
 def warn_kept(names: Sequence[str], total: int, what: str = "trainings") -> None:
-    """Say which runs have outputs that are kept as NaN, if there are any.
+    """Warn of runs whose outputs are kept as NaN, if there are any.
 
     Parameters
     ----------
     names : sequence of str
-        Of the runs that diverged.
+        Names of the runs that diverged.
     total : int
         Number of all runs.
     what : str

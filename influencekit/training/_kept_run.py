@@ -1,4 +1,4 @@
-"""Checkpoints of a run, from whatever kept them."""
+"""Checkpoints of a run, from any source."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from influencekit.training.trajectory._trajectory import Trajectory
 
 __all__ = ["SOURCES", "even_positions", "net_inside", "states_of", "states_within"]
 
-#: What may be given as the checkpoints of a run, apart from a list of state dicts.
+#: Accepted sources of the checkpoints of a run, other than a list of state dicts.
 SOURCES = (
     Trajectory,
     PlainRecorder,
@@ -37,7 +37,7 @@ SOURCES = (
 
 
 def even_positions(n_items: int, n: int) -> list[int]:
-    """Positions of at most n of a run's checkpoints: all, or n spread evenly."""
+    """Positions of at most n of a run's checkpoints: all, or n evenly spaced."""
     return list(range(n_items)) if n_items <= n else even_steps(n_items, n)
 
 
@@ -47,14 +47,15 @@ def states_of(source: Any, n: int) -> list[Any]:
     Parameters
     ----------
     source : Trajectory, recorder, KeepCheckpoints, mapping, list or path-like
-        A mapping holds state dicts by step or epoch; a list state dicts, or paths of files that
-        hold one; a path is a folder that a trajectory recorder has written.
+        A mapping has state dicts by step or epoch. A list has state dicts, or paths of files with
+        one. A path is a folder written by a trajectory recorder.
     n : int
 
     Returns
     -------
     list of state dict or path
-        In the order of training.  Those of a trajectory hold the trained parameters alone.
+        State dicts in the order of training. Those of a trajectory contain only the trained
+        parameters.
 
     Raises
     ------
@@ -76,7 +77,7 @@ def states_of(source: Any, n: int) -> list[Any]:
 
 
 def states_within(model: Any, n: int) -> list[State] | None:
-    """At most n state dicts that a fitted net, or the net of a Pipeline or search, kept itself.
+    """At most n state dicts kept by a fitted net, or the net in a Pipeline or search.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def states_within(model: Any, n: int) -> list[State] | None:
     Returns
     -------
     list of state dict or None
-        None where none were kept.
+        None if none were kept.
     """
     callbacks = getattr(net_inside(model), "callbacks_", [])
     for kind, name in ((KeepCheckpoints, "checkpoints_"), (TrajectoryRecorder, "trajectory_")):
@@ -97,7 +98,7 @@ def states_within(model: Any, n: int) -> list[State] | None:
 
 
 def net_inside(model: Any) -> NeuralNet | None:
-    """The skorch net inside a Pipeline, search or FrozenEstimator, where there is one."""
+    """The skorch net inside a Pipeline, search or FrozenEstimator, if there is one."""
     model = getattr(model, "best_estimator_", model)
     if type(model).__name__ == "FrozenEstimator":
         model = model.estimator
@@ -107,7 +108,7 @@ def net_inside(model: Any) -> NeuralNet | None:
 
 
 def _of_trajectory(trajectory: Trajectory, n: int) -> list[State]:
-    """Snapshots nearest to the steps wanted; the end is none of them."""
+    """Snapshots nearest to the requested steps, without the end of the run."""
     before_end = [step for step in trajectory.snapshots if step < trajectory.n_steps]
     steps = nearest_steps(before_end, even_steps(trajectory.n_steps, n))
     return [_theta(trajectory, step) for step in steps]
@@ -118,7 +119,7 @@ def _theta(trajectory: Trajectory, step: int) -> dict[str, torch.Tensor]:
 
 
 def _of_epochs(kept: Mapping[int, State], n: int) -> list[State]:
-    """Ends of epochs nearest to those wanted; the end of the last one is the model itself."""
+    """Epochs nearest to the requested ones, without the last, whose end is the model itself."""
     epochs = [epoch for epoch in kept if epoch < max(kept)] or list(kept)
     return [kept[epoch] for epoch in nearest_steps(epochs, even_steps(max(kept), n))]
 
@@ -126,5 +127,7 @@ def _of_epochs(kept: Mapping[int, State], n: int) -> list[State]:
 def _evenly(source: Iterable[Any], n: int) -> list[Any]:
     states = list(source.values()) if isinstance(source, Mapping) else list(source)
     if not states:
-        raise ValueError("checkpoints: got none; accepted is one state dict or file at least.")
+        raise ValueError(
+            "checkpoints: got an empty collection; accepted is at least one state dict or file."
+        )
     return [states[i] for i in even_positions(len(states), n)]

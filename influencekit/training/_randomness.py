@@ -1,4 +1,4 @@
-"""Random states: seeding that leaves no trace, and one private stream for each model."""
+"""Random states: seeding without side effects, and one private stream for each model."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from influencekit.utils._random import MAX_SEED
 
 __all__ = ["RandomStream", "draw_seeds", "seeded", "spawn_generators"]
 
-#: torch's and numpy's global generators belong to the process, not to a thread: whoever
-#: seeds them and relies on it holds this lock, so that threads take turns.
+#: torch's and numpy's global generators belong to the process, not to a thread: hold this lock to
+#: seed and use them, so that only one thread does so at a time.
 GLOBAL_STATE_LOCK = threading.RLock()
 
 
 def spawn_generators(entropy: int, n: int) -> list[np.random.Generator]:
-    """Independent generators, one a subset: asking for more leaves the first ones as they were."""
+    """Independent generators, one for each subset; more subsets do not change the first ones."""
     return [np.random.default_rng(s) for s in np.random.SeedSequence(entropy).spawn(n)]
 
 
 def draw_seeds(generator: np.random.Generator, n: int) -> np.ndarray:
-    """Seeds (n,) that torch, numpy and scikit-learn all take."""
+    """Seeds (n,) that torch, numpy and scikit-learn all accept."""
     return generator.integers(0, MAX_SEED, size=n)
 
 
 @contextmanager
 def seeded(seed: int, device: Any = "cpu") -> Iterator[None]:
-    """Seed torch, numpy and Python inside the block; restore what was there after it.
+    """Seed torch, numpy and Python inside the block, and restore their states afterwards.
 
     Parameters
     ----------
     seed : int
     device : torch.device or str, default="cpu"
-        The device whose generator is seeded beside the CPU's.
+        The device whose generator is seeded in addition to the CPU's.
     """
     with untouched(device):
         numpy_state, python_state = np.random.get_state(), random.getstate()
@@ -63,7 +63,7 @@ class RandomStream:
     device : Tensor or None
         State of the generator of the model's device; None for the CPU.
     module : module or None
-        ``torch.cuda`` or its like, which reads and writes that state.
+        ``torch.cuda`` or a similar module, which reads and writes that state.
     """
 
     def __init__(self, cpu: Tensor, device: Tensor | None = None, module: Any = None):
@@ -73,7 +73,7 @@ class RandomStream:
 
     @classmethod
     def capture(cls, device: Any = "cpu") -> RandomStream:
-        """Take down where torch's global generators stand."""
+        """Save the states of torch's global generators."""
         device = torch.device(device)
         if device.type == "cpu":
             return cls(torch.get_rng_state())
@@ -81,7 +81,7 @@ class RandomStream:
         return cls(torch.get_rng_state(), module.get_rng_state(), module)
 
     def restore(self) -> None:
-        """Put torch's global generators where this stream stands."""
+        """Set torch's global generators to the state of this stream."""
         torch.set_rng_state(self.cpu)
         if self.module is not None:
             self.module.set_rng_state(self.device)
@@ -94,7 +94,7 @@ class RandomStream:
         self.advance()
 
     def advance(self) -> None:
-        """Move this stream to where torch's global generators stand."""
+        """Set this stream to the state of torch's global generators."""
         self.cpu = torch.get_rng_state()
         if self.module is not None:
             self.device = self.module.get_rng_state()
@@ -102,7 +102,7 @@ class RandomStream:
 
 @contextmanager
 def untouched(device: Any = "cpu") -> Iterator[None]:
-    """Keep torch's global generators as they are, whatever the block does to them."""
+    """Restore torch's global generators after the block."""
     with GLOBAL_STATE_LOCK:
         before = RandomStream.capture(device)
         try:

@@ -1,4 +1,4 @@
-"""One more training of a model, with checkpoints kept."""
+"""Another training of a model that keeps checkpoints."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def rerun_with_checkpoints(model: Any, X: Any, y: Any, n: int, seed: int) -> lis
     ----------
     model : estimator
         A fitted skorch net, MLPClassifier or MLPRegressor, or a Pipeline or search that ends in
-        one, whose fitted transformers are kept.  It is never changed.
+        one, with its fitted transformers kept. It is not changed.
     X, y : array-like
         All training rows, as given to the model's ``fit``.
     n : int
     seed : int
-        Of the training.  A scikit-learn model whose ``random_state`` is an integer takes its own:
-        the checkpoints are then those of its own run.
+        Seed for the training. A scikit-learn model with an integer ``random_state`` uses that
+        instead: the checkpoints are then those of its own run.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def rerun_with_checkpoints(model: Any, X: Any, y: Any, n: int, seed: int) -> lis
     Raises
     ------
     UnsupportedModelError
-        If the model is of another kind, or its solver takes no steps on batches.
+        If the model is of another kind, or its solver does not train on batches.
     """
     recipe = read_recipe(model)
     inner, X = recipe.estimator, recipe.transform(X)
@@ -57,9 +57,9 @@ def rerun_with_checkpoints(model: Any, X: Any, y: Any, n: int, seed: int) -> lis
         return _mlp_checkpoints(inner, X, y, n, seed)
     if net_inside(inner) is None:
         raise UnsupportedModelError(
-            f"model: a {type(inner).__name__} cannot be trained once more with checkpoints; "
-            "accepted are skorch nets, MLPClassifier and MLPRegressor. For anything else keep "
-            "checkpoints while you train, and give them: RunAverage(checkpoints=states)."
+            f"model: a {type(inner).__name__} cannot be trained again with checkpoints; accepted "
+            f"are skorch nets, MLPClassifier and MLPRegressor. For other models, keep checkpoints "
+            f"while you train, and give them: RunAverage(checkpoints=states)."
         )
     net = fresh_copy(inner, seed)
     own = net.callbacks if isinstance(net.callbacks, (list, tuple)) else []
@@ -70,18 +70,18 @@ def rerun_with_checkpoints(model: Any, X: Any, y: Any, n: int, seed: int) -> lis
 
 
 def _mlp_checkpoints(mlp: Any, X: Any, y: Any, n: int, seed: int) -> list[Any]:
-    """Copies of an MLP after the epochs nearest to those wanted."""
+    """Copies of an MLP after the epochs nearest to the requested ones."""
     if mlp.solver == "lbfgs":
         raise UnsupportedModelError(
-            f"model: a {type(mlp).__name__} with the solver lbfgs takes no steps on batches, so "
-            "there is no run to look along; accepted are the solvers adam and sgd."
+            f"model: a {type(mlp).__name__} with the solver lbfgs does not train on batches, so "
+            f"there are no checkpoints along its run; accepted are the solvers adam and sgd."
         )
     own = mlp.random_state
     start = int(own) if isinstance(own, Integral) else seed
     first = {"classes": np.unique(y)} if _takes_classes(mlp, y) else {}
-    # fit shuffles on from the last epoch's order, partial_fit from the first: shuffled here
+    # fit shuffles the last epoch's order, partial_fit the original order: so shuffle here
     draws = np.random.RandomState(start)
-    _unfitted(mlp, draws).partial_fit(X, y, **first)  # draws the weights and nothing else
+    _unfitted(mlp, draws).partial_fit(X, y, **first)  # only draws the weights
     again, order = _unfitted(mlp, np.random.RandomState(start)), np.arange(count_rows(X))
     wanted = {max(1, epoch) for epoch in even_steps(mlp.n_iter_, n)}
     found = []

@@ -1,4 +1,4 @@
-"""A recorded run again, without sets of rows."""
+"""A recorded run repeated without sets of rows."""
 
 from __future__ import annotations
 
@@ -51,52 +51,52 @@ def rerun_without(
 ) -> SubsetOutputs:
     """Repeat a recorded training run without sets of rows.
 
-    Start, order of batches, learning rates, clipping and dropout's noise stay as recorded; the
-    rows are taken out of every batch that holds them.  This is the ground truth of
-    :class:`~influencekit.SGDInfluence` and :class:`~influencekit.AdamWInfluence`, the question of
-    MAGIC [1]_ and of metagradients [2]_: *this* run without these rows, where
-    :func:`~influencekit.retrain_on_subsets` asks about a new one.
+    Initial weights, order of batches, learning rates, clipping and dropout noise stay as recorded;
+    the rows are removed from every batch that contains them. This is the ground truth of
+    :class:`~influencekit.SGDInfluence` and :class:`~influencekit.AdamWInfluence`, as in MAGIC [1]_
+    and metagradients [2]_: *this* run without these rows. In contrast,
+    :func:`~influencekit.retrain_on_subsets` trains a new run.
 
     Parameters
     ----------
     model : fitted skorch net, Pipeline or Task
-        Anything that :func:`~influencekit.as_task` takes, at the end of its recorded run.
+        Anything that :func:`~influencekit.as_task` accepts, at the end of its recorded run.
     X, y : array-like of shape (n_train, ...) and (n_train,)
         As they were given to ``fit``.
     X_query, y_query : array-like of shape (n_query, ...) and (n_query,)
-        Where the reruns are evaluated.  Without ``y_query`` at the model's own predictions.
+        Queries at which the reruns are evaluated. Without ``y_query``, at the model's own
+        predictions.
     masks : bool array-like of shape (n_masks, n_train)
-        True for the rows that a rerun keeps.
+        True for the rows that each rerun keeps.
     trajectory : Trajectory or path-like, default=None
-        None is the one that the net's ``TrajectoryRecorder`` holds.
+        None uses the one in the net's ``TrajectoryRecorder``.
     removal : {"renormalize", "fixed"}, default="renormalize"
-        "renormalize" takes the mean over the rows of the batch that remain, as a real deletion
-        does; "fixed" keeps the denominator.  A step of which no row remains is taken with
-        gradient 0.
+        "renormalize" takes the mean over the remaining rows of the batch, as a real deletion does;
+        "fixed" keeps the denominator. A step without remaining rows has gradient 0.
     output : str or callable, default="neg_loss"
         Scalar that is evaluated, higher for a better model.
     dtype : {"float64", "float32"}, default="float64"
-        Of the reruns.
+        dtype of the reruns.
     chunk_size : int, default=64
-        Reruns that are trained together.
+        Number of reruns that are trained together.
     on_nan : {"raise", "keep"}, default="raise"
-        What to do where a rerun diverges: stop with an error that names the masks, or make these
-        outputs NaN, with a warning.
+        What to do if a rerun diverges: stop with an error that names the masks, or set these
+        outputs to NaN, with a warning.
     cache_dir : path-like, default=None
-        Chunks are kept here as they are finished and found again by a later call.  Reuse needs
-        the same ``chunk_size``.
+        Folder in which finished chunks are stored and reused by a later call. Reuse needs the same
+        ``chunk_size``.
     verbose : int, default=0
 
     Returns
     -------
     SubsetOutputs
-        One repeat for each mask, whose seed is 0: a rerun draws nothing.  Every metric and search
-        that takes retrained outputs takes it.
+        One repeat for each mask, with seed 0, because a rerun does not draw random numbers. Every
+        metric and search for retrained outputs accepts it.
 
     Raises
     ------
     TrajectoryError
-        If there is no recording, or it does not belong to the model and the data.
+        If there is no recording, or if it does not belong to the model and the data.
     ValueError
         If an argument is out of range, or reruns give outputs that are not finite.
 

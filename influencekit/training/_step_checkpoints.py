@@ -1,4 +1,4 @@
-"""Weights of a module before a few steps of its training, spread evenly over the run."""
+"""Weights of a module before a few steps of its training, evenly spaced over the run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ State = dict[str, torch.Tensor]
 
 
 def even_steps(n_steps: int, n: int) -> list[int]:
-    """Steps ``⌊(k + ½) n_steps / n⌋``, k = 0 … n - 1, of a run of so many steps.
+    """Steps ``⌊(k + ½) n_steps / n⌋``, k = 0 … n - 1, of a run of n_steps steps.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def even_steps(n_steps: int, n: int) -> list[int]:
 
 
 def nearest_steps(steps: Iterable[int], wanted: Iterable[int]) -> list[int]:
-    """The step nearest to each one that is wanted, none of them twice; in ascending order.
+    """The steps nearest to the requested ones, without repetition, in ascending order.
 
     Examples
     --------
@@ -71,8 +71,8 @@ def check_n(n: object) -> None:
 class StepCheckpoints:
     """States before steps near ``(k + ½) / n`` of a run, of known or unknown length.
 
-    Where the length is unknown, up to ``4 n`` states are held, and thinned as the run grows:
-    those chosen at the end are less than a quarter of the spacing from the steps wanted.
+    If the length is unknown, up to ``4 n`` states are held, and thinned as the run grows. Those
+    chosen at the end are less than a quarter of the spacing away from the requested steps.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class StepCheckpoints:
     Attributes
     ----------
     n_steps : int
-        Steps so far.
+        Number of steps so far.
     """
 
     def __init__(self, n: int):
@@ -90,11 +90,11 @@ class StepCheckpoints:
         self._aims: list[int] | None = None
 
     def expect(self, n_more: int | None) -> None:
-        """Say how many steps are to come; None where that is unknown."""
+        """Set the total number of steps; None if unknown."""
         self._aims = None if n_more is None else even_steps(self.n_steps + n_more, self.n)
 
     def before_step(self, module: nn.Module) -> None:
-        """Keep the weights if they are wanted, and count the step."""
+        """Keep the weights if needed, and count the step."""
         if self._is_wanted():
             self._states[self.n_steps] = copied_state(module)
             if len(self._states) > 4 * self.n:
@@ -102,11 +102,11 @@ class StepCheckpoints:
         self.n_steps += 1
 
     def chosen(self) -> dict[int, State]:
-        """States by step, ascending, of the run as long as it is now."""
+        """States by step, ascending, for the current length of the run."""
         return {s: self._states[s] for s in self._nearest(even_steps(self.n_steps, self.n))}
 
     def finish(self) -> dict[int, State]:
-        """What is chosen, and nothing else is held any more."""
+        """The chosen states; all others are dropped."""
         self._states = self.chosen()
         return dict(self._states)
 
@@ -125,14 +125,15 @@ class StepCheckpoints:
 
 
 class CheckpointRecorder:
-    """What :func:`record_checkpoints` gives.
+    """Result of :func:`record_checkpoints`.
 
     Attributes
     ----------
     checkpoints_ : dict of int to dict
-        State dict of the module by step: the weights before it.  After the block.
+        State dict of the module by step, with the weights before that step. Available after the
+        block.
     n_steps_ : int
-        Steps that the optimizer took in the block.
+        Number of steps that the optimizer took in the block.
     """
 
     checkpoints_: dict[int, State]
@@ -149,27 +150,27 @@ def record_checkpoints(
     ----------
     module : torch.nn.Module
     optimizer : torch.optim.Optimizer
-        Any whose ``step`` moves the module.
+        Any optimizer whose ``step`` changes the module.
     n : int, default=8
-        Checkpoints to keep: those before the steps nearest to ``(k + ½) / n`` of the run.
+        Number of checkpoints to keep: those before the steps nearest to ``(k + ½) / n`` of the run.
     n_steps : int, default=None
-        Steps that the loop will take.  None: unknown, so that up to ``4 n`` states are held in
-        the meantime and thinned as the run grows.
+        Number of steps that the loop will take. If None (unknown), up to ``4 n`` states are held
+        meanwhile and thinned as the run grows.
 
     Yields
     ------
     CheckpointRecorder
-        Its ``checkpoints_`` are there after the block, for :class:`~influencekit.RunAverage`.
+        Its ``checkpoints_`` are available after the block, for :class:`~influencekit.RunAverage`.
 
     Raises
     ------
     ValueError
-        If ``n`` is no positive integer, or the optimizer holds no parameter of the module.
+        If ``n`` is not a positive integer, or the optimizer does not have parameters of the module.
 
     Notes
     -----
     Memory: one copy of parameters and buffers on the CPU for each state that is held.
-    Training itself is as it would be without the recorder.
+    The recorder does not change the training.
 
     Examples
     --------
@@ -198,11 +199,11 @@ def record_checkpoints(
 
 
 def _check_moves(optimizer: Optimizer, module: nn.Module) -> None:
-    """Refuse an optimizer whose steps leave the module where it is."""
+    """Refuse an optimizer whose steps do not change the module."""
     moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if moved.isdisjoint(map(id, module.parameters())):
         raise ValueError(
-            f"optimizer: {type(optimizer).__name__} holds no parameter of {type(module).__name__}, "
-            "so that all its checkpoints would be the same. Accepted is the optimizer that trains "
-            "it: build it from module.parameters(), of this very module."
+            f"optimizer: {type(optimizer).__name__} does not have parameters of "
+            f"{type(module).__name__}, so all checkpoints would be the same. Accepted is the "
+            f"optimizer that trains it: build it from module.parameters() of the same module."
         )

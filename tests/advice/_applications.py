@@ -9,7 +9,7 @@ ROWS = [
         "method='rounds' fits the estimator many times, but",
         "NoisyLabelDetector(FrozenEstimator(model), method='rounds').fit(X, y)",
         {
-            "take method='loss'": (
+            "use method='loss'": (
                 "NoisyLabelDetector(FrozenEstimator(model), method='loss').fit(X, y)"
             ),
         },
@@ -57,7 +57,7 @@ ROWS = [
         },
     ),
     Row(
-        "gives no class probabilities (predict_proba). Take a",
+        "does not have class probabilities (predict_proba). Use a",
         "NoisyLabelDetector(LinearSVC()).fit(X, y)",
         {
             "wrap it in scikit-learn's CalibratedClassifierCV": (
@@ -66,7 +66,7 @@ ROWS = [
         },
     ),
     Row(
-        "gives no class probabilities (predict_proba). Take a",
+        "does not have class probabilities (predict_proba). Use a",
         "NoisyLabelDetector(RidgeClassifier(), method='loss').fit(X, y)",
         {
             "CalibratedClassifierCV": (
@@ -86,22 +86,22 @@ ROWS = [
         },
     ),
     Row(
-        "is no classifier. Take method='loss'.",
+        "is not a classifier. Use method='loss'.",
         ("NoisyLabelDetector(Ridge(), method='rounds', contamination=0.1).fit(X, t)"),
         {
-            "Take method='loss'": (
+            "Use method='loss'": (
                 "NoisyLabelDetector(Ridge(), method='loss', contamination=0.1).fit(X, t)"
             ),
         },
     ),
     Row(
-        "asks no trusted rows; leave X_val and",
+        "does not use trusted rows; leave X_val and",
         ("NoisyLabelDetector(classifier(), method='loss').fit(X, y, X[:9], y[:9])"),
         {
             "leave X_val and y_val out": (
                 "NoisyLabelDetector(classifier(), method='loss').fit(X, y)  # X_val, y_val"
             ),
-            "take method='validation_influence'": (
+            "use method='validation_influence'": (
                 "NoisyLabelDetector(classifier(), method='validation_influence').fit(X, y, "
                 "X[:9], y[:9])"
             ),
@@ -130,7 +130,7 @@ ROWS = [
         },
     ),
     Row(
-        ". Take fewer groups, curvature='points', which holds",
+        ". Use fewer groups, curvature='points', which does",
         (
             "GroupAttributor(InfluenceFunction('fisher', max_memory=200), "
             "curvature='groups').fit(model, X, y, groups=y)"
@@ -314,7 +314,7 @@ ROWS = [
         },
     ),
     Row(
-        ", which scores groups, while single training examples are shown",
+        ", which scores groups, but this display shows single training",
         (
             "grouped = GroupAttributor(GradDot()).fit(model, X, y, groups=y); "
             "TopExamplesDisplay.from_estimator(grouped, X, X[:5])"
@@ -348,7 +348,7 @@ ROWS = [
         },
     ),
     Row(
-        "inside measures on examples that the model was not",
+        "inside needs examples that the model was not",
         "GroupAttributor(LDSSearch(InfluenceFunction(), **quick)).fit(model, X, y, groups=y)",
         {
             "fit(model, X, y, groups=groups, X_query=X_val, y_query=y_val)": (
@@ -359,13 +359,13 @@ ROWS = [
         },
     ),
     Row(
-        "gives none to it. Fit the search first",
+        "does not pass on. Fit the search first",
         (
             "DatasetPruner(classifier(), GroupAttributor(LDSSearch(InfluenceFunction(), **quick), "
             "LabelGrouper(y))).fit(X, y)"
         ),
         {
-            "give its best_attributor_ in its place": (
+            "give its best_attributor_ instead": (
                 "search = LDSSearch(InfluenceFunction(), **quick).fit(*iris, **asked); "
                 "DatasetPruner(classifier(), GroupAttributor(search.best_attributor_, "
                 "LabelGrouper(y))).fit(X, y)"

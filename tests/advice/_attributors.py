@@ -84,7 +84,7 @@ ROWS = [
         },
     ),
     Row(
-        "model: several were given, of which score",
+        "model: got several models, for which only score",
         (
             "FurtherTraining(random_state=0, n_repeats=1, epochs=1).fit([net, net], Z, "
             "y).measure(Z[:2], y[:2])"
@@ -188,7 +188,7 @@ ROWS = [
         },
     ),
     Row(
-        "with removal_order='finite', which takes an example out",
+        "with removal_order='finite', which removes an example",
         (
             "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
             "SGDInfluence(horizon=1, removal_order='finite').fit(net, Z, y).score(*two)"
@@ -205,13 +205,13 @@ ROWS = [
         },
     ),
     Row(
-        "step_scores: removal_order='finite' takes an example out of",
+        "step_scores: removal_order='finite' removes an example from",
         (
             "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
             "SGDInfluence(removal_order='finite').fit(net, Z, y).step_scores(Z[:2], y[:2])"
         ),
         {
-            "step_scores: removal_order='finite' takes": (
+            "step_scores: removal_order='finite' removes": (
                 "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
                 "SGDInfluence(removal_order='finite').fit(net, Z, y).score(*two)  # no step_scores"
             ),
@@ -222,7 +222,7 @@ ROWS = [
         },
     ),
     Row(
-        "holds no recording of its training. Train",
+        "does not have a recording of its training. Train",
         "SGDInfluence().fit(net, Z, y)",
         {
             "Train the skorch net with callbacks=[TrajectoryRecorder()]": (
@@ -240,7 +240,7 @@ ROWS = [
         },
     ),
     Row(
-        "holds no recording of its training. Train",
+        "does not have a recording of its training. Train",
         "trajectory_leave_one_out(net, Z, y, Z[:2], y[:2], left_out=[0])",
         {
             "Train the skorch net with callbacks=[TrajectoryRecorder()]": (

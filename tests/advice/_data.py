@@ -120,7 +120,7 @@ ROWS = [
         },
     ),
     Row(
-        "; accepted is one label a row,",
+        "; accepted is one label for each row,",
         "NoisyLabelDetector(LogisticRegression()).fit(X, np.eye(3)[y])",
         {
             "Use y.argmax(axis=1) for one-hot rows": (
@@ -144,7 +144,7 @@ ROWS = [
         "GradDot().fit(module_task, Z, y.astype(float))",
         {
             "y.astype(int)": "y = y.astype(float); GradDot().fit(module_task, Z, y.astype(int))",
-            "of a Tensor, y.long()": (
+            "for a Tensor, y.long()": (
                 "y = torch.from_numpy(y.astype(float)); GradDot().fit(module_task, Z, y.long())"
             ),
         },
@@ -168,7 +168,7 @@ ROWS = [
         },
     ),
     Row(
-        "is not seen as images. Give `image_shape`,",
+        "cannot be shown as images. Give `image_shape`,",
         ("TopExamplesDisplay.from_estimator(GradDot().fit(model, X, y), X, X[:2], kind='images')"),
         {
             "Give `image_shape`": (
@@ -182,7 +182,7 @@ ROWS = [
         },
     ),
     Row(
-        "` is sparse; give what a reader",
+        "` is sparse; give something readable",
         (
             "TopExamplesDisplay.from_estimator(GradDot().fit(model, "
             "sparse.csr_matrix(X), y), sparse.csr_matrix(X), X[:2])"

@@ -28,7 +28,7 @@ ROWS = [
         },
     ),
     Row(
-        "labels for each example, so no single margin",
+        "labels for each example, so there is no single margin",
         (
             "GradDot(output='margin').fit(MLPClassifier(max_iter=9).fit(X, many), X, "
             "many).score(X, many)"

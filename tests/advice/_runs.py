@@ -17,7 +17,7 @@ ROWS = [
         },
     ),
     Row(
-        "and RunAverage gives none to it",
+        "which RunAverage does not pass on",
         "RunAverage(LDSSearch(GradDot())).fit(net, Z, y)",
         {
             "LDSSearch(RunAverage())": (
@@ -26,7 +26,7 @@ ROWS = [
         },
     ),
     Row(
-        "kept no checkpoints of its training",
+        "did not keep checkpoints of its training",
         "RunAverage().fit(skorch_net().fit(Z, y), Z, y)",
         {
             "Train with callbacks=[KeepCheckpoints(n=8)] (skorch)": (
@@ -45,7 +45,7 @@ ROWS = [
         },
     ),
     Row(
-        "a Trajectory holds no model",
+        "a Trajectory does not contain the model",
         "RunAverage().fit(recorded()[1].trajectory_, Z, y)",
         {
             "RunAverage(checkpoints=trajectory)": (
@@ -55,7 +55,7 @@ ROWS = [
         },
     ),
     Row(
-        "cannot be trained once more with checkpoints",
+        "cannot be trained again with checkpoints",
         "RunAverage(retrain=True).fit(model, X, y)",
         {
             "RunAverage(checkpoints=states)": (

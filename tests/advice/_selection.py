@@ -62,14 +62,14 @@ ROWS = [
         },
     ),
     Row(
-        " Another random_state retrains on other subsets",
+        " Another random_state draws other subsets",
         (
             "search = LDSSearch(InfluenceFunction(), storage='sqlite:///s.db', study_name='s', "
             "random_state=0, **quick); search.fit(*iris, **asked); "
             "clone(search).set_params(random_state=1).fit(*iris, **asked)"
         ),
         {
-            "Another random_state retrains on other subsets: give subset_outputs= of the first": (
+            "Another random_state draws other subsets: give subset_outputs= of the first": (
                 "search = LDSSearch(InfluenceFunction(), storage='sqlite:///s.db', "
                 "study_name='s', random_state=0, **quick); search.fit(*iris, **asked); "
                 "clone(search).set_params(random_state=1).fit(*iris, **asked, "
@@ -134,7 +134,7 @@ ROWS = [
         },
     ),
     Row(
-        "X_query: got None; LDSSearch measures on examples",
+        "X_query: got None; LDSSearch measures the LDS on examples",
         "LDSSearch(InfluenceFunction(), **quick).fit(model, X, y)",
         {
             "fit(model, X, y, X_query=X_val, y_query=y_val)": (
@@ -173,23 +173,20 @@ ROWS = [
         },
     ),
     Row(
-        "has no parameter 'damping' to choose. Accepted",
+        "does not have a parameter 'damping'. Accepted",
         "SurrogateLambdaSearchCV(GradDot()).fit(model, X, y)",
         {
-            (
-                "parameter 'damping' to choose. Accepted are attributors with one, such as "
-                "InfluenceFunction"
-            ): (
+            ("parameter 'damping'. Accepted are attributors with one, such as InfluenceFunction"): (
                 "assert 'damping' in InfluenceFunction().get_params(); "
                 "SurrogateLambdaSearchCV(InfluenceFunction()).fit(model, X, y)"
             ),
         },
     ),
     Row(
-        "has no parameter 'damping', which is what",
+        "got None, which searches 'damping', but",
         "LDSSearch(GradDot(), n_subsets=4).fit(model, X, y, **asked)",
         {
-            "parameter 'damping'": "assert 'damping' not in GradDot().get_params()",
+            "searches 'damping'": "assert 'damping' not in GradDot().get_params()",
             "Give a dict of parameters and their choices": (
                 "LDSSearch(GradDot(), {'batch_size': [4, 8]}, **quick).fit(model, X, y, **asked)"
             ),
@@ -217,7 +214,7 @@ ROWS = [
         },
     ),
     Row(
-        "Take criterion='auto', which sees this, or ",
+        "Use criterion='auto', which takes this into account, or ",
         (
             "SurrogateLambdaSearchCV(InfluenceFunction(), criterion='xi', random_state=0).fit("
             "LinearRegression().fit(X, t), X, t)"
@@ -261,7 +258,7 @@ ROWS = [
                 "SurrogateLambdaSearchCV(InfluenceFunction(), dampings=[1.0, "
                 "10.0]).fit(model, X, y)"
             ),
-            "take LDSSearch": "LDSSearch(InfluenceFunction(), **quick).fit(model, X, y, **asked)",
+            "use LDSSearch": "LDSSearch(InfluenceFunction(), **quick).fit(model, X, y, **asked)",
         },
     ),
     Row(
@@ -340,7 +337,7 @@ ROWS = [
         },
     ),
     Row(
-        ", but no grid has the axis",
+        "were given, but none of the grids has the axis",
         (
             "SensitivityStudy({'IF': (InfluenceFunction(), {'damping': [0.1, 1.0]})}, "
             "training_epochs=[1]).fit(net, Z, y, Z[:9], y[:9], "

@@ -21,7 +21,7 @@ ROWS = [
             "SGDInfluence(recorder.trajectory_).fit(task, Z, y, sample_weight=np.ones(len(y)))"
         ),
         {
-            "take InfluenceFunction": (
+            "use InfluenceFunction": (
                 "InfluenceFunction('fisher').fit(module_task, Z, y, sample_weight=np.ones(len(y)))"
             ),
         },
@@ -42,13 +42,13 @@ ROWS = [
         },
     ),
     Row(
-        "sample_weight: retrain=, a training function of your own",
+        "it is not passed to your own training function, retrain=",
         (
             "retrain_on_subsets(model, X, y, X[:9], y[:9], n_subsets=4, "
             "sample_weight=np.ones(len(y)), retrain=lambda model, X, y: model)"
         ),
         {
-            "sample_weight: retrain=": (
+            "sample_weight: it is not passed to your own training function, retrain=": (
                 "retrain_on_subsets(model, X, y, X[:9], y[:9], n_subsets=4, "
                 "sample_weight=np.ones(len(y)))  # no retrain="
             ),

@@ -17,7 +17,7 @@ ROWS = [
                 "task, recorder = recorded(); trajectory_leave_one_out(task, Z, y, *two, "
                 "trajectory=recorder.trajectory_, left_out=[1])"
             ),
-            "take on_nan='keep'": (
+            "use on_nan='keep'": (
                 "task, recorder = recorded()\n"
                 "with warnings.catch_warnings(): # says what was kept\n"
                 "    warnings.simplefilter('ignore')\n"
@@ -55,7 +55,7 @@ ROWS = [
         },
     ),
     Row(
-        ", which cannot be trained anew because",
+        ", which cannot be retrained because",
         "retrain_on_subsets(module, Z, y, Z[:9], y[:9], n_subsets=4)",
         {
             "pass retrain=function(X_subset, y_subset, seed) -> fitted model": (
@@ -66,7 +66,7 @@ ROWS = [
         },
     ),
     Row(
-        "model: the net was given its module",
+        "model: the module was given to the net",
         ("n = short_net(Net()).fit(Z, y); retrain_on_subsets(n, Z, y, Z[:9], y[:9], n_subsets=4)"),
         {
             "Give the class (module=Net, module__width=32)": (
@@ -80,7 +80,7 @@ ROWS = [
         },
     ),
     Row(
-        ", which does not exist while retraining:",
+        ", which does not exist during retraining,",
         (
             "n = skorch_net(train_split=ValidSplit(5), "
             "callbacks=[EarlyStopping()]).fit(Z, y); retrain_on_subsets(n, Z, y, "
@@ -95,7 +95,7 @@ ROWS = [
         },
     ),
     Row(
-        "While the last step is trained again, the fitted",
+        "By default, the fitted steps are kept",
         (
             "retrain_on_subsets(make_pipeline(StandardScaler(), LogisticRegression()), "
             "X, y, X[:9], y[:9], n_subsets=4)"
@@ -112,7 +112,7 @@ ROWS = [
         },
     ),
     Row(
-        "engine='stacked' cannot run a training function of",
+        "engine='stacked' cannot run your own training",
         "retrained(net, engine='stacked', retrain=lambda X, y, s: net)",
         {
             "use engine='joblib' or 'auto' with retrain=": (
@@ -132,7 +132,7 @@ ROWS = [
         },
     ),
     Row(
-        ", which y_query holds, so the model",
+        ", which is in y_query, so the model",
         (
             "retrain_on_subsets(model, X, y, X[:50:9], y[:50:9], masks=np.repeat([y == "
             "0, y != 1, y != 2], 2, 0))"
@@ -142,14 +142,14 @@ ROWS = [
                 "retrain_on_subsets(model, X, y, X[:50:9], y[:50:9], n_subsets=4, "
                 "subset_fraction=0.8, random_state=0)"
             ),
-            "masks that hold every class": (
+            "masks with every class": (
                 "retrain_on_subsets(model, X, y, X[:50:9], y[:50:9], masks=np.arange(50) % "
                 "5 != np.arange(4)[:, None])"
             ),
         },
     ),
     Row(
-        "noise_variance needs two repeats or more, but",
+        "noise_variance needs at least two repeats, but",
         "retrained(model).noise_variance()",
         {
             "retrain with n_repeats=2": "retrained(model, n_repeats=2).noise_variance()",
@@ -183,20 +183,20 @@ ROWS = [
         },
     ),
     Row(
-        ". It takes many times as long. engine='loop'",
+        ". Use engine='loop' to do this",
         (
             "FurtherTraining('sgd', 0.1, epochs=1, **once).fit(as_task(Item(), "
             "loss=nn.CrossEntropyLoss()), Z, y).score(*two)"
         ),
         {
-            "engine='loop' says that this is wanted": (
+            "Use engine='loop' to do this without a warning": (
                 "FurtherTraining('sgd', 0.1, epochs=1, engine='loop', "
                 "**once).fit(as_task(Item(), loss=nn.CrossEntropyLoss()), Z, y).score(*two)"
             ),
         },
     ),
     Row(
-        "optimizer: it does not hold the trainable",
+        "optimizer: it does not have the trainable",
         (
             "m = Net(); o = torch.optim.SGD(m.layers[0].parameters(), lr=0.1)\nwith "
             "record_trajectory(m, o, n_rows=50): pass"

@@ -287,7 +287,7 @@ def test_regression_by_squared_error():
         beta = np.linalg.lstsq(H[train], y[train], rcond=None)[0]
         np.testing.assert_allclose(folds.label_scores_[test], (y[test] - H[test] @ beta) ** 2)
     assert detector.ranking_[0] == folds.ranking_[0] == 7
-    with pytest.raises(ValueError, match="is no classifier"):
+    with pytest.raises(ValueError, match="is not a classifier"):
         NoisyLabelDetector(Ridge(), method="rounds").fit(X, y)
 
 
@@ -370,7 +370,7 @@ def test_clone_pickle_pipeline_and_search():
         ({"n_rounds": -1}, None, ValueError, "'n_rounds' parameter"),
         ({"attributor": "ggn"}, None, ValueError, "'attributor' parameter"),
         ({"estimator": LogisticRegression}, None, TypeError, "accepted is an estimator"),
-        ({"estimator": LinearSVC()}, None, TypeError, "no class probabilities"),
+        ({"estimator": LinearSVC()}, None, TypeError, "does not have class probabilities"),
         ({"cv": ShuffleSplit(3)}, None, ValueError, "hold out every row exactly once"),
         ({"method": "self_influence", "cv": 3}, None, ValueError, "learned from the row"),
         ({}, np.zeros(120), ValueError, "holds the one class"),
@@ -389,12 +389,12 @@ def test_errors_say_what_to_do(options, y, error, said):
 
 def test_trusted_rows_only_where_they_are_asked():
     X, y, _ = planted()
-    with pytest.raises(ValueError, match="asks no trusted rows"):
+    with pytest.raises(ValueError, match="does not use trusted rows"):
         NoisyLabelDetector(LogisticRegression()).fit(X, y, X_val=X, y_val=y)
     detector = NoisyLabelDetector(LogisticRegression(), method="validation_influence", cv=3)
     with pytest.raises(ValueError, match="take the place of folds"):
         detector.fit(X, y, X_val=X, y_val=y)
-    with pytest.raises(ValueError, match="give both or none"):
+    with pytest.raises(ValueError, match="give both or neither"):
         detector.fit(X, y, X_val=X)
 
 

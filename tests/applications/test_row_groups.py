@@ -175,7 +175,7 @@ def test_a_search_inside_groups():
 REFUSED = {
     "property, one number": grouped(property="mean_neg_loss"),
     "around a GroupAttributor": SurrogateLambdaSearchCV(grouped()),
-    "gives none to it": grouped(LDSSearch(influence())),
+    "does not pass on": grouped(LDSSearch(influence())),
 }
 
 
@@ -191,7 +191,7 @@ def test_what_gives_no_value_is_refused_before_any_work(words, monkeypatch):
 
 def test_groups_given_twice_and_groups_without_self_influence(monkeypatch):
     monkeypatch.setattr(LogisticRegression, "fit", None)
-    with pytest.raises(ValueError, match="grouper: got one beside"):
+    with pytest.raises(ValueError, match="grouper: got one together with"):
         NoisyLabelDetector(
             model(), grouped(), method="validation_influence", grouper=RandomGrouper(3)
         ).fit(X, Y)

@@ -283,7 +283,7 @@ def test_a_damping_that_rounding_rules_is_told():
     y = (X[:, 0] > 0).long()
     net = torch.nn.Sequential(torch.nn.Linear(5, 2)).double()
     task = as_task(net, loss=torch.nn.CrossEntropyLoss())
-    with pytest.warns(LambdaPathWarning, match="is below .*e-1[0-9], the least that the rounding"):
+    with pytest.warns(LambdaPathWarning, match="is below .*e-1[0-9], where rounding errors"):
         fitted = InfluenceFunction(damping=1e-30).fit(task, X, y)
     floor = fitted.fitted_[0].least_damping
     with warnings.catch_warnings():

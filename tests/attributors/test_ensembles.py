@@ -142,5 +142,5 @@ class TestCheckpoints:
 
     def test_other_architecture_is_refused(self):
         state = torch.nn.Linear(2, 2).state_dict()
-        with pytest.raises(ValueError, match="checkpoints: item 0 is no state dict of Linear"):
+        with pytest.raises(ValueError, match="checkpoints: item 0 is not a state dict of Linear"):
             load_checkpoints(self.nets(1)[0], [state], torch.nn.MSELoss())

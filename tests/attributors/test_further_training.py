@@ -272,15 +272,15 @@ def test_floats_of_32_bits_are_compared_in_64():
 
 WRONG = [
     ({"lr": None}, "lr: needed for NoisyNet with SGD"),
-    ({"epochs": 1}, "n_steps: got 3 beside epochs=1"),
+    ({"epochs": 1}, "n_steps: got 3 together with epochs=1"),
     ({"horizons": [2, 1]}, "horizons: got .*ascending"),
     ({"horizons": [1, 9]}, "horizons: the last one is 9, but n_steps=3"),
     ({"horizons": []}, "horizons: got"),
     ({"optimizer": "lbfgs"}, "'optimizer' parameter"),
     ({"optimizer": torch.optim.LBFGS}, "LBFGS does not work parameter by parameter"),
     ({"optimizer": int}, "optimizer: got the class int"),
-    ({"optimizer": "adam", "momentum": 0.9}, "momentum: Adam has no momentum"),
-    ({"optimizer_params": {"beta": 1}}, "optimizer_params: SGD has no beta"),
+    ({"optimizer": "adam", "momentum": 0.9}, "momentum: Adam does not have momentum"),
+    ({"optimizer_params": {"beta": 1}}, "optimizer_params: SGD does not have beta"),
     ({"optimizer_params": {"nesterov": True}}, "SGD refuses them"),
     ({"optimizer_state": "own"}, "optimizer_state='own': there is no fitted optimizer"),
     ({"removal": "delete"}, "'removal' parameter"),

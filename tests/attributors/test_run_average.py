@@ -285,7 +285,7 @@ def test_checkpoints_that_a_net_made_are_no_runs():
     average = RunAverage().fit(load_checkpoints(net, states), A, Y)
     assert len(average.fitted_) == 1
     assert average.n_checkpoints_ == 4
-    with pytest.warns(InfluenceKitWarning, match="kept no checkpoints"):
+    with pytest.warns(InfluenceKitWarning, match="did not keep checkpoints"):
         RunAverage().fit(load_checkpoints(net, states)[0], A, Y)
 
 
@@ -315,7 +315,7 @@ def test_one_warning_about_stationarity(loop):
 def test_models_without_checkpoints():
     A, Q = X.astype(np.float32), XQ.astype(np.float32)
     net = fitted_net()
-    with pytest.warns(InfluenceKitWarning, match=r"kept no checkpoints.*retrain=True"):
+    with pytest.warns(InfluenceKitWarning, match=r"did not keep checkpoints.*retrain=True"):
         alone = RunAverage().fit(net, A, Y)
     np.testing.assert_allclose(
         alone.score(Q, YQ), InfluenceFunction().fit(net, A, Y).score(Q, YQ), rtol=1e-5, atol=1e-8
@@ -363,7 +363,7 @@ def test_retraining_a_seeded_mlp_goes_along_its_own_run():
         RunAverage(retrain=True).fit(lbfgs, X, Y)
 
 
-@pytest.mark.filterwarnings("ignore:The pick")  # of two candidates one is at an edge
+@pytest.mark.filterwarnings("ignore:The chosen damping")  # of two candidates one is at an edge
 def test_groups_and_searches_go_around_it(loop):
     module, recorder, _ = loop
     task = as_task(module, nn.CrossEntropyLoss())
@@ -384,7 +384,7 @@ def test_groups_and_searches_go_around_it(loop):
     assert inside.fit(task, X, Y).n_checkpoints_ == 3
 
 
-@pytest.mark.filterwarnings("ignore:The pick")  # of two candidates one is at an edge
+@pytest.mark.filterwarnings("ignore:The chosen damping")  # of two candidates one is at an edge
 def test_searches_and_groups_take_runs(loop):
     _, _, by_hand = loop
     models = [as_task(m, nn.CrossEntropyLoss()) for m in by_hand]
@@ -415,18 +415,18 @@ def test_lds_search_over_a_net_that_kept_checkpoints():
     [
         (lambda: RunAverage(GroupAttributor(GradDot())), "net", ValueError, "GroupAttributor"),
         (lambda: RunAverage(LDSSearch(GradDot())), "net", ValueError, r"LDSSearch\(RunAverage"),
-        (lambda: RunAverage(SGDInfluence()), "net", ValueError, "looks along the run itself"),
-        (lambda: RunAverage(RunAverage()), "net", ValueError, "looks along the run itself"),
+        (lambda: RunAverage(SGDInfluence()), "net", ValueError, "follows the run itself"),
+        (lambda: RunAverage(RunAverage()), "net", ValueError, "follows the run itself"),
         (lambda: RunAverage(), "mixed", UnsupportedModelError, "is a run, item 1 a single"),
-        (lambda: RunAverage(checkpoints=[]), "net", ValueError, "checkpoints: got none"),
-        (lambda: RunAverage(checkpoints={}), "list", UnsupportedModelError, "beside a list"),
+        (lambda: RunAverage(checkpoints=[]), "net", ValueError, "checkpoints: got an empty"),
+        (lambda: RunAverage(checkpoints={}), "list", UnsupportedModelError, "together with a list"),
         (lambda: RunAverage(), "other", UnsupportedModelError, "the trainable parameters of item"),
         (lambda: RunAverage(damping_factor=0), "net", ValueError, "damping_factor"),
         (
             lambda: RunAverage(retrain=True),
             "linear",
             UnsupportedModelError,
-            "cannot be trained once more",
+            "cannot be trained again",
         ),
     ],
 )

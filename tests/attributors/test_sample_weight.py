@@ -267,9 +267,13 @@ def test_the_cache_knows_weights(tmp_path):
 
 
 def test_models_that_take_no_weights_are_refused():
-    with pytest.raises(ValueError, match=r"sample_weight: KNeighborsClassifier.fit takes none"):
+    with pytest.raises(
+        ValueError,
+        match=r"sample_weight: KNeighborsClassifier.fit does not "
+        r"accept it",
+    ):
         NoisyLabelDetector(KNeighborsClassifier()).fit(X, Y, sample_weight=W)
-    with pytest.raises(ValueError, match="sample_weight: retrain="):
+    with pytest.raises(ValueError, match="training function, retrain="):
         retrain_on_subsets(
             None, X, T, X, T, n_subsets=2, sample_weight=W, retrain=lambda a, b, seed: None
         )
@@ -364,7 +368,7 @@ class TestWarnings:
     def test_a_tolerance_that_is_far_too_loose(self):
         X, y = (values[:300] for values in load_digits(return_X_y=True))
         model = LogisticRegression(tol=1e-2).fit(X, y)
-        with pytest.warns(NotStationaryWarning, match="tol=0.01, is met, but loose"):
+        with pytest.warns(NotStationaryWarning, match="tol=0.01, is met, but it is loose"):
             InfluenceFunction().fit(model, X, y)
 
     def test_rounding_of_a_fit_in_float32(self):

@@ -222,7 +222,7 @@ class TestTargets:
         said = ("y: got text (<U1)", "LabelEncoder")
         refuses(regressor(), X, np.array(["a", "b"])[y], TypeError, *said)
         labels = np.array(["a", "b"], dtype=object)[y]
-        refuses(regressor(), X, labels, TypeError, "y: got values that are no numbers")
+        refuses(regressor(), X, labels, TypeError, "y: got values that are not numbers")
 
     @pytest.mark.parametrize("n_outputs", [1, 3])
     def test_another_number_of_targets_than_outputs(self, n_outputs):

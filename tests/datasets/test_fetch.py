@@ -94,7 +94,7 @@ class TestSample:
             fetch_acs_income("MA", 2017, data_home=home, download_if_missing=False)
 
     def test_state_without_rows(self, home):
-        with pytest.raises(ValueError, match=r"states: .* has no row of \['TX'\]"):
+        with pytest.raises(ValueError, match=r"states: .* does not have rows of \['TX'\]"):
             fetch_acs_income("TX", data_home=home)
 
 
@@ -149,7 +149,7 @@ class TestConcrete:
             raise ConnectionError("no network")
 
         monkeypatch.setattr(_concrete, "fetch_openml", offline)
-        with pytest.raises(OSError, match=r"OpenML could not be asked \(no network\)"):
+        with pytest.raises(OSError, match=r"download from OpenML failed \(no network\)"):
             fetch_uci_concrete(data_home=tmp_path)
         with pytest.raises(OSError, match="download_if_missing=False"):
             fetch_uci_concrete(data_home=tmp_path, download_if_missing=False)

@@ -45,7 +45,7 @@ def test_from_a_detector():
     [
         (lambda: LabelIssuesDisplay([np.nan]), "without NaN"),
         (lambda: LabelIssuesDisplay(SCORES, issues=[1, 0]), "must be bool"),
-        (lambda: LabelIssuesDisplay(SCORES).plot(kind="ranking"), "one row or more"),
+        (lambda: LabelIssuesDisplay(SCORES).plot(kind="ranking"), "at least one row"),
         (lambda: LabelIssuesDisplay(SCORES).plot(kind="pie"), "kind: got 'pie'; accepted are"),
     ],
 )

@@ -189,12 +189,15 @@ def test_labels(value, text):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"x": "nothing"}, r"has no column \['nothing'\]"),
-        ({"x": "lds"}, "'lds' is no hyperparameter"),
-        ({"y": "projection_dim", "hue": "size"}, "hue: a heat map"),
+        ({"x": "nothing"}, r"the column \['nothing'\] is missing"),
+        ({"x": "lds"}, "'lds', which is a result"),
+        ({"y": "projection_dim", "hue": "size"}, "hue: heat maps"),
         ({"hue": "damping"}, "different hyperparameters"),
         ({"attributors": ["SVM"]}, r"\['SVM'\] are not in the results"),
-        ({"attributors": ["TRAK"], "hue": "projection_dim"}, "no attributor has cells that differ"),
+        (
+            {"attributors": ["TRAK"], "hue": "projection_dim"},
+            "no attributor has cells with an LDS that differ",
+        ),
         ({"others": "mean"}, "others: got 'mean'"),
     ],
 )

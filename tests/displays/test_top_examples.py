@@ -235,7 +235,7 @@ def test_table_of_texts():
     table = display.to_frame()
     assert table["example"].tolist() == ["a film", "good film", "meh", "bad"]
     assert "label" not in table and table["train"].tolist()[1:] == [0, 2, 1]
-    with pytest.raises(ValueError, match=r"`X_train` holds no numbers.*kind='bars'"):
+    with pytest.raises(ValueError, match=r"`X_train` is not numeric.*kind='bars'"):
         display.plot(kind="images")
 
 

@@ -182,7 +182,7 @@ class TestGroupFisher:
             GroupAttributor(attributor, curvature="groups").fit(TASK, X, Y)
 
     def test_refusals(self):
-        with pytest.raises(ValueError, match="no group form of GradDot"):
+        with pytest.raises(ValueError, match="GradDot does not have a group form"):
             GroupAttributor(GradDot(), curvature="groups").fit(TASK, X, Y)
         with pytest.raises(ValueError, match=r"InfluenceFunction\('fisher'\)"):
             GroupAttributor(InfluenceFunction("ggn"), curvature="groups").fit(TASK, X, Y)
@@ -296,12 +296,12 @@ class TestProperty:
             fit(lambda outputs, targets: (outputs.argmax(1) == targets).double().mean())
         with pytest.raises(ValueError, match="3 labels for 5 evaluation rows"):
             fit(DemographicParityDifference([0, 1, 1]))
-        with pytest.raises(ValueError, match="has no evaluation row"):
+        with pytest.raises(ValueError, match="does not have evaluation rows"):
             fit(EqualizedOddsDifference(["a", "b", "a", "a", "a"]))
         for given in ("mean_neg_loss", EqualizedOddsDifference(["a", "b", "a", "a", "a"])):
             with pytest.raises(ValueError, match="y: got None; property"):
                 GroupAttributor(GradDot(), property=given).fit(TASK, X, Y).score(X_TEST)
-        with pytest.raises(ValueError, match="has no parameter 'output'"):
+        with pytest.raises(ValueError, match="does not have a parameter 'output'"):
             GroupAttributor(LossBaseline(), property="mean_neg_loss").fit(TASK, X, Y)
 
 

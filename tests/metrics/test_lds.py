@@ -95,7 +95,7 @@ def test_constant_queries_are_counted_and_left_out(problem, method):
     scores[4] = 0
     with pytest.warns(
         UndefinedCorrelationWarning,
-        match=r"2 of 6 queries: the measured outputs of 1 .*; the scores of 1 do",
+        match=r"2 of 6 queries: the measured outputs of 1 .*; the summed scores of 1 are",
     ):
         result = linear_datamodeling_score(outputs, masks, scores, correlation=method)
     assert np.isnan(result.per_query).tolist() == [False, True, False, False, True, False]

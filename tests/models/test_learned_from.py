@@ -143,7 +143,7 @@ def test_wrong_X_fit_is_refused():
     model, seen = fitted("target encoder", 0)
     with pytest.raises(ValueError, match=r"X has 300, X_fit has 299|Different numbers"):
         GradDot().fit(model, X, T, X_fit=seen[1:])
-    with pytest.raises(ValueError, match="X_fit: LogisticRegression is no Pipeline"):
+    with pytest.raises(ValueError, match="X_fit: LogisticRegression is not a Pipeline"):
         GradDot().fit(LogisticRegression().fit(seen, T), seen, T, X_fit=seen)
 
 

@@ -478,7 +478,7 @@ def test_errors_name_the_argument(problem, tmp_path):
     fails(ValueError, "`rows` must be integer positions", rows=[20])
     fails(ValueError, "X_train: got 39 examples; accepted are 40", X_train=problem.X_train[:39])
     fails(ValueError, r"y_train: got shape \(3,\)", y_train=[1, 2, 3])
-    fails(ValueError, r"features: \['z'\] are no columns", features=["z"])
+    fails(ValueError, r"features: \['z'\] are not columns", features=["z"])
     fails(ValueError, "features: got 'x0'", features="x0")
     fails(ValueError, "features: got .* kind 'image'", features=["x0"], image_shape=(3, 4))
     fails(ValueError, "`image_shape`.*In a report", image_shape=(5, 5))

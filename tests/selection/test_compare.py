@@ -152,7 +152,9 @@ def test_an_output_that_was_not_measured_is_refused_but_random_scores_have_none(
 def test_errors(truth, fitted):
     with pytest.raises(TypeError, match="attributors: got list; accepted is a dict"):
         compare(list(fitted.values()), truth, *QUERY)
-    with pytest.raises(TypeError, match="attributors: got dict; accepted is a dict of one or more"):
+    with pytest.raises(
+        TypeError, match="attributors: got dict; accepted is a dict of at least one"
+    ):
         compare({}, truth, *QUERY)
     with pytest.raises(NotFittedError, match=r"attributors\['new'\].* give model, X and y"):
         compare({"new": InfluenceFunction()}, truth, *QUERY)
@@ -160,7 +162,7 @@ def test_errors(truth, fitted):
         compare(fitted, truth.outputs, *QUERY)
     with pytest.raises(ValueError, match=r"reference: got 'dott'.*Did you mean 'dot'\?"):
         compare(fitted, truth, *QUERY, reference="dott")
-    with pytest.raises(ValueError, match=r"50 training rows and 9 queries|subset_outputs: holds"):
+    with pytest.raises(ValueError, match=r"50 training rows and 9 queries|subset_outputs: has"):
         compare(fitted, truth, X[:3], Y[:3])
     broken = SubsetOutputs(truth.masks, np.full_like(truth.outputs, np.nan), truth.seeds)
     with pytest.raises(ValueError, match=r"SubsetOutputs\.diverged"):

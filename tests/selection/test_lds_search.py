@@ -172,7 +172,7 @@ def test_searches_nest(problem, truth):
 
 
 def test_attributor_without_damping_needs_a_space(problem, truth):
-    with pytest.raises(ValueError, match="GradDot has no parameter 'damping'"):
+    with pytest.raises(ValueError, match="searches 'damping', but GradDot does not have"):
         fit(problem, truth, GradDot())
 
 
@@ -230,9 +230,9 @@ def test_score_does_not_form_the_score_matrix(problem, truth, monkeypatch):
 
 
 def test_ground_truth_of_another_output_is_refused(problem, truth):
-    with pytest.raises(ValueError, match=r"holds output='neg_loss'.*explains 'margin'"):
+    with pytest.raises(ValueError, match=r"has output='neg_loss'.*explains 'margin'"):
         fit(problem, truth, InfluenceFunction(output="margin"))
-    with pytest.raises(ValueError, match="'output' says what the retrained models are measured by"):
+    with pytest.raises(ValueError, match="'output' sets the output that is measured"):
         fit(problem, truth, search_space={"output": ["margin", "neg_loss"]})
 
 

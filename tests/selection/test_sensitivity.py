@@ -357,9 +357,9 @@ def test_epochs_are_found_again_without_training(nets, data, truth, tmp_path, mo
 @pytest.mark.parametrize(
     ("attributors", "error", "message"),
     [
-        ({}, ValueError, "one attributor or more"),
+        ({}, ValueError, "at least one attributor"),
         ([], ValueError, "got none"),
-        ({1: GradDot()}, ValueError, "names that are strings"),
+        ({1: GradDot()}, ValueError, "with strings as names"),
         ({"a": "GradDot"}, TypeError, "'a' holds str"),
         ((GradDot(), {"damping": [1]}), ValueError, "cannot be set: Invalid parameter 'damping'"),
         ((GradDot(), {"output": ["margin"]}), ValueError, "varies 'output'"),
@@ -378,7 +378,7 @@ def test_bad_grids(nets, data, truth, attributors, error, message):
     ("options", "message"),
     [
         ({"cache_dir": "x", "random_state": None}, "cache_dir: with random_state=None"),
-        ({"training_epochs": [1]}, "no grid has the axis 'checkpoint'"),
+        ({"training_epochs": [1]}, "none of the grids has the axis 'checkpoint'"),
         ({"training_epochs": [-1]}, "training_epochs: got"),
         ({"training_epochs": [1], "checkpoints": {1: None}}, "give one of them"),
         ({"checkpoints": {}}, "checkpoints: got"),
@@ -392,7 +392,7 @@ def test_bad_options(nets, data, truth, options, message):
 
 def test_ground_truth_must_fit(nets, data, truth):
     X, y, X_query, y_query = data
-    with pytest.raises(ValueError, match="holds 80 training rows and 20 queries"):
+    with pytest.raises(ValueError, match="has 80 training rows and 20 queries"):
         fit(GradDot(), nets[0], (X, y, X_query[:5], y_query[:5]), truth)
     with pytest.raises(ValueError, match="explains 'margin'"):
         fit(GradDot("margin"), nets[0], data, truth)

@@ -160,7 +160,7 @@ def test_parameters_of_a_searched_object_may_differ(problem, storage):
 def test_older_studies_with_trials_are_refused(problem, storage):
     study = optuna.create_study(storage=storage, study_name="one", direction="maximize")
     study.optimize(lambda trial: trial.suggest_float("damping", 1e-3, 1, log=True), 3)
-    with pytest.raises(ValueError, match=r"has 3 trials.*does not say.*give another study_name"):
+    with pytest.raises(ValueError, match=r"has 3 trials.*does not record.*give another study_name"):
         search(problem, storage)
 
 
@@ -175,7 +175,7 @@ def test_studies_made_by_hand_are_taken_while_they_are_unused(problem, storage):
 
 
 def test_refused_space_leaves_no_study_behind(problem, storage):
-    with pytest.raises(ValueError, match="names no parameter"):
+    with pytest.raises(ValueError, match="does not name parameters"):
         search(problem, storage, space={"dampings": [1.0]})
     assert optuna.get_all_study_names(storage) == []
 

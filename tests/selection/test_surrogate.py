@@ -26,7 +26,7 @@ from tests.curvature._dense_reference import surrogate_indicator
 # the problem's model is stopped early on purpose, and small: most picks of ξ alone are warned of
 pytestmark = [
     pytest.mark.filterwarnings("ignore::influencekit.exceptions.NotStationaryWarning"),
-    pytest.mark.filterwarnings("ignore:.*Take criterion='auto'"),
+    pytest.mark.filterwarnings("ignore:.*Use criterion='auto'"),
 ]
 
 
@@ -368,5 +368,5 @@ class TestSearch:
         )
 
     def test_no_damping_to_choose(self, problem):
-        with pytest.raises(ValueError, match="GradDot has no parameter 'damping'"):
+        with pytest.raises(ValueError, match="GradDot does not have a parameter 'damping'"):
             fit(problem, GradDot())

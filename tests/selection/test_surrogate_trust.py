@@ -71,7 +71,7 @@ def test_unsupported_picks_leave_the_own_damping_and_say_so():
     own = InfluenceFunction("fisher").fit(task, X, Y).damping_
     assert xi.dimension_ratio_ > 1
     assert auto.best_params_["damping"] == pytest.approx(own)
-    with pytest.warns(LambdaPathWarning, match="times as many directions.*criterion='auto'"):
+    with pytest.warns(LambdaPathWarning, match="times what the training rows.*criterion='auto'"):
         SurrogateLambdaSearchCV(InfluenceFunction("fisher"), criterion="xi").fit(task, X, Y)
 
 

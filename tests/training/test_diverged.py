@@ -199,7 +199,7 @@ def test_search_over_the_subsets_that_are_finite():
     good = np.delete(np.arange(8), [2, 5])
     data = {"X_query": X[:5], "y_query": y[:5]}
     settings = {"n_trials": 3, "random_state": 0}
-    with pytest.raises(ValueError, match=r"2 of 8 subsets hold .*\(subsets 2, 5\).*on_nan='keep'"):
+    with pytest.raises(ValueError, match=r"2 of 8 subsets have .*\(subsets 2, 5\).*on_nan='keep'"):
         LDSSearch(InfluenceFunction(), **settings).fit(model, X, y, subset_outputs=broken, **data)
     search = LDSSearch(InfluenceFunction(), on_nan="keep", **settings)
     with pytest.warns(InfluenceKitWarning, match="2 of 8 subsets"):
@@ -212,7 +212,7 @@ def test_search_over_the_subsets_that_are_finite():
 
 def test_checkpoints_of_a_training_that_diverged():
     net = make_net(lr=1e200)
-    with pytest.raises(ValueError, match=r"weights after epochs \[2, 4\] hold NaN"):
+    with pytest.raises(ValueError, match=r"weights after epochs \[2, 4\] are NaN"):
         train_checkpoints(net, X, Y, [0, 2, 4], random_state=0)
     with pytest.warns(InfluenceKitWarning, match=r"epochs \[2, 4\]"):
         kept = train_checkpoints(net, X, Y, [0, 2, 4], random_state=0, on_nan="keep")

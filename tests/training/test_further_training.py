@@ -196,7 +196,7 @@ def test_runs_go_one_after_the_other_where_they_must():
     torch.manual_seed(0)
     module = WithOwnNoise().eval()
     options = {"lr": 0.1, "n_steps": 4, "left_out": [2, 5]}
-    with pytest.warns(UserWarning, match="one after the other: .*random"):
+    with pytest.warns(UserWarning, match="one after the other, .*random"):
         further, scores = measured(module, X, y, queries, engine="auto", **options)
     expected = outputs_alone(
         further, module, X, y, queries, [{2}, {5}], lambda p: torch.optim.SGD(p, lr=0.1),

@@ -98,5 +98,5 @@ def test_refusals():
     ones = np.ones((2, len(X)), dtype=int)
     with pytest.raises(ValueError, match="masks: got dtype int"):
         rerun_without(task, X, Y, X, masks=ones, trajectory=trajectory)
-    with pytest.raises(TrajectoryError, match="holds no recording"):
+    with pytest.raises(TrajectoryError, match="does not have a recording"):
         rerun_without(task, X, Y, X, masks=MASKS)

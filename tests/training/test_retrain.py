@@ -221,7 +221,7 @@ def test_a_net_keeps_classes_that_its_subset_misses():
     assert_same(*both, atol=1e-10)
     alone = outputs_alone(make_net(), X, Y, X_QUERY, Y_QUERY, both[0])
     np.testing.assert_allclose(both[0].outputs, alone, atol=1e-10)
-    with pytest.raises(ValueError, match=r"subset 0 \(2 in all\) has no row of class .*0"):
+    with pytest.raises(ValueError, match=r"subset 0 \(2 in all\) does not have rows of class .*0"):
         retrain(LogisticRegression(), masks=masks)
 
 
@@ -283,10 +283,10 @@ def test_early_stopping_on_the_training_loss_is_carried():
         ({"subset_fraction": 1.0}, "subset_fraction: got 1.0 of 45 rows"),
         ({"masks": np.ones((2, 44), bool)}, "masks: got 44 columns for 45"),
         ({"masks": np.ones((2, 45), int)}, "masks: got dtype int64"),
-        ({"masks": np.zeros((2, 45), bool)}, "masks: subset 0 has no row"),
+        ({"masks": np.zeros((2, 45), bool)}, "masks: subset 0 is empty"),
         ({"retrain": "mine"}, "retrain: got 'mine'"),
-        ({"engine": "stacked"}, "LogisticRegression is no skorch net"),
-        ({"engine": "stacked", "retrain": print}, "training function of your own"),
+        ({"engine": "stacked"}, "LogisticRegression is not a skorch net"),
+        ({"engine": "stacked", "retrain": print}, "your own training function"),
         ({"engine": "stacked", "refit_transformers": True}, "keeps the Pipeline's fitted"),
         ({"output": "best"}, "output: got 'best'"),
         ({"cache_dir": "x", "random_state": None}, "cache_dir: with random_state=None"),
@@ -298,11 +298,11 @@ def test_refused_arguments(options, message):
 
 
 def test_refused_models():
-    with pytest.raises(UnsupportedModelError, match=r"torch|Linear, which cannot be trained anew"):
+    with pytest.raises(UnsupportedModelError, match=r"torch|Linear, which cannot be retrained"):
         retrain(nn.Linear(5, 3))
     with pytest.raises(NotFittedError, match="step StandardScaler of the Pipeline is not"):
         retrain(make_pipeline(StandardScaler(), make_net()))
-    with pytest.raises(NotFittedError, match="no best_estimator_"):
+    with pytest.raises(NotFittedError, match="not have a best_estimator_"):
         retrain(GridSearchCV(make_net(), {"lr": [0.1]}))
     net = make_net(callbacks=[("stop", EarlyStopping())]).fit(X, Y)
     with pytest.raises(ValueError, match=r"'stop' monitors 'valid_loss'.*max_epochs=3"):
@@ -313,7 +313,7 @@ def test_refused_models():
     with pytest.raises(ValueError, match="estimator__callbacks=None"):
         retrain(CalibratedClassifierCV(net, cv=2))
     fitted = make_net(Logits()).fit(X, Y)
-    with pytest.raises(UnsupportedModelError, match="module as an instance"):
+    with pytest.raises(UnsupportedModelError, match="given to the net as an instance"):
         retrain(fitted)
 
 

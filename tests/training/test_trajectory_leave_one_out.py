@@ -201,8 +201,8 @@ def test_killed_and_resumed(tmp_path, monkeypatch):
         ({"chunk_size": 0}, "chunk_size: got 0"),
         ({"rows": [30]}, "accepted are those from 0 to 29"),
         ({"rows": [-1]}, "accepted are those from 0 to 29"),
-        ({"rows": []}, "one or more"),
-        ({"rows": [0.5]}, "integers"),
+        ({"rows": []}, "at least one integer"),
+        ({"rows": [0.5]}, "at least one integer"),
     ],
 )
 def test_bad_arguments(options, message):
@@ -214,7 +214,7 @@ def test_strange_data_and_models_are_refused():
     task, trajectory = recorded()
     with pytest.raises(TrajectoryError, match="as they were given to fit"):
         trajectory_leave_one_out(task, X[::-1].copy(), Y, X, Y, trajectory=trajectory)
-    with pytest.raises(TrajectoryError, match="holds no recording"):
+    with pytest.raises(TrajectoryError, match="does not have a recording"):
         trajectory_leave_one_out(task, X, Y, X, Y)
     with torch.no_grad():
         task.module.second.bias += 1

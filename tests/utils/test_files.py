@@ -175,5 +175,5 @@ def test_a_file_that_was_there_a_moment_ago_is_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "exists", lambda self: True)
     with pytest.raises(KeyError):
         FolderSnapshots(tmp_path)[3]
-    with pytest.raises(FileNotFoundError, match="no finished recording"):
+    with pytest.raises(FileNotFoundError, match="not contain a finished recording"):
         Trajectory.load(tmp_path)

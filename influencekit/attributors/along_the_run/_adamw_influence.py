@@ -18,30 +18,30 @@ class AdamWInfluence(TrajectoryInfluence):
     Parameters
     ----------
     trajectory : Trajectory, recorder or path-like, default=None
-        The recording of the model's training; None takes that of the
+        The recording of the model's training; None uses that of the
         :class:`~influencekit.training.TrajectoryRecorder` in the fitted skorch net.
-        A path is a folder that a recorder has written.
+        A path is a folder written by a recorder.
     curvature : {"hessian", "smoothed_hessian", "ggn", "fisher", "none"}, default="hessian"
         How the gradient of a batch changes with the parameters: exactly, with the expected
         switching of ReLU units added, by the Gauss-Newton matrix, by the mean outer product of
         the examples' gradients, or not at all.
     removal : {"renormalize", "fixed"}, default="renormalize"
-        What a batch's mean loss is without the example: the mean over those that remain, as
-        when the example is deleted, or a sum with the same denominator as before.
+        A batch's mean loss without the example: the mean over the remaining examples, as if the
+        example is deleted, or the remaining sum over the same denominator as before.
     removal_order : {"derivative", "finite"}, default="derivative"
-        How removal acts on the optimizer: to first order, or by the full change of its steps, the
-        recorded gradients of the other examples given.  "finite" costs the optimizer's steps
-        once more for each training example, and wants ``horizon=None``.
+        How removal affects the optimizer: to first order, or by the full change of its steps with
+        the recorded gradients of the other examples. "finite" repeats the optimizer's steps for
+        each training example, and needs ``horizon=None``.
     horizon : int or None, default=None
         Steps after which the output is read, counted from the parameters before the step that
         consumes the example: None is the end of training, K the parameters K steps later.
-        0 takes the output's gradient right there.
+        0 uses the output's gradient at that point.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
         Scalar that is explained, higher for a better model.
     batch_size : int or None, default=None
-        Test examples of a sweep; None is as many as memory allows.
+        Number of test examples per sweep; None is as many as memory allows.
     max_memory : int, str or None, default=None
-        For the adjoints of a sweep's test examples; None is half of what is free.
+        Memory limit for the adjoints of a sweep's test examples; None is half of the free memory.
     verbose : int, default=0
 
     Attributes
@@ -93,9 +93,9 @@ class AdamWInfluence(TrajectoryInfluence):
 
     ``curvature="smoothed_hessian"`` (derived here) gives ReLU and leaky ReLU a second derivative
     by the density of a batch's rows at the kink: a normal kernel, a tenth of each unit's standard
-    deviation wide.  That is no derivative of the run, but predicts reruns of ReLU nets better where
-    rates are high; other kinks (max pooling) stay as they are.  Left out are coordinates whose v
-    is below 1e-4 of the mean: weights whose inputs no active unit has seen, where Adam's
+    deviation wide.  It is not the derivative of the run, but predicts reruns of ReLU nets better
+    where rates are high; other kinks (max pooling) stay as they are.  Left out are coordinates
+    whose v is below 1e-4 of the mean: weights whose inputs no active unit has seen, where Adam's
     derivative is up to η/ε and sweeps would explode.
 
     References

@@ -24,7 +24,7 @@ from influencekit.utils._long_work import chunks
 
 __all__ = ["FittedRun", "floor_of", "part_of"]
 
-#: Slopes of queries that are held at a time, in numbers.
+#: Number of slopes of queries held in memory at once.
 _SLOPES = 2**24
 #: Scores that are held to read their diagonal.
 _BLOCK = 2**24
@@ -42,9 +42,9 @@ class FittedRun(Fitted):
     members : list of attributors
         Fitted, one for each checkpoint.
     slopes : {"mean", "end", "own", "unit"}
-        Whose gradient of the output by the model's outputs is taken.
+        Which gradient of the output with respect to the model's outputs is used.
     factor : float
-        On a damping that is chosen by name.
+        Factor on a damping that is chosen by name.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class FittedRun(Fitted):
 
     @property
     def eigenvalues(self) -> np.ndarray | None:
-        """Of the curvatures at all checkpoints together."""
+        """Eigenvalues of the curvatures at all checkpoints together."""
         found = [getattr(part, "eigenvalues", None) for part in self.parts]
         known = [values for values in found if values is not None]
         return np.sort(np.concatenate(known)) if len(known) == len(found) else None
@@ -122,8 +122,8 @@ class FittedRun(Fitted):
     def _slopes(self, function: Any, queries: Examples) -> Tensor:
         """Gradients of the output by the model's outputs: of the end, or typical of the run.
 
-        A regressor's error may change its sign along the run, and its size at one checkpoint says
-        little: directions are averaged, and lengths apart.
+        A regressor's error may change its sign along the run, and its size at one checkpoint is not
+        informative: directions and lengths are averaged separately.
         """
         slope = output_cotangent(function)
         if self.slopes == "end":
@@ -138,7 +138,7 @@ class FittedRun(Fitted):
         return direction * length / len(self.checkpoints) ** 2
 
     def _blocks(self, queries: Examples) -> Iterator[Examples]:
-        """Queries whose slopes fit the memory, some after the other."""
+        """Slices of the queries whose slopes fit into memory."""
         each = prod(_outputs(self.end, queries.take(slice(0, 1))).shape[1:])
         for rows in chunks(len(queries), each, _SLOPES):
             yield queries if rows == slice(0, len(queries)) else queries.take(rows)
@@ -167,12 +167,12 @@ def part_of(member: Any) -> Fitted:
 
 
 def _scaled(part: Any, member: Any, factor: float) -> Any:
-    """A part whose default damping is multiplied; a damping of the user's own stays."""
+    """A part whose default damping is multiplied; a damping given by the user is not."""
     if factor == 1 or getattr(member, "damping", None) != "auto":
         return part
     return part.at(max(part.damping * factor, floor_of(part)))
 
 
 def floor_of(part: Any) -> float:
-    """The least damping that a fitted curvature can carry."""
+    """The smallest damping that a fitted curvature supports."""
     return float(getattr(getattr(part, "curvature", None), "floor", 0.0))

@@ -52,15 +52,16 @@ class RunAverage(BaseAttributor):
     Parameters
     ----------
     attributor : attributor, default=InfluenceFunction()
-        Scores at each checkpoint.  Any that looks at one model: ``TRAK()``,
+        Attributor for the scores at each checkpoint. Any attributor of a single model: ``TRAK()``,
         ``InfluenceFunction("ekfac")``, ``GradDot()``.
     n_checkpoints : int, default=8
-        Checkpoints of a run that are averaged; of more, so many are taken, spread evenly.
+        Number of checkpoints of a run to average; if there are more, this many are used, evenly
+        spaced.
     checkpoints : Trajectory, recorder, mapping, list or path-like, default=None
         Weights along the run of the model that ``fit`` gets: a
         :class:`~influencekit.training.Trajectory` or its folder, what
         :func:`~influencekit.training.record_checkpoints` or a recorder of trajectories gave, or
-        state dicts (or files of them) in the order of training.  None takes those that a skorch
+        state dicts (or files of them) in the order of training.  None uses those that a skorch
         net kept itself, by its callback :class:`~influencekit.training.KeepCheckpoints` or
         :class:`~influencekit.training.TrajectoryRecorder`.
     slopes : {"mean", "end", "own", "unit"}, default="mean"
@@ -71,11 +72,11 @@ class RunAverage(BaseAttributor):
         "own": the whole gradient at each checkpoint.  "unit": the same, with each query's scores
         at each checkpoint divided by their length.
     damping_factor : float, default=1.0
-        On the damping that the attributor chooses by ``damping="auto"`` at each checkpoint.
+        Factor on the damping that the attributor chooses by ``damping="auto"`` at each checkpoint.
     retrain : bool, default=False
-        Train once more, with checkpoints kept, where the model has none.
+        Whether to train again, keeping checkpoints, if the model does not have any.
     random_state : int, RandomState instance or None, default=None
-        Seed of that training.
+        Seed for that training.
 
     Attributes
     ----------
@@ -84,9 +85,9 @@ class RunAverage(BaseAttributor):
     n_checkpoints_ : int
         Checkpoints averaged, of all runs together.
     damping_ : ndarray of shape (n_checkpoints,)
-        λ in use at each checkpoint, where the attributor has a damping.
+        λ in use at each checkpoint, if the attributor has a damping.
     eigenvalues_ : ndarray
-        Of the curvatures at all checkpoints together, where they have any.
+        Eigenvalues of the curvatures at all checkpoints together, if they have any.
     n_train_ : int
     train_rows_ : ndarray of int
         Rows of the training data that the model learned from.
@@ -98,18 +99,18 @@ class RunAverage(BaseAttributor):
 
     Notes
     -----
-    What people want of a score is what retraining without the row would say, and a retraining
-    goes through another run, whose end is another one.  The mean along the run answers for a
-    typical one better than the end does, whose remaining gradients are few; the page "Averages
-    along the run" of the guide has what was measured.
+    The usual question is what retraining without the row would show, and a retraining is a
+    different run with a different end. The mean along the run describes a typical run better than
+    the end does, where only few gradients remain. The page "Averages along the run" of the guide
+    shows the measurements.
 
-    ``∂f/∂z`` changes along a run: that of a loss, ``1 - p``, is largest where the model knows
-    least, so that a plain mean of loss scores (``slopes="own"``) weighs the checkpoints wrongly.
-    One slope for all of them keeps their weights equal.  At the end it is that of a model that
-    has fitted more than a retrained one will have: the error of a regressor there may have the
-    other sign.  Directions in the mean along the run are typical.
+    ``∂f/∂z`` changes along a run: that of a loss, ``1 - p``, is largest when the model knows least,
+    so a plain mean of loss scores (``slopes="own"``) weights the checkpoints wrongly. One slope for
+    all of them keeps their weights equal.  The slope at the end belongs to a model that has fitted
+    more than a retrained one: there, the error of a regressor may have the other sign. Mean
+    directions along the run are typical.
 
-    One warning about stationarity is given, for the last checkpoint.
+    Only the last checkpoint can cause a warning about stationarity.
 
     Cost: that of the attributor, for each checkpoint, in time and memory; and one forward pass of
     the queries more through each.
@@ -182,7 +183,7 @@ class RunAverage(BaseAttributor):
         return read_runs(model, X, y, given=self.checkpoints, n=self.n_checkpoints, rerun_seed=seed)
 
     def _check_attributor(self) -> None:
-        """Refuse what does not look at one model and its rows."""
+        """Refuse attributors that do not explain one model and its rows."""
         held, name = self.attributor, type(self.attributor).__name__
         if held._grouped is not None:
             raise ValueError(
@@ -191,13 +192,13 @@ class RunAverage(BaseAttributor):
             )
         if held._asks_queries:
             raise ValueError(
-                f"attributor: {name} measures on other examples than the training data, and "
-                f"RunAverage gives none to it. Put it around the average: {name}(RunAverage())."
+                f"attributor: {name} needs examples beyond the training data, which RunAverage "
+                f"does not pass on. Put it around the average: {name}(RunAverage())."
             )
         if isinstance(held, (TrajectoryInfluence, RunAverage)):
             raise ValueError(
-                f"attributor: {name} looks along the run itself; accepted are attributors that "
-                "look at one model, such as InfluenceFunction()."
+                f"attributor: {name} follows the run itself; accepted are attributors of a single "
+                f"model, such as InfluenceFunction()."
             )
 
     def _fit(self, task: Any, train: Examples) -> Fitted:
@@ -231,11 +232,11 @@ class RunAverage(BaseAttributor):
 
     @property
     def eigenvalues_(self) -> np.ndarray:
-        """Of the curvatures at all checkpoints together."""
+        """Eigenvalues of the curvatures at all checkpoints together."""
         found = [fitted.eigenvalues for fitted in self.fitted_]
         known = [values for values in found if values is not None]
         if len(known) < len(found):
-            raise AttributeError("eigenvalues_: the curvature has none.")
+            raise AttributeError("eigenvalues_: the curvature does not have eigenvalues.")
         return np.sort(np.concatenate(known))
 
     @available_if(_has_damping)

@@ -1,4 +1,4 @@
-"""From what people have of a training run to the model at its end with its checkpoints."""
+"""The model at the end of a training run with its checkpoints, from any form of input."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def read_runs(model: Any, X: Any, y: Any, *, given: Any, n: int, rerun_seed: int
     model : model, Task or Trajectory, list of models of one run, or list of runs
     X, y : array-like
     given : object
-        Checkpoints beside the model; None looks for those that the model kept.
+        Checkpoints given with the model; None uses those that the model kept.
     n : int
-        Checkpoints of a run.
+        Number of checkpoints of a run.
     rerun_seed : int or None
-        Seed of one more training where no checkpoints were kept; None does not train.
+        Seed for another training if no checkpoints were kept; None does not train.
 
     Returns
     -------
@@ -38,7 +38,8 @@ def read_runs(model: Any, X: Any, y: Any, *, given: Any, n: int, rerun_seed: int
     """
     if isinstance(model, Trajectory):
         raise UnsupportedModelError(
-            "model: a Trajectory holds no model. Give the fitted model to fit, and the recording "
+            "model: a Trajectory does not contain the model. Give the fitted model to fit, and "
+            "the recording "
             "as RunAverage(checkpoints=trajectory)."
         )
     runs = _several(model)
@@ -53,7 +54,7 @@ def read_runs(model: Any, X: Any, y: Any, *, given: Any, n: int, rerun_seed: int
 
 
 def _several(model: Any) -> list[Any] | None:
-    """The runs, where a list holds several; None where it is one run."""
+    """The runs, if a list has several; None if it is one run."""
     if not isinstance(model, (list, tuple)) or not model:
         return None
     several = [_is_run(item) for item in model]
@@ -78,7 +79,8 @@ def _one_run(model: Any, X: Any, y: Any, given: Any, n: int, seed: int | None) -
     if is_model_list(model):
         if given is not None:
             raise UnsupportedModelError(
-                "checkpoints: given beside a list of models. Give the model at the end of the run "
+                "checkpoints: given together with a list of models. Give the model at the end of "
+                "the run "
                 "to fit, or leave checkpoints out."
             )
         tasks = TaskList.of(model)
@@ -120,13 +122,13 @@ def _is_end_of(end: Task, model: Any) -> bool:
 
 
 def _warn_without(end: Task) -> None:
-    """Tell who averages over one point; a linear model's optimum has no run."""
+    """Warn of an average over one point, except for a linear model, which has only its optimum."""
     if _is_linear(end.module):
         return
     warn_user(
-        f"{end.name} kept no checkpoints of its training, so RunAverage scores with the final "
-        "model alone. Train with callbacks=[KeepCheckpoints(n=8)] (skorch) or inside "
-        "record_checkpoints (a plain loop), give a list of models of the run, or train once more "
+        f"{end.name} did not keep checkpoints of its training, so RunAverage scores only with the "
+        f"final model. Train with callbacks=[KeepCheckpoints(n=8)] (skorch) or inside "
+        "record_checkpoints (a plain loop), give a list of models of the run, or train again "
         "with retrain=True.",
         InfluenceKitWarning,
     )

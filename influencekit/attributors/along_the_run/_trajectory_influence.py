@@ -1,4 +1,4 @@
-"""What SGD-influence and AdamW-influence have in common."""
+"""What SGD-influence and AdamW-influence share."""
 
 from __future__ import annotations
 
@@ -72,8 +72,9 @@ class TrajectoryInfluence(RecordedRunAttributor):
     def _fit(self, task: Task, train: Examples) -> Fitted:
         if self.removal_order == "finite" and self.horizon is not None:
             raise ValueError(
-                f"horizon: got {self.horizon} with removal_order='finite', which takes an example "
-                "out of all of its batches together and reads the output once, at the end. Use "
+                f"horizon: got {self.horizon} with removal_order='finite', which removes an "
+                f"example from all of its batches together and reads the output once, at the end. "
+                f"Use "
                 "horizon=None, or removal_order='derivative'."
             )
         return super()._fit(task, train)
@@ -93,7 +94,7 @@ class TrajectoryInfluence(RecordedRunAttributor):
         -------
         StepScores
             Steps, rows of X_train, and scores (n_test, n_occurrences), in the order of training.
-            Summed over the occurrences of a row they are the row's ``score``.
+            Their sum over the occurrences of a row is the row's ``score``.
 
         Raises
         ------
@@ -105,8 +106,9 @@ class TrajectoryInfluence(RecordedRunAttributor):
         self._only("step_scores")
         if self.removal_order == "finite":
             raise ValueError(
-                "step_scores: removal_order='finite' takes an example out of all of its batches "
-                "together, whose effects do not add up. Use removal_order='derivative'."
+                "step_scores: removal_order='finite' removes an example from all of its batches "
+                "together, so the effects of single steps do not add up. Use "
+                "removal_order='derivative'."
             )
         return super().step_scores(X, y)
 
@@ -144,7 +146,7 @@ class TrajectoryInfluence(RecordedRunAttributor):
             "kinks": the scores of ``curvature="smoothed_hessian"`` minus the derivative: what ReLU
             units switch on average.  It is 0 for smooth nets.
         chunk_size : int, default=32
-            Examples at a time, of "second_order".
+            Number of examples at once, for "second_order".
 
         Returns
         -------
@@ -155,8 +157,7 @@ class TrajectoryInfluence(RecordedRunAttributor):
         Raises
         ------
         ValueError
-            If an example is none of the rows that the model learned from, or ``estimate`` is
-            unknown.
+            If the model did not learn from an example, or ``estimate`` is unknown.
         TrajectoryError
             After ``fit`` with several models.
 

@@ -36,13 +36,13 @@ _SHORT_FORM = ("optimizer", "lr", "epochs", "n_steps")
 class FurtherTraining(BaseAttributor):
     """Measured effect of leaving an example out of further training.
 
-    The fitted model is trained on from where it stands, with and without each example, under
-    the same seeds, and the explained output is compared::
+    The fitted model is trained further, with and without each example, with the same seeds, and the
+    explained output is compared::
 
         score_ij = mean over seeds of  f_i(θ after D) - f_i(θ after D without j)
 
-    Positive marks a proponent, in units of the output.  It answers for *this* model and a
-    stated amount of training, not for the training that made the model.
+    Positive marks a proponent, in units of the output.  It describes *this* model and a stated
+    amount of training, not the training that led to the model.
 
     Parameters
     ----------
@@ -51,42 +51,42 @@ class FurtherTraining(BaseAttributor):
         Accepted are optimizers that work parameter by parameter, so that runs can be trained
         together: SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, Adamax, NAdam, RAdam.
     lr : float or None, default=None
-        Learning rate, of the mean loss of a batch.  None is that of the fitted net's
-        optimizer where it is of the same class; other models need a number.
+        Learning rate for the mean loss of a batch. None uses that of the fitted net's optimizer if
+        it has the same class; other models need a number.
     epochs, n_steps : int or None, default=None
         Amount of further training; give one of them, or none for one epoch.
     training : Training or None, default=None
-        The training as an object of its own, in place of the four above.  It has more to say:
-        batches, momentum, several horizons, clipping.
+        The training as a separate object, in place of the four parameters above. It has more
+        options: batches, momentum, several horizons, clipping.
     left_out : int, array-like or None, default=None
         Training rows to leave out, each on its own: positions; or a number of rows, which
         are spread evenly over the rows that the model learned from (no random draw); None is
         all of them.  With ``groups``: labels, or a number of groups.
     groups : array-like of shape (n_train,) or None, default=None
-        A label for each training row: all rows of a label are left out together, and every
+        A label for each training row: all rows with the same label are left out together, and every
         row's score is that of its group.
     n_repeats : int, default=10
-        Seeds that scores are averaged over.
+        Number of seeds to average scores over.
     removal : {"paired", "drop", "subtract"}, default="paired"
         How an example is left out, see Notes.
     adjust : {"full", "center"} or None, default="full"
         "full" compares with the full-data run of the same seed.  "center" compares with the
-        mean over the left-out runs.  None compares with the fitted model, so that scores hold
-        what further training does anyway.
+        mean over the left-out runs.  None compares with the fitted model, so scores include the
+        effect that further training has in any case.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
-        What is explained; see :class:`InfluenceFunction`.
+        The explained output; see :class:`InfluenceFunction`.
     engine : {"auto", "stacked", "loop"}, default="auto"
         "stacked" trains the full-data run and the others together, "loop" one after the
-        other; "auto" stacks where the module can be (with a warning where it cannot).
-        Results agree to rounding.
+        other; "auto" stacks if the module allows it (with a warning if it does not). Results agree
+        up to rounding.
     max_memory : int, str or None, default=None
-        Bytes that a stack may take, or a text such as "2GB"; None is at most 1 GiB.
+        Memory limit of a stack in bytes, or a string such as "2GB"; None is at most 1 GiB.
     cache_dir : path-like or None, default=None
-        Where every finished seed is written; a later call with the same model, data and
-        settings goes on from there, after a kill as well.  Nothing is pickled.
-        Needs an int ``random_state``.
+        Folder in which every finished seed is stored. A later call with the same model, data and
+        settings continues from there, even after the process was killed. Pickle is not used. Needs
+        an int ``random_state``.
     random_state : int, RandomState instance or None, default=None
-        Draws the seeds.  More seeds leave the first ones as they were.
+        Seed for drawing the seeds. More seeds do not change the first ones.
     verbose : int, default=0
         1 shows progress.
 
@@ -121,7 +121,7 @@ class FurtherTraining(BaseAttributor):
 
     *Objective.*  Mean loss of the batch with the model's class weights, plus its penalty (weight
     decay of SGD or Adam, Ridge's alpha, C), which is added to every gradient whatever the
-    optimizer.  A mean-type penalty stays when rows are left out; a sum-type one stays beside the
+    optimizer.  A mean-type penalty stays when rows are left out; a sum-type one is added to the
     sum, unless ``removal="subtract"``.  An optimizer given by name or class has no weight decay
     of its own, AdamW neither; the net's own AdamW keeps its decoupled one.
 
@@ -268,7 +268,7 @@ class FurtherTraining(BaseAttributor):
 
     @property
     def left_out_(self) -> np.ndarray:
-        """What was left out, see ``Attributes``; of the first of several models."""
+        """Rows or groups left out, see ``Attributes``; for several models, those of the first."""
         return self.fitted_[0].left_out
 
     @property
@@ -314,7 +314,7 @@ class FurtherTraining(BaseAttributor):
         Parameters
         ----------
         run : int, default=0
-            Which of many: each has a seed of its own, none of those in ``seeds_``.
+            Number of the run: each has its own seed, different from those in ``seeds_``.
 
         Returns
         -------
@@ -328,7 +328,7 @@ class FurtherTraining(BaseAttributor):
     def endpoint_of(self, task: Task, train: Examples, run: int = 0) -> Task:
         """The same for a task and the examples that it learned from, without a fit.
 
-        ``left_out`` and ``groups`` are not looked at.
+        ``left_out`` and ``groups`` are ignored.
 
         Parameters
         ----------
@@ -350,7 +350,7 @@ class FurtherTraining(BaseAttributor):
         check_is_fitted(self, "fitted_")
         if len(self.fitted_) > 1:
             raise ValueError(
-                "model: several were given, of which score gives the mean. Horizons, seeds and "
-                "endpoints are those of one model: fit FurtherTraining on each."
+                "model: got several models, for which only score is available, as a mean. "
+                "Horizons, seeds and endpoints belong to one model: fit FurtherTraining on each."
             )
         return self.fitted_[0]

@@ -1,4 +1,4 @@
-"""Which training rows further training leaves out, read from what the user gave."""
+"""The training rows that further training leaves out, from the user's arguments."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def make_removals(
     if len(train_rows) == 1:
         raise ValueError(
             "X: the model learned from one row, so without it nothing would be left to train on; "
-            "accepted are two rows or more."
+            "accepted are at least two rows."
         )
     if groups is None:
         rows = _rows(left_out, train_rows, n_train)
@@ -56,8 +56,8 @@ def make_removals(
     removals = Removals(removal_of_row, len(columns))
     if removals.sizes().max() == len(removal_of_row):
         raise ValueError(
-            "groups: one label holds every row that the model learned from, so nothing would be "
-            "left to train on; accepted are two labels or more."
+            "groups: all rows that the model learned from have the same label, so nothing would "
+            "be left to train on; accepted are at least two labels."
         )
     return removals, columns
 

@@ -64,8 +64,8 @@ def _is_solved(attributor: Any) -> bool:
     if not isinstance(attributor.fitted_[0].curvature, SolvedCurvature):
         raise AttributeError(
             f"solution: curvature={attributor.curvature!r} does not solve a system for each "
-            f"query, so there are no residuals. Use curvature='cg' or 'lissa', or call score for "
-            f"the scores."
+            f"query, so there are no residuals. They exist for curvature='cg' and 'lissa'; score "
+            f"returns the scores."
         )
     return True
 

@@ -14,7 +14,7 @@ __all__ = ["Grid", "Images", "as_images", "draw_image"]
 
 
 class Images(NamedTuple):
-    """Images to draw, (n, h, w) or (n, h, w, 3 or 4), with the value range they share."""
+    """Images to draw, (n, h, w) or (n, h, w, 3 or 4), with their common value range."""
 
     train: NDArray
     test: NDArray
@@ -45,7 +45,7 @@ def as_images(X_train: Any, X_query: Any, image_shape: tuple[int, ...] | None) -
         )
     values = np.concatenate([train.ravel(), test.ravel()])
     low, high = float(values.min()), float(values.max())
-    if train.ndim == 4:  # color: leave the usual ranges alone, map any other to [0, 1]
+    if train.ndim == 4:  # color: keep the usual ranges, map others to [0, 1]
         full = 255.0 if train.dtype == np.uint8 else 1.0
         low, high = (0.0, full) if low >= 0 and high <= full else (low, high)
         span = (high - low) or 1.0
@@ -70,7 +70,8 @@ def _shape(X: Any, image_shape: tuple[int, ...] | None, name: str) -> NDArray:
     array = np.asarray(X)
     if array.dtype.kind not in "biuf":
         raise ValueError(
-            f"`{name}` holds no numbers, so no images; kind='bars' and `to_frame()` show any rows."
+            f"`{name}` is not numeric, so it is not images; kind='bars' and `to_frame()` show any "
+            f"rows."
         )
     if image_shape is not None:
         if np.prod(array.shape[1:]) != np.prod(image_shape):
@@ -86,9 +87,9 @@ def _shape(X: Any, image_shape: tuple[int, ...] | None, name: str) -> NDArray:
     if array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in (3, 4)):
         return array
     raise ValueError(
-        f"`{name}` with examples of shape {array.shape[1:]} is not seen as images. Give "
-        "`image_shape`, for instance (8, 8) for 64 flat pixels, or take kind='bars' for tabular "
-        "rows."
+        f"`{name}` with examples of shape {array.shape[1:]} cannot be shown as images. Give "
+        f"`image_shape`, for instance (8, 8) for 64 flat pixels, or use kind='bars' for tabular "
+        f"rows."
     )
 
 
@@ -129,7 +130,7 @@ class Grid:
 
     @property
     def figsize(self) -> tuple[float, float]:
-        """Inches at which captions of 8 points fit."""
+        """Inches at which captions in 8 points fit."""
         return self.width * INCHES, self.height * INCHES
 
     def left_edge(self, column: int) -> float:
@@ -145,7 +146,7 @@ class Grid:
         return ax.inset_axes(bounds)
 
     def write_none(self, ax: Any, row: int, column: int) -> None:
-        """Say that a group of one row is empty, in the place of its first image."""
+        """Write "none" in the place of the first image of an empty group."""
         x = self.left_edge(column) + 0.5 / self.width
         y = (self.height - HEADING - row * self.row_height - 0.5) / self.height
         text = {"ha": "center", "va": "center", "fontsize": 8, "transform": ax.transAxes}

@@ -29,13 +29,13 @@ NONE = -1
 
 
 def as_table(X: Any, name: str) -> Any:
-    """DataFrame or Series as it is, anything else as an array with an axis of examples."""
+    """A DataFrame or Series unchanged, anything else as an array with an axis of examples."""
     if hasattr(X, "iloc"):
         return X
     if hasattr(X, "tocsr"):
         raise ValueError(
-            f"`{name}` is sparse; give what a reader can look at: the raw texts, a DataFrame, "
-            "or a dense array."
+            f"`{name}` is sparse; give something readable: the raw texts, a DataFrame, or a dense "
+            f"array."
         )
     array = np.asarray(X)
     if array.ndim == 0:
@@ -59,12 +59,12 @@ def features(X: Any, row: int) -> dict:
 
 
 def label_or_none(y: NDArray | None, row: int) -> Any:
-    """Label of a row, None where labels are unknown."""
+    """Label of a row, None if labels are unknown."""
     return None if y is None else y[row]
 
 
 def label_line(y: NDArray | None, row: int) -> str:
-    """Second line of a caption: names as they are, numbers after the word "label"."""
+    """Second line of a caption: names unchanged, numbers after the word "label"."""
     if y is None:
         return ""
     label = y[row]
@@ -95,7 +95,7 @@ def check_rows(rows: ArrayLike | None, n_test: int) -> NDArray:
 def top(scores: NDArray, k: int) -> tuple[NDArray, NDArray]:
     """Positions and values of the k highest positive scores of each row.
 
-    Equal scores come in row order; where fewer than k are positive, -1 and NaN fill up.
+    Equal scores are in row order; if fewer than k are positive, the rest is -1 and NaN.
     """
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     values = np.take_along_axis(scores, order, axis=1)

@@ -1,4 +1,4 @@
-"""Top examples as bars of their scores, for rows that are no images."""
+"""Top examples as bars of their scores, for rows other than images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from influencekit.displays.examples._rows import NONE, features, label_line
 
 __all__ = ["draw_bars", "height_of_bars"]
 
-#: Letters of a text that are shown.
+#: Number of letters of a text to show.
 TEXT_WIDTH = 58
 
 
@@ -42,7 +42,7 @@ def draw_bars(ax: Any, display: Any) -> Any:
     colors = np.where(values > 0, FIRST["color"], SECOND["color"])
     bars = ax.barh(rows, values, color=colors, height=0.7)
     for bar, value in zip(bars, values, strict=True):
-        bar.set_hatch("" if value > 0 else "///")  # told apart without color
+        bar.set_hatch("" if value > 0 else "///")  # distinguishable without color
     ax.axvline(0, color=neutral_color(), lw=0.8)
     ax.set_yticks(places, [literal(label) for label in labels], fontsize=8)
     for text, head in zip(ax.get_yticklabels(), heads, strict=True):

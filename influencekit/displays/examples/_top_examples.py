@@ -1,4 +1,4 @@
-"""The training examples that helped and harmed a few test examples most."""
+"""The strongest proponents and opponents of a few test examples."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class TopExamplesDisplay:
     """Top proponents and opponents of test examples, as a grid of images, bars or a table.
 
     Images: proponents have positive scores (solid blue frames, on the left), opponents negative
-    ones (dashed vermilion frames, on the right).  An example of the other sign is never shown, so
-    a test example with few opponents has empty cells, one without any says "none".  Rows of
-    tables, and texts: bars of the scores, blue to the right and hatched vermilion to the left,
+    ones (dashed vermilion frames, on the right).  An example with the other sign is never shown, so
+    a test example with few opponents has empty cells, and one without opponents shows "none".  Rows
+    of tables, and texts: bars of the scores, blue to the right and hatched vermilion to the left,
     with the rows' names.
 
     Parameters
@@ -44,13 +44,13 @@ class TopExamplesDisplay:
         Images ((n, h, w), (n, h, w, 3) or (n, 3, h, w)), flat images with `image_shape`,
         or rows of any kind.
     X_query : array-like or DataFrame of n_shown examples
-        The test examples shown, one a row of the grid.
+        The test examples shown, one per row of the grid.
     y_train, y_query : array-like of shape (n_train,) and (n_shown,), default=None
         Labels to write under the images.
     query_positions : array-like of int of shape (n_shown,), default=None
         Numbers of the test examples, for the captions; None counts from 0.
     image_shape : tuple of int, default=None
-        Shape of one image, (h, w), (h, w, 3) or (3, h, w), where `X_train` is flat.
+        Shape of one image, (h, w), (h, w, 3) or (3, h, w), if `X_train` is flat.
 
     Attributes
     ----------
@@ -58,9 +58,9 @@ class TopExamplesDisplay:
     ax_ : matplotlib Axes
         Holds the whole grid.
     axes_ : ndarray of matplotlib Axes or None, of shape (n_shown, 1 + 2 k)
-        Test example, proponents, opponents; None where a cell is empty.  Of images.
+        For images: test example, proponents, opponents; None if a cell is empty.
     bars_ : matplotlib BarContainer
-        Of ``kind="bars"``: for each test example proponents, then opponents, top down.
+        For ``kind="bars"``: for each test example, proponents, then opponents, from top to bottom.
 
     Raises
     ------
@@ -130,14 +130,14 @@ class TopExamplesDisplay:
         X_train, X_query : array-like or DataFrame of n_train and n_test examples
         y_train, y_query : array-like of shape (n_train,) and (n_test,), default=None
         k : int, default=5
-            Proponents, and opponents, of each test example.
+            Number of proponents, and of opponents, for each test example.
         rows : array-like of int or bool, default=None
-            Positions of the test examples to show, or a mask of n_test booleans; None takes the
+            Positions of the test examples to show, or a mask of n_test booleans; None shows the
             first three.
         image_shape, kind, ax
             As in the constructor and `plot`.
         plot : bool, default=True
-            False leaves the drawing out, for `to_frame`.
+            Whether to draw; False is for `to_frame` only.
 
         Returns
         -------
@@ -197,9 +197,9 @@ class TopExamplesDisplay:
         Parameters
         ----------
         attributor : fitted attributor
-            Of single examples; of groups give the ``attributor_`` inside.
+            Attributor of single examples; for a GroupAttributor, give its ``attributor_``.
         X_train : array-like or DataFrame of n_train examples
-            What the attributor was fitted on, in the same order.
+            The data that the attributor was fitted on, in the same order.
         X_query : array-like or DataFrame of n_test examples
         y_train, y_query, k, rows, image_shape, kind, ax, plot
             As in `from_predictions`; without `y_query` the model's own predictions are
@@ -211,8 +211,9 @@ class TopExamplesDisplay:
         """
         if getattr(attributor, "_grouped", None) is not None:
             raise TypeError(
-                f"attributor: got {type(attributor).__name__}, which scores groups, while single "
-                "training examples are shown. Give attributor_ of the fitted GroupAttributor, or "
+                f"attributor: got {type(attributor).__name__}, which scores groups, but this "
+                f"display shows single training examples. Give attributor_ of the fitted "
+                f"GroupAttributor, or "
                 "draw the groups with GroupScoresDisplay.from_estimator(grouped, X_query)."
             )
         rows = check_rows(rows, len(as_table(X_query, "X_query")))
@@ -238,12 +239,12 @@ class TopExamplesDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to fill; None makes a figure of fitting size.
+            Axes to fill; None makes a figure of suitable size.
         kind : {"auto", "images", "bars"}, default="auto"
-            "auto" is "images" with `image_shape`, or where an example has two axes or more, and
-            "bars" for rows of tables and for texts.
+            "auto" is "images" with `image_shape` or if an example has at least two axes, and "bars"
+            for rows of tables and for texts.
         cmap : str or Colormap, default="gray"
-            For images of one channel.
+            Color map for images with one channel.
 
         Returns
         -------
@@ -254,7 +255,7 @@ class TopExamplesDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError
-            If ``kind`` is unknown, or "images" for examples that are none.
+            If ``kind`` is unknown, or "images" for examples that are not images.
         """
         check_choice("kind", kind, KINDS)
         if kind == "auto":
@@ -303,15 +304,15 @@ class TopExamplesDisplay:
             draw_image(cell, image, images, cmap, style, caption)
 
     def to_frame(self) -> Any:
-        """Table of the same examples, for rows that are no images.
+        """Table of the same examples, for rows other than images.
 
         Returns
         -------
         pandas.DataFrame
-            One row an example, indexed by test example (index label in X_query, or position),
+            One row for each example, indexed by test example (index label in X_query, or position),
             kind ("test", "proponent" or "opponent") and rank (from 1).  Columns: ``train``
-            (index label in X_train, or position), ``score``, ``label`` where labels are known,
-            then the features.
+            (index label in X_train, or position), ``score``, ``label`` if labels are known, then
+            the features.
 
         Raises
         ------

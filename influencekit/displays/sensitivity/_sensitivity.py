@@ -42,9 +42,9 @@ from influencekit.utils._suggest import did_you_mean
 __all__ = ["SensitivityDisplay"]
 
 NAMES = {"damping": "damping λ", "checkpoint": "checkpoint (epoch)", "n_models": "number of models"}
-#: More entries than this go beside the axes.
+#: A legend with more entries is put next to the axes.
 MAX_INSIDE = 5
-#: Inches that heat maps in one row may take.
+#: Largest width of heat maps in one row, in inches.
 MAX_WIDTH = 13
 
 
@@ -62,36 +62,36 @@ class SensitivityDisplay:
     hue : str or None, default=None
         Hyperparameter with a curve for each of its values; only without `y`.
     others : {"tuned", "best"} or dict, default="tuned"
-        What hyperparameters that are not drawn do: "tuned" shows the best over them at each
-        point, "best" keeps them where the attributor's best cell has them, a dict keeps those
-        that it names at its values and tunes the rest.  Where a study holds several grids of
-        an attributor, cells of grids with fewer values of what is drawn are left out.
+        How to treat hyperparameters that are not drawn. "tuned" shows the best over them at each
+        point. "best" fixes them at their values in the attributor's best cell. A dict fixes those
+        that it names, and tunes the rest. If a study has several grids for an attributor, cells of
+        grids with fewer values of the drawn axes are left out.
     attributors : list of str or None, default=None
-        Which to draw; None draws all that `x` (and `y`, `hue`) applies to.
+        Attributors to draw; None draws all with the axes `x` (and `y`, `hue`).
     defaults : mapping or None, default=None
         ``defaults_`` of the study, to mark the attributors' own values of `x`.
     noise_ceiling : float or None, default=None
-        Attainable LDS, a dotted line.
+        Attainable LDS, drawn as a dotted line.
 
     Attributes
     ----------
     figure_ : matplotlib Figure
     ax_ : matplotlib Axes, or ndarray of them
-        An array where several heat maps are drawn.
+        The axes; an array if several heat maps are drawn.
     lines_ : dict of str to matplotlib Line2D
         Curves by their labels in the legend.
     bands_ : dict of str to matplotlib PolyCollection
         One standard error (over queries) to each side.
     best_marks_, default_marks_ : dict of str to matplotlib Line2D
-        Star on the best point of a curve, diamond at the attributor's own value, where it is
+        A star on the best point of a curve, and a diamond at the attributor's own value if it is
         among the cells.
     images_ : dict of str to matplotlib AxesImage
         Heat maps by attributor.
     ceiling_line_ : matplotlib Line2D or None
     colorbar_ : matplotlib Colorbar
-        Of the heat maps.
+        Color bar of the heat maps.
     outlines_ : dict of str to matplotlib Rectangle
-        Around the best cell of each heat map.
+        Frame around the best cell of each heat map.
 
     Raises
     ------
@@ -100,12 +100,12 @@ class SensitivityDisplay:
 
     See Also
     --------
-    influencekit.selection.SensitivityStudy : Makes the results.
+    influencekit.selection.SensitivityStudy : Computes the results.
 
     Notes
     -----
-    A damping of 0 has no place on the logarithmic axis of curves and is left out; "auto" is
-    drawn where its number lies.  Cells that failed are gaps in curves and dashes in heat maps.
+    A damping of 0 cannot be drawn on the logarithmic axis of curves and is left out; "auto" is
+    drawn at its value in use. Cells that failed are gaps in curves and dashes in heat maps.
 
     Examples
     --------
@@ -129,7 +129,9 @@ class SensitivityDisplay:
         noise_ceiling: float | None = None,
     ):
         if y is not None and hue is not None:
-            raise ValueError("hue: a heat map (y=) has no curves to color; give one of them.")
+            raise ValueError(
+                "hue: heat maps (y=) do not have curves to color; give either hue or y."
+            )
         axes = [name for name in (x, y, hue) if name is not None]
         check_table(results, axes)
         self.results = results
@@ -144,7 +146,7 @@ class SensitivityDisplay:
         unknown = [name for name in attributors or () if name not in names]
         if unknown:
             raise ValueError(
-                f"attributors: {unknown} are not in the results, which hold {names}."
+                f"attributors: {unknown} are not in the results; accepted are {names}."
                 f"{did_you_mean(unknown[0], names)}"
             )
         chosen = []
@@ -155,8 +157,8 @@ class SensitivityDisplay:
         if not chosen:
             found = {name: find_axes(self._rows(name)) for name in names}
             raise ValueError(
-                f"x, y, hue: no attributor has cells that differ in {axes} and an LDS. What varies "
-                f"is {found}."
+                f"x, y, hue: no attributor has cells with an LDS that differ in {axes}. The axes "
+                f"that vary are {found}."
             )
         return chosen
 
@@ -164,7 +166,7 @@ class SensitivityDisplay:
         return self.results[self.results["attributor"] == name]
 
     def _chosen(self, name: str) -> Any:
-        """Rows of an attributor that are drawn."""
+        """The rows of an attributor to draw."""
         drawn = [axis for axis in (self.x, self.y, self.hue) if axis is not None]
         rows = self._rows(name)
         if isinstance(self.others, Mapping):
@@ -224,9 +226,9 @@ class SensitivityDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or sequence of them, default=None
-            None makes a new figure; several heat maps take one each.
+            None makes a new figure; several heat maps need one axes each.
         legend_loc : str or None, default="auto"
-            Matplotlib's ``loc``, None for no legend; "auto" puts a long one beside the axes.
+            Matplotlib's ``loc``, None for no legend; "auto" puts a long one next to the axes.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""From the table of a sensitivity study to curves and grids, and how these are marked."""
+"""Curves and grids from the table of a sensitivity study, and their marks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 
-#: Columns of the table that are no hyperparameters.
+#: Columns of the table that are not hyperparameters.
 NEEDED = ("attributor", "lds", "lds_se")
 FACTS = (*NEEDED, "n_undefined", "damping_", "xi", "default", "seconds", "error")
 
@@ -45,10 +45,10 @@ class Curve:
     Attributes
     ----------
     values : list
-        Of the axis.
+        Values of the axis.
     lds, lds_se : ndarray of shape (n_values,)
     default : tuple of (float or value, float) or None
-        Place and LDS at the attributor's own value.
+        Position and LDS at the attributor's own value.
     """
 
     values: list
@@ -67,13 +67,14 @@ def check_table(table: Any, axes: list[str]) -> None:
     missing = [name for name in (*NEEDED, *axes) if name not in table.columns]
     if missing:
         raise ValueError(
-            f"results: has no column {missing}; accepted is the results_ of a SensitivityStudy. "
+            f"results: the column {missing} is missing; accepted is the results_ of a "
+            f"SensitivityStudy. "
             f"Its axes are {[c for c in table.columns if c not in FACTS]}."
             f"{did_you_mean(missing[0], table.columns)}"
         )
     facts = [name for name in axes if name in FACTS]
     if facts:
-        raise ValueError(f"x, y, hue: {facts[0]!r} is no hyperparameter but a result.")
+        raise ValueError(f"x, y, hue: got {facts[0]!r}, which is a result, not a hyperparameter.")
     if len(set(axes)) < len(axes):
         raise ValueError(f"x, y, hue: got {axes}; accepted are different hyperparameters.")
 
@@ -88,14 +89,14 @@ def find_axes(rows: Any) -> list[str]:
 
 
 def _key(value: Any) -> Any:
-    """What two equal values have in common, whatever pandas made of them."""
+    """A key that is the same for equal values, whatever types pandas gave them."""
     if isinstance(value, Real) and not isinstance(value, (bool, np.bool_)):
         return None if value != value else float(value)
     return value if value is None or isinstance(value, str) else repr(value)
 
 
 def axis_values(column: Any) -> list:
-    """Distinct values of a column: numbers ascending, then the others as they came."""
+    """Distinct values of a column: numbers ascending, then others in order of appearance."""
     found = {_key(value): value for value in reversed(list(column))}
     numbers = sorted(key for key in found if isinstance(key, float))
     seen = dict.fromkeys(_key(value) for value in column)
@@ -125,10 +126,10 @@ def select(rows: Any, chosen: Mapping[str, Any]) -> Any:
 
 
 def complete(rows: Any, drawn: list[str]) -> Any:
-    """Rows whose other hyperparameters meet the most values of those drawn.
+    """Rows whose other hyperparameters occur with the most values of those drawn.
 
-    A study may hold several grids of one attributor; cells of a grid that varies something else
-    would compare what was tuned with what was not.
+    A study may have several grids for one attributor; with cells of a grid that varies something
+    else, tuned cells would be compared with untuned ones.
     """
     others = [axis for axis in find_axes(rows) if axis not in drawn]
     if not others:
@@ -139,7 +140,7 @@ def complete(rows: Any, drawn: list[str]) -> Any:
 
 
 def fixed_values(rows: Any, others: Any, free: list[str]) -> dict[str, Any]:
-    """Values at which axes that are not drawn are kept; empty where they are tuned."""
+    """Values at which axes that are not drawn are fixed; empty if they are tuned."""
     axes = [axis for axis in find_axes(rows) if axis not in free]
     if others == "tuned" or rows["lds"].isna().all():
         return {}
@@ -156,7 +157,7 @@ def fixed_values(rows: Any, others: Any, free: list[str]) -> dict[str, Any]:
 
 
 def top_row(rows: Any) -> Any:
-    """Row with the highest LDS, None where all failed."""
+    """Row with the highest LDS, None if all failed."""
     return None if rows["lds"].isna().all() else rows.loc[rows["lds"].idxmax()]
 
 
@@ -169,16 +170,16 @@ def make_curve(rows: Any, x: str, default: Any) -> Curve:
         Of one curve.
     x : str
     default : object
-        The attributor's own value of x; a value that is not there marks nothing.
+        The attributor's own value of x; a value that is not in the rows is not marked.
 
     Returns
     -------
     Curve
-        Values whose cells all failed have NaN.
+        The curve; NaN at values whose cells all failed.
     """
     values = [v for v in axis_values(rows[x]) if not (x == "damping" and isinstance(v, str))]
     if x == "damping":
-        values = [value for value in values if value > 0]  # 0 has no place on a log axis
+        values = [value for value in values if value > 0]  # 0 cannot be drawn on a log axis
     tops = [top_row(select(rows, {x: value})) for value in values]
     lds = np.array([np.nan if row is None else row["lds"] for row in tops], dtype=np.float64)
     error = np.array([np.nan if row is None else row["lds_se"] for row in tops], dtype=np.float64)
@@ -224,7 +225,7 @@ def scale_of(values: list, x: str) -> str:
 
 
 def place_of(value: Any, values: list, scale: str) -> float:
-    """Where a value lies on the horizontal axis."""
+    """Position of a value on the horizontal axis."""
     if scale != "categories":
         return float(value)
     labels = [label_of(v) for v in values]
@@ -251,17 +252,17 @@ def add_mark(
 
 
 def shade_of(k: int, values: list) -> Any:
-    """Color of one of several values: along viridis where they are ordered."""
+    """Color of one of several values: along viridis if they are ordered."""
     numbers = sum(isinstance(v, Real) for v in values)
     if numbers < 2:
         return PALETTE[k % len(PALETTE)]
     import matplotlib as mpl
 
-    low, high = (0.35, 1.0) if is_dark() else (0.0, 0.75)  # the other end is the background's
+    low, high = (0.35, 1.0) if is_dark() else (0.0, 0.75)  # the other end is like the background
     return mpl.colormaps[COLORS](low + (high - low) * k / (len(values) - 1))
 
 
-#: Color map that is told apart by brightness alone, and by color-blind readers.
+#: Color map that works by brightness alone, and for color-blind readers.
 COLORS = "viridis"
 
 
@@ -276,7 +277,7 @@ def draw_heat_map(
     columns, lines : list
         Values of the two hyperparameters.
     table : ndarray
-        NaN where every cell failed.
+        LDS values; NaN if every cell failed.
     limits : tuple of float
         Ends of the color scale.
 
@@ -285,7 +286,7 @@ def draw_heat_map(
     image : matplotlib AxesImage
     texts : list of matplotlib Text
     outline : matplotlib Rectangle
-        Around the best cell.
+        Frame around the best cell.
     """
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import withStroke
@@ -315,7 +316,7 @@ def draw_heat_map(
 
 
 def _write(ax: Any, image: Any, i: int, j: int, value: float) -> Any:
-    """Number of a cell, dark on bright and bright on dark."""
+    """Text of a cell, dark on bright and bright on dark."""
     if np.isnan(value):
         return ax.text(j, i, "–", ha="center", va="center", fontsize=8)
     red, green, blue, _ = image.cmap(image.norm(value))

@@ -1,1 +1,1 @@
-"""The study of how scores depend on hyperparameters."""
+"""Studies of how scores depend on hyperparameters."""

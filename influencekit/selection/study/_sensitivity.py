@@ -58,40 +58,39 @@ class SensitivityStudy(SuggestingEstimator):
     ----------
     attributors : attributor, pair (attributor, grid), list of them, or dict from name to them
         A grid is a dict from parameter (``a__b`` for nested ones) to a list of values, or a
-        list of such dicts, as in scikit-learn's ParameterGrid.  Two axes are no parameters:
-        ``"checkpoint"`` holds labels of checkpoints, "final" being the model given to ``fit``,
-        and tuples of labels for attributors that take several (TracIn); ``"n_models"`` holds
-        how many of the models given to ``fit`` are used, the first ones.
-        A GroupAttributor's damping is ``attributor__damping``; with ``curvature="groups"`` or
+        list of such dicts, as in scikit-learn's ParameterGrid.  Two axes are not parameters.
+        ``"checkpoint"`` has labels of checkpoints; "final" is the model given to ``fit``, and
+        tuples of labels are for attributors that take several checkpoints (TracIn). ``"n_models"``
+        is how many of the models given to ``fit`` are used, starting with the first. A
+        GroupAttributor's damping is ``attributor__damping``; with ``curvature="groups"`` or
         ``reduce="mean"`` the ground truth's subsets must hold whole groups.
     training_epochs : list of int or None, default=None
-        Makes checkpoints at the end of these epochs (0 is the untrained net), whose labels
-        are the epochs: those that the net's own KeepCheckpoints callback kept, or else those
-        of one training of a clone of each net.  All are scored against the ground truth of the
-        fully trained model.
+        Checkpoints at the end of these epochs (0 is the untrained net), labeled by epoch. They come
+        from the net's own KeepCheckpoints callback, or else from one training of a clone of each
+        net. All are scored against the ground truth of the fully trained model.
     correlation : {"spearman", "pearson"}, default="spearman"
     cache_dir : str, path or None, default=None
-        Where finished cells are saved as they come, and found again by a later call with the
-        same data, models, ground truth and parameters.  Workers must reach it too.  Cells
-        that failed are tried again.  Nothing is pickled.
+        Folder in which finished cells are saved as they come, and reused by a later call with the
+        same data, models, ground truth and parameters. Workers need access to it. Cells that failed
+        are tried again. Pickle is not used.
     n_jobs : int or None, default=None
-        Fits at a time; see :func:`joblib.parallel_config` for backends.
+        Number of parallel fits; see :func:`joblib.parallel_config` for backends.
     random_state : int, RandomState instance or None, default=None
-        Of every attributor's ``random_state`` that is None, and of ``training_epochs``.
-        Needed with ``cache_dir``.
+        Seed for every attributor with ``random_state=None``, and for ``training_epochs``. Needed
+        with ``cache_dir``.
     verbose : int, default=0
         1 shows progress over fits.
 
     Attributes
     ----------
     results_ : DataFrame
-        A row a cell: ``attributor``; a column for each axis, holding the grid's value, or the
-        attributor's own where another of its grids names the axis, NaN where none does;
+        One row for each cell: ``attributor``; a column for each axis, with the grid's value, or the
+        attributor's own value if only another of its grids has the axis, or NaN if none has;
         ``lds``, its standard error ``lds_se``, ``n_undefined`` queries left out; ``damping_`` in
-        use (the mean of several models'); ``xi``, the mean surrogate indicator over the
-        queries, where there is a damping path with one damping; ``default``, whether all of the
-        cell's values are the attributor's own; ``seconds``, with the shared fit divided
-        equally; ``error``, empty where there was none.
+        use (the mean of several models'); ``xi``, the mean surrogate indicator over the queries, if
+        there is a damping path with one damping; ``default``, whether all of the cell's values are
+        the attributor's own; ``seconds``, with the shared fit divided equally; ``error``, empty if
+        there was none.
     per_query_ : ndarray of shape (n_cells, n_query)
         Correlation of each query, in the order of ``results_``; for paired comparisons.
     best_ : DataFrame
@@ -99,13 +98,13 @@ class SensitivityStudy(SuggestingEstimator):
     best_params_ : dict of str to dict
         Values of the axes in those rows.
     sensitivity_ : DataFrame
-        A row for each attributor and axis with two values or more, see Notes.
+        A row for each attributor and axis with at least two values, see Notes.
     axes_ : dict of str to list
         Axes of each attributor.
     defaults_ : dict of str to dict
         The attributor's own value on each of its axes.
     noise_ceiling_ : float or None
-        LDS that could be attained at best; None where the ground truth has one repeat.
+        Highest attainable LDS; None if the ground truth has only one repeat.
 
     Raises
     ------
@@ -115,28 +114,27 @@ class SensitivityStudy(SuggestingEstimator):
     See Also
     --------
     influencekit.displays.SensitivityDisplay : Draws the results.
-    LDSSearch : Looks for the best parameters without going through all.
+    LDSSearch : Finds good parameters without trying all of them.
 
     Notes
     -----
-    ``lds_se`` is the standard deviation over queries divided by the root of their number.  All
-    cells share queries and subsets: it speaks of other queries, not of other subsets or
-    retrainings, and differences between cells are smaller than it says (take differences of
-    ``per_query_``).
+    ``lds_se`` is the standard deviation over queries divided by the square root of their number.
+    All cells share queries and subsets: it measures variation over queries, not over subsets or
+    retrainings. The error of a difference between cells is smaller than it suggests (use
+    differences of ``per_query_``).
 
-    ``sensitivity_``, for one attributor and axis: a line is the cells that differ in this axis
-    alone, and lines with fewer values of it than others are left out (they come from grids
-    that vary something else).  ``range`` is the highest minus the lowest LDS on the line that
-    reaches highest, at the axis's values ``best`` and ``worst``; ``range_se`` is the paired
-    standard error of this difference over queries; ``range_tuned`` is the range over the axis of
-    the highest LDS of all lines at each value, that is, with the other axes tuned again;
-    the relative ones are divided by the highest LDS.  Failed cells do not count.
+    ``sensitivity_``, for one attributor and axis: a line is a set of cells that differ only in this
+    axis. Lines with fewer values than others are left out (they come from grids that vary something
+    else). ``range`` is the highest minus the lowest LDS on the line with the highest LDS, at the
+    axis's values ``best`` and ``worst``; ``range_se`` is the paired standard error of this
+    difference over queries; ``range_tuned`` is the range over the axis of the highest LDS of all
+    lines at each value, that is, with the other axes tuned again; the relative values are divided
+    by the highest LDS. Failed cells are ignored. The best cell of a grid is tuned on these queries:
+    report its LDS on other queries.
 
-    The best of a grid is tuned on these queries: report its LDS on others.
-
-    Cost: one fit for each combination of the axes other than damping and n_models (for each
-    cell, where an attributor cannot change its damping after the fit), and for each cell a
-    small product, or a score matrix where there is no damping path.
+    Cost: one fit for each combination of the axes other than damping and n_models (for each cell,
+    if an attributor cannot change its damping after the fit), and for each cell a small product, or
+    a score matrix if there is no damping path.
 
     References
     ----------
@@ -208,7 +206,7 @@ class SensitivityStudy(SuggestingEstimator):
         Parameters
         ----------
         model : fitted model, Task, or list of them
-            A list is an ensemble, trained on the same data with other seeds.
+            A list is an ensemble, trained on the same data with different seeds.
         X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_train examples
             The data that the models were trained on.
         y : array-like of shape (n_train,) or (n_train, n_outputs), default=None
@@ -219,8 +217,8 @@ class SensitivityStudy(SuggestingEstimator):
             Ground truth, from :func:`influencekit.training.retrain_on_subsets` with the same
             data and queries.
         checkpoints : dict or None, default=None
-            From label to a model, a state dict of the model's module, or the path of one; a
-            list with one for each model where several are given.
+            Maps labels to a model, a state dict of the model's module, or the path of one; for
+            several models, to a list with one for each.
 
         Returns
         -------
@@ -249,7 +247,8 @@ class SensitivityStudy(SuggestingEstimator):
     def _check_used(self, entries: list[Entry], models: StudyModels) -> None:
         if models.labels and not any("checkpoint" in entry.axes for entry in entries):
             raise ValueError(
-                f"attributors: there are the checkpoints {models.labels}, but no grid has the axis "
+                f"attributors: checkpoints {models.labels} were given, but none of the grids has "
+                f"the axis "
                 f"'checkpoint'. Add it, for instance {{'checkpoint': {[*models.labels, 'final']}}}."
             )
 
@@ -285,7 +284,7 @@ class SensitivityStudy(SuggestingEstimator):
         return OutputCache(self.cache_dir, key, "this cell is computed again")
 
     def _evaluate(self, entries: Any, models: Any, problem: Problem) -> list[CellResult]:
-        """Results of all cells, in order; what the cache holds is not computed."""
+        """Results of all cells, in order; cells in the cache are not computed again."""
         results: dict[int, CellResult] = {}
         groups: dict[tuple, list[CellJob]] = {}
         n_stored = N_FACTS + problem.truth.shape[0]
@@ -311,7 +310,7 @@ class SensitivityStudy(SuggestingEstimator):
     def _run(
         self, groups: Any, cells: Any, models: StudyModels, problem: Any
     ) -> Iterator[CellResult]:
-        """Results of the groups as they are done."""
+        """Results of the groups as they finish."""
 
         def calls() -> Iterator[tuple]:
             for jobs in groups:
@@ -343,8 +342,8 @@ class SensitivityStudy(SuggestingEstimator):
         failed = self.results_[self.results_["error"] != ""]
         if len(failed):
             warn_user(
-                f"{len(failed)} of {len(results)} cells failed and have no LDS; the first one: "
-                f"{failed['error'].iloc[0]} All are in results_['error'].",
+                f"{len(failed)} of {len(results)} cells failed and do not have an LDS; the first "
+                f"error: {failed['error'].iloc[0]} All errors are in results_['error'].",
                 InfluenceKitWarning,
             )
 
@@ -356,7 +355,7 @@ def _models_of(cell: Cell, n_models: int) -> tuple[Any, int]:
 
 
 def _group_of(entry: Entry, cell: Cell, attributor: Any) -> tuple[int, int]:
-    """Name of the fit that a cell shares: the first cell that differs in nothing else."""
+    """Name of the fit that a cell shares: the first cell with the same fit."""
     free = ["n_models"]
     if hasattr(attributor, "set_damping"):
         free.append(str(damping_name(attributor)))

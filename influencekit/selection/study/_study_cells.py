@@ -20,13 +20,13 @@ from influencekit.utils.validation import validate_parameters
 
 __all__ = ["N_FACTS", "CellJob", "CellResult", "Problem", "run_group", "unpack"]
 
-#: Numbers before the queries' correlations in a stored cell.
+#: How many numbers come before the queries' correlations in a stored cell.
 N_FACTS = 3
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What every cell needs beside attributor and models.
+    """What every cell needs, in addition to attributor and models.
 
     Parameters
     ----------
@@ -67,16 +67,16 @@ class CellJob:
 
 @dataclass
 class CellResult:
-    """What became of a cell.
+    """Result of a cell.
 
     Parameters
     ----------
     position : int
     per_query : ndarray of shape (n_query,)
-        Correlations, NaN where undefined.
+        Correlations, NaN if undefined.
     damping, xi, seconds : float
     error : str
-        Empty unless the cell failed.
+        Error message; empty unless the cell failed.
     """
 
     position: int
@@ -88,20 +88,20 @@ class CellResult:
 
 
 def run_group(jobs: list[CellJob], models: Any, splits: bool, problem: Problem) -> list[CellResult]:
-    """Evaluate cells that differ in damping and number of models only.
+    """Evaluate cells that differ only in damping and number of models.
 
     Parameters
     ----------
     jobs : list of CellJob
     models : Task, or TaskList of as many models as any cell asks for
     splits : bool
-        Whether cells take the first ``n_models`` of the models.
+        Whether cells use the first ``n_models`` of the models.
     problem : Problem
 
     Returns
     -------
     list of CellResult
-        Finished ones are in the cache by then; one that failed has an error instead.
+        The results; finished cells are in the cache, and failed cells have an error.
     """
     results, valid = [], []
     for job in jobs:
@@ -120,7 +120,7 @@ def run_group(jobs: list[CellJob], models: Any, splits: bool, problem: Problem) 
                 own = type(models)(models[:n_models]) if splits else models
                 whole = fitted = _shared_fit(some, own, problem)
             predictor = SubsetPredictor(fitted, fitted._queries(*problem.queries), problem.masks)
-        except Exception as error:  # any failure of one cell must leave the others alone
+        except Exception as error:  # a failure of one cell must not affect the others
             results += [_failure(job, error, perf_counter() - start, problem) for job in some]
             continue
         shared = (perf_counter() - start) / len(some)
@@ -131,7 +131,7 @@ def run_group(jobs: list[CellJob], models: Any, splits: bool, problem: Problem) 
 def _evaluate(
     jobs: list[CellJob], predictor: SubsetPredictor, shared: float, problem: Problem
 ) -> Iterator[CellResult]:
-    """Cells of one fit, stored as they come; ``shared`` is their share of its seconds."""
+    """Cells of one fit, stored as they finish; ``shared`` is their share of its seconds."""
     for job in jobs:
         start = perf_counter()
         try:
@@ -159,7 +159,7 @@ def _measure(job: CellJob, predictor: SubsetPredictor, problem: Problem) -> Cell
     used = common_damping(fitted)
     if predictor.path is not None and used is not None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing is NaN
+            warnings.simplefilter("ignore", RuntimeWarning)  # the mean of an empty slice is NaN
             result.xi = float(np.nanmean(predictor.path.xi([used])))
     return result
 
@@ -174,7 +174,7 @@ def _same_damping(a: Any, b: Any) -> bool:
 
 
 def _shared_fit(jobs: list[CellJob], models: Any, problem: Problem) -> Any:
-    """Fit at the largest damping; where that fails, at the next one, in case it was at fault."""
+    """Fit at the largest damping; if that fails, at the next one, until one works."""
     candidates = sorted(jobs, key=_safety, reverse=True)[:2]
     for job in candidates:
         try:
@@ -186,7 +186,7 @@ def _shared_fit(jobs: list[CellJob], models: Any, problem: Problem) -> Any:
 
 
 def _safety(job: CellJob) -> float:
-    """Damping of a cell; "auto" comes last, as it costs and may fail by itself."""
+    """Damping of a cell; "auto" comes last, because it is costly and may fail by itself."""
     damping = _damping_of(job.attributor)
     return float(damping) if isinstance(damping, (int, float)) else -1.0
 
@@ -204,6 +204,6 @@ def pack(result: CellResult) -> np.ndarray:
 
 
 def unpack(position: int, row: np.ndarray) -> CellResult:
-    """Read what :func:`pack` made."""
+    """Read the output of :func:`pack`."""
     damping, xi, seconds = (float(value) for value in row[0, :N_FACTS])
     return CellResult(position, row[0, N_FACTS:], damping, xi, seconds)

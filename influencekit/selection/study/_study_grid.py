@@ -1,4 +1,4 @@
-"""What a sensitivity study evaluates: attributors, their grids, and the cells of both."""
+"""What a sensitivity study evaluates: attributors, their grids and cells."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from influencekit.groups._holders import check_held
 
 __all__ = ["Cell", "Entry", "read_attributors", "same_value"]
 
-#: Axes that are no parameters of the attributor.
+#: Axes that are not parameters of the attributor.
 SPECIAL = ("checkpoint", "n_models")
 
 
@@ -28,7 +28,7 @@ class Cell:
     ----------
     entry : Entry
     values : dict
-        Value of every axis of the entry, special ones among them.
+        Value of every axis of the entry, including special ones.
     given : dict
         The attributor's parameters that the grid sets.
     """
@@ -39,7 +39,7 @@ class Cell:
 
     @property
     def is_default(self) -> bool:
-        """Whether every value is what it would be without the grid."""
+        """Whether every value is the attributor's own."""
         return all(same_value(self.values[a], self.entry.defaults[a]) for a in self.entry.axes)
 
 
@@ -52,7 +52,7 @@ class Entry:
     name : str
     attributor : attributor
     grids : list of dict
-        From axis to list of values.
+        Maps axes to lists of values.
     n_models : int
         Number of models that the study is fitted on, the default of that axis.
     """
@@ -73,7 +73,7 @@ class Entry:
                 self._add(dict(zip(grid, values, strict=True)))
 
     def _add(self, chosen: dict[str, Any]) -> None:
-        """Add a cell, unless another of the grids has it already."""
+        """Add a cell, unless another grid already has it."""
         values = {axis: chosen.get(axis, self.defaults[axis]) for axis in self.axes}
         for cell in self.cells:
             if all(same_value(values[axis], cell.values[axis]) for axis in self.axes):
@@ -83,7 +83,7 @@ class Entry:
 
 
 def same_value(a: Any, b: Any) -> bool:
-    """Whether two values of a hyperparameter are the same, whatever they are."""
+    """Whether two values of a hyperparameter of any type are the same."""
     if a is b:
         return True
     if type(a) is not type(b) and not (_is_number(a) and _is_number(b)):
@@ -98,7 +98,7 @@ def _is_number(value: Any) -> bool:
 
 
 def read_attributors(attributors: Any, n_models: int, labels: list) -> list[Entry]:
-    """Entries from whatever the study's ``attributors`` was given.
+    """Entries from any form of the study's ``attributors``.
 
     Parameters
     ----------
@@ -136,18 +136,18 @@ def _is_pair(item: Any) -> bool:
 
 
 def _named(attributors: Any) -> list[tuple[str, Any]]:
-    """Pairs of name and item; those without a name take their class's."""
+    """Pairs of name and item; items without a name use the class name."""
     if isinstance(attributors, Mapping):
         if not attributors or not all(isinstance(name, str) for name in attributors):
             raise ValueError(
-                f"attributors: got the names {list(attributors)}; accepted is a dict of one "
-                "attributor or more under names that are strings."
+                f"attributors: got the names {list(attributors)}; accepted is a dict of at least "
+                f"one attributor, with strings as names."
             )
         return list(attributors.items())
     single = _is_pair(attributors) or not isinstance(attributors, (list, tuple))
     items = [attributors] if single else list(attributors)
     if not items:
-        raise ValueError("attributors: got none; accepted is one attributor or more.")
+        raise ValueError("attributors: got none; accepted is at least one attributor.")
     names = [type(item[0] if _is_pair(item) else item).__name__ for item in items]
     seen: dict[str, int] = {}
     for i, name in enumerate(names):
@@ -158,7 +158,7 @@ def _named(attributors: Any) -> list[tuple[str, Any]]:
 
 
 def _read_grids(name: str, grid: Any) -> list[dict[str, list]]:
-    """Grids as lists of plain Python values, in scikit-learn's manner: a dict or a list of them."""
+    """Grids as lists of plain Python values, as in scikit-learn: a dict or a list of dicts."""
     try:
         ParameterGrid(grid)
     except (TypeError, ValueError) as error:
@@ -177,13 +177,13 @@ def _plain(value: Any) -> Any:
 def _check_axes(
     name: str, attributor: Any, grid: dict[str, list], n_models: int, labels: list
 ) -> None:
-    """Refuse axes and values that no cell could use."""
+    """Refuse axes and values that cannot be used."""
     for axis, values in grid.items():
         if axis.split("__")[-1] == "output":
             raise ValueError(
-                f"attributors: {name!r} varies {axis!r}, which says what the retrained models are "
-                "measured by, so it cannot be compared by that measure. Study each output by "
-                "itself."
+                f"attributors: {name!r} varies {axis!r}, which sets the output that is measured "
+                f"on the retrained models, so it cannot be compared by that measure. Study each "
+                f"output separately."
             )
         if axis == "checkpoint":
             _check_checkpoints(name, values, labels)
@@ -205,7 +205,7 @@ def _check_checkpoints(name: str, values: list, labels: list) -> None:
         for label in value if isinstance(value, tuple) else (value,):
             if label != "final" and label not in labels:
                 raise ValueError(
-                    f"attributors: {name!r} asks for the checkpoint {label!r}; there are "
+                    f"attributors: {name!r} needs the checkpoint {label!r}; there are "
                     f"{[*labels, 'final']}. Give checkpoints to fit, or training_epochs to the "
                     "study."
                 )
@@ -215,7 +215,7 @@ def _check_n_models(name: str, values: list, n_models: int) -> None:
     for value in values:
         if not _is_number(value) or value != int(value) or not 1 <= value <= n_models:
             raise ValueError(
-                f"attributors: {name!r} asks for n_models={value!r}; fit was given {n_models} "
+                f"attributors: {name!r} needs n_models={value!r}; fit was given {n_models} "
                 f"model(s), so accepted are integers from 1 to {n_models}. Give a list of models "
-                "trained on the same data with other seeds."
+                f"trained on the same data with different seeds."
             )

@@ -23,14 +23,14 @@ __all__ = ["StudyModels", "data_fingerprint"]
 
 
 class StudyModels:
-    """Tasks of each model at each checkpoint, made when they are asked for.
+    """Tasks of each model at each checkpoint, made on request.
 
     Parameters
     ----------
     model : fitted model, Task, or list of them
     X, y : training data, for checkpoints that have to be trained
     checkpoints : mapping or None
-        From label to a model, state dict or path, or a list with one for each model.
+        Maps labels to a model, state dict or path, or a list with one for each model.
     training_epochs : list of int or None
     random_state : int, RandomState instance or None
     """
@@ -53,14 +53,14 @@ class StudyModels:
 
     @property
     def labels(self) -> list:
-        """Checkpoints beside "final", in order."""
+        """Checkpoints other than "final", in order."""
         return list(self._given) if self._epochs is None else list(self._epochs)
 
     def __len__(self) -> int:
         return len(self._models)
 
     def at(self, checkpoint: Any, n_models: int) -> Task | TaskList:
-        """What an attributor is fitted on: the first models at a checkpoint, or at several."""
+        """The models for a fit: the first ones, at one or several checkpoints."""
         if isinstance(checkpoint, tuple):
             lists = [self._at(label)[:n_models] for label in checkpoint]
             return TaskList(task for tasks in lists for task in tasks)
@@ -68,7 +68,7 @@ class StudyModels:
         return tasks if self.is_list else tasks[0]
 
     def key(self, checkpoint: Any, n_models: int, train: Any, queries: Any) -> str:
-        """Fingerprint of what :meth:`at` returns; nothing is trained for it."""
+        """Fingerprint of what :meth:`at` returns, without training."""
         labels = checkpoint if isinstance(checkpoint, tuple) else (checkpoint,)
         pairs = [(label, i) for label in labels for i in range(n_models)]
         for pair in pairs:
@@ -122,7 +122,7 @@ class StudyModels:
 
 
 def _model(model: Any) -> Any:
-    """The estimator that a Task was made of."""
+    """The estimator that a Task was made from."""
     return model.estimator if isinstance(model, Task) else model
 
 
@@ -132,7 +132,7 @@ def _open_checkpoint(models: list, given: Any, label: Any) -> TaskList:
     items = list(given) if several else [given]
     if len(items) != len(models):
         raise ValueError(
-            f"checkpoints: {label!r} holds {len(items)} for {len(models)} model(s); accepted is "
+            f"checkpoints: {label!r} has {len(items)} for {len(models)} model(s); accepted is "
             "one for each model given to fit."
         )
     return TaskList.of(_open_one(m, item) for m, item in zip(models, items, strict=True))
@@ -145,7 +145,7 @@ def _open_one(model: Any, item: Any) -> Task:
 
 
 def _task_key(task: Task, train: Any, queries: Any) -> str:
-    """Fingerprint of a model; of its preprocessing too, by the data that come out."""
+    """Fingerprint of a model, including its preprocessing by means of the processed data."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HeldOutRowsWarning)
         examples = make_examples(task, *train)

@@ -1,4 +1,4 @@
-"""Tables of a sensitivity study: every cell, the best ones, and how much each axis matters."""
+"""Tables of a sensitivity study: all cells, the best ones, and how much each axis matters."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from influencekit.utils._optional import import_optional
 __all__ = ["CALLER", "best_rows", "results_table", "sensitivity_table"]
 
 
-#: The subject of the message where pandas is not installed.
+#: Subject of the message if pandas is not installed.
 CALLER = "SensitivityStudy gives its results as a DataFrame and"
 
 
 def results_table(entries: list[Entry], results: list, correlation: str) -> Any:
-    """Tidy DataFrame, a row a cell in the order of the grids."""
+    """Tidy DataFrame with a row for each cell, in the order of the grids."""
     pd = import_optional("pandas", CALLER)
     axes = list(dict.fromkeys(axis for entry in entries for axis in entry.axes))
     cells = [cell for entry in entries for cell in entry.cells]
@@ -42,7 +42,7 @@ def results_table(entries: list[Entry], results: list, correlation: str) -> Any:
 
 
 def _column(pd: Any, values: list) -> Any:
-    """Numbers as numbers; anything else as it is, so that None stays None."""
+    """Numbers as numbers; anything else unchanged, so that None stays None."""
     numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
     absent = any(v is np.nan for v in values)
     if numbers and not (absent and any(isinstance(v, int) for v in values)):
@@ -58,7 +58,7 @@ def _objects(pd: Any, values: list) -> Any:
 
 
 def best_rows(entries: list[Entry], lds: np.ndarray) -> dict[str, int]:
-    """Row of the highest LDS of each attributor; those without any are left out."""
+    """Row with the highest LDS of each attributor; those without an LDS are left out."""
     best, start = {}, 0
     for entry in entries:
         own = lds[start : start + len(entry.cells)]
@@ -69,7 +69,7 @@ def best_rows(entries: list[Entry], lds: np.ndarray) -> dict[str, int]:
 
 
 def sensitivity_table(entries: list[Entry], per_query: np.ndarray, lds: np.ndarray) -> Any:
-    """Range of the LDS over each axis, with the other axes fixed and with them tuned again."""
+    """Range of the LDS over each axis, with the other axes fixed, and with them tuned again."""
     pd = import_optional("pandas", CALLER)
     rows, start = [], 0
     for entry in entries:
@@ -91,7 +91,7 @@ def sensitivity_table(entries: list[Entry], per_query: np.ndarray, lds: np.ndarr
 def _sensitivity(
     cells: list[Cell], axis: str, lds: np.ndarray, per_query: np.ndarray
 ) -> dict[str, Any] | None:
-    """Facts of one axis; None where it has one value only."""
+    """Facts about one axis; None if it has only one value."""
     lines = _longest_lines(cells, axis)
     if len(lines[0]) < 2:
         return None
@@ -121,7 +121,7 @@ def _sensitivity(
 
 
 def _longest_lines(cells: list[Cell], axis: str) -> list[list[int]]:
-    """Cells that differ in one axis only, as lines; those with the most values of it."""
+    """Lines of cells that differ in only one axis; those with the most values of it."""
     lines: list[list[int]] = []
     for i, cell in enumerate(cells):
         others = [name for name in cell.entry.axes if name != axis]

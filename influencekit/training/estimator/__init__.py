@@ -1,1 +1,1 @@
-"""The estimator inside a fitted model: read, copied, and given rows."""
+"""The estimator inside a fitted model: how it is found, copied and fitted."""

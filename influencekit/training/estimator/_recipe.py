@@ -1,4 +1,4 @@
-"""What is trained anew: the estimator inside a fitted model, and a fresh copy of it."""
+"""What is retrained: the estimator inside a fitted model, and a new copy of it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ __all__ = ["Recipe", "device_of", "fresh_copy", "match_net_dtype", "read_recipe"
 
 @dataclass
 class Recipe:
-    """How to train a model anew.
+    """How to retrain a model.
 
     Parameters
     ----------
     estimator : estimator with ``fit``
-        What is cloned and fitted.
+        The estimator that is cloned and fitted.
     transformers : list of Steps
-        Fitted steps that stay as they are; X passes through them once, in order.
+        Fitted steps that are kept; X passes through them once, in order.
     """
 
     estimator: Any
@@ -51,10 +51,10 @@ class Recipe:
 
 
 def read_recipe(model: Any, refit_transformers: bool = False) -> Recipe:
-    """Find what has to be trained anew.
+    """Find what has to be retrained.
 
-    A search stands for its ``best_estimator_``, a FrozenEstimator for what it holds, a
-    Pipeline for its last step unless its transformers are fitted again too.
+    For a search, that is its ``best_estimator_``; for a FrozenEstimator, its estimator; for a
+    Pipeline, its last step, unless its transformers are also fitted again.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def read_recipe(model: Any, refit_transformers: bool = False) -> Recipe:
     NotFittedError
         If a search, or a Pipeline whose transformers are kept, was not fitted.
     UnsupportedModelError
-        If the model has no ``fit``.
+        If the model does not have ``fit``.
     """
     transformers = []
     if isinstance(model, Pipeline):  # its parameters have the names of its steps before them
@@ -97,8 +97,9 @@ def _fitted_steps(pipeline: Pipeline) -> Steps:
             check_step(step)
         except NotFittedError as error:
             raise NotFittedError(
-                f"{error} While the last step is trained again, the fitted steps are kept. Or use "
-                "refit_transformers=True to fit the whole Pipeline on every subset."
+                f"{error} By default, the fitted steps are kept and only the last step is "
+                f"retrained. Fit the Pipeline first, or use refit_transformers=True to fit the "
+                f"whole Pipeline on every subset."
             ) from error
     return Steps(steps)
 
@@ -106,7 +107,8 @@ def _fitted_steps(pipeline: Pipeline) -> Steps:
 def _check_trainable(model: Any) -> None:
     if hasattr(model, "best_estimator_") or hasattr(model, "param_grid"):
         raise NotFittedError(
-            f"model: this {type(model).__name__} has no best_estimator_; call its fit first."
+            f"model: this {type(model).__name__} does not have a best_estimator_; call its fit "
+            f"first."
         )
     missing = [method for method in ("fit", "get_params") if not hasattr(model, method)]
     if isinstance(model, torch.nn.Module) or missing:
@@ -146,9 +148,9 @@ def _check_net(net: NeuralNet, prefix: str) -> None:
     trained = getattr(net, "module_", None)
     if trained is not None and net.module is trained:
         raise UnsupportedModelError(
-            "model: the net was given its module as an instance, which fit trained in place: "
-            "a clone would start from the trained weights and the retrained models would not "
-            "be independent. Give the class (module=Net, module__width=32), or pass "
+            "model: the module was given to the net as an instance, which fit trained in place. A "
+            "clone would start from the trained weights, so the retrained models would not be "
+            "independent. Give the class (module=Net, module__width=32), or pass "
             "retrain=function(X_subset, y_subset, seed) -> fitted model."
         )
     for item in net.callbacks if isinstance(net.callbacks, (list, tuple)) else ():
@@ -157,17 +159,17 @@ def _check_net(net: NeuralNet, prefix: str) -> None:
         if isinstance(monitor, str) and monitor.startswith("valid"):
             epochs = len(getattr(net, "history", None) or [])
             raise ValueError(
-                f"model: callback {name!r} monitors {monitor!r}, which does not exist while "
-                "retraining: every retraining learns from all rows of its subset "
-                "(train_split=None). Replace it by a fixed number of epochs, for instance "
+                f"model: callback {name!r} monitors {monitor!r}, which does not exist during "
+                f"retraining, because every retraining learns from all rows of its subset "
+                f"(train_split=None). Replace it by a fixed number of epochs, for instance "
                 f"model.set_params({prefix}callbacks=None, {prefix}max_epochs={epochs or 20})."
             )
 
 
 def _records(callback: Any) -> bool:
-    """Whether a callback records the training, which is no business of a retraining.
+    """Whether a callback records the training, which must not happen in a retraining.
 
-    It would write over the recording of the net's own training.
+    It would overwrite the recording of the net's own training.
     """
     last = callback[-1] if isinstance(callback, tuple) else callback
     return isinstance(last, TrajectoryRecorder)
@@ -180,13 +182,13 @@ def device_of(estimator: Any) -> Any:
 
 
 def fresh_copy(estimator: Any, seed: int) -> Any:
-    """Unfitted clone that trains on every row it is given, seeded throughout.
+    """Unfitted clone that trains on all given rows, with all seeds set.
 
     Parameters
     ----------
     estimator : estimator
     seed : int
-        Written into every ``random_state`` of the estimator and its parts.
+        Value for every ``random_state`` of the estimator and its parts.
 
     Returns
     -------
@@ -235,9 +237,9 @@ def _holds_rows_out(name: str, parameters: Mapping[str, Any]) -> bool:
 def match_net_dtype(data: Any, estimator: Any) -> Any:
     """Cast floating arrays to the dtype of a fitted skorch net, as its Task does.
 
-    A net fitted on float32 arrays can so be retrained on the float64 array that they came
-    from.  Anything but arrays, tensors and dicts or tuples of them passes through, and so does
-    the data of other estimators.
+    So a net fitted on float32 arrays can be retrained on the float64 array that they came from.
+    Anything other than arrays, tensors and dicts or tuples of them is unchanged, as is the data of
+    other estimators.
 
     Examples
     --------
@@ -265,15 +267,15 @@ def _cast(data: Any, dtype: torch.dtype) -> Any:
         return data.to(dtype)
     if isinstance(data, np.ndarray) and np.issubdtype(data.dtype, np.floating):
         cast = torch.as_tensor(data).to(dtype)
-        return cast if dtype == torch.bfloat16 else cast.numpy()  # numpy has no bfloat16
+        return cast if dtype == torch.bfloat16 else cast.numpy()  # numpy does not have bfloat16
     return data
 
 
 def weighted_fit(model: Any, X: Any, y: Any, sample_weight: np.ndarray | None) -> Any:
-    """Fit an estimator, with weights of the examples where there are any.
+    """Fit an estimator, with weights of the examples if there are any.
 
-    A Pipeline hands them to its last step, or by scikit-learn's metadata routing where that is
-    switched on.  A net takes them as an entry of its dict of inputs, where they are already.
+    A Pipeline passes them to its last step, or uses scikit-learn's metadata routing if that is
+    enabled. A net gets them as an entry of its dict of inputs, where they already are.
 
     Parameters
     ----------
@@ -288,7 +290,7 @@ def weighted_fit(model: Any, X: Any, y: Any, sample_weight: np.ndarray | None) -
     Raises
     ------
     ValueError
-        If the estimator takes no weights.
+        If the estimator does not accept weights.
     """
     if sample_weight is None:
         return model.fit(X, y)
@@ -299,8 +301,9 @@ def weighted_fit(model: Any, X: Any, y: Any, sample_weight: np.ndarray | None) -
         return model.fit(X, y)
     if not has_fit_parameter(last, "sample_weight"):
         raise ValueError(
-            f"sample_weight: {type(last).__name__}.fit takes none. Accepted are estimators whose "
-            "fit has the argument, and nets whose X is a dict that holds the weights."
+            f"sample_weight: {type(last).__name__}.fit does not accept it. Accepted are "
+            f"estimators whose fit has this argument, and nets whose X is a dict that contains "
+            f"the weights."
         )
     prefix = "" if get_config()["enable_metadata_routing"] else prefix
     return model.fit(X, y, **{f"{prefix}sample_weight": sample_weight})

@@ -1,4 +1,4 @@
-"""Rows of whatever holds training data."""
+"""Rows of any container of training data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["count_rows", "dataset_of", "take_rows", "yields_targets"]
 
 
 def dataset_of(X: Any) -> Any:
-    """The dataset that a DataLoader reads, in its own order; anything else as it is."""
+    """The dataset of a DataLoader, in its own order; anything else unchanged."""
     return X.dataset if isinstance(X, DataLoader) else X
 
 
@@ -27,7 +27,7 @@ def count_rows(X: Any) -> int:
 
 
 def yields_targets(X: Any) -> bool:
-    """Whether X is a Dataset whose items hold targets beside inputs."""
+    """Whether X is a Dataset whose items contain inputs and targets."""
     if not isinstance(X, Dataset) or count_rows(X) == 0:
         return False
     item = X[0]
@@ -37,7 +37,7 @@ def yields_targets(X: Any) -> bool:
 
 
 def take_rows(X: Any, rows: np.ndarray) -> Any:
-    """Some rows of X, in the order given, in the container that X came in.
+    """Some rows of X, in the given order, in the same kind of container.
 
     Parameters
     ----------

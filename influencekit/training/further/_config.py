@@ -35,14 +35,14 @@ class ResolvedTraining:
     lr : float
         Learning rate (of the first parameter group).
     momentum : float
-        Of SGD and RMSprop; 0 for the others.
+        Momentum of SGD and RMSprop; 0 for the others.
     weight_decay : float
-        What the optimizer itself carries.  The penalty of the model's objective is not in it.
+        Weight decay of the optimizer itself, without the penalty of the model's objective.
     batch_size : int
     n_rows : int
         Training rows that the model learned from.
     steps_per_epoch : int
-        Of the full-data run.
+        Steps per epoch of the full-data run.
     unit : {"epochs", "steps"}
         What ``amounts`` count.
     amounts : tuple of int
@@ -109,8 +109,8 @@ def make_config(
     """
     if epochs is not None and n_steps is not None:
         raise ValueError(
-            f"n_steps: got {n_steps} beside epochs={epochs}; give one of them. Horizons are "
-            "counted in epochs, or in steps where n_steps is given."
+            f"n_steps: got {n_steps} together with epochs={epochs}; give one of them. Horizons "
+            f"are counted in epochs, or in steps if n_steps is given."
         )
     unit = "epochs" if n_steps is None else "steps"
     length = _batch_size(task, n_rows, batch_size)

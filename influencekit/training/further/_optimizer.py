@@ -50,7 +50,7 @@ def resolve_optimizer(
     own = net.optimizer_ if net is not None and optimizer is None else None
     if state == "own" and own is None:
         raise ValueError(
-            "optimizer_state='own': there is no fitted optimizer to continue; accepted where the "
+            "optimizer_state='own': there is no fitted optimizer to continue; accepted if the "
             "model is a fitted skorch net and optimizer=None. Use optimizer_state='fresh'."
         )
     cls = type(own) if own is not None else _class_of(optimizer)
@@ -93,9 +93,9 @@ def _own_lr(task: Task, net: NeuralNet | None, cls: Any, fresh: bool) -> float |
     """Rate of the net's optimizer for a fresh one of its class; None where groups hold it."""
     if net is None or type(net.optimizer_) is not cls:
         raise ValueError(
-            f"lr: needed for {task.name} with {cls.__name__}; got None. A fitted skorch net "
-            "brings the learning rate of its own optimizer, other models bring none. A tenth of "
-            "the rate that the model was trained with is a usual choice."
+            f"lr: needed for {task.name} with {cls.__name__}; got None. A fitted skorch net has "
+            f"the learning rate of its own optimizer; other models do not. A tenth of the rate in "
+            f"the model's training is a usual choice."
         )
     if getattr(net.criterion_, "reduction", "mean") == "sum":
         raise ValueError(
@@ -139,7 +139,7 @@ def _check_options(spec: OptimizerSpec, changes: Mapping[str, Any]) -> None:
     if unknown:
         name = "momentum" if unknown == ["momentum"] else "optimizer_params"
         raise ValueError(
-            f"{name}: {spec.cls.__name__} has no {', '.join(unknown)}; accepted are "
+            f"{name}: {spec.cls.__name__} does not have {', '.join(unknown)}; accepted are "
             f"{sorted(known)}.{did_you_mean(unknown[0], known)}"
         )
     taken = inspect.signature(spec.cls.__init__).parameters

@@ -70,8 +70,8 @@ class SeedRuns:
             self.cache = OutputCache(cache_dir, _key(runner, evaluation, output))
         if runner.reason is not None and not runner.asked_for_loop:
             warn_user(
-                f"Runs are trained one after the other: {runner.reason}. It takes many times as "
-                "long. engine='loop' says that this is wanted.",
+                f"Runs are trained one after the other, which takes many times as long: "
+                f"{runner.reason}. Use engine='loop' to do this without a warning.",
                 InfluenceKitWarning,
             )
 

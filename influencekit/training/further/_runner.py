@@ -156,7 +156,7 @@ class FurtherRunner:
         if engine == "stacked" and self.reason is not None:
             raise ValueError(
                 f"engine='stacked' cannot train this model: {self.reason}. Use engine='auto', "
-                "which trains one run after the other where it must."
+                f"which trains one run after the other if necessary."
             )
         self.stack = TaskStack(task, together=self.reason is None)
         length = min(config.batch_size, config.n_rows)

@@ -84,7 +84,7 @@ class TrainingRows:
     ----------
     examples : Examples
     weights : Tensor of shape (n_rows,) or None
-        Of the examples in the objective; None if all are 1.
+        Weights of the examples in the objective; None if all are 1.
     removals : Removals
     """
 
@@ -184,7 +184,7 @@ class FurtherStep:
         return self.stack.losses(outputs, targets, shared)
 
     def _penalty(self, runs: np.ndarray) -> Parameters:
-        """Strength of the penalty beside the mean loss, broadcastable to the stack."""
+        """Strength of the penalty relative to the mean loss, broadcastable to the stack."""
         task = self.stack.task
         kept = self.rows.total
         if self.config.removal != "subtract":

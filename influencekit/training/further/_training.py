@@ -34,21 +34,21 @@ class Training(SuggestingEstimator):
         Accepted are optimizers that work parameter by parameter, so that runs can be trained
         together: SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, Adamax, NAdam, RAdam.
     lr : float or None, default=None
-        Learning rate, of the mean loss of a batch.  None is that of the fitted net's
-        optimizer where it is of the same class; other models need a number.
+        Learning rate for the mean loss of a batch. None uses that of the fitted net's optimizer if
+        it has the same class; other models need a number.
     epochs, n_steps : int or None, default=None
         Amount of training; give one of them, or none for one epoch.
     horizons : sequence of int or None, default=None
-        Several amounts in one run, ascending, in epochs, or in steps where ``n_steps`` is given.
+        Several amounts in one run, ascending, in epochs, or in steps if ``n_steps`` is given.
     batch_size : int or None, default=None
         Rows of a *training* batch: results depend on it.  None is the net's own, or else 128.
     momentum : float or None, default=None
-        Of SGD and RMSprop.
+        Momentum of SGD and RMSprop.
     optimizer_params : dict or None, default=None
         Further parameters of the optimizer, such as ``{"betas": (0.9, 0.99)}``.
-        ``weight_decay`` given here takes the place of the model's own penalty.
+        A ``weight_decay`` given here replaces the model's own penalty.
     optimizer_state : {"fresh", "own"}, default="fresh"
-        "own" goes on with the moments that the fitted net's optimizer holds.
+        "own" continues with the moments of the fitted net's optimizer.
     max_grad_norm : float or None, default=None
         Clip the norm of every run's gradient, as ``clip_grad_norm_`` does.
 

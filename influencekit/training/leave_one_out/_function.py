@@ -1,4 +1,4 @@
-"""Trajectory-specific leave-one-out: the same run again, without one example."""
+"""Trajectory-specific leave-one-out: the same run repeated without one example."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ __all__ = ["Reruns", "trajectory_leave_one_out"]
 
 
 class Reruns:
-    """Trains stacks of models as a recorded run did, each without some rows.
+    """Trains stacks of models like a recorded run, each without some rows.
 
-    Start, batches, learning rates, clipping and dropout's noise are those of the run.
+    Initial weights, batches, learning rates, clipping and dropout noise are those of the run.
 
     Parameters
     ----------
     replay : Replay
-        Its dtype is that of the reruns.
+        Replay of the run; its dtype is that of the reruns.
     removal : {"renormalize", "fixed"}
     together : bool, default=True
-        False forwards one run after the other.
+        False runs the models one after the other.
     """
 
     def __init__(self, replay: Replay, removal: str, together: bool = True):
@@ -82,9 +82,9 @@ class Reruns:
         return self._train(len(masks), lambda batch: masks.to(batch.device)[:, batch])
 
     def shaken(self, n_runs: int) -> Parameters:
-        """Parameters at the end of full runs that are rounded another way after each step.
+        """Parameters at the end of full runs with different rounding after each step.
 
-        Each parameter is moved by its last place up or down, at random.
+        Each parameter is moved up or down by its last digit, at random.
         """
         generator = torch.Generator().manual_seed(0)
         return self._train(n_runs, lambda batch: batch[None] >= 0, generator)
@@ -92,7 +92,7 @@ class Reruns:
     def _train(
         self, n_runs: int, keeps: Callable, shake: torch.Generator | None = None
     ) -> Parameters:
-        """``keeps(rows of a batch)`` says which of them each run keeps, (n_runs, n_rows)."""
+        """``keeps(rows of a batch)`` returns which of them each run keeps, (n_runs, n_rows)."""
         replay = self.replay
         state = self._start(n_runs)
         with untouched(state.theta.device):
@@ -104,7 +104,7 @@ class Reruns:
         return self._named(state.theta)
 
     def _start(self, n_runs: int) -> State:
-        """The state before the first step, once a run."""
+        """The state before the first step, once for each run."""
         start = self.replay.snapshot(0)
         slots = {name: slot.expand(n_runs, -1) for name, slot in start.slots.items()}
         return State(start.theta.expand(n_runs, -1).clone(), slots, start.n_steps)
@@ -135,9 +135,9 @@ def _shake(theta: Tensor, generator: torch.Generator) -> Tensor:
 
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-#: Runs that are rounded another way.
+#: Number of runs with different rounding.
 N_SHAKEN = 4
-#: Test examples at a time.
+#: Number of test examples at once.
 EVALUATION_ROWS = 256
 
 
@@ -161,45 +161,44 @@ def trajectory_leave_one_out(
 ) -> TrajectoryLeaveOneOut:
     """Repeat a recorded training run without each of some examples.
 
-    Start, order of batches, learning rates, clipping and dropout's noise stay as recorded; the
-    example is taken out of every batch that holds it.  This is what :class:`SGDInfluence` and
+    Initial weights, order of batches, learning rates, clipping and dropout noise stay as recorded;
+    the example is removed from every batch that contains it. This is what :class:`SGDInfluence` and
     :class:`AdamWInfluence` predict to first order.
 
     Parameters
     ----------
     model : fitted skorch net, Pipeline or Task
-        Anything that :func:`~influencekit.as_task` takes, at the end of its recorded run.
+        Anything that :func:`~influencekit.as_task` accepts, at the end of its recorded run.
     X, y : array-like of shape (n_train, ...) and (n_train,)
         As they were given to ``fit``.
     X_query, y_query : array-like of shape (n_test, ...) and (n_test,)
-        Without ``y_query`` the model's own predictions are explained.
+        Test examples. Without ``y_query``, the model's own predictions are explained.
     left_out : array-like of int, default=None
-        Rows of X that are left out, one a rerun; None is each row that the run learned from.
+        Rows of X to leave out, one in each rerun; None is all rows that the run learned from.
     trajectory : Trajectory or path-like, default=None
-        None is the one that the net's ``TrajectoryRecorder`` holds.
+        None uses the one in the net's ``TrajectoryRecorder``.
     removal : {"renormalize", "fixed"}, default="renormalize"
-        "renormalize" takes the mean over the rows of the batch that remain, as a real deletion
-        does; "fixed" keeps the denominator.  A step of which no row remains is taken with
-        gradient 0.
+        "renormalize" takes the mean over the remaining rows of the batch, as a real deletion does;
+        "fixed" keeps the denominator. A step without remaining rows has gradient 0.
     output : str or callable, default="neg_loss"
         Scalar that is compared, higher for a better model.
     dtype : {"float64", "float32"}, default="float64"
-        Of the reruns, the reference among them.
+        dtype of the reruns, including the reference.
     chunk_size : int, default=64
-        Reruns that are trained together.
+        Number of reruns that are trained together.
     on_nan : {"raise", "keep"}, default="raise"
-        What to do where a rerun diverges, so that its outputs are NaN or infinite.  "raise"
-        stops with an error that names the rows left out, and writes nothing of that chunk into
-        ``cache_dir``.  "keep" makes these outputs NaN, with a warning.
+        What to do if a rerun diverges, so that its outputs are NaN or infinite. "raise" stops with
+        an error that names the rows left out, and does not write that chunk to ``cache_dir``.
+        "keep" sets these outputs to NaN, with a warning.
     cache_dir : path-like, default=None
-        Chunks are kept here as they are finished and found again by a later call, so that a
-        killed process loses the chunk in flight at most.  Reuse needs the same ``chunk_size``.
+        Folder in which finished chunks are stored and reused by a later call, so that a killed
+        process loses at most the current chunk. Reuse needs the same ``chunk_size``.
     verbose : int, default=0
 
     Returns
     -------
     TrajectoryLeaveOneOut
-        Positive ``scores`` mark proponents; the unit is the output's.
+        Positive ``scores`` mark proponents; their unit is that of the output.
 
     Raises
     ------
@@ -216,13 +215,13 @@ def trajectory_leave_one_out(
 
     Notes
     -----
-    Cost: a training run for each example, as a stack, whose small matrix products take much
-    less time than runs one by one.  Memory: parameters, optimizer state, gradient and
-    activations of ``chunk_size`` models.
+    Cost: one training run for each example. They run as a stack, which takes much less time than
+    separate runs.  Memory: parameters, optimizer state, gradient and activations of ``chunk_size``
+    models.
 
-    ``unresolved`` of the result is the share of changes within the noise of rounding.  That noise
-    is measured with 4 more reference runs, in which every parameter goes up or down by
-    its last place after each step.
+    ``unresolved`` of the result is the share of changes within rounding noise. That noise is
+    measured with 4 more reference runs, in which every parameter is moved up or down by its last
+    digit after each step.
     """
     _check_arguments(removal, dtype, chunk_size)
     check_on_nan(on_nan)
@@ -252,7 +251,7 @@ def trajectory_leave_one_out(
 
 
 class _Tables:
-    """Outputs of reruns, trained or found again.
+    """Outputs of reruns, trained or read from the cache.
 
     Parameters
     ----------
@@ -269,7 +268,7 @@ class _Tables:
         self.on_nan = on_nan
 
     def full(self) -> NDArray:
-        """Outputs of the reference, and of the reference with other rounding below it."""
+        """Outputs of the reference, followed by those of the reference with other rounding."""
 
         def train() -> NDArray:
             reference = self.evaluation(self.reruns.without(torch.tensor([-1])))
@@ -315,9 +314,9 @@ def _refuse_diverged(outputs: NDArray, names: list[str]) -> None:
         found = ", ".join(names[i] for i in bad[:10]) + (", ..." if len(bad) > 10 else "")
         raise ValueError(
             f"model: {len(bad)} of {len(outputs)} reruns gave outputs that are NaN or infinite: "
-            f"{found}. The run is close to diverging, or what is explained is not finite there. "
-            "Train with a smaller learning rate, leave those rows out of left_out=, or take "
-            "on_nan='keep', which keeps such outputs as NaN."
+            f"{found}. The run is close to diverging, or the explained output is not finite "
+            f"there. Train with a smaller learning rate, leave those rows out of left_out=, or "
+            f"use on_nan='keep', which keeps such outputs as NaN."
         )
 
 
@@ -330,14 +329,15 @@ def _check_arguments(removal: str, dtype: str, chunk_size: int) -> None:
 
 
 def _replay(task: Task, train: Examples, trajectory: Any, dtype: torch.dtype) -> Replay:
-    """The run with its model and data, after a look whether they belong together."""
+    """The run with its model and data, after a check that they belong together."""
     if isinstance(trajectory, (str, os.PathLike)):
         trajectory = Trajectory.load(trajectory)
     if trajectory is None:
         trajectory = recorded_trajectory(task.estimator)
     if trajectory is None:
         raise TrajectoryError(
-            f"model: this {task.name} holds no recording of its training. Train the skorch net "
+            f"model: this {task.name} does not have a recording of its training. Train the skorch "
+            f"net "
             "with callbacks=[TrajectoryRecorder()], or a torch module inside "
             "record_trajectory(...) as recorder, and give trajectory=recorder.trajectory_."
         )
@@ -354,8 +354,8 @@ def _rows(left_out: Any, trajectory: Trajectory, n_train: int) -> NDArray:
     rows = np.asarray(left_out)
     if rows.ndim != 1 or not len(rows) or not np.issubdtype(rows.dtype, np.integer):
         raise ValueError(
-            f"left_out: got shape {rows.shape} of {rows.dtype}; accepted is a list of one or more "
-            "integers, rows of X."
+            f"left_out: got shape {rows.shape} of {rows.dtype}; accepted is a list of at least "
+            f"one integer, rows of X."
         )
     if rows.min() < 0 or rows.max() >= n_train:
         raise ValueError(
@@ -370,14 +370,14 @@ def _why_in_turn(task: Task, train: Examples) -> str | None:
     reason = why_runs_differ(task, few.inputs, present(few.targets, "training targets"))
     if reason is not None:
         warn_user(
-            f"Reruns are trained one after the other: {reason}. It takes many times as long.",
+            f"Reruns are trained one after the other, which takes many times as long: {reason}.",
             InfluenceKitWarning,
         )
     return reason
 
 
 def _key(reruns: Reruns, evaluation: Evaluation, output: Any) -> str:
-    """Fingerprint of everything but the rows that are left out."""
+    """Fingerprint of everything except the rows that are left out."""
     replay, task = reruns.replay, reruns.replay.model.task
     run, start = replay.trajectory, replay.snapshot(0)
     objective = [

@@ -1,4 +1,4 @@
-"""What trajectory-specific leave-one-out measured."""
+"""The result of trajectory-specific leave-one-out."""
 
 from __future__ import annotations
 
@@ -23,17 +23,16 @@ class TrajectoryLeaveOneOut:
     Attributes
     ----------
     outputs : ndarray of shape (n_left_out, n_test)
-        Explained output of the run without each example; NaN for one that diverged and was
-        kept.
+        Explained output of the run without each example; NaN for a diverged run with on_nan="keep".
     reference : ndarray of shape (n_test,)
-        That of the run with all of them.
+        Output of the run with all examples.
     left_out : ndarray of shape (n_left_out,), int64
         Rows of X_train.
     n_train : int
         Rows of X_train.
     noise : ndarray of shape (n_test,)
-        How far the reference moves if each parameter is rounded another way after every step:
-        the largest change over a few such runs, at least machine epsilon of the output's size.
+        Change of the reference if every parameter is rounded differently after each step: the
+        largest change over a few such runs, at least the machine epsilon times the output's size.
     """
 
     outputs: NDArray
@@ -81,7 +80,7 @@ class TrajectoryLeaveOneOut:
         Raises
         ------
         ValueError
-            If the shape is neither.
+            If the shape is neither of these.
         """
         table = np.asarray(scores, dtype=np.float64)
         if table.shape == (len(self.reference), self.n_train):
@@ -105,7 +104,7 @@ class TrajectoryLeaveOneOut:
         -------
         LDSResult
             One correlation a test example, their mean and its standard error over the test
-            examples.  They share one run and its left-out examples, so the error says nothing
-            of other runs: repeat with several seeds.
+            examples.  They share one run and its left-out examples, so the error does not cover
+            other runs: repeat with several seeds.
         """
         return leave_one_out_correlation(self.scores, self.pick(scores), correlation="spearman")

@@ -1,1 +1,1 @@
-"""Many models in training at once, whoever trains them."""
+"""Training many models at once."""

@@ -1,4 +1,4 @@
-"""One function of a model's tensors, for all models of a stack at once or one after the other."""
+"""A function of a model's tensors, for all models of a stack at once or one after the other."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from influencekit.training._randomness import RandomStream
 __all__ = ["call_all", "call_in_turn"]
 
 
-#: dropouts that multiply their input by noise which depends on its shape only
+#: Dropouts that multiply their input by noise that depends only on its shape.
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
 
 
 class StackedDropout(TorchFunctionMode):
-    """While active, dropout inside a vmapped forward draws from the models' random streams.
+    """While active, dropout in a vmapped forward draws from the models' random streams.
 
-    The noise is what the native function makes of a tensor of ones under the stream's random
-    state, so a stacked model consumes its stream exactly as it would alone.  Any other random
-    function is left alone, and ``vmap(randomness="error")`` refuses it.
+    The noise is the native function's result for a tensor of ones under the stream's random state,
+    so a stacked model uses its stream exactly as it would alone. Other random functions are
+    unchanged, and ``vmap(randomness="error")`` refuses them.
 
     Parameters
     ----------
     streams : RandomStream or sequence of RandomStream
-        One that all models share, which then see the same noise; or one for each model, in the
-        order of the stack.  Advanced in place.
+        One stream shared by all models, which then see the same noise; or one for each model, in
+        the order of the stack. The streams are advanced in place.
     """
 
     def __init__(self, streams: RandomStream | Sequence[RandomStream]):
@@ -73,7 +73,7 @@ def _draw(like: Tensor, func: Callable, p: float, stream: RandomStream) -> Tenso
 
 
 class _Noise(torch.autograd.Function):
-    """Noise for dropout's input, drawn outside of vmap: once, or a model at a time."""
+    """Noise for dropout's input, drawn outside of vmap: once, or for each model."""
 
     @staticmethod
     def forward(x: Tensor, func: Callable, p: float, streams: _Streams) -> Tensor:
@@ -83,7 +83,7 @@ class _Noise(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        """Keep nothing: noise has no gradient."""
+        """Keep nothing: noise does not have a gradient."""
 
     @staticmethod
     def backward(_ctx: Any, _gradient: Tensor) -> tuple:
@@ -117,9 +117,9 @@ def call_all(
     batch : tree of Tensor
         Of shape (batch, ...) if ``shared``, else (n_models, batch, ...).
     streams : RandomStream, sequence of RandomStream or None
-        Of dropout: shared by all models, or one for each; advanced in place.
+        Streams for dropout: shared by all models, or one for each; advanced in place.
     shared : bool, default=False
-        Whether all models look at the same batch.
+        Whether all models get the same batch.
 
     Returns
     -------

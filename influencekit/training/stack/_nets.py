@@ -28,8 +28,8 @@ class NetLoss(nn.Module):
     Parameters
     ----------
     net : NeuralNet
-        Initialized.  Its modules and criteria become children, so that
-        :func:`torch.func.functional_call` can put other tensors in their place.
+        An initialized net. Its modules and criteria become children, so that
+        :func:`torch.func.functional_call` can replace their tensors.
     """
 
     def __init__(self, net: NeuralNet):
@@ -91,7 +91,7 @@ class NetStack:
         return call_all(one, (parameters, buffers), batch, streams)
 
     def load(self, model: int, target: nn.Module) -> None:
-        """Copy one model's tensors into a module with the names of the net's own."""
+        """Copy one model's tensors into a module with the same names as the net's own."""
         tensors = {**self.parameters, **self.buffers}
         with torch.no_grad():
             for name, own in _named_tensors(target).items():
@@ -125,12 +125,12 @@ def initial_stack(estimator: NeuralNet, seeds: Sequence[int]) -> NetStack:
     estimator : NeuralNet
         Cloned, never changed.
     seeds : sequence of int
-        One a model.
+        One seed for each model.
 
     Returns
     -------
     NetStack
-        Every model stands where ``torch.manual_seed(seed); net.initialize()`` leaves it.
+        Every model is in the state after ``torch.manual_seed(seed); net.initialize()``.
     """
     device = estimator.device or "cpu"
     parts, streams, template = [], [], None

@@ -1,4 +1,4 @@
-"""Which rows each stacked model sees at each step: exactly those that it would see alone."""
+"""The rows of each stacked model at each step: exactly those that it would see alone."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ __all__ = [
 
 
 class Group(NamedTuple):
-    """Models whose batches are of one length at a step.
+    """Models whose batches have the same length at a step.
 
     Attributes
     ----------
     models : Tensor of shape (m,) or None
-        Positions in the stack; None for all of it, in order.
+        Positions in the stack; None for all models in order.
     rows : Tensor of shape (m, length)
         Each model's batch, as positions in the whole data.
     """
@@ -40,7 +40,7 @@ class Group(NamedTuple):
 
 
 def _positions(length: int) -> Dataset:
-    """Data that only loaders' samplers look at: they ask for its length."""
+    """Data for samplers of loaders, which only need its length."""
     return TensorDataset(torch.empty(length))
 
 
@@ -66,8 +66,8 @@ def _batch_size(loader: DataLoader) -> int:
 
 
 def epoch_order(loader: DataLoader) -> Tensor:
-    """Order of an epoch's rows, (n,) int64; random numbers are drawn as an epoch draws them."""
-    iter(loader)  # draws the workers' seed, as it does at the start of every epoch
+    """Order of an epoch's rows, (n,) int64; draws the same random numbers as an epoch."""
+    iter(loader)  # draws the workers' seed, as at the start of every epoch
     return torch.from_numpy(np.fromiter(loader.sampler, dtype=np.int64))
 
 
@@ -105,11 +105,11 @@ class SubsetSchedule:
         with self.streams[model].use():
             order = epoch_order(loader)
         batches = rows[order].split(_batch_size(loader))
-        return batches[: len(loader)]  # without the last one where drop_last is set
+        return batches[: len(loader)]  # without the last one if drop_last is set
 
 
 def _grouped(batches: Sequence[Tensor]) -> Iterator[Group]:
-    """Put the models' batches of one step together by length: no padding, no wrong row."""
+    """Group the models' batches of one step by length, so padding is not needed."""
     by_length: dict[int, list[int]] = defaultdict(list)
     for model, batch in enumerate(batches):
         by_length[len(batch)].append(model)
@@ -119,10 +119,10 @@ def _grouped(batches: Sequence[Tensor]) -> Iterator[Group]:
 
 
 def epoch_orders(n_rows: int, batch_size: int, seed: int) -> Iterator[Tensor]:
-    """Order of all rows in one epoch after the other, (n_rows,) int64.
+    """Order of all rows in each epoch, (n_rows,) int64.
 
     The order is that of ``DataLoader(rows, batch_size, shuffle=True,
-    generator=torch.Generator().manual_seed(seed))``, iterated once an epoch.
+    generator=torch.Generator().manual_seed(seed))``, iterated once per epoch.
     """
     generator = torch.Generator().manual_seed(int(seed))
     loader: DataLoader = DataLoader(
@@ -135,14 +135,14 @@ def epoch_orders(n_rows: int, batch_size: int, seed: int) -> Iterator[Tensor]:
 def batches_of_runs(
     orders: Iterator[Tensor], batch_size: int, removal_of_row: Tensor | None, columns: Tensor
 ) -> Iterator[Tensor]:
-    """Yield the rows of one step after the other.
+    """Yield the rows of each step.
 
     Parameters
     ----------
     orders : iterator of Tensor of shape (n_rows,)
     batch_size : int
     removal_of_row : Tensor of shape (n_rows,) or None
-        Given, the rows of a run's column are deleted from its order and the rest moves up.
+        If given, the rows of a run's column are deleted from its order, and the rest moves up.
     columns : Tensor of shape (n_runs,)
         Columns with equal numbers of rows.
 

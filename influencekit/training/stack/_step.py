@@ -1,4 +1,4 @@
-"""One step of the optimizer of a whole stack, and how the optimizer is made."""
+"""One optimizer step for a whole stack, and how the optimizer is made."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["OptimizerSpec", "ParameterGroup", "StackedStep", "groups_of"]
 
 _NOT_OPTIONS = ("params", "param_names")
 
-#: Entries of an optimizer's state that count steps: one number, whatever the parameter's shape.
+#: Entries of an optimizer's state that count steps: one number for any parameter shape.
 _COUNTERS = ("step", "mu_product")
 
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Names of parameters and the options that hold for them.
+    """Names of parameters, and their options.
 
     Parameters
     ----------
@@ -42,9 +42,9 @@ class OptimizerSpec:
     cls : type
     groups : tuple of ParameterGroup
     state : dict of parameter name to dict
-        Where the optimizer starts; empty for a fresh one.
+        Initial state of the optimizer; empty for a new one.
     decays : bool
-        Whether a weight decay was asked of the optimizer, in place of the task's penalty.
+        Whether the optimizer has a requested weight decay, which replaces the task's penalty.
     """
 
     cls: Any
@@ -105,14 +105,14 @@ def groups_of(optimizer: Optimizer, names: Mapping[int, str]) -> tuple[Parameter
 
 @dataclass(eq=False)
 class StackedStep:
-    """Moves every model of a stack by one step of its optimizer.
+    """Updates every model of a stack by one step of its optimizer.
 
     Parameters
     ----------
     parameters : mapping of str to Tensor of shape (n_models, ...)
         Changed in place.
     optimizer : torch.optim.Optimizer
-        An elementwise one, of these parameters.
+        An elementwise optimizer of these parameters.
     penalty : mapping of str to Tensor, default={}
         Strengths, broadcastable to the parameters: ``r θ`` is added to the gradient.
     max_norm : float or None, default=None

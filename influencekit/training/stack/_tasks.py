@@ -1,4 +1,4 @@
-"""Many copies of one fitted model: forwarded at once or in turn, and evaluated at queries."""
+"""Many copies of one fitted model: run at once or one by one, and evaluated at queries."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ Parameters = dict[str, Tensor]  # each of shape (n_runs, ...)
 
 
 class TaskStack:
-    """A task's module with other parameters in it, those of many runs at once.
+    """A task's module with the parameters of many runs.
 
-    Dropout is active in training.  Normalization layers with running statistics stay as the
-    fitted model has them: in training mode they would make every loss depend on the other rows
-    of its batch, so that a row could not be taken out of it.
+    Dropout is active in training. Normalization layers with running statistics keep those of the
+    fitted model: in training mode, every loss would depend on the other rows of its batch, so that
+    a row could not be removed from it.
 
     Parameters
     ----------
     task : Task
         Its module is copied.
     together : bool, default=True
-        False forwards one run after the other: for modules that vmap cannot look into.
+        False runs the models one after the other, for modules that vmap cannot transform.
     """
 
     def __init__(self, task: Task, together: bool = True):
@@ -50,7 +50,7 @@ class TaskStack:
 
     @property
     def module(self) -> nn.Module:
-        """The copy of the module that all runs go through."""
+        """The copy of the module used by all runs."""
         return self.own.module
 
     def initial(self, n_runs: int) -> Parameters:
@@ -87,16 +87,16 @@ class TaskStack:
         inputs : Tensor, tuple or dict of Tensors
             Of shape (batch, ...) if ``shared``, else (n_runs, batch, ...).
         shared : bool
-            Whether all runs look at the same inputs.
+            Whether all runs get the same inputs.
         stream : RandomStream, default=None
-            Of dropout; every run sees what it holds, and it is advanced once.
+            Stream for dropout; every run gets the same noise, and it is advanced once.
 
         Returns
         -------
         Tensor
         """
         call = call_all if self.together else call_in_turn
-        with simple_kernels():  # no nested tensors, no switch that another thread has turned
+        with simple_kernels():  # no nested tensors, no switch changed by another thread
             return call(lambda own, x: self.own.forward(x, own), parameters, inputs, stream, shared)
 
     def losses(self, outputs: Tensor, targets: Tensor, shared: bool) -> Tensor:
@@ -145,7 +145,7 @@ def model_outputs(model: Any, X_query: Any, y_query: Any, output: Any) -> np.nda
 def task_outputs(task: Task, examples: Any, output: Any) -> np.ndarray:
     """Outputs of a task at ready-made examples, (n_query,) float64.
 
-    NaN where the model's natural outputs are not finite, whatever the function makes of them.
+    NaN if the model's natural outputs are not finite, whatever the function returns for them.
     """
     function = resolve_output(task, output, has_targets=examples.targets is not None)
     parts = []
@@ -158,41 +158,41 @@ def task_outputs(task: Task, examples: Any, output: Any) -> np.ndarray:
 
 
 def unanswered(outputs: Tensor) -> Tensor:
-    """Examples at which a model has no finite natural output, (n,) bool.
+    """Examples at which a model's natural outputs are not finite, (n,) bool.
 
-    Minus infinity for some classes is an answer, their probability is 0; but something must be
-    finite, and nothing NaN or plus infinity.  A function of the outputs need not show it: the
+    Minus infinity for some classes is valid, because their probability is 0. But at least one
+    output must be finite, and none NaN or plus infinity. The explained output may hide this: the
     position of the largest of several NaN is a number.
 
     Parameters
     ----------
     outputs : Tensor of shape (n, ..., n_outputs)
     """
-    largest = outputs.detach().amax(-1)  # NaN where any is NaN
+    largest = outputs.detach().amax(-1)  # NaN if any is NaN
     return ~torch.isfinite(largest).reshape(len(outputs), -1).all(dim=1)
 
 
 class Evaluation:
     """The explained output of many runs at all test examples.
 
-    It is evaluated in float64 whatever the dtype of training, so that small differences
-    between runs are not rounded away; in the model's dtype where its forward cannot do that.
+    It is evaluated in float64 for any dtype of training, so that small differences between runs are
+    not rounded away; in the model's dtype if its forward does not support float64.
 
     Parameters
     ----------
     task : Task
     queries : Examples
-        Read once.  Without targets the fitted model's own predictions are explained.
+        Queries, read once. Without targets, the fitted model's own predictions are explained.
     output : str or callable
     together : bool
-        Whether runs are forwarded together.
+        Whether runs are computed together.
     batch_size : int
-        Test examples at a time.
+        Number of test examples at once.
 
     Attributes
     ----------
     dtype : torch.dtype
-        Of the evaluation.
+        dtype of the evaluation.
     n_queries : int
     """
 
@@ -217,7 +217,7 @@ class Evaluation:
         Returns
         -------
         ndarray of shape (n_runs, n_queries), float64
-            NaN where a model's natural outputs are not finite.
+            Outputs; NaN if a model's natural outputs are not finite.
         """
         parameters = {name: p.to(self.dtype) for name, p in parameters.items()}
         with torch.no_grad():
@@ -236,7 +236,7 @@ class Evaluation:
         return torch.where(unknown, torch.full_like(values, torch.nan), values)
 
     def _widen(self) -> None:
-        """Go to float64 if the model's forward can."""
+        """Switch to float64 if the model's forward supports it."""
         plain = self.stack, self.batches, self.dtype
         wide = TaskStack(self.stack.task, self.stack.together)
         try:
@@ -247,7 +247,7 @@ class Evaluation:
             with torch.no_grad():
                 values = self._values(first, batches[0])
             if values.dtype != torch.float64:
-                raise TypeError("the model has a dtype of its own")
+                raise TypeError("the model has a fixed dtype")
         except (RuntimeError, TypeError, ValueError):
             self.stack, self.batches, self.dtype = plain
 

@@ -1,4 +1,4 @@
-"""A trial before a stack is trusted: it must equal a model alone; and what a model costs."""
+"""A trial before a stack is trusted: it must equal a separate model. Also memory per model."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from influencekit.utils._torch import count_saved_bytes
 
 __all__ = ["N_ROWS", "bytes_per_net", "bytes_per_run", "why_nets_differ", "why_runs_differ"]
 
-#: Examples of a trial of runs.
+#: Number of examples in a trial of runs.
 N_ROWS = 4
 
-#: By what it is: a value for each model; None where a parameter has no gradient.
+#: Values of each model by name; None if a parameter does not have a gradient.
 Found = dict[str, Any]
 
 
 def why_nets_differ(estimator: NeuralNet, data: Data, length: int) -> str | None:
-    """Compare a stack of two nets with the nets alone on one batch.
+    """Compare a stack of two nets with two separate nets on one batch.
 
     Loss, gradients, buffers and random streams must agree.
 
@@ -37,7 +37,7 @@ def why_nets_differ(estimator: NeuralNet, data: Data, length: int) -> str | None
     data : (inputs, targets)
         All rows.
     length : int
-        Rows of the batch.
+        Number of rows in the batch.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def _nets_together(estimator: NeuralNet, batch: Data) -> Found:
 
 
 def why_runs_differ(task: Task, inputs: Any, targets: Tensor) -> str | None:
-    """Compare two runs together with each alone: outputs, gradients and random stream.
+    """Compare two runs together with separate runs: outputs, gradients and random stream.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def _runs(stack: TaskStack, inputs: Any, targets: Tensor) -> Found:
     parameters = stack.initial(2)
     with torch.no_grad():
         for p in parameters.values():
-            p[1] *= 0.9  # told apart
+            p[1] *= 0.9  # makes the two different
     torch.manual_seed(0)
     stream = RandomStream.capture(stack.task.device)
     outputs = stack.outputs(parameters, inputs, True, stream)
@@ -129,7 +129,7 @@ def _gradients(losses: Tensor, parameters: Mapping[str, Tensor]) -> Found:
 def _difference(
     alone: Callable[[], Found], together: Callable[[], Found], device: Any
 ) -> str | None:
-    """What differs between two models together and alone, or what went wrong; None if nothing."""
+    """What differs between two models together and separately, or what failed; None if equal."""
     with untouched(device):
         own = alone()
         try:
@@ -151,7 +151,7 @@ def _difference(
 
 
 def _close(got: Tensor, value: Tensor, scale: float) -> bool:
-    """Equal to rounding, which may leave crumbs of ``scale`` where a gradient is zero."""
+    """Equal up to rounding, which may leave tiny multiples of ``scale`` for a zero gradient."""
     if got.shape != value.shape:
         return False
     if not value.is_floating_point():
@@ -169,7 +169,7 @@ def _first_line(error: Exception) -> str:
 
 
 def bytes_per_net(estimator: NeuralNet, data: Data, length: int) -> int:
-    """Bytes that a stacked net takes in training: state, activations and batch."""
+    """Bytes of a stacked net in training: state, activations and batch."""
     stack = initial_stack(estimator, [0])
     batch = tree_map(lambda t: t[:length], data)
     stack.net._set_training(True)  # noqa: SLF001  skorch has no other name
@@ -180,17 +180,17 @@ def bytes_per_net(estimator: NeuralNet, data: Data, length: int) -> int:
 
 
 def bytes_per_run(task: Task, inputs: Any, n_inputs: int, length: int) -> int:
-    """Bytes that a run takes in training: parameters, optimizer, activations and batch.
+    """Bytes of a run in training: parameters, optimizer, activations and batch.
 
     Parameters
     ----------
     task : Task
     inputs : Tensor, tuple or dict of Tensor
-        Of some examples, which are measured.
+        Inputs of some examples, which are measured.
     n_inputs : int
-        How many they are.
+        Number of these examples.
     length : int
-        Examples of a batch.
+        Number of examples in a batch.
 
     Returns
     -------

@@ -1,1 +1,1 @@
-"""A model trained again on subsets of its training rows."""
+"""A model retrained on subsets of its training rows."""

@@ -1,4 +1,4 @@
-"""The engines behind one function: which one runs, in what chunks, and what is kept."""
+"""The engines behind one function: which one runs, with which chunks, and what is stored."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from influencekit.utils._long_work import progress
 __all__ = ["ENGINES", "Job", "evaluate_runs"]
 
 
-#: What scikit-learn's SGD and MLP estimators say when training diverges.
+#: Messages of scikit-learn's SGD and MLP estimators when training diverges.
 _SKLEARN_DIVERGED = ("Floating-point under-/overflow occurred", "non-finite parameter weights")
 
 
 @dataclass
 class Job:
-    """Everything that a worker needs besides rows and seed; travels to the workers.
+    """Everything that a worker needs except rows and seed; it is sent to the workers.
 
     Parameters
     ----------
     estimator : estimator or None
-        Cloned and fitted; None where ``retrain`` is given.
+        Estimator that is cloned and fitted; None if ``retrain`` is given.
     retrain : callable or None
         ``retrain(X_subset, y_subset, seed) -> fitted model``.
     X, y, X_query, y_query : array-like
-        As the estimator takes them.
+        Data as the estimator takes them.
     output : str or callable
     sample_weight : ndarray of shape (n_train,) or None
     """
@@ -70,15 +70,15 @@ def run_jobs(
     job : Job
     runs : list of (rows, seed)
     n_jobs : int or None
-        As in joblib; the backend is that of :func:`joblib.parallel_config`.
+        As in joblib; :func:`joblib.parallel_config` sets the backend.
 
     Yields
     ------
     position : int
-        Which run.
+        Position of the run.
     outputs : ndarray of shape (n_query,), float64
     """
-    # the job's arrays go as arguments of their own, so that a cluster sends each of them once
+    # the job's arrays are separate arguments, so that a cluster sends each of them once
     parts = vars(job)
     calls = (joblib.delayed(run_one)(i, rows, seed, **parts) for i, (rows, seed) in enumerate(runs))
     try:
@@ -107,7 +107,7 @@ def run_one(position: int, rows: np.ndarray, seed: int, **parts: Any) -> tuple[i
 
 
 def _fitted(model: Any, X: Any, y: Any, sample_weight: Any) -> Any:
-    """The model fitted; None where scikit-learn itself says that its training diverged."""
+    """The fitted model; None if scikit-learn itself reports that training diverged."""
     try:
         model = weighted_fit(model, X, y, sample_weight)
     except ValueError as error:
@@ -136,7 +136,7 @@ def _naming_missing_classes(job: Job, y_subset: Any) -> Iterator[None]:
 
 
 def _check_finished(model: Any) -> None:
-    """Do not take a half-trained net for a result: skorch's fit swallows Ctrl-C."""
+    """Refuse a half-trained net: skorch's fit catches Ctrl-C."""
     net = last_step(model)
     if not isinstance(net, NeuralNet):
         return
@@ -149,7 +149,7 @@ def _check_finished(model: Any) -> None:
 
 
 def _may_stop(callback: Any) -> bool:
-    """Whether a callback may end training early: EarlyStopping, or one that we do not know."""
+    """Whether a callback may end training early: EarlyStopping, or an unknown callback."""
     known = type(callback).__module__.startswith(("skorch.", "influencekit."))
     return not known or isinstance(callback, EarlyStopping)
 
@@ -160,14 +160,14 @@ def last_step(model: Any) -> Any:
 
 
 def know_all_classes(model: Any, y: Any) -> None:
-    """A net's outputs stand for all classes, also where its subset misses one."""
+    """Keep a net's outputs for all classes, even if a class is missing in its subset."""
     net = last_step(model)
     if isinstance(net, NeuralNet) and hasattr(net, "classes_inferred_"):
         net.classes_inferred_ = np.unique(np.asarray(y))
 
 
 def _seeds_itself(job: Job) -> bool:
-    """Whether all randomness comes from ``random_state``, so that threads need not queue."""
+    """Whether all randomness comes from ``random_state``, so that threads need not wait."""
     if job.retrain is not None:
         return False
     parts = [job.estimator, *job.estimator.get_params(deep=True).values()]
@@ -192,8 +192,7 @@ def evaluate_runs(
 ) -> np.ndarray:
     """Train once for each (rows, seed) and evaluate at the job's queries.
 
-    Rows may be any subset of any size: all rows is the model itself, all but one is
-    leave-one-out.
+    Rows may be a subset of any size: all rows give the model itself, all except one leave-one-out.
 
     Parameters
     ----------
@@ -204,10 +203,10 @@ def evaluate_runs(
     n_jobs : int, default=None
     verbose : int, default=0
     on_nan : {"raise", "keep"}, default="raise"
-        "raise" stops at the first chunk with an output that is not finite and does not store it;
-        "keep" makes such outputs NaN.
+        "raise" stops at the first chunk with an output that is not finite, and does not store it;
+        "keep" sets such outputs to NaN.
     n_repeats : int, default=1
-        Runs of one subset, which follow one another.
+        Number of consecutive runs for each subset.
 
     Returns
     -------
@@ -216,7 +215,7 @@ def evaluate_runs(
     Raises
     ------
     DivergedRuns
-        If an output is not finite, unless these are kept.
+        If an output is not finite and ``on_nan="raise"``.
     """
     stacked = _stacked_engine(job, runs, engine)
     if stacked is None:
@@ -260,7 +259,7 @@ def _refuse_diverged(
 
 
 def _stacked_engine(job: Job, runs: Runs, engine: str) -> StackedRetrainer | None:
-    """The stacked engine if it is wanted and able, else None."""
+    """The stacked engine if it is requested and possible, else None."""
     if engine == "joblib" or job.retrain is not None:
         return None
     stacked = StackedRetrainer(job.estimator, job.X, job.y, job.X_query, job.y_query, job.output)
@@ -270,7 +269,7 @@ def _stacked_engine(job: Job, runs: Runs, engine: str) -> StackedRetrainer | Non
     if engine == "stacked":
         raise ValueError(
             f"engine='stacked' cannot train this model: {reason}. "
-            "Use engine='joblib', or 'auto', which stacks where it can."
+            "Use engine='joblib', or 'auto', which stacks if possible."
         )
     return None
 
@@ -278,7 +277,7 @@ def _stacked_engine(job: Job, runs: Runs, engine: str) -> StackedRetrainer | Non
 def _compute(
     job: Job, stacked: StackedRetrainer | None, runs: Runs, chunks: list, n_jobs: int | None
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Outputs of each missing chunk as they are done."""
+    """Outputs of each missing chunk as they finish."""
     if stacked is None:
         todo = [(c, int(chunk[0])) for c, chunk in chunks]
         for position, values in run_jobs(job, [runs[i] for _, i in todo], n_jobs):

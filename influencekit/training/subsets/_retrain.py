@@ -63,53 +63,51 @@ def retrain_on_subsets(
         those of XGBoost, LightGBM and CatBoost), a skorch net, a Pipeline, a fitted search (its
         ``best_estimator_`` counts) or a FrozenEstimator.  It is cloned, never changed.
     X, y : array-like of shape (n_train, ...) and (n_train,)
-        All training rows.  Subsets are drawn from all of them, also where the model's own
-        ``train_split`` or ``early_stopping`` held rows out: every retraining learns from
-        all rows of its subset.
+        All training rows. Subsets are drawn from all of them, even if the model's own
+        ``train_split`` or ``early_stopping`` held rows out: every retraining learns from all rows
+        of its subset.
     X_query, y_query : array-like of shape (n_query, ...) and (n_query,)
-        Where the retrained models are evaluated.  Without ``y_query`` a classifier is
+        Queries at which the retrained models are evaluated. Without ``y_query``, a classifier is
         evaluated at the labels that the given model predicts.
     n_subsets : int, default=50
-        Number of subsets; more of them leave the first ones as they were.
+        Number of subsets; a larger number does not change the first ones.
     subset_fraction : float in (0, 1), default=0.5
-        Share of the rows in a subset.
+        Fraction of the rows in a subset.
     masks : bool array-like of shape (n_subsets, n_train), default=None
-        Subsets of your own, of any sizes, in place of random ones.
+        Your own subsets, of any sizes, in place of random ones.
     sample_weight : array-like of shape (n_train,), default=None
-        Weights that the model was fitted with; each training gets those of its rows.
+        Weights that the model was fitted with; each training uses those of its rows.
     X_fit : array-like of shape (n_train, n_features), default=None
-        Of a Pipeline whose transformers are kept: what its last step was fitted on.
+        For a Pipeline whose transformers are kept: the data that its last step was fitted on.
     n_repeats : int, default=1
-        Trainings of each subset, under different seeds.
+        Number of trainings of each subset, with different seeds.
     output : {"neg_loss", "margin", "logit", "prediction"} or callable, default="neg_loss"
         Evaluated on the retrained model, higher is better; a callable is
         ``output(outputs, targets) -> (n,)`` on natural outputs.  For models without gradients
         see Notes; there it is ``output(model, X, y) -> (n,)``.
     engine : {"auto", "stacked", "joblib"}, default="auto"
-        "stacked" trains many skorch nets at once, each exactly as it would train alone
-        under its seed, to rounding.  "joblib" trains one model a worker.  "auto" stacks
-        where it can.
+        "stacked" trains many skorch nets at once, each as it would train alone with its seed, up to
+        rounding. "joblib" trains one model per worker. "auto" stacks if possible.
     refit_transformers : bool, default=False
-        Whether a Pipeline's transformers are fitted again on each subset, rather than kept
-        as they are.  Takes ``engine="joblib"``.
+        Whether a Pipeline's transformers are fitted again on each subset, rather than kept. Needs
+        ``engine="joblib"``.
     retrain : callable, default="auto"
-        ``retrain(X_subset, y_subset, seed) -> fitted model``, your own training in place of
-        ``clone(model).fit``.  ``model`` is not used then and may be None.
+        ``retrain(X_subset, y_subset, seed) -> fitted model``, your own training function in place
+        of ``clone(model).fit``. Then ``model`` is not used and may be None.
     on_nan : {"raise", "keep"}, default="raise"
-        What to do where a retrained model's outputs are NaN or infinite, since its training
-        diverged.  "raise" stops with an error that names subset, seed and queries, and writes
-        nothing of it into ``cache_dir``.  "keep" makes these outputs NaN in the result, with a
-        warning; metrics refuse them, see :attr:`SubsetOutputs.diverged`.
+        What to do if a retrained model's outputs are NaN or infinite because its training diverged.
+        "raise" stops with an error that names subset, seed and queries, and does not write the
+        outputs to ``cache_dir``. "keep" sets these outputs to NaN in the result, with a warning;
+        metrics refuse them, see :attr:`SubsetOutputs.diverged`.
     cache_dir : path-like, default=None
-        Where finished work is written as it comes, and found again by a later call with
-        the same data, model, output and ``random_state``, also after an error.  Nothing is
-        pickled.
+        Folder in which finished work is stored, and reused by a later call with the same data,
+        model, output and ``random_state``, even after an error. Pickle is not used.
     n_jobs : int, default=None
-        Workers of the joblib engine; see :func:`joblib.parallel_config` for backends
-        (loky, threading, dask).  torch and numpy have one random state a process, so that
-        threads train nets by turns.
+        Number of workers of the joblib engine; see :func:`joblib.parallel_config` for backends
+        (loky, threading, dask). torch and numpy have one global random state per process, so the
+        threading backend trains nets one at a time.
     random_state : int, RandomState or None, default=None
-        Draws subsets and seeds.
+        Seed for drawing subsets and seeds.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -123,7 +121,7 @@ def retrain_on_subsets(
         If an argument is not among those accepted, engine="stacked" cannot train this
         model, or a training diverged; the message says why.
     UnsupportedModelError
-        If the model cannot be trained anew.
+        If the model cannot be retrained.
 
     Warns
     -----
@@ -133,8 +131,8 @@ def retrain_on_subsets(
     Notes
     -----
     One training is ``torch.manual_seed(seed); clone(net).set_params(train_split=None).fit(...)``;
-    every ``random_state`` inside a scikit-learn estimator is set to the seed.  The random
-    states of torch, numpy and Python are left as they were.
+    every ``random_state`` inside a scikit-learn estimator is set to the seed.  The random states of
+    torch, numpy and Python are not changed.
 
     A model without gradients is asked by its own methods.  "neg_loss" is the logarithm of the
     label's probability by ``predict_proba``, "margin" that of its odds.  Logarithms are taken of
@@ -173,7 +171,7 @@ def retrain_on_subsets(
     n_train = count_rows(X)
     if y is not None and count_rows(y) != n_train:
         raise ValueError(
-            f"y: has {count_rows(y):,} rows, but X has {n_train:,}; they must be the same examples."
+            f"y: got {count_rows(y):,} rows, but X has {n_train:,}; they must be the same examples."
         )
     if masks is not None:
         masks = check_masks(masks, n_train)
@@ -194,8 +192,8 @@ def retrain_on_subsets(
     own_training = retrain if callable(retrain) else None
     if own_training and sample_weight is not None:
         raise ValueError(
-            "sample_weight: retrain=, a training function of your own, takes none. Weigh rows "
-            "inside it, or leave retrain out."
+            "sample_weight: it is not passed to your own training function, retrain=. Weight rows "
+            "inside that function, or leave retrain out."
         )
     recipe = Recipe(None, []) if own_training else read_recipe(model, refit_transformers)
     job = Job(
@@ -229,7 +227,7 @@ def retrain_on_subsets(
 
 @dataclass(frozen=True)
 class Retraining:
-    """How models are trained again without some rows; see :func:`retrain_on_subsets`."""
+    """How models are retrained without some rows; see :func:`retrain_on_subsets`."""
 
     n_repeats: int
     engine: str
@@ -251,7 +249,7 @@ class Retraining:
         data : tuple of X, y, X_query and y_query
         masks : ndarray of bool of shape (n_subsets, n_train)
         names : sequence of str
-            Of every subset, such as ``"without group 'a'"``, for errors.
+            Name of every subset, such as ``"without group 'a'"``, for errors.
         output : str or callable
 
         Returns
@@ -275,7 +273,7 @@ def _check_arguments(
 ) -> None:
     for name, value in (("n_subsets", n_subsets), ("n_repeats", n_repeats)):
         if not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"{name}: got {value!r}; accepted is an int of 1 or more.")
+            raise ValueError(f"{name}: got {value!r}; accepted is an int of at least 1.")
     check_choice("engine", engine, ENGINES)
     if retrain != "auto" and not callable(retrain):
         raise ValueError(
@@ -284,7 +282,7 @@ def _check_arguments(
         )
     if engine == "stacked" and callable(retrain):
         raise ValueError(
-            "engine='stacked' cannot run a training function of your own; "
+            "engine='stacked' cannot run your own training function; "
             "use engine='joblib' or 'auto' with retrain=."
         )
     if engine == "stacked" and refit_transformers:
@@ -333,13 +331,14 @@ def check_classes(estimator: Any, masks: np.ndarray, y: Any, y_query: Any, outpu
             )
         return
     if labels.ndim == 2 and labels.shape[1] > 1:
-        return  # several labels an example: every output is there whatever the rows
+        return  # several labels per example: all outputs exist for any rows
     for label in np.unique(np.asarray(y_query)):
         without = np.flatnonzero(~masks[:, labels == label].any(axis=1))
         if len(without):
             raise ValueError(
-                f"masks: subset {without[0]} ({len(without)} in all) has no row of class "
-                f"{label.item()!r}, which y_query holds, so the model retrained on it has no "
-                "output for it. Use a larger subset_fraction, masks that hold every class, or "
+                f"masks: subset {without[0]} ({len(without)} in all) does not have rows of class "
+                f"{label.item()!r}, which is in y_query, so the model retrained on it does not "
+                f"have an output for this class. Use a larger subset_fraction, masks with every "
+                f"class, or "
                 "leave those queries out."
             )

@@ -41,7 +41,7 @@ from influencekit.utils.validation import present
 __all__ = ["StackedRetrainer"]
 
 
-#: What a subclass of NeuralNet may do in its own way without changing the training loop.
+#: Methods that a subclass of NeuralNet may override without changing the training loop.
 FREE_METHODS = {
     "__init__",
     "infer",
@@ -69,14 +69,14 @@ def why_not_stacked(estimator: Any) -> str | None:
     Parameters
     ----------
     estimator : estimator
-        A net's configuration is read from a freshly initialized clone.
+        An estimator; a net's configuration is read from a newly initialized clone.
 
     Returns
     -------
     str or None
     """
     if not isinstance(estimator, NeuralNet):
-        return f"{type(estimator).__name__} is no skorch net"
+        return f"{type(estimator).__name__} is not a skorch net"
     net = fresh_copy(estimator, 0)
     if net.compile:
         return "compile=True"
@@ -85,7 +85,7 @@ def why_not_stacked(estimator: Any) -> str | None:
 
 
 def _changed_loop(net: NeuralNet) -> str | None:
-    """A method of the training loop that the net's class has replaced."""
+    """Methods of the training loop that the net's class overrides."""
     for cls in type(net).__mro__:
         if cls in SKORCH_NETS:
             break
@@ -110,7 +110,7 @@ def _iterator_reason(net: NeuralNet) -> str | None:
         and loader.num_workers == 0
     )
     if not usual:
-        return "iterator_train has a sampler, generator, collate_fn or workers of its own"
+        return "iterator_train has its own sampler, generator, collate_fn or workers"
     return None
 
 
@@ -133,7 +133,7 @@ def _initialized_reason(net: NeuralNet) -> str | None:
     return None
 
 
-#: Bytes that one stack may take; fixed, so that chunks are the same on every machine.
+#: Memory limit of one stack in bytes; fixed, so that chunks are the same on every machine.
 MEMORY_BUDGET = 2**29
 MAX_MODELS = 128
 
@@ -152,7 +152,7 @@ def train_stack(stack: NetStack, data: Data, subsets: Sequence[np.ndarray]) -> N
 
 
 def _losses(stack: NetStack, data: Data, group: Group) -> Tensor:
-    """Losses of a group's models, whose buffers move on."""
+    """Losses of a group's models; updates their buffers."""
     batch = tree_map(lambda t: t[group.rows.to(t.device)], data)
     if group.models is None:
         losses, after = stack.losses(stack.parameters, stack.buffers, stack.streams, batch)
@@ -170,13 +170,13 @@ def _losses(stack: NetStack, data: Data, group: Group) -> Tensor:
 
 
 class StackedRetrainer:
-    """Trains a net on many subsets of the same data, a chunk of models at a time.
+    """Trains a net on many subsets of the same data, in chunks of models.
 
     Parameters
     ----------
     estimator : NeuralNet
     X, y : array-like
-        All rows, as the net takes them.
+        All rows, as for the net.
     X_query, y_query : array-like
     output : str or callable
 
@@ -205,7 +205,7 @@ class StackedRetrainer:
     def chunks(self, subsets: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Positions of the models that are trained together.
 
-        Models of one chunk take the same number of steps, so that one optimizer serves them.
+        Models in one chunk take the same number of steps, so that they can share an optimizer.
         """
         net: NeuralNet = self.estimator
         lengths = [len(rows) for rows in subsets]
@@ -218,7 +218,7 @@ class StackedRetrainer:
         return [c[i : i + size] for c in cohorts for i in range(0, len(c), size)]
 
     def probe(self, length: int) -> str | None:
-        """Try one step of a subset of this length; what went wrong, or None."""
+        """Try one step of a subset of this length; return what went wrong, or None."""
         if self.reason is None:
             length = batch_length(self.estimator, length)
             self.reason = why_nets_differ(self.estimator, self._collated, length)
@@ -237,13 +237,13 @@ class StackedRetrainer:
             return np.stack(list(self._outputs(stack)))
 
     def _try_queries(self) -> None:
-        """Evaluate an untrained net, so that a wrong output or query is told before training."""
+        """Evaluate an untrained net, to report a wrong output or query before training."""
         for _ in self._outputs(initial_stack(self.estimator, [0])):
             pass
 
     def _outputs(self, stack: NetStack) -> Iterator[np.ndarray]:
         net = stack.net
-        net.check_data(self.X, self.y)  # tells a classifier all classes
+        net.check_data(self.X, self.y)  # shows a classifier all classes
         stack.load(0, net.module_)
         task = as_task(net)
         X_query, y_query = self.queries

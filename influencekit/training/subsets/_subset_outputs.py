@@ -1,4 +1,4 @@
-"""Outputs of models retrained on subsets: ground truth that is computed once and kept."""
+"""Outputs of models retrained on subsets: ground truth that is computed once and stored."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["SubsetOutputs", "check_masks", "draw_masks"]
 
 @dataclass(eq=False)
 class SubsetOutputs:
-    """What models retrained on subsets of the training rows say at the queries.
+    """Outputs at the queries of models retrained on subsets of the training rows.
 
     Parameters
     ----------
     masks : ndarray of shape (n_subsets, n_train), bool
-        True where a row was in the subset.
+        True if a row was in the subset.
     outputs : ndarray of shape (n_subsets, n_repeats, n_query), float64
         Output of each retrained model on each query; higher is better.
     seeds : ndarray of shape (n_subsets, n_repeats), int64
@@ -36,7 +36,7 @@ class SubsetOutputs:
 
     See Also
     --------
-    retrain_on_subsets : Makes them.
+    retrain_on_subsets : Computes them.
     """
 
     masks: np.ndarray
@@ -71,8 +71,9 @@ class SubsetOutputs:
     def diverged(self) -> np.ndarray:
         """Trainings whose outputs are not finite, bool (n_subsets, n_repeats).
 
-        There are none unless they were kept (``on_nan="keep"``).  Metrics refuse them: give
-        them ``outputs[good]`` and ``masks[good]`` with ``good = ~diverged.any(axis=1)``.
+        All are False unless diverged trainings were kept (``on_nan="keep"``). Metrics refuse their
+        outputs: give metrics ``outputs[good]`` and ``masks[good]`` with ``good =
+        ~diverged.any(axis=1)``.
         """
         return ~np.isfinite(self.outputs).all(axis=2)
 
@@ -82,7 +83,7 @@ class SubsetOutputs:
         Returns
         -------
         ndarray of shape (n_subsets, n_query)
-            NaN where the output of a repeat is.
+            Means; NaN if the output of a repeat is NaN.
         """
         return self.outputs.mean(axis=1)
 
@@ -102,34 +103,34 @@ class SubsetOutputs:
     def noise_variance(self) -> np.ndarray:
         """Variance between repeats of the same subset, averaged over subsets.
 
-        It is the part of the outputs' variance that comes from seeds alone, which no score
-        can explain; :func:`influencekit.metrics.noise_ceiling` turns ``outputs`` into the
-        correlation that can be attained.
+        It is the part of the outputs' variance that comes only from seeds, which no score can
+        explain; :func:`influencekit.metrics.noise_ceiling` computes the attainable correlation from
+        ``outputs``.
 
         Returns
         -------
         ndarray of shape (n_query,)
-            In squared units of the output; NaN where an output of the query is.
+            Variance in squared units of the output; NaN if an output of the query is NaN.
 
         Raises
         ------
         ValueError
-            If there is one repeat only.
+            If there is only one repeat.
         """
         if self.outputs.shape[1] < 2:
             raise ValueError(
-                "noise_variance needs two repeats or more, but these outputs have one; "
+                "noise_variance needs at least two repeats, but these outputs have one; "
                 "retrain with n_repeats=2."
             )
         return self.outputs.var(axis=1, ddof=1).mean(axis=0)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write everything to one npz file, without pickle: whole or not at all.
+        """Write everything to one npz file, without pickle, completely or not at all.
 
         Parameters
         ----------
         path : path-like
-            Taken as it is; an existing file is replaced.  Its folder must exist.
+            Used unchanged; an existing file is replaced. Its folder must exist.
         """
         with whole_file(path) as file:
             np.savez_compressed(
@@ -142,7 +143,7 @@ class SubsetOutputs:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> SubsetOutputs:
-        """Read what :meth:`save` wrote.
+        """Read a file written by :meth:`save`.
 
         Parameters
         ----------
@@ -155,7 +156,7 @@ class SubsetOutputs:
         Raises
         ------
         ValueError
-            If the file holds something else.
+            If the file has other content.
         """
         with np.load(path, allow_pickle=False) as stored:
             missing = {"masks", "outputs", "seeds", "output"} - set(stored.files)
@@ -168,7 +169,7 @@ class SubsetOutputs:
 
 
 def check_masks(masks: np.ndarray, n_train: int | None = None) -> np.ndarray:
-    """Masks as a bool array (n_subsets, n_train), every subset with one row or more."""
+    """Masks as a bool array (n_subsets, n_train), with at least one row in every subset."""
     masks = np.asarray(masks)
     if masks.dtype != bool or masks.ndim != 2:
         raise ValueError(
@@ -182,7 +183,7 @@ def check_masks(masks: np.ndarray, n_train: int | None = None) -> np.ndarray:
         )
     empty = np.flatnonzero(~masks.any(axis=1))
     if len(empty):
-        raise ValueError(f"masks: subset {empty[0]} has no row; every subset needs one or more.")
+        raise ValueError(f"masks: subset {empty[0]} is empty; every subset needs at least one row.")
     return masks
 
 

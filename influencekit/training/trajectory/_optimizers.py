@@ -42,7 +42,7 @@ class Rule(ABC):
     def displacement(
         self, theta: Tensor, slots: Slots, gradient: Tensor, options: Options, count: int
     ) -> tuple[Tensor, Slots]:
-        """Move of the parameters in a step but for decoupled decay, and the state after it.
+        """Move of the parameters in a step except for decoupled decay, and the state after it.
 
         Without the parameters themselves, beside which small moves would lose digits.
         """
@@ -73,8 +73,8 @@ class Rule(ABC):
         Parameters
         ----------
         adjoint : dict of str to Tensor of shape (n_queries, p)
-            Of the state after the step.  Its tensors are overwritten: there may be many queries,
-            and going through memory is what costs.
+            Adjoint of the state after the step.  Its tensors are overwritten: there may be many
+            queries, and going through memory is what costs.
         theta : Tensor of shape (p,)
             Before the step.
         before, after : dict of str to Tensor of shape (p,)

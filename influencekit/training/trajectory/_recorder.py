@@ -42,13 +42,13 @@ class TrajectoryRecorder(Callback):
     Attributes
     ----------
     trajectory_ : Trajectory
-        Of the latest ``fit`` or ``partial_fit``.
+        Trajectory of the latest ``fit`` or ``partial_fit``.
 
     Notes
     -----
     Rows are those of the ``X`` given to ``fit``, through a ``train_split`` too.  Recorded are
     learning-rate schedules, parameter groups, skorch's ``GradientNormClipping`` and dropout.
-    Training itself is as it would be without the callback, bit for bit.
+    The callback does not change the training, bit for bit.
     Memory: parameters and optimizer state, two or three numbers a parameter, for each snapshot.
 
     Examples
@@ -191,7 +191,7 @@ def _clipping(net: NeuralNet) -> float | None:
 
 
 class PlainRecorder:
-    """What :func:`record_trajectory` gives.
+    """Result of :func:`record_trajectory`.
 
     Attributes
     ----------
@@ -249,7 +249,7 @@ def record_trajectory(
     Yields
     ------
     PlainRecorder
-        Its ``trajectory_`` is there after the block.
+        Its ``trajectory_`` is available after the block.
 
     Raises
     ------

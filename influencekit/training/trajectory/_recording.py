@@ -115,7 +115,7 @@ class Recording:
         remove_abandoned(folder)
 
     def stop(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._hook.remove()
 
     def finish(self) -> Trajectory:
@@ -160,12 +160,12 @@ def _names(module: nn.Module, optimizer: Optimizer) -> dict[int, str]:
     unknown = [n for i, n in names.items() if i not in held]
     if unknown:
         raise TrajectoryError(
-            f"optimizer: it does not hold the trainable parameters {unknown[:5]}. Freeze them "
+            f"optimizer: it does not have the trainable parameters {unknown[:5]}. Freeze them "
             "(requires_grad=False), or give them to the optimizer."
         )
     if held - set(names):
         raise TrajectoryError(
-            "optimizer: it holds parameters that are none of the module's trainable ones (a "
+            "optimizer: it has parameters that are not trainable parameters of the module (a "
             "learnable criterion?). Accepted are the module's own."
         )
     return names

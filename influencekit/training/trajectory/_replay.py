@@ -40,7 +40,7 @@ class FlatModel:
     ----------
     task : Task
     dtype : torch.dtype, default=None
-        Of the computation; None is the task's own.
+        dtype of the computation; None is the task's own.
     """
 
     def __init__(self, task: Task, dtype: torch.dtype | None = None):
@@ -107,9 +107,9 @@ def refuse_batch_statistics(module: torch.nn.Module) -> None:
     for name, part in module.named_modules():
         if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):  # noqa: SLF001  torch has no other name
             raise UnsupportedModelError(
-                f"model: layer {name!r} is {type(part).__name__}. In training mode the loss of a "
-                "row depends on the other rows of its batch through it, so that a row cannot be "
-                "taken out. Accepted are LayerNorm, GroupNorm or no normalization; "
+                f"model: layer {name!r} is {type(part).__name__}. In training mode, it makes the "
+                f"loss of a row depend on the other rows of its batch, so a row cannot be "
+                f"removed. Accepted are LayerNorm, GroupNorm or no normalization; "
                 "FurtherTraining, which keeps the fitted statistics, works with this layer."
             )
 
@@ -162,9 +162,9 @@ class Replay:
     train_rows : ndarray of int
         Their rows in X, ascending.
     weights : Tensor of shape (n_train,)
-        Of the examples in the objective.
+        Weights of the examples in the objective.
     dtype : torch.dtype, default=None
-        Of the computation; None is the model's own.
+        dtype of the computation; None is the model's own.
 
     Raises
     ------

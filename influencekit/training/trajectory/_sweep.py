@@ -94,7 +94,7 @@ class Sweep:
         Yields
         ------
         StepInfluence
-            Of each step, the last one first.
+            Influence of each step, the last one first.
         """
         replay = self.replay
         fronts = _Fronts(self.rule, self.horizon, replay.n_steps)
@@ -123,7 +123,7 @@ class Sweep:
         ----------
         step : int
         loss : StepLoss
-            Of the step, at the parameters before it.
+            Loss of the step, at the parameters before it.
         before, after : State
         adjoint : dict of str to Tensor of shape (n_queries, p)
 

@@ -39,7 +39,7 @@ class Snapshot:
     count: int
 
     def write(self, path: Path) -> None:
-        """Write as a numpy archive: whole or not at all."""
+        """Write as a numpy archive, completely or not at all."""
         arrays: dict[str, Any] = {
             f"{slot}/{name}": _numpy(tensor, name)
             for slot, named in self.tensors.items()
@@ -219,15 +219,15 @@ class Trajectory:
         Raises
         ------
         FileNotFoundError
-            If the folder holds no finished recording.
+            If the folder does not contain a finished recording.
         """
         folder = Path(folder)
         try:
             settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise FileNotFoundError(
-                f"folder: {folder} holds no finished recording ({_SETTINGS} is missing); accepted "
-                "is a folder that Trajectory.save or a recorder has written."
+                f"folder: {folder} does not contain a finished recording ({_SETTINGS} is "
+                f"missing); accepted is a folder written by Trajectory.save or a recorder."
             ) from None
         settings["groups"] = tuple(tuple(names) for names in settings["groups"])
         with np.load(folder / _ARRAYS, allow_pickle=False) as stored:
