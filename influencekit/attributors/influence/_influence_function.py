@@ -32,7 +32,7 @@ from influencekit.attributors.influence._fitted_influence import (
     gradient_ratio,
     warn_unless_stationary,
 )
-from influencekit.attributors.influence._predicted_endpoint import predicted_task
+from influencekit.attributors.influence._predicted_endpoint import predicted_task, unmoved_task
 from influencekit.base import BaseAttributor
 from influencekit.curvature._base import FittedCurvature, SolvedCurvature
 from influencekit.curvature._mean_path import MeanPath
@@ -99,11 +99,14 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         and warns.  Other curvatures than "ggn", "fisher" and "logra" do not project.
     projection : {"auto", "rademacher", "gaussian", ...}, default="auto"
         Kind of random projection; see :func:`influencekit.gradients.make_projection`.
-    at : {"model", "predicted", "endpoint"}, default="model"
+    at : {"model", "corrected", "predicted", "endpoint"}, default="model"
         Where gradients and curvature are taken: at the fitted model; at the end of one run of
-        ``further_training`` on all data; or where that run is predicted to end, without
-        training: gradients of loss and output are then taken at the linearized model's
-        outputs there.  For models that are not at a stationary point.
+        ``further_training`` on all data ("endpoint"); or where that run is predicted to end,
+        without training ("predicted"): gradients of loss and output are then taken at the
+        linearized model's outputs there.  "corrected" takes the training examples' gradients
+        and the curvature there, and the output's at the fitted model, as the paper's
+        proposition has it; it is here to compare with.  For models that are not at a
+        stationary point.
     further_training : Training, FurtherTraining or None, default=None
         Says learning rate and steps for ``damping="matched"`` and ``at``.  None is the fitted
         skorch net's own training once more.
@@ -144,7 +147,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     Place among approximations of :class:`FurtherTraining`: the second order at a stationary point,
     a step to the minimum of a damped quadratic with and without the example; which matrix stands
     for the Hessian is the curvature's part.  ``at="predicted"`` and ``at="endpoint"`` keep the
-    term that a gradient not yet zero adds.
+    term that a gradient not yet zero adds; ``at="corrected"`` keeps it in the training examples'
+    gradients only.  Self-influence takes the training gradients on both sides.
 
     Scores refer to taking the example's term out of the mean loss and leaving the rest of the
     objective alone.  For objectives that sum over examples (Ridge, LogisticRegression) that is
@@ -190,7 +194,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         **GRADIENT_CONSTRAINTS,
         "curvature": [StrOptions(set(CURVATURES)), Curvature],
         "damping": [Interval(Real, 0, None, closed="left"), StrOptions({"auto", "matched"})],
-        "at": [StrOptions({"model", "predicted", "endpoint"})],
+        "at": [StrOptions({"model", "corrected", "predicted", "endpoint"})],
         "further_training": [Training, FurtherTraining, None],
         "projection_dim": [Interval(Integral, 1, None, closed="left"), None],
         "projection": [StrOptions({"auto", *PROJECTIONS})],
@@ -242,7 +246,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         )
         # its pass over the rows leaves their mean
         factorized = _checked(curvature, curvature.factorize(problem))
-        fitted = FittedInfluence(task, factorized, gradient_ratio(problem), self.output)
+        asked = gradient_engine(self, unmoved_task(engine.task)) if self.at == "corrected" else engine
+        fitted = FittedInfluence(task, factorized, gradient_ratio(problem), self.output, asked)
         if self.at == "model":
             warn_unless_stationary(fitted.gradient_ratio, problem)
         return self._at(fitted, self.damping)
@@ -255,7 +260,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         further = further_training_of(self.further_training, task, self.random_state)
         if self.at == "endpoint":
             return endpoint_task(further, task, train)
-        config = sgd_config(further, task, len(train), "at='predicted'")
+        config = sgd_config(further, task, len(train), f"at={self.at!r}")
         return predicted_task(gradient_engine(self, task), train, shares, penalty, config)
 
     def _checked_curvature(self) -> Curvature:
