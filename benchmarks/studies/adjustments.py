@@ -8,8 +8,6 @@ full-data run, or dropped from the order. The scores that are compared with them
 
 import tempfile
 
-import numpy as np
-
 from benchmarks import problems
 from benchmarks.harness import Size, Study, Table
 from benchmarks.harness.tables import short
@@ -67,7 +65,7 @@ def _table(rows, method, key):
     cells = {(r["data"], r["epochs"], r["removal"], r["adjust"]): r[key] for r in rows
              if r["method"] == method}  # fmt: skip
     lines = dict.fromkeys(key[:3] for key in cells)
-    body = [[f"{data}, {epochs}", removal, *(short(cells.get((data, epochs, removal, name), np.nan))
+    body = [[f"{data}, {epochs}", removal, *(short(cells.get((data, epochs, removal, name)))
              for name in ADJUST)] for data, epochs, removal in lines]  # fmt: skip
     return Table(["data, epochs", "removal", *NAMES.values()], body, 2)
 
