@@ -13,8 +13,10 @@ from benchmarks.measures import further
 from influencekit import InfluenceFunction
 from influencekit.curvature import LiSSA
 
-NAMES = {"model": "at the fitted model", "corrected": "training gradients corrected, as written",
-         "predicted": "training and output gradients", "endpoint": "at the end of a run"}  # fmt: skip
+NAMES = {
+    "model": "at the fitted model", "corrected": "training gradients corrected, as written",
+    "predicted": "training and output gradients", "endpoint": "at the end of a run",
+}  # fmt: skip
 
 
 def row(data, n_repeats, n_left_out, n_test, horizons, epochs, depth):

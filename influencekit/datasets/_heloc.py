@@ -46,9 +46,7 @@ NOT_MET, NOT_USABLE, NO_RECORD = -7, -8, -9
 LARGEST_RECORD = 7
 
 
-def load_heloc(
-    path: str | os.PathLike, *, as_frame: bool = False, return_X_y: bool = False
-) -> Any:
+def load_heloc(path: str | os.PathLike, *, as_frame: bool = False, return_X_y: bool = False) -> Any:
     """Load FICO HELOC from its file (classification, 9,871 x 23 after cleaning).
 
     FICO gives the file to those who accept its terms, so nothing is downloaded here.

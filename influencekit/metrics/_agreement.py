@@ -120,8 +120,9 @@ def attribution_agreement(
     ``2 r / (1 + r)`` (Spearman-Brown) and is expected to have the cosine √reliability with its
     own expectation, which no score can be expected to exceed.  The mean over test examples is
     taken before the formula.  Where r is not above 0 by two standard errors there is no ceiling:
-    a number near 0 would say that no method can agree, which two halves cannot tell.  For Spearman's correlation the formula is an approximation, and
-    so it is where the halves hold unequal numbers of seeds.
+    a number near 0 would say that no method can agree, which two halves cannot tell.  For
+    Spearman's correlation the formula is an approximation, and so it is where the halves hold
+    unequal numbers of seeds.
 
     The offset's share of the energy is ``Σ_i L m_i² / Σ_i (L m_i² + Σ_j (a_ij - ā_i)²)`` with m the
     offset, a the gold scores and L left-out rows.

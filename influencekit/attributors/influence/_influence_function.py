@@ -246,7 +246,9 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         )
         # its pass over the rows leaves their mean
         factorized = _checked(curvature, curvature.factorize(problem))
-        asked = gradient_engine(self, unmoved_task(engine.task)) if self.at == "corrected" else engine
+        asked = engine
+        if self.at == "corrected":
+            asked = gradient_engine(self, unmoved_task(engine.task))
         fitted = FittedInfluence(task, factorized, gradient_ratio(problem), self.output, asked)
         if self.at == "model":
             warn_unless_stationary(fitted.gradient_ratio, problem)
