@@ -84,4 +84,5 @@ def test_every_claim_names_a_study_and_is_answered(claim):
     assert claim.study in names()
     says, command, found, spread, verdict = claims.judged(claim)
     assert says.endswith(".") and "benchmarks run" in command and spread
-    assert verdict in (HOLDS, IN_PART, FAILS), found
+    answered = (HOLDS, IN_PART, FAILS) if results.path_of(claim.study).exists() else (OPEN,)
+    assert verdict in answered, found
