@@ -80,7 +80,7 @@ for removal in removals:
 # %%
 # One method, six gold standards
 # ------------------------------
-# The scores are the same in all six bars: those of ``GradDot``, after one epoch of further training.
+# The scores are the same in all six bars: those of ``GradDot``, after one further epoch.
 
 figure, ax = plt.subplots(figsize=(6.5, 3.6), layout="constrained")
 for i, removal in enumerate(removals):
@@ -96,9 +96,9 @@ plt.show()
 # %%
 # What the others have in common
 # ------------------------------
-# The share of the scores' energy that is one number for all left-out rows: the movement of the model
-# that no row is to blame for.  With pairs the full-data run takes it away; with dropped rows another
-# order of the batches brings it back, and only the mean over the left-out rows removes it.
+# The share of the scores' energy that is one number for all left-out rows, for which no row is to
+# blame.  With pairs the full-data run takes it away; with dropped rows another order of the
+# batches brings it back, and only the mean over the left-out rows removes it.
 
 for removal, offset in offsets.items():
     print(f"{removal:<8} energy in a common offset, against the full-data run: {offset:.0%}")
@@ -106,8 +106,8 @@ for removal, offset in offsets.items():
 # %%
 # What to take home
 # -----------------
-# Without an adjustment the gold standard of an unfinished model says how the model moves, not what a
-# row does, and no method can agree with it.  A small cosine there says nothing about the method.
-# Use ``removal="paired"`` and ``adjust="full"``, the defaults: scores then keep their unit and mean.
-# Where the row has to be dropped from the order, as in plain training code, ``adjust="center"`` is
-# needed; it costs the level of the scores, which becomes relative to the other left-out rows.
+# Without an adjustment the gold standard of an unfinished model says how the model moves, not what
+# a row does.  A small cosine there says nothing about the method.  Use ``removal="paired"`` and
+# ``adjust="full"``, the defaults: scores then keep their unit and their level.  Where the row has
+# to be dropped from the order, as in plain training code, ``adjust="center"`` is needed; it costs
+# the level of the scores, which becomes relative to the other left-out rows.

@@ -70,7 +70,7 @@ def test_a_page_shows_every_claim_of_a_paper():
     text = claims.rendered("<!-- claims: groups -->\nstale\n<!-- end claims -->\n")
     assert "stale" not in text and text.count("\n| ") == 2 + len(PAPERS["groups"])
     assert claims.rendered(text) == text
-    with pytest.raises(SystemExit, match="no claims of 'trees'. There are: further training"):
+    with pytest.raises(SystemExit, match=r"no claims of 'trees'\. There are: further training"):
         claims.rendered("<!-- claims: trees -->\n<!-- end claims -->")
 
 

@@ -43,8 +43,8 @@ class FittedInfluence(DampedFitted):
     curvature : FittedCurvature
     gradient_ratio : float
     output : str or callable
-    engine : GradientEngine
-        Takes the gradients of test examples.
+    engine : GradientEngine or None, default=None
+        Takes the gradients of test examples; None is that of the curvature's problem.
     """
 
     def __init__(
@@ -53,9 +53,10 @@ class FittedInfluence(DampedFitted):
         curvature: FittedCurvature,
         gradient_ratio: float,
         output: Any,
-        engine: GradientEngine,
+        engine: GradientEngine | None = None,
     ):
-        self.task, self.curvature, self.engine = task, curvature, engine
+        self.task, self.curvature = task, curvature
+        self.engine = curvature.problem.engine if engine is None else engine
         self.gradient_ratio, self.output = gradient_ratio, output
         if isinstance(curvature, Spectrum):
             self.eigenvalues = curvature.eigenvalues.flatten().cpu().numpy()

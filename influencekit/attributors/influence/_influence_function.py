@@ -246,8 +246,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         )
         # its pass over the rows leaves their mean
         factorized = _checked(curvature, curvature.factorize(problem))
-        asked = engine
-        if self.at == "corrected":
+        asked = None
+        if self.at == "corrected":  # the output's gradient stays where the model is
             asked = gradient_engine(self, unmoved_task(engine.task))
         fitted = FittedInfluence(task, factorized, gradient_ratio(problem), self.output, asked)
         if self.at == "model":
