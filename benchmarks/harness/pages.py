@@ -99,7 +99,9 @@ def rendered(text: str) -> str:
             raise SystemExit(f"{name} has no table {view!r}; it has {sorted(tables)}.")
         return f"{head}\n{tables[view].markdown()}\n\n{end}"
 
-    return TABLE.sub(write_table, text)
+    from benchmarks.harness import claims  # which reads tables by this file
+
+    return claims.rendered(TABLE.sub(write_table, text))
 
 
 def write(check: bool = False) -> list[str]:

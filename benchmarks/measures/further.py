@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from benchmarks.harness.tables import short
 from influencekit import TRAK, FurtherTraining, GradCos, GradDot, InfluenceFunction, Training
 from influencekit.curvature import ConjugateGradient, LiSSA
 from influencekit.metrics import agreement_by_seeds
@@ -17,11 +18,15 @@ def gold(optimizer: str, lr: float, horizons, **more) -> FurtherTraining:
     return FurtherTraining(training=training, adjust="center", **more)
 
 
+def published_damping(problem, net) -> float:
+    """The largest of the paper's grid: 100 times the mean squared entry of the gradients."""
+    squares = float(GradDot().fit(net, *problem.train).self_influence().mean())
+    return 100.0 * squares / sum(p.numel() for p in net.module_.parameters())
+
+
 def methods(problem, net, optimizer: str, options: dict, curvature: dict) -> dict:
     """Name to ``make(epochs) -> attributor``; most do not depend on the amount of training."""
-    squares = float(GradDot().fit(net, *problem.train).self_influence().mean())
-    n_parameters = sum(p.numel() for p in net.module_.parameters())
-    published = 100.0 * squares / n_parameters  # the largest of the paper's grid
+    published = published_damping(problem, net)
 
     def horizon(epochs: int, **more):
         further = gold(optimizer, horizons=(epochs,), n_repeats=1, random_state=99, **options)
@@ -39,12 +44,16 @@ def methods(problem, net, optimizer: str, options: dict, curvature: dict) -> dic
         "LiSSA, published λ": lambda epochs: InfluenceFunction(
             LiSSA("ggn", depth=500, random_state=0), published
         ),
+        "LiSSA on the Hessian, published λ": lambda epochs: InfluenceFunction(
+            LiSSA("hessian", depth=500, random_state=0), published
+        ),
         "GGN, default λ": lambda epochs: InfluenceFunction("ggn", **curvature),
         "GGN, endpoint, default λ": partial(horizon, at="endpoint"),
     }
     if optimizer == "sgd":
         matched = partial(horizon, damping="matched")
         found["GGN, matched λ"] = matched
+        found["GGN, matched λ, corrected gradients"] = partial(matched, at="corrected")
         found["GGN, matched λ, predicted end"] = partial(matched, at="predicted")
         found["GGN, matched λ, endpoint"] = partial(matched, at="endpoint")
     return found
@@ -78,10 +87,17 @@ def judged(make, measured, net, problem) -> tuple[dict, np.ndarray | None]:
     except (ValueError, MemoryError, RuntimeError) as error:
         return {"error": f"{type(error).__name__}: {error}"[:200]}, None
     result = measured.agreement(scores)
+    ceiling = np.where(result.halves_disagree, None, result.cosine_ceiling)
     return {
         "horizons": [int(h) for h in measured.horizons],
         "cosine": result.cosine,
         "cosine_se": result.cosine_se,
         "spearman": result.spearman,
-        "ceiling": result.cosine_ceiling,
+        "ceiling": ceiling,
+        "split_half": result.split_half,
     }, scores
+
+
+def allowed(ceiling: float | None) -> str:
+    """The noise ceiling, or why there is none."""
+    return "halves disagree" if ceiling is None else short(ceiling)

@@ -117,7 +117,8 @@ def agreement(rows, plt) -> dict:
             ax.set_axis_off()
             continue
         horizons = own[0]["horizons"]
-        ax.fill_between(horizons, own[0]["ceiling"], 1.0, color="0.85", label="above the noise")
+        ceiling = np.array(own[0]["ceiling"], dtype=float)  # None where halves disagree
+        ax.fill_between(horizons, ceiling, 1.0, color="0.85", label="above the noise")
         for r in own:
             if r["method"] in STYLES:
                 color, line, marker = STYLES[r["method"]]

@@ -52,8 +52,8 @@ def tables(rows):
         names = dict.fromkeys(r["method"] for r in own)
         lines = [[n, *(short(cells[n, *c][0]) if (n, *c) in cells else "–" for c in columns)]
                  for n in names]  # fmt: skip
-        tops = [max(v[1] for k, v in cells.items() if k[1:] == c) for c in columns]
-        lines.append(["noise ceiling", *(short(top) for top in tops)])
+        tops = {key[1:]: ceiling for key, (_, ceiling) in cells.items()}
+        lines.append(["noise ceiling", *(further.allowed(tops[c]) for c in columns)])
         found[data] = Table(["", *(f"{NAMES[o]}, {h}" for o, h in columns)], lines)
     seeds = [[r["data"], r["optimizer"], r["method"],
               ", ".join(f"{n}: {v:.2f}"

@@ -1,14 +1,19 @@
-"""The data folder, and frames as scikit-learn's Bunch."""
+"""The data folder, files that are read, and frames as scikit-learn's Bunch."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch
 
-__all__ = ["as_bunch", "find_file", "get_data_home"]
+from influencekit.utils._optional import import_optional
+
+__all__ = ["as_bunch", "find_file", "get_data_home", "read_table", "rows_of_tenth"]
 
 
 def as_bunch(X: Any, y: Any, *, as_frame: bool, return_X_y: bool, **more: Any) -> Any:
@@ -57,3 +62,51 @@ def find_file(home: Path, folder: str, name: str) -> Path | None:
         if place.is_file():
             return place
     return None
+
+
+def read_table(path: str | os.PathLike, caller: str, columns: Sequence[str]) -> Any:
+    """A downloaded csv or xlsx file as a DataFrame that has the named columns.
+
+    Parameters
+    ----------
+    path : str or path
+    caller : str
+        Who asks, for messages.
+    columns : sequence of str
+
+    Returns
+    -------
+    DataFrame
+        Empty rows are left out, names of columns are stripped.
+    """
+    pd = import_optional("pandas", caller)
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise OSError(
+            f"path: got {str(path)!r}, which is no file; accepted is the data set's csv or xlsx "
+            f"file. Download it and name it: {caller}('folder/file.csv')."
+        )
+    if file.suffix.lower() == ".xlsx":
+        import_optional("openpyxl", caller)
+        frame = pd.read_excel(file)
+    else:
+        frame = pd.read_csv(file)
+    frame = frame.rename(columns=lambda name: str(name).strip()).dropna(how="all")
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise ValueError(
+            f"{caller}: {file.name} has no column {missing}; it has {list(frame.columns)}. Give "
+            "the data set's own file, with its header."
+        )
+    return frame.reset_index(drop=True)
+
+
+def rows_of_tenth(n_rows: int) -> dict[str, Any]:
+    """Positions of ``train_rows``, and of ``test_rows``: a tenth, as published.
+
+    Parameters
+    ----------
+    n_rows : int
+    """
+    train, test = train_test_split(np.arange(n_rows), test_size=0.1, random_state=0)
+    return {"train_rows": train, "test_rows": test}

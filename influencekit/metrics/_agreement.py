@@ -26,9 +26,13 @@ class AgreementResult:
     cosine_se, spearman_se : ndarray of shape (n_horizons,)
         Standard deviation over those test examples / √(their number).
     cosine_ceiling, spearman_ceiling : ndarray of shape (n_horizons,)
-        Expected agreement of the gold standard's own noise-free expectation; NaN without halves.
+        Expected agreement of the gold standard's own noise-free expectation; NaN without halves,
+        and where they disagree.
     split_half : ndarray of shape (n_horizons,)
         Mean cosine between the two halves of the seeds; NaN without halves.
+    halves_disagree : ndarray of shape (n_horizons,), bool
+        Where that mean is not above 0 by two of its standard errors over test examples: the
+        halves share too little to tell a ceiling, and more seeds are needed.
     unresolved_share : ndarray of shape (n_horizons,)
         Share of test examples without a gold score above the resolution.
     offset_share : ndarray of shape (n_horizons,)
@@ -47,6 +51,7 @@ class AgreementResult:
     spearman_se: NDArray
     spearman_ceiling: NDArray
     split_half: NDArray
+    halves_disagree: NDArray
     unresolved_share: NDArray
     offset_share: NDArray
     n_undefined: NDArray
@@ -63,8 +68,10 @@ class AgreementResult:
             "spearman",
             "unresolved_share",
         ]
-        if np.isnan(self.cosine_ceiling).all():
+        if np.isnan(self.split_half).all():
             shown.remove("cosine_ceiling")
+        if self.halves_disagree.any():
+            shown.append("halves_disagree")
         numbers = (f"{name}={short_array(getattr(self, name))}" for name in shown)
         return f"AgreementResult({', '.join(numbers)})"
 
@@ -110,10 +117,12 @@ def attribution_agreement(
     Notes
     -----
     With ``r`` the mean cosine between two halves, the mean of both has reliability
-    ``2 r / (1 + r)`` (Spearman-Brown) and has an expected cosine of √reliability with its own
-    expectation. No score can be expected to exceed that. The mean over test examples is taken
-    before the formula. The formula is an approximation for Spearman's correlation, and for halves
-    with unequal numbers of seeds.
+    ``2 r / (1 + r)`` (Spearman-Brown) and is expected to have the cosine √reliability with its
+    own expectation, which no score can be expected to exceed.  The mean over test examples is
+    taken before the formula.  Where r is not above 0 by two standard errors there is no ceiling:
+    a number near 0 would say that no method can agree, which two halves cannot tell.  For
+    Spearman's correlation the formula is an approximation, and so it is where the halves hold
+    unequal numbers of seeds.
 
     The offset's share of the squared sum is ``Σ_i L m_i² / Σ_i (L m_i² + Σ_j (a_ij - ā_i)²)`` with
     m the offset, a the gold scores and L left-out rows.
@@ -150,6 +159,7 @@ def attribution_agreement(
         spearman_se=_standard_error(spearman),
         spearman_ceiling=_ceiling(half_spearman),
         split_half=mean_of_tests(half_cosine),
+        halves_disagree=_disagree(half_cosine),
         unresolved_share=1 - resolved.mean(axis=-1),
         offset_share=_offset_share(target, offset),
         n_undefined=(resolved & np.isnan(cosine)).sum(axis=-1),
@@ -223,9 +233,15 @@ def _standard_error(per_query: NDArray) -> NDArray:
 
 
 def _ceiling(half: NDArray) -> NDArray:
-    """√reliability of the mean of both halves; 0 if they are not positively correlated."""
-    shared = np.maximum(mean_of_tests(half), 0.0)  # NaN stays NaN
+    """√reliability of the mean of both halves; NaN where they disagree."""
+    shared = np.where(_disagree(half), np.nan, mean_of_tests(half))
     return np.sqrt(2 * shared / (1 + shared))
+
+
+def _disagree(half: NDArray) -> NDArray:
+    """Whether two halves share nothing that two standard errors could tell from 0."""
+    error = np.nan_to_num(_standard_error(half))  # of one test example there is none
+    return mean_of_tests(half) <= 2 * error
 
 
 def _offset_share(target: NDArray, offset: ArrayLike | None) -> NDArray:

@@ -109,14 +109,20 @@ def _measure(name: str, result: Any) -> tuple[str, ...]:
 
 def _agreement(name: str, result: AgreementResult) -> Iterator[tuple]:
     for i, horizon in enumerate(result.horizons):
-        ceiling = result.cosine_ceiling[i]
         yield (
             name,
             plain(horizon),
             _with_error(result.cosine[i], result.cosine_se[i]),
             _with_error(result.spearman[i], result.spearman_se[i]),
-            "not known" if np.isnan(ceiling) else number(ceiling),
+            _ceiling(result, i),
         )
+
+
+def _ceiling(result: AgreementResult, i: int) -> str:
+    if result.halves_disagree[i]:
+        return "halves of the seeds disagree"
+    ceiling = result.cosine_ceiling[i]
+    return "not known" if np.isnan(ceiling) else number(ceiling)
 
 
 def _with_error(value: float, error: float) -> str:

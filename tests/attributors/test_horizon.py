@@ -71,6 +71,32 @@ def test_predicted_endpoint_of_least_squares_is_gradient_descent(line, n_steps):
     np.testing.assert_allclose(at_end, by_hand, rtol=1e-8)
 
 
+@pytest.mark.parametrize("n_steps", [1, 7])
+def test_corrected_is_the_proposition_for_training_gradients_only(line, n_steps):
+    """``-<∇f(θ), (A + λI)⁻¹ [∇loss_j + ∇²loss_j Δ]> / n``, written out for least squares."""
+    net, X, y, Xq, yq = line
+    moved = descend(net, X, y, 0.05, n_steps)
+
+    def pieces(inputs):
+        return np.hstack([inputs, np.ones((len(inputs), 1))])  # ∂output/∂θ
+
+    def vector(module):
+        return np.concatenate([p.detach().numpy().ravel() for p in module.parameters()])
+
+    A, Q, start = pieces(X), pieces(Xq), vector(net)
+    step = vector(moved) - start
+    gradients = 2 * A * (A @ start - y[:, 0])[:, None]  # of (output - y)²
+    corrected = gradients + 2 * A * (A @ step)[:, None]  # ∇²loss_j Δ
+    curvature = 2 * A.T @ A / N + np.eye(D + 1) / (0.05 * n_steps)
+    of_output = -2 * Q * (Q @ start - yq[:, 0])[:, None]  # of minus the loss
+    expected = -of_output @ np.linalg.solve(curvature, corrected.T) / N
+    further = further_training(lr=0.05, n_steps=n_steps, **PLAIN)
+    found = fit(net, X, y, at="corrected", damping="matched", further_training=further)
+    np.testing.assert_allclose(found.score(Xq, yq), expected, rtol=1e-8)
+    predicted = fit(net, X, y, at="predicted", damping="matched", further_training=further)
+    assert np.abs(predicted.score(Xq, yq) - expected).max() > 1e-3 * np.abs(expected).max()
+
+
 def test_matched_damping(line):
     net, X, y, _, _ = line
     further = further_training(lr=0.02, epochs=3, **PLAIN | {"batch_size": 10})

@@ -46,7 +46,24 @@ def test_ceiling_is_what_the_truth_itself_reaches():
     assert abs(result.split_half[0] - 1 / (1 + 1.5**2)) < 0.01
     assert abs(result.spearman_ceiling[0] - result.spearman[0]) < 0.03
     pure = attribution_agreement(noise.mean(0), truth, halves=[noise[0], -noise[0]])
-    assert pure.cosine_ceiling[0] == 0 and abs(pure.cosine[0]) < 0.05
+    assert np.isnan(pure.cosine_ceiling[0]) and abs(pure.cosine[0]) < 0.05
+
+
+def test_halves_that_disagree_give_no_ceiling_and_say_so():
+    """Scores can agree with the mean of two halves that do not agree with each other."""
+    truth = RNG.normal(size=(40, 30))
+    noise = RNG.normal(size=(40, 30))
+    halves = np.stack([[truth + 2 * noise, truth + 0.1 * noise], [truth - 2 * noise, truth]])
+    result = attribution_agreement(halves.mean(0), truth, halves=halves, horizons=[1, 5])
+    assert result.cosine[0] > 0.99 and result.split_half[0] < 0
+    assert result.halves_disagree.tolist() == [True, False]
+    assert np.isnan(result.cosine_ceiling).tolist() == [True, False]
+    assert "halves_disagree=[True, False]" in repr(result)
+    few = np.array([[0.9, 0.1, 0.3], [-0.2, 0.4, 0.1], [0.3, 0.8, -0.4]])
+    chance = attribution_agreement(few, few, halves=[few, few[[1, 2, 0]]])
+    assert chance.halves_disagree[0]  # a mean of three cosines that is not above its error
+    alone = attribution_agreement(few, few)
+    assert not alone.halves_disagree[0] and "halves_disagree" not in repr(alone)
 
 
 def test_unresolved_rows_are_counted_and_left_out():

@@ -18,6 +18,7 @@ from influencekit.curvature._spectrum import DampingPath, Spectrum
 from influencekit.curvature.exact._centered_space import CenteredLinear, to_raw
 from influencekit.data._examples import Examples
 from influencekit.exceptions import NotStationaryWarning, warn_user
+from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._gradients import Gradients
 from influencekit.models._task import Task
 
@@ -42,10 +43,20 @@ class FittedInfluence(DampedFitted):
     curvature : FittedCurvature
     gradient_ratio : float
     output : str or callable
+    engine : GradientEngine or None, default=None
+        Takes the gradients of test examples; None is that of the curvature's problem.
     """
 
-    def __init__(self, task: Task, curvature: FittedCurvature, gradient_ratio: float, output: Any):
+    def __init__(
+        self,
+        task: Task,
+        curvature: FittedCurvature,
+        gradient_ratio: float,
+        output: Any,
+        engine: GradientEngine | None = None,
+    ):
         self.task, self.curvature = task, curvature
+        self.engine = curvature.problem.engine if engine is None else engine
         self.gradient_ratio, self.output = gradient_ratio, output
         if isinstance(curvature, Spectrum):
             self.eigenvalues = curvature.eigenvalues.flatten().cpu().numpy()
@@ -79,7 +90,7 @@ class FittedInfluence(DampedFitted):
         return spectrum.path(self._gradients(queries))
 
     def _gradients(self, queries: Examples) -> Gradients:
-        return query_gradients(self.curvature.problem.engine, self.output, queries)
+        return query_gradients(self.engine, self.output, queries)
 
 
 def gradient_ratio(problem: CurvatureProblem) -> float:

@@ -32,7 +32,7 @@ from influencekit.attributors.influence._fitted_influence import (
     gradient_ratio,
     warn_unless_stationary,
 )
-from influencekit.attributors.influence._predicted_endpoint import predicted_task
+from influencekit.attributors.influence._predicted_endpoint import predicted_task, unmoved_task
 from influencekit.base import BaseAttributor
 from influencekit.curvature._base import FittedCurvature, SolvedCurvature
 from influencekit.curvature._mean_path import MeanPath
@@ -99,11 +99,13 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         "ggn", "fisher" and "logra" project.
     projection : {"auto", "rademacher", "gaussian", ...}, default="auto"
         Kind of random projection; see :func:`influencekit.gradients.make_projection`.
-    at : {"model", "predicted", "endpoint"}, default="model"
+    at : {"model", "corrected", "predicted", "endpoint"}, default="model"
         Where gradients and curvature are computed. "model": at the fitted model. "endpoint": at the
         end of one run of ``further_training`` on all data. "predicted": where that run is predicted
         to end, without training; gradients are then taken at the linearized model's outputs there.
-        The last two are for models that are not at a stationary point.
+        "corrected": like "predicted" for the training gradients and the curvature, but with the
+        output's gradient at the fitted model, as in the paper's proposition; it is there for
+        comparison. All but "model" are for models that are not at a stationary point.
     further_training : Training, FurtherTraining or None, default=None
         Learning rate and steps for ``damping="matched"`` and ``at``. None repeats the fitted skorch
         net's own training.
@@ -144,7 +146,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     As an approximation of :class:`FurtherTraining`: second order at a stationary point, a step to
     the minimum of a damped quadratic with and without the example. ``curvature`` says which matrix
     replaces the Hessian. ``at="predicted"`` and ``at="endpoint"`` keep the term that comes from a
-    gradient that is not zero yet.
+    gradient that is not zero yet; ``at="corrected"`` keeps it only in the gradients of the training
+    examples. Self-influence uses the training gradients on both sides.
 
     Scores predict the effect of removing the example's term from the mean loss, with the rest of
     the objective unchanged. For objectives that sum over examples (Ridge, LogisticRegression), that
@@ -190,7 +193,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         **GRADIENT_CONSTRAINTS,
         "curvature": [StrOptions(set(CURVATURES)), Curvature],
         "damping": [Interval(Real, 0, None, closed="left"), StrOptions({"auto", "matched"})],
-        "at": [StrOptions({"model", "predicted", "endpoint"})],
+        "at": [StrOptions({"model", "corrected", "predicted", "endpoint"})],
         "further_training": [Training, FurtherTraining, None],
         "projection_dim": [Interval(Integral, 1, None, closed="left"), None],
         "projection": [StrOptions({"auto", *PROJECTIONS})],
@@ -242,7 +245,10 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         )
         # its pass over the rows leaves their mean
         factorized = _checked(curvature, curvature.factorize(problem))
-        fitted = FittedInfluence(task, factorized, gradient_ratio(problem), self.output)
+        asked = None
+        if self.at == "corrected":  # the output's gradient stays where the model is
+            asked = gradient_engine(self, unmoved_task(engine.task))
+        fitted = FittedInfluence(task, factorized, gradient_ratio(problem), self.output, asked)
         if self.at == "model":
             warn_unless_stationary(fitted.gradient_ratio, problem)
         return self._at(fitted, self.damping)
@@ -255,7 +261,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         further = further_training_of(self.further_training, task, self.random_state)
         if self.at == "endpoint":
             return endpoint_task(further, task, train)
-        config = sgd_config(further, task, len(train), "at='predicted'")
+        config = sgd_config(further, task, len(train), f"at={self.at!r}")
         return predicted_task(gradient_engine(self, task), train, shares, penalty, config)
 
     def _checked_curvature(self) -> Curvature:

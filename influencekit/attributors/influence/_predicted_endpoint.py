@@ -22,7 +22,7 @@ from influencekit.models._task import Task
 from influencekit.training.further._config import ResolvedTraining
 from influencekit.utils._torch import simple_kernels
 
-__all__ = ["ShiftedOutputs", "apply_filter", "descent_filter", "predicted_task"]
+__all__ = ["ShiftedOutputs", "apply_filter", "descent_filter", "predicted_task", "unmoved_task"]
 
 #: Number of curvature directions in which descent is followed.
 N_DIRECTIONS = 60
@@ -106,6 +106,23 @@ def predicted_task(
     named = {f"module.{name}": strength for name, strength in task.penalty.items()}
     module = ShiftedOutputs(task, change).eval()
     return replace(task, module=module, link=None, penalty=named, training_rows=None)
+
+
+def unmoved_task(task: Task) -> Task:
+    """The fitted model again, with parameters laid out as those of a predicted task.
+
+    Parameters
+    ----------
+    task : Task
+        As :func:`predicted_task` returns it.
+
+    Returns
+    -------
+    Task
+    """
+    moved: Any = task.module
+    nothing = torch.cat([torch.zeros_like(d).reshape(-1) for d in moved.direction.values()])
+    return replace(task, module=ShiftedOutputs(moved.task, nothing).eval())
 
 
 def _refuse_divergence(largest: float, config: ResolvedTraining) -> None:
