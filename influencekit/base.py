@@ -227,11 +227,9 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         names : ndarray of str objects of shape (n_train,)
         """
         check_is_fitted(self, "fitted_")
-        if self.train_index_ is None:
-            names = [f"train{i}" for i in range(self.n_train_)]
-        else:
-            names = [str(label) for label in self.train_index_]
-        return np.asarray(names, dtype=object)
+        labels = self.train_index_
+        names = (f"train{i}" for i in range(self.n_train_)) if labels is None else map(str, labels)
+        return np.asarray(list(names), dtype=object)
 
     @with_gradients
     def self_influence(self) -> np.ndarray:
@@ -243,9 +241,8 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
             Ready for ``pandas.Series(scores, attributor.train_index_)``.
         """
         check_is_fitted(self, "fitted_")
-        pairs = zip(self.fitted_, self._rows, strict=True)
         total: Any = 0.0
-        for fitted, rows in pairs:
+        for fitted, rows in zip(self.fitted_, self._rows, strict=True):
             total = total + self._spread(fitted.self_scores()[None], rows)[0]
         return self._combine(total, len(self.fitted_))
 
@@ -297,7 +294,6 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return top_frame(*found, self._query_names(queries), self.train_index_, *self._given)
 
     def _query_names(self, queries: Examples | ExamplesList) -> Any:
-        """Labels of the scores' rows; None where they have none."""
         return queries.index
 
     def _score_blocks(self, queries: Examples | ExamplesList) -> Iterator[np.ndarray]:
