@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from influencekit.data._datasets import DatasetSource, split_batch
@@ -17,7 +18,7 @@ from influencekit.data._inputs import (
     row_labels,
     uses_matrix,
 )
-from influencekit.data._sources import Batch, Placement, Source, leaves
+from influencekit.data._sources import ArraySource, Batch, Placement, Source, leaves
 from influencekit.data._targets import check_targets, encode_targets, one_column
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task, TaskList
@@ -88,15 +89,33 @@ class Examples:
         ------
         Batch
         """
+        for batch in self.unread(batch_size):
+            yield batch._replace(inputs=self.placement.place(self.source.read(batch.inputs)))
+
+    def unread(self, batch_size: int) -> Iterator[Batch]:
+        """Yield batches whose inputs are still positions in the source: a slice or an array.
+
+        Parameters
+        ----------
+        batch_size : int
+
+        Yields
+        ------
+        Batch
+        """
         if batch_size < 1:
             raise ValueError(f"batch_size: got {batch_size}; accepted is 1 or more.")
         for rows in chunks(self.n_examples, 1, batch_size):
-            read = rows if self.rows is None else self.rows[rows]
-            inputs = self.placement.place(self.source.read(read))
             targets = None if self.targets is None else self.targets[rows]
             if targets is not None and targets.is_inference():  # unpickled under inference_mode
                 targets = targets.clone()
-            yield Batch(inputs, targets, rows)
+            yield Batch(rows if self.rows is None else self.rows[rows], targets, rows)
+
+    @property
+    def sparse_matrix(self) -> Any:
+        """The sparse matrix that all inputs are rows of, or None."""
+        tree = self.source.tree if isinstance(self.source, ArraySource) else None
+        return tree if sparse.issparse(tree) else None
 
     def take(self, rows: Any) -> Examples:
         """Some of the examples, in the order of ``rows``.

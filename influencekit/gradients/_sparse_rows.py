@@ -1,0 +1,72 @@
+"""Gradients of a linear model whose inputs stay sparse, without rows made dense."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from influencekit.data._examples import Examples
+from influencekit.data._sources import Batch
+from influencekit.gradients.blocks._base import BlockSpec
+from influencekit.gradients.blocks._sparse import SparseBlock, SparseInputs
+from influencekit.models._task import Task
+
+__all__ = ["SparseRows", "sparse_rows"]
+
+
+@dataclass(frozen=True)
+class SparseRows:
+    """Outputs and gradients of a linear model on rows of a sparse matrix.
+
+    Attributes
+    ----------
+    module : torch.nn.Module
+        With the layer "linear", and perhaps "center" before it.
+    inputs : SparseInputs
+    """
+
+    module: Any
+    inputs: SparseInputs
+
+    @property
+    def bytes_each(self) -> int:
+        """Bytes of an example's inputs, in the mean, and of its outputs."""
+        shape, outputs = self.inputs.matrix.shape, len(self.module.linear.weight)
+        return int(32 * self.inputs.matrix.nnz / max(1, shape[0])) + 64 * outputs
+
+    def read(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Positions of a batch's rows in the matrix, and the model's outputs."""
+        rows = batch.inputs
+        index = torch.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+        index, linear = torch.as_tensor(index), self.module.linear
+        # o = W (x - μ) + b
+        outputs = self.inputs.products(self.inputs.rows(index), linear.weight.detach().mT)
+        return index, outputs if linear.bias is None else outputs + linear.bias.detach()
+
+    def block(self, spec: BlockSpec, index: Tensor, cotangents: Tensor) -> SparseBlock:
+        """Gradients from cotangents (n, R, d_out) of the outputs."""
+        return SparseBlock(spec, index, cotangents[:, :, None], self.inputs)
+
+
+def sparse_rows(task: Task, examples: Examples) -> SparseRows | None:
+    """How to keep examples sparse; None where inputs or model need dense ones.
+
+    Parameters
+    ----------
+    task : Task
+        One of a linear model in float64 on the CPU, with or without centered features.
+    examples : Examples
+    """
+    matrix, module = examples.sparse_matrix, task.module
+    names = {name for name, _ in module.named_children()}
+    if matrix is None or not task.convex or names - {"center"} != {"linear"}:
+        return None
+    if task.dtype != torch.float64 or task.device.type != "cpu" or task.link is not None:
+        return None
+    center: Any = getattr(module, "center", None)
+    if center is None:
+        return SparseRows(module, SparseInputs(matrix))
+    return SparseRows(module, SparseInputs(matrix, center.means)) if center.keeps_sparse else None
