@@ -206,6 +206,11 @@ class Spectrum(FittedCurvature):
         return self
 
     @property
+    def bounds(self) -> Tensor:
+        """Numbers of which the largest is not below the largest eigenvalue."""
+        return self.eigenvalues.flatten()
+
+    @property
     def least_damping(self) -> float:
         """Least λ above 0 that rounding of the eigenvalues can carry; 0 where any will do."""
         if self.tolerance == 0 or self.eigenvalues.numel() == 0:

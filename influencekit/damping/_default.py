@@ -116,7 +116,7 @@ def convex_damping(fitted: FittedCurvature) -> float:
     if projected or isinstance(fitted, (FittedDataInf, LissaCurvature)):
         return auto_damping(fitted)
     if isinstance(fitted, Spectrum):
-        damping_range(fitted.eigenvalues.flatten())  # refuses a curvature of nothing
+        damping_range(fitted.bounds)  # refuses a curvature of nothing
     return fitted.floor
 
 

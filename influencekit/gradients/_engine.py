@@ -91,7 +91,7 @@ class GradientEngine:
             if sparse is None:
                 yield self.features(examples, batch, cotangent, keep_factors)
             else:
-                yield self._sparse_features(examples, sparse, batch, cotangent)
+                yield self._sparse_features(sparse, batch, cotangent)
 
     def layout(self, examples: Examples) -> Layout:
         """Which parameters have factors and which do not, found out on the first examples."""
@@ -103,7 +103,7 @@ class GradientEngine:
         """Gradients of the first example, and how many examples make a batch."""
         sparse = None if keep_factors else sparse_rows(self.task, examples)
         if sparse is not None:
-            found = self._sparse_features(examples, sparse, next(examples.unread(1)), cotangent)
+            found = self._sparse_features(sparse, next(examples.unread(1)), cotangent)
             room = min(2**26, self.max_memory // 4)
             size = min(2**16, max(1, room // (sparse.bytes_each + 4 * found.nbytes)))
             return found, self.batch_size or size
@@ -156,16 +156,14 @@ class GradientEngine:
         return GradientFeatures(blocks, n, rows_per_example, layout.n_parameters, self.workspace)
 
     def _sparse_features(
-        self, examples: Examples, sparse: SparseRows, batch: Batch, cotangent: CotangentFunction
+        self, sparse: SparseRows, batch: Batch, cotangent: CotangentFunction
     ) -> GradientFeatures:
         """Gradients of one batch of a linear model, whose inputs stay sparse."""
         index, outputs = sparse.read(batch)
         cotangents = at_rows(cotangent, batch.rows)(outputs, batch.targets)
         cotangents = _check_cotangents(cotangents, outputs)
-        spec = self.layout(examples).specs[0]
         n, rows_per_example = cotangents.shape[:2]
-        blocks: dict[str, Block] = {spec.name: sparse.block(spec, index, cotangents)}
-        p = self.task.n_parameters
+        blocks, p = sparse.blocks(index, cotangents), self.task.n_parameters
         return GradientFeatures(blocks, n, rows_per_example, p, self.workspace)
 
     def require(self, needed: int, what: str, instead: str) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from influencekit.data._examples import Examples
 from influencekit.data._sources import Batch
-from influencekit.gradients.blocks._base import BlockSpec
+from influencekit.gradients.blocks._base import Block, BlockSpec
 from influencekit.gradients.blocks._sparse import SparseBlock, SparseInputs
 from influencekit.models._task import Task
 
@@ -26,10 +26,13 @@ class SparseRows:
     module : torch.nn.Module
         With the layer "linear", and perhaps "center" before it.
     inputs : SparseInputs
+    spec : BlockSpec
+        Of the layer's parameters.
     """
 
     module: Any
     inputs: SparseInputs
+    spec: BlockSpec
 
     @property
     def bytes_each(self) -> int:
@@ -46,9 +49,10 @@ class SparseRows:
         outputs = self.inputs.products(self.inputs.rows(index), linear.weight.detach().mT)
         return index, outputs if linear.bias is None else outputs + linear.bias.detach()
 
-    def block(self, spec: BlockSpec, index: Tensor, cotangents: Tensor) -> SparseBlock:
+    def blocks(self, index: Tensor, cotangents: Tensor) -> dict[str, Block]:
         """Gradients from cotangents (n, R, d_out) of the outputs."""
-        return SparseBlock(spec, index, cotangents[:, :, None], self.inputs)
+        block = SparseBlock(self.spec, index, cotangents[:, :, None], self.inputs)
+        return {self.spec.name: block}
 
 
 def sparse_rows(task: Task, examples: Examples) -> SparseRows | None:
@@ -67,6 +71,13 @@ def sparse_rows(task: Task, examples: Examples) -> SparseRows | None:
     if task.dtype != torch.float64 or task.device.type != "cpu" or task.link is not None:
         return None
     center: Any = getattr(module, "center", None)
-    if center is None:
-        return SparseRows(module, SparseInputs(matrix))
-    return SparseRows(module, SparseInputs(matrix, center.means)) if center.keeps_sparse else None
+    if center is not None and not center.keeps_sparse:
+        return None
+    inputs = SparseInputs(matrix, None if center is None else center.means)
+    return SparseRows(module, inputs, _spec(module.linear))
+
+
+def _spec(linear: Any) -> BlockSpec:
+    size, has_bias = linear.weight.numel(), linear.bias is not None
+    columns = (slice(0, size), *([slice(size, size + len(linear.bias))] if has_bias else []))
+    return BlockSpec("linear", columns, *linear.weight.shape, has_bias)

@@ -16,9 +16,10 @@ from influencekit.curvature._problem import (
     ggn_rows,
     nonuniform_penalty,
 )
-from influencekit.curvature._spectrum import CoordinateSpectrum
+from influencekit.curvature._spectrum import CoordinateSpectrum, Spectrum
 from influencekit.curvature.exact._centered_space import CenteredLinear, decompose_centered
 from influencekit.curvature.exact._sample_space import decompose_samples
+from influencekit.curvature.exact._sample_system import SampleSystem
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
 from influencekit.gradients._gradients import Gradients
 from influencekit.gradients.blocks._base import row_slice
@@ -35,6 +36,7 @@ __all__ = [
     "decompose_parameters",
     "decompose_projected",
     "plan_decomposition",
+    "solve_or_decompose",
 ]
 
 #: Largest matrix that is decomposed without being asked for: about half a minute on two cores.
@@ -68,8 +70,8 @@ class GaussNewton(Curvature, name="ggn"):
     projects: ClassVar[bool] = True
     centers: ClassVar[bool] = True
 
-    def factorize(self, problem: CurvatureProblem) -> CoordinateSpectrum:
-        return decompose(ggn_rows(problem))
+    def factorize(self, problem: CurvatureProblem) -> Spectrum:
+        return solve_or_decompose(ggn_rows(problem))
 
 
 class EmpiricalFisher(Curvature, name="fisher"):
@@ -93,8 +95,8 @@ class EmpiricalFisher(Curvature, name="fisher"):
     projects: ClassVar[bool] = True
     centers: ClassVar[bool] = True
 
-    def factorize(self, problem: CurvatureProblem) -> CoordinateSpectrum:
-        return decompose(fisher_rows(problem))
+    def factorize(self, problem: CurvatureProblem) -> Spectrum:
+        return solve_or_decompose(fisher_rows(problem))
 
 
 # -- in which space -------------------------------------------------------------------------
@@ -181,6 +183,26 @@ def _exact_plan(curvature: CurvatureRows, p: int) -> DecompositionPlan:
 def _plan(space: str, size: int, left: int, inner: int) -> DecompositionPlan:
     flops = EIGH_FLOPS * size**3 + 2.0 * left**2 * inner
     return DecompositionPlan(space, size, 4 * 8 * size**2, flops)
+
+
+def solve_or_decompose(curvature: CurvatureRows) -> Spectrum:
+    """Decompose ``F + R``; a wide linear model's in the space of samples when it is asked for.
+
+    Its damping is 0 or given, so that a Cholesky decomposition is enough for its scores.
+
+    Parameters
+    ----------
+    curvature : CurvatureRows
+
+    Returns
+    -------
+    Spectrum
+    """
+    task = curvature.problem.engine.task
+    if task.convex and not isinstance(task.module, CenteredLinear):
+        if plan_decomposition(curvature)[0].space == "samples":
+            return SampleSystem(curvature)
+    return decompose(curvature)
 
 
 def decompose(curvature: CurvatureRows) -> CoordinateSpectrum:
