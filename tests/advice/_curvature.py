@@ -175,7 +175,7 @@ ROWS = [
         },
     ),
     Row(
-        ". Raise projection_dim or max_memory, or take",
+        "exceeds 1 dims. Raise projection_dim or max_memory",
         ("InfluenceFunction('logra', projection_dim=1, random_state=0).fit(*learned)"),
         {
             "Raise projection_dim": (
@@ -184,15 +184,25 @@ ROWS = [
         },
     ),
     Row(
-        ". Raise projection_dim or max_memory, or take",
+        ". Take LoGra(init='random'), which holds none, or raise",
         ("InfluenceFunction('logra', max_memory=1000, random_state=0).fit(*learned)"),
         {
-            "or max_memory": (
+            "or raise max_memory": (
                 "InfluenceFunction('logra', max_memory='1GB', random_state=0).fit(*learned)"
             ),
-            "take init='random'": (
+            "Take LoGra(init='random')": (
                 "InfluenceFunction(LoGra(init='random'), max_memory=1200, random_state=0, "
                 "batch_size=1).fit(*learned)"
+            ),
+        },
+    ),
+    Row(
+        ", exceeds 100 B. Raise projection_dim or max_memory",
+        ("InfluenceFunction(LoGra(init='random'), max_memory=100, random_state=0).fit(*learned)"),
+        {
+            "or max_memory": (
+                "InfluenceFunction(LoGra(init='random'), max_memory='1GB', random_state=0)"
+                ".fit(*learned)"
             ),
         },
     ),

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from influencekit.curvature._problem import Curvature, CurvatureRows
 from influencekit.curvature._spectrum import CoordinateSpectrum
+from influencekit.curvature.exact._unheld import with_train
 from influencekit.data._examples import Examples
 from influencekit.gradients._gradients import Gradients
 from influencekit.models._task import Task
@@ -181,7 +182,7 @@ class CenteredSpectrum(CoordinateSpectrum):
         return gradients @ self.basis
 
 
-def decompose_centered(curvature: CurvatureRows) -> CenteredSpectrum:
+def decompose_centered(curvature: CurvatureRows) -> CoordinateSpectrum:
     """Decompose ``F + diag(penalty)`` of a linear model's own parameters, from centered features.
 
     Parameters
@@ -191,7 +192,7 @@ def decompose_centered(curvature: CurvatureRows) -> CenteredSpectrum:
 
     Returns
     -------
-    CenteredSpectrum
+    CoordinateSpectrum
         Every direction in it has curvature: without damping none is left out.
 
     Notes
@@ -227,8 +228,7 @@ def decompose_centered(curvature: CurvatureRows) -> CenteredSpectrum:
         # T⁻¹ V = S Q D^-½ U Σ
         basis=scale[:, None] * (vectors / roots) @ left * lengths,
     )
-    spectrum.train_coordinates = spectrum.coordinates(curvature.problem.train)
-    return spectrum
+    return with_train(spectrum)
 
 
 def _scales(diagonal: Tensor, module: CenteredLinear) -> tuple[Tensor, Tensor]:

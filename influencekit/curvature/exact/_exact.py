@@ -20,6 +20,7 @@ from influencekit.curvature._spectrum import CoordinateSpectrum, Spectrum
 from influencekit.curvature.exact._centered_space import CenteredLinear, decompose_centered
 from influencekit.curvature.exact._sample_space import decompose_samples
 from influencekit.curvature.exact._sample_system import SampleSystem
+from influencekit.curvature.exact._unheld import with_train
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
 from influencekit.gradients._gradients import Gradients
 from influencekit.gradients.blocks._base import row_slice
@@ -267,7 +268,7 @@ class ParameterSpectrum(CoordinateSpectrum):
         return gradients.project(self.projection, dtype=self.basis.dtype) @ self.basis
 
 
-def decompose_parameters(curvature: CurvatureRows) -> ParameterSpectrum:
+def decompose_parameters(curvature: CurvatureRows) -> CoordinateSpectrum:
     """Decompose ``F + diag(penalty)`` of all parameters.
 
     Parameters
@@ -277,7 +278,8 @@ def decompose_parameters(curvature: CurvatureRows) -> ParameterSpectrum:
 
     Returns
     -------
-    ParameterSpectrum
+    CoordinateSpectrum
+        A :class:`ParameterSpectrum`; on sparse inputs one that holds no training coordinates.
 
     Notes
     -----
@@ -290,7 +292,7 @@ def decompose_parameters(curvature: CurvatureRows) -> ParameterSpectrum:
     return _decompose(curvature, matrix, penalty, projection=None)
 
 
-def decompose_projected(curvature: CurvatureRows, projection: Any) -> ParameterSpectrum:
+def decompose_projected(curvature: CurvatureRows, projection: Any) -> CoordinateSpectrum:
     """Decompose the curvature of projected gradients, ``P F Pᵀ + r I``.
 
     A random projection keeps inner products of gradients, and in the sample space the
@@ -332,7 +334,7 @@ def _decompose(
     penalty: Tensor,
     projection: Any,
     gradients: Tensor | None = None,
-) -> ParameterSpectrum:
+) -> CoordinateSpectrum:
     # A = V diag(s) Vᵀ
     eigenvalues, basis = torch.linalg.eigh(matrix)
     # v_kᵀ F v_k = s_k - v_kᵀ R v_k
@@ -347,6 +349,8 @@ def _decompose(
         basis=basis.to(dtype),
         projection=projection,
     )
+    if projection is None:
+        return with_train(spectrum)
     if gradients is not None:
         spectrum.train_coordinates = gradients @ spectrum.basis
     else:
