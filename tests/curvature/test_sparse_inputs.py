@@ -40,7 +40,14 @@ def problem(shape, name="binary"):
     else:
         y = latent.argmax(1) if name in ("softmax", "one versus rest") else latent[:, 0] > 0
     weights = RNG.uniform(0.5, 2.0, n)
-    return MODELS[name].fit(X[:n], y[:n], sample_weight=weights), X[:n], y[:n], X[n:], y[n:], weights
+    return (
+        MODELS[name].fit(X[:n], y[:n], sample_weight=weights),
+        X[:n],
+        y[:n],
+        X[n:],
+        y[n:],
+        weights,
+    )
 
 
 def everything(attributor, model, X, y, queries, weights):
@@ -63,9 +70,7 @@ def test_numbers_are_those_of_dense_inputs(shape, name):
     if (shape, name) == ("wide", "ols"):  # it interpolates: what is left is rounding
         attributors = [InfluenceFunction(damping=1e-3, output="prediction")]
     for attributor in attributors:
-        dense = everything(
-            attributor, model, X.toarray(), y, (X_query.toarray(), y_query), weights
-        )
+        dense = everything(attributor, model, X.toarray(), y, (X_query.toarray(), y_query), weights)
         for rows in (X_query, X_query.toarray()):
             found = everything(attributor, model, X, y, (rows, y_query), weights)
             for one, other in zip(found, dense, strict=True):

@@ -52,7 +52,9 @@ class FittedInfluence(DampedFitted):
     def eigenvalues(self) -> np.ndarray | None:  # type: ignore[override]  found when asked for
         """Of the curvature without damping, where it has any."""
         spectrum = self.curvature
-        return spectrum.eigenvalues.flatten().cpu().numpy() if isinstance(spectrum, Spectrum) else None
+        return (
+            spectrum.eigenvalues.flatten().cpu().numpy() if isinstance(spectrum, Spectrum) else None
+        )
 
     @property
     def least_damping(self) -> float:  # type: ignore[override]  found when asked for

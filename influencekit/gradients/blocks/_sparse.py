@@ -196,4 +196,3 @@ class SparseBlock(OuterBlock):
 
     def quadratic_forms(self, tables: Tensor, workspace: int = WORKSPACE) -> Tensor:
         return Block.quadratic_forms(self, tables, workspace)
-
