@@ -87,16 +87,7 @@ class DampingPath(ABC):
 
     @abstractmethod
     def subset_sums(self, masks: ArrayLike) -> SubsetSums:
-        """Bring subsets of the training examples into the eigenbasis, once for all dampings.
-
-        Parameters
-        ----------
-        masks : array-like of shape (n_subsets, n_train)
-
-        Returns
-        -------
-        SubsetSums
-        """
+        """Bring subsets ``masks`` (n_subsets, n_train) into the eigenbasis, for all dampings."""
 
     def scores(self, damping: float) -> np.ndarray:
         """Scores ``-<∇f_i, (A + λI)⁻¹ ∇loss_j> w_j / W``, shape (n_query, n_train)."""
@@ -193,16 +184,7 @@ class Spectrum(FittedCurvature):
         """The same path with some training examples as queries and their loss as output."""
 
     def restrict(self, columns: Tensor) -> Spectrum:  # noqa: ARG002  those that can restrict do
-        """The same curvature with scores for some of the training examples only.
-
-        Parameters
-        ----------
-        columns : Tensor of shape (n_columns,), int64
-
-        Returns
-        -------
-        Spectrum
-        """
+        """The same curvature with scores for some training examples, int64 (n_columns,), only."""
         return self
 
     @property

@@ -18,7 +18,7 @@ from influencekit.data._inputs import (
     row_labels,
     uses_matrix,
 )
-from influencekit.data._sources import ArraySource, Batch, Placement, Source, leaves
+from influencekit.data._sources import Batch, Placement, Source, leaves
 from influencekit.data._targets import check_targets, encode_targets, one_column
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task, TaskList
@@ -78,12 +78,11 @@ class Examples:
         return f"Examples(n_examples={self.n_examples}, {targets})"
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
-        """Yield the examples in order.
+        """Yield the examples in order, so many at a time; the last batch may be shorter.
 
         Parameters
         ----------
         batch_size : int
-            Number of examples in a batch; the last one may be shorter.
 
         Yields
         ------
@@ -93,16 +92,7 @@ class Examples:
             yield batch._replace(inputs=self.placement.place(self.source.read(batch.inputs)))
 
     def unread(self, batch_size: int) -> Iterator[Batch]:
-        """Yield batches whose inputs are still positions in the source: a slice or an array.
-
-        Parameters
-        ----------
-        batch_size : int
-
-        Yields
-        ------
-        Batch
-        """
+        """Batches whose inputs are still positions in the source: a slice or an array."""
         if batch_size < 1:
             raise ValueError(f"batch_size: got {batch_size}; accepted is 1 or more.")
         for rows in chunks(self.n_examples, 1, batch_size):
@@ -114,8 +104,7 @@ class Examples:
     @property
     def sparse_matrix(self) -> Any:
         """The sparse matrix that all inputs are rows of, or None."""
-        tree = self.source.tree if isinstance(self.source, ArraySource) else None
-        return tree if sparse.issparse(tree) else None
+        return self.source.tree if sparse.issparse(getattr(self.source, "tree", None)) else None
 
     def take(self, rows: Any) -> Examples:
         """Some of the examples, in the order of ``rows``.

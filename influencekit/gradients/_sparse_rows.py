@@ -80,4 +80,5 @@ def sparse_rows(task: Task, examples: Examples) -> SparseRows | None:
 def _spec(linear: Any) -> BlockSpec:
     size, has_bias = linear.weight.numel(), linear.bias is not None
     columns = (slice(0, size), *([slice(size, size + len(linear.bias))] if has_bias else []))
-    return BlockSpec("linear", columns, *linear.weight.shape, has_bias)
+    d_out, d_in = linear.weight.shape
+    return BlockSpec("linear", columns, d_out, d_in, has_bias)

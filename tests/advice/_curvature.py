@@ -175,7 +175,7 @@ ROWS = [
         },
     ),
     Row(
-        "exceeds 1 dims. Raise projection_dim or max_memory",
+        "LoGra: rank 1, one number for each layer (",
         ("InfluenceFunction('logra', projection_dim=1, random_state=0).fit(*learned)"),
         {
             "Raise projection_dim": (
@@ -184,7 +184,7 @@ ROWS = [
         },
     ),
     Row(
-        ". Take LoGra(init='random'), which holds none, or raise",
+        "Take LoGra(init='random'), which holds none",
         ("InfluenceFunction('logra', max_memory=1000, random_state=0).fit(*learned)"),
         {
             "or raise max_memory": (
@@ -197,7 +197,7 @@ ROWS = [
         },
     ),
     Row(
-        ", exceeds 100 B. Raise projection_dim or max_memory",
+        "LoGra: rank 1, one number for each layer (",
         ("InfluenceFunction(LoGra(init='random'), max_memory=100, random_state=0).fit(*learned)"),
         {
             "or max_memory": (

@@ -49,7 +49,7 @@ class FittedInfluence(DampedFitted):
         self.gradient_ratio, self.output = gradient_ratio, output
 
     @property
-    def eigenvalues(self) -> np.ndarray | None:  # type: ignore[override]  found when asked for
+    def eigenvalues(self) -> np.ndarray | None:  # type: ignore[override]
         """Of the curvature without damping, where it has any."""
         spectrum = self.curvature
         return (
@@ -57,7 +57,7 @@ class FittedInfluence(DampedFitted):
         )
 
     @property
-    def least_damping(self) -> float:  # type: ignore[override]  found when asked for
+    def least_damping(self) -> float:  # type: ignore[override]
         """Least λ above 0 that rounding can carry; 0 where any will do."""
         return self.curvature.least_damping if isinstance(self.curvature, Spectrum) else 0.0
 

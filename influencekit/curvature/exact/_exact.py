@@ -200,9 +200,9 @@ def solve_or_decompose(curvature: CurvatureRows) -> Spectrum:
     Spectrum
     """
     task = curvature.problem.engine.task
-    if task.convex and not isinstance(task.module, CenteredLinear):
-        if plan_decomposition(curvature)[0].space == "samples":
-            return SampleSystem(curvature)
+    solves = task.convex and not isinstance(task.module, CenteredLinear)
+    if solves and plan_decomposition(curvature)[0].space == "samples":
+        return SampleSystem(curvature)
     return decompose(curvature)
 
 

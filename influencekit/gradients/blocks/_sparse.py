@@ -81,10 +81,11 @@ class SparseBlock(OuterBlock):
         return (self.index, self.b)
 
     def replace(self, *tensors: Tensor) -> Self:
-        return type(self)(self.spec, *tensors, self.inputs)
+        index, b = tensors
+        return type(self)(self.spec, index, b, self.inputs)
 
     def with_spec(self, spec: BlockSpec) -> Block:
-        return type(self)(spec, *self.tensors, self.inputs)
+        return type(self)(spec, self.index, self.b, self.inputs)
 
     def x(self) -> sparse.csr_array:
         """The inputs, without their means taken off."""
@@ -127,7 +128,7 @@ class SparseBlock(OuterBlock):
 
     # -- products with matrices -----------------------------------------------------------
 
-    def add_matmul(self, rows: RowProvider, out: Tensor, workspace: int = WORKSPACE) -> None:  # noqa: ARG002
+    def add_matmul(self, rows: RowProvider, out: Tensor, workspace: int = WORKSPACE) -> None:  # noqa: ARG002  other blocks take it
         x, d_in, d_out = self.x(), self.spec.d_in, self.spec.d_out
         target = out.unflatten(0, (self.n_examples, self.rows_per_example))
         for unit in range(d_out):
