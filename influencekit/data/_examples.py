@@ -104,7 +104,7 @@ class Examples:
     @property
     def sparse_matrix(self) -> Any:
         """The sparse matrix that all inputs are rows of, or None."""
-        return self.source.tree if sparse.issparse(getattr(self.source, "tree", None)) else None
+        return self.source.tree if sparse.issparse(self.source.tree) else None
 
     def take(self, rows: Any) -> Examples:
         """Some of the examples, in the order of ``rows``.
