@@ -64,11 +64,13 @@ def sparse_rows(task: Task, examples: Examples) -> SparseRows | None:
         One of a linear model in float64 on the CPU, with or without centered features.
     examples : Examples
     """
-    matrix, module = examples.sparse_matrix, task.module
+    module = task.module
     names = {name for name, _ in module.named_children()}
-    if matrix is None or not task.convex or names - {"center"} != {"linear"}:
+    if not task.convex or names - {"center"} != {"linear"}:
         return None
-    if task.dtype != torch.float64 or task.device.type != "cpu" or task.link is not None:
+    matrix = examples.sparse_matrix
+    plain = task.dtype == torch.float64 and task.device.type == "cpu" and task.link is None
+    if matrix is None or not plain:
         return None
     center: Any = getattr(module, "center", None)
     if center is not None and not center.keeps_sparse:
