@@ -1,8 +1,7 @@
 """Do sparse columns stay sparse: seconds beside scipy's own products, and peak memory?
 
-"wide": 2,000 rows of 100,000 columns, all sides in turns in one process; "gram solve" is the
-sparse Gram matrix, a Cholesky decomposition and the scores in scipy alone.  "tall": ACSIncome,
-one-hot encoded.  Peaks are above what data and model take.
+"wide": 2,000 rows of 100,000 columns, all sides in turns; "gram solve" is the sparse Gram matrix,
+a Cholesky decomposition and the scores.  "tall": ACSIncome.  Peaks are above data and model.
 """
 
 import numpy as np
