@@ -228,9 +228,9 @@ def ggn_rows(problem: CurvatureProblem) -> CurvatureRows:
 def _loss_coordinates(problem: CurvatureProblem) -> Tensor | None:
     """Loss gradients in the columns of the output Hessian's factor, float64."""
     task, examples, parts = problem.engine.task, problem.examples, []
-    for batch in examples.batches(_hessian_batch(problem.engine, examples)):
+    for batch, outputs in problem.engine.passes(examples, _hessian_batch(problem.engine, examples)):
         targets = present(batch.targets, "training targets")
-        found = task.loss.hessian_factor(task.forward(batch.inputs), targets).coordinates
+        found = task.loss.hessian_factor(outputs, targets).coordinates
         if found is None:
             return None
         parts.append(found)

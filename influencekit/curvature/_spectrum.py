@@ -87,16 +87,7 @@ class DampingPath(ABC):
 
     @abstractmethod
     def subset_sums(self, masks: ArrayLike) -> SubsetSums:
-        """Transform subsets of the training examples to the eigenbasis, once for all dampings.
-
-        Parameters
-        ----------
-        masks : array-like of shape (n_subsets, n_train)
-
-        Returns
-        -------
-        SubsetSums
-        """
+        """Transform subsets ``masks`` (n_subsets, n_train) to the eigenbasis, for all dampings."""
 
     def scores(self, damping: float) -> np.ndarray:
         """Scores ``-<∇f_i, (A + λI)⁻¹ ∇loss_j> w_j / W``, shape (n_query, n_train)."""
@@ -193,17 +184,13 @@ class Spectrum(FittedCurvature):
         """The same path with some training examples as queries and their loss as output."""
 
     def restrict(self, columns: Tensor) -> Spectrum:  # noqa: ARG002  subclasses use it
-        """The same curvature, with scores for only some of the training examples.
-
-        Parameters
-        ----------
-        columns : Tensor of shape (n_columns,), int64
-
-        Returns
-        -------
-        Spectrum
-        """
+        """The same curvature, with scores only for training examples ``columns`` (n_columns,)."""
         return self
+
+    @property
+    def bounds(self) -> Tensor:
+        """Numbers of which the largest is not below the largest eigenvalue."""
+        return self.eigenvalues.flatten()
 
     @property
     def least_damping(self) -> float:
@@ -320,6 +307,14 @@ class CoordinateSpectrum(Spectrum):
         coordinates = self.train_coordinates[rows].to(torch.float64)
         return CoordinatePath(self, coordinates, self.problem.example_weights)
 
+    def train_products(self, coordinates: Tensor) -> Tensor:
+        """``C Cᵀ`` of some coordinates (k, rank) with those of all training examples."""
+        return coordinates.to(self.train_coordinates.dtype) @ self.train_coordinates.mT
+
+    def train_sums(self, weights: Tensor) -> Tensor:
+        """Weighted sums of the training examples' coordinates: (g, n_train) -> (g, rank)."""
+        return weights.to(self.train_coordinates.dtype) @ self.train_coordinates
+
     def row_sizes(self) -> Tensor:
         return self.train_coordinates.double().square().sum(1).cpu()
 
@@ -351,10 +346,8 @@ class CoordinatePath(DampingPath):
     train_weights: Tensor
 
     def products(self, damping: float) -> Tensor:
-        train = self.spectrum.train_coordinates
         # C_f diag(1 / (s + λ)) Cᵀ, (n_query, n_train)
-        left = (self.query_coordinates * self.spectrum.inverse(damping)).to(train.dtype)
-        return left @ train.mT
+        return self.spectrum.train_products(self.query_coordinates * self.spectrum.inverse(damping))
 
     def xi(self, dampings: ArrayLike) -> np.ndarray:
         weights = self.query_coordinates.square() * self.spectrum.data_eigenvalues
@@ -366,10 +359,9 @@ class CoordinatePath(DampingPath):
         return (t2 / torch.sqrt(t1 * t3)).cpu().numpy()
 
     def subset_sums(self, masks: ArrayLike) -> SubsetSums:
-        train = self.spectrum.train_coordinates
-        masks = torch.as_tensor(check_masks(masks, len(train)), device=train.device)
-        weighted = (masks * self.train_weights).to(train.dtype)
-        return CoordinateSums(self, (weighted @ train).to(torch.float64))
+        weights = self.train_weights
+        masks = torch.as_tensor(check_masks(masks, len(weights)), device=weights.device)
+        return CoordinateSums(self, self.spectrum.train_sums(masks * weights).to(torch.float64))
 
 
 @dataclass

@@ -117,7 +117,7 @@ def convex_damping(fitted: FittedCurvature) -> float:
     if projected or isinstance(fitted, (FittedDataInf, LissaCurvature)):
         return auto_damping(fitted)
     if isinstance(fitted, Spectrum):
-        damping_range(fitted.eigenvalues.flatten())  # refuses a curvature of zero
+        damping_range(fitted.bounds)  # refuses a curvature of zero
     return fitted.floor
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from influencekit.data._datasets import DatasetSource, split_batch
@@ -77,26 +78,33 @@ class Examples:
         return f"Examples(n_examples={self.n_examples}, {targets})"
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
-        """Yield the examples in order.
+        """Yield the examples in order, so many at a time; the last batch may be shorter.
 
         Parameters
         ----------
         batch_size : int
-            Number of examples in a batch; the last one may be shorter.
 
         Yields
         ------
         Batch
         """
+        for batch in self.unread(batch_size):
+            yield batch._replace(inputs=self.placement.place(self.source.read(batch.inputs)))
+
+    def unread(self, batch_size: int) -> Iterator[Batch]:
+        """Batches whose inputs are still positions in the source: a slice or an array."""
         if batch_size < 1:
             raise ValueError(f"batch_size: got {batch_size}; accepted is 1 or more.")
         for rows in chunks(self.n_examples, 1, batch_size):
-            read = rows if self.rows is None else self.rows[rows]
-            inputs = self.placement.place(self.source.read(read))
             targets = None if self.targets is None else self.targets[rows]
             if targets is not None and targets.is_inference():  # unpickled under inference_mode
                 targets = targets.clone()
-            yield Batch(inputs, targets, rows)
+            yield Batch(rows if self.rows is None else self.rows[rows], targets, rows)
+
+    @property
+    def sparse_matrix(self) -> Any:
+        """The sparse matrix that all inputs are rows of, or None."""
+        return self.source.tree if sparse.issparse(self.source.tree) else None
 
     def take(self, rows: Any) -> Examples:
         """Some of the examples, in the order of ``rows``.

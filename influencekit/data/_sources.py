@@ -127,6 +127,9 @@ BLOCK = 2**22
 class Source(ABC):
     """Examples that can be read by position, as often as needed."""
 
+    #: The arrays that rows are read from, where there are any.
+    tree: Any = None
+
     @abstractmethod
     def __len__(self) -> int:
         """Return the number of examples."""

@@ -14,6 +14,7 @@ from influencekit.exceptions import ResourceError
 from influencekit.gradients._cotangents import CotangentFunction, at_rows
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._per_example import dense_rows
+from influencekit.gradients._sparse_rows import SparseRows, sparse_rows
 from influencekit.gradients.blocks._base import WORKSPACE, Block
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.layers._layers import forward_recorded, layer_blocks
@@ -83,14 +84,31 @@ class GradientEngine:
         ------
         GradientFeatures
         """
-        batches = examples.batches(size)
+        sparse = None if keep_factors else sparse_rows(self.task, examples)
+        batches = examples.batches(size) if sparse is None else examples.unread(size)
         total = -(-len(examples) // size)
         for batch in progress(batches, "gradients", self.verbose, total=total, leave=False):
-            yield self.features(examples, batch, cotangent, keep_factors)
+            if sparse is None:
+                yield self.features(examples, batch, cotangent, keep_factors)
+            else:
+                yield self._sparse_features(sparse, batch, cotangent)
 
     def layout(self, examples: Examples) -> Layout:
         """Which parameters have factors and which do not, determined on the first examples."""
         return discover(self.task, lambda: next(examples.batches(2)).inputs)
+
+    def first(
+        self, examples: Examples, cotangent: CotangentFunction, keep_factors: bool = False
+    ) -> tuple[GradientFeatures, int]:
+        """Gradients of the first example, and how many examples make a batch."""
+        sparse = None if keep_factors else sparse_rows(self.task, examples)
+        if sparse is not None:
+            found = self._sparse_features(sparse, next(examples.unread(1)), cotangent)
+            room = min(2**26, self.max_memory // 4)
+            size = min(2**16, max(1, room // (sparse.bytes_each + 4 * found.nbytes)))
+            return found, self.batch_size or size
+        found = self.features(examples, next(examples.batches(1)), cotangent, keep_factors)
+        return found, self.size_of_batch(examples, found.nbytes)
 
     def size_of_batch(self, examples: Examples, nbytes: int) -> int:
         """Number of examples in a batch, as given or from the bytes of one example's gradients."""
@@ -137,6 +155,17 @@ class GradientEngine:
         n, rows_per_example = cotangents.shape[:2]
         return GradientFeatures(blocks, n, rows_per_example, layout.n_parameters, self.workspace)
 
+    def _sparse_features(
+        self, sparse: SparseRows, batch: Batch, cotangent: CotangentFunction
+    ) -> GradientFeatures:
+        """Gradients of one batch of a linear model, whose inputs stay sparse."""
+        index, outputs = sparse.read(batch)
+        cotangents = at_rows(cotangent, batch.rows)(outputs, batch.targets)
+        cotangents = _check_cotangents(cotangents, outputs)
+        n, rows_per_example = cotangents.shape[:2]
+        blocks, p = sparse.blocks(index, cotangents), self.task.n_parameters
+        return GradientFeatures(blocks, n, rows_per_example, p, self.workspace)
+
     def require(self, needed: int, what: str, instead: str) -> None:
         """Raise ResourceError unless the needed bytes fit into ``max_memory``."""
         if needed > self.max_memory:
@@ -145,12 +174,23 @@ class GradientEngine:
                 f"{format_bytes(self.max_memory)}. {instead}, or raise max_memory."
             )
 
-    @torch.no_grad()
     def outputs(self, examples: Examples) -> Tensor:
         """Natural outputs of all examples, ``(n, *output_shape)``, without a graph."""
-        with plain_kernels():
-            parts = [self.task.forward(b.inputs) for b in examples.batches(self.batch_size or 1024)]
-        return torch.cat(parts)
+        return torch.cat([found for _, found in self.passes(examples, self.batch_size or 1024)])
+
+    def passes(self, examples: Examples, size: int) -> Iterator[tuple[Batch, Tensor]]:
+        """Batches of examples, with their natural outputs, without a graph.
+
+        The inputs of a batch whose examples stay sparse are positions in their source.
+        """
+        sparse = sparse_rows(self.task, examples)
+        if sparse is not None:
+            yield from ((batch, sparse.read(batch)[1]) for batch in examples.unread(size))
+            return
+        for batch in examples.batches(size):
+            with torch.no_grad(), plain_kernels():
+                outputs = self.task.forward(batch.inputs)
+            yield batch, outputs
 
 
 def _dense_layers(layout: Layout, blocks: dict[str, Block]) -> list[Tensor]:

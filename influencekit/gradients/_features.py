@@ -12,6 +12,7 @@ from torch import Tensor
 from influencekit.gradients.blocks._base import WORKSPACE, Block, RowProvider, row_slice
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._outer import OuterBlock
+from influencekit.gradients.blocks._sparse import SparseBlock
 from influencekit.utils._long_work import chunks
 
 __all__ = ["GradientFeatures"]
@@ -274,6 +275,9 @@ class GradientFeatures:
         out : Tensor of shape (p, p)
         """
         r = self.rows_per_example
+        if any(isinstance(block, SparseBlock) for block in self.blocks.values()):
+            self.to(out.dtype).add_by_blocks(weights, out)
+            return
         each = 2 * r * self.n_parameters * out.element_size()
         for part in chunks(self.n_examples, each, self.workspace):
             own = None if weights is None else weights[row_slice(part, r)].to(out.dtype)

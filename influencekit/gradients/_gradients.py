@@ -67,9 +67,9 @@ class Gradients:
 
     def _look(self) -> None:
         """Compute the gradients of the first example, whose size is assumed for each."""
-        first = next(self.examples.batches(1))
-        self.sample = self.engine.features(self.examples, first, self.cotangent, self.keep_factors)
-        self._batch_size = self.engine.size_of_batch(self.examples, self.sample.nbytes)
+        self.sample, self._batch_size = self.engine.first(
+            self.examples, self.cotangent, self.keep_factors
+        )
 
     def __len__(self) -> int:
         return len(self.examples)

@@ -186,7 +186,7 @@ ROWS = [
         },
     ),
     Row(
-        ". Raise projection_dim or max_memory, or use",
+        "LoGra: rank 1, one number for each layer (",
         ("InfluenceFunction('logra', projection_dim=1, random_state=0).fit(*learned)"),
         {
             "Raise projection_dim": (
@@ -195,15 +195,25 @@ ROWS = [
         },
     ),
     Row(
-        ". Raise projection_dim or max_memory, or use",
+        "Take LoGra(init='random'), which holds none",
         ("InfluenceFunction('logra', max_memory=1000, random_state=0).fit(*learned)"),
         {
-            "or max_memory": (
+            "or raise max_memory": (
                 "InfluenceFunction('logra', max_memory='1GB', random_state=0).fit(*learned)"
             ),
-            "use init='random'": (
+            "Take LoGra(init='random')": (
                 "InfluenceFunction(LoGra(init='random'), max_memory=1200, random_state=0, "
                 "batch_size=1).fit(*learned)"
+            ),
+        },
+    ),
+    Row(
+        "LoGra: rank 1, one number for each layer (",
+        ("InfluenceFunction(LoGra(init='random'), max_memory=100, random_state=0).fit(*learned)"),
+        {
+            "or max_memory": (
+                "InfluenceFunction(LoGra(init='random'), max_memory='1GB', random_state=0)"
+                ".fit(*learned)"
             ),
         },
     ),

@@ -58,9 +58,19 @@ class FittedInfluence(DampedFitted):
         self.task, self.curvature = task, curvature
         self.engine = curvature.problem.engine if engine is None else engine
         self.gradient_ratio, self.output = gradient_ratio, output
-        if isinstance(curvature, Spectrum):
-            self.eigenvalues = curvature.eigenvalues.flatten().cpu().numpy()
-            self.least_damping = curvature.least_damping
+
+    @property
+    def eigenvalues(self) -> np.ndarray | None:  # type: ignore[override]
+        """Of the curvature without damping, where it has any."""
+        spectrum = self.curvature
+        return (
+            spectrum.eigenvalues.flatten().cpu().numpy() if isinstance(spectrum, Spectrum) else None
+        )
+
+    @property
+    def least_damping(self) -> float:  # type: ignore[override]
+        """Least λ above 0 that rounding can carry; 0 where any will do."""
+        return self.curvature.least_damping if isinstance(self.curvature, Spectrum) else 0.0
 
     def scores(self, queries: Examples) -> np.ndarray:
         products = self.curvature.products(self._gradients(queries), self.damping)

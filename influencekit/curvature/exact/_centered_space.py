@@ -12,11 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor, nn
 
 from influencekit.curvature._problem import Curvature, CurvatureRows
 from influencekit.curvature._spectrum import CoordinateSpectrum
+from influencekit.curvature.exact._unheld import with_train
 from influencekit.data._examples import Examples
 from influencekit.gradients._gradients import Gradients
 from influencekit.models._task import Task
@@ -33,6 +36,8 @@ __all__ = [
 LARGEST_CENTERED = 1_000
 #: A column counts as constant if its spread is below this many rounding errors of its mean.
 CONSTANT = 16.0
+#: Mean of a sparse column, in units of its spread, up to which it is centered after its products.
+LARGEST_SPARSE_MEAN = 1e3
 
 
 def with_centered_features(
@@ -56,7 +61,23 @@ def with_centered_features(
     projects = projection_dim is not None and projection_dim < p
     if not curvature.centers or projects or p > LARGEST_CENTERED or not can_center(task):
         return task
+    if train.sparse_matrix is not None:
+        means, spread = _sparse_columns(train)
+        keeps = bool((means.abs() <= LARGEST_SPARSE_MEAN * spread).all())
+        return centered(task, means, keeps)
     return centered(task, _column_means(train))
+
+
+def _sparse_columns(examples: Examples) -> tuple[Tensor, Tensor]:
+    """Mean and spread of each column of a sparse matrix, float64."""
+    n, sums, squares = len(examples), 0.0, 0.0
+    for batch in examples.unread(2**16):
+        rows = sparse.csr_array(examples.sparse_matrix[batch.inputs], dtype=np.float64)
+        sums = sums + rows.sum(0)
+        squares = squares + rows.multiply(rows).sum(0)
+    means = torch.as_tensor(sums) / n
+    # √(Σ x² / n - μ²)
+    return means, (torch.as_tensor(squares) / n - means.square()).clamp_min(0.0).sqrt()
 
 
 def _column_means(examples: Examples, batch_size: int = 4096) -> Tensor:
@@ -80,15 +101,17 @@ class CenteredLinear(nn.Sequential):
         A layer with a bias.
     means : Tensor of shape (n_features,)
         μ.
+    keeps_sparse : bool, default=False
+        See :class:`Center`.
     """
 
     center: Center
     linear: nn.Linear
 
-    def __init__(self, linear: nn.Linear, means: Tensor):
+    def __init__(self, linear: nn.Linear, means: Tensor, keeps_sparse: bool = False):
         super().__init__()
         weight, bias = linear.weight.detach(), linear.bias.detach()
-        self.center = Center(means)
+        self.center = Center(means, keeps_sparse)
         self.linear = nn.utils.skip_init(nn.Linear, *reversed(weight.shape))
         self.linear.weight = nn.Parameter(weight.clone())
         # b' = b + W μ
@@ -96,13 +119,21 @@ class CenteredLinear(nn.Sequential):
 
 
 class Center(nn.Module):
-    """Subtracts the means of the features."""
+    """Subtracts the means of the features.
+
+    Parameters
+    ----------
+    means : Tensor of shape (n_features,)
+    keeps_sparse : bool, default=False
+        Whether products with sparse features, minus those with the means, are right to rounding.
+    """
 
     means: Tensor
 
-    def __init__(self, means: Tensor):
+    def __init__(self, means: Tensor, keeps_sparse: bool = False):
         super().__init__()
         self.register_buffer("means", means)
+        self.keeps_sparse = keeps_sparse
 
     def forward(self, X: Tensor) -> Tensor:
         """Centered features (n, n_features)."""
@@ -117,7 +148,7 @@ def can_center(task: Task) -> bool:
     return bool((torch.as_tensor(task.penalty.get("linear.bias", 0.0)) == 0).all())
 
 
-def centered(task: Task, means: Tensor) -> Task:
+def centered(task: Task, means: Tensor, keeps_sparse: bool = False) -> Task:
     """The same model as a function of centered features; its penalty is the same.
 
     Parameters
@@ -125,13 +156,15 @@ def centered(task: Task, means: Tensor) -> Task:
     task : Task
         A task for which :func:`can_center` is True.
     means : Tensor of shape (n_features,)
+    keeps_sparse : bool, default=False
+        Whether sparse features may stay so.
 
     Returns
     -------
     Task
     """
     linear: Any = task.module.linear
-    return replace(task, module=CenteredLinear(linear, means).eval())
+    return replace(task, module=CenteredLinear(linear, means, keeps_sparse).eval())
 
 
 @dataclass
@@ -150,7 +183,7 @@ class CenteredSpectrum(CoordinateSpectrum):
         return gradients @ self.basis
 
 
-def decompose_centered(curvature: CurvatureRows) -> CenteredSpectrum:
+def decompose_centered(curvature: CurvatureRows) -> CoordinateSpectrum:
     """Decompose ``F + diag(penalty)`` of a linear model's own parameters, from centered features.
 
     Parameters
@@ -160,7 +193,7 @@ def decompose_centered(curvature: CurvatureRows) -> CenteredSpectrum:
 
     Returns
     -------
-    CenteredSpectrum
+    CoordinateSpectrum
         Its directions all have curvature: without damping, none is left out.
 
     Notes
@@ -196,8 +229,7 @@ def decompose_centered(curvature: CurvatureRows) -> CenteredSpectrum:
         # T⁻¹ V = S Q D^-½ U Σ
         basis=scale[:, None] * (vectors / roots) @ left * lengths,
     )
-    spectrum.train_coordinates = spectrum.coordinates(curvature.problem.train)
-    return spectrum
+    return with_train(spectrum)
 
 
 def _scales(diagonal: Tensor, module: CenteredLinear) -> tuple[Tensor, Tensor]:

@@ -16,9 +16,11 @@ from influencekit.curvature._problem import (
     ggn_rows,
     nonuniform_penalty,
 )
-from influencekit.curvature._spectrum import CoordinateSpectrum
+from influencekit.curvature._spectrum import CoordinateSpectrum, Spectrum
 from influencekit.curvature.exact._centered_space import CenteredLinear, decompose_centered
 from influencekit.curvature.exact._sample_space import decompose_samples
+from influencekit.curvature.exact._sample_system import SampleSystem
+from influencekit.curvature.exact._unheld import with_train
 from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
 from influencekit.gradients._gradients import Gradients
 from influencekit.gradients.blocks._base import row_slice
@@ -35,6 +37,7 @@ __all__ = [
     "decompose_parameters",
     "decompose_projected",
     "plan_decomposition",
+    "solve_or_decompose",
 ]
 
 #: Largest matrix decomposed by default; it takes about half a minute on two cores.
@@ -68,8 +71,8 @@ class GaussNewton(Curvature, name="ggn"):
     projects: ClassVar[bool] = True
     centers: ClassVar[bool] = True
 
-    def factorize(self, problem: CurvatureProblem) -> CoordinateSpectrum:
-        return decompose(ggn_rows(problem))
+    def factorize(self, problem: CurvatureProblem) -> Spectrum:
+        return solve_or_decompose(ggn_rows(problem))
 
 
 class EmpiricalFisher(Curvature, name="fisher"):
@@ -93,8 +96,8 @@ class EmpiricalFisher(Curvature, name="fisher"):
     projects: ClassVar[bool] = True
     centers: ClassVar[bool] = True
 
-    def factorize(self, problem: CurvatureProblem) -> CoordinateSpectrum:
-        return decompose(fisher_rows(problem))
+    def factorize(self, problem: CurvatureProblem) -> Spectrum:
+        return solve_or_decompose(fisher_rows(problem))
 
 
 # -- in which space -------------------------------------------------------------------------
@@ -183,6 +186,26 @@ def _plan(space: str, size: int, left: int, inner: int) -> DecompositionPlan:
     return DecompositionPlan(space, size, 4 * 8 * size**2, flops)
 
 
+def solve_or_decompose(curvature: CurvatureRows) -> Spectrum:
+    """Decompose ``F + R``; a wide linear model's in the space of samples when it is asked for.
+
+    Its damping is 0 or given, so that a Cholesky decomposition is enough for its scores.
+
+    Parameters
+    ----------
+    curvature : CurvatureRows
+
+    Returns
+    -------
+    Spectrum
+    """
+    task = curvature.problem.engine.task
+    solves = task.convex and not isinstance(task.module, CenteredLinear)
+    if solves and plan_decomposition(curvature)[0].space == "samples":
+        return SampleSystem(curvature)
+    return decompose(curvature)
+
+
 def decompose(curvature: CurvatureRows) -> CoordinateSpectrum:
     """Decompose ``F + R`` in whichever space is smallest.
 
@@ -245,7 +268,7 @@ class ParameterSpectrum(CoordinateSpectrum):
         return gradients.project(self.projection, dtype=self.basis.dtype) @ self.basis
 
 
-def decompose_parameters(curvature: CurvatureRows) -> ParameterSpectrum:
+def decompose_parameters(curvature: CurvatureRows) -> CoordinateSpectrum:
     """Decompose ``F + diag(penalty)`` of all parameters.
 
     Parameters
@@ -255,7 +278,8 @@ def decompose_parameters(curvature: CurvatureRows) -> ParameterSpectrum:
 
     Returns
     -------
-    ParameterSpectrum
+    CoordinateSpectrum
+        A :class:`ParameterSpectrum`; on sparse inputs one that holds no training coordinates.
 
     Notes
     -----
@@ -268,7 +292,7 @@ def decompose_parameters(curvature: CurvatureRows) -> ParameterSpectrum:
     return _decompose(curvature, matrix, penalty, projection=None)
 
 
-def decompose_projected(curvature: CurvatureRows, projection: Any) -> ParameterSpectrum:
+def decompose_projected(curvature: CurvatureRows, projection: Any) -> CoordinateSpectrum:
     """Decompose the curvature of projected gradients, ``P F Pᵀ + r I``.
 
     A random projection keeps inner products of gradients, and in the sample space the curvature
@@ -310,7 +334,7 @@ def _decompose(
     penalty: Tensor,
     projection: Any,
     gradients: Tensor | None = None,
-) -> ParameterSpectrum:
+) -> CoordinateSpectrum:
     # A = V diag(s) Vᵀ
     eigenvalues, basis = torch.linalg.eigh(matrix)
     # v_kᵀ F v_k = s_k - v_kᵀ R v_k
@@ -325,6 +349,8 @@ def _decompose(
         basis=basis.to(dtype),
         projection=projection,
     )
+    if projection is None:
+        return with_train(spectrum)
     if gradients is not None:
         spectrum.train_coordinates = gradients @ spectrum.basis
     else:

@@ -17,7 +17,13 @@ from influencekit.curvature._spectrum import CoordinateSpectrum
 from influencekit.gradients._gradients import Gradients
 from influencekit.utils.validation import present
 
-__all__ = ["SampleSpectrum", "decompose_samples"]
+__all__ = [
+    "SampleSpectrum",
+    "decompose_samples",
+    "loss_shares",
+    "span_gram",
+    "span_products",
+]
 
 
 @dataclass
@@ -43,16 +49,18 @@ class SampleSpectrum(CoordinateSpectrum):
 
     def coordinates(self, gradients: Gradients) -> Tensor:
         # G V = G [B̃; E]ᵀ M
-        return _span_products(self.rows, self.weights, self.nonuniform, gradients) @ self.mixing
+        return span_products(self.rows, self.weights, self.nonuniform, gradients) @ self.mixing
 
 
-def decompose_samples(curvature: CurvatureRows) -> SampleSpectrum:
+def decompose_samples(curvature: CurvatureRows, gram: Tensor | None = None) -> SampleSpectrum:
     """Decompose ``F + diag(penalty)`` on the span of the curvature rows.
 
     Parameters
     ----------
     curvature : CurvatureRows
         A curvature with known ``gradient_coordinates``.
+    gram : Tensor of shape (N + q, N + q) or None, default=None
+        The matrix that :func:`span_gram` returns, if it is known.
 
     Returns
     -------
@@ -66,7 +74,8 @@ def decompose_samples(curvature: CurvatureRows) -> SampleSpectrum:
     constant, nonuniform = nonuniform_penalty(penalty)
     n = curvature.rows.n_rows
     # [B̃; E] = S Uᵀ with orthonormal columns U = [B̃; E]ᵀ M
-    spread, mixing = _orthonormal_span(_span_gram(curvature, nonuniform), curvature.tolerance)
+    gram = span_gram(curvature, nonuniform) if gram is None else gram
+    spread, mixing = _orthonormal_span(gram, curvature.tolerance)
     excess = (penalty[nonuniform] - constant)[:, None]
     # Uᵀ F U = S_Bᵀ S_B
     inside = spread[:n].mT @ spread[:n]
@@ -111,18 +120,23 @@ def _orthonormal_span(gram: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
 
 def _loss_coordinates(curvature: CurvatureRows, rows: Tensor) -> Tensor:
     """Coordinates of the loss gradients ``Σ_r c_ir b_ir`` from those of the rows ``√ω b``."""
-    weights = curvature.weights
-    coordinates = present(curvature.gradient_coordinates, "coordinates of the gradients")
-    scale = coordinates.reshape(-1) / weights.sqrt()
     # Vᵀ g_i = Σ_r (c_ir / √ω_ir) (√ω_ir Vᵀ b_ir)
-    scaled = rows * torch.where(weights > 0, scale, 0.0)[:, None]
+    scaled = rows * loss_shares(curvature)[:, None]
     return scaled.unflatten(0, (len(curvature.rows), -1)).sum(1)
 
 
-def _span_gram(curvature: CurvatureRows, nonuniform: Tensor) -> Tensor:
+def loss_shares(curvature: CurvatureRows) -> Tensor:
+    """Shares ``c_ir / √ω_ir`` of the rows ``√ω b`` in the loss gradients, (N,)."""
+    weights = curvature.weights
+    coordinates = present(curvature.gradient_coordinates, "coordinates of the gradients")
+    scale = coordinates.reshape(-1) / weights.sqrt()
+    return torch.where(weights > 0, scale, 0.0)
+
+
+def span_gram(curvature: CurvatureRows, nonuniform: Tensor) -> Tensor:
     """Gram matrix of the rows of ``[B̃; E]``, float64, (N + q, N + q)."""
     n, q = curvature.rows.n_rows, len(nonuniform)
-    products = _span_products(curvature.rows, curvature.weights, nonuniform, curvature.rows)
+    products = span_products(curvature.rows, curvature.weights, nonuniform, curvature.rows)
     gram = torch.eye(n + q, dtype=products.dtype, device=products.device)
     # B̃ [B̃; E]ᵀ, with B̃ = √ω B
     gram[:n] = products * curvature.weights.sqrt()[:, None]
@@ -131,7 +145,7 @@ def _span_gram(curvature: CurvatureRows, nonuniform: Tensor) -> Tensor:
     return (gram + gram.mT) / 2
 
 
-def _span_products(
+def span_products(
     rows: Gradients, weights: Tensor, nonuniform: Tensor, gradients: Gradients
 ) -> Tensor:
     """Inner products of gradients with the rows of ``[B̃; E]``, float64, (n_rows, N + q)."""

@@ -137,6 +137,12 @@ class LoGra(Curvature, name="logra"):
             return _largest(specs, lambda rank: _total(specs, rank) <= wanted, f"{wanted:,} dims")
         largest = self.rank or DEFAULT_RANK
         budget = problem.max_memory
+        if self.init == "pca":
+            problem.engine.require(
+                _factor_bytes(problem, specs),
+                "LoGra: the second moments of the layers' inputs and output gradients",
+                "Take LoGra(init='random'), which holds none",
+            )
 
         def fits(rank: int) -> bool:
             return self._memory(problem, specs, rank) <= budget
@@ -194,9 +200,8 @@ def _largest(specs: Sequence[BlockSpec], fits: Callable, limit: str) -> int:
     """Largest rank that fits, by doubling and halving."""
     if not fits(1):
         raise ResourceError(
-            f"LoGra: even rank 1 (one number for each of {len(specs)} layers) exceeds {limit}. "
-            f"Raise projection_dim or max_memory, or use init='random', which does not store "
-            f"second moments."
+            f"LoGra: rank 1, one number for each layer ({len(specs):,}) of an example, exceeds "
+            f"{limit}. Raise projection_dim or max_memory."
         )
     most = max(max(spec.d_out, spec.d_in + 1, int(spec.width**0.5) + 1) for spec in specs)
     low, high = 1, most + 1

@@ -50,9 +50,7 @@ class Piece:
     def _of_factors(self, block: OuterBlock) -> Block:
         spec = block.spec
         if self.columns.start == 0:  # pieces are whole tensors, so this is the weight
-            return OuterBlock(
-                BlockSpec(spec.name, (self.columns,), spec.d_out, spec.d_in), *block.tensors
-            )
+            return block.with_spec(BlockSpec(spec.name, (self.columns,), spec.d_out, spec.d_in))
         return DenseBlock(BlockSpec(spec.name, (self.columns,)), block.b.sum(2))
 
 

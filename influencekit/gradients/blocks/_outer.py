@@ -130,11 +130,10 @@ class OuterBlock(Block):
     def _add_dot_single(self, other: OuterBlock, out: Tensor, workspace: int) -> None:
         left_rows, right_rows = self.rows_per_example, other.rows_per_example
         b_other = other.b.flatten(0, 2).T
-        a_other = other.a[:, 0].T
         each = 2 * left_rows * other.n_rows * self.b.element_size()
         for part in chunks(self.n_examples, each, workspace):
             # <b, b'> (<a, a'> + 1)
-            inputs = self.a[part, 0] @ a_other
+            inputs = self[part].input_products(other)
             if self.spec.has_bias:
                 inputs += 1
             if right_rows > 1:
@@ -142,6 +141,14 @@ class OuterBlock(Block):
             outputs = self.b[part].flatten(0, 2) @ b_other
             target = out[row_slice(part, left_rows)].unflatten(0, (-1, left_rows))
             target.addcmul_(outputs.unflatten(0, (-1, left_rows)), inputs[:, None])
+
+    def input_products(self, other: OuterBlock) -> Tensor:
+        """``<a_i, a'_j>`` of blocks with one position, (n_examples, other.n_examples)."""
+        return other.products_with_rows(self.a[:, 0])
+
+    def products_with_rows(self, rows: Tensor) -> Tensor:
+        """``<rows_i, a_j>`` of a block with one position, (len(rows), n_examples)."""
+        return rows @ self.a[:, 0].T
 
     def _add_dot_sequence(self, other: OuterBlock, out: Tensor, workspace: int) -> None:
         r, s, t, u = self.rows_per_example, other.rows_per_example, self.length, other.length
