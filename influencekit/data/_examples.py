@@ -78,16 +78,7 @@ class Examples:
         return f"Examples(n_examples={self.n_examples}, {targets})"
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
-        """Yield the examples in order, so many at a time; the last batch may be shorter.
-
-        Parameters
-        ----------
-        batch_size : int
-
-        Yields
-        ------
-        Batch
-        """
+        """Yield a Batch of ``batch_size`` examples after the other; the last may be shorter."""
         for batch in self.unread(batch_size):
             yield batch._replace(inputs=self.placement.place(self.source.read(batch.inputs)))
 

@@ -84,7 +84,7 @@ class GradientEngine:
         ------
         GradientFeatures
         """
-        sparse = None if keep_factors else sparse_rows(self.task, examples)
+        sparse = None if keep_factors else self._sparse(examples)
         batches = examples.batches(size) if sparse is None else examples.unread(size)
         total = -(-len(examples) // size)
         for batch in progress(batches, "gradients", self.verbose, total=total, leave=False):
@@ -92,6 +92,9 @@ class GradientEngine:
                 yield self.features(examples, batch, cotangent, keep_factors)
             else:
                 yield self._sparse_features(sparse, batch, cotangent)
+
+    def _sparse(self, examples: Examples) -> SparseRows | None:
+        return None if examples.sparse_matrix is None else sparse_rows(self.task, examples)
 
     def layout(self, examples: Examples) -> Layout:
         """Which parameters have factors and which do not, determined on the first examples."""
@@ -101,7 +104,7 @@ class GradientEngine:
         self, examples: Examples, cotangent: CotangentFunction, keep_factors: bool = False
     ) -> tuple[GradientFeatures, int]:
         """Gradients of the first example, and how many examples make a batch."""
-        sparse = None if keep_factors else sparse_rows(self.task, examples)
+        sparse = None if keep_factors else self._sparse(examples)
         if sparse is not None:
             found = self._sparse_features(sparse, next(examples.unread(1)), cotangent)
             room = min(2**26, self.max_memory // 4)
@@ -183,7 +186,7 @@ class GradientEngine:
 
         The inputs of a batch whose examples stay sparse are positions in their source.
         """
-        sparse = sparse_rows(self.task, examples)
+        sparse = self._sparse(examples)
         if sparse is not None:
             yield from ((batch, sparse.read(batch)[1]) for batch in examples.unread(size))
             return

@@ -229,7 +229,10 @@ def decompose_centered(curvature: CurvatureRows) -> CoordinateSpectrum:
         # T⁻¹ V = S Q D^-½ U Σ
         basis=scale[:, None] * (vectors / roots) @ left * lengths,
     )
-    return with_train(spectrum)
+    if curvature.problem.examples.sparse_matrix is not None:
+        return with_train(spectrum)
+    spectrum.train_coordinates = spectrum.coordinates(curvature.problem.train)
+    return spectrum
 
 
 def _scales(diagonal: Tensor, module: CenteredLinear) -> tuple[Tensor, Tensor]:

@@ -37,7 +37,7 @@ __all__ = [
     "decompose_parameters",
     "decompose_projected",
     "plan_decomposition",
-    "solve_or_decompose",
+    "solve_wide",
 ]
 
 #: Largest matrix decomposed by default; it takes about half a minute on two cores.
@@ -72,7 +72,8 @@ class GaussNewton(Curvature, name="ggn"):
     centers: ClassVar[bool] = True
 
     def factorize(self, problem: CurvatureProblem) -> Spectrum:
-        return solve_or_decompose(ggn_rows(problem))
+        rows = ggn_rows(problem)
+        return solve_wide(rows) or decompose(rows)
 
 
 class EmpiricalFisher(Curvature, name="fisher"):
@@ -97,7 +98,8 @@ class EmpiricalFisher(Curvature, name="fisher"):
     centers: ClassVar[bool] = True
 
     def factorize(self, problem: CurvatureProblem) -> Spectrum:
-        return solve_or_decompose(fisher_rows(problem))
+        rows = fisher_rows(problem)
+        return solve_wide(rows) or decompose(rows)
 
 
 # -- in which space -------------------------------------------------------------------------
@@ -186,8 +188,8 @@ def _plan(space: str, size: int, left: int, inner: int) -> DecompositionPlan:
     return DecompositionPlan(space, size, 4 * 8 * size**2, flops)
 
 
-def solve_or_decompose(curvature: CurvatureRows) -> Spectrum:
-    """Decompose ``F + R``; a wide linear model's in the space of samples when it is asked for.
+def solve_wide(curvature: CurvatureRows) -> SampleSystem | None:
+    """System of a wide linear model in the space of samples, decomposed only when asked for.
 
     Its damping is 0 or given, so that a Cholesky decomposition is enough for its scores.
 
@@ -197,13 +199,14 @@ def solve_or_decompose(curvature: CurvatureRows) -> Spectrum:
 
     Returns
     -------
-    Spectrum
+    SampleSystem or None
+        None for other models, and where another space is smaller.
     """
     task = curvature.problem.engine.task
     solves = task.convex and not isinstance(task.module, CenteredLinear)
     if solves and plan_decomposition(curvature)[0].space == "samples":
         return SampleSystem(curvature)
-    return decompose(curvature)
+    return None
 
 
 def decompose(curvature: CurvatureRows) -> CoordinateSpectrum:
@@ -349,7 +352,7 @@ def _decompose(
         basis=basis.to(dtype),
         projection=projection,
     )
-    if projection is None:
+    if projection is None and curvature.problem.examples.sparse_matrix is not None:
         return with_train(spectrum)
     if gradients is not None:
         spectrum.train_coordinates = gradients @ spectrum.basis
