@@ -45,7 +45,17 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("benchmarks")
 
 
-@pytest.mark.parametrize("name", names())
+#: Studies whose quick runs take longer than a few seconds.
+LONG = {
+    "adjustments", "along_the_run", "attributors", "damping_rules", "downstream", "error_proxy",
+    "groups_applications", "groups_cost", "groups_damping", "groups_trak", "held_out_margin",
+    "proposition", "scaling", "values", "weight_decay",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in names()]
+)
 def test_the_quick_run_of_every_study(name, folder, monkeypatch):
     monkeypatch.delenv("INFLUENCEKIT_DATA", raising=False)
     monkeypatch.setattr(tensors, "FOLDER", folder / "models")

@@ -96,7 +96,7 @@ def label_positions(X: Any, y: Any, classes: np.ndarray | None) -> np.ndarray:
     Raises
     ------
     ValueError
-        If there is not one label a row, or one is not among ``classes``.
+        If there is not one label for each row, or one is not among ``classes``.
     """
     y = one_column(with_rows(y))
     check_labeled(X, y)
@@ -327,8 +327,8 @@ def predicted(model: Any, X: Any, classes: np.ndarray | None) -> np.ndarray:
 def no_probabilities(model: Any) -> TypeError:
     """What is said of a classifier without ``predict_proba``."""
     return TypeError(
-        f"estimator: {type(model).__name__} gives no class probabilities (predict_proba). "
-        "Take a classifier that does, or wrap it in scikit-learn's CalibratedClassifierCV."
+        f"estimator: {type(model).__name__} does not have class probabilities (predict_proba). "
+        "Use a classifier that has them, or wrap it in scikit-learn's CalibratedClassifierCV."
     )
 
 

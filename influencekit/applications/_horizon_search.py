@@ -139,7 +139,7 @@ class HorizonSearchCV(MetaEstimatorMixin, BaseEstimator):
         Raises
         ------
         TypeError
-            If the estimator is no skorch net, or the selector no LookAheadSelector.
+            If the estimator is not a skorch net, or the selector not a LookAheadSelector.
         ValueError
             If there is nothing to search over, or a training diverged.
         """
@@ -223,7 +223,7 @@ class HorizonSearchCV(MetaEstimatorMixin, BaseEstimator):
 
     @property
     def classes_(self) -> Any:
-        """Of the best net."""
+        """For the best net."""
         check_is_fitted(self, "best_estimator_")
         return self.best_estimator_.classes_
 

@@ -330,7 +330,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         ----------
         X : array-like of n rows
         y : array-like of shape (n,), default=None
-            None takes the labels that ``estimator_`` predicts: the least suspicion that any
+            None uses the labels that ``estimator_`` predicts: the least suspicion that any
             label of the row could have.
 
         Returns

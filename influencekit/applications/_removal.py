@@ -266,7 +266,7 @@ class RightClass:
         return (found == labels).to(outputs.dtype)
 
     def of_model(self, model: Any, X: Any, y: Any) -> np.ndarray:
-        """Of an estimator that is asked as it is."""
+        """For an estimator without gradients."""
         return np.ravel(model.predict(X)) == np.asarray(y)
 
 

@@ -31,7 +31,7 @@ class XiOmega(NamedTuple):
     xi, omega : ndarray of shape (n_dampings, n_query)
         NaN where a query has no gradient, or ω where its retrained outputs are constant.
     share : ndarray of shape (n_dampings,)
-        Of the queries that have both, those with ξ < ω: their LDS rises with λ there.
+        Share of the queries with ξ < ω, among those with both: their LDS rises with λ there.
     """
 
     dampings: NDArray
@@ -50,7 +50,7 @@ def xi_omega(path: DampingPath, subset_outputs: SubsetOutputs, dampings: ArrayLi
     path : DampingPath
         ``damping_path(X_query, y_query)`` of ``InfluenceFunction("fisher")``, fitted to one model.
     subset_outputs : SubsetOutputs
-        Of the same training rows and queries, with subsets of one size.
+        Retrained outputs for the same training rows and queries, with subsets of one size.
     dampings : float or array-like of shape (n_dampings,)
         Above 0.
 

@@ -83,7 +83,7 @@ def read_table(path: str | os.PathLike, caller: str, columns: Sequence[str]) -> 
     file = Path(path).expanduser()
     if not file.is_file():
         raise OSError(
-            f"path: got {str(path)!r}, which is no file; accepted is the data set's csv or xlsx "
+            f"path: got {str(path)!r}, which is not a file; accepted is the data set's csv or xlsx "
             f"file. Download it and name it: {caller}('folder/file.csv')."
         )
     if file.suffix.lower() == ".xlsx":

@@ -27,7 +27,7 @@ class SparseRows:
         With the layer "linear", and perhaps "center" before it.
     inputs : SparseInputs
     spec : BlockSpec
-        Of the layer's parameters.
+        Specification of the layer's parameters.
     """
 
     module: Any

@@ -60,6 +60,10 @@ class GroupSpectrum:
         """Eigenvalues of the damped inverse."""
         return 1 / (self.eigenvalues + damping)
 
+    def train_products(self, coordinates: Tensor) -> Tensor:
+        """``C Cᵀ`` of some coordinates (k, rank) with those of all groups."""
+        return coordinates.to(self.train_coordinates.dtype) @ self.train_coordinates.mT
+
 
 @dataclass
 class GroupPath(CoordinatePath):
@@ -117,7 +121,7 @@ class GroupFisher(DampedFitted):
         Each group's share of the weights.
     damping : float or "auto"
     projection : Projection or None, default=None
-        Of all gradients.
+        Projection of all gradients.
 
     Attributes
     ----------

@@ -84,7 +84,7 @@ class GroupAttributor(HeldGroups):
     damping_ : float, or ndarray of shape (n_models,)
         Where the attributor has a damping.
     property_value_ : float, or ndarray of shape (n_properties,) for a list or dict
-        Of the data last given to ``score``; the mean over several models.
+        Value for the data last given to ``score``; the mean over several models.
 
     Notes
     -----

@@ -138,6 +138,6 @@ def _require(engine: Any, n_groups: int, width: int, projection: Projection | No
     kind = f"{width:,} parameters" if projection is None else f"projection_dim={width:,}"
     raise ResourceError(
         f"gradients of {n_groups:,} groups with {kind} need {format_bytes(needed)}, but "
-        f"max_memory is {format_bytes(engine.max_memory)}. Take fewer groups, curvature='points', "
-        "which holds no such matrix, fewer dimensions (projection_dim), or raise max_memory."
+        f"max_memory is {format_bytes(engine.max_memory)}. Use fewer groups, curvature='points', "
+        "which does not need this matrix, fewer dimensions (projection_dim), or raise max_memory."
     )

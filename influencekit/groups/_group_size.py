@@ -85,9 +85,9 @@ def choose_group_size(
         ``curvature="groups"`` gives up.  "rows" compares the equal shares of a group's rows with
         their own point scores: how much of the rows' order groups keep.
     n_rows : int or None, default=2000
-        Training rows that are drawn for it; None takes all.
+        Number of training rows drawn for it; None uses all.
     random_state : int, RandomState instance or None, default=None
-        Of the rows, and of a grouper without a seed of its own.
+        Seed for the rows, and for a grouper without its own seed.
 
     Returns
     -------

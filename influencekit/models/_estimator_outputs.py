@@ -170,7 +170,7 @@ def _kind(model: Any) -> str:
 
 
 def _takes(function: Callable, n_arguments: int) -> bool:
-    """Whether a function can be called with so many arguments; what cannot be known is true."""
+    """Whether a function accepts this number of arguments; True if that cannot be known."""
     try:
         inspect.signature(function).bind(*range(n_arguments))
     except TypeError:
@@ -202,7 +202,7 @@ def _one_number_each(values: Any, n: int) -> np.ndarray:
         return found.astype(np.float64)
     raise ValueError(
         f"output: the function returned shape {found.shape} of dtype {found.dtype} for {n} "
-        f"examples; accepted is one number an example, shape ({n},)."
+        f"examples; accepted is one number for each example, shape ({n},)."
     )
 
 
@@ -216,8 +216,8 @@ def _value_output(model: Any, X: Any, y: np.ndarray | None, output: str) -> np.n
     if output == "prediction":
         if predicted.shape[1] != 1:
             raise ValueError(
-                f"output='prediction' is one number an example, but {type(model).__name__} has "
-                f"{predicted.shape[1]} outputs. Pass a function {_FORM}."
+                f"output='prediction' is one number for each example, but {type(model).__name__} "
+                f"has {predicted.shape[1]} outputs. Pass a function {_FORM}."
             )
         return predicted[:, 0]
     errors = np.square(np.asarray(y, dtype=np.float64).reshape(predicted.shape) - predicted)

@@ -45,7 +45,7 @@ def plain_task(model: Any) -> Task:
     Raises
     ------
     UnsupportedModelError
-        If it is no fitted model with ``predict``.
+        If it is not a fitted model with ``predict``.
     """
     if isinstance(model, Pipeline):
         return behind_steps(model, plain_task)

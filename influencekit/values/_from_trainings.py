@@ -103,7 +103,7 @@ class FromTrainings(BaseAttributor):
         sample_weight : array-like of shape (n_train,), default=None
             The weights that the model was fitted with; retraining gets those of its rows.
         X_fit : array-like of shape (n_train, n_features), default=None
-            Of a Pipeline: what its last step was fitted on.
+            For a Pipeline: what its last step was fitted on.
 
         Returns
         -------

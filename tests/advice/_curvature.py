@@ -231,7 +231,7 @@ ROWS = [
     ),
     Row(
         "numbers for each example and their curvature, but",
-        ("InfluenceFunction(LoGra(rank=5), max_memory='1kB', random_state=0).fit(*learned)"),
+        ("InfluenceFunction(LoGra(rank=5), max_memory='2kB', random_state=0).fit(*learned)"),
         {
             "Lower rank": (
                 "InfluenceFunction(LoGra(rank=1), max_memory='10kB', random_state=0).fit(*learned)"

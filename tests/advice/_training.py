@@ -283,7 +283,7 @@ ROWS = [
         },
     ),
     Row(
-        " is of one label an example, but y has shape",
+        " is for one label for each example, but y has shape",
         "retrain_on_subsets(RandomForestClassifier(3), X, many, X[:9], many[:9], n_subsets=2)",
         {
             "Pass a function output(model, X, y) -> (n,)": (

@@ -54,7 +54,6 @@ NOT_RUN = {
     "the Census Bureau's files of": "needs a network",
     "uci_concrete: no file concrete.csv.gz in": "needs a file that is not part of the sources",
     "uci_concrete: not found in": "needs a network",
-    "which is no file; accepted is the data set's csv": "needs a file that the user downloads",
     "one-versus-rest LogisticRegression with": "newer scikit-learn has no such model",
     "LogisticRegression(multi_class='multinomial')": "newer scikit-learn has no such parameter",
     "has its own loss function. Give the loss of its logits": "needs transformers",

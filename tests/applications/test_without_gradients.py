@@ -151,9 +151,13 @@ def test_wrong_labels(model):
 
 def test_trees_are_pruned_by_their_own_attributor():
     options = {"fraction": 0.2, "cv": 3, "random_state": 0}
-    for forest, y in ((RandomForestClassifier(5), Y), (RandomForestRegressor(5), X[:, 0])):
+    cases = (
+        (RandomForestClassifier(5), Y, "margin"),
+        (RandomForestRegressor(5), X[:, 0], "auto"),
+    )
+    for forest, y, output in cases:
         own = DatasetPruner(forest, **options).fit(X, y)
-        asked = DatasetPruner(forest, TreeInfluence(), **options).fit(X, y)
+        asked = DatasetPruner(forest, TreeInfluence(output=output), **options).fit(X, y)
         np.testing.assert_array_equal(own.values_, asked.values_)
     grouped = GroupAttributor(TreeInfluence())
     alone = DatasetPruner(forest, grouped, **options).fit(X, y).values_

@@ -15,7 +15,7 @@ from influencekit import (
     SurrogateLambdaSearchCV,
     retrain_on_subsets,
 )
-from influencekit.exceptions import UnsupportedModelError
+from influencekit.exceptions import LambdaPathWarning, UnsupportedModelError
 from influencekit.models import load_checkpoints
 from tests._shared.tables import shuffled_iris, split
 
@@ -80,8 +80,11 @@ def test_damping_path_averages_over_models(data):
 def test_one_damping_is_chosen_for_all_models(data):
     models, X, y, Xq, yq = data
     dampings = np.geomspace(1e-5, 1e1, 13)
-    search = SurrogateLambdaSearchCV(InfluenceFunction("fisher"), dampings, random_state=0)
-    search.fit(models, X, y, X_query=Xq, y_query=yq)
+    search = SurrogateLambdaSearchCV(
+        InfluenceFunction("fisher"), dampings, criterion="xi", random_state=0
+    )
+    with pytest.warns(LambdaPathWarning, match="convex objective"):
+        search.fit(models, X, y, X_query=Xq, y_query=yq)
     damping = search.best_params_["damping"]
     xi = search.best_attributor_.damping_path(Xq, yq).xi(dampings).mean(axis=1)
     assert damping == dampings[np.abs(xi - 0.5).argmin()]

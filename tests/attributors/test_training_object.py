@@ -96,7 +96,7 @@ def test_errors():
     for training, message in (
         (Training("sgd", -1.0), "'lr' parameter of Training must be"),
         (Training("sdg", 0.1), r"'optimizer' parameter of Training .*Did you mean 'sgd'\?"),
-        (Training("sgd", 0.1, epochs=1, n_steps=1), "n_steps: got 1 beside epochs=1"),
+        (Training("sgd", 0.1, epochs=1, n_steps=1), "n_steps: got 1 together with epochs=1"),
         ({"lr": 0.1}, "'training' parameter of FurtherTraining must be an instance of"),
     ):
         with pytest.raises(ValueError, match=message):

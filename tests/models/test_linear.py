@@ -206,8 +206,8 @@ def l1(ratio):
         (LogisticRegressionCV(Cs=2, cv=2, refit=False), "refit=True"),
         (Ridge(positive=True), "positive=False"),
         (LinearRegression(positive=True), "positive=False"),
-        (RidgeClassifier(), "RidgeClassifier, which influencekit does not"),
-        (Lasso(), "Lasso, which influencekit does not"),
+        (RidgeClassifier(), "RidgeClassifier, which is not a model that"),
+        (Lasso(), "Lasso, which is not a model that"),
     ],
 )
 def test_refused(model, words):

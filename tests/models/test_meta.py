@@ -136,7 +136,7 @@ class Sampler(StandardScaler):
     ("model", "words"),
     [
         (make_pipeline(StandardScaler(), "passthrough"), "accepted is a model"),
-        (make_pipeline(StandardScaler()), "StandardScaler, which influencekit does not"),
+        (make_pipeline(StandardScaler()), "StandardScaler, which is not a model that"),
         (make_pipeline(Sampler(), logistic()), "resamples rows"),
         (GridSearchCV(logistic(), {"C": [1]}, refit=False), "refit=False"),
     ],

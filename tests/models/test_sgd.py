@@ -155,7 +155,7 @@ def test_all_rows_without_early_stopping():
         (classifier(penalty="l1"), "L1 part"),
         (classifier(penalty="elasticnet"), "L1 part"),
         (classifier(early_stopping=True, random_state=None), "random_state is not an integer"),
-        (Perceptron(), "Perceptron, which influencekit does not"),
+        (Perceptron(), "Perceptron, which is not a model that"),
     ],
 )
 def test_refused(model, words):

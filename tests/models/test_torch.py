@@ -290,7 +290,7 @@ def batch_statistics():
         (lazy, F.mse_loss, UnsupportedModelError, "no shape yet"),
         (batch_statistics, F.mse_loss, UnsupportedModelError, "running statistics"),
         (lambda: nn.Linear, F.mse_loss, UnsupportedModelError, "got the class Linear"),
-        (object, F.mse_loss, UnsupportedModelError, "which influencekit does not support"),
+        (object, F.mse_loss, UnsupportedModelError, "which is not a model that influencekit"),
     ],
 )
 def test_refused(make, loss, error, words):

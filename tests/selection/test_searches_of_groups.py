@@ -288,8 +288,14 @@ REFUSED = {
         SurrogateLambdaSearchCV(grouped(property="mean_neg_loss")),
         "property, one number",
     ),
-    "a search for queries": (lds_search(grouped(lds_search(InfluenceFunction()))), "gives none"),
-    "a search in a search": (lds_search(lds_search(InfluenceFunction())), "gives none"),
+    "a search for queries": (
+        lds_search(grouped(lds_search(InfluenceFunction()))),
+        "which LDSSearch does not pass on",
+    ),
+    "a search in a search": (
+        lds_search(lds_search(InfluenceFunction())),
+        "which LDSSearch does not pass on",
+    ),
     "no damping": (lds_search(grouped(GradDot())), "which searches 'damping'"),
     "no damping, ξ": (SurrogateLambdaSearchCV(grouped(GradDot())), "a parameter 'damping'"),
     "groups in groups": (grouped(grouped()), "scores groups already"),

@@ -278,6 +278,7 @@ def test_constant_scores_are_told(nets, data, truth):
     assert list(study.best_.index) == ["dot"] and list(study.best_params_) == ["dot"]
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(nets, data, truth, tmp_path):
     grid = {"damping": DAMPINGS, "projection_dim": [6, 8]}
     attributors = {"IF": (InfluenceFunction("fisher"), grid), "dot": GradDot()}
@@ -300,6 +301,7 @@ def start_study(cache_dir, dies):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(tmp_path, monkeypatch):
     done = start_study(tmp_path, dies=True)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()

@@ -137,7 +137,7 @@ def test_decisions_of_several_classes():
     np.testing.assert_allclose(retrain(SVC(), Y3).outputs.mean(axis=2)[:, 0], np.negative(losses))
     with pytest.raises(ValueError, match="decision_function_shape='ovr'"):
         retrain(SVC(decision_function_shape="ovo"), Y3, output="margin")
-    with pytest.raises(ValueError, match="has no row of class 'middle'"):
+    with pytest.raises(ValueError, match="does not have rows of class 'middle'"):
         retrain(SVC(), Y3, output="margin", masks=(Y3[TRAIN] != "middle")[None])
 
 
@@ -274,7 +274,7 @@ def test_queries_are_looked_at_before_training():
         retrain_on_subsets(Counted(), X, Y, X[:5, :2], Y[:5])
     with pytest.raises(ValueError, match="y_query: has 4 rows"):
         retrain_on_subsets(Counted(), X, Y, X[:5], Y[:4])
-    with pytest.raises(ValueError, match="one label an example"):
+    with pytest.raises(ValueError, match="for one label for each example"):
         retrain_on_subsets(Counted(), X, np.stack([Y, 1 - Y], 1), X[:5], np.zeros((5, 2), int))
 
 
@@ -287,7 +287,7 @@ def test_an_output_of_another_kind_of_model_is_refused():
         retrain_on_subsets(IsolationForest(), X, None, X[:5])
     with pytest.raises(ValueError, match="has gradients, and a function"):
         retrain(LogisticRegression(), output=lambda model, X, y: y)
-    with pytest.raises(ValueError, match="one number an example"):
+    with pytest.raises(ValueError, match="one number for each example"):
         retrain(GaussianNB(), output=lambda model, X, y: model.predict_proba(X))
 
 

@@ -82,7 +82,7 @@ def test_what_wraps_a_net_is_unwrapped():
     assert_same(retrain(make_pipeline(search)), expected)
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading"])
+@pytest.mark.parametrize("backend", [pytest.param("loky", marks=pytest.mark.slow), "threading"])
 def test_joblib_backends(backend):
     net = make_net(Dropped, callbacks=[LRScheduler("StepLR", step_size=1)])
     one = retrain(net, n_subsets=4)

@@ -164,6 +164,7 @@ def files(folder):
     return {p: p.stat().st_mtime_ns for p in Path(folder).glob("*/*.npz") if "unf" not in p.name}
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(tmp_path, monkeypatch):
     if "forkserver" not in multiprocessing.get_all_start_methods():
         pytest.skip("no fork server on this platform")

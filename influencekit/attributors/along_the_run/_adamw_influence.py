@@ -130,8 +130,8 @@ class AdamWInfluence(TrajectoryInfluence):
         ----------
         trajectory : Trajectory, recorder or path-like, default=None
         **options
-            Other parameters, but for ``curvature``, ``removal``, ``removal_order`` and ``horizon``,
-            which the algorithm sets.
+            Other parameters, except for ``curvature``, ``removal``, ``removal_order`` and
+            ``horizon``, which the algorithm sets.
 
         Returns
         -------

@@ -26,7 +26,7 @@ class InRunShapley(RecordedRunAttributor):
     Parameters
     ----------
     trajectory : Trajectory, recorder or path-like, default=None
-        The recording of the model's training; None takes that of the
+        The recording of the model's training; None uses that of the
         :class:`~influencekit.training.TrajectoryRecorder` in the fitted skorch net.
         A path is a folder that a recorder has written.
     order : {1, 2}, default=1
@@ -59,7 +59,7 @@ class InRunShapley(RecordedRunAttributor):
         -η_t c_i <∇f(θ_t), ∇l_i> + η_t² / 2  c_i ∇l_iᵀ ∇²f(θ_t) Σ_j c_j ∇l_j
 
     summed over the steps whose batch holds the row.  Positive marks a row whose steps raised f
-    (lowered the loss).  The second order adds up to what the steps did to f, but for third orders.
+    (lowered the loss).  The second order adds up to what the steps did to f, up to third order.
     The paper has validation losses for f; its fast way to the inner products is not needed here.
 
     Nothing is followed beyond its step.  Plain SGD is assumed, as in the paper: neither momentum

@@ -25,7 +25,7 @@ class LESS(RecordedRunAttributor):
     Parameters
     ----------
     trajectory : Trajectory, recorder or path-like, default=None
-        The recording of the model's training; None takes that of the
+        The recording of the model's training; None uses that of the
         :class:`~influencekit.training.TrajectoryRecorder` in the fitted skorch net.
         A path is a folder that a recorder has written.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"

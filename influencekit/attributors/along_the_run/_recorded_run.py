@@ -52,7 +52,7 @@ class RecordedRunAttributor(BaseAttributor):
         if train.weights is not None:
             raise ValueError(
                 f"sample_weight: {type(self).__name__} repeats the steps of a recorded run, which "
-                "knows no weights of examples. Leave it out, or take InfluenceFunction."
+                "does not have example weights. Leave it out, or use InfluenceFunction."
             )
         weights = training_weights(task, train)
         replay = Replay(task, trajectory, train, self.train_rows_, weights)
@@ -85,8 +85,8 @@ class RecordedRunAttributor(BaseAttributor):
         found = recorded_trajectory(task.estimator) if given is None else given
         if found is None:
             raise TrajectoryError(
-                f"model: this {task.name} holds no recording of its training. Train the skorch net "
-                "with callbacks=[TrajectoryRecorder()], or a torch module inside "
+                f"model: this {task.name} does not have a recording of its training. Train the "
+                "skorch net with callbacks=[TrajectoryRecorder()], or a torch module inside "
                 "record_trajectory(...) as recorder, and give trajectory=recorder.trajectory_."
             )
         return found

@@ -44,7 +44,7 @@ class FittedInfluence(DampedFitted):
     gradient_ratio : float
     output : str or callable
     engine : GradientEngine or None, default=None
-        Takes the gradients of test examples; None is that of the curvature's problem.
+        Takes the gradients of test examples; None uses the engine of the curvature's problem.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class FittedInfluence(DampedFitted):
 
     @property
     def eigenvalues(self) -> np.ndarray | None:  # type: ignore[override]
-        """Of the curvature without damping, where it has any."""
+        """Eigenvalues of the curvature without damping, if it has any."""
         spectrum = self.curvature
         return (
             spectrum.eigenvalues.flatten().cpu().numpy() if isinstance(spectrum, Spectrum) else None

@@ -113,7 +113,7 @@ def _check_trainable(model: Any) -> None:
     missing = [method for method in ("fit", "get_params") if not hasattr(model, method)]
     if isinstance(model, torch.nn.Module) or missing:
         raise UnsupportedModelError(
-            f"model: got {type(model).__name__}, which cannot be trained anew because it has no "
+            f"model: got {type(model).__name__}, which cannot be retrained because it has no "
             f"{(missing or ['fit'])[0]}. Accepted: a skorch net, a scikit-learn estimator or "
             "Pipeline. For anything else pass retrain=function(X_subset, y_subset, seed) -> "
             "fitted model."

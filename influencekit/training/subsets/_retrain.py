@@ -308,7 +308,7 @@ def _check_queries(job: Job) -> None:
     several = is_classifier(job.estimator) and np.ndim(job.y) > 1
     if several and not callable(job.output):
         raise ValueError(
-            f"output: {job.output!r} is of one label an example, but y has shape "
+            f"output: {job.output!r} is for one label for each example, but y has shape "
             f"{np.shape(job.y)}. Pass a function output(model, X, y) -> (n,)."
         )
 

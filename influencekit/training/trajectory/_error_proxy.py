@@ -73,9 +73,9 @@ class ErrorProxy:
     def reliable(self) -> bool:
         """Whether the median can be taken for that of the true errors.
 
-        Of a run with a median above 0.3 neither the scores nor their estimated errors are to be
-        trusted: what one switched unit or changed step does to later ones is no small change any
-        more.  The same holds where the estimate does not see all kinks of the net.
+        If the median of a run is above 0.3, do not trust its scores or their estimated errors:
+        what one switched unit or changed step does to later ones is then not a small change.  The
+        same holds if the estimate does not see all kinks of the net.
         """
         return not self.unseen and self.median <= LIMIT
 
