@@ -77,7 +77,7 @@ def test_energy_has_the_first_target_only(tmp_path):
 
 @pytest.mark.parametrize("load", [load_heloc, load_uci_energy])
 def test_what_is_wrong_with_a_file_is_said(load, tmp_path):
-    with pytest.raises(OSError, match=r"path: got .*nothing\.csv.* is no file; .* Download it"):
+    with pytest.raises(OSError, match=r"path: got .*nothing\.csv.* is not a file; .* Download it"):
         load(tmp_path / "nothing.csv")
     pd.DataFrame({"Y1": [1.0]}).to_csv(tmp_path / "a.csv", index=False)
     with pytest.raises(ValueError, match=r"a\.csv has no column \[.*it has \['Y1'\]"):

@@ -29,6 +29,8 @@ def _rows(inputs, rows):
 class TinyExamples:
     """The interface of influencekit.data.Examples around tensors in memory."""
 
+    sparse_matrix = None
+
     def __init__(self, inputs, targets=None):
         self.inputs, self.targets = inputs, targets
         first = inputs

@@ -407,6 +407,7 @@ def test_classes_name_nothing_in_the_targets():
     np.testing.assert_array_equal(predict(task, X), net.predict(X))
 
 
+@pytest.mark.slow
 def test_another_process_reads_a_module_of_main(tmp_path):
     """What a process pool does: cloudpickle in a script, load where its __main__ is unknown."""
     script = tmp_path / "script.py"

@@ -155,6 +155,7 @@ digest = hashlib.sha256(html.encode()).hexdigest()
 """
 
 
+@pytest.mark.slow
 def test_same_bytes_in_another_process():
     """Neither memory addresses nor the order of hashes reach the page."""
     here = {}

@@ -95,6 +95,7 @@ def test_joblib_backends(backend):
 @pytest.mark.parametrize(
     ("model", "processes"), [(make_net(Dropped), False), (LogisticRegression(C=0.3), True)]
 )
+@pytest.mark.slow
 def test_dask(model, processes):
     distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
     expected = retrain(model, engine="joblib")

@@ -68,6 +68,7 @@ def test_threads_save_one_file(tmp_path):
     assert names(tmp_path) == ["truth.npz"]
 
 
+@pytest.mark.slow
 def test_processes_save_one_file(tmp_path):
     if "forkserver" not in multiprocessing.get_all_start_methods():
         pytest.skip("no fork server on this platform")

@@ -141,6 +141,7 @@ def test_every_curvature_takes_a_transformer(kind, curvature, dropout):
     "options", [{}, {"horizon": 1}, {"removal_order": "finite"}], ids=["all", "horizon", "finite"]
 )
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.slow
 def test_eight_threads_get_what_one_gets(kind, options, dropout):
     X, y = texts()
     task, trajectory = recorded(make_net(Encoder, dropout=dropout).train(), X, y, kind)

@@ -131,6 +131,7 @@ def test_rows_that_come_twice_and_batches_of_one():
     assert not found[:, [5, 23]].any()  # never learned from
 
 
+@pytest.mark.slow
 def test_blocks_change_nothing():
     run = make_run("amsgrad")
     _, task, trajectory = recorded(run)
