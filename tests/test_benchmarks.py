@@ -47,7 +47,8 @@ def folder(tmp_path_factory):
 
 #: Studies whose quick runs take longer than a few seconds.
 LONG = {
-    "adjustments", "along_the_run", "attributors", "damping_rules", "downstream", "error_proxy",
+    "acs_income", "adjustments", "along_the_run", "attributors", "cost", "damping_rules",
+    "downstream", "error_proxy",
     "groups_applications", "groups_cost", "groups_damping", "groups_trak", "held_out_margin",
     "proposition", "scaling", "values", "weight_decay",
 }  # fmt: skip

@@ -37,10 +37,15 @@ def as_module(page: Path) -> str:
 NEEDS = re.compile(r"^<!-- needs: (\w+) -->$", re.MULTILINE)
 
 RUNNABLE = [page for page in PAGES if blocks(page, "python")]
+#: Pages whose blocks take longer than a few seconds.
+LONG = {"evaluating", "reading_scores", "damping", "sensitivity"}
 
 
 @NOT_TRAINED  # nets of a few epochs, and checkpoints along a training
-@pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, marks=[pytest.mark.slow] * (p.stem in LONG), id=p.stem) for p in RUNNABLE],
+)
 def test_blocks_run_in_order(page, tmp_path, monkeypatch, capsys):
     for needed in NEEDS.findall(page.read_text(encoding="utf-8")):
         pytest.importorskip(needed, reason=f"{needed} is not installed")

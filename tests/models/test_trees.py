@@ -140,6 +140,7 @@ def test_balanced_classes_with_early_stopping_are_refused_by_name():
         TreeInfluence("leaf").fit(model, *TWO)
 
 
+@pytest.mark.slow
 def test_class_weights_of_histogram_trees_go_by_the_number_of_the_class():
     X, y = TWO
     model = HistGradientBoostingClassifier(max_iter=5, class_weight={0: 1.0, 1: 5.0})

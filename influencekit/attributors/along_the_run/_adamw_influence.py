@@ -124,7 +124,7 @@ class AdamWInfluence(TrajectoryInfluence):
 
     @classmethod
     def published(cls, trajectory: Any = None, **options: Any) -> Self:
-        """Algorithm 1 of the paper [1]_, AdamW-influence as it was published.
+        """Algorithm 1 of the paper, AdamW-influence as it was published.
 
         Parameters
         ----------
