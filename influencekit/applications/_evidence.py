@@ -204,7 +204,7 @@ class LabeledData:
         classes, labels = np.unique(np.asarray(y), return_inverse=True)
         if len(classes) < 2:
             raise ValueError(
-                f"y: got only the class {classes.tolist()}; accepted are at least two classes."
+                f"y: got only one class, {classes.tolist()}; accepted are at least two classes."
             )
         return cls(X, y, classes, labels, X_val, y_val, seed, sample_weight)
 

@@ -165,10 +165,10 @@ class Datamodel(FromTrainings):
         folds = KFold(min(self.cv, len(y) // 2))
         with warnings.catch_warnings():  # the smallest penalties need not converge to be passed by
             warnings.simplefilter("ignore", ConvergenceWarning)
-            alpha = LassoCV(alphas=largest * PENALTIES, cv=folds).fit(Z, y).alpha_
+            alpha = LassoCV(alphas=largest * PENALTIES, cv=folds, random_state=0).fit(Z, y).alpha_
 
             def fitted(Z: NDArray, y: NDArray) -> NDArray:
-                return Lasso(alpha).fit(Z, y).coef_
+                return Lasso(alpha, random_state=0).fit(Z, y).coef_
 
             return scale * fitted(Z, y), scale * _jackknife(fitted, Z, y)
 

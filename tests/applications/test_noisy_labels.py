@@ -373,7 +373,7 @@ def test_clone_pickle_pipeline_and_search():
         ({"estimator": LinearSVC()}, None, TypeError, "does not have class probabilities"),
         ({"cv": ShuffleSplit(3)}, None, ValueError, "hold out every row exactly once"),
         ({"method": "self_influence", "cv": 3}, None, ValueError, "learned from the row"),
-        ({}, np.zeros(120), ValueError, "got only the class"),
+        ({}, np.zeros(120), ValueError, "got only one class,"),
         ({}, np.zeros((120, 2)), ValueError, "accepted is one label for each row"),
         ({}, np.full(120, np.nan), ValueError, "NaN"),
         ({}, np.array(["a", None] * 60, dtype=object), ValueError, "missing labels"),
