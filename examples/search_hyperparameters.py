@@ -4,7 +4,7 @@ Trains a net on scikit-learn's digits, retrains it on random halves of its rows,
 look for the damping and the projection of an influence function whose scores predict the retrained
 models best.  Retrainings and trials are kept in a folder: a second call goes on where the first
 stopped, and ends with the same study and more trials.  The winner is judged on queries that the
-search did not see, beside the default and the λ that ξ chooses without retraining.
+search did not see, together with the default and the λ that ξ chooses without retraining.
 
     python examples/search_hyperparameters.py --folder search --n-trials 20
     python examples/search_hyperparameters.py --folder search --n-trials 20   # 20 more
