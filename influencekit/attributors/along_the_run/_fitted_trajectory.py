@@ -14,11 +14,13 @@ from influencekit.attributors.along_the_run._fitted_sweep import FittedSweep
 from influencekit.data._examples import Examples
 from influencekit.training.trajectory._finite_removal import FiniteRemoval
 from influencekit.training.trajectory._kinks import kinks_of
+from influencekit.training.trajectory._masked_sweep import Mask, MaskedSweep, draw_masks
 from influencekit.training.trajectory._optimizers import Rule
 from influencekit.training.trajectory._replay import Replay
 from influencekit.training.trajectory._second_order import Jets
 from influencekit.training.trajectory._sweep import Sweep
 from influencekit.utils._long_work import chunks, parse_memory, progress
+from influencekit.utils._random import draw_seed
 
 __all__ = ["FittedTrajectory"]
 
@@ -45,10 +47,14 @@ class FittedTrajectory(FittedSweep):
     def __init__(self, attributor: Any, train: Examples, replay: Replay, rule: Rule):
         self.removal, self.removal_order = attributor.removal, attributor.removal_order
         horizon = attributor.horizon
-        sweep = Sweep(replay, rule, attributor.curvature, self.removal, horizon)
+        asked = replay, rule, attributor.curvature, self.removal, horizon
+        masks = _masks(attributor, replay)
+        sweep = MaskedSweep(*asked, masks, _at_once(attributor, replay)) if masks else Sweep(*asked)
         super().__init__(attributor, train, replay, sweep)
         fronts = min(max(horizon, 1), replay.n_steps) if horizon is not None else 1
         self.n_tensors = 4 * (1 + len(rule.slots)) * fronts
+        if masks:
+            self.n_coordinates = sum(len(mask.coordinates) for mask in masks)
 
     def proxy(
         self, queries: Examples, rows: Tensor, estimate: str, chunk_size: int
@@ -129,3 +135,18 @@ class FittedTrajectory(FittedSweep):
             own = self.train.take(rows), "neg_loss", torch.as_tensor(rows)
             return np.diagonal(self._pushed(self.sweep, *own)[1])
         return super()._own(rows)
+
+
+def _masks(attributor: Any, replay: Replay) -> list[Mask]:
+    """The coordinates that are scored, none if all are."""
+    if attributor.mask_size is None:
+        return []
+    rng = np.random.RandomState(draw_seed(attributor.random_state))
+    return draw_masks(replay.model.sizes, attributor.mask_size, attributor.n_masks, rng)
+
+
+def _at_once(attributor: Any, replay: Replay) -> int:
+    """Gradients of the whole model that fit the memory, with what they are made of."""
+    model = replay.model
+    number = 4 * model.size * torch.finfo(model.dtype).bits // 8
+    return max(1, parse_memory(attributor.max_memory, model.task.device) // number)

@@ -34,12 +34,20 @@ class SGDInfluence(TrajectoryInfluence):
         Steps after which the output is read, counted from the parameters before the step that
         consumes the example: None is the end of training, K the parameters K steps later.
         0 uses the output's gradient at that point.
+    mask_size : int or None, default=None
+        For large models: number of random coordinates of each parameter tensor in a mask. Scores
+        are computed within each of ``n_masks`` disjoint masks and summed, weighted so that they
+        estimate those of all coordinates. None uses all coordinates together.
+    n_masks : int, default=10
+        Number of masks; without effect if ``mask_size=None``.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
         Scalar that is explained, higher for a better model.
     batch_size : int or None, default=None
         Number of test examples per sweep; None is as many as memory allows.
     max_memory : int, str or None, default=None
         Memory limit for the adjoints of a sweep's test examples; None is half of the free memory.
+    random_state : int, RandomState instance or None, default=None
+        Seed for the masks.
     verbose : int, default=0
 
     Attributes

@@ -40,6 +40,9 @@ class TrajectoryInfluence(RecordedRunAttributor):
         "removal": [StrOptions({"renormalize", "fixed"})],
         "horizon": [Interval(Integral, 0, None, closed="left"), None],
         "removal_order": [StrOptions({"derivative", "finite"})],
+        "mask_size": [Interval(Integral, 1, None, closed="left"), None],
+        "n_masks": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
     }
 
     def __init__(
@@ -50,9 +53,12 @@ class TrajectoryInfluence(RecordedRunAttributor):
         removal: str = "renormalize",
         removal_order: str = "derivative",
         horizon: int | None = None,
+        mask_size: int | None = None,
+        n_masks: int = 10,
         output: str | Callable = "auto",
         batch_size: int | None = None,
         max_memory: int | str | None = None,
+        random_state: Any = None,
         verbose: int = 0,
     ):
         self.trajectory = trajectory
@@ -60,9 +66,12 @@ class TrajectoryInfluence(RecordedRunAttributor):
         self.removal = removal
         self.removal_order = removal_order
         self.horizon = horizon
+        self.mask_size = mask_size
+        self.n_masks = n_masks
         self.output = output
         self.batch_size = batch_size
         self.max_memory = max_memory
+        self.random_state = random_state
         self.verbose = verbose
 
     @abstractmethod
@@ -76,6 +85,12 @@ class TrajectoryInfluence(RecordedRunAttributor):
                 f"example from all of its batches together and reads the output once, at the end. "
                 f"Use "
                 "horizon=None, or removal_order='derivative'."
+            )
+        if self.removal_order == "finite" and self.mask_size is not None:
+            raise ValueError(
+                f"mask_size: got {self.mask_size} with removal_order='finite', which repeats the "
+                "optimizer's steps in all coordinates. Use mask_size=None, or "
+                "removal_order='derivative'."
             )
         return super()._fit(task, train)
 

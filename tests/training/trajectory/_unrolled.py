@@ -28,6 +28,7 @@ class Run:
     rates: object = None  # step -> factor on every learning rate
     max_norm: float | None = None
     loss: object = staticmethod(torch.nn.functional.cross_entropy)
+    free: dict | None = None  # name -> mask; other coordinates stay on their recorded path
 
     def param_groups(self):
         named = dict(self.module.named_parameters())
@@ -72,6 +73,8 @@ class Run:
             value = (w * losses).sum() / (w.sum() if renormalize else len(rows))
             names = list(theta)
             grads = torch.autograd.grad(value, [theta[n] for n in names], create_graph=True)
+            if self.free is not None:
+                grads = [self.on_path(n, g) for n, g in zip(names, grads, strict=True)]
             if self.max_norm is not None:
                 norm = torch.sqrt(sum((g * g).sum() for g in grads))
                 if norm + 1e-6 > self.max_norm:
@@ -82,7 +85,12 @@ class Run:
                 move = _sgd if self.optimizer is torch.optim.SGD else _adam
                 decoupled = self.optimizer is torch.optim.AdamW
                 theta[n] = move(theta[n], g, state[n], o, o["lr"] * factor, step + 1, decoupled)
+                if self.free is not None:
+                    theta[n] = self.on_path(n, theta[n])
         return theta
+
+    def on_path(self, name, values):
+        return torch.where(self.free[name], values, values.detach())
 
 
 def _sgd(theta, g, state, o, lr, k, decoupled):
