@@ -21,10 +21,20 @@ BY_ROWS = ("fisher", "none")
 
 
 class Mask(NamedTuple):
-    """Some coordinates of a model: positions (k,), and the weight of each in a score."""
+    """Some coordinates of a model.
+
+    Parameters
+    ----------
+    coordinates : Tensor of int of shape (k,)
+    weights : Tensor of shape (k,)
+        Sums over all masks with these weights estimate sums over all coordinates.
+    own_weights : Tensor of shape (k,)
+        The same for sums over this mask alone.
+    """
 
     coordinates: Tensor
     weights: Tensor
+    own_weights: Tensor
 
 
 def draw_masks(
@@ -45,7 +55,7 @@ def draw_masks(
     Returns
     -------
     list of Mask
-        The weights are those with which sums over all coordinates are estimated without bias.
+        The weights estimate sums without bias.
     """
     pieces: list[list[np.ndarray]] = [[] for _ in range(n_masks)]
     weights: list[list[np.ndarray]] = [[] for _ in range(n_masks)]
@@ -54,10 +64,11 @@ def draw_masks(
         drawn = rng.permutation(size)[: n_masks * mask_size]
         for k, piece in enumerate(np.array_split(drawn, n_masks)):
             pieces[k].append(start + np.sort(piece))
-            weights[k].append(np.full(len(piece), size / len(drawn)))
+            both = size / len(drawn), size / max(1, len(piece))
+            weights[k].append(np.tile(both, (len(piece), 1)))
         start += size
     return [
-        Mask(torch.as_tensor(np.concatenate(p)), torch.as_tensor(np.concatenate(w)))
+        Mask(torch.as_tensor(np.concatenate(p)), *torch.as_tensor(np.concatenate(w)).T)
         for p, w in zip(pieces, weights, strict=True)
         if sum(map(len, p))
     ]
@@ -66,7 +77,9 @@ def draw_masks(
 class MaskedSweep(Sweep):
     """Backward sweeps, each through the coordinates of one mask.
 
-    In each, all other coordinates move as they did in the run.  The scores are summed over masks.
+    In each, all other coordinates move as they did in the run.  A mask's coordinates stand for
+    all, as a random sample does: the effect of moved parameters on a gradient, a sum over the
+    coordinates, is estimated from the mask's own, and scores from those of all masks.
 
     Parameters
     ----------
@@ -91,7 +104,7 @@ class MaskedSweep(Sweep):
         theta = replay.snapshot(0).theta
         self.at_once = at_once
         self.masks = [
-            Mask(m.coordinates.to(theta.device), m.weights.to(theta.device, theta.dtype))
+            Mask(m.coordinates.to(theta.device), *(w.to(theta) for w in m[1:]))
             for m in masks
         ]
 
@@ -154,7 +167,8 @@ class _Part:
     def products(self, vectors: Tensor, steady: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Inner products with the rows' gradients, and curvature times vectors (n_vectors, k)."""
         inner = (vectors * self.mask.weights) @ self.rows.T
-        seen = vectors if steady is None else vectors * steady
+        seen = vectors * self.mask.own_weights
+        seen = seen if steady is None else seen * steady
         if self.loss.curvature == "none":
             return inner, torch.zeros_like(vectors)
         if self.loss.curvature == "fisher":

@@ -19,13 +19,16 @@ def masks_of(size, n_masks, seed=0):
     return draw_masks(SIZES, size, n_masks, rng)
 
 
-def by_name(run, coordinates):
-    """A mask for each parameter."""
-    flat = torch.zeros(sum(SIZES), dtype=torch.bool)
-    flat[coordinates] = True
+def by_name(run, mask):
+    """The mask and its weights, for each parameter."""
+    flat = torch.zeros(2, sum(SIZES), dtype=torch.float64)
+    flat[:, mask.coordinates] = torch.stack([torch.ones_like(mask.weights), mask.own_weights])
     named = dict(run.module.named_parameters())
-    parts = flat.split([p.numel() for p in named.values()])
-    return {n: m.view(p.shape) for (n, p), m in zip(named.items(), parts, strict=True)}
+    parts = flat.split([p.numel() for p in named.values()], dim=1)
+    return {
+        n: ((m[0] > 0).view(p.shape), m[1].view(p.shape))
+        for (n, p), m in zip(named.items(), parts, strict=True)
+    }
 
 
 @pytest.mark.parametrize("variant", ["momentum", "adamw", "clip"])
@@ -45,13 +48,13 @@ def test_one_mask_of_all_coordinates_gives_the_exact_scores(variant, curvature):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_masks_equal_autograd_with_the_other_coordinates_on_their_path(variant):
-    """Two masks that cover all coordinates: the weights are 1, and each is a run of its own."""
+    """Two masks that cover all coordinates: each is a run of its own, and scores add up."""
     run = make_run(variant)
     start, task, trajectory = recorded(run)
     queries, targets = data(1, 3)
     expected = 0.0
     for mask in masks_of(18, 2, seed=5):
-        run.free = by_name(run, mask.coordinates)
+        run.free = by_name(run, mask)
         expected = expected + occurrence_gradients(run, start, queries, targets)[0].numpy()
     influence = influence_of(run, trajectory, mask_size=18, n_masks=2, random_state=5)
     found = influence.fit(task, run.X, run.y).step_scores(queries, targets).scores
@@ -111,6 +114,7 @@ def test_masks_are_disjoint_and_weighted_by_what_they_cover():
     weights = torch.cat([m.weights for m in masks])
     assert weights[drawn < 50].unique().tolist() == [50 / 20]
     assert weights[drawn >= 50].unique().tolist() == [1.0]
+    assert masks[0].own_weights.unique().tolist() == [3.0, 4.0, 50 / 4]
     assert [int((m.coordinates < 50).sum()) for m in masks] == [4] * 5
 
 
