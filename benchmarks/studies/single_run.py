@@ -29,3 +29,51 @@ SETTINGS = {
     "ACSIncome, AdamW, GELU": ("census", "adamw", 0.003, "gelu"),
     "wine, AdamW, tanh": ("wine", "adamw", 0.01, "tanh"),
 }
+COLUMNS = (*single_runs.FORMS, "auto", "expected", "final model")
+
+
+def row(setting, seed, n_test, n_masks, n_train):
+    name, optimizer, lr, activation = SETTINGS[setting]
+    run = runs.make_run(name, lr, seed, n_test=n_test, n_left_out=1, optimizer=optimizer,
+                        activation=activation, n_train=n_train)  # fmt: skip
+    found = single_runs.lds_by_form(run, optimizer, seed, n_masks)
+    return {"accuracy": single_runs.accuracy(run), **found}
+
+
+def tables(rows):
+    found = {}
+    for share in single_runs.SHARES:
+        lines = []
+        for r in rows:
+            taken = r["taken"] + ("" if r["width"] is None else f", {r['width']:g}")
+            growth = f"{r['growth']:.2g}" if np.isfinite(r["growth"]) else "–"
+            lds = [short(r[f"{name} {share:g}"], 3) for name in COLUMNS]
+            lines.append([r["setting"], str(r["seed"]), growth, *lds, taken])
+        head = ["run", "seed", "growth", *COLUMNS, "taken"]
+        found[f"{share:.0%}"] = Table(head, lines)
+    return {**found, "bars": _bars(rows)}
+
+
+def _bars(rows):
+    """The least that "auto" gains on the best form by name, and errors of its estimate."""
+    lines = []
+    for share in single_runs.SHARES:
+        of = {name: np.array([r[f"{name} {share:g}"] for r in rows], float) for name in COLUMNS}
+        kinked = np.array(["GELU" not in r["setting"] and "tanh" not in r["setting"] for r in rows])
+        behind = (of["auto"] - np.max([of[f] for f in single_runs.FORMS], axis=0))[kinked]
+        wrong = np.abs(of["expected"] - of["auto"])
+        lines.append([f"{share:.0%}", short(behind.min(initial=0), 3), short(behind.mean(), 3),
+                      f"{(behind >= -0.01).sum()} of {kinked.sum()}", short(wrong.max(), 3),
+                      short(wrong.mean(), 3), f"{(wrong <= 0.1).sum()} of {len(rows)}"])  # fmt: skip
+    head = ["left out", "auto minus best, least", "mean", "within 0.01", "error of expected, largest",
+            "mean", "within 0.1"]  # fmt: skip
+    return Table(head, lines)
+
+
+STUDY = Study(
+    __doc__, row, {"setting": list(SETTINGS), "seed": [0, 1]},
+    {"n_test": 24, "n_masks": 60, "n_train": None},
+    quick=Size({"setting": ["wine, SGD"], "seed": [9]},
+               {"n_test": 4, "n_masks": 6, "n_train": 40}),
+    tables=tables, needs=("acs_income_2018",),
+)  # fmt: skip

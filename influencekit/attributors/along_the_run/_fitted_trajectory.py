@@ -11,6 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from influencekit.attributors.along_the_run._fitted_sweep import FittedSweep
+from influencekit.attributors.along_the_run._trial import (
+    FORMS,
+    SHARES,
+    Form,
+    Trial,
+    runs_together,
+)
 from influencekit.data._examples import Examples
 from influencekit.training.trajectory._finite_removal import FiniteRemoval
 from influencekit.training.trajectory._kinks import kinks_of
@@ -46,15 +53,46 @@ class FittedTrajectory(FittedSweep):
 
     def __init__(self, attributor: Any, train: Examples, replay: Replay, rule: Rule):
         self.removal, self.removal_order = attributor.removal, attributor.removal_order
-        horizon = attributor.horizon
-        asked = replay, rule, attributor.curvature, self.removal, horizon
-        masks = _masks(attributor, replay)
-        sweep = MaskedSweep(*asked, masks, _at_once(attributor, replay)) if masks else Sweep(*asked)
-        super().__init__(attributor, train, replay, sweep)
-        fronts = min(max(horizon, 1), replay.n_steps) if horizon is not None else 1
+        self.rule, self.horizon = rule, attributor.horizon
+        self.train_rows, self.masks = attributor.train_rows_, _masks(attributor, replay)
+        self.at_once = _at_once(attributor, replay)
+        self.form = _first_form(attributor)
+        super().__init__(attributor, train, replay, self._sweep(replay, self.form))
+        fronts = min(max(self.horizon, 1), replay.n_steps) if self.horizon is not None else 1
         self.n_tensors = 4 * (1 + len(rule.slots)) * fronts
-        if masks:
-            self.n_coordinates = sum(len(mask.coordinates) for mask in masks)
+        if self.masks:
+            self.n_coordinates = sum(len(mask.coordinates) for mask in self.masks)
+        self._expected: dict[Any, NDArray] = {}  # LDS by output
+
+    def _sweep(self, replay: Replay, form: Form) -> Sweep:
+        asked = replay, self.rule, form.curvature, self.removal, self.horizon
+        if self.masks:
+            return MaskedSweep(*asked, self.masks, self.at_once)
+        return Sweep(*asked, form.smoothing)
+
+    def choose(self) -> None:
+        """Take the form of the curvature that predicts trial reruns of the run best.
+
+        The exact form stays for nets without ReLU, and where copies of the model cannot be trained
+        together.  Called once, before anything is scored.
+        """
+        told = self.masks or self.horizon is not None or self.removal_order == "finite"
+        if told or not kinks_of(self.replay)[0] or not runs_together(self):
+            return
+        trial = Trial(self, self.removal, self.train_rows)
+        sweeps = [self._sweep(self.replay, form) for form in FORMS]
+        found = [trial.lds(self._totals(s, trial.queries, self.output)) for s in sweeps]
+        means = [np.nan_to_num(lds.mean(), nan=-np.inf) for lds in found]
+        best = int(np.argmax(means))
+        self.form, self.sweep = FORMS[best], sweeps[best]
+        self._expected[self.output] = found[best]
+
+    def expected_lds(self) -> dict[float, float]:
+        """Estimated LDS against reruns of this run, by the share of rows that they leave out."""
+        if self.output not in self._expected:
+            trial = Trial(self, self.removal, self.train_rows)
+            self._expected[self.output] = trial.lds(self._summed(trial.queries, self.output))
+        return dict(zip(SHARES, map(float, self._expected[self.output]), strict=True))
 
     def proxy(
         self, queries: Examples, rows: Tensor, estimate: str, chunk_size: int
@@ -135,6 +173,13 @@ class FittedTrajectory(FittedSweep):
             own = self.train.take(rows), "neg_loss", torch.as_tensor(rows)
             return np.diagonal(self._pushed(self.sweep, *own)[1])
         return super()._own(rows)
+
+
+def _first_form(attributor: Any) -> Form:
+    """The form of the curvature that was asked for, or that "auto" starts with."""
+    if attributor.curvature != "auto":
+        return Form(attributor.curvature)
+    return FORMS[0] if attributor.mask_size is None else Form("fisher")
 
 
 def _masks(attributor: Any, replay: Replay) -> list[Mask]:

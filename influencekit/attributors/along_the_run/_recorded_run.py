@@ -47,7 +47,7 @@ class RecordedRunAttributor(BaseAttributor):
     def _swept(self, train: Examples, replay: Replay) -> FittedSweep:
         """What scores with the replayed run."""
 
-    def _fit(self, task: Task, train: Examples) -> Fitted:
+    def _fit(self, task: Task, train: Examples) -> Any:
         trajectory = self._find(task)
         if train.weights is not None:
             raise ValueError(

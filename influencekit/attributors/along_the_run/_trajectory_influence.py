@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from influencekit._fitted import Fitted
 from influencekit.attributors.along_the_run._fitted_trajectory import FittedTrajectory
 from influencekit.attributors.along_the_run._recorded_run import RecordedRunAttributor
 from influencekit.data._examples import Examples, each
@@ -36,7 +35,7 @@ class TrajectoryInfluence(RecordedRunAttributor):
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **RecordedRunAttributor._parameter_constraints,
-        "curvature": [StrOptions(set(CURVATURES))],
+        "curvature": [StrOptions({"auto", *CURVATURES})],
         "removal": [StrOptions({"renormalize", "fixed"})],
         "horizon": [Interval(Integral, 0, None, closed="left"), None],
         "removal_order": [StrOptions({"derivative", "finite"})],
@@ -48,7 +47,7 @@ class TrajectoryInfluence(RecordedRunAttributor):
     def __init__(
         self,
         trajectory: Any = None,
-        curvature: str = "hessian",
+        curvature: str = "auto",
         *,
         removal: str = "renormalize",
         removal_order: str = "derivative",
@@ -78,7 +77,7 @@ class TrajectoryInfluence(RecordedRunAttributor):
     def _rule(self, trajectory: Trajectory) -> Rule:
         """The step that is differentiated."""
 
-    def _fit(self, task: Task, train: Examples) -> Fitted:
+    def _fit(self, task: Task, train: Examples) -> FittedTrajectory:
         if self.removal_order == "finite" and self.horizon is not None:
             raise ValueError(
                 f"horizon: got {self.horizon} with removal_order='finite', which removes an "
@@ -92,7 +91,27 @@ class TrajectoryInfluence(RecordedRunAttributor):
                 "optimizer's steps in all coordinates. Use mask_size=None, or "
                 "removal_order='derivative'."
             )
-        return super()._fit(task, train)
+        fitted = super()._fit(task, train)
+        if self.curvature == "auto":
+            fitted.choose()
+        return fitted
+
+    @property
+    def curvature_(self) -> str:
+        """The form of the curvature that is used; of several models each has its own."""
+        return self._only("curvature_").form.curvature
+
+    @property
+    def smoothing_(self) -> float | None:
+        """Width of "smoothed_hessian" at kinks, None with another form."""
+        form = self._only("smoothing_").form
+        return form.smoothing if form.curvature == "smoothed_hessian" else None
+
+    @property
+    @with_gradients
+    def expected_lds_(self) -> dict[float, float]:
+        """Estimated LDS of the scores against reruns, by the share of rows that they leave out."""
+        return self._only("expected_lds_").expected_lds()
 
     def _swept(self, train: Examples, replay: Replay) -> FittedTrajectory:
         return FittedTrajectory(self, train, replay, self._rule(replay.trajectory))

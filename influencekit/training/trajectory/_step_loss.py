@@ -32,6 +32,8 @@ class StepLoss:
     curvature : {"hessian", "smoothed_hessian", "ggn", "fisher", "none"}
     twice : bool, default=True
         Whether the gradient can be differentiated again, as :meth:`products` needs.
+    smoothing : float
+        Width of "smoothed_hessian" at kinks, in standard deviations of a unit over the batch.
 
     Attributes
     ----------
@@ -48,10 +50,11 @@ class StepLoss:
         batch: StepBatch,
         curvature: str,
         twice: bool = True,
+        smoothing: float = SMOOTHING,
     ):
         self.batch, self._product = batch, _PRODUCTS[curvature]
         self._theta = theta.detach().requires_grad_(True)
-        kinks = SoftKinks(SMOOTHING) if curvature == "smoothed_hessian" else nullcontext()
+        kinks = SoftKinks(smoothing) if curvature == "smoothed_hessian" else nullcontext()
         with random_state(batch.random_state), kinks:
             self._outputs = replay.model.outputs(self._theta, batch.inputs, training=True)
         self._losses = replay.model.task.loss(self._outputs, batch.targets)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from influencekit.training.trajectory._kinks import SMOOTHING
 from influencekit.training.trajectory._optimizers import Adjoint, Rule
 from influencekit.training.trajectory._replay import Replay, State, StepBatch
 from influencekit.training.trajectory._step_loss import StepLoss, factor_of, through_clipping
@@ -58,6 +59,8 @@ class Sweep:
     horizon : int or None, default=None
         Steps that an example's effect is followed for, counted from its own; None is to the
         end.  0 reads the output at the parameters before the step.
+    smoothing : float
+        Width of "smoothed_hessian", in standard deviations of a unit over the batch.
 
     Notes
     -----
@@ -73,10 +76,11 @@ class Sweep:
         curvature: str = "hessian",
         removal: str = "renormalize",
         horizon: int | None = None,
+        smoothing: float = SMOOTHING,
     ):
         self.replay = replay
         self.rule = replay.rule if rule is None else rule
-        self.curvature, self.horizon = curvature, horizon
+        self.curvature, self.horizon, self.smoothing = curvature, horizon, smoothing
         self.renormalize = removal == "renormalize" and replay.trajectory.reduction == "mean"
 
     def __call__(
@@ -121,7 +125,7 @@ class Sweep:
 
     def loss(self, theta: Tensor, batch: StepBatch) -> Any:
         """Loss of a step around its parameters (p,)."""
-        return StepLoss(self.replay, theta, batch, self.curvature)
+        return StepLoss(self.replay, theta, batch, self.curvature, smoothing=self.smoothing)
 
     def back(
         self, step: int, loss: StepLoss, before: State, after: State, adjoint: Adjoint
