@@ -96,7 +96,7 @@ def adjoint_growth(influence, run) -> float:
     fitted = influence.fitted_[0]
     queries = run.task, run.X_test, run.y_test
     adjoints: list[torch.Tensor] = []
-    gradients = fitted._gradients(make_examples(*queries), fitted.output)
+    gradients = fitted._gradients(make_examples(*queries), fitted.output)  # noqa: SLF001  the sweep's own
     for _ in Sweep(fitted.replay)(gradients, adjoints):
         pass
     norms = [adjoints[i].norm(dim=1) for i in (-1, 0)]

@@ -33,7 +33,11 @@ def lds_by_form(run, optimizer: str, seed: int, n_masks: int) -> dict:
     fitted = {name: attributor.fit(*own) for name, attributor in asked.items()}
     scores = {name: f.score(run.X_test, run.y_test) for name, f in fitted.items()}
     auto = fitted["auto"]
-    found = {"taken": auto.curvature_, "width": auto.smoothing_, "growth": adjoint_growth(auto, run)}
+    found = {
+        "taken": auto.curvature_,
+        "width": auto.smoothing_,
+        "growth": adjoint_growth(auto, run),
+    }
     rng = np.random.RandomState([seed, 19])
     for share in SHARES:
         masks = drawn_masks(len(run.X), share, n_masks, rng)

@@ -46,8 +46,8 @@ def tables(rows):
         values = [of(own, key) for key in ("truth", "all hessian", "all fisher", "seconds")]
         means = [short(sum(v) / len(v), 3) for v in values[:3]]
         peak = [r["peak_mb"] for r in own if r["peak_mb"] is not None]
-        lines.append([cell[0], f"{cell[1]:g}", cell[2], *means,
-                      short(sum(values[3]) / len(own), 1), f"{sum(peak) / len(own):,.0f}"])  # fmt: skip
+        cost = short(sum(values[3]) / len(own), 1), f"{sum(peak) / len(own):,.0f}"
+        lines.append([cell[0], f"{cell[1]:g}", cell[2], *means, *cost])
     head = ["activation", "rate", "coordinates", "Spearman, reruns", "all, hessian", "all, fisher",
             "seconds", "MB"]  # fmt: skip
     return {"masks": Table(head, lines, 3)}

@@ -62,11 +62,12 @@ def _bars(rows):
         kinked = np.array(["GELU" not in r["setting"] and "tanh" not in r["setting"] for r in rows])
         behind = (of["auto"] - np.max([of[f] for f in single_runs.FORMS], axis=0))[kinked]
         wrong = np.abs(of["expected"] - of["auto"])
+        near = f"{(behind >= -0.01).sum()} of {kinked.sum()}"
+        right = f"{(wrong <= 0.1).sum()} of {len(rows)}"
         lines.append([f"{share:.0%}", short(behind.min(initial=0), 3), short(behind.mean(), 3),
-                      f"{(behind >= -0.01).sum()} of {kinked.sum()}", short(wrong.max(), 3),
-                      short(wrong.mean(), 3), f"{(wrong <= 0.1).sum()} of {len(rows)}"])  # fmt: skip
-    head = ["left out", "auto minus best, least", "mean", "within 0.01", "error of expected, largest",
-            "mean", "within 0.1"]  # fmt: skip
+                      near, short(wrong.max(), 3), short(wrong.mean(), 3), right])  # fmt: skip
+    head = ["left out", "auto minus best, least", "mean", "within 0.01",
+            "error of expected, largest", "mean", "within 0.1"]  # fmt: skip
     return Table(head, lines)
 
 

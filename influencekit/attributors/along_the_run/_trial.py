@@ -87,9 +87,7 @@ class Trial:
         return float(np.nanmean(each)) if np.isfinite(each).any() else float("nan")
 
 
-def _masks(
-    n: int, others: NDArray, share: float, rng: np.random.RandomState
-) -> NDArray[np.bool_]:
+def _masks(n: int, others: NDArray, share: float, rng: np.random.RandomState) -> NDArray[np.bool_]:
     masks = np.ones((N_RERUNS, n), dtype=bool)
     count = min(max(1, round(share * n)), len(others))
     for mask in masks:

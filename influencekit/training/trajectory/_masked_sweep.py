@@ -104,22 +104,23 @@ class MaskedSweep(Sweep):
         theta = replay.snapshot(0).theta
         self.at_once = at_once
         self.masks = [
-            Mask(m.coordinates.to(theta.device), *(w.to(theta) for w in m[1:]))
-            for m in masks
+            Mask(m.coordinates.to(theta.device), *(w.to(theta) for w in m[1:])) for m in masks
         ]
 
     def __call__(
-        self, gradients: Callable[[Tensor], Tensor], adjoints: list[Tensor] | None = None
+        self,
+        gradients: Callable[[Tensor], Tensor],
+        adjoints: list[Tensor] | None = None,  # noqa: ARG002  not kept
     ) -> Iterator[StepInfluence]:
-        """Sweep once through each mask; the adjoints of single steps are not kept."""
+        """Sweep once through each mask."""
         fronts = [Fronts(self.rule, self.horizon, self.replay.n_steps) for _ in self.masks]
         outputs = _MaskedOutputs(gradients, self.masks, self.at_once)
         for step, loss, before, after in self.steps():
             values: Any = 0.0
             for k, (mask, front) in enumerate(zip(self.masks, fronts, strict=True)):
                 front.open(step, before.theta, after.theta, outputs.of(k))
-                here = (_at(state, mask.coordinates) for state in (before, after))
-                adjoint, influence = self.back(step, loss.part(k), *here, front.adjoint())
+                here, then = (_at(state, mask.coordinates) for state in (before, after))
+                adjoint, influence = self.back(step, loss.part(k), here, then, front.adjoint())
                 values = values + front.own(influence.values)
                 front.move(adjoint)
             yield StepInfluence(step, loss.batch.rows, values)

@@ -69,7 +69,7 @@ def test_the_trials_queries_are_never_left_out():
     influence = influence_of(run, trajectory).fit(task, run.X, run.y)
     trial = Trial(influence.fitted_[0], "renormalize", np.arange(len(run.X)))
     batch = next(trial.queries.batches(99))
-    rows = [int(((run.X == x).all(1)).nonzero()[0, 0]) for x in batch.inputs]
+    rows = [int(((x == run.X).all(1)).nonzero()[0, 0]) for x in batch.inputs]
     for share, count in zip(SHARES, (2, 1), strict=True):
         assert trial.masks[share][:, rows].all()
         assert ((~trial.masks[share]).sum(axis=1) == count).all()

@@ -93,7 +93,7 @@ def test_masks_of_some_coordinates_are_right_on_average():
 @pytest.mark.parametrize("curvature", ["hessian", "fisher"])
 def test_horizons_and_little_memory_change_nothing(curvature):
     run = make_run("adamw")
-    start, task, trajectory = recorded(run)
+    _, task, trajectory = recorded(run)
     queries, targets = data(1, 3)
     masks = {"mask_size": 35, "n_masks": 1}
 
