@@ -38,7 +38,7 @@ def mean_spearman(predicted, truth):
     return np.mean([spearmanr(a, b).statistic for a, b in zip(predicted, truth, strict=True)])
 
 
-@pytest.mark.parametrize("variant", ["momentum", "adamw"])
+@pytest.mark.parametrize("variant", [pytest.param("momentum", marks=pytest.mark.slow), "adamw"])
 def test_auto_takes_the_form_that_predicts_plain_reruns_best(variant):
     run = make_run(variant, nn.ReLU)
     start, task, trajectory = recorded(run)
