@@ -55,7 +55,7 @@ def tables(rows):
 
 STUDY = Study(
     __doc__, row,
-    {"data": ["mnist_wide"], "activation": ["gelu"], "lr": [1e-3, 1e-4], "seed": [0]},
+    {"data": ["mnist_wide"], "activation": ["gelu"], "lr": [1e-3], "seed": [0]},
     {"n_train": 960, "n_test": 30, "n_left_out": 30},
     quick=Size({"data": ["digits"], "activation": ["relu"], "lr": [1e-3], "seed": [0]},
                {"n_train": 64, "n_test": 3, "n_left_out": 4}),
