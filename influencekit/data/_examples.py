@@ -138,7 +138,7 @@ class Examples:
         """
         check_same_length({"examples": self.n_examples, "targets": len(targets)})
         if targets.is_floating_point():
-            targets = targets.to(self.placement.dtype)
+            targets = targets.to(torch.promote_types(self.placement.dtype, torch.float32))
         targets = targets.detach().to(self.placement.device)
         return Examples(self.source, self.placement, targets, self.index, self.rows, self.weights)
 
@@ -215,7 +215,7 @@ def make_examples(
     source = open_inputs(task, X, name, y if learned else None)
     y = _targets_of(task, source, y, require_y, name, y_name)
     targets = None if y is None else _encode(task, source, y, name, y_name)
-    placement = Placement(task.device, task.dtype, all_float=uses_matrix(task))
+    placement = Placement(task.device, task.input_dtype, all_float=uses_matrix(task))
     examples = Examples(source, placement, targets, row_labels(X, y))
     outputs = _first_outputs(task, examples, name)
     if targets is not None:

@@ -190,7 +190,7 @@ def _arrays(task: Task, X: Any, name: str) -> Any:
     X = _numbers(X) if single and uses_matrix(task) else X
     tree = map_tree(lambda leaf, path: _array(leaf, name + path), X)
     for path, leaf in leaves(tree):
-        _check_leaf(leaf, name + path, task.dtype, single=single)
+        _check_leaf(leaf, name + path, task.input_dtype, single=single)
     if not single:
         check_same_length({name + path: leaf.shape[0] for path, leaf in leaves(tree)})
     return tree

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, singledispatch
+from functools import cached_property, reduce, singledispatch
 from typing import Any, Literal
 
 import numpy as np
@@ -101,7 +101,7 @@ class Task:
         return (
             f"Task({self.name!r}, problem_type={self.problem_type!r}{classes}, "
             f"loss={type(self.loss).__name__}, n_parameters={self.n_parameters:,}, "
-            f"dtype={self.dtype}, device={self.device})"
+            f"dtype={self.input_dtype}, device={self.device})"
         )
 
     @property
@@ -121,9 +121,19 @@ class Task:
         return sum(p.numel() for p in self.parameters.values())
 
     @cached_property
-    def dtype(self) -> torch.dtype:
-        """Floating dtype of the trainable parameters; inputs are cast to it."""
+    def input_dtype(self) -> torch.dtype:
+        """Floating dtype of the first trainable parameter; inputs are cast to it."""
         return next(iter(self.parameters.values())).dtype
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """Floating dtype of losses, gradients and all algebra.
+
+        The widest of the trainable parameters', float32 at least: half precision is for weights and
+        activations, and does not carry a loss or a curvature.
+        """
+        dtypes = (p.dtype for p in self.parameters.values())
+        return reduce(torch.promote_types, dtypes, torch.float32)
 
     @cached_property
     def device(self) -> torch.device:
@@ -158,6 +168,7 @@ class Task:
                 "a Tensor, a tuple whose first item is one, or a dict with 'logits'. Wrap it in a "
                 "module that returns the tensor for the loss."
             )
+        raw = raw.to(torch.promote_types(raw.dtype, self.dtype)) if _is_short(raw) else raw
         outputs = raw if self.link is None else self.link(raw)
         return outputs[:, None] if outputs.ndim == 1 else outputs
 
@@ -229,7 +240,12 @@ class Task:
         vars(self).update(state)
 
 
-_CACHED = ("parameters", "n_parameters", "dtype", "device")
+_CACHED = ("parameters", "n_parameters", "input_dtype", "dtype", "device")
+
+
+def _is_short(raw: Tensor) -> bool:
+    """Whether a loss of these numbers would be rounded to half precision."""
+    return raw.is_floating_point() and raw.element_size() < 4
 
 
 def _main_output(raw: Any) -> Any:
