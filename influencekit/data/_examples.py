@@ -18,6 +18,7 @@ from influencekit.data._inputs import (
     row_labels,
     uses_matrix,
 )
+from influencekit.data._own_losses import check_own_loss, is_structured, pack_targets
 from influencekit.data._sources import Batch, Placement, Source, leaves
 from influencekit.data._targets import check_targets, encode_targets, one_column
 from influencekit.exceptions import UnsupportedModelError
@@ -217,6 +218,7 @@ def make_examples(
     targets = None if y is None else _encode(task, source, y, name, y_name)
     placement = Placement(task.device, task.input_dtype, all_float=uses_matrix(task))
     examples = Examples(source, placement, targets, row_labels(X, y))
+    check_own_loss(task, examples)
     outputs = _first_outputs(task, examples, name)
     if targets is not None:
         check_targets(task, outputs, targets, y_name)
@@ -278,6 +280,8 @@ def _given_twice(name: str, y_name: str) -> ValueError:
 
 
 def _encode(task: Task, source: Source, y: Any, name: str, y_name: str) -> Tensor:
+    if is_structured(y):
+        return pack_targets(task, source, y, y_name)
     y = one_column(y) if hasattr(y, "shape") else np.asarray(y)
     if len(y.shape) == 0:
         raise ValueError(

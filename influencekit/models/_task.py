@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._module import duplicate
 from influencekit.models._no_gradients import no_gradients
+from influencekit.models._several_outputs import loss_output
 from influencekit.models.losses._base import OutputLoss, class_positions
 from influencekit.utils._torch import MODULE_LOCK, with_gradients
 
@@ -161,13 +162,8 @@ class Task:
         Task: ``dataclasses.replace(task, module=...)``.
         """
         with MODULE_LOCK:
-            raw = _main_output(call_module(self.module, inputs, parameters))
-        if not isinstance(raw, Tensor):
-            raise UnsupportedModelError(
-                f"model: {type(self.module).__name__} returned {type(raw).__name__}; accepted is "
-                "a Tensor, a tuple whose first item is one, or a dict with 'logits'. Wrap it in a "
-                "module that returns the tensor for the loss."
-            )
+            raw = call_module(self.module, inputs, parameters)
+        raw = loss_output(raw, self.loss, type(self.module).__name__)
         raw = raw.to(torch.promote_types(raw.dtype, self.dtype)) if _is_short(raw) else raw
         outputs = raw if self.link is None else self.link(raw)
         return outputs[:, None] if outputs.ndim == 1 else outputs
@@ -246,13 +242,6 @@ _CACHED = ("parameters", "n_parameters", "input_dtype", "dtype", "device")
 def _is_short(raw: Tensor) -> bool:
     """Whether a loss of these numbers would be rounded to half precision."""
     return raw.is_floating_point() and raw.element_size() < 4
-
-
-def _main_output(raw: Any) -> Any:
-    """The output for the loss, if the module returns several."""
-    if isinstance(raw, Mapping):
-        return raw.get("logits", raw)
-    return raw[0] if isinstance(raw, (tuple, list)) else raw
 
 
 def call_module(
