@@ -105,6 +105,8 @@ def settle_outputs(loss: CustomLoss, raw: Any, targets: Any, name: str) -> None:
     try:
         with torch.no_grad():
             value = loss.function(raw, loss.targets_of(targets, _dtype(raw)))
+    except UnsupportedModelError:
+        raise
     except _NOT_TAKEN as error:
         if isinstance(main_output(raw), Tensor):
             return
