@@ -49,23 +49,19 @@ def loss_output(raw: Any, loss: Any, name: str) -> Tensor:
     named = ", ".join(repr(key) for key, _ in _fields(raw)) or "none by name"
     raise UnsupportedModelError(
         f"model: {name} returned {type(raw).__name__} (entries: {named}); accepted is a Tensor, a "
-        "tuple or list whose first item is one, or a dict, named tuple or object with 'logits' or "
-        "with one tensor only. Give a loss of the whole output, for instance "
+        "tuple or list whose first item is one, or a dict, named tuple or object with 'logits'. "
+        "Give a loss of the whole output, for instance "
         "loss=lambda output, y: F.mse_loss(output.mean, y), or wrap the model in a module that "
         "returns the tensor for the loss."
     )
 
 
 def main_output(raw: Any) -> Any:
-    """The entry ``logits``, the only tensor among named entries, or a tuple's first item."""
+    """The entry ``logits`` among named entries, or a tuple's first item."""
     fields = _fields(raw)
     if not fields:
         return raw[0] if isinstance(raw, (tuple, list)) and raw else raw
-    named = dict(fields)
-    if "logits" in named:
-        return named["logits"]
-    tensors = [value for _, value in fields if isinstance(value, Tensor)]
-    return tensors[0] if len(tensors) == 1 else raw
+    return dict(fields).get("logits", raw)
 
 
 def _fields(raw: Any) -> list[tuple[str, Any]]:

@@ -23,6 +23,8 @@ __all__ = ["SampledGaussNewton", "automatic_curvature"]
 
 #: Most outputs of an example for which nothing else than Gauss-Newton is considered.
 MANY_OUTPUTS = 100
+#: Most outputs for which the exact matrix is made, one backward pass a batch for each.
+MOST_OUTPUTS = 2_048
 #: Labels drawn for each example.
 N_SAMPLES = 10
 #: Operations that the output Hessians of a loss without a formula may take: about half a minute.
@@ -103,6 +105,8 @@ def _is_affordable(problem: CurvatureProblem, m: int) -> bool:
     """Whether rows and output Hessians of m outputs fit, and can be made in reasonable time."""
     loss = problem.engine.task.loss
     hessians = 5 * 8 * m**2  # bytes of one example's, and a few such matrices
-    if m > loss.most_outputs or max(_row_bytes(problem, m), 4 * hessians) > problem.max_memory:
+    if m > min(MOST_OUTPUTS, loss.most_outputs):
+        return False
+    if max(_row_bytes(problem, m), 4 * hessians) > problem.max_memory:
         return False
     return not isinstance(loss, CustomLoss) or 9 * len(problem.examples) * m**3 <= MOST_FLOPS

@@ -17,6 +17,7 @@ from influencekit.models.losses._binary import BinaryCrossEntropy
 from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.models.losses._custom import CustomLoss
 from influencekit.models.losses._elementwise import ElementwiseLoss, SquaredError
+from influencekit.models.losses._sequence import SequenceCrossEntropy
 from influencekit.models.losses._several_arguments import PLACES, SeveralArguments
 
 __all__ = ["Criterion", "frozen_criterion", "read_criterion"]
@@ -106,10 +107,14 @@ def _custom(criterion: nn.Module) -> Criterion:
 
 
 def _cross_entropy(criterion: nn.CrossEntropyLoss) -> Criterion:
-    _check_ignore_index(criterion)
     smoothing, weight = float(criterion.label_smoothing), _constant(criterion.weight)
     if weight is None or smoothing == 0:
         loss = CrossEntropy(smoothing)
+        if weight is None and smoothing == 0:
+            tokens = "sum" if criterion.reduction == "sum" else "tokens"
+            loss.spatial = SequenceCrossEntropy(tokens, criterion.ignore_index)
+        else:
+            _check_ignore_index(criterion)
     elif bool((weight > 0).all()):
         loss = CrossEntropy(smoothing, weight)
     else:
