@@ -10,7 +10,7 @@ from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
 from influencekit.curvature._second_route import Products, second_route, weighted_rows
-from influencekit.curvature._wide_forward import WideForward
+from influencekit.curvature._wide_forward import WideForward, product_dtype
 from influencekit.models.losses._base import OutputLoss
 from influencekit.models.losses._custom import CustomLoss
 from influencekit.utils._long_work import chunks
@@ -56,8 +56,9 @@ class CurvatureOperator:
     def __init__(self, problem: CurvatureProblem, matrix: str = "ggn"):
         self.problem = problem
         self.matrix = matrix
-        first = next(iter(problem.examples.batches(1))).inputs
-        self._forward = WideForward(problem.engine.task, self.dtype, first)
+        first, task = next(iter(problem.examples.batches(1))).inputs, problem.engine.task
+        self._inner = product_dtype(task, first, problem.max_memory)
+        self._forward = WideForward(task, self._inner, first)
         self._parameters = self._forward.parameters
         self._second: Products | None = None
         self._activations = _activation_bytes(problem)
@@ -86,9 +87,11 @@ class CurvatureOperator:
             Examples to use; the result is scaled so that for a random draw its expectation is ``F
             v``.
         """
-        vectors = vectors.to(self.dtype)
         if len(vectors) == 0:
-            return torch.zeros_like(vectors)
+            return torch.zeros_like(vectors, dtype=self.dtype)
+        return self._products(vectors.to(self._inner), rows).to(self.dtype)
+
+    def _products(self, vectors: Tensor, rows: Tensor | None) -> Tensor:
         if self._second is None:
             try:
                 return self._by_forward_mode(vectors, rows)
@@ -105,7 +108,7 @@ class CurvatureOperator:
         product = self._hessian if self.matrix == "hessian" else self._gauss_newton
         with simple_kernels():
             for batch in examples.batches(size):
-                own = weights[batch.rows].to(self.dtype)
+                own = weights[batch.rows].to(self._inner)
                 multiply = product(batch.inputs, batch.targets, own)
                 for part in chunks(len(vectors), 1, together):
                     # F v = Σ_batches F_batch v
@@ -131,7 +134,7 @@ class CurvatureOperator:
         size = min(n, LARGEST_BATCH, max(SMALLEST_BATCH, pairs // k), pairs)
         if engine.batch_size is not None:
             size = min(size, engine.batch_size)
-        item = torch.empty(0, dtype=self.dtype).element_size()
+        item = self._inner.itemsize
         held = engine.workspace // (_COPIES * item * engine.task.n_parameters)
         return size, max(1, min(pairs // size, held))
 

@@ -102,7 +102,7 @@ class HessianProducts:
         self, vectors: Tensor, rows: Tensor | None, least: torch.dtype, method: Callable
     ) -> Tensor:
         engine, out = self.problem.engine, torch.zeros_like(vectors)
-        dtype = torch.promote_types(engine.task.dtype, least)
+        dtype = torch.promote_types(vectors.dtype, least)
         first = next(iter(self.problem.examples.batches(1))).inputs
         forward = WideForward(engine.task, dtype, first)
         if least == torch.float64 and not forward.is_wide:
@@ -178,6 +178,14 @@ def _widened(targets: Any, dtype: torch.dtype) -> Any:
 
 @contextmanager
 def _plain_recurrences() -> Iterator[None]:
-    """Recurrent layers as torch's own operations: fused kernels have one derivative only."""
-    with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
-        yield
+    """Recurrent layers as torch's own operations: fused kernels have one derivative only.
+
+    Under ``MODULE_LOCK``, which ``simple_kernels`` holds: the switches are shared.
+    """
+    before = torch._C._get_mkldnn_enabled()  # noqa: SLF001  ``mkldnn.flags`` warns of Intel GPUs
+    torch._C._set_mkldnn_enabled(False)  # noqa: SLF001  torch has no other name
+    try:
+        with torch.backends.cudnn.flags(enabled=False):
+            yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)  # noqa: SLF001  torch has no other name

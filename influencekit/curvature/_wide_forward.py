@@ -11,7 +11,39 @@ from torch import Tensor
 from influencekit.models._task import Task
 from influencekit.utils._torch import map_tensors
 
-__all__ = ["WideForward"]
+__all__ = ["WideForward", "product_dtype"]
+
+#: Relative rounding of outputs above which a model computes in half precision somewhere.
+_COARSE = 1e-3
+
+
+@torch.no_grad()
+def product_dtype(task: Task, first: Any, max_memory: int) -> torch.dtype:
+    """The dtype for products with curvature matrices: float64 under autocast, else the task's.
+
+    A model whose forward autocasts float32 to half precision leaves float64 alone.
+
+    Parameters
+    ----------
+    task : Task
+    first : tensor, tuple or dict of tensors
+        Inputs of an example.
+    max_memory : int
+        Bytes for a copy of the parameters in float64.
+
+    Returns
+    -------
+    torch.dtype
+    """
+    if task.dtype == torch.float64 or 32 * task.n_parameters > max_memory:
+        return task.dtype
+    own = WideForward(task, task.dtype, first)
+    exact = WideForward(task, torch.float64, first)
+    if not exact.is_wide:
+        return task.dtype
+    outputs = exact(first)(exact.parameters).double()
+    off = (own(first)(own.parameters) - outputs).abs().max()
+    return torch.float64 if bool(off > _COARSE * outputs.abs().max()) else task.dtype
 
 
 class WideForward:

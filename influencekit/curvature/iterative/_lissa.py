@@ -179,10 +179,9 @@ class LissaCurvature(IterativeCurvature):
             left = float(relative(change, vectors).max())
             if left <= self.rtol:
                 return h, t + 1
-            if t == SETTLED // 2:
-                before = left
-            if t >= SETTLED and t % SETTLED == 0 and self.settings.depth is None:
+            if t and t % SETTLED == 0 and self.settings.depth is None:
                 self._check_rate(t, before, left, scale, damping)
+                before = left
         return h, depth
 
     def _announce(self, depth: int, enough: bool, k: int, scale: float, damping: float) -> None:
@@ -204,7 +203,7 @@ class LissaCurvature(IterativeCurvature):
         self, t: int, before: float, left: float, scale: float, damping: float
     ) -> None:
         """Stop a series that cannot reach ``rtol``: its rate only becomes slower."""
-        fall = log(before / left) / (t - SETTLED // 2) if left > 0 else inf
+        fall = log(before / left) / SETTLED if before < inf else inf
         needed = t + log(left / self.rtol) / fall if fall > 0 else inf
         if needed > LONGEST:
             raise self._too_long(needed, scale, damping, f" After {t} terms it is {left:.2g}.")
