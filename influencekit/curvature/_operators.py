@@ -46,8 +46,8 @@ class CurvatureOperator:
     passes over the data. Memory in addition to vectors and result: the engine's workspace.
 
     A model with an operation that forward mode does not know (an LSTM's fused kernel, an
-    EmbeddingBag, ``weight_norm``, a checkpointed part) takes a second route: the Gauss-Newton matrix
-    from its rows, which need gradients only, and the Hessian by a second backward pass.
+    EmbeddingBag, ``weight_norm``, a checkpointed part) takes a second route: the Gauss-Newton
+    matrix from its rows, which need gradients only, and the Hessian by a second backward pass.
 
     The Gauss-Newton matrix of a :class:`~influencekit.models.CustomLoss` is that of its convex
     part, as for "ggn"; with more than 64 outputs per example, the loss is assumed to be convex.

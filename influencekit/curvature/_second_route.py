@@ -139,9 +139,7 @@ def _twice(objective: Callable, parameters: dict[str, Tensor], vectors: Tensor) 
     if not gradient.requires_grad:  # linear in the parameters
         return torch.zeros_like(vectors)
     # H v = ∇ <∇, v>
-    rows = [
-        _flat_gradient(gradient @ v.to(gradient), leaves, retain_graph=True) for v in vectors
-    ]
+    rows = [_flat_gradient(gradient @ v.to(gradient), leaves, retain_graph=True) for v in vectors]
     return torch.stack(rows).to(vectors.dtype)
 
 

@@ -234,12 +234,14 @@ def _first_outputs(task: Task, examples: Examples, name: str) -> Tensor:
     except UnsupportedModelError:
         raise
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
-        found = ", ".join(f"{path or name} {tuple(t.shape)}" for path, t in leaves(inputs))
+        found = ", ".join(
+            f"{path or name} {tuple(t.shape)} {t.dtype}" for path, t in leaves(inputs)
+        )
         raise ValueError(
             f"{name}: {task.name} cannot take it. Its first example as a batch has the shape "
             f"{found}; accepted are inputs like those that the model was trained on: the same "
-            "axes and features, or indices within its embedding. The model's own error is shown "
-            "above this one."
+            "axes, features and dtype (floats for numbers), or indices within its embedding. "
+            "The model's own error is shown above this one."
         ) from error
 
 

@@ -93,6 +93,17 @@ def _check_parameters(module: nn.Module) -> None:
                 f"model: the parameter {key!r} of {name} has no shape yet. "
                 "First run a batch through the module, and train it."
             )
+        if parameter.is_meta:
+            raise UnsupportedModelError(
+                f"model: the parameter {key!r} of {name} is on the meta device, without numbers. "
+                "Load its weights first: module.to_empty(device='cpu'), then load_state_dict."
+            )
+        if parameter.requires_grad and parameter.numel() == 0:
+            raise UnsupportedModelError(
+                f"model: the parameter {key!r} of {name} has shape {tuple(parameter.shape)}, "
+                "without any number; accepted are layers with a width above 0. Remove the layer, "
+                "or freeze it: requires_grad_(False)."
+            )
         if parameter.requires_grad and parameter.is_complex():
             raise UnsupportedModelError(
                 f"model: the parameter {key!r} of {name} is complex ({parameter.dtype}); accepted "

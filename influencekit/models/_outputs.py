@@ -99,7 +99,9 @@ class CheckedOutput:
     def _evaluate(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if self.loss is None:
             return self.function(outputs, targets)
-        return self.function(self.loss.outputs_of(outputs), self.loss.targets_of(targets, outputs.dtype))
+        return self.function(
+            self.loss.outputs_of(outputs), self.loss.targets_of(targets, outputs.dtype)
+        )
 
 
 @dataclass(frozen=True)

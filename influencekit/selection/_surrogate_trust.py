@@ -32,9 +32,7 @@ def dimension_ratio(attributor: Any, damping: float) -> float:
     kind = getattr(attributor, "curvature", None)
     if kind is None or not all(isinstance(spectrum, Spectrum) for spectrum in spectra):
         return np.nan
-    ratios = [
-        effective_dimension(s, damping) / supported_dimension(s.settings, s) for s in spectra
-    ]
+    ratios = [effective_dimension(s, damping) / supported_dimension(s.settings, s) for s in spectra]
     return float(np.mean(ratios))
 
 

@@ -83,10 +83,7 @@ def hessian(net: nn.Module, loss: Callable, X: Any, y: Any, n: int) -> Tensor:
     flat = torch.cat([g.flatten() for g in first])
     columns = [torch.autograd.grad(g, own, retain_graph=True, allow_unused=True) for g in flat]
     return torch.stack(
-        [
-            torch.cat([_flat(g, p) for g, p in zip(column, own, strict=True)])
-            for column in columns
-        ]
+        [torch.cat([_flat(g, p) for g, p in zip(column, own, strict=True)]) for column in columns]
     )
 
 

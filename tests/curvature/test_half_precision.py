@@ -99,7 +99,9 @@ def test_loss_is_computed_in_float32():
     torch.testing.assert_close(outputs, net(X).float())
 
 
-@pytest.mark.parametrize("layer", [nn.Embedding(9, 4, sparse=True), nn.EmbeddingBag(9, 4, sparse=True)])
+@pytest.mark.parametrize(
+    "layer", [nn.Embedding(9, 4, sparse=True), nn.EmbeddingBag(9, 4, sparse=True)]
+)
 def test_sparse_gradients_are_dense(layer):
     tokens, labels = torch.randint(0, 9, (12, 6)), torch.randint(0, 3, (12,))
     width = 24 if isinstance(layer, nn.Embedding) else 4

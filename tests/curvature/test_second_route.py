@@ -95,11 +95,11 @@ def test_hessian_products(name):
         same = nn.Sequential(nn.Embedding(5, 3), _Mean(), nn.Linear(3, 3))
         same[0].load_state_dict(net.layer.state_dict())
         same[2].load_state_dict(net.head.state_dict())
-    torch._C._set_mkldnn_enabled(False)  # noqa: SLF001  fused kernels have one derivative
+    torch._C._set_mkldnn_enabled(False)
     try:
         H = hessian(same if name == "bag" else net, CE, X, y, N)
     finally:
-        torch._C._set_mkldnn_enabled(True)  # noqa: SLF001
+        torch._C._set_mkldnn_enabled(True)
     damping = max(0.3, 1.5 * -float(torch.linalg.eigvalsh(H)[0]))
     expected = scores(loss_gradients(net, CE, X, y, 14), H, damping, N)
     X = X.double() if X.is_floating_point() else X

@@ -82,13 +82,13 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     curvature : str or Curvature, default="auto"
         "ggn" is the generalized Gauss-Newton matrix, which is the Hessian for linear models;
         scores are in units of the output.  "auto" is "ggn" for examples with up to 100 outputs, or
-        if its rows fit ``max_memory``; for more outputs (segmentation, 1,000 classes, language
-        models) the same with labels drawn from the model, and "fisher" where that does not fit
-        either. ``curvature_.name`` says which, and a warning if it is not "ggn".  "fisher" is the empirical Fisher matrix: cheaper, but
-        its scores are right only up to scale.  "cg", "lissa", "arnoldi" and "nystroem" approximate
-        "ggn" without forming it; "ekfac", "kfac", "logra" and "datainf" approximate it by blocks of
-        layers; "hessian" is the dense Hessian.  Objects of ``influencekit.curvature`` have
-        parameters of their own.
+        if its rows fit ``max_memory``.  For more outputs (segmentation, 1,000 classes, language
+        models) it is the same with labels drawn from the model, or "fisher" where these rows do
+        not fit either; a warning and ``curvature_.name`` say which.  "fisher" is the empirical
+        Fisher matrix: cheaper, but its scores are right only up to scale.  "cg", "lissa", "arnoldi"
+        and "nystroem" approximate "ggn" without forming it; "ekfac", "kfac", "logra" and "datainf"
+        approximate it by blocks of layers; "hessian" is the dense Hessian.  Objects of
+        ``influencekit.curvature`` have parameters of their own.
     damping : float, "auto" or "matched", default="auto"
         λ, added to the curvature of the *mean* loss, in addition to the model's own penalty.
         "auto" is 0 for scikit-learn's linear models, whose objective is convex.  For other models

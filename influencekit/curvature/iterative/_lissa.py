@@ -49,9 +49,9 @@ class LiSSA(Curvature, name="lissa"):
         largest found by Lanczos on the whole data and on 5 batches.
     depth : int or None, default=None
         Number of terms in the series. None: enough for the slowest direction, one without
-        curvature, to reach ``rtol``: ``log(1/rtol) * scale / λ``. ``fit`` and ``score`` say so above
-        1,000 terms, and stop with an error if more than 10,000 are needed; a series on all examples
-        stops as soon as its rate shows that.
+        curvature, to reach ``rtol``: ``log(1/rtol) * scale / λ``. Above 1,000 terms a
+        warning says so. If more than 10,000 are needed, an error says so: beforehand for batches,
+        and for all examples as soon as the rate shows it.
     repeats : int, default=1
         Number of series to average, which reduces the noise of the batches.
     rows_per_step : int or None, default=128
@@ -199,9 +199,7 @@ class LissaCurvature(IterativeCurvature):
                 ConvergenceWarning,
             )
 
-    def _check_rate(
-        self, t: int, before: float, left: float, scale: float, damping: float
-    ) -> None:
+    def _check_rate(self, t: int, before: float, left: float, scale: float, damping: float) -> None:
         """Stop a series that cannot reach ``rtol``: its rate only becomes slower."""
         fall = log(before / left) / SETTLED if before < inf else inf
         needed = t + log(left / self.rtol) / fall if fall > 0 else inf

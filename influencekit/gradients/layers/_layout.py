@@ -110,6 +110,7 @@ def _discover(task: Task, inputs: Any) -> Layout:
     layers = _placed(task, _candidates(task), pair, triple)
     outputs, calls = forward_recorded(task, layers, pair)
     cotangents = _pattern(outputs)
+    _refuse_reentrant(task, outputs)
     coarsest = _coarsest(task, [y for _, _, y in calls])
     reference = _reference(task, alone, cotangents, outputs, coarsest)
     options: dict = {"keep_factors": True, "dtype": task.dtype}
@@ -134,6 +135,24 @@ def _discover(task: Task, inputs: Any) -> Layout:
         task.n_parameters,
         _activation_bytes(task, pair, triple),
     )
+
+
+def _refuse_reentrant(task: Task, outputs: Tensor) -> None:
+    """Refuse reentrant checkpoints: only ``backward`` reaches the parameters inside them."""
+    seen: set[Any] = set()
+    nodes: list[Any] = [outputs.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        if type(node).__name__ == "CheckpointFunctionBackward":
+            raise UnsupportedModelError(
+                f"model: {task.name} has reentrant checkpoints, which give no gradients of single "
+                "outputs. Use torch.utils.checkpoint.checkpoint(..., use_reentrant=False), or "
+                "switch checkpointing off: gradients are the same."
+            )
+        seen.add(node)
+        nodes.extend(following for following, _ in node.next_functions)
 
 
 def _by_place(layers: list[Layer]) -> list[list[Layer]]:
@@ -242,7 +261,9 @@ def _reference(
         _check_unmixed(task, single.detach(), outputs[i : i + 1].detach(), dtype)
         grads = torch.autograd.grad(single, wanted, cotangents[i : i + 1], allow_unused=True)
         for (name, p), g in zip(task.parameters.items(), grads, strict=True):
-            rows[name].append(torch.zeros_like(p).flatten() if g is None else g.to_dense().flatten())
+            rows[name].append(
+                torch.zeros_like(p).flatten() if g is None else g.to_dense().flatten()
+            )
     return {name: torch.stack(parts) for name, parts in rows.items()}
 
 

@@ -111,8 +111,9 @@ def _cross_entropy(criterion: nn.CrossEntropyLoss) -> Criterion:
     if weight is None or smoothing == 0:
         loss = CrossEntropy(smoothing)
         if weight is None and smoothing == 0:
-            tokens = "sum" if criterion.reduction == "sum" else "tokens"
-            loss.spatial = SequenceCrossEntropy(tokens, criterion.ignore_index)
+            loss.spatial = SequenceCrossEntropy(
+                "sum" if criterion.reduction == "sum" else "tokens", criterion.ignore_index
+            )
         else:
             _check_ignore_index(criterion)
     elif bool((weight > 0).all()):

@@ -69,9 +69,7 @@ def _gradient(total: Callable, outputs: Tensor, targets: Tensor) -> Tensor:
     return torch.autograd.grad(value, z)[0]
 
 
-def _twice_backward(
-    total: Callable, outputs: Tensor, targets: Tensor
-) -> tuple[Tensor, Tensor]:
+def _twice_backward(total: Callable, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     z = outputs.detach().requires_grad_()
     gradient = torch.autograd.grad(total(z, targets), z, create_graph=True)[0]
     columns = []
