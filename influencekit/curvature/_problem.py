@@ -233,7 +233,8 @@ def _loss_coordinates(problem: CurvatureProblem) -> Tensor | None:
     task, examples, parts = problem.engine.task, problem.examples, []
     for batch, outputs in problem.engine.passes(examples, _hessian_batch(problem.engine, examples)):
         targets = present(batch.targets, "training targets")
-        found = task.loss.checked_factor(outputs, targets).coordinates
+        task.loss.check_size(outputs)
+        found = task.loss.hessian_factor(outputs, targets).coordinates
         if found is None:
             return None
         parts.append(found)

@@ -218,7 +218,8 @@ def make_examples(
     targets = None if y is None else _encode(task, source, y, name, y_name)
     placement = Placement(task.device, task.input_dtype, all_float=uses_matrix(task))
     examples = Examples(source, placement, targets, row_labels(X, y))
-    check_own_loss(task, examples)
+    if targets is not None and task.loss.is_own:
+        check_own_loss(task, examples)
     outputs = _first_outputs(task, examples, name)
     if targets is not None:
         check_targets(task, outputs, targets, y_name)
@@ -234,14 +235,11 @@ def _first_outputs(task: Task, examples: Examples, name: str) -> Tensor:
     except UnsupportedModelError:
         raise
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
-        found = ", ".join(
-            f"{path or name} {tuple(t.shape)} {t.dtype}" for path, t in leaves(inputs)
-        )
+        found = ", ".join(f"{p or name} {tuple(t.shape)} {t.dtype}" for p, t in leaves(inputs))
         raise ValueError(
             f"{name}: {task.name} cannot take it. Its first example as a batch has the shape "
-            f"{found}; accepted are inputs like those that the model was trained on: the same "
-            "axes, features and dtype (floats for numbers), or indices within its embedding. "
-            "The model's own error is shown above this one."
+            f"{found}; accepted are inputs as in training: the same axes, features and dtype (floats "
+            "for numbers), or indices within its embedding. The model's own error is shown above."
         ) from error
 
 
@@ -282,7 +280,7 @@ def _given_twice(name: str, y_name: str) -> ValueError:
 
 
 def _encode(task: Task, source: Source, y: Any, name: str, y_name: str) -> Tensor:
-    if is_structured(y):
+    if isinstance(y, (tuple, Mapping)) and is_structured(y):
         return pack_targets(task, source, y, y_name)
     y = one_column(y) if hasattr(y, "shape") else np.asarray(y)
     if len(y.shape) == 0:

@@ -24,7 +24,7 @@ def loss_output(raw: Any, loss: Any, name: str) -> Tensor:
     Parameters
     ----------
     raw : object
-        Return value of the module.
+        Return value of the module, not a Tensor.
     loss : OutputLoss
         A loss that takes several outputs gets all of them, side by side.
     name : str
@@ -39,8 +39,6 @@ def loss_output(raw: Any, loss: Any, name: str) -> Tensor:
     UnsupportedModelError
         If the output for the loss cannot be told.
     """
-    if isinstance(raw, Tensor):
-        return raw
     if isinstance(loss, CustomLoss) and loss.outputs_packing is not None:
         return pack(raw, f"model: {name}")[0]
     found = main_output(raw)

@@ -163,8 +163,10 @@ class Task:
         """
         with MODULE_LOCK:
             raw = call_module(self.module, inputs, parameters)
-        raw = loss_output(raw, self.loss, type(self.module).__name__)
-        raw = raw.to(torch.promote_types(raw.dtype, self.dtype)) if _is_short(raw) else raw
+        if not isinstance(raw, Tensor):
+            raw = loss_output(raw, self.loss, type(self.module).__name__)
+        if raw.is_floating_point() and raw.element_size() < 4:  # a loss would be rounded
+            raw = raw.to(self.dtype)
         outputs = raw if self.link is None else self.link(raw)
         return outputs[:, None] if outputs.ndim == 1 else outputs
 
@@ -237,11 +239,6 @@ class Task:
 
 
 _CACHED = ("parameters", "n_parameters", "input_dtype", "dtype", "device")
-
-
-def _is_short(raw: Tensor) -> bool:
-    """Whether a loss of these numbers would be rounded to half precision."""
-    return raw.is_floating_point() and raw.element_size() < 4
 
 
 def call_module(

@@ -51,7 +51,7 @@ class CrossEntropy(OutputLoss):
         self.spatial = spatial
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        if self._is_spatial(outputs):
+        if self.spatial is not None and outputs.ndim > 2:
             return self.spatial(_classes_last(outputs), targets.flatten(1))
         _check_matrix(outputs)
         if self.smoothing_weight is None:
@@ -60,9 +60,6 @@ class CrossEntropy(OutputLoss):
             )
         shares = self._shares(targets, outputs)
         return -(shares * torch.log_softmax(outputs, dim=-1)).sum(-1)
-
-    def _is_spatial(self, outputs: Tensor) -> bool:
-        return self.spatial is not None and outputs.ndim > 2
 
     def example_weights(self, targets: Tensor) -> Tensor | None:
         """Weights (n,) of the examples: how many of their pixels are in the loss."""
@@ -89,7 +86,7 @@ class CrossEntropy(OutputLoss):
     def hessian_factor(self, outputs: Tensor, targets: Tensor) -> HessianFactor:
         # L = diag(√p) - p √pᵀ has the null vector √p.  A Householder reflection turns that
         # vector into the last axis, so one column is exactly zero and is dropped.
-        if self._is_spatial(outputs):
+        if self.spatial is not None and outputs.ndim > 2:
             found = self.spatial.hessian_factor(_classes_last(outputs), targets.flatten(1))
             rows = found.factor.unflatten(1, (-1, outputs.shape[1])).transpose(1, 2).flatten(1, 2)
             return HessianFactor(rows, found.coordinates)
@@ -108,7 +105,7 @@ class CrossEntropy(OutputLoss):
         return HessianFactor(total[:, :, None] * reflected[:, :, :-1], moved[:, :-1])
 
     def sampled_gradients(self, outputs: Tensor, targets: Tensor, draw: Draw) -> Tensor:
-        if self._is_spatial(outputs):
+        if self.spatial is not None and outputs.ndim > 2:
             flat, labels = _classes_last(outputs), targets.flatten(1)
             drawn = self.spatial.sampled_gradients(flat, labels, draw)
             return drawn.transpose(2, 3).unflatten(3, outputs.shape[2:])
@@ -120,10 +117,12 @@ class CrossEntropy(OutputLoss):
         return gradients * total.sqrt()[:, None, None]
 
     def predict_proba(self, outputs: Tensor) -> Tensor:
-        return torch.softmax(outputs, dim=1 if self._is_spatial(outputs) else -1)
+        return torch.softmax(
+            outputs, dim=1 if self.spatial is not None and outputs.ndim > 2 else -1
+        )
 
     def predicted_targets(self, outputs: Tensor) -> Tensor:
-        if self._is_spatial(outputs):
+        if self.spatial is not None and outputs.ndim > 2:
             return outputs.argmax(1)
         return super().predicted_targets(outputs)
 
@@ -132,12 +131,12 @@ class CrossEntropy(OutputLoss):
         return targets if several and not targets.is_floating_point() else class_positions(targets)
 
     def logit(self, outputs: Tensor, positions: Tensor) -> Tensor:
-        if self._is_spatial(outputs):
+        if self.spatial is not None and outputs.ndim > 2:
             return self.spatial.logit(_classes_last(outputs), positions.flatten(1))
         return super().logit(outputs, positions)
 
     def margin(self, outputs: Tensor, positions: Tensor) -> Tensor:
-        if self._is_spatial(outputs):
+        if self.spatial is not None and outputs.ndim > 2:
             return self.spatial.margin(_classes_last(outputs), positions.flatten(1))
         given = outputs.gather(1, positions[:, None])[:, 0]
         others = outputs.scatter(1, positions[:, None], -math.inf)

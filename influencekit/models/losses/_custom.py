@@ -48,6 +48,7 @@ class CustomLoss(OutputLoss):
     same version of Python reads; any other function stands as its name.
     """
 
+    is_own = True
     most_outputs = 2048
     outputs_packing: Packing | None = None
     targets_packing: Packing | None = None
