@@ -238,7 +238,7 @@ def _first_outputs(task: Task, examples: Examples, name: str) -> Tensor:
         found = ", ".join(f"{p or name} {tuple(t.shape)} {t.dtype}" for p, t in leaves(inputs))
         raise ValueError(
             f"{name}: {task.name} cannot take it. Its first example as a batch has the shape "
-            f"{found}; accepted are inputs as in training: the same axes, features and dtype (floats "
+            f"{found}; accepted are inputs as in training: the axes, features and dtype (floats "
             "for numbers), or indices within its embedding. The model's own error is shown above."
         ) from error
 
