@@ -181,10 +181,24 @@ def check_targets(task: Task, outputs: Tensor, targets: Tensor, name: str = "y")
 
 
 def _check_positions(task: Task, outputs: Tensor, targets: Tensor, name: str) -> None:
-    n_classes = outputs.shape[-1]
-    accepted = f"accepted are integer class positions 0 to {n_classes - 1}, shape (n_examples,)"
-    if targets.ndim != outputs.ndim - 1:
+    n_classes, axes = outputs.shape[1], tuple(outputs.shape[2:])
+    shape = ", ".join(["n_examples", *map(str, axes)]) + ("" if axes else ",")
+    accepted = f"accepted are integer class positions 0 to {n_classes - 1}, shape ({shape})"
+    if tuple(targets.shape[1:]) != axes:
         raise ValueError(f"{name}: got shape {tuple(targets.shape)}; {accepted}.")
+    spatial = getattr(task.loss, "spatial", None)
+    ignored = None if spatial is None else spatial.ignore_index
+    if axes and ignored is not None:
+        accepted += f", or {ignored} for pixels not in the loss"
+        targets = targets[targets != ignored]
+        if not len(targets):
+            raise ValueError(f"{name}: every label is {ignored}; {accepted}.")
+    elif ignored is not None and bool((targets == ignored).any()):
+        raise ValueError(
+            f"{name}: got the label {ignored}, which the criterion ignores (ignore_index), so "
+            f"{int((targets == ignored).sum())} of the examples are not in the loss; {accepted}. "
+            f"Leave those rows out: keep = {name} != {ignored}."
+        )
     low, high = int(targets.min()), int(targets.max())
     if low < 0 or high >= n_classes:
         bad = low if low < 0 else high

@@ -156,7 +156,7 @@ def _part(task: Task, X: Any, rows: slice) -> Any:
     part = part.toarray() if hasattr(part, "toarray") else part
     tensor = part if isinstance(part, Tensor) else torch.from_numpy(np.array(part))
     integers = not tensor.is_floating_point() and not _reads_numbers(task)
-    return tensor.to(task.device, torch.long if integers else task.dtype)
+    return tensor.to(task.device, torch.long if integers else task.input_dtype)
 
 
 def _reads_numbers(task: Task) -> bool:

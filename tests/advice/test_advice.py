@@ -45,6 +45,15 @@ ROWS = [row for table in TABLES for row in table.ROWS]
 #: Messages whose advice is not run, by a piece of each, and why.
 NOT_RUN = {
     "has no named dampings": "said to authors of methods",
+    "no second derivatives, and does not run in": "needs a model without second derivatives",
+    "terms to bring the residual below rtol": "solvers are run in tests/curvature",
+    "has reentrant checkpoints": "run in tests/curvature/test_second_route.py",
+    "accepted are layers with a width above 0": "a layer of width 0 has nothing to train",
+    "accepted are real parameters. Hold its": "run in tests/curvature/test_half_precision.py",
+    "accepted is a Tensor, a tuple or list whose first": "run in tests/models",
+    "so its objective is not a function of the": "run in tests/models/test_several_outputs.py",
+    "outputs per example takes an output Hessian": "run in tests/models/test_own_losses.py",
+    "accepted is a tuple of them. Wrap the": "run in tests/models/test_several_outputs.py",
     "is met, but it is loose for these data": "warnings of models hardly trained are let be",
     "Its solver stopped early, after max_iter=": "warnings of models hardly trained are let be",
     "is_unbalance=True weights classes": "needs LightGBM",
