@@ -169,10 +169,12 @@ def check_targets(task: Task, outputs: Tensor, targets: Tensor, name: str = "y")
             "F.cross_entropy(outputs, targets, weight=w, reduction='none')."
         )
     if isinstance(task.loss, ColumnLoss) or shares:
-        if targets.shape[1:] != outputs.shape[1:]:
+        columns = isinstance(task.loss, ColumnLoss)
+        expected = task.loss.target_shape(outputs) if columns else outputs.shape[1:]
+        if targets.shape[1:] != tuple(expected):
             raise ValueError(
                 f"{name}: got shape {tuple(targets.shape)}, {task.name} has outputs of shape "
-                f"{('n', *outputs.shape[1:])}; accepted is one target for each output."
+                f"{('n', *expected)}; accepted is one target for each output."
             )
     elif isinstance(task.loss, CrossEntropy) and task.classes is None:
         _check_positions(task, outputs, targets, name)

@@ -1,7 +1,10 @@
 """Adapters from the fitted models of each library to Tasks."""
 
 from influencekit.models.adapters import (  # noqa: F401  each registers as_task
+    _glm,
+    _kernel_ridge,
     _linear,
+    _margin,
     _mlp,
     _sgd,
     _skorch,
