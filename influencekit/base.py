@@ -27,6 +27,7 @@ from influencekit._top_k import smallest_k, top_frame
 from influencekit.data._examples import Examples, ExamplesList, each, open_examples
 from influencekit.data._inputs import check_same_length
 from influencekit.models._task import Task, TaskList, as_task, is_model_list
+from influencekit.models.adapters.meta._calibrated import members_of
 from influencekit.utils._long_work import chunks
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import (
@@ -153,7 +154,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         if is_model_list(model):
             return TaskList.of(map(self._task_of, model))
         reject_data_as_model(self, model, X)
-        return self._task_of(model)
+        return members_of(model) or self._task_of(model)
 
     def _open(
         self, model: Any, X: Any, y: Any, sample_weight: Any = None, X_fit: Any = None
@@ -307,7 +308,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
 
     @property
     def _grouped(self) -> Any:
-        """The attributor that scores groups: this one or one that it holds; None if none does."""
+        """The attributor that scores groups: this one or one that it holds, or None."""
         return None
 
     @property
@@ -372,7 +373,7 @@ def _training_examples(
     ----------
     task : Task or TaskList
     X, y : array-like
-        The data as they were given to the model's fit.
+        The data given to the model's fit.
     X_fit : array-like of shape (n_train, n_features) or None, default=None
         What the last step of a Pipeline was fitted on.
 

@@ -12,3 +12,11 @@ from influencekit.models.adapters import (  # noqa: F401  each registers as_task
     _transformers,
     _wrappers,
 )
+from influencekit.models.adapters.meta import (  # noqa: F401
+    _calibrated,
+    _columns,
+    _selected,
+    _target,
+    _thresholds,
+    _vote,
+)

@@ -42,10 +42,6 @@ class ColumnLoss(OutputLoss):
         slope = torch.func.grad(total)
         return slope(outputs), torch.func.grad(lambda z: slope(z).sum())(outputs)
 
-    def target_shape(self, outputs: Tensor) -> tuple[int, ...]:
-        """Shape of one example's target, for outputs (n, ...)."""
-        return tuple(outputs.shape[1:])
-
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         terms = self.terms(*flat_pair(outputs, targets))
         return terms.mean(1) if self.average else terms.sum(1)
