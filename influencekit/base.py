@@ -104,9 +104,8 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
             Anything that :func:`~influencekit.as_task` accepts. The model is not changed.
             Scores of several models, trained on the same data, are averaged.
         X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_train examples
-            The data that the model was trained on, as it was given to the model's ``fit``.
-            Inputs are kept by reference and may be read again when scoring: do not change
-            them in place.
+            The data given to the model's ``fit``. Inputs are kept by reference and may be read
+            again when scoring: do not change them in place.
         y : array-like of shape (n_train,) or (n_train, n_outputs), default=None
             Training targets; None if ``X`` is a Dataset or DataLoader that yields them.
         sample_weight : array-like of shape (n_train,), default=None
@@ -151,10 +150,10 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
 
     def _read_models(self, model: Any, X: Any, _y: Any) -> Task | TaskList:
         """The model that ``fit`` was given; classes that hold an attributor read it."""
-        if is_model_list(model):
-            return TaskList.of(map(self._task_of, model))
-        reject_data_as_model(self, model, X)
-        return members_of(model) or self._task_of(model)
+        if not is_model_list(model):
+            reject_data_as_model(self, model, X)
+            return members_of(model) or self._task_of(model)
+        return TaskList.of(map(self._task_of, model))
 
     def _open(
         self, model: Any, X: Any, y: Any, sample_weight: Any = None, X_fit: Any = None
