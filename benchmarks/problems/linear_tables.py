@@ -56,7 +56,7 @@ NUMBERS = {
     "diabetes, scaled": load_diabetes,
     "concrete": _concrete,
 }
-COUNTS = {"randhie": partial(_bundled, "randhie"), "star98": partial(_bundled, "star98")}  # fmt: skip
+COUNTS = {name: partial(_bundled, name) for name in ("randhie", "star98")}
 MODELS = {
     "logistic": LogisticRegression(solver="newton-cholesky", tol=1e-8, max_iter=1000),
     "least squares": LinearRegression(),

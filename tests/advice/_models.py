@@ -25,7 +25,9 @@ ROWS = [
                 "[as_task(kind().fit(X, y)) for kind in (LogisticRegression, Ridge, "
                 "LinearRegression)]; as_task(SGDClassifier(loss='log_loss').fit(X, y))"
             ),
-            "KernelRidge": "as_task(KernelRidge().fit(X, y))",
+            "KernelRidge": (
+                "from sklearn.kernel_ridge import KernelRidge; as_task(KernelRidge().fit(X, y))"
+            ),
         },
     ),
     Row(
