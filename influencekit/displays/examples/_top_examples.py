@@ -50,11 +50,11 @@ class TopExamplesDisplay:
         Labels to write under the images.
     query_positions : array-like of int of shape (n_shown,), default=None
         Numbers of the test examples, for the captions; None counts from 0.
+    image_shape : tuple of int, default=None
+        Shape of one image, (h, w), (h, w, 3) or (3, h, w), if `X_train` is flat.
     predicted, probability : array-like of shape (n_shown,), default=None
         What the model predicts for the test examples, and the probability that it gives it, for
         `to_frame`.
-    image_shape : tuple of int, default=None
-        Shape of one image, (h, w), (h, w, 3) or (3, h, w), if `X_train` is flat.
 
     Attributes
     ----------
@@ -239,7 +239,8 @@ class TopExamplesDisplay:
             plot=False,
         )
         display.query_positions = rows
-        display.predicted, display.probability = own_predictions(attributor.task_, shown)
+        if hasattr(attributor, "task_"):
+            display.predicted, display.probability = own_predictions(attributor.task_, shown)
         return display.plot(ax=ax, kind=kind) if plot else display
 
     def plot(self, ax: Any = None, *, kind: str = "auto", cmap: str = "gray") -> TopExamplesDisplay:
