@@ -108,5 +108,5 @@ class AppendScale(nn.Module):
         self.value = nn.Parameter(torch.tensor([scale], dtype=torch.float64))
 
     def forward(self, outputs: Tensor) -> Tensor:
-        """Outputs (n, 1) beside the scale, (n, 2)."""
+        """Columns of outputs and scale, (n, 2)."""
         return torch.cat([outputs, self.value.expand(len(outputs), 1)], dim=1)

@@ -30,7 +30,7 @@ def one_vs_rest_task(model: OneVsRestClassifier, loss: Any = None) -> Task:
     Parameters
     ----------
     model : OneVsRestClassifier
-        Of a model that influencekit knows.
+        Its ``estimator`` is one that :func:`as_task` reads.
     loss : None
 
     Returns

@@ -26,7 +26,7 @@ def voting_task(model: Any, loss: Any = None) -> Task:
     Parameters
     ----------
     model : VotingRegressor, or VotingClassifier with ``voting="soft"``
-        Of models that influencekit knows.
+        Its members are models that :func:`as_task` reads.
     loss : None
 
     Returns
