@@ -13,6 +13,7 @@ from influencekit.models._task import Task
 from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.models.losses._elementwise import ColumnLoss
 from influencekit.models.losses._sequence import SequenceCrossEntropy
+from influencekit.models.losses.meta._vote import ValueVote
 
 __all__ = ["check_targets", "encode_targets", "one_column"]
 
@@ -129,7 +130,7 @@ def _numbers(task: Task, y: Any, name: str) -> Tensor:
         )
     # to() with copy: later changes of the user's y must not reach the targets
     targets = to_tensor(array).detach().clone(memory_format=torch.contiguous_format)
-    if isinstance(task.loss, ColumnLoss):
+    if isinstance(task.loss, (ColumnLoss, ValueVote)):
         targets = targets.to(task.dtype)
         return targets[:, None] if targets.ndim == 1 else targets
     if targets.is_floating_point() or targets.dtype == torch.bool:
@@ -169,10 +170,11 @@ def check_targets(task: Task, outputs: Tensor, targets: Tensor, name: str = "y")
             "F.cross_entropy(outputs, targets, weight=w, reduction='none')."
         )
     if isinstance(task.loss, ColumnLoss) or shares:
-        if targets.shape[1:] != outputs.shape[1:]:
+        expected = task.loss.target_shape(outputs)
+        if targets.shape[1:] != expected:
             raise ValueError(
                 f"{name}: got shape {tuple(targets.shape)}, {task.name} has outputs of shape "
-                f"{('n', *outputs.shape[1:])}; accepted is one target for each output."
+                f"{('n', *expected)}; accepted is one target for each output."
             )
     elif isinstance(task.loss, CrossEntropy) and task.classes is None:
         _check_positions(task, outputs, targets, name)

@@ -219,7 +219,7 @@ def resolve_output(
                 "and the gradient of a regression loss there is zero. "
                 "Pass y, or use output='prediction'."
             )
-        return lambda outputs, targets: -task.loss(outputs, targets)
+        return lambda outputs, targets: -task.loss.explained(outputs, targets)
     if output == "prediction":
         return _prediction(task)
     if output in ("margin", "logit"):

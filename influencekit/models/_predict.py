@@ -72,7 +72,7 @@ def predicted_labels(task: Task, outputs: Tensor) -> np.ndarray:
         return _array(task.loss.prediction(outputs))
     if has_several_labels(task, outputs):
         return task.loss.predicted_targets(outputs).cpu().numpy().astype(int)
-    positions = task.loss.class_logits(outputs).argmax(-1).cpu().numpy()
+    positions = task.loss.predicted_positions(outputs).cpu().numpy()
     return positions if task.classes is None else np.asarray(task.classes)[positions]
 
 

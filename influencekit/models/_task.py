@@ -78,7 +78,7 @@ class Task:
     feature_names_in : ndarray of str or None
         Column names of raw ``X``, if the model was fitted on a DataFrame.
     convex : bool
-        Whether it is a scikit-learn linear model with a convex objective.
+        Whether it is a scikit-learn model with a convex objective.
     """
 
     module: nn.Module
@@ -277,9 +277,9 @@ def as_task(model: Any, loss: Any = None) -> Task:  # noqa: ARG001  registered a
     model : fitted model
         torch module (give ``loss``), model of the transformers library, skorch net, fitted
         Pipeline, fitted GridSearchCV / RandomizedSearchCV, FrozenEstimator,
-        LogisticRegression, Ridge, LinearRegression, SGDClassifier, SGDRegressor,
-        MLPClassifier, MLPRegressor, or a
-        Task, which is returned unchanged.
+        scikit-learn's linear models, generalized linear models, KernelRidge and MLPs, and its
+        models that hold such a model (for the list see :doc:`/models`), or a Task, which is
+        returned unchanged.
     loss : callable or torch.nn.Module, default=None
         Needed for a bare torch module: the loss it was trained with.  For a skorch net or a model
         of the transformers library, it replaces the model's own loss. For other models it is an

@@ -105,6 +105,14 @@ class OutputLoss(ABC):
         gradients = normal @ factor.mT
         return gradients.reshape(*gradients.shape[:2], *outputs.shape[1:])
 
+    def target_shape(self, outputs: Tensor) -> tuple[int, ...]:
+        """Shape of one example's target, if it is not a position, for outputs (n, ...)."""
+        return tuple(outputs.shape[1:])
+
+    def explained(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What ``output="neg_loss"`` is the negative of: the loss itself, or that of a vote."""
+        return self(outputs, targets)
+
     def prediction(self, outputs: Tensor) -> Tensor:
         """Predictions of the model, in the units of its target (n, n_outputs)."""
         return outputs
@@ -123,6 +131,10 @@ class OutputLoss(ABC):
             return self.prediction(outputs)
         logits = self.class_logits(outputs)
         return self.encode_classes(logits.argmax(1), logits.shape[1])
+
+    def predicted_positions(self, outputs: Tensor) -> Tensor:
+        """Position (n,) of the class that the model predicts."""
+        return self.class_logits(outputs).argmax(-1)
 
     def positions(self, targets: Tensor) -> Tensor:
         """Targets as class positions (n,), for :meth:`margin` and :meth:`logit`."""
