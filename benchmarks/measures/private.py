@@ -9,7 +9,14 @@ import torch
 
 from influencekit import AdamWInfluence, TreeInfluence
 from influencekit.applications import LookAheadSelector
-from influencekit.applications._evidence import normalized_margin
+from influencekit.applications._fitting import fit_on, fold_list
+from influencekit.applications._label_probabilities import (
+    confidently_contradicted,
+    count_of_wrong,
+    cross_entropy,
+    kept_rows,
+    normalized_margin,
+)
 from influencekit.applications._values import group_means
 from influencekit.attributors.trees._objectives import base_score
 from influencekit.attributors.trees._replay import Replay
@@ -26,8 +33,14 @@ __all__ = [
     "NoDecayAssumed",
     "RandomSelector",
     "adjoint_growth",
+    "confidently_contradicted",
+    "count_of_wrong",
+    "cross_entropy",
+    "fit_on",
+    "fold_list",
     "grad_dot_cosine",
     "group_means",
+    "kept_rows",
     "normalized_margin",
     "refitted_leaves",
 ]
