@@ -21,7 +21,7 @@ from torch import nn
 from influencekit.damping._grid import damping_name
 from influencekit.data._examples import Examples, ExamplesList, each
 from influencekit.models._task import Task, TaskList
-from influencekit.training._cache import fingerprint
+from influencekit.training._fingerprint import fingerprint
 from influencekit.training.subsets._subset_outputs import SubsetOutputs
 
 __all__ = ["open_study", "question", "study_lock"]

@@ -13,7 +13,7 @@ from torch import nn
 
 from influencekit.exceptions import InfluenceKitWarning
 from influencekit.training import SubsetOutputs, retrain_on_subsets
-from influencekit.training._cache import fingerprint
+from influencekit.training._fingerprint import fingerprint
 from influencekit.training.subsets import _engines, _stacked
 from tests.training import _resumable
 from tests.training._training_nets import Dropped, Logits, make_data, make_net

@@ -15,7 +15,8 @@ from influencekit.data._examples import Examples
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics._text import some_rows
 from influencekit.models._task import Task
-from influencekit.training._cache import OutputCache, fingerprint
+from influencekit.training._cache import OutputCache
+from influencekit.training._fingerprint import fingerprint
 from influencekit.training.further._config import ResolvedTraining
 from influencekit.training.further._runner import FurtherRunner
 from influencekit.training.further._scores import (

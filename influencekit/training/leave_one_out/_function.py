@@ -15,8 +15,9 @@ from torch import Tensor
 from influencekit.data._examples import Examples, make_examples
 from influencekit.exceptions import InfluenceKitWarning, TrajectoryError, warn_user
 from influencekit.models._task import Task, as_task
-from influencekit.training._cache import OutputCache, fingerprint
+from influencekit.training._cache import OutputCache
 from influencekit.training._diverged import check_on_nan, warn_kept
+from influencekit.training._fingerprint import fingerprint
 from influencekit.training._randomness import RandomStream, untouched
 from influencekit.training.leave_one_out._result import TrajectoryLeaveOneOut
 from influencekit.training.stack._tasks import Evaluation, Parameters, TaskStack

@@ -18,8 +18,9 @@ from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 
-from influencekit.training._cache import OutputCache, fingerprint
+from influencekit.training._cache import OutputCache
 from influencekit.training._diverged import DivergedRuns
+from influencekit.training._fingerprint import fingerprint
 from influencekit.training._randomness import seeded
 from influencekit.training.estimator._recipe import device_of, fresh_copy, weighted_fit
 from influencekit.training.estimator._rows import count_rows, take_rows
