@@ -18,6 +18,7 @@ from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 
+from influencekit.training._behavior import net_behavior
 from influencekit.training._cache import OutputCache
 from influencekit.training._diverged import DivergedRuns
 from influencekit.training._fingerprint import fingerprint
@@ -296,5 +297,6 @@ def _open_cache(job: Job, stacked: bool, cache_dir: Any) -> OutputCache | None:
     versions = (torch.__version__, sklearn.__version__, skorch.__version__)
     if job.sample_weight is not None:
         what.append(job.sample_weight)
-    key = fingerprint("influencekit-3", "stacked" if stacked else "joblib", versions, *what)
+    what += net_behavior(job.estimator, job.X, job.y)
+    key = fingerprint("influencekit-4", "stacked" if stacked else "joblib", versions, *what)
     return OutputCache(cache_dir, key)
