@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from influencekit.exceptions import InfluenceKitWarning, warn_user
-from influencekit.utils._files import remove_abandoned, whole_file
+from influencekit.exceptions import InfluenceKitWarning, ResourceError, warn_user
+from influencekit.utils._archives import read_arrays
+from influencekit.utils._files import check_writable, remove_abandoned, whole_file, writing
 
 __all__ = ["OutputCache"]
+
+#: Bytes that the names and shapes of a small archive may take.
+_SMALL = 2**16
 
 
 class OutputCache:
@@ -20,38 +23,50 @@ class OutputCache:
     Parameters
     ----------
     directory : path-like
-        Created if missing. Several processes may share it.
+        Created if missing. Several processes may share it.  It is tried before any work begins.
     key : str
         Fingerprint of everything except the chunk: data, model, output, engine.
     what : str
         Consequence of a damaged chunk, for the warning.
+    n_bytes : int, default=0
+        Bytes that will be stored, as far as they are known.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written, or the disk is full.
     """
 
     def __init__(
-        self, directory: str | os.PathLike, key: str, what: str = "these models are trained again"
+        self,
+        directory: str | os.PathLike,
+        key: str,
+        what: str = "these models are trained again",
+        n_bytes: int = 0,
     ):
         self.what = what
         self.folder = Path(directory) / key
-        self.folder.mkdir(parents=True, exist_ok=True)
+        check_writable(directory, "cache_dir", n_bytes)
         remove_abandoned(self.folder)
 
     def load(self, chunk_key: str, shape: tuple[int, int]) -> np.ndarray | None:
         """Outputs of a chunk; None if they are missing or damaged."""
         path = self.folder / f"{chunk_key}.npz"
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                outputs, key = stored["outputs"], str(stored["key"])
+            stored = read_arrays(path, 8 * int(np.prod(shape)) + _SMALL)
+            outputs, key = stored["outputs"], str(stored["key"])
             if key != chunk_key or outputs.shape != shape or outputs.dtype != np.float64:
-                raise ValueError("its content does not match its name")
+                raise ValueError(f"the content of {path} does not match its name")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            text = f"cache_dir: {path.name} cannot be used ({error}); {self.what}."
-            warn_user(text, InfluenceKitWarning)
+        except (OSError, ValueError, KeyError, ResourceError) as error:
+            warn_user(f"cache_dir: {error}; {self.what}.", InfluenceKitWarning)
             return None
         return outputs
 
     def store(self, chunk_key: str, outputs: np.ndarray) -> None:
         """Write a chunk completely or not at all."""
-        with whole_file(self.folder / f"{chunk_key}.npz") as file:
-            np.savez(file, outputs=outputs, key=np.array(chunk_key))
+        with writing(self.folder, "cache_dir"):
+            self.folder.mkdir(parents=True, exist_ok=True)  # only now: an empty one says nothing
+            with whole_file(self.folder / f"{chunk_key}.npz") as file:
+                np.savez(file, outputs=outputs, key=np.array(chunk_key))

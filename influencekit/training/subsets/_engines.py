@@ -32,6 +32,8 @@ from influencekit.utils._long_work import progress
 __all__ = ["ENGINES", "Job", "evaluate_runs"]
 
 
+#: Bytes of a file of the cache without its numbers.
+_FILE_BYTES = 1000
 #: Messages of scikit-learn's SGD and MLP estimators when training diverges.
 _SKLEARN_DIVERGED = ("Floating-point under-/overflow occurred", "non-finite parameter weights")
 
@@ -224,7 +226,8 @@ def evaluate_runs(
         chunks = [np.array([i]) for i in range(len(runs))]
     else:
         chunks = stacked.chunks([rows for rows, _ in runs])
-    cache = _open_cache(job, stacked is not None, cache_dir)
+    n_bytes = len(runs) * (8 * count_rows(job.X_query) + _FILE_BYTES)
+    cache = _open_cache(job, stacked is not None, cache_dir, n_bytes)
     keys = [fingerprint([runs[i] for i in chunk]) for chunk in chunks] if cache else []
     outputs = np.full((len(runs), count_rows(job.X_query)), np.nan)
     missing = []
@@ -290,7 +293,7 @@ def _compute(
         yield c, stacked.run(rows, seeds)
 
 
-def _open_cache(job: Job, stacked: bool, cache_dir: Any) -> OutputCache | None:
+def _open_cache(job: Job, stacked: bool, cache_dir: Any, n_bytes: int) -> OutputCache | None:
     if cache_dir is None:
         return None
     what = [job.estimator, job.retrain, job.X, job.y, job.X_query, job.y_query, job.output]
@@ -299,4 +302,4 @@ def _open_cache(job: Job, stacked: bool, cache_dir: Any) -> OutputCache | None:
         what.append(job.sample_weight)
     what += net_behavior(job.estimator, job.X, job.y)
     key = fingerprint("influencekit-4", "stacked" if stacked else "joblib", versions, *what)
-    return OutputCache(cache_dir, key)
+    return OutputCache(cache_dir, key, n_bytes=n_bytes)
