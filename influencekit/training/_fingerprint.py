@@ -122,7 +122,7 @@ class _Digest:
         if isinstance(part, type):
             self._feed_class(part)
         elif isinstance(part, types.MethodType):
-            self._feed_function(part.__func__)
+            self.feed(part.__func__)
             self.feed(part.__self__)
         elif isinstance(part, types.FunctionType):
             self._feed_function(part)

@@ -47,6 +47,8 @@ def read_arrays(path: str | os.PathLike, at_most: int | None = None) -> dict[str
     content = Path(path).read_bytes()
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if len(archive.infolist()) != int.from_bytes(content[-12:-10], "little"):
+                raise zipfile.BadZipFile("its list of contents is incomplete")
             size = sum(part.file_size for part in archive.infolist())
             limit = free_memory() // 2 if at_most is None else at_most
             if size <= limit:

@@ -78,7 +78,7 @@ def flips(path, read, error, n, seed):
     folder = path.parent.parent if path.name == "chunk.npz" else path.parent
     whole, wrong = path.read_bytes(), []
     expected = [np.array(v) for v in read(folder)]
-    for at in np.random.default_rng(seed).choice(8 * len(whole), n, replace=False):
+    for at in np.random.default_rng(seed).permutation(8 * len(whole))[:n]:
         damaged = bytearray(whole)
         damaged[at // 8] ^= 1 << at % 8
         path.write_bytes(bytes(damaged))
@@ -97,7 +97,7 @@ def flips(path, read, error, n, seed):
     return wrong
 
 
-@pytest.mark.parametrize("n", [60, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [60, pytest.param(None, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("file", ["chunk", "outputs", "settings", "arrays", "snapshot"])
 def test_a_flipped_bit_is_noticed_or_has_no_effect(tmp_path, file, n):
     if file == "chunk":

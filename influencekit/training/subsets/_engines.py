@@ -32,6 +32,8 @@ from influencekit.utils._long_work import progress
 __all__ = ["ENGINES", "Job", "evaluate_runs"]
 
 
+#: Number of chunks at least, where finished ones are stored: a kill loses one of them.
+_CHUNKS = 10
 #: Bytes of a file of the cache without its numbers.
 _FILE_BYTES = 1000
 #: Messages of scikit-learn's SGD and MLP estimators when training diverges.
@@ -225,14 +227,15 @@ def evaluate_runs(
     if stacked is None:
         chunks = [np.array([i]) for i in range(len(runs))]
     else:
-        chunks = stacked.chunks([rows for rows, _ in runs])
+        most = None if cache_dir is None else max(1, len(runs) // _CHUNKS)
+        chunks = stacked.chunks([rows for rows, _ in runs], most)
     n_bytes = len(runs) * (8 * count_rows(job.X_query) + _FILE_BYTES)
     cache = _open_cache(job, stacked is not None, cache_dir, n_bytes)
-    keys = [fingerprint([runs[i] for i in chunk]) for chunk in chunks] if cache else []
+    keys = [fingerprint([run]) for run in runs] if cache else []
     outputs = np.full((len(runs), count_rows(job.X_query)), np.nan)
     missing = []
     for c, chunk in enumerate(chunks):
-        stored = cache.load(keys[c], outputs[chunk].shape) if cache else None
+        stored = _stored(cache, [keys[i] for i in chunk], outputs.shape[1]) if cache else None
         if stored is None or (on_nan == "raise" and not np.isfinite(stored).all()):
             missing.append(c)
         else:
@@ -244,9 +247,24 @@ def evaluate_runs(
                 _refuse_diverged(values, chunks[c], runs, n_repeats, cache is not None)
             outputs[chunks[c]] = values = np.where(np.isfinite(values), values, np.nan)
             if cache:
-                cache.store(keys[c], values)
+                for i, row in zip(chunks[c], values, strict=True):
+                    cache.store(keys[i], row[None])
             bar.update(len(chunks[c]))
     return outputs
+
+
+def _stored(cache: OutputCache, keys: list[str], n_query: int) -> np.ndarray | None:
+    """Outputs of a chunk's runs; None if those of one are missing.
+
+    The chunk is then trained as a whole, so that its models have the same company as in a call that
+    was not interrupted.
+    """
+    found = []
+    for key in keys:
+        found.append(cache.load(key, (1, n_query)))
+        if found[-1] is None:
+            return None
+    return np.concatenate(found)
 
 
 def _refuse_diverged(
