@@ -259,11 +259,12 @@ def _stored(cache: OutputCache, keys: list[str], n_query: int) -> np.ndarray | N
     The chunk is then trained as a whole, so that its models have the same company as in a call that
     was not interrupted.
     """
-    found = []
+    found: list[np.ndarray] = []
     for key in keys:
-        found.append(cache.load(key, (1, n_query)))
-        if found[-1] is None:
+        row = cache.load(key, (1, n_query))
+        if row is None:
             return None
+        found.append(row)
     return np.concatenate(found)
 
 
