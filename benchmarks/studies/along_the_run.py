@@ -11,7 +11,9 @@ import numpy as np
 
 from benchmarks.harness import Size, Study, Table
 from benchmarks.harness.tables import mean_error, of, short
-from benchmarks.measures.averages import METHODS, WAYS, as_loss, checkpoints, explaining, unit
+from benchmarks.measures.averages import (
+    METHODS, WAYS, as_loss, checkpoints, explaining, fitted_with_costs, unit,
+)  # fmt: skip
 from benchmarks.problems.averages import FINETUNED, SETTINGS, fitted
 from influencekit import retrain_on_subsets
 from influencekit.metrics import PreparedOutputs
@@ -24,7 +26,7 @@ def row(part, setting, seed, n_subsets, n_repeats, fraction):
     plan = {"n_subsets": n_subsets, "n_repeats": n_repeats, "subset_fraction": fraction}
     made = retrain_on_subsets(net, *problem.data, **plan, output=value, random_state=seed)
     ways = METHODS if part == "methods" else WAYS
-    attributors = {name: make().fit(net, *problem.train) for name, make in ways.items()}
+    attributors, costs = fitted_with_costs(ways, net, problem.train)
     parts = checkpoints(net, problem.train) if part != "methods" else []
     found = []
     for explained, output in (("value", value), ("loss", "neg_loss")):
@@ -37,7 +39,7 @@ def row(part, setting, seed, n_subsets, n_repeats, fraction):
         truth = PreparedOutputs(outputs)
         lds = {way: truth.score(s @ made.masks.T.astype(float)).mean for way, s in scores.items()}
         found.append({"explained": explained, **lds, "ceiling": truth.noise_ceiling})
-    return found
+    return [{**each, **costs} for each in found]
 
 
 def tables(rows):
