@@ -156,10 +156,18 @@ class OutputCache:
 
     def load(self, chunk_key: str, shape: tuple[int, int]) -> np.ndarray | None:
         """Outputs of a chunk; None if they are missing or damaged."""
+        found = self.load_all(chunk_key, shape)
+        return None if found is None else found[0]
+
+    def load_all(
+        self, chunk_key: str, shape: tuple[int, int]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
+        """Outputs of a chunk, and the arrays stored with them; None if missing or damaged."""
         path = self.folder / f"{chunk_key}.npz"
         try:
             with np.load(path, allow_pickle=False) as stored:
                 outputs, key = stored["outputs"], str(stored["key"])
+                more = {name: stored[name] for name in stored.files if "/" in name}
             if key != chunk_key or outputs.shape != shape or outputs.dtype != np.float64:
                 raise ValueError("its content does not match its name")
         except FileNotFoundError:
@@ -168,9 +176,11 @@ class OutputCache:
             text = f"cache_dir: {path.name} cannot be used ({error}); {self.what}."
             warn_user(text, InfluenceKitWarning)
             return None
-        return outputs
+        return outputs, more
 
-    def store(self, chunk_key: str, outputs: np.ndarray) -> None:
-        """Write a chunk completely or not at all."""
+    def store(
+        self, chunk_key: str, outputs: np.ndarray, more: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        """Write a chunk completely or not at all; names of further arrays hold a slash."""
         with whole_file(self.folder / f"{chunk_key}.npz") as file:
-            np.savez(file, outputs=outputs, key=np.array(chunk_key))
+            np.savez(file, outputs=outputs, key=np.array(chunk_key), **(more or {}))
