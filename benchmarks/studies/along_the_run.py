@@ -12,7 +12,13 @@ import numpy as np
 from benchmarks.harness import Size, Study, Table
 from benchmarks.harness.tables import mean_error, of, short
 from benchmarks.measures.averages import (
-    METHODS, WAYS, as_loss, checkpoints, explaining, fitted_with_costs, unit,
+    METHODS,
+    WAYS,
+    as_loss,
+    checkpoints,
+    explaining,
+    fitted_with_costs,
+    unit,
 )  # fmt: skip
 from benchmarks.problems.averages import FINETUNED, SETTINGS, TABLES, fitted
 from influencekit import retrain_on_subsets

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from influencekit.attributors.along_the_run._fitted_sweep import FittedSweep
 from influencekit.data._examples import Examples
+from influencekit.training.trajectory._all_rows import AllRowsSweep
 from influencekit.training.trajectory._finite_removal import FiniteRemoval
 from influencekit.training.trajectory._kinks import kinks_of
 from influencekit.training.trajectory._optimizers import Rule
@@ -45,7 +46,8 @@ class FittedTrajectory(FittedSweep):
     def __init__(self, attributor: Any, train: Examples, replay: Replay, rule: Rule):
         self.removal, self.removal_order = attributor.removal, attributor.removal_order
         horizon = attributor.horizon
-        sweep = Sweep(replay, rule, attributor.curvature, self.removal, horizon)
+        kind = AllRowsSweep if attributor.rows == "all" else Sweep
+        sweep = kind(replay, rule, attributor.curvature, self.removal, horizon)
         super().__init__(attributor, train, replay, sweep)
         fronts = min(max(horizon, 1), replay.n_steps) if horizon is not None else 1
         self.n_tensors = 4 * (1 + len(rule.slots)) * fronts

@@ -38,6 +38,7 @@ class TrajectoryInfluence(RecordedRunAttributor):
         **RecordedRunAttributor._parameter_constraints,
         "curvature": [StrOptions(set(CURVATURES))],
         "removal": [StrOptions({"renormalize", "fixed"})],
+        "rows": [StrOptions({"batch", "all"})],
         "horizon": [Interval(Integral, 0, None, closed="left"), None],
         "removal_order": [StrOptions({"derivative", "finite"})],
     }
@@ -49,6 +50,7 @@ class TrajectoryInfluence(RecordedRunAttributor):
         *,
         removal: str = "renormalize",
         removal_order: str = "derivative",
+        rows: str = "batch",
         horizon: int | None = None,
         output: str | Callable = "auto",
         batch_size: int | None = None,
@@ -59,6 +61,7 @@ class TrajectoryInfluence(RecordedRunAttributor):
         self.curvature = curvature
         self.removal = removal
         self.removal_order = removal_order
+        self.rows = rows
         self.horizon = horizon
         self.output = output
         self.batch_size = batch_size
@@ -77,7 +80,17 @@ class TrajectoryInfluence(RecordedRunAttributor):
                 f"Use "
                 "horizon=None, or removal_order='derivative'."
             )
+        if self.removal_order == "finite":
+            self._needs_batches("removal_order='finite'")
         return super()._fit(task, train)
+
+    def _needs_batches(self, asked: str) -> None:
+        """Refuse what is only known of the rows of the batches."""
+        if self.rows != "batch":
+            raise ValueError(
+                f"rows: got {self.rows!r} with {asked}, which is about the batches that a row was "
+                "in. Use rows='batch'."
+            )
 
     def _swept(self, train: Examples, replay: Replay) -> FittedTrajectory:
         return FittedTrajectory(self, train, replay, self._rule(replay.trajectory))
@@ -104,6 +117,7 @@ class TrajectoryInfluence(RecordedRunAttributor):
             With ``removal_order="finite"``.
         """
         self._only("step_scores")
+        self._needs_batches("step_scores")
         if self.removal_order == "finite":
             raise ValueError(
                 "step_scores: removal_order='finite' removes an example from all of its batches "
@@ -179,6 +193,7 @@ class TrajectoryInfluence(RecordedRunAttributor):
            sources, remedies, and practical guidelines. 2026, arXiv 2605.18814.
         """
         fitted = self._only("taylor_error_proxy")
+        self._needs_batches("taylor_error_proxy")
         check_choice("estimate", estimate, ("auto", "second_order", "finite", "kinks"))
         rows = self.train_rows_ if left_out is None else np.asarray(left_out, dtype=np.int64)
         unknown = np.setdiff1d(rows, self.train_rows_)

@@ -153,7 +153,18 @@ class Sweep:
             inner = inner - (u @ loss.gradient)[:, None] * batch.shares
         # ∂f/∂θ gains H u, from the gradient that the step took at θ
         adjoint["theta"] += curved
-        return adjoint, StepInfluence(step, batch.rows, inner)
+        return adjoint, self.influence(step, loss, before, u, inner)
+
+    def influence(
+        self,
+        step: int,
+        loss: StepLoss,
+        before: State,  # noqa: ARG002  who scores other rows takes them
+        u: Tensor,  # noqa: ARG002
+        inner: Tensor,
+    ) -> StepInfluence:
+        """Influence of a step's rows, from the adjoint u of its gradient."""
+        return StepInfluence(step, loss.batch.rows, inner)
 
     def options(self, step: int) -> Any:
         """Numbers of the optimizer at a step, those that the run does not know being 0."""
