@@ -7,15 +7,20 @@ from dataclasses import replace
 
 import numpy as np
 
+from benchmarks.harness import Table
+from benchmarks.harness.tables import mean_error, of
 from influencekit import InfluenceFunction, RunAverage, SubsetPosterior
 from influencekit.metrics import PreparedOutputs
 from influencekit.training import retrain_on_subsets
 
 #: Trainings that a posterior learns from, with what it makes of them.
 LEARNING = [
-    (20, {}), (20, {"scores": "sweep"}), (50, {}), (100, {}), (100, {"scores": "sweep"}),
+    (20, {}),
+    (20, {"scores": "sweep"}),
+    (50, {}),
+    (100, {}),
     (100, {"prior": None}),
-]  # fmt: skip
+]
 
 
 def first(runs, n: int):
@@ -61,6 +66,21 @@ def one_training(scores: np.ndarray, truth, n_draws: int = 100) -> tuple[float, 
         drawn = PreparedOutputs(outputs[masks][:, :, queries])
         draws.append(drawn.score(sums[queries][:, masks]).mean)
     return PreparedOutputs(outputs).score(sums).mean, float(np.std(draws, ddof=1))
+
+
+def self_reported(rows: list[dict]) -> Table:
+    """How near the self-reported LDS comes to that against one training a mask."""
+    known = [r for r in rows if r.get("reported") is not None]
+    reports = []
+    for w in dict.fromkeys(r["way"] for r in known):
+        own = [r for r in known if r["way"] == w]
+        off = np.array([r["reported"] - r["one"] for r in own])
+        error = np.array([np.hypot(r["reported_error"], r["one_error"]) for r in own])
+        within = f"{int((np.abs(off) <= 2 * error).sum())} of {len(own)}"
+        reports.append([w, mean_error(of(own, "reported"), 3), mean_error(of(own, "one"), 3),
+                        mean_error(off, 3), within])  # fmt: skip
+    head = ["scores", "self-reported", "one training a mask", "difference", "within two errors"]
+    return Table(head, reports)
 
 
 def _since(began: float) -> float:

@@ -11,15 +11,8 @@ import numpy as np
 
 from benchmarks.harness import Size, Study, Table
 from benchmarks.harness.tables import mean_error, of, short
-from benchmarks.measures.averages import (
-    METHODS,
-    WAYS,
-    as_loss,
-    checkpoints,
-    explaining,
-    fitted_with_costs,
-    unit,
-)  # fmt: skip
+from benchmarks.measures import averages
+from benchmarks.measures.averages import METHODS, WAYS, explaining
 from benchmarks.problems.averages import FINETUNED, SETTINGS, TABLES, fitted
 from influencekit import retrain_on_subsets
 from influencekit.metrics import PreparedOutputs
@@ -34,16 +27,16 @@ def row(part, setting, seed, n_subsets, n_repeats, fraction):
     plan = {"n_subsets": n_subsets, "n_repeats": n_repeats, "subset_fraction": fraction}
     made = retrain_on_subsets(net, *problem.data, **plan, output=value, random_state=seed)
     ways = METHODS if part == "methods" else WAYS
-    attributors, costs = fitted_with_costs(ways, net, problem.train)
-    parts = checkpoints(net, problem.train) if part != "methods" else []
+    attributors, costs = averages.fitted_with_costs(ways, net, problem.train)
+    parts = averages.checkpoints(net, problem.train) if part != "methods" else []
     found = []
     for explained, output in (("value", value), ("loss", "neg_loss")):
         scores = {way: explaining(one, output, problem.test) for way, one in attributors.items()}
         if parts:
-            scores["unit"] = unit(parts, output, problem.test)
+            scores["unit"] = averages.unit(parts, output, problem.test)
         outputs = made.outputs
         if explained == "loss":
-            outputs = as_loss(outputs, problem.y_test, classifies)
+            outputs = averages.as_loss(outputs, problem.y_test, classifies)
         truth = PreparedOutputs(outputs)
         lds = {way: truth.score(s @ made.masks.T.astype(float)).mean for way, s in scores.items()}
         found.append({"explained": explained, **lds, "ceiling": truth.noise_ceiling})
@@ -75,7 +68,8 @@ SCRATCH = {"part": ["scratch"], "setting": SETTINGS, "seed": [0, 1]}
 OTHERS = ["wine, AdamW", "breast cancer, SGD", "diabetes, AdamW", "Concrete, SGD"]
 STUDY = Study(
     __doc__, row,
-    [SCRATCH, {"part": ["few"], "setting": TABLES, "seed": [0]}, {"part": ["methods"], "setting": OTHERS, "seed": [0]},
+    [SCRATCH, {"part": ["few"], "setting": TABLES, "seed": [0]},
+     {"part": ["methods"], "setting": OTHERS, "seed": [0]},
      {"part": ["finetuned"], "setting": FINETUNED, "seed": [0]}],
     {"n_subsets": 80, "n_repeats": 3, "fraction": 0.5},
     quick=Size({"part": ["finetuned"], "setting": FINETUNED[:1], "seed": [0]},

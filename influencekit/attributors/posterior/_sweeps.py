@@ -21,6 +21,8 @@ __all__ = ["Sweeps", "check_runs", "sweep_runs"]
 
 #: Sweeps that the prior's scores, of a run on all rows, count as.
 PRIOR_SWEEPS = 5
+#: Steps of a training from one at which rows are scored to the next.
+STRIDE = 4
 #: From so many sweeps on, the mean leaves out the largest and smallest share of them.
 TRIMMED_FROM, TRIM = 50, 0.2
 
@@ -105,10 +107,17 @@ def sweep_runs(
             kind = SGDInfluence if sgd else AdamWInfluence
             attributor = kind(trajectory, rows="all", output=output)
             task = runs.run(model, subset, repeat)
-            repeats.append(attributor.fit(task, train).score(queries))
+            repeats.append(with_stride(attributor.fit(task, train), STRIDE).score(queries))
         found.append(_unit_mean(repeats))
     scores, lengths = (np.stack(part) for part in zip(*found, strict=True))
     return Sweeps(runs.masks, scores, lengths)
+
+
+def with_stride(attributor: Any, stride: int) -> Any:
+    """A fitted attributor of all rows that scores only every ``stride``-th step."""
+    sweep = attributor.fitted_[0].sweep
+    sweep.stride = min(stride, sweep.replay.n_steps)
+    return attributor
 
 
 def check_runs(subset_outputs: Any) -> None:
