@@ -127,8 +127,7 @@ class SubsetPosterior(BaseAttributor):
     query; from 50 trainings on, the largest and the smallest fifth are left out.
 
     Cost: the prior's, one training for each subset, and an eigendecomposition of n_trainings
-    dimensions for each candidate prior. A sweep takes a pass over all rows for each step of its
-    training, and memory of n_query x n_train numbers.
+    dimensions for each candidate prior. A sweep costs about as much as n_query trainings.
 
     References
     ----------
