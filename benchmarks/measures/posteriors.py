@@ -70,7 +70,8 @@ def one_training(scores: np.ndarray, truth, n_draws: int = 100) -> tuple[float, 
 
 def self_reported(rows: list[dict]) -> Table:
     """How near the self-reported LDS comes to that against one training a mask."""
-    known = [r for r in rows if r.get("reported") is not None]
+    needed = ("reported", "reported_error", "one", "one_error")
+    known = [r for r in rows if all(r.get(name) is not None for name in needed)]
     reports = []
     for w in dict.fromkeys(r["way"] for r in known):
         own = [r for r in known if r["way"] == w]

@@ -182,5 +182,6 @@ class OutputCache:
         self, chunk_key: str, outputs: np.ndarray, more: Mapping[str, np.ndarray] | None = None
     ) -> None:
         """Write a chunk completely or not at all; names of further arrays hold a slash."""
+        arrays: dict[str, Any] = {**(more or {}), "outputs": outputs, "key": np.array(chunk_key)}
         with whole_file(self.folder / f"{chunk_key}.npz") as file:
-            np.savez(file, outputs=outputs, key=np.array(chunk_key), **(more or {}))
+            np.savez(file, **arrays)

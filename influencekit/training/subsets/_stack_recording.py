@@ -50,7 +50,7 @@ class StackRecording:
             self._keep()
         self.step += 1
 
-    def finish(self) -> list[Run]:
+    def finish(self) -> list[Run | None]:
         """The run of each model."""
         self._keep()
         return list(self.kept)
@@ -94,7 +94,7 @@ class StackTrajectories(StackRecording):
             for states, stream in zip(self.random_states, self.stack.streams, strict=True):
                 states.append(stream.cpu.clone())
 
-    def finish(self) -> list[Run]:
+    def finish(self) -> list[Run | None]:
         self._keep()
         options = {n: np.array([step[n] for step in self.numbers]) for n in self.numbers[0]}
         names = self.plan.names

@@ -93,7 +93,7 @@ class SubsetRuns(SubsetOutputs):
         path : path-like
             Used unchanged; an existing file is replaced. Its folder must exist.
         """
-        arrays = arrays_of([run for repeats in self.states for run in repeats])
+        arrays: dict[str, Any] = arrays_of([run for repeats in self.states for run in repeats])
         with whole_file(path) as file:
             np.savez_compressed(
                 file,
