@@ -18,8 +18,10 @@ from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 
-from influencekit.training._cache import OutputCache, fingerprint
+from influencekit.training._behavior import net_behavior
+from influencekit.training._cache import OutputCache
 from influencekit.training._diverged import DivergedRuns
+from influencekit.training._fingerprint import fingerprint
 from influencekit.training._randomness import seeded
 from influencekit.training.estimator._recipe import device_of, fresh_copy, weighted_fit
 from influencekit.training.estimator._rows import count_rows, take_rows
@@ -37,6 +39,10 @@ from influencekit.utils._long_work import progress
 __all__ = ["ENGINES", "Job", "evaluate_runs"]
 
 
+#: Number of chunks at least, where finished ones are stored: a kill loses one of them.
+_CHUNKS = 10
+#: Bytes of a file of the cache without its numbers.
+_FILE_BYTES = 1000
 #: Messages of scikit-learn's SGD and MLP estimators when training diverges.
 _SKLEARN_DIVERGED = ("Floating-point under-/overflow occurred", "non-finite parameter weights")
 
@@ -241,19 +247,21 @@ def evaluate_runs(
     if stacked is None:
         chunks = [np.array([i]) for i in range(len(runs))]
     else:
-        chunks = stacked.chunks([rows for rows, _ in runs])
-    cache = _open_cache(job, stacked is not None, cache_dir)
-    keys = [fingerprint([runs[i] for i in chunk]) for chunk in chunks] if cache else []
+        most = None if cache_dir is None else max(1, len(runs) // _CHUNKS)
+        chunks = stacked.chunks([rows for rows, _ in runs], most)
+    n_bytes = len(runs) * (8 * count_rows(job.X_query) + _FILE_BYTES)
+    cache = _open_cache(job, stacked is not None, cache_dir, n_bytes)
+    keys = [fingerprint([run]) for run in runs] if cache else []
     outputs = np.full((len(runs), count_rows(job.X_query)), np.nan)
     kept: list[Run | None] = [None] * len(runs)
     missing = []
     for c, chunk in enumerate(chunks):
-        stored = cache.load_all(keys[c], outputs[chunk].shape) if cache else None
+        stored = _stored(cache, [keys[i] for i in chunk], job, outputs.shape[1]) if cache else None
         if stored is None or (on_nan == "raise" and not np.isfinite(stored[0]).all()):
             missing.append(c)
             continue
         outputs[chunk] = stored[0]
-        for i, run in zip(chunk, runs_of(stored[1], len(chunk)), strict=True):
+        for i, run in zip(chunk, stored[1], strict=True):
             kept[i] = run
     with progress(None, "retraining", verbose, total=len(runs), unit="model") as bar:
         bar.update(len(runs) - sum(len(chunks[c]) for c in missing))
@@ -266,9 +274,32 @@ def evaluate_runs(
             for i, run in zip(chunks[c], found, strict=True):
                 kept[i] = run
             if cache:
-                cache.store(keys[c], values, arrays_of(found))
+                for i, row in zip(chunks[c], values, strict=True):
+                    cache.store(keys[i], row[None], arrays_of([kept[i]]))
             bar.update(len(chunks[c]))
     return outputs, kept
+
+
+def _stored(
+    cache: OutputCache, keys: list[str], job: Job, n_query: int
+) -> tuple[np.ndarray, list[Run | None]] | None:
+    """Outputs of a chunk's runs and what was recorded of them; None if those of one are missing.
+
+    The chunk is then trained as a whole, so that its models have the same company as in a call that
+    was not interrupted.
+    """
+    values: list[np.ndarray] = []
+    kept: list[Run | None] = []
+    for key in keys:
+        if job.record is None:
+            row, more = cache.load(key, (1, n_query)), {}
+        else:
+            row, more = cache.load_all(key, (1, n_query)) or (None, {})
+        if row is None:
+            return None
+        values.append(row)
+        kept += runs_of(more, 1)
+    return np.concatenate(values), kept
 
 
 def _refuse_diverged(
@@ -317,7 +348,7 @@ def _compute(
         yield c, *stacked.run(rows, seeds)
 
 
-def _open_cache(job: Job, stacked: bool, cache_dir: Any) -> OutputCache | None:
+def _open_cache(job: Job, stacked: bool, cache_dir: Any, n_bytes: int) -> OutputCache | None:
     if cache_dir is None:
         return None
     what = [job.estimator, job.retrain, job.X, job.y, job.X_query, job.y_query, job.output]
@@ -326,5 +357,6 @@ def _open_cache(job: Job, stacked: bool, cache_dir: Any) -> OutputCache | None:
         what.append(job.sample_weight)
     if job.record is not None:
         what.append(("record", job.record))
-    key = fingerprint("influencekit-3", "stacked" if stacked else "joblib", versions, *what)
-    return OutputCache(cache_dir, key)
+    what += net_behavior(job.estimator, job.X, job.y)
+    key = fingerprint("influencekit-4", "stacked" if stacked else "joblib", versions, *what)
+    return OutputCache(cache_dir, key, n_bytes=n_bytes)

@@ -16,6 +16,7 @@ from influencekit.training._kept_run import states_of
 from influencekit.training.subsets._recorded_run import N_CHECKPOINTS, Run, arrays_of, runs_of
 from influencekit.training.subsets._subset_outputs import SubsetOutputs
 from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.utils._archives import read_arrays
 from influencekit.utils._files import whole_file
 
 __all__ = ["SubsetRuns", "with_states"]
@@ -122,8 +123,7 @@ class SubsetRuns(SubsetOutputs):
             If the file has other content.
         """
         plain = SubsetOutputs.load(path)
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files if "/" in name}
+        arrays = {name: part for name, part in read_arrays(path).items() if "/" in name}
         runs = [run for run in runs_of(arrays, plain.seeds.size) if run is not None]
         if len(runs) < plain.seeds.size:
             raise ValueError(
