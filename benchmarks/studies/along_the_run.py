@@ -61,7 +61,7 @@ def tables(rows):
             gain = all_of[:, ways.index(a)] - all_of[:, ways.index(b)]
             gains.append([f"{a} above {b}", mean_error(gain, 3), short(gain.min(), 3)])
         found[f"{part}, {what}, gains"] = Table(["of", "mean", "least"], gains)
-    return found
+    return {**found, "costs": averages.costs(rows)}
 
 
 SCRATCH = {"part": ["scratch"], "setting": SETTINGS, "seed": [0, 1]}
