@@ -98,8 +98,8 @@ class SGDInfluence(TrajectoryInfluence):
     These scores are exact metagradients, the derivatives through training of MAGIC [4]_ and of
     metagradient descent [5]_.
 
-    ``curvature="auto"``, masks, cost and memory are as for :class:`AdamWInfluence`, with p or 2 p
-    numbers for each test example.
+    Cost and memory, masks and ``curvature="auto"`` are as for :class:`AdamWInfluence`, with p or
+    2 p numbers for each test example.
 
     References
     ----------

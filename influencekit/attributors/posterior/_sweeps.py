@@ -23,7 +23,7 @@ __all__ = ["Sweeps", "check_runs", "sweep_runs"]
 PRIOR_SWEEPS = 5
 #: Steps of a training from one at which rows are scored to the next.
 STRIDE = 4
-#: From so many sweeps on, the mean leaves out the largest and smallest share of them.
+#: From this number of sweeps on, the mean leaves out the largest and smallest share of them.
 TRIMMED_FROM, TRIM = 50, 0.2
 
 
