@@ -48,16 +48,6 @@ ROWS = [
         },
     ),
     Row(
-        "(ignore_index), so its examples are not in the loss. Leave",
-        "GradDot().fit(as_task(module, loss=nn.CrossEntropyLoss(ignore_index=1)), Z, y)",
-        {
-            "give the criterion without ignore_index": (
-                "GradDot().fit(as_task(module, loss=nn.CrossEntropyLoss()), Z[y != 1], y[y "
-                "!= 1])  # no ignore_index"
-            ),
-        },
-    ),
-    Row(
         ". Accepted is a loss that is",
         (
             "w = torch.tensor([1.0, 2.0, 3.0]); GradDot().fit(as_task(module, "
