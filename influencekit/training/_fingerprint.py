@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-import pickle
 import sys
 import types
 from collections import deque
@@ -15,6 +14,7 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
+from joblib.hashing import NumpyHasher
 from scipy import sparse
 from sklearn.base import BaseEstimator
 from skorch import NeuralNet
@@ -320,29 +320,24 @@ def _plain_hash(part: Any) -> str | None:
         return None
 
 
-class _UsersCode(pickle.Pickler):
-    """Finds the user's functions and classes that a pickle names."""
+class _UsersCode(NumpyHasher):
+    """Finds the user's functions and classes while joblib hashes an object."""
 
     def __init__(self) -> None:
-        super().__init__(self, protocol=5, buffer_callback=lambda _: None)
+        super().__init__("md5")
         self.found: list = []
 
-    def write(self, _: bytes) -> None:
-        """Drop what is written."""
-
-    def reducer_override(self, part: Any) -> Any:
+    def save(self, part: Any) -> None:
+        """Note the code of one part, and go on into it."""
         code = part if isinstance(part, (type, types.FunctionType)) else type(part)
-        if is_users(code.__module__) and code not in self.found:
+        if is_users(code.__module__) and not any(code is one for one in self.found):
             self.found.append(code)
-        return NotImplemented
+        super().save(part)
 
 
 def _users_code_in(part: Any) -> list:
     finder = _UsersCode()
-    try:
-        finder.dump(part)
-    except Exception:  # joblib can describe what pickle cannot
-        return finder.found
+    finder.hash(part)
     return finder.found
 
 

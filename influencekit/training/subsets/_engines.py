@@ -261,9 +261,10 @@ def _stored(cache: OutputCache, keys: list[str], n_query: int) -> np.ndarray | N
     """
     found = []
     for key in keys:
-        found.append(cache.load(key, (1, n_query)))
-        if found[-1] is None:
+        outputs = cache.load(key, (1, n_query))
+        if outputs is None:
             return None
+        found.append(outputs)
     return np.concatenate(found)
 
 
