@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from functools import partial
 
 import numpy as np
@@ -36,6 +37,18 @@ def checkpoints(net, train: tuple) -> list:
     """``InfluenceFunction()`` at each checkpoint that a net kept."""
     states = dict(net.callbacks_)["KeepCheckpoints"].checkpoints_.values()
     return [InfluenceFunction().fit(model, *train) for model in load_checkpoints(net, states)]
+
+
+def fitted_with_costs(ways: dict, net, train: tuple) -> tuple[dict, dict]:
+    """Fitted attributors; seconds of each fit, and bytes of the weights that the net kept."""
+    attributors, costs = {}, {}
+    for name, make in ways.items():
+        began = time.perf_counter()
+        attributors[name] = make().fit(net, *train)
+        costs[f"{name}, seconds"] = time.perf_counter() - began
+    kept = dict(net.callbacks_)["KeepCheckpoints"].checkpoints_.values()
+    sizes = [t.numel() * t.element_size() for state in kept for t in state.values()]
+    return attributors, {**costs, "bytes kept": sum(sizes)}
 
 
 def unit(parts: list, output: str, queries: tuple) -> np.ndarray:

@@ -9,12 +9,12 @@ import sys
 import types
 from collections import deque
 from collections.abc import Iterable, Mapping
+from pickle import Pickler
 from typing import Any
 
 import joblib
 import numpy as np
 import torch
-from joblib.hashing import NumpyHasher
 from scipy import sparse
 from sklearn.base import BaseEstimator
 from skorch import NeuralNet
@@ -320,24 +320,29 @@ def _plain_hash(part: Any) -> str | None:
         return None
 
 
-class _UsersCode(NumpyHasher):
-    """Finds the user's functions and classes while joblib hashes an object."""
+class _UsersCode(Pickler):
+    """Finds the user's functions and classes that a pickle names."""
 
     def __init__(self) -> None:
-        super().__init__("md5")
+        super().__init__(self, protocol=5, buffer_callback=lambda _: None)
         self.found: list = []
 
-    def save(self, part: Any) -> None:
-        """Note the code of one part, and go on into it."""
+    def write(self, _: bytes) -> None:
+        """Drop what is written."""
+
+    def reducer_override(self, part: Any) -> Any:
         code = part if isinstance(part, (type, types.FunctionType)) else type(part)
-        if is_users(code.__module__) and not any(code is one for one in self.found):
+        if is_users(code.__module__) and code not in self.found:
             self.found.append(code)
-        super().save(part)
+        return NotImplemented
 
 
 def _users_code_in(part: Any) -> list:
     finder = _UsersCode()
-    finder.hash(part)
+    try:
+        finder.dump(part)
+    except Exception:  # joblib can describe what pickle cannot
+        return finder.found
     return finder.found
 
 
