@@ -31,10 +31,13 @@ class EachEpoch(Callback):
     """Probabilities of some rows after every epoch."""
 
     def __init__(self, X: Any):
-        self.X, self.found = X, []
+        self.X = X
+
+    def on_train_begin(self, net: Any, **_: Any) -> None:
+        self.found_: list = []
 
     def on_epoch_end(self, net: Any, **_: Any) -> None:
-        self.found.append(net.predict_proba(self.X))
+        self.found_.append(net.predict_proba(self.X))
 
 
 class Fits:
@@ -47,11 +50,11 @@ class Fits:
     def stages(self, name: str, rows: Any, asked: Any, seed: int, all_stages: bool) -> np.ndarray:
         """Probabilities (n_stages, n_asked, n_classes); the last are the fitted model's."""
         start, model, X = time.process_time(), clone(self.model), self.X[asked]
-        records = EachEpoch(X)
         if isinstance(model, NeuralNet):
-            model.set_params(callbacks=[records] if all_stages else None)
+            model.set_params(callbacks=[EachEpoch(X)] if all_stages else None)
         fitted = fit_on(model, self.X, self.y, rows, seed)
-        found = records.found[:-1]
+        callbacks = [callback for _, callback in getattr(fitted, "callbacks_", [])]
+        found = [p for c in callbacks if isinstance(c, EachEpoch) for p in c.found_[:-1]]
         if all_stages and isinstance(model, LogisticRegression):
             path = [clone(model).set_params(C=C * model.C) for C in PATH]
             found = [fit_on(m, self.X, self.y, rows, seed).predict_proba(X) for m in path]
