@@ -278,7 +278,7 @@ def as_task(model: Any, loss: Any = None) -> Task:  # noqa: ARG001  registered a
         torch module (give ``loss``), model of the transformers library, skorch net, fitted
         Pipeline, fitted GridSearchCV / RandomizedSearchCV, FrozenEstimator,
         scikit-learn's linear models, generalized linear models, KernelRidge and MLPs, and its
-        models that hold such a model (for the list see :doc:`/models`), or a Task, which is
+        models that hold such a model (for the list see the page on models), or a Task, which is
         returned unchanged.
     loss : callable or torch.nn.Module, default=None
         Needed for a bare torch module: the loss it was trained with.  For a skorch net or a model
