@@ -176,7 +176,7 @@ class _Digest:
             return
         if _is_state(name, value, code):
             self.tell("state", type(value).__name__)
-        elif name == "__class__":  # of super(): the class is told where it is fed
+        elif name == "__class__":  # of super(): the class itself is read elsewhere
             self.tell(value.__qualname__)
             self._feed_class(value)
         else:

@@ -30,7 +30,7 @@ N_BATCHES = 5
 LONGEST = 10_000
 #: Number of terms after which convergence is checked only now and then.
 OFTEN = 20
-#: Number of terms above which the user is told beforehand.
+#: Number of terms above which a warning comes before the work.
 MANY = 1_000
 #: Number of terms after which the rate of a series on all examples is looked at.
 SETTLED = 200
