@@ -29,10 +29,16 @@ from influencekit.attributors._horizon import (
 from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.attributors.influence._fitted_influence import (
     FittedInfluence,
+    checked_factorized,
     gradient_ratio,
     warn_unless_stationary,
 )
 from influencekit.attributors.influence._predicted_endpoint import predicted_task, unmoved_task
+from influencekit.attributors.influence._removes_rows import (
+    RemovesRows,
+    coefficient_scores,
+    exact_removal,
+)
 from influencekit.base import BaseAttributor
 from influencekit.curvature._base import FittedCurvature, SolvedCurvature
 from influencekit.curvature._mean_path import MeanPath
@@ -44,7 +50,9 @@ from influencekit.damping._default import auto_damping, convex_damping, least_da
 from influencekit.damping._matched import matched_damping
 from influencekit.data._examples import Examples, each
 from influencekit.gradients.projections._make_projection import PROJECTIONS
+from influencekit.models._outputs import OUTPUTS
 from influencekit.models._task import Task
+from influencekit.removal._whitened import REMOVAL_ORDERS
 from influencekit.training.further._training import Training
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import Interval, StrOptions, validate_parameters
@@ -53,9 +61,9 @@ __all__ = ["InfluenceFunction"]
 
 
 def _has_eigenvalues(attributor: Any) -> bool:
-    """Whether a damping path exists: not for curvatures that are solved for each λ."""
+    """Whether a damping path exists: to first order, and not if each λ is solved anew."""
     check_is_fitted(attributor, "fitted_")
-    return hasattr(attributor, "eigenvalues_")
+    return attributor.removal_order == "first" and hasattr(attributor, "eigenvalues_")
 
 
 def _is_solved(attributor: Any) -> bool:
@@ -70,7 +78,7 @@ def _is_solved(attributor: Any) -> bool:
     return True
 
 
-class InfluenceFunction(DampedMixin, BaseAttributor):
+class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
     """Predicted effect of leaving a training example out, to first order around the model.
 
     ``score_ij = f_i(θ) - f_i(θ without j) ≈ -<∇f_i, (A + λI)⁻¹ ∇loss_j> w_j / W`` with the
@@ -109,11 +117,17 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     further_training : Training, FurtherTraining or None, default=None
         Learning rate and steps for ``damping="matched"`` and ``at``. None repeats the fitted skorch
         net's own training.
-    output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
+    removal_order : {"first", "leverage", "newton"}, default="first"
+        For linear models, how far a row's removal is followed. "first" is to first order, too small
+        by the factor 1 - leverage for least squares; "leverage" divides each row's step by its
+        leverage block; "newton" is one Newton step without the row, or the group, and evaluates the
+        output after it.
+    output : {"auto", "neg_loss", "margin", "logit", "prediction", "coef"} or callable, default="auto"
         The explained output, the higher the better: the negative loss; a classifier's log-odds
         ("margin") or logit of the given class; a regressor's prediction; or a torch function
         ``output(outputs, targets) -> (n,)``. "auto" is the negative loss, or the prediction of a
-        regressor if ``score`` gets no targets.
+        regressor if ``score`` gets no targets. "coef" explains a linear model's coefficients:
+        ``score(["age", "Intercept"])`` takes names or positions in place of X.
     batch_size : int or None, default=None
         Examples whose gradients are taken at a time; None chooses from ``max_memory``.
         Results do not depend on it.
@@ -197,6 +211,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         "further_training": [Training, FurtherTraining, None],
         "projection_dim": [Interval(Integral, 1, None, closed="left"), None],
         "projection": [StrOptions({"auto", *PROJECTIONS})],
+        "removal_order": [StrOptions(set(REMOVAL_ORDERS))],
+        "output": [StrOptions({*OUTPUTS, "coef"}), callable],
         "random_state": ["random_state"],
     }
 
@@ -211,6 +227,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         projection: str = "auto",
         at: str = "model",
         further_training: Any = None,
+        removal_order: str = "first",
         output: str | Callable = "auto",
         batch_size: int | None = None,
         max_memory: int | str | None = None,
@@ -223,6 +240,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         self.projection = projection
         self.at = at
         self.further_training = further_training
+        self.removal_order = removal_order
         self.output = output
         self.batch_size = batch_size
         self.max_memory = max_memory
@@ -244,14 +262,25 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
             random_state=self.random_state,
         )
         # its pass over the rows leaves their mean
-        factorized = _checked(curvature, curvature.factorize(problem))
+        factorized = checked_factorized(curvature, curvature.factorize(problem))
         asked = None
         if self.at == "corrected":  # the output's gradient stays where the model is
             asked = gradient_engine(self, unmoved_task(engine.task))
         fitted = FittedInfluence(task, factorized, gradient_ratio(problem), self.output, asked)
         if self.at == "model":
             warn_unless_stationary(fitted.gradient_ratio, problem)
+        if self.removal_order != "first" or self.output == "coef":
+            fitted = exact_removal(self, fitted)
         return self._at(fitted, self.damping)
+
+    @with_gradients
+    def score(self, X: Any, y: Any = None) -> np.ndarray:
+        if isinstance(self.output, str) and self.output == "coef":
+            return coefficient_scores(self, X)
+        scores = super().score(X, y)
+        for fitted in self.fitted_:
+            fitted.warn_of_leverage()
+        return scores
 
     def _point(self, task: Task, train: Examples, shares: Tensor, penalty: Tensor) -> Task:
         """The model at whose parameters gradients and curvature are taken."""
@@ -364,19 +393,3 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     def _solution_of(self, fitted: FittedInfluence, rows: Any, queries: Examples) -> Solution:
         solution = fitted.solution(queries)
         return replace(solution, products=self._spread(np.asarray(solution.products), rows))
-
-
-def _checked(curvature: Curvature, factorized: Any) -> FittedCurvature:
-    """Check the return value of an author's ``factorize``."""
-    name = type(curvature).__name__
-    if not isinstance(factorized, FittedCurvature):
-        raise TypeError(
-            f"{name}.factorize returned a {type(factorized).__name__}; it must return a "
-            "FittedCurvature of influencekit.curvature."
-        )
-    if not hasattr(factorized, "problem"):
-        raise TypeError(
-            f"{name}.factorize returned a {type(factorized).__name__} without the attribute "
-            "'problem'. Keep the problem in its __init__."
-        )
-    return factorized
