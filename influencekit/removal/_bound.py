@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -166,7 +167,7 @@ def _relative_change(loss: OutputLoss) -> float | None:
 
 def _looked_at(fit: LinearFit, outputs: np.ndarray, kept: np.ndarray, reach: float) -> float:
     """The same on the segments ``z ± reach`` of the kept rows, at points in small distances."""
-    loss = fit.task.loss
+    loss: Any = fit.task.loss
     z, targets = torch.from_numpy(outputs[kept]), fit.targets[torch.from_numpy(kept)]
     targets = targets.to(z).reshape(z.shape)
     places = np.linspace(-reach, reach, _POINTS)

@@ -51,7 +51,7 @@ class LinearQueries:
 
     def evaluated(self, steps: np.ndarray) -> np.ndarray:
         """``f(z) - f(z + P v)``, (m, n_steps): the function at the outputs after each step."""
-        m, k, q = self.rows.shape
+        m, k = self.rows.shape[:2]
         found = np.empty((m, len(steps)))
         before = self._values(self.outputs, self.targets)[:, None]
         for some in chunks(len(steps), m * k, _BLOCK):

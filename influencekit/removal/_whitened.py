@@ -1,8 +1,8 @@
 """One factorization of a linear model's Hessian, from which every removal follows.
 
 With ``H = Σ_i w_i (S_i ⊗ x_i x_iᵀ) + R`` and ``Wᵀ H W = I``, the rows are ``P_i = (I ⊗ x_iᵀ) W``,
-(k, q), their curvature rows ``U_i = √w_i L_iᵀ P_i`` and their pulls ``p_i = w_i P_iᵀ g_i``. A removal
-of the rows G moves the coefficients by ``W v`` with
+(k, q), their curvature rows ``U_i = √w_i L_iᵀ P_i`` and their pulls ``p_i = w_i P_iᵀ g_i``. A
+removal of the rows G moves the coefficients by ``W v`` with
 
     first     v = Σ_G p_i
     leverage  v = Σ_G (I - U_iᵀ U_i)⁻¹ p_i

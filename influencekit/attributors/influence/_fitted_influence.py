@@ -24,6 +24,7 @@ from influencekit.gradients._gradients import Gradients
 from influencekit.models._task import Task
 from influencekit.removal._linear_fit import LinearFit, read_linear
 from influencekit.removal._whitened import Whitened, whitened
+from influencekit.utils.validation import present
 
 __all__ = ["FittedInfluence", "checked_factorized", "gradient_ratio", "warn_unless_stationary"]
 
@@ -145,8 +146,9 @@ def _high_share(problem: CurvatureProblem, products: Tensor) -> float:
     # ∇lossᵀ A⁻¹ ∇loss w/W = cᵀ H c
     sizes = products.double().cpu() * problem.example_weights.cpu()
     for batch in problem.examples.batches(4096):
+        targets = present(batch.targets, "training targets")
         with torch.no_grad():
-            factor = task.loss.hessian_factor(task.forward(batch.inputs), batch.targets)
+            factor = task.loss.hessian_factor(task.forward(batch.inputs), targets)
         if factor.coordinates is not None:
             squares = factor.coordinates.square().sum(1).double().cpu()
             high += int((sizes[batch.rows] > HIGH_LEVERAGE * squares * (1 + 1e-9)).sum())

@@ -277,7 +277,7 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
     def score(self, X: Any, y: Any = None) -> np.ndarray:
         if isinstance(self.output, str) and self.output == "coef":
             return coefficient_scores(self, X)
-        scores = super().score(X, y)
+        scores = self._all_scores(self._queries(X, y))
         for fitted in self.fitted_:
             fitted.warn_of_leverage()
         return scores
