@@ -60,7 +60,7 @@ class LeverageWarning(InfluenceKitWarning):
 
     A linear model nearly follows such a row: it is alone in its level, far from the others, or
     there are about as many columns as rows. What the model would be without it is then more than
-    twice as far away as first-order scores say; at a leverage of 1 they are 0 whatever the row does.
+    twice as far away as first-order scores say; at a leverage of 1 they are 0 whatever it does.
     ``InfluenceFunction(removal_order="newton")`` and ``predict_without`` follow the whole way.
     """
 

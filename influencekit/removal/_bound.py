@@ -3,8 +3,8 @@
 Let ``g`` and ``H`` be gradient and Hessian at θ of an objective with minimum θ + d, and let the
 second derivative of each row's loss change along the segment by at most ``exp(±h s)``, where h is
 the largest change of a training row's outputs (self-concordance: logistic, softmax and Poisson
-losses with a factor M of 1, squared error with 0). With ``ν = ‖g‖`` in the norm of ``H⁻¹`` and ρ the
-largest change of a row's outputs under ``‖d‖_H = 1``,
+losses with a factor M of 1, squared error with 0). With ``ν = ‖g‖`` in the norm of ``H⁻¹`` and ρ
+the largest change of a row's outputs under ``‖d‖_H = 1``,
 
     1 - exp(-Mρ‖d‖) ≤ Mρν ,    ‖d + H⁻¹g‖_H ≤ ((exp(t) - 1) / t - 1) ‖d‖_H  with t = Mρ‖d‖ ,
 

@@ -49,7 +49,8 @@ def influence_diagnostics(model: Any, X: Any, y: Any, *, sample_weight: Any = No
     leverage h of the model's Hessian (its penalty included), Pearson residual r, dispersion φ and
     degrees of freedom p = Σ h:
 
-    - ``standard_resid`` is ``r / √(φ (1 - h))`` and ``cooks_d`` its square times ``h / (1 - h) / p``;
+    - ``standard_resid`` is ``r / √(φ (1 - h))``, and ``cooks_d`` its square times
+      ``h / (1 - h) / p``;
     - ``d_deviance`` is the drop of the deviance without the row, ``r_D² + r² h / (1 - h)`` with its
       deviance residual r_D: exact for least squares, one step for the others;
     - ``student_resid`` divides by the dispersion without the row (least squares), or is the signed
@@ -159,7 +160,7 @@ def _columns(white: Whitened) -> dict[str, np.ndarray]:
 
 
 def _expected(fit: LinearFit, observed: np.ndarray) -> np.ndarray:
-    """Expected curvature of each row's loss: at targets that equal the mean, as it is linear in them."""
+    """Expected curvature of each row's loss; it is linear in the target, so that of the mean."""
     if isinstance(fit.task.loss, (SquaredError, BinaryCrossEntropy, PoissonLoss)):
         return observed
     loss: Any = fit.task.loss

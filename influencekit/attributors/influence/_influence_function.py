@@ -122,7 +122,7 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
         by the factor 1 - leverage for least squares; "leverage" divides each row's step by its
         leverage block; "newton" is one Newton step without the row, or the group, and evaluates the
         output after it.
-    output : {"auto", "neg_loss", "margin", "logit", "prediction", "coef"} or callable, default="auto"
+    output : {"auto", "neg_loss", "margin", "logit", "prediction", "coef"} or callable
         The explained output, the higher the better: the negative loss; a classifier's log-odds
         ("margin") or logit of the given class; a regressor's prediction; or a torch function
         ``output(outputs, targets) -> (n,)``. "auto" is the negative loss, or the prediction of a
