@@ -138,6 +138,7 @@ def _check_classes(fit: LinearFit, weights: np.ndarray) -> None:
     if len(lost):
         classes = fit.task.classes
         name = lost[0] if classes is None else classes[lost[0]]
+        name = name.item() if isinstance(name, np.generic) else name
         raise ValueError(
             f"rows: no row of class {name!r} is left without them, so the refitted model would be "
             f"of another kind. Remove fewer rows of that class."
@@ -234,23 +235,28 @@ def _response_bound(fit: LinearFit, z: np.ndarray, bounds: np.ndarray) -> np.nda
         return np.max([np.abs(end - _response(fit, z)) for end in ends], axis=0)
     if not _has_probabilities(fit):
         return bounds
-    p = _probabilities(fit, z)
     if isinstance(fit.task.loss, CrossEntropy) or z.shape[1] == 1:
-        return _odds_bound(p, bounds) + ROUNDING_OF_P
-    columns = _odds_bound(_sigmoid(z), bounds)
+        return _odds_bound(_log_odds(fit, z), bounds) + ROUNDING_OF_P
+    p, columns = _probabilities(fit, z), _odds_bound(z, bounds)
     totals, slack = _sigmoid(z).sum(1, keepdims=True), columns.sum(1, keepdims=True)
     safe = np.where(totals > slack, totals - slack, np.inf)
     # |p' / s' - p / s| ≤ (|p' - p| + p/s |s' - s|) / s'
     return np.where(totals > slack, (columns + p * slack) / safe, 1.0) + ROUNDING_OF_P
 
 
-def _odds_bound(p: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """Largest change of a probability whose log-odds change by at most the bounds."""
-    p = np.clip(p, 1e-300, 1.0)
-    # p e^b / (1 - p + p e^b) - p and p - p e^-b / (1 - p + p e^-b)
-    grown = p / (p + (1 - p) * np.exp(-bounds)) - p
-    shrunk = p - p * np.exp(-bounds) / (1 - p + p * np.exp(-bounds))
-    return np.maximum(np.maximum(grown, shrunk), 0.0)
+def _log_odds(fit: LinearFit, z: np.ndarray) -> np.ndarray:
+    """Log-odds (m, n_classes) of each class."""
+    if z.shape[1] == 1:
+        return np.c_[-z, z]
+    loss, outputs = fit.task.loss, torch.from_numpy(z)
+    classes = [torch.full((len(z),), c) for c in range(z.shape[1])]
+    return np.stack([loss.margin(outputs, positions).numpy() for positions in classes], 1)
+
+
+def _odds_bound(odds: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Largest change of probabilities whose log-odds change by at most the bounds."""
+    p = _sigmoid(odds)
+    return np.maximum(_sigmoid(odds + bounds) - p, p - _sigmoid(odds - bounds))
 
 
 def _sigmoid(z: np.ndarray) -> np.ndarray:

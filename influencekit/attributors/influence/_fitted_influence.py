@@ -111,7 +111,7 @@ class FittedInfluence(DampedFitted):
         """Warn if some rows of a linear model nearly determine their own output.
 
         A row's leverage is taken along its own pull, ``cᵀ H c / cᵀ c`` with ``∇loss = L c`` and its
-        block H of the hat matrix: with one output it is the row's leverage.
+        block H of the hat matrix: with one output it is the row's leverage. For "ggn" only.
         """
         problem, task = self.curvature.problem, self.task
         if not task.convex or not isinstance(self.curvature, Spectrum) or self.shares:

@@ -278,7 +278,7 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
         if isinstance(self.output, str) and self.output == "coef":
             return coefficient_scores(self, X)
         scores = self._all_scores(self._queries(X, y))
-        for fitted in self.fitted_:
+        for fitted in self.fitted_ if self.curvature == "ggn" and self.at == "model" else []:
             fitted.warn_of_leverage()
         return scores
 
