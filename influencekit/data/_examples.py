@@ -18,6 +18,7 @@ from influencekit.data._inputs import (
     row_labels,
     uses_matrix,
 )
+from influencekit.data._own_losses import check_own_loss, is_structured, pack_targets
 from influencekit.data._sources import Batch, Placement, Source, leaves
 from influencekit.data._targets import check_targets, encode_targets, one_column
 from influencekit.exceptions import UnsupportedModelError
@@ -138,7 +139,7 @@ class Examples:
         """
         check_same_length({"examples": self.n_examples, "targets": len(targets)})
         if targets.is_floating_point():
-            targets = targets.to(self.placement.dtype)
+            targets = targets.to(torch.promote_types(self.placement.dtype, torch.float32))
         targets = targets.detach().to(self.placement.device)
         return Examples(self.source, self.placement, targets, self.index, self.rows, self.weights)
 
@@ -215,8 +216,10 @@ def make_examples(
     source = open_inputs(task, X, name, y if learned else None)
     y = _targets_of(task, source, y, require_y, name, y_name)
     targets = None if y is None else _encode(task, source, y, name, y_name)
-    placement = Placement(task.device, task.dtype, all_float=uses_matrix(task))
+    placement = Placement(task.device, task.input_dtype, all_float=uses_matrix(task))
     examples = Examples(source, placement, targets, row_labels(X, y))
+    if targets is not None and task.loss.is_own:
+        check_own_loss(task, examples)
     outputs = _first_outputs(task, examples, name)
     if targets is not None:
         check_targets(task, outputs, targets, y_name)
@@ -232,12 +235,11 @@ def _first_outputs(task: Task, examples: Examples, name: str) -> Tensor:
     except UnsupportedModelError:
         raise
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
-        found = ", ".join(f"{path or name} {tuple(t.shape)}" for path, t in leaves(inputs))
+        found = ", ".join(f"{p or name} {tuple(t.shape)} {t.dtype}" for p, t in leaves(inputs))
         raise ValueError(
             f"{name}: {task.name} cannot take it. Its first example as a batch has the shape "
-            f"{found}; accepted are inputs like those that the model was trained on: the same "
-            "axes and features, or indices within its embedding. The model's own error is shown "
-            "above this one."
+            f"{found}; accepted are inputs as in training: the axes, features and dtype (floats "
+            "for numbers), or indices within its embedding. The model's own error is shown above."
         ) from error
 
 
@@ -278,6 +280,8 @@ def _given_twice(name: str, y_name: str) -> ValueError:
 
 
 def _encode(task: Task, source: Source, y: Any, name: str, y_name: str) -> Tensor:
+    if isinstance(y, (tuple, Mapping)) and is_structured(y):
+        return pack_targets(task, source, y, y_name)
     y = one_column(y) if hasattr(y, "shape") else np.asarray(y)
     if len(y.shape) == 0:
         raise ValueError(

@@ -59,6 +59,7 @@ def open_inputs(task: Task, X: Any, name: str = "X", learned_y: Any = None) -> S
         return open_dataset(X, name)
     if isinstance(X, (Mapping, tuple)):
         X = _without_lists(X)
+    _check_tensor(X, name)
     _check_kind(X, name)
     if _n_rows(X) == 0:
         raise ValueError(f"{name}: got no rows; give at least one example.")
@@ -70,6 +71,16 @@ def open_inputs(task: Task, X: Any, name: str = "X", learned_y: Any = None) -> S
         check_same_length({name: n_rows, f"{name} after the pipeline's steps": _n_rows(X)})
         name = f"{name} (after the pipeline's steps)"
     return ArraySource(_arrays(task, X, name))
+
+
+def _check_tensor(X: Any, name: str) -> None:
+    """Refuse Tensors without rows of numbers."""
+    if isinstance(X, Tensor) and (X.is_nested or X.is_meta or X.is_quantized):
+        kind = "nested" if X.is_nested else "meta" if X.is_meta else "quantized"
+        raise TypeError(
+            f"{name}: got a {kind} Tensor; accepted are dense Tensors of numbers. Pad ragged rows "
+            "(torch.nested.to_padded_tensor), dequantize, or load the data."
+        )
 
 
 def _transformed(task: Task, X: Any, name: str, learned_y: Any) -> Any:
@@ -190,7 +201,7 @@ def _arrays(task: Task, X: Any, name: str) -> Any:
     X = _numbers(X) if single and uses_matrix(task) else X
     tree = map_tree(lambda leaf, path: _array(leaf, name + path), X)
     for path, leaf in leaves(tree):
-        _check_leaf(leaf, name + path, task.dtype, single=single)
+        _check_leaf(leaf, name + path, task.input_dtype, single=single)
     if not single:
         check_same_length({name + path: leaf.shape[0] for path, leaf in leaves(tree)})
     return tree

@@ -145,13 +145,15 @@ class GradientEngine:
         outputs, calls = forward_recorded(self.task, layout.layers, batch.inputs)
         cotangents = at_rows(cotangent, batch.rows)(outputs.detach(), batch.targets)
         cotangents = _check_cotangents(cotangents, outputs)
-        blocks = layer_blocks(layout.layers, outputs, calls, cotangents, keep_factors)
+        blocks = layer_blocks(
+            layout.layers, outputs, calls, cotangents, keep_factors, self.task.dtype
+        )
         dense = _dense_layers(layout, blocks)
         if layout.rest:
             del outputs, calls
             options: dict = {"vmaps": layout.rest_vmaps, "workspace": self.workspace}
             rows = dense_rows(self.task, layout.rest, batch.inputs, cotangents, **options)
-            dense.append(rows)
+            dense.append(rows.to(self.task.dtype))
         if dense:
             joined = dense[0] if len(dense) == 1 else torch.cat(dense, dim=2)
             blocks[REST] = DenseBlock(layout.rest_spec, joined)

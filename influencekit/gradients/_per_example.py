@@ -79,7 +79,9 @@ def _one_example(
 
 
 def _flat(gradient: Tensor | None, parameter: Tensor) -> Tensor:
-    return torch.zeros_like(parameter).flatten() if gradient is None else gradient.flatten()
+    if gradient is None:
+        return torch.zeros_like(parameter).flatten()
+    return gradient.to_dense().flatten()
 
 
 def _vmapped(task: Task, parameters: dict, inputs: Any, cotangents: Tensor) -> Tensor:

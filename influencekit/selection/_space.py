@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.trial import TrialState
 from scipy.stats import rankdata
 
 from influencekit.damping._grid import attributor_damping_range, damping_name
@@ -22,6 +24,7 @@ __all__ = [
     "UNDAMPED",
     "check_space",
     "distributions",
+    "draw",
     "drawn",
     "suggest",
     "trial_results",
@@ -120,8 +123,15 @@ def drawn(trial: optuna.trial.FrozenTrial | optuna.Trial) -> dict:
     return dict(trial.params) if undamped is None else {**trial.params, undamped: 0.0}
 
 
+def draw(trial: optuna.Trial, space: Mapping[str, BaseDistribution]) -> dict:
+    """Parameters of a trial that begins: those that it was told to try, or new ones."""
+    return drawn(trial) or {name: suggest(trial, name, space[name]) for name in space}
+
+
 def trial_results(trials: list[optuna.trial.FrozenTrial]) -> dict[str, np.ndarray]:
     """One entry for each finished trial, in order; the score of a trial without a value is NaN.
+
+    Trials that a kill or an error has ended are left out.
 
     Parameters
     ----------
@@ -133,7 +143,7 @@ def trial_results(trials: list[optuna.trial.FrozenTrial]) -> dict[str, np.ndarra
         ``params``, ``param_NAME`` (masked if a trial did not draw it), ``mean_test_score``,
         ``se_test_score``, ``rank_test_score`` (1 is best, undefined ones share the last).
     """
-    done = [trial for trial in trials if trial.state.is_finished()]
+    done = [t for t in trials if t.state == TrialState.COMPLETE or STANDARD_ERROR in t.user_attrs]
     found = [drawn(trial) for trial in done]
     names = sorted({name for own in found for name in own})
     score = np.array([np.nan if trial.value is None else trial.value for trial in done])

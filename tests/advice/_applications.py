@@ -417,10 +417,10 @@ ROWS = [
     ),
     Row(
         "Wrap it in scikit-learn's CalibratedClassifierCV.",
-        "DatasetPruner(LinearSVC()).fit(X, y)",
+        "DatasetPruner(SVC()).fit(X, y)",
         {
             "CalibratedClassifierCV": (
-                "estimator = CalibratedClassifierCV(LinearSVC(), cv=2)\n"
+                "estimator = CalibratedClassifierCV(SVC(), cv=2)\n"
                 "DatasetPruner(estimator, attributor=NoisyLabelDetector(estimator)).fit(X, y)"
             ),
         },

@@ -21,9 +21,12 @@ ROWS = [
             "Register your own with @as_task.register": (
                 "as_task.register(NotKnown)(lambda model, **_: module_task); as_task(NotKnown())"
             ),
-            "LogisticRegression, Ridge, LinearRegression, SGDClassifier": (
+            "linear or generalized linear model": (
                 "[as_task(kind().fit(X, y)) for kind in (LogisticRegression, Ridge, "
                 "LinearRegression)]; as_task(SGDClassifier(loss='log_loss').fit(X, y))"
+            ),
+            "KernelRidge": (
+                "from sklearn.kernel_ridge import KernelRidge; as_task(KernelRidge().fit(X, y))"
             ),
         },
     ),

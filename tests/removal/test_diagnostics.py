@@ -99,4 +99,4 @@ def test_a_row_that_is_alone_in_its_level_is_named():
 def test_several_classes_are_refused():
     A, t = load_iris(return_X_y=True)
     with pytest.raises(UnsupportedModelError, match="one model for each class"):
-        influence_diagnostics(LogisticRegression().fit(A, t), A, t)
+        influence_diagnostics(LogisticRegression(max_iter=1000).fit(A, t), A, t)

@@ -15,6 +15,8 @@ torch.set_num_threads(1)
 torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
 
 N_CHUNKS = 20
+#: Models in a chunk.
+MODELS = {"stacked": 2, "joblib": 1}
 
 
 def run_until_killed(cache_dir, engine, most):
@@ -32,9 +34,9 @@ def run_until_killed(cache_dir, engine, most):
 
 def run(cache_dir, engine, path=None):
     """Retrain; write the result to ``path``."""
-    _stacked.MAX_MODELS = 2
+    _stacked.MAX_MODELS = MODELS["stacked"]
     X, y = make_data()
-    n_subsets = N_CHUNKS * 2 if engine == "stacked" else N_CHUNKS
+    n_subsets = N_CHUNKS * MODELS[engine]
     net = make_net(Dropped, max_epochs=12)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

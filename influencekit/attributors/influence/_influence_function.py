@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from influencekit._fitted import (
@@ -27,6 +26,7 @@ from influencekit.attributors._horizon import (
     sgd_config,
 )
 from influencekit.attributors.further._further_training import FurtherTraining
+from influencekit.attributors.influence._available import has_eigenvalues, is_solved
 from influencekit.attributors.influence._fitted_influence import (
     FittedInfluence,
     checked_factorized,
@@ -40,11 +40,12 @@ from influencekit.attributors.influence._removes_rows import (
     exact_removal,
 )
 from influencekit.base import BaseAttributor
-from influencekit.curvature._base import FittedCurvature, SolvedCurvature
+from influencekit.curvature._base import FittedCurvature
 from influencekit.curvature._mean_path import MeanPath
 from influencekit.curvature._problem import CURVATURES, Curvature, CurvatureProblem, make_curvature
 from influencekit.curvature._solution import Solution
 from influencekit.curvature._spectrum import DampingPath, Spectrum
+from influencekit.curvature.exact._automatic import automatic_curvature
 from influencekit.curvature.exact._centered_space import with_centered_features
 from influencekit.damping._default import auto_damping, convex_damping, least_damping
 from influencekit.damping._matched import matched_damping
@@ -60,24 +61,6 @@ from influencekit.utils.validation import Interval, StrOptions, validate_paramet
 __all__ = ["InfluenceFunction"]
 
 
-def _has_eigenvalues(attributor: Any) -> bool:
-    """Whether a damping path exists: to first order, and not if each λ is solved anew."""
-    check_is_fitted(attributor, "fitted_")
-    return attributor.removal_order == "first" and hasattr(attributor, "eigenvalues_")
-
-
-def _is_solved(attributor: Any) -> bool:
-    """Whether the curvature is solved for each query and λ."""
-    check_is_fitted(attributor, "fitted_")
-    if not isinstance(attributor.fitted_[0].curvature, SolvedCurvature):
-        raise AttributeError(
-            f"solution: curvature={attributor.curvature!r} does not solve a system for each "
-            f"query, so there are no residuals. They exist for curvature='cg' and 'lissa'; score "
-            f"returns the scores."
-        )
-    return True
-
-
 class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
     """Predicted effect of leaving a training example out, to first order around the model.
 
@@ -86,13 +69,16 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
 
     Parameters
     ----------
-    curvature : str or Curvature, default="ggn"
+    curvature : str or Curvature, default="auto"
         "ggn" is the generalized Gauss-Newton matrix, which is the Hessian for linear models;
-        scores are in units of the output.  "fisher" is the empirical Fisher matrix: cheaper, but
-        its scores are right only up to scale.  "cg", "lissa", "arnoldi" and "nystroem" approximate
-        "ggn" without forming it; "ekfac", "kfac", "logra" and "datainf" approximate it by blocks of
-        layers; "hessian" is the dense Hessian.  Objects of ``influencekit.curvature`` have
-        parameters of their own.
+        scores are in units of the output.  "auto" is "ggn" for examples with up to 100 outputs, or
+        if its rows fit ``max_memory``.  For more outputs (segmentation, 1,000 classes, language
+        models) it is the same with labels drawn from the model, or "fisher" where these rows do
+        not fit either; a warning and ``curvature_.name`` say which.  "fisher" is the empirical
+        Fisher matrix: cheaper, but its scores are right only up to scale.  "cg", "lissa", "arnoldi"
+        and "nystroem" approximate "ggn" without forming it; "ekfac", "kfac", "logra" and "datainf"
+        approximate it by blocks of layers; "hessian" is the dense Hessian.  Objects of
+        ``influencekit.curvature`` have parameters of their own.
     damping : float, "auto" or "matched", default="auto"
         λ, added to the curvature of the *mean* loss, in addition to the model's own penalty.
         "auto" is 0 for scikit-learn's linear models, whose objective is convex.  For other models
@@ -205,7 +191,7 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **GRADIENT_CONSTRAINTS,
-        "curvature": [StrOptions(set(CURVATURES)), Curvature],
+        "curvature": [StrOptions({"auto", *CURVATURES}), Curvature],
         "damping": [Interval(Real, 0, None, closed="left"), StrOptions({"auto", "matched"})],
         "at": [StrOptions({"model", "corrected", "predicted", "endpoint"})],
         "further_training": [Training, FurtherTraining, None],
@@ -220,7 +206,7 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
 
     def __init__(
         self,
-        curvature: str | Curvature = "ggn",
+        curvature: str | Curvature = "auto",
         damping: float | str = "auto",
         *,
         projection_dim: int | None = None,
@@ -248,7 +234,7 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
         self.verbose = verbose
 
     def _fit(self, task: Task, train: Examples) -> Fitted:
-        curvature = self._checked_curvature()
+        settings = self._checked_curvature()
         weights = training_weights(task, train)
         shares = weights / weights.sum()
         penalty = task.penalty_vector(float(weights.sum()), len(train))
@@ -262,7 +248,9 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
             random_state=self.random_state,
         )
         # its pass over the rows leaves their mean
+        curvature = automatic_curvature(problem) if settings is None else settings
         factorized = checked_factorized(curvature, curvature.factorize(problem))
+        factorized.settings = curvature
         asked = None
         if self.at == "corrected":  # the output's gradient stays where the model is
             asked = gradient_engine(self, unmoved_task(engine.task))
@@ -278,14 +266,14 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
         if isinstance(self.output, str) and self.output == "coef":
             return coefficient_scores(self, X)
         scores = self._all_scores(self._queries(X, y))
-        for fitted in self.fitted_ if self.curvature == "ggn" and self.at == "model" else []:
+        for fitted in self.fitted_ if self.at == "model" else []:
             fitted.warn_of_leverage()
         return scores
 
     def _point(self, task: Task, train: Examples, shares: Tensor, penalty: Tensor) -> Task:
         """The model at whose parameters gradients and curvature are taken."""
         if self.at == "model":
-            curvature = make_curvature(self.curvature)
+            curvature = self._checked_curvature() or make_curvature("ggn")
             return with_centered_features(task, train, curvature, self.projection_dim)
         further = further_training_of(self.further_training, task, self.random_state)
         if self.at == "endpoint":
@@ -293,7 +281,10 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
         config = sgd_config(further, task, len(train), f"at={self.at!r}")
         return predicted_task(gradient_engine(self, task), train, shares, penalty, config)
 
-    def _checked_curvature(self) -> Curvature:
+    def _checked_curvature(self) -> Curvature | None:
+        """The curvature that was asked for; None is "auto"."""
+        if self.curvature == "auto":
+            return None
         curvature = make_curvature(self.curvature)
         validate_parameters(curvature)
         if self.projection_dim is not None and not curvature.projects:
@@ -323,9 +314,9 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
             damping = auto_damping(fitted.curvature)
             if self.at != "model" or not isinstance(fitted.curvature, Spectrum):
                 return damping
-            curvature = make_curvature(self.curvature)
-            return max(damping, least_damping(curvature, fitted.curvature, fitted.gradient_ratio))
-        if not make_curvature(self.curvature).absolute_damping:
+            kind = fitted.curvature.settings
+            return max(damping, least_damping(kind, fitted.curvature, fitted.gradient_ratio))
+        if not fitted.curvature.settings.absolute_damping:
             raise ValueError(
                 f"damping='matched': the damping of {self.curvature!r} is a multiple of each "
                 f"layer's own scale, so it cannot be matched to a number of steps. Use "
@@ -335,7 +326,7 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
         n_rows = len(fitted.curvature.problem.train)
         return matched_damping(sgd_config(further, fitted.task, n_rows, "damping='matched'"))
 
-    @available_if(_has_eigenvalues)
+    @available_if(has_eigenvalues)
     @with_gradients
     def damping_path(self, X: Any, y: Any = None) -> DampingPath:
         """Scores, surrogate indicator and subset sums of test examples at any damping.
@@ -354,7 +345,7 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
         paths = [fitted.path(queries) for fitted, queries in pairs]
         return paths[0] if len(paths) == 1 else MeanPath(paths, list(self._rows), self.train_rows_)
 
-    @available_if(_is_solved)
+    @available_if(is_solved)
     @with_gradients
     def solution(self, X: Any, y: Any = None) -> Solution | list[Solution]:
         """Products and residual of the system solved for each test example, for "cg" and "lissa".

@@ -33,12 +33,13 @@ def exact_removal(attributor: Any, fitted: FittedInfluence) -> FittedRemoval:
     """
     order = attributor.removal_order
     argument = "output='coef'" if order == "first" else f"removal_order={order!r}"
-    for name, value in {"curvature": "ggn", "at": "model", "projection_dim": None}.items():
+    accepted = {"curvature": ("auto", "ggn"), "at": ("model",), "projection_dim": (None,)}
+    for name, values in accepted.items():
         given = getattr(attributor, name)
-        if given != value:
+        if given not in values:
             raise ValueError(
                 f"{argument}: removes rows of a linear model by its own Hessian, but {name} is "
-                f"{given!r}; accepted is {name}={value!r}."
+                f"{given!r}; accepted is {name}={values[-1]!r}."
             )
     check_linear(fitted.task, argument)
     return FittedRemoval(fitted, order)

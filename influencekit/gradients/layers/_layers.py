@@ -215,16 +215,18 @@ def layer_blocks(
     calls: Sequence[tuple[int, Tensor, Tensor]],
     cotangents: Tensor,
     keep_factors: bool,
+    dtype: torch.dtype,
 ) -> dict[str, Block]:
-    """A block for every layer from its recorded calls."""
+    """A block for every layer from its recorded calls, in one dtype."""
     gradients = pull_back(outputs, [call[2] for call in calls], cotangents)
     by_layer: dict[int, list] = {}
     for (position, x, _), g in zip(calls, gradients, strict=True):
-        by_layer.setdefault(position, []).append((x, g))
+        x = x.to(dtype) if x.is_floating_point() else x  # autocast: factors of several dtypes
+        by_layer.setdefault(position, []).append((x, g.to(dtype)))
     n, blocks = len(outputs), {}
     for position, layer in enumerate(layers):
         if position in by_layer:
             blocks[layer.name] = layer.block(by_layer[position], n, keep_factors)
         else:
-            blocks[layer.name] = layer.zeros(n, cotangents)
+            blocks[layer.name] = layer.zeros(n, cotangents.to(dtype))
     return blocks

@@ -110,8 +110,11 @@ def _discover(task: Task, inputs: Any) -> Layout:
     layers = _placed(task, _candidates(task), pair, triple)
     outputs, calls = forward_recorded(task, layers, pair)
     cotangents = _pattern(outputs)
-    reference = _reference(task, alone, cotangents, outputs)
-    blocks = layer_blocks(layers, outputs, calls, cotangents[:, None], keep_factors=True)
+    _refuse_reentrant(task, outputs)
+    coarsest = _coarsest(task, [y for _, _, y in calls])
+    reference = _reference(task, alone, cotangents, outputs, coarsest)
+    options: dict = {"keep_factors": True, "dtype": task.dtype}
+    blocks = layer_blocks(layers, outputs, calls, cotangents[:, None], **options)
     scale = max((float(g.abs().max()) for g in reference.values()), default=0.0)
     names = {id(p): name for name, p in task.parameters.items()}
     good = []
@@ -119,7 +122,7 @@ def _discover(task: Task, inputs: Any) -> Layout:
         own = [names[id(p)] for p in _trained(group[0])]
         expected = torch.cat([reference[name] for name in own], dim=1)
         found = reduce(torch.add, (blocks[layer.name].dense() for layer in group))
-        if _agrees(found, expected, scale):
+        if _agrees(found, expected, scale, coarsest):
             good += group
     covered = {names[id(p)] for layer in good for p in _trained(layer)}
     rest = tuple(name for name in task.parameters if name not in covered)
@@ -128,10 +131,28 @@ def _discover(task: Task, inputs: Any) -> Layout:
         tuple(good),
         rest,
         tuple(columns[name] for name in rest),
-        _fallback_vmaps(task, rest, pair, cotangents, reference, scale),
+        _fallback_vmaps(task, rest, pair, cotangents, (reference, scale, coarsest)),
         task.n_parameters,
         _activation_bytes(task, pair, triple),
     )
+
+
+def _refuse_reentrant(task: Task, outputs: Tensor) -> None:
+    """Refuse reentrant checkpoints: only ``backward`` reaches the parameters inside them."""
+    seen: set[Any] = set()
+    nodes: list[Any] = [outputs.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        if type(node).__name__ == "CheckpointFunctionBackward":
+            raise UnsupportedModelError(
+                f"model: {task.name} has reentrant checkpoints, which give no gradients of single "
+                "outputs. Use torch.utils.checkpoint.checkpoint(..., use_reentrant=False), or "
+                "switch checkpointing off: gradients are the same."
+            )
+        seen.add(node)
+        nodes.extend(following for following, _ in node.next_functions)
 
 
 def _by_place(layers: list[Layer]) -> list[list[Layer]]:
@@ -215,14 +236,21 @@ def _tolerance(dtype: torch.dtype) -> float:
     return 2 * torch.finfo(dtype).eps ** 0.5
 
 
-def _agrees(found: Tensor, expected: Tensor, scale: float) -> bool:
-    floor = 100 * torch.finfo(expected.dtype).eps * scale
-    allowed = _tolerance(expected.dtype) * float(expected.abs().max()) + floor
+def _coarsest(task: Task, outputs: Sequence[Tensor]) -> torch.dtype:
+    """The dtype of largest rounding that the model computes in, under autocast too."""
+    own = [p.dtype for p in task.parameters.values()]
+    found = [y.dtype for y in outputs if y.is_floating_point()]
+    return max(own + found, key=lambda dtype: torch.finfo(dtype).eps)
+
+
+def _agrees(found: Tensor, expected: Tensor, scale: float, dtype: torch.dtype) -> bool:
+    floor = 100 * torch.finfo(dtype).eps * scale
+    allowed = _tolerance(dtype) * float(expected.abs().max()) + floor
     return found.shape == expected.shape and bool(((found - expected).abs() <= allowed).all())
 
 
 def _reference(
-    task: Task, alone: Sequence[Any], cotangents: Tensor, outputs: Tensor
+    task: Task, alone: Sequence[Any], cotangents: Tensor, outputs: Tensor, dtype: torch.dtype
 ) -> dict[str, Tensor]:
     """Gradients (2, numel) of every parameter by autograd, each example run by itself."""
     rows: dict[str, list] = {name: [] for name in task.parameters}
@@ -230,10 +258,12 @@ def _reference(
     for i, inputs in enumerate(alone):
         with torch.enable_grad(), plain_kernels():
             single = _forward_alone(task, inputs)
-        _check_unmixed(task, single.detach(), outputs[i : i + 1].detach())
+        _check_unmixed(task, single.detach(), outputs[i : i + 1].detach(), dtype)
         grads = torch.autograd.grad(single, wanted, cotangents[i : i + 1], allow_unused=True)
         for (name, p), g in zip(task.parameters.items(), grads, strict=True):
-            rows[name].append(torch.zeros_like(p).flatten() if g is None else g.flatten())
+            rows[name].append(
+                torch.zeros_like(p).flatten() if g is None else g.to_dense().flatten()
+            )
     return {name: torch.stack(parts) for name, parts in rows.items()}
 
 
@@ -246,9 +276,9 @@ def _forward_alone(task: Task, inputs: Any) -> Tensor:
         ) from error
 
 
-def _check_unmixed(task: Task, single: Tensor, together: Tensor) -> None:
+def _check_unmixed(task: Task, single: Tensor, together: Tensor, dtype: torch.dtype) -> None:
     if single.shape == together.shape:
-        allowed = 10 * _tolerance(single.dtype) * (1e-30 + float(single.abs().max()))
+        allowed = 10 * _tolerance(dtype) * (1e-30 + float(single.abs().max()))
         if bool(((single - together).abs() <= allowed).all()) or bool(single.isnan().any()):
             return
     raise UnsupportedModelError(_mixed(task))
@@ -265,7 +295,7 @@ def _mixed(task: Task) -> str:
 
 
 def _fallback_vmaps(
-    task: Task, names: tuple[str, ...], inputs: Any, cotangents: Tensor, reference: Any, scale: Any
+    task: Task, names: tuple[str, ...], inputs: Any, cotangents: Tensor, known: tuple
 ) -> bool:
     if not names:
         return True
@@ -276,9 +306,10 @@ def _fallback_vmaps(
             one = dense_rows(task, names, inputs, cotangents[:, None], workspace=WORKSPACE)
     except (RuntimeError, NotImplementedError, ValueError, TypeError, IndexError):
         return False
+    reference, scale, dtype = known
     expected = torch.cat([reference[name] for name in names], dim=1)
     found = (one[:, 0], rows[:, 0], rows[:, 1] / 2)
-    return all(_agrees(part, expected, scale) for part in found)
+    return all(_agrees(part, expected, scale, dtype) for part in found)
 
 
 def _activation_bytes(task: Task, pair: Any, triple: Any) -> int:

@@ -18,8 +18,10 @@ from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 
-from influencekit.training._cache import OutputCache, fingerprint
+from influencekit.training._behavior import net_behavior
+from influencekit.training._cache import OutputCache
 from influencekit.training._diverged import DivergedRuns
+from influencekit.training._fingerprint import fingerprint
 from influencekit.training._randomness import seeded
 from influencekit.training.estimator._recipe import device_of, fresh_copy, weighted_fit
 from influencekit.training.estimator._rows import count_rows, take_rows
@@ -30,6 +32,10 @@ from influencekit.utils._long_work import progress
 __all__ = ["ENGINES", "Job", "evaluate_runs"]
 
 
+#: Number of chunks at least, where finished ones are stored: a kill loses one of them.
+_CHUNKS = 10
+#: Bytes of a file of the cache without its numbers.
+_FILE_BYTES = 1000
 #: Messages of scikit-learn's SGD and MLP estimators when training diverges.
 _SKLEARN_DIVERGED = ("Floating-point under-/overflow occurred", "non-finite parameter weights")
 
@@ -221,13 +227,15 @@ def evaluate_runs(
     if stacked is None:
         chunks = [np.array([i]) for i in range(len(runs))]
     else:
-        chunks = stacked.chunks([rows for rows, _ in runs])
-    cache = _open_cache(job, stacked is not None, cache_dir)
-    keys = [fingerprint([runs[i] for i in chunk]) for chunk in chunks] if cache else []
+        most = None if cache_dir is None else max(1, len(runs) // _CHUNKS)
+        chunks = stacked.chunks([rows for rows, _ in runs], most)
+    n_bytes = len(runs) * (8 * count_rows(job.X_query) + _FILE_BYTES)
+    cache = _open_cache(job, stacked is not None, cache_dir, n_bytes)
+    keys = [fingerprint([run]) for run in runs] if cache else []
     outputs = np.full((len(runs), count_rows(job.X_query)), np.nan)
     missing = []
     for c, chunk in enumerate(chunks):
-        stored = cache.load(keys[c], outputs[chunk].shape) if cache else None
+        stored = _stored(cache, [keys[i] for i in chunk], outputs.shape[1]) if cache else None
         if stored is None or (on_nan == "raise" and not np.isfinite(stored).all()):
             missing.append(c)
         else:
@@ -239,9 +247,25 @@ def evaluate_runs(
                 _refuse_diverged(values, chunks[c], runs, n_repeats, cache is not None)
             outputs[chunks[c]] = values = np.where(np.isfinite(values), values, np.nan)
             if cache:
-                cache.store(keys[c], values)
+                for i, row in zip(chunks[c], values, strict=True):
+                    cache.store(keys[i], row[None])
             bar.update(len(chunks[c]))
     return outputs
+
+
+def _stored(cache: OutputCache, keys: list[str], n_query: int) -> np.ndarray | None:
+    """Outputs of a chunk's runs; None if those of one are missing.
+
+    The chunk is then trained as a whole, so that its models have the same company as in a call that
+    was not interrupted.
+    """
+    found: list[np.ndarray] = []
+    for key in keys:
+        row = cache.load(key, (1, n_query))
+        if row is None:
+            return None
+        found.append(row)
+    return np.concatenate(found)
 
 
 def _refuse_diverged(
@@ -288,12 +312,13 @@ def _compute(
         yield c, stacked.run(rows, seeds)
 
 
-def _open_cache(job: Job, stacked: bool, cache_dir: Any) -> OutputCache | None:
+def _open_cache(job: Job, stacked: bool, cache_dir: Any, n_bytes: int) -> OutputCache | None:
     if cache_dir is None:
         return None
     what = [job.estimator, job.retrain, job.X, job.y, job.X_query, job.y_query, job.output]
     versions = (torch.__version__, sklearn.__version__, skorch.__version__)
     if job.sample_weight is not None:
         what.append(job.sample_weight)
-    key = fingerprint("influencekit-3", "stacked" if stacked else "joblib", versions, *what)
-    return OutputCache(cache_dir, key)
+    what += net_behavior(job.estimator, job.X, job.y)
+    key = fingerprint("influencekit-4", "stacked" if stacked else "joblib", versions, *what)
+    return OutputCache(cache_dir, key, n_bytes=n_bytes)

@@ -237,6 +237,7 @@ class Retraining:
     random_state: Any
     verbose: int
     sample_weight: Any = None
+    X_fit: Any = None
 
     def outputs(
         self, model: Any, data: tuple, masks: np.ndarray, names: Sequence[str], output: Any

@@ -202,17 +202,28 @@ class StackedRetrainer:
         """``data`` of an estimator whose nets can be stacked."""
         return present(self.data, "collated data")
 
-    def chunks(self, subsets: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def chunks(self, subsets: Sequence[np.ndarray], most: int | None = None) -> list[np.ndarray]:
         """Positions of the models that are trained together.
 
         Models in one chunk take the same number of steps, so that they can share an optimizer.
+        Chunks depend on the data, the net and the number of subsets, never on the machine.
+
+        Parameters
+        ----------
+        subsets : sequence of ndarray of int
+        most : int, default=None
+            Number of models in a chunk, if fewer than memory allows.
+
+        Returns
+        -------
+        list of ndarray of int
         """
         net: NeuralNet = self.estimator
         lengths = [len(rows) for rows in subsets]
         steps = steps_per_epoch(net, lengths)
         length = batch_length(net, max(lengths))
         size = MEMORY_BUDGET // max(1, bytes_per_net(net, self._collated, length))
-        size = int(np.clip(size, 1, MAX_MODELS))
+        size = int(np.clip(size, 1, min(MAX_MODELS, most or MAX_MODELS)))
         order = np.argsort(steps, kind="stable")
         cohorts = np.split(order, np.flatnonzero(np.diff(steps[order])) + 1)
         return [c[i : i + size] for c in cohorts for i in range(0, len(c), size)]
