@@ -1,9 +1,9 @@
-"""How near are predicted removals to refits: first order, leverage, one Newton step, and its bound?
+"""How near are predicted removals to refits: first order, leverage, one Newton step, its bound?
 
-Single rows and random groups are removed from linear models on tables; scikit-learn refits each of
-them.  Slope and Spearman correlation are those of the change of the mean log-likelihood, or of the
-mean prediction, over the removals; the bound is that of ``predict_without(refit=False)``, on
-probabilities or predictions.
+Single rows, random groups of 5%, and the rows with the highest scores are removed from linear
+models on tables; scikit-learn refits each of them. The slope is that of predicted on refitted
+changes of each query's log-probability, or prediction; Spearman's correlation is that of their
+means over queries. The bound is that of ``predict_without(refit=False)``.
 """
 
 import numpy as np
@@ -12,58 +12,65 @@ from sklearn.base import clone, is_classifier
 
 from benchmarks.harness import Size, Study, Table
 from benchmarks.harness.tables import short
-from benchmarks.problems.linear_tables import CLASSES, MODELS, NUMBERS, split
+from benchmarks.measures.refits import labeled
+from benchmarks.problems.linear_tables import CLASSES, COUNTS, MODELS, NUMBERS, split
+from benchmarks.studies.convex_tables import outputs
 from influencekit import InfluenceFunction
 from influencekit.groups import GroupAttributor
 
 ORDERS = ("first", "leverage", "newton")
 
 
-def outputs(model, Q):
+def responses(model, Q):
     return model.predict_proba(Q) if is_classifier(model) else model.predict(Q)
 
 
-def quality(model, Q, u):
-    p = outputs(model, Q)
-    return np.log(p[np.arange(len(u)), u]).mean() if is_classifier(model) else p.mean()
-
-
-def removals(kind, scores, n, n_removals, rng):
-    """Sets of rows: single ones, random groups of a share, or those with the highest scores."""
-    if kind == "rows":
-        return [[int(j)] for j in rng.choice(n, min(n, n_removals), replace=False)]
-    if kind == "helpful":
-        return [np.argsort(-scores)[: max(1, n * s // 100)] for s in (1, 2, 5, 10)]
-    size = max(1, int(n * kind))
-    return [rng.choice(n, size, replace=False) for _ in range(n_removals)]
-
-
-def row(table, model, prepared, kind, n_train, n_query, n_removals):
+def row(table, model, prepared, kind, n_train, n_query, n_rows):
     rng, model = np.random.default_rng(0), MODELS[model]
     X, y, Q, u = split(table, prepared, n_train, n_query, rng)
-    if is_classifier(model):
-        y, u = np.searchsorted(np.unique(y), y), np.searchsorted(np.unique(y), u)
     fitted = clone(model).fit(X, y)
-    explained = "auto" if is_classifier(model) else "prediction"
-    base = InfluenceFunction(output=explained).fit(fitted, X, y)
-    sets = removals(kind, base.score(Q, u).mean(0), len(X), n_removals, rng)
-    sets = [s for s in sets if not is_classifier(model)
-            or len(np.unique(np.delete(y, s))) == len(np.unique(y))]  # fmt: skip
-    found, refits, bounds = {order: [] for order in ORDERS}, [], []
-    attributors = {o: InfluenceFunction(output=explained, removal_order=o).fit(fitted, X, y)
-                   for o in ORDERS}  # fmt: skip
-    for rows in sets:
-        without = clone(model).fit(np.delete(X, rows, 0), np.delete(y, rows))
-        refits.append(quality(fitted, Q, u) - quality(without, Q, u))
-        step = base.predict_without(rows, Q, refit=False)
-        error = np.abs(step.outputs - outputs(without, Q)).max()
-        effect = np.abs(outputs(without, Q) - outputs(fitted, Q)).max()
-        again = base.predict_without(rows, Q).refitted
-        bounds.append([float(step.bound.max()), float(error), float(effect), float(again)])
-        for order, attributor in attributors.items():
-            labels = np.full(len(X), 0)
-            labels[rows] = 1
-            group = attributor.fitted_[0]
-            found[order].append(removed(attributor, group, rows, Q, u))
-    refits, quick = np.array(refits), np.array(bounds)
-    return {"n": len(sets), **summary(found, refits), **of_bounds(quick)}
+    influence = InfluenceFunction(output="auto" if is_classifier(model) else "prediction")
+    base = influence.fit(fitted, X, y)
+    labels = labeled(kind, base.score(Q, u).mean(0), n_rows, rng)
+    used = [g for g in range(labels.max() + (kind == "groups")) if not is_classifier(model)
+            or len(np.unique(y[labels != g])) == len(np.unique(y))]  # fmt: skip
+    refits = [clone(model).fit(X[labels != g], y[labels != g]) for g in used]
+    effects = np.stack([outputs(fitted, Q, u) - outputs(m, Q, u) for m in refits], 1)
+    found, checked = {}, []
+    for order in ORDERS:
+        by_group = GroupAttributor(influence, removal_order=order)
+        scores = by_group.fit(fitted, X, y, groups=labels).score(Q, u)[:, used]
+        found[f"slope {order}"] = (scores * effects).sum() / (effects**2).sum()
+        found[f"spearman {order}"] = spearmanr(scores.mean(0), effects.mean(0)).statistic
+    for g, m in zip(used, refits, strict=True):
+        step, truth = base.predict_without(labels == g, Q, refit=False), responses(m, Q)
+        error = np.abs(step.outputs - truth)
+        effect = np.abs(truth - responses(fitted, Q)).max()
+        checked.append([error.max(), step.bound.max(), effect, (error - step.bound).max()])
+    error, bound, effect, excess = np.array(checked).T
+    small = (error < 0.05 * effect) & (error > 1e-7 * (1 + effect))  # above a refit's rounding
+    return {**found, "n": len(used), "below": int((excess > 1e-7 * (1 + effect)).sum()),
+            "times": float(np.median((bound / error)[small])) if small.any() else None,
+            "refits": int((bound > 0.05 * effect).sum())}  # fmt: skip
+
+
+def tables(rows):
+    lines = [[r["table"], r["model"], "standardized" if r["prepared"] else "as it comes", r["kind"],
+              *(short(r[f"{w} {o}"], 3) for w in ("slope", "spearman") for o in ORDERS),
+              str(r["n"]), str(r["below"]), str(r["refits"])] for r in rows]  # fmt: skip
+    names = [f"{w}, {o}" for w in ("slope", "Spearman") for o in ORDERS]
+    head = ["table", "model", "columns", "removed", *names, "removals", "bound too low", "refits"]
+    return {"cells": Table(head, lines, 4)}
+
+
+AXES = {"prepared": [False, True], "kind": ["rows", "groups", "helpful"]}
+STUDY = Study(
+    __doc__, row,
+    [{"table": list(CLASSES), "model": ["logistic"], **AXES},
+     {"table": list(NUMBERS), "model": ["ridge"], **AXES},
+     {"table": list(COUNTS), "model": ["poisson"], **AXES}],
+    {"n_train": 600, "n_query": 40, "n_rows": 80},
+    quick=Size([{"table": ["iris"], "model": ["logistic"], **AXES}],
+               {"n_train": 60, "n_query": 10, "n_rows": 5}),
+    tables=tables, needs=("acs_income_2018", "uci_concrete"),
+)  # fmt: skip
