@@ -209,7 +209,8 @@ class HeldGroups(BaseAttributor):
     @property
     def _removes_whole(self) -> bool:
         """Whether a group's score is a step of its own, not a sum over its rows."""
-        return self.curvature == "points" and removes_whole(self.attributor_)
+        held = getattr(self, "attributor_", self.attributor)  # searches ask before fit
+        return self.curvature == "points" and removes_whole(held, self.removal_order)
 
     def _whole_groups(self, masks: np.ndarray) -> np.ndarray:
         """Groups that subsets of rows consist of, bool (n_subsets, n_groups), or an error."""

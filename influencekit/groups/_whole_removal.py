@@ -44,10 +44,10 @@ def set_order(attributor: Any, order: str | None) -> None:
     attributor.set_params(removal_order=order)
 
 
-def removes_whole(attributor: Any) -> bool:
-    """Whether an attributor removes a group by a step of its own."""
+def removes_whole(attributor: Any, order: str | None = None) -> bool:
+    """Whether an attributor, if given this order, removes a group by a step of its own."""
     chosen = _chosen(attributor)
-    return isinstance(chosen, InfluenceFunction) and chosen.removal_order == "newton"
+    return isinstance(chosen, InfluenceFunction) and (order or chosen.removal_order) == "newton"
 
 
 def group_effects(grouped: Any, queries: Any) -> np.ndarray:

@@ -46,6 +46,7 @@ ROWS = [row for table in TABLES for row in table.ROWS]
 
 #: Messages whose advice is not run, by a piece of each, and why.
 NOT_RUN = {
+    "coefficients; the Hessian of at": "needs more than 6,000 coefficients",
     "has no named dampings": "said to authors of methods",
     "no second derivatives, and does not run in": "needs a model without second derivatives",
     "terms to bring the residual below rtol": "solvers are run in tests/curvature",

@@ -5,11 +5,19 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 from sklearn.datasets import load_diabetes, load_iris
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.linear_model import (
+    GammaRegressor,
+    LinearRegression,
+    LogisticRegression,
+    PoissonRegressor,
+    Ridge,
+    TweedieRegressor,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from influencekit import influence_diagnostics
+from influencekit.displays import InfluencePlotDisplay
 from influencekit.exceptions import LeverageWarning, UnsupportedModelError
 
 X, Y = load_diabetes(return_X_y=True, as_frame=True, scaled=False)
@@ -41,6 +49,25 @@ def test_logistic_regression_has_the_numbers_of_statsmodels():
     fitted = sm.GLM(LABELS, sm.add_constant(Z), family=sm.families.Binomial()).fit(tol=1e-14)
     model = LogisticRegression(**TIGHT).fit(Z, LABELS)
     assert_same(influence_diagnostics(model, Z, LABELS), fitted.get_influence().summary_frame())
+
+
+GLM = {"alpha": 0.0, "solver": "newton-cholesky", "tol": 1e-12, "max_iter": 1000}
+LOG = sm.families.links.Log()
+
+
+@pytest.mark.parametrize(
+    ("model", "family"),
+    [
+        (PoissonRegressor(**GLM), sm.families.Poisson()),
+        (GammaRegressor(**GLM), sm.families.Gamma(LOG)),
+        (TweedieRegressor(power=1.5, **GLM), sm.families.Tweedie(LOG, var_power=1.5)),
+    ],
+)
+def test_generalized_linear_models_have_the_numbers_of_statsmodels(model, family):
+    counts = Y.round()
+    fitted = sm.GLM(counts, sm.add_constant(Z), family=family).fit(tol=1e-14, maxiter=200)
+    table = influence_diagnostics(model.fit(Z, counts), Z, counts)
+    assert_same(table, fitted.get_influence(observed=True).summary_frame())
 
 
 def test_the_deviance_without_a_row_is_that_of_a_refit():
@@ -100,3 +127,14 @@ def test_several_classes_are_refused():
     A, t = load_iris(return_X_y=True)
     with pytest.raises(UnsupportedModelError, match="one model for each class"):
         influence_diagnostics(LogisticRegression(max_iter=1000).fit(A, t), A, t)
+
+
+def test_a_picture_names_the_rows_that_matter():
+    table = influence_diagnostics(LinearRegression().fit(X, Y), X, Y)
+    display = InfluencePlotDisplay.from_predictions(table, most=3)
+    drawn = np.asarray(display.points_.get_offsets())
+    np.testing.assert_allclose(drawn, table[["hat_diag", "student_resid"]])
+    names = [text.get_text() for text in display.ax_.texts]
+    assert names == [str(i) for i in table["cooks_d"].nlargest(3).index]
+    with pytest.raises(ValueError, match="table: got a DataFrame without"):
+        InfluencePlotDisplay(table[["hat_diag"]])
