@@ -1,9 +1,7 @@
 """How near are predicted removals to refits: first order, leverage, one Newton step, its bound?
 
-Single rows, random groups of 5%, and the rows with the highest scores are removed from linear
-models on tables; scikit-learn refits each of them. The slope is that of predicted on refitted
-changes of each query's log-probability, or prediction; Spearman's correlation is that of their
-means over queries. The bound is that of ``predict_without(refit=False)``.
+Slopes are of predicted on refitted changes of each query's output, Spearman's correlation is of
+their means over queries; the bound is that of ``predict_without(refit=False)``.
 """
 
 import numpy as np
@@ -18,7 +16,10 @@ from benchmarks.studies.convex_tables import outputs
 from influencekit import InfluenceFunction
 from influencekit.groups import GroupAttributor
 
-ORDERS = ("first", "leverage", "newton")
+ORDERS, WORDS = ("first", "leverage", "newton"), ("slope", "spearman")
+SPANS = (np.median, np.min, np.max)
+OVER = ["removed", "order", *(f"{w}, {f}" for w in WORDS for f in ("median", "least", "largest"))]
+BOUND = ["removals", "bound below the error", "bound above 5%", "bound over error, median"]
 
 
 def responses(model, Q):
@@ -55,12 +56,16 @@ def row(table, model, prepared, kind, n_train, n_query, n_rows):
 
 
 def tables(rows):
+    head = [f"{w}, {o}" for w in ("slope", "Spearman") for o in ORDERS]
     lines = [[r["table"], r["model"], "standardized" if r["prepared"] else "as it comes", r["kind"],
-              *(short(r[f"{w} {o}"], 3) for w in ("slope", "spearman") for o in ORDERS),
-              str(r["n"]), str(r["below"]), str(r["refits"])] for r in rows]  # fmt: skip
-    names = [f"{w}, {o}" for w in ("slope", "Spearman") for o in ORDERS]
-    head = ["table", "model", "columns", "removed", *names, "removals", "bound too low", "refits"]
-    return {"cells": Table(head, lines, 4)}
+              *(short(r[f"{w} {o}"], 3) for w in WORDS for o in ORDERS)] for r in rows]  # fmt: skip
+    over = [[kind, o, *(short(f([r[f"{w} {o}"] for r in rows if r["kind"] == kind]), 3)
+             for w in WORDS for f in SPANS)] for kind in AXES["kind"] for o in ORDERS]  # fmt: skip
+    sums = [f"{sum(r[key] for r in rows):,}" for key in ("n", "below", "refits")]
+    times = short(np.median([r["times"] for r in rows if r["times"]]), 3)
+    return {"cells": Table(["table", "model", "columns", "removed", *head], lines, 4),
+            "over cells": Table(OVER, over, 2),
+            "bound": Table(BOUND, [[*sums, times]], 0)}  # fmt: skip
 
 
 AXES = {"prepared": [False, True], "kind": ["rows", "groups", "helpful"]}
