@@ -13,13 +13,13 @@ import optuna
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from influencekit.selection._space import STANDARD_ERROR
+from influencekit.selection._space import SEARCH, STANDARD_ERROR
 from influencekit.utils._files import is_abandoned, unfinished_name
 
 __all__ = ["Search", "begin_search", "caught_up", "ending"]
 
-#: Attribute of a study: its searches that have not ended, by name. Attribute of a trial: that name.
-_SEARCHES, _SEARCH = "influencekit_searches", "influencekit_search"
+#: Attribute of a study: its searches that have not ended, by name.
+_SEARCHES = "influencekit_searches"
 #: Names of searches that run in this process.
 _RUNNING: set[str] = set()
 #: Age at which a running trial without the name of its search was left by a kill.
@@ -44,11 +44,11 @@ class Search:
     def trials(self, study: optuna.Study) -> list[FrozenTrial]:
         """Trials of this search that have come to an end of their own."""
         found = [t for t in study.get_trials(deepcopy=False) if _ended_itself(t)]
-        return [t for t in found if t.user_attrs.get(_SEARCH) in self.names]
+        return [t for t in found if t.user_attrs.get(SEARCH) in self.names]
 
     def mark(self, trial: optuna.Trial) -> None:
         """Say that a trial belongs to this search."""
-        trial.set_user_attr(_SEARCH, self.names[-1])
+        trial.set_user_attr(SEARCH, self.names[-1])
 
 
 def _ended_itself(trial: FrozenTrial) -> bool:
@@ -103,15 +103,17 @@ def _fail_left(study: optuna.Study, broken: list[str]) -> None:
         return
     waiting = [t for t in trials if t.state == TrialState.WAITING]
     for _ in waiting:  # they come after the others, as they did
-        study.tell(study.ask(), state=TrialState.FAIL)
+        replaced = study.ask()
+        replaced.set_user_attr(SEARCH, "replaced")
+        study.tell(replaced, state=TrialState.FAIL)
     for trial in fixed + waiting:
-        own = {k: v for k, v in trial.user_attrs.items() if k not in (_SEARCH, STANDARD_ERROR)}
+        own = {k: v for k, v in trial.user_attrs.items() if k not in (SEARCH, STANDARD_ERROR)}
         study.enqueue_trial(trial.system_attrs["fixed_params"], own)
 
 
 def _is_left(trial: FrozenTrial, broken: list[str]) -> bool:
-    if _SEARCH in trial.user_attrs:
-        return trial.user_attrs[_SEARCH] in broken
+    if SEARCH in trial.user_attrs:
+        return trial.user_attrs[SEARCH] in broken
     begun = trial.datetime_start
     return begun is not None and datetime.now() - begun > _LEFT
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,10 +53,17 @@ class OutputCache:
 
     def load(self, chunk_key: str, shape: tuple[int, int]) -> np.ndarray | None:
         """Outputs of a chunk; None if they are missing or damaged."""
+        found = self.load_all(chunk_key, shape, 8 * int(np.prod(shape)) + _SMALL)
+        return None if found is None else found[0]
+
+    def load_all(
+        self, chunk_key: str, shape: tuple[int, int], at_most: int | None = None
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
+        """Outputs of a chunk, and the arrays stored with them; None if missing or damaged."""
         path = self.folder / f"{chunk_key}.npz"
         try:
-            stored = read_arrays(path, 8 * int(np.prod(shape)) + _SMALL)
-            outputs, key = stored["outputs"], str(stored["key"])
+            stored = read_arrays(path, at_most)
+            outputs, key = stored.pop("outputs"), str(stored.pop("key"))
             if key != chunk_key or outputs.shape != shape or outputs.dtype != np.float64:
                 raise ValueError(f"the content of {path} does not match its name")
         except FileNotFoundError:
@@ -62,11 +71,14 @@ class OutputCache:
         except (OSError, ValueError, KeyError, ResourceError) as error:
             warn_user(f"cache_dir: {error}; {self.what}.", InfluenceKitWarning)
             return None
-        return outputs
+        return outputs, stored
 
-    def store(self, chunk_key: str, outputs: np.ndarray) -> None:
-        """Write a chunk completely or not at all."""
+    def store(
+        self, chunk_key: str, outputs: np.ndarray, more: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        """Write a chunk completely or not at all, with further arrays."""
+        arrays: dict[str, Any] = {**(more or {}), "outputs": outputs, "key": np.array(chunk_key)}
         with writing(self.folder, "cache_dir"):
             self.folder.mkdir(parents=True, exist_ok=True)  # only now: an empty one says nothing
             with whole_file(self.folder / f"{chunk_key}.npz") as file:
-                np.savez(file, outputs=outputs, key=np.array(chunk_key))
+                np.savez(file, **arrays)

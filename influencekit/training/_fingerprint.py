@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-import pickle
 import sys
 import types
 from collections import deque
 from collections.abc import Iterable, Mapping
+from pickle import Pickler
 from typing import Any
 
 import joblib
@@ -320,7 +320,7 @@ def _plain_hash(part: Any) -> str | None:
         return None
 
 
-class _UsersCode(pickle.Pickler):
+class _UsersCode(Pickler):
     """Finds the user's functions and classes that a pickle names."""
 
     def __init__(self) -> None:

@@ -152,8 +152,8 @@ def check_writable(folder: str | os.PathLike, argument: str, n_bytes: int = 0) -
     Raises
     ------
     OSError
-        Of the kind that the system raises, if the folder cannot be made or written, or the disk is
-        too full.
+        If the folder cannot be made or written, or the disk is too full; its class is the one that
+        the system raised.
     """
     folder = Path(folder)
     with writing(folder, argument):
@@ -180,7 +180,7 @@ def writing(folder: str | os.PathLike, argument: str) -> Iterator[None]:
     Raises
     ------
     OSError
-        Of the kind that was raised inside.
+        With the same class as the error that was raised inside.
     """
     try:
         yield

@@ -48,37 +48,6 @@ ROWS = [
         },
     ),
     Row(
-        "(ignore_index), so its examples are not in the loss. Leave",
-        "as_task(module, loss=nn.CrossEntropyLoss(ignore_index=1))",
-        {
-            "give the criterion without ignore_index": (
-                "GradDot().fit(as_task(module, loss=nn.CrossEntropyLoss()), Z[y != 1], y[y "
-                "!= 1])  # no ignore_index"
-            ),
-        },
-    ),
-    Row(
-        "; cross-entropy is accepted for (n_examples, n_classes).",
-        (
-            "InfluenceFunction().fit(as_task(classes_second, "
-            "loss=nn.CrossEntropyLoss()), words, words % 40)"
-        ),
-        {
-            "loss=influencekit.models.SequenceCrossEntropy()": (
-                "import influencekit; GradDot().fit(as_task(lm, "
-                "loss=influencekit.models.SequenceCrossEntropy()), words, words)"
-            ),
-            (
-                "loss=lambda outputs, targets: F.cross_entropy(outputs, targets, "
-                "reduction='none').flatten(1).mean(1)"
-            ): (
-                "GradDot().fit(as_task(classes_second, loss=lambda outputs, targets: "
-                "F.cross_entropy(outputs, targets, reduction='none').flatten(1).mean(1)), "
-                "words, words)"
-            ),
-        },
-    ),
-    Row(
         ". Accepted is a loss that is",
         (
             "w = torch.tensor([1.0, 2.0, 3.0]); GradDot().fit(as_task(module, "
@@ -248,45 +217,6 @@ ROWS = [
         },
     ),
     Row(
-        ". Use a curvature that does not need it:",
-        (
-            "InfluenceFunction('logra', random_state=0).fit(as_task(lm, "
-            "loss=SequenceCrossEntropy()), words, words)"
-        ),
-        {
-            "InfluenceFunction('ekfac')": (
-                "InfluenceFunction('ekfac').fit(as_task(lm, loss=SequenceCrossEntropy()), "
-                "words, words).score(words[:2], words[:2])"
-            ),
-            "InfluenceFunction('kfac')": (
-                "InfluenceFunction('kfac').fit(as_task(lm, loss=SequenceCrossEntropy()), "
-                "words, words).score(words[:2], words[:2])"
-            ),
-            "InfluenceFunction('fisher')": (
-                "InfluenceFunction('fisher').fit(as_task(lm, loss=SequenceCrossEntropy()), "
-                "words, words).score(words[:2], words[:2])"
-            ),
-            "InfluenceFunction('datainf')": (
-                "InfluenceFunction('datainf').fit(as_task(lm, "
-                "loss=SequenceCrossEntropy()), words, words).score(words[:2], words[:2])"
-            ),
-            "InfluenceFunction(LoGra(rows='fisher'))": (
-                "InfluenceFunction(LoGra(rows='fisher')).fit(as_task(lm, "
-                "loss=SequenceCrossEntropy()), words, words).score(words[:2], words[:2])"
-            ),
-        },
-    ),
-    Row(
-        ". Use a curvature that does not need it:",
-        ("InfluenceFunction().fit(as_task(lm, loss=SequenceCrossEntropy()), words, words)"),
-        {
-            "InfluenceFunction(LoGra(rows='fisher'))": (
-                "InfluenceFunction(LoGra(rows='fisher')).fit(as_task(lm, "
-                "loss=SequenceCrossEntropy()), words, words).score(words[:2], words[:2])"
-            ),
-        },
-    ),
-    Row(
         "model: its criterion sums weighted losses over",
         (
             "as_task(skorch_net(criterion__weight=torch.ones(3) + torch.arange(3), "
@@ -315,15 +245,6 @@ ROWS = [
             "as_task(net.module_, loss=...)": (
                 "net = skorch_net().fit(Z, y); net.trim_for_prediction(); "
                 "as_task(net.module_, loss=nn.CrossEntropyLoss())"
-            ),
-        },
-    ),
-    Row(
-        ", so its objective may differ",
-        "as_task(OwnLoss(Net).fit(Z, y))",
-        {
-            "as_task(net, loss=...)": (
-                "net = OwnLoss(Net).fit(Z, y); as_task(net, loss=nn.CrossEntropyLoss())"
             ),
         },
     ),

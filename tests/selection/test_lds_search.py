@@ -20,7 +20,7 @@ from influencekit import (
 from influencekit.attributors.influence._fitted_influence import FittedInfluence
 from influencekit.exceptions import LambdaPathWarning
 from influencekit.metrics import UndefinedCorrelationWarning, linear_datamodeling_score
-from influencekit.selection._space import trial_results
+from influencekit.selection._space import STANDARD_ERROR, trial_results
 from tests._shared.problems import digits_problem
 
 
@@ -80,6 +80,12 @@ def test_results_of_trials_that_differ_or_failed():
             params={"x": 0.1, "kind": "b"}, distributions={"x": floats, "kind": names}, value=0.5
         ),
         optuna.trial.create_trial(
+            params={"x": 0.2},
+            distributions={"x": floats},
+            state=states.FAIL,
+            user_attrs={STANDARD_ERROR: np.nan},  # judged, without a number
+        ),
+        optuna.trial.create_trial(  # killed before it was judged
             params={"x": 0.2}, distributions={"x": floats}, state=states.FAIL
         ),
         optuna.trial.create_trial(

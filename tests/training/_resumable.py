@@ -23,10 +23,10 @@ def run_until_killed(cache_dir, engine, most):
     """Retrain, and wait once ``most`` chunks are written: a slow parent still meets it alive."""
     store = OutputCache.store
 
-    def store_or_wait(cache, chunk_key, outputs):
+    def store_or_wait(cache, chunk_key, outputs, more=None):
         if len(list(cache.folder.glob("[!u]*.npz"))) >= most:
             time.sleep(600)
-        store(cache, chunk_key, outputs)
+        store(cache, chunk_key, outputs, more)
 
     OutputCache.store = store_or_wait
     run(cache_dir, engine)

@@ -34,6 +34,10 @@ class AdamWInfluence(TrajectoryInfluence):
         How removal affects the optimizer: to first order, or by the full change of its steps with
         the recorded gradients of the other examples. "finite" repeats the optimizer's steps for
         each training example, and needs ``horizon=None``.
+    rows : {"batch", "all"}, default="batch"
+        Which rows are scored at a step: those of its batch, or all rows given to ``fit``, also such
+        that the run did not see, as if each batch had a part of every row. "all" is what "batch"
+        gives on average over orders of the rows. It needs ``removal_order="derivative"``.
     horizon : int or None, default=None
         Steps after which the output is read, counted from the parameters before the step that
         consumes the example: None is the end of training, K the parameters K steps later.

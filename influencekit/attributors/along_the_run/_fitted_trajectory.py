@@ -19,6 +19,7 @@ from influencekit.attributors.along_the_run._trial import (
     runs_together,
 )
 from influencekit.data._examples import Examples
+from influencekit.training.trajectory._all_rows import AllRowsSweep
 from influencekit.training.trajectory._finite_removal import FiniteRemoval
 from influencekit.training.trajectory._kinks import kinks_of
 from influencekit.training.trajectory._masked_sweep import Mask, MaskedSweep, draw_masks
@@ -55,6 +56,7 @@ class FittedTrajectory(FittedSweep):
         self.removal, self.removal_order = attributor.removal, attributor.removal_order
         self.rule, self.horizon = rule, attributor.horizon
         self.train_rows, self.masks = attributor.train_rows_, _masks(attributor, replay)
+        self.all_rows = attributor.rows == "all"
         self.at_once = _at_once(attributor, replay)
         self.form = _first_form(attributor)
         super().__init__(attributor, train, replay, self._sweep(replay, self.form))
@@ -68,7 +70,8 @@ class FittedTrajectory(FittedSweep):
         asked = replay, self.rule, form.curvature, self.removal, self.horizon
         if self.masks:
             return MaskedSweep(*asked, self.masks, self.at_once)
-        return Sweep(*asked, form.smoothing)
+        kind = AllRowsSweep if self.all_rows else Sweep
+        return kind(*asked, form.smoothing)
 
     def choose(self) -> None:
         """Take the form of the curvature that predicts trial reruns of the run best.
@@ -77,7 +80,7 @@ class FittedTrajectory(FittedSweep):
         together.  Called once, before anything is scored.
         """
         told = self.masks or self.horizon is not None or self.removal_order == "finite"
-        if told or not kinks_of(self.replay)[0] or not runs_together(self):
+        if told or self.all_rows or not kinks_of(self.replay)[0] or not runs_together(self):
             return
         trial = Trial(self, self.removal, self.train_rows)
         sweeps = [self._sweep(self.replay, form) for form in FORMS]

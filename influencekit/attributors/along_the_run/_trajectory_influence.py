@@ -37,6 +37,7 @@ class TrajectoryInfluence(RecordedRunAttributor):
         **RecordedRunAttributor._parameter_constraints,
         "curvature": [StrOptions({"auto", *CURVATURES})],
         "removal": [StrOptions({"renormalize", "fixed"})],
+        "rows": [StrOptions({"batch", "all"})],
         "horizon": [Interval(Integral, 0, None, closed="left"), None],
         "removal_order": [StrOptions({"derivative", "finite"})],
         "mask_size": [Interval(Integral, 1, None, closed="left"), None],
@@ -51,6 +52,7 @@ class TrajectoryInfluence(RecordedRunAttributor):
         *,
         removal: str = "renormalize",
         removal_order: str = "derivative",
+        rows: str = "batch",
         horizon: int | None = None,
         mask_size: int | None = None,
         n_masks: int = 10,
@@ -64,6 +66,7 @@ class TrajectoryInfluence(RecordedRunAttributor):
         self.curvature = curvature
         self.removal = removal
         self.removal_order = removal_order
+        self.rows = rows
         self.horizon = horizon
         self.mask_size = mask_size
         self.n_masks = n_masks
@@ -91,6 +94,10 @@ class TrajectoryInfluence(RecordedRunAttributor):
                 "optimizer's steps in all coordinates. Use mask_size=None, or "
                 "removal_order='derivative'."
             )
+        if self.removal_order == "finite":
+            self._needs_batches("removal_order='finite'")
+        if self.mask_size is not None:
+            self._needs_batches("mask_size")
         fitted = super()._fit(task, train)
         if self.curvature == "auto":
             fitted.choose()
@@ -111,7 +118,16 @@ class TrajectoryInfluence(RecordedRunAttributor):
     @with_gradients
     def expected_lds_(self) -> dict[float, float]:
         """Estimated LDS of the scores against reruns, by the share of rows that they leave out."""
+        self._needs_batches("expected_lds_")
         return self._only("expected_lds_").expected_lds()
+
+    def _needs_batches(self, asked: str) -> None:
+        """Refuse what is only known of the rows of the batches."""
+        if self.rows != "batch":
+            raise ValueError(
+                f"rows: got {self.rows!r} with {asked}, which is about the batches that a row was "
+                "in. Use rows='batch'."
+            )
 
     def _swept(self, train: Examples, replay: Replay) -> FittedTrajectory:
         return FittedTrajectory(self, train, replay, self._rule(replay.trajectory))
@@ -138,6 +154,7 @@ class TrajectoryInfluence(RecordedRunAttributor):
             With ``removal_order="finite"``.
         """
         self._only("step_scores")
+        self._needs_batches("step_scores")
         if self.removal_order == "finite":
             raise ValueError(
                 "step_scores: removal_order='finite' removes an example from all of its batches "
@@ -213,6 +230,7 @@ class TrajectoryInfluence(RecordedRunAttributor):
            sources, remedies, and practical guidelines. 2026, arXiv 2605.18814.
         """
         fitted = self._only("taylor_error_proxy")
+        self._needs_batches("taylor_error_proxy")
         check_choice("estimate", estimate, ("auto", "second_order", "finite", "kinks"))
         rows = self.train_rows_ if left_out is None else np.asarray(left_out, dtype=np.int64)
         unknown = np.setdiff1d(rows, self.train_rows_)

@@ -26,6 +26,7 @@ from influencekit.models._task import as_task
 from influencekit.training._checkpoints import KeepCheckpoints
 from influencekit.training._randomness import seeded, untouched
 from influencekit.training.estimator._recipe import fresh_copy
+from influencekit.training.estimator._rows import count_rows
 from influencekit.training.stack._nets import Data, NetStack, collate_all, initial_stack
 from influencekit.training.stack._schedule import (
     Group,
@@ -36,6 +37,8 @@ from influencekit.training.stack._schedule import (
 from influencekit.training.stack._step import OptimizerSpec, StackedStep, groups_of
 from influencekit.training.stack._tasks import task_outputs
 from influencekit.training.stack._trial import bytes_per_net, why_nets_differ
+from influencekit.training.subsets._recorded_run import Run
+from influencekit.training.subsets._stack_recording import stack_recording
 from influencekit.utils.validation import present
 
 __all__ = ["StackedRetrainer"]
@@ -138,17 +141,24 @@ MEMORY_BUDGET = 2**29
 MAX_MODELS = 128
 
 
-def train_stack(stack: NetStack, data: Data, subsets: Sequence[np.ndarray]) -> None:
-    """Train every model of a stack on its rows, in place."""
+def train_stack(
+    stack: NetStack, data: Data, subsets: Sequence[np.ndarray], record: str | None, n_rows: int
+) -> list[Run | None]:
+    """Train every model of a stack on its rows, in place; what was recorded of each."""
     net = stack.net
     names = {id(p): name for name, p in stack.loss.named_parameters()}
     spec = OptimizerSpec(type(net.optimizer_), groups_of(net.optimizer_, names))
     step = StackedStep(stack.parameters, spec.build(stack.parameters))
+    n_steps = net.max_epochs * int(steps_per_epoch(net, [len(subsets[0])])[0])
+    recording = stack_recording(record, stack, step.optimizer, n_steps, n_rows)
     schedule = SubsetSchedule(net, stack.streams, subsets)
     net._set_training(True)  # noqa: SLF001  skorch has no other name
     for _ in range(net.max_epochs):
         for groups in schedule.epoch():
+            if recording is not None:
+                recording.before_step(groups)
             step(torch.cat([_losses(stack, data, group) for group in groups]).sum())
+    return [None] * stack.n_models if recording is None else recording.finish()
 
 
 def _losses(stack: NetStack, data: Data, group: Group) -> Tensor:
@@ -179,6 +189,7 @@ class StackedRetrainer:
         All rows, as for the net.
     X_query, y_query : array-like
     output : str or callable
+    record : {"checkpoints", "trajectory"} or None, default=None
 
     Attributes
     ----------
@@ -186,8 +197,17 @@ class StackedRetrainer:
         Why this net cannot be stacked; None if it can.
     """
 
-    def __init__(self, estimator: Any, X: Any, y: Any, X_query: Any, y_query: Any, output: Any):
-        self.estimator = estimator
+    def __init__(
+        self,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        X_query: Any,
+        y_query: Any,
+        output: Any,
+        record: str | None = None,
+    ):
+        self.estimator, self.record = estimator, record
         self.X, self.y = X, y
         self.queries = (X_query, y_query)
         self.output = output
@@ -235,17 +255,21 @@ class StackedRetrainer:
             self.reason = why_nets_differ(self.estimator, self._collated, length)
         return self.reason
 
-    def run(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> np.ndarray:
+    def run(
+        self, subsets: Sequence[np.ndarray], seeds: Sequence[int]
+    ) -> tuple[np.ndarray, list[Run | None]]:
         """Train one chunk and evaluate it.
 
         Returns
         -------
-        ndarray of shape (n_models, n_query), float64
+        outputs : ndarray of shape (n_models, n_query), float64
+        runs : list of Run or None
+            What was recorded of each model.
         """
         with untouched(self.estimator.device or "cpu"):
             stack = initial_stack(self.estimator, seeds)
-            train_stack(stack, self._collated, subsets)
-            return np.stack(list(self._outputs(stack)))
+            runs = train_stack(stack, self._collated, subsets, self.record, count_rows(self.X))
+            return np.stack(list(self._outputs(stack))), runs
 
     def _try_queries(self) -> None:
         """Evaluate an untrained net, to report a wrong output or query before training."""

@@ -18,9 +18,9 @@ from influencekit.training.trajectory._replay import drops_out, refuse_batch_sta
 from influencekit.training.trajectory._trajectory import FolderSnapshots, Snapshot, Trajectory
 from influencekit.utils._files import check_writable, writing
 
-__all__ = ["Recording", "numbers_of"]
+__all__ = ["SLOTS", "Recording", "numbers_of"]
 
-_SLOTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
+SLOTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
 
 
 class Recording:
@@ -241,7 +241,7 @@ def _snapshot(optimizer: Optimizer, names: dict[int, str]) -> Snapshot:
         for p in group["params"]:
             name, state = names[id(p)], optimizer.state.get(p, {})
             tensors["theta"][name] = p.detach().clone()
-            for slot in _SLOTS:
+            for slot in SLOTS:
                 if isinstance(state.get(slot), Tensor):
                     tensors.setdefault(slot, {})[name] = state[slot].detach().clone()
             has_buffer = isinstance(state.get("momentum_buffer"), Tensor)

@@ -166,7 +166,18 @@ class Sweep:
             inner = inner - loss.along(u)[:, None] * batch.shares
         # ∂f/∂θ gains H u, from the gradient that the step took at θ
         adjoint["theta"] += curved
-        return adjoint, StepInfluence(step, batch.rows, inner)
+        return adjoint, self.influence(step, loss, before, u, inner)
+
+    def influence(
+        self,
+        step: int,
+        loss: StepLoss,
+        before: State,  # noqa: ARG002  who scores other rows takes them
+        u: Tensor,  # noqa: ARG002
+        inner: Tensor,
+    ) -> StepInfluence:
+        """Influence of a step's rows, from the adjoint u of its gradient."""
+        return StepInfluence(step, loss.batch.rows, inner)
 
     def options_at(self, step: int, loss: Any) -> Any:  # noqa: ARG002  masked sweeps take it
         """Numbers of the optimizer at the coordinates of a step's loss."""
