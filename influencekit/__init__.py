@@ -22,6 +22,7 @@ from influencekit.base import BaseAttributor
 from influencekit.groups._group_attributor import GroupAttributor
 from influencekit.metrics._lds import linear_datamodeling_score
 from influencekit.models._task import Task, as_task
+from influencekit.removal._diagnostics import influence_diagnostics
 from influencekit.selection._compare import compare
 from influencekit.selection._lds_search import LDSSearch
 from influencekit.selection._scorer import lds_scorer
@@ -61,6 +62,7 @@ __all__ = [
     "__version__",
     "as_task",
     "compare",
+    "influence_diagnostics",
     "lds_scorer",
     "linear_datamodeling_score",
     "retrain_on_subsets",

@@ -14,6 +14,7 @@ __all__ = [
     "HeldOutRowsWarning",
     "InfluenceKitWarning",
     "LambdaPathWarning",
+    "LeverageWarning",
     "NegativeCurvatureWarning",
     "NotStationaryWarning",
     "ProjectionWarning",
@@ -51,6 +52,16 @@ class SampledRowsWarning(InfluenceKitWarning):
     This concerns XGBoost and LightGBM with ``subsample`` below 1. The model's own leaf values are
     then used, and every row counts in every tree with the sampling rate as its weight: scores are
     averages over possible samples.
+    """
+
+
+class LeverageWarning(InfluenceKitWarning):
+    """Some training rows have a leverage above one half.
+
+    A linear model nearly follows such a row: it is alone in its level, far from the others, or
+    there are about as many columns as rows. What the model would be without it is then more than
+    twice as far away as first-order scores say; at a leverage of 1 they are 0 whatever it does.
+    ``InfluenceFunction(removal_order="newton")`` and ``predict_without`` follow the whole way.
     """
 
 

@@ -15,6 +15,11 @@ if os.environ["OMP_NUM_THREADS"] == "1":
     torch.set_num_threads(1)
 
 
+def pytest_configure(config):
+    """Small tables have rows with a high leverage; tests/removal looks at the warning of it."""
+    config.addinivalue_line("filterwarnings", "ignore::influencekit.exceptions.LeverageWarning")
+
+
 @pytest.fixture
 def rng():
     """Generator of random numbers with a fixed seed."""

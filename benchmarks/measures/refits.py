@@ -25,3 +25,17 @@ def row_means(a: np.ndarray, b: np.ndarray) -> float:
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     varies = lengths > 0
     return float(np.mean((a * b).sum(1)[varies] / lengths[varies])) if varies.any() else 0.0
+
+
+def labeled(kind: str, scores: np.ndarray, n_rows: int, rng) -> np.ndarray:
+    """A group for each row that is looked at, for each 5%, or for the most helpful rows."""
+    n, labels = len(scores), np.full(len(scores), -1)
+    if kind == "rows":
+        labels[rng.permutation(n)[:n_rows]] = np.arange(min(n, n_rows))
+    elif kind == "groups":
+        labels[:] = rng.permutation(np.arange(n) % 20)
+    else:  # the first per cent, the next two, the next seven
+        order, ends = np.argsort(-scores), [max(k, n * k // 100) for k in (1, 3, 10)]
+        labels[order] = np.searchsorted(ends, np.arange(n), side="right")
+    labels[labels < 0] = labels.max() + 1
+    return labels

@@ -3,6 +3,7 @@
 from influencekit.displays._agreement import AgreementDisplay
 from influencekit.displays._error_proxy import ErrorProxyDisplay
 from influencekit.displays._group_scores import GroupScoresDisplay
+from influencekit.displays._influence_plot import InfluencePlotDisplay
 from influencekit.displays._label_issues import LabelIssuesDisplay
 from influencekit.displays._lambda_path import LambdaPathDisplay
 from influencekit.displays._removal_curve import RemovalCurveDisplay
@@ -13,6 +14,7 @@ __all__ = [
     "AgreementDisplay",
     "ErrorProxyDisplay",
     "GroupScoresDisplay",
+    "InfluencePlotDisplay",
     "LabelIssuesDisplay",
     "LambdaPathDisplay",
     "RemovalCurveDisplay",

@@ -31,7 +31,14 @@ from influencekit.groups._explain import (
 from influencekit.groups._fisher import fishers_of
 from influencekit.groups._held import HeldGroups, has_damping, has_path, partition
 from influencekit.groups._properties import named_properties, resolve_property
+from influencekit.groups._whole_removal import (
+    RemovesGroups,
+    group_effects,
+    property_effects,
+    set_order,
+)
 from influencekit.models._task import Task
+from influencekit.removal._whitened import REMOVAL_ORDERS
 from influencekit.utils._long_work import chunks
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import HasMethods, StrOptions, validate_parameters
@@ -42,7 +49,7 @@ __all__ = ["GroupAttributor"]
 _BLOCK = 2**24
 
 
-class GroupAttributor(HeldGroups):
+class GroupAttributor(RemovesGroups, HeldGroups):
     """Scores the influence of groups of training examples on test examples, or on a property.
 
     Parameters
@@ -68,6 +75,10 @@ class GroupAttributor(HeldGroups):
     fisher_form : {"auto", "sum", "mean"}, default="auto"
         Weight of a group in its Fisher matrix: "sum" takes ``G_j G_jᵀ``, "mean" divides it by the
         group's size.  "auto" is "sum" for random groups and "mean" for all others.
+    removal_order : {"first", "leverage", "newton"}, default=None
+        Of an :class:`~influencekit.InfluenceFunction` of a linear model. "newton" removes each
+        group by one Newton step without it, and evaluates outputs or properties after it; the
+        others sum over rows. None keeps the attributor's own.
     trak_kernel : {"output", "loss"}, default="output"
         Gradients of TRAK's kernel in group form: of the output, which is TRAK itself for groups
         of one (variant B, two backward passes), or of the loss (variant A, one).
@@ -136,6 +147,7 @@ class GroupAttributor(HeldGroups):
         "curvature": [StrOptions({"points", "groups"})],
         "property": [StrOptions({"mean_neg_loss"}), callable, list, tuple, dict, None],
         "fisher_form": [StrOptions({"auto", "sum", "mean"})],
+        "removal_order": [StrOptions(set(REMOVAL_ORDERS)), None],
         "trak_kernel": [StrOptions({"output", "loss"})],
     }
 
@@ -150,6 +162,7 @@ class GroupAttributor(HeldGroups):
         curvature: str = "points",
         property: Any = None,
         fisher_form: str = "auto",
+        removal_order: str | None = None,
         trak_kernel: str = "output",
     ):
         self.attributor = attributor
@@ -158,6 +171,7 @@ class GroupAttributor(HeldGroups):
         self.curvature = curvature
         self.property = property
         self.fisher_form = fisher_form
+        self.removal_order = removal_order
         self.trak_kernel = trak_kernel
 
     @with_gradients
@@ -199,6 +213,7 @@ class GroupAttributor(HeldGroups):
                     resolve_property(task, one)  # its refusals, before any work
         self._partition(self.task_, X, y, train, groups)
         self.attributor_ = clone(self.attributor)
+        set_order(self.attributor_, self.removal_order)
         if self.curvature == "groups":
             self._keep(*fishers_of(self, models, train))
             return self
@@ -342,25 +357,15 @@ class GroupAttributor(HeldGroups):
         columns = np.arange(self.n_groups_)
         return paths[0] if len(paths) == 1 else MeanPath(paths, [columns] * len(paths), columns)
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:  # noqa: ARG002  the name is scikit-learn's
-        """Names of the groups.
-
-        Parameters
-        ----------
-        input_features : ignored
-
-        Returns
-        -------
-        names : ndarray of str objects of shape (n_groups,)
-        """
-        check_is_fitted(self, "labels_")
-        return self.group_names_
-
     def _property_scores(self, queries: Examples | ExamplesList) -> np.ndarray:
         """A row of scores for each property, (n_properties, n_groups)."""
+        single = isinstance(self.property, str) or callable(self.property)
+        if self._removes_whole:
+            of_groups, effects = property_effects(self, queries)
+            self.property_value_ = of_groups[0] if single else np.array(of_groups)
+            return effects
         given = named_properties(self.property).values()
         values, parts = zip(*(sloped(self._models, one, queries) for one in given), strict=True)
-        single = isinstance(self.property, str) or callable(self.property)
         self.property_value_ = values[0] if single else np.array(values)
         if self.curvature == "points":
             return np.stack([sum(block.sum(0) for block in self._blocks(one)) for one in parts])
@@ -380,6 +385,8 @@ class GroupAttributor(HeldGroups):
             return np.mean([fisher.scores(own) for fisher, own in pairs], axis=0)
         if isinstance(self.attributor_, FurtherTraining):
             return self._measured(queries)
+        if self._removes_whole:
+            return group_effects(self, queries)
         n, rows = self.n_train_, np.arange(self.n_train_)
         places = (np.ones(n), (self.labels_, rows))
         picked = scipy.sparse.csr_array(places, shape=(self.n_groups_, n))

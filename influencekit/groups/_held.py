@@ -13,6 +13,7 @@ from influencekit.base import BaseAttributor
 from influencekit.data._examples import Examples, ExamplesList, each
 from influencekit.groups._groupers import BaseGrouper, ClusterGrouper, LabelGrouper
 from influencekit.groups._properties import named_properties
+from influencekit.groups._whole_removal import removes_whole
 from influencekit.models._task import Task, TaskList
 from influencekit.utils._torch import with_gradients
 
@@ -101,7 +102,7 @@ def whole_groups(masks: np.ndarray, labels: np.ndarray, names: np.ndarray, why: 
 
 
 #: Parameters that a fit and the scores after it must agree on.
-AT_FIT = ("curvature", "property", "reduce")
+AT_FIT = ("curvature", "property", "reduce", "removal_order")
 
 
 class HeldGroups(BaseAttributor):
@@ -133,6 +134,20 @@ class HeldGroups(BaseAttributor):
             return self.attributor_.self_influence()
         scores = np.mean([fitted.self_scores() for fitted in self.fitted_], axis=0)
         return scores / self.group_sizes_ if self.reduce == "mean" else scores
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:  # noqa: ARG002  the name is scikit-learn's
+        """Names of the groups.
+
+        Parameters
+        ----------
+        input_features : ignored
+
+        Returns
+        -------
+        names : ndarray of str objects of shape (n_groups,)
+        """
+        check_is_fitted(self, "labels_")
+        return self.group_names_
 
     def _read_models(self, model: Any, X: Any, y: Any) -> Task | TaskList:
         return self.attributor._read_models(model, X, y)
@@ -189,13 +204,21 @@ class HeldGroups(BaseAttributor):
     def _adds_rows(self) -> bool:
         """Whether groups are sums of their rows' scores, so that subsets may part them."""
         points = self.curvature == "points" and not isinstance(self.attributor, FurtherTraining)
-        return points and self.reduce == "sum"
+        return points and self.reduce == "sum" and not self._removes_whole
+
+    @property
+    def _removes_whole(self) -> bool:
+        """Whether a group's score is a step of its own, not a sum over its rows."""
+        held = getattr(self, "attributor_", self.attributor)  # searches ask before fit
+        return self.curvature == "points" and removes_whole(held, self.removal_order)
 
     def _whole_groups(self, masks: np.ndarray) -> np.ndarray:
         """Groups that subsets of rows consist of, bool (n_subsets, n_groups), or an error."""
         why = "curvature='groups'" if self.curvature == "groups" else "reduce='mean'"
         if self.curvature == "points" and isinstance(self.attributor, FurtherTraining):
             why = "FurtherTraining"
+        elif self._removes_whole:
+            why = "removal_order='newton'"
         return whole_groups(masks, self.labels_, self.group_names_, f"GroupAttributor with {why}")
 
     def _subset_columns(self, masks: np.ndarray) -> np.ndarray:

@@ -4,7 +4,31 @@ from tests.advice._row import Row
 
 __all__ = ["ROWS"]
 
+_LONE = "lone = np.c_[X, np.arange(len(X)) == 5]; m = LinearRegression().fit(lone, t); "
+
 ROWS = [
+    Row(
+        "of the training rows have a leverage above",
+        _LONE + "InfluenceFunction(output='prediction').fit(m, lone, t).score(lone)",
+        {
+            "removal_order='leverage' or 'newton', or predict_without": (
+                _LONE + "a = InfluenceFunction(output='prediction', removal_order='leverage');"
+                "a.fit(m, lone, t).score(lone);"
+                "a.set_params(removal_order='newton').fit(m, lone, t).score(lone);"
+                "a.predict_without([5], lone)"
+            ),
+        },
+    ),
+    Row(
+        "is not a linear model with a smooth convex objective",
+        "InfluenceFunction(removal_order='newton', damping=1.0).fit(*learned)",
+        {
+            "fit LogisticRegression": (
+                "InfluenceFunction(removal_order='newton')"
+                ".fit(LogisticRegression(max_iter=1000).fit(X, y), X, y)"
+            ),
+        },
+    ),
     Row(
         "diverge along the largest curvature",
         (

@@ -4,8 +4,8 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-from sklearn.datasets import load_digits, load_iris
-from sklearn.linear_model import LogisticRegression
+from sklearn.datasets import load_diabetes, load_digits, load_iris
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from influencekit import GradDot, InfluenceFunction
 from influencekit.applications._removal import RemovalCurve
@@ -13,6 +13,7 @@ from influencekit.displays import (
     AgreementDisplay,
     ErrorProxyDisplay,
     GroupScoresDisplay,
+    InfluencePlotDisplay,
     LabelIssuesDisplay,
     LambdaPathDisplay,
     RemovalCurveDisplay,
@@ -106,6 +107,11 @@ def _label_scores():
     return rng.gamma(2.0, 0.4 + issues), issues
 
 
+def influence_plot(**options):
+    X, y = load_diabetes(return_X_y=True)
+    return InfluencePlotDisplay.from_estimator(LinearRegression().fit(X, y), X, y, **options)
+
+
 def label_scores(**options):
     scores, issues = _label_scores()
     return LabelIssuesDisplay.from_predictions(scores, threshold=2.5, issues=issues, **options)
@@ -188,6 +194,7 @@ CASES = {
     "ErrorProxyDisplay": error_proxy,
     "GroupScoresDisplay": groups,
     "GroupScoresDisplay, many": many_groups,
+    "InfluencePlotDisplay": influence_plot,
     "LabelIssuesDisplay": label_scores,
     "LabelIssuesDisplay, ranking": label_ranking,
     "LambdaPathDisplay": lambda_path,

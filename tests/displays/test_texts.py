@@ -18,6 +18,7 @@ from influencekit.applications._removal import RemovalCurve
 from influencekit.displays import (
     AgreementDisplay,
     GroupScoresDisplay,
+    InfluencePlotDisplay,
     LambdaPathDisplay,
     RemovalCurveDisplay,
     SensitivityDisplay,
@@ -59,6 +60,12 @@ def agreement():
 def groups():
     GroupScoresDisplay(np.arange(len(NAMES)) + 1.0, NAMES, label="$of$ all").plot()
     return [*NAMES, "$of$ all"]
+
+
+def influence_plot():
+    columns = {"hat_diag": 0.1, "student_resid": 1.0, "cooks_d": 1.0}
+    InfluencePlotDisplay(pd.DataFrame(columns, index=NAMES)).plot(most=len(NAMES))
+    return NAMES
 
 
 def removal():
@@ -134,6 +141,7 @@ def images():
 CASES = [
     agreement,
     groups,
+    influence_plot,
     removal,
     lambda_path,
     sensitivity,

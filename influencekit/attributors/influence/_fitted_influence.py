@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,20 @@ from torch import Tensor
 
 from influencekit._fitted import DampedFitted, query_gradients
 from influencekit.curvature._base import FittedCurvature
-from influencekit.curvature._problem import CurvatureProblem
+from influencekit.curvature._problem import Curvature, CurvatureProblem
 from influencekit.curvature._solution import Solution
 from influencekit.curvature._spectrum import DampingPath, Spectrum
 from influencekit.curvature.exact._centered_space import CenteredLinear, to_raw
 from influencekit.data._examples import Examples
-from influencekit.exceptions import NotStationaryWarning, warn_user
+from influencekit.exceptions import LeverageWarning, NotStationaryWarning, warn_user
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._gradients import Gradients
 from influencekit.models._task import Task
+from influencekit.removal._linear_fit import LinearFit, read_linear
+from influencekit.removal._whitened import Whitened, whitened
+from influencekit.utils.validation import present
 
-__all__ = ["FittedInfluence", "gradient_ratio", "warn_unless_stationary"]
+__all__ = ["FittedInfluence", "checked_factorized", "gradient_ratio", "warn_unless_stationary"]
 
 #: Gradient ratio above which the user is warned.
 LARGEST_QUIET_RATIO = 0.2
@@ -30,6 +34,8 @@ LARGEST_QUIET_RATIO = 0.2
 SOLVED = 5e-3
 #: The same if the gradient is within the solver's own tolerance.
 SOLVED_TO_TOLERANCE = 0.02
+#: Leverage from which a removal moves the model at least twice as far as to first order.
+HIGH_LEVERAGE = 0.5
 #: Convex estimators that stop before their optimum.
 BASE_SGD = (SGDClassifier, SGDRegressor)
 
@@ -58,6 +64,8 @@ class FittedInfluence(DampedFitted):
         self.task, self.curvature = task, curvature
         self.engine = curvature.problem.engine if engine is None else engine
         self.gradient_ratio, self.output = gradient_ratio, output
+        #: Share of rows with a high leverage, once it is known; for all copies of this.
+        self.shares: list[float] = []
 
     @property
     def eigenvalues(self) -> np.ndarray | None:  # type: ignore[override]
@@ -99,8 +107,52 @@ class FittedInfluence(DampedFitted):
         spectrum: Any = self.curvature
         return spectrum.path(self._gradients(queries))
 
+    def warn_of_leverage(self) -> None:
+        """Warn if some rows of a linear model nearly determine their own output.
+
+        A row's leverage is taken along its own pull, ``cᵀ H c / cᵀ c`` with ``∇loss = L c`` and its
+        block H of the hat matrix: with one output it is the row's leverage. For "ggn" only.
+        """
+        problem, task = self.curvature.problem, self.task
+        if not task.convex or not isinstance(self.curvature, Spectrum) or self.shares:
+            return
+        self.shares.append(_high_share(problem, self.curvature.self_products(self.damping)))
+        if self.shares[0] > 0:
+            warn_user(
+                f"{self.shares[0]:.1%} of the training rows have a leverage above "
+                f"{HIGH_LEVERAGE:g}: {task.name} nearly follows them, and without them it would "
+                f"change by more than twice what these scores say, to first order. Use "
+                f"removal_order='leverage' or 'newton', or predict_without.",
+                LeverageWarning,
+            )
+
+    @cached_property
+    def linear(self) -> LinearFit:
+        """The same linear model as arrays."""
+        return read_linear(self.task, self.curvature.problem.examples, "predict_without")
+
+    @cached_property
+    def undamped(self) -> Whitened:
+        """Its decomposed Hessian without damping."""
+        return whitened(self.linear)
+
     def _gradients(self, queries: Examples) -> Gradients:
         return query_gradients(self.engine, self.output, queries)
+
+
+def _high_share(problem: CurvatureProblem, products: Tensor) -> float:
+    """Share of rows whose leverage along their own pull is above :data:`HIGH_LEVERAGE`."""
+    task, high = problem.engine.task, 0
+    # ∇lossᵀ A⁻¹ ∇loss w/W = cᵀ H c
+    sizes = products.double().cpu() * problem.example_weights.cpu()
+    for batch in problem.examples.batches(4096):
+        targets = present(batch.targets, "training targets")
+        with torch.no_grad():
+            factor = task.loss.hessian_factor(task.forward(batch.inputs), targets)
+        if factor.coordinates is not None:
+            squares = factor.coordinates.square().sum(1).double().cpu()
+            high += int((sizes[batch.rows] > HIGH_LEVERAGE * squares * (1 + 1e-9)).sum())
+    return high / len(problem.examples)
 
 
 def gradient_ratio(problem: CurvatureProblem) -> float:
@@ -198,3 +250,19 @@ def _likely_cause(task: Task, met: bool) -> str:
         "other than those given here; or its tolerance is loose for these data (give a smaller "
         "tol)."
     )
+
+
+def checked_factorized(curvature: Curvature, factorized: Any) -> FittedCurvature:
+    """Check the return value of an author's ``factorize``."""
+    name = type(curvature).__name__
+    if not isinstance(factorized, FittedCurvature):
+        raise TypeError(
+            f"{name}.factorize returned a {type(factorized).__name__}; it must return a "
+            "FittedCurvature of influencekit.curvature."
+        )
+    if not hasattr(factorized, "problem"):
+        raise TypeError(
+            f"{name}.factorize returned a {type(factorized).__name__} without the attribute "
+            "'problem'. Keep the problem in its __init__."
+        )
+    return factorized

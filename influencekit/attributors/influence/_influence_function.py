@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from influencekit._fitted import (
@@ -27,14 +26,21 @@ from influencekit.attributors._horizon import (
     sgd_config,
 )
 from influencekit.attributors.further._further_training import FurtherTraining
+from influencekit.attributors.influence._available import has_eigenvalues, is_solved
 from influencekit.attributors.influence._fitted_influence import (
     FittedInfluence,
+    checked_factorized,
     gradient_ratio,
     warn_unless_stationary,
 )
 from influencekit.attributors.influence._predicted_endpoint import predicted_task, unmoved_task
+from influencekit.attributors.influence._removes_rows import (
+    RemovesRows,
+    coefficient_scores,
+    exact_removal,
+)
 from influencekit.base import BaseAttributor
-from influencekit.curvature._base import FittedCurvature, SolvedCurvature
+from influencekit.curvature._base import FittedCurvature
 from influencekit.curvature._mean_path import MeanPath
 from influencekit.curvature._problem import CURVATURES, Curvature, CurvatureProblem, make_curvature
 from influencekit.curvature._solution import Solution
@@ -45,7 +51,9 @@ from influencekit.damping._default import auto_damping, convex_damping, least_da
 from influencekit.damping._matched import matched_damping
 from influencekit.data._examples import Examples, each
 from influencekit.gradients.projections._make_projection import PROJECTIONS
+from influencekit.models._outputs import OUTPUTS
 from influencekit.models._task import Task
+from influencekit.removal._whitened import REMOVAL_ORDERS
 from influencekit.training.further._training import Training
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import Interval, StrOptions, validate_parameters
@@ -53,25 +61,7 @@ from influencekit.utils.validation import Interval, StrOptions, validate_paramet
 __all__ = ["InfluenceFunction"]
 
 
-def _has_eigenvalues(attributor: Any) -> bool:
-    """Whether a damping path exists: not for curvatures that are solved for each λ."""
-    check_is_fitted(attributor, "fitted_")
-    return hasattr(attributor, "eigenvalues_")
-
-
-def _is_solved(attributor: Any) -> bool:
-    """Whether the curvature is solved for each query and λ."""
-    check_is_fitted(attributor, "fitted_")
-    if not isinstance(attributor.fitted_[0].curvature, SolvedCurvature):
-        raise AttributeError(
-            f"solution: curvature={attributor.curvature!r} does not solve a system for each "
-            f"query, so there are no residuals. They exist for curvature='cg' and 'lissa'; score "
-            f"returns the scores."
-        )
-    return True
-
-
-class InfluenceFunction(DampedMixin, BaseAttributor):
+class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
     """Predicted effect of leaving a training example out, to first order around the model.
 
     ``score_ij = f_i(θ) - f_i(θ without j) ≈ -<∇f_i, (A + λI)⁻¹ ∇loss_j> w_j / W`` with the
@@ -113,11 +103,17 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     further_training : Training, FurtherTraining or None, default=None
         Learning rate and steps for ``damping="matched"`` and ``at``. None repeats the fitted skorch
         net's own training.
-    output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
+    removal_order : {"first", "leverage", "newton"}, default="first"
+        For linear models, how far a row's removal is followed. "first" is to first order, too small
+        by the factor 1 - leverage for least squares; "leverage" divides each row's step by its
+        leverage block; "newton" is one Newton step without the row, or the group, and evaluates the
+        output after it.
+    output : {"auto", "neg_loss", "margin", "logit", "prediction", "coef"} or callable
         The explained output, the higher the better: the negative loss; a classifier's log-odds
         ("margin") or logit of the given class; a regressor's prediction; or a torch function
         ``output(outputs, targets) -> (n,)``. "auto" is the negative loss, or the prediction of a
-        regressor if ``score`` gets no targets.
+        regressor if ``score`` gets no targets. "coef" explains a linear model's coefficients:
+        ``score(["age", "Intercept"])`` takes names or positions in place of X.
     batch_size : int or None, default=None
         Examples whose gradients are taken at a time; None chooses from ``max_memory``.
         Results do not depend on it.
@@ -201,6 +197,8 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         "further_training": [Training, FurtherTraining, None],
         "projection_dim": [Interval(Integral, 1, None, closed="left"), None],
         "projection": [StrOptions({"auto", *PROJECTIONS})],
+        "removal_order": [StrOptions(set(REMOVAL_ORDERS))],
+        "output": [StrOptions({*OUTPUTS, "coef"}), callable],
         "random_state": ["random_state"],
     }
 
@@ -215,6 +213,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         projection: str = "auto",
         at: str = "model",
         further_training: Any = None,
+        removal_order: str = "first",
         output: str | Callable = "auto",
         batch_size: int | None = None,
         max_memory: int | str | None = None,
@@ -227,6 +226,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         self.projection = projection
         self.at = at
         self.further_training = further_training
+        self.removal_order = removal_order
         self.output = output
         self.batch_size = batch_size
         self.max_memory = max_memory
@@ -249,7 +249,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         )
         # its pass over the rows leaves their mean
         curvature = automatic_curvature(problem) if settings is None else settings
-        factorized = _checked(curvature, curvature.factorize(problem))
+        factorized = checked_factorized(curvature, curvature.factorize(problem))
         factorized.settings = curvature
         asked = None
         if self.at == "corrected":  # the output's gradient stays where the model is
@@ -257,7 +257,18 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         fitted = FittedInfluence(task, factorized, gradient_ratio(problem), self.output, asked)
         if self.at == "model":
             warn_unless_stationary(fitted.gradient_ratio, problem)
+        if self.removal_order != "first" or self.output == "coef":
+            fitted = exact_removal(self, fitted)
         return self._at(fitted, self.damping)
+
+    @with_gradients
+    def score(self, X: Any, y: Any = None) -> np.ndarray:
+        if isinstance(self.output, str) and self.output == "coef":
+            return coefficient_scores(self, X)
+        scores = self._all_scores(self._queries(X, y))
+        for fitted in self.fitted_ if self.at == "model" else []:
+            fitted.warn_of_leverage()
+        return scores
 
     def _point(self, task: Task, train: Examples, shares: Tensor, penalty: Tensor) -> Task:
         """The model at whose parameters gradients and curvature are taken."""
@@ -315,7 +326,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         n_rows = len(fitted.curvature.problem.train)
         return matched_damping(sgd_config(further, fitted.task, n_rows, "damping='matched'"))
 
-    @available_if(_has_eigenvalues)
+    @available_if(has_eigenvalues)
     @with_gradients
     def damping_path(self, X: Any, y: Any = None) -> DampingPath:
         """Scores, surrogate indicator and subset sums of test examples at any damping.
@@ -334,7 +345,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         paths = [fitted.path(queries) for fitted, queries in pairs]
         return paths[0] if len(paths) == 1 else MeanPath(paths, list(self._rows), self.train_rows_)
 
-    @available_if(_is_solved)
+    @available_if(is_solved)
     @with_gradients
     def solution(self, X: Any, y: Any = None) -> Solution | list[Solution]:
         """Products and residual of the system solved for each test example, for "cg" and "lissa".
@@ -373,19 +384,3 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     def _solution_of(self, fitted: FittedInfluence, rows: Any, queries: Examples) -> Solution:
         solution = fitted.solution(queries)
         return replace(solution, products=self._spread(np.asarray(solution.products), rows))
-
-
-def _checked(curvature: Curvature, factorized: Any) -> FittedCurvature:
-    """Check the return value of an author's ``factorize``."""
-    name = type(curvature).__name__
-    if not isinstance(factorized, FittedCurvature):
-        raise TypeError(
-            f"{name}.factorize returned a {type(factorized).__name__}; it must return a "
-            "FittedCurvature of influencekit.curvature."
-        )
-    if not hasattr(factorized, "problem"):
-        raise TypeError(
-            f"{name}.factorize returned a {type(factorized).__name__} without the attribute "
-            "'problem'. Keep the problem in its __init__."
-        )
-    return factorized

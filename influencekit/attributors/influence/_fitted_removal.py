@@ -1,0 +1,77 @@
+"""An influence function of a linear model whose removals are exact in their leverage."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+
+from influencekit.attributors.influence._fitted_influence import FittedInfluence
+from influencekit.data._examples import Examples
+from influencekit.removal._effects import LinearQueries, read_queries
+from influencekit.removal._whitened import Whitened, whitened
+
+__all__ = ["FittedRemoval"]
+
+
+class FittedRemoval(FittedInfluence):
+    """A linear model with its rows, from which rows and groups are removed.
+
+    Parameters
+    ----------
+    influence : FittedInfluence
+        The same model to first order, which chooses the damping.
+    order : {"first", "leverage", "newton"}
+    """
+
+    def __init__(self, influence: FittedInfluence, order: str):
+        vars(self).update(vars(influence))
+        self.order = order
+        self._white: Whitened | None = None
+
+    @property
+    def white(self) -> Whitened:
+        """The model's decomposed Hessian at the damping in use."""
+        if self._white is None:
+            damped = self.damping > 0
+            self._white = whitened(self.linear, self.damping) if damped else self.undamped
+        return self._white
+
+    def at(self, damping: float) -> Self:
+        return self._with(damping=damping, _white=None)
+
+    def warn_of_leverage(self) -> None:
+        if self.order == "first":
+            super().warn_of_leverage()
+
+    def scores(self, queries: Examples) -> np.ndarray:
+        return self._effects(self._read(queries), self.white.steps(self.order))
+
+    def self_scores(self) -> np.ndarray:
+        steps, white = self.white.steps(self.order), self.white
+        # g_iᵀ P_i v_i: the change of each row's own loss
+        parts = [
+            np.einsum("ik,ikq,iq->i", white.slopes[some], P, steps[some])
+            for some, P in white.blocks()
+        ]
+        return np.concatenate(parts)
+
+    def group_scores(self, queries: Examples, labels: np.ndarray, n_groups: int) -> np.ndarray:
+        """Effect (n_queries, n_groups) of removing whole groups of the learned rows."""
+        steps = self.white.group_steps(self.order, labels, n_groups)
+        return self._effects(self._read(queries), steps)
+
+    def coefficient_scores(self) -> np.ndarray:
+        """``coef - coef without``, (k·d, n_train), on raw features, output by output."""
+        moved = self.white.basis @ self.white.steps(self.order).T
+        k, d = self.linear.theta.shape
+        raw = self.linear.raw(moved.T.reshape(-1, k, d)).reshape(-1, k * d)
+        return -raw.T
+
+    def _read(self, queries: Examples) -> LinearQueries:
+        return read_queries(self.white, queries, self.output)
+
+    def _effects(self, queries: LinearQueries, steps: np.ndarray) -> np.ndarray:
+        if self.order == "newton":
+            return queries.evaluated(steps)
+        return queries.linearized(steps)

@@ -1,0 +1,1 @@
+"""Linear models without some of their rows: exact steps, error bounds, diagnostics."""

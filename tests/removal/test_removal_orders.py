@@ -1,0 +1,174 @@
+"""Removals of rows and groups, against refits and Newton steps in numpy."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from influencekit import InfluenceFunction, LDSSearch
+from influencekit.exceptions import LeverageWarning, UnsupportedModelError
+from influencekit.groups import DemographicParityDifference, GroupAttributor
+
+RNG = np.random.default_rng(0)
+A, T = load_diabetes(return_X_y=True, scaled=False)
+A, T, QA = A[:80], T[:80], A[80:90]
+B, L = load_breast_cancer(return_X_y=True)
+B = (B - B.mean(0))[:, :8] / B.std(0)[:8]
+B, L, QB, UB = B[:120], L[:120], B[120:140], L[120:140]
+GROUPS = RNG.integers(0, 6, 120)
+EXACT = {"solver": "newton-cholesky", "tol": 1e-10, "max_iter": 1000}
+
+
+def logistic():
+    return LogisticRegression(**EXACT).fit(B, L)
+
+
+def newton_step(rows):
+    """Coefficients after one Newton step without some rows, intercept last, C = 1."""
+    m = logistic()
+    D, theta = np.c_[B, np.ones(len(B))], np.r_[m.coef_[0], m.intercept_]
+    p = 1 / (1 + np.exp(-D @ theta))
+    kept = np.ones(len(B), bool)
+    kept[rows] = False
+    R = np.diag([1.0] * B.shape[1] + [0.0])
+    H = (D[kept] * (p * (1 - p))[kept, None]).T @ D[kept] + R
+    return theta - np.linalg.solve(H, D[kept].T @ (p - L)[kept] + R @ theta)
+
+
+def log_likelihoods(theta):
+    z = np.c_[QB, np.ones(len(QB))] @ theta
+    return -np.logaddexp(0, -np.where(UB == 1, z, -z))
+
+
+@pytest.mark.parametrize("order", ["leverage", "newton"])
+@pytest.mark.parametrize("model", [LinearRegression(), Ridge(5.0), Ridge(5.0, fit_intercept=False)])
+def test_rows_of_least_squares_are_removed_exactly(model, order):
+    model.fit(A, T)
+    influence = InfluenceFunction(output="prediction", removal_order=order).fit(model, A, T)
+    changes = []
+    before = model.predict(QA)
+    for j in range(len(A)):
+        kept = np.arange(len(A)) != j
+        changes.append(before - type(model)(**model.get_params()).fit(A[kept], T[kept]).predict(QA))
+    np.testing.assert_allclose(influence.score(QA), np.stack(changes, 1), rtol=1e-6, atol=1e-8)
+
+
+def test_rows_of_logistic_regression_are_removed_by_one_newton_step():
+    influence = InfluenceFunction(removal_order="newton").fit(logistic(), B, L)
+    before = log_likelihoods(np.r_[logistic().coef_[0], logistic().intercept_])
+    expected = [before - log_likelihoods(newton_step([j])) for j in range(len(B))]
+    np.testing.assert_allclose(influence.score(QB, UB), np.stack(expected, 1), atol=1e-7)
+
+
+def test_several_classes_are_removed_by_one_newton_step():
+    X, y = load_iris(return_X_y=True)
+    m = LogisticRegression(**EXACT).fit(X, y)
+    refits = []
+    for j in range(0, 150, 10):
+        kept = np.arange(150) != j
+        refits.append(LogisticRegression(**EXACT).fit(X[kept], y[kept]).predict_log_proba(X[:9]))
+    change = m.predict_log_proba(X[:9])[:, 0] - np.stack(refits)[:, :, 0]
+    found = {}
+    for order in ("first", "newton"):
+        scores = InfluenceFunction(removal_order=order).fit(m, X, y).score(X[:9], y[:9])
+        found[order] = np.abs(scores[:, ::10] - change.T).max() / np.abs(change).max()
+    assert found["newton"] < 0.1 < 2 * found["newton"] + 0.1 and found["newton"] < found["first"]
+
+
+@pytest.mark.parametrize("given", ["mean_neg_loss", None])
+def test_groups_are_removed_by_one_newton_step(given):
+    groups = GroupAttributor(InfluenceFunction(), property=given, removal_order="newton")
+    scores = groups.fit(logistic(), B, L, groups=GROUPS).score(QB, UB)
+    before = log_likelihoods(np.r_[logistic().coef_[0], logistic().intercept_])
+    expected = np.stack(
+        [before - log_likelihoods(newton_step(np.flatnonzero(g == GROUPS))) for g in range(6)], 1
+    )
+    expected = expected if given is None else expected.mean(0, keepdims=True)
+    np.testing.assert_allclose(scores, expected, atol=1e-7)
+
+
+def test_a_gap_is_evaluated_without_each_group():
+    people = np.where(QB[:, 0] > 0, "a", "b")
+    gap = GroupAttributor(
+        InfluenceFunction(removal_order="newton"), property=DemographicParityDifference(people)
+    ).fit(logistic(), B, L, groups=GROUPS)
+
+    def measured(theta):
+        p = 1 / (1 + np.exp(-np.c_[QB, np.ones(len(QB))] @ theta))
+        return abs(p[people == "a"].mean() - p[people == "b"].mean())
+
+    before = measured(np.r_[logistic().coef_[0], logistic().intercept_])
+    expected = [before - measured(newton_step(np.flatnonzero(g == GROUPS))) for g in range(6)]
+    np.testing.assert_allclose(gap.score(QB, UB)[0], expected, atol=1e-7)
+    assert gap.property_value_ == pytest.approx(before)
+
+
+def test_leverage_sums_over_the_rows_of_a_group():
+    rows = InfluenceFunction(removal_order="leverage").fit(logistic(), B, L).score(QB, UB)
+    of = GroupAttributor(InfluenceFunction(), removal_order="leverage")
+    scores = of.fit(logistic(), B, L, groups=GROUPS).score(QB, UB)
+    np.testing.assert_allclose(scores, np.stack([rows[:, g == GROUPS].sum(1) for g in range(6)], 1))
+
+
+@pytest.mark.parametrize("order", ["first", "newton"])
+def test_coefficients_by_name(order):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(A, columns=[f"c{i}" for i in range(10)])
+    model = Ridge(2.0).fit(frame, T)
+    influence = InfluenceFunction(output="coef", removal_order=order, damping=0)
+    scores = influence.fit(model, frame, T).score(["c3", "Intercept"])
+    np.testing.assert_array_equal(scores, influence.score([3, -1]))
+    without = Ridge(2.0).fit(frame[1:], T[1:])
+    change = [model.coef_[3] - without.coef_[3], model.intercept_ - without.intercept_]
+    D = np.c_[A, np.ones(len(A))]
+    hat = D[0] @ np.linalg.solve(D.T @ D + np.diag([2.0] * 10 + [0.0]), D[0])
+    factor = 1 - hat if order == "first" else 1
+    np.testing.assert_allclose(scores[:, 0], np.array(change) * factor, rtol=1e-6)
+    with pytest.raises(ValueError, match="Did you mean 'Intercept'"):
+        influence.score(["Intercpt"])
+
+
+def test_rows_with_a_high_leverage_are_named():
+    lone = np.c_[A, np.arange(len(A)) == 5]
+    model = LinearRegression().fit(lone, T)
+    influence = InfluenceFunction(output="prediction").fit(model, lone, T)
+    with pytest.warns(LeverageWarning, match=r"2\.5% of the training rows .* 'newton'"):
+        influence.score(lone[:2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        even = np.random.default_rng(0).normal(size=(80, 3))
+        assert (even * np.linalg.pinv(even).T).sum(1).max() < 0.4
+        model = LinearRegression().fit(even, T)
+        InfluenceFunction(output="prediction").fit(model, even, T).score(even[:2])
+
+
+def test_nets_and_other_curvatures_are_refused():
+    net = MLPClassifier((4,), max_iter=5, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net.fit(B, L)
+        with pytest.raises(UnsupportedModelError, match="last layer"):
+            InfluenceFunction(removal_order="newton", damping=1.0).fit(net, B, L)
+    with pytest.raises(ValueError, match="accepted is curvature='ggn'"):
+        InfluenceFunction("fisher", removal_order="newton").fit(logistic(), B, L)
+
+
+def test_there_is_no_damping_path_beyond_first_order():
+    influence = InfluenceFunction(removal_order="newton").fit(logistic(), B, L)
+    assert not hasattr(influence, "damping_path")
+    search = LDSSearch(InfluenceFunction(removal_order="newton"), n_trials=2, n_subsets=4)
+    search.fit(logistic(), B, L, X_query=QB, y_query=UB)
+    assert search.best_score_ > 0
+
+
+def test_a_pipeline_removes_rows_as_its_last_step_does():
+    pipe = make_pipeline(StandardScaler(), Ridge(1.0)).fit(A, T)
+    S = pipe[0].transform(A)
+    own = InfluenceFunction(output="prediction", removal_order="newton").fit(pipe[-1], S, T)
+    got = InfluenceFunction(output="prediction", removal_order="newton").fit(pipe, A, T)
+    np.testing.assert_allclose(got.score(QA), own.score(pipe[0].transform(QA)))
