@@ -19,6 +19,8 @@ from influencekit.gradients.blocks._base import WORKSPACE, Block
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.layers._layers import forward_recorded, layer_blocks
 from influencekit.gradients.layers._layout import REST, Layout, discover
+from influencekit.gradients.layers._trust import Batch as CheckedBatch
+from influencekit.gradients.layers._trust import trusted_blocks
 from influencekit.models._task import Task
 from influencekit.utils._long_work import format_bytes, parse_memory, progress
 from influencekit.utils._torch import plain_kernels
@@ -146,6 +148,9 @@ class GradientEngine:
         cotangents = at_rows(cotangent, batch.rows)(outputs.detach(), batch.targets)
         cotangents = _check_cotangents(cotangents, outputs)
         blocks = layer_blocks(layout.layers, outputs, calls, cotangents, keep_factors)
+        last = batch.rows.stop == len(examples)
+        whole = CheckedBatch(self.task, batch.inputs, outputs, cotangents)
+        blocks = trusted_blocks(whole, layout.groups, blocks, layout.trust, self.workspace, last)
         dense = _dense_layers(layout, blocks)
         if layout.rest:
             del outputs, calls

@@ -12,7 +12,7 @@ from influencekit.models._task import Task
 from influencekit.utils._long_work import chunks
 from influencekit.utils._torch import map_tensors, select_rows, simple_kernels
 
-__all__ = ["dense_rows"]
+__all__ = ["dense_rows", "flat"]
 
 
 def dense_rows(
@@ -75,11 +75,14 @@ def _one_example(
             retain_graph=r + 1 < len(cotangents),
             allow_unused=True,
         )
-        torch.cat([_flat(g, p) for g, p in zip(grads, wanted, strict=True)], out=out[r])
+        torch.cat([flat(g, p) for g, p in zip(grads, wanted, strict=True)], out=out[r])
 
 
-def _flat(gradient: Tensor | None, parameter: Tensor) -> Tensor:
-    return torch.zeros_like(parameter).flatten() if gradient is None else gradient.flatten()
+def flat(gradient: Tensor | None, parameter: Tensor) -> Tensor:
+    """A parameter's gradient as a dense vector: zeros where it was not used."""
+    if gradient is None:
+        return torch.zeros_like(parameter).flatten()
+    return (gradient.to_dense() if gradient.is_sparse else gradient).flatten()
 
 
 def _vmapped(task: Task, parameters: dict, inputs: Any, cotangents: Tensor) -> Tensor:

@@ -12,11 +12,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from influencekit.exceptions import UnsupportedModelError
-from influencekit.gradients._per_example import dense_rows
+from influencekit.gradients._per_example import dense_rows, flat
 from influencekit.gradients.blocks._base import WORKSPACE, BlockSpec
+from influencekit.gradients.layers._agreement import agrees, check_unmixed, forward_alone
 from influencekit.gradients.layers._layers import Layer, forward_recorded, layer_blocks
 from influencekit.gradients.layers._rules import own_parameters, rule_for
+from influencekit.gradients.layers._trust import Group, Trust
 from influencekit.models._task import Task
 from influencekit.utils._torch import (
     count_rows,
@@ -39,6 +40,8 @@ class Layout:
     Parameters
     ----------
     layers : tuple of Layer
+    groups : tuple of Group
+        The layers by weight.
     rest : tuple of str
         Names of the parameters that use the dense fallback.
     rest_vmaps : bool
@@ -46,14 +49,18 @@ class Layout:
     n_parameters : int
     activation_bytes : int
         Bytes that the forward pass keeps for one example.
+    trust : Trust
+        Which layers are still believed; it changes as batches are checked.
     """
 
     layers: tuple[Layer, ...]
+    groups: tuple[Group, ...]
     rest: tuple[str, ...]
     rest_columns: tuple[slice, ...]
     rest_vmaps: bool
     n_parameters: int
     activation_bytes: int
+    trust: Trust
 
     @cached_property
     def rest_spec(self) -> BlockSpec:
@@ -114,23 +121,29 @@ def _discover(task: Task, inputs: Any) -> Layout:
     blocks = layer_blocks(layers, outputs, calls, cotangents[:, None], keep_factors=True)
     scale = max((float(g.abs().max()) for g in reference.values()), default=0.0)
     names = {id(p): name for name, p in task.parameters.items()}
-    good = []
+    good, groups = [], []
     for group in _by_place(layers):
-        own = [names[id(p)] for p in _trained(group[0])]
+        own = tuple(names[id(p)] for p in _trained(group[0]))
         expected = torch.cat([reference[name] for name in own], dim=1)
+        if any(layer.name not in blocks for layer in group):
+            continue
         found = reduce(torch.add, (blocks[layer.name].dense() for layer in group))
-        if _agrees(found, expected, scale):
+        if agrees(found, expected, scale):
             good += group
+            groups.append(Group(tuple(group), own))
     covered = {names[id(p)] for layer in good for p in _trained(layer)}
     rest = tuple(name for name in task.parameters if name not in covered)
     columns = _parameter_columns(task)
+    activation_bytes = _activation_bytes(task, pair, triple)
     return Layout(
         tuple(good),
+        tuple(groups),
         rest,
         tuple(columns[name] for name in rest),
         _fallback_vmaps(task, rest, pair, cotangents, reference, scale),
         task.n_parameters,
-        _activation_bytes(task, pair, triple),
+        activation_bytes,
+        Trust(task.n_parameters + activation_bytes // 4),
     )
 
 
@@ -211,16 +224,6 @@ def _pattern(outputs: Tensor) -> Tensor:
     return torch.cos(count).to(outputs.dtype).view(outputs.shape)
 
 
-def _tolerance(dtype: torch.dtype) -> float:
-    return 2 * torch.finfo(dtype).eps ** 0.5
-
-
-def _agrees(found: Tensor, expected: Tensor, scale: float) -> bool:
-    floor = 100 * torch.finfo(expected.dtype).eps * scale
-    allowed = _tolerance(expected.dtype) * float(expected.abs().max()) + floor
-    return found.shape == expected.shape and bool(((found - expected).abs() <= allowed).all())
-
-
 def _reference(
     task: Task, alone: Sequence[Any], cotangents: Tensor, outputs: Tensor
 ) -> dict[str, Tensor]:
@@ -229,39 +232,12 @@ def _reference(
     wanted = tuple(task.parameters.values())
     for i, inputs in enumerate(alone):
         with torch.enable_grad(), plain_kernels():
-            single = _forward_alone(task, inputs)
-        _check_unmixed(task, single.detach(), outputs[i : i + 1].detach())
+            single = forward_alone(task, inputs)
+        check_unmixed(task, single.detach(), outputs[i : i + 1].detach())
         grads = torch.autograd.grad(single, wanted, cotangents[i : i + 1], allow_unused=True)
         for (name, p), g in zip(task.parameters.items(), grads, strict=True):
-            rows[name].append(torch.zeros_like(p).flatten() if g is None else g.flatten())
+            rows[name].append(flat(g, p))
     return {name: torch.stack(parts) for name, parts in rows.items()}
-
-
-def _forward_alone(task: Task, inputs: Any) -> Tensor:
-    try:
-        return task.forward(inputs)
-    except (RuntimeError, ValueError) as error:
-        raise UnsupportedModelError(
-            f"{_mixed(task)} The first example alone fails with: {error}"
-        ) from error
-
-
-def _check_unmixed(task: Task, single: Tensor, together: Tensor) -> None:
-    if single.shape == together.shape:
-        allowed = 10 * _tolerance(single.dtype) * (1e-30 + float(single.abs().max()))
-        if bool(((single - together).abs() <= allowed).all()) or bool(single.isnan().any()):
-            return
-    raise UnsupportedModelError(_mixed(task))
-
-
-def _mixed(task: Task) -> str:
-    return (
-        f"model: an example's outputs change with the other examples in the batch of {task.name}, "
-        "so it has no gradient per example. Causes: batch statistics (BatchNorm with "
-        "track_running_stats=False), attention or normalization across the batch dimension, a "
-        "batch that is not the first dimension, or noise drawn in forward even in eval mode. "
-        "Replace that operation, or give the model inputs whose first dimension runs over examples."
-    )
 
 
 def _fallback_vmaps(
@@ -274,11 +250,11 @@ def _fallback_vmaps(
             several = torch.stack([cotangents, 2 * cotangents], dim=1)
             rows = dense_rows(task, names, inputs, several, workspace=WORKSPACE)
             one = dense_rows(task, names, inputs, cotangents[:, None], workspace=WORKSPACE)
-    except (RuntimeError, NotImplementedError, ValueError, TypeError, IndexError):
+    except Exception:  # whatever a model raises under a transform, the loop has no transform
         return False
     expected = torch.cat([reference[name] for name in names], dim=1)
     found = (one[:, 0], rows[:, 0], rows[:, 1] / 2)
-    return all(_agrees(part, expected, scale) for part in found)
+    return all(agrees(part, expected, scale) for part in found)
 
 
 def _activation_bytes(task: Task, pair: Any, triple: Any) -> int:

@@ -1,0 +1,218 @@
+"""Layers' gradients compared with an ordinary backward pass, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from influencekit.gradients._features import cat_blocks
+from influencekit.gradients._per_example import dense_rows, flat
+from influencekit.gradients.blocks._base import Block
+from influencekit.gradients.blocks._dense import DenseBlock
+from influencekit.gradients.layers._agreement import check_unmixed, tolerance
+from influencekit.gradients.layers._layers import LOG, Layer, forward_recorded, layer_blocks
+from influencekit.models._task import Task
+from influencekit.utils._torch import no_hidden_loops, plain_kernels, select_rows
+
+__all__ = ["Batch", "Group", "Trust", "trusted_blocks"]
+
+#: Numbers that checks may pass through a model before they are limited to a share of all work.
+_FREE_WORK = 2**22
+_SHARE = 1 / 20
+_CALL = 2**16  # what the call of a module costs, in the same unit
+
+
+@dataclass(frozen=True)
+class Group:
+    """Layers with the same weight, and the names of the parameters that they train."""
+
+    layers: tuple[Layer, ...]
+    names: tuple[str, ...]
+
+    @property
+    def place(self) -> int:
+        """First column of the weight."""
+        return self.layers[0].place
+
+
+@dataclass
+class Trust:
+    """Which layers' rules are believed, and how much work checks may still take.
+
+    Parameters
+    ----------
+    work : int
+        Numbers that one example passes through the model.
+    lost : dict of int to int
+        Groups, by place, whose rule was wrong, with the number of other ways that failed too.
+    credit : float
+        Work that may still go to checks.
+    """
+
+    work: int
+    lost: dict[int, int] = field(default_factory=dict)
+    credit: float = _FREE_WORK
+
+    def lose(self, groups: Sequence[Group], reason: str) -> None:
+        """Believe the rules of these layers no more."""
+        for group in groups:
+            if group.place not in self.lost:
+                LOG.debug("%s: %s, so it is differentiated", group.layers[0].name, reason)
+                self.lost[group.place] = 0
+
+    def positions(self, n: int, last: bool) -> Tensor | None:
+        """Examples of a batch of n that are checked: all that the work allows, evenly spread."""
+        affordable = int((self.credit - _CALL) // self.work)
+        size = min(n, max(affordable, 2 if last else 0))
+        checked = size >= min(n, 2)
+        self.credit += n * self.work * _SHARE - checked * (size * self.work + _CALL)
+        return torch.linspace(0, n - 1, size).round().long() if checked else None
+
+
+class Batch:
+    """A batch with its cotangents, whose gradients can be computed in more than one way.
+
+    Parameters
+    ----------
+    task : Task
+    inputs : Tensor, tuple or dict of Tensor
+    outputs : Tensor of shape (n, *output_shape)
+    cotangents : Tensor of shape (n, R, *output_shape)
+    """
+
+    def __init__(self, task: Task, inputs: Any, outputs: Tensor, cotangents: Tensor):
+        self.task, self.inputs = task, inputs
+        self.outputs, self.cotangents = outputs.detach(), cotangents
+
+    def one_by_one(self, group: Group) -> dict[str, Block]:
+        """The blocks of some layers, from a forward pass of each example by itself."""
+        n, parts = len(self.cotangents), []
+        for i in range(n):
+            inputs = select_rows(self.inputs, slice(i, i + 1), n)
+            outputs, calls = forward_recorded(self.task, group.layers, inputs)
+            parts.append(layer_blocks(group.layers, outputs, calls, self.cotangents[[i]], True))
+        names = [layer.name for layer in group.layers if all(layer.name in p for p in parts)]
+        return {name: cat_blocks([part[name] for part in parts]) for name in names}
+
+    def differentiated(self, group: Group, vmaps: bool, workspace: int) -> dict[str, Block]:
+        """The same as dense rows: all in the first layer's block."""
+        inputs, cotangents = self.inputs, self.cotangents
+        options: dict = {"vmaps": vmaps, "workspace": workspace}
+        with no_hidden_loops():
+            rows = dense_rows(self.task, group.names, inputs, cotangents, **options)
+        first, *others = group.layers
+        zeros = {layer.name: layer.zeros(len(cotangents), cotangents) for layer in others}
+        return {first.name: DenseBlock(first.spec, rows), **zeros}
+
+    def check(self, groups: Sequence[Group], rows: Tensor) -> Check:
+        """Sums of the gradients at some positions, by an ordinary backward pass."""
+        rows, n = rows.to(self.cotangents.device), len(self.cotangents)
+        chosen = self.cotangents[rows]
+        count = torch.arange(chosen.shape[0] * chosen.shape[1], dtype=torch.float32)
+        weights = (1.5 + torch.cos(count)).to(chosen).view(chosen.shape[:2])
+        with torch.enable_grad(), plain_kernels():
+            outputs = self.task.forward(select_rows(self.inputs, rows, n))
+        check_unmixed(self.task, outputs.detach(), self.outputs[rows])
+        names = [name for group in groups for name in group.names]
+        wanted = [self.task.parameters[name] for name in names]
+        # Σ_r w_ir c_ir
+        pulled = torch.einsum("nr,nr...->n...", weights, chosen)
+        found: Any = [None] * len(names)
+        if outputs.requires_grad:
+            found = torch.autograd.grad(outputs, wanted, pulled, allow_unused=True)
+        sums = dict(zip(names, map(flat, found, wanted), strict=True))
+        return Check(rows, weights[None], sums)
+
+
+@dataclass(frozen=True)
+class Check:
+    """Weighted sums of the gradients of some examples, ``weights`` (1, n, R), by parameter."""
+
+    rows: Tensor
+    weights: Tensor
+    sums: dict[str, Tensor]
+
+    def wrong(self, groups: Sequence[Group], blocks: dict[str, Block]) -> list[Group]:
+        """Groups whose blocks have other sums."""
+        known = [group for group in groups if all(la.name in blocks for la in group.layers)]
+        found = [self._difference(group, blocks) for group in known]
+        largest = max((size for _, size in found), default=0.0)
+        eps = torch.finfo(self.weights.dtype).eps
+        allowed = (tolerance(self.weights.dtype) * size + 100 * eps * largest for _, size in found)
+        pairs = zip(known, found, allowed, strict=True)
+        return [group for group, (difference, _), most in pairs if difference > most]
+
+    def _difference(self, group: Group, blocks: dict[str, Block]) -> tuple[float, float]:
+        """Norm of the difference, and of the weighted gradients together."""
+        own = [blocks[layer.name][self.rows] for layer in group.layers]
+        expected = torch.cat([self.sums[name] for name in group.names])
+        # Σ_ir w_ir g_ir
+        found = reduce(torch.add, (block.weighted_sums(self.weights)[0] for block in own))
+        norms = reduce(torch.add, (block.squared_norms().sqrt() for block in own))
+        size = max(float(self.weights.flatten() @ norms), float(expected.norm()))
+        return float((found - expected).norm()), size
+
+
+def trusted_blocks(
+    batch: Batch,
+    groups: Sequence[Group],
+    blocks: dict[str, Block],
+    trust: Trust,
+    workspace: int,
+    last: bool,
+) -> dict[str, Block]:
+    """The blocks of a batch's layers; those whose rule is wrong are made in another way.
+
+    Parameters
+    ----------
+    batch : Batch
+    groups : sequence of Group
+    blocks : dict of str to Block
+        By rule; without the layers whose rule failed.
+    trust : Trust
+        A layer whose rule was wrong once is not believed again.
+    workspace : int
+    last : bool
+        Whether it is the last batch, which is always checked.
+
+    Returns
+    -------
+    dict of str to Block
+    """
+    failed = [group for group in groups if any(la.name not in blocks for la in group.layers)]
+    trust.lose(failed, "its rule fails")
+    rows = trust.positions(len(batch.cotangents), last)
+    if rows is not None and groups:
+        check = batch.check(groups, rows)
+        trust.lose(check.wrong(groups, blocks), "gradients differ from a backward pass")
+    for group in groups:
+        if group.place in trust.lost:
+            blocks.update(_by_other_means(batch, group, trust, workspace))
+    return blocks
+
+
+def _by_other_means(
+    batch: Batch, group: Group, trust: Trust, workspace: int
+) -> dict[str, Block]:
+    """Blocks of a group that keep their factors if they can, and agree with a backward pass."""
+    check = batch.check([group], torch.arange(len(batch.cotangents)))
+    route = trust.lost[group.place]
+    ways = [
+        lambda: batch.one_by_one(group),
+        lambda: batch.differentiated(group, True, workspace),
+    ]
+    for number, way in enumerate(ways[route:], route):
+        try:
+            found = way()
+        except Exception as error:  # whatever a model raises under hooks or a transform
+            LOG.debug("%s: %s", group.layers[0].name, error)
+        else:
+            if len(found) == len(group.layers) and not check.wrong([group], found):
+                return found
+        trust.lost[group.place] = number + 1
+    return batch.differentiated(group, False, workspace)
