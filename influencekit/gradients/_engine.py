@@ -112,7 +112,8 @@ class GradientEngine:
             room = min(2**26, self.max_memory // 4)
             size = min(2**16, max(1, room // (sparse.bytes_each + 4 * found.nbytes)))
             return found, self.batch_size or size
-        found = self.features(examples, next(examples.batches(1)), cotangent, keep_factors)
+        batch = next(examples.batches(1))
+        found = self.features(examples, batch, cotangent, keep_factors, check=False)
         return found, self.size_of_batch(examples, found.nbytes)
 
     def size_of_batch(self, examples: Examples, nbytes: int) -> int:
@@ -128,6 +129,7 @@ class GradientEngine:
         batch: Batch,
         cotangent: CotangentFunction,
         keep_factors: bool = False,
+        check: bool = True,
     ) -> GradientFeatures:
         """Gradients of one batch: one forward pass, and one backward pass for each row.
 
@@ -138,6 +140,9 @@ class GradientEngine:
         batch : Batch
         cotangent : callable
         keep_factors : bool, default=False
+        check : bool, default=True
+            Compare the layers' gradients with an ordinary backward pass of some examples: of as
+            many as a twentieth of the work allows, and always of the last batch's.
 
         Returns
         -------
@@ -148,7 +153,7 @@ class GradientEngine:
         cotangents = at_rows(cotangent, batch.rows)(outputs.detach(), batch.targets)
         cotangents = _check_cotangents(cotangents, outputs)
         blocks = layer_blocks(layout.layers, outputs, calls, cotangents, keep_factors)
-        last = batch.rows.stop == len(examples)
+        last = batch.rows.stop == len(examples) if check else None
         whole = CheckedBatch(self.task, batch.inputs, outputs, cotangents)
         blocks = trusted_blocks(whole, layout.groups, blocks, layout.trust, self.workspace, last)
         dense = _dense_layers(layout, blocks)
