@@ -22,6 +22,7 @@ from influencekit.data._sources import Batch, Placement, Source, leaves
 from influencekit.data._targets import check_targets, encode_targets, one_column
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task, TaskList
+from influencekit.models._trial import try_task
 from influencekit.utils._long_work import chunks
 
 __all__ = ["Examples", "ExamplesList", "each", "make_examples", "open_examples"]
@@ -223,21 +224,24 @@ def make_examples(
     return examples
 
 
-@torch.no_grad()
 def _first_outputs(task: Task, examples: Examples, name: str) -> Tensor:
     """Outputs for the first example, with a clear error if the model cannot take it."""
+    try_task(task, lambda k: next(examples.batches(k)).inputs)
     inputs = next(examples.batches(1)).inputs
     try:
-        return task.forward(inputs)
+        with torch.no_grad():
+            return task.forward(inputs)
     except UnsupportedModelError:
         raise
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
-        found = ", ".join(f"{path or name} {tuple(t.shape)}" for path, t in leaves(inputs))
+        found = ", ".join(
+            f"{path or name} {tuple(t.shape)}, {t.dtype}" for path, t in leaves(inputs)
+        )
         raise ValueError(
-            f"{name}: {task.name} cannot take it. Its first example as a batch has the shape "
-            f"{found}; accepted are inputs like those that the model was trained on: the same "
-            "axes and features, or indices within its embedding. The model's own error is shown "
-            "above this one."
+            f"{name}: {task.name} cannot take it. Its first example as a batch is {found}; accepted "
+            "are inputs like those that the model was trained on: the same axes, features and "
+            "dtype (integers stay integers), or indices within its embedding. The model's own "
+            "error is shown above this one."
         ) from error
 
 

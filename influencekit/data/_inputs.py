@@ -165,9 +165,16 @@ def _is_dataset(X: Any) -> bool:
 
 def _row_list(X: Sequence) -> Any:
     """Array of a list of rows (numbers, arrays or tensors)."""
-    if X and all(isinstance(row, Tensor) for row in X):
-        return torch.stack(list(X))
-    return np.asarray(X)
+    try:
+        if X and all(isinstance(row, Tensor) for row in X):
+            return torch.stack(list(X))
+        return np.asarray(X)
+    except (RuntimeError, ValueError) as error:
+        shapes = sorted({tuple(np.shape(row)) for row in X})[:3]
+        raise ValueError(
+            f"X: got a list of rows of different shapes, among them {shapes}; accepted are rows of "
+            "one shape. Pad them to one length, for instance with torch.nn.utils.rnn.pad_sequence."
+        ) from error
 
 
 def is_frame(X: Any) -> bool:
@@ -176,6 +183,8 @@ def is_frame(X: Any) -> bool:
 
 
 def _n_rows(X: Any) -> int:
+    if isinstance(X, Tensor):
+        _check_tensor(X, "X")
     if isinstance(X, (Mapping, tuple)):
         _, X = next(leaves(X))
     return X.shape[0] if hasattr(X, "shape") else len(X)
@@ -207,6 +216,7 @@ def _without_lists(X: Any) -> Any:
 
 def _array(X: Any, name: str) -> Any:
     if isinstance(X, Tensor):
+        _check_tensor(X, name)
         if X.layout != torch.strided:
             raise TypeError(
                 f"{name}: got a Tensor of layout {X.layout}; accepted are dense Tensors and "
@@ -218,6 +228,21 @@ def _array(X: Any, name: str) -> Any:
     if is_frame(X):
         return _frame_values(X, name)
     return X if isinstance(X, np.ndarray) else np.asarray(X)
+
+
+def _check_tensor(X: Tensor, name: str) -> None:
+    """Refuse tensors without plain values of one shape."""
+    kinds = {"nested": X.is_nested, "quantized": X.is_quantized, "meta": X.is_meta}
+    kind = next((word for word, found in kinds.items() if found), None)
+    ways = {
+        "nested": "Pad it: torch.nested.to_padded_tensor(X, 0.0), and give the mask as another input",
+        "quantized": "Use X.dequantize()",
+        "meta": "It holds no values; make it on the CPU",
+    }
+    if kind is not None:
+        raise TypeError(
+            f"{name}: got a {kind} Tensor; accepted are dense Tensors with values. {ways[kind]}."
+        )
 
 
 def _numbers(X: Any) -> Any:

@@ -23,7 +23,7 @@ from influencekit.gradients.layers._trust import Batch as CheckedBatch
 from influencekit.gradients.layers._trust import trusted_blocks
 from influencekit.models._task import Task
 from influencekit.utils._long_work import format_bytes, parse_memory, progress
-from influencekit.utils._torch import plain_kernels
+from influencekit.utils._torch import count_rows, plain_kernels, twice
 
 __all__ = ["GradientEngine"]
 
@@ -148,6 +148,8 @@ class GradientEngine:
         -------
         GradientFeatures
         """
+        if self.task.needs_two and count_rows(batch.inputs) == 1:
+            return self.features(examples, _doubled(batch), cotangent, keep_factors, check)[:1]
         layout = self.layout(examples)
         outputs, calls = forward_recorded(self.task, layout.layers, batch.inputs)
         cotangents = at_rows(cotangent, batch.rows)(outputs.detach(), batch.targets)
@@ -204,6 +206,12 @@ class GradientEngine:
             with torch.no_grad(), plain_kernels():
                 outputs = self.task.forward(batch.inputs)
             yield batch, outputs
+
+
+def _doubled(batch: Batch) -> Batch:
+    """A batch of one example with this example twice."""
+    targets = None if batch.targets is None else twice(batch.targets)
+    return batch._replace(inputs=twice(batch.inputs), targets=targets)
 
 
 def _dense_layers(layout: Layout, blocks: dict[str, Block]) -> list[Tensor]:

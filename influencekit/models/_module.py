@@ -76,6 +76,13 @@ def _check_parameters(module: nn.Module) -> None:
                 f"model: the parameter {key!r} of {name} has no shape yet. "
                 "First run a batch through the module, and train it."
             )
+        if parameter.requires_grad and (parameter.is_meta or parameter.numel() == 0):
+            what = "is on the meta device, without values" if parameter.is_meta else "has no entry"
+            raise UnsupportedModelError(
+                f"model: the parameter {key!r} of {name}, of shape {tuple(parameter.shape)}, "
+                f"{what}. Accepted are parameters with values: load the weights, or leave the "
+                "layer out."
+            )
     if not any(p.requires_grad for p in module.parameters()):
         raise UnsupportedModelError(
             f"model: {name} has no trainable parameter (requires_grad=True), so no training "

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from inspect import isgeneratorfunction
 from typing import Any, TypeVar, cast
@@ -23,6 +24,8 @@ __all__ = [
     "plain_kernels",
     "select_rows",
     "simple_kernels",
+    "twice",
+    "uncompiled",
     "with_gradients",
 ]
 
@@ -120,6 +123,11 @@ def select_rows(inputs: Any, rows: slice | Tensor, n: int) -> Any:
     return map_tensors(lambda t: t[rows] if t.ndim and len(t) == n else t, inputs)
 
 
+def twice(inputs: Any) -> Any:
+    """A batch of one example, as a batch of this example twice."""
+    return map_tensors(lambda t: torch.cat([t, t]) if t.ndim and len(t) == 1 else t, inputs)
+
+
 def count_rows(inputs: Any) -> int:
     """Number of examples in a batch: the length of its first tensor."""
     if isinstance(inputs, Tensor):
@@ -133,6 +141,13 @@ def simple_kernels() -> Iterator[None]:
     """Use attention kernels that ``torch.func.vmap`` can transform."""
     with plain_kernels(), sdpa_kernel(SDPBackend.MATH):
         yield
+
+
+def uncompiled() -> AbstractContextManager:
+    """Run parts that ``torch.compile`` made as they were written: compiled code skips hooks."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 @contextmanager

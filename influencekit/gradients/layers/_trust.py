@@ -92,10 +92,13 @@ class Batch:
     def one_by_one(self, group: Group) -> dict[str, Block]:
         """The blocks of some layers, from a forward pass of each example by itself."""
         n, parts = len(self.cotangents), []
+        copies = 2 if self.task.needs_two else 1
         for i in range(n):
-            inputs = select_rows(self.inputs, slice(i, i + 1), n)
+            inputs = select_rows(self.inputs, self.cotangents.new_tensor([i] * copies).long(), n)
             outputs, calls = forward_recorded(self.task, group.layers, inputs)
-            parts.append(layer_blocks(group.layers, outputs, calls, self.cotangents[[i]], True))
+            own = self.cotangents[[i] * copies]
+            blocks = layer_blocks(group.layers, outputs, calls, own, True)
+            parts.append({name: block[:1] for name, block in blocks.items()})
         names = [layer.name for layer in group.layers if all(layer.name in p for p in parts)]
         return {name: cat_blocks([part[name] for part in parts]) for name in names}
 
