@@ -26,6 +26,7 @@ from influencekit._seeded_copies import seeded_copies
 from influencekit._top_k import smallest_k, top_frame
 from influencekit.data._examples import Examples, ExamplesList, each, open_examples
 from influencekit.data._inputs import check_same_length
+from influencekit.models._chosen_layers import task_of_layers
 from influencekit.models._task import Task, TaskList, as_task, is_model_list
 from influencekit.utils._long_work import chunks
 from influencekit.utils._torch import with_gradients
@@ -89,7 +90,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
 
     def _task_of(self, model: Any) -> Task:
         """How a fitted model becomes a Task; tree methods read trees in their own way."""
-        return as_task(model)
+        return task_of_layers(as_task(model), getattr(self, "layers", None))
 
     @with_gradients
     def fit(
@@ -137,10 +138,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         self.train_rows_ = rows[0] if len(rows) == 1 else np.unique(np.concatenate(rows))
 
     def _first(self, n_models: int) -> Self | None:
-        """What a fit with only the first model would give, without computing anything.
-
-        None if the attributor did not learn from each model separately.
-        """
+        """A fit with only the first models, or None if models were not learned from one by one."""
         if isinstance(self._models, Task) or len(self.fitted_) < n_models:
             return None
         part = copy.copy(self)

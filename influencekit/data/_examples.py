@@ -238,9 +238,9 @@ def _first_outputs(task: Task, examples: Examples, name: str) -> Tensor:
             f"{path or name} {tuple(t.shape)}, {t.dtype}" for path, t in leaves(inputs)
         )
         raise ValueError(
-            f"{name}: {task.name} cannot take it. Its first example as a batch is {found}; accepted "
-            "are inputs like those that the model was trained on: the same axes, features and "
-            "dtype (integers stay integers), or indices within its embedding. The model's own "
+            f"{name}: {task.name} cannot take it. Its first example as a batch is {found}; "
+            "accepted are inputs like those that the model was trained on: the same axes, features "
+            "and dtype (integers stay integers), or indices within its embedding. The model's own "
             "error is shown above this one."
         ) from error
 

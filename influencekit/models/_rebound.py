@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any
@@ -80,8 +80,8 @@ def _uncopied(module: nn.Module, error: Exception) -> UnsupportedModelError:
             except Exception as cause:  # whatever an attribute's copying raises
                 where = f"{name}.{key}" if name else key
                 return UnsupportedModelError(
-                    f"model: the attribute {where!r} of {kind}, a {type(value).__name__}, cannot be "
-                    f"copied ({str(cause)[:100]}), and scores are computed from a copy of the "
+                    f"model: the attribute {where!r} of {kind}, a {type(value).__name__}, cannot "
+                    f"be copied ({str(cause)[:100]}), and scores are computed from a copy of the "
                     f"model. Delete it first: del model.{where}."
                 )
     return UnsupportedModelError(
@@ -136,13 +136,13 @@ class _Binder:
             return value if owner is value.__self__ else MethodType(value.__func__, owner)
         if isinstance(value, partial):
             parts = [self.of(value.func), self.of(value.args), self.of(value.keywords)]
-            same = all(a is b for a, b in zip(parts, (value.func, value.args, value.keywords)))
+            same = _same(parts, (value.func, value.args, value.keywords))
             return value if same else partial(parts[0], *parts[1], **parts[2])
         if isinstance(value, (dict, list)):
             return self._container(value)
         if type(value) is tuple:
             items = tuple(map(self.of, value))
-            return value if all(a is b for a, b in zip(items, value)) else items
+            return value if _same(items, value) else items
         if id(value) in self.own and hasattr(value, "__dict__") and not isinstance(value, type):
             self.renew(vars(value))
         return value
@@ -151,8 +151,8 @@ class _Binder:
         if id(value) not in self.own:
             held = copy.copy(value)
             self.renew(held)
-            pairs = zip(held.values(), value.values()) if isinstance(value, dict) else zip(held, value)
-            return value if all(a is b for a, b in pairs) else held
+            both = (held, value) if isinstance(value, list) else (held.values(), value.values())
+            return value if _same(*both) else held
         self.renew(value)
         return value
 
@@ -176,7 +176,7 @@ class _Binder:
         changed = {k: v for k, v in globals_.items() if v is not function.__globals__[k]}
         defaults, keywords = self.of(function.__defaults__), self.of(function.__kwdefaults__)
         same = defaults is function.__defaults__ and keywords is function.__kwdefaults__
-        if same and not changed and all(a is b for a, b in zip(cells, function.__closure__ or ())):
+        if same and not changed and _same(cells, function.__closure__ or ()):
             return function
         space = {**function.__globals__, **changed} if changed else function.__globals__
         new = FunctionType(function.__code__, space, function.__name__, defaults, tuple(cells))
@@ -198,6 +198,10 @@ class _Binder:
             return value  # of another file
         known = id(value) in self.memo or isinstance(value, (FunctionType, MethodType, partial))
         return self.of(value) if known else value
+
+
+def _same(some: Iterable[Any], others: Iterable[Any]) -> bool:
+    return all(a is b for a, b in zip(some, others, strict=True))
 
 
 def _names(code: CodeType) -> Iterator[str]:

@@ -203,9 +203,7 @@ def trusted_blocks(
     return blocks
 
 
-def _by_other_means(
-    batch: Batch, group: Group, trust: Trust, workspace: int
-) -> dict[str, Block]:
+def _by_other_means(batch: Batch, group: Group, trust: Trust, workspace: int) -> dict[str, Block]:
     """Blocks of a group that keep their factors if they can, and agree with a backward pass."""
     check = batch.check([group], torch.arange(len(batch.cotangents)))
     route = trust.lost[group.place]
