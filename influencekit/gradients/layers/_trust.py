@@ -121,6 +121,8 @@ class Batch:
         with torch.enable_grad(), plain_kernels():
             outputs = self.task.forward(select_rows(self.inputs, rows, n))
         check_unmixed(self.task, outputs.detach(), self.outputs[rows])
+        if len(rows) == n > 2:  # the same batch again: a smaller one shows whether examples mix
+            self._check_first_two()
         names = [name for group in groups for name in group.names]
         wanted = [self.task.parameters[name] for name in names]
         # Σ_r w_ir c_ir
@@ -130,6 +132,11 @@ class Batch:
             found = torch.autograd.grad(outputs, wanted, pulled, allow_unused=True)
         sums = dict(zip(names, map(flat, found, wanted), strict=True))
         return Check(rows, weights[None], sums)
+
+    def _check_first_two(self) -> None:
+        pair = select_rows(self.inputs, slice(0, 2), len(self.outputs))
+        with torch.no_grad(), plain_kernels():
+            check_unmixed(self.task, self.task.forward(pair), self.outputs[:2])
 
 
 @dataclass(frozen=True)
