@@ -90,7 +90,8 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
 
     def _task_of(self, model: Any) -> Task:
         """How a fitted model becomes a Task; tree methods read trees in their own way."""
-        return task_of_layers(as_task(model), getattr(self, "layers", None))
+        task, layers = as_task(model), getattr(self, "layers", None)
+        return task if layers is None else task_of_layers(task, layers)
 
     @with_gradients
     def fit(

@@ -226,7 +226,8 @@ def make_examples(
 
 def _first_outputs(task: Task, examples: Examples, name: str) -> Tensor:
     """Outputs for the first example, with a clear error if the model cannot take it."""
-    try_task(task, lambda k: next(examples.batches(k)).inputs)
+    if not task.convex:
+        try_task(task, lambda k: next(examples.batches(k)).inputs)
     inputs = next(examples.batches(1)).inputs
     try:
         with torch.no_grad():
@@ -234,9 +235,8 @@ def _first_outputs(task: Task, examples: Examples, name: str) -> Tensor:
     except UnsupportedModelError:
         raise
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
-        found = ", ".join(
-            f"{path or name} {tuple(t.shape)}, {t.dtype}" for path, t in leaves(inputs)
-        )
+        kinds = ((path or name, tuple(t.shape), t.dtype) for path, t in leaves(inputs))
+        found = ", ".join(f"{where} {shape}, {dtype}" for where, shape, dtype in kinds)
         raise ValueError(
             f"{name}: {task.name} cannot take it. Its first example as a batch is {found}; "
             "accepted are inputs like those that the model was trained on: the same axes, features "

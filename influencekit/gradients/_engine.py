@@ -155,9 +155,10 @@ class GradientEngine:
         cotangents = at_rows(cotangent, batch.rows)(outputs.detach(), batch.targets)
         cotangents = _check_cotangents(cotangents, outputs)
         blocks = layer_blocks(layout.layers, outputs, calls, cotangents, keep_factors)
-        last = batch.rows.stop == len(examples) if check else None
-        whole = CheckedBatch(self.task, batch.inputs, outputs, cotangents)
-        blocks = trusted_blocks(whole, layout.groups, blocks, layout.trust, self.workspace, last)
+        if not self.task.convex:  # its module is the package's own
+            last = batch.rows.stop == len(examples) if check else None
+            whole = CheckedBatch(self.task, batch.inputs, outputs, cotangents)
+            blocks = trusted_blocks(whole, layout, blocks, self.workspace, last)
         dense = _dense_layers(layout, blocks)
         if layout.rest:
             del outputs, calls

@@ -19,6 +19,7 @@ __all__ = [
     "SavedBytes",
     "count_rows",
     "count_saved_bytes",
+    "flat_gradient",
     "map_tensors",
     "no_hidden_loops",
     "plain_kernels",
@@ -121,6 +122,13 @@ def map_tensors(function: Callable[[Tensor], Tensor], inputs: Any) -> Any:
 def select_rows(inputs: Any, rows: slice | Tensor, n: int) -> Any:
     """Some rows of a batch of ``n``; tensors without a batch dimension are unchanged."""
     return map_tensors(lambda t: t[rows] if t.ndim and len(t) == n else t, inputs)
+
+
+def flat_gradient(gradient: Tensor | None, parameter: Tensor) -> Tensor:
+    """A parameter's gradient as a dense vector: zeros where it was not used."""
+    if gradient is None:
+        return torch.zeros_like(parameter).flatten()
+    return (gradient.to_dense() if gradient.is_sparse else gradient).flatten()
 
 
 def twice(inputs: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -12,25 +12,78 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from influencekit.gradients._per_example import dense_rows, flat
+from influencekit.exceptions import UnsupportedModelError
+from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients.blocks._base import WORKSPACE, BlockSpec
-from influencekit.gradients.layers._agreement import agrees, check_unmixed, forward_alone
-from influencekit.gradients.layers._layers import Layer, forward_recorded, layer_blocks
+from influencekit.gradients.layers._layers import LOG, Layer, forward_recorded, layer_blocks
 from influencekit.gradients.layers._rules import own_parameters, rule_for
-from influencekit.gradients.layers._trust import Group, Trust
 from influencekit.models._task import Task
 from influencekit.utils._torch import (
     count_rows,
     count_saved_bytes,
+    flat_gradient,
     no_hidden_loops,
     plain_kernels,
     select_rows,
 )
 
-__all__ = ["REST", "Layout", "discover"]
+__all__ = ["REST", "Group", "Layout", "Trust", "check_unmixed", "discover", "tolerance"]
 
 #: Name of the block that collects everything without factors.
 REST = "rest"
+
+
+#: Numbers that checks may pass through a model before they are limited to a share of all work.
+_FREE_WORK = 2**21
+_SHARE = 1 / 20
+_CALL = 2**16  # what the call of a module costs, in the same unit
+
+
+@dataclass(frozen=True)
+class Group:
+    """Layers with the same weight, and the names of the parameters that they train."""
+
+    layers: tuple[Layer, ...]
+    names: tuple[str, ...]
+
+    @property
+    def place(self) -> int:
+        """First column of the weight."""
+        return self.layers[0].place
+
+
+@dataclass
+class Trust:
+    """Which layers' rules are believed, and how much work checks may still take.
+
+    Parameters
+    ----------
+    work : int
+        Numbers that one example passes through the model.
+    lost : dict of int to int
+        Groups, by place, whose rule was wrong, with the number of other ways that failed too.
+    credit : float
+        Work that may still go to checks.
+    """
+
+    work: int
+    lost: dict[int, int] = field(default_factory=dict)
+    credit: float = _FREE_WORK
+
+    def lose(self, groups: Sequence[Group], reason: str) -> None:
+        """Believe the rules of these layers no more."""
+        for group in groups:
+            if group.place not in self.lost:
+                LOG.debug("%s: %s, so it is differentiated", group.layers[0].name, reason)
+                self.lost[group.place] = 0
+
+    def positions(self, n: int, last: bool) -> Tensor | None:
+        """Examples of a batch of n that are checked: all that the work allows, evenly spread."""
+        affordable = int((self.credit - _CALL) // self.work)
+        size = min(n, max(affordable, 2 if last else 0))
+        checked = size >= min(n, 2)
+        self.credit += n * self.work * _SHARE - checked * (size * self.work + _CALL)
+        return torch.linspace(0, n - 1, size).round().long() if checked else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,6 +277,47 @@ def _pattern(outputs: Tensor) -> Tensor:
     return torch.cos(count).to(outputs.dtype).view(outputs.shape)
 
 
+def tolerance(dtype: torch.dtype) -> float:
+    """Largest relative difference that counts as rounding."""
+    return 2 * torch.finfo(dtype).eps ** 0.5
+
+
+def agrees(found: Tensor, expected: Tensor, scale: float) -> bool:
+    """Whether gradients agree, given the largest gradient of all parameters."""
+    floor = 100 * torch.finfo(expected.dtype).eps * scale
+    allowed = tolerance(expected.dtype) * float(expected.abs().max()) + floor
+    return found.shape == expected.shape and bool(((found - expected).abs() <= allowed).all())
+
+
+def forward_alone(task: Task, inputs: Any) -> Tensor:
+    """Outputs of a single example."""
+    try:
+        return task.forward(inputs)
+    except (RuntimeError, ValueError) as error:
+        raise UnsupportedModelError(
+            f"{_mixed(task)} The first example alone fails with: {error}"
+        ) from error
+
+
+def check_unmixed(task: Task, single: Tensor, together: Tensor) -> None:
+    """Refuse a model whose outputs of an example change with the other examples of the batch."""
+    if single.shape == together.shape:
+        allowed = 10 * tolerance(single.dtype) * (1e-30 + float(single.abs().max()))
+        if bool(((single - together).abs() <= allowed).all()) or bool(single.isnan().any()):
+            return
+    raise UnsupportedModelError(_mixed(task))
+
+
+def _mixed(task: Task) -> str:
+    return (
+        f"model: an example's outputs change with the other examples in the batch of {task.name}, "
+        "so it has no gradient per example. Causes: batch statistics (BatchNorm with "
+        "track_running_stats=False), attention or normalization across the batch dimension, a "
+        "batch that is not the first dimension, or noise drawn in forward even in eval mode. "
+        "Replace that operation, or give the model inputs whose first dimension runs over examples."
+    )
+
+
 def _reference(
     task: Task, alone: Sequence[Any], cotangents: Tensor, outputs: Tensor
 ) -> dict[str, Tensor]:
@@ -236,7 +330,7 @@ def _reference(
         check_unmixed(task, single.detach(), outputs[i : i + 1].detach())
         grads = torch.autograd.grad(single, wanted, cotangents[i : i + 1], allow_unused=True)
         for (name, p), g in zip(task.parameters.items(), grads, strict=True):
-            rows[name].append(flat(g, p))
+            rows[name].append(flat_gradient(g, p))
     return {name: torch.stack(parts) for name, parts in rows.items()}
 
 

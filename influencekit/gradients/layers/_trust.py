@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -11,67 +11,15 @@ import torch
 from torch import Tensor
 
 from influencekit.gradients._features import cat_blocks
-from influencekit.gradients._per_example import dense_rows, flat
+from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients.blocks._base import Block
 from influencekit.gradients.blocks._dense import DenseBlock
-from influencekit.gradients.layers._agreement import check_unmixed, tolerance
-from influencekit.gradients.layers._layers import LOG, Layer, forward_recorded, layer_blocks
+from influencekit.gradients.layers._layers import LOG, forward_recorded, layer_blocks
+from influencekit.gradients.layers._layout import Group, Layout, Trust, check_unmixed, tolerance
 from influencekit.models._task import Task
-from influencekit.utils._torch import no_hidden_loops, plain_kernels, select_rows
+from influencekit.utils._torch import flat_gradient, no_hidden_loops, plain_kernels, select_rows
 
-__all__ = ["Batch", "Group", "Trust", "trusted_blocks"]
-
-#: Numbers that checks may pass through a model before they are limited to a share of all work.
-_FREE_WORK = 2**21
-_SHARE = 1 / 20
-_CALL = 2**16  # what the call of a module costs, in the same unit
-
-
-@dataclass(frozen=True)
-class Group:
-    """Layers with the same weight, and the names of the parameters that they train."""
-
-    layers: tuple[Layer, ...]
-    names: tuple[str, ...]
-
-    @property
-    def place(self) -> int:
-        """First column of the weight."""
-        return self.layers[0].place
-
-
-@dataclass
-class Trust:
-    """Which layers' rules are believed, and how much work checks may still take.
-
-    Parameters
-    ----------
-    work : int
-        Numbers that one example passes through the model.
-    lost : dict of int to int
-        Groups, by place, whose rule was wrong, with the number of other ways that failed too.
-    credit : float
-        Work that may still go to checks.
-    """
-
-    work: int
-    lost: dict[int, int] = field(default_factory=dict)
-    credit: float = _FREE_WORK
-
-    def lose(self, groups: Sequence[Group], reason: str) -> None:
-        """Believe the rules of these layers no more."""
-        for group in groups:
-            if group.place not in self.lost:
-                LOG.debug("%s: %s, so it is differentiated", group.layers[0].name, reason)
-                self.lost[group.place] = 0
-
-    def positions(self, n: int, last: bool) -> Tensor | None:
-        """Examples of a batch of n that are checked: all that the work allows, evenly spread."""
-        affordable = int((self.credit - _CALL) // self.work)
-        size = min(n, max(affordable, 2 if last else 0))
-        checked = size >= min(n, 2)
-        self.credit += n * self.work * _SHARE - checked * (size * self.work + _CALL)
-        return torch.linspace(0, n - 1, size).round().long() if checked else None
+__all__ = ["Batch", "trusted_blocks"]
 
 
 class Batch:
@@ -130,7 +78,7 @@ class Batch:
         found: Any = [None] * len(names)
         if outputs.requires_grad:
             found = torch.autograd.grad(outputs, wanted, pulled, allow_unused=True)
-        sums = dict(zip(names, map(flat, found, wanted), strict=True))
+        sums = dict(zip(names, map(flat_gradient, found, wanted), strict=True))
         return Check(rows, weights[None], sums)
 
     def _check_first_two(self) -> None:
@@ -174,9 +122,8 @@ class Check:
 
 def trusted_blocks(
     batch: Batch,
-    groups: Sequence[Group],
+    layout: Layout,
     blocks: dict[str, Block],
-    trust: Trust,
     workspace: int,
     last: bool | None,
 ) -> dict[str, Block]:
@@ -185,11 +132,10 @@ def trusted_blocks(
     Parameters
     ----------
     batch : Batch
-    groups : sequence of Group
+    layout : Layout
+        A layer whose rule was wrong once is not believed again.
     blocks : dict of str to Block
         By rule; without the layers whose rule failed.
-    trust : Trust
-        A layer whose rule was wrong once is not believed again.
     workspace : int
     last : bool or None
         Whether it is the last batch, which is always checked; None checks nothing.
@@ -198,6 +144,7 @@ def trusted_blocks(
     -------
     dict of str to Block
     """
+    groups, trust = layout.groups, layout.trust
     failed = [group for group in groups if any(la.name not in blocks for la in group.layers)]
     trust.lose(failed, "its rule fails")
     rows = None if last is None else trust.positions(len(batch.cotangents), last)
