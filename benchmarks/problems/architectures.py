@@ -47,7 +47,7 @@ _TORCHVISION = ("convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet
     "regnet_x_800mf", "regnet_y_1_6gf", "regnet_y_400mf", "regnet_y_800mf", "resnet18", "resnet34",
     "resnet50", "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "squeezenet1_0",
     "squeezenet1_1", "swin_t", "swin_v2_t", "maxvit_t")  # fmt: skip
-_TIMM = ("beit_base_patch16_224", "cait_xxs24_224", "coat_lite_tiny", "coatnet_nano_rw_224",
+_TIMM = ("cait_xxs24_224", "coat_lite_tiny", "coatnet_nano_rw_224",
     "convit_tiny", "convnext_atto", "convnext_femto", "convnextv2_atto", "crossvit_tiny_240",
     "cspresnet50", "cs3darknet_s", "deit_tiny_patch16_224", "deit3_small_patch16_224", "densenet121", "dla34",
     "dla46_c", "dpn48b", "edgenext_xx_small", "efficientformer_l1", "efficientnet_b0", "efficientvit_b0",

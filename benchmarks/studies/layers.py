@@ -43,7 +43,7 @@ def by_loop(net, X, y):
         rows.append([torch.zeros_like(p) if g is None else g for g, p in pairs])
     dots = [[sum((a.double() * b.double()).sum() for a, b in zip(t, s, strict=True)) for s in rows[:K]]
             for t in rows[K:]]  # fmt: skip
-    return torch.tensor([[float(d) for d in line] for line in dots])
+    return torch.tensor([[float(d) for d in line] for line in dots], dtype=torch.float64)
 
 
 def ours(net, X, y):

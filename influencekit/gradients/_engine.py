@@ -154,21 +154,23 @@ class GradientEngine:
         outputs, calls = forward_recorded(self.task, layout.layers, batch.inputs)
         cotangents = at_rows(cotangent, batch.rows)(outputs.detach(), batch.targets)
         cotangents = _check_cotangents(cotangents, outputs)
-        blocks = layer_blocks(layout.layers, outputs, calls, cotangents, keep_factors)
-        if not self.task.convex:  # its module is the package's own
-            last = batch.rows.stop == len(examples) if check else None
+        n, rows_per_example = cotangents.shape[:2]
+        rows = None
+        if check and not self.task.convex:  # whose module is the package's own
+            rows = layout.trust.positions(n, batch.rows.stop == len(examples))
+        keep = rows is not None and len(rows) == n
+        blocks = layer_blocks(layout.layers, outputs, calls, cotangents, keep_factors, keep)
+        if not self.task.convex:
             whole = CheckedBatch(self.task, batch.inputs, outputs, cotangents)
-            blocks = trusted_blocks(whole, layout, blocks, self.workspace, last)
+            blocks = trusted_blocks(whole, layout, blocks, self.workspace, rows)
         dense = _dense_layers(layout, blocks)
         if layout.rest:
             del outputs, calls
             options: dict = {"vmaps": layout.rest_vmaps, "workspace": self.workspace}
-            rows = dense_rows(self.task, layout.rest, batch.inputs, cotangents, **options)
-            dense.append(rows)
+            dense.append(dense_rows(self.task, layout.rest, batch.inputs, cotangents, **options))
         if dense:
             joined = dense[0] if len(dense) == 1 else torch.cat(dense, dim=2)
             blocks[REST] = DenseBlock(layout.rest_spec, joined)
-        n, rows_per_example = cotangents.shape[:2]
         return GradientFeatures(blocks, n, rows_per_example, layout.n_parameters, self.workspace)
 
     def _sparse_features(

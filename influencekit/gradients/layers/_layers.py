@@ -192,7 +192,9 @@ def forward_recorded(task: Task, layers: Sequence[Layer], inputs: Any) -> tuple[
     return outputs, recorder.calls
 
 
-def pull_back(outputs: Tensor, captured: Sequence[Tensor], cotangents: Tensor) -> list[Tensor]:
+def pull_back(
+    outputs: Tensor, captured: Sequence[Tensor], cotangents: Tensor, keep_graph: bool = False
+) -> list[Tensor]:
     """Gradients (R, *shape) with respect to captured tensors, for every row of cotangents.
 
     Parameters
@@ -200,6 +202,8 @@ def pull_back(outputs: Tensor, captured: Sequence[Tensor], cotangents: Tensor) -
     outputs : Tensor of shape (n, *output_shape)
     captured : sequence of Tensor
     cotangents : Tensor of shape (n, R, *output_shape)
+    keep_graph : bool, default=False
+        Whether another backward pass follows.
     """
     n_rows = cotangents.shape[1]
     if not captured:
@@ -208,7 +212,11 @@ def pull_back(outputs: Tensor, captured: Sequence[Tensor], cotangents: Tensor) -
         return [t.new_zeros(n_rows, *t.shape) for t in captured]
     rows = [
         torch.autograd.grad(
-            outputs, captured, cotangents[:, r], retain_graph=r + 1 < n_rows, allow_unused=True
+            outputs,
+            captured,
+            cotangents[:, r],
+            retain_graph=keep_graph or r + 1 < n_rows,
+            allow_unused=True,
         )
         for r in range(n_rows)
     ]
@@ -228,9 +236,10 @@ def layer_blocks(
     calls: Sequence[tuple[int, Tensor, Tensor]],
     cotangents: Tensor,
     keep_factors: bool,
+    keep_graph: bool = False,
 ) -> dict[str, Block]:
     """A block for every layer from its recorded calls, except where its rule fails."""
-    gradients = pull_back(outputs, [call[2] for call in calls], cotangents)
+    gradients = pull_back(outputs, [call[2] for call in calls], cotangents, keep_graph)
     by_layer: dict[int, list] = {}
     for (position, x, _), g in zip(calls, gradients, strict=True):
         by_layer.setdefault(position, []).append((x, g))

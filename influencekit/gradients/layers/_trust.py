@@ -35,7 +35,7 @@ class Batch:
 
     def __init__(self, task: Task, inputs: Any, outputs: Tensor, cotangents: Tensor):
         self.task, self.inputs = task, inputs
-        self.outputs, self.cotangents = outputs.detach(), cotangents
+        self.outputs, self.cotangents = outputs, cotangents
 
     def one_by_one(self, group: Group) -> dict[str, Block]:
         """The blocks of some layers, from a forward pass of each example by itself."""
@@ -60,17 +60,21 @@ class Batch:
         zeros = {layer.name: layer.zeros(len(cotangents), cotangents) for layer in others}
         return {first.name: DenseBlock(first.spec, rows), **zeros}
 
-    def check(self, groups: Sequence[Group], rows: Tensor) -> Check:
-        """Sums of the gradients at some positions, by an ordinary backward pass."""
+    def check(self, groups: Sequence[Group], rows: Tensor, *, recorded: bool = False) -> Check:
+        """Sums of the gradients at some positions, by an ordinary backward pass.
+
+        ``recorded``: the positions are all, and the outputs still have their graph.
+        """
         rows, n = rows.to(self.cotangents.device), len(self.cotangents)
-        chosen = self.cotangents[rows]
+        chosen, outputs = self.cotangents[rows], self.outputs
+        # all rows again would not show whether examples mix; two do
+        few = rows[:2] if len(rows) == n > 2 else rows
+        if not recorded:
+            outputs = self._outputs(rows)
+        again = outputs if few is rows and not recorded else self._outputs(few)
+        check_unmixed(self.task, again.detach(), self.outputs.detach()[few])
         count = torch.arange(chosen.shape[0] * chosen.shape[1], dtype=torch.float32)
         weights = (1.5 + torch.cos(count)).to(chosen).view(chosen.shape[:2])
-        with torch.enable_grad(), plain_kernels():
-            outputs = self.task.forward(select_rows(self.inputs, rows, n))
-        check_unmixed(self.task, outputs.detach(), self.outputs[rows])
-        if len(rows) == n > 2:  # the same batch again: a smaller one shows whether examples mix
-            self._check_first_two()
         names = [name for group in groups for name in group.names]
         wanted = [self.task.parameters[name] for name in names]
         # Σ_r w_ir c_ir
@@ -81,10 +85,9 @@ class Batch:
         sums = dict(zip(names, map(flat_gradient, found, wanted), strict=True))
         return Check(rows, weights[None], sums)
 
-    def _check_first_two(self) -> None:
-        pair = select_rows(self.inputs, slice(0, 2), len(self.outputs))
-        with torch.no_grad(), plain_kernels():
-            check_unmixed(self.task, self.task.forward(pair), self.outputs[:2])
+    def _outputs(self, rows: Tensor) -> Tensor:
+        with torch.enable_grad(), plain_kernels():
+            return self.task.forward(select_rows(self.inputs, rows, len(self.cotangents)))
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def trusted_blocks(
     layout: Layout,
     blocks: dict[str, Block],
     workspace: int,
-    last: bool | None,
+    rows: Tensor | None,
 ) -> dict[str, Block]:
     """The blocks of a batch's layers; those whose rule is wrong are made in another way.
 
@@ -137,8 +140,8 @@ def trusted_blocks(
     blocks : dict of str to Block
         By rule; without the layers whose rule failed.
     workspace : int
-    last : bool or None
-        Whether it is the last batch, which is always checked; None checks nothing.
+    rows : Tensor or None
+        Positions that are checked. If they are all, the outputs still have their graph.
 
     Returns
     -------
@@ -147,9 +150,8 @@ def trusted_blocks(
     groups, trust = layout.groups, layout.trust
     failed = [group for group in groups if any(la.name not in blocks for la in group.layers)]
     trust.lose(failed, "its rule fails")
-    rows = None if last is None else trust.positions(len(batch.cotangents), last)
     if rows is not None and groups:
-        check = batch.check(groups, rows)
+        check = batch.check(groups, rows, recorded=len(rows) == len(batch.cotangents))
         trust.lose(check.wrong(groups, blocks), "gradients differ from a backward pass")
     for group in groups:
         if group.place in trust.lost:
