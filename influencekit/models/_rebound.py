@@ -44,12 +44,18 @@ def computed_tensors(module: nn.Module) -> dict[int, Any]:
     """Memo for deepcopy: kept tensors that have a graph, without it, and locks, as they are."""
     memo: dict[int, Any] = {}
     for part in module.modules():
-        for value in _within([v for k, v in vars(part).items() if k not in _OWN], set()):
+        for value in _within([v for k, v in vars(part).items() if _may_hold(k, v)], set()):
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
             elif isinstance(value, _SHARED):
                 memo[id(value)] = value
     return memo
+
+
+def _may_hold(key: str, value: Any) -> bool:
+    """Whether an attribute may hold functions or computed tensors."""
+    plain = isinstance(value, (bool, int, float, str)) or value is None
+    return not plain and key not in _OWN and not (isinstance(value, dict) and not value)
 
 
 def _within(value: Any, seen: set[int]) -> Iterator[Any]:
@@ -101,7 +107,11 @@ def rebind(twin: nn.Module, memo: dict[int, Any]) -> None:
     """
     binder = _Binder(memo)
     for part in list(twin.modules()):
-        binder.renew(vars(part))
+        held = {k: v for k, v in vars(part).items() if _may_hold(k, v)}
+        for key, value in held.items():
+            new = binder.of(value)
+            if new is not value:
+                vars(part)[key] = new
 
 
 class _Binder:

@@ -34,7 +34,7 @@ REST = "rest"
 
 
 #: Numbers that checks may pass through a model before they are limited to a share of all work.
-_FREE_WORK = 2**21
+_FREE_WORK = 2**20
 _SHARE = 1 / 20
 _CALL = 2**16  # what the call of a module costs, in the same unit
 

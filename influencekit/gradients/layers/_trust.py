@@ -78,7 +78,7 @@ class Batch:
         names = [name for group in groups for name in group.names]
         wanted = [self.task.parameters[name] for name in names]
         # Σ_r w_ir c_ir
-        pulled = torch.einsum("nr,nr...->n...", weights, chosen)
+        pulled = (weights.view(*weights.shape, *[1] * (chosen.ndim - 2)) * chosen).sum(1)
         found: Any = [None] * len(names)
         if outputs.requires_grad:
             found = torch.autograd.grad(outputs, wanted, pulled, allow_unused=True)
