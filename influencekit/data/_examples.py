@@ -238,7 +238,7 @@ def _first_outputs(task: Task, examples: Examples, name: str) -> Tensor:
         kinds = ((path or name, tuple(t.shape), t.dtype) for path, t in leaves(inputs))
         found = ", ".join(f"{where} {shape}, {dtype}" for where, shape, dtype in kinds)
         raise ValueError(
-            f"{name}: {task.name} cannot take it. Its first example as a batch is {found}; "
+            f"{name}: {task.name} cannot take it. Its first example has shape {found}; "
             "accepted are inputs like those that the model was trained on: the same axes, features "
             "and dtype (integers stay integers), or indices within its embedding. The model's own "
             "error is shown above this one."

@@ -141,8 +141,9 @@ class GradientEngine:
         cotangent : callable
         keep_factors : bool, default=False
         check : bool, default=True
-            Compare the layers' gradients with an ordinary backward pass of some examples: of as
-            many as a twentieth of the work allows, and always of the last batch's.
+            Compare the layers' gradients with an ordinary backward pass: of all examples in small
+            work, else of three of each batch as long as that is a twentieth of it, and always of
+            the last batch.
 
         Returns
         -------

@@ -34,8 +34,9 @@ REST = "rest"
 
 
 #: Numbers that checks may pass through a model before they are limited to a share of all work.
-_FREE_WORK = 2**20
+_FREE_WORK = 2**21
 _SHARE = 1 / 20
+_FEW = 3  # examples of a batch that is too large to be checked as a whole
 _CALL = 2**16  # what the call of a module costs, in the same unit
 
 
@@ -78,10 +79,10 @@ class Trust:
                 self.lost[group.place] = 0
 
     def positions(self, n: int, last: bool) -> Tensor | None:
-        """Examples of a batch of n that are checked: all that the work allows, evenly spread."""
-        affordable = int((self.credit - _CALL) // self.work)
-        size = min(n, max(affordable, 2 if last else 0))
-        checked = size >= min(n, 2)
+        """Examples of a batch of n that are checked: all or a few, as the work allows; or None."""
+        affordable = (self.credit - _CALL) // self.work
+        size = n if affordable >= n else min(n, _FEW)
+        checked = last or affordable >= size
         self.credit += n * self.work * _SHARE - checked * (size * self.work + _CALL)
         return torch.linspace(0, n - 1, size).round().long() if checked else None
 
