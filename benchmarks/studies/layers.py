@@ -2,7 +2,7 @@
 
 Scores of GradDot for two rows by four, in float32 and float64, against autograd in float64, one
 example at a time. A model is right if the float32 error is at most three times that of float32
-autograd, or 1e-5, and the float64 error at most 1e-8. The libraries are in the environment "models".
+autograd, or 1e-5, and the float64 error at most 1e-8. The environment "models" has the libraries.
 """
 
 import copy
@@ -11,39 +11,14 @@ import warnings
 from collections import Counter
 
 import torch
-from torch import nn
 
 from benchmarks.harness import Size, Study, Table, number
+from benchmarks.measures.one_by_one import Logits, by_loop
 from benchmarks.problems.architectures import CLASSES, NAMES, ROWS, build
 from influencekit import GradDot, as_task
 from influencekit.models import CrossEntropy
 
 K = 4
-
-
-class Logits(nn.Module):
-    """A model of any library as one whose output is the logits."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, x):
-        outputs = self.model(x)
-        return outputs["logits"] if isinstance(outputs, dict) else outputs
-
-
-def by_loop(net, X, y):
-    own = [p for p in net.parameters() if p.requires_grad]
-    rows = []
-    for i in range(len(X)):
-        loss = nn.functional.cross_entropy(net(X[i : i + 1]), y[i : i + 1])
-        grads = torch.autograd.grad(loss, own, allow_unused=True)
-        pairs = zip(grads, own, strict=True)
-        rows.append([torch.zeros_like(p) if g is None else g for g, p in pairs])
-    dots = [[sum((a.double() * b.double()).sum() for a, b in zip(t, s, strict=True)) for s in rows[:K]]
-            for t in rows[K:]]  # fmt: skip
-    return torch.tensor([[float(d) for d in line] for line in dots], dtype=torch.float64)
 
 
 def ours(net, X, y):
@@ -56,10 +31,10 @@ def row(model):
     module, X = build(model)
     net, y = Logits(module), torch.arange(ROWS) % CLASSES
     wide, X64 = copy.deepcopy(net).double(), X.double() if X.is_floating_point() else X
-    exact = by_loop(wide, X64, y)
+    exact = by_loop(wide, X64, y, K)
     error = lambda found: float((found - exact).abs().max() / exact.abs().max())  # noqa: E731
     start = time.process_time()
-    plain = by_loop(net, X, y)
+    plain = by_loop(net, X, y, K)
     loop = time.process_time() - start
     found, start = ours(net, X, y), time.process_time()
     found = ours(net, X, y)
@@ -75,8 +50,9 @@ def tables(rows):
     counts = Counter((library, bool(r.get("right"))) for library, r in of)
     lines = [[name, str(counts[name, True]), str(counts[name, False])] for name in dict(of)]
     done = [r for r in rows if "error_64" in r]
-    worst = Table(["model", "float32", "autograd", "float64"], [[r["model"], *(number(r[k]) for k in (
-        "error_32", "autograd_32", "error_64"))] for r in done if not r["right"]])  # fmt: skip
+    keys = ("error_32", "autograd_32", "error_64")
+    wrong = [[r["model"], *(number(r[k]) for k in keys)] for r in done if not r["right"]]
+    worst = Table(["model", *keys], wrong)
     return {"layers": Table(["library", "right", "not right"], lines), "layers not right": worst}
 
 

@@ -235,7 +235,7 @@ def _check_tensor(X: Tensor, name: str) -> None:
     kinds = {"nested": X.is_nested, "quantized": X.is_quantized, "meta": X.is_meta}
     kind = next((word for word, found in kinds.items() if found), None)
     ways = {
-        "nested": "Pad it with torch.nested.to_padded_tensor, and give its mask as an input",
+        "nested": "Pad its rows to one length, and give the mask as another input",
         "quantized": "Use X.dequantize()",
         "meta": "It holds no values; make it on the CPU",
     }

@@ -103,8 +103,7 @@ def _check_effects(task: Task, outputs: Tensor, inputs: Callable[[int], Any]) ->
         more = f" and {len(idle) - 5} more" if len(idle) > 5 else ""
         warn_user(
             f"model: the trainable parameters {idle[:5]}{more} have no effect on the outputs of "
-            f"the first examples of {task.name}; their gradients are 0. Freeze what is not used: "
-            "parameter.requires_grad_(False).",
+            f"the first examples of {task.name}; their gradients are 0. Freeze what is not used.",
             InfluenceKitWarning,
         )
 
