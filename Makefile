@@ -1,4 +1,4 @@
-# make demo         train, attribute and choose a damping on real data; writes demo_output/
+# make demo         train, attribute and check the scores on real data; writes demo_output/
 # make test         linters, types, import contracts, tests and doctests
 # make coverage     the tests again, with the share of lines that they run; it must not fall
 # make docs         the site with the gallery run, in docs/_build/html; warnings are errors

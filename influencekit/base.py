@@ -26,8 +26,9 @@ from influencekit._seeded_copies import seeded_copies
 from influencekit._top_k import smallest_k, top_frame
 from influencekit.data._examples import Examples, ExamplesList, each, open_examples
 from influencekit.data._inputs import check_same_length
-from influencekit.models._chosen_layers import task_of_layers
 from influencekit.models._task import Task, TaskList, as_task, is_model_list
+from influencekit.models.adapters.meta._calibrated import members_of
+from influencekit.models.snapshot._chosen_layers import task_of_layers
 from influencekit.utils._long_work import chunks
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import (
@@ -105,9 +106,8 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
             Anything that :func:`~influencekit.as_task` accepts. The model is not changed.
             Scores of several models, trained on the same data, are averaged.
         X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_train examples
-            The data that the model was trained on, as it was given to the model's ``fit``.
-            Inputs are kept by reference and may be read again when scoring: do not change
-            them in place.
+            The data given to the model's ``fit``. Inputs are kept by reference and may be read
+            again when scoring: do not change them in place.
         y : array-like of shape (n_train,) or (n_train, n_outputs), default=None
             Training targets; None if ``X`` is a Dataset or DataLoader that yields them.
         sample_weight : array-like of shape (n_train,), default=None
@@ -149,10 +149,10 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
 
     def _read_models(self, model: Any, X: Any, _y: Any) -> Task | TaskList:
         """The model that ``fit`` was given; classes that hold an attributor read it."""
-        if is_model_list(model):
-            return TaskList.of(map(self._task_of, model))
-        reject_data_as_model(self, model, X)
-        return self._task_of(model)
+        if not is_model_list(model):
+            reject_data_as_model(self, model, X)
+            return members_of(model) or self._task_of(model)
+        return TaskList.of(map(self._task_of, model))
 
     def _open(
         self, model: Any, X: Any, y: Any, sample_weight: Any = None, X_fit: Any = None
@@ -306,7 +306,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
 
     @property
     def _grouped(self) -> Any:
-        """The attributor that scores groups: this one or one that it holds; None if none does."""
+        """The attributor that scores groups: this one or one that it holds, or None."""
         return None
 
     @property
@@ -371,7 +371,7 @@ def _training_examples(
     ----------
     task : Task or TaskList
     X, y : array-like
-        The data as they were given to the model's fit.
+        The data given to the model's fit.
     X_fit : array-like of shape (n_train, n_features) or None, default=None
         What the last step of a Pipeline was fitted on.
 

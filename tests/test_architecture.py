@@ -210,8 +210,8 @@ def test_nothing_is_unpickled():
         place
         for place, node in nodes(ast.Import, ast.ImportFrom)
         for name in imported(node)
-        if name.split(".")[0] in unpicklers
-    ]
+        if name.split(".")[0] in unpicklers and ast.unparse(node) != "from pickle import Pickler"
+    ]  # a Pickler only writes
     for place, node in nodes(ast.Call):
         called = ast.unparse(node.func)
         keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}

@@ -6,13 +6,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Pages whose words were gone through; the others follow.
-PAGES = [
-    "along_the_run", "coming_from", "curvatures", "evaluating", "glossary", "index",
-    "language_models", "models", "quickstart", "reading_scores", "report", "retraining", "scores",
-    "trees", "user_guide", "which_method",
-]  # fmt: skip
-
 #: Phrases, and what to write instead.
 HARD_TO_READ = {
     r"(?<![Tt]here )\b(?:is|are) no (?!longer|more\b|less\b|further|better|faster)": "is not a",
@@ -30,6 +23,7 @@ HARD_TO_READ = {
     r"\b(?:row|number|label|gradient|pass) an? (?:example|query|row|layer)\b": "for each, per",
 }
 
+PAGES = sorted(page.stem for page in (ROOT / "docs").glob("*.md"))
 PATTERN = re.compile("|".join(f"(?:{phrase})" for phrase in HARD_TO_READ))
 
 

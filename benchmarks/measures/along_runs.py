@@ -14,19 +14,19 @@ def methods(trajectory, scheduled: bool) -> dict:
     """Attributors by name; those that are wrong about the run where it can be told."""
     own, in_run = {"trajectory": trajectory}, {"horizon": 0, "curvature": "none"}
     found = {
-        "AdamW, hessian": AdamWInfluence(**own),
-        "AdamW, hessian, fixed share": AdamWInfluence(**own, removal="fixed"),
+        "AdamW, hessian": AdamWInfluence(**own, curvature="hessian"),
+        "AdamW, hessian, fixed share": AdamWInfluence(**own, curvature="hessian", removal="fixed"),
         "AdamW, ggn": AdamWInfluence(**own, curvature="ggn"),
         "AdamW, fisher": AdamWInfluence(**own, curvature="fisher"),
         "AdamW, none": AdamWInfluence(**own, curvature="none"),
-        "SGD-influence": SGDInfluence(**own),
+        "SGD-influence": SGDInfluence(**own, curvature="hessian"),
         "DVEmb-type": DVEmb(**own),
         "TracIn": SGDInfluence(**own, **in_run, removal="fixed"),
         "LESS-type": LESS(**own),
     }
     if scheduled:
-        found["AdamW, constant rate assumed"] = ConstantRateAssumed(**own)
-        found["AdamW, no decay assumed"] = NoDecayAssumed(**own)
+        found["AdamW, constant rate assumed"] = ConstantRateAssumed(**own, curvature="hessian")
+        found["AdamW, no decay assumed"] = NoDecayAssumed(**own, curvature="hessian")
     return found
 
 
@@ -44,14 +44,14 @@ def scores(run, scheduled: bool, wanted: list[str] | None = None) -> dict[str, n
 
 def finite(run) -> tuple[np.ndarray, object]:
     """Scores of the finite removal, of the left-out examples alone, and their proxy."""
-    influence = AdamWInfluence(run.trajectory).fit(run.task, run.X, run.y)
+    influence = AdamWInfluence(run.trajectory, "hessian").fit(run.task, run.X, run.y)
     found = influence.taylor_error_proxy(run.X_test, run.y_test, run.left_out, estimate="finite")
     return found.scores + found.proxy, found
 
 
 def kinks(run):
     """The error proxy of kinks."""
-    influence = AdamWInfluence(run.trajectory).fit(run.task, run.X, run.y)
+    influence = AdamWInfluence(run.trajectory, "hessian").fit(run.task, run.X, run.y)
     return influence.taylor_error_proxy(run.X_test, run.y_test, run.left_out, estimate="kinks")
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import time
 from functools import partial
 
 import numpy as np
 
+from benchmarks.harness import Table
+from benchmarks.harness.tables import of, short
 from influencekit import TRAK, GradDot, InfluenceFunction, RunAverage
 from influencekit.models import load_checkpoints
 
@@ -36,6 +39,32 @@ def checkpoints(net, train: tuple) -> list:
     """``InfluenceFunction()`` at each checkpoint that a net kept."""
     states = dict(net.callbacks_)["KeepCheckpoints"].checkpoints_.values()
     return [InfluenceFunction().fit(model, *train) for model in load_checkpoints(net, states)]
+
+
+def fitted_with_costs(ways: dict, net, train: tuple) -> tuple[dict, dict]:
+    """Fitted attributors; seconds of each fit, and bytes of the weights that the net kept."""
+    attributors, costs = {}, {}
+    for name, make in ways.items():
+        began = time.perf_counter()
+        attributors[name] = make().fit(net, *train)
+        costs[f"{name}, seconds"] = time.perf_counter() - began
+    kept = dict(net.callbacks_)["KeepCheckpoints"].checkpoints_.values()
+    sizes = [t.numel() * t.element_size() for state in kept for t in state.values()]
+    return attributors, {**costs, "bytes kept": sum(sizes)}
+
+
+def costs(rows: list[dict]) -> Table:
+    """Seconds of the fits and kilobytes of the weights, over the cells of each part."""
+    lines = []
+    for part in dict.fromkeys(r["part"] for r in rows if r.get("final, seconds")):
+        own = [r for r in rows if r["part"] == part]
+        final, average, kept = (
+            of(own, k) for k in ("final, seconds", "average, seconds", "bytes kept")
+        )
+        ratio = np.median(np.array(average) / np.array(final))
+        numbers = np.mean(final), np.mean(average), ratio, max(kept) / 1000
+        lines.append([part, *(short(value, 2) for value in numbers)])
+    return Table(["fit", "final, s", "average, s", "median ratio", "most kept, kB"], lines)
 
 
 def unit(parts: list, output: str, queries: tuple) -> np.ndarray:

@@ -8,8 +8,10 @@ TINY = 1e-8
 
 
 def is_right(outputs, targets):
-    """One where the class with the largest logit is the label."""
-    return (outputs.argmax(-1) == targets).to(outputs.dtype)
+    """One where the class with the largest logit is the label; a single logit is of class 1."""
+    one = outputs.shape[-1] == 1
+    found = (outputs[..., 0] > 0).long() if one else outputs.argmax(-1)
+    return (found == targets.reshape(found.shape)).to(outputs.dtype)
 
 
 def total_scores(net, problem, dim, seed):

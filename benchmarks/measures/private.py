@@ -9,22 +9,38 @@ import torch
 
 from influencekit import AdamWInfluence, TreeInfluence
 from influencekit.applications import LookAheadSelector
-from influencekit.applications._evidence import normalized_margin
+from influencekit.applications._fitting import fit_on, fold_list
+from influencekit.applications._label_probabilities import (
+    confidently_contradicted,
+    count_of_wrong,
+    cross_entropy,
+    kept_rows,
+    normalized_margin,
+)
 from influencekit.applications._values import group_means
 from influencekit.attributors.trees._objectives import base_score
 from influencekit.attributors.trees._replay import Replay
 from influencekit.attributors.trees._rows import leaves_of
 from influencekit.curvature._operators import CurvatureOperator
 from influencekit.damping._indicators import grad_dot_cosine
+from influencekit.data._examples import make_examples
 from influencekit.training.trajectory._optimizers import AdamRule
+from influencekit.training.trajectory._sweep import Sweep
 
 __all__ = [
     "ConstantRateAssumed",
     "CurvatureOperator",
     "NoDecayAssumed",
     "RandomSelector",
+    "adjoint_growth",
+    "confidently_contradicted",
+    "count_of_wrong",
+    "cross_entropy",
+    "fit_on",
+    "fold_list",
     "grad_dot_cosine",
     "group_means",
+    "kept_rows",
     "normalized_margin",
     "refitted_leaves",
 ]
@@ -86,3 +102,15 @@ def refitted_leaves(model, X, y, Q, u, masks) -> np.ndarray:
             scores[:, done.trees.outputs[tree]] += done.trees.rate * step[leaves[tree]]
         found.append(-task.loss(torch.as_tensor(scores), queries.targets).numpy())
     return np.stack(found)
+
+
+def adjoint_growth(influence, run) -> float:
+    """Norm of the exact adjoint before the first step over that at the end, median over queries."""
+    fitted = influence.fitted_[0]
+    queries = run.task, run.X_test, run.y_test
+    adjoints: list[torch.Tensor] = []
+    gradients = fitted._gradients(make_examples(*queries), fitted.output)  # noqa: SLF001  the sweep's own
+    for _ in Sweep(fitted.replay)(gradients, adjoints):
+        pass
+    norms = [adjoints[i].norm(dim=1) for i in (-1, 0)]
+    return float((norms[0] / norms[1]).median())

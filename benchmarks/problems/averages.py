@@ -75,6 +75,7 @@ SETTINGS = [
     run("ACSIncome, SGD", _acs, 1000, 16, momentum(0.02, 20, 32)),
     run("CIFAR-2, AdamW", _cifar2, 600, 0, decayed(0.003, 15, 32)),
 ]
+TABLES = SETTINGS[:8]
 #: Pretrained on as many other rows of the same data, then trained on.
 FINETUNED = [
     run("breast cancer, fine-tuned", load_breast_cancer, 200, 16, decayed(0.003, 8, 32),

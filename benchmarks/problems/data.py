@@ -14,6 +14,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler, scale
 MNIST = "mnist/mnist.npz"
 CIFAR2 = "cifar2/cifar2_cat_dog.npz"
 ACS = "acs_income_2018/acs_income_2018_CA.csv.gz"
+ACS_STATES = "acs_income_2018/acs_income_2018_40pct.npz"
+STATES = {"CA": 6, "FL": 12, "NY": 36, "TX": 48}
 CONCRETE = "uci_concrete/concrete.csv.gz"
 SST2 = "sst2/train.tsv.gz"
 NUMBERS = ["AGEP", "WKHP"]
@@ -170,6 +172,26 @@ def acs_frequent() -> tuple[np.ndarray, np.ndarray]:
     )
     columns = make_column_transformer((StandardScaler(), NUMBERS), (dummies, codes))
     return columns.fit_transform(frame), y
+
+
+@cache
+def acs_state(state: str) -> tuple[np.ndarray, np.ndarray]:
+    """6,000 rows of a state, two numbers scaled, eight codes as dummies if frequent."""
+    with np.load(file(ACS_STATES), allow_pickle=False) as found:
+        rows = np.flatnonzero(found["ST"] == STATES[state])
+        rows = np.random.default_rng(0).choice(rows, 6000, replace=False)
+        columns = {name: found[name][rows] for name in (*NUMBERS, *CODES, "y")}
+    numbers = scale(np.stack([columns[name] for name in NUMBERS], axis=1).astype(float))
+    dummies = OneHotEncoder(
+        handle_unknown="infrequent_if_exist", min_frequency=50, sparse_output=False
+    )
+    codes = dummies.fit_transform(np.stack([columns[name] for name in CODES], axis=1))
+    return np.hstack([numbers, codes]), columns["y"].astype(int)
+
+
+def mnist_14() -> tuple[np.ndarray, np.ndarray]:
+    """8,000 training images, averaged to 14 x 14, as rows."""
+    return small_mnist(np.random.RandomState(0), 8000)
 
 
 def concrete(rng, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks.problems import data, nets
 from benchmarks.problems.registry import Spec, most_for_test, problem
 
-NOISE = ("uniform", "feature", "boundary")
+NOISE = ("uniform", "class", "feature", "boundary")
 
 
 def scaled(load):
@@ -66,7 +66,9 @@ add("acs-linear", data.acs_frequent, linear)
 def flip_labels(X, y, rate: float, kind: str, seed: int) -> np.ndarray:
     """Labels of which a share is wrong.
 
-    "uniform": every row is as likely, every wrong label too.  "feature": the probability rises
+    "uniform": every row is as likely, every wrong label too.  "class": the probability rises with
+    the class, from near 0 to near twice the rate, and the wrong label is the class that follows.
+    "feature": the probability rises
     linearly from 0 to twice the rate with the row's rank along a random direction, and the wrong
     label is the one that a random linear map of the features favors.  "boundary": it falls
     linearly from twice the rate to 0 with the rank of the margin of a logistic regression
@@ -78,7 +80,10 @@ def flip_labels(X, y, rate: float, kind: str, seed: int) -> np.ndarray:
     rows = np.arange(n)
     probability = np.full(n, rate)
     favor = rng.random((n, n_classes))
-    if kind == "feature":
+    if kind == "class":
+        probability = 2 * rate * (y + 0.5) / n_classes
+        favor = np.eye(n_classes)[(y + 1) % n_classes]
+    elif kind == "feature":
         standard = StandardScaler().fit_transform(X)
         probability = 2 * rate * _ranks(standard @ rng.normal(size=X.shape[1]))
         favor = standard @ rng.normal(size=(X.shape[1], n_classes))

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, Ridge
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from benchmarks.problems import data
@@ -35,24 +35,39 @@ def _encoded_income(return_X_y=True):
     return encode.fit_transform(X), y
 
 
+def _bundled(name, return_X_y=True):
+    """A table that comes with statsmodels: X, and what the models of the study predict."""
+    import statsmodels.api as sm
+
+    found = getattr(sm.datasets, name).load_pandas()
+    X, y = found.exog.to_numpy(dtype=float), np.asarray(found.endog, dtype=float)
+    if name == "star98":
+        y = y[:, 0]  # pupils above the median, of each district
+    return X, (y > 0).astype(int) if name == "fair" else y
+
+
 CLASSES = {
     "breast cancer": load_breast_cancer, "wine": load_wine, "iris": load_iris,
     "digits": load_digits, "income, codes": _income, "income, encoded": _encoded_income,
+    "fair": partial(_bundled, "fair"),
 }  # fmt: skip
 NUMBERS = {
-    "diabetes": partial(load_diabetes, scaled=False), "diabetes, scaled": load_diabetes,
+    "diabetes": partial(load_diabetes, scaled=False),
+    "diabetes, scaled": load_diabetes,
     "concrete": _concrete,
-}  # fmt: skip
+}
+COUNTS = {name: partial(_bundled, name) for name in ("randhie", "star98")}
 MODELS = {
     "logistic": LogisticRegression(solver="newton-cholesky", tol=1e-8, max_iter=1000),
     "least squares": LinearRegression(),
     "ridge": Ridge(1.0),
+    "poisson": PoissonRegressor(alpha=0.0, solver="newton-cholesky", tol=1e-8, max_iter=1000),
 }
 
 
 def split(table: str, prepared: bool, n_train: int, n_query: int, rng) -> tuple:
     """Training rows and queries, standardized by the training rows if prepared."""
-    X, y = (CLASSES | NUMBERS)[table](return_X_y=True)
+    X, y = (CLASSES | NUMBERS | COUNTS)[table](return_X_y=True)
     rows = rng.permutation(len(X))[: n_train + n_query]
     rows = rows[:-n_query] if len(rows) > 4 * n_query else rows
     train, query = rows[:-n_query], rows[-n_query:]

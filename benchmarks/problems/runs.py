@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,9 +46,9 @@ class Kind:
     betas: tuple[float, float]
 
 
-def _mnist(seed, n_train, n_test, activation):
+def _mnist(seed, n_train, n_test, activation, width=16):
     read = two_files(lambda: (*data.mnist("train", np.float64), *data.mnist("test", np.float64)))
-    module = nets.stack_of_layers((784, 16, 16, 10), activation)
+    module = nets.stack_of_layers((784, width, width, 10), activation)
     return module.double(), *read(seed, n_train, n_test)
 
 
@@ -65,6 +66,16 @@ def _wine(seed, n_train, n_test, activation):
     X, y = X[order], y[order]
     module = nets.stack_of_layers((13, 16, 16, 3), activation).double()
     return module, X[:n_train], y[:n_train], X[-n_test:], y[-n_test:]
+
+
+def _census(seed, n_train, n_test, activation):
+    """ACSIncome, each column with mean 0 and deviation 1, rare dummies with less."""
+    X, y = data.acs_few_codes()
+    rows = np.random.RandomState(seed).choice(len(X), n_train + n_test, replace=False)
+    X, y = X[rows], y[rows]
+    X = ((X - X.mean(0)) / np.maximum(X.std(0), 0.1)).astype(np.float64)
+    module = nets.stack_of_layers((X.shape[1], 32, 2), activation).double()
+    return module, X[:n_train], y[:n_train], X[n_train:], y[n_train:]
 
 
 def _cifar2(seed, n_train, n_test, activation):
@@ -93,8 +104,10 @@ def _llama(seed, n_train, n_test, activation):
 
 KINDS = {
     "mnist": Kind(_mnist, 6000, 64, 1, (0.9, 0.95)),
+    "mnist_wide": Kind(partial(_mnist, width=256), 2000, 64, 1, (0.9, 0.95)),
     "digits": Kind(_digits, 1000, 32, 3, (0.9, 0.999)),
     "wine": Kind(_wine, 128, 16, 4, (0.9, 0.999)),
+    "census": Kind(_census, 800, 40, 6, (0.9, 0.999)),
     "cifar2": Kind(_cifar2, 1024, 32, 2, (0.9, 0.999)),
     "llama": Kind(_llama, 256, 16, 2, (0.9, 0.999)),
 }

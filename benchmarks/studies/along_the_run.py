@@ -4,40 +4,43 @@ LDS (Spearman, mean over 50 queries) against nets retrained on random halves, fo
 regressor's prediction) and for the loss.  "final" is ``InfluenceFunction()`` on the final model,
 "average" ``RunAverage()``, "end" ``RunAverage(slopes="end")``, "unit" the mean of unit-length
 scores at the same eight checkpoints, by hand.  "methods" are other attributors, each beside its
-average.  Few rows left out: ``--set fraction=0.95 n_subsets=60 n_repeats=6``.
+average.  "few": 5% of the rows are left out, 60 subsets of six trainings.
 """
 
 import numpy as np
 
 from benchmarks.harness import Size, Study, Table
 from benchmarks.harness.tables import mean_error, of, short
-from benchmarks.measures.averages import METHODS, WAYS, as_loss, checkpoints, explaining, unit
-from benchmarks.problems.averages import FINETUNED, SETTINGS, fitted
+from benchmarks.measures import averages
+from benchmarks.measures.averages import METHODS, WAYS, explaining
+from benchmarks.problems.averages import FINETUNED, SETTINGS, TABLES, fitted
 from influencekit import retrain_on_subsets
 from influencekit.metrics import PreparedOutputs
 
 
 def row(part, setting, seed, n_subsets, n_repeats, fraction):
     problem, net = fitted(setting, seed)
+    if part == "few":
+        n_subsets, n_repeats, fraction = 60, 6, 0.95
     classifies = problem.spec.classifies
     value = "margin" if classifies else "prediction"
     plan = {"n_subsets": n_subsets, "n_repeats": n_repeats, "subset_fraction": fraction}
     made = retrain_on_subsets(net, *problem.data, **plan, output=value, random_state=seed)
     ways = METHODS if part == "methods" else WAYS
-    attributors = {name: make().fit(net, *problem.train) for name, make in ways.items()}
-    parts = checkpoints(net, problem.train) if part != "methods" else []
+    attributors, costs = averages.fitted_with_costs(ways, net, problem.train)
+    parts = averages.checkpoints(net, problem.train) if part != "methods" else []
     found = []
     for explained, output in (("value", value), ("loss", "neg_loss")):
         scores = {way: explaining(one, output, problem.test) for way, one in attributors.items()}
         if parts:
-            scores["unit"] = unit(parts, output, problem.test)
+            scores["unit"] = averages.unit(parts, output, problem.test)
         outputs = made.outputs
         if explained == "loss":
-            outputs = as_loss(outputs, problem.y_test, classifies)
+            outputs = averages.as_loss(outputs, problem.y_test, classifies)
         truth = PreparedOutputs(outputs)
         lds = {way: truth.score(s @ made.masks.T.astype(float)).mean for way, s in scores.items()}
         found.append({"explained": explained, **lds, "ceiling": truth.noise_ceiling})
-    return found
+    return [{**each, **costs} for each in found]
 
 
 def tables(rows):
@@ -58,14 +61,15 @@ def tables(rows):
             gain = all_of[:, ways.index(a)] - all_of[:, ways.index(b)]
             gains.append([f"{a} above {b}", mean_error(gain, 3), short(gain.min(), 3)])
         found[f"{part}, {what}, gains"] = Table(["of", "mean", "least"], gains)
-    return found
+    return {**found, "costs": averages.costs(rows)}
 
 
 SCRATCH = {"part": ["scratch"], "setting": SETTINGS, "seed": [0, 1]}
 OTHERS = ["wine, AdamW", "breast cancer, SGD", "diabetes, AdamW", "Concrete, SGD"]
 STUDY = Study(
     __doc__, row,
-    [SCRATCH, {"part": ["methods"], "setting": OTHERS, "seed": [0]},
+    [SCRATCH, {"part": ["few"], "setting": TABLES, "seed": [0]},
+     {"part": ["methods"], "setting": OTHERS, "seed": [0]},
      {"part": ["finetuned"], "setting": FINETUNED, "seed": [0]}],
     {"n_subsets": 80, "n_repeats": 3, "fraction": 0.5},
     quick=Size({"part": ["finetuned"], "setting": FINETUNED[:1], "seed": [0]},

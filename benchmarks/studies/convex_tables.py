@@ -11,7 +11,7 @@ from sklearn.base import clone, is_classifier
 from benchmarks.harness import Size, Study, Table
 from benchmarks.harness.tables import number, short
 from benchmarks.measures.refits import halves, refitted, row_means
-from benchmarks.problems.linear_tables import CLASSES, MODELS, NUMBERS, split
+from benchmarks.problems.linear_tables import CLASSES, COUNTS, MODELS, NUMBERS, split
 from influencekit import InfluenceFunction
 from influencekit.metrics import PreparedOutputs
 
@@ -67,7 +67,8 @@ PREPARED = {"prepared": [False, True]}
 STUDY = Study(
     __doc__, row,
     [{"table": list(CLASSES), "model": ["logistic"], **PREPARED},
-     {"table": list(NUMBERS), "model": ["least squares", "ridge"], **PREPARED}],
+     {"table": list(NUMBERS), "model": ["least squares", "ridge"], **PREPARED},
+     {"table": list(COUNTS), "model": ["least squares", "poisson"], **PREPARED}],
     {"n_train": 600, "n_query": 40, "n_subsets": 50, "n_left_out": 30, "n_grid": 36},
     quick=Size([{"table": ["iris"], "model": ["logistic"], **PREPARED},
                 {"table": ["diabetes"], "model": ["ridge"], "prepared": [True]}],

@@ -24,7 +24,7 @@ def row(part, data, activation, optimizer, lr, epochs, seed, n_train, n_test, n_
                         n_left_out=n_left_out, scheduled=axes)  # fmt: skip
     truth = along_runs.reruns(run).scores
     made = AdamWInfluence if optimizer == "adamw" else SGDInfluence
-    influence = made(run.trajectory).fit(run.task, run.X, run.y)
+    influence = made(run.trajectory, "hessian").fit(run.task, run.X, run.y)
     asked = run.X_test, run.y_test, run.left_out
     proxy = influence.taylor_error_proxy(*asked)
     found = {"true": along_runs.median_error(proxy.scores, truth), "proxy": proxy.median,

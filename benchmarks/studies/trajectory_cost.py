@@ -55,7 +55,7 @@ def row(net_and_batch, n_steps, n_queries, n_runs):
         module = net(width)
         seconds, trajectory = train(module, X, y, batches, every)
         task = as_task(module, loss=nn.CrossEntropyLoss())
-        influence = AdamWInfluence(trajectory).fit(task, X, y)
+        influence = AdamWInfluence(trajectory, "hessian").fit(task, X, y)
         found[f"recording, {name}"] = seconds / plain
         sweep = best(lambda i=influence: i.score(queries[:1], targets[:1]), n_runs)
         found[f"sweep, {name}"] = sweep / plain

@@ -205,6 +205,7 @@ def group_counterfactual(
     left_out: Iterable | None = None,
     predicted: Any = None,
     sample_weight: Any = None,
+    X_fit: Any = None,
     n_repeats: int = 5,
     engine: str = "auto",
     on_nan: str = "raise",
@@ -239,6 +240,8 @@ def group_counterfactual(
         sorted labels of all groups.
     sample_weight : array-like of shape (n_train,), default=None
         Weights that the model was fitted with; each retraining uses those of its rows.
+    X_fit : array-like of shape (n_train, n_features), default=None
+        Data that a Pipeline's last step was fitted on.
     n_repeats : int, default=5
         Number of retrainings with different seeds, on all rows and without each group.
     engine, on_nan, cache_dir, n_jobs
@@ -309,7 +312,7 @@ def group_counterfactual(
     measure = _measure(gap, *asked, threshold)
     names = ["all rows", *(f"without group {label!r}" for label in chosen)]
     how = Retraining(
-        n_repeats, engine, cache_dir, n_jobs, on_nan, random_state, verbose, sample_weight
+        n_repeats, engine, cache_dir, n_jobs, on_nan, random_state, verbose, sample_weight, X_fit
     )
     outputs = how.outputs(model, (X, y, X_query, y_query), masks, names, probability)
     found = np.array([[measure(values) for values in repeats] for repeats in outputs])

@@ -17,6 +17,11 @@ from influencekit.applications._fitting import (
     no_probabilities,
     predicted,
 )
+from influencekit.applications._label_probabilities import (
+    cross_entropy,
+    kept_rows,
+    normalized_margin,
+)
 from influencekit.applications._values import (
     check_detector,
     check_reads,
@@ -39,108 +44,12 @@ __all__ = [
     "METHODS",
     "LabeledData",
     "check_count",
-    "confidently_contradicted",
-    "cross_entropy",
-    "kept_rows",
-    "normalized_margin",
-    "spare_classes",
+    "method_in_use",
 ]
 
 
 #: What works for estimators that attributors cannot read.
 _WITHOUT_GRADIENTS = "What needs no gradients takes it: method='auto'."
-
-#: Rows of a class that are never left out of a fit.
-_FEWEST = 5
-
-
-def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """``-log p(label)`` of every row, finite.
-
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n, n_classes)
-    labels : ndarray of int of shape (n,)
-        Columns of the labels.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-    """
-    own = probabilities[np.arange(len(labels)), labels]
-    return -np.log(np.clip(own, np.finfo(np.float64).tiny, 1.0))
-
-
-def normalized_margin(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Highest probability of another class minus that of the label.
-
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n, n_classes)
-    labels : ndarray of int of shape (n,)
-
-    Returns
-    -------
-    ndarray of shape (n,), between -1 and 1
-    """
-    own, others = _own_and_others(probabilities, labels)
-    return others.max(axis=1) - own
-
-
-def confidently_contradicted(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Rows for which the model prefers another class, as surely as it is of that class's own rows.
-
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n, n_classes)
-        Of models that did not learn from the row.
-    labels : ndarray of int of shape (n,)
-
-    Returns
-    -------
-    ndarray of bool of shape (n,)
-
-    Notes
-    -----
-    Row i is contradicted where some class k has ``p_ik > p_i,label`` and ``p_ik >= t_k``, with
-    ``t_k`` the mean of ``p_k`` over the rows labeled k.  Where classes overlap, or many labels
-    are wrong, a model is less sure of itself and ``t_k`` falls with it, which leaves rows near a
-    boundary alone.  The thresholds are those of confident learning [1]_.
-
-    References
-    ----------
-    .. [1] C. G. Northcutt, L. Jiang, I. L. Chuang. Confident learning: estimating uncertainty in
-       dataset labels. JAIR 2021, arXiv 1911.00068.
-    """
-    own, others = _own_and_others(probabilities, labels)
-    n_classes = probabilities.shape[1]
-    counts = np.bincount(labels, minlength=n_classes)
-    sums = np.bincount(labels, weights=own, minlength=n_classes)
-    sure = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
-    return np.any((others >= sure) & (others > own[:, None]), axis=1)
-
-
-def kept_rows(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Rows to fit on: those not contradicted, and at least five of each class."""
-    keep = ~confidently_contradicted(probabilities, labels)
-    return spare_classes(keep, cross_entropy(probabilities, labels), labels)
-
-
-def spare_classes(keep: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Rows to fit on, with the five least suspicious ones of a class that would have fewer."""
-    keep = keep.copy()
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        if keep[rows].sum() < _FEWEST:
-            keep[rows[np.argsort(scores[rows], kind="stable")[:_FEWEST]]] = True
-    return keep
-
-
-def _own_and_others(probabilities: np.ndarray, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    rows = np.arange(len(labels))
-    others = probabilities.copy()
-    others[rows, labels] = -np.inf
-    return probabilities[rows, labels], others
 
 
 @dataclass
@@ -227,23 +136,20 @@ class Evidence:
 
 
 def _by_rounds(detector: Any, data: LabeledData) -> Evidence:
-    """Out-of-fold probabilities, again without contradicted rows, and two fits on all data."""
+    """In every round out-of-fold probabilities, and those of one fit on the rows kept."""
     if is_frozen(detector.estimator):
         raise ValueError(
             "method='rounds' fits the estimator many times, but a FrozenEstimator stays as it is. "
             "Give the unfitted estimator, or use method='loss'."
         )
     labels = data.given_labels
-    n = len(labels)
     cv = 5 if detector.cv is None else detector.cv
-    keep, found = np.ones(n, dtype=bool), []
-    steps = range(detector.n_rounds + 1)
-    for step in progress(steps, "rounds", detector.verbose):
+    keep, found = np.ones(len(labels), dtype=bool), []
+    for step in progress(range(detector.n_rounds + 1), "rounds", detector.verbose):
         found.append(_out_of_fold(detector, data, cv, keep, data.seed + step))
         keep = kept_rows(found[-1], labels)
-    parts = [np.mean(found, axis=0), _in_sample(detector, data, None)]
-    parts.append(_in_sample(detector, data, np.flatnonzero(keep)))
-    mean = np.mean(parts, axis=0)
+        found.append(_in_sample(detector, data, np.flatnonzero(keep), data.seed + step))
+    mean = np.mean(found, axis=0)
     return Evidence(cross_entropy(mean, labels), mean)
 
 
@@ -262,7 +168,7 @@ def _by_margin(detector: Any, data: LabeledData) -> Evidence:
 def _predicted(detector: Any, data: LabeledData) -> np.ndarray:
     """Probabilities, or values of a regressor, out of fold where ``cv`` is given."""
     if detector.cv is None:
-        return _in_sample(detector, data, None)
+        return _in_sample(detector, data, None, data.seed)
     _refuse_frozen_folds(detector)
     everything = np.ones(len(data.y), dtype=bool)
     return _out_of_fold(detector, data, detector.cv, everything, data.seed)
@@ -342,8 +248,8 @@ def _out_of_fold(detector: Any, data: LabeledData, cv: Any, keep: Any, seed: int
     )
 
 
-def _in_sample(detector: Any, data: LabeledData, rows: np.ndarray | None) -> np.ndarray:
-    model = fit_on(detector.estimator, data.X, data.y, rows, data.seed, data.sample_weight)
+def _in_sample(detector: Any, data: LabeledData, rows: np.ndarray | None, seed: int) -> np.ndarray:
+    model = fit_on(detector.estimator, data.X, data.y, rows, seed, data.sample_weight)
     return predicted(model, data.X, data.classes)
 
 

@@ -321,7 +321,9 @@ def _held_out(
 
 def predicted(model: Any, X: Any, classes: np.ndarray | None) -> np.ndarray:
     """Probabilities of the classes, or a regressor's values."""
-    return np.ravel(model.predict(X)) if classes is None else probabilities(model, X, classes)
+    if classes is not None:
+        return probabilities(model, X, classes)
+    return np.ravel(model.predict(match_net_dtype(X, model)))
 
 
 def no_probabilities(model: Any) -> TypeError:
@@ -351,7 +353,7 @@ def probabilities(model: Any, X: Any, classes: np.ndarray) -> np.ndarray:
     if not is_classifier(model) or not hasattr(model, "predict_proba"):
         raise no_probabilities(model)
     with untouched(device_of(model)):  # a net's loader draws from the global generator
-        values = np.asarray(model.predict_proba(X), dtype=np.float64)
+        values = np.asarray(model.predict_proba(match_net_dtype(X, model)), dtype=np.float64)
     if not np.isfinite(values).all():
         _refuse_nan_in(X, model, "its probabilities")
         raise ValueError(

@@ -10,16 +10,7 @@ from sklearn.base import MetaEstimatorMixin, clone, is_classifier, is_clusterer
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit.applications._evidence import (
-    METHODS,
-    LabeledData,
-    check_count,
-    confidently_contradicted,
-    cross_entropy,
-    method_in_use,
-    normalized_margin,
-    spare_classes,
-)
+from influencekit.applications._evidence import METHODS, LabeledData, check_count, method_in_use
 from influencekit.applications._fitting import (
     check_estimator,
     check_features,
@@ -29,6 +20,12 @@ from influencekit.applications._fitting import (
     predicted,
     remember_features,
     with_rows,
+)
+from influencekit.applications._label_probabilities import (
+    count_of_wrong,
+    cross_entropy,
+    normalized_margin,
+    spare_classes,
 )
 from influencekit.applications._values import group_means
 from influencekit.base import BaseAttributor
@@ -92,12 +89,12 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         Folds.  None is 5 for "rounds", and for harm to other rows; "loss" and "margin" are then
         taken in sample, and out of fold with any other value.  Integers are shuffled folds,
         stratified for classifiers.
-    n_rounds : int, default=3
+    n_rounds : int, default=1
         For "rounds": number of cross-validations after the first.
     contamination : "auto" or float in (0, 0.5], default="auto"
-        Share of rows to suspect.  "auto" counts the rows that the final probabilities contradict
-        with confidence; for harm to other rows, those with a positive score.  The scores of
-        regressors, and "self_influence", have no such count: then rows are only ranked.
+        Share of rows to suspect.  "auto" estimates the number of wrong labels, see Notes; for harm
+        to other rows, it counts positive scores.  The scores of regressors, and "self_influence",
+        have no such count: then rows are only ranked.
     grouper : grouper, clusterer or None, default=None
         One of ``influencekit.groups``, anything else with ``fit(model, X, y)`` and then
         ``labels_``, or a scikit-learn clusterer: rows of a group share the mean of their scores.
@@ -138,12 +135,15 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
     For r = 1, 2, ... the rows that ``P_{r-1}`` contradicts with confidence are left out of fitting,
     and ``P_r`` are again out-of-fold probabilities of *all* rows.  A row is contradicted where a
     class k beats the label and ``p_k >= t_k``, the mean of ``p_k`` over the rows labeled k: so
-    where classes overlap few rows are left out.  The score is minus the logarithm of the label's
-    ``(mean_r P_r + P_all + P_kept) / 3``, with ``P_all`` of a model of all rows and ``P_kept`` of
-    one of the rows kept at last.  The procedure was put together here.  It was chosen on
-    development data and then measured on others, see the user guide.
+    where classes overlap few rows are left out.  In each round one more
+    model is fitted, on the rows that ``P_r`` keeps, and gives ``K_r`` for all rows.  The score is
+    minus the logarithm of the label's mean over all ``P_r`` and ``K_r``.  The procedure was put
+    together here, see the user guide.
 
-    Cost: ``cv · (n_rounds + 1) + 2`` fits, and one more with ``refit``.  A wrong label that most
+    Count of wrong labels: the share of other labels among the surest fifth of the rows predicted
+    as a class, times their number, summed over classes; too high where no row is sure.
+
+    Cost: ``(cv + 1) · (n_rounds + 1)`` fits, and one more with ``refit``.  A wrong label that most
     similar rows share cannot be found by any method here.
 
     References
@@ -186,7 +186,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         *,
         method: str = "auto",
         cv: Any = None,
-        n_rounds: int = 3,
+        n_rounds: int = 1,
         contamination: Any = "auto",
         grouper: Any = None,
         refit: bool = True,
@@ -299,7 +299,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         if self.contamination != "auto":
             return round(self.contamination * len(self.label_scores_))
         if self.probabilities_ is not None:
-            return int(confidently_contradicted(self.probabilities_, data.given_labels).sum())
+            return count_of_wrong(self.probabilities_, data.given_labels)
         if self.method_ in ("validation_influence", "further_training"):
             return int((self.label_scores_ > 0).sum())
         return 0  # rows are ranked only

@@ -131,6 +131,7 @@ def removal_curve(
     output: str | Callable = "accuracy",
     n_random: int = 3,
     sample_weight: Any = None,
+    X_fit: Any = None,
     n_repeats: int = 2,
     engine: str = "auto",
     on_nan: str = "raise",
@@ -167,6 +168,8 @@ def removal_curve(
         Number of draws of random rows.
     sample_weight : array-like of shape (n_train,), default=None
         Weights that the model was fitted with; each retraining uses those of its rows.
+    X_fit : array-like of shape (n_train, n_features), default=None
+        Data that a Pipeline's last step was fitted on.
     n_repeats : int, default=2
         Number of retrainings of each subset, with different seeds.
     engine : {"auto", "stacked", "joblib"}, default="auto"
@@ -245,7 +248,7 @@ def removal_curve(
     names = _subset_names(list(values), n_random, shares, which)
     measured = RightClass() if output == "accuracy" else output
     how = Retraining(
-        n_repeats, engine, cache_dir, n_jobs, on_nan, draw_seed(rng), verbose, sample_weight
+        n_repeats, engine, cache_dir, n_jobs, on_nan, draw_seed(rng), verbose, sample_weight, X_fit
     )
     outputs = how.outputs(model, (X, y, X_query, y_query), masks, names, measured).mean(axis=2)
     parts = outputs[1:].reshape(len(orders), len(shares), -1)

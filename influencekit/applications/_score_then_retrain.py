@@ -118,8 +118,9 @@ def score_then_retrain(
     Notes
     -----
     A row's value is what :class:`~influencekit.AdamWInfluence` (for SGD
-    :class:`~influencekit.SGDInfluence`) scores it for the validation data, on average.  It speaks
-    of the run's own order of batches; repeat with other seeds where it matters.
+    :class:`~influencekit.SGDInfluence`), with ``curvature="hessian"``, scores it for the validation
+    data, on average.  It speaks of the run's own order of batches; repeat with other seeds where it
+    matters.
 
     Cost: two trainings, a replay of the first, and a backward sweep of about two more.
     """

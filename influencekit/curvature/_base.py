@@ -34,10 +34,18 @@ class FittedCurvature(ABC):
         The problem given to :meth:`Curvature.factorize`.
     floor : float
         Smallest damping for ``damping="auto"``; 0 if any damping works.
+    settings : Curvature
+        The curvature that was factorized, with its parameters; set by the attributor.
     """
 
     problem: CurvatureProblem
     floor: float = 0.0
+    settings: Any = None
+
+    @property
+    def name(self) -> str:
+        """Name of the curvature: what ``curvature="auto"`` chose."""
+        return getattr(self.settings, "name", "") or type(self.settings).__name__
 
     @abstractmethod
     def products(self, queries: Gradients, damping: float) -> Tensor:

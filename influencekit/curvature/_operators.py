@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from influencekit.curvature._problem import CurvatureProblem
+from influencekit.curvature._second_route import Products, second_route, weighted_rows
+from influencekit.curvature._wide_forward import WideForward, product_dtype
 from influencekit.models.losses._base import OutputLoss
 from influencekit.models.losses._custom import CustomLoss
 from influencekit.utils._long_work import chunks
@@ -43,6 +45,10 @@ class CurvatureOperator:
     make one matrix product of a layer's tangents.  Cost per vector: about two forward and backward
     passes over the data. Memory in addition to vectors and result: the engine's workspace.
 
+    A model with an operation that forward mode does not know (an LSTM's fused kernel, an
+    EmbeddingBag, ``weight_norm``, a checkpointed part) takes a second route: the Gauss-Newton
+    matrix from its rows, which need gradients only, and the Hessian by a second backward pass.
+
     The Gauss-Newton matrix of a :class:`~influencekit.models.CustomLoss` is that of its convex
     part, as for "ggn"; with more than 64 outputs per example, the loss is assumed to be convex.
     """
@@ -50,12 +56,16 @@ class CurvatureOperator:
     def __init__(self, problem: CurvatureProblem, matrix: str = "ggn"):
         self.problem = problem
         self.matrix = matrix
-        self._parameters = {k: p.detach() for k, p in problem.engine.task.parameters.items()}
+        first, task = next(iter(problem.examples.batches(1))).inputs, problem.engine.task
+        self._inner = product_dtype(task, first, problem.max_memory)
+        self._forward = WideForward(task, self._inner, first)
+        self._parameters = self._forward.parameters
+        self._second: Products | None = None
         self._activations = _activation_bytes(problem)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating dtype of the products: the model's."""
+        """Floating dtype of the products: that of the model's gradients."""
         return self.problem.engine.task.dtype
 
     def __call__(self, vectors: Tensor, damping: float = 0.0) -> Tensor:
@@ -77,19 +87,28 @@ class CurvatureOperator:
             Examples to use; the result is scaled so that for a random draw its expectation is ``F
             v``.
         """
-        examples, weights = self.problem.examples, self.problem.example_weights
-        if rows is not None:
-            weights = weights[rows] * (len(examples) / len(rows))
-            examples = examples.take(rows)
-        vectors = vectors.to(self.dtype)
-        out = torch.zeros_like(vectors)
         if len(vectors) == 0:
-            return out
+            return torch.zeros_like(vectors, dtype=self.dtype)
+        return self._products(vectors.to(self._inner), rows).to(self.dtype)
+
+    def _products(self, vectors: Tensor, rows: Tensor | None) -> Tensor:
+        if self._second is None:
+            try:
+                return self._by_forward_mode(vectors, rows)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:  # an operation, or a loss, without such a derivative
+                self._second = second_route(self.problem, self.matrix, error)
+        return self._second(vectors, rows)
+
+    def _by_forward_mode(self, vectors: Tensor, rows: Tensor | None) -> Tensor:
+        examples, weights = weighted_rows(self.problem, rows)
+        out = torch.zeros_like(vectors)
         size, together = self.sizes(len(examples), len(vectors))
         product = self._hessian if self.matrix == "hessian" else self._gauss_newton
         with simple_kernels():
             for batch in examples.batches(size):
-                own = weights[batch.rows].to(self.dtype)
+                own = weights[batch.rows].to(self._inner)
                 multiply = product(batch.inputs, batch.targets, own)
                 for part in chunks(len(vectors), 1, together):
                     # F v = Σ_batches F_batch v
@@ -115,7 +134,7 @@ class CurvatureOperator:
         size = min(n, LARGEST_BATCH, max(SMALLEST_BATCH, pairs // k), pairs)
         if engine.batch_size is not None:
             size = min(size, engine.batch_size)
-        item = torch.empty(0, dtype=self.dtype).element_size()
+        item = self._inner.itemsize
         held = engine.workspace // (_COPIES * item * engine.task.n_parameters)
         return size, max(1, min(pairs // size, held))
 
@@ -130,10 +149,6 @@ class CurvatureOperator:
     @staticmethod
     def _flat(tree: dict[str, Tensor]) -> Tensor:
         return torch.cat([part.reshape(len(part), -1) for part in tree.values()], dim=1)
-
-    def _forward(self, inputs: Any) -> Callable:
-        """Natural outputs of a batch as a function of the parameters."""
-        return lambda parameters: self.problem.engine.task.forward(inputs, parameters)
 
     def _hessian(self, inputs: Any, targets: Any, weights: Tensor) -> Callable:
         """Hessian of the batch's share of the loss, as a function of one tangent."""

@@ -97,12 +97,15 @@ class Curvature(SuggestingEstimator, ABC):
     projects: ClassVar[bool] = False
     #: Whether it can use a linear model with centered features, and adapts the damping to that.
     centers: ClassVar[bool] = False
+    #: Its name in ``CURVATURES`` and in messages.
+    name: ClassVar[str] = ""
     _parameter_constraints: ClassVar[dict[str, list]] = {}
 
     def __init_subclass__(cls, name: str | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
         if name is not None:
             CURVATURES[name] = cls
+            cls.name = name
 
     @property
     def absolute_damping(self) -> bool:
@@ -230,6 +233,7 @@ def _loss_coordinates(problem: CurvatureProblem) -> Tensor | None:
     task, examples, parts = problem.engine.task, problem.examples, []
     for batch, outputs in problem.engine.passes(examples, _hessian_batch(problem.engine, examples)):
         targets = present(batch.targets, "training targets")
+        task.loss.check_size(outputs)
         found = task.loss.hessian_factor(outputs, targets).coordinates
         if found is None:
             return None

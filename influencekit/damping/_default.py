@@ -56,7 +56,7 @@ PAPER_DAMPING = 0.1
 #: Largest effective dimension for each row of the effective sample size and free output: for one
 #: spectrum of all parameters; for the Fisher matrix, which has one row for each example; and for
 #: one spectrum per layer, whose directions together outnumber those of the data. Measured, see
-#: docs/damping.md.
+#: docs/damping_measured.md.
 DIRECTIONS, DIRECTIONS_OF_FISHER, DIRECTIONS_BY_LAYERS = 1 / 3, 1 / 6, 2 / 3
 #: Gradient ratio up to which a model counts as at its optimum, where the spectrum's damping
 #: suffices.

@@ -67,15 +67,13 @@ class DatasetSource(Source):
 
     def read_targets(self, batch_size: int = 256) -> Any:
         """All targets, from one pass over the Dataset; None if it yields none."""
-        parts: list[Tensor] = []
+        parts: list[Any] = []
         for rows in chunks(len(self), 1, batch_size):
             _, targets = self.read_pair(rows)
             if targets is None:
                 return None
             parts.append(targets)
-        if isinstance(parts[0], Tensor):
-            return torch.cat(parts)
-        return np.concatenate([np.asarray(part) for part in parts])
+        return _joined(parts)
 
 
 def open_dataset(X: Any, name: str) -> DatasetSource:
@@ -86,6 +84,18 @@ def open_dataset(X: Any, name: str) -> DatasetSource:
         return DatasetSource(X.dataset, X.collate_fn, name)
     _check_map_style(X, name)
     return DatasetSource(X, None, name)
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Targets of several batches as one, entry by entry where each example has several."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(parts)
+    if isinstance(first, Mapping):
+        return {key: _joined([part[key] for part in parts]) for key in first}
+    if isinstance(first, (tuple, list)) and first and isinstance(first[0], Tensor):
+        return tuple(_joined(list(some)) for some in zip(*parts, strict=True))
+    return np.concatenate([np.asarray(part) for part in parts])
 
 
 def split_batch(batch: Any, name: str) -> tuple[Any, Any]:

@@ -18,11 +18,12 @@ from influencekit.data._inputs import (
     row_labels,
     uses_matrix,
 )
+from influencekit.data._own_losses import check_own_loss, is_structured, pack_targets
 from influencekit.data._sources import Batch, Placement, Source, leaves
 from influencekit.data._targets import check_targets, encode_targets, one_column
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task, TaskList
-from influencekit.models._trial import try_task
+from influencekit.models.snapshot._trial import try_task
 from influencekit.utils._long_work import chunks
 
 __all__ = ["Examples", "ExamplesList", "each", "make_examples", "open_examples"]
@@ -139,7 +140,7 @@ class Examples:
         """
         check_same_length({"examples": self.n_examples, "targets": len(targets)})
         if targets.is_floating_point():
-            targets = targets.to(self.placement.dtype)
+            targets = targets.to(torch.promote_types(self.placement.dtype, torch.float32))
         targets = targets.detach().to(self.placement.device)
         return Examples(self.source, self.placement, targets, self.index, self.rows, self.weights)
 
@@ -216,32 +217,32 @@ def make_examples(
     source = open_inputs(task, X, name, y if learned else None)
     y = _targets_of(task, source, y, require_y, name, y_name)
     targets = None if y is None else _encode(task, source, y, name, y_name)
-    placement = Placement(task.device, task.dtype, all_float=uses_matrix(task))
+    placement = Placement(task.device, task.input_dtype, all_float=uses_matrix(task))
     examples = Examples(source, placement, targets, row_labels(X, y))
+    if not task.convex:
+        try_task(task, lambda k: next(examples.batches(k)).inputs)
+    if targets is not None and task.loss.is_own:
+        check_own_loss(task, examples)
     outputs = _first_outputs(task, examples, name)
     if targets is not None:
         check_targets(task, outputs, targets, y_name)
     return examples
 
 
+@torch.no_grad()
 def _first_outputs(task: Task, examples: Examples, name: str) -> Tensor:
     """Outputs for the first example, with a clear error if the model cannot take it."""
-    if not task.convex:
-        try_task(task, lambda k: next(examples.batches(k)).inputs)
     inputs = next(examples.batches(1)).inputs
     try:
-        with torch.no_grad():
-            return task.forward(inputs)
+        return task.forward(inputs)
     except UnsupportedModelError:
         raise
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
-        kinds = ((path or name, tuple(t.shape), t.dtype) for path, t in leaves(inputs))
-        found = ", ".join(f"{where} {shape}, {dtype}" for where, shape, dtype in kinds)
+        found = ", ".join(f"{p or name} {tuple(t.shape)} {t.dtype}" for p, t in leaves(inputs))
         raise ValueError(
-            f"{name}: {task.name} cannot take it. Its first example has shape {found}; "
-            "accepted are inputs like those that the model was trained on: the same axes, features "
-            "and dtype (integers stay integers), or indices within its embedding. The model's own "
-            "error is shown above this one."
+            f"{name}: {task.name} cannot take it. Its first example as a batch has the shape "
+            f"{found}; accepted are inputs as in training: the axes, features and dtype (floats "
+            "for numbers), or indices within its embedding. The model's own error is shown above."
         ) from error
 
 
@@ -275,18 +276,17 @@ def _targets_of(task: Task, source: Source, y: Any, require_y: bool, name: str, 
 def _given_twice(name: str, y_name: str) -> ValueError:
     """Error for targets given both as an argument and with the data."""
     return ValueError(
-        f"{y_name}: targets were given twice, by {y_name} and by the data in {name}. Leave "
-        f"{y_name} out, or give a Dataset that yields inputs only (several inputs go in one "
-        "tuple: ((x1, x2),))."
+        f"{y_name}: targets were given twice, by {y_name} and by the data in {name}. Leave {y_name} "
+        "out, or give a Dataset that yields inputs only (several in one tuple: ((x1, x2),))."
     )
 
 
 def _encode(task: Task, source: Source, y: Any, name: str, y_name: str) -> Tensor:
+    if isinstance(y, (tuple, Mapping)) and is_structured(y):
+        return pack_targets(task, source, y, y_name)
     y = one_column(y) if hasattr(y, "shape") else np.asarray(y)
     if len(y.shape) == 0:
-        raise ValueError(
-            f"{y_name}: got {y!r}; accepted is an array with one target for each example."
-        )
+        raise ValueError(f"{y_name}: got {y!r}; accepted: one target for each example.")
     check_same_length({name: len(source), y_name: y.shape[0]})
     return encode_targets(task, y, y_name)
 

@@ -59,6 +59,7 @@ def open_inputs(task: Task, X: Any, name: str = "X", learned_y: Any = None) -> S
         return open_dataset(X, name)
     if isinstance(X, (Mapping, tuple)):
         X = _without_lists(X)
+    _check_tensor(X, name)
     _check_kind(X, name)
     if _n_rows(X) == 0:
         raise ValueError(f"{name}: got no rows; give at least one example.")
@@ -70,6 +71,16 @@ def open_inputs(task: Task, X: Any, name: str = "X", learned_y: Any = None) -> S
         check_same_length({name: n_rows, f"{name} after the pipeline's steps": _n_rows(X)})
         name = f"{name} (after the pipeline's steps)"
     return ArraySource(_arrays(task, X, name))
+
+
+def _check_tensor(X: Any, name: str) -> None:
+    """Refuse Tensors without rows of numbers."""
+    if isinstance(X, Tensor) and (X.is_nested or X.is_meta or X.is_quantized):
+        kind = "nested" if X.is_nested else "meta" if X.is_meta else "quantized"
+        raise TypeError(
+            f"{name}: got a {kind} Tensor; accepted are dense Tensors of numbers. Pad ragged rows "
+            "(torch.nested.to_padded_tensor), dequantize, or load the data."
+        )
 
 
 def _transformed(task: Task, X: Any, name: str, learned_y: Any) -> Any:
@@ -183,8 +194,6 @@ def is_frame(X: Any) -> bool:
 
 
 def _n_rows(X: Any) -> int:
-    if isinstance(X, Tensor):
-        _check_tensor(X, "X")
     if isinstance(X, (Mapping, tuple)):
         _, X = next(leaves(X))
     return X.shape[0] if hasattr(X, "shape") else len(X)
@@ -199,7 +208,7 @@ def _arrays(task: Task, X: Any, name: str) -> Any:
     X = _numbers(X) if single and uses_matrix(task) else X
     tree = map_tree(lambda leaf, path: _array(leaf, name + path), X)
     for path, leaf in leaves(tree):
-        _check_leaf(leaf, name + path, task.dtype, single=single)
+        _check_leaf(leaf, name + path, task.input_dtype, single=single)
     if not single:
         check_same_length({name + path: leaf.shape[0] for path, leaf in leaves(tree)})
     return tree
@@ -216,7 +225,6 @@ def _without_lists(X: Any) -> Any:
 
 def _array(X: Any, name: str) -> Any:
     if isinstance(X, Tensor):
-        _check_tensor(X, name)
         if X.layout != torch.strided:
             raise TypeError(
                 f"{name}: got a Tensor of layout {X.layout}; accepted are dense Tensors and "
@@ -228,21 +236,6 @@ def _array(X: Any, name: str) -> Any:
     if is_frame(X):
         return _frame_values(X, name)
     return X if isinstance(X, np.ndarray) else np.asarray(X)
-
-
-def _check_tensor(X: Tensor, name: str) -> None:
-    """Refuse tensors without plain values of one shape."""
-    kinds = {"nested": X.is_nested, "quantized": X.is_quantized, "meta": X.is_meta}
-    kind = next((word for word, found in kinds.items() if found), None)
-    ways = {
-        "nested": "Pad its rows to one length, and give the mask as another input",
-        "quantized": "Use X.dequantize()",
-        "meta": "It holds no values; make it on the CPU",
-    }
-    if kind is not None:
-        raise TypeError(
-            f"{name}: got a {kind} Tensor; accepted are dense Tensors with values. {ways[kind]}."
-        )
 
 
 def _numbers(X: Any) -> Any:

@@ -13,6 +13,7 @@ from influencekit.models._task import Task
 from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.models.losses._elementwise import ColumnLoss
 from influencekit.models.losses._sequence import SequenceCrossEntropy
+from influencekit.models.losses.meta._vote import ValueVote
 
 __all__ = ["check_targets", "encode_targets", "one_column"]
 
@@ -129,7 +130,7 @@ def _numbers(task: Task, y: Any, name: str) -> Tensor:
         )
     # to() with copy: later changes of the user's y must not reach the targets
     targets = to_tensor(array).detach().clone(memory_format=torch.contiguous_format)
-    if isinstance(task.loss, ColumnLoss):
+    if isinstance(task.loss, (ColumnLoss, ValueVote)):
         targets = targets.to(task.dtype)
         return targets[:, None] if targets.ndim == 1 else targets
     if targets.is_floating_point() or targets.dtype == torch.bool:
@@ -169,10 +170,11 @@ def check_targets(task: Task, outputs: Tensor, targets: Tensor, name: str = "y")
             "F.cross_entropy(outputs, targets, weight=w, reduction='none')."
         )
     if isinstance(task.loss, ColumnLoss) or shares:
-        if targets.shape[1:] != outputs.shape[1:]:
+        expected = task.loss.target_shape(outputs)
+        if targets.shape[1:] != expected:
             raise ValueError(
                 f"{name}: got shape {tuple(targets.shape)}, {task.name} has outputs of shape "
-                f"{('n', *outputs.shape[1:])}; accepted is one target for each output."
+                f"{('n', *expected)}; accepted is one target for each output."
             )
     elif isinstance(task.loss, CrossEntropy) and task.classes is None:
         _check_positions(task, outputs, targets, name)
@@ -181,10 +183,24 @@ def check_targets(task: Task, outputs: Tensor, targets: Tensor, name: str = "y")
 
 
 def _check_positions(task: Task, outputs: Tensor, targets: Tensor, name: str) -> None:
-    n_classes = outputs.shape[-1]
-    accepted = f"accepted are integer class positions 0 to {n_classes - 1}, shape (n_examples,)"
-    if targets.ndim != outputs.ndim - 1:
+    n_classes, axes = outputs.shape[1], tuple(outputs.shape[2:])
+    shape = ", ".join(["n_examples", *map(str, axes)]) + ("" if axes else ",")
+    accepted = f"accepted are integer class positions 0 to {n_classes - 1}, shape ({shape})"
+    if tuple(targets.shape[1:]) != axes:
         raise ValueError(f"{name}: got shape {tuple(targets.shape)}; {accepted}.")
+    spatial = getattr(task.loss, "spatial", None)
+    ignored = None if spatial is None else spatial.ignore_index
+    if axes and ignored is not None:
+        accepted += f", or {ignored} for pixels not in the loss"
+        targets = targets[targets != ignored]
+        if not len(targets):
+            raise ValueError(f"{name}: every label is {ignored}; {accepted}.")
+    elif ignored is not None and bool((targets == ignored).any()):
+        raise ValueError(
+            f"{name}: got the label {ignored}, which the criterion ignores (ignore_index), so "
+            f"{int((targets == ignored).sum())} of the examples are not in the loss; {accepted}. "
+            f"Leave those rows out: keep = {name} != {ignored}."
+        )
     low, high = int(targets.min()), int(targets.max())
     if low < 0 or high >= n_classes:
         bad = low if low < 0 else high

@@ -55,6 +55,7 @@ class _GaussNewtonCotangent:
     task: Task
 
     def __call__(self, outputs: Tensor, targets: Any) -> Tensor:
+        self.task.loss.check_size(outputs)
         factor = self.task.loss.hessian_factor(outputs.detach(), targets).factor
         return factor.mT.reshape(len(outputs), factor.shape[-1], *outputs.shape[1:])
 

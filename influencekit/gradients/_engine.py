@@ -159,16 +159,19 @@ class GradientEngine:
         rows = None
         if check and not self.task.convex:  # whose module is the package's own
             rows = layout.trust.positions(n, batch.rows.stop == len(examples))
-        keep = rows is not None and len(rows) == n
-        blocks = layer_blocks(layout.layers, outputs, calls, cotangents, keep_factors, keep)
+        options: dict = {"keep_factors": keep_factors, "dtype": self.task.dtype}
+        options["keep_graph"] = rows is not None and len(rows) == n
+        blocks = layer_blocks(layout.layers, outputs, calls, cotangents, **options)
         if not self.task.convex:
-            whole = CheckedBatch(self.task, batch.inputs, outputs, cotangents)
+            rounding = layout.trust.dtype
+            whole = CheckedBatch(self.task, batch.inputs, outputs, cotangents, rounding)
             blocks = trusted_blocks(whole, layout, blocks, self.workspace, rows)
         dense = _dense_layers(layout, blocks)
         if layout.rest:
             del outputs, calls
-            options: dict = {"vmaps": layout.rest_vmaps, "workspace": self.workspace}
-            dense.append(dense_rows(self.task, layout.rest, batch.inputs, cotangents, **options))
+            options = {"vmaps": layout.rest_vmaps, "workspace": self.workspace}
+            rest = dense_rows(self.task, layout.rest, batch.inputs, cotangents, **options)
+            dense.append(rest.to(self.task.dtype))
         if dense:
             joined = dense[0] if len(dense) == 1 else torch.cat(dense, dim=2)
             blocks[REST] = DenseBlock(layout.rest_spec, joined)

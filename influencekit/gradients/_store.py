@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 
 from influencekit.gradients._features import GradientFeatures
+from influencekit.utils._files import remove_abandoned, unfinished_name
 
 __all__ = ["FeatureStore", "disk_room", "pieces", "rows_of"]
 
+#: Prefix of the names of temporary folders.
+SPILLED = "influencekit-spilled-"
 #: Number of examples in one piece of gradients in memory.
 _PIECE = 4_096
 
@@ -82,7 +85,8 @@ class FeatureStore:
 
     def _spill(self, features: GradientFeatures) -> GradientFeatures:
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="influencekit-")
+            remove_abandoned(Path(tempfile.gettempdir()), SPILLED)
+            self._folder = tempfile.TemporaryDirectory(prefix=f"{unfinished_name(SPILLED)}-")
         folder = Path(self._folder.name)
         blocks = {}
         for number, (name, block) in enumerate(features.blocks.items()):

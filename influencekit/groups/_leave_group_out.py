@@ -88,6 +88,7 @@ def leave_group_out(
     output: Any = "neg_loss",
     left_out: Any = None,
     sample_weight: Any = None,
+    X_fit: Any = None,
     n_repeats: int = 3,
     engine: str = "auto",
     on_nan: str = "raise",
@@ -115,6 +116,8 @@ def leave_group_out(
         Names of the groups to leave out; None is all.
     sample_weight : array-like of shape (n_train,), default=None
         Weights that the model was fitted with; each retraining gets those of its rows.
+    X_fit : array-like of shape (n_train, n_features), default=None
+        Data that a Pipeline's last step was fitted on.
     n_repeats : int, default=3
         Trainings of each subset under different seeds.
     engine : {"auto", "stacked", "joblib"}, default="auto"
@@ -171,7 +174,7 @@ def leave_group_out(
         raise ValueError("groups: one group contains all rows, so nothing is left to train on.")
     names = ["all rows", *(f"without group {name!r}" for name in chosen)]
     how = Retraining(
-        n_repeats, engine, cache_dir, n_jobs, on_nan, random_state, verbose, sample_weight
+        n_repeats, engine, cache_dir, n_jobs, on_nan, random_state, verbose, sample_weight, X_fit
     )
     retrain = partial(how.outputs, model, masks=masks, names=names)
     if property is None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models._rebound import copied
+from influencekit.models.snapshot._rebound import copied
 from influencekit.utils._torch import MODULE_LOCK
 
 __all__ = ["copy_module", "duplicate", "like_parameters"]
@@ -39,6 +39,8 @@ def copy_module(module: nn.Module) -> nn.Module:
     for part in twin.modules():
         part._backward_hooks.clear()  # noqa: SLF001  torch has no other name
         part._backward_pre_hooks.clear()  # noqa: SLF001  torch has no other name
+        if isinstance(part, (nn.Embedding, nn.EmbeddingBag)):
+            part.sparse = False  # the same gradient, dense
     twin.eval()
     _check_layers(twin)
     return twin
@@ -55,11 +57,15 @@ def duplicate(module: nn.Module) -> nn.Module:
 
 
 def like_parameters(value: Tensor | None, module: nn.Module) -> Tensor | None:
-    """A tensor on the device and in the dtype of a module's trainable parameters."""
+    """A tensor on the device and in the dtype of a module's trainable parameters.
+
+    In float32 at least, as losses are.
+    """
     if value is None:
         return None
     first = next(p for p in module.parameters() if p.requires_grad)
-    return value.to(device=first.device, dtype=first.dtype)
+    dtype = torch.promote_types(first.dtype, torch.float32)
+    return value.to(device=first.device, dtype=dtype)
 
 
 def _unwrap(module: nn.Module) -> nn.Module:
@@ -76,12 +82,22 @@ def _check_parameters(module: nn.Module) -> None:
                 f"model: the parameter {key!r} of {name} has no shape yet. "
                 "First run a batch through the module, and train it."
             )
-        if parameter.requires_grad and (parameter.is_meta or parameter.numel() == 0):
-            what = "is on the meta device, without values" if parameter.is_meta else "has no entry"
+        if parameter.is_meta:
             raise UnsupportedModelError(
-                f"model: the parameter {key!r} of {name}, of shape {tuple(parameter.shape)}, "
-                f"{what}. Accepted are parameters with values: load the weights, or leave the "
-                "layer out."
+                f"model: the parameter {key!r} of {name} is on the meta device, without numbers. "
+                "Load its weights first: module.to_empty(device='cpu'), then load_state_dict."
+            )
+        if parameter.requires_grad and parameter.numel() == 0:
+            raise UnsupportedModelError(
+                f"model: the parameter {key!r} of {name} has shape {tuple(parameter.shape)}, "
+                "without any number; accepted are layers with a width above 0. Remove the layer, "
+                "or freeze it: requires_grad_(False)."
+            )
+        if parameter.requires_grad and parameter.is_complex():
+            raise UnsupportedModelError(
+                f"model: the parameter {key!r} of {name} is complex ({parameter.dtype}); accepted "
+                "are real parameters. Hold its real and imaginary parts in one real parameter with "
+                "a last axis of 2, and use torch.view_as_complex(parameter) in forward."
             )
     if not any(p.requires_grad for p in module.parameters()):
         raise UnsupportedModelError(

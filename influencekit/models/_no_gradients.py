@@ -38,6 +38,7 @@ def no_gradients(model: Any) -> UnsupportedModelError:
     return UnsupportedModelError(
         f"model: got {name}, which is not a model that influencekit knows the gradients of. "
         f"{retrained}Accepted here: a fitted torch.nn.Module, skorch net, scikit-learn Pipeline, "
-        "search, LogisticRegression, Ridge, LinearRegression, SGDClassifier, SGDRegressor, "
-        "MLPClassifier or MLPRegressor. Register your own with @as_task.register."
+        "search, linear or generalized linear model without an L1 penalty, KernelRidge, "
+        "MLPClassifier, MLPRegressor, or a model that holds one of these. Register your own with "
+        "@as_task.register."
     )

@@ -14,6 +14,8 @@ from influencekit.models._estimator_outputs import label_probability
 from influencekit.models._task import Task
 from influencekit.models.losses._binary import BinaryCrossEntropy
 from influencekit.models.losses._cross_entropy import CrossEntropy
+from influencekit.models.losses._custom import CustomLoss
+from influencekit.models.losses._separate import check_separate
 from influencekit.utils._suggest import did_you_mean
 
 __all__ = [
@@ -75,20 +77,31 @@ class CheckedOutput:
     function : callable
     finite : bool, default=False
         Whether NaN and infinity are refused.
+    loss : CustomLoss or None, default=None
+        The loss of a model with several outputs, which knows how they stand in one tensor.
     """
 
     function: OutputFunction
     finite: bool = False
+    loss: CustomLoss | None = None
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """What the function returns."""
-        values = one_number_each(self.function(outputs, targets), len(outputs))
+        values = one_number_each(self._evaluate(outputs, targets), len(outputs))
+        check_separate(self._evaluate, outputs, targets, values, "output")
         if self.finite and not bool(torch.isfinite(values).all()):
             raise ValueError(
                 "output: the function returned NaN or infinity; accepted are finite numbers. "
                 "Check it for a logarithm or root of a negative number, or a division by 0."
             )
         return values
+
+    def _evaluate(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if self.loss is None:
+            return self.function(outputs, targets)
+        return self.function(
+            self.loss.outputs_of(outputs), self.loss.targets_of(targets, outputs.dtype)
+        )
 
 
 @dataclass(frozen=True)
@@ -196,7 +209,8 @@ def resolve_output(
         If the output does not exist for this kind of model.
     """
     if callable(output):
-        return CheckedOutput(for_task(output, task), finite)
+        loss = task.loss if isinstance(task.loss, CustomLoss) else None
+        return CheckedOutput(for_task(output, task), finite, loss)
     output = output_name(task, output, has_targets)
     if output == "neg_loss":
         if not has_targets and task.problem_type != "classification":
@@ -205,7 +219,7 @@ def resolve_output(
                 "and the gradient of a regression loss there is zero. "
                 "Pass y, or use output='prediction'."
             )
-        return lambda outputs, targets: -task.loss(outputs, targets)
+        return lambda outputs, targets: -task.loss.explained(outputs, targets)
     if output == "prediction":
         return _prediction(task)
     if output in ("margin", "logit"):

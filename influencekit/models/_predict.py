@@ -72,7 +72,7 @@ def predicted_labels(task: Task, outputs: Tensor) -> np.ndarray:
         return _array(task.loss.prediction(outputs))
     if has_several_labels(task, outputs):
         return task.loss.predicted_targets(outputs).cpu().numpy().astype(int)
-    positions = task.loss.class_logits(outputs).argmax(-1).cpu().numpy()
+    positions = task.loss.predicted_positions(outputs).cpu().numpy()
     return positions if task.classes is None else np.asarray(task.classes)[positions]
 
 
@@ -156,7 +156,7 @@ def _part(task: Task, X: Any, rows: slice) -> Any:
     part = part.toarray() if hasattr(part, "toarray") else part
     tensor = part if isinstance(part, Tensor) else torch.from_numpy(np.array(part))
     integers = not tensor.is_floating_point() and not _reads_numbers(task)
-    return tensor.to(task.device, torch.long if integers else task.dtype)
+    return tensor.to(task.device, torch.long if integers else task.input_dtype)
 
 
 def _reads_numbers(task: Task) -> bool:

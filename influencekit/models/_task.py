@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, singledispatch
+from functools import cached_property, reduce, singledispatch
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._module import duplicate
 from influencekit.models._no_gradients import no_gradients
+from influencekit.models._several_outputs import loss_output
 from influencekit.models.losses._base import OutputLoss, class_positions
 from influencekit.utils._torch import MODULE_LOCK, count_rows, twice, uncompiled, with_gradients
 
@@ -77,7 +78,7 @@ class Task:
     feature_names_in : ndarray of str or None
         Column names of raw ``X``, if the model was fitted on a DataFrame.
     convex : bool
-        Whether it is a scikit-learn linear model with a convex objective.
+        Whether it is a scikit-learn model with a convex objective.
     needs_two : bool
         Whether the module loses the axis of a single example (``x.squeeze()``), so that one
         example is run twice.
@@ -105,7 +106,7 @@ class Task:
         return (
             f"Task({self.name!r}, problem_type={self.problem_type!r}{classes}, "
             f"loss={type(self.loss).__name__}, n_parameters={self.n_parameters:,}, "
-            f"dtype={self.dtype}, device={self.device})"
+            f"dtype={self.input_dtype}, device={self.device})"
         )
 
     @property
@@ -125,9 +126,19 @@ class Task:
         return sum(p.numel() for p in self.parameters.values())
 
     @cached_property
-    def dtype(self) -> torch.dtype:
-        """Floating dtype of the trainable parameters; inputs are cast to it."""
+    def input_dtype(self) -> torch.dtype:
+        """Floating dtype of the first trainable parameter; inputs are cast to it."""
         return next(iter(self.parameters.values())).dtype
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """Floating dtype of losses, gradients and all algebra.
+
+        The widest of the trainable parameters', float32 at least: half precision is for weights and
+        activations, and does not carry a loss or a curvature.
+        """
+        dtypes = (p.dtype for p in self.parameters.values())
+        return reduce(torch.promote_types, dtypes, torch.float32)
 
     @cached_property
     def device(self) -> torch.device:
@@ -157,13 +168,11 @@ class Task:
         alone = self.needs_two and count_rows(inputs) == 1
         inputs = twice(inputs) if alone else inputs
         with MODULE_LOCK, uncompiled():
-            raw = _main_output(call_module(self.module, inputs, parameters))
+            raw = call_module(self.module, inputs, parameters)
         if not isinstance(raw, Tensor):
-            raise UnsupportedModelError(
-                f"model: {type(self.module).__name__} returned {type(raw).__name__}; accepted is "
-                "a Tensor, a tuple whose first item is one, or a dict with 'logits'. Wrap it in a "
-                "module that returns the tensor for the loss."
-            )
+            raw = loss_output(raw, self.loss, type(self.module).__name__)
+        if raw.is_floating_point() and raw.element_size() < 4:  # a loss would be rounded
+            raw = raw.to(self.dtype)
         outputs = raw if self.link is None else self.link(raw)
         outputs = outputs[:1] if alone else outputs
         return outputs[:, None] if outputs.ndim == 1 else outputs
@@ -236,14 +245,7 @@ class Task:
         vars(self).update(state)
 
 
-_CACHED = ("parameters", "n_parameters", "dtype", "device")
-
-
-def _main_output(raw: Any) -> Any:
-    """The output for the loss, if the module returns several."""
-    if isinstance(raw, Mapping):
-        return raw.get("logits", raw)
-    return raw[0] if isinstance(raw, (tuple, list)) else raw
+_CACHED = ("parameters", "n_parameters", "input_dtype", "dtype", "device")
 
 
 def call_module(
@@ -282,9 +284,9 @@ def as_task(model: Any, loss: Any = None) -> Task:  # noqa: ARG001  registered a
     model : fitted model
         torch module (give ``loss``), model of the transformers library, skorch net, fitted
         Pipeline, fitted GridSearchCV / RandomizedSearchCV, FrozenEstimator,
-        LogisticRegression, Ridge, LinearRegression, SGDClassifier, SGDRegressor,
-        MLPClassifier, MLPRegressor, or a
-        Task, which is returned unchanged.
+        scikit-learn's linear models, generalized linear models, KernelRidge and MLPs, and its
+        models that hold such a model (for the list see the page on models), or a Task, which is
+        returned unchanged.
     loss : callable or torch.nn.Module, default=None
         Needed for a bare torch module: the loss it was trained with.  For a skorch net or a model
         of the transformers library, it replaces the model's own loss. For other models it is an

@@ -20,6 +20,7 @@ from influencekit.groups._holders import check_held
 from influencekit.metrics._lds import PreparedOutputs
 from influencekit.models._task import is_model_list
 from influencekit.selection._attributor_search import AttributorSearch, unset_seeds
+from influencekit.selection._broken_search import Search, begin_search, caught_up, ending
 from influencekit.selection._ground_truth import (
     check_ground_truth,
     draw_whole_groups,
@@ -34,8 +35,7 @@ from influencekit.selection._space import (
     UNDAMPED,
     check_space,
     distributions,
-    drawn,
-    suggest,
+    draw,
     trial_results,
 )
 from influencekit.training._diverged import ON_NAN
@@ -297,19 +297,19 @@ class LDSSearch(AttributorSearch):
         self, task: Any, train: Any, queries: Any, measured: SubsetOutputs, seeds: Any
     ) -> None:
         truth = PreparedOutputs(measured.outputs, self.correlation)
-        space, fits = self._open_study(task, train, queries, measured, seeds)
+        space, fits, search = self._open_study(task, train, queries, measured, seeds)
 
         def objective(trial: optuna.Trial) -> float:
-            params = drawn(trial)
-            if not params:
-                params = {name: suggest(trial, name, choices) for name, choices in space.items()}
-            result = truth.score(fits.predict(params))
+            search.mark(trial)
+            result = truth.score(fits.predict(draw(trial, space)))
             trial.set_user_attr(STANDARD_ERROR, result.standard_error)
             return result.mean
 
-        bar = progress(None, "trials", self.verbose, total=self.n_trials, unit="trial")
-        with quiet_optuna(), bar:
-            self.study_.optimize(objective, self.n_trials, callbacks=[lambda *_: bar.update()])
+        n_left = max(0, self.n_trials - len(search.trials(self.study_)))
+        bar = progress(None, "trials", self.verbose, total=n_left, unit="trial")
+        lock = study_lock(self.storage, self.study_name)
+        with ending(self.study_, search, lock), quiet_optuna(), bar:
+            self.study_.optimize(objective, n_left, callbacks=[lambda *_: bar.update()])
         # read once: other processes may be adding trials
         results = trial_results(self.study_.get_trials(deepcopy=False))
         if np.isnan(results["mean_test_score"]).all():
@@ -337,8 +337,8 @@ class LDSSearch(AttributorSearch):
 
     def _open_study(
         self, task: Any, train: Any, queries: Any, truth: SubsetOutputs, seeds: dict[str, int]
-    ) -> tuple[dict, FitCache]:
-        """Open the study; return the search space, and the fits that its trials score."""
+    ) -> tuple[dict, FitCache, Search]:
+        """Open the study; return the space, the fits that its trials score, and the search."""
 
         def fits_with(seeds: dict[str, int]) -> FitCache:
             attributor = clone(self.attributor).set_params(**seeds)
@@ -356,15 +356,19 @@ class LDSSearch(AttributorSearch):
         if kept != seeds:
             fits = fits_with(kept)
             space = distributions(self.search_space, fits)
-        self._begin(space, fits)
-        return space, fits
+        with study_lock(self.storage, self.study_name), quiet_optuna():
+            search = begin_search(self.study_)
+        self._begin(space, fits, search)
+        return space, fits, search
 
-    def _begin(self, space: Any, fits: Any) -> None:
+    def _begin(self, space: Any, fits: Any, search: Search) -> None:
         """Seed the sampler; a new default study starts at the attributor's own damping."""
         study = self.study_
         if self.sampler is None:  # a continued study must not repeat its first trials
             seed = draw_seed(self.random_state)
-            study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
+            study.sampler = optuna.samplers.TPESampler(seed=seed + search.start)
+        with quiet_optuna():
+            caught_up(study.sampler, study, search, lambda trial: draw(trial, space))
         if self.search_space is not None or study.trials:
             return
         name = fits.damping

@@ -21,7 +21,8 @@ from torch import nn
 from influencekit.damping._grid import damping_name
 from influencekit.data._examples import Examples, ExamplesList, each
 from influencekit.models._task import Task, TaskList
-from influencekit.training._cache import fingerprint
+from influencekit.training._behavior import task_behavior
+from influencekit.training._fingerprint import fingerprint
 from influencekit.training.subsets._subset_outputs import SubsetOutputs
 
 __all__ = ["open_study", "question", "study_lock"]
@@ -79,7 +80,7 @@ def question(
         ),
         "queries": (f"{queries.n_examples:,} examples", _contents(queries)),
         "training data": (f"{train.n_examples:,} examples", _weighted(train)),
-        "model": (repr(task), [_model(one) for one in each(task)]),
+        "model": (repr(task), [*map(_model, each(task)), *_behaviors(task, train)]),
         "attributor": (repr(attributor), _parameters(attributor, searched)),
         "search space": (repr(space), _distributions(space)),
         "metric": (metric, metric),
@@ -129,6 +130,16 @@ def _model(task: Task) -> list:
         dict(task.penalty),
         task.penalty_kind,
         task.class_weight,
+    ]
+
+
+def _behaviors(task: Task | TaskList, train: Examples | ExamplesList) -> list:
+    """What each model does on a few training examples."""
+    data = each(train)
+    few = [next(data[min(i, len(data) - 1)].batches(_BATCH)) for i in range(len(each(task)))]
+    return [
+        task_behavior(one, batch.inputs, batch.targets)
+        for one, batch in zip(each(task), few, strict=True)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,19 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.trial import TrialState
 from scipy.stats import rankdata
 
 from influencekit.damping._grid import attributor_damping_range, damping_name
 from influencekit.utils._suggest import did_you_mean
 
 __all__ = [
+    "SEARCH",
     "STANDARD_ERROR",
     "UNDAMPED",
     "check_space",
     "distributions",
+    "draw",
     "drawn",
     "suggest",
     "trial_results",
@@ -109,6 +113,8 @@ def _distribution(name: str, choices: Any) -> BaseDistribution:
 
 #: Attribute of a trial that holds the standard error of its value.
 STANDARD_ERROR = "standard_error"
+#: Attribute of a trial that names its search.
+SEARCH = "influencekit_search"
 #: Attribute of a trial with damping 0, which a logarithmic scale does not include: the name of the
 #: parameter that is 0.
 UNDAMPED = "undamped"
@@ -120,8 +126,15 @@ def drawn(trial: optuna.trial.FrozenTrial | optuna.Trial) -> dict:
     return dict(trial.params) if undamped is None else {**trial.params, undamped: 0.0}
 
 
+def draw(trial: optuna.Trial, space: Mapping[str, BaseDistribution]) -> dict:
+    """Parameters of a trial that begins: those that it was told to try, or new ones."""
+    return drawn(trial) or {name: suggest(trial, name, space[name]) for name in space}
+
+
 def trial_results(trials: list[optuna.trial.FrozenTrial]) -> dict[str, np.ndarray]:
     """One entry for each finished trial, in order; the score of a trial without a value is NaN.
+
+    Trials of a search that a kill or an error has ended are left out.
 
     Parameters
     ----------
@@ -133,7 +146,7 @@ def trial_results(trials: list[optuna.trial.FrozenTrial]) -> dict[str, np.ndarra
         ``params``, ``param_NAME`` (masked if a trial did not draw it), ``mean_test_score``,
         ``se_test_score``, ``rank_test_score`` (1 is best, undefined ones share the last).
     """
-    done = [trial for trial in trials if trial.state.is_finished()]
+    done = [trial for trial in trials if trial.state.is_finished() and not _was_ended(trial)]
     found = [drawn(trial) for trial in done]
     names = sorted({name for own in found for name in own})
     score = np.array([np.nan if trial.value is None else trial.value for trial in done])
@@ -147,6 +160,12 @@ def trial_results(trials: list[optuna.trial.FrozenTrial]) -> dict[str, np.ndarra
         "se_test_score": np.array(error, dtype=float),
         "rank_test_score": rankdata(np.nan_to_num(-score, nan=np.inf), "min").astype(np.int32),
     }
+
+
+def _was_ended(trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether a kill or an error has ended a trial of a search."""
+    failed = trial.state == TrialState.FAIL and STANDARD_ERROR not in trial.user_attrs
+    return failed and SEARCH in trial.user_attrs
 
 
 def _column(params: list[dict], name: str) -> np.ma.MaskedArray:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from influencekit.curvature._problem import make_curvature
 from influencekit.curvature._spectrum import Spectrum
 from influencekit.damping._default import effective_dimension, supported_dimension
 from influencekit.exceptions import LambdaPathWarning, warn_user
@@ -33,8 +32,7 @@ def dimension_ratio(attributor: Any, damping: float) -> float:
     kind = getattr(attributor, "curvature", None)
     if kind is None or not all(isinstance(spectrum, Spectrum) for spectrum in spectra):
         return np.nan
-    kind = make_curvature(kind)
-    ratios = [effective_dimension(s, damping) / supported_dimension(kind, s) for s in spectra]
+    ratios = [effective_dimension(s, damping) / supported_dimension(s.settings, s) for s in spectra]
     return float(np.mean(ratios))
 
 

@@ -7,12 +7,14 @@ from influencekit.training.further._training import Training
 from influencekit.training.leave_one_out._function import trajectory_leave_one_out
 from influencekit.training.subsets._retrain import retrain_on_subsets
 from influencekit.training.subsets._subset_outputs import SubsetOutputs
+from influencekit.training.subsets._subset_runs import SubsetRuns
 from influencekit.training.trajectory._recorder import TrajectoryRecorder, record_trajectory
 from influencekit.training.trajectory._trajectory import Trajectory
 
 __all__ = [
     "KeepCheckpoints",
     "SubsetOutputs",
+    "SubsetRuns",
     "Training",
     "Trajectory",
     "TrajectoryRecorder",

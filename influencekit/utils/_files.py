@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+import platform
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["remove_abandoned", "whole_file"]
+__all__ = ["check_writable", "remove_abandoned", "unfinished_name", "whole_file", "writing"]
 
 #: Prefix of the names of unfinished files.
 UNFINISHED = "unfinished-"
 _STALE_SECONDS = 3600  # longer than any write takes
+_TRIED_BYTES = 4096  # a block of most file systems
 
 
 @contextmanager
@@ -56,7 +61,7 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
             f"path: {str(path)!r} has no folder {str(path.parent)!r}; accepted is a file name in "
             f"an existing folder. Make the folder first."
         )
-    own = path.with_name(f"{UNFINISHED}{secrets.token_hex(8)}{path.suffix}")
+    own = path.with_name(f"{unfinished_name()}{path.suffix}")
     try:
         with open(own, "xb") as file:
             yield file
@@ -68,17 +73,123 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
         raise
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Delete unfinished files that a killed process left in a folder.
+def unfinished_name(prefix: str = UNFINISHED) -> str:
+    """A name for a file or folder that only this process writes, and that tells which one it is."""
+    return f"{prefix}{_machine()}-{os.getpid()}-{secrets.token_hex(8)}"
 
-    Recent files stay, because their writers may still be at work. Any file may disappear, or get
-    its final name, before it is checked.
+
+def _machine() -> str:
+    """Where the numbers of processes mean what they mean here."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")  # containers number their own processes
+    except OSError:
+        space = ""
+    return hashlib.sha256(f"{platform.node()} {space}".encode()).hexdigest()[:8]
+
+
+def is_abandoned(path: Path, prefix: str = UNFINISHED) -> bool:
+    """Whether the process that wrote an unfinished file or folder has ended.
+
+    Of files of other machines only the age is known; their folders may be at work for hours.
+
+    Parameters
+    ----------
+    path : Path
+        A name of :func:`unfinished_name`.
+    prefix : str
+        That of the name.
+
+    Returns
+    -------
+    bool
+    """
+    machine, _, rest = path.name.removeprefix(prefix).partition("-")
+    number = rest.partition("-")[0]
+    if machine == _machine() and number.isdigit() and os.name == "posix":
+        return not _runs(int(number))
+    return not path.is_dir() and time.time() - path.stat().st_mtime > _STALE_SECONDS
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # asks, and sends nothing
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def remove_abandoned(folder: Path, prefix: str = UNFINISHED) -> None:
+    """Delete what killed processes left unfinished in a folder.
+
+    What running processes write stays, and what another machine wrote within the last hour.  Any
+    file may disappear, or get its final name, before it is checked.
 
     Parameters
     ----------
     folder : Path
+    prefix : str, default="unfinished-"
+        That of names by :func:`unfinished_name`.
     """
-    for path in folder.glob(f"{UNFINISHED}*"):
-        with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                path.unlink()
+    for path in folder.glob(f"{prefix}*"):
+        with suppress(FileNotFoundError, PermissionError):
+            if is_abandoned(path, prefix):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def check_writable(folder: str | os.PathLike, argument: str, n_bytes: int = 0) -> None:
+    """Make a folder and try to write to it, before work begins.
+
+    Parameters
+    ----------
+    folder : path-like
+    argument : str
+        The user's argument, for the message.
+    n_bytes : int, default=0
+        Bytes that will be written at least.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be made or written, or the disk is too full; its class is the one that
+        the system raised.
+    """
+    folder = Path(folder)
+    with writing(folder, argument):
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(folder)
+        own = folder / unfinished_name()
+        try:
+            own.write_bytes(bytes(_TRIED_BYTES))
+        finally:
+            own.unlink(missing_ok=True)
+        if shutil.disk_usage(folder).free < n_bytes:
+            raise OSError(errno.ENOSPC, f"{n_bytes:,} bytes are needed, fewer are free")
+
+
+@contextmanager
+def writing(folder: str | os.PathLike, argument: str) -> Iterator[None]:
+    """Name the user's argument in errors of the file system inside the block.
+
+    Parameters
+    ----------
+    folder : path-like
+    argument : str
+
+    Raises
+    ------
+    OSError
+        With the same class as the error that was raised inside.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if reason.startswith(f"{argument}: "):
+            raise  # named already
+        text = (
+            f"{argument}: {os.fspath(folder)!r} cannot be written ({reason}); accepted is a folder "
+            "that you may write to, on a disk with free space. Give another, or free the disk."
+        )
+        raise (OSError(error.errno, text) if error.errno else type(error)(text)) from error

@@ -20,6 +20,7 @@ __all__ = [
     "count_rows",
     "count_saved_bytes",
     "flat_gradient",
+    "has_reentrant_checkpoints",
     "map_tensors",
     "no_hidden_loops",
     "plain_kernels",
@@ -129,6 +130,21 @@ def flat_gradient(gradient: Tensor | None, parameter: Tensor) -> Tensor:
     if gradient is None:
         return torch.zeros_like(parameter).flatten()
     return (gradient.to_dense() if gradient.is_sparse else gradient).flatten()
+
+
+def has_reentrant_checkpoints(outputs: Tensor) -> bool:
+    """Whether the graph of outputs has checkpoints that only ``backward`` can pass."""
+    seen: set[Any] = set()
+    nodes: list[Any] = [outputs.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        if type(node).__name__ == "CheckpointFunctionBackward":
+            return True
+        seen.add(node)
+        nodes.extend(following for following, _ in node.next_functions)
+    return False
 
 
 def twice(inputs: Any) -> Any:

@@ -232,17 +232,6 @@ ROWS = [
         },
     ),
     Row(
-        "among data or parameters cannot be fingerprinted,",
-        ("retrained(model, cache_dir=tempfile.mkdtemp(), random_state=0, retrain=with_generator)"),
-        {
-            "leave cache_dir out and keep results with SubsetOutputs.save": (
-                "found = retrained(model, random_state=0, retrain=with_generator); "
-                "found.save(tempfile.mkdtemp() + '/a.npz')  # no cache_dir, "
-                "SubsetOutputs.save"
-            ),
-        },
-    ),
-    Row(
         "y: group_counterfactual measures gaps of binary classifiers;",
         (
             "group_counterfactual(LogisticRegression(), X, y, X[:9], y[:9], groups=y, "
@@ -417,10 +406,10 @@ ROWS = [
     ),
     Row(
         "Wrap it in scikit-learn's CalibratedClassifierCV.",
-        "DatasetPruner(LinearSVC()).fit(X, y)",
+        "DatasetPruner(SVC()).fit(X, y)",
         {
             "CalibratedClassifierCV": (
-                "estimator = CalibratedClassifierCV(LinearSVC(), cv=2)\n"
+                "estimator = CalibratedClassifierCV(SVC(), cv=2)\n"
                 "DatasetPruner(estimator, attributor=NoisyLabelDetector(estimator)).fit(X, y)"
             ),
         },

@@ -205,6 +205,23 @@ ROWS = [
         },
     ),
     Row(
+        "with removal_order='finite', which repeats the",
+        (
+            "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
+            "SGDInfluence(mask_size=2, removal_order='finite').fit(net, Z, y).score(*two)"
+        ),
+        {
+            "Use mask_size=None": (
+                "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
+                "SGDInfluence(mask_size=None, removal_order='finite').fit(net, Z, y).score(*two)"
+            ),
+            "removal_order='derivative'": (
+                "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "
+                "SGDInfluence(mask_size=2, removal_order='derivative').fit(net, Z, y).score(*two)"
+            ),
+        },
+    ),
+    Row(
         "step_scores: removal_order='finite' removes an example from",
         (
             "net = skorch_net(callbacks=[TrajectoryRecorder()]).fit(Z, y); "

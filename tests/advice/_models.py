@@ -21,9 +21,12 @@ ROWS = [
             "Register your own with @as_task.register": (
                 "as_task.register(NotKnown)(lambda model, **_: module_task); as_task(NotKnown())"
             ),
-            "LogisticRegression, Ridge, LinearRegression, SGDClassifier": (
+            "linear or generalized linear model": (
                 "[as_task(kind().fit(X, y)) for kind in (LogisticRegression, Ridge, "
                 "LinearRegression)]; as_task(SGDClassifier(loss='log_loss').fit(X, y))"
+            ),
+            "KernelRidge": (
+                "from sklearn.kernel_ridge import KernelRidge; as_task(KernelRidge().fit(X, y))"
             ),
         },
     ),
@@ -41,37 +44,6 @@ ROWS = [
             "output=lambda outputs, targets: outputs[:, 0]": (
                 "GradDot(output=lambda outputs, targets: outputs[:, "
                 "0]).fit(MLPClassifier(max_iter=9).fit(X, many), X, many).score(X, many)"
-            ),
-        },
-    ),
-    Row(
-        "(ignore_index), so its examples are not in the loss. Leave",
-        "as_task(module, loss=nn.CrossEntropyLoss(ignore_index=1))",
-        {
-            "give the criterion without ignore_index": (
-                "GradDot().fit(as_task(module, loss=nn.CrossEntropyLoss()), Z[y != 1], y[y "
-                "!= 1])  # no ignore_index"
-            ),
-        },
-    ),
-    Row(
-        "; cross-entropy is accepted for (n_examples, n_classes).",
-        (
-            "InfluenceFunction().fit(as_task(classes_second, "
-            "loss=nn.CrossEntropyLoss()), words, words % 40)"
-        ),
-        {
-            "loss=influencekit.models.SequenceCrossEntropy()": (
-                "import influencekit; GradDot().fit(as_task(lm, "
-                "loss=influencekit.models.SequenceCrossEntropy()), words, words)"
-            ),
-            (
-                "loss=lambda outputs, targets: F.cross_entropy(outputs, targets, "
-                "reduction='none').flatten(1).mean(1)"
-            ): (
-                "GradDot().fit(as_task(classes_second, loss=lambda outputs, targets: "
-                "F.cross_entropy(outputs, targets, reduction='none').flatten(1).mean(1)), "
-                "words, words)"
             ),
         },
     ),
@@ -245,45 +217,6 @@ ROWS = [
         },
     ),
     Row(
-        ". Use a curvature that does not need it:",
-        (
-            "InfluenceFunction('logra', random_state=0).fit(as_task(lm, "
-            "loss=SequenceCrossEntropy()), words, words)"
-        ),
-        {
-            "InfluenceFunction('ekfac')": (
-                "InfluenceFunction('ekfac').fit(as_task(lm, loss=SequenceCrossEntropy()), "
-                "words, words).score(words[:2], words[:2])"
-            ),
-            "InfluenceFunction('kfac')": (
-                "InfluenceFunction('kfac').fit(as_task(lm, loss=SequenceCrossEntropy()), "
-                "words, words).score(words[:2], words[:2])"
-            ),
-            "InfluenceFunction('fisher')": (
-                "InfluenceFunction('fisher').fit(as_task(lm, loss=SequenceCrossEntropy()), "
-                "words, words).score(words[:2], words[:2])"
-            ),
-            "InfluenceFunction('datainf')": (
-                "InfluenceFunction('datainf').fit(as_task(lm, "
-                "loss=SequenceCrossEntropy()), words, words).score(words[:2], words[:2])"
-            ),
-            "InfluenceFunction(LoGra(rows='fisher'))": (
-                "InfluenceFunction(LoGra(rows='fisher')).fit(as_task(lm, "
-                "loss=SequenceCrossEntropy()), words, words).score(words[:2], words[:2])"
-            ),
-        },
-    ),
-    Row(
-        ". Use a curvature that does not need it:",
-        ("InfluenceFunction().fit(as_task(lm, loss=SequenceCrossEntropy()), words, words)"),
-        {
-            "InfluenceFunction(LoGra(rows='fisher'))": (
-                "InfluenceFunction(LoGra(rows='fisher')).fit(as_task(lm, "
-                "loss=SequenceCrossEntropy()), words, words).score(words[:2], words[:2])"
-            ),
-        },
-    ),
-    Row(
         "model: its criterion sums weighted losses over",
         (
             "as_task(skorch_net(criterion__weight=torch.ones(3) + torch.arange(3), "
@@ -312,15 +245,6 @@ ROWS = [
             "as_task(net.module_, loss=...)": (
                 "net = skorch_net().fit(Z, y); net.trim_for_prediction(); "
                 "as_task(net.module_, loss=nn.CrossEntropyLoss())"
-            ),
-        },
-    ),
-    Row(
-        ", so its objective may differ",
-        "as_task(OwnLoss(Net).fit(Z, y))",
-        {
-            "as_task(net, loss=...)": (
-                "net = OwnLoss(Net).fit(Z, y); as_task(net, loss=nn.CrossEntropyLoss())"
             ),
         },
     ),

@@ -272,12 +272,12 @@ ROWS = [
     Row(
         "masks: a subset has no row of the classes",
         (
-            "retrain_on_subsets(LinearSVC(), X, b, X[:9], b[:9], masks=(b == 1)[None], "
+            "retrain_on_subsets(SVC(), X, b, X[:9], b[:9], masks=(b == 1)[None], "
             "output=lambda model, X, y: model.decision_function(X))"
         ),
         {
             "Use a larger subset_fraction": (
-                "retrain_on_subsets(LinearSVC(), X, b, X[:9], b[:9], n_subsets=2, "
+                "retrain_on_subsets(SVC(), X, b, X[:9], b[:9], n_subsets=2, "
                 "subset_fraction=0.9, output=lambda model, X, y: model.decision_function(X))"
             ),
         },

@@ -23,7 +23,11 @@ from torch import nn
 
 from influencekit import FurtherTraining, InfluenceFunction, Training
 from influencekit.applications import DatasetPruner, NoisyLabelDetector
-from influencekit.applications._evidence import confidently_contradicted, kept_rows
+from influencekit.applications._label_probabilities import (
+    confidently_contradicted,
+    count_of_wrong,
+    kept_rows,
+)
 from influencekit.groups import KMeansGrouper, RandomGrouper
 from tests._shared.nets import TwoLayers
 
@@ -106,9 +110,8 @@ def test_rounds_against_a_plain_loop():
         for i in range(len(y)):
             others = [k for k in range(3) if P[i, k] >= sure[k] and P[i, k] > P[i, y[i]]]
             keep[i] = not others
-    in_sample = LogisticRegression().fit(X, y).predict_proba(X)
-    on_kept = LogisticRegression().fit(X[keep], y[keep]).predict_proba(X)
-    mean = (np.mean(parts, axis=0) + in_sample + on_kept) / 3
+        parts.append(LogisticRegression().fit(X[keep], y[keep]).predict_proba(X))
+    mean = np.mean(parts, axis=0)
     assert not keep.all()
     np.testing.assert_allclose(detector.probabilities_, mean, rtol=0, atol=1e-9)
     np.testing.assert_allclose(detector.label_scores_, -np.log(mean[range(len(y)), y]), atol=1e-8)
@@ -467,6 +470,20 @@ def test_contradiction_by_hand():
     # means of the own class: (.9 + .6 + .45) / 3 = .65 and (.8 + .7 + .2) / 3 = .5667
     assert confidently_contradicted(P, y).tolist() == [False, False, False, False, False, True]
     assert kept_rows(P, y).all()  # three rows a class: none may go
+
+
+def test_wrong_labels_are_counted_where_classes_overlap():
+    """The surest fifth of each predicted class, by hand; and a count near the planted one."""
+    P = np.array([[0.9, 0.1]] * 50 + [[0.6, 0.4]] * 50 + [[0.2, 0.8]] * 20)
+    y = np.r_[np.ones(5), np.zeros(45), np.arange(50) % 2, np.zeros(1), np.ones(19)].astype(int)
+    # 5 of the 20 surest rows among 100 predicted as 0; 1 of the 10 among 20 predicted as 1
+    assert count_of_wrong(P, y) == 25 + 2
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1000, 2))
+    right = (X[:, 0] + rng.normal(size=1000) > 0).astype(int)  # a quarter on the other side
+    y = np.where(rng.random(1000) < 0.1, 1 - right, right)
+    detector = NoisyLabelDetector(LogisticRegression(), random_state=0).fit(X, y)
+    assert 100 / 1.5 < detector.suspected_.sum() < 100 * 1.5
 
 
 def test_methods_by_scores_only_cannot_judge_later_rows():

@@ -396,6 +396,7 @@ def test_lissa_with_batches_comes_near_the_solution_as_repeats_grow():
     assert errors[1] < 0.5 * errors[0]
 
 
+@pytest.mark.filterwarnings("ignore:LiSSA takes up to")
 def test_a_diverging_series_is_stopped_with_the_numbers():
     dense = dense_problem("ggn")
     largest = np.linalg.eigvalsh(dense.data)[-1]

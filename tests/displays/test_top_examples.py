@@ -6,7 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from sklearn.linear_model import LogisticRegression, Ridge
 
+from influencekit import InfluenceFunction
 from influencekit.displays import TopExamplesDisplay
 
 N_TRAIN, N_TEST = 20, 4
@@ -329,3 +331,26 @@ def test_constructor_checks_positions():
     ]:
         with pytest.raises(ValueError, match=message):
             TopExamplesDisplay(**{**arguments, **changes})
+
+
+def test_table_says_what_the_model_predicts():
+    rng = np.random.default_rng(0)
+    X, names = rng.normal(size=(60, 3)), np.array(["ape", "bee"])
+    y = names[(X[:, 0] + rng.normal(size=60) > 0).astype(int)]
+    model = LogisticRegression().fit(X, y)
+    influence = InfluenceFunction().fit(model, X, y)
+    display = TopExamplesDisplay.from_estimator(
+        influence, X, X[:9], y_train=y, y_query=y[:9], rows=[1, 4], k=2, plot=False
+    )
+    tests = display.to_frame().xs("test", level="kind")
+    assert tests["predicted"].tolist() == model.predict(X[[1, 4]]).tolist()
+    np.testing.assert_allclose(
+        tests["probability"].astype(float), model.predict_proba(X[[1, 4]]).max(1)
+    )
+    values = Ridge().fit(X, X[:, 0])
+    influence = InfluenceFunction().fit(values, X, X[:, 0])
+    display = TopExamplesDisplay.from_estimator(influence, X, X[:9], plot=False)
+    table = display.to_frame()
+    assert "probability" not in table
+    found = table.xs("test", level="kind")["predicted"].astype(float)
+    np.testing.assert_allclose(found, values.predict(X[:3]))

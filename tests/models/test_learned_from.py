@@ -23,8 +23,9 @@ from influencekit import (
     SurrogateLambdaSearchCV,
     retrain_on_subsets,
 )
+from influencekit.applications import group_counterfactual, removal_curve
 from influencekit.exceptions import InfluenceKitWarning
-from influencekit.groups import GroupAttributor
+from influencekit.groups import GroupAttributor, leave_group_out
 
 RNG = np.random.default_rng(0)
 N = 300
@@ -169,3 +170,24 @@ def test_inside_a_search():
     seen = clone(best[0]).fit_transform(X, T)
     expected = GradDot().fit(best[-1], seen, T).score(best[:-1].transform(X[:5]), T[:5])
     np.testing.assert_allclose(GradDot().fit(search, X, T).score(X[:5], T[:5]), expected)
+
+
+def test_given_by_hand_where_rows_are_left_out():
+    """References: the last step alone, fitted on its own data."""
+    model, seen = fitted("target encoder", None)
+    queries, halves = model[:-1].transform(X[:9]), np.arange(N) % 2
+    left_out = clone(model[-1]).fit(seen[halves == 0], T[halves == 0])
+    data, options = (model, X, T, X[:9], T[:9]), {"X_fit": seen, "n_repeats": 1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        truth = leave_group_out(*data, halves, output="margin", left_out=["1"], **options)
+        gap = {"gap": lambda p, *_: float(p.mean()), "left_out": [1]}
+        changed = group_counterfactual(*data, halves, **gap, **options)
+        curve = removal_curve(*data, -halves.astype(float), which="harmful", **options)
+    margins = left_out.decision_function(queries) * (2 * T[:9] - 1)
+    np.testing.assert_allclose(truth.without[0, 0], margins, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(
+        changed.without[0, 0], left_out.predict_proba(queries)[:, 1].mean(), rtol=1e-6
+    )
+    right = model.predict(X[:9]) == T[:9]
+    np.testing.assert_allclose(curve.nothing.mean(), right.mean())

@@ -16,8 +16,8 @@ from sklearn.linear_model import (
     LinearRegression,
     LogisticRegression,
     LogisticRegressionCV,
+    QuantileRegressor,
     Ridge,
-    RidgeClassifier,
     RidgeCV,
 )
 from sklearn.utils.fixes import parse_version
@@ -206,8 +206,8 @@ def l1(ratio):
         (LogisticRegressionCV(Cs=2, cv=2, refit=False), "refit=True"),
         (Ridge(positive=True), "positive=False"),
         (LinearRegression(positive=True), "positive=False"),
-        (RidgeClassifier(), "RidgeClassifier, which is not a model that"),
-        (Lasso(), "Lasso, which is not a model that"),
+        (QuantileRegressor(), "QuantileRegressor, which is not a model that"),
+        (Lasso(), "Lasso has an L1 penalty"),
     ],
 )
 def test_refused(model, words):

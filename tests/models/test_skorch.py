@@ -177,10 +177,8 @@ def test_dictionary_inputs():
     )
 
 
-def test_overridden_loss_is_refused_and_may_be_given():
+def test_overridden_loss_may_be_given():
     net = FirstOnly(WithSide(), criterion=nn.CrossEntropyLoss, **COMMON).fit(X, Y3)
-    with pytest.raises(UnsupportedModelError, match="overrides get_loss"):
-        as_task(net)
     task = as_task(net, loss=nn.CrossEntropyLoss())
     np.testing.assert_allclose(predict_proba(task, X), net.predict_proba(X), atol=1e-6)
 

@@ -236,7 +236,7 @@ def _with_an_empty_layer(net):
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [(lambda net: net.to("meta"), "meta device"), (_with_an_empty_layer, "has no entry")],
+    [(lambda net: net.to("meta"), "meta device"), (_with_an_empty_layer, "without any number")],
     ids=["meta", "width 0"],
 )  # fmt: skip
 def test_parameters_without_values_are_named(change, said):

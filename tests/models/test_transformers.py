@@ -197,7 +197,7 @@ def test_the_gauss_newton_matrix_of_a_language_model():
         pytest.warns(UserWarning, match="training gradient"),
         pytest.raises(ResourceError, match=r"draws\s+labels"),
     ):
-        InfluenceFunction(damping=0.1).fit(language_model(vocab_size=1100), data)
+        InfluenceFunction("ggn", damping=0.1).fit(language_model(vocab_size=1100), data)
     task = as_task(language_model())  # few tokens and classes: the matrix can be formed
     examples, engine = make_examples(task, data), GradientEngine(task)
     torch.manual_seed(0)

@@ -15,16 +15,18 @@ torch.set_num_threads(1)
 torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
 
 N_CHUNKS = 20
+#: Models in a chunk.
+MODELS = {"stacked": 2, "joblib": 1}
 
 
 def run_until_killed(cache_dir, engine, most):
     """Retrain, and wait once ``most`` chunks are written: a slow parent still meets it alive."""
     store = OutputCache.store
 
-    def store_or_wait(cache, chunk_key, outputs):
+    def store_or_wait(cache, chunk_key, outputs, more=None):
         if len(list(cache.folder.glob("[!u]*.npz"))) >= most:
             time.sleep(600)
-        store(cache, chunk_key, outputs)
+        store(cache, chunk_key, outputs, more)
 
     OutputCache.store = store_or_wait
     run(cache_dir, engine)
@@ -32,9 +34,9 @@ def run_until_killed(cache_dir, engine, most):
 
 def run(cache_dir, engine, path=None):
     """Retrain; write the result to ``path``."""
-    _stacked.MAX_MODELS = 2
+    _stacked.MAX_MODELS = MODELS["stacked"]
     X, y = make_data()
-    n_subsets = N_CHUNKS * 2 if engine == "stacked" else N_CHUNKS
+    n_subsets = N_CHUNKS * MODELS[engine]
     net = make_net(Dropped, max_epochs=12)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

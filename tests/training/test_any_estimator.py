@@ -21,7 +21,7 @@ from sklearn.ensemble import (
     VotingClassifier,
 )
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import Lasso, LogisticRegression, Ridge, RidgeClassifier, SGDClassifier
+from sklearn.linear_model import Lasso, LogisticRegression, Perceptron, Ridge, SGDClassifier
 from sklearn.metrics import hinge_loss
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
@@ -117,7 +117,7 @@ def test_a_class_that_a_subset_misses_has_probability_0():
 
 
 def test_decisions_take_the_place_of_probabilities():
-    for model in (SVC(), LinearSVC(), RidgeClassifier(), SGDClassifier()):
+    for model in (SVC(), LinearSVC(loss="hinge"), Perceptron(), SGDClassifier()):
         margin = retrain(model, output="margin")
         d = by_hand(model, margin, lambda fitted: fitted.decision_function(X[QUERY]))
         np.testing.assert_array_equal(margin.outputs, np.where(Y[QUERY] == 1, d, -d))

@@ -13,7 +13,7 @@ from torch import nn
 
 from influencekit.exceptions import InfluenceKitWarning
 from influencekit.training import SubsetOutputs, retrain_on_subsets
-from influencekit.training._cache import fingerprint
+from influencekit.training._fingerprint import fingerprint
 from influencekit.training.subsets import _engines, _stacked
 from tests.training import _resumable
 from tests.training._training_nets import Dropped, Logits, make_data, make_net
@@ -35,14 +35,15 @@ def files(folder):
 def test_killed_and_resumed(tmp_path, monkeypatch, engine):
     if "forkserver" not in multiprocessing.get_all_start_methods():
         pytest.skip("no fork server on this platform")
+    monkeypatch.setattr(_stacked, "MAX_MODELS", _stacked.MAX_MODELS)  # the run here sets it
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.training._resumable"])
     cache, path = tmp_path / "cache", tmp_path / "truth.npz"
     delays = np.random.default_rng(len(engine)).uniform(0, 0.15, size=3)
-    done = {}
+    done, n_files = {}, _resumable.N_CHUNKS * _resumable.MODELS[engine]
     for delay in delays:
-        most = len(done) + _resumable.N_CHUNKS // 4
+        most = len(done) + n_files // 4
         process = context.Process(target=_resumable.run_until_killed, args=(cache, engine, most))
         process.start()
         while len(files(cache)) <= len(done) and process.is_alive():
@@ -52,16 +53,17 @@ def test_killed_and_resumed(tmp_path, monkeypatch, engine):
         process.join()
         assert process.exitcode == -9, "ended before it was killed"
         after = files(cache)
-        assert len(done) < len(after) < _resumable.N_CHUNKS
-        assert {p: after[p] for p in done} == done  # nothing finished was done again
+        assert len(done) < len(after) < n_files
+        again = {p for p in done if after[p] != done[p]}
+        assert len(again) < _resumable.MODELS[engine]  # of a chunk that was not finished
         done = after
     process = context.Process(target=_resumable.run, args=(cache, engine, path))
     process.start()
     process.join()
     assert process.exitcode == 0
     final = files(cache)
-    assert len(final) == _resumable.N_CHUNKS
-    assert {p: final[p] for p in done} == done
+    assert len(final) == n_files
+    assert sum(final[p] != done[p] for p in done) < _resumable.MODELS[engine]
     resumed = SubsetOutputs.load(path)
     uninterrupted = _resumable.run(None, engine)
     np.testing.assert_array_equal(resumed.outputs, uninterrupted.outputs)
@@ -88,6 +90,42 @@ def test_more_subsets_train_only_the_new_ones(tmp_path):
     after = files(tmp_path)
     assert len(after) == 5 and {p: after[p] for p in before} == before
     np.testing.assert_array_equal(truth.outputs, retrain(n_subsets=5).outputs)
+
+
+@pytest.mark.parametrize(("n_subsets", "most"), [(30, 3), (9, 1)])
+def test_a_kill_loses_a_tenth_at_most(tmp_path, monkeypatch, n_subsets, most):
+    """The training of the last chunk is interrupted; the second call trains only that one."""
+    trained, run = [], _stacked.StackedRetrainer.run
+
+    def counted(self, subsets, seeds):
+        if len(trained) == n_subsets // most - 1:
+            trained.clear()
+            raise KeyboardInterrupt
+        trained.append(len(seeds))
+        return run(self, subsets, seeds)
+
+    net = make_net(max_epochs=1)
+    monkeypatch.setattr(_stacked.StackedRetrainer, "run", counted)
+    with pytest.raises(KeyboardInterrupt):
+        retrain(net, n_subsets=n_subsets, cache_dir=tmp_path)
+    again = retrain(net, n_subsets=n_subsets, cache_dir=tmp_path)
+    assert trained == [most]
+    np.testing.assert_allclose(again.outputs, retrain(net, n_subsets=n_subsets).outputs, rtol=1e-10)
+
+
+def test_more_subsets_train_only_the_new_ones_in_a_stack(tmp_path, monkeypatch):
+    trained, run = [], _stacked.StackedRetrainer.run
+
+    def counted(self, subsets, seeds):
+        trained.extend(seeds)
+        return run(self, subsets, seeds)
+
+    net = make_net(max_epochs=1)
+    monkeypatch.setattr(_stacked.StackedRetrainer, "run", counted)
+    first = retrain(net, n_subsets=20, cache_dir=tmp_path)
+    more = retrain(net, n_subsets=40, cache_dir=tmp_path)
+    assert len(trained) == 40
+    np.testing.assert_array_equal(more.outputs[:20], first.outputs)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
 """Files written whole or not at all while others write, open and read beside."""
 
+import errno
 import multiprocessing
 import os
+import shutil
 import stat
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,11 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
 
-from influencekit.training import SubsetOutputs, Trajectory
+from influencekit.exceptions import TrajectoryError
+from influencekit.gradients._store import SPILLED
+from influencekit.training import SubsetOutputs, Trajectory, retrain_on_subsets
 from influencekit.training._cache import OutputCache
+from influencekit.training.trajectory._recording import Recording
 from influencekit.training.trajectory._trajectory import FolderSnapshots
-from influencekit.utils._files import remove_abandoned, whole_file
+from influencekit.utils._files import remove_abandoned, unfinished_name, whole_file
 
 
 def outputs_of(writer):
@@ -88,6 +97,7 @@ def test_processes_save_one_file(tmp_path):
 def test_opened_while_a_file_takes_its_name(tmp_path, monkeypatch):
     """A listed file is gone when it is looked at, and another one when it is deleted."""
     cache = OutputCache(tmp_path, "key")
+    cache.folder.mkdir()
     old = cache.folder / "unfinished-old.npz"
     listed = [cache.folder / "unfinished-renamed.npz", old]
     monkeypatch.setattr(Path, "glob", lambda self, pattern: iter(listed))
@@ -167,6 +177,97 @@ def test_others_may_read_what_the_umask_lets_them_read(tmp_path):
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
+def killed_process():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_what_a_killed_process_left_is_removed_at_once(tmp_path):
+    own = unfinished_name()
+    dead = own.replace(f"-{os.getpid()}-", f"-{killed_process()}-")
+    machine = own.split("-")[1]
+    elsewhere = dead.replace(machine, "another1")
+    for name in (own, dead, elsewhere):
+        (tmp_path / f"{name}.npz").write_bytes(b"")
+    remove_abandoned(tmp_path)
+    assert names(tmp_path) == sorted([f"{own}.npz", f"{elsewhere}.npz"])
+    os.utime(tmp_path / f"{elsewhere}.npz", (0, 0))
+    remove_abandoned(tmp_path)
+    assert names(tmp_path) == [f"{own}.npz"]
+
+
+def test_what_a_killed_process_spilled_is_removed_by_the_next_one(tmp_path):
+    own = unfinished_name(SPILLED)
+    dead = own.replace(f"-{os.getpid()}-", f"-{killed_process()}-")
+    for name in (own, dead, "influencekit-of-somebody"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0-0-0").write_bytes(b"")
+    remove_abandoned(tmp_path, SPILLED)
+    assert names(tmp_path) == sorted([own, "influencekit-of-somebody"])
+
+
+def test_a_cache_begins_by_removing_what_killed_processes_left(tmp_path):
+    dead = unfinished_name().replace(f"-{os.getpid()}-", f"-{killed_process()}-")
+    (tmp_path / "key").mkdir()
+    for folder in (tmp_path, tmp_path / "key"):
+        (folder / f"{dead}.npz").write_bytes(b"")
+    OutputCache(tmp_path, "key")
+    assert names(tmp_path) == ["key"] and names(tmp_path / "key") == []
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "code"),
+    [(Path, "write_bytes", errno.ENOSPC), (Path, "write_bytes", errno.EROFS), (Path, "mkdir", 13)],
+)
+def test_a_folder_that_cannot_be_written_is_named_before_work(
+    tmp_path, monkeypatch, place, name, code
+):
+    def fail(*args, **kwargs):
+        raise OSError(code, os.strerror(code))
+
+    X = np.arange(20.0).reshape(10, 2)
+    y = np.arange(10) % 2
+    layer = torch.nn.Linear(1, 1)
+    monkeypatch.setattr(place, name, fail)
+    monkeypatch.setattr(LogisticRegression, "fit", None)
+    with pytest.raises(OSError, match=rf"cache_dir: .*{os.strerror(code)}.* Give another") as found:
+        retrain_on_subsets(
+            LogisticRegression(), X, y, X, y, n_subsets=2, cache_dir=tmp_path, random_state=0
+        )
+    assert found.value.errno == code
+    with pytest.raises(TrajectoryError, match=rf"folder: .*{os.strerror(code)}.* Give another"):
+        Recording(layer, torch.optim.SGD(layer.parameters()), 1, tmp_path, 1, "mean")
+
+
+def test_a_disk_without_room_for_the_outputs_is_named_before_work(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=999)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    OutputCache(tmp_path, "key", n_bytes=999)
+    with pytest.raises(OSError, match=r"cache_dir: .*1,000 bytes are needed"):
+        OutputCache(tmp_path, "key", n_bytes=1000)
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(FileExistsError, match=r"cache_dir: .*file' cannot be written"):
+        OutputCache(tmp_path / "file", "key")
+    with pytest.raises(TrajectoryError, match="does not contain a finished recording"):
+        Trajectory.load(tmp_path / "file")
+
+
+def test_a_full_disk_during_work_names_the_argument(tmp_path, monkeypatch):
+    cache = OutputCache(tmp_path, "key")
+
+    def fail(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", fail)
+    with pytest.raises(OSError, match=r"cache_dir: .*No space left on device"):
+        cache.store("chunk", np.ones((1, 3)))
+    assert not list(tmp_path.glob("*/*"))
+
+
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"truth.npz' has no folder .*Make the folder"):
         outputs_of(1).save(tmp_path / "missing" / "truth.npz")
@@ -176,5 +277,5 @@ def test_a_file_that_was_there_a_moment_ago_is_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "exists", lambda self: True)
     with pytest.raises(KeyError):
         FolderSnapshots(tmp_path)[3]
-    with pytest.raises(FileNotFoundError, match="not contain a finished recording"):
+    with pytest.raises(TrajectoryError, match="not contain a finished recording"):
         Trajectory.load(tmp_path)

@@ -163,7 +163,7 @@ def test_names_of_parameters():
     attributor = InfluenceFunction(damping=0.1)
     with pytest.raises(ValueError, match=r"'dampin' for estimator .*Did you mean 'damping'\?"):
         attributor.set_params(curvature="fisher", dampin=1.0)
-    assert attributor.curvature == "ggn"
+    assert attributor.curvature == "auto"
     with pytest.raises(ValueError, match=r"Did you mean 'damping'\?"):
         GroupAttributor(attributor).set_params(attributor__daming=1.0)
     with pytest.raises(ValueError, match=r"Did you mean 'attributor'\?"):

@@ -38,6 +38,16 @@ class OutputGradients:
         theta = theta.detach().requires_grad_(True)
         return _each(self.values(theta), theta)
 
+    def blocks(self, theta: Tensor, size: int) -> Iterator[Tensor]:
+        """The same, at most ``size`` gradients at a time."""
+        theta = theta.detach().requires_grad_(True)
+        values = self.values(theta)
+        each = torch.eye(len(values), dtype=values.dtype, device=values.device)
+        for some in each.split(size):
+            yield torch.autograd.grad(
+                values, theta, some, is_grads_batched=True, retain_graph=True
+            )[0]
+
     def bent(self, theta: Tensor, vector: Tensor) -> Tensor:
         """Each output's Hessian at parameters (p,) times a vector (p,): (n_queries, p)."""
         theta = theta.detach().requires_grad_(True)
@@ -81,6 +91,8 @@ class FittedSweep(Fitted):
         self.batch_size = attributor.batch_size
         self.max_memory, self.verbose = attributor.max_memory, attributor.verbose
         self.train, self.replay, self.sweep = train, replay, sweep
+        #: Coordinates of a query's adjoint.
+        self.n_coordinates = replay.model.size
 
     def scores(self, queries: Examples) -> np.ndarray:
         return self._summed(queries, self.output)
@@ -135,7 +147,7 @@ class FittedSweep(Fitted):
         if self.batch_size is not None:
             return self.batch_size
         model = self.replay.model
-        number = self.n_tensors * model.size * torch.finfo(model.dtype).bits // 8
+        number = self.n_tensors * self.n_coordinates * torch.finfo(model.dtype).bits // 8
         return max(1, min(n_queries, parse_memory(self.max_memory, model.task.device) // number))
 
     def _gradients(self, queries: Examples, output: Any) -> OutputGradients:

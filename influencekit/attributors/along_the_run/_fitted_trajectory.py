@@ -11,14 +11,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from influencekit.attributors.along_the_run._fitted_sweep import FittedSweep
+from influencekit.attributors.along_the_run._trial import (
+    FORMS,
+    SHARES,
+    Form,
+    Trial,
+    runs_together,
+)
 from influencekit.data._examples import Examples
+from influencekit.training.trajectory._all_rows import AllRowsSweep
 from influencekit.training.trajectory._finite_removal import FiniteRemoval
 from influencekit.training.trajectory._kinks import kinks_of
+from influencekit.training.trajectory._masked_sweep import Mask, MaskedSweep, draw_masks
 from influencekit.training.trajectory._optimizers import Rule
 from influencekit.training.trajectory._replay import Replay
 from influencekit.training.trajectory._second_order import Jets
 from influencekit.training.trajectory._sweep import Sweep
 from influencekit.utils._long_work import chunks, parse_memory, progress
+from influencekit.utils._random import draw_seed
 
 __all__ = ["FittedTrajectory"]
 
@@ -44,11 +54,48 @@ class FittedTrajectory(FittedSweep):
 
     def __init__(self, attributor: Any, train: Examples, replay: Replay, rule: Rule):
         self.removal, self.removal_order = attributor.removal, attributor.removal_order
-        horizon = attributor.horizon
-        sweep = Sweep(replay, rule, attributor.curvature, self.removal, horizon)
-        super().__init__(attributor, train, replay, sweep)
-        fronts = min(max(horizon, 1), replay.n_steps) if horizon is not None else 1
+        self.rule, self.horizon = rule, attributor.horizon
+        self.train_rows, self.masks = attributor.train_rows_, _masks(attributor, replay)
+        self.all_rows = attributor.rows == "all"
+        self.at_once = _at_once(attributor, replay)
+        self.form = _first_form(attributor)
+        super().__init__(attributor, train, replay, self._sweep(replay, self.form))
+        fronts = min(max(self.horizon, 1), replay.n_steps) if self.horizon is not None else 1
         self.n_tensors = 4 * (1 + len(rule.slots)) * fronts
+        if self.masks:
+            self.n_coordinates = sum(len(mask.coordinates) for mask in self.masks)
+        self._expected: dict[Any, NDArray] = {}  # LDS by output
+
+    def _sweep(self, replay: Replay, form: Form) -> Sweep:
+        asked = replay, self.rule, form.curvature, self.removal, self.horizon
+        if self.masks:
+            return MaskedSweep(*asked, self.masks, self.at_once)
+        kind = AllRowsSweep if self.all_rows else Sweep
+        return kind(*asked, form.smoothing)
+
+    def choose(self) -> None:
+        """Take the form of the curvature that predicts trial reruns of the run best.
+
+        The exact form stays for nets without ReLU, and where copies of the model cannot be trained
+        together.  Called once, before anything is scored.
+        """
+        told = self.masks or self.horizon is not None or self.removal_order == "finite"
+        if told or self.all_rows or not kinks_of(self.replay)[0] or not runs_together(self):
+            return
+        trial = Trial(self, self.removal, self.train_rows)
+        sweeps = [self._sweep(self.replay, form) for form in FORMS]
+        found = [trial.lds(self._totals(s, trial.queries, self.output)) for s in sweeps]
+        means = [np.nan_to_num(lds.mean(), nan=-np.inf) for lds in found]
+        best = int(np.argmax(means))
+        self.form, self.sweep = FORMS[best], sweeps[best]
+        self._expected[self.output] = found[best]
+
+    def expected_lds(self) -> dict[float, float]:
+        """Estimated LDS against reruns of this run, by the share of rows that they leave out."""
+        if self.output not in self._expected:
+            trial = Trial(self, self.removal, self.train_rows)
+            self._expected[self.output] = trial.lds(self._summed(trial.queries, self.output))
+        return dict(zip(SHARES, map(float, self._expected[self.output]), strict=True))
 
     def proxy(
         self, queries: Examples, rows: Tensor, estimate: str, chunk_size: int
@@ -129,3 +176,25 @@ class FittedTrajectory(FittedSweep):
             own = self.train.take(rows), "neg_loss", torch.as_tensor(rows)
             return np.diagonal(self._pushed(self.sweep, *own)[1])
         return super()._own(rows)
+
+
+def _first_form(attributor: Any) -> Form:
+    """The form of the curvature that was asked for, or that "auto" starts with."""
+    if attributor.curvature != "auto":
+        return Form(attributor.curvature)
+    return FORMS[0] if attributor.mask_size is None else Form("fisher")
+
+
+def _masks(attributor: Any, replay: Replay) -> list[Mask]:
+    """The coordinates that are scored, none if all are."""
+    if attributor.mask_size is None:
+        return []
+    rng = np.random.RandomState(draw_seed(attributor.random_state))
+    return draw_masks(replay.model.sizes, attributor.mask_size, attributor.n_masks, rng)
+
+
+def _at_once(attributor: Any, replay: Replay) -> int:
+    """Gradients of the whole model that fit the memory, with what they are made of."""
+    model = replay.model
+    number = 4 * model.size * torch.finfo(model.dtype).bits // 8
+    return max(1, parse_memory(attributor.max_memory, model.task.device) // number)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit._fitted import GRADIENT_CONSTRAINTS, Fitted, training_weights
+from influencekit._fitted import GRADIENT_CONSTRAINTS, training_weights
 from influencekit.attributors.along_the_run._fitted_sweep import FittedSweep
 from influencekit.base import BaseAttributor
 from influencekit.data._examples import Examples, each
@@ -47,7 +47,7 @@ class RecordedRunAttributor(BaseAttributor):
     def _swept(self, train: Examples, replay: Replay) -> FittedSweep:
         """What scores with the replayed run."""
 
-    def _fit(self, task: Task, train: Examples) -> Fitted:
+    def _fit(self, task: Task, train: Examples) -> Any:
         trajectory = self._find(task)
         if train.weights is not None:
             raise ValueError(

@@ -19,10 +19,12 @@ class SGDInfluence(TrajectoryInfluence):
         The recording of the model's training; None uses that of the
         :class:`~influencekit.training.TrajectoryRecorder` in the fitted skorch net.
         A path is a folder written by a recorder.
-    curvature : {"hessian", "smoothed_hessian", "ggn", "fisher", "none"}, default="hessian"
-        How the gradient of a batch changes with the parameters: exactly, with the expected
-        switching of ReLU units added, by the Gauss-Newton matrix, by the mean outer product of
-        the examples' gradients, or not at all.
+    curvature : {"auto", "hessian", "smoothed_hessian", "ggn", "fisher", "none"}, default="auto"
+        How the gradient of a batch changes with the parameters: exactly ("hessian"), with the
+        expected switching of ReLU units added, by the Gauss-Newton matrix, by the mean outer
+        product of the examples' gradients, or not at all. "auto" is exact for nets without ReLU.
+        For nets with ReLU, ``fit`` repeats the run without random rows and takes the form that
+        predicts these reruns best; see the notes. With masks "auto" is "fisher".
     removal : {"renormalize", "fixed"}, default="renormalize"
         A batch's mean loss without the example: the mean over the remaining examples, as if the
         example is deleted, or the remaining sum over the same denominator as before.
@@ -30,20 +32,40 @@ class SGDInfluence(TrajectoryInfluence):
         How removal affects the optimizer: to first order, or by the full change of its steps with
         the recorded gradients of the other examples. "finite" repeats the optimizer's steps for
         each training example, and needs ``horizon=None``.
+    rows : {"batch", "all"}, default="batch"
+        Which rows are scored at a step: those of its batch, or all rows given to ``fit``, also such
+        that the run did not see, as if each batch had a part of every row. "all" is what "batch"
+        gives on average over orders of the rows. It needs ``removal_order="derivative"``.
     horizon : int or None, default=None
         Steps after which the output is read, counted from the parameters before the step that
         consumes the example: None is the end of training, K the parameters K steps later.
         0 uses the output's gradient at that point.
+    mask_size : int or None, default=None
+        For large models: number of random coordinates of each parameter tensor in a mask. Scores
+        are computed within each of ``n_masks`` disjoint masks and summed, weighted so that they
+        estimate those of all coordinates. None uses all coordinates together.
+    n_masks : int, default=10
+        Number of masks; without effect if ``mask_size=None``.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
         Scalar that is explained, higher for a better model.
     batch_size : int or None, default=None
         Number of test examples per sweep; None is as many as memory allows.
     max_memory : int, str or None, default=None
         Memory limit for the adjoints of a sweep's test examples; None is half of the free memory.
+    random_state : int, RandomState instance or None, default=None
+        Seed for the masks.
     verbose : int, default=0
 
     Attributes
     ----------
+    curvature_ : str
+        Form of the curvature in use.
+    smoothing_ : float or None
+        Width of "smoothed_hessian", in standard deviations of a unit's inputs over the batch.
+    expected_lds_ : dict of float to float
+        Estimated LDS of the scores against reruns of this run, by the share of rows that the
+        reruns leave out: 0.1 and 0.01. Computed when it is first read, if ``fit`` did not need
+        it; NaN if too many reruns diverge.
     trajectory_ : Trajectory
     train_rows_ : ndarray
         Rows of X_train that the model learned from.
@@ -73,7 +95,11 @@ class SGDInfluence(TrajectoryInfluence):
     In-Run score: ``-η_t c_j <∇f(θ_t), ∇loss_j(θ_t)>`` summed over steps, for SGD without
     momentum.
 
-    Cost and memory as for :class:`AdamWInfluence`, with p or 2 p numbers for each test example.
+    These scores are exact metagradients, the derivatives through training of MAGIC [4]_ and of
+    metagradient descent [5]_.
+
+    Cost and memory, masks and ``curvature="auto"`` are as for :class:`AdamWInfluence`, with p or
+    2 p numbers for each test example.
 
     References
     ----------
@@ -83,6 +109,10 @@ class SGDInfluence(TrajectoryInfluence):
        tracing gradient descent. NeurIPS 2020, arXiv 2002.08484.
     .. [3] J. T. Wang, P. Mittal, D. Song, R. Jia. Data Shapley in one training run. ICLR 2025,
        arXiv 2406.11011.
+    .. [4] A. Ilyas, L. Engstrom. MAGIC: near-optimal data attribution for deep learning. 2025,
+       arXiv 2504.16430.
+    .. [5] L. Engstrom, A. Ilyas, B. Chen, A. Feldmann, W. Moses, A. Madry. Optimizing ML training
+       with metagradient descent. 2025, arXiv 2503.13751.
 
     Examples
     --------

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from influencekit._fitted import Fitted
 from influencekit.attributors.along_the_run._fitted_trajectory import FittedTrajectory
 from influencekit.attributors.along_the_run._recorded_run import RecordedRunAttributor
 from influencekit.data._examples import Examples, each
@@ -36,40 +35,52 @@ class TrajectoryInfluence(RecordedRunAttributor):
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **RecordedRunAttributor._parameter_constraints,
-        "curvature": [StrOptions(set(CURVATURES))],
+        "curvature": [StrOptions({"auto", *CURVATURES})],
         "removal": [StrOptions({"renormalize", "fixed"})],
+        "rows": [StrOptions({"batch", "all"})],
         "horizon": [Interval(Integral, 0, None, closed="left"), None],
         "removal_order": [StrOptions({"derivative", "finite"})],
+        "mask_size": [Interval(Integral, 1, None, closed="left"), None],
+        "n_masks": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
     }
 
     def __init__(
         self,
         trajectory: Any = None,
-        curvature: str = "hessian",
+        curvature: str = "auto",
         *,
         removal: str = "renormalize",
         removal_order: str = "derivative",
+        rows: str = "batch",
         horizon: int | None = None,
+        mask_size: int | None = None,
+        n_masks: int = 10,
         output: str | Callable = "auto",
         batch_size: int | None = None,
         max_memory: int | str | None = None,
+        random_state: Any = None,
         verbose: int = 0,
     ):
         self.trajectory = trajectory
         self.curvature = curvature
         self.removal = removal
         self.removal_order = removal_order
+        self.rows = rows
         self.horizon = horizon
+        self.mask_size = mask_size
+        self.n_masks = n_masks
         self.output = output
         self.batch_size = batch_size
         self.max_memory = max_memory
+        self.random_state = random_state
         self.verbose = verbose
 
     @abstractmethod
     def _rule(self, trajectory: Trajectory) -> Rule:
         """The step that is differentiated."""
 
-    def _fit(self, task: Task, train: Examples) -> Fitted:
+    def _fit(self, task: Task, train: Examples) -> FittedTrajectory:
         if self.removal_order == "finite" and self.horizon is not None:
             raise ValueError(
                 f"horizon: got {self.horizon} with removal_order='finite', which removes an "
@@ -77,7 +88,46 @@ class TrajectoryInfluence(RecordedRunAttributor):
                 f"Use "
                 "horizon=None, or removal_order='derivative'."
             )
-        return super()._fit(task, train)
+        if self.removal_order == "finite" and self.mask_size is not None:
+            raise ValueError(
+                f"mask_size: got {self.mask_size} with removal_order='finite', which repeats the "
+                "optimizer's steps in all coordinates. Use mask_size=None, or "
+                "removal_order='derivative'."
+            )
+        if self.removal_order == "finite":
+            self._needs_batches("removal_order='finite'")
+        if self.mask_size is not None:
+            self._needs_batches("mask_size")
+        fitted = super()._fit(task, train)
+        if self.curvature == "auto":
+            fitted.choose()
+        return fitted
+
+    @property
+    def curvature_(self) -> str:
+        """The form of the curvature that is used; of several models each has its own."""
+        return self._only("curvature_").form.curvature
+
+    @property
+    def smoothing_(self) -> float | None:
+        """Width of "smoothed_hessian" at kinks, None with another form."""
+        form = self._only("smoothing_").form
+        return form.smoothing if form.curvature == "smoothed_hessian" else None
+
+    @property
+    @with_gradients
+    def expected_lds_(self) -> dict[float, float]:
+        """Estimated LDS of the scores against reruns, by the share of rows that they leave out."""
+        self._needs_batches("expected_lds_")
+        return self._only("expected_lds_").expected_lds()
+
+    def _needs_batches(self, asked: str) -> None:
+        """Refuse what is only known of the rows of the batches."""
+        if self.rows != "batch":
+            raise ValueError(
+                f"rows: got {self.rows!r} with {asked}, which is about the batches that a row was "
+                "in. Use rows='batch'."
+            )
 
     def _swept(self, train: Examples, replay: Replay) -> FittedTrajectory:
         return FittedTrajectory(self, train, replay, self._rule(replay.trajectory))
@@ -104,6 +154,7 @@ class TrajectoryInfluence(RecordedRunAttributor):
             With ``removal_order="finite"``.
         """
         self._only("step_scores")
+        self._needs_batches("step_scores")
         if self.removal_order == "finite":
             raise ValueError(
                 "step_scores: removal_order='finite' removes an example from all of its batches "
@@ -179,6 +230,7 @@ class TrajectoryInfluence(RecordedRunAttributor):
            sources, remedies, and practical guidelines. 2026, arXiv 2605.18814.
         """
         fitted = self._only("taylor_error_proxy")
+        self._needs_batches("taylor_error_proxy")
         check_choice("estimate", estimate, ("auto", "second_order", "finite", "kinks"))
         rows = self.train_rows_ if left_out is None else np.asarray(left_out, dtype=np.int64)
         unknown = np.setdiff1d(rows, self.train_rows_)

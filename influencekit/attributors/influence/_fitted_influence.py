@@ -187,7 +187,7 @@ def _likely_cause(task: Task, met: bool) -> str:
             f"Its solver stopped early, after max_iter={most} iterations: fit it with a larger "
             "max_iter, or scaled features."
         )
-    if getattr(task.estimator.coef_, "dtype", None) == np.float32:
+    if getattr(getattr(task.estimator, "coef_", None), "dtype", None) == np.float32:
         return (
             "It was fitted in float32, whose rounding may be the cause (fit it on float64), or "
             "with weights (give fit the same sample_weight), another penalty, or rows other than "

@@ -40,6 +40,7 @@ from influencekit.curvature._mean_path import MeanPath
 from influencekit.curvature._problem import CURVATURES, Curvature, CurvatureProblem, make_curvature
 from influencekit.curvature._solution import Solution
 from influencekit.curvature._spectrum import DampingPath, Spectrum
+from influencekit.curvature.exact._automatic import automatic_curvature
 from influencekit.curvature.exact._centered_space import with_centered_features
 from influencekit.damping._default import auto_damping, convex_damping, least_damping
 from influencekit.damping._matched import matched_damping
@@ -79,13 +80,16 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
     Parameters
     ----------
-    curvature : str or Curvature, default="ggn"
+    curvature : str or Curvature, default="auto"
         "ggn" is the generalized Gauss-Newton matrix, which is the Hessian for linear models;
-        scores are in units of the output.  "fisher" is the empirical Fisher matrix: cheaper, but
-        its scores are right only up to scale.  "cg", "lissa", "arnoldi" and "nystroem" approximate
-        "ggn" without forming it; "ekfac", "kfac", "logra" and "datainf" approximate it by blocks of
-        layers; "hessian" is the dense Hessian.  Objects of ``influencekit.curvature`` have
-        parameters of their own.
+        scores are in units of the output.  "auto" is "ggn" for examples with up to 100 outputs, or
+        if its rows fit ``max_memory``.  For more outputs (segmentation, 1,000 classes, language
+        models) it is the same with labels drawn from the model, or "fisher" where these rows do
+        not fit either; a warning and ``curvature_.name`` say which.  "fisher" is the empirical
+        Fisher matrix: cheaper, but its scores are right only up to scale.  "cg", "lissa", "arnoldi"
+        and "nystroem" approximate "ggn" without forming it; "ekfac", "kfac", "logra" and "datainf"
+        approximate it by blocks of layers; "hessian" is the dense Hessian.  Objects of
+        ``influencekit.curvature`` have parameters of their own.
     damping : float, "auto" or "matched", default="auto"
         λ, added to the curvature of the *mean* loss, in addition to the model's own penalty.
         "auto" is 0 for scikit-learn's linear models, whose objective is convex.  For other models
@@ -196,7 +200,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **GRADIENT_CONSTRAINTS,
         "layers": LAYERS,
-        "curvature": [StrOptions(set(CURVATURES)), Curvature],
+        "curvature": [StrOptions({"auto", *CURVATURES}), Curvature],
         "damping": [Interval(Real, 0, None, closed="left"), StrOptions({"auto", "matched"})],
         "at": [StrOptions({"model", "corrected", "predicted", "endpoint"})],
         "further_training": [Training, FurtherTraining, None],
@@ -209,7 +213,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
 
     def __init__(
         self,
-        curvature: str | Curvature = "ggn",
+        curvature: str | Curvature = "auto",
         damping: float | str = "auto",
         *,
         projection_dim: int | None = None,
@@ -237,7 +241,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         self.verbose = verbose
 
     def _fit(self, task: Task, train: Examples) -> Fitted:
-        curvature = self._checked_curvature()
+        settings = self._checked_curvature()
         weights = training_weights(task, train)
         shares = weights / weights.sum()
         penalty = task.penalty_vector(float(weights.sum()), len(train))
@@ -251,7 +255,9 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
             random_state=self.random_state,
         )
         # its pass over the rows leaves their mean
+        curvature = automatic_curvature(problem) if settings is None else settings
         factorized = _checked(curvature, curvature.factorize(problem))
+        factorized.settings = curvature
         asked = None
         if self.at == "corrected":  # the output's gradient stays where the model is
             asked = gradient_engine(self, unmoved_task(engine.task))
@@ -263,7 +269,7 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
     def _point(self, task: Task, train: Examples, shares: Tensor, penalty: Tensor) -> Task:
         """The model at whose parameters gradients and curvature are taken."""
         if self.at == "model":
-            curvature = make_curvature(self.curvature)
+            curvature = self._checked_curvature() or make_curvature("ggn")
             return with_centered_features(task, train, curvature, self.projection_dim)
         further = further_training_of(self.further_training, task, self.random_state)
         if self.at == "endpoint":
@@ -271,7 +277,10 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
         config = sgd_config(further, task, len(train), f"at={self.at!r}")
         return predicted_task(gradient_engine(self, task), train, shares, penalty, config)
 
-    def _checked_curvature(self) -> Curvature:
+    def _checked_curvature(self) -> Curvature | None:
+        """The curvature that was asked for; None is "auto"."""
+        if self.curvature == "auto":
+            return None
         curvature = make_curvature(self.curvature)
         validate_parameters(curvature)
         if self.projection_dim is not None and not curvature.projects:
@@ -301,9 +310,9 @@ class InfluenceFunction(DampedMixin, BaseAttributor):
             damping = auto_damping(fitted.curvature)
             if self.at != "model" or not isinstance(fitted.curvature, Spectrum):
                 return damping
-            curvature = make_curvature(self.curvature)
-            return max(damping, least_damping(curvature, fitted.curvature, fitted.gradient_ratio))
-        if not make_curvature(self.curvature).absolute_damping:
+            kind = fitted.curvature.settings
+            return max(damping, least_damping(kind, fitted.curvature, fitted.gradient_ratio))
+        if not fitted.curvature.settings.absolute_damping:
             raise ValueError(
                 f"damping='matched': the damping of {self.curvature!r} is a multiple of each "
                 f"layer's own scale, so it cannot be matched to a number of steps. Use "

@@ -9,29 +9,51 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.model_selection import KFold
 
-__all__ = ["cross_validated_lds"]
+__all__ = ["cross_validated_predictions", "lds_difference", "lds_with_error"]
 
 N_BOOTSTRAP = 100
 
 
-def cross_validated_lds(
+def cross_validated_predictions(
     masks: NDArray,
-    outputs: NDArray,
-    fit: Callable[[NDArray, NDArray], NDArray],
+    fit: Callable[[NDArray], NDArray],
     n_folds: int,
     rng: np.random.RandomState,
-) -> tuple[float, float]:
-    """Rank correlation of left-out trainings with their predictions, and its standard error.
+) -> NDArray:
+    """Sums of scores over each training's rows, by scores that did not learn from that training.
 
     Parameters
     ----------
     masks : ndarray of shape (n_trainings, n_train)
-    outputs : ndarray of shape (n_trainings, n_query)
     fit : callable
-        ``fit(masks, outputs) -> scores``, called with the trainings that are not left out.
+        ``fit(trainings) -> scores``, called with the positions of those that are not left out.
     n_folds : int
     rng : RandomState
-        Random numbers for the folds and the bootstrap.
+        Random numbers for the folds.
+
+    Returns
+    -------
+    ndarray of shape (n_trainings, n_query)
+    """
+    found: list[tuple[NDArray, NDArray]] = []
+    for kept, held in KFold(n_folds, shuffle=True, random_state=rng).split(masks):
+        # sums only: an intercept fitted to the other trainings is negatively related to those left
+        # out
+        found.append((held, (masks[held] - masks.mean(0)) @ fit(kept).T))
+    order = np.argsort(np.concatenate([held for held, _ in found]))
+    return np.concatenate([values for _, values in found])[order]
+
+
+def lds_with_error(
+    predictions: NDArray, outputs: NDArray, rng: np.random.RandomState
+) -> tuple[float, float]:
+    """Mean rank correlation of predictions with outputs, and its standard error.
+
+    Parameters
+    ----------
+    predictions, outputs : ndarray of shape (n_trainings, n_query)
+    rng : RandomState
+        Random numbers for the bootstrap.
 
     Returns
     -------
@@ -41,19 +63,38 @@ def cross_validated_lds(
         Standard error by a bootstrap over trainings and queries. All queries share the trainings,
         so a bootstrap over queries alone would be several times too small.
     """
-    predictions = np.empty_like(outputs)
-    for kept, held in KFold(n_folds, shuffle=True, random_state=rng).split(masks):
-        # sums only: an intercept fitted to the other trainings is negatively related to those left
-        # out
-        predictions[held] = (masks[held] - masks.mean(0)) @ fit(masks[kept], outputs[kept]).T
+    lds = _mean_correlation(predictions, outputs)
+    return lds, _error(_mean_correlation, (predictions, outputs), rng)
+
+
+def lds_difference(
+    first: NDArray, second: NDArray, outputs: NDArray, rng: np.random.RandomState
+) -> tuple[float, float]:
+    """LDS of the first predictions minus that of the second ones, and its standard error.
+
+    The bootstrap draws the same trainings and queries for both, so that what is hard for both
+    cancels. Parameters as for :func:`lds_with_error`.
+    """
+
+    def difference(a: NDArray, b: NDArray, values: NDArray) -> float:
+        return _mean_correlation(a, values) - _mean_correlation(b, values)
+
+    found = difference(first, second, outputs)
+    return found, _error(difference, (first, second, outputs), rng)
+
+
+def _error(
+    statistic: Callable[..., float], tables: tuple[NDArray, ...], rng: np.random.RandomState
+) -> float:
+    """Standard error of a statistic of tables, by a bootstrap over their rows and columns."""
+    n_rows, n_columns = tables[0].shape
     draws = []
     for _ in range(N_BOOTSTRAP):
-        rows = rng.randint(len(outputs), size=len(outputs))
-        queries = rng.randint(outputs.shape[1], size=outputs.shape[1])
-        draws.append(_mean_correlation(predictions[rows][:, queries], outputs[rows][:, queries]))
+        rows = rng.randint(n_rows, size=n_rows)
+        columns = rng.randint(n_columns, size=n_columns)
+        draws.append(statistic(*(table[rows][:, columns] for table in tables)))
     draws = [draw for draw in draws if np.isfinite(draw)]
-    error = float(np.std(draws, ddof=1)) if len(draws) > 1 else float("nan")
-    return _mean_correlation(predictions, outputs), error
+    return float(np.std(draws, ddof=1)) if len(draws) > 1 else float("nan")
 
 
 def _mean_correlation(a: NDArray, b: NDArray) -> float:

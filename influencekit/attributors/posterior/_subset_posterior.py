@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from influencekit._fitted import Fitted
 from influencekit.attributors.along_the_run._run_average import RunAverage
@@ -18,12 +20,10 @@ from influencekit.attributors.posterior._known_queries import (
     check_subset_outputs,
     open_queries,
 )
-from influencekit.attributors.posterior._linear_gaussian import (
-    Posterior,
-    best_posterior,
-    candidates,
-)
-from influencekit.attributors.posterior._self_reported import cross_validated_lds
+from influencekit.attributors.posterior._learned import LDS_FROM, Learned, learn, prior_only
+from influencekit.attributors.posterior._self_reported import lds_difference
+from influencekit.attributors.posterior._sweeps import Sweeps, check_runs, sweep_runs
+from influencekit.attributors.posterior._trainings import blocks, joined, predictions_of
 from influencekit.base import BaseAttributor
 from influencekit.data._examples import Examples, ExamplesList, each
 from influencekit.models._outputs import OUTPUTS
@@ -31,16 +31,12 @@ from influencekit.models._plain_task import plain_task
 from influencekit.models._task import Task, TaskList, is_model_list
 from influencekit.training.subsets._retrain import retrain_on_subsets
 from influencekit.training.subsets._subset_outputs import SubsetOutputs
+from influencekit.training.subsets._subset_runs import SubsetRuns
 from influencekit.utils._random import draw_seed
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["SubsetPosterior"]
-
-#: Number of trainings below which all queries share one slope on the prior.
-OWN_SLOPES_FROM = 50
-#: Number of trainings below which no LDS is reported.
-LDS_FROM = 20
 
 
 class SubsetPosterior(BaseAttributor):
@@ -56,10 +52,15 @@ class SubsetPosterior(BaseAttributor):
         Attributor whose scores are the prior mean, up to the slope c; "run_average" is
         ``RunAverage()``. None sets the prior mean to 0: a linear datamodel, with regularization
         estimated from the outputs.
-    n_trainings : int, default=20
-        Number of trainings on random subsets; 0 returns the prior's scores unchanged.
+    n_trainings : int or "auto", default=20
+        Number of trainings on random subsets; 0 returns the prior's scores unchanged. "auto" trains
+        20 at a time until ``target_lds``, ``target_std_error`` or ``max_trainings`` is reached.
     subset_fraction : float in (0, 1), default=0.5
         Share of the rows in a subset.
+    scores : {"prior", "sweep"}, default="prior"
+        With "sweep", the trainings on subsets are recorded, and scores of all rows along each of
+        them (``SGDInfluence(rows="all")``, ``AdamWInfluence(rows="all")``) join the prior's scores,
+        which count as five of them. For skorch nets.
     slope : {"auto", "shared", "own"}, default="auto"
         One slope c for all queries ("shared"), or one for each ("own"); "auto" shares it below 50
         trainings.
@@ -67,6 +68,10 @@ class SubsetPosterior(BaseAttributor):
         Multiples of the prior's damping to choose from, if it has a damping path.
     cv : int, default=5
         Number of folds of the trainings for the self-reported LDS.
+    target_lds, target_std_error : float or None, default=None and 0.04
+        Self-reported LDS, and standard error of it, at which ``n_trainings="auto"`` stops.
+    max_trainings : int, default=200
+        Number of trainings at which ``n_trainings="auto"`` stops.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
         Output of the retrained models; "auto" is the output that the prior explains.
     cache_dir : path-like, default=None
@@ -97,8 +102,9 @@ class SubsetPosterior(BaseAttributor):
         20 trainings.
     cross_validated_lds_std_error_ : float
         Its standard error, by a bootstrap over trainings and queries.
+    predictions_ : ndarray of shape (n_trainings, n_query) or None
+        Sums of scores over each training's rows, learned without it.
     task_ : Task
-        Snapshot of the model.
     n_train_ : int
     train_rows_ : ndarray of int
 
@@ -116,8 +122,12 @@ class SubsetPosterior(BaseAttributor):
     Scores are known only for the queries given to ``fit``: ``score`` takes some or all of them, in
     any order. Without ``y``, the targets of ``y_query`` are used.
 
+    A sweep is the derivative of the outputs through one recorded training on a subset. For each row
+    half of the weight is on the trainings with it, half on those without, each at length 1 for each
+    query; from 50 trainings on, the largest and the smallest fifth are left out.
+
     Cost: the prior's, one training for each subset, and an eigendecomposition of n_trainings
-    dimensions for each candidate prior.
+    dimensions for each candidate prior. A sweep costs about as much as n_query trainings.
 
     References
     ----------
@@ -139,7 +149,11 @@ class SubsetPosterior(BaseAttributor):
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         "prior": [BaseAttributor, StrOptions({"run_average"}), None],
-        "n_trainings": [Interval(Integral, 0, None, closed="left")],
+        "n_trainings": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
+        "scores": [StrOptions({"prior", "sweep"})],
+        "target_lds": [Interval(Real, 0, 1, closed="both"), None],
+        "target_std_error": [Interval(Real, 0, None, closed="neither"), None],
+        "max_trainings": [Interval(Integral, 3, None, closed="left")],
         "subset_fraction": [Interval(Real, 0, 1, closed="neither")],
         "slope": [StrOptions({"auto", "shared", "own"})],
         "damping_factors": ["array-like"],
@@ -155,11 +169,15 @@ class SubsetPosterior(BaseAttributor):
         self,
         prior: Any = "run_average",
         *,
-        n_trainings: int = 20,
+        n_trainings: Any = 20,
         subset_fraction: float = 0.5,
+        scores: str = "prior",
         slope: str = "auto",
         damping_factors: Any = (0.3, 1.0, 3.0),
         cv: Any = 5,
+        target_lds: float | None = None,
+        target_std_error: float | None = 0.04,
+        max_trainings: int = 200,
         output: str | Callable = "auto",
         cache_dir: str | os.PathLike | None = None,
         n_jobs: int | None = None,
@@ -169,9 +187,13 @@ class SubsetPosterior(BaseAttributor):
         self.prior = prior
         self.n_trainings = n_trainings
         self.subset_fraction = subset_fraction
+        self.scores = scores
         self.slope = slope
         self.damping_factors = damping_factors
         self.cv = cv
+        self.target_lds = target_lds
+        self.target_std_error = target_std_error
+        self.max_trainings = max_trainings
         self.output = output
         self.cache_dir = cache_dir
         self.n_jobs = n_jobs
@@ -205,7 +227,8 @@ class SubsetPosterior(BaseAttributor):
         y_query : array-like, default=None
             Targets of the queries, at which the retrained models are evaluated.
         subset_outputs : SubsetOutputs or None, default=None
-            Outputs of earlier trainings on the same data and queries; then nothing is trained.
+            Outputs of earlier trainings on the same data and queries; then nothing is trained. With
+            ``scores="sweep"``, a :class:`~influencekit.training.SubsetRuns` with trajectories.
         sample_weight : array-like of shape (n_train,), default=None
             The weights that the model was fitted with; each retraining uses those of its rows.
         X_fit : array-like of shape (n_train, n_features), default=None
@@ -223,14 +246,48 @@ class SubsetPosterior(BaseAttributor):
         prior = self._prior()
         self.prior_ = None if prior is None else clone(prior).fit(models, train)
         priors = None if prior is None else self._prior_scores(self.prior_, queries)
+        first = model[0] if is_model_list(model) else model
+        data = X, y, X_query, y_query
+        weights = {"sample_weight": sample_weight, "X_fit": X_fit}
+        parts: Iterable[SubsetOutputs] = [] if subset_outputs is None else [subset_outputs]
         if subset_outputs is None and self.n_trainings:
-            subset_outputs = self._retrain(
-                model, X, y, X_query, y_query, seed, sample_weight, X_fit
-            )
-        self.subset_outputs_ = subset_outputs
-        table = self._learn(priors, subset_outputs, rng)
-        self._keep([KnownQueries(each(queries)[0], table)], [np.arange(self.n_train_)])
+            retrain = partial(self._retrain, first, data, weights)
+            parts = blocks(retrain, self.n_trainings, self.max_trainings, seed)
+        learned = self._learn(priors, parts, first, train, queries, rng)
+        self._keep([KnownQueries(each(queries)[0], learned.scores)], [np.arange(self.n_train_)])
         return self
+
+    def lds_difference(self, other: Any) -> tuple[float, float]:
+        """How far the LDS of these scores is above that of others, by the same trainings.
+
+        Parameters
+        ----------
+        other : fitted SubsetPosterior, or array-like of shape (n_query, n_train)
+            A posterior that learned from the same ``subset_outputs_``, or the scores of any other
+            attributor for the same queries.
+
+        Returns
+        -------
+        difference : float
+            Positive if these scores are ahead.
+        std_error : float
+            Its standard error by a bootstrap over trainings and queries. It is paired: both are
+            compared on the same ones.
+
+        Raises
+        ------
+        ValueError
+            Below 20 trainings, or if the trainings or shapes are not the same.
+        """
+        check_is_fitted(self, "fitted_")
+        outputs, own = self.subset_outputs_, self.predictions_
+        if outputs is None or own is None:
+            raise ValueError(
+                f"n_trainings: an LDS needs {LDS_FROM} trainings or more; fit again with more."
+            )
+        rng = np.random.RandomState(0)
+        others = predictions_of(other, outputs, own.shape[1])
+        return lds_difference(own, others, outputs.mean_outputs(), rng)
 
     def _fit(self, _task: Task, _train: Examples) -> Fitted:
         raise TypeError("SubsetPosterior fits its prior and learns from trainings on subsets.")
@@ -267,6 +324,8 @@ class SubsetPosterior(BaseAttributor):
                 )
         else:
             check_subset_outputs(subset_outputs)
+            if self.scores == "sweep":
+                check_runs(subset_outputs)
 
     def _prior_scores(self, prior: Any, queries: Any) -> dict[float, np.ndarray]:
         """Scores of the queries by a fitted prior, at each factor on its damping."""
@@ -282,28 +341,16 @@ class SubsetPosterior(BaseAttributor):
         return found
 
     def _retrain(
-        self,
-        model: Any,
-        X: Any,
-        y: Any,
-        X_query: Any,
-        y_query: Any,
-        seed: int,
-        sample_weight: Any,
-        X_fit: Any,
+        self, model: Any, data: tuple, weights: dict[str, Any], n_trainings: int, seed: int
     ) -> SubsetOutputs:
-        first = model[0] if is_model_list(model) else model
         return retrain_on_subsets(
-            first,
-            X,
-            y,
-            X_query,
-            y_query,
-            sample_weight=sample_weight,
-            X_fit=X_fit,
-            n_subsets=self.n_trainings,
+            model,
+            *data,
+            **weights,
+            n_subsets=n_trainings,
             subset_fraction=self.subset_fraction,
             output=self._explained(),
+            record="trajectory" if self.scores == "sweep" else None,
             cache_dir=self.cache_dir,
             n_jobs=self.n_jobs,
             random_state=seed,
@@ -321,31 +368,33 @@ class SubsetPosterior(BaseAttributor):
         return "neg_loss" if found == "auto" else found
 
     def _learn(
-        self, priors: Any, subset_outputs: SubsetOutputs | None, rng: np.random.RandomState
-    ) -> np.ndarray:
-        """Scores (n_query, n_train), with the results set."""
-        self.cross_validated_lds_ = self.cross_validated_lds_std_error_ = float("nan")
-        if subset_outputs is None:
-            scores = priors[1.0] if 1.0 in priors else next(iter(priors.values()))
-            self.slope_, self.noise_ratio_ = np.ones(len(scores)), 0.0
-            self.damping_factor_ = 1.0
-            return scores
-        masks, outputs = subset_outputs.masks.astype(float), subset_outputs.mean_outputs()
-
-        def fitted(masks: np.ndarray, outputs: np.ndarray) -> Posterior:
-            few = len(masks) < OWN_SLOPES_FROM
-            shared = self.slope == "shared" or (self.slope == "auto" and few)
-            return best_posterior(masks, outputs, candidates(priors, masks.shape[1]), shared)
-
-        best = fitted(masks, outputs)
-        self.slope_, self.noise_ratio_ = best.slopes, best.noise_ratio
-        self.damping_factor_ = best.candidate.factor
-        if len(masks) >= LDS_FROM:
-            found = cross_validated_lds(
-                masks, outputs, lambda m, o: fitted(m, o).scores, self.cv, rng
-            )
-            self.cross_validated_lds_, self.cross_validated_lds_std_error_ = found
-        return best.scores
+        self,
+        priors: Any,
+        parts: Iterable[SubsetOutputs],
+        model: Any,
+        train: Any,
+        queries: Any,
+        rng: np.random.RandomState,
+    ) -> Learned:
+        """Learn from trainings, block after block, until it is enough; sets the results."""
+        known: SubsetOutputs | None = None
+        sweeps: Sweeps | None = None
+        learned = None
+        for part in parts:
+            known = joined(known, part)
+            if isinstance(part, SubsetRuns) and self.scores == "sweep":
+                found = sweep_runs(model, part, train, queries, self._explained(), self.verbose)
+                sweeps = found if sweeps is None else sweeps.joined(found)
+            learned = learn(priors, known, sweeps, self.slope, self.cv, rng)
+            if learned.reaches(self.target_lds, self.target_std_error):
+                break
+        learned = prior_only(priors) if learned is None else learned
+        self.subset_outputs_, self.predictions_ = known, learned.predictions
+        self.slope_, self.noise_ratio_ = learned.slopes, learned.noise_ratio
+        self.damping_factor_ = learned.factor
+        self.cross_validated_lds_ = learned.lds
+        self.cross_validated_lds_std_error_ = learned.std_error
+        return learned
 
     def _all_scores(self, queries: Examples | ExamplesList) -> np.ndarray:
         return self.fitted_[0].scores(each(queries)[0])

@@ -92,13 +92,15 @@ def _column_means(examples: Examples, batch_size: int = 4096) -> Tensor:
 class CenteredLinear(nn.Sequential):
     """``o = W (x - μ) + b'`` with ``b' = b + W μ``, for a linear layer ``o = W x + b``.
 
+    What follows the linear layer, such as a scale of its outputs, stays as it is.
+
     Solvers center features in the same way.  If a column's mean is far above its spread (a year, a
     date), rounding errors of the raw features dominate the direction of that column.
 
     Parameters
     ----------
-    linear : torch.nn.Linear
-        A layer with a bias.
+    module : torch.nn.Sequential
+        Its layer ``linear``, with a bias, is the first.
     means : Tensor of shape (n_features,)
         μ.
     keeps_sparse : bool, default=False
@@ -108,14 +110,17 @@ class CenteredLinear(nn.Sequential):
     center: Center
     linear: nn.Linear
 
-    def __init__(self, linear: nn.Linear, means: Tensor, keeps_sparse: bool = False):
+    def __init__(self, module: Any, means: Tensor, keeps_sparse: bool = False):
         super().__init__()
+        linear = module.linear
         weight, bias = linear.weight.detach(), linear.bias.detach()
         self.center = Center(means, keeps_sparse)
         self.linear = nn.utils.skip_init(nn.Linear, *reversed(weight.shape))
         self.linear.weight = nn.Parameter(weight.clone())
         # b' = b + W μ
         self.linear.bias = nn.Parameter(bias + weight @ means)
+        for name, rest in list(module.named_children())[1:]:
+            self.add_module(name, rest)
 
 
 class Center(nn.Module):
@@ -163,8 +168,7 @@ def centered(task: Task, means: Tensor, keeps_sparse: bool = False) -> Task:
     -------
     Task
     """
-    linear: Any = task.module.linear
-    return replace(task, module=CenteredLinear(linear, means, keeps_sparse).eval())
+    return replace(task, module=CenteredLinear(task.module, means, keeps_sparse).eval())
 
 
 @dataclass
@@ -241,19 +245,21 @@ def _scales(diagonal: Tensor, module: CenteredLinear) -> tuple[Tensor, Tensor]:
     Both are 0 for features without curvature.
     """
     n_outputs, n_features = module.linear.weight.shape
-    of_columns = diagonal[:-n_outputs].view(n_outputs, n_features).mean(0)
-    of_bias = diagonal[-n_outputs:].mean()
+    n_weights = n_outputs * n_features
+    of_columns = diagonal[:n_weights].view(n_outputs, n_features).mean(0)
+    of_bias, of_rest = diagonal[n_weights:][:n_outputs].mean(), diagonal[n_weights + n_outputs :]
     rounding = CONSTANT * torch.finfo(diagonal.dtype).eps * module.center.means.abs()
     constant = of_columns <= rounding.square() * of_bias
     roots = torch.where(constant, 0.0, of_columns.sqrt())
-    roots = torch.cat([roots.repeat(n_outputs), of_bias.sqrt().expand(n_outputs)])
+    roots = torch.cat([roots.repeat(n_outputs), of_bias.sqrt().expand(n_outputs), of_rest.sqrt()])
     return torch.where(roots > 0, 1 / roots, 0.0), roots
 
 
 def to_raw(rows: Tensor, module: CenteredLinear) -> Tensor:
     """Rows of a factor ``(r, p)`` times ``T⁻¹``: ``b' = b + W μ``."""
     n_outputs, n_features = module.linear.weight.shape
-    weights, biases = rows[:, :-n_outputs], rows[:, -n_outputs:]
+    n_weights = n_outputs * n_features
+    weights, biases = rows[:, :n_weights], rows[:, n_weights : n_weights + n_outputs]
     # r_W + r_b' μᵀ, (r, n_outputs, n_features)
     moved = weights.unflatten(1, (n_outputs, n_features)) + biases[..., None] * module.center.means
-    return torch.cat([moved.flatten(1), biases], dim=1)
+    return torch.cat([moved.flatten(1), rows[:, n_weights:]], dim=1)

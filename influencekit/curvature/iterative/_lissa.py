@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import ceil, log
+from math import ceil, inf, log
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from influencekit.curvature._problem import Curvature, CurvatureProblem, drawn_s
 from influencekit.curvature._solution import Solution
 from influencekit.curvature.iterative._iterative import IterativeCurvature, relative
 from influencekit.curvature.low_rank._lanczos import extreme_eigenvalues, lanczos, normal_rows
+from influencekit.exceptions import ConvergenceWarning, ResourceError, warn_user
 from influencekit.utils._long_work import progress
 from influencekit.utils.validation import Interval, StrOptions
 
@@ -29,6 +30,10 @@ N_BATCHES = 5
 LONGEST = 10_000
 #: Number of terms after which convergence is checked only now and then.
 OFTEN = 20
+#: Number of terms above which the user is told beforehand.
+MANY = 1_000
+#: Number of terms after which the rate of a series on all examples is looked at.
+SETTLED = 200
 
 
 class LiSSA(Curvature, name="lissa"):
@@ -44,7 +49,9 @@ class LiSSA(Curvature, name="lissa"):
         largest found by Lanczos on the whole data and on 5 batches.
     depth : int or None, default=None
         Number of terms in the series. None: enough for the slowest direction, one without
-        curvature, to reach ``rtol``: ``log(1/rtol) * scale / λ``, at most 10,000.
+        curvature, to reach ``rtol``: ``log(1/rtol) * scale / λ``. Above 1,000 terms a
+        warning says so. If more than 10,000 are needed, an error says so: beforehand for batches,
+        and for all examples as soon as the rate shows it.
     repeats : int, default=1
         Number of series to average, which reduces the noise of the batches.
     rows_per_step : int or None, default=128
@@ -137,7 +144,9 @@ class LissaCurvature(IterativeCurvature):
 
     def run(self, vectors: Tensor, damping: float) -> Solution:
         scale = self._scale(damping)
-        depth, _ = self._depth(scale, damping)
+        depth, enough = self._depth(scale, damping)
+        if self.settings.depth is None:
+            self._announce(depth, enough, len(vectors), scale, damping)
         total, taken = torch.zeros_like(vectors), 0
         for repeat in range(self.settings.repeats):
             h, terms = self._series(vectors, damping, scale, depth, self.seed + repeat)
@@ -152,6 +161,7 @@ class LissaCurvature(IterativeCurvature):
     ) -> tuple[Tensor, int]:
         h, shift = vectors.clone(), self.operator.diagonal(damping) / scale
         norms = torch.linalg.vector_norm(vectors, dim=1)
+        before = inf
         steps = progress(range(depth), "LiSSA", self.problem.engine.verbose, leave=False)
         rows = self._batches(depth, seed)
         for t in steps:
@@ -164,9 +174,46 @@ class LissaCurvature(IterativeCurvature):
             size = torch.linalg.vector_norm(h, dim=1)
             if bool((~(size <= 2 * (t + 2) * norms)).any()):
                 self._explain(t + 1, float((size / norms).nan_to_num(0).max()), scale, damping)
-            if self.rows_per_step is None and bool((relative(change, vectors) <= self.rtol).all()):
+            if self.rows_per_step is not None:
+                continue
+            left = float(relative(change, vectors).max())
+            if left <= self.rtol:
                 return h, t + 1
+            if t and t % SETTLED == 0 and self.settings.depth is None:
+                self._check_rate(t, before, left, scale, damping)
+                before = left
         return h, depth
+
+    def _announce(self, depth: int, enough: bool, k: int, scale: float, damping: float) -> None:
+        """Say what a long series costs, or that it is too long."""
+        if self.rows_per_step is not None and not enough:
+            slowest = self.smallest_ + damping
+            raise self._too_long(log(1 / self.rtol) * scale / max(slowest, 1e-300), scale, damping)
+        if depth * self.settings.repeats > MANY:
+            rows = self.rows_per_step or len(self.problem.examples)
+            warn_user(
+                f"LiSSA takes up to {depth * self.settings.repeats:,} terms at "
+                f"damping={damping:.3g}, each two forward and backward passes over {rows:,} "
+                f"examples for {k:,} gradients. A larger damping needs fewer; ConjugateGradient() "
+                "takes a few dozen for the same products.",
+                ConvergenceWarning,
+            )
+
+    def _check_rate(self, t: int, before: float, left: float, scale: float, damping: float) -> None:
+        """Stop a series that cannot reach ``rtol``: its rate only becomes slower."""
+        fall = log(before / left) / SETTLED if before < inf else inf
+        needed = t + log(left / self.rtol) / fall if fall > 0 else inf
+        if needed > LONGEST:
+            raise self._too_long(needed, scale, damping, f" After {t} terms it is {left:.2g}.")
+
+    def _too_long(self, needed: float, scale: float, damping: float, so_far: str = "") -> Exception:
+        least = log(1 / self.rtol) * scale / LONGEST - self.smallest_
+        return ResourceError(
+            f"LiSSA needs about {needed:,.0f} terms to bring the residual below rtol={self.rtol:g} "
+            f"at damping={damping:.3g}, more than {LONGEST:,}.{so_far} Use a damping above "
+            f"{least:.2g}, ConjugateGradient(), which needs a few dozen products, or give depth: a "
+            "shorter series acts like more damping."
+        )
 
     def _batches(self, depth: int, seed: int) -> Iterator[Tensor | None]:
         """Rows of each term: permutations of all rows, cut into batches; None is all rows."""

@@ -113,9 +113,12 @@ def examples_frame(display: Any) -> Any:
     pd = import_optional("pandas", "TopExamplesDisplay.to_frame")
     keys, facts, rows = zip(*_entries(display, missing=pd.NA), strict=True)
     index = pd.MultiIndex.from_tuples(keys, names=["test", "kind", "rank"])
-    table = pd.DataFrame(facts, columns=["train", "score", "label"], index=index)
+    columns = ["train", "score", "label", "predicted", "probability"]
+    table = pd.DataFrame(facts, columns=columns, index=index)
     if display.y_train is None and display.y_query is None:
         table = table.drop(columns="label")
+    unknown = [name for name in columns[3:] if getattr(display, name) is None]
+    table = table.drop(columns=unknown)
     return pd.concat([table, pd.DataFrame(rows, index=index)], axis=1)
 
 
@@ -128,11 +131,12 @@ def _entries(display: Any, missing: Any) -> Iterator[tuple]:
         ("opponent", display.opponents, display.opponent_scores),
     ]
     for row, test in enumerate(tests):
-        facts = (missing, float("nan"), label_or_none(display.y_query, row))
+        own = [label_or_none(v, row) for v in (display.predicted, display.probability)]
+        facts = (missing, float("nan"), label_or_none(display.y_query, row), *own)
         yield (test, "test", 0), facts, features(display.X_query, row)
         for kind, positions, scores in sides:
             for rank, position in enumerate(positions[row]):
                 if position != NONE:
                     label = label_or_none(display.y_train, position)
-                    facts = (labels[position], scores[row, rank], label)
+                    facts = (labels[position], scores[row, rank], label, None, None)
                     yield (test, kind, rank + 1), facts, features(display.X_train, position)

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from influencekit.displays._style import FIRST, SECOND, import_pyplot, neutral_color, open_axes
 from influencekit.displays.examples._images import Grid, as_images, draw_image
+from influencekit.displays.examples._predictions import own_predictions
 from influencekit.displays.examples._rows import (
     NONE,
     as_table,
@@ -51,6 +52,9 @@ class TopExamplesDisplay:
         Numbers of the test examples, for the captions; None counts from 0.
     image_shape : tuple of int, default=None
         Shape of one image, (h, w), (h, w, 3) or (3, h, w), if `X_train` is flat.
+    predicted, probability : array-like of shape (n_shown,), default=None
+        What the model predicts for the test examples, and the probability that it gives it, for
+        `to_frame`.
 
     Attributes
     ----------
@@ -91,6 +95,8 @@ class TopExamplesDisplay:
         y_query: ArrayLike | None = None,
         query_positions: ArrayLike | None = None,
         image_shape: tuple[int, ...] | None = None,
+        predicted: ArrayLike | None = None,
+        probability: ArrayLike | None = None,
     ):
         self.proponents = np.asarray(proponents)
         self.opponents = np.asarray(opponents)
@@ -103,6 +109,8 @@ class TopExamplesDisplay:
         counted = np.arange(n_shown)
         self.query_positions = counted if query_positions is None else np.asarray(query_positions)
         self.image_shape = image_shape
+        self.predicted = None if predicted is None else np.asarray(predicted)
+        self.probability = None if probability is None else np.asarray(probability)
         self._check()
 
     @classmethod
@@ -231,6 +239,8 @@ class TopExamplesDisplay:
             plot=False,
         )
         display.query_positions = rows
+        if hasattr(attributor, "task_"):
+            display.predicted, display.probability = own_predictions(attributor.task_, shown)
         return display.plot(ax=ax, kind=kind) if plot else display
 
     def plot(self, ax: Any = None, *, kind: str = "auto", cmap: str = "gray") -> TopExamplesDisplay:
@@ -311,8 +321,9 @@ class TopExamplesDisplay:
         pandas.DataFrame
             One row for each example, indexed by test example (index label in X_query, or position),
             kind ("test", "proponent" or "opponent") and rank (from 1).  Columns: ``train``
-            (index label in X_train, or position), ``score``, ``label`` if labels are known, then
-            the features.
+            (index label in X_train, or position), ``score``, ``label`` if labels are known,
+            ``predicted`` and ``probability`` of test examples if they are known (as from
+            `from_estimator`), then the features.
 
         Raises
         ------
@@ -343,7 +354,8 @@ class TopExamplesDisplay:
                 raise ValueError(
                     f"`{side}s` must be integer positions from 0 to {n_train - 1} (-1: empty)."
                 )
-        lengths = {"y_train": n_train, "y_query": n_shown, "query_positions": n_shown}
+        names = ("y_query", "query_positions", "predicted", "probability")
+        lengths = {"y_train": n_train, **dict.fromkeys(names, n_shown)}
         for name, length in lengths.items():
             values = getattr(self, name)
             if values is not None and values.shape != (length,):

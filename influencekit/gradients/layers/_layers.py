@@ -236,20 +236,22 @@ def layer_blocks(
     calls: Sequence[tuple[int, Tensor, Tensor]],
     cotangents: Tensor,
     keep_factors: bool,
+    dtype: torch.dtype,
     keep_graph: bool = False,
 ) -> dict[str, Block]:
-    """A block for every layer from its recorded calls, except where its rule fails."""
+    """A block for every layer from its recorded calls, in one dtype, except where a rule fails."""
     gradients = pull_back(outputs, [call[2] for call in calls], cotangents, keep_graph)
     by_layer: dict[int, list] = {}
     for (position, x, _), g in zip(calls, gradients, strict=True):
-        by_layer.setdefault(position, []).append((x, g))
+        x = x.to(dtype) if x.is_floating_point() else x  # autocast: factors of several dtypes
+        by_layer.setdefault(position, []).append((x, g.to(dtype)))
     n, blocks = len(outputs), {}
     for position, layer in enumerate(layers):
         try:
             if position in by_layer:
                 blocks[layer.name] = layer.block(by_layer[position], n, keep_factors)
             else:
-                blocks[layer.name] = layer.zeros(n, cotangents)
+                blocks[layer.name] = layer.zeros(n, cotangents.to(dtype))
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
             LOG.debug("%s: its rule fails, so it is differentiated: %s", layer.name, error)
     return blocks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,76 +15,24 @@ from torch import Tensor, nn
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients.blocks._base import WORKSPACE, BlockSpec
-from influencekit.gradients.layers._layers import LOG, Layer, forward_recorded, layer_blocks
+from influencekit.gradients.layers._groups import Group, Trust
+from influencekit.gradients.layers._layers import Layer, forward_recorded, layer_blocks
 from influencekit.gradients.layers._rules import own_parameters, rule_for
 from influencekit.models._task import Task
 from influencekit.utils._torch import (
     count_rows,
     count_saved_bytes,
     flat_gradient,
+    has_reentrant_checkpoints,
     no_hidden_loops,
     plain_kernels,
     select_rows,
 )
 
-__all__ = ["REST", "Group", "Layout", "Trust", "check_unmixed", "discover", "tolerance"]
+__all__ = ["REST", "Layout", "check_unmixed", "discover", "tolerance"]
 
 #: Name of the block that collects everything without factors.
 REST = "rest"
-
-
-#: Numbers that checks may pass through a model before they are limited to a share of all work.
-_FREE_WORK = 2**21
-_SHARE = 1 / 20
-_FEW = 3  # examples of a batch that is too large to be checked as a whole
-_CALL = 2**16  # what the call of a module costs, in the same unit
-
-
-@dataclass(frozen=True)
-class Group:
-    """Layers with the same weight, and the names of the parameters that they train."""
-
-    layers: tuple[Layer, ...]
-    names: tuple[str, ...]
-
-    @property
-    def place(self) -> int:
-        """First column of the weight."""
-        return self.layers[0].place
-
-
-@dataclass
-class Trust:
-    """Which layers' rules are believed, and how much work checks may still take.
-
-    Parameters
-    ----------
-    work : int
-        Numbers that one example passes through the model.
-    lost : dict of int to int
-        Groups, by place, whose rule was wrong, with the number of other ways that failed too.
-    credit : float
-        Work that may still go to checks.
-    """
-
-    work: int
-    lost: dict[int, int] = field(default_factory=dict)
-    credit: float = _FREE_WORK
-
-    def lose(self, groups: Sequence[Group], reason: str) -> None:
-        """Believe the rules of these layers no more."""
-        for group in groups:
-            if group.place not in self.lost:
-                LOG.debug("%s: %s, so it is differentiated", group.layers[0].name, reason)
-                self.lost[group.place] = 0
-
-    def positions(self, n: int, last: bool) -> Tensor | None:
-        """Examples of a batch of n that are checked: all or a few, as the work allows; or None."""
-        affordable = (self.credit - _CALL) // self.work
-        size = n if affordable >= n else min(n, _FEW)
-        checked = last or affordable >= size
-        self.credit += n * self.work * _SHARE - checked * (size * self.work + _CALL)
-        return torch.linspace(0, n - 1, size).round().long() if checked else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,8 +119,11 @@ def _discover(task: Task, inputs: Any) -> Layout:
     layers = _placed(task, _candidates(task), pair, triple)
     outputs, calls = forward_recorded(task, layers, pair)
     cotangents = _pattern(outputs)
-    reference = _reference(task, alone, cotangents, outputs)
-    blocks = layer_blocks(layers, outputs, calls, cotangents[:, None], keep_factors=True)
+    _refuse_reentrant(task, outputs)
+    coarsest = _coarsest(task, [y for _, _, y in calls])
+    reference = _reference(task, alone, cotangents, outputs, coarsest)
+    options: dict = {"keep_factors": True, "dtype": task.dtype}
+    blocks = layer_blocks(layers, outputs, calls, cotangents[:, None], **options)
     scale = max((float(g.abs().max()) for g in reference.values()), default=0.0)
     names = {id(p): name for name, p in task.parameters.items()}
     good, groups = [], []
@@ -182,7 +133,7 @@ def _discover(task: Task, inputs: Any) -> Layout:
         if any(layer.name not in blocks for layer in group):
             continue
         found = reduce(torch.add, (blocks[layer.name].dense() for layer in group))
-        if agrees(found, expected, scale):
+        if agrees(found, expected, scale, coarsest):
             good += group
             groups.append(Group(tuple(group), own))
     covered = {names[id(p)] for layer in good for p in _trained(layer)}
@@ -194,11 +145,21 @@ def _discover(task: Task, inputs: Any) -> Layout:
         tuple(groups),
         rest,
         tuple(columns[name] for name in rest),
-        _fallback_vmaps(task, rest, pair, cotangents, reference, scale),
+        _fallback_vmaps(task, rest, pair, cotangents, (reference, scale, coarsest)),
         task.n_parameters,
         activation_bytes,
-        Trust(task.n_parameters + activation_bytes // 4),
+        Trust(task.n_parameters + activation_bytes // 4, coarsest),
     )
+
+
+def _refuse_reentrant(task: Task, outputs: Tensor) -> None:
+    """Refuse reentrant checkpoints: only ``backward`` reaches the parameters inside them."""
+    if has_reentrant_checkpoints(outputs):
+        raise UnsupportedModelError(
+            f"model: {task.name} has reentrant checkpoints, which give no gradients of single "
+            "outputs. Use torch.utils.checkpoint.checkpoint(..., use_reentrant=False), or "
+            "switch checkpointing off: gradients are the same."
+        )
 
 
 def _by_place(layers: list[Layer]) -> list[list[Layer]]:
@@ -283,10 +244,17 @@ def tolerance(dtype: torch.dtype) -> float:
     return 2 * torch.finfo(dtype).eps ** 0.5
 
 
-def agrees(found: Tensor, expected: Tensor, scale: float) -> bool:
+def _coarsest(task: Task, outputs: Sequence[Tensor]) -> torch.dtype:
+    """The dtype of largest rounding that the model computes in, under autocast too."""
+    own = [p.dtype for p in task.parameters.values()]
+    found = [y.dtype for y in outputs if y.is_floating_point()]
+    return max(own + found, key=lambda dtype: torch.finfo(dtype).eps)
+
+
+def agrees(found: Tensor, expected: Tensor, scale: float, dtype: torch.dtype) -> bool:
     """Whether gradients agree, given the largest gradient of all parameters."""
-    floor = 100 * torch.finfo(expected.dtype).eps * scale
-    allowed = tolerance(expected.dtype) * float(expected.abs().max()) + floor
+    floor = 100 * torch.finfo(dtype).eps * scale
+    allowed = tolerance(dtype) * float(expected.abs().max()) + floor
     return found.shape == expected.shape and bool(((found - expected).abs() <= allowed).all())
 
 
@@ -300,10 +268,10 @@ def forward_alone(task: Task, inputs: Any) -> Tensor:
         ) from error
 
 
-def check_unmixed(task: Task, single: Tensor, together: Tensor) -> None:
+def check_unmixed(task: Task, single: Tensor, together: Tensor, dtype: torch.dtype) -> None:
     """Refuse a model whose outputs of an example change with the other examples of the batch."""
     if single.shape == together.shape:
-        allowed = 10 * tolerance(single.dtype) * (1e-30 + float(single.abs().max()))
+        allowed = 10 * tolerance(dtype) * (1e-30 + float(single.abs().max()))
         if bool(((single - together).abs() <= allowed).all()) or bool(single.isnan().any()):
             return
     raise UnsupportedModelError(_mixed(task))
@@ -320,7 +288,7 @@ def _mixed(task: Task) -> str:
 
 
 def _reference(
-    task: Task, alone: Sequence[Any], cotangents: Tensor, outputs: Tensor
+    task: Task, alone: Sequence[Any], cotangents: Tensor, outputs: Tensor, dtype: torch.dtype
 ) -> dict[str, Tensor]:
     """Gradients (2, numel) of every parameter by autograd, each example run by itself."""
     rows: dict[str, list] = {name: [] for name in task.parameters}
@@ -328,7 +296,7 @@ def _reference(
     for i, inputs in enumerate(alone):
         with torch.enable_grad(), plain_kernels():
             single = forward_alone(task, inputs)
-        check_unmixed(task, single.detach(), outputs[i : i + 1].detach())
+        check_unmixed(task, single.detach(), outputs[i : i + 1].detach(), dtype)
         grads = torch.autograd.grad(single, wanted, cotangents[i : i + 1], allow_unused=True)
         for (name, p), g in zip(task.parameters.items(), grads, strict=True):
             rows[name].append(flat_gradient(g, p))
@@ -336,7 +304,7 @@ def _reference(
 
 
 def _fallback_vmaps(
-    task: Task, names: tuple[str, ...], inputs: Any, cotangents: Tensor, reference: Any, scale: Any
+    task: Task, names: tuple[str, ...], inputs: Any, cotangents: Tensor, known: tuple
 ) -> bool:
     if not names:
         return True
@@ -347,9 +315,10 @@ def _fallback_vmaps(
             one = dense_rows(task, names, inputs, cotangents[:, None], workspace=WORKSPACE)
     except Exception:  # whatever a model raises under a transform, the loop has no transform
         return False
+    reference, scale, dtype = known
     expected = torch.cat([reference[name] for name in names], dim=1)
     found = (one[:, 0], rows[:, 0], rows[:, 1] / 2)
-    return all(agrees(part, expected, scale) for part in found)
+    return all(agrees(part, expected, scale, dtype) for part in found)
 
 
 def _activation_bytes(task: Task, pair: Any, triple: Any) -> int:

@@ -14,8 +14,9 @@ from influencekit.gradients._features import cat_blocks
 from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients.blocks._base import Block
 from influencekit.gradients.blocks._dense import DenseBlock
+from influencekit.gradients.layers._groups import Group, Trust
 from influencekit.gradients.layers._layers import LOG, forward_recorded, layer_blocks
-from influencekit.gradients.layers._layout import Group, Layout, Trust, check_unmixed, tolerance
+from influencekit.gradients.layers._layout import Layout, check_unmixed, tolerance
 from influencekit.models._task import Task
 from influencekit.utils._torch import flat_gradient, no_hidden_loops, plain_kernels, select_rows
 
@@ -31,9 +32,14 @@ class Batch:
     inputs : Tensor, tuple or dict of Tensor
     outputs : Tensor of shape (n, *output_shape)
     cotangents : Tensor of shape (n, R, *output_shape)
+    rounding : torch.dtype
+        That of the largest rounding in the model.
     """
 
-    def __init__(self, task: Task, inputs: Any, outputs: Tensor, cotangents: Tensor):
+    def __init__(
+        self, task: Task, inputs: Any, outputs: Tensor, cotangents: Tensor, rounding: torch.dtype
+    ):
+        self.dtype, self.rounding = task.dtype, rounding
         self.task, self.inputs = task, inputs
         self.outputs, self.cotangents = outputs, cotangents
 
@@ -42,10 +48,11 @@ class Batch:
         n, parts = len(self.cotangents), []
         copies = 2 if self.task.needs_two else 1
         for i in range(n):
-            inputs = select_rows(self.inputs, self.cotangents.new_tensor([i] * copies).long(), n)
+            rows = torch.tensor([i] * copies, device=self.cotangents.device)
+            inputs = select_rows(self.inputs, rows, n)
             outputs, calls = forward_recorded(self.task, group.layers, inputs)
-            own = self.cotangents[[i] * copies]
-            blocks = layer_blocks(group.layers, outputs, calls, own, True)
+            own = self.cotangents[rows]
+            blocks = layer_blocks(group.layers, outputs, calls, own, True, self.dtype)
             parts.append({name: block[:1] for name, block in blocks.items()})
         names = [layer.name for layer in group.layers if all(layer.name in p for p in parts)]
         return {name: cat_blocks([part[name] for part in parts]) for name in names}
@@ -55,9 +62,9 @@ class Batch:
         inputs, cotangents = self.inputs, self.cotangents
         options: dict = {"vmaps": vmaps, "workspace": workspace}
         with no_hidden_loops():
-            rows = dense_rows(self.task, group.names, inputs, cotangents, **options)
+            rows = dense_rows(self.task, group.names, inputs, cotangents, **options).to(self.dtype)
         first, *others = group.layers
-        zeros = {layer.name: layer.zeros(len(cotangents), cotangents) for layer in others}
+        zeros = {layer.name: layer.zeros(len(rows), rows) for layer in others}
         return {first.name: DenseBlock(first.spec, rows), **zeros}
 
     def check(self, groups: Sequence[Group], rows: Tensor, *, recorded: bool = False) -> Check:
@@ -72,7 +79,7 @@ class Batch:
         if not recorded:
             outputs = self._outputs(rows)
         again = outputs if few is rows and not recorded else self._outputs(few)
-        check_unmixed(self.task, again.detach(), self.outputs.detach()[few])
+        check_unmixed(self.task, again.detach(), self.outputs.detach()[few], self.rounding)
         count = torch.arange(chosen.shape[0] * chosen.shape[1], dtype=torch.float32)
         weights = (1.5 + torch.cos(count)).to(chosen).view(chosen.shape[:2])
         names = [name for group in groups for name in group.names]
@@ -82,8 +89,9 @@ class Batch:
         found: Any = [None] * len(names)
         if outputs.requires_grad:
             found = torch.autograd.grad(outputs, wanted, pulled, allow_unused=True)
-        sums = dict(zip(names, map(flat_gradient, found, wanted), strict=True))
-        return Check(rows, weights[None], sums)
+        flat = (flat_gradient(g, p).to(self.dtype) for g, p in zip(found, wanted, strict=True))
+        sums = dict(zip(names, flat, strict=True))
+        return Check(rows, weights[None].to(self.dtype), sums, self.rounding)
 
     def _outputs(self, rows: Tensor) -> Tensor:
         with torch.enable_grad(), plain_kernels():
@@ -97,6 +105,7 @@ class Check:
     rows: Tensor
     weights: Tensor
     sums: dict[str, Tensor]
+    rounding: torch.dtype
 
     def wrong(self, groups: Sequence[Group], blocks: dict[str, Block]) -> list[Group]:
         """Groups whose blocks have other sums."""
@@ -105,14 +114,14 @@ class Check:
         expected = [torch.cat([self.sums[name] for name in group.names]) for group in known]
         # Σ_ir w_ir g_ir
         found = [reduce(torch.add, (b.weighted_sums(self.weights)[0] for b in bs)) for bs in own]
-        eps = torch.finfo(self.weights.dtype).eps
+        eps = torch.finfo(self.rounding).eps
         sizes = [float(sums.norm()) for sums in expected]
         wrong = []
         for i, group in enumerate(known):
             difference = float((found[i] - expected[i]).norm())
-            if difference <= tolerance(self.weights.dtype) * sizes[i]:
+            if difference <= tolerance(self.rounding) * sizes[i]:
                 continue
-            allowed = tolerance(self.weights.dtype) * self._size(own[i])
+            allowed = tolerance(self.rounding) * self._size(own[i])
             if difference > allowed + 100 * eps * max(map(self._size, own)):
                 wrong.append(group)
         return wrong

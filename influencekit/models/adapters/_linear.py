@@ -1,4 +1,4 @@
-"""Linear models of scikit-learn as Tasks: Ridge, LinearRegression, LogisticRegression."""
+"""Linear models of scikit-learn as Tasks: least squares with L2 penalties, LogisticRegression."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from sklearn.linear_model import (
+    BayesianRidge,
+    ElasticNet,
     LinearRegression,
     LogisticRegression,
     LogisticRegressionCV,
@@ -24,9 +26,14 @@ from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.models.losses._elementwise import SquaredError
 
 __all__ = [
+    "bayesian_ridge_task",
+    "check_sign_free",
+    "class_weights",
+    "elastic_net_task",
     "linear_layer",
     "linear_module",
     "linear_regression_task",
+    "linear_task",
     "logistic_task",
     "ridge_task",
 ]
@@ -51,11 +58,11 @@ def ridge_task(model: Ridge | RidgeCV, loss: Any = None) -> Task:
         With a penalty of kind "sum".
     """
     refuse_loss(model, loss)
-    _check_sign_free(model)
+    check_sign_free(model)
     check_is_fitted(model)
     alpha = np.asarray(model.alpha_ if isinstance(model, RidgeCV) else model.alpha)
     strength = torch.as_tensor(2.0 * alpha.astype(np.float64).reshape(-1, 1))
-    return _squared_error_task(model, {"linear.weight": strength})
+    return linear_task(model, SquaredError(), {"linear.weight": strength})
 
 
 @as_task.register(LinearRegression)
@@ -72,26 +79,94 @@ def linear_regression_task(model: LinearRegression, loss: Any = None) -> Task:
     Task
     """
     refuse_loss(model, loss)
-    _check_sign_free(model)
+    check_sign_free(model)
     check_is_fitted(model)
-    return _squared_error_task(model, {})
+    return linear_task(model, SquaredError(), {})
 
 
-def _squared_error_task(model: Any, penalty: dict[str, Tensor]) -> Task:
+@as_task.register(BayesianRidge)
+def bayesian_ridge_task(model: BayesianRidge, loss: Any = None) -> Task:
+    """Task of a fitted BayesianRidge: its point estimate, ``Σ_i |y_i - o_i|² + (λ/α) |w|²``.
+
+    The precisions λ and α, which it estimated, are held fixed.
+
+    Parameters
+    ----------
+    model : BayesianRidge
+    loss : None
+
+    Returns
+    -------
+    Task
+        With a penalty of kind "sum".
+    """
+    refuse_loss(model, loss)
+    check_is_fitted(model)
+    strength = torch.tensor(2.0 * model.lambda_ / model.alpha_, dtype=torch.float64)
+    return linear_task(model, SquaredError(), {"linear.weight": strength})
+
+
+@as_task.register(ElasticNet)
+def elastic_net_task(model: ElasticNet, loss: Any = None) -> Task:
+    """Task of a fitted ElasticNet with ``l1_ratio=0``: ``(1/2W) Σ_i |y_i - o_i|² + ½ α |w|²``.
+
+    Parameters
+    ----------
+    model : ElasticNet or MultiTaskElasticNet
+    loss : None
+
+    Returns
+    -------
+    Task
+        With a penalty of kind "mean".
+
+    Raises
+    ------
+    UnsupportedModelError
+        For an L1 part in the penalty, which Lasso has.
+    """
+    refuse_loss(model, loss)
+    if model.l1_ratio != 0 and model.alpha != 0:
+        raise UnsupportedModelError(
+            f"model: {type(model).__name__} has an L1 penalty (l1_ratio={model.l1_ratio:g}), which "
+            f"is not differentiable at coefficients of zero. Accepted is ElasticNet(l1_ratio=0), "
+            f"or Ridge."
+        )
+    check_sign_free(model)
+    check_is_fitted(model)
+    strength = torch.tensor(float(model.alpha), dtype=torch.float64)
+    return linear_task(model, SquaredError(0.5), {"linear.weight": strength}, penalty_kind="mean")
+
+
+def linear_task(model: Any, loss: OutputLoss, penalty: dict[str, Tensor], **options: Any) -> Task:
+    """Task of a fitted linear model of scikit-learn; its penalty is of kind "sum" by default.
+
+    Parameters
+    ----------
+    model : estimator with ``coef_`` and ``intercept_``
+    loss : OutputLoss
+    penalty : dict of Tensor
+    **options
+        Other parameters of the Task.
+
+    Returns
+    -------
+    Task
+    """
+    given: dict[str, Any] = {"penalty_kind": "sum", "convex": True, **options}
     return Task(
         module=linear_module(model.coef_, model.intercept_, model.fit_intercept),
-        loss=SquaredError(),
+        loss=loss,
         penalty=penalty,
-        penalty_kind="sum",
         estimator=model,
         name=type(model).__name__,
         n_features_in=getattr(model, "n_features_in_", None),
         feature_names_in=getattr(model, "feature_names_in_", None),
-        convex=True,
+        **given,
     )
 
 
-def _check_sign_free(model: Any) -> None:
+def check_sign_free(model: Any) -> None:
     if getattr(model, "positive", False):
         raise UnsupportedModelError(
             f"model: {type(model).__name__}(positive=True) is solved under constraints; the "
@@ -131,19 +206,8 @@ def logistic_task(model: LogisticRegression, loss: Any = None) -> Task:
     if model.solver == "liblinear" and model.fit_intercept:
         penalty["linear.bias"] = strength.reshape(-1) / float(model.intercept_scaling) ** 2
     output_loss, class_weight = _loss(model)
-    return Task(
-        module=linear_module(model.coef_, model.intercept_, model.fit_intercept),
-        loss=output_loss,
-        classes=model.classes_,
-        penalty=penalty,
-        penalty_kind="sum",
-        class_weight=class_weight,
-        estimator=model,
-        name=type(model).__name__,
-        n_features_in=getattr(model, "n_features_in_", None),
-        feature_names_in=getattr(model, "feature_names_in_", None),
-        convex=True,
-    )
+    options = {"classes": model.classes_, "class_weight": class_weight}
+    return linear_task(model, output_loss, penalty, **options)
 
 
 def _strength(model: LogisticRegression) -> Tensor:
@@ -177,7 +241,7 @@ def _loss(model: LogisticRegression) -> tuple[OutputLoss, ClassWeight]:
     """Loss and class weight of the Task."""
     multi_class = getattr(model, "multi_class", "deprecated")
     binary = len(model.classes_) == 2
-    weight = _class_weight(model)
+    weight = class_weights(model)
     if binary:
         if multi_class == "multinomial":
             raise UnsupportedModelError(
@@ -199,7 +263,17 @@ def _loss(model: LogisticRegression) -> tuple[OutputLoss, ClassWeight]:
     return BinaryCrossEntropy(), weight
 
 
-def _class_weight(model: Any) -> ClassWeight:
+def class_weights(model: Any) -> ClassWeight:
+    """Weight of each class in a classifier's objective, "balanced", or None.
+
+    Parameters
+    ----------
+    model : classifier with ``class_weight`` and ``classes_``
+
+    Returns
+    -------
+    Tensor of shape (n_classes,), "balanced" or None
+    """
     if model.class_weight is None:
         return None
     if isinstance(model.class_weight, str):

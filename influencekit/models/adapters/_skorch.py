@@ -16,8 +16,10 @@ from influencekit.models._module import copy_module, like_parameters
 from influencekit.models._optimizers import weight_decay_penalty
 from influencekit.models._task import Task, as_task
 from influencekit.models.adapters._held_out_rows import skorch_training_rows
+from influencekit.models.adapters._skorch_objective import SkorchObjective
 from influencekit.models.losses._criteria import Criterion, read_criterion
 from influencekit.models.losses._cross_entropy import CrossEntropy
+from influencekit.models.losses._custom import CustomLoss
 
 __all__ = ["skorch_task"]
 
@@ -38,8 +40,9 @@ def skorch_task(model: NeuralNet, loss: Any = None) -> Task:
     ----------
     model : skorch.NeuralNet
     loss : torch.nn.Module or callable, default=None
-        Replaces the criterion, for nets that override ``get_loss``: the per-example loss of the
-        module's (first) output.
+        Replaces the criterion: the per-example loss of the module's output. A net's own
+        ``get_loss`` is read as a function of output and targets; one that also reads the inputs or
+        the module's weights needs it.
 
     Returns
     -------
@@ -104,14 +107,16 @@ def _check_trained(net: NeuralNet) -> None:
 def _read(net: NeuralNet) -> Criterion:
     """The criterion as the net's own ``get_loss`` calls it."""
     known = (NeuralNet, NeuralNetClassifier, NeuralNetBinaryClassifier)
-    for step in ("get_loss", "infer"):
-        if getattr(type(net), step) not in [getattr(kind, step) for kind in known]:
-            raise UnsupportedModelError(
-                f"model: {type(net).__name__} overrides {step}, so its objective may differ from "
-                f"its criterion. Give the loss that it minimizes, a function of the module's "
-                "output and the targets: as_task(net, loss=...)."
-            )
+    if type(net).infer not in [kind.infer for kind in known]:
+        raise UnsupportedModelError(
+            f"model: {type(net).__name__} overrides infer, so its objective may differ from "
+            f"its criterion. Give the loss that it minimizes, a function of the module's "
+            "output and the targets: as_task(net, loss=...)."
+        )
     criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
+    if type(net).get_loss not in [kind.get_loss for kind in known]:
+        reduction = read_criterion(criterion).reduction
+        return Criterion(CustomLoss(SkorchObjective(net)), reduction=reduction)
     read = read_criterion(criterion)
     takes_log = type(net).get_loss is NeuralNetClassifier.get_loss
     if takes_log and isinstance(criterion, nn.NLLLoss):

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from influencekit.exceptions import ResourceError
+
 __all__ = ["Draw", "HessianFactor", "OutputLoss", "class_positions", "log_floor"]
 
 #: ``draw(*shape)`` gives float64 uniform numbers (n, n_samples, *shape) inside (0, 1), the same
@@ -40,6 +42,8 @@ class OutputLoss(ABC):
 
     #: "classification", "regression" or "other"
     problem_type: str = "other"
+    #: Most outputs of an example for which the output Hessian is formed.
+    most_outputs: int = 4096
 
     @abstractmethod
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -48,6 +52,30 @@ class OutputLoss(ABC):
     @abstractmethod
     def hessian_factor(self, outputs: Tensor, targets: Tensor) -> HessianFactor:
         """Factor of the Hessian with respect to the flattened outputs."""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether a user wrote it, so that it has to show that it does not mix examples."""
+        return type(self).__module__.partition(".")[0] != "influencekit"
+
+    def check_size(self, outputs: Tensor) -> None:
+        """Refuse outputs of which :meth:`hessian_factor` would take too long.
+
+        Raises
+        ------
+        ResourceError
+            If they have more than ``most_outputs``.
+        """
+        m = outputs[0].numel()
+        if m > self.most_outputs:
+            raise ResourceError(
+                f"The Gauss-Newton matrix of {m:,} outputs per example takes an output Hessian "
+                f"with {m:,} rows and columns and up to as many gradients for each example; "
+                f"accepted for {type(self).__name__} are at most {self.most_outputs:,} outputs. "
+                "Use InfluenceFunction(), which draws labels from the model there, or a curvature "
+                "of loss gradients: InfluenceFunction('fisher'), InfluenceFunction('datainf') or "
+                "InfluenceFunction(LoGra(rows='fisher'))."
+            )
 
     def sampled_gradients(self, outputs: Tensor, targets: Tensor, draw: Draw) -> Tensor:
         """Random output gradients whose outer product is the Hessian in expectation.
@@ -71,10 +99,19 @@ class OutputLoss(ABC):
         -------
         Tensor of shape (n, n_samples, ..., n_outputs)
         """
+        self.check_size(outputs)
         factor = self.hessian_factor(outputs, targets).factor
         normal = torch.special.ndtri(draw(factor.shape[-1])).to(factor.dtype)
         gradients = normal @ factor.mT
         return gradients.reshape(*gradients.shape[:2], *outputs.shape[1:])
+
+    def target_shape(self, outputs: Tensor) -> tuple[int, ...]:
+        """Shape of one example's target, if it is not a position, for outputs (n, ...)."""
+        return tuple(outputs.shape[1:])
+
+    def explained(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What ``output="neg_loss"`` is the negative of: the loss itself, or that of a vote."""
+        return self(outputs, targets)
 
     def prediction(self, outputs: Tensor) -> Tensor:
         """Predictions of the model, in the units of its target (n, n_outputs)."""
@@ -94,6 +131,10 @@ class OutputLoss(ABC):
             return self.prediction(outputs)
         logits = self.class_logits(outputs)
         return self.encode_classes(logits.argmax(1), logits.shape[1])
+
+    def predicted_positions(self, outputs: Tensor) -> Tensor:
+        """Position (n,) of the class that the model predicts."""
+        return self.class_logits(outputs).argmax(-1)
 
     def positions(self, targets: Tensor) -> Tensor:
         """Targets as class positions (n,), for :meth:`margin` and :meth:`logit`."""

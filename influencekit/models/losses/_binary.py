@@ -32,6 +32,8 @@ class BinaryLoss(ColumnLoss):
     """
 
     problem_type = "classification"
+    #: Score above which a single column predicts the second class.
+    cut: float = 0.0
 
     def __init__(
         self,
@@ -60,8 +62,12 @@ class BinaryLoss(ColumnLoss):
     def predicted_targets(self, outputs: Tensor) -> Tensor:
         z = outputs.flatten(1)
         if z.shape[1] == 1 or self.multilabel:
-            return (z > 0).to(z.dtype).reshape(outputs.shape)
+            return (z > self.cut).to(z.dtype).reshape(outputs.shape)
         return F.one_hot(z.argmax(1), z.shape[1]).to(z.dtype)
+
+    def predicted_positions(self, outputs: Tensor) -> Tensor:
+        z = outputs.flatten(1)
+        return (z[:, 0] > self.cut).long() if z.shape[1] == 1 else z.argmax(1)
 
     def margin(self, outputs: Tensor, positions: Tensor) -> Tensor:
         return self.logit(outputs, positions)

@@ -17,8 +17,10 @@ from influencekit.models.losses._binary import BinaryCrossEntropy
 from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.models.losses._custom import CustomLoss
 from influencekit.models.losses._elementwise import ElementwiseLoss, SquaredError
+from influencekit.models.losses._sequence import SequenceCrossEntropy
+from influencekit.models.losses._several_arguments import PLACES, SeveralArguments
 
-__all__ = ["Criterion", "read_criterion"]
+__all__ = ["Criterion", "frozen_criterion", "read_criterion"]
 
 
 class Criterion(NamedTuple):
@@ -99,14 +101,21 @@ def _(criterion: nn.Module) -> Criterion:
 
 
 def _custom(criterion: nn.Module) -> Criterion:
-    return Criterion(CustomLoss(_frozen(criterion)), reduction=_reduction(criterion))
+    frozen = frozen_criterion(criterion)
+    function = SeveralArguments(frozen) if type(criterion) in PLACES else frozen
+    return Criterion(CustomLoss(function), reduction=_reduction(criterion))
 
 
 def _cross_entropy(criterion: nn.CrossEntropyLoss) -> Criterion:
-    _check_ignore_index(criterion)
     smoothing, weight = float(criterion.label_smoothing), _constant(criterion.weight)
     if weight is None or smoothing == 0:
         loss = CrossEntropy(smoothing)
+        if weight is None and smoothing == 0:
+            loss.spatial = SequenceCrossEntropy(
+                "sum" if criterion.reduction == "sum" else "tokens", criterion.ignore_index
+            )
+        else:
+            _check_ignore_index(criterion)
     elif bool((weight > 0).all()):
         loss = CrossEntropy(smoothing, weight)
     else:
@@ -176,8 +185,17 @@ def _constant(weight: Tensor | None) -> Tensor | None:
     return None if weight is None else weight.detach().clone()
 
 
-def _frozen(criterion: nn.Module) -> nn.Module:
-    """Copy in eval mode, with any parameters as constants."""
+def frozen_criterion(criterion: nn.Module) -> nn.Module:
+    """Copy in eval mode, with any parameters as constants.
+
+    Parameters
+    ----------
+    criterion : torch.nn.Module
+
+    Returns
+    -------
+    torch.nn.Module
+    """
     return copy.deepcopy(criterion).eval().requires_grad_(False)
 
 

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from influencekit.models.losses._base import Draw, HessianFactor, OutputLoss, log_floor
+from influencekit.models.losses._base import (
+    Draw,
+    HessianFactor,
+    OutputLoss,
+    class_positions,
+    log_floor,
+)
 
 __all__ = ["CrossEntropy", "label_gradients"]
 
 
 class CrossEntropy(OutputLoss):
     """Softmax cross-entropy of logits (n, n_classes) and class positions (n,).
+
+    With ``spatial``, logits (n, n_classes, ...) and class positions (n, ...) as well, one for each
+    pixel: the classes are second, as in torch.
 
     Parameters
     ----------
@@ -24,15 +34,25 @@ class CrossEntropy(OutputLoss):
         weights the smoothed part by each class, and the rest by the example's class. The loss here
         is that of the criterion divided by the weight of the example's class, which the Task has as
         ``class_weight``.
+    spatial : SequenceCrossEntropy or None, default=None
+        The loss of several positions for each example, with classes last.
     """
 
     problem_type = "classification"
 
-    def __init__(self, label_smoothing: float = 0.0, smoothing_weight: Tensor | None = None):
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        smoothing_weight: Tensor | None = None,
+        spatial: Any = None,
+    ):
         self.label_smoothing = label_smoothing
         self.smoothing_weight = smoothing_weight
+        self.spatial = spatial
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if self.spatial is not None and outputs.ndim > 2:
+            return self.spatial(_classes_last(outputs), targets.flatten(1))
         _check_matrix(outputs)
         if self.smoothing_weight is None:
             return F.cross_entropy(
@@ -40,6 +60,12 @@ class CrossEntropy(OutputLoss):
             )
         shares = self._shares(targets, outputs)
         return -(shares * torch.log_softmax(outputs, dim=-1)).sum(-1)
+
+    def example_weights(self, targets: Tensor) -> Tensor | None:
+        """Weights (n,) of the examples: how many of their pixels are in the loss."""
+        if self.spatial is None or targets.ndim < 2 or targets.is_floating_point():
+            return None
+        return self.spatial.example_weights(targets.flatten(1))
 
     def _shares(self, targets: Tensor, outputs: Tensor) -> Tensor:
         """Share ``q`` of every class in the loss ``-Σ q_c log p_c``, shape (n, n_classes)."""
@@ -60,6 +86,10 @@ class CrossEntropy(OutputLoss):
     def hessian_factor(self, outputs: Tensor, targets: Tensor) -> HessianFactor:
         # L = diag(√p) - p √pᵀ has the null vector √p.  A Householder reflection turns that
         # vector into the last axis, so one column is exactly zero and is dropped.
+        if self.spatial is not None and outputs.ndim > 2:
+            found = self.spatial.hessian_factor(_classes_last(outputs), targets.flatten(1))
+            rows = found.factor.unflatten(1, (-1, outputs.shape[1])).transpose(1, 2).flatten(1, 2)
+            return HessianFactor(rows, found.coordinates)
         _check_matrix(outputs)
         log_p = torch.log_softmax(outputs, dim=-1).clamp_min(log_floor(outputs.dtype))
         root_p = torch.exp(log_p / 2)
@@ -75,6 +105,10 @@ class CrossEntropy(OutputLoss):
         return HessianFactor(total[:, :, None] * reflected[:, :, :-1], moved[:, :-1])
 
     def sampled_gradients(self, outputs: Tensor, targets: Tensor, draw: Draw) -> Tensor:
+        if self.spatial is not None and outputs.ndim > 2:
+            flat, labels = _classes_last(outputs), targets.flatten(1)
+            drawn = self.spatial.sampled_gradients(flat, labels, draw)
+            return drawn.transpose(2, 3).unflatten(3, outputs.shape[2:])
         _check_matrix(outputs)
         gradients = label_gradients(outputs, draw())
         if self.smoothing_weight is None:
@@ -83,15 +117,38 @@ class CrossEntropy(OutputLoss):
         return gradients * total.sqrt()[:, None, None]
 
     def predict_proba(self, outputs: Tensor) -> Tensor:
-        return torch.softmax(outputs, dim=-1)
+        return torch.softmax(
+            outputs, dim=1 if self.spatial is not None and outputs.ndim > 2 else -1
+        )
+
+    def predicted_targets(self, outputs: Tensor) -> Tensor:
+        if self.spatial is not None and outputs.ndim > 2:
+            return outputs.argmax(1)
+        return super().predicted_targets(outputs)
+
+    def positions(self, targets: Tensor) -> Tensor:
+        several = self.spatial is not None and targets.ndim > 1
+        return targets if several and not targets.is_floating_point() else class_positions(targets)
+
+    def logit(self, outputs: Tensor, positions: Tensor) -> Tensor:
+        if self.spatial is not None and outputs.ndim > 2:
+            return self.spatial.logit(_classes_last(outputs), positions.flatten(1))
+        return super().logit(outputs, positions)
 
     def margin(self, outputs: Tensor, positions: Tensor) -> Tensor:
+        if self.spatial is not None and outputs.ndim > 2:
+            return self.spatial.margin(_classes_last(outputs), positions.flatten(1))
         given = outputs.gather(1, positions[:, None])[:, 0]
         others = outputs.scatter(1, positions[:, None], -math.inf)
         return given - torch.logsumexp(others, dim=1)
 
     def class_logits(self, outputs: Tensor) -> Tensor:
         return outputs
+
+
+def _classes_last(outputs: Tensor) -> Tensor:
+    """Logits (n, n_classes, ...) as (n, n_positions, n_classes)."""
+    return outputs.flatten(2).transpose(1, 2)
 
 
 def _check_matrix(outputs: Tensor) -> None:

@@ -10,6 +10,9 @@ from joblib import wrap_non_picklable_objects
 from torch import Tensor
 
 from influencekit.models.losses._base import HessianFactor, OutputLoss
+from influencekit.models.losses._output_hessians import output_derivatives
+from influencekit.models.losses._packing import Packing, map_structure
+from influencekit.models.losses._separate import check_separate
 
 __all__ = ["CustomLoss"]
 
@@ -27,11 +30,17 @@ class CustomLoss(OutputLoss):
         ``function(outputs, targets)`` that returns one loss for each example, (n,), or their mean
         or sum. A mean or sum is evaluated one example at a time.
 
+    Attributes
+    ----------
+    outputs_packing, targets_packing : Packing or None
+        How several outputs, or targets, of each example stand in one tensor. The function gets
+        them as the module returned them, and as they were given.
+
     Raises
     ------
     ValueError
-        On a call, if the result has another shape, or is a scalar that is neither the mean
-        nor the sum of the examples' losses.
+        On a call, if the result has another shape, is a scalar that is neither the mean
+        nor the sum of the examples' losses, or if an example's loss changes with the others.
 
     Notes
     -----
@@ -39,7 +48,12 @@ class CustomLoss(OutputLoss):
     same version of Python reads; any other function stands as its name.
     """
 
-    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]):
+    is_own = True
+    most_outputs = 2048
+    outputs_packing: Packing | None = None
+    targets_packing: Packing | None = None
+
+    def __init__(self, function: Callable[[Any, Any], Tensor]):
         self.function = function
 
     def __getstate__(self) -> dict[str, Any]:
@@ -47,16 +61,34 @@ class CustomLoss(OutputLoss):
         function = self.function
         if "<" in getattr(function, "__qualname__", ""):
             function = wrap_non_picklable_objects(function, keep_wrapper=False)
-        return {"function": function}
+        return {**vars(self), "function": function}
 
     def __deepcopy__(self, memo: dict) -> CustomLoss:
         """A loss of the same function, as functions are not copied."""
-        return CustomLoss(self.function)
+        other = CustomLoss(self.function)
+        vars(other).update(vars(self))
+        return other
+
+    def outputs_of(self, packed: Tensor) -> Any:
+        """Outputs as the module returns them."""
+        return packed if self.outputs_packing is None else self.outputs_packing.unpack(packed)
+
+    def targets_of(self, packed: Any, dtype: torch.dtype) -> Any:
+        """Targets as they were given, real numbers in a dtype."""
+        if self.targets_packing is None or not isinstance(packed, Tensor):
+            return packed
+        own = self.targets_packing.unpack(packed)
+        return map_structure(lambda t: t.to(dtype) if t.is_floating_point() else t, own)
+
+    def evaluate(self, outputs: Tensor, targets: Any) -> Tensor:
+        """What the function returns, whatever its shape."""
+        return self.function(self.outputs_of(outputs), self.targets_of(targets, outputs.dtype))
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        value = self.function(outputs, targets)
+        value = self.evaluate(outputs, targets)
         n = len(outputs)
         if value.shape == (n,):
+            check_separate(self._losses, outputs, targets, value)
             return value
         if value.numel() != 1:
             raise ValueError(
@@ -70,8 +102,15 @@ class CustomLoss(OutputLoss):
         _check_scalar(value.detach(), losses.detach())
         return losses
 
+    def _losses(self, outputs: Tensor, targets: Any) -> Tensor:
+        """Losses of the examples, without checks."""
+        value = self.evaluate(outputs, targets)
+        if value.shape == (len(outputs),) or value.numel() != 1:
+            return value
+        return value.reshape(1) if len(outputs) == 1 else self._one_at_a_time(outputs, targets)
+
     def _one(self, output: Tensor, target: Tensor) -> Tensor:
-        return self.function(output[None], target[None]).reshape(())
+        return self.evaluate(output[None], target[None]).reshape(())
 
     def _one_at_a_time(self, outputs: Tensor, targets: Tensor) -> Tensor:
         try:
@@ -86,9 +125,11 @@ class CustomLoss(OutputLoss):
         def one(output: Tensor, target: Tensor) -> Tensor:
             return self._one(output.reshape(shape), target)
 
+        def losses(flat: Tensor, some: Tensor) -> Tensor:
+            return self._losses(flat.reshape(-1, *shape), some)
+
         flat = outputs.detach().flatten(1)
-        hessian = torch.func.vmap(torch.func.hessian(one))(flat, targets)
-        gradient = torch.func.vmap(torch.func.grad(one))(flat, targets)
+        gradient, hessian = output_derivatives(one, losses, flat, targets)
         values, vectors = torch.linalg.eigh(hessian)
         eps = torch.finfo(values.dtype).eps
         keep = values > values.abs().amax(1, keepdim=True) * eps * flat.shape[1]
@@ -116,5 +157,7 @@ def _check_scalar(value: Tensor, losses: Tensor) -> None:
         f"examples have mean "
         f"{total / len(losses):.6g} and sum {total:.6g}. Accepted is a loss that is the mean or "
         "the sum over examples. For class weights pass the criterion itself, for instance "
-        "nn.CrossEntropyLoss(weight=...); else return one loss for each example, shape (n,)."
+        "nn.CrossEntropyLoss(weight=...); else return one loss for each example, shape (n,). If y "
+        "is (n,) and the outputs are (n, 1), the loss broadcasts them to (n, n): give y the shape "
+        "of the outputs, y[:, None]."
     )

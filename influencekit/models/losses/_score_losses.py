@@ -11,6 +11,7 @@ __all__ = [
     "huber",
     "modified_huber",
     "squared_epsilon_insensitive",
+    "squared_error",
     "squared_hinge",
 ]
 
@@ -18,6 +19,11 @@ __all__ = [
 def half_squared_error(scores: Tensor, targets: Tensor) -> Tensor:
     """``½ (s - t)²``."""
     return 0.5 * (scores - targets).square()
+
+
+def squared_error(scores: Tensor, targets: Tensor) -> Tensor:
+    """``(s - t)²``."""
+    return (scores - targets).square()
 
 
 def huber(scores: Tensor, targets: Tensor, epsilon: float) -> Tensor:

@@ -162,7 +162,7 @@ def _check_size(length: int, n_classes: int) -> None:
             f"The Gauss-Newton matrix of {length:,} tokens with {n_classes:,} classes each takes "
             f"{length * (n_classes - 1):,} gradients for each example, and an output Hessian with "
             f"{length * n_classes:,} rows; accepted are at most {_MOST_OUTPUTS:,}. Use a "
-            f"curvature that does not need it: InfluenceFunction('ekfac') or "
+            f"curvature that does not need it: InfluenceFunction(), InfluenceFunction('ekfac') or "
             f"InfluenceFunction('kfac'), which draw labels from the model (the Gauss-Newton "
             f"matrix in expectation), or a curvature of loss gradients: "
             f"InfluenceFunction('fisher'), "

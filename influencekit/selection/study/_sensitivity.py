@@ -37,7 +37,8 @@ from influencekit.selection.study._study_tables import (
     results_table,
     sensitivity_table,
 )
-from influencekit.training._cache import OutputCache, fingerprint
+from influencekit.training._cache import OutputCache
+from influencekit.training._fingerprint import fingerprint
 from influencekit.training.subsets._subset_outputs import SubsetOutputs
 from influencekit.utils._long_work import progress
 from influencekit.utils._optional import import_optional

@@ -14,8 +14,8 @@ from influencekit.data._examples import each, make_examples
 from influencekit.exceptions import HeldOutRowsWarning
 from influencekit.models._checkpoints import load_checkpoints
 from influencekit.models._task import Task, TaskList, as_task, is_model_list
-from influencekit.training._cache import fingerprint
 from influencekit.training._checkpoints import check_epochs, kept_checkpoints, train_checkpoints
+from influencekit.training._fingerprint import fingerprint
 from influencekit.training.estimator._recipe import read_recipe
 from influencekit.utils._random import draw_seed
 

@@ -15,7 +15,9 @@ from influencekit.data._examples import Examples
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.metrics._text import some_rows
 from influencekit.models._task import Task
-from influencekit.training._cache import OutputCache, fingerprint
+from influencekit.training._behavior import task_behavior
+from influencekit.training._cache import OutputCache
+from influencekit.training._fingerprint import fingerprint
 from influencekit.training.further._config import ResolvedTraining
 from influencekit.training.further._runner import FurtherRunner
 from influencekit.training.further._scores import (
@@ -125,9 +127,10 @@ def _key(runner: FurtherRunner, evaluation: Evaluation, output: Any) -> str:
     optimizer = [spec.cls, [(g.names, g.options) for g in spec.groups], spec.state, spec.decays]
     config = {k: v for k, v in vars(replace(runner.config)).items() if k != "amounts"}
     return fingerprint(
-        "influencekit-further-2",
+        "influencekit-further-3",
         (torch.__version__, runner.reason is None, str(evaluation.dtype)),
         (task.module, objective, dict(task.penalty), task.penalty_kind),
+        task_behavior(task, rows.inputs, rows.targets),
         (rows.inputs, rows.targets, rows.weights, runner.removals.removal_of_row),
         [(batch.inputs, batch.targets) for batch in evaluation.batches],
         (output, optimizer, config, list(runner.config.amounts)),

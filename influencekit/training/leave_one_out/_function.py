@@ -15,8 +15,10 @@ from torch import Tensor
 from influencekit.data._examples import Examples, make_examples
 from influencekit.exceptions import InfluenceKitWarning, TrajectoryError, warn_user
 from influencekit.models._task import Task, as_task
-from influencekit.training._cache import OutputCache, fingerprint
+from influencekit.training._behavior import task_behavior
+from influencekit.training._cache import OutputCache
 from influencekit.training._diverged import check_on_nan, warn_kept
+from influencekit.training._fingerprint import fingerprint
 from influencekit.training._randomness import RandomStream, untouched
 from influencekit.training.leave_one_out._result import TrajectoryLeaveOneOut
 from influencekit.training.stack._tasks import Evaluation, Parameters, TaskStack
@@ -384,9 +386,10 @@ def _key(reruns: Reruns, evaluation: Evaluation, output: Any) -> str:
         (type(part), vars(part)) for part in (task.loss, task.link) if hasattr(part, "__dict__")
     ]
     return fingerprint(
-        "influencekit-trajectory-leave-one-out-2",
+        "influencekit-trajectory-leave-one-out-3",
         (torch.__version__, reruns.stack.together, str(replay.model.dtype), reruns.renormalize),
         (task.module, objective, output, run.reduction),
+        task_behavior(task, replay.inputs, replay.targets),
         (start.theta, start.slots, start.n_steps),
         (run.optimizer, run.groups, run.options, run.switches, run.max_norm),
         (run.batches, run.random_states),

@@ -203,8 +203,8 @@ class Evaluation:
             queries = queries.with_targets(_own_predictions(task, queries, batch_size))
         self.batches = list(queries.batches(batch_size))
         self.stack = TaskStack(task, together)
-        self.dtype = task.dtype
-        if task.dtype != torch.float64:
+        self.dtype = task.input_dtype
+        if task.input_dtype != torch.float64:
             self._widen()
 
     def __call__(self, parameters: Parameters) -> np.ndarray:

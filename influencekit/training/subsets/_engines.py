@@ -18,18 +18,31 @@ from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 
-from influencekit.training._cache import OutputCache, fingerprint
+from influencekit.training._behavior import net_behavior
+from influencekit.training._cache import OutputCache
 from influencekit.training._diverged import DivergedRuns
+from influencekit.training._fingerprint import fingerprint
 from influencekit.training._randomness import seeded
 from influencekit.training.estimator._recipe import device_of, fresh_copy, weighted_fit
 from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.training.stack._tasks import model_outputs
+from influencekit.training.subsets._recorded_run import (
+    Run,
+    add_recorder,
+    arrays_of,
+    recorded,
+    runs_of,
+)
 from influencekit.training.subsets._stacked import StackedRetrainer
 from influencekit.utils._long_work import progress
 
 __all__ = ["ENGINES", "Job", "evaluate_runs"]
 
 
+#: Number of chunks at least, where finished ones are stored: a kill loses one of them.
+_CHUNKS = 10
+#: Bytes of a file of the cache without its numbers.
+_FILE_BYTES = 1000
 #: Messages of scikit-learn's SGD and MLP estimators when training diverges.
 _SKLEARN_DIVERGED = ("Floating-point under-/overflow occurred", "non-finite parameter weights")
 
@@ -48,6 +61,8 @@ class Job:
         Data as the estimator takes them.
     output : str or callable
     sample_weight : ndarray of shape (n_train,) or None
+    record : {"checkpoints", "trajectory"} or None
+        What is recorded of each training.
     """
 
     estimator: Any
@@ -58,11 +73,12 @@ class Job:
     y_query: Any
     output: Any
     sample_weight: Any = None
+    record: str | None = None
 
 
 def run_jobs(
     job: Job, runs: list[tuple[np.ndarray, int]], n_jobs: int | None
-) -> Iterator[tuple[int, np.ndarray]]:
+) -> Iterator[tuple[int, np.ndarray, Run | None]]:
     """Train and evaluate, yielding each run's outputs as soon as it is done.
 
     Parameters
@@ -77,6 +93,8 @@ def run_jobs(
     position : int
         Position of the run.
     outputs : ndarray of shape (n_query,), float64
+    run : Run or None
+        What was recorded.
     """
     # the job's arrays are separate arguments, so that a cluster sends each of them once
     parts = vars(job)
@@ -88,7 +106,9 @@ def run_jobs(
     yield from parallel(calls)
 
 
-def run_one(position: int, rows: np.ndarray, seed: int, **parts: Any) -> tuple[int, np.ndarray]:
+def run_one(
+    position: int, rows: np.ndarray, seed: int, **parts: Any
+) -> tuple[int, np.ndarray, Run | None]:
     """Train one model on its rows and evaluate it at the queries; NaN if training diverged."""
     job = Job(**parts)
     X, y = take_rows(job.X, rows), take_rows(job.y, rows)
@@ -99,11 +119,15 @@ def run_one(position: int, rows: np.ndarray, seed: int, **parts: Any) -> tuple[i
         else:
             weights = take_rows(job.sample_weight, rows)
             with _naming_missing_classes(job, y):
-                model = _fitted(fresh_copy(job.estimator, seed), X, y, weights)
+                copy = fresh_copy(job.estimator, seed)
+                if job.record is not None:
+                    add_recorder(copy, job.record)
+                model = _fitted(copy, X, y, weights)
     if model is None:
-        return position, np.full(count_rows(job.X_query), np.nan)
+        return position, np.full(count_rows(job.X_query), np.nan), None
     know_all_classes(model, job.y)
-    return position, model_outputs(model, job.X_query, job.y_query, job.output)
+    run = None if job.record is None else recorded(model, rows, count_rows(job.X))
+    return position, model_outputs(model, job.X_query, job.y_query, job.output), run
 
 
 def _fitted(model: Any, X: Any, y: Any, sample_weight: Any) -> Any:
@@ -189,7 +213,7 @@ def evaluate_runs(
     verbose: int = 0,
     on_nan: str = "raise",
     n_repeats: int = 1,
-) -> np.ndarray:
+) -> tuple[np.ndarray, list[Run | None]]:
     """Train once for each (rows, seed) and evaluate at the job's queries.
 
     Rows may be a subset of any size: all rows give the model itself, all except one leave-one-out.
@@ -210,7 +234,9 @@ def evaluate_runs(
 
     Returns
     -------
-    ndarray of shape (n_runs, n_query), float64
+    outputs : ndarray of shape (n_runs, n_query), float64
+    recorded : list of Run or None
+        What was recorded of each run.
 
     Raises
     ------
@@ -221,27 +247,59 @@ def evaluate_runs(
     if stacked is None:
         chunks = [np.array([i]) for i in range(len(runs))]
     else:
-        chunks = stacked.chunks([rows for rows, _ in runs])
-    cache = _open_cache(job, stacked is not None, cache_dir)
-    keys = [fingerprint([runs[i] for i in chunk]) for chunk in chunks] if cache else []
+        most = None if cache_dir is None else max(1, len(runs) // _CHUNKS)
+        chunks = stacked.chunks([rows for rows, _ in runs], most)
+    n_bytes = len(runs) * (8 * count_rows(job.X_query) + _FILE_BYTES)
+    cache = _open_cache(job, stacked is not None, cache_dir, n_bytes)
+    keys = [fingerprint([run]) for run in runs] if cache else []
     outputs = np.full((len(runs), count_rows(job.X_query)), np.nan)
+    kept: list[Run | None] = [None] * len(runs)
     missing = []
     for c, chunk in enumerate(chunks):
-        stored = cache.load(keys[c], outputs[chunk].shape) if cache else None
-        if stored is None or (on_nan == "raise" and not np.isfinite(stored).all()):
+        stored = _stored(cache, [keys[i] for i in chunk], job, outputs.shape[1]) if cache else None
+        if stored is None or (on_nan == "raise" and not np.isfinite(stored[0]).all()):
             missing.append(c)
-        else:
-            outputs[chunk] = stored
+            continue
+        outputs[chunk] = stored[0]
+        for i, run in zip(chunk, stored[1], strict=True):
+            kept[i] = run
     with progress(None, "retraining", verbose, total=len(runs), unit="model") as bar:
         bar.update(len(runs) - sum(len(chunks[c]) for c in missing))
-        for c, values in _compute(job, stacked, runs, [(c, chunks[c]) for c in missing], n_jobs):
+        for c, values, found in _compute(
+            job, stacked, runs, [(c, chunks[c]) for c in missing], n_jobs
+        ):
             if on_nan == "raise":
                 _refuse_diverged(values, chunks[c], runs, n_repeats, cache is not None)
             outputs[chunks[c]] = values = np.where(np.isfinite(values), values, np.nan)
+            for i, run in zip(chunks[c], found, strict=True):
+                kept[i] = run
             if cache:
-                cache.store(keys[c], values)
+                for i, row in zip(chunks[c], values, strict=True):
+                    cache.store(keys[i], row[None], arrays_of([kept[i]]))
             bar.update(len(chunks[c]))
-    return outputs
+    return outputs, kept
+
+
+def _stored(
+    cache: OutputCache, keys: list[str], job: Job, n_query: int
+) -> tuple[np.ndarray, list[Run | None]] | None:
+    """Outputs of a chunk's runs and what was recorded of them; None if those of one are missing.
+
+    The chunk is then trained as a whole, so that its models have the same company as in a call that
+    was not interrupted.
+    """
+    values: list[np.ndarray] = []
+    kept: list[Run | None] = []
+    for key in keys:
+        if job.record is None:
+            row, more = cache.load(key, (1, n_query)), {}
+        else:
+            row, more = cache.load_all(key, (1, n_query)) or (None, {})
+        if row is None:
+            return None
+        values.append(row)
+        kept += runs_of(more, 1)
+    return np.concatenate(values), kept
 
 
 def _refuse_diverged(
@@ -262,7 +320,9 @@ def _stacked_engine(job: Job, runs: Runs, engine: str) -> StackedRetrainer | Non
     """The stacked engine if it is requested and possible, else None."""
     if engine == "joblib" or job.retrain is not None:
         return None
-    stacked = StackedRetrainer(job.estimator, job.X, job.y, job.X_query, job.y_query, job.output)
+    stacked = StackedRetrainer(
+        job.estimator, job.X, job.y, job.X_query, job.y_query, job.output, job.record
+    )
     reason = stacked.reason or stacked.probe(min(len(rows) for rows, _ in runs))
     if reason is None:
         return stacked
@@ -276,24 +336,27 @@ def _stacked_engine(job: Job, runs: Runs, engine: str) -> StackedRetrainer | Non
 
 def _compute(
     job: Job, stacked: StackedRetrainer | None, runs: Runs, chunks: list, n_jobs: int | None
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Outputs of each missing chunk as they finish."""
+) -> Iterator[tuple[int, np.ndarray, list[Run | None]]]:
+    """Outputs of each missing chunk as they finish, and what was recorded."""
     if stacked is None:
         todo = [(c, int(chunk[0])) for c, chunk in chunks]
-        for position, values in run_jobs(job, [runs[i] for _, i in todo], n_jobs):
-            yield todo[position][0], values[None]
+        for position, values, run in run_jobs(job, [runs[i] for _, i in todo], n_jobs):
+            yield todo[position][0], values[None], [run]
         return
     for c, chunk in chunks:
         rows, seeds = zip(*(runs[i] for i in chunk), strict=True)
-        yield c, stacked.run(rows, seeds)
+        yield c, *stacked.run(rows, seeds)
 
 
-def _open_cache(job: Job, stacked: bool, cache_dir: Any) -> OutputCache | None:
+def _open_cache(job: Job, stacked: bool, cache_dir: Any, n_bytes: int) -> OutputCache | None:
     if cache_dir is None:
         return None
     what = [job.estimator, job.retrain, job.X, job.y, job.X_query, job.y_query, job.output]
     versions = (torch.__version__, sklearn.__version__, skorch.__version__)
     if job.sample_weight is not None:
         what.append(job.sample_weight)
-    key = fingerprint("influencekit-3", "stacked" if stacked else "joblib", versions, *what)
-    return OutputCache(cache_dir, key)
+    if job.record is not None:
+        what.append(("record", job.record))
+    what += net_behavior(job.estimator, job.X, job.y)
+    key = fingerprint("influencekit-4", "stacked" if stacked else "joblib", versions, *what)
+    return OutputCache(cache_dir, key, n_bytes=n_bytes)

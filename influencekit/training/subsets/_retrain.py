@@ -20,7 +20,9 @@ from influencekit.training._randomness import draw_seeds, spawn_generators
 from influencekit.training.estimator._recipe import Recipe, match_net_dtype, read_recipe
 from influencekit.training.estimator._rows import count_rows, dataset_of, yields_targets
 from influencekit.training.subsets._engines import ENGINES, Job, evaluate_runs, last_step
+from influencekit.training.subsets._recorded_run import check_record
 from influencekit.training.subsets._subset_outputs import SubsetOutputs, check_masks, draw_masks
+from influencekit.training.subsets._subset_runs import with_states
 from influencekit.utils._random import draw_seed
 from influencekit.utils._suggest import check_choice
 from influencekit.utils._torch import with_gradients
@@ -46,6 +48,7 @@ def retrain_on_subsets(
     engine: str = "auto",
     refit_transformers: bool = False,
     retrain: str | Callable = "auto",
+    record: str | None = None,
     on_nan: str = "raise",
     cache_dir: str | os.PathLike | None = None,
     n_jobs: int | None = None,
@@ -94,6 +97,11 @@ def retrain_on_subsets(
     retrain : callable, default="auto"
         ``retrain(X_subset, y_subset, seed) -> fitted model``, your own training function in place
         of ``clone(model).fit``. Then ``model`` is not used and may be None.
+    record : {"checkpoints", "trajectory"} or None, default=None
+        What to keep of the training of a skorch net: nine checkpoints, for
+        :class:`~influencekit.RunAverage`, or a :class:`Trajectory`, for
+        :class:`~influencekit.SGDInfluence` and :class:`~influencekit.AdamWInfluence`. The result is
+        then a :class:`SubsetRuns`. Trainings and outputs do not change.
     on_nan : {"raise", "keep"}, default="raise"
         What to do if a retrained model's outputs are NaN or infinite because its training diverged.
         "raise" stops with an error that names subset, seed and queries, and does not write the
@@ -114,6 +122,7 @@ def retrain_on_subsets(
     Returns
     -------
     SubsetOutputs
+        A :class:`SubsetRuns` with ``record``.
 
     Raises
     ------
@@ -207,7 +216,9 @@ def retrain_on_subsets(
         y_query,
         output,
         None if sample_weight is None else check_sample_weight(sample_weight, n_train),
+        record,
     )
+    check_record(job.estimator, record)
     if own_training is None:
         if asked_as_it_is(recipe.estimator, output):
             _check_queries(job)
@@ -216,10 +227,13 @@ def retrain_on_subsets(
         check_classes(recipe.estimator, masks, y, y_query, output)
     rows = [np.flatnonzero(mask) for mask in masks]
     runs = [(rows[s], int(seed)) for s in range(n_subsets) for seed in seeds[s]]
-    outputs = evaluate_runs(job, runs, engine, cache_dir, n_jobs, verbose, on_nan, n_repeats)
+    outputs, states = evaluate_runs(
+        job, runs, engine, cache_dir, n_jobs, verbose, on_nan, n_repeats
+    )
     outputs = outputs.reshape(n_subsets, n_repeats, -1)
     name = output if isinstance(output, str) else getattr(output, "__name__", repr(output))
     truth = SubsetOutputs(masks, outputs, seeds, name)
+    truth = truth if record is None else with_states(truth, states)
     bad = [f"subset {s} under seed {seeds[s, r]}" for s, r in np.argwhere(truth.diverged)]
     warn_kept(bad, seeds.size)
     return truth
@@ -237,6 +251,7 @@ class Retraining:
     random_state: Any
     verbose: int
     sample_weight: Any = None
+    X_fit: Any = None
 
     def outputs(
         self, model: Any, data: tuple, masks: np.ndarray, names: Sequence[str], output: Any

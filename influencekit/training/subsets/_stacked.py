@@ -26,6 +26,7 @@ from influencekit.models._task import as_task
 from influencekit.training._checkpoints import KeepCheckpoints
 from influencekit.training._randomness import seeded, untouched
 from influencekit.training.estimator._recipe import fresh_copy
+from influencekit.training.estimator._rows import count_rows
 from influencekit.training.stack._nets import Data, NetStack, collate_all, initial_stack
 from influencekit.training.stack._schedule import (
     Group,
@@ -36,6 +37,8 @@ from influencekit.training.stack._schedule import (
 from influencekit.training.stack._step import OptimizerSpec, StackedStep, groups_of
 from influencekit.training.stack._tasks import task_outputs
 from influencekit.training.stack._trial import bytes_per_net, why_nets_differ
+from influencekit.training.subsets._recorded_run import Run
+from influencekit.training.subsets._stack_recording import stack_recording
 from influencekit.utils.validation import present
 
 __all__ = ["StackedRetrainer"]
@@ -138,17 +141,24 @@ MEMORY_BUDGET = 2**29
 MAX_MODELS = 128
 
 
-def train_stack(stack: NetStack, data: Data, subsets: Sequence[np.ndarray]) -> None:
-    """Train every model of a stack on its rows, in place."""
+def train_stack(
+    stack: NetStack, data: Data, subsets: Sequence[np.ndarray], record: str | None, n_rows: int
+) -> list[Run | None]:
+    """Train every model of a stack on its rows, in place; what was recorded of each."""
     net = stack.net
     names = {id(p): name for name, p in stack.loss.named_parameters()}
     spec = OptimizerSpec(type(net.optimizer_), groups_of(net.optimizer_, names))
     step = StackedStep(stack.parameters, spec.build(stack.parameters))
+    n_steps = net.max_epochs * int(steps_per_epoch(net, [len(subsets[0])])[0])
+    recording = stack_recording(record, stack, step.optimizer, n_steps, n_rows)
     schedule = SubsetSchedule(net, stack.streams, subsets)
     net._set_training(True)  # noqa: SLF001  skorch has no other name
     for _ in range(net.max_epochs):
         for groups in schedule.epoch():
+            if recording is not None:
+                recording.before_step(groups)
             step(torch.cat([_losses(stack, data, group) for group in groups]).sum())
+    return [None] * stack.n_models if recording is None else recording.finish()
 
 
 def _losses(stack: NetStack, data: Data, group: Group) -> Tensor:
@@ -179,6 +189,7 @@ class StackedRetrainer:
         All rows, as for the net.
     X_query, y_query : array-like
     output : str or callable
+    record : {"checkpoints", "trajectory"} or None, default=None
 
     Attributes
     ----------
@@ -186,8 +197,17 @@ class StackedRetrainer:
         Why this net cannot be stacked; None if it can.
     """
 
-    def __init__(self, estimator: Any, X: Any, y: Any, X_query: Any, y_query: Any, output: Any):
-        self.estimator = estimator
+    def __init__(
+        self,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        X_query: Any,
+        y_query: Any,
+        output: Any,
+        record: str | None = None,
+    ):
+        self.estimator, self.record = estimator, record
         self.X, self.y = X, y
         self.queries = (X_query, y_query)
         self.output = output
@@ -202,17 +222,28 @@ class StackedRetrainer:
         """``data`` of an estimator whose nets can be stacked."""
         return present(self.data, "collated data")
 
-    def chunks(self, subsets: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def chunks(self, subsets: Sequence[np.ndarray], most: int | None = None) -> list[np.ndarray]:
         """Positions of the models that are trained together.
 
         Models in one chunk take the same number of steps, so that they can share an optimizer.
+        Chunks depend on the data, the net and the number of subsets, never on the machine.
+
+        Parameters
+        ----------
+        subsets : sequence of ndarray of int
+        most : int, default=None
+            Number of models in a chunk, if fewer than memory allows.
+
+        Returns
+        -------
+        list of ndarray of int
         """
         net: NeuralNet = self.estimator
         lengths = [len(rows) for rows in subsets]
         steps = steps_per_epoch(net, lengths)
         length = batch_length(net, max(lengths))
         size = MEMORY_BUDGET // max(1, bytes_per_net(net, self._collated, length))
-        size = int(np.clip(size, 1, MAX_MODELS))
+        size = int(np.clip(size, 1, min(MAX_MODELS, most or MAX_MODELS)))
         order = np.argsort(steps, kind="stable")
         cohorts = np.split(order, np.flatnonzero(np.diff(steps[order])) + 1)
         return [c[i : i + size] for c in cohorts for i in range(0, len(c), size)]
@@ -224,17 +255,21 @@ class StackedRetrainer:
             self.reason = why_nets_differ(self.estimator, self._collated, length)
         return self.reason
 
-    def run(self, subsets: Sequence[np.ndarray], seeds: Sequence[int]) -> np.ndarray:
+    def run(
+        self, subsets: Sequence[np.ndarray], seeds: Sequence[int]
+    ) -> tuple[np.ndarray, list[Run | None]]:
         """Train one chunk and evaluate it.
 
         Returns
         -------
-        ndarray of shape (n_models, n_query), float64
+        outputs : ndarray of shape (n_models, n_query), float64
+        runs : list of Run or None
+            What was recorded of each model.
         """
         with untouched(self.estimator.device or "cpu"):
             stack = initial_stack(self.estimator, seeds)
-            train_stack(stack, self._collated, subsets)
-            return np.stack(list(self._outputs(stack)))
+            runs = train_stack(stack, self._collated, subsets, self.record, count_rows(self.X))
+            return np.stack(list(self._outputs(stack))), runs
 
     def _try_queries(self) -> None:
         """Evaluate an untrained net, to report a wrong output or query before training."""

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from influencekit.exceptions import ResourceError
 from influencekit.metrics._text import not_finite_text
+from influencekit.utils._archives import DamagedFile, read_arrays
 from influencekit.utils._files import whole_file
 
 __all__ = ["SubsetOutputs", "check_masks", "draw_masks"]
@@ -156,16 +158,28 @@ class SubsetOutputs:
         Raises
         ------
         ValueError
-            If the file has other content.
+            If the file has other content, or is damaged.
+        ResourceError
+            If it unpacks to more than half of the free memory.
         """
-        with np.load(path, allow_pickle=False) as stored:
-            missing = {"masks", "outputs", "seeds", "output"} - set(stored.files)
-            if missing:
-                raise ValueError(
-                    f"path: {os.fspath(path)} lacks {sorted(missing)}; accepted is a file "
-                    "written by SubsetOutputs.save."
-                )
-            return cls(stored["masks"], stored["outputs"], stored["seeds"], str(stored["output"]))
+        try:
+            stored = read_arrays(path)
+        except DamagedFile as error:
+            raise ValueError(
+                f"path: {error}; accepted is a file written by SubsetOutputs.save. Restore it, or "
+                "retrain: what cache_dir holds is not trained again."
+            ) from error
+        except ResourceError as error:
+            raise ResourceError(
+                f"path: {error}. If the file is yours, read it on a machine with more memory."
+            ) from None
+        missing = {"masks", "outputs", "seeds", "output"} - set(stored)
+        if missing:
+            raise ValueError(
+                f"path: {os.fspath(path)} lacks {sorted(missing)}; accepted is a file "
+                "written by SubsetOutputs.save."
+            )
+        return cls(stored["masks"], stored["outputs"], stored["seeds"], str(stored["output"]))
 
 
 def check_masks(masks: np.ndarray, n_train: int | None = None) -> np.ndarray:

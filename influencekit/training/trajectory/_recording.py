@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,11 @@ from influencekit.exceptions import TrajectoryError
 from influencekit.models._optimizers import optimizers_that
 from influencekit.training.trajectory._replay import drops_out, refuse_batch_statistics
 from influencekit.training.trajectory._trajectory import FolderSnapshots, Snapshot, Trajectory
-from influencekit.utils._files import remove_abandoned
+from influencekit.utils._files import check_writable, writing
 
-__all__ = ["Recording", "numbers_of"]
+__all__ = ["SLOTS", "Recording", "numbers_of"]
 
-_SLOTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
+SLOTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
 
 
 class Recording:
@@ -54,8 +55,10 @@ class Recording:
         self.switches = _switches(optimizer)
         self._snapshots: MutableMapping[int, Snapshot] | FolderSnapshots = {}
         if folder is not None:
-            self._snapshots = FolderSnapshots(folder)
-            self._clear()
+            with _recorded_in(folder):
+                check_writable(folder, "folder")
+                self._snapshots = FolderSnapshots(folder)
+                self._clear()
         self._batches: list[np.ndarray] = []
         self._norms: list[float] = []
         self._options: list[dict[str, list[float]]] = []
@@ -105,14 +108,14 @@ class Recording:
         self._rows = []
 
     def _keep(self) -> None:
-        self._snapshots[len(self._batches)] = _snapshot(self.optimizer, self.names)
+        with _recorded_in(self.folder):
+            self._snapshots[len(self._batches)] = _snapshot(self.optimizer, self.names)
 
     def _clear(self) -> None:
         """Take an earlier recording out of the folder."""
         folder = self._snapshots.folder  # type: ignore[union-attr]
         for old in [*folder.glob("step_*.npz"), *folder.glob("trajectory.*")]:
             old.unlink(missing_ok=True)  # another process may clear it too
-        remove_abandoned(folder)
 
     def stop(self) -> None:
         """Stop listening."""
@@ -148,8 +151,19 @@ class Recording:
             random_states=tuple(self._states) if self._drops_out else None,
         )
         if self.folder is not None:
-            trajectory.save(self.folder)
+            with _recorded_in(self.folder):
+                trajectory.save(self.folder)
         return trajectory
+
+
+@contextmanager
+def _recorded_in(folder: str | os.PathLike | None) -> Iterator[None]:
+    """Say of the file system's errors what they are errors of."""
+    try:
+        with writing(folder or "", "folder"):
+            yield
+    except OSError as error:
+        raise TrajectoryError(error.strerror or str(error)) from error
 
 
 def _names(module: nn.Module, optimizer: Optimizer) -> dict[int, str]:
@@ -227,7 +241,7 @@ def _snapshot(optimizer: Optimizer, names: dict[int, str]) -> Snapshot:
         for p in group["params"]:
             name, state = names[id(p)], optimizer.state.get(p, {})
             tensors["theta"][name] = p.detach().clone()
-            for slot in _SLOTS:
+            for slot in SLOTS:
                 if isinstance(state.get(slot), Tensor):
                     tensors.setdefault(slot, {})[name] = state[slot].detach().clone()
             has_buffer = isinstance(state.get("momentum_buffer"), Tensor)

@@ -45,7 +45,7 @@ class FlatModel:
 
     def __init__(self, task: Task, dtype: torch.dtype | None = None):
         self.task = task
-        self.dtype = task.dtype if dtype is None else dtype
+        self.dtype = task.input_dtype if dtype is None else dtype
         refuse_batch_statistics(task.module)
         self.training, self.evaluation = (
             replace(task, module=copy_module(task.module).to(self.dtype)) for _ in range(2)
@@ -311,7 +311,7 @@ class Replay:
         recorded = self.snapshot(end).theta
         gone = float((recorded - self.snapshot(start).theta).norm())
         off = float((state.theta - recorded).norm())
-        recorded_dtype = self.model.task.dtype
+        recorded_dtype = self.model.task.input_dtype
         if not off <= _TOLERANCE.get(recorded_dtype, 5e-2) * gone + 1e-30:
             raise TrajectoryError(
                 f"trajectory: steps {start} to {end} do not lead to the recorded parameters: "

@@ -13,11 +13,10 @@ from influencekit.training.trajectory._replay import (
     CLIP_EPS,
     Replay,
     StepBatch,
-    clip_factor,
     random_state,
 )
 
-__all__ = ["CURVATURES", "StepLoss", "through_clipping"]
+__all__ = ["CURVATURES", "StepLoss", "factor_of", "through_clipping"]
 
 CURVATURES = ("hessian", "smoothed_hessian", "ggn", "fisher", "none")
 
@@ -31,11 +30,17 @@ class StepLoss:
     theta : Tensor of shape (p,)
     batch : StepBatch
     curvature : {"hessian", "smoothed_hessian", "ggn", "fisher", "none"}
+    twice : bool, default=True
+        Whether the gradient can be differentiated again, as :meth:`products` needs.
+    smoothing : float
+        Width of "smoothed_hessian" at kinks, in standard deviations of a unit over the batch.
 
     Attributes
     ----------
     gradient : Tensor of shape (p,)
         Before clipping.
+    norm : Tensor
+        Its norm, by which it was clipped.
     """
 
     def __init__(
@@ -44,17 +49,22 @@ class StepLoss:
         theta: Tensor,
         batch: StepBatch,
         curvature: str,
+        twice: bool = True,
+        smoothing: float = SMOOTHING,
     ):
         self.batch, self._product = batch, _PRODUCTS[curvature]
         self._theta = theta.detach().requires_grad_(True)
-        kinks = SoftKinks(SMOOTHING) if curvature == "smoothed_hessian" else nullcontext()
+        kinks = SoftKinks(smoothing) if curvature == "smoothed_hessian" else nullcontext()
         with random_state(batch.random_state), kinks:
             self._outputs = replay.model.outputs(self._theta, batch.inputs, training=True)
         self._losses = replay.model.task.loss(self._outputs, batch.targets)
         self._weights = torch.ones_like(self._losses, requires_grad=True)
         self._value = (self._weights * batch.shares * self._losses).sum()
-        self._graph = torch.autograd.grad(self._value, self._theta, create_graph=True)[0]
+        self._graph = torch.autograd.grad(
+            self._value, self._theta, retain_graph=True, create_graph=twice
+        )[0]
         self.gradient = self._graph.detach()
+        self.norm = self.gradient.norm()
 
     def products(self, vectors: Tensor, steady: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Products with vectors u.
@@ -75,6 +85,10 @@ class StepLoss:
         if steady is None:
             return self._product(self, vectors)
         return self._inner(vectors), self._product(self, vectors * steady)[1]
+
+    def along(self, vectors: Tensor) -> Tensor:
+        """Inner products (n_vectors,) of vectors (n_vectors, p) with the step's gradient."""
+        return vectors @ self.gradient
 
     def of_rows(self, shares: Tensor) -> Tensor:
         """Sums (n_sums, p) of the rows' gradients, with shares (n_sums, batch)."""
@@ -154,7 +168,14 @@ def _one_by_one(value: Tensor, inputs: tuple[Tensor, ...], vectors: Tensor) -> l
     ]
 
 
-def through_clipping(vectors: Tensor, gradient: Tensor, max_norm: float | None) -> Tensor:
+def factor_of(norm: Tensor, max_norm: float | None) -> float:
+    """Factor by which a gradient of some norm was clipped."""
+    return 1.0 if max_norm is None else min(1.0, max_norm / (float(norm) + CLIP_EPS))
+
+
+def through_clipping(
+    vectors: Tensor, gradient: Tensor, max_norm: float | None, norm: Tensor
+) -> Tensor:
     """Adjoint of a gradient from that of the clipped gradient.
 
     ``g -> g · c / (‖g‖ + 1e-6)`` where the norm exceeds c, the identity elsewhere.
@@ -165,15 +186,16 @@ def through_clipping(vectors: Tensor, gradient: Tensor, max_norm: float | None) 
     gradient : Tensor of shape (p,)
         Before clipping.
     max_norm : float or None
+    norm : Tensor
+        Norm of the whole gradient, of which ``gradient`` may be some coordinates.
 
     Returns
     -------
     Tensor of shape (n_vectors, p)
     """
-    factor = clip_factor(gradient, max_norm)
-    if max_norm is None or float(factor) >= 1.0:
+    factor = factor_of(norm, max_norm)
+    if max_norm is None or factor >= 1.0:
         return vectors
     # u (φ I - c g gᵀ / ((‖g‖ + ε)² ‖g‖)), with the clipping factor φ
-    norm = gradient.norm()
     along = (vectors @ gradient) * (max_norm / ((norm + CLIP_EPS) ** 2 * norm))
     return factor * vectors - along[:, None] * gradient

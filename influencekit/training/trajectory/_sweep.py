@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from influencekit.training.trajectory._kinks import SMOOTHING
 from influencekit.training.trajectory._optimizers import Adjoint, Rule
-from influencekit.training.trajectory._replay import Replay, State, clip_factor
-from influencekit.training.trajectory._step_loss import StepLoss, through_clipping
+from influencekit.training.trajectory._replay import Replay, State, StepBatch
+from influencekit.training.trajectory._step_loss import StepLoss, factor_of, through_clipping
 
-__all__ = ["StepInfluence", "StepScores", "Sweep"]
+__all__ = ["Fronts", "StepInfluence", "StepScores", "Sweep"]
 
 
 class StepInfluence(NamedTuple):
@@ -58,6 +59,8 @@ class Sweep:
     horizon : int or None, default=None
         Steps that an example's effect is followed for, counted from its own; None is to the
         end.  0 reads the output at the parameters before the step.
+    smoothing : float
+        Width of "smoothed_hessian", in standard deviations of a unit over the batch.
 
     Notes
     -----
@@ -73,10 +76,11 @@ class Sweep:
         curvature: str = "hessian",
         removal: str = "renormalize",
         horizon: int | None = None,
+        smoothing: float = SMOOTHING,
     ):
         self.replay = replay
         self.rule = replay.rule if rule is None else rule
-        self.curvature, self.horizon = curvature, horizon
+        self.curvature, self.horizon, self.smoothing = curvature, horizon, smoothing
         self.renormalize = removal == "renormalize" and replay.trajectory.reduction == "mean"
 
     def __call__(
@@ -96,23 +100,32 @@ class Sweep:
         StepInfluence
             Influence of each step, the last one first.
         """
+        fronts = Fronts(self.rule, self.horizon, self.replay.n_steps)
+        for step, loss, before, after in self.steps():
+            fronts.open(step, before.theta, after.theta, gradients)
+            if adjoints is not None:
+                adjoints.append(fronts.adjoint()["theta"].clone())
+            adjoint, influence = self.back(step, loss, before, after, fronts.adjoint())
+            yield influence._replace(values=fronts.own(influence.values))
+            fronts.move(adjoint)
+
+    def steps(self) -> Iterator[tuple[int, Any, State, State]]:
+        """Each step, its loss, and the states before and after it, the last step first."""
         replay = self.replay
-        fronts = _Fronts(self.rule, self.horizon, replay.n_steps)
         for start, end in reversed(replay.trajectory.segments()):
             states, after = replay.states(start, end), None
             for step in range(end - 1, start - 1, -1):
                 before = states.pop()
-                loss = StepLoss(replay, before.theta, replay.batch(step), self.curvature)
+                loss = self.loss(before.theta, replay.batch(step))
                 if after is None:
                     after = replay.advance(before, step, loss.gradient)
                     replay.check_arrival(after, start, end)
-                fronts.open(step, before.theta, after.theta, gradients)
-                if adjoints is not None:
-                    adjoints.append(fronts.adjoint()["theta"].clone())
-                adjoint, influence = self.back(step, loss, before, after, fronts.adjoint())
-                yield influence._replace(values=fronts.own(influence.values))
-                fronts.move(adjoint)
+                yield step, loss, before, after
                 after = before
+
+    def loss(self, theta: Tensor, batch: StepBatch) -> Any:
+        """Loss of a step around its parameters (p,)."""
+        return StepLoss(self.replay, theta, batch, self.curvature, smoothing=self.smoothing)
 
     def back(
         self, step: int, loss: StepLoss, before: State, after: State, adjoint: Adjoint
@@ -134,26 +147,41 @@ class Sweep:
         """
         replay, batch = self.replay, loss.batch
         max_norm = replay.max_norm(step)
-        gradient = loss.gradient * clip_factor(loss.gradient, max_norm)
+        gradient = loss.gradient * factor_of(loss.norm, max_norm)
         u, adjoint = self.rule.pull(
             adjoint,
             before.theta,
             before.slots,
             after.slots,
             gradient,
-            self.options(step),
+            self.options_at(step, loss),
             after.n_steps,
         )
-        u = through_clipping(u, loss.gradient, max_norm)
+        u = through_clipping(u, loss.gradient, max_norm, loss.norm)
         smoothed = self.curvature == "smoothed_hessian"
         # <∇loss_j, u> with the share c_j, and the curvature times u
         inner, curved = loss.products(u, self.rule.steady(after.slots) if smoothed else None)
         if self.renormalize:
             # c_j <∇loss_j - ∇L, u>: the other rows take over the share
-            inner = inner - (u @ loss.gradient)[:, None] * batch.shares
+            inner = inner - loss.along(u)[:, None] * batch.shares
         # ∂f/∂θ gains H u, from the gradient that the step took at θ
         adjoint["theta"] += curved
-        return adjoint, StepInfluence(step, batch.rows, inner)
+        return adjoint, self.influence(step, loss, before, u, inner)
+
+    def influence(
+        self,
+        step: int,
+        loss: StepLoss,
+        before: State,  # noqa: ARG002  who scores other rows takes them
+        u: Tensor,  # noqa: ARG002
+        inner: Tensor,
+    ) -> StepInfluence:
+        """Influence of a step's rows, from the adjoint u of its gradient."""
+        return StepInfluence(step, loss.batch.rows, inner)
+
+    def options_at(self, step: int, loss: Any) -> Any:  # noqa: ARG002  masked sweeps take it
+        """Numbers of the optimizer at the coordinates of a step's loss."""
+        return self.options(step)
 
     def options(self, step: int) -> Any:
         """Numbers of the optimizer at a step, those that the run does not know being 0."""
@@ -161,7 +189,7 @@ class Sweep:
         return {name: known.get(name, 0.0) for name in self.rule.options}
 
 
-class _Fronts:
+class Fronts:
     """Adjoints on their way back, each started at the parameters of another step.
 
     Parameters

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from influencekit.exceptions import ResourceError, TrajectoryError
 from influencekit.training.trajectory._optimizers import AdamRule, Rule, SGDRule
+from influencekit.utils._archives import DamagedFile, read_arrays
 from influencekit.utils._files import whole_file
 
 __all__ = ["FolderSnapshots", "Snapshot", "Trajectory"]
@@ -52,12 +56,13 @@ class Snapshot:
     def read(cls, path: Path) -> Snapshot:
         """Read what ``write`` wrote; nothing in the file is ever run."""
         tensors: dict[str, dict[str, Tensor]] = {}
-        with np.load(path, allow_pickle=False) as stored:
-            for key in stored.files:
-                if key != "count":
-                    slot, name = key.split("/", 1)
-                    tensors.setdefault(slot, {})[name] = torch.from_numpy(stored[key])
-            return cls(tensors, int(stored["count"]))
+        with _reading(path.parent):
+            stored = read_arrays(path)
+            count = int(stored.pop("count"))
+            for key, array in stored.items():
+                slot, name = key.split("/", 1)
+                tensors.setdefault(slot, {})[name] = torch.from_numpy(array)
+        return cls(tensors, count)
 
 
 class FolderSnapshots(Mapping):
@@ -94,7 +99,7 @@ class FolderSnapshots(Mapping):
 
 def _numpy(tensor: Tensor, name: str) -> np.ndarray:
     if tensor.dtype not in (torch.float32, torch.float64, torch.float16):
-        raise ValueError(
+        raise TrajectoryError(
             f"folder: parameter {name!r} has dtype {tensor.dtype}, which numpy's files do not "
             "hold; accepted are float16, float32 and float64. Record to memory (folder=None)."
         )
@@ -193,13 +198,14 @@ class Trajectory:
         rows = np.concatenate(self.batches) if self.batches else np.zeros(0, np.int64)
         with whole_file(folder / _ARRAYS) as file:
             np.savez(file, sizes=sizes, rows=rows, max_norm=self.max_norm, **arrays)
-        settings = {
+        settings: dict[str, Any] = {
             "optimizer": self.optimizer,
             "groups": self.groups,
             "switches": self.switches,
             "n_rows": self.n_rows,
             "reduction": self.reduction,
         }
+        settings["check"] = _check_sum(settings)
         with whole_file(folder / _SETTINGS) as file:  # last: it says that all is there
             file.write(json.dumps(settings, indent=1).encode())
 
@@ -218,29 +224,67 @@ class Trajectory:
 
         Raises
         ------
-        FileNotFoundError
-            If the folder does not contain a finished recording.
+        TrajectoryError
+            If the folder does not contain a finished recording, or a file of it is damaged.
+        ResourceError
+            If a file unpacks to more than half of the free memory.
         """
         folder = Path(folder)
         try:
-            settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise FileNotFoundError(
+            text = (folder / _SETTINGS).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise TrajectoryError(
                 f"folder: {folder} does not contain a finished recording ({_SETTINGS} is "
                 f"missing); accepted is a folder written by Trajectory.save or a recorder."
             ) from None
-        settings["groups"] = tuple(tuple(names) for names in settings["groups"])
-        with np.load(folder / _ARRAYS, allow_pickle=False) as stored:
-            options = {k[7:]: stored[k] for k in stored.files if k.startswith("option_")}
-            batches = tuple(np.split(stored["rows"], np.cumsum(stored["sizes"])[:-1]))
-            states = None
-            if "random_states" in stored.files:
-                states = tuple(torch.from_numpy(s) for s in stored["random_states"])
+        with _reading(folder):
+            settings = _read_settings(folder, text)
+            stored = read_arrays(folder / _ARRAYS)
+            states = stored.get("random_states")
             return cls(
                 **settings,
-                options=options,
-                batches=batches,
+                options={k[7:]: v for k, v in stored.items() if k.startswith("option_")},
+                batches=tuple(np.split(stored["rows"], np.cumsum(stored["sizes"])[:-1])),
                 max_norm=stored["max_norm"],
                 snapshots=FolderSnapshots(folder),
-                random_states=states,
+                random_states=None if states is None else tuple(map(torch.from_numpy, states)),
             )
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Name the folder, and what to do, where one of its files cannot be read."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if error.filename is not None and Path(error.filename).name != _ARRAYS:
+            raise  # a snapshot that is not there
+        raise TrajectoryError(f"folder: {folder} lacks {_ARRAYS}; {_RECORD_AGAIN}") from error
+    except ResourceError as error:
+        raise ResourceError(f"folder: {error}. Read it on a machine with more memory.") from None
+    except (OSError, ValueError, KeyError) as error:
+        raise TrajectoryError(
+            f"folder: {folder} cannot be read: {error}; {_RECORD_AGAIN}"
+        ) from error
+
+
+_RECORD_AGAIN = "accepted is a folder as it was recorded. Restore it, or record the run again."
+
+
+def _check_sum(settings: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(settings, sort_keys=True).encode())
+
+
+def _read_settings(folder: Path, text: bytes) -> dict[str, Any]:
+    """Settings whose check sum is right; recordings of earlier versions have none."""
+    try:
+        settings = dict(json.loads(text))
+        check = settings.pop("check", None)
+        if check is not None and check != _check_sum(settings):
+            raise ValueError("its check sum is another")
+        if set(settings) != {"optimizer", "groups", "switches", "n_rows", "reduction"}:
+            raise ValueError(f"it has the entries {sorted(settings)}")
+        settings["groups"] = tuple(tuple(names) for names in settings["groups"])
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DamagedFile(f"{folder / _SETTINGS} is damaged ({error})") from error
+    return settings

@@ -28,6 +28,7 @@ class Run:
     rates: object = None  # step -> factor on every learning rate
     max_norm: float | None = None
     loss: object = staticmethod(torch.nn.functional.cross_entropy)
+    free: dict | None = None  # name -> (mask, weights); the rest stays on its recorded path
 
     def param_groups(self):
         named = dict(self.module.named_parameters())
@@ -72,6 +73,8 @@ class Run:
             value = (w * losses).sum() / (w.sum() if renormalize else len(rows))
             names = list(theta)
             grads = torch.autograd.grad(value, [theta[n] for n in names], create_graph=True)
+            if self.free is not None:
+                grads = self.masked(grads, theta, rows, w, renormalize)
             if self.max_norm is not None:
                 norm = torch.sqrt(sum((g * g).sum() for g in grads))
                 if norm + 1e-6 > self.max_norm:
@@ -82,7 +85,26 @@ class Run:
                 move = _sgd if self.optimizer is torch.optim.SGD else _adam
                 decoupled = self.optimizer is torch.optim.AdamW
                 theta[n] = move(theta[n], g, state[n], o, o["lr"] * factor, step + 1, decoupled)
+                if self.free is not None:
+                    theta[n] = self.on_path(n, theta[n])
         return theta
+
+    def on_path(self, name, values):
+        return torch.where(self.free[name][0], values, values.detach())
+
+    def masked(self, grads, theta, rows, w, renormalize):
+        """Gradients that answer moved parameters as if the mask stood for all coordinates."""
+        still = {n: t.detach().requires_grad_(True) for n, t in theta.items()}
+        outputs = functional_call(self.module, still, (self.X[rows],))
+        losses = self.loss(outputs, self.y[rows], reduction="none")
+        value = (w * losses).sum() / (w.sum() if renormalize else len(rows))
+        weighed = torch.autograd.grad(value, list(still.values()), create_graph=True)
+        found = []
+        for n, both, by_weight in zip(theta, grads, weighed, strict=True):
+            # g(θ, w) - g(θ', w) at θ' = θ is the part that θ moves
+            moved = both - by_weight
+            found.append(self.on_path(n, by_weight) + self.on_path(n, self.free[n][1] * moved))
+        return found
 
 
 def _sgd(theta, g, state, o, lr, k, decoupled):

@@ -44,9 +44,10 @@ def recorded(run, every=4, **options):
     return start, as_task(run.module, loss=nn.CrossEntropyLoss()), recorder.trajectory_
 
 
-def influence_of(run, trajectory, **options):
+def influence_of(run, trajectory, curvature="hessian", **options):
+    """Exact derivatives by default, also for ReLU nets."""
     kind = SGDInfluence if run.optimizer is SGD else AdamWInfluence
-    return kind(trajectory, **options)
+    return kind(trajectory, curvature, **options)
 
 
 def warmup(step):

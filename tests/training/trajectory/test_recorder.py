@@ -226,7 +226,7 @@ def test_folder_holds_the_run(tmp_path):
     loaded.save(tmp_path / "copy")
     copy = Trajectory.load(tmp_path / "copy")
     np.testing.assert_array_equal(AdamWInfluence(copy).fit(net, X, y).score(X[:2], y[:2]), inner)
-    with pytest.raises(FileNotFoundError, match="not contain a finished recording"):
+    with pytest.raises(TrajectoryError, match="not contain a finished recording"):
         Trajectory.load(tmp_path)
 
 

@@ -13,7 +13,13 @@ from torch.overrides import TorchFunctionMode
 
 from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError, warn_user
 from influencekit.models._task import Task
-from influencekit.utils._torch import count_rows, plain_kernels, select_rows, with_gradients
+from influencekit.utils._torch import (
+    count_rows,
+    has_reentrant_checkpoints,
+    plain_kernels,
+    select_rows,
+    with_gradients,
+)
 
 __all__ = ["try_task"]
 
@@ -60,7 +66,12 @@ def try_task(task: Task, inputs: Callable[[int], Any]) -> None:
             "attribute) holds the model or its layers. Make it a method of the model's class."
         )
     _find_lost_axis(task, pair, outputs)
-    _check_effects(task, outputs, inputs)
+    try:
+        idle = _idle_parameters(task, outputs, inputs)
+    except RuntimeError:  # without a backward pass of this kind: said where gradients are taken
+        return
+    if idle and not has_reentrant_checkpoints(outputs):
+        _say_idle(task, idle)
 
 
 def _is_skorch(task: Task) -> bool:
@@ -86,26 +97,28 @@ def _find_lost_axis(task: Task, pair: Any, outputs: Tensor) -> None:
         object.__setattr__(task, "needs_two", True)  # a fact that data alone tell
 
 
-def _check_effects(task: Task, outputs: Tensor, inputs: Callable[[int], Any]) -> None:
-    """Refuse a snapshot whose parameters do nothing, and name those of its parts that do not."""
+def _idle_parameters(task: Task, outputs: Tensor, inputs: Callable[[int], Any]) -> list[str]:
+    """Names of the parameters that the outputs of the first examples do not depend on."""
     idle = _idle(task, outputs)
     if not idle:
-        return
+        return idle
     with plain_kernels():
-        idle = [name for name in _idle(task, task.forward(inputs(32))) if name in idle]
+        return [name for name in _idle(task, task.forward(inputs(32))) if name in idle]
+
+
+def _say_idle(task: Task, idle: list[str]) -> None:
     if len(idle) == len(task.parameters):
         raise UnsupportedModelError(
             f"model: no trainable parameter has an effect on the outputs of {task.name}, so every "
             "score would be 0. Its forward runs under no_grad, detaches its result, or uses "
             "weights that are not its own parameters. Give a model whose outputs have gradients."
         )
-    if idle:
-        more = f" and {len(idle) - 5} more" if len(idle) > 5 else ""
-        warn_user(
-            f"model: the trainable parameters {idle[:5]}{more} have no effect on the outputs of "
-            f"the first examples of {task.name}; their gradients are 0. Freeze what is not used.",
-            InfluenceKitWarning,
-        )
+    more = f" and {len(idle) - 5} more" if len(idle) > 5 else ""
+    warn_user(
+        f"model: the trainable parameters {idle[:5]}{more} have no effect on the outputs of the "
+        f"first examples of {task.name}; their gradients are 0. Freeze what is not used.",
+        InfluenceKitWarning,
+    )
 
 
 def _idle(task: Task, outputs: Tensor) -> list[str]:

@@ -1,0 +1,1 @@
+"""Adapters from models that hold other models to Tasks."""

@@ -1,0 +1,95 @@
+"""Gradients and Hessians of each example's loss in its outputs, whatever the loss is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = ["output_derivatives"]
+
+#: Step of central differences, in units of the largest output.
+_STEP = torch.finfo(torch.float64).eps ** (1 / 3)
+
+
+def output_derivatives(
+    one: Callable[[Tensor, Tensor], Tensor],
+    losses: Callable[[Tensor, Tensor], Tensor],
+    outputs: Tensor,
+    targets: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Gradient (n, m) and Hessian (n, m, m) of every example's loss.
+
+    Parameters
+    ----------
+    one : callable
+        Loss of one example, ``(m,), (...) -> ()``.
+    losses : callable
+        Losses of many examples, ``(n, m), (n, ...) -> (n,)``.
+    outputs : Tensor of shape (n, m)
+    targets : Tensor of shape (n, ...)
+
+    Returns
+    -------
+    gradient : Tensor of shape (n, m)
+    hessian : Tensor of shape (n, m, m)
+
+    Notes
+    -----
+    By ``torch.func`` where it takes the loss. A loss that reads values, or has no forward-mode
+    derivative, is differentiated twice backward, all examples together. One without a second
+    derivative (a CTC loss) is differentiated by central differences of its gradient, in float64.
+    """
+    try:
+        hessian = torch.func.vmap(torch.func.hessian(one))(outputs, targets)
+        return torch.func.vmap(torch.func.grad(one))(outputs, targets), hessian
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, ValueError):
+        pass
+
+    def total(z: Tensor, t: Tensor) -> Tensor:
+        return losses(z, t).sum()
+
+    with torch.enable_grad():
+        try:
+            return _twice_backward(total, outputs, targets)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:
+            return _differences(total, outputs, targets)
+
+
+def _gradient(total: Callable, outputs: Tensor, targets: Tensor) -> Tensor:
+    z = outputs.detach().requires_grad_()
+    value = total(z, targets)
+    if not value.requires_grad:
+        return torch.zeros_like(outputs)
+    return torch.autograd.grad(value, z)[0]
+
+
+def _twice_backward(total: Callable, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    z = outputs.detach().requires_grad_()
+    gradient = torch.autograd.grad(total(z, targets), z, create_graph=True)[0]
+    columns = []
+    for k in range(outputs.shape[1]):
+        own = gradient[:, k].sum()  # examples do not mix
+        found = torch.autograd.grad(own, z, retain_graph=True, allow_unused=True)[0]
+        columns.append(torch.zeros_like(outputs) if found is None else found)
+    return gradient.detach(), torch.stack(columns, dim=2)
+
+
+def _differences(total: Callable, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    z = outputs.detach().double()
+    t = targets.double() if targets.is_floating_point() else targets
+    step = _STEP * max(1.0, float(z.abs().max()))
+    columns = []
+    for k in range(z.shape[1]):
+        move = torch.zeros_like(z)
+        move[:, k] = step
+        # ∂∇/∂z_k ≈ (∇(z + h e_k) - ∇(z - h e_k)) / 2h
+        columns.append((_gradient(total, z + move, t) - _gradient(total, z - move, t)) / (2 * step))
+    hessian = torch.stack(columns, dim=2)
+    hessian = (hessian + hessian.mT) / 2
+    return _gradient(total, z, t).to(outputs.dtype), hessian.to(outputs.dtype)

@@ -1,0 +1,81 @@
+"""A check that each example's number does not depend on the other examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = ["check_separate"]
+
+#: Most examples that are evaluated again.
+_MOST = 64
+
+
+def check_separate(
+    function: Callable[[Tensor, Tensor], Tensor],
+    outputs: Tensor,
+    targets: Tensor,
+    values: Tensor,
+    name: str = "loss",
+) -> None:
+    """Refuse a function whose value for one example moves with the other examples.
+
+    Every other example is evaluated without those between, and the last one by itself.
+
+    Parameters
+    ----------
+    function : callable
+        ``(outputs, targets) -> (n,)``.
+    outputs : Tensor of shape (n, ...)
+    targets : Tensor of shape (n, ...)
+    values : Tensor of shape (n,)
+        What the function returned for all of them.
+    name : str, default="loss"
+        The argument that holds the function, for the error.
+
+    Raises
+    ------
+    ValueError
+        If a value moves.
+    """
+    n, known = len(outputs), values.detach()
+    try:
+        scale = float(known.abs().max()) if n > 1 else float("nan")
+    except RuntimeError:  # inside a torch.func transform values cannot be read
+        return
+    if not scale < float("inf"):
+        return
+    eps = torch.finfo(known.dtype).eps
+    rounding = 100 * eps * float(outputs.detach().abs().max()) + 1e-30
+    allowed = 2 * eps**0.5 * scale + rounding
+    for rows in (torch.arange(0, n, 2)[:_MOST], torch.tensor([n - 1])):
+        rows = rows.to(outputs.device)
+        with torch.no_grad():
+            some = None if targets is None else targets[rows.to(targets.device)]
+            found = function(outputs.detach()[rows], some)
+        moved = (found.to(known) - known[rows]).abs() if found.shape == rows.shape else None
+        if moved is None or bool((moved > allowed).any()):
+            worst = None if moved is None else int(rows[int(moved.argmax())])
+            raise ValueError(_message(name, n, found, known, worst, rows))
+
+
+def _message(
+    name: str, n: int, found: Tensor, known: Tensor, worst: int | None, rows: Tensor
+) -> str:
+    if worst is None:
+        got = f"on {len(rows)} of {n} examples it returned shape {tuple(found.shape)}"
+    else:
+        own = float(found[int((rows == worst).nonzero()[0, 0])])
+        got = (
+            f"example {worst} of a batch of {n} has {float(known[worst]):.6g}, but {own:.6g} in a "
+            f"batch of {len(rows)}"
+        )
+    return (
+        f"{name}: an example's value changes with the other examples of the batch ({got}), so it "
+        "has no gradient per example. Accepted is a function of each example's own outputs and "
+        "target, without random numbers. Causes: contrastive losses that compare examples with "
+        "each other, normalization or means over the batch, and targets whose shape (n,) is "
+        "broadcast against outputs (n, 1) to (n, n): give y the shape of the outputs."
+    )

@@ -1,0 +1,1 @@
+"""Losses of models that hold other models."""

@@ -1,0 +1,163 @@
+"""Searches in storage that a kill has ended: their trials are failed, and they go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from influencekit.selection._space import SEARCH, STANDARD_ERROR
+from influencekit.utils._files import is_abandoned, unfinished_name
+
+__all__ = ["Search", "begin_search", "caught_up", "ending"]
+
+#: Attribute of a study: its searches that have not ended, by name.
+_SEARCHES = "influencekit_searches"
+#: Names of searches that run in this process.
+_RUNNING: set[str] = set()
+#: Age at which a running trial without the name of its search was left by a kill.
+_LEFT = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search, which several processes may have worked on, each after the other was killed.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Names of the processes' parts; the last one is this process's.
+    start : int
+        Number of trials that the study had before.
+    """
+
+    names: tuple[str, ...]
+    start: int
+
+    def trials(self, study: optuna.Study) -> list[FrozenTrial]:
+        """Trials of this search that have come to an end of their own."""
+        found = [t for t in study.get_trials(deepcopy=False) if _ended_itself(t)]
+        return [t for t in found if t.user_attrs.get(SEARCH) in self.names]
+
+    def mark(self, trial: optuna.Trial) -> None:
+        """Say that a trial belongs to this search."""
+        trial.set_user_attr(SEARCH, self.names[-1])
+
+
+def _ended_itself(trial: FrozenTrial) -> bool:
+    """Whether a trial was evaluated; one whose LDS is undefined counts as failed for Optuna."""
+    return trial.state.is_finished() and STANDARD_ERROR in trial.user_attrs
+
+
+def begin_search(study: optuna.Study) -> Search:
+    """Fail what killed searches left running; take one of them over, or begin a new one.
+
+    The study's lock must be held.
+
+    Parameters
+    ----------
+    study : optuna.Study
+
+    Returns
+    -------
+    Search
+    """
+    known = study.user_attrs.get(_SEARCHES, {})
+    broken = [name for name in known if _is_dead(name)]
+    _fail_left(study, broken)
+    own = unfinished_name("")
+    search = Search((own,), len(study.get_trials(deepcopy=False)))
+    if broken:
+        last = known[broken[-1]]
+        search = Search((*last["names"], own), last["start"])
+    others = {name: stored for name, stored in known.items() if name not in broken}
+    study.set_user_attr(_SEARCHES, {**others, own: asdict(search)})
+    _RUNNING.add(own)
+    return search
+
+
+def _is_dead(name: str) -> bool:
+    """Whether the process of a search, on this machine, works on it no more."""
+    own_machine, own_process, _ = unfinished_name("").split("-")
+    machine, process, _ = name.split("-")
+    if machine != own_machine:
+        return False
+    return name not in _RUNNING if process == own_process else is_abandoned(Path(name), "")
+
+
+def _fail_left(study: optuna.Study, broken: list[str]) -> None:
+    """Fail the trials that were left running; what they were told to try is tried first."""
+    trials = study.get_trials(deepcopy=False)
+    left = [t for t in trials if t.state == TrialState.RUNNING and _is_left(t, broken)]
+    fixed = [t for t in left if "fixed_params" in t.system_attrs]
+    for trial in left:
+        study.tell(trial.number, state=TrialState.FAIL)
+    if not fixed:
+        return
+    waiting = [t for t in trials if t.state == TrialState.WAITING]
+    for _ in waiting:  # they come after the others, as they did
+        replaced = study.ask()
+        replaced.set_user_attr(SEARCH, "replaced")
+        study.tell(replaced, state=TrialState.FAIL)
+    for trial in fixed + waiting:
+        own = {k: v for k, v in trial.user_attrs.items() if k not in (SEARCH, STANDARD_ERROR)}
+        study.enqueue_trial(trial.system_attrs["fixed_params"], own)
+
+
+def _is_left(trial: FrozenTrial, broken: list[str]) -> bool:
+    if SEARCH in trial.user_attrs:
+        return trial.user_attrs[SEARCH] in broken
+    begun = trial.datetime_start
+    return begun is not None and datetime.now() - begun > _LEFT
+
+
+@contextmanager
+def ending(study: optuna.Study, search: Search, lock: AbstractContextManager) -> Iterator[None]:
+    """Forget a search if the block comes to its end; else it can be taken over."""
+    own = search.names[-1]
+    try:
+        yield
+        with lock:
+            known = study.user_attrs.get(_SEARCHES, {})
+            study.set_user_attr(_SEARCHES, {k: v for k, v in known.items() if k != own})
+    finally:
+        _RUNNING.discard(own)
+
+
+def caught_up(
+    sampler: BaseSampler,
+    study: optuna.Study,
+    search: Search,
+    draw: Callable[[optuna.Trial], Any],
+) -> None:
+    """Bring a new sampler to where the one of a broken search was, by repeating its trials.
+
+    Parameters
+    ----------
+    sampler : optuna sampler
+        Repeats its draws if it has a seed.
+    study : optuna.Study
+    search : Search
+    draw : callable
+        Draws all parameters of a trial.
+    """
+    done = search.trials(study)
+    past = optuna.create_study(sampler=sampler, direction="maximize")
+    before = study.get_trials(deepcopy=False)[: search.start]
+    past.add_trials([trial for trial in before if trial.state.is_finished()])
+    for trial in done:
+        if "fixed_params" in trial.system_attrs:
+            past.enqueue_trial(trial.system_attrs["fixed_params"], trial.user_attrs)
+        again = past.ask()
+        draw(again)
+        if again.params != trial.params:
+            return  # drawn without a seed, or while others added trials
+        value = trial.value
+        past.tell(again, value, state=TrialState.FAIL if value is None else None)
