@@ -31,6 +31,7 @@ from influencekit.utils.validation import Interval, StrOptions, present, validat
 
 __all__ = [
     "GRADIENT_CONSTRAINTS",
+    "LAYERS",
     "DampedFitted",
     "DampedMixin",
     "Fitted",
@@ -331,6 +332,10 @@ GRADIENT_CONSTRAINTS: dict[str, list] = {
     "max_memory": [Interval(Integral, 1, None, closed="left"), str, None],
     "verbose": ["verbose"],
 }
+
+
+#: Constraints of ``layers``, for attributors that can leave parameters out.
+LAYERS: list = [str, list, tuple, None]
 
 
 def gradient_engine(attributor: Any, task: Task) -> GradientEngine:

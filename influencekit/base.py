@@ -28,6 +28,7 @@ from influencekit.data._examples import Examples, ExamplesList, each, open_examp
 from influencekit.data._inputs import check_same_length
 from influencekit.models._task import Task, TaskList, as_task, is_model_list
 from influencekit.models.adapters.meta._calibrated import members_of
+from influencekit.models.snapshot._chosen_layers import task_of_layers
 from influencekit.utils._long_work import chunks
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import (
@@ -90,7 +91,8 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
 
     def _task_of(self, model: Any) -> Task:
         """How a fitted model becomes a Task; tree methods read trees in their own way."""
-        return as_task(model)
+        task, layers = as_task(model), getattr(self, "layers", None)
+        return task if layers is None else task_of_layers(task, layers)
 
     @with_gradients
     def fit(
@@ -137,10 +139,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         self.train_rows_ = rows[0] if len(rows) == 1 else np.unique(np.concatenate(rows))
 
     def _first(self, n_models: int) -> Self | None:
-        """What a fit with only the first model would give, without computing anything.
-
-        None if the attributor did not learn from each model separately.
-        """
+        """A fit with only the first models, or None if models were not learned from one by one."""
         if isinstance(self._models, Task) or len(self.fitted_) < n_models:
             return None
         part = copy.copy(self)

@@ -9,7 +9,7 @@ from tests.test_architecture import public_objects
 
 #: What an attributor's own parameters are followed by, in this order.
 SHARED = (
-    "output", "engine", "batch_size", "max_memory", "on_nan", "cache_dir", "n_jobs",
+    "output", "layers", "engine", "batch_size", "max_memory", "on_nan", "cache_dir", "n_jobs",
     "random_state", "verbose",
 )  # fmt: skip
 #: What every function and class has last.

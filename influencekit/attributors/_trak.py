@@ -13,6 +13,7 @@ from torch import Tensor
 
 from influencekit._fitted import (
     GRADIENT_CONSTRAINTS,
+    LAYERS,
     DampedFitted,
     DampedMixin,
     Fitted,
@@ -60,6 +61,9 @@ class TRAK(DampedMixin, BaseAttributor):
         a classifier. For a regressor, f is the prediction, or the negative loss if it has several
         outputs. The explained output is then the negative loss, or the prediction if ``score`` gets
         no targets.
+    layers : str, list of str or None, default=None
+        Layers that scores are computed from; all other parameters are constants. "last", or names
+        or patterns of modules or parameters, such as ``"encoder.*.attention"``; None is all.
     batch_size : int or None, default=None
         Examples whose gradients are taken at a time; None chooses from ``max_memory``.
     max_memory : int, str or None, default=None
@@ -113,6 +117,7 @@ class TRAK(DampedMixin, BaseAttributor):
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **GRADIENT_CONSTRAINTS,
+        "layers": LAYERS,
         "damping": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "projection_dim": [Interval(Integral, 1, None, closed="left"), None],
         "projection": [StrOptions({"auto", *PROJECTIONS})],
@@ -128,6 +133,7 @@ class TRAK(DampedMixin, BaseAttributor):
         *,
         projection: str = "auto",
         output: str | Callable = "auto",
+        layers: str | Sequence[str] | None = None,
         batch_size: int | None = None,
         max_memory: int | str | None = None,
         random_state: Any = None,
@@ -136,6 +142,7 @@ class TRAK(DampedMixin, BaseAttributor):
         self.damping = damping
         self.projection_dim = projection_dim
         self.projection = projection
+        self.layers = layers
         self.output = output
         self.batch_size = batch_size
         self.max_memory = max_memory

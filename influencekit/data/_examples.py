@@ -23,6 +23,7 @@ from influencekit.data._sources import Batch, Placement, Source, leaves
 from influencekit.data._targets import check_targets, encode_targets, one_column
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task, TaskList
+from influencekit.models.snapshot._trial import try_task
 from influencekit.utils._long_work import chunks
 
 __all__ = ["Examples", "ExamplesList", "each", "make_examples", "open_examples"]
@@ -218,6 +219,8 @@ def make_examples(
     targets = None if y is None else _encode(task, source, y, name, y_name)
     placement = Placement(task.device, task.input_dtype, all_float=uses_matrix(task))
     examples = Examples(source, placement, targets, row_labels(X, y))
+    if not task.convex:
+        try_task(task, lambda k: next(examples.batches(k)).inputs)
     if targets is not None and task.loss.is_own:
         check_own_loss(task, examples)
     outputs = _first_outputs(task, examples, name)
@@ -273,9 +276,8 @@ def _targets_of(task: Task, source: Source, y: Any, require_y: bool, name: str, 
 def _given_twice(name: str, y_name: str) -> ValueError:
     """Error for targets given both as an argument and with the data."""
     return ValueError(
-        f"{y_name}: targets were given twice, by {y_name} and by the data in {name}. Leave "
-        f"{y_name} out, or give a Dataset that yields inputs only (several inputs go in one "
-        "tuple: ((x1, x2),))."
+        f"{y_name}: targets were given twice, by {y_name} and by the data in {name}. Leave {y_name} "
+        "out, or give a Dataset that yields inputs only (several in one tuple: ((x1, x2),))."
     )
 
 
@@ -284,9 +286,7 @@ def _encode(task: Task, source: Source, y: Any, name: str, y_name: str) -> Tenso
         return pack_targets(task, source, y, y_name)
     y = one_column(y) if hasattr(y, "shape") else np.asarray(y)
     if len(y.shape) == 0:
-        raise ValueError(
-            f"{y_name}: got {y!r}; accepted is an array with one target for each example."
-        )
+        raise ValueError(f"{y_name}: got {y!r}; accepted: one target for each example.")
     check_same_length({name: len(source), y_name: y.shape[0]})
     return encode_targets(task, y, y_name)
 

@@ -176,9 +176,16 @@ def _is_dataset(X: Any) -> bool:
 
 def _row_list(X: Sequence) -> Any:
     """Array of a list of rows (numbers, arrays or tensors)."""
-    if X and all(isinstance(row, Tensor) for row in X):
-        return torch.stack(list(X))
-    return np.asarray(X)
+    try:
+        if X and all(isinstance(row, Tensor) for row in X):
+            return torch.stack(list(X))
+        return np.asarray(X)
+    except (RuntimeError, ValueError) as error:
+        shapes = sorted({tuple(np.shape(row)) for row in X})[:3]
+        raise ValueError(
+            f"X: got a list of rows of different shapes, among them {shapes}; accepted are rows of "
+            "one shape. Pad them to one length, for instance with torch.nn.utils.rnn.pad_sequence."
+        ) from error
 
 
 def is_frame(X: Any) -> bool:

@@ -19,9 +19,11 @@ from influencekit.gradients.blocks._base import WORKSPACE, Block
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.layers._layers import forward_recorded, layer_blocks
 from influencekit.gradients.layers._layout import REST, Layout, discover
+from influencekit.gradients.layers._trust import Batch as CheckedBatch
+from influencekit.gradients.layers._trust import trusted_blocks
 from influencekit.models._task import Task
 from influencekit.utils._long_work import format_bytes, parse_memory, progress
-from influencekit.utils._torch import plain_kernels
+from influencekit.utils._torch import count_rows, plain_kernels, twice
 
 __all__ = ["GradientEngine"]
 
@@ -110,7 +112,8 @@ class GradientEngine:
             room = min(2**26, self.max_memory // 4)
             size = min(2**16, max(1, room // (sparse.bytes_each + 4 * found.nbytes)))
             return found, self.batch_size or size
-        found = self.features(examples, next(examples.batches(1)), cotangent, keep_factors)
+        batch = next(examples.batches(1))
+        found = self.features(examples, batch, cotangent, keep_factors, check=False)
         return found, self.size_of_batch(examples, found.nbytes)
 
     def size_of_batch(self, examples: Examples, nbytes: int) -> int:
@@ -126,6 +129,7 @@ class GradientEngine:
         batch: Batch,
         cotangent: CotangentFunction,
         keep_factors: bool = False,
+        check: bool = True,
     ) -> GradientFeatures:
         """Gradients of one batch: one forward pass, and one backward pass for each row.
 
@@ -136,28 +140,41 @@ class GradientEngine:
         batch : Batch
         cotangent : callable
         keep_factors : bool, default=False
+        check : bool, default=True
+            Compare the layers' gradients with an ordinary backward pass: of all examples in small
+            work, else of three of each batch as long as that is a twentieth of it, and always of
+            the last batch.
 
         Returns
         -------
         GradientFeatures
         """
+        if self.task.needs_two and count_rows(batch.inputs) == 1:
+            return self.features(examples, _doubled(batch), cotangent, keep_factors, check)[:1]
         layout = self.layout(examples)
         outputs, calls = forward_recorded(self.task, layout.layers, batch.inputs)
         cotangents = at_rows(cotangent, batch.rows)(outputs.detach(), batch.targets)
         cotangents = _check_cotangents(cotangents, outputs)
-        blocks = layer_blocks(
-            layout.layers, outputs, calls, cotangents, keep_factors, self.task.dtype
-        )
+        n, rows_per_example = cotangents.shape[:2]
+        rows = None
+        if check and not self.task.convex:  # whose module is the package's own
+            rows = layout.trust.positions(n, batch.rows.stop == len(examples))
+        options: dict = {"keep_factors": keep_factors, "dtype": self.task.dtype}
+        options["keep_graph"] = rows is not None and len(rows) == n
+        blocks = layer_blocks(layout.layers, outputs, calls, cotangents, **options)
+        if not self.task.convex:
+            rounding = layout.trust.dtype
+            whole = CheckedBatch(self.task, batch.inputs, outputs, cotangents, rounding)
+            blocks = trusted_blocks(whole, layout, blocks, self.workspace, rows)
         dense = _dense_layers(layout, blocks)
         if layout.rest:
             del outputs, calls
-            options: dict = {"vmaps": layout.rest_vmaps, "workspace": self.workspace}
-            rows = dense_rows(self.task, layout.rest, batch.inputs, cotangents, **options)
-            dense.append(rows.to(self.task.dtype))
+            options = {"vmaps": layout.rest_vmaps, "workspace": self.workspace}
+            rest = dense_rows(self.task, layout.rest, batch.inputs, cotangents, **options)
+            dense.append(rest.to(self.task.dtype))
         if dense:
             joined = dense[0] if len(dense) == 1 else torch.cat(dense, dim=2)
             blocks[REST] = DenseBlock(layout.rest_spec, joined)
-        n, rows_per_example = cotangents.shape[:2]
         return GradientFeatures(blocks, n, rows_per_example, layout.n_parameters, self.workspace)
 
     def _sparse_features(
@@ -196,6 +213,12 @@ class GradientEngine:
             with torch.no_grad(), plain_kernels():
                 outputs = self.task.forward(batch.inputs)
             yield batch, outputs
+
+
+def _doubled(batch: Batch) -> Batch:
+    """A batch of one example with this example twice."""
+    targets = None if batch.targets is None else twice(batch.targets)
+    return batch._replace(inputs=twice(batch.inputs), targets=targets)
 
 
 def _dense_layers(layout: Layout, blocks: dict[str, Block]) -> list[Tensor]:

@@ -15,7 +15,7 @@ from influencekit.gradients.blocks._outer import OuterBlock
 from influencekit.gradients.blocks._sparse import SparseBlock
 from influencekit.utils._long_work import chunks
 
-__all__ = ["GradientFeatures"]
+__all__ = ["GradientFeatures", "cat_blocks"]
 
 _TILE = 1024  # rows per tile of dot products, so that casts and products stay in cache
 
@@ -320,11 +320,12 @@ class GradientFeatures:
             raise ValueError(f"features: parts have different rows_per_example {counts}.")
         if len(features) == 1:
             return first
-        blocks = {name: _cat_blocks([f.blocks[name] for f in features]) for name in first.blocks}
+        blocks = {name: cat_blocks([f.blocks[name] for f in features]) for name in first.blocks}
         return first.like(blocks, sum(f.n_examples for f in features))
 
 
-def _cat_blocks(blocks: list[Block]) -> Block:
+def cat_blocks(blocks: list[Block]) -> Block:
+    """One block of the examples of several, in order; of any kinds and lengths."""
     first = blocks[0]
     if any(type(block) is not type(first) for block in blocks):
         blocks = [DenseBlock.of(block) for block in blocks]

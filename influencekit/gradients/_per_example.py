@@ -10,7 +10,7 @@ from torch import Tensor
 
 from influencekit.models._task import Task
 from influencekit.utils._long_work import chunks
-from influencekit.utils._torch import map_tensors, select_rows, simple_kernels
+from influencekit.utils._torch import flat_gradient, map_tensors, select_rows, simple_kernels
 
 __all__ = ["dense_rows"]
 
@@ -75,13 +75,7 @@ def _one_example(
             retain_graph=r + 1 < len(cotangents),
             allow_unused=True,
         )
-        torch.cat([_flat(g, p) for g, p in zip(grads, wanted, strict=True)], out=out[r])
-
-
-def _flat(gradient: Tensor | None, parameter: Tensor) -> Tensor:
-    if gradient is None:
-        return torch.zeros_like(parameter).flatten()
-    return gradient.to_dense().flatten()
+        torch.cat([flat_gradient(g, p) for g, p in zip(grads, wanted, strict=True)], out=out[r])
 
 
 def _vmapped(task: Task, parameters: dict, inputs: Any, cotangents: Tensor) -> Tensor:

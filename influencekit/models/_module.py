@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
 from influencekit.exceptions import UnsupportedModelError
+from influencekit.models.snapshot._rebound import copied
 from influencekit.utils._torch import MODULE_LOCK
 
 __all__ = ["copy_module", "duplicate", "like_parameters"]
@@ -54,7 +53,7 @@ def duplicate(module: nn.Module) -> nn.Module:
     replace the parameters there.
     """
     with MODULE_LOCK, torch.inference_mode(False):
-        return copy.deepcopy(module, _computed_tensors(module))
+        return copied(module)
 
 
 def like_parameters(value: Tensor | None, module: nn.Module) -> Tensor | None:
@@ -73,16 +72,6 @@ def _unwrap(module: nn.Module) -> nn.Module:
     module = getattr(module, "_orig_mod", module)
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     return _unwrap(module.module) if isinstance(module, wrappers) else module
-
-
-def _computed_tensors(module: nn.Module) -> dict[int, Tensor]:
-    """Memo for deepcopy: tensors kept by hooks of the old weight_norm have a graph."""
-    memo = {}
-    for part in module.modules():
-        for value in vars(part).values():
-            if isinstance(value, Tensor) and not value.is_leaf:
-                memo[id(value)] = value.detach().clone()
-    return memo
 
 
 def _check_parameters(module: nn.Module) -> None:

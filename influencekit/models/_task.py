@@ -18,7 +18,7 @@ from influencekit.models._module import duplicate
 from influencekit.models._no_gradients import no_gradients
 from influencekit.models._several_outputs import loss_output
 from influencekit.models.losses._base import OutputLoss, class_positions
-from influencekit.utils._torch import MODULE_LOCK, with_gradients
+from influencekit.utils._torch import MODULE_LOCK, count_rows, twice, uncompiled, with_gradients
 
 __all__ = ["Task", "TaskList", "as_task", "call_module", "is_model_list"]
 
@@ -79,6 +79,9 @@ class Task:
         Column names of raw ``X``, if the model was fitted on a DataFrame.
     convex : bool
         Whether it is a scikit-learn model with a convex objective.
+    needs_two : bool
+        Whether the module loses the axis of a single example (``x.squeeze()``), so that one
+        example is run twice.
     """
 
     module: nn.Module
@@ -96,6 +99,7 @@ class Task:
     n_features_in: int | None = None
     feature_names_in: np.ndarray | None = None
     convex: bool = False
+    needs_two: bool = False
 
     def __repr__(self) -> str:
         classes = "" if self.classes is None else f", n_classes={len(self.classes)}"
@@ -161,13 +165,16 @@ class Task:
         The module runs in its current mode. For another mode, or a separate copy, make another
         Task: ``dataclasses.replace(task, module=...)``.
         """
-        with MODULE_LOCK:
+        alone = self.needs_two and count_rows(inputs) == 1
+        inputs = twice(inputs) if alone else inputs
+        with MODULE_LOCK, uncompiled():
             raw = call_module(self.module, inputs, parameters)
         if not isinstance(raw, Tensor):
             raw = loss_output(raw, self.loss, type(self.module).__name__)
         if raw.is_floating_point() and raw.element_size() < 4:  # a loss would be rounded
             raw = raw.to(self.dtype)
         outputs = raw if self.link is None else self.link(raw)
+        outputs = outputs[:1] if alone else outputs
         return outputs[:, None] if outputs.ndim == 1 else outputs
 
     def penalty_vector(self, total_weight: float, n_rows: int | None = None) -> Tensor:

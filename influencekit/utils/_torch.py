@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from inspect import isgeneratorfunction
 from typing import Any, TypeVar, cast
@@ -18,11 +19,15 @@ __all__ = [
     "SavedBytes",
     "count_rows",
     "count_saved_bytes",
+    "flat_gradient",
+    "has_reentrant_checkpoints",
     "map_tensors",
     "no_hidden_loops",
     "plain_kernels",
     "select_rows",
     "simple_kernels",
+    "twice",
+    "uncompiled",
     "with_gradients",
 ]
 
@@ -120,6 +125,33 @@ def select_rows(inputs: Any, rows: slice | Tensor, n: int) -> Any:
     return map_tensors(lambda t: t[rows] if t.ndim and len(t) == n else t, inputs)
 
 
+def flat_gradient(gradient: Tensor | None, parameter: Tensor) -> Tensor:
+    """A parameter's gradient as a dense vector: zeros where it was not used."""
+    if gradient is None:
+        return torch.zeros_like(parameter).flatten()
+    return (gradient.to_dense() if gradient.is_sparse else gradient).flatten()
+
+
+def has_reentrant_checkpoints(outputs: Tensor) -> bool:
+    """Whether the graph of outputs has checkpoints that only ``backward`` can pass."""
+    seen: set[Any] = set()
+    nodes: list[Any] = [outputs.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        if type(node).__name__ == "CheckpointFunctionBackward":
+            return True
+        seen.add(node)
+        nodes.extend(following for following, _ in node.next_functions)
+    return False
+
+
+def twice(inputs: Any) -> Any:
+    """A batch of one example, as a batch of this example twice."""
+    return map_tensors(lambda t: torch.cat([t, t]) if t.ndim and len(t) == 1 else t, inputs)
+
+
 def count_rows(inputs: Any) -> int:
     """Number of examples in a batch: the length of its first tensor."""
     if isinstance(inputs, Tensor):
@@ -133,6 +165,13 @@ def simple_kernels() -> Iterator[None]:
     """Use attention kernels that ``torch.func.vmap`` can transform."""
     with plain_kernels(), sdpa_kernel(SDPBackend.MATH):
         yield
+
+
+def uncompiled() -> AbstractContextManager:
+    """Run parts that ``torch.compile`` made as they were written: compiled code skips hooks."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 @contextmanager

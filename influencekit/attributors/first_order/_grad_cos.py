@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 
 from influencekit._fitted import (
     GRADIENT_CONSTRAINTS,
+    LAYERS,
     gradient_engine,
     query_gradients,
     training_gradients,
@@ -32,6 +33,9 @@ class GradCos(BaseAttributor):
     ----------
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
         What is explained; see :class:`InfluenceFunction`.
+    layers : str, list of str or None, default=None
+        Layers that scores are computed from; all other parameters are constants. "last", or names
+        or patterns of modules or parameters, such as ``"encoder.*.attention"``; None is all.
     batch_size : int or None, default=None
         Examples whose gradients are taken at a time; None chooses from ``max_memory``.
     max_memory : int, str or None, default=None
@@ -69,16 +73,21 @@ class GradCos(BaseAttributor):
     (2, 150)
     """
 
-    _parameter_constraints: ClassVar[dict[str, list]] = GRADIENT_CONSTRAINTS
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **GRADIENT_CONSTRAINTS,
+        "layers": LAYERS,
+    }
 
     def __init__(
         self,
         output: str | Callable = "auto",
         *,
+        layers: str | Sequence[str] | None = None,
         batch_size: int | None = None,
         max_memory: int | str | None = None,
         verbose: int = 0,
     ):
+        self.layers = layers
         self.output = output
         self.batch_size = batch_size
         self.max_memory = max_memory

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from influencekit._fitted import GRADIENT_CONSTRAINTS, Fitted
+from influencekit._fitted import GRADIENT_CONSTRAINTS, LAYERS, Fitted
 from influencekit.attributors.first_order._first_order import FirstOrder
 from influencekit.base import BaseAttributor
 from influencekit.data._examples import Examples
@@ -25,6 +25,9 @@ class GradDot(BaseAttributor):
     ----------
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
         What is explained; see :class:`InfluenceFunction`.
+    layers : str, list of str or None, default=None
+        Layers that scores are computed from; all other parameters are constants. "last", or names
+        or patterns of modules or parameters, such as ``"encoder.*.attention"``; None is all.
     batch_size : int or None, default=None
         Examples whose gradients are taken at a time; None chooses from ``max_memory``.
     max_memory : int, str or None, default=None
@@ -64,16 +67,21 @@ class GradDot(BaseAttributor):
     (2, 150)
     """
 
-    _parameter_constraints: ClassVar[dict[str, list]] = GRADIENT_CONSTRAINTS
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **GRADIENT_CONSTRAINTS,
+        "layers": LAYERS,
+    }
 
     def __init__(
         self,
         output: str | Callable = "auto",
         *,
+        layers: str | Sequence[str] | None = None,
         batch_size: int | None = None,
         max_memory: int | str | None = None,
         verbose: int = 0,
     ):
+        self.layers = layers
         self.output = output
         self.batch_size = batch_size
         self.max_memory = max_memory

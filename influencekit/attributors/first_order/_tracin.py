@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from influencekit._fitted import GRADIENT_CONSTRAINTS, Fitted
+from influencekit._fitted import GRADIENT_CONSTRAINTS, LAYERS, Fitted
 from influencekit.attributors.first_order._first_order import FirstOrder
 from influencekit.base import BaseAttributor
 from influencekit.data._examples import Examples
@@ -29,6 +29,9 @@ class TracIn(BaseAttributor):
         right up to scale if the rate was constant.
     output : {"auto", "neg_loss", "margin", "logit", "prediction"} or callable, default="auto"
         What is explained; see :class:`InfluenceFunction`.
+    layers : str, list of str or None, default=None
+        Layers that scores are computed from; all other parameters are constants. "last", or names
+        or patterns of modules or parameters, such as ``"encoder.*.attention"``; None is all.
     batch_size : int or None, default=None
         Examples whose gradients are taken at a time; None chooses from ``max_memory``.
     max_memory : int, str or None, default=None
@@ -71,6 +74,7 @@ class TracIn(BaseAttributor):
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **GRADIENT_CONSTRAINTS,
+        "layers": LAYERS,
         "learning_rates": ["array-like", float, int, None],
     }
 
@@ -79,11 +83,13 @@ class TracIn(BaseAttributor):
         learning_rates: Any = None,
         output: str | Callable = "auto",
         *,
+        layers: str | Sequence[str] | None = None,
         batch_size: int | None = None,
         max_memory: int | str | None = None,
         verbose: int = 0,
     ):
         self.learning_rates = learning_rates
+        self.layers = layers
         self.output = output
         self.batch_size = batch_size
         self.max_memory = max_memory

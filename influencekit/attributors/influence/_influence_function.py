@@ -13,6 +13,7 @@ from torch import Tensor
 
 from influencekit._fitted import (
     GRADIENT_CONSTRAINTS,
+    LAYERS,
     DampedMixin,
     Fitted,
     gradient_engine,
@@ -114,6 +115,9 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
         ``output(outputs, targets) -> (n,)``. "auto" is the negative loss, or the prediction of a
         regressor if ``score`` gets no targets. "coef" explains a linear model's coefficients:
         ``score(["age", "Intercept"])`` takes names or positions in place of X.
+    layers : str, list of str or None, default=None
+        Layers that scores are computed from; all other parameters are constants. "last", or names
+        or patterns of modules or parameters, such as ``"encoder.*.attention"``; None is all.
     batch_size : int or None, default=None
         Examples whose gradients are taken at a time; None chooses from ``max_memory``.
         Results do not depend on it.
@@ -191,6 +195,7 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **GRADIENT_CONSTRAINTS,
+        "layers": LAYERS,
         "curvature": [StrOptions({"auto", *CURVATURES}), Curvature],
         "damping": [Interval(Real, 0, None, closed="left"), StrOptions({"auto", "matched"})],
         "at": [StrOptions({"model", "corrected", "predicted", "endpoint"})],
@@ -215,6 +220,7 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
         further_training: Any = None,
         removal_order: str = "first",
         output: str | Callable = "auto",
+        layers: str | Sequence[str] | None = None,
         batch_size: int | None = None,
         max_memory: int | str | None = None,
         random_state: Any = None,
@@ -227,6 +233,7 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
         self.at = at
         self.further_training = further_training
         self.removal_order = removal_order
+        self.layers = layers
         self.output = output
         self.batch_size = batch_size
         self.max_memory = max_memory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,10 @@ from influencekit.models._task import Task
 from influencekit.utils._torch import plain_kernels
 from influencekit.utils.validation import present
 
-__all__ = ["Layer", "forward_recorded", "layer_blocks"]
+__all__ = ["LOG", "Layer", "forward_recorded", "layer_blocks"]
+
+#: Says at level DEBUG which layers are differentiated in general, and why.
+LOG = logging.getLogger("influencekit.gradients")
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +87,13 @@ class Layer:
         """
         inputs, outputs = [], []
         for x, g in calls:
-            x = self._examples_first(x, 0, n)
-            g = self._examples_first(g, 1, n).transpose(0, 1)
-            inputs.append(self.rule.inputs(self.module, x) if self.trains_weight else x)
+            x, g = self._rows_first(x, 0, n), self._rows_first(g, 1, n).transpose(0, 1)
+            a = self.rule.inputs(self.module, x) if self.trains_weight else x
             if self._makes_factors:
-                outputs.append(self._output_sides(g, inputs[-1]))
+                inputs.append(_terms(a, n, 1))
+                outputs.append(_terms(self._output_sides(g, a), n, 2))
             else:
-                outputs.append(self._rows(inputs[-1], g))
+                outputs.append(self._rows(a, g).unflatten(0, (n, -1)).sum(1))
         if not self._makes_factors:
             return DenseBlock(self.spec, reduce(torch.add, outputs))
         a = inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=1)
@@ -125,11 +129,20 @@ class Layer:
         """Output sides (n, R, T, d_out) of one call, for a rule with factors."""
         return present(self.rule.outputs, "outputs of the rule")(self.module, g, inputs)
 
-    def _examples_first(self, x: Tensor, lead: int, n: int) -> Tensor:
-        """Examples in dimension ``lead``; side-by-side rows of one example are split."""
+    def _rows_first(self, x: Tensor, lead: int, n: int) -> Tensor:
+        """The batch dimension in dimension ``lead``; it may hold several rows of each example."""
         if self.batch_dim:
             x = x.movedim(lead + self.batch_dim, lead)
-        return x if x.shape[lead] == n else x.unflatten(lead, (n, -1))
+        if x.shape[lead] % n:
+            raise ValueError(f"{x.shape[lead]} rows of {n} examples")
+        return x
+
+
+def _terms(x: Tensor, n: int, dim: int) -> Tensor:
+    """The terms, in dimension ``dim``, of all rows (n k, ...) of each example: (n, ..., k T, d)."""
+    if len(x) == n:
+        return x
+    return x.unflatten(0, (n, -1)).movedim(1, dim).flatten(dim, dim + 1)
 
 
 class Recorder:
@@ -179,7 +192,9 @@ def forward_recorded(task: Task, layers: Sequence[Layer], inputs: Any) -> tuple[
     return outputs, recorder.calls
 
 
-def pull_back(outputs: Tensor, captured: Sequence[Tensor], cotangents: Tensor) -> list[Tensor]:
+def pull_back(
+    outputs: Tensor, captured: Sequence[Tensor], cotangents: Tensor, keep_graph: bool = False
+) -> list[Tensor]:
     """Gradients (R, *shape) with respect to captured tensors, for every row of cotangents.
 
     Parameters
@@ -187,6 +202,8 @@ def pull_back(outputs: Tensor, captured: Sequence[Tensor], cotangents: Tensor) -
     outputs : Tensor of shape (n, *output_shape)
     captured : sequence of Tensor
     cotangents : Tensor of shape (n, R, *output_shape)
+    keep_graph : bool, default=False
+        Whether another backward pass follows.
     """
     n_rows = cotangents.shape[1]
     if not captured:
@@ -195,7 +212,11 @@ def pull_back(outputs: Tensor, captured: Sequence[Tensor], cotangents: Tensor) -
         return [t.new_zeros(n_rows, *t.shape) for t in captured]
     rows = [
         torch.autograd.grad(
-            outputs, captured, cotangents[:, r], retain_graph=r + 1 < n_rows, allow_unused=True
+            outputs,
+            captured,
+            cotangents[:, r],
+            retain_graph=keep_graph or r + 1 < n_rows,
+            allow_unused=True,
         )
         for r in range(n_rows)
     ]
@@ -216,17 +237,21 @@ def layer_blocks(
     cotangents: Tensor,
     keep_factors: bool,
     dtype: torch.dtype,
+    keep_graph: bool = False,
 ) -> dict[str, Block]:
-    """A block for every layer from its recorded calls, in one dtype."""
-    gradients = pull_back(outputs, [call[2] for call in calls], cotangents)
+    """A block for every layer from its recorded calls, in one dtype, except where a rule fails."""
+    gradients = pull_back(outputs, [call[2] for call in calls], cotangents, keep_graph)
     by_layer: dict[int, list] = {}
     for (position, x, _), g in zip(calls, gradients, strict=True):
         x = x.to(dtype) if x.is_floating_point() else x  # autocast: factors of several dtypes
         by_layer.setdefault(position, []).append((x, g.to(dtype)))
     n, blocks = len(outputs), {}
     for position, layer in enumerate(layers):
-        if position in by_layer:
-            blocks[layer.name] = layer.block(by_layer[position], n, keep_factors)
-        else:
-            blocks[layer.name] = layer.zeros(n, cotangents.to(dtype))
+        try:
+            if position in by_layer:
+                blocks[layer.name] = layer.block(by_layer[position], n, keep_factors)
+            else:
+                blocks[layer.name] = layer.zeros(n, cotangents.to(dtype))
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+            LOG.debug("%s: its rule fails, so it is differentiated: %s", layer.name, error)
     return blocks

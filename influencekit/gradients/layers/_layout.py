@@ -15,18 +15,21 @@ from torch import Tensor, nn
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients.blocks._base import WORKSPACE, BlockSpec
+from influencekit.gradients.layers._groups import Group, Trust
 from influencekit.gradients.layers._layers import Layer, forward_recorded, layer_blocks
 from influencekit.gradients.layers._rules import own_parameters, rule_for
 from influencekit.models._task import Task
 from influencekit.utils._torch import (
     count_rows,
     count_saved_bytes,
+    flat_gradient,
+    has_reentrant_checkpoints,
     no_hidden_loops,
     plain_kernels,
     select_rows,
 )
 
-__all__ = ["REST", "Layout", "discover"]
+__all__ = ["REST", "Layout", "check_unmixed", "discover", "tolerance"]
 
 #: Name of the block that collects everything without factors.
 REST = "rest"
@@ -39,6 +42,8 @@ class Layout:
     Parameters
     ----------
     layers : tuple of Layer
+    groups : tuple of Group
+        The layers by weight.
     rest : tuple of str
         Names of the parameters that use the dense fallback.
     rest_vmaps : bool
@@ -46,14 +51,18 @@ class Layout:
     n_parameters : int
     activation_bytes : int
         Bytes that the forward pass keeps for one example.
+    trust : Trust
+        Which layers are still believed; it changes as batches are checked.
     """
 
     layers: tuple[Layer, ...]
+    groups: tuple[Group, ...]
     rest: tuple[str, ...]
     rest_columns: tuple[slice, ...]
     rest_vmaps: bool
     n_parameters: int
     activation_bytes: int
+    trust: Trust
 
     @cached_property
     def rest_spec(self) -> BlockSpec:
@@ -117,42 +126,40 @@ def _discover(task: Task, inputs: Any) -> Layout:
     blocks = layer_blocks(layers, outputs, calls, cotangents[:, None], **options)
     scale = max((float(g.abs().max()) for g in reference.values()), default=0.0)
     names = {id(p): name for name, p in task.parameters.items()}
-    good = []
+    good, groups = [], []
     for group in _by_place(layers):
-        own = [names[id(p)] for p in _trained(group[0])]
+        own = tuple(names[id(p)] for p in _trained(group[0]))
         expected = torch.cat([reference[name] for name in own], dim=1)
+        if any(layer.name not in blocks for layer in group):
+            continue
         found = reduce(torch.add, (blocks[layer.name].dense() for layer in group))
-        if _agrees(found, expected, scale, coarsest):
+        if agrees(found, expected, scale, coarsest):
             good += group
+            groups.append(Group(tuple(group), own))
     covered = {names[id(p)] for layer in good for p in _trained(layer)}
     rest = tuple(name for name in task.parameters if name not in covered)
     columns = _parameter_columns(task)
+    activation_bytes = _activation_bytes(task, pair, triple)
     return Layout(
         tuple(good),
+        tuple(groups),
         rest,
         tuple(columns[name] for name in rest),
         _fallback_vmaps(task, rest, pair, cotangents, (reference, scale, coarsest)),
         task.n_parameters,
-        _activation_bytes(task, pair, triple),
+        activation_bytes,
+        Trust(task.n_parameters + activation_bytes // 4, coarsest),
     )
 
 
 def _refuse_reentrant(task: Task, outputs: Tensor) -> None:
     """Refuse reentrant checkpoints: only ``backward`` reaches the parameters inside them."""
-    seen: set[Any] = set()
-    nodes: list[Any] = [outputs.grad_fn]
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        if type(node).__name__ == "CheckpointFunctionBackward":
-            raise UnsupportedModelError(
-                f"model: {task.name} has reentrant checkpoints, which give no gradients of single "
-                "outputs. Use torch.utils.checkpoint.checkpoint(..., use_reentrant=False), or "
-                "switch checkpointing off: gradients are the same."
-            )
-        seen.add(node)
-        nodes.extend(following for following, _ in node.next_functions)
+    if has_reentrant_checkpoints(outputs):
+        raise UnsupportedModelError(
+            f"model: {task.name} has reentrant checkpoints, which give no gradients of single "
+            "outputs. Use torch.utils.checkpoint.checkpoint(..., use_reentrant=False), or "
+            "switch checkpointing off: gradients are the same."
+        )
 
 
 def _by_place(layers: list[Layer]) -> list[list[Layer]]:
@@ -232,7 +239,8 @@ def _pattern(outputs: Tensor) -> Tensor:
     return torch.cos(count).to(outputs.dtype).view(outputs.shape)
 
 
-def _tolerance(dtype: torch.dtype) -> float:
+def tolerance(dtype: torch.dtype) -> float:
+    """Largest relative difference that counts as rounding."""
     return 2 * torch.finfo(dtype).eps ** 0.5
 
 
@@ -243,31 +251,15 @@ def _coarsest(task: Task, outputs: Sequence[Tensor]) -> torch.dtype:
     return max(own + found, key=lambda dtype: torch.finfo(dtype).eps)
 
 
-def _agrees(found: Tensor, expected: Tensor, scale: float, dtype: torch.dtype) -> bool:
+def agrees(found: Tensor, expected: Tensor, scale: float, dtype: torch.dtype) -> bool:
+    """Whether gradients agree, given the largest gradient of all parameters."""
     floor = 100 * torch.finfo(dtype).eps * scale
-    allowed = _tolerance(dtype) * float(expected.abs().max()) + floor
+    allowed = tolerance(dtype) * float(expected.abs().max()) + floor
     return found.shape == expected.shape and bool(((found - expected).abs() <= allowed).all())
 
 
-def _reference(
-    task: Task, alone: Sequence[Any], cotangents: Tensor, outputs: Tensor, dtype: torch.dtype
-) -> dict[str, Tensor]:
-    """Gradients (2, numel) of every parameter by autograd, each example run by itself."""
-    rows: dict[str, list] = {name: [] for name in task.parameters}
-    wanted = tuple(task.parameters.values())
-    for i, inputs in enumerate(alone):
-        with torch.enable_grad(), plain_kernels():
-            single = _forward_alone(task, inputs)
-        _check_unmixed(task, single.detach(), outputs[i : i + 1].detach(), dtype)
-        grads = torch.autograd.grad(single, wanted, cotangents[i : i + 1], allow_unused=True)
-        for (name, p), g in zip(task.parameters.items(), grads, strict=True):
-            rows[name].append(
-                torch.zeros_like(p).flatten() if g is None else g.to_dense().flatten()
-            )
-    return {name: torch.stack(parts) for name, parts in rows.items()}
-
-
-def _forward_alone(task: Task, inputs: Any) -> Tensor:
+def forward_alone(task: Task, inputs: Any) -> Tensor:
+    """Outputs of a single example."""
     try:
         return task.forward(inputs)
     except (RuntimeError, ValueError) as error:
@@ -276,9 +268,10 @@ def _forward_alone(task: Task, inputs: Any) -> Tensor:
         ) from error
 
 
-def _check_unmixed(task: Task, single: Tensor, together: Tensor, dtype: torch.dtype) -> None:
+def check_unmixed(task: Task, single: Tensor, together: Tensor, dtype: torch.dtype) -> None:
+    """Refuse a model whose outputs of an example change with the other examples of the batch."""
     if single.shape == together.shape:
-        allowed = 10 * _tolerance(dtype) * (1e-30 + float(single.abs().max()))
+        allowed = 10 * tolerance(dtype) * (1e-30 + float(single.abs().max()))
         if bool(((single - together).abs() <= allowed).all()) or bool(single.isnan().any()):
             return
     raise UnsupportedModelError(_mixed(task))
@@ -294,6 +287,22 @@ def _mixed(task: Task) -> str:
     )
 
 
+def _reference(
+    task: Task, alone: Sequence[Any], cotangents: Tensor, outputs: Tensor, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Gradients (2, numel) of every parameter by autograd, each example run by itself."""
+    rows: dict[str, list] = {name: [] for name in task.parameters}
+    wanted = tuple(task.parameters.values())
+    for i, inputs in enumerate(alone):
+        with torch.enable_grad(), plain_kernels():
+            single = forward_alone(task, inputs)
+        check_unmixed(task, single.detach(), outputs[i : i + 1].detach(), dtype)
+        grads = torch.autograd.grad(single, wanted, cotangents[i : i + 1], allow_unused=True)
+        for (name, p), g in zip(task.parameters.items(), grads, strict=True):
+            rows[name].append(flat_gradient(g, p))
+    return {name: torch.stack(parts) for name, parts in rows.items()}
+
+
 def _fallback_vmaps(
     task: Task, names: tuple[str, ...], inputs: Any, cotangents: Tensor, known: tuple
 ) -> bool:
@@ -304,12 +313,12 @@ def _fallback_vmaps(
             several = torch.stack([cotangents, 2 * cotangents], dim=1)
             rows = dense_rows(task, names, inputs, several, workspace=WORKSPACE)
             one = dense_rows(task, names, inputs, cotangents[:, None], workspace=WORKSPACE)
-    except (RuntimeError, NotImplementedError, ValueError, TypeError, IndexError):
+    except Exception:  # whatever a model raises under a transform, the loop has no transform
         return False
     reference, scale, dtype = known
     expected = torch.cat([reference[name] for name in names], dim=1)
     found = (one[:, 0], rows[:, 0], rows[:, 1] / 2)
-    return all(_agrees(part, expected, scale, dtype) for part in found)
+    return all(agrees(part, expected, scale, dtype) for part in found)
 
 
 def _activation_bytes(task: Task, pair: Any, triple: Any) -> int:

@@ -49,6 +49,8 @@ def rule_for(module: nn.Module) -> LayerRule | None:
     and the transposed linear layer of GPT-2. Discovery uses a rule only if its gradients equal
     those of automatic differentiation.
     """
+    if isinstance(module, torch.jit.ScriptModule):
+        return None  # its calls cannot be watched
     for kind, rule in RULES.items():
         if isinstance(module, kind) and type(module).forward is kind.forward:
             if getattr(module, "groups", 1) > 1:

@@ -1,0 +1,1 @@
+"""The copy of a model: made, tried, and restricted to layers."""

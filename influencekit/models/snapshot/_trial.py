@@ -1,0 +1,156 @@
+"""A first try of a Task on data: the snapshot is the model, and one example can be run alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from skorch import NeuralNet
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError, warn_user
+from influencekit.models._task import Task
+from influencekit.utils._torch import (
+    count_rows,
+    has_reentrant_checkpoints,
+    plain_kernels,
+    select_rows,
+    with_gradients,
+)
+
+__all__ = ["try_task"]
+
+_TRIED: WeakSet[Task] = WeakSet()
+
+
+@with_gradients
+def try_task(task: Task, inputs: Callable[[int], Any]) -> None:
+    """Try a torch model on its first examples, once.
+
+    Parameters
+    ----------
+    task : Task
+        Its ``needs_two`` becomes True if its module loses the axis of a single example.
+    inputs : callable
+        ``inputs(k)``: the first k examples as a batch.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If outputs do not depend on any trainable parameter of the snapshot, or depend on tensors
+        of the model that it is a copy of.
+
+    Warns
+    -----
+    InfluenceKitWarning
+        If a trainable parameter has no effect on the outputs of the first examples.
+    """
+    original = task.estimator.__dict__.get("module_") if _is_skorch(task) else task.estimator
+    if task in _TRIED or not isinstance(original, nn.Module):
+        return
+    _TRIED.add(task)
+    pair = _two(inputs(2))
+    try:
+        with plain_kernels(), _Watch(original, task.module) as watch:
+            outputs = task.forward(pair)
+    except (RuntimeError, IndexError, TypeError, ValueError):
+        return  # said where the data are read
+    if watch.found:
+        raise UnsupportedModelError(
+            f"model: the copy of {task.name} that scores are computed from still uses "
+            f"{sorted(watch.found)[:3]} of the model itself, so its gradients would be those of "
+            "nothing. A function outside the model (a global function or object, a class "
+            "attribute) holds the model or its layers. Make it a method of the model's class."
+        )
+    _find_lost_axis(task, pair, outputs)
+    try:
+        idle = _idle_parameters(task, outputs, inputs)
+    except RuntimeError:  # without a backward pass of this kind: said where gradients are taken
+        return
+    if idle and not has_reentrant_checkpoints(outputs):
+        _say_idle(task, idle)
+
+
+def _is_skorch(task: Task) -> bool:
+    return isinstance(task.estimator, NeuralNet)
+
+
+def _two(inputs: Any) -> Any:
+    """A batch of at least two examples."""
+    n = count_rows(inputs)
+    return inputs if n > 1 else select_rows(inputs, torch.tensor([0, 0]), n)
+
+
+def _find_lost_axis(task: Task, pair: Any, outputs: Tensor) -> None:
+    """Compare the first example alone with the first of two: ``x.squeeze()`` drops its axis."""
+    alone = select_rows(pair, slice(0, 1), count_rows(pair))
+    try:
+        with torch.no_grad(), plain_kernels():
+            single = task.forward(alone)
+        lost = single.ndim != outputs.ndim or len(single) != 1
+    except (RuntimeError, IndexError, TypeError, ValueError):
+        lost = True
+    if lost and len(outputs) == count_rows(pair):
+        object.__setattr__(task, "needs_two", True)  # a fact that data alone tell
+
+
+def _idle_parameters(task: Task, outputs: Tensor, inputs: Callable[[int], Any]) -> list[str]:
+    """Names of the parameters that the outputs of the first examples do not depend on."""
+    idle = _idle(task, outputs)
+    if not idle:
+        return idle
+    with plain_kernels():
+        return [name for name in _idle(task, task.forward(inputs(32))) if name in idle]
+
+
+def _say_idle(task: Task, idle: list[str]) -> None:
+    if len(idle) == len(task.parameters):
+        raise UnsupportedModelError(
+            f"model: no trainable parameter has an effect on the outputs of {task.name}, so every "
+            "score would be 0. Its forward runs under no_grad, detaches its result, or uses "
+            "weights that are not its own parameters. Give a model whose outputs have gradients."
+        )
+    more = f" and {len(idle) - 5} more" if len(idle) > 5 else ""
+    warn_user(
+        f"model: the trainable parameters {idle[:5]}{more} have no effect on the outputs of the "
+        f"first examples of {task.name}; their gradients are 0. Freeze what is not used.",
+        InfluenceKitWarning,
+    )
+
+
+def _idle(task: Task, outputs: Tensor) -> list[str]:
+    names = list(task.parameters)
+    if not outputs.requires_grad:
+        return names
+    wanted = list(task.parameters.values())
+    total = outputs.abs().sum() if outputs.is_complex() else outputs.sum()
+    found = torch.autograd.grad(total, wanted, allow_unused=True)
+    return [name for name, gradient in zip(names, found, strict=True) if gradient is None]
+
+
+class _Watch(TorchFunctionMode):
+    """Notes which tensors of a module are used by torch functions, unless another has them too."""
+
+    def __init__(self, module: nn.Module, other: nn.Module):
+        super().__init__()
+        shared = {id(t) for _, t in _tensors(other)}
+        self.names = {id(t): name for name, t in _tensors(module) if id(t) not in shared}
+        self.found: set[str] = set()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:  # types has a fixed place
+        kwargs = kwargs or {}
+        for value in (*args, *kwargs.values()):
+            for one in value if isinstance(value, (tuple, list)) else (value,):
+                if id(one) in self.names:
+                    self.found.add(self.names[id(one)])
+        return func(*args, **kwargs)
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
