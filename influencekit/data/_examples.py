@@ -21,6 +21,7 @@ from influencekit.data._inputs import (
 from influencekit.data._own_losses import check_own_loss, is_structured, pack_targets
 from influencekit.data._sources import Batch, Placement, Source, leaves
 from influencekit.data._targets import check_targets, encode_targets, one_column
+from influencekit.data._which_output import settle_output
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task, TaskList
 from influencekit.models.snapshot._trial import try_task
@@ -220,6 +221,7 @@ def make_examples(
     placement = Placement(task.device, task.input_dtype, all_float=uses_matrix(task))
     examples = Examples(source, placement, targets, row_labels(X, y))
     if not task.convex:
+        settle_output(task, examples)
         try_task(task, lambda k: next(examples.batches(k)).inputs)
     if targets is not None and task.loss.is_own:
         check_own_loss(task, examples)

@@ -1,4 +1,4 @@
-"""What a user's own loss takes, found out and checked on the first examples."""
+"""What a user's own loss takes, checked on the first examples."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from influencekit.data._sources import Source, check_dtype, check_finite, map_tree, to_tensor
-from influencekit.models._several_outputs import settle_outputs
-from influencekit.models._task import Task, call_module
+from influencekit.models._task import Task
 from influencekit.models.losses._custom import CustomLoss
 from influencekit.models.losses._packing import pack
 from influencekit.models.losses._separate import check_separate
@@ -24,7 +23,7 @@ _SOME = 8
 
 @torch.no_grad()
 def check_own_loss(task: Task, examples: Any) -> None:
-    """Find out whether a user's loss takes all outputs, and refuse one that mixes examples.
+    """Refuse a user's loss that mixes examples.
 
     Batches of one example would not show that.
 
@@ -34,17 +33,16 @@ def check_own_loss(task: Task, examples: Any) -> None:
     examples : Examples
         With targets.
     """
-    loss = task.loss
+    if len(examples) == 1:
+        return
     first = next(examples.batches(_SOME))
     try:
-        raw = call_module(task.module, first.inputs)
-    except Exception:
-        return
-    if isinstance(loss, CustomLoss):
-        settle_outputs(loss, raw, first.targets, task.name)
-    if len(examples) > 1:
         outputs = task.forward(first.inputs)
-        check_separate(loss, outputs, first.targets, loss(outputs, first.targets))
+    except Exception:  # whatever a model raises is said where data are read
+        return
+    check_separate(task.loss, outputs, first.targets, task.loss(outputs, first.targets))
+    if isinstance(task.loss, CustomLoss):
+        task.loss.check_total(outputs, first.targets)
 
 
 def is_structured(y: Any) -> bool:

@@ -17,6 +17,7 @@ from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients.blocks._base import WORKSPACE, BlockSpec
 from influencekit.gradients.layers._groups import Group, Trust
 from influencekit.gradients.layers._layers import Layer, forward_recorded, layer_blocks
+from influencekit.gradients.layers._mixing import check_not_moved, check_unmixed, mixed, tolerance
 from influencekit.gradients.layers._rules import own_parameters, rule_for
 from influencekit.models._task import Task
 from influencekit.utils._torch import (
@@ -29,7 +30,7 @@ from influencekit.utils._torch import (
     select_rows,
 )
 
-__all__ = ["REST", "Layout", "check_unmixed", "discover", "tolerance"]
+__all__ = ["REST", "Layout", "discover"]
 
 #: Name of the block that collects everything without factors.
 REST = "rest"
@@ -122,6 +123,7 @@ def _discover(task: Task, inputs: Any) -> Layout:
     _refuse_reentrant(task, outputs)
     coarsest = _coarsest(task, [y for _, _, y in calls])
     reference = _reference(task, alone, cotangents, outputs, coarsest)
+    check_not_moved(task, pair, coarsest)
     options: dict = {"keep_factors": True, "dtype": task.dtype}
     blocks = layer_blocks(layers, outputs, calls, cotangents[:, None], **options)
     scale = max((float(g.abs().max()) for g in reference.values()), default=0.0)
@@ -239,11 +241,6 @@ def _pattern(outputs: Tensor) -> Tensor:
     return torch.cos(count).to(outputs.dtype).view(outputs.shape)
 
 
-def tolerance(dtype: torch.dtype) -> float:
-    """Largest relative difference that counts as rounding."""
-    return 2 * torch.finfo(dtype).eps ** 0.5
-
-
 def _coarsest(task: Task, outputs: Sequence[Tensor]) -> torch.dtype:
     """The dtype of largest rounding that the model computes in, under autocast too."""
     own = [p.dtype for p in task.parameters.values()]
@@ -264,27 +261,8 @@ def forward_alone(task: Task, inputs: Any) -> Tensor:
         return task.forward(inputs)
     except (RuntimeError, ValueError) as error:
         raise UnsupportedModelError(
-            f"{_mixed(task)} The first example alone fails with: {error}"
+            f"{mixed(task)} The first example alone fails with: {error}"
         ) from error
-
-
-def check_unmixed(task: Task, single: Tensor, together: Tensor, dtype: torch.dtype) -> None:
-    """Refuse a model whose outputs of an example change with the other examples of the batch."""
-    if single.shape == together.shape:
-        allowed = 10 * tolerance(dtype) * (1e-30 + float(single.abs().max()))
-        if bool(((single - together).abs() <= allowed).all()) or bool(single.isnan().any()):
-            return
-    raise UnsupportedModelError(_mixed(task))
-
-
-def _mixed(task: Task) -> str:
-    return (
-        f"model: an example's outputs change with the other examples in the batch of {task.name}, "
-        "so it has no gradient per example. Causes: batch statistics (BatchNorm with "
-        "track_running_stats=False), attention or normalization across the batch dimension, a "
-        "batch that is not the first dimension, or noise drawn in forward even in eval mode. "
-        "Replace that operation, or give the model inputs whose first dimension runs over examples."
-    )
 
 
 def _reference(

@@ -102,6 +102,23 @@ class CustomLoss(OutputLoss):
         _check_scalar(value.detach(), losses.detach())
         return losses
 
+    def check_total(self, outputs: Tensor, targets: Any) -> None:
+        """Refuse a scalar that differs from the mean or sum of the losses by more than rounding.
+
+        In float64 where the function takes it.
+        """
+        wide = targets
+        if isinstance(targets, Tensor) and targets.is_floating_point():
+            wide = targets.double()
+        for z, t in ((outputs.double(), wide), (outputs, targets)):
+            try:
+                value, losses = self.evaluate(z, t), self._one_at_a_time(z, t)
+            except (RuntimeError, TypeError, ValueError):  # float32 inside
+                continue
+            if value.numel() == 1:
+                _check_scalar(value, losses, 1e-5)
+            return
+
     def _losses(self, outputs: Tensor, targets: Any) -> Tensor:
         """Losses of the examples, without checks."""
         value = self.evaluate(outputs, targets)
@@ -143,13 +160,13 @@ class CustomLoss(OutputLoss):
         return HessianFactor(factor, coordinates if inside else None)
 
 
-def _check_scalar(value: Tensor, losses: Tensor) -> None:
+def _check_scalar(value: Tensor, losses: Tensor, rounding: float = 1e-3) -> None:
     """Refuse a scalar that is neither the mean nor the sum of the examples' own losses."""
     try:
         got, total = float(value), float(losses.sum())
     except RuntimeError:  # inside a torch.func transform values cannot be read
         return
-    close = 1e-3 * (float(losses.abs().sum()) + 1e-12)
+    close = rounding * (float(losses.abs().sum()) + 1e-12)
     if abs(got - total) <= close or abs(got * len(losses) - total) <= close:
         return
     raise ValueError(
