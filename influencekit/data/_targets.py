@@ -176,10 +176,26 @@ def check_targets(task: Task, outputs: Tensor, targets: Tensor, name: str = "y")
                 f"{name}: got shape {tuple(targets.shape)}, {task.name} has outputs of shape "
                 f"{('n', *expected)}; accepted is one target for each output."
             )
-    elif isinstance(task.loss, CrossEntropy) and task.classes is None:
-        _check_positions(task, outputs, targets, name)
+    elif isinstance(task.loss, CrossEntropy):
+        if outputs.ndim == 2:
+            _check_ignored(task, targets, name)
+        if task.classes is None:
+            _check_positions(task, outputs, targets, name)
     elif isinstance(task.loss, SequenceCrossEntropy):
         _check_tokens(task.loss, task.name, outputs, targets, name)
+
+
+def _check_ignored(task: Task, targets: Tensor, name: str) -> None:
+    """Refuse examples that the criterion leaves out of the loss."""
+    spatial = getattr(task.loss, "spatial", None)
+    left_out = 0 if spatial is None else int((targets == spatial.ignore_index).sum())
+    if left_out:
+        ignored = spatial.ignore_index
+        raise ValueError(
+            f"{name}: got the label {ignored}, which the criterion ignores (ignore_index), so "
+            f"{left_out} of the examples are not in the loss; accepted are other labels. "
+            f"Leave those rows out: keep = {name} != {ignored}."
+        )
 
 
 def _check_positions(task: Task, outputs: Tensor, targets: Tensor, name: str) -> None:
@@ -195,12 +211,6 @@ def _check_positions(task: Task, outputs: Tensor, targets: Tensor, name: str) ->
         targets = targets[targets != ignored]
         if not len(targets):
             raise ValueError(f"{name}: every label is {ignored}; {accepted}.")
-    elif ignored is not None and bool((targets == ignored).any()):
-        raise ValueError(
-            f"{name}: got the label {ignored}, which the criterion ignores (ignore_index), so "
-            f"{int((targets == ignored).sum())} of the examples are not in the loss; {accepted}. "
-            f"Leave those rows out: keep = {name} != {ignored}."
-        )
     low, high = int(targets.min()), int(targets.max())
     if low < 0 or high >= n_classes:
         bad = low if low < 0 else high

@@ -218,7 +218,7 @@ class Task:
         return sample_weight if weights is None else weights * sample_weight
 
     def _class_weights(self, targets: Tensor, sample_weight: Tensor | None) -> Tensor | None:
-        if self.class_weight is None:
+        if self.class_weight is None or self.loss.weighs_classes(targets):
             return self.loss.example_weights(targets)
         targets = class_positions(targets)
         if isinstance(self.class_weight, str):

@@ -62,10 +62,13 @@ class CrossEntropy(OutputLoss):
         return -(shares * torch.log_softmax(outputs, dim=-1)).sum(-1)
 
     def example_weights(self, targets: Tensor) -> Tensor | None:
-        """Weights (n,) of the examples: how many of their pixels are in the loss."""
-        if self.spatial is None or targets.ndim < 2 or targets.is_floating_point():
+        """Weights (n,) of the examples: how much their pixels count."""
+        if not self.weighs_classes(targets):
             return None
         return self.spatial.example_weights(targets.flatten(1))
+
+    def weighs_classes(self, targets: Tensor) -> bool:
+        return self.spatial is not None and targets.ndim > 1 and not targets.is_floating_point()
 
     def _shares(self, targets: Tensor, outputs: Tensor) -> Tensor:
         """Share ``q`` of every class in the loss ``-Σ q_c log p_c``, shape (n, n_classes)."""
@@ -83,6 +86,10 @@ class CrossEntropy(OutputLoss):
             smooth = smooth * weight / weight[targets][:, None]
         return shares * (1 - self.label_smoothing) + smooth
 
+    def hessian_scale(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What the Hessian ``diag(p) - p pᵀ`` of each example is multiplied with, (n,)."""
+        return self._shares(targets, outputs).sum(-1)
+
     def hessian_factor(self, outputs: Tensor, targets: Tensor) -> HessianFactor:
         # L = diag(√p) - p √pᵀ has the null vector √p.  A Householder reflection turns that
         # vector into the last axis, so one column is exactly zero and is dropped.
@@ -95,7 +102,7 @@ class CrossEntropy(OutputLoss):
         root_p = torch.exp(log_p / 2)
         factor = torch.diag_embed(root_p) - root_p.square()[:, :, None] * root_p[:, None, :]
         shares = self._shares(targets, outputs)
-        total = shares.sum(-1, keepdim=True).sqrt()  # 1 unless smoothing is weighted
+        total = self.hessian_scale(outputs, targets)[:, None].sqrt()  # 1 unless weights smooth
         coordinates = -shares * torch.exp(-log_p / 2) / total
         reflection = root_p.clone()
         reflection[:, -1] += 1.0  # root_p >= 0: no cancellation
@@ -113,8 +120,7 @@ class CrossEntropy(OutputLoss):
         gradients = label_gradients(outputs, draw())
         if self.smoothing_weight is None:
             return gradients
-        total = self._shares(targets, outputs).sum(-1)
-        return gradients * total.sqrt()[:, None, None]
+        return gradients * self.hessian_scale(outputs, targets).sqrt()[:, None, None]
 
     def predict_proba(self, outputs: Tensor) -> Tensor:
         return torch.softmax(
@@ -127,8 +133,7 @@ class CrossEntropy(OutputLoss):
         return super().predicted_targets(outputs)
 
     def positions(self, targets: Tensor) -> Tensor:
-        several = self.spatial is not None and targets.ndim > 1
-        return targets if several and not targets.is_floating_point() else class_positions(targets)
+        return targets if self.weighs_classes(targets) else class_positions(targets)
 
     def logit(self, outputs: Tensor, positions: Tensor) -> Tensor:
         if self.spatial is not None and outputs.ndim > 2:
