@@ -210,7 +210,7 @@ def _arrays(task: Task, X: Any, name: str) -> Any:
     for path, leaf in leaves(tree):
         _check_leaf(leaf, name + path, task.input_dtype, single=single)
     if not single:
-        check_same_length({name + path: leaf.shape[0] for path, leaf in leaves(tree)})
+        check_rows_of_parts({name + path: leaf.shape[0] for path, leaf in leaves(tree)})
     return tree
 
 
@@ -360,6 +360,18 @@ def check_sample_weight(sample_weight: Any, n: int) -> np.ndarray:
             f"all zero: the weights that the model was fitted with."
         )
     return weights
+
+
+def check_rows_of_parts(lengths: dict[str, int]) -> None:
+    """Refuse several inputs with different numbers of rows."""
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{name} has {n}" for name, n in lengths.items())
+        raise ValueError(
+            f"Different numbers of rows: {said}. Accepted are inputs with a row for each example. "
+            "Inputs that all examples share (the words of an EmbeddingBag with offsets, the edges "
+            "of graphs) belong to no row: give padded rows, for instance (n, k) indices and "
+            "nn.EmbeddingBag(..., padding_idx=0)."
+        )
 
 
 def check_same_length(lengths: dict[str, int]) -> None:

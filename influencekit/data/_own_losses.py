@@ -11,6 +11,7 @@ from torch import Tensor
 
 from influencekit.data._sources import Source, check_dtype, check_finite, map_tree, to_tensor
 from influencekit.models._task import Task
+from influencekit.models.losses._base import OutputLoss
 from influencekit.models.losses._custom import CustomLoss
 from influencekit.models.losses._packing import pack
 from influencekit.models.losses._separate import check_separate
@@ -22,7 +23,7 @@ _SOME = 8
 
 
 @torch.no_grad()
-def check_own_loss(task: Task, examples: Any) -> None:
+def check_own_loss(task: Task, examples: Any, name: str) -> None:
     """Refuse a user's loss that mixes examples.
 
     Batches of one example would not show that.
@@ -32,6 +33,8 @@ def check_own_loss(task: Task, examples: Any) -> None:
     task : Task
     examples : Examples
         With targets.
+    name : str
+        The name of the targets in messages.
     """
     if len(examples) == 1:
         return
@@ -40,9 +43,32 @@ def check_own_loss(task: Task, examples: Any) -> None:
         outputs = task.forward(first.inputs)
     except Exception:  # whatever a model raises is said where data are read
         return
-    check_separate(task.loss, outputs, first.targets, task.loss(outputs, first.targets))
-    if isinstance(task.loss, CustomLoss):
-        task.loss.check_total(outputs, first.targets)
+    targets = first.targets
+    try:
+        _check(task.loss, outputs, targets)
+    except ValueError as error:
+        if targets.ndim == 1 and outputs.shape[1:] == (1,) and _passes(task.loss, outputs, targets):
+            n = len(examples)
+            raise ValueError(
+                f"{name}: got shape ({n},), but {task.name} has outputs of shape ({n}, 1), so the "
+                f"loss broadcasts them to (n, n). Give y the shape of the outputs, {name}[:, None]."
+            ) from error
+        raise
+
+
+def _check(loss: OutputLoss, outputs: Tensor, targets: Tensor) -> None:
+    check_separate(loss, outputs, targets, loss(outputs, targets))
+    if isinstance(loss, CustomLoss):
+        loss.check_total(outputs, targets)
+
+
+def _passes(loss: OutputLoss, outputs: Tensor, targets: Tensor) -> bool:
+    """Whether a loss keeps examples apart once targets have a column."""
+    try:
+        _check(loss, outputs, targets[:, None])
+    except (ValueError, RuntimeError):
+        return False
+    return True
 
 
 def is_structured(y: Any) -> bool:

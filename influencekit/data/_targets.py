@@ -172,9 +172,11 @@ def check_targets(task: Task, outputs: Tensor, targets: Tensor, name: str = "y")
     if isinstance(task.loss, ColumnLoss) or shares:
         expected = task.loss.target_shape(outputs)
         if targets.shape[1:] != expected:
+            flat = f"({len(targets)},) or " if targets.shape[1:] == (1,) else ""
             raise ValueError(
-                f"{name}: got shape {tuple(targets.shape)}, {task.name} has outputs of shape "
-                f"{('n', *expected)}; accepted is one target for each output."
+                f"{name}: got shape {flat}{tuple(targets.shape)}, {task.name} has outputs of shape "
+                f"{('n', *expected)}; accepted is one target for each output: give {name} of "
+                "the shape of the outputs."
             )
     elif isinstance(task.loss, CrossEntropy):
         if outputs.ndim == 2:
@@ -203,7 +205,9 @@ def _check_positions(task: Task, outputs: Tensor, targets: Tensor, name: str) ->
     shape = ", ".join(["n_examples", *map(str, axes)]) + ("" if axes else ",")
     accepted = f"accepted are integer class positions 0 to {n_classes - 1}, shape ({shape})"
     if tuple(targets.shape[1:]) != axes:
-        raise ValueError(f"{name}: got shape {tuple(targets.shape)}; {accepted}.")
+        ways = {(1,): f" Give {name}[:, 0].", (n_classes,): f" Give {name}.argmax(1)."}
+        way = "" if axes else ways.get(tuple(targets.shape[1:]), "")
+        raise ValueError(f"{name}: got shape {tuple(targets.shape)}; {accepted}.{way}")
     spatial = getattr(task.loss, "spatial", None)
     ignored = None if spatial is None else spatial.ignore_index
     if axes and ignored is not None:

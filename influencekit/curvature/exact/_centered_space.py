@@ -171,7 +171,7 @@ def centered(task: Task, means: Tensor, keeps_sparse: bool = False) -> Task:
     return replace(task, module=CenteredLinear(task.module, means, keeps_sparse).eval())
 
 
-@dataclass
+@dataclass(repr=False)  # in one line, as all curvatures
 class CenteredSpectrum(CoordinateSpectrum):
     """Spectrum of a linear model's own parameters, for gradients in the centered ones.
 

@@ -39,7 +39,8 @@ def mixed(task: Task) -> str:
         f"model: an example's outputs change with the other examples in the batch of {task.name}, "
         "so it has no gradient per example. Causes: batch statistics (BatchNorm with "
         "track_running_stats=False), attention or normalization across the batch dimension, a "
-        "batch that is not the first dimension, or noise drawn in forward even in eval mode. "
+        "batch that is not the first dimension, inputs that point to other rows (offsets of an "
+        "EmbeddingBag, edges of graphs), or noise drawn in forward even in eval mode. "
         "Replace that operation, or give the model inputs whose first dimension runs over examples."
     )
 
