@@ -368,8 +368,8 @@ def check_rows_of_parts(lengths: dict[str, int]) -> None:
         said = ", ".join(f"{name} has {n}" for name, n in lengths.items())
         raise ValueError(
             f"Different numbers of rows: {said}. Accepted are inputs with a row for each example. "
-            "Inputs that all examples share (the words of an EmbeddingBag with offsets, the edges "
-            "of graphs) belong to no row: give padded rows, for instance (n, k) indices and "
+            "Inputs that all examples share (words that offsets divide into bags, the edges of "
+            "graphs) belong to no row: give padded rows, for instance (n, k) indices and "
             "nn.EmbeddingBag(..., padding_idx=0)."
         )
 

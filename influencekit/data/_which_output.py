@@ -51,18 +51,26 @@ def settle_output(task: Task, examples: Any) -> None:
     all_known = isinstance(loss, CustomLoss) and loss.outputs_packing is not None
     if task.output_place is not None or examples.targets is None or all_known:
         return
-    first = next(examples.batches(_SOME))
-    try:
-        with torch.no_grad(), plain_kernels(), put_back(task.module):
-            raw = call_module(task.module, first.inputs)
-    except Exception:  # whatever a model raises is said where data are read
+    raw, _ = _raw(task, examples, 2)
+    if raw is None:
         return
     if not isinstance(raw, Tensor) and isinstance(loss, CustomLoss):
-        if takes_all(loss, raw, first.targets, task.name):
+        raw, targets = _raw(task, examples, _SOME)
+        if takes_all(loss, raw, targets, task.name):
             return
     named = isinstance(raw, Tensor) or not tensors_without_names(raw)
     place = () if named else _place(task, examples, raw)
     object.__setattr__(task, "output_place", place)  # a fact that data alone tell
+
+
+def _raw(task: Task, examples: Any, k: int) -> tuple[Any, Any]:
+    """What the module returns for the first k examples, and their targets; None if it cannot."""
+    first = next(examples.batches(k))
+    try:
+        with torch.no_grad(), plain_kernels(), put_back(task.module):
+            return call_module(task.module, first.inputs), first.targets
+    except Exception:  # whatever a model raises is said where data are read
+        return None, None
 
 
 def _place(task: Task, examples: Any, raw: Any) -> tuple[Any, ...]:

@@ -210,6 +210,7 @@ def test_auto_takes_gauss_newton_unless_examples_have_too_many_outputs(
         with pytest.warns(UserWarning, match=f"curvature='auto': examples have {n_outputs}"):
             how.fit(task, X, y)
     assert how.curvature_.name == name
+    assert f"'{name}'" in repr(how.curvature_) and len(repr(how.curvature_)) < 100
     assert how.score(X[:2], y[:2]).shape == (2, 24)
 
 

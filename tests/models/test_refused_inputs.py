@@ -20,7 +20,8 @@ def fit(net, X=X):
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
 def test_the_dtype_is_named_where_a_float_layer_gets_integers(dtype):
-    with pytest.raises(ValueError, match=r"X \(1, 5\) torch.int64.*\(floats for numbers"):
+    words = r"X \(1, 5\) torch.int64.*\(floats for numbers.*uint8 too.*pixels X / 255"
+    with pytest.raises(ValueError, match=words):
         fit(nn.Linear(5, 3), (X.abs() * 10).to(dtype))
 
 
@@ -61,3 +62,64 @@ def test_a_model_without_numbers():
 def test_tensors_of_other_kinds(make, kind):
     with pytest.raises(TypeError, match=f"X: got a {kind} Tensor"):
         fit(nn.Linear(5, 3), make())
+
+
+def words_and_offsets(bag):
+    words = torch.arange(24) % 9
+    return GradDot().fit(as_task(bag, loss=CE), (words, torch.arange(8) * 3), Y)
+
+
+def test_words_of_bags_that_offsets_divide():
+    with pytest.raises(ValueError, match=r"X\[0\] has 24, X\[1\] has 8.*give padded rows"):
+        words_and_offsets(nn.EmbeddingBag(9, 3))
+
+
+class Bags(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bag = nn.EmbeddingBag(9, 3)
+
+    def forward(self, words, offsets):
+        return self.bag(words, offsets)
+
+
+def test_nor_are_they_of_one_example_where_their_number_fits():
+    data = (torch.arange(8), torch.arange(8))
+    with pytest.raises(UnsupportedModelError, match="offsets of an EmbeddingBag"):
+        fit(Bags(), data)
+
+
+class Graphs:
+    """What a library of graphs makes of a batch: one graph of them all."""
+
+    def __init__(self, rows):
+        self.x, self.edges = torch.stack([x for x, _ in rows]), None
+
+
+def test_an_object_that_joins_a_batch():
+    data = [(X[i], int(Y[i])) for i in range(8)]
+    join = lambda rows: (Graphs(rows), torch.tensor([y for _, y in rows]))  # noqa: E731
+    loader = torch.utils.data.DataLoader(data, 4, collate_fn=join)
+    with pytest.raises(TypeError, match="a batch of the Dataset holds a Graphs"):
+        GradDot().fit(as_task(nn.Linear(5, 3), loss=CE), loader)
+
+
+T = torch.randn(8)
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "outputs", "words"),
+    [
+        (nn.MSELoss(), T, 2, r"y: got shape \(8,\) or \(8, 1\), Linear has outputs .*'n', 2\)"),
+        (nn.MSELoss(), torch.randn(16), 2, r"y: got shape \(16,\) for 8 .* y.reshape\(8, 2\)"),
+        (nn.MSELoss(), torch.randn(9), 1, "X has 8, y has 9"),
+        (CE, torch.eye(3).long()[Y], 3, r"Give y.argmax\(1\)"),
+        (CE, Y[:, None], 3, r"Give y\[:, 0\]"),
+        (nn.PoissonNLLLoss(), T.abs(), 1, r"y: got shape \(8,\), .* outputs of shape \(8, 1\)"),
+        (lambda o, t: (o - t).square().mean(), T, 1, r"broadcasts them .*, y\[:, None\]"),
+        (lambda o, t: (o - t).square().mean(1), T, 1, r"broadcasts them .*, y\[:, None\]"),
+    ],
+)
+def test_targets_of_another_shape(loss, y, outputs, words):
+    with pytest.raises(ValueError, match=words):
+        GradDot().fit(as_task(nn.Linear(5, outputs), loss=loss), X, y)
