@@ -20,7 +20,7 @@ from influencekit.data._inputs import (
     uses_matrix,
 )
 from influencekit.data._own_losses import check_own_loss, is_structured, pack_targets
-from influencekit.data._sources import Batch, Placement, Source
+from influencekit.data._sources import Batch, Placement, Source, check_tensor, stacked
 from influencekit.data._targets import check_targets, encode_targets, one_column
 from influencekit.data._which_output import settle_output
 from influencekit.models._task import Task, TaskList
@@ -269,9 +269,13 @@ def _given_twice(name: str, y_name: str) -> ValueError:
 def _encode(task: Task, source: Source, y: Any, name: str, y_name: str) -> Tensor:
     if isinstance(y, (tuple, Mapping)) and is_structured(y):
         return pack_targets(task, source, y, y_name)
-    y = one_column(y) if hasattr(y, "shape") else np.asarray(y)
-    if len(y.shape) == 0:
-        raise ValueError(f"{y_name}: got {y!r}; accepted: one target for each example.")
+    check_tensor(y, y_name)
+    y = stacked(y, y_name) if isinstance(y, (list, tuple)) else one_column(y)
+    y = y if hasattr(y, "shape") else np.asarray(y)
+    if len(y.shape) == 0 or 0 in y.shape[1:]:
+        raise ValueError(
+            f"{y_name}: got {y!r} of shape {tuple(y.shape)}; accepted: one target for each example."
+        )
     n, times = len(source), y.shape[0] // len(source)
     if times > 1 and len(y.shape) == 1 and y.shape[0] == n * times:
         raise ValueError(

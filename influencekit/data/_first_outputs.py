@@ -31,11 +31,17 @@ def first_outputs(task: Task, examples: Any, name: str) -> Tensor:
     """
     inputs = next(examples.batches(1)).inputs
     try:
-        return task.forward(inputs)
+        outputs = task.forward(inputs)
     except UnsupportedModelError:
         raise
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
         raise ValueError(_not_taken(task, inputs, name)) from error
+    if not outputs.numel():
+        raise UnsupportedModelError(
+            f"model: {task.name} has outputs of shape {('n', *outputs.shape[1:])}, without any "
+            "number; accepted are outputs that a loss can depend on."
+        )
+    return outputs
 
 
 def _not_taken(task: Task, inputs: Any, name: str) -> str:

@@ -9,7 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.data._sources import Source, check_dtype, check_finite, map_tree, to_tensor
+from influencekit.data._sources import (
+    Source,
+    check_dtype,
+    check_finite,
+    check_tensor,
+    map_tree,
+    to_tensor,
+)
 from influencekit.models._task import Task
 from influencekit.models.losses._base import OutputLoss
 from influencekit.models.losses._custom import CustomLoss
@@ -108,6 +115,7 @@ def pack_targets(task: Task, source: Source, y: Any, name: str) -> Tensor:
         )
 
     def read(leaf: Any, path: str) -> Tensor:
+        check_tensor(leaf, name + path)
         array = leaf if isinstance(leaf, Tensor) else np.asarray(leaf)
         check_dtype(array, name + path)
         check_finite(array, name + path, task.dtype)

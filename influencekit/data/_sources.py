@@ -22,9 +22,11 @@ __all__ = [
     "Source",
     "check_dtype",
     "check_finite",
+    "check_tensor",
     "kind_of",
     "leaves",
     "map_tree",
+    "stacked",
     "to_tensor",
 ]
 
@@ -178,6 +180,76 @@ def _rows_of(leaf: Any, rows: Rows) -> Tensor:
     if isinstance(leaf, Tensor) and isinstance(rows, np.ndarray):
         return leaf[torch.as_tensor(rows, device=leaf.device)]
     return to_tensor(leaf[rows])
+
+
+def check_tensor(leaf: Any, name: str) -> None:
+    """Refuse Tensors that are no plain array of numbers.
+
+    Parameters
+    ----------
+    leaf : object
+        Anything but a Tensor passes.
+    name : str
+        The argument's name in messages.
+
+    Raises
+    ------
+    TypeError
+        If it is nested, masked, quantized, sparse or without numbers.
+    """
+    if not isinstance(leaf, Tensor):
+        return
+    masked = "Masked" in type(leaf).__name__
+    kinds = {"nested": leaf.is_nested, "meta": leaf.is_meta, "quantized": leaf.is_quantized}
+    kind = "masked" if masked else next((k for k, is_it in kinds.items() if is_it), None)
+    if kind is not None:
+        raise TypeError(
+            f"{name}: got a {kind} Tensor; accepted are dense Tensors of numbers. Pad ragged rows "
+            "(torch.nested.to_padded_tensor), dequantize, or load the data."
+        )
+    if leaf.layout != torch.strided:
+        raise TypeError(
+            f"{name}: got a Tensor of layout {leaf.layout}; accepted are dense Tensors and "
+            f"scipy's sparse matrices. Use {name}.to_dense()."
+        )
+
+
+def stacked(rows: Any, name: str) -> Any:
+    """Array of a list of rows (numbers, arrays or tensors).
+
+    Parameters
+    ----------
+    rows : sequence
+    name : str
+        The argument's name in messages.
+
+    Returns
+    -------
+    ndarray or Tensor
+
+    Raises
+    ------
+    ValueError
+        If rows have different shapes.
+    """
+    try:
+        if len(rows) and all(isinstance(row, Tensor) for row in rows):
+            return torch.stack(list(rows))
+        return np.asarray(rows)
+    except (RuntimeError, ValueError) as error:
+        shapes = sorted({_shape(row) for row in rows})[:3]
+        raise ValueError(
+            f"{name}: got a list of rows of different shapes, among them {', '.join(shapes)}; "
+            "accepted are rows of one shape. Pad them to one length, for instance with "
+            "torch.nn.utils.rnn.pad_sequence."
+        ) from error
+
+
+def _shape(row: Any) -> str:
+    try:
+        return str(tuple(np.shape(row)))
+    except (ValueError, RuntimeError, TypeError):
+        return f"a {type(row).__name__} of several"
 
 
 def check_dtype(leaf: Any, name: str) -> None:

@@ -11,7 +11,7 @@ from influencekit import GradDot, InfluenceFunction, as_task
 from influencekit.exceptions import ResourceError
 from influencekit.models import OutputLoss
 from tests._shared.marks import NOT_TRAINED
-from tests.curvature._plain_reference import gauss_newton, loss_gradients, relative_error, scores
+from tests.curvature._plain_reference import loss_gradients, relative_error, scores
 
 pytestmark = NOT_TRAINED
 torch.manual_seed(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -60,8 +61,53 @@ def test_a_model_without_numbers():
     ],
 )
 def test_tensors_of_other_kinds(make, kind):
+    net = nn.Linear(5, 3)
     with pytest.raises(TypeError, match=f"X: got a {kind} Tensor"):
-        fit(nn.Linear(5, 3), make())
+        fit(net, make())
+    with pytest.raises(TypeError, match=rf"X\[1\]: got a {kind} Tensor"):
+        fit(net, (X, make()))
+    with pytest.raises(TypeError, match=rf"X\['a'\]: got a {kind} Tensor"):
+        fit(net, {"a": make()})
+    with pytest.raises(TypeError, match=f"y: got a {kind} Tensor"):
+        GradDot().fit(as_task(net, loss=CE), X, make())
+
+
+def ragged(kind):
+    return [kind([1.0] * (1 + i % 3)) for i in range(8)]
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_ragged_rows(kind):
+    net = nn.Linear(5, 3)
+    for X_, name in ((ragged(kind), "X"), ((X, ragged(kind)), r"X\[1\]")):
+        with pytest.raises(ValueError, match=rf"{name}: .* different shapes, among them \(1,\)"):
+            fit(net, X_)
+    with pytest.raises(ValueError, match=r"y: .* different shapes, among them \(1,\)"):
+        GradDot().fit(as_task(net, loss=CE), X, ragged(kind))
+
+
+def test_ragged_rows_of_a_dataset():
+    class Rows(torch.utils.data.Dataset):
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, i):
+            return torch.ones(1 + i % 3), 0
+
+    with pytest.raises(ValueError, match="cannot be joined into a batch"):
+        GradDot().fit(as_task(nn.Linear(5, 3), loss=CE), Rows())
+
+
+class NoOutputs(nn.Linear):
+    def forward(self, x):
+        return super().forward(x)[:, :0]
+
+
+def test_nothing_to_explain():
+    with pytest.raises(UnsupportedModelError, match=r"outputs of shape \('n', 0\)"):
+        fit(NoOutputs(5, 3))
+    with pytest.raises(ValueError, match=r"y: got .* of shape \(8, 0\)"):
+        GradDot().fit(as_task(nn.Linear(5, 3), loss=nn.MSELoss()), X, torch.zeros(8, 0))
 
 
 def words_and_offsets(bag):

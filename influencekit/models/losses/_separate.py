@@ -54,14 +54,21 @@ def check_separate(
     allowed = 2 * eps**0.5 * scale + rounding
     for rows in (torch.arange(0, n, 2)[:_MOST], torch.tensor([n - 1])):
         rows = rows.to(outputs.device)
-        with torch.no_grad():
-            some = None if targets is None else targets[rows.to(targets.device)]
-            found = function(outputs.detach()[rows], some)
+        found = _at(function, outputs, targets, rows)
         moved = (found.to(known) - known[rows]).abs() if found.shape == rows.shape else None
         if moved is None or bool((moved > allowed).any()):
             worst = None if moved is None else int(rows[int(moved.argmax())])
             raise ValueError(_message(name, n, found, known, worst, rows))
     _check_exchanged(function, outputs, targets, name)
+
+
+def _at(
+    function: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Any, rows: Tensor
+) -> Tensor:
+    """What a function returns for some of the examples."""
+    some = None if targets is None else targets[rows.to(targets.device)]
+    with torch.no_grad():
+        return function(outputs.detach()[rows], some)
 
 
 def _check_exchanged(
@@ -70,13 +77,7 @@ def _check_exchanged(
     """Compare values of every other example where the first stands in for all between."""
     place = torch.arange(min(len(outputs), _MOST), device=outputs.device)
     exchanged = torch.where(place % 2 == 1, 0, place)
-    with torch.no_grad():
-        before, after = (
-            function(
-                outputs.detach()[rows], None if targets is None else targets[rows.to(targets.device)]
-            )
-            for rows in (place, exchanged)
-        )
+    before, after = (_at(function, outputs, targets, rows) for rows in (place, exchanged))
     kept, eps = place[::2], torch.finfo(before.dtype).eps
     # bit by bit, but for functions that choose rows (z[mask]) and round them otherwise
     allowed = 64 * eps * float(before.abs().max()) + 8 * eps * float(outputs.detach().abs().max())
