@@ -11,7 +11,6 @@ from scipy import sparse
 from torch import Tensor
 
 from influencekit.data._datasets import DatasetSource, split_batch
-from influencekit.data._first_outputs import first_outputs
 from influencekit.data._inputs import (
     check_same_length,
     check_sample_weight,
@@ -19,10 +18,19 @@ from influencekit.data._inputs import (
     row_labels,
     uses_matrix,
 )
+from influencekit.data._not_taken import not_taken
 from influencekit.data._own_losses import check_own_loss, is_structured, pack_targets
-from influencekit.data._sources import Batch, Placement, Source, check_tensor, stacked
+from influencekit.data._sources import (
+    Batch,
+    Placement,
+    Source,
+    check_tensor,
+    positions_of,
+    stacked,
+)
 from influencekit.data._targets import check_targets, encode_targets, one_column
 from influencekit.data._which_output import settle_output
+from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task, TaskList
 from influencekit.models.snapshot._trial import try_task
 from influencekit.utils._long_work import chunks
@@ -117,7 +125,7 @@ class Examples:
         IndexError
             If a position does not exist or a mask has another length.
         """
-        positions = _positions(rows, self.n_examples)
+        positions = positions_of(rows, self.n_examples)
         targets = self.targets
         if targets is not None:
             targets = targets[torch.as_tensor(positions, device=targets.device)]
@@ -225,10 +233,22 @@ def make_examples(
         try_task(task, lambda k: next(examples.batches(k)).inputs)
     if targets is not None and task.loss.is_own:
         check_own_loss(task, examples, y_name)
-    outputs = first_outputs(task, examples, name)
+    outputs = _first_outputs(task, examples, name)
     if targets is not None:
         check_targets(task, outputs, targets, y_name)
     return examples
+
+
+@torch.no_grad()
+def _first_outputs(task: Task, examples: Examples, name: str) -> Tensor:
+    """Outputs for the first example, with a clear error if the model cannot take it."""
+    inputs = next(examples.batches(1)).inputs
+    try:
+        return task.forward(inputs)
+    except UnsupportedModelError:
+        raise
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        raise not_taken(task, inputs, name) from error
 
 
 def _separate(task: Task, X: Any, y: Any, name: str, y_name: str) -> tuple[Any, Any]:
@@ -284,25 +304,6 @@ def _encode(task: Task, source: Source, y: Any, name: str, y_name: str) -> Tenso
         )
     check_same_length({name: n, y_name: y.shape[0]})
     return encode_targets(task, y, y_name)
-
-
-def _positions(rows: Any, n: int) -> np.ndarray:
-    """Non-negative positions of a slice, mask or index array."""
-    if isinstance(rows, slice):
-        return np.arange(n)[rows].copy()  # torch does not accept negative strides
-    rows = rows.detach().cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
-    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iub"):
-        raise IndexError(
-            f"rows: got {rows.dtype} of shape {rows.shape}; accepted is a slice, a one-dimensional "
-            "array of positions, or a boolean mask."
-        )
-    if rows.dtype.kind == "b":
-        if len(rows) != n:
-            raise IndexError(f"rows: the mask has {len(rows)} entries for {n} examples.")
-        return np.flatnonzero(rows)
-    if rows.size and (rows.min() < -n or rows.max() >= n):
-        raise IndexError(f"rows: positions run from {rows.min()} to {rows.max()} for {n} examples.")
-    return np.arange(n)[rows.astype(np.int64)]
 
 
 class ExamplesList(tuple):

@@ -26,6 +26,7 @@ __all__ = [
     "kind_of",
     "leaves",
     "map_tree",
+    "positions_of",
     "stacked",
     "to_tensor",
 ]
@@ -301,3 +302,38 @@ def kind_of(leaf: Any) -> str:
     if leaf.is_floating_point():
         return "f"
     return "b" if leaf.dtype == torch.bool else "i"
+
+
+def positions_of(rows: Any, n: int) -> np.ndarray:
+    """Non-negative positions of a slice, mask or index array.
+
+    Parameters
+    ----------
+    rows : slice or array-like
+    n : int
+        Number of examples.
+
+    Returns
+    -------
+    ndarray of int
+
+    Raises
+    ------
+    IndexError
+        If a position does not exist or a mask has another length.
+    """
+    if isinstance(rows, slice):
+        return np.arange(n)[rows].copy()  # torch does not accept negative strides
+    rows = rows.detach().cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
+    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iub"):
+        raise IndexError(
+            f"rows: got {rows.dtype} of shape {rows.shape}; accepted is a slice, a one-dimensional "
+            "array of positions, or a boolean mask."
+        )
+    if rows.dtype.kind == "b":
+        if len(rows) != n:
+            raise IndexError(f"rows: the mask has {len(rows)} entries for {n} examples.")
+        return np.flatnonzero(rows)
+    if rows.size and (rows.min() < -n or rows.max() >= n):
+        raise IndexError(f"rows: positions run from {rows.min()} to {rows.max()} for {n} examples.")
+    return np.arange(n)[rows.astype(np.int64)]

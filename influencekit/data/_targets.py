@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from influencekit.data._sources import check_dtype, check_finite, to_tensor
+from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task
 from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.models.losses._elementwise import ColumnLoss
@@ -161,6 +162,11 @@ def check_targets(task: Task, outputs: Tensor, targets: Tensor, name: str = "y")
 
     Without this check, a wrong shape would be broadcast and the scores would be silently wrong.
     """
+    if not outputs.numel():
+        raise UnsupportedModelError(
+            f"model: {task.name} has outputs of shape {('n', *outputs.shape[1:])}, without any "
+            "number; accepted are outputs that a loss can depend on."
+        )
     shares = isinstance(task.loss, CrossEntropy) and targets.is_floating_point()
     if shares and task.class_weight is not None:
         raise ValueError(

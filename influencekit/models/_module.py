@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -12,9 +9,7 @@ from influencekit.exceptions import UnsupportedModelError
 from influencekit.models.snapshot._rebound import copied
 from influencekit.utils._torch import MODULE_LOCK
 
-__all__ = ["Inputs", "call_module", "copy_module", "duplicate", "like_parameters"]
-
-Inputs = Any  # a tensor, or a tuple / dict of tensors: what the module's forward takes
+__all__ = ["copy_module", "duplicate", "like_parameters"]
 
 
 def copy_module(module: nn.Module) -> nn.Module:
@@ -59,30 +54,6 @@ def duplicate(module: nn.Module) -> nn.Module:
     """
     with MODULE_LOCK, torch.inference_mode(False):
         return copied(module)
-
-
-def call_module(
-    module: nn.Module, inputs: Inputs, parameters: Mapping[str, Tensor] | None = None
-) -> Any:
-    """Call a module on a tensor, a dict (keyword arguments) or a tuple (positional).
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    inputs : Tensor, dict or tuple of Tensor
-    parameters : mapping of str to Tensor, default=None
-        Tensors that replace the module's own.
-
-    Returns
-    -------
-    object
-        Return value of the module's forward.
-    """
-    args, kwargs = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
-    args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
-    if parameters is None:
-        return module(*args, **kwargs)
-    return torch.func.functional_call(module, dict(parameters), args, kwargs)
 
 
 def like_parameters(value: Tensor | None, module: nn.Module) -> Tensor | None:

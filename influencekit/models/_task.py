@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, reduce, singledispatch
 from typing import Any, Literal
@@ -14,14 +15,23 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models._module import Inputs, call_module, duplicate
+from influencekit.models._module import duplicate
 from influencekit.models._no_gradients import no_gradients
 from influencekit.models._several_outputs import loss_output
 from influencekit.models.losses._base import OutputLoss, class_positions
 from influencekit.models.snapshot._kept import put_back
-from influencekit.utils._torch import MODULE_LOCK, count_rows, twice, uncompiled, with_gradients
+from influencekit.utils._torch import (
+    MODULE_LOCK,
+    call_module,
+    count_rows,
+    twice,
+    uncompiled,
+    with_gradients,
+)
 
 __all__ = ["Task", "TaskList", "as_task", "is_model_list"]
+
+Inputs = Any  # a tensor, or a tuple / dict of tensors: what the module's forward takes
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +184,8 @@ class Task:
         """
         alone = self.needs_two and count_rows(inputs) == 1
         inputs = twice(inputs) if alone else inputs
-        with MODULE_LOCK, uncompiled(), put_back(self.module if self.keeps_outputs else None):
+        kept = put_back(self.module) if self.keeps_outputs else nullcontext()
+        with MODULE_LOCK, uncompiled(), kept:
             raw = call_module(self.module, inputs, parameters)
         if not isinstance(raw, Tensor):
             raw = loss_output(raw, self.loss, self.output_place, type(self.module).__name__)

@@ -17,7 +17,7 @@ from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients.blocks._base import WORKSPACE, BlockSpec
 from influencekit.gradients.layers._groups import Group, Trust
 from influencekit.gradients.layers._layers import Layer, forward_recorded, layer_blocks
-from influencekit.gradients.layers._mixing import check_not_moved, check_unmixed, mixed, tolerance
+from influencekit.gradients.layers._mixing import check_not_moved, check_unmixed, mixed
 from influencekit.gradients.layers._rules import own_parameters, rule_for
 from influencekit.models._task import Task
 from influencekit.utils._torch import (
@@ -28,6 +28,7 @@ from influencekit.utils._torch import (
     no_hidden_loops,
     plain_kernels,
     select_rows,
+    tolerance,
 )
 
 __all__ = ["REST", "Layout", "discover"]
@@ -123,7 +124,8 @@ def _discover(task: Task, inputs: Any) -> Layout:
     _refuse_reentrant(task, outputs)
     coarsest = _coarsest(task, [y for _, _, y in calls])
     reference = _reference(task, alone, cotangents, outputs, coarsest)
-    check_not_moved(task, pair, coarsest)
+    if not task.convex:  # whose module is the package's own
+        check_not_moved(task, pair, coarsest)
     options: dict = {"keep_factors": True, "dtype": task.dtype}
     blocks = layer_blocks(layers, outputs, calls, cotangents[:, None], **options)
     scale = max((float(g.abs().max()) for g in reference.values()), default=0.0)
@@ -274,7 +276,8 @@ def _reference(
     for i, inputs in enumerate(alone):
         with torch.enable_grad(), plain_kernels():
             single = forward_alone(task, inputs)
-        check_unmixed(task, single.detach(), outputs[i : i + 1].detach(), dtype)
+        if not task.convex:  # whose module is the package's own
+            check_unmixed(task, single.detach(), outputs[i : i + 1].detach(), dtype)
         grads = torch.autograd.grad(single, wanted, cotangents[i : i + 1], allow_unused=True)
         for (name, p), g in zip(task.parameters.items(), grads, strict=True):
             rows[name].append(flat_gradient(g, p))

@@ -11,17 +11,12 @@ from torch import Tensor
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._module import duplicate
 from influencekit.models._task import Task
-from influencekit.utils._torch import map_tensors, plain_kernels, select_rows
+from influencekit.utils._torch import map_tensors, plain_kernels, select_rows, tolerance
 
-__all__ = ["check_not_moved", "check_unmixed", "mixed", "tolerance"]
+__all__ = ["check_not_moved", "check_unmixed", "mixed"]
 
 #: Parameters of a model in half precision that is also looked at in float32 if nothing moves.
 _MOST_COPIED = 2**28
-
-
-def tolerance(dtype: torch.dtype) -> float:
-    """Largest relative difference that counts as rounding."""
-    return 2 * torch.finfo(dtype).eps ** 0.5
 
 
 def check_unmixed(task: Task, single: Tensor, together: Tensor, dtype: torch.dtype) -> None:

@@ -104,7 +104,7 @@ class CrossEntropy(OutputLoss):
         root_p = torch.exp(log_p / 2)
         factor = torch.diag_embed(root_p) - root_p.square()[:, :, None] * root_p[:, None, :]
         shares = self._shares(targets, outputs)
-        total = self.hessian_scale(outputs, targets)[:, None].sqrt()  # 1 unless weights smooth
+        total = shares.sum(-1, keepdim=True).sqrt()  # 1 unless smoothing is weighted
         coordinates = -shares * torch.exp(-log_p / 2) / total
         reflection = root_p.clone()
         reflection[:, -1] += 1.0  # root_p >= 0: no cancellation

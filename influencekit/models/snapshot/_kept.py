@@ -52,14 +52,13 @@ class Attributes:
 
 
 @contextmanager
-def put_back(module: nn.Module | None) -> Iterator[None]:
-    """Put attributes of a module back after the block; None does nothing."""
-    attributes = None if module is None else Attributes(module)
+def put_back(module: nn.Module) -> Iterator[None]:
+    """Put attributes of a module back after the block."""
+    attributes = Attributes(module)
     try:
         yield
     finally:
-        if attributes is not None:
-            attributes.put_back()
+        attributes.put_back()
 
 
 def _own(part: nn.Module) -> dict[str, Any]:
