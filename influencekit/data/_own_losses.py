@@ -21,7 +21,7 @@ from influencekit.models._task import Task
 from influencekit.models.losses._base import OutputLoss
 from influencekit.models.losses._custom import CustomLoss
 from influencekit.models.losses._packing import pack
-from influencekit.models.losses._separate import check_separate
+from influencekit.models.losses._separate import check_separate, check_slopes
 
 __all__ = ["check_own_loss", "is_structured", "pack_targets"]
 
@@ -65,6 +65,7 @@ def check_own_loss(task: Task, examples: Any, name: str) -> None:
 
 def _check(loss: OutputLoss, outputs: Tensor, targets: Tensor) -> None:
     check_separate(loss, outputs, targets, loss(outputs, targets))
+    check_slopes(loss, outputs, targets)
     if isinstance(loss, CustomLoss):
         loss.check_total(outputs, targets)
 

@@ -53,6 +53,8 @@ WEAK = {
     "centered": lambda z, t: each(z - 1e-3 * z.mean(0), t),
     "a neighbor": lambda z, t: each(z + 1e-3 * z.roll(1, 0), t),
     "noise": lambda z, t: each(z + 1e-3 * torch.randn_like(z), t),
+    "a gradient": lambda z, t: each(z, t) + 1e-3 * (z.sum() - z.sum().detach()),
+    "a detached mean": lambda z, t: (each(z, t) / each(z, t).detach().mean()).mean(),
     "a term of the batch": lambda z, t: each(z, t).mean() + 1e-3 * z.mean(0).square().sum(),
 }
 
@@ -163,6 +165,24 @@ def test_losses_that_read_values(loss):
         how.fit(as_task(net.double(), loss=loss), X[:N].double(), T[:N].double())
         found = how.score(X[N:].double(), T[N:].double())
         assert relative_error(found, expected) < 1e-4
+
+
+WEIGHTS = torch.tensor([1.0, 2.0, 3.0])  # in float32, as criteria have them
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        nn.MultiMarginLoss(weight=WEIGHTS),
+        lambda o, t: F.multi_margin_loss(o, t, weight=WEIGHTS, reduction="none"),
+    ],
+)
+def test_a_loss_that_is_not_for_float64(loss):
+    net, y, own = nn.Linear(5, 3), torch.arange(24) % 3, nn.MultiMarginLoss(weight=WEIGHTS.double())
+    G = loss_gradients(net, own, X, y, 24)
+    how = InfluenceFunction("ggn", 0.5).fit(as_task(net, loss=loss), X[:N], y[:N])
+    expected = (G[N:] @ G[:N].T / (0.5 * N)).numpy()
+    assert relative_error(how.score(X[N:], y[N:]), expected) < 1e-3
 
 
 @pytest.mark.parametrize("curvature", ["ggn", "kfac", "ekfac", "logra", "cg", "hessian"])

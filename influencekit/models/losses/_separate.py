@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["check_separate"]
+__all__ = ["check_separate", "check_slopes"]
 
 #: Most examples that are evaluated again.
 _MOST = 64
@@ -85,6 +85,41 @@ def _check_exchanged(
     if bool((moved > allowed).any()):
         worst = int(moved.argmax())
         raise ValueError(_message(name, len(place), after[kept], before, int(kept[worst]), kept))
+
+
+def check_slopes(
+    function: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Any
+) -> None:
+    """Refuse a loss whose value for one example has a gradient in the others' outputs.
+
+    A detached part may leave the values alone: ``loss + m - m.detach()``.
+
+    Parameters
+    ----------
+    function : callable
+        ``(outputs, targets) -> (n,)``.
+    outputs : Tensor of shape (n, ...)
+    targets : Tensor of shape (n, ...)
+
+    Raises
+    ------
+    ValueError
+        If it has.
+    """
+    z = outputs.detach().requires_grad_()
+    with torch.enable_grad():
+        total = function(z, targets)[::2].sum()
+    found = torch.autograd.grad(total, z, allow_unused=True)[0] if total.requires_grad else None
+    if found is None or not bool(found.isfinite().all()):
+        return
+    size, others = float(found.abs().max()), float(found[1::2].abs().max())
+    if others > 64 * torch.finfo(found.dtype).eps * size:
+        raise ValueError(
+            f"loss: an example's value changes with the other examples of the batch: of {len(z)} "
+            f"examples, every other one has a gradient of {others:.3g} in the outputs of those "
+            f"between, and {size:.3g} in its own. Accepted is a function of each example's own "
+            "outputs and target."
+        )
 
 
 def _message(
