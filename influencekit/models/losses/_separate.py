@@ -66,7 +66,7 @@ def _at(
     function: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Any, rows: Tensor
 ) -> Tensor:
     """What a function returns for some of the examples."""
-    some = None if targets is None else targets[rows.to(targets.device)]
+    some: Any = None if targets is None else targets[rows.to(targets.device)]
     with torch.no_grad():
         return function(outputs.detach()[rows], some)
 
