@@ -196,9 +196,9 @@ def check_targets(task: Task, outputs: Tensor, targets: Tensor, name: str = "y")
 def _check_ignored(task: Task, targets: Tensor, name: str) -> None:
     """Refuse examples that the criterion leaves out of the loss."""
     spatial = getattr(task.loss, "spatial", None)
-    left_out = 0 if spatial is None else int((targets == spatial.ignore_index).sum())
+    ignored = None if spatial is None else spatial.ignore_index
+    left_out = 0 if ignored is None else int((targets == ignored).sum())
     if left_out:
-        ignored = spatial.ignore_index
         raise ValueError(
             f"{name}: got the label {ignored}, which the criterion ignores (ignore_index), so "
             f"{left_out} of the examples are not in the loss; accepted are other labels. "
@@ -211,8 +211,8 @@ def _check_positions(task: Task, outputs: Tensor, targets: Tensor, name: str) ->
     shape = ", ".join(["n_examples", *map(str, axes)]) + ("" if axes else ",")
     accepted = f"accepted are integer class positions 0 to {n_classes - 1}, shape ({shape})"
     if tuple(targets.shape[1:]) != axes:
-        ways = {(1,): f" Give {name}[:, 0].", (n_classes,): f" Give {name}.argmax(1)."}
-        way = "" if axes else ways.get(tuple(targets.shape[1:]), "")
+        ways = {1: f" Give {name}[:, 0].", n_classes: f" Give {name}.argmax(1)."}
+        way = "" if axes or targets.ndim != 2 else ways.get(targets.shape[1], "")
         raise ValueError(f"{name}: got shape {tuple(targets.shape)}; {accepted}.{way}")
     spatial = getattr(task.loss, "spatial", None)
     ignored = None if spatial is None else spatial.ignore_index

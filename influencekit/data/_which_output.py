@@ -23,8 +23,16 @@ __all__ = ["settle_output"]
 #: Examples on which a loss is tried.
 _SOME = 8
 #: What a model or a loss raises on what it was not made for.
-_NOT_TAKEN = (TypeError, AttributeError, KeyError, IndexError, ValueError, RuntimeError)
-_NOT_TAKEN += (UnsupportedModelError, UserWarning)
+_NOT_TAKEN = (
+    TypeError,
+    AttributeError,
+    KeyError,
+    IndexError,
+    ValueError,
+    RuntimeError,
+    UnsupportedModelError,
+    UserWarning,
+)
 
 
 def settle_output(task: Task, examples: Any) -> None:

@@ -69,11 +69,11 @@ def _moved_when_wide(
     task: Task, pair: Any, moved: float, dtype: torch.dtype
 ) -> tuple[float, torch.dtype]:
     """The same of the model in float32, and that dtype, if it runs there."""
-    wide = replace(task, module=duplicate(task.module).float())
     pair = map_tensors(lambda t: t.float() if t.is_floating_point() else t, pair)
     try:
+        wide = replace(task, module=duplicate(task.module).float())
         return _moved(wide, pair), torch.float32
-    except (RuntimeError, ValueError, TypeError):  # a cast inside
+    except (RuntimeError, ValueError, TypeError):  # a cast inside, quantized weights
         return moved, dtype
 
 
