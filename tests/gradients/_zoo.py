@@ -236,8 +236,7 @@ CASES = [
         "conv3d",
         _conv(2, 3, 2, kind=nn.Conv3d),
         lambda: normal(N, 2, 3, 3, 3),
-        (),
-        ("0.weight", "0.bias"),
+        ("0",),
     ),
     Case(
         "conv_transposed",

@@ -11,6 +11,7 @@ from influencekit.gradients.blocks._base import (
     Block,
     BlockSpec,
     RowProvider,
+    add_products,
     row_slice,
     unit_rows,
     weighted_moment,
@@ -102,12 +103,11 @@ class IndexBlock(Block):
         r, s = self.rows_per_example, other.rows_per_example
         for right in chunks(other.n_examples, s * size, workspace // 2):
             part = other[right]
-            dense = part.dense_rows(torch.searchsorted(used, part.index), len(used)).T
+            dense = part.dense_rows(torch.searchsorted(used, part.index), len(used))
             for left in chunks(self.n_examples, r * size, workspace // 2):
                 part = self[left]
                 rows = part.dense_rows(torch.searchsorted(used, part.index), len(used))
-                # G Hᵀ
-                out[row_slice(left, r), row_slice(right, s)].addmm_(rows, dense)
+                add_products(rows, dense, out[row_slice(left, r), row_slice(right, s)])
 
     def _add_dot_factors(self, other: IndexBlock, out: Tensor, workspace: int) -> None:
         r, s, t, u = self.rows_per_example, other.rows_per_example, self.length, other.length
