@@ -16,12 +16,13 @@ from influencekit.gradients.blocks._base import Block, BlockSpec
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._index import IndexBlock
 from influencekit.gradients.blocks._outer import OuterBlock
+from influencekit.gradients.layers._bare import BareParameter
 from influencekit.gradients.layers._rules import LayerRule
 from influencekit.models._task import Task
-from influencekit.utils._torch import plain_kernels
+from influencekit.utils._torch import count_rows, plain_kernels
 from influencekit.utils.validation import present
 
-__all__ = ["LOG", "Layer", "forward_recorded", "layer_blocks"]
+__all__ = ["LOG", "AnyLayer", "Layer", "forward_recorded", "layer_blocks"]
 
 #: Says at level DEBUG which layers are differentiated in general, and why.
 LOG = logging.getLogger("influencekit.gradients")
@@ -45,6 +46,9 @@ class Layer:
     shared : bool
         Whether other layers have the same weight (tied embeddings).  Their gradients are
         multiplied out and summed.
+    spread : {None, "first", "new"}
+        For a layer that is called once for all examples: its inputs and outputs are expanded to
+        the batch, in place of a first dimension of length 1 or by a new one.
     """
 
     name: str
@@ -55,6 +59,13 @@ class Layer:
     columns: tuple[slice, ...]
     batch_dim: int = 0
     shared: bool = False
+    spread: str | None = None
+
+    @property
+    def trained(self) -> list[Tensor]:
+        """The layer's trainable parameters, weight first."""
+        own: Any = self.module  # torch types attributes as Tensor | Module
+        return [own.weight] * self.trains_weight + ([own.bias] if self.trains_bias else [])
 
     @property
     def has_factors(self) -> bool:
@@ -145,23 +156,35 @@ def _terms(x: Tensor, n: int, dim: int) -> Tensor:
     return x.unflatten(0, (n, -1)).movedim(1, dim).flatten(dim, dim + 1)
 
 
+#: What has a block of its own.
+AnyLayer = Layer | BareParameter
+
+
 class Recorder:
-    """Recorded inputs and outputs of the layers, call by call.
+    """Recorded inputs and outputs of the layers, call by call, in a pass over n examples.
 
     The module continues with a *copy* of each output, so that an in-place activation cannot change
-    the recorded one.
+    the recorded one. ``replaced`` are tensors to run the module with.
     """
 
-    def __init__(self, layers: Sequence[Layer]):
+    def __init__(self, layers: Sequence[AnyLayer], n: int):
         self.calls: list[tuple[int, Tensor, Tensor]] = []
-        self._layers = layers
+        self.replaced: dict[str, Tensor] = {}
+        self._layers, self._n = layers, n
         self._recording = True
 
-    def _hook(self, position: int) -> Callable:
+    def _replace(self, position: int, bare: BareParameter) -> None:
+        if bare.used:
+            own = self.replaced[bare.name] = bare.spread(self._n)
+            self.calls.append((position, own.detach(), own))
+
+    def _hook(self, position: int, layer: Layer) -> Callable:
         def record(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | None:
             if not (self._recording and isinstance(output, Tensor) and output.requires_grad):
                 return None
             inputs = args[0] if args else next(iter(kwargs.values()))
+            if layer.spread is not None:
+                inputs, output = (_spread(t, layer.spread, self._n) for t in (inputs, output))
             self.calls.append((position, inputs.detach(), output))
             return output.clone()
 
@@ -173,11 +196,12 @@ class Recorder:
         handles = []
         try:
             for position, layer in enumerate(self._layers):
-                handles.append(
-                    layer.module.register_forward_hook(
-                        self._hook(position), prepend=True, with_kwargs=True
-                    )
-                )
+                if isinstance(layer, BareParameter):
+                    self._replace(position, layer)
+                    continue
+                hook = self._hook(position, layer)
+                options: dict = {"prepend": True, "with_kwargs": True}
+                handles.append(layer.module.register_forward_hook(hook, **options))
             yield self
         finally:
             self._recording = False
@@ -185,10 +209,19 @@ class Recorder:
                 handle.remove()
 
 
-def forward_recorded(task: Task, layers: Sequence[Layer], inputs: Any) -> tuple[Tensor, list]:
+def _spread(x: Tensor, how: str, n: int) -> Tensor:
+    """A tensor for all examples with one copy for each of n."""
+    if how == "new":
+        return x.expand(n, *x.shape)
+    return x if len(x) == n else x.expand(n, *x.shape[1:])
+
+
+def forward_recorded(task: Task, layers: Sequence[AnyLayer], inputs: Any) -> tuple[Tensor, list]:
     """Natural outputs of a batch, and the calls of the recorded layers."""
-    with torch.enable_grad(), plain_kernels(), Recorder(layers).watch() as recorder:
-        outputs = task.forward(inputs)
+    n = count_rows(inputs)
+    n = 2 if n == 1 and task.needs_two else n
+    with torch.enable_grad(), plain_kernels(), Recorder(layers, n).watch() as recorder:
+        outputs = task.forward(inputs, recorder.replaced or None)
     return outputs, recorder.calls
 
 
@@ -231,7 +264,7 @@ def pull_back(
 
 
 def layer_blocks(
-    layers: Sequence[Layer],
+    layers: Sequence[AnyLayer],
     outputs: Tensor,
     calls: Sequence[tuple[int, Tensor, Tensor]],
     cotangents: Tensor,
@@ -246,6 +279,7 @@ def layer_blocks(
         x = x.to(dtype) if x.is_floating_point() else x  # autocast: factors of several dtypes
         by_layer.setdefault(position, []).append((x, g.to(dtype)))
     n, blocks = len(outputs), {}
+    layer: AnyLayer
     for position, layer in enumerate(layers):
         try:
             if position in by_layer:
