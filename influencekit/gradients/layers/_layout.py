@@ -126,8 +126,10 @@ def _discover(task: Task, inputs: Any) -> Layout:
     groups = known.groups(layers, outputs, calls)
     del outputs, calls
     columns = _parameter_columns(task)
-    groups += broadcast_groups(known, once, _without(columns, groups))
     rest = _without(columns, groups)
+    if rest:
+        groups += broadcast_groups(known, once, rest)
+        rest = _without(columns, groups)
     vmaps = _fallback_vmaps(known, tuple(rest))
     if not vmaps:
         LOG.warning(SLOW, ", ".join(rest))

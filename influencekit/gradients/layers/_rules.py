@@ -54,7 +54,7 @@ def rule_for(module: nn.Module) -> LayerRule | None:
         return None  # its calls cannot be watched
     for kind, rule in RULES.items():
         if isinstance(module, kind) and type(module).forward is kind.forward:
-            if rule is _CONV and module.groups > 1:
+            if rule is _CONV and getattr(module, "groups", 1) > 1:
                 rule = _GROUPED_CONV
             return rule if _is_plain(module) and rule.accepts(module) else None
     if not _is_plain(module) or not _takes_one_tensor(module):
@@ -135,7 +135,7 @@ def _grouped_conv(module: nn.Module, patches: Tensor, g: Tensor) -> tuple[Tensor
 
 def _transposed_conv(module: _AnyTransposed, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
     """The kernel takes the outputs' patches to the inputs."""
-    padding = [p for side in reversed(module.padding) for p in (side, side)]
+    padding: Any = [p for side in reversed(module.padding) for p in (side, side)]
     patches = _patches(module, F.pad(g.flatten(0, 1), padding)).unflatten(0, g.shape[:2])
     # Σ_t x_t p_tᵀ with the patches p of g
     weight = x.flatten(2)[:, None] @ patches.mT
