@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor
 
 from influencekit.gradients.layers._bare import BareParameter
 from influencekit.gradients.layers._groups import Group
 from influencekit.gradients.layers._layers import AnyLayer, Layer
-from influencekit.gradients.layers._verified import Reference
+from influencekit.models._task import Task
 
 __all__ = ["broadcast_groups"]
 
@@ -19,14 +19,25 @@ _MOST_ONES = 3
 _MOST_TRIES = 8
 
 
+Try = Callable[[Sequence[AnyLayer]], list[Group]]
+
+
 def broadcast_groups(
-    known: Reference, layers: Sequence[Layer], columns: dict[str, slice]
+    tried: Try,
+    task: Task,
+    unused: frozenset[str],
+    layers: Sequence[Layer],
+    columns: dict[str, slice],
 ) -> list[Group]:
     """Groups of layers and parameters whose gradients agree once they are expanded to the batch.
 
     Parameters
     ----------
-    known : Reference
+    tried : callable
+        Gives the groups whose gradients agree in a pass of their own.
+    task : Task
+    unused : frozenset of str
+        Parameters that the outputs do not depend on.
     layers : sequence of Layer
         Called once for all examples.
     columns : dict of str to slice
@@ -36,19 +47,18 @@ def broadcast_groups(
     -------
     list of Group
     """
-    parameters = known.task.parameters
     bare = {
-        name: BareParameter(name, parameters[name], (places,), used=name not in known.unused)
+        name: BareParameter(name, task.parameters[name], (places,), used=name not in unused)
         for name, places in columns.items()
     }
     found = [Group((own,), (name,)) for name, own in bare.items() if not own.used]
     waiting = {id(own.parameter) for own in bare.values() if own.used}
-    found += _tried(known, [la for la in layers if all(id(p) in waiting for p in la.trained)])
+    found += _tried(tried, [la for la in layers if all(id(p) in waiting for p in la.trained)])
     taken = {name for group in found for name in group.names}
     left = [own for name, own in bare.items() if name not in taken]
     for form in range(_MOST_ONES + 2):
         shaped = [_formed(own, form) for own in left]
-        good = _tried(known, [own for own in shaped if own is not None])
+        good = _tried(tried, [own for own in shaped if own is not None])
         found += good
         taken = {name for group in good for name in group.names}
         left = [own for own in left if own.name not in taken]
@@ -63,15 +73,15 @@ def _formed(own: BareParameter, form: int) -> BareParameter | None:
     return BareParameter(own.name, own.parameter, own.columns, None if ones < 0 else ones)
 
 
-def _tried(known: Reference, some: Sequence[AnyLayer]) -> list[Group]:
+def _tried(tried: Try, some: Sequence[AnyLayer]) -> list[Group]:
     """Those that agree, tried together, and if none does, by shape."""
     if not some:
         return []
-    good = known.tried(some)
+    good = tried(some)
     kinds = list(_by_shape(some))
     if good or len(kinds) == 1:
         return good
-    return [group for kind in kinds[:_MOST_TRIES] for group in known.tried(kind)]
+    return [group for kind in kinds[:_MOST_TRIES] for group in tried(kind)]
 
 
 def _by_shape(some: Sequence[AnyLayer]) -> Iterator[list[AnyLayer]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from typing import Any
 
@@ -17,12 +18,12 @@ from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._index import IndexBlock
 from influencekit.gradients.blocks._outer import OuterBlock
 from influencekit.gradients.layers._bare import BareParameter
-from influencekit.gradients.layers._rules import LayerRule
+from influencekit.gradients.layers._rules import LayerRule, own_parameters, rule_for
 from influencekit.models._task import Task
 from influencekit.utils._torch import count_rows, plain_kernels
 from influencekit.utils.validation import present
 
-__all__ = ["LOG", "AnyLayer", "Layer", "forward_recorded", "layer_blocks"]
+__all__ = ["LOG", "AnyLayer", "Layer", "candidates", "forward_recorded", "layer_blocks", "placed"]
 
 #: Says at level DEBUG which layers are differentiated in general, and why.
 LOG = logging.getLogger("influencekit.gradients")
@@ -289,3 +290,65 @@ def layer_blocks(
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
             LOG.debug("%s: its rule fails, so it is differentiated: %s", layer.name, error)
     return blocks
+
+
+# -- which layers a model has ---------------------------------------------------------------
+
+
+def candidates(task: Task, columns: dict[str, slice]) -> list[Layer]:
+    """Layers with a rule whose parameters are not shared, except for a weight without bias."""
+    owners = Counter(id(p) for module in task.module.modules() for _, p in own_parameters(module))
+    places = {id(p): columns[name] for name, p in task.parameters.items()}
+    layers = []
+    for name, module in task.module.named_modules():
+        own = [p for _, p in own_parameters(module) if p.requires_grad]
+        shared = any(owners[id(p)] > 1 for p in own)
+        rule = rule_for(module) if own and not (shared and len(own) > 1) else None
+        if rule is None or (shared and rule.dense is not None):
+            continue
+        bias = getattr(module, "bias", None)
+        weight, bias = (p is not None and p.requires_grad for p in (module.weight, bias))
+        layer = Layer(name, module, rule, weight, bias, (), shared=shared)
+        layers.append(replace(layer, columns=tuple(places[id(p)] for p in layer.trained)))
+    return layers
+
+
+def placed(
+    task: Task, layers: list[Layer], pair: Any, triple: Any
+) -> tuple[list[Layer], list[Layer]]:
+    """The layers that are called, with the dimension that grows with the number of examples.
+
+    The second list has those that are called once for all examples.
+    """
+    shapes = []
+    for inputs in (pair, triple):
+        _, calls = forward_recorded(task, layers, inputs)
+        seen: dict[int, list] = {}
+        for position, x, y in calls:
+            seen.setdefault(position, []).append((x.shape, y.shape))
+        shapes.append(seen)
+    found, once = [], []
+    for position, layer in enumerate(layers):
+        two, three = (seen.get(position, []) for seen in shapes)
+        dims = {
+            _batch_dim(a, b)
+            for s, t in zip(two, three, strict=False)
+            for a, b in zip(s, t, strict=True)
+        }
+        dim = dims.pop() if len(two) == len(three) > 0 and len(dims) == 1 else None
+        if dim is not None:
+            found.append(replace(layer, batch_dim=dim))
+        elif two == three and two:
+            first = all(len(s) > 0 and s[0] == 1 for call in two for s in call)
+            once.append(replace(layer, spread="first" if first else "new"))
+    return found, once
+
+
+def _batch_dim(two: torch.Size, three: torch.Size) -> int | None:
+    """The one dimension that is k * 2 in one shape and k * 3 in the other."""
+    if len(two) != len(three):
+        return None
+    moved = [d for d, (s, t) in enumerate(zip(two, three, strict=True)) if s != t]
+    if len(moved) != 1 or two[moved[0]] * 3 != three[moved[0]] * 2:
+        return None
+    return moved[0]
