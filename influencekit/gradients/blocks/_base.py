@@ -286,6 +286,11 @@ class Block(ABC):
         Every row of the matrix is requested at most once.
         """
 
+    def put(self, out: Tensor, *, add: bool) -> None:
+        """Write the dense rows to ``out`` (n_examples, rows_per_example, width), or add them."""
+        rows = self.dense().unflatten(0, out.shape[:2])
+        out.add_(rows) if add else out.copy_(rows)
+
     def two_sided(self, outputs: Tensor, inputs: Tensor) -> Tensor:
         """``outputsᵀ G inputs`` of every row, (n_examples, rows_per_example, k_out, k_in).
 

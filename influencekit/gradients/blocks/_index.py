@@ -73,6 +73,12 @@ class IndexBlock(Block):
         places = index[:, None, :, None].expand(n, rows, self.length, dim)
         return out.scatter_add_(2, places, self.b).flatten(2).flatten(0, 1)
 
+    def put(self, out: Tensor, *, add: bool) -> None:
+        entries = (out if add else out.zero_()).unflatten(2, (self.spec.d_out, self.spec.d_in))
+        places = self.index[:, None, :, None].expand_as(self.b)
+        # Σ_t onehot(e_t) b_tᵀ, in place
+        entries.scatter_add_(2, places, self.b)
+
     def squared_norms(self, workspace: int = WORKSPACE) -> Tensor:
         out = self.b.new_empty(self.n_examples, self.rows_per_example)
         each = self.length**2 * (1 + 2 * self.rows_per_example) * self.b.element_size()

@@ -46,7 +46,7 @@ class Layer:
         Batch dimension of inputs and outputs.
     shared : bool
         Whether other layers have the same weight (tied embeddings).  Their gradients are
-        multiplied out and summed.
+        summed, as dense rows.
     spread : {None, "first", "new"}
         For a layer that is called once for all examples: its inputs and outputs are expanded to
         the batch, in place of a first dimension of length 1 or by a new one.
@@ -111,13 +111,14 @@ class Layer:
         a = inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=1)
         b = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
         if not a.is_floating_point():
-            block: Block = IndexBlock(self.spec, a, b)
-            return self._multiplied(block) if self.shared else block
+            return IndexBlock(self.spec, a, b)
         block = OuterBlock(self.spec, a, b)
         size, per_row = self.spec.d_in * self.spec.d_out, b.shape[1] * self.spec.d_out
-        if self.shared:
-            return self._multiplied(block)
-        if keep_factors or b.shape[1] * size > b.shape[2] * (self.spec.d_in + per_row):
+        if (
+            self.shared
+            or keep_factors
+            or b.shape[1] * size > b.shape[2] * (self.spec.d_in + per_row)
+        ):
             return block
         return self._multiplied(block)
 
