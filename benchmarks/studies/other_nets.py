@@ -59,7 +59,7 @@ def tables(rows):
 
 
 STUDY = Study(
-    __doc__, row, {"net": list(NETS)}, {"n": None, "m": None, "n_runs": 3},
+    __doc__, row, {"net": list(NETS)}, {"n": None, "m": None, "n_runs": 1},
     quick=Size({"net": ["LSTM"]}, {"n": 6, "m": 2, "n_runs": 1}),
     small=Size({"net": ["ResNet-9", "LSTM"]}, {"n": 60, "m": 6, "n_runs": 1}),
     tables=tables, key="other_nets/{net}", fresh=True, limit=600,
