@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any
 from weakref import WeakSet
 
@@ -24,6 +25,7 @@ __all__ = ["FirstOrder", "ProductsWithTraining"]
 #: Bytes of training gradients that all fitted objects of this process may keep for later queries.
 _ROOM = 2**29
 _KEPT: WeakSet[Gradients] = WeakSet()
+_KEPT_LOCK = Lock()
 
 
 class ProductsWithTraining(Fitted):
@@ -48,9 +50,12 @@ class ProductsWithTraining(Fitted):
 
     def _kept(self) -> Gradients:
         room = min(_ROOM, self.train.engine.max_memory // 4)
-        held = self.train.held(room - sum(other.nbytes for other in _KEPT))
+        with _KEPT_LOCK:
+            room -= sum(other.nbytes for other in _KEPT)
+        held = self.train.held(room)
         if held.parts is not None:
-            _KEPT.add(held)
+            with _KEPT_LOCK:
+                _KEPT.add(held)
         return held
 
     def __getstate__(self) -> dict:
