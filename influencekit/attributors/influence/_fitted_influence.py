@@ -145,10 +145,9 @@ def _high_share(problem: CurvatureProblem, products: Tensor) -> float:
     task, high = problem.engine.task, 0
     # ∇lossᵀ A⁻¹ ∇loss w/W = cᵀ H c
     sizes = products.double().cpu() * problem.example_weights.cpu()
-    for batch in problem.examples.batches(4096):
+    for batch, outputs in problem.engine.passes(problem.examples, 4096):
         targets = present(batch.targets, "training targets")
-        with torch.no_grad():
-            factor = task.loss.hessian_factor(task.forward(batch.inputs), targets)
+        factor = task.loss.hessian_factor(outputs, targets)
         if factor.coordinates is not None:
             squares = factor.coordinates.square().sum(1).double().cpu()
             high += int((sizes[batch.rows] > HIGH_LEVERAGE * squares * (1 + 1e-9)).sum())
