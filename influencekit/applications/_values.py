@@ -19,6 +19,7 @@ from influencekit.groups._groupers import RandomGrouper
 from influencekit.groups._holders import check_held
 from influencekit.models._estimator_outputs import gives_probabilities
 from influencekit.models._has_trees import has_trees, inner_model
+from influencekit.models.adapters.meta._calibrated import members_of
 from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.utils._long_work import chunks, progress
 
@@ -88,7 +89,8 @@ def check_reads(attributor: Any, estimator: Any, way_out: str) -> None:
     if isinstance(last, NeuralNet) or not isinstance(last, BaseEstimator):
         return
     try:
-        attributor._task_of(clone(last))
+        if members_of(clone(last)) is None:  # several classifiers are read one by one
+            attributor._task_of(clone(last))
     except UnsupportedModelError as error:
         trees = " For trees take attributor=TreeInfluence()." if has_trees(last) else ""
         if is_classifier(last) and not gives_probabilities(last):
