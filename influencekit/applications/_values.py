@@ -255,6 +255,7 @@ def held_out_values(
     seed: int = 0,
     verbose: int = 0,
     sample_weight: np.ndarray | None = None,
+    fold_groups: np.ndarray | None = None,
 ) -> np.ndarray:
     """Mean predicted effect of each row on examples of the folds that it was not in.
 
@@ -274,6 +275,8 @@ def held_out_values(
     verbose : int, default=0
     sample_weight : ndarray of shape (n,) or None, default=None
         Weights for the fits of the models.
+    fold_groups : ndarray of int of shape (n,) or None, default=None
+        Rows that are held out together.
 
     Returns
     -------
@@ -286,7 +289,7 @@ def held_out_values(
             "explained. Give the unfitted estimator, or trusted rows (X_val, y_val)."
         )
     classifier, labels = is_classifier(estimator), np.asarray(y)
-    folds = fold_list(cv, y, seed, classifier)
+    folds = fold_list(cv, y, seed, classifier, fold_groups)
     n = count_rows(X)
     total, asked = np.zeros(n), np.zeros(n)
     for train, test in progress(folds, "folds", verbose):
