@@ -38,6 +38,11 @@ def _has_estimator(detector: Any) -> bool:
 class JudgesNewRows:
     """Verdicts, on the rows of ``fit`` and on later ones."""
 
+    fit: Any
+    estimator_: Any
+    method_: str
+    threshold_: float
+
     @with_gradients
     def fit_predict(
         self, X: Any, y: Any, X_val: Any = None, y_val: Any = None, **options: Any

@@ -92,7 +92,8 @@ def check_reads(attributor: Any, estimator: Any, way_out: str) -> None:
         if members_of(clone(last)) is None:  # several classifiers are read one by one
             attributor._task_of(clone(last))
     except UnsupportedModelError as error:
-        trees = " For trees take attributor=TreeInfluence()." if has_trees(last) else ""
+        other = has_trees(last) and not isinstance(attributor, TreeInfluence)
+        trees = " For trees take attributor=TreeInfluence()." if other else ""
         if is_classifier(last) and not gives_probabilities(last):
             way_out = f"Wrap it in scikit-learn's CalibratedClassifierCV. {way_out}"
         raise UnsupportedModelError(
