@@ -114,7 +114,7 @@ class FittedInfluence(DampedFitted):
         block H of the hat matrix: with one output it is the row's leverage. For "ggn" only.
         """
         problem, task = self.curvature.problem, self.task
-        if not task.convex or not isinstance(self.curvature, Spectrum) or self.shares:
+        if not task.convex or self.curvature.name != "ggn" or self.shares:
             return
         self.shares.append(_high_share(problem, self.curvature.self_products(self.damping)))
         if self.shares[0] > 0:
