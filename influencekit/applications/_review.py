@@ -80,7 +80,7 @@ def _seen(detector: Any, X: Any) -> Any:
 
 
 def _neighbors(X: Any, rows: np.ndarray) -> np.ndarray | None:
-    """Positions of the rows nearest to some rows; None for inputs that are no numbers.
+    """Positions of the rows nearest to some rows; None if inputs are not numbers.
 
     Columns of a table count in units of their standard deviation.
     """

@@ -36,7 +36,7 @@ class LabelSection:
 
 
 def check_detector(detector: Any, n_train: int) -> None:
-    """Refuse what is no fitted detector of the training rows.
+    """Refuse anything but a fitted detector of the training rows.
 
     Raises
     ------
