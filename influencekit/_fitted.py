@@ -310,7 +310,7 @@ def check_scores(scores: np.ndarray) -> None:
 def learned_rows(task: Task, train: Examples) -> np.ndarray:
     """Positions of the rows that the model was trained on; warn about the others.
 
-    Classifiers of single folds are not warned about: others of their ensemble learned from the rest.
+    Nothing is said of a classifier of one fold, as others of its ensemble learned from the rest.
     """
     rows = np.arange(len(train))
     if task.training_rows is None:
