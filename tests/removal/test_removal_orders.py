@@ -145,6 +145,8 @@ def test_rows_with_a_high_leverage_are_named():
         assert (even * np.linalg.pinv(even).T).sum(1).max() < 0.4
         model = LinearRegression().fit(even, T)
         InfluenceFunction(output="prediction").fit(model, even, T).score(even[:2])
+        for other in ("fisher", "ekfac"):  # whose products are no leverages
+            InfluenceFunction(other).fit(LinearRegression().fit(lone, T), lone, T).score(lone, T)
 
 
 def test_nets_and_other_curvatures_are_refused():

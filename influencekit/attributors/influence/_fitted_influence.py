@@ -114,7 +114,7 @@ class FittedInfluence(DampedFitted):
         block H of the hat matrix: with one output it is the row's leverage. For "ggn" only.
         """
         problem, task = self.curvature.problem, self.task
-        if not task.convex or not isinstance(self.curvature, Spectrum) or self.shares:
+        if not task.convex or self.curvature.name != "ggn" or self.shares:
             return
         self.shares.append(_high_share(problem, self.curvature.self_products(self.damping)))
         if self.shares[0] > 0:
@@ -145,10 +145,9 @@ def _high_share(problem: CurvatureProblem, products: Tensor) -> float:
     task, high = problem.engine.task, 0
     # ∇lossᵀ A⁻¹ ∇loss w/W = cᵀ H c
     sizes = products.double().cpu() * problem.example_weights.cpu()
-    for batch in problem.examples.batches(4096):
+    for batch, outputs in problem.engine.passes(problem.examples, 4096):
         targets = present(batch.targets, "training targets")
-        with torch.no_grad():
-            factor = task.loss.hessian_factor(task.forward(batch.inputs), targets)
+        factor = task.loss.hessian_factor(outputs, targets)
         if factor.coordinates is not None:
             squares = factor.coordinates.square().sum(1).double().cpu()
             high += int((sizes[batch.rows] > HIGH_LEVERAGE * squares * (1 + 1e-9)).sum())

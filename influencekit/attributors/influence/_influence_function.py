@@ -48,7 +48,12 @@ from influencekit.curvature._solution import Solution
 from influencekit.curvature._spectrum import DampingPath, Spectrum
 from influencekit.curvature.exact._automatic import automatic_curvature
 from influencekit.curvature.exact._centered_space import with_centered_features
-from influencekit.damping._default import auto_damping, convex_damping, least_damping
+from influencekit.damping._default import (
+    auto_damping,
+    convex_damping,
+    least_damping,
+    needs_no_damping,
+)
 from influencekit.damping._matched import matched_damping
 from influencekit.data._examples import Examples, each
 from influencekit.gradients.projections._make_projection import PROJECTIONS
@@ -75,14 +80,16 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
         scores are in units of the output.  "auto" is "ggn" for examples with up to 100 outputs, or
         if its rows fit ``max_memory``.  For more outputs (segmentation, 1,000 classes, language
         models) it is the same with labels drawn from the model, or "fisher" where these rows do
-        not fit either; a warning and ``curvature_.name`` say which.  "fisher" is the empirical
-        Fisher matrix: cheaper, but its scores are right only up to scale.  "cg", "lissa", "arnoldi"
+        not fit either; a warning and ``curvature_.name`` say which.  It is "hessian" where the
+        deviance of a generalized linear model is not convex.  "fisher" is the empirical Fisher
+        matrix: cheaper, but its scores are right only up to scale.  "cg", "lissa", "arnoldi"
         and "nystroem" approximate "ggn" without forming it; "ekfac", "kfac", "logra" and "datainf"
         approximate it by blocks of layers; "hessian" is the dense Hessian.  Objects of
         ``influencekit.curvature`` have parameters of their own.
     damping : float, "auto" or "matched", default="auto"
         λ, added to the curvature of the *mean* loss, in addition to the model's own penalty.
-        "auto" is 0 for scikit-learn's linear models, whose objective is convex.  For other models
+        "auto" is 0 for scikit-learn's linear models: those with a convex objective, and
+        generalized linear models at another minimum.  For other models
         it is the λ at which scores have a mean cosine of 0.57 with those of :class:`GradDot` and ξ
         is at least 0.3. For a classifier that was stopped before its optimum, the effective
         dimension is also capped by the effective sample size; see Notes.  "matched" is ``1 /
@@ -316,7 +323,7 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
 
     def _named_damping(self, name: str, fitted: Any) -> float:
         if name == "auto":
-            if fitted.task.convex and self.at == "model":
+            if self.at == "model" and needs_no_damping(fitted.task, fitted.gradient_ratio):
                 return convex_damping(fitted.curvature)
             damping = auto_damping(fitted.curvature)
             if self.at != "model" or not isinstance(fitted.curvature, Spectrum):
