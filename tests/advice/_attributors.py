@@ -30,6 +30,21 @@ ROWS = [
         },
     ),
     Row(
+        "coefficients; the Hessian of at",
+        (
+            "Y = np.random.default_rng(0).normal(size=(5, 6200)); "
+            "m = Ridge(1e3).fit(Y, t[:5]); InfluenceFunction('ggn', removal_order='newton', "
+            "damping=0, output='prediction').fit(m, Y, t[:5]).score(Y)"
+        ),
+        {
+            "Use removal_order='first'": (
+                "Y = np.random.default_rng(0).normal(size=(5, 6200)); "
+                "m = Ridge(1e3).fit(Y, t[:5]); InfluenceFunction('ggn', removal_order='first', "
+                "damping=1.0, output='prediction').fit(m, Y, t[:5]).score(Y)"
+            ),
+        },
+    ),
+    Row(
         "diverge along the largest curvature",
         (
             "InfluenceFunction(at='predicted', damping=0.1, further_training=FurtherTraining('sgd',"

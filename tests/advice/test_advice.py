@@ -46,7 +46,6 @@ ROWS = [row for table in TABLES for row in table.ROWS]
 
 #: Messages whose advice is not run, by a piece of each, and why.
 NOT_RUN = {
-    "coefficients; the Hessian of at": "needs more than 6,000 coefficients",
     "(ignore_index), so its examples are not in the loss": "not run yet",
     "which is about the batches that a row was": "not run yet",
     "scores='sweep' goes through the recorded trainings": "not run yet",

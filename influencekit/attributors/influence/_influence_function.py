@@ -50,7 +50,7 @@ from influencekit.curvature.exact._automatic import automatic_curvature
 from influencekit.curvature.exact._centered_space import with_centered_features
 from influencekit.damping._default import auto_damping, convex_damping, least_damping
 from influencekit.damping._matched import matched_damping
-from influencekit.data._examples import Examples, each
+from influencekit.data._examples import Examples, ExamplesList, each
 from influencekit.gradients.projections._make_projection import PROJECTIONS
 from influencekit.models._outputs import OUTPUTS
 from influencekit.models._task import Task
@@ -272,7 +272,10 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
     def score(self, X: Any, y: Any = None) -> np.ndarray:
         if isinstance(self.output, str) and self.output == "coef":
             return coefficient_scores(self, X)
-        scores = self._all_scores(self._queries(X, y))
+        return self._all_scores(self._queries(X, y))
+
+    def _all_scores(self, queries: Examples | ExamplesList) -> np.ndarray:
+        scores = super()._all_scores(queries)
         for fitted in self.fitted_ if self.at == "model" else []:
             fitted.warn_of_leverage()
         return scores
