@@ -181,7 +181,7 @@ def test_groups_warn_of_leverage_unless_they_are_removed_exactly():
 
 
 def test_the_warning_begins_at_a_leverage_of_one_half():
-    """One row alone in its level under a penalty α has 1 / (1 + α) of it, beside its other columns."""
+    """A row alone in its level has 1 / (1 + α) of it under a penalty α."""
     X = np.zeros((40, 2))
     X[0, 0], X[1:, 1] = 1.0, np.random.default_rng(0).normal(size=39)
     for alpha, warned in ((0.9, True), (1.1, False)):

@@ -34,6 +34,7 @@ from influencekit.attributors.influence._fitted_influence import (
     gradient_ratio,
     warn_unless_stationary,
 )
+from influencekit.attributors.influence._influential_rows import FindsRows
 from influencekit.attributors.influence._predicted_endpoint import predicted_task, unmoved_task
 from influencekit.attributors.influence._removes_rows import (
     RemovesRows,
@@ -62,7 +63,7 @@ from influencekit.utils.validation import Interval, StrOptions, validate_paramet
 __all__ = ["InfluenceFunction"]
 
 
-class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
+class InfluenceFunction(RemovesRows, FindsRows, DampedMixin, BaseAttributor):
     """Predicted effect of leaving a training example out, to first order around the model.
 
     ``score_ij = f_i(θ) - f_i(θ without j) ≈ -<∇f_i, (A + λI)⁻¹ ∇loss_j> w_j / W`` with the
