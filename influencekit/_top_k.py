@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from influencekit._intervals import Interval
 from influencekit.utils._optional import import_optional
 
-__all__ = ["smallest_k", "top_frame"]
+__all__ = ["smallest_k", "strongest", "top_frame"]
 
 
 def smallest_k(rows: np.ndarray, k: int) -> np.ndarray:
@@ -35,6 +36,45 @@ def smallest_k(rows: np.ndarray, k: int) -> np.ndarray:
     return found
 
 
+def strongest(
+    attributor: Any, queries: Any, k: Any, opponents: bool, interval: Interval | None = None
+) -> tuple[np.ndarray, np.ndarray, dict]:
+    """The k strongest columns of an attributor's scores, block by block.
+
+    Parameters
+    ----------
+    attributor : attributor
+    queries : Examples or ExamplesList
+    k : int
+    opponents : bool
+    interval : Interval or None, default=None
+
+    Returns
+    -------
+    indices, scores : ndarray of shape (n_queries, k)
+    more : dict of str to ndarray
+        Columns of intervals.
+
+    Raises
+    ------
+    ValueError
+        If k is not an integer from 1 to the number of columns.
+    """
+    n_columns, columns = attributor._columns()
+    whole = isinstance(k, (int, np.integer)) and not isinstance(k, bool)
+    if not whole or not 1 <= k <= n_columns:
+        raise ValueError(f"k: got {k!r}; accepted are integers from 1 to {columns}={n_columns}.")
+    sign = 1.0 if opponents else -1.0
+    indices, values, more = [], [], []
+    for part, scores in attributor._score_blocks(queries):
+        indices.append(smallest_k(sign * scores, k))
+        values.append(np.take_along_axis(scores, indices[-1], axis=1))
+        if interval is not None:
+            more.append(interval.columns(attributor, part, scores, indices[-1]))
+    joined = {name: np.concatenate([one[name] for one in more]) for name in (more or [{}])[0]}
+    return np.concatenate(indices), np.concatenate(values), joined
+
+
 def top_frame(
     indices: np.ndarray,
     scores: np.ndarray,
@@ -42,6 +82,7 @@ def top_frame(
     columns: Any,
     X: Any = None,
     y: Any = None,
+    more: dict | None = None,
 ) -> Any:
     """Table of the strongest training examples, one row for each query and rank.
 
@@ -54,6 +95,8 @@ def top_frame(
     X, y : array-like or None
         Training data to show; None, or data from which rows cannot be taken, shows nothing.
         " (X)" is appended to a column name that is already in use.
+    more : dict of str to ndarray of shape (n_queries, k), default=None
+        Columns after the score.
 
     Returns
     -------
@@ -68,6 +111,7 @@ def top_frame(
         "rank": np.tile(np.arange(1, k + 1), n_queries),
         "row": taken if columns is None else pd.Index(columns).take(taken),
         "score": scores.ravel(),
+        **{name: values.ravel() for name, values in (more or {}).items()},
     }
     targets, rows = _rows_of(y, taken, "y", pd), _rows_of(X, taken, "x", pd)
     table = pd.concat([pd.DataFrame(facts), targets], axis=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,10 +21,11 @@ from influencekit._fitted import (
     learned_rows,
     reject_data_as_model,
 )
+from influencekit._intervals import Interval, check_level, spread_of_models
 from influencekit._seeded_copies import seeded_copies
-from influencekit._top_k import smallest_k, top_frame
+from influencekit._top_k import strongest, top_frame
+from influencekit._training_data import training_examples
 from influencekit.data._examples import Examples, ExamplesList, each, open_examples
-from influencekit.data._inputs import check_same_length
 from influencekit.models._task import Task, TaskList, as_task, is_model_list
 from influencekit.models.adapters.meta._calibrated import members_of
 from influencekit.models.snapshot._chosen_layers import task_of_layers
@@ -162,7 +162,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         models = self._read_models(model, X, y)
         for task in each(models):
             check_weights(task)
-        train = _training_examples(models, X, y, X_fit).weighted(sample_weight)
+        train = training_examples(models, X, y, X_fit).weighted(sample_weight)
         self._models, self.task_, self._given = models, each(models)[0], (X, y)
         self.n_train_ = train.n_examples
         self.train_index_ = train.index
@@ -174,7 +174,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return models, train
 
     @with_gradients
-    def score(self, X: Any, y: Any = None) -> np.ndarray:
+    def score(self, X: Any, y: Any = None, *, return_std: bool = False) -> Any:
         """Score every training example for every test example.
 
         Parameters
@@ -182,14 +182,22 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
         y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
             Test targets.  None explains the model's own predictions.
+        return_std : bool, default=False
+            Also return how far scores vary: for several models, the standard error of their mean;
+            for :class:`~influencekit.InfluenceFunction` of a linear model, the standard deviation
+            over samples of its training rows (a bootstrap by weights, without a refit).
 
         Returns
         -------
         scores : ndarray of shape (n_test, n_train)
             Positive marks a proponent.  Training rows that the model never learned from
             (held out for validation) score 0.
+        std : ndarray of shape (n_test, n_train)
+            With ``return_std=True``.
         """
-        return self._all_scores(self._queries(X, y))
+        queries = self._queries(X, y)
+        scores = self._all_scores(queries)
+        return (scores, self._all_stds(queries)) if return_std else scores
 
     @with_gradients
     def transform(self, X: Any, y: Any = None) -> Any:
@@ -247,7 +255,14 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
 
     @with_gradients
     def top_k(
-        self, X: Any, y: Any = None, k: int = 10, *, opponents: bool = False, as_frame: bool = False
+        self,
+        X: Any,
+        y: Any = None,
+        k: int = 10,
+        *,
+        opponents: bool = False,
+        as_frame: bool = False,
+        interval: float | None = None,
     ) -> Any:
         """Training examples with the highest scores, without holding the whole score matrix.
 
@@ -260,6 +275,13 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
             Return the lowest scores instead of the highest.
         as_frame : bool, default=False
             Return one table instead of two arrays; needs pandas.
+        interval : float, default=None
+            Probability, such as 0.9, of intervals in the table; see ``return_std`` of
+            :meth:`score`. Columns ``low`` and ``high``: where the score would be for another sample
+            of training rows (linear models) or other models (ensembles); ``holds_zero``: its sign
+            is open. Ensembles also have ``significant``: the mean is not 0, by flips of the
+            models' signs, at the false discovery rate ``1 - interval`` over all training rows
+            (Benjamini-Hochberg). It takes six models or more: the least p-value is ``2 / 2^n``.
 
         Returns
         -------
@@ -274,31 +296,26 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
             DataLoaders).
         """
         queries = self._queries(X, y)
-        n_columns, columns = self._columns()
-        whole = isinstance(k, (int, np.integer)) and not isinstance(k, bool)
-        if not whole or not 1 <= k <= n_columns:
-            raise ValueError(
-                f"k: got {k!r}; accepted are integers from 1 to {columns}={n_columns}."
-            )
-        sign = 1.0 if opponents else -1.0
-        indices, values = [], []
-        for scores in self._score_blocks(queries):
-            indices.append(smallest_k(sign * scores, k))
-            values.append(np.take_along_axis(scores, indices[-1], axis=1))
-        found = np.concatenate(indices), np.concatenate(values)
+        check_level(interval, as_frame)
+        sure = None if interval is None else Interval(interval, len(self.fitted_))
+        indices, scores, more = strongest(self, queries, k, opponents, sure)
         if not as_frame:
-            return found
-        if self._grouped is not None:
-            return top_frame(*found, self._query_names(queries), self.get_feature_names_out())
-        return top_frame(*found, self._query_names(queries), self.train_index_, *self._given)
+            return indices, scores
+        names, grouped = self._query_names(queries), self._grouped is not None
+        columns = self.get_feature_names_out() if grouped else self.train_index_
+        given = (None, None) if grouped else self._given
+        return top_frame(indices, scores, names, columns, *given, more=more)
 
     def _query_names(self, queries: Examples | ExamplesList) -> Any:
         return queries.index
 
-    def _score_blocks(self, queries: Examples | ExamplesList) -> Iterator[np.ndarray]:
-        """Scores of the queries, slice by slice."""
+    def _score_blocks(
+        self, queries: Examples | ExamplesList
+    ) -> Iterator[tuple[Examples | ExamplesList, np.ndarray]]:
+        """Slices of the queries with their scores."""
         for rows in chunks(queries.n_examples, self._columns()[0], _STREAM_SIZE):
-            yield self._all_scores(queries.take(rows))
+            part = queries.take(rows)
+            yield part, self._all_scores(part)
 
     def _columns(self) -> tuple[int, str]:
         """Number of columns of the scores, and what to call it."""
@@ -336,6 +353,16 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         """Scores summed over subsets of the training rows, (n_queries, n_subsets)."""
         return self.score(queries) @ self._subset_columns(masks).T
 
+    def _all_stds(self, queries: Examples | ExamplesList) -> np.ndarray:
+        """Standard deviations (n_queries, n_train) of the scores."""
+        return spread_of_models(self, queries)
+
+    @property
+    def _averages(self) -> bool:
+        """Whether scores of several models are the mean of theirs."""
+        own, base = type(self), BaseAttributor
+        return own._combine is base._combine and own._all_scores is base._all_scores
+
     def _queries(self, X: Any, y: Any) -> Examples | ExamplesList:
         check_is_fitted(self, "fitted_")
         return open_examples(self._models, X, y, require_y=False)
@@ -360,40 +387,3 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         full = np.zeros((len(scores), self.n_train_))
         full[:, rows] = scores
         return full
-
-
-def _training_examples(
-    task: Task | TaskList, X: Any, y: Any, X_fit: Any = None
-) -> Examples | ExamplesList:
-    """Examples of the training data of one model, or of each of several.
-
-    Parameters
-    ----------
-    task : Task or TaskList
-    X, y : array-like
-        The data given to the model's fit.
-    X_fit : array-like of shape (n_train, n_features) or None, default=None
-        What the last step of a Pipeline was fitted on.
-
-    Returns
-    -------
-    Examples or ExamplesList
-    """
-    if X_fit is None:
-        return open_examples(task, X, y, learned=True)
-    if isinstance(task, TaskList):
-        inner: Task | TaskList = TaskList(_last_step(one) for one in task)
-    else:
-        inner = _last_step(task)
-    examples = open_examples(inner, X_fit, y, name="X_fit")
-    if hasattr(X, "shape"):
-        check_same_length({"X": X.shape[0], "X_fit": examples.n_examples})
-    return examples
-
-
-def _last_step(task: Task) -> Task:
-    if task.transform is None:
-        raise ValueError(
-            f"X_fit: {task.name} is not a Pipeline, so it was fitted on X itself. Leave X_fit out."
-        )
-    return replace(task, transform=None, n_features_in=None, feature_names_in=None)

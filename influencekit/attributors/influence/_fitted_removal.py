@@ -11,7 +11,7 @@ from influencekit.data._examples import Examples
 from influencekit.removal._effects import LinearQueries, read_queries
 from influencekit.removal._whitened import Whitened, whitened
 
-__all__ = ["FittedRemoval"]
+__all__ = ["FittedRemoval", "coefficient_effects"]
 
 
 class FittedRemoval(FittedInfluence):
@@ -63,10 +63,7 @@ class FittedRemoval(FittedInfluence):
 
     def coefficient_scores(self) -> np.ndarray:
         """``coef - coef without``, (k·d, n_train), on raw features, output by output."""
-        moved = self.white.basis @ self.white.steps(self.order).T
-        k, d = self.linear.theta.shape
-        raw = self.linear.raw(moved.T.reshape(-1, k, d)).reshape(-1, k * d)
-        return -raw.T
+        return coefficient_effects(self.white, self.white.steps(self.order))
 
     def _read(self, queries: Examples) -> LinearQueries:
         return read_queries(self.white, queries, self.output)
@@ -75,3 +72,10 @@ class FittedRemoval(FittedInfluence):
         if self.order == "newton":
             return queries.evaluated(steps)
         return queries.linearized(steps)
+
+
+def coefficient_effects(white: Whitened, steps: np.ndarray) -> np.ndarray:
+    """``coef - coef without`` of steps (n, q), (k·d, n), on raw features, output by output."""
+    k, d = white.fit.theta.shape
+    moved = (white.basis @ steps.T).T.reshape(-1, k, d)
+    return -white.fit.raw(moved).reshape(-1, k * d).T

@@ -35,13 +35,9 @@ from influencekit.attributors.influence._fitted_influence import (
     warn_unless_stationary,
 )
 from influencekit.attributors.influence._influential_rows import FindsRows
+from influencekit.attributors.influence._linear_scores import LinearScores
 from influencekit.attributors.influence._predicted_endpoint import predicted_task, unmoved_task
-from influencekit.attributors.influence._removes_rows import (
-    RemovesRows,
-    coefficient_scores,
-    exact_removal,
-)
-from influencekit.base import BaseAttributor
+from influencekit.attributors.influence._removes_rows import RemovesRows, exact_removal
 from influencekit.curvature._base import FittedCurvature
 from influencekit.curvature._mean_path import MeanPath
 from influencekit.curvature._problem import CURVATURES, Curvature, CurvatureProblem, make_curvature
@@ -51,7 +47,7 @@ from influencekit.curvature.exact._automatic import automatic_curvature
 from influencekit.curvature.exact._centered_space import with_centered_features
 from influencekit.damping._default import auto_damping, convex_damping, least_damping
 from influencekit.damping._matched import matched_damping
-from influencekit.data._examples import Examples, ExamplesList, each
+from influencekit.data._examples import Examples, each
 from influencekit.gradients.projections._make_projection import PROJECTIONS
 from influencekit.models._outputs import OUTPUTS
 from influencekit.models._task import Task
@@ -63,7 +59,7 @@ from influencekit.utils.validation import Interval, StrOptions, validate_paramet
 __all__ = ["InfluenceFunction"]
 
 
-class InfluenceFunction(RemovesRows, FindsRows, DampedMixin, BaseAttributor):
+class InfluenceFunction(RemovesRows, FindsRows, DampedMixin, LinearScores):
     """Predicted effect of leaving a training example out, to first order around the model.
 
     ``score_ij = f_i(θ) - f_i(θ without j) ≈ -<∇f_i, (A + λI)⁻¹ ∇loss_j> w_j / W`` with the
@@ -268,18 +264,6 @@ class InfluenceFunction(RemovesRows, FindsRows, DampedMixin, BaseAttributor):
         if self.removal_order != "first" or self.output == "coef":
             fitted = exact_removal(self, fitted)
         return self._at(fitted, self.damping)
-
-    @with_gradients
-    def score(self, X: Any, y: Any = None) -> np.ndarray:
-        if isinstance(self.output, str) and self.output == "coef":
-            return coefficient_scores(self, X)
-        return self._all_scores(self._queries(X, y))
-
-    def _all_scores(self, queries: Examples | ExamplesList) -> np.ndarray:
-        scores = super()._all_scores(queries)
-        for fitted in self.fitted_ if self.at == "model" else []:
-            fitted.warn_of_leverage()
-        return scores
 
     def _point(self, task: Task, train: Examples, shares: Tensor, penalty: Tensor) -> Task:
         """The model at whose parameters gradients and curvature are taken."""
