@@ -45,6 +45,30 @@ ROWS = [
         },
     ),
     Row(
+        "model(s), is not known. Accepted are several",
+        "InfluenceFunction(damping=1.0).fit(net, Z, y).score(*two, return_std=True)",
+        {
+            "several nets trained from other seeds, fit([net, net_2, net_3], X, y)": (
+                "net_2, net_3 = skorch_net().fit(Z, y), skorch_net().fit(Z, y); "
+                "a = InfluenceFunction(damping=1.0).fit([net, net_2, net_3], Z, y); "
+                "a.score(*two, return_std=True)"
+            ),
+            "one linear model with InfluenceFunction()": (
+                "InfluenceFunction(output='prediction').fit(ridge, X, t).score(X, return_std=True)"
+            ),
+        },
+    ),
+    Row(
+        "intervals are columns of the table. Give",
+        "InfluenceFunction(output='prediction').fit(ridge, X, t).top_k(X, k=2, interval=0.9)",
+        {
+            "Give as_frame=True": (
+                "InfluenceFunction(output='prediction').fit(ridge, X, t)"
+                ".top_k(X, k=2, interval=0.9, as_frame=True)"
+            ),
+        },
+    ),
+    Row(
         "diverge along the largest curvature",
         (
             "InfluenceFunction(at='predicted', damping=0.1, further_training=FurtherTraining('sgd',"
