@@ -17,6 +17,7 @@ from benchmarks.studies.convex_tables import outputs
 from influencekit import InfluenceFunction
 
 NOISE, Q90, KEYS = "nets on labels of noise", 1.6448536, ("held", "plain", "apart")
+SPANS = (np.median, np.min, np.max)
 OVER = ["cells", "from .85 to .95", "held, median", "held, least", "held, largest"]
 
 
@@ -58,17 +59,13 @@ def noise(X, n, n_query, n_models):
 
 def tables(rows):
     linear, nets = [r for r in rows if "held" in r], [r for r in rows if "held" not in r]
-    head = ("table", "model", "order")
-    lines = [[*(r[k] for k in head), *(short(r[k], 3) for k in KEYS)] for r in linear]
+    lines = [[r["table"], r["model"], r["order"], *(short(r[k], 3) for k in KEYS)] for r in linear]
     held, within = [r["held"] for r in linear], sum(0.85 <= r["held"] <= 0.95 for r in linear)
-    sums = [
-        *map(str, (len(held), within)),
-        *(short(f(held), 3) for f in (np.median, np.min, np.max)),
-    ]
+    sums = [str(len(held)), str(within), *(short(f(held), 3) for f in SPANS)]
     said = [[str(r["samples"]), short(r["significant"], 3), short(r["apart"], 3)] for r in nets]
-    cells = Table([*head, "held", "held without √2", "intervals without 0"], lines, 3)
-    noise = Table(["nets", "significant", "intervals without 0"], said, 0)
-    return {"cells": cells, "over cells": Table(OVER, [sums], 0), "noise": noise}
+    cells = ["table", "model", "order", "held", "held without √2", "intervals without 0"]
+    found = {"cells": Table(cells, lines, 3), "over cells": Table(OVER, [sums], 0)}
+    return found | {"noise": Table(["nets", "significant", "intervals without 0"], said, 0)}
 
 
 USED = ["breast cancer", "wine", "iris", "income, codes", "fair"]
