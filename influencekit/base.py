@@ -303,8 +303,8 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
             return indices, scores
         names, grouped = self._query_names(queries), self._grouped is not None
         columns = self.get_feature_names_out() if grouped else self.train_index_
-        given = (None, None) if grouped else self._given
-        return top_frame(indices, scores, names, columns, *given, more=more)
+        given_X, given_y = (None, None) if grouped else self._given
+        return top_frame(indices, scores, names, columns, given_X, given_y, more)
 
     def _query_names(self, queries: Examples | ExamplesList) -> Any:
         return queries.index
