@@ -14,7 +14,7 @@ import numpy as np
 
 from influencekit.models.losses._base import class_positions
 from influencekit.removal._goal import Goal
-from influencekit.removal._whitened import Whitened, whitened
+from influencekit.removal._whitened import ALONE, Whitened, whitened
 from influencekit.removal._without import newton_step, refit_without
 from influencekit.utils._long_work import chunks
 
@@ -24,8 +24,6 @@ __all__ = ["InfluentialSet", "influential_set"]
 EXCHANGED = 30
 #: Passes of exchanges, sets that grow side by side, and how many of them are exchanged.
 PASSES, BEAM, STARTS = 3, 6, 3
-#: Leverage above which a row alone determines a direction, so that it cannot be removed.
-ALONE = 1 - 1e-8
 #: Coefficients that are held at once.
 _BLOCK = 2**23
 #: Draws of a random set that keeps a row of every class.

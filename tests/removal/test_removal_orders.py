@@ -180,6 +180,30 @@ def test_groups_warn_of_leverage_unless_they_are_removed_exactly():
             exact.fit(ONCE, LONE, L, groups=groups).score(LONE[:2], L[:2])
 
 
+@pytest.mark.parametrize("output", ["prediction", "coef"])
+def test_exact_orders_name_rows_without_which_the_model_is_not_determined(output):
+    lone = np.c_[A, np.arange(len(A)) == 5]
+    model = LinearRegression().fit(lone, T)
+    exact = InfluenceFunction(output=output, removal_order="newton").fit(model, lone, T)
+    asked = [10] if output == "coef" else lone[:7]
+    with pytest.warns(LeverageWarning, match=r"1\.2% of the training rows have a leverage of 1"):
+        scores = exact.score(asked)
+    assert np.abs(scores[-1, 5] if output == "coef" else scores[5, 5]) < 1e-6
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        exact.score(asked)
+
+
+def test_a_model_that_goes_through_all_rows_is_at_its_optimum():
+    wide, t = RNG.normal(size=(20, 30)), RNG.normal(size=20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        influence = InfluenceFunction(output="prediction")
+        influence.fit(LinearRegression().fit(wide, t), wide, t)
+    with pytest.warns(LeverageWarning, match=r"100\.0%"):
+        influence.score(wide[:2])
+
+
 def test_the_warning_begins_at_a_leverage_of_one_half():
     """A row alone in its level has 1 / (1 + α) of it under a penalty α."""
     X = np.zeros((40, 2))

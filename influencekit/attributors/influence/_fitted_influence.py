@@ -22,6 +22,7 @@ from influencekit.exceptions import LeverageWarning, NotStationaryWarning, warn_
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._gradients import Gradients
 from influencekit.models._task import Task
+from influencekit.models.losses._elementwise import SquaredError
 from influencekit.removal._linear_fit import LinearFit, read_linear
 from influencekit.removal._whitened import Whitened, whitened
 from influencekit.utils.validation import present
@@ -180,7 +181,7 @@ def warn_unless_stationary(ratio: float, problem: CurvatureProblem) -> None:
     task = problem.engine.task
     if task.convex and not isinstance(task.estimator, BASE_SGD) and ratio > SOLVED:
         met = _meets_tolerance(problem)
-        if met and ratio <= SOLVED_TO_TOLERANCE:
+        if (met and ratio <= SOLVED_TO_TOLERANCE) or _interpolates(problem):
             return
         warn_user(
             f"The training gradient of {task.name} is {ratio:.2g} times the size of one example's "
@@ -223,6 +224,21 @@ def _meets_tolerance(problem: CurvatureProblem) -> bool:
     if isinstance(task.module, CenteredLinear):
         gradient = to_raw(gradient[None], task.module)[0]
     return bool(gradient.abs().max() <= tolerance)
+
+
+def _interpolates(problem: CurvatureProblem) -> bool:
+    """Whether residuals of a least-squares model, and so its gradients, are rounding."""
+    task, residuals, sizes = problem.engine.task, 0.0, 0.0
+    if not isinstance(task.loss, SquaredError):
+        return False
+    for batch in problem.examples.batches(4096):
+        targets = present(batch.targets, "training targets").double()
+        with torch.no_grad():
+            outputs = task.forward(batch.inputs).double()
+        residuals += float((outputs - targets.reshape(outputs.shape)).square().sum())
+        sizes += float(targets.square().sum())
+    dtype = getattr(getattr(task.estimator, "coef_", None), "dtype", np.float64)
+    return residuals <= (1e3 * np.finfo(dtype).eps) ** 2 * sizes
 
 
 def _likely_cause(task: Task, met: bool) -> str:

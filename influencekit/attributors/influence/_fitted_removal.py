@@ -8,8 +8,9 @@ import numpy as np
 
 from influencekit.attributors.influence._fitted_influence import FittedInfluence
 from influencekit.data._examples import Examples
+from influencekit.exceptions import LeverageWarning, warn_user
 from influencekit.removal._effects import LinearQueries, read_queries
-from influencekit.removal._whitened import Whitened, whitened
+from influencekit.removal._whitened import ALONE, Whitened, whitened
 
 __all__ = ["FittedRemoval", "coefficient_effects"]
 
@@ -43,6 +44,16 @@ class FittedRemoval(FittedInfluence):
     def warn_of_leverage(self) -> None:
         if self.order == "first":
             super().warn_of_leverage()
+        elif not self.shares:
+            self.shares.append(float(np.mean(self.white.leverages > ALONE)))
+            if self.shares[0] > 0:
+                warn_user(
+                    f"{self.shares[0]:.1%} of the training rows have a leverage of 1: the data do "
+                    f"not determine {self.task.name} without one of them (a row alone in its "
+                    f"level, or as many columns as rows). Where only such a row decides, the model "
+                    f"is taken to stay, with a score near 0. Fit the model with a penalty.",
+                    LeverageWarning,
+                )
 
     def scores(self, queries: Examples) -> np.ndarray:
         return self._effects(self._read(queries), self.white.steps(self.order))

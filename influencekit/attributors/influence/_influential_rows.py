@@ -146,10 +146,10 @@ def _check_asked(k: Any, until: Any, property: Any) -> None:
             f"k, until: got k={k!r} and until={until!r}; accepted is one of the two: until=0.5 or "
             f"until='flip' for a smallest set, k=5 for the set of five rows that matters most."
         )
-    if isinstance(until, str) and until != "flip":
+    if isinstance(until, bool) or (isinstance(until, str) and until != "flip"):
         raise ValueError(
             f"until: got {until!r}; accepted are a number and 'flip'."
-            f"{did_you_mean(until, ['flip'])}"
+            f"{did_you_mean(str(until), ['flip'])}"
         )
     if property is None:
         return

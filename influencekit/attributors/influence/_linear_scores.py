@@ -39,6 +39,8 @@ class LinearScores(BaseAttributor):
     def score(self, X: Any, y: Any = None, *, return_std: bool = False) -> Any:
         if isinstance(self.output, str) and self.output == "coef":
             scores = coefficient_scores(self, X)
+            for fitted in self.fitted_:
+                fitted.warn_of_leverage()
             return (scores, coefficient_deviations(self, X)) if return_std else scores
         return super().score(X, y, return_std=return_std)
 
