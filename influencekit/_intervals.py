@@ -129,7 +129,7 @@ def benjamini_hochberg(p_values: np.ndarray, level: float) -> np.ndarray:
 
 
 def check_level(interval: Any, as_frame: bool) -> None:
-    """Refuse what is no probability, or has no table to stand in."""
+    """Refuse a number that is not a probability, and intervals without a table."""
     if interval is None:
         return
     number = isinstance(interval, (int, float, np.number)) and not isinstance(interval, bool)

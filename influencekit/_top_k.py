@@ -2,14 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from influencekit._intervals import Interval
+from influencekit._intervals import Interval, check_level
 from influencekit.utils._optional import import_optional
+from influencekit.utils._torch import with_gradients
 
-__all__ = ["smallest_k", "strongest", "top_frame"]
+__all__ = ["ListsStrongest", "smallest_k", "strongest", "top_frame"]
+
+
+class ListsStrongest:
+    """``top_k`` of every attributor."""
+
+    fitted_: Sequence[Any]
+    train_index_: Any
+    _given: tuple[Any, Any]
+    _queries: Callable
+    _query_names: Callable
+    _grouped: Any
+    get_feature_names_out: Callable
+
+    @with_gradients
+    def top_k(
+        self,
+        X: Any,
+        y: Any = None,
+        k: int = 10,
+        *,
+        opponents: bool = False,
+        as_frame: bool = False,
+        interval: float | None = None,
+    ) -> Any:
+        """Training examples with the highest scores, without holding the whole score matrix.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
+        y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
+        k : int, default=10
+        opponents : bool, default=False
+            Return the lowest scores instead of the highest.
+        as_frame : bool, default=False
+            Return one table instead of two arrays; needs pandas.
+        interval : float, default=None
+            Probability, such as 0.9, of intervals in the table; see ``return_std`` of
+            :meth:`score`. Columns ``low`` and ``high``: where the score would be for another sample
+            of training rows (linear models) or other models (ensembles); ``holds_zero``: its sign
+            is open. Ensembles also have ``significant``: the mean is not 0, by flips of the
+            models' signs, at the false discovery rate ``1 - interval`` over all training rows
+            (Benjamini-Hochberg). It takes six models or more: the least p-value is ``2 / 2^n``.
+
+        Returns
+        -------
+        indices : ndarray of shape (n_test, k)
+            Rows of the training data, strongest first; equal scores in row order.  Their names
+            are ``attributor.get_feature_names_out()[indices]``.
+        scores : ndarray of shape (n_test, k)
+        frame : pandas.DataFrame of n_test * k rows
+            With ``as_frame=True``. Columns: ``query`` and ``row``, the labels (or positions) of the
+            test row and the training row; ``rank``, from 1; ``score``; ``y`` and the data of the
+            training row, as given to ``fit`` (left out for sparse matrices, Datasets and
+            DataLoaders).
+        """
+        queries = self._queries(X, y)
+        check_level(interval, as_frame)
+        sure = None if interval is None else Interval(interval, len(self.fitted_))
+        indices, scores, more = strongest(self, queries, k, opponents, sure)
+        if not as_frame:
+            return indices, scores
+        names, grouped = self._query_names(queries), self._grouped is not None
+        columns = self.get_feature_names_out() if grouped else self.train_index_
+        given_X, given_y = (None, None) if grouped else self._given
+        return top_frame(indices, scores, names, columns, given_X, given_y, more)
 
 
 def smallest_k(rows: np.ndarray, k: int) -> np.ndarray:

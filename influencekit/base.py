@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -21,11 +22,11 @@ from influencekit._fitted import (
     learned_rows,
     reject_data_as_model,
 )
-from influencekit._intervals import Interval, check_level, spread_of_models
+from influencekit._intervals import spread_of_models
 from influencekit._seeded_copies import seeded_copies
-from influencekit._top_k import strongest, top_frame
-from influencekit._training_data import training_examples
+from influencekit._top_k import ListsStrongest
 from influencekit.data._examples import Examples, ExamplesList, each, open_examples
+from influencekit.data._inputs import check_same_length
 from influencekit.models._task import Task, TaskList, as_task, is_model_list
 from influencekit.models.adapters.meta._calibrated import members_of
 from influencekit.models.snapshot._chosen_layers import task_of_layers
@@ -43,7 +44,7 @@ __all__ = ["BaseAttributor", "DampedFitted", "Fitted"]
 _STREAM_SIZE = 2**25
 
 
-class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
+class BaseAttributor(ListsStrongest, OutputContainerMixin, SuggestingEstimator, ABC):
     """Scores the influence of every training example on every test example.
 
     An attributor is configuration.  Method authors write ``__init__``, which only stores
@@ -162,7 +163,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         models = self._read_models(model, X, y)
         for task in each(models):
             check_weights(task)
-        train = training_examples(models, X, y, X_fit).weighted(sample_weight)
+        train = _training_examples(models, X, y, X_fit).weighted(sample_weight)
         self._models, self.task_, self._given = models, each(models)[0], (X, y)
         self.n_train_ = train.n_examples
         self.train_index_ = train.index
@@ -253,59 +254,6 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
             total = total + self._spread(fitted.self_scores()[None], rows)[0]
         return self._combine(total, len(self.fitted_))
 
-    @with_gradients
-    def top_k(
-        self,
-        X: Any,
-        y: Any = None,
-        k: int = 10,
-        *,
-        opponents: bool = False,
-        as_frame: bool = False,
-        interval: float | None = None,
-    ) -> Any:
-        """Training examples with the highest scores, without holding the whole score matrix.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
-        y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
-        k : int, default=10
-        opponents : bool, default=False
-            Return the lowest scores instead of the highest.
-        as_frame : bool, default=False
-            Return one table instead of two arrays; needs pandas.
-        interval : float, default=None
-            Probability, such as 0.9, of intervals in the table; see ``return_std`` of
-            :meth:`score`. Columns ``low`` and ``high``: where the score would be for another sample
-            of training rows (linear models) or other models (ensembles); ``holds_zero``: its sign
-            is open. Ensembles also have ``significant``: the mean is not 0, by flips of the
-            models' signs, at the false discovery rate ``1 - interval`` over all training rows
-            (Benjamini-Hochberg). It takes six models or more: the least p-value is ``2 / 2^n``.
-
-        Returns
-        -------
-        indices : ndarray of shape (n_test, k)
-            Rows of the training data, strongest first; equal scores in row order.  Their names
-            are ``attributor.get_feature_names_out()[indices]``.
-        scores : ndarray of shape (n_test, k)
-        frame : pandas.DataFrame of n_test * k rows
-            With ``as_frame=True``. Columns: ``query`` and ``row``, the labels (or positions) of the
-            test row and the training row; ``rank``, from 1; ``score``; ``y`` and the data of the
-            training row, as given to ``fit`` (left out for sparse matrices, Datasets and
-            DataLoaders).
-        """
-        queries = self._queries(X, y)
-        check_level(interval, as_frame)
-        sure = None if interval is None else Interval(interval, len(self.fitted_))
-        indices, scores, more = strongest(self, queries, k, opponents, sure)
-        if not as_frame:
-            return indices, scores
-        names, grouped = self._query_names(queries), self._grouped is not None
-        columns = self.get_feature_names_out() if grouped else self.train_index_
-        given_X, given_y = (None, None) if grouped else self._given
-        return top_frame(indices, scores, names, columns, given_X, given_y, more)
-
     def _query_names(self, queries: Examples | ExamplesList) -> Any:
         return queries.index
 
@@ -387,3 +335,40 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         full = np.zeros((len(scores), self.n_train_))
         full[:, rows] = scores
         return full
+
+
+def _training_examples(
+    task: Task | TaskList, X: Any, y: Any, X_fit: Any = None
+) -> Examples | ExamplesList:
+    """Examples of the training data of one model, or of each of several.
+
+    Parameters
+    ----------
+    task : Task or TaskList
+    X, y : array-like
+        The data given to the model's fit.
+    X_fit : array-like of shape (n_train, n_features) or None, default=None
+        What the last step of a Pipeline was fitted on.
+
+    Returns
+    -------
+    Examples or ExamplesList
+    """
+    if X_fit is None:
+        return open_examples(task, X, y, learned=True)
+    if isinstance(task, TaskList):
+        inner: Task | TaskList = TaskList(_last_step(one) for one in task)
+    else:
+        inner = _last_step(task)
+    examples = open_examples(inner, X_fit, y, name="X_fit")
+    if hasattr(X, "shape"):
+        check_same_length({"X": X.shape[0], "X_fit": examples.n_examples})
+    return examples
+
+
+def _last_step(task: Task) -> Task:
+    if task.transform is None:
+        raise ValueError(
+            f"X_fit: {task.name} is not a Pipeline, so it was fitted on X itself. Leave X_fit out."
+        )
+    return replace(task, transform=None, n_features_in=None, feature_names_in=None)

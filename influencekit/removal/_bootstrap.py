@@ -1,6 +1,6 @@
 """How far scores of a linear model vary with its training rows: weights, and no refit.
 
-Each replicate weights the rows anew (Bayesian bootstrap: exponential weights e_i with mean 1),
+Each replicate draws weights of the rows (Bayesian bootstrap: exponential weights e_i with mean 1),
 takes one Newton step to coefficients θ*, and has the Hessian there.  A row j counts in its own
 replicate once, whatever weight it drew: with its curvature rows U and its pull p at θ*, in
 coordinates in which the replicate's Hessian is I and a = 1 - e_j,

@@ -65,6 +65,8 @@ class FittedInfluence(DampedFitted):
         self.task, self.curvature = task, curvature
         self.engine = curvature.problem.engine if engine is None else engine
         self.gradient_ratio, self.output = gradient_ratio, output
+        #: Whether gradients are taken at the fitted model, where leverage is known.
+        self.looks_at_leverage = True
         #: Share of rows with a high leverage, once it is known; for all copies of this.
         self.shares: list[float] = []
 
@@ -88,6 +90,7 @@ class FittedInfluence(DampedFitted):
                 f"{type(self.curvature).__name__}.products returned a {type(products).__name__}; "
                 "it must return a Tensor (n_queries, n_train)."
             )
+        self.warn_of_leverage()
         # -<∇f_i, (A + λI)⁻¹ ∇loss_j> w_j/W
         weights = self.curvature.problem.example_weights
         return products.mul_(-weights.to(products)).cpu().double().numpy()
@@ -115,7 +118,13 @@ class FittedInfluence(DampedFitted):
         block H of the hat matrix: with one output it is the row's leverage. For "ggn" only.
         """
         problem, task = self.curvature.problem, self.task
-        if not task.convex or not isinstance(self.curvature, Spectrum) or self.shares:
+        if (
+            not self.looks_at_leverage
+            or not task.convex
+            or not isinstance(self.curvature, Spectrum)
+        ):
+            return
+        if self.shares:
             return
         self.shares.append(_high_share(problem, self.curvature.self_products(self.damping)))
         if self.shares[0] > 0:

@@ -56,6 +56,7 @@ class FittedRemoval(FittedInfluence):
                 )
 
     def scores(self, queries: Examples) -> np.ndarray:
+        self.warn_of_leverage()
         return self._effects(self._read(queries), self.white.steps(self.order))
 
     def self_scores(self) -> np.ndarray:
@@ -74,6 +75,7 @@ class FittedRemoval(FittedInfluence):
 
     def coefficient_scores(self) -> np.ndarray:
         """``coef - coef without``, (k·d, n_train), on raw features, output by output."""
+        self.warn_of_leverage()
         return coefficient_effects(self.white, self.white.steps(self.order))
 
     def _read(self, queries: Examples) -> LinearQueries:

@@ -206,7 +206,7 @@ def _value(
 
 
 def _check_flips(fit: LinearFit) -> None:
-    """Refuse to flip what is no class."""
+    """Refuse to flip what is not a class."""
     several = isinstance(fit.task.loss, BinaryLoss) and fit.task.loss.multilabel
     if fit.task.problem_type == "classification" and not several:
         return

@@ -1,8 +1,7 @@
-"""Scores of influence functions: coefficients, leverage, and how far they vary with the rows."""
+"""How far the scores of a linear model vary with its training rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +10,9 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit._intervals import spread_of_models
-from influencekit.attributors.influence._fitted_influence import FittedInfluence
 from influencekit.attributors.influence._fitted_removal import coefficient_effects
-from influencekit.attributors.influence._removes_rows import check_own_hessian, coefficient_scores
-from influencekit.base import BaseAttributor
-from influencekit.data._examples import Examples, ExamplesList, each
+from influencekit.attributors.influence._removes_rows import check_own_hessian
+from influencekit.data._examples import each
 from influencekit.models._task import Task
 from influencekit.removal._bootstrap import standard_deviations
 from influencekit.removal._coefficients import coefficient_rows
@@ -23,39 +20,8 @@ from influencekit.removal._effects import read_queries
 from influencekit.removal._linear_fit import row_inputs
 from influencekit.removal._whitened import Whitened
 from influencekit.utils._random import draw_seed
-from influencekit.utils._torch import with_gradients
 
-__all__ = ["LinearScores"]
-
-
-class LinearScores(BaseAttributor):
-    """What influence functions know more of linear models than of others."""
-
-    at: str
-    output: Any
-    fitted_: Sequence[FittedInfluence]
-
-    @with_gradients
-    def score(self, X: Any, y: Any = None, *, return_std: bool = False) -> Any:
-        if isinstance(self.output, str) and self.output == "coef":
-            scores = coefficient_scores(self, X)
-            for fitted in self.fitted_:
-                fitted.warn_of_leverage()
-            return (scores, coefficient_deviations(self, X)) if return_std else scores
-        return super().score(X, y, return_std=return_std)
-
-    def _all_scores(self, queries: Examples | ExamplesList) -> np.ndarray:
-        scores = super()._all_scores(queries)
-        for fitted in self.fitted_ if self.at == "model" else []:
-            fitted.warn_of_leverage()
-        return scores
-
-    def _all_stds(self, queries: Examples | ExamplesList) -> np.ndarray:
-        return score_deviations(self, queries)
-
-    @property
-    def _averages(self) -> bool:
-        return True
+__all__ = ["coefficient_deviations", "score_deviations"]
 
 
 def score_deviations(attributor: Any, queries: Any) -> np.ndarray:
