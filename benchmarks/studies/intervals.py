@@ -16,7 +16,7 @@ from benchmarks.problems.linear_tables import CLASSES, COUNTS, MODELS, NUMBERS
 from benchmarks.studies.convex_tables import outputs
 from influencekit import InfluenceFunction
 
-NOISE, Q90, KEYS = "nets on labels of noise", 1.6448536, ("held", "plain", "apart")
+NOISE, Q90, KEYS = "ten nets on labels of noise", 1.6448536, ("held", "plain", "apart")
 SPANS = (np.median, np.min, np.max)
 OVER = ["cells", "from .85 to .95", "held, median", "held, least", "held, largest"]
 
@@ -25,7 +25,7 @@ def row(table, model, order, n_train, n_query, n_samples, n_rows):
     X, y = (CLASSES | NUMBERS | COUNTS)[table](return_X_y=True)
     X, n = scale(X), min(n_train, (len(X) - n_query) // 2)
     if model == NOISE:
-        return noise(X, n, n_query, n_samples)
+        return noise(X, n, n_query, 10)
     model, found, rng = MODELS[model], [], np.random.default_rng(0)
     for sample in range(n_samples):
         rows = rng.permutation(len(X))

@@ -281,9 +281,8 @@ class InfluenceFunction(RemovesRows, FindsRows, DampedMixin, BaseAttributor):
         return (scores, self._all_stds(queries)) if return_std else scores
 
     def _all_stds(self, queries: Any) -> np.ndarray:
-        return (coefficient_deviations if self.output == "coef" else score_deviations)(
-            self, queries
-        )
+        deviations = coefficient_deviations if self.output == "coef" else score_deviations
+        return deviations(self, queries)
 
     def _point(self, task: Task, train: Examples, shares: Tensor, penalty: Tensor) -> Task:
         """The model at whose parameters gradients and curvature are taken."""
