@@ -28,12 +28,17 @@ from influencekit.attributors._horizon import (
 )
 from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.attributors.influence._available import has_eigenvalues, is_solved
+from influencekit.attributors.influence._deviations import (
+    coefficient_deviations,
+    score_deviations,
+)
 from influencekit.attributors.influence._fitted_influence import (
     FittedInfluence,
     checked_factorized,
     gradient_ratio,
     warn_unless_stationary,
 )
+from influencekit.attributors.influence._influential_rows import FindsRows
 from influencekit.attributors.influence._predicted_endpoint import predicted_task, unmoved_task
 from influencekit.attributors.influence._removes_rows import (
     RemovesRows,
@@ -67,7 +72,7 @@ from influencekit.utils.validation import Interval, StrOptions, validate_paramet
 __all__ = ["InfluenceFunction"]
 
 
-class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
+class InfluenceFunction(RemovesRows, FindsRows, DampedMixin, BaseAttributor):
     """Predicted effect of leaving a training example out, to first order around the model.
 
     ``score_ij = f_i(θ) - f_i(θ without j) ≈ -<∇f_i, (A + λI)⁻¹ ∇loss_j> w_j / W`` with the
@@ -269,6 +274,7 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
         if self.at == "corrected":  # the output's gradient stays where the model is
             asked = gradient_engine(self, unmoved_task(engine.task))
         fitted = FittedInfluence(task, factorized, gradient_ratio(problem), self.output, asked)
+        fitted.looks_at_leverage = self.at == "model"
         if self.at == "model":
             warn_unless_stationary(fitted.gradient_ratio, problem)
         if self.removal_order != "first" or self.output == "coef":
@@ -276,13 +282,14 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
         return self._at(fitted, self.damping)
 
     @with_gradients
-    def score(self, X: Any, y: Any = None) -> np.ndarray:
-        if isinstance(self.output, str) and self.output == "coef":
-            return coefficient_scores(self, X)
-        scores = self._all_scores(self._queries(X, y))
-        for fitted in self.fitted_ if self.at == "model" else []:
-            fitted.warn_of_leverage()
-        return scores
+    def score(self, X: Any, y: Any = None, *, return_std: bool = False) -> Any:
+        queries = X if self.output == "coef" else self._queries(X, y)
+        scores = coefficient_scores(self, X) if self.output == "coef" else self._all_scores(queries)
+        return (scores, self._all_stds(queries)) if return_std else scores
+
+    def _all_stds(self, queries: Any) -> np.ndarray:
+        deviations = coefficient_deviations if self.output == "coef" else score_deviations
+        return deviations(self, queries)
 
     def _point(self, task: Task, train: Examples, shares: Tensor, penalty: Tensor) -> Task:
         """The model at whose parameters gradients and curvature are taken."""
