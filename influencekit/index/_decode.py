@@ -14,7 +14,7 @@ from scipy import sparse
 from torch import nn
 
 from influencekit.index._folder import map_array
-from influencekit.index._vocabulary import class_named, follow, is_algebra
+from influencekit.index._vocabulary import class_named, follow, function_named, is_algebra
 from influencekit.models._task import Task
 from influencekit.utils._archives import DamagedFile
 from influencekit.utils._optional import import_optional
@@ -105,11 +105,10 @@ class Decoder:
         found = nn.Parameter(self._tensor(plain), requires_grad=bool(tree["requires_grad"]))
         return self._made(tree, found)
 
-    def _texts(self, tree: Mapping) -> np.ndarray:
-        texts = list(tree["texts"])
-        if not all(isinstance(one, str) for one in texts):
-            raise DamagedFile("the manifest holds text that is none")
-        return np.array(texts, dtype=object).reshape(tree["shape"])
+    def _objects(self, tree: Mapping) -> np.ndarray:
+        found = np.empty(len(tree["objects"]), dtype=object)
+        found[:] = self.decode_all(tree["objects"])
+        return found.reshape(tree["shape"])
 
     def _sparse(self, tree: Mapping) -> Any:
         if tree["sparse"] not in _SPARSE:
@@ -136,8 +135,8 @@ class Decoder:
 
     def _partial(self, tree: Mapping) -> functools.partial:
         inner = self.decode(tree["partial"])
-        if not isinstance(inner, types.MethodType):
-            raise DamagedFile("the manifest holds a call of something else than a method")
+        if not is_algebra(inner):
+            raise DamagedFile("the manifest holds a call of what does not only compute")
         return functools.partial(inner, *self.decode(tree["args"]), **self.decode(tree["keywords"]))
 
     def _method(self, tree: Mapping) -> types.MethodType:
@@ -191,7 +190,7 @@ class Decoder:
         "class": _object,
         "frame": _frame,
         "index": _index,
-        "texts": _texts,
+        "objects": _objects,
         "sparse": _sparse,
         "scalar": lambda self, tree: self.decode(tree["scalar"])[()],
         "array": _array,
@@ -209,4 +208,6 @@ class Decoder:
         "random_state": _random_state,
         "partial": _partial,
         "method": _method,
+        "function": lambda _self, tree: function_named(tree["function"]),
+        "masked": lambda self, tree: np.ma.MaskedArray(*self.decode_all(tree["masked"])),
     }

@@ -101,10 +101,11 @@ class Encoder:
     # -- forms -----------------------------------------------------------------------------
 
     def _array(self, value: np.ndarray, path: str) -> dict[str, Any]:
+        if isinstance(value, np.ma.MaskedArray):
+            parts = (np.asarray(value.data), np.ma.getmaskarray(value))
+            return {"masked": [self._array(part, path) for part in parts]}
         if value.dtype.kind not in KINDS:
-            if value.dtype == object and all(isinstance(one, str) for one in value.flat):
-                return {"texts": value.ravel().tolist(), "shape": list(value.shape)}
-            raise _refusal(path, f"an array of {value.dtype}", "numbers, dates or text")
+            return {"objects": self._items(value.ravel(), path), "shape": list(value.shape)}
         return {"array": self._write(value), "id": self._number(value)}
 
     def _write(self, value: np.ndarray) -> int:
@@ -179,6 +180,12 @@ class Encoder:
             raise _refusal(path, f"the method {value.__qualname__}", "numbers and names")
         return {"method": value.__name__, "of": self.encode(value.__self__, path)}
 
+    def _function(self, value: types.FunctionType, path: str) -> dict[str, Any]:
+        if not is_algebra(value):
+            named = f"the function {value.__qualname__}"
+            raise _refusal(path, named, "names, such as output='margin'")
+        return {"function": name_of(value)}
+
     def _module(self, value: nn.Module, path: str) -> dict[str, Any]:
         if not is_known(type(value)):
             raise _refusal(path, _kind(value), "torch's own layers")
@@ -194,9 +201,8 @@ class Encoder:
         return self._attributes(value, state, path)
 
     def _object(self, value: Any, path: str) -> dict[str, Any]:
-        if isinstance(value, type) or callable(value) and not is_known(type(value)):
-            named = getattr(value, "__qualname__", _kind(value))
-            raise _refusal(path, f"the function or class {named}", "names, such as output='margin'")
+        if isinstance(value, type):
+            raise _refusal(path, f"the class {value.__qualname__}", "names and numbers")
         if not is_known(type(value)):
             raise _refusal(path, f"{_kind(value)} of another package", "arrays and numbers")
         return self._attributes(value, _state(value), path)
@@ -215,7 +221,7 @@ class Encoder:
             texts = value.tolist()
             if not all(isinstance(one, str) for one in texts):
                 raise _refusal(path, f"labels of {value.dtype}", "numbers, dates or text")
-            return {"texts": texts, "shape": [len(texts)]}
+            return {"objects": texts, "shape": [len(texts)]}
         return self._array(value.to_numpy(), path)
 
     def _frame(self, value: Any, path: str) -> dict[str, Any]:
@@ -242,6 +248,7 @@ class Encoder:
         (np.random.RandomState, _state_of_numbers),
         (functools.partial, _partial),
         (types.MethodType, _method),
+        (types.FunctionType, _function),
         (nn.Module, _module),
         (Task, _task),
     )

@@ -13,10 +13,19 @@ from torch import nn
 from influencekit.models._task import Task
 from influencekit.utils._archives import DamagedFile
 
-__all__ = ["ALGEBRA", "class_named", "follow", "is_known", "name_of", "parts_of_models"]
+__all__ = [
+    "class_named",
+    "follow",
+    "function_named",
+    "is_algebra",
+    "is_known",
+    "name_of",
+    "parts_of_models",
+]
 
-#: Rooms whose methods only compute: a bound method of theirs may be saved.
+#: Rooms whose functions and methods only compute, but for those of WRITING: these may be saved.
 ALGEBRA = ("influencekit.curvature.", "influencekit.gradients.", "influencekit.models.losses.")
+WRITING = ("influencekit.gradients._store",)
 _PLAIN = (type(None), bool, int, float, str)
 
 
@@ -37,8 +46,8 @@ def is_known(cls: type) -> bool:
     return (own or layer) and "<" not in cls.__qualname__
 
 
-def name_of(cls: type) -> str:
-    """A class's name in a manifest."""
+def name_of(cls: Any) -> str:
+    """The name of a class or function in a manifest."""
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
@@ -119,6 +128,32 @@ def follow(tasks: Any, path: Any) -> Any:
     return found
 
 
-def is_algebra(method: types.MethodType) -> bool:
-    """Whether a bound method is one of those that only compute."""
-    return method.__func__.__module__.startswith(ALGEBRA)
+def is_algebra(function: Any) -> bool:
+    """Whether a function or bound method is one of those that only compute."""
+    plain = getattr(function, "__func__", function)
+    if not isinstance(plain, types.FunctionType) or "<" in plain.__qualname__:
+        return False
+    return plain.__module__.startswith(ALGEBRA) and plain.__module__ not in WRITING
+
+
+def function_named(name: Any) -> types.FunctionType:
+    """The function with a name in a manifest, of those that only compute.
+
+    Raises
+    ------
+    DamagedFile
+        For every other name.
+    """
+    module, _, short = name.partition(":") if isinstance(name, str) else ("", "", "")
+    found: Any = None
+    if module.startswith(ALGEBRA) and all(part.isidentifier() for part in module.split(".")):
+        try:
+            found = vars(importlib.import_module(module)).get(short)
+        except ImportError:
+            found = None
+    if not is_algebra(found) or name_of(found) != name:
+        raise DamagedFile(
+            f"the manifest names the function {str(name)[:100]!r}; accepted are those of "
+            f"influencekit that only compute"
+        )
+    return found

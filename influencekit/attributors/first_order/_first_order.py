@@ -32,7 +32,7 @@ class FirstOrder(Fitted):
     """
 
     def __init__(self, attributor: Any, task: Task, train: Examples, rate: float = 1.0):
-        self.output = attributor.output
+        self.output, self.rate = attributor.output, rate
         self.train = training_gradients(gradient_engine(attributor, task), train)
         weights = training_weights(task, train)
         self.weights = rate * weights / weights.mean()
