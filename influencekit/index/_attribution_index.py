@@ -28,12 +28,13 @@ from influencekit.index._build import (
     rows_of_shard,
     write_map,
 )
-from influencekit.index._contents import Contents, read_contents, write_contents
+from influencekit.index._contents import Contents, inner_folder, read_contents, write_contents
 from influencekit.index._coordinates import Coordinates
-from influencekit.index._fingerprints import check_models, data_digest, model_digests
-from influencekit.index._folder import MANIFEST
-from influencekit.index._scan import all_scores, best_rows, self_products
-from influencekit.index._shards import DTYPES, Shard
+from influencekit.index._fitted_index import FittedIndex
+from influencekit.index.files._fingerprints import check_models, data_digest, model_digests
+from influencekit.index.files._folder import MANIFEST
+from influencekit.index._refresh import RefreshedIndex
+from influencekit.index._shards import DTYPES
 from influencekit.models._task import Task, TaskList
 from influencekit.utils._files import check_writable
 from influencekit.utils._long_work import parse_memory
@@ -48,7 +49,7 @@ def _has_damping(index: AttributionIndex) -> bool:
     return index.fitted_[0].coordinates.has_damping
 
 
-class AttributionIndex(BaseAttributor):
+class AttributionIndex(RefreshedIndex):
     """An attributor whose training side lives in a folder, and is queried without the data.
 
     Every training row becomes a row of numbers in a memory-mapped file; a score is the product of
@@ -205,6 +206,7 @@ class AttributionIndex(BaseAttributor):
         rows = rows_of_shard(self.shard_rows, coordinates.dim, parse_memory(self.max_memory))
         if (folder / MANIFEST).exists():
             contents = read_contents(folder)
+            _check_unchanged(contents, folder)
         else:
             settings = {"dtype": self.dtype, "rows": rows, "verbose": self.verbose}
             contents = Contents(
@@ -219,6 +221,7 @@ class AttributionIndex(BaseAttributor):
                 labels=self.train_index_,
             )
             write_contents(folder, contents, self)
+        self._train = plan.train
         self._adopt(coordinates, contents)
         return self
 
@@ -237,12 +240,7 @@ class AttributionIndex(BaseAttributor):
                     f"folder: {str(folder)!r} holds files that are no index; accepted is an "
                     f"empty folder, a new one, or one in which a build was ended."
                 )
-            options = {
-                "dim": self.projection_dim,
-                "projection": self.projection,
-                "random_state": self.random_state,
-            }
-            found = learn(self.attributor, plan, self.curvature_rows, options)
+            found = learn(self.attributor, plan, self.curvature_rows, self._options())
             write_map(own, key, found, tasks)
         held, coordinates = read_map(own, tasks)
         if held != key:
@@ -281,8 +279,9 @@ class AttributionIndex(BaseAttributor):
         models = index._read_models(model, (), None)
         tasks = each(models)
         check_models(tasks, contents.models)
-        _, coordinates = read_map(path / "map", tasks)
+        _, coordinates = read_map(inner_folder(path, contents.map), tasks)
         index._models, index.task_, index._given = models, tasks[0], (None, None)
+        index._train = None
         for name in ("n_features_in", "feature_names_in"):
             if getattr(index.task_, name) is not None:
                 setattr(index, f"{name}_", getattr(index.task_, name))
@@ -306,6 +305,20 @@ class AttributionIndex(BaseAttributor):
             learned &= np.any(contents.learned, axis=0)
         self._keep([fitted], [np.arange(contents.n_rows)])
         self.train_rows_ = np.flatnonzero(learned)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the rows of the files, and without the training data."""
+        state = {**super().__getstate__(), "_given": (None, None), "_train": None}
+        if "fitted_" in state:
+            state["fitted_"] = [fitted.holding(()) for fitted in state["fitted_"]]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Map the files of the folder again, which must be where it was."""
+        super().__setstate__(state)
+        if "fitted_" in vars(self):
+            shards = self.contents_.open_shards(Path(self.folder))
+            self.fitted_ = [fitted.holding(shards) for fitted in self.fitted_]
 
     def _read_models(self, model: Any, X: Any, y: Any) -> Task | TaskList:
         return self.attributor._read_models(model, X, y)
@@ -401,6 +414,16 @@ _DECISIVE = (
 )
 
 
+def _check_unchanged(contents: Contents, folder: Path) -> None:
+    """Refuse an index whose rows are no longer those of ``fit``."""
+    if contents.generation:
+        raise FileExistsError(
+            f"folder: {str(folder)!r} holds an index that was changed since its build, by "
+            f"add_rows, remove_rows or refresh. Open it with AttributionIndex.open, or give another "
+            f"folder."
+        )
+
+
 def _check_held(attributor: Any) -> None:
     """Refuse attributors that score groups or need queries in ``fit``."""
     if attributor._grouped is not None:
@@ -413,62 +436,3 @@ def _check_held(attributor: Any) -> None:
             f"attributor: {type(attributor).__name__} needs examples beyond the training data. Fit "
             f"it first, and give its best_attributor_ instead."
         )
-
-
-class FittedIndex(Fitted):
-    """The map of an index, with its rows on disk.
-
-    Parameters
-    ----------
-    coordinates : Coordinates
-    shards : list of Shard
-    n_rows : int
-    """
-
-    def __init__(self, coordinates: Coordinates, shards: Sequence[Shard], n_rows: int):
-        self.coordinates, self.shards, self.n_rows = coordinates, shards, n_rows
-        self.kept = np.ones(n_rows, dtype=bool)
-        self.changed = False
-
-    def scores(self, queries: Examples | ExamplesList) -> np.ndarray:
-        found = all_scores(self.coordinates.queries(queries), self.shards, self.n_rows)
-        found[:, ~self.kept] = 0.0
-        return found
-
-    def best(
-        self, queries: Any, k: Any, sign: float, among: Any
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows with the largest scores; see :meth:`AttributionIndex.top_k`."""
-        kept = self.kept if among is None else self.kept & _mask(among, self.n_rows)
-        n, whole = int(kept.sum()), isinstance(k, Integral) and not isinstance(k, bool)
-        if not whole or not 1 <= k <= n:
-            raise ValueError(f"k: got {k!r}; accepted are integers from 1 to {n}, the rows left.")
-        asked = self.coordinates.queries(queries)
-        found = best_rows(asked, self.shards, int(k), sign, None if kept.all() else kept)
-        check_scores(found[1])
-        return found
-
-    def self_scores(self) -> np.ndarray:
-        if self.changed:
-            found = self_products(self.shards, self.coordinates.metric())
-        else:
-            found = np.concatenate([shard.selves.numpy() for shard in self.shards])
-        return np.where(self.kept, found, 0.0)
-
-    def at(self, damping: float) -> FittedIndex:
-        """The same index at another damping."""
-        if any(self.coordinates.runs):
-            raise NotImplementedError("set_damping: an index of RunAverage keeps that of its build")
-        return self._with(coordinates=self.coordinates.at(damping), changed=True)
-
-    def explaining(self, output: Any) -> FittedIndex:
-        return self._with(coordinates=self.coordinates.explaining(output))
-
-
-def _mask(among: Any, n: int) -> np.ndarray:
-    mask = np.asarray(among)
-    if mask.dtype != bool or mask.shape != (n,):
-        raise ValueError(
-            f"among: got {mask.dtype} of shape {mask.shape}; accepted is a mask of bool, ({n},)."
-        )
-    return mask

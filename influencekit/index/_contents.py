@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -9,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from influencekit.index._decode import Decoder
-from influencekit.index._encode import Encoder
-from influencekit.index._fingerprints import versions, warn_of_versions
-from influencekit.index._folder import read_manifest, write_manifest
+from influencekit.index.files._decode import Decoder
+from influencekit.index.files._encode import Encoder
+from influencekit.index.files._fingerprints import versions, warn_of_versions
+from influencekit.index.files._folder import read_manifest, write_manifest
 from influencekit.index._shards import DTYPES, Shard, open_shard
 from influencekit.utils._archives import DamagedFile
 
-__all__ = ["Contents", "read_contents", "write_contents"]
+__all__ = ["Contents", "inner_folder", "read_contents", "write_contents"]
 
 FORMAT, VERSION = "influencekit index", 1
 
@@ -45,6 +47,8 @@ class Contents:
         Rows without their place being taken away.
     generation : int
         Number of changes since the build.
+    map : str
+        Folder of the map.
     """
 
     dtype: str
@@ -58,6 +62,7 @@ class Contents:
     labels: Any = None
     removed: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     generation: int = 0
+    map: str = "map"
     saved_settings: Any = None
 
     @property
@@ -80,15 +85,33 @@ class Contents:
     def settings(self, folder: Path) -> dict[str, Any]:
         """Parameters of the index that wrote the folder."""
         tree, arrays = self.saved_settings
-        found = Decoder(folder, arrays).decode(tree)
+        found = Decoder(_state_folder(folder, self.generation), arrays).decode(tree)
         if not isinstance(found, dict):
             raise DamagedFile("the manifest of the index does not hold its settings")
         return found
 
 
+def inner_folder(folder: Path, name: str) -> Path:
+    """A folder inside another one, no link to somewhere else.
+
+    Raises
+    ------
+    DamagedFile
+    """
+    inner = folder / name
+    if inner.is_symlink():
+        raise DamagedFile(f"{inner} is a link; accepted are folders")
+    return inner
+
+
+def _state_folder(folder: Path, generation: int) -> Path:
+    """Where arrays of the manifest are: each change has its own, so that readers find theirs."""
+    return inner_folder(folder, f"state-{generation:06d}")
+
+
 def write_contents(folder: Path, contents: Contents, index: Any) -> None:
-    """Write the manifest of an index; from here on it is whole."""
-    own = folder / "settings"
+    """Write the manifest of an index; from here on it is whole, and older files are deleted."""
+    own = _state_folder(folder, contents.generation)
     own.mkdir(exist_ok=True)
     encoder = Encoder(own, ())
     settings = {k: v for k, v in index.get_params(deep=False).items() if k != "folder"}
@@ -106,9 +129,24 @@ def write_contents(folder: Path, contents: Contents, index: Any) -> None:
     }
     contents.saved_settings = (tree, encoder.arrays)
     write_manifest(folder, manifest)
+    _delete_others(folder, contents)
 
 
-_PLAIN = ("dtype", "dim", "n_blocks", "shards", "rounding", "models", "several", "generation")
+def _delete_others(folder: Path, contents: Contents) -> None:
+    """Delete files of this format that the manifest does not name."""
+    named = {part["file"] for entry in contents.shards for part in entry.values()}
+    for path in folder.iterdir():
+        if _SHARD.fullmatch(path.name) and path.name not in named:
+            path.unlink(missing_ok=True)
+        elif _INNER.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            if path.name not in (contents.map, f"state-{contents.generation:06d}"):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+_SHARD = re.compile(r"(coordinates|factors)-[a-z0-9-]+\.npy")
+_MAP = re.compile(r"map(-\d{6})?")
+_INNER = re.compile(r"map(-\d{6})?|state-\d{6}")
+_PLAIN = ("dtype", "dim", "n_blocks", "shards", "rounding", "models", "several", "generation", "map")
 
 
 def read_contents(folder: Path) -> Contents:
@@ -121,8 +159,9 @@ def read_contents(folder: Path) -> Contents:
     """
     manifest = read_manifest(folder, FORMAT, VERSION)
     warn_of_versions(folder, manifest.get("versions"))
-    decoder = Decoder(folder / "settings", manifest.get("arrays"))
     try:
+        generation = int(manifest["generation"])
+        decoder = Decoder(_state_folder(folder, generation), manifest.get("arrays"))
         plain = {name: manifest[name] for name in _PLAIN}
         rest = {n: decoder.decode(manifest[n]) for n in ("removed", "learned", "labels")}
         contents = Contents(**plain, **rest)
@@ -130,7 +169,8 @@ def read_contents(folder: Path) -> Contents:
         sizes = all(type(n) is int and 0 < n < 2**32 for n in (contents.dim, contents.n_blocks))
         removed = np.asarray(contents.removed)
         inside = removed.dtype.kind == "i" and np.isin(removed, np.arange(contents.n_rows)).all()
-        if contents.dtype not in DTYPES or not sizes or not inside:
+        known = contents.dtype in DTYPES and bool(_MAP.fullmatch(contents.map))
+        if not known or not sizes or not inside:
             raise ValueError("dtype, dim or removed rows")
     except DamagedFile:
         raise

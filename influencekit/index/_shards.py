@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.index._folder import map_array, write_array
+from influencekit.index.files._folder import map_array, write_array
 from influencekit.utils._archives import DamagedFile
 
 __all__ = ["DTYPES", "Shard", "dequantized", "open_shard", "quantized", "write_shard"]

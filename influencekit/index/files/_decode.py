@@ -13,8 +13,8 @@ import torch
 from scipy import sparse
 from torch import nn
 
-from influencekit.index._folder import map_array
-from influencekit.index._vocabulary import class_named, follow, function_named, is_algebra
+from influencekit.index.files._folder import map_array
+from influencekit.index.files._vocabulary import class_named, follow, function_named, is_algebra
 from influencekit.models._task import Task
 from influencekit.utils._archives import DamagedFile
 from influencekit.utils._optional import import_optional
@@ -26,7 +26,7 @@ _SPARSE = {"csr_matrix", "csc_matrix", "csr_array", "csc_array"}
 
 
 class Decoder:
-    """Makes objects of a tree by :class:`~influencekit.index._encode.Encoder`.
+    """Makes objects of a tree by :class:`~influencekit.index.files._encode.Encoder`.
 
     Parameters
     ----------

@@ -10,15 +10,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from influencekit.base import BaseAttributor
 from influencekit.data._examples import each
-from influencekit.index._decode import Decoder
-from influencekit.index._encode import Encoder, NotSaved
-from influencekit.index._fingerprints import (
+from influencekit.index.files._decode import Decoder
+from influencekit.index.files._encode import Encoder, NotSaved
+from influencekit.index.files._fingerprints import (
     check_models,
     model_digests,
     versions,
     warn_of_versions,
 )
-from influencekit.index._folder import new_folder, read_manifest, write_manifest
+from influencekit.index.files._folder import new_folder, read_manifest, write_manifest
 from influencekit.models._task import TaskList
 from influencekit.utils._archives import DamagedFile
 from influencekit.utils._torch import with_gradients

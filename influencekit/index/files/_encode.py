@@ -16,8 +16,8 @@ import torch
 from scipy import sparse
 from torch import nn
 
-from influencekit.index._folder import KINDS, write_array
-from influencekit.index._vocabulary import is_algebra, is_known, name_of, parts_of_models
+from influencekit.index.files._folder import KINDS, write_array
+from influencekit.index.files._vocabulary import is_algebra, is_known, name_of, parts_of_models
 from influencekit.models._task import Task
 
 __all__ = ["Encoder", "NotSaved"]
