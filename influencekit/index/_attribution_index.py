@@ -31,10 +31,10 @@ from influencekit.index._build import (
 from influencekit.index._contents import Contents, inner_folder, read_contents, write_contents
 from influencekit.index._coordinates import Coordinates
 from influencekit.index._fitted_index import FittedIndex
-from influencekit.index.files._fingerprints import check_models, data_digest, model_digests
-from influencekit.index.files._folder import MANIFEST
 from influencekit.index._refresh import RefreshedIndex
 from influencekit.index._shards import DTYPES
+from influencekit.index.files._fingerprints import check_models, data_digest, model_digests
+from influencekit.index.files._folder import MANIFEST
 from influencekit.models._task import Task, TaskList
 from influencekit.utils._files import check_writable
 from influencekit.utils._long_work import parse_memory
@@ -419,8 +419,8 @@ def _check_unchanged(contents: Contents, folder: Path) -> None:
     if contents.generation:
         raise FileExistsError(
             f"folder: {str(folder)!r} holds an index that was changed since its build, by "
-            f"add_rows, remove_rows or refresh. Open it with AttributionIndex.open, or give another "
-            f"folder."
+            f"add_rows, remove_rows or refresh. Open it with AttributionIndex.open, or give "
+            f"another folder."
         )
 
 

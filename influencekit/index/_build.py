@@ -17,11 +17,11 @@ from torch import Tensor
 from influencekit._fitted import learned_rows
 from influencekit.data._examples import Examples, ExamplesList, each
 from influencekit.index._coordinates import Coordinates, coordinates_of
+from influencekit.index._shards import dequantized, described, quantized, write_shard
 from influencekit.index.files._decode import Decoder
 from influencekit.index.files._encode import Encoder
 from influencekit.index.files._fingerprints import feed
 from influencekit.index.files._folder import map_array, read_manifest, write_manifest
-from influencekit.index._shards import dequantized, described, quantized, write_shard
 from influencekit.models._task import Task, TaskList
 from influencekit.utils._archives import DamagedFile
 from influencekit.utils._files import check_writable
@@ -259,5 +259,3 @@ def rounding(coordinates: Coordinates, plan: Plan, dtype: str) -> dict[str, Any]
         "n_queries": len(asked),
         "n_rows": len(sampled),
     }
-
-

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from influencekit.index._shards import DTYPES, Shard, open_shard
 from influencekit.index.files._decode import Decoder
 from influencekit.index.files._encode import Encoder
 from influencekit.index.files._fingerprints import versions, warn_of_versions
 from influencekit.index.files._folder import read_manifest, write_manifest
-from influencekit.index._shards import DTYPES, Shard, open_shard
 from influencekit.utils._archives import DamagedFile
 
 __all__ = ["Contents", "inner_folder", "read_contents", "write_contents"]
@@ -146,7 +146,17 @@ def _delete_others(folder: Path, contents: Contents) -> None:
 _SHARD = re.compile(r"(coordinates|factors)-[a-z0-9-]+\.npy")
 _MAP = re.compile(r"map(-\d{6})?")
 _INNER = re.compile(r"map(-\d{6})?|state-\d{6}")
-_PLAIN = ("dtype", "dim", "n_blocks", "shards", "rounding", "models", "several", "generation", "map")
+_PLAIN = (
+    "dtype",
+    "dim",
+    "n_blocks",
+    "shards",
+    "rounding",
+    "models",
+    "several",
+    "generation",
+    "map",
+)
 
 
 def read_contents(folder: Path) -> Contents:

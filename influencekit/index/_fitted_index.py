@@ -37,9 +37,7 @@ class FittedIndex(Fitted):
         found[:, ~self.kept] = 0.0
         return found
 
-    def best(
-        self, queries: Any, k: Any, sign: float, among: Any
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def best(self, queries: Any, k: Any, sign: float, among: Any) -> tuple[np.ndarray, np.ndarray]:
         """Rows with the largest scores; see :meth:`AttributionIndex.top_k`."""
         kept = self.kept if among is None else self.kept & _mask(among, self.n_rows)
         n, whole = int(kept.sum()), isinstance(k, Integral) and not isinstance(k, bool)

@@ -18,9 +18,9 @@ from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.index._build import Plan, build_shards, learn, read_map, rounding, write_map
 from influencekit.index._contents import inner_folder
 from influencekit.index._coordinates import Coordinates
-from influencekit.index.files._fingerprints import model_digests
 from influencekit.index._shards import Shard, dequantized
 from influencekit.index._updates import ChangedIndex
+from influencekit.index.files._fingerprints import model_digests
 from influencekit.utils._torch import with_gradients
 
 __all__ = ["RefreshedIndex"]

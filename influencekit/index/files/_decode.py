@@ -129,7 +129,7 @@ class Decoder:
         return found
 
     def _random_state(self, tree: Mapping) -> np.random.RandomState:
-        found = np.random.RandomState()  # noqa: NPY002  scikit-learn's random_state
+        found = np.random.RandomState()
         found.set_state(self.decode(tree["random_state"]))
         return found
 
