@@ -134,28 +134,21 @@ def write_contents(folder: Path, contents: Contents, index: Any) -> None:
 
 def _delete_others(folder: Path, contents: Contents) -> None:
     """Delete files of this format that the manifest does not name."""
+    inner = (contents.map, f"state-{contents.generation:06d}")
     named = {part["file"] for entry in contents.shards for part in entry.values()}
     for path in folder.iterdir():
         if _SHARD.fullmatch(path.name) and path.name not in named:
             path.unlink(missing_ok=True)
-        elif _INNER.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
-            if path.name not in (contents.map, f"state-{contents.generation:06d}"):
-                shutil.rmtree(path, ignore_errors=True)
+        elif _INNER.fullmatch(path.name) and path.name not in inner and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 _SHARD = re.compile(r"(coordinates|factors)-[a-z0-9-]+\.npy")
 _MAP = re.compile(r"map(-\d{6})?")
 _INNER = re.compile(r"map(-\d{6})?|state-\d{6}")
 _PLAIN = (
-    "dtype",
-    "dim",
-    "n_blocks",
-    "shards",
-    "rounding",
-    "models",
-    "several",
-    "generation",
-    "map",
+    *("dtype", "dim", "n_blocks", "shards", "rounding"),
+    *("models", "several", "generation", "map"),
 )
 
 

@@ -142,7 +142,8 @@ def coordinates_of(
     -------
     Coordinates
     """
-    models, runs = [], []
+    models: list[Any] = []
+    runs: list[Any] = []
     for fitted, own in zip(attributor.fitted_, each(train), strict=True):
         if isinstance(fitted, FittedRun):
             if fitted.slopes == "unit":

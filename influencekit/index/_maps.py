@@ -238,7 +238,8 @@ def _spectrum_map(spectrum: Any, fitted: Any, train: Examples) -> SpectrumMap:
     if not isinstance(spectrum, CoordinateSpectrum) or needs_rows:
         raise _refusal(f"the curvature {type(spectrum).__name__}")
     engine = spectrum.problem.engine
-    light = replace(spectrum, train_coordinates=torch.empty(0), problem=None)
+    known: Any = spectrum
+    light = replace(known, train_coordinates=torch.empty(0), problem=None)
     half = spectrum.inverse(fitted.damping).sqrt()
     total = float(training_weights(engine.task, train).sum())
     return SpectrumMap(engine, engine, light, half, fitted.damping, fitted.output, total)

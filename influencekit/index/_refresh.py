@@ -110,10 +110,7 @@ class RefreshedIndex(ChangedIndex):
                 "X: got None, but this index was opened without its training data; accepted are "
                 "the rows of the index, in order: refresh(model, X, y)."
             )
-        if X is None:
-            found = self._train
-        else:
-            found = open_examples(models, X, y, learned=True)
+        found = self._train if X is None else open_examples(models, X, y, learned=True)
         if found.n_examples != self.n_train_:
             raise ValueError(
                 f"X: got {found.n_examples:,} rows; accepted are the {self.n_train_:,} rows of the "

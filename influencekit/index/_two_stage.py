@@ -153,7 +153,8 @@ class TwoStage(SuggestingEstimator):
 
     def _rescored(self, X: Any, y: Any, rows: np.ndarray) -> np.ndarray:
         """Scores (n_test, n_rows) of some rows by the second stage."""
-        second, total = self.rescore_, 0.0
+        second = self.rescore_
+        total: Any = 0.0
         queries = second._queries(X, y)
         if len(second.fitted_) > 1 or type(second)._all_scores is not BaseAttributor._all_scores:
             return second._all_scores(queries)[:, rows]

@@ -112,9 +112,9 @@ class ChangedIndex(BaseAttributor):
             elif own.any():
                 shards.append(self._without(entry, own, number))
         labels = None if contents.labels is None else contents.labels[kept]
-        changes = {"labels": labels, "learned": [mask[kept] for mask in contents.learned]}
-        removed = np.empty(0, dtype=np.int64)
-        self._change(replace(contents, shards=shards, removed=removed, **changes))
+        changed = replace(contents, shards=shards, removed=np.empty(0, dtype=np.int64))
+        learned = [mask[kept] for mask in contents.learned]
+        self._change(replace(changed, labels=labels, learned=learned))
         return self
 
     def _without(self, entry: dict[str, Any], kept: np.ndarray, number: int) -> dict[str, Any]:

@@ -158,6 +158,6 @@ def _read(path: Path, manifest: dict[str, Any], model: Any) -> Any:
     state = {k: decoder.decode(v) for k, v in dict(manifest.get("state") or {}).items()}
     vars(attributor).update(state)
     shown = decoder.decode(manifest.get("shown"))
-    attributor._models, attributor.task_ = models, decoder.tasks[0]
-    attributor._given = shown if isinstance(shown, tuple) and len(shown) == 2 else (None, None)
+    shown = shown if isinstance(shown, tuple) and len(shown) == 2 else (None, None)
+    vars(attributor).update({"_models": models, "task_": decoder.tasks[0], _SHOWN: shown})
     return attributor
