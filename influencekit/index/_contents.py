@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from influencekit.index._shards import DTYPES, Shard, open_shard
 from influencekit.index.files._decode import Decoder
@@ -114,7 +115,7 @@ def write_contents(folder: Path, contents: Contents, index: Any) -> None:
     own = _state_folder(folder, contents.generation)
     own.mkdir(exist_ok=True)
     encoder = Encoder(own, ())
-    settings = {k: v for k, v in index.get_params(deep=False).items() if k != "folder"}
+    settings = {k: v for k, v in clone(index).get_params(deep=False).items() if k != "folder"}
     tree = encoder.encode(settings, "AttributionIndex")
     manifest = {
         "format": FORMAT,

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit.base import BaseAttributor
@@ -78,8 +79,9 @@ def save(attributor: BaseAttributor, folder: str | os.PathLike) -> None:
     path, tasks = new_folder(folder), each(attributor._models)
     encoder = Encoder(path, tasks)
     name = type(attributor).__name__
-    state = {k: v for k, v in vars(attributor).items() if k not in (*_OF_MODELS, _SHOWN)}
-    settings = attributor.get_params(deep=False)
+    settings = clone(attributor).get_params(deep=False)
+    elsewhere = (*settings, *_OF_MODELS, _SHOWN)
+    state = {k: v for k, v in vars(attributor).items() if k not in elsewhere}
     manifest = {
         "format": FORMAT,
         "format_version": VERSION,
