@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -18,26 +17,15 @@ from influencekit._top_k import top_frame
 from influencekit.base import BaseAttributor
 from influencekit.data._examples import Examples, ExamplesList, each
 from influencekit.gradients.projections._make_projection import PROJECTIONS
-from influencekit.index._build import (
-    Plan,
-    build_key,
-    build_shards,
-    learn,
-    read_map,
-    rounding,
-    rows_of_shard,
-    write_map,
-)
-from influencekit.index._contents import Contents, inner_folder, read_contents, write_contents
+from influencekit.index._build import Plan, read_map
+from influencekit.index._build_folder import built, check_held
+from influencekit.index._contents import Contents, inner_folder, read_contents
 from influencekit.index._coordinates import Coordinates
 from influencekit.index._fitted_index import FittedIndex
 from influencekit.index._refresh import RefreshedIndex
 from influencekit.index._shards import DTYPES
-from influencekit.index.files._fingerprints import check_models, data_digest, model_digests
-from influencekit.index.files._folder import MANIFEST
+from influencekit.index.files._fingerprints import check_models
 from influencekit.models._task import Task, TaskList
-from influencekit.utils._files import check_writable
-from influencekit.utils._long_work import parse_memory
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import Interval, StrOptions, validate_parameters
 
@@ -196,59 +184,13 @@ class AttributionIndex(RefreshedIndex):
             If the folder holds something else, such as an index of other data or settings.
         """
         validate_parameters(self)
-        _check_held(self.attributor)
+        check_held(self.attributor)
         models, train = self._open(model, X, y, sample_weight, X_fit)
-        folder, tasks = Path(self.folder), each(models)
-        check_writable(folder, "folder")
         plan = Plan.of(models, train)
-        key = self._key(tasks, plan)
-        coordinates = self._map(folder, key, plan, tasks)
-        rows = rows_of_shard(self.shard_rows, coordinates.dim, parse_memory(self.max_memory))
-        if (folder / MANIFEST).exists():
-            contents = read_contents(folder)
-            _check_unchanged(contents, folder)
-        else:
-            settings = {"dtype": self.dtype, "rows": rows, "verbose": self.verbose}
-            contents = Contents(
-                dtype=self.dtype,
-                dim=coordinates.dim,
-                n_blocks=coordinates.n_blocks,
-                shards=build_shards(folder, coordinates, plan, settings),
-                rounding=rounding(coordinates, plan, self.dtype),
-                models=model_digests(tasks),
-                several=isinstance(models, TaskList),
-                learned=[] if all(m.all() for m in plan.learned) else plan.learned,
-                labels=self.train_index_,
-            )
-            write_contents(folder, contents, self)
+        coordinates, contents = built(self, plan, each(models))
         self._train = plan.train
         self._adopt(coordinates, contents)
         return self
-
-    def _key(self, tasks: Sequence[Task], plan: Plan) -> str:
-        """A digest of all that the bytes of the index depend on."""
-        own = {k: v for k, v in self.get_params(deep=False).items() if k in _DECISIVE}
-        settings = [repr(clone(self.attributor).get_params(deep=True)), own]
-        return build_key(model_digests(tasks), data_digest(each(plan.train)), settings)
-
-    def _map(self, folder: Path, key: str, plan: Plan, tasks: Sequence[Task]) -> Coordinates:
-        """The map in the folder, made first if there is none."""
-        own = folder / "map"
-        if not (own / MANIFEST).exists():
-            if any(path.name != "map" for path in folder.iterdir()):
-                raise FileExistsError(
-                    f"folder: {str(folder)!r} holds files that are no index; accepted is an "
-                    f"empty folder, a new one, or one in which a build was ended."
-                )
-            found = learn(self.attributor, plan, self.curvature_rows, self._options())
-            write_map(own, key, found, tasks)
-        held, coordinates = read_map(own, tasks)
-        if held != key:
-            raise FileExistsError(
-                f"folder: {str(folder)!r} holds an index of another model, other data or other "
-                f"settings. Give another folder, delete it, or open it with AttributionIndex.open."
-            )
-        return coordinates
 
     @classmethod
     @with_gradients
@@ -273,13 +215,13 @@ class AttributionIndex(RefreshedIndex):
             If the folder is damaged, of another format, or of another model.
         """
         path = Path(folder)
-        contents, settings = read_contents(path), None
-        settings = contents.settings(path)
-        index = cls(**{**settings, "folder": folder})
+        contents = read_contents(path)
+        index = cls(**{**contents.settings(path, set(cls._get_param_names())), "folder": folder})
+        validate_parameters(index)
         models = index._read_models(model, (), None)
         tasks = each(models)
         check_models(tasks, contents.models)
-        _, coordinates = read_map(inner_folder(path, contents.map), tasks)
+        *_, coordinates = read_map(inner_folder(path, contents.map), tasks)
         index._models, index.task_, index._given = models, tasks[0], (None, None)
         index._train = None
         for name in ("n_features_in", "feature_names_in"):
@@ -401,38 +343,3 @@ class AttributionIndex(RefreshedIndex):
             raise ValueError(f"damping: got {damping!r}; accepted is a finite number from 0.")
         self.fitted_ = [self.fitted_[0].at(float(damping))]
         return self
-
-
-#: Settings that decide the bytes of an index.
-_DECISIVE = (
-    "dtype",
-    "shard_rows",
-    "curvature_rows",
-    "projection_dim",
-    "projection",
-    "random_state",
-)
-
-
-def _check_unchanged(contents: Contents, folder: Path) -> None:
-    """Refuse an index whose rows are no longer those of ``fit``."""
-    if contents.generation:
-        raise FileExistsError(
-            f"folder: {str(folder)!r} holds an index that was changed since its build, by "
-            f"add_rows, remove_rows or refresh. Open it with AttributionIndex.open, or give "
-            f"another folder."
-        )
-
-
-def _check_held(attributor: Any) -> None:
-    """Refuse attributors that score groups or need queries in ``fit``."""
-    if attributor._grouped is not None:
-        raise ValueError(
-            "attributor: got one that scores groups; accepted is an attributor of single examples. "
-            "Put the groups around the index: GroupAttributor(AttributionIndex(...))."
-        )
-    if attributor._asks_queries:
-        raise ValueError(
-            f"attributor: {type(attributor).__name__} needs examples beyond the training data. Fit "
-            f"it first, and give its best_attributor_ instead."
-        )

@@ -27,7 +27,17 @@ from influencekit.utils._archives import DamagedFile
 from influencekit.utils._files import check_writable
 from influencekit.utils._long_work import chunks, progress
 
-__all__ = ["Plan", "build_shards", "learn", "read_map", "rounding", "write_map"]
+__all__ = [
+    "Plan",
+    "build_key",
+    "build_shards",
+    "learn",
+    "projection_options",
+    "read_map",
+    "rounding",
+    "rows_of_shard",
+    "write_map",
+]
 
 MAP_FORMAT, MAP_VERSION = "influencekit index map", 1
 #: Bytes of a shard in float64 where ``shard_rows`` is None, and share of ``max_memory``.
@@ -114,6 +124,12 @@ def learn(attributor: Any, plan: Plan, n_rows: int | None, options: dict[str, An
     return coordinates_of(fitted, known, options)
 
 
+def projection_options(index: Any) -> dict[str, Any]:
+    """Projection of an index, for attributors that do not project themselves."""
+    own = {"dim": index.projection_dim, "projection": index.projection}
+    return {**own, "random_state": index.random_state}
+
+
 def _sample(known: Any, plan: Plan, n_rows: int | None) -> Any:
     found = []
     for task, own in zip(each(plan.models), each(known), strict=True):
@@ -139,7 +155,9 @@ def build_key(*parts: Any) -> str:
     return sha.hexdigest()[:32]
 
 
-def write_map(folder: Path, key: str, coordinates: Coordinates, tasks: Sequence[Task]) -> None:
+def write_map(
+    folder: Path, key: str, coordinates: Coordinates, tasks: Sequence[Task], rows: int = 0
+) -> None:
     """Keep the map, so that a build that was killed goes on with the same one."""
     check_writable(folder, "folder")
     encoder = Encoder(folder, tasks)
@@ -147,22 +165,24 @@ def write_map(folder: Path, key: str, coordinates: Coordinates, tasks: Sequence[
         "format": MAP_FORMAT,
         "format_version": MAP_VERSION,
         "key": key,
+        "rows": rows,
         "map": encoder.encode(coordinates, "attributor"),
         "arrays": encoder.arrays,
     }
     write_manifest(folder, manifest)
 
 
-def read_map(folder: Path, tasks: Sequence[Task]) -> tuple[str, Coordinates]:
-    """The map of an index, and the key of its build."""
+def read_map(folder: Path, tasks: Sequence[Task]) -> tuple[str, int, Coordinates]:
+    """The key of a build, the rows of its shards, and the map."""
     manifest = read_manifest(folder, MAP_FORMAT, MAP_VERSION)
     try:
         found = Decoder(folder, manifest.get("arrays"), tasks).decode(manifest.get("map"))
     except RecursionError:
         raise DamagedFile(f"{folder} is damaged: its manifest is nested without end") from None
-    if not isinstance(found, Coordinates):
+    rows = manifest.get("rows")
+    if not isinstance(found, Coordinates) or type(rows) is not int:
         raise DamagedFile(f"{folder} is damaged: it holds no map of coordinates")
-    return str(manifest.get("key")), found
+    return str(manifest.get("key")), rows, found
 
 
 # -- shards ---------------------------------------------------------------------------------

@@ -83,11 +83,11 @@ class Contents:
         options = (self.dim, self.n_blocks, self.dtype)
         return [open_shard(folder, entry, *options) for entry in self.shards]
 
-    def settings(self, folder: Path) -> dict[str, Any]:
+    def settings(self, folder: Path, names: set[str]) -> dict[str, Any]:
         """Parameters of the index that wrote the folder."""
         tree, arrays = self.saved_settings
         found = Decoder(_state_folder(folder, self.generation), arrays).decode(tree)
-        if not isinstance(found, dict):
+        if not isinstance(found, dict) or set(found) != names - {"folder"}:
             raise DamagedFile("the manifest of the index does not hold its settings")
         return found
 

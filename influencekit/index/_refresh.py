@@ -15,7 +15,15 @@ from torch import Tensor
 from influencekit.curvature._spectrum import row_cosines
 from influencekit.data._examples import each, open_examples
 from influencekit.exceptions import InfluenceKitWarning, warn_user
-from influencekit.index._build import Plan, build_shards, learn, read_map, rounding, write_map
+from influencekit.index._build import (
+    Plan,
+    build_shards,
+    learn,
+    projection_options,
+    read_map,
+    rounding,
+    write_map,
+)
 from influencekit.index._contents import inner_folder
 from influencekit.index._coordinates import Coordinates
 from influencekit.index._shards import Shard, dequantized
@@ -77,7 +85,7 @@ class RefreshedIndex(ChangedIndex):
         kept_map = self._map_of_new(tasks)
         asked, sampled = (_even(self.n_train_, most) for most in (QUERIES, ROWS))
         rows_of_sample = Plan(plan.models, *plan.of_rows(sampled))
-        made = learn(self.attributor, plan, min(ROWS, self.n_train_), self._options())
+        made = learn(self.attributor, plan, min(ROWS, self.n_train_), projection_options(self))
         queries = plan.train.take(asked)
         reference = _scores(made, queries, rows_of_sample)
         found = {"cosine_of_rows": -1.0, "cosine_of_curvature": -1.0}
@@ -97,12 +105,6 @@ class RefreshedIndex(ChangedIndex):
             _warn(kept, found, least_cosine)
         return {"kept": kept, **found}
 
-    def _options(self) -> dict[str, Any]:
-        """Projection of attributors that have none of their own."""
-        names = {"dim": "projection_dim", "projection": "projection"}
-        found = {name: getattr(self, own) for name, own in names.items()}
-        return {**found, "random_state": self.random_state}
-
     def _data(self, models: Any, X: Any, y: Any) -> Any:
         """The training examples, as given or from the session of ``fit``."""
         if X is None and self._train is None:
@@ -121,7 +123,7 @@ class RefreshedIndex(ChangedIndex):
     def _map_of_new(self, tasks: Any) -> Coordinates | None:
         """The old map with the new model, unless it holds a changed copy of the old one."""
         folder = inner_folder(Path(self.folder), self.contents_.map)
-        _, found = read_map(folder, tasks)
+        *_, found = read_map(folder, tasks)
         modules = {id(task.module) for task in tasks}
         modules |= {id(c.module) for task in tasks for c in getattr(task, "checkpoints", ())}
         used = (one.engine.task.module for maps in found.models for one in maps)
@@ -132,7 +134,7 @@ class RefreshedIndex(ChangedIndex):
         folder, contents, tasks = Path(self.folder), self.contents_, each(models)
         generation = contents.generation + 1
         if kept == "nothing":
-            kept_map = learn(self.attributor, plan, self.curvature_rows, self._options())
+            kept_map = learn(self.attributor, plan, self.curvature_rows, projection_options(self))
         name = f"map-{generation:06d}"
         write_map(folder / name, f"refreshed {generation}", kept_map, tasks)
         shards = contents.shards
