@@ -1,7 +1,7 @@
 """Serve an index with FastAPI: python examples/serve_index.py FOLDER MODEL.joblib [--port 8000].
 
-``POST /top`` with ``{"X": [[...], ...], "y": [...], "k": 10}`` gives rows and scores; ``GET /health``
-says that the index is open.  The model file is a pickle: give one that you made yourself.
+``POST /top`` with ``{"X": [[...], ...], "y": [...], "k": 10}`` gives rows and scores, and ``GET
+/health`` says that the index is open.  The model file is a pickle: give one of your own.
 """
 
 import argparse
