@@ -36,11 +36,12 @@ def row(method, n, m, dim, rank):
     X, y, X_test, y_test = tensors.enough_rows(n, m)
     torch.manual_seed(0)
     module = nets.train(nets.stack_of_layers([784, 64, 10]), X, y, epochs=2)
-    task, rows = as_task(module, loss=nn.CrossEntropyLoss()), []
+    loss, rows = nn.CrossEntropyLoss(), []
+    task = as_task(module, loss=loss)
     attributor, more = attributors(dim, rank)[method]
     exact = attributor.fit(task, X, y).score(X_test, y_test)
     passes = each(m, lambda own: torch.autograd.grad(
-        nn.functional.cross_entropy(module(X_test[own]), y_test[own]), [*module.parameters()]))  # fmt: skip
+        loss(module(X_test[own]), y_test[own]), [*module.parameters()]))  # fmt: skip
     for dtype in ("float32", "float16", "int8"):
         with tempfile.TemporaryDirectory() as folder:
             index = AttributionIndex(attributor, Path(folder) / "i", dtype=dtype, **more)
