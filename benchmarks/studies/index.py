@@ -1,6 +1,6 @@
 """What does an index cost in bytes, seconds and accuracy, and how fast is one query?
 
-An MLP 784-64-10; CPU seconds.  "query ms" is the median of one query at a time, less its own
+An MLP 784-16-10; CPU seconds.  "query ms" is the median of one query at a time, less its own
 forward and backward pass; Spearman is with the attributor's own scores.
 """
 
@@ -35,7 +35,7 @@ def attributors(dim, rank):
 def row(method, n, m, dim, rank):
     X, y, X_test, y_test = tensors.enough_rows(n, m)
     torch.manual_seed(0)
-    module = nets.train(nets.stack_of_layers([784, 64, 10]), X, y, epochs=2)
+    module = nets.train(nets.stack_of_layers([784, 16, 10]), X, y, epochs=2)
     loss, rows = nn.CrossEntropyLoss(), []
     task = as_task(module, loss=loss)
     attributor, more = attributors(dim, rank)[method]
@@ -74,7 +74,7 @@ def tables(rows):
 
 STUDY = Study(
     __doc__, row, {"method": list(attributors(1, 1))},
-    {"n": 20_000, "m": 100, "dim": 256, "rank": 12},
+    {"n": 20_000, "m": 30, "dim": 256, "rank": 12},
     quick=Size({"method": ["TRAK"]}, {"n": 60, "m": 3, "dim": 16, "rank": 2}),
     tables=tables, needs=("mnist",), fresh=True,
 )  # fmt: skip
