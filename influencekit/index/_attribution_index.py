@@ -222,6 +222,7 @@ class AttributionIndex(RefreshedIndex):
         tasks = each(models)
         check_models(tasks, contents.models)
         *_, coordinates = read_map(inner_folder(path, contents.map), tasks)
+        contents.check(coordinates.dim, coordinates.n_blocks, path)
         index._models, index.task_, index._given = models, tasks[0], (None, None)
         index._train = None
         for name in ("n_features_in", "feature_names_in"):

@@ -23,9 +23,11 @@ from influencekit.index.files._encode import Encoder
 from influencekit.index.files._fingerprints import feed
 from influencekit.index.files._folder import map_array, read_manifest, write_manifest
 from influencekit.models._task import Task, TaskList
+from influencekit.models.losses._base import class_positions
 from influencekit.utils._archives import DamagedFile
 from influencekit.utils._files import check_writable
 from influencekit.utils._long_work import chunks, progress
+from influencekit.utils.validation import present
 
 __all__ = [
     "Plan",
@@ -71,18 +73,23 @@ class Plan:
             mask = np.zeros(len(own), dtype=bool)
             mask[learned_rows(task, own)] = True
             learned.append(mask)
-            tasks.append(_of_all_rows(task, own.take(mask)))
+            tasks.append(_of_all_rows(task, _some(own, mask)))
         several = isinstance(models, TaskList)
         return cls(TaskList(tasks) if several else tasks[0], train, learned)
 
     def known(self) -> Any:
         """Examples that each model learned from."""
-        found = [own.take(mask) for own, mask in zip(each(self.train), self.learned, strict=True)]
+        pairs = zip(each(self.train), self.learned, strict=True)
+        found = [_some(own, mask) for own, mask in pairs]
         return ExamplesList(found) if isinstance(self.models, TaskList) else found[0]
 
     def of_rows(self, rows: slice | np.ndarray) -> tuple[Any, list[np.ndarray]]:
         """Some rows of the data, and which of them each model learned from."""
         return self.train.take(rows), [mask[rows] for mask in self.learned]
+
+
+def _some(examples: Examples, mask: np.ndarray) -> Examples:
+    return examples if mask.all() else examples.take(mask)
 
 
 def _of_all_rows(task: Task, learned: Examples) -> Any:
@@ -92,13 +99,12 @@ def _of_all_rows(task: Task, learned: Examples) -> Any:
     """
     weight = task.class_weight
     if isinstance(weight, str):
-        found = task.example_weights(learned.targets, learned.weights)  # type: ignore[arg-type]
-        if learned.weights is not None:
-            found = found / learned.weights
-        classes: Any = learned.targets
-        classes = classes.long().flatten()
+        targets = present(learned.targets, "training targets")
+        found, classes = task.example_weights(targets, learned.weights), class_positions(targets)
+        given = torch.ones_like(found) if learned.weights is None else learned.weights
+        counted = given > 0
         weight = torch.ones(int(classes.max()) + 1, dtype=found.dtype, device=found.device)
-        weight[classes] = found
+        weight[classes[counted]] = found[counted] / given[counted].to(found)
     return replace(task, training_rows=None, class_weight=weight)
 
 
@@ -180,7 +186,7 @@ def read_map(folder: Path, tasks: Sequence[Task]) -> tuple[str, int, Coordinates
     except RecursionError:
         raise DamagedFile(f"{folder} is damaged: its manifest is nested without end") from None
     rows = manifest.get("rows")
-    if not isinstance(found, Coordinates) or type(rows) is not int:
+    if not isinstance(found, Coordinates) or type(rows) is not int or not found.is_whole:
         raise DamagedFile(f"{folder} is damaged: it holds no map of coordinates")
     return str(manifest.get("key")), rows, found
 

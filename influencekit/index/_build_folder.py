@@ -24,7 +24,7 @@ from influencekit.index._contents import Contents, inner_folder, read_contents, 
 from influencekit.index._coordinates import Coordinates
 from influencekit.index.files._fingerprints import data_digest, model_digests
 from influencekit.index.files._folder import MANIFEST
-from influencekit.models._task import Task, TaskList
+from influencekit.models._task import Task
 from influencekit.utils._files import check_writable
 from influencekit.utils._long_work import parse_memory
 
@@ -76,7 +76,6 @@ def built(index: Any, plan: Plan, tasks: Sequence[Task]) -> tuple[Coordinates, C
         shards=build_shards(folder, coordinates, plan, settings),
         rounding=rounding(coordinates, plan, index.dtype),
         models=model_digests(tasks),
-        several=isinstance(plan.models, TaskList),
         learned=[] if all(mask.all() for mask in plan.learned) else plan.learned,
         labels=index.train_index_,
     )
@@ -108,7 +107,8 @@ def _map(index: Any, folder: Path, plan: Plan, tasks: Sequence[Task]) -> tuple[C
 def _key(index: Any, tasks: Sequence[Task], plan: Plan) -> str:
     """A digest of all that the bytes of the index depend on."""
     own = {k: v for k, v in index.get_params(deep=False).items() if k in DECISIVE}
-    settings = [repr(clone(index.attributor).get_params(deep=True)), own]
+    held = clone(index.attributor)
+    settings = [type(held).__name__, held.get_params(deep=True), own]
     return build_key(model_digests(tasks), data_digest(each(plan.train)), settings)
 
 

@@ -39,8 +39,6 @@ class Contents:
         What storing rows in few bits costs.
     models : list of str
         Digests.
-    several : bool
-        Whether ``fit`` was given a list of models.
     learned : list of ndarray
         Rows that each model learned from; empty if each learned from all.
     labels : pandas.Index or None
@@ -58,7 +56,6 @@ class Contents:
     shards: list[dict[str, Any]]
     rounding: dict[str, Any]
     models: list[str]
-    several: bool
     learned: list[np.ndarray]
     labels: Any = None
     removed: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
@@ -82,6 +79,19 @@ class Contents:
         """Map all shards."""
         options = (self.dim, self.n_blocks, self.dtype)
         return [open_shard(folder, entry, *options) for entry in self.shards]
+
+    def check(self, dim: int, n_blocks: int, folder: Path) -> None:
+        """Refuse a map of other coordinates than the rows'.
+
+        Raises
+        ------
+        DamagedFile
+        """
+        if (dim, n_blocks) != (self.dim, self.n_blocks):
+            raise DamagedFile(
+                f"{folder} is damaged: its map gives {dim} numbers of {n_blocks} blocks, and its "
+                f"rows have {self.dim} of {self.n_blocks}"
+            )
 
     def settings(self, folder: Path, names: set[str]) -> dict[str, Any]:
         """Parameters of the index that wrote the folder."""
@@ -147,10 +157,7 @@ def _delete_others(folder: Path, contents: Contents) -> None:
 _SHARD = re.compile(r"(coordinates|factors)-[a-z0-9-]+\.npy")
 _MAP = re.compile(r"map(-\d{6})?")
 _INNER = re.compile(r"map(-\d{6})?|state-\d{6}")
-_PLAIN = (
-    *("dtype", "dim", "n_blocks", "shards", "rounding"),
-    *("models", "several", "generation", "map"),
-)
+_PLAIN = ("dtype", "dim", "n_blocks", "shards", "rounding", "models", "generation", "map")
 
 
 def read_contents(folder: Path) -> Contents:
@@ -173,7 +180,9 @@ def read_contents(folder: Path) -> Contents:
         sizes = all(type(n) is int and 0 < n < 2**32 for n in (contents.dim, contents.n_blocks))
         removed = np.asarray(contents.removed)
         inside = removed.dtype.kind == "i" and np.isin(removed, np.arange(contents.n_rows)).all()
-        known = contents.dtype in DTYPES and bool(_MAP.fullmatch(contents.map))
+        masks = [np.asarray(mask) for mask in contents.learned]
+        fits = all(mask.dtype == bool and mask.shape == (contents.n_rows,) for mask in masks)
+        known = fits and contents.dtype in DTYPES and bool(_MAP.fullmatch(contents.map))
         if not known or not sizes or not inside:
             raise ValueError("dtype, dim or removed rows")
     except DamagedFile:

@@ -36,6 +36,13 @@ class Coordinates:
     share: float
 
     @property
+    def is_whole(self) -> bool:
+        """Whether this is what a build wrote: a map for each model and checkpoint."""
+        lists = isinstance(self.models, list) and all(isinstance(m, list) for m in self.models)
+        maps = lists and all(isinstance(one, CoordinateMap) for m in self.models for one in m)
+        return maps and len(self.models) == len(self.runs)
+
+    @property
     def dim(self) -> int:
         """Numbers of an example."""
         return sum(one.dim for maps in self.models for one in maps)

@@ -156,6 +156,7 @@ def test_a_folder_without_manifest(tmp_path):
         "influencekit.base:copy",
         "influencekit.utils._files:whole_file",
         "influencekit.gradients._store:tempfile.TemporaryDirectory",
+        "influencekit.data._mapped:MappedFile",
         "torch.nn.modules.linear:Tensor",
         "builtins:eval",
         "",

@@ -16,6 +16,7 @@ import torch
 from scipy import sparse
 from torch import nn
 
+from influencekit.data._mapped import from_path
 from influencekit.index.files._folder import KINDS, write_array
 from influencekit.index.files._vocabulary import is_algebra, is_known, name_of, parts_of_models
 from influencekit.models._task import Task
@@ -259,7 +260,8 @@ def _state(value: Any) -> dict[str, Any]:
     if type(value).__getstate__ is not object.__getstate__:
         found = value.__getstate__()
         if isinstance(found, dict):
-            return {k: v for k, v in found.items() if k != "_sklearn_version"}
+            kept = {k: v for k, v in found.items() if k != "_sklearn_version"}
+            return from_path(kept)  # a folder holds the data themselves
     if hasattr(value, "__dict__"):
         return dict(vars(value))
     if is_dataclass(value):

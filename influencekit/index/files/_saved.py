@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from influencekit.base import BaseAttributor
 from influencekit.data._examples import each
+from influencekit.index._updates import ChangedIndex
 from influencekit.index.files._decode import Decoder
 from influencekit.index.files._encode import Encoder, NotSaved
 from influencekit.index.files._fingerprints import (
@@ -76,6 +77,11 @@ def save(attributor: BaseAttributor, folder: str | os.PathLike) -> None:
             f"attributor: got {type(attributor).__name__}; accepted is a fitted attributor."
         )
     check_is_fitted(attributor, "fitted_")
+    if isinstance(attributor, ChangedIndex):
+        raise TypeError(
+            "attributor: an AttributionIndex is in a folder already; open that one, by "
+            "AttributionIndex.open(folder, model)."
+        )
     path, tasks = new_folder(folder), each(attributor._models)
     encoder = Encoder(path, tasks)
     name = type(attributor).__name__

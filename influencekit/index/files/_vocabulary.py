@@ -26,6 +26,8 @@ __all__ = [
 #: Rooms whose functions and methods only compute, but for those of WRITING: these may be saved.
 ALGEBRA = ("influencekit.curvature.", "influencekit.gradients.", "influencekit.models.losses.")
 WRITING = ("influencekit.gradients._store",)
+#: Modules whose objects open the files that they name, which a manifest must not choose.
+OPENING = ("influencekit.data._mapped",)
 _PLAIN = (type(None), bool, int, float, str)
 
 
@@ -41,7 +43,7 @@ def is_known(cls: type) -> bool:
     -------
     bool
     """
-    own = cls.__module__.startswith("influencekit.")
+    own = cls.__module__.startswith("influencekit.") and cls.__module__ not in OPENING
     layer = cls.__module__.startswith("torch.nn.modules.") and issubclass(cls, nn.Module)
     return (own or layer) and "<" not in cls.__qualname__
 
