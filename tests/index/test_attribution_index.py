@@ -35,6 +35,9 @@ ATTRIBUTORS = {
     "hessian": InfluenceFunction("hessian"),
 }
 
+#: One of each kind of map; the others are alike.
+QUICK = {"GradDot", "TRAK", "projected", "logra"}
+
 
 def close(found, expected, rtol):
     assert np.abs(found - expected).max() <= rtol * np.abs(expected).max()
@@ -45,7 +48,9 @@ def built(attributor, path, model=None, **options):
     return AttributionIndex(attributor, path, **options).fit(model or net(), X, y)
 
 
-@pytest.mark.parametrize("name", ATTRIBUTORS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in ATTRIBUTORS]
+)
 def test_an_opened_index_gives_the_scores_of_the_attributor(name, tmp_path):
     attributor, model = ATTRIBUTORS[name], net()
     expected = attributor.fit(model, X, y)
@@ -91,7 +96,7 @@ def test_several_models_stand_side_by_side(attributor, tmp_path):
     close(index.self_influence(), expected.self_influence(), 1e-12)
 
 
-@pytest.mark.parametrize("slopes", ["mean", "own"])
+@pytest.mark.parametrize("slopes", ["mean", pytest.param("own", marks=pytest.mark.slow)])
 def test_an_average_along_a_run_has_a_block_for_each_checkpoint(slopes, tmp_path):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2)).double()
@@ -108,7 +113,7 @@ def test_an_average_along_a_run_has_a_block_for_each_checkpoint(slopes, tmp_path
     close(index.self_influence(), expected.self_influence(), 1e-9)
 
 
-@pytest.mark.parametrize("killed_at", ["000000", "000002"])
+@pytest.mark.parametrize("killed_at", [pytest.param("000000", marks=pytest.mark.slow), "000002"])
 def test_a_killed_build_goes_on_and_writes_the_same_bytes(killed_at, tmp_path, monkeypatch):
     attributor, write, made = (
         InfluenceFunction(projection_dim=8, random_state=0),

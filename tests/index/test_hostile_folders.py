@@ -198,5 +198,5 @@ def test_a_manifest_can_run_nothing(tree, tmp_path):
 def test_shards_that_do_not_fit_together(tmp_path):
     AttributionIndex(InfluenceFunction(), tmp_path / "f", shard_rows=40).fit(MODEL, X, y)
     changed(tmp_path / "f", lambda m: m.update(dim=m["dim"] + 1))
-    with pytest.raises(DamagedFile, match="the index has rows of"):
+    with pytest.raises(DamagedFile, match="its map gives 5 numbers of 1 blocks"):
         AttributionIndex.open(tmp_path / "f", MODEL)

@@ -40,10 +40,14 @@ ATTRIBUTORS = {
     "search": SurrogateLambdaSearchCV(InfluenceFunction(), random_state=0),
     "groups": GroupAttributor(InfluenceFunction()),
 }
+#: One of each kind of state; the others are alike.
+QUICK = {"GradDot", "TRAK", "ggn", "ekfac", "cg", "groups"}
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
-@pytest.mark.parametrize("name", ATTRIBUTORS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in ATTRIBUTORS]
+)
 def test_a_loaded_attributor_gives_the_same_bits(name, tmp_path):
     model = net()
     fitted = ATTRIBUTORS[name].fit(model, X, y)

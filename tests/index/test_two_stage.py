@@ -20,7 +20,7 @@ def index(tmp_path_factory):
     return AttributionIndex(attributor, folder, shard_rows=40).fit(net(), X, y)
 
 
-@pytest.mark.parametrize("opponents", [False, True])
+@pytest.mark.parametrize("opponents", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "rescore", [InfluenceFunction(ConjugateGradient(rtol=1e-9), damping=0.1), GradDot()]
 )
