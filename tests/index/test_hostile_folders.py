@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -16,14 +17,30 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 MODEL = linear()
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Folders as they were written."""
+    found = tmp_path_factory.mktemp("whole")
+    save(InfluenceFunction().fit(MODEL, X, y), found / "saved")
+    save(GradDot().fit(MODEL, X, y), found / "products")
+    AttributionIndex(InfluenceFunction(), found / "index", shard_rows=40).fit(MODEL, X, y)
+    return found
+
+
 @pytest.fixture(params=["saved", "index"])
-def folder(request, tmp_path):
-    """A folder, and what opens it."""
+def folder(request, whole, tmp_path):
+    """A copy of a folder, and what opens it."""
+    shutil.copytree(whole / request.param, tmp_path / "f")
     if request.param == "saved":
-        save(InfluenceFunction().fit(MODEL, X, y), tmp_path / "f")
         return tmp_path / "f", lambda path: load(path, MODEL)
-    AttributionIndex(InfluenceFunction(), tmp_path / "f", shard_rows=40).fit(MODEL, X, y)
     return tmp_path / "f", lambda path: AttributionIndex.open(path, MODEL)
+
+
+@pytest.fixture
+def products(whole, tmp_path):
+    """A copy of a saved GradDot."""
+    shutil.copytree(whole / "products", tmp_path / "products")
+    return tmp_path / "products"
 
 
 def largest_array(path):
@@ -162,11 +179,10 @@ def test_a_folder_without_manifest(tmp_path):
         "",
     ],
 )
-def test_a_manifest_can_name_own_classes_only(name, tmp_path):
-    save(GradDot().fit(MODEL, X, y), tmp_path)
-    changed(tmp_path, lambda m: m["state"].update(fitted_={"class": name, "state": {}}))
+def test_a_manifest_can_name_own_classes_only(name, products):
+    changed(products, lambda m: m["state"].update(fitted_={"class": name, "state": {}}))
     with pytest.raises(DamagedFile, match="names the class"):
-        load(tmp_path, MODEL)
+        load(products, MODEL)
 
 
 @pytest.mark.parametrize(
@@ -188,15 +204,14 @@ def test_a_manifest_can_name_own_classes_only(name, tmp_path):
         [1, 2],
     ],
 )
-def test_a_manifest_can_run_nothing(tree, tmp_path):
-    save(GradDot().fit(MODEL, X, y), tmp_path)
-    changed(tmp_path, lambda m: m["state"].update(fitted_=tree))
+def test_a_manifest_can_run_nothing(tree, products):
+    changed(products, lambda m: m["state"].update(fitted_=tree))
     with pytest.raises(DamagedFile):
-        load(tmp_path, MODEL)
+        load(products, MODEL)
 
 
-def test_shards_that_do_not_fit_together(tmp_path):
-    AttributionIndex(InfluenceFunction(), tmp_path / "f", shard_rows=40).fit(MODEL, X, y)
+def test_shards_that_do_not_fit_together(whole, tmp_path):
+    shutil.copytree(whole / "index", tmp_path / "f")
     changed(tmp_path / "f", lambda m: m.update(dim=m["dim"] + 1))
     with pytest.raises(DamagedFile, match="its map gives 5 numbers of 1 blocks"):
         AttributionIndex.open(tmp_path / "f", MODEL)
