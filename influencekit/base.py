@@ -27,6 +27,7 @@ from influencekit._seeded_copies import seeded_copies
 from influencekit._top_k import ListsStrongest
 from influencekit.data._examples import Examples, ExamplesList, each, open_examples
 from influencekit.data._inputs import check_same_length
+from influencekit.data._mapped import MappedDataMixin
 from influencekit.models._task import Task, TaskList, as_task, is_model_list
 from influencekit.models.adapters.meta._calibrated import members_of
 from influencekit.models.snapshot._chosen_layers import task_of_layers
@@ -44,7 +45,9 @@ __all__ = ["BaseAttributor", "DampedFitted", "Fitted"]
 _STREAM_SIZE = 2**25
 
 
-class BaseAttributor(ListsStrongest, OutputContainerMixin, SuggestingEstimator, ABC):
+class BaseAttributor(
+    MappedDataMixin, ListsStrongest, OutputContainerMixin, SuggestingEstimator, ABC
+):
     """Scores the influence of every training example on every test example.
 
     An attributor is configuration.  Method authors write ``__init__``, which only stores
