@@ -12,6 +12,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from influencekit.data._mapped import by_path, from_path
 from influencekit.utils._long_work import chunks
 
 __all__ = [
@@ -153,6 +154,12 @@ class ArraySource(Source):
 
     def __init__(self, tree: Any):
         self.tree = tree
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"tree": by_path(self.tree)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.tree = from_path(state["tree"])
 
     def __len__(self) -> int:
         _, first = next(leaves(self.tree))
