@@ -23,7 +23,7 @@ __all__ = [
     "parts_of_models",
 ]
 
-#: Rooms whose functions and methods only compute, but for those of WRITING: these may be saved.
+#: Rooms whose functions and methods only compute, except for those of WRITING: these may be saved.
 ALGEBRA = ("influencekit.curvature.", "influencekit.gradients.", "influencekit.models.losses.")
 WRITING = ("influencekit.gradients._store",)
 #: Modules whose objects open the files that they name, which a manifest must not choose.
