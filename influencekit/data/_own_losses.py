@@ -11,10 +11,11 @@ from torch import Tensor
 
 from influencekit.data._sources import Source, check_dtype, check_finite, map_tree, to_tensor
 from influencekit.models._several_outputs import settle_outputs
-from influencekit.models._task import Task, call_module
+from influencekit.models._task import Task
 from influencekit.models.losses._custom import CustomLoss
 from influencekit.models.losses._packing import pack
 from influencekit.models.losses._separate import check_separate
+from influencekit.utils._torch import call_module
 
 __all__ = ["check_own_loss", "is_structured", "pack_targets"]
 

@@ -18,9 +18,16 @@ from influencekit.models._module import duplicate
 from influencekit.models._no_gradients import no_gradients
 from influencekit.models._several_outputs import loss_output
 from influencekit.models.losses._base import OutputLoss, class_positions
-from influencekit.utils._torch import MODULE_LOCK, count_rows, twice, uncompiled, with_gradients
+from influencekit.utils._torch import (
+    MODULE_LOCK,
+    call_module,
+    count_rows,
+    twice,
+    uncompiled,
+    with_gradients,
+)
 
-__all__ = ["Task", "TaskList", "as_task", "call_module", "is_model_list"]
+__all__ = ["Task", "TaskList", "as_task", "is_model_list"]
 
 Inputs = Any  # a tensor, or a tuple / dict of tensors: what the module's forward takes
 
@@ -67,6 +74,9 @@ class Task:
     input_targets : callable or None
         ``input_targets(inputs) -> targets (n, ...)``: the targets contained in a batch of inputs,
         used if none are given (a language model's next tokens).
+    collate_fn : callable or None
+        ``collate_fn(items) -> batch``: how a Dataset's items become a batch where its loader does
+        not say (a tokenized text is padded). None is torch's way.
     estimator : object
         The fitted estimator (a Pipeline's last step, a search's best), or the module.
         Kept for retraining; never changed.  In a pickled or copied Task a skorch net is its
@@ -94,6 +104,7 @@ class Task:
     class_weight: Tensor | Literal["balanced"] | None = None
     training_rows: Callable[[Any, Any], np.ndarray] | None = None
     input_targets: Callable[[Any], Tensor] | None = None
+    collate_fn: Callable[[list], Any] | None = None
     estimator: Any = None
     name: str = "model"
     n_features_in: int | None = None
@@ -246,30 +257,6 @@ class Task:
 
 
 _CACHED = ("parameters", "n_parameters", "input_dtype", "dtype", "device")
-
-
-def call_module(
-    module: nn.Module, inputs: Inputs, parameters: Mapping[str, Tensor] | None = None
-) -> Any:
-    """Call a module on a tensor, a dict (keyword arguments) or a tuple (positional).
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    inputs : Tensor, dict or tuple of Tensor
-    parameters : mapping of str to Tensor, default=None
-        Tensors that replace the module's own.
-
-    Returns
-    -------
-    object
-        Return value of the module's forward.
-    """
-    args, kwargs = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
-    args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
-    if parameters is None:
-        return module(*args, **kwargs)
-    return torch.func.functional_call(module, dict(parameters), args, kwargs)
 
 
 @with_gradients

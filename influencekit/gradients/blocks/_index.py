@@ -102,10 +102,10 @@ class IndexBlock(Block):
         r, s = self.rows_per_example, other.rows_per_example
         for right in chunks(other.n_examples, s * size, workspace // 2):
             part = other[right]
-            dense = part.dense_rows(torch.searchsorted(used, part.index), len(used)).T
+            dense = part.dense_rows(torch.searchsorted(used, part.index.contiguous()), len(used)).T
             for left in chunks(self.n_examples, r * size, workspace // 2):
                 part = self[left]
-                rows = part.dense_rows(torch.searchsorted(used, part.index), len(used))
+                rows = part.dense_rows(torch.searchsorted(used, part.index.contiguous()), len(used))
                 # G Hᵀ
                 out[row_slice(left, r), row_slice(right, s)].addmm_(rows, dense)
 

@@ -1,0 +1,128 @@
+"""Tokenized data in any container, for models that say how their items are collated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from influencekit.data._datasets import DatasetSource, split_batch
+from influencekit.data._sources import Placement, map_tree, to_tensor
+from influencekit.data._targets import given_twice
+from influencekit.exceptions import InfluenceKitWarning, warn_user
+from influencekit.models._task import Task
+
+__all__ = ["check_padding", "text_rows"]
+
+#: Difference of a padded example's loss, relative to the loss, that is more than rounding.
+_ROUNDING = 1e-2
+
+
+def text_rows(task: Task, X: Any, y: Any, name: str, y_name: str) -> tuple[Any, Any]:
+    """A dict of inputs without its labels, or as a list of items where their lengths differ.
+
+    Parameters
+    ----------
+    task : Task
+        With a ``collate_fn``.
+    X, y : object
+        Data as in :func:`make_examples`.
+    name, y_name : str
+        Names of the arguments in messages.
+
+    Returns
+    -------
+    X, y : object
+    """
+    if isinstance(X, Mapping):
+        inputs, own = split_batch(X, name)
+        if own is not None and y is not None:
+            raise given_twice(name, y_name)
+        y = y if own is None else own
+        if not any(_is_ragged(values) for values in [*inputs.values(), y]):
+            return _of_arrays(task, inputs, y, name)
+        X = _items(inputs)
+    if isinstance(X, list) and X and isinstance(X[0], Mapping) and y is not None:
+        if split_batch(X[0], name)[1] is not None:
+            raise given_twice(name, y_name)
+        if len(X) == len(y):
+            return [{**row, "labels": label} for row, label in zip(X, y, strict=True)], None
+    return X, y
+
+
+def _of_arrays(task: Task, inputs: dict, y: Any, name: str) -> tuple[Any, Any]:
+    """Arrays of inputs and labels, finished as the task's collator finishes a batch."""
+    finished = getattr(task.collate_fn, "finished", None)
+    if y is None or finished is None or np.ndim(y) < 2:
+        return inputs, y
+    return split_batch(finished({**inputs, "labels": y}), name)
+
+
+def _is_ragged(values: Any) -> bool:
+    if not isinstance(values, (list, tuple)):
+        return False
+    return len({np.shape(row)[:1] if hasattr(row, "shape") else _length(row) for row in values}) > 1
+
+
+def _length(row: Any) -> tuple[int, ...]:
+    return (len(row),) if isinstance(row, (list, tuple)) else ()
+
+
+def _items(inputs: Mapping) -> list[dict[str, Any]]:
+    n = min(map(len, inputs.values()))
+    return [{key: values[i] for key, values in inputs.items()} for i in range(n)]
+
+
+@torch.no_grad()
+def check_padding(task: Task, examples: Any, name: str) -> None:
+    """Warn if the loss of an example depends on the padding that its batch adds.
+
+    Parameters
+    ----------
+    task : Task
+    examples : Examples
+        With targets.
+    name : str
+        The argument's name in messages.
+
+    Warns
+    -----
+    InfluenceKitWarning
+    """
+    source = examples.source
+    if not isinstance(source, DatasetSource) or source.even is None or not source.even.longest:
+        return
+    for position in range(min(len(examples), 32)):
+        inputs, targets = split_batch(source.even.alone(position), name)
+        padded = next(examples.take([position]).batches(1))
+        if targets is None and task.input_targets is not None:
+            targets = task.input_targets(inputs)
+        if targets is None or _sizes(inputs) == _sizes(padded.inputs):
+            continue
+        inputs = _placed(examples.placement, inputs)
+        try:
+            alone = task.loss(task.forward(inputs), torch.as_tensor(targets).to(task.device))
+        except (RuntimeError, IndexError, TypeError, ValueError):
+            return  # said where the data are used
+        found = float(task.loss(task.forward(padded.inputs), padded.targets))
+        if abs(found - float(alone)) > _ROUNDING * max(abs(float(alone)), _ROUNDING):
+            warn_user(
+                f"{name}: padding changes the model's loss of example {position}, which is "
+                f"{float(alone):.4g} alone and {found:.4g} when padded to the longest example. "
+                "Scores are those of the padded examples. Give an attention_mask, or pad on the "
+                "right, if training did not see this padding.",
+                InfluenceKitWarning,
+            )
+        return
+
+
+def _sizes(inputs: Any) -> list[tuple[int, ...]]:
+    found: list[tuple[int, ...]] = []
+    map_tree(lambda leaf, _: found.append(tuple(np.shape(leaf))), inputs)
+    return found
+
+
+def _placed(placement: Placement, inputs: Any) -> Any:
+    return placement.place(map_tree(lambda leaf, _: to_tensor(leaf), inputs))
