@@ -138,11 +138,11 @@ def _name(function: Any) -> str:
 
 def _first(batch: Any, k: int, total: int, name: str) -> Any:
     """The first k of a batch's ``total`` examples."""
-    if k == total:
-        return batch
     if isinstance(batch, Mapping):
         return {key: _first(value, k, total, name) for key, value in batch.items()}
-    tensors = isinstance(batch, (tuple, list)) and any(hasattr(v, "shape") for v in batch)
+    tensors = isinstance(batch, (tuple, list)) and any(
+        isinstance(value, (Tensor, np.ndarray)) for value in batch
+    )
     if isinstance(batch, tuple) or tensors:
         return tuple(_first(value, k, total, name) for value in batch)
     if isinstance(batch, (list, Tensor, np.ndarray)):
