@@ -8,7 +8,26 @@ import numpy as np
 
 from influencekit.utils._optional import import_optional
 
-__all__ = ["smallest_k", "top_frame"]
+__all__ = ["check_k", "smallest_k", "top_frame"]
+
+
+def check_k(k: Any, n_columns: int, columns: str) -> None:
+    """Refuse a number of examples that there are not.
+
+    Parameters
+    ----------
+    k : object
+    n_columns : int
+    columns : str
+        What the columns are called in the message.
+
+    Raises
+    ------
+    ValueError
+    """
+    whole = isinstance(k, (int, np.integer)) and not isinstance(k, bool)
+    if not whole or not 1 <= k <= n_columns:
+        raise ValueError(f"k: got {k!r}; accepted are integers from 1 to {columns}={n_columns}.")
 
 
 def smallest_k(rows: np.ndarray, k: int) -> np.ndarray:

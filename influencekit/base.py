@@ -23,7 +23,8 @@ from influencekit._fitted import (
     reject_data_as_model,
 )
 from influencekit._seeded_copies import seeded_copies
-from influencekit._top_k import smallest_k, top_frame
+from influencekit._tokens import token_scores
+from influencekit._top_k import check_k, smallest_k, top_frame
 from influencekit.data._examples import Examples, ExamplesList, each, open_examples
 from influencekit.data._inputs import check_same_length
 from influencekit.models._task import Task, TaskList, as_task, is_model_list
@@ -174,7 +175,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return models, train
 
     @with_gradients
-    def score(self, X: Any, y: Any = None) -> np.ndarray:
+    def score(self, X: Any, y: Any = None, *, by: str = "example") -> np.ndarray:
         """Score every training example for every test example.
 
         Parameters
@@ -182,14 +183,17 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
         y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
             Test targets.  None explains the model's own predictions.
+        by : {"example", "token"}, default="example"
+            "token": one score for each token of the test texts (language models, taggers).
 
         Returns
         -------
-        scores : ndarray of shape (n_test, n_train)
-            Positive marks a proponent.  Training rows that the model never learned from
-            (held out for validation) score 0.
+        scores : ndarray of shape (n_test, n_train), or (n_test, n_train, n_tokens)
+            Positive marks a proponent. Training rows that the model never learned from (held out
+            for validation) and tokens without a label score 0. Tokens sum to the text's score.
         """
-        return self._all_scores(self._queries(X, y))
+        queries = self._queries(X, y)
+        return self._all_scores(queries) if by == "example" else token_scores(self, queries, by)
 
     @with_gradients
     def transform(self, X: Any, y: Any = None) -> Any:
@@ -275,11 +279,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         """
         queries = self._queries(X, y)
         n_columns, columns = self._columns()
-        whole = isinstance(k, (int, np.integer)) and not isinstance(k, bool)
-        if not whole or not 1 <= k <= n_columns:
-            raise ValueError(
-                f"k: got {k!r}; accepted are integers from 1 to {columns}={n_columns}."
-            )
+        check_k(k, n_columns, columns)
         sign = 1.0 if opponents else -1.0
         indices, values = [], []
         for scores in self._score_blocks(queries):

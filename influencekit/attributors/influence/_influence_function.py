@@ -269,10 +269,10 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
         return self._at(fitted, self.damping)
 
     @with_gradients
-    def score(self, X: Any, y: Any = None) -> np.ndarray:
+    def score(self, X: Any, y: Any = None, *, by: str = "example") -> np.ndarray:
         if isinstance(self.output, str) and self.output == "coef":
             return coefficient_scores(self, X)
-        scores = self._all_scores(self._queries(X, y))
+        scores = super().score(X, y, by=by)
         for fitted in self.fitted_ if self.at == "model" else []:
             fitted.warn_of_leverage()
         return scores
