@@ -102,8 +102,8 @@ def check_padding(task: Task, examples: Any, name: str) -> None:
         if targets is None or not _is_longer(padded.inputs, inputs):
             continue
         try:
-            alone = task.forward(_placed(examples.placement, inputs))
-            alone = float(task.loss(alone, torch.as_tensor(targets).to(task.device)))
+            outputs = task.forward(_placed(examples.placement, inputs))
+            alone = float(task.loss(outputs, torch.as_tensor(targets).to(task.device)))
         except (RuntimeError, IndexError, TypeError, ValueError):
             return  # said where the data are used
         found = float(task.loss(task.forward(padded.inputs), padded.targets))

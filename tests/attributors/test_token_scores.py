@@ -109,6 +109,11 @@ def test_what_has_no_tokens_is_refused():
         GradCos().fit(task, X, Y).score(X_QUERY, Y_QUERY, by="token")
     with pytest.raises(ValueError, match="by: got 'tokens'"):
         GradDot().fit(task, X, Y).score(X_QUERY, Y_QUERY, by="tokens")
+    whole = GroupAttributor(GradDot(), property="mean_neg_loss").fit(
+        task, X, Y, groups=np.arange(N) % 2
+    )
+    with pytest.raises(ValueError, match="have no tokens"):
+        whole.score(X_QUERY, Y_QUERY, by="token")
     plain = as_task(nn.Linear(2, 3), loss=nn.CrossEntropyLoss())
     data = torch.randn(4, 2), torch.arange(4) % 3
     with pytest.raises(UnsupportedModelError, match="not a sum over tokens"):
