@@ -14,7 +14,7 @@ from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.utils._long_work import chunks
 from influencekit.utils._random import MAX_SEED, seeds_set
 
-__all__ = ["EvenCollation"]
+__all__ = ["EvenCollation", "draws_random_numbers"]
 
 #: Examples collated at once while the longest are looked for.
 _CHUNK = 256
@@ -52,7 +52,13 @@ class EvenCollation:
         self, items_at: Callable[[list[int]], list], n: int, collate_fn: Callable, name: str
     ):
         self.items_at, self.n, self.collate_fn, self.name = items_at, n, collate_fn, name
-        self.draws = self._draws(items_at(list(range(min(n, _TRIED)))))
+        self.draws = draws_random_numbers(collate_fn, items_at(list(range(min(n, _TRIED)))), name)
+        if self.draws:
+            warn_user(
+                f"{name}: its collate_fn ({_name(collate_fn)}) draws random numbers, as for masked "
+                "tokens. Each example keeps one draw, seeded by its position; training saw others.",
+                InfluenceKitWarning,
+            )
         with seeds_set(0):
             self.longest = items_at(self._longest()) if n > 1 else []
 
@@ -104,31 +110,43 @@ class EvenCollation:
             for axis, size in enumerate(getattr(leaf, "shape", ())[1:])
         }
 
-    def _draws(self, items: list) -> bool:
-        """Whether the collator draws random numbers; only from torch, numpy or Python's random."""
-        first, again = (self._seeded_batch(items, 0) for _ in range(2))
-        if not _same(first, again):
-            raise ValueError(
-                f"{self.name}: its collate_fn ({_name(self.collate_fn)}) gives other batches each "
-                "time, though the generators of torch, numpy and Python were seeded alike; "
-                "accepted is one without a generator of its own. Leave out its seed, or mask the "
-                "data once and give them with their labels."
-            )
-        # a short text may by chance be masked alike several times
-        others = range(1, 1 + max(1, _TRIED // len(items)))
-        if all(_same(first, self._seeded_batch(items, seed)) for seed in others):
-            return False
-        warn_user(
-            f"{self.name}: its collate_fn ({_name(self.collate_fn)}) draws random numbers, as for "
-            "masked tokens. Each example keeps one draw, seeded by its position; training saw "
-            "others.",
-            InfluenceKitWarning,
-        )
-        return True
 
-    def _seeded_batch(self, items: list, seed: int) -> Any:
+def draws_random_numbers(collate_fn: Callable, items: list, name: str) -> bool:
+    """Whether a collator draws random numbers, from torch, numpy or Python's random.
+
+    Parameters
+    ----------
+    collate_fn : callable
+    items : list
+        Some of a Dataset's items.
+    name : str
+        The argument's name in messages.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    ValueError
+        If it draws from a generator of its own.
+    """
+
+    def batch(seed: int) -> Any:
         with seeds_set(seed):
-            return self.collate_fn(items)
+            return collate_fn(items)
+
+    first = batch(0)
+    if not _same(first, batch(0)):
+        raise ValueError(
+            f"{name}: its collate_fn ({_name(collate_fn)}) gives other batches each "
+            "time, though the generators of torch, numpy and Python were seeded alike; "
+            "accepted is one without a generator of its own. Leave out its seed, or mask the "
+            "data once and give them with their labels."
+        )
+    # a short text may by chance be masked alike several times
+    others = range(1, 1 + max(1, _TRIED // len(items)))
+    return not all(_same(first, batch(seed)) for seed in others)
 
 
 def _name(function: Any) -> str:

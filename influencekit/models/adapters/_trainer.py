@@ -10,6 +10,7 @@ from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._optimizers import weight_decay_penalty
 from influencekit.models._task import Task, as_task
 from influencekit.models.adapters._collate import PadItems
+from influencekit.models.adapters._transformers import trained_module
 
 __all__ = ["TransformersTrainer", "trainer_task"]
 
@@ -55,8 +56,7 @@ def trainer_task(model: Any, loss: Any = None) -> Task:
     net = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     task = as_task(net) if loss is None else as_task(net, loss)
     optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
-    owner = task.estimator.get_base_model() if hasattr(net, "get_base_model") else net
-    penalty = {} if optimizer is None else weight_decay_penalty(optimizer, owner)
+    penalty = {} if optimizer is None else weight_decay_penalty(optimizer, trained_module(net))
     penalty = {name: strength for name, strength in penalty.items() if name in task.parameters}
     collate_fn = trainer.data_collator
     if isinstance(task.collate_fn, PadItems):

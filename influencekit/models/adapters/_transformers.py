@@ -20,7 +20,7 @@ from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.models.losses._elementwise import SquaredError
 from influencekit.models.losses._sequence import SequenceCrossEntropy
 
-__all__ = ["is_adapted", "is_pretrained", "next_tokens", "transformers_task"]
+__all__ = ["is_adapted", "is_pretrained", "next_tokens", "trained_module", "transformers_task"]
 
 #: What a model predicts, by the end of its class's name.
 _HEADS = {
@@ -77,11 +77,11 @@ def transformers_task(model: Any, loss: Any = None) -> Task:
     -100 are not in the loss. The labels of a causal language model may be left out; then they are
     its ``input_ids``, without the tokens whose ``attention_mask`` is 0.
     """
-    model, known = (model.get_base_model(), model) if is_adapted(model) else (model, model)
+    known, model = model, model.get_base_model() if is_adapted(model) else model
     head = _head(model)
     own = loss is None
     criterion = Criterion(_own_loss(model, head)) if own else read_criterion(loss)
-    module: Any = copy_module(known if _has_prompts(known) else model)
+    module: Any = copy_module(trained_module(known))
     inner = module.get_base_model() if _has_prompts(known) else module
     if hasattr(getattr(inner, "config", None), "use_cache"):
         inner.config.use_cache = False
@@ -108,6 +108,23 @@ def is_adapted(model: Any) -> bool:
         for kind in type(model).__mro__
     )
     return adapted and is_pretrained(model.get_base_model())
+
+
+def trained_module(model: Any) -> nn.Module:
+    """The module whose copy is that of the model's Task.
+
+    The adapters of a PeftModel stand inside the model that it wraps; learned prompts do not.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+
+    Returns
+    -------
+    torch.nn.Module
+    """
+    inside = is_adapted(model) and not _has_prompts(model)
+    return model.get_base_model() if inside else model
 
 
 def _collator(model: Any, head: str | None) -> PadItems:
