@@ -25,6 +25,7 @@ from influencekit.utils._torch import (
     twice,
     uncompiled,
     with_gradients,
+    without_cudnn,
 )
 
 __all__ = ["Task", "TaskList", "as_task", "is_model_list"]
@@ -178,7 +179,7 @@ class Task:
         """
         alone = self.needs_two and count_rows(inputs) == 1
         inputs = twice(inputs) if alone else inputs
-        with MODULE_LOCK, uncompiled():
+        with MODULE_LOCK, uncompiled(), without_cudnn(self.module, self.device):
             raw = call_module(self.module, inputs, parameters)
         if not isinstance(raw, Tensor):
             raw = loss_output(raw, self.loss, type(self.module).__name__)

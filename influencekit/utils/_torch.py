@@ -30,6 +30,7 @@ __all__ = [
     "twice",
     "uncompiled",
     "with_gradients",
+    "without_cudnn",
 ]
 
 F = TypeVar("F", bound=Callable)
@@ -173,6 +174,23 @@ def uncompiled() -> AbstractContextManager:
     if "torch._dynamo" not in sys.modules:  # nothing is compiled
         return nullcontext()
     return torch.compiler.set_stance("force_eager")
+
+
+def without_cudnn(module: nn.Module, device: torch.device) -> AbstractContextManager:
+    """Run recurrent layers on CUDA without cuDNN, which has no backward pass in eval mode.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    device : torch.device
+
+    Returns
+    -------
+    context manager
+    """
+    if device.type != "cuda" or not any(isinstance(p, nn.RNNBase) for p in module.modules()):
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=False)
 
 
 @contextmanager

@@ -21,11 +21,10 @@ def llama(transformers, kind="LlamaForCausalLM", **changes):
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=32,
-        vocab_size=V,
         initializer_range=0.3,
         pad_token_id=0,
         tie_word_embeddings=True,
-        **changes,
+        **{"vocab_size": V, **changes},
     )
     return getattr(transformers, kind)(config).double()
 

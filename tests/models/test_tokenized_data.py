@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from influencekit import GradDot, InfluenceFunction
+from influencekit.exceptions import ProjectionWarning
 from influencekit.models import as_task
 from tests.models._tiny_texts import (
     LENGTHS,
@@ -234,6 +237,15 @@ def test_curvatures_work_on_a_language_model_by_themselves(model, curvature):
     whole, tokens = attributor.score(QUERIES), attributor.score(QUERIES, by="token")
     assert tokens.shape == (2, 5, max(map(length, QUERIES)))
     np.testing.assert_allclose(tokens.sum(2), whole, rtol=1e-6, atol=1e-6 * abs(whole).max())
+
+
+@pytest.mark.parametrize("curvature", ["auto", "logra"])
+def test_curvatures_of_a_large_vocabulary(curvature):
+    model = llama(transformers, vocab_size=1500).float()  # too many outputs for their Hessian
+    attributor = InfluenceFunction(curvature, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ProjectionWarning)
+        assert np.isfinite(attributor.fit(model, TEXTS[:4]).score(QUERIES)).all()
 
 
 def test_what_an_item_must_be_is_said(model):
