@@ -36,7 +36,13 @@ def text_rows(task: Task, X: Any, y: Any, name: str, y_name: str) -> tuple[Any, 
     -------
     X, y : object
     """
+    if isinstance(X, str) or (isinstance(X, (list, tuple)) and X and isinstance(X[0], str)):
+        raise TypeError(
+            f"{name}: got texts; accepted are their tokens, as dicts of the arguments of "
+            f"{task.name}. Tokenize them first: {name} = tokenizer(texts)."
+        )
     if isinstance(X, Mapping):
+        _check_entries(task, X, name)
         inputs, own = split_batch(X, name)
         if own is not None and y is not None:
             raise given_twice(name, y_name)
@@ -55,9 +61,22 @@ def text_rows(task: Task, X: Any, y: Any, name: str, y_name: str) -> tuple[Any, 
 def _of_arrays(task: Task, inputs: dict, y: Any, name: str) -> tuple[Any, Any]:
     """Arrays of inputs and labels, finished as the task's collator finishes a batch."""
     finished = getattr(task.collate_fn, "finished", None)
-    if y is None or finished is None or np.ndim(y) < 2:
+    if finished is None:
         return inputs, y
+    if y is None or np.ndim(y) < 2:
+        return finished(inputs), y
     return split_batch(finished({**inputs, "labels": y}), name)
+
+
+def _check_entries(task: Task, X: Mapping, name: str) -> None:
+    """Refuse a dict that has no argument of the model, such as a DatasetDict."""
+    columns = getattr(task.collate_fn, "columns", X)
+    if X and not any(key in columns for key in X):
+        raise ValueError(
+            f"{name}: got a {type(X).__name__} with the entries {list(X)[:5]}; accepted are "
+            f"arguments of {task.name}, such as {list(columns)[:3]}. Of a DatasetDict, give one "
+            "Dataset."
+        )
 
 
 def _is_ragged(values: Any) -> bool:

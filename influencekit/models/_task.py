@@ -383,4 +383,5 @@ def is_model_list(model: Any) -> bool:
         return True
     if not isinstance(model, (list, tuple)) or not model:
         return False
-    return all(isinstance(item, (Task, nn.Module)) or hasattr(item, "fit") for item in model)
+    known = as_task.dispatch
+    return all(hasattr(x, "fit") or known(type(x)) is not known(object) for x in model)

@@ -14,7 +14,7 @@ from influencekit.exceptions import (
     NotStationaryWarning,
     UnsupportedModelError,
 )
-from influencekit.models import SequenceCrossEntropy
+from influencekit.models import SequenceCrossEntropy, load_checkpoints
 from tests.models._tiny_texts import TEXTS, V, dot_products, llama, next_token_loss, same
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -219,3 +219,39 @@ def test_adapters_that_are_not_known_are_refused():
     config = peft.PromptTuningConfig(num_virtual_tokens=2, task_type="TOKEN_CLS")
     with pytest.raises(UnsupportedModelError, match="PROMPT_TUNING of a LlamaForToken"):
         as_task(peft.get_peft_model(base, config))
+
+
+def test_checkpoints_in_folders(train, tmp_path):
+    trainer = train(llama(transformers), save_strategy="steps", save_steps=1)
+    folders = sorted(tmp_path.glob("checkpoint-*"))
+    tasks = load_checkpoints(trainer, folders)
+    assert len(tasks) == 2
+    ends = tasks[1].module.state_dict()
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(ends[name], value)
+    first = transformers.LlamaForCausalLM.from_pretrained(folders[0]).double()
+    same(GradDot().fit(tasks[0], TEXTS).score(QUERIES), scores_by_autograd(first))
+    with pytest.raises(ValueError, match=r"has no model\.safetensors"):
+        load_checkpoints(trainer, [tmp_path])
+
+
+def test_checkpoints_of_adapters_in_folders(train, tmp_path):
+    peft = pytest.importorskip("peft", reason="peft is not installed")
+    config = ADAPTERS["lora"](peft)
+    config.task_type = "CAUSAL_LM"
+    base = llama(transformers)
+    trainer = train(peft.get_peft_model(base, config).double(), save_strategy="steps", save_steps=2)
+    (task,) = load_checkpoints(trainer, [tmp_path / "checkpoint-2"])
+    wanted = dict(trainer.model.get_base_model().named_parameters())
+    for name, parameter in task.parameters.items():
+        torch.testing.assert_close(parameter.detach(), wanted[name].detach(), rtol=1e-6, atol=0)
+
+
+def test_several_trainers_and_what_is_no_data(train):
+    one, other = train(llama(transformers)), train(llama(transformers), learning_rate=1e-3)
+    each = [GradDot().fit(t, TEXTS).score(QUERIES) for t in (one, other)]
+    np.testing.assert_allclose(GradDot().fit([one, other], TEXTS).score(QUERIES), sum(each) / 2)
+    with pytest.raises(TypeError, match=r"Tokenize them first: X = tokenizer\(texts\)"):
+        GradDot().fit(one, ["a text"])
+    with pytest.raises(ValueError, match=r"the entries \['train'\]"):
+        GradDot().fit(one, {"train": TEXTS})

@@ -106,19 +106,9 @@ def _one_run(model: Any, X: Any, y: Any, given: Any, n: int, seed: int | None) -
 def _with_states(end: Task, states: list[Any]) -> TaskList:
     """Checkpoints from their weights; buffers and frozen weights may be left out of them."""
     own = end.module.state_dict()
-    full = [_whole(own, state) if isinstance(state, dict) else state for state in states]
+    buffers = {name: own[name] for name, _ in end.module.named_buffers() if name in own}
+    full = [{**buffers, **state} if isinstance(state, dict) else state for state in states]
     return load_checkpoints(end, full)
-
-
-def _whole(own: dict[str, torch.Tensor], state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A state with what it leaves out: other names of its weights (tied ones), else the end's."""
-    given = {own[name].data_ptr(): name for name in state if name in own and own[name].numel()}
-    left_out = {
-        name: state[given[value.data_ptr()]] if value.data_ptr() in given else value
-        for name, value in own.items()
-        if name not in state
-    }
-    return {**left_out, **state}
 
 
 def _is_end_of(end: Task, model: Any) -> bool:

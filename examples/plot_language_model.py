@@ -23,8 +23,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArgumen
 from influencekit import GradDot, InfluenceFunction, RunAverage
 from influencekit.training import TrainerCheckpoints
 
-words = "the cat dog bird is black brown yellow red and it sleeps runs sings here now".split()
-token = {word: i + 1 for i, word in enumerate(words)}  # 0 is padding
+words = "the cat dog bird is black brown yellow red and it sleeps runs sings now"
+token = {word: i + 1 for i, word in enumerate(words.split())}  # 0 is padding
 
 rng = np.random.default_rng(0)
 animals = {"cat": ("black", "sleeps"), "dog": ("brown", "runs"), "bird": ("yellow", "sings")}
@@ -39,7 +39,7 @@ texts = [{"input_ids": [token[word] for word in text.split()]} for text in sente
 torch.manual_seed(0)
 model = LlamaForCausalLM(
     LlamaConfig(
-        vocab_size=len(words) + 1,
+        vocab_size=len(token) + 1,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
