@@ -179,7 +179,7 @@ class Task:
         """
         alone = self.needs_two and count_rows(inputs) == 1
         inputs = twice(inputs) if alone else inputs
-        with MODULE_LOCK, uncompiled(), without_cudnn(self.module, self.device):
+        with MODULE_LOCK, uncompiled(), without_cudnn(self.module):
             raw = call_module(self.module, inputs, parameters)
         if not isinstance(raw, Tensor):
             raw = loss_output(raw, self.loss, type(self.module).__name__)

@@ -176,19 +176,19 @@ def uncompiled() -> AbstractContextManager:
     return torch.compiler.set_stance("force_eager")
 
 
-def without_cudnn(module: nn.Module, device: torch.device) -> AbstractContextManager:
-    """Run recurrent layers on CUDA without cuDNN, which has no backward pass in eval mode.
+def without_cudnn(module: nn.Module) -> AbstractContextManager:
+    """Run recurrent layers without cuDNN, which has no backward pass of them in eval mode.
 
     Parameters
     ----------
     module : torch.nn.Module
-    device : torch.device
 
     Returns
     -------
     context manager
     """
-    if device.type != "cuda" or not any(isinstance(p, nn.RNNBase) for p in module.modules()):
+    recurrent = (part for part in module.modules() if isinstance(part, nn.RNNBase))
+    if not any(torch.backends.cudnn.is_acceptable(next(part.parameters())) for part in recurrent):
         return nullcontext()
     return torch.backends.cudnn.flags(enabled=False)
 

@@ -326,15 +326,13 @@ def test_logits_are_picked_out_of_a_dict():
     torch.testing.assert_close(found, module.linear(torch.ones(2, 4)))
 
 
-def test_recurrent_layers_on_cuda_run_without_cudnn():
-    before, cuda = torch.backends.cudnn.enabled, torch.device("cuda")
-    for module, device, off in (
-        (nn.Sequential(nn.GRU(2, 3)), cuda, True),
-        (nn.LSTM(2, 3), torch.device("cpu"), False),
-        (nn.Linear(2, 3), cuda, False),
-    ):
-        with without_cudnn(module, device):
-            assert torch.backends.cudnn.enabled == (before and not off)
+@pytest.mark.parametrize("on_cuda", [True, False])
+def test_recurrent_layers_on_cuda_run_without_cudnn(on_cuda, monkeypatch):
+    before = torch.backends.cudnn.enabled
+    monkeypatch.setattr(torch.backends.cudnn, "is_acceptable", lambda tensor: on_cuda)
+    for module, recurrent in ((nn.Sequential(nn.GRU(2, 3)), True), (nn.Linear(2, 3), False)):
+        with without_cudnn(module):
+            assert torch.backends.cudnn.enabled == (before and not (on_cuda and recurrent))
         assert torch.backends.cudnn.enabled == before
 
 
