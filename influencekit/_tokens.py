@@ -23,7 +23,9 @@ _BATCH = 64
 _ROUNDING = 1e-2
 
 
-def token_scores(attributor: Any, queries: Examples | ExamplesList, by: str) -> np.ndarray:
+def token_scores(
+    attributor: Any, queries: Examples | ExamplesList, by: str, return_std: bool = False
+) -> np.ndarray:
     """Scores of every training example for every token of the queries.
 
     A token's score is that of its text with the labels of all other tokens taken out of the loss,
@@ -35,6 +37,8 @@ def token_scores(attributor: Any, queries: Examples | ExamplesList, by: str) -> 
         Fitted.
     queries : Examples or ExamplesList
     by : {"token"}
+    return_std : bool, default=False
+        Refused.
 
     Returns
     -------
@@ -49,6 +53,10 @@ def token_scores(attributor: Any, queries: Examples | ExamplesList, by: str) -> 
         If the attributor's scores of tokens do not sum to the score of the text.
     """
     check_choice("by", by, ("example", "token"))
+    if return_std:
+        raise ValueError(
+            "return_std=True: not known for tokens; accepted with by='token' is False."
+        )
     pairs = list(zip(each(attributor._models), each(queries), strict=True))
     loss = _loss_of_tokens(pairs[0][0])
     targets = [_targets(task, examples) for task, examples in pairs]

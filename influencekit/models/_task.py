@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, reduce, singledispatch
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from influencekit.models._module import duplicate
 from influencekit.models._no_gradients import no_gradients
 from influencekit.models._several_outputs import loss_output
 from influencekit.models.losses._base import OutputLoss, class_positions
+from influencekit.models.snapshot._kept import put_back
 from influencekit.utils._torch import (
     MODULE_LOCK,
     call_module,
@@ -93,6 +95,12 @@ class Task:
     needs_two : bool
         Whether the module loses the axis of a single example (``x.squeeze()``), so that one
         example is run twice.
+    keeps_outputs : bool
+        Whether the module keeps what it computed with gradients (a cache), so that its attributes
+        are put back after each pass.
+    output_place : tuple or None
+        Position, level by level, of the loss's entry in a tuple of outputs without names; None
+        until data have shown it.
     """
 
     module: nn.Module
@@ -112,6 +120,8 @@ class Task:
     feature_names_in: np.ndarray | None = None
     convex: bool = False
     needs_two: bool = False
+    keeps_outputs: bool = False
+    output_place: tuple[Any, ...] | None = None
 
     def __repr__(self) -> str:
         classes = "" if self.classes is None else f", n_classes={len(self.classes)}"
@@ -179,10 +189,11 @@ class Task:
         """
         alone = self.needs_two and count_rows(inputs) == 1
         inputs = twice(inputs) if alone else inputs
-        with MODULE_LOCK, uncompiled(), without_cudnn(self.module):
+        kept = put_back(self.module) if self.keeps_outputs else nullcontext()
+        with MODULE_LOCK, uncompiled(), without_cudnn(self.module), kept:
             raw = call_module(self.module, inputs, parameters)
         if not isinstance(raw, Tensor):
-            raw = loss_output(raw, self.loss, type(self.module).__name__)
+            raw = loss_output(raw, self.loss, self.output_place, type(self.module).__name__)
         if raw.is_floating_point() and raw.element_size() < 4:  # a loss would be rounded
             raw = raw.to(self.dtype)
         outputs = raw if self.link is None else self.link(raw)
@@ -223,7 +234,7 @@ class Task:
         return sample_weight if weights is None else weights * sample_weight
 
     def _class_weights(self, targets: Tensor, sample_weight: Tensor | None) -> Tensor | None:
-        if self.class_weight is None:
+        if self.class_weight is None or self.loss.weighs_classes(targets):
             return self.loss.example_weights(targets)
         targets = class_positions(targets)
         if isinstance(self.class_weight, str):

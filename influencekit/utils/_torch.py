@@ -27,6 +27,7 @@ __all__ = [
     "plain_kernels",
     "select_rows",
     "simple_kernels",
+    "tolerance",
     "twice",
     "uncompiled",
     "with_gradients",
@@ -149,6 +150,35 @@ def has_reentrant_checkpoints(outputs: Tensor) -> bool:
     return False
 
 
+def call_module(
+    module: nn.Module, inputs: Any, parameters: Mapping[str, Tensor] | None = None
+) -> Any:
+    """Call a module on a tensor, a dict (keyword arguments) or a tuple (positional).
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    inputs : Tensor, dict or tuple of Tensor
+    parameters : mapping of str to Tensor, default=None
+        Tensors that replace the module's own.
+
+    Returns
+    -------
+    object
+        Return value of the module's forward.
+    """
+    args, kwargs = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
+    args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
+    if parameters is None:
+        return module(*args, **kwargs)
+    return torch.func.functional_call(module, dict(parameters), args, kwargs)
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """Largest relative difference that counts as rounding."""
+    return 2 * torch.finfo(dtype).eps ** 0.5
+
+
 def twice(inputs: Any) -> Any:
     """A batch of one example, as a batch of this example twice."""
     return map_tensors(lambda t: torch.cat([t, t]) if t.ndim and len(t) == 1 else t, inputs)
@@ -225,27 +255,3 @@ def plain_kernels() -> Iterator[None]:
             yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
-
-
-def call_module(
-    module: nn.Module, inputs: Any, parameters: Mapping[str, Tensor] | None = None
-) -> Any:
-    """Call a module on a tensor, a dict (keyword arguments) or a tuple (positional).
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    inputs : Tensor, dict or tuple of Tensor
-    parameters : mapping of str to Tensor, default=None
-        Tensors that replace the module's own.
-
-    Returns
-    -------
-    object
-        Return value of the module's forward.
-    """
-    args, kwargs = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
-    args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
-    if parameters is None:
-        return module(*args, **kwargs)
-    return torch.func.functional_call(module, dict(parameters), args, kwargs)
