@@ -9,16 +9,9 @@ import numpy as np
 import torch
 from skorch.dataset import Dataset as SkorchDataset
 from torch import Tensor
-from torch.utils.data import (
-    DataLoader,
-    IterableDataset,
-    RandomSampler,
-    Subset,
-    SubsetRandomSampler,
-    WeightedRandomSampler,
-    default_collate,
-)
+from torch.utils.data import DataLoader, IterableDataset, Subset, default_collate
 
+from influencekit.data._loaders import check_loader
 from influencekit.data._sources import Rows, Source, check_finite, leaves, map_tree, to_tensor
 from influencekit.utils._long_work import chunks
 
@@ -49,21 +42,78 @@ class DatasetSource(Source):
         return len(self.dataset)
 
     def read(self, rows: Rows) -> Any:
-        inputs = map_tree(lambda leaf, _: to_tensor(leaf), self.read_pair(rows)[0])
+        inputs = map_tree(self._tensor, self.read_pair(rows)[0])
         for path, tensor in leaves(inputs):
             check_finite(tensor, f"{self.name}{path}")
         return inputs
 
+    def _tensor(self, leaf: Any, path: str) -> Tensor:
+        if not isinstance(leaf, (Tensor, np.ndarray)) or np.asarray(leaf).dtype.kind not in "fiub":
+            kind = type(leaf[0] if isinstance(leaf, list) and leaf else leaf).__name__
+            raise TypeError(
+                f"{self.name}{path}: {self._kind} yields {kind}; accepted are Tensors and arrays of "
+                "numbers. Encode text in the Dataset, or in a DataLoader's collate_fn."
+            )
+        return to_tensor(leaf)
+
     def read_pair(self, rows: Rows) -> tuple[Any, Any]:
         """Inputs and targets (None if the Dataset yields none), as collated."""
         positions = np.arange(len(self))[rows].tolist()
-        if getattr(self.dataset, "__getitems__", None):
-            items = self.dataset.__getitems__(positions)
-        else:
-            items = [self.dataset[i] for i in positions]
-        batch = (self.collate_fn or default_collate)(items)
+        batch = self._collated(self._items(positions))
         inputs, targets = split_batch(batch, self.name)
+        for path, leaf in leaves((inputs, targets)):
+            shape = getattr(leaf, "shape", ())
+            if len(shape) and shape[0] != len(positions):
+                raise ValueError(
+                    f"{self.name}: collate_fn made {shape[0]} rows of {len(positions)} items (entry "
+                    f"{path} of its batch, shape {tuple(shape)}); accepted is one row for each item."
+                )
         return inputs, None if self._placeholder_targets else targets
+
+    @property
+    def _kind(self) -> str:
+        return f"the Dataset {type(self.dataset).__name__}"
+
+    def _items(self, positions: list[int]) -> Any:
+        """Items of the Dataset; its own error is said with its position."""
+        if getattr(self.dataset, "__getitems__", None):
+            return self.dataset.__getitems__(positions)
+        items = []
+        for i in positions:
+            try:
+                items.append(self.dataset[i])
+            except Exception as error:
+                raise ValueError(
+                    f"{self.name}: {self._kind} of length {len(self)} raises "
+                    f"{type(error).__name__} at item {i}: {error}. Accepted is a Dataset that has "
+                    "an item at each position below its length. Its own error is shown above."
+                ) from error
+        return items
+
+    def _collated(self, items: Any) -> Any:
+        """A batch of items."""
+        try:
+            return (self.collate_fn or default_collate)(items)
+        except Exception as error:
+            raise ValueError(
+                f"{self.name}: a batch of {len(items)} items of {self._kind} cannot be made. Its "
+                f"collate_fn raises {type(error).__name__}: {error}. Accepted are items whose "
+                "tensors have one shape, in the same entries. Pad them, or give a DataLoader with a "
+                "collate_fn that does."
+            ) from error
+
+    def check_repeats(self) -> None:
+        """Refuse a Dataset whose first or last item changes from one read to the next."""
+        for row in {0, len(self) - 1}:
+            first, second = (self.read_pair(np.array([row])) for _ in range(2))
+            changed = [path for path, *pair in _pairs(first, second) if not _equal(*pair)]
+            if changed:
+                raise ValueError(
+                    f"{self.name}: two reads of item {row} of {self._kind} differ (entry "
+                    f"{changed[0]} of its batch), so its gradients would be of other data at every "
+                    "pass. Accepted is a Dataset that gives the same item each time. Switch off "
+                    "random augmentation and masking, or read the items once into a list."
+                )
 
     def read_targets(self, batch_size: int = 256) -> Any:
         """All targets, from one pass over the Dataset; None if it yields none."""
@@ -80,10 +130,32 @@ def open_dataset(X: Any, name: str) -> DatasetSource:
     """Read a Dataset, or a DataLoader's Dataset with its ``collate_fn``, in order."""
     if isinstance(X, DataLoader):
         _check_map_style(X.dataset, name)
-        _check_loader(X, name)
-        return DatasetSource(X.dataset, X.collate_fn, name)
-    _check_map_style(X, name)
-    return DatasetSource(X, None, name)
+        check_loader(X, name)
+        source = DatasetSource(X.dataset, X.collate_fn, name)
+    else:
+        _check_map_style(X, name)
+        source = DatasetSource(X, None, name)
+    source.check_repeats()
+    return source
+
+
+def _pairs(first: Any, second: Any) -> list[tuple[str, Any, Any]]:
+    """Leaves of two reads of one item, side by side."""
+    own, other = list(leaves(first)), list(leaves(second))
+    if [path for path, _ in own] != [path for path, _ in other]:
+        return [("", 0, 1)]
+    return [(path, one, two) for (path, one), (_, two) in zip(own, other, strict=True)]
+
+
+def _equal(one: Any, two: Any) -> bool:
+    """Whether two leaves are the same, NaN included; True for what cannot be compared."""
+    try:
+        return bool(np.array_equal(np.asarray(one), np.asarray(two), equal_nan=True))
+    except (TypeError, RuntimeError, ValueError):
+        try:
+            return bool(np.array_equal(np.asarray(one), np.asarray(two)))
+        except (TypeError, RuntimeError, ValueError):
+            return True
 
 
 def _joined(parts: list[Any]) -> Any:
@@ -142,25 +214,3 @@ def _check_map_style(dataset: Any, name: str) -> None:
         )
     if len(dataset) == 0:
         raise ValueError(f"{name}: got an empty {type(dataset).__name__}; give at least one row.")
-
-
-def _check_loader(loader: DataLoader, name: str) -> None:
-    """Refuse a DataLoader that does not yield each example of its dataset exactly once."""
-    if loader.batch_size is None and loader.batch_sampler is None:
-        raise ValueError(
-            f"{name}: got a DataLoader with batch_size=None, whose dataset makes its own batches; "
-            "accepted is one that batches single examples. Give batch_size, or pass arrays."
-        )
-    sampler = loader.sampler
-    partial = isinstance(sampler, (SubsetRandomSampler, WeightedRandomSampler))
-    if isinstance(sampler, RandomSampler):
-        size = len(loader.dataset)  # type: ignore[arg-type]
-        partial = sampler.replacement or sampler.num_samples != size
-    elif not partial and hasattr(sampler, "__len__"):
-        partial = len(sampler) != len(loader.dataset)  # type: ignore[arg-type]
-    if partial:
-        raise ValueError(
-            f"{name}: got a DataLoader with a {type(sampler).__name__} that does not yield every "
-            f"example exactly once; accepted is shuffle=True or False. Name the examples instead: "
-            "DataLoader(torch.utils.data.Subset(dataset, rows))."
-        )

@@ -20,7 +20,12 @@ from influencekit.data._inputs import (
 )
 from influencekit.data._own_losses import check_own_loss, is_structured, pack_targets
 from influencekit.data._sources import Batch, Placement, Source, leaves
-from influencekit.data._targets import check_targets, encode_targets, one_column
+from influencekit.data._targets import (
+    check_targets,
+    encode_targets,
+    one_column,
+    refuse_odd_targets,
+)
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task, TaskList
 from influencekit.models.snapshot._trial import try_task
@@ -284,6 +289,7 @@ def _given_twice(name: str, y_name: str) -> ValueError:
 def _encode(task: Task, source: Source, y: Any, name: str, y_name: str) -> Tensor:
     if isinstance(y, (tuple, Mapping)) and is_structured(y):
         return pack_targets(task, source, y, y_name)
+    refuse_odd_targets(y, y_name)
     y = one_column(y) if hasattr(y, "shape") else np.asarray(y)
     if len(y.shape) == 0:
         raise ValueError(f"{y_name}: got {y!r}; accepted: one target for each example.")

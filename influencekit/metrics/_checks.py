@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from influencekit.utils._arguments import refuse_masked
+
 __all__ = ["check_finite", "check_masks", "check_outputs", "check_same_shape"]
 
 
@@ -26,6 +28,11 @@ def check_finite(values: ArrayLike, name: str, ndim: int | tuple[int, ...], axes
     ValueError
         If it is not numeric, has another number of axes, is empty, or holds NaN or infinity.
     """
+    refuse_masked(name, values)
+    given = np.asarray(values)
+    if given.dtype.kind in "US" or given.dtype.kind == "c":
+        what = "complex numbers" if given.dtype.kind == "c" else "text"
+        raise ValueError(f"`{name}`: got {what} ({given.dtype}); accepted are real numbers, shape {axes}.")
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -61,6 +68,7 @@ def check_outputs(outputs: ArrayLike, name: str = "outputs") -> NDArray:
 
 def check_masks(masks: ArrayLike, n_subsets: int | None = None) -> NDArray:
     """Boolean membership masks (n_subsets, n_train) from booleans or zeros and ones."""
+    refuse_masked("masks", masks)
     array = np.asarray(masks)
     if array.ndim != 2 or array.size == 0:
         raise ValueError(f"`masks` must have shape (n_subsets, n_train); got {array.shape}.")

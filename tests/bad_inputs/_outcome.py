@@ -40,7 +40,8 @@ def outcome(use, said):
     else:
         message = f"{type(error).__name__}: {error}"
         text = str(error)
-        if type(error) in BARE or any(phrase in text.split(". ")[0] for phrase in INTERNAL):
+        named = text.split(":")[0].strip("`").replace("_", "").isalnum()  # "X_query: got ..."
+        if type(error) in BARE or (not named and any(phrase in text for phrase in INTERNAL)):
             return "raw", message
     missing = [word for word in said.split("; ") if word.strip() not in message]
     if missing or not any(word in message for word in ADVICE):

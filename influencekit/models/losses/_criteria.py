@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._links import Logit, NormalizedLogProbabilities
-from influencekit.models.losses._base import OutputLoss
+from influencekit.models.losses._base import NONNEGATIVE, OutputLoss
 from influencekit.models.losses._binary import BinaryCrossEntropy
 from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.models.losses._custom import CustomLoss
@@ -49,6 +49,7 @@ FUNCTIONAL: dict[Callable[..., Tensor], type[nn.Module]] = {
     F.l1_loss: nn.L1Loss,
     F.smooth_l1_loss: nn.SmoothL1Loss,
     F.huber_loss: nn.HuberLoss,
+    F.poisson_nll_loss: nn.PoissonNLLLoss,
 }
 
 
@@ -164,6 +165,12 @@ def _elementwise(criterion: nn.Module) -> Criterion:
     return Criterion(ElementwiseLoss(function, reduction == "mean"), reduction=reduction)
 
 
+def _poisson(criterion: nn.PoissonNLLLoss) -> Criterion:
+    read = _elementwise(criterion)
+    read.loss.target_range = NONNEGATIVE
+    return read
+
+
 _READERS: dict[type, Callable[[Any], Criterion]] = {
     nn.CrossEntropyLoss: _cross_entropy,
     nn.NLLLoss: _nll,
@@ -173,6 +180,7 @@ _READERS: dict[type, Callable[[Any], Criterion]] = {
     nn.L1Loss: _elementwise,
     nn.SmoothL1Loss: _elementwise,
     nn.HuberLoss: _elementwise,
+    nn.PoissonNLLLoss: _poisson,
 }
 
 

@@ -116,6 +116,11 @@ def run_one(
     with seeding:
         if job.retrain is not None:
             model = job.retrain(X, y, seed)
+            if not hasattr(model, "predict") and not callable(model):
+                raise TypeError(
+                    f"retrain: the function returned {type(model).__name__}; accepted is a fitted "
+                    "model."
+                )
         else:
             weights = take_rows(job.sample_weight, rows)
             with _naming_missing_classes(job, y):

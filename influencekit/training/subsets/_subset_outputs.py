@@ -11,6 +11,7 @@ import numpy as np
 from influencekit.exceptions import ResourceError
 from influencekit.metrics._text import not_finite_text
 from influencekit.utils._archives import DamagedFile, read_arrays
+from influencekit.utils._arguments import refuse_masked
 from influencekit.utils._files import whole_file
 
 __all__ = ["SubsetOutputs", "check_masks", "draw_masks"]
@@ -162,6 +163,13 @@ class SubsetOutputs:
         ResourceError
             If it unpacks to more than half of the free memory.
         """
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"path: got {path!r}; accepted is the path of a file.")
+        if not os.path.exists(path):
+            raise FileNotFoundError(
+                f"path: {os.fspath(path)} does not exist; accepted is a file written by "
+                "SubsetOutputs.save."
+            )
         try:
             stored = read_arrays(path)
         except DamagedFile as error:
@@ -184,10 +192,12 @@ class SubsetOutputs:
 
 def check_masks(masks: np.ndarray, n_train: int | None = None) -> np.ndarray:
     """Masks as a bool array (n_subsets, n_train), with at least one row in every subset."""
+    refuse_masked("masks", masks)
+    given = masks if isinstance(masks, str) else ""
     masks = np.asarray(masks)
     if masks.dtype != bool or masks.ndim != 2:
         raise ValueError(
-            f"masks: got dtype {masks.dtype} and shape {masks.shape}; accepted is a bool array "
+            f"masks: got {repr(given) + ', ' if given else ''}dtype {masks.dtype} and shape {masks.shape}; accepted is a bool array "
             "of shape (n_subsets, n_train), True for the rows of a subset."
         )
     if n_train is not None and masks.shape[1] != n_train:
@@ -197,7 +207,7 @@ def check_masks(masks: np.ndarray, n_train: int | None = None) -> np.ndarray:
         )
     empty = np.flatnonzero(~masks.any(axis=1))
     if len(empty):
-        raise ValueError(f"masks: subset {empty[0]} is empty; every subset needs at least one row.")
+        raise ValueError(f"masks: subset {empty[0]} has no row; every subset needs at least one. Leave it out.")
     return masks
 
 
