@@ -252,17 +252,30 @@ def of_models(values: list) -> Any:
 
 def reject_data_as_model(attributor: Any, model: Any, X: Any) -> None:
     """Refuse data where the model belongs: an attributor used as a step of a Pipeline."""
+    if isinstance(model, (list, tuple)):
+        models = [isinstance(one, Task) or hasattr(one, "fit") for one in model]
+        if any(models):
+            at = models.index(False)
+            raise UnsupportedModelError(
+                f"model: item {at} of the list is {type(model[at]).__name__}; accepted is a list of "
+                "fitted models of one kind."
+            )
     looks_like_data = isinstance(model, (np.ndarray, torch.Tensor, list, tuple)) or (
         hasattr(model, "iloc") or hasattr(model, "tocsr")
     )
     if looks_like_data or X is None:
         name = type(attributor).__name__
         raise UnsupportedModelError(
-            f"model: got {type(model).__name__}. {name}.fit takes the fitted model first, "
+            f"model: got {'an empty ' if _is_empty(model) else ''}{type(model).__name__}. "
+            f"{name}.fit takes the fitted model first, "
             f"then its training data: {name}().fit(model, X_train, y_train). An attributor cannot "
             f"be a step of a Pipeline: fit the pipeline and give it as the model. GridSearchCV "
             f"cannot search it either: use SurrogateLambdaSearchCV or LDSSearch."
         )
+
+
+def _is_empty(model: Any) -> bool:
+    return isinstance(model, (list, tuple)) and not model
 
 
 def check_weights(task: Task) -> None:
@@ -273,6 +286,13 @@ def check_weights(task: Task) -> None:
                 f"model: the parameter {name!r} of {task.name} holds NaN or infinity, so its "
                 "training diverged. Give a model that trained well, for instance with a smaller "
                 "learning rate."
+            )
+    for name, buffer in task.module.named_buffers():
+        statistic = name.endswith(("running_mean", "running_var"))
+        if statistic and not bool(torch.isfinite(buffer).all()):
+            raise UnsupportedModelError(
+                f"model: the buffer {name!r} of {task.name} holds NaN or infinity; accepted are "
+                "finite statistics. Give a model that saw finite data in training."
             )
 
 

@@ -252,7 +252,12 @@ def fold_list(cv: Any, y: Any, seed: int, classifier: bool) -> list:
     if isinstance(cv, (int, np.integer)):
         splitter = splitter.__class__(int(cv), shuffle=True, random_state=seed)
     n = count_rows(y)
-    folds = [(np.asarray(a), np.asarray(b)) for a, b in splitter.split(np.zeros((n, 1)), y)]
+    try:
+        folds = [(np.asarray(a), np.asarray(b)) for a, b in splitter.split(np.zeros((n, 1)), y)]
+    except ValueError as error:
+        raise ValueError(
+            f"cv: got {cv!r}, which cannot split {n} rows ({error}). Give fewer folds."
+        ) from error
     held_out = np.sort(np.concatenate([test for _, test in folds]))
     if not np.array_equal(held_out, np.arange(n)):
         raise ValueError(

@@ -33,6 +33,8 @@ from influencekit.groups._groupers import BaseGrouper
 from influencekit.utils._random import draw_seed
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import (
+    FOLDS,
+    InstanceWith,
     Interval,
     StrOptions,
     SuggestingEstimator,
@@ -168,11 +170,13 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
+        "estimator": [InstanceWith(["fit", "predict"])],
         "attributor": [BaseAttributor, None],
         "method": [StrOptions({"auto", *METHODS})],
-        "cv": ["cv_object"],
+        "cv": FOLDS,
         "n_rounds": [Interval(Integral, 0, None, closed="left")],
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
+        "grouper": [InstanceWith(["fit"]), None],
         "refit": ["boolean"],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],

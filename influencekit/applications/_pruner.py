@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -32,6 +32,8 @@ from influencekit.training.estimator._rows import take_rows
 from influencekit.utils._random import draw_seed
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import (
+    FOLDS,
+    InstanceWith,
     Interval,
     StrOptions,
     SuggestingEstimator,
@@ -107,11 +109,12 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
+        "estimator": [InstanceWith(["fit"])],
         "attributor": [BaseAttributor, NoisyLabelDetector, None],
         "fraction": [Interval(Real, 0, 1, closed="neither")],
         "strategy": [StrOptions({"lowest", "harmful", "weakest", "random"})],
         "stratify": ["boolean"],
-        "cv": [Interval(Integral, 2, None, closed="left"), "cv_object"],
+        "cv": FOLDS,
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }

@@ -242,12 +242,13 @@ def _first_outputs(task: Task, examples: Examples, name: str) -> Tensor:
         return task.forward(inputs)
     except UnsupportedModelError:
         raise
-    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+    except Exception as error:
         found = ", ".join(f"{p or name} {tuple(t.shape)} {t.dtype}" for p, t in leaves(inputs))
         raise ValueError(
             f"{name}: {task.name} cannot take it. Its first example as a batch has the shape "
             f"{found}; accepted are inputs as in training: the axes, features and dtype (floats "
-            "for numbers), or indices within its embedding. The model's own error is shown above."
+            "for numbers), or indices within its embedding. Its own error is shown above "
+            f"({type(error).__name__}: {str(error)[:200]})."
         ) from error
 
 

@@ -40,11 +40,38 @@ def check_own_loss(task: Task, examples: Any) -> None:
         raw = call_module(task.module, first.inputs)
     except Exception:
         return
-    if isinstance(loss, CustomLoss):
-        settle_outputs(loss, raw, first.targets, task.name)
-    if len(examples) > 1:
+    try:
+        if isinstance(loss, CustomLoss):
+            settle_outputs(loss, raw, first.targets, task.name)
         outputs = task.forward(first.inputs)
-        check_separate(loss, outputs, first.targets, loss(outputs, first.targets))
+        with torch.enable_grad():
+            losses = loss(outputs.detach().requires_grad_(), first.targets)
+    except (AttributeError, KeyError, IndexError, NameError) as error:
+        raise ValueError(
+            f"loss: the function raises {type(error).__name__} on the first examples: {error}. "
+            "Accepted is a function of (outputs, targets); its own error is shown above."
+        ) from error
+    except TypeError as error:
+        if str(error).startswith("loss: "):
+            raise
+        raise TypeError(
+            f"loss: the function cannot be called with (outputs, targets): {error}. Accepted is "
+            "a function of both; its own error is shown above."
+        ) from error
+    if not losses.requires_grad:
+        raise ValueError(
+            "loss: the function's result has no gradient, so every score would be 0; accepted are "
+            "differentiable losses. Use torch operations of the outputs, without argmax, comparison, "
+            "detach or numpy."
+        )
+    losses = losses.detach()
+    if bool(losses.isnan().any()):
+        raise ValueError(
+            "loss: the function gives NaN on the first examples; accepted are numbers. Check it for "
+            "a logarithm or root of a negative number, a division by 0, and the range of y."
+        )
+    if len(examples) > 1:
+        check_separate(loss, outputs, first.targets, losses)
 
 
 def is_structured(y: Any) -> bool:

@@ -9,7 +9,14 @@ import numpy as np
 
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 
-__all__ = ["check_integer", "check_number", "check_seed", "refuse_masked", "warn_unused"]
+__all__ = [
+    "check_integer",
+    "check_number",
+    "check_seed",
+    "real_array",
+    "refuse_masked",
+    "warn_unused",
+]
 
 
 def check_integer(name: str, got: Any, least: int, most: int | None = None) -> None:
@@ -137,3 +144,48 @@ def warn_unused(name: str, got: Any, why: str, advice: str = "") -> None:
         f"{name}: got{what}, which is not used {why}. Leave {name} out{advice and ', or ' + advice}.",
         InfluenceKitWarning,
     )
+
+
+def real_array(name: str, values: Any, shape: str = "") -> np.ndarray:
+    """Values as float64; text, objects, complex numbers and hidden entries are refused.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    values : array-like
+    shape : str, default=""
+        Accepted shapes, for the message.
+
+    Returns
+    -------
+    ndarray of float64
+
+    Raises
+    ------
+    ValueError
+
+    Examples
+    --------
+    >>> real_array("scores", ["0.5", "high"])
+    Traceback (most recent call last):
+    ...
+    ValueError: `scores`: got text (<U4); accepted are real numbers.
+    """
+    accepted = f"accepted are real numbers{shape and ', shape ' + shape}"
+    refuse_masked(name, values)
+    if values is None:
+        raise ValueError(f"`{name}`: got None; {accepted}.")
+    try:
+        given = np.asarray(values)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"`{name}`: got no array of numbers ({error}); {accepted}.") from error
+    if given.dtype.kind in "USc":
+        what = "complex numbers" if given.dtype.kind == "c" else "text"
+        raise ValueError(f"`{name}`: got {what} ({given.dtype}); {accepted}.")
+    try:
+        return np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`{name}`: got values that are not numbers ({error}); {accepted}."
+        ) from error

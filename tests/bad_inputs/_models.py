@@ -37,7 +37,7 @@ def of(function, n_out=2, **tensors):
 
 
 def loss(function, n_out=2, y=Y):
-    return lambda: fit(as_task(net(n_out), function), X, y).score(X_QUERY)
+    return lambda: fit(as_task(net(n_out), function), X, y).score(X_QUERY, y[: len(X_QUERY)])
 
 
 def batch_norm(**values):
@@ -95,14 +95,14 @@ FORWARD = [
     ("coefficients_nan", coefficients(np.nan), "model; NaN"),
     ("coefficients_infinite", coefficients(np.inf), "model; infinity"),
     ("forward_counts", of(counting, calls=torch.zeros(())), "model; buffer 'calls'; each call"),
-    ("forward_counts_in_python", of(python_counter), "model; again; each call"),
+    ("forward_counts_in_python", of(python_counter), "model; two calls; counts"),
     ("forward_running_mean", of(running_mean, mean=torch.zeros(3)),
      "model; buffer 'mean'; each call"),
     ("forward_moves_weights", of(moves_weights), "model; parameter 'layer.weight'; each call"),
     ("forward_random", of(lambda m, X: m.layer(X + torch.randn(X.shape, generator=NOISE))),
-     "model; again; random"),
+     "model; two calls; random"),
     ("forward_dropout_always_on", of(lambda m, X: m.layer(F.dropout(X, 0.5, training=True))),
-     "model; again; random"),
+     "model; two calls; random"),
     ("forward_batch_mean", of(lambda m, X: m.layer(X - X.mean(0))), "model; other examples"),
     ("forward_softmax_over_batch", of(lambda m, X: m.layer(X).softmax(0)), "model; other examples"),
     ("forward_sorts_the_batch", of(lambda m, X: m.layer(X).sort(0)[0]), "model; other examples"),
@@ -112,7 +112,7 @@ FORWARD = [
     ("forward_text", of(lambda m, X: "text"), "model; str"),
     ("forward_number", of(lambda m, X: 3.0), "model; float"),
     ("forward_array", of(lambda m, X: m.layer(X).detach().numpy()), "model; ndarray"),
-    ("forward_empty_tuple", of(lambda m, X: ()), "model; empty tuple"),
+    ("forward_empty_tuple", of(lambda m, X: ()), "model; tuple; none by name"),
     ("forward_dict_without_logits", of(lambda m, X: {"hidden": 1}), "model; 'hidden'; logits"),
     ("forward_scalar", of(lambda m, X: m.layer(X).sum()), "model; shape ()"),
     ("forward_one_row_for_all", of(lambda m, X: m.layer(X).mean(0, keepdim=True)), "model; shape"),
@@ -126,7 +126,7 @@ FORWARD = [
     ("forward_key_error", of(lambda m, X: {}["weights"]), "Forward; cannot take it; weights"),
     ("forward_two_arguments", lambda: fit(as_task(_Two(), nn.CrossEntropyLoss())), "_Two; X"),
     ("lazy_layers", lambda: as_task(nn.Sequential(nn.LazyLinear(2)), nn.CrossEntropyLoss()),
-     "model; LazyLinear"),
+     "model; 0.weight; no shape"),
     ("no_parameters", lambda: as_task(nn.Tanh(), nn.CrossEntropyLoss()), "model; requires_grad"),
     ("meta_weights", lambda: as_task(Linear().to("meta"), nn.CrossEntropyLoss()), "model; meta"),
     ("complex_weights", lambda: as_task(nn.Linear(3, 2, dtype=torch.complex64), nn.MSELoss()),
@@ -140,6 +140,12 @@ class _Two(Linear):
         return self.layer(X) + other
 
 
+def _shifted():
+    module = net(1)
+    nn.init.constant_(module[2].bias, 5)
+    return module
+
+
 def _huge():
     module = net()
     nn.init.constant_(module[2].weight, 3e38)
@@ -148,8 +154,6 @@ def _huge():
 
 
 LOSSES = [
-    ("loss_mean", loss(F.cross_entropy), "loss; shape (); each example"),
-    ("loss_sum", loss(lambda o, t: F.cross_entropy(o, t, reduction="sum")), "loss; shape ()"),
     ("loss_batch_norm", loss(lambda o, t: F.cross_entropy(o - o.mean(0), t, reduction="none")),
      "loss; other examples"),
     ("loss_contrastive", loss(lambda o, t: (o @ o.T).logsumexp(1)), "loss; other examples"),
@@ -164,7 +168,7 @@ LOSSES = [
     ("loss_without_gradient", loss(lambda o, t: (o.argmax(1) != t).float()), "loss; gradient"),
     ("loss_raises", loss(lambda o, t: o.missing), "loss; missing"),
     ("loss_one_argument", loss(lambda o: o[:, 0]), "loss; argument"),
-    ("loss_class", lambda: as_task(net(), nn.CrossEntropyLoss), "loss; class; nn.CrossEntropyLoss()"),
+    ("loss_class", lambda: as_task(net(), nn.CrossEntropyLoss), "loss; class; CrossEntropyLoss()"),
     ("loss_text", lambda: as_task(net(), "cross_entropy"), "loss; str"),
     ("loss_integer", lambda: as_task(net(), 3), "loss; int"),
     ("loss_array_object", lambda: as_task(net(), np.zeros(3)), "loss; ndarray"),
@@ -179,9 +183,9 @@ LOSSES = [
     ("loss_pos_weight_negative",
      lambda: fit(as_task(net(1), nn.BCEWithLogitsLoss(pos_weight=torch.tensor([-1.0]))), X,
                  Y.astype(np.float32)), "loss; pos_weight; -1"),
-    ("loss_of_triplets", lambda: as_task(net(), nn.TripletMarginLoss()), "loss; TripletMarginLoss"),
+    ("loss_of_triplets", lambda: fit(as_task(net(), nn.TripletMarginLoss())), "loss; TripletMarginLoss"),
     ("loss_of_probabilities_for_logits",
-     lambda: fit(as_task(net(1), nn.BCELoss()), 9 * X, Y.astype(np.float32)), "BCELoss; [0, 1]"),
+     lambda: fit(as_task(_shifted(), nn.BCELoss()), X, Y.astype(np.float32)), "BCELoss; [0, 1]"),
     ("output_random", lambda: fit(attributor=GradDot(
         output=lambda o, t: o[:, 0] * torch.rand(len(o), generator=NOISE))).score(X_QUERY, Y_QUERY),
      "output; random"),
@@ -203,15 +207,15 @@ KINDS = [
     ("model_class", lambda: as_task(Linear, nn.CrossEntropyLoss()), "model; class Linear"),
     ("models_empty", lambda: fit([]), "model; empty"),
     ("models_dict", lambda: fit({"a": classifier()}), "model; dict"),
-    ("models_of_two_kinds", lambda: fit([classifier(), regressor()]), "model; LogisticRegression"),
-    ("models_with_none", lambda: fit([classifier(), None]), "model; NoneType"),
+    ("models_of_two_kinds", lambda: fit([classifier(), regressor()]), "model; item 1; regression"),
+    ("models_with_none", lambda: fit([classifier(), None]), "model; item 1; NoneType"),
     ("model_clusterer", lambda: fit(KMeans(2, n_init=1).fit(X)), "model; KMeans; Accepted"),
     ("model_transformer", lambda: fit(PCA().fit(X)), "model; PCA; Accepted"),
     ("pipeline_without_model", lambda: fit(make_pipeline(StandardScaler()).fit(X)),
      "model; StandardScaler"),
     ("pipeline_passthrough", lambda: fit(Pipeline([("a", "passthrough")]).fit(X)), "passthrough"),
     ("loss_for_an_estimator", lambda: as_task(regressor(), F.mse_loss), "loss; Ridge; leave it out"),
-    ("regressor_to_oob", lambda: DataOOB().fit(regressor(), X, TARGET), "model; Ridge; bagging"),
+    ("regressor_to_oob", lambda: DataOOB().fit(regressor(), X, TARGET), "model; Ridge; Bagging"),
     ("regressor_to_trees", lambda: TreeInfluence().fit(regressor(), X, TARGET), "model; Ridge"),
     ("net_unfitted_to_retrain", lambda: retrain(model=net()), "model; Sequential; retrain="),
     ("task_to_retrain", lambda: retrain(model=task()), "model; Task; retrain="),
@@ -219,7 +223,8 @@ KINDS = [
     ("influence_of_trees", lambda: fit(_forest(), attributor=InfluenceFunction()),
      "model; TreeInfluence"),
     ("skorch_net_in_training_data", lambda: fit(X, skorch_net(), Y), "model; ndarray"),
-    ("logistic_with_no_iterations", lambda: fit(_not_converged()), "stationary"),
+    ("logistic_with_no_iterations", lambda: fit(_not_converged(), 100 * X,
+     attributor=InfluenceFunction("fisher")), "training gradient; solver"),
 ]  # fmt: skip
 
 
@@ -238,4 +243,3 @@ def _not_converged():
 
 
 ROWS = FORWARD + LOSSES + KINDS
-

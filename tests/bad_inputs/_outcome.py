@@ -20,7 +20,7 @@ BARE = (RuntimeError, AssertionError, KeyError, AttributeError, IndexError, Exce
 ADVICE = (
     "ccepted", "must be", "Give ", "give ", "Use ", "Leave", "leave ", "Drop", "drop the", "fit",
     "Set ", "Make ", "Pass ", "Valid", "Name ", "Select", "Freeze", "Pad ", "Encode", "Rescale",
-    "Raise", "raise ",
+    "Raise", "raise ", "First run", "Load ", "Unfreeze", "must come", "same task", "must have", "Retrain", "State",
 )  # fmt: skip
 
 
@@ -46,5 +46,7 @@ def outcome(use, said):
     missing = [word for word in said.split("; ") if word.strip() not in message]
     if missing or not any(word in message for word in ADVICE):
         named = said.split("; ")[0] in message
-        return ("unclear" if named or error is not None else "silent"), f"{missing} not in {message}"
+        return (
+            "unclear" if named or error is not None else "silent"
+        ), f"{missing} not in {message}"
     return "clear", message

@@ -71,7 +71,8 @@ def task(loss=nn.CrossEntropyLoss, n_out=2):
 
 
 def fit(model=None, X_=X, y=Y, attributor=None, **given):
-    return (attributor or GradDot()).fit(model or classifier(), X_, y, **given)
+    model = classifier() if model is None else model
+    return (attributor or GradDot()).fit(model, X_, y, **given)
 
 
 @cache

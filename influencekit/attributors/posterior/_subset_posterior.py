@@ -30,7 +30,7 @@ from influencekit.models._outputs import OUTPUTS
 from influencekit.models._plain_task import plain_task
 from influencekit.models._task import Task, TaskList, is_model_list
 from influencekit.training.subsets._retrain import retrain_on_subsets
-from influencekit.training.subsets._subset_outputs import SubsetOutputs
+from influencekit.training.subsets._subset_outputs import SubsetOutputs, warn_of_settings
 from influencekit.training.subsets._subset_runs import SubsetRuns
 from influencekit.utils._random import draw_seed
 from influencekit.utils._torch import with_gradients
@@ -324,6 +324,7 @@ class SubsetPosterior(BaseAttributor):
                 )
         else:
             check_subset_outputs(subset_outputs)
+            warn_of_settings(self, subset_outputs)
             if self.scores == "sweep":
                 check_runs(subset_outputs)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial, singledispatch
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -134,7 +135,7 @@ def _nll(criterion: nn.NLLLoss) -> Criterion:
 
 
 def _bce_with_logits(criterion: nn.BCEWithLogitsLoss) -> Criterion:
-    weight, pos_weight = _constant(criterion.weight), _constant(criterion.pos_weight)
+    weight, pos_weight = _constant(criterion.weight), _constant(criterion.pos_weight, "pos_weight")
     positive = weight if pos_weight is None else pos_weight
     if weight is not None and pos_weight is not None:
         positive = weight * pos_weight
@@ -189,8 +190,18 @@ def _reduction(criterion: nn.Module) -> Literal["mean", "sum"]:
     return "sum" if getattr(criterion, "reduction", "mean") == "sum" else "mean"
 
 
-def _constant(weight: Tensor | None) -> Tensor | None:
-    return None if weight is None else weight.detach().clone()
+def _constant(weight: Tensor | None, name: str = "weight") -> Tensor | None:
+    """A weight of a criterion, after a check."""
+    if weight is None:
+        return None
+    bad = ~(torch.isfinite(weight) & (weight >= 0))
+    if bool(bad.any()):
+        value = float(weight[bad].flatten()[0])
+        what = "NaN" if value != value else f"{value:g}"
+        raise ValueError(
+            f"loss: its {name} holds {what}; accepted are finite weights that are not negative."
+        )
+    return weight.detach().clone()
 
 
 def frozen_criterion(criterion: nn.Module) -> nn.Module:

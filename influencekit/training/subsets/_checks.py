@@ -12,10 +12,10 @@ from sklearn.base import is_classifier
 from skorch import NeuralNet
 
 from influencekit.data._sources import check_finite
+from influencekit.models._estimator_outputs import asked_as_it_is, scores_classes
 from influencekit.training._diverged import check_on_nan
 from influencekit.training.estimator._rows import count_rows
 from influencekit.training.subsets._engines import ENGINES, Job, last_step
-from influencekit.models._estimator_outputs import asked_as_it_is, scores_classes
 from influencekit.utils._arguments import (
     check_integer,
     check_number,
@@ -48,7 +48,9 @@ def check_arguments(retraining: dict[str, Any]) -> None:
     check_seed(given["random_state"])
     check_on_nan(given["on_nan"])
     check_choice("engine", given["engine"], ENGINES)
-    check_integer("verbose", int(given["verbose"]) if given["verbose"] is True else given["verbose"], 0)
+    check_integer(
+        "verbose", int(given["verbose"]) if given["verbose"] is True else given["verbose"], 0
+    )
     _check_jobs(given["n_jobs"])
     cache_dir, retrain = given["cache_dir"], given["retrain"]
     if cache_dir is not None and not isinstance(cache_dir, (str, os.PathLike)):
@@ -132,7 +134,9 @@ def warn_of_unused(given: dict[str, Any], is_pipeline: bool) -> None:
     if given["masks"] is not None:
         for name, usual in (("n_subsets", 50), ("subset_fraction", 0.5)):
             if given[name] not in (usual, len(given["masks"])):
-                warn_unused(name, given[name], "because masks say what the subsets are", "masks")
+                warn_unused(
+                    name, given[name], "because masks say what the subsets are", "leave masks out"
+                )
     if given["refit_transformers"] and not is_pipeline:
         warn_unused("refit_transformers", True, "because the model is not a Pipeline")
     if given["engine"] == "stacked" and given["n_jobs"] not in (None, 1):
