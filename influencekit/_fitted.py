@@ -257,8 +257,8 @@ def reject_data_as_model(attributor: Any, model: Any, X: Any) -> None:
         if any(models):
             at = models.index(False)
             raise UnsupportedModelError(
-                f"model: item {at} of the list is {type(model[at]).__name__}; accepted is a list of "
-                "fitted models of one kind."
+                f"model: item {at} of the list is {type(model[at]).__name__}; accepted are fitted "
+                "models of one kind."
             )
     looks_like_data = isinstance(model, (np.ndarray, torch.Tensor, list, tuple)) or (
         hasattr(model, "iloc") or hasattr(model, "tocsr")

@@ -51,8 +51,8 @@ class DatasetSource(Source):
         if not isinstance(leaf, (Tensor, np.ndarray)) or np.asarray(leaf).dtype.kind not in "fiub":
             kind = type(leaf[0] if isinstance(leaf, list) and leaf else leaf).__name__
             raise TypeError(
-                f"{self.name}{path}: {self._kind} yields {kind}; accepted are Tensors and arrays of "
-                "numbers. Encode text in the Dataset, or in a DataLoader's collate_fn."
+                f"{self.name}{path}: {self._kind} yields {kind}; accepted are Tensors and arrays "
+                "of numbers. Encode text in the Dataset, or in a DataLoader's collate_fn."
             )
         return to_tensor(leaf)
 
@@ -62,11 +62,12 @@ class DatasetSource(Source):
         batch = self._collated(self._items(positions))
         inputs, targets = split_batch(batch, self.name)
         for path, leaf in leaves((inputs, targets)):
-            shape = getattr(leaf, "shape", ())
+            shape: Any = getattr(leaf, "shape", ())
             if len(shape) and shape[0] != len(positions):
                 raise ValueError(
-                    f"{self.name}: collate_fn made {shape[0]} rows of {len(positions)} items (entry "
-                    f"{path} of its batch, shape {tuple(shape)}); accepted is one row for each item."
+                    f"{self.name}: collate_fn made {shape[0]} rows of {len(positions)} items "
+                    f"(entry {path} of its batch, shape {tuple(shape)}); accepted is one row for "
+                    "each item."
                 )
         return inputs, None if self._placeholder_targets else targets
 
@@ -98,8 +99,8 @@ class DatasetSource(Source):
             raise ValueError(
                 f"{self.name}: a batch of {len(items)} items of {self._kind} cannot be made. Its "
                 f"collate_fn raises {type(error).__name__}: {error}. Accepted are items whose "
-                "tensors have one shape, in the same entries. Pad them, or give a DataLoader with a "
-                "collate_fn that does."
+                "tensors have one shape, in the same entries. Pad them, or give a DataLoader with "
+                "a collate_fn that does."
             ) from error
 
     def check_repeats(self) -> None:

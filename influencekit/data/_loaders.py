@@ -47,15 +47,16 @@ def check_loader(loader: DataLoader, name: str) -> None:
     if not _yields_all(loader, sampler, n, own_batches):
         what = "batch_sampler" if own_batches else "sampler"
         raise ValueError(
-            f"{name}: got a DataLoader with a {what} ({type(sampler).__name__}) that does not yield "
-            "every example exactly once; accepted is shuffle=True or False. Name the examples "
+            f"{name}: got a DataLoader with a {what} ({type(sampler).__name__}) that does "
+            "not yield every example exactly once; accepted is shuffle=True or False. Name the "
+            "examples "
             "instead: DataLoader(torch.utils.data.Subset(dataset, rows))."
         )
     size = loader.batch_size
     if size and loader.drop_last and n % size and isinstance(sampler, SequentialSampler):
         warn_user(
-            f"{name}: got a DataLoader with drop_last=True, which leaves out the last {n % size} of "
-            f"{n:,} examples in every epoch. Here they count as training data. If the model was "
+            f"{name}: got a DataLoader with drop_last=True, which leaves out the last {n % size} "
+            f"of {n:,} examples in every epoch. Here they count as training data. If the model was "
             "trained with this loader, give torch.utils.data.Subset(dataset, "
             f"range({n - n % size})).",
             InfluenceKitWarning,
@@ -91,10 +92,10 @@ def _positions(sampler: Any, n: int, batches: bool) -> list[int]:
 @contextmanager
 def _random_state_kept() -> Iterator[None]:
     """Leave the global random states of torch, numpy and Python as they were."""
-    states = random.getstate(), np.random.get_state()
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002  the global state itself
     with torch.random.fork_rng(devices=[]):
         try:
             yield
         finally:
             random.setstate(states[0])
-            np.random.set_state(states[1])
+            np.random.set_state(states[1])  # noqa: NPY002  the global state itself

@@ -61,14 +61,14 @@ def check_own_loss(task: Task, examples: Any) -> None:
     if not losses.requires_grad:
         raise ValueError(
             "loss: the function's result has no gradient, so every score would be 0; accepted are "
-            "differentiable losses. Use torch operations of the outputs, without argmax, comparison, "
-            "detach or numpy."
+            "differentiable losses. Use torch operations of the outputs, without argmax, "
+            "comparison, detach or numpy."
         )
     losses = losses.detach()
     if bool(losses.isnan().any()):
         raise ValueError(
-            "loss: the function gives NaN on the first examples; accepted are numbers. Check it for "
-            "a logarithm or root of a negative number, a division by 0, and the range of y."
+            "loss: the function gives NaN on the first examples; accepted are numbers. Check it "
+            "for a logarithm or root of a negative number, a division by 0, and the range of y."
         )
     if len(examples) > 1:
         check_separate(loss, outputs, first.targets, losses)

@@ -190,8 +190,8 @@ def check_dtype(leaf: Any, name: str) -> None:
         )
     if leaf.dtype in (np.uint64, torch.uint64) and int(leaf.max()) > np.iinfo(np.int64).max:
         raise ValueError(
-            f"{name}: got {int(leaf.max())} ({leaf.dtype}); accepted are integers below 2**63. Give "
-            "them as floats, or number the categories from 0."
+            f"{name}: got {int(leaf.max())} ({leaf.dtype}); accepted are integers below 2**63. "
+            "Give them as floats, or number the categories from 0."
         )
     if kind not in "fiub":
         raise TypeError(

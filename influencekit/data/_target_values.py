@@ -55,9 +55,9 @@ def _check_shares(shares: Tensor, name: str) -> None:
         found = [round(v, 4) for v in shares[row].flatten().tolist()[:5]]
         raise ValueError(
             f"{name}: got {found} in row {row}, the share of each class, with the sum "
-            f"{float(sums[row]):g}; accepted are shares that are not negative and sum to 1. Divide "
-            f"each row by its sum ({name} / {name}.sum(axis=1, keepdims=True)), or give as_task the "
-            "loss as a function of outputs and targets."
+            f"{float(sums[row]):g}; accepted are shares that are not negative and sum to 1. "
+            f"Divide each row by its sum ({name} / {name}.sum(axis=1, keepdims=True)), or give "
+            "as_task the loss as a function of outputs and targets."
         )
 
 

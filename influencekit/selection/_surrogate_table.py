@@ -20,10 +20,10 @@ USUAL_FOLDS = 5
 def query_folds(n_queries: int, cv: Any, rng: Any) -> list[np.ndarray]:
     """Queries of each fold."""
     if isinstance(cv, Integral):
-        if cv > n_queries and cv != USUAL_FOLDS:
+        if int(cv) > n_queries and cv != USUAL_FOLDS:
             warn_user(
-                f"cv: got {cv} folds for {n_queries} queries; {n_queries} folds are used. Give cv a "
-                "number of folds up to the number of queries, or more queries in X_query.",
+                f"cv: got {cv} folds for {n_queries} queries; {n_queries} folds are used. Give cv "
+                "a number of folds up to the number of queries, or more queries in X_query.",
                 InfluenceKitWarning,
             )
         if n_queries < 2 or cv < 2:

@@ -72,7 +72,7 @@ def check_number(name: str, got: Any, low: float, high: float, accepted: str) ->
     ...
     ValueError: fraction: got 'half'; accepted is a number between 0 and 1.
     """
-    if not isinstance(got, Real) or isinstance(got, bool) or not low < got < high:
+    if not isinstance(got, Real) or isinstance(got, bool) or not low < float(got) < high:
         raise ValueError(f"{name}: got {got!r}; accepted is {accepted}.")
 
 
@@ -90,7 +90,7 @@ def check_seed(got: Any, name: str = "random_state") -> None:
     """
     if got is None or isinstance(got, np.random.RandomState) or got is np.random:
         return
-    if not isinstance(got, Integral) or isinstance(got, bool) or not 0 <= got < 2**32:
+    if not isinstance(got, Integral) or isinstance(got, bool) or not 0 <= int(got) < 2**32:
         raise ValueError(
             f"{name}: got {got!r}; accepted are None, an int from 0 to 2**32 - 1, and a numpy "
             "RandomState."
@@ -115,14 +115,15 @@ def refuse_masked(name: str, *values: Any) -> None:
     >>> refuse_masked("X", np.ma.masked_equal([1, 2], 2))
     Traceback (most recent call last):
     ...
-    ValueError: X: got a masked array with 1 hidden entries, whose values would be used; accepted ...
+    ValueError: X: got a masked array with 1 hidden entries, whose values would be used; ...
     """
     for value in values:
         if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
             n = int(np.ma.getmaskarray(value).sum())
             raise ValueError(
-                f"{name}: got a masked array with {n:,} hidden entries, whose values would be used; "
-                f"accepted are arrays without hidden entries. Give {name}.filled(value), or leave "
+                f"{name}: got a masked array with {n:,} hidden entries, whose values would be "
+                f"used; accepted are arrays without hidden entries. Give {name}.filled(value), "
+                "or leave "
                 "those rows out."
             )
 
@@ -139,9 +140,10 @@ def warn_unused(name: str, got: Any, why: str, advice: str = "") -> None:
     advice : str, default=""
         What to do instead of leaving it out.
     """
+    more = f", or {advice}" if advice else ""
     what = f" {type(got).__name__}" if len(repr(got)) > 60 else f" {got!r}"
     warn_user(
-        f"{name}: got{what}, which is not used {why}. Leave {name} out{advice and ', or ' + advice}.",
+        f"{name}: got{what}, which is not used {why}. Leave {name} out{more}.",
         InfluenceKitWarning,
     )
 

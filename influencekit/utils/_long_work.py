@@ -76,8 +76,9 @@ def parse_memory(max_memory: int | str | None, device: torch.device | None = Non
             amount = int(float(found[1]) * unit)
     if amount <= 0 or amount > _ABSURD:
         raise ValueError(
-            f"max_memory: got {max_memory!r}; accepted are a positive number of bytes, up to 100 TB, a string "
-            "such as '500MB', '2GB' or '1.5GiB', or None for half of the free memory."
+            f"max_memory: got {max_memory!r}; accepted are a positive number of bytes, up to "
+            "100 TB, a string such as '500MB', '2GB' or '1.5GiB', or None for half of the free "
+            "memory."
         )
     return amount
 

@@ -73,11 +73,7 @@ def _groups(one: Any) -> Reasons:
 
 
 def _lds(one: Any) -> Reasons:
-    return (
-        {"study_name": "with storage=None, where no study is found again"}
-        if one.storage is None
-        else {}
-    )
+    return {"study_name": "with storage=None"} if one.storage is None else {}
 
 
 def _detector(one: Any) -> Reasons:

@@ -90,7 +90,8 @@ SEARCHES = [
      "GradDot; not fitted"),
     ("compare_ground_truth_text", lambda: compare({"a": fitted()}, "truth", X_QUERY, Y_QUERY),
      "ground_truth; str"),
-    ("compare_nothing", lambda: compare({}, outputs(), X_QUERY, Y_QUERY), "attributors; got dict; at least one"),
+    ("compare_nothing", lambda: compare({}, outputs(), X_QUERY, Y_QUERY),
+     "attributors; got dict; at least one"),
     ("study_epochs_text", lambda: SensitivityStudy(GradDot(), training_epochs=["a"]).fit(
         skorch_net(), X, Y, X_QUERY, Y_QUERY, subset_outputs=outputs()), "training_epochs; 'a'"),
     ("study_epochs_negative", lambda: SensitivityStudy(GradDot(), training_epochs=[-1]).fit(

@@ -20,7 +20,8 @@ BARE = (RuntimeError, AssertionError, KeyError, AttributeError, IndexError, Exce
 ADVICE = (
     "ccepted", "must be", "Give ", "give ", "Use ", "Leave", "leave ", "Drop", "drop the", "fit",
     "Set ", "Make ", "Pass ", "Valid", "Name ", "Select", "Freeze", "Pad ", "Encode", "Rescale",
-    "Raise", "raise ", "First run", "Load ", "Unfreeze", "must come", "same task", "must have", "Retrain", "State",
+    "Raise", "raise ", "First run", "Load ", "Unfreeze", "must come", "same task",
+    "must have", "Retrain", "State",
 )  # fmt: skip
 
 

@@ -168,10 +168,12 @@ KINDS = [
     ("integers_beyond_int64", lambda: fit(regressor(), X, np.full(N, 2**63 + 5, np.uint64)),
      "y; uint64"),
     ("binary_net_of_one_output",
-     lambda: fit(net_with(nn.CrossEntropyLoss, NeuralNetClassifier).initialize(), X, Y), "1 output"),
+     lambda: fit(net_with(nn.CrossEntropyLoss, NeuralNetClassifier).initialize(), X, Y),
+     "1 output"),
     ("retrain_y_as_values", lambda: retrain(y=TARGET), "y_query; [0, 1]"),
     ("retrain_y_nan", lambda: retrain(model=regressor(), y=changed(TARGET, np.nan)), "y; NaN"),
-    ("retrain_query_labels_unseen", lambda: retrain(y_query=Y_QUERY + 4), "y_query; [4, 5]; [0, 1]"),
+    ("retrain_query_labels_unseen", lambda: retrain(y_query=Y_QUERY + 4),
+     "y_query; [4, 5]; [0, 1]"),
     ("classes_of_another_model", lambda: GradDot().fit(classifier(), X, Y + 10), "y; 10; 0, 1"),
 ]  # fmt: skip
 

@@ -115,7 +115,8 @@ ROWS = [
     ("further_epochs_and_training", further(training=LR, epochs=2), "training; epochs"),
     ("further_steps_and_epochs", further(lr=0.1, n_steps=2, epochs=2), "n_steps; epochs"),
     ("training_steps_and_epochs",
-     lambda: FurtherTraining(training=Training("sgd", lr=0.1, n_steps=2, epochs=2)).fit(task(), X, Y),
+     lambda: FurtherTraining(training=Training("sgd", lr=0.1, n_steps=2, epochs=2)).fit(
+         task(), X, Y),
      "n_steps; epochs"),
     ("training_momentum_of_adam",
      lambda: FurtherTraining(training=Training("adam", lr=0.1, n_steps=1, momentum=0.9)).fit(
@@ -141,7 +142,8 @@ ROWS = [
     ("kfac_samples_of_empirical", curved(KFAC(fisher="empirical", n_samples=3)),
      "n_samples; 3; 'empirical'"),
     ("kfac_samples_of_true", curved(KFAC(fisher="true", n_samples=3)), "n_samples; 3; 'true'"),
-    ("lissa_repeats_of_all_rows", influence(curvature=LiSSA(rows_per_step=None, repeats=3), damping=1.0),
+    ("lissa_repeats_of_all_rows",
+     influence(curvature=LiSSA(rows_per_step=None, repeats=3), damping=1.0),
      "repeats; 3; rows_per_step"),
     ("group_kernel_of_influence", grouped(trak_kernel="loss"), "trak_kernel; 'loss'; TRAK"),
     ("group_fisher_form_of_points", grouped(fisher_form="mean"), "fisher_form; 'mean'; groups"),

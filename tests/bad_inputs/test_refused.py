@@ -1,7 +1,7 @@
 """Bad inputs: none is taken in silence, and none ends in an error of torch, numpy or Python.
 
-Each row says what is done and what the error or the warning must say: the argument, and what was got.
-All of them also say what is accepted or what to do.
+Each row says what is done and what the error or the warning must say: the argument, and what
+was got. All of them also say what is accepted or what to do.
 """
 
 import pytest

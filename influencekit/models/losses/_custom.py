@@ -88,8 +88,9 @@ class CustomLoss(OutputLoss):
         value, n = self.evaluate(outputs, targets), len(outputs)
         if not isinstance(value, Tensor):
             raise TypeError(
-                f"loss: the function returned {type(value).__name__}; accepted is a Tensor with one "
-                f"loss for each example, shape ({n},), or their mean or sum. Use torch operations "
+                f"loss: the function returned {type(value).__name__}; accepted is a Tensor with "
+                f"one loss for each example, shape ({n},), or their mean or sum. Use torch "
+                "operations "
                 "only."
             )
         if value.shape == (n,):

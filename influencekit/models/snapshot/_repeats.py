@@ -1,4 +1,4 @@
-"""Outputs of a model on its first examples: finite numbers, one row each, the same when asked again."""
+"""Outputs of a model on its first examples: finite, one row each, the same when asked again."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ def check_outputs(task: Task, inputs: Any, outputs: Tensor) -> None:
     n = count_rows(inputs)
     if outputs.ndim == 0 or len(outputs) != n:
         raise UnsupportedModelError(
-            f"model: {task.name} returned outputs of shape {tuple(outputs.shape)} for {n} examples; "
-            "accepted is one row for each example, along the first axis. Leave sums and means over "
+            f"model: {task.name} returned outputs of shape {tuple(outputs.shape)} for {n} "
+            "examples; accepted is one row for each example, along the first axis. Leave sums "
+            "and means over "
             "examples to the loss."
         )
     kind = "complex numbers" if outputs.is_complex() and not task.loss.is_own else ""
@@ -81,9 +82,12 @@ class State:
         self.before = self._versions()
 
     def _versions(self) -> dict[str, tuple[int, int]]:
-        named = [("parameter", pair) for pair in self.module.named_parameters()]
-        named += [("buffer", pair) for pair in self.module.named_buffers()]
-        return {f"{kind} {name!r}": (id(t), t._version) for kind, (name, t) in named}  # noqa: SLF001  torch has no other name
+        named: dict[str, Tensor] = {}
+        for name, parameter in self.module.named_parameters():
+            named[f"parameter {name!r}"] = parameter
+        for name, buffer in self.module.named_buffers():
+            named[f"buffer {name!r}"] = buffer
+        return {name: (id(t), t._version) for name, t in named.items()}  # noqa: SLF001  torch has no other name
 
     def changed(self) -> list[str]:
         """Tensors that are others now."""

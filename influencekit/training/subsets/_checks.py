@@ -48,9 +48,8 @@ def check_arguments(retraining: dict[str, Any]) -> None:
     check_seed(given["random_state"])
     check_on_nan(given["on_nan"])
     check_choice("engine", given["engine"], ENGINES)
-    check_integer(
-        "verbose", int(given["verbose"]) if given["verbose"] is True else given["verbose"], 0
-    )
+    verbose = given["verbose"]
+    check_integer("verbose", int(verbose) if isinstance(verbose, (bool, np.bool_)) else verbose, 0)
     _check_jobs(given["n_jobs"])
     cache_dir, retrain = given["cache_dir"], given["retrain"]
     if cache_dir is not None and not isinstance(cache_dir, (str, os.PathLike)):
@@ -132,11 +131,10 @@ def warn_of_unused(given: dict[str, Any], is_pipeline: bool) -> None:
         Whether the model is a Pipeline.
     """
     if given["masks"] is not None:
+        why = "because masks say what the subsets are"
         for name, usual in (("n_subsets", 50), ("subset_fraction", 0.5)):
             if given[name] not in (usual, len(given["masks"])):
-                warn_unused(
-                    name, given[name], "because masks say what the subsets are", "leave masks out"
-                )
+                warn_unused(name, given[name], why, "leave masks out")
     if given["refit_transformers"] and not is_pipeline:
         warn_unused("refit_transformers", True, "because the model is not a Pipeline")
     if given["engine"] == "stacked" and given["n_jobs"] not in (None, 1):

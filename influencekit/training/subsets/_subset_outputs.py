@@ -211,12 +211,12 @@ def warn_of_settings(estimator: Any, outputs: Any) -> None:
 def check_masks(masks: np.ndarray, n_train: int | None = None) -> np.ndarray:
     """Masks as a bool array (n_subsets, n_train), with at least one row in every subset."""
     refuse_masked("masks", masks)
-    given = masks if isinstance(masks, str) else ""
+    what = f"{masks!r}, " if isinstance(masks, str) else ""
     masks = np.asarray(masks)
     if masks.dtype != bool or masks.ndim != 2:
         raise ValueError(
-            f"masks: got {repr(given) + ', ' if given else ''}dtype {masks.dtype} and shape {masks.shape}; accepted is a bool array "
-            "of shape (n_subsets, n_train), True for the rows of a subset."
+            f"masks: got {what}dtype {masks.dtype} and shape {masks.shape}; accepted is a bool "
+            "array of shape (n_subsets, n_train), True for the rows of a subset."
         )
     if not len(masks):
         raise ValueError("masks: got 0 subsets; accepted is at least one row of the array.")
