@@ -11,6 +11,7 @@ from scipy import sparse
 from torch import Tensor
 
 from influencekit.data._datasets import DatasetSource, split_batch
+from influencekit.data._first_outputs import first_outputs
 from influencekit.data._inputs import (
     check_same_length,
     check_sample_weight,
@@ -19,14 +20,13 @@ from influencekit.data._inputs import (
     uses_matrix,
 )
 from influencekit.data._own_losses import check_own_loss, is_structured, pack_targets
-from influencekit.data._sources import Batch, Placement, Source, leaves
+from influencekit.data._sources import Batch, Placement, Source
 from influencekit.data._targets import (
     check_targets,
     encode_targets,
     one_column,
     refuse_odd_targets,
 )
-from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task, TaskList
 from influencekit.models.snapshot._trial import try_task
 from influencekit.utils._long_work import chunks
@@ -228,28 +228,10 @@ def make_examples(
         try_task(task, lambda k: next(examples.batches(k)).inputs)
     if targets is not None and task.loss.is_own:
         check_own_loss(task, examples)
-    outputs = _first_outputs(task, examples, name)
+    outputs = first_outputs(task, next(examples.batches(1)).inputs, name)
     if targets is not None:
         check_targets(task, outputs, targets, y_name)
     return examples
-
-
-@torch.no_grad()
-def _first_outputs(task: Task, examples: Examples, name: str) -> Tensor:
-    """Outputs for the first example, with a clear error if the model cannot take it."""
-    inputs = next(examples.batches(1)).inputs
-    try:
-        return task.forward(inputs)
-    except UnsupportedModelError:
-        raise
-    except Exception as error:
-        found = ", ".join(f"{p or name} {tuple(t.shape)} {t.dtype}" for p, t in leaves(inputs))
-        raise ValueError(
-            f"{name}: {task.name} cannot take it. Its first example as a batch has the shape "
-            f"{found}; accepted are inputs as in training: the axes, features and dtype (floats "
-            "for numbers), or indices within its embedding. Its own error is shown above "
-            f"({type(error).__name__}: {str(error)[:200]})."
-        ) from error
 
 
 def _separate(task: Task, X: Any, y: Any, name: str, y_name: str) -> tuple[Any, Any]:

@@ -279,7 +279,7 @@ class LDSSearch(AttributorSearch):
     def _retrain(self, data: tuple, together: Any, sample_weight: Any, X_fit: Any) -> SubsetOutputs:
         masks, n, share = None, self.n_subsets, self.subset_fraction
         if together is not None:
-            masks = draw_whole_groups(together, n, share, self.random_state)
+            masks, share = draw_whole_groups(together, n, share, self.random_state), 0.5
         return retrain_on_subsets(
             *data,
             n_subsets=n,
