@@ -334,8 +334,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         ----------
         X : array-like of n rows
         y : array-like of shape (n,), default=None
-            None uses the labels that ``estimator_`` predicts: the least suspicion that any
-            label of the row could have.
+            None uses the predicted labels: the least suspicion that any label could have.
 
         Returns
         -------
@@ -349,8 +348,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         """
         X = with_rows(X)
         check_features(self, X)
-        classes = getattr(self, "classes_", None)
-        found = predicted(self.estimator_, X, classes)
+        found = predicted(self.estimator_, X, classes := getattr(self, "classes_", None))
         labels = None if y is None else label_positions(X, y, classes)
         if classes is None:
             return np.square((found if labels is None else labels) - found)

@@ -333,10 +333,8 @@ def _room_for_gradients(curvature: CurvatureRows, k: int) -> Tensor | None:
     """Space for the projected loss gradients, if they are sums of the curvature's rows."""
     engine, n = curvature.problem.engine, len(curvature.rows)
     like = torch.empty(0, dtype=engine.task.dtype, device=engine.task.device)
-    if (
-        n * k * like.element_size() > engine.max_memory // 2
-        or curvature.gradient_coordinates is None
-    ):
+    large = n * k * like.element_size() > engine.max_memory // 2
+    if large or curvature.gradient_coordinates is None:
         return None
     return like.new_empty(n, k)
 
