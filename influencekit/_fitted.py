@@ -38,7 +38,6 @@ __all__ = [
     "check_fitted",
     "check_returned",
     "check_scores",
-    "check_weights",
     "gradient_engine",
     "learned_rows",
     "of_models",
@@ -276,24 +275,6 @@ def reject_data_as_model(attributor: Any, model: Any, X: Any) -> None:
 
 def _is_empty(model: Any) -> bool:
     return isinstance(model, (list, tuple)) and not model
-
-
-def check_weights(task: Task) -> None:
-    """Refuse a model whose training diverged."""
-    for name, parameter in task.parameters.items():
-        if not bool(torch.isfinite(parameter).all()):
-            raise UnsupportedModelError(
-                f"model: the parameter {name!r} of {task.name} holds NaN or infinity, so its "
-                "training diverged. Give a model that trained well, for instance with a smaller "
-                "learning rate."
-            )
-    for name, buffer in task.module.named_buffers():
-        statistic = name.endswith(("running_mean", "running_var"))
-        if statistic and not bool(torch.isfinite(buffer).all()):
-            raise UnsupportedModelError(
-                f"model: the buffer {name!r} of {task.name} holds NaN or infinity; accepted are "
-                "finite statistics. Give a model that saw finite data in training."
-            )
 
 
 def check_fitted(attributor: Any, fitted: Any) -> None:

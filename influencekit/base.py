@@ -18,11 +18,11 @@ from influencekit._fitted import (
     check_fitted,
     check_returned,
     check_scores,
-    check_weights,
     learned_rows,
     reject_data_as_model,
 )
 from influencekit._seeded_copies import seeded_copies
+from influencekit._sound_models import check_outputs_of, check_weights_of
 from influencekit._top_k import smallest_k, top_frame
 from influencekit.data._examples import Examples, ExamplesList, each, open_examples
 from influencekit.data._inputs import check_same_length
@@ -160,9 +160,9 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         """Check the arguments of ``fit`` and store what every attributor stores."""
         validate_parameters(self)
         models = self._read_models(model, X, y)
-        for task in each(models):
-            check_weights(task)
+        check_weights_of(models)
         train = _training_examples(models, X, y, X_fit).weighted(sample_weight)
+        check_outputs_of(models, train)
         self._models, self.task_, self._given = models, each(models)[0], (X, y)
         self.n_train_ = train.n_examples
         self.train_index_ = train.index

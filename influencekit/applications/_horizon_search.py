@@ -25,7 +25,7 @@ from influencekit.training.estimator._recipe import device_of
 from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.utils._arguments import check_integer, check_number
 from influencekit.utils._random import draw_seed
-from influencekit.utils.validation import FOLDS, InstanceWith, validate_parameters
+from influencekit.utils.validation import FOLDS, validate_parameters
 
 __all__ = ["HorizonSearchCV"]
 
@@ -108,8 +108,8 @@ class HorizonSearchCV(MetaEstimatorMixin, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
-        "estimator": [InstanceWith(["fit"])],
-        "selector": [LookAheadSelector, None],
+        "estimator": [object],  # looked at by fit
+        "selector": [object],
         "learning_rates": [list, tuple, np.ndarray],
         "horizons": [list, tuple, np.ndarray],
         "scoring": [str, callable, None],

@@ -118,8 +118,7 @@ def choose_group_size(
     >>> choice = choose_group_size(grouped, model, X, y, X[::5], y[::5], group_sizes=(2, 4, 8))
     >>> grouped = grouped.set_params(grouper__group_size=choice.group_size)
     """
-    accepted = "a correlation between 0 and 1"
-    check_number("fidelity", fidelity, 0, 1, accepted)
+    check_number("fidelity", fidelity, -2, 2, "a correlation, from -1 to 1")
     for size in group_sizes:
         check_integer("group_sizes", size, 1)
     _check(grouped, compare)

@@ -47,8 +47,9 @@ def label_table(labels: Any, n_rows: int, name: str = "labels") -> Any:
         array = np.asarray(labels)
         if array.ndim not in (1, 2):
             raise ValueError(
-                f"{name}: got {type(labels).__name__} {labels!r:.60}; accepted are one label for "
-                "each row, or one column for each attribute whose combinations are the groups."
+                f"{name}: got shape {array.shape} ({type(labels).__name__}); accepted are one "
+                "label for each row, or one column for each attribute whose combinations are the "
+                "groups."
             )
         table = pd.DataFrame(array if array.ndim == 2 else array[:, None])
     if len(table) != n_rows:

@@ -86,7 +86,8 @@ def _detector(one: Any) -> Reasons:
 
 
 def _pruner(one: Any) -> Reasons:
-    return {"attributor": "with strategy='random'"} if one.strategy == "random" else {}
+    idle = one.strategy == "random" and not hasattr(one.attributor, "grouper")
+    return {"attributor": "with strategy='random'"} if idle else {}
 
 
 def _posterior(one: Any) -> Reasons:

@@ -21,7 +21,7 @@ ADVICE = (
     "ccepted", "must be", "Give ", "give ", "Use ", "Leave", "leave ", "Drop", "drop the", "fit",
     "Set ", "Make ", "Pass ", "Valid", "Name ", "Select", "Freeze", "Pad ", "Encode", "Rescale",
     "Raise", "raise ", "First run", "Load ", "Unfreeze", "must come", "same task",
-    "must have", "Retrain", "State",
+    "must have", "needs at least", "Retrain", "State",
 )  # fmt: skip
 
 

@@ -25,8 +25,16 @@ NEEDED = {
     "X_val": np.zeros((2, 1)),
     "y_val": np.zeros(2),
 }
-#: Data, which are looked at when they are read.
-DATA = {("LabelGrouper", "labels"), ("LookAheadSelector", "X_val"), ("LookAheadSelector", "y_val")}
+#: Data and estimators, which are looked at when they are read.
+DATA = {
+    ("LabelGrouper", "labels"),
+    ("LookAheadSelector", "X_val"),
+    ("LookAheadSelector", "y_val"),
+    ("NoisyLabelDetector", "estimator"),
+    ("DatasetPruner", "estimator"),
+    ("HorizonSearchCV", "estimator"),
+    ("HorizonSearchCV", "selector"),
+}
 
 
 class Stranger:

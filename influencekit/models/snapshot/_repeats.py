@@ -11,7 +11,7 @@ from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task
 from influencekit.utils._torch import count_rows, plain_kernels
 
-__all__ = ["State", "check_outputs", "check_repeats"]
+__all__ = ["State", "check_finite_outputs", "check_outputs", "check_repeats"]
 
 #: Share of the largest output by which two runs of the same examples may differ.
 _ROUNDING = 1e-3
@@ -48,6 +48,23 @@ def check_outputs(task: Task, inputs: Any, outputs: Tensor) -> None:
             f"model: {task.name} returned {kind} ({outputs.dtype}); accepted are real numbers with "
             "a gradient: logits or predictions, not labels."
         )
+
+
+@torch.no_grad()
+def check_finite_outputs(task: Task, inputs: Any) -> None:
+    """Refuse outputs that are NaN or infinity; minus infinity may stand for a class left out.
+
+    Parameters
+    ----------
+    task : Task
+    inputs : Tensor, tuple or dict of Tensors
+        Some examples.
+
+    Raises
+    ------
+    UnsupportedModelError
+    """
+    outputs = task.forward(inputs)
     bad = outputs.isnan() | (outputs == float("inf"))
     if bool(bad.any()):
         raise UnsupportedModelError(

@@ -42,7 +42,7 @@ def try_task(task: Task, inputs: Callable[[int], Any]) -> None:
     ------
     UnsupportedModelError
         If outputs do not depend on any trainable parameter of the snapshot, depend on tensors of
-        the model that it is a copy of, are not finite, or change from one call to the next.
+        the model that it is a copy of, or change from one call to the next.
 
     Warns
     -----

@@ -44,7 +44,7 @@ def check_arguments(retraining: dict[str, Any]) -> None:
     for name in ("n_subsets", "n_repeats"):
         check_integer(name, given[name], 1)
     accepted = "a number between 0 and 1"
-    check_number("subset_fraction", given["subset_fraction"], 0, 1, accepted)
+    check_number("subset_fraction", given["subset_fraction"], -np.inf, np.inf, accepted)
     check_seed(given["random_state"])
     check_on_nan(given["on_nan"])
     check_choice("engine", given["engine"], ENGINES)

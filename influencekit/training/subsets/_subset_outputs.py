@@ -227,9 +227,7 @@ def check_masks(masks: np.ndarray, n_train: int | None = None) -> np.ndarray:
         )
     empty = np.flatnonzero(~masks.any(axis=1))
     if len(empty):
-        raise ValueError(
-            f"masks: subset {empty[0]} has no row; every subset needs at least one. Leave it out."
-        )
+        raise ValueError(f"masks: subset {empty[0]} is empty; every subset needs at least one row.")
     return masks
 
 
