@@ -122,7 +122,9 @@ def finished(run, folder, wait=None):
 def test_killed_runs_end_with_the_same_bits(name, tmp_path):
     run, rng = RUNS[name], np.random.default_rng(0)
     (tmp_path / "whole").mkdir()
-    expected = run(str(tmp_path / "whole"))  # here, so that children have all that is loaded late
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = run(str(tmp_path / "whole"))  # so that children have all that is loaded late
     start = time.monotonic()
     finished(run, tmp_path / "timed")
     seconds = time.monotonic() - start
