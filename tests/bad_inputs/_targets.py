@@ -165,7 +165,7 @@ KINDS = [
     ("query_label_unseen", lambda: fitted().score(X_QUERY, Y_QUERY + 5), "y; 5; 0, 1"),
     ("query_labels_short", lambda: fitted().score(X_QUERY, Y_QUERY[:2]), "X has 4; y has 2"),
     ("query_labels_as_text", lambda: fitted().score(X_QUERY, ["a"] * 4), "y; 'a'; 0, 1"),
-    ("integers_beyond_int64", lambda: fit(regressor(), X, np.full(N, 2**63 + 5, np.uint64)),
+    ("y_integers_beyond_int64", lambda: fit(regressor(), X, np.full(N, 2**63 + 5, np.uint64)),
      "y; uint64"),
     ("binary_net_of_one_output",
      lambda: fit(net_with(nn.CrossEntropyLoss, NeuralNetClassifier).initialize(), X, Y),
