@@ -48,18 +48,19 @@ class DatasetSource(Source):
         return inputs
 
     def _tensor(self, leaf: Any, path: str) -> Tensor:
-        if not isinstance(leaf, (Tensor, np.ndarray)) or np.asarray(leaf).dtype.kind not in "fiub":
-            kind = type(leaf[0] if isinstance(leaf, list) and leaf else leaf).__name__
+        if not isinstance(leaf, Tensor) and np.asarray(leaf).dtype.kind not in "fiub":
             raise TypeError(
-                f"{self.name}{path}: {self._kind} yields {kind}; accepted are Tensors and arrays "
-                "of numbers. Encode text in the Dataset, or in a DataLoader's collate_fn."
+                f"{self.name}{path}: a batch of the Dataset holds a {type(leaf).__name__}; "
+                "accepted are arrays and Tensors with a row for each example. An object "
+                "that joins its examples (a batch of graphs) has no rows: give each example "
+                "padded arrays, and a module that takes them."
             )
         return to_tensor(leaf)
 
     def read_pair(self, rows: Rows) -> tuple[Any, Any]:
         """Inputs and targets (None if the Dataset yields none), as collated."""
         positions = np.arange(len(self))[rows].tolist()
-        batch = self._collated(self._items(positions))
+        batch = self._joined_rows(self._items(positions))
         inputs, targets = split_batch(batch, self.name)
         for path, leaf in leaves((inputs, targets)):
             shape: Any = getattr(leaf, "shape", ())
@@ -91,10 +92,22 @@ class DatasetSource(Source):
                 ) from error
         return items
 
+    def _joined_rows(self, items: list) -> Any:
+        if self.collate_fn is not None:
+            return self._collated(items)
+        try:
+            return default_collate(items)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"{self.name}: the examples of the Dataset cannot be joined into a batch "
+                f"({error}); accepted are examples of one shape. Pad them, in the Dataset or by "
+                "DataLoader(dataset, collate_fn=...)."
+            ) from error
+
     def _collated(self, items: Any) -> Any:
         """A batch of items."""
         try:
-            return (self.collate_fn or default_collate)(items)
+            return self.collate_fn(items)  # type: ignore[misc]  # asked before
         except Exception as error:
             raise ValueError(
                 f"{self.name}: a batch of {len(items)} items of {self._kind} cannot be made. Its "

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from influencekit.data._sources import leaves
+from influencekit.data._not_taken import not_taken
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task
 
@@ -39,13 +39,10 @@ def first_outputs(task: Task, inputs: Any, name: str) -> Tensor:
         return task.forward(inputs)
     except UnsupportedModelError:
         raise
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        raise not_taken(task, inputs, name) from error
     except Exception as error:
-        found = ", ".join(f"{p or name} {tuple(t.shape)} {t.dtype}" for p, t in leaves(inputs))
-        known = isinstance(error, (RuntimeError, IndexError, TypeError, ValueError))
-        own = "" if known else f" ({type(error).__name__}: {error})"
         raise ValueError(
-            f"{name}: {task.name} cannot take it. Its first example as a batch has the shape "
-            f"{found}; accepted are inputs as in training: the axes, features and dtype (floats "
-            "for numbers), or indices within its embedding. The model's own error is shown above"
-            f"{own}."
+            f"{name}: {task.name} cannot take it: its forward raises {type(error).__name__}: "
+            f"{error}. Accepted are inputs as in training; its own error is shown above."
         ) from error

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from influencekit.data._sources import check_dtype, check_finite, to_tensor
 from influencekit.data._target_values import check_values
+from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task
 from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.models.losses._elementwise import ColumnLoss
@@ -33,12 +34,6 @@ def refuse_odd_targets(y: Any, name: str) -> None:
         raise ValueError(
             f"{name}: got {y!r} ({type(y).__name__}); accepted: one target for each example, in an "
             "array, a Series, a Tensor or a list."
-        )
-    if isinstance(y, (list, tuple)) and len({np.shape(row) for row in y}) > 1:
-        shapes = sorted({np.shape(row) for row in y})[:3]
-        raise ValueError(
-            f"{name}: got a list of targets of different shapes, among them {shapes}; accepted are "
-            "targets of one shape."
         )
 
 
@@ -186,6 +181,11 @@ def check_targets(task: Task, outputs: Tensor, targets: Tensor, name: str = "y")
     Without these checks, a wrong shape would be broadcast, or a loss evaluated where it is not
     defined, and the scores would be silently wrong.
     """
+    if not outputs.numel():
+        raise UnsupportedModelError(
+            f"model: {task.name} has outputs of shape {('n', *outputs.shape[1:])}, without any "
+            "number; accepted are outputs that a loss can depend on."
+        )
     _check_shape(task, outputs, targets, name)
     check_values(task, targets, name)
 
@@ -208,14 +208,32 @@ def _check_shape(task: Task, outputs: Tensor, targets: Tensor, name: str) -> Non
     if isinstance(task.loss, ColumnLoss) or shares:
         expected = task.loss.target_shape(outputs)
         if targets.shape[1:] != expected:
+            flat = f"({len(targets)},) or " if targets.shape[1:] == (1,) else ""
             raise ValueError(
-                f"{name}: got shape {tuple(targets.shape)}, {task.name} has outputs of shape "
-                f"{('n', *expected)}; accepted is one target for each output."
+                f"{name}: got shape {flat}{tuple(targets.shape)}, {task.name} has outputs of shape "
+                f"{('n', *expected)}; accepted is one target for each output: give {name} of "
+                "the shape of the outputs."
             )
-    elif isinstance(task.loss, CrossEntropy) and task.classes is None:
-        _check_positions(task, outputs, targets, name)
+    elif isinstance(task.loss, CrossEntropy):
+        if outputs.ndim == 2:
+            _check_ignored(task, targets, name)
+        if task.classes is None:
+            _check_positions(task, outputs, targets, name)
     elif isinstance(task.loss, SequenceCrossEntropy):
         _check_tokens(task.loss, task.name, outputs, targets, name)
+
+
+def _check_ignored(task: Task, targets: Tensor, name: str) -> None:
+    """Refuse examples that the criterion leaves out of the loss."""
+    spatial = getattr(task.loss, "spatial", None)
+    ignored = None if spatial is None else spatial.ignore_index
+    left_out = 0 if ignored is None else int((targets == ignored).sum())
+    if left_out:
+        raise ValueError(
+            f"{name}: got the label {ignored}, which the criterion ignores (ignore_index), so "
+            f"{left_out} of the examples are not in the loss; accepted are other labels. "
+            f"Leave those rows out: keep = {name} != {ignored}."
+        )
 
 
 def _check_positions(task: Task, outputs: Tensor, targets: Tensor, name: str) -> None:
@@ -223,7 +241,9 @@ def _check_positions(task: Task, outputs: Tensor, targets: Tensor, name: str) ->
     shape = ", ".join(["n_examples", *map(str, axes)]) + ("" if axes else ",")
     accepted = f"accepted are integer class positions 0 to {n_classes - 1}, shape ({shape})"
     if tuple(targets.shape[1:]) != axes:
-        raise ValueError(f"{name}: got shape {tuple(targets.shape)}; {accepted}.")
+        ways = {1: f" Give {name}[:, 0].", n_classes: f" Give {name}.argmax(1)."}
+        way = "" if axes or targets.ndim != 2 else ways.get(targets.shape[1], "")
+        raise ValueError(f"{name}: got shape {tuple(targets.shape)}; {accepted}.{way}")
     spatial = getattr(task.loss, "spatial", None)
     ignored = None if spatial is None else spatial.ignore_index
     if axes and ignored is not None:
@@ -231,12 +251,6 @@ def _check_positions(task: Task, outputs: Tensor, targets: Tensor, name: str) ->
         targets = targets[targets != ignored]
         if not len(targets):
             raise ValueError(f"{name}: every label is {ignored}; {accepted}.")
-    elif ignored is not None and bool((targets == ignored).any()):
-        raise ValueError(
-            f"{name}: got the label {ignored}, which the criterion ignores (ignore_index), so "
-            f"{int((targets == ignored).sum())} of the examples are not in the loss; {accepted}. "
-            f"Leave those rows out: keep = {name} != {ignored}."
-        )
     low, high = int(targets.min()), int(targets.max())
     if low < 0 or high >= n_classes:
         bad = low if low < 0 else high
