@@ -97,7 +97,7 @@ class DatasetSource(Source):
             return self._collated(items)
         try:
             return default_collate(items)
-        except (RuntimeError, TypeError) as error:
+        except (RuntimeError, TypeError, KeyError) as error:
             raise ValueError(
                 f"{self.name}: the examples of the Dataset cannot be joined into a batch "
                 f"({error}); accepted are examples of one shape. Pad them, in the Dataset or by "

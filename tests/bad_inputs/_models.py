@@ -160,7 +160,7 @@ LOSSES = [
     ("loss_ranking", loss(lambda o, t: o[:, 0] - o[:, 0].max()), "loss; other examples"),
     ("loss_random", loss(lambda o, t: F.cross_entropy(o, t, reduction="none")
      * torch.rand(len(o), generator=NOISE)), "loss; random"),
-    ("loss_broadcast", loss(lambda o, t: ((o - t) ** 2).mean(1), 1, TARGET), "loss; (n, 1)"),
+    ("loss_broadcast", loss(lambda o, t: ((o - t) ** 2).mean(1), 1, TARGET), "y; (24, 1); (n, n)"),
     ("loss_nan", loss(lambda o, t: o[:, 0] * float("nan")), "loss; NaN"),
     ("loss_none", loss(lambda o, t: None), "loss; NoneType"),
     ("loss_number", loss(lambda o, t: 1.0), "loss; float"),
