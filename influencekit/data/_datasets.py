@@ -163,6 +163,8 @@ def _pairs(first: Any, second: Any) -> list[tuple[str, Any, Any]]:
 
 def _equal(one: Any, two: Any) -> bool:
     """Whether two leaves are the same, NaN included; True for what cannot be compared."""
+    if not isinstance(one, (Tensor, np.ndarray, int, float)):
+        return True
     try:
         return bool(np.array_equal(np.asarray(one), np.asarray(two), equal_nan=True))
     except (TypeError, RuntimeError, ValueError):

@@ -281,8 +281,8 @@ def _given_twice(name: str, y_name: str) -> ValueError:
 def _encode(task: Task, source: Source, y: Any, name: str, y_name: str) -> Tensor:
     if isinstance(y, (tuple, Mapping)) and is_structured(y):
         return pack_targets(task, source, y, y_name)
-    refuse_odd_targets(y, y_name)
     check_tensor(y, y_name)
+    refuse_odd_targets(y, y_name)
     y = stacked(y, y_name) if isinstance(y, (list, tuple)) else one_column(y)
     y = y if hasattr(y, "shape") else np.asarray(y)
     if len(y.shape) == 0 or 0 in y.shape[1:]:

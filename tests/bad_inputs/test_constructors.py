@@ -18,6 +18,9 @@ from tests.test_architecture import public_objects
 NEEDED = {
     "attributor": InfluenceFunction(),
     "attributors": GradDot(),
+    "recall": GradDot(),
+    "rescore": GradDot(),
+    "folder": "folder",
     "estimator": LogisticRegression(),
     "selector": LookAheadSelector(None, None),
     "clusterer": KMeans(),
