@@ -39,7 +39,6 @@ __all__ = [
     "check_fitted",
     "check_returned",
     "check_scores",
-    "check_weights",
     "gradient_engine",
     "learned_rows",
     "of_models",
@@ -253,28 +252,30 @@ def of_models(values: list) -> Any:
 
 def reject_data_as_model(attributor: Any, model: Any, X: Any) -> None:
     """Refuse data where the model belongs: an attributor used as a step of a Pipeline."""
+    if isinstance(model, (list, tuple)):
+        models = [isinstance(one, Task) or hasattr(one, "fit") for one in model]
+        if any(models):
+            at = models.index(False)
+            raise UnsupportedModelError(
+                f"model: item {at} of the list is {type(model[at]).__name__}; accepted are fitted "
+                "models of one kind."
+            )
     looks_like_data = isinstance(model, (np.ndarray, torch.Tensor, list, tuple)) or (
         hasattr(model, "iloc") or hasattr(model, "tocsr")
     )
     if looks_like_data or X is None:
         name = type(attributor).__name__
         raise UnsupportedModelError(
-            f"model: got {type(model).__name__}. {name}.fit takes the fitted model first, "
+            f"model: got {'an empty ' if _is_empty(model) else ''}{type(model).__name__}. "
+            f"{name}.fit takes the fitted model first, "
             f"then its training data: {name}().fit(model, X_train, y_train). An attributor cannot "
             f"be a step of a Pipeline: fit the pipeline and give it as the model. GridSearchCV "
             f"cannot search it either: use SurrogateLambdaSearchCV or LDSSearch."
         )
 
 
-def check_weights(task: Task) -> None:
-    """Refuse a model whose training diverged."""
-    for name, parameter in task.parameters.items():
-        if not bool(torch.isfinite(parameter).all()):
-            raise UnsupportedModelError(
-                f"model: the parameter {name!r} of {task.name} holds NaN or infinity, so its "
-                "training diverged. Give a model that trained well, for instance with a smaller "
-                "learning rate."
-            )
+def _is_empty(model: Any) -> bool:
+    return isinstance(model, (list, tuple)) and not model
 
 
 def check_fitted(attributor: Any, fitted: Any) -> None:

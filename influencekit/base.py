@@ -18,12 +18,12 @@ from influencekit._fitted import (
     check_fitted,
     check_returned,
     check_scores,
-    check_weights,
     learned_rows,
     reject_data_as_model,
 )
 from influencekit._intervals import spread_of_models
 from influencekit._seeded_copies import seeded_copies
+from influencekit._sound_models import check_outputs_of, check_weights_of
 from influencekit._tokens import token_scores
 from influencekit._top_k import ListsStrongest
 from influencekit.data._examples import Examples, ExamplesList, each, open_examples
@@ -165,9 +165,9 @@ class BaseAttributor(
         """Check the arguments of ``fit`` and store what every attributor stores."""
         validate_parameters(self)
         models = self._read_models(model, X, y)
-        for task in each(models):
-            check_weights(task)
+        check_weights_of(models)
         train = _training_examples(models, X, y, X_fit).weighted(sample_weight)
+        check_outputs_of(models, train)
         self._models, self.task_, self._given = models, each(models)[0], (X, y)
         self.n_train_ = train.n_examples
         self.train_index_ = train.index

@@ -9,6 +9,7 @@ import numpy as np
 
 from influencekit.groups._labels import group_values, refuse_missing
 from influencekit.metrics._text import some_rows
+from influencekit.utils._arguments import real_array
 
 __all__ = ["check_groups", "check_probabilities", "check_threshold", "positive_rows"]
 
@@ -21,7 +22,7 @@ def check_probabilities(values: Any) -> np.ndarray:
     ValueError
         If one is NaN, or outside of [0, 1]; the message names the rows.
     """
-    given = np.asarray(values, dtype=np.float64)
+    given = real_array("probabilities", values)
     unknown = np.flatnonzero(np.isnan(given))
     if len(unknown):
         raise ValueError(

@@ -261,7 +261,12 @@ def fold_list(
         splitter = kind(int(cv), shuffle=True, random_state=seed)
     n = count_rows(y)
     splits = splitter.split(np.zeros((n, 1)), y, groups)
-    folds = [(np.asarray(a), np.asarray(b)) for a, b in splits]
+    try:
+        folds = [(np.asarray(a), np.asarray(b)) for a, b in splits]
+    except ValueError as error:
+        raise ValueError(
+            f"cv: got {cv!r}, which cannot split {n} rows ({error}). Give fewer folds."
+        ) from error
     held_out = np.sort(np.concatenate([test for _, test in folds]))
     if not np.array_equal(held_out, np.arange(n)):
         raise ValueError(

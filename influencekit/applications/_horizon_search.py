@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Any, Self
+from numbers import Integral
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -22,7 +23,9 @@ from influencekit.data._targets import one_column
 from influencekit.training._randomness import seeded
 from influencekit.training.estimator._recipe import device_of
 from influencekit.training.estimator._rows import count_rows, take_rows
+from influencekit.utils._arguments import check_integer, check_number
 from influencekit.utils._random import draw_seed
+from influencekit.utils.validation import FOLDS, validate_parameters
 
 __all__ = ["HorizonSearchCV"]
 
@@ -104,6 +107,17 @@ class HorizonSearchCV(MetaEstimatorMixin, BaseEstimator):
     (0.1, 6)
     """
 
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        "estimator": [object],  # looked at by fit
+        "selector": [object],
+        "learning_rates": [list, tuple, np.ndarray],
+        "horizons": [list, tuple, np.ndarray],
+        "scoring": [str, callable, None],
+        "cv": FOLDS,
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+    }
+
     def __init__(
         self,
         estimator: Any,
@@ -147,10 +161,9 @@ class HorizonSearchCV(MetaEstimatorMixin, BaseEstimator):
         y = one_column(y)
         check_labeled(X, y)
         seed, pairs = draw_seed(self.random_state), self._pairs()
-        X_val, y_val = self.selector.X_val, one_column(self.selector.y_val)
-        cv = check_cv(self.cv, y_val, classifier=is_classifier(self.estimator))
-        folds = list(cv.split(np.zeros(count_rows(X_val)), y_val))
         scorer = check_scoring(self.estimator, scoring=self.scoring)
+        X_val, y_val = self.selector.X_val, one_column(self.selector.y_val)
+        folds = self._folds(count_rows(X_val), y_val)
 
         def judged(pair: tuple, seen: np.ndarray, unseen: np.ndarray) -> tuple[float, float]:
             net = self._trained(pair, X, y, seed, seen)
@@ -168,6 +181,13 @@ class HorizonSearchCV(MetaEstimatorMixin, BaseEstimator):
         return self
 
     def _check(self) -> None:
+        validate_parameters(self)
+        for rate in self.learning_rates:
+            accepted = "numbers above 0"
+            check_number("learning_rates", rate, 0, np.inf, accepted)
+        for horizon in self.horizons:
+            if horizon is not None:
+                check_integer("horizons", horizon, 0)
         if not isinstance(self.estimator, NeuralNet):
             raise TypeError(
                 f"estimator: got {type(self.estimator).__name__}; accepted is a skorch net, whose "
@@ -178,6 +198,17 @@ class HorizonSearchCV(MetaEstimatorMixin, BaseEstimator):
                 f"selector: got {type(self.selector).__name__}; accepted is a LookAheadSelector "
                 "with the validation data."
             )
+
+    def _folds(self, n_rows: int, y_val: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Folds of the validation rows."""
+        cv = check_cv(self.cv, y_val, classifier=is_classifier(self.estimator))
+        try:
+            return list(cv.split(np.zeros(n_rows), y_val))
+        except ValueError as error:
+            raise ValueError(
+                f"cv: got {self.cv!r}, which cannot split the {n_rows} validation rows of the "
+                f"selector ({error}). Give fewer folds, or the selector more rows."
+            ) from error
 
     def _pairs(self) -> list[tuple[float, int | None]]:
         pairs = list(product(self.learning_rates, self.horizons))

@@ -212,6 +212,8 @@ class LookAheadSelector(Callback):
     """
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
+        "X_val": [object],
+        "y_val": [object],
         "horizon": [Interval(Integral, 0, None, closed="left")],
         "keep": [Interval(Real, 0, 1, closed="right"), StrOptions({"helpful"})],
         "every": [Interval(Integral, 1, None, closed="left")],

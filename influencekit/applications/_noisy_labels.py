@@ -30,6 +30,8 @@ from influencekit.groups._groupers import BaseGrouper
 from influencekit.utils._random import draw_seed
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import (
+    FOLDS,
+    InstanceWith,
     Interval,
     StrOptions,
     SuggestingEstimator,
@@ -157,11 +159,13 @@ class NoisyLabelDetector(JudgesNewRows, MetaEstimatorMixin, SuggestingEstimator)
     """
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
+        "estimator": [object],  # looked at by check_estimator
         "attributor": [BaseAttributor, None],
         "method": [StrOptions({"auto", *METHODS})],
-        "cv": ["cv_object"],
+        "cv": FOLDS,
         "n_rounds": [Interval(Integral, 0, None, closed="left")],
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
+        "grouper": [InstanceWith(["fit"]), None],
         "refit": ["boolean"],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],

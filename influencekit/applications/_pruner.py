@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from influencekit.applications._fitting import (
+    check_estimator,
     check_labeled,
     inherit_tags,
     remember_features,
@@ -32,6 +33,7 @@ from influencekit.training.estimator._rows import take_rows
 from influencekit.utils._random import draw_seed
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import (
+    FOLDS,
     Interval,
     StrOptions,
     SuggestingEstimator,
@@ -107,11 +109,12 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
+        "estimator": [object],  # looked at by check_estimator, where it is used
         "attributor": [BaseAttributor, NoisyLabelDetector, None],
         "fraction": [Interval(Real, 0, 1, closed="neither")],
         "strategy": [StrOptions({"lowest", "harmful", "weakest", "random"})],
         "stratify": ["boolean"],
-        "cv": [Interval(Integral, 2, None, closed="left"), "cv_object"],
+        "cv": FOLDS,
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -157,6 +160,8 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
             If shapes disagree, or no row would stay.
         """
         validate_parameters(self)
+        if self.strategy != "random":
+            check_estimator(self.estimator)
         if not isinstance(self.attributor, NoisyLabelDetector):
             check_attributor(self.attributor, "DatasetPruner")
         X, y = with_rows(X), one_column(with_rows(y))
@@ -165,7 +170,9 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
             sample_weight = check_sample_weight(sample_weight, n)
         rng = check_random_state(self.random_state)
         self.values_ = self._values(X, y, n, rng, sample_weight)
-        stratified = self.stratify and is_classifier(self.estimator)
+        stratified = (
+            self.stratify and hasattr(self.estimator, "fit") and is_classifier(self.estimator)
+        )
         strata = np.asarray(y) if stratified else np.zeros(n)
         self._classes = np.unique(strata, return_inverse=True)[1]
         self._tie_breaker = rng.rand(n)

@@ -18,6 +18,7 @@ from influencekit.metrics._text import not_finite_text
 from influencekit.models.losses._base import class_positions
 from influencekit.training.estimator._rows import count_rows
 from influencekit.training.subsets._retrain import Retraining
+from influencekit.utils._arguments import real_array
 from influencekit.utils._random import draw_seed
 from influencekit.utils._suggest import check_choice
 from influencekit.utils._torch import with_gradients
@@ -285,7 +286,7 @@ def _subset_names(names: list[str], n_random: int, shares: np.ndarray, which: st
 
 
 def _checked_fractions(fractions: Sequence[float], n_train: int) -> np.ndarray:
-    found = np.atleast_1d(np.asarray(fractions, dtype=np.float64))
+    found = np.atleast_1d(real_array("fractions", fractions))
     if found.ndim != 1 or not len(found) or not ((found > 0) & (found < 1)).all():
         raise ValueError(f"fractions: got {fractions!r}; accepted are numbers between 0 and 1.")
     counts = np.round(found * n_train)
@@ -299,7 +300,7 @@ def _checked_fractions(fractions: Sequence[float], n_train: int) -> np.ndarray:
 
 def _row_values(name: str, scores: Any, groups: Any, n_train: int) -> np.ndarray:
     """Score of each row, from those of rows or of groups."""
-    values = np.asarray(scores, dtype=np.float64)
+    values = real_array(f"scores[{name!r}]", scores)
     values = values.sum(axis=0) if values.ndim == 2 else values
     member = np.arange(n_train)
     if groups is not None:

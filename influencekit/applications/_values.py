@@ -197,7 +197,8 @@ def fit_groups(
     weights = {} if sample_weight is None else {"sample_weight": sample_weight}
     if groups is None:
         return fitted.fit(model, X, y, **weights)
-    if fitted.fisher_form == "auto" and isinstance(fitted.grouper, RandomGrouper):
+    by_groups = fitted.curvature == "groups"
+    if by_groups and fitted.fisher_form == "auto" and isinstance(fitted.grouper, RandomGrouper):
         fitted.set_params(fisher_form="sum")
     return fitted.set_params(grouper=None).fit(model, X, y, groups=groups, **weights)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -318,7 +318,11 @@ class CoordinateSpectrum(Spectrum):
         return weights.to(self.train_coordinates.dtype) @ self.train_coordinates
 
     def row_sizes(self) -> Tensor:
-        return self.train_coordinates.double().square().sum(1).cpu()
+        return torch.cat([c.square().sum(1).cpu() for c in self._parts()])
+
+    def _parts(self) -> Iterator[Tensor]:
+        """Coordinates of some thousand examples after the other, float64."""
+        return (c.to(torch.float64) for c in self.train_coordinates.split(4096))
 
     def restrict(self, columns: Tensor) -> Spectrum:
         return replace(
@@ -328,7 +332,8 @@ class CoordinateSpectrum(Spectrum):
         )
 
     def self_products(self, damping: float) -> Tensor:
-        return self.train_coordinates.to(torch.float64).square() @ self.inverse(damping)
+        # c_jᵀ diag(1 / (s + λ)) c_j
+        return torch.cat([c.square() @ self.inverse(damping) for c in self._parts()])
 
 
 @dataclass

@@ -9,16 +9,9 @@ import numpy as np
 import torch
 from skorch.dataset import Dataset as SkorchDataset
 from torch import Tensor
-from torch.utils.data import (
-    DataLoader,
-    IterableDataset,
-    RandomSampler,
-    Subset,
-    SubsetRandomSampler,
-    WeightedRandomSampler,
-    default_collate,
-)
+from torch.utils.data import DataLoader, IterableDataset, Subset, default_collate
 
+from influencekit.data._loaders import check_loader
 from influencekit.data._ragged import EvenCollation
 from influencekit.data._sources import Rows, Source, check_finite, leaves, map_tree, to_tensor
 from influencekit.models._task import Task
@@ -81,23 +74,59 @@ class DatasetSource(Source):
         positions = np.arange(len(self))[rows].tolist()
         batch = self.even(positions) if self.even else self._stacked(self._items(positions))
         inputs, targets = split_batch(batch, self.name)
+        for path, leaf in leaves((inputs, targets)):
+            shape: Any = getattr(leaf, "shape", ())
+            if len(shape) and shape[0] != len(positions):
+                raise ValueError(
+                    f"{self.name}: collate_fn made {shape[0]} rows of {len(positions)} items "
+                    f"(entry {path} of its batch, shape {tuple(shape)}); accepted is one row for "
+                    "each item."
+                )
         return inputs, None if self._placeholder_targets else targets
 
+    @property
+    def _kind(self) -> str:
+        return f"the Dataset {type(self.dataset).__name__}"
+
     def _items(self, positions: list[int]) -> list:
+        """Items of the Dataset; its own error is said with its position."""
         if getattr(self.dataset, "__getitems__", None):
             return self.dataset.__getitems__(positions)
-        return [self.dataset[i] for i in positions]
+        items = []
+        for i in positions:
+            try:
+                items.append(self.dataset[i])
+            except Exception as error:
+                raise ValueError(
+                    f"{self.name}: {self._kind} of length {len(self)} raises "
+                    f"{type(error).__name__} at item {i}: {error}. Accepted is a Dataset that has "
+                    "an item at each position below its length. Its own error is shown above."
+                ) from error
+        return items
 
     def _stacked(self, items: list) -> Any:
         """The batch of items of one shape, or what is wrong with items of several."""
         try:
             return default_collate(items)
-        except (RuntimeError, TypeError) as error:
+        except (RuntimeError, TypeError, KeyError) as error:
             raise ValueError(
                 f"{self.name}: the examples of the Dataset cannot be joined into a batch "
                 f"({error}); accepted are examples of one shape. Pad them, in the Dataset or by "
                 "DataLoader(dataset, collate_fn=...)."
             ) from error
+
+    def check_repeats(self) -> None:
+        """Refuse a Dataset whose first or last item changes from one read to the next."""
+        for row in {0, len(self) - 1}:
+            first, second = (self.read_pair(np.array([row])) for _ in range(2))
+            changed = [path for path, *pair in _pairs(first, second) if not _equal(*pair)]
+            if changed:
+                raise ValueError(
+                    f"{self.name}: two reads of item {row} of {self._kind} differ (entry "
+                    f"{changed[0]} of its batch), so its gradients would be of other data at every "
+                    "pass. Accepted is a Dataset that gives the same item each time. Switch off "
+                    "random augmentation and masking, or read the items once into a list."
+                )
 
     def read_targets(self, batch_size: int = 256) -> Any:
         """All targets, from one pass over the Dataset; None if it yields none."""
@@ -117,10 +146,13 @@ def open_dataset(task: Task, X: Any, name: str) -> DatasetSource:
     """
     if isinstance(X, DataLoader):
         _check_map_style(X.dataset, name)
-        _check_loader(X, name)
-        return DatasetSource(X.dataset, _collate_fn(task, X), name)
-    _check_map_style(X, name)
-    return DatasetSource(X, task.collate_fn, name)
+        check_loader(X, name)
+        source = DatasetSource(X.dataset, _collate_fn(task, X), name)
+    else:
+        _check_map_style(X, name)
+        source = DatasetSource(X, task.collate_fn, name)
+    source.check_repeats()
+    return source
 
 
 def _collate_fn(task: Task, loader: DataLoader) -> Callable | None:
@@ -129,6 +161,27 @@ def _collate_fn(task: Task, loader: DataLoader) -> Callable | None:
     if own is default_collate:
         return task.collate_fn
     return own if around is None else around(own)
+
+
+def _pairs(first: Any, second: Any) -> list[tuple[str, Any, Any]]:
+    """Leaves of two reads of one item, side by side."""
+    own, other = list(leaves(first)), list(leaves(second))
+    if [path for path, _ in own] != [path for path, _ in other]:
+        return [("", 0, 1)]
+    return [(path, one, two) for (path, one), (_, two) in zip(own, other, strict=True)]
+
+
+def _equal(one: Any, two: Any) -> bool:
+    """Whether two leaves are the same, NaN included; True for what cannot be compared."""
+    if not isinstance(one, (Tensor, np.ndarray, int, float)):
+        return True
+    try:
+        return bool(np.array_equal(np.asarray(one), np.asarray(two), equal_nan=True))
+    except (TypeError, RuntimeError, ValueError):
+        try:
+            return bool(np.array_equal(np.asarray(one), np.asarray(two)))
+        except (TypeError, RuntimeError, ValueError):
+            return True
 
 
 def _joined(parts: list[Any]) -> Any:
@@ -191,25 +244,3 @@ def _check_map_style(dataset: Any, name: str) -> None:
         )
     if len(dataset) == 0:
         raise ValueError(f"{name}: got an empty {type(dataset).__name__}; give at least one row.")
-
-
-def _check_loader(loader: DataLoader, name: str) -> None:
-    """Refuse a DataLoader that does not yield each example of its dataset exactly once."""
-    if loader.batch_size is None and loader.batch_sampler is None:
-        raise ValueError(
-            f"{name}: got a DataLoader with batch_size=None, whose dataset makes its own batches; "
-            "accepted is one that batches single examples. Give batch_size, or pass arrays."
-        )
-    sampler = loader.sampler
-    partial = isinstance(sampler, (SubsetRandomSampler, WeightedRandomSampler))
-    if isinstance(sampler, RandomSampler):
-        size = len(loader.dataset)  # type: ignore[arg-type]
-        partial = sampler.replacement or sampler.num_samples != size
-    elif not partial and hasattr(sampler, "__len__"):
-        partial = len(sampler) != len(loader.dataset)  # type: ignore[arg-type]
-    if partial:
-        raise ValueError(
-            f"{name}: got a DataLoader with a {type(sampler).__name__} that does not yield every "
-            f"example exactly once; accepted is shuffle=True or False. Name the examples instead: "
-            "DataLoader(torch.utils.data.Subset(dataset, rows))."
-        )

@@ -10,6 +10,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from influencekit.data._first_outputs import first_outputs
 from influencekit.data._inputs import (
     check_same_length,
     check_sample_weight,
@@ -17,7 +18,6 @@ from influencekit.data._inputs import (
     row_labels,
     uses_matrix,
 )
-from influencekit.data._not_taken import not_taken
 from influencekit.data._own_losses import check_own_loss, is_structured, pack_targets
 from influencekit.data._sources import (
     Batch,
@@ -32,11 +32,11 @@ from influencekit.data._targets import (
     encode_targets,
     given_twice,
     one_column,
+    refuse_odd_targets,
     targets_of,
 )
 from influencekit.data._text_rows import check_padding, text_rows
 from influencekit.data._which_output import settle_output
-from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task, TaskList
 from influencekit.models.snapshot._trial import try_task
 from influencekit.utils._long_work import chunks
@@ -240,7 +240,7 @@ def make_examples(
         try_task(task, lambda k: next(examples.batches(k)).inputs)
     if targets is not None and task.loss.is_own:
         check_own_loss(task, examples, y_name)
-    outputs = _first_outputs(task, examples, name)
+    outputs = first_outputs(task, next(examples.batches(1)).inputs, name)
     if targets is not None:
         check_targets(task, outputs, targets, y_name)
         if source.tree is None:
@@ -248,22 +248,11 @@ def make_examples(
     return examples
 
 
-@torch.no_grad()
-def _first_outputs(task: Task, examples: Examples, name: str) -> Tensor:
-    """Outputs for the first example, with a clear error if the model cannot take it."""
-    inputs = next(examples.batches(1)).inputs
-    try:
-        return task.forward(inputs)
-    except UnsupportedModelError:
-        raise
-    except (RuntimeError, IndexError, TypeError, ValueError) as error:
-        raise not_taken(task, inputs, name) from error
-
-
 def _encode(task: Task, source: Source, y: Any, name: str, y_name: str) -> Tensor:
     if isinstance(y, (tuple, Mapping)) and is_structured(y):
         return pack_targets(task, source, y, y_name)
     check_tensor(y, y_name)
+    refuse_odd_targets(y, y_name)
     y = stacked(y, y_name) if isinstance(y, (list, tuple)) else one_column(y)
     y = y if hasattr(y, "shape") else np.asarray(y)
     if len(y.shape) == 0 or 0 in y.shape[1:]:

@@ -27,6 +27,7 @@ from influencekit.data._sources import (
 )
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.models._task import Task
+from influencekit.utils._arguments import refuse_masked
 from influencekit.utils._suggest import did_you_mean
 
 __all__ = ["check_same_length", "open_inputs", "row_labels", "uses_matrix"]
@@ -55,6 +56,8 @@ def open_inputs(task: Task, X: Any, name: str = "X", learned_y: Any = None) -> S
     -------
     Source
     """
+    for path, leaf in leaves(X) if isinstance(X, (Mapping, tuple)) else [("", X)]:
+        refuse_masked(name + path, leaf)
     if task.transform is not None:
         _check_transformable(X, task, name)
     if _is_dataset(X) or (task.transform is None and is_rows_of_dicts(X)):
@@ -337,6 +340,7 @@ def check_sample_weight(sample_weight: Any, n: int) -> np.ndarray:
     ValueError
         If they are not one finite number of at least 0 for each example, or all are 0.
     """
+    refuse_masked("sample_weight", sample_weight)
     try:
         values = (
             sample_weight.numpy(force=True) if isinstance(sample_weight, Tensor) else sample_weight

@@ -51,6 +51,7 @@ def check_own_loss(task: Task, examples: Any, name: str) -> None:
     except Exception:  # whatever a model raises is said where data are read
         return
     targets = first.targets
+    _try(task.loss, outputs, targets)
     try:
         _check(task.loss, outputs, targets)
     except ValueError as error:
@@ -77,6 +78,38 @@ def _passes(loss: OutputLoss, outputs: Tensor, targets: Tensor) -> bool:
     except (ValueError, RuntimeError):
         return False
     return True
+
+
+def _try(loss: OutputLoss, outputs: Tensor, targets: Tensor) -> None:
+    """Refuse a loss that cannot be called, that has no gradient, or that is NaN."""
+    try:
+        with torch.enable_grad():
+            losses = loss(outputs.detach().requires_grad_(), targets)
+    except (AttributeError, KeyError, NameError) as error:
+        raise ValueError(
+            f"loss: the function raises {type(error).__name__} on the first examples: {error}. "
+            "Accepted is a function of (outputs, targets); its own error is shown above."
+        ) from error
+    except ValueError:
+        return  # said by the checks that follow
+    except TypeError as error:
+        if str(error).startswith("loss: "):
+            raise
+        raise TypeError(
+            f"loss: the function cannot be called with (outputs, targets): {error}. Accepted is "
+            "a function of both; its own error is shown above."
+        ) from error
+    if not losses.requires_grad:
+        raise ValueError(
+            "loss: the function's result has no gradient, so every score would be 0; accepted are "
+            "differentiable losses. Use torch operations of the outputs, without argmax, "
+            "comparison, detach or numpy."
+        )
+    if bool(losses.detach().isnan().any()):
+        raise ValueError(
+            "loss: the function gives NaN on the first examples; accepted are numbers. Check it "
+            "for a logarithm or root of a negative number, a division by 0, and the range of y."
+        )
 
 
 def is_structured(y: Any) -> bool:

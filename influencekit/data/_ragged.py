@@ -76,10 +76,10 @@ class EvenCollation:
     def alone(self, position: int) -> Any:
         """One example as the collator gives it without any other."""
         with seeds_set(position % MAX_SEED):
-            return self.collate_fn(self.items_at([position]))
+            return _collated(self.collate_fn, self.items_at([position]), self.name)
 
     def _with_longest(self, items: list) -> Any:
-        batch = self.collate_fn([*items, *self.longest])
+        batch = _collated(self.collate_fn, [*items, *self.longest], self.name)
         return _first(batch, len(items), len(items) + len(self.longest), self.name)
 
     def _longest(self) -> list[int]:
@@ -103,7 +103,7 @@ class EvenCollation:
 
     def _sizes(self, positions: list[int]) -> dict[tuple[str, int], int]:
         """Size of each axis after the first of a batch's tensors."""
-        batch = self.collate_fn(self.items_at(positions))
+        batch = _collated(self.collate_fn, self.items_at(positions), self.name)
         return {
             (path, axis): size
             for path, leaf in leaves(batch)
@@ -134,7 +134,7 @@ def draws_random_numbers(collate_fn: Callable, items: list, name: str) -> bool:
 
     def batch(seed: int) -> Any:
         with seeds_set(seed):
-            return collate_fn(items)
+            return _collated(collate_fn, items, name)
 
     first = batch(0)
     if not _same(first, batch(0)):
@@ -147,6 +147,19 @@ def draws_random_numbers(collate_fn: Callable, items: list, name: str) -> bool:
     # a short text may by chance be masked alike several times
     others = range(1, 1 + max(1, _TRIED // len(items)))
     return not all(_same(first, batch(seed)) for seed in others)
+
+
+def _collated(collate_fn: Callable, items: list, name: str) -> Any:
+    """A batch; what the user's function raises is said with the argument."""
+    try:
+        return collate_fn(items)
+    except Exception as error:
+        raise ValueError(
+            f"{name}: a batch of {len(items)} items of the Dataset cannot be made. Its collate_fn "
+            f"({_name(collate_fn)}) raises {type(error).__name__}: {error}. Accepted are items "
+            "whose tensors have one shape, in the same entries. Pad them, or give a DataLoader "
+            "with a collate_fn that does."
+        ) from error
 
 
 def _name(function: Any) -> str:

@@ -268,6 +268,11 @@ def check_dtype(leaf: Any, name: str) -> None:
             f"{name}: got complex numbers ({leaf.dtype}); accepted are real ones. Give the real "
             "and imaginary parts as separate features."
         )
+    if leaf.dtype in (np.uint64, torch.uint64) and int(leaf.max()) > np.iinfo(np.int64).max:
+        raise ValueError(
+            f"{name}: got {int(leaf.max())} ({leaf.dtype}); accepted are integers below 2**63. "
+            "Give them as floats, or number the categories from 0."
+        )
     if kind not in "fiub":
         raise TypeError(
             f"{name}: got dtype {leaf.dtype}; accepted are floats, integers and booleans. Encode "

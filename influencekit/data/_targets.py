@@ -6,19 +6,44 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from influencekit.data._datasets import DatasetSource
 from influencekit.data._sources import Source, check_dtype, check_finite, to_tensor
+from influencekit.data._target_values import check_values
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task
 from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.models.losses._elementwise import ColumnLoss
 from influencekit.models.losses._sequence import SequenceCrossEntropy
 from influencekit.models.losses.meta._vote import ValueVote
+from influencekit.utils._arguments import refuse_masked
 from influencekit.utils._long_work import chunks
 
-__all__ = ["check_targets", "encode_targets", "given_twice", "one_column", "targets_of"]
+__all__ = [
+    "check_targets",
+    "encode_targets",
+    "given_twice",
+    "one_column",
+    "refuse_odd_targets",
+    "targets_of",
+]
+
+
+def refuse_odd_targets(y: Any, name: str) -> None:
+    """Refuse containers of targets that numpy would take as a single object."""
+    refuse_masked(name, y)
+    if sparse.issparse(y):
+        raise TypeError(
+            f"{name}: got a sparse matrix of shape {y.shape}; accepted is one target for each "
+            f"example in a dense array. Use {name}.toarray()."
+        )
+    if not hasattr(y, "shape") and not isinstance(y, (list, tuple)):
+        raise ValueError(
+            f"{name}: got {y!r} ({type(y).__name__}); accepted: one target for each example, in an "
+            "array, a Series, a Tensor or a list."
+        )
 
 
 def one_column(y: Any) -> Any:
@@ -185,16 +210,28 @@ def _float_array(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def check_targets(task: Task, outputs: Tensor, targets: Tensor, name: str = "y") -> None:
-    """Check targets (n, ...) against the model's outputs (1, ...) for one example.
+    """Check targets (n, ...) against the loss and the model's outputs (1, ...) for one example.
 
-    Without this check, a wrong shape would be broadcast and the scores would be silently wrong.
+    Without these checks, a wrong shape would be broadcast, or a loss evaluated where it is not
+    defined, and the scores would be silently wrong.
     """
     if not outputs.numel():
         raise UnsupportedModelError(
             f"model: {task.name} has outputs of shape {('n', *outputs.shape[1:])}, without any "
             "number; accepted are outputs that a loss can depend on."
         )
+    _check_shape(task, outputs, targets, name)
+    check_values(task, targets, name)
+
+
+def _check_shape(task: Task, outputs: Tensor, targets: Tensor, name: str) -> None:
     shares = isinstance(task.loss, CrossEntropy) and targets.is_floating_point()
+    weight = task.class_weight if isinstance(task.loss, CrossEntropy) else None
+    if weight is not None and len(weight) != outputs.shape[1]:
+        raise ValueError(
+            f"loss: its weight has {len(weight)} classes, but {task.name} has {outputs.shape[1]} "
+            "outputs; accepted is one weight for each output."
+        )
     if shares and task.class_weight is not None:
         raise ValueError(
             f"{name}: got class probabilities, but {task.name} was trained with class weights, "

@@ -18,6 +18,7 @@ from influencekit.displays._style import (
 )
 from influencekit.metrics._agreement import AgreementResult
 from influencekit.metrics._seed_curve import SeedCurve
+from influencekit.utils._arguments import real_array
 from influencekit.utils._suggest import check_choice
 
 __all__ = ["AgreementDisplay"]
@@ -80,7 +81,7 @@ class AgreementDisplay:
         xlabel: str = "further training",
         ylabel: str = "cosine",
     ):
-        self.x = np.asarray(x, dtype=np.float64)
+        self.x = real_array("x", x)
         if self.x.ndim != 1 or not self.x.size or not (np.diff(self.x) > 0).all() or self.x[0] <= 0:
             raise ValueError(f"`x` must be positive and ascending; got {np.asarray(x).tolist()}.")
         if not curves:
@@ -93,7 +94,7 @@ class AgreementDisplay:
         self.xlabel, self.ylabel = xlabel, ylabel
 
     def _checked(self, values: ArrayLike, name: str) -> np.ndarray:
-        array = np.asarray(values, dtype=np.float64)
+        array = real_array("curves", values)
         if array.shape != self.x.shape:
             raise ValueError(f"`{name}` has shape {array.shape}; accepted is {self.x.shape}, as x.")
         return array

@@ -14,7 +14,7 @@ from influencekit.gradients._cotangents import CotangentFunction, Stacked
 from influencekit.gradients._dot import all_dots, all_self_dots
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._features import GradientFeatures
-from influencekit.gradients._store import FeatureStore, disk_room, pieces, rows_of
+from influencekit.gradients._store import FeatureStore, disk_room, on_disk, pieces, rows_of
 from influencekit.gradients.blocks._base import row_slice, symmetrize
 from influencekit.utils._long_work import format_bytes
 
@@ -233,9 +233,13 @@ class Gradients:
         return out
 
     def _empty(self, n_columns: int, dtype: torch.dtype) -> Tensor:
-        """An empty array with one row of numbers for every gradient."""
+        """An empty array with one row of numbers for every gradient; on disk if it is large."""
+        needed = self.n_rows * n_columns * dtype.itemsize
+        on_cpu = self.engine.task.device.type == "cpu"
+        if needed > self.engine.max_memory // 2 and on_cpu and disk_room() > 2 * needed:
+            return on_disk((self.n_rows, n_columns), dtype)
         self.engine.require(
-            self.n_rows * n_columns * torch.finfo(dtype).bits // 8,
+            needed,
             f"{self.n_rows:,} rows of {n_columns:,} numbers",
             "Use fewer rows or columns (a projection)",
         )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -13,7 +16,7 @@ from torch import Tensor
 from influencekit.gradients._features import GradientFeatures
 from influencekit.utils._files import remove_abandoned, unfinished_name
 
-__all__ = ["FeatureStore", "disk_room", "pieces", "rows_of"]
+__all__ = ["FeatureStore", "disk_room", "on_disk", "pieces", "rows_of"]
 
 #: Prefix of the names of temporary folders.
 SPILLED = "influencekit-spilled-"
@@ -103,6 +106,29 @@ def _to_file(tensor: Tensor, path: Path) -> Tensor:
     mapped = torch.from_file(str(path), shared=True, size=tensor.numel(), dtype=tensor.dtype)
     mapped = mapped.view(tensor.shape)
     return mapped.copy_(tensor)
+
+
+def on_disk(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """An empty tensor in a file without a name, which goes with it, or when the process ends.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    dtype : torch.dtype
+
+    Returns
+    -------
+    Tensor
+        On the CPU. The system may drop its pages from memory.
+    """
+    descriptor, path = tempfile.mkstemp(prefix=f"{unfinished_name(SPILLED)}-")
+    os.close(descriptor)
+    try:
+        mapped = torch.from_file(path, shared=True, size=math.prod(shape), dtype=dtype)
+    finally:
+        with suppress(OSError):  # a system that keeps open files
+            os.unlink(path)
+    return mapped.view(shape)
 
 
 def pieces(batches: Iterable[GradientFeatures]) -> Iterator[GradientFeatures]:

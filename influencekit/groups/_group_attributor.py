@@ -41,7 +41,7 @@ from influencekit.models._task import Task
 from influencekit.removal._whitened import REMOVAL_ORDERS
 from influencekit.utils._long_work import chunks
 from influencekit.utils._torch import with_gradients
-from influencekit.utils.validation import HasMethods, StrOptions, validate_parameters
+from influencekit.utils.validation import InstanceWith, StrOptions, validate_parameters
 
 __all__ = ["GroupAttributor"]
 
@@ -142,7 +142,7 @@ class GroupAttributor(RemovesGroups, HeldGroups):
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         "attributor": [BaseAttributor],
-        "grouper": [HasMethods(["fit"]), None],
+        "grouper": [InstanceWith(["fit"]), None],
         "reduce": [StrOptions({"sum", "mean"})],
         "curvature": [StrOptions({"points", "groups"})],
         "property": [StrOptions({"mean_neg_loss"}), callable, list, tuple, dict, None],
@@ -232,8 +232,10 @@ class GroupAttributor(RemovesGroups, HeldGroups):
     def _check(self, groups: Any, queries: dict[str, Any]) -> None:
         """Refuse arguments that contradict each other, before any work."""
         if not isinstance(self.attributor, BaseAttributor):
+            name = getattr(self.attributor, "__name__", repr(self.attributor))
             raise ValueError(
-                f"attributor: got {type(self.attributor).__name__}; accepted is an attributor of "
+                f"attributor: got {name} ({type(self.attributor).__name__}); accepted is "
+                "an attributor of "
                 "single examples, such as InfluenceFunction()."
             )
         if self.attributor._grouped is not None:

@@ -16,6 +16,7 @@ from influencekit.groups._group_attributor import GroupAttributor
 from influencekit.groups._holders import check_held
 from influencekit.models._task import Task, as_task
 from influencekit.training.estimator._rows import take_rows
+from influencekit.utils._arguments import check_integer, check_number
 from influencekit.utils._random import draw_seed
 from influencekit.utils._suggest import check_choice
 from influencekit.utils._torch import with_gradients
@@ -117,6 +118,9 @@ def choose_group_size(
     >>> choice = choose_group_size(grouped, model, X, y, X[::5], y[::5], group_sizes=(2, 4, 8))
     >>> grouped = grouped.set_params(grouper__group_size=choice.group_size)
     """
+    check_number("fidelity", fidelity, -2, 2, "a correlation, from -1 to 1")
+    for size in group_sizes:
+        check_integer("group_sizes", size, 1)
     _check(grouped, compare)
     rng = check_random_state(random_state)
     task, data = _drawn(model, X, y, n_rows, rng)

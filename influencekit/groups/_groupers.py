@@ -18,6 +18,7 @@ from influencekit.models._task import Task, as_task
 from influencekit.utils._random import draw_seed
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import (
+    InstanceWith,
     Interval,
     StrOptions,
     SuggestingEstimator,
@@ -220,6 +221,8 @@ class LabelGrouper(BaseGrouper):
     array(['sex=f, old=True', 'sex=m, old=True'], dtype=object)
     """
 
+    _parameter_constraints: ClassVar[dict[str, list]] = {"labels": [object]}
+
     def __init__(self, labels: Any):
         self.labels = labels
 
@@ -251,7 +254,10 @@ class ClusterGrouper(BaseGrouper):
     group_names_ : ndarray of str of shape (n_groups,)
     """
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {"features": [StrOptions(set(FEATURES))]}
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        "features": [StrOptions(set(FEATURES))],
+        "clusterer": [InstanceWith(["fit_predict"]), InstanceWith(["fit", "transform"])],
+    }
 
     def __init__(self, clusterer: Any, *, features: Any = "gradients"):
         self.clusterer = clusterer
@@ -327,7 +333,7 @@ class KMeansGrouper(ClusterGrouper):
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **_SIZES,
-        **ClusterGrouper._parameter_constraints,
+        "features": ClusterGrouper._parameter_constraints["features"],
         "minibatch_above": [Interval(Integral, 1, None, closed="left")],
         "n_init": [Interval(Integral, 1, None, closed="left")],
     }

@@ -12,6 +12,7 @@ from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.base import BaseAttributor
 from influencekit.data._examples import Examples, ExamplesList, each
 from influencekit.groups._groupers import BaseGrouper, ClusterGrouper, LabelGrouper
+from influencekit.groups._labels import label_table
 from influencekit.groups._properties import named_properties
 from influencekit.groups._whole_removal import removes_whole
 from influencekit.models._task import Task, TaskList
@@ -48,6 +49,7 @@ def partition(
         If there is not one label for each row.
     """
     if groups is not None:
+        label_table(groups, train.n_examples, "groups")
         grouper = LabelGrouper(groups)
     elif grouper is not None and not isinstance(grouper, BaseGrouper):
         grouper = ClusterGrouper(grouper)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from influencekit.metrics._text import some_rows
+from influencekit.utils._arguments import refuse_masked
 from influencekit.utils._optional import import_optional
 
 __all__ = ["encode_labels", "label_table", "named_groups", "refuse_missing"]
@@ -37,6 +38,7 @@ def label_table(labels: Any, n_rows: int, name: str = "labels") -> Any:
             "row. Fit the grouper and give its labels_."
         )
     _refuse_text(labels, name)
+    refuse_masked(name, labels)
     pd = _pandas()
     labels = _as_pandas(labels)
     if isinstance(labels, (pd.Series, pd.DataFrame)):
@@ -45,8 +47,9 @@ def label_table(labels: Any, n_rows: int, name: str = "labels") -> Any:
         array = np.asarray(labels)
         if array.ndim not in (1, 2):
             raise ValueError(
-                f"{name}: got shape {array.shape}; accepted are one label for each row, "
-                "or one column for each attribute whose combinations are the groups."
+                f"{name}: got shape {array.shape} ({type(labels).__name__}); accepted are one "
+                "label for each row, or one column for each attribute whose combinations are the "
+                "groups."
             )
         table = pd.DataFrame(array if array.ndim == 2 else array[:, None])
     if len(table) != n_rows:

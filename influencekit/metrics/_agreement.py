@@ -144,6 +144,10 @@ def attribution_agreement(
     names = np.arange(1, len(target) + 1) if horizons is None else np.asarray(horizons)
     check_same_shape(names, "horizons", (len(target),), "(n_horizons,)")
     floor = _per_query(resolution, "resolution", target)
+    if (floor < 0).any():
+        raise ValueError(
+            f"`resolution`: got {resolution!r}; accepted are numbers that are not negative."
+        )
     resolved = np.abs(target).max(axis=-1) > floor
     cosine = np.where(resolved, row_cosine(target, table), np.nan)
     spearman = np.where(resolved, _spearman(target, table), np.nan)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from influencekit.utils._arguments import real_array, refuse_masked
+
 __all__ = ["check_finite", "check_masks", "check_outputs", "check_same_shape"]
 
 
@@ -26,10 +28,7 @@ def check_finite(values: ArrayLike, name: str, ndim: int | tuple[int, ...], axes
     ValueError
         If it is not numeric, has another number of axes, is empty, or holds NaN or infinity.
     """
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`{name}` must be numeric with shape {axes}: {error}") from error
+    array = real_array(name, values, axes)
     accepted = (ndim,) if isinstance(ndim, int) else ndim
     if array.ndim not in accepted or array.size == 0:
         raise ValueError(f"`{name}` must have shape {axes}, none of them 0; got {array.shape}.")
@@ -61,13 +60,17 @@ def check_outputs(outputs: ArrayLike, name: str = "outputs") -> NDArray:
 
 def check_masks(masks: ArrayLike, n_subsets: int | None = None) -> NDArray:
     """Boolean membership masks (n_subsets, n_train) from booleans or zeros and ones."""
-    array = np.asarray(masks)
+    refuse_masked("masks", masks)
+    given = np.asarray(masks)
+    array = given if given.dtype == np.bool_ else real_array("masks", masks)
     if array.ndim != 2 or array.size == 0:
         raise ValueError(f"`masks` must have shape (n_subsets, n_train); got {array.shape}.")
     if array.dtype != np.bool_ and not np.isin(array, (0, 1)).all():
+        other = array[~np.isin(array, (0, 1))][0]
         raise ValueError(
             "`masks` must hold booleans or zeros and ones (is the example in the subset?); "
-            "got other values. Did you give positions instead of masks?"
+            f"got {'NaN' if other != other else f'{other:g}'}. Did you give positions instead of "
+            "masks?"
         )
     if n_subsets is not None and len(array) != n_subsets:
         raise ValueError(

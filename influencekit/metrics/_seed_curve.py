@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from influencekit.metrics._agreement import by_horizon, mean_of_tests, row_cosine
 from influencekit.metrics._text import short_array
+from influencekit.utils._arguments import check_integer
 
 __all__ = ["SeedCurve", "agreement_by_seeds"]
 
@@ -71,9 +72,16 @@ def agreement_by_seeds(
     ValueError
         If there is no seed, or shapes disagree.
     """
+    if not isinstance(scores, Mapping):
+        raise TypeError(
+            f"`scores`: got {type(scores).__name__}; accepted is a dict of scores by name of the "
+            "method, and gold_of_seeds are those of each seed."
+        )
+    if not len(n_repeats):
+        raise ValueError("`n_repeats` must hold integers of 1 or more; got none.")
+    for k in n_repeats:
+        check_integer("n_repeats", k, 1)
     sizes = sorted({int(k) for k in n_repeats})
-    if not sizes or sizes[0] < 1:
-        raise ValueError(f"`n_repeats` must hold integers of 1 or more; got {list(n_repeats)!r}.")
     sums: dict[int, NDArray] = {}
     cosines: dict[int, list[dict[str, NDArray]]] = {k: [] for k in sizes}
     tables: dict[str, NDArray] = {}

@@ -52,6 +52,11 @@ def load_checkpoints(model: Any, checkpoints: Iterable[Any], loss: Any = None) -
     >>> len(load_checkpoints(net, states, loss=torch.nn.MSELoss()))
     2
     """
+    if not isinstance(checkpoints, Iterable) or isinstance(checkpoints, (str, Mapping)):
+        raise TypeError(
+            f"checkpoints: got {type(checkpoints).__name__}; accepted is a list of state dicts or "
+            "of paths of files with a state dict."
+        )
     task = as_task(model) if loss is None else as_task(model, loss)
     tasks = TaskList(_with_state(task, state, i) for i, state in enumerate(checkpoints))
     if not tasks:
@@ -112,6 +117,11 @@ def _read(path: Any) -> Mapping[str, Tensor]:
         raise TypeError(
             f"checkpoints: got an item of type {type(path).__name__}; accepted are state dicts "
             f"and paths of files with a state dict."
+        )
+    if not os.path.exists(path):
+        raise FileNotFoundError(
+            f"checkpoints: {os.fspath(path)} does not exist; accepted are paths of files with a "
+            "state dict."
         )
     path = _file_in(Path(path)) if Path(path).is_dir() else path
     if os.fspath(path).endswith(".safetensors"):

@@ -36,7 +36,23 @@ class Logit:
     """
 
     def __call__(self, raw: Tensor) -> Tensor:
+        _check_range(raw)
         return torch.logit(raw, eps=torch.finfo(raw.dtype).eps)
+
+
+def _check_range(probabilities: Tensor) -> None:
+    """Refuse outputs outside [0, 1]."""
+    values = probabilities.detach()
+    try:
+        low, high = float(values.min()), float(values.max())
+    except RuntimeError:  # inside a torch.func transform values cannot be read
+        return
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise UnsupportedModelError(
+            f"model: its criterion is BCELoss, which needs probabilities, but the module's outputs "
+            f"run from {low:.3g} to {high:.3g}; accepted are those in [0, 1]. End the module with "
+            "nn.Sigmoid(), or train it with nn.BCEWithLogitsLoss on logits."
+        )
 
 
 def _check_total(probabilities: Tensor, what: str, last_layer: str) -> None:

@@ -97,11 +97,16 @@ class CheckedOutput:
         return values
 
     def _evaluate(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        if self.loss is None:
+        if self.loss is not None:
+            targets = self.loss.targets_of(targets, outputs.dtype)
+            outputs = self.loss.outputs_of(outputs)
+        try:
             return self.function(outputs, targets)
-        return self.function(
-            self.loss.outputs_of(outputs), self.loss.targets_of(targets, outputs.dtype)
-        )
+        except (AttributeError, KeyError, IndexError, NameError) as error:
+            raise ValueError(
+                f"output: the function raises {type(error).__name__}: {error}. Accepted is a "
+                "function of (outputs, targets); its own error is shown above."
+            ) from error
 
 
 @dataclass(frozen=True)

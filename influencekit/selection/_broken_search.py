@@ -22,6 +22,8 @@ __all__ = ["Search", "begin_search", "caught_up", "ending"]
 _SEARCHES = "influencekit_searches"
 #: Names of searches that run in this process.
 _RUNNING: set[str] = set()
+#: Studies in a storage up to which a broken search is caught up with.
+_MOST_STUDIES = 10_000
 #: Age at which a running trial without the name of its search was left by a kill.
 _LEFT = timedelta(minutes=10)
 
@@ -149,7 +151,9 @@ def caught_up(
         Draws all parameters of a trial.
     """
     done = search.trials(study)
-    past = optuna.create_study(sampler=sampler, direction="maximize")
+    past = _namesake(study, sampler)
+    if past is None:
+        return
     before = study.get_trials(deepcopy=False)[: search.start]
     past.add_trials([trial for trial in before if trial.state.is_finished()])
     for trial in done:
@@ -161,3 +165,18 @@ def caught_up(
             return  # drawn without a seed, or while others added trials
         value = trial.value
         past.tell(again, value, state=TrialState.FAIL if value is None else None)
+
+
+def _namesake(study: optuna.Study, sampler: BaseSampler) -> optuna.Study | None:
+    """An empty study in memory with the number of another one; None if that is very large.
+
+    Samplers that remember a search space refuse a study with another number.
+    """
+    storage = optuna.storages.InMemoryStorage()
+    wanted = study._study_id  # noqa: SLF001  Optuna has no other name
+    if wanted > _MOST_STUDIES:
+        return None
+    while True:
+        found = optuna.create_study(storage=storage, sampler=sampler, direction="maximize")
+        if found._study_id >= wanted:  # noqa: SLF001  Optuna has no other name
+            return found

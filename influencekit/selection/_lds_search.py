@@ -38,9 +38,10 @@ from influencekit.selection._space import (
     draw,
     trial_results,
 )
+from influencekit.selection._storage import check_storage
 from influencekit.training._diverged import ON_NAN
 from influencekit.training.subsets._retrain import retrain_on_subsets
-from influencekit.training.subsets._subset_outputs import SubsetOutputs
+from influencekit.training.subsets._subset_outputs import SubsetOutputs, warn_of_settings
 from influencekit.utils._long_work import progress
 from influencekit.utils._random import draw_seed
 from influencekit.utils._torch import with_gradients
@@ -244,6 +245,7 @@ class LDSSearch(AttributorSearch):
         task, train = self._open(model, X, y, sample_weight, X_fit)
         check_held(self.attributor, "LDSSearch")
         check_space(self.search_space, self.attributor)
+        check_storage(self.storage)
         if X_query is None:
             raise ValueError(
                 "X_query: got None; LDSSearch measures the LDS on examples that the model was not "
@@ -261,6 +263,8 @@ class LDSSearch(AttributorSearch):
             first = model[0] if is_model_list(model) else model
             data = (first, X, y, X_query, y_query)
             subset_outputs = self._retrain(data, together, sample_weight, X_fit)
+        else:
+            warn_of_settings(self, subset_outputs)
         check_ground_truth(subset_outputs, self.attributor, self.task_, self.n_train_, queries)
         if together is not None:
             together._whole_groups(subset_outputs.masks)
@@ -275,7 +279,7 @@ class LDSSearch(AttributorSearch):
     def _retrain(self, data: tuple, together: Any, sample_weight: Any, X_fit: Any) -> SubsetOutputs:
         masks, n, share = None, self.n_subsets, self.subset_fraction
         if together is not None:
-            masks = draw_whole_groups(together, n, share, self.random_state)
+            masks, share = draw_whole_groups(together, n, share, self.random_state), 0.5
         return retrain_on_subsets(
             *data,
             n_subsets=n,

@@ -34,7 +34,7 @@ from influencekit.selection._surrogate_table import (
 )
 from influencekit.selection._surrogate_trust import better_damping, dimension_ratio, warn_of_pick
 from influencekit.utils._torch import with_gradients
-from influencekit.utils.validation import Interval, StrOptions, present
+from influencekit.utils.validation import FOLDS, Interval, StrOptions, present
 
 __all__ = ["SurrogateLambdaSearchCV"]
 
@@ -158,7 +158,7 @@ class SurrogateLambdaSearchCV(AttributorSearch):
     _parameter_constraints: ClassVar[dict[str, list]] = {
         "attributor": [BaseAttributor],
         "dampings": ["array-like", StrOptions({"auto"})],
-        "cv": ["cv_object"],
+        "cv": FOLDS,
         "threshold": [Interval(Real, 0, 1, closed="neither"), StrOptions({"auto"})],
         "criterion": [StrOptions({"auto", "xi", "cosine"})],
         "refine": ["boolean"],

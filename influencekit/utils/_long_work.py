@@ -18,6 +18,9 @@ __all__ = ["chunks", "format_bytes", "free_memory", "parse_memory", "progress"]
 #: Seconds between lines in a log.
 LOG_SECONDS = 30
 
+#: More bytes than any machine has.
+_ABSURD = 10**14
+
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY = {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
@@ -71,10 +74,11 @@ def parse_memory(max_memory: int | str | None, device: torch.device | None = Non
         unit = {**_UNITS, **_BINARY}.get(found[2]) if found else None
         if found and unit and re.fullmatch(r"\d+\.?\d*|\.\d+", found[1]):
             amount = int(float(found[1]) * unit)
-    if amount <= 0:
+    if amount <= 0 or amount > _ABSURD:
         raise ValueError(
-            f"max_memory: got {max_memory!r}; accepted are a positive number of bytes, a string "
-            "such as '500MB', '2GB' or '1.5GiB', or None for half of the free memory."
+            f"max_memory: got {max_memory!r}; accepted are a positive number of bytes, up to "
+            "100 TB, a string such as '500MB', '2GB' or '1.5GiB', or None for half of the free "
+            "memory."
         )
     return amount
 

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from functools import wraps
 from inspect import signature
+from numbers import Integral
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -19,11 +20,15 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils._set_output import _get_output_config, _SetOutputMixin
 
+from influencekit.utils._arguments import warn_unused
 from influencekit.utils._suggest import did_you_mean
+from influencekit.utils._unused import unused_parameters
 
 __all__ = [
+    "FOLDS",
     "HasMethods",
     "HistLeaves",
+    "InstanceWith",
     "Interval",
     "OutputContainerMixin",
     "StrOptions",
@@ -34,10 +39,50 @@ __all__ = [
     "hist_trees",
     "present",
     "validate_parameters",
+    "warn_if_set",
 ]
 
 
 T = TypeVar("T")
+
+
+class InstanceWith(HasMethods):
+    """Constraint: an object with some methods, and no class.
+
+    Parameters
+    ----------
+    methods : list of str
+
+    Examples
+    --------
+    >>> from sklearn.cluster import KMeans
+    >>> accepted = InstanceWith(["fit"])
+    >>> accepted.is_satisfied_by(KMeans()), accepted.is_satisfied_by(KMeans)
+    (True, False)
+    """
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Whether a value is accepted."""
+        return not isinstance(val, (type, str)) and super().is_satisfied_by(val)
+
+    def __str__(self) -> str:
+        return super().__str__().replace("an object", "an instance (no class)")
+
+
+class _Pairs(InstanceWith):
+    """Constraint: an iterable of folds."""
+
+    def __str__(self) -> str:
+        return "an iterable of pairs of positions"
+
+
+#: What ``cv`` accepts: a number of folds, a splitter, or pairs of positions.
+FOLDS = [
+    Interval(Integral, 2, None, closed="left"),
+    InstanceWith(["split", "get_n_splits"]),
+    _Pairs(["__iter__"]),
+    None,
+]
 
 
 class OutputContainerMixin(_SetOutputMixin):
@@ -146,6 +191,11 @@ def validate_parameters(estimator: Any) -> None:
     sklearn.utils._param_validation.InvalidParameterError
         A ValueError that names the parameter, what was got, what is accepted, and a suggestion for
         a misspelled word.
+
+    Warns
+    -----
+    InfluenceKitWarning
+        If a parameter is set that nothing uses beside the others.
     """
     caller = type(estimator).__name__
     for name, value in estimator.get_params(deep=False).items():
@@ -158,6 +208,33 @@ def validate_parameters(estimator: Any) -> None:
             if not hint:
                 raise
             raise InvalidParameterError(f"{error}{hint}") from None
+
+    for name, why in unused_parameters(estimator).items():
+        warn_if_set(estimator, name, why)
+
+
+def warn_if_set(estimator: Any, name: str, why: str, fine: Any = None) -> None:
+    """Warn of a parameter that nothing uses, unless it has its default value.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+    name : str
+    why : str
+        After "is not used".
+    fine : object, default=None
+        Another value that needs no warning.
+    """
+    value, usual = getattr(estimator, name), signature(type(estimator)).parameters[name].default
+    if not _same(value, usual) and not _same(value, fine):
+        warn_unused(name, value, why)
+
+
+def _same(value: Any, default: Any) -> bool:
+    try:
+        return value is default or bool(value == default)
+    except (TypeError, ValueError):  # arrays
+        return False
 
 
 def hist_trees(model: Any) -> list[list[np.ndarray]]:

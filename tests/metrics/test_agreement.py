@@ -131,7 +131,7 @@ def test_wrong_arguments_are_named(change, said):
 def test_wrong_seeds_are_named():
     with pytest.raises(ValueError, match="is empty"):
         agreement_by_seeds([], {"a": np.ones((5, 9))})
-    with pytest.raises(ValueError, match="integers of 1 or more"):
+    with pytest.raises(ValueError, match="n_repeats: got 0; accepted is an int"):
         agreement_by_seeds([np.ones((5, 9))], {"a": np.ones((5, 9))}, n_repeats=[0])
     with pytest.raises(ValueError, match=r"`scores\['a'\]` must have shape"):
         agreement_by_seeds([np.ones((5, 9))], {"a": np.ones((5, 8))})

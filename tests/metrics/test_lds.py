@@ -180,7 +180,7 @@ def _with_nan(array):
         (lambda o, m, s: (o, m[:, 0], s), r"`masks` must have shape"),
         (lambda o, m, s: (o, m, s.T), r"`scores` must have .* = \(6, 12\).* looks transposed"),
         (lambda o, m, s: (o, m, s[:, :5]), r"`scores` must have shape .*got \(6, 5\)"),
-        (lambda o, m, s: (o, m, [["a"]]), r"`scores` must be numeric"),
+        (lambda o, m, s: (o, m, [["a"]]), r"`scores`: got text"),
     ],
 )
 def test_errors_name_the_argument(problem, change, message):

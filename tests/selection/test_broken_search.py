@@ -91,6 +91,15 @@ def test_a_killed_search_ends_as_an_unbroken_one(problem, monkeypatch, sampler, 
     assert set(states) <= {TrialState.COMPLETE, TrialState.FAIL}
 
 
+def test_a_killed_search_in_a_file_goes_on(problem, monkeypatch, tmp_path):
+    """Its study has another number than the one in memory, which samplers remember."""
+    whole = search(problem, f"sqlite:///{tmp_path}/whole.db", sampler="TPE")
+    storage = f"sqlite:///{tmp_path}/broken.db"
+    killed_at(3, monkeypatch, problem, storage, sampler="TPE")
+    ended = search(problem, storage, sampler="TPE")
+    assert ended.cv_results_["params"].tolist() == whole.cv_results_["params"].tolist()
+
+
 def test_a_search_that_ended_is_continued_with_as_many_trials(problem):
     storage = optuna.storages.InMemoryStorage()
     search(problem, storage, n_trials=2)

@@ -44,7 +44,8 @@ EPS = np.finfo(float).eps
 
 
 def retrain(model, y=Y, **options):
-    settings = {"n_subsets": 2, "subset_fraction": 0.7, "random_state": 0}
+    sizes = {} if "masks" in options else {"n_subsets": 2, "subset_fraction": 0.7}
+    settings = {**sizes, "random_state": 0}
     return retrain_on_subsets(model, X[TRAIN], y[TRAIN], X[QUERY], y[QUERY], **settings | options)
 
 

@@ -34,7 +34,7 @@ X_QUERY, Y_QUERY = make_data(7)
 
 
 def retrain(model, **options):
-    settings = {"n_subsets": 3, "random_state": 0}
+    settings = {"random_state": 0} if "masks" in options else {"n_subsets": 3, "random_state": 0}
     return retrain_on_subsets(model, X, Y, X_QUERY, Y_QUERY, **settings | options)
 
 

@@ -25,7 +25,9 @@ X_QUERY, Y_QUERY = make_data(7)
 
 
 def stacked(net, X=X, y=Y, **options):
-    settings = {"n_subsets": 5, "engine": "stacked", "random_state": 0}
+    settings = {"engine": "stacked", "random_state": 0}
+    if "masks" not in options:
+        settings["n_subsets"] = 5
     return retrain_on_subsets(net, X, y, X_QUERY.astype(X.dtype), Y_QUERY, **settings | options)
 
 

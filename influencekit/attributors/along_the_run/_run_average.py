@@ -145,7 +145,7 @@ class RunAverage(BaseAttributor):
     """
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
-        "attributor": [BaseAttributor],
+        "attributor": [BaseAttributor, None],
         "n_checkpoints": [Interval(Integral, 1, None, closed="left")],
         "checkpoints": [*SOURCES, list, tuple, None],
         "slopes": [StrOptions({"mean", "end", "own", "unit"})],

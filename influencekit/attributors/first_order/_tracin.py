@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -75,7 +76,7 @@ class TracIn(BaseAttributor):
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **GRADIENT_CONSTRAINTS,
         "layers": LAYERS,
-        "learning_rates": ["array-like", float, int, None],
+        "learning_rates": ["array-like", Real, None],
     }
 
     def __init__(
@@ -108,13 +109,16 @@ class TracIn(BaseAttributor):
 
 
 def _rates(learning_rates: Any, n_checkpoints: int) -> np.ndarray:
-    """One finite learning rate for each checkpoint."""
-    rates = np.asarray(1.0 if learning_rates is None else learning_rates, dtype=np.float64)
-    if rates.ndim == 0:
+    """One learning rate for each checkpoint."""
+    given = np.asarray(1.0 if learning_rates is None else learning_rates)
+    rates = given.astype(np.float64) if given.dtype.kind in "iuf" else np.full(0, np.nan)
+    if given.ndim == 0 and len(rates.shape) == 0:
         rates = np.full(n_checkpoints, rates)
-    if rates.shape != (n_checkpoints,) or not np.isfinite(rates).all():
+    fine = rates.shape == (n_checkpoints,) and np.isfinite(rates).all() and (rates >= 0).all()
+    if not fine or not rates.any():
         raise ValueError(
             f"learning_rates: got {learning_rates!r} for {n_checkpoints} checkpoints; accepted is "
-            "a number, or one finite number for each model given to fit."
+            "a number above 0, or one finite number for each model given to fit, not negative and "
+            "not all 0."
         )
     return rates

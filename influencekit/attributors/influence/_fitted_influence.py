@@ -25,9 +25,16 @@ from influencekit.models._task import Task
 from influencekit.models.losses._elementwise import SquaredError
 from influencekit.removal._linear_fit import LinearFit, read_linear
 from influencekit.removal._whitened import Whitened, whitened
+from influencekit.utils._arguments import warn_unused
 from influencekit.utils.validation import present
 
-__all__ = ["FittedInfluence", "checked_factorized", "gradient_ratio", "warn_unless_stationary"]
+__all__ = [
+    "FittedInfluence",
+    "checked_factorized",
+    "gradient_ratio",
+    "warn_unless_projected",
+    "warn_unless_stationary",
+]
 
 #: Gradient ratio above which the user is warned.
 LARGEST_QUIET_RATIO = 0.2
@@ -177,6 +184,13 @@ def gradient_ratio(problem: CurvatureProblem) -> float:
         torch.float64
     )
     return float(_gradient(problem).norm() / square.sqrt()) if square > 0 else 0.0
+
+
+def warn_unless_projected(projection: str, curvature: FittedCurvature) -> None:
+    """Warn of a kind of projection where gradients are not projected."""
+    if getattr(curvature, "projection", None) is None:
+        why = f"by curvature={curvature.settings.name!r} with projection_dim=None"
+        warn_unused("projection", projection, why, "give projection_dim")
 
 
 def warn_unless_stationary(ratio: float, problem: CurvatureProblem) -> None:

@@ -36,6 +36,7 @@ from influencekit.attributors.influence._fitted_influence import (
     FittedInfluence,
     checked_factorized,
     gradient_ratio,
+    warn_unless_projected,
     warn_unless_stationary,
 )
 from influencekit.attributors.influence._influential_rows import FindsRows
@@ -270,6 +271,8 @@ class InfluenceFunction(RemovesRows, FindsRows, DampedMixin, BaseAttributor):
         curvature = automatic_curvature(problem) if settings is None else settings
         factorized = checked_factorized(curvature, curvature.factorize(problem))
         factorized.settings = curvature
+        if self.projection != "auto" and self.projection_dim is None:
+            warn_unless_projected(self.projection, factorized)
         asked = None
         if self.at == "corrected":  # the output's gradient stays where the model is
             asked = gradient_engine(self, unmoved_task(engine.task))

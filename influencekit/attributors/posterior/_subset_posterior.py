@@ -30,7 +30,7 @@ from influencekit.models._outputs import OUTPUTS
 from influencekit.models._plain_task import plain_task
 from influencekit.models._task import Task, TaskList, is_model_list
 from influencekit.training.subsets._retrain import retrain_on_subsets
-from influencekit.training.subsets._subset_outputs import SubsetOutputs
+from influencekit.training.subsets._subset_outputs import SubsetOutputs, warn_of_settings
 from influencekit.training.subsets._subset_runs import SubsetRuns
 from influencekit.utils._random import draw_seed
 from influencekit.utils._torch import with_gradients
@@ -300,9 +300,8 @@ class SubsetPosterior(BaseAttributor):
 
     def _read_models(self, model: Any, X: Any, y: Any) -> Task | TaskList:
         prior = self._prior()
-        return (
-            super()._read_models(model, X, y) if prior is None else prior._read_models(model, X, y)
-        )
+        reader: Any = super() if prior is None else prior
+        return reader._read_models(model, X, y)
 
     @property
     def _asks_queries(self) -> bool:
@@ -314,7 +313,7 @@ class SubsetPosterior(BaseAttributor):
         if prior is not None and (prior._grouped is not None or prior._asks_queries):
             raise ValueError(
                 f"prior: got {type(prior).__name__}, which scores groups or is measured on other "
-                f"examples; accepted is an attributor of single examples, such as RunAverage()."
+                "examples; accepted is an attributor of single examples, such as RunAverage()."
             )
         if subset_outputs is None:
             if self.n_trainings in (1, 2) or (prior is None and not self.n_trainings):
@@ -324,6 +323,7 @@ class SubsetPosterior(BaseAttributor):
                 )
         else:
             check_subset_outputs(subset_outputs)
+            warn_of_settings(self, subset_outputs)
             if self.scores == "sweep":
                 check_runs(subset_outputs)
 

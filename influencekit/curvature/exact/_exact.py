@@ -25,7 +25,7 @@ from influencekit.exceptions import ProjectionWarning, ResourceError, warn_user
 from influencekit.gradients._gradients import Gradients
 from influencekit.gradients.blocks._base import row_slice
 from influencekit.gradients.projections._make_projection import make_projection
-from influencekit.utils._long_work import format_bytes
+from influencekit.utils._long_work import chunks, format_bytes
 from influencekit.utils.validation import present
 
 __all__ = [
@@ -165,13 +165,20 @@ def plan_decomposition(
     exact = _exact_plan(curvature, p)
     if exact.memory <= budget and exact.size <= LARGEST_EXACT:
         return exact, None
-    dim = min(FALLBACK_DIM, int((budget / 32) ** 0.5))
+    dim = _fallback_dim(budget, len(curvature.rows), curvature.problem.engine.task.dtype)
     if dim < 1:
         raise ResourceError(
             f"max_memory allows {format_bytes(budget)}, which is too little for any curvature; "
             f"the exact one needs a {exact}. Raise max_memory."
         )
     return _plan("projected", dim, dim, curvature.rows.n_rows), exact
+
+
+def _fallback_dim(budget: int, n: int, dtype: torch.dtype) -> int:
+    """Largest dimension whose matrix, and whose coordinates of n examples, fit half the memory."""
+    half = budget // 2
+    # 4 · 8 · d² bytes for the matrix, n · d numbers for the coordinates
+    return min(FALLBACK_DIM, int((half / 32) ** 0.5), half // (n * dtype.itemsize))
 
 
 def _exact_plan(curvature: CurvatureRows, p: int) -> DecompositionPlan:
@@ -326,7 +333,8 @@ def _room_for_gradients(curvature: CurvatureRows, k: int) -> Tensor | None:
     """Space for the projected loss gradients, if they are sums of the curvature's rows."""
     engine, n = curvature.problem.engine, len(curvature.rows)
     like = torch.empty(0, dtype=engine.task.dtype, device=engine.task.device)
-    if n * k * like.element_size() > engine.max_memory or curvature.gradient_coordinates is None:
+    large = n * k * like.element_size() > engine.max_memory // 2
+    if large or curvature.gradient_coordinates is None:
         return None
     return like.new_empty(n, k)
 
@@ -355,7 +363,10 @@ def _decompose(
     if projection is None and curvature.problem.examples.sparse_matrix is not None:
         return with_train(spectrum)
     if gradients is not None:
-        spectrum.train_coordinates = gradients @ spectrum.basis
+        # G V in the place of G: both have k columns
+        for rows in chunks(len(gradients), 1, 4096):
+            gradients[rows] = gradients[rows] @ spectrum.basis
+        spectrum.train_coordinates = gradients
     else:
         spectrum.train_coordinates = spectrum.coordinates(curvature.problem.train)
     return spectrum

@@ -77,7 +77,8 @@ def _shape(X: Any, image_shape: tuple[int, ...] | None, name: str) -> NDArray:
         if np.prod(array.shape[1:]) != np.prod(image_shape):
             raise ValueError(
                 f"`image_shape` {tuple(image_shape)} has {np.prod(image_shape)} values, an "
-                f"example of `{name}` has {np.prod(array.shape[1:])}."
+                f"example of `{name}` has {np.prod(array.shape[1:])}; accepted are shapes of as "
+                "many."
             )
         array = array.reshape(len(array), *image_shape)
     if array.ndim == 4 and array.shape[-1] not in (1, 3, 4) and array.shape[1] in (1, 3, 4):

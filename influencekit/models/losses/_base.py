@@ -11,7 +11,16 @@ from torch import Tensor
 
 from influencekit.exceptions import ResourceError
 
-__all__ = ["Draw", "HessianFactor", "OutputLoss", "class_positions", "log_floor"]
+__all__ = [
+    "NONNEGATIVE",
+    "POSITIVE",
+    "Draw",
+    "HessianFactor",
+    "OutputLoss",
+    "TargetRange",
+    "class_positions",
+    "log_floor",
+]
 
 #: ``draw(*shape)`` gives float64 uniform numbers (n, n_samples, *shape) inside (0, 1), the same
 #: for an example whatever batch it is in.  Called once.
@@ -33,6 +42,28 @@ class HessianFactor(NamedTuple):
     coordinates: Tensor | None
 
 
+class TargetRange(NamedTuple):
+    """Targets that a loss is defined for.
+
+    Attributes
+    ----------
+    low, high : float
+    words : str
+        For messages, after "targets".
+    open : bool
+        Whether ``low`` itself is outside.
+    """
+
+    low: float
+    high: float
+    words: str
+    open: bool = False
+
+
+NONNEGATIVE = TargetRange(0, float("inf"), "that are 0 or more")
+POSITIVE = TargetRange(0, float("inf"), "above 0", open=True)
+
+
 class OutputLoss(ABC):
     """A per-example loss of the natural outputs.  Lower is better.
 
@@ -42,6 +73,8 @@ class OutputLoss(ABC):
 
     #: "classification", "regression" or "other"
     problem_type: str = "other"
+    #: Targets that the loss is defined for; None for all.
+    target_range: TargetRange | None = None
     #: Most outputs of an example for which the output Hessian is formed.
     most_outputs: int = 4096
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from influencekit.models.losses._base import Draw, HessianFactor, log_floor
+from influencekit.models.losses._base import Draw, HessianFactor, TargetRange, log_floor
 from influencekit.models.losses._elementwise import ColumnLoss, flat_pair
 
 __all__ = ["BinaryCrossEntropy", "BinaryLoss", "MarginLoss"]
@@ -32,6 +32,7 @@ class BinaryLoss(ColumnLoss):
     """
 
     problem_type = "classification"
+    target_range = TargetRange(0, 1, "from 0 to 1")
     #: Score above which a single column predicts the second class.
     cut: float = 0.0
 

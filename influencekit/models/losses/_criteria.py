@@ -7,12 +7,13 @@ from collections.abc import Callable
 from functools import partial, singledispatch
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._links import Logit, NormalizedLogProbabilities
-from influencekit.models.losses._base import OutputLoss
+from influencekit.models.losses._base import NONNEGATIVE, OutputLoss
 from influencekit.models.losses._binary import BinaryCrossEntropy
 from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.models.losses._custom import CustomLoss
@@ -49,6 +50,7 @@ FUNCTIONAL: dict[Callable[..., Tensor], type[nn.Module]] = {
     F.l1_loss: nn.L1Loss,
     F.smooth_l1_loss: nn.SmoothL1Loss,
     F.huber_loss: nn.HuberLoss,
+    F.poisson_nll_loss: nn.PoissonNLLLoss,
 }
 
 
@@ -135,7 +137,7 @@ def _nll(criterion: nn.NLLLoss) -> Criterion:
 
 
 def _bce_with_logits(criterion: nn.BCEWithLogitsLoss) -> Criterion:
-    weight, pos_weight = _constant(criterion.weight), _constant(criterion.pos_weight)
+    weight, pos_weight = _constant(criterion.weight), _constant(criterion.pos_weight, "pos_weight")
     positive = weight if pos_weight is None else pos_weight
     if weight is not None and pos_weight is not None:
         positive = weight * pos_weight
@@ -166,6 +168,12 @@ def _elementwise(criterion: nn.Module) -> Criterion:
     return Criterion(ElementwiseLoss(function, reduction == "mean"), reduction=reduction)
 
 
+def _poisson(criterion: nn.PoissonNLLLoss) -> Criterion:
+    read = _elementwise(criterion)
+    read.loss.target_range = NONNEGATIVE
+    return read
+
+
 _READERS: dict[type, Callable[[Any], Criterion]] = {
     nn.CrossEntropyLoss: _cross_entropy,
     nn.NLLLoss: _nll,
@@ -175,6 +183,7 @@ _READERS: dict[type, Callable[[Any], Criterion]] = {
     nn.L1Loss: _elementwise,
     nn.SmoothL1Loss: _elementwise,
     nn.HuberLoss: _elementwise,
+    nn.PoissonNLLLoss: _poisson,
 }
 
 
@@ -183,8 +192,18 @@ def _reduction(criterion: nn.Module) -> Literal["mean", "sum"]:
     return "sum" if getattr(criterion, "reduction", "mean") == "sum" else "mean"
 
 
-def _constant(weight: Tensor | None) -> Tensor | None:
-    return None if weight is None else weight.detach().clone()
+def _constant(weight: Tensor | None, name: str = "weight") -> Tensor | None:
+    """A weight of a criterion, after a check."""
+    if weight is None:
+        return None
+    bad = ~(torch.isfinite(weight) & (weight >= 0))
+    if bool(bad.any()):
+        value = float(weight[bad].flatten()[0])
+        what = "NaN" if value != value else f"{value:g}"
+        raise ValueError(
+            f"loss: its {name} holds {what}; accepted are finite weights that are not negative."
+        )
+    return weight.detach().clone()
 
 
 def frozen_criterion(criterion: nn.Module) -> nn.Module:

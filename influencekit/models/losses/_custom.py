@@ -85,8 +85,14 @@ class CustomLoss(OutputLoss):
         return self.function(self.outputs_of(outputs), self.targets_of(targets, outputs.dtype))
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        value = self.evaluate(outputs, targets)
-        n = len(outputs)
+        value, n = self.evaluate(outputs, targets), len(outputs)
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"loss: the function returned {type(value).__name__}; accepted is a Tensor with "
+                f"one loss for each example, shape ({n},), or their mean or sum. Use torch "
+                "operations "
+                "only."
+            )
         if value.shape == (n,):
             check_separate(self._losses, outputs, targets, value)
             return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from influencekit.models.losses._base import NONNEGATIVE, POSITIVE, TargetRange
 from influencekit.models.losses._elementwise import ColumnLoss
 
 __all__ = ["DevianceLoss"]
@@ -30,6 +31,13 @@ class DevianceLoss(ColumnLoss):
     def __init__(self, power: float, log_link: bool = True):
         self.power = power
         self.log_link = log_link
+
+    @property
+    def target_range(self) -> TargetRange | None:  # type: ignore[override]  # it depends on the power
+        """Targets that have a density: all, from 0 on, or above 0."""
+        if self.power < 1:
+            return None
+        return NONNEGATIVE if self.power < 2 else POSITIVE
 
     @property
     def convex(self) -> bool:

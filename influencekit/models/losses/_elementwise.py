@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from influencekit.models.losses._base import Draw, HessianFactor, OutputLoss
+from influencekit.models.losses._base import NONNEGATIVE, Draw, HessianFactor, OutputLoss
 
 __all__ = ["ColumnLoss", "ElementwiseLoss", "PoissonLoss", "SquaredError"]
 
@@ -110,6 +110,8 @@ class SquaredError(ColumnLoss):
 
 class PoissonLoss(ColumnLoss):
     """Half the Poisson deviance of log-rates: ``Σ_k e^z - t z + t log t - t``."""
+
+    target_range = NONNEGATIVE
 
     def terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
         constant = torch.xlogy(targets, targets) - targets

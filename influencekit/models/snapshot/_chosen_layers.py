@@ -43,6 +43,8 @@ def task_of_layers(task: Task, layers: str | Sequence[str] | None) -> Task:
         )
     names = list(task.parameters)
     patterns = [layers] if isinstance(layers, str) else list(layers)
+    if not patterns:
+        raise ValueError(f"layers: got {layers!r}; accepted are names of layers, and None.")
     kept: set[str] = set()
     for pattern in patterns:
         found = _matching(names, pattern)

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError, warn_user
 from influencekit.models._task import Task
 from influencekit.models.snapshot._kept import Attributes
+from influencekit.models.snapshot._repeats import State, check_outputs, check_repeats
 from influencekit.utils._torch import (
     count_rows,
     has_reentrant_checkpoints,
@@ -42,8 +43,8 @@ def try_task(task: Task, inputs: Callable[[int], Any]) -> None:
     Raises
     ------
     UnsupportedModelError
-        If outputs do not depend on any trainable parameter of the snapshot, or depend on tensors
-        of the model that it is a copy of.
+        If outputs do not depend on any trainable parameter of the snapshot, depend on tensors of
+        the model that it is a copy of, or change from one call to the next.
 
     Warns
     -----
@@ -55,11 +56,14 @@ def try_task(task: Task, inputs: Callable[[int], Any]) -> None:
         return
     _TRIED.add(task)
     pair = _two(inputs(2))
+    state = State(task.module)
     before = Attributes(task.module)
     try:
         with plain_kernels(), _Watch(original, task.module) as watch:
             outputs = task.forward(pair)
-    except (RuntimeError, IndexError, TypeError, ValueError):
+    except UnsupportedModelError:
+        raise
+    except Exception:
         return  # said where the data are read
     if before.holds_a_graph():
         object.__setattr__(task, "keeps_outputs", True)  # a fact that data alone tell
@@ -71,6 +75,8 @@ def try_task(task: Task, inputs: Callable[[int], Any]) -> None:
             "nothing. A function outside the model (a global function or object, a class "
             "attribute) holds the model or its layers. Make it a method of the model's class."
         )
+    check_outputs(task, pair, outputs)
+    check_repeats(task, pair, outputs, state)
     _find_lost_axis(task, pair, outputs)
     try:
         idle = idle_parameters(task, outputs, inputs)

@@ -126,6 +126,12 @@ class Training(SuggestingEstimator):
     ) -> tuple[ResolvedTraining, OptimizerSpec]:
         """The numbers for a model, and its optimizer, for runs that leave rows out."""
         validate_parameters(self)
+        for name in set(self.optimizer_params or {}) & {"lr", "momentum"}:
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"optimizer_params, {name}: got both; accepted is one of the two. Leave {name} "
+                    "out of optimizer_params."
+                )
         spec = resolve_optimizer(
             task,
             self.optimizer,

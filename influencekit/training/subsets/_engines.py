@@ -18,6 +18,7 @@ from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 
+from influencekit.models._task import Task
 from influencekit.training._behavior import net_behavior
 from influencekit.training._cache import OutputCache
 from influencekit.training._diverged import DivergedRuns
@@ -116,6 +117,11 @@ def run_one(
     with seeding:
         if job.retrain is not None:
             model = job.retrain(X, y, seed)
+            if not isinstance(model, Task) and not hasattr(model, "predict"):
+                raise TypeError(
+                    f"retrain: the function returned {type(model).__name__}; accepted is a fitted "
+                    "model."
+                )
         else:
             weights = take_rows(job.sample_weight, rows)
             with _naming_missing_classes(job, y):

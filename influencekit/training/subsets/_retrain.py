@@ -5,26 +5,31 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone, is_classifier
-from skorch import NeuralNet
+from sklearn.pipeline import Pipeline
 
 from influencekit.data._inputs import check_sample_weight
 from influencekit.data._targets import one_column
-from influencekit.models._estimator_outputs import asked_as_it_is, check_output, scores_classes
-from influencekit.training._diverged import DivergedRuns, check_on_nan, warn_kept
+from influencekit.models._estimator_outputs import asked_as_it_is, check_output
+from influencekit.training._diverged import DivergedRuns, warn_kept
 from influencekit.training._randomness import draw_seeds, spawn_generators
 from influencekit.training.estimator._recipe import Recipe, match_net_dtype, read_recipe
 from influencekit.training.estimator._rows import count_rows, dataset_of, yields_targets
-from influencekit.training.subsets._engines import ENGINES, Job, evaluate_runs, last_step
+from influencekit.training.subsets._checks import (
+    check_arguments,
+    check_classes,
+    check_data,
+    check_queries,
+    warn_of_unused,
+)
+from influencekit.training.subsets._engines import Job, evaluate_runs
 from influencekit.training.subsets._recorded_run import check_record
 from influencekit.training.subsets._subset_outputs import SubsetOutputs, check_masks, draw_masks
 from influencekit.training.subsets._subset_runs import with_states
 from influencekit.utils._random import draw_seed
-from influencekit.utils._suggest import check_choice
 from influencekit.utils._torch import with_gradients
 
 __all__ = ["Retraining", "retrain_on_subsets"]
@@ -169,20 +174,25 @@ def retrain_on_subsets(
     >>> truth
     SubsetOutputs(n_subsets=4, n_repeats=1, n_train=60, n_query=5, output='neg_loss')
     """
-    _check_arguments(n_subsets, n_repeats, engine, retrain, refit_transformers)
-    check_on_nan(on_nan)
-    if cache_dir is not None and random_state is None:
-        raise ValueError(
-            "cache_dir: with random_state=None every call draws other subsets and seeds, so "
-            "nothing stored could be found again. Set random_state to an int."
-        )
+    given: dict[str, Any] = {
+        "n_subsets": n_subsets,
+        "subset_fraction": subset_fraction,
+        "masks": masks,
+        "n_repeats": n_repeats,
+        "engine": engine,
+        "refit_transformers": refit_transformers,
+        "retrain": retrain,
+        "on_nan": on_nan,
+        "cache_dir": cache_dir,
+        "n_jobs": n_jobs,
+        "random_state": random_state,
+        "verbose": verbose,
+    }
+    check_arguments(given)
     X, X_query = dataset_of(X), dataset_of(X_query)
     y, y_query = one_column(y), one_column(y_query)
     n_train = count_rows(X)
-    if y is not None and count_rows(y) != n_train:
-        raise ValueError(
-            f"y: got {count_rows(y):,} rows, but X has {n_train:,}; they must be the same examples."
-        )
+    check_data(X, y, X_query, y_query)
     if masks is not None:
         masks = check_masks(masks, n_train)
         n_subsets = len(masks)
@@ -207,6 +217,13 @@ def retrain_on_subsets(
             "inside that function, or leave retrain out."
         )
     recipe = Recipe(None, []) if own_training else read_recipe(model, refit_transformers)
+    is_pipeline = isinstance(model, Pipeline)
+    warn_of_unused(given, is_pipeline)
+    if X_fit is not None and not is_pipeline:
+        raise ValueError(
+            f"X_fit: {type(model).__name__} is not a Pipeline, so it is fitted on X itself. Leave "
+            "X_fit out."
+        )
     job = Job(
         None if own_training else clone(recipe.estimator),  # a fitted net cannot go to workers
         own_training,
@@ -223,7 +240,7 @@ def retrain_on_subsets(
     check_record(job.estimator, record)
     if own_training is None:
         if asked_as_it_is(recipe.estimator, output):
-            _check_queries(job)
+            check_queries(job)
         has_targets = y_query is not None or yields_targets(X_query)
         check_output(recipe.estimator, output, has_targets)
         check_classes(recipe.estimator, masks, y, y_query, output)
@@ -283,79 +300,3 @@ class Retraining:
             ).outputs
         except DivergedRuns as error:
             raise DivergedRuns(error.runs, error.n_query, names, error.kept) from None
-
-
-def _check_arguments(
-    n_subsets: Any, n_repeats: Any, engine: Any, retrain: Any, refit_transformers: Any
-) -> None:
-    for name, value in (("n_subsets", n_subsets), ("n_repeats", n_repeats)):
-        if not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"{name}: got {value!r}; accepted is an int of at least 1.")
-    check_choice("engine", engine, ENGINES)
-    if retrain != "auto" and not callable(retrain):
-        raise ValueError(
-            f"retrain: got {retrain!r}; accepted are 'auto' or a callable "
-            "(X_subset, y_subset, seed) -> fitted model."
-        )
-    if engine == "stacked" and callable(retrain):
-        raise ValueError(
-            "engine='stacked' cannot run your own training function; "
-            "use engine='joblib' or 'auto' with retrain=."
-        )
-    if engine == "stacked" and refit_transformers:
-        raise ValueError(
-            "engine='stacked' keeps the Pipeline's fitted transformers; "
-            "use engine='joblib' or 'auto' with refit_transformers=True."
-        )
-
-
-def _check_queries(job: Job) -> None:
-    """Refuse queries that do not fit the training rows, before these are learned from."""
-    n_query = count_rows(job.X_query)
-    shapes = [tuple(X.shape[1:]) for X in (job.X, job.X_query) if hasattr(X, "shape")]
-    if len(set(shapes)) > 1:
-        raise ValueError(
-            f"X_query: its rows have shape {shapes[1]}, those of X {shapes[0]}; they must be alike."
-        )
-    if job.y_query is not None and count_rows(job.y_query) != n_query:
-        raise ValueError(
-            f"y_query: has {count_rows(job.y_query):,} rows, but X_query has {n_query:,}; they "
-            "must be the same examples."
-        )
-    several = is_classifier(job.estimator) and np.ndim(job.y) > 1
-    if several and not callable(job.output):
-        raise ValueError(
-            f"output: {job.output!r} is for one label for each example, but y has shape "
-            f"{np.shape(job.y)}. Pass a function output(model, X, y) -> (n,)."
-        )
-
-
-def check_classes(estimator: Any, masks: np.ndarray, y: Any, y_query: Any, output: Any) -> None:
-    """Refuse subsets that miss a class of the queries, where the model then lacks it.
-
-    A net's outputs are there for every class; scikit-learn's classifiers know those they saw, and
-    by its probabilities a class that was not seen has none.
-    """
-    if isinstance(last_step(estimator), NeuralNet) or not is_classifier(estimator):
-        return
-    labels = np.asarray(y)
-    if asked_as_it_is(estimator, output) and not scores_classes(estimator, output):
-        unknown = np.setdiff1d(np.asarray(y_query), labels)
-        if len(unknown) and not callable(output):
-            raise ValueError(
-                f"y_query: holds {unknown[:5].tolist()}, which are not among the labels of y, so "
-                "that no model can have learned them. Leave those queries out."
-            )
-        return
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        return  # several labels per example: all outputs exist for any rows
-    for label in np.unique(np.asarray(y_query)):
-        without = np.flatnonzero(~masks[:, labels == label].any(axis=1))
-        if len(without):
-            raise ValueError(
-                f"masks: subset {without[0]} ({len(without)} in all) does not have rows of class "
-                f"{label.item()!r}, which is in y_query, so the model retrained on it does not "
-                f"have an output for this class. Use a larger subset_fraction, masks with every "
-                f"class, or "
-                "leave those queries out."
-            )

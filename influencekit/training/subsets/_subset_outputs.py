@@ -11,9 +11,11 @@ import numpy as np
 from influencekit.exceptions import ResourceError
 from influencekit.metrics._text import not_finite_text
 from influencekit.utils._archives import DamagedFile, read_arrays
+from influencekit.utils._arguments import refuse_masked
 from influencekit.utils._files import whole_file
+from influencekit.utils.validation import warn_if_set
 
-__all__ = ["SubsetOutputs", "check_masks", "draw_masks"]
+__all__ = ["SubsetOutputs", "check_masks", "draw_masks", "warn_of_settings"]
 
 
 @dataclass(eq=False)
@@ -162,6 +164,13 @@ class SubsetOutputs:
         ResourceError
             If it unpacks to more than half of the free memory.
         """
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"path: got {path!r}; accepted is the path of a file.")
+        if not os.path.exists(path):
+            raise FileNotFoundError(
+                f"path: {os.fspath(path)} does not exist; accepted is a file written by "
+                "SubsetOutputs.save."
+            )
         try:
             stored = read_arrays(path)
         except DamagedFile as error:
@@ -182,14 +191,35 @@ class SubsetOutputs:
         return cls(stored["masks"], stored["outputs"], stored["seeds"], str(stored["output"]))
 
 
+def warn_of_settings(estimator: Any, outputs: Any) -> None:
+    """Warn of an estimator's settings of trainings, where their outputs are given.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Retrains on subsets unless outputs are given.
+    outputs : SubsetOutputs
+    """
+    n_subsets, n_repeats = np.shape(getattr(outputs, "outputs", np.zeros((0, 0))))[:2]
+    fine = {"n_subsets": n_subsets, "n_trainings": n_subsets, "n_repeats": n_repeats}
+    for name in (*fine, "subset_fraction", "retrain"):
+        if hasattr(estimator, name):
+            why = "with subset_outputs, which were retrained before"
+            warn_if_set(estimator, name, why, fine.get(name))
+
+
 def check_masks(masks: np.ndarray, n_train: int | None = None) -> np.ndarray:
     """Masks as a bool array (n_subsets, n_train), with at least one row in every subset."""
+    refuse_masked("masks", masks)
+    what = f"{masks!r}, " if isinstance(masks, str) else ""
     masks = np.asarray(masks)
     if masks.dtype != bool or masks.ndim != 2:
         raise ValueError(
-            f"masks: got dtype {masks.dtype} and shape {masks.shape}; accepted is a bool array "
-            "of shape (n_subsets, n_train), True for the rows of a subset."
+            f"masks: got {what}dtype {masks.dtype} and shape {masks.shape}; accepted is a bool "
+            "array of shape (n_subsets, n_train), True for the rows of a subset."
         )
+    if not len(masks):
+        raise ValueError("masks: got 0 subsets; accepted is at least one row of the array.")
     if n_train is not None and masks.shape[1] != n_train:
         raise ValueError(
             f"masks: got {masks.shape[1]} columns for {n_train} training rows; accepted is "

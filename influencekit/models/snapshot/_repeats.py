@@ -1,0 +1,151 @@
+"""Outputs of a model on its first examples: finite, one row each, the same when asked again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from influencekit.exceptions import UnsupportedModelError
+from influencekit.models._task import Task
+from influencekit.utils._torch import count_rows, plain_kernels
+
+__all__ = ["State", "check_finite_outputs", "check_outputs", "check_repeats"]
+
+#: Share of the largest output by which two runs of the same examples may differ.
+_ROUNDING = 1e-3
+
+
+def check_outputs(task: Task, inputs: Any, outputs: Tensor) -> None:
+    """Refuse outputs that are no numbers with a gradient, or not one row for each example.
+
+    Parameters
+    ----------
+    task : Task
+    inputs : Tensor, tuple or dict of Tensors
+        Some examples.
+    outputs : Tensor
+        The task's outputs for them.
+
+    Raises
+    ------
+    UnsupportedModelError
+    """
+    n = count_rows(inputs)
+    if outputs.ndim == 0 or len(outputs) != n:
+        raise UnsupportedModelError(
+            f"model: {task.name} returned outputs of shape {tuple(outputs.shape)} for {n} "
+            "examples; accepted is one row for each example, along the first axis. Leave sums "
+            "and means over "
+            "examples to the loss."
+        )
+    kind = "complex numbers" if outputs.is_complex() and not task.loss.is_own else ""
+    if not outputs.is_floating_point() and not outputs.is_complex():
+        kind = "whole numbers" if outputs.dtype != torch.bool else "True and False"
+    if kind:
+        raise UnsupportedModelError(
+            f"model: {task.name} returned {kind} ({outputs.dtype}); accepted are real numbers with "
+            "a gradient: logits or predictions, not labels."
+        )
+
+
+@torch.no_grad()
+def check_finite_outputs(task: Task, inputs: Any) -> None:
+    """Refuse outputs that are NaN or infinity; minus infinity may stand for a class left out.
+
+    Parameters
+    ----------
+    task : Task
+    inputs : Tensor, tuple or dict of Tensors
+        Some examples.
+
+    Raises
+    ------
+    UnsupportedModelError
+    """
+    outputs = task.forward(inputs)
+    bad = outputs.isnan() | (outputs == float("inf"))
+    if bool(bad.any()):
+        raise UnsupportedModelError(
+            f"model: the outputs of {task.name} hold NaN or infinity on the first examples"
+            f"{_suspects(task.module)}; accepted are finite numbers. Rescale X as for the model's "
+            "training, give a model that trained well, or convert it to torch.float64."
+        )
+
+
+def _suspects(module: nn.Module) -> str:
+    """Buffers and frozen parameters that hold NaN or infinity, for a message."""
+    buffers = [f"buffer {name!r}" for name, t in module.named_buffers() if _is_bad(t)]
+    frozen = [f"parameter {name!r}" for name, p in module.named_parameters() if _is_bad(p)]
+    found = buffers + frozen
+    return f" (its {', '.join(found[:3])} holds NaN or infinity)" if found else ""
+
+
+def _is_bad(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+
+
+class State:
+    """Which tensors a module has, and how often each was changed in place.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    """
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+        self.before = self._versions()
+
+    def _versions(self) -> dict[str, tuple[int, int]]:
+        named: dict[str, Tensor] = {}
+        for name, parameter in self.module.named_parameters():
+            named[f"parameter {name!r}"] = parameter
+        for name, buffer in self.module.named_buffers():
+            named[f"buffer {name!r}"] = buffer
+        return {name: (id(t), t._version) for name, t in named.items()}  # noqa: SLF001  torch has no other name
+
+    def changed(self) -> list[str]:
+        """Tensors that are others now."""
+        now = self._versions()
+        return [name for name, version in now.items() if self.before.get(name) != version]
+
+
+def check_repeats(task: Task, inputs: Any, outputs: Tensor, state: State) -> None:
+    """Refuse a model whose outputs for the same examples change from one call to the next.
+
+    Parameters
+    ----------
+    task : Task
+    inputs : Tensor, tuple or dict of Tensors
+    outputs : Tensor
+        The task's outputs for them.
+    state : State
+        Of the module before these outputs were computed.
+
+    Raises
+    ------
+    UnsupportedModelError
+    """
+    if not outputs.numel():
+        return  # said where targets are compared
+    with torch.no_grad(), plain_kernels():
+        again = task.forward(inputs)
+    scale = float(outputs.detach().abs().nan_to_num(posinf=0.0).max())
+    close = again.shape == outputs.shape and torch.allclose(
+        again, outputs.detach(), rtol=_ROUNDING, atol=_ROUNDING * scale + 1e-30, equal_nan=True
+    )
+    if close:
+        return
+    changed = state.changed()
+    cause = (
+        f"each call changes its {changed[0]}"
+        if changed
+        else "it draws random numbers in forward even in eval mode, or counts its calls"
+    )
+    raise UnsupportedModelError(
+        f"model: two calls of {task.name} with the same examples have other outputs: {cause}. "
+        "Accepted is a module whose outputs depend on its inputs and weights alone. Make forward "
+        "do that in training mode only (if self.training:), or freeze what it changes."
+    )
