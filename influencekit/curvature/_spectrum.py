@@ -278,7 +278,7 @@ def positive_inverse(eigenvalues: Tensor, damping: float, tolerance: float) -> T
 # -- coordinates kept as dense rows ----------------------------------------------------------
 
 
-@dataclass
+@dataclass(repr=False)  # in one line, as all curvatures
 class CoordinateSpectrum(Spectrum):
     """Spectrum of low rank, with coordinates of gradients kept as dense rows.
 

@@ -22,6 +22,8 @@ from influencekit.curvature.layers._datainf import FittedDataInf
 from influencekit.curvature.layers._logra import LoGra
 from influencekit.curvature.low_rank._low_rank import LowRankSpectrum
 from influencekit.exceptions import LambdaPathWarning, warn_user
+from influencekit.models._task import Task
+from influencekit.models.losses._deviance import DevianceLoss
 
 __all__ = [
     "DAMPING_RANGE",
@@ -32,6 +34,7 @@ __all__ = [
     "effective_sample_size",
     "gram_damping",
     "least_damping",
+    "needs_no_damping",
     "sketch_damping",
     "spectrum_damping",
     "supported_dimension",
@@ -97,8 +100,26 @@ def _of_datainf(fitted: FittedDataInf) -> float:
     return PAPER_DAMPING * fitted.unit
 
 
+def needs_no_damping(task: Task, ratio: float) -> bool:
+    """Whether a model is linear and at its optimum, or on the way to the only one.
+
+    Parameters
+    ----------
+    task : Task
+    ratio : float
+        Gradient ratio of the model.
+
+    Returns
+    -------
+    bool
+        True for a convex objective, and for a generalized linear model whose deviance is not
+        convex, if it is at a minimum.
+    """
+    return task.convex or (isinstance(task.loss, DevianceLoss) and ratio <= AT_OPTIMUM)
+
+
 def convex_damping(fitted: FittedCurvature) -> float:
-    """Default damping of a convex linear model.
+    """Default damping of a linear model at its optimum.
 
     It is 0, or the smallest that the curvature allows: at an optimum the curvature is that of the
     objective, and a damping that suits one unit of the features does not suit another.  LiSSA and

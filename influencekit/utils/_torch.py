@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from inspect import isgeneratorfunction
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 __all__ = [
     "MODULE_LOCK",
     "SavedBytes",
+    "call_module",
     "count_rows",
     "count_saved_bytes",
     "flat_gradient",
@@ -26,9 +27,11 @@ __all__ = [
     "plain_kernels",
     "select_rows",
     "simple_kernels",
+    "tolerance",
     "twice",
     "uncompiled",
     "with_gradients",
+    "without_cudnn",
 ]
 
 F = TypeVar("F", bound=Callable)
@@ -147,6 +150,35 @@ def has_reentrant_checkpoints(outputs: Tensor) -> bool:
     return False
 
 
+def call_module(
+    module: nn.Module, inputs: Any, parameters: Mapping[str, Tensor] | None = None
+) -> Any:
+    """Call a module on a tensor, a dict (keyword arguments) or a tuple (positional).
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    inputs : Tensor, dict or tuple of Tensor
+    parameters : mapping of str to Tensor, default=None
+        Tensors that replace the module's own.
+
+    Returns
+    -------
+    object
+        Return value of the module's forward.
+    """
+    args, kwargs = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
+    args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
+    if parameters is None:
+        return module(*args, **kwargs)
+    return torch.func.functional_call(module, dict(parameters), args, kwargs)
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """Largest relative difference that counts as rounding."""
+    return 2 * torch.finfo(dtype).eps ** 0.5
+
+
 def twice(inputs: Any) -> Any:
     """A batch of one example, as a batch of this example twice."""
     return map_tensors(lambda t: torch.cat([t, t]) if t.ndim and len(t) == 1 else t, inputs)
@@ -172,6 +204,23 @@ def uncompiled() -> AbstractContextManager:
     if "torch._dynamo" not in sys.modules:  # nothing is compiled
         return nullcontext()
     return torch.compiler.set_stance("force_eager")
+
+
+def without_cudnn(module: nn.Module) -> AbstractContextManager:
+    """Run recurrent layers without cuDNN, which has no backward pass of them in eval mode.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+
+    Returns
+    -------
+    context manager
+    """
+    recurrent = (part for part in module.modules() if isinstance(part, nn.RNNBase))
+    if not any(torch.backends.cudnn.is_acceptable(next(part.parameters())) for part in recurrent):
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=False)
 
 
 @contextmanager

@@ -8,6 +8,40 @@ _LONE = "lone = np.c_[X, np.arange(len(X)) == 5]; m = LinearRegression().fit(lon
 
 ROWS = [
     Row(
+        "are not sums over the tokens of a text",
+        (
+            "tagger = as_task(nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9)), "
+            "loss=SequenceCrossEntropy()); ids = torch.arange(20).reshape(4, 5) % 9; "
+            "GradCos().fit(tagger, ids, ids).score(ids, ids, by='token')"
+        ),
+        {
+            "InfluenceFunction()": (
+                "tagger = as_task(nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9)), "
+                "loss=SequenceCrossEntropy()); ids = torch.arange(20).reshape(4, 5) % 9; "
+                "InfluenceFunction().fit(tagger, ids, ids).score(ids, ids, by='token')"
+            ),
+            "GradDot()": (
+                "tagger = as_task(nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9)), "
+                "loss=SequenceCrossEntropy()); ids = torch.arange(20).reshape(4, 5) % 9; "
+                "GradDot().fit(tagger, ids, ids).score(ids, ids, by='token')"
+            ),
+            "by='example'": (
+                "tagger = as_task(nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9)), "
+                "loss=SequenceCrossEntropy()); ids = torch.arange(20).reshape(4, 5) % 9; "
+                "GradCos().fit(tagger, ids, ids).score(ids, ids, by='example')"
+            ),
+        },
+    ),
+    Row(
+        "is not a sum over tokens; accepted are",
+        "GradDot().fit(module_task, X, y).score(X[:2], y[:2], by='token')",
+        {
+            "Use by='example'": (
+                "GradDot().fit(module_task, X, y).score(X[:2], y[:2], by='example')"
+            ),
+        },
+    ),
+    Row(
         "of the training rows have a leverage above",
         _LONE + "InfluenceFunction(output='prediction').fit(m, lone, t).score(lone)",
         {
@@ -26,6 +60,45 @@ ROWS = [
             "fit LogisticRegression": (
                 "InfluenceFunction(removal_order='newton')"
                 ".fit(LogisticRegression(max_iter=1000).fit(X, y), X, y)"
+            ),
+        },
+    ),
+    Row(
+        "coefficients; the Hessian of at",
+        (
+            "Y = np.random.default_rng(0).normal(size=(5, 6200)); "
+            "m = Ridge(1e3).fit(Y, t[:5]); InfluenceFunction('ggn', removal_order='newton', "
+            "damping=0, output='prediction').fit(m, Y, t[:5]).score(Y)"
+        ),
+        {
+            "Use removal_order='first'": (
+                "Y = np.random.default_rng(0).normal(size=(5, 6200)); "
+                "m = Ridge(1e3).fit(Y, t[:5]); InfluenceFunction('ggn', removal_order='first', "
+                "damping=1.0, output='prediction').fit(m, Y, t[:5]).score(Y)"
+            ),
+        },
+    ),
+    Row(
+        "model(s), is not known. Accepted are several",
+        "InfluenceFunction(damping=1.0).fit(net, Z, y).score(*two, return_std=True)",
+        {
+            "several nets trained from other seeds, fit([net, net_2, net_3], X, y)": (
+                "net_2, net_3 = skorch_net().fit(Z, y), skorch_net().fit(Z, y); "
+                "a = InfluenceFunction(damping=1.0).fit([net, net_2, net_3], Z, y); "
+                "a.score(*two, return_std=True)"
+            ),
+            "one linear model with InfluenceFunction()": (
+                "InfluenceFunction(output='prediction').fit(ridge, X, t).score(X, return_std=True)"
+            ),
+        },
+    ),
+    Row(
+        "intervals are columns of the table. Give",
+        "InfluenceFunction(output='prediction').fit(ridge, X, t).top_k(X, k=2, interval=0.9)",
+        {
+            "Give as_frame=True": (
+                "InfluenceFunction(output='prediction').fit(ridge, X, t)"
+                ".top_k(X, k=2, interval=0.9, as_frame=True)"
             ),
         },
     ),

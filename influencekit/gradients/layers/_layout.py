@@ -24,6 +24,7 @@ from influencekit.gradients.layers._layers import (
     layer_blocks,
     placed,
 )
+from influencekit.gradients.layers._mixing import check_not_moved, check_unmixed, mixed
 from influencekit.models._task import Task
 from influencekit.utils._torch import (
     count_rows,
@@ -33,9 +34,10 @@ from influencekit.utils._torch import (
     no_hidden_loops,
     plain_kernels,
     select_rows,
+    tolerance,
 )
 
-__all__ = ["REST", "Layout", "check_unmixed", "discover", "tolerance"]
+__all__ = ["REST", "Layout", "discover"]
 
 #: Name of the block that collects everything without factors.
 REST = "rest"
@@ -128,7 +130,8 @@ class Reference:
         for i, inputs in enumerate(alone):
             with torch.enable_grad(), plain_kernels():
                 single = _forward_alone(task, inputs)
-            check_unmixed(task, single.detach(), outputs[i : i + 1].detach(), dtype)
+            if not task.convex:  # whose module is the package's own
+                check_unmixed(task, single.detach(), outputs[i : i + 1].detach(), dtype)
             grads = torch.autograd.grad(single, wanted, cotangents[i : i + 1], allow_unused=True)
             for (name, p), g in zip(task.parameters.items(), grads, strict=True):
                 rows[name].append(flat_gradient(g, p))
@@ -230,6 +233,8 @@ def _discover(task: Task, inputs: Any) -> Layout:
     _refuse_reentrant(task, outputs)
     coarsest = _coarsest(task, [y for _, _, y in calls])
     known = Reference.of(task, pair, alone, outputs, coarsest)
+    if not task.convex:  # whose module is the package's own
+        check_not_moved(task, pair, coarsest)
     groups = known.groups(layers, outputs, calls)
     del outputs, calls
     rest = _without(columns, groups)
@@ -323,11 +328,6 @@ def _pattern(outputs: Tensor) -> Tensor:
     return torch.cos(count).to(outputs.dtype).view(outputs.shape)
 
 
-def tolerance(dtype: torch.dtype) -> float:
-    """Largest relative difference that counts as rounding."""
-    return 2 * torch.finfo(dtype).eps ** 0.5
-
-
 def agrees(found: Tensor, expected: Tensor, scale: float, dtype: torch.dtype) -> bool:
     """Whether gradients agree, given the largest gradient of all parameters."""
     floor = 100 * torch.finfo(dtype).eps * scale
@@ -341,24 +341,5 @@ def _forward_alone(task: Task, inputs: Any) -> Tensor:
         return task.forward(inputs)
     except (RuntimeError, ValueError) as error:
         raise UnsupportedModelError(
-            f"{_mixed(task)} The first example alone fails with: {error}"
+            f"{mixed(task)} The first example alone fails with: {error}"
         ) from error
-
-
-def check_unmixed(task: Task, single: Tensor, together: Tensor, dtype: torch.dtype) -> None:
-    """Refuse a model whose outputs of an example change with the other examples of the batch."""
-    if single.shape == together.shape:
-        allowed = 10 * tolerance(dtype) * (1e-30 + float(single.abs().max()))
-        if bool(((single - together).abs() <= allowed).all()) or bool(single.isnan().any()):
-            return
-    raise UnsupportedModelError(_mixed(task))
-
-
-def _mixed(task: Task) -> str:
-    return (
-        f"model: an example's outputs change with the other examples in the batch of {task.name}, "
-        "so it has no gradient per example. Causes: batch statistics (BatchNorm with "
-        "track_running_stats=False), attention or normalization across the batch dimension, a "
-        "batch that is not the first dimension, or noise drawn in forward even in eval mode. "
-        "Replace that operation, or give the model inputs whose first dimension runs over examples."
-    )
