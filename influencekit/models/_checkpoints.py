@@ -81,7 +81,8 @@ def _with_state(task: Task, checkpoint: Any, position: int) -> Task:
 
 def _filled(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A state with the weights that it may leave out: frozen ones, and other names of its own."""
-    own, trained = module.state_dict(), dict(module.named_parameters())
+    own = module.state_dict()
+    trained = dict(module.named_parameters(remove_duplicate=False))
     if not state.keys() & own.keys():
         state = _of_adapter(own, state)
     given = {own[name].data_ptr(): name for name in state if name in own and own[name].numel()}

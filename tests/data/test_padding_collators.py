@@ -183,7 +183,7 @@ def test_a_generator_of_the_collators_own_is_refused():
 
 def test_what_cannot_be_collated_is_said():
     task = as_task(Tagger(), loss=SequenceCrossEntropy())
-    with pytest.raises(ValueError, match="collate_fn pads them"):
+    with pytest.raises(ValueError, match="Pad them, in the Dataset or by"):
         make_examples(task, DataLoader(ROWS, 4))
 
     def merged(items):
