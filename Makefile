@@ -102,7 +102,7 @@ test-slow: .venv-slow/.stamp
 
 .venv-slow/.stamp: $(INSTALLED_BY) constraints-slow.txt
 	$(PYTHON) -m venv .venv-slow
-	.venv-slow/bin/python $(PIP) -c constraints.txt -c constraints-slow.txt -e ".[test]" \
+	.venv-slow/bin/python $(PIP) -c constraints.txt -c constraints-slow.txt -e ".[test,language]" \
 		xgboost-cpu lightgbm
 	@touch $@
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import matplotlib
@@ -56,16 +57,20 @@ nitpick_ignore_regex = [(r"py:.*", rf"({OTHERS})\..*")]
 toc_object_entries_show_parents = "hide"
 
 # ---- gallery
-#: An example that reads a data folder says so; without the folder it is shown and not run.
-needs_data = [
+#: Without the data folder that it reads, or a package, an example is shown and not run.
+missing = {
+    "INFLUENCEKIT_DATA": not get_data_home().is_dir(),
+    "from transformers": find_spec("transformers") is None or find_spec("peft") is None,
+}
+not_run = [
     path.stem.removeprefix("plot_")
     for path in sorted((ROOT / "examples").glob("plot_*.py"))
-    if "INFLUENCEKIT_DATA" in path.read_text(encoding="utf-8") and not get_data_home().is_dir()
+    if any(lacks and word in path.read_text(encoding="utf-8") for word, lacks in missing.items())
 ]
 sphinx_gallery_conf = {
     "examples_dirs": "examples",
     "gallery_dirs": "docs/auto_examples",
-    "filename_pattern": rf"plot_(?!({'|'.join(needs_data)})\.py)" if needs_data else "plot_",
+    "filename_pattern": rf"plot_(?!({'|'.join(not_run)})\.py)" if not_run else "plot_",
     "ignore_pattern": r"(^|/)(?!plot_)[^/]*\.py$",
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
@@ -145,8 +150,8 @@ def skip_foreign(_app, what, _name, obj, _skip, _options):
 
 def setup(app):
     """Sphinx calls this."""
-    for name in needs_data:
-        print(f"examples/plot_{name}.py is shown and not run: no data in {get_data_home()}")
+    for name in not_run:
+        print(f"examples/plot_{name}.py is shown and not run: no data or package for it")
     app.connect("source-read", prepare_page)
     app.connect("autodoc-skip-member", skip_foreign)
     app.connect("missing-reference", find_by_public_name)

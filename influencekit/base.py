@@ -24,6 +24,7 @@ from influencekit._fitted import (
 )
 from influencekit._intervals import spread_of_models
 from influencekit._seeded_copies import seeded_copies
+from influencekit._tokens import token_scores
 from influencekit._top_k import ListsStrongest
 from influencekit.data._examples import Examples, ExamplesList, each, open_examples
 from influencekit.data._inputs import check_same_length
@@ -178,7 +179,7 @@ class BaseAttributor(
         return models, train
 
     @with_gradients
-    def score(self, X: Any, y: Any = None, *, return_std: bool = False) -> Any:
+    def score(self, X: Any, y: Any = None, *, by: str = "example", return_std: bool = False) -> Any:
         """Score every training example for every test example.
 
         Parameters
@@ -186,6 +187,8 @@ class BaseAttributor(
         X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
         y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
             Test targets.  None explains the model's own predictions.
+        by : {"example", "token"}, default="example"
+            "token": one score for each token of the test texts (language models, taggers).
         return_std : bool, default=False
             Also return how far scores vary: for several models, the standard error of their mean;
             for :class:`~influencekit.InfluenceFunction` of a linear model, the standard deviation
@@ -193,13 +196,15 @@ class BaseAttributor(
 
         Returns
         -------
-        scores : ndarray of shape (n_test, n_train)
-            Positive marks a proponent.  Training rows that the model never learned from
-            (held out for validation) score 0.
+        scores : ndarray of shape (n_test, n_train), or (n_test, n_train, n_tokens)
+            Positive marks a proponent. Training rows that the model never learned from (held out
+            for validation) and tokens without a label score 0. Tokens sum to the text's score.
         std : ndarray of shape (n_test, n_train)
             With ``return_std=True``.
         """
         queries = self._queries(X, y)
+        if by != "example":
+            return token_scores(self, queries, by, return_std)
         scores = self._all_scores(queries)
         return (scores, self._all_stds(queries)) if return_std else scores
 

@@ -19,13 +19,17 @@ from torch.utils.data import (
     default_collate,
 )
 
+from influencekit.data._ragged import EvenCollation
 from influencekit.data._sources import Rows, Source, check_finite, leaves, map_tree, to_tensor
+from influencekit.models._task import Task
 from influencekit.utils._long_work import chunks
 
-__all__ = ["DatasetSource", "open_dataset", "split_batch"]
+__all__ = ["TARGET_KEYS", "DatasetSource", "open_dataset", "split_batch"]
 
 #: keys under which a batch that is a dict holds its targets, as Hugging Face's do
-TARGET_KEYS = ("labels", "label")
+TARGET_KEYS = ("labels", "label", "label_ids")
+#: keys of the two targets of question answering
+SPAN_KEYS = ("start_positions", "end_positions")
 
 
 class DatasetSource(Source):
@@ -35,14 +39,22 @@ class DatasetSource(Source):
     ----------
     dataset : torch.utils.data.Dataset
     collate_fn : callable, default=torch.utils.data.default_collate
+        One of the user's may pad: then every batch gets the shapes of a batch of all examples.
     name : str, default="X"
         The argument's name in messages.
+
+    Attributes
+    ----------
+    even : EvenCollation or None
+        The collation of a ``collate_fn`` of the user's own.
     """
 
     def __init__(self, dataset: Any, collate_fn: Callable | None = None, name: str = "X"):
         self.dataset = dataset
-        self.collate_fn = collate_fn
         self.name = name
+        self.even: EvenCollation | None = None
+        if collate_fn is not None and collate_fn is not default_collate:
+            self.even = EvenCollation(self._items, len(dataset), collate_fn, name)
         self._placeholder_targets = _has_placeholder_targets(dataset)
 
     def __len__(self) -> int:
@@ -67,17 +79,17 @@ class DatasetSource(Source):
     def read_pair(self, rows: Rows) -> tuple[Any, Any]:
         """Inputs and targets (None if the Dataset yields none), as collated."""
         positions = np.arange(len(self))[rows].tolist()
-        if getattr(self.dataset, "__getitems__", None):
-            items = self.dataset.__getitems__(positions)
-        else:
-            items = [self.dataset[i] for i in positions]
-        batch = self._joined_rows(items)
+        batch = self.even(positions) if self.even else self._stacked(self._items(positions))
         inputs, targets = split_batch(batch, self.name)
         return inputs, None if self._placeholder_targets else targets
 
-    def _joined_rows(self, items: list) -> Any:
-        if self.collate_fn is not None:
-            return self.collate_fn(items)
+    def _items(self, positions: list[int]) -> list:
+        if getattr(self.dataset, "__getitems__", None):
+            return self.dataset.__getitems__(positions)
+        return [self.dataset[i] for i in positions]
+
+    def _stacked(self, items: list) -> Any:
+        """The batch of items of one shape, or what is wrong with items of several."""
         try:
             return default_collate(items)
         except (RuntimeError, TypeError) as error:
@@ -98,14 +110,25 @@ class DatasetSource(Source):
         return _joined(parts)
 
 
-def open_dataset(X: Any, name: str) -> DatasetSource:
-    """Read a Dataset, or a DataLoader's Dataset with its ``collate_fn``, in order."""
+def open_dataset(task: Task, X: Any, name: str) -> DatasetSource:
+    """Read a Dataset, or a DataLoader's Dataset, in order.
+
+    Its items are collated by the loader's ``collate_fn``, else by the task's, else stacked.
+    """
     if isinstance(X, DataLoader):
         _check_map_style(X.dataset, name)
         _check_loader(X, name)
-        return DatasetSource(X.dataset, X.collate_fn, name)
+        return DatasetSource(X.dataset, _collate_fn(task, X), name)
     _check_map_style(X, name)
-    return DatasetSource(X, None, name)
+    return DatasetSource(X, task.collate_fn, name)
+
+
+def _collate_fn(task: Task, loader: DataLoader) -> Callable | None:
+    """A loader's own ``collate_fn``, with what the task adds to it; else the task's."""
+    own, around = loader.collate_fn, getattr(task.collate_fn, "around", None)
+    if own is default_collate:
+        return task.collate_fn
+    return own if around is None else around(own)
 
 
 def _joined(parts: list[Any]) -> Any:
@@ -123,10 +146,14 @@ def _joined(parts: list[Any]) -> Any:
 def split_batch(batch: Any, name: str) -> tuple[Any, Any]:
     """Split a collated batch into inputs and targets.
 
-    A pair is (inputs, targets). A dict with an entry "labels" or "label" holds its targets there. A
-    1-tuple or anything else is inputs.
+    A pair is (inputs, targets). A dict with an entry "labels", "label" or "label_ids" holds its
+    targets there, or in "start_positions" and "end_positions". A 1-tuple or anything else is
+    inputs.
     """
     if isinstance(batch, Mapping):
+        if all(key in batch for key in SPAN_KEYS):
+            inputs = {k: v for k, v in batch.items() if k not in SPAN_KEYS}
+            return inputs, torch.stack([torch.as_tensor(batch[k]) for k in SPAN_KEYS], dim=1)
         key = next((k for k in TARGET_KEYS if k in batch), None)
         inputs = {k: v for k, v in batch.items() if k != key}
         return inputs, None if key is None else batch[key]

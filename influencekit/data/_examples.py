@@ -10,7 +10,6 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from influencekit.data._datasets import DatasetSource, split_batch
 from influencekit.data._inputs import (
     check_same_length,
     check_sample_weight,
@@ -28,7 +27,14 @@ from influencekit.data._sources import (
     positions_of,
     stacked,
 )
-from influencekit.data._targets import check_targets, encode_targets, one_column
+from influencekit.data._targets import (
+    check_targets,
+    encode_targets,
+    given_twice,
+    one_column,
+    targets_of,
+)
+from influencekit.data._text_rows import check_padding, text_rows
 from influencekit.data._which_output import settle_output
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task, TaskList
@@ -219,12 +225,13 @@ def make_examples(
     y_name = "y" + name[1:] if name.startswith("X") else "y"
     if isinstance(X, Examples):
         if y is not None:
-            raise _given_twice(name, y_name)
+            raise given_twice(name, y_name)
         return X
     X = X.tocsr() if hasattr(X, "tocsr") else X  # scipy's dok matrices look like dicts
-    X, y = _separate(task, X, y, name, y_name)
+    if task.collate_fn is not None:
+        X, y = text_rows(task, X, y, name, y_name)
     source = open_inputs(task, X, name, y if learned else None)
-    y = _targets_of(task, source, y, require_y, name, y_name)
+    y = targets_of(task, source, y, require_y, name, y_name)
     targets = None if y is None else _encode(task, source, y, name, y_name)
     placement = Placement(task.device, task.input_dtype, all_float=uses_matrix(task))
     examples = Examples(source, placement, targets, row_labels(X, y))
@@ -236,6 +243,8 @@ def make_examples(
     outputs = _first_outputs(task, examples, name)
     if targets is not None:
         check_targets(task, outputs, targets, y_name)
+        if source.tree is None:
+            check_padding(task, examples, name)
     return examples
 
 
@@ -249,41 +258,6 @@ def _first_outputs(task: Task, examples: Examples, name: str) -> Tensor:
         raise
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
         raise not_taken(task, inputs, name) from error
-
-
-def _separate(task: Task, X: Any, y: Any, name: str, y_name: str) -> tuple[Any, Any]:
-    """Inputs and labels of a language model's data given as one dict of arrays."""
-    if task.input_targets is None or not isinstance(X, Mapping):
-        return X, y
-    X, own = split_batch(X, name)
-    if own is not None and y is not None:
-        raise _given_twice(name, y_name)
-    return X, y if own is None else own
-
-
-def _targets_of(task: Task, source: Source, y: Any, require_y: bool, name: str, y_name: str) -> Any:
-    """The raw targets: from the argument, the Dataset, or the inputs themselves."""
-    own = source.read_targets() if isinstance(source, DatasetSource) else None
-    if own is not None and y is not None:
-        raise _given_twice(name, y_name)
-    y = y if own is None else own
-    if y is None and task.input_targets is not None:
-        parts = chunks(len(source), 1, 256)
-        return torch.cat([task.input_targets(source.read(rows)) for rows in parts])
-    if y is None and require_y:
-        raise ValueError(
-            f"{y_name}: got None, but training examples need targets. Give {y_name}, or as "
-            f"{name} a Dataset that yields (x, y)."
-        )
-    return y
-
-
-def _given_twice(name: str, y_name: str) -> ValueError:
-    """Error for targets given both as an argument and with the data."""
-    return ValueError(
-        f"{y_name}: targets were given twice, by {y_name} and by the data in {name}. Leave "
-        f"{y_name} out, or give a Dataset of inputs only (several in one tuple: ((x1, x2),))."
-    )
 
 
 def _encode(task: Task, source: Source, y: Any, name: str, y_name: str) -> Tensor:

@@ -57,8 +57,8 @@ def open_inputs(task: Task, X: Any, name: str = "X", learned_y: Any = None) -> S
     """
     if task.transform is not None:
         _check_transformable(X, task, name)
-    if _is_dataset(X):
-        return open_dataset(X, name)
+    if _is_dataset(X) or (task.transform is None and is_rows_of_dicts(X)):
+        return open_dataset(task, X, name)
     if isinstance(X, (Mapping, tuple)):
         X = _without_lists(X, name)
     for path, leaf in leaves(X) if isinstance(X, (Mapping, tuple)) else [("", X)]:
@@ -165,6 +165,20 @@ def _check_features(task: Task, X: Any, name: str) -> None:
 def _is_dataset(X: Any) -> bool:
     """Whether X is a Dataset or DataLoader (of torch, or a look-alike such as Hugging Face's)."""
     return isinstance(X, (Dataset, DataLoader)) or hasattr(X, "__getitems__")
+
+
+def is_rows_of_dicts(X: Any) -> bool:
+    """Whether X is a list of examples that are dicts: a Dataset in memory.
+
+    Parameters
+    ----------
+    X : object
+
+    Returns
+    -------
+    bool
+    """
+    return isinstance(X, list) and bool(X) and all(isinstance(row, Mapping) for row in X)
 
 
 def is_frame(X: Any) -> bool:

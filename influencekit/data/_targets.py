@@ -8,15 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.data._sources import check_dtype, check_finite, to_tensor
+from influencekit.data._datasets import DatasetSource
+from influencekit.data._sources import Source, check_dtype, check_finite, to_tensor
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task
 from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.models.losses._elementwise import ColumnLoss
 from influencekit.models.losses._sequence import SequenceCrossEntropy
 from influencekit.models.losses.meta._vote import ValueVote
+from influencekit.utils._long_work import chunks
 
-__all__ = ["check_targets", "encode_targets", "one_column"]
+__all__ = ["check_targets", "encode_targets", "given_twice", "one_column", "targets_of"]
 
 
 def one_column(y: Any) -> Any:
@@ -32,6 +34,31 @@ def one_column(y: Any) -> Any:
     """
     frame = hasattr(y, "columns") and hasattr(y, "to_numpy")
     return y[y.columns[0]] if frame and y.shape[1] == 1 else y
+
+
+def targets_of(task: Task, source: Source, y: Any, require_y: bool, name: str, y_name: str) -> Any:
+    """The raw targets: from the argument, the Dataset, or the inputs themselves."""
+    own = source.read_targets() if isinstance(source, DatasetSource) else None
+    if own is not None and y is not None:
+        raise given_twice(name, y_name)
+    y = y if own is None else own
+    if y is None and task.input_targets is not None:
+        parts = chunks(len(source), 1, 256)
+        return torch.cat([task.input_targets(source.read(rows)) for rows in parts])
+    if y is None and require_y:
+        raise ValueError(
+            f"{y_name}: got None, but training examples need targets. Give {y_name}, or as "
+            f"{name} a Dataset that yields (x, y)."
+        )
+    return y
+
+
+def given_twice(name: str, y_name: str) -> ValueError:
+    """Error for targets given both as an argument and with the data."""
+    return ValueError(
+        f"{y_name}: targets were given twice, by {y_name} and by the data in {name}. Leave "
+        f"{y_name} out, or give a Dataset of inputs only (several in one tuple: ((x1, x2),))."
+    )
 
 
 def encode_targets(task: Task, y: Any, name: str = "y") -> Tensor:

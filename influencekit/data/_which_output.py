@@ -54,9 +54,11 @@ def settle_output(task: Task, examples: Any) -> None:
     UnsupportedModelError
         If nothing proves which output it is.
     """
-    loss = task.loss
-    all_known = isinstance(loss, CustomLoss) and loss.outputs_packing is not None
-    if task.output_place is not None or examples.targets is None or all_known:
+    loss, place = task.loss, task.output_place
+    own = isinstance(loss, CustomLoss)
+    if place == () or examples.targets is None or (place is not None and not own):
+        return
+    if isinstance(loss, CustomLoss) and loss.outputs_packing is not None:
         return
     raw, _ = _raw(task, examples, 2)
     if raw is None:
@@ -65,8 +67,10 @@ def settle_output(task: Task, examples: Any) -> None:
         raw, targets = _raw(task, examples, _SOME)
         if takes_all(loss, raw, targets, task.name):
             return
-    named = isinstance(raw, Tensor) or not tensors_without_names(raw)
-    place = () if named else _place(task, examples, raw)
+    if isinstance(raw, Tensor) or not tensors_without_names(raw):
+        place = ()
+    elif place is None:
+        place = _place(task, examples, raw)
     object.__setattr__(task, "output_place", place)  # a fact that data alone tell
 
 

@@ -263,7 +263,7 @@ class GroupAttributor(RemovesGroups, HeldGroups):
         self.group_sizes_ = np.bincount(self.labels_, minlength=self.n_groups_)
 
     @with_gradients
-    def score(self, X: Any, y: Any = None, *, return_std: bool = False) -> Any:
+    def score(self, X: Any, y: Any = None, *, by: str = "example", return_std: bool = False) -> Any:
         """Score every group.
 
         Parameters
@@ -271,14 +271,17 @@ class GroupAttributor(RemovesGroups, HeldGroups):
         X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
         y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
             Test targets.  None explains the model's own predictions.
+        by : {"example", "token"}, default="example"
+            "token": one score for each token of the test texts.
         return_std : bool, default=False
             Refused: the spread of sums over groups is not known.
 
         Returns
         -------
-        scores : ndarray of shape (n_test, n_groups), or (n_properties, n_groups)
+        scores : ndarray of shape (n_test, n_groups), or (n_properties, n_groups), or
+            (n_test, n_groups, n_tokens)
         """
-        return super().score(X, y, return_std=return_std)
+        return super().score(X, y, by=by, return_std=return_std)
 
     def _all_scores(self, queries: Examples | ExamplesList) -> np.ndarray:
         if self.property is None:

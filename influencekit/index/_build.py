@@ -218,7 +218,7 @@ def build_shards(
     settings : dict
         ``dtype``, ``rows`` of a shard and ``verbose``.
     prefix : str, default=""
-        Of the shards' names.
+        Begins the names of the shards.
 
     Returns
     -------

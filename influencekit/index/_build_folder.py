@@ -89,7 +89,7 @@ def _map(index: Any, folder: Path, plan: Plan, tasks: Sequence[Task]) -> tuple[C
     if not (own / MANIFEST).exists():
         if any(path.name != "map" for path in folder.iterdir()):
             raise FileExistsError(
-                f"folder: {str(folder)!r} holds files that are no index; accepted is an empty "
+                f"folder: {str(folder)!r} holds files of something else; accepted is an empty "
                 f"folder, a new one, or one in which a build was ended."
             )
         found = learn(index.attributor, plan, index.curvature_rows, projection_options(index))

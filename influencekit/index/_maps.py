@@ -33,7 +33,7 @@ class CoordinateMap(ABC):
     Attributes
     ----------
     engine : GradientEngine
-        Of the training gradients.
+        Takes the training gradients.
     output : str or callable
         The explained output.
     dim : int
@@ -82,7 +82,7 @@ class SpectrumMap(CoordinateMap):
     Attributes
     ----------
     asked : GradientEngine
-        Of the queries' gradients.
+        Takes the gradients of queries.
     spectrum : CoordinateSpectrum
         Without training examples.
     half : Tensor of shape (dim,), float64
@@ -90,7 +90,7 @@ class SpectrumMap(CoordinateMap):
     damping : float
         λ in use.
     linearized : callable or None
-        The output that TRAK linearizes; None takes the gradients of the loss.
+        The output that TRAK linearizes; None uses the gradients of the loss.
     """
 
     engine: GradientEngine
@@ -202,7 +202,7 @@ def map_of(fitted: Any, train: Examples, projection: dict[str, Any]) -> Coordina
     Raises
     ------
     ValueError
-        If its scores are no inner products of coordinates that do without the training data.
+        If its scores need the training data, or are not inner products of coordinates.
     """
     raise _refusal(type(fitted).__name__)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from influencekit.models._module import copy_module
 from influencekit.models._task import Task, TaskList, as_task
@@ -26,8 +27,9 @@ def load_checkpoints(model: Any, checkpoints: Iterable[Any], loss: Any = None) -
     checkpoints : iterable of mapping, str or path
         State dicts of the torch module: a mapping of names to tensors, or the path of a file
         written by ``torch.save(module.state_dict(), path)`` or safetensors (skorch's Checkpoint
-        callback writes such a ``params.pt``).  Files are read with ``weights_only=True``: nothing
-        is unpickled.
+        callback writes such a ``params.pt``), or a folder that a Trainer or ``save_pretrained``
+        wrote.  Files are read with ``weights_only=True``: nothing is unpickled.  Frozen weights and
+        further names of a tied weight may be missing.
     loss : callable or torch.nn.Module, default=None
         The loss, needed for a bare torch module.
 
@@ -63,7 +65,7 @@ def _with_state(task: Task, checkpoint: Any, position: int) -> Task:
     state = checkpoint if isinstance(checkpoint, Mapping) else _read(checkpoint)
     module = copy_module(task.module)
     try:
-        module.load_state_dict(dict(state), strict=True)
+        module.load_state_dict(_filled(module, dict(state)), strict=True)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(
             f"checkpoints: item {position} is not a state dict of {type(module).__name__}: "
@@ -72,12 +74,46 @@ def _with_state(task: Task, checkpoint: Any, position: int) -> Task:
     return replace(task, module=module)
 
 
+def _filled(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state with the weights that it may leave out: frozen ones, and other names of its own."""
+    own, trained = module.state_dict(), dict(module.named_parameters())
+    if not state.keys() & own.keys():
+        state = _of_adapter(own, state)
+    given = {own[name].data_ptr(): name for name in state if name in own and own[name].numel()}
+    for name in own.keys() - state.keys():
+        if own[name].data_ptr() in given:
+            state[name] = state[given[own[name].data_ptr()]]
+        elif given and name in trained and not trained[name].requires_grad:
+            state[name] = own[name]
+    return state
+
+
+def _of_adapter(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of an adapter by their names in the model, from those in its file."""
+    short = {name.removeprefix("base_model.model."): value for name, value in saved.items()}
+    names = {n.replace(".modules_to_save.default", "").replace(".default", ""): n for n in own}
+    return {names.get(name, name): value for name, value in short.items()}
+
+
+def _file_in(folder: Path) -> Path:
+    """The file of weights in a folder of the transformers library."""
+    for name in ("adapter_model.safetensors", "model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return folder / name
+    raise ValueError(
+        f"checkpoints: the folder {folder} has no model.safetensors, adapter_model.safetensors or "
+        "pytorch_model.bin; accepted is one that a Trainer or save_pretrained wrote in one piece, "
+        "or a state dict."
+    )
+
+
 def _read(path: Any) -> Mapping[str, Tensor]:
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(
             f"checkpoints: got an item of type {type(path).__name__}; accepted are state dicts "
             f"and paths of files with a state dict."
         )
+    path = _file_in(Path(path)) if Path(path).is_dir() else path
     if os.fspath(path).endswith(".safetensors"):
         from safetensors.torch import load_file
 

@@ -27,6 +27,7 @@ from influencekit.utils._torch import (
     twice,
     uncompiled,
     with_gradients,
+    without_cudnn,
 )
 
 __all__ = ["Task", "TaskList", "as_task", "is_model_list"]
@@ -76,6 +77,9 @@ class Task:
     input_targets : callable or None
         ``input_targets(inputs) -> targets (n, ...)``: the targets contained in a batch of inputs,
         used if none are given (a language model's next tokens).
+    collate_fn : callable or None
+        ``collate_fn(items) -> batch``: how a Dataset's items become a batch where its loader does
+        not say (a tokenized text is padded). None is torch's way.
     estimator : object
         The fitted estimator (a Pipeline's last step, a search's best), or the module.
         Kept for retraining; never changed.  In a pickled or copied Task a skorch net is its
@@ -109,6 +113,7 @@ class Task:
     class_weight: Tensor | Literal["balanced"] | None = None
     training_rows: Callable[[Any, Any], np.ndarray] | None = None
     input_targets: Callable[[Any], Tensor] | None = None
+    collate_fn: Callable[[list], Any] | None = None
     estimator: Any = None
     name: str = "model"
     n_features_in: int | None = None
@@ -185,7 +190,7 @@ class Task:
         alone = self.needs_two and count_rows(inputs) == 1
         inputs = twice(inputs) if alone else inputs
         kept = put_back(self.module) if self.keeps_outputs else nullcontext()
-        with MODULE_LOCK, uncompiled(), kept:
+        with MODULE_LOCK, uncompiled(), without_cudnn(self.module), kept:
             raw = call_module(self.module, inputs, parameters)
         if not isinstance(raw, Tensor):
             raw = loss_output(raw, self.loss, self.output_place, type(self.module).__name__)
@@ -389,4 +394,5 @@ def is_model_list(model: Any) -> bool:
         return True
     if not isinstance(model, (list, tuple)) or not model:
         return False
-    return all(isinstance(item, (Task, nn.Module)) or hasattr(item, "fit") for item in model)
+    known = as_task.dispatch
+    return all(hasattr(x, "fit") or known(type(x)) is not known(object) for x in model)

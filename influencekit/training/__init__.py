@@ -3,6 +3,7 @@
 from influencekit.training._checkpoints import KeepCheckpoints, train_checkpoints
 from influencekit.training._rerun_without import rerun_without
 from influencekit.training._step_checkpoints import record_checkpoints
+from influencekit.training._trainer_callbacks import TrainerCheckpoints, TrainerRecorder
 from influencekit.training.further._training import Training
 from influencekit.training.leave_one_out._function import trajectory_leave_one_out
 from influencekit.training.subsets._retrain import retrain_on_subsets
@@ -15,6 +16,8 @@ __all__ = [
     "KeepCheckpoints",
     "SubsetOutputs",
     "SubsetRuns",
+    "TrainerCheckpoints",
+    "TrainerRecorder",
     "Training",
     "Trajectory",
     "TrajectoryRecorder",

@@ -18,6 +18,11 @@ from influencekit.training._step_checkpoints import (
     even_steps,
     nearest_steps,
 )
+from influencekit.training._trainer_callbacks import (
+    TrainerCheckpoints,
+    TrainerRecorder,
+    trainer_callbacks,
+)
 from influencekit.training.trajectory._recorder import PlainRecorder, TrajectoryRecorder
 from influencekit.training.trajectory._trajectory import Trajectory
 
@@ -28,8 +33,10 @@ SOURCES = (
     Trajectory,
     PlainRecorder,
     TrajectoryRecorder,
+    TrainerRecorder,
     KeepCheckpoints,
     CheckpointRecorder,
+    TrainerCheckpoints,
     Mapping,
     str,
     os.PathLike,
@@ -46,7 +53,7 @@ def states_of(source: Any, n: int) -> list[Any]:
 
     Parameters
     ----------
-    source : Trajectory, recorder, KeepCheckpoints, mapping, list or path-like
+    source : Trajectory, recorder or callback, mapping, list or path-like
         A mapping has state dicts by step or epoch. A list has state dicts, or paths of files with
         one. A path is a folder written by a trajectory recorder.
     n : int
@@ -62,7 +69,7 @@ def states_of(source: Any, n: int) -> list[Any]:
     ValueError
         If there is none.
     """
-    if isinstance(source, (PlainRecorder, TrajectoryRecorder)):
+    if isinstance(source, (PlainRecorder, TrajectoryRecorder, TrainerRecorder)):
         source = source.trajectory_
     if isinstance(source, (str, os.PathLike)):
         source = Trajectory.load(Path(source))
@@ -71,13 +78,13 @@ def states_of(source: Any, n: int) -> list[Any]:
     if isinstance(source, KeepCheckpoints):
         by_epoch = source.n is None
         return _of_epochs(source.checkpoints_, n) if by_epoch else _evenly(source.checkpoints_, n)
-    if isinstance(source, CheckpointRecorder):
+    if isinstance(source, (CheckpointRecorder, TrainerCheckpoints)):
         source = source.checkpoints_
     return _evenly(source, n)
 
 
 def states_within(model: Any, n: int) -> list[State] | None:
-    """At most n state dicts kept by a fitted net, or the net in a Pipeline or search.
+    """At most n state dicts kept by a Trainer, a fitted net, or the net in a Pipeline or search.
 
     Parameters
     ----------
@@ -89,10 +96,14 @@ def states_within(model: Any, n: int) -> list[State] | None:
     list of state dict or None
         None if none were kept.
     """
-    callbacks = getattr(net_inside(model), "callbacks_", [])
-    for kind, name in ((KeepCheckpoints, "checkpoints_"), (TrajectoryRecorder, "trajectory_")):
-        for _, callback in callbacks:
-            if isinstance(callback, kind) and getattr(callback, name, None):
+    callbacks = [own for _, own in getattr(net_inside(model), "callbacks_", [])]
+    callbacks += trainer_callbacks(model)
+    for kinds, name in (
+        ((KeepCheckpoints, TrainerCheckpoints), "checkpoints_"),
+        ((TrajectoryRecorder, TrainerRecorder), "trajectory_"),
+    ):
+        for callback in callbacks:
+            if isinstance(callback, kinds) and getattr(callback, name, None):
                 return states_of(callback, n)
     return None
 

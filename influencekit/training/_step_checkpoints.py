@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from numbers import Integral
 
@@ -77,6 +77,8 @@ class StepCheckpoints:
     Parameters
     ----------
     n : int
+    copy : callable, default=copied_state
+        ``copy(module)``: the state to keep.
 
     Attributes
     ----------
@@ -84,8 +86,8 @@ class StepCheckpoints:
         Number of steps so far.
     """
 
-    def __init__(self, n: int):
-        self.n, self.n_steps = n, 0
+    def __init__(self, n: int, copy: Callable[[nn.Module], State] = copied_state):
+        self.n, self.n_steps, self.copy = n, 0, copy
         self._states: dict[int, State] = {}
         self._aims: list[int] | None = None
 
@@ -96,7 +98,7 @@ class StepCheckpoints:
     def before_step(self, module: nn.Module) -> None:
         """Keep the weights if needed, and count the step."""
         if self._is_wanted():
-            self._states[self.n_steps] = copied_state(module)
+            self._states[self.n_steps] = self.copy(module)
             if len(self._states) > 4 * self.n:
                 self._take(even_steps(self.n_steps + 1, 2 * self.n))
         self.n_steps += 1

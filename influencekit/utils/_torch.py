@@ -31,6 +31,7 @@ __all__ = [
     "twice",
     "uncompiled",
     "with_gradients",
+    "without_cudnn",
 ]
 
 F = TypeVar("F", bound=Callable)
@@ -203,6 +204,23 @@ def uncompiled() -> AbstractContextManager:
     if "torch._dynamo" not in sys.modules:  # nothing is compiled
         return nullcontext()
     return torch.compiler.set_stance("force_eager")
+
+
+def without_cudnn(module: nn.Module) -> AbstractContextManager:
+    """Run recurrent layers without cuDNN, which has no backward pass of them in eval mode.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+
+    Returns
+    -------
+    context manager
+    """
+    recurrent = (part for part in module.modules() if isinstance(part, nn.RNNBase))
+    if not any(torch.backends.cudnn.is_acceptable(next(part.parameters())) for part in recurrent):
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=False)
 
 
 @contextmanager

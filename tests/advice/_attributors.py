@@ -8,6 +8,40 @@ _LONE = "lone = np.c_[X, np.arange(len(X)) == 5]; m = LinearRegression().fit(lon
 
 ROWS = [
     Row(
+        "are not sums over the tokens of a text",
+        (
+            "tagger = as_task(nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9)), "
+            "loss=SequenceCrossEntropy()); ids = torch.arange(20).reshape(4, 5) % 9; "
+            "GradCos().fit(tagger, ids, ids).score(ids, ids, by='token')"
+        ),
+        {
+            "InfluenceFunction()": (
+                "tagger = as_task(nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9)), "
+                "loss=SequenceCrossEntropy()); ids = torch.arange(20).reshape(4, 5) % 9; "
+                "InfluenceFunction().fit(tagger, ids, ids).score(ids, ids, by='token')"
+            ),
+            "GradDot()": (
+                "tagger = as_task(nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9)), "
+                "loss=SequenceCrossEntropy()); ids = torch.arange(20).reshape(4, 5) % 9; "
+                "GradDot().fit(tagger, ids, ids).score(ids, ids, by='token')"
+            ),
+            "by='example'": (
+                "tagger = as_task(nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9)), "
+                "loss=SequenceCrossEntropy()); ids = torch.arange(20).reshape(4, 5) % 9; "
+                "GradCos().fit(tagger, ids, ids).score(ids, ids, by='example')"
+            ),
+        },
+    ),
+    Row(
+        "is not a sum over tokens; accepted are",
+        "GradDot().fit(module_task, X, y).score(X[:2], y[:2], by='token')",
+        {
+            "Use by='example'": (
+                "GradDot().fit(module_task, X, y).score(X[:2], y[:2], by='example')"
+            ),
+        },
+    ),
+    Row(
         "of the training rows have a leverage above",
         _LONE + "InfluenceFunction(output='prediction').fit(m, lone, t).score(lone)",
         {

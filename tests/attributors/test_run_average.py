@@ -34,7 +34,12 @@ from influencekit.exceptions import (
 )
 from influencekit.models import load_checkpoints
 from influencekit.models._run_task import run_task
-from influencekit.training import KeepCheckpoints, TrajectoryRecorder, record_checkpoints
+from influencekit.training import (
+    KeepCheckpoints,
+    TrajectoryRecorder,
+    record_checkpoints,
+    record_trajectory,
+)
 from tests.curvature._dense_reference import gauss_newton, loss_gradients
 
 pytestmark = pytest.mark.filterwarnings("ignore::influencekit.exceptions.NotStationaryWarning")
@@ -445,3 +450,44 @@ def test_refusals(loop, average, model, error, match):
     }
     with pytest.raises(error, match=match):
         average().fit(models[model], X, Y)
+
+
+class Tied(nn.Module):
+    """One weight by two names: the head is the embedding."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.tokens, self.head = nn.Embedding(6, 4), nn.Linear(4, 6, bias=False)
+        self.head.weight = self.tokens.weight
+
+    def forward(self, ids):
+        return self.head(torch.tanh(self.tokens(ids)))
+
+
+def test_checkpoints_of_tied_weights():
+    module = Tied().double()
+    ids, labels = torch.arange(6), torch.arange(6).roll(1)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.5)
+    with record_trajectory(module, optimizer, 6, every=1) as recorder:
+        for _ in range(3):
+            recorder.rows(ids)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(module(ids), labels).backward()
+            optimizer.step()
+    task = as_task(module, nn.CrossEntropyLoss())
+    average = RunAverage(GradDot(), checkpoints=recorder, slopes="own").fit(task, ids, labels)
+    expected = 0.0
+    for step in range(3):
+        at = Tied().double()
+        with torch.no_grad():
+            at.tokens.weight.copy_(
+                recorder.trajectory_.snapshots[step].tensors["theta"]["tokens.weight"]
+            )
+        rows = []
+        for i in range(6):
+            loss = nn.functional.cross_entropy(at(ids[i : i + 1]), labels[i : i + 1])
+            rows.append(torch.autograd.grad(loss, at.tokens.weight)[0].flatten())
+        rows = torch.stack(rows)
+        expected = expected + (rows @ rows.T).numpy() / 3
+    np.testing.assert_allclose(average.score(ids, labels), expected, rtol=1e-9)

@@ -156,7 +156,7 @@ def test_a_folder_of_another_index_is_refused(tmp_path):
         built(InfluenceFunction(), tmp_path / "i", dtype="int8")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="files that are no index"):
+    with pytest.raises(FileExistsError, match="files of something else"):
         built(InfluenceFunction(), tmp_path / "other")
 
 

@@ -63,7 +63,7 @@ WEAK = {
 @pytest.mark.parametrize("name", WEAK)
 def test_so_is_one_that_mixes_them_weakly(name, dtype):
     task = as_task(nn.Linear(5, 4).to(dtype), loss=WEAK[name])
-    with pytest.raises(ValueError, match=r"changes with the other|on 8 examples together"):
+    with pytest.raises(ValueError, match=r"changes with the other|on \d examples together"):
         GradDot().fit(task, X, T)
 
 

@@ -22,6 +22,7 @@ from influencekit.models import (
 )
 from influencekit.models._predict import decision_function, predict
 from influencekit.models.losses._elementwise import ElementwiseLoss
+from influencekit.utils._torch import without_cudnn
 
 W3 = torch.tensor([1.0, 2.0, 0.5])
 
@@ -322,3 +323,33 @@ def test_logits_are_picked_out_of_a_dict():
     module = Named("logits")
     found = as_task(module, loss=F.mse_loss).forward(torch.ones(2, 4))
     torch.testing.assert_close(found, module.linear(torch.ones(2, 4)))
+
+
+@pytest.mark.parametrize("on_cuda", [True, False])
+def test_recurrent_layers_on_cuda_run_without_cudnn(on_cuda, monkeypatch):
+    before = torch.backends.cudnn.enabled
+    monkeypatch.setattr(torch.backends.cudnn, "is_acceptable", lambda tensor: on_cuda)
+    for module, recurrent in ((nn.Sequential(nn.GRU(2, 3)), True), (nn.Linear(2, 3), False)):
+        with without_cudnn(module):
+            assert torch.backends.cudnn.enabled == (before and not (on_cuda and recurrent))
+        assert torch.backends.cudnn.enabled == before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_recurrent_nets_on_cuda(kind):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.body, self.head = kind(4, 5, batch_first=True), nn.Linear(5, 3)
+
+        def forward(self, x):
+            return self.head(self.body(x)[0][:, -1])
+
+    X, y, net = torch.randn(12, 6, 4, dtype=torch.float64), torch.arange(12) % 3, Net().double()
+    scores = [
+        GradDot().fit(as_task(net.to(device), nn.CrossEntropyLoss()), X, y).score(X, y)
+        for device in ("cpu", "cuda")
+    ]
+    np.testing.assert_allclose(scores[1], scores[0], rtol=1e-8)

@@ -106,7 +106,8 @@ def _one_run(model: Any, X: Any, y: Any, given: Any, n: int, seed: int | None) -
 def _with_states(end: Task, states: list[Any]) -> TaskList:
     """Checkpoints from their weights; buffers and frozen weights may be left out of them."""
     own = end.module.state_dict()
-    full = [{**own, **state} if isinstance(state, dict) else state for state in states]
+    buffers = {name: own[name] for name, _ in end.module.named_buffers() if name in own}
+    full = [{**buffers, **state} if isinstance(state, dict) else state for state in states]
     return load_checkpoints(end, full)
 
 

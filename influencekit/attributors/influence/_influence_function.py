@@ -277,10 +277,11 @@ class InfluenceFunction(RemovesRows, FindsRows, DampedMixin, BaseAttributor):
         return self._at(fitted, self.damping)
 
     @with_gradients
-    def score(self, X: Any, y: Any = None, *, return_std: bool = False) -> Any:
-        queries = X if self.output == "coef" else self._queries(X, y)
-        scores = coefficient_scores(self, X) if self.output == "coef" else self._all_scores(queries)
-        return (scores, self._all_stds(queries)) if return_std else scores
+    def score(self, X: Any, y: Any = None, *, by: str = "example", return_std: bool = False) -> Any:
+        if self.output != "coef" or by != "example":
+            return super().score(X, y, by=by, return_std=return_std)
+        scores = coefficient_scores(self, X)
+        return (scores, self._all_stds(X)) if return_std else scores
 
     def _all_stds(self, queries: Any) -> np.ndarray:
         deviations = coefficient_deviations if self.output == "coef" else score_deviations

@@ -53,9 +53,10 @@ class LoGra(Curvature, name="logra"):
         or less (with a warning) if 32 does not fit into memory.
     blocks : {"layers", "all"}, default="layers"
         Which entries of the curvature are kept: those within a layer ("layers"), or all.
-    rows : {"ggn", "fisher"}, default="ggn"
+    rows : {"auto", "ggn", "fisher"}, default="auto"
         Whether the curvature is the Gauss-Newton matrix, or the empirical Fisher matrix as in the
-        paper.
+        paper. "auto" is the former, except for examples with so many outputs that their Hessian
+        cannot be formed (language models).
     init : {"pca", "random"}, default="pca"
         "pca" projects to the leading eigenvectors of K-FAC's factors, the second moments of a
         layer's inputs and of the loss gradients at its outputs. "random" projects to random
@@ -92,7 +93,7 @@ class LoGra(Curvature, name="logra"):
     _parameter_constraints: ClassVar[dict[str, list]] = {
         "rank": [Interval(Integral, 1, None, closed="left"), None],
         "blocks": [StrOptions({"layers", "all"})],
-        "rows": [StrOptions(set(_ROWS))],
+        "rows": [StrOptions({"auto", *_ROWS})],
         "init": [StrOptions({"random", "pca"})],
         "random_state": ["random_state"],
     }
@@ -102,7 +103,7 @@ class LoGra(Curvature, name="logra"):
         rank: int | None = None,
         *,
         blocks: str = "layers",
-        rows: str = "ggn",
+        rows: str = "auto",
         init: str = "pca",
         random_state: Any = None,
     ):
@@ -118,7 +119,7 @@ class LoGra(Curvature, name="logra"):
         rank = self._rank(problem, specs)
         drawn = problem.random_state if self.random_state is None else self.random_state
         seed = int(check_random_state(drawn).randint(2**31 - 1))
-        rows = _ROWS[self.rows](problem)
+        rows = _ROWS[_automatic(problem) if self.rows == "auto" else self.rows](problem)
         if self.init == "pca":
             projections = LayerProjections.principal(specs, rank, seed, problem)
         else:
@@ -238,6 +239,14 @@ class LoGraSpectrum(CoordinateSpectrum):
         """Projected gradients in the eigenbasis."""
         # c_l V_l, block by block
         return torch.cat([rows[:, own] @ basis for own, basis in self.bases], dim=1)[:, self.order]
+
+
+@torch.no_grad()
+def _automatic(problem: CurvatureProblem) -> str:
+    """The Gauss-Newton matrix where the output Hessian of an example can be formed."""
+    task = problem.engine.task
+    outputs = task.forward(next(iter(problem.examples.batches(1))).inputs)
+    return "ggn" if outputs[0].numel() <= task.loss.most_outputs else "fisher"
 
 
 def _decompose(rows: CurvatureRows, projections: LayerProjections, joint: bool) -> LoGraSpectrum:

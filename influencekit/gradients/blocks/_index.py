@@ -109,10 +109,10 @@ class IndexBlock(Block):
         r, s = self.rows_per_example, other.rows_per_example
         for right in chunks(other.n_examples, s * size, workspace // 2):
             part = other[right]
-            dense = part.dense_rows(torch.searchsorted(used, part.index), len(used))
+            dense = part.dense_rows(torch.searchsorted(used, part.index.contiguous()), len(used))
             for left in chunks(self.n_examples, r * size, workspace // 2):
                 part = self[left]
-                rows = part.dense_rows(torch.searchsorted(used, part.index), len(used))
+                rows = part.dense_rows(torch.searchsorted(used, part.index.contiguous()), len(used))
                 add_products(rows, dense, out[row_slice(left, r), row_slice(right, s)])
 
     def _add_dot_factors(self, other: IndexBlock, out: Tensor, workspace: int) -> None:

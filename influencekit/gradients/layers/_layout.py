@@ -87,7 +87,7 @@ class Layout:
         return (*specs, self.rest_spec) if self.rest_spec.width else specs
 
 
-#: Two examples, and three that are two: what is right for both numbers is no coincidence.
+#: Positions of two examples, and the same with the first again: shapes that fit both are right.
 _PAIR, _TRIPLE = (0, 1), (0, 1, 0)
 
 

@@ -68,7 +68,7 @@ class Decoder:
         """An object of a class of some kind, by its name, without its attributes."""
         cls: Any = class_named(name)
         if not issubclass(cls, kind):
-            raise DamagedFile(f"the manifest names {name!r}, which is no {kind.__name__}")
+            raise DamagedFile(f"the manifest names {name!r}; accepted is a {kind.__name__}")
         return cls.__new__(cls)
 
     def _form(self, tree: Any) -> Callable:

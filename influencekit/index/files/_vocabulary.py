@@ -23,7 +23,7 @@ __all__ = [
     "parts_of_models",
 ]
 
-#: Rooms whose functions and methods only compute, but for those of WRITING: these may be saved.
+#: Rooms whose functions and methods only compute, except for those of WRITING: these may be saved.
 ALGEBRA = ("influencekit.curvature.", "influencekit.gradients.", "influencekit.models.losses.")
 WRITING = ("influencekit.gradients._store",)
 #: Modules whose objects open the files that they name, which a manifest must not choose.
@@ -102,7 +102,8 @@ def _parts(task: Any, path: list[Any]) -> Iterator[tuple[list[Any], Any]]:
         if field.name == "checkpoints":
             for i, checkpoint in enumerate(part):
                 yield from _parts(checkpoint, [*path, "checkpoints", i])
-        elif not isinstance(part, _PLAIN):
+        elif not isinstance(part, (*_PLAIN, tuple)) or (isinstance(part, tuple) and part):
+            # Python has one empty tuple for all
             yield [*path, field.name], part
 
 

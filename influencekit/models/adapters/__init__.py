@@ -9,6 +9,7 @@ from influencekit.models.adapters import (  # noqa: F401  each registers as_task
     _sgd,
     _skorch,
     _torch,
+    _trainer,
     _transformers,
     _wrappers,
 )

@@ -70,6 +70,7 @@ def skorch_task(model: NeuralNet, loss: Any = None) -> Task:
         loss=criterion.loss,
         link=criterion.link,
         class_weight=like_parameters(criterion.class_weight, module),
+        output_place=(0,),  # skorch predicts by the first of several outputs
         penalty=penalty,
         penalty_kind=penalty_kind,
         training_rows=skorch_training_rows(model.train_split),

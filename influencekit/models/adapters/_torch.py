@@ -8,7 +8,11 @@ from torch import nn
 
 from influencekit.models._module import copy_module, like_parameters
 from influencekit.models._task import Task, as_task
-from influencekit.models.adapters._transformers import is_pretrained, transformers_task
+from influencekit.models.adapters._transformers import (
+    is_adapted,
+    is_pretrained,
+    transformers_task,
+)
 from influencekit.models.losses._criteria import read_criterion
 
 __all__ = ["torch_task"]
@@ -41,7 +45,7 @@ def torch_task(model: nn.Module, loss: Any = None) -> Task:
     UnsupportedModelError
         If nothing is trainable, or the loss is not supported.
     """
-    if is_pretrained(model):
+    if is_pretrained(model) or is_adapted(model):
         return transformers_task(model, loss)
     if loss is None:
         raise TypeError(

@@ -195,6 +195,7 @@ def retrain_on_subsets(
     if (
         y_query is None
         and not yields_targets(X_query)
+        and hasattr(model, "fit")
         and hasattr(model, "predict")
         and is_classifier(model)
     ):

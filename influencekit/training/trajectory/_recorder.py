@@ -24,7 +24,14 @@ from influencekit.training.trajectory._trajectory import Trajectory
 from influencekit.utils._suggest import check_choice
 from influencekit.utils.validation import present
 
-__all__ = ["PlainRecorder", "TrajectoryRecorder", "record_trajectory", "recorded_trajectory"]
+__all__ = [
+    "PlainRecorder",
+    "TellingSampler",
+    "TrajectoryRecorder",
+    "record_trajectory",
+    "recorded_trajectory",
+    "whole_dataset",
+]
 
 
 class TrajectoryRecorder(Callback):
@@ -36,8 +43,8 @@ class TrajectoryRecorder(Callback):
         Steps between snapshots of parameters and optimizer state; None is the root of the
         expected number of steps.
     folder : path-like, default=None
-        Where snapshots are written, without pickle; an earlier recording there is replaced.
-        None keeps them in memory.
+        Where snapshots are written, without pickle. An earlier recording there is replaced when
+        this one is complete. None keeps them in memory.
 
     Attributes
     ----------
@@ -108,7 +115,7 @@ class TrajectoryRecorder(Callback):
             self._recording.stop()
             self._recording = None
 
-    def _telling(self, net: NeuralNet, dataset: Any, loader: Any) -> _TellingSampler:
+    def _telling(self, net: NeuralNet, dataset: Any, loader: Any) -> TellingSampler:
         """What tells the batches of an epoch that begins."""
         if not isinstance(loader, DataLoader) or loader.batch_sampler is None:
             raise TrajectoryError(
@@ -116,13 +123,13 @@ class TrajectoryRecorder(Callback):
                 "a torch DataLoader that makes the batches. Record this net with "
                 "record_trajectory."
             )
-        n_rows = len(_whole(dataset))
+        n_rows = len(whole_dataset(dataset))
         every = self.every or max(1, math.ceil(math.sqrt(len(loader) * net.max_epochs)))
         reduction = getattr(net.criterion_, "reduction", "mean")
         self._recording = Recording(
             net.module_, net.optimizer_, every, self.folder, n_rows, reduction
         )
-        return _TellingSampler(loader.batch_sampler, self._queue, dataset)
+        return TellingSampler(loader.batch_sampler, self._queue, dataset)
 
     def __getstate__(self) -> dict:
         return {k: v for k, v in vars(self).items() if k not in ("_recording", "_queue")} | {
@@ -142,7 +149,7 @@ def own_batches(
     return loader
 
 
-class _TellingSampler:
+class TellingSampler:
     """A batch sampler that says what it gives, in rows of the whole data."""
 
     def __init__(self, sampler: Any, queue: deque, dataset: Any):
@@ -163,7 +170,8 @@ class _TellingSampler:
         return getattr(self.sampler, name)
 
 
-def _whole(dataset: Any) -> Any:
+def whole_dataset(dataset: Any) -> Any:
+    """The dataset that a (nested) subset is taken of."""
     while isinstance(dataset, Subset):
         dataset = dataset.dataset
     return dataset

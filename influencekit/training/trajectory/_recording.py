@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from influencekit.training.trajectory._trajectory import FolderSnapshots, Snapsh
 from influencekit.utils._files import check_writable, writing
 
 __all__ = ["SLOTS", "Recording", "numbers_of"]
+
+#: Folder of a recording that goes on, inside that of the last complete one.
+_UNFINISHED = "unfinished"
 
 SLOTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
 
@@ -57,8 +61,8 @@ class Recording:
         if folder is not None:
             with _recorded_in(folder):
                 check_writable(folder, "folder")
-                self._snapshots = FolderSnapshots(folder)
-                self._clear()
+                self._snapshots = FolderSnapshots(Path(folder) / _UNFINISHED)
+                _clear(self._snapshots.folder)
         self._batches: list[np.ndarray] = []
         self._norms: list[float] = []
         self._options: list[dict[str, list[float]]] = []
@@ -111,12 +115,6 @@ class Recording:
         with _recorded_in(self.folder):
             self._snapshots[len(self._batches)] = _snapshot(self.optimizer, self.names)
 
-    def _clear(self) -> None:
-        """Take an earlier recording out of the folder."""
-        folder = self._snapshots.folder  # type: ignore[union-attr]
-        for old in [*folder.glob("step_*.npz"), *folder.glob("trajectory.*")]:
-            old.unlink(missing_ok=True)  # another process may clear it too
-
     def stop(self) -> None:
         """Stop listening."""
         self._hook.remove()
@@ -133,6 +131,9 @@ class Recording:
         if not self._batches:
             raise TrajectoryError("trajectory: the optimizer took no step, so nothing is recorded.")
         self._keep()
+        if self.folder is not None:
+            with _recorded_in(self.folder):
+                self._snapshots = _moved(self._snapshots, Path(self.folder))
         trajectory = Trajectory(
             optimizer=type(self.optimizer).__name__,
             groups=tuple(
@@ -154,6 +155,22 @@ class Recording:
             with _recorded_in(self.folder):
                 trajectory.save(self.folder)
         return trajectory
+
+
+def _clear(folder: Path) -> None:
+    """Take a recording out of a folder."""
+    for old in [*folder.glob("step_*.npz"), *folder.glob("trajectory.*")]:
+        old.unlink(missing_ok=True)  # another process may clear it too
+
+
+def _moved(snapshots: Any, folder: Path) -> FolderSnapshots:
+    """A complete recording in the place of an earlier one."""
+    _clear(folder)
+    for path in snapshots.folder.glob("step_*.npz"):
+        path.replace(folder / path.name)
+    with suppress(OSError):  # not empty: another process records there
+        snapshots.folder.rmdir()
+    return FolderSnapshots(folder)
 
 
 @contextmanager

@@ -345,3 +345,29 @@ class TestRefused:
         net = fit(make_net())
         with pytest.raises(ValueError, match=name):
             AdamWInfluence(**{name: value}).fit(net, *blobs())
+
+
+def test_an_earlier_recording_stays_until_the_new_one_is_complete(tmp_path):
+    module, x = nn.Linear(2, 1), torch.ones(4, 2)
+    optimizer = SGD(module.parameters(), lr=0.1)
+
+    def train(steps):
+        with record_trajectory(module, optimizer, 4, every=1, folder=tmp_path) as recorder:
+            for step in range(steps):
+                recorder.rows([step % 4])
+                optimizer.zero_grad()
+                module(x[[step % 4]]).square().mean().backward()
+                optimizer.step()
+            if steps == 3:
+                raise RuntimeError("the training breaks")
+        return recorder.trajectory_
+
+    train(5)
+    before = Trajectory.load(tmp_path).snapshots[2].tensors["theta"]["weight"]
+    with pytest.raises(RuntimeError, match="breaks"):
+        train(3)
+    kept = Trajectory.load(tmp_path)
+    assert kept.n_steps == 5 and len(kept.snapshots) == 6
+    assert torch.equal(kept.snapshots[2].tensors["theta"]["weight"], before)
+    assert train(2).n_steps == Trajectory.load(tmp_path).n_steps == 2
+    assert len(list(tmp_path.rglob("step_*.npz"))) == 3

@@ -1,0 +1,205 @@
+"""Recorded trainings of the transformers library's Trainer: replay, checkpoints, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from influencekit import GradDot, RunAverage, SGDInfluence, as_task
+from influencekit.attributors import AdamWInfluence
+from influencekit.exceptions import TrajectoryError
+from influencekit.training import TrainerCheckpoints, TrainerRecorder, Trajectory
+from tests.models._tiny_texts import TEXTS, llama
+
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+pytest.importorskip("accelerate", reason="accelerate is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        "ignore::FutureWarning",
+        "ignore::DeprecationWarning",
+        "ignore::influencekit.exceptions.NotStationaryWarning",
+    ),
+]
+
+
+def pad(items):
+    longest = max(len(item["input_ids"]) for item in items)
+
+    def rows(filler, of):
+        return torch.tensor([of(i) + [filler] * (longest - len(i["input_ids"])) for i in items])
+
+    return {
+        "input_ids": rows(0, lambda i: i["input_ids"]),
+        "attention_mask": rows(0, lambda i: [1] * len(i["input_ids"])),
+        "labels": rows(-100, lambda i: i["input_ids"]),
+    }
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    def make(callback, model=None, collator=pad, **how):
+        return transformers.Trainer(
+            model=model or llama(transformers),
+            args=transformers.TrainingArguments(
+                tmp_path / "trainer",
+                **{
+                    "num_train_epochs": 2,
+                    "per_device_train_batch_size": 4,
+                    "report_to": [],
+                    "disable_tqdm": True,
+                    "logging_strategy": "no",
+                    "save_strategy": "no",
+                    "use_cpu": True,
+                    "learning_rate": 1e-2,
+                    "lr_scheduler_type": "linear",
+                    "max_grad_norm": 0.5,
+                    **how,
+                },
+            ),
+            train_dataset=TEXTS,
+            data_collator=collator,
+            callbacks=[callback],
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_a_recorded_run_is_the_run_and_can_be_replayed(trainer, accumulated, tmp_path):
+    how = {"gradient_accumulation_steps": accumulated, "optim": "sgd"}
+    plain = trainer(TrainerCheckpoints(n=1), **how)
+    plain.train()
+    recorder = TrainerRecorder(every=2, folder=tmp_path / "run")
+    recorded = trainer(recorder, **how)
+    recorded.train()
+    for one, other in zip(plain.model.parameters(), recorded.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    run = Trajectory.load(tmp_path / "run")
+    assert run.n_steps == {1: 6, 2: 4}[accumulated] and run.n_rows == len(TEXTS)
+    for epoch in range(2):  # each text once
+        steps = run.n_steps // 2
+        rows = np.concatenate(run.batches[epoch * steps : (epoch + 1) * steps])
+        assert sorted(rows) == list(range(len(TEXTS)))
+    assert (run.max_norm == 0.5).all() and (np.diff(run.options["lr"][:, 0]) < 0).all()
+    # replay is checked against the recorded weights
+    scores = SGDInfluence(trajectory=recorder.trajectory_).fit(recorded, TEXTS).score(TEXTS[:2])
+    assert scores.shape == (2, len(TEXTS)) and np.isfinite(scores).all()
+
+
+def test_a_score_is_the_change_by_a_run_without_the_text(trainer):
+    recorder = TrainerRecorder()
+    recorded = trainer(recorder, optim="sgd", num_train_epochs=1, learning_rate=0.02)
+    start = {n: p.detach().clone() for n, p in recorded.model.named_parameters()}
+    recorded.train()
+    run, query, taken = recorder.trajectory_, TEXTS[0], 3
+    attributor = SGDInfluence(trajectory=run, removal="fixed")
+    scores = attributor.fit(recorded, TEXTS).score([query])[0]
+
+    def end_of(weight):
+        """Loss of the query at the end of the run with a weight of one text."""
+        model = llama(transformers).eval()
+        params = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, value in start.items():
+                params[name].copy_(value)
+        for step, rows in enumerate(run.batches):
+            weights = np.array([len(TEXTS[r]["input_ids"]) - 1.0 for r in rows])
+            total = sum(
+                (weight if r == taken else 1.0) * w * loss_of(model, TEXTS[r])
+                for r, w in zip(rows, weights, strict=True)
+            )
+            grads = torch.autograd.grad(total / weights.sum(), list(params.values()))
+            norm = torch.cat([g.flatten() for g in grads]).norm()
+            factor = min(1.0, 0.5 / (float(norm) + 1e-6))
+            with torch.no_grad():
+                for p, g in zip(params.values(), grads, strict=True):
+                    p -= run.options["lr"][step, 0] * factor * g
+        return float(loss_of(model, query).detach())
+
+    # the library's norms round to float32, so that a small weight would drown
+    change = (end_of(1.1) - end_of(0.9)) / 0.2  # negative: the text helps
+    assert scores[taken] == pytest.approx(-change, rel=0.03)
+
+
+def loss_of(model, row):
+    ids = torch.tensor(row["input_ids"])
+    return F.cross_entropy(model(input_ids=ids[None]).logits[0][:-1], ids[1:])
+
+
+def test_the_default_optimizer(trainer):
+    recorder = TrainerRecorder()
+    recorded = trainer(recorder, model=llama(transformers).float(), weight_decay=0.1)
+    recorded.train()
+    assert recorder.trajectory_.optimizer == "AdamW" and len(recorder.trajectory_.groups) == 2
+    attributor = AdamWInfluence(trajectory=recorder.trajectory_).fit(recorded, TEXTS)
+    assert np.isfinite(attributor.score(TEXTS[:1])).all()
+
+
+def test_checkpoints_for_averages(trainer):
+    callback = TrainerCheckpoints(n=3)
+    trained = trainer(callback, gradient_accumulation_steps=2)
+    trained.train()
+    assert list(callback.checkpoints_) == [0, 2, 3] and callback.n_steps_ == 4
+    found = RunAverage(GradDot(), slopes="own").fit(trained, TEXTS)
+    assert found.n_checkpoints_ == 3
+    want = 0.0
+    for state in callback.checkpoints_.values():
+        model = llama(transformers)
+        with torch.no_grad():  # the head is tied to the embedding
+            for name, parameter in model.named_parameters():
+                parameter.copy_(state[name])
+        want = want + GradDot().fit(model, TEXTS).score(TEXTS[:2]) / 3
+    np.testing.assert_allclose(found.score(TEXTS[:2]), want, rtol=1e-7)
+    # a recording will do as well
+    recorder = TrainerRecorder(every=1)
+    recorded = trainer(recorder)
+    recorded.train()
+    given = RunAverage(GradDot(), checkpoints=recorder, n_checkpoints=2).fit(recorded, TEXTS)
+    assert given.n_checkpoints_ == 2
+
+
+def test_checkpoints_of_an_adapter(trainer):
+    peft = pytest.importorskip("peft", reason="peft is not installed")
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    model = peft.get_peft_model(llama(transformers), config).double()
+    callback = TrainerCheckpoints(n=2)
+    trained = trainer(callback, model=model)
+    trained.train()
+    names = set(callback.checkpoints_[1])
+    assert set(as_task(trained).parameters) <= names
+    assert not any("embed_tokens" in name for name in names)
+    average = RunAverage(GradDot()).fit(trained, TEXTS)
+    assert average.n_checkpoints_ == 2 and np.isfinite(average.score(TEXTS[:1])).all()
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"bf16": True}, "bf16=True"),
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0.1"),
+        ({"optim": "adafactor"}, "optimizer: got"),
+        ({"gradient_accumulation_steps": 2, "dropout": 0.1}, "with dropout"),
+        ({"collator": "masking"}, "draws random numbers"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_cannot_be_replayed_is_refused_before_training(trainer, how, said):
+    how = dict(how)
+    rate = how.pop("dropout", 0.0)
+    model = llama(transformers, attention_dropout=rate)
+    if how.pop("collator", None):
+
+        def masking(items):
+            batch = pad(items)
+            batch["labels"][torch.rand(batch["labels"].shape) < 0.3] = -100
+            return batch
+
+        how["collator"] = masking
+    before = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(TrajectoryError, match=said):
+        trainer(TrainerRecorder(), model=model, **how).train()
+    for one, other in zip(before, model.parameters(), strict=True):
+        assert torch.equal(one, other)
