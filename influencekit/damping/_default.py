@@ -16,25 +16,20 @@ from influencekit.curvature._base import FittedCurvature
 from influencekit.curvature._problem import Curvature, CurvatureProblem, ggn_rows
 from influencekit.curvature._spectrum import Spectrum, grad_dot_cosines, sample_rows
 from influencekit.curvature.exact._exact import EmpiricalFisher, decompose
-from influencekit.curvature.iterative._lissa import LissaCurvature
 from influencekit.curvature.kronecker._kfac import KroneckerCurvature
 from influencekit.curvature.layers._datainf import FittedDataInf
 from influencekit.curvature.layers._logra import LoGra
 from influencekit.curvature.low_rank._low_rank import LowRankSpectrum
 from influencekit.exceptions import LambdaPathWarning, warn_user
-from influencekit.models._task import Task
-from influencekit.models.losses._deviance import DevianceLoss
 
 __all__ = [
     "DAMPING_RANGE",
     "auto_damping",
-    "convex_damping",
     "damping_range",
     "effective_dimension",
     "effective_sample_size",
     "gram_damping",
     "least_damping",
-    "needs_no_damping",
     "sketch_damping",
     "spectrum_damping",
     "supported_dimension",
@@ -98,48 +93,6 @@ def _of_low_rank(fitted: LowRankSpectrum) -> float:
 @auto_damping.register
 def _of_datainf(fitted: FittedDataInf) -> float:
     return PAPER_DAMPING * fitted.unit
-
-
-def needs_no_damping(task: Task, ratio: float) -> bool:
-    """Whether a model is linear and at its optimum, or on the way to the only one.
-
-    Parameters
-    ----------
-    task : Task
-    ratio : float
-        Gradient ratio of the model.
-
-    Returns
-    -------
-    bool
-        True for a convex objective, and for a generalized linear model whose deviance is not
-        convex, if it is at a minimum.
-    """
-    return task.convex or (isinstance(task.loss, DevianceLoss) and ratio <= AT_OPTIMUM)
-
-
-def convex_damping(fitted: FittedCurvature) -> float:
-    """Default damping of a linear model at its optimum.
-
-    It is 0, or the smallest that the curvature allows: at an optimum the curvature is that of the
-    objective, and a damping that suits one unit of the features does not suit another.  LiSSA and
-    DataInf, which need some damping, and a random projection, which mixes small eigenvalues with
-    large ones, keep :func:`auto_damping`.
-
-    Parameters
-    ----------
-    fitted : FittedCurvature
-
-    Returns
-    -------
-    float
-    """
-    projected = getattr(fitted, "projection", None) is not None
-    if projected or isinstance(fitted, (FittedDataInf, LissaCurvature)):
-        return auto_damping(fitted)
-    if isinstance(fitted, Spectrum):
-        damping_range(fitted.bounds)  # refuses a curvature of zero
-    return fitted.floor
 
 
 def damping_range(eigenvalues: Any) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from influencekit.curvature._problem import Curvature, CurvatureProblem
 from influencekit.curvature._solution import Solution
 from influencekit.curvature._spectrum import DampingPath, Spectrum
 from influencekit.curvature.exact._centered_space import CenteredLinear, to_raw
+from influencekit.curvature.exact._exact import GaussNewton
 from influencekit.data._examples import Examples
 from influencekit.exceptions import LeverageWarning, NotStationaryWarning, warn_user
 from influencekit.gradients._engine import GradientEngine
@@ -125,7 +126,7 @@ class FittedInfluence(DampedFitted):
         block H of the hat matrix: with one output it is the row's leverage. For "ggn" only.
         """
         problem, task = self.curvature.problem, self.task
-        looked_at = self.curvature.name == "ggn" and isinstance(self.curvature, Spectrum)
+        looked_at = isinstance(self.curvature.settings, GaussNewton)
         if not (self.looks_at_leverage and task.convex and looked_at) or self.shares:
             return
         self.shares.append(_high_share(problem, self.curvature.self_products(self.damping)))

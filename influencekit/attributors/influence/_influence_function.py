@@ -51,16 +51,11 @@ from influencekit.curvature._base import FittedCurvature
 from influencekit.curvature._mean_path import MeanPath
 from influencekit.curvature._problem import CURVATURES, Curvature, CurvatureProblem, make_curvature
 from influencekit.curvature._solution import Solution
-from influencekit.curvature._spectrum import DampingPath, Spectrum
+from influencekit.curvature._spectrum import DampingPath
 from influencekit.curvature.exact._automatic import automatic_curvature
 from influencekit.curvature.exact._centered_space import with_centered_features
-from influencekit.damping._default import (
-    auto_damping,
-    convex_damping,
-    least_damping,
-    needs_no_damping,
-)
 from influencekit.damping._matched import matched_damping
+from influencekit.damping._of_model import default_damping
 from influencekit.data._examples import Examples, each
 from influencekit.gradients.projections._make_projection import PROJECTIONS
 from influencekit.models._outputs import OUTPUTS
@@ -334,13 +329,8 @@ class InfluenceFunction(RemovesRows, FindsRows, DampedMixin, BaseAttributor):
 
     def _named_damping(self, name: str, fitted: Any) -> float:
         if name == "auto":
-            if self.at == "model" and needs_no_damping(fitted.task, fitted.gradient_ratio):
-                return convex_damping(fitted.curvature)
-            damping = auto_damping(fitted.curvature)
-            if self.at != "model" or not isinstance(fitted.curvature, Spectrum):
-                return damping
-            kind = fitted.curvature.settings
-            return max(damping, least_damping(kind, fitted.curvature, fitted.gradient_ratio))
+            moved = self.at != "model"
+            return default_damping(fitted.curvature, fitted.task, fitted.gradient_ratio, moved)
         if not fitted.curvature.settings.absolute_damping:
             raise ValueError(
                 f"damping='matched': the damping of {self.curvature!r} is a multiple of each "

@@ -1,0 +1,85 @@
+"""The default damping of an influence function: by kind of model, and by its curvature."""
+
+from __future__ import annotations
+
+from influencekit.curvature._base import FittedCurvature
+from influencekit.curvature._spectrum import Spectrum
+from influencekit.curvature.iterative._lissa import LissaCurvature
+from influencekit.curvature.layers._datainf import FittedDataInf
+from influencekit.damping._default import (
+    AT_OPTIMUM,
+    VANISHING,
+    auto_damping,
+    damping_range,
+    least_damping,
+)
+from influencekit.models._task import Task
+from influencekit.models.losses._deviance import DevianceLoss
+
+__all__ = ["convex_damping", "default_damping", "needs_no_damping"]
+
+
+def default_damping(fitted: FittedCurvature, task: Task, ratio: float, moved: bool) -> float:
+    """Default damping of an influence function.
+
+    Parameters
+    ----------
+    fitted : FittedCurvature
+    task : Task
+    ratio : float
+        Gradient ratio of the model.
+    moved : bool
+        Whether the curvature is that at other parameters than the model's.
+
+    Returns
+    -------
+    float
+    """
+    if not moved and needs_no_damping(task, ratio):
+        return convex_damping(fitted)
+    damping = auto_damping(fitted)
+    if moved or not isinstance(fitted, Spectrum):
+        return damping
+    return max(damping, least_damping(fitted.settings, fitted, ratio))
+
+
+def needs_no_damping(task: Task, ratio: float) -> bool:
+    """Whether a model is linear and at its optimum, or on the way to the only one.
+
+    Parameters
+    ----------
+    task : Task
+    ratio : float
+        Gradient ratio of the model.
+
+    Returns
+    -------
+    bool
+        True for a convex objective, and for a generalized linear model whose deviance is not
+        convex, if it is at a minimum.
+    """
+    return task.convex or (isinstance(task.loss, DevianceLoss) and ratio <= AT_OPTIMUM)
+
+
+def convex_damping(fitted: FittedCurvature) -> float:
+    """Default damping of a linear model at its optimum.
+
+    It is 0, or the smallest that the curvature allows: at an optimum the curvature is that of the
+    objective, and a damping that suits one unit of the features does not suit another.  LiSSA and
+    DataInf, which need some damping, and a random projection, which mixes small eigenvalues with
+    large ones, keep :func:`auto_damping`.
+
+    Parameters
+    ----------
+    fitted : FittedCurvature
+
+    Returns
+    -------
+    float
+    """
+    projected = getattr(fitted, "projection", None) is not None
+    if projected or isinstance(fitted, (FittedDataInf, LissaCurvature)):
+        return auto_damping(fitted)
+    if isinstance(fitted, Spectrum) and not bool((fitted.bounds > VANISHING).any()):
+        damping_range(fitted.bounds)  # refuses it
+    return fitted.floor
