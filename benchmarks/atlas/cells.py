@@ -70,10 +70,10 @@ def _tables() -> dict[str, Cell]:
         linear = {"kind": "logistic", "C": 1.0, "max_iter": 2000} if classes else {
             "kind": "ridge", "alpha": 1.0}  # fmt: skip
         trees = {"kind": "boosting" if classes else "boosting-regressor", **BOOSTING}
-        quick = {"n_halves": 100, "n_repeats": 1}
-        found[f"{source}-linear"] = Cell(source, linear, n, **quick)
+        trees |= {"max_iter": 10} if source == "digits" else {}
+        found[f"{source}-linear"] = Cell(source, linear, n, n_repeats=1)
         found[f"{source}-mlp"] = Cell(source, _mlp(d, 16, classes, lr, epochs, how), n)
-        found[f"{source}-boosting"] = Cell(source, trees, n, **quick)
+        found[f"{source}-boosting"] = Cell(source, trees, n, n_halves=60, n_repeats=1)
     return found
 
 
@@ -97,6 +97,6 @@ TEXTS = {
         n_repeats=3, group="texts"),
 }  # fmt: skip
 #: What tests are made with.
-TINY = {"iris-tiny": Cell("iris", TABLES and {"kind": "logistic", "C": 1.0, "max_iter": 2000}, 60,
+TINY = {"iris-tiny": Cell("iris", {"kind": "logistic", "C": 1.0, "max_iter": 2000}, 60,
                           8, 12, 1, "tests")}  # fmt: skip
 CELLS: dict[str, Cell] = {**_tables(), **IMAGES, **TEXTS}

@@ -60,7 +60,7 @@ def truth_of(name: str, cell: Cell, folder: Path) -> None:
     several = cell.n_repeats > 1
     ceiling = noise_ceiling(halves.outputs).attainable_correlation if several else 1.0
     arrays = {
-        "train": train, "query": query, "column_means": rows[0].mean(axis=0, dtype=np.float64),
+        "train": train, "query": query, "query_means": rows[2].mean(axis=0, dtype=np.float64),
         "predictions": predictions_of(model, rows[2]).astype(np.float32), **weights,
         "halves.masks": packed(halves.masks), "halves.outputs": halves.outputs.astype(np.float32),
         **left_out(model, cell, rows, output, rng), **planted(cell, rows, rng),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -97,14 +99,13 @@ class GroundTruth:
         -------
         estimator
         """
-        return new_model(self.recipe["model"])
+        with self._named():
+            return new_model(self.recipe["model"])
 
     @cached_property
     def model(self) -> Any:
-        try:
+        with self._named():
             model = with_weights(self.new_model(), self._of_model("weights"), self.X, self.y)
-        except DamagedFile as error:
-            raise ValueError(f"name: the ground truth {self.name} is damaged ({error}).") from error
         found = predictions_of(model, self.X_query)
         stored = self._arrays[f"{self._part}predictions"]
         if found.shape != stored.shape or not np.allclose(found, stored, atol=TOLERANCE):
@@ -144,6 +145,17 @@ class GroundTruth:
         empty = {"halves": none, "without": none, "groups": none}
         return replace(self, X=X, y=y, **empty, changes=self.changes[:, :0],
                        left_out=self.left_out[:0], _part="planted.")  # fmt: skip
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Damage of a model is that of this ground truth."""
+        try:
+            yield
+        except DamagedFile as error:
+            raise ValueError(
+                f"name: the ground truth {self.name} is damaged ({error}). Take its files from the "
+                "repository again."
+            ) from error
 
     def _of_model(self, kind: str) -> dict[str, NDArray]:
         start = f"{self._part}{kind}."
@@ -221,10 +233,8 @@ def load_ground_truth(name: str, *, data_home: str | os.PathLike | None = None) 
         )
     rows = read_rows(recipe["source"], get_data_home(data_home), arrays["train"], arrays["query"])
     X, y, X_query, y_query = as_given(recipe["model"], rows)
-    means = X.mean(axis=0, dtype=np.float64)
-    if means.shape != arrays["column_means"].shape or not np.allclose(
-        means, arrays["column_means"], atol=TOLERANCE
-    ):
+    means, stored = X_query.mean(axis=0, dtype=np.float64), arrays["query_means"]
+    if means.shape != stored.shape or not np.allclose(means, stored, atol=TOLERANCE):
         raise ValueError(
             f"name: the rows of {recipe['source']} are not those that {name} was made of (their "
             "means differ). Use the data set that docs/data.md describes."

@@ -15,11 +15,12 @@ from influencekit.datasets._bunch import get_data_home
 from influencekit.utils._archives import DamagedFile, read_arrays
 from influencekit.utils._suggest import did_you_mean
 
-__all__ = ["find_folder", "packed", "read_truth", "unpacked", "write_truth"]
+__all__ = ["find_folder", "found_truths", "packed", "read_truth", "unpacked", "write_truth"]
 
 FORMAT = 1
 LARGEST_RECIPE = 2**18
 LARGEST_ARRAYS = 2**28
+LARGEST_TABLE = 2**31
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 #: Entries that every recipe has, with their types.
 ENTRIES = {
@@ -30,7 +31,7 @@ ENTRIES = {
 ARRAYS = {
     "train": ("i", ("n_train",)),
     "query": ("i", ("n_query",)),
-    "column_means": ("f", (None,)),
+    "query_means": ("f", (None,)),
     "predictions": ("f", ("n_query", None)),
     "halves.masks": ("u", ("n_halves", "n_bytes")),
     "halves.outputs": ("f", ("n_halves", None, "n_query")),
@@ -79,7 +80,7 @@ def find_folder(name: str, data_home: str | os.PathLike | None) -> Path:
     for place in places:
         if (place / f"{name}.json").is_file() and (place / f"{name}.npz").is_file():
             return place
-    known = sorted({path.stem for place in places for path in place.glob("*.npz")})
+    known = names_in(places)
     tried = ", ".join(map(str, places))
     there = f"There are {', '.join(known)}." if known else "There are none."
     raise OSError(
@@ -87,6 +88,17 @@ def find_folder(name: str, data_home: str | os.PathLike | None) -> Path:
         "come with the repository (benchmarks/atlas/truths): name that folder in data_home, or "
         "make them there by `python -m benchmarks atlas make`."
     )
+
+
+def found_truths(data_home: str | os.PathLike | None = None) -> list[str]:
+    """Names of the ground truth that is in the data folder or in a clone."""
+    return names_in(_places(data_home))
+
+
+def names_in(places: list[Path]) -> list[str]:
+    """Names of the pairs of files in some folders."""
+    found = {p.stem for place in places for p in place.glob("*.npz") if NAME.fullmatch(p.stem)}
+    return sorted(n for n in found if any((place / f"{n}.json").is_file() for place in places))
 
 
 def _places(data_home: str | os.PathLike | None) -> list[Path]:
@@ -171,10 +183,11 @@ def check_truth(recipe: dict, arrays: dict[str, NDArray], name: str) -> None:
             refuse(f"an array {key!r} that no truth has")
         if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
             refuse(f"{key} holds {array.dtype} or numbers that are not finite")
-    for key, limit in (("single.rows", n), ("planted.flipped", n), ("planted.copied", n),
+    for key, limit in (("train", LARGEST_TABLE), ("query", LARGEST_TABLE), ("single.rows", n),
+                       ("planted.flipped", n), ("planted.copied", n),
                        ("planted.queries", recipe["n_query"])):  # fmt: skip
-        if arrays[key].size and not (0 <= arrays[key].min() and arrays[key].max() < limit):
-            refuse(f"{key} has positions beyond {limit - 1}")
+        if not ((arrays[key] >= 0) & (arrays[key] < limit)).all():
+            refuse(f"{key} has positions that are not from 0 to {limit - 1}")
 
 
 def _check_array(
