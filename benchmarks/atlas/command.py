@@ -69,7 +69,7 @@ def made() -> list[str]:
 
 
 def _list(_options: argparse.Namespace) -> None:
-    from benchmarks.atlas import ours, others
+    from benchmarks.atlas import others, ours
     from benchmarks.atlas.cells import CELLS
 
     there = set(made())

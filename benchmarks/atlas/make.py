@@ -144,7 +144,7 @@ def similar_rows(X: np.ndarray, rng) -> list[np.ndarray]:
 
 def planted(cell: Cell, rows: tuple, rng) -> dict[str, np.ndarray]:
     """Wrong labels and copies of queries, and the model that learned from them."""
-    X, y, X_query, y_query = rows
+    X, y, X_query, _ = rows
     n_copied = min(MOST_COPIED, len(X) // 20, len(X_query))
     order = rng.permutation(len(X))
     n_flipped = max(2, round(FLIPPED * len(X)))
@@ -166,5 +166,3 @@ def wrong_labels(y: np.ndarray, rows: np.ndarray, rng) -> np.ndarray:
         return ((values[rows] + rng.integers(1, n_classes, len(rows))) % n_classes).astype(float)
     others = [np.flatnonzero(np.abs(values - values[row]) >= 1) for row in rows]
     return np.array([values[rng.choice(other)] for other in others], dtype=np.float64)
-
-

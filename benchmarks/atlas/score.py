@@ -1,11 +1,12 @@
 """How well scores of a method say what retraining showed: one row of numbers a cell.
 
-``lds`` halves over seeds, ``run_10`` and ``run_1`` this run without 10 and 1 % of the rows, ``groups``
-this run without groups of similar rows: correlation (Spearman) of the outputs with the sums of
-scores, mean over queries.  ``single`` this run without single rows (Pearson).  ``wrong_labels`` area
-under the ROC curve of the planted wrong labels, which should have the lowest mean score over
-queries.  ``copies`` share of the planted copies of queries that are among the first ten of the query.
-``top_10`` different rows among the first ten of all queries, as a share of all such places.
+Correlations (Spearman) of outputs with sums of scores, as a mean over queries: ``lds`` with models
+of other seeds on halves of the rows, ``run_10`` and ``run_1`` with this run without 10 and 1 % of
+the rows, ``groups`` with this run without groups of similar rows; ``single`` (Pearson) without
+single rows.  ``wrong_labels`` is the area under the ROC curve of the planted wrong labels, which
+should have the lowest mean score over queries; ``copies`` the share of the planted copies of
+queries that are among the first ten of their query; ``top_10`` the number of different rows among
+the first ten of all queries, as a share of the places.
 """
 
 from __future__ import annotations
@@ -28,8 +29,6 @@ from influencekit.metrics import (
 
 Method = Callable[[GroundTruth], np.ndarray]
 TOP = 10
-#: What a row of results has a value for, in the order of tables.
-MEASURES = ("lds", "run_10", "run_1", "groups", "single", "wrong_labels", "copies", "top_10")
 
 
 class NotForThisModel(Exception):
@@ -42,8 +41,10 @@ def method_of(place: str) -> Method:
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise SystemExit(f"--method: {place!r} is not to be had ({error}); give it as module:function"
-                         ", and PYTHONPATH if the module is elsewhere.") from None  # fmt: skip
+        raise SystemExit(
+            f"--method: {place!r} is not to be had ({error}); give it as module:function, and "
+            "PYTHONPATH if the module is elsewhere."
+        ) from None
     if not callable(found):
         raise SystemExit(f"--method: {place!r} is no function of a ground truth.")
     return found

@@ -1,7 +1,8 @@
 """Which method says best what retraining shows, by question and kind of model?
 
-Ground truth of the Attribution Atlas (``benchmarks/atlas``), and our methods on it.  ``python -m benchmarks atlas score`` scores one method, also one from outside, with
-the same function; ``atlas keep`` makes the results that the docs show of the scores of all.
+Our methods on the ground truth of the Attribution Atlas (``benchmarks/atlas``).  ``python -m
+benchmarks atlas score`` scores any method, of other libraries and from outside too, by the same
+function; ``atlas keep`` makes the results that the docs show of the scores of all methods.
 """
 
 from benchmarks.atlas import tables as atlas_tables

@@ -110,10 +110,10 @@ class GroundTruth:
         stored = self._arrays[f"{self._part}predictions"]
         if found.shape != stored.shape or not np.allclose(found, stored, atol=TOLERANCE):
             raise ValueError(
-                f"name: the model of {self.name} does not predict what it did when the ground truth "
-                f"was made with {self.recipe.get('versions')}. Other versions train other trees, and "
-                "other data give other weights: install those versions, or make the ground truth "
-                "again by `python -m benchmarks atlas make`."
+                f"name: the model of {self.name} does not predict what it did when the ground "
+                f"truth was made with {self.recipe.get('versions')}. Other versions may train "
+                "other trees: install those versions, or make the ground truth again by `python "
+                "-m benchmarks atlas make`."
             )
         return model
 
@@ -142,9 +142,10 @@ class GroundTruth:
         pairs = self.copied, self.copied_queries
         X, y = plant(self.X, self.y, self.X_query, self.y_query, self.flipped, labels, pairs)
         none = Question(np.zeros((0, len(X)), dtype=bool), np.zeros((0, 1, len(self.X_query))))
-        empty = {"halves": none, "without": none, "groups": none}
-        return replace(self, X=X, y=y, **empty, changes=self.changes[:, :0],
-                       left_out=self.left_out[:0], _part="planted.")  # fmt: skip
+        return replace(
+            self, X=X, y=y, halves=none, without=none, groups=none, changes=self.changes[:, :0],
+            left_out=self.left_out[:0], _part="planted.",
+        )  # fmt: skip
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -239,11 +240,13 @@ def load_ground_truth(name: str, *, data_home: str | os.PathLike | None = None) 
             f"name: the rows of {recipe['source']} are not those that {name} was made of (their "
             "means differ). Use the data set that docs/data.md describes."
         )
+    halves, without, groups = (
+        _question(kind, arrays, len(X)) for kind in ("halves", "without", "groups")
+    )
     return GroundTruth(
-        name, recipe, X, y, X_query, y_query,
-        *(_question(kind, arrays, len(X)) for kind in ("halves", "without", "groups")),
-        arrays["single.rows"], arrays["single.changes"], arrays["planted.flipped"],
-        arrays["planted.copied"], arrays["planted.queries"], arrays,
+        name, recipe, X, y, X_query, y_query, halves, without, groups, arrays["single.rows"],
+        arrays["single.changes"], arrays["planted.flipped"], arrays["planted.copied"],
+        arrays["planted.queries"], arrays,
     )  # fmt: skip
 
 

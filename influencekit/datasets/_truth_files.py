@@ -161,41 +161,45 @@ def check_truth(recipe: dict, arrays: dict[str, NDArray], name: str) -> None:
     ------
     DamagedFile
     """
-
-    def refuse(reason: str) -> None:
+    reason = _reason_of_recipe(recipe, name) or _reason_of_arrays(recipe, arrays)
+    if reason:
         raise DamagedFile(f"the ground truth {name} is damaged or of another kind ({reason})")
 
-    for entry, kind in ENTRIES.items():
-        if not isinstance(recipe.get(entry), kind) or isinstance(recipe[entry], bool):
-            refuse(f"its recipe has no {entry} of type {kind.__name__}")
+
+def _reason_of_recipe(recipe: dict, name: str) -> str:
+    for entry, wanted in ENTRIES.items():
+        if not isinstance(recipe.get(entry), wanted) or isinstance(recipe[entry], bool):
+            return f"its recipe has no {entry} of type {wanted.__name__}"
     if recipe["format"] != FORMAT:
-        refuse(f"format {recipe['format']}, this version reads {FORMAT}")
-    if recipe["name"] != name:
-        refuse(f"its recipe is that of {recipe['name']!r}")
-    n = recipe["n_train"]
-    sizes = {"n_train": n, "n_query": recipe["n_query"], "n_bytes": -(-n // 8)}
-    for key, (kind, axes) in ARRAYS.items():
-        if key not in arrays:
-            refuse(f"no array {key}")
-        _check_array(key, arrays[key], kind, axes, sizes, refuse)
+        return f"format {recipe['format']}, this version reads {FORMAT}"
+    return "" if recipe["name"] == name else f"its recipe is that of {recipe['name']!r}"
+
+
+def _reason_of_arrays(recipe: dict, arrays: dict[str, NDArray]) -> str:
+    n, m = recipe["n_train"], recipe["n_query"]
+    sizes = {"n_train": n, "n_query": m, "n_bytes": -(-n // 8)}
+    reasons = [_reason_of_shape(key, arrays.get(key), sizes) for key in ARRAYS]
     for key, array in arrays.items():
         if key not in ARRAYS and not key.startswith(OF_MODELS):
-            refuse(f"an array {key!r} that no truth has")
-        if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
-            refuse(f"{key} holds {array.dtype} or numbers that are not finite")
-    for key, limit in (("train", LARGEST_TABLE), ("query", LARGEST_TABLE), ("single.rows", n),
-                       ("planted.flipped", n), ("planted.copied", n),
-                       ("planted.queries", recipe["n_query"])):  # fmt: skip
-        if not ((arrays[key] >= 0) & (arrays[key] < limit)).all():
-            refuse(f"{key} has positions that are not from 0 to {limit - 1}")
+            reasons.append(f"an array {key!r} that no truth has")
+        elif array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+            reasons.append(f"{key} holds {array.dtype} or numbers that are not finite")
+    limits = {"train": LARGEST_TABLE, "query": LARGEST_TABLE, "planted.queries": m,
+              "single.rows": n, "planted.flipped": n, "planted.copied": n}  # fmt: skip
+    for key, limit in limits.items():
+        if key in arrays and not ((arrays[key] >= 0) & (arrays[key] < limit)).all():
+            reasons.append(f"{key} has positions that are not from 0 to {limit - 1}")
+    return next(filter(None, reasons), "")
 
 
-def _check_array(
-    key: str, array: NDArray, kind: str, axes: tuple, sizes: dict[str, int], refuse: Any
-) -> None:
-    """Kind and axes of an array; axes of a name that is new get their size here."""
+def _reason_of_shape(key: str, array: NDArray | None, sizes: dict[str, int]) -> str:
+    """What is wrong with an array; an axis of a name that is new gets its size here."""
+    kind, axes = ARRAYS[key]
+    if array is None:
+        return f"no array {key}"
     if array.dtype.kind != kind or array.ndim != len(axes):
-        refuse(f"{key} is {array.dtype} with {array.ndim} axes")
+        return f"{key} is {array.dtype} with {array.ndim} axes"
     for axis, size in zip(axes, array.shape, strict=True):
         if axis is not None and size != sizes.setdefault(axis, size):
-            refuse(f"{key} has shape {array.shape}, {axis} is {sizes[axis]}")
+            return f"{key} has shape {array.shape}, {axis} is {sizes[axis]}"
+    return ""

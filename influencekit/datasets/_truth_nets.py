@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ class MLP(nn.Module):
     def __init__(self, sizes: Sequence[int]):
         super().__init__()
         layers: list[nn.Module] = []
-        for d_in, d_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for d_in, d_out in pairwise(sizes):
             layers += [nn.Linear(d_in, d_out), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
 
@@ -51,9 +52,7 @@ class WordNet(nn.Module):
     def __init__(self, n_words: int, width: int, n_classes: int):
         super().__init__()
         self.words = nn.Embedding(n_words + 1, width, padding_idx=0)
-        self.layers = nn.Sequential(
-            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, n_classes)
-        )
+        self.layers = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, n_classes))
 
     def forward(self, X: Tensor) -> Tensor:
         used = (X > 0).unsqueeze(-1)

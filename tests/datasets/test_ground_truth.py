@@ -127,7 +127,9 @@ def test_a_net_comes_with_its_weights_and_eight_checkpoints():
     truth = load_ground_truth("iris-mlp")
     state = truth.model.module_.state_dict()
     assert len(truth.checkpoints) == 8 and truth.checkpoints[0].keys() == state.keys()
-    weights = [np.asarray(state[f"layers.{i}.{kind}"]) for i in (0, 2) for kind in ("weight", "bias")]
+    weights = [
+        np.asarray(state[f"layers.{i}.{kind}"]) for i in (0, 2) for kind in ("weight", "bias")
+    ]
     logits = np.maximum(truth.X_query @ weights[0].T + weights[1], 0) @ weights[2].T + weights[3]
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(truth.model.predict_proba(truth.X_query), shares, atol=1e-5)
@@ -138,7 +140,7 @@ def test_a_net_comes_with_its_weights_and_eight_checkpoints():
 
 @pytest.mark.parametrize("name", ["../secret", "a/b", "", 3, "A", "iris-tiny.json", "-x"])
 def test_a_name_is_no_path(name, home):
-    with pytest.raises(ValueError, match="name: got .*such as 'wine-linear'"):
+    with pytest.raises(ValueError, match=r"name: got .*such as 'wine-linear'"):
         load_ground_truth(name, data_home=home)
 
 
@@ -188,7 +190,10 @@ def test_a_recipe_that_is_none_is_refused(text, changed):
         ({"train": np.array([print], dtype=object)}, "damaged"),
         ({"halves.masks": np.zeros((12, 9), np.uint8)}, "n_bytes is 8"),
         ({"halves.outputs": np.full((12, 1, 8), np.nan)}, "not finite"),
-        ({"single.rows": np.arange(30) + 40}, "single.rows has positions that are not from 0 to 59"),
+        (
+            {"single.rows": np.arange(30) + 40},
+            "single.rows has positions that are not from 0 to 59",
+        ),
         ({"single.rows": np.arange(30) - 1}, "single.rows has positions that are not from 0 to 59"),
         ({"train": np.arange(60) + 2**40}, "train has positions"),
         ({"train": np.arange(60) - 1}, "train has positions"),
