@@ -21,6 +21,7 @@ from pathlib import Path
 
 from benchmarks.atlas.score import Method, NotForThisModel, method_of, row_of
 from benchmarks.harness import machine, results
+from influencekit.datasets import load_ground_truth
 
 SCORES = Path(__file__).parent / "scores"
 DIGITS = 4
@@ -45,6 +46,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     score.add_argument("--method", required=True, metavar="MODULE:FUNCTION")
     score.add_argument("--name", help="of the method in tables; default its function's")
     score.add_argument("--folder", type=Path, default=SCORES, help="where its JSON goes")
+    score.add_argument("--slow", action="store_true", help="also train without the first rows")
     score.add_argument("--fresh", action="store_true", help="forget what is there")
     score.add_argument("--retry", action="store_true", help="score failed cells again")
 
@@ -109,8 +111,6 @@ def score(
     name: str, method: Method, place: str, truths: list[str], options: argparse.Namespace
 ) -> dict:
     """Score a method on each ground truth; what is in its file is not scored again."""
-    from influencekit.datasets import load_ground_truth
-
     path = options.folder / f"{file_name(name)}.json"
     document = {} if options.fresh or not path.exists() else json.loads(path.read_text())
     cells = document.get("cells", {})
@@ -118,10 +118,10 @@ def score(
                 "ended": "", "cells": cells}  # fmt: skip
     for truth in truths:
         done = cells.get(truth)
-        if done and (done["status"] == "ok" or not options.retry):
+        if done and not _again(done, options):
             continue
         began = time.perf_counter()
-        cells[truth] = _cell(method, lambda truth=truth: load_ground_truth(truth))
+        cells[truth] = _cell(method, truth, options.slow)
         document["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
         results.save(path, document)
         print(f"{name} / {truth}: {_told(cells[truth])}, {time.perf_counter() - began:.1f} s",
@@ -129,9 +129,17 @@ def score(
     return document
 
 
-def _cell(method: Method, load) -> dict:
+def _again(done: dict, options: argparse.Namespace) -> bool:
+    """Whether a cell that has a result is scored again."""
+    if done["status"] != "ok":
+        return options.retry
+    return options.slow and "fall" not in done["row"]
+
+
+def _cell(method: Method, truth: str, slow: bool) -> dict:
     try:
-        return {"status": "ok", "row": results.jsonable(row_of(method, load()))}
+        row = row_of(method, load_ground_truth(truth), slow)
+        return {"status": "ok", "row": results.jsonable(row)}
     except NotForThisModel as error:
         return {"status": f"not for this model: {error}"}
     except Exception as error:  # a method's own, whatever it is: the reason stands in its place

@@ -13,7 +13,7 @@ from torch import nn
 from benchmarks import peers
 from benchmarks.atlas.score import NotForThisModel
 from benchmarks.problems.tensors import Problem, Settings
-from influencekit.datasets import GroundTruth
+from influencekit.datasets._ground_truth import GroundTruth
 
 
 @dataclass

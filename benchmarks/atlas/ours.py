@@ -19,7 +19,7 @@ from influencekit import (
     SGDInfluence,
     TreeInfluence,
 )
-from influencekit.datasets import GroundTruth
+from influencekit.datasets._ground_truth import GroundTruth
 from influencekit.datasets._truth_models import is_net
 from influencekit.exceptions import InfluenceKitWarning
 from influencekit.training import TrajectoryRecorder
@@ -138,6 +138,5 @@ METHODS = {
     "GradCos": gradcos, "TRAK": trak, "InfluenceFunction": influence,
     "InfluenceFunction, fisher": fisher, "InfluenceFunction, ekfac": ekfac,
     "RunAverage": average, "RunAverage, ekfac": average_ekfac, "RunAverage, TRAK": average_trak,
-    "SGDInfluence, AdamWInfluence": derivative,
-    "TreeInfluence": trees, "KNNShapley": knn_shapley,
+    "TreeInfluence": trees, "KNNShapley": knn_shapley, "SGDInfluence, AdamWInfluence": derivative,
 }  # fmt: skip

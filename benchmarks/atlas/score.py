@@ -18,8 +18,9 @@ from collections.abc import Callable
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.atlas.slow import brittleness
 from benchmarks.harness import cost_of
-from influencekit.datasets import GroundTruth
+from influencekit.datasets._ground_truth import GroundTruth
 from influencekit.metrics import (
     UndefinedCorrelationWarning,
     leave_one_out_correlation,
@@ -61,15 +62,15 @@ def scores_of(method: Method, truth: GroundTruth) -> np.ndarray:
     return scores
 
 
-def row_of(method: Method, truth: GroundTruth) -> dict:
-    """Every measure of a method on one ground truth, with its cost."""
+def row_of(method: Method, truth: GroundTruth, slow: bool = False) -> dict:
+    """Every measure of a method on one ground truth, with its cost; slow ones train again."""
     planted = truth.planted()
     _ = truth.model, planted.model, truth.checkpoints, planted.checkpoints  # no cost of the method
     cost, scores = cost_of(lambda: scores_of(method, truth))
     spoiled = scores_of(method, planted)
+    trained = brittleness(truth, scores) if slow else {}
     return {**rows_left_out(truth, scores), **planted_faults(planted, spoiled),
-            "top_10": cardinality(scores), "seconds": cost["seconds"], "peak_mb": cost["peak_mb"],
-            }  # fmt: skip
+            "top_10": cardinality(scores), **trained, **cost}  # fmt: skip
 
 
 def rows_left_out(truth: GroundTruth, scores: np.ndarray) -> dict:

@@ -84,15 +84,15 @@ def paired(rows: list[dict]) -> Table:
 
 
 def cost(rows: list[dict]) -> Table:
-    """Seconds and memory of scoring all queries, by kind of model."""
+    """CPU seconds and memory of scoring all queries, by kind of model."""
     lines = []
     for method in dict.fromkeys(r["method"] for r in rows):
         own = [r for r in rows if r["method"] == method]
-        seconds = [of([r for r in own if has(r["truth"])], "seconds") for has in KINDS.values()]
+        seconds = [of([r for r in own if has(r["truth"])], "cpu_seconds") for has in KINDS.values()]
         peak = of(own, "peak_mb")
         lines.append([method, *(number(median(s)) if s else "–" for s in seconds),
                       number(max(peak)) if peak else "–"])  # fmt: skip
-    head = [f"{kind}, s" for kind in KINDS]
+    head = [f"{kind}, CPU s" for kind in KINDS]
     return Table(["method", *head, "most memory, MB"], lines)
 
 

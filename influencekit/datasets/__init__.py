@@ -4,11 +4,10 @@ from influencekit.datasets._acs import fetch_acs, fetch_acs_income
 from influencekit.datasets._bunch import get_data_home
 from influencekit.datasets._concrete import fetch_uci_concrete
 from influencekit.datasets._energy import load_uci_energy
-from influencekit.datasets._ground_truth import GroundTruth, load_ground_truth
+from influencekit.datasets._ground_truth import load_ground_truth
 from influencekit.datasets._heloc import load_heloc
 
 __all__ = [
-    "GroundTruth",
     "fetch_acs",
     "fetch_acs_income",
     "fetch_uci_concrete",

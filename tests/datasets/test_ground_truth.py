@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed with the package
 pytest.importorskip("benchmarks.atlas", reason="benchmarks/ is not part of this tree")
 from benchmarks.__main__ import main  # noqa: E402
-from benchmarks.atlas import command, make  # noqa: E402
+from benchmarks.atlas import command, make, slow  # noqa: E402
 from benchmarks.atlas.cells import CELLS, TINY  # noqa: E402
 from benchmarks.harness import results  # noqa: E402
 
@@ -280,7 +280,7 @@ def scored(home, tmp_path, monkeypatch):
 
 def test_a_method_from_outside_gets_the_same_score_twice(scored, truth, tmp_path, monkeypatch):
     first, second = (scored("nearness", tmp_path / folder)["row"] for folder in "ab")
-    costs = ("seconds", "peak_mb")
+    costs = ("seconds", "cpu_seconds", "peak_mb")
     assert {k: v for k, v in first.items() if k not in costs} == {
         k: v for k, v in second.items() if k not in costs
     }
@@ -296,6 +296,18 @@ def test_a_method_from_outside_gets_the_same_score_twice(scored, truth, tmp_path
     wrong = np.isin(np.arange(len(means)), planted.flipped)
     below = means[wrong][:, None] < means[~wrong]
     assert first["wrong_labels"] == pytest.approx(below.mean(), abs=1e-12)
+
+
+def test_the_slow_tier_trains_without_the_first_rows(truth):
+    scores = np.zeros((8, 60))
+    first = np.argsort(-(truth.X @ np.ones(4)), kind="stable")[:3]  # 5 % of 60 rows
+    scores[:, first] = 1
+    kept = np.setdiff1d(np.arange(60), first)
+    before, after = (margins(refit(truth, rows), truth.X_query, truth.y_query)
+                     for rows in (np.arange(60), kept))  # fmt: skip
+    found = slow.brittleness(truth, scores)
+    assert found["fall"] == pytest.approx(np.mean(before - after), abs=1e-4)
+    assert found["turned"] == np.mean(after[before > 0] < 0)
 
 
 def test_a_method_that_fails_is_shown_with_its_reason(scored, tmp_path):
