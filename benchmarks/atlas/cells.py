@@ -41,9 +41,9 @@ def _mlp(n_features: int, hidden: int, classes: int | None, lr: float, epochs: i
             "lr": lr, "max_epochs": epochs, "batch_size": 32, **how}  # fmt: skip
 
 
-def _cnn(shape: list[int], classes: int, epochs: int, how=SGD, lr=0.02) -> dict:
-    return {"kind": "cnn", "shape": shape, "n_classes": classes, "width": 8, "classes": classes,
-            "lr": lr, "max_epochs": epochs, "batch_size": 32, **how}  # fmt: skip
+def _cnn(shape: list[int], classes: int, epochs: int, how=SGD, lr=0.02, width=8):
+    return {"kind": "cnn", "shape": shape, "n_classes": classes, "width": width,
+            "classes": classes, "lr": lr, "max_epochs": epochs, "batch_size": 32, **how}  # fmt: skip
 
 
 #: Rows, features and classes of each table, and how its net is trained.
@@ -79,8 +79,10 @@ def _tables() -> dict[str, Cell]:
 
 IMAGES = {
     "digits-cnn": Cell("digits", _cnn([1, 8, 8], 10, 20), 400, group="images"),
-    "mnist-mlp": Cell("mnist", _mlp(196, 24, 10, 0.03, 20), 500, group="images"),
-    "mnist-cnn": Cell("mnist", _cnn([1, 14, 14], 10, 15), 400, n_repeats=2, group="images"),
+    "mnist-mlp": Cell("mnist", _mlp(196, 8, 10, 0.03, 20), 400, group="images"),
+    "mnist-cnn": Cell(
+        "mnist", _cnn([1, 14, 14], 10, 15, width=4), 400, n_repeats=2, group="images"
+    ),
     "cifar2-mlp": Cell(
         "cifar2", _mlp(768, 16, 2, 0.003, 15, ADAMW), 400, n_repeats=2, group="images"
     ),

@@ -81,6 +81,16 @@ def influence(truth: GroundTruth) -> np.ndarray:
     return _scores(InfluenceFunction(output=truth.output, random_state=0), truth)
 
 
+def random_weights(truth: GroundTruth) -> np.ndarray:
+    """A sanity check: the same, of a net that learned nothing."""
+    if not is_net(truth.recipe["model"]):
+        raise NotForThisModel("the model has no weights before it is trained")
+    net = truth.new_model()
+    torch.manual_seed(1)
+    net.initialize()
+    return _fitted_scores(InfluenceFunction(output=truth.output, random_state=0), net, truth)
+
+
 def ekfac(truth: GroundTruth) -> np.ndarray:
     return _scores(InfluenceFunction("ekfac", output=truth.output, random_state=0), truth)
 
@@ -138,5 +148,6 @@ METHODS = {
     "GradCos": gradcos, "TRAK": trak, "InfluenceFunction": influence,
     "InfluenceFunction, fisher": fisher, "InfluenceFunction, ekfac": ekfac,
     "RunAverage": average, "RunAverage, ekfac": average_ekfac, "RunAverage, TRAK": average_trak,
+    "InfluenceFunction, random weights": random_weights,
     "TreeInfluence": trees, "KNNShapley": knn_shapley, "SGDInfluence, AdamWInfluence": derivative,
 }  # fmt: skip

@@ -75,7 +75,6 @@ def row_of(method: Method, truth: GroundTruth, slow: bool = False) -> dict:
 
 def rows_left_out(truth: GroundTruth, scores: np.ndarray) -> dict:
     """Correlations with what models did without some rows, each with its standard error."""
-    n = len(truth.X)
     shares = 1 - truth.without.masks.mean(axis=1)
     found: dict = {}
     for name, question, chosen in (
@@ -88,7 +87,7 @@ def rows_left_out(truth: GroundTruth, scores: np.ndarray) -> dict:
         found |= _summary(name, outputs, lambda masks=masks, outputs=outputs:
                           linear_datamodeling_score(outputs, masks, scores))  # fmt: skip
     found |= _summary("single", truth.changes.T, lambda: leave_one_out_correlation(
-        truth.changes, scores, left_out=truth.left_out.astype(np.int64) % n))  # fmt: skip
+        truth.changes, scores, left_out=truth.left_out))  # fmt: skip
     several = truth.halves.outputs.shape[1] > 1
     ceiling = noise_ceiling(truth.halves.outputs).attainable_correlation if several else 1.0
     return {**found, "ceiling": ceiling, "lds_over_ceiling": found["lds"] / ceiling}
