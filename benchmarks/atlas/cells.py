@@ -41,9 +41,10 @@ def _mlp(n_features: int, hidden: int, classes: int | None, lr: float, epochs: i
             "lr": lr, "max_epochs": epochs, "batch_size": 32, **how}  # fmt: skip
 
 
-def _cnn(shape: list[int], classes: int, epochs: int, how=SGD, lr=0.02, width=8):
+def _cnn(shape: list, classes: int, epochs: int, how=SGD, lr=0.02, width=8):
     return {"kind": "cnn", "shape": shape, "n_classes": classes, "width": width,
-            "classes": classes, "lr": lr, "max_epochs": epochs, "batch_size": 32, **how}  # fmt: skip
+            "classes": classes, "lr": lr, "max_epochs": epochs, "batch_size": 32,
+            **how}  # fmt: skip
 
 
 #: Rows, features and classes of each table, and how its net is trained.

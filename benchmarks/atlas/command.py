@@ -165,9 +165,11 @@ def _keep(_options: argparse.Namespace) -> None:
 
 def merged(paths: list[Path]) -> dict:
     """The scores of all methods as the results of the study ``atlas``."""
-    from benchmarks.studies.atlas import STUDY
+    from benchmarks.studies.atlas import METHODS, STUDY
 
     documents = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    ours = list(METHODS)  # first, in their order
+    documents.sort(key=lambda d: ours.index(d["method"]) if d["method"] in ours else len(ours))
     cells = {}
     for document in documents:
         for truth, found in document["cells"].items():

@@ -47,8 +47,9 @@ ARRAYS = {
     "planted.queries": ("i", ("n_copied",)),
     "planted.predictions": ("f", ("n_query", None)),
 }
-#: What follows has the names and shapes of a model's parameters.
-OF_MODELS = ("weights.", "checkpoints.", "planted.weights.", "planted.checkpoints.")
+#: Arrays with the names and shapes of a model's parameters.
+OF_MODELS = re.compile(r"(planted\.)?(weights|checkpoints\.\d{1,4})\.\w[\w.]*")
+OUTPUTS = ("margin", "neg_loss")
 
 
 def packed(masks: NDArray) -> NDArray:
@@ -172,6 +173,8 @@ def _reason_of_recipe(recipe: dict, name: str) -> str:
             return f"its recipe has no {entry} of type {wanted.__name__}"
     if recipe["format"] != FORMAT:
         return f"format {recipe['format']}, this version reads {FORMAT}"
+    if recipe["output"] not in OUTPUTS or min(recipe["n_train"], recipe["n_query"]) < 1:
+        return f"output {recipe['output']!r}, {recipe['n_train']} and {recipe['n_query']} rows"
     return "" if recipe["name"] == name else f"its recipe is that of {recipe['name']!r}"
 
 
@@ -180,7 +183,7 @@ def _reason_of_arrays(recipe: dict, arrays: dict[str, NDArray]) -> str:
     sizes = {"n_train": n, "n_query": m, "n_bytes": -(-n // 8)}
     reasons = [_reason_of_shape(key, arrays.get(key), sizes) for key in ARRAYS]
     for key, array in arrays.items():
-        if key not in ARRAYS and not key.startswith(OF_MODELS):
+        if key not in ARRAYS and not OF_MODELS.fullmatch(key):
             reasons.append(f"an array {key!r} that no truth has")
         elif array.dtype.kind not in "iuf" or not np.isfinite(array).all():
             reasons.append(f"{key} holds {array.dtype} or numbers that are not finite")

@@ -35,7 +35,7 @@ OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
 TRAINING = {"lr", "max_epochs", "batch_size", "optimizer__momentum", "optimizer__weight_decay"}
 #: What a linear model learned.
 LEARNED = ("coef_", "intercept_", "classes_")
-LARGEST_SIZE = 100_000
+LARGEST_SIZE, LARGEST_NET = 10_000, 10_000_000
 
 
 def is_net(recipe: dict) -> bool:
@@ -64,6 +64,7 @@ def new_model(recipe: dict) -> Any:
     _check_options(options, parts | TRAINING)
     if optimizer not in OPTIMIZERS or not isinstance(classes, int | None):
         raise DamagedFile(f"its recipe has optimizer {optimizer!r} and classes {classes!r}")
+    _check_net(module, {k: v for k, v in options.items() if k in parts})
     options = {f"module__{k}" if k in parts else k: v for k, v in options.items()}
     shared = {"optimizer": OPTIMIZERS[optimizer], "train_split": None, "verbose": 0,
               "iterator_train__shuffle": True, **options}  # fmt: skip
@@ -82,6 +83,17 @@ def _check_options(options: dict, allowed: set[str]) -> None:
         )
         if key not in allowed or not numbers or not sound:
             raise DamagedFile(f"its recipe sets {key}={str(value)[:40]!r} of a model")
+
+
+def _check_net(module: type, parts: dict) -> None:
+    """Look at a net without memory for its weights."""
+    try:
+        with torch.device("meta"):
+            size = sum(p.numel() for p in module(**parts).parameters())
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DamagedFile(f"its recipe describes no net ({error})") from error
+    if size > LARGEST_NET:
+        raise DamagedFile(f"its recipe has a net of {size:,} parameters")
 
 
 def with_weights(model: Any, weights: dict[str, NDArray], X: NDArray, y: NDArray) -> Any:

@@ -155,6 +155,8 @@ def test_a_missing_truth_is_told_with_those_that_exist(home):
         ({"format": 2}, "format 2, this version reads 1"),
         ({"name": "other"}, "recipe is that of 'other'"),
         ({"n_train": 61}, "train has shape"),
+        ({"output": "__class__"}, "output '__class__'"),
+        ({"n_train": 0}, "0 and 8 rows"),
         ({"n_train": "60"}, "no n_train of type int"),
         ({"source": "os"}, "made of 'os', which this version cannot read"),
         ({"source": "wine"}, "means differ"),
@@ -169,7 +171,9 @@ def test_a_recipe_that_does_not_fit_is_refused(recipe, said, changed):
     "model",
     [{"kind": "os.system"}, {"kind": "logistic", "solver": 3}, {"kind": "logistic", "C": "x"},
      {"kind": "mlp", "sizes": [4, 10**9, 3], "optimizer": "sgd"}, {"kind": "logistic", "C": True},
-     {"kind": "mlp", "sizes": [4, 3], "optimizer": "__import__"}],
+     {"kind": "mlp", "sizes": [4, 3], "optimizer": "__import__"},
+     {"kind": "mlp", "sizes": [9999, 9999, 3], "optimizer": "sgd"},
+     {"kind": "cnn", "shape": [3], "n_classes": 2, "optimizer": "sgd"}],
 )  # fmt: skip
 def test_a_recipe_names_no_other_model_or_parameter(model, changed):
     found = changed({"model": model})
@@ -199,6 +203,7 @@ def test_a_recipe_that_is_none_is_refused(text, changed):
         ({"train": np.arange(60) - 1}, "train has positions"),
         ({"train": np.arange(60) + 100}, "iris has 150 rows"),
         ({"__class__": np.zeros(1)}, "'__class__' that no truth has"),
+        ({"checkpoints.x.layers": np.zeros(1)}, "that no truth has"),
         ({"train": np.arange(60)}, "means differ"),
     ],
 )
