@@ -145,13 +145,13 @@ def read_truth(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, NDArr
 
 def _recipe(path: Path) -> dict[str, Any]:
     if path.stat().st_size > LARGEST_RECIPE:
-        raise DamagedFile(f"{path} is no recipe (it has more than {LARGEST_RECIPE:,} bytes)")
+        raise DamagedFile(f"{path} is not a recipe (it has more than {LARGEST_RECIPE:,} bytes)")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise DamagedFile(f"{path} is no JSON ({error})") from error
+        raise DamagedFile(f"{path} is not JSON ({error})") from error
     if not isinstance(found, dict):
-        raise DamagedFile(f"{path} is no recipe (it holds a {type(found).__name__})")
+        raise DamagedFile(f"{path} is not a recipe (it holds a {type(found).__name__})")
     return found
 
 

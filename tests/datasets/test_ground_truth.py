@@ -183,7 +183,7 @@ def test_a_recipe_names_no_other_model_or_parameter(model, changed):
 
 @pytest.mark.parametrize("text", ["", "[1]", "{", "[" * 5000, '"' + "x" * 2**19 + '"'])
 def test_a_recipe_that_is_none_is_refused(text, changed):
-    with pytest.raises(ValueError, match=r"is no (JSON|recipe)"):
+    with pytest.raises(ValueError, match=r"is not (JSON|a recipe)"):
         changed(text=text)
 
 
