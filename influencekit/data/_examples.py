@@ -276,8 +276,8 @@ def _targets_of(task: Task, source: Source, y: Any, require_y: bool, name: str, 
 def _given_twice(name: str, y_name: str) -> ValueError:
     """Error for targets given both as an argument and with the data."""
     return ValueError(
-        f"{y_name}: targets were given twice, by {y_name} and by the data in {name}. Leave {y_name} "
-        "out, or give a Dataset that yields inputs only (several in one tuple: ((x1, x2),))."
+        f"{y_name}: targets were given twice, by {y_name} and by the data in {name}. Leave "
+        f"{y_name} out, or give a Dataset of inputs only (several in one tuple: ((x1, x2),))."
     )
 
 

@@ -76,7 +76,7 @@ class GroupAttributor(RemovesGroups, HeldGroups):
         Weight of a group in its Fisher matrix: "sum" takes ``G_j G_jᵀ``, "mean" divides it by the
         group's size.  "auto" is "sum" for random groups and "mean" for all others.
     removal_order : {"first", "leverage", "newton"}, default=None
-        Of an :class:`~influencekit.InfluenceFunction` of a linear model. "newton" removes each
+        For :class:`~influencekit.InfluenceFunction` of a linear model. "newton" removes each
         group by one Newton step without it, and evaluates outputs or properties after it; the
         others sum over rows. None keeps the attributor's own.
     trak_kernel : {"output", "loss"}, default="output"

@@ -82,7 +82,7 @@ def read_queries(white: Whitened, queries: Examples, output: Any) -> LinearQueri
     white : Whitened
     queries : Examples
     output : str or callable
-        Of an attributor.
+        Explained output, as an attributor takes it.
 
     Returns
     -------

@@ -20,7 +20,7 @@ __all__ = ["Removal", "model_without", "removed_rows"]
 
 #: Newton steps of a refit.
 MOST_STEPS = 100
-#: Length of the last Newton step, beside the root of the objective, at which a refit ends.
+#: Length of the last Newton step, relative to the root of the objective, at which a refit ends.
 SOLVED = 1e-11
 #: Rounding of a probability.
 ROUNDING_OF_P = 1e-14
@@ -38,7 +38,7 @@ class Removal:
     bound : ndarray of the same shape
         The model that is refitted without the rows has outputs no further away than this.
     coef, intercept : ndarray
-        Of the model, in the shape of ``coef_`` and ``intercept_``.
+        Coefficients of the model, in the shape of ``coef_`` and ``intercept_``.
     properties : dict of str to float
     refitted : bool
         Whether the objective without the rows was solved; else it is one Newton step.

@@ -150,8 +150,12 @@ def is_users(module_name: str | None) -> bool:
     """
     if module_name is None or module_name in ("__main__", "__mp_main__"):
         return True
+    if not isinstance(module_name, str):  # a class of compiled code has a descriptor there
+        return False
     top = module_name.split(".")[0]
     if top in sys.stdlib_module_names or top in ("influencekit", "builtins"):
+        return False
+    if top.startswith("_cython_"):  # shared by all that Cython compiled
         return False
     module = sys.modules.get(module_name)
     return module is None or _is_users_spec(module, getattr(module, "__spec__", None))

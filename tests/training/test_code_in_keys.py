@@ -193,3 +193,15 @@ def test_what_a_net_does_counts_even_where_its_code_is_the_same(monkeypatch, tmp
     monkeypatch.setattr(torch.nn.Linear, "forward", lambda layer, x: 2 * forward(layer, x))
     retrain_on_subsets(net, X32, Y, X32[:3], Y[:3], n_subsets=1, random_state=0, cache_dir=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_tables_of_compiled_packages_have_keys(tmp_path):
+    pd = pytest.importorskip("pandas", reason="pandas is not installed")
+    file = tmp_path / "table.csv"
+    pd.DataFrame({"a": [1.5, 2.5], "b": ["x", "y"]}).to_csv(file, index=False)
+    table = pd.read_csv(file)
+    key = fingerprint(table, table["a"], table.columns)
+    again = pd.read_csv(file)
+    assert fingerprint(again, again["a"], again.columns) == key
+    again.loc[1, "b"] = "z"
+    assert fingerprint(again, again["a"], again.columns) != key

@@ -12,7 +12,7 @@ __all__ = ["has_eigenvalues", "is_solved"]
 
 
 def has_eigenvalues(attributor: Any) -> bool:
-    """Whether a damping path exists: to first order, and not if each λ is solved anew."""
+    """Whether a damping path exists. It does to first order, unless each λ is solved by itself."""
     check_is_fitted(attributor, "fitted_")
     return attributor.removal_order == "first" and hasattr(attributor, "eigenvalues_")
 

@@ -53,7 +53,8 @@ class CrossEntropy(OutputLoss):
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if self.spatial is not None and outputs.ndim > 2:
             return self.spatial(_classes_last(outputs), targets.flatten(1))
-        _check_matrix(outputs)
+        if outputs.ndim != 2:
+            raise _no_matrix(outputs)
         if self.smoothing_weight is None:
             return F.cross_entropy(
                 outputs, targets, reduction="none", label_smoothing=self.label_smoothing
@@ -90,7 +91,8 @@ class CrossEntropy(OutputLoss):
             found = self.spatial.hessian_factor(_classes_last(outputs), targets.flatten(1))
             rows = found.factor.unflatten(1, (-1, outputs.shape[1])).transpose(1, 2).flatten(1, 2)
             return HessianFactor(rows, found.coordinates)
-        _check_matrix(outputs)
+        if outputs.ndim != 2:
+            raise _no_matrix(outputs)
         log_p = torch.log_softmax(outputs, dim=-1).clamp_min(log_floor(outputs.dtype))
         root_p = torch.exp(log_p / 2)
         factor = torch.diag_embed(root_p) - root_p.square()[:, :, None] * root_p[:, None, :]
@@ -109,7 +111,8 @@ class CrossEntropy(OutputLoss):
             flat, labels = _classes_last(outputs), targets.flatten(1)
             drawn = self.spatial.sampled_gradients(flat, labels, draw)
             return drawn.transpose(2, 3).unflatten(3, outputs.shape[2:])
-        _check_matrix(outputs)
+        if outputs.ndim != 2:
+            raise _no_matrix(outputs)
         gradients = label_gradients(outputs, draw())
         if self.smoothing_weight is None:
             return gradients
@@ -151,15 +154,14 @@ def _classes_last(outputs: Tensor) -> Tensor:
     return outputs.flatten(2).transpose(1, 2)
 
 
-def _check_matrix(outputs: Tensor) -> None:
-    if outputs.ndim != 2:
-        raise ValueError(
-            f"model: its outputs have shape {tuple(outputs.shape)}; cross-entropy is accepted for "
-            "(n_examples, n_classes). For a loss of several positions per example, with classes "
-            "last, give loss=influencekit.models.SequenceCrossEntropy(); else a callable: "
-            "loss=lambda outputs, targets: "
-            "F.cross_entropy(outputs, targets, reduction='none').flatten(1).mean(1)."
-        )
+def _no_matrix(outputs: Tensor) -> ValueError:
+    return ValueError(
+        f"model: its outputs have shape {tuple(outputs.shape)}; cross-entropy is accepted for "
+        "(n_examples, n_classes). For a loss of several positions per example, with classes "
+        "last, give loss=influencekit.models.SequenceCrossEntropy(); else a callable: "
+        "loss=lambda outputs, targets: "
+        "F.cross_entropy(outputs, targets, reduction='none').flatten(1).mean(1)."
+    )
 
 
 def label_gradients(logits: Tensor, uniform: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Command line: files and a saved model in, tables and pages out."""
