@@ -46,24 +46,27 @@ def is_classifying_net(truth: str) -> bool:
 
 def by_model(rows: list[dict], key: str) -> Table:
     """Mean over ground truths with its standard error, a column a kind of model."""
-    kinds = [k for k, has in KINDS.items() if any(has(r["truth"]) for r in rows)]
+    counts = {k: len({r["truth"] for r in rows if has(r["truth"])}) for k, has in KINDS.items()}
+    counts = {k: count for k, count in counts.items() if count}
     lines = []
     for method in dict.fromkeys(r["method"] for r in rows):
         own = [r for r in rows if r["method"] == method]
-        lines.append([method, *(mean_error(of([r for r in own if KINDS[k](r["truth"])], key))
-                                for k in kinds)])  # fmt: skip
-    counts = [len({r["truth"] for r in rows if KINDS[k](r["truth"])}) for k in kinds]
-    head = [f"{k} ({count})" for k, count in zip(kinds, counts, strict=True)]
-    return Table(["method", *head], lines)
+        values = {k: of([r for r in own if KINDS[k](r["truth"])], key) for k in counts}
+        lines.append([method, *(
+            mean_error(v) + (f" ({len(v)})" if 0 < len(v) < counts[k] else "")
+            for k, v in values.items()
+        )])  # fmt: skip
+    return Table(["method", *(f"{k} ({count})" for k, count in counts.items())], lines)
 
 
 def by_question(rows: list[dict]) -> Table:
-    """Means over the same ground truths, a column a question."""
+    """Means over ground truths, their number, and a column a question."""
     lines = []
     for method in dict.fromkeys(r["method"] for r in rows):
         own = [r for r in rows if r["method"] == method]
-        lines.append([method, *(mean_error(of(own, key)) for key in QUESTIONS.values())])
-    return Table(["method", *QUESTIONS], lines)
+        values = (mean_error(of(own, key)) for key in QUESTIONS.values())
+        lines.append([method, str(len(own)), *values])
+    return Table(["method", "of", *QUESTIONS], lines)
 
 
 def paired(rows: list[dict]) -> Table:

@@ -20,6 +20,7 @@ def row(method, truth):
 STUDY = Study(
     __doc__, row, {"method": list(METHODS), "truth": list(CELLS)},
     quick=Size({"method": ["GradDot", "InfluenceFunction"], "truth": ["iris-linear"]}),
-    tables=atlas_tables.tables, needs=("acs_income_2018", "uci_concrete", "mnist", "cifar2", "sst2"),
+    tables=atlas_tables.tables,
+    needs=("acs_income_2018", "uci_concrete", "mnist", "cifar2", "sst2"),
     shows_failures=True,
 )  # fmt: skip
