@@ -20,6 +20,7 @@ from influencekit.attributors.posterior._subset_posterior import SubsetPosterior
 from influencekit.attributors.trees._tree_influence import TreeInfluence
 from influencekit.base import BaseAttributor
 from influencekit.groups._group_attributor import GroupAttributor
+from influencekit.index._attribution_index import AttributionIndex
 from influencekit.metrics._lds import linear_datamodeling_score
 from influencekit.models._task import Task, as_task
 from influencekit.removal._diagnostics import influence_diagnostics
@@ -36,6 +37,7 @@ __all__ = [
     "LESS",
     "TRAK",
     "AdamWInfluence",
+    "AttributionIndex",
     "BaseAttributor",
     "DVEmb",
     "DampedFitted",

@@ -25,6 +25,7 @@ from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._gradients import Gradients
 from influencekit.models._outputs import OUTPUTS, predicted_targets, resolve_output
 from influencekit.models._task import Task
+from influencekit.models.adapters.meta._calibrated import FoldRows
 from influencekit.models.losses._base import class_positions
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import Interval, StrOptions, present, validate_parameters
@@ -307,14 +308,17 @@ def check_scores(scores: np.ndarray) -> None:
 
 
 def learned_rows(task: Task, train: Examples) -> np.ndarray:
-    """Positions of the rows that the model was trained on; warn about the others."""
+    """Positions of the rows that the model was trained on; warn about the others.
+
+    Nothing is said of a classifier of one fold, as others of its ensemble learned from the rest.
+    """
     rows = np.arange(len(train))
     if task.training_rows is None:
         return rows
     targets = present(train.targets, "training targets")
     targets = class_positions(targets) if task.problem_type == "classification" else targets
     learned = np.flatnonzero(task.training_rows(rows[:, None], targets.cpu().numpy()))
-    if len(learned) < len(train):
+    if len(learned) < len(train) and not isinstance(task.training_rows, FoldRows):
         warn_user(
             f"{task.name} was trained on {len(learned):,} of the {len(train):,} rows given as "
             "training data; it held the others out (skorch's train_split, scikit-learn's "

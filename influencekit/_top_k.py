@@ -2,13 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from influencekit._intervals import Interval, check_level
 from influencekit.utils._optional import import_optional
+from influencekit.utils._torch import with_gradients
 
-__all__ = ["smallest_k", "top_frame"]
+__all__ = ["ListsStrongest", "smallest_k", "strongest", "top_frame"]
+
+
+class ListsStrongest:
+    """``top_k`` of every attributor."""
+
+    fitted_: Sequence[Any]
+    train_index_: Any
+    _given: tuple[Any, Any]
+    _queries: Callable
+    _query_names: Callable
+    _grouped: Any
+    get_feature_names_out: Callable
+
+    @with_gradients
+    def top_k(
+        self,
+        X: Any,
+        y: Any = None,
+        k: int = 10,
+        *,
+        opponents: bool = False,
+        as_frame: bool = False,
+        interval: float | None = None,
+    ) -> Any:
+        """Training examples with the highest scores, without holding the whole score matrix.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
+        y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
+        k : int, default=10
+        opponents : bool, default=False
+            Return the lowest scores instead of the highest.
+        as_frame : bool, default=False
+            Return one table instead of two arrays; needs pandas.
+        interval : float, default=None
+            Probability, such as 0.9, of intervals in the table; see ``return_std`` of
+            :meth:`score`. Columns ``low`` and ``high``: where the score would be for another sample
+            of training rows (linear models) or other models (ensembles); ``holds_zero``: its sign
+            is open. Ensembles also have ``significant``: the mean is not 0, by flips of the
+            models' signs, at the false discovery rate ``1 - interval`` over all training rows
+            (Benjamini-Hochberg). It takes six models or more: the least p-value is ``2 / 2^n``.
+
+        Returns
+        -------
+        indices : ndarray of shape (n_test, k)
+            Rows of the training data, strongest first; equal scores in row order.  Their names
+            are ``attributor.get_feature_names_out()[indices]``.
+        scores : ndarray of shape (n_test, k)
+        frame : pandas.DataFrame of n_test * k rows
+            With ``as_frame=True``. Columns: ``query`` and ``row``, the labels (or positions) of the
+            test row and the training row; ``rank``, from 1; ``score``; ``y`` and the data of the
+            training row, as given to ``fit`` (left out for sparse matrices, Datasets and
+            DataLoaders).
+        """
+        queries = self._queries(X, y)
+        check_level(interval, as_frame)
+        sure = None if interval is None else Interval(interval, len(self.fitted_))
+        indices, scores, more = strongest(self, queries, k, opponents, sure)
+        if not as_frame:
+            return indices, scores
+        names, grouped = self._query_names(queries), self._grouped is not None
+        columns = self.get_feature_names_out() if grouped else self.train_index_
+        given_X, given_y = (None, None) if grouped else self._given
+        return top_frame(indices, scores, names, columns, given_X, given_y, more)
 
 
 def smallest_k(rows: np.ndarray, k: int) -> np.ndarray:
@@ -35,6 +103,45 @@ def smallest_k(rows: np.ndarray, k: int) -> np.ndarray:
     return found
 
 
+def strongest(
+    attributor: Any, queries: Any, k: Any, opponents: bool, interval: Interval | None = None
+) -> tuple[np.ndarray, np.ndarray, dict]:
+    """The k strongest columns of an attributor's scores, block by block.
+
+    Parameters
+    ----------
+    attributor : attributor
+    queries : Examples or ExamplesList
+    k : int
+    opponents : bool
+    interval : Interval or None, default=None
+
+    Returns
+    -------
+    indices, scores : ndarray of shape (n_queries, k)
+    more : dict of str to ndarray
+        Columns of intervals.
+
+    Raises
+    ------
+    ValueError
+        If k is not an integer from 1 to the number of columns.
+    """
+    n_columns, columns = attributor._columns()
+    whole = isinstance(k, (int, np.integer)) and not isinstance(k, bool)
+    if not whole or not 1 <= k <= n_columns:
+        raise ValueError(f"k: got {k!r}; accepted are integers from 1 to {columns}={n_columns}.")
+    sign = 1.0 if opponents else -1.0
+    indices, values, more = [], [], []
+    for part, scores in attributor._score_blocks(queries):
+        indices.append(smallest_k(sign * scores, k))
+        values.append(np.take_along_axis(scores, indices[-1], axis=1))
+        if interval is not None:
+            more.append(interval.columns(attributor, part, scores, indices[-1]))
+    joined = {name: np.concatenate([one[name] for one in more]) for name in (more or [{}])[0]}
+    return np.concatenate(indices), np.concatenate(values), joined
+
+
 def top_frame(
     indices: np.ndarray,
     scores: np.ndarray,
@@ -42,6 +149,7 @@ def top_frame(
     columns: Any,
     X: Any = None,
     y: Any = None,
+    more: dict | None = None,
 ) -> Any:
     """Table of the strongest training examples, one row for each query and rank.
 
@@ -54,6 +162,8 @@ def top_frame(
     X, y : array-like or None
         Training data to show; None, or data from which rows cannot be taken, shows nothing.
         " (X)" is appended to a column name that is already in use.
+    more : dict of str to ndarray of shape (n_queries, k), default=None
+        Columns after the score.
 
     Returns
     -------
@@ -68,6 +178,7 @@ def top_frame(
         "rank": np.tile(np.arange(1, k + 1), n_queries),
         "row": taken if columns is None else pd.Index(columns).take(taken),
         "score": scores.ravel(),
+        **{name: values.ravel() for name, values in (more or {}).items()},
     }
     targets, rows = _rows_of(y, taken, "y", pd), _rows_of(X, taken, "x", pd)
     table = pd.concat([pd.DataFrame(facts), targets], axis=1)

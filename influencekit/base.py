@@ -22,10 +22,12 @@ from influencekit._fitted import (
     learned_rows,
     reject_data_as_model,
 )
+from influencekit._intervals import spread_of_models
 from influencekit._seeded_copies import seeded_copies
-from influencekit._top_k import smallest_k, top_frame
+from influencekit._top_k import ListsStrongest
 from influencekit.data._examples import Examples, ExamplesList, each, open_examples
 from influencekit.data._inputs import check_same_length
+from influencekit.data._mapped import MappedDataMixin
 from influencekit.models._task import Task, TaskList, as_task, is_model_list
 from influencekit.models.adapters.meta._calibrated import members_of
 from influencekit.models.snapshot._chosen_layers import task_of_layers
@@ -43,7 +45,9 @@ __all__ = ["BaseAttributor", "DampedFitted", "Fitted"]
 _STREAM_SIZE = 2**25
 
 
-class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
+class BaseAttributor(
+    MappedDataMixin, ListsStrongest, OutputContainerMixin, SuggestingEstimator, ABC
+):
     """Scores the influence of every training example on every test example.
 
     An attributor is configuration.  Method authors write ``__init__``, which only stores
@@ -174,7 +178,7 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         return models, train
 
     @with_gradients
-    def score(self, X: Any, y: Any = None) -> np.ndarray:
+    def score(self, X: Any, y: Any = None, *, return_std: bool = False) -> Any:
         """Score every training example for every test example.
 
         Parameters
@@ -182,14 +186,22 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
         X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
         y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
             Test targets.  None explains the model's own predictions.
+        return_std : bool, default=False
+            Also return how far scores vary: for several models, the standard error of their mean;
+            for :class:`~influencekit.InfluenceFunction` of a linear model, the standard deviation
+            over samples of its training rows (a bootstrap by weights, without a refit).
 
         Returns
         -------
         scores : ndarray of shape (n_test, n_train)
             Positive marks a proponent.  Training rows that the model never learned from
             (held out for validation) score 0.
+        std : ndarray of shape (n_test, n_train)
+            With ``return_std=True``.
         """
-        return self._all_scores(self._queries(X, y))
+        queries = self._queries(X, y)
+        scores = self._all_scores(queries)
+        return (scores, self._all_stds(queries)) if return_std else scores
 
     @with_gradients
     def transform(self, X: Any, y: Any = None) -> Any:
@@ -245,60 +257,16 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
             total = total + self._spread(fitted.self_scores()[None], rows)[0]
         return self._combine(total, len(self.fitted_))
 
-    @with_gradients
-    def top_k(
-        self, X: Any, y: Any = None, k: int = 10, *, opponents: bool = False, as_frame: bool = False
-    ) -> Any:
-        """Training examples with the highest scores, without holding the whole score matrix.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
-        y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
-        k : int, default=10
-        opponents : bool, default=False
-            Return the lowest scores instead of the highest.
-        as_frame : bool, default=False
-            Return one table instead of two arrays; needs pandas.
-
-        Returns
-        -------
-        indices : ndarray of shape (n_test, k)
-            Rows of the training data, strongest first; equal scores in row order.  Their names
-            are ``attributor.get_feature_names_out()[indices]``.
-        scores : ndarray of shape (n_test, k)
-        frame : pandas.DataFrame of n_test * k rows
-            With ``as_frame=True``. Columns: ``query`` and ``row``, the labels (or positions) of the
-            test row and the training row; ``rank``, from 1; ``score``; ``y`` and the data of the
-            training row, as given to ``fit`` (left out for sparse matrices, Datasets and
-            DataLoaders).
-        """
-        queries = self._queries(X, y)
-        n_columns, columns = self._columns()
-        whole = isinstance(k, (int, np.integer)) and not isinstance(k, bool)
-        if not whole or not 1 <= k <= n_columns:
-            raise ValueError(
-                f"k: got {k!r}; accepted are integers from 1 to {columns}={n_columns}."
-            )
-        sign = 1.0 if opponents else -1.0
-        indices, values = [], []
-        for scores in self._score_blocks(queries):
-            indices.append(smallest_k(sign * scores, k))
-            values.append(np.take_along_axis(scores, indices[-1], axis=1))
-        found = np.concatenate(indices), np.concatenate(values)
-        if not as_frame:
-            return found
-        if self._grouped is not None:
-            return top_frame(*found, self._query_names(queries), self.get_feature_names_out())
-        return top_frame(*found, self._query_names(queries), self.train_index_, *self._given)
-
     def _query_names(self, queries: Examples | ExamplesList) -> Any:
         return queries.index
 
-    def _score_blocks(self, queries: Examples | ExamplesList) -> Iterator[np.ndarray]:
-        """Scores of the queries, slice by slice."""
+    def _score_blocks(
+        self, queries: Examples | ExamplesList
+    ) -> Iterator[tuple[Examples | ExamplesList, np.ndarray]]:
+        """Slices of the queries with their scores."""
         for rows in chunks(queries.n_examples, self._columns()[0], _STREAM_SIZE):
-            yield self._all_scores(queries.take(rows))
+            part = queries.take(rows)
+            yield part, self._all_scores(part)
 
     def _columns(self) -> tuple[int, str]:
         """Number of columns of the scores, and what to call it."""
@@ -335,6 +303,16 @@ class BaseAttributor(OutputContainerMixin, SuggestingEstimator, ABC):
     def _subset_sums(self, queries: Examples | ExamplesList, masks: np.ndarray) -> np.ndarray:
         """Scores summed over subsets of the training rows, (n_queries, n_subsets)."""
         return self.score(queries) @ self._subset_columns(masks).T
+
+    def _all_stds(self, queries: Examples | ExamplesList) -> np.ndarray:
+        """Standard deviations (n_queries, n_train) of the scores."""
+        return spread_of_models(self, queries)
+
+    @property
+    def _averages(self) -> bool:
+        """Whether scores of several models are the mean of theirs."""
+        own, base = type(self), BaseAttributor
+        return own._combine is base._combine and own._all_scores is base._all_scores
 
     def _queries(self, X: Any, y: Any) -> Examples | ExamplesList:
         check_is_fitted(self, "fitted_")

@@ -22,6 +22,7 @@ __all__ = [
     "SampledRowsWarning",
     "TrajectoryError",
     "UnsupportedModelError",
+    "VersionWarning",
 ]
 
 
@@ -95,6 +96,14 @@ class NegativeCurvatureWarning(InfluenceKitWarning):
     A network that is not at a minimum has directions of negative curvature.  Fitting ``Hessian()``
     warns with their number; ``Hessian(negative="keep")`` warns if the damping does not lift them
     above zero.  Use a larger damping there, or the Gauss-Newton matrix, which has none.
+    """
+
+
+class VersionWarning(InfluenceKitWarning):
+    """Another version of a library wrote the folder that is read.
+
+    What a saved attributor or an index holds may mean something else in this version. Compare some
+    scores with those of the version that wrote it, or write it again.
     """
 
 

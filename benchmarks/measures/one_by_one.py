@@ -22,7 +22,7 @@ def by_loop(net, X, y, k):
     rows = []
     for i in range(len(X)):
         loss = nn.functional.cross_entropy(net(X[i : i + 1]), y[i : i + 1])
-        grads = torch.autograd.grad(loss, own, allow_unused=True)
+        grads = torch.autograd.grad(loss, own, allow_unused=True, retain_graph=True)  # of caches
         pairs = zip(grads, own, strict=True)
         rows.append([torch.zeros_like(p) if g is None else g for g, p in pairs])
     dots = [[dot(t, s) for s in rows[:k]] for t in rows[k:]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-CLASSES, ROWS = 5, 6
+CLASSES, ROWS = 5, 4
 _SIZES = {
     "hidden_size": 16,
     "num_hidden_layers": 2,
@@ -48,6 +48,8 @@ _OTHER = {
     "llama": {"num_key_value_heads": 1},
     "mistral": {"num_key_value_heads": 1},
     "qwen2": {"num_key_value_heads": 1},
+    "stablelm": {"num_key_value_heads": 2},
+    "xmod": {"default_language": "en_XX"},
     "gemma": {"num_key_value_heads": 1, "head_dim": 8},
     "gemma2": {"num_key_value_heads": 1, "head_dim": 8},
     "phi3": {"num_key_value_heads": 1},
@@ -337,19 +339,18 @@ def _timm(model):
     import timm
 
     fixed = timm.create_model(model, num_classes=CLASSES)
-    convolves = not any(part in model for part in ("_224", "_240", "_256", "vit_", "coat", "levit"))
+    sized = ("_224", "_240", "_256", "vit_", "coat", "levit", "efficientformer", "halo")
+    convolves = not any(part in model for part in sized)
     return fixed, 64 if convolves else fixed.default_cfg["input_size"][-1]
 
 
 def _text(model):
     import transformers
 
-    config = transformers.AutoConfig.for_model(model)
-    for key, value in {**_SIZES, **_OTHER.get(model, {})}.items():
-        if hasattr(config, key) or key in ("num_labels", "pad_token_id"):
-            setattr(config, key, value)
-    config = type(config)(**{k: getattr(config, k) for k in {**_SIZES, **_OTHER.get(model, {})}
-                             if hasattr(config, k)})  # fmt: skip
+    config, own = transformers.AutoConfig.for_model(model), _OTHER.get(model, {})
+    fixed = ("max_position_embeddings",) if model == "xlnet" else ()
+    sizes = {k: v for k, v in _SIZES.items() if k not in fixed and hasattr(config, k)}
+    config = type(config)(**{**sizes, "num_labels": CLASSES, "pad_token_id": 0, **own})
     return transformers.AutoModelForSequenceClassification.from_config(config)
 
 

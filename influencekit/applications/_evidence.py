@@ -35,6 +35,7 @@ from influencekit.applications._values import (
 from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.data._inputs import check_sample_weight
 from influencekit.data._targets import one_column
+from influencekit.groups._labels import encode_labels, group_values
 from influencekit.models._estimator_outputs import gives_probabilities
 from influencekit.utils._long_work import progress
 from influencekit.utils.validation import present
@@ -67,6 +68,8 @@ class LabeledData:
         Rows whose labels are trusted.
     seed : int
     sample_weight : ndarray of shape (n,) or None
+    groups : ndarray of int of shape (n,) or None
+        Rows that are held out together.
     """
 
     X: Any
@@ -77,6 +80,7 @@ class LabeledData:
     y_val: Any = None
     seed: int = 0
     sample_weight: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     @property
     def given_labels(self) -> np.ndarray:
@@ -98,24 +102,27 @@ class LabeledData:
         classifier: bool,
         seed: int,
         sample_weight: Any = None,
+        groups: Any = None,
     ) -> LabeledData:
         """Data with consistent lengths and, for a classifier, two classes or more."""
         y, y_val = one_column(y), one_column(y_val)
         n = check_labeled(X, y)
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, n)
+        if groups is not None:
+            groups = encode_labels(group_values(groups, n, "groups"))[0]
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val, y_val: got only one of the two; give both or neither.")
         if X_val is not None:
             check_labeled(X_val, y_val, ("X_val", "y_val"))
         if not classifier:
-            return cls(X, y, None, None, X_val, y_val, seed, sample_weight)
+            return cls(X, y, None, None, X_val, y_val, seed, sample_weight, groups)
         classes, labels = np.unique(np.asarray(y), return_inverse=True)
         if len(classes) < 2:
             raise ValueError(
                 f"y: got only one class, {classes.tolist()}; accepted are at least two classes."
             )
-        return cls(X, y, classes, labels, X_val, y_val, seed, sample_weight)
+        return cls(X, y, classes, labels, X_val, y_val, seed, sample_weight, groups)
 
 
 @dataclass
@@ -211,6 +218,7 @@ def _harm(detector: Any, data: LabeledData, default: Any) -> Evidence:
             seed=data.seed,
             verbose=detector.verbose,
             sample_weight=data.sample_weight,
+            fold_groups=data.groups,
         )
         return Evidence(-values, attributor=attributor)
     attributor = _fitted(detector, data, attributor, groups)
@@ -234,7 +242,7 @@ def _fitted(detector: Any, data: LabeledData, attributor: Any, groups: np.ndarra
 
 
 def _out_of_fold(detector: Any, data: LabeledData, cv: Any, keep: Any, seed: int) -> np.ndarray:
-    folds = fold_list(cv, data.y, seed, data.classes is not None)
+    folds = fold_list(cv, data.y, seed, data.classes is not None, data.groups)
     return fold_probabilities(
         detector.estimator,
         data.X,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import check_cv
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
 from sklearn.utils import get_tags
 from skorch import NeuralNet
 
@@ -240,19 +240,28 @@ def _not_finite(model: Any) -> str | None:
     return None
 
 
-def fold_list(cv: Any, y: Any, seed: int, classifier: bool) -> list:
+def fold_list(
+    cv: Any, y: Any, seed: int, classifier: bool, groups: np.ndarray | None = None
+) -> list:
     """Pairs of training and held-out rows; an int is that many shuffled folds.
+
+    Rows of a group are held out together, by an int or by a splitter that looks at groups.
 
     Raises
     ------
     ValueError
-        If a row is held out never or more than once.
+        If a row is held out never or more than once, or there are fewer groups than folds.
     """
     splitter = check_cv(cv, y=np.asarray(y), classifier=classifier)
     if isinstance(cv, (int, np.integer)):
-        splitter = splitter.__class__(int(cv), shuffle=True, random_state=seed)
+        kind = type(splitter)
+        if groups is not None:
+            kind = StratifiedGroupKFold if classifier else GroupKFold
+            _check_enough(groups, int(cv))
+        splitter = kind(int(cv), shuffle=True, random_state=seed)
     n = count_rows(y)
-    folds = [(np.asarray(a), np.asarray(b)) for a, b in splitter.split(np.zeros((n, 1)), y)]
+    splits = splitter.split(np.zeros((n, 1)), y, groups)
+    folds = [(np.asarray(a), np.asarray(b)) for a, b in splits]
     held_out = np.sort(np.concatenate([test for _, test in folds]))
     if not np.array_equal(held_out, np.arange(n)):
         raise ValueError(
@@ -260,6 +269,16 @@ def fold_list(cv: Any, y: Any, seed: int, classifier: bool) -> list:
             "splitter such as KFold or StratifiedKFold."
         )
     return folds
+
+
+def _check_enough(groups: np.ndarray, n_folds: int) -> None:
+    """Refuse fewer groups than folds."""
+    n_groups = len(np.unique(groups))
+    if n_groups < n_folds:
+        raise ValueError(
+            f"groups: got {n_groups} groups for {n_folds} folds; accepted are at least as many. "
+            f"Set cv={max(2, n_groups)}, or split large groups."
+        )
 
 
 def fold_probabilities(

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import MetaEstimatorMixin, clone, is_classifier, is_clusterer
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from influencekit.applications._evidence import METHODS, LabeledData, check_count, method_in_use
+from influencekit.applications._evidence import METHODS, LabeledData, method_in_use
 from influencekit.applications._fitting import (
     check_estimator,
-    check_features,
     fit_on,
     inherit_tags,
-    label_positions,
-    predicted,
     remember_features,
     with_rows,
 )
 from influencekit.applications._label_probabilities import (
     count_of_wrong,
-    cross_entropy,
-    normalized_margin,
     spare_classes,
 )
+from influencekit.applications._new_rows import JudgesNewRows
+from influencekit.applications._review import review_table
 from influencekit.applications._values import group_means
 from influencekit.base import BaseAttributor
 from influencekit.groups._groupers import BaseGrouper
@@ -41,22 +38,8 @@ from influencekit.utils.validation import (
 
 __all__ = ["NoisyLabelDetector"]
 
-#: Methods whose scores can be made for labeled rows that come later.
-_PREDICTIVE = {"rounds", "loss", "margin"}
 
-
-def _scores_new_rows(detector: Any) -> bool:
-    """Whether rows that come later can be scored as the training rows were."""
-    check_is_fitted(detector, "label_scores_")
-    return detector.method_ in _PREDICTIVE and hasattr(detector, "estimator_")
-
-
-def _has_estimator(detector: Any) -> bool:
-    """Whether an estimator was fitted without the suspected rows."""
-    return detector.refit
-
-
-class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
+class NoisyLabelDetector(JudgesNewRows, MetaEstimatorMixin, SuggestingEstimator):
     """Find training rows whose label is probably wrong.
 
     The default method fits the estimator in cross-validation, leaves out the rows that it
@@ -126,6 +109,12 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         Classes of a classifier.
     method_ : str
         Method in use.
+    review_table_ : DataFrame
+        The suspected rows, most suspicious first (where rows are only ranked, the first 20):
+        ``row``, ``score``, ``given`` label, ``likely`` label and the ``confidence`` in it; five
+        nearest rows (``neighbors``), and how many of them hold the given and the likely label.
+        "Near" is by the Euclidean distance of rows as the estimator's last step sees them, columns
+        of a table in units of their standard deviation.  Made when it is asked for.
     attributor_ : attributor or None
         The attributor of the methods by influence; fitted if one model was explained.
 
@@ -208,7 +197,14 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
 
     @with_gradients
     def fit(
-        self, X: Any, y: Any, X_val: Any = None, y_val: Any = None, *, sample_weight: Any = None
+        self,
+        X: Any,
+        y: Any,
+        X_val: Any = None,
+        y_val: Any = None,
+        *,
+        sample_weight: Any = None,
+        groups: Any = None,
     ) -> NoisyLabelDetector:
         """Score the labels of all rows.
 
@@ -222,6 +218,8 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
             Pipeline's earlier steps do not transform them.
         sample_weight : array-like of shape (n,), default=None
             Weights that the estimator is fitted with.
+        groups : array-like of shape (n,), default=None
+            For the folds: rows of a group (a patient, a document) are held out together.
 
         Returns
         -------
@@ -239,7 +237,7 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         classifier = is_classifier(self.estimator)
         seed = draw_seed(self.random_state)
         X, y, sample_weight = map(with_rows, (X, y, sample_weight))
-        data = LabeledData.checked(X, y, X_val, y_val, classifier, seed // 2, sample_weight)
+        data = LabeledData.checked(X, y, X_val, y_val, classifier, seed // 2, sample_weight, groups)
         self.method_ = method_in_use(self)
         self._check_method(data)
         evidence = METHODS[self.method_](self, data)
@@ -264,7 +262,15 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         elif hasattr(self, "estimator_"):
             del self.estimator_  # of an earlier fit
         remember_features(self, X)
+        self._learned = X, np.asarray(data.y)
+        self.__dict__.pop("review_table_", None)  # of an earlier fit
         return self
+
+    @cached_property
+    def review_table_(self) -> Any:
+        """Suspected rows with their likely labels, as a DataFrame; see the class."""
+        check_is_fitted(self, "label_scores_")
+        return review_table(self, *self._learned)
 
     def _check_method(self, data: LabeledData) -> None:
         if data.labels is None and self.method_ in ("rounds", "margin"):
@@ -273,6 +279,14 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
                 f"{type(self.estimator).__name__} is not a classifier. Use method='loss'."
             )
         takes_trusted_rows = self.method_ in ("validation_influence", "further_training")
+        in_sample = self.method_ in ("loss", "margin") and self.cv is None
+        if data.groups is not None and (
+            in_sample or self.method_ == "self_influence" or data.X_val is not None
+        ):
+            raise ValueError(
+                f"groups: they are for folds, of which method={self.method_!r} makes none here. "
+                "Leave groups out, or use method='rounds', or 'loss' with cv=5."
+            )
         if data.X_val is not None and not takes_trusted_rows:
             raise ValueError(
                 f"X_val: method={self.method_!r} does not use trusted rows; leave X_val and y_val "
@@ -303,91 +317,6 @@ class NoisyLabelDetector(MetaEstimatorMixin, SuggestingEstimator):
         if self.method_ in ("validation_influence", "further_training"):
             return int((self.label_scores_ > 0).sum())
         return 0  # rows are ranked only
-
-    @with_gradients
-    def fit_predict(self, X: Any, y: Any, X_val: Any = None, y_val: Any = None) -> np.ndarray:
-        """Judge the labels of the rows given, in scikit-learn's convention for outliers.
-
-        Parameters
-        ----------
-        X, y, X_val, y_val : array-like
-            As in :meth:`fit`.
-
-        Returns
-        -------
-        ndarray of int of shape (n,)
-            -1 for suspected rows, 1 for the others.
-        """
-        check_count(self, method_in_use(self))
-        return np.where(self.fit(X, y, X_val, y_val).suspected_, -1, 1)
-
-    @available_if(_scores_new_rows)
-    @with_gradients
-    def score_samples(self, X: Any, y: Any = None) -> np.ndarray:
-        """Suspicion of labels of rows that ``estimator_`` did not learn from.
-
-        Parameters
-        ----------
-        X : array-like of n rows
-        y : array-like of shape (n,), default=None
-            None uses the labels that ``estimator_`` predicts: the least suspicion that any
-            label of the row could have.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            Higher is more suspicious; of one model, where ``label_scores_`` may be of several.
-
-        Raises
-        ------
-        ValueError
-            If ``y`` holds labels that were not in the training data.
-        """
-        X = with_rows(X)
-        check_features(self, X)
-        classes = getattr(self, "classes_", None)
-        found = predicted(self.estimator_, X, classes)
-        labels = None if y is None else label_positions(X, y, classes)
-        if classes is None:
-            return np.square((found if labels is None else labels) - found)
-        score = normalized_margin if self.method_ == "margin" else cross_entropy
-        return score(found, found.argmax(axis=1) if labels is None else labels)
-
-    @available_if(_scores_new_rows)
-    @with_gradients
-    def predict(self, X: Any, y: Any = None) -> np.ndarray:
-        """Judge rows that come later.
-
-        Parameters
-        ----------
-        X : array-like of n rows
-        y : array-like of shape (n,), default=None
-            None marks rows that would be suspicious whatever their label.
-
-        Returns
-        -------
-        ndarray of int of shape (n,)
-            -1 where ``score_samples`` reaches ``threshold_``, else 1.
-        """
-        check_count(self, self.method_)
-        return np.where(self.score_samples(X, y) >= self.threshold_, -1, 1)
-
-    @available_if(_has_estimator)
-    @with_gradients
-    def score(self, X: Any, y: Any) -> float:
-        """Score of ``estimator_`` on other rows: what a search over this detector maximizes.
-
-        Parameters
-        ----------
-        X, y : array-like of n rows
-
-        Returns
-        -------
-        float
-            Accuracy of a classifier, R² of a regressor.
-        """
-        check_is_fitted(self, "estimator_")
-        return float(self.estimator_.score(X, y))
 
     def __sklearn_tags__(self) -> Any:
         """Tags of scikit-learn: those of the estimator's inputs."""

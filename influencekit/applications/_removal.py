@@ -128,7 +128,7 @@ def removal_curve(
     fractions: Sequence[float] = (0.1, 0.3, 0.5),
     which: str = "helpful",
     groups: Any = None,
-    output: str | Callable = "accuracy",
+    output: str | Callable = "auto",
     n_random: int = 3,
     sample_weight: Any = None,
     X_fit: Any = None,
@@ -161,9 +161,9 @@ def removal_curve(
     groups : array-like of shape (n_train,), default=None
         Group of each row, where scores are of groups: in the order of the sorted labels.  The
         last group is cut at random to match the number of rows.
-    output : "accuracy", str or callable, default="accuracy"
-        The share of right predictions.  Otherwise as in
-        :func:`~influencekit.retrain_on_subsets`.
+    output : "auto", "accuracy", str or callable, default="auto"
+        "auto" is "accuracy", the share of right predictions; for regressors "neg_loss".  Otherwise
+        as in :func:`~influencekit.retrain_on_subsets`.
     n_random : int, default=3
         Number of draws of random rows.
     sample_weight : array-like of shape (n_train,), default=None
@@ -222,10 +222,13 @@ def removal_curve(
     n_train = count_rows(X)
     shares = _checked_fractions(fractions, n_train)
     check_choice("which", which, _WHICH)
-    if output == "accuracy" and is_regressor(model):
+    regresses = is_regressor(model)
+    if output == "auto":
+        output = "neg_loss" if regresses else "accuracy"
+    if output == "accuracy" and regresses:
         raise ValueError(
             f"output: 'accuracy' is of classifiers, {type(model).__name__} is a regressor; "
-            "accepted is 'neg_loss' or a function."
+            "accepted are 'auto', 'neg_loss' or a function."
         )
     if not isinstance(n_random, Integral) or n_random < 1:
         raise ValueError(f"n_random: got {n_random!r}; accepted is an int of 1 or more.")

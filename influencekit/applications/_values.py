@@ -19,6 +19,7 @@ from influencekit.groups._groupers import RandomGrouper
 from influencekit.groups._holders import check_held
 from influencekit.models._estimator_outputs import gives_probabilities
 from influencekit.models._has_trees import has_trees, inner_model
+from influencekit.models.adapters.meta._calibrated import members_of
 from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.utils._long_work import chunks, progress
 
@@ -88,9 +89,11 @@ def check_reads(attributor: Any, estimator: Any, way_out: str) -> None:
     if isinstance(last, NeuralNet) or not isinstance(last, BaseEstimator):
         return
     try:
-        attributor._task_of(clone(last))
+        if members_of(clone(last)) is None:  # several classifiers are read one by one
+            attributor._task_of(clone(last))
     except UnsupportedModelError as error:
-        trees = " For trees take attributor=TreeInfluence()." if has_trees(last) else ""
+        other = has_trees(last) and not isinstance(attributor, TreeInfluence)
+        trees = " For trees take attributor=TreeInfluence()." if other else ""
         if is_classifier(last) and not gives_probabilities(last):
             way_out = f"Wrap it in scikit-learn's CalibratedClassifierCV. {way_out}"
         raise UnsupportedModelError(
@@ -253,6 +256,7 @@ def held_out_values(
     seed: int = 0,
     verbose: int = 0,
     sample_weight: np.ndarray | None = None,
+    fold_groups: np.ndarray | None = None,
 ) -> np.ndarray:
     """Mean predicted effect of each row on examples of the folds that it was not in.
 
@@ -272,6 +276,8 @@ def held_out_values(
     verbose : int, default=0
     sample_weight : ndarray of shape (n,) or None, default=None
         Weights for the fits of the models.
+    fold_groups : ndarray of int of shape (n,) or None, default=None
+        Rows that are held out together.
 
     Returns
     -------
@@ -284,7 +290,7 @@ def held_out_values(
             "explained. Give the unfitted estimator, or trusted rows (X_val, y_val)."
         )
     classifier, labels = is_classifier(estimator), np.asarray(y)
-    folds = fold_list(cv, y, seed, classifier)
+    folds = fold_list(cv, y, seed, classifier, fold_groups)
     n = count_rows(X)
     total, asked = np.zeros(n), np.zeros(n)
     for train, test in progress(folds, "folds", verbose):

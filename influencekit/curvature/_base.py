@@ -47,6 +47,15 @@ class FittedCurvature(ABC):
         """Name of the curvature: what ``curvature="auto"`` chose."""
         return getattr(self.settings, "name", "") or type(self.settings).__name__
 
+    def __repr__(self) -> str:
+        """One line: what it is, and the size of its eigenvalues, if it has any."""
+        said = [] if self.settings is None else [repr(self.name)]
+        values = getattr(self, "eigenvalues", None)
+        if isinstance(values, Tensor) and len(values):
+            low, high = float(values.min()), float(values.max())
+            said.append(f"{len(values)} eigenvalues from {low:.3g} to {high:.3g}")
+        return f"{type(self).__name__}({', '.join(said)})"
+
     @abstractmethod
     def products(self, queries: Gradients, damping: float) -> Tensor:
         """``<g_i, (A + λI)⁻¹ ∇loss_j>`` of queries i and training examples j.

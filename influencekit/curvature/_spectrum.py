@@ -174,6 +174,8 @@ class Spectrum(FittedCurvature):
     eigenvalues: Tensor
     data_eigenvalues: Tensor
     tolerance: float
+    #: Number of training examples that a damping is chosen on; None is 2,000.
+    most_rows: int | None = None
 
     @abstractmethod
     def path(self, queries: Gradients) -> DampingPath:
@@ -222,7 +224,7 @@ def sample_rows(sizes: Tensor, most: int | None = None) -> Tensor:
     sizes : Tensor of shape (n,)
         Squared norms of the rows' gradients.
     most : int or None
-        Largest number of rows; None is 2,000, the number used to choose a damping.
+        Largest number of rows; None is 2,000, the most that a damping is chosen on.
 
     Returns
     -------
@@ -236,7 +238,7 @@ def sample_rows(sizes: Tensor, most: int | None = None) -> Tensor:
     tensor([0, 1, 4])
     """
     n = len(sizes)
-    picked = torch.linspace(0, n - 1, SAMPLE if most is None else most).long().unique()
+    picked = torch.linspace(0, n - 1, SAMPLE if most is None else min(SAMPLE, most)).long().unique()
     order = torch.argsort(sizes.cpu(), stable=True)
     return order[picked].sort().values
 
@@ -276,7 +278,7 @@ def positive_inverse(eigenvalues: Tensor, damping: float, tolerance: float) -> T
 # -- coordinates kept as dense rows ----------------------------------------------------------
 
 
-@dataclass
+@dataclass(repr=False)  # in one line, as all curvatures
 class CoordinateSpectrum(Spectrum):
     """Spectrum of low rank, with coordinates of gradients kept as dense rows.
 

@@ -22,6 +22,8 @@ from influencekit.curvature.layers._datainf import FittedDataInf
 from influencekit.curvature.layers._logra import LoGra
 from influencekit.curvature.low_rank._low_rank import LowRankSpectrum
 from influencekit.exceptions import LambdaPathWarning, warn_user
+from influencekit.models._task import Task
+from influencekit.models.losses._deviance import DevianceLoss
 
 __all__ = [
     "DAMPING_RANGE",
@@ -32,6 +34,7 @@ __all__ = [
     "effective_sample_size",
     "gram_damping",
     "least_damping",
+    "needs_no_damping",
     "sketch_damping",
     "spectrum_damping",
     "supported_dimension",
@@ -97,8 +100,26 @@ def _of_datainf(fitted: FittedDataInf) -> float:
     return PAPER_DAMPING * fitted.unit
 
 
+def needs_no_damping(task: Task, ratio: float) -> bool:
+    """Whether a model is linear and at its optimum, or on the way to the only one.
+
+    Parameters
+    ----------
+    task : Task
+    ratio : float
+        Gradient ratio of the model.
+
+    Returns
+    -------
+    bool
+        True for a convex objective, and for a generalized linear model whose deviance is not
+        convex, if it is at a minimum.
+    """
+    return task.convex or (isinstance(task.loss, DevianceLoss) and ratio <= AT_OPTIMUM)
+
+
 def convex_damping(fitted: FittedCurvature) -> float:
-    """Default damping of a convex linear model.
+    """Default damping of a linear model at its optimum.
 
     It is 0, or the smallest that the curvature allows: at an optimum the curvature is that of the
     objective, and a damping that suits one unit of the features does not suit another.  LiSSA and
@@ -167,7 +188,7 @@ def spectrum_damping(spectrum: Spectrum) -> float:
     """
     low, high = damping_range(spectrum.eigenvalues)
     sizes = spectrum.row_sizes()
-    columns = sample_rows(sizes)
+    columns = sample_rows(sizes, spectrum.most_rows)
     path = spectrum.restrict(columns).train_path(sample_rows(sizes[columns], _N_QUERIES))
     cosines = grad_dot_cosines(path)
 
@@ -181,10 +202,12 @@ def spectrum_damping(spectrum: Spectrum) -> float:
 
     if np.isnan(cosine(float(np.log(high)))):
         return float(spectrum.data_eigenvalues.mean())
-    ends = np.log(low), np.log(high)
-    crossings = _crossing(cosine, *ends), _crossing(xi, *ends)
-    found = [np.exp(at) for at in crossings if at is not None]
-    return float(max(found)) if found else _below_the_path(spectrum, low)
+    start, end = float(np.log(low)), float(np.log(high))
+    first = _crossing(cosine, start, end)
+    # ξ rises as well, so that it only matters where it is still too small
+    second = _crossing(xi, start if first is None else first, end)
+    found = first if second is None else second
+    return _below_the_path(spectrum, low) if found is None else float(np.exp(found))
 
 
 def _mean(values: np.ndarray) -> float:
@@ -354,18 +377,29 @@ def effective_dimension(spectrum: Spectrum, damping: float) -> float:
     -------
     float
     """
+    return _dimension(*_pairs(spectrum), damping)
+
+
+def _pairs(spectrum: Spectrum) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues, and the data's shares of them."""
+    both = (spectrum.eigenvalues, spectrum.data_eigenvalues)
+    s, d = (values.flatten().clamp_min(0).cpu().numpy() for values in both)
+    return s, d
+
+
+def _dimension(eigenvalues: np.ndarray, data: np.ndarray, damping: float) -> float:
     # Σ_k d_k / (s_k + λ)
-    s = spectrum.eigenvalues.flatten().clamp_min(0).cpu().numpy() + damping
-    d = spectrum.data_eigenvalues.flatten().clamp_min(0).cpu().numpy()
-    return float((d[s > 0] / s[s > 0]).sum())
+    s = eigenvalues + damping
+    return float((data[s > 0] / s[s > 0]).sum())
 
 
 def _damping_of(spectrum: Spectrum, dimension: float) -> float:
     """λ with a given effective dimension; 0 if the dimension is never above it."""
     low, high = np.log(damping_range(spectrum.eigenvalues.flatten()))
+    pairs = _pairs(spectrum)
 
     def excess(log_damping: float) -> float:
-        return effective_dimension(spectrum, float(np.exp(log_damping))) - dimension
+        return _dimension(*pairs, float(np.exp(log_damping))) - dimension
 
     if excess(low) <= 0:
         return 0.0

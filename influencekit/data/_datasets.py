@@ -49,10 +49,20 @@ class DatasetSource(Source):
         return len(self.dataset)
 
     def read(self, rows: Rows) -> Any:
-        inputs = map_tree(lambda leaf, _: to_tensor(leaf), self.read_pair(rows)[0])
+        inputs = map_tree(self._tensor, self.read_pair(rows)[0])
         for path, tensor in leaves(inputs):
             check_finite(tensor, f"{self.name}{path}")
         return inputs
+
+    def _tensor(self, leaf: Any, path: str) -> Tensor:
+        if not isinstance(leaf, Tensor) and np.asarray(leaf).dtype.kind not in "fiub":
+            raise TypeError(
+                f"{self.name}{path}: a batch of the Dataset holds a {type(leaf).__name__}; "
+                "accepted are arrays and Tensors with a row for each example. An object "
+                "that joins its examples (a batch of graphs) has no rows: give each example "
+                "padded arrays, and a module that takes them."
+            )
+        return to_tensor(leaf)
 
     def read_pair(self, rows: Rows) -> tuple[Any, Any]:
         """Inputs and targets (None if the Dataset yields none), as collated."""
@@ -61,9 +71,21 @@ class DatasetSource(Source):
             items = self.dataset.__getitems__(positions)
         else:
             items = [self.dataset[i] for i in positions]
-        batch = (self.collate_fn or default_collate)(items)
+        batch = self._joined_rows(items)
         inputs, targets = split_batch(batch, self.name)
         return inputs, None if self._placeholder_targets else targets
+
+    def _joined_rows(self, items: list) -> Any:
+        if self.collate_fn is not None:
+            return self.collate_fn(items)
+        try:
+            return default_collate(items)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"{self.name}: the examples of the Dataset cannot be joined into a batch "
+                f"({error}); accepted are examples of one shape. Pad them, in the Dataset or by "
+                "DataLoader(dataset, collate_fn=...)."
+            ) from error
 
     def read_targets(self, batch_size: int = 256) -> Any:
         """All targets, from one pass over the Dataset; None if it yields none."""

@@ -18,9 +18,18 @@ from influencekit.data._inputs import (
     row_labels,
     uses_matrix,
 )
+from influencekit.data._not_taken import not_taken
 from influencekit.data._own_losses import check_own_loss, is_structured, pack_targets
-from influencekit.data._sources import Batch, Placement, Source, leaves
+from influencekit.data._sources import (
+    Batch,
+    Placement,
+    Source,
+    check_tensor,
+    positions_of,
+    stacked,
+)
 from influencekit.data._targets import check_targets, encode_targets, one_column
+from influencekit.data._which_output import settle_output
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task, TaskList
 from influencekit.models.snapshot._trial import try_task
@@ -116,7 +125,7 @@ class Examples:
         IndexError
             If a position does not exist or a mask has another length.
         """
-        positions = _positions(rows, self.n_examples)
+        positions = positions_of(rows, self.n_examples)
         targets = self.targets
         if targets is not None:
             targets = targets[torch.as_tensor(positions, device=targets.device)]
@@ -220,9 +229,10 @@ def make_examples(
     placement = Placement(task.device, task.input_dtype, all_float=uses_matrix(task))
     examples = Examples(source, placement, targets, row_labels(X, y))
     if not task.convex:
+        settle_output(task, examples)
         try_task(task, lambda k: next(examples.batches(k)).inputs)
     if targets is not None and task.loss.is_own:
-        check_own_loss(task, examples)
+        check_own_loss(task, examples, y_name)
     outputs = _first_outputs(task, examples, name)
     if targets is not None:
         check_targets(task, outputs, targets, y_name)
@@ -238,12 +248,7 @@ def _first_outputs(task: Task, examples: Examples, name: str) -> Tensor:
     except UnsupportedModelError:
         raise
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
-        found = ", ".join(f"{p or name} {tuple(t.shape)} {t.dtype}" for p, t in leaves(inputs))
-        raise ValueError(
-            f"{name}: {task.name} cannot take it. Its first example as a batch has the shape "
-            f"{found}; accepted are inputs as in training: the axes, features and dtype (floats "
-            "for numbers), or indices within its embedding. The model's own error is shown above."
-        ) from error
+        raise not_taken(task, inputs, name) from error
 
 
 def _separate(task: Task, X: Any, y: Any, name: str, y_name: str) -> tuple[Any, Any]:
@@ -284,30 +289,21 @@ def _given_twice(name: str, y_name: str) -> ValueError:
 def _encode(task: Task, source: Source, y: Any, name: str, y_name: str) -> Tensor:
     if isinstance(y, (tuple, Mapping)) and is_structured(y):
         return pack_targets(task, source, y, y_name)
-    y = one_column(y) if hasattr(y, "shape") else np.asarray(y)
-    if len(y.shape) == 0:
-        raise ValueError(f"{y_name}: got {y!r}; accepted: one target for each example.")
-    check_same_length({name: len(source), y_name: y.shape[0]})
-    return encode_targets(task, y, y_name)
-
-
-def _positions(rows: Any, n: int) -> np.ndarray:
-    """Non-negative positions of a slice, mask or index array."""
-    if isinstance(rows, slice):
-        return np.arange(n)[rows].copy()  # torch does not accept negative strides
-    rows = rows.detach().cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
-    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iub"):
-        raise IndexError(
-            f"rows: got {rows.dtype} of shape {rows.shape}; accepted is a slice, a one-dimensional "
-            "array of positions, or a boolean mask."
+    check_tensor(y, y_name)
+    y = stacked(y, y_name) if isinstance(y, (list, tuple)) else one_column(y)
+    y = y if hasattr(y, "shape") else np.asarray(y)
+    if len(y.shape) == 0 or 0 in y.shape[1:]:
+        raise ValueError(
+            f"{y_name}: got {y!r} of shape {tuple(y.shape)}; accepted: one target for each example."
         )
-    if rows.dtype.kind == "b":
-        if len(rows) != n:
-            raise IndexError(f"rows: the mask has {len(rows)} entries for {n} examples.")
-        return np.flatnonzero(rows)
-    if rows.size and (rows.min() < -n or rows.max() >= n):
-        raise IndexError(f"rows: positions run from {rows.min()} to {rows.max()} for {n} examples.")
-    return np.arange(n)[rows.astype(np.int64)]
+    n, times = len(source), y.shape[0] // len(source)
+    if times > 1 and len(y.shape) == 1 and y.shape[0] == n * times:
+        raise ValueError(
+            f"{y_name}: got shape ({y.shape[0]},) for {n} examples; accepted is one row for each "
+            f"example. If each has {times} targets, give {y_name}.reshape({n}, {times})."
+        )
+    check_same_length({name: n, y_name: y.shape[0]})
+    return encode_targets(task, y, y_name)
 
 
 class ExamplesList(tuple):

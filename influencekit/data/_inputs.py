@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -19,9 +19,11 @@ from influencekit.data._sources import (
     Source,
     check_dtype,
     check_finite,
+    check_tensor,
     kind_of,
     leaves,
     map_tree,
+    stacked,
 )
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.models._task import Task
@@ -58,8 +60,9 @@ def open_inputs(task: Task, X: Any, name: str = "X", learned_y: Any = None) -> S
     if _is_dataset(X):
         return open_dataset(X, name)
     if isinstance(X, (Mapping, tuple)):
-        X = _without_lists(X)
-    _check_tensor(X, name)
+        X = _without_lists(X, name)
+    for path, leaf in leaves(X) if isinstance(X, (Mapping, tuple)) else [("", X)]:
+        check_tensor(leaf, name + path)
     _check_kind(X, name)
     if _n_rows(X) == 0:
         raise ValueError(f"{name}: got no rows; give at least one example.")
@@ -71,16 +74,6 @@ def open_inputs(task: Task, X: Any, name: str = "X", learned_y: Any = None) -> S
         check_same_length({name: n_rows, f"{name} after the pipeline's steps": _n_rows(X)})
         name = f"{name} (after the pipeline's steps)"
     return ArraySource(_arrays(task, X, name))
-
-
-def _check_tensor(X: Any, name: str) -> None:
-    """Refuse Tensors without rows of numbers."""
-    if isinstance(X, Tensor) and (X.is_nested or X.is_meta or X.is_quantized):
-        kind = "nested" if X.is_nested else "meta" if X.is_meta else "quantized"
-        raise TypeError(
-            f"{name}: got a {kind} Tensor; accepted are dense Tensors of numbers. Pad ragged rows "
-            "(torch.nested.to_padded_tensor), dequantize, or load the data."
-        )
 
 
 def _transformed(task: Task, X: Any, name: str, learned_y: Any) -> Any:
@@ -165,27 +158,13 @@ def _check_features(task: Task, X: Any, name: str) -> None:
     if is_frame(X):
         _check_feature_names(X.columns, task.feature_names_in, name, task.name)
     if not isinstance(X, (Mapping, tuple)):
-        shape = X.shape if hasattr(X, "shape") else np.shape(_row_list(X))
+        shape = X.shape if hasattr(X, "shape") else np.shape(stacked(X, name))
         _check_n_features(tuple(shape), task.n_features_in, name, task.name)
 
 
 def _is_dataset(X: Any) -> bool:
     """Whether X is a Dataset or DataLoader (of torch, or a look-alike such as Hugging Face's)."""
     return isinstance(X, (Dataset, DataLoader)) or hasattr(X, "__getitems__")
-
-
-def _row_list(X: Sequence) -> Any:
-    """Array of a list of rows (numbers, arrays or tensors)."""
-    try:
-        if X and all(isinstance(row, Tensor) for row in X):
-            return torch.stack(list(X))
-        return np.asarray(X)
-    except (RuntimeError, ValueError) as error:
-        shapes = sorted({tuple(np.shape(row)) for row in X})[:3]
-        raise ValueError(
-            f"X: got a list of rows of different shapes, among them {shapes}; accepted are rows of "
-            "one shape. Pad them to one length, for instance with torch.nn.utils.rnn.pad_sequence."
-        ) from error
 
 
 def is_frame(X: Any) -> bool:
@@ -203,39 +182,38 @@ def _arrays(task: Task, X: Any, name: str) -> Any:
     """Checked arrays, csr matrices and tensors; these are not copied if given as such."""
     if is_frame(X) and isinstance(task.estimator, NeuralNet):
         X = {column: X[[column]] for column in X.columns}  # what skorch passes to the module
-    X = _without_lists(X)
+    X = _without_lists(X, name)
     single = not isinstance(X, (Mapping, tuple))
     X = _numbers(X) if single and uses_matrix(task) else X
     tree = map_tree(lambda leaf, path: _array(leaf, name + path), X)
     for path, leaf in leaves(tree):
         _check_leaf(leaf, name + path, task.input_dtype, single=single)
     if not single:
-        check_same_length({name + path: leaf.shape[0] for path, leaf in leaves(tree)})
+        check_rows_of_parts({name + path: leaf.shape[0] for path, leaf in leaves(tree)})
     return tree
 
 
-def _without_lists(X: Any) -> Any:
+def _without_lists(X: Any, name: str) -> Any:
     """Convert the lists in a tuple or dict to arrays: they are rows, not further inputs."""
     if isinstance(X, Mapping):
-        return {k: _without_lists(v) for k, v in X.items()}
+        return {k: _without_lists(v, f"{name}[{k!r}]") for k, v in X.items()}
     if isinstance(X, tuple):
-        return tuple(_without_lists(v) for v in X)
-    return _row_list(X) if isinstance(X, list) else X
+        return tuple(_without_lists(v, f"{name}[{i}]") for i, v in enumerate(X))
+    return stacked(X, name) if isinstance(X, list) else X
 
 
 def _array(X: Any, name: str) -> Any:
     if isinstance(X, Tensor):
-        if X.layout != torch.strided:
-            raise TypeError(
-                f"{name}: got a Tensor of layout {X.layout}; accepted are dense Tensors and "
-                "scipy's sparse matrices. Use X.to_dense()."
-            )
         return X
     if sparse.issparse(X):
         return X.tocsr()
     if is_frame(X):
         return _frame_values(X, name)
-    return X if isinstance(X, np.ndarray) else np.asarray(X)
+    array = X if isinstance(X, np.ndarray) else np.asarray(X)
+    several = (np.ndarray, list, Tensor)
+    if array.ndim == 1 and array.dtype == object and isinstance(array[0], several):
+        return stacked(list(array), name)
+    return array
 
 
 def _numbers(X: Any) -> Any:
@@ -360,6 +338,18 @@ def check_sample_weight(sample_weight: Any, n: int) -> np.ndarray:
             f"all zero: the weights that the model was fitted with."
         )
     return weights
+
+
+def check_rows_of_parts(lengths: dict[str, int]) -> None:
+    """Refuse several inputs with different numbers of rows."""
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{name} has {n}" for name, n in lengths.items())
+        raise ValueError(
+            f"Different numbers of rows: {said}. Accepted are inputs with a row for each example. "
+            "Inputs that all examples share (words that offsets divide into bags, the edges of "
+            "graphs) belong to no row: give padded rows, for instance (n, k) indices and "
+            "nn.EmbeddingBag(..., padding_idx=0)."
+        )
 
 
 def check_same_length(lengths: dict[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""What a user's own loss takes, found out and checked on the first examples."""
+"""What a user's own loss takes, checked on the first examples."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from influencekit.data._sources import Source, check_dtype, check_finite, map_tree, to_tensor
-from influencekit.models._several_outputs import settle_outputs
-from influencekit.models._task import Task, call_module
+from influencekit.data._sources import (
+    Source,
+    check_dtype,
+    check_finite,
+    check_tensor,
+    map_tree,
+    to_tensor,
+)
+from influencekit.models._task import Task
+from influencekit.models.losses._base import OutputLoss
 from influencekit.models.losses._custom import CustomLoss
 from influencekit.models.losses._packing import pack
-from influencekit.models.losses._separate import check_separate
+from influencekit.models.losses._separate import check_separate, check_slopes
 
 __all__ = ["check_own_loss", "is_structured", "pack_targets"]
 
@@ -23,8 +30,8 @@ _SOME = 8
 
 
 @torch.no_grad()
-def check_own_loss(task: Task, examples: Any) -> None:
-    """Find out whether a user's loss takes all outputs, and refuse one that mixes examples.
+def check_own_loss(task: Task, examples: Any, name: str) -> None:
+    """Refuse a user's loss that mixes examples.
 
     Batches of one example would not show that.
 
@@ -33,18 +40,43 @@ def check_own_loss(task: Task, examples: Any) -> None:
     task : Task
     examples : Examples
         With targets.
+    name : str
+        The name of the targets in messages.
     """
-    loss = task.loss
+    if len(examples) == 1:
+        return
     first = next(examples.batches(_SOME))
     try:
-        raw = call_module(task.module, first.inputs)
-    except Exception:
-        return
-    if isinstance(loss, CustomLoss):
-        settle_outputs(loss, raw, first.targets, task.name)
-    if len(examples) > 1:
         outputs = task.forward(first.inputs)
-        check_separate(loss, outputs, first.targets, loss(outputs, first.targets))
+    except Exception:  # whatever a model raises is said where data are read
+        return
+    targets = first.targets
+    try:
+        _check(task.loss, outputs, targets)
+    except ValueError as error:
+        if targets.ndim == 1 and outputs.shape[1:] == (1,) and _passes(task.loss, outputs, targets):
+            n = len(examples)
+            raise ValueError(
+                f"{name}: got shape ({n},), but {task.name} has outputs of shape ({n}, 1), so the "
+                f"loss broadcasts them to (n, n). Give y the shape of the outputs, {name}[:, None]."
+            ) from error
+        raise
+
+
+def _check(loss: OutputLoss, outputs: Tensor, targets: Tensor) -> None:
+    check_separate(loss, outputs, targets, loss(outputs, targets))
+    check_slopes(loss, outputs, targets)
+    if isinstance(loss, CustomLoss):
+        loss.check_total(outputs, targets)
+
+
+def _passes(loss: OutputLoss, outputs: Tensor, targets: Tensor) -> bool:
+    """Whether a loss keeps examples apart once targets have a column."""
+    try:
+        _check(loss, outputs, targets[:, None])
+    except (ValueError, RuntimeError):
+        return False
+    return True
 
 
 def is_structured(y: Any) -> bool:
@@ -84,6 +116,7 @@ def pack_targets(task: Task, source: Source, y: Any, name: str) -> Tensor:
         )
 
     def read(leaf: Any, path: str) -> Tensor:
+        check_tensor(leaf, name + path)
         array = leaf if isinstance(leaf, Tensor) else np.asarray(leaf)
         check_dtype(array, name + path)
         check_finite(array, name + path, task.dtype)

@@ -12,6 +12,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from influencekit.data._mapped import by_path, from_path
 from influencekit.utils._long_work import chunks
 
 __all__ = [
@@ -22,9 +23,12 @@ __all__ = [
     "Source",
     "check_dtype",
     "check_finite",
+    "check_tensor",
     "kind_of",
     "leaves",
     "map_tree",
+    "positions_of",
+    "stacked",
     "to_tensor",
 ]
 
@@ -151,6 +155,12 @@ class ArraySource(Source):
     def __init__(self, tree: Any):
         self.tree = tree
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"tree": by_path(self.tree)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.tree = from_path(state["tree"])
+
     def __len__(self) -> int:
         _, first = next(leaves(self.tree))
         return first.shape[0]
@@ -178,6 +188,76 @@ def _rows_of(leaf: Any, rows: Rows) -> Tensor:
     if isinstance(leaf, Tensor) and isinstance(rows, np.ndarray):
         return leaf[torch.as_tensor(rows, device=leaf.device)]
     return to_tensor(leaf[rows])
+
+
+def check_tensor(leaf: Any, name: str) -> None:
+    """Refuse Tensors that are no plain array of numbers.
+
+    Parameters
+    ----------
+    leaf : object
+        Anything but a Tensor passes.
+    name : str
+        The argument's name in messages.
+
+    Raises
+    ------
+    TypeError
+        If it is nested, masked, quantized, sparse or without numbers.
+    """
+    if not isinstance(leaf, Tensor):
+        return
+    masked = "Masked" in type(leaf).__name__
+    kinds = {"nested": leaf.is_nested, "meta": leaf.is_meta, "quantized": leaf.is_quantized}
+    kind = "masked" if masked else next((k for k, is_it in kinds.items() if is_it), None)
+    if kind is not None:
+        raise TypeError(
+            f"{name}: got a {kind} Tensor; accepted are dense Tensors of numbers. Pad ragged rows "
+            "(torch.nested.to_padded_tensor), dequantize, or load the data."
+        )
+    if leaf.layout != torch.strided:
+        raise TypeError(
+            f"{name}: got a Tensor of layout {leaf.layout}; accepted are dense Tensors and "
+            f"scipy's sparse matrices. Use {name}.to_dense()."
+        )
+
+
+def stacked(rows: Any, name: str) -> Any:
+    """Array of a list of rows (numbers, arrays or tensors).
+
+    Parameters
+    ----------
+    rows : sequence
+    name : str
+        The argument's name in messages.
+
+    Returns
+    -------
+    ndarray or Tensor
+
+    Raises
+    ------
+    ValueError
+        If rows have different shapes.
+    """
+    try:
+        if len(rows) and all(isinstance(row, Tensor) for row in rows):
+            return torch.stack(list(rows))
+        return np.asarray(rows)
+    except (RuntimeError, ValueError) as error:
+        shapes = sorted({_shape(row) for row in rows})[:3]
+        raise ValueError(
+            f"{name}: got a list of rows of different shapes, among them {', '.join(shapes)}; "
+            "accepted are rows of one shape. Pad them to one length, for instance with "
+            "torch.nn.utils.rnn.pad_sequence."
+        ) from error
+
+
+def _shape(row: Any) -> str:
+    try:
+        return str(tuple(np.shape(row)))
+    except (ValueError, RuntimeError, TypeError):
+        return f"a {type(row).__name__} of several"
 
 
 def check_dtype(leaf: Any, name: str) -> None:
@@ -229,3 +309,38 @@ def kind_of(leaf: Any) -> str:
     if leaf.is_floating_point():
         return "f"
     return "b" if leaf.dtype == torch.bool else "i"
+
+
+def positions_of(rows: Any, n: int) -> np.ndarray:
+    """Non-negative positions of a slice, mask or index array.
+
+    Parameters
+    ----------
+    rows : slice or array-like
+    n : int
+        Number of examples.
+
+    Returns
+    -------
+    ndarray of int
+
+    Raises
+    ------
+    IndexError
+        If a position does not exist or a mask has another length.
+    """
+    if isinstance(rows, slice):
+        return np.arange(n)[rows].copy()  # torch does not accept negative strides
+    rows = rows.detach().cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
+    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iub"):
+        raise IndexError(
+            f"rows: got {rows.dtype} of shape {rows.shape}; accepted is a slice, a one-dimensional "
+            "array of positions, or a boolean mask."
+        )
+    if rows.dtype.kind == "b":
+        if len(rows) != n:
+            raise IndexError(f"rows: the mask has {len(rows)} entries for {n} examples.")
+        return np.flatnonzero(rows)
+    if rows.size and (rows.min() < -n or rows.max() >= n):
+        raise IndexError(f"rows: positions run from {rows.min()} to {rows.max()} for {n} examples.")
+    return np.arange(n)[rows.astype(np.int64)]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from influencekit.data._sources import check_dtype, check_finite, to_tensor
+from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task
 from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.models.losses._elementwise import ColumnLoss
@@ -161,6 +162,11 @@ def check_targets(task: Task, outputs: Tensor, targets: Tensor, name: str = "y")
 
     Without this check, a wrong shape would be broadcast and the scores would be silently wrong.
     """
+    if not outputs.numel():
+        raise UnsupportedModelError(
+            f"model: {task.name} has outputs of shape {('n', *outputs.shape[1:])}, without any "
+            "number; accepted are outputs that a loss can depend on."
+        )
     shares = isinstance(task.loss, CrossEntropy) and targets.is_floating_point()
     if shares and task.class_weight is not None:
         raise ValueError(
@@ -172,14 +178,32 @@ def check_targets(task: Task, outputs: Tensor, targets: Tensor, name: str = "y")
     if isinstance(task.loss, ColumnLoss) or shares:
         expected = task.loss.target_shape(outputs)
         if targets.shape[1:] != expected:
+            flat = f"({len(targets)},) or " if targets.shape[1:] == (1,) else ""
             raise ValueError(
-                f"{name}: got shape {tuple(targets.shape)}, {task.name} has outputs of shape "
-                f"{('n', *expected)}; accepted is one target for each output."
+                f"{name}: got shape {flat}{tuple(targets.shape)}, {task.name} has outputs of shape "
+                f"{('n', *expected)}; accepted is one target for each output: give {name} of "
+                "the shape of the outputs."
             )
-    elif isinstance(task.loss, CrossEntropy) and task.classes is None:
-        _check_positions(task, outputs, targets, name)
+    elif isinstance(task.loss, CrossEntropy):
+        if outputs.ndim == 2:
+            _check_ignored(task, targets, name)
+        if task.classes is None:
+            _check_positions(task, outputs, targets, name)
     elif isinstance(task.loss, SequenceCrossEntropy):
         _check_tokens(task.loss, task.name, outputs, targets, name)
+
+
+def _check_ignored(task: Task, targets: Tensor, name: str) -> None:
+    """Refuse examples that the criterion leaves out of the loss."""
+    spatial = getattr(task.loss, "spatial", None)
+    ignored = None if spatial is None else spatial.ignore_index
+    left_out = 0 if ignored is None else int((targets == ignored).sum())
+    if left_out:
+        raise ValueError(
+            f"{name}: got the label {ignored}, which the criterion ignores (ignore_index), so "
+            f"{left_out} of the examples are not in the loss; accepted are other labels. "
+            f"Leave those rows out: keep = {name} != {ignored}."
+        )
 
 
 def _check_positions(task: Task, outputs: Tensor, targets: Tensor, name: str) -> None:
@@ -187,7 +211,9 @@ def _check_positions(task: Task, outputs: Tensor, targets: Tensor, name: str) ->
     shape = ", ".join(["n_examples", *map(str, axes)]) + ("" if axes else ",")
     accepted = f"accepted are integer class positions 0 to {n_classes - 1}, shape ({shape})"
     if tuple(targets.shape[1:]) != axes:
-        raise ValueError(f"{name}: got shape {tuple(targets.shape)}; {accepted}.")
+        ways = {1: f" Give {name}[:, 0].", n_classes: f" Give {name}.argmax(1)."}
+        way = "" if axes or targets.ndim != 2 else ways.get(targets.shape[1], "")
+        raise ValueError(f"{name}: got shape {tuple(targets.shape)}; {accepted}.{way}")
     spatial = getattr(task.loss, "spatial", None)
     ignored = None if spatial is None else spatial.ignore_index
     if axes and ignored is not None:
@@ -195,12 +221,6 @@ def _check_positions(task: Task, outputs: Tensor, targets: Tensor, name: str) ->
         targets = targets[targets != ignored]
         if not len(targets):
             raise ValueError(f"{name}: every label is {ignored}; {accepted}.")
-    elif ignored is not None and bool((targets == ignored).any()):
-        raise ValueError(
-            f"{name}: got the label {ignored}, which the criterion ignores (ignore_index), so "
-            f"{int((targets == ignored).sum())} of the examples are not in the loss; {accepted}. "
-            f"Leave those rows out: keep = {name} != {ignored}."
-        )
     low, high = int(targets.min()), int(targets.max())
     if low < 0 or high >= n_classes:
         bad = low if low < 0 else high

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from influencekit.displays._style import FIRST, SECOND, literal, neutral_color, open_axes
+from influencekit.groups._properties import named_properties
 from influencekit.selection._attributor_search import innermost
 
 __all__ = ["GroupScoresDisplay"]
@@ -116,7 +117,10 @@ class GroupScoresDisplay:
                 "GroupScoresDisplay.from_predictions."
             )
         scores = np.asarray(grouped.score(X, y)).mean(axis=0)
-        label = "score" if chosen.property is None else "predicted change of the property"
+        label = "score of the group; positive: a proponent"
+        if chosen.property is not None:
+            (name,) = named_properties(chosen.property)
+            label = f"predicted fall of {name} without the group"
         display = cls(scores, chosen.group_names_, measured, measured_se, label)
         return display.plot(ax=ax, **options)
 
@@ -183,6 +187,8 @@ class GroupScoresDisplay:
         ax.set_yticks(places, [literal(name) for name in self.names[self.order_]])
         ax.invert_yaxis()
         ax.set_xlabel(literal(self.label))
+        if n < len(self.scores):
+            ax.set_title(f"the {n} largest of {len(self.scores)} groups", fontsize="medium")
         return self
 
     def _draw_measured(self, ax: Any, places: Any) -> None:

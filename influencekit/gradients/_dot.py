@@ -5,37 +5,69 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from influencekit.gradients._features import GradientFeatures
-from influencekit.gradients.blocks._base import row_slice
+from influencekit.gradients.blocks._base import Block, row_slice
+from influencekit.gradients.blocks._outer import OuterBlock
 
 __all__ = ["all_dots", "all_self_dots"]
 
 
-def all_dots(a: Any, b: Any, out: Tensor, memory: int) -> Tensor:
+def all_dots(a: Any, b: Any, out: Tensor, memory: int, products: torch.dtype) -> None:
     """Fill ``out`` (a.n_rows, b.n_rows) for gradients a and b.
 
-    The side that fits is held in memory while the other is streamed. If neither fits, b is spilled
-    to a temporary folder, or computed again for every large piece of a if the disk is full.
+    The smaller side is held, dense where that is cheaper, and the larger is streamed past it, so
+    that each row is made dense once. If the smaller side does not fit, it is taken in pieces; the
+    larger is then held, spilled to a temporary folder, or, if the disk is full, computed again.
     """
-    if b.nbytes > memory and a.nbytes < b.nbytes:
-        all_dots(b, a, out.T, memory)
-        return out
-    if b.nbytes <= memory:
-        _fill(_features(a), b.held(memory, spill=True), out)
+    dense = _dense_layers(a, b)
+    sizes = [_held_bytes(side, dense, products) for side in (a, b)]
+    if sizes[0] < sizes[1]:
+        small, large, out = a, b, out.mT
     else:
-        held = b.held(memory // 2, spill=True)
-        share = memory // 2 if held.parts is None else memory // 4
-        _fill(_pieces(_features(a), share), held, out)
-    return out
+        small, large = b, a
+    share = memory // 2
+    if min(sizes) > share:
+        large, share = large.held(memory // 4, spill=True), memory // 4
+    held, start = (part.mixed(dense, products) for _, part in small), 0
+    for piece in _pieces(held, share):
+        columns = slice(start, start + piece.n_rows)
+        for rows, features in large:
+            own = out[row_slice(rows, features.rows_per_example), columns].zero_()
+            features.add_dot(piece, own, products)
+        start = columns.stop
+
+
+def _dense_layers(a: Any, b: Any) -> set[str]:
+    """Names of the layers whose dense rows are cheaper than factors for all pairs."""
+    return {
+        name
+        for name, block in a.sample.blocks.items()
+        if _dense_is_cheaper(block, b.sample.blocks[name], len(a), len(b))
+    }
+
+
+def _dense_is_cheaper(left: Block, right: Block, n: int, m: int) -> bool:
+    if not (isinstance(left, OuterBlock) and isinstance(right, OuterBlock)):
+        return False
+    return not left.factors_are_cheaper(right, n, m)
+
+
+def _held_bytes(gradients: Any, dense: set[str], dtype: torch.dtype) -> int:
+    """Bytes of all gradients in a dtype, those of some layers dense."""
+    sample = gradients.sample
+    each = sum(b.dense_bytes if k in dense else b.nbytes for k, b in sample.blocks.items())
+    return len(gradients) * each * dtype.itemsize // sample.dtype.itemsize
 
 
 def all_self_dots(a: Any, out: Tensor, memory: int) -> Tensor:
     """Fill ``out`` (a.n_rows, a.n_rows), computing each pair of batches once."""
     held = a.held(memory, spill=True)
     if held.parts is None:
-        return all_dots(a, a, out, memory)
+        all_dots(a, a, out, memory, out.dtype)
+        return out
     starts, parts = [0], held.parts
     for part in parts:
         starts.append(starts[-1] + part.n_rows)
@@ -47,19 +79,6 @@ def all_self_dots(a: Any, out: Tensor, memory: int) -> Tensor:
             out[rows, columns] = left.dot(parts[j], out.dtype)
             out[columns, rows] = out[rows, columns].T
     return out
-
-
-def _features(gradients: Any) -> Iterator[GradientFeatures]:
-    return (features for _, features in gradients)
-
-
-def _fill(lefts: Iterable[GradientFeatures], b: Any, out: Tensor) -> None:
-    row = 0
-    for left in lefts:
-        own = out[row : row + left.n_rows]
-        for columns, right in b:
-            own[:, row_slice(columns, right.rows_per_example)] = left.dot(right, out.dtype)
-        row += left.n_rows
 
 
 def _pieces(batches: Iterable[GradientFeatures], memory: int) -> Iterator[GradientFeatures]:

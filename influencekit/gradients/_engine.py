@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients._sparse_rows import SparseRows, sparse_rows
 from influencekit.gradients.blocks._base import WORKSPACE, Block
 from influencekit.gradients.blocks._dense import DenseBlock
+from influencekit.gradients.blocks._index import IndexBlock
 from influencekit.gradients.layers._layers import forward_recorded, layer_blocks
 from influencekit.gradients.layers._layout import REST, Layout, discover
 from influencekit.gradients.layers._trust import Batch as CheckedBatch
@@ -24,6 +24,7 @@ from influencekit.gradients.layers._trust import trusted_blocks
 from influencekit.models._task import Task
 from influencekit.utils._long_work import format_bytes, parse_memory, progress
 from influencekit.utils._torch import count_rows, plain_kernels, twice
+from influencekit.utils.validation import present
 
 __all__ = ["GradientEngine"]
 
@@ -166,15 +167,14 @@ class GradientEngine:
             rounding = layout.trust.dtype
             whole = CheckedBatch(self.task, batch.inputs, outputs, cotangents, rounding)
             blocks = trusted_blocks(whole, layout, blocks, self.workspace, rows)
-        dense = _dense_layers(layout, blocks)
+        rest = None
         if layout.rest:
             del outputs, calls
             options = {"vmaps": layout.rest_vmaps, "workspace": self.workspace}
             rest = dense_rows(self.task, layout.rest, batch.inputs, cotangents, **options)
-            dense.append(rest.to(self.task.dtype))
-        if dense:
-            joined = dense[0] if len(dense) == 1 else torch.cat(dense, dim=2)
-            blocks[REST] = DenseBlock(layout.rest_spec, joined)
+            rest = rest.to(self.task.dtype)
+        if layout.rest_spec.width:
+            blocks[REST] = _joined(layout, blocks, rest)
         return GradientFeatures(blocks, n, rows_per_example, layout.n_parameters, self.workspace)
 
     def _sparse_features(
@@ -221,15 +221,25 @@ def _doubled(batch: Batch) -> Batch:
     return batch._replace(inputs=twice(batch.inputs), targets=targets)
 
 
-def _dense_layers(layout: Layout, blocks: dict[str, Block]) -> list[Tensor]:
-    """Rows of the layers without factors, removed from the blocks; shared weights are summed."""
-    rows: dict[int, Tensor] = {}
+def _joined(layout: Layout, blocks: dict[str, Block], rest: Tensor | None) -> DenseBlock:
+    """Rows of all that has no factors, removed from the blocks; shared weights are summed."""
+    by_place: dict[int, list[Block]] = {}
     for layer in layout.layers:
         if not layer.has_factors:
-            # Layer.block returns a DenseBlock for a layer without factors
-            own = cast(DenseBlock, blocks.pop(layer.name)).rows
-            rows[layer.place] = rows[layer.place] + own if layer.place in rows else own
-    return list(rows.values())
+            by_place.setdefault(layer.place, []).append(blocks.pop(layer.name))
+    spec, first = layout.rest_spec, next(iter(by_place.values()), [])
+    if rest is None and len(by_place) == len(first) == 1 and isinstance(first[0], DenseBlock):
+        return DenseBlock(spec, first[0].rows)
+    like = first[0].tensors[-1] if first else present(rest, "gradients of the other parameters")
+    out, start = like.new_empty(*like.shape[:2], spec.width), 0
+    for group in by_place.values():
+        # entries of an embedding are added in place to rows that are there already
+        for i, block in enumerate(sorted(group, key=lambda b: isinstance(b, IndexBlock))):
+            block.put(out[:, :, start : start + block.spec.width], add=i > 0)
+        start += group[0].spec.width
+    if rest is not None:
+        out[:, :, start:] = rest
+    return DenseBlock(spec, out)
 
 
 def _check_cotangents(cotangents: Tensor, outputs: Tensor) -> Tensor:

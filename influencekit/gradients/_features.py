@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import reduce
 from typing import Any
 
@@ -122,7 +122,11 @@ class GradientFeatures:
     # -- operations -----------------------------------------------------------------------
 
     def dot(
-        self, other: GradientFeatures, dtype: torch.dtype | None = None, *, route: str = "auto"
+        self,
+        other: GradientFeatures,
+        dtype: torch.dtype | None = None,
+        *,
+        route: str = "auto",
     ) -> Tensor:
         """Dot products of all pairs of gradients.
 
@@ -140,11 +144,36 @@ class GradientFeatures:
         Tensor of shape (n_rows, other.n_rows)
         """
         out = self.zeros(other.n_rows, dtype)
-        for columns in other._tiles():
-            right = other[columns].to(dtype)
-            for rows in self._tiles():
-                self._dot_tile(rows, columns, right, out, dtype, route)
+        self.add_dot(other, out, out.dtype, route)
         return out
+
+    def add_dot(
+        self, other: GradientFeatures, out: Tensor, products: torch.dtype, route: str = "auto"
+    ) -> None:
+        """Add dot products of all pairs to ``out``; they are taken in the dtype ``products``.
+
+        Dense blocks are not cut on the other side, so that each row of these is made once.
+        """
+        dense = {k for k, block in other.blocks.items() if isinstance(block, DenseBlock)}
+        for name in dense:
+            right = other.blocks[name].to(products)
+            for rows in self._tiles():
+                left = self.blocks[name][rows].to(products)
+                own = out[row_slice(rows, self.rows_per_example)]
+                left.add_dot(right, own, self.workspace, route)
+        rest = other.with_blocks({k: b for k, b in other.blocks.items() if k not in dense})
+        for columns in other._tiles():
+            some = rest[columns].to(products) if rest.blocks else rest
+            for rows in self._tiles() if rest.blocks else ():
+                self._dot_tile(rows, columns, some, out, products, route)
+
+    def mixed(self, dense: Collection[str], dtype: torch.dtype) -> GradientFeatures:
+        """The same gradients in a dtype, those of some blocks as dense rows."""
+        blocks = {
+            name: DenseBlock.of(block.to(dtype)) if name in dense else block.to(dtype)
+            for name, block in self.blocks.items()
+        }
+        return self.with_blocks(blocks)
 
     def gram(self, dtype: torch.dtype | None = None) -> Tensor:
         """Dot products of all pairs of these gradients, (n_rows, n_rows), each taken once."""
@@ -169,12 +198,11 @@ class GradientFeatures:
         dtype: torch.dtype | None,
         route: str,
     ) -> Tensor:
-        left = self[rows].to(dtype)
         tile = out[
             row_slice(rows, self.rows_per_example), row_slice(columns, right.rows_per_example)
         ]
-        for name, block in left.blocks.items():
-            block.add_dot(right.blocks[name], tile, self.workspace, route)
+        for name, block in right.blocks.items():
+            self.blocks[name][rows].to(dtype).add_dot(block, tile, self.workspace, route)
         return tile
 
     def materialize(self, dtype: torch.dtype | None = None, out: Tensor | None = None) -> Tensor:

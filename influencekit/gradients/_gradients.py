@@ -241,7 +241,13 @@ class Gradients:
         )
         return torch.empty(self.n_rows, n_columns, dtype=dtype, device=self.engine.task.device)
 
-    def dot(self, other: Gradients, dtype: torch.dtype = torch.float64) -> Tensor:
+    def dot(
+        self,
+        other: Gradients,
+        dtype: torch.dtype = torch.float64,
+        *,
+        products: torch.dtype | None = None,
+    ) -> Tensor:
         """Dot products of all pairs of gradients, (n_rows, other.n_rows).
 
         Gradients that do not fit into ``max_memory`` go to a temporary folder. If the other
@@ -252,7 +258,11 @@ class Gradients:
         other : Gradients
             Gradients of the same model.
         dtype : torch.dtype, default=torch.float64
-            dtype of products and sums.
+            dtype of the result.
+        products : torch.dtype, optional
+            dtype of the products of each layer, which are then summed in ``dtype``: that of the
+            gradients is fast, and as precise as they are. None is ``dtype``, which makes the
+            products of gradients with themselves a positive semidefinite matrix.
 
         Raises
         ------
@@ -270,7 +280,8 @@ class Gradients:
         memory = engine.max_memory - needed
         if self.is_same(other):
             return all_self_dots(self, out, memory)
-        return all_dots(self, other, out, memory)
+        all_dots(self, other, out, memory, products or dtype)
+        return out
 
     def is_same(self, other: Gradients) -> bool:
         """Whether other gradients are the same as these: same examples, same cotangent."""

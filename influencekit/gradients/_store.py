@@ -17,8 +17,8 @@ __all__ = ["FeatureStore", "disk_room", "pieces", "rows_of"]
 
 #: Prefix of the names of temporary folders.
 SPILLED = "influencekit-spilled-"
-#: Number of examples in one piece of gradients in memory.
-_PIECE = 4_096
+#: Number of examples, or bytes, of one piece of gradients in memory.
+_PIECE, _PIECE_BYTES = 4_096, 2**26
 
 
 def disk_room() -> int:
@@ -110,7 +110,8 @@ def pieces(batches: Iterable[GradientFeatures]) -> Iterator[GradientFeatures]:
     waiting: list[GradientFeatures] = []
     for features in batches:
         waiting.append(features)
-        if sum(map(len, waiting)) >= _PIECE:
+        size = sum(f.nbytes for f in waiting)
+        if sum(map(len, waiting)) >= _PIECE or size >= _PIECE_BYTES:
             yield GradientFeatures.cat(waiting)
             waiting = []
     if waiting:

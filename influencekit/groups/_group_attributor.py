@@ -263,7 +263,7 @@ class GroupAttributor(RemovesGroups, HeldGroups):
         self.group_sizes_ = np.bincount(self.labels_, minlength=self.n_groups_)
 
     @with_gradients
-    def score(self, X: Any, y: Any = None) -> np.ndarray:
+    def score(self, X: Any, y: Any = None, *, return_std: bool = False) -> Any:
         """Score every group.
 
         Parameters
@@ -271,12 +271,14 @@ class GroupAttributor(RemovesGroups, HeldGroups):
         X : array-like, DataFrame, Tensor, Dataset or DataLoader of n_test examples
         y : array-like of shape (n_test,) or (n_test, n_outputs), default=None
             Test targets.  None explains the model's own predictions.
+        return_std : bool, default=False
+            Refused: the spread of sums over groups is not known.
 
         Returns
         -------
         scores : ndarray of shape (n_test, n_groups), or (n_properties, n_groups)
         """
-        return self._all_scores(self._queries(X, y))
+        return super().score(X, y, return_std=return_std)
 
     def _all_scores(self, queries: Examples | ExamplesList) -> np.ndarray:
         if self.property is None:
@@ -287,10 +289,12 @@ class GroupAttributor(RemovesGroups, HeldGroups):
         check_scores(scores)
         return scores
 
-    def _score_blocks(self, queries: Examples | ExamplesList) -> Iterator[np.ndarray]:
+    def _score_blocks(
+        self, queries: Examples | ExamplesList
+    ) -> Iterator[tuple[Examples | ExamplesList, np.ndarray]]:
         if self.property is None:
             return super()._score_blocks(queries)
-        return iter([self._all_scores(queries)])  # properties are of all queries together
+        return iter([(queries, self._all_scores(queries))])  # of all queries together
 
     def _columns(self) -> tuple[int, str]:
         return self.n_groups_, "n_groups"

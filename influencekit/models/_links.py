@@ -40,8 +40,8 @@ class Logit:
 
 
 def _check_total(probabilities: Tensor, what: str, last_layer: str) -> None:
-    """Refuse outputs that are not a distribution over the last axis."""
-    totals = probabilities.detach().sum(-1).flatten()
+    """Refuse outputs that are not a distribution over classes: second, as in torch, or last."""
+    totals = probabilities.detach().sum(1 if probabilities.ndim > 2 else -1).flatten()
     try:
         worst = float(totals[(totals - 1).abs().argmax()])
     except RuntimeError:  # inside a torch.func transform values cannot be read

@@ -41,7 +41,7 @@ def copy_module(module: nn.Module) -> nn.Module:
         part._backward_pre_hooks.clear()  # noqa: SLF001  torch has no other name
         if isinstance(part, (nn.Embedding, nn.EmbeddingBag)):
             part.sparse = False  # the same gradient, dense
-    twin.eval()
+    twin.train().eval()  # modules that cache what they derive from weights forget it in train()
     _check_layers(twin)
     return twin
 

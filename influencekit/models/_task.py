@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, reduce, singledispatch
 from typing import Any, Literal
@@ -18,9 +19,17 @@ from influencekit.models._module import duplicate
 from influencekit.models._no_gradients import no_gradients
 from influencekit.models._several_outputs import loss_output
 from influencekit.models.losses._base import OutputLoss, class_positions
-from influencekit.utils._torch import MODULE_LOCK, count_rows, twice, uncompiled, with_gradients
+from influencekit.models.snapshot._kept import put_back
+from influencekit.utils._torch import (
+    MODULE_LOCK,
+    call_module,
+    count_rows,
+    twice,
+    uncompiled,
+    with_gradients,
+)
 
-__all__ = ["Task", "TaskList", "as_task", "call_module", "is_model_list"]
+__all__ = ["Task", "TaskList", "as_task", "is_model_list"]
 
 Inputs = Any  # a tensor, or a tuple / dict of tensors: what the module's forward takes
 
@@ -82,6 +91,12 @@ class Task:
     needs_two : bool
         Whether the module loses the axis of a single example (``x.squeeze()``), so that one
         example is run twice.
+    keeps_outputs : bool
+        Whether the module keeps what it computed with gradients (a cache), so that its attributes
+        are put back after each pass.
+    output_place : tuple or None
+        Position, level by level, of the loss's entry in a tuple of outputs without names; None
+        until data have shown it.
     """
 
     module: nn.Module
@@ -100,6 +115,8 @@ class Task:
     feature_names_in: np.ndarray | None = None
     convex: bool = False
     needs_two: bool = False
+    keeps_outputs: bool = False
+    output_place: tuple[Any, ...] | None = None
 
     def __repr__(self) -> str:
         classes = "" if self.classes is None else f", n_classes={len(self.classes)}"
@@ -167,10 +184,11 @@ class Task:
         """
         alone = self.needs_two and count_rows(inputs) == 1
         inputs = twice(inputs) if alone else inputs
-        with MODULE_LOCK, uncompiled():
+        kept = put_back(self.module) if self.keeps_outputs else nullcontext()
+        with MODULE_LOCK, uncompiled(), kept:
             raw = call_module(self.module, inputs, parameters)
         if not isinstance(raw, Tensor):
-            raw = loss_output(raw, self.loss, type(self.module).__name__)
+            raw = loss_output(raw, self.loss, self.output_place, type(self.module).__name__)
         if raw.is_floating_point() and raw.element_size() < 4:  # a loss would be rounded
             raw = raw.to(self.dtype)
         outputs = raw if self.link is None else self.link(raw)
@@ -211,7 +229,7 @@ class Task:
         return sample_weight if weights is None else weights * sample_weight
 
     def _class_weights(self, targets: Tensor, sample_weight: Tensor | None) -> Tensor | None:
-        if self.class_weight is None:
+        if self.class_weight is None or self.loss.weighs_classes(targets):
             return self.loss.example_weights(targets)
         targets = class_positions(targets)
         if isinstance(self.class_weight, str):
@@ -246,30 +264,6 @@ class Task:
 
 
 _CACHED = ("parameters", "n_parameters", "input_dtype", "dtype", "device")
-
-
-def call_module(
-    module: nn.Module, inputs: Inputs, parameters: Mapping[str, Tensor] | None = None
-) -> Any:
-    """Call a module on a tensor, a dict (keyword arguments) or a tuple (positional).
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    inputs : Tensor, dict or tuple of Tensor
-    parameters : mapping of str to Tensor, default=None
-        Tensors that replace the module's own.
-
-    Returns
-    -------
-    object
-        Return value of the module's forward.
-    """
-    args, kwargs = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
-    args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
-    if parameters is None:
-        return module(*args, **kwargs)
-    return torch.func.functional_call(module, dict(parameters), args, kwargs)
 
 
 @with_gradients

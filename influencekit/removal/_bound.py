@@ -23,6 +23,7 @@ import torch
 from influencekit.models.losses._base import OutputLoss
 from influencekit.models.losses._binary import BinaryCrossEntropy
 from influencekit.models.losses._cross_entropy import CrossEntropy
+from influencekit.models.losses._deviance import DevianceLoss
 from influencekit.models.losses._elementwise import ColumnLoss, PoissonLoss, SquaredError
 from influencekit.removal._linear_fit import LinearFit
 from influencekit.removal._whitened import Whitened, whitening
@@ -162,6 +163,9 @@ def _relative_change(loss: OutputLoss) -> float | None:
         return 0.0
     if isinstance(loss, (BinaryCrossEntropy, CrossEntropy, PoissonLoss)):
         return 1.0
+    if isinstance(loss, DevianceLoss) and loss.log_link and loss.convex:
+        # φ'' = (2-p) e^{(2-p)z} + t (p-1) e^{(1-p)z}
+        return max(2 - loss.power, loss.power - 1)
     return None if isinstance(loss, ColumnLoss) else math.inf
 
 

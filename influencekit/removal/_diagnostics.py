@@ -129,7 +129,8 @@ def _columns(white: Whitened) -> dict[str, np.ndarray]:
     pearson = -slopes / np.sqrt(expected)
     deviance = pearson**2 if gaussian else _deviances(fit)
     degrees = hat.sum()
-    dispersion = (pearson**2).sum() / (n - degrees) if _free_dispersion(fit) else 1.0
+    spare = n - degrees if n - degrees > UNDETERMINED * n else np.nan
+    dispersion = (pearson**2).sum() / spare if _free_dispersion(fit) else 1.0
     standard = pearson / np.sqrt(dispersion * rest)
     drop = deviance + pearson**2 * hat / rest
     if gaussian:

@@ -23,12 +23,14 @@ from scipy import linalg
 from influencekit.removal._linear_fit import LinearFit
 from influencekit.utils._long_work import chunks
 
-__all__ = ["REMOVAL_ORDERS", "Whitened", "whitened"]
+__all__ = ["ALONE", "REMOVAL_ORDERS", "Whitened", "whitened"]
 
 #: How the change of a model without some rows is computed.
 REMOVAL_ORDERS = ("first", "leverage", "newton")
 #: Share of a direction's curvature below which it counts as determined by the removed rows alone.
 UNDETERMINED = 1e-10
+#: Leverage above which a row alone determines a direction.
+ALONE = 1 - 1e-8
 #: Numbers of the arrays that are made for several rows at once.
 _BLOCK = 2**24
 

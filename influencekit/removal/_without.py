@@ -16,7 +16,7 @@ from influencekit.removal._bound import Certificate, certificate
 from influencekit.removal._linear_fit import LinearFit, row_inputs
 from influencekit.removal._whitened import Whitened
 
-__all__ = ["Removal", "model_without", "removed_rows"]
+__all__ = ["Removal", "model_without", "newton_step", "refit_without", "removed_rows"]
 
 #: Newton steps of a refit.
 MOST_STEPS = 100
@@ -84,7 +84,7 @@ def model_without(
     weights[rows] = 0.0
     _check_classes(fit, weights)
     X = fit.features(row_inputs(queries))
-    theta = fit.theta + (white.basis @ white.step(rows)).reshape(fit.theta.shape)
+    theta = newton_step(white, rows)
     found = certificate(white, theta, weights)
     result = _result(found, theta, X, False)
     if refit == "auto":
@@ -97,6 +97,20 @@ def model_without(
     for name, function in (properties or {}).items():
         result.properties[name] = float(function(raw, queries.targets))
     return result
+
+
+def newton_step(white: Whitened, rows: np.ndarray) -> np.ndarray:
+    """Coefficients (k, d) after one Newton step without some rows."""
+    fit = white.fit
+    return fit.theta + (white.basis @ white.step(rows)).reshape(fit.theta.shape)
+
+
+def refit_without(white: Whitened, rows: np.ndarray) -> np.ndarray:
+    """Coefficients (k, d) that solve the objective without some rows."""
+    weights = white.fit.weights.copy()
+    weights[rows] = 0.0
+    theta = newton_step(white, rows)
+    return _refitted(white, theta, weights, certificate(white, theta, weights))[0]
 
 
 def removed_rows(rows: Any, n_train: int) -> np.ndarray:

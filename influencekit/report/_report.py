@@ -20,6 +20,7 @@ from influencekit.report._answers import answers, choose_rows, predictions
 from influencekit.report._cases import CaseMaker, Names, strongest
 from influencekit.report._evaluation import evaluate
 from influencekit.report._examples import contents, readable
+from influencekit.report._label_section import check_detector, label_section
 from influencekit.report._path_section import PathSection, averaged_over, path_of, path_section
 from influencekit.report._settings import damping_text, run
 from influencekit.report._text import plain, render
@@ -93,6 +94,7 @@ class AttributionReport:
         target_names: Sequence[str] | Mapping[Any, str] | None = None,
         lambda_path: LambdaPathDisplay | str | None = "auto",
         evaluation: Mapping[str, Any] | None = None,
+        detector: Any = None,
         title: str = "Attribution report",
         date: datetime.date | str | None = None,
     ) -> AttributionReport:
@@ -135,6 +137,9 @@ class AttributionReport:
         evaluation : mapping of str to object, default=None
             Results by name: LDSResult, AgreementResult, a number, a matplotlib Figure, or a display
             that was drawn. An LDSSearch adds its own LDS.
+        detector : fitted NoisyLabelDetector, default=None
+            One that was fitted on the training data: its most suspicious rows are shown, with their
+            likely labels.
         title : str, default="Attribution report"
         date : date, datetime or str, default=None
             Date on the page; None is now. With a given date, the same input gives the same bytes.
@@ -167,6 +172,7 @@ class AttributionReport:
         found = answers(attributor.task_, queries)
         chosen, rule = choose_rows(rows, n_shown, attributor.task_, found)
         n_train, n_test = attributor.n_train_, queries.n_examples
+        check_detector(detector, n_train)
         train, test = _tables(X_train, X_query, examples, n_train, n_test)
         train_labels = _labels(y_train, n_train)
         for labels in (train_labels, found.label, found.predicted):
@@ -199,6 +205,7 @@ class AttributionReport:
             "k": min(k, n_train),
             "path": _path(attributor, queries, lambda_path),
             "evaluation": results,
+            "labels": label_section(detector, names, _row_labels(attributor.train_index_, train)),
             "date": date,
             **run(attributor, found, queries),
         }

@@ -100,6 +100,7 @@ def settings(attributor: Any, n_test: int, has_targets: bool) -> list[tuple[str,
         ("of these learned from", f"{len(attributor.train_rows_):,}"),
         ("test examples given", f"{n_test:,}"),
     ]
+    rows += _curvature(inner, task.n_parameters)
     if (ratio := getattr(inner, "gradient_ratio_", None)) is not None:
         rows.append(("gradient ratio (0 at a stationary point)", _numbers(ratio)))
     return rows + [
@@ -107,6 +108,19 @@ def settings(attributor: Any, n_test: int, has_targets: bool) -> list[tuple[str,
         ("Python", platform.python_version()),
         *_versions(),
     ]
+
+
+def _curvature(attributor: Any, p: int) -> list[tuple[str, str]]:
+    """The curvature in use, and the projection that was used, also where it was not asked for."""
+    fitted = getattr(attributor, "curvature_", None)
+    if isinstance(fitted, (list, tuple)):  # of an ensemble: they are alike
+        fitted = fitted[0]
+    found = [("curvature in use", plain(name))] if (name := getattr(fitted, "name", None)) else []
+    projection = getattr(fitted, "projection", None)
+    if dim := getattr(projection, "dim", None):
+        text = f"to {dim:,} of {p:,} dimensions, {projection.projection}, seed {projection.seed}"
+        found.append(("projection in use", plain(text)))
+    return found
 
 
 def nature(attributor: Any) -> str:

@@ -82,6 +82,13 @@ class AttributorSearch(BaseAttributor):
     def _all_scores(self, queries: Examples | ExamplesList) -> np.ndarray:
         return self.best_attributor_._all_scores(queries)
 
+    def _all_stds(self, queries: Examples | ExamplesList) -> np.ndarray:
+        return self.best_attributor_._all_stds(queries)
+
+    @property
+    def _averages(self) -> bool:
+        return self.best_attributor_._averages
+
     def self_influence(self) -> np.ndarray:
         check_is_fitted(self, "fitted_")
         return self.best_attributor_.self_influence()

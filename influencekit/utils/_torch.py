@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from inspect import isgeneratorfunction
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 __all__ = [
     "MODULE_LOCK",
     "SavedBytes",
+    "call_module",
     "count_rows",
     "count_saved_bytes",
     "flat_gradient",
@@ -26,6 +27,7 @@ __all__ = [
     "plain_kernels",
     "select_rows",
     "simple_kernels",
+    "tolerance",
     "twice",
     "uncompiled",
     "with_gradients",
@@ -145,6 +147,35 @@ def has_reentrant_checkpoints(outputs: Tensor) -> bool:
         seen.add(node)
         nodes.extend(following for following, _ in node.next_functions)
     return False
+
+
+def call_module(
+    module: nn.Module, inputs: Any, parameters: Mapping[str, Tensor] | None = None
+) -> Any:
+    """Call a module on a tensor, a dict (keyword arguments) or a tuple (positional).
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    inputs : Tensor, dict or tuple of Tensor
+    parameters : mapping of str to Tensor, default=None
+        Tensors that replace the module's own.
+
+    Returns
+    -------
+    object
+        Return value of the module's forward.
+    """
+    args, kwargs = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
+    args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
+    if parameters is None:
+        return module(*args, **kwargs)
+    return torch.func.functional_call(module, dict(parameters), args, kwargs)
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """Largest relative difference that counts as rounding."""
+    return 2 * torch.finfo(dtype).eps ** 0.5
 
 
 def twice(inputs: Any) -> Any:

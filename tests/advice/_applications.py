@@ -48,6 +48,43 @@ ROWS = [
         },
     ),
     Row(
+        "has no model to ask for the likely labels",
+        (
+            "NoisyLabelDetector(classifier(), method='self_influence', refit=False).fit(X, y)"
+            ".review_table_"
+        ),
+        {
+            "Set refit=True and fit again": (
+                "NoisyLabelDetector(classifier(), method='self_influence', refit=True).fit(X, y)"
+                ".review_table_"
+            ),
+        },
+    ),
+    Row(
+        "groups: they are for folds",
+        "NoisyLabelDetector(classifier(), method='loss').fit(X, y, groups=np.arange(len(y)))",
+        {
+            "Leave groups out": "NoisyLabelDetector(classifier(), method='loss').fit(X, y)",
+            "use method='rounds'": (
+                "NoisyLabelDetector(classifier(), method='rounds').fit(X, y, "
+                "groups=np.arange(len(y)))"
+            ),
+            "'loss' with cv=5": (
+                "NoisyLabelDetector(classifier(), method='loss', cv=5).fit(X, y, "
+                "groups=np.arange(len(y)))"
+            ),
+        },
+    ),
+    Row(
+        "accepted are at least as many. Set cv=",
+        "NoisyLabelDetector(classifier()).fit(X, y, groups=np.arange(len(y)) % 3)",
+        {
+            "Set cv=3": (
+                "NoisyLabelDetector(classifier(), cv=3).fit(X, y, groups=np.arange(len(y)) % 3)"
+            ),
+        },
+    ),
+    Row(
         "; accepted are rows of data. The",
         ("NoisyLabelDetector(LogisticRegression()).fit(LogisticRegression(), X, y)"),
         {

@@ -30,6 +30,45 @@ ROWS = [
         },
     ),
     Row(
+        "coefficients; the Hessian of at",
+        (
+            "Y = np.random.default_rng(0).normal(size=(5, 6200)); "
+            "m = Ridge(1e3).fit(Y, t[:5]); InfluenceFunction('ggn', removal_order='newton', "
+            "damping=0, output='prediction').fit(m, Y, t[:5]).score(Y)"
+        ),
+        {
+            "Use removal_order='first'": (
+                "Y = np.random.default_rng(0).normal(size=(5, 6200)); "
+                "m = Ridge(1e3).fit(Y, t[:5]); InfluenceFunction('ggn', removal_order='first', "
+                "damping=1.0, output='prediction').fit(m, Y, t[:5]).score(Y)"
+            ),
+        },
+    ),
+    Row(
+        "model(s), is not known. Accepted are several",
+        "InfluenceFunction(damping=1.0).fit(net, Z, y).score(*two, return_std=True)",
+        {
+            "several nets trained from other seeds, fit([net, net_2, net_3], X, y)": (
+                "net_2, net_3 = skorch_net().fit(Z, y), skorch_net().fit(Z, y); "
+                "a = InfluenceFunction(damping=1.0).fit([net, net_2, net_3], Z, y); "
+                "a.score(*two, return_std=True)"
+            ),
+            "one linear model with InfluenceFunction()": (
+                "InfluenceFunction(output='prediction').fit(ridge, X, t).score(X, return_std=True)"
+            ),
+        },
+    ),
+    Row(
+        "intervals are columns of the table. Give",
+        "InfluenceFunction(output='prediction').fit(ridge, X, t).top_k(X, k=2, interval=0.9)",
+        {
+            "Give as_frame=True": (
+                "InfluenceFunction(output='prediction').fit(ridge, X, t)"
+                ".top_k(X, k=2, interval=0.9, as_frame=True)"
+            ),
+        },
+    ),
+    Row(
         "diverge along the largest curvature",
         (
             "InfluenceFunction(at='predicted', damping=0.1, further_training=FurtherTraining('sgd',"

@@ -283,6 +283,18 @@ ROWS = [
         },
     ),
     Row(
+        "parameters features are not centered here, so",
+        "far = np.random.default_rng(0).normal(size=(9, 2001)) + 1e5; "
+        "InfluenceFunction().fit(Ridge().fit(far, t[:9]), far, t[:9])",
+        {
+            "(StandardScaler)": (
+                "far = np.random.default_rng(0).normal(size=(9, 2001)) + 1e5; "
+                "m = make_pipeline(StandardScaler(), Ridge()).fit(far, t[:9]); "
+                "InfluenceFunction().fit(m, far, t[:9])"
+            ),
+        },
+    ),
+    Row(
         "damping='auto': the mean cosine of scores with",
         "InfluenceFunction(projection_dim=2, random_state=0).fit(LinearRegression().fit(wide, t), "
         "wide, t)",

@@ -6,6 +6,29 @@ __all__ = ["ROWS"]
 
 ROWS = [
     Row(
+        "; accepted is one row for each example. If each has",
+        "GradDot().fit(as_task(nn.Linear(4, 2), loss=nn.MSELoss()), Z, np.zeros(100))",
+        {
+            "give y.reshape(50, 2)": (
+                "y = np.zeros(100); "
+                "GradDot().fit(as_task(nn.Linear(4, 2), loss=nn.MSELoss()), Z, y.reshape(50, 2))"
+            ),
+        },
+    ),
+    Row(
+        "Different numbers of rows: ",
+        (
+            "words = np.arange(100) % 9; GradDot().fit("
+            "as_task(nn.EmbeddingBag(9, 3), loss=nn.CrossEntropyLoss()), (words, words[:50]), y)"
+        ),
+        {
+            "nn.EmbeddingBag(..., padding_idx=0)": (
+                "words = (np.arange(100) % 9).reshape(50, 2); GradDot().fit(as_task("
+                "nn.EmbeddingBag(9, 3, padding_idx=0), loss=nn.CrossEntropyLoss()), words, y)"
+            ),
+        },
+    ),
+    Row(
         "; accepted is (n_examples, n_features). Use np.reshape(",
         "GradDot().fit(model, X[:, 0], y)",
         {

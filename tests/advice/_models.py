@@ -6,6 +6,16 @@ __all__ = ["ROWS"]
 
 ROWS = [
     Row(
+        "have an effect on. Say which: ",
+        "GradDot().fit(as_task(WithProbabilities(), loss=nn.CrossEntropyLoss()), Z, y)",
+        {
+            "loss=lambda outputs, y: F.cross_entropy(outputs[0], y)": (
+                "GradDot().fit(as_task(WithProbabilities(), "
+                "loss=lambda outputs, y: F.cross_entropy(outputs[0], y)), Z, y)"
+            ),
+        },
+    ),
+    Row(
         "does not know what it was trained",
         "as_task(nn.Linear(4, 3))",
         {

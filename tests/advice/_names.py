@@ -50,6 +50,12 @@ class SoftNet(Net):
         return super().forward(X).softmax(1)
 
 
+class WithProbabilities(Net):
+    def forward(self, X):
+        logits = super().forward(X)
+        return logits, logits.softmax(1)
+
+
 class Wide(nn.Sequential):
     def __init__(self, width):
         super().__init__(nn.Linear(4, width), nn.Tanh(), nn.Linear(width, 3))

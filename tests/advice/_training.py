@@ -105,7 +105,7 @@ ROWS = [
                 "retrain_on_subsets(make_pipeline(StandardScaler(), "
                 "LogisticRegression()).fit(X, y), X, y, X[:9], y[:9], n_subsets=4)"
             ),
-            "use refit_transformers=True": (
+            "retrain_on_subsets(..., refit_transformers=True)": (
                 "retrain_on_subsets(make_pipeline(StandardScaler(), LogisticRegression()), "
                 "X, y, X[:9], y[:9], n_subsets=4, refit_transformers=True)"
             ),

@@ -47,7 +47,6 @@ ROWS = [row for table in TABLES for row in table.ROWS]
 #: Messages whose advice is not run, by a piece of each, and why.
 NOT_RUN = {
     "coefficients; the Hessian of at": "needs more than 6,000 coefficients",
-    "(ignore_index), so its examples are not in the loss": "not run yet",
     "which is about the batches that a row was": "not run yet",
     "scores='sweep' goes through the recorded trainings": "not run yet",
     "did not learn from the same trainings. Fit it": "not run yet",
@@ -64,7 +63,7 @@ NOT_RUN = {
     "has reentrant checkpoints": "run in tests/curvature/test_second_route.py",
     "accepted are layers with a width above 0": "a layer of width 0 has nothing to train",
     "accepted are real parameters. Hold its": "run in tests/curvature/test_half_precision.py",
-    "accepted is a Tensor, a tuple or list whose first": "run in tests/models",
+    "accepted is a Tensor, a tuple or list of some": "run in tests/models",
     "so its objective is not a function of the": "run in tests/models/test_several_outputs.py",
     "outputs per example takes an output Hessian": "run in tests/models/test_own_losses.py",
     "accepted is a tuple of them. Wrap the": "run in tests/models/test_several_outputs.py",

@@ -5,10 +5,13 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import make_blobs
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 from skorch import NeuralNetClassifier
 from torch import nn
@@ -22,11 +25,11 @@ def data(n=60):
     return make_blobs(n, centers=np.array(centers), cluster_std=1.2, random_state=0)
 
 
-def values_by_hand(X, y, attributor, folds):
+def values_by_hand(X, y, attributor, folds, estimator=None):
     """Mean score of each row for the examples of the folds that it is not in."""
     total, asked = np.zeros(len(y)), np.zeros(len(y))
     for train, test in folds.split(X):
-        model = LogisticRegression().fit(X[train], y[train])
+        model = clone(estimator or LogisticRegression()).fit(X[train], y[train])
         scores = clone(attributor).fit(model, X[train], y[train]).score(X[test], y[test])
         for column, row in enumerate(train):
             total[row] += scores[:, column].sum()
@@ -94,6 +97,18 @@ def test_random_rows_fit_nothing_and_repeat():
     assert len(first.sample_indices_) == 45
     other = clone(first).set_params(random_state=4).fit(X, y)
     assert set(other.sample_indices_) != set(first.sample_indices_)
+
+
+@pytest.mark.parametrize("steps", [False, True])
+def test_calibrated_classifiers_of_several_folds(steps):
+    X, y = data()
+    model = CalibratedClassifierCV(LogisticRegression(), cv=2)
+    model = make_pipeline(StandardScaler(), model) if steps else model
+    margins = GradDot(output="margin")
+    pruner = DatasetPruner(model, margins, cv=KFold(3)).fit(X, y)
+    expected = values_by_hand(X, y, margins, KFold(3), model)
+    np.testing.assert_allclose(pruner.values_, expected, rtol=1e-9)
+    assert len(DatasetPruner(model).fit_resample(X, y)[1]) == 45
 
 
 def test_ties_are_broken_at_random():

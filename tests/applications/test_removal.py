@@ -154,11 +154,12 @@ def test_the_right_class():
 def test_accuracy_is_not_of_regressors():
     X, y, X_query, y_query = data()
     with pytest.raises(ValueError, match="Ridge is a regressor"):
-        removal_curve(Ridge(), X, 1.0 * y, X_query, 1.0 * y_query, np.zeros(60))
+        removal_curve(Ridge(), X, 1.0 * y, X_query, 1.0 * y_query, np.zeros(60), output="accuracy")
     curve = removal_curve(
         Ridge(), X, 1.0 * y, X_query, 1.0 * y_query, np.arange(60.0), fractions=[0.5],
-        output="neg_loss", n_repeats=1, random_state=0,
+        n_repeats=1, random_state=0,
     )  # fmt: skip
+    assert curve.output == "neg_loss"
     losses = []
     for rows in (np.arange(60), np.arange(30)):
         residuals = y_query - Ridge().fit(X[rows], y[rows]).predict(X_query)

@@ -5,6 +5,7 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import (
+    GradientBoostingClassifier,
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
     RandomForestClassifier,
@@ -183,9 +184,40 @@ class Forest(RandomForestClassifier):
         raise AssertionError("fitted")
 
 
+class Boosting(GradientBoostingClassifier):
+    """Being fitted is an error."""
+
+    def fit(self, X, y, sample_weight=None):
+        raise AssertionError("fitted")
+
+
+class Histograms(HistGradientBoostingRegressor):
+    """Being fitted is an error."""
+
+    def fit(self, X, y, sample_weight=None):
+        raise AssertionError("fitted")
+
+
 @pytest.mark.parametrize(
     ("tool", "error", "message"),
     [
+        (
+            lambda: DatasetPruner(Boosting(loss="exponential")).fit(*DATA[:2]),
+            UnsupportedModelError,
+            "cannot read Boosting. What needs no gradients.*'exponential'",
+        ),
+        (
+            lambda: DatasetPruner(Boosting(init=GaussianNB())).fit(*DATA[:2]),
+            UnsupportedModelError,
+            r"init=GaussianNB\(\)",
+        ),
+        (
+            lambda: NoisyLabelDetector(
+                Histograms(loss="absolute_error"), method="self_influence"
+            ).fit(DATA[0], DATA[0][:, 0]),
+            UnsupportedModelError,
+            "'absolute_error'",
+        ),
         (lambda: DatasetPruner(Unfitted()).fit(*DATA[:2]), UnsupportedModelError, "Wrap it in"),
         (
             lambda: DatasetPruner(Forest(), InfluenceFunction()).fit(*DATA[:2]),

@@ -14,7 +14,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from influencekit import InfluenceFunction, as_task
-from influencekit.exceptions import LambdaPathWarning
+from influencekit.curvature.exact import _centered_space
+from influencekit.exceptions import InfluenceKitWarning, LambdaPathWarning
 
 RNG = np.random.default_rng(0)
 
@@ -113,6 +114,26 @@ def test_columns_far_from_zero(ratio, tolerance, model, spread):
     found = InfluenceFunction(damping=0, output="prediction").fit(model, X, y).score(X[:9], y[:9])
     expected = hat_scores(X, residuals_of(X, y, alpha), X[:9], alpha)
     assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("ratio", [1e5, 1e7])
+def test_many_parameters_are_centered_where_that_matters(ratio, monkeypatch):
+    """With the limits lowered: four parameters are more than features are centered for."""
+    monkeypatch.setattr(_centered_space, "LARGEST_CENTERED", 3)
+    rng = np.random.default_rng(1)
+    X = np.c_[np.round(rng.normal(size=200), 4), rng.normal(size=(200, 2)), np.full(200, 7.0)]
+    y = X[:, 0] + X[:, 1] + rng.normal(size=200)
+    influence = InfluenceFunction(damping=0, output="prediction")
+    influence.fit(LinearRegression().fit(X, y), X, y)
+    assert not isinstance(influence.curvature_, _centered_space.CenteredSpectrum)
+    X[:, 0] += ratio
+    model = LinearRegression().fit(X, y)
+    found = influence.fit(model, X, y).score(X[:9], y[:9])
+    expected = hat_scores(X[:, :3], residuals_of(X[:, :3], y), X[:9, :3])
+    assert np.abs(found - expected).max() <= 1e-7 * np.abs(expected).max()
+    monkeypatch.setattr(_centered_space, "LARGEST_FAR", 4)
+    with pytest.warns(InfluenceKitWarning, match=r"Column 0 of .* times its spread\."):
+        influence.fit(model, X, y)
 
 
 def test_two_columns_far_from_zero_and_from_each_other():

@@ -29,6 +29,7 @@ from influencekit import (
     GradDot,
     InfluenceFunction,
     LDSSearch,
+    SensitivityStudy,
     SurrogateLambdaSearchCV,
     as_task,
     retrain_on_subsets,
@@ -288,6 +289,28 @@ def test_lds_and_search_of_a_weighted_model():
     mask = search.subset_outputs_.masks[0]
     refit = Ridge(1.0).fit(X[:100][mask], T[:100][mask], sample_weight=W[:100][mask])
     np.testing.assert_allclose(search.subset_outputs_.outputs[0, 0], refit.predict(X[100:]))
+
+
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.NotStationaryWarning")
+def test_a_study_of_a_weighted_model(tmp_path):
+    """Each cell is the LDS of scores of a weighted fit; a cached one is of the same weights."""
+    model = Ridge(1.0).fit(X[:100], T[:100], sample_weight=W[:100])
+    data = X[:100], T[:100], X[100:], T[100:]
+    truth = retrain_on_subsets(
+        model, *data, n_subsets=12, output="prediction", sample_weight=W[:100], random_state=0
+    )
+    attributor = InfluenceFunction(output="prediction")
+    grid = attributor, {"damping": [0, 1.0]}
+    study = SensitivityStudy(grid, correlation="pearson", cache_dir=tmp_path, random_state=0)
+    for weights in (W[:100], np.ones(100)):
+        study.fit(model, *data, subset_outputs=truth, sample_weight=weights)
+        for damping, found in zip([0, 1.0], study.per_query_, strict=True):
+            own = InfluenceFunction(damping=damping, output="prediction")
+            scores = own.fit(model, X[:100], T[:100], sample_weight=weights).score(X[100:])
+            sums = scores @ truth.masks.T
+            outputs = truth.outputs.mean(axis=1).T
+            expected = [np.corrcoef(a, b)[0, 1] for a, b in zip(sums, outputs, strict=True)]
+            np.testing.assert_allclose(found, expected, rtol=1e-7)
 
 
 def test_groups_of_weighted_rows():

@@ -16,6 +16,7 @@ from influencekit.damping import auto_damping
 from influencekit.data import make_examples
 from influencekit.gradients import GradientEngine, Gradients, loss_cotangent, output_cotangent
 from influencekit.gradients import _store as store
+from influencekit.gradients.blocks._outer import OuterBlock
 from tests._shared.marks import NOT_TRAINED
 from tests.curvature._dense_reference import (
     gauss_newton,
@@ -366,6 +367,23 @@ class TestDefaultDamping:
         low, high = top - 8 * np.log(10), top + np.log(10)
         roots = [brentq(f, low, high) for f in (cosine, xi) if f(low) < 0]
         assert auto_damping(spectrum) == pytest.approx(np.exp(max(roots)), rel=2e-3)
+
+    def test_rows_are_made_dense_once_for_all_dampings(self, monkeypatch):
+        """A search takes many dampings; sums over positions do not depend on them."""
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Tanh(), nn.Flatten(), nn.Linear(64, 3))
+        task = as_task(net, loss=nn.CrossEntropyLoss())
+        data = torch.randn(30, 3, 4, 4), torch.randint(3, (30,))
+        made, original = {"auto": 0, 1.0: 0}, OuterBlock.dense
+        for damping in made:
+
+            def dense(block, damping=damping):
+                made[damping] += block.n_rows * (block.length > 1)
+                return original(block)
+
+            monkeypatch.setattr(OuterBlock, "dense", dense)
+            InfluenceFunction("ekfac", damping).fit(task, *data)
+        assert made["auto"] - made[1.0] <= 2 * 30  # as queries, and as rows
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_no_damping_is_scored_twice(self, kind, monkeypatch):

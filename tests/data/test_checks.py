@@ -231,7 +231,7 @@ class TestTargets:
 
     def test_multilabel_shape(self):
         task = Task(nn.Linear(3, 2), BinaryCrossEntropy(), name="net")
-        refuses(task, X, y, ValueError, "y: got shape (10, 1)", "one target for each output")
+        refuses(task, X, y, ValueError, "y: got shape (10,) or (10, 1)", "one target for each")
 
     def test_class_positions_of_a_torch_module(self):
         task = classifier(classes=None)

@@ -7,7 +7,11 @@ from sklearn.linear_model import LogisticRegression
 
 from influencekit import GradDot, InfluenceFunction, SurrogateLambdaSearchCV
 from influencekit.displays import GroupScoresDisplay, LambdaPathDisplay, TopExamplesDisplay
-from influencekit.groups import GroupAttributor, LabelGrouper
+from influencekit.groups import (
+    DemographicParityDifference,
+    GroupAttributor,
+    LabelGrouper,
+)
 
 SCORES, NAMES = [0.1, -0.4, 0.3, 0.0], ["a", "b", "c", "d"]
 
@@ -19,6 +23,8 @@ def test_bars_by_size_then_in_order():
     labels = [text.get_text() for text in display.ax_.get_yticklabels()]
     assert labels == ["c", "a", "b"]
     assert display.bars_[2].get_hatch() and not display.bars_[0].get_hatch()
+    assert display.ax_.get_title() == "the 3 largest of 4 groups"
+    assert GroupScoresDisplay(SCORES, NAMES).plot().ax_.get_title() == ""
 
 
 def test_measured_effects_stand_beside():
@@ -34,6 +40,27 @@ def test_from_a_group_attributor():
     display = GroupScoresDisplay.from_estimator(grouped, X[:9], y[:9])
     expected = grouped.score(X[:9], y[:9]).mean(0)
     np.testing.assert_allclose([bar.get_width() for bar in display.bars_], np.sort(expected)[::-1])
+
+
+def test_axis_says_what_is_predicted_and_in_which_direction():
+    X, y = load_iris(return_X_y=True)
+    X, y = X[y > 0], y[y > 0] - 1
+    model = LogisticRegression(max_iter=500).fit(X, y)
+    groups, sensitive = np.arange(100) % 3, X[:, 0] > 6
+    grouped = GroupAttributor(InfluenceFunction(), property=DemographicParityDifference(sensitive))
+    grouped.fit(model, X, y, groups=groups)
+    display = GroupScoresDisplay.from_estimator(grouped, X, y)
+    said = "predicted fall of DemographicParityDifference without the group"
+    assert display.ax_.get_xlabel() == said
+    kept = groups != int(grouped.group_names_[display.order_[0]])
+    refitted = LogisticRegression(max_iter=500).fit(X[kept], y[kept])
+
+    def gap(fitted):
+        chance = fitted.predict_proba(X)[:, 1]
+        return abs(chance[sensitive].mean() - chance[~sensitive].mean())
+
+    fall = gap(model) - gap(refitted)
+    assert np.sign(fall) == np.sign(display.bars_[0].get_width())
 
 
 def test_from_a_search_around_groups():

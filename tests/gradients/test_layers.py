@@ -89,7 +89,7 @@ NO_VMAP = {
     "gru",
     "bilinear",
     "parametrized",
-    "one_slope_for_all",  # torch's rule for two levels of vmap is at fault
+    "embedding_bag_largest",
 }
 
 
@@ -122,3 +122,21 @@ def test_small_kernels_on_images_are_multiplied_out_unless_factors_are_wanted():
     _close(mixed.dot(kept), reference @ reference.T)
     _close(kept.dot(mixed), reference @ reference.T)
     _close(GradientFeatures.cat([mixed, kept]).materialize(), torch.cat([reference, reference]))
+
+
+def test_what_is_taken_one_by_one_is_named(caplog):
+    case = next(case for case in CASES if case.name == "unsupported_under_vmap")
+    task, examples = _problem(case)
+    with caplog.at_level("WARNING", logger="influencekit.gradients"):
+        discover(task, lambda: next(examples.batches(2)).inputs)
+    assert "scale" in caplog.text
+    assert "one example at a time" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["vision", "positions_of_one_text", "never_called"])
+def test_broadcast_parameters_take_no_pass_of_their_own(name, monkeypatch):
+    monkeypatch.setattr("influencekit.gradients._engine.dense_rows", None)
+    task, examples = _problem(next(case for case in CASES if case.name == name))
+    cotangent = _cotangent(1)
+    features = Gradients(GradientEngine(task, batch_size=4), examples, cotangent).features()
+    _close(features.materialize(), autograd_rows(task, examples, cotangent))

@@ -71,6 +71,8 @@ CASES = {
     "tweedie": (tweedie(1.5, 0), COUNTS, log_mean(1.5), 0, 0),
     "normal": (tweedie(0, 0.2), VALUES, squares(0.5), 0.2, 0),
     "inverse_gaussian": (tweedie(3, 0), AMOUNTS + 1, log_mean(3), 0, 0),
+    "normal_log_link": (tweedie(0, 0, "log"), AMOUNTS + 1, log_mean(0), 0, 0),
+    "normal_log_link_penalized": (tweedie(0, 0.1, "log"), AMOUNTS + 1, log_mean(0), 0.1, 0),
     "elastic_net": (
         ElasticNet(alpha=0.2, l1_ratio=0, tol=1e-14, max_iter=100000),
         VALUES,
@@ -82,7 +84,8 @@ CASES = {
     "ridge_classifier": (RidgeClassifier(2.0), SIGNS, squares(1), 4 / 120, 0),
     "svc": (LinearSVC(C=2.0, dual=False, tol=1e-12), SIGNS, squared_hinge, 0.5 / 120, 0.5 / 120),
 }
-CURVED = {"inverse_gaussian": "hessian"}  # its deviance is not convex
+#: Their deviance is not convex: the default takes the Hessian.
+NOT_CONVEX = ("inverse_gaussian", "normal_log_link", "normal_log_link_penalized")
 QUIET = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
     pytest.mark.filterwarnings("ignore:.*l1_reg:UserWarning"),
@@ -113,9 +116,8 @@ def reference(case, model, y, Q):
 def fitted(request):
     model, y = CASES[request.param][:2]
     model = clone(model).fit(X, y)
-    influence = InfluenceFunction(CURVED.get(request.param, "ggn"), output=explained(request.param))
-    if request.param in CURVED:
-        influence.set_params(damping=0.0)
+    curvature = "auto" if request.param in NOT_CONVEX else "ggn"
+    influence = InfluenceFunction(curvature, output=explained(request.param))
     return request.param, model, y, influence.fit(model, X, y)
 
 

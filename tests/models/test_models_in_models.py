@@ -230,7 +230,6 @@ def test_a_tuned_threshold():
     assert model.best_threshold_ != 0.5
 
 
-@pytest.mark.filterwarnings("ignore::influencekit.exceptions.InfluenceKitWarning")
 @pytest.mark.parametrize("cv", [3, StratifiedKFold(4, shuffle=True, random_state=1)])
 @pytest.mark.parametrize("steps", [False, True])
 def test_calibrated_classifiers_are_an_ensemble(cv, steps):

@@ -207,6 +207,55 @@ def test_a_function_of_the_first_output_still_gets_that():
     check(Heads(), loss, lambda o, y: loss(o[0], y), Y)
 
 
+CE = nn.CrossEntropyLoss()
+UNNAMED = {
+    "after features": (lambda z, s: (z, s), 1, CE, Y),
+    "before features": (lambda z, s: (s, z), 0, CE, Y),
+    "after a list": (lambda z, s: ([z, z], s), 1, CE, Y),
+    "beside classes": (lambda z, s: [s.argmax(1), s], 1, CE, Y),
+    "alone": (lambda z, s: (None, s), 1, CE, Y),
+    "nested": (lambda z, s: (z, (s,)), (1, 0), CE, Y),
+    "features of as many columns": (lambda z, s: (z[:, :3], s), 1, CE, Y),
+    "the column of the targets": (lambda z, s: (z, s[:, 1:2]), 1, nn.MSELoss(), T),
+    "a function": (lambda z, s: (z, s), 1, lambda o, y: F.cross_entropy(o, y), Y),
+    "another criterion": (lambda z, s: (z, s[:, :1]), 1, nn.PoissonNLLLoss(), T.abs()),
+}
+
+
+@pytest.mark.parametrize("name", UNNAMED)
+def test_an_output_without_a_name_is_the_one_that_is_proved(name):
+    form, place, loss, y = UNNAMED[name]
+
+    def entry(o):
+        for i in place if isinstance(place, tuple) else (place,):
+            o = o[i]
+        return o
+
+    check(Form(form), loss, lambda o, y: loss(entry(o), y), y)
+
+
+class TwoNets(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.a(x), self.b(x)
+
+
+@pytest.mark.parametrize(
+    ("net", "loss", "y", "count"),
+    [
+        (TwoNets(), CE, Y, "not one"),
+        (Form(lambda z, s: (s, s.softmax(1))), CE, Y, "several"),
+        (Form(lambda z, s: (z, z)), nn.MSELoss(), T, "not one"),
+    ],
+)
+def test_else_none_is_taken(net, loss, y, count):
+    with pytest.raises(UnsupportedModelError, match=f"{count} of them can be what"):
+        GradDot().fit(as_task(net, loss=loss), X, y)
+
+
 def test_explained_outputs_get_the_whole_too():
     net, loss, y = CASES["named"]
     how = GradDot(output=lambda o, _: o.scores[:, 1]).fit(as_task(net, loss=loss), X, y)

@@ -138,3 +138,11 @@ def test_a_picture_names_the_rows_that_matter():
     assert names == [str(i) for i in table["cooks_d"].nlargest(3).index]
     with pytest.raises(ValueError, match="table: got a DataFrame without"):
         InfluencePlotDisplay(table[["hat_diag"]])
+
+
+def test_as_many_columns_as_rows_leave_no_dispersion():
+    wide = np.random.default_rng(0).normal(size=(8, 12))
+    with pytest.warns(LeverageWarning) as caught:
+        table = influence_diagnostics(LinearRegression().fit(wide, Y[:8]), wide, Y[:8])
+    assert len(caught) == 1
+    assert table["standard_resid"].isna().all() and np.allclose(table["hat_diag"], 1)

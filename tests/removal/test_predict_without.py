@@ -2,11 +2,22 @@
 
 import numpy as np
 import pytest
+import torch
+from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
-from sklearn.linear_model import LogisticRegression, Ridge, SGDRegressor
+from sklearn.linear_model import (
+    GammaRegressor,
+    LogisticRegression,
+    PoissonRegressor,
+    Ridge,
+    SGDRegressor,
+    TweedieRegressor,
+)
 
 from influencekit import InfluenceFunction
 from influencekit.groups import GroupAttributor
+from influencekit.models.losses._deviance import DevianceLoss
+from influencekit.removal._bound import _relative_change
 
 RNG = np.random.default_rng(0)
 EXACT = {"solver": "newton-cholesky", "tol": 1e-12, "max_iter": 1000}
@@ -62,6 +73,38 @@ def test_a_hard_removal_is_refitted():
     np.testing.assert_allclose(found.outputs, truth.predict_proba(Q), atol=1e-7)
     np.testing.assert_allclose(found.coef, truth.coef_, rtol=1e-5)
     np.testing.assert_allclose(found.intercept, truth.intercept_, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "model", [PoissonRegressor(), GammaRegressor(), TweedieRegressor(power=1.5)]
+)
+def test_generalized_linear_models_have_a_bound(model):
+    X = RNG.normal(size=(120, 4))
+    t = RNG.poisson(np.exp(X[:, 0])) + 0.5
+    # without a penalty: theirs is for the mean loss, so refits would weight it otherwise
+    model.set_params(alpha=0, **EXACT)
+    fitted = InfluenceFunction(output="prediction").fit(clone(model).fit(X, t), X, t)
+    for rows in ([0], np.arange(12), np.argsort(-t)[:12]):
+        kept = np.setdiff1d(np.arange(120), rows)
+        truth = clone(model).fit(X[kept], t[kept]).predict(X[:20])
+        step = fitted.predict_without(rows, X[:20], refit=False)
+        assert (np.abs(step.outputs - truth) <= step.bound * (1 + 1e-9) + 1e-8).all()
+        solved = fitted.predict_without(rows, X[:20], refit=True)
+        np.testing.assert_allclose(solved.outputs, truth, rtol=1e-7)
+
+
+@pytest.mark.parametrize("power", [1.0, 1.3, 1.8, 2.0])
+def test_the_second_derivative_of_a_deviance_changes_at_most_by_its_constant(power):
+    """The bound of these models rests on a known constant, not on a look at some points."""
+    z = torch.linspace(-6, 6, 500, dtype=torch.float64, requires_grad=True)
+    loss, most = DevianceLoss(power), 0.0
+    for target in (0.1, 1.0, 30.0):
+        values = loss.terms(z, torch.full_like(z, target)).sum()
+        (first,) = torch.autograd.grad(values, z, create_graph=True)
+        (second,) = torch.autograd.grad(first.sum(), z, create_graph=True)
+        (third,) = torch.autograd.grad(second.sum(), z)
+        most = max(most, float((third.abs() / second).detach().max()))
+    assert most <= _relative_change(loss) * (1 + 1e-9) and _relative_change(loss) <= most + 0.01
 
 
 def test_least_squares_needs_no_refit():

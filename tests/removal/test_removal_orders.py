@@ -145,6 +145,77 @@ def test_rows_with_a_high_leverage_are_named():
         assert (even * np.linalg.pinv(even).T).sum(1).max() < 0.4
         model = LinearRegression().fit(even, T)
         InfluenceFunction(output="prediction").fit(model, even, T).score(even[:2])
+        for other in ("fisher", "ekfac"):  # whose products are no leverages
+            InfluenceFunction(other).fit(LinearRegression().fit(lone, T), lone, T).score(lone, T)
+
+
+LONE = np.c_[B, np.arange(len(B)) == 5].astype(float)
+ONCE = LogisticRegression(C=1e4, **EXACT).fit(LONE, L)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda f: f.score(LONE[:2], L[:2]),
+        lambda f: f.top_k(LONE[:2], L[:2], k=3),
+        lambda f: f.transform(LONE[:2], L[:2]),
+    ],
+)
+def test_every_list_of_scores_warns_of_leverage_once(ask):
+    influence = InfluenceFunction().fit(ONCE, LONE, L)
+    with pytest.warns(LeverageWarning, match="logistic|LogisticRegression"):
+        ask(influence)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ask(influence)
+
+
+def test_groups_warn_of_leverage_unless_they_are_removed_exactly():
+    groups = np.where(np.arange(len(B)) == 5, "alone", "others")
+    first = GroupAttributor(InfluenceFunction(output="margin"))
+    with pytest.warns(LeverageWarning, match="to first order"):
+        first.fit(ONCE, LONE, L, groups=groups).score(LONE[:2], L[:2])
+    for order in ("leverage", "newton"):
+        exact = GroupAttributor(InfluenceFunction(output="margin"), removal_order=order)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            exact.fit(ONCE, LONE, L, groups=groups).score(LONE[:2], L[:2])
+
+
+@pytest.mark.parametrize("output", ["prediction", "coef"])
+def test_exact_orders_name_rows_without_which_the_model_is_not_determined(output):
+    lone = np.c_[A, np.arange(len(A)) == 5]
+    model = LinearRegression().fit(lone, T)
+    exact = InfluenceFunction(output=output, removal_order="newton").fit(model, lone, T)
+    asked = [10] if output == "coef" else lone[:7]
+    with pytest.warns(LeverageWarning, match=r"1\.2% of the training rows have a leverage of 1"):
+        scores = exact.score(asked)
+    assert np.abs(scores[-1, 5] if output == "coef" else scores[5, 5]) < 1e-6
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        exact.score(asked)
+
+
+def test_a_model_that_goes_through_all_rows_is_at_its_optimum():
+    wide, t = RNG.normal(size=(20, 30)), RNG.normal(size=20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        influence = InfluenceFunction(output="prediction")
+        influence.fit(LinearRegression().fit(wide, t), wide, t)
+    with pytest.warns(LeverageWarning, match=r"100\.0%"):
+        influence.score(wide[:2])
+
+
+def test_the_warning_begins_at_a_leverage_of_one_half():
+    """A row alone in its level has 1 / (1 + α) of it under a penalty α."""
+    X = np.zeros((40, 2))
+    X[0, 0], X[1:, 1] = 1.0, np.random.default_rng(0).normal(size=39)
+    for alpha, warned in ((0.9, True), (1.1, False)):
+        model = Ridge(alpha, fit_intercept=False).fit(X, T[:40])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            InfluenceFunction(output="prediction").fit(model, X, T[:40]).score(X[:1])
+        assert [w.category for w in caught] == [LeverageWarning] * warned
 
 
 def test_nets_and_other_curvatures_are_refused():

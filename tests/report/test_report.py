@@ -317,6 +317,18 @@ def test_datasets_ensembles_and_several_outputs(rng):
     assert report._content["path"].picture
 
 
+def test_curvature_and_projection_in_use_are_told(rng):
+    X, y = torch.rand(24, 3), torch.rand(24, 2)
+    task = _fitted(nn.Linear(3, 2), X, y)
+    influence = InfluenceFunction("fisher", projection_dim=5, random_state=0)
+    influence.fit(task, X, y)
+    facts = dict(make(influence, X, y)._content["settings"])
+    assert facts["curvature in use"] == "fisher"
+    assert facts["projection in use"].startswith("to 5 of 8 dimensions, rademacher, seed ")
+    exact = InfluenceFunction("fisher").fit(task, X, y)
+    assert "projection in use" not in dict(make(exact, X, y)._content["settings"])
+
+
 def _fitted(net, X, y):
     from influencekit import as_task
 

@@ -315,3 +315,12 @@ def test_wrong_outputs_are_told_before_training(monkeypatch, options, message):
 def test_passive_callbacks_are_accepted():
     net = make_net(callbacks=[EpochScoring("accuracy", name="valid_again")])
     assert_equals_alone(net, stacked(net, n_subsets=2))
+
+
+def test_auto_trains_large_nets_one_by_one(monkeypatch):
+    net, options = make_net(module=Logits), {"n_subsets": 2, "random_state": 0}
+    alone = retrain_on_subsets(net, X, Y, X_QUERY, Y_QUERY, engine="joblib", **options)
+    monkeypatch.setattr(_stacked, "MOST_PARAMETERS", 10)
+    monkeypatch.setattr(_stacked.StackedRetrainer, "run", None)
+    found = retrain_on_subsets(net, X, Y, X_QUERY, Y_QUERY, **options)
+    np.testing.assert_array_equal(found.outputs, alone.outputs)

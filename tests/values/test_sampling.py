@@ -1,5 +1,7 @@
 """Subsets that values draw: their design, errors, when they stop, and what is refused."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
@@ -197,3 +199,35 @@ def test_trainings_are_found_again(tmp_path, monkeypatch):
             found.append((values.score(X[:1], Y[:1]), sum(trained)))
         np.testing.assert_array_equal(found[0][0], found[1][0])
         assert [count for _, count in found][1:] == [0, 4]
+
+
+@pytest.mark.parametrize(
+    "values", [Banzhaf(), Shapley(), LeaveOneOut(), Datamodel()], ids=lambda v: type(v).__name__
+)
+def test_an_interrupted_fit_goes_on_where_it_was(values, tmp_path, monkeypatch):
+    """What was trained before the interruption is not trained again, and changes nothing."""
+    run_jobs, trained = _engines.run_jobs, []
+
+    def counted(job, runs, n_jobs, stop=None):
+        for i, found in enumerate(run_jobs(job, runs, n_jobs)):
+            if i == stop:
+                raise KeyboardInterrupt
+            trained.append(i)
+            yield found
+
+    values.set_params(random_state=0)
+    if "n_trainings" in values.get_params():
+        values.set_params(n_trainings=20)
+    data = {"X_query": X[:1], "y_query": Y[:1]}
+    whole = values.set_params(cache_dir=tmp_path / "one").fit(MODEL, X, Y, **data).score(X[:1])
+    monkeypatch.setattr(_engines, "run_jobs", partial(counted, stop=5))
+    values.set_params(cache_dir=tmp_path / "two")
+    with pytest.raises(KeyboardInterrupt):
+        values.fit(MODEL, X, Y, **data)
+    monkeypatch.setattr(_engines, "run_jobs", counted)
+    resumed = values.fit(MODEL, X, Y, **data).score(X[:1])
+    np.testing.assert_array_equal(resumed, whole)
+    in_two_parts = len(trained)
+    trained.clear()
+    values.set_params(cache_dir=tmp_path / "three").fit(MODEL, X, Y, **data)
+    assert in_two_parts == len(trained) > 5

@@ -93,19 +93,23 @@ class FittedRun(Fitted):
         blocks = chunks(n, n, _BLOCK)
         return np.concatenate([np.diagonal(own.scores(self.train.take(r))[:, r]) for r in blocks])
 
+    def holding(self, parts: Sequence[Any]) -> FittedRun:
+        """The same run with other parts, without its training examples."""
+        return self._with(parts=list(parts), members=[], train=None)
+
     def paths(self, queries: Examples) -> list[DampingPath]:
         """Damping path of the queries at each checkpoint."""
-        return [part.path(queries) for part, queries in self._asked(queries)]
+        return [part.path(queries) for part, queries in self.asked(queries)]
 
     def _mean(self, queries: Examples) -> np.ndarray:
         """Mean over checkpoints of the scores of some queries."""
         total: Any = 0.0
-        for part, asked in self._asked(queries):
+        for part, asked in self.asked(queries):
             scores = part.scores(asked)
             total = total + (unit_rows(scores) if self.slopes == "unit" else scores)
         return total / len(self.parts)
 
-    def _asked(self, queries: Examples) -> Iterator[tuple[Any, Examples]]:
+    def asked(self, queries: Examples) -> Iterator[tuple[Any, Examples]]:
         """Each checkpoint's part, with the output and the queries that it is asked about."""
         if self.output is None:
             return ((part, queries) for part in self.parts)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
+from torch import Tensor
 
 from influencekit._fitted import (
     gradient_engine,
@@ -14,12 +17,52 @@ from influencekit._fitted import (
 )
 from influencekit.base import Fitted
 from influencekit.data._examples import Examples
+from influencekit.gradients._gradients import Gradients
 from influencekit.models._task import Task
 
-__all__ = ["FirstOrder"]
+__all__ = ["FirstOrder", "ProductsWithTraining"]
+
+#: Bytes of training gradients that all fitted objects of this process may keep for later queries.
+_ROOM = 2**29
+_KEPT: WeakSet[Gradients] = WeakSet()
+_KEPT_LOCK = Lock()
 
 
-class FirstOrder(Fitted):
+class ProductsWithTraining(Fitted):
+    """Dot products of queries' gradients with the training gradients, kept where they are few.
+
+    Parameters
+    ----------
+    train : Gradients
+    output : str or callable
+    """
+
+    def __init__(self, train: Gradients, output: Any):
+        self.train, self.output = train, output
+        self._held: Gradients | None = None
+
+    def products(self, queries: Examples) -> tuple[Gradients, Tensor]:
+        """The queries' gradients, and their dot products with the training gradients, float64."""
+        if self._held is None:
+            self._held = self._kept()
+        gradients = query_gradients(self.train.engine, self.output, queries)
+        return gradients, gradients.dot(self._held, products=self.train.sample.dtype)
+
+    def _kept(self) -> Gradients:
+        room = min(_ROOM, self.train.engine.max_memory // 4)
+        with _KEPT_LOCK:
+            room -= sum(other.nbytes for other in _KEPT)
+        held = self.train.held(room)
+        if held.parts is not None:
+            with _KEPT_LOCK:
+                _KEPT.add(held)
+        return held
+
+    def __getstate__(self) -> dict:
+        return {**vars(self), "_held": None}
+
+
+class FirstOrder(ProductsWithTraining):
     """``-rate <∇f_i, ∇loss_j> w_j / mean(w)`` of queries and training examples.
 
     Parameters
@@ -32,15 +75,15 @@ class FirstOrder(Fitted):
     """
 
     def __init__(self, attributor: Any, task: Task, train: Examples, rate: float = 1.0):
-        self.output = attributor.output
-        self.train = training_gradients(gradient_engine(attributor, task), train)
+        engine = gradient_engine(attributor, task)
+        super().__init__(training_gradients(engine, train), attributor.output)
+        self.rate = rate
         weights = training_weights(task, train)
         self.weights = rate * weights / weights.mean()
 
     def scores(self, queries: Examples) -> np.ndarray:
-        gradients = query_gradients(self.train.engine, self.output, queries)
         # -rate <∇f_i, ∇loss_j> w_j / mean(w)
-        return (-gradients.dot(self.train) * self.weights).cpu().numpy()
+        return (-self.products(queries)[1] * self.weights).cpu().numpy()
 
     def self_scores(self) -> np.ndarray:
         """Weighted squared norm of every training gradient, (n_train,)."""

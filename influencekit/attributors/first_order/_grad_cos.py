@@ -12,9 +12,9 @@ from influencekit._fitted import (
     GRADIENT_CONSTRAINTS,
     LAYERS,
     gradient_engine,
-    query_gradients,
     training_gradients,
 )
+from influencekit.attributors.first_order._first_order import ProductsWithTraining
 from influencekit.base import BaseAttributor, Fitted
 from influencekit.data._examples import Examples
 from influencekit.gradients._gradients import Gradients
@@ -97,7 +97,7 @@ class GradCos(BaseAttributor):
         return Cosines(training_gradients(gradient_engine(self, task), train), self.output)
 
 
-class Cosines(Fitted):
+class Cosines(ProductsWithTraining):
     """Cosines of query gradients with the training gradients of one model.
 
     Parameters
@@ -107,12 +107,12 @@ class Cosines(Fitted):
     """
 
     def __init__(self, train: Gradients, output: Any):
-        self.train, self.output = train, output
+        super().__init__(train, output)
         self.train_norms = train.squared_norms().sqrt()
 
     def scores(self, queries: Examples) -> np.ndarray:
-        gradients = query_gradients(self.train.engine, self.output, queries)
-        products, norms = gradients.dot(self.train), gradients.squared_norms().sqrt()
+        gradients, products = self.products(queries)
+        norms = gradients.squared_norms().sqrt()
         scale = norms[:, None] * self.train_norms
         # -<∇f_i, ∇loss_j> / (‖∇f_i‖ ‖∇loss_j‖)
         cosine = torch.where(scale > 0, -products / torch.where(scale > 0, scale, 1.0), 0.0)

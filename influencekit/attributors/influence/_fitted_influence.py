@@ -22,6 +22,7 @@ from influencekit.exceptions import LeverageWarning, NotStationaryWarning, warn_
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._gradients import Gradients
 from influencekit.models._task import Task
+from influencekit.models.losses._elementwise import SquaredError
 from influencekit.removal._linear_fit import LinearFit, read_linear
 from influencekit.removal._whitened import Whitened, whitened
 from influencekit.utils.validation import present
@@ -64,6 +65,8 @@ class FittedInfluence(DampedFitted):
         self.task, self.curvature = task, curvature
         self.engine = curvature.problem.engine if engine is None else engine
         self.gradient_ratio, self.output = gradient_ratio, output
+        #: Whether gradients are taken at the fitted model, where leverage is known.
+        self.looks_at_leverage = True
         #: Share of rows with a high leverage, once it is known; for all copies of this.
         self.shares: list[float] = []
 
@@ -87,6 +90,7 @@ class FittedInfluence(DampedFitted):
                 f"{type(self.curvature).__name__}.products returned a {type(products).__name__}; "
                 "it must return a Tensor (n_queries, n_train)."
             )
+        self.warn_of_leverage()
         # -<∇f_i, (A + λI)⁻¹ ∇loss_j> w_j/W
         weights = self.curvature.problem.example_weights
         return products.mul_(-weights.to(products)).cpu().double().numpy()
@@ -114,7 +118,8 @@ class FittedInfluence(DampedFitted):
         block H of the hat matrix: with one output it is the row's leverage. For "ggn" only.
         """
         problem, task = self.curvature.problem, self.task
-        if not task.convex or not isinstance(self.curvature, Spectrum) or self.shares:
+        looked_at = self.curvature.name == "ggn" and isinstance(self.curvature, Spectrum)
+        if not (self.looks_at_leverage and task.convex and looked_at) or self.shares:
             return
         self.shares.append(_high_share(problem, self.curvature.self_products(self.damping)))
         if self.shares[0] > 0:
@@ -145,10 +150,9 @@ def _high_share(problem: CurvatureProblem, products: Tensor) -> float:
     task, high = problem.engine.task, 0
     # ∇lossᵀ A⁻¹ ∇loss w/W = cᵀ H c
     sizes = products.double().cpu() * problem.example_weights.cpu()
-    for batch in problem.examples.batches(4096):
+    for batch, outputs in problem.engine.passes(problem.examples, 4096):
         targets = present(batch.targets, "training targets")
-        with torch.no_grad():
-            factor = task.loss.hessian_factor(task.forward(batch.inputs), targets)
+        factor = task.loss.hessian_factor(outputs, targets)
         if factor.coordinates is not None:
             squares = factor.coordinates.square().sum(1).double().cpu()
             high += int((sizes[batch.rows] > HIGH_LEVERAGE * squares * (1 + 1e-9)).sum())
@@ -180,7 +184,7 @@ def warn_unless_stationary(ratio: float, problem: CurvatureProblem) -> None:
     task = problem.engine.task
     if task.convex and not isinstance(task.estimator, BASE_SGD) and ratio > SOLVED:
         met = _meets_tolerance(problem)
-        if met and ratio <= SOLVED_TO_TOLERANCE:
+        if (met and ratio <= SOLVED_TO_TOLERANCE) or _interpolates(problem):
             return
         warn_user(
             f"The training gradient of {task.name} is {ratio:.2g} times the size of one example's "
@@ -223,6 +227,21 @@ def _meets_tolerance(problem: CurvatureProblem) -> bool:
     if isinstance(task.module, CenteredLinear):
         gradient = to_raw(gradient[None], task.module)[0]
     return bool(gradient.abs().max() <= tolerance)
+
+
+def _interpolates(problem: CurvatureProblem) -> bool:
+    """Whether residuals of a least-squares model, and so its gradients, are rounding."""
+    task, residuals, sizes = problem.engine.task, 0.0, 0.0
+    if not isinstance(task.loss, SquaredError):
+        return False
+    for batch in problem.examples.batches(4096):
+        targets = present(batch.targets, "training targets").double()
+        with torch.no_grad():
+            outputs = task.forward(batch.inputs).double()
+        residuals += float((outputs - targets.reshape(outputs.shape)).square().sum())
+        sizes += float(targets.square().sum())
+    dtype = getattr(getattr(task.estimator, "coef_", None), "dtype", np.float64)
+    return residuals <= (1e3 * np.finfo(dtype).eps) ** 2 * sizes
 
 
 def _likely_cause(task: Task, met: bool) -> str:

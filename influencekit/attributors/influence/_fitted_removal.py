@@ -8,10 +8,11 @@ import numpy as np
 
 from influencekit.attributors.influence._fitted_influence import FittedInfluence
 from influencekit.data._examples import Examples
+from influencekit.exceptions import LeverageWarning, warn_user
 from influencekit.removal._effects import LinearQueries, read_queries
-from influencekit.removal._whitened import Whitened, whitened
+from influencekit.removal._whitened import ALONE, Whitened, whitened
 
-__all__ = ["FittedRemoval"]
+__all__ = ["FittedRemoval", "coefficient_effects"]
 
 
 class FittedRemoval(FittedInfluence):
@@ -43,8 +44,19 @@ class FittedRemoval(FittedInfluence):
     def warn_of_leverage(self) -> None:
         if self.order == "first":
             super().warn_of_leverage()
+        elif not self.shares:
+            self.shares.append(float(np.mean(self.white.leverages > ALONE)))
+            if self.shares[0] > 0:
+                warn_user(
+                    f"{self.shares[0]:.1%} of the training rows have a leverage of 1: the data do "
+                    f"not determine {self.task.name} without one of them (a row alone in its "
+                    f"level, or as many columns as rows). Where only such a row decides, the model "
+                    f"is taken to stay, with a score near 0. Fit the model with a penalty.",
+                    LeverageWarning,
+                )
 
     def scores(self, queries: Examples) -> np.ndarray:
+        self.warn_of_leverage()
         return self._effects(self._read(queries), self.white.steps(self.order))
 
     def self_scores(self) -> np.ndarray:
@@ -63,10 +75,8 @@ class FittedRemoval(FittedInfluence):
 
     def coefficient_scores(self) -> np.ndarray:
         """``coef - coef without``, (k·d, n_train), on raw features, output by output."""
-        moved = self.white.basis @ self.white.steps(self.order).T
-        k, d = self.linear.theta.shape
-        raw = self.linear.raw(moved.T.reshape(-1, k, d)).reshape(-1, k * d)
-        return -raw.T
+        self.warn_of_leverage()
+        return coefficient_effects(self.white, self.white.steps(self.order))
 
     def _read(self, queries: Examples) -> LinearQueries:
         return read_queries(self.white, queries, self.output)
@@ -75,3 +85,10 @@ class FittedRemoval(FittedInfluence):
         if self.order == "newton":
             return queries.evaluated(steps)
         return queries.linearized(steps)
+
+
+def coefficient_effects(white: Whitened, steps: np.ndarray) -> np.ndarray:
+    """``coef - coef without`` of steps (n, q), (k·d, n), on raw features, output by output."""
+    k, d = white.fit.theta.shape
+    moved = (white.basis @ steps.T).T.reshape(-1, k, d)
+    return -white.fit.raw(moved).reshape(-1, k * d).T

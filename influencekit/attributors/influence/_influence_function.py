@@ -28,12 +28,17 @@ from influencekit.attributors._horizon import (
 )
 from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.attributors.influence._available import has_eigenvalues, is_solved
+from influencekit.attributors.influence._deviations import (
+    coefficient_deviations,
+    score_deviations,
+)
 from influencekit.attributors.influence._fitted_influence import (
     FittedInfluence,
     checked_factorized,
     gradient_ratio,
     warn_unless_stationary,
 )
+from influencekit.attributors.influence._influential_rows import FindsRows
 from influencekit.attributors.influence._predicted_endpoint import predicted_task, unmoved_task
 from influencekit.attributors.influence._removes_rows import (
     RemovesRows,
@@ -48,7 +53,12 @@ from influencekit.curvature._solution import Solution
 from influencekit.curvature._spectrum import DampingPath, Spectrum
 from influencekit.curvature.exact._automatic import automatic_curvature
 from influencekit.curvature.exact._centered_space import with_centered_features
-from influencekit.damping._default import auto_damping, convex_damping, least_damping
+from influencekit.damping._default import (
+    auto_damping,
+    convex_damping,
+    least_damping,
+    needs_no_damping,
+)
 from influencekit.damping._matched import matched_damping
 from influencekit.data._examples import Examples, each
 from influencekit.gradients.projections._make_projection import PROJECTIONS
@@ -62,7 +72,7 @@ from influencekit.utils.validation import Interval, StrOptions, validate_paramet
 __all__ = ["InfluenceFunction"]
 
 
-class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
+class InfluenceFunction(RemovesRows, FindsRows, DampedMixin, BaseAttributor):
     """Predicted effect of leaving a training example out, to first order around the model.
 
     ``score_ij = f_i(θ) - f_i(θ without j) ≈ -<∇f_i, (A + λI)⁻¹ ∇loss_j> w_j / W`` with the
@@ -75,14 +85,16 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
         scores are in units of the output.  "auto" is "ggn" for examples with up to 100 outputs, or
         if its rows fit ``max_memory``.  For more outputs (segmentation, 1,000 classes, language
         models) it is the same with labels drawn from the model, or "fisher" where these rows do
-        not fit either; a warning and ``curvature_.name`` say which.  "fisher" is the empirical
-        Fisher matrix: cheaper, but its scores are right only up to scale.  "cg", "lissa", "arnoldi"
+        not fit either; a warning and ``curvature_.name`` say which.  It is "hessian" where the
+        deviance of a generalized linear model is not convex.  "fisher" is the empirical Fisher
+        matrix: cheaper, but its scores are right only up to scale.  "cg", "lissa", "arnoldi"
         and "nystroem" approximate "ggn" without forming it; "ekfac", "kfac", "logra" and "datainf"
         approximate it by blocks of layers; "hessian" is the dense Hessian.  Objects of
         ``influencekit.curvature`` have parameters of their own.
     damping : float, "auto" or "matched", default="auto"
         λ, added to the curvature of the *mean* loss, in addition to the model's own penalty.
-        "auto" is 0 for scikit-learn's linear models, whose objective is convex.  For other models
+        "auto" is 0 for scikit-learn's linear models: those with a convex objective, and
+        generalized linear models at another minimum.  For other models
         it is the λ at which scores have a mean cosine of 0.57 with those of :class:`GradDot` and ξ
         is at least 0.3. For a classifier that was stopped before its optimum, the effective
         dimension is also capped by the effective sample size; see Notes.  "matched" is ``1 /
@@ -262,6 +274,7 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
         if self.at == "corrected":  # the output's gradient stays where the model is
             asked = gradient_engine(self, unmoved_task(engine.task))
         fitted = FittedInfluence(task, factorized, gradient_ratio(problem), self.output, asked)
+        fitted.looks_at_leverage = self.at == "model"
         if self.at == "model":
             warn_unless_stationary(fitted.gradient_ratio, problem)
         if self.removal_order != "first" or self.output == "coef":
@@ -269,13 +282,14 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
         return self._at(fitted, self.damping)
 
     @with_gradients
-    def score(self, X: Any, y: Any = None) -> np.ndarray:
-        if isinstance(self.output, str) and self.output == "coef":
-            return coefficient_scores(self, X)
-        scores = self._all_scores(self._queries(X, y))
-        for fitted in self.fitted_ if self.at == "model" else []:
-            fitted.warn_of_leverage()
-        return scores
+    def score(self, X: Any, y: Any = None, *, return_std: bool = False) -> Any:
+        queries = X if self.output == "coef" else self._queries(X, y)
+        scores = coefficient_scores(self, X) if self.output == "coef" else self._all_scores(queries)
+        return (scores, self._all_stds(queries)) if return_std else scores
+
+    def _all_stds(self, queries: Any) -> np.ndarray:
+        deviations = coefficient_deviations if self.output == "coef" else score_deviations
+        return deviations(self, queries)
 
     def _point(self, task: Task, train: Examples, shares: Tensor, penalty: Tensor) -> Task:
         """The model at whose parameters gradients and curvature are taken."""
@@ -316,7 +330,7 @@ class InfluenceFunction(RemovesRows, DampedMixin, BaseAttributor):
 
     def _named_damping(self, name: str, fitted: Any) -> float:
         if name == "auto":
-            if fitted.task.convex and self.at == "model":
+            if self.at == "model" and needs_no_damping(fitted.task, fitted.gradient_ratio):
                 return convex_damping(fitted.curvature)
             damping = auto_damping(fitted.curvature)
             if self.at != "model" or not isinstance(fitted.curvature, Spectrum):

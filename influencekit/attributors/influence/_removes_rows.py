@@ -18,7 +18,7 @@ from influencekit.removal._without import Removal, model_without, removed_rows
 from influencekit.utils._suggest import did_you_mean
 from influencekit.utils._torch import with_gradients
 
-__all__ = ["RemovesRows", "coefficient_scores", "exact_removal"]
+__all__ = ["RemovesRows", "check_own_hessian", "coefficient_scores", "exact_removal"]
 
 
 def exact_removal(attributor: Any, fitted: FittedInfluence) -> FittedRemoval:
@@ -33,6 +33,12 @@ def exact_removal(attributor: Any, fitted: FittedInfluence) -> FittedRemoval:
     """
     order = attributor.removal_order
     argument = "output='coef'" if order == "first" else f"removal_order={order!r}"
+    check_own_hessian(attributor, argument, fitted.task)
+    return FittedRemoval(fitted, order)
+
+
+def check_own_hessian(attributor: Any, argument: str, task: Task) -> None:
+    """Refuse settings under which scores are not by the Hessian of a linear model."""
     accepted = {"curvature": ("auto", "ggn"), "at": ("model",), "projection_dim": (None,)}
     for name, values in accepted.items():
         given = getattr(attributor, name)
@@ -41,8 +47,7 @@ def exact_removal(attributor: Any, fitted: FittedInfluence) -> FittedRemoval:
                 f"{argument}: removes rows of a linear model by its own Hessian, but {name} is "
                 f"{given!r}; accepted is {name}={values[-1]!r}."
             )
-    check_linear(fitted.task, argument)
-    return FittedRemoval(fitted, order)
+    check_linear(task, argument)
 
 
 def coefficient_scores(attributor: Any, names: Any) -> np.ndarray:

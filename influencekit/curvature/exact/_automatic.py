@@ -12,10 +12,18 @@ from influencekit.curvature._problem import (
     drawn_seed,
 )
 from influencekit.curvature._spectrum import Spectrum
-from influencekit.curvature.exact._exact import EmpiricalFisher, GaussNewton, decompose
+from influencekit.curvature.exact._exact import (
+    LARGEST_EXACT,
+    EmpiricalFisher,
+    GaussNewton,
+    decompose,
+)
+from influencekit.curvature.exact._hessian import Hessian
 from influencekit.exceptions import ProjectionWarning, warn_user
 from influencekit.gradients._cotangents import sampled_cotangent
+from influencekit.models._task import Task
 from influencekit.models.losses._custom import CustomLoss
+from influencekit.models.losses._deviance import DevianceLoss
 from influencekit.utils._long_work import format_bytes
 from influencekit.utils.validation import Interval
 
@@ -71,9 +79,12 @@ def automatic_curvature(problem: CurvatureProblem) -> Curvature:
     Curvature
         Gauss-Newton for up to 100 outputs an example, or if its rows fit ``max_memory``; else with
         labels drawn from the model, if those rows fit; else the empirical Fisher matrix. The last
-        two with a line that says so.
+        two with a line that says so.  The Hessian for a generalized linear model whose deviance is
+        not convex.
     """
     engine = problem.engine
+    if problem.projection_dim is None and _is_not_convex(engine.task):
+        return Hessian()
     first = next(iter(problem.examples.batches(1)))
     m = engine.task.forward(first.inputs).numel()
     if m <= MANY_OUTPUTS or _is_affordable(problem, m):
@@ -93,6 +104,12 @@ def automatic_curvature(problem: CurvatureProblem) -> Curvature:
         ProjectionWarning,
     )
     return chosen
+
+
+def _is_not_convex(task: Task) -> bool:
+    """Whether it is a generalized linear model whose deviance has negative curvature somewhere."""
+    small = task.n_parameters <= LARGEST_EXACT
+    return small and isinstance(task.loss, DevianceLoss) and not task.loss.convex
 
 
 def _row_bytes(problem: CurvatureProblem, per_example: int) -> int:

@@ -21,6 +21,7 @@ from influencekit.curvature._problem import Curvature, CurvatureRows
 from influencekit.curvature._spectrum import CoordinateSpectrum
 from influencekit.curvature.exact._unheld import with_train
 from influencekit.data._examples import Examples
+from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.gradients._gradients import Gradients
 from influencekit.models._task import Task
 
@@ -34,10 +35,12 @@ __all__ = [
 
 #: Largest number of parameters for which features are centered: takes about one second.
 LARGEST_CENTERED = 1_000
+#: The same where otherwise rounding would dominate the direction of a column: about ten seconds.
+LARGEST_FAR = 2_000
 #: A column counts as constant if its spread is below this many rounding errors of its mean.
 CONSTANT = 16.0
-#: Mean of a sparse column, in units of its spread, up to which it is centered after its products.
-LARGEST_SPARSE_MEAN = 1e3
+#: Mean of a column, in units of its spread, up to which products with it are right to rounding.
+LARGEST_MEAN = 1e3
 
 
 def with_centered_features(
@@ -55,17 +58,45 @@ def with_centered_features(
     Returns
     -------
     Task
-        The task with centered features; any other model is returned unchanged.
+        The task with centered features; any other model is returned unchanged.  Above 1,000
+        parameters that takes long, so features are centered only where the mean of a column is far
+        above its spread; above 2,000 parameters a warning says so instead.
     """
     p = task.n_parameters
     projects = projection_dim is not None and projection_dim < p
-    if not curvature.centers or projects or p > LARGEST_CENTERED or not can_center(task):
+    if not curvature.centers or projects or not can_center(task):
         return task
     if train.sparse_matrix is not None:
         means, spread = _sparse_columns(train)
-        keeps = bool((means.abs() <= LARGEST_SPARSE_MEAN * spread).all())
-        return centered(task, means, keeps)
-    return centered(task, _column_means(train))
+    else:
+        means, spread = _columns(train)
+    far = (means.abs() > LARGEST_MEAN * spread) & (spread > _rounding(means))
+    if p <= LARGEST_CENTERED or (p <= LARGEST_FAR and far.any()):
+        exact = bool((means.abs() <= LARGEST_MEAN * spread).all())
+        return centered(task, means, exact and train.sparse_matrix is not None)
+    if far.any():
+        _warn_of_far_columns(task, (means.abs() / spread).where(far, torch.zeros(())))
+    return task
+
+
+def _rounding(means: Tensor) -> Tensor:
+    """Spread below which a column counts as constant."""
+    return CONSTANT * torch.finfo(means.dtype).eps * means.abs()
+
+
+def _warn_of_far_columns(task: Task, ratios: Tensor) -> None:
+    """Say which column's direction is lost by rounding."""
+    worst, n_far = int(ratios.argmax()), int((ratios > 0).sum())
+    names = task.feature_names_in
+    name = worst if names is None or len(names) != len(ratios) else repr(str(names[worst]))
+    others = f", as have {n_far - 1} more" if n_far > 1 else ""
+    warn_user(
+        f"Column {name} of {task.name} has a mean {float(ratios[worst]):.2g} times its spread"
+        f"{others}. With {task.n_parameters:,} parameters features are not centered here, so "
+        f"rounding may dominate scores in this direction. Scale the features before the fit "
+        f"(StandardScaler), or use at most {LARGEST_FAR:,} parameters.",
+        InfluenceKitWarning,
+    )
 
 
 def _sparse_columns(examples: Examples) -> tuple[Tensor, Tensor]:
@@ -80,13 +111,16 @@ def _sparse_columns(examples: Examples) -> tuple[Tensor, Tensor]:
     return means, (torch.as_tensor(squares) / n - means.square()).clamp_min(0.0).sqrt()
 
 
-def _column_means(examples: Examples, batch_size: int = 4096) -> Tensor:
-    """Mean of each feature, float64."""
+def _columns(examples: Examples, batch_size: int = 4096) -> tuple[Tensor, Tensor]:
+    """Mean and spread of each feature, float64."""
     first = next(iter(examples.batches(1))).inputs[0].double()
-    sums = torch.zeros_like(first)
+    sums, squares, n = torch.zeros_like(first), torch.zeros_like(first), len(examples)
     for batch in examples.batches(batch_size):
-        sums += (batch.inputs.double() - first).sum(0)
-    return first + sums / len(examples)
+        moved = batch.inputs.double() - first
+        sums += moved.sum(0)
+        squares += moved.square().sum(0)
+    # x₁ + Σ (x - x₁) / n, and √(Σ (x - x₁)² / n - (μ - x₁)²)
+    return first + sums / n, (squares / n - (sums / n).square()).clamp_min(0.0).sqrt()
 
 
 class CenteredLinear(nn.Sequential):
@@ -171,7 +205,7 @@ def centered(task: Task, means: Tensor, keeps_sparse: bool = False) -> Task:
     return replace(task, module=CenteredLinear(task.module, means, keeps_sparse).eval())
 
 
-@dataclass
+@dataclass(repr=False)  # in one line, as all curvatures
 class CenteredSpectrum(CoordinateSpectrum):
     """Spectrum of a linear model's own parameters, for gradients in the centered ones.
 

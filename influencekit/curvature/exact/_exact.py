@@ -249,7 +249,7 @@ def decompose(curvature: CurvatureRows) -> CoordinateSpectrum:
 # -- in the space of parameters, or of their projection ----------------------------------------
 
 
-@dataclass
+@dataclass(repr=False)  # in one line, as all curvatures
 class ParameterSpectrum(CoordinateSpectrum):
     """Spectrum whose eigenvectors live in (possibly projected) parameter space.
 

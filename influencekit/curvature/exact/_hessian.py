@@ -103,7 +103,7 @@ class Hessian(Curvature, name="hessian"):
         return spectrum
 
 
-@dataclass
+@dataclass(repr=False)  # in one line, as all curvatures
 class HessianSpectrum(ParameterSpectrum):
     """Spectrum with negative eigenvalues, and how they are treated.
 

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-@dataclass
+@dataclass(repr=False)  # in one line, as all curvatures
 class SampleSpectrum(CoordinateSpectrum):
     """Spectrum whose eigenvectors combine curvature rows and parameters with a different penalty.
 

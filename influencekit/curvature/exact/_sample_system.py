@@ -91,8 +91,13 @@ class SampleSystem(Spectrum):
         solved = self._solved(damping)
         if solved is None:
             return self.decomposed.products(queries, damping)
-        n, curvature = self.curvature.rows.n_rows, self.curvature
+        curvature = self.curvature
         found = span_products(curvature.rows, curvature.weights, self.nonuniform, queries)
+        return self._with_train(found, solved)
+
+    def _with_train(self, found: Tensor, solved: _Solved) -> Tensor:
+        """Products with the training gradients, (m, n), from those ``found`` with [B̃; E]."""
+        n, curvature = self.curvature.rows.n_rows, self.curvature
         entries, bias = found[:, n:], self.gram[:n, n:]
         # G_w B̃_wᵀ Q⁻¹, (m, N)
         inside = torch.cholesky_solve((found[:, :n] - entries @ bias.mT).mT, solved.factor).mT
@@ -128,10 +133,17 @@ class SampleSystem(Spectrum):
         inverse = torch.linalg.pinv(complement, rtol=self.tolerance, hermitian=True)
         return _Solved(factor, beside, inverse, shift)
 
-    # -- what needs eigenvalues --------------------------------------------------------------
-
     def self_products(self, damping: float) -> Tensor:
-        return self.decomposed.self_products(damping)
+        solved = self._solved(damping)
+        if solved is None:
+            return self.decomposed.self_products(damping)
+        n, curvature = self.curvature.rows.n_rows, self.curvature
+        # ∇loss_j [B̃; E]ᵀ = Σ_r (c_jr / √ω_jr) b̃_jr [B̃; E]ᵀ
+        found = self.gram[:n] * loss_shares(curvature)[:, None]
+        found = found.unflatten(0, (len(curvature.rows), -1)).sum(1)
+        return self._with_train(found, solved).diagonal()
+
+    # -- what needs eigenvalues --------------------------------------------------------------
 
     def path(self, queries: Gradients) -> DampingPath:
         return self.decomposed.path(queries)

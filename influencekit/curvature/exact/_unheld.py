@@ -16,7 +16,7 @@ from influencekit.utils._long_work import chunks
 __all__ = ["UnheldSpectrum", "with_train"]
 
 
-@dataclass
+@dataclass(repr=False)  # in one line, as all curvatures
 class UnheldSpectrum(CoordinateSpectrum):
     """Spectrum of a linear model whose sparse gradients are small beside their coordinates.
 

@@ -209,7 +209,7 @@ class LissaCurvature(IterativeCurvature):
     def _too_long(self, needed: float, scale: float, damping: float, so_far: str = "") -> Exception:
         least = log(1 / self.rtol) * scale / LONGEST - self.smallest_
         return ResourceError(
-            f"LiSSA needs about {needed:,.0f} terms to bring the residual below rtol={self.rtol:g} "
+            f"LiSSA needs about {needed:.2g} terms to bring the residual below rtol={self.rtol:g} "
             f"at damping={damping:.3g}, more than {LONGEST:,}.{so_far} Use a damping above "
             f"{least:.2g}, ConjugateGradient(), which needs a few dozen products, or give depth: a "
             "shorter series acts like more damping."

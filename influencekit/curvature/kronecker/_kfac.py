@@ -16,11 +16,12 @@ from influencekit.curvature._spectrum import sample_rows
 from influencekit.curvature.kronecker._bases import BlockBasis
 from influencekit.curvature.kronecker._moments import BlockMoments, moments_of
 from influencekit.curvature.kronecker._spectrum import KroneckerSpectrum
-from influencekit.curvature.kronecker._store import keep, rotate, rotated
+from influencekit.curvature.kronecker._store import keep, most_rows, rotate, rotated
 from influencekit.gradients._cotangents import ggn_cotangent, loss_cotangent, sampled_cotangent
 from influencekit.gradients._features import GradientFeatures
 from influencekit.gradients._gradients import Gradients
 from influencekit.gradients.blocks._base import BlockSpec
+from influencekit.gradients.layers._layers import Layer
 from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["EKFAC", "KFAC"]
@@ -71,7 +72,7 @@ class KroneckerCurvature(Curvature):
         coordinates = coordinates.map(partial(rotate, bases=bases))
         made = self._corrected(problem, rows, bases, data)
         sizes = train.squared_norms(train.engine.task.dtype)
-        kept = keep(coordinates, made, sample_rows(sizes), room)
+        kept = keep(coordinates, made, sample_rows(sizes, most_rows(coordinates)), room)
         table = data.clone()
         for basis in bases.values():
             own = torch.cat([problem.penalty[columns] for columns in basis.spec.columns])
@@ -228,7 +229,10 @@ def _find_bases(problem: CurvatureProblem, rows: Gradients) -> tuple[dict[str, B
 def _empty_moments(problem: CurvatureProblem, features: GradientFeatures) -> dict:
     """Empty sums for all blocks, with their coordinates one after the other."""
     task, layers = problem.engine.task, problem.engine.layout(problem.examples)
-    embeddings = {la.name for la in layers.layers if isinstance(la.module, nn.Embedding)}
+    kinds = (nn.Embedding, nn.EmbeddingBag)
+    embeddings = {
+        la.name for la in layers.layers if isinstance(la, Layer) and isinstance(la.module, kinds)
+    }
     like = torch.empty(0, dtype=task.dtype, device=task.device)
     moments, start = {}, 0
     for name, block in features.blocks.items():

@@ -23,7 +23,7 @@ from influencekit.curvature._spectrum import (
 )
 from influencekit.curvature.kronecker._bases import BlockBasis
 from influencekit.curvature.kronecker._scores import Tile, add_products, plan_tiles
-from influencekit.curvature.kronecker._store import rotate
+from influencekit.curvature.kronecker._store import most_rows, multiplied_out, rotate
 from influencekit.gradients._gradients import Gradients
 from influencekit.utils._long_work import chunks
 
@@ -98,14 +98,20 @@ class KroneckerSpectrum(Spectrum):
 
     def train_path(self, rows: Tensor) -> DampingPath:
         queries = self.train.take(rows).held(self.problem.max_memory // 6)
-        return KroneckerPath(self, queries, self.problem.example_weights)
+        return KroneckerPath(self, multiplied_out(queries), self.problem.example_weights)
+
+    @property
+    def most_rows(self) -> int | None:  # type: ignore[override]
+        """Number of rows that a damping is chosen on; None is 2,000."""
+        return most_rows(self.train)
 
     def restrict(self, columns: Tensor) -> Spectrum:
         narrow, kept = copy.copy(self), self.sample
         narrow.problem = self.problem.take(columns)
-        if kept is None or not torch.equal(columns, sample_rows(self.row_sizes())):
+        if kept is None or not torch.equal(columns, sample_rows(self.row_sizes(), self.most_rows)):
             kept = self.train.take(columns).held(self.problem.max_memory // 6, spill=True)
-        narrow.train, narrow.sample, self.sample = kept, None, None
+        narrow.train = multiplied_out(kept)
+        narrow.sample, self.sample = None, None
         narrow._last_plan = None  # noqa: SLF001  a copy of itself
         return narrow
 

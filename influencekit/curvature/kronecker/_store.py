@@ -14,7 +14,10 @@ from influencekit.gradients.blocks._base import Block
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._outer import OuterBlock
 
-__all__ = ["keep", "rotate", "rotated"]
+__all__ = ["keep", "most_rows", "multiplied_out", "rotate", "rotated"]
+
+#: Bytes for dense coordinates of the rows that a damping is chosen on, and the least number.
+_DENSE_ROOM, _LEAST_ROWS = 2**29, 500
 
 
 def rotate(features: GradientFeatures, bases: dict[str, BlockBasis]) -> GradientFeatures:
@@ -30,6 +33,37 @@ def rotated(block: Block, basis: BlockBasis) -> Block:
     if isinstance(block, OuterBlock) and block.length > 1 and dense_is_smaller:
         return DenseBlock.of(block)
     return block
+
+
+def most_rows(coordinates: Gradients) -> int | None:
+    """Rows whose dense coordinates fit, to choose a damping on; None where none are needed."""
+    names = _repeated(coordinates)
+    if not names:
+        return None
+    each = sum(coordinates.sample.blocks[name].dense_bytes for name in names)
+    return max(_LEAST_ROWS, _dense_room(coordinates) // each)
+
+
+def _dense_room(coordinates: Gradients) -> int:
+    return min(_DENSE_ROOM, coordinates.engine.max_memory // 6)
+
+
+def _repeated(coordinates: Gradients) -> set[str]:
+    """Names of the blocks whose rows are sums of several products."""
+    return {
+        name
+        for name, block in coordinates.sample.blocks.items()
+        if isinstance(block, OuterBlock) and block.length > 1
+    }
+
+
+def multiplied_out(kept: Gradients) -> Gradients:
+    """Kept coordinates as dense rows where products of factors would make them again every time."""
+    names = _repeated(kept)
+    each = sum(kept.sample.blocks[name].dense_bytes for name in names)
+    if kept.parts is None or not names or len(kept) * each > _dense_room(kept):
+        return kept
+    return kept.kept([part.mixed(names, part.dtype) for part in kept.parts])
 
 
 def keep(

@@ -29,6 +29,9 @@ from influencekit.utils.validation import Interval, StrOptions
 
 __all__ = ["LoGra", "LoGraSpectrum"]
 
+#: Layers whose inputs have a diagonal second moment.
+_TABLES = (nn.Embedding, nn.EmbeddingBag)
+
 #: Default rank: size of each side of a layer's projected gradient.
 DEFAULT_RANK = 32
 _ROWS = {"ggn": ggn_rows, "fisher": fisher_rows}
@@ -187,7 +190,7 @@ def _factor_bytes(problem: CurvatureProblem, specs: Sequence[BlockSpec]) -> int:
     for spec in specs:
         if spec.is_matrix:
             orders.append(spec.d_in + spec.has_bias)
-            if not isinstance(module.get_submodule(spec.name), nn.Embedding):  # else diagonal
+            if not isinstance(module.get_submodule(spec.name), _TABLES):
                 orders.append(spec.d_out)
     return 8 * (sum(order**2 for order in orders) + 3 * max(orders, default=0) ** 2)
 

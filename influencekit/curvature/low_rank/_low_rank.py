@@ -26,7 +26,7 @@ from influencekit.utils._long_work import format_bytes
 __all__ = ["LowRankSpectrum", "low_rank_spectrum", "require_room", "with_penalty"]
 
 
-@dataclass
+@dataclass(repr=False)  # in one line, as all curvatures
 class LowRankSpectrum(CoordinateSpectrum):
     """Spectrum ``F ≈ U diag(s) Uᵀ`` of a few eigenvectors, plus an exact penalty.
 

@@ -16,6 +16,7 @@ __all__ = [
     "WORKSPACE",
     "Block",
     "BlockSpec",
+    "add_products",
     "row_slice",
     "symmetrize",
     "unit_rows",
@@ -24,6 +25,8 @@ __all__ = [
 
 #: Default number of bytes for the intermediates of one operation.
 WORKSPACE = 2**27
+#: Columns of a product in one precision before it is added to a sum in a finer one.
+_COLUMNS = 2**14
 
 #: ``rows(start, stop)`` of a matrix with one row for each column of the block: matrices too large
 #: for memory are given to :meth:`Block.add_matmul` in this form.
@@ -124,6 +127,16 @@ def symmetrize(specs: tuple[BlockSpec, ...], out: Tensor) -> Tensor:
                 for b in lower.columns:
                     out[b, a] = out[a, b].T
     return out
+
+
+def add_products(left: Tensor, right: Tensor, out: Tensor) -> None:
+    """Add ``left @ rightᵀ`` to ``out``; where its dtype is finer, it sums parts of the product."""
+    if left.dtype == out.dtype:
+        out.addmm_(left, right.mT)
+        return
+    for columns in chunks(left.shape[1], 1, _COLUMNS):
+        # Σ_c G_c H_cᵀ of some columns c at a time
+        out += left[:, columns] @ right[:, columns].mT
 
 
 def unit_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -255,14 +268,16 @@ class Block(ABC):
         workspace: int = WORKSPACE,
         route: str = "auto",  # noqa: ARG002  blocks with factors take it
     ) -> None:
-        """Add the dot products of all rows to ``out`` (n_rows, other.n_rows)."""
-        for right in chunks(other.n_examples, other.dense_bytes, workspace // 2):
-            dense = other[right].dense().T
-            columns = row_slice(right, other.rows_per_example)
-            for left in chunks(self.n_examples, self.dense_bytes, workspace // 2):
-                tile = out[row_slice(left, self.rows_per_example), columns]
-                # G Hᵀ
-                tile.addmm_(self[left].dense(), dense)
+        """Add the dot products of all rows to ``out`` (n_rows, other.n_rows).
+
+        Products are taken in the dtype of the blocks; ``out`` may have a finer one.
+        """
+        for left in chunks(self.n_examples, self.dense_bytes, workspace // 2):
+            dense = self[left].dense()
+            rows = row_slice(left, self.rows_per_example)
+            for right in chunks(other.n_examples, other.dense_bytes, workspace // 2):
+                columns = row_slice(right, other.rows_per_example)
+                add_products(dense, other[right].dense(), out[rows, columns])
 
     @abstractmethod
     def add_matmul(self, rows: RowProvider, out: Tensor, workspace: int = WORKSPACE) -> None:
@@ -270,6 +285,11 @@ class Block(ABC):
 
         Every row of the matrix is requested at most once.
         """
+
+    def put(self, out: Tensor, *, add: bool) -> None:
+        """Write the dense rows to ``out`` (n_examples, rows_per_example, width), or add them."""
+        rows = self.dense().unflatten(0, out.shape[:2])
+        out.add_(rows) if add else out.copy_(rows)
 
     def two_sided(self, outputs: Tensor, inputs: Tensor) -> Tensor:
         """``outputsᵀ G inputs`` of every row, (n_examples, rows_per_example, k_out, k_in).

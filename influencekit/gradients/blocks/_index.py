@@ -11,6 +11,7 @@ from influencekit.gradients.blocks._base import (
     Block,
     BlockSpec,
     RowProvider,
+    add_products,
     row_slice,
     unit_rows,
     weighted_moment,
@@ -72,6 +73,12 @@ class IndexBlock(Block):
         places = index[:, None, :, None].expand(n, rows, self.length, dim)
         return out.scatter_add_(2, places, self.b).flatten(2).flatten(0, 1)
 
+    def put(self, out: Tensor, *, add: bool) -> None:
+        entries = (out if add else out.zero_()).unflatten(2, (self.spec.d_out, self.spec.d_in))
+        places = self.index[:, None, :, None].expand_as(self.b)
+        # Σ_t onehot(e_t) b_tᵀ, in place
+        entries.scatter_add_(2, places, self.b)
+
     def squared_norms(self, workspace: int = WORKSPACE) -> Tensor:
         out = self.b.new_empty(self.n_examples, self.rows_per_example)
         each = self.length**2 * (1 + 2 * self.rows_per_example) * self.b.element_size()
@@ -102,12 +109,11 @@ class IndexBlock(Block):
         r, s = self.rows_per_example, other.rows_per_example
         for right in chunks(other.n_examples, s * size, workspace // 2):
             part = other[right]
-            dense = part.dense_rows(torch.searchsorted(used, part.index), len(used)).T
+            dense = part.dense_rows(torch.searchsorted(used, part.index), len(used))
             for left in chunks(self.n_examples, r * size, workspace // 2):
                 part = self[left]
                 rows = part.dense_rows(torch.searchsorted(used, part.index), len(used))
-                # G Hᵀ
-                out[row_slice(left, r), row_slice(right, s)].addmm_(rows, dense)
+                add_products(rows, dense, out[row_slice(left, r), row_slice(right, s)])
 
     def _add_dot_factors(self, other: IndexBlock, out: Tensor, workspace: int) -> None:
         r, s, t, u = self.rows_per_example, other.rows_per_example, self.length, other.length

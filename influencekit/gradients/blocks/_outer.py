@@ -19,6 +19,9 @@ from influencekit.utils._long_work import chunks
 
 __all__ = ["OuterBlock"]
 
+#: What writing and reading an entry of a product costs, in multiplications of a matrix product.
+_ENTRY = 32
+
 
 class OuterBlock(Block):
     """Gradients ``G[i, r] = Σ_t b[i, r, t] ⊗ (a[i, t], 1)`` of a linear map and its bias.
@@ -72,17 +75,23 @@ class OuterBlock(Block):
     def dense(self) -> Tensor:
         n, rows, d_out = self.n_examples, self.rows_per_example, self.spec.d_out
         d_in, size = self.spec.d_in, self.spec.d_out * self.spec.d_in
+        if self.length > 1 and not self.spec.has_bias:
+            return self._dense_weight().view(n * rows, size)
         out = self.b.new_empty(n, rows, size + d_out * self.spec.has_bias)
         weight = out[:, :, :size].unflatten(2, (d_out, d_in))
         # Σ_t b_t a_tᵀ, followed by Σ_t b_t
         if self.length == 1:
             torch.mul(self.b[:, :, 0, :, None], self.a[:, None, 0, None, :], out=weight)
         else:
-            left = self.b.permute(0, 1, 3, 2).reshape(n, rows * d_out, self.length)
-            weight.copy_(torch.bmm(left, self.a).view(n, rows, d_out, d_in))
+            weight.copy_(self._dense_weight().view(n, rows, d_out, d_in))
         if self.spec.has_bias:
             torch.sum(self.b, dim=2, out=out[:, :, size:])
         return out.flatten(0, 1)
+
+    def _dense_weight(self) -> Tensor:
+        # Σ_t b_t a_tᵀ, (n, R d_out, d_in)
+        left = self.b.mT.flatten(1, 2)
+        return torch.bmm(left, self.a)
 
     def squared_norms(self, workspace: int = WORKSPACE) -> Tensor:
         if self.length == 1:
@@ -119,13 +128,19 @@ class OuterBlock(Block):
             return self._add_dot_single(other, out, workspace)
         return self._add_dot_sequence(other, out, workspace)
 
-    def factors_are_cheaper(self, other: OuterBlock) -> bool:
-        """Whether (a aᵀ) ∘ (b bᵀ) takes fewer operations than dense rows."""
-        spec, n, m = self.spec, self.n_examples, other.n_examples
-        rows = self.rows_per_example * other.rows_per_example
-        factors = n * m * self.length * other.length * (spec.d_in + rows * (spec.d_out + 4))
-        making = self.n_rows * self.length + other.n_rows * other.length
-        return factors <= (n * m * rows + making) * spec.d_in * spec.d_out
+    def factors_are_cheaper(
+        self, other: OuterBlock, n: int | None = None, m: int | None = None
+    ) -> bool:
+        """Whether (a aᵀ) ∘ (b bᵀ) takes less time than dense rows that are made once.
+
+        ``n`` and ``m`` are numbers of examples on both sides, if not those of the blocks.
+        """
+        spec, r, s = self.spec, self.rows_per_example, other.rows_per_example
+        n, m = n or self.n_examples, m or other.n_examples
+        pairs, entry = self.length * other.length, _ENTRY if self.length > 1 else 4
+        factors = n * m * pairs * (spec.d_in + r * s * (spec.d_out + entry))
+        making = n * r * self.length + m * s * other.length
+        return factors <= (n * m * r * s + making) * spec.d_in * spec.d_out
 
     def _add_dot_single(self, other: OuterBlock, out: Tensor, workspace: int) -> None:
         left_rows, right_rows = self.rows_per_example, other.rows_per_example

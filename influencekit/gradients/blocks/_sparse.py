@@ -108,7 +108,12 @@ class SparseBlock(OuterBlock):
 
     # -- dot products ---------------------------------------------------------------------
 
-    def factors_are_cheaper(self, other: OuterBlock) -> bool:  # noqa: ARG002  dense ones compare
+    def factors_are_cheaper(
+        self,
+        other: OuterBlock,  # noqa: ARG002  dense ones compare
+        n: int | None = None,  # noqa: ARG002  dense ones compare
+        m: int | None = None,  # noqa: ARG002  dense ones compare
+    ) -> bool:
         return True
 
     def input_products(self, other: OuterBlock) -> Tensor:

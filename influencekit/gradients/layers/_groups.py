@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from influencekit.gradients.layers._layers import LOG, Layer
+from influencekit.gradients.layers._layers import LOG, AnyLayer
 
 __all__ = ["Group", "Trust"]
 
@@ -23,7 +23,7 @@ _CALL = 2**16  # what the call of a module costs, in the same unit
 class Group:
     """Layers with the same weight, and the names of the parameters that they train."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[AnyLayer, ...]
     names: tuple[str, ...]
 
     @property

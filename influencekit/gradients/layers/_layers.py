@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from typing import Any
 
@@ -16,12 +17,13 @@ from influencekit.gradients.blocks._base import Block, BlockSpec
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._index import IndexBlock
 from influencekit.gradients.blocks._outer import OuterBlock
-from influencekit.gradients.layers._rules import LayerRule
+from influencekit.gradients.layers._bare import BareParameter
+from influencekit.gradients.layers._rules import LayerRule, own_parameters, rule_for
 from influencekit.models._task import Task
-from influencekit.utils._torch import plain_kernels
+from influencekit.utils._torch import count_rows, plain_kernels
 from influencekit.utils.validation import present
 
-__all__ = ["LOG", "Layer", "forward_recorded", "layer_blocks"]
+__all__ = ["LOG", "AnyLayer", "Layer", "candidates", "forward_recorded", "layer_blocks", "placed"]
 
 #: Says at level DEBUG which layers are differentiated in general, and why.
 LOG = logging.getLogger("influencekit.gradients")
@@ -44,7 +46,10 @@ class Layer:
         Batch dimension of inputs and outputs.
     shared : bool
         Whether other layers have the same weight (tied embeddings).  Their gradients are
-        multiplied out and summed.
+        summed, as dense rows.
+    spread : {None, "first", "new"}
+        For a layer that is called once for all examples: its inputs and outputs are expanded to
+        the batch, in place of a first dimension of length 1 or by a new one.
     """
 
     name: str
@@ -55,6 +60,13 @@ class Layer:
     columns: tuple[slice, ...]
     batch_dim: int = 0
     shared: bool = False
+    spread: str | None = None
+
+    @property
+    def trained(self) -> list[Tensor]:
+        """The layer's trainable parameters, weight first."""
+        own: Any = self.module  # torch types attributes as Tensor | Module
+        return [own.weight] * self.trains_weight + ([own.bias] if self.trains_bias else [])
 
     @property
     def has_factors(self) -> bool:
@@ -99,13 +111,14 @@ class Layer:
         a = inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=1)
         b = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
         if not a.is_floating_point():
-            block: Block = IndexBlock(self.spec, a, b)
-            return self._multiplied(block) if self.shared else block
+            return IndexBlock(self.spec, a, b)
         block = OuterBlock(self.spec, a, b)
         size, per_row = self.spec.d_in * self.spec.d_out, b.shape[1] * self.spec.d_out
-        if self.shared:
-            return self._multiplied(block)
-        if keep_factors or b.shape[1] * size > b.shape[2] * (self.spec.d_in + per_row):
+        if (
+            self.shared
+            or keep_factors
+            or b.shape[1] * size > b.shape[2] * (self.spec.d_in + per_row)
+        ):
             return block
         return self._multiplied(block)
 
@@ -145,23 +158,35 @@ def _terms(x: Tensor, n: int, dim: int) -> Tensor:
     return x.unflatten(0, (n, -1)).movedim(1, dim).flatten(dim, dim + 1)
 
 
+#: What has a block of its own.
+AnyLayer = Layer | BareParameter
+
+
 class Recorder:
-    """Recorded inputs and outputs of the layers, call by call.
+    """Recorded inputs and outputs of the layers, call by call, in a pass over n examples.
 
     The module continues with a *copy* of each output, so that an in-place activation cannot change
-    the recorded one.
+    the recorded one. ``replaced`` are tensors to run the module with.
     """
 
-    def __init__(self, layers: Sequence[Layer]):
+    def __init__(self, layers: Sequence[AnyLayer], n: int):
         self.calls: list[tuple[int, Tensor, Tensor]] = []
-        self._layers = layers
+        self.replaced: dict[str, Tensor] = {}
+        self._layers, self._n = layers, n
         self._recording = True
 
-    def _hook(self, position: int) -> Callable:
+    def _replace(self, position: int, bare: BareParameter) -> None:
+        if bare.used:
+            own = self.replaced[bare.name] = bare.spread(self._n)
+            self.calls.append((position, own.detach(), own))
+
+    def _hook(self, position: int, layer: Layer) -> Callable:
         def record(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | None:
             if not (self._recording and isinstance(output, Tensor) and output.requires_grad):
                 return None
             inputs = args[0] if args else next(iter(kwargs.values()))
+            if layer.spread is not None:
+                inputs, output = (_spread(t, layer.spread, self._n) for t in (inputs, output))
             self.calls.append((position, inputs.detach(), output))
             return output.clone()
 
@@ -173,11 +198,12 @@ class Recorder:
         handles = []
         try:
             for position, layer in enumerate(self._layers):
-                handles.append(
-                    layer.module.register_forward_hook(
-                        self._hook(position), prepend=True, with_kwargs=True
-                    )
-                )
+                if isinstance(layer, BareParameter):
+                    self._replace(position, layer)
+                    continue
+                hook = self._hook(position, layer)
+                options: dict = {"prepend": True, "with_kwargs": True}
+                handles.append(layer.module.register_forward_hook(hook, **options))
             yield self
         finally:
             self._recording = False
@@ -185,10 +211,19 @@ class Recorder:
                 handle.remove()
 
 
-def forward_recorded(task: Task, layers: Sequence[Layer], inputs: Any) -> tuple[Tensor, list]:
+def _spread(x: Tensor, how: str, n: int) -> Tensor:
+    """A tensor for all examples with one copy for each of n."""
+    if how == "new":
+        return x.expand(n, *x.shape)
+    return x if len(x) == n else x.expand(n, *x.shape[1:])
+
+
+def forward_recorded(task: Task, layers: Sequence[AnyLayer], inputs: Any) -> tuple[Tensor, list]:
     """Natural outputs of a batch, and the calls of the recorded layers."""
-    with torch.enable_grad(), plain_kernels(), Recorder(layers).watch() as recorder:
-        outputs = task.forward(inputs)
+    n = count_rows(inputs)
+    n = 2 if n == 1 and task.needs_two else n
+    with torch.enable_grad(), plain_kernels(), Recorder(layers, n).watch() as recorder:
+        outputs = task.forward(inputs, recorder.replaced or None)
     return outputs, recorder.calls
 
 
@@ -231,7 +266,7 @@ def pull_back(
 
 
 def layer_blocks(
-    layers: Sequence[Layer],
+    layers: Sequence[AnyLayer],
     outputs: Tensor,
     calls: Sequence[tuple[int, Tensor, Tensor]],
     cotangents: Tensor,
@@ -246,6 +281,7 @@ def layer_blocks(
         x = x.to(dtype) if x.is_floating_point() else x  # autocast: factors of several dtypes
         by_layer.setdefault(position, []).append((x, g.to(dtype)))
     n, blocks = len(outputs), {}
+    layer: AnyLayer
     for position, layer in enumerate(layers):
         try:
             if position in by_layer:
@@ -255,3 +291,65 @@ def layer_blocks(
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
             LOG.debug("%s: its rule fails, so it is differentiated: %s", layer.name, error)
     return blocks
+
+
+# -- which layers a model has ---------------------------------------------------------------
+
+
+def candidates(task: Task, columns: dict[str, slice]) -> list[Layer]:
+    """Layers with a rule whose parameters are not shared, except for a weight without bias."""
+    owners = Counter(id(p) for module in task.module.modules() for _, p in own_parameters(module))
+    places = {id(p): columns[name] for name, p in task.parameters.items()}
+    layers = []
+    for name, module in task.module.named_modules():
+        own = [p for _, p in own_parameters(module) if p.requires_grad]
+        shared = any(owners[id(p)] > 1 for p in own)
+        rule = rule_for(module) if own and not (shared and len(own) > 1) else None
+        if rule is None or (shared and rule.dense is not None):
+            continue
+        bias = getattr(module, "bias", None)
+        weight, bias = (p is not None and p.requires_grad for p in (module.weight, bias))
+        layer = Layer(name, module, rule, weight, bias, (), shared=shared)
+        layers.append(replace(layer, columns=tuple(places[id(p)] for p in layer.trained)))
+    return layers
+
+
+def placed(
+    task: Task, layers: list[Layer], pair: Any, triple: Any
+) -> tuple[list[Layer], list[Layer]]:
+    """The layers that are called, with the dimension that grows with the number of examples.
+
+    The second list has those that are called once for all examples.
+    """
+    shapes = []
+    for inputs in (pair, triple):
+        _, calls = forward_recorded(task, layers, inputs)
+        seen: dict[int, list] = {}
+        for position, x, y in calls:
+            seen.setdefault(position, []).append((x.shape, y.shape))
+        shapes.append(seen)
+    found, once = [], []
+    for position, layer in enumerate(layers):
+        two, three = (seen.get(position, []) for seen in shapes)
+        dims = {
+            _batch_dim(a, b)
+            for s, t in zip(two, three, strict=False)
+            for a, b in zip(s, t, strict=True)
+        }
+        dim = dims.pop() if len(two) == len(three) > 0 and len(dims) == 1 else None
+        if dim is not None:
+            found.append(replace(layer, batch_dim=dim))
+        elif two == three and two:
+            first = all(len(s) > 0 and s[0] == 1 for call in two for s in call)
+            once.append(replace(layer, spread="first" if first else "new"))
+    return found, once
+
+
+def _batch_dim(two: torch.Size, three: torch.Size) -> int | None:
+    """The one dimension that is k * 2 in one shape and k * 3 in the other."""
+    if len(two) != len(three):
+        return None
+    moved = [d for d, (s, t) in enumerate(zip(two, three, strict=True)) if s != t]
+    if len(moved) != 1 or two[moved[0]] * 3 != three[moved[0]] * 2:
+        return None
+    return moved[0]

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients.blocks._base import WORKSPACE, BlockSpec
+from influencekit.gradients.layers._broadcast import broadcast_groups
 from influencekit.gradients.layers._groups import Group, Trust
-from influencekit.gradients.layers._layers import Layer, forward_recorded, layer_blocks
-from influencekit.gradients.layers._rules import own_parameters, rule_for
+from influencekit.gradients.layers._layers import (
+    LOG,
+    AnyLayer,
+    candidates,
+    forward_recorded,
+    layer_blocks,
+    placed,
+)
+from influencekit.gradients.layers._mixing import check_not_moved, check_unmixed, mixed
 from influencekit.models._task import Task
 from influencekit.utils._torch import (
     count_rows,
@@ -27,12 +34,14 @@ from influencekit.utils._torch import (
     no_hidden_loops,
     plain_kernels,
     select_rows,
+    tolerance,
 )
 
-__all__ = ["REST", "Layout", "check_unmixed", "discover", "tolerance"]
+__all__ = ["REST", "Layout", "discover"]
 
 #: Name of the block that collects everything without factors.
 REST = "rest"
+SLOW = "gradients of %s are taken one example at a time, which is slow"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +50,7 @@ class Layout:
 
     Parameters
     ----------
-    layers : tuple of Layer
+    layers : tuple of Layer or BareParameter
     groups : tuple of Group
         The layers by weight.
     rest : tuple of str
@@ -55,7 +64,7 @@ class Layout:
         Which layers are still believed; it changes as batches are checked.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[AnyLayer, ...]
     groups: tuple[Group, ...]
     rest: tuple[str, ...]
     rest_columns: tuple[slice, ...]
@@ -76,6 +85,108 @@ class Layout:
         """Specs of all blocks in order."""
         specs = tuple(layer.spec for layer in self.layers if layer.has_factors)
         return (*specs, self.rest_spec) if self.rest_spec.width else specs
+
+
+#: Two examples, and three that are two: what is right for both numbers is no coincidence.
+_PAIR, _TRIPLE = (0, 1), (0, 1, 0)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Gradients of two examples, each run by itself.
+
+    Parameters
+    ----------
+    task : Task
+    pair : Tensor, tuple or dict of Tensor
+        Inputs of both examples.
+    outputs : Tensor of shape (2, *output_shape)
+        Of both examples together.
+    cotangents : Tensor of shape (2, *output_shape)
+    rows : dict of str to Tensor of shape (2, numel)
+        Gradients of every parameter.
+    unused : frozenset of str
+        Parameters that the outputs do not depend on.
+    dtype : torch.dtype
+        That of the largest rounding in the model.
+    """
+
+    task: Task
+    pair: Any
+    outputs: Tensor
+    cotangents: Tensor
+    rows: dict[str, Tensor]
+    unused: frozenset[str]
+    dtype: torch.dtype
+
+    @classmethod
+    def of(
+        cls, task: Task, pair: Any, alone: Sequence[Any], outputs: Tensor, dtype: torch.dtype
+    ) -> Reference:
+        """Differentiate both examples; refuse a model whose examples depend on each other."""
+        rows: dict[str, list] = {name: [] for name in task.parameters}
+        wanted, used = tuple(task.parameters.values()), set()
+        cotangents = _pattern(outputs)
+        for i, inputs in enumerate(alone):
+            with torch.enable_grad(), plain_kernels():
+                single = _forward_alone(task, inputs)
+            if not task.convex:  # whose module is the package's own
+                check_unmixed(task, single.detach(), outputs[i : i + 1].detach(), dtype)
+            grads = torch.autograd.grad(single, wanted, cotangents[i : i + 1], allow_unused=True)
+            for (name, p), g in zip(task.parameters.items(), grads, strict=True):
+                rows[name].append(flat_gradient(g, p))
+                used |= {name} if g is not None else set()
+        found = {name: torch.stack(parts) for name, parts in rows.items()}
+        unused = frozenset(set(found) - used)
+        return cls(task, pair, outputs.detach(), cotangents, found, unused, dtype)
+
+    @property
+    def scale(self) -> float:
+        """The largest entry of all gradients."""
+        return max((float(g.abs().max()) for g in self.rows.values() if g.numel()), default=0.0)
+
+    def agrees(self, found: Tensor, names: Sequence[str], order: Sequence[int] = _PAIR) -> bool:
+        """Whether rows are the gradients of these parameters, for the examples in some order."""
+        expected = torch.cat([self.rows[name] for name in names], dim=1)[list(order)]
+        return agrees(found, expected, self.scale, self.dtype)
+
+    def groups(
+        self, layers: Sequence[AnyLayer], outputs: Tensor, calls: list, order: Sequence[int] = _PAIR
+    ) -> list[Group]:
+        """The layers, by weight, whose gradients agree, from a pass over examples in some order."""
+        names = {id(p): name for name, p in self.task.parameters.items()}
+        options: dict = {"keep_factors": True, "dtype": self.task.dtype}
+        cotangents = self.cotangents[list(order), None]
+        blocks = layer_blocks(layers, outputs, calls, cotangents, **options)
+        good = []
+        for group in _by_place(layers):
+            own = tuple(names[id(p)] for p in group[0].trained)
+            if any(layer.name not in blocks for layer in group):
+                continue
+            found = reduce(torch.add, (blocks[layer.name].dense() for layer in group))
+            if self.agrees(found, own, order):
+                good.append(Group(tuple(group), own))
+        return good
+
+    def tried(self, layers: Sequence[AnyLayer]) -> list[Group]:
+        """The same from passes over two and over three examples; none where they fail."""
+        groups = [Group(tuple(layers), ())]
+        for order in (_TRIPLE, _PAIR):
+            some = [layer for group in groups for layer in group.layers]
+            groups = self._tried(some, order) if some else []
+        return groups
+
+    def _tried(self, layers: Sequence[AnyLayer], order: Sequence[int]) -> list[Group]:
+        n = len(self.outputs)
+        rows = torch.tensor(order, device=self.outputs.device)
+        expected = self.outputs[rows]
+        try:
+            outputs, calls = forward_recorded(self.task, layers, select_rows(self.pair, rows, n))
+            found, size = outputs.detach(), float(expected.abs().max())
+            same = agrees(found, expected, size, self.dtype)
+            return self.groups(layers, outputs, calls, order) if same else []
+        except Exception:  # whatever a model raises that does not take an expanded tensor
+            return []
 
 
 _KNOWN: WeakKeyDictionary[Task, Layout] = WeakKeyDictionary()
@@ -116,40 +227,40 @@ def _discover(task: Task, inputs: Any) -> Layout:
         for rows in ([first, second], [first, second, first])
     )
     alone = [select_rows(inputs, slice(i, i + 1), n) for i in (first, second)]
-    layers = _placed(task, _candidates(task), pair, triple)
+    columns = _parameter_columns(task)
+    layers, once = placed(task, candidates(task, columns), pair, triple)
     outputs, calls = forward_recorded(task, layers, pair)
-    cotangents = _pattern(outputs)
     _refuse_reentrant(task, outputs)
     coarsest = _coarsest(task, [y for _, _, y in calls])
-    reference = _reference(task, alone, cotangents, outputs, coarsest)
-    options: dict = {"keep_factors": True, "dtype": task.dtype}
-    blocks = layer_blocks(layers, outputs, calls, cotangents[:, None], **options)
-    scale = max((float(g.abs().max()) for g in reference.values()), default=0.0)
-    names = {id(p): name for name, p in task.parameters.items()}
-    good, groups = [], []
-    for group in _by_place(layers):
-        own = tuple(names[id(p)] for p in _trained(group[0]))
-        expected = torch.cat([reference[name] for name in own], dim=1)
-        if any(layer.name not in blocks for layer in group):
-            continue
-        found = reduce(torch.add, (blocks[layer.name].dense() for layer in group))
-        if agrees(found, expected, scale, coarsest):
-            good += group
-            groups.append(Group(tuple(group), own))
-    covered = {names[id(p)] for layer in good for p in _trained(layer)}
-    rest = tuple(name for name in task.parameters if name not in covered)
-    columns = _parameter_columns(task)
+    known = Reference.of(task, pair, alone, outputs, coarsest)
+    if not task.convex:  # whose module is the package's own
+        check_not_moved(task, pair, coarsest)
+    groups = known.groups(layers, outputs, calls)
+    del outputs, calls
+    rest = _without(columns, groups)
+    if rest:
+        groups += broadcast_groups(known.tried, task, known.unused, once, rest)
+        rest = _without(columns, groups)
+    vmaps = _fallback_vmaps(known, tuple(rest))
+    if not vmaps:
+        LOG.warning(SLOW, ", ".join(rest))
     activation_bytes = _activation_bytes(task, pair, triple)
     return Layout(
-        tuple(good),
+        tuple(layer for group in groups for layer in group.layers),
         tuple(groups),
-        rest,
-        tuple(columns[name] for name in rest),
-        _fallback_vmaps(task, rest, pair, cotangents, (reference, scale, coarsest)),
+        tuple(rest),
+        tuple(rest.values()),
+        vmaps,
         task.n_parameters,
         activation_bytes,
         Trust(task.n_parameters + activation_bytes // 4, coarsest),
     )
+
+
+def _without(columns: dict[str, slice], groups: Sequence[Group]) -> dict[str, slice]:
+    """Positions of the parameters that are in no group."""
+    covered = {name for group in groups for name in group.names}
+    return {name: places for name, places in columns.items() if name not in covered}
 
 
 def _refuse_reentrant(task: Task, outputs: Tensor) -> None:
@@ -162,88 +273,6 @@ def _refuse_reentrant(task: Task, outputs: Tensor) -> None:
         )
 
 
-def _by_place(layers: list[Layer]) -> list[list[Layer]]:
-    """Layers grouped by weight, in order of their first use."""
-    groups: dict[int, list[Layer]] = {}
-    for layer in layers:
-        groups.setdefault(layer.place, []).append(layer)
-    return list(groups.values())
-
-
-def _trained(layer: Layer) -> list[Tensor]:
-    return _chosen(layer.module, layer.trains_weight, layer.trains_bias)
-
-
-def _chosen(module: nn.Module, weight: bool, bias: bool) -> list[Tensor]:
-    own: Any = module  # torch types attributes as Tensor | Module
-    return [own.weight] * weight + ([own.bias] if bias else [])
-
-
-def _candidates(task: Task) -> list[Layer]:
-    """Layers with a rule whose parameters are not shared, except for a weight without bias."""
-    owners = Counter(id(p) for module in task.module.modules() for _, p in own_parameters(module))
-    columns = {
-        id(p): c
-        for p, c in zip(task.parameters.values(), _parameter_columns(task).values(), strict=True)
-    }
-    layers = []
-    for name, module in task.module.named_modules():
-        own = [p for _, p in own_parameters(module) if p.requires_grad]
-        shared = any(owners[id(p)] > 1 for p in own)
-        rule = rule_for(module) if own and not (shared and len(own) > 1) else None
-        if rule is None or (shared and rule.dense is not None):
-            continue
-        bias = getattr(module, "bias", None)
-        weight, bias = (p is not None and p.requires_grad for p in (module.weight, bias))
-        places = tuple(columns[id(p)] for p in _chosen(module, weight, bias))
-        layers.append(Layer(name, module, rule, weight, bias, places, shared=shared))
-    return layers
-
-
-def _placed(task: Task, layers: list[Layer], pair: Any, triple: Any) -> list[Layer]:
-    """The layers that are called, with the dimension that grows with the number of examples."""
-    shapes = []
-    for inputs in (pair, triple):
-        _, calls = forward_recorded(task, layers, inputs)
-        seen: dict[int, list] = {}
-        for position, x, y in calls:
-            seen.setdefault(position, []).append((x.shape, y.shape))
-        shapes.append(seen)
-    placed = []
-    for position, layer in enumerate(layers):
-        two, three = (seen.get(position, []) for seen in shapes)
-        dims = {
-            _batch_dim(a, b)
-            for s, t in zip(two, three, strict=False)
-            for a, b in zip(s, t, strict=True)
-        }
-        dim = dims.pop() if len(two) == len(three) > 0 and len(dims) == 1 else None
-        if dim is not None:
-            placed.append(replace(layer, batch_dim=dim))
-    return placed
-
-
-def _batch_dim(two: torch.Size, three: torch.Size) -> int | None:
-    """The one dimension that is k * 2 in one shape and k * 3 in the other."""
-    if len(two) != len(three):
-        return None
-    moved = [d for d, (s, t) in enumerate(zip(two, three, strict=True)) if s != t]
-    if len(moved) != 1 or two[moved[0]] * 3 != three[moved[0]] * 2:
-        return None
-    return moved[0]
-
-
-def _pattern(outputs: Tensor) -> Tensor:
-    """Cotangents without zeros or symmetry, the same on every device."""
-    count = torch.arange(1, outputs.numel() + 1, device=outputs.device, dtype=torch.float32)
-    return torch.cos(count).to(outputs.dtype).view(outputs.shape)
-
-
-def tolerance(dtype: torch.dtype) -> float:
-    """Largest relative difference that counts as rounding."""
-    return 2 * torch.finfo(dtype).eps ** 0.5
-
-
 def _coarsest(task: Task, outputs: Sequence[Tensor]) -> torch.dtype:
     """The dtype of largest rounding that the model computes in, under autocast too."""
     own = [p.dtype for p in task.parameters.values()]
@@ -251,63 +280,11 @@ def _coarsest(task: Task, outputs: Sequence[Tensor]) -> torch.dtype:
     return max(own + found, key=lambda dtype: torch.finfo(dtype).eps)
 
 
-def agrees(found: Tensor, expected: Tensor, scale: float, dtype: torch.dtype) -> bool:
-    """Whether gradients agree, given the largest gradient of all parameters."""
-    floor = 100 * torch.finfo(dtype).eps * scale
-    allowed = tolerance(dtype) * float(expected.abs().max()) + floor
-    return found.shape == expected.shape and bool(((found - expected).abs() <= allowed).all())
-
-
-def forward_alone(task: Task, inputs: Any) -> Tensor:
-    """Outputs of a single example."""
-    try:
-        return task.forward(inputs)
-    except (RuntimeError, ValueError) as error:
-        raise UnsupportedModelError(
-            f"{_mixed(task)} The first example alone fails with: {error}"
-        ) from error
-
-
-def check_unmixed(task: Task, single: Tensor, together: Tensor, dtype: torch.dtype) -> None:
-    """Refuse a model whose outputs of an example change with the other examples of the batch."""
-    if single.shape == together.shape:
-        allowed = 10 * tolerance(dtype) * (1e-30 + float(single.abs().max()))
-        if bool(((single - together).abs() <= allowed).all()) or bool(single.isnan().any()):
-            return
-    raise UnsupportedModelError(_mixed(task))
-
-
-def _mixed(task: Task) -> str:
-    return (
-        f"model: an example's outputs change with the other examples in the batch of {task.name}, "
-        "so it has no gradient per example. Causes: batch statistics (BatchNorm with "
-        "track_running_stats=False), attention or normalization across the batch dimension, a "
-        "batch that is not the first dimension, or noise drawn in forward even in eval mode. "
-        "Replace that operation, or give the model inputs whose first dimension runs over examples."
-    )
-
-
-def _reference(
-    task: Task, alone: Sequence[Any], cotangents: Tensor, outputs: Tensor, dtype: torch.dtype
-) -> dict[str, Tensor]:
-    """Gradients (2, numel) of every parameter by autograd, each example run by itself."""
-    rows: dict[str, list] = {name: [] for name in task.parameters}
-    wanted = tuple(task.parameters.values())
-    for i, inputs in enumerate(alone):
-        with torch.enable_grad(), plain_kernels():
-            single = forward_alone(task, inputs)
-        check_unmixed(task, single.detach(), outputs[i : i + 1].detach(), dtype)
-        grads = torch.autograd.grad(single, wanted, cotangents[i : i + 1], allow_unused=True)
-        for (name, p), g in zip(task.parameters.items(), grads, strict=True):
-            rows[name].append(flat_gradient(g, p))
-    return {name: torch.stack(parts) for name, parts in rows.items()}
-
-
-def _fallback_vmaps(
-    task: Task, names: tuple[str, ...], inputs: Any, cotangents: Tensor, known: tuple
-) -> bool:
+def _fallback_vmaps(known: Reference, names: tuple[str, ...]) -> bool:
+    """Whether gradients of some parameters can be had by vmap, and agree."""
     if not names:
         return True
+    task, inputs, cotangents = known.task, known.pair, known.cotangents
     try:
         with no_hidden_loops():
             several = torch.stack([cotangents, 2 * cotangents], dim=1)
@@ -315,10 +292,7 @@ def _fallback_vmaps(
             one = dense_rows(task, names, inputs, cotangents[:, None], workspace=WORKSPACE)
     except Exception:  # whatever a model raises under a transform, the loop has no transform
         return False
-    reference, scale, dtype = known
-    expected = torch.cat([reference[name] for name in names], dim=1)
-    found = (one[:, 0], rows[:, 0], rows[:, 1] / 2)
-    return all(agrees(part, expected, scale, dtype) for part in found)
+    return all(known.agrees(g, names) for g in (one[:, 0], rows[:, 0], rows[:, 1] / 2))
 
 
 def _activation_bytes(task: Task, pair: Any, triple: Any) -> int:
@@ -338,3 +312,34 @@ def _parameter_columns(task: Task) -> dict[str, slice]:
         columns[name] = slice(start, start + p.numel())
         start += p.numel()
     return columns
+
+
+def _by_place(layers: Sequence[AnyLayer]) -> list[list[AnyLayer]]:
+    """Layers grouped by weight, in order of their first use."""
+    groups: dict[int, list[AnyLayer]] = {}
+    for layer in layers:
+        groups.setdefault(layer.place, []).append(layer)
+    return list(groups.values())
+
+
+def _pattern(outputs: Tensor) -> Tensor:
+    """Cotangents without zeros or symmetry, the same on every device."""
+    count = torch.arange(1, outputs.numel() + 1, device=outputs.device, dtype=torch.float32)
+    return torch.cos(count).to(outputs.dtype).view(outputs.shape)
+
+
+def agrees(found: Tensor, expected: Tensor, scale: float, dtype: torch.dtype) -> bool:
+    """Whether gradients agree, given the largest gradient of all parameters."""
+    floor = 100 * torch.finfo(dtype).eps * scale
+    allowed = tolerance(dtype) * float(expected.abs().max()) + floor
+    return found.shape == expected.shape and bool(((found - expected).abs() <= allowed).all())
+
+
+def _forward_alone(task: Task, inputs: Any) -> Tensor:
+    """Outputs of a single example."""
+    try:
+        return task.forward(inputs)
+    except (RuntimeError, ValueError) as error:
+        raise UnsupportedModelError(
+            f"{mixed(task)} The first example alone fails with: {error}"
+        ) from error

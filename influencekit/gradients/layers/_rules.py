@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ def rule_for(module: nn.Module) -> LayerRule | None:
         return None  # its calls cannot be watched
     for kind, rule in RULES.items():
         if isinstance(module, kind) and type(module).forward is kind.forward:
-            if getattr(module, "groups", 1) > 1:
+            if rule is _CONV and getattr(module, "groups", 1) > 1:
                 rule = _GROUPED_CONV
             return rule if _is_plain(module) and rule.accepts(module) else None
     if not _is_plain(module) or not _takes_one_tensor(module):
@@ -91,25 +92,33 @@ def _linear_outputs(_module: nn.Module, g: Tensor, _inputs: Tensor) -> Tensor:
 
 # -- convolutions -----------------------------------------------------------------------------
 
+_AnyConv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+_AnyTransposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
-def _unfold(module: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
+
+def _unfold(module: _AnyConv, x: Tensor) -> Tensor:
     """Patches (n, channels * kernel, T) that the kernel is multiplied with."""
     padding = module._reversed_padding_repeated_twice  # noqa: SLF001  torch's own
     if any(padding):
         mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
         x = F.pad(x, padding, mode=mode)
-    if isinstance(module, nn.Conv1d):
-        x = x[:, :, None]
-    lead = (1,) if isinstance(module, nn.Conv1d) else ()
-    return F.unfold(
-        x,
-        lead + module.kernel_size,
-        dilation=lead + module.dilation,
-        stride=lead + module.stride,
-    )
+    return _patches(module, x)
 
 
-def _conv_inputs(module: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
+def _patches(module: _AnyConv | _AnyTransposed, x: Tensor) -> Tensor:
+    """The patches of an image that is padded already."""
+    sizes = zip(x.shape[2:], module.kernel_size, module.dilation, module.stride, strict=True)
+    places = [(size - (k - 1) * d - 1) // s + 1 for size, k, d, s in sizes]
+    # a view of all patches; copying its rows of pixels is faster than F.unfold
+    along = x.stride()[2:]
+    inside = [step * d for step, d in zip(along, module.dilation, strict=True)]
+    across = [step * s for step, s in zip(along, module.stride, strict=True)]
+    shape = (*x.shape[:2], *module.kernel_size, *places)
+    patches = x.as_strided(shape, (*x.stride()[:2], *inside, *across), x.storage_offset())
+    return patches.reshape(len(x), x.shape[1] * prod(module.kernel_size), prod(places))
+
+
+def _conv_inputs(module: _AnyConv, x: Tensor) -> Tensor:
     return _unfold(module, x).mT
 
 
@@ -124,11 +133,20 @@ def _grouped_conv(module: nn.Module, patches: Tensor, g: Tensor) -> tuple[Tensor
     return weight.flatten(2), g.sum(-1).flatten(2)
 
 
+def _transposed_conv(module: _AnyTransposed, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    """The kernel takes the outputs' patches to the inputs."""
+    padding: Any = [p for side in reversed(module.padding) for p in (side, side)]
+    patches = _patches(module, F.pad(g.flatten(0, 1), padding)).unflatten(0, g.shape[:2])
+    # Σ_t x_t p_tᵀ with the patches p of g
+    weight = x.flatten(2)[:, None] @ patches.mT
+    return weight.flatten(2), g.flatten(3).sum(3)
+
+
 # -- embeddings -------------------------------------------------------------------------------
 
 
-def _index(_module: nn.Embedding, x: Tensor) -> Tensor:
-    return x.reshape(len(x), -1)
+def _index(_module: nn.Module, x: Tensor) -> Tensor:
+    return x.reshape(len(x), -1).contiguous()
 
 
 def _index_outputs(module: nn.Embedding, g: Tensor, inputs: Tensor) -> Tensor:
@@ -138,8 +156,21 @@ def _index_outputs(module: nn.Embedding, g: Tensor, inputs: Tensor) -> Tensor:
     return g.masked_fill((inputs == module.padding_idx)[:, None, :, None], 0)
 
 
-def _plain_embedding(module: nn.Embedding) -> bool:
+def _plain_embedding(module: nn.Embedding | nn.EmbeddingBag) -> bool:
     return module.max_norm is None and not (module.sparse or module.scale_grad_by_freq)
+
+
+def _bag_outputs(module: nn.EmbeddingBag, g: Tensor, inputs: Tensor) -> Tensor:
+    used = torch.ones_like(inputs, dtype=g.dtype)
+    if module.padding_idx is not None:
+        used = (inputs != module.padding_idx).to(g.dtype)
+    if module.mode == "mean":
+        used = used / used.sum(1, keepdim=True).clamp_min(1)
+    return g[:, :, None] * used[:, None, :, None]
+
+
+def _plain_bag(module: nn.EmbeddingBag) -> bool:
+    return module.mode in ("sum", "mean") and _plain_embedding(module)
 
 
 # -- normalization: the input is standardized once, the rest is a product and a sum -----------
@@ -194,6 +225,16 @@ def _channels(module: nn.Module, standard: Tensor, g: Tensor) -> tuple[Tensor, T
     return rule(module, standard, g)
 
 
+# -- slopes of PReLU --------------------------------------------------------------------------
+
+
+def _slopes(module: nn.PReLU, negative: Tensor, g: Tensor) -> tuple[Tensor, None]:
+    products = g * negative[:, None]
+    if module.weight.numel() == 1:
+        return products.flatten(2).sum(2, keepdim=True), None
+    return (products.flatten(3).sum(3) if products.ndim > 3 else products), None
+
+
 # -- layers of other libraries ----------------------------------------------------------------
 
 
@@ -229,6 +270,9 @@ _TRANSPOSED = LayerRule(lambda _module, x: x, dense=_transposed_linear)
 _BATCH_NORM = LayerRule(_batch_norm, dense=_channels, accepts=_has_statistics)
 _CONV = LayerRule(_conv_inputs, _conv_outputs)
 _GROUPED_CONV = LayerRule(_unfold, dense=_grouped_conv)
+_TRANSPOSED_CONV = LayerRule(
+    lambda _module, x: x, dense=_transposed_conv, accepts=lambda module: module.groups == 1
+)
 
 RULES: dict[type[nn.Module], LayerRule] = {
     nn.Linear: LayerRule(_linear_inputs, _linear_outputs),
@@ -241,4 +285,10 @@ RULES: dict[type[nn.Module], LayerRule] = {
     nn.BatchNorm3d: _BATCH_NORM,
     nn.Conv1d: _CONV,
     nn.Conv2d: _CONV,
+    nn.Conv3d: _CONV,
+    nn.ConvTranspose1d: _TRANSPOSED_CONV,
+    nn.ConvTranspose2d: _TRANSPOSED_CONV,
+    nn.ConvTranspose3d: _TRANSPOSED_CONV,
+    nn.EmbeddingBag: LayerRule(_index, _bag_outputs, accepts=_plain_bag),
+    nn.PReLU: LayerRule(lambda _module, x: x.clamp_max(0), dense=_slopes),
 }

@@ -16,9 +16,16 @@ from influencekit.gradients.blocks._base import Block
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.layers._groups import Group, Trust
 from influencekit.gradients.layers._layers import LOG, forward_recorded, layer_blocks
-from influencekit.gradients.layers._layout import Layout, check_unmixed, tolerance
+from influencekit.gradients.layers._layout import Layout
+from influencekit.gradients.layers._mixing import check_unmixed
 from influencekit.models._task import Task
-from influencekit.utils._torch import flat_gradient, no_hidden_loops, plain_kernels, select_rows
+from influencekit.utils._torch import (
+    flat_gradient,
+    no_hidden_loops,
+    plain_kernels,
+    select_rows,
+    tolerance,
+)
 
 __all__ = ["Batch", "trusted_blocks"]
 

@@ -39,9 +39,10 @@ def glm_task(model: Any, loss: Any = None) -> Task:
     Returns
     -------
     Task
-        With a penalty of kind "mean".  With a power above 2, or an identity link and a power above
-        1, the deviance is not convex: ``curvature="hessian"`` then has all of its curvature, "ggn"
-        that of the rows where it is positive.
+        With a penalty of kind "mean".  With a logarithmic link and a power outside of 1 to 2, or an
+        identity link and a power other than 0 and 1, the deviance is not convex:
+        ``curvature="hessian"`` then has all of its curvature, "ggn" that of the rows where it is
+        positive.
     """
     refuse_loss(model, loss)
     check_is_fitted(model)

@@ -144,6 +144,10 @@ class OutputLoss(ABC):
         """Weights (n,) of the examples in the training objective; None if all equal 1."""
         return None
 
+    def weighs_classes(self, targets: Tensor) -> bool:  # noqa: ARG002  losses of classes take it
+        """Whether a Task's class weights are inside the loss and its weights of such examples."""
+        return False
+
     def logit(self, outputs: Tensor, positions: Tensor) -> Tensor:
         """Raw score of one class of each example, (n, ...), (n,) -> (n,)."""
         return self.class_logits(outputs).gather(1, positions[:, None])[:, 0]

@@ -108,17 +108,8 @@ def _custom(criterion: nn.Module) -> Criterion:
 
 def _cross_entropy(criterion: nn.CrossEntropyLoss) -> Criterion:
     smoothing, weight = float(criterion.label_smoothing), _constant(criterion.weight)
-    if weight is None or smoothing == 0:
-        loss = CrossEntropy(smoothing)
-        if weight is None and smoothing == 0:
-            loss.spatial = SequenceCrossEntropy(
-                "sum" if criterion.reduction == "sum" else "tokens", criterion.ignore_index
-            )
-        else:
-            _check_ignore_index(criterion)
-    elif bool((weight > 0).all()):
-        loss = CrossEntropy(smoothing, weight)
-    else:
+    loss = CrossEntropy(smoothing, weight if smoothing else None, _spatial(criterion, smoothing))
+    if smoothing and weight is not None and not bool((weight > 0).all()):
         raise UnsupportedModelError(
             "loss: CrossEntropyLoss with label_smoothing and a class weight of 0 gives examples "
             "with weight 0 a part of the loss. Use positive weights, or no smoothing."
@@ -126,10 +117,21 @@ def _cross_entropy(criterion: nn.CrossEntropyLoss) -> Criterion:
     return Criterion(loss, None, weight, _reduction(criterion))
 
 
+def _spatial(
+    criterion: nn.CrossEntropyLoss | nn.NLLLoss, smoothing: float = 0.0
+) -> SequenceCrossEntropy:
+    """The criterion of several positions for each example."""
+    return SequenceCrossEntropy(
+        "sum" if criterion.reduction == "sum" else "tokens",
+        criterion.ignore_index,
+        label_smoothing=smoothing,
+        weight=_constant(criterion.weight),
+    )
+
+
 def _nll(criterion: nn.NLLLoss) -> Criterion:
-    _check_ignore_index(criterion)
-    weight = _constant(criterion.weight)
-    return Criterion(CrossEntropy(), NormalizedLogProbabilities(), weight, _reduction(criterion))
+    weight, loss = _constant(criterion.weight), CrossEntropy(spatial=_spatial(criterion))
+    return Criterion(loss, NormalizedLogProbabilities(), weight, _reduction(criterion))
 
 
 def _bce_with_logits(criterion: nn.BCEWithLogitsLoss) -> Criterion:
@@ -197,13 +199,3 @@ def frozen_criterion(criterion: nn.Module) -> nn.Module:
     torch.nn.Module
     """
     return copy.deepcopy(criterion).eval().requires_grad_(False)
-
-
-def _check_ignore_index(criterion: nn.CrossEntropyLoss | nn.NLLLoss) -> None:
-    if criterion.ignore_index >= 0:
-        raise UnsupportedModelError(
-            f"loss: {type(criterion).__name__} ignores the class {criterion.ignore_index} "
-            "(ignore_index), so its examples are not in the loss. Leave those rows out of the "
-            "data and "
-            "give the criterion without ignore_index."
-        )

@@ -63,10 +63,13 @@ class CrossEntropy(OutputLoss):
         return -(shares * torch.log_softmax(outputs, dim=-1)).sum(-1)
 
     def example_weights(self, targets: Tensor) -> Tensor | None:
-        """Weights (n,) of the examples: how many of their pixels are in the loss."""
-        if self.spatial is None or targets.ndim < 2 or targets.is_floating_point():
+        """Weights (n,) of the examples: how much their pixels count."""
+        if not self.weighs_classes(targets):
             return None
         return self.spatial.example_weights(targets.flatten(1))
+
+    def weighs_classes(self, targets: Tensor) -> bool:
+        return self.spatial is not None and targets.ndim > 1 and not targets.is_floating_point()
 
     def _shares(self, targets: Tensor, outputs: Tensor) -> Tensor:
         """Share ``q`` of every class in the loss ``-Σ q_c log p_c``, shape (n, n_classes)."""
@@ -83,6 +86,10 @@ class CrossEntropy(OutputLoss):
             weight = self.smoothing_weight.to(outputs)
             smooth = smooth * weight / weight[targets][:, None]
         return shares * (1 - self.label_smoothing) + smooth
+
+    def hessian_scale(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What the Hessian ``diag(p) - p pᵀ`` of each example is multiplied with, (n,)."""
+        return self._shares(targets, outputs).sum(-1)
 
     def hessian_factor(self, outputs: Tensor, targets: Tensor) -> HessianFactor:
         # L = diag(√p) - p √pᵀ has the null vector √p.  A Householder reflection turns that
@@ -116,8 +123,7 @@ class CrossEntropy(OutputLoss):
         gradients = label_gradients(outputs, draw())
         if self.smoothing_weight is None:
             return gradients
-        total = self._shares(targets, outputs).sum(-1)
-        return gradients * total.sqrt()[:, None, None]
+        return gradients * self.hessian_scale(outputs, targets).sqrt()[:, None, None]
 
     def predict_proba(self, outputs: Tensor) -> Tensor:
         return torch.softmax(
@@ -130,8 +136,7 @@ class CrossEntropy(OutputLoss):
         return super().predicted_targets(outputs)
 
     def positions(self, targets: Tensor) -> Tensor:
-        several = self.spatial is not None and targets.ndim > 1
-        return targets if several and not targets.is_floating_point() else class_positions(targets)
+        return targets if self.weighs_classes(targets) else class_positions(targets)
 
     def logit(self, outputs: Tensor, positions: Tensor) -> Tensor:
         if self.spatial is not None and outputs.ndim > 2:

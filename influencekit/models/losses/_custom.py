@@ -102,6 +102,29 @@ class CustomLoss(OutputLoss):
         _check_scalar(value.detach(), losses.detach())
         return losses
 
+    def check_total(self, outputs: Tensor, targets: Any) -> None:
+        """Refuse a scalar that is not the mean or sum of the losses, up to rounding.
+
+        Its gradient is compared as well, which a detached mean over the batch changes while it
+        leaves the value alone. In float64 where the function takes it.
+        """
+        wide = targets
+        if isinstance(targets, Tensor) and targets.is_floating_point():
+            wide = targets.double()
+        for z, t in ((outputs.detach().double(), wide), (outputs.detach(), targets)):
+            z.requires_grad_()
+            try:
+                with torch.enable_grad():
+                    value, losses = self.evaluate(z, t), self._one_at_a_time(z, t)
+                    if value.numel() != 1:
+                        return
+                    slopes = [_slopes(total, z) for total in (value, losses.sum())]
+            except (RuntimeError, TypeError, ValueError):  # float32 inside
+                continue
+            _check_scalar(value.detach(), losses.detach(), 1e-5)
+            _check_slopes(*slopes)
+            return
+
     def _losses(self, outputs: Tensor, targets: Any) -> Tensor:
         """Losses of the examples, without checks."""
         value = self.evaluate(outputs, targets)
@@ -143,13 +166,13 @@ class CustomLoss(OutputLoss):
         return HessianFactor(factor, coordinates if inside else None)
 
 
-def _check_scalar(value: Tensor, losses: Tensor) -> None:
+def _check_scalar(value: Tensor, losses: Tensor, rounding: float = 1e-3) -> None:
     """Refuse a scalar that is neither the mean nor the sum of the examples' own losses."""
     try:
         got, total = float(value), float(losses.sum())
     except RuntimeError:  # inside a torch.func transform values cannot be read
         return
-    close = 1e-3 * (float(losses.abs().sum()) + 1e-12)
+    close = rounding * (float(losses.abs().sum()) + 1e-12)
     if abs(got - total) <= close or abs(got * len(losses) - total) <= close:
         return
     raise ValueError(
@@ -160,4 +183,26 @@ def _check_scalar(value: Tensor, losses: Tensor) -> None:
         "nn.CrossEntropyLoss(weight=...); else return one loss for each example, shape (n,). If y "
         "is (n,) and the outputs are (n, 1), the loss broadcasts them to (n, n): give y the shape "
         "of the outputs, y[:, None]."
+    )
+
+
+def _slopes(total: Tensor, outputs: Tensor) -> Tensor:
+    if not total.requires_grad:
+        return torch.zeros_like(outputs)
+    found = torch.autograd.grad(total, outputs, allow_unused=True)[0]
+    return torch.zeros_like(outputs) if found is None else found
+
+
+def _check_slopes(got: Tensor, total: Tensor) -> None:
+    """Refuse a scalar whose gradient is not that of the mean or the sum of the losses."""
+    allowed = 1e-4 * float(total.abs().max()) + 1e-30
+    if any(float((k * got - total).abs().max()) <= allowed for k in (1, len(got))):
+        return
+    if not bool(got.isfinite().all() and total.isfinite().all()):
+        return
+    raise ValueError(
+        f"loss: on {len(got)} examples together its gradient is neither the mean nor the sum of "
+        "the gradients of the single examples' losses, so that an example's part changes with the "
+        "other examples: by a mean over the batch, perhaps detached. Accepted is a loss that is "
+        "the mean or the sum over examples."
     )

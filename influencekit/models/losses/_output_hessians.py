@@ -9,9 +9,6 @@ from torch import Tensor
 
 __all__ = ["output_derivatives"]
 
-#: Step of central differences, in units of the largest output.
-_STEP = torch.finfo(torch.float64).eps ** (1 / 3)
-
 
 def output_derivatives(
     one: Callable[[Tensor, Tensor], Tensor],
@@ -58,7 +55,13 @@ def output_derivatives(
         except torch.OutOfMemoryError:
             raise
         except RuntimeError:
+            pass
+        try:
+            wide = targets.double() if targets.is_floating_point() else targets
+            gradient, hessian = _differences(total, outputs.double(), wide)
+        except RuntimeError:  # tensors in float32 inside
             return _differences(total, outputs, targets)
+    return gradient.to(outputs.dtype), hessian.to(outputs.dtype)
 
 
 def _gradient(total: Callable, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -81,15 +84,14 @@ def _twice_backward(total: Callable, outputs: Tensor, targets: Tensor) -> tuple[
 
 
 def _differences(total: Callable, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    z = outputs.detach().double()
-    t = targets.double() if targets.is_floating_point() else targets
-    step = _STEP * max(1.0, float(z.abs().max()))
+    z = outputs.detach()
+    step = torch.finfo(z.dtype).eps ** (1 / 3) * max(1.0, float(z.abs().max()))
     columns = []
     for k in range(z.shape[1]):
         move = torch.zeros_like(z)
         move[:, k] = step
         # ∂∇/∂z_k ≈ (∇(z + h e_k) - ∇(z - h e_k)) / 2h
-        columns.append((_gradient(total, z + move, t) - _gradient(total, z - move, t)) / (2 * step))
+        ahead, back = _gradient(total, z + move, targets), _gradient(total, z - move, targets)
+        columns.append((ahead - back) / (2 * step))
     hessian = torch.stack(columns, dim=2)
-    hessian = (hessian + hessian.mT) / 2
-    return _gradient(total, z, t).to(outputs.dtype), hessian.to(outputs.dtype)
+    return _gradient(total, z, targets), (hessian + hessian.mT) / 2

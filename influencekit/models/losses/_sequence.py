@@ -42,6 +42,11 @@ class SequenceCrossEntropy(OutputLoss):
     shift : bool, default=False
         Whether the outputs at a token predict the next token's label, with labels in the order of
         the text. The first label and the last output are then not used.
+    label_smoothing : float in [0, 1), default=0.0
+    weight : Tensor of shape (n_classes,), default=None
+        Class weights, as torch's criterion takes them: a token counts as the weight of its label,
+        so that "tokens" is the mean over tokens of the data with these weights. They must be
+        positive if labels are smoothed.
 
     Raises
     ------
@@ -61,11 +66,21 @@ class SequenceCrossEntropy(OutputLoss):
         reduction: Literal["tokens", "mean", "sum"] = "tokens",
         ignore_index: int = -100,
         shift: bool = False,
+        *,
+        label_smoothing: float = 0.0,
+        weight: Tensor | None = None,
     ):
         check_choice("reduction", reduction, _REDUCTIONS)
         self.reduction = reduction
         self.ignore_index = ignore_index
         self.shift = shift
+        self.label_smoothing = label_smoothing
+        self.weight = weight
+
+    @property
+    def _token_loss(self) -> CrossEntropy:
+        """Loss of a token, before it is multiplied with the weight of its label."""
+        return CrossEntropy(self.label_smoothing, self.weight if self.label_smoothing else None)
 
     def __repr__(self) -> str:
         return (
@@ -79,31 +94,40 @@ class SequenceCrossEntropy(OutputLoss):
             return targets
         return F.pad(targets[:, 1:], (0, 1), value=self.ignore_index)
 
-    def _tokens(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Labels (n, T), 0 for tokens without one, and each token's share (n, T) of the loss."""
-        _check_shapes(outputs, targets)
+    def _counts(self, targets: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Labels (n, T), 0 for tokens without one, and how much each token counts."""
         labels = self.labels(targets)
         used = labels != self.ignore_index
-        shares = used.to(outputs.dtype)
+        labels = torch.where(used, labels, 0)
+        return labels, used if weight is None else used * weight.to(labels.device)[labels]
+
+    def _tokens(
+        self, outputs: Tensor, targets: Tensor, weight: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Labels (n, T), 0 for tokens without one, and each token's share (n, T) of the loss."""
+        _check_shapes(outputs, targets)
+        labels, counts = self._counts(targets, weight)
+        shares = counts.to(outputs.dtype)
         if self.reduction != "sum":
-            shares = shares / used.sum(1, keepdim=True).clamp_min(1)
-        return torch.where(used, labels, 0), shares
+            total = shares.sum(1, keepdim=True)
+            shares = shares / torch.where(total > 0, total, 1)
+        return labels, shares
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        labels, shares = self._tokens(outputs, targets)
-        losses = F.cross_entropy(outputs.flatten(0, 1), labels.flatten(), reduction="none")
+        labels, shares = self._tokens(outputs, targets, self.weight)
+        losses = self._token_loss(outputs.flatten(0, 1), labels.flatten())
         return (losses.view(shares.shape) * shares).sum(1)
 
     def example_weights(self, targets: Tensor) -> Tensor | None:
         if self.reduction != "tokens":
             return None
-        return (self.labels(targets) != self.ignore_index).sum(1)
+        return self._counts(targets, self.weight)[1].sum(1)
 
     def hessian_factor(self, outputs: Tensor, targets: Tensor) -> HessianFactor:
         n, length, n_classes = outputs.shape
         _check_size(length, n_classes)
-        labels, shares = self._tokens(outputs, targets)
-        single = CrossEntropy().hessian_factor(outputs.flatten(0, 1), labels.flatten())
+        labels, shares = self._tokens(outputs, targets, self.weight)
+        single = self._token_loss.hessian_factor(outputs.flatten(0, 1), labels.flatten())
         root, rank = shares.sqrt(), n_classes - 1
         factor = outputs.new_zeros(n, length, n_classes, length, rank)
         own = single.factor.view(n, length, n_classes, rank) * root[:, :, None, None]
@@ -116,9 +140,10 @@ class SequenceCrossEntropy(OutputLoss):
         return HessianFactor(factor, coordinates.flatten(1))
 
     def sampled_gradients(self, outputs: Tensor, targets: Tensor, draw: Draw) -> Tensor:
-        _, shares = self._tokens(outputs, targets)
+        labels, shares = self._tokens(outputs, targets, self.weight)
         gradients = label_gradients(outputs, draw(outputs.shape[1]))
-        return gradients * shares.sqrt()[:, None, :, None]
+        scale = self._token_loss.hessian_scale(outputs.flatten(0, 1), labels.flatten())
+        return gradients * (shares * scale.view(shares.shape)).sqrt()[:, None, :, None]
 
     def predicted_targets(self, outputs: Tensor) -> Tensor:
         labels = outputs.argmax(-1)
@@ -136,11 +161,11 @@ class SequenceCrossEntropy(OutputLoss):
         return targets
 
     def logit(self, outputs: Tensor, positions: Tensor) -> Tensor:
-        labels, shares = self._tokens(outputs, positions)
+        labels, shares = self._tokens(outputs, positions, None)
         return (outputs.gather(2, labels[:, :, None])[:, :, 0] * shares).sum(1)
 
     def margin(self, outputs: Tensor, positions: Tensor) -> Tensor:
-        labels, shares = self._tokens(outputs, positions)
+        labels, shares = self._tokens(outputs, positions, None)
         given = outputs.gather(2, labels[:, :, None])[:, :, 0]
         others = outputs.scatter(2, labels[:, :, None], -math.inf).logsumexp(2)
         return ((given - others) * shares).sum(1)

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from influencekit.exceptions import InfluenceKitWarning, UnsupportedModelError, warn_user
 from influencekit.models._task import Task
+from influencekit.models.snapshot._kept import Attributes
 from influencekit.utils._torch import (
     count_rows,
     has_reentrant_checkpoints,
@@ -21,7 +22,7 @@ from influencekit.utils._torch import (
     with_gradients,
 )
 
-__all__ = ["try_task"]
+__all__ = ["idle_parameters", "try_task"]
 
 _TRIED: WeakSet[Task] = WeakSet()
 
@@ -33,7 +34,8 @@ def try_task(task: Task, inputs: Callable[[int], Any]) -> None:
     Parameters
     ----------
     task : Task
-        Its ``needs_two`` becomes True if its module loses the axis of a single example.
+        Its ``needs_two`` becomes True if its module loses the axis of a single example, and its
+        ``keeps_outputs`` if the module keeps what it computed with gradients.
     inputs : callable
         ``inputs(k)``: the first k examples as a batch.
 
@@ -53,11 +55,15 @@ def try_task(task: Task, inputs: Callable[[int], Any]) -> None:
         return
     _TRIED.add(task)
     pair = _two(inputs(2))
+    before = Attributes(task.module)
     try:
         with plain_kernels(), _Watch(original, task.module) as watch:
             outputs = task.forward(pair)
     except (RuntimeError, IndexError, TypeError, ValueError):
         return  # said where the data are read
+    if before.holds_a_graph():
+        object.__setattr__(task, "keeps_outputs", True)  # a fact that data alone tell
+        before.put_back()
     if watch.found:
         raise UnsupportedModelError(
             f"model: the copy of {task.name} that scores are computed from still uses "
@@ -67,7 +73,7 @@ def try_task(task: Task, inputs: Callable[[int], Any]) -> None:
         )
     _find_lost_axis(task, pair, outputs)
     try:
-        idle = _idle_parameters(task, outputs, inputs)
+        idle = idle_parameters(task, outputs, inputs)
     except RuntimeError:  # without a backward pass of this kind: said where gradients are taken
         return
     if idle and not has_reentrant_checkpoints(outputs):
@@ -97,8 +103,21 @@ def _find_lost_axis(task: Task, pair: Any, outputs: Tensor) -> None:
         object.__setattr__(task, "needs_two", True)  # a fact that data alone tell
 
 
-def _idle_parameters(task: Task, outputs: Tensor, inputs: Callable[[int], Any]) -> list[str]:
-    """Names of the parameters that the outputs of the first examples do not depend on."""
+def idle_parameters(task: Task, outputs: Tensor, inputs: Callable[[int], Any]) -> list[str]:
+    """Names of the parameters that the outputs of the first examples do not depend on.
+
+    Parameters
+    ----------
+    task : Task
+    outputs : Tensor
+        Of the first two examples, with gradients.
+    inputs : callable
+        ``inputs(k)``: the first k examples as a batch.
+
+    Returns
+    -------
+    list of str
+    """
     idle = _idle(task, outputs)
     if not idle:
         return idle

@@ -10,7 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["AveragedTrees", "BoostedTrees", "LeafSum", "TreeEnsemble", "offsets"]
+from influencekit.exceptions import UnsupportedModelError
+
+__all__ = ["AveragedTrees", "BoostedTrees", "LeafSum", "TreeEnsemble", "offsets", "other_loss"]
+
+
+def other_loss(model: Any, why: str | None) -> UnsupportedModelError:
+    """What is said of trees that were, or would be, fitted with a loss that is not known."""
+    return UnsupportedModelError(
+        f"model: this {type(model).__name__} is not supported: {why}. Accepted are squared error "
+        "for regression, and log loss (logistic, softmax) for classes."
+    )
 
 
 @dataclass(frozen=True, eq=False)

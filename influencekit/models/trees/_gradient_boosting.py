@@ -11,7 +11,7 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from influencekit.exceptions import UnsupportedModelError
-from influencekit.models.trees._ensemble import BoostedTrees
+from influencekit.models.trees._ensemble import BoostedTrees, other_loss
 from influencekit.models.trees._forests import NodeLeaves, positions_of_leaves
 from influencekit.models.trees._sampling import StageRows
 
@@ -37,6 +37,7 @@ def read_gradient_boosting(model: Any) -> BoostedTrees:
     -------
     BoostedTrees
     """
+    _check_settings(model)
     check_is_fitted(model)
     model = copy.copy(model)
     model.estimators_ = model.estimators_.copy()
@@ -59,14 +60,22 @@ def read_gradient_boosting(model: Any) -> BoostedTrees:
         base_rule=rule,
         stage_rows=_stage_rows(model),
         tolerance=1e-8,
-        refusal=_refusal(model, loss),
+        refusal=_refusal(model),
     )
+
+
+def _check_settings(model: Any) -> None:
+    """Refuse, fitted or not, a loss that is not known and a start that differs between rows."""
+    if model.loss not in ("log_loss", "squared_error"):
+        raise other_loss(model, f"its loss is {model.loss!r}")
+    if model.init is not None and not isinstance(model.init, str):
+        _check_constant(model.init, type(model).__name__)
 
 
 def _loss(model: Any, n_outputs: int) -> str:
     if model.loss == "log_loss":
         return "logistic" if n_outputs == 1 else "softmax"
-    return "squared" if model.loss == "squared_error" else "other"
+    return "squared"
 
 
 def _base(model: Any, n_outputs: int) -> tuple[np.ndarray, str]:
@@ -74,7 +83,6 @@ def _base(model: Any, n_outputs: int) -> tuple[np.ndarray, str]:
     first = model.init_
     if isinstance(first, str):
         return np.zeros(n_outputs), "fixed"
-    _check_constant(first, type(model).__name__)
     row = np.zeros((1, model.n_features_in_))
     if not hasattr(model, "classes_"):
         return np.ravel(first.predict(row)).astype(np.float64), "mean"
@@ -103,10 +111,8 @@ def _stage_rows(model: Any) -> StageRows | None:
     return StageRows(int(model.random_state), model.subsample, *model.estimators_.shape)
 
 
-def _refusal(model: Any, loss: str) -> str | None:
+def _refusal(model: Any) -> str | None:
     """Why the leaf values cannot be computed again."""
-    if loss == "other":
-        return f"its loss is {model.loss!r}"
     if model.init is not None and not isinstance(model.init, str):
         return f"init={model.init!r} is a custom start"
     if model.subsample < 1 and not isinstance(model.random_state, (int, np.integer)):

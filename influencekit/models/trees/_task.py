@@ -20,7 +20,7 @@ from influencekit.models.losses._base import OutputLoss
 from influencekit.models.losses._binary import BinaryCrossEntropy
 from influencekit.models.losses._cross_entropy import CrossEntropy
 from influencekit.models.losses._elementwise import SquaredError
-from influencekit.models.trees._ensemble import AveragedTrees, LeafSum, TreeEnsemble
+from influencekit.models.trees._ensemble import AveragedTrees, LeafSum, TreeEnsemble, other_loss
 from influencekit.models.trees._forests import read_forest
 from influencekit.models.trees._gradient_boosting import read_gradient_boosting
 from influencekit.models.trees._hist_gradient_boosting import read_hist_gradient_boosting
@@ -119,11 +119,7 @@ def _no_trees(name: str) -> UnsupportedModelError:
 
 def _task(model: Any, trees: TreeEnsemble) -> Task:
     if trees.loss == "other":
-        raise UnsupportedModelError(
-            f"model: this {type(model).__name__} is not supported: {trees.refusal}. "
-            "Accepted are squared error for regression, and log loss (logistic, softmax) for "
-            "classes."
-        )
+        raise other_loss(model, trees.refusal)
     classes = getattr(model, "classes_", None)
     return Task(
         module=LeafSum(trees).eval(),

@@ -201,6 +201,8 @@ class SensitivityStudy(SuggestingEstimator):
         *,
         subset_outputs: Any,
         checkpoints: Any = None,
+        sample_weight: Any = None,
+        X_fit: Any = None,
     ) -> Self:
         """Evaluate every cell.
 
@@ -220,6 +222,10 @@ class SensitivityStudy(SuggestingEstimator):
         checkpoints : dict or None, default=None
             Maps labels to a model, a state dict of the model's module, or the path of one; for
             several models, to a list with one for each.
+        sample_weight : array-like of shape (n_train,), default=None
+            The weights that the models were fitted with, as for ``subset_outputs``.
+        X_fit : array-like of shape (n_train, n_features), default=None
+            For a Pipeline only: the data that its last step was fitted on.
 
         Returns
         -------
@@ -231,9 +237,11 @@ class SensitivityStudy(SuggestingEstimator):
         models = StudyModels(model, X, y, checkpoints, self.training_epochs, self.random_state)
         entries = read_attributors(self.attributors, len(models), models.labels)
         self._check_used(entries, models)
-        cache = self._open(entries, models, (X, y), (X_query, y_query), subset_outputs)
+        given = {"sample_weight": sample_weight, "X_fit": X_fit}
+        given = {name: value for name, value in given.items() if value is not None}
+        cache = self._open(entries, models, (X, y), (X_query, y_query), subset_outputs, given)
         truth = PreparedOutputs(subset_outputs.outputs, self.correlation)
-        problem = Problem((X, y), (X_query, y_query), subset_outputs.masks, truth, cache)
+        problem = Problem((X, y), given, (X_query, y_query), subset_outputs.masks, truth, cache)
         results = self._evaluate(entries, models, problem)
         self._summarize(entries, results, truth)
         return self
@@ -260,13 +268,14 @@ class SensitivityStudy(SuggestingEstimator):
         train: Any,
         queries: Any,
         subset_outputs: SubsetOutputs,
+        given: dict[str, Any],
     ) -> OutputCache | None:
         """Check data and ground truth; return the cache of this combination."""
         check_subset_outputs(subset_outputs)
         if queries[0] is None:
             raise ValueError("X_query: got None; give the queries of subset_outputs.")
         tasks = models.at("final", len(models))
-        opened = open_examples(tasks, *train)
+        opened = open_examples(tasks, *train).weighted(given.get("sample_weight"))
         asked = open_examples(tasks, *queries, require_y=False, name="X_query")
         task = tasks[0] if models.is_list else tasks
         if asked.targets is None and task.problem_type == "classification":
@@ -281,7 +290,7 @@ class SensitivityStudy(SuggestingEstimator):
         data = [data_fingerprint(opened), data_fingerprint(asked)]
         versions = __version__, torch.__version__, sklearn.__version__
         truth = subset_outputs.masks, subset_outputs.outputs, self.correlation
-        key = fingerprint("sensitivity-1", versions, data, truth)
+        key = fingerprint("sensitivity-1", versions, data, truth, *given.items())
         return OutputCache(self.cache_dir, key, "this cell is computed again")
 
     def _evaluate(self, entries: Any, models: Any, problem: Problem) -> list[CellResult]:

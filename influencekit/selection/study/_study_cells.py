@@ -30,7 +30,11 @@ class Problem:
 
     Parameters
     ----------
-    train, queries : tuple of (X, y)
+    train : tuple of (X, y)
+        As the user gave them.
+    given : dict
+        What else ``fit`` is given: ``sample_weight`` and ``X_fit``.
+    queries : tuple of (X, y)
         As the user gave them.
     masks : ndarray of bool of shape (n_subsets, n_train)
     truth : PreparedOutputs
@@ -38,6 +42,7 @@ class Problem:
     """
 
     train: tuple
+    given: dict[str, Any]
     queries: tuple
     masks: np.ndarray
     truth: PreparedOutputs
@@ -178,7 +183,7 @@ def _shared_fit(jobs: list[CellJob], models: Any, problem: Problem) -> Any:
     candidates = sorted(jobs, key=_safety, reverse=True)[:2]
     for job in candidates:
         try:
-            return clone(job.attributor).fit(models, *problem.train)
+            return clone(job.attributor).fit(models, *problem.train, **problem.given)
         except Exception:
             if job is candidates[-1]:
                 raise

@@ -98,8 +98,8 @@ def _fitted_steps(pipeline: Pipeline) -> Steps:
         except NotFittedError as error:
             raise NotFittedError(
                 f"{error} By default, the fitted steps are kept and only the last step is "
-                f"retrained. Fit the Pipeline first, or use refit_transformers=True to fit the "
-                f"whole Pipeline on every subset."
+                "retrained. Fit the Pipeline first. To fit the whole Pipeline on every subset, use "
+                "retrain_on_subsets(..., refit_transformers=True)."
             ) from error
     return Steps(steps)
 

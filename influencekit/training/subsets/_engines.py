@@ -323,6 +323,8 @@ def _stacked_engine(job: Job, runs: Runs, engine: str) -> StackedRetrainer | Non
     stacked = StackedRetrainer(
         job.estimator, job.X, job.y, job.X_query, job.y_query, job.output, job.record
     )
+    if engine == "auto" and stacked.is_slower():
+        return None
     reason = stacked.reason or stacked.probe(min(len(rows) for rows, _ in runs))
     if reason is None:
         return stacked

@@ -90,7 +90,8 @@ def retrain_on_subsets(
         see Notes; there it is ``output(model, X, y) -> (n,)``.
     engine : {"auto", "stacked", "joblib"}, default="auto"
         "stacked" trains many skorch nets at once, each as it would train alone with its seed, up to
-        rounding. "joblib" trains one model per worker. "auto" stacks if possible.
+        rounding. "joblib" trains one model per worker. "auto" stacks if possible, on a CPU nets of
+        up to 200,000 parameters.
     refit_transformers : bool, default=False
         Whether a Pipeline's transformers are fitted again on each subset, rather than kept. Needs
         ``engine="joblib"``.

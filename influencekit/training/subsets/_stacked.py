@@ -139,6 +139,8 @@ def _initialized_reason(net: NeuralNet) -> str | None:
 #: Memory limit of one stack in bytes; fixed, so that chunks are the same on every machine.
 MEMORY_BUDGET = 2**29
 MAX_MODELS = 128
+#: Parameters of a net above which "auto" does not stack on a CPU, as measured.
+MOST_PARAMETERS = 200_000
 
 
 def train_stack(
@@ -247,6 +249,13 @@ class StackedRetrainer:
         order = np.argsort(steps, kind="stable")
         cohorts = np.split(order, np.flatnonzero(np.diff(steps[order])) + 1)
         return [c[i : i + size] for c in cohorts for i in range(0, len(c), size)]
+
+    def is_slower(self) -> bool:
+        """Whether such nets train faster one by one: in large ones calls cost little on a CPU."""
+        if self.reason is not None or torch.device(self.estimator.device or "cpu").type != "cpu":
+            return False
+        one = initial_stack(self.estimator, [0])
+        return sum(p.numel() for p in one.parameters.values()) > MOST_PARAMETERS
 
     def probe(self, length: int) -> str | None:
         """Try one step of a subset of this length; return what went wrong, or None."""

@@ -20,7 +20,7 @@ from influencekit.models.adapters._held_out_rows import rows_mask
 from influencekit.models.adapters._wrappers import behind_steps
 from influencekit.models.adapters.meta._known import check_known
 
-__all__ = ["calibrated_task", "members_of"]
+__all__ = ["FoldRows", "calibrated_task", "members_of"]
 
 
 @as_task.register(CalibratedClassifierCV)

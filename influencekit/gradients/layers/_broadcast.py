@@ -1,0 +1,95 @@
+"""What a model uses once for all examples: layers called without a batch, bare parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from torch import Tensor
+
+from influencekit.gradients.layers._bare import BareParameter
+from influencekit.gradients.layers._groups import Group
+from influencekit.gradients.layers._layers import AnyLayer, Layer
+from influencekit.models._task import Task
+
+__all__ = ["broadcast_groups"]
+
+#: Largest number of dimensions between the examples and a parameter's own.
+_MOST_ONES = 3
+#: Passes over two examples after the first that a kind of parameter may take.
+_MOST_TRIES = 8
+
+
+Try = Callable[[Sequence[AnyLayer]], list[Group]]
+
+
+def broadcast_groups(
+    tried: Try,
+    task: Task,
+    unused: frozenset[str],
+    layers: Sequence[Layer],
+    columns: dict[str, slice],
+) -> list[Group]:
+    """Groups of layers and parameters whose gradients agree once they are expanded to the batch.
+
+    Parameters
+    ----------
+    tried : callable
+        Gives the groups whose gradients agree in a pass of their own.
+    task : Task
+    unused : frozenset of str
+        Parameters that the outputs do not depend on.
+    layers : sequence of Layer
+        Called once for all examples.
+    columns : dict of str to slice
+        Positions of the parameters that have no gradients yet.
+
+    Returns
+    -------
+    list of Group
+    """
+    bare = {
+        name: BareParameter(name, task.parameters[name], (places,), used=name not in unused)
+        for name, places in columns.items()
+    }
+    found = [Group((own,), (name,)) for name, own in bare.items() if not own.used]
+    waiting = {id(own.parameter) for own in bare.values() if own.used}
+    found += _tried(tried, [la for la in layers if all(id(p) in waiting for p in la.trained)])
+    taken = {name for group in found for name in group.names}
+    left = [own for name, own in bare.items() if name not in taken]
+    for form in range(_MOST_ONES + 2):
+        shaped = [_formed(own, form) for own in left]
+        good = _tried(tried, [own for own in shaped if own is not None])
+        found += good
+        taken = {name for group in good for name in group.names}
+        left = [own for own in left if own.name not in taken]
+    return found
+
+
+def _formed(own: BareParameter, form: int) -> BareParameter | None:
+    """The parameter expanded in the form of a number: first in place of a dimension of length 1."""
+    ones = form - 1 if own.parameter.ndim and own.parameter.shape[0] == 1 else form
+    if ones > _MOST_ONES:
+        return None
+    return BareParameter(own.name, own.parameter, own.columns, None if ones < 0 else ones)
+
+
+def _tried(tried: Try, some: Sequence[AnyLayer]) -> list[Group]:
+    """Those that agree, tried together, and if none does, by shape."""
+    if not some:
+        return []
+    good = tried(some)
+    kinds = list(_by_shape(some))
+    if good or len(kinds) == 1:
+        return good
+    return [group for kind in kinds[:_MOST_TRIES] for group in tried(kind)]
+
+
+def _by_shape(some: Sequence[AnyLayer]) -> Iterator[list[AnyLayer]]:
+    kinds: dict[object, list[AnyLayer]] = {}
+    for one in some:
+        kinds.setdefault(tuple(_shape(p) for p in one.trained), []).append(one)
+    yield from kinds.values()
+
+
+def _shape(parameter: Tensor) -> tuple[int, ...]:
+    return tuple(parameter.shape)

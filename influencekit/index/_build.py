@@ -1,0 +1,287 @@
+"""Building an index: fit, write the map, write shard after shard, measure the rounding."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from sklearn.base import clone
+from torch import Tensor
+
+from influencekit._fitted import learned_rows
+from influencekit.data._examples import Examples, ExamplesList, each
+from influencekit.index._coordinates import Coordinates, coordinates_of
+from influencekit.index._shards import dequantized, described, quantized, write_shard
+from influencekit.index.files._decode import Decoder
+from influencekit.index.files._encode import Encoder
+from influencekit.index.files._fingerprints import feed
+from influencekit.index.files._folder import map_array, read_manifest, write_manifest
+from influencekit.models._task import Task, TaskList
+from influencekit.models.losses._base import class_positions
+from influencekit.utils._archives import DamagedFile
+from influencekit.utils._files import check_writable
+from influencekit.utils._long_work import chunks, progress
+from influencekit.utils.validation import present
+
+__all__ = [
+    "Plan",
+    "build_key",
+    "build_shards",
+    "learn",
+    "projection_options",
+    "read_map",
+    "rounding",
+    "rows_of_shard",
+    "write_map",
+]
+
+MAP_FORMAT, MAP_VERSION = "influencekit index map", 1
+#: Bytes of a shard in float64 where ``shard_rows`` is None, and share of ``max_memory``.
+SHARD_BYTES, SHARE = 2**26, 16
+#: Queries and rows of the sample on which rounding is measured.
+QUERIES, ROWS = 32, 1000
+
+
+@dataclass
+class Plan:
+    """What the models learned from, as an index reads it.
+
+    Attributes
+    ----------
+    models : Task or TaskList
+    train : Examples or ExamplesList
+        All rows.
+    learned : list of bool ndarray of shape (n,)
+        Rows that each model learned from.
+    """
+
+    models: Any
+    train: Any
+    learned: list[np.ndarray]
+
+    @classmethod
+    def of(cls, models: Any, train: Any) -> Plan:
+        """The plan of models and their training examples."""
+        tasks, learned = [], []
+        for task, own in zip(each(models), each(train), strict=True):
+            mask = np.zeros(len(own), dtype=bool)
+            mask[learned_rows(task, own)] = True
+            learned.append(mask)
+            tasks.append(_of_all_rows(task, _some(own, mask)))
+        several = isinstance(models, TaskList)
+        return cls(TaskList(tasks) if several else tasks[0], train, learned)
+
+    def known(self) -> Any:
+        """Examples that each model learned from."""
+        pairs = zip(each(self.train), self.learned, strict=True)
+        found = [_some(own, mask) for own, mask in pairs]
+        return ExamplesList(found) if isinstance(self.models, TaskList) else found[0]
+
+    def of_rows(self, rows: slice | np.ndarray) -> tuple[Any, list[np.ndarray]]:
+        """Some rows of the data, and which of them each model learned from."""
+        return self.train.take(rows), [mask[rows] for mask in self.learned]
+
+
+def _some(examples: Examples, mask: np.ndarray) -> Examples:
+    return examples if mask.all() else examples.take(mask)
+
+
+def _of_all_rows(task: Task, learned: Examples) -> Any:
+    """The same Task, for examples that it learned from, whatever their number.
+
+    Which rows it held out, and how rare its classes are, is known from all rows only.
+    """
+    weight = task.class_weight
+    if isinstance(weight, str):
+        targets = present(learned.targets, "training targets")
+        found, classes = task.example_weights(targets, learned.weights), class_positions(targets)
+        given = torch.ones_like(found) if learned.weights is None else learned.weights
+        counted = given > 0
+        weight = torch.ones(int(classes.max()) + 1, dtype=found.dtype, device=found.device)
+        weight[classes[counted]] = found[counted] / given[counted].to(found)
+    return replace(task, training_rows=None, class_weight=weight)
+
+
+def learn(attributor: Any, plan: Plan, n_rows: int | None, options: dict[str, Any]) -> Coordinates:
+    """Fit an attributor, and keep only what makes coordinates.
+
+    Parameters
+    ----------
+    attributor : attributor
+        Unfitted.
+    plan : Plan
+    n_rows : int or None
+        Rows that the curvature is estimated on, evenly spaced; None is all.
+    options : dict
+        Of projections of whole gradients.
+
+    Returns
+    -------
+    Coordinates
+    """
+    known = plan.known()
+    fitted = clone(attributor).fit(plan.models, _sample(known, plan, n_rows))
+    return coordinates_of(fitted, known, options)
+
+
+def projection_options(index: Any) -> dict[str, Any]:
+    """Projection of an index, for attributors that do not project themselves."""
+    own = {"dim": index.projection_dim, "projection": index.projection}
+    return {**own, "random_state": index.random_state}
+
+
+def _sample(known: Any, plan: Plan, n_rows: int | None) -> Any:
+    found = []
+    for task, own in zip(each(plan.models), each(known), strict=True):
+        if n_rows is None or n_rows >= len(own):
+            found.append(own)
+            continue
+        some = own.take(np.linspace(0, len(own) - 1, n_rows).astype(np.int64))
+        if task.penalty_kind == "sum":  # which counts against the weight of all rows
+            ones = torch.ones(len(some), dtype=torch.float64, device=own.placement.device)
+            given = ones if some.weights is None else some.weights
+            some = some.weighted((given * (len(own) / n_rows)).cpu().numpy())
+        found.append(some)
+    return ExamplesList(found) if isinstance(plan.models, TaskList) else found[0]
+
+
+# -- the map in its folder ------------------------------------------------------------------
+
+
+def build_key(*parts: Any) -> str:
+    """Digest of all that the bytes of an index depend on."""
+    sha = hashlib.sha256()
+    feed(sha, parts)
+    return sha.hexdigest()[:32]
+
+
+def write_map(
+    folder: Path, key: str, coordinates: Coordinates, tasks: Sequence[Task], rows: int = 0
+) -> None:
+    """Keep the map, so that a build that was killed goes on with the same one."""
+    check_writable(folder, "folder")
+    encoder = Encoder(folder, tasks)
+    manifest = {
+        "format": MAP_FORMAT,
+        "format_version": MAP_VERSION,
+        "key": key,
+        "rows": rows,
+        "map": encoder.encode(coordinates, "attributor"),
+        "arrays": encoder.arrays,
+    }
+    write_manifest(folder, manifest)
+
+
+def read_map(folder: Path, tasks: Sequence[Task]) -> tuple[str, int, Coordinates]:
+    """The key of a build, the rows of its shards, and the map."""
+    manifest = read_manifest(folder, MAP_FORMAT, MAP_VERSION)
+    try:
+        found = Decoder(folder, manifest.get("arrays"), tasks).decode(manifest.get("map"))
+    except RecursionError:
+        raise DamagedFile(f"{folder} is damaged: its manifest is nested without end") from None
+    rows = manifest.get("rows")
+    if not isinstance(found, Coordinates) or type(rows) is not int or not found.is_whole:
+        raise DamagedFile(f"{folder} is damaged: it holds no map of coordinates")
+    return str(manifest.get("key")), rows, found
+
+
+# -- shards ---------------------------------------------------------------------------------
+
+
+def rows_of_shard(shard_rows: int | None, dim: int, max_memory: int) -> int:
+    """Rows of a shard: as given, or what a share of the memory holds in float64."""
+    if shard_rows is not None:
+        return shard_rows
+    return max(64, min(SHARD_BYTES, max_memory // SHARE) // (8 * dim))
+
+
+def build_shards(
+    folder: Path,
+    coordinates: Coordinates,
+    plan: Plan,
+    settings: dict[str, Any],
+    prefix: str = "",
+) -> list[dict[str, Any]]:
+    """Write the shards that are not there yet.
+
+    Parameters
+    ----------
+    folder : Path
+    coordinates : Coordinates
+    plan : Plan
+    settings : dict
+        ``dtype``, ``rows`` of a shard and ``verbose``.
+    prefix : str, default=""
+        Of the shards' names.
+
+    Returns
+    -------
+    list of dict
+        What a manifest says of the shards.
+    """
+    n, dtype = plan.train.n_examples, settings["dtype"]
+    slices, entries = list(chunks(n, 1, settings["rows"])), []
+    bar = progress(enumerate(slices), "shards", settings["verbose"], total=len(slices))
+    for number, rows in bar:
+        name = f"{prefix}{number:06d}"
+        n_own = rows.stop - rows.start
+        entry = described(name, n_own, coordinates.dim, coordinates.n_blocks, dtype)
+        if not _is_whole(folder, entry):
+            found, ratios, selves = _computed(coordinates, *plan.of_rows(rows))
+            entry = write_shard(folder, name, found, selves, ratios, dtype)
+        entries.append(entry)
+    return entries
+
+
+def _is_whole(folder: Path, entry: dict[str, Any]) -> bool:
+    try:
+        return all(len(map_array(folder, part)) >= 0 for part in entry.values())
+    except DamagedFile:
+        return False
+
+
+def _computed(
+    coordinates: Coordinates, examples: Any, learned: list[np.ndarray]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Coordinates, ratios and self-influence of some rows, float64."""
+    rows, ratios = coordinates.rows(examples, learned)
+    if any(coordinates.runs):
+        own = coordinates.explaining("neg_loss").queries(examples)
+        return rows, ratios, (own * rows).sum(1)
+    squares = rows.square() @ coordinates.metric().mT
+    return rows, ratios, (squares * ratios).sum(1)
+
+
+def rounding(coordinates: Coordinates, plan: Plan, dtype: str) -> dict[str, Any]:
+    """What storing rows in few bits costs, on a sample: stored against computed scores.
+
+    Returns
+    -------
+    dict
+        ``spearman`` and ``least_spearman`` over queries, ``relative_error`` (root mean square),
+        ``n_queries``, ``n_rows``.
+    """
+    n = plan.train.n_examples
+    asked = np.unique(np.linspace(0, n - 1, min(n, QUERIES)).astype(np.int64))
+    sampled = np.unique(np.linspace(0, n - 1, min(n, ROWS)).astype(np.int64))
+    queries = coordinates.queries(plan.train.take(asked))
+    rows, _ = coordinates.rows(*plan.of_rows(sampled))
+    exact = queries @ rows.mT
+    stored = queries @ dequantized(*quantized(rows, dtype)).mT
+    pairs = [(a, b) for a, b in zip(exact.numpy(), stored.numpy(), strict=True) if np.ptp(a) > 0]
+    found = [float(spearmanr(a, b).statistic) for a, b in pairs if np.ptp(b) > 0]
+    size = float(exact.square().mean().sqrt())
+    error = float((exact - stored).square().mean().sqrt())
+    return {
+        "spearman": float(np.mean(found)) if found else 1.0,
+        "least_spearman": float(np.min(found)) if found else 1.0,
+        "relative_error": error / size if size > 0 else 0.0,
+        "n_queries": len(asked),
+        "n_rows": len(sampled),
+    }

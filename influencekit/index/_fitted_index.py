@@ -1,0 +1,78 @@
+"""What an index answers from: the map of its models, and its rows on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from influencekit._fitted import Fitted, check_scores
+from influencekit.data._examples import Examples, ExamplesList
+from influencekit.index._coordinates import Coordinates
+from influencekit.index._scan import all_scores, best_rows, self_products
+from influencekit.index._shards import Shard
+
+__all__ = ["FittedIndex"]
+
+
+class FittedIndex(Fitted):
+    """The map of an index, with its rows on disk.
+
+    Parameters
+    ----------
+    coordinates : Coordinates
+    shards : list of Shard
+    n_rows : int
+    """
+
+    def __init__(self, coordinates: Coordinates, shards: Sequence[Shard], n_rows: int):
+        self.coordinates, self.shards, self.n_rows = coordinates, shards, n_rows
+        self.kept = np.ones(n_rows, dtype=bool)
+        self.changed = False
+
+    def scores(self, queries: Examples | ExamplesList) -> np.ndarray:
+        found = all_scores(self.coordinates.queries(queries), self.shards, self.n_rows)
+        found[:, ~self.kept] = 0.0
+        return found
+
+    def best(self, queries: Any, k: Any, sign: float, among: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Rows with the largest scores; see :meth:`AttributionIndex.top_k`."""
+        kept = self.kept if among is None else self.kept & _mask(among, self.n_rows)
+        n, whole = int(kept.sum()), isinstance(k, Integral) and not isinstance(k, bool)
+        if not whole or not 1 <= k <= n:
+            raise ValueError(f"k: got {k!r}; accepted are integers from 1 to {n}, the rows left.")
+        asked = self.coordinates.queries(queries)
+        found = best_rows(asked, self.shards, int(k), sign, None if kept.all() else kept)
+        check_scores(found[1])
+        return found
+
+    def self_scores(self) -> np.ndarray:
+        if self.changed:
+            found = self_products(self.shards, self.coordinates.metric())
+        else:
+            found = np.concatenate([shard.selves.numpy() for shard in self.shards])
+        return np.where(self.kept, found, 0.0)
+
+    def at(self, damping: float) -> FittedIndex:
+        """The same index at another damping."""
+        if any(self.coordinates.runs):
+            raise NotImplementedError("set_damping: an index of RunAverage keeps that of its build")
+        return self._with(coordinates=self.coordinates.at(damping), changed=True)
+
+    def holding(self, shards: Sequence[Shard]) -> FittedIndex:
+        """The same index on files that were mapped again; on none to be pickled."""
+        return self._with(shards=shards)
+
+    def explaining(self, output: Any) -> FittedIndex:
+        return self._with(coordinates=self.coordinates.explaining(output))
+
+
+def _mask(among: Any, n: int) -> np.ndarray:
+    mask = np.asarray(among)
+    if mask.dtype != bool or mask.shape != (n,):
+        raise ValueError(
+            f"among: got {mask.dtype} of shape {mask.shape}; accepted is a mask of bool, ({n},)."
+        )
+    return mask
