@@ -286,6 +286,7 @@ class AttributionIndex(RefreshedIndex):
         *,
         opponents: bool = False,
         as_frame: bool = False,
+        interval: float | None = None,
         among: Any = None,
     ) -> Any:
         """Training examples with the highest scores.
@@ -300,6 +301,8 @@ class AttributionIndex(RefreshedIndex):
         as_frame : bool, default=False
             Return one table instead of two arrays; needs pandas. It shows the data of training
             rows where ``fit`` was given them.
+        interval : None, default=None
+            An index has no intervals.
         among : array-like of bool of shape (n_train,), default=None
             Rows that may be returned; None is all. Removed rows are never.
 
@@ -310,6 +313,11 @@ class AttributionIndex(RefreshedIndex):
         frame : pandas.DataFrame of n_test * k rows
             With ``as_frame=True``.
         """
+        if interval is not None:
+            raise ValueError(
+                f"interval: got {interval!r}; accepted is None. An index keeps no intervals: ask "
+                "the fitted attributor for them."
+            )
         queries = self._queries(X, y)
         found = self.fitted_[0].best(queries, k, -1.0 if opponents else 1.0, among)
         if not as_frame:

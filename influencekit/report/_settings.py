@@ -116,7 +116,7 @@ def _curvature(attributor: Any, p: int) -> list[tuple[str, str]]:
     if isinstance(fitted, (list, tuple)):  # of an ensemble: they are alike
         fitted = fitted[0]
     found = [("curvature in use", plain(name))] if (name := getattr(fitted, "name", None)) else []
-    projection = getattr(fitted, "projection", None)
+    projection: Any = getattr(fitted, "projection", None)
     if dim := getattr(projection, "dim", None):
         text = f"to {dim:,} of {p:,} dimensions, {projection.projection}, seed {projection.seed}"
         found.append(("projection in use", plain(text)))

@@ -102,7 +102,8 @@ def _parts(task: Any, path: list[Any]) -> Iterator[tuple[list[Any], Any]]:
         if field.name == "checkpoints":
             for i, checkpoint in enumerate(part):
                 yield from _parts(checkpoint, [*path, "checkpoints", i])
-        elif not isinstance(part, _PLAIN):
+        elif not isinstance(part, (*_PLAIN, tuple)) or (isinstance(part, tuple) and part):
+            # Python has one empty tuple for all
             yield [*path, field.name], part
 
 
