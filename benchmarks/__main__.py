@@ -9,6 +9,7 @@
     python -m benchmarks data [FOLDER]
     python -m benchmarks peers [ENVIRONMENT ...]
     python -m benchmarks bench [--full]
+    python -m benchmarks atlas list|make|score|keep
 
 Runs write to benchmarks/results/runs/ as their cells are done, and go on where they stopped;
 ``keep`` copies a run to benchmarks/results/, which the docs show.
@@ -22,6 +23,8 @@ import os
 import signal
 import sys
 from pathlib import Path
+
+from benchmarks.atlas import command as atlas
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -73,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--full", action="store_true", help="on MNIST, for an hour")
     bench.add_argument("--budget", type=float, help="minutes of all cells; 20, full 60")
     _run_options(bench, size=False)
+    atlas.add_to(commands)
     cell = add("cell", _cell, "one cell in this process, for the harness")
     cell.add_argument("study")
     cell.add_argument("cell", type=json.loads)

@@ -1,0 +1,1 @@
+"""The Attribution Atlas: models with their ground truth, and scores of methods."""
