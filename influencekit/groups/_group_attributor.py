@@ -58,9 +58,8 @@ class GroupAttributor(RemovesGroups, HeldGroups):
         Any attributor of single examples; it is cloned.
     grouper : grouper, clusterer or transformer, default=None
         Partitions the training examples in ``fit``; see ``influencekit.groups``.  Clusterers
-        and transformers of scikit-learn are wrapped by
-        :class:`~influencekit.groups.ClusterGrouper`.  None uses the ``groups`` given to ``fit``, or
-        makes each example a group.
+        and transformers of scikit-learn are wrapped by :class:`.ClusterGrouper`.  None uses the
+        ``groups`` given to ``fit``, or makes each example a group.
     reduce : {"sum", "mean"}, default="sum"
         "sum" is the effect of the whole group, which favors large ones; "mean" that of one
         of its examples on average.
@@ -280,8 +279,7 @@ class GroupAttributor(RemovesGroups, HeldGroups):
 
         Returns
         -------
-        scores : ndarray of shape (n_test, n_groups), or (n_properties, n_groups), or
-            (n_test, n_groups, n_tokens)
+        scores : ndarray of shape (n_test or n_properties, n_groups) or (n_test, n_groups, n_tokens)
         """
         return super().score(X, y, by=by, return_std=return_std)
 

@@ -90,16 +90,16 @@ class InfluenceFunction(RemovesRows, FindsRows, DampedMixin, BaseAttributor):
     damping : float, "auto" or "matched", default="auto"
         λ, added to the curvature of the *mean* loss, in addition to the model's own penalty.
         "auto" is 0 for scikit-learn's linear models: those with a convex objective, and
-        generalized linear models at another minimum.  For other models
-        it is the λ at which scores have a mean cosine of 0.57 with those of :class:`GradDot` and ξ
-        is at least 0.3. For a classifier that was stopped before its optimum, the effective
-        dimension is also capped by the effective sample size; see Notes.  "matched" is ``1 /
-        (learning rate · steps)`` of ``further_training``, with momentum β ``(1 - β) / (learning
-        rate · steps)``: scores then describe that much further training with SGD.
+        generalized linear models at another minimum.  For other models it is the λ at which scores
+        have a mean cosine of 0.57 with those of :class:`GradDot` and ξ is at least 0.3. For a
+        classifier that was stopped before its optimum, the effective dimension is also capped by
+        the effective sample size; see Notes.  "matched" is ``1 / (learning rate · steps)`` of
+        ``further_training``, with momentum β ``(1 - β) / (learning rate · steps)``: scores then
+        describe that much further training with SGD.
     projection_dim : int or None, default=None
         Project gradients to this number of dimensions first ("logra": over all layers together).
-        None is exact, unless the decomposition would be too large; then it projects and warns. Only
-        "ggn", "fisher" and "logra" project.
+        None is exact, unless that would be too large; then it projects and warns. Only "ggn",
+        "fisher" and "logra" project.
     projection : {"auto", "rademacher", "gaussian", ...}, default="auto"
         Kind of random projection; see :func:`influencekit.gradients.make_projection`.
     at : {"model", "corrected", "predicted", "endpoint"}, default="model"
@@ -110,8 +110,7 @@ class InfluenceFunction(RemovesRows, FindsRows, DampedMixin, BaseAttributor):
         output's gradient at the fitted model, as in the paper's proposition; it is there for
         comparison. All but "model" are for models that are not at a stationary point.
     further_training : Training, FurtherTraining or None, default=None
-        Learning rate and steps for ``damping="matched"`` and ``at``. None repeats the fitted skorch
-        net's own training.
+        Learning rate and steps for ``damping="matched"`` and ``at``. None repeats a skorch net's own.
     removal_order : {"first", "leverage", "newton"}, default="first"
         For linear models, how far a row's removal is followed. "first" is to first order, too small
         by the factor 1 - leverage for least squares; "leverage" divides each row's step by its
@@ -162,26 +161,26 @@ class InfluenceFunction(RemovesRows, FindsRows, DampedMixin, BaseAttributor):
     examples. Self-influence uses the training gradients on both sides.
 
     Scores predict the effect of removing the example's term from the mean loss, with the rest of
-    the objective unchanged. For objectives that sum over examples (Ridge, LogisticRegression), that
-    equals retraining without the example.
+    the objective unchanged: for objectives that sum over examples (Ridge, LogisticRegression),
+    retraining without the example.
 
     For scikit-learn's linear models (up to 1,000 parameters, "ggn" and "fisher"), the curvature is
-    decomposed with centered features in float64; without a penalty, their default scores do not
-    depend on the units of the columns.
+    decomposed with centered features in float64; without a penalty, default scores do not depend
+    on the units of columns.
 
     The default damping of other models scales with the spectrum: it is the λ at which the scores of
     training examples have a mean cosine of 0.57 with their scores at infinite damping (inner
-    products of gradients), or the λ at which the surrogate indicator ξ is 0.3, if that is larger.
-    The linear datamodeling score was measured to peak there; the values are not from a paper. Over
-    40 held-out combinations of data, model and curvature, this λ reached on average 0.99 of the
-    best score, and 0.88 in the worst case.  For a classifier with ``gradient_ratio_`` above 0.005,
-    λ is at least the one at which the effective dimension is a third (two thirds for curvatures by
-    layers) of the effective sample size times the number of free outputs (see the user guide).
+    products of gradients), or at which the surrogate indicator ξ is 0.3, if that is larger. The
+    linear datamodeling score peaks there; the values are measured, not from a paper. Over 40
+    held-out combinations of data, model and curvature, it reached on average 0.99 of the best, and
+    0.88 at worst.  For a classifier with ``gradient_ratio_`` above 0.005, the effective dimension
+    is at most a third (two thirds for curvatures by layers) of the effective sample size times the
+    number of free outputs (see the user guide).
 
-    The curvature is decomposed once, in the space of the parameters, of the projection, or of
-    the training examples' curvature rows, whichever is smallest; after that, every further damping
-    costs only elementwise operations.  Cost ``O(N d min(N, d) + min(N, d)³)`` for N curvature rows
-    (n for "fisher", about n · n_classes for "ggn") and d dimensions.
+    The curvature is decomposed once, in the space of the parameters, of the projection, or of the
+    examples' curvature rows, whichever is smallest; every further damping costs only elementwise
+    operations.  Cost ``O(N d min(N, d) + min(N, d)³)`` for N curvature rows (n for
+    "fisher", about n · n_classes for "ggn") and d dimensions.
 
     References
     ----------
