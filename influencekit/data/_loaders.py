@@ -23,7 +23,7 @@ def check_loader(loader: DataLoader, name: str) -> None:
     Parameters
     ----------
     loader : torch.utils.data.DataLoader
-        Of a map-style dataset.
+        Loader of a map-style dataset.
     name : str
         The argument's name in messages.
 
@@ -64,7 +64,7 @@ def check_loader(loader: DataLoader, name: str) -> None:
 
 
 def _yields_all(loader: DataLoader, sampler: Any, n: int, batches: bool) -> bool:
-    """Whether a sampler yields each of n positions once; True if its items are no positions."""
+    """Whether a sampler yields each of n positions once; True if its items are not positions."""
     if isinstance(sampler, SequentialSampler):
         return True
     if isinstance(sampler, RandomSampler):

@@ -32,7 +32,7 @@ def not_taken(task: Task, inputs: Any, name: str) -> ValueError:
     cast = ""
     if whole:
         cast = (
-            f" Whole numbers, uint8 too, are given as torch.int64; if those of {whole[0]} are no "
+            f" Whole numbers, uint8 too, are given as torch.int64; if those of {whole[0]} are not "
             f"indices, cast and scale them as in training, for instance pixels {whole[0]} / 255."
         )
     return ValueError(

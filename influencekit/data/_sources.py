@@ -191,7 +191,7 @@ def _rows_of(leaf: Any, rows: Rows) -> Tensor:
 
 
 def check_tensor(leaf: Any, name: str) -> None:
-    """Refuse Tensors that are no plain array of numbers.
+    """Refuse Tensors that are not a plain array of numbers.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Parameters that nothing uses beside the values of others: a table of rules."""
+"""Parameters that nothing uses given the values of others: a table of rules."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 __all__ = ["unused_parameters"]
 
-#: Why a parameter is not used beside the others, by its name.
+#: Why a parameter is not used given the others, by its name.
 Reasons = dict[str, str]
 
 
 def unused_parameters(estimator: Any) -> Reasons:
-    """Parameters without effect beside the values of the others, and why.
+    """Parameters without effect given the values of the others, and why.
 
     Parameters
     ----------

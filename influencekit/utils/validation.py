@@ -195,7 +195,7 @@ def validate_parameters(estimator: Any) -> None:
     Warns
     -----
     InfluenceKitWarning
-        If a parameter is set that nothing uses beside the others.
+        If a parameter is set that nothing uses with the others.
     """
     caller = type(estimator).__name__
     for name, value in estimator.get_params(deep=False).items():

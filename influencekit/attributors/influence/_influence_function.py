@@ -110,7 +110,7 @@ class InfluenceFunction(RemovesRows, FindsRows, DampedMixin, BaseAttributor):
         output's gradient at the fitted model, as in the paper's proposition; it is there for
         comparison. All but "model" are for models that are not at a stationary point.
     further_training : Training, FurtherTraining or None, default=None
-        Learning rate and steps for ``damping="matched"`` and ``at``. None repeats a skorch net's own.
+        Learning rate and steps for ``damping="matched"`` and ``at``. None is a skorch net's own.
     removal_order : {"first", "leverage", "newton"}, default="first"
         For linear models, how far a row's removal is followed. "first" is to first order, too small
         by the factor 1 - leverage for least squares; "leverage" divides each row's step by its

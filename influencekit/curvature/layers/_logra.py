@@ -55,8 +55,8 @@ class LoGra(Curvature, name="logra"):
         Which entries of the curvature are kept: those within a layer ("layers"), or all.
     rows : {"auto", "ggn", "fisher"}, default="auto"
         Whether the curvature is the Gauss-Newton matrix, or the empirical Fisher matrix as in the
-        paper. "auto" is the former, except for examples with so many outputs that their Hessian
-        cannot be formed (language models).
+        paper. "auto" is the former, except for examples with too many outputs for their
+        Hessian to be formed (language models).
     init : {"pca", "random"}, default="pca"
         "pca" projects to the leading eigenvectors of K-FAC's factors, the second moments of a
         layer's inputs and of the loss gradients at its outputs. "random" projects to random

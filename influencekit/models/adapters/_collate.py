@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 __all__ = ["PadItems", "after_padding", "arguments_of"]
 
-#: Entries of an item that are no arguments of the model.
+#: Entries of an item that are not arguments of the model.
 _TARGETS = ("labels", "label", "label_ids", "start_positions", "end_positions")
 #: Label of tokens that are not in the loss.
 _IGNORED = -100

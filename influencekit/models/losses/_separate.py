@@ -79,7 +79,7 @@ def _check_exchanged(
     exchanged = torch.where(place % 2 == 1, 0, place)
     before, after = (_at(function, outputs, targets, rows) for rows in (place, exchanged))
     kept, eps = place[::2], torch.finfo(before.dtype).eps
-    # bit by bit, but for functions that choose rows (z[mask]) and round them otherwise
+    # bit by bit, except for functions that choose rows (z[mask]) and round them otherwise
     allowed = 64 * eps * float(before.abs().max()) + 8 * eps * float(outputs.detach().abs().max())
     moved = (after - before).abs()[kept]
     if bool((moved > allowed).any()):

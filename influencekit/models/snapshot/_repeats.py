@@ -18,7 +18,7 @@ _ROUNDING = 1e-3
 
 
 def check_outputs(task: Task, inputs: Any, outputs: Tensor) -> None:
-    """Refuse outputs that are no numbers with a gradient, or not one row for each example.
+    """Refuse outputs that are not numbers with a gradient, or not one row for each example.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def check_repeats(task: Task, inputs: Any, outputs: Tensor, state: State) -> Non
     outputs : Tensor
         The task's outputs for them.
     state : State
-        Of the module before these outputs were computed.
+        State of the module before these outputs were computed.
 
     Raises
     ------

@@ -116,7 +116,7 @@ def idle_parameters(task: Task, outputs: Tensor, inputs: Callable[[int], Any]) -
     ----------
     task : Task
     outputs : Tensor
-        Of the first two examples, with gradients.
+        Outputs of the first two examples, with gradients.
     inputs : callable
         ``inputs(k)``: the first k examples as a batch.
 
