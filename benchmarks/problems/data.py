@@ -189,6 +189,17 @@ def acs_state(state: str) -> tuple[np.ndarray, np.ndarray]:
     return np.hstack([numbers, codes]), columns["y"].astype(int)
 
 
+def acs_one_hot(n: int):
+    """The first n rows of all states, every column one-hot: sparse float32, and labels."""
+    with np.load(file(ACS_STATES), allow_pickle=False) as found:
+        columns = [found[name][:n].astype(np.int32) for name in (*NUMBERS, *CODES)]
+        y = found["y"][:n].astype(np.int64)
+    dummies = OneHotEncoder(
+        handle_unknown="infrequent_if_exist", min_frequency=20, dtype=np.float32
+    )
+    return dummies.fit_transform(np.stack(columns, axis=1)), y
+
+
 def mnist_14() -> tuple[np.ndarray, np.ndarray]:
     """8,000 training images, averaged to 14 x 14, as rows."""
     return small_mnist(np.random.RandomState(0), 8000)

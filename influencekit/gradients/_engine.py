@@ -106,7 +106,10 @@ class GradientEngine:
     def first(
         self, examples: Examples, cotangent: CotangentFunction, keep_factors: bool = False
     ) -> tuple[GradientFeatures, int]:
-        """Gradients of the first example, and how many examples make a batch."""
+        """Gradients of the first example, and how many examples make a batch.
+
+        A lone example is checked, as a batch is.
+        """
         sparse = None if keep_factors else self._sparse(examples)
         if sparse is not None:
             found = self._sparse_features(sparse, next(examples.unread(1)), cotangent)
@@ -114,7 +117,7 @@ class GradientEngine:
             size = min(2**16, max(1, room // (sparse.bytes_each + 4 * found.nbytes)))
             return found, self.batch_size or size
         batch = next(examples.batches(1))
-        found = self.features(examples, batch, cotangent, keep_factors, check=False)
+        found = self.features(examples, batch, cotangent, keep_factors, len(examples) == 1)
         return found, self.size_of_batch(examples, found.nbytes)
 
     def size_of_batch(self, examples: Examples, nbytes: int) -> int:

@@ -14,6 +14,7 @@ from influencekit.gradients._cotangents import CotangentFunction, Stacked
 from influencekit.gradients._dot import all_dots, all_self_dots
 from influencekit.gradients._engine import GradientEngine
 from influencekit.gradients._features import GradientFeatures
+from influencekit.gradients._notes import Notes
 from influencekit.gradients._store import FeatureStore, disk_room, on_disk, pieces, rows_of
 from influencekit.gradients.blocks._base import row_slice, symmetrize
 from influencekit.utils._long_work import format_bytes
@@ -70,6 +71,8 @@ class Gradients:
         self.sample, self._batch_size = self.engine.first(
             self.examples, self.cotangent, self.keep_factors
         )
+        # a lone example is not computed again by its passes
+        self._lone = self.sample if len(self) == 1 else None
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -97,7 +100,7 @@ class Gradients:
     # -- passes ---------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[tuple[slice, GradientFeatures]]:
-        notes, start = _Notes(self), 0
+        notes, start = Notes(self), 0
         for features in self._batches() if self.parts is None else self.parts:
             rows = slice(start, start + len(features))
             notes.add(rows, features)
@@ -106,9 +109,13 @@ class Gradients:
         notes.close()
 
     def _batches(self) -> Iterator[GradientFeatures]:
-        made = self.engine.batches(
-            self.examples, self.cotangent, self._batch_size, self.keep_factors
-        )
+        made: Iterator[GradientFeatures]
+        if self._lone is not None:
+            made = iter((self._lone,))
+        else:
+            made = self.engine.batches(
+                self.examples, self.cotangent, self._batch_size, self.keep_factors
+            )
         return made if self._function is None else map(self._function, made)
 
     def pairs(self) -> Iterator[tuple[slice, GradientFeatures, GradientFeatures]]:
@@ -137,7 +144,7 @@ class Gradients:
         if self.parts is not None:
             places = torch.arange(len(self))[rows if isinstance(rows, slice) else _host(rows)]
             parts = [rows_of(self.parts, places.to(self.sample.device))]
-        return self._but(examples=examples, parts=parts, shares=None, _known={})
+        return self._but(examples=examples, parts=parts, shares=None, _known={}, _lone=None)
 
     def map(self, function: Callable[[GradientFeatures], GradientFeatures]) -> Gradients:
         """Gradients that are transformed as they are computed, for instance into another basis.
@@ -338,27 +345,6 @@ class Gradients:
         return symmetrize(self.engine.layout(self.examples).specs, out)
 
 
-class _Notes:
-    """By-products of a full pass if ``shares`` are given: the mean and squared norms."""
-
-    def __init__(self, gradients: Gradients):
-        self.known = gradients._known  # noqa: SLF001  notes that both keep
-        self.shares = None if "mean" in self.known else gradients.shares
-        self.norms: list[Tensor] = []
-        self.mean: Any = 0.0
-
-    def add(self, rows: slice, features: GradientFeatures) -> None:
-        if self.shares is not None:
-            share = self.shares[None, rows].to(features.dtype)
-            self.mean = self.mean + features.weighted_sums(share)[0].to(torch.float64)
-            self.norms.append(features.squared_norms())
-
-    def close(self) -> None:
-        if self.shares is not None:
-            norms = torch.cat(self.norms)
-            self.known.update({"mean": self.mean, norms.dtype: norms})
-
-
 class _Beside(Gradients):
     """Gradients that share their forward passes with ``other``, see :meth:`Gradients.along`."""
 
@@ -379,7 +365,7 @@ class _Beside(Gradients):
             yield rows, features if self._function is None else self._function(features)
 
     def pairs(self) -> Iterator[tuple[slice, GradientFeatures, GradientFeatures]]:
-        notes = _Notes(self.other)
+        notes = Notes(self.other)
         for rows, both in self._both:
             last = both.rows_per_example - 1
             own = both.rows(slice(last, None))

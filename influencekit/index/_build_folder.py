@@ -131,6 +131,6 @@ def check_held(attributor: Any) -> None:
         )
     if attributor._asks_queries:
         raise ValueError(
-            f"attributor: {type(attributor).__name__} needs examples beyond the training data. Fit "
-            f"it first, and give its best_attributor_ instead."
+            f"attributor: {type(attributor).__name__} needs examples beyond the training data, "
+            f"which an index does not have. Of a fitted search, give its best_attributor_."
         )

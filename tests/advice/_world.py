@@ -21,7 +21,7 @@ from tests.advice import _names
 __all__ = ["said_by"]
 
 ROOMS = (
-    "applications curvature data displays gradients groups metrics models report selection "
+    "applications curvature data displays gradients groups index metrics models report selection "
     "training values"
 )
 
