@@ -190,14 +190,20 @@ def acs_state(state: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def acs_one_hot(n: int):
-    """The first n rows of all states, every column one-hot: sparse float32, and labels."""
-    with np.load(file(ACS_STATES), allow_pickle=False) as found:
-        columns = [found[name][:n].astype(np.int32) for name in (*NUMBERS, *CODES)]
-        y = found["y"][:n].astype(np.int64)
+    """The first n rows of all states, every column one-hot: sparse float32, and labels.
+
+    Random codes for runs without the file.
+    """
+    names = (*NUMBERS, *CODES, "y")
+    if has(ACS_STATES):
+        with np.load(file(ACS_STATES), allow_pickle=False) as found:
+            table = np.stack([found[name][:n].astype(np.int32) for name in names], axis=1)
+    else:
+        table = np.random.default_rng(0).integers(2, size=(n, len(names)), dtype=np.int32)
     dummies = OneHotEncoder(
         handle_unknown="infrequent_if_exist", min_frequency=20, dtype=np.float32
     )
-    return dummies.fit_transform(np.stack(columns, axis=1)), y
+    return dummies.fit_transform(table[:, :-1]), table[:, -1].astype(np.int64)
 
 
 def mnist_14() -> tuple[np.ndarray, np.ndarray]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from influencekit._top_k import smallest_k
+from influencekit.index._products import Products
 from influencekit.index._shards import Shard
 from influencekit.utils._long_work import chunks
 
@@ -30,10 +30,9 @@ def blocks(shards: Sequence[Shard]) -> Iterator[tuple[slice, Shard, slice]]:
         start += len(shard)
 
 
-def block_scores(queries: Tensor, shard: Shard, own: slice) -> np.ndarray:
-    """Scores (m, n_own) of queries in float32 with some rows of a shard, float64."""
-    products = queries @ shard.coordinates[own].float().mT
-    return (products.double() * shard.scales[own]).numpy()
+def block_scores(products: Products, shard: Shard, own: slice) -> np.ndarray:
+    """Scores (m, n_own) of queries with some rows of a shard, but for the queries' sizes."""
+    return products(shard.coordinates[own]).mul_(shard.scales[own]).numpy()
 
 
 def all_scores(queries: Tensor, shards: Sequence[Shard], n_rows: int) -> np.ndarray:
@@ -49,10 +48,10 @@ def all_scores(queries: Tensor, shards: Sequence[Shard], n_rows: int) -> np.ndar
     -------
     ndarray of shape (m, n_rows)
     """
-    queries, sizes = _unit(queries)
+    products = _products(queries, shards)
     scores = np.empty((len(queries), n_rows))
     for rows, shard, own in blocks(shards):
-        scores[:, rows] = block_scores(queries, shard, own) * sizes
+        scores[:, rows] = block_scores(products, shard, own) * products.sizes
     return scores
 
 
@@ -77,7 +76,7 @@ def best_rows(
         Equal scores in row order.
     scores : ndarray of shape (m, k)
     """
-    queries, sizes = _unit(queries)
+    products = _products(queries, shards)
     costs = np.full((len(queries), k), np.inf)
     places = np.full((len(queries), k), -1, dtype=np.intp)
     for rows, shard, own in blocks(shards):
@@ -85,7 +84,8 @@ def best_rows(
         positions = np.arange(rows.start, rows.stop)[counted]
         if len(positions) == 0:
             continue
-        found = -sign * block_scores(queries, shard, own)[:, counted] * sizes
+        found = block_scores(products, shard, own)[:, counted]
+        found *= -sign
         better = np.flatnonzero((found < costs[:, -1:]).any(1))
         for i in better:  # earlier rows first, so that equal scores stay in row order
             some = np.flatnonzero(found[i] < costs[i, -1])
@@ -93,14 +93,11 @@ def best_rows(
             kept = smallest_k(joined[None], k)[0]
             places[i] = np.concatenate([places[i], positions[some]])[kept]
             costs[i] = joined[kept]
-    return places, -sign * costs
+    return places, -sign * costs * products.sizes
 
 
-def _unit(queries: Tensor) -> tuple[Tensor, np.ndarray]:
-    """Queries in float32 with a largest entry of 1, and their sizes."""
-    sizes = queries.abs().amax(1, keepdim=True)
-    sizes = torch.where(sizes > 0, sizes, 1.0)
-    return (queries / sizes).float(), sizes.numpy()
+def _products(queries: Tensor, shards: Sequence[Shard]) -> Products:
+    return Products(queries, shards[0].coordinates.dtype)
 
 
 def self_products(shards: Sequence[Shard], metric: Tensor) -> np.ndarray:
