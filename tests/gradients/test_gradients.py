@@ -143,3 +143,19 @@ def test_a_pass_that_is_broken_off_notes_nothing(counted):
     next(iter(own))
     close(own.mean(), autograd_rows(task, examples, loss_cotangent(task)).sum(0))
     assert sum(counted) == 4 + 13
+
+
+def test_a_lone_example_is_computed_once():
+    """Of one query the size of the gradients need not be assumed from its first example."""
+    task, examples = mlp_problem()
+    one, passes = examples.take(slice(3, 4)), []
+    engine, cotangent = GradientEngine(task), loss_cotangent(task)
+    engine.layout(examples)
+    gradients = Gradients(engine, one, cotangent)
+    hook = task.module.register_forward_pre_hook(lambda *_: passes.append(1))
+    found = gradients.matrix()
+    assert torch.equal(gradients.map(lambda features: features).matrix(), found)
+    assert not passes
+    hook.remove()
+    assert torch.allclose(found, autograd_rows(task, one, cotangent), atol=1e-12)
+    assert torch.allclose(gradients.squared_norms(), found.square().sum(1))
