@@ -33,7 +33,8 @@ __all__ = [
 
 def refuse_odd_targets(y: Any, name: str) -> None:
     """Refuse containers of targets that numpy would take as a single object."""
-    refuse_masked(name, y)
+    if isinstance(y, np.ma.MaskedArray):
+        refuse_masked(name, y)
     if sparse.issparse(y):
         raise TypeError(
             f"{name}: got a sparse matrix of shape {y.shape}; accepted is one target for each "
@@ -221,7 +222,8 @@ def check_targets(task: Task, outputs: Tensor, targets: Tensor, name: str = "y")
             "number; accepted are outputs that a loss can depend on."
         )
     _check_shape(task, outputs, targets, name)
-    check_values(task, targets, name)
+    if targets.is_floating_point():
+        check_values(task, targets, name)
 
 
 def _check_shape(task: Task, outputs: Tensor, targets: Tensor, name: str) -> None:
