@@ -94,7 +94,7 @@ def lds(options: argparse.Namespace) -> None:
     options : argparse.Namespace
     """
     job = Job(options)
-    attributor = job.fitted()  # what it refuses is told before the trainings
+    attributor = job.fitted()  # refusals come before the trainings
     scores = attributor.score(*job.queries)
     truth = retrain_on_subsets(
         job.model,

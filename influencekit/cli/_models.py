@@ -1,4 +1,4 @@
-"""Models and attributors that the command line is told of by text."""
+"""Models and attributors from their names on the command line."""
 
 from __future__ import annotations
 
