@@ -227,7 +227,7 @@ def check_targets(task: Task, outputs: Tensor, targets: Tensor, name: str = "y")
 def _check_shape(task: Task, outputs: Tensor, targets: Tensor, name: str) -> None:
     shares = isinstance(task.loss, CrossEntropy) and targets.is_floating_point()
     weight = task.class_weight if isinstance(task.loss, CrossEntropy) else None
-    if weight is not None and len(weight) != outputs.shape[1]:
+    if isinstance(weight, Tensor) and len(weight) != outputs.shape[1]:  # or "balanced"
         raise ValueError(
             f"loss: its weight has {len(weight)} classes, but {task.name} has {outputs.shape[1]} "
             "outputs; accepted is one weight for each output."
