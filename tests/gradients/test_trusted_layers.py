@@ -203,6 +203,28 @@ def test_torchscript_is_differentiated(make):
     check(make(net), torch.randn(24, 5, dtype=torch.float64), Y)
 
 
+class Token(nn.Module):
+    """A class token and a table of positions, which belong to no layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.token, self.places = (nn.Parameter(torch.randn(1, n, 4)) for n in (1, 4))
+        self.layer = nn.TransformerEncoderLayer(4, 2, 6, batch_first=True)
+        self.b = nn.Linear(4, 3)
+
+    def forward(self, x):
+        z = torch.cat([self.token.expand(len(x), -1, -1), x], dim=1) + self.places
+        return self.b(self.layer(z)[:, 0])
+
+
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_what_belongs_to_no_layer_is_not_taken_for_wrong(batch_size, caplog):
+    x = torch.randn(24, 3, 4, dtype=torch.float64)
+    with caplog.at_level(logging.DEBUG, logger="influencekit.gradients"):
+        check(Token(), x, Y, how=GradDot(batch_size=batch_size))
+    assert "so it is differentiated" not in caplog.text
+
+
 class Folded(nn.Module):
     """Frames in the batch dimension: (n * frames, ...)."""
 

@@ -227,6 +227,8 @@ class OuterBlock(Block):
 
     def weighted_sums(self, weights: Tensor, workspace: int = WORKSPACE) -> Tensor:
         g, t, d_in, d_out = len(weights), self.length, self.spec.d_in, self.spec.d_out
+        if g == self.rows_per_example == 1 and self.b.nbytes <= workspace:
+            return self._weighted_sum(weights[0])
         out = weights.new_zeros(g, self.spec.width)
         weight = out.new_zeros(g * d_out, d_in)
         for part in chunks(self.n_examples, 2 * g * t * d_out * self.b.element_size(), workspace):
@@ -243,6 +245,13 @@ class OuterBlock(Block):
             weight.addmm_(summed.reshape(-1, g * d_out).T, self.a[part].flatten(0, 1))
         out[:, : d_out * d_in] = weight.view(g, -1)
         return out
+
+    def _weighted_sum(self, weights: Tensor) -> Tensor:
+        """One sum (1, width), of one row for each example: few operations, for small blocks."""
+        # Σ_it (w_i b_it) (a_it, 1)ᵀ
+        b = (weights[:, :, None] * self.b[:, 0]).flatten(0, 1)
+        weight = (b.T @ self.a.flatten(0, 1)).view(1, -1)
+        return torch.cat([weight, b.sum(0, keepdim=True)], dim=1) if self.spec.has_bias else weight
 
     # -- both sides of the weight -------------------------------------------------------------
 

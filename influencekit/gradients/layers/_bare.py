@@ -58,10 +58,10 @@ class BareParameter:
         return BlockSpec(self.name, self.columns)
 
     def spread(self, n: int) -> Tensor:
-        """The parameter with one copy for each of n examples, as a leaf."""
-        own = self.parameter.detach()
+        """The parameter with one copy for each of n examples, in its graph."""
+        own = self.parameter
         own = own if self.ones is None else own.view(1, *[1] * self.ones, *own.shape)
-        return own.expand(n, *own.shape[1:]).requires_grad_()
+        return own.expand(n, *own.shape[1:])
 
     def block(
         self,

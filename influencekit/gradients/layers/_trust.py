@@ -85,7 +85,7 @@ class Batch:
         few = rows[:2] if len(rows) == n > 2 else rows
         if not recorded:
             outputs = self._outputs(rows)
-        again = outputs if few is rows and not recorded else self._outputs(few)
+        again = self._outputs(few, graph=False) if recorded or few is not rows else outputs
         check_unmixed(self.task, again.detach(), self.outputs.detach()[few], self.rounding)
         count = torch.arange(chosen.shape[0] * chosen.shape[1], dtype=torch.float32)
         weights = (1.5 + torch.cos(count)).to(chosen).view(chosen.shape[:2])
@@ -100,8 +100,8 @@ class Batch:
         sums = dict(zip(names, flat, strict=True))
         return Check(rows, weights[None].to(self.dtype), sums, self.rounding)
 
-    def _outputs(self, rows: Tensor) -> Tensor:
-        with torch.enable_grad(), plain_kernels():
+    def _outputs(self, rows: Tensor, graph: bool = True) -> Tensor:
+        with torch.set_grad_enabled(graph), plain_kernels():
             return self.task.forward(select_rows(self.inputs, rows, len(self.cotangents)))
 
 
@@ -117,21 +117,32 @@ class Check:
     def wrong(self, groups: Sequence[Group], blocks: dict[str, Block]) -> list[Group]:
         """Groups whose blocks have other sums."""
         known = [group for group in groups if all(la.name in blocks for la in group.layers)]
-        own = [[blocks[layer.name][self.rows] for layer in group.layers] for group in known]
-        expected = [torch.cat([self.sums[name] for name in group.names]) for group in known]
-        # Σ_ir w_ir g_ir
-        found = [reduce(torch.add, (b.weighted_sums(self.weights)[0] for b in bs)) for bs in own]
-        eps = torch.finfo(self.rounding).eps
-        sizes = [float(sums.norm()) for sums in expected]
-        wrong = []
-        for i, group in enumerate(known):
-            difference = float((found[i] - expected[i]).norm())
-            if difference <= tolerance(self.rounding) * sizes[i]:
-                continue
-            allowed = tolerance(self.rounding) * self._size(own[i])
-            if difference > allowed + 100 * eps * max(map(self._size, own)):
-                wrong.append(group)
-        return wrong
+        own = [[self._chosen(blocks[layer.name]) for layer in group.layers] for group in known]
+        limit, eps = tolerance(self.rounding), torch.finfo(self.rounding).eps
+        off = self._differences(known, own)
+        odd = [i for i, (difference, size) in enumerate(off) if difference > limit * size]
+        if not odd:
+            return []
+        sizes = [self._size(blocks) for blocks in own]
+        floor = 100 * eps * max(sizes)
+        return [known[i] for i in odd if off[i][0] > limit * sizes[i] + floor]
+
+    def _differences(
+        self, groups: Sequence[Group], blocks: Sequence[Sequence[Block]]
+    ) -> list[list[float]]:
+        """How far the sums of each group are from those expected, and the norm of those."""
+        norms = []
+        for group, some in zip(groups, blocks, strict=True):
+            # Σ_ir w_ir g_ir
+            found = reduce(torch.add, (block.weighted_sums(self.weights)[0] for block in some))
+            own = [self.sums[name] for name in group.names]
+            expected = own[0] if len(own) == 1 else torch.cat(own)
+            norms += [torch.linalg.vector_norm(t) for t in (found - expected, expected)]
+        return torch.stack(norms).view(-1, 2).tolist() if norms else []
+
+    def _chosen(self, block: Block) -> Block:
+        """The examples that were checked."""
+        return block if len(self.rows) == block.n_examples else block[self.rows]
 
     def _size(self, blocks: Sequence[Block]) -> float:
         """Sum of the norms of the weighted gradients, which may cancel in their sum."""
