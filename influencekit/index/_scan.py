@@ -31,7 +31,7 @@ def blocks(shards: Sequence[Shard]) -> Iterator[tuple[slice, Shard, slice]]:
 
 
 def block_scores(products: Products, shard: Shard, own: slice) -> np.ndarray:
-    """Scores (m, n_own) of queries with some rows of a shard, but for the queries' sizes."""
+    """Scores (m, n_own) of queries with some rows of a shard, except for the queries' sizes."""
     return products(shard.coordinates[own]).mul_(shard.scales[own]).numpy()
 
 
