@@ -22,7 +22,7 @@ from tests.soak._forms import FORMS, forms_for
 #: Errors that are answers, if their message begins with an argument.
 CLEAR = (ValueError, TypeError, ResourceError)
 #: How a message names what it is about.
-NAMED = re.compile(r"^[A-Za-z_][\w .()\[\]'\",/-]{0,60}: ")
+NAMED = re.compile(r"^[A-Za-z_][\w .()\[\]'\"=,/-]{0,60}: ")
 
 
 class BrokenLaw(Exception):
@@ -65,9 +65,8 @@ class Checked:
 
     def __init__(self, problem, options, weights, rng):
         self.problem, self.options, self.weights, self.rng = problem, options, weights, rng
-        single = self.problem.dtype == torch.float32
-        self.tolerance = max(options.tolerance, 1e-4) * (50 if single else 1) if single else (
-            options.tolerance)  # fmt: skip
+        single = problem.dtype == torch.float32
+        self.tolerance = max(options.tolerance, 5e-3 if single else 0.0)
         self.scores = None
 
     def fitted(self, form=None, rows=None, **changed):
@@ -92,9 +91,11 @@ def autograd(case):
     p = case.problem
     scores = tried(
         "autograd",
-        lambda: GradDot("neg_loss", batch_size=case.options.attributor.batch_size)
-        .fit(p.model, p.X, p.y, sample_weight=case.weights)
-        .score(p.X_query, p.y_query),
+        lambda: (
+            GradDot("neg_loss", batch_size=case.options.attributor.batch_size)
+            .fit(p.model, p.X, p.y, sample_weight=case.weights)
+            .score(p.X_query, p.y_query)
+        ),
     )
     if scores is not None:
         single = p.dtype == torch.float32
@@ -116,8 +117,6 @@ def permutation(case):
     scores = tried("permutation", lambda: case.scored(rows=rows))
     if scores is not None:
         close("permutation", scores, case.scores[:, rows], case.tolerance)
-        sums = case.scores.sum(1)
-        close("sums over a permutation", scores.sum(1), sums, np.inf)
 
 
 def batches(case):
@@ -179,7 +178,9 @@ def state_of_the_world(problem):
 def _of_module(module):
     parts = list(module.modules())
     return {
-        "parameters and buffers": joblib.hash({k: v.numpy() for k, v in module.state_dict().items()}),
+        "parameters and buffers": joblib.hash(
+            {k: v.numpy() for k, v in module.state_dict().items()}
+        ),
         "mode": [part.training for part in parts],
         "gradients": [(p.requires_grad, p.grad is None) for p in module.parameters()],
         "hooks": [

@@ -54,7 +54,10 @@ class Problem:
     def reference(self, weights=None) -> np.ndarray:
         """GradDot with the negative loss: one example at a time, in float64."""
         # <∇loss_i, ∇loss_j> w_j / mean(w)
-        train, queries = self._gradients(self.X, self.y), self._gradients(self.X_query, self.y_query)
+        train, queries = (
+            self._gradients(self.X, self.y),
+            self._gradients(self.X_query, self.y_query),
+        )
         scores = queries @ train.T
         return scores if weights is None else scores * weights / weights.mean()
 
@@ -76,7 +79,9 @@ class Problem:
 
 def draw_problem(rng) -> Problem:
     """A problem of a random kind."""
-    kind = rng.choice(["sklearn", "linear", "mlp", "cnn", "recurrent"], p=[0.3, 0.1, 0.3, 0.15, 0.15])
+    kind = rng.choice(
+        ["sklearn", "linear", "mlp", "cnn", "recurrent"], p=[0.3, 0.1, 0.3, 0.15, 0.15]
+    )
     return _sklearn(rng) if kind == "sklearn" else _torch(rng, kind)
 
 
