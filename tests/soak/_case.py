@@ -23,7 +23,7 @@ from tests.soak._laws import (
 from tests.soak._options import draw_options
 from tests.soak._problems import draw_problem
 
-#: Seconds after which a case is a failure.
+#: Seconds of computing after which a law counts as broken.
 _LONGEST = 60
 
 
@@ -75,18 +75,18 @@ def _broken(case) -> Iterator[dict]:
 
 @contextmanager
 def within(seconds):
-    """End what takes longer, where the system has alarms."""
-    if not hasattr(signal, "SIGALRM"):
+    """End what computes for longer, where the system has timers."""
+    if not hasattr(signal, "setitimer"):
         yield
         return
 
     def end(*_):
         raise TimeoutError(f"over {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, end)
-    signal.alarm(seconds)
+    before = signal.signal(signal.SIGPROF, end)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)

@@ -16,7 +16,7 @@ FAULTS = {
     "finite": lambda scores: np.where(scores == scores.max(), np.nan, scores),
     "permutation": lambda scores: scores * np.arange(1, scores.shape[1] + 1),
     "halves": lambda scores: scores * len(scores),
-    "repeated": lambda scores: scores * (1 + 1e-13 * next(COUNT)),
+    "repeated": lambda scores: scores * (1 + 1e-9 * next(COUNT)),
     "unchanged: random numbers of numpy": lambda scores: scores + 0 * np.random.rand(),
 }
 COUNT = iter(range(10_000))
