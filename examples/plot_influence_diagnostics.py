@@ -1,6 +1,6 @@
 """
-Leverage, Cook's distance, and what a coefficient would be without a row
-========================================================================
+Which rows is a fit due to? Leverage, Cook's distance, a coefficient without a row
+==================================================================================
 
 The first look at a regression: which rows are far out, which does the model not explain, and which
 are both? Then the same question exactly: what happens to one coefficient if a row is deleted?

@@ -121,3 +121,11 @@ for place, word in enumerate(query.split()):
 average = RunAverage(GradDot()).fit(trainer, trainer.train_dataset)
 found, scores = average.top_k(asked, k=3)
 print(average.n_checkpoints_, [sentences[row] for row in found[0]])
+
+# %%
+# What to take home
+# -----------------
+# A Trainer and its dataset go where a fitted model and its table go: no surgery on the model, no
+# padding by hand.  The scores of single words sum to the score of the text, so a list of texts can
+# be read word by word.  This model is tiny and random; on a real one, measure with a few
+# retrainings whether the ranking holds before you rely on it.

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests._shared.long import LONG
+
 if os.environ["OMP_NUM_THREADS"] == "1":
     torch.set_num_threads(1)
 
@@ -18,6 +20,14 @@ if os.environ["OMP_NUM_THREADS"] == "1":
 def pytest_configure(config):
     """Small tables have rows with a high leverage; tests/removal looks at the warning of it."""
     config.addinivalue_line("filterwarnings", "ignore::influencekit.exceptions.LeverageWarning")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Long tests are slow ones, before those that are not asked for are left out."""
+    for item in items:
+        if item.nodeid.startswith(LONG):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

@@ -287,7 +287,7 @@ ARGUMENTS = [
      lambda: fit(regressor(), TARGET_X, np.column_stack([TARGET_Y] * 2)), ValueError,
      "y: got shape (50, 2); outputs of shape ('n', 1); one target for each output"),
     ("target_of_one_output", lambda: fit(two_targets(), TARGET_X, TARGET_Y), ValueError,
-     "y: got shape (50, 1); outputs of shape ('n', 2); one target for each output"),
+     "y: got shape (50,) or (50, 1); outputs of shape ('n', 2); one target for each output"),
     ("net_with_fewer_classes", lambda: fit(module_task(2), X.astype(np.float32), y), ValueError,
      "y: got the label 2; 2 outputs; 0 to 1"),
     ("model_of_fewer_classes", lambda: fit(LogisticRegression().fit(X[y < 2], y[y < 2])),

@@ -49,8 +49,9 @@ def folder(tmp_path_factory):
 LONG = {
     "acs_income", "adjustments", "along_the_run", "attributors", "cost", "damping_rules",
     "downstream", "error_proxy",
-    "groups_applications", "groups_cost", "groups_damping", "groups_trak", "held_out_margin",
-    "proposition", "scaling", "values", "weight_decay",
+    "exact_removal", "groups_applications", "groups_cost", "groups_damping", "groups_trak",
+    "held_out_margin", "intervals", "posterior", "proposition", "scaling", "single_run", "values",
+    "weight_decay", "wrong_labels",
 }  # fmt: skip
 
 

@@ -38,7 +38,10 @@ NEEDS = re.compile(r"^<!-- needs: (\w+) -->$", re.MULTILINE)
 
 RUNNABLE = [page for page in PAGES if blocks(page, "python")]
 #: Pages whose blocks take longer than a few seconds.
-LONG = {"evaluating", "reading_scores", "damping", "sensitivity"}
+LONG = {
+    "along_the_run", "damping", "evaluating", "further_training", "look_ahead", "reading_scores",
+    "report", "retraining", "saving", "scaling", "sensitivity", "trajectories", "values",
+}  # fmt: skip
 
 
 @NOT_TRAINED  # nets of a few epochs, and checkpoints along a training

@@ -10,6 +10,7 @@ import influencekit
 from influencekit import (
     LESS,
     AdamWInfluence,
+    AttributionIndex,
     BaseAttributor,
     DVEmb,
     InRunShapley,
@@ -23,9 +24,11 @@ from tests.test_common import ATTRIBUTORS
 from tests.values.test_common_checks import VALUES
 
 #: No paper introduces them.
-WITHOUT_A_PAPER = {LossBaseline, RandomBaseline}
+WITHOUT_A_PAPER = {AttributionIndex, LossBaseline, RandomBaseline}
 #: They need a recorded run, which the common checks' models have not.
 WITH_A_RUN = {AdamWInfluence, DVEmb, InRunShapley, LESS, SGDInfluence}
+#: Its folder is used once; ``tests/index`` has checks of its own.
+IN_A_FOLDER = {AttributionIndex}
 
 
 def is_attributor(value):
@@ -64,7 +67,7 @@ def test_abstract_or_final(kind):
     assert not final, f"{kind.__name__} inherits from {final}; inherit from BaseAttributor"
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FINAL if kind not in WITH_A_RUN])
+@pytest.mark.parametrize("kind", [kind for kind in FINAL if kind not in WITH_A_RUN | IN_A_FOLDER])
 def test_row_in_the_table_of_common_checks(kind):
     rows = {type(attributor) for attributor in (*ATTRIBUTORS, *VALUES)}
     assert kind in rows, f"add a row for {kind.__name__} to ATTRIBUTORS in tests/test_common.py"

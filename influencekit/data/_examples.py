@@ -10,7 +10,6 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from influencekit.data._first_outputs import first_outputs
 from influencekit.data._inputs import (
     check_same_length,
     check_sample_weight,
@@ -18,6 +17,7 @@ from influencekit.data._inputs import (
     row_labels,
     uses_matrix,
 )
+from influencekit.data._not_taken import not_taken
 from influencekit.data._own_losses import check_own_loss, is_structured, pack_targets
 from influencekit.data._sources import (
     Batch,
@@ -37,6 +37,7 @@ from influencekit.data._targets import (
 )
 from influencekit.data._text_rows import check_padding, text_rows
 from influencekit.data._which_output import settle_output
+from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task, TaskList
 from influencekit.models.snapshot._trial import try_task
 from influencekit.utils._long_work import chunks
@@ -240,12 +241,28 @@ def make_examples(
         try_task(task, lambda k: next(examples.batches(k)).inputs)
     if targets is not None and task.loss.is_own:
         check_own_loss(task, examples, y_name)
-    outputs = first_outputs(task, next(examples.batches(1)).inputs, name)
+    outputs = _first_outputs(task, next(examples.batches(1)).inputs, name)
     if targets is not None:
         check_targets(task, outputs, targets, y_name)
         if source.tree is None:
             check_padding(task, examples, name)
     return examples
+
+
+@torch.no_grad()
+def _first_outputs(task: Task, inputs: Any, name: str) -> Tensor:
+    """Outputs for the first example, with a clear error if the model cannot take it."""
+    try:
+        return task.forward(inputs)
+    except UnsupportedModelError:
+        raise
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        raise not_taken(task, inputs, name) from error
+    except Exception as error:
+        raise ValueError(
+            f"{name}: {task.name} cannot take it: its forward raises {type(error).__name__}: "
+            f"{error}. Accepted are inputs as in training; its own error is shown above."
+        ) from error
 
 
 def _encode(task: Task, source: Source, y: Any, name: str, y_name: str) -> Tensor:

@@ -57,7 +57,8 @@ def open_inputs(task: Task, X: Any, name: str = "X", learned_y: Any = None) -> S
     Source
     """
     for path, leaf in leaves(X) if isinstance(X, (Mapping, tuple)) else [("", X)]:
-        refuse_masked(name + path, leaf)
+        if isinstance(leaf, np.ma.MaskedArray):
+            refuse_masked(name + path, leaf)
     if task.transform is not None:
         _check_transformable(X, task, name)
     if _is_dataset(X) or (task.transform is None and is_rows_of_dicts(X)):

@@ -21,7 +21,7 @@ def check_values(task: Task, targets: Tensor, name: str) -> None:
     ----------
     task : Task
     targets : Tensor of shape (n, ...)
-        Encoded for the loss.
+        Numbers, encoded for the loss.
     name : str
         The argument's name in messages.
 
@@ -30,10 +30,10 @@ def check_values(task: Task, targets: Tensor, name: str) -> None:
     ValueError
         If a target is outside the range, or shares of classes do not sum to 1.
     """
-    if isinstance(task.loss, CrossEntropy) and targets.is_floating_point():
+    if isinstance(task.loss, CrossEntropy):
         _check_shares(targets, name)
     limits = task.loss.target_range
-    if limits is None or not targets.is_floating_point():
+    if limits is None:
         return
     bad = targets > limits.high
     bad |= targets <= limits.low if limits.open else targets < limits.low

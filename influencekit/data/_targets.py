@@ -33,7 +33,8 @@ __all__ = [
 
 def refuse_odd_targets(y: Any, name: str) -> None:
     """Refuse containers of targets that numpy would take as a single object."""
-    refuse_masked(name, y)
+    if isinstance(y, np.ma.MaskedArray):
+        refuse_masked(name, y)
     if sparse.issparse(y):
         raise TypeError(
             f"{name}: got a sparse matrix of shape {y.shape}; accepted is one target for each "
@@ -221,13 +222,14 @@ def check_targets(task: Task, outputs: Tensor, targets: Tensor, name: str = "y")
             "number; accepted are outputs that a loss can depend on."
         )
     _check_shape(task, outputs, targets, name)
-    check_values(task, targets, name)
+    if targets.is_floating_point():
+        check_values(task, targets, name)
 
 
 def _check_shape(task: Task, outputs: Tensor, targets: Tensor, name: str) -> None:
     shares = isinstance(task.loss, CrossEntropy) and targets.is_floating_point()
     weight = task.class_weight if isinstance(task.loss, CrossEntropy) else None
-    if weight is not None and len(weight) != outputs.shape[1]:
+    if isinstance(weight, Tensor) and len(weight) != outputs.shape[1]:  # or "balanced"
         raise ValueError(
             f"loss: its weight has {len(weight)} classes, but {task.name} has {outputs.shape[1]} "
             "outputs; accepted is one weight for each output."

@@ -220,7 +220,7 @@ def load_ground_truth(name: str, *, data_home: str | os.PathLike | None = None) 
     >>> from influencekit.datasets import load_ground_truth
     >>> from influencekit.metrics import linear_datamodeling_score
     >>> truth = load_ground_truth("wine-linear")  # doctest: +SKIP
-    >>> method = InfluenceFunction(output=truth.output)
+    >>> method = InfluenceFunction(output=truth.output)  # doctest: +SKIP
     >>> scores = method.fit(truth.model, truth.X, truth.y).score(
     ...     truth.X_query, truth.y_query)  # doctest: +SKIP
     >>> linear_datamodeling_score(truth.halves.outputs, truth.halves.masks,

@@ -38,7 +38,7 @@ class InfluencePlotDisplay:
     >>> X, y = load_diabetes(return_X_y=True)
     >>> display = InfluencePlotDisplay.from_estimator(LinearRegression().fit(X, y), X, y)
     >>> display.named_[:2].tolist()
-    [294, 123]
+    [382, 123]
     """
 
     def __init__(self, table: Any):

@@ -217,6 +217,8 @@ def without_cudnn(module: nn.Module) -> AbstractContextManager:
     -------
     context manager
     """
+    if not torch.backends.cudnn.is_available():
+        return nullcontext()
     recurrent = (part for part in module.modules() if isinstance(part, nn.RNNBase))
     if not any(torch.backends.cudnn.is_acceptable(next(part.parameters())) for part in recurrent):
         return nullcontext()

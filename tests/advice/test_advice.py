@@ -47,8 +47,7 @@ ROWS = [row for table in TABLES for row in table.ROWS]
 _SAID = "not run yet: tests/bad_inputs looks at the words only"
 #: Messages whose advice is not run, by a piece of each, and why.
 NOT_RUN = {
-    "accepted are Tensors and arrays of numbers. Encode text in the Dataset": _SAID,
-    "cannot be made. Its collate_fn raises": _SAID,
+    "of the Dataset cannot be made. Its collate_fn": _SAID,
     "with drop_last=True, which leaves out the last": _SAID,
     "Encode them as for the model's training, or give as_task": _SAID,
     "accepted are shares that are not negative and sum to 1": _SAID,
@@ -57,6 +56,8 @@ NOT_RUN = {
     "Give cv a number of folds up to the number of queries": _SAID,
     "got both; accepted is one of the two. Leave ": _SAID,
     "hidden entries, whose values would be used": _SAID,
+    "name: this ground truth needs": "needs a folder without the data",
+    "name: no ground truth": "run in tests/datasets/test_ground_truth.py",
     "coefficients; the Hessian of at": "needs more than 6,000 coefficients",
     "which is about the batches that a row was": "not run yet",
     "scores='sweep' goes through the recorded trainings": "not run yet",
@@ -95,9 +96,7 @@ NOT_RUN = {
     "of an example cannot become a tensor": "run in tests/models/test_tokenized_data.py",
     "accepted is one row for each example. Give a collate_fn": "any DataLoader of other tests",
     "padding changes the model's loss of example": "run in tests/data/test_padding_collators.py",
-    "Tokenize them first": "run in tests/models/test_trainer.py",
     "Of a DatasetDict, give one": "run in tests/models/test_trainer.py",
-    "accepted is one that a Trainer or": "run in tests/models/test_trainer.py",
     "scores of properties of": "run in tests/attributors/test_token_scores.py",
     "without a batch sampler; accepted is a torch": "record_trajectory is run by other rows",
     "a training batch came from somewhere else": "record_trajectory is run by other rows",

@@ -111,8 +111,10 @@ class Separate(LogisticRegression):
 def test_folds_of_an_int_keep_groups_together(method):
     marked = np.c_[X[:, :2], GROUPS]
     Separate.seen.clear()
-    detector = NoisyLabelDetector(Separate(), method=method, refit=False, n_rounds=0)
-    if method != "rounds":
+    detector = NoisyLabelDetector(Separate(), method=method, refit=False)
+    if method == "rounds":
+        detector.set_params(n_rounds=0)
+    else:
         detector.set_params(attributor=InfluenceFunction("fisher", output="margin"))
     detector.fit(marked, Y, groups=GROUPS)
     held_out = [np.setdiff1d(np.arange(18), groups) for groups in Separate.seen[:5]]

@@ -123,7 +123,7 @@ DATASETS = [
     ("loader_sampler_short", loader(sampler=[0, 1, 2]), "X; sampler; every example"),
     ("loader_drop_last", loader(batch_size=7, drop_last=True), "X; drop_last; 3"),
     ("loader_batch_size_none", loader(batch_size=None), "X; batch_size=None; Give batch_size"),
-    ("loader_random_collate", collated(noisy_batch), "X; item 0; differ"),
+    ("loader_random_collate", collated(noisy_batch), "X; collate_fn; noisy_batch; seeded"),
     ("loader_collate_drops_rows", collated(without_rows), "X; collate_fn; rows"),
     ("loader_collate_text", collated(lambda items: ("a batch", [0] * len(items))), "X; str"),
     ("loader_collate_none", collated(lambda items: (None, [0] * len(items))), "X; NoneType"),

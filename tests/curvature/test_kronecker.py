@@ -414,6 +414,7 @@ def test_wide_blocks_without_factors_are_diagonal(monkeypatch):
 
 
 @NOT_TRAINED
+@pytest.mark.filterwarnings("ignore:model. the trainable parameters")  # they are the point
 def test_a_layer_that_is_never_called_has_no_curvature():
     class Idle(nn.Module):
         def __init__(self):

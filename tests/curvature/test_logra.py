@@ -240,6 +240,7 @@ class Unused(torch.nn.Module):
         return self.second(hidden) if x.shape[-1] > 4 else hidden
 
 
+@pytest.mark.filterwarnings("ignore:model. the trainable parameters")  # they are the point
 def test_a_layer_that_is_not_called_has_no_influence():
     task, X, y, Xq, yq = problem("plain")
     task = as_task(Unused().double(), loss=torch.nn.CrossEntropyLoss())

@@ -163,7 +163,6 @@ def test_operations_over_the_limit_are_refused_with_numbers():
     gradients = Gradients(engine, examples, loss_cotangent(task))
     for operation in (
         gradients.features,
-        gradients.matrix,
         lambda: gradients.dot(gradients),
         gradients.covariance,
     ):

@@ -178,6 +178,7 @@ WEIGHTS = torch.tensor([1.0, 2.0, 3.0])  # in float32, as criteria have them
     ],
 )
 def test_a_loss_that_is_not_for_float64(loss):
+    torch.manual_seed(4)  # some outputs are near kinks of the loss
     net, y, own = nn.Linear(5, 3), torch.arange(24) % 3, nn.MultiMarginLoss(weight=WEIGHTS.double())
     G = loss_gradients(net, own, X, y, 24)
     how = InfluenceFunction("ggn", 0.5).fit(as_task(net, loss=loss), X[:N], y[:N])

@@ -196,6 +196,7 @@ class Frozen(Logits):
         return self.second(torch.tanh(self.again(self.middle(h - self.mean))))
 
 
+@pytest.mark.filterwarnings("ignore:model. the trainable parameters")  # they are the point
 @pytest.mark.parametrize("sizes", [[20, 20, 20], [20, 21, 23]])
 def test_frozen_tied_unused_and_replaced_tensors(sizes):
     net = make_net(Frozen, optimizer__weight_decay=0.1, lr=0.2)

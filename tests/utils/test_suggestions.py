@@ -61,6 +61,7 @@ def an_instance(cls):
         "attributors": {"if": InfluenceFunction()},
         "clusterer": KMeans(2),
         "estimator": MODEL,
+        "folder": "index",
         "grid": {},
         "labels": Y,
         "model": MODEL,

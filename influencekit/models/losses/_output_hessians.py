@@ -36,7 +36,7 @@ def output_derivatives(
     -----
     By ``torch.func`` where it takes the loss. A loss that reads values, or has no forward-mode
     derivative, is differentiated twice backward, all examples together. One without a second
-    derivative (a CTC loss) is differentiated by central differences of its gradient, in float64.
+    derivative (a CTC loss) is differentiated by differences of its gradient, in float64.
     """
     try:
         hessian = torch.func.vmap(torch.func.hessian(one))(outputs, targets)
@@ -86,12 +86,21 @@ def _twice_backward(total: Callable, outputs: Tensor, targets: Tensor) -> tuple[
 def _differences(total: Callable, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     z = outputs.detach()
     step = torch.finfo(z.dtype).eps ** (1 / 3) * max(1.0, float(z.abs().max()))
-    columns = []
+    gradient, columns = _gradient(total, z, targets), []
     for k in range(z.shape[1]):
         move = torch.zeros_like(z)
         move[:, k] = step
-        # ∂∇/∂z_k ≈ (∇(z + h e_k) - ∇(z - h e_k)) / 2h
-        ahead, back = _gradient(total, z + move, targets), _gradient(total, z - move, targets)
-        columns.append((ahead - back) / (2 * step))
+        # ∂∇/∂z_k ≈ (∇(z + h e_k) - ∇(z)) / h, and from the other side
+        ahead = (_gradient(total, z + move, targets) - gradient) / step
+        back = (gradient - _gradient(total, z - move, targets)) / step
+        columns.append(_without_kinks(ahead, back))
     hessian = torch.stack(columns, dim=2)
-    return _gradient(total, z, targets), (hessian + hessian.mT) / 2
+    return gradient, (hessian + hessian.mT) / 2
+
+
+def _without_kinks(ahead: Tensor, back: Tensor) -> Tensor:
+    """The mean of both sides; where a kink of the loss lies on one of them, the other side."""
+    smooth = (ahead - back).abs() <= 0.1 * (ahead.abs() + back.abs())
+    return torch.where(
+        smooth, (ahead + back) / 2, torch.where(ahead.abs() < back.abs(), ahead, back)
+    )
