@@ -238,14 +238,17 @@ def sketch_damping(problem: CurvatureProblem) -> float:
     -----
     At least the smallest eigenvalue of the data's part of the projected matrix. A projection
     spreads what does not fit into it over all its directions, which then need no damping; the full
-    matrix may be singular and needs that amount as damping.
+    matrix may be singular and needs that amount as damping.  If nothing was projected away, a
+    singular matrix that would get no damping gets its smallest eigenvalue above 0.
     """
     small = replace(problem, projection_dim=SKETCH_DIM, projection="auto", random_state=0)
     spectrum = decompose(ggn_rows(small))
-    found = spectrum_damping(spectrum)
-    if problem.engine.task.n_parameters <= SKETCH_DIM:
-        return found
-    return max(found, float(spectrum.data_eigenvalues.min()))
+    found, data = spectrum_damping(spectrum), spectrum.data_eigenvalues
+    if problem.engine.task.n_parameters > SKETCH_DIM:
+        return max(found, float(data.min()))
+    seen = data[data > spectrum.tolerance * data.max()]
+    singular = len(seen) < problem.engine.task.n_parameters and bool((problem.penalty == 0).any())
+    return float(seen.min()) if singular and found == 0 else found
 
 
 def least_damping(curvature: Curvature, spectrum: Spectrum, ratio: float) -> float:

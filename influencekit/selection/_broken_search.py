@@ -13,13 +13,17 @@ import optuna
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from influencekit.selection._space import SEARCH, STANDARD_ERROR
+from influencekit.selection._space import SEARCH, STANDARD_ERROR, ended_itself
 from influencekit.utils._files import is_abandoned, unfinished_name
 
-__all__ = ["Search", "begin_search", "caught_up", "ending"]
+__all__ = ["Search", "begin_search", "caught_up", "ending", "is_new", "try_first"]
 
 #: Attribute of a study: its searches that have not ended, by name.
 _SEARCHES = "influencekit_searches"
+#: Attribute of a study: what trials were told to try that are being replaced.
+_TO_TRY = "influencekit_to_try"
+#: Stands for the name of a search in trials that others have replaced.
+_REPLACED = "replaced"
 #: Names of searches that run in this process.
 _RUNNING: set[str] = set()
 #: Studies in a storage up to which a broken search is caught up with.
@@ -45,17 +49,13 @@ class Search:
 
     def trials(self, study: optuna.Study) -> list[FrozenTrial]:
         """Trials of this search that have come to an end of their own."""
-        found = [t for t in study.get_trials(deepcopy=False) if _ended_itself(t)]
+        trials = study.get_trials(deepcopy=False)
+        found = [t for t in trials if t.state.is_finished() and ended_itself(t)]
         return [t for t in found if t.user_attrs.get(SEARCH) in self.names]
 
     def mark(self, trial: optuna.Trial) -> None:
         """Say that a trial belongs to this search."""
         trial.set_user_attr(SEARCH, self.names[-1])
-
-
-def _ended_itself(trial: FrozenTrial) -> bool:
-    """Whether a trial was evaluated; one whose LDS is undefined counts as failed for Optuna."""
-    return trial.state.is_finished() and STANDARD_ERROR in trial.user_attrs
 
 
 def begin_search(study: optuna.Study) -> Search:
@@ -73,7 +73,7 @@ def begin_search(study: optuna.Study) -> Search:
     """
     known = study.user_attrs.get(_SEARCHES, {})
     broken = [name for name in known if _is_dead(name)]
-    _fail_left(study, broken)
+    _fail_left(study, broken, alone=bool(broken) and len(broken) == len(known))
     own = unfinished_name("")
     search = Search((own,), len(study.get_trials(deepcopy=False)))
     if broken:
@@ -94,30 +94,72 @@ def _is_dead(name: str) -> bool:
     return name not in _RUNNING if process == own_process else is_abandoned(Path(name), "")
 
 
-def _fail_left(study: optuna.Study, broken: list[str]) -> None:
-    """Fail the trials that were left running; what they were told to try is tried first."""
+def _fail_left(study: optuna.Study, broken: list[str], alone: bool) -> None:
+    """Fail the trials that were left running; what they were told to try is tried first.
+
+    What is to be tried is written down before anything is failed, so that a kill in here loses
+    none of it.
+    """
     trials = study.get_trials(deepcopy=False)
-    left = [t for t in trials if t.state == TrialState.RUNNING and _is_left(t, broken)]
-    fixed = [t for t in left if "fixed_params" in t.system_attrs]
+    left = [t for t in trials if t.state == TrialState.RUNNING and _is_left(t, broken, alone)]
+    waiting = [t for t in trials if t.state == TrialState.WAITING]
+    fixed = [t for t in left if "fixed_params" in t.system_attrs and not ended_itself(t)]
+    to_try = study.user_attrs.get(_TO_TRY) or [_told(t) for t in fixed + waiting if fixed]
+    if to_try:
+        study.set_user_attr(_TO_TRY, to_try)
     for trial in left:
         study.tell(trial.number, state=TrialState.FAIL)
-    if not fixed:
+    if not to_try:
         return
-    waiting = [t for t in trials if t.state == TrialState.WAITING]
     for _ in waiting:  # they come after the others, as they did
         replaced = study.ask()
-        replaced.set_user_attr(SEARCH, "replaced")
+        replaced.set_user_attr(SEARCH, _REPLACED)
         study.tell(replaced, state=TrialState.FAIL)
-    for trial in fixed + waiting:
-        own = {k: v for k, v in trial.user_attrs.items() if k not in (SEARCH, STANDARD_ERROR)}
-        study.enqueue_trial(trial.system_attrs["fixed_params"], own)
+    for params, attributes in to_try:
+        study.enqueue_trial(params, attributes)
+    study.set_user_attr(_TO_TRY, [])
 
 
-def _is_left(trial: FrozenTrial, broken: list[str]) -> bool:
+def _told(trial: FrozenTrial) -> tuple[dict, dict]:
+    """Parameters that a trial was told to try, and its attributes from before it began."""
+    of_run = (SEARCH, STANDARD_ERROR)
+    own = {name: value for name, value in trial.user_attrs.items() if name not in of_run}
+    return trial.system_attrs["fixed_params"], own
+
+
+def is_new(study: optuna.Study) -> bool:
+    """Whether none of a study's trials has begun."""
+    return all(t.state == TrialState.WAITING for t in study.get_trials(deepcopy=False))
+
+
+def try_first(study: optuna.Study, first: list[tuple[dict, dict]]) -> None:
+    """Enqueue what a new study tries first, without what a killed search has enqueued.
+
+    Trials that others have enqueued take its place.  The study's lock must be held.
+
+    Parameters
+    ----------
+    study : optuna.Study
+    first : list of (parameters, attributes)
+    """
+    if not is_new(study):  # trials of another process
+        return
+    told = [_told(trial) for trial in study.get_trials(deepcopy=False)]
+    if told == first[: len(told)]:
+        for params, attributes in first[len(told) :]:
+            study.enqueue_trial(params, attributes)
+
+
+def _is_left(trial: FrozenTrial, broken: list[str], alone: bool) -> bool:
+    """Whether a running trial was left by a kill.
+
+    One without the name of its search was asked for by a search that was killed before it could
+    say so: at once if all searches were killed (``alone``), else it may still be at work.
+    """
     if SEARCH in trial.user_attrs:
-        return trial.user_attrs[SEARCH] in broken
+        return trial.user_attrs[SEARCH] in (*broken, _REPLACED)
     begun = trial.datetime_start
-    return begun is not None and datetime.now() - begun > _LEFT
+    return alone or (begun is not None and datetime.now() - begun > _LEFT)
 
 
 @contextmanager

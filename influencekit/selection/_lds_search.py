@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -20,7 +18,14 @@ from influencekit.groups._holders import check_held
 from influencekit.metrics._lds import PreparedOutputs
 from influencekit.models._task import is_model_list
 from influencekit.selection._attributor_search import AttributorSearch, unset_seeds
-from influencekit.selection._broken_search import Search, begin_search, caught_up, ending
+from influencekit.selection._broken_search import (
+    Search,
+    begin_search,
+    caught_up,
+    ending,
+    is_new,
+    try_first,
+)
 from influencekit.selection._ground_truth import (
     check_ground_truth,
     draw_whole_groups,
@@ -29,13 +34,13 @@ from influencekit.selection._ground_truth import (
     kept_together,
 )
 from influencekit.selection._scorer import FitCache
-from influencekit.selection._shared_study import open_study, question, study_lock
+from influencekit.selection._shared_study import open_study, question, quiet_optuna, study_lock
 from influencekit.selection._space import (
-    STANDARD_ERROR,
     UNDAMPED,
     check_space,
     distributions,
     draw,
+    recorded,
     trial_results,
 )
 from influencekit.selection._storage import check_storage
@@ -305,14 +310,13 @@ class LDSSearch(AttributorSearch):
 
         def objective(trial: optuna.Trial) -> float:
             search.mark(trial)
-            result = truth.score(fits.predict(draw(trial, space)))
-            trial.set_user_attr(STANDARD_ERROR, result.standard_error)
-            return result.mean
+            return recorded(trial, truth.score(fits.predict(draw(trial, space))))
 
         n_left = max(0, self.n_trials - len(search.trials(self.study_)))
         bar = progress(None, "trials", self.verbose, total=n_left, unit="trial")
         lock = study_lock(self.storage, self.study_name)
         with ending(self.study_, search, lock), quiet_optuna(), bar:
+            self._begin(space, fits, search)
             self.study_.optimize(objective, n_left, callbacks=[lambda *_: bar.update()])
         # read once: other processes may be adding trials
         results = trial_results(self.study_.get_trials(deepcopy=False))
@@ -362,7 +366,6 @@ class LDSSearch(AttributorSearch):
             space = distributions(self.search_space, fits)
         with study_lock(self.storage, self.study_name), quiet_optuna():
             search = begin_search(self.study_)
-        self._begin(space, fits, search)
         return space, fits, search
 
     def _begin(self, space: Any, fits: Any, search: Search) -> None:
@@ -371,27 +374,14 @@ class LDSSearch(AttributorSearch):
         if self.sampler is None:  # a continued study must not repeat its first trials
             seed = draw_seed(self.random_state)
             study.sampler = optuna.samplers.TPESampler(seed=seed + search.start)
-        with quiet_optuna():
-            caught_up(study.sampler, study, search, lambda trial: draw(trial, space))
-        if self.search_space is not None or study.trials:
+        caught_up(study.sampler, study, search, lambda trial: draw(trial, space))
+        if self.search_space is not None or not is_new(study):
             return
         name = fits.damping
         low, high = space[name].low, space[name].high
         damping = float(np.mean(fits.at({}).damping_))
+        first: list = [({name: min(max(damping, low), high)}, {})] if damping > 0 else []
+        if self.attributor._undamped:
+            first.append(({}, {UNDAMPED: name}))
         with study_lock(self.storage, self.study_name):
-            if not study.get_trials(deepcopy=False):  # trials of another process
-                if damping > 0:
-                    study.enqueue_trial({name: min(max(damping, low), high)})
-                if self.attributor._undamped:
-                    study.enqueue_trial({}, {UNDAMPED: name})
-
-
-@contextmanager
-def quiet_optuna() -> Iterator[None]:
-    """Limit Optuna's log to errors inside the block; an error that ends a trial is still raised."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)
+            try_first(study, first)

@@ -25,7 +25,7 @@ from influencekit.training._behavior import task_behavior
 from influencekit.training._fingerprint import fingerprint
 from influencekit.training.subsets._subset_outputs import SubsetOutputs
 
-__all__ = ["open_study", "question", "study_lock"]
+__all__ = ["open_study", "question", "quiet_optuna", "study_lock"]
 
 
 #: Number of examples read at once: part of the fingerprint, so it must never change.
@@ -237,6 +237,17 @@ def open_study(
             load_if_exists=True,
         )
         return study, {**seeds, **_agree(study, asked, seeds)}
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Limit Optuna's log to errors inside the block; an error that ends a trial is still raised."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 @contextmanager

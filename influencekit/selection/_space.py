@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from scipy.stats import rankdata
 
 from influencekit.damping._grid import attributor_damping_range, damping_name
+from influencekit.metrics._correlation import LDSResult
 from influencekit.utils._suggest import did_you_mean
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "distributions",
     "draw",
     "drawn",
+    "ended_itself",
+    "recorded",
     "suggest",
     "trial_results",
 ]
@@ -118,6 +121,8 @@ SEARCH = "influencekit_search"
 #: Attribute of a trial with damping 0, which a logarithmic scale does not include: the name of the
 #: parameter that is 0.
 UNDAMPED = "undamped"
+#: Attribute of a trial that was evaluated and whose LDS is undefined, which Optuna calls failed.
+_UNDEFINED = "influencekit_undefined"
 
 
 def drawn(trial: optuna.trial.FrozenTrial | optuna.Trial) -> dict:
@@ -162,10 +167,26 @@ def trial_results(trials: list[optuna.trial.FrozenTrial]) -> dict[str, np.ndarra
     }
 
 
+def recorded(trial: optuna.Trial, result: LDSResult) -> float:
+    """Write down what the LDS of a trial is, and return it."""
+    trial.set_user_attr(STANDARD_ERROR, result.standard_error)
+    if np.isnan(result.mean):
+        trial.set_user_attr(_UNDEFINED, True)
+    return result.mean
+
+
+def ended_itself(trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether a trial was evaluated to its end.
+
+    One that a kill ended may have a standard error, which is written before its value.
+    """
+    return trial.state == TrialState.COMPLETE or trial.user_attrs.get(_UNDEFINED, False)
+
+
 def _was_ended(trial: optuna.trial.FrozenTrial) -> bool:
-    """Whether a kill or an error has ended a trial of a search."""
-    failed = trial.state == TrialState.FAIL and STANDARD_ERROR not in trial.user_attrs
-    return failed and SEARCH in trial.user_attrs
+    """Whether a kill or an error has ended a trial of a search, maybe before it drew anything."""
+    failed = trial.state == TrialState.FAIL and not ended_itself(trial)
+    return failed and (SEARCH in trial.user_attrs or not trial.params)
 
 
 def _column(params: list[dict], name: str) -> np.ma.MaskedArray:

@@ -360,6 +360,17 @@ def test_damping_of_a_projection_makes_up_for_what_it_spreads():
     assert sketch_damping(problem) >= float(smallest) > 0
 
 
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.NotStationaryWarning")
+def test_default_damping_of_a_singular_matrix_is_not_zero():
+    """Four orthogonal rows score as inner products of gradients do, whatever the damping is."""
+    X = torch.eye(8, dtype=torch.float64)
+    task = as_task(nn.Linear(8, 1, bias=False).double(), loss=nn.MSELoss())
+    influence = InfluenceFunction("cg").fit(task, X[:4], torch.ones(4, 1).double())
+    assert influence.damping_ == pytest.approx(2 / 4)  # the eigenvalue of 2 xxᵀ / 4
+    scores = influence.score(X, torch.ones(8, 1).double())
+    assert (np.diag(scores) > 0).all() and np.abs(scores[4:]).max() < 1e-12
+
+
 def test_diagonal_of_gauss_newton():
     dense = dense_problem("ggn", weighted=True)
     np.testing.assert_allclose(ggn_diagonal(dense.problem), np.diag(dense.data), rtol=1e-9)

@@ -42,9 +42,9 @@ def problem():
     return dict(zip(names, [*data, truth], strict=True))
 
 
-def search(problem, storage, sampler="default", space=SPACE, n_trials=6):
+def search(problem, storage, sampler="default", space=SPACE, n_trials=6, **options):
     made = LDSSearch(
-        InfluenceFunction("fisher"),
+        InfluenceFunction("fisher", **options),
         space,
         n_trials=n_trials,
         sampler=SAMPLERS[sampler](),
@@ -73,6 +73,85 @@ def killed_at(trial, monkeypatch, problem, storage, **options):
     assert states.count(TrialState.RUNNING) == 1
 
 
+class KilledAtAWrite(optuna.storages.InMemoryStorage):
+    """Storage whose process is killed when it has written so many times."""
+
+    def __init__(self):
+        super().__init__()
+        self.n_left = np.inf
+
+
+def _killed_or_writing(name):
+    written = getattr(optuna.storages.InMemoryStorage, name)
+
+    def write(self, *args, **options):
+        if self.n_left == 0:
+            raise Killed
+        self.n_left -= 1
+        return written(self, *args, **options)
+
+    return write
+
+
+for _name in (
+    "create_new_study",
+    "create_new_trial",
+    "set_study_user_attr",
+    "set_trial_param",
+    "set_trial_state_values",
+    "set_trial_system_attr",
+    "set_trial_user_attr",
+):
+    setattr(KilledAtAWrite, _name, _killed_or_writing(_name))
+
+
+def ended_after_kills(problem, *n_writes, **options):
+    """A search whose processes are killed after so many writes, and whose last one is not.
+
+    Returns None if one of them came to its end.
+    """
+    storage = KilledAtAWrite()
+    for storage.n_left in n_writes:
+        try:
+            search(problem, storage, **options)
+        except (Killed, UnboundLocalError):  # Optuna names what it was told before it looks
+            continue
+        return None
+    storage.n_left = np.inf
+    return search(problem, storage, **options)
+
+
+def assert_ended_equally(ended, whole):
+    assert ended.best_params_ == whole.best_params_
+    assert ended.cv_results_["params"].tolist() == whole.cv_results_["params"].tolist()
+    for name in ("mean_test_score", "se_test_score", "rank_test_score"):
+        np.testing.assert_array_equal(ended.cv_results_[name], whole.cv_results_[name])
+    states = [t.state for t in ended.study_.trials]
+    assert states.count(TrialState.COMPLETE) == len(whole.cv_results_["params"])
+    assert set(states) <= {TrialState.COMPLETE, TrialState.FAIL}
+
+
+@pytest.mark.parametrize("space", [SPACE, None], ids=["given", "default"])
+def test_a_search_killed_between_any_two_writes_ends_as_an_unbroken_one(problem, space):
+    options = {"space": space, "damping": 0.1, "n_trials": 3}
+    whole, n_ended = search(problem, optuna.storages.InMemoryStorage(), **options), 0
+    while (ended := ended_after_kills(problem, n_ended, **options)) is not None:
+        assert_ended_equally(ended, whole)
+        n_ended += 1
+    assert n_ended > 15
+
+
+def test_a_search_killed_while_it_is_taken_over_ends_as_an_unbroken_one(problem):
+    """Its first trial is one that it was told to try, and the second waits."""
+    options = {"space": None, "damping": 0.1, "n_trials": 2}
+    whole, n_ended = search(problem, optuna.storages.InMemoryStorage(), **options), 0
+    n_writes = 7  # the study, its question and the search; two trials to try; the first has begun
+    while (ended := ended_after_kills(problem, n_writes, n_ended, **options)) is not None:
+        assert_ended_equally(ended, whole)
+        n_ended += 1
+    assert n_ended > 15
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("space", [SPACE, None], ids=["given", "default"])
 def test_a_killed_search_ends_as_an_unbroken_one(problem, monkeypatch, sampler, space):
@@ -81,14 +160,7 @@ def test_a_killed_search_ends_as_an_unbroken_one(problem, monkeypatch, sampler, 
     storage = optuna.storages.InMemoryStorage()
     for trial in (0, 1, 3):  # the third search is killed after it has repeated what was done
         killed_at(trial, monkeypatch, problem, storage, **options)
-    ended = search(problem, storage, **options)
-    assert ended.best_params_ == whole.best_params_
-    assert ended.cv_results_["params"].tolist() == whole.cv_results_["params"].tolist()
-    for name in ("mean_test_score", "se_test_score", "rank_test_score"):
-        np.testing.assert_array_equal(ended.cv_results_[name], whole.cv_results_[name])
-    states = [t.state for t in ended.study_.trials]
-    assert states.count(TrialState.COMPLETE) == 6
-    assert set(states) <= {TrialState.COMPLETE, TrialState.FAIL}
+    assert_ended_equally(search(problem, storage, **options), whole)
 
 
 def test_a_killed_search_in_a_file_goes_on(problem, monkeypatch, tmp_path):

@@ -1,0 +1,41 @@
+"""A few cases of the soak, and faults that it sees."""
+
+import tempfile
+
+import numpy as np
+import pytest
+
+from influencekit import BaseAttributor
+from tests.soak._case import failures_of
+
+SEEDS = [5, 6, 7, 11, 12]
+
+#: A fault in scores, and the law that it breaks.
+FAULTS = {
+    "autograd": lambda scores: scores * 1.001,
+    "finite": lambda scores: np.where(scores == scores.max(), np.nan, scores),
+    "permutation": lambda scores: scores * np.arange(1, scores.shape[1] + 1),
+    "halves": lambda scores: scores * len(scores),
+    "repeated": lambda scores: scores * (1 + 1e-9 * next(COUNT)),
+    "unchanged: random numbers of numpy": lambda scores: scores + 0 * np.random.rand(),
+}
+COUNT = iter(range(10_000))
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    """The folder of temporary files, in which other processes would write."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_laws_hold(seed):
+    assert failures_of(seed) == []
+
+
+@pytest.mark.parametrize("law", FAULTS)
+def test_a_fault_is_seen(law, monkeypatch):
+    score = BaseAttributor.score
+    monkeypatch.setattr(BaseAttributor, "score", lambda *args: FAULTS[law](score(*args)))
+    failures = failures_of(SEEDS[0])
+    assert law in [failure["law"] for failure in failures], failures
