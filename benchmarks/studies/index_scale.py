@@ -74,5 +74,5 @@ STUDY = Study(
     {"dim": 256, "shard_rows": 16_384, "n_queries": 100, "curvature_rows": 20_000},
     Size({"rows": ["census", "random"], "n": [90], "dtype": ["int8"]},
          {"dim": 16, "shard_rows": 64, "n_queries": 3, "curvature_rows": 60}),
-    tables=tables, needs=(data.ACS_STATES,), fresh=True,
+    tables=tables, needs=("acs_income_2018",), fresh=True,
 )  # fmt: skip

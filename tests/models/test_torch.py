@@ -328,6 +328,7 @@ def test_logits_are_picked_out_of_a_dict():
 @pytest.mark.parametrize("on_cuda", [True, False])
 def test_recurrent_layers_on_cuda_run_without_cudnn(on_cuda, monkeypatch):
     before = torch.backends.cudnn.enabled
+    monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.cudnn, "is_acceptable", lambda tensor: on_cuda)
     for module, recurrent in ((nn.Sequential(nn.GRU(2, 3)), True), (nn.Linear(2, 3), False)):
         with without_cudnn(module):

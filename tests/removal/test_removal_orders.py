@@ -229,6 +229,7 @@ def test_nets_and_other_curvatures_are_refused():
         InfluenceFunction("fisher", removal_order="newton").fit(logistic(), B, L)
 
 
+@pytest.mark.filterwarnings("ignore::influencekit.exceptions.LambdaPathWarning")  # two trials
 def test_there_is_no_damping_path_beyond_first_order():
     influence = InfluenceFunction(removal_order="newton").fit(logistic(), B, L)
     assert not hasattr(influence, "damping_path")
