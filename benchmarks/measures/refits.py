@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.base import clone, is_classifier
+from sklearn.base import clone
 
 from benchmarks.harness import Table
 from benchmarks.harness.tables import short
@@ -32,13 +32,6 @@ def row_means(a: np.ndarray, b: np.ndarray) -> float:
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     varies = lengths > 0
     return float(np.mean((a * b).sum(1)[varies] / lengths[varies])) if varies.any() else 0.0
-
-
-def explained(model, answers, u) -> np.ndarray:
-    """Log-probability of the label, or the prediction, of what a model answers."""
-    if not is_classifier(model):
-        return answers
-    return np.log(answers[np.arange(len(u)), np.searchsorted(model.classes_, u)])
 
 
 def labeled(kind: str, scores: np.ndarray, n_rows: int, rng) -> np.ndarray:

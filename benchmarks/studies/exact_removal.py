@@ -1,7 +1,7 @@
 """How near are predicted removals to refits: first order, leverage, one Newton step, its bound?
 
 Slopes are of predicted on refitted changes of each query's output, Spearman's correlation is of
-their means; the bound is that of ``predict_without(refit=False)``, "auto" its own choice of refits.
+their means over queries; the bound is that of ``predict_without(refit=False)``.
 """
 
 import numpy as np
@@ -10,13 +10,13 @@ from sklearn.base import clone, is_classifier
 
 from benchmarks.harness import Size, Study, Table
 from benchmarks.harness.tables import short
-from benchmarks.measures.refits import bound_tables, explained, labeled
+from benchmarks.measures.refits import bound_tables, labeled
 from benchmarks.problems.linear_tables import CLASSES, COUNTS, MODELS, NUMBERS, split
 from benchmarks.studies.convex_tables import outputs
 from influencekit import InfluenceFunction
 from influencekit.groups import GroupAttributor
 
-ORDERS, WORDS = ("first", "leverage", "newton", "auto"), ("slope", "spearman")
+ORDERS, WORDS = ("first", "leverage", "newton"), ("slope", "spearman")
 SPANS = (np.median, np.min, np.max)
 OVER = ["removed", "order", *(f"{w}, {f}" for w in WORDS for f in ("median", "least", "largest"))]
 
@@ -35,14 +35,11 @@ def row(table, model, prepared, kind, n_train, n_query, n_rows):
     used = [g for g in range(labels.max() + (kind == "groups")) if not is_classifier(model)
             or len(np.unique(y[labels != g])) == len(np.unique(y))]  # fmt: skip
     refits = [clone(model).fit(X[labels != g], y[labels != g]) for g in used]
-    found, checked, now = {}, [], outputs(fitted, Q, u)
-    effects = np.stack([now - outputs(m, Q, u) for m in refits], 1)
-    sure = [explained(fitted, base.predict_without(labels == g, Q).outputs, u) for g in used]
+    effects = np.stack([outputs(fitted, Q, u) - outputs(m, Q, u) for m in refits], 1)
+    found, checked = {}, []
     for order in ORDERS:
-        scores = now[:, None] - np.stack(sure, 1)
-        if order != "auto":
-            by_group = GroupAttributor(influence, removal_order=order)
-            scores = by_group.fit(fitted, X, y, groups=labels).score(Q, u)[:, used]
+        by_group = GroupAttributor(influence, removal_order=order)
+        scores = by_group.fit(fitted, X, y, groups=labels).score(Q, u)[:, used]
         found[f"slope {order}"] = (scores * effects).sum() / (effects**2).sum()
         found[f"spearman {order}"] = spearmanr(scores.mean(0), effects.mean(0)).statistic
     for g, m in zip(used, refits, strict=True):

@@ -9,7 +9,7 @@ from scipy import stats
 from scipy.special import log_softmax, softmax
 from scipy.stats import false_discovery_control, permutation_test
 from sklearn.datasets import load_diabetes, load_iris
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, Ridge
 from sklearn.neural_network import MLPClassifier
 
 from influencekit import TRAK, GroupAttributor, InfluenceFunction, LDSSearch
@@ -115,6 +115,21 @@ def test_coefficients_have_deviations(few):
             once, without = with_and_without(np.ones(len(X)), drawn, j, 0.0)
             effects[b, :, j] = (once - without)[[0, -1]]
     np.testing.assert_allclose(stds, effects.std(0, ddof=1), rtol=1e-6)
+
+
+def test_a_row_that_holds_an_exponential_down_has_finite_deviations(few, rng):
+    """Without it one Newton step overshoots, in some replicates beyond all bounds."""
+    far = rng.normal(size=(60, 3))
+    far[0] *= 8
+    counts = rng.poisson(np.exp(far[:, 0].clip(-2, 2))).astype(float)
+    counts[0] = 200.0
+    model = PoissonRegressor(alpha=0, solver="newton-cholesky", tol=1e-8).fit(far, counts)
+    for order in ("first", "newton"):
+        influence = InfluenceFunction(output="prediction", removal_order=order, random_state=0).fit(
+            model, far, counts
+        )
+        stds = influence.score(far[5:8], return_std=True)[1]
+        assert np.isfinite(stds).all() and 0 < np.median(stds) < 1
 
 
 def nets(n_models, y):
