@@ -118,7 +118,7 @@ def test_coefficients_have_deviations(few):
 
 
 @pytest.mark.parametrize("order", ["first", "newton"])
-@pytest.mark.parametrize("far, count, largest", [(8, 200, 100), (40, 1000, np.inf)])
+@pytest.mark.parametrize(("far", "count", "largest"), [(8, 200, 100), (40, 1000, np.inf)])
 def test_a_row_that_holds_an_exponential_down(far, count, largest, order, few, rng):
     """Without it a step overshoots, in some replicates beyond what can be computed."""
     rows = rng.normal(size=(60, 3))
