@@ -32,6 +32,7 @@ __all__ = ["N_BOOTSTRAP", "standard_deviations"]
 N_BOOTSTRAP = 200
 #: Growth of the largest root of a row's curvature that another sample may bring.
 _WILD = 10.0
+_HALVINGS = 60
 
 
 def standard_deviations(
@@ -96,10 +97,12 @@ def _held_out(fit: LinearFit) -> tuple[np.ndarray, np.ndarray]:
 
 def _tame(fit: LinearFit, step: np.ndarray, largest: float) -> tuple[np.ndarray, np.ndarray]:
     """A step, halved until no exponential of an output runs away, and the curvatures after it."""
-    factors = fit.factors(fit.outputs + fit.X @ step.T)
-    if _sizes(factors).max() <= largest:
-        return step, factors
-    return _tame(fit, step / 2, largest)
+    for _ in range(_HALVINGS):
+        factors = fit.factors(fit.outputs + fit.X @ step.T)
+        if _sizes(factors).max() <= largest:
+            return step, factors
+        step = step / 2
+    return np.zeros_like(step), fit.factors(fit.outputs)
 
 
 def _sizes(factors: np.ndarray) -> np.ndarray:
