@@ -73,7 +73,7 @@ GRID = [(USED, "logistic"), (list(NUMBERS), "ridge"), (list(COUNTS), "poisson")]
 STUDY = Study(
     __doc__, row, [*({"table": t, "model": [m], "order": ["first", "newton"]} for t, m in GRID),
                    {"table": ["breast cancer"], "model": [NOISE], "order": ["first"]}],
-    {"n_train": 150, "n_query": 10, "n_samples": 6, "n_rows": 12},
+    {"n_train": 150, "n_query": 10, "n_samples": 12, "n_rows": 12},
     quick=Size([{"table": ["iris"], "model": ["logistic", NOISE], "order": ["first"]}],
                {"n_train": 50, "n_query": 3, "n_samples": 2, "n_rows": 3}),
     tables=tables, needs=("acs_income_2018", "uci_concrete"),
