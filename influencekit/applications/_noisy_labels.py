@@ -215,7 +215,7 @@ class NoisyLabelDetector(JudgesNewRows, MetaEstimatorMixin, SuggestingEstimator)
         Parameters
         ----------
         X : array-like, DataFrame, sparse matrix or Tensor of n rows
-        y : array-like of shape (n,)
+        y : array-like of shape (n,) or (n, 1)
             Labels, some of them wrong.
         X_val, y_val : array-like of n_val rows, default=None
             Rows whose labels are trusted, for "validation_influence" and "further_training".  A
@@ -266,7 +266,7 @@ class NoisyLabelDetector(JudgesNewRows, MetaEstimatorMixin, SuggestingEstimator)
         elif hasattr(self, "estimator_"):
             del self.estimator_  # of an earlier fit
         remember_features(self, X)
-        self._learned = X, np.asarray(data.y)
+        self._learned = X, np.ravel(data.y)
         self.__dict__.pop("review_table_", None)  # of an earlier fit
         return self
 
