@@ -84,8 +84,10 @@ def libraries() -> None:
                 continue
             size = 64 if library == OURS else 40
             x, y = zip(*points, strict=True)
-            ax.scatter(x, y, size, [color], MARKERS[library], label=library, edgecolors="k", lw=0.5)
-        ax.set(xscale="log", xlabel="seconds for 500 x 5,000 scores (log)", title=title)
+            style = {"marker": MARKERS[library], "edgecolors": "k", "lw": 0.5}
+            ax.scatter(x, y, size, [color], label=library, **style)
+        ax.set(xscale="log", xlabel="seconds for 500 × 5,000 scores", title=title)
+        ax.xaxis.set_major_formatter("{x:g}")
         ax.grid(alpha=0.3)
     axes[0].set(ylabel="accuracy: LDS against retraining", ylim=(0, 0.8))
     axes[1].legend(fontsize="small", loc="lower right")
