@@ -150,7 +150,7 @@ def test_captions_of_test_examples_say_what_the_model_predicts(kind):
     )  # fmt: skip
     said, sure = model.predict(X[60:62]), model.predict_proba(X[60:62]).max(1)
     for i in range(2):
-        expected = ["test %d" % i, f"label {y_query[i]}", f"says {said[i]} ({sure[i]:.0%})"]
+        expected = [f"test {i}", f"label {y_query[i]}", f"says {said[i]} ({sure[i]:.0%})"]
         if kind == "images":
             assert display.axes_[i, 0].get_xlabel().split("\n") == expected
         else:

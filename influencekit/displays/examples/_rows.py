@@ -87,8 +87,8 @@ def predicted_line(predicted: NDArray | None, probability: NDArray | None, row: 
 
     Examples
     --------
-    >>> predicted_line(np.array([3]), np.array([0.784]), 0)
-    '\\nsays 3 (78%)'
+    >>> predicted_line(np.array([3]), np.array([0.784]), 0).strip()
+    'says 3 (78%)'
     """
     if predicted is None:
         return ""
