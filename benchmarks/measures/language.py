@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr
+from torch.optim import Optimizer
 
 from benchmarks.harness import cost_of
 from benchmarks.problems import language
@@ -21,6 +24,31 @@ def recorder_of(run):
     """The recorder of a Trainer, or None."""
     found = [c for c in trainer_callbacks(run) if isinstance(c, TrainerRecorder)]
     return found[0] if found else None
+
+
+@contextmanager
+def own_time(callbacks):
+    """A list whose sum is the CPU seconds that callbacks of a Trainer and their hooks take."""
+    spent: list[float] = []
+
+    def watched(function):
+        def call(*args, **kwargs):
+            start = time.process_time()
+            found = function(*args, **kwargs)
+            spent.append(time.process_time() - start)
+            return found
+
+        return call
+
+    plain = Optimizer.register_step_pre_hook
+    Optimizer.register_step_pre_hook = lambda own, hook: plain(own, watched(hook))
+    for callback in callbacks:
+        for name in ("on_train_begin", "on_epoch_begin", "on_step_begin", "on_train_end"):
+            setattr(callback, name, watched(getattr(callback, name)))
+    try:
+        yield spent
+    finally:
+        Optimizer.register_step_pre_hook = plain
 
 
 def kept_mb(run) -> float:

@@ -95,9 +95,9 @@ class RecordedRunAttributor(BaseAttributor):
         if found is None:
             raise TrajectoryError(
                 f"model: this {task.name} does not have a recording of its training. Train the "
-                "skorch net with callbacks=[TrajectoryRecorder()], a Trainer with "
-                "callbacks=[recorder := TrainerRecorder()], or a torch module inside "
-                "record_trajectory(...) as recorder, and give trajectory=recorder.trajectory_."
+                "skorch net with callbacks=[TrajectoryRecorder()], or a torch module inside "
+                "record_trajectory(...) as recorder, and give trajectory=recorder.trajectory_; "
+                "of a Trainer it is the one of its TrainerRecorder."
             )
         return found
 

@@ -275,6 +275,22 @@ class TestRefused:
         with pytest.raises(UnsupportedModelError, match=r"BatchNorm1d.*depend"):
             fit(make_net(module__norm=True))
 
+    def test_random_augmentation(self):
+        class Noisy(torch.utils.data.Dataset):
+            def __len__(self):
+                return 40
+
+            def __getitem__(self, i):
+                X, y = blobs()
+                return torch.from_numpy(X[i]) + torch.rand(4), y[i]
+
+        net = make_net().initialize()
+        before = [p.detach().clone() for p in net.module_.parameters()]
+        with pytest.raises(TrajectoryError, match=r"training Noisy change each time"):
+            net.partial_fit(Noisy(), None)
+        for one, other in zip(before, net.module_.parameters(), strict=True):
+            assert torch.equal(one, other)
+
     def test_optimizer(self):
         with pytest.raises(TrajectoryError, match="RMSprop; accepted are SGD, Adam and AdamW"):
             fit(make_net(optimizer=RMSprop))
