@@ -141,7 +141,7 @@ def cost(train, test, _n_reruns, _n_halves, _n_runs):
             query, _ = cost_of(lambda f=influence: f.score(queries))
         found.append({"curvature": name, "a training pass, CPU s": one_pass["cpu_seconds"],
                       "fit, CPU s": fit["cpu_seconds"], "fit, MB": fit["peak_mb"],
-                      "query, CPU s": query["cpu_seconds"], "query, MB": query["peak_mb"],
+                      "query, CPU s": query["cpu_seconds"], "query, MB": max(0.0, query["peak_mb"]),
                       "fit, passes": fit["cpu_seconds"] / one_pass["cpu_seconds"]})  # fmt: skip
     return found
 
