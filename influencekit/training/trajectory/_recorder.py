@@ -191,7 +191,7 @@ def refuse_random_items(dataset: Any) -> None:
             f"trajectory: the items of the training {type(whole_dataset(dataset)).__name__} change "
             "each time they are read (random augmentation), so a step cannot be replayed; "
             "accepted is a Dataset that gives the same items. Read them once into a list before "
-            "training, or record weights alone, for RunAverage."
+            "training."
         )
 
 
