@@ -26,7 +26,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
-from influencekit import AttributionIndex, GradDot, InfluenceFunction, RunAverage
+from influencekit import AttributionIndex, GradDot, RunAverage
 from influencekit.training import TrainerCheckpoints
 
 home = Path(os.environ["INFLUENCEKIT_DATA"])
@@ -103,7 +103,7 @@ print(f"{n_facts} of the first 8 texts are those about the dragon")
 # Single tokens
 # -------------
 # The parts of all tokens sum to the score of the answer.  The text with another name speaks for the
-# words before the name.
+# words before the name, and against its first letter.
 
 end = GradDot().fit(trainer, trainer.train_dataset)
 parts = end.score(answer, by="token")[0]  # (n_train, n_tokens)
@@ -119,8 +119,8 @@ for token, one, two in zip(tokens, named, other, strict=True):
 # An index holds some numbers of each text and checkpoint; the texts are not needed later.
 
 with tempfile.TemporaryDirectory() as folder:
-    logra = RunAverage(InfluenceFunction("logra", random_state=0))
-    index = AttributionIndex(logra, folder).fit(trainer, trainer.train_dataset)
+    index = AttributionIndex(average, folder, projection_dim=512, random_state=0)
+    index.fit(trainer, trainer.train_dataset)
     opened = AttributionIndex.open(folder, trainer)
     again, _ = opened.top_k(answer, k=8)
     n_again = int((again[0] >= len(passages)).sum())

@@ -27,10 +27,11 @@ LOSS = nn.CrossEntropyLoss()
 
 
 class Net(lightning.LightningModule):
-    def __init__(self, form="dict"):
+    def __init__(self, form="dict", dropout=0.0):
         super().__init__()
         torch.manual_seed(0)
-        self.net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+        hidden = [nn.Tanh(), nn.Dropout(dropout)]
+        self.net = nn.Sequential(nn.Linear(3, 4), *hidden, nn.Linear(4, 2)).double()
         self.form = form
 
     def forward(self, x):
@@ -56,9 +57,9 @@ class Net(lightning.LightningModule):
         }[self.form]
 
 
-def trained(*callbacks, workers=0, form="dict", **how):
+def trained(*callbacks, workers=0, form="dict", dropout=0.0, **how):
+    net = Net(form, dropout)
     torch.manual_seed(1)
-    net = Net(form)
     trainer = lightning.Trainer(
         callbacks=list(callbacks),
         **{
@@ -82,14 +83,14 @@ def test_decay_is_that_of_the_configured_optimizers(form):
     task = as_task(Net(form), LOSS)
     assert {name: float(r) for name, r in task.penalty.items()} == {
         "net.0.weight": DECAY,
-        "net.2.weight": DECAY,
+        "net.3.weight": DECAY,
     }
 
 
 def test_a_trainer_goes_where_its_module_goes():
     trainer = trained()
     task = as_task(trainer, LOSS)
-    assert set(task.penalty) == {"net.0.weight", "net.2.weight"}
+    assert set(task.penalty) == {"net.0.weight", "net.3.weight"}
     net = trainer.lightning_module
 
     def gradient(i):
@@ -146,6 +147,16 @@ def test_a_recorded_run_is_the_run_and_its_scores_are_those_of_reruns(clipping):
 
     change = (end_of(1 + 1e-4) - end_of(1 - 1e-4)) / 2e-4  # negative: the row helps
     np.testing.assert_allclose(scores[:, taken], -change, rtol=1e-5, atol=1e-9)
+
+
+def test_dropout_is_replayed():
+    recorder = TrainerRecorder(every=10)
+    recorded = trained(recorder, dropout=0.5)
+    ends = (t.lightning_module.parameters() for t in (trained(dropout=0.5), recorded))
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+    attributor = SGDInfluence(trajectory=recorder)
+    scores = attributor.fit(as_task(recorded, LOSS), X, Y).score(X[:2], Y[:2])  # checks the replay
+    assert np.isfinite(scores).all()
 
 
 def test_checkpoints_for_averages():
