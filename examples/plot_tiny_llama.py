@@ -26,7 +26,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
-from influencekit import AttributionIndex, GradDot, RunAverage
+from influencekit import AttributionIndex, GradDot, InfluenceFunction, RunAverage
 from influencekit.training import TrainerCheckpoints
 
 home = Path(os.environ["INFLUENCEKIT_DATA"])
@@ -116,11 +116,12 @@ for token, one, two in zip(tokens, named, other, strict=True):
 # %%
 # Kept, and queried again
 # -----------------------
-# An index holds some numbers of each text and checkpoint; the texts are not needed later.
+# An index holds some numbers of each text, here of LoGra at the end of the training; the texts are
+# not needed later.
 
 with tempfile.TemporaryDirectory() as folder:
-    index = AttributionIndex(average, folder, projection_dim=512, random_state=0)
-    index.fit(trainer, trainer.train_dataset)
+    logra = InfluenceFunction("logra", random_state=0)
+    AttributionIndex(logra, folder).fit(trainer, trainer.train_dataset)
     opened = AttributionIndex.open(folder, trainer)
     again, _ = opened.top_k(answer, k=8)
     n_again = int((again[0] >= len(passages)).sum())
