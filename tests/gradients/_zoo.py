@@ -63,6 +63,15 @@ def _language_model(tied: bool):
     )
 
 
+def _tied_with_bias():
+    """BERT's head: weight and bias of the last layer stand in two places each."""
+    net = _language_model(False)
+    decoder = net.decoder = nn.Linear(4, 7)
+    decoder.weight = net.embedding.weight
+    net.register_parameter("bias", decoder.bias)
+    return net
+
+
 def _tied_three_ways(forward):
     embedding, body, head = nn.Embedding(4, 4), nn.Linear(4, 4, bias=False), nn.Linear(4, 4, False)
     head.weight = embedding.weight
@@ -209,7 +218,7 @@ CASES = [
         sequence,
         ("one",),
     ),
-    Case("tied", _tied, table, ("4",), ("0.weight",)),
+    Case("tied", _tied, table, ("4",)),
     Case(
         "reused",
         lambda: Apply(_residual, first=nn.Linear(5, 6), shared=nn.Linear(6, 6)),
@@ -329,6 +338,7 @@ CASES = [
     ),
     Case("embedding", lambda: _language_model(False), tokens, ("embedding", "decoder")),
     Case("tied_embedding", lambda: _language_model(True), tokens),
+    Case("tied_with_bias", _tied_with_bias, tokens),
     Case(
         "tied_three_ways",
         lambda: _tied_three_ways(lambda self, x: self.head(self.body(self.embedding(x)).tanh())),

@@ -297,20 +297,24 @@ def layer_blocks(
 
 
 def candidates(task: Task, columns: dict[str, slice]) -> list[Layer]:
-    """Layers with a rule whose parameters are not shared, except for a weight without bias."""
+    """Layers with a rule; of a shared weight and its bias each is a layer of its own."""
     owners = Counter(id(p) for module in task.module.modules() for _, p in own_parameters(module))
     places = {id(p): columns[name] for name, p in task.parameters.items()}
     layers = []
     for name, module in task.module.named_modules():
         own = [p for _, p in own_parameters(module) if p.requires_grad]
         shared = any(owners[id(p)] > 1 for p in own)
-        rule = rule_for(module) if own and not (shared and len(own) > 1) else None
+        rule = rule_for(module) if own else None
         if rule is None or (shared and rule.dense is not None):
             continue
         bias = getattr(module, "bias", None)
         weight, bias = (p is not None and p.requires_grad for p in (module.weight, bias))
         layer = Layer(name, module, rule, weight, bias, (), shared=shared)
-        layers.append(replace(layer, columns=tuple(places[id(p)] for p in layer.trained)))
+        parts = [layer]
+        if shared and weight and bias:
+            alone = replace(layer, name=f"{name}.bias", trains_weight=False)
+            parts = [replace(layer, trains_bias=False), alone]
+        layers += [replace(one, columns=tuple(places[id(p)] for p in one.trained)) for one in parts]
     return layers
 
 

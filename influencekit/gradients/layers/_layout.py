@@ -87,8 +87,8 @@ class Layout:
         return (*specs, self.rest_spec) if self.rest_spec.width else specs
 
 
-#: Positions of two examples, and the same with the first again: shapes that fit both are right.
-_PAIR, _TRIPLE = (0, 1), (0, 1, 0)
+#: Positions of two examples, the same with the first again, and one: shapes that fit all are right.
+_PAIR, _TRIPLE, _ALONE = (0, 1), (0, 1, 0), (0,)
 
 
 @dataclass(frozen=True)
@@ -169,9 +169,10 @@ class Reference:
         return good
 
     def tried(self, layers: Sequence[AnyLayer]) -> list[Group]:
-        """The same from passes over two and over three examples; none where they fail."""
+        """The same from passes over three, two and one example; none where they fail."""
         groups = [Group(tuple(layers), ())]
-        for order in (_TRIPLE, _PAIR):
+        orders = (_TRIPLE, _PAIR) if self.task.needs_two else (_TRIPLE, _PAIR, _ALONE)
+        for order in orders:
             some = [layer for group in groups for layer in group.layers]
             groups = self._tried(some, order) if some else []
         return groups
