@@ -73,7 +73,7 @@ def test_discovery_sends_parameters_where_they_belong(case):
         assert found == case.factored
     if case.fallback:
         assert set(layout.rest) == set(case.fallback)
-    if not case.fallback and case.name not in ("gru", "transformer", "transformer_norm_first"):
+    if not case.fallback and case.name != "cross_attention":
         assert layout.rest == ()
     assert layout.rest_vmaps == (case.name not in NO_VMAP)
     columns = [c for spec in layout.specs for c in spec.columns]
@@ -85,8 +85,6 @@ N_FIRST = 4
 NO_VMAP = {
     "unsupported_under_vmap",
     "embedding_max_norm",
-    "lstm",
-    "gru",
     "bilinear",
     "parametrized",
     "embedding_bag_largest",

@@ -18,12 +18,22 @@ from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._index import IndexBlock
 from influencekit.gradients.blocks._outer import OuterBlock
 from influencekit.gradients.layers._bare import BareParameter
-from influencekit.gradients.layers._rules import LayerRule, own_parameters, rule_for
+from influencekit.gradients.layers._linear_calls import linear_calls, linear_uses, unroll
+from influencekit.gradients.layers._rules import RULES, LayerRule, own_parameters, rule_for
 from influencekit.models._task import Task
 from influencekit.utils._torch import count_rows, plain_kernels
 from influencekit.utils.validation import present
 
-__all__ = ["LOG", "AnyLayer", "Layer", "candidates", "forward_recorded", "layer_blocks", "placed"]
+__all__ = [
+    "LOG",
+    "AnyLayer",
+    "Layer",
+    "called_linear",
+    "candidates",
+    "forward_recorded",
+    "layer_blocks",
+    "placed",
+]
 
 #: Says at level DEBUG which layers are differentiated in general, and why.
 LOG = logging.getLogger("influencekit.gradients")
@@ -50,6 +60,13 @@ class Layer:
     spread : {None, "first", "new"}
         For a layer that is called once for all examples: its inputs and outputs are expanded to
         the batch, in place of a first dimension of length 1 or by a new one.
+    by_call : bool
+        Whether ``F.linear`` is called with the weight: ``module`` then only holds weight and bias.
+    recurrent : torch.nn.Module or None
+        The recurrent layer whose steps call it.
+    inner : bool
+        Where the batch dimension holds several rows of each example: whether examples change
+        faster than these rows.
     """
 
     name: str
@@ -61,6 +78,9 @@ class Layer:
     batch_dim: int = 0
     shared: bool = False
     spread: str | None = None
+    by_call: bool = False
+    recurrent: nn.Module | None = None
+    inner: bool = False
 
     @property
     def trained(self) -> list[Tensor]:
@@ -148,6 +168,8 @@ class Layer:
             x = x.movedim(lead + self.batch_dim, lead)
         if x.shape[lead] % n:
             raise ValueError(f"{x.shape[lead]} rows of {n} examples")
+        if self.inner:
+            return x.unflatten(lead, (-1, n)).transpose(lead, lead + 1).flatten(lead, lead + 1)
         return x
 
 
@@ -173,6 +195,11 @@ class Recorder:
         self.calls: list[tuple[int, Tensor, Tensor]] = []
         self.replaced: dict[str, Tensor] = {}
         self._layers, self._n = layers, n
+        self._by_weight = {
+            id(la.module.weight): position
+            for position, la in enumerate(layers)
+            if isinstance(la, Layer) and la.by_call
+        }
         self._recording = True
 
     def _replace(self, position: int, bare: BareParameter) -> None:
@@ -192,6 +219,23 @@ class Recorder:
 
         return record
 
+    def _called(self, inputs: Tensor, weight: Tensor, _bias: Any, output: Tensor) -> Tensor:
+        position = self._by_weight.get(id(weight))
+        if position is None or not output.requires_grad:
+            return output
+        self.calls.append((position, inputs.detach(), output))
+        return output.clone()
+
+    @contextmanager
+    def _calls(self) -> Iterator[None]:
+        """Record calls of ``F.linear`` with the weights that are used so."""
+        if not self._by_weight:
+            yield
+            return
+        recurrent = {la.recurrent for la in self._layers if isinstance(la, Layer)} - {None}
+        with unroll(recurrent), linear_calls(self._called):
+            yield
+
     @contextmanager
     def watch(self) -> Iterator[Recorder]:
         """Record the layers during one forward pass; hooks are always removed."""
@@ -200,11 +244,12 @@ class Recorder:
             for position, layer in enumerate(self._layers):
                 if isinstance(layer, BareParameter):
                     self._replace(position, layer)
-                    continue
-                hook = self._hook(position, layer)
-                options: dict = {"prepend": True, "with_kwargs": True}
-                handles.append(layer.module.register_forward_hook(hook, **options))
-            yield self
+                elif not layer.by_call:
+                    hook = self._hook(position, layer)
+                    options: dict = {"prepend": True, "with_kwargs": True}
+                    handles.append(layer.module.register_forward_hook(hook, **options))
+            with self._calls():
+                yield self
         finally:
             self._recording = False
             for handle in handles:
@@ -314,23 +359,41 @@ def candidates(task: Task, columns: dict[str, slice]) -> list[Layer]:
     return layers
 
 
+def called_linear(task: Task, columns: dict[str, slice], inputs: Any) -> list[Layer]:
+    """Layers for the parameters that the model gives to ``F.linear``, from a pass of a batch."""
+    wide = {id(task.parameters[name]): name for name in columns if task.parameters[name].ndim == 2}
+    others = {id(task.parameters[name]): name for name in columns}
+    if not wide:
+        return []
+    with plain_kernels():
+        uses = linear_uses(lambda: task.forward(inputs), task.module, wide, others)
+    layers = []
+    for weight, bias, recurrent in uses:
+        own = nn.Module()
+        own.weight = task.parameters[weight]
+        own.bias = None if bias is None else task.parameters[bias]
+        places = tuple(columns[name] for name in (weight, bias) if name is not None)
+        options: dict = {"by_call": True, "recurrent": recurrent}
+        rule = RULES[nn.Linear]
+        layers.append(Layer(weight, own, rule, True, bias is not None, places, **options))
+    return layers
+
+
 def placed(
     task: Task, layers: list[Layer], pair: Any, triple: Any
-) -> tuple[list[Layer], list[Layer]]:
+) -> tuple[list[Layer], list[Layer], tuple[Tensor, list]]:
     """The layers that are called, with the dimension that grows with the number of examples.
 
-    The second list has those that are called once for all examples.
+    The second list has those that are called once for all examples. Third are the outputs of the
+    pair, and the calls of the first list's layers.
     """
-    shapes = []
-    for inputs in (pair, triple):
-        _, calls = forward_recorded(task, layers, inputs)
-        seen: dict[int, list] = {}
-        for position, x, y in calls:
-            seen.setdefault(position, []).append((x.shape, y.shape))
-        shapes.append(seen)
-    found, once = [], []
+    _, calls = forward_recorded(task, layers, triple)
+    threes = _shapes(calls)
+    outputs, calls = forward_recorded(task, layers, pair)
+    twos = _shapes(calls)
+    found, once, numbers = [], [], {}
     for position, layer in enumerate(layers):
-        two, three = (seen.get(position, []) for seen in shapes)
+        two, three = (seen.get(position, []) for seen in (twos, threes))
         dims = {
             _batch_dim(a, b)
             for s, t in zip(two, three, strict=False)
@@ -338,11 +401,21 @@ def placed(
         }
         dim = dims.pop() if len(two) == len(three) > 0 and len(dims) == 1 else None
         if dim is not None:
+            numbers[position] = len(found)
             found.append(replace(layer, batch_dim=dim))
         elif two == three and two:
             first = all(len(s) > 0 and s[0] == 1 for call in two for s in call)
             once.append(replace(layer, spread="first" if first else "new"))
-    return found, once
+    own = [(numbers[position], x, y) for position, x, y in calls if position in numbers]
+    return found, once, (outputs, own)
+
+
+def _shapes(calls: Sequence[tuple[int, Tensor, Tensor]]) -> dict[int, list]:
+    """Shapes of inputs and outputs of every call, by the layer's position."""
+    seen: dict[int, list] = {}
+    for position, x, y in calls:
+        seen.setdefault(position, []).append((x.shape, y.shape))
+    return seen
 
 
 def _batch_dim(two: torch.Size, three: torch.Size) -> int | None:

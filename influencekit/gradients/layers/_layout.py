@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,6 +19,8 @@ from influencekit.gradients.layers._groups import Group, Trust
 from influencekit.gradients.layers._layers import (
     LOG,
     AnyLayer,
+    Layer,
+    called_linear,
     candidates,
     forward_recorded,
     layer_blocks,
@@ -140,7 +142,7 @@ class Reference:
         unused = frozenset(set(found) - used)
         return cls(task, pair, outputs.detach(), cotangents, found, unused, dtype)
 
-    @property
+    @cached_property
     def scale(self) -> float:
         """The largest entry of all gradients."""
         return max((float(g.abs().max()) for g in self.rows.values() if g.numel()), default=0.0)
@@ -228,8 +230,7 @@ def _discover(task: Task, inputs: Any) -> Layout:
     )
     alone = [select_rows(inputs, slice(i, i + 1), n) for i in (first, second)]
     columns = _parameter_columns(task)
-    layers, once = placed(task, candidates(task, columns), pair, triple)
-    outputs, calls = forward_recorded(task, layers, pair)
+    layers, once, (outputs, calls) = placed(task, candidates(task, columns), pair, triple)
     _refuse_reentrant(task, outputs)
     coarsest = _coarsest(task, [y for _, _, y in calls])
     known = Reference.of(task, pair, alone, outputs, coarsest)
@@ -238,6 +239,9 @@ def _discover(task: Task, inputs: Any) -> Layout:
     groups = known.groups(layers, outputs, calls)
     del outputs, calls
     rest = _without(columns, groups)
+    if rest:
+        groups += _called_groups(known, _without_layers(rest, known, once), triple)
+        rest = _without(columns, groups)
     if rest:
         groups += broadcast_groups(known.tried, task, known.unused, once, rest)
         rest = _without(columns, groups)
@@ -255,6 +259,36 @@ def _discover(task: Task, inputs: Any) -> Layout:
         activation_bytes,
         Trust(task.n_parameters + activation_bytes // 4, coarsest),
     )
+
+
+def _without_layers(
+    rest: dict[str, slice], known: Reference, layers: Sequence[Layer]
+) -> dict[str, slice]:
+    """Positions of the parameters that are used, and not in these layers."""
+    own = {id(p) for layer in layers for p in layer.trained}
+    return {
+        name: places
+        for name, places in rest.items()
+        if name not in known.unused and id(known.task.parameters[name]) not in own
+    }
+
+
+def _called_groups(known: Reference, rest: dict[str, slice], triple: Any) -> list[Group]:
+    """Groups of the weights that ``F.linear`` is called with, whose gradients agree."""
+    try:
+        some = called_linear(known.task, rest, known.pair)
+        if not some:
+            return []
+        found, _, (outputs, calls) = placed(known.task, some, known.pair, triple)
+        size = float(known.outputs.abs().max())
+        if not found or not agrees(outputs.detach(), known.outputs, size, known.dtype):
+            return []
+        good = known.groups(found, outputs, calls)
+        done = {layer.place for group in good for layer in group.layers}
+        left = [replace(layer, inner=True) for layer in found if layer.place not in done]
+        return good + (known.tried(left) if left else [])
+    except Exception:  # whatever a model raises that takes no steps of its own
+        return []
 
 
 def _without(columns: dict[str, slice], groups: Sequence[Group]) -> dict[str, slice]:
