@@ -15,16 +15,14 @@ from influencekit.exceptions import UnsupportedModelError
 from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients.blocks._base import WORKSPACE, BlockSpec
 from influencekit.gradients.layers._broadcast import broadcast_groups
+from influencekit.gradients.layers._candidates import called_linear, candidates, placed
 from influencekit.gradients.layers._groups import Group, Trust
 from influencekit.gradients.layers._layers import (
     LOG,
     AnyLayer,
     Layer,
-    called_linear,
-    candidates,
     forward_recorded,
     layer_blocks,
-    placed,
 )
 from influencekit.gradients.layers._mixing import check_not_moved, check_unmixed, mixed
 from influencekit.models._task import Task

@@ -1,4 +1,4 @@
-"""Linear maps that a model applies by a function, not by a layer: attention's and recurrent ones."""
+"""Linear maps that a model applies by a function: those of attention and recurrent layers."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def linear_uses(
     weights, biases : dict of int to str
         Names of the parameters to look for, by identity.
     """
-    recurrent = {
+    recurrent: dict[int, nn.Module] = {
         id(p): part
         for part in module.modules()
         if isinstance(part, nn.RNNBase)
@@ -88,7 +88,7 @@ def linear_uses(
 
     with torch.no_grad(), unroll(set(recurrent.values())), linear_calls(tell):
         forward()
-    uses = []
+    uses: list[tuple[str, str | None, nn.Module | None]] = []
     for weight, own in found.items():
         bias = biases.get(next(iter(own))) if len(own) == 1 else None
         uses.append((weights[weight], bias, recurrent.get(weight)))

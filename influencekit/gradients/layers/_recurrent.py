@@ -33,7 +33,8 @@ def unrolled(module: nn.RNNBase, input: Any, hx: Any = None) -> Any:
         return None
     x = input.transpose(0, 1) if module.batch_first else input
     states = _first_states(module, x, hx)
-    directions, ends = 1 + module.bidirectional, []
+    directions = 1 + module.bidirectional
+    ends: list[tuple[Tensor, ...]] = []
     for layer in range(module.num_layers):
         outputs = []
         for direction in range(directions):
