@@ -93,6 +93,13 @@ class OuterBlock(Block):
         left = self.b.mT.flatten(1, 2)
         return torch.bmm(left, self.a)
 
+    def put(self, out: Tensor, *, add: bool) -> None:
+        if add or self.rows_per_example > 1 or self.spec.has_bias:
+            return super().put(out, add=add)
+        weight = out[:, 0].unflatten(1, (self.spec.d_out, self.spec.d_in))
+        # Σ_t b_t a_tᵀ, in place
+        torch.bmm(self.b[:, 0].mT, self.a, out=weight)
+
     def squared_norms(self, workspace: int = WORKSPACE) -> Tensor:
         if self.length == 1:
             # ‖b‖² (‖a‖² + 1), with the 1 of the bias

@@ -16,7 +16,7 @@ from influencekit.gradients.layers._rules import RULES, own_parameters, rule_for
 from influencekit.models._task import Task
 from influencekit.utils._torch import plain_kernels
 
-__all__ = ["called_linear", "candidates", "placed"]
+__all__ = ["call_shapes", "called_linear", "candidates", "placed"]
 
 
 def candidates(task: Task, columns: dict[str, slice]) -> list[Layer]:
@@ -58,15 +58,14 @@ def called_linear(task: Task, columns: dict[str, slice], inputs: Any) -> list[La
 
 
 def placed(
-    task: Task, layers: list[Layer], pair: Any, triple: Any
+    task: Task, layers: list[Layer], pair: Any, threes: dict[int, list]
 ) -> tuple[list[Layer], list[Layer], tuple[Tensor, list]]:
     """The layers that are called, with the dimension that grows with the number of examples.
 
-    The second list has those that are called once for all examples. Third are the outputs of the
-    pair, and the calls of the first list's layers.
+    ``threes`` are the shapes of calls with three examples. The second list has those that are
+    called once for all examples. Third are the outputs of the pair, and the calls of the first
+    list's layers.
     """
-    _, calls = forward_recorded(task, layers, triple)
-    threes = _shapes(calls)
     outputs, calls = forward_recorded(task, layers, pair)
     twos = _shapes(calls)
     found: list[Layer] = []
@@ -88,6 +87,11 @@ def placed(
             once.append(replace(layer, spread="first" if first else "new"))
     own = [(numbers[position], x, y) for position, x, y in calls if position in numbers]
     return found, once, (outputs, own)
+
+
+def call_shapes(task: Task, layers: list[Layer], inputs: Any) -> dict[int, list]:
+    """Shapes of every call in a pass of a batch, by the layer's position."""
+    return _shapes(forward_recorded(task, layers, inputs)[1])
 
 
 def _shapes(calls: Sequence[tuple[int, Tensor, Tensor]]) -> dict[int, list]:

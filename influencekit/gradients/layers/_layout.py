@@ -15,7 +15,12 @@ from influencekit.exceptions import UnsupportedModelError
 from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients.blocks._base import WORKSPACE, BlockSpec
 from influencekit.gradients.layers._broadcast import broadcast_groups
-from influencekit.gradients.layers._candidates import called_linear, candidates, placed
+from influencekit.gradients.layers._candidates import (
+    call_shapes,
+    called_linear,
+    candidates,
+    placed,
+)
 from influencekit.gradients.layers._groups import Group, Trust
 from influencekit.gradients.layers._layers import (
     LOG,
@@ -228,7 +233,10 @@ def _discover(task: Task, inputs: Any) -> Layout:
     )
     alone = [select_rows(inputs, slice(i, i + 1), n) for i in (first, second)]
     columns = _parameter_columns(task)
-    layers, once, (outputs, calls) = placed(task, candidates(task, columns), pair, triple)
+    some = candidates(task, columns)
+    with count_saved_bytes(task.parameters.values()) as saved:
+        shapes = call_shapes(task, some, triple)
+    layers, once, (outputs, calls) = placed(task, some, pair, shapes)
     _refuse_reentrant(task, outputs)
     coarsest = _coarsest(task, [y for _, _, y in calls])
     known = Reference.of(task, pair, alone, outputs, coarsest)
@@ -246,7 +254,7 @@ def _discover(task: Task, inputs: Any) -> Layout:
     vmaps = _fallback_vmaps(known, tuple(rest))
     if not vmaps:
         LOG.warning(SLOW, ", ".join(rest))
-    activation_bytes = _activation_bytes(task, pair, triple)
+    activation_bytes = saved.total // len(_TRIPLE)
     return Layout(
         tuple(layer for group in groups for layer in group.layers),
         tuple(groups),
@@ -277,7 +285,8 @@ def _called_groups(known: Reference, rest: dict[str, slice], triple: Any) -> lis
         some = called_linear(known.task, rest, known.pair)
         if not some:
             return []
-        found, _, (outputs, calls) = placed(known.task, some, known.pair, triple)
+        shapes = call_shapes(known.task, some, triple)
+        found, _, (outputs, calls) = placed(known.task, some, known.pair, shapes)
         size = float(known.outputs.abs().max())
         if not found or not agrees(outputs.detach(), known.outputs, size, known.dtype):
             return []
@@ -325,16 +334,6 @@ def _fallback_vmaps(known: Reference, names: tuple[str, ...]) -> bool:
     except Exception:  # whatever a model raises under a transform, the loop has no transform
         return False
     return all(known.agrees(g, names) for g in (one[:, 0], rows[:, 0], rows[:, 1] / 2))
-
-
-def _activation_bytes(task: Task, pair: Any, triple: Any) -> int:
-    """Bytes that the forward pass keeps for the backward pass, for one more example."""
-    sizes = []
-    for inputs in (pair, triple):
-        with count_saved_bytes() as saved, torch.enable_grad(), plain_kernels():
-            task.forward(inputs)
-        sizes.append(saved.total)
-    return max(0, sizes[1] - sizes[0])
 
 
 def _parameter_columns(task: Task) -> dict[str, slice]:
