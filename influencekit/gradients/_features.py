@@ -18,6 +18,7 @@ from influencekit.utils._long_work import chunks
 __all__ = ["GradientFeatures", "cat_blocks"]
 
 _TILE = 1024  # rows per tile of dot products, so that casts and products stay in cache
+_PAIRS = 2**18  # of rows, whose products are few enough for one tile where nothing is cast
 _COVARIANCE_BYTES = 2**25  # of dense rows whose outer products are added at a time
 _PANEL = 256  # columns of a symmetric product that are computed at a time
 
@@ -164,9 +165,10 @@ class GradientFeatures:
                 own = out[row_slice(rows, self.rows_per_example)]
                 left.add_dot(right, own, self.workspace, route)
         rest = other.with_blocks({k: b for k, b in other.blocks.items() if k not in dense})
+        size = _TILE if self.dtype != products else max(_TILE, _PAIRS // max(1, other.n_rows))
         for columns in other._tiles():
             some = rest[columns].to(products) if rest.blocks else rest
-            for rows in self._tiles() if rest.blocks else ():
+            for rows in self._tiles(size) if rest.blocks else ():
                 self._dot_tile(rows, columns, some, out, products, route)
 
     def mixed(self, dense: Collection[str], dtype: torch.dtype) -> GradientFeatures:

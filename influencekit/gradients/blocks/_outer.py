@@ -82,6 +82,8 @@ class OuterBlock(Block):
         # Σ_t b_t a_tᵀ, followed by Σ_t b_t
         if self.length == 1:
             torch.mul(self.b[:, :, 0, :, None], self.a[:, None, 0, None, :], out=weight)
+        elif rows == 1:
+            torch.bmm(self.b[:, 0].mT, self.a, out=weight[:, 0])
         else:
             weight.copy_(self._dense_weight().view(n, rows, d_out, d_in))
         if self.spec.has_bias:
