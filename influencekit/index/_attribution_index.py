@@ -22,7 +22,7 @@ from influencekit.index._build_folder import built, check_held
 from influencekit.index._contents import Contents, inner_folder, read_contents
 from influencekit.index._coordinates import Coordinates
 from influencekit.index._fitted_index import FittedIndex
-from influencekit.index._refresh import RefreshedIndex
+from influencekit.index._partial_build import PartlyBuiltIndex
 from influencekit.index._shards import DTYPES
 from influencekit.index.files._fingerprints import check_models
 from influencekit.models._task import Task, TaskList
@@ -37,7 +37,7 @@ def _has_damping(index: AttributionIndex) -> bool:
     return index.fitted_[0].coordinates.has_damping
 
 
-class AttributionIndex(RefreshedIndex):
+class AttributionIndex(PartlyBuiltIndex):
     """An attributor whose training side lives in a folder, and is queried without the data.
 
     Every training row becomes a row of numbers in a memory-mapped file; a score is the product of
@@ -69,6 +69,10 @@ class AttributionIndex(RefreshedIndex):
         memory. The attributor has its own.
     random_state : int or None, default=None
         Seed of the projection of GradDot, GradCos and TracIn.
+    n_jobs : int or None, default=None
+        Workers that write shards; :func:`joblib.parallel_config` sets their kind: processes
+        ("loky"), "threading", or a cluster ("dask") that shares the folder. The bytes are the
+        same whoever writes them, and a shard whose worker was killed is written by another.
     verbose : int, default=0
         1 shows progress over shards.
 
@@ -130,6 +134,7 @@ class AttributionIndex(RefreshedIndex):
         "projection": [StrOptions({"auto", *PROJECTIONS})],
         "max_memory": [Interval(Integral, 1, None, closed="left"), str, None],
         "random_state": [Integral, None],
+        "n_jobs": [Integral, None],
         "verbose": ["verbose"],
     }
 
@@ -147,6 +152,7 @@ class AttributionIndex(RefreshedIndex):
         projection: str = "auto",
         max_memory: int | str | None = None,
         random_state: int | None = None,
+        n_jobs: int | None = None,
         verbose: int = 0,
     ):
         self.attributor = attributor
@@ -158,6 +164,7 @@ class AttributionIndex(RefreshedIndex):
         self.projection = projection
         self.max_memory = max_memory
         self.random_state = random_state
+        self.n_jobs = n_jobs
         self.verbose = verbose
 
     @with_gradients
@@ -182,6 +189,8 @@ class AttributionIndex(RefreshedIndex):
         ------
         FileExistsError
             If the folder holds something else, such as an index of other data or settings.
+        LostWorkersError
+            If all workers, or their scheduler, are lost. The same call then goes on.
         """
         validate_parameters(self)
         check_held(self.attributor)
