@@ -80,7 +80,7 @@ class Survey:
 
 def read_once(X: Any, name: str) -> Any:
     """What several models read: the survey of slices, or the data unchanged."""
-    return survey(X, name) if isinstance(X, RowSlices) else X
+    return survey(X, name) if isinstance(X, RowSlices) else X  # a Survey has no slices()
 
 
 def survey(rows: Any, name: str) -> Survey:
