@@ -115,7 +115,7 @@ class ResourceError(MemoryError):
 class LostWorkersError(RuntimeError):
     """Worker processes, or the scheduler of their cluster, were lost before the work was done.
 
-    Slices whose worker was killed are done again by others; this is raised where that does not help.
+    Slices whose worker was killed are done again; this is raised where that does not help.
     What was finished stays in its folder: the same call goes on, and ends with the same bytes.
     """
 

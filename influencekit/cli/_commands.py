@@ -7,14 +7,15 @@ from typing import Any
 
 from influencekit._top_k import top_frame
 from influencekit.cli._files import check_folder, check_written, write_table
-from influencekit.cli._index import index
+from influencekit.cli._index import estimate, index
 from influencekit.cli._jobs import Job
+from influencekit.data.slices._row_slices import RowSlices
 from influencekit.metrics._lds import linear_datamodeling_score
 from influencekit.report._report import AttributionReport
 from influencekit.training.subsets._retrain import retrain_on_subsets
 from influencekit.utils._optional import import_optional
 
-__all__ = ["index", "lds", "query", "report"]
+__all__ = ["estimate", "index", "lds", "query", "report"]
 
 
 def query(options: argparse.Namespace) -> None:
@@ -31,8 +32,8 @@ def query(options: argparse.Namespace) -> None:
     names = getattr(job.queries.X, "index", None)
     sides, tables = {"proponent": False, "opponent": True}, []
     for side, opponents in sides.items():
-        found = attributor.top_k(*job.queries, k=options.k, opponents=opponents)
-        table = top_frame(*found, names, attributor.train_index_, *job.shown)
+        rows, scores = attributor.top_k(*job.queries, k=options.k, opponents=opponents)
+        table = top_frame(rows, scores, names, attributor.train_index_, *job.shown)
         tables.append(table.assign(side=side))
     found = pd.concat(tables).sort_values("query", kind="stable")
     first = ["query", "side", "rank", "row", "score"]
@@ -67,12 +68,17 @@ def lds(options: argparse.Namespace) -> None:
     options : argparse.Namespace
     """
     job = Job(options)
+    X, y = job.train
+    if isinstance(X, RowSlices):
+        raise ValueError("--train: got a folder, but lds trains on rows in memory; name a file.")
     attributor = job.fitted()  # refusals come before the trainings
     scores = attributor.score(*job.queries)
     truth = retrain_on_subsets(
         job.model,
-        *job.train,
-        *job.queries,
+        X,
+        y,
+        job.queries.X,
+        job.queries.y,
         n_subsets=options.n_subsets,
         n_repeats=options.n_repeats,
         cache_dir=options.cache,

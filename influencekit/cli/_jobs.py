@@ -22,7 +22,7 @@ class Training:
     options : argparse.Namespace
     """
 
-    train: Rows | None
+    train: Any
 
     def __init__(self, options: argparse.Namespace):
         self.attributor = attributor_of(options.method, options.set, options.verbose)
@@ -30,7 +30,7 @@ class Training:
         self.folder = getattr(options, "index", None)
         self.train = None
         if options.train is not None:
-            stream = self.folder is not None or options.command == "index"
+            stream = self.folder is not None or options.command in ("index", "estimate")
             self.train = self._rows(options.train, options.target, "--train", stream)
             if self.train.y is None and not isinstance(self.train.X, RowSlices):
                 raise ValueError("--target: name the column with the targets of the training rows.")

@@ -182,10 +182,9 @@ class ArraySource(Source):
 
 def _run(rows: Rows) -> Rows:
     """Consecutive positions as a slice, of which arrays give views and files give pages."""
-    if isinstance(rows, np.ndarray) and len(rows) and rows[-1] - rows[0] == len(rows) - 1:
-        if (np.diff(rows) == 1).all():
-            return slice(int(rows[0]), int(rows[-1]) + 1)
-    return rows
+    if not isinstance(rows, np.ndarray) or not len(rows) or (np.diff(rows) != 1).any():
+        return rows
+    return slice(int(rows[0]), int(rows[-1]) + 1)
 
 
 def to_tensor(block: Any) -> Tensor:

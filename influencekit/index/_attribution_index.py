@@ -22,7 +22,7 @@ from influencekit.index._build_folder import built, check_held
 from influencekit.index._contents import Contents, inner_folder, read_contents
 from influencekit.index._coordinates import Coordinates
 from influencekit.index._fitted_index import FittedIndex
-from influencekit.index._partial_build import PartlyBuiltIndex
+from influencekit.index._index_estimate import EstimatedIndex
 from influencekit.index._shards import DTYPES
 from influencekit.index.files._fingerprints import check_models
 from influencekit.models._task import Task, TaskList
@@ -37,7 +37,7 @@ def _has_damping(index: AttributionIndex) -> bool:
     return index.fitted_[0].coordinates.has_damping
 
 
-class AttributionIndex(PartlyBuiltIndex):
+class AttributionIndex(EstimatedIndex):
     """An attributor whose training side lives in a folder, and is queried without the data.
 
     Every training row becomes a row of numbers in a memory-mapped file; a score is the product of

@@ -214,7 +214,7 @@ def build_shards(
 ) -> list[dict[str, Any]]:
     """Write the shards that are not there yet.
 
-    Which rows a shard has depends on the settings alone, so whoever writes it writes the same bytes.
+    Which rows a shard has depends on the settings alone, so all who write it write the same bytes.
 
     Parameters
     ----------

@@ -105,5 +105,3 @@ def _of_path(path: Path, target: Any, columns: list[str] | None, slice_rows: int
     if any(path.rglob("*.parquet")):
         return ParquetSlices(path.resolve(), target, columns, slice_rows)
     raise ValueError(f"data: the folder {str(path)!r} holds no .parquet and no .npy files.")
-
-

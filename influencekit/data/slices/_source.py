@@ -137,6 +137,6 @@ def _check_steps(task: Task, found: Survey, name: str) -> None:
     if not same(transform.of_training_rows(X, y), transform(X)):
         raise ValueError(
             f"{name}: got slices, but a step of {task.name} gives rows that it learns from other "
-            f"values than transform does (as TargetEncoder), which needs all rows at once. Accepted "
+            f"values than transform does (as TargetEncoder), which needs all rows. Accepted "
             f"is the Pipeline's last step, on slices of the rows that it was fitted on."
         )
