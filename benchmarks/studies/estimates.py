@@ -55,7 +55,7 @@ def row(method, hidden, n, n_queries, d):
 def tables(rows):
     heads = [*(f"{k}{more}" for k in KINDS[:3] for more in ("", " ratio")), "disk MB ratio"]
     axes = ["method", "hidden", "n"]
-    lines = [[*(r[k] for k in axes), *(_text(r[k]) for k in heads)] for r in rows]
+    lines = [[*(str(r[k]) for k in axes), *(_text(r[k]) for k in heads)] for r in rows]
     shares = [[k, *_share([r[f"{k} ratio"] for r in rows])] for k in KINDS]
     return {"estimates": Table([*axes, *heads], lines),
             "within": Table(["what", "cells", "within a factor 2"], shares)}  # fmt: skip

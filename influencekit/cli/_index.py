@@ -29,8 +29,8 @@ def index(options: argparse.Namespace) -> None:
     built.fit(job.model, *job.train)
     print(
         f"{options.to}: {built.n_train_:,} rows of {built.dim_} numbers, "
-        f"{built.bytes_per_row_:,.0f} bytes a row; Spearman correlation of stored scores with those "
-        f"before rounding {built.rounding_['spearman']:.5f}"
+        f"{built.bytes_per_row_:,.0f} bytes a row; stored scores have a Spearman "
+        f"correlation of {built.rounding_['spearman']:.5f} with those before rounding"
     )
 
 
