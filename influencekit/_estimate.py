@@ -17,6 +17,7 @@ from scipy.optimize import nnls
 from sklearn.base import clone
 
 from influencekit.data._examples import each
+from influencekit.exceptions import collected_warnings
 from influencekit.models._task import TaskList
 from influencekit.utils._long_work import format_bytes
 from influencekit.utils._torch import with_gradients
@@ -126,7 +127,8 @@ class Estimates:
             raise ValueError(f"n_queries: got {n_queries!r}; accepted is an int from 1.")
         own: Any = clone(self)
         opened, _, (models, train) = _timed(lambda: own._open(model, X, y))
-        found = own._estimated(_of_any_rows(models), train, int(n_queries))
+        with collected_warnings():  # those of trials say nothing of all rows
+            found = own._estimated(_of_any_rows(models), train, int(n_queries))
         return replace(found, fit_seconds=found.fit_seconds + found.pace * opened)
 
     def _estimated(self, models: Any, train: Any, n_queries: int) -> Estimate:

@@ -16,7 +16,7 @@ __all__ = ["acs_files"]
 
 
 def acs_files(folder: Path, n: int, n_model: int, n_queries: int, parquet: bool) -> list[str]:
-    """ACSIncome in files of 100,000 rows and a Pipeline fitted on some; the words that name them."""
+    """ACSIncome in files, a Pipeline fitted on some rows, and the words that name them."""
     import pandas as pd
 
     codes, y = data.acs_codes(n)
