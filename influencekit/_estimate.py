@@ -70,7 +70,7 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """Of the fit and the queries."""
+        """Seconds of the fit and the queries together."""
         return self.fit_seconds + self.query_seconds
 
     @property
@@ -238,7 +238,7 @@ def _of_any_rows(models: Any) -> Any:
 
 
 def _grown(trial: Callable[[int], Trial], n: int, p: int) -> list[Trial]:
-    """Two trials, of so many rows that their time counts.
+    """Two trials with enough rows for their time to count.
 
     Where there are more rows than parameters, so has the last one, if it can.
     """

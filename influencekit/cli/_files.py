@@ -85,7 +85,7 @@ def without_names(rows: Rows) -> Rows:
     return rows._replace(X=rows.X.to_numpy()) if hasattr(rows.X, "to_numpy") else rows
 
 
-class _Unnamed:
+class _Unnamed(RowSlices):
     """Slices of arrays in the place of slices of DataFrames."""
 
     def __init__(self, rows: RowSlices):

@@ -133,7 +133,7 @@ class Source(ABC):
 
     #: The arrays that rows are read from, where there are any.
     tree: Any = None
-    #: Of all values, where one pass over them was made already.
+    #: Digest of all values, where one pass over them was made already.
     digest: str | None = None
 
     @abstractmethod

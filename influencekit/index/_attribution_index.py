@@ -67,12 +67,12 @@ class AttributionIndex(EstimatedIndex):
     max_memory : int, str or None, default=None
         Bytes that a shard's work may take, or a text such as "2GB"; None is half of the free
         memory. The attributor has its own.
-    random_state : int or None, default=None
-        Seed of the projection of GradDot, GradCos and TracIn.
     n_jobs : int or None, default=None
         Workers that write shards; :func:`joblib.parallel_config` sets their kind: processes
         ("loky"), "threading", or a cluster ("dask") that shares the folder. The bytes are the
         same whoever writes them, and a shard whose worker was killed is written by another.
+    random_state : int or None, default=None
+        Seed of the projection of GradDot, GradCos and TracIn.
     verbose : int, default=0
         1 shows progress over shards.
 
@@ -133,8 +133,8 @@ class AttributionIndex(EstimatedIndex):
         "projection_dim": [Interval(Integral, 1, None, closed="left"), None],
         "projection": [StrOptions({"auto", *PROJECTIONS})],
         "max_memory": [Interval(Integral, 1, None, closed="left"), str, None],
-        "random_state": [Integral, None],
         "n_jobs": [Integral, None],
+        "random_state": [Integral, None],
         "verbose": ["verbose"],
     }
 
@@ -151,8 +151,8 @@ class AttributionIndex(EstimatedIndex):
         projection_dim: int | None = None,
         projection: str = "auto",
         max_memory: int | str | None = None,
-        random_state: int | None = None,
         n_jobs: int | None = None,
+        random_state: int | None = None,
         verbose: int = 0,
     ):
         self.attributor = attributor
@@ -163,8 +163,8 @@ class AttributionIndex(EstimatedIndex):
         self.projection_dim = projection_dim
         self.projection = projection
         self.max_memory = max_memory
-        self.random_state = random_state
         self.n_jobs = n_jobs
+        self.random_state = random_state
         self.verbose = verbose
 
     @with_gradients

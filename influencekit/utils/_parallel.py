@@ -16,9 +16,9 @@ from influencekit.exceptions import LostWorkersError
 
 __all__ = ["in_parallel", "one_thread"]
 
-#: Rounds without one finished item after which lost workers are no accident.
+#: Rounds without one finished item after which the work is given up.
 _ROUNDS = 3
-#: What the backends' errors say if a call cannot be sent, which is no loss.
+#: What the backends' errors say if a call cannot be sent; trying again would not help.
 _SENDING = re.compile("pickl|serializ", re.IGNORECASE)
 
 

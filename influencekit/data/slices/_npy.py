@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from influencekit.data.slices._row_slices import RowSlices
+
 __all__ = ["NpySlices"]
 
 
-class NpySlices:
+class NpySlices(RowSlices):
     """A slice for each pair of files, mapped and not read.
 
     Parameters

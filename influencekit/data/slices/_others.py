@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from influencekit.data.slices._row_slices import RowSlices
 from influencekit.data.slices._tables import chosen_columns, split_target
 from influencekit.utils._long_work import chunks
 from influencekit.utils._optional import import_optional
@@ -14,14 +15,14 @@ from influencekit.utils._optional import import_optional
 __all__ = ["DaskSlices", "HuggingFaceSlices"]
 
 
-class DaskSlices:
+class DaskSlices(RowSlices):
     """Partitions of a dask DataFrame, or blocks of rows of a dask array.
 
     Parameters
     ----------
     data : dask DataFrame or array
     target : str, dask Series or array, or None
-        With the same partitions as the data, if it is no column.
+        With the same partitions as the data, if it is not a column.
     columns : list of str or None
     """
 
@@ -63,7 +64,7 @@ def _computed(data: Any, number: int) -> Any:
     return part.compute(scheduler="synchronous")  # a worker may not wait for other workers
 
 
-class HuggingFaceSlices:
+class HuggingFaceSlices(RowSlices):
     """Runs of rows of a Hugging Face Dataset, which maps its files.
 
     One column is an array; several are a DataFrame if all hold one number or text a row, else a

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from influencekit.data.slices._row_slices import RowSlices
 from influencekit.data.slices._tables import chosen_columns, split_target
 from influencekit.utils._optional import import_optional
 
 __all__ = ["ParquetSlices"]
 
 
-class ParquetSlices:
+class ParquetSlices(RowSlices):
     """Runs of rows of each row group.
 
     Parameters

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +18,11 @@ from influencekit.utils._optional import import_optional
 __all__ = ["RowSlices", "Survey", "joined", "read_once", "rows_of", "survey", "taken"]
 
 
-@runtime_checkable
-class RowSlices(Protocol):
+class RowSlices(ABC):
     """Examples that are read a slice at a time, in an order that stays.
 
-    Any object with this one method can be given as ``X`` to ``fit``, without ``y``.
+    Any object with this one method, of a class derived from this one or not, can be given as ``X``
+    to ``fit``, without ``y``.
     :func:`open_slices` makes one of parquet files, folders of ``.npy`` files and others.
 
     Examples
@@ -40,6 +41,11 @@ class RowSlices(Protocol):
     120
     """
 
+    @classmethod
+    def __subclasshook__(cls, other: type) -> Any:
+        return callable(getattr(other, "slices", None)) if cls is RowSlices else NotImplemented
+
+    @abstractmethod
     def slices(self, start: int = 0) -> Iterator[tuple[Any, Any]]:
         """Yield the slice with number ``start``, and each one after it.
 
@@ -67,7 +73,7 @@ class Survey:
     starts : ndarray of int of shape (n_slices + 1,)
         Position of each slice's first row; the last entry is the number of rows.
     digest : str
-        Of all values.
+        Digest of all values.
     y : ndarray, Tensor or None
         All targets.
     """
