@@ -167,7 +167,8 @@ class AttributionReport:
         """
         _check_arguments(attributor, k, lambda_path, title)
         queries = attributor._queries(X_query, y_query)
-        X_train, y_train = shown_rows(X_train, y_train)
+        if examples is None:
+            X_train, y_train = shown_rows(X_train, y_train)
         # checks come before slow work
         names = Names(target_names, attributor.task_.classes)
         results, date = evaluate(attributor, evaluation), _date_text(date)
