@@ -14,6 +14,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from influencekit import AttributionIndex, InfluenceFunction
 from influencekit.exceptions import LostWorkersError
@@ -137,3 +138,22 @@ def test_a_lost_scheduler_is_said_and_the_same_call_goes_on(alone, tmp_path):
         print(f"said after {time.monotonic() - start:.0f} s")
     index(tmp_path / "i").fit(task, X, Y)
     assert files(tmp_path / "i") == expected
+
+
+def test_two_slices_from_the_command_line_at_once(tmp_path):
+    model = LogisticRegression(C=0.3).fit(X, Y)
+    joblib.dump(model, tmp_path / "model.joblib")
+    np.savez(tmp_path / "train.npz", X=X, y=Y)
+    words = ["influencekit", "index", "--model", str(tmp_path / "model.joblib"), "--trust",
+             "--train", str(tmp_path / "train.npz"), "--shard-rows", "20", "--max-memory", "200MB",
+             "--set", "projection_dim=4", "--set", "random_state=0",
+             "--set", "max_memory=200MB"]  # fmt: skip
+    folder = str(tmp_path / "i")
+    slices = [started(*words, "--to", folder, "--slice", f"{i}/2") for i in (1, 2)]
+    said = [process.communicate(timeout=300)[1] for process in slices]
+    assert [process.returncode for process in slices] == [0, 0], said
+    last = started(*words, "--to", folder)
+    assert last.wait(300) == 0, last.stderr.read()
+    held = InfluenceFunction(projection_dim=4, random_state=0, max_memory="200MB")
+    AttributionIndex(held, tmp_path / "one", shard_rows=20, max_memory="200MB").fit(model, X, Y)
+    assert files(tmp_path / "one") == files(folder)
