@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from influencekit._intervals import Interval, check_level
+from influencekit.data.slices._row_slices import RowSlices
+from influencekit.data.slices._row_slices import taken as rows_of_slices
 from influencekit.utils._optional import import_optional
 from influencekit.utils._torch import with_gradients
 
@@ -183,6 +185,8 @@ def top_frame(
         "score": scores.ravel(),
         **{name: values.ravel() for name, values in (more or {}).items()},
     }
+    if isinstance(X, RowSlices):
+        (X, y), taken = rows_of_slices(X, taken), np.arange(len(taken))
     targets, rows = _rows_of(y, taken, "y", pd), _rows_of(X, taken, "x", pd)
     table = pd.concat([pd.DataFrame(facts), targets], axis=1)
     clashes = {name: f"{name} (X)" for name in rows.columns if name in table.columns}

@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
+from influencekit._estimate import Estimates
 from influencekit._fitted import (
     DampedFitted,
     Fitted,
@@ -47,7 +48,7 @@ _STREAM_SIZE = 2**25
 
 
 class BaseAttributor(
-    MappedDataMixin, ListsStrongest, OutputContainerMixin, SuggestingEstimator, ABC
+    MappedDataMixin, ListsStrongest, Estimates, OutputContainerMixin, SuggestingEstimator, ABC
 ):
     """Scores the influence of every training example on every test example.
 

@@ -48,7 +48,7 @@ def folder(tmp_path_factory):
 #: Studies whose quick runs take longer than a few seconds.
 LONG = {
     "acs_income", "adjustments", "along_the_run", "attributors", "cost", "damping_rules",
-    "downstream", "error_proxy",
+    "downstream", "error_proxy", "estimates", "parquet",
     "exact_removal", "groups_applications", "groups_cost", "groups_damping", "groups_trak",
     "held_out_margin", "intervals", "language_models", "posterior", "proposition", "scaling",
     "single_run", "values", "weight_decay", "wrong_labels",
