@@ -19,7 +19,9 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.atlas.score import Method, NotForThisModel, method_of, row_of
+from benchmarks.atlas.limit import OverLimit, limit
+from benchmarks.atlas.score import Method, NotForThisModel, method_of, row_of, scores_of
+from benchmarks.atlas.slow import brittleness
 from benchmarks.harness import machine, results
 from influencekit.datasets import load_ground_truth
 
@@ -47,6 +49,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     score.add_argument("--name", help="of the method in tables; default its function's")
     score.add_argument("--folder", type=Path, default=SCORES, help="where its JSON goes")
     score.add_argument("--slow", action="store_true", help="also train without the first rows")
+    score.add_argument("--limit", type=float, metavar="SECONDS", help="of one ground truth")
     score.add_argument("--fresh", action="store_true", help="forget what is there")
     score.add_argument("--retry", action="store_true", help="score failed cells again")
 
@@ -121,7 +124,8 @@ def score(
         if done and not _again(done, options):
             continue
         began = time.perf_counter()
-        cells[truth] = _cell(method, truth, options.slow)
+        with limit(options.limit):
+            cells[truth] = _cell(method, truth, options.slow, done)
         document["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
         results.save(path, document)
         print(f"{name} / {truth}: {_told(cells[truth])}, {time.perf_counter() - began:.1f} s",
@@ -136,12 +140,19 @@ def _again(done: dict, options: argparse.Namespace) -> bool:
     return options.slow and "fall" not in done["row"]
 
 
-def _cell(method: Method, truth: str, slow: bool) -> dict:
+def _cell(method: Method, truth: str, slow: bool, done: dict | None = None) -> dict:
+    """Score one ground truth; a row that is there only lacks what trains again."""
     try:
-        row = row_of(method, load_ground_truth(truth), slow)
+        found = load_ground_truth(truth)
+        if done and "row" in done:
+            row = {**done["row"], **brittleness(found, scores_of(method, found))}
+        else:
+            row = row_of(method, found, slow)
         return {"status": "ok", "row": results.jsonable(row)}
     except NotForThisModel as error:
         return {"status": f"not for this model: {error}"}
+    except OverLimit as error:
+        return done if done and "row" in done else {"status": str(error)}
     except Exception as error:  # a method's own, whatever it is: the reason stands in its place
         return {"status": results.plain(f"failed: {type(error).__name__}: {error}")[:200]}
 
