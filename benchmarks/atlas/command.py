@@ -11,12 +11,14 @@ MODULE alone scores every method of its METHODS, such as ``benchmarks.atlas.ours
 from __future__ import annotations
 
 import argparse
+import copy
 import fnmatch
 import importlib
 import json
 import sys
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 from benchmarks.atlas.limit import OverLimit, limit
@@ -24,6 +26,7 @@ from benchmarks.atlas.score import Method, NotForThisModel, method_of, row_of, s
 from benchmarks.atlas.slow import brittleness
 from benchmarks.harness import machine, results
 from influencekit.datasets import load_ground_truth
+from influencekit.datasets._ground_truth import GroundTruth
 
 SCORES = Path(__file__).parent / "scores"
 DIGITS = 4
@@ -140,10 +143,16 @@ def _again(done: dict, options: argparse.Namespace) -> bool:
     return options.slow and "fall" not in done["row"]
 
 
+@lru_cache(maxsize=None)
+def _read(truth: str) -> GroundTruth:
+    """Read once for several methods, each of which gets a copy."""
+    return load_ground_truth(truth)
+
+
 def _cell(method: Method, truth: str, slow: bool, done: dict | None = None) -> dict:
     """Score one ground truth; a row that is there only lacks what trains again."""
     try:
-        found = load_ground_truth(truth)
+        found = copy.deepcopy(_read(truth))
         if done and "row" in done:
             row = {**done["row"], **brittleness(found, scores_of(method, found))}
         else:
