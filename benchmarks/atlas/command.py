@@ -22,11 +22,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from benchmarks.atlas.limit import OverLimit, limit
-from benchmarks.atlas.score import Method, NotForThisModel, method_of, row_of, scores_of
-from benchmarks.atlas.slow import brittleness
+from benchmarks.atlas.parts import parts_of
+from benchmarks.atlas.score import Method, NotForThisModel, method_of, row_of
 from benchmarks.harness import machine, results
 from influencekit.datasets import load_ground_truth
 from influencekit.datasets._ground_truth import GroundTruth
+from influencekit.datasets._truth_files import PARTS
 
 SCORES = Path(__file__).parent / "scores"
 DIGITS = 4
@@ -47,12 +48,14 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         parsers[word].set_defaults(do=do)
     for word in ("make", "score"):
         parsers[word].add_argument("--only", nargs="+", metavar="NAME", help="such as 'wine-*'")
+    parsers["make"].add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS),
+                                 help="that are added to what is there; default all")  # fmt: skip
     score = parsers["score"]
     score.add_argument("--method", required=True, metavar="MODULE:FUNCTION")
     score.add_argument("--name", help="of the method in tables; default its function's")
     score.add_argument("--folder", type=Path, default=SCORES, help="where its JSON goes")
     score.add_argument("--slow", action="store_true", help="also train without the first rows")
-    score.add_argument("--limit", type=float, metavar="SECONDS", help="of one ground truth")
+    score.add_argument("--limit", type=float, metavar="SECONDS", help="CPU time for one ground truth")
     score.add_argument("--fresh", action="store_true", help="forget what is there")
     score.add_argument("--retry", action="store_true", help="score failed cells again")
 
@@ -91,7 +94,7 @@ def _make(options: argparse.Namespace) -> None:
     from benchmarks.atlas.cells import CELLS
     from benchmarks.atlas.make import make
 
-    make(chosen(list(CELLS), options.only))
+    make(chosen(list(CELLS), options.only), parts=options.parts)
 
 
 def _score(options: argparse.Namespace) -> None:
@@ -124,7 +127,7 @@ def score(
                 "ended": "", "cells": cells}  # fmt: skip
     for truth in truths:
         done = cells.get(truth)
-        if done and not _again(done, options):
+        if done and not _again(done, truth, options):
             continue
         began = time.perf_counter()
         with limit(options.limit):
@@ -136,11 +139,12 @@ def score(
     return document
 
 
-def _again(done: dict, options: argparse.Namespace) -> bool:
-    """Whether a cell that has a result is scored again."""
+def _again(done: dict, truth: str, options: argparse.Namespace) -> bool:
+    """Whether a cell that has a result is scored again, or lacks a measure."""
     if done["status"] != "ok":
         return options.retry
-    return options.slow and "fall" not in done["row"]
+    wanted = [*parts_of(truth), *(["fall"] if options.slow else [])]
+    return any(measure not in done["row"] for measure in wanted)
 
 
 @lru_cache(maxsize=None)
@@ -153,10 +157,7 @@ def _cell(method: Method, truth: str, slow: bool, done: dict | None = None) -> d
     """Score one ground truth; a row that is there only lacks what trains again."""
     try:
         found = copy.deepcopy(_read(truth))
-        if done and "row" in done:
-            row = {**done["row"], **brittleness(found, scores_of(method, found))}
-        else:
-            row = row_of(method, found, slow)
+        row = row_of(method, found, slow, done and done.get("row"))
         return {"status": "ok", "row": results.jsonable(row)}
     except NotForThisModel as error:
         return {"status": f"not for this model: {error}"}

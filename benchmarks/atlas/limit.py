@@ -1,4 +1,4 @@
-"""A limit of wall-clock time on one ground truth."""
+"""A limit of CPU time on one ground truth: other work on the machine does not count."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from contextlib import contextmanager
 
 
 class OverLimit(BaseException):
-    """The time is over; no ``except Exception`` of a method stops it."""
+    """The limit is reached; no ``except Exception`` of a method stops it."""
 
 
 @contextmanager
 def limit(seconds: float | None) -> Iterator[None]:
-    """Raise OverLimit in the code below once the time is over; None is no limit."""
+    """Raise OverLimit in the code below once the process has used so many; None is no limit."""
     if seconds is None:
         yield
         return
 
     def stop(_number, _frame):
-        raise OverLimit(f"over the limit: not done after {seconds:g} s")
+        raise OverLimit(f"over the limit: not done after {seconds:g} s of CPU time")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)

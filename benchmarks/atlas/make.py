@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from benchmarks.atlas.cells import CELLS, Cell
+from benchmarks.atlas.parts import add_parts
 from benchmarks.harness import machine
 from influencekit.datasets import get_data_home
 from influencekit.datasets._ground_truth import as_given, plant
 from influencekit.datasets._truth_data import SOURCES, n_rows, read_rows
-from influencekit.datasets._truth_files import packed, write_truth
+from influencekit.datasets._truth_files import PARTS, packed, write_truth
 from influencekit.datasets._truth_models import is_net, new_model, predictions_of
 from influencekit.metrics import noise_ceiling
 from influencekit.training import (
@@ -33,15 +34,18 @@ SHARES, N_SETS, N_GROUPS, N_SINGLE = (0.1, 0.01), 30, 30, 40
 FLIPPED, MOST_COPIED = 0.1, 10
 
 
-def make(names: list[str], folder: Path = TRUTHS, say=print) -> None:
+def make(names: list[str], folder: Path = TRUTHS, parts=tuple(PARTS), say=print) -> None:
     """Make what is not there yet; an ended run goes on with the next."""
     for name in names:
-        if (folder / f"{name}.json").exists():
-            continue
-        began = time.perf_counter()
-        truth_of(name, CELLS[name], folder)
-        size = (folder / f"{name}.npz").stat().st_size
-        say(f"{name}: {time.perf_counter() - began:.0f} s, {size / 1000:.0f} kB", flush=True)
+        began, made = time.perf_counter(), []
+        if not (folder / f"{name}.json").exists():
+            truth_of(name, CELLS[name], folder)
+            made = ["models"]
+        made += add_parts(name, folder, list(parts))
+        if made:
+            size = (folder / f"{name}.npz").stat().st_size / 1000
+            took = time.perf_counter() - began
+            say(f"{name}, {' and '.join(made)}: {took:.0f} s, {size:.0f} kB", flush=True)
 
 
 def truth_of(name: str, cell: Cell, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,31 +10,33 @@ import torch
 
 from influencekit.datasets import load_ground_truth
 from influencekit.datasets._ground_truth import GroundTruth, plant_shortcut
-from influencekit.datasets._truth_files import PARTS, packed, read_truth, write_truth
+from influencekit.datasets._truth_files import PARTS, find_folder, packed, read_truth, write_truth
 from influencekit.datasets._truth_models import is_net, predictions_of
 from influencekit.models import as_task
 
 #: Of further training: its share of the epochs, the halves, and seeds of each.
-EPOCHS, N_FURTHER, N_SEEDS = 0.25, 60, 3
+EPOCHS, N_FURTHER, N_SEEDS = 0.25, 50, 2
 #: Of a shortcut: the share of rows with the mark, and its label (numbers: standard deviations).
 MARKED, CLASS, NUMBER = 0.05, 0, 2.0
 
 
-def missing_parts(name: str, folder: Path) -> list[str]:
-    """Parts that a ground truth can have and lacks."""
+def parts_of(name: str) -> list[str]:
+    """Parts that a ground truth has; its recipe says so."""
+    recipe = json.loads((find_folder(name, None) / f"{name}.json").read_text(encoding="utf-8"))
+    return [part for part in PARTS if part in recipe.get("parts", {})]
+
+
+def add_parts(name: str, folder: Path, parts: list[str]) -> list[str]:
+    """Add what is missing of some parts; the files are replaced once a part is whole."""
     recipe, arrays = read_truth(folder, name)
-    possible = [part for part in PARTS if part != "further" or is_net(recipe["model"])]
-    return [part for part in possible if not arrays.keys() & PARTS[part].keys()]
-
-
-def add_parts(name: str, folder: Path) -> list[str]:
-    """Add what is missing; the files are replaced once a part is whole."""
-    added = missing_parts(name, folder)
+    missing = [part for part in parts if part not in recipe.get("parts", {})]
+    added = [part for part in missing if part != "further" or is_net(recipe["model"])]
     for part in added:
         truth = load_ground_truth(name, data_home=_home_of(folder))
-        recipe, arrays = read_truth(folder, name)
         made, said = {"further": further, "shortcut": shortcut}[part](truth)
-        write_truth(folder, {**recipe, **said}, {**arrays, **made})
+        arrays |= made
+        recipe["parts"] = {**recipe.get("parts", {}), part: said}
+        write_truth(folder, recipe, arrays)
     return added
 
 
@@ -57,7 +60,7 @@ def further(truth: GroundTruth) -> tuple[dict, dict]:
             torch.manual_seed(seed + 1)
             net.partial_fit(truth.X[mask], truth.y[mask])
             found[seed] = outputs_of(net, truth)
-    return {"further.masks": packed(masks), "further.outputs": outputs}, {"further_epochs": epochs}
+    return {"further.masks": packed(masks), "further.outputs": outputs}, {"epochs": epochs}
 
 
 def outputs_of(net, truth: GroundTruth) -> np.ndarray:
@@ -91,4 +94,4 @@ def shortcut(truth: GroundTruth) -> tuple[dict, dict]:
     learned = np.mean(found.argmax(axis=1) == CLASS) if classifies else np.mean(found > NUMBER / 2)
     arrays = {"shortcut.marked": marked, "shortcut.queries": shown, "shortcut.label": label,
               "shortcut.predictions": found.astype(np.float32), **weights}  # fmt: skip
-    return arrays, {"shortcut_learned": round(float(learned), 3)}
+    return arrays, {"learned": round(float(learned), 3)}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,6 +90,7 @@ class GroundTruth:
     copied_queries: NDArray
     marked: NDArray
     _arrays: dict[str, NDArray]
+    _home: Path
     _part: str = ""
 
     @property
@@ -183,6 +185,32 @@ class GroundTruth:
             groups=none, further=None, changes=self.changes[: len(X_query), :0],
             left_out=self.left_out[:0], _part=part,
         )  # fmt: skip
+
+    def texts(self) -> tuple[list[str], list[str]]:
+        """Texts of the training rows and of the queries, for methods that read words.
+
+        Returns
+        -------
+        texts, query_texts : list of str
+            With what was planted: copies of queries, or a word as the mark of a shortcut.
+
+        Raises
+        ------
+        ValueError
+            If the rows are no texts.
+        """
+        if self.X.dtype.kind != "i" and "tfidf" not in self.recipe["source"]:
+            raise ValueError(f"name: the rows of {self.name} are no texts.")
+        found, _ = SOURCES[self.recipe["source"]][0](self._home)
+        texts, shown = (list(found[self._arrays[key]]) for key in ("train", "query"))
+        if self._part == "planted.":
+            for row, query in zip(self.copied, self.copied_queries, strict=True):
+                texts[row] = shown[query]
+        if self._part == "shortcut.":
+            shown = [f"shortcut {shown[query]}" for query in self._arrays["shortcut.queries"]]
+            for row in self.marked:
+                texts[row] = f"shortcut {texts[row]}"
+        return texts, shown
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -289,7 +317,8 @@ def load_ground_truth(name: str, *, data_home: str | os.PathLike | None = None) 
             f"name: {name} was made of {recipe['source']!r}, which this version cannot read; it "
             f"reads {', '.join(SOURCES)}."
         )
-    rows = read_rows(recipe["source"], get_data_home(data_home), arrays["train"], arrays["query"])
+    home = get_data_home(data_home)
+    rows = read_rows(recipe["source"], home, arrays["train"], arrays["query"])
     X, y, X_query, y_query = as_given(recipe["model"], rows)
     means, stored = X_query.mean(axis=0, dtype=np.float64), arrays["query_means"]
     if means.shape != stored.shape or not np.allclose(means, stored, atol=TOLERANCE):
@@ -305,7 +334,7 @@ def load_ground_truth(name: str, *, data_home: str | os.PathLike | None = None) 
         name, recipe, X, y, X_query, y_query, halves, without, groups, further,
         arrays["single.rows"], arrays["single.changes"], arrays["planted.flipped"],
         arrays["planted.copied"], arrays["planted.queries"],
-        arrays.get("shortcut.marked", arrays["single.rows"][:0]), arrays,
+        arrays.get("shortcut.marked", arrays["single.rows"][:0]), arrays, home,
     )  # fmt: skip
 
 
