@@ -10,7 +10,7 @@ from benchmarks.harness.tables import Table, mean_error
 
 #: What a method needs; methods of other libraries are compared apart.
 BUDGETS = {
-    "the data": ("Near rows of the same label", "KNNShapley"),
+    "the data": ("Near rows of the same label", "KNNShapley", "bm25s: BM25"),
     "the final model": (
         "Loss", "Hidden layer, same label", "GradDot", "GradCos", "TRAK", "InfluenceFunction", "InfluenceFunction, fisher",
         "InfluenceFunction, ekfac", "TreeInfluence",
@@ -21,6 +21,8 @@ BUDGETS = {
 QUESTIONS = {"retrained on halves": "lds_over_ceiling", "this run, 10 % less": "run_10",
              "single rows": "single", "trained further": "further", "wrong labels": "wrong_labels",
              "a shortcut": "shortcut", "first rows left out": "fall"}  # fmt: skip
+#: The questions of a table that fits on a screen.
+SHORT = ("retrained on halves", "this run, 10 % less")
 #: A method is compared where it has this share of a kind's ground truths.
 MOST = 0.8
 Kinds = dict[str, Callable[[str], bool]]
@@ -42,11 +44,12 @@ def best(rows: list[dict], methods: Iterable[str], key: str) -> tuple[str, dict[
     return max(found.items(), key=lambda pair: float(np.mean(list(pair[1].values()))))
 
 
-def which_method(rows: list[dict], kinds: Kinds) -> Table:
+def which_method(rows: list[dict], kinds: Kinds, questions: Iterable[str] = QUESTIONS) -> Table:
     """The best method of each budget, with its mean over ground truths."""
     lines = []
     for kind, own in _by_kind(rows, kinds):
-        for question, key in QUESTIONS.items():
+        for question in questions:
+            key = QUESTIONS[question]
             cells = [_told(*best(own, methods, key)) for methods in BUDGETS.values()]
             if any(cell != "–" for cell in cells):
                 lines.append([kind, question, *cells])

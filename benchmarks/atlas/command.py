@@ -149,8 +149,11 @@ def _again(done: dict, truth: str, options: argparse.Namespace) -> bool:
 
 @lru_cache(maxsize=None)
 def _read(truth: str) -> GroundTruth:
-    """Read once for several methods, each of which gets a copy."""
-    return load_ground_truth(truth)
+    """Read and built once for several methods, each of which gets a copy."""
+    found = load_ground_truth(truth)
+    parts = [found, found.planted(), *([found.shortcut()] if len(found.marked) else [])]
+    _ = [part.model for part in parts]
+    return found
 
 
 def _cell(method: Method, truth: str, slow: bool, done: dict | None = None) -> dict:

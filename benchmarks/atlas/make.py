@@ -149,7 +149,7 @@ def similar_rows(X: np.ndarray, rng) -> list[np.ndarray]:
 def planted(cell: Cell, rows: tuple, rng) -> dict[str, np.ndarray]:
     """Wrong labels and copies of queries, and the model that learned from them."""
     X, y, X_query, _ = rows
-    n_copied = min(MOST_COPIED, len(X) // 20, len(X_query))
+    n_copied = min(MOST_COPIED, max(1, len(X) // 20), len(X_query))
     order = rng.permutation(len(X))
     n_flipped = max(2, round(FLIPPED * len(X)))
     flipped, copied = np.sort(order[:n_flipped]), order[n_flipped : n_flipped + n_copied]

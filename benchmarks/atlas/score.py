@@ -114,6 +114,8 @@ def rows_left_out(truth: GroundTruth, scores: np.ndarray) -> dict:
         ("groups", truth.groups, slice(None)),
     ):
         masks, outputs = question.masks[chosen], question.outputs[chosen]
+        if not len(masks):  # one of a hundred rows, of fewer than a hundred
+            continue
         found |= _summary(name, outputs, lambda masks=masks, outputs=outputs:
                           linear_datamodeling_score(outputs, masks, scores))  # fmt: skip
     found |= _summary("single", truth.changes.T, lambda: leave_one_out_correlation(

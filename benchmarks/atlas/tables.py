@@ -18,7 +18,7 @@ KINDS: dict[str, Callable[[str], bool]] = {
     "word vectors": lambda t: t.endswith("-words-net"),
     "boosting": lambda t: t.endswith("-boosting"),
 }
-NUMBERS = ("diabetes", "concrete", "randhie", "star98")
+NUMBERS = ("diabetes", "linnerud", "concrete", "randhie", "star98")
 QUESTIONS = {"halves": "lds", "run, 10 %": "run_10", "run, 1 %": "run_1", "groups": "groups",
              "single rows": "single", "further": "further", "wrong labels": "wrong_labels",
              "shortcut": "shortcut", "copies": "copies", "top 10 different": "top_10"}  # fmt: skip
@@ -36,6 +36,7 @@ def tables(rows: list[dict]) -> dict[str, Table]:
         "paired, nets": paired(nets),
         "first rows left out": first_left_out(done),
         "which method": choice.which_method(done, KINDS),
+        "which method, in short": choice.which_method(done, KINDS, choice.SHORT),
         "what more buys": choice.what_more_buys(done, KINDS),
         "cost": cost(done),
         "truths": truths(done),

@@ -147,10 +147,7 @@ class GroundTruth:
         GroundTruth
             Without outputs of retrained models.
         """
-        labels = self._arrays["planted.labels"]
-        pairs = self.copied, self.copied_queries
-        X, y = plant(self.X, self.y, self.X_query, self.y_query, self.flipped, labels, pairs)
-        return self._with_rows((X, y, self.X_query, self.y_query), "planted.")
+        return self._planted
 
     def shortcut(self) -> GroundTruth:
         """The same rows with a planted shortcut, and the model that learned it.
@@ -168,6 +165,17 @@ class GroundTruth:
         ValueError
             If no shortcut was planted in this ground truth.
         """
+        return self._shortcut
+
+    @cached_property
+    def _planted(self) -> GroundTruth:
+        labels = self._arrays["planted.labels"]
+        pairs = self.copied, self.copied_queries
+        X, y = plant(self.X, self.y, self.X_query, self.y_query, self.flipped, labels, pairs)
+        return self._with_rows((X, y, self.X_query, self.y_query), "planted.")
+
+    @cached_property
+    def _shortcut(self) -> GroundTruth:
         if "shortcut.marked" not in self._arrays:
             raise ValueError(
                 f"name: no shortcut is planted in {self.name}; `python -m benchmarks atlas make` "
