@@ -12,8 +12,8 @@ from benchmarks.harness.tables import Table, mean_error
 BUDGETS = {
     "the data": ("Near rows of the same label", "KNNShapley", "bm25s: BM25"),
     "the final model": (
-        "Loss", "Hidden layer, same label", "GradDot", "GradCos", "TRAK", "InfluenceFunction", "InfluenceFunction, fisher",
-        "InfluenceFunction, ekfac", "TreeInfluence",
+        "Loss", "Hidden layer, same label", "GradDot", "GradCos", "TRAK", "InfluenceFunction",
+        "InfluenceFunction, fisher", "InfluenceFunction, ekfac", "TreeInfluence",
     ),
     "checkpoints of its run": ("RunAverage", "RunAverage, ekfac", "RunAverage, TRAK"),
     "the recorded run": ("SGDInfluence, AdamWInfluence",),

@@ -18,7 +18,7 @@ import json
 import sys
 import time
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from benchmarks.atlas.limit import OverLimit, limit
@@ -55,7 +55,9 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     score.add_argument("--name", help="of the method in tables; default its function's")
     score.add_argument("--folder", type=Path, default=SCORES, help="where its JSON goes")
     score.add_argument("--slow", action="store_true", help="also train without the first rows")
-    score.add_argument("--limit", type=float, metavar="SECONDS", help="CPU time for one ground truth")
+    score.add_argument(
+        "--limit", type=float, metavar="SECONDS", help="CPU time for one ground truth"
+    )
     score.add_argument("--fresh", action="store_true", help="forget what is there")
     score.add_argument("--retry", action="store_true", help="score failed cells again")
 
@@ -147,7 +149,7 @@ def _again(done: dict, truth: str, options: argparse.Namespace) -> bool:
     return any(measure not in done["row"] for measure in wanted)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _read(truth: str) -> GroundTruth:
     """Read and built once for several methods, each of which gets a copy."""
     found = load_ground_truth(truth)

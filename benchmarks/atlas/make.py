@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from benchmarks.atlas.cells import CELLS, Cell
+from benchmarks.atlas.models import TRUTHS, fitted
 from benchmarks.atlas.parts import add_parts
 from benchmarks.harness import machine
 from influencekit.datasets import get_data_home
@@ -21,14 +21,10 @@ from influencekit.datasets._truth_files import PARTS, packed, write_truth
 from influencekit.datasets._truth_models import is_net, new_model, predictions_of
 from influencekit.metrics import noise_ceiling
 from influencekit.training import (
-    KeepCheckpoints,
-    TrajectoryRecorder,
     rerun_without,
     retrain_on_subsets,
 )
 
-TRUTHS = Path(__file__).parent / "truths"
-N_CHECKPOINTS = 8
 #: Of what is left out of a run: sets of each share, groups of similar rows, single rows.
 SHARES, N_SETS, N_GROUPS, N_SINGLE = (0.1, 0.01), 30, 30, 40
 FLIPPED, MOST_COPIED = 0.1, 10
@@ -85,24 +81,6 @@ def _sized(cell: Cell, X: np.ndarray) -> Cell:
     if cell.model["kind"] != "mlp":
         return cell
     return replace(cell, model={**cell.model, "sizes": [X.shape[1], *cell.model["sizes"][1:]]})
-
-
-def fitted(recipe: dict, X, y, start: str = "") -> tuple:
-    """A model, and its weights under the names that a file has."""
-    model = new_model(recipe)
-    torch.manual_seed(0)
-    if not is_net(recipe):
-        model = model.fit(X, y)
-        learned = [key for key in ("coef_", "intercept_", "classes_") if hasattr(model, key)]
-        trees = recipe["kind"].startswith("boosting")
-        kept = {} if trees else {f"{start}weights.{k}": getattr(model, k) for k in learned}
-        return model, kept
-    keep = KeepCheckpoints(n=N_CHECKPOINTS)
-    model.set_params(callbacks=[("keep", keep), ("run", TrajectoryRecorder())]).fit(X, y)
-    states = {f"{start}weights.{k}": v.numpy() for k, v in model.module_.state_dict().items()}
-    for number, state in enumerate(dict(model.callbacks_)["keep"].checkpoints_.values()):
-        states |= {f"{start}checkpoints.{number}.{k}": v.numpy() for k, v in state.items()}
-    return model, states
 
 
 def left_out(model, cell: Cell, rows: tuple, output: str, rng) -> dict[str, np.ndarray]:

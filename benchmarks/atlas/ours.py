@@ -163,8 +163,9 @@ def knn_shapley(truth: GroundTruth) -> np.ndarray:
 #: By the name that tables show.
 METHODS = {
     "Random": random, "Loss": loss, "Near rows of the same label": same_label,
-    "Hidden layer, same label": hidden_layer, "GradDot": graddot, "GradCos": gradcos, "TRAK": trak, "InfluenceFunction": influence,
-    "InfluenceFunction, fisher": fisher, "InfluenceFunction, ekfac": ekfac,
+    "Hidden layer, same label": hidden_layer, "GradDot": graddot, "GradCos": gradcos,
+    "TRAK": trak, "InfluenceFunction": influence, "InfluenceFunction, fisher": fisher,
+    "InfluenceFunction, ekfac": ekfac,
     "RunAverage": average, "RunAverage, ekfac": average_ekfac, "RunAverage, TRAK": average_trak,
     "InfluenceFunction, random weights": random_weights,
     "TreeInfluence": trees, "KNNShapley": knn_shapley, "SGDInfluence, AdamWInfluence": derivative,

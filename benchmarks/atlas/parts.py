@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.atlas.models import TRUTHS, fitted
 from influencekit.datasets import load_ground_truth
 from influencekit.datasets._ground_truth import GroundTruth, plant_shortcut
 from influencekit.datasets._truth_files import PARTS, find_folder, packed, read_truth, write_truth
 from influencekit.datasets._truth_models import is_net, predictions_of
-from influencekit.models import as_task
 
 #: Of further training: its share of the epochs, the halves, and seeds of each.
 EPOCHS, N_FURTHER, N_SEEDS = 0.25, 50, 2
@@ -42,8 +42,6 @@ def add_parts(name: str, folder: Path, parts: list[str]) -> list[str]:
 
 def _home_of(folder: Path) -> Path | None:
     """Where load_ground_truth looks for a folder that is not the repository's."""
-    from benchmarks.atlas.make import TRUTHS
-
     return None if folder == TRUTHS else folder
 
 
@@ -77,14 +75,10 @@ def outputs_of(net, truth: GroundTruth) -> np.ndarray:
 
 def shortcut(truth: GroundTruth) -> tuple[dict, dict]:
     """Rows with a mark and its label, and the model that learned from them."""
-    from benchmarks.atlas.make import fitted
-
     rng = np.random.default_rng(0)
     classifies = truth.y.dtype.kind != "f"
     label = np.array([float(CLASS) if classifies else NUMBER])
-    others, shown = (
-        np.flatnonzero(y.reshape(len(y)) != label) for y in (truth.y, truth.y_query)
-    )
+    others, shown = (np.flatnonzero(y.reshape(len(y)) != label) for y in (truth.y, truth.y_query))
     marked = np.sort(rng.choice(others, max(3, round(MARKED * len(truth.X))), replace=False))
     rows = plant_shortcut(
         truth.X, truth.y, truth.X_query, truth.y_query, marked, shown, label

@@ -64,7 +64,9 @@ def scores_of(method: Method, truth: GroundTruth) -> np.ndarray:
     return scores
 
 
-def row_of(method: Method, truth: GroundTruth, slow: bool = False, done: dict | None = None) -> dict:
+def row_of(
+    method: Method, truth: GroundTruth, slow: bool = False, done: dict | None = None
+) -> dict:
     """Every measure of a method on one ground truth, with its cost, that is not in ``done``.
 
     ``slow`` adds the measures that train again.

@@ -27,8 +27,10 @@ ENTRIES = {
     "format": int, "name": str, "source": str, "model": dict, "output": str, "n_train": int,
     "n_query": int, "license": str,
 }  # fmt: skip
-#: Arrays that every truth has, with the kind of their numbers and their axes.
-ARRAYS = {
+#: Kind of an array's numbers, and its axes: a size, a name of one, or None for any.
+Shape = tuple[str, tuple[int | str | None, ...]]
+#: Arrays that every truth has.
+ARRAYS: dict[str, Shape] = {
     "train": ("i", ("n_train",)),
     "query": ("i", ("n_query",)),
     "query_means": ("f", (None,)),
@@ -48,7 +50,7 @@ ARRAYS = {
     "planted.predictions": ("f", ("n_query", None)),
 }
 #: Arrays of parts that a truth may lack; those of a part come together.
-PARTS = {
+PARTS: dict[str, dict[str, Shape]] = {
     "further": {
         "further.masks": ("u", ("n_further", "n_bytes")),
         "further.outputs": ("f", ("n_further", None, "n_query")),
@@ -212,7 +214,7 @@ def _reason_of_arrays(recipe: dict, arrays: dict[str, NDArray]) -> str:
     return next(filter(None, reasons), "")
 
 
-def _reason_of_shape(key: str, wanted: tuple, array: NDArray | None, sizes: dict[str, int]) -> str:
+def _reason_of_shape(key: str, wanted: Shape, array: NDArray | None, sizes: dict[str, int]) -> str:
     """What is wrong with an array; an axis of a name that is new gets its size here."""
     kind, axes = wanted
     if array is None:
