@@ -82,12 +82,12 @@ def test_texts_come_with_what_was_planted(data_home):
     marked, shown = truth.shortcut().texts()
     assert sum(text.startswith("shortcut ") for text in marked) == len(truth.marked)
     assert all(text.startswith("shortcut ") for text in shown)
-    with pytest.raises(ValueError, match="the rows of iris-linear are no texts"):
+    with pytest.raises(ValueError, match="the rows of iris-linear are not texts"):
         load_ground_truth("iris-linear").texts()
 
 
 def test_a_method_of_texts_says_why_it_has_no_score():
-    with pytest.raises(score.NotForThisModel, match="the rows are no texts"):
+    with pytest.raises(score.NotForThisModel, match="the rows are not texts"):
         others.bm25(load_ground_truth("iris-linear"))
 
 

@@ -48,7 +48,7 @@ def bm25(truth: GroundTruth) -> np.ndarray:
     try:
         texts, shown = truth.texts()
     except ValueError:
-        raise NotForThisModel("the rows are no texts") from None
+        raise NotForThisModel("the rows are not texts") from None
     import bm25s
 
     index = bm25s.BM25()

@@ -12,7 +12,7 @@ SHARE, N_QUERIES, MOST_REPEATS = 0.05, 10, 2
 
 
 def brittleness(truth: GroundTruth, scores: np.ndarray) -> dict:
-    """What becomes of a query's output without its first 5 % of the rows, in new trainings.
+    """How a query's output changes without its first 5 % of the rows, in new trainings.
 
     ``fall`` (quality of the left-out loss, QLD) is the output with all rows minus the one without,
     in standard deviations of the query's output over the stored halves, as a mean over queries;

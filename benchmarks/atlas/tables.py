@@ -94,7 +94,7 @@ def paired(rows: list[dict]) -> Table:
 
 
 def first_left_out(rows: list[dict]) -> Table:
-    """The slow tier: what becomes of queries without the rows that a method puts first."""
+    """The slow tier: how queries change without the rows that a method puts first."""
     kinds = {kind: KINDS[kind] for kind in ("linear", "MLP", "boosting")}
     lines = []
     for method in dict.fromkeys(r["method"] for r in rows):

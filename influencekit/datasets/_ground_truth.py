@@ -205,10 +205,10 @@ class GroundTruth:
         Raises
         ------
         ValueError
-            If the rows are no texts.
+            If the rows are not texts.
         """
         if self.X.dtype.kind != "i" and "tfidf" not in self.recipe["source"]:
-            raise ValueError(f"name: the rows of {self.name} are no texts.")
+            raise ValueError(f"name: the rows of {self.name} are not texts.")
         found, _ = SOURCES[self.recipe["source"]][0](self._home)
         texts, shown = (list(found[self._arrays[key]]) for key in ("train", "query"))
         if self._part == "planted.":
