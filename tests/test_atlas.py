@@ -14,6 +14,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from influencekit.datasets import load_ground_truth
+from influencekit.datasets._truth_files import check_truth, read_truth
+from influencekit.utils._archives import DamagedFile
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed with the package
@@ -99,6 +101,29 @@ def test_the_hidden_layer_is_that_of_the_net():
     cosines = (Q / np.linalg.norm(Q, axis=1)[:, None]) @ (X / np.linalg.norm(X, axis=1)[:, None]).T
     signs = np.where(truth.y_query[:, None] == truth.y, 1, -1)
     np.testing.assert_allclose(ours.hidden_layer(truth), cosines * signs, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"shortcut.queries": None}, "no array shortcut.queries"),
+        ({"shortcut.label": np.zeros(2)}, r"shortcut.label has shape \(2,\), not \(1,\)"),
+        ({"shortcut.marked": np.array([100])}, "shortcut.marked has positions"),
+        ({"further.masks": np.zeros((50, 12), np.uint8)}, "n_bytes is 13"),
+        ({"further.outputs": np.zeros((49, 2, 40))}, "n_further is 50"),
+    ],
+)
+def test_a_part_that_does_not_fit_is_refused(arrays, said):
+    recipe, found = read_truth(ROOT / "benchmarks/atlas/truths", "iris-mlp")
+    found = {k: v for k, v in {**found, **arrays}.items() if v is not None}
+    with pytest.raises(DamagedFile, match=said):
+        check_truth(recipe, found, "iris-mlp")
+
+
+def test_few_rows_have_no_hundredth_that_is_left_out():
+    truth = load_ground_truth("linnerud-linear")
+    found = score.rows_left_out(truth, ours.graddot(truth))
+    assert "run_1" not in found and -1 <= found["run_10"] <= 1 and len(truth.X) == 15
 
 
 # ---- limits, and the same score twice ----------------------------------------------------------

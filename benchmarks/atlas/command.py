@@ -29,6 +29,8 @@ from influencekit.datasets import load_ground_truth
 from influencekit.datasets._ground_truth import GroundTruth
 from influencekit.datasets._truth_files import PARTS
 
+#: How the reason of a cell begins that took too long itself.
+OVER = "over the limit:"
 SCORES = Path(__file__).parent / "scores"
 DIGITS = 4
 
@@ -131,9 +133,12 @@ def score(
         done = cells.get(truth)
         if done and not _again(done, truth, options):
             continue
-        began = time.perf_counter()
-        with limit(options.limit):
-            cells[truth] = _cell(method, truth, options.slow, done)
+        began, over = time.perf_counter(), over_on_a_smaller(truth, cells, options.limit)
+        if over and not done:
+            cells[truth] = {"status": over}
+        else:
+            with limit(options.limit):
+                cells[truth] = _cell(method, truth, options.slow, done)
         document["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
         results.save(path, document)
         print(f"{name} / {truth}: {_told(cells[truth])}, {time.perf_counter() - began:.1f} s",
@@ -147,6 +152,26 @@ def _again(done: dict, truth: str, options: argparse.Namespace) -> bool:
         return options.retry
     wanted = [*parts_of(truth), *(["fall"] if options.slow else [])]
     return any(measure not in done["row"] for measure in wanted)
+
+
+def over_on_a_smaller(truth: str, cells: dict, seconds: float | None) -> str:
+    """Why a ground truth is not tried: a smaller one of the same kind was over the limit."""
+    if seconds is None:
+        return ""
+    kind, size = _size(truth)
+    for other, cell in cells.items():
+        if cell["status"].startswith(OVER) and _size(other)[0] == kind and _size(other)[1] <= size:
+            return (
+                f"over the limit on {other}, which is smaller:{cell['status'].removeprefix(OVER)}"
+            )
+    return ""
+
+
+def _size(truth: str) -> tuple[tuple, int]:
+    """Kind of a ground truth's model and output, and its rows times its weights."""
+    recipe, module = _read(truth).recipe, getattr(_read(truth).model, "module_", None)
+    weights = sum(p.numel() for p in module.parameters()) if module else _read(truth).X[0].size
+    return (recipe["model"]["kind"], recipe["output"]), recipe["n_train"] * weights
 
 
 @cache
@@ -167,7 +192,7 @@ def _cell(method: Method, truth: str, slow: bool, done: dict | None = None) -> d
     except NotForThisModel as error:
         return {"status": f"not for this model: {error}"}
     except OverLimit as error:
-        return done if done and "row" in done else {"status": str(error)}
+        return done if done and "row" in done else {"status": f"{OVER} {error}"}
     except Exception as error:  # a method's own, whatever it is: the reason stands in its place
         return {"status": results.plain(f"failed: {type(error).__name__}: {error}")[:200]}
 

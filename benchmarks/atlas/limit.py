@@ -19,7 +19,7 @@ def limit(seconds: float | None) -> Iterator[None]:
         return
 
     def stop(_number, _frame):
-        raise OverLimit(f"over the limit: not done after {seconds:g} s of CPU time")
+        raise OverLimit(f"not done after {seconds:g} s of CPU time")
 
     before = signal.signal(signal.SIGPROF, stop)
     signal.setitimer(signal.ITIMER_PROF, seconds)
