@@ -15,7 +15,7 @@ BUDGETS = {
         "Loss", "Hidden layer, same label", "GradDot", "GradCos", "TRAK", "InfluenceFunction",
         "InfluenceFunction, fisher", "InfluenceFunction, ekfac", "TreeInfluence",
     ),
-    "checkpoints of its run": ("RunAverage", "RunAverage, ekfac", "RunAverage, TRAK"),
+    "checkpoints of its run": ("RunAverage", "RunAverage, TRAK"),
     "the recorded run": ("SGDInfluence, AdamWInfluence",),
 }  # fmt: skip
 QUESTIONS = {"retrained on halves": "lds_over_ceiling", "this run, 10 % less": "run_10",

@@ -127,10 +127,6 @@ def average(truth: GroundTruth) -> np.ndarray:
     return _average(InfluenceFunction(output=truth.output, random_state=0), truth)
 
 
-def average_ekfac(truth: GroundTruth) -> np.ndarray:
-    return _average(InfluenceFunction("ekfac", output=truth.output, random_state=0), truth)
-
-
 def average_trak(truth: GroundTruth) -> np.ndarray:
     return _average(TRAK(projection_dim=512, random_state=0), truth)
 
@@ -166,7 +162,7 @@ METHODS = {
     "Hidden layer, same label": hidden_layer, "GradDot": graddot, "GradCos": gradcos,
     "TRAK": trak, "InfluenceFunction": influence, "InfluenceFunction, fisher": fisher,
     "InfluenceFunction, ekfac": ekfac,
-    "RunAverage": average, "RunAverage, ekfac": average_ekfac, "RunAverage, TRAK": average_trak,
+    "RunAverage": average, "RunAverage, TRAK": average_trak,
     "InfluenceFunction, random weights": random_weights,
     "TreeInfluence": trees, "KNNShapley": knn_shapley, "SGDInfluence, AdamWInfluence": derivative,
 }  # fmt: skip
