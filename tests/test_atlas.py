@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed with the package
 pytest.importorskip("benchmarks.atlas", reason="benchmarks/ is not part of this tree")
 from benchmarks.__main__ import main  # noqa: E402
-from benchmarks.atlas import choice, others, ours, score  # noqa: E402
+from benchmarks.atlas import choice, command, others, ours, score  # noqa: E402
+from benchmarks.atlas.cells import CELLS  # noqa: E402
 from benchmarks.atlas.limit import OverLimit, limit  # noqa: E402
 
 COSTS = ("seconds", "cpu_seconds", "peak_mb")
@@ -219,3 +220,15 @@ def test_the_best_of_a_budget_has_most_truths_and_differences_are_paired():
                         "TRAK: 0.50 ± 0.00 (2)"]  # fmt: skip
     gains = choice.what_more_buys(rows, kinds).rows[0]
     assert gains[2] == "0.20 ± 0.10 (2/2)" and gains[-1] == "x: y: 0.15 ± 0.05 (2/2)"
+
+
+# ---- what is in the repository -----------------------------------------------------------------
+
+
+def test_every_method_has_a_score_or_a_reason_on_every_truth():
+    made = sorted(path.stem for path in (ROOT / "benchmarks/atlas/truths").glob("*.json"))
+    assert set(made) == set(CELLS)
+    for name in (*ours.METHODS, *others.METHODS):
+        path = command.SCORES / f"{command.file_name(name)}.json"
+        cells = json.loads(path.read_text())["cells"]
+        assert sorted(cells) == made, f"{name}: {set(made) - set(cells)}"

@@ -96,15 +96,19 @@ def paired(rows: list[dict]) -> Table:
 def first_left_out(rows: list[dict]) -> Table:
     """The slow tier: how queries change without the rows that a method puts first."""
     kinds = {kind: KINDS[kind] for kind in ("linear", "MLP", "boosting")}
+    rows = [r for r in rows if r.get("fall") is not None]
+    most = {kind: choice.MOST * len({r["truth"] for r in rows if has(r["truth"])})
+            for kind, has in kinds.items()}  # fmt: skip
     lines = []
     for method in dict.fromkeys(r["method"] for r in rows):
-        own = [r for r in rows if r["method"] == method and r.get("fall") is not None]
-        found = {(key, kind): of([r for r in own if has(r["truth"])], key)
-                 for key in ("fall", "turned") for kind, has in kinds.items()}  # fmt: skip
-        if own:
-            lines.append([method, *(
-                mean_error(v) + (f" ({len(v)})" if len(v) > 1 else "") for v in found.values()
-            )])  # fmt: skip
+        own = [r for r in rows if r["method"] == method]
+        by_kind = {kind: [r for r in own if has(r["truth"])] for kind, has in kinds.items()}
+        cells = []
+        for key in ("fall", "turned"):
+            for kind, found in by_kind.items():
+                values = of(found, key) if len(found) >= most[kind] else []
+                cells.append(mean_error(values) + (f" ({len(values)})" if values else ""))
+        lines.append([method, *cells])
     head = [f"{kind}, {measure}" for measure in ("fall", "turned") for kind in kinds]
     return Table(["method", *head], lines)
 
