@@ -90,9 +90,7 @@ def without_single_texts(train, test, n_reruns):
     """Changes of the test losses (n_test, n_reruns), the recorded run, and the texts left out."""
 
     def trained(silent=(), callbacks=()):
-        run = language.trainer(
-            language.model(torch.float64), language.items(train, silent), callbacks
-        )
+        run = language.trainer(language.model(), language.items(train, silent), callbacks)
         run.train()
         return run
 

@@ -214,5 +214,6 @@ def _equal(a: Any, b: Any) -> bool:
         mine, theirs = (x if isinstance(x, Tensor) else np.asarray(x) for x in (a, b))
         if mine.shape != theirs.shape:
             return False
-        return bool(((mine == theirs) | ((mine != mine) & (theirs != theirs))).all())  # NaN is NaN
+        same: Any = (mine == theirs) | ((mine != mine) & (theirs != theirs))  # NaN is NaN
+        return bool(same.all())
     return True  # text and other objects do not become inputs
