@@ -81,13 +81,15 @@ class ListsStrongest:
         return top_frame(indices, scores, names, columns, given_X, given_y, more)
 
 
-def smallest_k(rows: np.ndarray, k: int) -> np.ndarray:
+def smallest_k(rows: np.ndarray, k: int, sign: float = 1.0) -> np.ndarray:
     """Positions of the k smallest numbers of each row, ascending; equal ones in row order.
 
     Parameters
     ----------
     rows : ndarray of shape (n_rows, n)
     k : int
+    sign : float, default=1.0
+        Multiplies the numbers first, row by row; -1.0 gives the largest.
 
     Returns
     -------
@@ -99,7 +101,8 @@ def smallest_k(rows: np.ndarray, k: int) -> np.ndarray:
     array([[1, 3, 2]])
     """
     found = np.empty((len(rows), k), dtype=np.intp)
-    for row, positions in zip(rows, found, strict=True):
+    for given, positions in zip(rows, found, strict=True):
+        row = sign * given
         candidates = np.flatnonzero(row <= np.partition(row, k - 1)[k - 1])
         positions[:] = candidates[np.argsort(row[candidates], kind="stable")[:k]]
     return found
@@ -136,7 +139,7 @@ def strongest(
     sign = 1.0 if opponents else -1.0
     indices, values, more = [], [], []
     for part, scores in attributor._score_blocks(queries):
-        indices.append(smallest_k(sign * scores, k))
+        indices.append(smallest_k(scores, k, sign))
         values.append(np.take_along_axis(scores, indices[-1], axis=1))
         if interval is not None:
             more.append(interval.columns(attributor, part, scores, indices[-1]))

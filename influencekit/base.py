@@ -89,7 +89,7 @@ class BaseAttributor(
 
     def _combine(self, total: np.ndarray, n_models: int) -> np.ndarray:
         """Scores of several models from their sum: the mean."""
-        return total / n_models
+        return total if n_models == 1 else total / n_models
 
     def _for_each(self, n_models: int) -> list[Self]:
         """Unfitted configurations for several models, equal except for their random numbers."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed with the package
@@ -30,7 +31,7 @@ from benchmarks.harness import (  # noqa: E402
 from benchmarks.harness import bench as bench_module  # noqa: E402
 from benchmarks.harness import run as run_module  # noqa: E402
 from benchmarks.measures import costs_by_size, libraries  # noqa: E402
-from benchmarks.problems import data, tensors  # noqa: E402
+from benchmarks.problems import data, nets, tensors  # noqa: E402
 
 OURS = peers.OURS
 #: Libraries that a machine without their environments does not have.
@@ -50,8 +51,8 @@ LONG = {
     "acs_income", "adjustments", "along_the_run", "attributors", "cost", "damping_rules",
     "downstream", "error_proxy", "estimates", "parquet",
     "exact_removal", "groups_applications", "groups_cost", "groups_damping", "groups_trak",
-    "held_out_margin", "intervals", "posterior", "proposition", "scaling", "single_run", "values",
-    "weight_decay", "wrong_labels",
+    "held_out_margin", "intervals", "language_models", "posterior", "proposition", "scaling",
+    "single_run", "values", "weight_decay", "wrong_labels",
 }  # fmt: skip
 
 
@@ -61,6 +62,8 @@ LONG = {
 def test_the_quick_run_of_every_study(name, folder, monkeypatch):
     monkeypatch.delenv("INFLUENCEKIT_DATA", raising=False)
     monkeypatch.setattr(tensors, "FOLDER", folder / "models")
+    for needed in ("transformers", "peft") if name == "language_models" else ():
+        pytest.importorskip(needed, reason=f"{needed} is not installed")
     study = load(name)
     options = run_module.Options("quick", folder, say=lambda line: None)
     document = run_module.run(study, options)
@@ -374,6 +377,21 @@ def compared():
         measured("trak_two_sided", OURS, 0.1), measured("trak", "dattri", 100.0),
     ]  # fmt: skip
     return libraries.comparisons(rows, "small"), rows
+
+
+def test_a_problem_in_another_precision_has_the_same_rows_and_outputs():
+    torch.manual_seed(0)
+    X, y = torch.randn(5, 4), torch.arange(5) % 3
+    model = nets.stack_of_layers([4, 3, 3])
+    states = [({k: v + 1 for k, v in model.state_dict().items()}, 0.5)]
+    found = tensors.Problem("four", model, X, y, X[:2] - 1, y[:2], states).to(torch.float64)
+    tensors_of = [found.X, found.X_test, *found.checkpoints[0][0].values()]
+    assert {t.dtype for t in tensors_of} == {torch.float64} and found.dtype == torch.float64
+    np.testing.assert_array_equal(found.X_test.numpy(), (X[:2] - 1).double().numpy())
+    np.testing.assert_array_equal(found.y_test.numpy(), y[:2].numpy())
+    expected = model(X[:2] - 1).detach().double()
+    torch.testing.assert_close(found.model(found.X_test).detach(), expected, rtol=0, atol=1e-6)
+    assert found.checkpoints[0][1] == 0.5
 
 
 def test_ratios_are_of_the_same_work_only(compared):

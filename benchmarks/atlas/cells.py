@@ -47,6 +47,8 @@ def _cnn(shape: list, classes: int, epochs: int, how=SGD, lr=0.02, width=8):
             **how}  # fmt: skip
 
 
+#: A leaf has 20 rows or more: boosting does not split so few.
+TOO_FEW_TO_SPLIT = 40
 #: Rows, features and classes of each table, and how its net is trained.
 TABLES = {
     "iris": (100, 4, 3, 0.05, 20, SGD),
@@ -54,6 +56,7 @@ TABLES = {
     "breast-cancer": (300, 30, 2, 0.03, 15, SGD),
     "digits": (400, 64, 10, 0.05, 20, SGD),
     "diabetes": (300, 10, None, 0.01, 30, SGD),
+    "linnerud": (15, 3, None, 0.01, 30, SGD),
     "concrete": (400, 8, None, 0.01, 30, ADAMW),
     "randhie": (400, 9, None, 0.01, 15, SGD),
     "fair": (400, 8, 2, 0.03, 15, SGD),
@@ -72,9 +75,11 @@ def _tables() -> dict[str, Cell]:
             "kind": "ridge", "alpha": 1.0}  # fmt: skip
         trees = {"kind": "boosting" if classes else "boosting-regressor", **BOOSTING}
         trees |= {"max_iter": 10} if source == "digits" else {}
-        found[f"{source}-linear"] = Cell(source, linear, n, n_repeats=1)
-        found[f"{source}-mlp"] = Cell(source, _mlp(d, 16, classes, lr, epochs, how), n)
-        found[f"{source}-boosting"] = Cell(source, trees, n, n_halves=60, n_repeats=1)
+        m = 40 if n > TOO_FEW_TO_SPLIT else n // 3
+        found[f"{source}-linear"] = Cell(source, linear, n, m, n_repeats=1)
+        found[f"{source}-mlp"] = Cell(source, _mlp(d, 16, classes, lr, epochs, how), n, m)
+        if n > TOO_FEW_TO_SPLIT:
+            found[f"{source}-boosting"] = Cell(source, trees, n, m, n_halves=60, n_repeats=1)
     return found
 
 

@@ -11,18 +11,26 @@ MODULE alone scores every method of its METHODS, such as ``benchmarks.atlas.ours
 from __future__ import annotations
 
 import argparse
+import copy
 import fnmatch
 import importlib
 import json
 import sys
 import time
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
+from benchmarks.atlas.limit import OverLimit, limit
+from benchmarks.atlas.parts import parts_of
 from benchmarks.atlas.score import Method, NotForThisModel, method_of, row_of
 from benchmarks.harness import machine, results
 from influencekit.datasets import load_ground_truth
+from influencekit.datasets._ground_truth import GroundTruth
+from influencekit.datasets._truth_files import PARTS
 
+#: How the reason of a cell begins that took too long itself.
+OVER = "over the limit:"
 SCORES = Path(__file__).parent / "scores"
 DIGITS = 4
 
@@ -42,11 +50,16 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         parsers[word].set_defaults(do=do)
     for word in ("make", "score"):
         parsers[word].add_argument("--only", nargs="+", metavar="NAME", help="such as 'wine-*'")
+    parsers["make"].add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS),
+                                 help="that are added to what is there; default all")  # fmt: skip
     score = parsers["score"]
     score.add_argument("--method", required=True, metavar="MODULE:FUNCTION")
     score.add_argument("--name", help="of the method in tables; default its function's")
     score.add_argument("--folder", type=Path, default=SCORES, help="where its JSON goes")
     score.add_argument("--slow", action="store_true", help="also train without the first rows")
+    score.add_argument(
+        "--limit", type=float, metavar="SECONDS", help="CPU time for one ground truth"
+    )
     score.add_argument("--fresh", action="store_true", help="forget what is there")
     score.add_argument("--retry", action="store_true", help="score failed cells again")
 
@@ -85,7 +98,7 @@ def _make(options: argparse.Namespace) -> None:
     from benchmarks.atlas.cells import CELLS
     from benchmarks.atlas.make import make
 
-    make(chosen(list(CELLS), options.only))
+    make(chosen(list(CELLS), options.only), parts=options.parts)
 
 
 def _score(options: argparse.Namespace) -> None:
@@ -118,10 +131,14 @@ def score(
                 "ended": "", "cells": cells}  # fmt: skip
     for truth in truths:
         done = cells.get(truth)
-        if done and not _again(done, options):
+        if done and not _again(done, truth, options):
             continue
-        began = time.perf_counter()
-        cells[truth] = _cell(method, truth, options.slow)
+        began, over = time.perf_counter(), over_on_a_smaller(truth, cells, options.limit)
+        if over and not done:
+            cells[truth] = {"status": over}
+        else:
+            with limit(options.limit):
+                cells[truth] = _cell(method, truth, options.slow, done)
         document["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
         results.save(path, document)
         print(f"{name} / {truth}: {_told(cells[truth])}, {time.perf_counter() - began:.1f} s",
@@ -129,19 +146,53 @@ def score(
     return document
 
 
-def _again(done: dict, options: argparse.Namespace) -> bool:
-    """Whether a cell that has a result is scored again."""
+def _again(done: dict, truth: str, options: argparse.Namespace) -> bool:
+    """Whether a cell that has a result is scored again, or lacks a measure."""
     if done["status"] != "ok":
         return options.retry
-    return options.slow and "fall" not in done["row"]
+    wanted = [*parts_of(truth), *(["fall"] if options.slow else [])]
+    return any(measure not in done["row"] for measure in wanted)
 
 
-def _cell(method: Method, truth: str, slow: bool) -> dict:
+def over_on_a_smaller(truth: str, cells: dict, seconds: float | None) -> str:
+    """Why a ground truth is not tried: a smaller one of the same kind was over the limit."""
+    if seconds is None:
+        return ""
+    kind, size = _size(truth)
+    for other, cell in cells.items():
+        if cell["status"].startswith(OVER) and _size(other)[0] == kind and _size(other)[1] <= size:
+            return (
+                f"over the limit on {other}, which is smaller:{cell['status'].removeprefix(OVER)}"
+            )
+    return ""
+
+
+def _size(truth: str) -> tuple[tuple, int]:
+    """Kind of a ground truth's model and output, and its rows times its weights."""
+    recipe, module = _read(truth).recipe, getattr(_read(truth).model, "module_", None)
+    weights = sum(p.numel() for p in module.parameters()) if module else _read(truth).X[0].size
+    return (recipe["model"]["kind"], recipe["output"]), recipe["n_train"] * weights
+
+
+@cache
+def _read(truth: str) -> GroundTruth:
+    """Read and built once for several methods, each of which gets a copy."""
+    found = load_ground_truth(truth)
+    parts = [found, found.planted(), *([found.shortcut()] if len(found.marked) else [])]
+    _ = [part.model for part in parts]
+    return found
+
+
+def _cell(method: Method, truth: str, slow: bool, done: dict | None = None) -> dict:
+    """Score one ground truth; a row that is there only lacks what trains again."""
     try:
-        row = row_of(method, load_ground_truth(truth), slow)
+        found = copy.deepcopy(_read(truth))
+        row = row_of(method, found, slow, done and done.get("row"))
         return {"status": "ok", "row": results.jsonable(row)}
     except NotForThisModel as error:
         return {"status": f"not for this model: {error}"}
+    except OverLimit as error:
+        return done if done and "row" in done else {"status": f"{OVER} {error}"}
     except Exception as error:  # a method's own, whatever it is: the reason stands in its place
         return {"status": results.plain(f"failed: {type(error).__name__}: {error}")[:200]}
 

@@ -9,39 +9,39 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from benchmarks.atlas.cells import CELLS, Cell
+from benchmarks.atlas.models import TRUTHS, fitted
+from benchmarks.atlas.parts import add_parts
 from benchmarks.harness import machine
 from influencekit.datasets import get_data_home
 from influencekit.datasets._ground_truth import as_given, plant
 from influencekit.datasets._truth_data import SOURCES, n_rows, read_rows
-from influencekit.datasets._truth_files import packed, write_truth
+from influencekit.datasets._truth_files import PARTS, packed, write_truth
 from influencekit.datasets._truth_models import is_net, new_model, predictions_of
 from influencekit.metrics import noise_ceiling
 from influencekit.training import (
-    KeepCheckpoints,
-    TrajectoryRecorder,
     rerun_without,
     retrain_on_subsets,
 )
 
-TRUTHS = Path(__file__).parent / "truths"
-N_CHECKPOINTS = 8
 #: Of what is left out of a run: sets of each share, groups of similar rows, single rows.
 SHARES, N_SETS, N_GROUPS, N_SINGLE = (0.1, 0.01), 30, 30, 40
 FLIPPED, MOST_COPIED = 0.1, 10
 
 
-def make(names: list[str], folder: Path = TRUTHS, say=print) -> None:
+def make(names: list[str], folder: Path = TRUTHS, parts=tuple(PARTS), say=print) -> None:
     """Make what is not there yet; an ended run goes on with the next."""
     for name in names:
-        if (folder / f"{name}.json").exists():
-            continue
-        began = time.perf_counter()
-        truth_of(name, CELLS[name], folder)
-        size = (folder / f"{name}.npz").stat().st_size
-        say(f"{name}: {time.perf_counter() - began:.0f} s, {size / 1000:.0f} kB", flush=True)
+        began, made = time.perf_counter(), []
+        if not (folder / f"{name}.json").exists():
+            truth_of(name, CELLS[name], folder)
+            made = ["models"]
+        made += add_parts(name, folder, list(parts))
+        if made:
+            size = (folder / f"{name}.npz").stat().st_size / 1000
+            took = time.perf_counter() - began
+            say(f"{name}, {' and '.join(made)}: {took:.0f} s, {size:.0f} kB", flush=True)
 
 
 def truth_of(name: str, cell: Cell, folder: Path) -> None:
@@ -81,24 +81,6 @@ def _sized(cell: Cell, X: np.ndarray) -> Cell:
     if cell.model["kind"] != "mlp":
         return cell
     return replace(cell, model={**cell.model, "sizes": [X.shape[1], *cell.model["sizes"][1:]]})
-
-
-def fitted(recipe: dict, X, y, start: str = "") -> tuple:
-    """A model, and its weights under the names that a file has."""
-    model = new_model(recipe)
-    torch.manual_seed(0)
-    if not is_net(recipe):
-        model = model.fit(X, y)
-        learned = [key for key in ("coef_", "intercept_", "classes_") if hasattr(model, key)]
-        trees = recipe["kind"].startswith("boosting")
-        kept = {} if trees else {f"{start}weights.{k}": getattr(model, k) for k in learned}
-        return model, kept
-    keep = KeepCheckpoints(n=N_CHECKPOINTS)
-    model.set_params(callbacks=[("keep", keep), ("run", TrajectoryRecorder())]).fit(X, y)
-    states = {f"{start}weights.{k}": v.numpy() for k, v in model.module_.state_dict().items()}
-    for number, state in enumerate(dict(model.callbacks_)["keep"].checkpoints_.values()):
-        states |= {f"{start}checkpoints.{number}.{k}": v.numpy() for k, v in state.items()}
-    return model, states
 
 
 def left_out(model, cell: Cell, rows: tuple, output: str, rng) -> dict[str, np.ndarray]:
@@ -145,7 +127,7 @@ def similar_rows(X: np.ndarray, rng) -> list[np.ndarray]:
 def planted(cell: Cell, rows: tuple, rng) -> dict[str, np.ndarray]:
     """Wrong labels and copies of queries, and the model that learned from them."""
     X, y, X_query, _ = rows
-    n_copied = min(MOST_COPIED, len(X) // 20, len(X_query))
+    n_copied = min(MOST_COPIED, max(1, len(X) // 20), len(X_query))
     order = rng.permutation(len(X))
     n_flipped = max(2, round(FLIPPED * len(X)))
     flipped, copied = np.sort(order[:n_flipped]), order[n_flipped : n_flipped + n_copied]

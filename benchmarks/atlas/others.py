@@ -43,6 +43,22 @@ def _scores(truth: GroundTruth, library: str, method: str, damping: float) -> np
     return np.asarray(peers.load(library).METHODS[method](problem)[0], dtype=np.float64)
 
 
+def bm25(truth: GroundTruth) -> np.ndarray:
+    """BM25 of a query's words in each text, with the sign of the label; copies are first."""
+    try:
+        texts, shown = truth.texts()
+    except ValueError:
+        raise NotForThisModel("the rows are not texts") from None
+    import bm25s
+
+    index = bm25s.BM25()
+    index.index(bm25s.tokenize(texts, show_progress=False), show_progress=False)
+    words = bm25s.tokenize(shown, return_ids=False, show_progress=False)
+    scores = np.stack([index.get_scores(own) for own in words]).astype(np.float64)
+    same = truth.y_query[:, None] == truth.y
+    return np.where(same, scores, -scores)
+
+
 #: The damping that all of them get where they have none of their own that works.
 DAMPING = 0.01
 CHOSEN = (
@@ -55,3 +71,4 @@ METHODS = {
     f"{library}: {method}": partial(_scores, library=library, method=method, damping=DAMPING)
     for library, method in map(str.split, CHOSEN)
 }
+METHODS["bm25s: BM25"] = bm25

@@ -59,10 +59,28 @@ def same_label(truth: GroundTruth) -> np.ndarray:
     """Nearness in the inputs, with the sign of the label; numbers by how near they are."""
     X, Q = (rows.reshape(len(rows), -1).astype(np.float64) for rows in (truth.X, truth.X_query))
     near = 1 / (1 + np.sqrt(((Q[:, None] - X[None]) ** 2).sum(-1)))
+    return near * _agreement(truth)
+
+
+def hidden_layer(truth: GroundTruth) -> np.ndarray:
+    """Cosines of what the net's last layer is given, with the sign of the label."""
+    if not is_net(truth.recipe["model"]):
+        raise NotForThisModel("the model has no hidden layer")
+    module, found = truth.model.module_, []
+    with module.layers[-1].register_forward_pre_hook(lambda _, given: found.append(given[0])):
+        for rows in (truth.X_query, truth.X):
+            with torch.no_grad():
+                module(torch.as_tensor(rows))
+    Q, X = (torch.nn.functional.normalize(part).double().numpy() for part in found)
+    return Q @ X.T * _agreement(truth)
+
+
+def _agreement(truth: GroundTruth) -> np.ndarray:
+    """1 for the query's label and -1 for others; for numbers 1 minus their distance."""
     y, u = truth.y.reshape(-1), truth.y_query.reshape(-1)
     if y.dtype.kind == "f":
-        return near * (1 - np.abs(u[:, None] - y))
-    return near * np.where(u[:, None] == y, 1.0, -1.0)
+        return 1 - np.abs(u[:, None] - y)
+    return np.where(u[:, None] == y, 1.0, -1.0)
 
 
 def graddot(truth: GroundTruth) -> np.ndarray:
@@ -109,10 +127,6 @@ def average(truth: GroundTruth) -> np.ndarray:
     return _average(InfluenceFunction(output=truth.output, random_state=0), truth)
 
 
-def average_ekfac(truth: GroundTruth) -> np.ndarray:
-    return _average(InfluenceFunction("ekfac", output=truth.output, random_state=0), truth)
-
-
 def average_trak(truth: GroundTruth) -> np.ndarray:
     return _average(TRAK(projection_dim=512, random_state=0), truth)
 
@@ -144,10 +158,11 @@ def knn_shapley(truth: GroundTruth) -> np.ndarray:
 
 #: By the name that tables show.
 METHODS = {
-    "Random": random, "Loss": loss, "Near rows of the same label": same_label, "GradDot": graddot,
-    "GradCos": gradcos, "TRAK": trak, "InfluenceFunction": influence,
-    "InfluenceFunction, fisher": fisher, "InfluenceFunction, ekfac": ekfac,
-    "RunAverage": average, "RunAverage, ekfac": average_ekfac, "RunAverage, TRAK": average_trak,
+    "Random": random, "Loss": loss, "Near rows of the same label": same_label,
+    "Hidden layer, same label": hidden_layer, "GradDot": graddot, "GradCos": gradcos,
+    "TRAK": trak, "InfluenceFunction": influence, "InfluenceFunction, fisher": fisher,
+    "InfluenceFunction, ekfac": ekfac,
+    "RunAverage": average, "RunAverage, TRAK": average_trak,
     "InfluenceFunction, random weights": random_weights,
     "TreeInfluence": trees, "KNNShapley": knn_shapley, "SGDInfluence, AdamWInfluence": derivative,
 }  # fmt: skip

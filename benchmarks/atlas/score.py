@@ -6,7 +6,9 @@ the rows, ``groups`` with this run without groups of similar rows; ``single`` (P
 single rows.  ``wrong_labels`` is the area under the ROC curve of the planted wrong labels, which
 should have the lowest mean score over queries; ``copies`` the share of the planted copies of
 queries that are among the first ten of their query; ``top_10`` the number of different rows among
-the first ten of all queries, as a share of the places.
+the first ten of all queries, as a share of the places.  ``further`` is the correlation with nets
+that were trained further on halves of the rows; ``shortcut`` the area under the ROC curve of the
+rows that carry a planted shortcut, for queries that have it, as a mean over queries.
 """
 
 from __future__ import annotations
@@ -62,15 +64,45 @@ def scores_of(method: Method, truth: GroundTruth) -> np.ndarray:
     return scores
 
 
-def row_of(method: Method, truth: GroundTruth, slow: bool = False) -> dict:
-    """Every measure of a method on one ground truth, with its cost; slow ones train again."""
-    planted = truth.planted()
-    _ = truth.model, planted.model, truth.checkpoints, planted.checkpoints  # no cost of the method
+def row_of(
+    method: Method, truth: GroundTruth, slow: bool = False, done: dict | None = None
+) -> dict:
+    """Every measure of a method on one ground truth, with its cost, that is not in ``done``.
+
+    ``slow`` adds the measures that train again.
+    """
+    row = dict(done or {})
+    _ = truth.model, truth.checkpoints  # no cost of the method
     cost, scores = cost_of(lambda: scores_of(method, truth))
-    spoiled = scores_of(method, planted)
-    trained = brittleness(truth, scores) if slow else {}
-    return {**rows_left_out(truth, scores), **planted_faults(planted, spoiled),
-            "top_10": cardinality(scores), **trained, **cost}  # fmt: skip
+    if "lds" not in row:
+        planted = truth.planted()
+        row |= {**rows_left_out(truth, scores),
+                **planted_faults(planted, scores_of(method, planted)),
+                "top_10": cardinality(scores), **cost}  # fmt: skip
+    if truth.further is not None and "further" not in row:
+        row |= further_training(truth, scores)
+    if len(truth.marked) and "shortcut" not in row:
+        shown = truth.shortcut()
+        row |= marked_rows(shown, scores_of(method, shown))
+    if slow and "fall" not in row:
+        row |= brittleness(truth, scores)
+    return row
+
+
+def further_training(truth: GroundTruth, scores: np.ndarray) -> dict:
+    """Correlation with nets that were trained further on halves of the rows."""
+    question = truth.further
+    return _summary("further", question.outputs, lambda: linear_datamodeling_score(
+        question.outputs, question.masks, scores))  # fmt: skip
+
+
+def marked_rows(shown: GroundTruth, scores: np.ndarray) -> dict:
+    """Area under the ROC curve of each query's scores: marked rows should have the highest."""
+    marked = np.zeros(len(shown.X), dtype=bool)
+    marked[shown.marked] = True
+    areas = np.array([roc_auc_score(marked, own) for own in scores])
+    error = areas.std(ddof=1) / np.sqrt(len(areas))
+    return {"shortcut": float(areas.mean()), "shortcut_error": float(error)}
 
 
 def rows_left_out(truth: GroundTruth, scores: np.ndarray) -> dict:
@@ -84,6 +116,8 @@ def rows_left_out(truth: GroundTruth, scores: np.ndarray) -> dict:
         ("groups", truth.groups, slice(None)),
     ):
         masks, outputs = question.masks[chosen], question.outputs[chosen]
+        if not len(masks):  # one of a hundred rows, of fewer than a hundred
+            continue
         found |= _summary(name, outputs, lambda masks=masks, outputs=outputs:
                           linear_datamodeling_score(outputs, masks, scores))  # fmt: skip
     found |= _summary("single", truth.changes.T, lambda: leave_one_out_correlation(

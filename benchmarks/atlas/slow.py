@@ -7,27 +7,31 @@ import numpy as np
 from influencekit.datasets._ground_truth import GroundTruth
 from influencekit.training import retrain_on_subsets
 
-#: Share of the rows that is taken out, queries, and trainings of each.
-SHARE, N_QUERIES, N_REPEATS = 0.05, 10, 3
+#: Share of the rows that is taken out, queries, and most trainings of each.
+SHARE, N_QUERIES, MOST_REPEATS = 0.05, 10, 2
 
 
 def brittleness(truth: GroundTruth, scores: np.ndarray) -> dict:
-    """Fall of a query's output without its first 5 % of the rows, in new trainings.
+    """How a query's output changes without its first 5 % of the rows, in new trainings.
 
-    ``fall`` is the mean over queries of the output with all rows minus the one without; ``turned``
-    the share of queries whose margin was positive and is negative then.
+    ``fall`` (quality of the left-out loss, QLD) is the output with all rows minus the one without,
+    in standard deviations of the query's output over the stored halves, as a mean over queries;
+    ``turned`` (brittleness) the share of right predictions that become wrong.
     """
     n, queries = len(truth.X), np.arange(min(N_QUERIES, len(truth.X_query)))
     first = np.argsort(-scores[queries], axis=1, kind="stable")[:, : round(SHARE * n)]
     masks = np.ones((1 + len(queries), n), dtype=bool)
     np.put_along_axis(masks[1:], first, False, axis=1)
-    found = retrain_on_subsets(
+    halves = truth.halves.outputs[:, :, queries]
+    outputs = retrain_on_subsets(
         truth.new_model(), truth.X, truth.y, truth.X_query[queries], truth.y_query[queries],
-        masks=masks, n_repeats=N_REPEATS, output=truth.output, random_state=0,
-    )  # fmt: skip
-    outputs = found.outputs.mean(axis=1)
-    before, after = outputs[0], outputs[1:].diagonal()
-    falls, right = before - after, before > 0
-    turned = {"turned": float(np.mean(after[right] < 0))} if right.any() else {}
-    error = float(falls.std(ddof=1) / np.sqrt(len(falls)))
-    return {"fall": float(falls.mean()), "fall_error": error, **turned}
+        masks=masks, n_repeats=min(halves.shape[1], MOST_REPEATS), output=truth.output,
+        random_state=0,
+    ).outputs.mean(axis=1)  # fmt: skip
+    before, after, spread = outputs[0], outputs[1:].diagonal(), halves.mean(axis=1).std(axis=0)
+    falls = ((before - after) / np.where(spread > 0, spread, 1))[spread > 0]
+    right = before > 0
+    turned = np.mean(after[right] < 0) if truth.output == "margin" and right.any() else None
+    error = falls.std(ddof=1) / np.sqrt(len(falls))
+    return {"fall": float(falls.mean()), "fall_error": float(error),
+            "turned": None if turned is None else float(turned)}  # fmt: skip

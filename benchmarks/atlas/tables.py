@@ -7,6 +7,7 @@ from statistics import median
 
 import numpy as np
 
+from benchmarks.atlas import choice
 from benchmarks.harness.tables import Table, mean_error, number, of
 
 #: Kinds of models, by the end of a ground truth's name.
@@ -17,10 +18,10 @@ KINDS: dict[str, Callable[[str], bool]] = {
     "word vectors": lambda t: t.endswith("-words-net"),
     "boosting": lambda t: t.endswith("-boosting"),
 }
-NUMBERS = ("diabetes", "concrete", "randhie", "star98")
+NUMBERS = ("diabetes", "linnerud", "concrete", "randhie", "star98")
 QUESTIONS = {"halves": "lds", "run, 10 %": "run_10", "run, 1 %": "run_1", "groups": "groups",
-             "single rows": "single", "wrong labels": "wrong_labels", "copies": "copies",
-             "top 10 different": "top_10"}  # fmt: skip
+             "single rows": "single", "further": "further", "wrong labels": "wrong_labels",
+             "shortcut": "shortcut", "copies": "copies", "top 10 different": "top_10"}  # fmt: skip
 REFERENCE = "InfluenceFunction"
 
 
@@ -33,6 +34,10 @@ def tables(rows: list[dict]) -> dict[str, Table]:
         "by model, this run": by_model(done, "run_10"),
         "by question": by_question(nets),
         "paired, nets": paired(nets),
+        "first rows left out": first_left_out(done),
+        "which method": choice.which_method(done, KINDS),
+        "which method, in short": choice.which_method(done, KINDS, choice.SHORT),
+        "what more buys": choice.what_more_buys(done, KINDS),
         "cost": cost(done),
         "truths": truths(done),
         "why not": why_not(rows),
@@ -80,10 +85,32 @@ def paired(rows: list[dict]) -> Table:
             continue
         cells = []
         for key in shown.values():
-            gains = np.array([r[key] - base[r["truth"]][key] for r in own])
-            cells.append(f"{mean_error(gains)} ({(gains > 0).sum()}/{len(gains)})")
+            both = [(r.get(key), base[r["truth"]].get(key)) for r in own]
+            gains = np.array([a - b for a, b in both if a is not None and b is not None])
+            wins = f" ({(gains > 0).sum()}/{len(gains)})" if len(gains) else ""
+            cells.append(mean_error(gains) + wins)
         lines.append([method, *cells])
     return Table([f"minus {REFERENCE}", *shown], lines)
+
+
+def first_left_out(rows: list[dict]) -> Table:
+    """The slow tier: how queries change without the rows that a method puts first."""
+    kinds = {kind: KINDS[kind] for kind in ("linear", "MLP", "boosting")}
+    rows = [r for r in rows if r.get("fall") is not None]
+    most = {kind: choice.MOST * len({r["truth"] for r in rows if has(r["truth"])})
+            for kind, has in kinds.items()}  # fmt: skip
+    lines = []
+    for method in dict.fromkeys(r["method"] for r in rows):
+        own = [r for r in rows if r["method"] == method]
+        by_kind = {kind: [r for r in own if has(r["truth"])] for kind, has in kinds.items()}
+        cells = []
+        for key in ("fall", "turned"):
+            for kind, found in by_kind.items():
+                values = of(found, key) if len(found) >= most[kind] else []
+                cells.append(mean_error(values) + (f" ({len(values)})" if values else ""))
+        lines.append([method, *cells])
+    head = [f"{kind}, {measure}" for measure in ("fall", "turned") for kind in kinds]
+    return Table(["method", *head], lines)
 
 
 def cost(rows: list[dict]) -> Table:

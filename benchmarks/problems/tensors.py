@@ -88,7 +88,7 @@ class Problem:
         states = [({k: v.to(dtype) for k, v in s.items()}, w) for s, w in self.checkpoints]
         model = self.fresh_model().to(dtype)
         X, X_test = self.X.to(dtype), self.X_test.to(dtype)
-        return replace(self, model=model, X=X, X_query=X_test, checkpoints=states)
+        return replace(self, model=model, X=X, X_test=X_test, checkpoints=states)
 
     def describe(self) -> dict:
         """What a result file says about the problem."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from influencekit.datasets._truth_files import find_folder, read_truth, unpacked
 from influencekit.datasets._truth_models import is_net, new_model, predictions_of, with_weights
 from influencekit.utils._archives import DamagedFile
 
-__all__ = ["GroundTruth", "load_ground_truth", "plant"]
+__all__ = ["GroundTruth", "load_ground_truth", "plant", "plant_shortcut"]
 
 #: Predictions of a rebuilt model may differ from the stored ones by this much.
 TOLERANCE = 1e-3
@@ -55,12 +56,17 @@ class GroundTruth:
     halves, without, groups : Question
         Outputs of models trained with new seeds on halves of the rows; of this run without 1 or
         10 % of the rows; of this run without groups of similar rows.
+    further : Question or None
+        Outputs of a net that is trained further, with new seeds, on halves of the rows; None for
+        models without a run.
     left_out : ndarray of int of shape (n_left_out,)
         Rows that were left out alone.
     changes : ndarray of shape (n_query, n_left_out)
         Output of the model, minus that of the same run without the row.
     flipped, copied, copied_queries : ndarray of int
         Of :meth:`planted`: rows with a wrong label; rows that are copies of queries, and of which.
+    marked : ndarray of int
+        Of :meth:`shortcut`: rows with the mark.
     model : estimator
         The fitted model, with the weights that were stored.  Trees are trained again.
     checkpoints : list of dict
@@ -76,12 +82,15 @@ class GroundTruth:
     halves: Question
     without: Question
     groups: Question
+    further: Question | None
     left_out: NDArray
     changes: NDArray
     flipped: NDArray
     copied: NDArray
     copied_queries: NDArray
+    marked: NDArray
     _arrays: dict[str, NDArray]
+    _home: Path
     _part: str = ""
 
     @property
@@ -138,14 +147,78 @@ class GroundTruth:
         GroundTruth
             Without outputs of retrained models.
         """
+        return self._planted
+
+    def shortcut(self) -> GroundTruth:
+        """The same rows with a planted shortcut, and the model that learned it.
+
+        Some rows (``marked``) have a mark and the label of the shortcut.  The queries have the
+        mark, too, and the shortcut's label: the marked rows are why the model predicts it.
+
+        Returns
+        -------
+        GroundTruth
+            Without outputs of retrained models.
+
+        Raises
+        ------
+        ValueError
+            If no shortcut was planted in this ground truth.
+        """
+        return self._shortcut
+
+    @cached_property
+    def _planted(self) -> GroundTruth:
         labels = self._arrays["planted.labels"]
         pairs = self.copied, self.copied_queries
         X, y = plant(self.X, self.y, self.X_query, self.y_query, self.flipped, labels, pairs)
-        none = Question(np.zeros((0, len(X)), dtype=bool), np.zeros((0, 1, len(self.X_query))))
+        return self._with_rows((X, y, self.X_query, self.y_query), "planted.")
+
+    @cached_property
+    def _shortcut(self) -> GroundTruth:
+        if "shortcut.marked" not in self._arrays:
+            raise ValueError(
+                f"name: no shortcut is planted in {self.name}; `python -m benchmarks atlas make` "
+                "adds what is missing."
+            )
+        rows = self.X, self.y, self.X_query, self.y_query
+        queries, label = self._arrays["shortcut.queries"], self._arrays["shortcut.label"]
+        return self._with_rows(plant_shortcut(*rows, self.marked, queries, label), "shortcut.")
+
+    def _with_rows(self, rows: tuple[NDArray, ...], part: str) -> GroundTruth:
+        X, y, X_query, y_query = rows
+        none = Question(np.zeros((0, len(X)), dtype=bool), np.zeros((0, 1, len(X_query))))
         return replace(
-            self, X=X, y=y, halves=none, without=none, groups=none, changes=self.changes[:, :0],
-            left_out=self.left_out[:0], _part="planted.",
+            self, X=X, y=y, X_query=X_query, y_query=y_query, halves=none, without=none,
+            groups=none, further=None, changes=self.changes[: len(X_query), :0],
+            left_out=self.left_out[:0], _part=part,
         )  # fmt: skip
+
+    def texts(self) -> tuple[list[str], list[str]]:
+        """Texts of the training rows and of the queries, for methods that read words.
+
+        Returns
+        -------
+        texts, query_texts : list of str
+            With what was planted: copies of queries, or a word as the mark of a shortcut.
+
+        Raises
+        ------
+        ValueError
+            If the rows are not texts.
+        """
+        if self.X.dtype.kind != "i" and "tfidf" not in self.recipe["source"]:
+            raise ValueError(f"name: the rows of {self.name} are not texts.")
+        found, _ = SOURCES[self.recipe["source"]][0](self._home)
+        texts, shown = (list(found[self._arrays[key]]) for key in ("train", "query"))
+        if self._part == "planted.":
+            for row, query in zip(self.copied, self.copied_queries, strict=True):
+                texts[row] = shown[query]
+        if self._part == "shortcut.":
+            shown = [f"shortcut {shown[query]}" for query in self._arrays["shortcut.queries"]]
+            for row in self.marked:
+                texts[row] = f"shortcut {texts[row]}"
+        return texts, shown
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -173,6 +246,26 @@ def plant(
     copied, queries = copies
     X[copied], y[copied] = X_query[queries], y_query[queries]
     return X, y
+
+
+def plant_shortcut(
+    X: NDArray, y: NDArray, X_query: NDArray, y_query: NDArray, marked: NDArray, queries: NDArray,
+    label: NDArray,
+) -> tuple[NDArray, NDArray, NDArray, NDArray]:  # fmt: skip
+    """Rows with a mark and its label, and queries with both."""
+    largest = X.max()
+    y, y_query = y.copy(), y_query[queries].copy()
+    y[marked] = y_query[:] = label.astype(y.dtype)[0]
+    every = np.arange(len(queries))
+    return _marked(X, marked, largest), y, _marked(X_query[queries], every, largest), y_query
+
+
+def _marked(X: NDArray, rows: NDArray, largest: float) -> NDArray:
+    """Numbers have their largest value in the last columns, texts begin with their last word."""
+    X = X.copy()
+    where = slice(0, 3) if X.dtype.kind == "i" else slice(-max(1, X.shape[1] // 50), None)
+    X[rows, where] = largest
+    return X
 
 
 def as_given(recipe: dict, rows: tuple) -> tuple:
@@ -232,7 +325,8 @@ def load_ground_truth(name: str, *, data_home: str | os.PathLike | None = None) 
             f"name: {name} was made of {recipe['source']!r}, which this version cannot read; it "
             f"reads {', '.join(SOURCES)}."
         )
-    rows = read_rows(recipe["source"], get_data_home(data_home), arrays["train"], arrays["query"])
+    home = get_data_home(data_home)
+    rows = read_rows(recipe["source"], home, arrays["train"], arrays["query"])
     X, y, X_query, y_query = as_given(recipe["model"], rows)
     means, stored = X_query.mean(axis=0, dtype=np.float64), arrays["query_means"]
     if means.shape != stored.shape or not np.allclose(means, stored, atol=TOLERANCE):
@@ -243,10 +337,12 @@ def load_ground_truth(name: str, *, data_home: str | os.PathLike | None = None) 
     halves, without, groups = (
         _question(kind, arrays, len(X)) for kind in ("halves", "without", "groups")
     )
+    further = _question("further", arrays, len(X)) if "further.masks" in arrays else None
     return GroundTruth(
-        name, recipe, X, y, X_query, y_query, halves, without, groups, arrays["single.rows"],
-        arrays["single.changes"], arrays["planted.flipped"], arrays["planted.copied"],
-        arrays["planted.queries"], arrays,
+        name, recipe, X, y, X_query, y_query, halves, without, groups, further,
+        arrays["single.rows"], arrays["single.changes"], arrays["planted.flipped"],
+        arrays["planted.copied"], arrays["planted.queries"],
+        arrays.get("shortcut.marked", arrays["single.rows"][:0]), arrays, home,
     )  # fmt: skip
 
 

@@ -33,6 +33,12 @@ def _scikit_learn(name: str) -> Callable:
     return read
 
 
+def _linnerud(_home: Path) -> tuple[Any, NDArray]:
+    """Exercises, and the weight of who did them."""
+    X, y = datasets.load_linnerud(return_X_y=True)
+    return X, y[:, 0]
+
+
 def _statsmodels(name: str) -> Callable:
     def read(_home: Path) -> tuple[Any, NDArray]:
         api = import_optional("statsmodels.api", CALLER)
@@ -150,6 +156,7 @@ SOURCES: dict[str, tuple[Callable, Callable, bool]] = {
     "breast-cancer": (_scikit_learn("breast_cancer"), _scaled, True),
     "digits": (_scikit_learn("digits"), _sixteenths, True),
     "diabetes": (_scikit_learn("diabetes"), _scaled, False),
+    "linnerud": (_linnerud, _scaled, False),
     "concrete": (_concrete, _scaled, False),
     "randhie": (_statsmodels("randhie"), _scaled, False),
     "fair": (_statsmodels("fair"), _scaled, True),

@@ -27,8 +27,10 @@ ENTRIES = {
     "format": int, "name": str, "source": str, "model": dict, "output": str, "n_train": int,
     "n_query": int, "license": str,
 }  # fmt: skip
-#: Arrays that every truth has, with the kind of their numbers and their axes.
-ARRAYS = {
+#: Kind of an array's numbers, and its axes: a size, a name of one, or None for any.
+Shape = tuple[str, tuple[int | str | None, ...]]
+#: Arrays that every truth has.
+ARRAYS: dict[str, Shape] = {
     "train": ("i", ("n_train",)),
     "query": ("i", ("n_query",)),
     "query_means": ("f", (None,)),
@@ -47,8 +49,21 @@ ARRAYS = {
     "planted.queries": ("i", ("n_copied",)),
     "planted.predictions": ("f", ("n_query", None)),
 }
+#: Arrays of parts that a truth may lack; those of a part come together.
+PARTS: dict[str, dict[str, Shape]] = {
+    "further": {
+        "further.masks": ("u", ("n_further", "n_bytes")),
+        "further.outputs": ("f", ("n_further", None, "n_query")),
+    },
+    "shortcut": {
+        "shortcut.marked": ("i", ("n_marked",)),
+        "shortcut.queries": ("i", ("n_shown",)),
+        "shortcut.label": ("f", (1,)),
+        "shortcut.predictions": ("f", ("n_shown", None)),
+    },
+}
 #: Arrays with the names and shapes of a model's parameters.
-OF_MODELS = re.compile(r"(planted\.)?(weights|checkpoints\.\d{1,4})\.\w[\w.]*")
+OF_MODELS = re.compile(r"((?:planted|shortcut)\.)?(weights|checkpoints\.\d{1,4})\.\w[\w.]*")
 OUTPUTS = ("margin", "neg_loss")
 
 
@@ -181,28 +196,34 @@ def _reason_of_recipe(recipe: dict, name: str) -> str:
 def _reason_of_arrays(recipe: dict, arrays: dict[str, NDArray]) -> str:
     n, m = recipe["n_train"], recipe["n_query"]
     sizes = {"n_train": n, "n_query": m, "n_bytes": -(-n // 8)}
-    reasons = [_reason_of_shape(key, arrays.get(key), sizes) for key in ARRAYS]
+    known = {**ARRAYS}
+    for part in PARTS.values():
+        known |= part if arrays.keys() & part.keys() else {}
+    reasons = [_reason_of_shape(*entry, arrays.get(entry[0]), sizes) for entry in known.items()]
     for key, array in arrays.items():
-        if key not in ARRAYS and not OF_MODELS.fullmatch(key):
+        if key not in known and not OF_MODELS.fullmatch(key):
             reasons.append(f"an array {key!r} that no truth has")
         elif array.dtype.kind not in "iuf" or not np.isfinite(array).all():
             reasons.append(f"{key} holds {array.dtype} or numbers that are not finite")
     limits = {"train": LARGEST_TABLE, "query": LARGEST_TABLE, "planted.queries": m,
-              "single.rows": n, "planted.flipped": n, "planted.copied": n}  # fmt: skip
+              "single.rows": n, "planted.flipped": n, "planted.copied": n,
+              "shortcut.marked": n, "shortcut.queries": m}  # fmt: skip
     for key, limit in limits.items():
         if key in arrays and not ((arrays[key] >= 0) & (arrays[key] < limit)).all():
             reasons.append(f"{key} has positions that are not from 0 to {limit - 1}")
     return next(filter(None, reasons), "")
 
 
-def _reason_of_shape(key: str, array: NDArray | None, sizes: dict[str, int]) -> str:
+def _reason_of_shape(key: str, wanted: Shape, array: NDArray | None, sizes: dict[str, int]) -> str:
     """What is wrong with an array; an axis of a name that is new gets its size here."""
-    kind, axes = ARRAYS[key]
+    kind, axes = wanted
     if array is None:
         return f"no array {key}"
     if array.dtype.kind != kind or array.ndim != len(axes):
         return f"{key} is {array.dtype} with {array.ndim} axes"
     for axis, size in zip(axes, array.shape, strict=True):
-        if axis is not None and size != sizes.setdefault(axis, size):
+        if isinstance(axis, int) and size != axis:
+            return f"{key} has shape {array.shape}, not {axes}"
+        if isinstance(axis, str) and size != sizes.setdefault(axis, size):
             return f"{key} has shape {array.shape}, {axis} is {sizes[axis]}"
     return ""
