@@ -13,6 +13,7 @@ from torch import Tensor
 from influencekit.data._inputs import (
     check_same_length,
     check_sample_weight,
+    open_inputs,
     row_labels,
     uses_matrix,
 )
@@ -246,7 +247,10 @@ def make_examples(
     X = X.tocsr() if hasattr(X, "tocsr") else X  # scipy's dok matrices look like dicts
     if task.collate_fn is not None:
         X, y = text_rows(task, X, y, name, y_name)
-    source, y = open_source(task, X, y, name, y_name, learned)
+    if hasattr(X, "slices"):
+        source, y = open_source(task, X, y, name, y_name, learned)
+    else:
+        source = open_inputs(task, X, name, y if learned else None)
     y = targets_of(task, source, y, require_y, name, y_name)
     targets = None if y is None else _encode(task, source, y, name, y_name)
     placement = Placement(task.device, task.input_dtype, all_float=uses_matrix(task))
@@ -375,7 +379,7 @@ def open_examples(task: Any, X: Any, y: Any = None, **options: Any) -> Any:
         return make_examples(task, X, y, **options)
     if isinstance(X, ExamplesList):
         return X
-    X = read_once(X, name)
+    X = read_once(X, name) if hasattr(X, "slices") else X
     if isinstance(X, Examples):
         raise TypeError(f"{name}: got Examples of one model, but there are {len(task)} models.")
     return ExamplesList(make_examples(t, X, y, **options) for t in task)

@@ -83,10 +83,14 @@ class Survey:
     digest: str
     y: Any
 
+    def slices(self, start: int = 0) -> Iterator[tuple[Any, Any]]:
+        """Yield the slice with number ``start``, and each one after it."""
+        yield from self.rows.slices(start)
+
 
 def read_once(X: Any, name: str) -> Any:
     """What several models read: the survey of slices, or the data unchanged."""
-    return survey(X, name) if isinstance(X, RowSlices) else X  # a Survey has no slices()
+    return survey(X, name) if isinstance(X, RowSlices) and not isinstance(X, Survey) else X
 
 
 def survey(rows: Any, name: str) -> Survey:

@@ -117,8 +117,6 @@ def open_source(
     y : object
     """
     X = read_once(X, name)
-    if not isinstance(X, Survey):
-        return open_inputs(task, X, name, y if learned else None), y
     if y is not None and X.y is not None:
         raise given_twice(name, y_name)
     if learned:
