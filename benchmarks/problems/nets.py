@@ -119,9 +119,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.words, self.places = nn.Embedding(n_words, width), nn.Embedding(length, width)
         layer = {"dropout": 0.0, "batch_first": True, "dim_feedforward": 4 * width}
-        self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(width, 4, **layer) for _ in range(2)
-        )
+        self.layers = nn.ModuleList(nn.TransformerEncoderLayer(width, 4, **layer) for _ in range(2))
         self.out = nn.Linear(width, 2)
 
     def forward(self, X):

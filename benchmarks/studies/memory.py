@@ -39,6 +39,7 @@ def scored(attributor, task, X, n_query):
 
 def grown(attributor, task, X, n_query):
     """MB by which the peak grows, and the error of a refusal."""
+    scored(attributor, task, X[:8], 8)  # a fork begins without the pages of libraries
     forget_peak()
     before, refused = memory("VmRSS") or 0, None
     try:
