@@ -401,7 +401,7 @@ def test_negative_curvature_is_explained_and_auto_damping_is_above_it():
 @pytest.mark.parametrize("solver", [ConjugateGradient(), LiSSA(scale=1e-4, random_state=0)])
 def test_gauss_newton_is_not_advised_where_it_is_used(solver):
     dense = dense_problem("ggn")
-    with pytest.raises(ValueError, match="not positive definite|diverges") as caught:
+    with pytest.raises(ValueError, match=r"not positive definite|diverges") as caught:
         solver.factorize(dense.problem).products(dense.queries, -1e-3)
     assert "matrix=" not in str(caught.value)
 

@@ -123,7 +123,10 @@ def _orthonormal_span(gram: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
 
 
 def _loss_coordinates(curvature: CurvatureRows, rows: Tensor) -> Tensor:
-    """Coordinates of the loss gradients ``Σ_r c_ir b_ir``; those of the rows ``√ω b`` are used up."""
+    """Coordinates of the loss gradients ``Σ_r c_ir b_ir`` from those of the rows ``√ω b``.
+
+    ``rows`` is overwritten.
+    """
     # Vᵀ g_i = Σ_r (c_ir / √ω_ir) (√ω_ir Vᵀ b_ir)
     scaled = rows.mul_(loss_shares(curvature)[:, None])
     return scaled.unflatten(0, (len(curvature.rows), -1)).sum(1)
