@@ -9,7 +9,7 @@ import multiprocessing
 import torch
 from torch import nn
 
-from benchmarks.harness import Size, Study, Table, ready
+from benchmarks.harness import Size, Study, Table
 from benchmarks.harness.measure import forget_peak, memory
 from benchmarks.problems import nets
 from influencekit import TRAK, GradCos, GradDot, InfluenceFunction, as_task
@@ -35,27 +35,29 @@ def scored(attributor, task, X, m):
     attributor.fit(copy.deepcopy(task), X, LABELS[: len(X)]).score(X[:m], LABELS[:m])
 
 
-def grown(attributor, task, X, m):
-    """MB by which the peak grows, and the error of a refusal."""
-    scored(attributor, task, X[:8], 8)  # a fork begins without the pages of libraries
+def grown(send, method, net, budget, n, m):
+    """Send MB by which the peak grows after eight rows were scored, and the error of a refusal."""
+    torch.set_num_threads(1)
+    task, X = as_task(NETS[net][0](), loss=nn.CrossEntropyLoss()), NETS[net][1](n[net])
+    attributor = METHODS[method].set_params(max_memory=f"{budget}MB")
+    scored(attributor, task, X[:8], 8)
     forget_peak()
     before, refused = memory("VmRSS") or 0, None
     try:
         scored(attributor, task, X, m)
     except ResourceError as error:
         refused = str(error)
-    return ((memory("VmHWM") or 0) - before) / 1e6, refused
+    send.send((((memory("VmHWM") or 0) - before) / 1e6, refused))
 
 
 def row(method, net, budgets, n, m):
-    torch.set_num_threads(1)  # the threads of a process do not come along into a fork
-    task, X = as_task(NETS[net][0](), loss=nn.CrossEntropyLoss()), NETS[net][1](n[net])
-    scored(METHODS[method], task, X[:8], 8)
-    ready()
+    forks = multiprocessing.get_context("fork")
     for budget in budgets:
-        attributor = copy.deepcopy(METHODS[method]).set_params(max_memory=f"{budget}MB")
-        with multiprocessing.get_context("fork").Pool(1) as fresh:
-            mb, refused = fresh.apply(grown, (attributor, task, X, m))
+        receive, send = forks.Pipe(False)
+        fresh = forks.Process(target=grown, args=(send, method, net, budget, n, m))
+        fresh.start()
+        mb, refused = receive.recv()
+        fresh.join()
         kept = refused is None and mb <= 1.1 * budget + 30
         yield {"budget": budget, "mb": mb, "times": mb / budget, "kept": kept, "refused": refused}
 
@@ -74,7 +76,7 @@ def tables(rows):
 
 STUDY = Study(
     __doc__, row, {"method": list(METHODS), "net": list(NETS)},
-    {"budgets": [50, 100, 200, 500], "n": {"MLP": 2000, "CNN": 500, "transformer": 500}, "m": 50},
+    {"budgets": [50, 100, 200, 500], "n": {"MLP": 2000, "CNN": 300, "transformer": 300}, "m": 50},
     quick=Size({"method": ["GradDot"], "net": ["MLP"]}, {"n": {"MLP": 40}, "m": 4}),
-    tables=tables, fresh=True, limit=900,
+    tables=tables,
 )  # fmt: skip
