@@ -66,7 +66,8 @@ def test_numbers_are_read_as_they_are_or_refused(data, size):
     task = Task(Sum(), SquaredError(), name="net")
     examples, refusal = outcome("X", make_examples, task, X, require_y=False)
     if refusal:
-        assert X.ndim == 1 or not np.isfinite(X.astype(np.float32)).all() or X.dtype.kind != "f"
+        finite = np.abs(X.astype(np.float64)).max() <= np.finfo(np.float32).max
+        assert X.ndim == 1 or not finite or X.dtype.kind != "f"
         return
     found = torch.cat([batch.inputs for batch in examples.batches(size)]).numpy()
     assert len(examples) == len(X)
