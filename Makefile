@@ -7,6 +7,7 @@
 # make bench-full   the same on MNIST, with INFLUENCEKIT_DATA, for an hour; writes docs/benchmarks.md
 # make dist         wheel and sdist in dist/, installed and tried in an environment of their own
 # make test-slow    tests marked slow, with XGBoost and LightGBM (constraints-slow.txt)
+# make test-device  tests that take a device, on this machine's GPU; on the CPU where there is none
 # make soak         random cases against laws for 10 minutes; SOAK_SECONDS, SOAK_SEED
 # make test-oldest  the tests with the oldest versions that pyproject.toml allows, torch apart
 # make test-newest  the tests with the newest versions to be had, torch apart
@@ -26,8 +27,8 @@ INSTALLED_BY := pyproject.toml constraints.txt
 PYTEST := -m pytest -q -n $(WORKERS)
 SPHINX := $(BIN)/sphinx-build -W --keep-going -c docs
 
-.PHONY: demo test coverage lint format docs docs-fast bench bench-full dist test-slow soak test-oldest \
-	test-newest clean
+.PHONY: demo test coverage lint format docs docs-fast bench bench-full dist test-slow test-device soak \
+	test-oldest test-newest clean
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
 
@@ -101,6 +102,10 @@ dist: $(VENV)/.stamp-venv
 
 test-slow: .venv-slow/.stamp
 	OMP_NUM_THREADS=1 .venv-slow/bin/python $(PYTEST) -m slow tests
+
+# The first lines of the report name the device.
+test-device: $(VENV)/.stamp-dev
+	INFLUENCEKIT_DEVICE=auto OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "" tests/test_device.py
 
 # A line of JSON for each failure; python -m tests.soak --seed N repeats its case.
 soak: $(VENV)/.stamp-dev

@@ -1,11 +1,19 @@
-"""The picture of the landing pages: ``python docs/_pictures.py`` writes it into docs/images."""
+"""Pictures of the landing pages: ``python docs/_pictures.py [NAME ...]`` draws them in docs/images.
 
+``wrong_answer``: a net's surest mistakes with their training images.  ``libraries``: what the kept
+results say of accuracy and seconds of every library.
+"""
+
+import json
+import re
+import sys
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
@@ -20,9 +28,73 @@ from influencekit.displays import TopExamplesDisplay
 from influencekit.training import KeepCheckpoints
 
 IMAGES = Path(__file__).parent / "images"
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+OURS = "influencekit"
+MARKERS = {OURS: "o", "dattri": "s", "traker": "^", "kronfluence": "D", "pydvl": "v", "captum": "P"}
+#: Methods by their names in the study of scores, where the study of times has another.
+NAMES = {
+    "TRAK, factored projection (theirs: dense)": "TRAK, factored projection",
+    "TRAK, projected from two sides (theirs: dense)": "TRAK, projected from two sides",
+    "Nyström, Gauss-Newton (theirs: Fisher)": "Nyström, Gauss-Newton",
+}
 
 
-def main() -> None:
+def table(study: str, name: str) -> list[list[str]]:
+    """Lines of a table that a study kept."""
+    text = (RESULTS / f"{study}.json").read_text(encoding="utf-8")
+    return json.loads(text)["tables"][name]["rows"]
+
+
+def seconds() -> dict[tuple[str, str], float]:
+    """Seconds of each method and library that ended, on the smaller net."""
+    found = {}
+    for method, ours, fastest, _, others in table("peers", "small"):
+        for cell in (f"{OURS} {ours}", fastest, *others.split("; ")):
+            taken = re.fullmatch(r"(\w+) ([\d.]+) \([\d,]+ MB\)", cell)
+            if taken:
+                found[NAMES.get(method, method), taken[1]] = float(taken[2])
+    return found
+
+
+def accuracy() -> dict[tuple[str, str], list[float | None]]:
+    """LDS of each method and library, at its own damping and at the best one."""
+    found = {}
+    for method, library, *cells in table("peers_lds", "LDS"):
+        scores = [re.match(r"([\d.]+) ±", cell) for cell in cells[:2]]
+        found[method, library] = [float(score[1]) if score else None for score in scores]
+    # theirs stands below its own matrix there, and beside ours in the study of times
+    found["Nyström, Gauss-Newton", "pydvl"] = found["Nyström, Fisher", "pydvl"]
+    return found
+
+
+def libraries() -> None:
+    """LDS against seconds, at each library's own damping and at the best one of a grid."""
+    took, good = seconds(), accuracy()
+    colors = plt.get_cmap("tab10").colors
+    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.9), sharey=True, layout="constrained")
+    titles = ("each library's own damping", "the best damping for each")
+    for which, (ax, title) in enumerate(zip(axes, titles, strict=True)):
+        for library, color in zip(MARKERS, colors, strict=False):
+            points = [
+                (took[key], good[key][which])
+                for key in took
+                if key[1] == library and key in good and good[key][which] is not None
+            ]
+            if not points:
+                continue
+            size = 64 if library == OURS else 40
+            x, y = zip(*points, strict=True)
+            style = {"marker": MARKERS[library], "edgecolors": "k", "lw": 0.5}
+            ax.scatter(x, y, size, [color], label=library, **style)
+        ax.set(xscale="log", xlabel="seconds for 500 × 5,000 scores", title=title)
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.grid(alpha=0.3)
+    axes[0].set(ylabel="accuracy: LDS against retraining", ylim=(0, 0.8))
+    axes[1].legend(fontsize="small", loc="lower right")
+    figure.savefig(IMAGES / "libraries.png", dpi=130)
+
+
+def wrong_answer() -> None:
     X, y = load_digits(return_X_y=True)
     X_train, X_test, y_train, y_test = train_test_split(
         X.astype(np.float32), y, train_size=1000, stratify=y, random_state=0
@@ -58,5 +130,8 @@ def main() -> None:
     display.figure_.savefig(IMAGES / "wrong_answer.png", dpi=130)
 
 
+DRAWN = {"wrong_answer": wrong_answer, "libraries": libraries}
+
 if __name__ == "__main__":
-    main()
+    for name in sys.argv[1:] or DRAWN:
+        DRAWN[name]()

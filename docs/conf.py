@@ -85,11 +85,18 @@ sphinx_gallery_conf = {
 # ---- pages
 html_theme = "pydata_sphinx_theme"
 html_title = project
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_favicon = "_static/logo_light.svg"
 html_extra_path = ["_extra"]  # a page at the top that leads to docs/index.html
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
-    "logo": {"text": project},
+    "logo": {
+        "image_light": "_static/logo_light.svg",
+        "image_dark": "_static/logo_dark.svg",
+        "alt_text": project,
+    },
     "navbar_align": "left",
     "navbar_persistent": ["search-button"],
     "secondary_sidebar_items": ["page-toc"],

@@ -57,7 +57,11 @@ def attribute(X, y):
 names, predicted, measured = attribute(X_test, y_test)
 figure, ax = plt.subplots(figsize=(8, 3.2), layout="constrained")
 GroupScoresDisplay(
-    predicted, names, measured, label="effect of the group on minus the mean test loss"
+    predicted,
+    names,
+    measured,
+    label="effect of the group on minus the mean test loss",
+    sizes=groups.value_counts()[names],
 ).plot(ax=ax)
 plt.show()
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from influencekit._intervals import Interval, check_level
+from influencekit.data.slices._row_slices import RowSlices
+from influencekit.data.slices._row_slices import taken as rows_of_slices
 from influencekit.utils._optional import import_optional
 from influencekit.utils._torch import with_gradients
 
@@ -79,13 +81,15 @@ class ListsStrongest:
         return top_frame(indices, scores, names, columns, given_X, given_y, more)
 
 
-def smallest_k(rows: np.ndarray, k: int) -> np.ndarray:
+def smallest_k(rows: np.ndarray, k: int, sign: float = 1.0) -> np.ndarray:
     """Positions of the k smallest numbers of each row, ascending; equal ones in row order.
 
     Parameters
     ----------
     rows : ndarray of shape (n_rows, n)
     k : int
+    sign : float, default=1.0
+        Multiplies the numbers first, row by row; -1.0 gives the largest.
 
     Returns
     -------
@@ -97,7 +101,8 @@ def smallest_k(rows: np.ndarray, k: int) -> np.ndarray:
     array([[1, 3, 2]])
     """
     found = np.empty((len(rows), k), dtype=np.intp)
-    for row, positions in zip(rows, found, strict=True):
+    for given, positions in zip(rows, found, strict=True):
+        row = sign * given
         candidates = np.flatnonzero(row <= np.partition(row, k - 1)[k - 1])
         positions[:] = candidates[np.argsort(row[candidates], kind="stable")[:k]]
     return found
@@ -134,7 +139,7 @@ def strongest(
     sign = 1.0 if opponents else -1.0
     indices, values, more = [], [], []
     for part, scores in attributor._score_blocks(queries):
-        indices.append(smallest_k(sign * scores, k))
+        indices.append(smallest_k(scores, k, sign))
         values.append(np.take_along_axis(scores, indices[-1], axis=1))
         if interval is not None:
             more.append(interval.columns(attributor, part, scores, indices[-1]))
@@ -180,6 +185,8 @@ def top_frame(
         "score": scores.ravel(),
         **{name: values.ravel() for name, values in (more or {}).items()},
     }
+    if isinstance(X, RowSlices):
+        (X, y), taken = rows_of_slices(X, taken), np.arange(len(taken))
     targets, rows = _rows_of(y, taken, "y", pd), _rows_of(X, taken, "x", pd)
     table = pd.concat([pd.DataFrame(facts), targets], axis=1)
     clashes = {name: f"{name} (X)" for name in rows.columns if name in table.columns}

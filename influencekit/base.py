@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
+from influencekit._estimate import Estimates
 from influencekit._fitted import (
     DampedFitted,
     Fitted,
@@ -47,7 +48,7 @@ _STREAM_SIZE = 2**25
 
 
 class BaseAttributor(
-    MappedDataMixin, ListsStrongest, OutputContainerMixin, SuggestingEstimator, ABC
+    MappedDataMixin, ListsStrongest, Estimates, OutputContainerMixin, SuggestingEstimator, ABC
 ):
     """Scores the influence of every training example on every test example.
 
@@ -88,7 +89,7 @@ class BaseAttributor(
 
     def _combine(self, total: np.ndarray, n_models: int) -> np.ndarray:
         """Scores of several models from their sum: the mean."""
-        return total / n_models
+        return total if n_models == 1 else total / n_models
 
     def _for_each(self, n_models: int) -> list[Self]:
         """Unfitted configurations for several models, equal except for their random numbers."""

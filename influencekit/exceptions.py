@@ -15,6 +15,7 @@ __all__ = [
     "InfluenceKitWarning",
     "LambdaPathWarning",
     "LeverageWarning",
+    "LostWorkersError",
     "NegativeCurvatureWarning",
     "NotStationaryWarning",
     "ProjectionWarning",
@@ -109,6 +110,14 @@ class VersionWarning(InfluenceKitWarning):
 
 class ResourceError(MemoryError):
     """The work would need more memory than ``max_memory``; it was not started."""
+
+
+class LostWorkersError(RuntimeError):
+    """Worker processes, or the scheduler of their cluster, were lost before the work was done.
+
+    Slices whose worker was killed are done again; this is raised where that does not help.
+    What was finished stays in its folder: the same call goes on, and ends with the same bytes.
+    """
 
 
 class UnsupportedModelError(TypeError):

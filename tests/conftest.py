@@ -17,6 +17,28 @@ if os.environ["OMP_NUM_THREADS"] == "1":
     torch.set_num_threads(1)
 
 
+#: Set by ``make test-device``: "auto" is the accelerator of this machine, where it has one.
+DEVICE = "INFLUENCEKIT_DEVICE"
+
+
+def chosen_device() -> torch.device:
+    """Device of the tests that take one; the CPU unless another is asked for."""
+    asked = os.environ.get(DEVICE, "cpu")
+    if asked != "auto":
+        return torch.device(asked)
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return torch.device("cpu") if found is None else found
+
+
+def pytest_report_header():
+    """Say on which device the tests run that take one."""
+    if DEVICE not in os.environ:
+        return []
+    device = chosen_device()
+    none = " (this machine has no GPU that torch can use)" if device.type == "cpu" else ""
+    return [f"tests that take a device run on {device}{none}"]
+
+
 def pytest_configure(config):
     """Small tables have rows with a high leverage; tests/removal looks at the warning of it."""
     config.addinivalue_line("filterwarnings", "ignore::influencekit.exceptions.LeverageWarning")
@@ -34,6 +56,12 @@ def pytest_collection_modifyitems(items):
 def rng():
     """Generator of random numbers with a fixed seed."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def device():
+    """The CPU, or with ``make test-device`` this machine's GPU."""
+    return chosen_device()
 
 
 @pytest.fixture(scope="session")

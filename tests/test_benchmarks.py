@@ -48,10 +48,10 @@ def folder(tmp_path_factory):
 #: Studies whose quick runs take longer than a few seconds.
 LONG = {
     "acs_income", "adjustments", "along_the_run", "attributors", "cost", "damping_rules",
-    "downstream", "error_proxy",
+    "downstream", "error_proxy", "estimates", "parquet",
     "exact_removal", "groups_applications", "groups_cost", "groups_damping", "groups_trak",
-    "held_out_margin", "intervals", "posterior", "proposition", "scaling", "single_run", "values",
-    "weight_decay", "wrong_labels",
+    "held_out_margin", "intervals", "language_models", "posterior", "proposition", "scaling",
+    "single_run", "values", "weight_decay", "wrong_labels",
 }  # fmt: skip
 
 
@@ -61,6 +61,8 @@ LONG = {
 def test_the_quick_run_of_every_study(name, folder, monkeypatch):
     monkeypatch.delenv("INFLUENCEKIT_DATA", raising=False)
     monkeypatch.setattr(tensors, "FOLDER", folder / "models")
+    for needed in ("transformers", "peft") if name == "language_models" else ():
+        pytest.importorskip(needed, reason=f"{needed} is not installed")
     study = load(name)
     options = run_module.Options("quick", folder, say=lambda line: None)
     document = run_module.run(study, options)

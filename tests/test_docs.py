@@ -119,7 +119,10 @@ def test_nothing_is_installed_from_an_index_that_lacks_it():
 def test_the_pages_are_found():
     assert {"README", "quickstart", "scores", "damping", "models"} <= {p.stem for p in RUNNABLE}
     assert {"retraining", "new_attributor", "language_models"} <= {p.stem for p in RUNNABLE}
-    assert {p.stem for p in RUNNABLE if NEEDS.search(p.read_text())} == {"language_models"}
+    assert {p.stem for p in RUNNABLE if NEEDS.search(p.read_text())} == {
+        "language_models",
+        "lightning",
+    }
 
 
 @pytest.mark.parametrize("page", PAGES + OTHER_PAGES, ids=lambda page: page.stem)
@@ -168,3 +171,38 @@ def test_names_in_the_text_exist():
                 missing.append(f"{page.name}: {path} {name}")
     assert missing == []
     assert seen > 10
+
+
+#: Words of a page that a reader has to read before they can use what it is about.
+MOST_WORDS = 800
+#: Pages that may be longer, and why.
+LONGER = {
+    "design": "for those who change the package",
+    "background": "formulas and proofs that no guide page needs",
+    "exact_removal": "not yet shortened",
+    "language_models": "not yet shortened",
+    "saving": "not yet shortened",
+}
+#: What is generated from kept results, code, and lists of sources are no words of use.
+NOT_USE = re.compile(
+    r"^<!-- (?:measured|claims): .*?^<!-- end \w+ -->$|^```.*?^```$|^## References\n.*?(?=^## |\Z)"
+    r"|<!--.*?-->",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def words_of_use(text: str) -> int:
+    text = re.sub(r"^<!-- table: .*?^<!-- end table -->$", "", text, flags=re.M | re.S)
+    return sum(bool(re.search(r"\w", word)) for word in NOT_USE.sub("", text).split())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_part_that_a_reader_uses_is_short(page):
+    assert page.stem in LONGER or words_of_use(page.read_text(encoding="utf-8")) <= MOST_WORDS
+
+
+def test_words_of_use_are_those_outside_of_code_results_and_sources():
+    text = "# One two\n\n| a | --- |\n\n```python\nx = 1\n```\n\nthree\n\n"
+    text += "<!-- measured: some -->\nfour\n<!-- table: a / b -->\nfive\n<!-- end table -->\n"
+    text += "<!-- end measured -->\n\nsix\n\n## References\n\n- seven\n"
+    assert words_of_use(text) == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,13 @@ class Table:
 
     def markdown(self) -> str:
         rule = ["---"] * self.left + ["---:"] * (len(self.head) - self.left)
-        return "\n".join("| " + " | ".join(line) + " |" for line in (self.head, rule, *self.rows))
+        lines = ("| " + " | ".join(line) + " |" for line in (self.head, rule, *self.rows))
+        return with_zeros("\n".join(lines))
+
+
+def with_zeros(text: str) -> str:
+    """Numbers below one with a zero before their point, which older results lack."""
+    return re.sub(r"(?<![\w.])\.(?=\d)", "0.", text)
 
 
 def number(value: float | None) -> str:

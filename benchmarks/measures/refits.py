@@ -5,6 +5,13 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import clone
 
+from benchmarks.harness import Table
+from benchmarks.harness.tables import short
+
+BOUND = ["removals", "bound below the error", "bound above 5%", "bound over error, median"]
+BY_BOUND = ["removed", "bounds above 5%", "cells", "slope .9 to 1.1", "Spearman below first order",
+            "slope, least", "slope, largest", "spearman, least"]  # fmt: skip
+
 
 def halves(n: int, n_subsets: int, rng) -> np.ndarray:
     """Masks (n_subsets, n), each of half the rows."""
@@ -39,3 +46,20 @@ def labeled(kind: str, scores: np.ndarray, n_rows: int, rng) -> np.ndarray:
         labels[order] = np.searchsorted(ends, np.arange(n), side="right")
     labels[labels < 0] = labels.max() + 1
     return labels
+
+
+def bound_tables(rows: list[dict]) -> dict[str, Table]:
+    """Bounds of one Newton step, and how near it is in cells with and without one above 5%."""
+    sums = [f"{sum(r[key] for r in rows):,}" for key in ("n", "below", "refits")]
+    sums.append(short(np.median([r["times"] for r in rows if r["times"]]), 3))
+    lines = []
+    for kind, above in ((k, a) for k in ("rows", "groups") for a in (False, True)):
+        some = [r for r in rows if r["kind"] == kind and (r["refits"] > 0) == above]
+        slopes = [r["slope newton"] for r in some] or [np.nan]
+        spearman = min((r["spearman newton"] for r in some), default=np.nan)
+        near = sum(0.9 <= slope <= 1.1 for slope in slopes)
+        worse = sum(r["spearman newton"] < r["spearman first"] - 1e-9 for r in some)
+        figures = (short(v, 3) for v in (min(slopes), max(slopes), spearman))
+        counts = str(len(some)), str(near), str(worse)
+        lines.append([kind, "some" if above else "none", *counts, *figures])
+    return {"bound": Table(BOUND, [sums], 0), "by bound": Table(BY_BOUND, lines, 2)}

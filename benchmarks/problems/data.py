@@ -194,16 +194,22 @@ def acs_one_hot(n: int):
 
     Random codes for runs without the file.
     """
+    codes, y = acs_codes(n)
+    dummies = OneHotEncoder(
+        handle_unknown="infrequent_if_exist", min_frequency=20, dtype=np.float32
+    )
+    return dummies.fit_transform(codes), y
+
+
+def acs_codes(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first n rows of all states as whole numbers, and labels; random ones without the file."""
     names = (*NUMBERS, *CODES, "y")
     if has(ACS_STATES):
         with np.load(file(ACS_STATES), allow_pickle=False) as found:
             table = np.stack([found[name][:n].astype(np.int32) for name in names], axis=1)
     else:
         table = np.random.default_rng(0).integers(2, size=(n, len(names)), dtype=np.int32)
-    dummies = OneHotEncoder(
-        handle_unknown="infrequent_if_exist", min_frequency=20, dtype=np.float32
-    )
-    return dummies.fit_transform(table[:, :-1]), table[:, -1].astype(np.int64)
+    return table[:, :-1], table[:, -1].astype(np.int64)
 
 
 def mnist_14() -> tuple[np.ndarray, np.ndarray]:

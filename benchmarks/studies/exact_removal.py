@@ -10,7 +10,7 @@ from sklearn.base import clone, is_classifier
 
 from benchmarks.harness import Size, Study, Table
 from benchmarks.harness.tables import short
-from benchmarks.measures.refits import labeled
+from benchmarks.measures.refits import bound_tables, labeled
 from benchmarks.problems.linear_tables import CLASSES, COUNTS, MODELS, NUMBERS, split
 from benchmarks.studies.convex_tables import outputs
 from influencekit import InfluenceFunction
@@ -19,7 +19,6 @@ from influencekit.groups import GroupAttributor
 ORDERS, WORDS = ("first", "leverage", "newton"), ("slope", "spearman")
 SPANS = (np.median, np.min, np.max)
 OVER = ["removed", "order", *(f"{w}, {f}" for w in WORDS for f in ("median", "least", "largest"))]
-BOUND = ["removals", "bound below the error", "bound above 5%", "bound over error, median"]
 
 
 def responses(model, Q):
@@ -61,10 +60,8 @@ def tables(rows):
               *(short(r[f"{w} {o}"], 3) for w in WORDS for o in ORDERS)] for r in rows]  # fmt: skip
     over = [[kind, o, *(short(f([r[f"{w} {o}"] for r in rows if r["kind"] == kind]), 3)
              for w in WORDS for f in SPANS)] for kind in AXES["kind"] for o in ORDERS]  # fmt: skip
-    sums = [f"{sum(r[key] for r in rows):,}" for key in ("n", "below", "refits")]
-    sums.append(short(np.median([r["times"] for r in rows if r["times"]]), 3))
     return {"cells": Table(["table", "model", "columns", "removed", *head], lines, 4),
-            "over cells": Table(OVER, over, 2), "bound": Table(BOUND, [sums], 0)}  # fmt: skip
+            "over cells": Table(OVER, over, 2)} | bound_tables(rows)  # fmt: skip
 
 
 AXES = {"prepared": [False, True], "kind": ["rows", "groups", "helpful"]}

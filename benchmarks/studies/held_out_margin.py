@@ -1,24 +1,27 @@
-"""Should held-out rows with wrong labels be explained by their loss or by their margin?
+"""Should held-out rows with wrong labels be explained by their loss, margin, or its run average?
 
 Some labels are flipped.  Values of the rows in cross-validation, by InfluenceFunction("ekfac") or
-TreeInfluence: AUC and precision for the flipped rows, and the accuracy on clean test rows after
-the quarter with the lowest values is left out.
+TreeInfluence, for nets also averaged along the run: AUC and precision for the flipped rows, and
+the accuracy on clean test rows after the quarter with the lowest values is left out.
 """
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
+from skorch import NeuralNet
 
 from benchmarks import problems
 from benchmarks.harness import Size, Study, Table
 from benchmarks.harness.tables import short
 from benchmarks.problems.labels import flip_labels
-from influencekit import InfluenceFunction, TreeInfluence
+from influencekit import InfluenceFunction, RunAverage, TreeInfluence
 from influencekit.applications import DatasetPruner, NoisyLabelDetector
+from influencekit.training import KeepCheckpoints
 
 DATA = ["digits", "cancer", "acs-linear", "acs", "acs, boosting"]
 OUTPUTS = {"loss": "neg_loss", "margin": "margin"}
+VALUES = [*OUTPUTS, "average"]
 
 
 def accuracy(model, X, y, test):
@@ -34,8 +37,12 @@ def row(data, noise, seed, n_train, rate):
     y, rows = flip_labels(problem.X, problem.y, rate, noise, seed), []
     flipped = y != problem.y
     nothing = accuracy(model, problem.X, y, problem.test)
-    for name, output in OUTPUTS.items():
+    if isinstance(model, NeuralNet):
+        model = clone(model).set_params(callbacks=[("kept", KeepCheckpoints(n=8))])
+    for name in VALUES if isinstance(model, NeuralNet) else OUTPUTS:
+        output = OUTPUTS.get(name, "margin")
         made = TreeInfluence(output=output) if boosts else InfluenceFunction("ekfac", output=output)
+        made = RunAverage(made) if name == "average" else made
         detector = NoisyLabelDetector(model, made, method="validation_influence", refit=False,
                                       contamination=rate, random_state=seed)  # fmt: skip
         scores = detector.fit(problem.X, y).label_scores_
@@ -54,9 +61,10 @@ def tables(rows):
         own = [r for r in rows if (r["data"], r["noise"]) == (data, noise)]
         line = [data, noise]
         for key in ("auc", "precision", "pruned"):
-            line += [short(np.mean([r[key] for r in own if r["output"] == o]), 3) for o in OUTPUTS]
+            found = {o: [r[key] for r in own if r["output"] == o] for o in VALUES}
+            line += [short(np.mean(v), 3) if v else "–" for v in found.values()]
         lines.append([*line, short(np.mean([r["nothing"] for r in own]), 3)])
-    pairs = [f"{what}, {o}" for what in ("AUC", "precision", "accuracy") for o in OUTPUTS]
+    pairs = [f"{what}, {o}" for what in ("AUC", "precision", "accuracy") for o in VALUES]
     return {"loss or margin": Table(["data", "noise", *pairs, "nothing left out"], lines, 2)}
 
 

@@ -16,8 +16,9 @@ from benchmarks.problems.linear_tables import CLASSES, COUNTS, MODELS, NUMBERS
 from benchmarks.studies.convex_tables import outputs
 from influencekit import InfluenceFunction
 
-NOISE, Q90, KEYS = "ten nets on labels of noise", 1.6448536, ("held", "plain", "apart")
-SPANS = (np.median, np.min, np.max)
+NOISE, Q90 = "ten nets on labels of noise", 1.6448536
+KEYS, SPANS = ("held", "plain", "apart", "error"), (np.median, np.min, np.max)
+CELLS = ["table", "model", "order", "held", "held without √2", "without 0", "standard error"]
 OVER = ["cells", "from .85 to .95", "held, median", "held, least", "held, largest"]
 
 
@@ -27,8 +28,7 @@ def row(table, model, order, n_train, n_query, n_samples, n_rows):
     if model == NOISE:
         return noise(X, n, n_query, 10)
     model, found, rng = MODELS[model], [], np.random.default_rng(0)
-    for sample in range(n_samples):
-        rows = rng.permutation(len(X))
+    for sample, rows in enumerate(rng.permutation(len(X)) for _ in range(n_samples)):
         query, own, fresh = rows[:n_query], rows[n_query:][:n], rows[n_query + n :][: n - 1]
         if is_classifier(model) and len(np.unique(y[fresh])) < len(np.unique(y)):
             continue
@@ -42,7 +42,8 @@ def row(table, model, order, n_train, n_query, n_samples, n_rows):
         ratios = np.abs(refits[:, 1:] - refits[:, :1] - scores) / stds / Q90
         apart = np.abs(scores) > Q90 * np.sqrt(2) * stds
         found.append([(ratios <= np.sqrt(2)).mean(), (ratios <= 1).mean(), apart.mean()])
-    return dict(zip(KEYS, np.mean(found, 0), strict=True)) | {"samples": len(found)}
+    means, error = np.mean(found, 0), np.std(found, 0, ddof=1)[0] / np.sqrt(len(found))
+    return dict(zip(KEYS, [*means, error], strict=True)) | {"samples": len(found)}
 
 
 def noise(X, n, n_query, n_models):
@@ -63,8 +64,7 @@ def tables(rows):
     held, within = [r["held"] for r in linear], sum(0.85 <= r["held"] <= 0.95 for r in linear)
     sums = [str(len(held)), str(within), *(short(f(held), 3) for f in SPANS)]
     said = [[str(r["samples"]), short(r["significant"], 3), short(r["apart"], 3)] for r in nets]
-    cells = ["table", "model", "order", "held", "held without √2", "intervals without 0"]
-    found = {"cells": Table(cells, lines, 3), "over cells": Table(OVER, [sums], 0)}
+    found = {"cells": Table(CELLS, lines, 3), "over cells": Table(OVER, [sums], 0)}
     return found | {"noise": Table(["nets", "significant", "intervals without 0"], said, 0)}
 
 
@@ -73,7 +73,7 @@ GRID = [(USED, "logistic"), (list(NUMBERS), "ridge"), (list(COUNTS), "poisson")]
 STUDY = Study(
     __doc__, row, [*({"table": t, "model": [m], "order": ["first", "newton"]} for t, m in GRID),
                    {"table": ["breast cancer"], "model": [NOISE], "order": ["first"]}],
-    {"n_train": 150, "n_query": 10, "n_samples": 5, "n_rows": 12},
+    {"n_train": 150, "n_query": 10, "n_samples": 6, "n_rows": 12},
     quick=Size([{"table": ["iris"], "model": ["logistic", NOISE], "order": ["first"]}],
                {"n_train": 50, "n_query": 3, "n_samples": 2, "n_rows": 3}),
     tables=tables, needs=("acs_income_2018", "uci_concrete"),

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import clone, is_classifier
 
 from influencekit.applications._fitting import (
-    check_labeled,
+    checked_labels,
     fit_on,
     fold_list,
     fold_probabilities,
@@ -34,9 +34,9 @@ from influencekit.applications._values import (
 )
 from influencekit.attributors.further._further_training import FurtherTraining
 from influencekit.data._inputs import check_sample_weight
-from influencekit.data._targets import one_column
 from influencekit.groups._labels import encode_labels, group_values
 from influencekit.models._estimator_outputs import gives_probabilities
+from influencekit.training.estimator._rows import count_rows
 from influencekit.utils._long_work import progress
 from influencekit.utils.validation import present
 
@@ -105,8 +105,7 @@ class LabeledData:
         groups: Any = None,
     ) -> LabeledData:
         """Data with consistent lengths and, for a classifier, two classes or more."""
-        y, y_val = one_column(y), one_column(y_val)
-        n = check_labeled(X, y)
+        y, n = checked_labels(X, y, classifier), count_rows(X)
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, n)
         if groups is not None:
@@ -114,7 +113,7 @@ class LabeledData:
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val, y_val: got only one of the two; give both or neither.")
         if X_val is not None:
-            check_labeled(X_val, y_val, ("X_val", "y_val"))
+            y_val = checked_labels(X_val, y_val, classifier, ("X_val", "y_val"))
         if not classifier:
             return cls(X, y, None, None, X_val, y_val, seed, sample_weight, groups)
         classes, labels = np.unique(np.asarray(y), return_inverse=True)
@@ -163,7 +162,7 @@ def _by_rounds(detector: Any, data: LabeledData) -> Evidence:
 def _by_loss(detector: Any, data: LabeledData) -> Evidence:
     found = _predicted(detector, data)
     if data.labels is None:
-        return Evidence(np.square(np.asarray(data.y, dtype=np.float64) - found))
+        return Evidence(np.square(np.ravel(data.y).astype(np.float64) - found))
     return Evidence(cross_entropy(found, data.labels), found)
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "check_estimator",
     "check_features",
     "check_labeled",
+    "checked_labels",
     "fit_on",
     "fold_list",
     "fold_probabilities",
@@ -76,18 +77,31 @@ def check_labeled(X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> int:
             "estimator comes before them, as in NoisyLabelDetector(estimator).fit(X, y)."
         )
     n, labels = count_rows(X), np.asarray(y)
-    if labels.shape != (n,):
+    if labels.shape not in ((n,), (n, 1)):
         one_hot = labels.ndim == 2 and len(labels) == n and labels.shape[1] > 1
         raise ValueError(
             f"{names[1]}: got shape {labels.shape} beside {n} rows of {names[0]}; accepted is one "
-            f"label for each row, shape ({n},)."
+            f"label for each row, shape ({n},) or ({n}, 1)."
             + (f" Use {names[1]}.argmax(axis=1) for one-hot rows." if one_hot else "")
         )
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise ValueError(f"{names[1]}: holds NaN or infinity; accepted are finite labels.")
-    if labels.dtype == object and any(label is None or label != label for label in labels):
+    if labels.dtype == object and any(label is None or label != label for label in labels.flat):
         raise ValueError(f"{names[1]}: holds missing labels; drop those rows, or name them.")
     return n
+
+
+def checked_labels(X: Any, y: Any, classifier: bool, names: tuple[str, str] = ("X", "y")) -> Any:
+    """One label for each row, as it is trained on: of a classifier a vector, never a column.
+
+    Raises
+    ------
+    ValueError
+        As by :func:`check_labeled`.
+    """
+    y = one_column(with_rows(y))
+    check_labeled(X, y, names)
+    return np.ravel(y) if classifier and np.ndim(y) == 2 else y
 
 
 def label_positions(X: Any, y: Any, classes: np.ndarray | None) -> np.ndarray:
@@ -98,9 +112,7 @@ def label_positions(X: Any, y: Any, classes: np.ndarray | None) -> np.ndarray:
     ValueError
         If there is not one label for each row, or one is not among ``classes``.
     """
-    y = one_column(with_rows(y))
-    check_labeled(X, y)
-    y = np.asarray(y)
+    y = np.ravel(checked_labels(X, y, classes is not None))
     if classes is None:
         return y.astype(np.float64)
     unknown = np.setdiff1d(y, classes)

@@ -17,7 +17,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
-from influencekit.applications._fitting import check_labeled
+from influencekit.applications._fitting import checked_labels
 from influencekit.applications._look_ahead import LookAheadSelector
 from influencekit.data._targets import one_column
 from influencekit.training._randomness import seeded
@@ -158,8 +158,7 @@ class HorizonSearchCV(MetaEstimatorMixin, BaseEstimator):
             If there is nothing to search over, or a training diverged.
         """
         self._check()
-        y = one_column(y)
-        check_labeled(X, y)
+        y = checked_labels(X, y, is_classifier(self.estimator))
         seed, pairs = draw_seed(self.random_state), self._pairs()
         scorer = check_scoring(self.estimator, scoring=self.scoring)
         X_val, y_val = self.selector.X_val, one_column(self.selector.y_val)

@@ -56,10 +56,11 @@ class NoisyLabelDetector(JudgesNewRows, MetaEstimatorMixin, SuggestingEstimator)
         is.
     attributor : attributor or None, default=None
         For the methods by influence.  None is ``InfluenceFunction("ekfac", output="margin")``,
-        for trees ``TreeInfluence(output="margin")``, for "further_training"
-        ``FurtherTraining()``.  A GroupAttributor
-        groups all rows once, by a fit on them; rows of a group share its score per row, whatever
-        its ``reduce``.
+        averaged along the run (:class:`~influencekit.RunAverage`) of a net with
+        :class:`~influencekit.training.KeepCheckpoints`; for trees
+        ``TreeInfluence(output="margin")``, for "further_training" ``FurtherTraining()``.  A
+        GroupAttributor groups all rows once, by a fit on them; rows of a group share its score
+        per row, whatever its ``reduce``.
     method : {"auto", "rounds", "loss", "margin", "self_influence", "validation_influence", \
 "further_training"}, default="auto"
         "auto" is "rounds" for classifiers; "loss" for regressors and for a FrozenEstimator.
@@ -215,7 +216,7 @@ class NoisyLabelDetector(JudgesNewRows, MetaEstimatorMixin, SuggestingEstimator)
         Parameters
         ----------
         X : array-like, DataFrame, sparse matrix or Tensor of n rows
-        y : array-like of shape (n,)
+        y : array-like of shape (n,) or (n, 1)
             Labels, some of them wrong.
         X_val, y_val : array-like of n_val rows, default=None
             Rows whose labels are trusted, for "validation_influence" and "further_training".  A
@@ -266,7 +267,7 @@ class NoisyLabelDetector(JudgesNewRows, MetaEstimatorMixin, SuggestingEstimator)
         elif hasattr(self, "estimator_"):
             del self.estimator_  # of an earlier fit
         remember_features(self, X)
-        self._learned = X, np.asarray(data.y)
+        self._learned = X, np.ravel(data.y)
         self.__dict__.pop("review_table_", None)  # of an earlier fit
         return self
 

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from influencekit.applications._fitting import (
     check_estimator,
-    check_labeled,
+    checked_labels,
     inherit_tags,
     remember_features,
     with_rows,
@@ -27,9 +27,8 @@ from influencekit.applications._values import (
 )
 from influencekit.base import BaseAttributor
 from influencekit.data._inputs import check_sample_weight
-from influencekit.data._targets import one_column
 from influencekit.groups._group_attributor import GroupAttributor
-from influencekit.training.estimator._rows import take_rows
+from influencekit.training.estimator._rows import count_rows, take_rows
 from influencekit.utils._random import draw_seed
 from influencekit.utils._torch import with_gradients
 from influencekit.utils.validation import (
@@ -61,9 +60,11 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
         Gives the values.  An attributor is fitted in cross-validation: a row's value is its mean
         score for examples of the folds that it was not in.  The value of a NoisyLabelDetector
         (its own estimator counts) is minus the label score.  None is
-        ``InfluenceFunction("ekfac")``, for trees ``TreeInfluence()``, with ``output="margin"``
-        for classifiers.  A GroupAttributor groups all rows once, by a fit on them; its groups
-        are kept or left out whole, see Notes.
+        ``InfluenceFunction("ekfac")``, averaged along the run
+        (:class:`~influencekit.RunAverage`) of a net with
+        :class:`~influencekit.training.KeepCheckpoints`; for trees ``TreeInfluence()``; with
+        ``output="margin"`` for classifiers.  A GroupAttributor groups all rows once, by a fit on
+        them; its groups are kept or left out whole, see Notes.
     fraction : float in (0, 1), default=0.25
         Share of rows to leave out.
     strategy : {"lowest", "harmful", "weakest", "random"}, default="lowest"
@@ -164,16 +165,14 @@ class DatasetPruner(MetaEstimatorMixin, SuggestingEstimator):
             check_estimator(self.estimator)
         if not isinstance(self.attributor, NoisyLabelDetector):
             check_attributor(self.attributor, "DatasetPruner")
-        X, y = with_rows(X), one_column(with_rows(y))
-        n = check_labeled(X, y)
+        X = with_rows(X)
+        classifier = hasattr(self.estimator, "fit") and is_classifier(self.estimator)
+        y, n = checked_labels(X, y, classifier), count_rows(X)
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, n)
         rng = check_random_state(self.random_state)
         self.values_ = self._values(X, y, n, rng, sample_weight)
-        stratified = (
-            self.stratify and hasattr(self.estimator, "fit") and is_classifier(self.estimator)
-        )
-        strata = np.asarray(y) if stratified else np.zeros(n)
+        strata = np.asarray(y) if self.stratify and classifier else np.zeros(n)
         self._classes = np.unique(strata, return_inverse=True)[1]
         self._tie_breaker = rng.rand(n)
         if self._groups is not None:

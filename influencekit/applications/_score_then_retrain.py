@@ -13,7 +13,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.pipeline import Pipeline
 from skorch import NeuralNet
 
-from influencekit.applications._fitting import check_labeled, refuse_diverged
+from influencekit.applications._fitting import checked_labels, refuse_diverged
 from influencekit.applications._look_ahead import mean_loss_gradient
 from influencekit.data._examples import make_examples
 from influencekit.data._targets import one_column
@@ -126,8 +126,8 @@ def score_then_retrain(
     """
     _check(horizon, keep, curvature)
     check_on_nan(on_nan)
-    y, y_val = one_column(y), one_column(y_val)
-    check_labeled(X, y)
+    classifier = is_classifier(estimator)
+    y, y_val = checked_labels(X, y, classifier), one_column(y_val)
     net = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
     if not isinstance(net, NeuralNet):
         raise TypeError(
@@ -143,7 +143,7 @@ def score_then_retrain(
     values = _values(first, (X, y), (X_val, y_val), curvature, horizon, verbose)
     _refuse_values(values)
     learned = np.unique(np.concatenate(trajectory.batches))
-    groups = np.asarray(y) if stratify and is_classifier(estimator) else np.zeros(len(values))
+    groups = np.asarray(y) if stratify and classifier else np.zeros(len(values))
     rows = _best(values, learned, keep, groups)
     X_kept = take_rows(X, rows)
     second = _fit(clone(estimator), X_kept, take_rows(y, rows), seed)

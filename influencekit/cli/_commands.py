@@ -5,42 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from influencekit.base import BaseAttributor
-from influencekit.cli._files import Rows, check_folder, check_written, read_rows, write_table
-from influencekit.cli._models import attributor_of, load_model
+from influencekit._top_k import top_frame
+from influencekit.cli._files import check_folder, check_written, write_table
+from influencekit.cli._index import estimate, index
+from influencekit.cli._jobs import Job
+from influencekit.data.slices._row_slices import RowSlices
 from influencekit.metrics._lds import linear_datamodeling_score
 from influencekit.report._report import AttributionReport
 from influencekit.training.subsets._retrain import retrain_on_subsets
 from influencekit.utils._optional import import_optional
 
-__all__ = ["lds", "query", "report"]
-
-
-class Job:
-    """The model, the data and the unfitted attributor that the options name.
-
-    Parameters
-    ----------
-    options : argparse.Namespace
-    """
-
-    def __init__(self, options: argparse.Namespace):
-        self.attributor = attributor_of(options.method, options.set, options.verbose)
-        self.model = load_model(options.model, options.trust)
-        self.train = self._rows(options.train, options.target, "--train")
-        self.queries = self._rows(options.queries, options.target, "--queries")
-        if self.train.y is None:
-            raise ValueError("--target: name the column with the targets of the training rows.")
-
-    def _rows(self, path: str, target: str | None, argument: str) -> Rows:
-        rows = read_rows(path, target, argument)
-        if hasattr(self.model, "feature_names_in_") or not hasattr(rows.X, "to_numpy"):
-            return rows
-        return rows._replace(X=rows.X.to_numpy())  # the model was fitted without names
-
-    def fitted(self) -> BaseAttributor:
-        """The attributor, fitted."""
-        return self.attributor.fit(self.model, *self.train)
+__all__ = ["estimate", "index", "lds", "query", "report"]
 
 
 def query(options: argparse.Namespace) -> None:
@@ -54,13 +29,12 @@ def query(options: argparse.Namespace) -> None:
     check_written(options.to)
     job = Job(options)
     attributor = job.fitted()
-    sides = {"proponent": False, "opponent": True}
-    tables = [
-        attributor.top_k(*job.queries, k=options.k, opponents=opponents, as_frame=True).assign(
-            side=side
-        )
-        for side, opponents in sides.items()
-    ]
+    names = getattr(job.queries.X, "index", None)
+    sides, tables = {"proponent": False, "opponent": True}, []
+    for side, opponents in sides.items():
+        rows, scores = attributor.top_k(*job.queries, k=options.k, opponents=opponents)
+        table = top_frame(rows, scores, names, attributor.train_index_, *job.shown)
+        tables.append(table.assign(side=side))
     found = pd.concat(tables).sort_values("query", kind="stable")
     first = ["query", "side", "rank", "row", "score"]
     write_table(found[[*first, *(c for c in found.columns if c not in first)]], options.to)
@@ -78,8 +52,8 @@ def report(options: argparse.Namespace) -> None:
     page = AttributionReport.from_attributor(
         job.fitted(),
         *job.queries,
-        X_train=job.train.X,
-        y_train=job.train.y,
+        X_train=job.shown[0],
+        y_train=job.shown[1],
         n_shown=options.n_shown,
         k=options.k,
     )
@@ -94,12 +68,17 @@ def lds(options: argparse.Namespace) -> None:
     options : argparse.Namespace
     """
     job = Job(options)
+    X, y = job.train
+    if isinstance(X, RowSlices):
+        raise ValueError("--train: got a folder, but lds trains on rows in memory; name a file.")
     attributor = job.fitted()  # refusals come before the trainings
     scores = attributor.score(*job.queries)
     truth = retrain_on_subsets(
         job.model,
-        *job.train,
-        *job.queries,
+        X,
+        y,
+        job.queries.X,
+        job.queries.y,
         n_subsets=options.n_subsets,
         n_repeats=options.n_repeats,
         cache_dir=options.cache,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from influencekit.data.slices._open import open_slices
+from influencekit.data.slices._row_slices import RowSlices
 from influencekit.utils._optional import import_optional
 
-__all__ = ["Rows", "check_folder", "check_written", "read_rows", "write_table"]
+__all__ = ["Rows", "check_folder", "check_written", "read_rows", "without_names", "write_table"]
 
 #: How files are told apart, and what pandas calls their readers.
 READERS = {".csv": "read_csv", ".parquet": "read_parquet", ".jsonl": "read_json"}
@@ -21,7 +24,7 @@ class Rows(NamedTuple):
 
     Attributes
     ----------
-    X : DataFrame or ndarray
+    X : DataFrame, ndarray or RowSlices
     y : Series, ndarray or None
     """
 
@@ -29,22 +32,25 @@ class Rows(NamedTuple):
     y: Any
 
 
-def read_rows(path: str, target: str | None, argument: str) -> Rows:
+def read_rows(path: str, target: str | None, argument: str, stream: bool = False) -> Rows:
     """Read examples and targets.
 
     Parameters
     ----------
     path : str
-        A ``.csv``, ``.parquet`` or ``.jsonl`` table, or an ``.npz`` file with arrays ``X`` and,
-        where there are targets, ``y``.
+        A ``.csv``, ``.parquet`` or ``.jsonl`` table; an ``.npz`` file with arrays ``X`` and,
+        where there are targets, ``y``; or a folder, see :func:`open_slices`.
     target : str or None
         Column with the targets; not needed for ``.npz``.
     argument : str
         Option that named the file, for messages.
+    stream : bool, default=False
+        Read ``.parquet`` files a slice at a time, as folders are.
 
     Returns
     -------
     Rows
+        X are slices, and y is None, where it is read a slice at a time.
 
     Raises
     ------
@@ -52,6 +58,8 @@ def read_rows(path: str, target: str | None, argument: str) -> Rows:
         If the file does not exist, is of another kind, or has no such column.
     """
     file = Path(path)
+    if file.is_dir() or (stream and file.suffix == ".parquet" and file.is_file()):
+        return Rows(open_slices(file, target=target), None)
     if not file.is_file():
         raise ValueError(f"{argument}: there is no file {path!r}.")
     if file.suffix == ".npz":
@@ -59,7 +67,7 @@ def read_rows(path: str, target: str | None, argument: str) -> Rows:
     if file.suffix not in READERS:
         raise ValueError(
             f"{argument}: got {file.name!r}; accepted are files that end in "
-            f"{', '.join(READERS)} or .npz."
+            f"{', '.join(READERS)} or .npz, and folders."
         )
     table = _read_table(file)
     if target is None:
@@ -68,6 +76,24 @@ def read_rows(path: str, target: str | None, argument: str) -> Rows:
         names = ", ".join(map(str, table.columns[:20]))
         raise ValueError(f"--target: {file.name} has no column {target!r}; it has {names}.")
     return Rows(table.drop(columns=target), table[target])
+
+
+def without_names(rows: Rows) -> Rows:
+    """The same rows as arrays, for models that were fitted without names."""
+    if isinstance(rows.X, RowSlices):
+        return rows._replace(X=_Unnamed(rows.X))
+    return rows._replace(X=rows.X.to_numpy()) if hasattr(rows.X, "to_numpy") else rows
+
+
+class _Unnamed(RowSlices):
+    """Slices of arrays in the place of slices of DataFrames."""
+
+    def __init__(self, rows: RowSlices):
+        self.rows = rows
+
+    def slices(self, start: int = 0) -> Iterator[tuple[Any, Any]]:
+        for X, y in self.rows.slices(start):
+            yield X.to_numpy() if hasattr(X, "to_numpy") else X, y
 
 
 def _read_table(file: Path) -> Any:

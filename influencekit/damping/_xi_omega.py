@@ -9,7 +9,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from influencekit.curvature._spectrum import CoordinatePath, DampingPath
+from influencekit.curvature._spectrum import CoordinatePath, CoordinateSpectrum, DampingPath
+from influencekit.curvature.exact._unheld import UnheldSpectrum
 from influencekit.training.subsets._subset_outputs import SubsetOutputs
 
 __all__ = ["XiOmega", "xi_omega"]
@@ -103,7 +104,7 @@ def _checked(path: DampingPath) -> CoordinatePath:
     if not isinstance(path, CoordinatePath):
         raise TypeError(f"path: got {type(path).__name__}; {NEEDS}.")
     spectrum, weights = path.spectrum, path.train_weights
-    train, data = spectrum.train_coordinates.double(), spectrum.data_eigenvalues
+    train, data = _train_coordinates(spectrum).double(), spectrum.data_eigenvalues
     penalty = spectrum.eigenvalues - data
     # Cᵀ diag(w) C - diag(d)
     difference = train.mT @ (train * weights[:, None]) - torch.diag(data)
@@ -112,6 +113,11 @@ def _checked(path: DampingPath) -> CoordinatePath:
     if differs or float(weights.max() - weights.min()) > CLOSE * float(weights.max()):
         raise ValueError(f"path: its curvature is not that of the scored gradients alone; {NEEDS}.")
     return path
+
+
+def _train_coordinates(spectrum: CoordinateSpectrum) -> Tensor:
+    held = not isinstance(spectrum, UnheldSpectrum)
+    return spectrum.train_coordinates if held else spectrum.coordinates(spectrum.problem.train)
 
 
 def _covariances(path: CoordinatePath, subset_outputs: SubsetOutputs) -> Tensor:
@@ -148,7 +154,7 @@ def _omega(path: CoordinatePath, q: Tensor, dampings: Tensor) -> NDArray:
     data = spectrum.data_eigenvalues[kept].cpu()
     roots = (n * data).sqrt()
     # U = C / √(n d); b = C c = U √(n d) c
-    left = spectrum.train_coordinates[:, kept].cpu().double() / roots
+    left = _train_coordinates(spectrum)[:, kept].cpu().double() / roots
     b, own = path.query_coordinates[:, kept].cpu() * roots, q @ left
     # what of q lies outside U sees λ alone
     outside = (q.square().sum(1) - own.square().sum(1)).clamp_min(0.0)

@@ -13,7 +13,6 @@ from torch import Tensor
 from influencekit.data._inputs import (
     check_same_length,
     check_sample_weight,
-    open_inputs,
     row_labels,
     uses_matrix,
 )
@@ -37,6 +36,8 @@ from influencekit.data._targets import (
 )
 from influencekit.data._text_rows import check_padding, text_rows
 from influencekit.data._which_output import settle_output
+from influencekit.data.slices._row_slices import read_once
+from influencekit.data.slices._source import open_source
 from influencekit.exceptions import UnsupportedModelError
 from influencekit.models._task import Task, TaskList
 from influencekit.models.snapshot._trial import try_task
@@ -143,6 +144,20 @@ class Examples:
             weights = weights[torch.as_tensor(positions, device=weights.device)]
         return Examples(self.source, self.placement, targets, index, inner, weights)
 
+    def gathered(self) -> Examples:
+        """The same examples with a source of their own, which holds no others.
+
+        Returns
+        -------
+        examples : Examples
+            Unchanged if they are items of a Dataset.
+        """
+        rows = slice(0, len(self.source)) if self.rows is None else self.rows
+        source = self.source.gathered(rows)
+        if source is None:
+            return self
+        return Examples(source, self.placement, self.targets, self.index, None, self.weights)
+
     def with_targets(self, targets: Tensor) -> Examples:
         """Return the same inputs with other, already encoded targets.
 
@@ -231,7 +246,7 @@ def make_examples(
     X = X.tocsr() if hasattr(X, "tocsr") else X  # scipy's dok matrices look like dicts
     if task.collate_fn is not None:
         X, y = text_rows(task, X, y, name, y_name)
-    source = open_inputs(task, X, name, y if learned else None)
+    source, y = open_source(task, X, y, name, y_name, learned)
     y = targets_of(task, source, y, require_y, name, y_name)
     targets = None if y is None else _encode(task, source, y, name, y_name)
     placement = Placement(task.device, task.input_dtype, all_float=uses_matrix(task))
@@ -333,6 +348,10 @@ class ExamplesList(tuple):
         """
         return ExamplesList(examples.take(rows) for examples in self)
 
+    def gathered(self) -> ExamplesList:
+        """The same examples alone, for every model; see :meth:`Examples.gathered`."""
+        return ExamplesList(examples.gathered() for examples in self)
+
 
 def open_examples(task: Any, X: Any, y: Any = None, **options: Any) -> Any:
     """Read data as the examples of one model, or of each of several.
@@ -356,6 +375,7 @@ def open_examples(task: Any, X: Any, y: Any = None, **options: Any) -> Any:
         return make_examples(task, X, y, **options)
     if isinstance(X, ExamplesList):
         return X
+    X = read_once(X, name)
     if isinstance(X, Examples):
         raise TypeError(f"{name}: got Examples of one model, but there are {len(task)} models.")
     return ExamplesList(make_examples(t, X, y, **options) for t in task)

@@ -14,7 +14,7 @@ from influencekit.exceptions import InfluenceKitWarning, warn_user
 from influencekit.utils._long_work import chunks
 from influencekit.utils._random import MAX_SEED, seeds_set
 
-__all__ = ["EvenCollation", "draws_random_numbers"]
+__all__ = ["EvenCollation", "draws_random_numbers", "same_batches"]
 
 #: Examples collated at once while the longest are looked for.
 _CHUNK = 256
@@ -137,7 +137,7 @@ def draws_random_numbers(collate_fn: Callable, items: list, name: str) -> bool:
             return _collated(collate_fn, items, name)
 
     first = batch(0)
-    if not _same(first, batch(0)):
+    if not same_batches(first, batch(0)):
         raise ValueError(
             f"{name}: its collate_fn ({_name(collate_fn)}) gives other batches each "
             "time, though the generators of torch, numpy and Python were seeded alike; "
@@ -146,7 +146,7 @@ def draws_random_numbers(collate_fn: Callable, items: list, name: str) -> bool:
         )
     # a short text may by chance be masked alike several times
     others = range(1, 1 + max(1, _TRIED // len(items)))
-    return not all(_same(first, batch(seed)) for seed in others)
+    return not all(same_batches(first, batch(seed)) for seed in others)
 
 
 def _collated(collate_fn: Callable, items: list, name: str) -> Any:
@@ -201,7 +201,7 @@ def _joined(parts: Sequence[Any]) -> Any:
     return [item for part in parts for item in part] if isinstance(first, list) else first
 
 
-def _same(one: Any, other: Any) -> bool:
+def same_batches(one: Any, other: Any) -> bool:
     """Whether two batches are equal."""
     mine, theirs = list(leaves(one)), list(leaves(other))
     return len(mine) == len(theirs) and all(
@@ -210,8 +210,9 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return a.shape == b.shape and bool((a == b).all())
     if hasattr(a, "shape"):
-        return np.array_equal(a, b)
+        mine, theirs = (x if isinstance(x, Tensor) else np.asarray(x) for x in (a, b))
+        if mine.shape != theirs.shape:
+            return False
+        return bool(((mine == theirs) | ((mine != mine) & (theirs != theirs))).all())  # NaN is NaN
     return True  # text and other objects do not become inputs

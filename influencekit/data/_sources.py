@@ -133,6 +133,8 @@ class Source(ABC):
 
     #: The arrays that rows are read from, where there are any.
     tree: Any = None
+    #: Digest of all values, where one pass over them was made already.
+    digest: str | None = None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -141,6 +143,10 @@ class Source(ABC):
     @abstractmethod
     def read(self, rows: Rows) -> Any:
         """Inputs at the given positions: a tensor, or a tuple or dict of tensors."""
+
+    def gathered(self, rows: Rows) -> Source | None:  # noqa: ARG002  for those that can
+        """A source of these rows alone, in memory; None if rows are read one by one."""
+        return None
 
 
 class ArraySource(Source):
@@ -169,6 +175,16 @@ class ArraySource(Source):
         if isinstance(self.tree, (Mapping, tuple)):
             return map_tree(lambda leaf, _: _rows_of(leaf, rows), self.tree)
         return _rows_of(self.tree, rows)
+
+    def gathered(self, rows: Rows) -> ArraySource:
+        return ArraySource(map_tree(lambda leaf, _: leaf[_run(rows)], self.tree))
+
+
+def _run(rows: Rows) -> Rows:
+    """Consecutive positions as a slice, of which arrays give views and files give pages."""
+    if not isinstance(rows, np.ndarray) or not len(rows) or (np.diff(rows) != 1).any():
+        return rows
+    return slice(int(rows[0]), int(rows[-1]) + 1)
 
 
 def to_tensor(block: Any) -> Tensor:

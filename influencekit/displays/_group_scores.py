@@ -27,6 +27,8 @@ class GroupScoresDisplay:
         Standard errors of ``measured``.
     label : str, default="score"
         Label of the axis.
+    sizes : array-like of int of shape (n_groups,), default=None
+        Rows of each group, written behind its name.
 
     Attributes
     ----------
@@ -51,17 +53,18 @@ class GroupScoresDisplay:
         measured: ArrayLike | None = None,
         measured_se: ArrayLike | None = None,
         label: str = "score",
+        sizes: ArrayLike | None = None,
     ):
         self.scores = np.asarray(scores, dtype=np.float64).reshape(-1)
         self.names = np.asarray(names, dtype=object)
         self.measured, self.measured_se = measured, measured_se
-        self.label = label
+        self.label, self.sizes = label, sizes
         if self.names.shape != self.scores.shape:
             raise ValueError(
                 f"names: got {len(self.names)} for {len(self.scores)} scores; accepted is one "
                 f"name for each score."
             )
-        for name in ("measured", "measured_se"):
+        for name in ("measured", "measured_se", "sizes"):
             values = getattr(self, name)
             if values is not None and np.shape(values) != self.scores.shape:
                 raise ValueError(
@@ -121,7 +124,8 @@ class GroupScoresDisplay:
         if chosen.property is not None:
             (name,) = named_properties(chosen.property)
             label = f"predicted fall of {name} without the group"
-        display = cls(scores, chosen.group_names_, measured, measured_se, label)
+        names, sizes = chosen.group_names_, chosen.group_sizes_
+        display = cls(scores, names, measured, measured_se, label, sizes)
         return display.plot(ax=ax, **options)
 
     @classmethod
@@ -184,12 +188,19 @@ class GroupScoresDisplay:
         if self.measured is not None:
             self._draw_measured(ax, places)
         ax.axvline(0, color=neutral_color(), lw=0.8)
-        ax.set_yticks(places, [literal(name) for name in self.names[self.order_]])
+        ax.set_yticks(places, [literal(name) for name in self._names_and_sizes()])
         ax.invert_yaxis()
         ax.set_xlabel(literal(self.label))
         if n < len(self.scores):
             ax.set_title(f"the {n} largest of {len(self.scores)} groups", fontsize="medium")
         return self
+
+    def _names_and_sizes(self) -> list[str]:
+        names = [str(name) for name in self.names[self.order_]]
+        if self.sizes is None:
+            return names
+        sizes = np.asarray(self.sizes)[self.order_]
+        return [f"{name} ({size:,} rows)" for name, size in zip(names, sizes, strict=True)]
 
     def _draw_measured(self, ax: Any, places: Any) -> None:
         found = np.asarray(self.measured, dtype=np.float64)[self.order_]

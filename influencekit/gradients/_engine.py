@@ -28,6 +28,9 @@ from influencekit.utils.validation import present
 
 __all__ = ["GradientEngine"]
 
+#: Bytes of a batch, where ``max_memory`` has more room, and of its largest tensor.
+_BATCH_BYTES, _TENSOR_BYTES = 2**27, 2**25
+
 
 class GradientEngine:
     """Per-example gradients of a task, kept as factors if layers allow it.
@@ -118,14 +121,20 @@ class GradientEngine:
             return found, self.batch_size or size
         batch = next(examples.batches(1))
         found = self.features(examples, batch, cotangent, keep_factors, len(examples) == 1)
-        return found, self.size_of_batch(examples, found.nbytes)
+        largest = max(t.nbytes for block in found.blocks.values() for t in block.tensors)
+        return found, self.size_of_batch(examples, found.nbytes, largest)
 
-    def size_of_batch(self, examples: Examples, nbytes: int) -> int:
-        """Number of examples in a batch, as given or from the bytes of one example's gradients."""
+    def size_of_batch(self, examples: Examples, nbytes: int, largest: int = 1) -> int:
+        """Number of examples in a batch, as given or from the bytes of one example's gradients.
+
+        ``largest`` are the bytes of one example in the largest tensor: tensors of more than 32 MB
+        get new memory from the system each time, which costs more than what a batch saves.
+        """
         if self.batch_size is not None:
             return self.batch_size
         each = nbytes + self.layout(examples).activation_bytes * 2
-        return int(min(4096, max(1, min(2**26, self.max_memory // 8) // max(1, each))))
+        room = min(_BATCH_BYTES, self.max_memory // 8) // max(1, each)
+        return int(min(4096, max(1, min(room, _TENSOR_BYTES // max(1, largest)))))
 
     def features(
         self,

@@ -18,6 +18,9 @@ from influencekit.utils._long_work import chunks
 __all__ = ["GradientFeatures", "cat_blocks"]
 
 _TILE = 1024  # rows per tile of dot products, so that casts and products stay in cache
+_PAIRS = 2**18  # of rows, whose products are few enough for one tile where nothing is cast
+_COVARIANCE_BYTES = 2**25  # of dense rows whose outer products are added at a time
+_PANEL = 256  # columns of a symmetric product that are computed at a time
 
 
 class GradientFeatures:
@@ -162,9 +165,10 @@ class GradientFeatures:
                 own = out[row_slice(rows, self.rows_per_example)]
                 left.add_dot(right, own, self.workspace, route)
         rest = other.with_blocks({k: b for k, b in other.blocks.items() if k not in dense})
+        size = _TILE if self.dtype != products else max(_TILE, _PAIRS // max(1, other.n_rows))
         for columns in other._tiles():
             some = rest[columns].to(products) if rest.blocks else rest
-            for rows in self._tiles() if rest.blocks else ():
+            for rows in self._tiles(size) if rest.blocks else ():
                 self._dot_tile(rows, columns, some, out, products, route)
 
     def mixed(self, dense: Collection[str], dtype: torch.dtype) -> GradientFeatures:
@@ -207,7 +211,10 @@ class GradientFeatures:
 
     def materialize(self, dtype: torch.dtype | None = None, out: Tensor | None = None) -> Tensor:
         """Dense gradients (n_rows, n_parameters), written to ``out`` if given."""
-        out = self.zeros(self.n_parameters, dtype) if out is None else out
+        if out is None:
+            whole = sum(block.spec.width for block in self.blocks.values()) == self.n_parameters
+            like = torch.empty(0, dtype=dtype or self.dtype, device=self.device)
+            out = (like.new_empty if whole else like.new_zeros)(self.n_rows, self.n_parameters)
         for block in self.blocks.values():
             for part in chunks(self.n_examples, block.dense_bytes, self.workspace):
                 rows = out[row_slice(part, self.rows_per_example)]
@@ -307,15 +314,14 @@ class GradientFeatures:
             self.to(out.dtype).add_by_blocks(weights, out)
             return
         each = 2 * r * self.n_parameters * out.element_size()
-        for part in chunks(self.n_examples, each, self.workspace):
+        for part in chunks(self.n_examples, each, min(self.workspace, _COVARIANCE_BYTES)):
             own = None if weights is None else weights[row_slice(part, r)].to(out.dtype)
             if r > 1:
                 self[part].to(out.dtype).add_by_blocks(own, out)
             else:
                 dense = self[part].materialize(out.dtype)
                 left = dense.T if own is None else dense.T * own
-                # Σ_rows w g gᵀ
-                torch.addmm(out, left, dense, out=out)
+                _add_symmetric(left, dense, out)
 
     def add_by_blocks(self, weights: Tensor | None, out: Tensor) -> None:
         """Add ``Σ_rows w g gᵀ`` to ``out`` (p, p), pair of blocks by pair of blocks."""
@@ -350,6 +356,15 @@ class GradientFeatures:
             return first
         blocks = {name: cat_blocks([f.blocks[name] for f in features]) for name in first.blocks}
         return first.like(blocks, sum(f.n_examples for f in features))
+
+
+def _add_symmetric(left: Tensor, right: Tensor, out: Tensor) -> None:
+    """Add the product ``left @ right``, which is symmetric, to ``out`` (p, p)."""
+    for columns in chunks(len(out), 1, max(_PANEL, len(out) // 8)):
+        # Σ_rows w g gᵀ on and above the diagonal, and its transpose below
+        panel = left[: columns.stop] @ right[:, columns]
+        out[: columns.stop, columns] += panel
+        out[columns, : columns.start] += panel[: columns.start].mT
 
 
 def cat_blocks(blocks: list[Block]) -> Block:

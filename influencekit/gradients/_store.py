@@ -21,8 +21,8 @@ __all__ = ["FeatureStore", "disk_room", "on_disk", "pieces", "rows_of"]
 
 #: Prefix of the names of temporary folders.
 SPILLED = "influencekit-spilled-"
-#: Number of examples, or bytes, of one piece of gradients in memory.
-_PIECE, _PIECE_BYTES = 4_096, 2**26
+#: Number of examples, or bytes, from which a piece of gradients in memory is not joined to others.
+_PIECE, _PIECE_BYTES = 4_096, 2**24
 
 
 def disk_room() -> int:

@@ -22,7 +22,7 @@ from influencekit.index._build_folder import built, check_held
 from influencekit.index._contents import Contents, inner_folder, read_contents
 from influencekit.index._coordinates import Coordinates
 from influencekit.index._fitted_index import FittedIndex
-from influencekit.index._refresh import RefreshedIndex
+from influencekit.index._index_estimate import EstimatedIndex
 from influencekit.index._shards import DTYPES
 from influencekit.index.files._fingerprints import check_models
 from influencekit.models._task import Task, TaskList
@@ -37,7 +37,7 @@ def _has_damping(index: AttributionIndex) -> bool:
     return index.fitted_[0].coordinates.has_damping
 
 
-class AttributionIndex(RefreshedIndex):
+class AttributionIndex(EstimatedIndex):
     """An attributor whose training side lives in a folder, and is queried without the data.
 
     Every training row becomes a row of numbers in a memory-mapped file; a score is the product of
@@ -67,6 +67,10 @@ class AttributionIndex(RefreshedIndex):
     max_memory : int, str or None, default=None
         Bytes that a shard's work may take, or a text such as "2GB"; None is half of the free
         memory. The attributor has its own.
+    n_jobs : int or None, default=None
+        Workers that write shards; :func:`joblib.parallel_config` sets their kind: processes
+        ("loky"), "threading", or a cluster ("dask") that shares the folder. The bytes are the
+        same whoever writes them, and a shard whose worker was killed is written by another.
     random_state : int or None, default=None
         Seed of the projection of GradDot, GradCos and TracIn.
     verbose : int, default=0
@@ -129,6 +133,7 @@ class AttributionIndex(RefreshedIndex):
         "projection_dim": [Interval(Integral, 1, None, closed="left"), None],
         "projection": [StrOptions({"auto", *PROJECTIONS})],
         "max_memory": [Interval(Integral, 1, None, closed="left"), str, None],
+        "n_jobs": [Integral, None],
         "random_state": [Integral, None],
         "verbose": ["verbose"],
     }
@@ -146,6 +151,7 @@ class AttributionIndex(RefreshedIndex):
         projection_dim: int | None = None,
         projection: str = "auto",
         max_memory: int | str | None = None,
+        n_jobs: int | None = None,
         random_state: int | None = None,
         verbose: int = 0,
     ):
@@ -157,6 +163,7 @@ class AttributionIndex(RefreshedIndex):
         self.projection_dim = projection_dim
         self.projection = projection
         self.max_memory = max_memory
+        self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
 
@@ -182,6 +189,8 @@ class AttributionIndex(RefreshedIndex):
         ------
         FileExistsError
             If the folder holds something else, such as an index of other data or settings.
+        LostWorkersError
+            If all workers, or their scheduler, are lost. The same call then goes on.
         """
         validate_parameters(self)
         check_held(self.attributor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,14 @@ from influencekit.models.losses._base import class_positions
 from influencekit.utils._archives import DamagedFile
 from influencekit.utils._files import check_writable
 from influencekit.utils._long_work import chunks, progress
+from influencekit.utils._parallel import in_parallel
 from influencekit.utils.validation import present
 
 __all__ = [
     "Plan",
     "build_key",
     "build_shards",
+    "is_whole",
     "learn",
     "projection_options",
     "read_map",
@@ -142,7 +145,7 @@ def _sample(known: Any, plan: Plan, n_rows: int | None) -> Any:
         if n_rows is None or n_rows >= len(own):
             found.append(own)
             continue
-        some = own.take(np.linspace(0, len(own) - 1, n_rows).astype(np.int64))
+        some = own.take(np.linspace(0, len(own) - 1, n_rows).astype(np.int64)).gathered()
         if task.penalty_kind == "sum":  # which counts against the weight of all rows
             ones = torch.ones(len(some), dtype=torch.float64, device=own.placement.device)
             given = ones if some.weights is None else some.weights
@@ -207,8 +210,11 @@ def build_shards(
     plan: Plan,
     settings: dict[str, Any],
     prefix: str = "",
+    part: tuple[int, int] = (0, 1),
 ) -> list[dict[str, Any]]:
     """Write the shards that are not there yet.
+
+    Which rows a shard has depends on the settings alone, so all who write it write the same bytes.
 
     Parameters
     ----------
@@ -216,30 +222,62 @@ def build_shards(
     coordinates : Coordinates
     plan : Plan
     settings : dict
-        ``dtype``, ``rows`` of a shard and ``verbose``.
+        ``dtype``, ``rows`` of a shard, ``n_jobs`` and ``verbose``.
     prefix : str, default=""
         Begins the names of the shards.
+    part : tuple of int, default=(0, 1)
+        i and k: of the shards numbered 0, 1, ..., write those with number % k == i.
 
     Returns
     -------
     list of dict
-        What a manifest says of the shards.
+        What a manifest says of all shards.
     """
-    n, dtype = plan.train.n_examples, settings["dtype"]
-    slices, entries = list(chunks(n, 1, settings["rows"])), []
-    bar = progress(enumerate(slices), "shards", settings["verbose"], total=len(slices))
-    for number, rows in bar:
-        name = f"{prefix}{number:06d}"
-        n_own = rows.stop - rows.start
-        entry = described(name, n_own, coordinates.dim, coordinates.n_blocks, dtype)
-        if not _is_whole(folder, entry):
-            found, ratios, selves = _computed(coordinates, *plan.of_rows(rows))
-            entry = write_shard(folder, name, found, selves, ratios, dtype)
-        entries.append(entry)
+    folder, (i, k) = folder.resolve(), part  # workers may have another current folder
+    slices = list(chunks(plan.train.n_examples, 1, settings["rows"]))
+    sizes, dtype = (coordinates.dim, coordinates.n_blocks), settings["dtype"]
+    names = [f"{prefix}{number:06d}" for number in range(len(slices))]
+    entries = [
+        described(name, rows.stop - rows.start, *sizes, dtype)
+        for name, rows in zip(names, slices, strict=True)
+    ]
+    own = [number for number in range(len(slices)) if number % k == i]
+    missing = [number for number in own if not is_whole(folder, entries[number])]
+    sent = [partial(_sent, names[number], plan, slices[number]) for number in missing]
+    shared = {"folder": folder, "coordinates": coordinates, "dtype": dtype}
+    with progress(None, "shards", settings["verbose"], total=len(own)) as bar:
+        bar.update(len(own) - len(missing))
+        for position, _ in in_parallel(_make, sent, settings["n_jobs"], **shared):
+            _check_shared(folder, entries[missing[position]])
+            bar.update(1)
     return entries
 
 
-def _is_whole(folder: Path, entry: dict[str, Any]) -> bool:
+def _sent(name: str, plan: Plan, rows: slice) -> tuple[str, Any, list[np.ndarray]]:
+    """What a worker needs to make a shard."""
+    examples, learned = plan.of_rows(rows)
+    held = all(own.source.tree is not None for own in each(examples))
+    return name, examples.gathered() if held else examples, learned
+
+
+def _make(item: tuple, folder: Path, coordinates: Coordinates, dtype: str) -> None:
+    """Write one shard."""
+    name, examples, learned = item
+    found, ratios, selves = _computed(coordinates, examples.gathered(), learned)
+    write_shard(folder, name, found, selves, ratios, dtype)
+
+
+def _check_shared(folder: Path, entry: dict[str, Any]) -> None:
+    """Refuse workers that write to a disk of their own."""
+    if not is_whole(folder, entry):
+        raise FileNotFoundError(
+            f"folder: a worker wrote {entry['coordinates']['file']!r}, which is not in "
+            f"{str(folder)!r} here; accepted is a folder that all workers share."
+        )
+
+
+def is_whole(folder: Path, entry: dict[str, Any]) -> bool:
+    """Whether the files of a shard are there."""
     try:
         return all(len(map_array(folder, part)) >= 0 for part in entry.values())
     except DamagedFile:
@@ -270,8 +308,9 @@ def rounding(coordinates: Coordinates, plan: Plan, dtype: str) -> dict[str, Any]
     n = plan.train.n_examples
     asked = np.unique(np.linspace(0, n - 1, min(n, QUERIES)).astype(np.int64))
     sampled = np.unique(np.linspace(0, n - 1, min(n, ROWS)).astype(np.int64))
-    queries = coordinates.queries(plan.train.take(asked))
-    rows, _ = coordinates.rows(*plan.of_rows(sampled))
+    queries = coordinates.queries(plan.train.take(asked).gathered())
+    some, learned = plan.of_rows(sampled)
+    rows, _ = coordinates.rows(some.gathered(), learned)
     exact = queries @ rows.mT
     stored = queries @ dequantized(*quantized(rows, dtype)).mT
     pairs = [(a, b) for a, b in zip(exact.numpy(), stored.numpy(), strict=True) if np.ptp(a) > 0]

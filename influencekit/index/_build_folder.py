@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from sklearn.base import clone
 
 from influencekit.data._examples import each
@@ -13,6 +14,7 @@ from influencekit.index._build import (
     Plan,
     build_key,
     build_shards,
+    is_whole,
     learn,
     projection_options,
     read_map,
@@ -28,8 +30,10 @@ from influencekit.models._task import Task
 from influencekit.utils._files import check_writable
 from influencekit.utils._long_work import parse_memory
 
-__all__ = ["built", "check_held"]
+__all__ = ["build_part", "built", "check_held", "shard_settings"]
 
+#: Held while the map is made.
+_LOCK = "map.lock"
 #: Settings that decide the bytes of an index.
 DECISIVE = (
     "dtype",
@@ -68,33 +72,66 @@ def built(index: Any, plan: Plan, tasks: Sequence[Task]) -> tuple[Coordinates, C
         contents = read_contents(folder)
         _check_unchanged(contents, folder)
         return coordinates, contents
-    settings = {"dtype": index.dtype, "rows": rows, "verbose": index.verbose}
     contents = Contents(
         dtype=index.dtype,
         dim=coordinates.dim,
         n_blocks=coordinates.n_blocks,
-        shards=build_shards(folder, coordinates, plan, settings),
+        shards=build_shards(folder, coordinates, plan, shard_settings(index, rows)),
         rounding=rounding(coordinates, plan, index.dtype),
         models=model_digests(tasks),
         learned=[] if all(mask.all() for mask in plan.learned) else plan.learned,
         labels=index.train_index_,
     )
     write_contents(folder, contents, index)
+    (folder / _LOCK).unlink(missing_ok=True)
     return coordinates, contents
+
+
+def shard_settings(index: Any, rows: int) -> dict[str, Any]:
+    """How the shards of an index are written."""
+    names = ("dtype", "n_jobs", "verbose")
+    return {"rows": rows, **{name: getattr(index, name) for name in names}}
+
+
+def build_part(index: Any, plan: Plan, tasks: Sequence[Task], part: tuple[int, int]) -> int:
+    """Write some of the shards of an index, beside processes that write the others.
+
+    Parameters
+    ----------
+    index : AttributionIndex
+    plan : Plan
+    tasks : sequence of Task
+    part : tuple of int
+        i and k: every k-th shard from the i-th.
+
+    Returns
+    -------
+    int
+        Shards of the index that are not there yet.
+    """
+    folder = Path(index.folder)
+    check_writable(folder, "folder")
+    coordinates, rows = _map(index, folder, plan, tasks)
+    if (folder / MANIFEST).exists():
+        return 0
+    settings = shard_settings(index, rows)
+    entries = build_shards(folder, coordinates, plan, settings, part=part)
+    return sum(not is_whole(folder, entry) for entry in entries)
 
 
 def _map(index: Any, folder: Path, plan: Plan, tasks: Sequence[Task]) -> tuple[Coordinates, int]:
     """The map in the folder and the rows of a shard, made first if there is none."""
     own, key = inner_folder(folder, "map"), _key(index, tasks, plan)
     if not (own / MANIFEST).exists():
-        if any(path.name != "map" for path in folder.iterdir()):
+        other = any(path.name not in ("map", _LOCK) for path in folder.iterdir())
+        if other and not (own / MANIFEST).exists():  # shards come after the map
             raise FileExistsError(
                 f"folder: {str(folder)!r} holds files of something else; accepted is an empty "
                 f"folder, a new one, or one in which a build was ended."
             )
-        found = learn(index.attributor, plan, index.curvature_rows, projection_options(index))
-        rows = rows_of_shard(index.shard_rows, found.dim, parse_memory(index.max_memory))
-        write_map(own, key, found, tasks, rows)
+        with FileLock(folder / _LOCK):  # one process learns, others wait for what it learned
+            if not (own / MANIFEST).exists():
+                _write_new_map(index, own, key, plan, tasks)
     held, rows, coordinates = read_map(own, tasks)
     if held != key:
         raise FileExistsError(
@@ -102,6 +139,12 @@ def _map(index: Any, folder: Path, plan: Plan, tasks: Sequence[Task]) -> tuple[C
             f"settings. Give another folder, delete it, or open it with AttributionIndex.open."
         )
     return coordinates, rows
+
+
+def _write_new_map(index: Any, own: Path, key: str, plan: Plan, tasks: Sequence[Task]) -> None:
+    found = learn(index.attributor, plan, index.curvature_rows, projection_options(index))
+    rows = rows_of_shard(index.shard_rows, found.dim, parse_memory(index.max_memory))
+    write_map(own, key, found, tasks, rows)
 
 
 def _key(index: Any, tasks: Sequence[Task], plan: Plan) -> str:

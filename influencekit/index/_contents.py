@@ -22,6 +22,8 @@ from influencekit.utils._archives import DamagedFile
 __all__ = ["Contents", "inner_folder", "read_contents", "write_contents"]
 
 FORMAT, VERSION = "influencekit index", 1
+#: Parameters that say nothing of the files.
+_OF_THE_CALL = {"folder", "n_jobs"}
 
 
 @dataclass
@@ -97,7 +99,7 @@ class Contents:
         """Parameters of the index that wrote the folder."""
         tree, arrays = self.saved_settings
         found = Decoder(_state_folder(folder, self.generation), arrays).decode(tree)
-        if not isinstance(found, dict) or set(found) != names - {"folder"}:
+        if not isinstance(found, dict) or set(found) != names - _OF_THE_CALL:
             raise DamagedFile("the manifest of the index does not hold its settings")
         return found
 
@@ -125,7 +127,8 @@ def write_contents(folder: Path, contents: Contents, index: Any) -> None:
     own = _state_folder(folder, contents.generation)
     own.mkdir(exist_ok=True)
     encoder = Encoder(own, ())
-    settings = {k: v for k, v in clone(index).get_params(deep=False).items() if k != "folder"}
+    params = clone(index).get_params(deep=False)
+    settings = {k: v for k, v in params.items() if k not in _OF_THE_CALL}
     tree = encoder.encode(settings, "AttributionIndex")
     manifest = {
         "format": FORMAT,

@@ -24,6 +24,7 @@ from influencekit.index._build import (
     rounding,
     write_map,
 )
+from influencekit.index._build_folder import shard_settings
 from influencekit.index._contents import inner_folder
 from influencekit.index._coordinates import Coordinates
 from influencekit.index._shards import Shard, dequantized
@@ -140,7 +141,7 @@ class RefreshedIndex(ChangedIndex):
         shards = contents.shards
         if kept != "rows":
             size = max(int(entry["coordinates"]["shape"][0]) for entry in shards)
-            settings = {"dtype": contents.dtype, "rows": size, "verbose": self.verbose}
+            settings = {**shard_settings(self, size), "dtype": contents.dtype}
             prefix = f"{model_digests(tasks)[0][:16]}-{generation:06d}-"
             shards = build_shards(folder, kept_map, plan, settings, prefix)
         changed = replace(

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from influencekit.base import BaseAttributor
 from influencekit.data._examples import each, open_examples
 from influencekit.index._build import Plan, build_shards
+from influencekit.index._build_folder import shard_settings
 from influencekit.index._contents import Contents, write_contents
 from influencekit.index.files._fingerprints import data_digest
 from influencekit.index.files._folder import map_array, write_array
@@ -57,7 +58,7 @@ class ChangedIndex(BaseAttributor):
         contents, folder = self.contents_, Path(self.folder)
         labels = _joined_labels(contents.labels, train.index)
         size = max(int(entry["coordinates"]["shape"][0]) for entry in contents.shards)
-        settings = {"dtype": contents.dtype, "rows": size, "verbose": self.verbose}
+        settings = {**shard_settings(self, size), "dtype": contents.dtype}
         # named by what they hold, so that a build that was ended goes on with these rows only
         prefix = f"{data_digest(each(train))[:16]}-{contents.generation + 1:06d}-"
         added = build_shards(folder, self.fitted_[0].coordinates, plan, settings, prefix)

@@ -80,9 +80,10 @@ class LinearFit:
 
     def slopes(self, outputs: np.ndarray) -> np.ndarray:
         """Derivative (n, k) of each row's loss by its outputs."""
-        z = torch.from_numpy(outputs)
-        slope = torch.func.grad(lambda o: self.task.loss(o, self.targets).sum())
-        return slope(z).detach().numpy()
+        z = torch.from_numpy(outputs).detach().requires_grad_(True)
+        with torch.enable_grad():
+            total = self.task.loss(z, self.targets).sum()
+        return torch.autograd.grad(total, z)[0].numpy()
 
     def factors(self, outputs: np.ndarray) -> np.ndarray:
         """Factors (n, k, r) of each row's Hessian by its outputs, ``S_i = L_i L_iᵀ``."""

@@ -23,6 +23,7 @@ from influencekit.report._examples import contents, readable
 from influencekit.report._label_section import check_detector, label_section
 from influencekit.report._path_section import PathSection, averaged_over, path_of, path_section
 from influencekit.report._settings import damping_text, run
+from influencekit.report._slice_table import shown_rows
 from influencekit.report._text import plain, render
 from influencekit.utils._torch import with_gradients
 
@@ -166,6 +167,8 @@ class AttributionReport:
         """
         _check_arguments(attributor, k, lambda_path, title)
         queries = attributor._queries(X_query, y_query)
+        if examples is None:
+            X_train, y_train = shown_rows(X_train, y_train)
         # checks come before slow work
         names = Names(target_names, attributor.task_.classes)
         results, date = evaluate(attributor, evaluation), _date_text(date)

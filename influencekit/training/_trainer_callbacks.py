@@ -1,4 +1,4 @@
-"""Callbacks of the Trainer of the transformers library; the library itself is not imported."""
+"""Callbacks of the Trainers of transformers and of Lightning; neither library is imported."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from influencekit.data._ragged import draws_random_numbers
 from influencekit.exceptions import TrajectoryError
+from influencekit.models.adapters._trainer import is_lightning_trainer
 from influencekit.models.adapters._transformers import trained_module
 from influencekit.training._step_checkpoints import State, StepCheckpoints, check_n
+from influencekit.training._unrecorded import (
+    begin_again,
+    lightning_steps,
+    refuse_unrecorded,
+    refuse_unrecorded_lightning,
+)
 from influencekit.training.trajectory._recorder import TellingSampler, whole_dataset
 from influencekit.training.trajectory._recording import Recording
-from influencekit.training.trajectory._replay import drops_out
 from influencekit.training.trajectory._trajectory import Trajectory
 from influencekit.utils.validation import present
 
@@ -25,12 +31,26 @@ __all__ = ["TrainerCheckpoints", "TrainerRecorder", "trainer_callbacks"]
 
 
 class _TrainerCallback:
-    """What the Trainer asks of a callback: every event that is not written here does nothing."""
+    """What Trainers ask of a callback: every event that is not written here does nothing.
+
+    The transformers library's begins with ``on_train_begin``, Lightning's with ``on_train_start``.
+    """
 
     def __getattr__(self, name: str) -> Callable:
-        if name.startswith("on_"):
+        if name.startswith("on_") or name in ("setup", "teardown", "load_state_dict"):
             return _nothing
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @property
+    def state_key(self) -> str:
+        """Name of the callback in Lightning's checkpoints."""
+        return type(self).__name__
+
+    _legacy_state_key = state_key
+
+    def state_dict(self) -> dict:
+        """Nothing of it goes into Lightning's checkpoints."""
+        return {}
 
 
 def _nothing(*_: Any, **__: Any) -> None:
@@ -39,6 +59,8 @@ def _nothing(*_: Any, **__: Any) -> None:
 
 class TrainerCheckpoints(_TrainerCallback):
     """Callback of a Trainer that keeps weights along its training, for averages along the run.
+
+    For the Trainer of the transformers library and for Lightning's.
 
     Parameters
     ----------
@@ -75,11 +97,18 @@ class TrainerCheckpoints(_TrainerCallback):
         self, _args: Any, state: Any, _control: Any, *, model: Any, optimizer: Any, **_: Any
     ) -> None:
         """Begin to listen to the optimizer."""
+        n_steps = state.max_steps - state.global_step if state.max_steps > 0 else None
+        self._listen(trained_module(model), getattr(optimizer, "optimizer", optimizer), n_steps)
+
+    def on_train_start(self, trainer: Any, module: nn.Module) -> None:
+        """Begin to listen to the optimizer, or the first one, of a Lightning Trainer."""
+        self._listen(module, trainer.optimizers[0], lightning_steps(trainer))
+
+    def _listen(self, module: nn.Module, optimizer: Optimizer, n_steps: int | None) -> None:
         self._stop()
-        kept, module = StepCheckpoints(self.n, _trainable_state), trained_module(model)
-        kept.expect(state.max_steps - state.global_step if state.max_steps > 0 else None)
-        inner = getattr(optimizer, "optimizer", optimizer)
-        self._hook = inner.register_step_pre_hook(lambda *_: kept.before_step(module))
+        kept = StepCheckpoints(self.n, _trainable_state)
+        kept.expect(n_steps)
+        self._hook = optimizer.register_step_pre_hook(lambda *_: kept.before_step(module))
         self._kept = kept
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
@@ -108,6 +137,8 @@ def _trainable_state(module: nn.Module) -> State:
 class TrainerRecorder(_TrainerCallback):
     """Callback of a Trainer that records its training, step by step.
 
+    For the Trainer of the transformers library and for Lightning's.
+
     Parameters
     ----------
     every : int, default=None
@@ -130,9 +161,10 @@ class TrainerRecorder(_TrainerCallback):
 
     Notes
     -----
-    Rows are those of the Trainer's ``train_dataset``. Recorded are schedules, parameter groups,
-    clipping, gradient accumulation, and dropout where a step is one batch.  The callback does not
-    change the training, bit for bit.  What cannot be replayed is refused before the first step.
+    Rows are those of the Trainer's ``train_dataset``, or of the dataset of Lightning's training
+    loader. Recorded are schedules, parameter groups, clipping, gradient accumulation (not
+    Lightning's), and dropout where a step is one batch.  The callback does not change the training,
+    bit for bit.  What cannot be replayed is refused before the first step.
 
     Examples
     --------
@@ -164,13 +196,28 @@ class TrainerRecorder(_TrainerCallback):
         refuse_unrecorded(args, state, module, loader)
         self._max_norm = args.max_grad_norm if args.max_grad_norm else None
         self._accumulated = args.gradient_accumulation_steps
+        inner = getattr(optimizer, "optimizer", optimizer)
+        self._listen(module, inner, loader, state.max_steps)
+
+    def on_train_start(self, trainer: Any, module: nn.Module) -> None:
+        """Refuse what cannot be replayed of a Lightning Trainer, and begin to listen."""
+        self._stop()
+        loader = trainer.train_dataloader
+        refuse_unrecorded_lightning(trainer, module, loader)
+        self._max_norm = trainer.gradient_clip_val or None
+        self._listen(module, trainer.optimizers[0], loader, lightning_steps(trainer))
+        begin_again(trainer, loader)
+
+    def _listen(
+        self, module: nn.Module, optimizer: Optimizer, loader: Any, n_steps: int | None
+    ) -> None:
+        """Record the optimizer's steps and the rows that the loader gives."""
         self._queue: deque[np.ndarray] = deque()
         self._loader, self._done = loader, 0
         self._sampler = loader.batch_sampler
-        every = self.every or max(1, math.ceil(math.sqrt(max(state.max_steps, 1))))
+        every = self.every or max(1, math.ceil(math.sqrt(max(n_steps or 100, 1))))
         n_rows = len(whole_dataset(loader.dataset))
-        inner = getattr(optimizer, "optimizer", optimizer)
-        self._recording = Recording(module, inner, every, self.folder, n_rows, "mean")
+        self._recording = Recording(module, optimizer, every, self.folder, n_rows, "mean")
         telling = TellingSampler(self._sampler, self._queue, loader.dataset)
         object.__setattr__(loader, "batch_sampler", telling)  # DataLoader guards the name
 
@@ -181,13 +228,20 @@ class TrainerRecorder(_TrainerCallback):
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         """Say which rows the step learns from: all batches whose gradients it adds."""
         n = min(self._accumulated, len(self._loader) - self._done)
-        if len(self._queue) < n:
+        self._done += n
+        self._announce(n)
+
+    def on_train_batch_start(self, *_: Any, **__: Any) -> None:
+        """Say which rows a step of a Lightning Trainer learns from."""
+        self._announce(1)
+
+    def _announce(self, n_batches: int) -> None:
+        if len(self._queue) < n_batches:
             raise TrajectoryError(
                 "trajectory: a training batch came from somewhere else than the Trainer's own "
                 "loader. Record this training with record_trajectory."
             )
-        self._done += n
-        rows = np.concatenate([self._queue.popleft() for _ in range(n)])
+        rows = np.concatenate([self._queue.popleft() for _ in range(n_batches)])
         present(self._recording, "recording").announce(rows, self._max_norm)
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
@@ -205,46 +259,6 @@ class TrainerRecorder(_TrainerCallback):
             object.__setattr__(self._loader, "batch_sampler", self._sampler)
 
 
-def refuse_unrecorded(args: Any, state: Any, module: nn.Module, loader: Any) -> None:
-    """Refuse a training whose steps could not be repeated from its rows.
-
-    Raises
-    ------
-    TrajectoryError
-    """
-    said = "TrainerRecorder: "
-    instead = " Record weights alone: TrainerCheckpoints(n=8), for RunAverage."
-    if state.global_step:
-        raise TrajectoryError(
-            f"{said}the training goes on from step {state.global_step}; accepted is one that is "
-            f"recorded from its start.{instead}"
-        )
-    for name in ("bf16", "fp16", "label_smoothing_factor", "neftune_noise_alpha"):
-        if getattr(args, name, None):
-            raise TrajectoryError(
-                f"{said}{name}={getattr(args, name)!r} changes the loss of a step, which is "
-                f"replayed without it; accepted is a training without it.{instead}"
-            )
-    if args.gradient_accumulation_steps > 1 and drops_out(module):
-        raise TrajectoryError(
-            f"{said}got gradient_accumulation_steps={args.gradient_accumulation_steps} with "
-            f"dropout; accepted is one batch a step, or no dropout.{instead}"
-        )
-    batches = getattr(loader, "batch_sampler", None)
-    if batches is None or not hasattr(loader, "dataset") or not hasattr(loader.dataset, "__len__"):
-        raise TrajectoryError(
-            f"{said}got a {type(loader).__name__} without a batch sampler; accepted is a training "
-            f"on a map-style Dataset.{instead}"
-        )
-    some = range(min(len(loader.dataset), 16))
-    items = [loader.dataset[i] for i in some]
-    if loader.collate_fn and draws_random_numbers(loader.collate_fn, items, "data_collator"):
-        raise TrajectoryError(
-            f"{said}the data_collator draws random numbers (masked tokens), so a batch cannot be "
-            f"made again; accepted is one that gives the same batch each time.{instead}"
-        )
-
-
 def trainer_callbacks(model: Any) -> list[Any]:
     """The package's callbacks of a Trainer; none for any other model.
 
@@ -256,5 +270,6 @@ def trainer_callbacks(model: Any) -> list[Any]:
     -------
     list
     """
-    found = getattr(getattr(model, "callback_handler", None), "callbacks", [])
+    holder = model if is_lightning_trainer(model) else getattr(model, "callback_handler", None)
+    found = getattr(holder, "callbacks", [])
     return [one for one in found if isinstance(one, _TrainerCallback)]

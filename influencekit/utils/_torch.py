@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from inspect import isgeneratorfunction
@@ -82,10 +82,11 @@ def _each_item(function: Callable) -> Callable:
 
 
 class SavedBytes:
-    """Bytes that forward passes kept for their backward passes."""
+    """Bytes that forward passes kept for their backward passes, without some tensors' own."""
 
-    def __init__(self) -> None:
+    def __init__(self, without: Iterable[Tensor] = ()) -> None:
         self.total = 0
+        self._without = {tensor.untyped_storage().data_ptr() for tensor in without}
 
     def add(self, tensor: Tensor) -> Tensor:
         """Count a tensor that autograd saves.
@@ -94,20 +95,26 @@ class SavedBytes:
         does not see this cycle: it would stay in memory forever. So only its data are saved,
         without the graph.
         """
-        self.total += tensor.numel() * tensor.element_size()
+        if tensor.untyped_storage().data_ptr() not in self._without:
+            self.total += tensor.numel() * tensor.element_size()
         return tensor.detach()
 
 
 @contextmanager
-def count_saved_bytes() -> Iterator[SavedBytes]:
+def count_saved_bytes(without: Iterable[Tensor] = ()) -> Iterator[SavedBytes]:
     """Count the bytes that forward passes in the block save; no backward pass may follow.
+
+    Parameters
+    ----------
+    without : iterable of Tensor
+        Not counted, such as parameters, which are there anyway.
 
     Yields
     ------
     SavedBytes
         The counter; its ``total`` grows inside the block.
     """
-    saved = SavedBytes()
+    saved = SavedBytes(without)
     with torch.autograd.graph.saved_tensors_hooks(saved.add, lambda tensor: tensor):
         yield saved
 

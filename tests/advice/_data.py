@@ -4,6 +4,12 @@ from tests.advice._row import Row
 
 __all__ = ["ROWS"]
 
+SPARSE = """
+import scipy.sparse
+class Sparse:
+    def slices(self, start=0):
+        yield from [(scipy.sparse.csr_array(X), y)][start:]
+"""
 ROWS = [
     Row(
         "; accepted is one row for each example. If each has",
@@ -275,6 +281,32 @@ ROWS = [
                 "train = np.zeros((50, 16)); test = train[:3]; "
                 "AttributionReport.from_attributor(GradDot().fit(*learned), Z[:3], y[:3], "
                 "X_train=Z, examples=(train, test))"
+            ),
+        },
+    ),
+    Row(
+        "For anything else write a class with one method",
+        "open_slices(X)",
+        {
+            "write a class with one method, slices(start=0), and give an object of it as X": (
+                "class Own:\n"
+                "    def slices(self, start=0):\n"
+                "        yield from [(X[:20], y[:20]), (X[20:], y[20:])][start:]\n"
+                "GradDot().fit(model, Own())"
+            ),
+        },
+    ),
+    Row(
+        ": got slices of a ",
+        (
+            f"{SPARSE}AttributionReport.from_attributor(GradDot().fit(model, X, y), X[:3], y[:3], "
+            "X_train=Sparse())"
+        ),
+        {
+            "something readable as examples=(train, test)": (
+                f"{SPARSE}train, test = X, X[:3]\n"
+                "AttributionReport.from_attributor(GradDot().fit(model, X, y), X[:3], y[:3], "
+                "X_train=Sparse(), examples=(train, test))"
             ),
         },
     ),

@@ -191,9 +191,85 @@ def test_runs_as_a_module():
     assert re.fullmatch(rb"\d+\.\d+.*\s*", found.stdout)
 
 
-@pytest.mark.parametrize("command", ["", "query", "report", "lds"])
+@pytest.mark.parametrize("command", ["", "index", "estimate", "query", "report", "lds"])
 def test_the_page_shows_the_help(command, capsys):
     with pytest.raises(SystemExit):
         parser().parse_args([*command.split(), "--help"])
     shown = " ".join(PAGE.read_text(encoding="utf-8").split())
     assert " ".join(capsys.readouterr().out.split()) in shown
+
+
+METHOD = ["--method", "GradDot", "--set", "max_memory=99MB", "--shard-rows", "20", "--seed", "0"]
+
+
+def index_words(to, *more):
+    given = ["--model", "named.joblib", "--trust", "--train", "train.csv", "--target", "target"]
+    return ["index", *given, *METHOD, "--to", to, *more]
+
+
+def test_an_index_by_slices_is_asked(folder, capsys):
+    assert main(index_words("whole")) == 0
+    assert "75 rows of 15 numbers" in capsys.readouterr().out
+    assert main(index_words("parts", "--slice", "2/2")) == 0
+    assert "slice 2/2 is done; missing are 2 shards" in capsys.readouterr().out
+    assert main(index_words("parts", "--slice", "1/2")) == 0
+    assert main(index_words("parts")) == 0
+    for path in Path("whole").glob("*.npy"):
+        assert path.read_bytes() == (Path("parts") / path.name).read_bytes()
+    capsys.readouterr()
+    assert main(words("query", "-k", "3", "--index", "parts")) == 0
+    table = pd.read_csv(StringIO(capsys.readouterr().out))
+    rows, _ = expected(folder, GradDot(), 3)
+    up = table[table["side"] == "proponent"]
+    assert up["row"].to_numpy().reshape(-1, 3).tolist() == rows.tolist()
+    assert {"y", "sepal length (cm)"} <= set(table.columns)
+    bare = [w for w in words("query", "--index", "parts") if w not in ("--train", "train.csv")]
+    assert main(bare) == 0
+    assert set(pd.read_csv(StringIO(capsys.readouterr().out)).columns) == {
+        "query", "side", "rank", "row", "score"
+    }  # fmt: skip
+    assert main(words("report", "--index", "parts", "--to", "page.html")) == 0
+
+
+def test_a_folder_is_read_slice_by_slice(folder, capsys):
+    given = np.load("train.npz")
+    Path("npy").mkdir()
+    for i, rows in enumerate(np.split(np.arange(75), [30])):
+        np.save(f"npy/X-{i}.npy", given["X"][rows])
+        np.save(f"npy/y-{i}.npy", given["y"][rows])
+    arrays = {"train": "npy", "queries": "queries.npz", "model": "plain.joblib"}
+    assert main(words("query", "-k", "2", "--method", "GradDot", **arrays)) == 1
+    assert "target: got 'target'" in capsys.readouterr().err
+    given = [w for w in words("query", "-k", "2", **arrays) if w not in ("--target", "target")]
+    assert main([*given, "--method", "GradDot"]) == 0
+    table = pd.read_csv(StringIO(capsys.readouterr().out))
+    best = table[(table["side"] == "proponent") & (table["rank"] == 1)]
+    rows, _ = expected(folder, GradDot(), 1)
+    assert best["row"].tolist() == rows[:, 0].tolist()
+    page = [w for w in words("report", **arrays) if w not in ("--target", "target")]
+    assert main([*page, "--to", "slices.html"]) == 0
+    assert "<html" in Path("slices.html").read_text(encoding="utf-8")
+
+
+def test_estimate_prints_one_line(capsys):
+    given = [w for w in words("estimate") if w not in ("--queries", "queries.csv")]
+    assert main([*given, "--n-queries", "5", "--method", "GradDot"]) == 0
+    assert re.fullmatch(
+        r"75 rows: about .* for fit and .* for 5 queries, .* of memory, 0 B on disk .*\n",
+        capsys.readouterr().out,
+    )
+    assert main([*given, "--method", "GradDot", "--as-index"]) == 0
+    assert "kB on disk" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (index_words("other", "--slice", "2"), "--slice: got '2'; accepted is i/n"),
+        (index_words("other", "--slice", "3/2"), "number: got 3; accepted are ints from 1"),
+        (["query", "--model", "named.joblib", "--trust", "--queries", "queries.csv"], "--train"),
+    ],
+)
+def test_bad_slices_end_in_one_line(capsys, given, said):
+    assert main(given) == 1
+    assert said in capsys.readouterr().err.splitlines()[-1]

@@ -36,8 +36,11 @@ def test_measured_effects_stand_beside():
 def test_from_a_group_attributor():
     X, y = load_iris(return_X_y=True)
     model = LogisticRegression(max_iter=500).fit(X, y)
+    X, y = X[10:], y[10:]  # groups of 40, 50 and 50
     grouped = GroupAttributor(GradDot()).fit(model, X, y, groups=y)
     display = GroupScoresDisplay.from_estimator(grouped, X[:9], y[:9])
+    labels = {text.get_text() for text in display.ax_.get_yticklabels()}
+    assert labels == {"0 (40 rows)", "1 (50 rows)", "2 (50 rows)"}
     expected = grouped.score(X[:9], y[:9]).mean(0)
     np.testing.assert_allclose([bar.get_width() for bar in display.bars_], np.sort(expected)[::-1])
 
@@ -85,7 +88,11 @@ def test_from_a_search_around_groups():
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"names": ["a"]}, "names: got 1"), ({"measured": [1.0]}, r"measured: got shape \(1,\)")],
+    [
+        ({"names": ["a"]}, "names: got 1"),
+        ({"measured": [1.0]}, r"measured: got shape \(1,\)"),
+        ({"sizes": [3]}, r"sizes: got shape \(1,\)"),
+    ],
 )
 def test_errors(options, said):
     with pytest.raises(ValueError, match=said):

@@ -6,9 +6,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from influencekit import InfluenceFunction
+from influencekit import GradDot, InfluenceFunction
 from influencekit.displays import TopExamplesDisplay
 
 N_TRAIN, N_TEST = 20, 4
@@ -135,6 +136,26 @@ def test_grey_images_share_one_range(problem):
     ranges = {c.images[0].get_clim() for c in display.axes_.ravel() if c is not None}
     assert len(ranges) == 1
     assert "\n" not in display.axes_[0, 1].get_xlabel()  # no labels were given
+
+
+@pytest.mark.parametrize("kind", ["images", "bars"])
+def test_captions_of_test_examples_say_what_the_model_predicts(kind):
+    X, y = load_digits(n_class=3, return_X_y=True)
+    model = LogisticRegression(max_iter=1000).fit(X[:60], y[:60])
+    attributor = GradDot().fit(model, X[:60], y[:60])
+    y_query = np.roll(y[60:62], 1)  # mistakes
+    display = TopExamplesDisplay.from_estimator(
+        attributor, X[:60], X[60:62], y_train=y[:60], y_query=y_query, k=1,
+        image_shape=(8, 8), kind=kind,
+    )  # fmt: skip
+    said, sure = model.predict(X[60:62]), model.predict_proba(X[60:62]).max(1)
+    for i in range(2):
+        expected = [f"test {i}", f"label {y_query[i]}", f"says {said[i]} ({sure[i]:.0%})"]
+        if kind == "images":
+            assert display.axes_[i, 0].get_xlabel().split("\n") == expected
+        else:
+            names = [text.get_text() for text in display.ax_.get_yticklabels()]
+            assert f"{expected[0]} ({expected[1]}, {expected[2]})" in names
 
 
 def test_names_and_real_targets_in_captions(problem):

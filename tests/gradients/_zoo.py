@@ -63,6 +63,15 @@ def _language_model(tied: bool):
     )
 
 
+def _tied_with_bias():
+    """BERT's head: weight and bias of the last layer stand in two places each."""
+    net = _language_model(False)
+    decoder = net.decoder = nn.Linear(4, 7)
+    decoder.weight = net.embedding.weight
+    net.register_parameter("bias", decoder.bias)
+    return net
+
+
 def _tied_three_ways(forward):
     embedding, body, head = nn.Embedding(4, 4), nn.Linear(4, 4, bias=False), nn.Linear(4, 4, False)
     head.weight = embedding.weight
@@ -136,12 +145,27 @@ def _sequence_first():
     )
 
 
-def _recurrent(kind):
+def _recurrent(kind, width=3, **options):
     return Apply(
         lambda self, x: self.head(self.cell(x)[0][:, -1]),
-        cell=kind(4, 3, batch_first=True),
-        head=nn.Linear(3, 2),
+        cell=kind(4, 3, batch_first=True, **options),
+        head=nn.Linear(width, 2),
     )
+
+
+def _positions_first():
+    def forward(self, x):
+        y = self.inner(x.transpose(0, 1).reshape(-1, 4))
+        return self.plain(y.view(x.shape[1], len(x), 3).sum(0))
+
+    return Apply(forward, inner=nn.Linear(4, 3), plain=nn.Linear(3, 2))
+
+
+def _cross_attention():
+    def forward(self, x):
+        return self.mha(x.mT[:, :, :1].mT, x.tanh(), x, need_weights=True)[0].flatten(1)
+
+    return Apply(forward, mha=nn.MultiheadAttention(4, 2, batch_first=True))
 
 
 def _bag(**options):
@@ -209,7 +233,8 @@ CASES = [
         sequence,
         ("one",),
     ),
-    Case("tied", _tied, table, ("4",), ("0.weight",)),
+    Case("tied", _tied, table, ("4",)),
+    Case("positions_first", _positions_first, sequence, ("plain", "inner.weight")),
     Case(
         "reused",
         lambda: Apply(_residual, first=nn.Linear(5, 6), shared=nn.Linear(6, 6)),
@@ -329,6 +354,7 @@ CASES = [
     ),
     Case("embedding", lambda: _language_model(False), tokens, ("embedding", "decoder")),
     Case("tied_embedding", lambda: _language_model(True), tokens),
+    Case("tied_with_bias", _tied_with_bias, tokens),
     Case(
         "tied_three_ways",
         lambda: _tied_three_ways(lambda self, x: self.head(self.body(self.embedding(x)).tanh())),
@@ -400,16 +426,15 @@ CASES = [
         "attention",
         lambda: Attention(True),
         sequence,
-        (),
-        ("mha.in_proj_weight", "mha.out_proj.weight", "mha.out_proj.bias"),
+        ("mha.in_proj_weight", "mha.out_proj.weight"),
     ),
     Case(
         "attention_sequence_first",
         lambda: Attention(False),
         sequence,
-        (),
-        ("mha.in_proj_weight", "mha.out_proj.weight", "mha.out_proj.bias"),
+        ("mha.in_proj_weight", "mha.out_proj.weight"),
     ),
+    Case("cross_attention", _cross_attention, sequence),
     Case(
         "transformer",
         _transformer,
@@ -420,6 +445,10 @@ CASES = [
             "0.layers.1.linear1",
             "0.layers.1.linear2",
             "2",
+            "0.layers.0.self_attn.in_proj_weight",
+            "0.layers.1.self_attn.in_proj_weight",
+            "0.layers.0.self_attn.out_proj.weight",
+            "0.layers.1.self_attn.out_proj.weight",
         ),
     ),
     Case(
@@ -429,10 +458,20 @@ CASES = [
         "lstm",
         lambda: _recurrent(nn.LSTM),
         sequence,
-        ("head",),
-        ("cell.weight_ih_l0", "cell.weight_hh_l0"),
+        ("head", "cell.weight_ih_l0", "cell.weight_hh_l0"),
     ),
-    Case("gru", lambda: _recurrent(nn.GRU), sequence, ("head",)),
+    Case(
+        "gru",
+        lambda: _recurrent(nn.GRU),
+        sequence,
+        ("head", "cell.weight_ih_l0", "cell.weight_hh_l0"),
+    ),
+    Case(
+        "lstm_both_ways",
+        lambda: _recurrent(nn.LSTM, 4, num_layers=2, bidirectional=True, proj_size=2),
+        sequence,
+    ),
+    Case("rnn", lambda: _recurrent(nn.RNN, nonlinearity="relu", bias=False), sequence),
     Case(
         "parametrized",
         lambda: nn.Sequential(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from influencekit.gradients.blocks._base import BlockSpec
+from influencekit.gradients.blocks._base import BlockSpec, add_products
 from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._index import IndexBlock
 from influencekit.gradients.blocks._outer import OuterBlock
@@ -91,3 +91,24 @@ def test_longer_and_elsewhere(make):
     moved = block.with_spec(elsewhere)
     assert type(moved) is type(block) and moved.spec.name == "other"
     torch.testing.assert_close(moved.dense(), block.dense())
+
+
+def test_products_of_few_long_rows_are_summed_in_a_finer_dtype():
+    left, right = (
+        torch.randn(rows, 40_000, generator=torch.Generator().manual_seed(rows)) for rows in (3, 2)
+    )
+    out = torch.ones(3, 2, dtype=torch.float64)
+    add_products(left, right, out)
+    expected = 1 + left.double().numpy() @ right.double().numpy().T
+    assert abs(out.numpy() - expected).max() < 2e-4
+
+
+@pytest.mark.parametrize("add", [False, True])
+def test_an_outer_product_is_written_in_place(add):
+    block, out = outer(5, False, 1), random(N, 1, D_OUT * D_IN + 3)
+    before = out.clone()
+    block.put(out[:, :, 3:], add=add)
+    expected = torch.einsum("nto,nti->noi", block.b[:, 0], block.a).flatten(1)
+    expected = expected + before[:, 0, 3:] * add
+    torch.testing.assert_close(out[:, 0, 3:], expected)
+    assert torch.equal(out[:, 0, :3], before[:, 0, :3])

@@ -307,7 +307,7 @@ def test_models_that_mix_examples_are_refused():
 
 def test_a_layer_whose_factors_are_wrong_takes_the_fallback():
     class Odd(nn.Module):
-        """Calls a layer on every second example only, then on the rest: factors get mixed up."""
+        """Calls a layer on the examples in reverse order: factors get mixed up."""
 
         def __init__(self):
             super().__init__()
@@ -315,8 +315,8 @@ def test_a_layer_whose_factors_are_wrong_takes_the_fallback():
             self.plain = nn.Linear(3, 2)
 
         def forward(self, x):
-            y = self.inner(x.transpose(0, 1).reshape(-1, 4))  # position first, unlike (n, T)
-            return self.plain(y.view(x.shape[1], len(x), 3).sum(0))
+            y = self.inner(x.flip(0).reshape(-1, 4))
+            return self.plain(y.view(*x.shape[:2], 3).flip(0).sum(1))
 
     task = make_task(Odd(), sum_of_squares())
     examples = TinyExamples(normal(5, 3, 4))

@@ -73,7 +73,7 @@ def test_discovery_sends_parameters_where_they_belong(case):
         assert found == case.factored
     if case.fallback:
         assert set(layout.rest) == set(case.fallback)
-    if not case.fallback and case.name not in ("gru", "transformer", "transformer_norm_first"):
+    if not case.fallback and case.name != "cross_attention":
         assert layout.rest == ()
     assert layout.rest_vmaps == (case.name not in NO_VMAP)
     columns = [c for spec in layout.specs for c in spec.columns]
@@ -85,8 +85,6 @@ N_FIRST = 4
 NO_VMAP = {
     "unsupported_under_vmap",
     "embedding_max_norm",
-    "lstm",
-    "gru",
     "bilinear",
     "parametrized",
     "embedding_bag_largest",
@@ -98,13 +96,14 @@ def test_module_is_left_as_it_was(case):
     task, examples = _problem(case)
     before = {k: v.clone() for k, v in task.module.state_dict().items()}
     state = torch.random.get_rng_state()
-    fast = torch.backends.mha.get_fastpath_enabled()
+    fast, linear = torch.backends.mha.get_fastpath_enabled(), torch.nn.functional.linear
     Gradients(GradientEngine(task), examples, _cotangent(2)).features()
     assert all(not m._forward_hooks and not m._forward_pre_hooks for m in task.module.modules())
     assert all(torch.equal(v, before[k]) for k, v in task.module.state_dict().items())
     assert all(p.grad is None for p in task.module.parameters())
     assert torch.equal(state, torch.random.get_rng_state())
     assert torch.backends.mha.get_fastpath_enabled() == fast
+    assert torch.nn.functional.linear is linear
 
 
 def test_small_kernels_on_images_are_multiplied_out_unless_factors_are_wanted():

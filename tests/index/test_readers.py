@@ -48,7 +48,7 @@ def test_processes_give_equal_scores_from_one_set_of_pages(tmp_path):
             stdout=subprocess.PIPE,
             text=True,
         )
-        for _ in range(3)
+        for _ in range(8)
     ]
     try:
         answers = [reader.stdout.readline() for reader in readers]

@@ -6,9 +6,10 @@ from itertools import product
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import log_softmax, softmax
 from scipy.stats import false_discovery_control, permutation_test
 from sklearn.datasets import load_diabetes, load_iris
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, Ridge
 from sklearn.neural_network import MLPClassifier
 
 from influencekit import TRAK, GroupAttributor, InfluenceFunction, LDSSearch
@@ -33,28 +34,34 @@ def replicates(weights, seed=0):
         yield weights * draws * weights.sum() / (weights @ draws)
 
 
-def coefficients(weights, alpha=2.0):
-    A = np.c_[X, np.ones(len(X))]
-    R = np.diag([alpha] * X.shape[1] + [0.0])
-    return np.linalg.solve(A.T @ (weights[:, None] * A) + R, A.T @ (weights * Y))
+A, B = np.c_[X, np.ones(len(X))], np.c_[Q, np.ones(len(Q))]
+
+
+def hessian(weights, alpha):
+    return A.T @ (weights[:, None] * A) + np.diag([alpha] * X.shape[1] + [0.0])
+
+
+def with_and_without(weights, drawn, j, alpha, order="newton"):
+    """Coefficients of a replicate in which row j counts once, and without it."""
+    theta = np.linalg.solve(hessian(weights, alpha), A.T @ (weights * Y))
+    # slopes at held-out predictions: (ŷ - y) / (1 - h)
+    h = weights * np.einsum("ia,ab,ib->i", A, np.linalg.inv(hessian(weights, alpha)), A)
+    slopes = (A @ theta - Y) / (1 - h)
+    once, without = drawn.copy(), drawn.copy()
+    once[j], without[j] = weights[j], 0.0
+    theta = theta - np.linalg.solve(hessian(once, alpha), A.T @ ((once - weights) * slopes))
+    left = hessian(once if order == "first" else without, alpha)
+    return theta, theta + np.linalg.solve(left, weights[j] * A[j] * (A[j] @ theta - Y[j]))
 
 
 @pytest.mark.parametrize("order", ["first", "leverage", "newton"])
-def test_deviations_of_ridge_are_those_of_weighted_fits(order, few):
+def test_deviations_of_ridge_are_those_of_steps_to_other_samples(order, few):
     weights = np.random.default_rng(1).uniform(0.5, 2, len(X))
-    A, B = np.c_[X, np.ones(len(X))], np.c_[Q, np.ones(len(Q))]
     effects = np.empty((12, len(Q), len(X)))
     for b, drawn in enumerate(replicates(weights)):
         for j in range(len(X)):
-            once, without = drawn.copy(), drawn.copy()
-            once[j], without[j] = weights[j], 0.0
-            theta = coefficients(once)
-            if order == "first":
-                H = A.T @ (once[:, None] * A) + np.diag([2.0] * 3 + [0.0])
-                step = np.linalg.solve(H, A[j]) * weights[j] * (A[j] @ theta - Y[j])
-                effects[b, :, j] = -B @ step
-            else:
-                effects[b, :, j] = B @ (theta - coefficients(without))
+            once, without = with_and_without(weights, drawn, j, 2.0, order)
+            effects[b, :, j] = B @ (once - without)
     model = Ridge(2.0).fit(X, Y, sample_weight=weights)
     influence = InfluenceFunction(output="prediction", removal_order=order, random_state=0)
     influence.fit(model, X, Y, sample_weight=weights)
@@ -63,21 +70,38 @@ def test_deviations_of_ridge_are_those_of_weighted_fits(order, few):
     np.testing.assert_array_equal(scores, influence.score(Q))
 
 
-def test_deviations_of_softmax_are_near_those_of_weighted_fits(few):
+def test_deviations_of_softmax_are_near_those_of_dense_steps(few):
     iris, kinds = (a[::2] for a in load_iris(return_X_y=True))
+    model = LogisticRegression(**EXACT).fit(iris, kinds)
+    rows, R = np.c_[iris, np.ones(75)], np.kron(np.eye(3), np.diag([1.0] * 4 + [1e-9]))
+    start = np.c_[model.coef_, model.intercept_]
+
+    def parts(theta, at=None):
+        p = softmax(rows @ theta.T if at is None else at, axis=1)
+        return p - np.eye(3)[kinds], p[:, :, None] * (np.eye(3) - p[:, None])
+
+    def curvature(S, weights):
+        return np.einsum("i,iab,id,ie->adbe", weights, S, rows, rows).reshape(15, 15) + R
+
+    def step(H, pulls):
+        return np.linalg.solve(H, (pulls.T @ rows).ravel()).reshape(3, 5)
+
+    g, S = parts(start)
+    alone = [np.eye(75)[[i]].T * g for i in range(75)]
+    moved = [step(curvature(S, 1.0 - np.eye(75)[i]), alone[i]) @ rows[i] for i in range(75)]
+    g_unseen, S_unseen = parts(start, rows @ start.T + moved)
     effects, picked = [], [0, 33, 60]
     for drawn in replicates(np.ones(75)):
-        parts = []
+        said = []
         for j in picked:
-            said = []
-            for own in (1.0, 0.0):
-                weights = np.where(np.arange(75) == j, own, drawn)
-                fitted = LogisticRegression(**EXACT).fit(iris, kinds, weights)
-                said.append(fitted.predict_log_proba(iris[:4])[:, 0])
-            parts.append(said[0] - said[1])
-        effects.append(parts)
-    influence = InfluenceFunction(removal_order="newton", random_state=0)
-    influence.fit(LogisticRegression(**EXACT).fit(iris, kinds), iris, kinds)
+            once, without = (np.where(np.arange(75) == j, own, drawn) for own in (1.0, 0.0))
+            theta = start - step(curvature(S_unseen, once), (once - 1)[:, None] * g_unseen)
+            own_g, own_S = parts(theta)
+            less = theta + step(curvature(own_S, without), (once - without)[:, None] * own_g)
+            outputs = (np.c_[iris[:4], np.ones(4)] @ t.T for t in (theta, less))
+            said.append(np.subtract(*(log_softmax(z, axis=1)[:, 0] for z in outputs)))
+        effects.append(said)
+    influence = InfluenceFunction(removal_order="newton", random_state=0).fit(model, iris, kinds)
     found = influence.score(iris[:4], kinds[:4], return_std=True)[1][:, picked]
     np.testing.assert_allclose(found, np.std(effects, axis=0, ddof=1).T, rtol=0.2)
 
@@ -88,11 +112,23 @@ def test_coefficients_have_deviations(few):
     effects = np.empty((12, 2, len(X)))
     for b, drawn in enumerate(replicates(np.ones(len(X)))):
         for j in range(len(X)):
-            once, without = drawn.copy(), drawn.copy()
-            once[j], without[j] = 1.0, 0.0
-            change = coefficients(once, 0.0) - coefficients(without, 0.0)
-            effects[b, :, j] = change[[0, -1]]
+            once, without = with_and_without(np.ones(len(X)), drawn, j, 0.0)
+            effects[b, :, j] = (once - without)[[0, -1]]
     np.testing.assert_allclose(stds, effects.std(0, ddof=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("order", ["first", "newton"])
+@pytest.mark.parametrize(("far", "count", "largest"), [(8, 200, 100), (40, 1000, np.inf)])
+def test_a_row_that_holds_an_exponential_down(far, count, largest, order, few, rng):
+    """Without it a step overshoots, in some replicates beyond what can be computed."""
+    rows = rng.normal(size=(60, 3))
+    rows[0] *= far
+    counts = rng.poisson(np.exp(rows[:, 0].clip(-2, 2))).astype(float)
+    counts[0] = count
+    model = PoissonRegressor(alpha=0, solver="newton-cholesky", tol=1e-8).fit(rows, counts)
+    influence = InfluenceFunction(output="prediction", removal_order=order, random_state=0)
+    stds = influence.fit(model, rows, counts).score(rows[5:8], return_std=True)[1]
+    assert np.isfinite(stds).all() and np.median(stds) < 1 and stds.max() < largest
 
 
 def nets(n_models, y):

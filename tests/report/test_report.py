@@ -184,6 +184,13 @@ def test_page_is_self_contained(problem, parse):
     assert {"h1", "h2", "h3", "h4", "main", "svg"} <= {tag for tag, *_ in page.elements}
 
 
+def test_the_damping_is_below_a_fold(problem):
+    html = report_of(problem, lambda_path="auto", image_shape=(3, 4)).to_html()
+    _, _, section = html.partition("<h2>Damping λ</h2>")
+    head, _, folded = section.partition("<details>")
+    assert head.strip() == "" and "<svg" in folded.partition("</details>")[0]
+
+
 def png(address):
     stream = io.BytesIO(base64.b64decode(address.removeprefix("data:image/png;base64,")))
     return matplotlib.image.imread(stream)

@@ -15,6 +15,7 @@ from influencekit.base import BaseAttributor
 from influencekit.data._examples import Examples, each
 from influencekit.exceptions import InfluenceKitWarning, TrajectoryError, warn_user
 from influencekit.models._task import Task
+from influencekit.training._trainer_callbacks import TrainerRecorder
 from influencekit.training.trajectory._optimizers import SGDRule
 from influencekit.training.trajectory._recorder import (
     PlainRecorder,
@@ -37,7 +38,15 @@ class RecordedRunAttributor(BaseAttributor):
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **GRADIENT_CONSTRAINTS,
-        "trajectory": [Trajectory, str, os.PathLike, PlainRecorder, TrajectoryRecorder, None],
+        "trajectory": [
+            Trajectory,
+            str,
+            os.PathLike,
+            PlainRecorder,
+            TrajectoryRecorder,
+            TrainerRecorder,
+            None,
+        ],
     }
 
     trajectory: Any
@@ -87,7 +96,8 @@ class RecordedRunAttributor(BaseAttributor):
             raise TrajectoryError(
                 f"model: this {task.name} does not have a recording of its training. Train the "
                 "skorch net with callbacks=[TrajectoryRecorder()], or a torch module inside "
-                "record_trajectory(...) as recorder, and give trajectory=recorder.trajectory_."
+                "record_trajectory(...) as recorder, and give trajectory=recorder.trajectory_; "
+                "of a Trainer it is the one of its TrainerRecorder."
             )
         return found
 

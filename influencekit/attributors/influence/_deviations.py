@@ -23,6 +23,9 @@ from influencekit.utils._random import draw_seed
 
 __all__ = ["coefficient_deviations", "score_deviations"]
 
+#: Changes of an output from which on their squares are not computed.
+_OVERFLOWS = 1e100
+
 
 def score_deviations(attributor: Any, queries: Any) -> np.ndarray:
     """Standard deviations (n_queries, n_train) of scores, over rows or over several models."""
@@ -36,8 +39,12 @@ def score_deviations(attributor: Any, queries: Any) -> np.ndarray:
     def effects(white: Whitened, steps: np.ndarray) -> np.ndarray:
         outputs = torch.from_numpy(features @ white.fit.theta.T)
         moved = replace(read, rows=white.rows(features), outputs=outputs)
-        newton = attributor.removal_order == "newton"
-        return moved.evaluated(steps) if newton else moved.linearized(steps)
+        if attributor.removal_order != "newton":
+            return moved.linearized(steps)
+        found = moved.evaluated(steps)
+        # without a row that holds the others down, the exponential of an output may overflow
+        sound = np.abs(found) < _OVERFLOWS
+        return found if sound.all() else np.where(sound, found, moved.linearized(steps))
 
     return _bootstrapped(attributor, effects)
 

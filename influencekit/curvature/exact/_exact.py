@@ -362,7 +362,7 @@ def _decompose(
         basis=basis.to(dtype),
         projection=projection,
     )
-    if projection is None and curvature.problem.examples.sparse_matrix is not None:
+    if projection is None:
         return with_train(spectrum)
     if gradients is not None:
         # G V in the place of G: both have k columns

@@ -1,4 +1,4 @@
-"""Spectra in parameter space of models on sparse inputs: training coordinates are not held."""
+"""Spectra in parameter space whose training coordinates are not held: sparse or long tables."""
 
 from __future__ import annotations
 
@@ -8,17 +8,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from influencekit.curvature._spectrum import CoordinatePath, CoordinateSpectrum, DampingPath
+from influencekit.curvature._problem import CurvatureProblem
+from influencekit.curvature._spectrum import (
+    CoordinatePath,
+    CoordinateSpectrum,
+    DampingPath,
+    Spectrum,
+)
 from influencekit.gradients._gradients import Gradients
 from influencekit.gradients._sparse_rows import sparse_rows
 from influencekit.utils._long_work import chunks
 
 __all__ = ["UnheldSpectrum", "with_train"]
 
+#: Number of training rows from which coordinates of small gradients are not held.
+LONG = 50_000
+
 
 @dataclass(repr=False)  # in one line, as all curvatures
 class UnheldSpectrum(CoordinateSpectrum):
-    """Spectrum of a linear model whose sparse gradients are small beside their coordinates.
+    """Spectrum of a model whose gradients, as factors, are small beside their coordinates.
 
     Attributes
     ----------
@@ -33,29 +42,42 @@ class UnheldSpectrum(CoordinateSpectrum):
 
     def train_products(self, coordinates: Tensor) -> Tensor:
         # C Vᵀ Gᵀ = (G (V Cᵀ))ᵀ
-        return (self.problem.train @ (self.basis @ coordinates.mT)).mT.contiguous()
+        moved = self.basis.to(coordinates.dtype) @ coordinates.mT
+        return (self.problem.train @ moved.to(self.basis.dtype)).mT.contiguous()
 
     def train_sums(self, weights: Tensor) -> Tensor:
         # (W G) V
-        return self.problem.train.sums(weights) @ self.basis
+        return self.problem.train.sums(weights.to(self.basis.dtype)) @ self.basis
 
     def train_path(self, rows: Tensor) -> DampingPath:
-        coordinates = self.coordinates(self.problem.train.take(rows))
+        coordinates = self.coordinates(self.problem.train.take(rows)).to(torch.float64)
         return CoordinatePath(self, coordinates, self.problem.example_weights)
 
     def row_sizes(self) -> Tensor:
-        return self.problem.train.squared_norms()
+        return Spectrum.row_sizes(self)
 
     def restrict(self, columns: Tensor) -> UnheldSpectrum:
-        return replace(self, problem=self.problem.take(columns))
+        problem = self.problem.take(columns)
+        return replace(self, problem=replace(problem, train=_held(problem)))
 
     def self_products(self, damping: float) -> Tensor:
         train, inverse = self.problem.train, self.inverse(damping)
         found = torch.empty(len(train), dtype=torch.float64)
         for rows in chunks(len(train), 16 * len(inverse), train.engine.workspace):
             # Σ_k c_k² / (s_k + λ)
-            found[rows] = self.coordinates(train.take(rows)).square() @ inverse
+            coordinates = self.coordinates(train.take(rows)).to(inverse.dtype)
+            found[rows] = coordinates.square() @ inverse
         return found
+
+
+def _long(problem: CurvatureProblem, basis: Tensor) -> bool:
+    """Whether coordinates of all rows take much more time and memory than their gradients."""
+    rows, coordinates = len(problem.train), basis.shape[1] * basis.element_size()
+    return rows >= LONG and 4 * problem.train.sample.nbytes <= coordinates
+
+
+def _held(problem: CurvatureProblem) -> Gradients:
+    return problem.train.held(problem.max_memory // 8)
 
 
 def with_train(spectrum: Any) -> CoordinateSpectrum:
@@ -72,7 +94,9 @@ def with_train(spectrum: Any) -> CoordinateSpectrum:
     """
     problem = spectrum.problem
     if sparse_rows(problem.engine.task, problem.examples) is None:
-        return replace(spectrum, train_coordinates=spectrum.coordinates(problem.train))
+        if not _long(problem, spectrum.basis):
+            return replace(spectrum, train_coordinates=spectrum.coordinates(problem.train))
+        problem = replace(problem, train=_held(problem))
     return UnheldSpectrum(
         spectrum.eigenvalues,
         spectrum.data_eigenvalues,

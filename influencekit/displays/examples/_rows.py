@@ -19,6 +19,7 @@ __all__ = [
     "examples_frame",
     "features",
     "label_line",
+    "predicted_line",
     "take",
     "top",
 ]
@@ -70,10 +71,29 @@ def label_line(y: NDArray | None, row: int) -> str:
     label = y[row]
     if isinstance(label, Integral | np.bool_):
         return f"\nlabel {label}"
-    if isinstance(label, Real):
-        return f"\ny = {label:.3g}"
+    return f"\ny = {_short(label)}" if isinstance(label, Real) else f"\n{_short(label)}"
+
+
+def _short(label: Any) -> str:
+    """A label or value in few letters."""
+    if isinstance(label, Real) and not isinstance(label, Integral):
+        return f"{label:.3g}"
     text = str(label)
-    return "\n" + (text if len(text) <= 12 else text[:11] + "…")
+    return text if len(text) <= 12 else text[:11] + "…"
+
+
+def predicted_line(predicted: NDArray | None, probability: NDArray | None, row: int) -> str:
+    """Last line of a test example's caption: what the model says, and how sure it is.
+
+    Examples
+    --------
+    >>> predicted_line(np.array([3]), np.array([0.784]), 0).strip()
+    'says 3 (78%)'
+    """
+    if predicted is None:
+        return ""
+    sure = "" if probability is None else f" ({probability[row]:.0%})"
+    return f"\nsays {_short(predicted[row])}{sure}"
 
 
 def check_rows(rows: ArrayLike | None, n_test: int) -> NDArray:

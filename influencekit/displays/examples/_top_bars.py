@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from influencekit.displays._style import FIRST, SECOND, literal, neutral_color
-from influencekit.displays.examples._rows import NONE, features, label_line
+from influencekit.displays.examples._rows import NONE, features, label_line, predicted_line
 
 __all__ = ["draw_bars", "height_of_bars"]
 
@@ -59,7 +59,8 @@ def _blocks(display: Any) -> list[list[tuple[str, float]]]:
     blocks = []
     for row, test in enumerate(tests):
         name = test if isinstance(test, str) else f"test {test}"
-        block = [(_caption(name, display.y_query, display.X_query, row), np.nan)]
+        said = predicted_line(display.predicted, display.probability, row).strip()
+        block = [(_caption(name, display.y_query, display.X_query, row, said), np.nan)]
         sides = (
             (display.proponents, display.proponent_scores, 1),
             (display.opponents, display.opponent_scores, -1),  # the strongest at the bottom
@@ -74,10 +75,10 @@ def _blocks(display: Any) -> list[list[tuple[str, float]]]:
     return blocks
 
 
-def _caption(name: str, y: Any, X: Any, row: int) -> str:
-    """Name and label of a row, and below it the text that it consists of."""
-    label = label_line(y, row).strip()
-    line = f"{name} ({label})" if label else str(name)
+def _caption(name: str, y: Any, X: Any, row: int, said: str = "") -> str:
+    """Name, label and prediction of a row, and below them the text that it consists of."""
+    facts = ", ".join(fact for fact in (label_line(y, row).strip(), said) if fact)
+    line = f"{name} ({facts})" if facts else str(name)
     values = list(features(X, row).values())
     if len(values) == 1 and isinstance(values[0], str):
         line += "\n" + textwrap.shorten(values[0], TEXT_WIDTH, placeholder=" …")

@@ -16,6 +16,7 @@ from influencekit.displays.examples._rows import (
     check_rows,
     examples_frame,
     label_line,
+    predicted_line,
     take,
     top,
 )
@@ -53,8 +54,8 @@ class TopExamplesDisplay:
     image_shape : tuple of int, default=None
         Shape of one image, (h, w), (h, w, 3) or (3, h, w), if `X_train` is flat.
     predicted, probability : array-like of shape (n_shown,), default=None
-        What the model predicts for the test examples, and the probability that it gives it, for
-        `to_frame`.
+        What the model predicts for the test examples, and the probability that it gives it: in
+        the captions and in `to_frame`.
 
     Attributes
     ----------
@@ -282,7 +283,8 @@ class TopExamplesDisplay:
         positions = np.concatenate([self.proponents, self.opponents], axis=1)
         used = np.unique(positions[positions != NONE])
         images = as_images(take(self.X_train, used), self.X_query, self.image_shape)
-        lines = 1 if self.y_train is None and self.y_query is None else 2
+        lines = 1 + any(labels is not None for labels in (self.y_train, self.y_query))
+        lines += self.predicted is not None
         grid = Grid(len(positions), self.proponents.shape[1], self.opponents.shape[1], lines)
         if ax is None:
             _, ax = plt.subplots(figsize=grid.figsize)
@@ -294,6 +296,7 @@ class TopExamplesDisplay:
         for row in range(len(positions)):
             cell = self.axes_[row, 0] = grid.add_cell(ax, row, 0)
             caption = f"test {self.query_positions[row]}" + label_line(self.y_query, row)
+            caption += predicted_line(self.predicted, self.probability, row)
             draw_image(cell, images.test[row], images, cmap, {"color": neutral_color()}, caption)
             self._plot_side(grid, row, 1, "proponent", FIRST, (used, images, cmap))
             self._plot_side(grid, row, 1 + grid.n_left, "opponent", SECOND, (used, images, cmap))

@@ -27,6 +27,8 @@ __all__ = [
 WORKSPACE = 2**27
 #: Columns of a product in one precision before it is added to a sum in a finer one.
 _COLUMNS = 2**14
+#: Products of so few pairs cost less than the calls for their parts.
+_FEW_PAIRS = 2**10
 
 #: ``rows(start, stop)`` of a matrix with one row for each column of the block: matrices too large
 #: for memory are given to :meth:`Block.add_matmul` in this form.
@@ -134,6 +136,13 @@ def add_products(left: Tensor, right: Tensor, out: Tensor) -> None:
     if left.dtype == out.dtype:
         out.addmm_(left, right.mT)
         return
+    cut = left.shape[1] // _COLUMNS * _COLUMNS
+    if cut and out.numel() <= _FEW_PAIRS:  # one call for all parts
+        parts = [
+            side[:, :cut].unflatten(1, (-1, _COLUMNS)).transpose(0, 1) for side in (left, right)
+        ]
+        out += torch.bmm(parts[0], parts[1].mT).sum(0, dtype=out.dtype)
+        left, right = left[:, cut:], right[:, cut:]
     for columns in chunks(left.shape[1], 1, _COLUMNS):
         # Σ_c G_c H_cᵀ of some columns c at a time
         out += left[:, columns] @ right[:, columns].mT

@@ -82,6 +82,8 @@ class OuterBlock(Block):
         # Σ_t b_t a_tᵀ, followed by Σ_t b_t
         if self.length == 1:
             torch.mul(self.b[:, :, 0, :, None], self.a[:, None, 0, None, :], out=weight)
+        elif rows == 1:
+            torch.bmm(self.b[:, 0].mT, self.a, out=weight[:, 0])
         else:
             weight.copy_(self._dense_weight().view(n, rows, d_out, d_in))
         if self.spec.has_bias:
@@ -92,6 +94,13 @@ class OuterBlock(Block):
         # Σ_t b_t a_tᵀ, (n, R d_out, d_in)
         left = self.b.mT.flatten(1, 2)
         return torch.bmm(left, self.a)
+
+    def put(self, out: Tensor, *, add: bool) -> None:
+        if add or self.rows_per_example > 1 or self.spec.has_bias:
+            return super().put(out, add=add)
+        weight = out[:, 0].unflatten(1, (self.spec.d_out, self.spec.d_in))
+        # Σ_t b_t a_tᵀ, in place
+        torch.bmm(self.b[:, 0].mT, self.a, out=weight)
 
     def squared_norms(self, workspace: int = WORKSPACE) -> Tensor:
         if self.length == 1:

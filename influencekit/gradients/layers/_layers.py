@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import Any
 
@@ -18,12 +17,19 @@ from influencekit.gradients.blocks._dense import DenseBlock
 from influencekit.gradients.blocks._index import IndexBlock
 from influencekit.gradients.blocks._outer import OuterBlock
 from influencekit.gradients.layers._bare import BareParameter
-from influencekit.gradients.layers._rules import LayerRule, own_parameters, rule_for
+from influencekit.gradients.layers._linear_calls import linear_calls, unroll
+from influencekit.gradients.layers._rules import LayerRule
 from influencekit.models._task import Task
 from influencekit.utils._torch import count_rows, plain_kernels
 from influencekit.utils.validation import present
 
-__all__ = ["LOG", "AnyLayer", "Layer", "candidates", "forward_recorded", "layer_blocks", "placed"]
+__all__ = [
+    "LOG",
+    "AnyLayer",
+    "Layer",
+    "forward_recorded",
+    "layer_blocks",
+]
 
 #: Says at level DEBUG which layers are differentiated in general, and why.
 LOG = logging.getLogger("influencekit.gradients")
@@ -50,6 +56,13 @@ class Layer:
     spread : {None, "first", "new"}
         For a layer that is called once for all examples: its inputs and outputs are expanded to
         the batch, in place of a first dimension of length 1 or by a new one.
+    by_call : bool
+        Whether ``F.linear`` is called with the weight: ``module`` then only holds weight and bias.
+    recurrent : torch.nn.Module or None
+        The recurrent layer whose steps call it.
+    inner : bool
+        Where the batch dimension holds several rows of each example: whether examples change
+        faster than these rows.
     """
 
     name: str
@@ -61,6 +74,9 @@ class Layer:
     batch_dim: int = 0
     shared: bool = False
     spread: str | None = None
+    by_call: bool = False
+    recurrent: nn.Module | None = None
+    inner: bool = False
 
     @property
     def trained(self) -> list[Tensor]:
@@ -148,6 +164,8 @@ class Layer:
             x = x.movedim(lead + self.batch_dim, lead)
         if x.shape[lead] % n:
             raise ValueError(f"{x.shape[lead]} rows of {n} examples")
+        if self.inner:
+            return x.unflatten(lead, (-1, n)).transpose(lead, lead + 1).flatten(lead, lead + 1)
         return x
 
 
@@ -173,6 +191,11 @@ class Recorder:
         self.calls: list[tuple[int, Tensor, Tensor]] = []
         self.replaced: dict[str, Tensor] = {}
         self._layers, self._n = layers, n
+        self._by_weight = {
+            id(la.module.weight): position
+            for position, la in enumerate(layers)
+            if isinstance(la, Layer) and la.by_call
+        }
         self._recording = True
 
     def _replace(self, position: int, bare: BareParameter) -> None:
@@ -192,6 +215,23 @@ class Recorder:
 
         return record
 
+    def _called(self, inputs: Tensor, weight: Tensor, _bias: Any, output: Tensor) -> Tensor:
+        position = self._by_weight.get(id(weight))
+        if position is None or not output.requires_grad:
+            return output
+        self.calls.append((position, inputs.detach(), output))
+        return output.clone()
+
+    @contextmanager
+    def _calls(self) -> Iterator[None]:
+        """Record calls of ``F.linear`` with the weights that are used so."""
+        if not self._by_weight:
+            yield
+            return
+        owners = (la.recurrent for la in self._layers if isinstance(la, Layer))
+        with unroll({owner for owner in owners if owner is not None}), linear_calls(self._called):
+            yield
+
     @contextmanager
     def watch(self) -> Iterator[Recorder]:
         """Record the layers during one forward pass; hooks are always removed."""
@@ -200,11 +240,12 @@ class Recorder:
             for position, layer in enumerate(self._layers):
                 if isinstance(layer, BareParameter):
                     self._replace(position, layer)
-                    continue
-                hook = self._hook(position, layer)
-                options: dict = {"prepend": True, "with_kwargs": True}
-                handles.append(layer.module.register_forward_hook(hook, **options))
-            yield self
+                elif not layer.by_call:
+                    hook = self._hook(position, layer)
+                    options: dict = {"prepend": True, "with_kwargs": True}
+                    handles.append(layer.module.register_forward_hook(hook, **options))
+            with self._calls():
+                yield self
         finally:
             self._recording = False
             for handle in handles:
@@ -291,65 +332,3 @@ def layer_blocks(
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
             LOG.debug("%s: its rule fails, so it is differentiated: %s", layer.name, error)
     return blocks
-
-
-# -- which layers a model has ---------------------------------------------------------------
-
-
-def candidates(task: Task, columns: dict[str, slice]) -> list[Layer]:
-    """Layers with a rule whose parameters are not shared, except for a weight without bias."""
-    owners = Counter(id(p) for module in task.module.modules() for _, p in own_parameters(module))
-    places = {id(p): columns[name] for name, p in task.parameters.items()}
-    layers = []
-    for name, module in task.module.named_modules():
-        own = [p for _, p in own_parameters(module) if p.requires_grad]
-        shared = any(owners[id(p)] > 1 for p in own)
-        rule = rule_for(module) if own and not (shared and len(own) > 1) else None
-        if rule is None or (shared and rule.dense is not None):
-            continue
-        bias = getattr(module, "bias", None)
-        weight, bias = (p is not None and p.requires_grad for p in (module.weight, bias))
-        layer = Layer(name, module, rule, weight, bias, (), shared=shared)
-        layers.append(replace(layer, columns=tuple(places[id(p)] for p in layer.trained)))
-    return layers
-
-
-def placed(
-    task: Task, layers: list[Layer], pair: Any, triple: Any
-) -> tuple[list[Layer], list[Layer]]:
-    """The layers that are called, with the dimension that grows with the number of examples.
-
-    The second list has those that are called once for all examples.
-    """
-    shapes = []
-    for inputs in (pair, triple):
-        _, calls = forward_recorded(task, layers, inputs)
-        seen: dict[int, list] = {}
-        for position, x, y in calls:
-            seen.setdefault(position, []).append((x.shape, y.shape))
-        shapes.append(seen)
-    found, once = [], []
-    for position, layer in enumerate(layers):
-        two, three = (seen.get(position, []) for seen in shapes)
-        dims = {
-            _batch_dim(a, b)
-            for s, t in zip(two, three, strict=False)
-            for a, b in zip(s, t, strict=True)
-        }
-        dim = dims.pop() if len(two) == len(three) > 0 and len(dims) == 1 else None
-        if dim is not None:
-            found.append(replace(layer, batch_dim=dim))
-        elif two == three and two:
-            first = all(len(s) > 0 and s[0] == 1 for call in two for s in call)
-            once.append(replace(layer, spread="first" if first else "new"))
-    return found, once
-
-
-def _batch_dim(two: torch.Size, three: torch.Size) -> int | None:
-    """The one dimension that is k * 2 in one shape and k * 3 in the other."""
-    if len(two) != len(three):
-        return None
-    moved = [d for d, (s, t) in enumerate(zip(two, three, strict=True)) if s != t]
-    if len(moved) != 1 or two[moved[0]] * 3 != three[moved[0]] * 2:
-        return None
-    return moved[0]

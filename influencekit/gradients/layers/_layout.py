@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,14 +15,19 @@ from influencekit.exceptions import UnsupportedModelError
 from influencekit.gradients._per_example import dense_rows
 from influencekit.gradients.blocks._base import WORKSPACE, BlockSpec
 from influencekit.gradients.layers._broadcast import broadcast_groups
+from influencekit.gradients.layers._candidates import (
+    call_shapes,
+    called_linear,
+    candidates,
+    placed,
+)
 from influencekit.gradients.layers._groups import Group, Trust
 from influencekit.gradients.layers._layers import (
     LOG,
     AnyLayer,
-    candidates,
+    Layer,
     forward_recorded,
     layer_blocks,
-    placed,
 )
 from influencekit.gradients.layers._mixing import check_not_moved, check_unmixed, mixed
 from influencekit.models._task import Task
@@ -87,8 +92,8 @@ class Layout:
         return (*specs, self.rest_spec) if self.rest_spec.width else specs
 
 
-#: Positions of two examples, and the same with the first again: shapes that fit both are right.
-_PAIR, _TRIPLE = (0, 1), (0, 1, 0)
+#: Positions of two examples, the same with the first again, and one: shapes that fit all are right.
+_PAIR, _TRIPLE, _ALONE = (0, 1), (0, 1, 0), (0,)
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ class Reference:
         unused = frozenset(set(found) - used)
         return cls(task, pair, outputs.detach(), cotangents, found, unused, dtype)
 
-    @property
+    @cached_property
     def scale(self) -> float:
         """The largest entry of all gradients."""
         return max((float(g.abs().max()) for g in self.rows.values() if g.numel()), default=0.0)
@@ -169,9 +174,10 @@ class Reference:
         return good
 
     def tried(self, layers: Sequence[AnyLayer]) -> list[Group]:
-        """The same from passes over two and over three examples; none where they fail."""
+        """The same from passes over three, two and one example; none where they fail."""
         groups = [Group(tuple(layers), ())]
-        for order in (_TRIPLE, _PAIR):
+        orders = (_TRIPLE, _PAIR) if self.task.needs_two else (_TRIPLE, _PAIR, _ALONE)
+        for order in orders:
             some = [layer for group in groups for layer in group.layers]
             groups = self._tried(some, order) if some else []
         return groups
@@ -228,8 +234,10 @@ def _discover(task: Task, inputs: Any) -> Layout:
     )
     alone = [select_rows(inputs, slice(i, i + 1), n) for i in (first, second)]
     columns = _parameter_columns(task)
-    layers, once = placed(task, candidates(task, columns), pair, triple)
-    outputs, calls = forward_recorded(task, layers, pair)
+    some = candidates(task, columns)
+    with count_saved_bytes(task.parameters.values()) as saved:
+        shapes = call_shapes(task, some, triple)
+    layers, once, (outputs, calls) = placed(task, some, pair, shapes)
     _refuse_reentrant(task, outputs)
     coarsest = _coarsest(task, [y for _, _, y in calls])
     known = Reference.of(task, pair, alone, outputs, coarsest)
@@ -239,12 +247,15 @@ def _discover(task: Task, inputs: Any) -> Layout:
     del outputs, calls
     rest = _without(columns, groups)
     if rest:
+        groups += _called_groups(known, _without_layers(rest, known, once), triple)
+        rest = _without(columns, groups)
+    if rest:
         groups += broadcast_groups(known.tried, task, known.unused, once, rest)
         rest = _without(columns, groups)
     vmaps = _fallback_vmaps(known, tuple(rest))
     if not vmaps:
         LOG.warning(SLOW, ", ".join(rest))
-    activation_bytes = _activation_bytes(task, pair, triple)
+    activation_bytes = saved.total // len(_TRIPLE)
     return Layout(
         tuple(layer for group in groups for layer in group.layers),
         tuple(groups),
@@ -255,6 +266,37 @@ def _discover(task: Task, inputs: Any) -> Layout:
         activation_bytes,
         Trust(task.n_parameters + activation_bytes // 4, coarsest),
     )
+
+
+def _without_layers(
+    rest: dict[str, slice], known: Reference, layers: Sequence[Layer]
+) -> dict[str, slice]:
+    """Positions of the parameters that are used, and not in these layers."""
+    own = {id(p) for layer in layers for p in layer.trained}
+    return {
+        name: places
+        for name, places in rest.items()
+        if name not in known.unused and id(known.task.parameters[name]) not in own
+    }
+
+
+def _called_groups(known: Reference, rest: dict[str, slice], triple: Any) -> list[Group]:
+    """Groups of the weights that ``F.linear`` is called with, whose gradients agree."""
+    try:
+        some = called_linear(known.task, rest, known.pair)
+        if not some:
+            return []
+        shapes = call_shapes(known.task, some, triple)
+        found, _, (outputs, calls) = placed(known.task, some, known.pair, shapes)
+        size = float(known.outputs.abs().max())
+        if not found or not agrees(outputs.detach(), known.outputs, size, known.dtype):
+            return []
+        good = known.groups(found, outputs, calls)
+        done = {layer.place for group in good for layer in group.layers}
+        left = [replace(layer, inner=True) for layer in found if layer.place not in done]
+        return good + (known.tried(left) if left else [])
+    except Exception:  # whatever a model raises that takes no steps of its own
+        return []
 
 
 def _without(columns: dict[str, slice], groups: Sequence[Group]) -> dict[str, slice]:
@@ -293,16 +335,6 @@ def _fallback_vmaps(known: Reference, names: tuple[str, ...]) -> bool:
     except Exception:  # whatever a model raises under a transform, the loop has no transform
         return False
     return all(known.agrees(g, names) for g in (one[:, 0], rows[:, 0], rows[:, 1] / 2))
-
-
-def _activation_bytes(task: Task, pair: Any, triple: Any) -> int:
-    """Bytes that the forward pass keeps for the backward pass, for one more example."""
-    sizes = []
-    for inputs in (pair, triple):
-        with count_saved_bytes() as saved, torch.enable_grad(), plain_kernels():
-            task.forward(inputs)
-        sizes.append(saved.total)
-    return max(0, sizes[1] - sizes[0])
 
 
 def _parameter_columns(task: Task) -> dict[str, slice]:

@@ -10,7 +10,7 @@ from sklearn.base import TransformerMixin, clone
 
 from influencekit.exceptions import InfluenceKitWarning, warn_user
 
-__all__ = ["learned_from"]
+__all__ = ["learned_from", "same"]
 
 
 def learned_from(step: Any, X: Any, y: Any, plain: Any) -> Any:
@@ -46,9 +46,9 @@ def learned_from(step: Any, X: Any, y: Any, plain: Any) -> Any:
     except (TypeError, ValueError):  # its fit needs more than X and y
         return plain
     new = again.transform(X)
-    if _same(seen, new):
+    if same(seen, new):
         return plain
-    if _same(new, plain) and _same(clone(step).fit_transform(X, y), seen):
+    if same(new, plain) and same(clone(step).fit_transform(X, y), seen):
         return seen
     warn_user(
         f"model: the step {type(step).__name__} of the Pipeline gives different values in "
@@ -73,7 +73,7 @@ def _has_own_way(step: Any) -> bool:
     return any(_has_own_way(part[1]) for part in inner if not isinstance(part[1], str))
 
 
-def _same(a: Any, b: Any) -> bool:
+def same(a: Any, b: Any) -> bool:
     """Whether two representations of the same rows agree up to rounding."""
     if a.shape != b.shape:
         return False

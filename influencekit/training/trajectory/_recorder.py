@@ -18,9 +18,11 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Subset
 
+from influencekit.data._ragged import same_batches
 from influencekit.exceptions import TrajectoryError
 from influencekit.training.trajectory._recording import Recording
 from influencekit.training.trajectory._trajectory import Trajectory
+from influencekit.utils._random import seeds_set
 from influencekit.utils._suggest import check_choice
 from influencekit.utils.validation import present
 
@@ -30,6 +32,7 @@ __all__ = [
     "TrajectoryRecorder",
     "record_trajectory",
     "recorded_trajectory",
+    "refuse_random_items",
     "whole_dataset",
 ]
 
@@ -123,6 +126,7 @@ class TrajectoryRecorder(Callback):
                 "a torch DataLoader that makes the batches. Record this net with "
                 "record_trajectory."
             )
+        refuse_random_items(dataset)
         n_rows = len(whole_dataset(dataset))
         every = self.every or max(1, math.ceil(math.sqrt(len(loader) * net.max_epochs)))
         reduction = getattr(net.criterion_, "reduction", "mean")
@@ -168,6 +172,27 @@ class TellingSampler:
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.sampler, name)
+
+
+def refuse_random_items(dataset: Any) -> None:
+    """Refuse a training on a Dataset whose items change each time they are read.
+
+    Raises
+    ------
+    TrajectoryError
+    """
+
+    def first(seed: int) -> Any:
+        with seeds_set(seed):
+            return dataset[0]
+
+    if len(dataset) and not same_batches(first(0), first(1)):
+        raise TrajectoryError(
+            f"trajectory: the items of the training {type(whole_dataset(dataset)).__name__} change "
+            "each time they are read (random augmentation), so a step cannot be replayed; "
+            "accepted is a Dataset that gives the same items. Read them once into a list before "
+            "training."
+        )
 
 
 def whole_dataset(dataset: Any) -> Any:

@@ -15,7 +15,11 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from influencekit.exceptions import TrajectoryError
 from influencekit.models._optimizers import optimizers_that
-from influencekit.training.trajectory._replay import drops_out, refuse_batch_statistics
+from influencekit.training.trajectory._replay import (
+    batch_norms,
+    drops_out,
+    refuse_batch_statistics,
+)
 from influencekit.training.trajectory._trajectory import FolderSnapshots, Snapshot, Trajectory
 from influencekit.utils._files import check_writable, writing
 
@@ -52,11 +56,13 @@ class Recording:
         n_rows: int,
         reduction: str,
     ):
-        refuse_batch_statistics(module)
         self.module, self.optimizer, self.every = module, optimizer, every
         self.folder, self.n_rows, self.reduction = folder, n_rows, reduction
         self.names = _names(module, optimizer)
         self.switches = _switches(optimizer)
+        self._norms_of_batches = [part for _, part in batch_norms(module)]
+        if self._norms_of_batches:
+            self.switches["frozen_statistics"] = True
         self._snapshots: MutableMapping[int, Snapshot] | FolderSnapshots = {}
         if folder is not None:
             with _recorded_in(folder):
@@ -104,6 +110,8 @@ class Recording:
                 f"trajectory: step {len(self._batches)} of the optimizer came without rows. Call "
                 "rows(indices) of the recorder before the forward pass of each step."
             )
+        if any(part.training for part in self._norms_of_batches):
+            refuse_batch_statistics(self.module)
         if len(self._batches) % self.every == 0:
             self._keep()
         self._batches.append(np.concatenate(self._rows))

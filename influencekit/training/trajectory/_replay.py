@@ -27,6 +27,7 @@ __all__ = [
     "Replay",
     "State",
     "StepBatch",
+    "batch_norms",
     "clip_factor",
     "drops_out",
     "refuse_batch_statistics",
@@ -41,16 +42,21 @@ class FlatModel:
     task : Task
     dtype : torch.dtype, default=None
         dtype of the computation; None is the task's own.
+    frozen : bool, default=False
+        Whether batch normalization keeps the model's statistics in training.
     """
 
-    def __init__(self, task: Task, dtype: torch.dtype | None = None):
+    def __init__(self, task: Task, dtype: torch.dtype | None = None, frozen: bool = False):
         self.task = task
         self.dtype = task.input_dtype if dtype is None else dtype
-        refuse_batch_statistics(task.module)
+        if not frozen:
+            refuse_batch_statistics(task.module)
         self.training, self.evaluation = (
             replace(task, module=copy_module(task.module).to(self.dtype)) for _ in range(2)
         )
         self.training.module.train()
+        for _, part in batch_norms(self.training.module):
+            part.eval()
         self.names = tuple(task.parameters)
         self.shapes = [p.shape for p in task.parameters.values()]
         self.sizes = [p.numel() for p in task.parameters.values()]
@@ -97,6 +103,13 @@ def drops_out(module: torch.nn.Module) -> bool:
     return any(rate > 0 for rate in rates)
 
 
+def batch_norms(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
+    """Layers of batch normalization, with their names."""
+    for name, part in module.named_modules():
+        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):  # noqa: SLF001  torch has no other name
+            yield name, part
+
+
 def refuse_batch_statistics(module: torch.nn.Module) -> None:
     """Refuse layers through which the rows of a training batch depend on each other.
 
@@ -104,14 +117,14 @@ def refuse_batch_statistics(module: torch.nn.Module) -> None:
     ------
     UnsupportedModelError
     """
-    for name, part in module.named_modules():
-        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):  # noqa: SLF001  torch has no other name
-            raise UnsupportedModelError(
-                f"model: layer {name!r} is {type(part).__name__}. In training mode, it makes the "
-                f"loss of a row depend on the other rows of its batch, so a row cannot be "
-                f"removed. Accepted are LayerNorm, GroupNorm or no normalization; "
-                "FurtherTraining, which keeps the fitted statistics, works with this layer."
-            )
+    for name, part in batch_norms(module):
+        raise UnsupportedModelError(
+            f"model: layer {name!r} is {type(part).__name__}. In training mode, it makes the "
+            f"loss of a row depend on the other rows of its batch, so a row cannot be "
+            f"removed. Accepted are LayerNorm, GroupNorm or no normalization, and this layer in "
+            f"eval mode during training; FurtherTraining, which keeps the fitted statistics, works "
+            f"with this layer."
+        )
 
 
 @contextmanager
@@ -181,7 +194,8 @@ class Replay:
         weights: Tensor | None = None,
         dtype: torch.dtype | None = None,
     ):
-        self.model = FlatModel(task, dtype)
+        frozen = trajectory.switches.get("frozen_statistics", False)
+        self.model = FlatModel(task, dtype, frozen)
         self.trajectory, self.rule = trajectory, trajectory.rule
         self.n_train = len(train)
         _check_parameters(self.model, trajectory)

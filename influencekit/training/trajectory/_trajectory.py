@@ -123,7 +123,8 @@ class Trajectory:
     options : dict of str to ndarray of shape (n_steps, n_groups)
         "lr", "weight_decay" and the optimizer's own numbers at every step.
     switches : dict of str to bool
-        "momentum" and "nesterov" of SGD; "amsgrad" and "decoupled" of Adam and AdamW.
+        "momentum" and "nesterov" of SGD; "amsgrad" and "decoupled" of Adam and AdamW;
+        "frozen_statistics" of a module with batch normalization.
     batches : tuple of ndarray of int
         Rows of X of each step.
     max_norm : ndarray of shape (n_steps,)

@@ -52,6 +52,20 @@ class Pictures(nn.Module):
         return self.last(nn.functional.gelu(self.norm(self.conv(x))).flatten(1))
 
 
+class Frozen(nn.Module):
+    """Batch normalization that keeps its statistics, as fine-tuning often has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.last = nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Linear(27, 3)
+        self.norm.running_mean += torch.tensor([0.3, -0.2, 0.1])
+        self.norm.running_var *= torch.tensor([0.5, 2.0, 1.5])
+        self.norm.eval()
+
+    def forward(self, x):
+        return self.last(nn.functional.gelu(self.norm(self.conv(x))).flatten(1))
+
+
 def texts(n=12):
     rng = np.random.default_rng(0)
     return torch.tensor(rng.normal(size=(n, 3, 4))), torch.tensor(rng.integers(0, 3, n))
@@ -112,8 +126,9 @@ def slope(kind, make, X, y, row, step=1e-5):
         (Encoder, {"norm_first": True}, texts),
         (Attention, {}, texts),
         (Pictures, {}, pictures),
+        (Frozen, {}, pictures),
     ],
-    ids=["encoder", "norm first", "attention", "channels last"],
+    ids=["encoder", "norm first", "attention", "channels last", "frozen statistics"],
 )
 def test_scores_equal_differences_of_plain_runs(kind, module, options, data):
     X, y = data()

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import StepLR
 from influencekit import AdamWInfluence, SGDInfluence, as_task, retrain_on_subsets
 from influencekit.exceptions import HeldOutRowsWarning, TrajectoryError, UnsupportedModelError
 from influencekit.training import Trajectory, TrajectoryRecorder, record_trajectory
+from influencekit.training.trajectory._recorder import refuse_random_items
 from tests.training.trajectory._unrolled import occurrence_gradients
 from tests.training.trajectory.test_adjoint import data, make_run, recorded
 
@@ -274,6 +275,28 @@ class TestRefused:
     def test_batch_normalization(self):
         with pytest.raises(UnsupportedModelError, match=r"BatchNorm1d.*depend"):
             fit(make_net(module__norm=True))
+
+    def test_missing_values_are_not_taken_for_augmentation(self):
+        X, y = blobs()
+        X[0] = np.nan
+        refuse_random_items(torch.utils.data.TensorDataset(torch.from_numpy(X), torch.tensor(y)))
+        refuse_random_items(list(zip(X, y, strict=True)))
+
+    def test_random_augmentation(self):
+        class Noisy(torch.utils.data.Dataset):
+            def __len__(self):
+                return 40
+
+            def __getitem__(self, i):
+                X, y = blobs()
+                return torch.from_numpy(X[i]) + torch.rand(4), y[i]
+
+        net = make_net().initialize()
+        before = [p.detach().clone() for p in net.module_.parameters()]
+        with pytest.raises(TrajectoryError, match=r"training Noisy change each time"):
+            net.partial_fit(Noisy(), None)
+        for one, other in zip(before, net.module_.parameters(), strict=True):
+            assert torch.equal(one, other)
 
     def test_optimizer(self):
         with pytest.raises(TrajectoryError, match="RMSprop; accepted are SGD, Adam and AdamW"):

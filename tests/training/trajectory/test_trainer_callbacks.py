@@ -85,7 +85,7 @@ def test_a_recorded_run_is_the_run_and_can_be_replayed(trainer, accumulated, tmp
         assert sorted(rows) == list(range(len(TEXTS)))
     assert (run.max_norm == 0.5).all() and (np.diff(run.options["lr"][:, 0]) < 0).all()
     # replay is checked against the recorded weights
-    scores = SGDInfluence(trajectory=recorder.trajectory_).fit(recorded, TEXTS).score(TEXTS[:2])
+    scores = SGDInfluence(trajectory=recorder).fit(recorded, TEXTS).score(TEXTS[:2])
     assert scores.shape == (2, len(TEXTS)) and np.isfinite(scores).all()
 
 

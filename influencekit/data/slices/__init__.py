@@ -1,0 +1,1 @@
+"""Examples that never fit one memory: read a slice at a time."""
